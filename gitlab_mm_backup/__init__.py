@@ -1,0 +1,1 @@
+"""Backup, restore and way out for the Mattermost that came bundled with Omnibus GitLab."""

@@ -1,0 +1,203 @@
+"""Backup: one set out of a site, while Mattermost keeps running."""
+
+from __future__ import annotations
+
+import dataclasses
+import grp
+import json
+import logging
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from . import database, files, hooks, json_config, manifest, prune, sign_in, version
+from .errors import Failure
+from .manifest import Credentials, Database, Manifest, Part
+from .process import account_entry, compress, pipeline, together
+from .settings import Settings
+from .site import Site
+from .store.local import BackupSet, LocalStore, PartWriter
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished backup, and what the operator must read."""
+
+    set: BackupSet
+    removed: list[str]
+    warnings: list[str]
+
+
+def backup(site: Site, settings: Settings, store: LocalStore) -> Made:
+    """Make one set of ``site`` in ``store``, then thin the store out.
+
+    Raises Failure when anything is missing from the set: then there is no set.
+    """
+    started, clock = datetime.now(timezone.utc), time.monotonic()
+    started, name = _free_name(store, started, site.version)
+    variables = {"set": name, "sets": str(store.folder)}
+    hooks.run_phase("pre-backup", variables)
+    log.info("Making set %s", name)
+    with store.create(name) as staging:
+        contents = _write_parts(site, settings, staging)
+        made = store.complete(
+            staging, _describe(site, name, started, time.monotonic() - clock, contents)
+        )
+    warnings = _uncovered(site) + _sign_in_warnings(made.manifest.credentials)
+    removed, problems = prune.prune(store, settings.keep_time)
+    warnings += problems
+    try:
+        hooks.run_phase("post-backup", {**variables, "set_path": str(made.path)})
+    except Failure as failure:
+        warnings.append(str(failure))
+    return Made(made, removed, warnings)
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What was written, to be told in the manifest."""
+
+    parts: Mapping[str, Part]
+    database: Database
+    files: files.Contents
+
+
+def _write_parts(site: Site, settings: Settings, staging: Path) -> _Contents:
+    """Write all parts; the snapshot comes first, so every upload it names is in the archive."""
+    with database.snapshot(site.database) as snapshot:
+        dumped, (packed, contents), rows, etc, kept = together(
+            lambda: _dump(site, settings, staging, snapshot.id),
+            lambda: _pack_files(site, settings, staging),
+            snapshot.count,
+            lambda: _pack_etc(site, settings, staging),
+            lambda: _keep_settings(site, staging),
+        )
+    return _Contents(
+        {"database": dumped, "files": packed, "etc-gitlab": etc, "settings": kept},
+        dataclasses.replace(snapshot.database, rows=rows),
+        contents,
+    )
+
+
+def _dump(site: Site, settings: Settings, staging: Path, snapshot: str) -> Part:
+    writer = PartWriter(staging / "database.dump.zst")
+    pipeline(
+        database.dump(site.database, site.client_programs, snapshot),
+        compress(settings.database_level, settings.threads),
+        sink=writer.write,
+    )
+    return writer.finish("pg_dump custom, zstd")
+
+
+def _pack_files(site: Site, settings: Settings, staging: Path) -> tuple[Part, files.Contents]:
+    folders = [folder for folder in site.folders.real.values() if folder.is_dir()]
+    if site.folders.home not in folders:
+        raise Failure(
+            "Mattermost's home folder is missing",
+            f"{site.folders.home} is no folder",
+            "gitlab-ctl reconfigure creates it; if it held data, restore a set.",
+        )
+    return _pack(folders, [], settings, staging / "files.tar.zst")
+
+
+def _pack_etc(site: Site, settings: Settings, staging: Path) -> Part:
+    etc = site.below_root("/etc/gitlab")
+    part, _ = _pack([etc], [etc / "config_backup"], settings, staging / "etc-gitlab.tar.zst")
+    return part
+
+
+def _pack(
+    folders: list[Path], excluded: list[Path], settings: Settings, path: Path
+) -> tuple[Part, files.Contents]:
+    writer = PartWriter(path)
+    compressor = compress(settings.files_level, settings.threads)
+    contents = files.pack(folders, excluded, compressor, writer.write)
+    return writer.finish("tar, zstd"), contents
+
+
+def _keep_settings(site: Site, staging: Path) -> Part:
+    """Write settings.json: with its secrets, for the set is root's alone, as GitLab's own are."""
+    document: dict[str, Any] = {
+        "environment_folder": str(site.environment_folder or ""),
+        "environment": {name: value.reveal() for name, value in site.environment.items()},
+        "config": json_config.read(site.config_file).document,
+        "effective": site.settings.tree,
+    }
+    writer = PartWriter(staging / "settings.json")
+    writer.write((json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+    return writer.finish("json")
+
+
+def _describe(
+    site: Site, name: str, started: datetime, seconds: float, contents: _Contents
+) -> Manifest:
+    return Manifest(
+        name=name,
+        tool=version.tool(),
+        kind=site.kind.value,
+        gitlab=site.gitlab.version,
+        mattermost=site.version,
+        host=socket.getfqdn(),
+        started=manifest.utc(started),
+        seconds=round(seconds, 3),
+        database=contents.database,
+        files=manifest.Files(
+            folders={role: str(path) for role, path in site.folders.real.items() if path.is_dir()},
+            account=_account(site),
+            environment_folder=str(site.environment_folder or ""),
+            files=contents.files.files,
+            bytes=contents.files.size,
+        ),
+        credentials=_credentials(site),
+        parts=contents.parts,
+    )
+
+
+def _account(site: Site) -> manifest.Account:
+    user, group = site.account.user, site.account.group
+    try:
+        gid = grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise Failure(
+            f"There is no group {group} on this host", hint="Run gitlab-ctl reconfigure."
+        ) from None
+    return manifest.Account(user, group, account_entry(user).pw_uid, gid)
+
+
+def _credentials(site: Site) -> Credentials:
+    pair = sign_in.effective_pair(site)
+    return Credentials(pair.id if pair else "", sign_in.accepted(site))
+
+
+def _free_name(store: LocalStore, started: datetime, mattermost: str) -> tuple[datetime, str]:
+    """Names are exact to the second; a run right after another takes the next free one."""
+    while (store.folder / (name := manifest.name_for(started, mattermost))).exists():
+        started += timedelta(seconds=1)
+    return started, name
+
+
+def _uncovered(site: Site) -> list[str]:
+    """Return, in words, what of the site is not in its sets."""
+    driver = site.settings.text("FileSettings", "DriverName")
+    if driver in ("", "local"):
+        return []
+    bucket = site.settings.text("FileSettings", "AmazonS3Bucket")
+    return [
+        f"Uploads lie in object storage ({driver}, bucket {bucket or 'unnamed'}) and are NOT in "
+        "this set; use the bucket's own versioning or replication"
+    ]
+
+
+def _sign_in_warnings(credentials: Credentials) -> list[str]:
+    if credentials.verified is not False:
+        return []
+    return [
+        "GitLab does not accept Mattermost's credentials, so sign-in is broken now; "
+        "gitlab-mm sso check tells why"
+    ]

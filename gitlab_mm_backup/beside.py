@@ -1,0 +1,185 @@
+"""The new folders of a restore, made next to the live ones."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import files, json_config, process
+from .errors import Failure
+from .folders import work_folder
+from .manifest import Account
+from .process import Command
+from .site import Site
+from .store.local import BackupSet
+from .unpacking import Move, exchanged, moves
+from .verify import ETC
+
+# What a host says for itself: Omnibus passes these by environment from GitLab 11 on, and
+# renders them into config.json before.  A set from elsewhere must not bring its own.
+_HOST_BOUND = {
+    "ServiceSettings": ("SiteURL", "ListenAddress"),
+    "SqlSettings": ("DriverName", "DataSource"),
+    "LogSettings": ("FileLocation",),
+    "FileSettings": ("Directory",),
+    "PluginSettings": ("Directory", "ClientDirectory"),
+    "GitLabSettings": ("AuthEndpoint", "TokenEndpoint", "UserApiEndpoint"),
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """One folder to be exchanged, and the private work folder beside it."""
+
+    live: Path
+    folder: Path
+
+    @property
+    def staged(self) -> Path:
+        """Where the new folder is made: the folder itself, or what goes into a mount point."""
+        new = self.folder / "new"
+        return new if os.path.ismount(self.live) else new / self.live.name
+
+
+def previous(work: Work) -> Path:
+    """Return where the former live folder is after the exchange."""
+    old = work.folder / "old"
+    return old if os.path.ismount(work.live) else old / work.live.name
+
+
+def works(set_: BackupSet, site: Site, token: str) -> dict[str, Work]:
+    """Return the work for each folder of the site that ``set_`` has something for."""
+    own = exchanged(site.folders)
+    roles = {move.role for move in _moves(set_, site)}
+    return {
+        role: Work(live, work_folder(live, f"{token}-{role}"))
+        for role, live in own.items()
+        if role in roles
+    }
+
+
+def etc_work(site: Site, token: str) -> Work:
+    live = site.below_root(ETC)
+    return Work(live, work_folder(live, f"{token}-etc"))
+
+
+def unpack(set_: BackupSet, site: Site, works: Mapping[str, Work]) -> None:
+    """Make the new folders complete: files of the set, what is the host's own, owners."""
+    for move in _moves(set_, site):
+        _unpack_one(set_.file("files"), move, works[move.role])
+    home = works["home"].staged
+    _keep_links(site, home)
+    _keep_environment(site, home)
+    _keep_host_settings(site, home / "config.json")
+    for work in works.values():
+        _give_to(site, set_, work.staged)
+
+
+def unpack_etc(set_: BackupSet, work: Work) -> None:
+    """Make the new /etc/gitlab; GitLab's own backups of it, in no set, stay."""
+    _unpack_tree(set_.file("etc-gitlab"), ETC, (), work, work.staged)
+    backups = work.live / "config_backup"
+    if backups.is_dir():
+        _copy(backups, work.staged / "config_backup")
+
+
+def _moves(set_: BackupSet, site: Site) -> list[Move]:
+    manifest = set_.manifest.files
+    never = (manifest.environment_folder,) if manifest.environment_folder else ()
+    return moves(manifest.folders, site.folders, never)
+
+
+def _unpack_one(archive: Path, move: Move, work: Work) -> None:
+    target = work.staged / move.below
+    if os.path.islink(target):  # the set's home had a link here; this site has the folder
+        target.unlink()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _unpack_tree(archive, move.source, move.excluded, work, target)
+
+
+def _unpack_tree(
+    archive: Path, source: str, excluded: tuple[str, ...], work: Work, target: Path
+) -> None:
+    """Unpack ``source`` and give it its name only when it is complete."""
+    unpacking = work.folder / "unpacking"
+    unpacking.mkdir(mode=0o700)
+    files.unpack(archive, source, unpacking, excluded)
+    unpacked = unpacking / Path(source).name
+    if target == work.folder / "new":
+        for entry in unpacked.iterdir():
+            os.rename(entry, target / entry.name)
+    else:
+        os.rename(unpacked, target)
+    shutil.rmtree(unpacking)
+
+
+def _keep_links(site: Site, home: Path) -> None:
+    """Make the links by which this site's home reaches folders that lie elsewhere."""
+    for role, path in site.folders.configured.items():
+        if role != "home" and path.is_symlink() and site.folders.home in path.parents:
+            link = home / path.relative_to(site.folders.home)
+            if not os.path.lexists(link):
+                link.symlink_to(os.readlink(path))
+
+
+def _keep_environment(site: Site, home: Path) -> None:
+    """Keep the host's environment folder where it lies in the home (GitLab 10 to 11.5)."""
+    folder = site.environment_folder
+    if folder is not None and site.folders.home in folder.parents:
+        _copy(folder, home / folder.relative_to(site.folders.home))
+
+
+def _keep_host_settings(site: Site, config: Path) -> None:
+    """Give the new config.json what this host says for itself, where no environment does."""
+    if not config.is_file():
+        raise Failure("The set holds no config.json", hint="Choose another set.")
+    file = json_config.read(config)
+    values: dict[json_config.Keys, str] = {
+        (section, key): site.settings.text(section, key)
+        for section, keys in _HOST_BOUND.items()
+        for key in keys
+        if f"MM_{section}_{key}".upper() not in site.environment
+        and site.settings.text(section, key)
+        and site.gitlab.version.startswith("10.")
+    }
+    operations = json_config.setting(file.document, values)
+    if operations:
+        json_config.write(config, json_config.apply(file, operations))
+
+
+def _give_to(site: Site, set_: BackupSet, tree: Path) -> None:
+    """Give the account's files to this site's account, where its name is another one here."""
+    before = set_.manifest.files.account
+    if (before.user, before.group) == (site.account.user, site.account.group):
+        return
+    target = process.account_entry(site.account.user)
+    uid, gid = _ids_here(before)
+    for folder, names, others in os.walk(tree):
+        for path in (folder, *(os.path.join(folder, name) for name in (*names, *others))):
+            status = os.lstat(path)
+            os.chown(
+                path,
+                target.pw_uid if status.st_uid == uid else -1,
+                target.pw_gid if status.st_gid == gid else -1,
+                follow_symlinks=False,
+            )
+
+
+def _ids_here(account: Account) -> tuple[int, int]:
+    """Return the numbers that tar gave to the account's files: by name where it is known here."""
+    uid, gid = account.uid, account.gid
+    with contextlib.suppress(KeyError):
+        uid = pwd.getpwnam(account.user).pw_uid
+    with contextlib.suppress(KeyError):
+        gid = grp.getgrnam(account.group).gr_gid
+    return uid, gid
+
+
+def _copy(source: Path, target: Path) -> None:
+    process.run(Command(["cp", "--archive", "--", str(source), str(target)]))

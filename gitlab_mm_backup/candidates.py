@@ -1,0 +1,69 @@
+"""Candidates from elsewhere: sets, GitLab's own backups of /etc/gitlab, other folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import credentials, json_config, process, sign_in
+from .credentials import Candidate
+from .errors import Failure
+from .manifest import MANIFEST
+from .process import DECOMPRESS
+from .sign_in import Diagnosis
+from .site import Site
+from .store.local import BackupSet, LocalStore, open_set
+
+
+def examine(site: Site, store: LocalStore, named: Sequence[str] = ()) -> Diagnosis:
+    """Diagnose ``site`` with its own candidates and those of ``named`` sets and folders.
+
+    Where GitLab accepts none of them, every set of ``store`` and every backup of /etc/gitlab on
+    this host is looked into as well, the newest first.
+    """
+    more = [one for name in named for one in _named(store, name)]
+    diagnosis = sign_in.check(site, more)
+    if diagnosis.chosen() is not None:
+        return diagnosis
+    more += [one for set_ in store.sets() for one in from_set(set_)]
+    return sign_in.check(site, more + from_config_backups(site))
+
+
+def from_set(set_: BackupSet) -> list[Candidate]:
+    """Return the candidates of a set: environment, config.json, gitlab-secrets.json.
+
+    A damaged part has none; ``gitlab-mm verify`` is there to name the damage.
+    """
+    source = f"set {set_.name}"
+    found: list[Candidate] = []
+    try:
+        document = json_config.read(set_.file("settings")).document
+        found += credentials.from_settings_part(document, source)
+    except Failure:
+        found = []
+    try:
+        with (
+            open(set_.file("etc-gitlab"), "rb") as packed,
+            process.output(DECOMPRESS, stdin=packed) as (stream, _),
+        ):
+            found += credentials.from_tar(stream, f"{source}: gitlab-secrets.json")
+    except (Failure, OSError):
+        return found
+    return found
+
+
+def from_config_backups(site: Site) -> list[Candidate]:
+    """Return the candidates in ``gitlab-ctl backup-etc``'s archives, the newest first."""
+    folder = site.below_root("/etc/gitlab/config_backup")
+    found: list[Candidate] = []
+    for path in sorted(folder.glob("gitlab_config_*.tar"), reverse=True):
+        with open(path, "rb") as stream:
+            found += credentials.from_tar(stream, f"{path.name}: gitlab-secrets.json")
+    return found
+
+
+def _named(store: LocalStore, name: str) -> list[Candidate]:
+    folder = Path(name)
+    if "/" in name and folder.is_dir() and not (folder / MANIFEST).exists():
+        return credentials.from_config_file(folder / "config.json", f"{folder}/config.json")
+    return from_set(open_set(folder) if "/" in name else store.find(name))

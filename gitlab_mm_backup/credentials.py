@@ -1,0 +1,243 @@
+"""GitLab credentials: the layers that Mattermost takes them from, and every candidate."""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import gitlab_files, json_config
+from .durable import replace_file
+from .errors import Failure
+from .gitlab import Application, Pair
+from .json_config import JsonFile, Keys, Operations
+from .secret import Secret
+from .site import Site
+from .stored_secret import matches
+
+SECRETS_FILE = "etc/gitlab/gitlab-secrets.json"
+_ENVIRONMENT_KEYS: tuple[Keys, Keys] = (
+    ("MM_GITLABSETTINGS_ID",),
+    ("MM_GITLABSETTINGS_SECRET",),
+)
+_CONFIG_KEYS: tuple[Keys, Keys] = (("GitLabSettings", "Id"), ("GitLabSettings", "Secret"))
+_SECRETS_KEYS: tuple[Keys, Keys] = (("mattermost", "gitlab_id"), ("mattermost", "gitlab_secret"))
+# A literal assignment only: gitlab.rb is Ruby, and is never evaluated.
+_RUBY = r"""^\s*mattermost\[\s*['"]gitlab_%s['"]\s*\]\s*=\s*(['"])([^'"#\\]+)\1\s*(?:#.*)?$"""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A pair, where it was found, and whether GitLab's database accepts it (None: not known)."""
+
+    source: str
+    pair: Pair
+    verified: bool | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One of the places on this host that hold the pair, as a document.
+
+    The environment folder is a document too: file name -> content.
+    """
+
+    name: str  # environment, config.json or gitlab-secrets.json
+    path: Path
+    document: Mapping[str, Any]
+    keys: tuple[Keys, Keys]
+    file: JsonFile | None  # None for the environment folder
+
+    def pair(self) -> Pair | None:
+        return pair_in(self.document, self.keys)
+
+
+def pair_in(document: Mapping[str, Any], keys: tuple[Keys, Keys]) -> Pair | None:
+    """Return the pair at ``keys`` of ``document``; None unless both are there, as text."""
+    found = []
+    for path in keys:
+        value: Any = document
+        for step in path:
+            value = value.get(step) if isinstance(value, Mapping) else None
+        if not isinstance(value, str) or not value.strip():
+            return None
+        found.append(value.split("\n", 1)[0].rstrip(" \t"))
+    return Pair(found[0], Secret(found[1]))
+
+
+def layers(site: Site) -> tuple[list[Layer], dict[str, str]]:
+    """Return the layers that this GitLab uses, the one that wins first, and those unreadable.
+
+    GitLab 10 renders config.json from gitlab-secrets.json at every reconfigure; from 11 on it
+    renders the environment folder, which overrides config.json.
+    """
+    wanted: list[tuple[str, Path]] = []
+    if site.environment_folder is not None and not site.gitlab.version.startswith("10."):
+        wanted.append(("environment", site.environment_folder))
+    wanted.append(("config.json", site.config_file))
+    wanted.append(("gitlab-secrets.json", site.root / SECRETS_FILE))
+    readable, unreadable = [], {}
+    for name, path in wanted:
+        try:
+            readable.append(_layer(name, path))
+        except Failure as failure:
+            unreadable[name] = str(failure)
+    return readable, unreadable
+
+
+def read_again(layer: Layer) -> Layer:
+    """Return ``layer`` as it is now; raises Failure when it cannot be read any more."""
+    return _layer(layer.name, layer.path)
+
+
+def _layer(name: str, path: Path) -> Layer:
+    if name == "environment":
+        return Layer(name, path, _environment_document(path), _ENVIRONMENT_KEYS, None)
+    file = json_config.read(path)
+    keys = _CONFIG_KEYS if name == "config.json" else _SECRETS_KEYS
+    return Layer(name, path, file.document, keys, file)
+
+
+def _environment_document(folder: Path) -> dict[str, str]:
+    document = {}
+    for (name,) in _ENVIRONMENT_KEYS:
+        path = folder / name
+        if path.is_file():
+            document[name] = path.read_text(errors="surrogateescape")
+    return document
+
+
+def collect(site: Site, found: Iterable[Layer]) -> list[Candidate]:
+    """Return the candidates on this host: its layers, gitlab.rb, places of older versions."""
+    candidates = [Candidate(layer.name, pair) for layer in found for pair in [layer.pair()] if pair]
+    literal = literal_pair(site)
+    if literal is not None:
+        candidates.append(Candidate("gitlab.rb", literal))
+    for folder in (site.root / gitlab_files.ENVIRONMENT, site.folders.home / "env"):
+        if folder != site.environment_folder and folder.is_dir():
+            pair = pair_in(_environment_document(folder), _ENVIRONMENT_KEYS)
+            if pair is not None:
+                candidates.append(Candidate(str(folder), pair))
+    return candidates
+
+
+def literal_pair(site: Site) -> Pair | None:
+    """Return the pair that gitlab.rb states literally: it wins at the next reconfigure."""
+    try:
+        text = (site.root / "etc/gitlab/gitlab.rb").read_text(errors="replace")
+    except OSError:
+        return None
+    found = [re.findall(_RUBY % key, text, re.MULTILINE) for key in ("id", "secret")]
+    if not all(found):
+        return None
+    return Pair(found[0][-1][1], Secret(found[1][-1][1]))
+
+
+def from_settings_part(document: Mapping[str, Any], source: str) -> list[Candidate]:
+    """Return the candidates in a set's settings.json: its environment, then its config.json."""
+    places = [
+        ("environment", document.get("environment"), _ENVIRONMENT_KEYS),
+        ("config.json", document.get("config"), _CONFIG_KEYS),
+    ]
+    pairs = [
+        (name, pair_in(inside, keys))
+        for name, inside, keys in places
+        if isinstance(inside, Mapping)
+    ]
+    return [Candidate(f"{source}: {name}", pair) for name, pair in pairs if pair]
+
+
+def from_config_file(path: Path, source: str) -> list[Candidate]:
+    """Return the candidate in another config.json; none where it cannot be read."""
+    return _from_json(path.read_text, _CONFIG_KEYS, source) if path.is_file() else []
+
+
+def from_tar(stream: Any, source: str) -> list[Candidate]:
+    """Return the candidates in an uncompressed tar of /etc/gitlab: gitlab-secrets.json.
+
+    ``stream`` is read to its end.
+    """
+    candidates: list[Candidate] = []
+    try:
+        with tarfile.open(fileobj=stream, mode="r|") as tar:
+            for member in tar:
+                if member.name.lstrip("./") == SECRETS_FILE and member.isreg():
+                    file = tar.extractfile(member)
+                    assert file is not None
+                    text = file.read().decode(errors="replace")
+                    candidates += _from_json(lambda text=text: text, _SECRETS_KEYS, source)
+    except (tarfile.TarError, EOFError, OSError):
+        return candidates
+    return candidates
+
+
+def _from_json(read: Any, keys: tuple[Keys, Keys], source: str) -> list[Candidate]:
+    try:
+        pair = pair_in(json_config.parse(read(), source), keys)
+    except (Failure, OSError, UnicodeDecodeError):
+        return []
+    return [Candidate(source, pair)] if pair else []
+
+
+def verify(
+    candidates: Iterable[Candidate], applications: list[Application] | None
+) -> list[Candidate]:
+    """Return ``candidates`` with GitLab's verdict on each."""
+    return [Candidate(one.source, one.pair, _verdict(one.pair, applications)) for one in candidates]
+
+
+def _verdict(pair: Pair, applications: list[Application] | None) -> bool | None:
+    if applications is None:
+        return None
+    for application in applications:
+        if application.uid == pair.id:
+            return matches(application.stored.reveal(), pair.secret)
+    return False
+
+
+def plan(layer: Layer, pair: Pair) -> Operations:
+    """Return the patch that makes ``layer`` hold ``pair``; [] when it does."""
+    if layer.pair() == pair:
+        return []
+    values = dict(zip(layer.keys, (pair.id, pair.secret.reveal())))
+    return json_config.setting(layer.document, values)
+
+
+def write(layer: Layer, operations: Operations) -> None:
+    """Apply ``operations`` to ``layer``; raises Failure when it has changed meanwhile."""
+    if layer.file is not None:
+        json_config.write(layer.path, json_config.apply(layer.file, operations))
+        return
+    after = json_config.applied(layer.document, operations, str(layer.path))
+    try:
+        _write_environment(layer.path, layer.document, after)
+    except BaseException:
+        _write_environment(layer.path, {}, layer.document)
+        raise
+
+
+def _write_environment(folder: Path, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    for name in before.keys() - after.keys():
+        (folder / name).unlink(missing_ok=True)
+    for name, content in after.items():
+        if before.get(name) != content:
+            _write_variable(folder / name, content)
+
+
+def _write_variable(path: Path, content: str) -> None:
+    """Write one file of the environment folder with the owner and mode it, or its like, has."""
+    like = path if path.exists() else path.with_name("MM_SERVICESETTINGS_SITEURL")
+    try:
+        before = os.lstat(like)
+        uid, gid, mode = before.st_uid, before.st_gid, before.st_mode & 0o7777
+    except FileNotFoundError:
+        uid, gid, mode = 0, 0, 0o600
+    try:
+        data = content.encode(errors="surrogateescape")
+        replace_file(path, data, uid, gid, mode)
+    except OSError as error:
+        raise Failure(f"{path} cannot be written", str(error.strerror)) from error

@@ -1,0 +1,200 @@
+"""PostgreSQL: connect as the right account, snapshot, dump, load beside, exchange."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import process
+from .errors import Failure
+from .manifest import Database
+from .process import DECOMPRESS, Command, InMemory
+from .secret import Secret
+from .site import Endpoint, Login
+
+if TYPE_CHECKING:
+    import psycopg
+
+# Omnibus ends a statement, and a session that idles in a transaction, after 60 s.
+_NO_TIME_OUTS = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
+# Entries of a dump's list that belong to the server, not to Mattermost's role: the plain role
+# may not touch them, and every target has its own (pg_dump up to 10 lists them always; the
+# last is PgBouncer's helper on Omnibus).
+_NOT_OURS = re.compile(
+    r"^\d+; \d+ \d+ (?:SCHEMA - public|EXTENSION - plpgsql|COMMENT - EXTENSION plpgsql"
+    r"|COMMENT - SCHEMA public|ACL - SCHEMA public|(?:ACL )?FUNCTION public pg_shadow_lookup)\b"
+)
+_TABLES = """
+    SELECT n.nspname, c.relname
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
+    ORDER BY 1, 2"""
+
+
+@contextlib.contextmanager
+def connect(
+    endpoint: Endpoint, login: Login, name: str | None = None
+) -> Iterator[psycopg.Connection[Any]]:
+    """Yield a connection in autocommit mode to ``endpoint``, or to another database ``name``.
+
+    Raises Failure when the server cannot be reached or refuses, and for every database error
+    within the block.
+    """
+    import psycopg
+
+    wanted = name or endpoint.name
+    try:
+        with process.acting_as(login.account):
+            connection = psycopg.connect(
+                host=endpoint.host,
+                port=endpoint.port,
+                dbname=wanted,
+                user=login.role,
+                password=login.password.reveal() if login.password else None,
+                options=_NO_TIME_OUTS,
+                connect_timeout=10,
+                application_name="gitlab-mm-backup",
+                autocommit=True,
+                **dict(endpoint.options),  # type: ignore[arg-type]
+            )
+        with contextlib.closing(connection):
+            yield connection
+    except psycopg.Error as error:
+        raise _failure(error, wanted, endpoint) from None
+
+
+def _failure(error: psycopg.Error, name: str, endpoint: Endpoint) -> Failure:
+    import psycopg
+
+    detail = str(error).strip()
+    if isinstance(error, psycopg.OperationalError) and "does not exist" in detail:
+        return Failure(
+            f"There is no database {name}",
+            detail,
+            "gitlab-ctl reconfigure creates it where Mattermost is enabled.",
+        )
+    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+        return Failure(
+            "PostgreSQL does not answer",
+            detail,
+            f"Is it running at {endpoint.host} port {endpoint.port}? gitlab-ctl status postgresql; "
+            "gitlab-ctl start postgresql",
+        )
+    return Failure(f"PostgreSQL refused the work on {name}", detail)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One exported snapshot of a database, as long as its session is open."""
+
+    id: str
+    database: Database  # its ``rows`` are counted by ``count``, beside the dump
+    _session: psycopg.Connection[Any]
+
+    def count(self) -> dict[str, int]:
+        """Return the rows of every table in the snapshot, as schema.table -> rows."""
+        return count_rows(self._session)
+
+
+@contextlib.contextmanager
+def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
+    """Hold a snapshot that pg_dump can share: both then see the same moment."""
+    with connect(endpoint, endpoint.admin) as session:
+        session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        row = session.execute(
+            "SELECT pg_export_snapshot(), current_setting('server_version'),"
+            " pg_encoding_to_char(encoding), datcollate, datctype"
+            " FROM pg_database WHERE datname = current_database()"
+        ).fetchone()
+        assert row is not None
+        database = Database(endpoint.name, row[1].split()[0], row[2], row[3], row[4], {})
+        yield Snapshot(row[0], database, session)
+
+
+def count_rows(session: psycopg.Connection[Any]) -> dict[str, int]:
+    """Return the rows of every table that the session can see, as schema.table -> rows."""
+    from psycopg import sql
+
+    counts = {}
+    for schema, table in session.execute(_TABLES).fetchall():
+        query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table))
+        row = session.execute(query).fetchone()
+        assert row is not None
+        counts[f"{schema}.{table}"] = int(row[0])
+    return counts
+
+
+def dump(endpoint: Endpoint, programs: Path, snapshot_id: str) -> Command:
+    """Return the pg_dump that writes the snapshot in custom form, uncompressed, to its output."""
+    return Command(
+        [
+            str(programs / "pg_dump"),
+            *_where(endpoint, endpoint.admin, endpoint.name),
+            "--format=custom",
+            "--compress=0",
+            f"--snapshot={snapshot_id}",
+        ],
+        account=endpoint.admin.account or "nobody",
+        environment=_password(endpoint, endpoint.admin),
+    )
+
+
+def load(endpoint: Endpoint, programs: Path, name: str, archive: Path) -> None:
+    """Load the compressed dump ``archive`` into the empty database ``name``.
+
+    As Mattermost's own role, so that every object is owned by it and the dump's SQL can do no
+    more than Mattermost could.  Raises Failure on the first error.
+    """
+    ours = "".join(line for line in contents(programs, archive) if not _NOT_OURS.match(line))
+    restore = Command(
+        [
+            str(programs / "pg_restore"),
+            *_where(endpoint, endpoint.owner, name),
+            "--no-owner",
+            "--no-acl",
+            "--exit-on-error",
+            "--use-list",
+            InMemory(Secret(ours)),
+        ],
+        account=endpoint.owner.account or "nobody",
+        environment=_password(endpoint, endpoint.owner),
+    )
+    with open(archive, "rb") as packed:
+        process.pipeline(DECOMPRESS, restore, stdin=packed)
+    with connect(endpoint, endpoint.admin, name) as session:
+        session.execute("ANALYZE")
+
+
+def contents(programs: Path, archive: Path) -> list[str]:
+    """Return the lines of the compressed dump's list of contents (pg_restore --list)."""
+    pieces: list[bytes] = []
+    listing = Command([str(programs / "pg_restore"), "--list"], account="nobody")
+    with open(archive, "rb") as packed:
+        process.pipeline(DECOMPRESS, listing, stdin=packed, sink=pieces.append)
+    return b"".join(pieces).decode(errors="surrogateescape").splitlines(keepends=True)
+
+
+def _where(endpoint: Endpoint, login: Login, name: str) -> list[str]:
+    place = [f"--host={endpoint.host}", f"--port={endpoint.port}"]
+    return [*place, f"--username={login.role}", "--no-password", f"--dbname={_plain(name)}"]
+
+
+def _plain(name: str) -> str:
+    """Return ``name`` so that libpq takes it for a name, not for a connection string."""
+    escaped = name.replace("\\", "\\\\").replace("'", "\\'")
+    return f"dbname='{escaped}'"
+
+
+def _password(endpoint: Endpoint, login: Login) -> dict[str, str | InMemory]:
+    """Return libpq's environment: options of the connection, and a password file in memory."""
+    environment: dict[str, str | InMemory] = {
+        f"PG{key.upper()}": value for key, value in endpoint.options.items()
+    }
+    if login.password is not None:
+        word = login.password.reveal().replace("\\", "\\\\").replace(":", "\\:")
+        environment["PGPASSFILE"] = InMemory(Secret(f"*:*:*:*:{word}\n"))
+    return environment

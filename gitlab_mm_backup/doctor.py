@@ -1,0 +1,134 @@
+"""Doctor: is this host ready to back up and to restore?"""
+
+from __future__ import annotations
+
+import enum
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import credentials, database, gitlab_files, omnibus, service, settings, sign_in
+from .errors import Failure
+from .gitlab import Verdict
+from .journal import Journal
+from .omnibus import Presence
+from .process import PATH
+from .site import Site
+from .store.local import LocalStore
+
+_PROGRAMS = ("zstd", "tar", "setpriv")
+_CLIENTS = ("pg_dump", "pg_restore")
+
+
+class Result(enum.Enum):
+    """How one check ended."""
+
+    PASSED = "passed"
+    WARNING = "warning"
+    FAILED = "failed"
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check, in plain words."""
+
+    name: str
+    result: Result
+    detail: str
+
+
+def examine(config_file: Path = settings.CONFIG_FILE, root: Path = Path("/")) -> list[Check]:
+    """Look at everything that a backup and a restore need; changes nothing."""
+    checks = [_gitlab(root), _mattermost(root), _programs(root)]
+    if omnibus.presence(root) is not Presence.ENABLED:
+        return checks
+    checks.append(_guarded("sets", lambda: _sets(config_file, root)))
+    checks.append(_guarded("restore journal", _journal))
+    try:
+        site = omnibus.find(root)
+    except Failure as failure:
+        return [*checks, Check("settings", Result.FAILED, str(failure))]
+    checks.append(_guarded("service", lambda: _service(site)))
+    checks.append(_guarded("database", lambda: _database(site)))
+    checks.append(_guarded("sign-in", lambda: _sign_in(site)))
+    return checks
+
+
+def _guarded(name: str, look: Callable[[], Check]) -> Check:
+    try:
+        return look()
+    except Failure as failure:
+        return Check(name, Result.FAILED, str(failure))
+
+
+def _gitlab(root: Path) -> Check:
+    version = gitlab_files.gitlab_version(root)
+    if version:
+        return Check("GitLab", Result.PASSED, f"Omnibus GitLab {version}")
+    return Check("GitLab", Result.FAILED, Presence.NO_GITLAB.value)
+
+
+def _mattermost(root: Path) -> Check:
+    found = omnibus.presence(root)
+    if found is Presence.ENABLED:
+        version = gitlab_files.bundled_mattermost(root)
+        return Check("Mattermost", Result.PASSED, f"{found.value}, version {version or 'unknown'}")
+    if found is Presence.NO_GITLAB:
+        return Check("Mattermost", Result.NOT_RUN, "without GitLab there is none to look for")
+    return Check("Mattermost", Result.WARNING, found.value)
+
+
+def _programs(root: Path) -> Check:
+    missing = [name for name in _PROGRAMS if shutil.which(name, path=PATH) is None]
+    if omnibus.presence(root) is Presence.ENABLED:
+        clients = root / "opt/gitlab/embedded/bin"
+        missing += [name for name in _CLIENTS if not os.access(clients / name, os.X_OK)]
+    if missing:
+        return Check("programs", Result.FAILED, f"missing: {', '.join(missing)}")
+    return Check("programs", Result.PASSED, "all there")
+
+
+def _sets(config_file: Path, root: Path) -> Check:
+    ours = settings.load(config_file, root / gitlab_files.GITLAB_YML)
+    store = LocalStore(ours.sets)
+    entries = store.entries()
+    damaged = [entry.name for entry in entries if entry.set is None]
+    if damaged:
+        return Check("sets", Result.WARNING, f"not complete: {', '.join(damaged)}")
+    if not entries:
+        return Check("sets", Result.WARNING, f"none yet in {ours.sets}")
+    return Check("sets", Result.PASSED, f"{len(entries)} in {ours.sets}, newest {entries[0].name}")
+
+
+def _journal() -> Check:
+    if Journal().read():
+        detail = "a restore was cut short: run gitlab-mm restore --rollback"
+        return Check("restore journal", Result.FAILED, detail)
+    return Check("restore journal", Result.PASSED, "no restore is under way")
+
+
+def _service(site: Site) -> Check:
+    if service.of(site).runs():
+        return Check("service", Result.PASSED, "Mattermost runs")
+    return Check("service", Result.WARNING, "Mattermost is stopped: gitlab-ctl start mattermost")
+
+
+def _database(site: Site) -> Check:
+    with database.connect(site.database, site.database.admin) as session:
+        version = session.execute("SHOW server_version").fetchone()
+    assert version is not None
+    return Check("database", Result.PASSED, f"{site.database.name} on PostgreSQL {version[0]}")
+
+
+def _sign_in(site: Site) -> Check:
+    if not credentials.layers(site)[0] or sign_in.effective_pair(site) is None:
+        return Check("sign-in", Result.NOT_RUN, "GitLab sign-in is not set up")
+    verified, asked = sign_in.accepted(site), sign_in.probe(site)
+    if verified is False or asked.verdict is Verdict.REFUSED:
+        return Check("sign-in", Result.FAILED, f"{asked.reason}: run gitlab-mm sso check")
+    if asked.verdict is Verdict.ACCEPTED:
+        return Check("sign-in", Result.PASSED, asked.reason)
+    return Check("sign-in", Result.WARNING, asked.reason)

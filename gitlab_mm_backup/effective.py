@@ -1,0 +1,125 @@
+"""Effective settings: config.json overlaid by the MM_* environment, as Mattermost does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .secret import Secret
+
+# How Mattermost spells the settings that Omnibus passes by environment, for a config.json that
+# lacks them (omnibus-gitlab 10 to 18, env template of the mattermost cookbook).
+_SPELLING = {
+    "ServiceSettings": (
+        "SiteURL",
+        "ListenAddress",
+        "AllowedUntrustedInternalConnections",
+        "EnableAPITeamDeletion",
+        "EnableLocalMode",
+    ),
+    "TeamSettings": ("SiteName",),
+    "SqlSettings": ("DriverName", "DataSource", "AtRestEncryptKey"),
+    "LogSettings": ("FileLocation",),
+    "FileSettings": ("DriverName", "Directory"),
+    "GitLabSettings": (
+        "Enable",
+        "Secret",
+        "Id",
+        "Scope",
+        "AuthEndpoint",
+        "TokenEndpoint",
+        "UserApiEndpoint",
+    ),
+    "PluginSettings": ("Directory", "ClientDirectory"),
+}
+# Go's strconv.ParseBool.
+_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
+
+
+class Settings:
+    """Read access to effective settings by section and key."""
+
+    def __init__(self, tree: Mapping[str, Any]) -> None:
+        self._tree = tree
+
+    @property
+    def tree(self) -> Mapping[str, Any]:
+        """The whole document, secrets included: for settings.json inside a set only."""
+        return self._tree
+
+    def text(self, section: str, key: str) -> str:
+        value = self._value(section, key)
+        return value if isinstance(value, str) else ""
+
+    def secret(self, section: str, key: str) -> Secret:
+        return Secret(self.text(section, key))
+
+    def flag(self, section: str, key: str) -> bool:
+        value = self._value(section, key)
+        return value if isinstance(value, bool) else str(value) in _TRUE
+
+    def differences(self, other: Settings) -> list[str]:
+        """Return the names (Section.Key) of what differs, never the values."""
+        names = []
+        for section in sorted({*self._tree, *other._tree}):
+            ours, theirs = self._tree.get(section), other._tree.get(section)
+            if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+                keys = sorted({*ours, *theirs})
+                names += [f"{section}.{key}" for key in keys if ours.get(key) != theirs.get(key)]
+            elif ours != theirs:
+                names.append(section)
+        return names
+
+    def _value(self, section: str, key: str) -> Any:
+        inside = self._tree.get(section)
+        return inside.get(key) if isinstance(inside, Mapping) else None
+
+    def __repr__(self) -> str:
+        return "Settings(…)"
+
+
+def overlay(config: Mapping[str, Any], environment: Mapping[str, Secret]) -> Settings:
+    """Return ``config`` with every ``MM_<SECTION>_<KEY>`` of ``environment`` laid over it.
+
+    Values take the type of the one they replace: booleans by Go's ParseBool, whole numbers,
+    lists split at spaces; a key that config.json lacks is taken as text.
+    """
+    tree = {
+        section: dict(inside) if isinstance(inside, Mapping) else inside
+        for section, inside in config.items()
+    }
+    names = _names(tree)
+    for variable, value in environment.items():
+        place = names.get(variable)
+        if place is None:
+            continue
+        section, key = place
+        inside = tree.setdefault(section, {})
+        if isinstance(inside, dict):
+            inside[key] = _as_type_of(inside.get(key), value.reveal())
+    return Settings(tree)
+
+
+def _names(tree: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Map variable names to (section, key): Omnibus's own first, then all that config.json has."""
+    places = [(section, key) for section, keys in _SPELLING.items() for key in keys]
+    places += [
+        (section, key)
+        for section, inside in tree.items()
+        if isinstance(inside, Mapping)
+        for key in inside
+    ]
+    return {f"MM_{section}_{key}".upper(): (section, key) for section, key in places}
+
+
+def _as_type_of(old: Any, text: str) -> Any:
+    if isinstance(old, bool):
+        return text in _TRUE
+    if isinstance(old, int):
+        try:
+            return int(text)
+        except ValueError:
+            return text
+    if isinstance(old, list):
+        return text.split()
+    return text

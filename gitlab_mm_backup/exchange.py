@@ -1,0 +1,140 @@
+"""Databases side by side: make one next to the live one, exchange the two, drop what is ours."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from .database import connect
+from .errors import Failure
+from .manifest import Database
+from .site import Endpoint
+
+if TYPE_CHECKING:
+    import psycopg
+
+# What a database of ours says about itself in its comment.
+_MARK = "made or set aside by gitlab-mm-backup"
+_PATIENCE = 30  # seconds for ended connections to be gone
+
+
+def create_beside(endpoint: Endpoint, name: str, like: Database) -> list[str]:
+    """Create the empty database ``name``, owned by Mattermost's role, encoded as ``like``.
+
+    It carries our mark.  Returns warnings: where this server lacks the locale of ``like`` the
+    database takes the server's own.
+    """
+    import psycopg
+    from psycopg import sql
+
+    create = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING {}").format(
+        sql.Identifier(name), sql.Identifier(endpoint.owner.role), sql.Literal(like.encoding)
+    )
+    locale = sql.SQL(" LC_COLLATE {} LC_CTYPE {}").format(
+        sql.Literal(like.collate), sql.Literal(like.ctype)
+    )
+    with connect(endpoint, endpoint.admin, "postgres") as session:
+        warnings = []
+        try:
+            session.execute(create + locale)
+        except psycopg.errors.WrongObjectType as error:  # "invalid locale name"
+            session.execute(create)
+            warnings = [f"The database has this server's own locale: {error.diag.message_primary}"]
+        _comment(session, name, _MARK)
+    return warnings
+
+
+def ensure_live(endpoint: Endpoint) -> None:
+    """Create the live database, empty, where it is missing: an exchange needs both sides."""
+    from psycopg import sql
+
+    create = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0")
+    with connect(endpoint, endpoint.admin, "postgres") as session:
+        if not _there(session, endpoint.name):
+            session.execute(
+                create.format(sql.Identifier(endpoint.name), sql.Identifier(endpoint.owner.role))
+            )
+
+
+def drop_marked(endpoint: Endpoint, name: str) -> None:
+    """Drop the database ``name`` if it is there; raises Failure when it lacks our mark."""
+    from psycopg import sql
+
+    with connect(endpoint, endpoint.admin, "postgres") as session:
+        row = session.execute(
+            "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
+            (name,),
+        ).fetchone()
+        if row is None:
+            return
+        if row[0] != _MARK:
+            raise Failure(f"Database {name} is not dropped", "it does not carry our mark")
+        _shut_out(session, name)
+        session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+
+
+def exchange(endpoint: Endpoint, new: str, old: str) -> None:
+    """Give the database ``new`` the live name and the live one the name ``old``, at one moment.
+
+    Connections to the live database are ended and shut out meanwhile; ``old`` stays shut and
+    carries our mark, the live one does not.
+    """
+    with connect(endpoint, endpoint.admin, "postgres") as session:
+        _shut_out(session, endpoint.name)
+        _rename(session, [(endpoint.name, old), (new, endpoint.name)])
+
+
+def exchange_back(endpoint: Endpoint, new: str, old: str) -> None:
+    """Undo ``exchange``, whether it has happened or not."""
+    with connect(endpoint, endpoint.admin, "postgres") as session:
+        if _there(session, old):
+            _shut_out(session, endpoint.name)
+            _rename(session, [(endpoint.name, new), (old, endpoint.name)])
+        elif _there(session, endpoint.name):
+            _let_in(session, endpoint.name)
+
+
+def _rename(session: psycopg.Connection[Any], pairs: list[tuple[str, str]]) -> None:
+    """Rename in one transaction; the last name is the live one and is open again after it."""
+    from psycopg import sql
+
+    rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+    with session.transaction():
+        for before, after in pairs:
+            session.execute(rename.format(sql.Identifier(before), sql.Identifier(after)))
+            _comment(session, after, _MARK)
+        _comment(session, pairs[-1][1], None)
+        _let_in(session, pairs[-1][1])
+
+
+def _comment(session: psycopg.Connection[Any], name: str, text: str | None) -> None:
+    from psycopg import sql
+
+    comment = sql.SQL("COMMENT ON DATABASE {} IS {}")
+    session.execute(comment.format(sql.Identifier(name), sql.Literal(text)))
+
+
+def _there(session: psycopg.Connection[Any], name: str) -> bool:
+    query = "SELECT 1 FROM pg_database WHERE datname = %s"
+    return session.execute(query, (name,)).fetchone() is not None
+
+
+def _shut_out(session: psycopg.Connection[Any], name: str) -> None:
+    """Refuse new connections to ``name`` and end those there are; waits until they are gone."""
+    from psycopg import sql
+
+    closed = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false")
+    session.execute(closed.format(sql.Identifier(name)))
+    deadline = time.monotonic() + _PATIENCE
+    end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s"
+    while (row := session.execute(end, (name,)).fetchone()) and row[0]:
+        if time.monotonic() > deadline:
+            raise Failure(f"Connections to database {name} do not end", f"{row[0]} are left")
+        time.sleep(0.05)
+
+
+def _let_in(session: psycopg.Connection[Any], name: str) -> None:
+    from psycopg import sql
+
+    opened = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true")
+    session.execute(opened.format(sql.Identifier(name)))

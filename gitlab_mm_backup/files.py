@@ -1,0 +1,149 @@
+"""Archives of file trees: pack, look into, unpack."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from . import process
+from .errors import Failure
+from .process import DECOMPRESS, Command, Lines
+
+_CHUNK = 1 << 20
+
+
+@dataclass
+class Contents:
+    """How many plain files an archive holds, and their bytes."""
+
+    files: int = 0
+    size: int = 0  # bytes
+
+    def add_line(self, line: bytes) -> None:
+        """Count a line of tar's long listing: mode, owner, size, date, time, name."""
+        if line.startswith(b"-"):
+            self.files += 1
+            self.size += int(line.split(None, 3)[2])
+
+
+def pack(
+    folders: Iterable[Path],
+    excluded: Iterable[Path],
+    compressor: Command,
+    sink: Callable[[bytes], object],
+) -> Contents:
+    """Write ``folders`` as a compressed tar to ``sink``, its members named from the root on.
+
+    Returns what was packed.  Files that change or vanish under tar are normal beside a running
+    service (it exits 1 for them); anything it cannot read raises Failure.
+    """
+    contents = Contents()
+    archive = Command(
+        [
+            "tar",
+            "--create",
+            "--format=gnu",
+            "--blocking-factor=512",
+            "--directory=/",
+            "--no-wildcards",
+            "--anchored",
+            *(f"--exclude={_member(path)}" for path in excluded),
+            "-vv",  # the listing that is counted; "escape" keeps each member on one line
+            "--quoting-style=escape",
+            "--index-file",
+            Lines(contents.add_line),
+            "--",
+            *(_member(folder) for folder in outermost(folders)),
+        ],
+        may_exit=(0, 1),
+    )
+    process.pipeline(archive, compressor, sink=sink)
+    return contents
+
+
+def inspect(archive: Path, allowed: Sequence[str]) -> Contents:
+    """Read all of a compressed tar and return what it holds.
+
+    Raises Failure for a member that a set of ours cannot have: outside the ``allowed`` absolute
+    folders, a device, a file with set-user-id, a hard link that leads out.
+    """
+    contents = Contents()
+    roots = [PurePosixPath(_member(Path(folder))) for folder in allowed]
+    with open(archive, "rb") as packed, process.output(DECOMPRESS, stdin=packed) as (stream, _):
+        try:
+            with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK) as tar:
+                for member in tar:
+                    _refuse_foreign(member, roots, archive)
+                    if member.isreg():
+                        contents.files += 1
+                        contents.size += member.size
+                    vars(tar)["members"] = []  # or it keeps every one
+        except (tarfile.TarError, EOFError) as error:
+            raise Failure(f"{archive.name} is not a whole archive", str(error)) from error
+        while stream.read(_CHUNK):
+            pass
+    return contents
+
+
+def _refuse_foreign(member: tarfile.TarInfo, roots: list[PurePosixPath], archive: Path) -> None:
+    reason = ""
+    if not _within(member.name, roots):
+        reason = "its name leads out of the folders of the set"
+    elif not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+        reason = "it is no file, folder or link"
+    elif member.islnk() and not _within(member.linkname, roots):
+        reason = "it is a hard link that leads out of the set"
+    elif member.isreg() and member.mode & 0o6000:
+        reason = "it has the set-user-id or set-group-id bit"
+    if reason:
+        raise Failure(
+            f"{archive.name} holds what no backup of ours holds",
+            f"{member.name!r}: {reason}",
+            "Nothing was unpacked. Do not use this set; find out where it comes from.",
+        )
+
+
+def _within(name: str, roots: list[PurePosixPath]) -> bool:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        return False
+    return any(path == root or root in path.parents for root in roots)
+
+
+def unpack(archive: Path, folder: str, into: Path, excluded: Iterable[str] = ()) -> None:
+    """Unpack one absolute ``folder`` of a compressed tar to ``into``/<its last name>.
+
+    Owners are given by name where this host knows the name, modes are kept.  ``excluded`` are
+    absolute paths below ``folder``.
+    """
+    member = _member(Path(folder))
+    extract = Command(
+        [
+            "tar",
+            "--extract",
+            "--blocking-factor=512",
+            f"--directory={into}",
+            f"--strip-components={len(PurePosixPath(member).parts) - 1}",
+            "--same-owner",
+            "--preserve-permissions",
+            "--no-wildcards",
+            "--anchored",
+            *(f"--exclude={_member(Path(path))}" for path in excluded),
+            "--",
+            member,
+        ]
+    )
+    with open(archive, "rb") as packed:
+        process.pipeline(DECOMPRESS, extract, stdin=packed)
+
+
+def outermost(folders: Iterable[Path]) -> list[Path]:
+    """Return ``folders`` without those that lie in another of them."""
+    every = sorted(set(folders))
+    return [one for one in every if not any(other in one.parents for other in every)]
+
+
+def _member(path: Path) -> str:
+    return str(path).lstrip("/")

@@ -1,0 +1,140 @@
+"""What Omnibus GitLab leaves on disk about itself: versions, Chef nodes, attributes, rc files."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import Failure
+from .secret import Secret
+
+VERSION_MANIFEST = "opt/gitlab/version-manifest.json"
+NODES = "opt/gitlab/embedded/nodes"
+PUBLIC_ATTRIBUTES = "var/opt/gitlab/public_attributes.json"
+PSQL_RC = "opt/gitlab/etc/gitlab-psql-rc"
+GITLAB_YML = "opt/gitlab/embedded/service/gitlab-rails/config/gitlab.yml"
+EMBEDDED_MATTERMOST = "opt/gitlab/embedded/service/mattermost"
+ENVIRONMENT = "opt/gitlab/etc/mattermost/env"  # GitLab 11.6 to 18
+
+
+def gitlab_version(root: Path) -> str:
+    """Return GitLab's version, as 18.11.9, or "" where no Omnibus GitLab is installed."""
+    version = _json(root / VERSION_MANIFEST).get("build_version")
+    if isinstance(version, str) and version:
+        return version.split("+")[0]
+    return first_line(root / "opt/gitlab/embedded/service/gitlab-rails/VERSION")
+
+
+def bundled_mattermost(root: Path) -> str:
+    """Return the version of the bundled Mattermost, or "" where nothing tells it.
+
+    Its VERSION file is there from GitLab 12.0 on; before, the package's own manifest says it.
+    """
+    version = first_line(root / EMBEDDED_MATTERMOST / "VERSION")
+    software = _json(root / VERSION_MANIFEST).get("software")
+    entry = software.get("mattermost") if isinstance(software, dict) else None
+    locked = entry.get("locked_version") if isinstance(entry, dict) else None
+    return version or (locked.lstrip("v") if isinstance(locked, str) else "")
+
+
+def attributes(root: Path) -> dict[str, Any]:
+    """Return the effective attributes of the last Chef run: ``default`` with ``normal`` on top.
+
+    Empty when there are none: reconfigure begins by removing them, and a failed run leaves them
+    without ``normal``; both mean "unknown", not "unset".
+    """
+    folder = root / NODES
+    wanted = folder / f"{socket.getfqdn()}.json"
+    found = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    node = _json(wanted if wanted in found else found[-1]) if found else {}
+    if not isinstance(node.get("normal"), dict):
+        return {}
+    merged: dict[str, Any] = _merged(node.get("default", {}), node["normal"])
+    return merged
+
+
+def public_attributes(root: Path) -> dict[str, Any]:
+    return _json(root / PUBLIC_ATTRIBUTES)
+
+
+def psql_rc(root: Path) -> dict[str, str]:
+    """Return the assignments of gitlab-psql-rc, a file of shell assignments that is not run."""
+    values = {}
+    for line in _text(root / PSQL_RC).splitlines():
+        name, equals, value = line.partition("=")
+        if equals and name.strip().isidentifier():
+            try:
+                words = shlex.split(value)
+            except ValueError:
+                continue
+            values[name.strip()] = words[0] if words else ""
+    return values
+
+
+def gitlab_yml(root: Path) -> dict[str, Any]:
+    """Return gitlab.yml's ``production`` section; empty where it is absent or not YAML."""
+    import yaml
+
+    try:
+        document = yaml.safe_load(_text(root / GITLAB_YML))
+    except yaml.YAMLError:
+        return {}
+    production = document.get("production") if isinstance(document, dict) else None
+    return production if isinstance(production, dict) else {}
+
+
+def environment(folder: Path) -> dict[str, Secret]:
+    """Read an environment folder as chpst(8) -e does: a file a variable, its first line.
+
+    Trailing blanks go, a NUL stands for a newline, an empty file unsets its variable.  Raises
+    Failure when the folder cannot be read.
+    """
+    values = {}
+    try:
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and not path.name.startswith(".") and "=" not in path.name:
+                line = path.read_text(errors="surrogateescape").split("\n", 1)[0].rstrip(" \t")
+                if line:
+                    values[path.name] = Secret(line.replace("\0", "\n"))
+    except OSError as error:
+        raise Failure(f"{folder} cannot be read", str(error.strerror)) from error
+    return values
+
+
+def first_line(path: Path) -> str:
+    return _text(path).split("\n", 1)[0].strip()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(_text(path) or "{}")
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _text(path: Path) -> str:
+    """Return the file's text, "" when it is absent; raises Failure when it cannot be read."""
+    try:
+        return path.read_text(errors="surrogateescape")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise Failure(f"{path} cannot be read", str(error.strerror)) from error
+
+
+def _merged(lower: Any, upper: Any) -> Any:
+    """Merge as Chef does: hashes key by key, everything else from the upper level."""
+    if not isinstance(lower, Mapping) or not isinstance(upper, Mapping):
+        return upper
+    return {
+        **lower,
+        **{
+            key: _merged(lower[key], value) if key in lower else value
+            for key, value in upper.items()
+        },
+    }

@@ -1,0 +1,81 @@
+"""Hooks: executables in a phase folder, ours and the administrator's, in one order by name."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from . import process
+from .errors import Failure
+from .process import Command
+
+log = logging.getLogger(__name__)
+
+OURS = Path("/usr/lib/gitlab-mm-backup/hooks")
+ADMINS = Path("/etc/gitlab-mm-backup/hooks")
+# Set for every hook; a gitlab-mm that a hook calls runs within the run that holds the lock.
+PHASE_VARIABLE = "GITLAB_MM_PHASE"
+PHASES = ("pre-backup", "post-backup", "pre-restore", "post-restore", "on-failure")
+# As run-parts(8) does: editors' and dpkg's leftovers (name~, name.dpkg-old) do not run.
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def find(phase: str, ours: Path = OURS, admins: Path = ADMINS) -> list[Path]:
+    """Return the hooks of ``phase`` in their order.
+
+    An administrator's file replaces ours of the same name; a link to /dev/null masks it.
+    """
+    by_name: dict[str, Path] = {}
+    for folder in (ours / f"{phase}.d", admins / f"{phase}.d"):
+        try:
+            entries = list(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        by_name.update((path.name, path) for path in entries if _NAME.fullmatch(path.name))
+    chosen = [path for _, path in sorted(by_name.items())]
+    return [path for path in chosen if os.path.realpath(path) != "/dev/null"]
+
+
+def run_phase(
+    phase: str, variables: Mapping[str, str], ours: Path = OURS, admins: Path = ADMINS
+) -> None:
+    """Run the hooks of ``phase`` with ``GITLAB_MM_*`` in their environment.
+
+    What they print goes to the log.  Raises Failure at the first that fails, or that somebody
+    but root could have written.
+    """
+    environment = {
+        PHASE_VARIABLE: phase,
+        **{f"GITLAB_MM_{name.upper()}": value for name, value in variables.items()},
+    }
+    for path in find(phase, ours, admins):
+        _refuse_untrusted(path)
+        try:
+            finished = process.run(Command([str(path)], environment=environment))
+        except Failure as failure:
+            raise Failure(
+                f"Hook {phase}.d/{path.name} failed",
+                failure.detail or failure.message,
+                f"Mend {path}, or mask it with a link to /dev/null in {admins / phase}.d/.",
+            ) from failure
+        for line in (*finished.out.splitlines(), *finished.err.splitlines()):
+            log.info("%s: %s", path.name, line)
+
+
+def _refuse_untrusted(path: Path) -> None:
+    """Only root's files run, and only where nobody else could have put or changed them."""
+    real = Path(os.path.realpath(path))
+    for one in (real, real.parent, path.parent):
+        status = os.stat(one)
+        if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise Failure(
+                f"Hook {path} is not run",
+                f"{one} can be written by others than root",
+                f"chown root:root {one}; chmod go-w {one}",
+            )
+    if not real.is_file() or not os.access(real, os.X_OK):
+        raise Failure(f"Hook {path} is not run", "it is no executable file", f"chmod +x {path}")

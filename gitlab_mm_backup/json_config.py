@@ -1,0 +1,276 @@
+"""config.json and gitlab-secrets.json: read, patch under guard, write back as they were.
+
+A patch is RFC 6902.  It is applied to the text itself: outside the values that it names every
+byte stays, whoever wrote the file and in whatever form.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed leaves it out
+from pathlib import Path
+from typing import Any
+
+from .durable import replace_file
+from .errors import Failure
+
+Operations = list[dict[str, Any]]
+Keys = tuple[str, ...]
+
+_BLANKS = re.compile(r"[ \t\r\n]*")
+_SCALAR = re.compile(r"[-+.0-9A-Za-z]+")
+
+
+@dataclass(frozen=True)
+class JsonFile:
+    """A JSON file as read."""
+
+    path: Path
+    text: str
+    document: dict[str, Any]
+
+
+def read(path: Path) -> JsonFile:
+    """Read ``path``.
+
+    Raises Failure when it is absent, unreadable or not one JSON object; the detail gives line
+    and column, never content.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise Failure(f"{path} cannot be read", str(reason)) from None
+    return JsonFile(path, text, parse(text, str(path)))
+
+
+def parse(text: str, where: str) -> dict[str, Any]:
+    """Return the JSON object in ``text``; raises Failure as ``read`` does."""
+    try:
+        document = json.loads(text, object_pairs_hook=_without_duplicates)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}: {error.msg}"
+        raise Failure(f"{where} is not JSON", place) from None
+    except (ValueError, RecursionError) as error:
+        raise Failure(f"{where} is not proper JSON", str(error)) from None
+    if not isinstance(document, dict):
+        raise Failure(f"{where} is not proper JSON", "it holds no object")
+    return document
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a key stands in it twice")
+    return document
+
+
+def setting(document: Mapping[str, Any], changes: Mapping[Keys, Any]) -> Operations:
+    """Return the patch that sets each path of ``changes`` to its value.
+
+    It begins with ``test`` operations of all that it relies on, so that it refuses a document
+    which has changed meanwhile.  A path that has its value already is left out; missing objects
+    on the way are made.  Raises Failure where a plain value stands in the way.
+    """
+    tests: Operations = []
+    acts: Operations = []
+    made: set[Keys] = set()
+    for path, value in changes.items():
+        there, old = _look_up(document, path)
+        if there and type(old) is type(value) and old == value:
+            continue
+        if there:
+            tests.append(_operation("test", path, old))
+            acts.append(_operation("replace", path, value))
+            continue
+        guard = _nearest(document, path)
+        tests.append(_operation("test", guard, _look_up(document, guard)[1]))
+        for length in range(len(guard) + 1, len(path)):
+            if path[:length] not in made:
+                acts.append(_operation("add", path[:length], {}))
+                made.add(path[:length])
+        acts.append(_operation("add", path, value))
+    return tests + acts
+
+
+def inverse(operations: Operations) -> Operations:
+    """Return the patch that takes ``operations`` of ``setting`` back, with tests of its own."""
+    before = {one["path"]: one["value"] for one in operations if one["op"] == "test"}
+    tests: Operations = []
+    acts: Operations = []
+    for one in reversed([one for one in operations if one["op"] != "test"]):
+        if one["value"] != {}:
+            tests.append({"op": "test", "path": one["path"], "value": one["value"]})
+        if one["op"] == "replace":
+            acts.append({"op": "replace", "path": one["path"], "value": before[one["path"]]})
+        else:
+            acts.append({"op": "remove", "path": one["path"]})
+    return tests + acts
+
+
+def apply(file: JsonFile, operations: Operations) -> str:
+    """Return the text of ``file`` with ``operations`` applied.
+
+    Raises Failure when a ``test`` does not hold.
+    """
+    wanted = applied(file.document, operations, str(file.path))
+    text = file.text
+    for one in operations:
+        if one["op"] != "test":
+            text = _edited(text, _keys(one["path"]), one)
+    if parse(text, str(file.path)) != wanted:
+        raise AssertionError(f"the edit of {file.path} is not what its patch says")
+    return text
+
+
+def applied(document: Mapping[str, Any], operations: Operations, where: str) -> Any:
+    """Return ``document`` with ``operations`` applied; raises Failure as ``apply`` does."""
+    import jsonpatch
+
+    try:
+        return jsonpatch.JsonPatch(operations).apply(document)
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
+        raise Failure(
+            f"{where} is not as it was",
+            f"a test of the patch does not hold ({type(error).__name__})",
+            "Another program has changed it meanwhile; look at it, then run the command again.",
+        ) from None
+
+
+def write(path: Path, text: str) -> None:
+    """Replace the content of ``path`` in one step, with its owner, group and mode kept.
+
+    Raises Failure for anything but a plain file: through a link that Mattermost's account
+    planted it would be that account which chooses what root writes to.
+    """
+    try:
+        before = os.lstat(path)
+        if os.path.islink(path) or not os.path.isfile(path):
+            raise Failure(f"{path} is not written", "it is no plain file")
+        replace_file(path, text.encode(), before.st_uid, before.st_gid, before.st_mode & 0o7777)
+    except OSError as error:
+        raise Failure(f"{path} cannot be written", str(error.strerror)) from error
+
+
+def pointer(path: Keys) -> str:
+    """Return the JSON pointer (RFC 6901) of ``path``."""
+    return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in path)
+
+
+def _keys(text: str) -> Keys:
+    return tuple(step.replace("~1", "/").replace("~0", "~") for step in text.split("/")[1:])
+
+
+def _operation(name: str, path: Keys, value: Any) -> dict[str, Any]:
+    return {"op": name, "path": pointer(path), "value": value}
+
+
+def _look_up(document: Any, path: Keys) -> tuple[bool, Any]:
+    for step in path:
+        if not isinstance(document, Mapping) or step not in document:
+            return False, None
+        document = document[step]
+    return True, document
+
+
+def _nearest(document: Any, path: Keys) -> Keys:
+    """Return the longest part of ``path`` that is an object: the one to add to.
+
+    RFC 6902 cannot test that a key is absent; that its object is as it was says the same.
+    """
+    length = len(path) - 1
+    while not _look_up(document, path[:length])[0]:
+        length -= 1
+    if not isinstance(_look_up(document, path[:length])[1], Mapping):
+        raise Failure(f"{pointer(path[:length])} is no section", "a plain value stands there")
+    return path[:length]
+
+
+@dataclass(frozen=True)
+class _Member:
+    """Where a member of an object stands in the text: its key, its value, and the end."""
+
+    key: int
+    value: int
+    end: int
+
+
+def _edited(text: str, path: Keys, operation: Mapping[str, Any]) -> str:
+    members: dict[Keys, _Member] = {(): _Member(0, _BLANKS.match(text, 0).end(), 0)}  # type: ignore[union-attr]
+    _scan(text, members[()].value, (), members)
+    if operation["op"] == "replace":
+        place = members[path]
+        return text[: place.value] + _rendered(operation["value"]) + text[place.end :]
+    if operation["op"] == "remove":
+        return _without(text, path, members)
+    return _with(text, path, _rendered(operation["value"]), members)
+
+
+def _siblings(path: Keys, members: Mapping[Keys, _Member]) -> list[Keys]:
+    return [one for one in members if len(one) == len(path) and one[:-1] == path[:-1] and one]
+
+
+def _with(text: str, path: Keys, value: str, members: Mapping[Keys, _Member]) -> str:
+    """Add a member behind the last one, set off from it as that one is from what precedes it."""
+    member = f"{_rendered(path[-1])}: {value}"
+    siblings = _siblings(path, members)
+    if not siblings:
+        start = members[path[:-1]].value + 1
+        return text[:start] + member + text[start:]
+    last = members[siblings[-1]]
+    space = text[len(text[: last.key].rstrip(" \t\r\n")) : last.key]
+    return f"{text[: last.end]},{space}{member}{text[last.end :]}"
+
+
+def _without(text: str, path: Keys, members: Mapping[Keys, _Member]) -> str:
+    """Take a member out, with the comma and the space that set it off."""
+    siblings = _siblings(path, members)
+    place, index = members[path], siblings.index(path)
+    if index > 0:
+        return text[: members[siblings[index - 1]].end] + text[place.end :]
+    if len(siblings) > 1:
+        return text[: place.key] + text[members[siblings[1]].key :]
+    return text[: place.key] + text[place.end :]
+
+
+def _scan(text: str, at: int, path: Keys | None, members: dict[Keys, _Member]) -> int:
+    """Note the members of the value at ``at``, which is known to be JSON; return its end.
+
+    ``path`` None is within a list, which no path of ours reaches.
+    """
+    opening = text[at]
+    if opening == '"':
+        return int(scanstring(text, at + 1)[1])
+    if opening not in "{[":
+        return _after(_SCALAR, text, at)
+    at = _after(_BLANKS, text, at + 1)
+    while text[at] not in "}]":
+        start, inner = at, None
+        if opening == "{":
+            key, at = scanstring(text, at + 1)
+            at = _after(_BLANKS, text, text.index(":", at) + 1)
+            inner = None if path is None else (*path, key)
+        end = _scan(text, at, inner, members)
+        if inner is not None:
+            members[inner] = _Member(start, at, end)
+        at = _after(_BLANKS, text, end)
+        if text[at] == ",":
+            at = _after(_BLANKS, text, at + 1)
+    return at + 1
+
+
+def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
+    match = pattern.match(text, at)
+    assert match is not None
+    return match.end()
+
+
+def _rendered(value: Any) -> str:
+    """Return ``value`` as Go's encoding/json writes it, which every reader of JSON understands."""
+    text = json.dumps(value, ensure_ascii=False)
+    return re.sub("[&<>\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -1,0 +1,278 @@
+"""Find the Mattermost bundled with Omnibus GitLab: only from what is on disk, never constants."""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import gitlab_files, json_config
+from .effective import Settings, overlay
+from .errors import Failure
+from .secret import Secret
+from .site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
+
+# What Omnibus uses where no file says otherwise (omnibus-gitlab 10 to 18, attributes/default.rb).
+_HOME = "/var/opt/gitlab/mattermost"
+_ACCOUNT = "mattermost"
+_DATABASE = "mattermost_production"
+_ROLE = "gitlab_mattermost"
+_SOCKET = "/var/opt/gitlab/postgresql"
+_PORT = 5432
+_PSQL_ACCOUNT = "gitlab-psql"
+
+
+class Presence(enum.Enum):
+    """How much of a bundled Mattermost a host has."""
+
+    NO_GITLAB = "Omnibus GitLab is not installed on this host"
+    REMOVED = "this GitLab no longer bundles Mattermost"
+    NEVER = "the bundled Mattermost was never set up"
+    DISABLED = "the bundled Mattermost is disabled"
+    ENABLED = "the bundled Mattermost is enabled"
+
+
+_WAYS_OUT = {
+    Presence.NO_GITLAB: "Run this on the GitLab server.",
+    Presence.REMOVED: "GitLab 19 removed it; its data may still be here. Keep the last set.",
+    Presence.NEVER: "There is nothing to back up. To set it up: mattermost_external_url in "
+    "/etc/gitlab/gitlab.rb, then gitlab-ctl reconfigure.",
+    Presence.DISABLED: "Enable it in /etc/gitlab/gitlab.rb (mattermost['enable'] = true), run "
+    "gitlab-ctl reconfigure, then try again.",
+}
+
+
+def presence(root: Path = Path("/")) -> Presence:
+    """Tell how much of a bundled Mattermost is on this host; reads only."""
+    if not gitlab_files.gitlab_version(root):
+        return Presence.NO_GITLAB
+    if os.path.lexists(root / "opt/gitlab/service/mattermost"):
+        return Presence.ENABLED
+    if not (root / gitlab_files.EMBEDDED_MATTERMOST).is_dir():
+        return Presence.REMOVED
+    home = root / _home(gitlab_files.attributes(root), root).lstrip("/")
+    return Presence.DISABLED if (home / "config.json").exists() else Presence.NEVER
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """The files that settings are looked up in, read once."""
+
+    root: Path
+    attributes: Mapping[str, Any]
+    public: Mapping[str, Any]
+    psql_rc: Mapping[str, str]
+
+    def mattermost(self, key: str) -> str:
+        return _text(self.attributes.get("mattermost"), key)
+
+
+def find(root: Path = Path("/"), *, config_required: bool = True) -> Site:
+    """Return the bundled Mattermost.
+
+    Raises Failure when there is none, when it is not enabled, when its database is no PostgreSQL
+    and when its config.json cannot be read; the last only if ``config_required``, for a restore
+    may be what mends that file.
+    """
+    found = presence(root)
+    if found is not Presence.ENABLED:
+        raise Failure("There is no Mattermost to work on", found.value, _WAYS_OUT[found])
+    sources = _Sources(
+        root,
+        gitlab_files.attributes(root),
+        gitlab_files.public_attributes(root),
+        gitlab_files.psql_rc(root),
+    )
+    home = Path(_home(sources.attributes, root))
+    config_file = home / "config.json"
+    environment_folder = _environment_folder(sources, home)
+    environment = gitlab_files.environment(environment_folder) if environment_folder else {}
+    effective = overlay(_config(config_file, config_required), environment)
+    account = Account(
+        sources.mattermost("username") or sources.mattermost("user") or _ACCOUNT,
+        sources.mattermost("group") or _ACCOUNT,
+    )
+    gitlab_version = gitlab_files.gitlab_version(root)
+    return Site(
+        kind=Kind.OMNIBUS,
+        version=_mattermost_version(root, home),
+        account=account,
+        folders=_folders(home, effective, sources),
+        config_file=config_file,
+        environment_folder=environment_folder,
+        environment=environment,
+        settings=effective,
+        database=_database(effective, environment, sources, account, gitlab_version),
+        client_programs=root / "opt/gitlab/embedded/bin",
+        gitlab=GitLab(gitlab_version, _gitlab_url(root), _gitlab_database(sources)),
+        root=root,
+    )
+
+
+def _home(attributes: Mapping[str, Any], root: Path) -> str:
+    """The node says it; after a failed reconfigure the service's own start script does."""
+    home = _text(attributes.get("mattermost"), "home")
+    if home:
+        return home
+    try:
+        script = (root / "opt/gitlab/sv/mattermost/run").read_text()
+    except OSError:
+        return _HOME
+    match = re.search(r"(?:--config|-c)[ =](/\S+)/config\.json", script)
+    return match[1] if match else _HOME
+
+
+def _config(path: Path, required: bool) -> Mapping[str, Any]:
+    try:
+        document: Mapping[str, Any] = json_config.read(path).document
+        return document
+    except Failure as failure:
+        if not required:
+            return {}
+        raise Failure(
+            failure.message,
+            failure.detail,
+            f"Mend {path} (Mattermost cannot start from it either), or restore a set.",
+        ) from failure
+
+
+def _environment_folder(sources: _Sources, home: Path) -> Path | None:
+    """GitLab 11.6 to 18 have their own folder, 10 and 11.0 to 11.5 one below the home."""
+    candidates = [
+        sources.mattermost("env_directory"),
+        str(sources.root / gitlab_files.ENVIRONMENT),
+        str(home / "env"),
+    ]
+    return next((Path(one) for one in candidates if one and Path(one).is_dir()), None)
+
+
+def _mattermost_version(root: Path, home: Path) -> str:
+    bundled = gitlab_files.bundled_mattermost(root)
+    return bundled or gitlab_files.first_line(home / "VERSION") or "unknown"
+
+
+def _folders(home: Path, effective: Settings, sources: _Sources) -> Folders:
+    """Find each folder where settings place it, links followed."""
+    wanted = {
+        "data": (effective.text("FileSettings", "Directory"), "file_directory"),
+        "plugins": (effective.text("PluginSettings", "Directory"), "plugin_directory"),
+        "client-plugins": (
+            effective.text("PluginSettings", "ClientDirectory"),
+            "plugin_client_directory",
+        ),
+    }
+    configured = {"home": home}
+    for role, (setting, attribute) in wanted.items():
+        # A relative path would be relative to the program; Omnibus never leaves it so.
+        path = setting if setting.startswith("/") else sources.mattermost(attribute)
+        configured[role] = Path(path) if path else home / role
+    real = {role: Path(os.path.realpath(path)) for role, path in configured.items()}
+    return Folders(configured, real)
+
+
+def _database(
+    effective: Settings,
+    environment: Mapping[str, Secret],
+    sources: _Sources,
+    account: Account,
+    gitlab_version: str,
+) -> Endpoint:
+    if effective.text("SqlSettings", "DriverName") == "mysql":
+        raise Failure(
+            "This Mattermost keeps its data in MySQL, which is not supported",
+            hint="Move it to PostgreSQL with Mattermost's own migration-assist first.",
+        )
+    given = _data_source(effective, environment, sources, gitlab_version)
+    host = given.pop("host", "") or _socket(sources)
+    password = given.pop("password", "")
+    owner = Login(
+        given.pop("user", "") or _ROLE,
+        account.user if host.startswith("/") and not password else None,
+        Secret(password) if password else None,
+    )
+    bundled = host == _socket(sources)
+    return Endpoint(
+        host=host,
+        port=int(given.pop("port", "") or _port(sources)),
+        name=given.pop("dbname", "") or sources.mattermost("database_name") or _DATABASE,
+        owner=owner,
+        admin=_superuser(sources) if bundled else owner,
+        options={key: given[key] for key in ("sslmode", "sslrootcert") if key in given},
+    )
+
+
+def _data_source(
+    effective: Settings,
+    environment: Mapping[str, Secret],
+    sources: _Sources,
+    gitlab_version: str,
+) -> dict[str, str]:
+    """Return the parts of Mattermost's DataSource, a keyword string or a URL.
+
+    From GitLab 11 on only the environment counts: config.json then holds a sample.
+    """
+    import psycopg.conninfo
+
+    text = effective.text("SqlSettings", "DataSource")
+    if "MM_SQLSETTINGS_DATASOURCE" not in environment and not gitlab_version.startswith("10."):
+        text = ""
+    try:
+        parts = psycopg.conninfo.conninfo_to_dict(text)
+    except psycopg.ProgrammingError:
+        raise Failure(
+            "Mattermost's DataSource cannot be understood",
+            "SqlSettings.DataSource is neither a keyword string nor a postgres:// URL",
+            "Look at mattermost['sql_data_source'] in /etc/gitlab/gitlab.rb.",
+        ) from None
+    return {key: str(value) for key, value in parts.items() if value is not None}
+
+
+def _socket(sources: _Sources) -> str:
+    public = _text(sources.public.get("postgresql"), "unix_socket_directory")
+    return sources.psql_rc.get("psql_host") or public or _SOCKET
+
+
+def _port(sources: _Sources) -> str:
+    public = sources.public.get("postgresql")
+    port = public.get("port") if isinstance(public, Mapping) else None
+    return sources.psql_rc.get("psql_port") or str(port or _PORT)
+
+
+def _superuser(sources: _Sources) -> Login:
+    name = sources.psql_rc.get("psql_user") or _PSQL_ACCOUNT
+    return Login(name, name)
+
+
+def _gitlab_database(sources: _Sources) -> Endpoint | None:
+    """Return GitLab's own database where the bundled server holds it."""
+    rails = sources.attributes.get("gitlab", {})
+    rails = rails.get("gitlab_rails") or rails.get("gitlab-rails") or {}
+    if rails.get("enable") is False or not sources.psql_rc.get("psql_dbname"):
+        return None
+    superuser = _superuser(sources)
+    return Endpoint(
+        host=_socket(sources),
+        port=int(_port(sources)),
+        name=sources.psql_rc["psql_dbname"],
+        owner=superuser,
+        admin=superuser,
+    )
+
+
+def _gitlab_url(root: Path) -> str:
+    section = gitlab_files.gitlab_yml(root).get("gitlab")
+    if not isinstance(section, Mapping) or not section.get("host"):
+        return ""
+    scheme, usual = ("https", 443) if section.get("https") else ("http", 80)
+    port = section.get("port") or usual
+    place = f":{port}" if port != usual else ""
+    return f"{scheme}://{section['host']}{place}{section.get('relative_url_root') or ''}"
+
+
+def _text(section: Any, key: str) -> str:
+    value = section.get(key) if isinstance(section, Mapping) else None
+    return value if isinstance(value, str) else ""

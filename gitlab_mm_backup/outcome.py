@@ -1,0 +1,30 @@
+"""What a command has to say at its end, for a person and for a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import ExitCode
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of one command.
+
+    ``fields`` are its own keys of the JSON object, ``lines`` the text for a person; a command
+    that was asked a question (``answer``) prints them also where nobody watches.
+    """
+
+    fields: Mapping[str, Any]
+    lines: list[str]
+    warnings: list[str] = field(default_factory=list)
+    code: ExitCode = ExitCode.DONE
+    answer: bool = False
+
+    @property
+    def exit_code(self) -> ExitCode:
+        if self.code is ExitCode.DONE and self.warnings:
+            return ExitCode.WARNINGS
+        return self.code

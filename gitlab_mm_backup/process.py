@@ -1,0 +1,335 @@
+"""The only door to other programs: argument lists, small environment, least privilege."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import os
+import pwd
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from .errors import Failure
+from .secret import Secret
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_CHUNK = 1 << 20
+_LAST_WORDS = 2000
+
+# Children that run now; a signal or a failure in one thread ends those of all threads.
+_running: set[subprocess.Popen[bytes]] = set()
+_running_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Content that the program reads as a file of its own, which never touches a disk."""
+
+    content: Secret
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A file to the program, to us a stream of lines; ``each`` is called in a thread of its own."""
+
+    each: Callable[[bytes], None]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program to run: arguments, the account to become, and what its environment adds.
+
+    An InMemory or Lines among either becomes the path of a file that only the account can use.
+
+    ``account`` None keeps root; every child loses the means to gain privileges
+    (setpriv(1) --no-new-privs) and dies with the thread that started it.  ``may_exit`` lists the
+    exit codes that are no failure.
+    """
+
+    argv: Sequence[str | InMemory | Lines]
+    account: str | None = None
+    environment: Mapping[str, str | InMemory | Lines] = field(default_factory=dict)
+    may_exit: tuple[int, ...] = (0,)
+
+    @property
+    def program(self) -> str:
+        return Path(str(self.argv[0])).name
+
+
+# A reader that has all it needs closes the pipe; whether that was too early, its own exit tells.
+DECOMPRESS = Command(
+    ["zstd", "--decompress", "--stdout", "--quiet"],
+    account="nobody",
+    may_exit=(0, -signal.SIGPIPE),
+)
+
+
+def compress(level: int, threads: int) -> Command:
+    """Return the zstd(1) that packs its input; memory grows with the threads."""
+    return Command(["zstd", f"-{level}", f"-T{threads}", "--quiet"], account="nobody")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a program ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(
+    command: Command, *, stdin: IO[bytes] | None = None, timeout: float | None = None
+) -> Finished:
+    """Run ``command`` to its end and return what it printed.
+
+    Raises Failure when it cannot be started, exits with a code outside ``may_exit``, or is still
+    running after ``timeout`` seconds.
+    """
+    with _started(command, stdin, subprocess.PIPE) as (child, errors):
+        try:
+            out, _ = child.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise Failure(
+                f"{command.program} did not end in {timeout:.0f} seconds", _last_words(errors)
+            ) from None
+        words = _last_words(errors)
+    _judge(command, child.returncode, words)
+    return Finished(child.returncode, out.decode(errors="replace"), words)
+
+
+def pipeline(
+    *commands: Command,
+    stdin: IO[bytes] | None = None,
+    sink: Callable[[bytes], object] | None = None,
+) -> list[Finished]:
+    """Join ``commands`` by pipes; what the last one prints goes to ``sink`` in pieces.
+
+    Returns how each ended.  Raises Failure when any of them failed.
+    """
+    with output(*commands, stdin=stdin) as (stream, ended):
+        while piece := stream.read(_CHUNK):
+            if sink is not None:
+                sink(piece)
+    return ended
+
+
+@contextlib.contextmanager
+def output(
+    *commands: Command, stdin: IO[bytes] | None = None
+) -> Iterator[tuple[IO[bytes], list[Finished]]]:
+    """Yield what the last of ``commands`` prints, and the list that will tell how each ended.
+
+    After the block a Failure is raised when a program
+    failed: the first in the order of the pipe, except that a broken pipe is the fault of a
+    later one.
+    """
+    ended: list[Finished] = []
+    with contextlib.ExitStack() as stack:
+        children: list[tuple[Command, subprocess.Popen[bytes], IO[bytes]]] = []
+        source = stdin
+        for command in commands:
+            child, errors = stack.enter_context(_started(command, source, subprocess.PIPE))
+            if children:
+                _close(source)  # only the next program may hold it, or a broken pipe goes unseen
+            source = child.stdout
+            children.append((command, child, errors))
+        assert source is not None
+        yield source, ended
+        _close(source)  # a block that has read enough must not leave the programs waiting
+        for _, child, errors in children:
+            child.wait()
+            ended.append(Finished(child.returncode, "", _last_words(errors)))
+    results = zip(commands, ended)
+    for command, finished in sorted(results, key=lambda one: one[1].code == -signal.SIGPIPE):
+        _judge(command, finished.code, finished.err)
+
+
+def together(*tasks: Callable[[], Any]) -> list[Any]:
+    """Run ``tasks`` at the same time, each in a thread, and return their results in order.
+
+    The first failure, or a signal, ends the programs of all of them; it is raised when every
+    thread is done.
+    """
+    with concurrent.futures.ThreadPoolExecutor(max_workers=len(tasks)) as pool:
+        futures = [pool.submit(task) for task in tasks]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+        except BaseException:
+            # A task may be between two programs: ask again until every thread has given up.
+            while concurrent.futures.wait(futures, timeout=0.1).not_done:
+                stop_all()
+            raise
+    return [future.result() for future in futures]
+
+
+def stop_all() -> None:
+    """Kill every program that is running now."""
+    with _running_lock:
+        for child in _running:
+            _kill(child)
+
+
+@contextlib.contextmanager
+def acting_as(account: str | None) -> Iterator[None]:
+    """Have the effective user id of ``account`` for a moment, as peer authentication sees it.
+
+    It holds for all threads of the process, so it may only surround the opening of a
+    connection while no other thread works on files.  Raises Failure for an unknown account.
+    """
+    if account is None:
+        yield
+        return
+    entry = account_entry(account)
+    os.setegid(entry.pw_gid)
+    try:
+        os.seteuid(entry.pw_uid)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+    finally:
+        os.setegid(0)
+
+
+def account_entry(account: str) -> pwd.struct_passwd:
+    """Return the passwd entry of ``account``; raises Failure when there is none."""
+    try:
+        return pwd.getpwnam(account)
+    except KeyError:
+        raise Failure(
+            f"There is no account {account} on this host",
+            hint="Run gitlab-ctl reconfigure, which creates GitLab's accounts, then try again.",
+        ) from None
+
+
+@contextlib.contextmanager
+def _started(
+    command: Command, stdin: IO[bytes] | None, stdout: int
+) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    """Start ``command``; whatever happens it is gone at the end."""
+    with tempfile.TemporaryFile() as errors, _PrivateFiles(command.account) as place:
+        environment = {name: place.resolve(value) for name, value in command.environment.items()}
+        try:
+            child = subprocess.Popen(
+                [*_privileges(command.account), *map(place.resolve, command.argv)],
+                stdin=stdin if stdin is not None else subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=errors,
+                env={"PATH": PATH, "LC_ALL": "C.UTF-8", **environment},
+                cwd="/",
+                start_new_session=True,
+                pass_fds=place.descriptors,
+            )
+        except OSError as error:
+            raise Failure(f"{command.program} cannot be started", str(error)) from error
+        with _running_lock:
+            _running.add(child)
+        place.hand_over()
+        try:
+            yield child, errors
+        finally:
+            with _running_lock:
+                _running.discard(child)
+            _kill(child)
+            _close(child.stdout)
+            child.wait()
+
+
+def _privileges(account: str | None) -> list[str]:
+    """Return the setpriv(1) prefix that gives up all that the child does not need."""
+    prefix = ["setpriv", "--no-new-privs", "--pdeathsig=KILL"]
+    if account is not None:
+        entry = account_entry(account)
+        prefix += [f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
+    return [*prefix, "--"]
+
+
+class _PrivateFiles:
+    """The InMemory and Lines files of one child; they vanish with the block."""
+
+    def __init__(self, account: str | None) -> None:
+        self._uid = account_entry(account).pw_uid if account is not None else 0
+        self._files: list[IO[bytes]] = []
+        self._readers: list[threading.Thread] = []
+
+    @property
+    def descriptors(self) -> list[int]:
+        return [file.fileno() for file in self._files]
+
+    def resolve(self, value: str | InMemory | Lines) -> str:
+        if isinstance(value, str):
+            return value
+        file = self._memory(value) if isinstance(value, InMemory) else self._pipe(value)
+        os.fchown(file.fileno(), self._uid, -1)
+        self._files.append(file)
+        return f"/dev/fd/{file.fileno()}"
+
+    def hand_over(self) -> None:
+        """Close our own ends, so that readers see the end when the child is gone."""
+        for file in self._files:
+            file.close()
+        self._files = []
+
+    def _memory(self, value: InMemory) -> IO[bytes]:
+        file = os.fdopen(os.memfd_create("private"), "r+b")
+        file.write(value.content.reveal().encode(errors="surrogateescape"))
+        file.flush()
+        os.fchmod(file.fileno(), 0o400)  # libpq refuses a password file that others could read
+        return file
+
+    def _pipe(self, value: Lines) -> IO[bytes]:
+        reading, writing = os.pipe()
+        source = os.fdopen(reading, "rb")
+        reader = threading.Thread(target=_each_line, args=(source, value.each), daemon=True)
+        reader.start()
+        self._readers.append(reader)
+        return os.fdopen(writing, "wb")
+
+    def __enter__(self) -> _PrivateFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hand_over()
+        for reader in self._readers:
+            reader.join()
+
+
+def _each_line(source: IO[bytes], each: Callable[[bytes], None]) -> None:
+    with source:
+        for line in source:
+            each(line)
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """Kill ``child`` and whatever it started: each child leads a process group of its own."""
+    if child.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def _close(stream: IO[bytes] | None) -> None:
+    if stream is not None:
+        stream.close()
+
+
+def _last_words(errors: IO[bytes]) -> str:
+    size = errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, size - _LAST_WORDS))
+    return errors.read().decode(errors="replace").strip()
+
+
+def _judge(command: Command, code: int, words: str) -> None:
+    if code in command.may_exit:
+        return
+    if code == 127 and words.startswith("setpriv:"):
+        raise Failure(f"{command.program} cannot be started", words)
+    how = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
+    raise Failure(f"{command.program} {how}", words)

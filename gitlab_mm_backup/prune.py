@@ -1,0 +1,32 @@
+"""Prune: thin a store out by the keep time."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+from .errors import Failure
+from .retention import Decision, Kept, decide
+from .store.local import LocalStore
+
+
+def plan(store: LocalStore, keep_time: timedelta | None) -> list[Decision]:
+    """Return what would happen to each complete set, newest first.
+
+    Folders that are no complete set are not ours to judge, and stay.
+    """
+    sets = [Kept(one.path.name, one.manifest.made) for one in store.sets()]
+    return decide(sets, keep_time, datetime.now(timezone.utc))
+
+
+def prune(store: LocalStore, keep_time: timedelta | None) -> tuple[list[str], list[str]]:
+    """Remove what ``plan`` says; return the removed names, and what went wrong in words."""
+    removed, problems = [], []
+    for decision in plan(store, keep_time):
+        if decision.keep:
+            continue
+        try:
+            store.delete(store.find(decision.name))
+            removed.append(decision.name)
+        except Failure as failure:
+            problems.append(str(failure))
+    return removed, problems

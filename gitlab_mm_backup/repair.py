@@ -1,0 +1,223 @@
+"""Repair of sign-in: the least change that makes GitLab accept what Mattermost sends."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import candidates, credentials, gitlab, json_config, omnibus, service
+from .credentials import Layer
+from .durable import replace_file
+from .errors import Failure
+from .gitlab import Pair
+from .json_config import Operations
+from .secret import Secret
+from .sign_in import Diagnosis, effective_pair
+from .site import Site
+from .store.local import LocalStore
+
+UNDO_FILE = "sign-in-undo.json"
+
+
+class NothingFits(Failure):
+    """GitLab accepts no candidate, and nothing was wished for in GitLab itself."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a repair does to one layer."""
+
+    layer: Layer
+    operations: Operations
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A repair: the pair, where it comes from, and every change."""
+
+    source: str
+    pair: Pair
+    changes: list[Change]
+
+    @property
+    def layers(self) -> list[str]:
+        return [change.layer.name for change in self.changes]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the operator allows a repair to do."""
+
+    named: Sequence[str] = ()
+    rotate: bool = False
+    register: bool = False
+    if_possible: bool = False  # where nothing fits, say so instead of failing
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What a repair did, or with ``dry_run`` would do, and how sign-in is now."""
+
+    repair: Repair | None  # None: nothing could, or had to, be mended
+    after: Diagnosis
+    restarted: bool
+    dry_run: bool
+
+
+def repair(site: Site, store: LocalStore, state: Path, wish: Wish) -> Repaired:
+    """Mend the sign-in of ``site``: with credentials that GitLab accepts; else as wished.
+
+    Raises Failure when a layer cannot be read (then nothing is written at all), and when GitLab
+    accepts no candidate and neither a new secret nor a new application is wished for.
+    """
+    diagnosis = candidates.examine(site, store, wish.named)
+    _refuse_unreadable(diagnosis)
+    if not diagnosis.in_use(site):
+        return Repaired(None, diagnosis, False, wish.dry_run)
+    try:
+        made, in_gitlab = _choose(site, diagnosis, wish)
+    except NothingFits:
+        if not wish.if_possible:
+            raise
+        return Repaired(None, diagnosis, False, wish.dry_run)
+    if wish.dry_run:
+        return Repaired(made, diagnosis, False, True)
+    with in_gitlab:
+        write(made, state)
+    after = omnibus.find(site.root)
+    restarted = restart_if_needed(site, after)
+    return Repaired(made, candidates.examine(after, store, wish.named), restarted, False)
+
+
+def _choose(
+    site: Site, diagnosis: Diagnosis, wish: Wish
+) -> tuple[Repair, AbstractContextManager[None]]:
+    """Return the repair, and what surrounds its writing: GitLab's transaction where one is due."""
+    chosen = diagnosis.chosen()
+    if chosen is not None:
+        made = Repair(chosen.source, chosen.pair, changes(diagnosis, chosen.pair))
+        return made, nullcontext()
+    secret = Secret(secrets.token_urlsafe(32))
+    if wish.rotate:
+        row = _only_application(site, diagnosis)
+        pair = Pair(row.uid, secret)
+        made = Repair("a new secret", pair, changes(diagnosis, pair))
+        return made, gitlab.new_secret(site, row, secret)
+    if wish.register:
+        pair = Pair(secrets.token_urlsafe(32), secret)
+        made = Repair("a new application", pair, changes(diagnosis, pair))
+        return made, gitlab.new_application(site, pair)
+    known = "could not be asked" if diagnosis.applications is None else "accepts none of them"
+    raise NothingFits(
+        "No GitLab credentials were found that can be trusted to work",
+        f"{len(diagnosis.candidates)} candidates were looked at; GitLab {known}",
+        "Give a set from a time when sign-in worked (gitlab-mm sso repair --from SET), or let "
+        "GitLab have a new secret (--rotate) or a new application (--register).",
+    )
+
+
+def changes(diagnosis: Diagnosis, pair: Pair) -> list[Change]:
+    """Return the changes that make every layer hold ``pair``.
+
+    A config.json without a pair stays so where the environment folder overrides it.
+    """
+    environment = any(layer.name == "environment" for layer in diagnosis.layers)
+    planned = []
+    for layer in diagnosis.layers:
+        if layer.name == "config.json" and environment and layer.pair() is None:
+            continue
+        operations = credentials.plan(layer, pair)
+        if operations:
+            planned.append(Change(layer, operations))
+    return planned
+
+
+def write(repair: Repair, state: Path) -> None:
+    """Make all changes, or none; the inverse of each is kept in ``state`` before the first."""
+    if not repair.changes:
+        return
+    _keep_inverse(repair.changes, state / UNDO_FILE)
+    done: list[Change] = []
+    try:
+        for change in repair.changes:
+            done.append(change)
+            credentials.write(change.layer, change.operations)
+    except BaseException:
+        for change in reversed(done[:-1]):
+            now = credentials.read_again(change.layer)
+            credentials.write(now, json_config.inverse(change.operations))
+        raise
+
+
+def undo(site: Site, state: Path) -> list[str]:
+    """Take the last repair back; return the layers that are as they were before it.
+
+    Raises Failure, before any write, when one of them has changed since.
+    """
+    path = state / UNDO_FILE
+    try:
+        kept: dict[str, Operations] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise Failure("There is no repair to take back", f"{path} is not there") from None
+    except (OSError, ValueError) as error:
+        raise Failure(f"{path} cannot be read", str(error)) from error
+    found = {layer.name: layer for layer in credentials.layers(site)[0]}
+    missing = sorted(kept.keys() - found.keys())
+    if missing:
+        raise Failure("The repair cannot be taken back", f"not readable: {', '.join(missing)}")
+    for name, operations in kept.items():
+        json_config.applied(found[name].document, operations, str(found[name].path))
+    for name, operations in kept.items():
+        credentials.write(found[name], operations)
+    path.unlink()
+    return list(kept)
+
+
+def restart_if_needed(site: Site, after: Site) -> bool:
+    """Restart Mattermost when it runs and what it reads has changed; tell whether it did."""
+    mattermost = service.of(site)
+    if effective_pair(after) == effective_pair(site) or not mattermost.runs():
+        return False
+    mattermost.restart()
+    service.wait_until_it_answers(after)
+    return True
+
+
+def _refuse_unreadable(diagnosis: Diagnosis) -> None:
+    if diagnosis.unreadable:
+        raise Failure(
+            "Nothing was written, because not every layer can be read",
+            ", ".join(diagnosis.unreadable),
+            "gitlab-mm sso check says what is wrong with it; mend that first.",
+        )
+
+
+def _only_application(site: Site, diagnosis: Diagnosis) -> gitlab.Application:
+    """Return the one row that a new secret may go to: the pair's own, else the one by name."""
+    rows = diagnosis.applications or []
+    pair = effective_pair(site)
+    found = [row for row in rows if pair and row.uid == pair.id] or rows
+    if len(found) != 1:
+        raise Failure(
+            "It is not clear which application in GitLab is Mattermost's",
+            f"{len(found)} are candidates",
+            "Delete those that are not used (Admin, Applications), or use --register.",
+        )
+    return found[0]
+
+
+def _keep_inverse(planned: list[Change], path: Path) -> None:
+    kept: dict[str, Any] = {
+        change.layer.name: json_config.inverse(change.operations) for change in planned
+    }
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(path, json.dumps(kept).encode())
+    except OSError as error:
+        raise Failure(f"{path} cannot be written", str(error.strerror)) from error

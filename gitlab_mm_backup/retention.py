@@ -1,0 +1,44 @@
+"""Which sets to keep: a pure function of names and times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What retention needs to know of one complete set."""
+
+    name: str
+    made: datetime
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What happens to one set, and the reason an administrator is told."""
+
+    name: str
+    keep: bool
+    reason: str
+
+
+def decide(sets: Iterable[Kept], keep_time: timedelta | None, now: datetime) -> list[Decision]:
+    """Return a decision for each set, newest first.
+
+    ``keep_time`` None means for ever (GitLab's backup_keep_time of 0).  Only complete sets may
+    be given; the newest of them is never removed, however old.
+    """
+    newest_first = sorted(sets, key=lambda one: (one.made, one.name), reverse=True)
+    return [_decide(one, place, keep_time, now) for place, one in enumerate(newest_first)]
+
+
+def _decide(one: Kept, place: int, keep_time: timedelta | None, now: datetime) -> Decision:
+    if place == 0:
+        return Decision(one.name, True, "the newest set is never removed")
+    if keep_time is None:
+        return Decision(one.name, True, "no keep time is set")
+    if now - one.made <= keep_time:
+        return Decision(one.name, True, "younger than the keep time")
+    return Decision(one.name, False, "older than the keep time")

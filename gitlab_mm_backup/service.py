@@ -1,0 +1,109 @@
+"""The Mattermost service: state, stop, start, and whether it answers."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import process
+from .errors import Failure
+from .process import Command
+from .site import Site
+
+# runit waits 7 s by default; a large Mattermost takes longer to end its work.
+_STOP_SECONDS = 120
+_ANSWER_SECONDS = 180
+_PING = "/api/v4/system/ping"
+
+
+@dataclass(frozen=True)
+class Service:
+    """Mattermost as Omnibus's runit runs it."""
+
+    program: Path  # gitlab-ctl
+    name: str = "mattermost"
+
+    def runs(self) -> bool:
+        """Tell whether it runs.
+
+        The first word counts, not the exit code: before GitLab 11.8, and with stock runit, it
+        is 0 for a stopped service too.
+        """
+        said = self._control("status", may_exit=(0, 1, 3, 4)).out
+        word = said.split(":", 1)[0].strip()
+        if word not in ("run", "down"):
+            raise Failure(
+                "The state of Mattermost's service is unknown",
+                f"gitlab-ctl status mattermost says: {said.strip() or 'nothing'}",
+                "Is GitLab's supervisor running? systemctl start gitlab-runsvdir",
+            )
+        return word == "run"
+
+    def stop(self) -> None:
+        """Stop it and have that confirmed; raises Failure when it still runs."""
+        self._control("stop", may_exit=(0, 1))
+        if self.runs():
+            raise Failure(
+                "Mattermost does not stop",
+                f"it still runs after {_STOP_SECONDS} seconds",
+                "Look at /var/log/gitlab/mattermost/, end it, then try again.",
+            )
+
+    def start(self) -> None:
+        self._control("start", may_exit=(0, 1))
+        if not self.runs():
+            raise Failure(
+                "Mattermost does not start", "", "Look at /var/log/gitlab/mattermost/current."
+            )
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def _control(self, verb: str, may_exit: tuple[int, ...]) -> process.Finished:
+        command = Command(
+            [str(self.program), verb, self.name],
+            environment={"SVWAIT": str(_STOP_SECONDS)},
+            may_exit=may_exit,
+        )
+        return process.run(command, timeout=_STOP_SECONDS + 30)
+
+
+def of(site: Site) -> Service:
+    return Service(site.below_root("/opt/gitlab/bin/gitlab-ctl"))
+
+
+def address(site: Site) -> str:
+    """Return the URL at which this host reaches the site's server itself, past any proxy."""
+    listen = site.settings.text("ServiceSettings", "ListenAddress") or ":8065"
+    host, _, port = listen.rpartition(":")
+    if host in ("", "0.0.0.0", "[::]"):
+        host = "127.0.0.1"
+    tls = site.settings.text("ServiceSettings", "ConnectionSecurity") == "TLS"
+    return f"{'https' if tls else 'http'}://{host}:{re.sub('[^0-9]', '', port) or '8065'}"
+
+
+def wait_until_it_answers(site: Site, seconds: float = _ANSWER_SECONDS) -> None:
+    """Wait for Mattermost's ping; raises Failure with the reason its log gives."""
+    import urllib.error
+    import urllib.request
+
+    deadline = time.monotonic() + seconds
+    reason = ""
+    # The server itself is asked: a proxy of the environment has no say in it.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while time.monotonic() < deadline:
+        try:
+            with opener.open(address(site) + _PING, timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError) as error:
+            reason = str(error)
+        time.sleep(0.2)
+    raise Failure(
+        "Mattermost does not answer",
+        f"{address(site)}{_PING} after {seconds:.0f} seconds: {reason}",
+        "Look at /var/log/gitlab/mattermost/mattermost.log.",
+    )

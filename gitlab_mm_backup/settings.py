@@ -1,0 +1,190 @@
+"""Our own settings: /etc/gitlab-mm-backup/config.yml over GitLab's own backup settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from .errors import ExitCode, Failure
+
+CONFIG_FILE = Path("/etc/gitlab-mm-backup/config.yml")
+# Linked to the rendered file wherever gitlab.rb puts it (omnibus-gitlab 10 to 19).
+GITLAB_YML = Path("/opt/gitlab/embedded/service/gitlab-rails/config/gitlab.yml")
+# What Omnibus sets unless gitlab.rb says otherwise; used where gitlab.yml is absent.
+_GITLAB_BACKUP_PATH = "/var/opt/gitlab/backups"
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_HIGHEST_LEVEL = 19  # zstd(1), without --ultra
+_MOST_THREADS = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How backups are made and kept."""
+
+    sets: Path  # folder that holds the sets
+    keep_time: timedelta | None  # None: for ever
+    database_level: int = 3
+    files_level: int = 1
+    threads: int = 4
+
+
+def load(config_file: Path = CONFIG_FILE, gitlab_yml: Path = GITLAB_YML) -> Settings:
+    """Read both files.
+
+    Raises Failure with ExitCode.USAGE that lists every problem of config.yml, each with its
+    line; an absent or empty config.yml means all defaults.
+    """
+    values = _read_config(config_file)
+    backup = _gitlab_backup(gitlab_yml)
+    path = values.get("backup_path") or backup.get("path") or _GITLAB_BACKUP_PATH
+    compression = values.get("compression", {})
+    return Settings(
+        sets=Path(path) / "mattermost",
+        keep_time=values["keep_time"] if "keep_time" in values else _gitlab_keep_time(backup),
+        **compression,
+    )
+
+
+def _absolute_path(value: Any) -> str:
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise ValueError("must be an absolute path")
+    return value
+
+
+def _keep_time(value: Any) -> timedelta | None:
+    """Turn seconds, or a number with a unit such as 7d, into a duration; 0 is for ever."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return timedelta(seconds=value) if value else None
+    match = re.fullmatch(r"(\d+)([smhdw])", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("must be seconds, or a number with a unit such as 12h, 7d or 4w")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])}) or None
+
+
+def _number(lowest: int, highest: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest:
+            return value
+        raise ValueError(f"must be a whole number between {lowest} and {highest}")
+
+    return check
+
+
+# Every option: its check, or the options below it with the names that Settings gives them.
+_OPTIONS: dict[str, Any] = {
+    "backup_path": _absolute_path,
+    "keep_time": _keep_time,
+    "compression": {
+        "database_level": _number(1, _HIGHEST_LEVEL),
+        "files_level": _number(1, _HIGHEST_LEVEL),
+        "threads": _number(1, _MOST_THREADS),
+    },
+}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    import yaml  # here: a third of the start-up time of a command that never reads settings
+
+    try:
+        tree = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise _bad(path, [str(error)]) from error
+    except yaml.YAMLError as error:
+        raise _bad(path, [f"not YAML: {error}"]) from error
+    if tree is None:
+        return {}
+    problems: list[str] = []
+    values = _check(tree, _OPTIONS, "", problems)
+    if problems:
+        raise _bad(path, problems)
+    return values
+
+
+def _check(node: Any, options: dict[str, Any], prefix: str, problems: list[str]) -> dict[str, Any]:
+    """Check one mapping of config.yml and collect its values; problems are added to the list."""
+    import yaml
+
+    if not isinstance(node, yaml.MappingNode):
+        problems.append(
+            f"line {node.start_mark.line + 1}: {prefix or 'the file '}must hold options"
+        )
+        return {}
+    values: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        name = f"{prefix}{key_node.value}"
+        where = f"line {key_node.start_mark.line + 1}: {name}"
+        option = options.get(key_node.value) if isinstance(key_node.value, str) else None
+        if option is None:
+            problems.append(f"{where}: unknown option; known: {', '.join(sorted(options))}")
+        elif key_node.value in values:
+            problems.append(f"{where}: given twice")
+        elif isinstance(option, dict):
+            values[key_node.value] = _check(value_node, option, f"{name}.", problems)
+        else:
+            try:
+                values[key_node.value] = option(_plain(value_node))
+            except ValueError as error:
+                problems.append(f"{where}: {error}")
+    return values
+
+
+def _plain(node: Any) -> Any:
+    import yaml
+
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_object(node, deep=True)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    finally:
+        loader.dispose()
+
+
+def _bad(path: Path, problems: list[str]) -> Failure:
+    return Failure(
+        f"{path} has {len(problems)} problem" + ("s" if len(problems) > 1 else ""),
+        "; ".join(problems),
+        "Correct the file; every option stands in it with its default, as a comment.",
+        ExitCode.USAGE,
+    )
+
+
+def _gitlab_backup(path: Path) -> dict[str, Any]:
+    """Return gitlab.yml's ``production.backup``; empty where GitLab itself is disabled."""
+    import yaml
+
+    try:
+        document = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise Failure(
+            "GitLab's own settings cannot be read",
+            f"{path}: {type(error).__name__}",
+            "Run gitlab-ctl reconfigure, which writes the file anew.",
+            ExitCode.USAGE,
+        ) from error
+    for key in ("production", "backup"):
+        document = document.get(key) if isinstance(document, dict) else None
+    return document if isinstance(document, dict) else {}
+
+
+def _gitlab_keep_time(backup: dict[str, Any]) -> timedelta | None:
+    seconds = backup.get("keep_time")
+    return timedelta(seconds=seconds) if isinstance(seconds, int) and seconds > 0 else None
+
+
+def option_names() -> Iterator[str]:
+    """Yield every option's full name, for the test that holds config.yml against this module."""
+    for name, option in _OPTIONS.items():
+        if isinstance(option, dict):
+            yield from (f"{name}.{inner}" for inner in option)
+        else:
+            yield name

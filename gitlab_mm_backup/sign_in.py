@@ -1,0 +1,225 @@
+"""Sign-in through GitLab: what it rests on here, and what is wrong with it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from . import credentials, gitlab
+from .credentials import Candidate, Layer
+from .errors import Failure
+from .gitlab import APPLICATION_NAME, Application, Pair, Probe, Verdict
+from .site import Site
+
+_ENDPOINTS = ("AuthEndpoint", "TokenEndpoint", "UserApiEndpoint")
+
+
+class Severity(enum.Enum):
+    """Whether a finding breaks sign-in now, or may do so later."""
+
+    BROKEN = "broken"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong; ``layer`` is where, or gitlab for GitLab's own side."""
+
+    code: str
+    layer: str
+    detail: str
+    severity: Severity = Severity.BROKEN
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Everything known about a site's sign-in."""
+
+    layers: list[Layer]
+    unreadable: list[str]
+    candidates: list[Candidate]
+    applications: list[Application] | None  # None: GitLab's database could not be asked
+    findings: list[Finding]
+    probe: Probe
+
+    def in_use(self, site: Site) -> bool:
+        """Tell whether anything here speaks of signing in through GitLab."""
+        return site.settings.flag("GitLabSettings", "Enable") or bool(self.candidates)
+
+    def chosen(self) -> Candidate | None:
+        """Return the first candidate that GitLab accepts, those of this host before any other.
+
+        Where GitLab's database cannot be asked, the probe's word on the pair in use counts.
+        """
+        verified = next((one for one in self.candidates if one.verified), None)
+        if verified is None and self.probe.verdict is Verdict.ACCEPTED:
+            return next((one for one in self.candidates if one.verified is None), None)
+        return verified
+
+
+def effective_pair(site: Site) -> Pair | None:
+    """Return the pair that Mattermost really uses."""
+    client_id = site.settings.text("GitLabSettings", "Id")
+    secret = site.settings.secret("GitLabSettings", "Secret")
+    return Pair(client_id, secret) if client_id and secret else None
+
+
+def accepted(site: Site) -> bool | None:
+    """Tell whether GitLab's database accepts the effective pair; None where it is not known."""
+    pair = effective_pair(site)
+    if pair is None:
+        return None
+    try:
+        rows = gitlab.applications(site, [pair.id])
+    except Failure:
+        return None
+    return credentials.verify([Candidate("effective settings", pair)], rows)[0].verified
+
+
+def probe(site: Site) -> Probe:
+    """Ask the live GitLab about the pair in use."""
+    pair = effective_pair(site)
+    if pair is None:
+        return Probe(Verdict.UNKNOWN, "Mattermost has no GitLab credentials")
+    return gitlab.probe(site, pair)
+
+
+def check(site: Site, more: Iterable[Candidate] = ()) -> Diagnosis:
+    """Collect every candidate, ask GitLab about each, and name what breaks sign-in."""
+    layers, unreadable = credentials.layers(site)
+    candidates = [*credentials.collect(site, layers), *more]
+    findings = [Finding("unreadable", name, why) for name, why in unreadable.items()]
+    rows: list[Application] | None = None
+    try:
+        rows = gitlab.applications(site, [one.pair.id for one in candidates])
+    except Failure as failure:
+        findings.append(Finding("gitlab-unknown", "gitlab", str(failure), Severity.WARNING))
+    candidates = credentials.verify(candidates, rows)
+    asked = probe(site)
+    findings += _pair_findings(site, layers, candidates, rows)
+    findings += _settings_findings(site, asked)
+    findings += _application_findings(site, rows)
+    if asked.verdict is Verdict.REFUSED and not _broken(findings):
+        findings.append(Finding("refused", "gitlab", asked.reason))
+    return Diagnosis(layers, list(unreadable), candidates, rows, findings, asked)
+
+
+def _broken(findings: list[Finding]) -> bool:
+    return any(one.severity is Severity.BROKEN for one in findings)
+
+
+def _pair_findings(
+    site: Site,
+    layers: list[Layer],
+    candidates: list[Candidate],
+    rows: list[Application] | None,
+) -> list[Finding]:
+    """Say for each layer, and for gitlab.rb, whether GitLab accepts what it holds."""
+    effective = effective_pair(site)
+    findings = []
+    if effective is None:
+        findings.append(
+            Finding("no-credentials", "effective", "Mattermost has no GitLab id and secret")
+        )
+    in_use = next((layer.name for layer in layers if layer.pair() == effective), "")
+    verdicts = {one.source: one.verified for one in candidates}
+    pairs = {layer.name: layer.pair() for layer in layers}
+    literal = credentials.literal_pair(site)
+    if literal is not None:
+        pairs["gitlab.rb"] = literal
+    for name, pair in pairs.items():
+        severity = Severity.BROKEN if name == in_use else Severity.WARNING
+        if pair is None:
+            if name == "gitlab-secrets.json":
+                detail = "it holds no id and secret; the next reconfigure will change sign-in"
+                findings.append(Finding("missing", name, detail, Severity.WARNING))
+        elif rows is not None and verdicts.get(name) is not True:
+            findings.append(_refusal(name, pair, rows, severity))
+        elif effective is not None and pair != effective:
+            detail = "it holds another id or secret than Mattermost uses"
+            findings.append(Finding("differs", name, detail, Severity.WARNING))
+    return findings
+
+
+def _refusal(name: str, pair: Pair, rows: list[Application], severity: Severity) -> Finding:
+    """Say why GitLab does not accept a layer's pair."""
+    later = "" if severity is Severity.BROKEN else _LATER.get(name, "")
+    row = next((one for one in rows if one.uid == pair.id), None)
+    if row is None:
+        detail = f"GitLab has no application with the id {pair.id[:8]}…{later}"
+        return Finding("unknown-application", name, detail, severity)
+    if credentials.verify([Candidate(name, pair)], rows)[0].verified is None:
+        detail = "GitLab stores this application's secret in a form that is not known here"
+        return Finding("unknown-form", name, detail, Severity.WARNING)
+    detail = f"GitLab has another secret for application {row.name!r}{later}"
+    return Finding("wrong-secret", name, detail, severity)
+
+
+_LATER = {
+    "config.json": "; the environment folder overrides it now",
+    "gitlab-secrets.json": "; the next reconfigure would make it the one in use",
+    "gitlab.rb": "; the next reconfigure would make it the one in use",
+}
+
+
+def _settings_findings(site: Site, asked: Probe) -> list[Finding]:
+    findings = []
+    if not site.settings.flag("GitLabSettings", "Enable"):
+        findings.append(Finding("disabled", "effective", "GitLabSettings.Enable is false"))
+    known = asked.verdict is Verdict.ACCEPTED
+    for key in _ENDPOINTS if site.gitlab.url else ():
+        value = site.settings.text("GitLabSettings", key)
+        if not f"{value}/".startswith(f"{site.gitlab.url}/"):
+            severity = Severity.WARNING if known else Severity.BROKEN
+            detail = f"{key} is {value or 'empty'}, but GitLab is at {site.gitlab.url}"
+            findings.append(Finding("endpoint-elsewhere", "effective", detail, severity))
+    return findings
+
+
+def _application_findings(site: Site, rows: list[Application] | None) -> list[Finding]:
+    """Look at GitLab's row for the pair in use: name, redirect addresses, scope."""
+    pair = effective_pair(site)
+    findings = []
+    named = [one for one in rows or [] if one.name == APPLICATION_NAME]
+    if len(named) > 1:
+        detail = f"{len(named)} applications are called {APPLICATION_NAME!r}"
+        findings.append(Finding("duplicate-applications", "gitlab", detail, Severity.WARNING))
+    row = next((one for one in rows or [] if pair and one.uid == pair.id), None)
+    if row is None:
+        return findings
+    if row.name != APPLICATION_NAME:
+        detail = f"its name is {row.name!r}; reconfigure looks for {APPLICATION_NAME!r}"
+        findings.append(Finding("application-renamed", "gitlab", detail, Severity.WARNING))
+    scope = site.settings.text("GitLabSettings", "Scope").split()
+    if row.scopes and not set(scope) <= set(row.scopes.split()):
+        detail = f"Mattermost asks for {' '.join(scope)!r}, GitLab allows {row.scopes!r}"
+        findings.append(Finding("scope", "gitlab", detail))
+    return findings + _redirect_findings(site, row)
+
+
+def _redirect_findings(site: Site, row: Application) -> list[Finding]:
+    """The first address is the one that Mattermost uses; reconfigure looks for both, CR LF."""
+    findings = []
+    given = row.redirect_uri.split()
+    for place, wanted in enumerate(gitlab.redirect_uris(site)):
+        if wanted not in given:
+            severity = Severity.BROKEN if place == 0 else Severity.WARNING
+            code, seen = _nearest_redirect(wanted, given)
+            detail = f"GitLab would refuse to go back to {wanted}{seen}"
+            findings.append(Finding(code, "gitlab", detail, severity))
+    if not findings and row.redirect_uri != "\r\n".join(gitlab.redirect_uris(site)):
+        detail = "the addresses are not stored as reconfigure looks for them (two lines, CR LF)"
+        findings.append(Finding("redirect-line-ends", "gitlab", detail, Severity.WARNING))
+    return findings
+
+
+def _nearest_redirect(wanted: str, given: list[str]) -> tuple[str, str]:
+    parts = urlsplit(wanted)
+    for uri in given:
+        other = urlsplit(uri)
+        if other.path == parts.path:
+            same_host = other.netloc == parts.netloc
+            return ("redirect-scheme" if same_host else "redirect-host"), f"; it knows {uri}"
+    return "redirect-missing", ""

@@ -1,0 +1,100 @@
+"""A Mattermost installation that we read from or restore into, as plain frozen values."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .effective import Settings
+from .secret import Secret
+
+
+class Kind(str, enum.Enum):
+    """Who installed the Mattermost."""
+
+    OMNIBUS = "omnibus"
+    STANDALONE = "standalone"
+
+
+@dataclass(frozen=True)
+class Account:
+    """An operating system account, always by name: numeric ids differ between servers."""
+
+    user: str
+    group: str
+
+
+@dataclass(frozen=True)
+class Login:
+    """How to become one database role.
+
+    ``account`` is the operating system user whose peer authentication the server maps to
+    ``role``; None means that a password, or nothing, is needed instead.
+    """
+
+    role: str
+    account: str | None = None
+    password: Secret | None = None
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where one PostgreSQL database is and as whom to reach it."""
+
+    host: str  # a socket folder when it begins with "/"
+    port: int
+    name: str
+    owner: Login  # Mattermost's own role: owns the database and everything in it
+    admin: Login  # may create and drop databases; the same as the owner where nobody else is known
+    options: Mapping[str, str] = field(default_factory=dict)  # libpq's, such as sslmode
+
+    @property
+    def by_socket(self) -> bool:
+        return self.host.startswith("/")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Mattermost's folders by role: home, data, plugins, client-plugins.
+
+    A role other than home may name a folder that does not exist, or one anywhere on the host.
+    """
+
+    configured: Mapping[str, Path]  # as settings name them
+    real: Mapping[str, Path]  # links followed
+
+    @property
+    def home(self) -> Path:
+        return self.real["home"]
+
+
+@dataclass(frozen=True)
+class GitLab:
+    """The GitLab that the site signs in with."""
+
+    version: str
+    url: str  # external_url, "" where unknown
+    database: Endpoint | None  # None where GitLab's database is not on this host
+
+
+@dataclass(frozen=True)
+class Site:
+    """One Mattermost installation, complete."""
+
+    kind: Kind
+    version: str  # of Mattermost
+    account: Account
+    folders: Folders
+    config_file: Path
+    environment_folder: Path | None  # None where the service has none
+    environment: Mapping[str, Secret]  # the MM_* and other variables the service runs with
+    settings: Settings  # effective: config.json overlaid by the environment
+    database: Endpoint
+    client_programs: Path  # folder with psql, pg_dump, pg_restore of the server's major version
+    gitlab: GitLab
+    root: Path = Path("/")
+
+    def below_root(self, path: str) -> Path:
+        return self.root / path.lstrip("/")

@@ -1,0 +1,247 @@
+"""Sets in a folder of this host: complete with a manifest, or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..durable import replace_file, sync_folder
+from ..errors import ExitCode, Failure
+from ..manifest import MANIFEST, SUMS, Manifest, Part, is_set_name, parse, sums, to_bytes
+
+# A set in the making; the next run removes what a killed one left under this name.
+_INCOMPLETE = ".incomplete-"
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class BackupSet:
+    """A complete set on this host."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    def file(self, part: str) -> Path:
+        """Return the file of ``part``; raises Failure when the set has no such part."""
+        try:
+            return self.path / self.manifest.parts[part].file
+        except KeyError:
+            raise Failure(f"Set {self.name} holds no part {part}") from None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the list: a set, or a folder that looks like one and what is wrong with it."""
+
+    name: str
+    set: BackupSet | None
+    problem: str
+
+
+class PartWriter:
+    """The sink for one part: writes, counts and hashes what passes, syncs once at the end."""
+
+    def __init__(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
+        self._path = path
+        self._sha256 = hashlib.sha256()
+        self._bytes = 0
+
+    def write(self, piece: bytes) -> None:
+        self._sha256.update(piece)
+        self._bytes += len(piece)
+        try:
+            left = memoryview(piece)
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise _cannot_write(self._path, error) from error
+
+    def finish(self, form: str) -> Part:
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise _cannot_write(self._path, error) from error
+        finally:
+            self._file.close()
+        return Part(self._path.name, form, self._bytes, self._sha256.hexdigest())
+
+
+class LocalStore:
+    """A folder of sets."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextlib.contextmanager
+    def create(self, name: str) -> Iterator[Path]:
+        """Yield a private folder for the parts of a new set; without ``complete`` it vanishes."""
+        self._prepare()
+        staging = self.folder / (_INCOMPLETE + name)
+        try:
+            staging.mkdir(mode=0o700)
+        except OSError as error:
+            raise _cannot_write(staging, error) from error
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def complete(self, staging: Path, manifest: Manifest) -> BackupSet:
+        """Make the parts in ``staging`` a set: checksums, manifest last, then its own name."""
+        final = self.folder / manifest.name
+        try:
+            replace_file(staging / SUMS, sums(manifest))
+            replace_file(staging / MANIFEST, to_bytes(manifest))
+            os.rename(staging, final)
+            sync_folder(self.folder)
+        except OSError as error:
+            raise _cannot_write(final, error) from error
+        return BackupSet(final, manifest)
+
+    def entries(self) -> list[Entry]:
+        """Return all sets, complete or damaged, newest first."""
+        try:
+            names = sorted((one.name for one in self.folder.iterdir()), reverse=True)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise Failure(f"{self.folder} cannot be read", str(error.strerror)) from error
+        self._trusted()
+        return [self._entry(name) for name in names if is_set_name(name)]
+
+    def sets(self) -> list[BackupSet]:
+        """Return the complete sets, newest first."""
+        return [entry.set for entry in self.entries() if entry.set is not None]
+
+    def find(self, wanted: str) -> BackupSet:
+        """Return the set called ``wanted``: a name, ``latest``, or a path to a set.
+
+        Raises Failure when there is none or when it is not complete.
+        """
+        if "/" in wanted:
+            return open_set(Path(wanted))
+        if wanted == "latest":
+            sets = self.sets()
+            if not sets:
+                raise Failure(
+                    f"There is no set in {self.folder}",
+                    hint="Give the path of a set from elsewhere, or make one: gitlab-mm backup",
+                )
+            return sets[0]
+        if not is_set_name(wanted):
+            raise Failure(
+                f"{wanted!r} is neither the name of a set nor a path",
+                hint="gitlab-mm list shows the sets; a path must hold a slash.",
+                exit_code=ExitCode.USAGE,
+            )
+        self._trusted()
+        return open_set(self.folder / wanted)
+
+    def delete(self, one: BackupSet) -> None:
+        """Remove a set of this store: its manifest's name first, so that no half set is left."""
+        if one.path.parent != self.folder:
+            raise Failure(f"{one.path} is not in {self.folder}", "only sets there are removed")
+        doomed = self.folder / (_INCOMPLETE + one.name)
+        try:
+            os.rename(one.path, doomed)
+            shutil.rmtree(doomed)
+        except OSError as error:
+            raise Failure(f"{one.path} cannot be removed", str(error.strerror)) from error
+
+    def _prepare(self) -> None:
+        """Have the folder, and nothing in it that an earlier run left half made."""
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._trusted()
+            for left in self.folder.glob(_INCOMPLETE + "*"):
+                shutil.rmtree(left)
+        except OSError as error:
+            raise _cannot_write(self.folder, error) from error
+
+    def _trusted(self) -> None:
+        """Refuse a folder that somebody else put here: GitLab's backup path belongs to git."""
+        try:
+            status = os.lstat(self.folder)
+        except FileNotFoundError:
+            return
+        if status.st_uid != 0 or status.st_mode & 0o022 or not os.path.isdir(self.folder):
+            raise Failure(
+                f"{self.folder} cannot be trusted",
+                "it is not a folder that belongs to root and that only root can write to",
+                f"Look at it; if it is yours: chown root:root {self.folder}; "
+                f"chmod 0700 {self.folder}",
+            )
+
+    def _entry(self, name: str) -> Entry:
+        try:
+            return Entry(name, open_set(self.folder / name), "")
+        except Failure as failure:
+            return Entry(name, None, str(failure))
+
+
+def open_set(path: Path) -> BackupSet:
+    """Return the set at ``path``; raises Failure when it is missing or not complete."""
+    path = Path(os.path.abspath(path))
+    if not path.is_dir():
+        raise Failure(
+            f"There is no set {path.name}", f"{path} is no folder", "gitlab-mm list shows the sets."
+        )
+    try:
+        data = (path / MANIFEST).read_bytes()
+    except FileNotFoundError:
+        raise Failure(
+            f"Set {path.name} is not complete",
+            f"it has no {MANIFEST}",
+            "Its backup did not end well; choose another set (gitlab-mm list).",
+        ) from None
+    except OSError as error:
+        raise Failure(f"Set {path.name} cannot be read", str(error.strerror)) from error
+    return BackupSet(path, parse(data, str(path / MANIFEST)))
+
+
+def damage(one: BackupSet) -> list[str]:
+    """Read all of a set and return what differs from its manifest, in words; [] when whole."""
+    problems = []
+    try:
+        if (one.path / SUMS).read_bytes() != sums(one.manifest):
+            problems.append(f"{SUMS} and {MANIFEST} contradict each other")
+    except OSError as error:
+        problems.append(f"{SUMS}: {error.strerror}")
+    for part in one.manifest.parts.values():
+        problem = _part_problem(one.path / part.file, part)
+        if problem:
+            problems.append(f"{part.file}: {problem}")
+    return problems
+
+
+def _part_problem(path: Path, part: Part) -> str:
+    sha256 = hashlib.sha256()
+    try:
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != part.bytes:
+                return f"has {size} bytes, should have {part.bytes}"
+            while piece := file.read(_CHUNK):
+                sha256.update(piece)
+    except OSError as error:
+        return "is missing" if isinstance(error, FileNotFoundError) else str(error.strerror)
+    return "" if sha256.hexdigest() == part.sha256 else "has a wrong checksum"
+
+
+def _cannot_write(path: Path, error: OSError) -> Failure:
+    return Failure(
+        f"{path} cannot be written",
+        str(error.strerror),
+        "Make room or give another place (backup_path in /etc/gitlab-mm-backup/config.yml).",
+    )

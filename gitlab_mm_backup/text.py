@@ -1,0 +1,24 @@
+"""Numbers and times as people read them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+
+def size(count: float) -> str:
+    """Return ``count`` bytes in IEC units: 1536 gives 1.5 KiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def moment(when: datetime) -> str:
+    """Return ``when`` in local time, with its zone."""
+    return when.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def number(count: int, singular: str, plural: str = "") -> str:
+    """Return a count with its noun: 1 file, 2 files."""
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}".replace(",", " ")

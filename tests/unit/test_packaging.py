@@ -1,0 +1,292 @@
+"""What the .deb is made of, checked without building it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import shutil
+import stat
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DEBIAN = ROOT / "debian"
+PACKAGE = "gitlab-mm-backup"
+PHASES = ("on-failure", "post-backup", "post-restore", "pre-backup", "pre-restore")
+MAINTAINER_SCRIPTS = sorted(
+    path
+    for path in DEBIAN.glob(f"{PACKAGE}.*")
+    if path.suffix in (".preinst", ".postinst", ".prerm", ".postrm")
+)
+# Where Debian's package name is not "python3-" and the name on PyPI in lower case.
+DEBIAN_NAMES = {"pyyaml": "python3-yaml"}
+
+
+def run(
+    arguments: list[str], path: str = "/usr/bin:/bin", text: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a program as cron and dpkg do, with hardly any environment; text goes to its input."""
+    return subprocess.run(
+        arguments,
+        input=text,
+        env={"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def read_table(name: str) -> list[list[str]]:
+    """Return the words of each line of a debhelper file, comments left out."""
+    lines = (DEBIAN / name).read_text(encoding="utf-8").splitlines()
+    return [line.split() for line in lines if line.strip() and not line.startswith("#")]
+
+
+# cron
+
+
+def read_cron_jobs() -> list[list[str]]:
+    """Return [minute, hour, day, month, weekday, user, command] of each job (crontab(5))."""
+    text = (DEBIAN / f"{PACKAGE}.cron.d").read_text(encoding="utf-8")
+    assert text.endswith("\n"), "cron ignores a last line that is not ended"
+    lines = [line.strip() for line in text.splitlines()]
+    jobs = [line for line in lines if line and not re.match(r"#|\w+\s*=", line)]
+    return [job.split(maxsplit=6) for job in jobs]
+
+
+def cron_command(program: Path) -> str:
+    """Return the nightly command line, aimed at another program than the installed one."""
+    command = read_cron_jobs()[0][6]
+    assert "/usr/bin/gitlab-mm-backup" in command
+    return command.replace("/usr/bin/gitlab-mm-backup", str(program))
+
+
+def test_cron_has_one_nightly_job_of_root_after_the_backup_of_gitlab() -> None:
+    (minute, hour, *days, user, command), *others = read_cron_jobs()
+    assert not others
+    assert 0 <= int(minute) < 60 and minute not in ("0", "30")
+    assert 3 <= int(hour) < 6, "after GitLab's 02:00 and the lost hour of summer time"
+    assert (days, user) == (["*", "*", "*"], "root")
+    assert "%" not in command, "cron turns % into a new line"
+
+
+def test_cron_job_is_silent_and_succeeds_when_the_program_is_gone(tmp_path: Path) -> None:
+    result = run(["/bin/sh", "-c", cron_command(tmp_path / "removed")])
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_cron_job_calls_the_program_quietly_and_passes_its_exit_code_on(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text('#!/bin/sh\necho "$@"\nexit 4\n', encoding="utf-8")
+    program.chmod(0o755)
+    result = run(["/bin/sh", "-c", cron_command(program)])
+    assert (result.stdout, result.stderr) == ("--if-present --quiet\n", "")
+    assert result.returncode == 4
+
+
+# hooks
+
+
+def find_hooks() -> list[Path]:
+    """Return the files in the phase folders; Python's cache is no hook and is not packed."""
+    return [path for path in sorted(ROOT.glob("hooks/*.d/*")) if path.name != "__pycache__"]
+
+
+def installed_path(source: Path) -> str | None:
+    """Return the folder that debian/*.install puts a file of the tree into, None if nowhere."""
+    for pattern, target in read_table(f"{PACKAGE}.install"):
+        for match in ROOT.glob(pattern):
+            if source == match or match in source.parents:
+                inner = source.parent.relative_to(match.parent)
+                return str(Path(target, inner))
+    return None
+
+
+def test_every_hook_is_an_executable_script_that_the_package_installs() -> None:
+    hooks = find_hooks()
+    assert hooks
+    for hook in hooks:
+        assert hook.parent.name[:-2] in PHASES, f"{hook}: no such phase"
+        assert hook.stat().st_mode & stat.S_IXUSR, f"{hook}: not executable"
+        assert hook.read_bytes().startswith(b"#!/"), f"{hook}: no interpreter line"
+        assert installed_path(hook) == f"usr/lib/{PACKAGE}/hooks/{hook.parent.name}"
+
+
+def test_the_administrator_gets_a_folder_for_every_phase() -> None:
+    folders = [words[0] for words in read_table(f"{PACKAGE}.dirs")]
+    wanted = [f"etc/{PACKAGE}/hooks/{phase}.d" for phase in PHASES]
+    assert sorted(folder for folder in folders if "/hooks/" in folder) == wanted
+
+
+def test_everything_to_install_exists() -> None:
+    for pattern, _ in read_table(f"{PACKAGE}.install"):
+        assert list(ROOT.glob(pattern)), f"debian/{PACKAGE}.install: {pattern} is missing"
+    assert installed_path(DEBIAN / "config.yml") == f"etc/{PACKAGE}"
+
+
+# maintainer scripts
+
+
+def test_there_are_maintainer_scripts() -> None:
+    assert [path.suffix for path in MAINTAINER_SCRIPTS] == [".postinst", ".postrm"]
+
+
+@pytest.mark.parametrize("script", MAINTAINER_SCRIPTS, ids=lambda path: path.suffix[1:])
+def test_maintainer_script_is_valid_shell_that_debhelper_can_complete(script: Path) -> None:
+    text = script.read_text(encoding="utf-8")
+    assert text.startswith("#!/bin/sh\nset -e\n")
+    assert "\n#DEBHELPER#\n" in text
+    result = run(["sh", "-n", str(script)])
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@pytest.mark.parametrize("script", MAINTAINER_SCRIPTS, ids=lambda path: path.suffix[1:])
+def test_maintainer_script_passes_shellcheck(script: Path) -> None:
+    result = run([str(shutil.which("shellcheck")), "--shell=sh", str(script)])
+    assert result.returncode == 0, result.stdout
+
+
+def run_script(suffix: str, argument: str, root: Path, doctor: str) -> str:
+    """Run a maintainer script with its absolute paths below root; return what it says.
+
+    root/bin holds a gitlab-mm whose body is doctor, and an ldconfig that does nothing.
+    """
+    programs = root / "bin"
+    programs.mkdir()
+    for name, body in (("gitlab-mm", doctor), ("ldconfig", "exit 0")):
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+        (programs / name).chmod(0o755)
+    text = (DEBIAN / f"{PACKAGE}.{suffix}").read_text(encoding="utf-8")
+    text = re.sub(rf"(?<![\w/])/(?=(?:etc|var/lib)/{PACKAGE})", f"{root}/", text)
+    result = run(["sh", "-s", argument], path=f"{programs}:/usr/bin:/bin", text=text)
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
+
+
+def test_installation_passes_on_what_the_doctor_says_and_succeeds_anyway(tmp_path: Path) -> None:
+    doctor = 'echo "the doctor: $*"; exit 1'
+    assert run_script("postinst", "configure", tmp_path, doctor) == "the doctor: doctor\n"
+
+
+def test_installation_succeeds_when_the_doctor_cannot_run(tmp_path: Path) -> None:
+    said = run_script("postinst", "configure", tmp_path, "exit 127")
+    assert "the check of this host did not finish" in said
+
+
+def test_the_doctor_is_left_alone_when_an_upgrade_is_undone(tmp_path: Path) -> None:
+    assert run_script("postinst", "abort-upgrade", tmp_path, "echo called") == ""
+
+
+def make_state(root: Path) -> Path:
+    """Make the state and settings folders as after some use; return the state folder."""
+    state = root / "var" / "lib" / PACKAGE
+    hooks = root / "etc" / PACKAGE / "hooks" / "pre-backup.d"
+    for folder in (state, hooks):
+        folder.mkdir(parents=True)
+        (folder / "leftover").touch()
+    return state
+
+
+def test_purge_removes_state_and_settings_and_says_where_sets_are(tmp_path: Path) -> None:
+    state = make_state(tmp_path)
+    said = run_script("postrm", "purge", tmp_path, "exit 1")
+    assert "/var/opt/gitlab/backups/mattermost" in said
+    assert not state.exists()
+    assert not (tmp_path / "etc" / PACKAGE).exists()
+
+
+def test_purge_keeps_the_folder_in_which_a_set_lies(tmp_path: Path) -> None:
+    manifest = make_state(tmp_path) / "sets" / "1795310000_2026_11_22" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.touch()
+    said = run_script("postrm", "purge", tmp_path, "exit 1")
+    assert f"{tmp_path}/var/lib/{PACKAGE} is kept" in said
+    assert manifest.exists()
+    assert not (tmp_path / "etc" / PACKAGE).exists()
+
+
+def test_removal_without_purge_touches_nothing(tmp_path: Path) -> None:
+    state = make_state(tmp_path)
+    assert run_script("postrm", "remove", tmp_path, "exit 1") == ""
+    assert (state / "leftover").exists()
+
+
+# metadata
+
+
+def run_setup(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Return what setup.py hands to setup(); setuptools itself need not be there."""
+    arguments: dict[str, object] = {}
+    fake = types.ModuleType("setuptools")
+    monkeypatch.setattr(fake, "setup", arguments.update, raising=False)
+    monkeypatch.setattr(fake, "find_packages", lambda include: include, raising=False)
+    monkeypatch.setitem(sys.modules, "setuptools", fake)
+    runpy.run_path(str(ROOT / "setup.py"))
+    return arguments
+
+
+def test_version_of_setup_is_that_of_the_newest_changelog_entry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heading = (DEBIAN / "changelog").read_text(encoding="utf-8").splitlines()[0]
+    name, version = heading.split()[:2]
+    assert name == PACKAGE
+    assert f"({run_setup(monkeypatch)['version']})" == version
+
+
+@pytest.mark.parametrize(
+    ("heading", "version"),
+    [
+        ("gitlab-mm-backup (1.2.3) unstable; urgency=medium", "1.2.3"),
+        ("gitlab-mm-backup (1.2.3~bpo12+1) bookworm-backports; urgency=medium", "1.2.3"),
+        ("gitlab-mm-backup (0.10+nmu1) unstable; urgency=medium", "0.10"),
+    ],
+)
+def test_version_leaves_out_what_a_rebuild_appends(
+    heading: str, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    (tmp_path / "debian").mkdir()
+    (tmp_path / "debian" / "changelog").write_text(heading + "\n", encoding="utf-8")
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    assert run_setup(monkeypatch)["version"] == version
+
+
+def test_a_changelog_without_a_version_stops_the_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    (tmp_path / "debian").mkdir()
+    (tmp_path / "debian" / "changelog").write_text("\n", encoding="utf-8")
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    with pytest.raises(ValueError, match="no version in the first line"):
+        run_setup(monkeypatch)
+
+
+def test_each_command_leads_to_a_function_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = run_setup(monkeypatch)["entry_points"]
+    assert isinstance(points, dict)
+    commands = dict(entry.split(" = ") for entry in points["console_scripts"])
+    assert sorted(commands) == ["gitlab-mm", "gitlab-mm-backup", "gitlab-mm-restore"]
+    for target in commands.values():
+        module, function = target.split(":")
+        source = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+        defined = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+        assert function in [node.name for node in defined], f"{target} is not defined"
+
+
+def test_debian_and_python_ask_for_the_same_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    required = run_setup(monkeypatch)["install_requires"]
+    assert isinstance(required, list)
+    names = [re.split(r"[^\w-]", requirement)[0].lower() for requirement in required]
+    control = (DEBIAN / "control").read_text(encoding="utf-8")
+    depends = control.split("\nDepends:")[1].split("\nDescription:")[0]
+    libraries = re.findall(r"^ (python3-[\w-]+)", depends, flags=re.MULTILINE)
+    assert libraries == sorted(DEBIAN_NAMES.get(name, f"python3-{name}") for name in names)
