@@ -77,6 +77,7 @@ def _write_parts(site: Site, settings: Settings, staging: Path) -> _Contents:
             snapshot.count,
             lambda: _pack_etc(site, settings, staging),
             lambda: _keep_settings(site, staging),
+            cancel=snapshot.cancel,
         )
     return _Contents(
         {"database": dumped, "files": packed, "etc-gitlab": etc, "settings": kept},

@@ -42,7 +42,7 @@ def _verb(function: Callable[..., Outcome]) -> Callable[..., None]:
     @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
     @click.option(
         "--config",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         default=Path("/etc/gitlab-mm-backup/config.yml"),
         show_default=True,
         help="Settings file.",

@@ -71,7 +71,7 @@ def _failure(error: psycopg.Error, name: str, endpoint: Endpoint) -> Failure:
     import psycopg
 
     detail = str(error).strip()
-    if isinstance(error, psycopg.OperationalError) and "does not exist" in detail:
+    if isinstance(error, psycopg.OperationalError) and f'database "{name}" does not exist' in detail:
         return Failure(
             f"There is no database {name}",
             detail,
@@ -98,6 +98,10 @@ class Snapshot:
     def count(self) -> dict[str, int]:
         """Return the rows of every table in the snapshot, as schema.table -> rows."""
         return count_rows(self._session)
+
+    def cancel(self) -> None:
+        """End a count in another thread, which may wait for a lock as long as it likes."""
+        self._session.cancel()
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from .site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
 _HOME = "/var/opt/gitlab/mattermost"
 _ACCOUNT = "mattermost"
 _DATABASE = "mattermost_production"
+_GITLAB_DATABASE = "gitlabhq_production"
 _ROLE = "gitlab_mattermost"
 _SOCKET = "/var/opt/gitlab/postgresql"
 _PORT = 5432
@@ -251,13 +252,15 @@ def _gitlab_database(sources: _Sources) -> Endpoint | None:
     """Return GitLab's own database where the bundled server holds it."""
     rails = sources.attributes.get("gitlab", {})
     rails = rails.get("gitlab_rails") or rails.get("gitlab-rails") or {}
-    if rails.get("enable") is False or not sources.psql_rc.get("psql_dbname"):
+    elsewhere = not (_text(rails, "db_host") or "/").startswith("/")
+    if rails.get("enable") is False or elsewhere or not sources.psql_rc:
         return None
+    name = sources.psql_rc.get("psql_dbname") or _text(rails, "db_database")  # the rc: from 12.0
     superuser = _superuser(sources)
     return Endpoint(
         host=_socket(sources),
         port=int(_port(sources)),
-        name=sources.psql_rc["psql_dbname"],
+        name=name or _GITLAB_DATABASE,
         owner=superuser,
         admin=superuser,
     )

@@ -151,11 +151,13 @@ def output(
         _judge(command, finished.code, finished.err)
 
 
-def together(*tasks: Callable[[], Any]) -> list[Any]:
+def together(
+    *tasks: Callable[[], Any], cancel: Callable[[], object] = lambda: None
+) -> list[Any]:
     """Run ``tasks`` at the same time, each in a thread, and return their results in order.
 
-    The first failure, or a signal, ends the programs of all of them; it is raised when every
-    thread is done.
+    The first failure, or a signal, ends the programs of all of them and calls ``cancel``, which
+    must end whatever else a task waits for; it is raised when every thread is done.
     """
     with concurrent.futures.ThreadPoolExecutor(max_workers=len(tasks)) as pool:
         futures = [pool.submit(task) for task in tasks]
@@ -166,6 +168,7 @@ def together(*tasks: Callable[[], Any]) -> list[Any]:
             # A task may be between two programs: ask again until every thread has given up.
             while concurrent.futures.wait(futures, timeout=0.1).not_done:
                 stop_all()
+                cancel()
             raise
     return [future.result() for future in futures]
 

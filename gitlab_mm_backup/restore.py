@@ -57,6 +57,8 @@ def restore(set_: BackupSet, site: Site, plan: Plan) -> Restored:
         start_service(site)
         undo.forget()
     warnings += drop_previous(site, token, works)
+    if plan.with_etc:
+        warnings.append("/etc/gitlab was put back: run gitlab-ctl reconfigure to have it used")
     return report(set_, site, warnings)
 
 

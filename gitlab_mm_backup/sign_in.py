@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from . import credentials, gitlab
 from .credentials import Candidate, Layer
 from .errors import Failure
 from .gitlab import APPLICATION_NAME, Application, Pair, Probe, Verdict
+from .secret import Secret
 from .site import Site
 
 _ENDPOINTS = ("AuthEndpoint", "TokenEndpoint", "UserApiEndpoint")
@@ -49,14 +50,8 @@ class Diagnosis:
         return site.settings.flag("GitLabSettings", "Enable") or bool(self.candidates)
 
     def chosen(self) -> Candidate | None:
-        """Return the first candidate that GitLab accepts, those of this host before any other.
-
-        Where GitLab's database cannot be asked, the probe's word on the pair in use counts.
-        """
-        verified = next((one for one in self.candidates if one.verified), None)
-        if verified is None and self.probe.verdict is Verdict.ACCEPTED:
-            return next((one for one in self.candidates if one.verified is None), None)
-        return verified
+        """Return the first candidate that GitLab accepts, those of this host before any other."""
+        return next((one for one in self.candidates if one.verified), None)
 
 
 def effective_pair(site: Site) -> Pair | None:
@@ -96,7 +91,7 @@ def check(site: Site, more: Iterable[Candidate] = ()) -> Diagnosis:
         rows = gitlab.applications(site, [one.pair.id for one in candidates])
     except Failure as failure:
         findings.append(Finding("gitlab-unknown", "gitlab", str(failure), Severity.WARNING))
-    candidates = credentials.verify(candidates, rows)
+    candidates = _verified(site, candidates, rows)
     asked = probe(site)
     findings += _pair_findings(site, layers, candidates, rows)
     findings += _settings_findings(site, asked)
@@ -104,6 +99,23 @@ def check(site: Site, more: Iterable[Candidate] = ()) -> Diagnosis:
     if asked.verdict is Verdict.REFUSED and not _broken(findings):
         findings.append(Finding("refused", "gitlab", asked.reason))
     return Diagnosis(layers, list(unreadable), candidates, rows, findings, asked)
+
+
+def _verified(
+    site: Site, candidates: list[Candidate], rows: list[Application] | None
+) -> list[Candidate]:
+    """Have GitLab judge each candidate: its database, or where that is elsewhere, the probe."""
+    if rows is not None:
+        return credentials.verify(candidates, rows)
+    words = {Verdict.ACCEPTED: True, Verdict.REFUSED: False, Verdict.UNKNOWN: None}
+    answers: dict[tuple[str, Secret], bool | None] = {}
+    for one in candidates:
+        key = (one.pair.id, one.pair.secret)
+        if key not in answers:
+            answers[key] = words[gitlab.probe(site, one.pair).verdict]
+    return [
+        replace(one, verified=answers[(one.pair.id, one.pair.secret)]) for one in candidates
+    ]
 
 
 def _broken(findings: list[Finding]) -> bool:
@@ -137,6 +149,9 @@ def _pair_findings(
                 findings.append(Finding("missing", name, detail, Severity.WARNING))
         elif rows is not None and verdicts.get(name) is not True:
             findings.append(_refusal(name, pair, rows, severity))
+        elif verdicts.get(name) is False:
+            detail = f"GitLab refuses this id and secret (invalid_client){_LATER.get(name, '')}"
+            findings.append(Finding("refused", name, detail, severity))
         elif effective is not None and pair != effective:
             detail = "it holds another id or secret than Mattermost uses"
             findings.append(Finding("differs", name, detail, Severity.WARNING))

@@ -1,0 +1,290 @@
+"""Backups of a running server: what goes in, what must never count as a set."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.lab.omnibus import Omnibus, Spec, install
+from tests.lab.product import Product, install_product
+from tests.lab.sandbox import Lab, wait_until
+
+SETS = "/var/opt/gitlab/backups/mattermost"
+PG_DUMP = "/opt/gitlab/embedded/bin/pg_dump"
+CONFIG = "/etc/gitlab-mm-backup/config.yml"
+
+
+@dataclass(frozen=True)
+class Server:
+    """One GitLab server for all tests of this file; each puts back what it breaks."""
+
+    lab: Lab
+    gitlab: Omnibus
+    product: Product
+
+    def sets(self) -> list[str]:
+        """Names of the complete sets, as our own list gives them."""
+        return [one["name"] for one in self.product("list").document["sets"] if one["complete"]]
+
+    @contextlib.contextmanager
+    def replaced(self, path: str, content: str, mode: int = 0o755) -> Iterator[None]:
+        """Have another file at ``path`` for a while; links are put back as links."""
+        kept = f"{path}.kept"
+        self.lab.run("mv", path, kept)
+        try:
+            self.lab.write(path, content, mode=mode)
+            yield
+        finally:
+            self.lab.run("mv", "--force", kept, path)
+
+    @contextlib.contextmanager
+    def locked_posts(self) -> Iterator[None]:
+        """Hold a lock that pg_dump has to wait for, so that a backup stands still in the middle."""
+        words = "BEGIN; LOCK TABLE posts IN ACCESS EXCLUSIVE MODE;\n"
+        database = ("/opt/gitlab/bin/gitlab-psql", "-X", "-d", self.gitlab.database)
+        session = self.lab.popen(
+            *database, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert session.stdin is not None and session.stdout is not None
+        session.stdin.write(words + "\\echo locked\n")
+        session.stdin.flush()
+        while "locked" not in session.stdout.readline():
+            assert session.poll() is None
+        try:
+            yield
+        finally:
+            session.stdin.close()
+            session.stdout.close()
+            session.wait()
+
+    def waits_for_lock(self) -> bool:
+        """Whether a session of ours waits for the lock above."""
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%posts%'"
+        return self.gitlab.sql(query)[0] != "0"
+
+
+@pytest.fixture(scope="module")
+def server(base: Path, deb: Path) -> Iterator[Server]:
+    with Lab(base=base) as lab:
+        gitlab = install(lab, Spec(backup_keep_time=7 * 86400))
+        product = install_product(lab, deb)
+        gitlab.seed()
+        yield Server(lab, gitlab, product)
+
+
+def test_a_set_can_be_checked_by_hand(server: Server) -> None:
+    path = server.product.backup()
+    sums = server.lab.run("sha256sum", "--check", "--strict", "SHA256SUMS", cwd=path).stdout
+    assert sums.count(": OK") == 5
+    names = server.lab.run("sh", "-c", f"zstd -dc {path}/files.tar.zst | tar t").stdout
+    assert "var/opt/gitlab/mattermost/config.json" in names
+    listing = f"zstd -dc {path}/database.dump.zst | /opt/gitlab/embedded/bin/pg_restore --list"
+    assert "TABLE DATA public posts" in server.lab.run("sh", "-c", listing).stdout
+    etc = server.lab.run("sh", "-c", f"zstd -dc {path}/etc-gitlab.tar.zst | tar t").stdout
+    assert "etc/gitlab/gitlab-secrets.json" in etc and "config_backup" not in etc
+
+
+def test_a_set_is_private(server: Server) -> None:
+    path = server.product.backup()
+    modes = server.lab.run("find", SETS, "-printf", "%m %u:%g %y\n").stdout.split("\n")
+    assert {line for line in modes if line} == {"700 root:root d", "600 root:root f"}
+    assert server.lab.run("cat", f"{path}/settings.json", user="git", check=False).returncode != 0
+
+
+def test_rows_are_counted_in_the_dumps_own_snapshot(server: Server) -> None:
+    """Posts written while the dump waits are neither in it nor in the manifest."""
+    rows = int(server.gitlab.sql("SELECT count(*) FROM users")[0])
+    with server.locked_posts():
+        backup = server.lab.popen(
+            "gitlab-mm", "backup", "--json", stdout=subprocess.PIPE, text=True
+        )
+        wait_until(server.waits_for_lock, 30, "pg_dump to wait for the lock")
+        server.gitlab.sql(
+            "INSERT INTO users (id, username, email) VALUES ('late', 'late', 'late@x')"
+        )
+    document = json.loads(backup.communicate(timeout=60)[0])
+    server.gitlab.sql("DELETE FROM users WHERE id = 'late'")
+    manifest = json.loads(server.lab.read(f"{document['path']}/manifest.json"))
+    assert document["exit_code"] == 0
+    assert manifest["database"]["rows"]["public.users"] == rows
+    assert (
+        "late@x"
+        not in server.lab.run(
+            "sh", "-c", f"zstd -dc {document['path']}/database.dump.zst | strings"
+        ).stdout
+    )
+
+
+def test_a_dump_that_fails_half_way_is_no_set(server: Server) -> None:
+    before = server.sets()
+    half = f'#!/bin/sh\n/usr/lib/postgresql/*/bin/pg_dump "$@" | head -c 3000\nexit 1\n'
+    with server.replaced(PG_DUMP, half):
+        answer = server.product("backup")
+    assert answer.code == 1
+    assert answer.error["message"] == "pg_dump failed with exit code 1"
+    assert server.sets() == before
+    assert server.product.leftovers() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_in_the_middle_leaves_nothing(server: Server, number: signal.Signals) -> None:
+    before = server.sets()
+    with server.locked_posts():
+        backup = server.lab.popen(
+            "gitlab-mm", "backup", "--json", stdout=subprocess.PIPE, text=True
+        )
+        wait_until(server.waits_for_lock, 30, "pg_dump to wait for the lock")
+        server.lab.send_signal(backup, number)
+        document = json.loads(backup.communicate(timeout=30)[0])
+        assert backup.returncode == 1
+        assert number.name in document["error"]["message"]
+        assert server.product.leftovers() == []
+    assert server.sets() == before
+
+
+def test_a_killed_run_leaves_no_set_and_the_next_cleans_up(server: Server) -> None:
+    before = server.sets()
+    with server.locked_posts():
+        backup = server.lab.popen("gitlab-mm", "backup", stdout=subprocess.PIPE)
+        wait_until(server.waits_for_lock, 30, "pg_dump to wait for the lock")
+        server.lab.send_signal(backup, signal.SIGKILL)
+        backup.communicate(timeout=30)
+        no_child = ("pgrep", "-a", "pg_dump|zstd|tar")
+        wait_until(lambda: not server.lab.run(*no_child, check=False).stdout, 10, "children to die")
+    assert server.sets() == before
+    server.product.backup()
+    assert server.product.leftovers() == []
+
+
+def test_a_second_run_is_refused_while_one_works(server: Server) -> None:
+    with server.locked_posts():
+        backup = server.lab.popen(
+            "gitlab-mm", "backup", "--json", stdout=subprocess.PIPE, text=True
+        )
+        wait_until(server.waits_for_lock, 30, "pg_dump to wait for the lock")
+        answer = server.product("backup")
+        assert answer.code == 3
+        assert "process" in answer.error["detail"]
+    assert json.loads(backup.communicate(timeout=60)[0])["exit_code"] == 0
+
+
+def test_odd_names_and_empty_files_come_along(server: Server) -> None:
+    folder = f"{server.gitlab.home}/data/odd"
+    names = ["with space", "quote\"s'", "new\nline", "ünïcødé ✓", "-dash", "*?[x]", "\\escape"]
+    server.lab.run("mkdir", folder)
+    for name in names:
+        server.lab.run("touch", f"{folder}/{name}")
+    path = server.product.backup()
+    listed = server.lab.run(
+        "sh", "-c", f"zstd -dc {path}/files.tar.zst | tar --list --null --quoting-style=literal"
+    ).stdout
+    for name in names:
+        assert f"mattermost/data/odd/{name}" in listed, name
+    server.lab.run("rm", "-r", folder)
+
+
+def test_bad_settings_are_told_all_at_once(server: Server) -> None:
+    text = "keep_tme: 7d\nbackup_path: relative\ncompression:\n  files_level: fast\n"
+    with server.replaced(CONFIG, text, 0o640):
+        answer = server.product("backup")
+    assert answer.code == 2
+    detail = answer.error["detail"]
+    assert "line 1" in detail and "keep_tme" in detail
+    assert "line 2" in detail and "absolute" in detail
+    assert "line 4" in detail and "compression.files_level" in detail
+
+
+def test_settings_can_move_and_keep_sets(server: Server) -> None:
+    text = "backup_path: /srv/elsewhere\nkeep_time: 1s\n"
+    with server.replaced(CONFIG, text, 0o640):
+        first = server.product.backup()
+        assert first.startswith("/srv/elsewhere/mattermost/")
+        wait_until(lambda: len(server.sets()) == 1, 5, "the first set")
+        answer = server.product("backup")
+        removed = answer.document["removed"]
+        wait_until(lambda: server.product("prune").code == 0 and len(server.sets()) == 1, 10, "age")
+        assert removed in ([], [Path(first).name])
+        assert server.sets() == [answer.document["set"]]
+
+
+def test_broken_config_json_is_told_and_nothing_is_made(server: Server) -> None:
+    before = server.sets()
+    with server.replaced(f"{server.gitlab.home}/config.json", '{"SqlSettings": {', 0o600):
+        answer = server.product("backup")
+    assert answer.code == 1
+    assert "config.json is not JSON" in answer.error["message"]
+    assert "line 1" in answer.error["detail"]
+    assert server.sets() == before
+
+
+def test_postgresql_down_is_told(server: Server) -> None:
+    server.gitlab.gitlab_ctl("stop", "postgresql")
+    try:
+        answer = server.product("backup")
+    finally:
+        server.gitlab.gitlab_ctl("start", "postgresql")
+        server.gitlab.wait_until_ready()
+    assert answer.code == 1
+    assert answer.error["message"] == "PostgreSQL does not answer"
+    assert "gitlab-ctl" in answer.error["hint"]
+
+
+def test_a_missing_database_is_told(server: Server) -> None:
+    server.gitlab.gitlab_ctl("stop", "mattermost")
+    rename = "ALTER DATABASE {} RENAME TO {}"
+    name = server.gitlab.database
+    server.gitlab.sql(rename.format(name, "hidden"), "postgres")
+    try:
+        answer = server.product("backup")
+    finally:
+        server.gitlab.sql(rename.format("hidden", name), "postgres")
+        server.gitlab.gitlab_ctl("start", "mattermost")
+        server.gitlab.wait_until_ready()
+    assert answer.code == 1
+    assert answer.error["message"] == f"There is no database {name}"
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_set(server: Server) -> None:
+    server.lab.run("mkdir", "-p", "/srv/small")
+    server.lab.run("mount", "-t", "tmpfs", "-o", "size=64k,mode=0755", "none", "/srv/small")
+    try:
+        with server.replaced(CONFIG, "backup_path: /srv/small\n", 0o640):
+            answer = server.product("backup")
+        left = server.lab.run("find", "/srv/small", "-mindepth", "2").stdout
+    finally:
+        server.lab.run("umount", "/srv/small")
+    assert answer.code == 1
+    assert "No space left on device" in answer.error["detail"]
+    assert left == ""
+
+
+def test_only_root_may(server: Server) -> None:
+    done = server.lab.run("gitlab-mm", "backup", "--json", user="git", check=False)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["message"] == "This must be run by root"
+
+
+def test_cron_makes_a_set_and_says_nothing(server: Server) -> None:
+    """Debian's cron runs the shipped line; mail for root would lie in its spool."""
+    before = server.sets()
+    moment = server.lab.run("date", "+%Y-%m-%d").stdout.strip() + " 04:42:57"
+    cron = server.lab.popen("faketime", "-f", f"@{moment}", "cron", "-f", "-L", "15")
+    try:
+        wait_until(lambda: len(server.sets()) > len(before), 60, "the nightly set")
+    finally:
+        server.lab.send_signal(cron, signal.SIGTERM)
+        cron.wait()
+    assert not server.lab.path("/var/mail/root").exists()
+
+
+def test_usage_errors_are_json_too(server: Server) -> None:
+    answer = server.product("backup", "--no-such-option")
+    assert answer.code == 2
+    assert "no-such-option" in answer.error["message"].lower()
