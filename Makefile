@@ -1,0 +1,79 @@
+# Checks, tests, package and demo. Everything they need is installed on first use:
+# a few Debian packages on this machine, Python packages in build/venv, the rest inside labs.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON := /usr/bin/python3
+VENV := build/venv
+HOST_PACKAGES := ca-certificates git mount python3 python3-venv tar util-linux zstd
+SUITES := $(wildcard tests/unit tests/system)
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
+PYTEST := $(VENV)/bin/python -m pytest -c tests/pytest.ini
+
+.PHONY: help setup check unit lab-test test deb demo clean need-root
+
+help:
+	@echo "make check     formatting, lint, types"
+	echo "make test      all tests (root; labs are built from namespaces)"
+	echo "make unit      unit tests alone"
+	echo "make lab-test  lab tests alone (root)"
+	echo "make deb       the package, into build/deb (root)"
+	echo "make demo      the whole story in a lab (root)"
+	echo "make clean     remove build/"
+
+setup: $(VENV)/.complete
+	@:
+
+# Quiet and quick when nothing is missing.
+build/.host: Makefile
+	@mkdir -p build
+	missing=""
+	for package in $(HOST_PACKAGES); do
+		state=$$(dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null || true)
+		[ "$$state" = installed ] || missing="$$missing $$package"
+	done
+	if [ -n "$$missing" ]; then
+		[ "$$(id -u)" -eq 0 ] || { echo "make: missing$$missing; run 'sudo make setup'" >&2; exit 1; }
+		echo "Installing$$missing"
+		export DEBIAN_FRONTEND=noninteractive
+		install=(apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends $$missing)
+		compgen -G '/var/lib/apt/lists/*_InRelease' >/dev/null || apt-get -qq update
+		"$${install[@]}" >build/apt.log 2>&1 || { apt-get -qq update; "$${install[@]}"; }
+	fi
+	touch $@
+
+$(VENV)/.complete: tests/requirements.txt | build/.host
+	@echo "Installing Python packages into $(VENV)"
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore -r tests/requirements.txt
+	touch $@
+
+check: setup
+	@$(VENV)/bin/ruff check --config tests/ruff.toml .
+	$(VENV)/bin/ruff format --check --config tests/ruff.toml .
+	$(VENV)/bin/mypy --config-file tests/mypy.ini gitlab_mm_backup tests
+
+unit: setup
+	@$(PYTEST) tests/unit
+
+lab-test: need-root setup deb
+	@$(PYTEST) tests/system
+
+test: need-root setup deb
+	@$(PYTEST) $(SUITES)
+
+deb: need-root build/.host
+	@$(PYTHON) -B -m tests.lab.base
+
+demo: need-root build/.host
+	@$(PYTHON) -B -m tests.demo
+
+need-root:
+	@[ "$$(id -u)" -eq 0 ] || { echo "make: labs need root: they are built from namespaces and mounts; use sudo" >&2; exit 1; }
+
+clean:
+	@rm -rf build gitlab_mm_backup.egg-info

@@ -1,0 +1,131 @@
+"""Stands in for the Mattermost server: what it reads, keeps and answers at the edges that a backup touches.
+
+A file `misbehave` in its service folder makes it fail on purpose: with the word "exit" it ends at once, with
+"silent" it runs but never listens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import threading
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, TextIO
+
+import psycopg
+
+from . import mattermost_config, mattermost_data, mattermost_schema
+from .mattermost_api import Api
+from .mattermost_login import Login
+from .pool import Pool
+from .web import Request, Response, Routes, page, serve
+
+SERVICE = Path("/opt/gitlab/embedded/service/mattermost")
+VERSION = Path(__file__).resolve().parent.parent / "mattermost-version"
+RETRY_SECONDS = 0.5
+
+
+class Log:
+    """JSON lines on the console, which is svlogd, and in mattermost.log."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._file: TextIO | None = None
+        if settings.get("EnableFile") and settings.get("FileLocation"):
+            try:
+                self._file = (Path(settings["FileLocation"]) / "mattermost.log").open("a")
+            except OSError as error:
+                self("warn", f"no log file: {error}")
+
+    def __call__(self, level: str, message: str, **more: str) -> None:
+        """Write one line."""
+        stamp = (
+            datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", " Z")
+        )
+        line = json.dumps({"timestamp": stamp, "level": level, "msg": message, **more})
+        for stream in (sys.stderr, self._file):
+            if stream is not None:
+                print(line, file=stream, flush=True)
+
+
+def open_database(config: mattermost_config.Config, version: str, log: Log) -> Pool:
+    """Connect and prepare the schema, and try again for ever: the original does not end over a missing database."""
+    settings = config["SqlSettings"]
+    while True:
+        try:
+            pool = Pool(settings["DataSource"])
+            with pool.transaction() as connection:
+                mattermost_schema.prepare(connection, version, mattermost_data.new_id())
+            return pool
+        except psycopg.Error as error:
+            log(
+                "error",
+                f"Failed to ping DB, retrying in {RETRY_SECONDS} seconds",
+                err=str(error).strip(),
+            )
+            time.sleep(RETRY_SECONDS)
+
+
+def misbehave(service: Path) -> None:
+    """Fail as the file says."""
+    path = service / "misbehave"
+    word = path.read_text().strip() if path.exists() else ""
+    if word == "exit":
+        sys.exit(1)
+    if word == "silent":
+        threading.Event().wait()
+
+
+def address(text: str) -> tuple[str, int]:
+    """Host and port of a ListenAddress; no host means every one."""
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+def front_page(request: Request) -> Response:
+    """What browsers see first."""
+    return page(200, "Mattermost")
+
+
+def application(config: mattermost_config.Config, version: str, pool: Pool, log: Log) -> Routes:
+    """All addresses."""
+    login = Login(config, pool, log)
+    api = Api(config, version, pool, Path(config["FileSettings"]["Directory"]))
+    return Routes(
+        ("GET", "/", front_page),
+        ("GET", "/oauth/gitlab/login", login.start),
+        ("GET", "/(signup|login)/gitlab/complete", login.complete),
+        *api.routes(),
+    )
+
+
+def main() -> int:
+    """Run the server: `mattermost --config FILE`, in its service folder."""
+    parser = argparse.ArgumentParser(prog="mattermost", allow_abbrev=False)
+    parser.add_argument("command", nargs="?", default="server", choices=["server"])
+    parser.add_argument("-c", "--config", type=Path, required=True)
+    arguments = parser.parse_args()
+    os.umask(0o022)
+    misbehave(SERVICE)
+    version = VERSION.read_text().strip()
+    try:
+        config = mattermost_config.start(arguments.config)
+    except mattermost_config.Refused as refusal:
+        print(json.dumps({"level": "error", "msg": str(refusal)}), file=sys.stderr)
+        return 1
+    log = Log(config["LogSettings"])
+    log("info", f"Current version is {version}")
+    if config["SqlSettings"]["DriverName"] != "postgres":
+        log("error", f"unsupported database driver {config['SqlSettings']['DriverName']}")
+        return 1
+    pool = open_database(config, version, log)
+    listen = config["ServiceSettings"]["ListenAddress"]
+    server = serve(
+        address(listen), application(config, version, pool, log), lambda line: log("error", line)
+    )
+    log("info", f"Server is listening on {listen}")
+    server.serve_forever()
+    return 0

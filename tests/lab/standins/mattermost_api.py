@@ -1,0 +1,269 @@
+"""The part of Mattermost's API (version 4) that the lab uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable
+
+import psycopg
+
+from . import mattermost_data as data
+from . import mattermost_files
+from .mattermost_json import failure, one, shown
+from .pool import Connection, Pool
+from .web import Request, Response, json_response
+
+Config = dict[str, Any]
+Row = data.Row
+Action = Callable[..., Response]
+PAGE = 60
+
+
+class Api:
+    """Handlers; those made by `signed_in` get the connection and the session's user."""
+
+    def __init__(self, config: Config, version: str, pool: Pool, root: Path) -> None:
+        self._config = config
+        self._version = version
+        self._pool = pool
+        self._root = root
+
+    def routes(self) -> list[tuple[str, str, Callable[..., Response]]]:
+        """Method, path and handler."""
+        team, channel, file = (
+            rf"(?P<{name}>[a-z0-9]{{26}})" for name in ("team", "channel", "file")
+        )
+        free = [("GET", "/system/ping", self.ping), ("GET", "/config/client", self.client_config)]
+        guarded: list[tuple[str, str, Action]] = [
+            ("GET", "/users/me", self.me),
+            ("POST", "/users", self.create_user),
+            ("POST", "/teams", self.create_team),
+            ("GET", "/teams/name/(?P<name>[^/]+)", self.team_by_name),
+            ("GET", "/users/me/teams", self.my_teams),
+            ("POST", f"/teams/{team}/members", self.join_team),
+            ("GET", f"/users/me/teams/{team}/channels", self.my_channels),
+            ("POST", "/channels", self.create_channel),
+            ("POST", f"/channels/{channel}/members", self.join_channel),
+            ("POST", "/posts", self.create_post),
+            ("GET", r"/posts/(?P<post>[a-z0-9]{26})", self.post),
+            ("GET", f"/channels/{channel}/posts", self.posts),
+            ("POST", "/files", self.upload),
+            ("GET", f"/files/{file}(?P<kind>|/thumbnail|/preview)", self.download),
+            ("GET", f"/files/{file}/info", self.file_info),
+        ]
+        routes = free + [(method, path, self.signed_in(action)) for method, path, action in guarded]
+        return [(method, f"/api/v4{path}", handler) for method, path, handler in routes]
+
+    def signed_in(self, action: Action) -> Callable[..., Response]:
+        """A handler that only answers to a session, with errors as the API gives them."""
+
+        def handler(request: Request, **parameters: str) -> Response:
+            try:
+                with self._pool.transaction() as connection:
+                    user = data.session_user(
+                        connection, request.bearer or request.cookies.get("MMAUTHTOKEN", "")
+                    )
+                    if user is None:
+                        return failure(
+                            401,
+                            "api.context.session_expired",
+                            "Invalid or expired session, please login again.",
+                        )
+                    return action(request, connection, user, **parameters)
+            except psycopg.errors.UniqueViolation as error:
+                return failure(400, "store.exists", str(error))
+            except psycopg.Error as error:
+                return failure(500, "store.sql", str(error))
+
+        return handler
+
+    def ping(self, request: Request) -> Response:
+        """Health; with get_server_status also of the database and of the folder for uploads."""
+        answer = {
+            "AndroidLatestVersion": "",
+            "AndroidMinVersion": "",
+            "IosLatestVersion": "",
+            "IosMinVersion": "",
+        }
+        if request.query.get("get_server_status") != "true":
+            return json_response({**answer, "status": "OK"})
+        database, files = self._database_answers(), self._folder_is_writable()
+        states = {True: "OK", False: "UNHEALTHY"}
+        answer.update(
+            database_status=states[database],
+            filestore_status=states[files],
+            status=states[database and files],
+        )
+        return json_response(answer, 200 if database and files else 500)
+
+    def client_config(self, request: Request) -> Response:
+        """What every browser may know."""
+        gitlab = str(self._config["GitLabSettings"]["Enable"]).lower()
+        return json_response(
+            {
+                "Version": self._version,
+                "SiteURL": self._config["ServiceSettings"]["SiteURL"],
+                "SiteName": self._config["TeamSettings"]["SiteName"],
+                "EnableSignUpWithGitLab": gitlab,
+            }
+        )
+
+    def me(self, request: Request, connection: Connection, user: Row) -> Response:
+        """The session's user."""
+        names = {
+            "id": "id",
+            "username": "username",
+            "email": "email",
+            "roles": "roles",
+            "auth_service": "authservice",
+        }
+        return json_response({name: user[column] for name, column in names.items()})
+
+    def create_user(self, request: Request, connection: Connection, user: Row) -> Response:
+        """Make a local account."""
+        asked = request.json()
+        row = data.create_user(
+            connection, asked["username"], asked["email"], "", password=asked["password"]
+        )
+        return json_response({"id": row["id"], "username": row["username"]}, 201)
+
+    def team_by_name(
+        self, request: Request, connection: Connection, user: Row, name: str
+    ) -> Response:
+        """One team."""
+        return one(data.first(connection, "teams", name=name))
+
+    def create_team(self, request: Request, connection: Connection, user: Row) -> Response:
+        """Make a team."""
+        asked = request.json()
+        return json_response(
+            shown(data.create_team(connection, user, asked["name"], asked["display_name"])), 201
+        )
+
+    def my_teams(self, request: Request, connection: Connection, user: Row) -> Response:
+        """Teams that the user belongs to."""
+        rows = connection.execute(
+            "SELECT t.* FROM teams t JOIN teammembers m ON m.teamid = t.id WHERE m.userid = %s ORDER BY t.name",
+            [user["id"]],
+        )
+        return json_response([shown(row) for row in rows])
+
+    def join_team(self, request: Request, connection: Connection, user: Row, team: str) -> Response:
+        """Add a user to a team."""
+        return json_response(
+            shown(data.join_team(connection, team, request.json()["user_id"])), 201
+        )
+
+    def my_channels(
+        self, request: Request, connection: Connection, user: Row, team: str
+    ) -> Response:
+        """Channels of a team that the user belongs to."""
+        rows = connection.execute(
+            "SELECT c.* FROM channels c JOIN channelmembers m ON m.channelid = c.id"
+            " WHERE c.teamid = %s AND m.userid = %s ORDER BY c.name",
+            [team, user["id"]],
+        )
+        return json_response([shown(row) for row in rows])
+
+    def create_channel(self, request: Request, connection: Connection, user: Row) -> Response:
+        """Make a public channel and join it."""
+        asked = request.json()
+        channel = data.create_channel(
+            connection, user, asked["team_id"], asked["name"], asked["display_name"]
+        )
+        data.join_channel(connection, channel["id"], user["id"])
+        return json_response(shown(channel), 201)
+
+    def join_channel(
+        self, request: Request, connection: Connection, user: Row, channel: str
+    ) -> Response:
+        """Add a user to a channel."""
+        return json_response(
+            shown(data.join_channel(connection, channel, request.json()["user_id"])), 201
+        )
+
+    def create_post(self, request: Request, connection: Connection, user: Row) -> Response:
+        """Post a message to a channel of the user."""
+        asked = request.json()
+        if (
+            data.first(
+                connection, "channelmembers", channelid=asked["channel_id"], userid=user["id"]
+            )
+            is None
+        ):
+            return failure(
+                403, "api.context.permissions", "You do not have the appropriate permissions."
+            )
+        files = asked.get("file_ids") or []
+        return json_response(
+            shown(
+                data.create_post(
+                    connection, user["id"], asked["channel_id"], asked["message"], files
+                )
+            ),
+            201,
+        )
+
+    def post(self, request: Request, connection: Connection, user: Row, post: str) -> Response:
+        """One message."""
+        return one(data.first(connection, "posts", id=post))
+
+    def posts(self, request: Request, connection: Connection, user: Row, channel: str) -> Response:
+        """Messages of a channel, newest first, in pages."""
+        size = min(int(request.query.get("per_page", PAGE)), 200)
+        rows = connection.execute(
+            "SELECT * FROM posts WHERE channelid = %s AND deleteat = 0 ORDER BY createat DESC, id LIMIT %s OFFSET %s",
+            [channel, size, size * int(request.query.get("page", 0))],
+        ).fetchall()
+        return json_response(
+            {"order": [row["id"] for row in rows], "posts": {row["id"]: shown(row) for row in rows}}
+        )
+
+    def upload(self, request: Request, connection: Connection, user: Row) -> Response:
+        """Keep uploaded files of a channel."""
+        parts = request.parts()
+        channel = next(content.decode() for name, _, content in parts if name == "channel_id")
+        files = [(file_name, content) for _, file_name, content in parts if file_name]
+        rows = [
+            mattermost_files.store_file(connection, self._root, user["id"], channel, name, content)
+            for name, content in files
+        ]
+        return json_response({"file_infos": [shown(row) for row in rows], "client_ids": []}, 201)
+
+    def download(
+        self, request: Request, connection: Connection, user: Row, file: str, kind: str
+    ) -> Response:
+        """An upload's bytes, or those of its thumbnail or preview."""
+        row = data.first(connection, "fileinfo", id=file)
+        path = (
+            row
+            and row[{"": "path", "/thumbnail": "thumbnailpath", "/preview": "previewpath"}[kind]]
+        )
+        if not row or not path:
+            return one(None)
+        try:
+            content = (self._root / path).read_bytes()
+        except OSError as error:
+            return failure(404, "api.file.read_file", str(error))
+        return Response(200, content, row["mimetype"] if kind == "" else "image/jpeg")
+
+    def file_info(self, request: Request, connection: Connection, user: Row, file: str) -> Response:
+        """An upload's row."""
+        return one(data.first(connection, "fileinfo", id=file))
+
+    def _database_answers(self) -> bool:
+        try:
+            with self._pool.transaction() as connection:
+                connection.execute("SELECT 1")
+        except psycopg.Error:
+            return False
+        return True
+
+    def _folder_is_writable(self) -> bool:
+        probe = self._root / f"testfile{data.new_id()}"
+        try:
+            mattermost_files.write_file(probe, b"")
+            probe.unlink()
+        except OSError:
+            return False
+        return True

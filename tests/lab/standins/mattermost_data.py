@@ -1,0 +1,260 @@
+"""What the server keeps in its database: rows of Mattermost's tables."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+import time
+from typing import Any
+
+from .pool import Connection
+
+ALPHABET = "ybndrfg8ejkmcpqxot1uwisza345h769"
+SESSION_DAYS = 30
+Row = dict[str, Any]
+
+
+def new_id() -> str:
+    """An id as Mattermost makes them: 26 characters."""
+    return "".join(secrets.choice(ALPHABET) for _ in range(26))
+
+
+def now() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)
+
+
+def insert(connection: Connection, table: str, row: Row) -> Row:
+    """Insert a row and return it."""
+    columns = ", ".join(f'"{name}"' for name in row)
+    marks = ", ".join(["%s"] * len(row))
+    connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", list(row.values()))
+    return row
+
+
+def select(connection: Connection, table: str, **where: Any) -> list[Row]:
+    """Rows whose columns have these values."""
+    condition = " AND ".join(f'"{name}" = %s' for name in where)
+    return connection.execute(
+        f"SELECT * FROM {table} WHERE {condition}", list(where.values())
+    ).fetchall()
+
+
+def first(connection: Connection, table: str, **where: Any) -> Row | None:
+    """The first such row."""
+    rows = select(connection, table, **where)
+    return rows[0] if rows else None
+
+
+def times() -> Row:
+    """The three times that most tables have."""
+    moment = now()
+    return {"createat": moment, "updateat": moment, "deleteat": 0}
+
+
+def create_user(
+    connection: Connection,
+    username: str,
+    email: str,
+    name: str,
+    gitlab_id: str | None = None,
+    password: str = "",
+) -> Row:
+    """A new account: GitLab's (its user id as text), or a local one with a password; the first account rules."""
+    anyone = connection.execute("SELECT 1 AS found FROM users LIMIT 1").fetchone()
+    given, _, family = name.partition(" ")
+    return insert(
+        connection,
+        "users",
+        {
+            "id": new_id(),
+            **times(),
+            "username": username,
+            "password": hashed(password) if password else "",
+            "authdata": gitlab_id,
+            "authservice": "" if gitlab_id is None else "gitlab",
+            "email": email,
+            "emailverified": True,
+            "nickname": "",
+            "firstname": given,
+            "lastname": family,
+            "position": "",
+            "roles": "system_user" if anyone else "system_admin system_user",
+            "allowmarketing": False,
+            "props": "{}",
+            "notifyprops": json.dumps({"channel": "true", "desktop": "mention", "email": "true"}),
+            "lastpasswordupdate": now(),
+            "lastpictureupdate": 0,
+            "failedattempts": 0,
+            "locale": "en",
+            "timezone": json.dumps({"automaticTimezone": "", "useAutomaticTimezone": "true"}),
+            "mfaactive": False,
+            "mfasecret": "",
+        },
+    )
+
+
+def hashed(password: str) -> str:
+    """A password as recent servers keep it (with fewer rounds than they take)."""
+    salt = secrets.token_bytes(16)
+    key = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 1000)
+    encoded = [base64.b64encode(part).decode().rstrip("=") for part in (salt, key)]
+    return "$pbkdf2$f=SHA256,w=1000,l=32$" + "$".join(encoded)
+
+
+def create_session(connection: Connection, user: Row) -> Row:
+    """A session; its token is the browser's cookie."""
+    moment = now()
+    return insert(
+        connection,
+        "sessions",
+        {
+            "id": new_id(),
+            "token": new_id(),
+            "createat": moment,
+            "expiresat": moment + SESSION_DAYS * 24 * 3600 * 1000,
+            "lastactivityat": moment,
+            "userid": user["id"],
+            "deviceid": "",
+            "roles": user["roles"],
+            "isoauth": False,
+            "expirednotify": False,
+            "props": json.dumps({"csrf": new_id(), "browser": "lab"}),
+        },
+    )
+
+
+def session_user(connection: Connection, token: str) -> Row | None:
+    """The user of a session that has not expired."""
+    session = first(connection, "sessions", token=token) if token else None
+    if session is None or session["expiresat"] < now():
+        return None
+    return first(connection, "users", id=session["userid"])
+
+
+def create_team(connection: Connection, creator: Row, name: str, display_name: str) -> Row:
+    """A team that everybody may join, with its two usual channels and its creator as administrator."""
+    team = insert(
+        connection,
+        "teams",
+        {
+            "id": new_id(),
+            **times(),
+            "displayname": display_name,
+            "name": name,
+            "description": "",
+            "email": creator["email"],
+            "type": "O",
+            "companyname": "",
+            "alloweddomains": "",
+            "inviteid": new_id(),
+            "allowopeninvite": True,
+            "lastteamiconupdate": 0,
+            "groupconstrained": False,
+        },
+    )
+    for channel, title in (("town-square", "Town Square"), ("off-topic", "Off-Topic")):
+        create_channel(connection, creator, team["id"], channel, title)
+    join_team(connection, team["id"], creator["id"], admin=True)
+    return team
+
+
+def join_team(connection: Connection, team: str, user: str, admin: bool = False) -> Row:
+    """Make a user a member of a team and of its channels."""
+    schemes = {"schemeuser": True, "schemeadmin": admin, "schemeguest": False}
+    member = insert(
+        connection,
+        "teammembers",
+        {"teamid": team, "userid": user, "roles": "", "deleteat": 0, **schemes},
+    )
+    for channel in select(connection, "channels", teamid=team):
+        if channel["type"] == "O":
+            join_channel(connection, channel["id"], user)
+    return member
+
+
+def create_channel(
+    connection: Connection, creator: Row, team: str, name: str, display_name: str
+) -> Row:
+    """A public channel."""
+    row = {
+        "teamid": team,
+        "type": "O",
+        "displayname": display_name,
+        "name": name,
+        "header": "",
+        "purpose": "",
+    }
+    counts = {"lastpostat": 0, "totalmsgcount": 0, "extraupdateat": 0, "totalmsgcountroot": 0}
+    channel = insert(
+        connection,
+        "channels",
+        {"id": new_id(), **times(), **row, **counts, "creatorid": creator["id"]},
+    )
+    insert(
+        connection,
+        "publicchannels",
+        {
+            "id": channel["id"],
+            "deleteat": 0,
+            **{name: row[name] for name in ("teamid", "displayname", "name", "header", "purpose")},
+        },
+    )
+    return channel
+
+
+def join_channel(connection: Connection, channel: str, user: str) -> Row:
+    """Make a user a member of a channel."""
+    counts = dict.fromkeys(
+        ("lastviewedat", "msgcount", "mentioncount", "mentioncountroot", "msgcountroot"), 0
+    )
+    schemes = {"schemeuser": True, "schemeadmin": False, "schemeguest": False}
+    notify = json.dumps({"desktop": "default", "email": "default", "mark_unread": "all"})
+    insert(
+        connection,
+        "channelmemberhistory",
+        {"channelid": channel, "userid": user, "jointime": now()},
+    )
+    keys = {
+        "channelid": channel,
+        "userid": user,
+        "roles": "",
+        "notifyprops": notify,
+        "lastupdateat": now(),
+    }
+    return insert(connection, "channelmembers", {**keys, **counts, **schemes})
+
+
+def create_post(
+    connection: Connection, user: str, channel: str, message: str, files: list[str]
+) -> Row:
+    """A message, with uploads of the same user."""
+    post = insert(
+        connection,
+        "posts",
+        {
+            "id": new_id(),
+            **times(),
+            "editat": 0,
+            "ispinned": False,
+            "userid": user,
+            "channelid": channel,
+            "rootid": "",
+            "originalid": "",
+            "message": message,
+            "type": "",
+            "props": "{}",
+            "hashtags": " ".join(word for word in message.split() if word.startswith("#")),
+            "filenames": "[]",
+            "fileids": json.dumps(files),
+            "hasreactions": False,
+        },
+    )
+    connection.execute(
+        "UPDATE channels SET lastpostat = %s, totalmsgcount = totalmsgcount + 1 WHERE id = %s",
+        [post["createat"], channel],
+    )
+    connection.execute("UPDATE fileinfo SET postid = %s WHERE id = ANY(%s)", [post["id"], files])
+    return post

@@ -1,0 +1,147 @@
+"""Mattermost's schema: the tables, columns and types of a real 5.37, changed where later versions differ visibly.
+
+Since 6.0 texts that hold JSON are jsonb and db_migrations counts; since 7.x some columns are enumerations; since 9.5
+there are materialized views. Mattermost's own migrations (their names are fixtures) say so; no later table is modelled.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .generation import version_tuple
+from .pool import Connection
+
+FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+KEYS = {
+    "bots": "userid",
+    "channelmemberhistory": "channelid, userid, jointime",
+    "channelmembers": "channelid, userid",
+    "commandwebhooks": "id",
+    "groupchannels": "groupid, channelid",
+    "groupmembers": "groupid, userid",
+    "groupteams": "groupid, teamid",
+    "linkmetadata": "hash",
+    "oauthaccessdata": "token",
+    "oauthauthdata": "code",
+    "pluginkeyvaluestore": "pluginid, pkey",
+    "preferences": "userid, category, name",
+    "productnoticeviewstate": "userid, noticeid",
+    "reactions": "userid, postid, emojiname",
+    "remoteclusters": "remoteid, name",
+    "retentionpolicieschannels": "channelid",
+    "retentionpoliciesteams": "teamid",
+    "schema_migrations": "version",
+    "sharedchannels": "channelid",
+    "sidebarchannels": "channelid, userid, categoryid",
+    "status": "userid",
+    "systems": "name",
+    "teammembers": "teamid, userid",
+    "threadmemberships": "postid, userid",
+    "threads": "postid",
+    "tokens": "token",
+    "usertermsofservice": "userid",
+}
+INDEXES = """
+CREATE UNIQUE INDEX users_username_key ON users (username);
+CREATE UNIQUE INDEX users_email_key ON users (email);
+CREATE UNIQUE INDEX users_authdata_key ON users (authdata);
+CREATE UNIQUE INDEX teams_name_key ON teams (name);
+CREATE UNIQUE INDEX channels_name_teamid_key ON channels (name, teamid);
+CREATE INDEX idx_users_update_at ON users (updateat);
+CREATE INDEX idx_channelmembers_user_id ON channelmembers (userid);
+CREATE INDEX idx_teammembers_user_id ON teammembers (userid);
+CREATE INDEX idx_posts_create_at ON posts (createat);
+CREATE INDEX idx_posts_user_id ON posts (userid);
+CREATE INDEX idx_posts_root_id ON posts (rootid);
+CREATE INDEX idx_posts_channel_id_delete_at_create_at ON posts (channelid, deleteat, createat);
+CREATE INDEX idx_posts_message_txt ON posts USING gin (to_tsvector('english', message));
+CREATE INDEX idx_posts_hashtags_txt ON posts USING gin (to_tsvector('english', hashtags));
+CREATE INDEX idx_fileinfo_postid_at ON fileinfo (postid);
+CREATE INDEX idx_fileinfo_name_txt ON fileinfo USING gin (to_tsvector('english', name));
+CREATE INDEX idx_sessions_token ON sessions (token);
+CREATE INDEX idx_sessions_user_id ON sessions (userid);
+"""
+JSON_COLUMNS = {
+    "users": ("props", "notifyprops", "timezone"),
+    "channelmembers": ("notifyprops",),
+    "posts": ("props",),
+    "sessions": ("props",),
+    "threads": ("participants",),
+    "jobs": ("data",),
+    "linkmetadata": ("data",),
+}
+ENUMERATIONS = {
+    ("channels", "type"): ("channel_type", "'P', 'G', 'O', 'D'"),
+    ("teams", "type"): ("team_type", "'I', 'O'"),
+    ("uploadsessions", "type"): ("upload_session_type", "'attachment', 'import'"),
+}
+VIEWS = """
+CREATE MATERIALIZED VIEW poststats AS SELECT userid, to_timestamp(createat / 1000)::date AS day,
+  count(*) AS numposts, max(createat) AS lastpostdate FROM posts GROUP BY userid, day;
+CREATE MATERIALIZED VIEW posts_by_team_day AS SELECT to_timestamp(p.createat / 1000)::date AS day,
+  count(*) AS num, c.teamid FROM posts p JOIN channels c ON p.channelid = c.id GROUP BY 1, c.teamid;
+CREATE MATERIALIZED VIEW file_stats AS SELECT count(*) AS num, coalesce(sum(size), 0) AS usage
+  FROM fileinfo WHERE deleteat = 0;
+CREATE UNIQUE INDEX idx_poststats_userid ON poststats (userid, day);
+"""
+
+
+def statements(version: str) -> str:
+    """SQL that makes an empty database one of this Mattermost version."""
+    numbers = version_tuple(version)
+    tables: dict[str, list[str]] = json.loads((FIXTURES / "schema-5.37.json").read_text())
+    parts = []
+    if numbers >= (7, 0):
+        parts += [
+            f"CREATE TYPE {name} AS ENUM ({values});" for name, values in ENUMERATIONS.values()
+        ]
+    for table, columns in tables.items():
+        listed = ", ".join(column(table, text, numbers) for text in columns)
+        parts.append(f"CREATE TABLE {table} ({listed}, PRIMARY KEY ({KEYS.get(table, 'id')}));")
+    parts.append(INDEXES)
+    if numbers >= (6, 0):
+        parts.append(
+            "CREATE TABLE db_migrations (version bigint PRIMARY KEY, name varchar NOT NULL);"
+        )
+        parts.append("CREATE TABLE db_lock (id varchar(64) PRIMARY KEY, expireat bigint);")
+    if numbers >= (9, 5):
+        parts.append(VIEWS)
+    return "\n".join(parts)
+
+
+def column(table: str, text: str, numbers: tuple[int, ...]) -> str:
+    """One column's definition in this version."""
+    name, _, kind = text.partition(" ")
+    if numbers >= (6, 0) and name in JSON_COLUMNS.get(table, ()):
+        kind = "jsonb"
+    if numbers >= (7, 0) and (table, name) in ENUMERATIONS:
+        kind = ENUMERATIONS[table, name][0]
+    return f'"{name}" {kind}'
+
+
+def migrations(version: str) -> list[tuple[int, str]]:
+    """The rows of db_migrations that this version has (none before 6.0)."""
+    listed: dict[str, list[list[Any]]] = json.loads((FIXTURES / "migrations.json").read_text())
+    numbers = version_tuple(version)
+    return [
+        (row[0], row[1])
+        for since, rows in listed.items()
+        if version_tuple(since) <= numbers
+        for row in rows
+    ]
+
+
+def prepare(connection: Connection, version: str, identifier: str) -> None:
+    """Make the schema in an empty database; in a filled one, note the version that runs now."""
+    found = connection.execute("SELECT to_regclass('systems') AS name").fetchone()
+    if found is None or found["name"] is None:
+        connection.execute(statements(version))
+        connection.execute("INSERT INTO systems VALUES ('DiagnosticId', %s)", [identifier])
+    connection.execute(
+        "INSERT INTO systems VALUES ('Version', %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        [version],
+    )
+    for row in migrations(version):
+        connection.execute("INSERT INTO db_migrations VALUES (%s, %s) ON CONFLICT DO NOTHING", row)

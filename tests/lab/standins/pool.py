@@ -1,0 +1,76 @@
+"""A few connections that are kept open, as a real server keeps them: they stand in the way of dropping its database."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import dict_row
+
+Connection = psycopg.Connection[dict[str, Any]]
+GO_ONLY = ("binary_parameters",)
+
+
+def clean(data_source: str) -> str:
+    """A DataSource (keywords or URL) without the parameters that only Go's driver knows."""
+    head, mark, query = data_source.partition("?")
+    if mark:
+        data_source = (
+            head + "?" + "&".join(part for part in query.split("&") if not part.startswith(GO_ONLY))
+        )
+    else:
+        data_source = " ".join(word for word in data_source.split() if not word.startswith(GO_ONLY))
+    parameters: dict[str, Any] = dict(conninfo_to_dict(data_source))
+    return make_conninfo(**parameters)
+
+
+class Pool:
+    """Connections to one database, for many threads."""
+
+    def __init__(self, data_source: str, keep: int = 3) -> None:
+        self._conninfo = clean(data_source)
+        self._keep = keep
+        self._idle: list[Connection] = []
+        self._lock = threading.Lock()
+
+    def open(self) -> Connection:
+        """A new connection; raises psycopg.OperationalError."""
+        return psycopg.connect(
+            self._conninfo, autocommit=True, row_factory=dict_row, connect_timeout=5
+        )
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Run a block in a transaction, on a kept connection if there is one that still lives."""
+        connection = self._take()
+        try:
+            with connection.transaction():
+                yield connection
+        finally:
+            with self._lock:
+                if not connection.closed and len(self._idle) < self._keep:
+                    self._idle.append(connection)
+                else:
+                    connection.close()
+
+    def _take(self) -> Connection:
+        with self._lock:
+            waiting, self._idle = self._idle[-1:], self._idle[:-1]
+        for connection in waiting:
+            try:
+                connection.execute("SELECT 1")
+                return connection
+            except psycopg.Error:
+                connection.close()
+                self._drop_idle()
+        return self.open()
+
+    def _drop_idle(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()

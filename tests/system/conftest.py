@@ -1,0 +1,38 @@
+"""What lab tests start from: the base layer, our package, and plain labs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from tests.lab.base import build_base, build_deb
+from tests.lab.sandbox import Lab
+
+MakeLab = Callable[..., Lab]
+
+
+@pytest.fixture(scope="session")
+def base() -> Path:
+    """The base layer, as an archive for Lab(base=...)."""
+    return build_base()
+
+
+@pytest.fixture(scope="session")
+def deb() -> Path:
+    """Our package, built from the checkout as it is."""
+    return build_deb()
+
+
+@pytest.fixture
+def make_lab(base: Path) -> Iterator[MakeLab]:
+    """Boot a lab with the options of Lab; all of them are thrown away when the test ends."""
+    with contextlib.ExitStack() as labs:
+
+        def boot(**options: Any) -> Lab:
+            return labs.enter_context(Lab(**{"base": base, **options}))
+
+        yield boot
