@@ -14,8 +14,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from . import database, files, hooks, json_config, manifest, prune, sign_in, version
+from . import database, files, hooks, json_config, manifest, prune, recovery, sign_in, version
 from .errors import Failure
+from .journal import Journal
 from .manifest import Credentials, Database, Manifest, Part
 from .process import account_entry, compress, pipeline, together
 from .settings import Settings
@@ -23,6 +24,8 @@ from .site import Site
 from .store.local import BackupSet, LocalStore, PartWriter
 
 log = logging.getLogger(__name__)
+
+BACKUP, SAFETY = "backup", "safety"  # what a set was made for
 
 
 @dataclass(frozen=True)
@@ -39,24 +42,31 @@ def backup(site: Site, settings: Settings, store: LocalStore) -> Made:
 
     Raises Failure when anything is missing from the set: then there is no set.
     """
-    started, clock = datetime.now(timezone.utc), time.monotonic()
-    started, name = _free_name(store, started, site.version)
-    variables = {"set": name, "sets": str(store.folder)}
-    hooks.run_phase("pre-backup", variables)
-    log.info("Making set %s", name)
-    with store.create(name) as staging:
-        contents = _write_parts(site, settings, staging)
-        made = store.complete(
-            staging, _describe(site, name, started, time.monotonic() - clock, contents)
-        )
+    recovery.refuse_unfinished(Journal())
+    variables = {"sets": str(store.folder)}
+    with hooks.on_failure(variables):
+        hooks.run_phase("pre-backup", variables)
+        made = make_set(site, settings, store)
     warnings = _uncovered(site) + _sign_in_warnings(made.manifest.credentials)
     removed, problems = prune.prune(store, settings.keep_time)
-    warnings += problems
+    warnings += problems + prune.prune_previous(settings.keep_time)
     try:
-        hooks.run_phase("post-backup", {**variables, "set_path": str(made.path)})
+        told = {**variables, "set": made.name, "set_path": str(made.path)}
+        hooks.run_phase("post-backup", told)
     except Failure as failure:
         warnings.append(str(failure))
     return Made(made, removed, warnings)
+
+
+def make_set(site: Site, settings: Settings, store: LocalStore, purpose: str = BACKUP) -> BackupSet:
+    """Make one set and nothing else; raises Failure when there is none then."""
+    clock = time.monotonic()
+    started, name = _free_name(store, datetime.now(timezone.utc), site.version)
+    log.info("Making set %s", name)
+    with store.create(name) as staging:
+        contents = _write_parts(site, settings, staging)
+        manifest_ = _describe(site, name, started, time.monotonic() - clock, contents)
+        return store.complete(staging, dataclasses.replace(manifest_, purpose=purpose))
 
 
 @dataclass(frozen=True)

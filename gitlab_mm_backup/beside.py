@@ -13,8 +13,9 @@ from pathlib import Path
 
 from . import files, json_config, process
 from .errors import Failure
-from .folders import work_folder
+from .folders import is_mount, work_folder
 from .manifest import Account
+from .plan import Plan
 from .process import Command
 from .site import Site
 from .store.local import BackupSet
@@ -44,44 +45,60 @@ class Work:
     def staged(self) -> Path:
         """Where the new folder is made: the folder itself, or what goes into a mount point."""
         new = self.folder / "new"
-        return new if os.path.ismount(self.live) else new / self.live.name
+        return new if is_mount(self.live) else new / self.live.name
 
 
 def previous(work: Work) -> Path:
     """Return where the former live folder is after the exchange."""
     old = work.folder / "old"
-    return old if os.path.ismount(work.live) else old / work.live.name
+    return old if is_mount(work.live) else old / work.live.name
 
 
-def works(set_: BackupSet, site: Site, token: str) -> dict[str, Work]:
-    """Return the work for each folder of the site that ``set_`` has something for."""
-    own = exchanged(site.folders)
-    roles = {move.role for move in _moves(set_, site)}
-    return {
-        role: Work(live, work_folder(live, f"{token}-{role}"))
-        for role, live in own.items()
-        if role in roles
-    }
+def works(set_: BackupSet, site: Site, plan: Plan, token: str) -> dict[str, Work]:
+    """Return the work for each folder of the site that the plan puts back, by role.
+
+    ``config`` is config.json alone, ``etc`` is /etc/gitlab.
+    """
+    live: dict[str, Path] = {}
+    if plan.with_folders:
+        roles = {move.role for move in _moves(set_, site)}
+        live = {role: path for role, path in exchanged(site.folders).items() if role in roles}
+    elif "config" in plan.parts:
+        live = {"config": site.folders.home / "config.json"}
+    if plan.with_etc:
+        live["etc"] = site.below_root(ETC)
+    return {role: Work(path, work_folder(path, f"{token}-{role}")) for role, path in live.items()}
 
 
-def etc_work(site: Site, token: str) -> Work:
-    live = site.below_root(ETC)
-    return Work(live, work_folder(live, f"{token}-etc"))
+def unpack(set_: BackupSet, site: Site, plan: Plan, works: Mapping[str, Work]) -> None:
+    """Make what is new complete: files of the set, what is the host's own, owners."""
+    if "home" in works:
+        _unpack_folders(set_, site, plan, works)
+    elif "config" in works:
+        source = f"{set_.manifest.files.folders['home']}/config.json"
+        _unpack_tree(set_.file("files"), source, (), works["config"], works["config"].staged)
+        _keep_host_settings(site, works["config"].staged)
+    for role, work in works.items():
+        if role == "etc":
+            _unpack_etc(set_, work)
+        else:
+            _give_to(site, set_, work.staged)
 
 
-def unpack(set_: BackupSet, site: Site, works: Mapping[str, Work]) -> None:
-    """Make the new folders complete: files of the set, what is the host's own, owners."""
+def _unpack_folders(set_: BackupSet, site: Site, plan: Plan, works: Mapping[str, Work]) -> None:
     for move in _moves(set_, site):
         _unpack_one(set_.file("files"), move, works[move.role])
     home = works["home"].staged
     _keep_links(site, home)
     _keep_environment(site, home)
-    _keep_host_settings(site, home / "config.json")
-    for work in works.values():
-        _give_to(site, set_, work.staged)
+    if "config" in plan.parts:
+        _keep_host_settings(site, home / "config.json")
+    else:
+        (home / "config.json").unlink(missing_ok=True)
+        _copy(site.folders.home / "config.json", home / "config.json")
 
 
-def unpack_etc(set_: BackupSet, work: Work) -> None:
+def _unpack_etc(set_: BackupSet, work: Work) -> None:
     """Make the new /etc/gitlab; GitLab's own backups of it, in no set, stay."""
     _unpack_tree(set_.file("etc-gitlab"), ETC, (), work, work.staged)
     backups = work.live / "config_backup"

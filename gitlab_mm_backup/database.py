@@ -71,7 +71,10 @@ def _failure(error: psycopg.Error, name: str, endpoint: Endpoint) -> Failure:
     import psycopg
 
     detail = str(error).strip()
-    if isinstance(error, psycopg.OperationalError) and f'database "{name}" does not exist' in detail:
+    if (
+        isinstance(error, psycopg.OperationalError)
+        and f'database "{name}" does not exist' in detail
+    ):
         return Failure(
             f"There is no database {name}",
             detail,
@@ -111,11 +114,11 @@ def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
         session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         row = session.execute(
             "SELECT pg_export_snapshot(), current_setting('server_version'),"
-            " pg_encoding_to_char(encoding), datcollate, datctype"
+            " pg_encoding_to_char(encoding), datcollate, datctype, pg_database_size(oid)"
             " FROM pg_database WHERE datname = current_database()"
         ).fetchone()
         assert row is not None
-        database = Database(endpoint.name, row[1].split()[0], row[2], row[3], row[4], {})
+        database = Database(endpoint.name, row[1].split()[0], row[2], row[3], row[4], row[5], {})
         yield Snapshot(row[0], database, session)
 
 

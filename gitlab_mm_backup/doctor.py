@@ -104,8 +104,8 @@ def _sets(config_file: Path, root: Path) -> Check:
 
 
 def _journal() -> Check:
-    if Journal().read():
-        detail = "a restore was cut short: run gitlab-mm restore --rollback"
+    if Journal().read() is not None:
+        detail = "a restore was cut short: run gitlab-mm restore --rollback, or --continue"
         return Check("restore journal", Result.FAILED, detail)
     return Check("restore journal", Result.PASSED, "no restore is under way")
 

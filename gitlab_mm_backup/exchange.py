@@ -73,6 +73,17 @@ def drop_marked(endpoint: Endpoint, name: str) -> None:
         session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
 
 
+def empty_live(endpoint: Endpoint) -> None:
+    """Drop the live database and create it anew, empty.  There is no way back from this."""
+    from psycopg import sql
+
+    with connect(endpoint, endpoint.admin, "postgres") as session:
+        if _there(session, endpoint.name):
+            _shut_out(session, endpoint.name)
+            session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(endpoint.name)))
+    ensure_live(endpoint)
+
+
 def exchange(endpoint: Endpoint, new: str, old: str) -> None:
     """Give the database ``new`` the live name and the live one the name ``old``, at one moment.
 

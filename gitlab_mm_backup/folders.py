@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -13,9 +14,24 @@ from .errors import Failure
 WORK = ".gitlab-mm-"
 
 
+def is_mount(path: Path) -> bool:
+    """Tell whether something is mounted at ``path``, bind mounts too (proc(5), mountinfo).
+
+    Comparing devices, as os.path does, misses those, and errs on plain files of an overlay.
+    """
+    wanted = os.path.realpath(path)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        return any(_unescape(line.split(" ")[4]) == wanted for line in lines)
+
+
+def _unescape(text: str) -> str:
+    """Undo the kernel's octal escapes of space, tab, newline and backslash."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+
+
 def work_folder(live: Path, token: str) -> Path:
     """Return the place for work on ``live``: on its file system, which a rename cannot leave."""
-    return (live if os.path.ismount(live) else live.parent) / f"{WORK}{token}"
+    return (live if is_mount(live) else live.parent) / f"{WORK}{token}"
 
 
 def make_work_folder(work: Path) -> None:
@@ -49,6 +65,20 @@ def remove_previous(work: str) -> None:
     remove_work_folder(work)
 
 
+def empty(live: Path, keep: Path) -> None:
+    """Remove all that is in ``live`` but ``keep``; a plain file is removed itself."""
+    if live.is_file() and not live.is_symlink():
+        live.unlink()
+        return
+    for entry in live.iterdir():
+        if entry == keep or entry.name.startswith(WORK):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
 def exchange(live: Path, work: Path) -> None:
     """Put what lies in ``work``/new in the place of ``live``; the old goes to ``work``/old.
 
@@ -78,12 +108,12 @@ def exchange_back(live: Path, work: Path) -> None:
 
 
 def _place(live: Path) -> Path:
-    return live if os.path.ismount(live) else live.parent
+    return live if is_mount(live) else live.parent
 
 
 def _names(live: Path) -> list[str]:
     """Return what of ``_place(live)`` is exchanged."""
-    if os.path.ismount(live):
+    if is_mount(live):
         return [name for name in os.listdir(live) if not name.startswith(WORK)]
     return [live.name] if os.path.lexists(live) else []
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from . import process
@@ -64,6 +65,19 @@ def run_phase(
             ) from failure
         for line in (*finished.out.splitlines(), *finished.err.splitlines()):
             log.info("%s: %s", path.name, line)
+
+
+@contextlib.contextmanager
+def on_failure(variables: Mapping[str, str]) -> Iterator[None]:
+    """Run the on-failure hooks when the block fails; they cannot make it worse, or better."""
+    try:
+        yield
+    except Failure as failure:
+        try:
+            run_phase("on-failure", {**variables, "error": str(failure)})
+        except Failure as second:
+            log.warning("%s", second)
+        raise
 
 
 def _refuse_untrusted(path: Path) -> None:

@@ -1,10 +1,13 @@
-"""The journal of a restore under way, on disk before each step."""
+"""What must outlive a run: the journal of a restore under way, and previous states kept."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from .durable import replace_file
 from .errors import ExitCode, Failure
@@ -13,35 +16,90 @@ from .undo import Step
 STATE = Path("/var/lib/gitlab-mm-backup")
 
 
+@dataclass(frozen=True)
+class Record:
+    """A restore that was cut short."""
+
+    request: Mapping[str, Any]  # the set's path and the options, to do it again
+    undo: list[Step]  # in the order of the acts
+    finish: list[Step]  # where it is complete but for these
+
+
+@dataclass(frozen=True)
+class Previous:
+    """What was live before a restore, and is kept."""
+
+    since: str  # RFC 3339
+    steps: list[Step]  # that remove it
+
+    @property
+    def moment(self) -> datetime:
+        return datetime.fromisoformat(self.since.replace("Z", "+00:00"))
+
+
 class Journal:
-    """The steps of a restore that can still be taken back."""
+    """Two files in the state folder, root's alone."""
 
     def __init__(self, state: Path = STATE) -> None:
         self.path = state / "restore.json"
+        self._previous = state / "previous.json"
 
-    def write(self, steps: list[Step]) -> None:
-        """Make ``steps`` lasting; none at all removes the file."""
+    def write(self, request: Mapping[str, Any], undo: list[Step], finish: list[Step]) -> None:
+        """Make the record lasting; one with nothing to do is removed."""
+        record = asdict(Record(request, undo, finish)) if undo or finish else None
+        self._write(self.path, record)
+
+    def read(self) -> Record | None:
+        """Return the restore that was cut short, or None.
+
+        Raises Failure with ExitCode.ATTENTION when its record is not readable.
+        """
+        document = self._read(self.path)
+        if document is None:
+            return None
         try:
-            if steps:
-                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                replace_file(self.path, json.dumps([asdict(one) for one in steps]).encode())
+            steps = [[Step(**one) for one in document[name]] for name in ("undo", "finish")]
+            return Record(document["request"], *steps)
+        except (TypeError, KeyError) as error:
+            raise _unreadable(self.path, str(error)) from error
+
+    def previous(self) -> list[Previous]:
+        """Return the previous states that are kept, oldest first."""
+        try:
+            return [
+                Previous(one["since"], [Step(**step) for step in one["steps"]])
+                for one in self._read(self._previous) or []
+            ]
+        except (TypeError, KeyError) as error:
+            raise _unreadable(self._previous, str(error)) from error
+
+    def keep(self, states: list[Previous]) -> None:
+        """Make ``states`` the previous states that are kept."""
+        self._write(self._previous, [asdict(one) for one in states] or None)
+
+    def _write(self, path: Path, document: Any) -> None:
+        try:
+            if document is None:
+                path.unlink(missing_ok=True)
             else:
-                self.path.unlink(missing_ok=True)
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                replace_file(path, json.dumps(document).encode())
         except OSError as error:
-            raise Failure(
-                f"The journal {self.path} cannot be written", str(error.strerror)
-            ) from error
+            raise Failure(f"{path} cannot be written", str(error.strerror)) from error
 
-    def read(self) -> list[Step]:
-        """Return the steps of a restore that was cut short; none where there was none."""
+    def _read(self, path: Path) -> Any:
         try:
-            return [Step(**one) for one in json.loads(self.path.read_bytes())]
+            return json.loads(path.read_bytes())
         except FileNotFoundError:
-            return []
-        except (OSError, ValueError, TypeError) as error:
-            raise Failure(
-                f"The journal {self.path} cannot be read",
-                str(error),
-                "A restore was cut short and cannot be taken back by itself.",
-                ExitCode.ATTENTION,
-            ) from error
+            return None
+        except (OSError, ValueError) as error:
+            raise _unreadable(path, str(error)) from error
+
+
+def _unreadable(path: Path, detail: str) -> Failure:
+    return Failure(
+        f"{path} cannot be read",
+        detail,
+        "It says how to take a restore back; without it that must be done by hand.",
+        ExitCode.ATTENTION,
+    )

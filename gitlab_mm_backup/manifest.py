@@ -40,6 +40,7 @@ class Database:
     encoding: str
     collate: str
     ctype: str
+    bytes: int  # on the server's disk
     rows: Mapping[str, int]  # schema.table -> rows
 
 
@@ -88,11 +89,16 @@ class Manifest:
     files: Files
     credentials: Credentials
     parts: Mapping[str, Part]
+    purpose: str = "backup"  # or "safety": the state before a restore, never "the latest set"
     format: int = FORMAT
 
     @property
     def made(self) -> datetime:
         return datetime.fromisoformat(self.started.replace("Z", "+00:00"))
+
+    @property
+    def safety(self) -> bool:
+        return self.purpose == "safety"
 
     @property
     def rows(self) -> int:
@@ -177,6 +183,8 @@ def _validate(manifest: Manifest) -> None:
     for table, rows in manifest.database.rows.items():
         if not isinstance(rows, int) or rows < 0:
             raise ValueError(f"table {table} has no proper row count")
+    if manifest.purpose not in ("backup", "safety"):
+        raise ValueError(f"unknown purpose {manifest.purpose!r}")
     for role, folder in manifest.files.folders.items():
         if not folder.startswith("/") or ".." in folder.split("/"):
             raise ValueError(f"folder {role} is not an absolute path: {folder!r}")

@@ -11,6 +11,7 @@ from .errors import ExitCode
 from .gitlab import Verdict
 from .manifest import Manifest
 from .outcome import Outcome
+from .preview import Preview
 from .repair import Repair, Repaired
 from .restore import Restored
 from .retention import Decision
@@ -50,19 +51,56 @@ def of_restore(set_: BackupSet, restored: Restored) -> Outcome:
     return Outcome(
         {
             "set": set_.name,
+            "parts": list(restored.parts),
             "rows": restored.rows,
             "files": restored.files,
+            "bytes": restored.bytes,
             "settings_changed": changed,
             "sign_in": restored.sign_in.verdict.value,
+            "safety_set": restored.safety_set or None,
         },
         [
             f"Restored {set_.name}",
-            f"  {text.number(restored.rows, 'row')}, {text.number(restored.files, 'file')}",
+            f"  {text.number(restored.rows, 'row')}, {text.number(restored.files, 'file')}, "
+            f"{text.size(restored.bytes)}",
             f"  {text.number(len(changed), 'setting')} changed" if changed else "  Same settings",
+            *([f"  Before it: {restored.safety_set}"] if restored.safety_set else []),
             f"  Sign-in: {restored.sign_in.reason}",
         ],
         warnings,
     )
+
+
+def of_recovery(state: str) -> Outcome:
+    """Tell which state is live after --rollback or --continue."""
+    words = {
+        "old": "Everything is as it was before the restore",
+        "new": "The restore was complete; what was left of the previous state is removed",
+    }
+    return Outcome({"state": state}, [words[state]], answer=True)
+
+
+def of_preview(preview: Preview) -> Outcome:
+    code = ExitCode.FAILED if preview.obstacle else ExitCode.DONE
+    changed = preview.settings_changed
+    lines = [
+        f"Set {preview.set.name}: {_amounts(preview.set.manifest)}",
+        *(f"  {number}. {step}" for number, step in enumerate(preview.steps, 1)),
+        *(f"Room: {room}" for room in preview.room),
+        f"Settings that change: {', '.join(changed) or 'none'}",
+        f"Time: about {text.duration(preview.seconds)}",
+    ]
+    if preview.obstacle:
+        lines.append(f"It would be refused: {preview.obstacle}")
+    fields = {
+        "set": preview.set.name,
+        "steps": preview.steps,
+        "room": preview.room,
+        "settings_changed": changed,
+        "expected_seconds": round(preview.seconds),
+        "obstacle": preview.obstacle or None,
+    }
+    return Outcome(fields, lines, code=code, answer=True)
 
 
 def of_list(entries: Sequence[Entry], folder: str) -> Outcome:
@@ -76,7 +114,9 @@ def _list_line(entry: Entry) -> str:
         return f"{entry.name}  NOT COMPLETE: {entry.problem}"
     manifest = entry.set.manifest
     size = text.size(manifest.bytes)
-    return f"{entry.name}  {text.moment(manifest.made)}  {size:>10}  {_amounts(manifest)}"
+    safety = "  (safety set)" if manifest.safety else ""
+    moment = text.moment(manifest.made)
+    return f"{entry.name}  {moment}  {size:>10}  {_amounts(manifest)}{safety}"
 
 
 def _list_fields(entry: Entry) -> dict[str, object]:
@@ -88,6 +128,7 @@ def _list_fields(entry: Entry) -> dict[str, object]:
         "complete": True,
         "path": str(entry.set.path),
         "made": manifest.started,
+        "purpose": manifest.purpose,
         "host": manifest.host,
         "gitlab": manifest.gitlab,
         "mattermost": manifest.mattermost,

@@ -151,9 +151,7 @@ def output(
         _judge(command, finished.code, finished.err)
 
 
-def together(
-    *tasks: Callable[[], Any], cancel: Callable[[], object] = lambda: None
-) -> list[Any]:
+def together(*tasks: Callable[[], Any], cancel: Callable[[], object] = lambda: None) -> list[Any]:
     """Run ``tasks`` at the same time, each in a thread, and return their results in order.
 
     The first failure, or a signal, ends the programs of all of them and calls ``cancel``, which

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
+from . import omnibus, recovery
 from .errors import Failure
+from .journal import Journal
 from .retention import Decision, Kept, decide
 from .store.local import LocalStore
 
@@ -14,7 +16,7 @@ def plan(store: LocalStore, keep_time: timedelta | None) -> list[Decision]:
 
     Folders that are no complete set are not ours to judge, and stay.
     """
-    sets = [Kept(one.path.name, one.manifest.made) for one in store.sets()]
+    sets = [Kept(one.path.name, one.manifest.made, one.manifest.safety) for one in store.sets()]
     return decide(sets, keep_time, datetime.now(timezone.utc))
 
 
@@ -30,3 +32,12 @@ def prune(store: LocalStore, keep_time: timedelta | None) -> tuple[list[str], li
         except Failure as failure:
             problems.append(str(failure))
     return removed, problems
+
+
+def prune_previous(keep_time: timedelta | None, *, all_: bool = False) -> list[str]:
+    """Remove the states that --keep-previous kept, by the keep time or all; return problems."""
+    journal = Journal()
+    if not journal.previous() or (keep_time is None and not all_):
+        return []
+    site = omnibus.find(config_required=False)
+    return recovery.drop_previous(site, journal, timedelta() if all_ else keep_time or timedelta())

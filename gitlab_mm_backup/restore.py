@@ -2,222 +2,236 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 
-from . import beside, database, exchange, folders, hooks, omnibus, process, service, sign_in
-from .errors import ExitCode, Failure
+from . import (
+    backup,
+    beside,
+    database,
+    exchange,
+    folders,
+    hooks,
+    omnibus,
+    readiness,
+    recovery,
+    service,
+    sign_in,
+)
+from .errors import Failure
 from .gitlab import Probe
 from .journal import Journal
+from .plan import Plan
+from .settings import Settings
 from .site import Site
-from .store.local import BackupSet
-from .undo import Action, Undo, take_back
-from .verify import verify
-from .version import numbers
+from .store.local import BackupSet, LocalStore
+from .undo import Step, Undo
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a restore is to do."""
-
-    with_etc: bool
-    journal: Journal
 
 
 @dataclass(frozen=True)
 class Restored:
     """What came back."""
 
+    parts: tuple[str, ...]
     rows: int
     files: int
+    bytes: int
     settings_changed: list[str]  # Section.Key
     sign_in: Probe
+    safety_set: str  # name of the set of the state before, "" where none was made
     warnings: list[str]
 
 
-def restore(set_: BackupSet, site: Site, plan: Plan) -> Restored:
+@dataclass(frozen=True)
+class Run:
+    """A restore under way, and the names of what it makes."""
+
+    set: BackupSet
+    site: Site
+    plan: Plan
+    undo: Undo
+    token: str
+    works: dict[str, beside.Work] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def new_database(self) -> str:
+        return f"gitlab_mm_new_{self.token}"
+
+    @property
+    def old_database(self) -> str:
+        return f"gitlab_mm_old_{self.token}"
+
+
+def restore(
+    set_: BackupSet, site: Site, plan: Plan, store: LocalStore, settings: Settings
+) -> Restored:
     """Put ``set_`` onto ``site``; on any failure the site is as it was."""
-    check(set_, site, plan)
-    token = secrets.token_hex(4)
-    variables = {"set": set_.name, "set_path": str(set_.path)}
-    hooks.run_phase("pre-restore", variables)
-    with Undo(actions(site), plan.journal.write) as undo:
-        stop_service(site, undo)
-        warnings = load_database(set_, site, token, undo)
-        works = unpack_folders(set_, site, plan, token, undo)
-        exchange_database(site, token, undo)
-        exchange_folders(works, undo)
-        variables["previous_home"] = str(beside.previous(works["home"]))
-        hooks.run_phase("post-restore", variables)
-        start_service(site)
-        undo.forget()
-    warnings += drop_previous(site, token, works)
-    if plan.with_etc:
-        warnings.append("/etc/gitlab was put back: run gitlab-ctl reconfigure to have it used")
-    return report(set_, site, warnings)
+    journal = Journal()
+    readiness.check(set_, site, plan, journal)
+    safety_set = make_safety_set(site, plan, store, settings)
+    variables = {"set": set_.name, "set_path": str(set_.path), "parts": " ".join(plan.parts)}
+    note = functools.partial(journal.write, {"set": str(set_.path), "plan": asdict(plan)})
+    with hooks.on_failure(variables):
+        hooks.run_phase("pre-restore", variables)
+        with Undo(recovery.actions(site), note) as undo:
+            run = Run(set_, site, plan, undo, secrets.token_hex(4))
+            stop_service(run)
+            prepare_folders(run)
+            give_up_live_state(run, safety_set)
+            load_database(run)
+            unpack_folders(run)
+            exchange_database(run)
+            exchange_folders(run)
+            hooks.run_phase("post-restore", {**variables, "previous_home": _previous_home(run)})
+            start_service(site)
+            undo.commit(leftovers(run))
+    run.warnings.extend(recovery.finish(site, journal, keep=plan.keep_previous))
+    return report(run, safety_set)
 
 
-def check(set_: BackupSet, site: Site, plan: Plan) -> None:
-    """Raise Failure for every reason against this restore that can be known before it begins."""
-    if plan.journal.read():
+def make_safety_set(site: Site, plan: Plan, store: LocalStore, settings: Settings) -> str:
+    """Make a set of the present state, so that even a restore that was a mistake can be undone."""
+    if not plan.safety:
+        return ""
+    log.info("Making a safety set of the present state")
+    try:
+        return backup.make_set(site, settings, store, backup.SAFETY).name
+    except Failure as failure:
         raise Failure(
-            "An earlier restore was cut short",
-            f"its journal is {plan.journal.path}",
-            "Run gitlab-mm restore --rollback first.",
-            ExitCode.ATTENTION,
-        )
-    log.info("Verifying set %s", set_.name)
-    verify(set_)
-    process.account_entry(site.account.user)
-    if numbers(site.version) < numbers(set_.manifest.mattermost):
-        raise Failure(
-            "The set comes from a newer Mattermost than this host has",
-            f"set {set_.manifest.mattermost}, host {site.version}; Mattermost cannot go back",
-            f"Install GitLab {set_.manifest.gitlab} or newer first.",
-        )
-    with database.connect(site.database, site.database.admin, "postgres") as session:
-        server = session.info.server_version // 10000
-    if numbers(set_.manifest.database.server)[:1] > (server,):
-        raise Failure(
-            "The set comes from a newer PostgreSQL than this host runs",
-            f"set {set_.manifest.database.server}, host {server}",
-            "Upgrade the host's PostgreSQL first: gitlab-ctl pg-upgrade",
-        )
+            "No safety set of the present state could be made",
+            str(failure),
+            "If the present state is of no worth, give --no-safety-backup.",
+            failure.exit_code,
+        ) from failure
 
 
-def stop_service(site: Site, undo: Undo) -> None:
+def stop_service(run: Run) -> None:
+    """Stop Mattermost, and keep it down: a reboot in the middle must not start it on half."""
     log.info("Stopping Mattermost")
-    mattermost = service.of(site)
+    mattermost = service.of(run.site)
     if mattermost.runs():
-        undo.will("start Mattermost", last=True)
+        run.undo.will("start Mattermost", last=True)
+    else:
+        run.undo.will("let Mattermost start again", last=True)
+    mattermost.keep_down()
     mattermost.stop()
 
 
-def load_database(set_: BackupSet, site: Site, token: str, undo: Undo) -> list[str]:
-    """Load the dump into a new database and hold its rows against the manifest's."""
-    log.info("Loading the database beside the live one")
-    new, wanted = _new(token), set_.manifest.database
-    exchange.ensure_live(site.database)
-    undo.will("drop the new database", name=new)
-    warnings = exchange.create_beside(site.database, new, wanted)
-    database.load(site.database, site.client_programs, new, set_.file("database"))
-    with database.connect(site.database, site.database.admin, new) as session:
-        found = database.count_rows(session)
-    if found != wanted.rows:
-        tables = sorted(
-            table for table in {*found, *wanted.rows} if found.get(table) != wanted.rows.get(table)
-        )
-        raise Failure(
-            "The restored database does not have the rows that were backed up",
-            "; ".join(f"{one}: {found.get(one)}, not {wanted.rows.get(one)}" for one in tables),
-            "The set's dump is not whole; choose another set.",
-        )
-    return warnings
-
-
-def unpack_folders(
-    set_: BackupSet, site: Site, plan: Plan, token: str, undo: Undo
-) -> dict[str, beside.Work]:
-    """Unpack every folder next to its live one; return the work by role."""
-    log.info("Unpacking files beside the live ones")
-    works = beside.works(set_, site, token)
-    if plan.with_etc:
-        works["etc"] = beside.etc_work(site, token)
-    for work in works.values():
-        undo.will("remove the new folder", work=str(work.folder))
+def prepare_folders(run: Run) -> None:
+    """Make the private work folder beside each folder that is to be exchanged."""
+    run.works.update(beside.works(run.set, run.site, run.plan, run.token))
+    for work in run.works.values():
+        run.undo.will("remove the new folder", work=str(work.folder))
         folders.make_work_folder(work.folder)
-    beside.unpack(set_, site, works)
-    if plan.with_etc:
-        beside.unpack_etc(set_, works["etc"])
-    return works
 
 
-def exchange_database(site: Site, token: str, undo: Undo) -> None:
-    log.info("Exchanging databases and folders")
-    undo.will("exchange the databases back", new=_new(token), old=_old(token))
-    exchange.exchange(site.database, _new(token), _old(token))
+def give_up_live_state(run: Run, safety_set: str) -> None:
+    """In place: remove what is live first, for want of room to have both.  There is no undo."""
+    if not run.plan.in_place:
+        return
+    log.info("Removing the live state")
+    run.undo.will("put back the live state", safety_set=safety_set)
+    if "database" in run.plan.parts:
+        exchange.empty_live(run.site.database)
+    for work in run.works.values():
+        folders.empty(work.live, keep=work.folder)
 
 
-def exchange_folders(works: Mapping[str, beside.Work], undo: Undo) -> None:
-    for work in works.values():
-        undo.will("exchange the folders back", live=str(work.live), work=str(work.folder))
+def load_database(run: Run) -> None:
+    """Load the dump into a new database and hold its rows against the manifest's."""
+    if "database" not in run.plan.parts:
+        return
+    log.info("Loading the database beside the live one")
+    site, wanted = run.site, run.set.manifest.database
+    exchange.ensure_live(site.database)
+    run.undo.will("drop the new database", name=run.new_database)
+    run.warnings.extend(exchange.create_beside(site.database, run.new_database, wanted))
+    archive = run.set.file("database")
+    database.load(site.database, site.client_programs, run.new_database, archive)
+    with database.connect(site.database, site.database.admin, run.new_database) as session:
+        _compare_rows(database.count_rows(session), wanted.rows)
+
+
+def _compare_rows(found: Mapping[str, int], wanted: Mapping[str, int]) -> None:
+    if found == wanted:
+        return
+    tables = [one for one in sorted({*found, *wanted}) if found.get(one) != wanted.get(one)]
+    raise Failure(
+        "The restored database does not have the rows that were backed up",
+        "; ".join(f"{one}: {found.get(one)}, not {wanted.get(one)}" for one in tables),
+        "The set's dump is not whole; choose another set.",
+    )
+
+
+def unpack_folders(run: Run) -> None:
+    """Make the new folders complete, each in its work folder."""
+    if run.works:
+        log.info("Unpacking files beside the live ones")
+        beside.unpack(run.set, run.site, run.plan, run.works)
+
+
+def exchange_database(run: Run) -> None:
+    if "database" in run.plan.parts:
+        log.info("Exchanging the databases")
+        new, old = run.new_database, run.old_database
+        run.undo.will("exchange the databases back", new=new, old=old)
+        exchange.exchange(run.site.database, new, old)
+
+
+def exchange_folders(run: Run) -> None:
+    for work in run.works.values():
+        log.info("Exchanging %s", work.live)
+        run.undo.will("exchange the folders back", live=str(work.live), work=str(work.folder))
         folders.exchange(work.live, work.folder)
+
+
+def _previous_home(run: Run) -> str:
+    """Return the folder with the config.json that was live before, for the credentials hook."""
+    work = run.works.get("home")
+    if work is not None:
+        return str(beside.previous(work))
+    config = run.works.get("config")
+    return str(config.folder / "old" if config else run.site.folders.home)
 
 
 def start_service(site: Site) -> None:
     log.info("Starting Mattermost")
-    service.of(site).start()
-    service.wait_until_it_answers(site)
+    mattermost = service.of(site)
+    mattermost.allow_start()
+    mattermost.start()
+    service.wait_until_it_answers(omnibus.find(site.root))
 
 
-def drop_previous(site: Site, token: str, works: Mapping[str, beside.Work]) -> list[str]:
-    """Remove what was live before; what cannot be removed is told, for the restore is done."""
-    steps: list[Callable[[], None]] = [
-        lambda: exchange.drop_marked(site.database, _old(token)),
-        *(lambda work=work: folders.remove_previous(str(work.folder)) for work in works.values()),
+def leftovers(run: Run) -> list[Step]:
+    """Return the steps that remove what was live before."""
+    steps = []
+    if "database" in run.plan.parts:
+        steps.append(Step("drop the previous database", {"name": run.old_database}))
+    steps += [
+        Step("remove the previous folder", {"work": str(work.folder)})
+        for work in run.works.values()
     ]
-    problems = []
-    for step in steps:
-        try:
-            step()
-        except (Failure, OSError) as error:
-            problems.append(f"The previous state could not be removed: {error}")
-    return problems
+    return steps
 
 
-def report(set_: BackupSet, site: Site, warnings: list[str]) -> Restored:
-    after = omnibus.find(site.root)
-    answer = sign_in.probe(after)
+def report(run: Run, safety_set: str) -> Restored:
+    after, manifest = omnibus.find(run.site.root), run.set.manifest
+    if run.plan.with_etc:
+        run.warnings.append("/etc/gitlab was put back: run gitlab-ctl reconfigure to have it used")
+    whole = "files" in run.plan.parts
     return Restored(
-        rows=set_.manifest.rows,
-        files=set_.manifest.files.files,
-        settings_changed=after.settings.differences(site.settings),
-        sign_in=answer,
-        warnings=warnings,
+        parts=run.plan.parts,
+        rows=manifest.rows if "database" in run.plan.parts else 0,
+        files=manifest.files.files if whole else 0,
+        bytes=manifest.files.bytes if whole else 0,
+        settings_changed=after.settings.differences(run.site.settings),
+        sign_in=sign_in.probe(after),
+        safety_set=safety_set,
+        warnings=run.warnings,
     )
-
-
-def actions(site: Site) -> dict[str, Action]:
-    """Return how to take each step back; every one bears being run twice."""
-    return {
-        "start Mattermost": lambda: service.of(site).start(),
-        "drop the new database": lambda name: exchange.drop_marked(site.database, name),
-        "exchange the databases back": lambda new, old: exchange.exchange_back(
-            site.database, new, old
-        ),
-        "remove the new folder": folders.remove_work_folder,
-        "exchange the folders back": lambda live, work: folders.exchange_back(
-            Path(live), Path(work)
-        ),
-    }
-
-
-def roll_back(site: Site, journal: Journal) -> int:
-    """Take back a restore that was cut short; return how many steps that were.
-
-    Raises Failure with ExitCode.ATTENTION when some could not be taken back.
-    """
-    steps = journal.read()
-    problems = take_back(steps, actions(site))
-    if problems:
-        raise Failure(
-            "The restore could not be taken back completely",
-            "; ".join(problems),
-            "Put right what is named, then run gitlab-mm restore --rollback again.",
-            ExitCode.ATTENTION,
-        )
-    journal.write([])
-    return len(steps)
-
-
-def _new(token: str) -> str:
-    return f"gitlab_mm_new_{token}"
-
-
-def _old(token: str) -> str:
-    return f"gitlab_mm_old_{token}"

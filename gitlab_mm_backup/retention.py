@@ -13,6 +13,7 @@ class Kept:
 
     name: str
     made: datetime
+    safety: bool = False  # made before a restore: never the newest that counts
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,15 @@ def decide(sets: Iterable[Kept], keep_time: timedelta | None, now: datetime) -> 
     """Return a decision for each set, newest first.
 
     ``keep_time`` None means for ever (GitLab's backup_keep_time of 0).  Only complete sets may
-    be given; the newest of them is never removed, however old.
+    be given; the newest of them that is no safety set is never removed, however old.
     """
     newest_first = sorted(sets, key=lambda one: (one.made, one.name), reverse=True)
-    return [_decide(one, place, keep_time, now) for place, one in enumerate(newest_first)]
+    newest = next((one for one in newest_first if not one.safety), None)
+    return [_decide(one, one == newest, keep_time, now) for one in newest_first]
 
 
-def _decide(one: Kept, place: int, keep_time: timedelta | None, now: datetime) -> Decision:
-    if place == 0:
+def _decide(one: Kept, newest: bool, keep_time: timedelta | None, now: datetime) -> Decision:
+    if newest:
         return Decision(one.name, True, "the newest set is never removed")
     if keep_time is None:
         return Decision(one.name, True, "no keep time is set")

@@ -14,6 +14,7 @@ from .site import Site
 
 # runit waits 7 s by default; a large Mattermost takes longer to end its work.
 _STOP_SECONDS = 120
+_SETTLE_SECONDS = 10
 _ANSWER_SECONDS = 180
 _PING = "/api/v4/system/ping"
 
@@ -23,6 +24,7 @@ class Service:
     """Mattermost as Omnibus's runit runs it."""
 
     program: Path  # gitlab-ctl
+    folder: Path  # runit's folder of the service
     name: str = "mattermost"
 
     def runs(self) -> bool:
@@ -31,7 +33,7 @@ class Service:
         The first word counts, not the exit code: before GitLab 11.8, and with stock runit, it
         is 0 for a stopped service too.
         """
-        said = self._control("status", may_exit=(0, 1, 3, 4)).out
+        said = self._status()
         word = said.split(":", 1)[0].strip()
         if word not in ("run", "down"):
             raise Failure(
@@ -42,8 +44,15 @@ class Service:
         return word == "run"
 
     def stop(self) -> None:
-        """Stop it and have that confirmed; raises Failure when it still runs."""
+        """Stop it and have that confirmed; raises Failure when it still runs.
+
+        A service that ends again and again is down between two starts: only without "want up"
+        has runit taken the wish (2.1.2 passes over a start that comes before that).
+        """
         self._control("stop", may_exit=(0, 1))
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        while "want up" in self._own_status() and time.monotonic() < deadline:
+            time.sleep(0.05)
         if self.runs():
             raise Failure(
                 "Mattermost does not stop",
@@ -52,15 +61,41 @@ class Service:
             )
 
     def start(self) -> None:
+        """Start it; raises Failure when it does not stay up for as long as runit waits."""
+        deadline = time.monotonic() + _SETTLE_SECONDS
         self._control("start", may_exit=(0, 1))
+        while not self.runs() and time.monotonic() < deadline:
+            self._control("start", may_exit=(0, 1))
         if not self.runs():
             raise Failure(
                 "Mattermost does not start", "", "Look at /var/log/gitlab/mattermost/current."
             )
 
+    def keep_down(self) -> None:
+        """Have runit leave it down when the host boots (runsv(8), the file "down")."""
+        try:
+            self._down_file.touch()
+        except OSError as error:
+            raise Failure(f"{self._down_file} cannot be made", str(error.strerror)) from error
+
+    def allow_start(self) -> None:
+        """Have runit start it again when the host boots."""
+        self._down_file.unlink(missing_ok=True)
+
+    @property
+    def _down_file(self) -> Path:
+        return self.folder / "down"
+
     def restart(self) -> None:
         self.stop()
         self.start()
+
+    def _status(self) -> str:
+        return self._control("status", may_exit=(0, 1, 3, 4)).out
+
+    def _own_status(self) -> str:
+        """Return what the status says of the service, without its log service."""
+        return self._status().split(";", 1)[0]
 
     def _control(self, verb: str, may_exit: tuple[int, ...]) -> process.Finished:
         command = Command(
@@ -72,7 +107,10 @@ class Service:
 
 
 def of(site: Site) -> Service:
-    return Service(site.below_root("/opt/gitlab/bin/gitlab-ctl"))
+    return Service(
+        site.below_root("/opt/gitlab/bin/gitlab-ctl"),
+        site.below_root("/opt/gitlab/sv/mattermost"),
+    )
 
 
 def address(site: Site) -> str:

@@ -113,9 +113,7 @@ def _verified(
         key = (one.pair.id, one.pair.secret)
         if key not in answers:
             answers[key] = words[gitlab.probe(site, one.pair).verdict]
-    return [
-        replace(one, verified=answers[(one.pair.id, one.pair.secret)]) for one in candidates
-    ]
+    return [replace(one, verified=answers[(one.pair.id, one.pair.secret)]) for one in candidates]
 
 
 def _broken(findings: list[Finding]) -> bool:

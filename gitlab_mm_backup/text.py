@@ -22,3 +22,10 @@ def moment(when: datetime) -> str:
 def number(count: int, singular: str, plural: str = "") -> str:
     """Return a count with its noun: 1 file, 2 files."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}".replace(",", " ")
+
+
+def duration(seconds: float) -> str:
+    """Return a rough length of time: 40 s, 3 min, 2.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -13,40 +13,44 @@ Action = Callable[..., None]
 
 @dataclass(frozen=True)
 class Step:
-    """One undo by name and plain values, so that a journal on disk can hold it.
+    """One action by name and plain values, so that a journal on disk can hold it.
 
-    The action must be idempotent and must bear that its act has not happened, or only half:
-    it is registered before the act.
+    The action must be idempotent.  That of an undo must also bear that its act has not happened,
+    or only half: it is noted before the act.
     """
 
-    undo: str
+    action: str
     values: Mapping[str, str]
-    last: bool = False  # not to be done while anything before it could not be taken back
+    last: bool = False  # not to be done while anything before it could not be done
 
 
 class Undo:
-    """On any way out of the ``with`` block but ``forget``, take all steps back, last one first.
+    """On any way out of the ``with`` block but after ``commit``, take all steps back.
 
-    A failing undo does not stop those before it; when one failed the exception that leaves the
-    block is a Failure with ExitCode.ATTENTION which names it.
+    The last one comes first; a failing undo does not stop those before it.  When one failed the
+    exception that leaves the block is a Failure with ExitCode.ATTENTION which names it.
     """
 
     def __init__(
-        self, actions: Mapping[str, Action], journal: Callable[[list[Step]], None]
+        self,
+        actions: Mapping[str, Action],
+        note: Callable[[list[Step], list[Step]], None],
     ) -> None:
+        """``note`` makes two lists lasting: what to take back, and what is left to finish."""
         self._actions = actions
-        self._journal = journal
+        self._note = note
         self._steps: list[Step] = []
+        self._committed = False
 
-    def will(self, undo: str, last: bool = False, **values: str) -> None:
+    def will(self, action: str, last: bool = False, **values: str) -> None:
         """Note, before an act, the action that takes it back."""
-        self._steps.append(Step(undo, values, last))
-        self._journal(self._steps)
+        self._steps.append(Step(action, values, last))
+        self._note(self._steps, [])
 
-    def forget(self) -> None:
-        """Make everything so far final."""
-        self._steps = []
-        self._journal(self._steps)
+    def commit(self, finish: list[Step]) -> None:
+        """Make everything so far final; ``finish`` is noted as still to be done."""
+        self._note([], finish)
+        self._committed = True
 
     def __enter__(self) -> Undo:
         return self
@@ -57,26 +61,28 @@ class Undo:
         cause: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        problems = take_back(self._steps, self._actions)
-        if problems:  # the journal stays, for gitlab-mm restore --rollback
+        if self._committed:
+            return
+        problems = run(reversed(self._steps), self._actions)
+        if problems:  # what is noted stays, for gitlab-mm restore --rollback
             raise Failure(
                 "The work failed, and not everything could be put back",
                 "; ".join([str(cause), *problems]),
                 "Put right what is named, then run gitlab-mm restore --rollback.",
                 ExitCode.ATTENTION,
             ) from cause
-        self.forget()
+        self._note([], [])
 
 
-def take_back(steps: list[Step], actions: Mapping[str, Action]) -> list[str]:
-    """Run the undos of ``steps`` in reverse and return what went wrong, in words."""
+def run(steps: Iterable[Step], actions: Mapping[str, Action]) -> list[str]:
+    """Do ``steps`` in their order, all of them, and return what went wrong, in words."""
     problems: list[str] = []
-    for step in reversed(steps):
+    for step in steps:
         if step.last and problems:
-            problems.append(f"{step.undo}: left undone because of the above")
+            problems.append(f"{step.action}: left undone because of the above")
             continue
         try:
-            actions[step.undo](**step.values)
+            actions[step.action](**step.values)
         except (Failure, OSError) as error:
-            problems.append(f"{step.undo}: {error}")
+            problems.append(f"{step.action}: {error}")
     return problems

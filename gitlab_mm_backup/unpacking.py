@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from .folders import is_mount
 from .site import Folders
 
 
@@ -27,7 +27,7 @@ def exchanged(folders: Folders) -> dict[str, Path]:
     return {
         role: path
         for role, path in folders.real.items()
-        if role == "home" or home not in path.parents or os.path.ismount(path)
+        if role == "home" or home not in path.parents or is_mount(path)
     }
 
 

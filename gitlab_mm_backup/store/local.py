@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from ..durable import replace_file, sync_folder
@@ -132,13 +133,7 @@ class LocalStore:
         if "/" in wanted:
             return open_set(Path(wanted))
         if wanted == "latest":
-            sets = self.sets()
-            if not sets:
-                raise Failure(
-                    f"There is no set in {self.folder}",
-                    hint="Give the path of a set from elsewhere, or make one: gitlab-mm backup",
-                )
-            return sets[0]
+            return self.latest()
         if not is_set_name(wanted):
             raise Failure(
                 f"{wanted!r} is neither the name of a set nor a path",
@@ -147,6 +142,17 @@ class LocalStore:
             )
         self._trusted()
         return open_set(self.folder / wanted)
+
+    def latest(self, before: datetime | None = None) -> BackupSet:
+        """Return the newest set, or the newest made before a moment; safety sets do not count."""
+        for one in self.sets():
+            if not one.manifest.safety and (before is None or one.manifest.made < before):
+                return one
+        when = f" from before {before:%Y-%m-%d %H:%M}" if before else ""
+        raise Failure(
+            f"There is no set{when} in {self.folder}",
+            hint="Give the path of a set from elsewhere, or make one: gitlab-mm backup",
+        )
 
     def delete(self, one: BackupSet) -> None:
         """Remove a set of this store: its manifest's name first, so that no half set is left."""

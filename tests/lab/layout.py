@@ -142,7 +142,12 @@ def install_programs() -> None:
 
 def install_package(package: paths.Package) -> None:
     """Files of the package that say which version it is, and Mattermost's own."""
-    manifest = {"manifest_format": 2, "software": {}, "build_version": package.version}
+    software = {"mattermost": {"locked_version": package.generation.mattermost}}
+    manifest = {
+        "manifest_format": 2,
+        "software": software,
+        "build_version": package.version,
+    }
     paths.write(paths.OPT / "version-manifest.json", json.dumps(manifest))
     paths.write(paths.OPT / "version-manifest.txt", f"gitlab-ce {package.version}\n")
     paths.write(gitlab_files.RAILS / "VERSION", f"{package.version}\n")

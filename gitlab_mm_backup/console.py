@@ -1,0 +1,181 @@
+"""The console: how every verb begins and ends; prints, asks and exits, as nothing else does."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from .errors import ExitCode, Failure, Interrupted
+from .outcome import Outcome
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a command was asked to speak, and the settings file."""
+
+    command: str
+    as_json: bool
+    quiet: bool
+    verbose: bool
+    config: Path
+
+
+def verb(function: Callable[..., Outcome]) -> Callable[..., None]:
+    """Give a verb the options that all have, and its end: printing, JSON, the exit code."""
+
+    @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+    @click.option(
+        "--config",
+        type=click.Path(path_type=Path, readable=False),
+        default=Path("/etc/gitlab-mm-backup/config.yml"),
+        show_default=True,
+        help="Settings file.",
+    )
+    @click.option("-v", "--verbose", is_flag=True, help="Tell every step, also without a terminal.")
+    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+    @functools.wraps(function)
+    def run(as_json: bool, config: Path, verbose: bool, quiet: bool, **options: Any) -> None:
+        context = click.get_current_context()
+        manner = Manner(str(context.command.name), as_json, quiet, verbose, config)
+        sys.exit(_finish(manner, lambda: function(manner, **options)))
+
+    return run
+
+
+def _finish(manner: Manner, work: Callable[[], Outcome]) -> int:
+    """Run ``work``, print its outcome or failure, and return the exit code."""
+    _log_steps(manner)
+    began = time.monotonic()
+    outcome, error = Outcome({}, []), None
+    try:
+        _require_root()
+        outcome = work()
+    except Failure as failure:
+        error = failure
+    except Interrupted as interrupted:
+        error = Failure(
+            f"Interrupted by {interrupted.signal_name}",
+            "everything begun was taken back",
+            "Run the command again.",
+        )
+    code = error.exit_code if error else outcome.exit_code
+    if manner.as_json:
+        _print_json(manner, outcome, error, code, time.monotonic() - began)
+    else:
+        _print_text(manner, outcome, error)
+    return int(code)
+
+
+def _print_json(
+    manner: Manner, outcome: Outcome, error: Failure | None, code: ExitCode, seconds: float
+) -> None:
+    told = error and {"message": error.message, "detail": error.detail, "hint": error.hint}
+    document = {
+        "command": manner.command,
+        "ok": code in (ExitCode.DONE, ExitCode.WARNINGS),
+        "exit_code": int(code),
+        "seconds": round(seconds, 3),
+        "warnings": outcome.warnings,
+        "error": told,
+        **outcome.fields,
+    }
+    click.echo(json.dumps(document, ensure_ascii=False))
+
+
+def _print_text(manner: Manner, outcome: Outcome, error: Failure | None) -> None:
+    watched = sys.stdout.isatty() or manner.verbose or outcome.answer
+    if watched and not manner.quiet:
+        for line in outcome.lines:
+            click.echo(line)
+    for warning in outcome.warnings:
+        click.secho(f"Warning: {warning}", err=True, fg="yellow")
+    if error is not None:
+        click.secho(f"Error: {error.message}", err=True, fg="red", bold=True)
+        for line in (error.detail, error.hint):
+            if line:
+                click.echo(f"  {line}", err=True)
+
+
+def _log_steps(manner: Manner) -> None:
+    """Send the steps that jobs log to stderr: on a terminal, or when asked for."""
+    logger = logging.getLogger("gitlab_mm_backup")
+    logger.handlers.clear()
+    shown = manner.verbose or (sys.stderr.isatty() and not manner.as_json)
+    if shown and not manner.quiet:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise Failure(
+            "This must be run by root",
+            "only root may read GitLab's settings and Mattermost's data",
+            f"sudo {Path(sys.argv[0]).name} ...",
+            ExitCode.USAGE,
+        )
+
+
+def ask(told: str, loud: str, question: str) -> None:
+    """Have the operator confirm, or say how to go without asking."""
+    if not sys.stdin.isatty():
+        raise Failure(
+            "A restore replaces what is live, and nobody can be asked",
+            "there is no terminal",
+            "Give --yes to restore without a question.",
+            ExitCode.USAGE,
+        )
+    click.echo(told, err=True)
+    if loud:
+        click.secho(loud, err=True, fg="red", bold=True)
+    if not click.confirm(question, err=True):
+        raise Failure("Nothing was done", "the answer was no", exit_code=ExitCode.USAGE)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    for one in _SIGNALS:  # once is enough: a second must not cut the taking back short
+        signal.signal(one, signal.SIG_IGN)
+    raise Interrupted(signal.Signals(number).name)
+
+
+def enter(command: click.Command, program: str) -> None:
+    """Run ``command``; usage errors keep the promise of one JSON object too."""
+    os.umask(0o077)
+    for one in _SIGNALS:
+        signal.signal(one, _interrupt)
+    try:
+        command.main(prog_name=program, standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except (click.Abort, Interrupted):
+        sys.exit(ExitCode.FAILED)
+    except click.ClickException as error:
+        if "--json" in sys.argv:
+            manner = Manner(program, True, False, False, Path())
+            failure = Failure(error.format_message(), exit_code=ExitCode.USAGE)
+            _print_json(manner, Outcome({}, []), failure, ExitCode.USAGE, 0)
+        else:
+            error.show()
+        sys.exit(ExitCode.USAGE)
+    except BrokenPipeError:
+        with suppress(OSError):
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter flushes it at exit
+        sys.exit(ExitCode.FAILED)

@@ -1,0 +1,22 @@
+"""What a restore is to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PARTS = ("database", "files", "config", "sso")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The parts to put back, and how."""
+
+    parts: tuple[str, ...] = PARTS
+    with_etc: bool = False
+    safety: bool = True  # a set of the present state first
+    keep_previous: bool = False
+    in_place: bool = False  # remove what is live first, for want of room; without undo
+
+    @property
+    def with_folders(self) -> bool:
+        return "files" in self.parts

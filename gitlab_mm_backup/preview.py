@@ -1,0 +1,77 @@
+"""Preview: what a restore would do, before anything is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import beside, json_config, readiness
+from .effective import overlay
+from .errors import Failure
+from .journal import Journal
+from .plan import Plan
+from .site import Site
+from .store.local import BackupSet
+
+# Bytes a second that two small cores manage: loading is bound by building indexes.
+_DATABASE_RATE = 20 << 20
+_FILES_RATE = 100 << 20
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What would be done."""
+
+    set: BackupSet
+    steps: list[str]
+    room: list[str]
+    settings_changed: list[str]  # Section.Key
+    seconds: float  # a rough guess, by the sizes
+    obstacle: str  # what would refuse it now, "" where nothing does
+
+
+def preview(set_: BackupSet, site: Site, plan: Plan) -> Preview:
+    """Look at everything that a restore looks at first; changes nothing."""
+    obstacle = ""
+    try:
+        readiness.check(set_, site, plan, Journal())
+    except Failure as failure:
+        obstacle = str(failure)
+    manifest = set_.manifest
+    seconds = 5.0
+    if "database" in plan.parts:
+        seconds += manifest.database.bytes / _DATABASE_RATE
+    if plan.with_folders:
+        seconds += manifest.files.bytes / _FILES_RATE
+    return Preview(
+        set_,
+        _steps(set_, site, plan),
+        readiness.room(readiness.needs(set_, site, plan)),
+        _settings_changed(set_, site) if "config" in plan.parts else [],
+        seconds,
+        obstacle,
+    )
+
+
+def _steps(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
+    steps = ["make a safety set of the present state"] if plan.safety else []
+    steps.append("stop Mattermost")
+    if plan.in_place:
+        steps.append("REMOVE the present state (in place)")
+    if "database" in plan.parts:
+        steps.append(f"load database {set_.manifest.database.name} beside {site.database.name}")
+    works = beside.works(set_, site, plan, "preview")
+    steps += [f"make a new {work.live} beside the live one" for work in works.values()]
+    steps.append("exchange the new with the live")
+    steps.append("run the post-restore hooks")
+    steps.append("start Mattermost and wait until it answers")
+    steps.append("keep the present state" if plan.keep_previous else "remove the previous state")
+    return steps
+
+
+def _settings_changed(set_: BackupSet, site: Site) -> list[str]:
+    """Hold the set's config.json against the live settings; what the environment says stays."""
+    document = json_config.read(set_.file("settings")).document
+    config = document.get("config")
+    if not isinstance(config, dict):
+        return []
+    return overlay(config, site.environment).differences(site.settings)

@@ -1,0 +1,111 @@
+"""Readiness: every reason against a restore that can be known before it begins."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from . import database, process, recovery, text, unpacking
+from .errors import Failure
+from .journal import Journal
+from .plan import Plan
+from .site import Site
+from .store.local import BackupSet
+from .verify import verify
+from .version import numbers
+
+# Room that must be left beside what is reckoned, for PostgreSQL's log and small things.
+_SPARE = 64 << 20
+
+
+def check(set_: BackupSet, site: Site, plan: Plan, journal: Journal) -> None:
+    """Raise Failure for the first reason against this restore; changes nothing."""
+    recovery.refuse_unfinished(journal)
+    verify(set_)
+    process.account_entry(site.account.user)
+    _refuse_newer_mattermost(set_, site)
+    _refuse_server(set_, site)
+    if not plan.in_place:
+        _refuse_without_room(set_, site, plan)
+
+
+def _refuse_newer_mattermost(set_: BackupSet, site: Site) -> None:
+    if numbers(site.version) < numbers(set_.manifest.mattermost):
+        raise Failure(
+            "The set comes from a newer Mattermost than this host has",
+            f"set {set_.manifest.mattermost}, host {site.version}; Mattermost cannot go back",
+            f"Install GitLab {set_.manifest.gitlab} or newer first.",
+        )
+
+
+def _refuse_server(set_: BackupSet, site: Site) -> None:
+    """Refuse a replica, and a PostgreSQL that is older than the dump's."""
+    with database.connect(site.database, site.database.admin, "postgres") as session:
+        row = session.execute(
+            "SELECT pg_is_in_recovery(), current_setting('server_version_num')::int / 10000"
+        ).fetchone()
+    assert row is not None
+    if row[0]:
+        raise Failure(
+            "This host's PostgreSQL is a replica and takes no data",
+            "pg_is_in_recovery() says so",
+            "Run the restore on the primary.",
+        )
+    if numbers(set_.manifest.database.server)[:1] > (row[1],):
+        raise Failure(
+            "The set comes from a newer PostgreSQL than this host runs",
+            f"set {set_.manifest.database.server}, host {row[1]}",
+            "Upgrade the host's PostgreSQL first: gitlab-ctl pg-upgrade",
+        )
+
+
+def needs(set_: BackupSet, site: Site, plan: Plan) -> dict[Path, int]:
+    """Return the bytes that the new state takes, by the folder whose disk must have them."""
+    wanted: dict[Path, int] = {}
+    if "database" in plan.parts:
+        wanted[_data_folder(site)] = set_.manifest.database.bytes
+    if plan.with_folders:
+        # All of it on each disk: the archive's bytes are not known folder by folder.
+        for live in unpacking.exchanged(site.folders).values():
+            wanted[live if live.is_dir() else live.parent] = set_.manifest.files.bytes
+    return wanted
+
+
+def _data_folder(site: Site) -> Path:
+    """Return PostgreSQL's data folder, or / where the server is elsewhere."""
+    with database.connect(site.database, site.database.admin, "postgres") as session:
+        row = session.execute("SHOW data_directory").fetchone()
+    folder = Path(row[0]) if row and site.database.by_socket else Path("/")
+    return folder if folder.is_dir() else Path("/")
+
+
+def _refuse_without_room(set_: BackupSet, site: Site, plan: Plan) -> None:
+    by_disk: dict[int, tuple[Path, int]] = {}
+    for folder, count in needs(set_, site, plan).items():
+        disk = os.stat(folder).st_dev
+        first, before = by_disk.get(disk, (folder, 0))
+        by_disk[disk] = (first, before + count)
+    short = {
+        folder: count + _SPARE
+        for folder, count in by_disk.values()
+        if shutil.disk_usage(folder).free < count + _SPARE
+    }
+    if short:
+        raise Failure(
+            "There is no room for the new state beside the live one",
+            "; ".join(_shortage(folder, count) for folder, count in short.items()),
+            "Make room, or give --in-place, which removes the live state first and cannot be "
+            "taken back.",
+        )
+
+
+def _shortage(folder: Path, count: int) -> str:
+    free = text.size(shutil.disk_usage(folder).free)
+    return f"{folder}: {text.size(count)} needed, {free} free"
+
+
+def room(wanted: Mapping[Path, int]) -> list[str]:
+    """Return, in words, what each disk needs and has."""
+    return [_shortage(folder, count) for folder, count in wanted.items()]
