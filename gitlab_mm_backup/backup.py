@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import grp
 import json
 import logging
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -46,8 +47,8 @@ def backup(site: Site, settings: Settings, store: LocalStore) -> Made:
     variables = {"sets": str(store.folder)}
     with hooks.on_failure(variables):
         hooks.run_phase("pre-backup", variables)
-        made = make_set(site, settings, store)
-    warnings = _uncovered(site) + _sign_in_warnings(made.manifest.credentials)
+        made, oddities = make_set(site, settings, store)
+    warnings = oddities + uncovered(site) + _sign_in_warnings(made.manifest.credentials)
     removed, problems = prune.prune(store, settings.keep_time)
     warnings += problems + prune.prune_previous(settings.keep_time)
     try:
@@ -58,15 +59,21 @@ def backup(site: Site, settings: Settings, store: LocalStore) -> Made:
     return Made(made, removed, warnings)
 
 
-def make_set(site: Site, settings: Settings, store: LocalStore, purpose: str = BACKUP) -> BackupSet:
-    """Make one set and nothing else; raises Failure when there is none then."""
+def make_set(
+    site: Site, settings: Settings, store: LocalStore, purpose: str = BACKUP
+) -> tuple[BackupSet, list[str]]:
+    """Make one set and nothing else; return it with what is unusual about it, in words.
+
+    Raises Failure when there is no set then.
+    """
     clock = time.monotonic()
     started, name = _free_name(store, datetime.now(timezone.utc), site.version)
     log.info("Making set %s", name)
     with store.create(name) as staging:
         contents = _write_parts(site, settings, staging)
-        manifest_ = _describe(site, name, started, time.monotonic() - clock, contents)
-        return store.complete(staging, dataclasses.replace(manifest_, purpose=purpose))
+        described = _describe(site, name, started, time.monotonic() - clock, contents)
+        made = store.complete(staging, dataclasses.replace(described, purpose=purpose))
+    return made, contents.oddities
 
 
 @dataclass(frozen=True)
@@ -75,24 +82,44 @@ class _Contents:
 
     parts: Mapping[str, Part]
     database: Database
-    files: files.Contents
+    packed: files.Contents
+    surveys: Sequence[files.Survey]
+
+    @property
+    def links(self) -> dict[str, str]:
+        return {link: to for one in self.surveys for link, to in one.links_out.items()}
+
+    @property
+    def oddities(self) -> list[str]:
+        special = [path for one in self.surveys for path in one.special]
+        privileged = [path for one in self.surveys for path in one.privileged]
+        words = [f"{path!r} is a device or pipe, and is not in the set" for path in special]
+        return words + [
+            f"{path!r} has the set-user-id or set-group-id bit; in the set it has not"
+            for path in privileged
+        ]
 
 
 def _write_parts(site: Site, settings: Settings, staging: Path) -> _Contents:
     """Write all parts; the snapshot comes first, so every upload it names is in the archive."""
+    folders, etc = _folders(site), [site.below_root("/etc/gitlab")]
+    pack_files = functools.partial(_pack, settings, staging / "files.tar.zst")
+    pack_etc = functools.partial(_pack, settings, staging / "etc-gitlab.tar.zst")
     with database.snapshot(site.database) as snapshot:
-        dumped, (packed, contents), rows, etc, kept = together(
+        surveys = [files.survey(folders), files.survey(etc)]
+        dumped, (packed, contents), rows, (packed_etc, _), kept = together(
             lambda: _dump(site, settings, staging, snapshot.id),
-            lambda: _pack_files(site, settings, staging),
+            lambda: pack_files(folders, [], surveys[0]),
             snapshot.count,
-            lambda: _pack_etc(site, settings, staging),
+            lambda: pack_etc(etc, [etc[0] / "config_backup"], surveys[1]),
             lambda: _keep_settings(site, staging),
             cancel=snapshot.cancel,
         )
     return _Contents(
-        {"database": dumped, "files": packed, "etc-gitlab": etc, "settings": kept},
+        {"database": dumped, "files": packed, "etc-gitlab": packed_etc, "settings": kept},
         dataclasses.replace(snapshot.database, rows=rows),
         contents,
+        surveys,
     )
 
 
@@ -106,29 +133,27 @@ def _dump(site: Site, settings: Settings, staging: Path, snapshot: str) -> Part:
     return writer.finish("pg_dump custom, zstd")
 
 
-def _pack_files(site: Site, settings: Settings, staging: Path) -> tuple[Part, files.Contents]:
-    folders = [folder for folder in site.folders.real.values() if folder.is_dir()]
-    if site.folders.home not in folders:
+def _folders(site: Site) -> list[Path]:
+    """Return Mattermost's folders that are there; raises Failure without a home."""
+    if not site.folders.home.is_dir():
         raise Failure(
             "Mattermost's home folder is missing",
             f"{site.folders.home} is no folder",
             "gitlab-ctl reconfigure creates it; if it held data, restore a set.",
         )
-    return _pack(folders, [], settings, staging / "files.tar.zst")
-
-
-def _pack_etc(site: Site, settings: Settings, staging: Path) -> Part:
-    etc = site.below_root("/etc/gitlab")
-    part, _ = _pack([etc], [etc / "config_backup"], settings, staging / "etc-gitlab.tar.zst")
-    return part
+    return [folder for folder in site.folders.real.values() if folder.is_dir()]
 
 
 def _pack(
-    folders: list[Path], excluded: list[Path], settings: Settings, path: Path
+    settings: Settings,
+    path: Path,
+    folders: list[Path],
+    excluded: list[Path],
+    found: files.Survey,
 ) -> tuple[Part, files.Contents]:
     writer = PartWriter(path)
     compressor = compress(settings.files_level, settings.threads)
-    contents = files.pack(folders, excluded, compressor, writer.write)
+    contents = files.pack(folders, excluded, found, compressor, writer.write)
     return writer.finish("tar, zstd"), contents
 
 
@@ -162,11 +187,12 @@ def _describe(
             folders={role: str(path) for role, path in site.folders.real.items() if path.is_dir()},
             account=_account(site),
             environment_folder=str(site.environment_folder or ""),
-            files=contents.files.files,
-            bytes=contents.files.size,
+            files=contents.packed.files,
+            bytes=contents.packed.size,
         ),
         credentials=_credentials(site),
         parts=contents.parts,
+        links=contents.links,
     )
 
 
@@ -193,15 +219,15 @@ def _free_name(store: LocalStore, started: datetime, mattermost: str) -> tuple[d
     return started, name
 
 
-def _uncovered(site: Site) -> list[str]:
+def uncovered(site: Site) -> list[str]:
     """Return, in words, what of the site is not in its sets."""
     driver = site.settings.text("FileSettings", "DriverName")
     if driver in ("", "local"):
         return []
     bucket = site.settings.text("FileSettings", "AmazonS3Bucket")
     return [
-        f"Uploads lie in object storage ({driver}, bucket {bucket or 'unnamed'}) and are NOT in "
-        "this set; use the bucket's own versioning or replication"
+        f"Uploads lie in object storage ({driver}, bucket {bucket or 'unnamed'}) and are in no "
+        "set; use the bucket's own versioning or replication"
     ]
 
 

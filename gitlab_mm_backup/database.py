@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from . import process
 from .errors import Failure
 from .manifest import Database
-from .process import DECOMPRESS, Command, InMemory
+from .private_files import InMemory, OpenFile
+from .process import DECOMPRESS, Command
 from .secret import Secret
 from .site import Endpoint, Login
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 # Omnibus ends a statement, and a session that idles in a transaction, after 60 s.
 _NO_TIME_OUTS = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
+_MOST_JOBS = 4  # more compete with each other for the disk, and with GitLab
 # Entries of a dump's list that belong to the server, not to Mattermost's role: the plain role
 # may not touch them, and every target has its own (pg_dump up to 10 lists them always; the
 # last is PgBouncer's helper on Omnibus).
@@ -150,30 +154,45 @@ def dump(endpoint: Endpoint, programs: Path, snapshot_id: str) -> Command:
     )
 
 
-def load(endpoint: Endpoint, programs: Path, name: str, archive: Path) -> None:
+def load(endpoint: Endpoint, programs: Path, name: str, archive: Path, scratch: Path) -> None:
     """Load the compressed dump ``archive`` into the empty database ``name``.
 
     As Mattermost's own role, so that every object is owned by it and the dump's SQL can do no
-    more than Mattermost could.  Raises Failure on the first error.
+    more than Mattermost could.  Parallel jobs need a file to seek in: the dump is unpacked to one
+    without a name in the folder ``scratch``.  Raises Failure on the first error.
     """
     ours = "".join(line for line in contents(programs, archive) if not _NOT_OURS.match(line))
-    restore = Command(
-        [
-            str(programs / "pg_restore"),
-            *_where(endpoint, endpoint.owner, name),
-            "--no-owner",
-            "--no-acl",
-            "--exit-on-error",
-            "--use-list",
-            InMemory(Secret(ours)),
-        ],
-        account=endpoint.owner.account or "nobody",
-        environment=_password(endpoint, endpoint.owner),
-    )
-    with open(archive, "rb") as packed:
-        process.pipeline(DECOMPRESS, restore, stdin=packed)
+    with open(archive, "rb") as packed, _nameless(scratch) as unpacked:
+        process.pipeline(DECOMPRESS, stdin=packed, sink=unpacked.write)
+        unpacked.flush()
+        restore = Command(
+            [
+                str(programs / "pg_restore"),
+                *_where(endpoint, endpoint.owner, name),
+                f"--jobs={min(_MOST_JOBS, os.cpu_count() or 1)}",
+                "--no-owner",
+                "--no-acl",
+                "--exit-on-error",
+                "--use-list",
+                InMemory(Secret(ours)),
+                OpenFile(unpacked),
+            ],
+            account=endpoint.owner.account or "nobody",
+            environment=_password(endpoint, endpoint.owner),
+        )
+        process.run(restore)
     with connect(endpoint, endpoint.admin, name) as session:
         session.execute("ANALYZE")
+
+
+@contextlib.contextmanager
+def _nameless(folder: Path) -> Iterator[IO[bytes]]:
+    """Yield a file that has no name, so that nothing of it is left however this ends."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            yield file
+    except OSError as error:
+        raise Failure(f"The dump cannot be unpacked in {folder}", str(error.strerror)) from error
 
 
 def contents(programs: Path, archive: Path) -> list[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 import tarfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from . import process
 from .errors import Failure
-from .process import DECOMPRESS, Command, Lines
+from .private_files import Lines
+from .process import DECOMPRESS, Command
 
 _CHUNK = 1 << 20
 
@@ -28,9 +31,50 @@ class Contents:
             self.size += int(line.split(None, 3)[2])
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What is unusual in some folders: a restore refuses all of it that is not accounted for."""
+
+    links_out: dict[str, str]  # link -> target outside; kept as a link, its target is not packed
+    special: list[str]  # devices and pipes; not packed
+    privileged: list[str]  # files with set-user-id or set-group-id; packed without
+
+
+def survey(folders: Iterable[Path]) -> Survey:
+    """Look through ``folders`` with find(1)."""
+    roots = outermost(folders)
+    wanted = ["-type", "l", "-o", "-type", "p", "-o", "-type", "b", "-o", "-type", "c"]
+    wanted += ["-o", "-type", "f", "-perm", "/6000"]
+    pieces: list[bytes] = []
+    looking = Command(
+        ["find", *map(str, roots), "(", *wanted, ")", "-printf", "%y\\0%p\\0%l\\0"],
+        may_exit=(0, 1),  # 1: something vanished meanwhile
+    )
+    process.pipeline(looking, sink=pieces.append)
+    fields = os.fsdecode(b"".join(pieces)).split("\0")[:-1]
+    found = Survey({}, [], [])
+    for kind, path, target in zip(fields[::3], fields[1::3], fields[2::3]):
+        if kind == "f":
+            found.privileged.append(path)
+        elif kind != "l":
+            found.special.append(path)
+        elif leads_out(path, target, roots):
+            found.links_out[path] = target
+    return found
+
+
+def leads_out(link: str, target: str, roots: Iterable[Path]) -> bool:
+    """Tell whether the symbolic ``link`` points outside of ``roots``, by its text alone."""
+    real = PurePosixPath(posixpath.normpath(posixpath.join(posixpath.dirname(link), target)))
+    return not any(
+        real == PurePosixPath(root) or PurePosixPath(root) in real.parents for root in roots
+    )
+
+
 def pack(
     folders: Iterable[Path],
     excluded: Iterable[Path],
+    found: Survey,
     compressor: Command,
     sink: Callable[[bytes], object],
 ) -> Contents:
@@ -40,6 +84,7 @@ def pack(
     service (it exits 1 for them); anything it cannot read raises Failure.
     """
     contents = Contents()
+    never = [*map(str, excluded), *found.special]
     archive = Command(
         [
             "tar",
@@ -49,7 +94,8 @@ def pack(
             "--directory=/",
             "--no-wildcards",
             "--anchored",
-            *(f"--exclude={_member(path)}" for path in excluded),
+            *(f"--exclude={_member(Path(path))}" for path in never),
+            *(["--mode=ug-s"] if found.privileged else []),
             "-vv",  # the listing that is counted; "escape" keeps each member on one line
             "--quoting-style=escape",
             "--index-file",
@@ -63,11 +109,14 @@ def pack(
     return contents
 
 
-def inspect(archive: Path, allowed: Sequence[str]) -> Contents:
+def inspect(
+    archive: Path, allowed: Sequence[str], links: Mapping[str, str], most: int | None = None
+) -> Contents:
     """Read all of a compressed tar and return what it holds.
 
     Raises Failure for a member that a set of ours cannot have: outside the ``allowed`` absolute
-    folders, a device, a file with set-user-id, a hard link that leads out.
+    folders, a device, a file with set-user-id, a link that leads out and is not one of ``links``;
+    and as soon as files have more than ``most`` bytes.
     """
     contents = Contents()
     roots = [PurePosixPath(_member(Path(folder))) for folder in allowed]
@@ -75,10 +124,12 @@ def inspect(archive: Path, allowed: Sequence[str]) -> Contents:
         try:
             with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK) as tar:
                 for member in tar:
-                    _refuse_foreign(member, roots, archive)
+                    _refuse_foreign(member, roots, links, archive)
                     if member.isreg():
                         contents.files += 1
                         contents.size += member.size
+                    if most is not None and contents.size > most:
+                        raise _foreign(archive, member, f"with it there are over {most} bytes")
                     vars(tar)["members"] = []  # or it keeps every one
         except (tarfile.TarError, EOFError) as error:
             raise Failure(f"{archive.name} is not a whole archive", str(error)) from error
@@ -87,8 +138,14 @@ def inspect(archive: Path, allowed: Sequence[str]) -> Contents:
     return contents
 
 
-def _refuse_foreign(member: tarfile.TarInfo, roots: list[PurePosixPath], archive: Path) -> None:
+def _refuse_foreign(
+    member: tarfile.TarInfo,
+    roots: list[PurePosixPath],
+    links: Mapping[str, str],
+    archive: Path,
+) -> None:
     reason = ""
+    path = f"/{member.name}"
     if not _within(member.name, roots):
         reason = "its name leads out of the folders of the set"
     elif not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
@@ -97,12 +154,25 @@ def _refuse_foreign(member: tarfile.TarInfo, roots: list[PurePosixPath], archive
         reason = "it is a hard link that leads out of the set"
     elif member.isreg() and member.mode & 0o6000:
         reason = "it has the set-user-id or set-group-id bit"
+    elif member.issym() and _unknown_way_out(path, member.linkname, roots, links):
+        reason = "it is a link that leads out of the set, and the manifest does not know it"
     if reason:
-        raise Failure(
-            f"{archive.name} holds what no backup of ours holds",
-            f"{member.name!r}: {reason}",
-            "Nothing was unpacked. Do not use this set; find out where it comes from.",
-        )
+        raise _foreign(archive, member, reason)
+
+
+def _unknown_way_out(
+    path: str, target: str, roots: list[PurePosixPath], links: Mapping[str, str]
+) -> bool:
+    absolute = [Path("/") / root for root in roots]
+    return links.get(path) != target and leads_out(path, target, absolute)
+
+
+def _foreign(archive: Path, member: tarfile.TarInfo, reason: str) -> Failure:
+    return Failure(
+        f"{archive.name} holds what no backup of ours holds",
+        f"{member.name!r}: {reason}",
+        "Nothing was unpacked. Do not use this set; find out where it comes from.",
+    )
 
 
 def _within(name: str, roots: list[PurePosixPath]) -> bool:

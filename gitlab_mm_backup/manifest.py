@@ -89,6 +89,7 @@ class Manifest:
     files: Files
     credentials: Credentials
     parts: Mapping[str, Part]
+    links: Mapping[str, str]  # symbolic links that lead out of what is packed -> their targets
     purpose: str = "backup"  # or "safety": the state before a restore, never "the latest set"
     format: int = FORMAT
 

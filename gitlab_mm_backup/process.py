@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .errors import Failure
-from .secret import Secret
+from .private_files import InMemory, Lines, OpenFile, PrivateFiles
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CHUNK = 1 << 20
@@ -28,33 +28,19 @@ _running_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
-class InMemory:
-    """Content that the program reads as a file of its own, which never touches a disk."""
-
-    content: Secret
-
-
-@dataclass(frozen=True)
-class Lines:
-    """A file to the program, to us a stream of lines; ``each`` is called in a thread of its own."""
-
-    each: Callable[[bytes], None]
-
-
-@dataclass(frozen=True)
 class Command:
     """A program to run: arguments, the account to become, and what its environment adds.
 
-    An InMemory or Lines among either becomes the path of a file that only the account can use.
+    An InMemory, OpenFile or Lines among either becomes the path of a file that only the account can use.
 
     ``account`` None keeps root; every child loses the means to gain privileges
     (setpriv(1) --no-new-privs) and dies with the thread that started it.  ``may_exit`` lists the
     exit codes that are no failure.
     """
 
-    argv: Sequence[str | InMemory | Lines]
+    argv: Sequence[str | InMemory | OpenFile | Lines]
     account: str | None = None
-    environment: Mapping[str, str | InMemory | Lines] = field(default_factory=dict)
+    environment: Mapping[str, str | InMemory | OpenFile | Lines] = field(default_factory=dict)
     may_exit: tuple[int, ...] = (0,)
 
     @property
@@ -216,7 +202,7 @@ def _started(
     command: Command, stdin: IO[bytes] | None, stdout: int
 ) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
     """Start ``command``; whatever happens it is gone at the end."""
-    with tempfile.TemporaryFile() as errors, _PrivateFiles(command.account) as place:
+    with tempfile.TemporaryFile() as errors, PrivateFiles(_uid(command.account)) as place:
         environment = {name: place.resolve(value) for name, value in command.environment.items()}
         try:
             child = subprocess.Popen(
@@ -253,60 +239,8 @@ def _privileges(account: str | None) -> list[str]:
     return [*prefix, "--"]
 
 
-class _PrivateFiles:
-    """The InMemory and Lines files of one child; they vanish with the block."""
-
-    def __init__(self, account: str | None) -> None:
-        self._uid = account_entry(account).pw_uid if account is not None else 0
-        self._files: list[IO[bytes]] = []
-        self._readers: list[threading.Thread] = []
-
-    @property
-    def descriptors(self) -> list[int]:
-        return [file.fileno() for file in self._files]
-
-    def resolve(self, value: str | InMemory | Lines) -> str:
-        if isinstance(value, str):
-            return value
-        file = self._memory(value) if isinstance(value, InMemory) else self._pipe(value)
-        os.fchown(file.fileno(), self._uid, -1)
-        self._files.append(file)
-        return f"/dev/fd/{file.fileno()}"
-
-    def hand_over(self) -> None:
-        """Close our own ends, so that readers see the end when the child is gone."""
-        for file in self._files:
-            file.close()
-        self._files = []
-
-    def _memory(self, value: InMemory) -> IO[bytes]:
-        file = os.fdopen(os.memfd_create("private"), "r+b")
-        file.write(value.content.reveal().encode(errors="surrogateescape"))
-        file.flush()
-        os.fchmod(file.fileno(), 0o400)  # libpq refuses a password file that others could read
-        return file
-
-    def _pipe(self, value: Lines) -> IO[bytes]:
-        reading, writing = os.pipe()
-        source = os.fdopen(reading, "rb")
-        reader = threading.Thread(target=_each_line, args=(source, value.each), daemon=True)
-        reader.start()
-        self._readers.append(reader)
-        return os.fdopen(writing, "wb")
-
-    def __enter__(self) -> _PrivateFiles:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.hand_over()
-        for reader in self._readers:
-            reader.join()
-
-
-def _each_line(source: IO[bytes], each: Callable[[bytes], None]) -> None:
-    with source:
-        for line in source:
-            each(line)
+def _uid(account: str | None) -> int:
+    return account_entry(account).pw_uid if account is not None else 0
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:

@@ -101,7 +101,7 @@ def make_safety_set(site: Site, plan: Plan, store: LocalStore, settings: Setting
         return ""
     log.info("Making a safety set of the present state")
     try:
-        return backup.make_set(site, settings, store, backup.SAFETY).name
+        made, _ = backup.make_set(site, settings, store, backup.SAFETY)
     except Failure as failure:
         raise Failure(
             "No safety set of the present state could be made",
@@ -109,6 +109,7 @@ def make_safety_set(site: Site, plan: Plan, store: LocalStore, settings: Setting
             "If the present state is of no worth, give --no-safety-backup.",
             failure.exit_code,
         ) from failure
+    return made.name
 
 
 def stop_service(run: Run) -> None:
@@ -152,8 +153,8 @@ def load_database(run: Run) -> None:
     exchange.ensure_live(site.database)
     run.undo.will("drop the new database", name=run.new_database)
     run.warnings.extend(exchange.create_beside(site.database, run.new_database, wanted))
-    archive = run.set.file("database")
-    database.load(site.database, site.client_programs, run.new_database, archive)
+    archive, scratch = run.set.file("database"), site.folders.home.parent
+    database.load(site.database, site.client_programs, run.new_database, archive, scratch)
     with database.connect(site.database, site.database.admin, run.new_database) as session:
         _compare_rows(database.count_rows(session), wanted.rows)
 
@@ -224,6 +225,7 @@ def report(run: Run, safety_set: str) -> Restored:
     after, manifest = omnibus.find(run.site.root), run.set.manifest
     if run.plan.with_etc:
         run.warnings.append("/etc/gitlab was put back: run gitlab-ctl reconfigure to have it used")
+    run.warnings.extend(backup.uncovered(after))
     whole = "files" in run.plan.parts
     return Restored(
         parts=run.plan.parts,
