@@ -15,7 +15,18 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from . import database, files, hooks, json_config, manifest, prune, recovery, sign_in, version
+from . import (
+    database,
+    files,
+    hooks,
+    interrupts,
+    json_config,
+    manifest,
+    prune,
+    recovery,
+    sign_in,
+    version,
+)
 from .errors import Failure
 from .journal import Journal
 from .manifest import Credentials, Database, Manifest, Part
@@ -72,6 +83,8 @@ def make_set(
     with store.create(name) as staging:
         contents = _write_parts(site, settings, staging)
         described = _describe(site, name, started, time.monotonic() - clock, contents)
+        if purpose == BACKUP:
+            interrupts.ignore()  # there is a set now, which must not be told as a failure
         made = store.complete(staging, dataclasses.replace(described, purpose=purpose))
     return made, contents.oddities
 

@@ -6,22 +6,19 @@ import functools
 import json
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 
+from . import interrupts
 from .errors import ExitCode, Failure, Interrupted
 from .outcome import Outcome
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -150,17 +147,10 @@ def ask(told: str, loud: str, question: str) -> None:
         raise Failure("Nothing was done", "the answer was no", exit_code=ExitCode.USAGE)
 
 
-def _interrupt(number: int, _: FrameType | None) -> None:
-    for one in _SIGNALS:  # once is enough: a second must not cut the taking back short
-        signal.signal(one, signal.SIG_IGN)
-    raise Interrupted(signal.Signals(number).name)
-
-
 def enter(command: click.Command, program: str) -> None:
     """Run ``command``; usage errors keep the promise of one JSON object too."""
     os.umask(0o077)
-    for one in _SIGNALS:
-        signal.signal(one, _interrupt)
+    interrupts.heed()
     try:
         command.main(prog_name=program, standalone_mode=False)
     except click.exceptions.Exit as leaving:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from . import process
-from .errors import Failure
+from .errors import Failure, Interrupted
 from .process import Command
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def on_failure(variables: Mapping[str, str]) -> Iterator[None]:
     """Run the on-failure hooks when the block fails; they cannot make it worse, or better."""
     try:
         yield
-    except Failure as failure:
+    except (Failure, Interrupted) as failure:
         try:
             run_phase("on-failure", {**variables, "error": str(failure)})
         except Failure as second:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
+from . import interrupts
 from .errors import ExitCode, Failure
 
 Action = Callable[..., None]
@@ -49,6 +50,7 @@ class Undo:
 
     def commit(self, finish: list[Step]) -> None:
         """Make everything so far final; ``finish`` is noted as still to be done."""
+        interrupts.ignore()  # from here on an interruption could only be told wrongly
         self._note([], finish)
         self._committed = True
 
@@ -63,6 +65,7 @@ class Undo:
     ) -> None:
         if self._committed:
             return
+        interrupts.ignore()
         problems = run(reversed(self._steps), self._actions)
         if problems:  # what is noted stays, for gitlab-mm restore --rollback
             raise Failure(
