@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import click
@@ -74,9 +75,9 @@ def restore(manner: Manner, **options: Any) -> Outcome:
         site = omnibus.find(config_required=False)
         if options["rollback"] or options["go_on"]:
             record = recovery.unfinished(Journal())
-            state = recovery.roll_back(site, record, Journal())
-            if options["rollback"] or state == "new":
-                return outcomes.of_recovery(state)
+            taken = recovery.roll_back(site, record, Journal())
+            if options["rollback"] or taken.state == "new":
+                return outcomes.of_recovery(taken)
             set_, plan = store.find(record.request["set"]), Plan(**record.request["plan"])
             site = omnibus.find(config_required=False)
         else:
@@ -179,16 +180,16 @@ def sso_repair(manner: Manner, undo: bool, **how: Any) -> Outcome:
     """Give Mattermost the credentials that GitLab accepts, with the least change."""
     from . import hooks, omnibus, outcomes
     from . import repair as job
-    from .journal import STATE
     from .lock import only_run
 
     with only_run() if hooks.PHASE_VARIABLE not in os.environ else nullcontext():
         site = omnibus.find()
         if undo:
-            layers = job.undo(site, STATE)
+            layers = job.undo(site)
             return Outcome({"written": layers}, [f"Put back: {', '.join(layers)}"])
         _, store = _store(manner)
-        return outcomes.of_repair(job.repair(site, store, STATE, job.Wish(**how)))
+        kept = Path(os.environ.get(job.UNDO_VARIABLE, job.UNDO_FILE))
+        return outcomes.of_repair(job.repair(site, store, job.Wish(**how), kept))
 
 
 def _store(manner: Manner) -> Any:

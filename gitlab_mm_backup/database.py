@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # Omnibus ends a statement, and a session that idles in a transaction, after 60 s.
 _NO_TIME_OUTS = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
+APPLICATION = "gitlab-mm-backup"  # what our sessions call themselves in pg_stat_activity
 _MOST_JOBS = 4  # more compete with each other for the disk, and with GitLab
 # Entries of a dump's list that belong to the server, not to Mattermost's role: the plain role
 # may not touch them, and every target has its own (pg_dump up to 10 lists them always; the
@@ -61,7 +63,7 @@ def connect(
                 password=login.password.reveal() if login.password else None,
                 options=_NO_TIME_OUTS,
                 connect_timeout=10,
-                application_name="gitlab-mm-backup",
+                application_name=APPLICATION,
                 autocommit=True,
                 **dict(endpoint.options),  # type: ignore[arg-type]
             )
@@ -69,6 +71,22 @@ def connect(
             yield connection
     except psycopg.Error as error:
         raise _failure(error, wanted, endpoint) from None
+
+
+def wait_for_server(endpoint: Endpoint, seconds: float = 60) -> None:
+    """Wait until the server takes connections: one that has crashed is on its way back.
+
+    Raises Failure when it does not come.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with connect(endpoint, endpoint.admin, "postgres"):
+                return
+        except Failure:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def _failure(error: psycopg.Error, name: str, endpoint: Endpoint) -> Failure:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from .database import connect
+from .database import APPLICATION, connect
 from .errors import Failure
 from .manifest import Database
 from .site import Endpoint
 
 if TYPE_CHECKING:
     import psycopg
+    from psycopg.sql import Composed
 
 # What a database of ours says about itself in its comment.
 _MARK = "made or set aside by gitlab-mm-backup"
+_NAME = re.compile(r"gitlab_mm_(?:new|old)_[0-9a-f]{8}")
 _PATIENCE = 30  # seconds for ended connections to be gone
 
 
@@ -57,7 +60,10 @@ def ensure_live(endpoint: Endpoint) -> None:
 
 
 def drop_marked(endpoint: Endpoint, name: str) -> None:
-    """Drop the database ``name`` if it is there; raises Failure when it lacks our mark."""
+    """Drop the database ``name`` if it is there; raises Failure when it lacks our mark.
+
+    A name of ours without any comment is one whose making was cut short.
+    """
     from psycopg import sql
 
     with connect(endpoint, endpoint.admin, "postgres") as session:
@@ -67,10 +73,42 @@ def drop_marked(endpoint: Endpoint, name: str) -> None:
         ).fetchone()
         if row is None:
             return
-        if row[0] != _MARK:
+        if row[0] != _MARK and not (row[0] is None and _NAME.fullmatch(name)):
             raise Failure(f"Database {name} is not dropped", "it does not carry our mark")
         _shut_out(session, name)
         session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+
+
+def withhold_live(endpoint: Endpoint) -> None:
+    """Give the live database to the superuser while a dump is loaded.
+
+    The load runs as Mattermost's role, which owns the live database: a hostile dump could drop
+    it, or change its settings for good.
+    """
+    _change_owner(endpoint, endpoint.admin.role)
+
+
+def give_back_live(endpoint: Endpoint) -> None:
+    """Undo ``withhold_live``, whether it has happened or not."""
+    _change_owner(endpoint, endpoint.owner.role)
+
+
+def _change_owner(endpoint: Endpoint, role: str) -> None:
+    from psycopg import sql
+
+    change = sql.SQL("ALTER DATABASE {} OWNER TO {}")
+    with connect(endpoint, endpoint.admin, "postgres") as session:
+        if endpoint.admin != endpoint.owner and _there(session, endpoint.name):
+            session.execute(change.format(sql.Identifier(endpoint.name), sql.Identifier(role)))
+
+
+def end_our_sessions(endpoint: Endpoint) -> None:
+    """End what a run that was killed left at work in the server, and wait until it is gone."""
+    from psycopg import sql
+
+    with connect(endpoint, endpoint.admin, "postgres") as session:
+        ours = sql.SQL("application_name = {} AND pid <> pg_backend_pid()").format(APPLICATION)
+        _end_sessions(session, ours, "Sessions of an earlier run")
 
 
 def empty_live(endpoint: Endpoint) -> None:
@@ -136,11 +174,18 @@ def _shut_out(session: psycopg.Connection[Any], name: str) -> None:
 
     closed = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false")
     session.execute(closed.format(sql.Identifier(name)))
+    theirs = sql.SQL("datname = {}").format(name)
+    _end_sessions(session, theirs, f"Connections to database {name}")
+
+
+def _end_sessions(session: psycopg.Connection[Any], which: Composed, what: str) -> None:
+    from psycopg import sql
+
+    query = sql.SQL("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {}")
     deadline = time.monotonic() + _PATIENCE
-    end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s"
-    while (row := session.execute(end, (name,)).fetchone()) and row[0]:
+    while (row := session.execute(query.format(which)).fetchone()) and row[0]:
         if time.monotonic() > deadline:
-            raise Failure(f"Connections to database {name} do not end", f"{row[0]} are left")
+            raise Failure(f"{what} do not end", f"{row[0]} are left")
         time.sleep(0.05)
 
 

@@ -43,6 +43,12 @@ def make_work_folder(work: Path) -> None:
         raise Failure(f"{work} cannot be made", str(error.strerror)) from error
 
 
+def refuse_unmounted(live: Path, mounted: bool) -> None:
+    """Raise Failure where a disk that was mounted at ``live`` is not: its work is out of sight."""
+    if mounted and not is_mount(live):
+        raise Failure(f"Nothing is mounted at {live}", "there was, when the restore was begun")
+
+
 def remove_work_folder(work: str) -> None:
     """Remove a work folder and what was made in it, if it is there.
 

@@ -79,6 +79,8 @@ class Journal:
 
     def _write(self, path: Path, document: Any) -> None:
         try:
+            for left in path.parent.glob(f".{path.name}.*"):  # of a run killed while writing
+                left.unlink()
             if document is None:
                 path.unlink(missing_ok=True)
             else:

@@ -22,9 +22,10 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
     code: ExitCode = ExitCode.DONE
     answer: bool = False
+    lenient: bool = False  # warnings do not show in the exit code
 
     @property
     def exit_code(self) -> ExitCode:
-        if self.code is ExitCode.DONE and self.warnings:
+        if self.code is ExitCode.DONE and self.warnings and not self.lenient:
             return ExitCode.WARNINGS
         return self.code

@@ -12,6 +12,7 @@ from .gitlab import Verdict
 from .manifest import Manifest
 from .outcome import Outcome
 from .preview import Preview
+from .recovery import RolledBack
 from .repair import Repair, Repaired
 from .restore import Restored
 from .retention import Decision
@@ -71,13 +72,13 @@ def of_restore(set_: BackupSet, restored: Restored) -> Outcome:
     )
 
 
-def of_recovery(state: str) -> Outcome:
+def of_recovery(taken: RolledBack) -> Outcome:
     """Tell which state is live after --rollback or --continue."""
     words = {
         "old": "Everything is as it was before the restore",
         "new": "The restore was complete; what was left of the previous state is removed",
     }
-    return Outcome({"state": state}, [words[state]], answer=True)
+    return Outcome({"state": taken.state}, [words[taken.state]], taken.warnings, answer=True)
 
 
 def of_preview(preview: Preview) -> Outcome:
@@ -185,7 +186,7 @@ def of_check(diagnosis: Diagnosis) -> Outcome:
 
 def of_repair(repaired: Repaired) -> Outcome:
     """Tell what was, or would be, written; a finding that is left is a warning."""
-    repair, after, dry_run = repaired.repair, repaired.after, repaired.dry_run
+    repair, after, dry_run = repaired.repair, repaired.after, repaired.wish.dry_run
     layers = repair.layers if repair else []
     left = [f"{one.code} ({one.layer}): {one.detail}" for one in after.findings]
     return Outcome(
@@ -202,6 +203,8 @@ def of_repair(repaired: Repaired) -> Outcome:
             f"Probe: {after.probe.reason}",
         ],
         [] if dry_run else left,
+        # Within a restore what is left is no failure of the hook: the restore tells it at its end.
+        lenient=repaired.wish.if_possible,
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from . import beside, json_config, readiness
 from .effective import overlay
 from .errors import Failure
-from .journal import Journal
 from .plan import Plan
 from .site import Site
 from .store.local import BackupSet
@@ -33,7 +32,7 @@ def preview(set_: BackupSet, site: Site, plan: Plan) -> Preview:
     """Look at everything that a restore looks at first; changes nothing."""
     obstacle = ""
     try:
-        readiness.check(set_, site, plan, Journal())
+        readiness.check(set_, site, plan)
     except Failure as failure:
         obstacle = str(failure)
     manifest = set_.manifest

@@ -7,9 +7,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import database, process, recovery, text, unpacking
+from . import database, process, text, unpacking
 from .errors import Failure
-from .journal import Journal
 from .plan import Plan
 from .site import Site
 from .store.local import BackupSet
@@ -20,9 +19,8 @@ from .version import numbers
 _SPARE = 64 << 20
 
 
-def check(set_: BackupSet, site: Site, plan: Plan, journal: Journal) -> None:
+def check(set_: BackupSet, site: Site, plan: Plan) -> None:
     """Raise Failure for the first reason against this restore; changes nothing."""
-    recovery.refuse_unfinished(journal)
     verify(set_)
     process.account_entry(site.account.user)
     _refuse_newer_mattermost(set_, site)

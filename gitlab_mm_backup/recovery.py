@@ -2,44 +2,74 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from . import exchange, folders, service
+from . import database, exchange, folders, omnibus, repair, service
 from .errors import ExitCode, Failure
 from .journal import Journal, Previous, Record
 from .manifest import utc
 from .site import Site
-from .undo import Action, run
+from .undo import Action, Step, run
+
+MOURN = "put back the live state"  # which cannot be: it was removed for --in-place
 
 
 def actions(site: Site) -> dict[str, Action]:
     """Return what each noted step does; every one bears being done twice."""
     mattermost = service.of(site)
 
-    def start() -> None:
+    def start(answered: str) -> None:
         mattermost.allow_start()
         mattermost.start()
+        if answered == "yes":
+            service.wait_until_it_answers(omnibus.find(site.root))
+
+    def remove_folder(live: str, work: str, mounted: str) -> None:
+        folders.refuse_unmounted(Path(live), mounted == "yes")
+        folders.remove_work_folder(work)
+
+    def exchange_back(live: str, work: str, mounted: str) -> None:
+        folders.refuse_unmounted(Path(live), mounted == "yes")
+        folders.exchange_back(Path(live), Path(work))
 
     return {
         "start Mattermost": start,
         "let Mattermost start again": mattermost.allow_start,
-        "remove the new folder": folders.remove_work_folder,
-        "put back the live state": _mourn,
-        "drop the new database": lambda name: exchange.drop_marked(site.database, name),
-        "exchange the databases back": lambda new, old: exchange.exchange_back(
-            site.database, new, old
-        ),
-        "exchange the folders back": lambda live, work: folders.exchange_back(
-            Path(live), Path(work)
-        ),
-        "drop the previous database": lambda name: exchange.drop_marked(site.database, name),
+        "stop Mattermost": mattermost.stop,
+        "remove the new folder": remove_folder,
+        "exchange the folders back": exchange_back,
         "remove the previous folder": folders.remove_previous,
+        "take back the credentials": lambda kept: repair.take_back(site, Path(kept)),
+        MOURN: _mourn,
+        **_database_actions(site),
+    }
+
+
+def _database_actions(site: Site) -> dict[str, Action]:
+    def drop(name: str) -> None:
+        database.wait_for_server(site.database)
+        exchange.drop_marked(site.database, name)
+
+    def exchange_back(new: str, old: str) -> None:
+        database.wait_for_server(site.database)
+        exchange.exchange_back(site.database, new, old)
+
+    def give_back() -> None:
+        database.wait_for_server(site.database)
+        exchange.give_back_live(site.database)
+
+    return {
+        "drop the new database": drop,
+        "drop the previous database": drop,
+        "exchange the databases back": exchange_back,
+        "give the live database back": give_back,
     }
 
 
 def _mourn(safety_set: str) -> None:
-    way_out = f"restore the safety set {safety_set}" if safety_set else "restore another set"
+    way_out = f"gitlab-mm restore {safety_set}" if safety_set else "restore another set"
     raise Failure("it was removed to make room (--in-place)", way_out)
 
 
@@ -51,22 +81,34 @@ def finish(site: Site, journal: Journal, *, keep: bool) -> list[str]:
     record = journal.read()
     steps = record.finish if record else []
     problems = [] if keep else run(steps, actions(site))
-    if steps and (keep or problems):
-        now = utc(datetime.now(timezone.utc))
-        journal.keep([*journal.previous(), Previous(now, steps)])
-    journal.write({}, [], [])
+    try:
+        if steps and (keep or problems):
+            now = utc(datetime.now(timezone.utc))
+            journal.keep([*journal.previous(), Previous(now, steps)])
+        journal.write({}, [], [])
+    except Failure as failure:
+        problems.append(str(failure))
     return [f"The previous state could not be removed: {one}" for one in problems]
 
 
-def roll_back(site: Site, record: Record, journal: Journal) -> str:
-    """Take back a restore that was cut short; say which state is live now.
+@dataclass(frozen=True)
+class RolledBack:
+    """What is live after a rollback."""
+
+    state: str  # "old", or "new" where the restore was complete but for its cleaning up
+    warnings: list[str]
+
+
+def roll_back(site: Site, record: Record, journal: Journal) -> RolledBack:
+    """Take back a restore that was cut short.
 
     One that was complete but for its cleaning up is completed: there is nothing to go back to.
     Raises Failure with ExitCode.ATTENTION when some step could not be taken back.
     """
     if record.finish:
-        finish(site, journal, keep=False)
-        return "new"
+        keep = bool(record.request.get("plan", {}).get("keep_previous"))
+        return RolledBack("new", finish(site, journal, keep=keep))
+    _end_leftovers(site)
     problems = run(reversed(record.undo), actions(site))
     if problems:
         raise Failure(
@@ -76,7 +118,37 @@ def roll_back(site: Site, record: Record, journal: Journal) -> str:
             ExitCode.ATTENTION,
         )
     journal.write({}, [], [])
-    return "old"
+    return RolledBack("old", [])
+
+
+def _end_leftovers(site: Site) -> None:
+    """A server may still be at work for a run that was killed."""
+    database.wait_for_server(site.database)
+    exchange.end_our_sessions(site.database)
+
+
+def take_over(site: Site, journal: Journal) -> list[Step]:
+    """Clear away a failed restore in place, whose live state is gone, for the next restore.
+
+    Returns the step that says so, which the next one notes too; [] where there is none.
+    Raises Failure when something cannot be cleared away.
+    """
+    record = journal.read()
+    mourned = [step for step in record.undo if step.action == MOURN] if record else []
+    if record is None or not mourned:
+        return []
+    _end_leftovers(site)
+    rest = [step for step in record.undo if step.action != MOURN and not step.last]
+    problems = run(reversed(rest), actions(site))
+    if problems:
+        raise Failure(
+            "The failed restore could not be cleared away",
+            "; ".join(problems),
+            "Put right what is named, then try again.",
+            ExitCode.ATTENTION,
+        )
+    journal.write(record.request, mourned, [])
+    return mourned
 
 
 def unfinished(journal: Journal) -> Record:
@@ -91,7 +163,15 @@ def unfinished(journal: Journal) -> Record:
 
 def refuse_unfinished(journal: Journal) -> None:
     """Raise Failure where a restore was cut short: nothing may build on a half state."""
-    if journal.read() is not None:
+    record = journal.read()
+    if record is not None and any(step.action == MOURN for step in record.undo):
+        raise Failure(
+            "The live state was removed by a restore in place that failed",
+            f"its journal is {journal.path}",
+            "Restore a set: gitlab-mm list shows them, safety sets too.",
+            ExitCode.ATTENTION,
+        )
+    if record is not None:
         raise Failure(
             "A restore was cut short, and must be finished or taken back first",
             f"its journal is {journal.path}",

@@ -15,13 +15,16 @@ from .credentials import Layer
 from .durable import replace_file
 from .errors import Failure
 from .gitlab import Pair
+from .journal import STATE
 from .json_config import Operations
 from .secret import Secret
 from .sign_in import Diagnosis, effective_pair
 from .site import Site
 from .store.local import LocalStore
 
-UNDO_FILE = "sign-in-undo.json"
+# The inverse of the last repair; a restore names another place for that of its hook.
+UNDO_FILE = STATE / "sign-in-undo.json"
+UNDO_VARIABLE = "GITLAB_MM_SIGN_IN_UNDO"
 
 
 class NothingFits(Failure):
@@ -67,10 +70,10 @@ class Repaired:
     repair: Repair | None  # None: nothing could, or had to, be mended
     after: Diagnosis
     restarted: bool
-    dry_run: bool
+    wish: Wish
 
 
-def repair(site: Site, store: LocalStore, state: Path, wish: Wish) -> Repaired:
+def repair(site: Site, store: LocalStore, wish: Wish, kept: Path = UNDO_FILE) -> Repaired:
     """Mend the sign-in of ``site``: with credentials that GitLab accepts; else as wished.
 
     Raises Failure when a layer cannot be read (then nothing is written at all), and when GitLab
@@ -79,20 +82,20 @@ def repair(site: Site, store: LocalStore, state: Path, wish: Wish) -> Repaired:
     diagnosis = candidates.examine(site, store, wish.named)
     _refuse_unreadable(diagnosis)
     if not diagnosis.in_use(site):
-        return Repaired(None, diagnosis, False, wish.dry_run)
+        return Repaired(None, diagnosis, False, wish)
     try:
         made, in_gitlab = _choose(site, diagnosis, wish)
     except NothingFits:
         if not wish.if_possible:
             raise
-        return Repaired(None, diagnosis, False, wish.dry_run)
+        return Repaired(None, diagnosis, False, wish)
     if wish.dry_run:
-        return Repaired(made, diagnosis, False, True)
+        return Repaired(made, diagnosis, False, wish)
     with in_gitlab:
-        write(made, state)
+        write(made, kept)
     after = omnibus.find(site.root)
     restarted = restart_if_needed(site, after)
-    return Repaired(made, candidates.examine(after, store, wish.named), restarted, False)
+    return Repaired(made, candidates.examine(after, store, wish.named), restarted, wish)
 
 
 def _choose(
@@ -138,11 +141,11 @@ def changes(diagnosis: Diagnosis, pair: Pair) -> list[Change]:
     return planned
 
 
-def write(repair: Repair, state: Path) -> None:
-    """Make all changes, or none; the inverse of each is kept in ``state`` before the first."""
+def write(repair: Repair, kept: Path) -> None:
+    """Make all changes, or none; the inverse of each is in the file ``kept`` before the first."""
     if not repair.changes:
         return
-    _keep_inverse(repair.changes, state / UNDO_FILE)
+    _keep_inverse(repair.changes, kept)
     done: list[Change] = []
     try:
         for change in repair.changes:
@@ -155,12 +158,27 @@ def write(repair: Repair, state: Path) -> None:
         raise
 
 
-def undo(site: Site, state: Path) -> list[str]:
+def take_back(site: Site, path: Path) -> None:
+    """Take back what a restore's hook has repaired, if it has; a half done repair too."""
+    if not path.exists():
+        return
+    kept: dict[str, Operations] = json.loads(path.read_bytes())
+    for layer in credentials.layers(site)[0]:
+        operations = kept.get(layer.name, [])
+        try:
+            json_config.applied(layer.document, operations, str(layer.path))
+        except Failure:
+            continue  # the repair did not come to this layer, or it is taken back already
+        if operations:
+            credentials.write(layer, operations)
+    path.unlink()
+
+
+def undo(site: Site, path: Path = UNDO_FILE) -> list[str]:
     """Take the last repair back; return the layers that are as they were before it.
 
     Raises Failure, before any write, when one of them has changed since.
     """
-    path = state / UNDO_FILE
     try:
         kept: dict[str, Operations] = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -7,6 +7,7 @@ import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from . import (
     backup,
@@ -16,6 +17,7 @@ from . import (
     folders,
     hooks,
     omnibus,
+    process,
     readiness,
     recovery,
     service,
@@ -23,8 +25,9 @@ from . import (
 )
 from .errors import Failure
 from .gitlab import Probe
-from .journal import Journal
+from .journal import STATE, Journal
 from .plan import Plan
+from .process import Command
 from .settings import Settings
 from .site import Site
 from .store.local import BackupSet, LocalStore
@@ -60,6 +63,10 @@ class Run:
     warnings: list[str] = field(default_factory=list)
 
     @property
+    def credentials_undo(self) -> Path:
+        return STATE / f"sign-in-undo-{self.token}.json"
+
+    @property
     def new_database(self) -> str:
         return f"gitlab_mm_new_{self.token}"
 
@@ -73,14 +80,19 @@ def restore(
 ) -> Restored:
     """Put ``set_`` onto ``site``; on any failure the site is as it was."""
     journal = Journal()
-    readiness.check(set_, site, plan, journal)
-    safety_set = make_safety_set(site, plan, store, settings)
+    lost = recovery.take_over(site, journal)
+    if not lost:
+        recovery.refuse_unfinished(journal)
+    readiness.check(set_, site, plan)
+    safety_set = "" if lost else make_safety_set(site, plan, store, settings)
     variables = {"set": set_.name, "set_path": str(set_.path), "parts": " ".join(plan.parts)}
     note = functools.partial(journal.write, {"set": str(set_.path), "plan": asdict(plan)})
     with hooks.on_failure(variables):
         hooks.run_phase("pre-restore", variables)
         with Undo(recovery.actions(site), note) as undo:
             run = Run(set_, site, plan, undo, secrets.token_hex(4))
+            for step in lost:
+                undo.will(step.action, **step.values)
             stop_service(run)
             prepare_folders(run)
             give_up_live_state(run, safety_set)
@@ -88,9 +100,11 @@ def restore(
             unpack_folders(run)
             exchange_database(run)
             exchange_folders(run)
-            hooks.run_phase("post-restore", {**variables, "previous_home": _previous_home(run)})
-            start_service(site)
+            run_hooks(run, variables)
+            start_service(run)
+            make_lasting(run)
             undo.commit(leftovers(run))
+            run.credentials_undo.unlink(missing_ok=True)
     run.warnings.extend(recovery.finish(site, journal, keep=plan.keep_previous))
     return report(run, safety_set)
 
@@ -117,9 +131,10 @@ def stop_service(run: Run) -> None:
     log.info("Stopping Mattermost")
     mattermost = service.of(run.site)
     if mattermost.runs():
-        run.undo.will("start Mattermost", last=True)
+        answered = "yes" if service.answers(run.site) else "no"
+        run.undo.will_last("start Mattermost", answered=answered)
     else:
-        run.undo.will("let Mattermost start again", last=True)
+        run.undo.will_last("let Mattermost start again")
     mattermost.keep_down()
     mattermost.stop()
 
@@ -128,7 +143,7 @@ def prepare_folders(run: Run) -> None:
     """Make the private work folder beside each folder that is to be exchanged."""
     run.works.update(beside.works(run.set, run.site, run.plan, run.token))
     for work in run.works.values():
-        run.undo.will("remove the new folder", work=str(work.folder))
+        run.undo.will("remove the new folder", **_names(work))
         folders.make_work_folder(work.folder)
 
 
@@ -137,7 +152,7 @@ def give_up_live_state(run: Run, safety_set: str) -> None:
     if not run.plan.in_place:
         return
     log.info("Removing the live state")
-    run.undo.will("put back the live state", safety_set=safety_set)
+    run.undo.will(recovery.MOURN, safety_set=safety_set)
     if "database" in run.plan.parts:
         exchange.empty_live(run.site.database)
     for work in run.works.values():
@@ -151,6 +166,8 @@ def load_database(run: Run) -> None:
     log.info("Loading the database beside the live one")
     site, wanted = run.site, run.set.manifest.database
     exchange.ensure_live(site.database)
+    run.undo.will("give the live database back")
+    exchange.withhold_live(site.database)
     run.undo.will("drop the new database", name=run.new_database)
     run.warnings.extend(exchange.create_beside(site.database, run.new_database, wanted))
     archive, scratch = run.set.file("database"), site.folders.home.parent
@@ -188,8 +205,20 @@ def exchange_database(run: Run) -> None:
 def exchange_folders(run: Run) -> None:
     for work in run.works.values():
         log.info("Exchanging %s", work.live)
-        run.undo.will("exchange the folders back", live=str(work.live), work=str(work.folder))
+        run.undo.will("exchange the folders back", **_names(work))
         folders.exchange(work.live, work.folder)
+
+
+def _names(work: beside.Work) -> dict[str, str]:
+    mounted = "yes" if folders.is_mount(work.live) else "no"
+    return {"live": str(work.live), "work": str(work.folder), "mounted": mounted}
+
+
+def run_hooks(run: Run, variables: Mapping[str, str]) -> None:
+    """Run the post-restore hooks; what ours writes outside the new state can be taken back."""
+    run.undo.will("take back the credentials", kept=str(run.credentials_undo))
+    told = {"previous_home": _previous_home(run), "sign_in_undo": str(run.credentials_undo)}
+    hooks.run_phase("post-restore", {**variables, **told})
 
 
 def _previous_home(run: Run) -> str:
@@ -201,12 +230,20 @@ def _previous_home(run: Run) -> str:
     return str(config.folder / "old" if config else run.site.folders.home)
 
 
-def start_service(site: Site) -> None:
+def start_service(run: Run) -> None:
     log.info("Starting Mattermost")
-    mattermost = service.of(site)
+    mattermost = service.of(run.site)
+    # The first to be taken back: nothing may be exchanged under a server that runs.
+    run.undo.will("stop Mattermost")
     mattermost.allow_start()
     mattermost.start()
-    service.wait_until_it_answers(omnibus.find(site.root))
+    service.wait_until_it_answers(omnibus.find(run.site.root))
+
+
+def make_lasting(run: Run) -> None:
+    """Have the disks hold the new files before the old ones go (syncfs(2) by sync(1))."""
+    for work in run.works.values():
+        process.run(Command(["sync", "--file-system", str(work.folder)]))
 
 
 def leftovers(run: Run) -> list[Step]:

@@ -123,6 +123,15 @@ def address(site: Site) -> str:
     return f"{'https' if tls else 'http'}://{host}:{re.sub('[^0-9]', '', port) or '8065'}"
 
 
+def answers(site: Site) -> bool:
+    """Tell whether Mattermost's ping is answered now."""
+    try:
+        wait_until_it_answers(site, seconds=0)
+    except Failure:
+        return False
+    return True
+
+
 def wait_until_it_answers(site: Site, seconds: float = _ANSWER_SECONDS) -> None:
     """Wait for Mattermost's ping; raises Failure with the reason its log gives."""
     import urllib.error
@@ -132,13 +141,15 @@ def wait_until_it_answers(site: Site, seconds: float = _ANSWER_SECONDS) -> None:
     reason = ""
     # The server itself is asked: a proxy of the environment has no say in it.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while time.monotonic() < deadline:
+    while True:
         try:
             with opener.open(address(site) + _PING, timeout=5) as answer:
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, OSError) as error:
             reason = str(error)
+        if time.monotonic() >= deadline:
+            break
         time.sleep(0.2)
     raise Failure(
         "Mattermost does not answer",

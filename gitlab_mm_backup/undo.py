@@ -43,9 +43,16 @@ class Undo:
         self._steps: list[Step] = []
         self._committed = False
 
-    def will(self, action: str, last: bool = False, **values: str) -> None:
+    def will(self, action: str, **values: str) -> None:
         """Note, before an act, the action that takes it back."""
-        self._steps.append(Step(action, values, last))
+        self._add(Step(action, values))
+
+    def will_last(self, action: str, **values: str) -> None:
+        """The same, for an action that must not be done where one before it fails."""
+        self._add(Step(action, values, last=True))
+
+    def _add(self, step: Step) -> None:
+        self._steps.append(step)
         self._note(self._steps, [])
 
     def commit(self, finish: list[Step]) -> None:
