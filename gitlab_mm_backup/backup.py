@@ -108,7 +108,7 @@ class _Contents:
         privileged = [path for one in self.surveys for path in one.privileged]
         words = [f"{path!r} is a device or pipe, and is not in the set" for path in special]
         return words + [
-            f"{path!r} has the set-user-id or set-group-id bit; in the set it has not"
+            f"{path!r} has the set-user-id or set-group-id bit; a restore takes it away"
             for path in privileged
         ]
 
@@ -206,6 +206,7 @@ def _describe(
         credentials=_credentials(site),
         parts=contents.parts,
         links=contents.links,
+        privileged=tuple(path for one in contents.surveys for path in one.privileged),
     )
 
 

@@ -140,7 +140,7 @@ def doctor(manner: Manner) -> Outcome:
     from . import doctor as job
     from . import outcomes
 
-    return outcomes.of_doctor(job.examine(manner.config))
+    return outcomes.of_doctor(job.examine(manner.settings))
 
 
 @group.group()
@@ -193,10 +193,9 @@ def sso_repair(manner: Manner, undo: bool, **how: Any) -> Outcome:
 
 
 def _store(manner: Manner) -> Any:
-    from . import settings
     from .store.local import LocalStore
 
-    ours = settings.load(manner.config)
+    ours = manner.settings()
     return ours, LocalStore(ours.sets)
 
 

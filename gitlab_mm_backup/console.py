@@ -12,13 +12,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import interrupts
 from .errors import ExitCode, Failure, Interrupted
 from .outcome import Outcome
+
+if TYPE_CHECKING:
+    from .settings import Settings
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,13 @@ class Manner:
     as_json: bool
     quiet: bool
     verbose: bool
-    config: Path
+    config: Path | None  # None: the usual one, which need not be there
+
+    def settings(self) -> Settings:
+        """Read the settings; a file that was named must be there."""
+        from .settings import load
+
+        return load(self.config, required=True) if self.config else load()
 
 
 def verb(function: Callable[..., Outcome]) -> Callable[..., None]:
@@ -39,14 +48,12 @@ def verb(function: Callable[..., Outcome]) -> Callable[..., None]:
     @click.option(
         "--config",
         type=click.Path(path_type=Path, readable=False),
-        default=Path("/etc/gitlab-mm-backup/config.yml"),
-        show_default=True,
-        help="Settings file.",
+        help="Settings file, instead of /etc/gitlab-mm-backup/config.yml.",
     )
     @click.option("-v", "--verbose", is_flag=True, help="Tell every step, also without a terminal.")
     @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
     @functools.wraps(function)
-    def run(as_json: bool, config: Path, verbose: bool, quiet: bool, **options: Any) -> None:
+    def run(as_json: bool, config: Path | None, verbose: bool, quiet: bool, **options: Any) -> None:
         context = click.get_current_context()
         manner = Manner(str(context.command.name), as_json, quiet, verbose, config)
         sys.exit(_finish(manner, lambda: function(manner, **options)))
@@ -91,21 +98,26 @@ def _print_json(
         "error": told,
         **outcome.fields,
     }
-    click.echo(json.dumps(document, ensure_ascii=False))
+    _say(json.dumps(document, ensure_ascii=False))
 
 
 def _print_text(manner: Manner, outcome: Outcome, error: Failure | None) -> None:
     watched = sys.stdout.isatty() or manner.verbose or outcome.answer
     if watched and not manner.quiet:
         for line in outcome.lines:
-            click.echo(line)
+            _say(line)
     for warning in outcome.warnings:
-        click.secho(f"Warning: {warning}", err=True, fg="yellow")
+        _say(f"Warning: {warning}", err=True, fg="yellow")
     if error is not None:
-        click.secho(f"Error: {error.message}", err=True, fg="red", bold=True)
+        _say(f"Error: {error.message}", err=True, fg="red", bold=True)
         for line in (error.detail, error.hint):
             if line:
-                click.echo(f"  {line}", err=True)
+                _say(f"  {line}", err=True)
+
+
+def _say(text: str, err: bool = False, **style: Any) -> None:
+    """Print a line; a name may hold bytes that no encoding has."""
+    click.secho(text.encode(errors="backslashreplace").decode(), err=err, **style)
 
 
 def _log_steps(manner: Manner) -> None:
@@ -159,7 +171,7 @@ def enter(command: click.Command, program: str) -> None:
         sys.exit(ExitCode.FAILED)
     except click.ClickException as error:
         if "--json" in sys.argv:
-            manner = Manner(program, True, False, False, Path())
+            manner = Manner(program, True, False, False, None)
             failure = Failure(error.format_message(), exit_code=ExitCode.USAGE)
             _print_json(manner, Outcome({}, []), failure, ExitCode.USAGE, 0)
         else:

@@ -107,7 +107,7 @@ def _environment_document(folder: Path) -> dict[str, str]:
     for (name,) in _ENVIRONMENT_KEYS:
         path = folder / name
         if path.is_file():
-            document[name] = path.read_text(errors="surrogateescape")
+            document[name] = path.read_bytes().decode(errors="surrogateescape")
     return document
 
 
@@ -208,7 +208,11 @@ def plan(layer: Layer, pair: Pair) -> Operations:
 
 
 def write(layer: Layer, operations: Operations) -> None:
-    """Apply ``operations`` to ``layer``; raises Failure when it has changed meanwhile."""
+    """Apply ``operations`` to ``layer``; raises Failure when its pair has changed meanwhile.
+
+    It is read once more: GitLab was asked since, and what another program wrote stays.
+    """
+    layer = read_again(layer)
     if layer.file is not None:
         json_config.write(layer.path, json_config.apply(layer.file, operations))
         return

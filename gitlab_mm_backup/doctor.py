@@ -40,12 +40,14 @@ class Check:
     detail: str
 
 
-def examine(config_file: Path = settings.CONFIG_FILE, root: Path = Path("/")) -> list[Check]:
+def examine(
+    load: Callable[[], settings.Settings] = settings.load, root: Path = Path("/")
+) -> list[Check]:
     """Look at everything that a backup and a restore need; changes nothing."""
     checks = [_gitlab(root), _mattermost(root), _programs(root)]
     if omnibus.presence(root) is not Presence.ENABLED:
         return checks
-    checks.append(_guarded("sets", lambda: _sets(config_file, root)))
+    checks.append(_guarded("sets", lambda: _sets(load())))
     checks.append(_guarded("restore journal", _journal))
     try:
         site = omnibus.find(root)
@@ -91,8 +93,7 @@ def _programs(root: Path) -> Check:
     return Check("programs", Result.PASSED, "all there")
 
 
-def _sets(config_file: Path, root: Path) -> Check:
-    ours = settings.load(config_file, root / gitlab_files.GITLAB_YML)
+def _sets(ours: settings.Settings) -> Check:
     store = LocalStore(ours.sets)
     entries = store.entries()
     damaged = [entry.name for entry in entries if entry.set is None]

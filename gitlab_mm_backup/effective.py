@@ -94,7 +94,9 @@ def overlay(config: Mapping[str, Any], environment: Mapping[str, Secret]) -> Set
         if place is None:
             continue
         section, key = place
-        inside = tree.setdefault(section, {})
+        inside = tree.get(section)
+        if inside is None:  # missing, or null
+            inside = tree[section] = {}
         if isinstance(inside, dict):
             inside[key] = _as_type_of(inside.get(key), value.reveal())
     return Settings(tree)

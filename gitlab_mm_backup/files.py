@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
-from . import process
+from . import process, untrusted
 from .errors import Failure
 from .private_files import Lines
 from .process import DECOMPRESS, Command
 
 _CHUNK = 1 << 20
+# Owner and group may hold spaces; the size is what stands before date and time.
+_LISTED_FILE = re.compile(rb"-\S{9}\S? .*? *(\d+) \d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)? ")
 
 
 @dataclass
@@ -26,9 +30,10 @@ class Contents:
 
     def add_line(self, line: bytes) -> None:
         """Count a line of tar's long listing: mode, owner, size, date, time, name."""
-        if line.startswith(b"-"):
+        found = _LISTED_FILE.match(line)
+        if found:
             self.files += 1
-            self.size += int(line.split(None, 3)[2])
+            self.size += int(found[1])
 
 
 @dataclass(frozen=True)
@@ -37,38 +42,45 @@ class Survey:
 
     links_out: dict[str, str]  # link -> target outside; kept as a link, its target is not packed
     special: list[str]  # devices and pipes; not packed
-    privileged: list[str]  # files with set-user-id or set-group-id; packed without
+    privileged: list[str]  # files with set-user-id or set-group-id; unpacked without
+    shared: bool = False  # one file has names in several of the folders
 
 
 def survey(folders: Iterable[Path]) -> Survey:
     """Look through ``folders`` with find(1)."""
-    roots = outermost(folders)
+    every = sorted(set(folders), key=lambda folder: -len(folder.parts))  # inner ones first
+    roots = outermost(every)
     wanted = ["-type", "l", "-o", "-type", "p", "-o", "-type", "b", "-o", "-type", "c"]
-    wanted += ["-o", "-type", "f", "-perm", "/6000"]
+    wanted += ["-o", "-type", "f", "(", "-perm", "/6000", "-o", "-links", "+1", ")"]
     pieces: list[bytes] = []
     looking = Command(
-        ["find", *map(str, roots), "(", *wanted, ")", "-printf", "%y\\0%p\\0%l\\0"],
+        ["find", *map(str, roots), "(", *wanted, ")", "-printf", "%y%m\\0%D:%i\\0%p\\0%l\\0"],
         may_exit=(0, 1),  # 1: something vanished meanwhile
     )
     process.pipeline(looking, sink=pieces.append)
     fields = os.fsdecode(b"".join(pieces)).split("\0")[:-1]
     found = Survey({}, [], [])
-    for kind, path, target in zip(fields[::3], fields[1::3], fields[2::3]):
-        if kind == "f":
-            found.privileged.append(path)
-        elif kind != "l":
+    names: dict[str, set[Path]] = {}
+    for kind, inode, path, target in zip(*(fields[start::4] for start in range(4))):
+        if kind.startswith("f"):
+            names.setdefault(inode, set()).add(next(one for one in every if _in(path, one)))
+            if int(kind[1:], 8) & 0o6000:
+                found.privileged.append(path)
+        elif not kind.startswith("l"):
             found.special.append(path)
         elif leads_out(path, target, roots):
             found.links_out[path] = target
-    return found
+    return replace(found, shared=any(len(places) > 1 for places in names.values()))
 
 
 def leads_out(link: str, target: str, roots: Iterable[Path]) -> bool:
     """Tell whether the symbolic ``link`` points outside of ``roots``, by its text alone."""
     real = PurePosixPath(posixpath.normpath(posixpath.join(posixpath.dirname(link), target)))
-    return not any(
-        real == PurePosixPath(root) or PurePosixPath(root) in real.parents for root in roots
-    )
+    return not any(_in(str(real), root) for root in roots)
+
+
+def _in(path: str, root: Path) -> bool:
+    return Path(path) == root or root in Path(path).parents
 
 
 def pack(
@@ -83,7 +95,7 @@ def pack(
     Returns what was packed.  Files that change or vanish under tar are normal beside a running
     service (it exits 1 for them); anything it cannot read raises Failure.
     """
-    contents = Contents()
+    contents, roots = Contents(), outermost(folders)
     never = [*map(str, excluded), *found.special]
     archive = Command(
         [
@@ -91,17 +103,18 @@ def pack(
             "--create",
             "--format=gnu",
             "--blocking-factor=512",
+            # Two names of one file in two folders may come to lie on two disks.
+            *(["--hard-dereference"] if found.shared else []),
             "--directory=/",
             "--no-wildcards",
             "--anchored",
             *(f"--exclude={_member(Path(path))}" for path in never),
-            *(["--mode=ug-s"] if found.privileged else []),
             "-vv",  # the listing that is counted; "escape" keeps each member on one line
             "--quoting-style=escape",
             "--index-file",
             Lines(contents.add_line),
             "--",
-            *(_member(folder) for folder in outermost(folders)),
+            *(_member(folder) for folder in roots),
         ],
         may_exit=(0, 1),
     )
@@ -109,13 +122,23 @@ def pack(
     return contents
 
 
+class Known(Protocol):
+    """What a backup found unusual and has told: a Survey, or a manifest."""
+
+    @property
+    def links_out(self) -> Mapping[str, str]: ...
+
+    @property
+    def privileged(self) -> Sequence[str]: ...
+
+
 def inspect(
-    archive: Path, allowed: Sequence[str], links: Mapping[str, str], most: int | None = None
+    archive: Path, allowed: Sequence[str], known: Known, most: int | None = None
 ) -> Contents:
     """Read all of a compressed tar and return what it holds.
 
     Raises Failure for a member that a set of ours cannot have: outside the ``allowed`` absolute
-    folders, a device, a file with set-user-id, a link that leads out and is not one of ``links``;
+    folders, a device; a file with set-user-id, or a link that leads out, that is not ``known``;
     and as soon as files have more than ``most`` bytes.
     """
     contents = Contents()
@@ -124,14 +147,14 @@ def inspect(
         try:
             with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK) as tar:
                 for member in tar:
-                    _refuse_foreign(member, roots, links, archive)
+                    _refuse_foreign(member, roots, known, archive)
                     if member.isreg():
                         contents.files += 1
-                        contents.size += member.size
+                        contents.size += untrusted.count(member.size)
                     if most is not None and contents.size > most:
                         raise _foreign(archive, member, f"with it there are over {most} bytes")
                     vars(tar)["members"] = []  # or it keeps every one
-        except (tarfile.TarError, EOFError) as error:
+        except (tarfile.TarError, EOFError, ValueError) as error:
             raise Failure(f"{archive.name} is not a whole archive", str(error)) from error
         while stream.read(_CHUNK):
             pass
@@ -141,7 +164,7 @@ def inspect(
 def _refuse_foreign(
     member: tarfile.TarInfo,
     roots: list[PurePosixPath],
-    links: Mapping[str, str],
+    known: Known,
     archive: Path,
 ) -> None:
     reason = ""
@@ -152,9 +175,9 @@ def _refuse_foreign(
         reason = "it is no file, folder or link"
     elif member.islnk() and not _within(member.linkname, roots):
         reason = "it is a hard link that leads out of the set"
-    elif member.isreg() and member.mode & 0o6000:
-        reason = "it has the set-user-id or set-group-id bit"
-    elif member.issym() and _unknown_way_out(path, member.linkname, roots, links):
+    elif member.isreg() and member.mode & 0o6000 and path not in known.privileged:
+        reason = "it has the set-user-id or set-group-id bit, and the manifest does not know it"
+    elif member.issym() and _unknown_way_out(path, member.linkname, roots, known.links_out):
         reason = "it is a link that leads out of the set, and the manifest does not know it"
     if reason:
         raise _foreign(archive, member, reason)
@@ -207,6 +230,9 @@ def unpack(archive: Path, folder: str, into: Path, excluded: Iterable[str] = ())
     )
     with open(archive, "rb") as packed:
         process.pipeline(DECOMPRESS, extract, stdin=packed)
+    # Nobody can have reached them: the folder is root's alone until all is in place.
+    privileged = ["find", str(into), "-type", "f", "-perm", "/6000"]
+    process.run(Command([*privileged, "-exec", "chmod", "ug-s", "--", "{}", "+"]))
 
 
 def outermost(folders: Iterable[Path]) -> list[Path]:

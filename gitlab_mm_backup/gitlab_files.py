@@ -97,7 +97,8 @@ def environment(folder: Path) -> dict[str, Secret]:
     try:
         for path in sorted(folder.iterdir()):
             if path.is_file() and not path.name.startswith(".") and "=" not in path.name:
-                line = path.read_text(errors="surrogateescape").split("\n", 1)[0].rstrip(" \t")
+                text = path.read_bytes().decode(errors="surrogateescape")
+                line = text.split("\n", 1)[0].rstrip(" \t")
                 if line:
                     values[path.name] = Secret(line.replace("\0", "\n"))
     except OSError as error:

@@ -84,7 +84,10 @@ def _refuse_untrusted(path: Path) -> None:
     """Only root's files run, and only where nobody else could have put or changed them."""
     real = Path(os.path.realpath(path))
     for one in (real, real.parent, path.parent):
-        status = os.stat(one)
+        try:
+            status = os.stat(one)
+        except OSError as error:
+            raise Failure(f"Hook {path} is not run", f"{one}: {error.strerror}") from error
         if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise Failure(
                 f"Hook {path} is not run",

@@ -13,6 +13,7 @@ from .durable import replace_file
 from .errors import ExitCode, Failure
 from .undo import Step
 
+_ABSENT = object()
 STATE = Path("/var/lib/gitlab-mm-backup")
 
 
@@ -55,7 +56,7 @@ class Journal:
         Raises Failure with ExitCode.ATTENTION when its record is not readable.
         """
         document = self._read(self.path)
-        if document is None:
+        if document is _ABSENT:
             return None
         try:
             steps = [[Step(**one) for one in document[name]] for name in ("undo", "finish")]
@@ -68,7 +69,7 @@ class Journal:
         try:
             return [
                 Previous(one["since"], [Step(**step) for step in one["steps"]])
-                for one in self._read(self._previous) or []
+                for one in self._previous_document()
             ]
         except (TypeError, KeyError) as error:
             raise _unreadable(self._previous, str(error)) from error
@@ -76,6 +77,10 @@ class Journal:
     def keep(self, states: list[Previous]) -> None:
         """Make ``states`` the previous states that are kept."""
         self._write(self._previous, [asdict(one) for one in states] or None)
+
+    def _previous_document(self) -> list[Any]:
+        document = self._read(self._previous)
+        return [] if document is _ABSENT else list(document)
 
     def _write(self, path: Path, document: Any) -> None:
         try:
@@ -93,7 +98,7 @@ class Journal:
         try:
             return json.loads(path.read_bytes())
         except FileNotFoundError:
-            return None
+            return _ABSENT
         except (OSError, ValueError) as error:
             raise _unreadable(path, str(error)) from error
 

@@ -6,10 +6,14 @@ byte stays, whoever wrote the file and in whatever form.
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
+import math
 import os
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed leaves it out
 from pathlib import Path
@@ -20,6 +24,7 @@ from .errors import Failure
 
 Operations = list[dict[str, Any]]
 Keys = tuple[str, ...]
+Render = Callable[[Any], str]
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _SCALAR = re.compile(r"[-+.0-9A-Za-z]+")
@@ -41,7 +46,11 @@ def read(path: Path) -> JsonFile:
     and column, never content.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        # Without O_NONBLOCK a pipe that Mattermost's account put there would hold us up.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, encoding="utf-8", newline="") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Failure(f"{path} cannot be read", "it is no plain file")
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
@@ -52,15 +61,37 @@ def read(path: Path) -> JsonFile:
 def parse(text: str, where: str) -> dict[str, Any]:
     """Return the JSON object in ``text``; raises Failure as ``read`` does."""
     try:
-        document = json.loads(text, object_pairs_hook=_without_duplicates)
+        document = json.loads(
+            text,
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}: {error.msg}"
         raise Failure(f"{where} is not JSON", place) from None
+    except _NoJson as error:
+        raise Failure(f"{where} is not JSON", str(error)) from None
     except (ValueError, RecursionError) as error:
         raise Failure(f"{where} is not proper JSON", str(error)) from None
     if not isinstance(document, dict):
         raise Failure(f"{where} is not proper JSON", "it holds no object")
     return document
+
+
+class _NoJson(ValueError):
+    pass
+
+
+def _refuse_constant(_: str) -> None:
+    raise _NoJson("it holds a number that JSON does not have")
+
+
+def _finite(literal: str) -> float:
+    number = float(literal)
+    if math.isinf(number):  # Go refuses it as well
+        raise _NoJson("it holds a number that is too large")
+    return number
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -101,16 +132,29 @@ def setting(document: Mapping[str, Any], changes: Mapping[Keys, Any]) -> Operati
 def inverse(operations: Operations) -> Operations:
     """Return the patch that takes ``operations`` of ``setting`` back, with tests of its own."""
     before = {one["path"]: one["value"] for one in operations if one["op"] == "test"}
+    done = [one for one in operations if one["op"] != "test"]
     tests: Operations = []
     acts: Operations = []
-    for one in reversed([one for one in operations if one["op"] != "test"]):
-        if one["value"] != {}:
-            tests.append({"op": "test", "path": one["path"], "value": one["value"]})
+    for one in reversed(done):
+        tests.append({"op": "test", "path": one["path"], "value": _grown(one, done)})
         if one["op"] == "replace":
             acts.append({"op": "replace", "path": one["path"], "value": before[one["path"]]})
         else:
             acts.append({"op": "remove", "path": one["path"]})
     return tests + acts
+
+
+def _grown(made: Mapping[str, Any], done: Operations) -> Any:
+    """Return the value of ``made`` after all of ``done``: a new object has got members."""
+    value = copy.deepcopy(made["value"])
+    for one in done:
+        if one["op"] == "add" and one["path"].startswith(made["path"] + "/"):
+            *outer, last = _keys(one["path"][len(made["path"]) :])
+            inside = value
+            for step in outer:
+                inside = inside[step]
+            inside[last] = copy.deepcopy(one["value"])
+    return value
 
 
 def apply(file: JsonFile, operations: Operations) -> str:
@@ -120,9 +164,12 @@ def apply(file: JsonFile, operations: Operations) -> str:
     """
     wanted = applied(file.document, operations, str(file.path))
     text = file.text
+    # Only Mattermost's own file has Go's escapes, and Go never writes these letters as they are.
+    plain = file.path.name != "config.json" or re.search("[&<>]", text) is not None
+    render = functools.partial(_rendered, plain=plain)
     for one in operations:
         if one["op"] != "test":
-            text = _edited(text, _keys(one["path"]), one)
+            text = _edited(text, _keys(one["path"]), one, render)
     if parse(text, str(file.path)) != wanted:
         raise AssertionError(f"the edit of {file.path} is not what its patch says")
     return text
@@ -133,13 +180,16 @@ def applied(document: Mapping[str, Any], operations: Operations, where: str) -> 
     import jsonpatch
 
     try:
-        return jsonpatch.JsonPatch(operations).apply(document)
+        # A copy, for python3-jsonpatch 1.32 puts the patch's own values into the document.
+        return jsonpatch.JsonPatch(copy.deepcopy(operations)).apply(document)
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
         raise Failure(
             f"{where} is not as it was",
             f"a test of the patch does not hold ({type(error).__name__})",
             "Another program has changed it meanwhile; look at it, then run the command again.",
         ) from None
+    except RecursionError:
+        raise Failure(f"{where} is not proper JSON", "it goes too deep") from None
 
 
 def write(path: Path, text: str) -> None:
@@ -155,6 +205,8 @@ def write(path: Path, text: str) -> None:
         replace_file(path, text.encode(), before.st_uid, before.st_gid, before.st_mode & 0o7777)
     except OSError as error:
         raise Failure(f"{path} cannot be written", str(error.strerror)) from error
+    except UnicodeEncodeError:
+        raise Failure(f"{path} cannot be written", "a value is no Unicode text") from None
 
 
 def pointer(path: Keys) -> str:
@@ -200,24 +252,24 @@ class _Member:
     end: int
 
 
-def _edited(text: str, path: Keys, operation: Mapping[str, Any]) -> str:
+def _edited(text: str, path: Keys, operation: Mapping[str, Any], render: Render) -> str:
     members: dict[Keys, _Member] = {(): _Member(0, _BLANKS.match(text, 0).end(), 0)}  # type: ignore[union-attr]
     _scan(text, members[()].value, (), members)
     if operation["op"] == "replace":
         place = members[path]
-        return text[: place.value] + _rendered(operation["value"]) + text[place.end :]
+        return text[: place.value] + render(operation["value"]) + text[place.end :]
     if operation["op"] == "remove":
         return _without(text, path, members)
-    return _with(text, path, _rendered(operation["value"]), members)
+    member = f"{render(path[-1])}: {render(operation['value'])}"
+    return _with(text, path, member, members)
 
 
 def _siblings(path: Keys, members: Mapping[Keys, _Member]) -> list[Keys]:
     return [one for one in members if len(one) == len(path) and one[:-1] == path[:-1] and one]
 
 
-def _with(text: str, path: Keys, value: str, members: Mapping[Keys, _Member]) -> str:
+def _with(text: str, path: Keys, member: str, members: Mapping[Keys, _Member]) -> str:
     """Add a member behind the last one, set off from it as that one is from what precedes it."""
-    member = f"{_rendered(path[-1])}: {value}"
     siblings = _siblings(path, members)
     if not siblings:
         start = members[path[:-1]].value + 1
@@ -270,7 +322,12 @@ def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
     return match.end()
 
 
-def _rendered(value: Any) -> str:
-    """Return ``value`` as Go's encoding/json writes it, which every reader of JSON understands."""
+def _rendered(value: Any, plain: bool = False) -> str:
+    """Return ``value`` as Mattermost writes it: Go's encoding/json, with its escapes for HTML.
+
+    ``plain`` is without them, as Ruby writes GitLab's secrets.
+    """
     text = json.dumps(value, ensure_ascii=False)
+    if plain:
+        return text
     return re.sub("[&<>\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text)

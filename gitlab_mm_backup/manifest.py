@@ -6,11 +6,12 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from . import untrusted
 from .errors import Failure
 
 FORMAT = 1
@@ -18,7 +19,6 @@ MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
 # <seconds since 1970>_<year>_<month>_<day>_<Mattermost version>, as GitLab names its own backups.
 _NAME = re.compile(r"\d{10}_\d{4}_\d{2}_\d{2}_[0-9A-Za-z.+~-]+")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,17 @@ class Manifest:
     credentials: Credentials
     parts: Mapping[str, Part]
     links: Mapping[str, str]  # symbolic links that lead out of what is packed -> their targets
+    privileged: Sequence[str] = ()  # files with set-user-id or set-group-id, restored without
     purpose: str = "backup"  # or "safety": the state before a restore, never "the latest set"
     format: int = FORMAT
 
     @property
+    def links_out(self) -> Mapping[str, str]:
+        return self.links
+
+    @property
     def made(self) -> datetime:
-        return datetime.fromisoformat(self.started.replace("Z", "+00:00"))
+        return _moment(self.started)
 
     @property
     def safety(self) -> bool:
@@ -117,6 +122,10 @@ def name_for(moment: datetime, mattermost: str) -> str:
     return f"{int(moment.timestamp()):010d}_{moment.astimezone():%Y_%m_%d}_{version}"
 
 
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
 def is_set_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
@@ -127,8 +136,9 @@ def utc(moment: datetime) -> str:
 
 
 def to_bytes(manifest: Manifest) -> bytes:
-    """Return the content of manifest.json."""
-    return (json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False) + "\n").encode()
+    """Return the content of manifest.json; bytes of a name that are no UTF-8 stay, escaped."""
+    text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False)
+    return f"{text}\n".encode(errors="backslashreplace")
 
 
 def sums(manifest: Manifest) -> bytes:
@@ -141,7 +151,8 @@ def sums(manifest: Manifest) -> bytes:
 def parse(data: bytes, where: str) -> Manifest:
     """Return the manifest in ``data``; ``where`` names it in failures.
 
-    Raises Failure for anything but a whole manifest of a format that this program knows.
+    Raises Failure for anything but a whole manifest of a format that this program knows: later
+    steps rely on every value having its type, and on names that do not lead out of the set.
     """
     try:
         document = json.loads(data)
@@ -152,50 +163,83 @@ def parse(data: bytes, where: str) -> Manifest:
                 f"{where} has format {found}, this program reads up to {FORMAT}",
                 "Install the newer gitlab-mm-backup, then try again.",
             )
-        return _from_document(document)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return Manifest(**untrusted.members(document, _MANIFEST, optional={"purpose"}))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Failure(
             "A set's manifest cannot be read",
-            f"{where}: {type(error).__name__}: {error}",
+            f"{where}: {type(error).__name__}: {str(error)[:200]}",
             "The set is damaged; choose another one (gitlab-mm list shows them).",
-        ) from error
+        ) from None
 
 
-def _from_document(document: Any) -> Manifest:
-    values = dict(document)
-    values["database"] = Database(**values["database"])
-    account = Account(**values["files"]["account"])
-    values["files"] = Files(**{**values["files"], "account": account})
-    values["credentials"] = Credentials(**values["credentials"])
-    values["parts"] = {name: Part(**part) for name, part in values["parts"].items()}
-    manifest = Manifest(**values)
-    _validate(manifest)
-    return manifest
+def _set_name(value: Any) -> str:
+    if not is_set_name(untrusted.text(value)):
+        raise ValueError(f"not the name of a set: {ascii(value)[:40]}")
+    return str(value)
 
 
-def _validate(manifest: Manifest) -> None:
-    """Refuse what later steps would have to trust: names that leave the set, odd numbers."""
-    if not isinstance(manifest.format, int) or not 1 <= manifest.format <= FORMAT:
-        raise ValueError(f"unknown format {manifest.format!r}")
-    if not is_set_name(manifest.name):
-        raise ValueError(f"not the name of a set: {manifest.name!r}")
-    for name, part in manifest.parts.items():
-        _validate_part(name, part)
-    for table, rows in manifest.database.rows.items():
-        if not isinstance(rows, int) or rows < 0:
-            raise ValueError(f"table {table} has no proper row count")
-    if manifest.purpose not in ("backup", "safety"):
-        raise ValueError(f"unknown purpose {manifest.purpose!r}")
-    for role, folder in manifest.files.folders.items():
-        if not folder.startswith("/") or ".." in folder.split("/"):
-            raise ValueError(f"folder {role} is not an absolute path: {folder!r}")
-    if "home" not in manifest.files.folders:
+def _file_name(value: Any) -> str:
+    name = untrusted.text(value)
+    if "/" in name or "\n" in name or name in ("", ".", "..", MANIFEST, SUMS):
+        raise ValueError(f"not the file of a part: {ascii(value)[:40]}")
+    return name
+
+
+def _instant(value: Any) -> str:
+    if _moment(untrusted.text(value)).tzinfo is None:
+        raise ValueError("a time without its zone")
+    return str(value)
+
+
+def _format(value: Any) -> int:
+    if not 1 <= untrusted.count(value) <= FORMAT:
+        raise ValueError(f"unknown format {value}")
+    return int(value)
+
+
+def _folders(value: Any) -> dict[str, str]:
+    folders: dict[str, str] = untrusted.each(untrusted.text, untrusted.path)(value)
+    if "home" not in folders:
         raise ValueError("no home folder is named")
-    manifest.made  # noqa: B018 - raises for a date that is none
+    return folders
 
 
-def _validate_part(name: str, part: Part) -> None:
-    if "/" in part.file or part.file in ("", ".", "..", MANIFEST, SUMS) or "\n" in part.file:
-        raise ValueError(f"part {name} has an impossible file name {part.file!r}")
-    if not isinstance(part.bytes, int) or part.bytes < 0 or not _SHA256.fullmatch(part.sha256):
-        raise ValueError(f"part {name} has no proper size and checksum")
+_PART = {
+    "file": _file_name,
+    "form": untrusted.text,
+    "bytes": untrusted.count,
+    "sha256": untrusted.sha256,
+}
+_DATABASE = {
+    **dict.fromkeys(("name", "server", "encoding", "collate", "ctype"), untrusted.text),
+    "bytes": untrusted.count,
+    "rows": untrusted.each(untrusted.text, untrusted.count),
+}
+_ACCOUNT = {
+    "user": untrusted.text,
+    "group": untrusted.text,
+    "uid": untrusted.count,
+    "gid": untrusted.count,
+}
+_FILES = {
+    "folders": _folders,
+    "account": lambda value: Account(**untrusted.members(value, _ACCOUNT)),
+    "environment_folder": lambda value: untrusted.path(value) if value != "" else "",
+    "files": untrusted.count,
+    "bytes": untrusted.count,
+}
+_CREDENTIALS = {"client_id": untrusted.text, "verified": untrusted.one_of(True, False, None)}
+_MANIFEST: dict[str, untrusted.Check] = {
+    **dict.fromkeys(("tool", "kind", "gitlab", "mattermost", "host"), untrusted.text),
+    "name": _set_name,
+    "started": _instant,
+    "seconds": untrusted.seconds,
+    "database": lambda value: Database(**untrusted.members(value, _DATABASE)),
+    "files": lambda value: Files(**untrusted.members(value, _FILES)),
+    "credentials": lambda value: Credentials(**untrusted.members(value, _CREDENTIALS)),
+    "parts": untrusted.each(untrusted.text, lambda value: Part(**untrusted.members(value, _PART))),
+    "links": untrusted.each(untrusted.path, untrusted.bytes_as_text),
+    "privileged": untrusted.paths,
+    "purpose": untrusted.one_of("backup", "safety"),
+    "format": _format,
+}

@@ -198,7 +198,7 @@ def _database(
     bundled = host == _socket(sources)
     return Endpoint(
         host=host,
-        port=int(given.pop("port", "") or _port(sources)),
+        port=_number(given.pop("port", "") or _port(sources)),
         name=given.pop("dbname", "") or sources.mattermost("database_name") or _DATABASE,
         owner=owner,
         admin=_superuser(sources) if bundled else owner,
@@ -221,6 +221,8 @@ def _data_source(
     text = effective.text("SqlSettings", "DataSource")
     if "MM_SQLSETTINGS_DATASOURCE" not in environment and not gitlab_version.startswith("10."):
         text = ""
+    # An option of Go's lib/pq alone, which Mattermost's own documents recommend.
+    text = re.sub(r"(^|[?&\s])binary_parameters=[^&\s]*&?", r"\1", text).rstrip("?& ")
     try:
         parts = psycopg.conninfo.conninfo_to_dict(text)
     except psycopg.ProgrammingError:
@@ -233,14 +235,31 @@ def _data_source(
 
 
 def _socket(sources: _Sources) -> str:
-    public = _text(sources.public.get("postgresql"), "unix_socket_directory")
-    return sources.psql_rc.get("psql_host") or public or _SOCKET
+    found = [_text(section, "unix_socket_directory") for section in _postgresql(sources)]
+    return sources.psql_rc.get("psql_host") or next(filter(None, found), _SOCKET)
 
 
 def _port(sources: _Sources) -> str:
-    public = sources.public.get("postgresql")
-    port = public.get("port") if isinstance(public, Mapping) else None
-    return sources.psql_rc.get("psql_port") or str(port or _PORT)
+    found = [str(section.get("port") or "") for section in _postgresql(sources)]
+    return sources.psql_rc.get("psql_port") or next(filter(None, found), str(_PORT))
+
+
+def _postgresql(sources: _Sources) -> list[Mapping[str, Any]]:
+    """Return what is said of the bundled server: public attributes, then the node (12.0, 10)."""
+    gitlab = sources.attributes.get("gitlab")
+    places = [sources.public, sources.attributes, gitlab if isinstance(gitlab, Mapping) else {}]
+    found = [place.get("postgresql") for place in places]
+    return [section for section in found if isinstance(section, Mapping)]
+
+
+def _number(port: str) -> int:
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise Failure(
+            "Mattermost's DataSource cannot be understood",
+            "one port of PostgreSQL is wanted, between 1 and 65535",
+            "Look at mattermost['sql_data_source'] and postgresql['port'] in gitlab.rb.",
+        )
+    return int(port)
 
 
 def _superuser(sources: _Sources) -> Login:
@@ -259,7 +278,7 @@ def _gitlab_database(sources: _Sources) -> Endpoint | None:
     superuser = _superuser(sources)
     return Endpoint(
         host=_socket(sources),
-        port=int(_port(sources)),
+        port=_number(_port(sources)),
         name=name or _GITLAB_DATABASE,
         owner=superuser,
         admin=superuser,

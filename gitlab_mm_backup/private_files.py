@@ -39,6 +39,7 @@ class PrivateFiles:
         self._uid = uid
         self._files: list[IO[bytes]] = []
         self._readers: list[threading.Thread] = []
+        self._errors: list[Exception] = []
 
     @property
     def descriptors(self) -> list[int]:
@@ -74,10 +75,18 @@ class PrivateFiles:
     def _pipe(self, value: Lines) -> IO[bytes]:
         reading, writing = os.pipe()
         source = os.fdopen(reading, "rb")
-        reader = threading.Thread(target=_each_line, args=(source, value.each), daemon=True)
+        reader = threading.Thread(target=self._read, args=(source, value.each), daemon=True)
         reader.start()
         self._readers.append(reader)
         return os.fdopen(writing, "wb")
+
+    def _read(self, source: IO[bytes], each: Callable[[bytes], None]) -> None:
+        with source:
+            for line in source:
+                try:
+                    each(line)
+                except Exception as error:  # raised where the block ends; the pipe must be emptied
+                    self._errors.append(error)
 
     def __enter__(self) -> PrivateFiles:
         return self
@@ -86,9 +95,5 @@ class PrivateFiles:
         self.hand_over()
         for reader in self._readers:
             reader.join()
-
-
-def _each_line(source: IO[bytes], each: Callable[[bytes], None]) -> None:
-    with source:
-        for line in source:
-            each(line)
+        if self._errors:
+            raise self._errors[0]

@@ -264,7 +264,7 @@ def _last_words(errors: IO[bytes]) -> str:
 def _judge(command: Command, code: int, words: str) -> None:
     if code in command.may_exit:
         return
-    if code == 127 and words.startswith("setpriv:"):
+    if code in (126, 127) and words.startswith("setpriv:"):
         raise Failure(f"{command.program} cannot be started", words)
     how = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
     raise Failure(f"{command.program} {how}", words)

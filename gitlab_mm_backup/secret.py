@@ -17,6 +17,10 @@ class Secret:
         """Return the value, for the one place that must hand it on."""
         return self._value
 
+    def encoded(self) -> bytes:
+        """Return the value as bytes; a file may hold some that are no UTF-8."""
+        return self._value.encode(errors="surrogatepass")
+
     def hint(self) -> str:
         """Return the first four characters: enough to tell two secrets apart, no more.
 
@@ -39,7 +43,7 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self._value.encode(), other._value.encode())
+        return hmac.compare_digest(self.encoded(), other.encoded())
 
     def __hash__(self) -> int:
         return hash(self._value)

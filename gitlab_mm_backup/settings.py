@@ -18,6 +18,7 @@ GITLAB_YML = Path("/opt/gitlab/embedded/service/gitlab-rails/config/gitlab.yml")
 _GITLAB_BACKUP_PATH = "/var/opt/gitlab/backups"
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_FOREVER = 10**11  # seconds, some 3000 years: more is a slip of the finger
 _HIGHEST_LEVEL = 19  # zstd(1), without --ultra
 _MOST_THREADS = 64
 
@@ -33,25 +34,27 @@ class Settings:
     threads: int = 4
 
 
-def load(config_file: Path = CONFIG_FILE, gitlab_yml: Path = GITLAB_YML) -> Settings:
+def load(
+    config_file: Path = CONFIG_FILE, gitlab_yml: Path = GITLAB_YML, *, required: bool = False
+) -> Settings:
     """Read both files.
 
     Raises Failure with ExitCode.USAGE that lists every problem of config.yml, each with its
-    line; an absent or empty config.yml means all defaults.
+    line; an absent config.yml, unless ``required``, or an empty one means all defaults.
     """
-    values = _read_config(config_file)
+    values = _read_config(config_file, required)
     backup = _gitlab_backup(gitlab_yml)
     path = values.get("backup_path") or backup.get("path") or _GITLAB_BACKUP_PATH
     compression = values.get("compression", {})
     return Settings(
         sets=Path(path) / "mattermost",
-        keep_time=values["keep_time"] if "keep_time" in values else _gitlab_keep_time(backup),
+        keep_time=values["keep_time"] if "keep_time" in values else backup.get("keep_time"),
         **compression,
     )
 
 
 def _absolute_path(value: Any) -> str:
-    if not isinstance(value, str) or not value.startswith("/"):
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
         raise ValueError("must be an absolute path")
     return value
 
@@ -59,11 +62,14 @@ def _absolute_path(value: Any) -> str:
 def _keep_time(value: Any) -> timedelta | None:
     """Turn seconds, or a number with a unit such as 7d, into a duration; 0 is for ever."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return timedelta(seconds=value) if value else None
-    match = re.fullmatch(r"(\d+)([smhdw])", value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("must be seconds, or a number with a unit such as 12h, 7d or 4w")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])}) or None
+        value = f"{min(value, _FOREVER)}s"
+    match = re.fullmatch(r"(\d{1,12})([smhdw])", value) if isinstance(value, str) else None
+    try:
+        if match is not None and int(match[1]) < _FOREVER:
+            return timedelta(**{_UNITS[match[2]]: int(match[1])}) or None
+    except OverflowError:
+        pass
+    raise ValueError("must be seconds, or a number with a unit such as 12h, 7d or 4w; 0: for ever")
 
 
 def _number(lowest: int, highest: int) -> Callable[[Any], int]:
@@ -87,51 +93,52 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path, required: bool) -> dict[str, Any]:
     import yaml  # here: a third of the start-up time of a command that never reads settings
 
     try:
         tree = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
-    except FileNotFoundError:
-        return {}
     except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, FileNotFoundError) and not required:
+            return {}
         raise _bad(path, [str(error)]) from error
     except yaml.YAMLError as error:
         raise _bad(path, [f"not YAML: {error}"]) from error
-    if tree is None:
-        return {}
     problems: list[str] = []
-    values = _check(tree, _OPTIONS, "", problems)
+    values = {} if tree is None else _check(tree, _OPTIONS, "", problems)
     if problems:
         raise _bad(path, problems)
     return values
 
 
-def _check(node: Any, options: dict[str, Any], prefix: str, problems: list[str]) -> dict[str, Any]:
+def _check(node: Any, options: dict[str, Any], section: str, problems: list[str]) -> dict[str, Any]:
     """Check one mapping of config.yml and collect its values; problems are added to the list."""
     import yaml
 
+    if node.tag == "tag:yaml.org,2002:null":  # all its options are comments
+        return {}
     if not isinstance(node, yaml.MappingNode):
-        problems.append(
-            f"line {node.start_mark.line + 1}: {prefix or 'the file '}must hold options"
-        )
+        line = node.start_mark.line + 1
+        problems.append(f"line {line}: {section or 'the file'} must hold options")
         return {}
     values: dict[str, Any] = {}
+    seen: set[str] = set()
     for key_node, value_node in node.value:
-        name = f"{prefix}{key_node.value}"
+        key = str(key_node.value)
+        name = f"{section}.{key}" if section else key
         where = f"line {key_node.start_mark.line + 1}: {name}"
-        option = options.get(key_node.value) if isinstance(key_node.value, str) else None
-        if option is None:
+        if key not in options:
             problems.append(f"{where}: unknown option; known: {', '.join(sorted(options))}")
-        elif key_node.value in values:
+        elif key in seen:
             problems.append(f"{where}: given twice")
-        elif isinstance(option, dict):
-            values[key_node.value] = _check(value_node, option, f"{name}.", problems)
+        elif isinstance(options[key], dict):
+            values[key] = _check(value_node, options[key], name, problems)
         else:
             try:
-                values[key_node.value] = option(_plain(value_node))
+                values[key] = options[key](_plain(value_node))
             except ValueError as error:
                 problems.append(f"{where}: {error}")
+        seen.add(key)
     return values
 
 
@@ -141,8 +148,8 @@ def _plain(node: Any) -> Any:
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_object(node, deep=True)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+    except Exception as error:  # PyYAML lets through whatever its converters raise
+        raise ValueError(f"cannot be understood ({type(error).__name__})") from error
     finally:
         loader.dispose()
 
@@ -157,28 +164,32 @@ def _bad(path: Path, problems: list[str]) -> Failure:
 
 
 def _gitlab_backup(path: Path) -> dict[str, Any]:
-    """Return gitlab.yml's ``production.backup``; empty where GitLab itself is disabled."""
+    """Return path and keep_time of gitlab.yml's ``production.backup``, as our options are.
+
+    Empty where GitLab itself is disabled; what it leaves empty is left out.
+    """
     import yaml
 
+    found: dict[str, Any] = {}
     try:
         document = yaml.safe_load(path.read_text())
+        for key in ("production", "backup"):
+            document = document.get(key) if isinstance(document, dict) else None
+        backup = document if isinstance(document, dict) else {}
+        if backup.get("path"):
+            found["path"] = _absolute_path(backup["path"])
+        if backup.get("keep_time"):
+            found["keep_time"] = _keep_time(backup["keep_time"])
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise Failure(
             "GitLab's own settings cannot be read",
             f"{path}: {type(error).__name__}",
             "Run gitlab-ctl reconfigure, which writes the file anew.",
             ExitCode.USAGE,
-        ) from error
-    for key in ("production", "backup"):
-        document = document.get(key) if isinstance(document, dict) else None
-    return document if isinstance(document, dict) else {}
-
-
-def _gitlab_keep_time(backup: dict[str, Any]) -> timedelta | None:
-    seconds = backup.get("keep_time")
-    return timedelta(seconds=seconds) if isinstance(seconds, int) and seconds > 0 else None
+        ) from None
+    return found
 
 
 def option_names() -> Iterator[str]:

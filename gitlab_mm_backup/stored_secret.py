@@ -50,11 +50,11 @@ def matches(stored: str, secret: Secret) -> bool | None:
     if form is Form.PBKDF2:
         _, _, rounds, salt, digest = stored.split("$")
         expected = _decode(digest)
-        given = hashlib.pbkdf2_hmac("sha512", _bytes(secret), _decode(salt), int(rounds))
+        given = hashlib.pbkdf2_hmac("sha512", secret.encoded(), _decode(salt), int(rounds))
         return hmac.compare_digest(expected, given)
     if form is Form.SHA512:
-        return hmac.compare_digest(stored, hashlib.sha512(_bytes(secret)).hexdigest())
-    return hmac.compare_digest(stored.encode(), _bytes(secret))
+        return hmac.compare_digest(stored, hashlib.sha512(secret.encoded()).hexdigest())
+    return hmac.compare_digest(stored.encode(), secret.encoded())
 
 
 def store(secret: Secret, form: Form) -> str:
@@ -62,15 +62,11 @@ def store(secret: Secret, form: Form) -> str:
     if form is Form.PLAIN:
         return secret.reveal()
     if form is Form.SHA512:
-        return hashlib.sha512(_bytes(secret)).hexdigest()
+        return hashlib.sha512(secret.encoded()).hexdigest()
     if form is Form.PBKDF2:
-        digest = hashlib.pbkdf2_hmac("sha512", _bytes(secret), b"", _GITLAB_ROUNDS)
+        digest = hashlib.pbkdf2_hmac("sha512", secret.encoded(), b"", _GITLAB_ROUNDS)
         return f"$pbkdf2-sha512${_GITLAB_ROUNDS}$${_encode(digest)}"
     raise ValueError("a secret cannot be stored in an unknown form")
-
-
-def _bytes(secret: Secret) -> bytes:
-    return secret.reveal().encode(errors="surrogateescape")
 
 
 def _decode(text: str) -> bytes:

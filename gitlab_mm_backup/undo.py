@@ -93,6 +93,6 @@ def run(steps: Iterable[Step], actions: Mapping[str, Action]) -> list[str]:
             continue
         try:
             actions[step.action](**step.values)
-        except (Failure, OSError) as error:
-            problems.append(f"{step.action}: {error}")
+        except Exception as error:  # a bug in one must not keep the others from being done
+            problems.append(f"{step.action}: {str(error) or type(error).__name__}")
     return problems

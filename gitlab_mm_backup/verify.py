@@ -22,10 +22,10 @@ def verify(set_: BackupSet) -> None:
 
 def _structure(set_: BackupSet) -> list[str]:
     """Look into the archives, whose bytes are known to be the ones that were written."""
-    wanted, links = set_.manifest.files, set_.manifest.links
+    wanted, known = set_.manifest.files, set_.manifest
     folders = list(wanted.folders.values())
-    contents = files.inspect(set_.file("files"), folders, links, wanted.bytes)
-    files.inspect(set_.file("etc-gitlab"), [ETC], links)
+    contents = files.inspect(set_.file("files"), folders, known, wanted.bytes)
+    files.inspect(set_.file("etc-gitlab"), [ETC], known)
     if (contents.files, contents.size) != (wanted.files, wanted.bytes):
         return [
             f"its archive has {contents.files} files with {contents.size} bytes, "

@@ -82,7 +82,7 @@ class LocalStore:
     """A folder of sets."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = Path(os.path.abspath(folder))
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[Path]:
@@ -141,7 +141,7 @@ class LocalStore:
                 exit_code=ExitCode.USAGE,
             )
         self._trusted()
-        return open_set(self.folder / wanted)
+        return self._own(wanted)
 
     def latest(self, before: datetime | None = None) -> BackupSet:
         """Return the newest set, or the newest made before a moment; safety sets do not count."""
@@ -189,9 +189,15 @@ class LocalStore:
                 f"chmod 0700 {self.folder}",
             )
 
+    def _own(self, name: str) -> BackupSet:
+        one = open_set(self.folder / name)
+        if one.name != name:
+            raise Failure(f"Folder {name} holds another set", f"its manifest says {one.name}")
+        return one
+
     def _entry(self, name: str) -> Entry:
         try:
-            return Entry(name, open_set(self.folder / name), "")
+            return Entry(name, self._own(name), "")
         except Failure as failure:
             return Entry(name, None, str(failure))
 
@@ -220,7 +226,8 @@ def damage(one: BackupSet) -> list[str]:
     """Read all of a set and return what differs from its manifest, in words; [] when whole."""
     problems = []
     try:
-        if (one.path / SUMS).read_bytes() != sums(one.manifest):
+        known = (one.path / MANIFEST).read_bytes() == to_bytes(one.manifest)
+        if not known or (one.path / SUMS).read_bytes() != sums(one.manifest):
             problems.append(f"{SUMS} and {MANIFEST} contradict each other")
     except OSError as error:
         problems.append(f"{SUMS}: {error.strerror}")

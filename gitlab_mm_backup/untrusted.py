@@ -1,0 +1,93 @@
+"""Checks of documents that somebody else may have written: each returns the value or refuses it.
+
+All raise ValueError, with a detail that is short and printable.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Check = Callable[[Any], Any]
+
+
+def members(
+    value: Any, checks: Mapping[str, Check], optional: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the object ``value`` with each member checked; all must be there, and no other."""
+    if (
+        not isinstance(value, dict)
+        or not checks.keys() - set(optional) <= value.keys() <= checks.keys()
+    ):
+        raise ValueError(f"an object must have exactly: {', '.join(checks)}")
+    return {name: checks[name](inner) for name, inner in value.items()}
+
+
+def text(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(f"not a text: {ascii(value)[:40]}")
+    value.encode()
+    return value
+
+
+def path(value: Any) -> str:
+    """Accept an absolute path, of whatever bytes; they come as surrogates (PEP 383)."""
+    if not isinstance(value, str) or "\0" in value or not value.startswith("/"):
+        raise ValueError(f"not an absolute path: {ascii(value)[:40]}")
+    if ".." in value.split("/"):
+        raise ValueError(f"a path that climbs: {ascii(value)[:40]}")
+    os.fsencode(value)
+    return value
+
+
+def paths(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError("not a list")
+    return tuple(path(one) for one in value)
+
+
+def bytes_as_text(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("not the target of a link")
+    os.fsencode(value)
+    return value
+
+
+def count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"not a count: {ascii(value)[:40]}")
+    return int(value)
+
+
+def seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+        raise ValueError("not a length of time")
+    return float(value) if isinstance(value, float) else int(value)
+
+
+def sha256(value: Any) -> str:
+    if not _SHA256.fullmatch(text(value)):
+        raise ValueError("not a SHA-256 checksum")
+    return str(value)
+
+
+def one_of(*allowed: object) -> Check:
+    def check(value: Any) -> Any:
+        if not any(value is one or (isinstance(one, str) and value == one) for one in allowed):
+            raise ValueError(f"unknown value {ascii(value)[:40]}")
+        return value
+
+    return check
+
+
+def each(key: Check, inner: Check) -> Check:
+    def check(value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+        return {key(name): inner(one) for name, one in value.items()}
+
+    return check
