@@ -23,12 +23,10 @@ from . import (
     json_config,
     manifest,
     prune,
-    recovery,
     sign_in,
     version,
 )
 from .errors import Failure
-from .journal import Journal
 from .manifest import Credentials, Database, Manifest, Part
 from .process import account_entry, compress, pipeline, together
 from .settings import Settings
@@ -54,7 +52,6 @@ def backup(site: Site, settings: Settings, store: LocalStore) -> Made:
 
     Raises Failure when anything is missing from the set: then there is no set.
     """
-    recovery.refuse_unfinished(Journal())
     variables = {"sets": str(store.folder)}
     with hooks.on_failure(variables):
         hooks.run_phase("pre-backup", variables)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import files, json_config, process
 from .errors import Failure
-from .folders import is_mount, work_folder
+from .folders import by_entries, work_folder
 from .manifest import Account
 from .plan import Plan
 from .process import Command
@@ -45,13 +45,13 @@ class Work:
     def staged(self) -> Path:
         """Where the new folder is made: the folder itself, or what goes into a mount point."""
         new = self.folder / "new"
-        return new if is_mount(self.live) else new / self.live.name
+        return new if by_entries(self.live) else new / self.live.name
 
 
 def previous(work: Work) -> Path:
     """Return where the former live folder is after the exchange."""
     old = work.folder / "old"
-    return old if is_mount(work.live) else old / work.live.name
+    return old if by_entries(work.live) else old / work.live.name
 
 
 def works(set_: BackupSet, site: Site, plan: Plan, token: str) -> dict[str, Work]:
@@ -128,7 +128,7 @@ def _unpack_tree(
     unpacking.mkdir(mode=0o700)
     files.unpack(archive, source, unpacking, excluded)
     unpacked = unpacking / Path(source).name
-    if target == work.folder / "new":
+    if target == work.folder / "new":  # of such a folder the entries are exchanged
         for entry in unpacked.iterdir():
             os.rename(entry, target / entry.name)
     else:

@@ -35,12 +35,14 @@ def group() -> None:
 def backup(manner: Manner, if_present: bool) -> Outcome:
     """Make a set of Mattermost while it keeps running, then thin out old sets."""
     from . import backup as job
-    from . import omnibus, outcomes
+    from . import omnibus, outcomes, recovery
+    from .journal import Journal
     from .lock import only_run
 
     if if_present and omnibus.presence() is not omnibus.Presence.ENABLED:
         return Outcome({"set": None}, [omnibus.presence().value])
     with only_run():
+        recovery.refuse_unfinished(Journal())
         ours, store = _store(manner)
         return outcomes.of_backup(job.backup(omnibus.find(), ours, store))
 

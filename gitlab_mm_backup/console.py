@@ -71,6 +71,8 @@ def _finish(manner: Manner, work: Callable[[], Outcome]) -> int:
         outcome = work()
     except Failure as failure:
         error = failure
+    except OSError as trouble:
+        error = Failure("The system refused a step of the work", str(trouble))
     except Interrupted as interrupted:
         error = Failure(
             f"Interrupted by {interrupted.signal_name}",

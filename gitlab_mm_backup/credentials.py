@@ -29,6 +29,8 @@ _SECRETS_KEYS: tuple[Keys, Keys] = (("mattermost", "gitlab_id"), ("mattermost", 
 # A literal assignment only: gitlab.rb is Ruby, and is never evaluated.
 _RUBY = r"""^\s*mattermost\[\s*['"]gitlab_%s['"]\s*\]\s*=\s*(['"])([^'"#\\]+)\1\s*(?:#.*)?$"""
 
+_RUBY_ASSIGNED = r"""^\s*mattermost\[\s*['"]gitlab_%s['"]\s*\]\s*="""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -55,29 +57,36 @@ class Layer:
     def pair(self) -> Pair | None:
         return pair_in(self.document, self.keys)
 
+    def half(self) -> bool:
+        """Tell whether it holds an id without a secret, or a secret without an id."""
+        return [bool(_text_at(self.document, path)) for path in self.keys].count(True) == 1
+
 
 def pair_in(document: Mapping[str, Any], keys: tuple[Keys, Keys]) -> Pair | None:
     """Return the pair at ``keys`` of ``document``; None unless both are there, as text."""
-    found = []
-    for path in keys:
-        value: Any = document
-        for step in path:
-            value = value.get(step) if isinstance(value, Mapping) else None
-        if not isinstance(value, str) or not value.strip():
-            return None
-        found.append(value.split("\n", 1)[0].rstrip(" \t"))
-    return Pair(found[0], Secret(found[1]))
+    client_id, secret = (_text_at(document, path) for path in keys)
+    return Pair(client_id, Secret(secret)) if client_id and secret else None
+
+
+def _text_at(document: Mapping[str, Any], path: Keys) -> str:
+    """Return the first line at ``path``, as chpst(8) takes a variable; "" where there is none."""
+    value: Any = document
+    for step in path:
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return value.split("\n", 1)[0].strip(" \t") if isinstance(value, str) else ""
 
 
 def layers(site: Site) -> tuple[list[Layer], dict[str, str]]:
     """Return the layers that this GitLab uses, the one that wins first, and those unreadable.
 
     GitLab 10 renders config.json from gitlab-secrets.json at every reconfigure; from 11 on it
-    renders the environment folder, which overrides config.json.
+    renders the environment folder, which overrides config.json.  On 10 too it overrides it, should
+    somebody have put the variables there.
     """
     wanted: list[tuple[str, Path]] = []
-    if site.environment_folder is not None and not site.gitlab.version.startswith("10."):
-        wanted.append(("environment", site.environment_folder))
+    folder, rendered = site.environment_folder, not site.gitlab.version.startswith("10.")
+    if folder is not None and (rendered or _environment_document(folder)):
+        wanted.append(("environment", folder))
     wanted.append(("config.json", site.config_file))
     wanted.append(("gitlab-secrets.json", site.root / SECRETS_FILE))
     readable, unreadable = [], {}
@@ -126,15 +135,28 @@ def collect(site: Site, found: Iterable[Layer]) -> list[Candidate]:
 
 
 def literal_pair(site: Site) -> Pair | None:
-    """Return the pair that gitlab.rb states literally: it wins at the next reconfigure."""
+    """Return the pair that the next reconfigure takes because gitlab.rb states it literally.
+
+    It may state only one half; the other then comes from gitlab-secrets.json.
+    """
     try:
         text = (site.root / "etc/gitlab/gitlab.rb").read_text(errors="replace")
     except OSError:
         return None
-    found = [re.findall(_RUBY % key, text, re.MULTILINE) for key in ("id", "secret")]
-    if not all(found):
+    stated = [re.findall(_RUBY % key, text, re.MULTILINE) for key in ("id", "secret")]
+    assigned = [re.search(_RUBY_ASSIGNED % key, text, re.MULTILINE) for key in ("id", "secret")]
+    # What is assigned but is no literal cannot be known without running Ruby.
+    if not any(stated) or any(one and not found for one, found in zip(assigned, stated)):
         return None
-    return Pair(found[0][-1][1], Secret(found[1][-1][1]))
+    try:
+        document = json_config.read(site.root / SECRETS_FILE).document
+    except Failure:
+        document = {}
+    halves = [
+        found[-1][1] if found else _text_at(document, path)
+        for found, path in zip(stated, _SECRETS_KEYS)
+    ]
+    return Pair(halves[0], Secret(halves[1])) if all(halves) else None
 
 
 def from_settings_part(document: Mapping[str, Any], source: str) -> list[Candidate]:

@@ -73,7 +73,7 @@ def connect(
         raise _failure(error, wanted, endpoint) from None
 
 
-def wait_for_server(endpoint: Endpoint, seconds: float = 60) -> None:
+def wait_for_server(endpoint: Endpoint, seconds: float = 30) -> None:
     """Wait until the server takes connections: one that has crashed is on its way back.
 
     Raises Failure when it does not come.

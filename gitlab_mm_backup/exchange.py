@@ -173,7 +173,10 @@ def _shut_out(session: psycopg.Connection[Any], name: str) -> None:
     from psycopg import sql
 
     closed = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false")
-    session.execute(closed.format(sql.Identifier(name)))
+    limit = session.execute("SELECT datconnlimit FROM pg_database WHERE datname = %s", (name,))
+    # -2: the server died while it dropped it; nobody gets in, and all it takes is DROP again.
+    if limit.fetchone() != (-2,):
+        session.execute(closed.format(sql.Identifier(name)))
     theirs = sql.SQL("datname = {}").format(name)
     _end_sessions(session, theirs, f"Connections to database {name}")
 

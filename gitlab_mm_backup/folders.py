@@ -14,14 +14,32 @@ from .errors import Failure
 WORK = ".gitlab-mm-"
 
 
-def is_mount(path: Path) -> bool:
-    """Tell whether something is mounted at ``path``, bind mounts too (proc(5), mountinfo).
+def mounts() -> set[Path]:
+    """Return every place where something is mounted, bind mounts too (proc(5), mountinfo).
 
     Comparing devices, as os.path does, misses those, and errs on plain files of an overlay.
     """
-    wanted = os.path.realpath(path)
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        return any(_unescape(line.split(" ")[4]) == wanted for line in lines)
+        return {Path(_unescape(line.split(" ")[4])) for line in lines}
+
+
+def is_mount(path: Path) -> bool:
+    return Path(os.path.realpath(path)) in mounts()
+
+
+def by_entries(live: Path) -> bool:
+    """Tell whether ``live`` cannot be renamed as a whole: it is, or holds, a mount point.
+
+    Of such a folder the entries are exchanged, but those where something is mounted.
+    """
+    real = Path(os.path.realpath(live))
+    return any(real == mount or real in mount.parents for mount in mounts())
+
+
+def deeper_mounts(live: Path) -> list[Path]:
+    """Return the mount points below ``live`` that are no entries of it: nothing can go round them."""
+    real = Path(os.path.realpath(live))
+    return sorted(one for one in mounts() if real in one.parents and one.parent != real)
 
 
 def _unescape(text: str) -> str:
@@ -71,14 +89,12 @@ def remove_previous(work: str) -> None:
     remove_work_folder(work)
 
 
-def empty(live: Path, keep: Path) -> None:
-    """Remove all that is in ``live`` but ``keep``; a plain file is removed itself."""
+def empty(live: Path) -> None:
+    """Remove all that an exchange of ``live`` would set aside; a plain file is removed itself."""
     if live.is_file() and not live.is_symlink():
         live.unlink()
         return
-    for entry in live.iterdir():
-        if entry == keep or entry.name.startswith(WORK):
-            continue
+    for entry in (live / name for name in _entries(live)):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
@@ -88,8 +104,7 @@ def empty(live: Path, keep: Path) -> None:
 def exchange(live: Path, work: Path) -> None:
     """Put what lies in ``work``/new in the place of ``live``; the old goes to ``work``/old.
 
-    A mount point cannot be renamed: of such a folder the entries are exchanged.  Mattermost is
-    stopped meanwhile, and ``exchange_back`` puts right a half done exchange.
+    Mattermost is stopped meanwhile, and ``exchange_back`` puts right a half done exchange.
     """
     place = _place(live)
     leaving = work / "leaving"
@@ -114,14 +129,25 @@ def exchange_back(live: Path, work: Path) -> None:
 
 
 def _place(live: Path) -> Path:
-    return live if is_mount(live) else live.parent
+    return live if by_entries(live) else live.parent
 
 
 def _names(live: Path) -> list[str]:
     """Return what of ``_place(live)`` is exchanged."""
-    if is_mount(live):
-        return [name for name in os.listdir(live) if not name.startswith(WORK)]
+    if by_entries(live):
+        return _entries(live)
     return [live.name] if os.path.lexists(live) else []
+
+
+def _entries(live: Path) -> list[str]:
+    """Return the entries of ``live`` but ours, a file system's own, and those mounted there."""
+    here = mounts()
+    real = Path(os.path.realpath(live))
+    return [
+        name
+        for name in os.listdir(live)
+        if not name.startswith(WORK) and name != "lost+found" and real / name not in here
+    ]
 
 
 def _move_all(names: list[str], source: Path, target: Path) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from .database import connect
 from .errors import Failure
 from .secret import Secret
-from .site import Site
+from .site import Endpoint, Site
 from .stored_secret import Form, form_of, store
 from .version import numbers
 
@@ -139,15 +139,20 @@ def new_application(site: Site, pair: Pair) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _transaction(site: Site) -> Iterator[psycopg.Connection[Any]]:
-    endpoint = site.gitlab.database
-    if endpoint is None:
+    endpoint = refuse_without_database(site)
+    with connect(endpoint, endpoint.admin) as session, session.transaction():
+        yield session
+
+
+def refuse_without_database(site: Site) -> Endpoint:
+    """Return GitLab's database; raises Failure where it is not on this host."""
+    if site.gitlab.database is None:
         raise Failure(
             "GitLab's database is not on this host",
             hint="Make the application on GitLab's own host (Admin, Applications), and put its id "
             "and secret into mattermost['gitlab_id'] and ['gitlab_secret'] of gitlab.rb.",
         )
-    with connect(endpoint, endpoint.admin) as session, session.transaction():
-        yield session
+    return site.gitlab.database
 
 
 def redirect_uris(site: Site) -> tuple[str, str]:

@@ -72,7 +72,7 @@ def on_failure(variables: Mapping[str, str]) -> Iterator[None]:
     """Run the on-failure hooks when the block fails; they cannot make it worse, or better."""
     try:
         yield
-    except (Failure, Interrupted) as failure:
+    except (Failure, Interrupted, OSError) as failure:
         try:
             run_phase("on-failure", {**variables, "error": str(failure)})
         except Failure as second:

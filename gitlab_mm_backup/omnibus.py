@@ -119,12 +119,15 @@ def _home(attributes: Mapping[str, Any], root: Path) -> str:
     home = _text(attributes.get("mattermost"), "home")
     if home:
         return home
-    try:
-        script = (root / "opt/gitlab/sv/mattermost/run").read_text()
-    except OSError:
-        return _HOME
-    match = re.search(r"(?:--config|-c)[ =](/\S+)/config\.json", script)
+    match = re.search(r"(?:--config|-c)[ =](/\S+)/config\.json", _start_script(root))
     return match[1] if match else _HOME
+
+
+def _start_script(root: Path) -> str:
+    try:
+        return (root / "opt/gitlab/sv/mattermost/run").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _config(path: Path, required: bool) -> Mapping[str, Any]:
@@ -142,8 +145,14 @@ def _config(path: Path, required: bool) -> Mapping[str, Any]:
 
 
 def _environment_folder(sources: _Sources, home: Path) -> Path | None:
-    """GitLab 11.6 to 18 have their own folder, 10 and 11.0 to 11.5 one below the home."""
+    """GitLab 11.6 to 18 have their own folder, 10 and 11.0 to 11.5 one below the home.
+
+    The service's start script names the one that is used; an upgrade may leave the other.
+    """
+    script = _start_script(sources.root)
+    named = re.search(r"chpst\s(?:.*\s)?-e\s+(/\S+)", script)
     candidates = [
+        named[1] if named else "",
         sources.mattermost("env_directory"),
         str(sources.root / gitlab_files.ENVIRONMENT),
         str(home / "env"),

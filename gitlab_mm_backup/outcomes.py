@@ -233,6 +233,7 @@ def _sign_in_fields(diagnosis: Diagnosis) -> dict[str, object]:
             for one in diagnosis.findings
         ],
         "probe": diagnosis.probe.verdict.value,
+        "judged_by": "probe" if diagnosis.applications is None else "database",
     }
 
 
@@ -247,6 +248,8 @@ def _sign_in_lines(diagnosis: Diagnosis) -> list[str]:
         f"{one.severity.value:8} {one.code} ({one.layer}): {one.detail}"
         for one in diagnosis.findings
     ]
+    if diagnosis.applications is None:
+        lines.append("GitLab's database could not be asked on this host: the probe decides")
     return [*lines, f"Probe: {diagnosis.probe.reason}"]
 
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import database, process, text, unpacking
+from . import database, folders, process, text, unpacking
 from .errors import Failure
 from .plan import Plan
 from .site import Site
@@ -25,6 +25,7 @@ def check(set_: BackupSet, site: Site, plan: Plan) -> None:
     process.account_entry(site.account.user)
     _refuse_newer_mattermost(set_, site)
     _refuse_server(set_, site)
+    _refuse_deep_mounts(site)
     if not plan.in_place:
         _refuse_without_room(set_, site, plan)
 
@@ -35,6 +36,20 @@ def _refuse_newer_mattermost(set_: BackupSet, site: Site) -> None:
             "The set comes from a newer Mattermost than this host has",
             f"set {set_.manifest.mattermost}, host {site.version}; Mattermost cannot go back",
             f"Install GitLab {set_.manifest.gitlab} or newer first.",
+        )
+
+
+def _refuse_deep_mounts(site: Site) -> None:
+    deep = [
+        str(mount)
+        for live in unpacking.exchanged(site.folders).values()
+        for mount in folders.deeper_mounts(live)
+    ]
+    if deep:
+        raise Failure(
+            "Something is mounted deep inside of Mattermost's folders",
+            ", ".join(deep),
+            "Unmount it, or mount it at one of the folders themselves (data, plugins).",
         )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def repair(site: Site, store: LocalStore, wish: Wish, kept: Path = UNDO_FILE) ->
         return Repaired(None, diagnosis, False, wish)
     if wish.dry_run:
         return Repaired(made, diagnosis, False, wish)
-    with in_gitlab:
+    with _all_or_nothing(site, kept), in_gitlab:
         write(made, kept)
     after = omnibus.find(site.root)
     restarted = restart_if_needed(site, after)
@@ -116,12 +116,15 @@ def _choose(
         pair = Pair(secrets.token_urlsafe(32), secret)
         made = Repair("a new application", pair, changes(diagnosis, pair))
         return made, gitlab.new_application(site, pair)
-    known = "could not be asked" if diagnosis.applications is None else "accepts none of them"
+    verdicts = {one.verified for one in diagnosis.candidates}
+    known = "could not be asked about them" if None in verdicts else "accepts none of them"
+    consent = "let GitLab have a new secret (--rotate) or a new application (--register)"
+    if site.gitlab.database is None:
+        consent = "make a new application on GitLab's own host"
     raise NothingFits(
         "No GitLab credentials were found that can be trusted to work",
         f"{len(diagnosis.candidates)} candidates were looked at; GitLab {known}",
-        "Give a set from a time when sign-in worked (gitlab-mm sso repair --from SET), or let "
-        "GitLab have a new secret (--rotate) or a new application (--register).",
+        f"Give a set from a time when sign-in worked (gitlab-mm sso repair --from SET), or {consent}.",
     )
 
 
@@ -142,19 +145,25 @@ def changes(diagnosis: Diagnosis, pair: Pair) -> list[Change]:
 
 
 def write(repair: Repair, kept: Path) -> None:
-    """Make all changes, or none; the inverse of each is in the file ``kept`` before the first."""
+    """Make all changes; the inverse of each is in the file ``kept`` before the first."""
     if not repair.changes:
         return
     _keep_inverse(repair.changes, kept)
-    done: list[Change] = []
+    for change in repair.changes:
+        credentials.write(change.layer, change.operations)
+
+
+@contextmanager
+def _all_or_nothing(site: Site, kept: Path) -> Iterator[None]:
+    """Take back what was written when the block fails, GitLab's commit included."""
+    before = kept.read_bytes() if kept.exists() else None
     try:
-        for change in repair.changes:
-            done.append(change)
-            credentials.write(change.layer, change.operations)
+        yield
     except BaseException:
-        for change in reversed(done[:-1]):
-            now = credentials.read_again(change.layer)
-            credentials.write(now, json_config.inverse(change.operations))
+        if kept.exists() and kept.read_bytes() != before:
+            take_back(site, kept)
+            if before is not None:
+                replace_file(kept, before)
         raise
 
 
@@ -218,7 +227,10 @@ def _refuse_unreadable(diagnosis: Diagnosis) -> None:
 
 def _only_application(site: Site, diagnosis: Diagnosis) -> gitlab.Application:
     """Return the one row that a new secret may go to: the pair's own, else the one by name."""
-    rows = diagnosis.applications or []
+    if diagnosis.applications is None:
+        gitlab.refuse_without_database(site)
+        raise Failure("GitLab's database could not be asked", hint="gitlab-ctl status postgresql")
+    rows = diagnosis.applications
     pair = effective_pair(site)
     found = [row for row in rows if pair and row.uid == pair.id] or rows
     if len(found) != 1:

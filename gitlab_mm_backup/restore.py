@@ -156,7 +156,7 @@ def give_up_live_state(run: Run, safety_set: str) -> None:
     if "database" in run.plan.parts:
         exchange.empty_live(run.site.database)
     for work in run.works.values():
-        folders.empty(work.live, keep=work.folder)
+        folders.empty(work.live)
 
 
 def load_database(run: Run) -> None:

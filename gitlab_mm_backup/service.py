@@ -98,9 +98,10 @@ class Service:
         return self._status().split(";", 1)[0]
 
     def _control(self, verb: str, may_exit: tuple[int, ...]) -> process.Finished:
+        wait = _STOP_SECONDS if verb == "stop" else _SETTLE_SECONDS
         command = Command(
             [str(self.program), verb, self.name],
-            environment={"SVWAIT": str(_STOP_SECONDS)},
+            environment={"SVWAIT": str(wait)},
             may_exit=may_exit,
         )
         return process.run(command, timeout=_STOP_SECONDS + 30)

@@ -96,6 +96,8 @@ def check(site: Site, more: Iterable[Candidate] = ()) -> Diagnosis:
     findings += _pair_findings(site, layers, candidates, rows)
     findings += _settings_findings(site, asked)
     findings += _application_findings(site, rows)
+    if asked.verdict is Verdict.UNKNOWN and effective_pair(site) is not None:
+        findings.append(Finding("gitlab-unknown", "gitlab", asked.reason, Severity.WARNING))
     if asked.verdict is Verdict.REFUSED and not _broken(findings):
         findings.append(Finding("refused", "gitlab", asked.reason))
     return Diagnosis(layers, list(unreadable), candidates, rows, findings, asked)
@@ -111,7 +113,9 @@ def _verified(
     answers: dict[tuple[str, Secret], bool | None] = {}
     for one in candidates:
         key = (one.pair.id, one.pair.secret)
-        if key not in answers:
+        if None in answers.values():  # it does not answer, and would keep each of them waiting
+            answers[key] = None
+        elif key not in answers:
             answers[key] = words[gitlab.probe(site, one.pair).verdict]
     return [replace(one, verified=answers[(one.pair.id, one.pair.secret)]) for one in candidates]
 
@@ -139,10 +143,16 @@ def _pair_findings(
     literal = credentials.literal_pair(site)
     if literal is not None:
         pairs["gitlab.rb"] = literal
+    findings += [
+        Finding("missing", layer.name, "it holds only one of id and secret")
+        for layer in layers
+        if layer.half() and effective is not None
+    ]
+    halves = [layer.name for layer in layers if layer.half()]
     for name, pair in pairs.items():
         severity = Severity.BROKEN if name == in_use else Severity.WARNING
         if pair is None:
-            if name == "gitlab-secrets.json":
+            if name == "gitlab-secrets.json" and name not in halves:
                 detail = "it holds no id and secret; the next reconfigure will change sign-in"
                 findings.append(Finding("missing", name, detail, Severity.WARNING))
         elif rows is not None and verdicts.get(name) is not True:
@@ -185,7 +195,9 @@ def _settings_findings(site: Site, asked: Probe) -> list[Finding]:
     for key in _ENDPOINTS if site.gitlab.url else ():
         value = site.settings.text("GitLabSettings", key)
         if not f"{value}/".startswith(f"{site.gitlab.url}/"):
-            severity = Severity.WARNING if known else Severity.BROKEN
+            # The probe has proved the token endpoint; browsers go to the first of them.
+            inner = known and key != "AuthEndpoint"
+            severity = Severity.WARNING if inner else Severity.BROKEN
             detail = f"{key} is {value or 'empty'}, but GitLab is at {site.gitlab.url}"
             findings.append(Finding("endpoint-elsewhere", "effective", detail, severity))
     return findings

@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+pytest_plugins = ("tests.system.faults_table",)
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -124,7 +124,7 @@ def test_rows_are_counted_in_the_dumps_own_snapshot(server: Server) -> None:
 
 def test_a_dump_that_fails_half_way_is_no_set(server: Server) -> None:
     before = server.sets()
-    half = f'#!/bin/sh\n/usr/lib/postgresql/*/bin/pg_dump "$@" | head -c 3000\nexit 1\n'
+    half = '#!/bin/sh\n/usr/lib/postgresql/*/bin/pg_dump "$@" | head -c 3000\nexit 1\n'
     with server.replaced(PG_DUMP, half):
         answer = server.product("backup")
     assert answer.code == 1

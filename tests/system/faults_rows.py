@@ -1,0 +1,110 @@
+"""One row of the fault table: a restore, its fault, what follows, and what must then be served."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tests.lab.disks import CHECKOUT
+from tests.system.faults import Fault, Server
+
+FOLDER = CHECKOUT / "build/faults"
+TABLE = CHECKOUT / "build/faults.txt"
+HEAD = f"{'fault':74} | {'state after':11} | nothing lost"
+NO_FAULT = Fault()
+FILL = "/var/fault-fill"
+
+
+class Table:
+    """The rows of one test file, and build/faults.txt with those of all files."""
+
+    def __init__(self, name: str) -> None:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        self._path = FOLDER / f"{name}.txt"
+        self._path.write_text("")
+
+    def add(self, fault: str, state: str, whole: bool) -> None:
+        """Note a row, and write the table anew."""
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(f"{fault:74} | {state:11} | {'yes' if whole else 'NO'}\n")
+        with open(FOLDER / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            rows = [path.read_text() for path in sorted(FOLDER.glob("*.txt"))]
+            TABLE.write_text(f"{HEAD}\n" + "".join(rows))
+
+    @contextlib.contextmanager
+    def row(self, fault: str, state: str) -> Iterator[None]:
+        """Note a row that passes when the block does."""
+        try:
+            yield
+        except BaseException:
+            self.add(fault, "not known", False)
+            raise
+        self.add(fault, state, True)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One fault in a restore.
+
+    code: of the restore. recover: what is run when a journal must be left, "" when none may be.
+    state: old or new, in the end. before: done before the recovery. noticed: look whether doctor
+    and the other commands see the journal. again: the --continue or --rollback is interrupted so,
+    and then done again. up: Mattermost runs when the restore has ended, on a whole state.
+    """
+
+    name: str
+    fault: Fault = NO_FAULT
+    code: int = 1
+    recover: str = ""
+    state: str = "old"
+    arguments: Sequence[str] = ()
+    quick: bool = True
+    noticed: bool = False
+    again: Fault | None = None
+    up: bool = False
+    before: Callable[[Server], object] = id
+
+    @property
+    def fault_name(self) -> str:
+        """The row's first column."""
+        return f"{self.name}{', then ' + self.recover if self.recover else ''}"
+
+
+def play(server: Server, table: Table, case: Case) -> None:
+    """Let the fault happen, recover, and hold what is served against the two states."""
+    wanted = server.live if case.state == "old" else server.other
+    try:
+        with table.row(case.fault_name, case.state):
+            answer = server.restore(*case.arguments, fault=case.fault, quick=case.quick)
+            assert answer.code == case.code, answer
+            case.before(server)
+            recover(server, case)
+            server.expect(wanted)
+    except BaseException:
+        server.heal()
+        raise
+
+
+def recover(server: Server, case: Case) -> None:
+    """Finish or take back what was cut short; nothing is to be found where nothing was."""
+    assert server.journal == bool(case.recover), "the journal"
+    if not case.recover:
+        return
+    assert server.service() == ("run" if case.up else "down")
+    if case.noticed:
+        server.expect_noticed()
+    if case.again is not None:
+        assert server.run("restore", case.recover, fault=case.again).code == -9
+        assert server.journal
+    answer = server.run("restore", case.recover)
+    assert answer.code == 0, answer
+    assert not server.journal
+
+
+def filling(folder: str, keep: int, path: str = FILL) -> tuple[str, ...]:
+    """A command that leaves `keep` bytes on the disk of `folder`."""
+    free = f"$(df --output=avail --block-size=1 {folder} | tail -n 1)"
+    return ("sh", "-c", f"fallocate --length $(({free} - {keep})) {path}")

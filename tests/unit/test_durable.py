@@ -1,0 +1,83 @@
+"""Writing: the old file or the new one, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from gitlab_mm_backup import durable
+
+
+def test_a_new_file_is_private(tmp_path: Path) -> None:
+    umask = os.umask(0)
+    try:
+        durable.replace_file(tmp_path / "file", b"content")
+    finally:
+        os.umask(umask)
+    status = (tmp_path / "file").stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (0, 0, 0o600)
+    assert (tmp_path / "file").read_bytes() == b"content"
+
+
+def test_owner_and_mode_are_given_before_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    rename = os.rename
+
+    def look(source: Path, target: Path) -> None:
+        status = os.stat(source)
+        seen.append((status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", look)
+    durable.replace_file(tmp_path / "file", b"content", 65534, 12, 0o640)
+    assert seen == [(65534, 12, 0o640)]
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"keep")
+    (tmp_path / "file").symlink_to("target")
+    durable.replace_file(tmp_path / "file", b"new")
+    assert (tmp_path / "target").read_bytes() == b"keep"
+    assert not (tmp_path / "file").is_symlink()
+
+
+@pytest.mark.parametrize("call", ["fchown", "fchmod", "fsync", "rename"])
+def test_a_failure_leaves_the_old_file_and_nothing_else(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "file").write_bytes(b"old")
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(OSError, match="No space left"):
+        durable.replace_file(tmp_path / "file", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_the_content_is_synced_before_the_name_and_the_folder_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    fsync, rename = os.fsync, os.rename
+
+    def note_sync(descriptor: int) -> None:
+        kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        size = os.fstat(descriptor).st_size if kind == "file" else 0
+        calls.append(f"sync {kind} {size}" if size else f"sync {kind}")
+        fsync(descriptor)
+
+    def note_rename(source: Path, target: Path) -> None:
+        calls.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "rename", note_rename)
+    durable.replace_file(tmp_path / "file", b"content")
+    assert calls == ["sync file 7", "rename", "sync folder"]

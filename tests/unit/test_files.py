@@ -1,0 +1,551 @@
+"""Archives of file trees, with the real tar and zstd."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gitlab_mm_backup import files, process
+from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.files import Contents, Survey
+from gitlab_mm_backup.process import Command
+
+LEVEL = process.compress(1, 1)
+NOTHING = Survey({}, [], [])
+ODD_NAMES = [
+    "plain",
+    "with blanks  in it ",
+    "quotes ' and \" and `",
+    "new\nline",
+    "new\n-rw-r--r-- root 7 2026-11-22 01:13 line",
+    "tab\tand\\nbackslash\\",
+    "-rf",
+    "--checkpoint-action=exec=sh",
+    "*",
+    "?[a-z]{b,c}",
+    "Grüße-日本-\u202e",
+    "latin1-\udce9",
+    "$(touch x);&|<>",
+    "~root",
+    "#hash",
+    ".hidden",
+    "x" * 255,
+    " leading",
+]
+
+
+def describe(root: Path) -> dict[str, tuple[Any, ...]]:
+    """Return what counts of each entry below ``root``: kind, mode, owner, content."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for path in sorted(root.rglob("*")):
+        status = path.lstat()
+        content: object = None
+        if stat.S_ISLNK(status.st_mode):
+            content = os.readlink(path)
+        elif stat.S_ISREG(status.st_mode):
+            content = (hashlib.sha256(path.read_bytes()).hexdigest(), status.st_nlink)
+        owner = (status.st_uid, status.st_gid)
+        found[str(path.relative_to(root))] = (oct(status.st_mode), owner, content)
+    return found
+
+
+def plain_files(*roots: Path) -> Contents:
+    """Count by hand: each plain file once, however many names it has."""
+    inodes = {}
+    for root in roots:
+        for path in root.rglob("*"):
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode):
+                inodes[status.st_ino] = status.st_size
+    return Contents(len(inodes), sum(inodes.values()))
+
+
+def make_tree(home: Path) -> None:
+    """Make all kinds of files that a Mattermost home may hold."""
+    deep = home / "data" / "20261122" / "teams"
+    deep.mkdir(parents=True)
+    for number, name in enumerate(ODD_NAMES):
+        (deep / name).write_bytes(b"x" * number)
+    (home / "empty folder").mkdir(mode=0o711)
+    (home / "config.json").write_text("{}", encoding="utf-8")
+    (home / "config.json").chmod(0o600)
+    (home / "run.sh").write_text("#!/bin/sh\n", encoding="utf-8")
+    (home / "run.sh").chmod(0o755)
+    os.chown(home / "config.json", 65534, 12)
+    with open(home / "sparse", "wb") as file:
+        file.truncate(3_000_000)
+        file.seek(1_000_000)
+        file.write(b"in the middle")
+    (home / "link").symlink_to("config.json")
+    (home / "link out").symlink_to("/etc/passwd")
+    (home / "link to nothing").symlink_to("../nowhere")
+    os.lchown(home / "link", 65534, 65534)
+    os.link(home / "sparse", home / "second name")
+    (home / "shared").mkdir()
+    (home / "shared").chmod(0o2770)
+
+
+def pack(path: Path, *folders: Path, excluded: tuple[Path, ...] = ()) -> Contents:
+    with open(path, "wb") as file:
+        return files.pack(folders, excluded, files.survey(folders), LEVEL, file.write)
+
+
+def inspect(path: Path, *folders: Path | str, known: Survey | None = None) -> Contents:
+    return files.inspect(path, [str(folder) for folder in folders], known or NOTHING)
+
+
+def members(path: Path) -> list[str]:
+    done = process.run(Command(["tar", "--list", "--quoting-style=escape", f"--file={path}"]))
+    return done.out.splitlines()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    path = tmp_path / "var opt" / "mattermost"
+    make_tree(path)
+    return path
+
+
+@pytest.fixture
+def packed(tmp_path: Path, home: Path) -> Path:
+    pack(tmp_path / "files.tar.zst", home)
+    return tmp_path / "files.tar.zst"
+
+
+# there and back
+
+
+def test_a_tree_comes_back_as_it_was(tmp_path: Path, home: Path, packed: Path) -> None:
+    (tmp_path / "into").mkdir()
+    files.unpack(packed, str(home), tmp_path / "into")
+    assert os.listdir(tmp_path / "into") == ["mattermost"]
+    assert describe(tmp_path / "into" / "mattermost") == describe(home)
+    assert (tmp_path / "into/mattermost/second name").samefile(tmp_path / "into/mattermost/sparse")
+
+
+def test_what_is_counted_is_what_is_there(tmp_path: Path, home: Path) -> None:
+    wanted = plain_files(home)
+    assert wanted.files == len(ODD_NAMES) + 3
+    assert pack(tmp_path / "files.tar.zst", home) == wanted
+    assert inspect(tmp_path / "files.tar.zst", home, known=files.survey([home])) == wanted
+
+
+def test_members_are_named_from_the_root_on(home: Path, packed: Path) -> None:
+    names = members(packed)
+    assert names
+    assert all(f"/{name}".startswith(str(home)) for name in names)
+
+
+def test_the_same_names_elsewhere_are_not_left_out(tmp_path: Path, home: Path) -> None:
+    """Excluded paths are anchored and literal: no pattern, and no name in the middle."""
+    for name in ("data", "a*c", "abc"):
+        (home / "other" / name).mkdir(parents=True)
+        (home / "other" / name / "kept").touch()
+        (home / name).mkdir(exist_ok=True)
+        (home / name / "kept").touch()
+    excluded = (home / "data", home / "a*c")
+    pack(tmp_path / "x.tar.zst", home, excluded=excluded)
+    names = [f"/{name}" for name in members(tmp_path / "x.tar.zst")]
+    assert f"{home}/other/data/kept" in names
+    assert f"{home}/other/a*c/kept" in names
+    assert f"{home}/abc/kept" in names
+    assert not [name for name in names if name.startswith((f"{home}/data/", f"{home}/a*c/"))]
+
+
+def test_folders_in_others_are_packed_once(tmp_path: Path, home: Path) -> None:
+    (home / "second name").unlink()
+    (tmp_path / "-uploads *").mkdir()
+    (tmp_path / "-uploads *" / "file").write_text("x", encoding="utf-8")
+    folders = (home, home / "data", tmp_path / "-uploads *", home)
+    counted = pack(tmp_path / "x.tar.zst", *folders)
+    assert counted == plain_files(home, tmp_path / "-uploads *")
+    assert len(members(tmp_path / "x.tar.zst")) == len(set(members(tmp_path / "x.tar.zst")))
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (["/a/b", "/a"], ["/a"]),
+        (["/a", "/ab"], ["/a", "/ab"]),
+        (["/b/c", "/a", "/b/c/d/e", "/b/c"], ["/a", "/b/c"]),
+        ([], []),
+    ],
+)
+def test_outermost_folders(given: list[str], wanted: list[str]) -> None:
+    assert files.outermost(map(Path, given)) == list(map(Path, wanted))
+
+
+def test_one_folder_of_several_is_unpacked_without_what_is_excluded(
+    tmp_path: Path, home: Path
+) -> None:
+    (home / "second name").unlink()
+    uploads = tmp_path / "up [loads]"
+    (uploads / "data").mkdir(parents=True)
+    (uploads / "data" / "file").write_text("upload", encoding="utf-8")
+    pack(tmp_path / "x.tar.zst", home, uploads)
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    files.unpack(tmp_path / "x.tar.zst", str(home), tmp_path / "one", [str(home / "data")])
+    files.unpack(tmp_path / "x.tar.zst", str(uploads), tmp_path / "two")
+    wanted = describe(home)
+    for name in [name for name in wanted if name == "data" or name.startswith("data/")]:
+        del wanted[name]
+    assert describe(tmp_path / "one" / "mattermost") == wanted
+    assert describe(tmp_path / "two" / "up [loads]") == describe(uploads)
+
+
+def test_a_file_with_names_in_two_folders_comes_back_in_each(tmp_path: Path, home: Path) -> None:
+    """As programs that look for duplicates make them: on the same disk, in both folders."""
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    os.link(home / "run.sh", uploads / "copy")
+    pack(tmp_path / "x.tar.zst", home, uploads)
+    (tmp_path / "into").mkdir()
+    files.unpack(tmp_path / "x.tar.zst", str(uploads), tmp_path / "into")
+    files.unpack(tmp_path / "x.tar.zst", str(home), tmp_path / "into")
+    for name in ("uploads/copy", "mattermost/run.sh"):
+        assert (tmp_path / "into" / name).read_text() == "#!/bin/sh\n"
+
+
+def test_a_file_with_names_in_two_parts_of_a_folder_comes_back_in_each(
+    tmp_path: Path, home: Path
+) -> None:
+    """The site that it is restored onto may have the uploads on a disk of their own."""
+    os.link(home / "run.sh", home / "data" / "copy")
+    pack(tmp_path / "x.tar.zst", home, home / "data")
+    (tmp_path / "into").mkdir()
+    files.unpack(tmp_path / "x.tar.zst", str(home), tmp_path / "into", [str(home / "data")])
+    files.unpack(tmp_path / "x.tar.zst", str(home / "data"), tmp_path / "into")
+    for name in ("data/copy", "mattermost/run.sh"):
+        assert (tmp_path / "into" / name).read_text() == "#!/bin/sh\n"
+
+
+def test_a_folder_that_the_archive_lacks_is_a_failure(tmp_path: Path, packed: Path) -> None:
+    (tmp_path / "into").mkdir()
+    with pytest.raises(Failure, match="tar failed"):
+        files.unpack(packed, "/no/such/folder", tmp_path / "into")
+    assert os.listdir(tmp_path / "into") == []
+
+
+# what is unusual
+
+
+def test_what_is_unusual_is_found(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "uploads").mkdir()
+    odd = home / "odd \n *"
+    odd.symlink_to(tmp_path / "uploads" / "within")
+    os.mkfifo(home / "pipe\n")
+    os.mknod(home / "device", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    (home / "run.sh").chmod(0o4755)
+    found = files.survey([home, tmp_path / "uploads", home / "data"])
+    assert found.links_out == {
+        str(home / "link out"): "/etc/passwd",
+        str(home / "link to nothing"): "../nowhere",
+    }
+    assert sorted(found.special) == [str(home / "device"), str(home / "pipe\n")]
+    assert found.privileged == [str(home / "run.sh")]
+    assert str(odd) in files.survey([home]).links_out
+
+
+@pytest.mark.parametrize(
+    ("target", "out"),
+    [
+        ("x", False),
+        ("../x", False),
+        ("/srv/mm/x", False),
+        ("/srv/mm", False),
+        ("../../mm/data", False),
+        ("/other", False),
+        ("..", False),
+        ("../..", True),
+        ("../../mm2", True),
+        ("/srv/mm-other", True),
+        ("/srv/mm/../x", True),
+        ("/", True),
+        ("../../../../../../etc", True),
+    ],
+)
+def test_links_that_lead_out(target: str, out: bool) -> None:
+    roots = [Path("/srv/mm"), Path("/other")]
+    assert files.leads_out("/srv/mm/data/link", target, roots) is out
+
+
+def test_what_is_unusual_is_packed_so_that_it_can_be_restored(tmp_path: Path, home: Path) -> None:
+    """Without what no restore accepts, and with everything else as it is."""
+    wanted = describe(home)
+    (home / "run.sh").chmod(0o6755)
+    os.mkfifo(home / "pipe")
+    counted = pack(tmp_path / "x.tar.zst", home)
+    found = files.survey([home])
+    assert inspect(tmp_path / "x.tar.zst", home, known=found) == counted
+    for known in (Survey(found.links_out, [], []), Survey({}, [], found.privileged)):
+        with pytest.raises(Failure, match="no backup of ours"):
+            inspect(tmp_path / "x.tar.zst", home, known=known)
+    (tmp_path / "into").mkdir()
+    files.unpack(tmp_path / "x.tar.zst", str(home), tmp_path / "into")
+    assert describe(tmp_path / "into" / "mattermost") == wanted
+
+
+# trees that change, and disks that do not work
+
+
+def test_files_that_vanish_under_the_packing_are_no_failure(tmp_path: Path) -> None:
+    """Those that tar has seen in the folder, but not opened yet, are taken away."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number in range(8):
+        (folder / f"file-{number}").write_bytes(os.urandom(2_000_000))
+
+    with open(tmp_path / "x.tar", "wb") as archive:
+
+        def take_away_and_write(piece: bytes) -> None:
+            for path in folder.iterdir():
+                path.unlink()
+            archive.write(piece)
+
+        counted = files.pack([folder], [], NOTHING, Command(["cat"]), take_away_and_write)
+    assert 1 <= counted.files < 8
+    with tarfile.open(tmp_path / "x.tar") as tar:
+        found = [member for member in tar if member.isreg()]
+    assert Contents(len(found), sum(member.size for member in found)) == counted
+
+
+def test_a_folder_that_is_missing_is_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="tar failed"):
+        pack(tmp_path / "x.tar.zst", tmp_path / "no such folder")
+
+
+def test_a_full_disk_ends_the_packing(home: Path) -> None:
+    def refuse(_: bytes) -> None:
+        raise Failure("the disk is full")
+
+    with pytest.raises(Failure, match="the disk is full"):
+        files.pack([home], [], NOTHING, LEVEL, refuse)
+
+
+def test_a_compressor_that_fails_is_blamed(tmp_path: Path, home: Path) -> None:
+    with pytest.raises(Failure, match="false failed"):
+        files.pack([home], [], NOTHING, Command(["false"]), lambda _: None)
+
+
+# the listing
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        (b"-rw------- mattermost/mattermost 12 2026-11-22 01:13 var/x\n", Contents(1, 12)),
+        (b"-rw-r--r-- 0/0                 0 2026-11-22 01:13 -rw- a b\n", Contents(1, 0)),
+        (b"-rw-r--r-- jane/domain users  12 2026-11-22 01:13 var/x\n", Contents(1, 12)),
+        (b"-rw-r--r-- EXAMPLE\\jane doe/domain users 12 2026-11-22 01:13 x\n", Contents(1, 12)),
+        (b"-rw-r--r-- 7 9/x 3 12 2026-11-22 01:13 x\n", Contents(1, 12)),
+        (b"drwxr-xr-x root/root 0 2026-11-22 01:13 var/\n", Contents()),
+        (b"lrwxrwxrwx root/root 0 2026-11-22 01:13 var/l -> -rw\n", Contents()),
+        (b"hrw-r--r-- root/root 0 2026-11-22 01:13 var/h link to var/x\n", Contents()),
+    ],
+)
+def test_lines_of_the_listing(line: bytes, wanted: Contents) -> None:
+    contents = Contents()
+    contents.add_line(line)
+    assert contents == wanted
+
+
+# archives from elsewhere
+
+
+ROOT = "var/opt/gitlab/mattermost"
+KNOWN = Survey({f"/{ROOT}/known": "/target"}, [], [f"/{ROOT}/known suid"])
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, **values: Any) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    for key, value in values.items():
+        setattr(info, key, value)
+    return info
+
+
+def write_archive(path: Path, *added: tarfile.TarInfo, form: int = tarfile.GNU_FORMAT) -> None:
+    """Write an archive with a proper folder and file, and then what is ``added``."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=form) as tar:
+        good = member(f"{ROOT}/good", size=4)
+        tar.addfile(member(ROOT, tarfile.DIRTYPE, mode=0o755))
+        tar.addfile(good, io.BytesIO(b"good"))
+        for info in added:
+            tar.addfile(info, io.BytesIO(b"x" * info.size))
+    compress(path, plain.getvalue())
+
+
+def compress(path: Path, data: bytes) -> None:
+    raw = path.with_name("raw")
+    raw.write_bytes(data)
+    with open(path, "wb") as file, open(raw, "rb") as stdin:
+        process.pipeline(LEVEL, stdin=stdin, sink=file.write)
+    raw.unlink()
+
+
+def test_an_archive_as_ours_is_accepted(tmp_path: Path) -> None:
+    write_archive(
+        tmp_path / "x",
+        member(f"{ROOT}/link", tarfile.SYMTYPE, linkname="good"),
+        member(f"{ROOT}/link out", tarfile.SYMTYPE, linkname="/etc/passwd"),
+        member(f"{ROOT}/again", tarfile.LNKTYPE, linkname=f"{ROOT}/good"),
+        member(f"{ROOT}/shared", tarfile.DIRTYPE, mode=0o2775),
+    )
+    known = Survey({f"/{ROOT}/link out": "/etc/passwd"}, [], [])
+    assert inspect(tmp_path / "x", f"/{ROOT}", known=known) == Contents(1, 4)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        member("/etc/cron.d/evil"),
+        member(f"/{ROOT}/absolute"),
+        member("etc/passwd"),
+        member(f"{ROOT}/../../../../etc/passwd"),
+        member(f"{ROOT}/.."),
+        member(f"{ROOT}/a/../b"),
+        member("../x"),
+        member(".."),
+        member("."),
+        member(""),
+        member(f"{ROOT}-other/x"),
+        member("var"),
+        member("var/opt/gitlab", tarfile.DIRTYPE),
+        member(f"{ROOT}/tty", tarfile.CHRTYPE, devmajor=1, devminor=3),
+        member(f"{ROOT}/sda", tarfile.BLKTYPE, devmajor=8),
+        member(f"{ROOT}/pipe", tarfile.FIFOTYPE),
+        member(f"{ROOT}/odd", b"Z"),
+        member(f"{ROOT}/suid", mode=0o4755),
+        member(f"{ROOT}/sgid", mode=0o2755),
+        member(f"{ROOT}/hard", tarfile.LNKTYPE, linkname="etc/shadow"),
+        member(f"{ROOT}/hard", tarfile.LNKTYPE, linkname="/etc/shadow"),
+        member(f"{ROOT}/hard", tarfile.LNKTYPE, linkname=f"{ROOT}/../../../../etc/shadow"),
+        member("link", tarfile.SYMTYPE, linkname="/etc"),
+        member(f"{ROOT}/link", tarfile.SYMTYPE, linkname="/etc"),
+        member(f"{ROOT}/link", tarfile.SYMTYPE, linkname="../../../../etc"),
+        member(f"{ROOT}/known", tarfile.SYMTYPE, linkname="/another/target"),
+    ],
+    ids=lambda info: f"{info.name} {info.type.decode()} {info.mode:o} {info.linkname}",
+)
+def test_what_no_backup_of_ours_holds_is_refused(bad: tarfile.TarInfo, tmp_path: Path) -> None:
+    write_archive(tmp_path / "x", bad)
+    with pytest.raises(Failure, match="holds what no backup of ours holds") as caught:
+        inspect(tmp_path / "x", f"/{ROOT}", known=KNOWN)
+    assert caught.value.detail.startswith(f"{bad.name!r}: ")
+
+
+def test_an_archive_of_more_bytes_than_it_should_have_is_refused(tmp_path: Path) -> None:
+    write_archive(tmp_path / "x", member(f"{ROOT}/bomb", size=100_000_000))
+    assert (tmp_path / "x").stat().st_size < 100_000
+    roots = [f"/{ROOT}"]
+    with pytest.raises(Failure, match="holds what no backup of ours holds") as caught:
+        files.inspect(tmp_path / "x", roots, files.Survey({}, [], []), 100_000_003)
+    assert "bomb" in caught.value.detail
+    assert (
+        files.inspect(tmp_path / "x", roots, files.Survey({}, [], []), 100_000_004).size
+        == 100_000_004
+    )
+
+
+def test_looking_into_an_archive_writes_nothing(tmp_path: Path) -> None:
+    write_archive(tmp_path / "x", member(f"{ROOT}/deep/file", size=5))
+    before = describe(tmp_path)
+    inspect(tmp_path / "x", f"/{ROOT}")
+    assert describe(tmp_path) == before
+    assert not Path(f"/{ROOT}/deep").exists()
+
+
+def test_nothing_is_written_through_a_link_of_the_archive(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    write_archive(
+        tmp_path / "x",
+        member(f"{ROOT}/data", tarfile.SYMTYPE, linkname=str(outside)),
+        member(f"{ROOT}/data/evil", size=4),
+        member(f"{ROOT}/up", tarfile.SYMTYPE, linkname="../../outside"),
+        member(f"{ROOT}/up/evil", size=4),
+    )
+    (tmp_path / "into").mkdir()
+    with pytest.raises(Failure):
+        inspect(tmp_path / "x", f"/{ROOT}")
+        files.unpack(tmp_path / "x", f"/{ROOT}", tmp_path / "into")
+    assert os.listdir(outside) == []
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_archive_is_a_failure(keep: float, packed: Path, home: Path) -> None:
+    data = packed.read_bytes()
+    packed.write_bytes(data[: int(len(data) * keep)])
+    with pytest.raises(Failure):
+        inspect(packed, home, known=files.survey([home]))
+
+
+def test_an_archive_is_read_to_its_very_end(packed: Path, home: Path) -> None:
+    """What follows the end of the tar may be damaged too; then the file is not what was written."""
+    compress(packed, unpacked(packed) + os.urandom(3_000_000))
+    os.truncate(packed, packed.stat().st_size - 1000)
+    with pytest.raises(Failure, match="zstd"):
+        inspect(packed, home, known=files.survey([home]))
+
+
+def unpacked(path: Path) -> bytes:
+    pieces: list[bytes] = []
+    with open(path, "rb") as stdin:
+        process.pipeline(process.DECOMPRESS, stdin=stdin, sink=pieces.append)
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: data[:700],
+        lambda data: data[:1536],
+        lambda data: data[: len(data) // 2 + 77],
+        lambda data: b"no tar at all" * 1000,
+        lambda data: data[:512] + b"\xff" * 512 + data[1024:],
+        lambda data: data[:512] + data[512:1024].replace(b"0", b"9", 3) + data[1024:],
+    ],
+)
+def test_a_tar_that_is_not_whole_is_a_failure(
+    spoil: Callable[[bytes], bytes], packed: Path, home: Path
+) -> None:
+    wanted = inspect(packed, home, known=files.survey([home]))
+    compress(packed, spoil(unpacked(packed)))
+    try:
+        assert inspect(packed, home, known=files.survey([home])) != wanted
+    except Failure as failure:
+        assert "archive" in failure.message
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"GNU.sparse.map": "x,y", "GNU.sparse.size": "5"},
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "x"},
+        {"size": "-5"},
+        {"size": "x"},
+        {"mtime": "x"},
+        {"path": "/etc/passwd"},
+        {"path": "../../etc/passwd"},
+    ],
+    ids=lambda headers: next(iter(headers.items())),
+)
+def test_hostile_extended_headers_are_no_crash(headers: Mapping[str, str], tmp_path: Path) -> None:
+    bad = member(f"{ROOT}/file", size=8, pax_headers=dict(headers))
+    write_archive(tmp_path / "x", bad, form=tarfile.PAX_FORMAT)
+    try:
+        counted = inspect(tmp_path / "x", f"/{ROOT}")
+    except Failure:
+        return
+    assert "path" not in headers
+    assert counted.size >= 4

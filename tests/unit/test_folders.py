@@ -1,0 +1,254 @@
+"""Folders exchanged, and put back from wherever an exchange was cut short."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from gitlab_mm_backup import folders
+from gitlab_mm_backup.errors import Failure
+
+
+class PowerLoss(BaseException):
+    """The end of everything, in the middle of an exchange."""
+
+
+def tree(folder: Path) -> dict[str, str | None]:
+    """Return what is in ``folder``: files with their text, and folders that are empty."""
+    return {
+        str(path.relative_to(folder)): path.read_text() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() or not any(path.iterdir())
+    }
+
+
+def contents(word: str) -> dict[str, str | None]:
+    name = "upload" if word == "old" else "other"
+    return {"mattermost/config.json": word, f"mattermost/data/{name}": word, "neighbour": "same"}
+
+
+def fill(folder: Path, word: str) -> None:
+    (folder / "data").mkdir(parents=True)
+    (folder / "config.json").write_text(word, encoding="utf-8")
+    (folder / "data" / ("upload" if word == "old" else "other")).write_text(word, encoding="utf-8")
+
+
+class Place:
+    """A live folder with a neighbour, and its work folder with the new one in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "place"
+        self.root.mkdir(parents=True)
+        self.live = self.root / "mattermost"
+        fill(self.live, "old")
+        (self.root / "neighbour").write_text("same", encoding="utf-8")
+        self.work = folders.work_folder(self.live, "token")
+        folders.make_work_folder(self.work)
+        fill(self.work / "new" / "mattermost", "new")
+
+    def outside_work(self) -> dict[str, str | None]:
+        return {
+            name: text
+            for name, text in tree(self.root).items()
+            if not name.startswith(folders.WORK)
+        }
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@contextmanager
+def power_loss_after(calls: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let so many changes of names happen, and no more; the block is left quietly."""
+    left = [calls]
+
+    def limited(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(*arguments: object, **options: object) -> object:
+            if left[0] == 0:
+                raise PowerLoss
+            left[0] -= 1
+            return real(*arguments, **options)
+
+        patch.setattr(os, name, call)
+
+    with monkeypatch.context() as patch:
+        for name in ("rename", "mkdir", "rmdir", "unlink"):
+            limited(name)
+        with suppress(PowerLoss):
+            yield
+
+
+CALLS = range(12)  # more than an exchange, or the way back, makes
+
+
+def test_an_exchange_puts_the_new_in_place_and_the_old_aside(place: Place) -> None:
+    folders.exchange(place.live, place.work)
+    assert place.outside_work() == contents("new")
+    assert tree(place.work / "old") == {
+        name: text for name, text in contents("old").items() if name != "neighbour"
+    }
+    folders.remove_previous(str(place.work))
+    assert tree(place.root) == contents("new")
+
+
+def test_an_exchange_can_be_taken_back(place: Place) -> None:
+    folders.exchange(place.live, place.work)
+    folders.exchange_back(place.live, place.work)
+    assert place.outside_work() == contents("old")
+    folders.remove_work_folder(str(place.work))
+    assert tree(place.root) == contents("old")
+
+
+@pytest.mark.parametrize("calls", CALLS)
+def test_an_exchange_cut_short_can_be_taken_back(
+    calls: int, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with power_loss_after(calls, monkeypatch):
+        folders.exchange(place.live, place.work)
+    folders.exchange_back(place.live, place.work)
+    assert place.outside_work() == contents("old")
+    folders.exchange_back(place.live, place.work)
+    assert place.outside_work() == contents("old")
+    folders.remove_work_folder(str(place.work))
+    assert tree(place.root) == contents("old")
+
+
+@pytest.mark.parametrize("there", CALLS)
+def test_a_way_back_cut_short_can_be_gone_again(
+    there: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for back in CALLS:
+        place = Place(tmp_path / str(back))
+        with power_loss_after(there, monkeypatch):
+            folders.exchange(place.live, place.work)
+        with power_loss_after(back, monkeypatch):
+            folders.exchange_back(place.live, place.work)
+        folders.exchange_back(place.live, place.work)
+        assert place.outside_work() == contents("old"), back
+        folders.remove_work_folder(str(place.work))
+        assert tree(place.root) == contents("old"), back
+
+
+@pytest.mark.parametrize("calls", CALLS)
+def test_at_no_moment_is_the_old_state_lost(
+    calls: int, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with power_loss_after(calls, monkeypatch):
+        folders.exchange(place.live, place.work)
+    everything = list(tree(place.root).values())
+    assert everything.count("old") == everything.count("new") == 2
+
+
+def test_cutting_short_reaches_every_step(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    with power_loss_after(CALLS[-1], monkeypatch):
+        folders.exchange(place.live, place.work)
+        folders.exchange_back(place.live, place.work)
+        finished = True
+    assert finished
+
+
+def test_a_folder_that_is_not_there_yet_is_put_in_place(place: Place) -> None:
+    shutil.rmtree(place.live)
+    folders.exchange(place.live, place.work)
+    assert place.outside_work() == contents("new")
+    folders.exchange_back(place.live, place.work)
+    assert place.outside_work() == {"neighbour": "same"}
+
+
+def test_an_exchange_that_has_not_begun_is_taken_back_without_a_change(place: Place) -> None:
+    folders.exchange_back(place.live, place.work)
+    assert place.outside_work() == contents("old")
+    folders.remove_work_folder(str(place.work))
+    folders.exchange_back(place.live, place.work)
+    assert tree(place.root) == contents("old")
+
+
+# in place
+
+
+def test_a_folder_is_emptied_but_for_our_work(place: Place) -> None:
+    (place.live / "link").symlink_to(place.root / "neighbour")
+    (place.live / "linked folder").symlink_to(place.root)
+    (place.live / f"{folders.WORK}x").mkdir()
+    folders.empty(place.live)
+    assert sorted(os.listdir(place.live)) == [f"{folders.WORK}x"]
+    assert (place.root / "neighbour").read_text() == "same"
+
+
+def test_emptying_a_plain_file_removes_it(place: Place) -> None:
+    folders.empty(place.live / "config.json")
+    assert sorted(os.listdir(place.live)) == ["data"]
+
+
+# work folders
+
+
+def test_a_work_folder_lies_beside_the_live_one_and_is_private(place: Place) -> None:
+    assert place.work.parent == place.live.parent
+    assert place.work.name == ".gitlab-mm-token"
+    assert place.work.stat().st_mode & 0o777 == 0o700
+    assert (place.work / "new").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_work_folder_that_cannot_be_made_is_a_failure(place: Place) -> None:
+    with pytest.raises(Failure, match="cannot be made"):
+        folders.make_work_folder(place.work)
+
+
+@pytest.mark.parametrize("name", ["mattermost", "gitlab-mm-x", ".gitlab-mm", "..", "."])
+def test_nothing_without_our_mark_is_removed(name: str, place: Place) -> None:
+    for remove in (folders.remove_work_folder, folders.remove_previous):
+        with pytest.raises(Failure, match="is not removed"):
+            remove(str(place.root / name))
+    assert place.outside_work() == contents("old")
+
+
+@pytest.mark.parametrize("inner", ["old", "leaving"])
+def test_what_was_live_is_not_removed_with_the_work_folder(inner: str, place: Place) -> None:
+    (place.work / inner).mkdir()
+    with pytest.raises(Failure, match="holds what was live before"):
+        folders.remove_work_folder(str(place.work))
+    assert (place.work / inner).is_dir()
+
+
+def test_half_gone_old_folders_are_not_removed_as_previous(place: Place) -> None:
+    (place.work / "leaving").mkdir()
+    with pytest.raises(Failure, match="holds what was live before"):
+        folders.remove_previous(str(place.work))
+
+
+def test_removing_twice_is_no_error(place: Place) -> None:
+    for _ in range(2):
+        folders.remove_work_folder(str(place.work))
+        folders.remove_previous(str(place.work))
+
+
+def test_a_mount_point_is_known() -> None:
+    assert folders.is_mount(Path("/proc"))
+    assert folders.is_mount(Path("/proc/../proc/"))
+    assert not folders.is_mount(Path("/proc/self"))
+    assert not folders.is_mount(Path("/no such folder"))
+
+
+def test_a_disk_that_is_not_mounted_any_more_is_missed() -> None:
+    folders.refuse_unmounted(Path("/proc"), True)
+    folders.refuse_unmounted(Path("/proc/self"), False)
+    with pytest.raises(Failure, match="Nothing is mounted at /proc/self"):
+        folders.refuse_unmounted(Path("/proc/self"), True)
+
+
+def test_a_link_with_our_mark_leads_nobody_away(place: Place) -> None:
+    link = place.root / f"{folders.WORK}planted"
+    link.symlink_to(place.live)
+    with pytest.raises((Failure, OSError)):
+        folders.remove_work_folder(str(link))
+    assert place.outside_work() == contents("old")

@@ -1,0 +1,307 @@
+"""The architecture, held against every module's syntax tree."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from tests.unit.builders import PACKAGE
+
+TOP = "gitlab_mm_backup"
+# Lowest first; a module may import only what is listed before it.
+LAYERS = {
+    "0 values": (
+        "errors",
+        "interrupts",
+        "secret",
+        "version",
+        "effective",
+        "site",
+        "untrusted",
+        "manifest",
+        "retention",
+        "durable",
+        "undo",
+        "stored_secret",
+        "outcome",
+        "text",
+        "plan",
+    ),
+    "1 one outside thing each": (
+        "private_files",
+        "process",
+        "settings",
+        "json_config",
+        "gitlab_files",
+        "lock",
+        "journal",
+        "store.local",
+    ),
+    "2 what a Mattermost is": (
+        "hooks",
+        "folders",
+        "files",
+        "verify",  # of a set alone; beside takes a name from it
+        "service",
+        "database",
+        "exchange",
+        "omnibus",
+        "gitlab",
+        "credentials",
+        "unpacking",
+        "beside",
+    ),
+    "3 jobs": (
+        "sign_in",
+        "candidates",
+        "repair",
+        "recovery",
+        "prune",
+        "backup",
+        "readiness",
+        "preview",
+        "restore",
+        "doctor",
+        "outcomes",
+    ),
+    "4 edge": ("console", "cli"),
+}
+ORDER = [module for layer in LAYERS.values() for module in layer]
+STARTERS = {"subprocess", "pty", "multiprocessing"}
+OS_STARTERS = {"system", "popen", "fork", "forkpty", "posix_spawn", "posix_spawnp", "startfile"}
+LONGEST_FUNCTION = 50
+LONGEST_MODULE = 360
+
+Sources = Mapping[str, str]  # module below the package, "" and "store" for __init__ -> text
+
+
+def read_sources() -> dict[str, str]:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = list(path.relative_to(PACKAGE).with_suffix("").parts)
+        if parts[-1] == "__init__":
+            parts.pop()
+        found[".".join(parts)] = path.read_text(encoding="utf-8")
+    return found
+
+
+SOURCES = read_sources()
+PACKAGES = {name for name in SOURCES if name == "" or (PACKAGE / name.replace(".", "/")).is_dir()}
+MODULES = sorted(set(SOURCES) - PACKAGES)
+
+
+@functools.lru_cache(None)
+def nodes(text: str) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(text)))
+
+
+def absolute(module: str, node: ast.ImportFrom) -> str:
+    """Return the full name that a ``from`` of ``module`` (no package) means."""
+    if not node.level:
+        return node.module or ""
+    parts = [TOP, *module.split(".")][: -node.level]
+    return ".".join([*parts, *([node.module] if node.module else [])])
+
+
+def imports(module: str, text: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, full name) of all that ``module`` imports, wherever in the file."""
+    for node in nodes(text):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = absolute(module, node)
+            yield from ((node.lineno, f"{source}.{alias.name}") for alias in node.names)
+
+
+def target(name: str) -> str | None:
+    """Return the module of ours that the imported ``name`` leads to, None for foreign ones."""
+    if name != TOP and not name.startswith(f"{TOP}."):
+        return None
+    inner = name[len(TOP) + 1 :]
+    while inner and inner not in ORDER:
+        inner = inner.rpartition(".")[0]
+    return inner or name
+
+
+def upward(sources: Sources) -> list[str]:
+    """Return each import that does not point down, in words."""
+    found = []
+    for module in sorted(set(sources) - PACKAGES):
+        below = ORDER[: ORDER.index(module)] if module in ORDER else []
+        for line, name in imports(module, sources[module]):
+            leads_to = target(name)
+            if leads_to is not None and leads_to not in below:
+                found.append(f"{module}:{line} imports {leads_to}")
+    return found
+
+
+def dotted(node: ast.AST) -> str:
+    """Return a.b.c for such an expression, "" for any other."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        inner = dotted(node.value)
+        return f"{inner}.{node.attr}" if inner else ""
+    return ""
+
+
+def mentioned(module: str, text: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, dotted name) of everything imported or named in an expression."""
+    yield from imports(module, text)
+    for node in nodes(text):
+        name = dotted(node) if isinstance(node, (ast.Name, ast.Attribute)) else ""
+        if name:
+            yield getattr(node, "lineno", 0), name
+
+
+def starts_programs(name: str) -> bool:
+    first, _, rest = name.partition(".")
+    second = rest.partition(".")[0]
+    if first == "os":
+        return second in OS_STARTERS or second.startswith(("exec", "spawn"))
+    if first == "asyncio":
+        return second.startswith(("create_subprocess", "subprocess"))
+    return first in STARTERS
+
+
+def prints(name: str) -> bool:
+    names = ("print", "input", "rich", "sys.stdout", "sys.stderr", "sys.__stdout__", "sys.exit")
+    if name.startswith("click."):
+        return name.partition(".")[2].startswith(("echo", "secho", "confirm", "prompt", "style"))
+    return any(name == one or name.startswith(f"{one}.") for one in names)
+
+
+def breaches(sources: Sources, test: object, allowed: str) -> list[str]:
+    assert callable(test)
+    return [
+        f"{module}:{line} {name}"
+        for module in sorted(sources)
+        if module != allowed
+        for line, name in mentioned(module, sources[module])
+        if test(name)
+    ]
+
+
+def test_every_module_is_in_the_table_once() -> None:
+    assert sorted(ORDER) == MODULES
+
+
+def test_every_import_points_down() -> None:
+    assert upward(SOURCES) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from .cli import main",
+        "from . import cli",
+        "from . import errors, cli as edge",
+        "import gitlab_mm_backup.cli",
+        "import gitlab_mm_backup.cli as edge",
+        "from gitlab_mm_backup import cli",
+        "from gitlab_mm_backup.cli import main",
+        "def late():\n    from . import cli",
+        "if TYPE_CHECKING:\n    from .cli import Manner",
+        "try:\n    pass\nexcept OSError:\n    from .cli import main",
+        "from .store.local import LocalStore",
+        "from . import process",  # itself
+        "import gitlab_mm_backup",
+        "from . import __doc__",
+    ],
+)
+def test_an_import_that_does_not_point_down_is_seen_however_it_is_written(text: str) -> None:
+    assert len(upward({"process": text})) == 1
+
+
+@pytest.mark.parametrize("text", ["from ..cli import main", "from .. import cli"])
+def test_an_upward_import_out_of_a_package_within_is_seen(text: str) -> None:
+    assert upward({"store.local": text}) == ["store.local:1 imports cli"]
+
+
+def test_nothing_is_imported_by_a_computed_name() -> None:
+    dynamic = {"importlib.import_module", "__import__", "importlib.util", "runpy", "exec", "eval"}
+    assert breaches(SOURCES, lambda name: name in dynamic, "") == []
+
+
+def test_only_process_starts_programs() -> None:
+    assert breaches(SOURCES, starts_programs, "process") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import subprocess",
+        "from subprocess import run",
+        "import os\nos.system('x')",
+        "from os import popen",
+        "import os\nos.execvp('x', [])",
+        "import os\nos.spawnl(0, 'x')",
+        "import os\nrun = os.posix_spawn",
+        "def late():\n    import pty",
+        "import multiprocessing.pool",
+        "import asyncio\nasyncio.create_subprocess_exec('x')",
+    ],
+)
+def test_every_way_to_start_a_program_is_seen(text: str) -> None:
+    assert breaches({"errors": text}, starts_programs, "process")
+
+
+def test_only_the_console_prints_asks_and_exits() -> None:
+    assert breaches(SOURCES, prints, "console") == []
+
+
+def test_only_the_edge_knows_the_command_line() -> None:
+    inner = {name: text for name, text in SOURCES.items() if name not in LAYERS["4 edge"]}
+    assert breaches(inner, lambda name: name.partition(".")[0] == "click", "") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "print('x')",
+        "import click\nclick.echo('x')",
+        "from click import secho",
+        "import sys\nsys.stdout.write('x')",
+        "import sys\nwrite = sys.stderr.write",
+        "from sys import stderr",
+        "from rich import print",
+    ],
+)
+def test_every_way_to_print_is_seen(text: str) -> None:
+    assert breaches({"errors": text}, prints, "console")
+
+
+def test_no_shell_ever_sees_a_command() -> None:
+    found = [
+        f"{module}:{node.value.lineno}"
+        for module in MODULES
+        for node in nodes(SOURCES[module])
+        if isinstance(node, ast.keyword) and node.arg == "shell"
+    ]
+    assert found == []
+
+
+def test_packages_hold_nothing_but_a_docstring() -> None:
+    for package in PACKAGES:
+        body = ast.parse(SOURCES[package]).body
+        assert len(body) == 1, f"{package or TOP}/__init__.py"
+        assert isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
+        assert isinstance(body[0].value.value, str)
+
+
+def test_functions_are_short() -> None:
+    lengths = {
+        f"{module}.{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for module in MODULES
+        for node in nodes(SOURCES[module])
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+    assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FUNCTION} == {}
+
+
+def test_modules_are_short() -> None:
+    lengths = {module: len(SOURCES[module].splitlines()) for module in MODULES}
+    assert {name: lines for name, lines in lengths.items() if lines > LONGEST_MODULE} == {}

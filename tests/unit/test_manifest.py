@@ -1,0 +1,387 @@
+"""What a set says about itself: written, read back, and refused when it is not proper."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gitlab_mm_backup import manifest as module
+from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.manifest import Credentials, Files, Manifest, Part
+from tests.unit.builders import NAME, make_manifest
+
+DOCUMENT: dict[str, Any] = json.loads(module.to_bytes(make_manifest()))
+Path_ = tuple[Any, ...]
+
+
+def parse(document: object) -> Manifest:
+    return module.parse(json.dumps(document).encode(), "a manifest")
+
+
+def places(value: Any, path: Path_ = ()) -> Iterator[Path_]:
+    """Yield the path of every value in a document, its own first."""
+    yield path
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from places(inner, (*path, key))
+
+
+def changed(path: Path_, value: object, document: Any = DOCUMENT) -> Any:
+    """Return a copy of ``document`` with ``value`` at ``path``."""
+    if not path:
+        return value
+    return {**document, path[0]: changed(path[1:], value, document.get(path[0], {}))}
+
+
+def value_at(path: Path_) -> Any:
+    value: Any = DOCUMENT
+    for step in path:
+        value = value[step]
+    return value
+
+
+def without(path: Path_, document: Any = DOCUMENT) -> Any:
+    """Return a copy of ``document`` that lacks ``path``."""
+    if len(path) == 1:
+        return {key: value for key, value in document.items() if key != path[0]}
+    return {**document, path[0]: without(path[1:], document[path[0]])}
+
+
+# reading back
+
+
+def test_a_manifest_comes_back_as_it_was_written() -> None:
+    manifest = make_manifest()
+    assert module.parse(module.to_bytes(manifest), "here") == manifest
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+
+
+@given(TEXTS, st.sampled_from([True, False, None]), st.integers(0, 2**63), TEXTS)
+def test_any_proper_manifest_comes_back_as_it_was_written(
+    text: str, verified: bool | None, number: int, folder: str
+) -> None:
+    before = make_manifest()
+    manifest = make_manifest(
+        host=text,
+        credentials=Credentials(text, verified),
+        database=dataclasses.replace(before.database, rows={f"public.{text}": number}),
+        files=dataclasses.replace(
+            before.files, folders={"home": "/" + folder.replace("..", "")}, bytes=number
+        ),
+    )
+    assert module.parse(module.to_bytes(manifest), "here") == manifest
+
+
+def test_names_of_any_bytes_come_back_as_they_were_written() -> None:
+    manifest = make_manifest(links={"/srv/caf\udce9": "/srv/\udcff"})
+    assert module.parse(module.to_bytes(manifest), "here") == manifest
+
+
+def test_the_file_is_for_people_too() -> None:
+    text = module.to_bytes(make_manifest()).decode()
+    assert text.startswith('{\n  "name": ') and text.endswith("}\n")
+    assert "Grüße" in text
+
+
+def test_sums_and_times() -> None:
+    manifest = make_manifest()
+    assert (manifest.rows, manifest.bytes) == (44, 12)
+    assert manifest.made == datetime(2026, 11, 22, 1, 13, 20, tzinfo=timezone.utc)
+
+
+def test_times_are_written_in_utc() -> None:
+    moment = datetime(2026, 11, 22, 2, 13, 20, 999999, tzinfo=timezone(timedelta(hours=1)))
+    assert module.utc(moment) == "2026-11-22T01:13:20Z"
+
+
+def test_sha256sum_understands_the_sums(tmp_path: Path) -> None:
+    parts = {
+        name: Part(name, "bytes", 3, hashlib.sha256(name.encode()).hexdigest())
+        for name in ("one", "two words", "-dash")
+    }
+    manifest = make_manifest(parts=parts)
+    for name in parts:
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / module.MANIFEST).write_bytes(module.to_bytes(manifest))
+    (tmp_path / module.SUMS).write_bytes(module.sums(manifest))
+    command = ["sha256sum", "--check", "--strict", module.SUMS]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    assert done.stdout.count(b": OK\n") == len(parts) + 1
+
+
+# names
+
+
+@pytest.fixture
+def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before = os.environ.get("TZ")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    yield
+    monkeypatch.delenv("TZ") if before is None else monkeypatch.setenv("TZ", before)
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_tokyo")
+def test_a_name_has_seconds_the_local_date_and_the_version() -> None:
+    moment = datetime(2026, 11, 21, 23, 30, tzinfo=timezone.utc)
+    assert module.name_for(moment, "10.11.4") == "1795303800_2026_11_22_10.11.4"
+
+
+@given(
+    st.datetimes(datetime(2002, 1, 1), datetime(2200, 1, 1), timezones=st.just(timezone.utc)),
+    st.text(min_size=1),
+)
+def test_every_name_given_is_the_name_of_a_set(moment: datetime, version: str) -> None:
+    name = module.name_for(moment, version)
+    assert module.is_set_name(name)
+    assert "/" not in name and "\n" not in name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "latest",
+        "1795310000",
+        "1795310000_2026_11_22",
+        "1795310000_2026_11_22_",
+        "1795310000_2026_11_22_10.11.4\n",
+        " 1795310000_2026_11_22_10.11.4",
+        "1795310000_2026_11_22_10.11.4/..",
+        "1795310000_2026_11_22_10.11.4/",
+        ".incomplete-1795310000_2026_11_22_10.11.4",
+        "1795310000_2026_11_22_18.11.9_gitlab_backup.tar",
+    ],
+)
+def test_nothing_else_is_the_name_of_a_set(name: str) -> None:
+    assert not module.is_set_name(name)
+
+
+# refused
+
+
+@pytest.mark.parametrize("found", [2, 3, 10**6])
+def test_a_newer_format_is_told_apart_from_damage(found: int) -> None:
+    document = {"format": found, "unheard-of": []}
+    with pytest.raises(Failure, match="newer gitlab-mm-backup") as caught:
+        parse(document)
+    assert f"format {found}" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0" * 100,
+        b"{",
+        b"\xff\xfe\xff",
+        b"null",
+        b"[]",
+        b"7",
+        b'"format"',
+        b'{"format": 1}',
+        b'["format"]',
+        b"[" * 100000,
+        b'{"format":' * 100000,
+        module.to_bytes(make_manifest())[:-3],
+        module.to_bytes(make_manifest()) + b"}",
+    ],
+    ids=lambda data: repr(data[:12]),
+)
+def test_what_is_no_manifest_is_a_failure(data: bytes) -> None:
+    with pytest.raises(Failure, match="manifest cannot be read") as caught:
+        module.parse(data, "/sets/one/manifest.json")
+    assert caught.value.detail.startswith("/sets/one/manifest.json: ")
+
+
+# Tables, parts, links and roles but home are free to be there; sets are backups unless they say so.
+NEEDED = [
+    path
+    for path in places(DOCUMENT)
+    if path
+    and path[:-1] not in (("database", "rows"), ("parts",), ("links",))
+    and path not in (("files", "folders", "data"), ("purpose",), ("privileged",))
+]
+
+
+@pytest.mark.parametrize("path", NEEDED, ids=".".join)
+def test_a_missing_value_is_refused(path: Path_) -> None:
+    with pytest.raises(Failure):
+        parse(without(path))
+
+
+@pytest.mark.parametrize("path", [("new",), ("database", "new"), ("files", "account", "new")])
+def test_an_unknown_value_is_refused(path: Path_) -> None:
+    with pytest.raises(Failure):
+        parse(changed(path, 1))
+
+
+PART = ("parts", "database")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("format",), 0),
+        (("format",), -1),
+        (("format",), 1.0),
+        (("format",), "1"),
+        (("name",), "../../etc"),
+        (("name",), NAME + "/.."),
+        (("started",), "yesterday"),
+        (("started",), ""),
+        (("started",), 7),
+        # Without a zone it cannot be compared with the other sets' times.
+        (("started",), "2026-11-22T01:13:20"),
+        (("started",), "2026-11-22"),
+        ((*PART, "file"), "/etc/passwd"),
+        ((*PART, "file"), "../x"),
+        ((*PART, "file"), ".."),
+        ((*PART, "file"), "."),
+        ((*PART, "file"), ""),
+        ((*PART, "file"), "a\nb"),
+        ((*PART, "file"), "a\0b"),
+        ((*PART, "file"), "manifest.json"),
+        ((*PART, "file"), "SHA256SUMS"),
+        ((*PART, "file"), ["database.dump.zst"]),
+        ((*PART, "bytes"), -1),
+        ((*PART, "bytes"), 1.5),
+        ((*PART, "bytes"), "10"),
+        ((*PART, "sha256"), "A" * 64),
+        ((*PART, "sha256"), "a" * 63),
+        ((*PART, "sha256"), "a" * 64 + "\n"),
+        (("database", "rows"), []),
+        (("database", "rows", "public.users"), -1),
+        (("database", "rows", "public.users"), "3"),
+        (("database", "rows", "public.users"), 3.0),
+        (("database", "server"), 16),
+        (("database", "encoding"), None),
+        (("mattermost",), 10),
+        (("host",), ["h"]),
+        (("host",), "half a pair: \ud800"),
+        (("seconds",), "12"),
+        (("files", "folders"), {"data": "/d"}),
+        (("files", "folders", "home"), "relative"),
+        (("files", "folders", "home"), "/var/../etc"),
+        (("files", "folders", "home"), ".."),
+        (("files", "folders", "home"), ""),
+        (("files", "folders", "home"), "/a\0b"),
+        (("files", "folders", "home"), 7),
+        (("files", "environment_folder"), 7),
+        (("files", "environment_folder"), "relative"),
+        (("files", "files"), "many"),
+        (("files", "bytes"), -1),
+        (("files", "account", "user"), 994),
+        (("files", "account", "uid"), "994"),
+        (("purpose",), "other"),
+        (("purpose",), None),
+        (("links",), []),
+        (("links",), {"/x": 7}),
+        (("database", "bytes"), -1),
+        (("database", "bytes"), "many"),
+        (("credentials", "client_id"), 7),
+        (("credentials", "verified"), "yes"),
+    ],
+    ids=lambda value: ".".join(value) if isinstance(value, tuple) else repr(value)[:24],
+)
+def test_hostile_values_are_refused(path: Path_, value: object) -> None:
+    with pytest.raises(Failure, match="manifest cannot be read"):
+        parse(changed(path, value))
+
+
+JSON = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(10**30), 10**30),
+        st.floats(allow_nan=False),
+        st.text(max_size=8),
+        st.sampled_from(["..", "/", "a/b", "manifest.json", "2026-11-22", "\0", "\ud800", NAME]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+TYPES: Mapping[type[Any], Mapping[str, tuple[type[Any], ...]]] = {
+    Part: {"file": (str,), "form": (str,), "bytes": (int,), "sha256": (str,)},
+    module.Database: {
+        **dict.fromkeys(("name", "server", "encoding", "collate", "ctype"), (str,)),
+        "bytes": (int,),
+    },
+    module.Account: {"user": (str,), "group": (str,), "uid": (int,), "gid": (int,)},
+    Files: {"environment_folder": (str,), "files": (int,), "bytes": (int,)},
+    Credentials: {"client_id": (str,), "verified": (bool, type(None))},
+    Manifest: {
+        **dict.fromkeys(("name", "tool", "kind", "gitlab", "mattermost", "host"), (str,)),
+        "started": (str,),
+        "purpose": (str,),
+        "seconds": (int, float),
+        "format": (int,),
+    },
+}
+
+
+def assert_proper(value: Any) -> None:
+    """Fail unless every field of an accepted manifest has the type that its readers rely on."""
+    for name, types in TYPES[type(value)].items():
+        assert isinstance(getattr(value, name), types), name
+
+
+def assert_refused_or_equal(document: object) -> None:
+    try:
+        found = parse(document)
+    except Failure:
+        return
+    assert json.loads(module.to_bytes(found)) == document
+    for one in (found, found.database, found.files, found.files.account, found.credentials):
+        assert_proper(one)
+    for part in found.parts.values():
+        assert_proper(part)
+    assert isinstance(found.made, datetime) and found.made.tzinfo is not None
+    assert all(isinstance(rows, int) for rows in found.database.rows.values())
+    module.sums(found)
+
+
+@given(st.sampled_from(list(places(DOCUMENT))), JSON)
+def test_any_changed_value_gives_a_failure_or_a_proper_manifest(path: Path_, value: object) -> None:
+    assert_refused_or_equal(changed(path, value))
+
+
+OBJECTS = [path for path in places(DOCUMENT) if isinstance(value_at(path), dict)]
+
+
+@settings(max_examples=50)
+@given(st.sampled_from(OBJECTS), st.text(max_size=8), JSON)
+def test_any_added_value_gives_a_failure_or_a_proper_manifest(
+    path: Path_, key: str, value: object
+) -> None:
+    assert_refused_or_equal(changed((*path, key), value))
+
+
+@given(st.integers(0, len(module.to_bytes(make_manifest())) - 1), st.binary(max_size=3))
+def test_any_changed_bytes_give_a_failure_or_a_manifest(at: int, put: bytes) -> None:
+    data = module.to_bytes(make_manifest())
+    spoilt = data[:at] + put + data[at + len(put) :]
+    try:
+        found = module.parse(spoilt, "here")
+    except Failure:
+        return
+    assert module.parse(module.to_bytes(found), "here") == found

@@ -1,0 +1,106 @@
+"""Exit codes, failures and the texts people read."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+import pytest
+
+from gitlab_mm_backup import text
+from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
+from gitlab_mm_backup.outcome import Outcome
+
+
+def test_exit_codes_are_those_that_scripts_rely_on() -> None:
+    table = {one.name: int(one) for one in ExitCode}
+    assert table == {
+        "DONE": 0,
+        "FAILED": 1,
+        "USAGE": 2,
+        "LOCKED": 3,
+        "WARNINGS": 4,
+        "ATTENTION": 5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("failure", "shown"),
+    [
+        (Failure("broken", "at the joint", "glue it"), "broken: at the joint"),
+        (Failure("broken"), "broken"),
+        (Failure("broken", hint="glue it"), "broken"),
+    ],
+)
+def test_a_failure_says_what_and_the_detail(failure: Failure, shown: str) -> None:
+    assert str(failure) == shown
+    assert failure.exit_code is ExitCode.FAILED
+
+
+def test_an_interruption_passes_handlers_of_ordinary_errors() -> None:
+    assert not issubclass(Interrupted, Exception)
+    assert Interrupted("SIGTERM").signal_name == "SIGTERM"
+
+
+@pytest.mark.parametrize(
+    ("code", "warnings", "wanted"),
+    [
+        (ExitCode.DONE, [], ExitCode.DONE),
+        (ExitCode.DONE, ["look"], ExitCode.WARNINGS),
+        (ExitCode.WARNINGS, [], ExitCode.WARNINGS),
+        (ExitCode.FAILED, ["look"], ExitCode.FAILED),
+        (ExitCode.ATTENTION, ["look"], ExitCode.ATTENTION),
+    ],
+)
+def test_warnings_change_the_exit_code_of_success_alone(
+    code: ExitCode, warnings: list[str], wanted: ExitCode
+) -> None:
+    assert Outcome({}, [], warnings, code).exit_code is wanted
+
+
+def test_warnings_of_a_lenient_command_do_not_show_in_its_exit_code() -> None:
+    assert Outcome({}, [], ["look"], lenient=True).exit_code is ExitCode.DONE
+    assert Outcome({}, [], [], ExitCode.FAILED, lenient=True).exit_code is ExitCode.FAILED
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (5 * 1024**2, "5.0 MiB"),
+        (3 * 1024**3, "3.0 GiB"),
+        (2 * 1024**4, "2.0 TiB"),
+        (2048 * 1024**4, "2048.0 TiB"),
+    ],
+)
+def test_sizes(count: float, shown: str) -> None:
+    assert text.size(count) == shown
+
+
+def test_numbers_carry_their_noun() -> None:
+    assert text.number(1, "file") == "1 file"
+    assert text.number(0, "file") == "0 files"
+    assert text.number(1234567, "row") == "1 234 567 rows"
+    assert text.number(2, "entry", "entries") == "2 entries"
+
+
+def test_a_moment_is_told_in_local_time() -> None:
+    when = datetime(2026, 11, 22, 1, 13, 20, tzinfo=timezone.utc)
+    assert text.moment(when) == when.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0 s"),
+        (89.4, "89 s"),
+        (90, "2 min"),
+        (600, "10 min"),
+        (5400, "1.5 h"),
+        (36000, "10.0 h"),
+    ],
+)
+def test_durations(seconds: float, shown: str) -> None:
+    assert text.duration(seconds) == shown

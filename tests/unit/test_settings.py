@@ -1,0 +1,329 @@
+"""Our settings over GitLab's own."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from gitlab_mm_backup import settings
+from gitlab_mm_backup.errors import ExitCode, Failure
+from gitlab_mm_backup.settings import Settings
+from tests.unit.builders import ROOT
+
+SHIPPED = ROOT / "debian" / "config.yml"
+DEFAULTS = Settings(Path("/var/opt/gitlab/backups/mattermost"), None, 3, 1, 4)
+
+# As Omnibus renders it, shortened.
+GITLAB_YML = """
+production: &base
+  gitlab:
+    host: git.example.org
+  backup:
+    path: "/mnt/backups"
+    gitaly_backup_path: /opt/gitlab/embedded/bin/gitaly-backup
+    archive_permissions: # Permissions for the resulting backup.tar file (default: 0600)
+    keep_time: 604800
+    pg_schema:
+    upload:
+      connection: {"provider":"AWS"}
+development:
+  <<: *base
+"""
+
+
+class Files:
+    """A config.yml and a gitlab.yml."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config, self.gitlab = folder / "config.yml", folder / "gitlab.yml"
+
+    def load(self, config: str | bytes | None = None, gitlab: str | None = None) -> Settings:
+        for path, text in ((self.config, config), (self.gitlab, gitlab)):
+            if text is not None:
+                path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return settings.load(self.config, self.gitlab)
+
+    def problems(self, config: str | bytes) -> Failure:
+        with pytest.raises(Failure) as caught:
+            self.load(config)
+        assert caught.value.exit_code is ExitCode.USAGE
+        assert str(self.config) in caught.value.message
+        return caught.value
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+# defaults
+
+
+def shipped_options() -> str:
+    """Return the shipped file with its options no comments any more."""
+    text = SHIPPED.read_text(encoding="utf-8")
+    return re.sub(r"^#(?=[a-z_]+:|  +[a-z_]+:)", "", text, flags=re.MULTILINE)
+
+
+def test_without_any_file_the_defaults_hold(files: Files) -> None:
+    assert files.load() == DEFAULTS
+
+
+def test_a_file_that_was_named_must_be_there(files: Files) -> None:
+    with pytest.raises(Failure) as caught:
+        settings.load(files.config, files.gitlab, required=True)
+    assert caught.value.exit_code is ExitCode.USAGE
+    files.config.touch()
+    assert settings.load(files.config, files.gitlab, required=True) == DEFAULTS
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "{}\n"])
+def test_a_file_without_options_changes_nothing(text: str, files: Files) -> None:
+    assert files.load(text) == DEFAULTS
+
+
+def test_the_shipped_file_changes_nothing(files: Files) -> None:
+    assert files.load(SHIPPED.read_text(encoding="utf-8")) == DEFAULTS
+
+
+def test_the_shipped_file_names_every_option_and_no_other() -> None:
+    found = []
+    for name, value in yaml.safe_load(shipped_options()).items():
+        found += [f"{name}.{inner}" for inner in value] if isinstance(value, dict) else [name]
+    assert sorted(found) == sorted(settings.option_names())
+
+
+def test_every_option_of_the_shipped_file_stands_at_its_default(files: Files) -> None:
+    assert files.load(shipped_options()) == DEFAULTS
+
+
+# GitLab's values
+
+
+def test_gitlab_s_own_values_count(files: Files) -> None:
+    found = files.load(gitlab=GITLAB_YML)
+    assert found == Settings(Path("/mnt/backups/mattermost"), timedelta(days=7))
+
+
+def test_ours_win_over_gitlab_s(files: Files) -> None:
+    found = files.load("backup_path: /srv/b\nkeep_time: 0\n", GITLAB_YML)
+    assert found == Settings(Path("/srv/b/mattermost"), None)
+
+
+@pytest.mark.parametrize("keep", ["", "0", "~", '""'])
+def test_gitlab_keeps_for_ever_unless_it_says_otherwise(keep: str, files: Files) -> None:
+    text = GITLAB_YML.replace("keep_time: 604800", f"keep_time: {keep}")
+    assert files.load(gitlab=text).keep_time is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "production:\n",
+        "production: {}\n",
+        "production: []\n",
+        "production: {backup: }\n",
+        "production: {backup: text}\n",
+        "production: {backup: {path: , keep_time: }}\n",
+        "development: {backup: {path: /x}}\n",
+        "- a\n- b\n",
+        "just text\n",
+    ],
+)
+def test_what_gitlab_does_not_say_is_at_omnibus_s_default(text: str, files: Files) -> None:
+    assert files.load(gitlab=text) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "production: [secret-0123456789",
+        "production:\n\tsecret-0123456789: x\n",
+        "production: {secret: !!python/object:x secret-0123456789}\n",
+        "production: &a {x: *secret-0123456789}\n",
+        "production: {backup: {path: [/a, /b]}}\n",
+        "production: {backup: {path: 7}}\n",
+        "production: {backup: {path: relative/secret-0123456789}}\n",
+        "production: {backup: {keep_time: 99999999999999999}}\n",
+        "production: {backup: {since: 2026-13-45}}\n",
+        "\0secret-0123456789",
+    ],
+)
+def test_a_malformed_gitlab_yml_is_a_failure_without_a_word_of_it(text: str, files: Files) -> None:
+    with pytest.raises(Failure) as caught:
+        files.load(gitlab=text)
+    assert caught.value.exit_code is ExitCode.USAGE
+    assert "secret" not in f"{caught.value} {caught.value.hint}"
+
+
+def test_a_gitlab_yml_that_cannot_be_read_is_a_failure(files: Files) -> None:
+    files.gitlab.mkdir()
+    with pytest.raises(Failure, match="GitLab's own settings"):
+        files.load()
+
+
+# our file
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("0", None),
+        ("0d", None),
+        ("90", timedelta(seconds=90)),
+        ("90s", timedelta(seconds=90)),
+        ("15m", timedelta(minutes=15)),
+        ("12h", timedelta(hours=12)),
+        ("7d", timedelta(days=7)),
+        ("4w", timedelta(weeks=4)),
+        ('"7d"', timedelta(days=7)),
+    ],
+)
+def test_keep_times(text: str, wanted: timedelta | None, files: Files) -> None:
+    assert files.load(f"keep_time: {text}\n", GITLAB_YML).keep_time == wanted
+
+
+def test_levels_and_threads(files: Files) -> None:
+    text = "compression: {database_level: 19, files_level: 2, threads: 64}\n"
+    assert files.load(text) == Settings(DEFAULTS.sets, None, 19, 2, 64)
+
+
+def test_all_problems_are_told_at_once_with_their_lines(files: Files) -> None:
+    failure = files.problems(
+        "# our settings\n"
+        "backup_path: relative\n"
+        "keep_time: 7 days\n"
+        "keep_tiem: 7d\n"
+        "compression:\n"
+        "  database_level: 20\n"
+        "  files_level: fast\n"
+        "  thread: 2\n"
+        "  threads: 2\n"
+        "  threads: 3\n"
+    )
+    assert failure.message == f"{files.config} has 7 problems"
+    problems = re.split("; (?=line )", failure.detail)
+    assert [problem.partition(": ")[0] for problem in problems] == [
+        "line 2",
+        "line 3",
+        "line 4",
+        "line 6",
+        "line 7",
+        "line 8",
+        "line 10",
+    ]
+    for name, problem in zip(
+        (
+            "backup_path: must be an absolute path",
+            "keep_time: must be seconds",
+            "keep_tiem: unknown option; known: backup_path, compression, keep_time",
+            "compression.database_level: must be a whole number between 1 and 19",
+            "compression.files_level: must be a whole number between 1 and 19",
+            "compression.thread: unknown option; known: database_level, files_level, threads",
+            "compression.threads: given twice",
+        ),
+        problems,
+    ):
+        assert problem.partition(": ")[2].startswith(name)
+
+
+def test_an_option_given_twice_is_told_though_the_first_is_wrong(files: Files) -> None:
+    assert "given twice" in files.problems("keep_time: x\nkeep_time: 7d\n").detail
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("compression: fast\n", "line 1: compression must hold options"),
+        ("compression:\n  - threads\n", "line 2: compression must hold options"),
+        ("- backup_path\n", "line 1: the file must hold options"),
+        ("text\n", "line 1: the file must hold options"),
+    ],
+)
+def test_a_section_that_is_none(text: str, told: str, files: Files) -> None:
+    assert files.problems(text).detail == told
+
+
+def test_a_section_whose_options_are_all_comments_is_at_its_defaults(files: Files) -> None:
+    assert files.load("compression:\n#  threads: 4\n") == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "keep_time: true\n",
+        "keep_time: -1\n",
+        "keep_time: 1.5\n",
+        "keep_time: 7x\n",
+        "keep_time: d\n",
+        "keep_time: [7d]\n",
+        "keep_time: {d: 7}\n",
+        "keep_time: 99999999999999999999\n",
+        "keep_time: 999999999999w\n",
+        f"keep_time: {'9' * 5000}d\n",
+        "keep_time: 2026-13-45\n",
+        "keep_time: !!python/name:os.system x\n",
+        'keep_time: !!int ""\n',
+        "keep_time: !!bool x\n",
+        "backup_path: ''\n",
+        "backup_path: 7\n",
+        "backup_path: [/a]\n",
+        "backup_path: &a [*a]\n",
+        'backup_path: "/a\\0b"\n',
+        "compression: {threads: 0}\n",
+        "compression: {threads: 65}\n",
+        "compression: {threads: true}\n",
+        "compression: {threads: '4'}\n",
+        "compression: {files_level: 1.0}\n",
+        "? [a, b]\n: 1\n",
+        "1: 2\n",
+        "? {backup_path: /a}\n: 1\n",
+        "<<: {backup_path: /a}\n",
+        "unknown: &a [*a]\n",
+        "backup_path: [\n",
+        "backup_path: /a: b: c\n",
+        "\tbackup_path: /a\n",
+        "a: 1\n---\nb: 2\n",
+        "backup_path: \0\n",
+    ],
+)
+def test_a_wrong_value_is_a_failure(text: str, files: Files) -> None:
+    files.problems(text)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\xfa", b"backup_path: /\xff\n"])
+def test_a_file_that_is_no_text_is_a_failure(data: bytes, files: Files) -> None:
+    files.problems(data)
+
+
+def test_a_file_that_cannot_be_read_is_a_failure(files: Files) -> None:
+    files.config.mkdir()
+    with pytest.raises(Failure) as caught:
+        files.load()
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
+WORDS = st.sampled_from(
+    ["backup_path", "keep_time", "compression", "threads", ": ", "\n", "\n  ", "- ", "[", "]", "{",
+     "}", "&a ", "*a", "!!int ", "!!str ", "7d", "/a", "'", '"', "# ", "? ", "| ", "~", "0x1", "1_0",
+     "%YAML 9\n", "---\n", "<<", ","]
+)  # fmt: skip
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(WORDS, max_size=12).map("".join))
+def test_any_text_gives_settings_or_a_failure(files: Files, text: str) -> None:
+    try:
+        found = files.load(text)
+    except Failure as failure:
+        assert failure.exit_code is ExitCode.USAGE
+        return
+    assert found.sets.is_absolute()
