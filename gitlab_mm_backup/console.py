@@ -21,6 +21,8 @@ from .errors import ExitCode, Failure, Interrupted
 from .outcome import Outcome
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from .settings import Settings
 
 
@@ -54,16 +56,25 @@ def verb(function: Callable[..., Outcome]) -> Callable[..., None]:
     @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
     @functools.wraps(function)
     def run(as_json: bool, config: Path | None, verbose: bool, quiet: bool, **options: Any) -> None:
-        context = click.get_current_context()
-        manner = Manner(str(context.command.name), as_json, quiet, verbose, config)
+        manner = Manner(_command_name(), as_json, quiet, verbose, config)
         sys.exit(_finish(manner, lambda: function(manner, **options)))
 
     return run
 
 
+def _command_name() -> str:
+    """Return the verb as it stands in the contract: backup, sso check."""
+    names: list[str] = []
+    context: click.Context | None = click.get_current_context()
+    while context is not None and (context.parent is not None or not names):
+        names.append(str(context.command.name))
+        context = context.parent
+    return " ".join(reversed(names))
+
+
 def _finish(manner: Manner, work: Callable[[], Outcome]) -> int:
     """Run ``work``, print its outcome or failure, and return the exit code."""
-    _log_steps(manner)
+    steps = _log_steps(manner)
     began = time.monotonic()
     outcome, error = Outcome({}, []), None
     try:
@@ -79,6 +90,7 @@ def _finish(manner: Manner, work: Callable[[], Outcome]) -> int:
             "everything begun was taken back",
             "Run the command again.",
         )
+    steps.close()
     code = error.exit_code if error else outcome.exit_code
     if manner.as_json:
         _print_json(manner, outcome, error, code, time.monotonic() - began)
@@ -122,17 +134,47 @@ def _say(text: str, err: bool = False, **style: Any) -> None:
     click.secho(text.encode(errors="backslashreplace").decode(), err=err, **style)
 
 
-def _log_steps(manner: Manner) -> None:
+class _Steps(logging.Handler):
+    """Shows the steps that jobs log: with -v a line each, on a terminal the present one moves."""
+
+    def __init__(self, moving: bool) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+        self._status: Status | None = None
+        if moving:
+            from rich.console import Console  # here: a tenth of a second that only this needs
+
+            self._status = Console(stderr=True).status("")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)
+        if self._status is None:
+            _say(line, err=True)
+            return
+        from rich.text import Text
+
+        self._status.console.print(Text(line, style="dim"))
+        self._status.update(Text(record.getMessage()))
+        self._status.start()
+
+    def close(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+        super().close()
+
+
+def _log_steps(manner: Manner) -> logging.Handler:
     """Send the steps that jobs log to stderr: on a terminal, or when asked for."""
     logger = logging.getLogger("gitlab_mm_backup")
     logger.handlers.clear()
-    shown = manner.verbose or (sys.stderr.isatty() and not manner.as_json)
-    if shown and not manner.quiet:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
-        logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    watched = sys.stderr.isatty() and not manner.as_json
+    handler: logging.Handler = logging.NullHandler()
+    if (manner.verbose or watched) and not manner.quiet:
+        handler = _Steps(moving=watched)
+    logger.addHandler(handler)
+    return handler
 
 
 def _require_root() -> None:
@@ -157,8 +199,12 @@ def ask(told: str, loud: str, question: str) -> None:
     click.echo(told, err=True)
     if loud:
         click.secho(loud, err=True, fg="red", bold=True)
-    if not click.confirm(question, err=True):
-        raise Failure("Nothing was done", "the answer was no", exit_code=ExitCode.USAGE)
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        agreed = False
+    if not agreed:
+        raise Failure("Nothing was done", "the answer was not yes", exit_code=ExitCode.USAGE)
 
 
 def enter(command: click.Command, program: str) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .durable import replace_file
+from .durable import replace_file, sync_folder
 from .errors import ExitCode, Failure
 from .undo import Step
 
@@ -88,6 +88,8 @@ class Journal:
                 left.unlink()
             if document is None:
                 path.unlink(missing_ok=True)
+                if path.parent.exists():
+                    sync_folder(path.parent)
             else:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 replace_file(path, json.dumps(document).encode())

@@ -191,7 +191,9 @@ def _database(
     account: Account,
     gitlab_version: str,
 ) -> Endpoint:
-    if effective.text("SqlSettings", "DriverName") == "mysql":
+    # From GitLab 11 on only the environment counts: config.json then holds a sample.
+    ours = "MM_SQLSETTINGS_DRIVERNAME" in environment or gitlab_version.startswith("10.")
+    if ours and effective.text("SqlSettings", "DriverName") == "mysql":
         raise Failure(
             "This Mattermost keeps its data in MySQL, which is not supported",
             hint="Move it to PostgreSQL with Mattermost's own migration-assist first.",
