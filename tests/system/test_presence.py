@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.omnibus import Spec, install
-from tests.lab.product import install_product
+from tests.lab.product import DEB, install_product
 from tests.lab.sandbox import Lab
 
 
@@ -19,6 +19,7 @@ def test_a_host_without_gitlab(base: Path, deb: Path) -> None:
         assert "Omnibus GitLab is not installed" in answer.error["detail"]
         assert product("restore", "--yes").code == 1
         assert product("doctor").code == 1
+        assert "Omnibus GitLab is not installed" in installing_again(lab)
         quiet = lab.run("gitlab-mm-backup", "--if-present", "--quiet")
         assert (quiet.stdout, quiet.stderr) == ("", "")
 
@@ -37,3 +38,9 @@ def test_a_gitlab_whose_mattermost_is_not_on(base: Path, deb: Path, state: str, 
         checks = {one["name"]: one for one in product("doctor").document["checks"]}
         assert checks["Mattermost"]["result"] == "warning"
         assert words in checks["Mattermost"]["detail"]
+        assert words in installing_again(lab)
+
+
+def installing_again(lab: Lab) -> str:
+    """Install the package once more, and return what it says; it must not fail."""
+    return lab.run("dpkg", "--install", DEB).stdout
