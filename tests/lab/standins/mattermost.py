@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -79,6 +80,19 @@ def misbehave(service: Path) -> None:
         threading.Event().wait()
 
 
+def try_mail(config: mattermost_config.Config, log: Log) -> None:
+    """See at the start whether the mail server is there, where mails are to be sent."""
+    settings = config["EmailSettings"]
+    if not settings["SendEmailNotifications"]:
+        return
+    try:
+        socket.create_connection(
+            (settings["SMTPServer"], int(settings["SMTPPort"] or 25)), 5
+        ).close()
+    except (OSError, ValueError) as error:
+        log("error", "Mail server connection test failed", error=str(error))
+
+
 def address(text: str) -> tuple[str, int]:
     """Host and port of a ListenAddress; no host means every one."""
     host, _, port = text.rpartition(":")
@@ -121,7 +135,12 @@ def main() -> int:
     if config["SqlSettings"]["DriverName"] != "postgres":
         log("error", f"unsupported database driver {config['SqlSettings']['DriverName']}")
         return 1
-    pool = open_database(config, version, log)
+    try:
+        pool = open_database(config, version, log)
+    except mattermost_schema.TooNew as refusal:
+        log("critical", "Failed to apply database migrations.", error=str(refusal))
+        return 1
+    try_mail(config, log)
     listen = config["ServiceSettings"]["ListenAddress"]
     server = serve(
         address(listen), application(config, version, pool, log), lambda line: log("error", line)

@@ -9,6 +9,7 @@ import psycopg
 
 from . import mattermost_data as data
 from . import mattermost_files
+from .generation import version_tuple
 from .mattermost_json import failure, one, shown
 from .pool import Connection, Pool
 from .web import Request, Response, json_response
@@ -85,7 +86,11 @@ class Api:
             "IosLatestVersion": "",
             "IosMinVersion": "",
         }
-        if request.query.get("get_server_status") != "true":
+        # The states came with 5.14 (mattermost pull request 11267); before, the question is passed over.
+        if request.query.get("get_server_status") != "true" or version_tuple(self._version) < (
+            5,
+            14,
+        ):
             return json_response({**answer, "status": "OK"})
         database, files = self._database_answers(), self._folder_is_writable()
         states = {True: "OK", False: "UNHEALTHY"}
@@ -97,7 +102,11 @@ class Api:
         return json_response(answer, 200 if database and files else 500)
 
     def client_config(self, request: Request) -> Response:
-        """What every browser may know."""
+        """What every browser may know; it has to ask for the old form, the only one there is."""
+        if request.query.get("format") != "old":
+            return failure(
+                501, "api.config.client.old_format.app_error", "New format not supported."
+            )
         gitlab = str(self._config["GitLabSettings"]["Enable"]).lower()
         return json_response(
             {

@@ -88,6 +88,10 @@ CREATE UNIQUE INDEX idx_poststats_userid ON poststats (userid, day);
 """
 
 
+class TooNew(Exception):
+    """The database is of a later version, and the server ends."""
+
+
 def statements(version: str) -> str:
     """SQL that makes an empty database one of this Mattermost version."""
     numbers = version_tuple(version)
@@ -133,12 +137,28 @@ def migrations(version: str) -> list[tuple[int, str]]:
     ]
 
 
+def refuse_later(connection: Connection, version: str) -> None:
+    """From 6.0 on by the count of migrations, as morph does; before by the major number of the schema's version."""
+    if version_tuple(version) >= (6, 0):
+        table = connection.execute("SELECT to_regclass('db_migrations') AS name").fetchone()
+        if table is None or table["name"] is None:
+            return
+        row = connection.execute("SELECT count(*) AS applied FROM db_migrations").fetchone()
+        if row is not None and row["applied"] > len(migrations(version)):
+            raise TooNew("migration mismatch: more migrations are applied than the source has")
+        return
+    row = connection.execute("SELECT value FROM systems WHERE name = 'Version'").fetchone()
+    if row is not None and version_tuple(row["value"])[0] > version_tuple(version)[0]:
+        raise TooNew(f"Database schema version {row['value']} is not supported by {version}")
+
+
 def prepare(connection: Connection, version: str, identifier: str) -> None:
-    """Make the schema in an empty database; in a filled one, note the version that runs now."""
+    """Make the schema in an empty database; in a filled one, note the version that runs now; raises TooNew."""
     found = connection.execute("SELECT to_regclass('systems') AS name").fetchone()
     if found is None or found["name"] is None:
         connection.execute(statements(version))
         connection.execute("INSERT INTO systems VALUES ('DiagnosticId', %s)", [identifier])
+    refuse_later(connection, version)
     connection.execute(
         "INSERT INTO systems VALUES ('Version', %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         [version],
