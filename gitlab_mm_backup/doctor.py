@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from . import credentials, database, gitlab_files, omnibus, service, settings, sign_in
+from .checks import Check, Result, guarded
 from .errors import Failure
 from .gitlab import Verdict
 from .journal import Journal
@@ -22,24 +21,6 @@ _PROGRAMS = ("zstd", "tar", "setpriv")
 _CLIENTS = ("pg_dump", "pg_restore")
 
 
-class Result(enum.Enum):
-    """How one check ended."""
-
-    PASSED = "passed"
-    WARNING = "warning"
-    FAILED = "failed"
-    NOT_RUN = "not run"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check, in plain words."""
-
-    name: str
-    result: Result
-    detail: str
-
-
 def examine(
     load: Callable[[], settings.Settings] = settings.load, root: Path = Path("/")
 ) -> list[Check]:
@@ -47,23 +28,16 @@ def examine(
     checks = [_gitlab(root), _mattermost(root), _programs(root)]
     if omnibus.presence(root) is not Presence.ENABLED:
         return checks
-    checks.append(_guarded("sets", lambda: _sets(load())))
-    checks.append(_guarded("restore journal", _journal))
+    checks.append(guarded("sets", lambda: _sets(load())))
+    checks.append(guarded("restore journal", _journal))
     try:
         site = omnibus.find(root)
     except Failure as failure:
         return [*checks, Check("settings", Result.FAILED, str(failure))]
-    checks.append(_guarded("service", lambda: _service(site)))
-    checks.append(_guarded("database", lambda: _database(site)))
-    checks.append(_guarded("sign-in", lambda: _sign_in(site)))
+    checks.append(guarded("service", lambda: _service(site)))
+    checks.append(guarded("database", lambda: _database(site)))
+    checks.append(guarded("sign-in", lambda: _sign_in(site)))
     return checks
-
-
-def _guarded(name: str, look: Callable[[], Check]) -> Check:
-    try:
-        return look()
-    except Failure as failure:
-        return Check(name, Result.FAILED, str(failure))
 
 
 def _gitlab(root: Path) -> Check:

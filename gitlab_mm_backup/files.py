@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import posixpath
 import re
@@ -132,10 +133,18 @@ class Known(Protocol):
     def privileged(self) -> Sequence[str]: ...
 
 
+# Told of each member of an archive as it passes, with the means to read it there and then.
+Each = Callable[[tarfile.TarInfo, Callable[[], bytes]], None]
+
+
 def inspect(
-    archive: Path, allowed: Sequence[str], known: Known, most: int | None = None
+    archive: Path,
+    allowed: Sequence[str],
+    known: Known,
+    most: int | None = None,
+    each: Each = lambda member, read: None,
 ) -> Contents:
-    """Read all of a compressed tar and return what it holds.
+    """Read all of a compressed tar, tell ``each`` of its members, and return what it holds.
 
     Raises Failure for a member that a set of ours cannot have: outside the ``allowed`` absolute
     folders, a device; a file with set-user-id, or a link that leads out, that is not ``known``;
@@ -153,12 +162,18 @@ def inspect(
                         contents.size += untrusted.count(member.size)
                     if most is not None and contents.size > most:
                         raise _foreign(archive, member, f"with it there are over {most} bytes")
+                    each(member, functools.partial(_content, tar, member))
                     vars(tar)["members"] = []  # or it keeps every one
         except (tarfile.TarError, EOFError, ValueError) as error:
             raise Failure(f"{archive.name} is not a whole archive", str(error)) from error
         while stream.read(_CHUNK):
             pass
     return contents
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    return file.read() if file is not None else b""
 
 
 def _refuse_foreign(

@@ -45,9 +45,11 @@ class PrivateFiles:
     def descriptors(self) -> list[int]:
         return [file.fileno() for file in self._files]
 
-    def resolve(self, value: str | InMemory | OpenFile | Lines) -> str:
+    def resolve(self, value: str | Secret | InMemory | OpenFile | Lines) -> str:
         if isinstance(value, str):
             return value
+        if isinstance(value, Secret):
+            return value.reveal()
         if isinstance(value, InMemory):
             file = self._memory(value)
         elif isinstance(value, OpenFile):

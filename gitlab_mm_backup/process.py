@@ -8,6 +8,7 @@ import os
 import pwd
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ from typing import IO, Any
 
 from .errors import Failure
 from .private_files import InMemory, Lines, OpenFile, PrivateFiles
+from .sandbox import Sandbox
+from .secret import Secret
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CHUNK = 1 << 20
@@ -34,14 +37,17 @@ class Command:
     An InMemory, OpenFile or Lines among either becomes the path of a file that only the account can use.
 
     ``account`` None keeps root; every child loses the means to gain privileges
-    (setpriv(1) --no-new-privs) and dies with the thread that started it.  ``may_exit`` lists the
-    exit codes that are no failure.
+    (setpriv(1) --no-new-privs) and dies with the thread that started it.  In a ``sandbox`` it
+    sees and changes what that gives.  ``may_exit`` lists the exit codes that are no failure.
     """
 
     argv: Sequence[str | InMemory | OpenFile | Lines]
     account: str | None = None
-    environment: Mapping[str, str | InMemory | OpenFile | Lines] = field(default_factory=dict)
+    environment: Mapping[str, str | Secret | InMemory | OpenFile | Lines] = field(
+        default_factory=dict
+    )
     may_exit: tuple[int, ...] = (0,)
+    sandbox: Sandbox | None = None
 
     @property
     def program(self) -> str:
@@ -137,6 +143,46 @@ def output(
         _judge(command, finished.code, finished.err)
 
 
+@contextlib.contextmanager
+def background(command: Command) -> Iterator[Callable[[], Finished | None]]:
+    """Run ``command`` beside the block; whatever happens it is gone at the end.
+
+    Yields what tells how it ended, with the last of all that it printed; None while it runs.
+    """
+    with _started(command, None, None) as (child, words):
+
+        def ended() -> Finished | None:
+            code = child.poll()
+            return None if code is None else Finished(code, "", _last_words(words))
+
+        yield ended
+
+
+@contextlib.contextmanager
+def removed_at_last(*folders: Path) -> Iterator[None]:
+    """Have ``folders`` removed at the end of the block, also where we end by kill -9.
+
+    Raises Failure when one of them is still there.
+    """
+    program = [sys.executable, "-I", str(Path(__file__).with_name("janitor.py"))]
+    janitor = subprocess.Popen(
+        [*program, *map(str, folders)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={"PATH": PATH},
+        cwd="/",
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        _close(janitor.stdin)
+        if janitor.wait() != 0:
+            names = ", ".join(map(str, folders))
+            raise Failure("What was made for a rehearsal could not be removed", names)
+
+
 def together(*tasks: Callable[[], Any], cancel: Callable[[], object] = lambda: None) -> list[Any]:
     """Run ``tasks`` at the same time, each in a thread, and return their results in order.
 
@@ -199,16 +245,19 @@ def account_entry(account: str) -> pwd.struct_passwd:
 
 @contextlib.contextmanager
 def _started(
-    command: Command, stdin: IO[bytes] | None, stdout: int
+    command: Command, stdin: IO[bytes] | None, stdout: int | None
 ) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
-    """Start ``command``; whatever happens it is gone at the end."""
+    """Start ``command``; whatever happens it is gone at the end.
+
+    ``stdout`` None sends what it prints to where its errors go.
+    """
     with tempfile.TemporaryFile() as errors, PrivateFiles(_uid(command.account)) as place:
         environment = {name: place.resolve(value) for name, value in command.environment.items()}
         try:
             child = subprocess.Popen(
-                [*_privileges(command.account), *map(place.resolve, command.argv)],
+                [*_privileges(command), *map(place.resolve, command.argv)],
                 stdin=stdin if stdin is not None else subprocess.DEVNULL,
-                stdout=stdout,
+                stdout=stdout if stdout is not None else errors,
                 stderr=errors,
                 env={"PATH": PATH, "LC_ALL": "C.UTF-8", **environment},
                 cwd="/",
@@ -230,12 +279,15 @@ def _started(
             child.wait()
 
 
-def _privileges(account: str | None) -> list[str]:
+def _privileges(command: Command) -> list[str]:
     """Return the setpriv(1) prefix that gives up all that the child does not need."""
     prefix = ["setpriv", "--no-new-privs", "--pdeathsig=KILL"]
-    if account is not None:
-        entry = account_entry(account)
+    if command.sandbox is not None:
+        prefix += ["--", *command.sandbox.argv(), "setpriv"]
+    if command.account is not None:
+        entry = account_entry(command.account)
         prefix += [f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
+        prefix += ["--inh-caps=-all"]
     return [*prefix, "--"]
 
 
