@@ -47,10 +47,11 @@ class Made:
     warnings: list[str]
 
 
-def backup(site: Site, settings: Settings, store: LocalStore) -> Made:
+def backup(site: Site, settings: Settings, store: LocalStore, *, nightly: bool = False) -> Made:
     """Make one set of ``site`` in ``store``, then thin the store out.
 
-    Raises Failure when anything is missing from the set: then there is no set.
+    ``nightly`` tells the hooks that nobody waits.  Raises Failure when anything is missing from
+    the set: then there is no set.
     """
     variables = {"sets": str(store.folder)}
     with hooks.on_failure(variables):
@@ -61,6 +62,8 @@ def backup(site: Site, settings: Settings, store: LocalStore) -> Made:
     warnings += problems + prune.prune_previous(settings.keep_time)
     try:
         told = {**variables, "set": made.name, "set_path": str(made.path)}
+        if nightly:
+            told["nightly"] = "yes"
         hooks.run_phase("post-backup", told)
     except Failure as failure:
         warnings.append(str(failure))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ def backup(manner: Manner, if_present: bool) -> Outcome:
     with only_run():
         recovery.refuse_unfinished(Journal())
         ours, store = _store(manner)
-        return outcomes.of_backup(job.backup(omnibus.find(), ours, store))
+        made = job.backup(omnibus.find(), ours, store, nightly=if_present)
+        return outcomes.of_backup(made)
 
 
 @group.command(epilog=_SET_HELP)
@@ -96,10 +97,11 @@ def restore(manner: Manner, **options: Any) -> Outcome:
 @verb
 def list_sets(manner: Manner) -> Outcome:
     """List the sets, newest first."""
-    from . import outcomes
+    from . import outcomes, records
 
     _, store = _store(manner)
-    return outcomes.of_list(store.entries(), str(store.folder))
+    lines = [(one, records.of_set(one.set) if one.set else []) for one in store.entries()]
+    return outcomes.of_list(lines, str(store.folder))
 
 
 @group.command(epilog=_SET_HELP)
@@ -107,13 +109,50 @@ def list_sets(manner: Manner) -> Outcome:
 @verb
 def verify(manner: Manner, wanted: str) -> Outcome:
     """Read a whole set and hold it against its manifest."""
-    from . import outcomes
-    from . import verify as job
+    from . import outcomes, records
+    from . import rehearsal as job
 
     _, store = _store(manner)
     set_ = store.find(wanted)
-    job.verify(set_)
-    return outcomes.of_verify(set_)
+    record = job.verify_only(set_)
+    return outcomes.of_verify(set_, record, records.keep(set_, record))
+
+
+@group.command(epilog=_SET_HELP)
+@click.argument("wanted", metavar="[SET]", default="latest")
+@click.option("--all", "every", is_flag=True, help="Every set, the newest first.")
+@click.option("--quick", is_flag=True, help="Without unpacking files and starting Mattermost.")
+@click.option("--full", is_flag=True, help="Build the indexes of the search as well.")
+@click.option("--if-due", is_flag=True, help="Only when rehearse in config.yml says so.")
+@verb
+def rehearse(
+    manner: Manner, wanted: str, every: bool, quick: bool, full: bool, if_due: bool
+) -> Outcome:
+    """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
+    from datetime import datetime, timezone
+
+    from . import omnibus, outcomes, records
+    from . import rehearsal as job
+    from .evidence import Depth
+    from .store.local import Entry
+
+    if quick and full:
+        raise click.UsageError("--quick and --full exclude each other.")
+    with _our_turn():
+        ours, store = _store(manner)
+        now = datetime.now(timezone.utc)
+        if if_due and not job.is_due(ours.rehearse, records.history(), now):
+            return Outcome({"set": None}, [f"No rehearsal is due: rehearse is {ours.rehearse}"])
+        depth = Depth.QUICK if quick else Depth.FULL if full else Depth.USUAL
+        chosen = store.find(wanted)
+        site = omnibus.find()
+        entries = store.entries() if every else [Entry(chosen.name, chosen, "")]
+        warnings = [f"{one.name} is not complete: {one.problem}" for one in entries if not one.set]
+        made = []
+        for set_ in [one.set for one in entries if one.set]:
+            made.append(job.rehearse(set_, site, depth, ours.rehearse_in))
+            warnings += records.keep(set_, made[-1])
+    return outcomes.of_rehearse(made, warnings, expected=quick or if_due)
 
 
 @group.command()
@@ -164,7 +203,8 @@ _FROM = click.option(
 @verb
 def sso_check(manner: Manner, named: tuple[str, ...]) -> Outcome:
     """Say whether GitLab accepts Mattermost's credentials, and if not, why."""
-    from . import candidates, omnibus, outcomes
+    from . import candidates, omnibus
+    from . import sign_in_outcomes as outcomes
 
     _, store = _store(manner)
     return outcomes.of_check(candidates.examine(omnibus.find(), store, named))
@@ -180,11 +220,11 @@ def sso_check(manner: Manner, named: tuple[str, ...]) -> Outcome:
 @verb
 def sso_repair(manner: Manner, undo: bool, **how: Any) -> Outcome:
     """Give Mattermost the credentials that GitLab accepts, with the least change."""
-    from . import hooks, omnibus, outcomes
+    from . import omnibus
     from . import repair as job
-    from .lock import only_run
+    from . import sign_in_outcomes as outcomes
 
-    with only_run() if hooks.PHASE_VARIABLE not in os.environ else nullcontext():
+    with _our_turn():
         site = omnibus.find()
         if undo:
             layers = job.undo(site)
@@ -192,6 +232,14 @@ def sso_repair(manner: Manner, undo: bool, **how: Any) -> Outcome:
         _, store = _store(manner)
         kept = Path(os.environ.get(job.UNDO_VARIABLE, job.UNDO_FILE))
         return outcomes.of_repair(job.repair(site, store, job.Wish(**how), kept))
+
+
+def _our_turn() -> AbstractContextManager[None]:
+    """Hold the lock; within a hook the run that called it holds it for us."""
+    from . import hooks
+    from .lock import only_run
+
+    return nullcontext() if hooks.PHASE_VARIABLE in os.environ else only_run()
 
 
 def _store(manner: Manner) -> Any:

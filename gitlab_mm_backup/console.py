@@ -80,6 +80,7 @@ def _finish(manner: Manner, work: Callable[[], Outcome]) -> int:
     try:
         _require_root()
         outcome = work()
+        error = outcome.error
     except Failure as failure:
         error = failure
     except OSError as trouble:

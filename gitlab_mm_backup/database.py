@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -34,6 +34,9 @@ _NOT_OURS = re.compile(
     r"^\d+; \d+ \d+ (?:SCHEMA - public|EXTENSION - plpgsql|COMMENT - EXTENSION plpgsql"
     r"|COMMENT - SCHEMA public|ACL - SCHEMA public|(?:ACL )?FUNCTION public pg_shadow_lookup)\b"
 )
+_INDEX_LINE = re.compile(r"^\d+; \d+ \d+ INDEX (\S+) (\S+) ")
+_EXTENSION_LINE = re.compile(r"^\d+; \d+ \d+ EXTENSION - (\S+) ")
+_SEARCH_INDEX = re.compile(r"^CREATE INDEX (\S+) ON (\S+)\.\S+ USING gin \(to_tsvector\(", re.M)
 _TABLES = """
     SELECT n.nspname, c.relname
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -144,6 +147,13 @@ def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
         yield Snapshot(row[0], database, session)
 
 
+def server_version(session: psycopg.Connection[Any]) -> str:
+    """Return the server's version: "15.14"."""
+    row = session.execute("SHOW server_version").fetchone()
+    assert row is not None
+    return str(row[0]).split()[0]
+
+
 def count_rows(session: psycopg.Connection[Any]) -> dict[str, int]:
     """Return the rows of every table that the session can see, as schema.table -> rows."""
     from psycopg import sql
@@ -172,14 +182,23 @@ def dump(endpoint: Endpoint, programs: Path, snapshot_id: str) -> Command:
     )
 
 
-def load(endpoint: Endpoint, programs: Path, name: str, archive: Path, scratch: Path) -> None:
+def load(
+    endpoint: Endpoint,
+    programs: Path,
+    name: str,
+    archive: Path,
+    scratch: Path,
+    without: Collection[str] = (),
+) -> None:
     """Load the compressed dump ``archive`` into the empty database ``name``.
 
     As Mattermost's own role, so that every object is owned by it and the dump's SQL can do no
     more than Mattermost could.  Parallel jobs need a file to seek in: the dump is unpacked to one
-    without a name in the folder ``scratch``.  Raises Failure on the first error.
+    without a name in the folder ``scratch``.  ``without`` names indexes to leave out, each as
+    schema.index.  Raises Failure on the first error.
     """
-    ours = "".join(line for line in contents(programs, archive) if not _NOT_OURS.match(line))
+    lines = [line for line in contents(programs, archive) if not _NOT_OURS.match(line)]
+    ours = "".join(line for line in lines if _index_name(line) not in without)
     with open(archive, "rb") as packed, _nameless(scratch) as unpacked:
         process.pipeline(DECOMPRESS, stdin=packed, sink=unpacked.write)
         unpacked.flush()
@@ -220,6 +239,33 @@ def contents(programs: Path, archive: Path) -> list[str]:
     with open(archive, "rb") as packed:
         process.pipeline(DECOMPRESS, listing, stdin=packed, sink=pieces.append)
     return b"".join(pieces).decode(errors="surrogateescape").splitlines(keepends=True)
+
+
+def _index_name(line: str) -> str:
+    """Return schema.index of a line that stands for an index, "" for any other."""
+    found = _INDEX_LINE.match(line)
+    return f"{found[1]}.{found[2]}" if found else ""
+
+
+def extensions(programs: Path, archive: Path) -> list[str]:
+    """Return the names of the extensions that the dump was made with."""
+    found = (_EXTENSION_LINE.match(line) for line in contents(programs, archive))
+    return [one[1] for one in found if one]
+
+
+def search_indexes(programs: Path, archive: Path) -> list[str]:
+    """Return the dump's full text search indexes, each as schema.index, by their definitions.
+
+    They take two thirds of a load's time, and nothing but the search needs them.
+    """
+    pieces: list[bytes] = []
+    definitions = Command(
+        [str(programs / "pg_restore"), "--section=post-data", "--file=-"], account="nobody"
+    )
+    with open(archive, "rb") as packed:
+        process.pipeline(DECOMPRESS, definitions, stdin=packed, sink=pieces.append)
+    found = _SEARCH_INDEX.findall(b"".join(pieces).decode(errors="surrogateescape"))
+    return [f"{schema}.{name}" for name, schema in found]
 
 
 def _where(endpoint: Endpoint, login: Login, name: str) -> list[str]:

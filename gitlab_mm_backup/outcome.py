@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import ExitCode
+from .errors import ExitCode, Failure
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,12 @@ class Outcome:
     code: ExitCode = ExitCode.DONE
     answer: bool = False
     lenient: bool = False  # warnings do not show in the exit code
+    error: Failure | None = None  # what was looked at is bad, and the fields say more of it
 
     @property
     def exit_code(self) -> ExitCode:
+        if self.error is not None:
+            return self.error.exit_code
         if self.code is ExitCode.DONE and self.warnings and not self.lenient:
             return ExitCode.WARNINGS
         return self.code

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import text
+from . import text, verify
 from .backup import Made
-from .doctor import Check, Result
-from .errors import ExitCode
-from .gitlab import Verdict
+from .checks import Check, Result
+from .errors import ExitCode, Failure
+from .evidence import Record, Verdict, as_fields, latest_rehearsal, latest_verification
+from .gitlab import Verdict as Probed
 from .manifest import Manifest
 from .outcome import Outcome
 from .preview import Preview
 from .recovery import RolledBack
-from .repair import Repair, Repaired
 from .restore import Restored
 from .retention import Decision
-from .sign_in import Diagnosis, Severity
 from .store.local import BackupSet, Entry
+
+_VERDICTS = {
+    Verdict.PASSED: "passed",
+    Verdict.INCOMPLETE: "passed as far as it went",
+    Verdict.FAILED: "FAILED",
+}
 
 
 def of_backup(made: Made) -> Outcome:
@@ -46,7 +51,7 @@ def of_backup(made: Made) -> Outcome:
 
 def of_restore(set_: BackupSet, restored: Restored) -> Outcome:
     warnings = list(restored.warnings)
-    if restored.sign_in.verdict is not Verdict.ACCEPTED:
+    if restored.sign_in.verdict is not Probed.ACCEPTED:
         warnings.append(f"Sign-in through GitLab: {restored.sign_in.reason}")
     changed = restored.settings_changed
     return Outcome(
@@ -104,26 +109,43 @@ def of_preview(preview: Preview) -> Outcome:
     return Outcome(fields, lines, code=code, answer=True)
 
 
-def of_list(entries: Sequence[Entry], folder: str) -> Outcome:
-    lines = [_list_line(entry) for entry in entries]
-    fields = [_list_fields(entry) for entry in entries]
+Line = tuple[Entry, Sequence[Record]]
+
+
+def of_list(listed: Sequence[Line], folder: str) -> Outcome:
+    lines = [_list_line(entry, proven) for entry, proven in listed]
+    fields = [_list_fields(entry, proven) for entry, proven in listed]
     return Outcome({"sets": fields}, lines or [f"There is no set in {folder}"], answer=True)
 
 
-def _list_line(entry: Entry) -> str:
+def _list_line(entry: Entry, proven: Sequence[Record]) -> str:
     if entry.set is None:
         return f"{entry.name}  NOT COMPLETE: {entry.problem}"
     manifest = entry.set.manifest
     size = text.size(manifest.bytes)
     safety = "  (safety set)" if manifest.safety else ""
     moment = text.moment(manifest.made)
-    return f"{entry.name}  {moment}  {size:>10}  {_amounts(manifest)}{safety}"
+    head = f"{entry.name}  {moment}  {size:>10}  {_amounts(manifest)}{safety}"
+    return f"{head}\n  {_proof(proven)}"
 
 
-def _list_fields(entry: Entry) -> dict[str, object]:
+def _proof(proven: Sequence[Record]) -> str:
+    """Return in words what the newest verification and rehearsal of a set came to."""
+    verified, rehearsed = latest_verification(proven), latest_rehearsal(proven)
+    if verified is None:
+        return "never verified, never rehearsed"
+    words = f"{'whole' if verified.whole else 'DAMAGED'} on {text.moment(verified.made)}"
+    if rehearsed is None:
+        return f"{words}, never rehearsed"
+    result = _VERDICTS[rehearsed.verdict]
+    return f"{words}, rehearsal {result} on {text.moment(rehearsed.made)}"
+
+
+def _list_fields(entry: Entry, proven: Sequence[Record]) -> dict[str, object]:
     if entry.set is None:
         return {"name": entry.name, "complete": False, "problem": entry.problem}
     manifest = entry.set.manifest
+    verified, rehearsed = latest_verification(proven), latest_rehearsal(proven)
     return {
         "name": entry.name,
         "complete": True,
@@ -136,14 +158,80 @@ def _list_fields(entry: Entry) -> dict[str, object]:
         "rows": manifest.rows,
         "files": manifest.files.files,
         "bytes": manifest.bytes,
+        "verified": verified and {"at": verified.started, "whole": verified.whole},
+        "rehearsed": rehearsed
+        and {
+            "at": rehearsed.started,
+            "result": rehearsed.verdict.value,
+            "depth": rehearsed.depth.value,
+            "recovery_seconds": rehearsed.recovery_seconds,
+        },
     }
 
 
-def of_verify(set_: BackupSet) -> Outcome:
-    checks = [
-        {"name": name, "result": "passed", "detail": ""} for name in ("checksums", "structure")
+def of_verify(set_: BackupSet, record: Record, warnings: list[str]) -> Outcome:
+    error = verify.damaged(set_, record.checks)
+    return Outcome(
+        {"set": set_.name, "checks": _check_fields(record.checks)},
+        [] if error else [f"{set_.name} is whole"],
+        warnings,
+        answer=True,
+        error=error,
+    )
+
+
+def of_rehearse(made: Sequence[Record], warnings: list[str], *, expected: bool) -> Outcome:
+    """Tell what rehearsals came to; ``expected``: it is no news that something was not run."""
+    only = made[0] if len(made) == 1 else None
+    if not expected:
+        warnings = warnings + [
+            f"{one.set}: {check.name} was not run: {check.detail}"
+            for one in made
+            for check in one.checks
+            if check.result is Result.NOT_RUN and one.verdict is not Verdict.FAILED
+        ]
+    return Outcome(
+        {
+            "set": only and only.set,
+            "result": only and only.verdict.value,
+            "checks": _check_fields(only.checks) if only else [],
+            "recovery_seconds": only and only.recovery_seconds,
+            "rehearsals": [{**as_fields(one), "result": one.verdict.value} for one in made],
+        },
+        [line for one in made for line in _rehearsal_lines(one)] or ["There is no set to rehearse"],
+        warnings,
+        error=_unproven(made),
+    )
+
+
+def _unproven(made: Sequence[Record]) -> Failure | None:
+    bad = [one for one in made if one.verdict is Verdict.FAILED]
+    if not bad:
+        return None
+    found = [
+        f"{one.set}: {check.name}: {check.detail}"
+        for one in bad
+        for check in one.checks
+        if check.result is Result.FAILED
     ]
-    return Outcome({"set": set_.name, "checks": checks}, [f"{set_.name} is whole"], answer=True)
+    return Failure(
+        f"{text.number(len(bad), 'set')} did not pass the rehearsal",
+        "; ".join(found),
+        "Make a new set and rehearse it: gitlab-mm backup; gitlab-mm rehearse",
+    )
+
+
+def _rehearsal_lines(record: Record) -> list[str]:
+    name = f"Rehearsal of {record.set}"
+    lines = [
+        f"{name} {_VERDICTS[record.verdict]} in {text.duration(record.seconds)}",
+        *(f"  {_check_line(one)}" for one in record.checks),
+    ]
+    if record.recovery_seconds is not None:
+        took = text.duration(max(1, record.recovery_seconds))
+        without = ", without the indexes of the search" if record.left_out else ""
+        lines.append(f"  Recovery time to expect: {took}{without}")
+    return lines
 
 
 def of_prune(
@@ -162,95 +250,19 @@ def of_doctor(checks: Sequence[Check]) -> Outcome:
     elif Result.WARNING in results:
         code = ExitCode.WARNINGS
     return Outcome(
-        {
-            "checks": [
-                {"name": one.name, "result": one.result.value, "detail": one.detail}
-                for one in checks
-            ]
-        },
-        [f"{one.name:16} {one.result.value:8} {one.detail}" for one in checks],
+        {"checks": _check_fields(checks)},
+        [_check_line(one) for one in checks],
         code=code,
         answer=True,
     )
 
 
-def of_check(diagnosis: Diagnosis) -> Outcome:
-    severities = {finding.severity for finding in diagnosis.findings}
-    code = ExitCode.DONE
-    if Severity.BROKEN in severities:
-        code = ExitCode.FAILED
-    elif Severity.WARNING in severities:
-        code = ExitCode.WARNINGS
-    return Outcome(_sign_in_fields(diagnosis), _sign_in_lines(diagnosis), code=code, answer=True)
+def _check_fields(checks: Sequence[Check]) -> list[dict[str, str]]:
+    return [{"name": one.name, "result": one.result.value, "detail": one.detail} for one in checks]
 
 
-def of_repair(repaired: Repaired) -> Outcome:
-    """Tell what was, or would be, written; a finding that is left is a warning."""
-    repair, after, dry_run = repaired.repair, repaired.after, repaired.wish.dry_run
-    layers = repair.layers if repair else []
-    left = [f"{one.code} ({one.layer}): {one.detail}" for one in after.findings]
-    return Outcome(
-        {
-            **_sign_in_fields(after),
-            "source": repair.source if repair else None,
-            "written": [] if dry_run else layers,
-            "planned": layers,
-            "restarted": repaired.restarted,
-        },
-        [
-            _repair_line(repair, "Would write" if dry_run else "Wrote"),
-            *(["Restarted Mattermost"] if repaired.restarted else []),
-            f"Probe: {after.probe.reason}",
-        ],
-        [] if dry_run else left,
-        # Within a restore what is left is no failure of the hook: the restore tells it at its end.
-        lenient=repaired.wish.if_possible,
-    )
-
-
-def _repair_line(repair: Repair | None, verb: str) -> str:
-    if repair is None:
-        return "Nothing was written: there are no credentials that GitLab accepts"
-    pair = f"id {repair.pair.id[:4]}…, secret {repair.pair.secret.hint()}"
-    if not repair.changes:
-        return f"Nothing had to be written ({pair})"
-    return f"{verb} the credentials from {repair.source} to {', '.join(repair.layers)} ({pair})"
-
-
-def _sign_in_fields(diagnosis: Diagnosis) -> dict[str, object]:
-    return {
-        "candidates": [
-            {"source": one.source, "id": one.pair.id, "verified": one.verified}
-            for one in diagnosis.candidates
-        ],
-        "findings": [
-            {
-                "code": one.code,
-                "layer": one.layer,
-                "detail": one.detail,
-                "severity": one.severity.value,
-            }
-            for one in diagnosis.findings
-        ],
-        "probe": diagnosis.probe.verdict.value,
-        "judged_by": "probe" if diagnosis.applications is None else "database",
-    }
-
-
-def _sign_in_lines(diagnosis: Diagnosis) -> list[str]:
-    words = {True: "accepted", False: "refused", None: "not known"}
-    lines = [
-        f"{one.source}: id {one.pair.id[:4]}…, secret {one.pair.secret.hint()}: "
-        f"{words[one.verified]}"
-        for one in diagnosis.candidates
-    ]
-    lines += [
-        f"{one.severity.value:8} {one.code} ({one.layer}): {one.detail}"
-        for one in diagnosis.findings
-    ]
-    if diagnosis.applications is None:
-        lines.append("GitLab's database could not be asked on this host: the probe decides")
-    return [*lines, f"Probe: {diagnosis.probe.reason}"]
+def _check_line(check: Check) -> str:
+    return f"{check.name:16} {check.result.value:8} {check.detail}".rstrip()
 
 
 def _amounts(manifest: Manifest) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
-from . import omnibus, recovery
+from . import evidence, omnibus, records, recovery
 from .errors import Failure
 from .journal import Journal
 from .retention import Decision, Kept, decide
@@ -16,7 +16,15 @@ def plan(store: LocalStore, keep_time: timedelta | None) -> list[Decision]:
 
     Folders that are no complete set are not ours to judge, and stay.
     """
-    sets = [Kept(one.path.name, one.manifest.made, one.manifest.safety) for one in store.sets()]
+    sets = [
+        Kept(
+            one.path.name,
+            one.manifest.made,
+            one.manifest.safety,
+            evidence.proven(records.of_set(one)),
+        )
+        for one in store.sets()
+    ]
     return decide(sets, keep_time, datetime.now(timezone.utc))
 
 

@@ -16,6 +16,7 @@ from . import (
     exchange,
     folders,
     hooks,
+    loading,
     omnibus,
     process,
     readiness,
@@ -164,27 +165,15 @@ def load_database(run: Run) -> None:
     if "database" not in run.plan.parts:
         return
     log.info("Loading the database beside the live one")
-    site, wanted = run.site, run.set.manifest.database
+    site = run.site
     exchange.ensure_live(site.database)
     run.undo.will("give the live database back")
     exchange.withhold_live(site.database)
     run.undo.will("drop the new database", name=run.new_database)
-    run.warnings.extend(exchange.create_beside(site.database, run.new_database, wanted))
-    archive, scratch = run.set.file("database"), site.folders.home.parent
-    database.load(site.database, site.client_programs, run.new_database, archive, scratch)
-    with database.connect(site.database, site.database.admin, run.new_database) as session:
-        _compare_rows(database.count_rows(session), wanted.rows)
-
-
-def _compare_rows(found: Mapping[str, int], wanted: Mapping[str, int]) -> None:
-    if found == wanted:
-        return
-    tables = [one for one in sorted({*found, *wanted}) if found.get(one) != wanted.get(one)]
-    raise Failure(
-        "The restored database does not have the rows that were backed up",
-        "; ".join(f"{one}: {found.get(one)}, not {wanted.get(one)}" for one in tables),
-        "The set's dump is not whole; choose another set.",
-    )
+    endpoint, name, scratch = site.database, run.new_database, site.folders.home.parent
+    run.warnings.extend(loading.load(run.set, endpoint, site.client_programs, name, scratch))
+    with database.connect(endpoint, endpoint.admin, name) as session:
+        loading.compare_rows(database.count_rows(session), run.set.manifest.database.rows)
 
 
 def unpack_folders(run: Run) -> None:

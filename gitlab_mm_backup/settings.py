@@ -21,6 +21,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 _FOREVER = 10**11  # seconds, some 3000 years: more is a slip of the finger
 _HIGHEST_LEVEL = 19  # zstd(1), without --ultra
 _MOST_THREADS = 64
+REHEARSALS = ("nightly", "weekly", "off")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Settings:
     database_level: int = 3
     files_level: int = 1
     threads: int = 4
+    rehearse: str = "nightly"  # one of REHEARSALS: which of cron's sets are rehearsed
+    rehearse_in: Path = Path("/var/lib/gitlab-mm-backup")
 
 
 def load(
@@ -50,6 +53,7 @@ def load(
         sets=Path(path) / "mattermost",
         keep_time=values["keep_time"] if "keep_time" in values else backup.get("keep_time"),
         **compression,
+        **{key: values[key] for key in ("rehearse", "rehearse_in") if key in values},
     )
 
 
@@ -81,6 +85,17 @@ def _number(lowest: int, highest: int) -> Callable[[Any], int]:
     return check
 
 
+def _choice(*words: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        # YAML 1.1 reads a bare off as false.
+        word = "off" if value is False and "off" in words else value
+        if isinstance(word, str) and word in words:
+            return word
+        raise ValueError(f"must be one of {', '.join(words)}")
+
+    return check
+
+
 # Every option: its check, or the options below it with the names that Settings gives them.
 _OPTIONS: dict[str, Any] = {
     "backup_path": _absolute_path,
@@ -90,6 +105,8 @@ _OPTIONS: dict[str, Any] = {
         "files_level": _number(1, _HIGHEST_LEVEL),
         "threads": _number(1, _MOST_THREADS),
     },
+    "rehearse": _choice(*REHEARSALS),
+    "rehearse_in": lambda value: Path(_absolute_path(value)),
 }
 
 

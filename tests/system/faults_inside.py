@@ -212,5 +212,7 @@ def arm() -> None:
         if fault.get("patience"):
             service = importlib.import_module("gitlab_mm_backup.service")
             service.wait_until_it_answers.__defaults__ = (float(fault["patience"]),)
+            boot = importlib.import_module("gitlab_mm_backup.boot")
+            vars(boot)["_PATIENCE"] = float(fault["patience"])
         if fault["point"]:
             Trap(fault).arm()

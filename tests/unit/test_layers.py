@@ -29,6 +29,10 @@ LAYERS = {
         "outcome",
         "text",
         "plan",
+        "checks",
+        "evidence",
+        "sandbox",
+        "janitor",
     ),
     "1 one outside thing each": (
         "private_files",
@@ -39,6 +43,8 @@ LAYERS = {
         "lock",
         "journal",
         "store.local",
+        "records",
+        "isolation",
     ),
     "2 what a Mattermost is": (
         "hooks",
@@ -53,6 +59,10 @@ LAYERS = {
         "credentials",
         "unpacking",
         "beside",
+        "scratch",
+        "loading",
+        "invariants",
+        "boot",
     ),
     "3 jobs": (
         "sign_in",
@@ -64,8 +74,11 @@ LAYERS = {
         "readiness",
         "preview",
         "restore",
+        "proof",
+        "rehearsal",
         "doctor",
         "outcomes",
+        "sign_in_outcomes",
     ),
     "4 edge": ("console", "cli"),
 }

@@ -159,7 +159,7 @@ def run_script(suffix: str, argument: str, root: Path, doctor: str) -> str:
     """
     programs = root / "bin"
     programs.mkdir()
-    for name, body in (("gitlab-mm", doctor), ("ldconfig", "exit 0")):
+    for name, body in (("gitlab-mm", doctor), ("ldconfig", "exit 0"), ("adduser", "exit 0")):
         (programs / name).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
         (programs / name).chmod(0o755)
     text = (DEBIAN / f"{PACKAGE}.{suffix}").read_text(encoding="utf-8")

@@ -98,3 +98,18 @@ def test_a_newer_set_never_saves_an_old_one(
 ) -> None:
     more = [*sets, Kept("more", NOW - timedelta(seconds=age))]
     assert kept(decide(more, keep_time, NOW)) - {"more"} <= kept(decide(sets, keep_time, NOW))
+
+
+def proven(*days: float) -> list[Kept]:
+    return [Kept(f"{age} days", NOW - age * DAY, proven=True) for age in days]
+
+
+def test_the_newest_set_whose_rehearsal_passed_stays_too() -> None:
+    decisions = decide([*made(10, 20), *proven(30, 40)], 7 * DAY, NOW)
+    assert kept(decisions) == {"10 days", "30 days"}
+    assert "rehearsal passed" in decisions[2].reason
+
+
+def test_a_safety_set_that_was_proven_stays() -> None:
+    safety = Kept("safety", NOW - 20 * DAY, safety=True, proven=True)
+    assert kept(decide([*made(10), safety], 7 * DAY, NOW)) == {"10 days", "safety"}

@@ -191,6 +191,21 @@ def test_keep_times(text: str, wanted: timedelta | None, files: Files) -> None:
     assert files.load(f"keep_time: {text}\n", GITLAB_YML).keep_time == wanted
 
 
+@pytest.mark.parametrize("word", ["nightly", "weekly", "off", '"off"'])
+def test_how_often_to_rehearse(word: str, files: Files) -> None:
+    assert files.load(f"rehearse: {word}\n").rehearse == word.strip('"')
+
+
+@pytest.mark.parametrize("word", ["sometimes", "on", "true", "7", "[]"])
+def test_what_is_no_rhythm_is_refused(word: str, files: Files) -> None:
+    assert "must be one of nightly, weekly, off" in files.problems(f"rehearse: {word}\n").detail
+
+
+def test_where_to_rehearse(files: Files) -> None:
+    assert files.load("rehearse_in: /srv/scratch\n").rehearse_in == Path("/srv/scratch")
+    assert "absolute path" in files.problems("rehearse_in: scratch\n").detail
+
+
 def test_levels_and_threads(files: Files) -> None:
     text = "compression: {database_level: 19, files_level: 2, threads: 64}\n"
     assert files.load(text) == Settings(DEFAULTS.sets, None, 19, 2, 64)

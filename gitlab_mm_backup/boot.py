@@ -1,0 +1,205 @@
+"""Boot: start the host's Mattermost on a restored state, with nothing that could leave."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import process
+from .errors import Failure
+from .process import Command, Finished
+from .sandbox import INSIDE, Sandbox
+from .scratch import ACCOUNT, SOCKET
+from .secret import Secret
+from .site import Endpoint, Site
+
+_PROGRAM = "/opt/gitlab/embedded/bin/mattermost"
+_WORKING_FOLDER = "/opt/gitlab/embedded/service/mattermost"
+_CERTIFICATES = "/opt/gitlab/embedded/ssl/certs"
+_HOME = INSIDE / "home"
+_ADDRESS = ("127.0.0.1", 8065)
+_NOWHERE = "127.0.0.1"  # a loopback on which nobody listens
+_PATIENCE = 180  # seconds until the first answer: a large site takes its time
+# What would speak to the world, or change data that a rehearsal only wants to see.
+_OFF = (
+    ("ANNOUNCEMENTSETTINGS", "ADMINNOTICESENABLED"),
+    ("ANNOUNCEMENTSETTINGS", "USERNOTICESENABLED"),
+    ("BLEVESETTINGS", "ENABLEINDEXING"),
+    ("CLUSTERSETTINGS", "ENABLE"),
+    ("COMPLIANCESETTINGS", "ENABLE"),
+    ("DATARETENTIONSETTINGS", "ENABLEFILEDELETION"),
+    ("DATARETENTIONSETTINGS", "ENABLEMESSAGEDELETION"),
+    ("ELASTICSEARCHSETTINGS", "ENABLEINDEXING"),
+    ("ELASTICSEARCHSETTINGS", "ENABLESEARCHING"),
+    ("EMAILSETTINGS", "ENABLEEMAILBATCHING"),
+    ("EMAILSETTINGS", "SENDEMAILNOTIFICATIONS"),
+    ("EMAILSETTINGS", "SENDPUSHNOTIFICATIONS"),
+    ("JOBSETTINGS", "RUNJOBS"),
+    ("JOBSETTINGS", "RUNSCHEDULER"),
+    ("LDAPSETTINGS", "ENABLE"),
+    ("LDAPSETTINGS", "ENABLESYNC"),
+    ("LOGSETTINGS", "ENABLEDIAGNOSTICS"),
+    ("LOGSETTINGS", "ENABLESENTRY"),
+    ("LOGSETTINGS", "ENABLEWEBHOOKDEBUGGING"),
+    ("MESSAGEEXPORTSETTINGS", "ENABLEEXPORT"),
+    ("METRICSSETTINGS", "ENABLE"),
+    ("PLUGINSETTINGS", "ENABLE"),
+    ("SERVICESETTINGS", "ENABLELINKPREVIEWS"),
+    ("SERVICESETTINGS", "ENABLELOCALMODE"),
+    ("SERVICESETTINGS", "ENABLEOUTGOINGWEBHOOKS"),
+    ("SERVICESETTINGS", "ENABLESECURITYFIXALERT"),
+    ("SERVICESETTINGS", "FORWARD80TO443"),
+    ("SERVICESETTINGS", "USELETSENCRYPT"),
+)
+
+
+@dataclass(frozen=True)
+class Booted:
+    """A Mattermost that has answered."""
+
+    seconds: float  # from its start to its first answer
+    status: Mapping[str, Any]  # its ping, with the state of database and files
+    config: Mapping[str, Any]  # what it tells every browser
+
+
+def refusal(site: Site, wanted: str) -> str:
+    """Return why this host's program cannot show that a set of version ``wanted`` starts; ""."""
+    if not os.access(site.root / _PROGRAM.lstrip("/"), os.X_OK):
+        return f"this host has no {_PROGRAM}"
+    if site.version != wanted:
+        return f"the set is of Mattermost {wanted}, this host has {site.version}"
+    return ""
+
+
+def boot(
+    environment: Mapping[str, Secret], home: Path, data: Path, socket: Path, database: Endpoint
+) -> Booted:
+    """Start Mattermost on the folder ``home`` and ``database``, and read what needs no login.
+
+    ``environment`` are the set's own variables, ``socket`` the folder of the database's socket.
+    It may only be called where there is no network (isolation.cut_off).  Raises Failure with the
+    program's last words when it ends, or does not answer.
+    """
+    began = time.monotonic()
+    with process.background(_command(environment, home, data, socket, database)) as ended:
+        status = _first_answer(ended)
+        seconds = time.monotonic() - began
+        config = _get("/config/client?format=old")
+    return Booted(seconds, status, config)
+
+
+def _command(
+    environment: Mapping[str, Secret], home: Path, data: Path, socket: Path, database: Endpoint
+) -> Command:
+    folder = Path(_WORKING_FOLDER)
+    return Command(
+        [_PROGRAM, "--config", f"{_HOME}/config.json"],
+        account=ACCOUNT,
+        environment={**_kept(environment), **overrides(_inside(home, data), database)},
+        sandbox=Sandbox({_HOME: home, SOCKET: socket}, working_folder=folder),
+    )
+
+
+def _inside(home: Path, data: Path) -> Path:
+    return _HOME / data.relative_to(home)
+
+
+def _kept(environment: Mapping[str, Secret]) -> dict[str, Secret]:
+    """Return the set's own settings, and no variable that the linker or a shell would heed.
+
+    MM_CONFIG would lead to another configuration than the one that was restored.
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith("MM_") and name != "MM_CONFIG"
+    }
+
+
+def overrides(data: Path, database: Endpoint) -> dict[str, str | Secret]:
+    """Return the variables that cut Mattermost off and lead it to scratch; all win over files."""
+    source = Secret(_data_source(database))
+    values: dict[str, str | Secret] = {f"MM_{section}_{key}": "false" for section, key in _OFF}
+    values.update(
+        SSL_CERT_DIR=_CERTIFICATES,
+        TMPDIR=str(_HOME),
+        MM_INSTALL_TYPE="gitlab_omnibus",
+        MM_SERVICESETTINGS_LISTENADDRESS="{}:{}".format(*_ADDRESS),
+        MM_SERVICESETTINGS_CONNECTIONSECURITY="",
+        MM_SQLSETTINGS_DRIVERNAME="postgres",
+        MM_SQLSETTINGS_DATASOURCE=source,
+        MM_SQLSETTINGS_DATASOURCEREPLICAS=source,
+        MM_SQLSETTINGS_DATASOURCESEARCHREPLICAS=source,
+        MM_FILESETTINGS_DRIVERNAME="local",
+        MM_FILESETTINGS_DIRECTORY=f"{data}/",
+        MM_PLUGINSETTINGS_DIRECTORY=str(_HOME / "plugins"),
+        MM_PLUGINSETTINGS_CLIENTDIRECTORY=str(_HOME / "client-plugins"),
+        MM_LOGSETTINGS_ENABLECONSOLE="true",
+        MM_LOGSETTINGS_ENABLEFILE="false",
+        MM_NOTIFICATIONLOGSETTINGS_ENABLEFILE="false",
+        MM_EMAILSETTINGS_SMTPSERVER=_NOWHERE,
+        MM_EMAILSETTINGS_PUSHNOTIFICATIONSERVER=f"http://{_NOWHERE}:9",
+    )
+    return values
+
+
+def _data_source(database: Endpoint) -> str:
+    password = database.owner.password.reveal() if database.owner.password else ""
+    return (
+        f"user={database.owner.role} password={password} host={SOCKET} port={database.port} "
+        f"dbname={database.name} sslmode=disable"
+    )
+
+
+def _first_answer(ended: Callable[[], Finished | None]) -> Mapping[str, Any]:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return _get("/system/ping?get_server_status=true")
+        except OSError as error:
+            finished = ended()
+            if finished is not None:
+                raise Failure(
+                    f"Mattermost ended with exit code {finished.code}", _last_lines(finished.err)
+                ) from None
+            if time.monotonic() > deadline:
+                raise Failure(
+                    f"Mattermost did not answer in {_PATIENCE:.0f} seconds", str(error)
+                ) from None
+        time.sleep(0.1)
+
+
+def _last_lines(words: str) -> str:
+    """Return what the program said last; of JSON lines the message and the error alone."""
+    return "; ".join(_message(line) for line in words.splitlines()[-3:])
+
+
+def _message(line: str) -> str:
+    try:
+        told = json.loads(line)
+        return " ".join(str(told[key]) for key in ("msg", "err", "error") if key in told)
+    except (ValueError, TypeError):
+        return line
+
+
+def _get(path: str) -> Mapping[str, Any]:
+    """Return a JSON object of the API; raises OSError when it does not come."""
+    import http.client
+
+    connection = http.client.HTTPConnection(*_ADDRESS, timeout=10)
+    try:
+        with contextlib.closing(connection):
+            connection.request("GET", f"/api/v4{path}")
+            # Whatever its code: 500 comes with the state that is not OK.
+            document = json.loads(connection.getresponse().read(1 << 20))
+    except (ValueError, http.client.HTTPException) as error:
+        raise OSError(f"{path} answers no JSON") from error
+    if not isinstance(document, dict):
+        raise OSError(f"{path} answers no JSON object")
+    return document

@@ -1,0 +1,193 @@
+"""Mattermost's own invariants, held against a database that a set was loaded into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import checks
+from .checks import Check
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg.sql import Composed
+
+    Session = psycopg.Connection[Any]
+
+_EXAMPLES = 3  # named in a detail: enough to look at, few enough to read
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A column that names a row of another table; an empty text names none."""
+
+    table: str
+    column: str
+    target: str
+
+
+# As Mattermost's own integrity check has them (store/sqlstore/integrity.go, 5.37), those that
+# every version since 4.2 knows.
+_REFERENCES = (
+    Reference("posts", "channelid", "channels"),
+    Reference("posts", "userid", "users"),
+    Reference("posts", "rootid", "posts"),
+    Reference("channels", "teamid", "teams"),
+    Reference("channelmembers", "channelid", "channels"),
+    Reference("channelmembers", "userid", "users"),
+    Reference("teammembers", "teamid", "teams"),
+    Reference("teammembers", "userid", "users"),
+    Reference("fileinfo", "postid", "posts"),
+    Reference("reactions", "postid", "posts"),
+    Reference("sessions", "userid", "users"),
+)
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """The uploads of a set as (path below the data folder, bytes); None where ``untold`` says why."""
+
+    archived: Iterable[tuple[str, int]] | None
+    untold: str = ""
+
+
+def examine(session: Session, uploads: Uploads, without: Sequence[str]) -> list[Check]:
+    """Return every check of the database; ``without`` are the indexes left out of the load."""
+    looks: dict[str, Callable[[Session], Check]] = {
+        "references": _references,
+        "uploads": lambda session: _uploads(session, uploads),
+        "previews": lambda session: _previews(session, uploads),
+        "indexes": lambda session: _indexes(session, without),
+        "sequences": _sequences,
+    }
+    return [_looked(session, name, look) for name, look in looks.items()]
+
+
+def _looked(session: Session, name: str, look: Callable[[Session], Check]) -> Check:
+    """Return what ``look`` finds; a database that cannot be asked, such as a foreign one, fails."""
+    import psycopg
+
+    try:
+        return look(session)
+    except psycopg.Error as error:
+        return checks.failed(name, str(error).strip())
+
+
+def _references(session: Session) -> Check:
+    from psycopg import sql
+
+    query = sql.SQL(
+        "SELECT count(*), (array_agg({column}))[1] FROM public.{table} a WHERE coalesce({column}, '')"
+        " <> '' AND NOT EXISTS (SELECT 1 FROM public.{target} b WHERE b.id = a.{column})"
+    )
+    known = _columns(session)
+    present = [one for one in _REFERENCES if {(one.table, one.column), (one.target, "id")} <= known]
+    problems = []
+    for one in present:
+        names = {key: sql.Identifier(getattr(one, key)) for key in ("table", "column", "target")}
+        count, example = _row(session, query.format(**names))
+        if count:
+            problems.append(
+                f"{count} in {one.table} name {one.target} that are not there by {one.column}, "
+                f"such as {example!r}"
+            )
+    if problems:
+        return checks.failed("references", "; ".join(problems))
+    return checks.passed("references", f"{len(present)} kinds of references lead to a row")
+
+
+def _columns(session: Session) -> set[tuple[str, str]]:
+    query = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = %s"
+    return {(row[0], row[1]) for row in session.execute(query, ("public",))}
+
+
+def _note_uploads(session: Session, archived: Iterable[tuple[str, int]]) -> None:
+    session.execute("CREATE TEMPORARY TABLE archived (path text NOT NULL, size bigint NOT NULL)")
+    with session.cursor().copy("COPY pg_temp.archived (path, size) FROM STDIN") as copy:
+        for row in archived:
+            copy.write_row(row)
+    session.execute("CREATE INDEX ON pg_temp.archived (path)")
+    session.execute("ANALYZE pg_temp.archived")
+
+
+def _uploads(session: Session, uploads: Uploads) -> Check:
+    """Hold every upload that is not deleted against the archive, and its size."""
+    if uploads.archived is None:
+        return checks.not_run("uploads", uploads.untold)
+    _note_uploads(session, uploads.archived)
+    rows = session.execute(
+        "SELECT f.path, f.size, a.size FROM public.fileinfo f LEFT JOIN pg_temp.archived a"
+        " ON a.path = f.path WHERE f.deleteat = 0 AND a.size IS DISTINCT FROM f.size ORDER BY 1"
+    ).fetchall()
+    if rows:
+        named = [
+            f"{path!r} is missing" if size is None else f"{path!r} has {size} bytes, not {wanted}"
+            for path, wanted, size in rows[:_EXAMPLES]
+        ]
+        return checks.failed("uploads", f"{len(rows)} are not whole: {'; '.join(named)}")
+    (count,) = _row(session, "SELECT count(*) FROM public.fileinfo WHERE deleteat = 0")
+    return checks.passed("uploads", f"{count} in the archive with their sizes")
+
+
+def _previews(session: Session, uploads: Uploads) -> Check:
+    """Tell of thumbnails and previews apart: an image opens without them too."""
+    if uploads.archived is None:
+        return checks.not_run("previews", uploads.untold)
+    wanted, missing = _row(
+        session,
+        "SELECT count(*), count(*) FILTER (WHERE NOT EXISTS"
+        " (SELECT 1 FROM pg_temp.archived a WHERE a.path = p.path)) FROM"
+        " (SELECT unnest(ARRAY[thumbnailpath, previewpath]) AS path FROM public.fileinfo"
+        " WHERE deleteat = 0) p WHERE p.path <> ''",
+    )
+    told = f"{missing} of {wanted} are missing; the images themselves are looked at as uploads"
+    return checks.passed("previews", told if missing else f"{wanted} in the archive")
+
+
+def _indexes(session: Session, without: Sequence[str]) -> Check:
+    rows = session.execute(
+        "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT (indisvalid AND indisready)"
+    ).fetchall()
+    if rows:
+        return checks.failed("indexes", f"not valid: {', '.join(row[0] for row in rows)}")
+    (count,) = _row(
+        session,
+        "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public'",
+    )
+    left = f"; {len(without)} of the search left out (--full builds them)" if without else ""
+    return checks.passed("indexes", f"{count} are valid{left}")
+
+
+def _sequences(session: Session) -> Check:
+    """See that no sequence would give out a number that its column already has."""
+    from psycopg import sql
+
+    owned = session.execute(
+        "SELECT m.nspname, s.relname, n.nspname, t.relname, a.attname FROM pg_class s"
+        " JOIN pg_namespace m ON m.oid = s.relnamespace"
+        " JOIN pg_depend d ON d.objid = s.oid AND d.classid = 'pg_class'::regclass"
+        " AND d.deptype IN ('a', 'i') JOIN pg_class t ON t.oid = d.refobjid"
+        " JOIN pg_namespace n ON n.oid = t.relnamespace"
+        " JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid"
+        " WHERE s.relkind = 'S'"
+    ).fetchall()
+    behind = []
+    for schema, sequence, table_schema, table, column in owned:
+        query = sql.SQL("SELECT coalesce(max({}), 0) > (SELECT last_value FROM {}) FROM {}").format(
+            sql.Identifier(column),
+            sql.Identifier(schema, sequence),
+            sql.Identifier(table_schema, table),
+        )
+        if _row(session, query)[0]:
+            behind.append(sequence)
+    if behind:
+        return checks.failed("sequences", f"behind their column: {', '.join(behind)}")
+    return checks.passed("sequences", f"{len(owned)} are not behind their columns")
+
+
+def _row(session: Session, query: str | Composed) -> Sequence[Any]:
+    row = session.execute(query).fetchone()
+    assert row is not None
+    return tuple(row)

@@ -1,0 +1,152 @@
+"""Proof: what a rehearsal brought to light, held against what must be; each answer is a check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from . import checks, database, gitlab, invariants, json_config, loading, sign_in
+from .boot import Booted
+from .checks import Check
+from .effective import Settings, overlay
+from .errors import Failure
+from .invariants import Uploads
+from .manifest import Manifest
+from .secret import Secret
+from .site import Site
+from .store.local import BackupSet
+from .version import numbers
+
+if TYPE_CHECKING:
+    import psycopg
+
+DATABASE = ("rows", "references", "uploads", "previews", "indexes", "sequences", "extensions")
+# Without any of these Mattermost would not start, or start with links and invitations broken.
+_NEEDED = (
+    ("ServiceSettings", "SiteURL"),
+    ("SqlSettings", "DriverName"),
+    ("SqlSettings", "DataSource"),
+    ("SqlSettings", "AtRestEncryptKey"),
+    ("FileSettings", "PublicLinkSalt"),
+)
+_STATES = ("status", "database_status", "filestore_status")
+_SIGN_IN = ("Id", "Secret", "AuthEndpoint", "TokenEndpoint", "UserApiEndpoint")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The settings of a set: the variables of the environment folder, and what was in force."""
+
+    environment: Mapping[str, Secret]
+    effective: Settings
+
+    @property
+    def uploads_elsewhere(self) -> bool:
+        """Tell whether the uploads lie in object storage, and so in no set."""
+        return self.effective.text("FileSettings", "DriverName") not in ("", "local")
+
+
+def kept(set_: BackupSet) -> Kept:
+    """Return what the settings part of ``set_`` holds; raises Failure when it cannot be read."""
+    document = json_config.read(set_.file("settings")).document
+    for name in ("environment", "effective"):
+        if not isinstance(document.get(name), dict):
+            raise Failure(f"{set_.file('settings').name} holds no {name}")
+    values: Mapping[str, Any] = document["environment"]
+    secrets = {name: Secret(one) for name, one in values.items() if isinstance(one, str)}
+    return Kept(secrets, Settings(document["effective"]))
+
+
+def database_checks(
+    session: psycopg.Connection[Any],
+    manifest: Manifest,
+    uploads: Uploads,
+    extensions: Sequence[str],
+    without: Sequence[str],
+) -> list[Check]:
+    """Return a check for each name in DATABASE.
+
+    ``extensions`` are those of the dump, ``without`` the indexes that were left out of the load.
+    """
+    wanted = manifest.database.rows
+    rows = checks.guarded("rows", lambda: _rows(database.count_rows(session), wanted))
+    found = invariants.examine(session, uploads, without)
+    present = {row[0] for row in session.execute("SELECT extname FROM pg_extension")}
+    return [rows, *found, _extensions(present, extensions)]
+
+
+def _rows(found: Mapping[str, int], wanted: Mapping[str, int]) -> Check:
+    loading.compare_rows(found, wanted)
+    return checks.passed("rows", f"{sum(found.values())} in {len(found)} tables, as backed up")
+
+
+def _extensions(present: set[str], wanted: Sequence[str]) -> Check:
+    missing = sorted(set(wanted) - present)
+    if missing:
+        return checks.failed("extensions", f"missing: {', '.join(missing)}")
+    return checks.passed("extensions", ", ".join(sorted(present)))
+
+
+def settings(config: bytes, kept_: Kept) -> Check:
+    """See that config.json parses, and that with the environment it has all that is needed."""
+    try:
+        document = json_config.parse(config.decode(), "config.json")
+    except UnicodeDecodeError:
+        return checks.failed("settings", "config.json is not UTF-8")
+    except Failure as failure:
+        return checks.failed("settings", str(failure))
+    effective = overlay(document, kept_.environment)
+    missing = [f"{section}.{key}" for section, key in _NEEDED if not effective.text(section, key)]
+    if effective.flag("GitLabSettings", "Enable"):
+        empty = [key for key in _SIGN_IN if not effective.text("GitLabSettings", key)]
+        missing += [f"GitLabSettings.{key}" for key in empty]
+    if missing:
+        return checks.failed("settings", f"empty or missing: {', '.join(missing)}")
+    return checks.passed("settings", "config.json and the environment are complete")
+
+
+def credentials(site: Site, kept_: Kept) -> Check:
+    """Have GitLab judge the pair of the set, now: its database, or the live GitLab."""
+    if not kept_.effective.flag("GitLabSettings", "Enable"):
+        return checks.passed("credentials", "the set has no sign-in through GitLab to verify")
+    there = replace(site, settings=_with_credentials(site.settings, kept_.effective))
+    verified, told = sign_in.accepted(there), ""
+    if verified is None:
+        probe = sign_in.probe(there)
+        answers = {gitlab.Verdict.ACCEPTED: True, gitlab.Verdict.REFUSED: False}
+        verified, told = answers.get(probe.verdict), probe.reason
+    if verified is None:
+        return checks.not_run("credentials", f"GitLab could not be asked: {told}")
+    if not verified:
+        return checks.failed("credentials", "GitLab does not accept the id and secret of the set")
+    return checks.passed("credentials", "GitLab accepts the id and secret of the set")
+
+
+def _with_credentials(live: Settings, kept_: Settings) -> Settings:
+    """Return the live settings with the set's id and secret."""
+    section = dict(live.tree.get("GitLabSettings") or {})
+    section.update({key: kept_.text("GitLabSettings", key) for key in ("Id", "Secret")})
+    return Settings({**live.tree, "GitLabSettings": section})
+
+
+def answers(booted: Booted, mattermost: str, kept_: Kept) -> Check:
+    """Hold what Mattermost tells without a login against the set: state, version, address."""
+    problems = _unwell(booted.status)
+    told = str(booted.config.get("Version", ""))
+    if numbers(told)[:2] != numbers(mattermost)[:2]:
+        problems.append(f"it says it is version {told or 'unknown'}")
+    url = str(booted.config.get("SiteURL", "")).rstrip("/")
+    wanted = kept_.effective.text("ServiceSettings", "SiteURL").rstrip("/")
+    if url != wanted:
+        problems.append(f"its address is {url!r}, not {wanted!r}")
+    if problems:
+        return checks.failed("answers", "; ".join(problems))
+    states = ", ".join(f"{name} OK" for name in _STATES if name in booted.status)
+    return checks.passed("answers", f"{states}; version {told}; {url}")
+
+
+def _unwell(status: Mapping[str, Any]) -> list[str]:
+    """Return what is not well in the answer to a ping; before 5.14 it told no more than its own."""
+    told = {"status": "unknown", **status}
+    return [f"{name} is {told[name]}" for name in _STATES if told.get(name, "OK") != "OK"]

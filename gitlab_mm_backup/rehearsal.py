@@ -1,0 +1,309 @@
+"""Rehearsal: the restore, aimed at scratch, plus proof that Mattermost starts from the set."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from tarfile import TarInfo
+from typing import IO
+
+from . import (
+    beside,
+    boot,
+    checks,
+    database,
+    evidence,
+    folders,
+    isolation,
+    loading,
+    process,
+    proof,
+    scratch,
+    verify,
+    version,
+)
+from .checks import Check, Result
+from .effective import Settings
+from .errors import Failure
+from .evidence import Depth, Record
+from .invariants import Uploads
+from .manifest import utc
+from .plan import Plan
+from .proof import Kept
+from .site import Account, Endpoint, Folders, GitLab, Kind, Site
+from .store.local import BackupSet
+from .version import numbers
+
+log = logging.getLogger(__name__)
+
+_PARTS = Plan(parts=("database", "files", "config"))
+# From 6.0 on Mattermost leaves its indexes to migrations, which it does once; before, it makes
+# a search index that is missing each time it starts.
+_KEEPS_INDEXES = (6,)
+# Less than seven days: tonight's backup may have been quicker than that of a week ago.
+_WEEK = timedelta(days=6, hours=12)
+# The order in which a person reads them: the bytes, what they give, and whether it works.
+_ORDER = (
+    *("checksums", "structure", "database"),
+    *proof.DATABASE,
+    *("settings", "files", "credentials", "boot", "answers"),
+)
+
+
+@dataclass
+class Run:
+    """A rehearsal under way: what is tried where, and what was found."""
+
+    set: BackupSet
+    site: Site  # this host's own, whose programs are used; nothing of it is changed
+    depth: Depth
+    place: scratch.Place
+    uploads: IO[bytes]  # of the archive: bytes, a space, the path below the data folder, a NUL
+    kept: Kept | None = None  # None where the settings part cannot be read
+    config: bytes | None = None  # config.json as the archive has it
+    without: list[str] = field(default_factory=list)  # indexes that are not built
+    checks: list[Check] = field(default_factory=list)
+    postgresql: str = ""
+    seconds: float = 0.0  # load, unpack and start, so far
+    recovered: bool = False  # to the end
+
+    def note(self, *made: Check) -> None:
+        self.checks.extend(made)
+
+    def leave_out(self, why: str, *names: str) -> None:
+        self.note(*(checks.not_run(name, why) for name in names))
+
+    def passed(self, name: str) -> bool:
+        return any(one.name == name and one.result is Result.PASSED for one in self.checks)
+
+
+def rehearse(set_: BackupSet, site: Site, depth: Depth, parent: Path) -> Record:
+    """Restore ``set_`` into scratch below ``parent``, prove it, and return what was found.
+
+    Nothing of the site is changed and nothing leaves this host.  Raises Failure where it could
+    not be tried at all, for want of room or of a program; a set that is found bad is no Failure.
+    """
+    began = datetime.now(timezone.utc)
+    scratch.refuse_without_room(parent, _bytes_needed(set_, depth))
+    programs = scratch.server_programs(site.client_programs, set_.manifest.database.server)
+    with scratch.place(parent) as place, tempfile.TemporaryFile(dir=place.folder) as uploads:
+        run = Run(set_, site, depth, place, uploads)
+        run.note(*_judge_settings(run))
+        isolation.cut_off(functools.partial(_prove, run, programs))
+    record = _record(set_, depth, began, sorted(run.checks, key=lambda one: _ORDER.index(one.name)))
+    return replace(
+        record,
+        recovery_seconds=round(run.seconds, 3) if run.recovered else None,
+        mattermost=site.version,
+        postgresql=run.postgresql,
+        left_out=run.without,
+    )
+
+
+def verify_only(set_: BackupSet) -> Record:
+    """Read all of ``set_`` and return what was found; no more is tried."""
+    began = datetime.now(timezone.utc)
+    return _record(set_, Depth.VERIFY, began, verify.examine(set_))
+
+
+def _record(set_: BackupSet, depth: Depth, began: datetime, found: Sequence[Check]) -> Record:
+    return Record(
+        set=set_.name,
+        depth=depth,
+        started=utc(began),
+        seconds=round((datetime.now(timezone.utc) - began).total_seconds(), 3),
+        recovery_seconds=None,
+        tool=version.tool(),
+        host=socket.getfqdn(),
+        mattermost="",
+        postgresql="",
+        checks=found,
+    )
+
+
+def is_due(how_often: str, done: Iterable[Record], now: datetime) -> bool:
+    """Tell whether cron's set is to be rehearsed, by the setting and what was ``done`` so far."""
+    if how_often != "weekly":
+        return how_often == "nightly"
+    newest = evidence.latest_rehearsal(done)
+    return newest is None or now - newest.made > _WEEK
+
+
+def _bytes_needed(set_: BackupSet, depth: Depth) -> int:
+    """The database, its dump unpacked for the load, and the files."""
+    files = 0 if depth is Depth.QUICK else set_.manifest.files.bytes
+    return 2 * set_.manifest.database.bytes + files
+
+
+def _judge_settings(run: Run) -> list[Check]:
+    """Ask GitLab about the credentials, the one thing that needs this host's network."""
+    log.info("Asking GitLab about the credentials")
+    try:
+        run.kept = proof.kept(run.set)
+    except Failure as failure:
+        unread = checks.not_run("credentials", "the settings part cannot be read")
+        return [checks.failed("settings", str(failure)), unread]
+    return [proof.credentials(run.site, run.kept)]
+
+
+def _prove(run: Run, programs: Path) -> None:
+    """Do everything that needs no network."""
+    owner, name = run.site.database.owner.role, run.site.database.name
+    log.info("Starting a scratch PostgreSQL")
+    with scratch.cluster(run.place, programs, name, owner) as endpoint:
+        log.info("Reading the whole set, and loading its database")
+        found, loaded = process.together(
+            functools.partial(verify.examine, run.set, functools.partial(_note_member, run)),
+            functools.partial(_load, run, endpoint, programs),
+        )
+        run.note(*found, loaded)
+        log.info("Looking at what was loaded")
+        _look_at_database(run, endpoint, programs)
+        _look_at_config(run)
+        _prove_files(run, endpoint)
+
+
+def _note_member(run: Run, member: TarInfo, read: Callable[[], bytes]) -> None:
+    """Keep what the checks need of the archive: its uploads' names and sizes, and config.json."""
+    roles = run.set.manifest.files.folders
+    path, data = f"/{member.name}", roles.get("data", "")
+    if path == f"{roles['home']}/config.json" and member.isreg():
+        run.config = read()
+    if data and member.isreg() and path.startswith(f"{data}/"):
+        name = os.fsencode(path[len(data) + 1 :])
+        run.uploads.write(b"%d %s\0" % (member.size, name))
+
+
+def _load(run: Run, endpoint: Endpoint, programs: Path) -> Check:
+    """Load the dump as a restore does; without the search indexes, unless all is wanted."""
+    archive, name, began = run.set.file("database"), endpoint.name, time.monotonic()
+    try:
+        if run.depth is not Depth.FULL and numbers(run.set.manifest.mattermost) >= _KEEPS_INDEXES:
+            run.without = database.search_indexes(programs, archive)
+        loading.load(run.set, endpoint, programs, name, run.place.folder, run.without)
+        with database.connect(endpoint, endpoint.admin, name) as session:
+            run.postgresql = database.server_version(session)
+    except Failure as failure:
+        return checks.failed("database", str(failure))
+    run.seconds += time.monotonic() - began
+    return checks.passed("database", f"{archive.name} loaded into PostgreSQL {run.postgresql}")
+
+
+def _look_at_database(run: Run, endpoint: Endpoint, programs: Path) -> None:
+    """Hold what was loaded against the manifest, the archive and Mattermost's own rules."""
+    if not run.passed("database"):
+        run.leave_out("the database could not be loaded", *proof.DATABASE)
+        return
+    uploads = _uploads(run)
+    extensions = database.extensions(programs, run.set.file("database"))
+    with database.connect(endpoint, endpoint.admin, endpoint.name) as session:
+        manifest = run.set.manifest
+        run.note(*proof.database_checks(session, manifest, uploads, extensions, run.without))
+
+
+def _uploads(run: Run) -> Uploads:
+    if run.kept is not None and run.kept.uploads_elsewhere:
+        return Uploads(None, "they lie in object storage, and in no set")
+    if not run.passed("structure"):
+        return Uploads(None, "the archive of the files is not whole")
+    return Uploads(_archived(run.uploads))
+
+
+def _archived(uploads: IO[bytes]) -> Iterator[tuple[str, int]]:
+    """Yield (path, bytes) of each upload that was noted, a piece at a time."""
+    uploads.seek(0)
+    rest = b""
+    while piece := uploads.read(1 << 20):
+        *entries, rest = (rest + piece).split(b"\0")
+        for entry in entries:
+            size, _, name = entry.partition(b" ")
+            with contextlib.suppress(UnicodeDecodeError):  # no text column can name it
+                yield name.decode(), int(size)
+
+
+def _look_at_config(run: Run) -> None:
+    if run.kept is None:
+        return  # told already
+    if run.config is not None:
+        run.note(proof.settings(run.config, run.kept))
+    elif run.passed("structure"):
+        run.note(checks.failed("settings", "the archive holds no config.json"))
+    else:
+        run.leave_out("the archive of the files is not whole", "settings")
+
+
+def _prove_files(run: Run, endpoint: Endpoint) -> None:
+    """Unpack the files as a restore does, and start Mattermost from all of it."""
+    if run.depth is Depth.QUICK:
+        run.leave_out("a quick rehearsal leaves it out", "files", "boot", "answers")
+        return
+    if not run.passed("structure"):
+        run.leave_out("the archive of the files is not whole", "files", "boot", "answers")
+        return
+    log.info("Unpacking the files")
+    began = time.monotonic()
+    try:
+        home, data = _unpack(run, endpoint)
+    except Failure as failure:
+        run.note(checks.failed("files", str(failure)))
+        run.leave_out("the files could not be unpacked", "boot", "answers")
+        return
+    run.seconds += time.monotonic() - began
+    told = run.set.manifest.files
+    run.note(checks.passed("files", f"{told.files} unpacked, {told.bytes} bytes"))
+    _boot(run, endpoint, home, data)
+
+
+def _unpack(run: Run, endpoint: Endpoint) -> tuple[Path, Path]:
+    """Unpack into scratch with the restore's own code; return the new home and data folder."""
+    home = run.place.folder / "home"
+    real = {"home": home, **{role: home / role for role in ("data", "plugins", "client-plugins")}}
+    there = Site(
+        kind=Kind(run.set.manifest.kind),
+        version=run.site.version,
+        account=Account(scratch.ACCOUNT, scratch.ACCOUNT),
+        folders=Folders(real, real),
+        config_file=home / "config.json",
+        environment_folder=None,
+        environment={},
+        settings=Settings({}),
+        database=endpoint,
+        client_programs=run.site.client_programs,
+        gitlab=GitLab(run.set.manifest.gitlab, "", None),
+    )
+    works = beside.works(run.set, there, _PARTS, run.place.token)
+    for work in works.values():
+        folders.make_work_folder(work.folder)
+    beside.unpack(run.set, there, _PARTS, works)
+    staged = works["home"].staged
+    return staged, staged / "data"
+
+
+def _boot(run: Run, endpoint: Endpoint, home: Path, data: Path) -> None:
+    """Start this host's Mattermost from scratch, where it is the program that the set is of."""
+    why = boot.refusal(run.site, run.set.manifest.mattermost)
+    if not run.passed("database"):
+        why = "the database could not be loaded"
+    if why or run.kept is None:
+        run.leave_out(why or "the settings part cannot be read", "boot", "answers")
+        return
+    log.info("Starting Mattermost, cut off from the network")
+    try:
+        booted = boot.boot(run.kept.environment, home, data, run.place.socket, endpoint)
+    except (Failure, OSError) as failure:
+        run.note(checks.failed("boot", str(failure)))
+        run.leave_out("Mattermost did not start", "answers")
+        return
+    run.seconds += booted.seconds
+    run.recovered = True
+    run.note(checks.passed("boot", f"Mattermost {run.site.version} answered its ping"))
+    run.note(proof.answers(booted, run.set.manifest.mattermost, run.kept))

@@ -1,0 +1,231 @@
+"""Scratch: a private place and a PostgreSQL of its own, both gone afterwards whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import database, process, text
+from .errors import Failure
+from .private_files import InMemory
+from .process import Command, Finished
+from .sandbox import INSIDE, Sandbox
+from .secret import Secret
+from .site import Endpoint, Login
+from .version import numbers
+
+# Made by the package, owns nothing else on the host, and nobody can log in as it.
+ACCOUNT = "gitlab-mm"
+SOCKET = INSIDE / "socket"  # of the scratch server, as its own programs and Mattermost see it
+_MARK = "gitlab-mm-rehearsal-"
+_SOCKETS = Path("/run")  # a socket's whole path may have 107 bytes (unix(7))
+_DATA = INSIDE / "postgresql"
+_DEBIAN = Path("/usr/lib/postgresql")
+_SUPERUSER = "scratch"
+_PORT = 5432
+_PATIENCE = 60  # seconds for the server to take connections
+# Nothing here has to outlive a crash, and a night's rehearsal shares the memory with GitLab:
+# 64 MB shared, and 64 MB for each of the few that build an index at a time.
+_CONFIGURATION = {
+    "listen_addresses": "",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "1GB",
+    "autovacuum": "off",
+    "shared_buffers": "64MB",
+    "maintenance_work_mem": "64MB",
+    "max_connections": "40",
+    "dynamic_shared_memory_type": "mmap",
+}
+# What the server, Mattermost and our own programs take beside that, with some to spare.
+_MEMORY = 768 << 20
+_SPARE = 256 << 20  # bytes of disk, for the server's log and catalogs
+
+
+@dataclass(frozen=True)
+class Place:
+    """The private folders of one rehearsal."""
+
+    folder: Path  # root's alone
+    socket: Path  # the scratch server's, which asks for a password
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "postgresql"
+
+    @property
+    def token(self) -> str:
+        return self.folder.name[-8:]
+
+
+@contextlib.contextmanager
+def place(parent: Path) -> Iterator[Place]:
+    """Make private folders in ``parent``; what a rehearsal that was killed left there goes first.
+
+    Raises Failure when they cannot be made, or at the end when they cannot be removed.
+    """
+    entry = process.account_entry(ACCOUNT)
+    _clear(parent)
+    name = f"{_MARK}{secrets.token_hex(4)}"
+    made = Place(parent / f".{name}", _SOCKETS / name)
+    with process.removed_at_last(made.folder, made.socket):
+        try:
+            made.folder.mkdir(mode=0o700)
+            for folder, mode in ((made.data, 0o700), (made.socket, 0o711)):
+                folder.mkdir(mode=0o700)
+                os.chown(folder, entry.pw_uid, entry.pw_gid)
+                folder.chmod(mode)
+        except OSError as error:
+            raise _unusable(parent, error) from error
+        yield made
+
+
+def _unusable(parent: Path, error: OSError) -> Failure:
+    return Failure(
+        f"No rehearsal can be made in {parent}",
+        str(error.strerror),
+        "rehearse_in in /etc/gitlab-mm-backup/config.yml names another place.",
+    )
+
+
+def _clear(parent: Path) -> None:
+    """Remove what carries our mark: only one run works at a time, so nobody uses it."""
+    ours = re.compile(rf"\.?{_MARK}[0-9a-f]{{8}}")
+    for folder in (parent, _SOCKETS):
+        for left in folder.glob(f"*{_MARK}*") if folder.is_dir() else ():
+            if ours.fullmatch(left.name):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def refuse_without_room(parent: Path, wanted: int) -> None:
+    """Raise Failure where disk (``wanted`` bytes) or memory would become short for others."""
+    try:
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        free = shutil.disk_usage(parent).free
+    except OSError as error:
+        raise _unusable(parent, error) from error
+    if free < wanted + _SPARE:
+        raise Failure(
+            "There is no room for a rehearsal",
+            f"{parent}: {text.size(wanted + _SPARE)} needed, {text.size(free)} free",
+            "Make room, or name another place: rehearse_in in /etc/gitlab-mm-backup/config.yml.",
+        )
+    memory = _available_memory()
+    if memory < _MEMORY:
+        raise Failure(
+            "There is not enough memory for a rehearsal beside what runs",
+            f"{text.size(_MEMORY)} needed, {text.size(memory)} available",
+            "Rehearse at another hour, or switch it off: rehearse in "
+            "/etc/gitlab-mm-backup/config.yml.",
+        )
+
+
+def _available_memory() -> int:
+    """Return the bytes that programs can have without swapping (proc(5), meminfo)."""
+    found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    return int(found[1]) << 10 if found else _MEMORY
+
+
+def server_programs(clients: Path, at_least: str) -> Path:
+    """Return the folder with initdb, postgres and pg_restore to load a dump of that version with.
+
+    The bundled ones, or the oldest of Debian's that will do.  Raises Failure without any.
+    """
+    wanted = numbers(at_least)[:1]
+    bundled = Path(os.path.realpath(clients / "pg_restore")).parent
+    debian = {numbers(path.parent.name): path for path in _DEBIAN.glob("*/bin")}
+    for folder in (bundled, *(path for version, path in sorted(debian.items()))):
+        if all((folder / name).exists() for name in ("initdb", "postgres", "pg_restore")):
+            told = process.run(Command([str(folder / "postgres"), "--version"])).out
+            if numbers(told.split()[-1].split("(")[0])[:1] >= wanted:
+                return folder
+    raise Failure(
+        "There is no PostgreSQL server to load the set into",
+        f"version {at_least} or newer is wanted, with initdb, postgres and pg_restore",
+        "Install Debian's postgresql package of that version, or newer.",
+    )
+
+
+@contextlib.contextmanager
+def cluster(made: Place, programs: Path, name: str, role: str) -> Iterator[Endpoint]:
+    """Run a server of its own on a private socket; it and all its data go with the block.
+
+    Yields the endpoint of the database ``name``, which does not exist yet, for ``role``.
+    """
+    passwords = [Secret(secrets.token_urlsafe(24)) for _ in range(2)]
+    sandbox = Sandbox({_DATA: made.data, SOCKET: made.socket})
+    process.run(_initdb(programs, sandbox, passwords[0]))
+    endpoint = Endpoint(
+        host=str(made.socket),
+        port=_PORT,
+        name=name,
+        owner=Login(role, password=passwords[1]),
+        admin=Login(_SUPERUSER, password=passwords[0]),
+    )
+    with process.background(_postgres(programs, sandbox)) as ended:
+        _wait(endpoint, ended)
+        _create_role(endpoint)
+        yield endpoint
+
+
+def _initdb(programs: Path, sandbox: Sandbox, password: Secret) -> Command:
+    return Command(
+        [
+            str(programs / "initdb"),
+            f"--pgdata={_DATA}/data",
+            f"--username={_SUPERUSER}",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+            "--pwfile",
+            InMemory(Secret(f"{password.reveal()}\n")),
+        ],
+        account=ACCOUNT,
+        sandbox=sandbox,
+    )
+
+
+def _postgres(programs: Path, sandbox: Sandbox) -> Command:
+    settings = {**_CONFIGURATION, "unix_socket_directories": str(SOCKET), "port": str(_PORT)}
+    options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+    return Command(
+        [str(programs / "postgres"), "-D", f"{_DATA}/data", *options],
+        account=ACCOUNT,
+        sandbox=sandbox,
+    )
+
+
+def _wait(endpoint: Endpoint, ended: Callable[[], Finished | None]) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            with database.connect(endpoint, endpoint.admin, "postgres"):
+                return
+        except Failure as failure:
+            over = ended()
+            if over is not None or time.monotonic() > deadline:
+                words = over.err if over else str(failure)
+                raise Failure("The scratch PostgreSQL does not start", words) from None
+        time.sleep(0.05)
+
+
+def _create_role(endpoint: Endpoint) -> None:
+    from psycopg import sql
+
+    create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(
+        sql.Identifier(endpoint.owner.role),
+        sql.Literal(endpoint.owner.password.reveal() if endpoint.owner.password else ""),
+    )
+    with database.connect(endpoint, endpoint.admin, "postgres") as session:
+        session.execute(create)
