@@ -145,6 +145,22 @@ def doctor(manner: Manner) -> Outcome:
     return outcomes.of_doctor(job.examine(manner.settings))
 
 
+@group.command()
+@click.argument("lines", metavar="LINE...", nargs=-1, required=True)
+@verb
+def gate(manner: Manner, lines: tuple[str, ...]) -> Outcome:
+    """Decide whether apt may upgrade GitLab, as its hook asks before each upgrade.
+
+    Each LINE is one that apt gives to DPkg::Pre-Install-Pkgs (version 3, apt.conf(5)); others
+    than those of gitlab-ce and gitlab-ee are passed over. Exit code 10 means: stop.
+    """
+    from . import gate as job
+    from . import outcomes
+
+    change = job.planned(lines)
+    return outcomes.of_gate(job.guard(change, manner.settings) if change else job.Passed())
+
+
 @group.group()
 def sso() -> None:
     """Sign-in through GitLab: check it, mend it."""
@@ -256,6 +272,11 @@ def main() -> None:
 def main_backup() -> None:
     """Entry point of gitlab-mm-backup."""
     console.enter(backup, "gitlab-mm-backup")
+
+
+def main_gate() -> None:
+    """Entry point of apt's hook."""
+    console.enter(gate, "gitlab-mm gate")
 
 
 def main_restore() -> None:

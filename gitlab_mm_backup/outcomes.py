@@ -8,6 +8,7 @@ from . import text
 from .backup import Made
 from .doctor import Check, Result
 from .errors import ExitCode
+from .gate import Passed
 from .gitlab import Verdict
 from .manifest import Manifest
 from .outcome import Outcome
@@ -42,6 +43,10 @@ def of_backup(made: Made) -> Outcome:
         ],
         made.warnings,
     )
+
+
+def of_gate(passed: Passed) -> Outcome:
+    return Outcome({"set": passed.set or None}, passed.lines, passed.warnings, answer=True)
 
 
 def of_restore(set_: BackupSet, restored: Restored) -> Outcome:

@@ -32,6 +32,7 @@ class Settings:
     database_level: int = 3
     files_level: int = 1
     threads: int = 4
+    gate: str = "block"  # what an upgrade without a set meets: block, warn or off
 
 
 def load(
@@ -49,6 +50,7 @@ def load(
     return Settings(
         sets=Path(path) / "mattermost",
         keep_time=values["keep_time"] if "keep_time" in values else backup.get("keep_time"),
+        gate=values.get("gate", "block"),
         **compression,
     )
 
@@ -81,6 +83,17 @@ def _number(lowest: int, highest: int) -> Callable[[Any], int]:
     return check
 
 
+def _choice(*words: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        # YAML 1.1 takes off for false, and nobody should have to know that.
+        value = "off" if value is False else value
+        if value in words:
+            return str(value)
+        raise ValueError(f"must be one of {', '.join(words)}")
+
+    return check
+
+
 # Every option: its check, or the options below it with the names that Settings gives them.
 _OPTIONS: dict[str, Any] = {
     "backup_path": _absolute_path,
@@ -90,6 +103,7 @@ _OPTIONS: dict[str, Any] = {
         "files_level": _number(1, _HIGHEST_LEVEL),
         "threads": _number(1, _MOST_THREADS),
     },
+    "gate": _choice("block", "warn", "off"),
 }
 
 

@@ -65,6 +65,7 @@ LAYERS = {
         "preview",
         "restore",
         "doctor",
+        "gate",
         "outcomes",
     ),
     "4 edge": ("console", "cli"),
