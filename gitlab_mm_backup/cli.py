@@ -136,13 +136,15 @@ def prune(manner: Manner, previous: bool, dry_run: bool) -> Outcome:
 
 
 @group.command()
+@click.option("--layout", is_flag=True, help="Only what is on the disk, in four lines at most.")
 @verb
-def doctor(manner: Manner) -> Outcome:
+def doctor(manner: Manner, layout: bool) -> Outcome:
     """Say whether this host is ready to back up and to restore."""
     from . import doctor as job
     from . import outcomes
 
-    return outcomes.of_doctor(job.examine(manner.settings))
+    checks = job.examine(manner.settings, layout=layout)
+    return outcomes.of_doctor(checks, brief=layout)
 
 
 @group.command()

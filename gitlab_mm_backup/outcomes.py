@@ -20,6 +20,8 @@ from .retention import Decision
 from .sign_in import Diagnosis, Severity
 from .store.local import BackupSet, Entry
 
+_BRIEF = 4  # lines
+
 
 def of_backup(made: Made) -> Outcome:
     manifest = made.set.manifest
@@ -159,7 +161,8 @@ def of_prune(
     return Outcome({"sets": fields, "removed": removed}, lines, problems, answer=dry_run)
 
 
-def of_doctor(checks: Sequence[Check]) -> Outcome:
+def of_doctor(checks: Sequence[Check], brief: bool = False) -> Outcome:
+    """Tell every check, or in ``brief`` what there is and what is amiss."""
     results = {check.result for check in checks}
     code = ExitCode.DONE
     if Result.FAILED in results:
@@ -173,10 +176,28 @@ def of_doctor(checks: Sequence[Check]) -> Outcome:
                 for one in checks
             ]
         },
-        [f"{one.name:16} {one.result.value:8} {one.detail}" for one in checks],
+        _brief_lines(checks)
+        if brief
+        else [f"{one.name:16} {one.result.value:8} {one.detail}" for one in checks],
         code=code,
         answer=True,
     )
+
+
+def _brief_lines(checks: Sequence[Check]) -> list[str]:
+    """Return what the installation of the package says, in _BRIEF lines at most."""
+    gitlab, mattermost, *others = checks
+    found = [gitlab.detail] + (
+        [mattermost.detail] if mattermost.result is not Result.NOT_RUN else []
+    )
+    amiss = [
+        f"  {one.name}: {one.detail}"
+        for one in others
+        if one.result in (Result.FAILED, Result.WARNING)
+    ]
+    if len(amiss) >= _BRIEF:
+        amiss = [*amiss[: _BRIEF - 2], "  and more: gitlab-mm doctor"]
+    return [f"gitlab-mm-backup: {'; '.join(found)}", *amiss]
 
 
 def of_check(diagnosis: Diagnosis) -> Outcome:

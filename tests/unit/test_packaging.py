@@ -158,12 +158,13 @@ def run_script(suffix: str, argument: str, root: Path, doctor: str) -> str:
     root/bin holds a gitlab-mm whose body is doctor, and an ldconfig that does nothing.
     """
     programs = root / "bin"
-    programs.mkdir()
+    programs.mkdir(exist_ok=True)
     for name, body in (("gitlab-mm", doctor), ("ldconfig", "exit 0")):
         (programs / name).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
         (programs / name).chmod(0o755)
     text = (DEBIAN / f"{PACKAGE}.{suffix}").read_text(encoding="utf-8")
-    text = re.sub(rf"(?<![\w/])/(?=(?:etc|var/lib)/{PACKAGE})", f"{root}/", text)
+    ours = rf"(?:etc|var/lib|usr/share)/{PACKAGE}|opt/gitlab|var/opt/gitlab"
+    text = re.sub(rf"(?<![\w/}}])/(?={ours})", f"{root}/", text)
     result = run(["sh", "-s", argument], path=f"{programs}:/usr/bin:/bin", text=text)
     assert (result.returncode, result.stderr) == (0, "")
     return result.stdout
@@ -171,7 +172,7 @@ def run_script(suffix: str, argument: str, root: Path, doctor: str) -> str:
 
 def test_installation_passes_on_what_the_doctor_says_and_succeeds_anyway(tmp_path: Path) -> None:
     doctor = 'echo "the doctor: $*"; exit 1'
-    assert run_script("postinst", "configure", tmp_path, doctor) == "the doctor: doctor\n"
+    assert run_script("postinst", "configure", tmp_path, doctor) == "the doctor: doctor --layout\n"
 
 
 def test_installation_succeeds_when_the_doctor_cannot_run(tmp_path: Path) -> None:
@@ -211,10 +212,75 @@ def test_purge_keeps_the_folder_in_which_a_set_lies(tmp_path: Path) -> None:
     assert not (tmp_path / "etc" / PACKAGE).exists()
 
 
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("etc/gitlab-mm-backup/config.yml", 'keep_time: 7d\nbackup_path: "{place}"  # big disk\n'),
+        (
+            "opt/gitlab/embedded/service/gitlab-rails/config/gitlab.yml",
+            "production:\n  pages:\n    path: /x\n  backup:\n    path: {place}\n    keep_time: 7\n",
+        ),
+    ],
+)
+def test_purge_names_the_folder_in_which_sets_are(path: str, text: str, tmp_path: Path) -> None:
+    place = tmp_path / "srv" / "big disk"
+    manifest = place / "mattermost" / "1795310000_2026_11_22" / "manifest.json"
+    for file, content in ((tmp_path / path, text.format(place=place)), (manifest, "")):
+        file.parent.mkdir(parents=True)
+        file.write_text(content, encoding="utf-8")
+    said = run_script("postrm", "purge", tmp_path, "exit 1")
+    assert said == f"gitlab-mm-backup: the backup sets in {place}/mattermost are kept.\n"
+    assert manifest.exists()
+
+
 def test_removal_without_purge_touches_nothing(tmp_path: Path) -> None:
     state = make_state(tmp_path)
     assert run_script("postrm", "remove", tmp_path, "exit 1") == ""
     assert (state / "leftover").exists()
+
+
+# the commands of gitlab-ctl
+
+SERVICES = "opt/gitlab/embedded/service"
+COMMAND_FILE = f"{SERVICES}/omnibus-ctl-mm-backup/mattermost_backup.rb"
+
+
+def make_gitlab(root: Path) -> Path:
+    """Make what the package looks for of GitLab, and our file for gitlab-ctl; return its target."""
+    shipped = root / "usr" / "share" / PACKAGE / "mattermost_backup.rb"
+    for path in (root / "opt/gitlab/version-manifest.txt", root / SERVICES / "README", shipped):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("gitlab-ce 18.11.9\n", encoding="utf-8")
+    return root / COMMAND_FILE
+
+
+@pytest.mark.parametrize("argument", ["configure", "triggered"])
+def test_the_commands_of_gitlab_ctl_are_put_in_place(argument: str, tmp_path: Path) -> None:
+    target = make_gitlab(tmp_path)
+    run_script("postinst", argument, tmp_path, "exit 0")
+    assert target.read_text() == "gitlab-ce 18.11.9\n"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o644
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_the_commands_go_with_gitlab_and_with_the_package(tmp_path: Path) -> None:
+    target = make_gitlab(tmp_path)
+    run_script("postinst", "configure", tmp_path, "exit 0")
+    run_script("postrm", "remove", tmp_path, "exit 1")
+    assert not target.parent.exists()
+    run_script("postinst", "triggered", tmp_path, "exit 0")
+    (tmp_path / "opt/gitlab/version-manifest.txt").unlink()
+    (tmp_path / SERVICES / "README").unlink()
+    run_script("postinst", "triggered", tmp_path, "exit 0")
+    assert [path.name for path in (tmp_path / "opt").iterdir()] == []
+
+
+def test_commands_that_cannot_be_placed_do_not_stop_the_installation(tmp_path: Path) -> None:
+    target = make_gitlab(tmp_path)
+    target.mkdir(parents=True)
+    (target / "in the way").touch()
+    text = run_script("postinst", "configure", tmp_path, "exit 0")
+    assert "could not be installed" in text
 
 
 # metadata
