@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +32,31 @@ def group() -> None:
 
 @group.command()
 @click.option("--if-present", is_flag=True, help="Do nothing where no Mattermost is set up.")
+@click.option(
+    "--due",
+    metavar="HH:MM",
+    help="Do nothing if the nightly run of that time, or a set since, has been made; for cron.",
+)
 @verb
-def backup(manner: Manner, if_present: bool) -> Outcome:
+def backup(manner: Manner, if_present: bool, due: str | None) -> Outcome:
     """Make a set of Mattermost while it keeps running, then thin out old sets."""
     from . import backup as job
-    from . import omnibus, outcomes, recovery
+    from . import omnibus, outcomes, recovery, schedule
     from .journal import Journal
     from .lock import only_run
 
-    if if_present and omnibus.presence() is not omnibus.Presence.ENABLED:
-        return Outcome({"set": None}, [omnibus.presence().value])
+    now = datetime.now().astimezone()
+    if due is not None and not schedule.is_due(due, now):
+        return Outcome({"set": None}, [])
     with only_run():
+        if due is not None:
+            schedule.record()
+        if if_present and omnibus.presence() is not omnibus.Presence.ENABLED:
+            return Outcome({"set": None}, [omnibus.presence().value])
         recovery.refuse_unfinished(Journal())
         ours, store = _store(manner)
+        if due is not None and any(schedule.covers(one, due, now) for one in store.moments()):
+            return Outcome({"set": None}, ["There is a set of this night already"])
         return outcomes.of_backup(job.backup(omnibus.find(), ours, store))
 
 
@@ -231,7 +244,7 @@ def _plan(options: dict[str, Any]) -> Plan:
 
 def _choose(store: Any, wanted: str, day: str | None) -> Any:
     """Return the set that is meant: by name or path, or the newest up to the end of a day."""
-    from datetime import datetime, timedelta
+    from datetime import timedelta
 
     if day is None:
         return store.find(wanted)

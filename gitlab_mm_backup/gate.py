@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -122,11 +123,12 @@ def _guard(change: Change, load: Callable[[], Settings], root: Path) -> Passed:
         return Passed(warnings=[f"{found.value}, and GitLab {change.new} removes it for good"])
     if found is not Presence.ENABLED:
         return Passed()
+    told: list[str] = []
     if settings is not None:
-        trouble = _freshen(settings)
-    if change.loses_mattermost:
-        return _cross(change, settings, trouble)
-    return _passed_below(settings, trouble)
+        trouble, told = _freshen(settings)
+    crosses = change.loses_mattermost
+    passed = _cross(change, settings, trouble) if crosses else _passed_below(settings, trouble)
+    return dataclasses.replace(passed, warnings=[*told, *passed.warnings])
 
 
 def _tell_removal(found: Presence, settings: Settings | None) -> Passed:
@@ -139,25 +141,26 @@ def _tell_removal(found: Presence, settings: Settings | None) -> Passed:
     )
 
 
-def _freshen(settings: Settings) -> str:
-    """Make a set unless there is one from just now; return why there is none, in words."""
+def _freshen(settings: Settings) -> tuple[str, list[str]]:
+    """Make a set unless there is one from just now.
+
+    Returns in words why there is none, and what the operator must read about one that there is.
+    """
     newest = _newest(settings)
     if newest is not None and is_recent(newest, _now(), _FRESH):
         log.info("Set %s is fresh enough", newest.name)
-        return ""
+        return "", []
     try:
         with only_run():
             refuse_unfinished(Journal())
             made = backup.backup(omnibus.find(), settings, LocalStore(settings.sets))
     except Failure as failure:
-        return _words(failure)
+        return _words(failure), []
     except OSError as error:
-        return str(error)
+        return str(error), []
     finally:
         interrupts.heed()  # a finished set passes signals over; what follows may be interrupted
-    for warning in made.warnings:
-        log.warning("%s", warning)
-    return ""
+    return "", made.warnings
 
 
 def _passed_below(settings: Settings | None, trouble: str) -> Passed:

@@ -48,7 +48,8 @@ def of_backup(made: Made) -> Outcome:
 
 
 def of_gate(passed: Passed) -> Outcome:
-    return Outcome({"set": passed.set or None}, passed.lines, passed.warnings, answer=True)
+    fields = {"set": passed.set or None}
+    return Outcome(fields, passed.lines, passed.warnings, answer=True, lasting=True)
 
 
 def of_restore(set_: BackupSet, restored: Restored) -> Outcome:

@@ -38,6 +38,8 @@ LAYERS = {
         "gitlab_files",
         "lock",
         "journal",
+        "schedule",
+        "system_log",
         "store.local",
     ),
     "2 what a Mattermost is": (

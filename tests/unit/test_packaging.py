@@ -48,46 +48,104 @@ def read_table(name: str) -> list[list[str]]:
     return [line.split() for line in lines if line.strip() and not line.startswith("#")]
 
 
-# cron
+# the nightly run
+
+NIGHTLY = ROOT / "hooks" / "nightly"
 
 
-def read_cron_jobs() -> list[list[str]]:
+def read_cron_jobs(minute: str = "17") -> list[list[str]]:
     """Return [minute, hour, day, month, weekday, user, command] of each job (crontab(5))."""
-    text = (DEBIAN / f"{PACKAGE}.cron.d").read_text(encoding="utf-8")
+    text = (DEBIAN / "cron").read_text(encoding="utf-8").replace("@MINUTE@", minute)
     assert text.endswith("\n"), "cron ignores a last line that is not ended"
     lines = [line.strip() for line in text.splitlines()]
     jobs = [line for line in lines if line and not re.match(r"#|\w+\s*=", line)]
     return [job.split(maxsplit=6) for job in jobs]
 
 
-def cron_command(program: Path) -> str:
-    """Return the nightly command line, aimed at another program than the installed one."""
-    command = read_cron_jobs()[0][6]
-    assert "/usr/bin/gitlab-mm-backup" in command
-    return command.replace("/usr/bin/gitlab-mm-backup", str(program))
-
-
-def test_cron_has_one_nightly_job_of_root_after_the_backup_of_gitlab() -> None:
-    (minute, hour, *days, user, command), *others = read_cron_jobs()
-    assert not others
-    assert 0 <= int(minute) < 60 and minute not in ("0", "30")
-    assert 3 <= int(hour) < 6, "after GitLab's 02:00 and the lost hour of summer time"
-    assert (days, user) == (["*", "*", "*"], "root")
+def test_cron_asks_every_hour_for_the_run_after_the_backup_of_gitlab() -> None:
+    (minute, *others, user, command), *more = read_cron_jobs()
+    assert (minute, others, user, more) == ("17", ["*"] * 4, "root", [])
+    due = command.split()[-1]
+    assert re.fullmatch(r"0[3-5]:17", due), "after GitLab's 02:00 and the lost hour of summer time"
     assert "%" not in command, "cron turns % into a new line"
 
 
 def test_cron_job_is_silent_and_succeeds_when_the_program_is_gone(tmp_path: Path) -> None:
-    result = run(["/bin/sh", "-c", cron_command(tmp_path / "removed")])
+    command = read_cron_jobs()[0][6].replace("/usr/share", f"{tmp_path}/share")
+    result = run(["/bin/sh", "-c", command])
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_cron_job_calls_the_program_quietly_and_passes_its_exit_code_on(tmp_path: Path) -> None:
-    program = tmp_path / "program"
-    program.write_text('#!/bin/sh\necho "$@"\nexit 4\n', encoding="utf-8")
-    program.chmod(0o755)
-    result = run(["/bin/sh", "-c", cron_command(program)])
-    assert (result.stdout, result.stderr) == ("--if-present --quiet\n", "")
+def call_nightly(folder: Path, systemd: bool, enabled: bool) -> subprocess.CompletedProcess[str]:
+    """Run what cron runs, with a program that tells its arguments, and a systemctl."""
+    text = NIGHTLY.read_text(encoding="utf-8")
+    assert "/usr/bin/gitlab-mm-backup " in text
+    for real in ("/usr/bin/gitlab-mm-backup ", "/run/systemd"):
+        text = text.replace(real, f"{folder}{real}")
+    wanted = '[ "$*" = "is-enabled --quiet gitlab-mm-backup.timer" ] || exit 9'
+    bodies = {
+        "usr/bin/gitlab-mm-backup": 'echo "$@"\nexit 4',
+        "bin/systemctl": f"{wanted}\nexit {0 if enabled else 1}",
+    }
+    for name, body in bodies.items():
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+        (folder / name).chmod(0o755)
+    if systemd:
+        (folder / "run/systemd/system").mkdir(parents=True)
+    return run(["sh", "-s", "04:17"], path=f"{folder}/bin:/usr/bin:/bin", text=text)
+
+
+@pytest.mark.parametrize(("systemd", "enabled"), [(True, False), (False, True)])
+def test_cron_calls_the_program_quietly_and_passes_its_exit_code_on(
+    systemd: bool, enabled: bool, tmp_path: Path
+) -> None:
+    result = call_nightly(tmp_path, systemd, enabled)
+    assert (result.stdout, result.stderr) == ("--if-present --due 04:17 --quiet\n", "")
     assert result.returncode == 4
+
+
+def test_cron_leaves_the_night_to_the_timer_where_that_is_enabled(tmp_path: Path) -> None:
+    result = call_nightly(tmp_path, systemd=True, enabled=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_the_first_installation_draws_a_minute_and_later_ones_keep_it(tmp_path: Path) -> None:
+    file = tmp_path / "etc" / "cron.d" / PACKAGE
+
+    def install(*versions: str) -> str:
+        run_script("postinst", "configure", tmp_path, "exit 0", *versions)
+        return file.read_text(encoding="utf-8") if file.exists() else ""
+
+    drawn = set()
+    for _ in range(12):
+        job = install().splitlines()[-1].split()
+        assert 10 < int(job[0]) < 60 and job[-1] == f"04:{job[0]}"
+        drawn.add(job[0])
+        file.unlink()
+    assert len(drawn) > 1, "twelve times the same minute is no chance"
+    assert install("0.1.0") == "", "the administrator's removal was not kept"
+    file.write_text("# mine\n", encoding="utf-8")
+    assert install() == install("0.1.0") == "# mine\n"
+    assert [path.name for path in file.parent.iterdir()] == [PACKAGE], "a leftover"
+    run_script("postrm", "purge", tmp_path, "exit 1")
+    assert not file.exists()
+
+
+def test_the_timer_is_shipped_disabled_and_catches_up() -> None:
+    units = {}
+    for suffix in ("service", "timer"):
+        text = (DEBIAN / f"{PACKAGE}.{suffix}").read_text(encoding="utf-8")
+        units[suffix] = dict(
+            line.split("=", 1) for line in text.splitlines() if re.match(r"[A-Z]\w+=", line)
+        )
+    timer, service = units["timer"], units["service"]
+    assert re.fullmatch(r"\*-\*-\* 0[3-5]:00", timer["OnCalendar"])
+    assert (timer["Persistent"], timer["FixedRandomDelay"]) == ("true", "true")
+    assert "RandomizedDelaySec" in timer
+    assert service["ExecStart"] == "/usr/bin/gitlab-mm-backup --if-present --quiet"
+    rules = (DEBIAN / "rules").read_text(encoding="utf-8")
+    assert "dh_installsystemd --no-enable --no-start" in rules
 
 
 # hooks
@@ -152,7 +210,7 @@ def test_maintainer_script_passes_shellcheck(script: Path) -> None:
     assert result.returncode == 0, result.stdout
 
 
-def run_script(suffix: str, argument: str, root: Path, doctor: str) -> str:
+def run_script(suffix: str, argument: str, root: Path, doctor: str, *more: str) -> str:
     """Run a maintainer script with its absolute paths below root; return what it says.
 
     root/bin holds a gitlab-mm whose body is doctor, and an ldconfig that does nothing.
@@ -162,10 +220,13 @@ def run_script(suffix: str, argument: str, root: Path, doctor: str) -> str:
     for name, body in (("gitlab-mm", doctor), ("ldconfig", "exit 0")):
         (programs / name).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
         (programs / name).chmod(0o755)
+    template = root / "usr" / "share" / PACKAGE / "cron"
+    template.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(DEBIAN / "cron", template)
     text = (DEBIAN / f"{PACKAGE}.{suffix}").read_text(encoding="utf-8")
-    ours = rf"(?:etc|var/lib|usr/share)/{PACKAGE}|opt/gitlab|var/opt/gitlab"
+    ours = rf"(?:etc|etc/cron\.d|var/lib|usr/share)/{PACKAGE}|opt/gitlab|var/opt/gitlab"
     text = re.sub(rf"(?<![\w/}}])/(?={ours})", f"{root}/", text)
-    result = run(["sh", "-s", argument], path=f"{programs}:/usr/bin:/bin", text=text)
+    result = run(["sh", "-s", argument, *more], path=f"{programs}:/usr/bin:/bin", text=text)
     assert (result.returncode, result.stderr) == (0, "")
     return result.stdout
 
