@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import stat
 import subprocess
 from collections.abc import Callable
@@ -25,6 +26,7 @@ HOOK = ROOT / "hooks" / "apt" / "apt-preinst"
 OLD, NEW, GONE = "18.10.2-ce.0", "18.11.9-ce.0", "19.0.0-ce.0"
 CROSSING = Change(NEW, GONE)
 BELOW = Change(OLD, NEW)
+HEED = interrupts.heed
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=timezone.utc)
 
 
@@ -242,6 +244,28 @@ def test_an_interrupted_backup_stops_apt(host: Host, change: Change) -> None:
     host.fails = Interrupted("SIGINT")
     with pytest.raises(Failure) as caught:
         host.pass_through(change)
+    assert caught.value.exit_code is ExitCode.REFUSED
+
+
+def test_ctrl_c_is_heeded_again_once_the_set_is_there(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup passes signals over at its end; reading a large set may take minutes after that."""
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    monkeypatch.setattr(interrupts, "heed", HEED)
+
+    def make(*_: object) -> backup.Made:
+        interrupts.ignore()
+        return host.backup()
+
+    monkeypatch.setattr(backup, "backup", make)
+    monkeypatch.setattr(gate, "verify", lambda _: signal.raise_signal(signal.SIGINT))
+    try:
+        with pytest.raises(Failure) as caught:
+            host.pass_through(CROSSING)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert caught.value.exit_code is ExitCode.REFUSED
 
 
