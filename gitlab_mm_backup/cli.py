@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +32,32 @@ def group() -> None:
 
 @group.command()
 @click.option("--if-present", is_flag=True, help="Do nothing where no Mattermost is set up.")
+@click.option(
+    "--due",
+    metavar="HH:MM",
+    help="Do nothing if the nightly run of that time, or a set since, has been made; for cron.",
+)
 @verb
-def backup(manner: Manner, if_present: bool) -> Outcome:
+def backup(manner: Manner, if_present: bool, due: str | None) -> Outcome:
     """Make a set of Mattermost while it keeps running, then thin out old sets."""
     from . import backup as job
-    from . import omnibus, outcomes, recovery
+    from . import omnibus, outcomes, recovery, schedule
     from .journal import Journal
     from .lock import only_run
 
-    if if_present and omnibus.presence() is not omnibus.Presence.ENABLED:
-        return Outcome({"set": None}, [omnibus.presence().value])
+    now = datetime.now().astimezone()
+    if due is not None and not schedule.is_due(due, now):
+        return Outcome({"set": None}, [])
     with only_run():
+        if due is not None:
+            schedule.record()
+        if if_present and omnibus.presence() is not omnibus.Presence.ENABLED:
+            return Outcome({"set": None}, [omnibus.presence().value])
         recovery.refuse_unfinished(Journal())
         ours, store = _store(manner)
-        made = job.backup(omnibus.find(), ours, store, nightly=if_present)
+        if due is not None and any(schedule.covers(one, due, now) for one in store.moments()):
+            return Outcome({"set": None}, ["There is a set of this night already"])
+        made = job.backup(omnibus.find(), ours, store, nightly=due is not None)
         return outcomes.of_backup(made)
 
 
@@ -175,13 +188,31 @@ def prune(manner: Manner, previous: bool, dry_run: bool) -> Outcome:
 
 
 @group.command()
+@click.option("--layout", is_flag=True, help="Only what is on the disk, in four lines at most.")
 @verb
-def doctor(manner: Manner) -> Outcome:
+def doctor(manner: Manner, layout: bool) -> Outcome:
     """Say whether this host is ready to back up and to restore."""
     from . import doctor as job
     from . import outcomes
 
-    return outcomes.of_doctor(job.examine(manner.settings))
+    checks = job.examine(manner.settings, layout=layout)
+    return outcomes.of_doctor(checks, brief=layout)
+
+
+@group.command()
+@click.argument("lines", metavar="LINE...", nargs=-1, required=True)
+@verb
+def gate(manner: Manner, lines: tuple[str, ...]) -> Outcome:
+    """Decide whether apt may upgrade GitLab, as its hook asks before each upgrade.
+
+    Each LINE is one that apt gives to DPkg::Pre-Install-Pkgs (version 3, apt.conf(5)); others
+    than those of gitlab-ce and gitlab-ee are passed over. Exit code 10 means: stop.
+    """
+    from . import gate as job
+    from . import outcomes
+
+    change = job.planned(lines)
+    return outcomes.of_gate(job.guard(change, manner.settings) if change else job.Passed())
 
 
 @group.group()
@@ -261,7 +292,7 @@ def _plan(options: dict[str, Any]) -> Plan:
 
 def _choose(store: Any, wanted: str, day: str | None) -> Any:
     """Return the set that is meant: by name or path, or the newest up to the end of a day."""
-    from datetime import datetime, timedelta
+    from datetime import timedelta
 
     if day is None:
         return store.find(wanted)
@@ -304,6 +335,11 @@ def main() -> None:
 def main_backup() -> None:
     """Entry point of gitlab-mm-backup."""
     console.enter(backup, "gitlab-mm-backup")
+
+
+def main_gate() -> None:
+    """Entry point of apt's hook."""
+    console.enter(gate, "gitlab-mm gate")
 
 
 def main_restore() -> None:

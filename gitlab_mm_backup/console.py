@@ -19,6 +19,7 @@ import click
 from . import interrupts
 from .errors import ExitCode, Failure, Interrupted
 from .outcome import Outcome
+from .system_log import SystemLog
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -74,7 +75,7 @@ def _command_name() -> str:
 
 def _finish(manner: Manner, work: Callable[[], Outcome]) -> int:
     """Run ``work``, print its outcome or failure, and return the exit code."""
-    steps = _log_steps(manner)
+    steps, lasting = _log_steps(manner)
     began = time.monotonic()
     outcome, error = Outcome({}, []), None
     try:
@@ -92,6 +93,7 @@ def _finish(manner: Manner, work: Callable[[], Outcome]) -> int:
             "Run the command again.",
         )
     steps.close()
+    _keep(lasting, outcome, error)
     code = error.exit_code if error else outcome.exit_code
     if manner.as_json:
         _print_json(manner, outcome, error, code, time.monotonic() - began)
@@ -164,8 +166,8 @@ class _Steps(logging.Handler):
         super().close()
 
 
-def _log_steps(manner: Manner) -> logging.Handler:
-    """Send the steps that jobs log to stderr: on a terminal, or when asked for."""
+def _log_steps(manner: Manner) -> tuple[logging.Handler, SystemLog]:
+    """Send the steps that jobs log to the system's log, and on a terminal or with -v to stderr."""
     logger = logging.getLogger("gitlab_mm_backup")
     logger.handlers.clear()
     logger.setLevel(logging.INFO)
@@ -174,8 +176,20 @@ def _log_steps(manner: Manner) -> logging.Handler:
     handler: logging.Handler = logging.NullHandler()
     if (manner.verbose or watched) and not manner.quiet:
         handler = _Steps(moving=watched)
+    lasting = SystemLog(manner.command)
     logger.addHandler(handler)
-    return handler
+    logger.addHandler(lasting)
+    return handler, lasting
+
+
+def _keep(log: SystemLog, outcome: Outcome, error: Failure | None) -> None:
+    """Have the end of a run in the system's log; the answer to a question is not worth it."""
+    for line in outcome.lines if outcome.lasting or not outcome.answer else []:
+        log.write(line)
+    for warning in outcome.warnings:
+        log.write(warning, logging.WARNING)
+    if error is not None:
+        log.write(str(error), logging.ERROR)
 
 
 def _require_root() -> None:

@@ -167,6 +167,27 @@ def count_rows(session: psycopg.Connection[Any]) -> dict[str, int]:
     return counts
 
 
+def count_people(endpoint: Endpoint) -> tuple[int, int]:
+    """Return how many teams and users Mattermost has.
+
+    Bots are no users: a server that nobody has ever used makes some for itself.  A database
+    whose tables were never made has none of either.
+    """
+    with connect(endpoint, endpoint.admin) as session:
+        there = session.execute(
+            "SELECT to_regclass('teams') IS NOT NULL, to_regclass('users') IS NOT NULL,"
+            " to_regclass('bots') IS NOT NULL"
+        ).fetchone()
+        assert there is not None
+        teams = "SELECT count(*) FROM teams" if there[0] else "SELECT 0"
+        users = "SELECT count(*) FROM users" if there[1] else "SELECT 0"
+        if there[1] and there[2]:
+            users += " WHERE id NOT IN (SELECT userid FROM bots)"
+        row = session.execute(f"SELECT ({teams}), ({users})").fetchone()
+    assert row is not None
+    return int(row[0]), int(row[1])
+
+
 def dump(endpoint: Endpoint, programs: Path, snapshot_id: str) -> Command:
     """Return the pg_dump that writes the snapshot in custom form, uncompressed, to its output."""
     return Command(

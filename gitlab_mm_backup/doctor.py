@@ -22,14 +22,24 @@ _CLIENTS = ("pg_dump", "pg_restore")
 
 
 def examine(
-    load: Callable[[], settings.Settings] = settings.load, root: Path = Path("/")
+    load: Callable[[], settings.Settings] = settings.load,
+    root: Path = Path("/"),
+    *,
+    layout: bool = False,
 ) -> list[Check]:
-    """Look at everything that a backup and a restore need; changes nothing."""
+    """Look at everything that a backup and a restore need; changes nothing.
+
+    With ``layout`` only at what lies on the disk, and at no service: while GitLab is being
+    upgraded they come and go.
+    """
     checks = [_gitlab(root), _mattermost(root), _programs(root)]
     if omnibus.presence(root) is not Presence.ENABLED:
         return checks
+    checks.append(guarded("backup path", lambda: _backup_path(load())))
     checks.append(guarded("sets", lambda: _sets(load())))
     checks.append(guarded("restore journal", _journal))
+    if layout:
+        return checks
     try:
         site = omnibus.find(root)
     except Failure as failure:
@@ -54,7 +64,9 @@ def _mattermost(root: Path) -> Check:
         return Check("Mattermost", Result.PASSED, f"{found.value}, version {version or 'unknown'}")
     if found is Presence.NO_GITLAB:
         return Check("Mattermost", Result.NOT_RUN, "without GitLab there is none to look for")
-    return Check("Mattermost", Result.WARNING, found.value)
+    home = omnibus.home(root) if found is Presence.REMOVED else Path("/nonexistent")
+    left = f"; its data is still in {home} and in its database" if home.is_dir() else ""
+    return Check("Mattermost", Result.WARNING, f"{found.value}{left}")
 
 
 def _programs(root: Path) -> Check:
@@ -65,6 +77,14 @@ def _programs(root: Path) -> Check:
     if missing:
         return Check("programs", Result.FAILED, f"missing: {', '.join(missing)}")
     return Check("programs", Result.PASSED, "all there")
+
+
+def _backup_path(ours: settings.Settings) -> Check:
+    """Ask the kernel about the nearest folder that is there: it may be on a read-only disk."""
+    there = next(path for path in (ours.sets, *ours.sets.parents) if path.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return Check("backup path", Result.PASSED, f"{there} can be written to")
+    return Check("backup path", Result.FAILED, f"{there} cannot be written to")
 
 
 def _sets(ours: settings.Settings) -> Check:

@@ -14,6 +14,7 @@ class ExitCode(enum.IntEnum):
     LOCKED = 3  # another run holds the lock
     WARNINGS = 4  # done, and there is something the operator must read
     ATTENTION = 5  # failed, and the live state needs attention
+    REFUSED = 10  # the gate alone: apt is not to go on
 
 
 class Failure(Exception):

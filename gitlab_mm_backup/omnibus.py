@@ -55,8 +55,12 @@ def presence(root: Path = Path("/")) -> Presence:
         return Presence.ENABLED
     if not (root / gitlab_files.EMBEDDED_MATTERMOST).is_dir():
         return Presence.REMOVED
-    home = root / _home(gitlab_files.attributes(root), root).lstrip("/")
-    return Presence.DISABLED if (home / "config.json").exists() else Presence.NEVER
+    return Presence.DISABLED if (home(root) / "config.json").exists() else Presence.NEVER
+
+
+def home(root: Path = Path("/")) -> Path:
+    """Return Mattermost's home, which may be left where Mattermost itself is gone."""
+    return root / _home(gitlab_files.attributes(root), root).lstrip("/")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
     code: ExitCode = ExitCode.DONE
     answer: bool = False
+    lasting: bool = False  # the system's log keeps the lines of this answer too
     lenient: bool = False  # warnings do not show in the exit code
     error: Failure | None = None  # what was looked at is bad, and the fields say more of it
 

@@ -9,6 +9,7 @@ from .backup import Made
 from .checks import Check, Result
 from .errors import ExitCode, Failure
 from .evidence import Record, Verdict, as_fields, latest_rehearsal, latest_verification
+from .gate import Passed
 from .gitlab import Verdict as Probed
 from .manifest import Manifest
 from .outcome import Outcome
@@ -23,6 +24,7 @@ _VERDICTS = {
     Verdict.INCOMPLETE: "passed as far as it went",
     Verdict.FAILED: "FAILED",
 }
+_BRIEF = 4  # lines
 
 
 def of_backup(made: Made) -> Outcome:
@@ -47,6 +49,11 @@ def of_backup(made: Made) -> Outcome:
         ],
         made.warnings,
     )
+
+
+def of_gate(passed: Passed) -> Outcome:
+    fields = {"set": passed.set or None}
+    return Outcome(fields, passed.lines, passed.warnings, answer=True, lasting=True)
 
 
 def of_restore(set_: BackupSet, restored: Restored) -> Outcome:
@@ -242,7 +249,8 @@ def of_prune(
     return Outcome({"sets": fields, "removed": removed}, lines, problems, answer=dry_run)
 
 
-def of_doctor(checks: Sequence[Check]) -> Outcome:
+def of_doctor(checks: Sequence[Check], brief: bool = False) -> Outcome:
+    """Tell every check, or in ``brief`` what there is and what is amiss."""
     results = {check.result for check in checks}
     code = ExitCode.DONE
     if Result.FAILED in results:
@@ -251,7 +259,7 @@ def of_doctor(checks: Sequence[Check]) -> Outcome:
         code = ExitCode.WARNINGS
     return Outcome(
         {"checks": _check_fields(checks)},
-        [_check_line(one) for one in checks],
+        _brief_lines(checks) if brief else [_check_line(one) for one in checks],
         code=code,
         answer=True,
     )
@@ -259,6 +267,22 @@ def of_doctor(checks: Sequence[Check]) -> Outcome:
 
 def _check_fields(checks: Sequence[Check]) -> list[dict[str, str]]:
     return [{"name": one.name, "result": one.result.value, "detail": one.detail} for one in checks]
+
+
+def _brief_lines(checks: Sequence[Check]) -> list[str]:
+    """Return what the installation of the package says, in _BRIEF lines at most."""
+    gitlab, mattermost, *others = checks
+    found = [gitlab.detail] + (
+        [mattermost.detail] if mattermost.result is not Result.NOT_RUN else []
+    )
+    amiss = [
+        f"  {one.name}: {one.detail}"
+        for one in others
+        if one.result in (Result.FAILED, Result.WARNING)
+    ]
+    if len(amiss) >= _BRIEF:
+        amiss = [*amiss[: _BRIEF - 2], "  and more: gitlab-mm doctor"]
+    return [f"gitlab-mm-backup: {'; '.join(found)}", *amiss]
 
 
 def _check_line(check: Check) -> str:

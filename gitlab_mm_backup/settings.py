@@ -35,6 +35,7 @@ class Settings:
     threads: int = 4
     rehearse: str = "nightly"  # one of REHEARSALS: which of cron's sets are rehearsed
     rehearse_in: Path = Path("/var/lib/gitlab-mm-backup")
+    gate: str = "block"  # what an upgrade without a set meets: block, warn or off
 
 
 def load(
@@ -52,6 +53,7 @@ def load(
     return Settings(
         sets=Path(path) / "mattermost",
         keep_time=values["keep_time"] if "keep_time" in values else backup.get("keep_time"),
+        gate=values.get("gate", "block"),
         **compression,
         **{key: values[key] for key in ("rehearse", "rehearse_in") if key in values},
     )
@@ -87,7 +89,7 @@ def _number(lowest: int, highest: int) -> Callable[[Any], int]:
 
 def _choice(*words: str) -> Callable[[Any], str]:
     def check(value: Any) -> str:
-        # YAML 1.1 reads a bare off as false.
+        # YAML 1.1 takes off for false, and nobody should have to know that.
         word = "off" if value is False and "off" in words else value
         if isinstance(word, str) and word in words:
             return word
@@ -107,6 +109,7 @@ _OPTIONS: dict[str, Any] = {
     },
     "rehearse": _choice(*REHEARSALS),
     "rehearse_in": lambda value: Path(_absolute_path(value)),
+    "gate": _choice("block", "warn", "off"),
 }
 
 

@@ -125,6 +125,10 @@ class LocalStore:
         """Return the complete sets, newest first."""
         return [entry.set for entry in self.entries() if entry.set is not None]
 
+    def moments(self) -> list[datetime]:
+        """Return when the complete sets were begun, newest first; safety sets do not count."""
+        return [one.manifest.made for one in self.sets() if not one.manifest.safety]
+
     def find(self, wanted: str) -> BackupSet:
         """Return the set called ``wanted``: a name, ``latest``, or a path to a set.
 

@@ -271,17 +271,114 @@ def test_only_root_may(server: Server) -> None:
     assert json.loads(done.stdout)["error"]["message"] == "This must be run by root"
 
 
-def test_cron_makes_a_set_and_says_nothing(server: Server) -> None:
-    """Debian's cron runs the shipped line; mail for root would lie in its spool."""
-    before = server.sets()
-    moment = server.lab.run("date", "+%Y-%m-%d").stdout.strip() + " 04:42:57"
-    cron = server.lab.popen("faketime", "-f", f"@{moment}", "cron", "-f", "-L", "15")
+LISTENER = """
+import os, socket, sys
+log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+log.bind("/dev/log")
+os.chmod("/dev/log", 0o666)
+while True:
+    print(log.recv(65536).decode(), flush=True)
+"""
+NIGHTLY = "/usr/share/gitlab-mm-backup/nightly"
+STAMP = "/var/lib/gitlab-mm-backup/nightly"
+
+
+@contextlib.contextmanager
+def system_log(lab: Lab) -> Iterator[list[str]]:
+    """Be the syslog daemon; the lines are there when the block has ended."""
+    lines: list[str] = []
+    daemon = lab.popen("python3", "-c", LISTENER)
     try:
-        wait_until(lambda: len(server.sets()) > len(before), 60, "the nightly set")
+        wait_until(lambda: lab.path("/dev/log").exists(), 10, "/dev/log")
+        yield lines
+        # What was sent before this has been received before it.
+        lab.run("logger", "--socket", "/dev/log", "the end")
+        assert daemon.stdout is not None
+        while "the end" not in (line := daemon.stdout.readline()):
+            lines.append(line.rstrip("\n"))
     finally:
-        server.lab.send_signal(cron, signal.SIGTERM)
-        cron.wait()
+        lab.send_signal(daemon, signal.SIGTERM)
+        daemon.wait()
+        lab.run("rm", "-f", "/dev/log")
+
+
+@contextlib.contextmanager
+def missed_night(server: Server) -> Iterator[str]:
+    """A host that was off for two days and has no set; gives the time of its schedule."""
+    at = server.lab.read("/etc/cron.d/gitlab-mm-backup").split()[-1]
+    server.lab.run("mkdir", "-p", SETS)
+    server.lab.run("mv", SETS, f"{SETS}.kept")
+    server.lab.run("touch", "--date", "2 days ago", STAMP)
+    try:
+        yield at
+    finally:
+        server.lab.run("rm", "-rf", SETS)
+        server.lab.run("mv", f"{SETS}.kept", SETS)
+
+
+def test_cron_makes_a_set_says_nothing_and_logs_it(server: Server) -> None:
+    """Debian's cron runs the installed line; mail for root would lie in its spool."""
+    with missed_night(server) as at, system_log(server.lab) as log:
+        hour, minute = at.split(":")
+        today = server.lab.run("date", "+%Y-%m-%d").stdout.strip()
+        moment = f"@{today} {hour}:{int(minute) - 1:02}:57"
+        cron = server.lab.popen("faketime", "-f", moment, "cron", "-f", "-L", "15")
+        try:
+            wait_until(server.sets, 60, "the nightly set")
+        finally:
+            server.lab.send_signal(cron, signal.SIGTERM)
+            cron.wait()
+        wait_until(lambda: not server.product.leftovers(), 30, "the end of the run")
+        made = server.sets()
+        again = server.lab.run(NIGHTLY, at)
+        assert (again.stdout, again.stderr) == ("", "")
+        assert server.sets() == made
     assert not server.lab.path("/var/mail/root").exists()
+    ours = [line for line in log if "gitlab-mm[" in line]
+    assert len([line for line in ours if f"backup: Made {SETS}/{made[0]}" in line]) == 1
+    assert f"backup: Making set {made[0]}" in ours[0]
+    assert ours[0].startswith("<30>"), "daemon.info"
+
+
+def test_a_night_that_fails_is_told_once_and_logged(server: Server) -> None:
+    with missed_night(server) as at, system_log(server.lab) as log:
+        with server.replaced(PG_DUMP, "#!/bin/sh\necho no dump today >&2\nexit 1\n"):
+            first = server.lab.run(NIGHTLY, at, check=False)
+            second = server.lab.run(NIGHTLY, at, check=False)
+        assert (first.returncode, first.stdout) == (1, "")
+        assert "no dump today" in first.stderr
+        assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
+        assert server.sets() == []
+    (line,) = (line for line in log if "no dump today" in line)
+    assert line.startswith("<27>"), "daemon.err"
+
+
+def test_a_set_of_the_night_is_enough(server: Server) -> None:
+    with missed_night(server) as at:
+        server.product.backup()
+        made = server.sets()
+        server.lab.run(NIGHTLY, at)
+        assert server.sets() == made
+
+
+def test_the_timer_takes_over_only_when_it_is_enabled(server: Server) -> None:
+    """systemctl itself, on its files alone: nothing runs as PID 1 here that it could ask."""
+    lab, timer, offline = server.lab, "gitlab-mm-backup.timer", {"SYSTEMD_OFFLINE": "1"}
+    checked = lab.run("systemd-analyze", "verify", f"/lib/systemd/system/{timer}")
+    assert (checked.stdout, checked.stderr) == ("", "")
+    asked = lab.run("systemctl", "is-enabled", timer, env=offline, check=False)
+    assert asked.stdout == "disabled\n"
+    with missed_night(server) as at:
+        lab.run("mkdir", "-p", "/run/systemd/system")
+        try:
+            lab.run("systemctl", "enable", timer, env=offline)
+            lab.run(NIGHTLY, at, env=offline)
+            assert server.sets() == []
+            lab.run("systemctl", "disable", timer, env=offline)
+            lab.run(NIGHTLY, at, env=offline)
+            assert len(server.sets()) == 1
+        finally:
+            lab.run("rm", "-r", "/run/systemd")
 
 
 def test_usage_errors_are_json_too(server: Server) -> None:

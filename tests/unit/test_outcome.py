@@ -20,6 +20,7 @@ def test_exit_codes_are_those_that_scripts_rely_on() -> None:
         "LOCKED": 3,
         "WARNINGS": 4,
         "ATTENTION": 5,
+        "REFUSED": 10,
     }
 
 

@@ -48,46 +48,104 @@ def read_table(name: str) -> list[list[str]]:
     return [line.split() for line in lines if line.strip() and not line.startswith("#")]
 
 
-# cron
+# the nightly run
+
+NIGHTLY = ROOT / "hooks" / "nightly"
 
 
-def read_cron_jobs() -> list[list[str]]:
+def read_cron_jobs(minute: str = "17") -> list[list[str]]:
     """Return [minute, hour, day, month, weekday, user, command] of each job (crontab(5))."""
-    text = (DEBIAN / f"{PACKAGE}.cron.d").read_text(encoding="utf-8")
+    text = (DEBIAN / "cron").read_text(encoding="utf-8").replace("@MINUTE@", minute)
     assert text.endswith("\n"), "cron ignores a last line that is not ended"
     lines = [line.strip() for line in text.splitlines()]
     jobs = [line for line in lines if line and not re.match(r"#|\w+\s*=", line)]
     return [job.split(maxsplit=6) for job in jobs]
 
 
-def cron_command(program: Path) -> str:
-    """Return the nightly command line, aimed at another program than the installed one."""
-    command = read_cron_jobs()[0][6]
-    assert "/usr/bin/gitlab-mm-backup" in command
-    return command.replace("/usr/bin/gitlab-mm-backup", str(program))
-
-
-def test_cron_has_one_nightly_job_of_root_after_the_backup_of_gitlab() -> None:
-    (minute, hour, *days, user, command), *others = read_cron_jobs()
-    assert not others
-    assert 0 <= int(minute) < 60 and minute not in ("0", "30")
-    assert 3 <= int(hour) < 6, "after GitLab's 02:00 and the lost hour of summer time"
-    assert (days, user) == (["*", "*", "*"], "root")
+def test_cron_asks_every_hour_for_the_run_after_the_backup_of_gitlab() -> None:
+    (minute, *others, user, command), *more = read_cron_jobs()
+    assert (minute, others, user, more) == ("17", ["*"] * 4, "root", [])
+    due = command.split()[-1]
+    assert re.fullmatch(r"0[3-5]:17", due), "after GitLab's 02:00 and the lost hour of summer time"
     assert "%" not in command, "cron turns % into a new line"
 
 
 def test_cron_job_is_silent_and_succeeds_when_the_program_is_gone(tmp_path: Path) -> None:
-    result = run(["/bin/sh", "-c", cron_command(tmp_path / "removed")])
+    command = read_cron_jobs()[0][6].replace("/usr/share", f"{tmp_path}/share")
+    result = run(["/bin/sh", "-c", command])
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_cron_job_calls_the_program_quietly_and_passes_its_exit_code_on(tmp_path: Path) -> None:
-    program = tmp_path / "program"
-    program.write_text('#!/bin/sh\necho "$@"\nexit 4\n', encoding="utf-8")
-    program.chmod(0o755)
-    result = run(["/bin/sh", "-c", cron_command(program)])
-    assert (result.stdout, result.stderr) == ("--if-present --quiet\n", "")
+def call_nightly(folder: Path, systemd: bool, enabled: bool) -> subprocess.CompletedProcess[str]:
+    """Run what cron runs, with a program that tells its arguments, and a systemctl."""
+    text = NIGHTLY.read_text(encoding="utf-8")
+    assert "/usr/bin/gitlab-mm-backup " in text
+    for real in ("/usr/bin/gitlab-mm-backup ", "/run/systemd"):
+        text = text.replace(real, f"{folder}{real}")
+    wanted = '[ "$*" = "is-enabled --quiet gitlab-mm-backup.timer" ] || exit 9'
+    bodies = {
+        "usr/bin/gitlab-mm-backup": 'echo "$@"\nexit 4',
+        "bin/systemctl": f"{wanted}\nexit {0 if enabled else 1}",
+    }
+    for name, body in bodies.items():
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+        (folder / name).chmod(0o755)
+    if systemd:
+        (folder / "run/systemd/system").mkdir(parents=True)
+    return run(["sh", "-s", "04:17"], path=f"{folder}/bin:/usr/bin:/bin", text=text)
+
+
+@pytest.mark.parametrize(("systemd", "enabled"), [(True, False), (False, True)])
+def test_cron_calls_the_program_quietly_and_passes_its_exit_code_on(
+    systemd: bool, enabled: bool, tmp_path: Path
+) -> None:
+    result = call_nightly(tmp_path, systemd, enabled)
+    assert (result.stdout, result.stderr) == ("--if-present --due 04:17 --quiet\n", "")
     assert result.returncode == 4
+
+
+def test_cron_leaves_the_night_to_the_timer_where_that_is_enabled(tmp_path: Path) -> None:
+    result = call_nightly(tmp_path, systemd=True, enabled=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_the_first_installation_draws_a_minute_and_later_ones_keep_it(tmp_path: Path) -> None:
+    file = tmp_path / "etc" / "cron.d" / PACKAGE
+
+    def install(*versions: str) -> str:
+        run_script("postinst", "configure", tmp_path, "exit 0", *versions)
+        return file.read_text(encoding="utf-8") if file.exists() else ""
+
+    drawn = set()
+    for _ in range(12):
+        job = install().splitlines()[-1].split()
+        assert 10 < int(job[0]) < 60 and job[-1] == f"04:{job[0]}"
+        drawn.add(job[0])
+        file.unlink()
+    assert len(drawn) > 1, "twelve times the same minute is no chance"
+    assert install("0.1.0") == "", "the administrator's removal was not kept"
+    file.write_text("# mine\n", encoding="utf-8")
+    assert install() == install("0.1.0") == "# mine\n"
+    assert [path.name for path in file.parent.iterdir()] == [PACKAGE], "a leftover"
+    run_script("postrm", "purge", tmp_path, "exit 1")
+    assert not file.exists()
+
+
+def test_the_timer_is_shipped_disabled_and_catches_up() -> None:
+    units = {}
+    for suffix in ("service", "timer"):
+        text = (DEBIAN / f"{PACKAGE}.{suffix}").read_text(encoding="utf-8")
+        units[suffix] = dict(
+            line.split("=", 1) for line in text.splitlines() if re.match(r"[A-Z]\w+=", line)
+        )
+    timer, service = units["timer"], units["service"]
+    assert re.fullmatch(r"\*-\*-\* 0[3-5]:00", timer["OnCalendar"])
+    assert (timer["Persistent"], timer["FixedRandomDelay"]) == ("true", "true")
+    assert "RandomizedDelaySec" in timer
+    assert service["ExecStart"] == "/usr/bin/gitlab-mm-backup --if-present --quiet"
+    rules = (DEBIAN / "rules").read_text(encoding="utf-8")
+    assert "dh_installsystemd --no-enable --no-start" in rules
 
 
 # hooks
@@ -152,30 +210,35 @@ def test_maintainer_script_passes_shellcheck(script: Path) -> None:
     assert result.returncode == 0, result.stdout
 
 
-def run_script(suffix: str, argument: str, root: Path, doctor: str) -> str:
+def run_script(suffix: str, argument: str, root: Path, doctor: str, *more: str) -> str:
     """Run a maintainer script with its absolute paths below root; return what it says.
 
     root/bin holds a gitlab-mm whose body is doctor, and an ldconfig that does nothing.
     """
     programs = root / "bin"
-    programs.mkdir()
+    programs.mkdir(exist_ok=True)
     for name, body in (("gitlab-mm", doctor), ("ldconfig", "exit 0"), ("adduser", "exit 0")):
         (programs / name).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
         (programs / name).chmod(0o755)
+    template = root / "usr" / "share" / PACKAGE / "cron"
+    template.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(DEBIAN / "cron", template)
     text = (DEBIAN / f"{PACKAGE}.{suffix}").read_text(encoding="utf-8")
-    text = re.sub(rf"(?<![\w/])/(?=(?:etc|var/lib)/{PACKAGE})", f"{root}/", text)
-    result = run(["sh", "-s", argument], path=f"{programs}:/usr/bin:/bin", text=text)
+    ours = rf"(?:etc|etc/cron\.d|var/lib|usr/share)/{PACKAGE}|opt/gitlab|var/opt/gitlab"
+    text = re.sub(rf"(?<![\w/}}])/(?={ours})", f"{root}/", text)
+    result = run(["sh", "-s", argument, *more], path=f"{programs}:/usr/bin:/bin", text=text)
     assert (result.returncode, result.stderr) == (0, "")
     return result.stdout
 
 
 def test_installation_passes_on_what_the_doctor_says_and_succeeds_anyway(tmp_path: Path) -> None:
     doctor = 'echo "the doctor: $*"; exit 1'
-    assert run_script("postinst", "configure", tmp_path, doctor) == "the doctor: doctor\n"
+    assert run_script("postinst", "configure", tmp_path, doctor) == "the doctor: doctor --layout\n"
 
 
 def test_installation_succeeds_when_the_doctor_cannot_run(tmp_path: Path) -> None:
-    said = run_script("postinst", "configure", tmp_path, "exit 127")
+    said = run_script("postinst", "configure", tmp_path, "echo Traceback >&2; exit 127")
+    assert said.count("\n") == 1
     assert "the check of this host did not finish" in said
 
 
@@ -211,10 +274,75 @@ def test_purge_keeps_the_folder_in_which_a_set_lies(tmp_path: Path) -> None:
     assert not (tmp_path / "etc" / PACKAGE).exists()
 
 
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("etc/gitlab-mm-backup/config.yml", 'keep_time: 7d\nbackup_path: "{place}"  # big disk\n'),
+        (
+            "opt/gitlab/embedded/service/gitlab-rails/config/gitlab.yml",
+            "production:\n  pages:\n    path: /x\n  backup:\n    path: {place}\n    keep_time: 7\n",
+        ),
+    ],
+)
+def test_purge_names_the_folder_in_which_sets_are(path: str, text: str, tmp_path: Path) -> None:
+    place = tmp_path / "srv" / "big disk"
+    manifest = place / "mattermost" / "1795310000_2026_11_22" / "manifest.json"
+    for file, content in ((tmp_path / path, text.format(place=place)), (manifest, "")):
+        file.parent.mkdir(parents=True)
+        file.write_text(content, encoding="utf-8")
+    said = run_script("postrm", "purge", tmp_path, "exit 1")
+    assert said == f"gitlab-mm-backup: the backup sets in {place}/mattermost are kept.\n"
+    assert manifest.exists()
+
+
 def test_removal_without_purge_touches_nothing(tmp_path: Path) -> None:
     state = make_state(tmp_path)
     assert run_script("postrm", "remove", tmp_path, "exit 1") == ""
     assert (state / "leftover").exists()
+
+
+# the commands of gitlab-ctl
+
+SERVICES = "opt/gitlab/embedded/service"
+COMMAND_FILE = f"{SERVICES}/omnibus-ctl-mm-backup/mattermost_backup.rb"
+
+
+def make_gitlab(root: Path) -> Path:
+    """Make what the package looks for of GitLab, and our file for gitlab-ctl; return its target."""
+    shipped = root / "usr" / "share" / PACKAGE / "mattermost_backup.rb"
+    for path in (root / "opt/gitlab/version-manifest.txt", root / SERVICES / "README", shipped):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("gitlab-ce 18.11.9\n", encoding="utf-8")
+    return root / COMMAND_FILE
+
+
+@pytest.mark.parametrize("argument", ["configure", "triggered"])
+def test_the_commands_of_gitlab_ctl_are_put_in_place(argument: str, tmp_path: Path) -> None:
+    target = make_gitlab(tmp_path)
+    run_script("postinst", argument, tmp_path, "exit 0")
+    assert target.read_text() == "gitlab-ce 18.11.9\n"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o644
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_the_commands_go_with_gitlab_and_with_the_package(tmp_path: Path) -> None:
+    target = make_gitlab(tmp_path)
+    run_script("postinst", "configure", tmp_path, "exit 0")
+    run_script("postrm", "remove", tmp_path, "exit 1")
+    assert not target.parent.exists()
+    run_script("postinst", "triggered", tmp_path, "exit 0")
+    (tmp_path / "opt/gitlab/version-manifest.txt").unlink()
+    (tmp_path / SERVICES / "README").unlink()
+    run_script("postinst", "triggered", tmp_path, "exit 0")
+    assert [path.name for path in (tmp_path / "opt").iterdir()] == []
+
+
+def test_commands_that_cannot_be_placed_do_not_stop_the_installation(tmp_path: Path) -> None:
+    target = make_gitlab(tmp_path)
+    target.mkdir(parents=True)
+    (target / "in the way").touch()
+    text = run_script("postinst", "configure", tmp_path, "exit 0")
+    assert "could not be installed" in text
 
 
 # metadata

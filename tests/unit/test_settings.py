@@ -211,6 +211,13 @@ def test_levels_and_threads(files: Files) -> None:
     assert files.load(text) == Settings(DEFAULTS.sets, None, 19, 2, 64)
 
 
+@pytest.mark.parametrize("text", ["off", '"off"', "warn", "block"])
+def test_the_gate(text: str, files: Files) -> None:
+    """A bare off, which YAML 1.1 takes for a truth value, is meant as it is written."""
+    assert files.load(f"gate: {text}\n").gate == text.strip('"')
+    assert DEFAULTS.gate == "block"
+
+
 def test_all_problems_are_told_at_once_with_their_lines(files: Files) -> None:
     failure = files.problems(
         "# our settings\n"
@@ -239,7 +246,7 @@ def test_all_problems_are_told_at_once_with_their_lines(files: Files) -> None:
         (
             "backup_path: must be an absolute path",
             "keep_time: must be seconds",
-            "keep_tiem: unknown option; known: backup_path, compression, keep_time",
+            "keep_tiem: unknown option; known: backup_path, compression, gate, keep_time",
             "compression.database_level: must be a whole number between 1 and 19",
             "compression.files_level: must be a whole number between 1 and 19",
             "compression.thread: unknown option; known: database_level, files_level, threads",
@@ -297,6 +304,9 @@ def test_a_section_whose_options_are_all_comments_is_at_its_defaults(files: File
         "compression: {threads: 65}\n",
         "compression: {threads: true}\n",
         "compression: {threads: '4'}\n",
+        "gate: true\n",
+        "gate: stop\n",
+        "gate: [off]\n",
         "compression: {files_level: 1.0}\n",
         "? [a, b]\n: 1\n",
         "1: 2\n",

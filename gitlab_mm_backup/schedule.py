@@ -1,0 +1,55 @@
+"""The nightly run under cron: once a night at its time, later where the host was off then."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from .errors import ExitCode, Failure
+from .journal import STATE
+
+STAMP = STATE / "nightly"  # its time is that of the last run by the schedule, however it ended
+# What was made a little before the time is of the same night.
+_NIGHT = timedelta(hours=3)
+_TICK = timedelta(hours=1)  # how often cron asks
+
+
+def is_due(at: str, now: datetime, stamp: Path = STAMP) -> bool:
+    """Tell whether the run of ``at`` (as 04:17) has to be made now, asked every hour.
+
+    On a host that has never had one it begins with the next night, not at once.
+    """
+    last = last_run(stamp)
+    if last is None and now - due_time(at, now) >= _TICK:
+        record(stamp)
+        return False
+    return last is None or not covers(last, at, now)
+
+
+def covers(made: datetime, at: str, now: datetime) -> bool:
+    """Tell whether something made then stands for the last night; a time to come never does."""
+    return due_time(at, now) - _NIGHT <= made <= now + timedelta(minutes=1)
+
+
+def due_time(at: str, now: datetime) -> datetime:
+    """Return the last time that the clock showed ``at``; raises Failure for what is no time."""
+    match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", at)
+    if match is None:
+        raise Failure(f"{at!r} is no time of day", "give it as 04:17", exit_code=ExitCode.USAGE)
+    today = now.replace(hour=int(match[1]), minute=int(match[2]), second=0, microsecond=0)
+    return today if today <= now else today - timedelta(days=1)
+
+
+def last_run(stamp: Path = STAMP) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(stamp.stat().st_mtime).astimezone()
+    except FileNotFoundError:
+        return None
+
+
+def record(stamp: Path = STAMP) -> None:
+    """Note that the run of the schedule is made now: one that fails is not repeated every hour."""
+    stamp.touch(mode=0o600)
+    os.utime(stamp)

@@ -1,0 +1,60 @@
+"""What the doctor says of a layout, in the few lines that an installation may take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gitlab_mm_backup import doctor, outcomes
+from gitlab_mm_backup.checks import Check, Result
+from gitlab_mm_backup.settings import Settings
+
+
+def make_gitlab(root: Path, version: str) -> None:
+    (root / "opt/gitlab/service").mkdir(parents=True)
+    (root / "opt/gitlab/version-manifest.json").write_text(json.dumps({"build_version": version}))
+
+
+def brief(root: Path, sets: Path) -> list[str]:
+    checks = doctor.examine(lambda: Settings(sets, None), root, layout=True)
+    return outcomes.of_doctor(checks, brief=True).lines
+
+
+def test_a_host_without_gitlab(tmp_path: Path) -> None:
+    (line,) = brief(tmp_path, tmp_path)
+    assert line == "gitlab-mm-backup: Omnibus GitLab is not installed on this host"
+
+
+def test_data_that_a_gitlab_without_mattermost_left_is_named(tmp_path: Path) -> None:
+    make_gitlab(tmp_path, "19.0.0")
+    assert "its data is still" not in brief(tmp_path, tmp_path)[0]
+    home = tmp_path / "var/opt/gitlab/mattermost"
+    home.mkdir(parents=True)
+    (line,) = brief(tmp_path, tmp_path)
+    assert line.startswith("gitlab-mm-backup: Omnibus GitLab 19.0.0; ")
+    assert "no longer bundles Mattermost" in line
+    assert f"its data is still in {home}" in line
+
+
+def test_a_backup_path_that_takes_no_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    refused = doctor._backup_path(Settings(tmp_path / "file" / "mattermost", None))
+    assert (refused.result, refused.detail) == (
+        Result.FAILED,
+        f"{tmp_path}/file cannot be written to",
+    )
+    wanted = Settings(tmp_path / "new" / "mattermost", None)
+    assert doctor._backup_path(wanted).result is Result.PASSED
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert doctor._backup_path(wanted).result is Result.FAILED
+
+
+def test_never_more_than_four_lines() -> None:
+    there = [Check("GitLab", Result.PASSED, "here"), Check("Mattermost", Result.PASSED, "there")]
+    amiss = [Check(f"check {number}", Result.FAILED, "bad") for number in range(9)]
+    three = outcomes.of_doctor([*there, *amiss[:3]], brief=True).lines
+    assert three == ["gitlab-mm-backup: here; there", *(f"  check {one}: bad" for one in range(3))]
+    four = outcomes.of_doctor([*there, *amiss[:4]], brief=True).lines
+    assert four == [*three[:3], "  and more: gitlab-mm doctor"]
