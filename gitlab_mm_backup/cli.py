@@ -18,15 +18,13 @@ from .plan import PARTS, Plan
 _SET_HELP = "SET is a set's name, latest, or a path to a set."
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_EXIT_CODES = "Exit codes: " + "; ".join(f"{int(code)} {code.meaning}" for code in ExitCode) + "."
+
+
+@click.group(epilog=_EXIT_CODES)
 @click.version_option(package_name="gitlab-mm-backup", prog_name="gitlab-mm")
 def group() -> None:
-    """Backup, restore and way out for the Mattermost bundled with Omnibus GitLab.
-
-    Exit codes: 0 done; 1 failed, and the live state is as before; 2 bad usage or settings;
-    3 another run holds the lock; 4 done, with warnings; 5 failed, and the live state needs
-    attention.
-    """
+    """Backup, restore and way out for the Mattermost bundled with Omnibus GitLab."""
 
 
 @group.command()
