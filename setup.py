@@ -35,7 +35,7 @@ setup(
     license="MIT",
     python_requires=">=3.9",
     packages=find_packages(include=["gitlab_mm_backup", "gitlab_mm_backup.*"]),
-    install_requires=["click", "jsonpatch", "psycopg>=3.1", "PyYAML", "rich"],
+    install_requires=["click>=8", "jsonpatch", "psycopg>=3.1", "PyYAML", "rich"],
     entry_points={
         "console_scripts": [
             "gitlab-mm = gitlab_mm_backup.cli:main",
