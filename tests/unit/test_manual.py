@@ -23,7 +23,7 @@ from gitlab_mm_backup import cli
 @cli.group.command("rehearse-it")
 @click.argument("wanted", metavar="[SET]", default="latest")
 @click.option("-o", "--output", type=click.Path(), help="It's where 'it' goes.")
-@click.option("--pick", type=click.Choice(["one", "two"]), help="A ~^`choice\\\\.")
+@click.option("--pick", type=click.Choice(["one", "two"]), help=".A ~^`choice\\\\.")
 @click.option("--covert", is_flag=True, hidden=True)
 def new(**options):
     '''Prove a set - .all of it.'''
@@ -92,7 +92,7 @@ def test_a_new_verb_has_a_page_without_an_edit(more: dict[str, str]) -> None:
     assert r"gitlab\-mm\-rehearse\-it \- prove a set - .all of it" in page
     assert r"\fB\-o\fR, \fB\-\-output\fR" in page
     assert "It\\(aqs where \\(aqit\\(aq goes." in page
-    assert r"A \(ti\(ha\(gachoice\e." in page
+    assert "\n" + r"\&.A \(ti\(ha\(gachoice\e." in page
     assert "covert" not in page
     assert r"\fBgitlab\-mm rehearse\-it\fR" in more["man/man1/gitlab-mm.1"]
     assert r"\fBgitlab\-mm\-rehearse\-it\fR(1)" in more["man/man1/gitlab-mm-restore.1"]
