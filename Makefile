@@ -56,7 +56,7 @@ $(VENV)/.complete: tests/requirements.txt | build/.host
 check: setup
 	@$(VENV)/bin/ruff check --config tests/ruff.toml .
 	$(VENV)/bin/ruff format --check --config tests/ruff.toml .
-	$(VENV)/bin/mypy --config-file tests/mypy.ini gitlab_mm_backup tests
+	$(VENV)/bin/mypy --config-file tests/mypy.ini gitlab_mm_backup debian/manual tests
 
 unit: setup
 	@$(PYTEST) tests/unit

@@ -19,15 +19,13 @@ from .plan import PARTS, Plan
 _SET_HELP = "SET is a set's name, latest, or a path to a set."
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_EXIT_CODES = "Exit codes: " + "; ".join(f"{int(code)} {code.meaning}" for code in ExitCode) + "."
+
+
+@click.group(epilog=_EXIT_CODES)
 @click.version_option(package_name="gitlab-mm-backup", prog_name="gitlab-mm")
 def group() -> None:
-    """Backup, restore and way out for the Mattermost bundled with Omnibus GitLab.
-
-    Exit codes: 0 done; 1 failed, and the live state is as before; 2 bad usage or settings;
-    3 another run holds the lock; 4 done, with warnings; 5 failed, and the live state needs
-    attention.
-    """
+    """Backup, restore and way out for the Mattermost bundled with Omnibus GitLab."""
 
 
 @group.command()
@@ -57,7 +55,7 @@ def backup(manner: Manner, if_present: bool, due: str | None) -> Outcome:
         ours, store = _store(manner)
         if due is not None and any(schedule.covers(one, due, now) for one in store.moments()):
             return Outcome({"set": None}, ["There is a set of this night already"])
-        made = job.backup(omnibus.find(), ours, store, nightly=due is not None)
+        made = job.backup(omnibus.find(), ours, store, nightly=if_present)
         return outcomes.of_backup(made)
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from .settings import Settings
 
+HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+
 
 @dataclass(frozen=True)
 class Manner:
@@ -227,7 +229,7 @@ def enter(command: click.Command, program: str) -> None:
     os.umask(0o077)
     interrupts.heed()
     try:
-        command.main(prog_name=program, standalone_mode=False)
+        command.main(prog_name=program, standalone_mode=False, **HELP_OPTIONS)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
     except (click.Abort, Interrupted):

@@ -6,15 +6,24 @@ import enum
 
 
 class ExitCode(enum.IntEnum):
-    """How a command ended; scripts and cron rely on these numbers."""
+    """How a command ended, and what that means; scripts and cron rely on these numbers."""
 
-    DONE = 0
-    FAILED = 1  # the live state is as it was before
-    USAGE = 2  # bad usage or bad settings; nothing was begun
-    LOCKED = 3  # another run holds the lock
-    WARNINGS = 4  # done, and there is something the operator must read
-    ATTENTION = 5  # failed, and the live state needs attention
-    REFUSED = 10  # the gate alone: apt is not to go on
+    meaning: str
+
+    def __new__(cls, number: int, meaning: str) -> ExitCode:
+        """Let a code be its number and know its meaning, which --help and the manual show."""
+        code = int.__new__(cls, number)
+        code._value_ = number
+        code.meaning = meaning
+        return code
+
+    DONE = 0, "done"
+    FAILED = 1, "failed, and the live state is as before"
+    USAGE = 2, "bad usage or settings"  # nothing was begun
+    LOCKED = 3, "another run holds the lock"
+    WARNINGS = 4, "done, with warnings that you must read"
+    ATTENTION = 5, "failed, and the live state needs attention: the message says what to do"
+    REFUSED = 10, "the gate alone: apt is not to go on"
 
 
 class Failure(Exception):

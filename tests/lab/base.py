@@ -86,6 +86,8 @@ def _install_base(archive: Path) -> None:
         except CommandFailed:
             lab.run("apt-get", "-qq", "update", env=environment, timeout=600)
             lab.run(*command, env=environment, timeout=1200)
+        # man-db's switch: each installation of our package would index every manual page anew.
+        lab.path("/var/lib/man-db/auto-update").unlink(missing_ok=True)
         lab.pack_disk(archive, NOT_IN_BASE)
 
 

@@ -37,6 +37,10 @@ umask 022
 exec env - PATH=/opt/gitlab/bin:/opt/gitlab/embedded/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 LANG=C.UTF-8 runsvdir -P /opt/gitlab/service 'log: ...'
 """
+# As far as help shows it: gitlab-ctl's stand-in runs the command itself.
+BACKUP_ETC = """\
+add_command_under_category('backup-etc', 'backup', 'Backup GitLab configuration [options]', 2) {}
+"""
 GITLAB_RB = """\
 ## GitLab configuration settings
 ##! This file is generated during initial installation and **is not** modified
@@ -127,9 +131,9 @@ def install_code(package: paths.Package) -> None:
 
 
 def install_programs() -> None:
-    """PostgreSQL's and runit's programs, and the shell wrappers."""
+    """PostgreSQL's and runit's programs, Ruby, and the shell wrappers."""
     postgresql.install_programs()
-    for name in ("chpst", "sv", "runsv", "runsvdir", "svlogd"):
+    for name in ("chpst", "ruby", "sv", "runsv", "runsvdir", "svlogd"):
         paths.link(paths.BIN / name, Path("/usr/bin") / name)
     paths.write(paths.OPT / "bin/gitlab-psql", GITLAB_PSQL, 0o755)
     paths.write(paths.BIN / "runsvdir-start", RUNSVDIR, 0o755)
@@ -158,6 +162,10 @@ def install_package(package: paths.Package) -> None:
     for name in PREPACKAGED:
         paths.write(paths.MATTERMOST_SERVICE / "prepackaged_plugins" / f"{name}.tar.gz", "")
     paths.folder(paths.OPT / "embedded/ssl/certs")
+    commands = paths.OPT / "embedded/service/omnibus-ctl"
+    paths.folder(commands)
+    if package.generation.has_backup_etc:
+        paths.write(commands / "backup.rb", BACKUP_ETC)
 
 
 def prepare_host(spec: Spec) -> None:

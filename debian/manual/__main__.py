@@ -1,0 +1,33 @@
+"""Write the manual pages and the shell completions into a package's /usr/share.
+
+    python3 debian/manual FOLDER
+
+Both come from the command line itself, so they cannot differ from --help, and from the Markdown of
+this project. debian/rules runs it; nothing of it is installed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import completion  # noqa: E402 - the path above is for what these import
+import manpages  # noqa: E402
+import tree  # noqa: E402
+
+
+def main(folder: Path) -> None:
+    """Write every file below the folder."""
+    programs = tree.programs()
+    files = {**manpages.files(programs), **completion.files(programs)}
+    for name, text in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

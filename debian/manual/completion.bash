@@ -1,0 +1,43 @@
+# Completion of $program for bash; written by debian/manual from the command line itself.
+# shellcheck shell=bash
+
+_${function}_sets() {
+    $sets
+}
+
+_$function() {
+    local at=$program word i words='' options='' sets='' paths=''
+    local cur=$${COMP_WORDS[COMP_CWORD]} prev=$${COMP_WORDS[COMP_CWORD - 1]}
+    # bash splits --option=value into three words.
+    if [[ $$cur == '=' ]]; then
+        cur=''
+    elif [[ $$prev == '=' ]]; then
+        prev=$${COMP_WORDS[COMP_CWORD - 2]}
+    fi
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        word="$$at $${COMP_WORDS[i]}"
+        case $$word in
+            $verbs) at=$$word ;;
+        esac
+    done
+    case "$$at $$prev" in
+$values        *)
+            _${function}_offer
+            ;;
+    esac
+    [[ $$cur == -* && $$options ]] && words=$$options sets='' paths=''
+    [[ $$sets && $$cur != */* ]] && words=$$(_${function}_sets)
+    mapfile -t COMPREPLY < <(compgen -W "$$words" -- "$$cur")
+    if [[ $$paths ]]; then
+        compopt -o filenames
+        mapfile -t -O "$${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$$cur")
+    fi
+}
+
+# What may stand after the verb; sets the variables of its caller.
+_${function}_offer() {
+    case $$at in
+$offers    esac
+}
+
+complete -F _$function $program

@@ -1,0 +1,136 @@
+"""Completion for bash, zsh and fish: verbs and options as they are, sets as `list` has them.
+
+The scripts hold all that, so a TAB starts no Python except where names of sets are wanted, and they
+work with any version of click. `gitlab-mm list` says nothing on stdout to whoever is not root.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from string import Template
+
+import tree
+
+HERE = Path(__file__).parent
+#: Names of complete sets, one a line.
+SETS = (
+    "gitlab-mm list 2>/dev/null | "
+    r"sed -n '/NOT COMPLETE/d; s/^\([0-9]\{10\}_[^ ]*\) .*/\1/p'"
+)
+
+
+def files(programs: list[tree.Command]) -> dict[str, str]:
+    """Return every script by its path below /usr/share."""
+    found = {}
+    for program in programs:
+        name = program.typed
+        found[f"bash-completion/completions/{name}"] = _fill("bash", program, _bash(program))
+        found[f"zsh/vendor-completions/_{name}"] = _fill("zsh", program, _zsh(program))
+        found[f"fish/vendor_completions.d/{name}.fish"] = _fill("fish", program, _fish(program))
+    return found
+
+
+def _fill(shell: str, program: tree.Command, parts: dict[str, str]) -> str:
+    text = (HERE / f"completion.{shell}").read_text(encoding="utf-8")
+    own = {"program": program.typed, "function": re.sub(r"\W", "_", program.typed), "sets": SETS}
+    verbs = [one.typed for one in program.walk() if one is not program]
+    patterns = [_quoted(one) for one in verbs] or ["''"]
+    own["verbs"] = (" " if shell == "fish" else " | ").join(patterns)
+    return Template(text).substitute(own, **parts)
+
+
+def _quoted(text: str) -> str:
+    """A word in single quotes, for all three shells."""
+    escaped = text.replace("\\", "\\\\") if "'" in text else text
+    return "'" + escaped.replace("'", r"'\''") + "'"
+
+
+def _with_values(program: tree.Command) -> Iterator[tuple[str, tree.Option]]:
+    """Each command with each of its options that a value follows."""
+    for command in program.walk():
+        for option in command.options:
+            if option.values != "nothing":
+                yield command.typed, option
+
+
+def _cases(
+    program: tree.Command,
+    values: Callable[[tree.Option], str],
+    verbs: Callable[[tree.Command], str],
+) -> dict[str, str]:
+    """The branches of two case statements: on an option that wants a value, and on a verb."""
+    wanted = (
+        f"        {' | '.join(_quoted(f'{typed} {name}') for name in option.names)})\n"
+        f"            {values(option)}\n            ;;\n"
+        for typed, option in _with_values(program)
+    )
+    offered = (
+        f"        {_quoted(one.typed)})\n{verbs(one)}            ;;\n" for one in program.walk()
+    )
+    return {"values": "".join(wanted), "offers": "".join(offered)}
+
+
+def _bash(program: tree.Command) -> dict[str, str]:
+    def values(option: tree.Option) -> str:
+        offer = {"choices": f"words={_quoted(' '.join(option.choices))}", "text": ":"}
+        return {**offer, "sets": "sets=yes paths=yes", "paths": "paths=yes"}[option.values]
+
+    def verbs(command: tree.Command) -> str:
+        options = " ".join(name for option in command.options for name in option.names)
+        lines = [f"options={_quoted(options)}"]
+        if command.verbs:
+            lines.append(f"words={_quoted(' '.join(verb.name for verb in command.verbs))}")
+        if command.takes_sets:
+            lines.append("sets=yes paths=yes")
+        return "".join(f"            {line}\n" for line in lines)
+
+    return _cases(program, values, verbs)
+
+
+def _zsh(program: tree.Command) -> dict[str, str]:
+    def values(option: tree.Option) -> str:
+        offer = {"choices": f"offers=({' '.join(option.choices)})", "text": ":"}
+        return {**offer, "sets": "sets=yes paths=yes", "paths": "paths=yes"}[option.values]
+
+    def entry(name: str, told: str) -> str:
+        return _quoted(f"{name}:{told}")
+
+    def verbs(command: tree.Command) -> str:
+        options = (entry(name, one.help) for one in command.options for name in one.names)
+        lines = ["options=(", *(f"    {one}" for one in options), ")"]
+        if command.verbs:
+            offered = (entry(verb.name, verb.summary) for verb in command.verbs)
+            lines += ["offers=(", *(f"    {one}" for one in offered), ")"]
+        if command.takes_sets:
+            lines.append("sets=yes paths=yes")
+        return "".join(f"            {line}\n" for line in lines)
+
+    return _cases(program, values, verbs)
+
+
+def _fish(program: tree.Command) -> dict[str, str]:
+    function = re.sub(r"\W", "_", program.typed)
+    lines: list[str] = []
+    for command in program.walk():
+        start = f"complete -c {program.typed} -n '__{function}_at {command.typed}'"
+        lines += [f"{start} -a {one.name} -d {_quoted(one.summary)}" for one in command.verbs]
+        if command.takes_sets:
+            lines.append(f"{start} -F -k -a '(__{function}_sets)'")
+        lines += [f"{start} {_fish_option(one, function)}" for one in command.options]
+    return {"lines": "\n".join(lines)}
+
+
+def _fish_option(option: tree.Option, function: str) -> str:
+    flags = (
+        f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names
+    )
+    value = {
+        "nothing": "",
+        "choices": f" -x -a {_quoted(' '.join(option.choices))}",
+        "sets": f" -r -F -a '(__{function}_sets)'",
+        "paths": " -r -F",
+        "text": " -x",
+    }[option.values]
+    return f"{' '.join(flags)}{value} -d {_quoted(option.help)}"

@@ -1,0 +1,39 @@
+#compdef $program
+# Completion of $program for zsh; written by debian/manual from the command line itself.
+
+_$function() {
+    local at=$program word previous=$${words[CURRENT - 1]} sets= paths=
+    local -a offers options
+    for word in $${words[2,CURRENT - 1]}; do
+        case "$$at $$word" in
+            $verbs) at="$$at $$word" ;;
+        esac
+    done
+    if [[ $$PREFIX == --*=* ]]; then
+        previous=$${PREFIX%%=*}
+        compset -P '*='
+    fi
+    case "$$at $$previous" in
+$values        *)
+            _${function}_offer
+            ;;
+    esac
+    if [[ $$PREFIX == -* ]] && (( $$#options )); then
+        _describe -o option options
+        return
+    fi
+    (( $$#offers )) && _describe value offers
+    if [[ -n $$sets && $$PREFIX != */* ]]; then
+        offers=($${(f)"$$($sets)"})
+        (( $$#offers )) && compadd -a offers
+    fi
+    [[ -n $$paths ]] && _files
+}
+
+# What may stand after the verb; sets the variables of its caller.
+_${function}_offer() {
+    case $$at in
+$offers    esac
+}
+
+_$function "$$@"

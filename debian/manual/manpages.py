@@ -1,0 +1,201 @@
+"""The manual pages: options and verbs as --help has them, prose from the project's Markdown."""
+
+from __future__ import annotations
+
+import email.utils
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import roff
+import tree
+
+from gitlab_mm_backup.errors import ExitCode
+
+DEBIAN = Path(__file__).resolve().parents[1]
+DOCS = DEBIAN.parent / "docs"
+FILES = Path(__file__).with_name("files.md")
+#: Documents that belong to a verb; their sections follow its options.
+PROSE = {
+    "gate": "upgrade.md",
+    "rehearse": "rehearsal.md",
+    "restore": "restore.md",
+    "sso": "sign-in.md",
+}
+CONFIG_PAGE = "gitlab-mm-backup.yml"
+HOOKS_PAGE = "gitlab-mm-hooks"
+BY_HAND_PAGE = "gitlab-mm-restore"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page: its name, its section of the manual, one line on it, and its sections."""
+
+    name: str
+    section: int
+    summary: str
+    body: tuple[str, ...]
+
+    @property
+    def path(self) -> str:
+        return f"man/man{self.section}/{self.name}.{self.section}"
+
+    @property
+    def reference(self) -> str:
+        return rf"{roff.bold(self.name)}({self.section})"
+
+
+def files(programs: list[tree.Command]) -> dict[str, str]:
+    """Return every page's text by its path below /usr/share."""
+    main = programs[0]
+    pages = [_main_page(main), *(_verb_page(verb, main) for verb in main.verbs)]
+    pages += [_config_page(), _hooks_page()]
+    return {page.path: _render(page, pages) for page in pages}
+
+
+def _render(page: Page, pages: list[Page]) -> str:
+    version, day = _changelog()
+    title = f'.TH "{roff.literal(page.name.upper())}" {page.section} "{day}" "{version}"'
+    name = roff.section("name", rf"{roff.literal(page.name)} \- {roff.escape(page.summary)}")
+    others = sorted({one.reference for one in pages if one is not page})
+    also = roff.section("see also", ",\n".join(others))
+    comment = '.\\" Written by debian/manual from the command line and its documents.'
+    return "\n".join([comment, title, name, *page.body, also]) + "\n"
+
+
+def _changelog() -> tuple[str, str]:
+    """The newest entry's version and day, so that a build at any time gives the same pages."""
+    text = (DEBIAN / "changelog").read_text(encoding="utf-8")
+    heading = re.match(r"(\S+) \(([^)]+)\)", text)
+    signed = re.search(r"^ -- .*>  (.+)$", text, re.MULTILINE)
+    if heading is None or signed is None:
+        raise ValueError("debian/changelog: no heading, or no line that signs the newest entry")
+    moment = email.utils.parsedate_to_datetime(signed[1])
+    return f"{heading[1]} {heading[2]}", moment.date().isoformat()
+
+
+def _document(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def _main_page(main: tree.Command) -> Page:
+    verbs = [roff.item(roff.bold(one.typed), roff.escape(f"{one.summary}.")) for one in main.verbs]
+    same = [f"{roff.bold(name)} is {roff.bold(words)}." for name, words in tree.SAME.items()]
+    readme = roff.headings((DEBIAN.parent / "README.md").read_text(encoding="utf-8"))
+    body = (
+        roff.section("synopsis", f"{roff.bold(main.typed)} {roff.literal(main.usage)}"),
+        roff.section("description", roff.markdown(main.text)),
+        roff.section("commands", "Each has a page of its own.", *verbs, ".PP", *same),
+        roff.section("options", *_options(main)),
+        roff.section("how it works", roff.markdown(readme["How it works"])),
+        *_common(),
+    )
+    return Page(main.name, 1, _lower(main.summary), body)
+
+
+def _verb_page(verb: tree.Command, main: tree.Command) -> Page:
+    name = verb.typed.replace(" ", "-")
+    document = roff.headings(_document(PROSE[verb.name])) if verb.name in PROSE else {}
+    words, options, examples = _sort_out(document.pop("", ""))
+    sections = [
+        ("synopsis", _synopsis(verb)),
+        ("description", roff.markdown(f"{verb.text}\n\n{words}")),
+        *_leaf_options(verb),
+        ("more on options", roff.markdown(options)),
+        *((title, roff.markdown(text)) for title, text in document.items()),
+        ("examples", roff.markdown(examples)),
+    ]
+    if name == BY_HAND_PAGE:
+        by_hand = roff.untitled(_document("by-hand.md"))
+        sections.append(("restoring by hand", roff.markdown(by_hand)))
+    body = [roff.section(title, text) for title, text in sections if text]
+    return Page(name, 1, _lower(verb.summary), (*body, *_common(by_hand=name != BY_HAND_PAGE)))
+
+
+def _synopsis(verb: tree.Command) -> str:
+    uses = [(one.typed, one.usage) for one in verb.verbs or (verb,)]
+    uses += [(program, verb.usage) for program, same in tree.SAME.items() if same == verb.typed]
+    lines = [f"{roff.bold(typed)} {roff.literal(usage)}" for typed, usage in uses]
+    return "\n.br\n".join(lines)
+
+
+def _sort_out(text: str) -> tuple[str, str, str]:
+    """What a document says before its first heading: paragraphs, table of options, examples."""
+    pieces = [one for one in text.strip().split("\n\n") if one]
+    tables = [one for one in pieces if one.startswith("|")]
+    examples = [one for one in pieces if one.startswith("```")]
+    words = [one for one in pieces if one not in tables and one not in examples]
+    return "\n\n".join(words), "\n\n".join(tables), "\n\n".join(examples)
+
+
+def _leaf_options(verb: tree.Command) -> list[tuple[str, str]]:
+    if not verb.verbs:
+        return [("options", "\n".join(_options(verb)))]
+    return [
+        (f"options of {one.typed}", "\n".join([roff.markdown(one.text), *_options(one)]))
+        for one in verb.verbs
+    ]
+
+
+def _options(command: tree.Command) -> list[str]:
+    items = []
+    for one in command.options:
+        names = ", ".join(roff.bold(name) for name in one.names)
+        value = rf" \fI{roff.literal(one.metavar)}\fR" if one.metavar else ""
+        items.append(roff.item(names + value, roff.line(roff.escape(one.help))))
+    return items
+
+
+def _common(by_hand: bool = True) -> list[str]:
+    """What every command's page ends with."""
+    codes = [roff.item(roff.bold(str(int(one))), roff.escape(one.meaning)) for one in ExitCode]
+    sections = [
+        roff.section("exit status", *codes),
+        roff.section("files", roff.markdown(FILES.read_text(encoding="utf-8"))),
+    ]
+    if by_hand:
+        told = rf"{roff.bold(BY_HAND_PAGE)}(1) has the commands that restore a set with tar, zstd"
+        sections.append(
+            roff.section("restoring by hand", told, "and pg_restore, without this program.")
+        )
+    return sections
+
+
+def _config_page() -> Page:
+    text = (DEBIAN / "config.yml").read_text(encoding="utf-8")
+    head, *blocks = re.split(r"\n\n+", text.strip())
+    body = (
+        roff.section(
+            "description",
+            rf"{roff.bold('/etc/gitlab-mm-backup/config.yml')}:",
+            roff.escape(_uncomment(head)),
+        ),
+        roff.section("options", *(_config_option(block) for block in blocks)),
+    )
+    return Page(CONFIG_PAGE, 5, "settings of gitlab-mm-backup", body)
+
+
+def _config_option(block: str) -> str:
+    """An option with its default, and the comment above it; its own line begins right after #."""
+    lines = block.split("\n")
+    start = next(number for number, one in enumerate(lines) if re.match(r"#\S", one))
+    default = "\n".join(one[1:] for one in lines[start:])
+    return "\n".join(
+        [roff.example(default), ".RS 4", roff.escape(_uncomment(*lines[:start])), ".RE"]
+    )
+
+
+def _uncomment(*lines: str) -> str:
+    return " ".join(re.sub(r"^# ?", "", one, flags=re.MULTILINE) for one in lines).replace(
+        "\n", " "
+    )
+
+
+def _hooks_page() -> Page:
+    body = roff.section("description", roff.markdown(roff.untitled(_document("hooks.md"))))
+    return Page(HOOKS_PAGE, 7, "programs that gitlab-mm runs before and after its work", (body,))
+
+
+def _lower(summary: str) -> str:
+    """A summary as whatis(1) shows it: in lower case, unless it begins with a name."""
+    return summary if summary[1:2].isupper() else summary[:1].lower() + summary[1:]

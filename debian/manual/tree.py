@@ -1,0 +1,101 @@
+"""The command line as plain data: programs, verbs, their options and arguments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import click
+
+from gitlab_mm_backup import cli
+from gitlab_mm_backup.console import HELP_OPTIONS
+
+#: Where one program is a verb of another: the words that do the same.
+SAME = {"gitlab-mm-backup": "gitlab-mm backup", "gitlab-mm-restore": "gitlab-mm restore"}
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option; `values` says what follows it: nothing, sets, paths, choices or text."""
+
+    names: tuple[str, ...]
+    metavar: str
+    help: str
+    values: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program or a verb of it, as it is typed: "gitlab-mm sso repair"."""
+
+    typed: str
+    text: str
+    usage: str
+    options: tuple[Option, ...]
+    takes_sets: bool
+    verbs: tuple[Command, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The last word of what is typed."""
+        return self.typed.rpartition(" ")[2]
+
+    @property
+    def summary(self) -> str:
+        """The first sentence, without its full stop."""
+        return self.text.partition("\n\n")[0].replace("\n", " ").rstrip(".")
+
+    def walk(self) -> Iterator[Command]:
+        """This command and all below it."""
+        yield self
+        for verb in self.verbs:
+            yield from verb.walk()
+
+
+def programs() -> list[Command]:
+    """Every program of the package, the one with all verbs first."""
+    main = _read(cli.group, "gitlab-mm", None)
+    alone = ((name, cli.group.commands[words.split()[1]]) for name, words in SAME.items())
+    return [main, *(_read(command, name, None) for name, command in alone)]
+
+
+def _read(command: click.Command, typed: str, parent: click.Context | None) -> Command:
+    name = typed.rpartition(" ")[2]
+    context = click.Context(command, info_name=name, parent=parent, **HELP_OPTIONS)
+    parameters = command.get_params(context)
+    verbs = command.commands.values() if isinstance(command, click.Group) else ()
+    arguments = [one for one in parameters if isinstance(one, click.Argument)]
+    options = [one for one in parameters if isinstance(one, click.Option) and not one.hidden]
+    text = "\n\n".join(filter(None, (command.help, command.epilog if parent else "")))
+    return Command(
+        typed,
+        text,
+        " ".join(command.collect_usage_pieces(context)),
+        tuple(_option(one, context) for one in options),
+        any("SET" in (one.metavar or "") for one in arguments),
+        tuple(_read(one, f"{typed} {one.name}", context) for one in verbs if not one.hidden),
+    )
+
+
+def _option(option: click.Option, context: click.Context) -> Option:
+    record = option.get_help_record(context)
+    assert record is not None
+    # "-o, --output FILE"; a choice's metavar may hold blanks and commas of its own.
+    names = re.findall(r"(?:^|, )(-[^\s,]+)", record[0])
+    metavar = record[0].removeprefix(", ".join(names)).strip()
+    values, choices = _values(option)
+    return Option(tuple(names), metavar, record[1], values, choices)
+
+
+def _values(option: click.Option) -> tuple[str, tuple[str, ...]]:
+    if option.is_flag or option.count:
+        return "nothing", ()
+    if isinstance(option.type, click.Choice):
+        return "choices", tuple(str(one) for one in option.type.choices)
+    if "SET" in (option.metavar or ""):
+        return "sets", ()
+    if isinstance(option.type, (click.Path, click.File)):
+        return "paths", ()
+    return "text", ()
