@@ -11,8 +11,8 @@ VENV := build/venv
 HOST_PACKAGES := ca-certificates git mount python3 python3-venv shellcheck tar util-linux zstd
 SUITES := $(wildcard tests/unit tests/system)
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
-# Two at a time; a file, or a class of it, shares one lab, so it stays with one of them.
-PYTEST := $(VENV)/bin/python -m pytest -c tests/pytest.ini -n 2 --dist loadscope
+# Three at a time, for they often wait; a file, or a class of it, shares one lab, so it stays with one of them.
+PYTEST := $(VENV)/bin/python -m pytest -c tests/pytest.ini -n 3 --dist loadscope
 
 .PHONY: help setup check unit lab-test test deb demo clean need-root
 

@@ -90,8 +90,9 @@ def _left() -> dict[str, Any]:
     find = ["find", *places, "(", "-name", ".gitlab-mm-*", "-o", "-name", ".incomplete-*"]
     find += ["-o", "-path", "/var/lib/gitlab-mm-backup/*", ")", "-prune"]
     folders = subprocess.run(find, check=True, capture_output=True, text=True).stdout.split("\n")
+    history = "/var/lib/gitlab-mm-backup/rehearsals.jsonl"  # of verifications too; it is to stay
     return {
-        "folders": sorted(one for one in folders if one),
+        "folders": sorted(one for one in folders if one not in ("", history)),
         "processes": sorted(_processes()),
         "down": Path("/opt/gitlab/sv/mattermost/down").exists(),
     }

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from gitlab_mm_backup.cli import group
 from tests.lab.product import install_product
 from tests.lab.sandbox import Lab
 from tests.unit.builders import NAME, make_set
 
 STORE = "/var/opt/gitlab/backups/mattermost"
 DAMAGED = "1795396400_2026_11_23_10.11.4"
-VERBS = ("backup", "doctor", "list", "prune", "restore", "sso", "verify")
+VERBS = tuple(sorted(name for name, verb in group.commands.items() if not verb.hidden))
 PROMPT = "ready> "
 KILL_LINE = "\x15"
 SECONDS = 20
@@ -146,7 +147,7 @@ def ask_fish(lab: Lab, line: str) -> list[str]:
 
 
 def test_fish(lab: Lab) -> None:
-    assert ask_fish(lab, "gitlab-mm ") == sorted(VERBS)
+    assert ask_fish(lab, "gitlab-mm ") == list(VERBS)
     assert ask_fish(lab, "gitlab-mm sso ") == ["check", "repair"]
     options = ask_fish(lab, "gitlab-mm restore --")
     assert {"--at", "--only", "--json", "--config", "--help"} <= set(options)
