@@ -153,9 +153,11 @@ def live(place: House) -> dict[str, Any]:
         "services": re.findall(r"\(pid \d+\)", lab.run("gitlab-ctl", "status").stdout),
         "databases": place.gitlab.sql("SELECT oid, datname FROM pg_database ORDER BY 1", "postgres"),
         "roles": place.gitlab.sql("SELECT rolname FROM pg_roles ORDER BY 1", "postgres"),
-        "folders": lab.run("find", "/opt/gitlab", "/etc", "/run", "-newer", f"{place.set}/manifest.json",
-                           "-not", "-name", "*.pyc", "-not", "-name", "__pycache__",
-                           "-not", "-name", "gitlab-mm-backup.lock").stdout.splitlines(),
+        "files": lab.run("find", "/opt/gitlab", "/etc", "/run", "-newer", f"{place.set}/manifest.json",
+                         "-not", "-type", "d", "-not", "-name", "*.pyc",
+                         "-not", "-name", "gitlab-mm-backup.lock").stdout.splitlines(),
+        "folders": lab.run("find", "/opt/gitlab", "/etc", "/run", "/srv", "/home", "-type", "d",
+                           "-not", "-name", "__pycache__").stdout.splitlines(),
         "packets": packets(place),
     }  # fmt: skip
 
