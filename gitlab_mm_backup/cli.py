@@ -140,9 +140,7 @@ def rehearse(
     manner: Manner, wanted: str, every: bool, quick: bool, full: bool, if_due: bool
 ) -> Outcome:
     """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
-    from datetime import datetime, timezone
-
-    from . import omnibus, outcomes, records
+    from . import metrics, omnibus, outcomes, records
     from . import rehearsal as job
     from .evidence import Depth
     from .store.local import Entry
@@ -151,7 +149,7 @@ def rehearse(
         raise click.UsageError("--quick and --full exclude each other.")
     with _our_turn():
         ours, store = _store(manner)
-        now = datetime.now(timezone.utc)
+        now = datetime.now().astimezone()
         if if_due and not job.is_due(ours.rehearse, records.history(), now):
             return Outcome({"set": None}, [f"No rehearsal is due: rehearse is {ours.rehearse}"])
         depth = Depth.QUICK if quick else Depth.FULL if full else Depth.USUAL
@@ -163,6 +161,7 @@ def rehearse(
         for set_ in [one.set for one in entries if one.set]:
             made.append(job.rehearse(set_, site, depth, ours.rehearse_in))
             warnings += records.keep(set_, made[-1])
+            metrics.write(records.history())
     return outcomes.of_rehearse(made, warnings, expected=quick or if_due)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import re
 import secrets
 import shutil
@@ -74,7 +75,7 @@ def place(parent: Path) -> Iterator[Place]:
 
     Raises Failure when they cannot be made, or at the end when they cannot be removed.
     """
-    entry = process.account_entry(ACCOUNT)
+    entry = _account()
     _clear(parent)
     name = f"{_MARK}{secrets.token_hex(4)}"
     made = Place(parent / f".{name}", _SOCKETS / name)
@@ -88,6 +89,16 @@ def place(parent: Path) -> Iterator[Place]:
         except OSError as error:
             raise _unusable(parent, error) from error
         yield made
+
+
+def _account() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(ACCOUNT)
+    except KeyError:
+        raise Failure(
+            f"There is no account {ACCOUNT} on this host, which rehearsals need",
+            hint="dpkg-reconfigure gitlab-mm-backup makes it.",
+        ) from None
 
 
 def _unusable(parent: Path, error: OSError) -> Failure:

@@ -52,6 +52,10 @@ def test_the_result_is_kept_in_the_set_beside_its_checksums(place: House) -> Non
     assert "rehearsal" not in place.lab.read(f"{place.set}/manifest.json")
     place.lab.run("sha256sum", "--check", "--quiet", "SHA256SUMS", cwd=place.set)
     assert json.loads(place.lab.read(f"{STATE}/rehearsals.jsonl").splitlines()[-1]) == newest
+    collector = "/var/opt/gitlab/node-exporter/textfile_collector"
+    metrics = place.lab.path(f"{collector}/gitlab_mm_backup.prom")
+    assert stat.S_IMODE(metrics.stat().st_mode) == 0o644
+    assert 'gitlab_mm_rehearsal_result{result="passed"} 1\n' in metrics.read_text()
     (listed,) = place.product("list").document["sets"]
     assert listed["rehearsed"]["at"] == newest["started"] == listed["verified"]["at"]
     assert (listed["rehearsed"]["result"], listed["verified"]["whole"]) == ("passed", True)

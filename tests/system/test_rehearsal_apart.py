@@ -233,5 +233,6 @@ def test_without_the_account_it_is_told(place: House) -> None:
     answer = place.rehearse()
     place.lab.run("dpkg-reconfigure", "gitlab-mm-backup")
     assert answer.code == 1
-    assert "gitlab-mm" in answer.error["message"]
+    assert "no account gitlab-mm" in answer.error["message"]
+    assert "dpkg-reconfigure" in answer.error["hint"]
     assert place.rehearse("--quick").code == 0

@@ -46,6 +46,7 @@ LAYERS = {
         "system_log",
         "store.local",
         "records",
+        "metrics",
         "isolation",
     ),
     "2 what a Mattermost is": (
