@@ -11,9 +11,9 @@ from .charts import Chart, Series
 from .durable import replace_file
 from .errors import Failure
 from .evidence import Depth, Verdict
-from .report import Report, Standing
+from .report import Report
+from .standing import Standing
 
-PAGE = Path("/var/lib/gitlab-mm-backup/report.html")
 # A browser grows slow with more; JSON has all of them, and so has the history on the disk.
 _MOST_RECORDS = 400
 
@@ -63,8 +63,9 @@ def render(made: Report) -> bytes:
     return page.encode(errors="backslashreplace")
 
 
-def write(path: Path, page: bytes) -> Path:
+def write(path: Path, made: Report) -> Path:
     """Write the page, readable by root alone, in one step; raises Failure. Returns its full path."""
+    page = render(made)
     path = Path(os.path.abspath(path))
     try:
         if path.is_dir():
@@ -87,7 +88,11 @@ def _visible(value: Any) -> Any:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 10 else text.duration(seconds)
+    """Return a length of time as exact as a table needs it: 9.5 s, 75 s, 2 min 31 s, 1 h 35 min."""
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _charts(made: Report) -> list[Chart]:

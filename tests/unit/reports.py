@@ -10,7 +10,7 @@ from typing import Any
 from gitlab_mm_backup.checks import Check, failed, not_run, passed
 from gitlab_mm_backup.evidence import Depth, Record
 from gitlab_mm_backup.manifest import Part, name_for, utc
-from gitlab_mm_backup.report import Found
+from gitlab_mm_backup.standing import Found
 from gitlab_mm_backup.store.local import BackupSet, Entry
 from tests.unit.builders import make_manifest
 
@@ -61,7 +61,6 @@ def found(entries: Sequence[Entry], records: Sequence[Record] = (), **changes: A
             "gitlab-mm-backup": "0.1.0",
             "GitLab": "18.11.9",
             "Mattermost": "10.11.4",
-            "PostgreSQL": "",
         },
         "host": "git.example.org",
         "folder": "/var/opt/gitlab/backups/mattermost",

@@ -79,6 +79,7 @@ LAYERS = {
         "restore",
         "proof",
         "rehearsal",
+        "standing",
         "report",
         "report_page",
         "doctor",
