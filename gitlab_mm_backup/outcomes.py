@@ -20,7 +20,6 @@ from .report import Report
 from .report import as_fields as report_fields
 from .restore import Restored
 from .retention import Decision
-from .standing import Standing
 from .store.local import BackupSet, Entry
 
 _VERDICTS = {
@@ -247,13 +246,8 @@ def _rehearsal_lines(record: Record) -> list[str]:
 
 def of_report(made: Report, path: Path) -> Outcome:
     """Tell where the page is; that nothing is proven is no failure of writing it."""
-    judgement = made.judgement
-    told = "" if judgement.standing is Standing.PROVEN else f"{judgement.standing.value}: "
-    lines = [
-        path,
-        f"  {told.capitalize()}{judgement.reason}",
-        *(f"  {one}" for one in made.concerns),
-    ]
+    verdict = f"{made.judgement.standing.value.capitalize()}: {made.judgement.reason}"
+    lines = [str(path), f"  {verdict}", *(f"  {one}" for one in made.concerns)]
     return Outcome({"path": str(path), **report_fields(made)}, lines, answer=True)
 
 
