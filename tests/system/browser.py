@@ -110,14 +110,6 @@ class Browser:
         paper = {"paperWidth": 8.27, "paperHeight": 11.69, "preferCSSPageSize": True}
         return base64.b64decode(self("Page.printToPDF", printBackground=False, **paper)["data"])
 
-    def picture(self) -> bytes:
-        """Return the whole page as a PNG, for the eyes of a developer."""
-        height = self.value("document.documentElement.scrollHeight")
-        width = self.value("innerWidth")
-        clip = {"x": 0, "y": 0, "width": width, "height": min(height, 2000), "scale": 1}
-        shot = self("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
-        return base64.b64decode(shot["data"])
-
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
@@ -138,7 +130,13 @@ def chromium() -> Iterator[Browser]:
         open(Path(profile) / "log", "wb") as log,
     ):
         arguments = ["/usr/bin/chromium", *FLAGS, f"--user-data-dir={profile}", "about:blank"]
-        home = {"HOME": profile, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"}
+        home = {
+            "HOME": profile,
+            "TMPDIR": profile,
+            "PATH": "/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "TZ": "UTC",
+        }
         with subprocess.Popen(
             arguments,
             preexec_fn=give,

@@ -24,7 +24,7 @@ def ago(**time: float) -> datetime:
 
 def made_set(when: datetime, **changes: Any) -> Entry:
     """Return the entry of a complete set that was begun at ``when``."""
-    name = name_for(when, "10.11.4")
+    name = changes.get("name", name_for(when, "10.11.4"))
     manifest = make_manifest(**{"name": name, "started": utc(when), **changes})
     return Entry(name, BackupSet(Path("/sets") / name, manifest), "")
 
@@ -45,6 +45,12 @@ def record_of(entry: Entry, when: datetime, *checks: Check, **changes: Any) -> R
         "left_out": ("public.idx_posts_message_txt",),
     }
     return Record(**{**values, **changes})
+
+
+def failing(entry: Entry, when: datetime) -> Record:
+    """Return the record of a rehearsal that found a row missing."""
+    checks = (*GOOD[:2], failed("rows", "public.posts: 41, not 42"), not_run("boot", "rows failed"))
+    return record_of(entry, when, *checks, recovery_seconds=None)
 
 
 def found(entries: Sequence[Entry], records: Sequence[Record] = (), **changes: Any) -> Found:
@@ -69,20 +75,34 @@ def found(entries: Sequence[Entry], records: Sequence[Record] = (), **changes: A
     return Found(**{**values, **changes})
 
 
-def many(count: int, **changes: Any) -> Found:
-    """Return ``count`` nightly sets that grow, each rehearsed; each fifth rehearsal is odd."""
+def many(count: int, suffix: str = "", **changes: Any) -> Found:
+    """Return ``count`` nightly sets that grow, each rehearsed; each fifth rehearsal is odd.
+
+    ``suffix`` makes names, versions and details longer.
+    """
+    version = f"10.11.4{suffix}"
     entries, records = [], []
     for night in range(count):
         when = ago(hours=2, days=night)
         size = (900 + 7 * (count - night) % 400 + (count - night) * 3) << 20
         parts = {"database": Part("database.dump.zst", "pg_dump custom, zstd", size, "a" * 64)}
-        entry = made_set(when, parts=parts, seconds=70.0 + (night * 37 % 23))
+        entry = made_set(
+            when,
+            name=name_for(when, version),
+            mattermost=version,
+            parts=parts,
+            seconds=70.0 + (night * 37 % 23),
+        )
         entries.append(entry)
         checks: tuple[Check, ...] = GOOD
         if night % 5 == 3:
-            checks = (*GOOD[:2], not_run("boot", "the set is of Mattermost 9.11.1"))
+            checks = (*GOOD[:2], not_run("boot", f"the set is of Mattermost 9.11.1{suffix}"))
         if night % 10 == 9:
-            checks = (*GOOD[:2], failed("rows", "public.posts: 41, not 42"), not_run("boot", "-"))
+            checks = (
+                *GOOD[:2],
+                failed("rows", f"public.posts{suffix}: 41, not 42"),
+                not_run("boot", "-"),
+            )
         recovered = None if checks is not GOOD else 80.0 + (night * 29 % 31)
         after = when + timedelta(minutes=3)
         seconds = 120.0 + (night * 29 % 31)
