@@ -327,7 +327,7 @@ def test_the_report_says_what_the_rehearsals_of_the_newest_set_came_to(place: Ho
     assert (answer.document["path"], answer.document["set"]) == (page, Path(place.set).name)
     assert answer.document["recovery_seconds"] == rehearsed.document["recovery_seconds"]
     assert answer.document["rehearsals"][0]["checks"] == rehearsed.document["checks"]
-    assert answer.document["versions"]["GitLab"] == place.gitlab.spec.gitlab
+    assert answer.document["versions"]["GitLab"] == place.gitlab.spec.version
     assert stat.S_IMODE(place.lab.path(page).stat().st_mode) == 0o600
     assert '<h2 id="verdict">Proven</h2>' in place.lab.read(page)
     place.lab.write(f"{SERVICE}/misbehave", "exit")

@@ -69,8 +69,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("pages")
-    for name, found in PAGES.items():
-        (place / f"{name}.html").write_bytes(report_page.render(report(found)))
+    for name, there in PAGES.items():
+        (place / f"{name}.html").write_bytes(report_page.render(report(there)))
     return place
 
 
