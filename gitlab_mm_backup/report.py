@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from . import evidence, omnibus, records, version
+from . import discreet, evidence, omnibus, records, version
 from .backup import uncovered
 from .checks import Result
 from .errors import Failure
@@ -59,7 +59,8 @@ class Report:
 
 
 def report(found: Found) -> Report:
-    """Return what ``found`` amounts to."""
+    """Return what ``found`` amounts to, in words that may be handed on."""
+    found = _discreet(found)
     newest = newest_of(found)
     runs = _all_records(found)
     return Report(
@@ -71,6 +72,12 @@ def report(found: Found) -> Report:
         records=runs,
         uncovered=[*found.uncovered, *_ALWAYS_UNCOVERED, *_not_run(runs)],
     )
+
+
+def _discreet(found: Found) -> Found:
+    kept = {name: [discreet.record(one) for one in some] for name, some in found.records.items()}
+    history = [discreet.record(one) for one in found.history]
+    return replace(found, records=kept, history=history)
 
 
 def look(store: LocalStore) -> Found:

@@ -32,6 +32,7 @@ LAYERS = {
         "plan",
         "checks",
         "evidence",
+        "discreet",
         "sandbox",
         "janitor",
     ),
