@@ -123,6 +123,8 @@ def test_everything_has_its_name(browser: Browser, page: Path, width: int) -> No
     named = ("image", "figure", "region", "navigation", "table", "link", "DisclosureTriangle")
     assert [one for one in tree if one["role"] in named and not one["name"].strip()] == []
     roles = [one["role"] for one in tree]
+    scrolling = browser.value("document.querySelectorAll('.table').length")
+    assert roles.count("region") == scrolling + 1  # without a name it would be none
     assert roles.count("image") == 3 and roles.count("main") == roles.count("banner") == 1
     assert all("; least " in one["description"] or "none yet" in one["description"]
                for one in tree if one["role"] == "image")  # fmt: skip
