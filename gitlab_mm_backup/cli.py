@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ from .outcome import Outcome
 from .plan import PARTS, Plan
 
 _SET_HELP = "SET is a set's name, latest, or a path to a set."
-
-
 _EXIT_CODES = "Exit codes: " + "; ".join(f"{int(code)} {code.meaning}" for code in ExitCode) + "."
 
 
@@ -194,6 +192,24 @@ def doctor(manner: Manner, layout: bool) -> Outcome:
 
     checks = job.examine(manner.settings, layout=layout)
     return outcomes.of_doctor(checks, brief=layout)
+
+
+@group.command()
+@click.argument(
+    "file", type=click.Path(path_type=Path), default="/var/lib/gitlab-mm-backup/report.html"
+)
+@verb
+def report(manner: Manner, file: Path) -> Outcome:
+    """Write what is proven of the sets as one HTML page, for whoever must be shown.
+
+    FILE is /var/lib/gitlab-mm-backup/report.html unless given. Exit code 0 says that the page is
+    written, whatever its verdict.
+    """
+    from . import outcomes, report_page
+    from . import report as job
+
+    made = job.report(job.look(_store(manner)[1]))
+    return outcomes.of_report(made, report_page.write(file, made))
 
 
 @group.command()

@@ -83,14 +83,19 @@ def latest_verification(records: Iterable[Record]) -> Record | None:
     return max(records, key=lambda one: one.made, default=None)
 
 
-def proven(records: Iterable[Record]) -> bool:
-    """Tell whether a rehearsal passed, and nothing has failed since."""
-    decisive = [
+def decisive(records: Iterable[Record]) -> Record | None:
+    """Return the newest record that settles anything: a rehearsal that passed, or a failure."""
+    settled = [
         one
         for one in records
         if one.verdict is Verdict.FAILED or (one.rehearsal and one.verdict is Verdict.PASSED)
     ]
-    newest = max(decisive, key=lambda one: one.made, default=None)
+    return max(settled, key=lambda one: one.made, default=None)
+
+
+def proven(records: Iterable[Record]) -> bool:
+    """Tell whether a rehearsal passed, and nothing has failed since."""
+    newest = decisive(records)
     return newest is not None and newest.verdict is Verdict.PASSED
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from . import text, verify
 from .backup import Made
@@ -15,6 +16,8 @@ from .manifest import Manifest
 from .outcome import Outcome
 from .preview import Preview
 from .recovery import RolledBack
+from .report import Report
+from .report import as_fields as report_fields
 from .restore import Restored
 from .retention import Decision
 from .store.local import BackupSet, Entry
@@ -239,6 +242,13 @@ def _rehearsal_lines(record: Record) -> list[str]:
         without = ", without the indexes of the search" if record.left_out else ""
         lines.append(f"  Recovery time to expect: {took}{without}")
     return lines
+
+
+def of_report(made: Report, path: Path) -> Outcome:
+    """Tell where the page is; that nothing is proven is no failure of writing it."""
+    verdict = f"{made.judgement.standing.value.capitalize()}: {made.judgement.reason}"
+    lines = [str(path), f"  {verdict}", *(f"  {one}" for one in made.concerns)]
+    return Outcome({"path": str(path), **report_fields(made)}, lines, answer=True)
 
 
 def of_prune(

@@ -19,6 +19,7 @@ FILES = Path(__file__).with_name("files.md")
 PROSE = {
     "gate": "upgrade.md",
     "rehearse": "rehearsal.md",
+    "report": "report.md",
     "restore": "restore.md",
     "sso": "sign-in.md",
 }

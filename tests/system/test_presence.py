@@ -19,6 +19,10 @@ def test_a_host_without_gitlab(base: Path, deb: Path) -> None:
         assert "Omnibus GitLab is not installed" in answer.error["detail"]
         assert product("restore", "--yes").code == 1
         assert product("doctor").code == 1
+        answer = product("report", "/root/report.html")
+        assert (answer.code, answer.document["verdict"]) == (0, "not proven")
+        assert "is not known" in answer.document["not_covered"][0]
+        assert '<h2 id="verdict">Not proven</h2>' in lab.read("/root/report.html")
         assert "Omnibus GitLab is not installed" in installing_again(lab)
         quiet = lab.run("gitlab-mm-backup", "--if-present", "--quiet")
         assert (quiet.stdout, quiet.stderr) == ("", "")

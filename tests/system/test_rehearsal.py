@@ -321,3 +321,24 @@ def test_the_newest_set_whose_rehearsal_passed_stays(place: House) -> None:
     removed = place.product("prune", "--config", "/root/short.yml").document["removed"]
     assert removed == [Path(second).name]
     place.lab.run("rm", "-r", third)
+
+
+def test_the_report_says_what_the_rehearsals_of_the_newest_set_came_to(place: House) -> None:
+    page = f"{STATE}/report.html"
+    rehearsed = place.rehearse()
+    answer = place.product("report")
+    assert (answer.code, answer.document["verdict"]) == (0, "proven"), answer
+    assert (answer.document["path"], answer.document["set"]) == (page, Path(place.set).name)
+    assert answer.document["recovery_seconds"] == rehearsed.document["recovery_seconds"]
+    assert answer.document["rehearsals"][0]["checks"] == rehearsed.document["checks"]
+    assert answer.document["versions"]["GitLab"] == place.gitlab.spec.version
+    assert stat.S_IMODE(place.lab.path(page).stat().st_mode) == 0o600
+    assert '<h2 id="verdict">Proven</h2>' in place.lab.read(page)
+    place.lab.write(f"{SERVICE}/misbehave", "exit")
+    assert place.rehearse().code == 1
+    place.lab.path(f"{SERVICE}/misbehave").unlink()
+    answer = place.product("report")
+    assert (answer.code, answer.document["verdict"]) == (0, "failed"), answer
+    assert "boot: " in answer.document["reason"]
+    assert '<h2 id="verdict">Failed</h2>' in place.lab.read(page)
+    assert place.product("report", "/root/no/such/place.html").code == 1

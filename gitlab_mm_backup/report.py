@@ -1,0 +1,182 @@
+"""Report: what the sets and their rehearsals amount to, as facts for a page and for a machine."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Any
+
+from . import discreet, evidence, omnibus, records, version
+from .backup import uncovered
+from .checks import Result
+from .errors import Failure
+from .evidence import Record
+from .manifest import utc
+from .standing import Found, Judgement, Line, Standing, concerns, judge, line_of, newest_of
+from .store.local import BackupSet, LocalStore
+
+log = logging.getLogger(__name__)
+
+_ALWAYS_UNCOVERED = (
+    "GitLab itself: its repositories, database and uploads are in no set and need GitLab's own "
+    "backup. /etc/gitlab is in each set, without its config_backup; a rehearsal reads that "
+    "archive and puts nothing of it back",
+    "The indexes of Elasticsearch and Bleve: no rehearsal looks at them. Mattermost builds them "
+    "from its database",
+    "Whatever needs a network: in a rehearsal Mattermost sends no mail and no push message, and "
+    "runs no plugins and no jobs",
+    "Copies of the sets on other machines: only the folder of sets on this host is looked at",
+)
+
+
+_UPLOADS_UNKNOWN = (
+    "Uploads in object storage would be in no set; whether there are any is not known, for the "
+    "settings of Mattermost could not be read on this host"
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the page says."""
+
+    found: Found
+    newest: BackupSet | None
+    judgement: Judgement
+    concerns: Sequence[str]
+    lines: Sequence[Line]
+    records: Sequence[Record]  # verifications and rehearsals, the newest first
+    uncovered: Sequence[str]
+
+    @property
+    def recovery_seconds(self) -> float | None:
+        """What the rehearsal took to recover that the verdict rests on."""
+        record = self.judgement.record
+        proven = self.judgement.standing is Standing.PROVEN
+        return record.recovery_seconds if record and proven else None
+
+
+def report(found: Found) -> Report:
+    """Return what ``found`` amounts to, in words that may be handed on."""
+    found = _discreet(found)
+    newest = newest_of(found)
+    runs = _all_records(found)
+    return Report(
+        found=found,
+        newest=newest,
+        judgement=judge(found, newest),
+        concerns=concerns(found, newest),
+        lines=[line_of(found, entry) for entry in found.entries],
+        records=runs,
+        uncovered=[*found.uncovered, *_ALWAYS_UNCOVERED, *_not_run(runs)],
+    )
+
+
+def _discreet(found: Found) -> Found:
+    kept = {name: [discreet.record(one) for one in some] for name, some in found.records.items()}
+    history = [discreet.record(one) for one in found.history]
+    return replace(found, records=kept, history=history)
+
+
+def look(store: LocalStore) -> Found:
+    """Read what there is to report: the sets, what was proven of them, and this host's programs.
+
+    Raises Failure where the folder of sets cannot be read.
+    """
+    entries = store.entries()
+    try:
+        site = omnibus.find()
+    except Failure as failure:  # the sets may lie on a host without GitLab
+        log.info("%s", failure)
+        site = None
+    return Found(
+        entries=entries,
+        records={one.name: records.of_set(one.set) for one in entries if one.set},
+        history=records.history(),
+        uncovered=uncovered(site) if site else [_UPLOADS_UNKNOWN],
+        versions={
+            "gitlab-mm-backup": version.tool(),
+            "GitLab": site.gitlab.version if site else "",
+            "Mattermost": site.version if site else "",
+        },
+        host=socket.getfqdn(),
+        folder=str(store.folder),
+        now=datetime.now(timezone.utc),
+    )
+
+
+def _all_records(found: Found) -> list[Record]:
+    """Return the history, and what sets from another host brought along, the newest first."""
+    kept = [one for name, some in found.records.items() for one in some if one.set == name]
+    by_run = {
+        (one.set, one.started, one.depth, one.seconds): one for one in [*found.history, *kept]
+    }
+    return sorted(by_run.values(), key=lambda one: one.made, reverse=True)
+
+
+def _not_run(runs: Iterable[Record]) -> list[str]:
+    """Return each check that rehearsals did not run, and why, those of the newest first."""
+    skipped: dict[tuple[str, str], list[str]] = {}
+    for record in runs:
+        for one in record.checks if record.rehearsal else ():
+            if one.result is Result.NOT_RUN:
+                skipped.setdefault((one.name, one.detail), []).append(record.set)
+    return [
+        f"{name} was not run in {_where(sets)}: {detail}"
+        for (name, detail), sets in skipped.items()
+    ]
+
+
+def _where(sets: Sequence[str]) -> str:
+    if len(sets) == 1:
+        return f"the rehearsal of {sets[0]}"
+    return f"{len(sets)} rehearsals, the newest of {sets[0]}"
+
+
+def as_fields(made: Report) -> dict[str, Any]:
+    """Return the report as JSON has it."""
+    record, proven = made.judgement.record, made.recovery_seconds is not None
+    return {
+        "verdict": made.judgement.standing.value,
+        "reason": made.judgement.reason,
+        "concerns": list(made.concerns),
+        "set": made.newest and made.newest.name,
+        "recovery_seconds": made.recovery_seconds,
+        "recovery_without": list(record.left_out) if record and proven else [],
+        "sets": [_set_fields(one) for one in made.lines],
+        "rehearsals": [
+            {**evidence.as_fields(one), "result": one.verdict.value} for one in made.records
+        ],
+        "not_covered": list(made.uncovered),
+        "versions": dict(made.found.versions),
+        "host": made.found.host,
+        "at": utc(made.found.now),
+    }
+
+
+def _set_fields(line: Line) -> dict[str, Any]:
+    set_ = line.entry.set
+    fields = {
+        "name": line.entry.name,
+        "complete": set_ is not None,
+        "verdict": line.standing.value,
+        "words": line.words,
+    }
+    if set_ is None:
+        return fields
+    manifest = set_.manifest
+    return {
+        **fields,
+        "made": manifest.started,
+        "purpose": manifest.purpose,
+        "host": manifest.host,
+        "gitlab": manifest.gitlab,
+        "mattermost": manifest.mattermost,
+        "postgresql": manifest.database.server,
+        "rows": manifest.rows,
+        "files": manifest.files.files,
+        "bytes": manifest.bytes,
+        "seconds": manifest.seconds,
+    }

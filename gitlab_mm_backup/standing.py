@@ -1,0 +1,164 @@
+"""Standing: what the newest set is worth, and why, by what was proven of it and by its age."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from . import evidence, text
+from .checks import Result
+from .evidence import Record, Verdict
+from .store.local import BackupSet, Entry
+
+# cron makes a set each night; two hours more, for a night that took longer than the one before.
+_SET_AGE = timedelta(hours=26)
+_REHEARSAL_AGE = timedelta(days=8)  # rehearsals may be weekly; a day more, for the same reason
+
+
+class Standing(enum.Enum):
+    """What the whole report comes to."""
+
+    PROVEN = "proven"
+    NOT_PROVEN = "not proven"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was read for the report."""
+
+    entries: Sequence[Entry]  # the newest first, those that are not complete too
+    records: Mapping[str, Sequence[Record]]  # kept in the sets, by a set's name
+    history: Sequence[Record]  # of all sets that this host ever rehearsed
+    uncovered: Sequence[str]
+    versions: Mapping[str, str]  # of this host's programs
+    host: str
+    folder: str
+    now: datetime
+
+    def of(self, set_: BackupSet) -> list[Record]:
+        """Return what was proven of this very set: a copy of it elsewhere may be damaged."""
+        return [one for one in self.records.get(set_.name, ()) if one.set == set_.name]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict, and why; without a full stop, as all sentences here."""
+
+    standing: Standing
+    reason: str
+    record: Record | None = None  # that settled it
+
+
+@dataclass(frozen=True)
+class Line:
+    """A set, or a folder that looks like one, and what it is worth."""
+
+    entry: Entry
+    standing: Standing
+    words: str
+
+
+def newest_of(found: Found) -> BackupSet | None:
+    sets = [one.set for one in found.entries if one.set and not one.set.manifest.safety]
+    return sets[0] if sets else None
+
+
+def judge(found: Found, newest: BackupSet | None) -> Judgement:
+    if newest is None:
+        return Judgement(Standing.NOT_PROVEN, f"There is no set in {found.folder}")
+    records = found.of(newest)
+    record = evidence.decisive(records)
+    if record is not None and record.verdict is Verdict.FAILED:
+        return Judgement(Standing.FAILED, _failure(record), record)
+    if record is not None and _went_to_the_end(record):
+        return _judge_age(found, record)
+    rehearsed = evidence.latest_rehearsal(records)
+    if rehearsed is None:
+        reason = "The newest set was never rehearsed"
+    else:
+        reason = f"The rehearsal of the newest set on {text.moment(rehearsed.made)} passed"
+        reason += f" as far as it went: {', '.join(_missing(rehearsed))} not run"
+    return Judgement(Standing.NOT_PROVEN, reason + _other_proof(found), rehearsed)
+
+
+def _judge_age(found: Found, record: Record) -> Judgement:
+    passed = f"The newest set passed its rehearsal on {text.moment(record.made)}"
+    age = found.now - record.made
+    if age > _REHEARSAL_AGE:
+        reason = f"Out of date. {passed}, {_age(age)} ago"
+        return Judgement(Standing.NOT_PROVEN, reason, record)
+    return Judgement(Standing.PROVEN, passed + _recovery(record), record)
+
+
+def _recovery(record: Record) -> str:
+    if record.recovery_seconds is None:
+        return ""
+    without = ", without the indexes of the search" if record.left_out else ""
+    return f"; recovery time to expect: {text.duration(max(1, record.recovery_seconds))}{without}"
+
+
+def _went_to_the_end(record: Record) -> bool:
+    """Tell whether Mattermost was started; a file that names no checks at all proves nothing."""
+    booted = any(one.name == "boot" and one.result is Result.PASSED for one in record.checks)
+    return record.whole and booted
+
+
+def _missing(record: Record) -> list[str]:
+    return [one.name for one in record.checks if one.result is Result.NOT_RUN] or ["boot"]
+
+
+def _failure(record: Record) -> str:
+    kind = "rehearsal" if record.rehearsal else "verification"
+    bad = [one for one in record.checks if one.result is Result.FAILED]
+    told = "; ".join(f"{one.name}: {one.detail}" for one in bad)
+    return f"The newest set did not pass its {kind} on {text.moment(record.made)}: {told}"
+
+
+def _other_proof(found: Found) -> str:
+    """Return in words which set there is that passed, to fall back on."""
+    for entry in found.entries:
+        record = evidence.decisive(found.of(entry.set)) if entry.set else None
+        if record and record.verdict is Verdict.PASSED and _went_to_the_end(record):
+            return f". The newest set that passed is {record.set}, on {text.moment(record.made)}"
+    return ". No other set has passed one"
+
+
+def concerns(found: Found, newest: BackupSet | None) -> list[str]:
+    """Return what a reader must know besides the verdict."""
+    told = [f"{one.name} is not complete: {one.problem}" for one in found.entries if not one.set]
+    if newest is not None and found.now - newest.manifest.made > _SET_AGE:
+        age = _age(found.now - newest.manifest.made)
+        told.append(f"The newest set is {age} old: {text.moment(newest.manifest.made)}")
+    bad = [one for one in found.entries if one.set is not newest and _failed(found, one)]
+    if bad:
+        told.append(f"{text.number(len(bad), 'other set')} failed: {bad[0].name}")
+        told[-1] += " and older ones, marked below" if len(bad) > 1 else ""
+    return told
+
+
+def _failed(found: Found, entry: Entry) -> bool:
+    record = evidence.decisive(found.of(entry.set)) if entry.set else None
+    return record is not None and record.verdict is Verdict.FAILED
+
+
+def _age(age: timedelta) -> str:
+    hours = age // timedelta(hours=1)
+    return text.number(hours, "hour") if hours < 48 else text.number(age.days, "day")
+
+
+def line_of(found: Found, entry: Entry) -> Line:
+    if entry.set is None:
+        return Line(entry, Standing.FAILED, f"not complete: {entry.problem}")
+    records = found.of(entry.set)
+    record, rehearsed = evidence.decisive(records), evidence.latest_rehearsal(records)
+    if record is not None and _failed(found, entry):
+        return Line(entry, Standing.FAILED, f"failed on {text.moment(record.made)}")
+    if record is not None and _went_to_the_end(record):
+        return Line(entry, Standing.PROVEN, f"passed on {text.moment(record.made)}")
+    if rehearsed is not None:
+        words = f"passed as far as it went on {text.moment(rehearsed.made)}"
+        return Line(entry, Standing.NOT_PROVEN, words)
+    return Line(entry, Standing.NOT_PROVEN, "never rehearsed")
