@@ -98,7 +98,7 @@ def restore(manner: Manner, **options: Any) -> Outcome:
             if options["dry_run"]:
                 return outcomes.of_preview(preview.preview(set_, site, plan))
             if not options["yes"]:
-                _confirm(set_, site, plan)
+                console.ask(*preview.question(set_, site, plan))
         return outcomes.of_restore(set_, job.restore(set_, site, plan, store, ours))
 
 
@@ -320,24 +320,6 @@ def _choose(store: Any, wanted: str, day: str | None) -> Any:
             exit_code=ExitCode.USAGE,
         ) from None
     return store.latest(moment + timedelta(days=1) if len(day) == len("2026-11-20") else moment)
-
-
-def _confirm(set_: Any, site: Any, plan: Plan) -> None:
-    from . import text
-
-    manifest, question, loud = set_.manifest, "Go on?", ""
-    if plan.in_place:
-        question = "Remove the present state and go on?"
-        loud = (
-            "IN PLACE: the present state is removed FIRST. If anything fails after that,\n"
-            "Mattermost stays down until you restore a set."
-        )
-    told = (
-        f"This replaces {', '.join(plan.parts)} of Mattermost {site.version} on this host with\n"
-        f"set {set_.name}, made {text.moment(manifest.made)} on {manifest.host}:\n"
-        f"{text.number(manifest.rows, 'row')}, {text.number(manifest.files.files, 'file')}."
-    )
-    console.ask(told, loud, question)
 
 
 def main() -> None:

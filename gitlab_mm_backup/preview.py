@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import beside, json_config, readiness
+from . import beside, json_config, readiness, text
 from .effective import overlay
 from .errors import Failure
 from .plan import Plan
@@ -74,3 +74,20 @@ def _settings_changed(set_: BackupSet, site: Site) -> list[str]:
     if not isinstance(config, dict):
         return []
     return overlay(config, site.environment).differences(site.settings)
+
+
+def question(set_: BackupSet, site: Site, plan: Plan) -> tuple[str, str, str]:
+    """Return what the operator is told before a restore, a loud warning or "", and the question."""
+    manifest = set_.manifest
+    told = (
+        f"This replaces {', '.join(plan.parts)} of Mattermost {site.version} on this host with\n"
+        f"set {set_.name}, made {text.moment(manifest.made)} on {manifest.host}:\n"
+        f"{text.number(manifest.rows, 'row')}, {text.number(manifest.files.files, 'file')}."
+    )
+    if not plan.in_place:
+        return told, "", "Go on?"
+    loud = (
+        "IN PLACE: the present state is removed FIRST. If anything fails after that,\n"
+        "Mattermost stays down until you restore a set."
+    )
+    return told, loud, "Remove the present state and go on?"
