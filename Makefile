@@ -8,8 +8,8 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON := /usr/bin/python3
 VENV := build/venv
-HOST_PACKAGES := ca-certificates chromium git mount poppler-utils python3 python3-venv shellcheck tar \
-	util-linux zstd
+HOST_PACKAGES := ca-certificates chromium git mmdebstrap mount poppler-utils python3 python3-venv \
+	shellcheck tar util-linux zstd
 SUITES := $(wildcard tests/unit tests/system)
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # Three at a time, for they often wait; a file, or a class of it, shares one lab, so it stays with one of them.

@@ -50,7 +50,7 @@ def render(made: Report) -> bytes:
     environment.filters.update(
         size=text.size, moment=text.moment, duration=_duration, number=text.number
     )
-    page = environment.get_template("report.html").render(
+    page = environment.get_template("report.jinja").render(
         made=made,
         found=made.found,
         heading=_HEADINGS[made.judgement.standing],

@@ -1,6 +1,7 @@
 """The story of this project in a throwaway lab: back up, lose everything, reinstall, restore, sign in.
 
-sudo make demo
+sudo make demo    # with the package as the checkout builds it
+python3 -m tests.demo --installed    # with the package that is installed on this machine
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ AFTER = Spec(backup_path=BACKUPS, seed="after the reinstall", first_uid=1480)
 GREEN, RED, BOLD, DIM = "32", "31", "1", "2"
 
 
-def main() -> int:
+def main(*, installed: bool) -> int:
     """Tell the story; 0 when it ended well."""
     began = time.monotonic()
-    base, deb = build_base(), build_deb()
+    base, deb = (None, None) if installed else (build_base(), build_deb())
     with Lab(base=base, hostname="gitlab") as lab:
         chapter("A GitLab 18.11 server with its bundled Mattermost")
         gitlab = install(lab, BEFORE)
-        product = install_product(lab, deb)
+        product = install_product(lab, deb) if deb else Product(lab)
         seed = gitlab.seed()
         gitlab.sign_in("alice").post("The server looks fine to me.")
         fact(f"{len(seed.posts) + 1} messages and {len(seed.files)} uploads are in it")
@@ -40,14 +41,16 @@ def main() -> int:
         rows, state = gitlab.gitlab_database_dump(), gitlab.state()
 
         chapter("The accident: GitLab, its data, its settings and its accounts are gone")
-        lab.run("dpkg", "--purge", "gitlab-mm-backup")
+        if deb:
+            lab.run("dpkg", "--purge", "gitlab-mm-backup")
         gitlab.lose_everything()
         command(lab, "ls", "/opt/gitlab", "/var/opt/gitlab", "/etc/gitlab")
 
         chapter("The reinstall: GitLab is back from its own backup, Mattermost is empty")
         gitlab = install(lab, AFTER)
         gitlab.gitlab_database_restore(rows)
-        product = install_product(lab, deb)
+        if deb:
+            product = install_product(lab, deb)
         fact(f"mattermost is user {uid(lab)} now, and the host has new credentials")
         if try_sign_in(gitlab, "alice"):
             return fail("sign-in should be broken now")
@@ -141,4 +144,4 @@ def paint(text: str, *codes: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(installed=sys.argv[1:] == ["--installed"]))

@@ -76,8 +76,7 @@ def _install_base(archive: Path) -> None:
         # 101 is "action forbidden" for invoke-rc.d: no service starts by being installed.
         lab.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", mode=0o755)
         lab.write("/etc/postgresql-common/createcluster.conf", "create_main_cluster = false\n")
-        environment = {name: os.environ[name] for name in PROXIES if name in os.environ}
-        environment["DEBIAN_FRONTEND"] = "noninteractive"
+        environment = apt_environment()
         command = [*APT_INSTALL, "-o", "Dpkg::Options::=--force-confold", *listed_packages()]
         if not _lists_are_fresh(lab):
             lab.run("apt-get", "-qq", "update", env=environment, timeout=600)
@@ -89,6 +88,12 @@ def _install_base(archive: Path) -> None:
         # man-db's switch: each installation of our package would index every manual page anew.
         lab.path("/var/lib/man-db/auto-update").unlink(missing_ok=True)
         lab.pack_disk(archive, NOT_IN_BASE)
+
+
+def apt_environment() -> dict[str, str]:
+    """What apt has to know of this machine's way to the network; it asks nothing."""
+    proxies = {name: os.environ[name] for name in PROXIES if name in os.environ}
+    return {**proxies, "DEBIAN_FRONTEND": "noninteractive"}
 
 
 def _lists_are_fresh(lab: Lab) -> bool:
@@ -158,15 +163,20 @@ def source_files(checkout: Path) -> list[str]:
 
 def _build_deb_into(folder: Path, base: Path, checkout: Path, files: list[str]) -> None:
     with Lab(base=base) as lab:
-        source = lab.path("/build/source")
-        source.mkdir(parents=True)
-        for name in files:
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(checkout / name, source / name, follow_symlinks=False)
+        copy_source(lab, "/build/source", checkout, files)
         lab.run("dpkg-buildpackage", "-us", "-uc", "-b", cwd="/build/source", timeout=600)
         for product in lab.path("/build").iterdir():
             if product.is_file():
                 shutil.copy(product, folder)
+
+
+def copy_source(lab: Lab, target: str, checkout: Path, files: list[str]) -> None:
+    """Put those files of a checkout into a new folder inside."""
+    source = lab.path(target)
+    source.mkdir(parents=True)
+    for name in files:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(checkout / name, source / name, follow_symlinks=False)
 
 
 def _only_deb(folder: Path) -> Path:

@@ -1,7 +1,8 @@
 """PID 1 of a lab: builds the root file system, moves into it, then waits for orphans and its end.
 
 Started by sandbox.py in new namespaces, as `python3 -I init.py PLAN`, where PLAN is a JSON object:
-{"disk": folder with upper, work and root, "layers": lower layers, topmost first, "hostname": name,
+{"disk": folder with upper, work and root, "layers": lower layers, topmost first (the last is the
+host's "/" or a root file system of its own), "hostname": name,
 "network": bool, "binds": [[outside, inside, writable], ...]}. Once the lab is up it prints its
 process id as the host counts. Standard input is the lifeline: at its end of file the lab ends at
 once, so that no lab outlives the process that made it.
@@ -37,9 +38,9 @@ def mount_tmpfs(target: Path, mode: str) -> None:
 
 
 def mount_root(plan: dict[str, Any]) -> Path:
-    """Lay the overlay: the lab's disk over its base layers over the host's root file system."""
+    """Lay the overlay: the lab's disk over its base layers over a root file system."""
     disk = Path(plan["disk"])
-    lower = ":".join([*plan["layers"], "/"])
+    lower = ":".join(plan["layers"])
     # Without redirect_dir a folder from a lower layer cannot be renamed (EXDEV).
     options = (
         f"redirect_dir=on,index=off,lowerdir={lower},upperdir={disk}/upper,workdir={disk}/work"

@@ -48,8 +48,9 @@ class Bind(NamedTuple):
 class Lab:
     """A throwaway host. `with Lab(...) as lab` boots it and in the end throws it away.
 
-    base: a base layer from base.build_base(), or None for the bare machine. network: keep the
-    machine's network. binds: more folders to show inside. disk_size: of the disk that changes go
+    base: a base layer from base.build_base(), or None for the bare machine. root: the root file
+    system of another release (releases.build_root()) in place of the machine's. network: keep the
+    machine's network, until unplug(). binds: more folders to show inside. disk_size: of the disk that changes go
     to, as in tmpfs(5). Raises LabRefused on an unfit machine.
     """
 
@@ -57,6 +58,7 @@ class Lab:
         self,
         base: Path | None = None,
         *,
+        root: Path | None = None,
         network: bool = False,
         binds: Sequence[Bind] = (),
         disk_size: str = "4g",
@@ -65,7 +67,10 @@ class Lab:
         refuse_unfit_machine()
         self._room = disk_room()
         self._plan = {
-            "layers": [str(self._room.unpack_layer(base))] if base else [],
+            "layers": [
+                *([str(self._room.unpack_layer(base))] if base else []),
+                str(self._room.unpack_layer(root)) if root else "/",
+            ],
             "disk": str(self._room.new_disk(disk_size)),
             "hostname": hostname,
             "network": network,
@@ -134,6 +139,12 @@ class Lab:
         if pid is not None and keeper.poll() is None:
             os.kill(pid, signal.SIGKILL)
         release(keeper)
+
+    def unplug(self) -> None:
+        """Switch off, and on again without the machine's network."""
+        self.power_off()
+        self._plan["network"] = False
+        self.boot()
 
     def close(self) -> None:
         """Throw the lab away. May be called twice."""
