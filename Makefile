@@ -15,7 +15,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # Three at a time, for they often wait; a file, or a class of it, shares one lab, so it stays with one of them.
 PYTEST := $(VENV)/bin/python -m pytest -c tests/pytest.ini -n 3 --dist loadscope
 
-.PHONY: help setup check unit lab-test test deb demo clean need-root
+.PHONY: help setup check unit lab-test test deb deb-deps demo clean need-root
 
 help:
 	@echo "make check     formatting, lint, types"
@@ -23,6 +23,7 @@ help:
 	echo "make unit      unit tests alone"
 	echo "make lab-test  lab tests alone (root)"
 	echo "make deb       the package, into build/deb (root)"
+	echo "make deb-deps  packages of what bullseye lacks, into build/deb-deps (root)"
 	echo "make demo      the whole story in a lab (root)"
 	echo "make clean     remove build/"
 
@@ -70,6 +71,9 @@ test: need-root setup deb
 
 deb: need-root build/.host
 	@$(PYTHON) -B -m tests.lab.base
+
+deb-deps: need-root setup
+	@$(VENV)/bin/python -B -m tests.lab.dependencies
 
 demo: need-root build/.host
 	@$(PYTHON) -B -m tests.demo

@@ -184,7 +184,8 @@ def _sequences(session: Session) -> Check:
             behind.append(sequence)
     if behind:
         return checks.failed("sequences", f"behind their column: {', '.join(behind)}")
-    return checks.passed("sequences", f"{len(owned)} are not behind their columns")
+    told = f"{len(owned)} in step with their columns" if owned else "the database has none"
+    return checks.passed("sequences", told)
 
 
 def _row(session: Session, query: str | Composed) -> Sequence[Any]:

@@ -143,7 +143,7 @@ def answers(booted: Booted, mattermost: str, kept_: Kept) -> Check:
     if problems:
         return checks.failed("answers", "; ".join(problems))
     states = ", ".join(f"{name} OK" for name in _STATES if name in booted.status)
-    return checks.passed("answers", f"{states}; version {told}; {url}")
+    return checks.passed("answers", f"{states}; version {told}, at {url}")
 
 
 def _unwell(status: Mapping[str, Any]) -> list[str]:
