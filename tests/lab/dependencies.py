@@ -22,6 +22,7 @@ TOOLS = (
     "build-essential",
     "debhelper",
     "dh-python",
+    "fakeroot",
     "python3-all",
     "python3-stdeb",
     "python3-wheel",
@@ -61,7 +62,7 @@ def download(source: Source, folder: Path) -> Path:
     """Fetch the source archive with pip; raises LabError."""
     command = [
         *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
-        *("--no-deps", "--no-build-isolation", "--no-binary", ":all:", "--dest", str(folder)),
+        *("--no-deps", "--no-binary", ":all:", "--dest", str(folder)),
         f"{source.name}=={source.version}",
     ]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
@@ -73,7 +74,8 @@ def download(source: Source, folder: Path) -> Path:
 
 def build(lab: Lab, source: Source, archive: Path) -> str:
     """Make a package of it inside; gives the package's path."""
-    lab.run("mkdir", "-p", "/build/out")
+    out = f"/build/out/{source.name}"  # stdeb wants each its own
+    lab.run("mkdir", "-p", out)
     packed = f"/build/{source.name}-{source.version}.tar.gz"
     lab.path(packed).write_bytes(archive.read_bytes())
     lab.write("/build/stdeb.cfg", source.settings)
@@ -84,13 +86,13 @@ def build(lab: Lab, source: Source, archive: Path) -> str:
         lab.write(f"{tree}/setup.py", shim)
         lab.run("tar", "-czf", packed, "-C", "/build", Path(tree).name)
     lab.run(
-        *("py2dsc-deb", "-x", "/build/stdeb.cfg", "-d", "/build/out", "-m", MAINTAINER, packed),
+        *("py2dsc-deb", "-x", "/build/stdeb.cfg", "-d", out, "-m", MAINTAINER, packed),
         env={"DEB_BUILD_OPTIONS": "nocheck", "SOURCE_DATE_EPOCH": "1763769600"},
         timeout=600,
     )
     name = source.name.replace("_", "-")
-    (made,) = lab.path("/build/out").glob(f"python3-{name}_{source.version}-*.deb")
-    return f"/build/out/{made.name}"
+    (made,) = lab.path(out).glob(f"python3-{name}_{source.version}-*.deb")
+    return f"{out}/{made.name}"
 
 
 def main() -> None:
