@@ -19,7 +19,6 @@ from tests.lab.product import install_product
 from tests.lab.sandbox import Lab, wait_until
 
 SOURCE = CHECKOUT / "hooks/gitlab-ctl/mattermost_backup.rb"
-SHIPPED = "/usr/share/gitlab-mm-backup/mattermost_backup.rb"
 FOLDER = "/opt/gitlab/embedded/service/omnibus-ctl-mm-backup"
 PROGRAM = "/usr/bin/gitlab-mm"
 LOADER = (
@@ -138,8 +137,7 @@ def test_the_installed_package_answers_through_gitlab_ctl(base: Path, deb: Path)
     with Lab(base=base) as host:
         install(host, Spec())
         install_product(host, deb)
-        host.run("mkdir", "-p", FOLDER)
-        host.run("cp", SHIPPED, FOLDER)
+        assert host.read(f"{FOLDER}/{SOURCE.name}") == SOURCE.read_text()
         help_ = host.run("gitlab-ctl", "help").stdout
         assert under_backup(help_) == ["backup-etc", *sorted(COMMANDS)]
         made = json.loads(host.run("gitlab-ctl", "mattermost-backup", "--json").stdout)

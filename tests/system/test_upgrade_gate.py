@@ -57,8 +57,6 @@ def test_each_change_of_gitlab_is_looked_at_once(base: Path, deb: Path) -> None:
     with Lab(base=base) as lab:
         install_product(lab, deb)
         command_file = "/usr/share/gitlab-mm-backup/mattermost_backup.rb"
-        if not lab.path(command_file).exists():
-            lab.write(command_file, "# commands of gitlab-ctl\n")
         said = {}
         for package in (V10, V18_11, V19):
             done = apt(lab, "install", package.build(lab).path)
