@@ -35,8 +35,9 @@ def main(*, installed: bool) -> int:
         fact(f"{len(seed.posts) + 1} messages and {len(seed.files)} uploads are in it")
         fact(f"mattermost is user {uid(lab)} here; people sign in through GitLab")
 
-        chapter("The night: one set, Mattermost keeps running")
+        chapter("The night: one set, Mattermost keeps running, and a rehearsal that proves the set")
         show(product, "backup", "-v")
+        show(product, "rehearse", "-v")
         show(product, "list")
         rows, state = gitlab.gitlab_database_dump(), gitlab.state()
 
