@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-
-from .evidence import Record
 
 # What an error names in quotation marks after one of these words is no content of a row.
 _NAMED = re.compile(
@@ -21,11 +18,6 @@ def words(detail: str) -> str:
     """Return ``detail`` without what may be the content of a row."""
     first, *others = detail.split("\n")
     return "\n".join(_line(one) for one in (first, *filter(_TOLD.match, others)))
-
-
-def record(one: Record) -> Record:
-    """Return the record with all its details such."""
-    return replace(one, checks=[replace(each, detail=words(each.detail)) for each in one.checks])
 
 
 def _line(text: str) -> str:

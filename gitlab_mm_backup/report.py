@@ -75,9 +75,14 @@ def report(found: Found) -> Report:
 
 
 def _discreet(found: Found) -> Found:
-    kept = {name: [discreet.record(one) for one in some] for name, some in found.records.items()}
-    history = [discreet.record(one) for one in found.history]
+    kept = {name: [_without_rows(one) for one in some] for name, some in found.records.items()}
+    history = [_without_rows(one) for one in found.history]
     return replace(found, records=kept, history=history)
+
+
+def _without_rows(record: Record) -> Record:
+    checks = [replace(one, detail=discreet.words(one.detail)) for one in record.checks]
+    return replace(record, checks=checks)
 
 
 def look(store: LocalStore) -> Found:

@@ -6,6 +6,8 @@ import logging
 import re
 import syslog
 
+from . import discreet
+
 _PRIORITIES = {
     logging.INFO: syslog.LOG_INFO,
     logging.WARNING: syslog.LOG_WARNING,
@@ -28,10 +30,11 @@ class SystemLog(logging.Handler):
         """Write each line of ``text``; a name in it may hold bytes that no encoding has.
 
         Others than root read this log, and it is sent to other machines: the first characters
-        of a secret, which a person at the terminal is shown, stay out.
+        of a secret, which a person at the terminal is shown, stay out, and so do the rows that
+        PostgreSQL quotes in an error.
         """
         priority = _PRIORITIES.get(level, syslog.LOG_INFO)
-        for line in text.replace("\0", "\\0").splitlines():
+        for line in discreet.words(text.replace("\0", "\\0")).splitlines():
             hidden = re.sub(r"\bsecret \S{1,4}…", "secret …", line)
             told = hidden.encode(errors="backslashreplace").decode()
             syslog.syslog(priority, f"{self._command}: {told.strip()}")

@@ -20,12 +20,12 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
 
 def test_each_line_with_its_command_and_level(written: list[tuple[int, str]]) -> None:
     log = system_log.SystemLog("sso repair")
-    log.handle(logging.makeLogRecord({"msg": "%s\n  two", "args": ("one",), "levelno": 20}))
+    log.handle(logging.makeLogRecord({"msg": "%s\ntwo: 2", "args": ("one",), "levelno": 20}))
     log.write("three", logging.WARNING)
     log.write("four", logging.ERROR)
     assert written == [
         (syslog.LOG_INFO, "sso repair: one"),
-        (syslog.LOG_INFO, "sso repair: two"),
+        (syslog.LOG_INFO, "sso repair: two: 2"),
         (syslog.LOG_WARNING, "sso repair: three"),
         (syslog.LOG_ERR, "sso repair: four"),
     ]
@@ -36,6 +36,21 @@ def test_the_hint_of_a_secret_stays_out(written: list[tuple[int, str]]) -> None:
     assert hint == "4V4S…"
     system_log.SystemLog("x").write(f"Wrote the credentials (id xupp…, secret {hint}), done")
     assert written[0][1] == "x: Wrote the credentials (id xupp…, secret …), done"
+
+
+def test_the_rows_that_postgresql_quotes_stay_out(written: list[tuple[int, str]]) -> None:
+    """A message that could not be loaded is a message, and this log is for others' eyes too."""
+    system_log.SystemLog("restore").write(
+        'pg_restore: error: COPY failed for table "posts": ERROR:  invalid input "my message"\n'
+        'DETAIL:  Token "my" is invalid.\nCONTEXT:  COPY posts, line 3: "my message"\nmy message',
+        logging.ERROR,
+    )
+    assert written == [
+        (
+            syslog.LOG_ERR,
+            'restore: pg_restore: error: COPY failed for table "posts": ERROR:  invalid input "…"',
+        )
+    ]
 
 
 def test_any_bytes_of_a_name_are_told(written: list[tuple[int, str]]) -> None:
