@@ -10,10 +10,11 @@ PYTHON := /usr/bin/python3
 VENV := build/venv
 HOST_PACKAGES := ca-certificates chromium git mmdebstrap mount poppler-utils python3 python3-venv \
 	shellcheck tar util-linux zstd
-SUITES := $(wildcard tests/unit tests/system)
+# The long ones first, so that all workers are busy to the end.
+SUITES := $(wildcard tests/system tests/unit)
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # Three at a time, for they often wait; a file, or a class of it, shares one lab, so it stays with one of them.
-PYTEST := $(VENV)/bin/python -m pytest -c tests/pytest.ini -n 3 --dist loadscope
+PYTEST := $(VENV)/bin/python -m pytest -c tests/pytest.ini -n 3 --dist loadscope --no-loadscope-reorder
 
 .PHONY: help setup check unit lab-test test deb deb-deps demo clean need-root
 

@@ -164,6 +164,13 @@ def _list(value: Any) -> list[Any]:
     return value
 
 
+def _some(value: Any) -> list[Any]:
+    """Accept a list with something in it: a record without a check would prove nothing."""
+    if not _list(value):
+        raise ValueError("an empty list")
+    return _list(value)
+
+
 def _moment(value: Any) -> str:
     text = untrusted.text(value)
     if datetime.fromisoformat(text.replace("Z", "+00:00")).tzinfo is None:
@@ -177,7 +184,7 @@ _RECORD: dict[str, untrusted.Check] = {
     "started": _moment,
     "seconds": untrusted.seconds,
     "recovery_seconds": lambda value: value if value is None else untrusted.seconds(value),
-    "checks": lambda value: [_check(one) for one in _list(value)],
+    "checks": lambda value: [_check(one) for one in _some(value)],
     "left_out": lambda value: [untrusted.text(one) for one in _list(value)],
 }
 _DOCUMENT: dict[str, untrusted.Check] = {

@@ -76,18 +76,22 @@ def _install_base(archive: Path) -> None:
         # 101 is "action forbidden" for invoke-rc.d: no service starts by being installed.
         lab.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", mode=0o755)
         lab.write("/etc/postgresql-common/createcluster.conf", "create_main_cluster = false\n")
-        environment = apt_environment()
-        command = [*APT_INSTALL, "-o", "Dpkg::Options::=--force-confold", *listed_packages()]
         if not _lists_are_fresh(lab):
-            lab.run("apt-get", "-qq", "update", env=environment, timeout=600)
-        try:
-            lab.run(*command, env=environment, timeout=1200)
-        except CommandFailed:
-            lab.run("apt-get", "-qq", "update", env=environment, timeout=600)
-            lab.run(*command, env=environment, timeout=1200)
+            lab.run("apt-get", "-qq", "update", env=apt_environment(), timeout=600)
+        apt_install(lab, "-o", "Dpkg::Options::=--force-confold", *listed_packages())
         # man-db's switch: each installation of our package would index every manual page anew.
         lab.path("/var/lib/man-db/auto-update").unlink(missing_ok=True)
         lab.pack_disk(archive, NOT_IN_BASE)
+
+
+def apt_install(lab: Lab, *words: str) -> str:
+    """Install packages from the network, with younger lists if need be; what apt said."""
+    command, environment = [*APT_INSTALL, *words], apt_environment()
+    try:
+        return lab.run(*command, env=environment, timeout=1200).stdout
+    except CommandFailed:
+        lab.run("apt-get", "-qq", "update", env=environment, timeout=600)
+        return lab.run(*command, env=environment, timeout=1200).stdout
 
 
 def apt_environment() -> dict[str, str]:

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab.base import APT_INSTALL, BUILD, apt_environment, build_deb, say
+from tests.lab.base import BUILD, apt_install, build_deb, say
 from tests.lab.errors import LabError
 from tests.lab.releases import build_root
 from tests.lab.sandbox import Lab
@@ -103,7 +103,7 @@ def main() -> None:
     deb, root = build_deb(), build_root(SUITE)
     with Lab(root=root, network=True) as lab:
         say(f"installing stdeb into a minimal {SUITE}")
-        lab.run(*APT_INSTALL, *TOOLS, env=apt_environment(), timeout=600)
+        apt_install(lab, *TOOLS)
         for source in SOURCES:
             say(f"building {source.name} {source.version}")
             made = build(lab, source, download(source, target))
@@ -114,7 +114,7 @@ def main() -> None:
         for path in (*packages, deb):
             shutil.copy(path, lab.path("/root") / path.name)
         names = [f"/root/{path.name}" for path in (*packages, deb)]
-        lab.run(*APT_INSTALL, *names, env=apt_environment(), timeout=600)
+        apt_install(lab, *names)
         for words in (("gitlab-mm", "--version"), ("gitlab-mm", "doctor")):
             done = lab.run(*words, check=False)
             print(f"$ {' '.join(words)}\n{done.stdout}{done.stderr}", end="")

@@ -39,7 +39,7 @@ def lab(base: Path, deb: Path) -> Iterator[Lab]:
     """A host with our package, one complete set and one that is not."""
     with Lab(base=base) as lab:
         install_product(lab, deb)
-        lab.run("mkdir", "-p", f"{STORE}/{DAMAGED}", "/root/work/folder")
+        lab.run("mkdir", "-p", f"{STORE}/{DAMAGED}", "/root/a/folder")
         make_set(lab.path(STORE))
         yield lab
 
@@ -51,7 +51,7 @@ class Terminal:
         self._master, slave = pty.openpty()
         environment = {"TERM": "dumb", "PS1": PROMPT, "PROMPT": PROMPT, "COLUMNS": "200"}
         self._process = lab.popen(
-            "setsid", "--ctty", "--wait", *shell, user=user, env=environment, cwd="/root/work"
+            "setsid", "--ctty", "--wait", *shell, user=user, env=environment, cwd="/root/a"
             if user == "root" else "/", stdin=slave, stdout=slave, stderr=slave,
         )  # fmt: skip
         os.close(slave)
@@ -142,7 +142,7 @@ def test_it_is_silent_for_who_may_not_see_sets(shell: tuple[str, ...], lab: Lab)
 
 def ask_fish(lab: Lab, line: str) -> list[str]:
     """What fish offers for a line, one word each, without the descriptions."""
-    shown = lab.run("fish", "-c", f"complete -C '{line}'", cwd="/root/work").stdout
+    shown = lab.run("fish", "-c", f"complete -C '{line}'", cwd="/root/a").stdout
     return [one.split("\t")[0] for one in shown.splitlines()]
 
 

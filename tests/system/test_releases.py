@@ -9,16 +9,15 @@ import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import ClassVar
 
 import pytest
 
-from tests.lab.base import APT_INSTALL, apt_environment, copy_source, source_files
+from tests.lab.base import apt_environment, apt_install, copy_source, source_files
 from tests.lab.disks import CHECKOUT
-from tests.lab.omnibus import Spec, install
-from tests.lab.product import DEB, Product
-from tests.lab.releases import MIRROR, build_root
+from tests.lab.omnibus import SignInFailed, Spec, install
+from tests.lab.product import DEB, Product, install_product
+from tests.lab.releases import build_root, mirror
 from tests.lab.sandbox import Lab
 
 BACKUPS = "/srv/backups"
@@ -41,11 +40,6 @@ TZ={zone} LC_ALL={locale} dpkg-buildpackage -us -uc >../build.log 2>&1 || {{ tai
 """
 
 
-def apt_install(lab: Lab, *packages: str) -> CompletedProcess[str]:
-    """Install packages as an administrator does, from the network."""
-    return lab.run(*APT_INSTALL, *packages, env=apt_environment(), timeout=600)
-
-
 class Release:
     """The tests; each release is a class, so that they run beside each other."""
 
@@ -61,14 +55,14 @@ class Release:
 
     def test_apt_brings_all_that_it_needs(self, lab: Lab) -> None:
         """Nothing but apt was there before; what a dependency leaves out would be missing now."""
-        said = apt_install(lab, DEB).stdout
+        said = apt_install(lab, DEB)
         assert "gitlab-mm-backup: Omnibus GitLab is not installed on this host" in said
         assert lab.run("python3", "--version").stdout.startswith(f"Python {self.python}.")
         answer = Product(lab)("doctor")
         results = {one["name"]: one["result"] for one in answer.document["checks"]}
         assert results == {"GitLab": "failed", "Mattermost": "not run", "programs": "passed"}
 
-    def test_a_lost_server_comes_back(self, lab: Lab) -> None:
+    def test_a_lost_server_comes_back(self, lab: Lab, deb: Path) -> None:
         lab.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", mode=0o755)
         lab.write("/etc/postgresql-common/createcluster.conf", "create_main_cluster = false\n")
         apt_install(lab, *SERVER)
@@ -80,9 +74,13 @@ class Release:
         product.backup()
         assert product("rehearse").code == 0
         rows, state = gitlab.gitlab_database_dump(), gitlab.state()
+        lab.run("dpkg", "--purge", "gitlab-mm-backup")
         gitlab.lose_everything()
         gitlab = install(lab, Spec(backup_path=BACKUPS, seed="again", first_uid=1480))
         gitlab.gitlab_database_restore(rows)
+        product = install_product(lab, deb)
+        with pytest.raises(SignInFailed):
+            gitlab.sign_in("alice")
         answer = product.restore()
         assert (answer.code, answer.document["sign_in"]) == (0, "accepted"), answer
         session = gitlab.sign_in("alice")
@@ -168,7 +166,7 @@ class Piuparts:
             lab.run("sh", "-ec", REPOSITORY.format(deb=package))
             said = lab.run(
                 "piuparts", "--existing-chroot=/root/rootfs", f"--distribution={self.suite}",
-                f"--mirror={MIRROR}", "--bindmount=/root/repository",
+                f"--mirror={mirror()}", "--bindmount=/root/repository",
                 "--extra-repo=deb [trusted=yes] file:///root/repository ./",
                 # The lock of everything that makes an account, which is never removed.
                 "--ignore=/etc/.pwd.lock", package,

@@ -106,6 +106,7 @@ SPOILED: list[dict[str, Any]] = [
     {"seconds": "12"},
     {"checks": [{"name": "a", "result": "fine", "detail": ""}]},
     {"checks": {}},
+    {"checks": []},
     {"left_out": "all"},
     {"extra": 1},
     {"tool": None},
