@@ -274,6 +274,21 @@ def extensions(programs: Path, archive: Path) -> list[str]:
     return [one[1] for one in found if one]
 
 
+def rows_in(programs: Path, archive: Path, table: str) -> list[list[str]]:
+    """Return the rows of public.``table`` in the compressed dump, each a list of its columns.
+
+    All of the dump is read for it.  No rows where there is no such table.
+    """
+    pieces: list[bytes] = []
+    wanted = ["--data-only", "--schema=public", f"--table={table}", "--file=-"]
+    extract = Command([str(programs / "pg_restore"), *wanted], account="nobody")
+    with open(archive, "rb") as packed:
+        process.pipeline(DECOMPRESS, extract, stdin=packed, sink=pieces.append)
+    text = b"".join(pieces).decode(errors="surrogateescape")
+    copied = re.search(r"^COPY [^\n]* FROM stdin;\n(.*?)^\\\.$", text, re.M | re.S)
+    return [line.split("\t") for line in copied[1].splitlines()] if copied else []
+
+
 def search_indexes(programs: Path, archive: Path) -> list[str]:
     """Return the dump's full text search indexes, each as schema.index, by their definitions.
 

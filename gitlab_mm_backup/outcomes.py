@@ -116,7 +116,7 @@ def of_preview(preview: Preview) -> Outcome:
         "expected_seconds": round(preview.seconds),
         "obstacle": preview.obstacle or None,
     }
-    return Outcome(fields, lines, code=code, answer=True)
+    return Outcome(fields, lines, preview.warnings, code=code, answer=True)
 
 
 Line = tuple[Entry, Sequence[Record]]

@@ -26,13 +26,14 @@ class Preview:
     settings_changed: list[str]  # Section.Key
     seconds: float  # a rough guess, by the sizes
     obstacle: str  # what would refuse it now, "" where nothing does
+    warnings: list[str]
 
 
 def preview(set_: BackupSet, site: Site, plan: Plan) -> Preview:
     """Look at everything that a restore looks at first; changes nothing."""
-    obstacle = ""
+    obstacle, warnings = "", []
     try:
-        readiness.check(set_, site, plan)
+        warnings = readiness.check(set_, site, plan)
     except Failure as failure:
         obstacle = str(failure)
     manifest = set_.manifest
@@ -48,6 +49,7 @@ def preview(set_: BackupSet, site: Site, plan: Plan) -> Preview:
         _settings_changed(set_, site) if "config" in plan.parts else [],
         seconds,
         obstacle,
+        warnings,
     )
 
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import database, folders, process, text, unpacking
+from . import database, fitness, folders, process, text, unpacking
 from .errors import Failure
 from .plan import Plan
 from .site import Site
@@ -19,24 +19,19 @@ from .version import numbers
 _SPARE = 64 << 20
 
 
-def check(set_: BackupSet, site: Site, plan: Plan) -> None:
-    """Raise Failure for the first reason against this restore; changes nothing."""
+def check(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
+    """Return what the operator must know; raises Failure for the first reason against it.
+
+    Changes nothing.
+    """
     verify(set_)
     process.account_entry(site.account.user)
-    _refuse_newer_mattermost(set_, site)
-    _refuse_server(set_, site)
+    server = _fitting_server(set_, site)
+    warnings = fitness.check(set_, site.version, server, site.client_programs)
     _refuse_deep_mounts(site)
     if not plan.in_place:
         _refuse_without_room(set_, site, plan)
-
-
-def _refuse_newer_mattermost(set_: BackupSet, site: Site) -> None:
-    if numbers(site.version) < numbers(set_.manifest.mattermost):
-        raise Failure(
-            "The set comes from a newer Mattermost than this host has",
-            f"set {set_.manifest.mattermost}, host {site.version}; Mattermost cannot go back",
-            f"Install GitLab {set_.manifest.gitlab} or newer first.",
-        )
+    return warnings
 
 
 def _refuse_deep_mounts(site: Site) -> None:
@@ -53,25 +48,27 @@ def _refuse_deep_mounts(site: Site) -> None:
         )
 
 
-def _refuse_server(set_: BackupSet, site: Site) -> None:
-    """Refuse a replica, and a PostgreSQL that is older than the dump's."""
+def _fitting_server(set_: BackupSet, site: Site) -> str:
+    """Return the server's version; refuse a replica, and one that is older than the dump's."""
     with database.connect(site.database, site.database.admin, "postgres") as session:
         row = session.execute(
-            "SELECT pg_is_in_recovery(), current_setting('server_version_num')::int / 10000"
+            "SELECT pg_is_in_recovery(), current_setting('server_version')"
         ).fetchone()
     assert row is not None
+    version = str(row[1]).split()[0]
     if row[0]:
         raise Failure(
             "This host's PostgreSQL is a replica and takes no data",
             "pg_is_in_recovery() says so",
             "Run the restore on the primary.",
         )
-    if numbers(set_.manifest.database.server)[:1] > (row[1],):
+    if numbers(set_.manifest.database.server)[:1] > numbers(version)[:1]:
         raise Failure(
             "The set comes from a newer PostgreSQL than this host runs",
-            f"set {set_.manifest.database.server}, host {row[1]}",
+            f"set {set_.manifest.database.server}, host {version}",
             "Upgrade the host's PostgreSQL first: gitlab-ctl pg-upgrade",
         )
+    return version
 
 
 def needs(set_: BackupSet, site: Site, plan: Plan) -> dict[Path, int]:

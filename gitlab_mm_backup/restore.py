@@ -84,14 +84,14 @@ def restore(
     lost = recovery.take_over(site, journal)
     if not lost:
         recovery.refuse_unfinished(journal)
-    readiness.check(set_, site, plan)
+    warnings = readiness.check(set_, site, plan)
     safety_set = "" if lost else make_safety_set(site, plan, store, settings)
     variables = {"set": set_.name, "set_path": str(set_.path), "parts": " ".join(plan.parts)}
     note = functools.partial(journal.write, {"set": str(set_.path), "plan": asdict(plan)})
     with hooks.on_failure(variables):
         hooks.run_phase("pre-restore", variables)
         with Undo(recovery.actions(site), note) as undo:
-            run = Run(set_, site, plan, undo, secrets.token_hex(4))
+            run = Run(set_, site, plan, undo, secrets.token_hex(4), warnings=warnings)
             for step in lost:
                 undo.will(step.action, **step.values)
             stop_service(run)

@@ -66,6 +66,8 @@ LAYERS = {
         "beside",
         "scratch",
         "loading",
+        "rules",
+        "fitness",
         "invariants",
         "boot",
     ),

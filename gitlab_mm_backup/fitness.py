@@ -1,0 +1,69 @@
+"""Fitness: what is known of a set and of a target, held against the rules about versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from . import database, json_config, rules
+from .effective import Settings
+from .rules import Facts
+from .store.local import BackupSet
+from .version import numbers
+
+# Only a step over this version can meet numbers of migrations that collide.
+_FIRST_OF_11 = (11,)
+_LICENCES = "public.licenses"
+
+
+def check(
+    set_: BackupSet,
+    target: str,
+    postgresql: str,
+    programs: Path,
+    *,
+    driver: str = "postgres",
+    licensed: bool = False,
+) -> list[str]:
+    """Return what the operator must know before the set goes into Mattermost ``target``.
+
+    ``postgresql`` is the version of the target's server, ``programs`` a folder with a pg_restore
+    that can read the set's dump, ``driver`` the target's SqlSettings.DriverName; ``licensed`` says
+    that the target has a licence of its own.  Raises Failure when a rule refuses.
+    """
+    facts = of_set(set_, target, postgresql, programs, driver, licensed)
+    return rules.heed(rules.judge(facts))
+
+
+def of_set(
+    set_: BackupSet, target: str, postgresql: str, programs: Path, driver: str, licensed: bool
+) -> Facts:
+    """Return the facts that the rules judge; all but the migrations are quick to read."""
+    manifest = set_.manifest
+    settings = Settings(_effective(set_))
+    migrations = None
+    if numbers(manifest.mattermost) < _FIRST_OF_11 <= numbers(target):
+        migrations = _migrations(set_, programs)
+    return Facts(
+        set=manifest.mattermost,
+        target=target,
+        gitlab=manifest.gitlab,
+        postgresql=postgresql,
+        driver=driver,
+        settings=settings,
+        migrations=migrations,
+        gitlab_sign_in=settings.flag("GitLabSettings", "Enable"),
+        licensed=licensed or bool(manifest.database.rows.get(_LICENCES)),
+    )
+
+
+def _effective(set_: BackupSet) -> Mapping[str, Any]:
+    tree = json_config.read(set_.file("settings")).document.get("effective")
+    return tree if isinstance(tree, Mapping) else {}
+
+
+def _migrations(set_: BackupSet, programs: Path) -> dict[int, str]:
+    """Return the steps of the schema that the set's database has made (Mattermost 6 and later)."""
+    found = database.rows_in(programs, set_.file("database"), "db_migrations")
+    return {int(row[0]): row[1] for row in found if len(row) == 2 and row[0].isdecimal()}

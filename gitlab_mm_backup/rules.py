@@ -1,0 +1,181 @@
+"""Rules: what stands between a set and a Mattermost of another version, as version_rules.yml says."""
+
+from __future__ import annotations
+
+import enum
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .effective import Settings
+from .errors import Failure
+from .version import numbers
+
+FILE = Path(__file__).with_name("version_rules.yml")
+_COMPARISONS = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "=": operator.eq,
+}
+
+
+class Verdict(enum.Enum):
+    """What a rule that speaks does to a restore."""
+
+    REFUSE = "refuse"
+    WARN = "warn"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the rules judge: the set, and the Mattermost that it is to be restored into."""
+
+    set: str  # version of the set's Mattermost; anything without numbers: not known
+    target: str  # of the program on the host
+    gitlab: str = ""  # that the set's Mattermost came with
+    postgresql: str = ""  # of the target's server, as 16.11; "" where it is not known
+    driver: str = "postgres"  # SqlSettings.DriverName of the target
+    settings: Settings = field(default_factory=lambda: Settings({}))  # in force in the set
+    migrations: Mapping[int, str] | None = None  # the set's db_migrations; None: not known
+    gitlab_sign_in: bool | None = None  # the set's people sign in through GitLab
+    licensed: bool | None = None  # the target will have a licence, or is of the Entry edition
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A rule that speaks, in words."""
+
+    code: str
+    verdict: Verdict
+    reason: str
+    way_out: str
+    sources: Sequence[str]
+
+    def __str__(self) -> str:
+        return f"{self.reason}. {self.way_out}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One entry of version_rules.yml."""
+
+    code: str
+    when: Mapping[str, Any]
+    verdict: Verdict
+    unknown: Verdict | None  # None: passes where something of it cannot be known
+    reason: str
+    way_out: str
+    sources: Sequence[str]
+
+
+def load(path: Path = FILE) -> list[Rule]:
+    """Return the rules in the order of the file.  Raises ValueError for one of another form."""
+    import yaml
+
+    return [_rule(entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))]
+
+
+def _rule(entry: Mapping[str, Any]) -> Rule:
+    fields = dict(entry)
+    unknown = fields.pop("unknown")
+    rule = Rule(
+        **{**fields, "verdict": Verdict(fields["verdict"])},
+        unknown=None if unknown == "pass" else Verdict(unknown),
+    )
+    strange = set(rule.when) - set(_CONDITIONS)
+    if strange or not rule.sources:
+        raise ValueError(f"{rule.code}: {', '.join(sorted(strange)) or 'no source'}")
+    return rule
+
+
+def judge(facts: Facts, rules: Sequence[Rule] | None = None) -> list[Finding]:
+    """Return what the rules say about ``facts``, refusals first."""
+    found = []
+    for rule in load() if rules is None else rules:
+        answers = [_CONDITIONS[name](facts, value) for name, value in rule.when.items()]
+        if False in answers:
+            continue
+        verdict = rule.unknown if None in answers else rule.verdict
+        if verdict is not None:
+            found.append(_finding(rule, verdict, facts))
+    return sorted(found, key=lambda one: one.verdict is not Verdict.REFUSE)
+
+
+def _finding(rule: Rule, verdict: Verdict, facts: Facts) -> Finding:
+    words = {
+        "set": facts.set,
+        "gitlab": facts.gitlab or "of a version that is not known",
+        "target": facts.target,
+        "postgresql": facts.postgresql or "of a version that is not known",
+    }
+    reason = rule.reason.format(**words)
+    if verdict is not rule.verdict:
+        reason = f"Not known, but possible: {reason}"
+    return Finding(rule.code, verdict, reason, rule.way_out.format(**words), rule.sources)
+
+
+def heed(findings: Sequence[Finding]) -> list[str]:
+    """Return the warnings among ``findings``; raises Failure with all that refuse."""
+    refused = [one for one in findings if one.verdict is Verdict.REFUSE]
+    if refused:
+        raise Failure(
+            "The set does not fit the Mattermost on this host",
+            "; ".join(one.reason for one in refused),
+            " ".join(dict.fromkeys(one.way_out for one in refused)),
+        )
+    return [str(one) for one in findings]
+
+
+def _within(version: str, wanted: str) -> bool | None:
+    """Tell whether ``version`` meets every comparison of ``wanted``; None where it has no numbers."""
+    ours = numbers(version)
+    if not ours:
+        return None
+    parts = [re.fullmatch(r"([<>=]+)(\d+(?:\.\d+)*)", word) for word in wanted.split()]
+    return all(_COMPARISONS[part[1]](ours, numbers(part[2])) for part in parts if part)
+
+
+def _is_older(facts: Facts, wanted: bool) -> bool | None:
+    ours, theirs = numbers(facts.target), numbers(facts.set)
+    return (ours < theirs) is wanted if ours and theirs else None
+
+
+def _has_migration(facts: Facts, wanted: Mapping[int, str]) -> bool | None:
+    if facts.migrations is None:
+        return None
+    return any(facts.migrations.get(number) == name for number, name in wanted.items())
+
+
+def _has_setting(facts: Facts, wanted: Mapping[str, bool]) -> bool:
+    """Tell whether one of the switches stands as given; one that is not there stands as it should."""
+    return any(_switch(facts.settings, name) is value for name, value in wanted.items())
+
+
+def _switch(settings: Settings, name: str) -> bool | None:
+    section, _, key = name.partition(".")
+    inside = settings.tree.get(section)
+    if not isinstance(inside, Mapping) or key not in inside:
+        return None
+    return settings.flag(section, key)
+
+
+def _same(told: bool | None, wanted: bool) -> bool | None:
+    return None if told is None else told is wanted
+
+
+_CONDITIONS: dict[str, Callable[[Facts, Any], bool | None]] = {
+    "set": lambda facts, wanted: _within(facts.set, wanted),
+    "target": lambda facts, wanted: _within(facts.target, wanted),
+    "older_than_set": _is_older,
+    "postgresql": lambda facts, wanted: _within(facts.postgresql, wanted),
+    "driver": lambda facts, wanted: facts.driver == wanted,
+    "migrations": _has_migration,
+    "settings": _has_setting,
+    "gitlab_sign_in": lambda facts, wanted: _same(facts.gitlab_sign_in, wanted),
+    "licensed": lambda facts, wanted: _same(facts.licensed, wanted),
+}

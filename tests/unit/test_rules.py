@@ -1,0 +1,184 @@
+"""Every rule about versions: what makes it speak, what just does not, and that it says why and where to go."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gitlab_mm_backup import fitness, rules
+from gitlab_mm_backup.effective import Settings
+from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.rules import Facts, Verdict
+from tests.unit.builders import make_manifest, make_set
+
+RULES = {one.code: one for one in rules.load()}
+ROLES = {142: "add_schemeid_to_roles", 143: "backfill_roles_schemeid"}
+# A move that no rule objects to; each case changes one thing that then matters.
+FINE = Facts(
+    set="10.11.20",
+    target="11.7.3",
+    gitlab="18.11.9",
+    postgresql="14.2",
+    migrations={141: "something_else"},
+    gitlab_sign_in=True,
+    licensed=True,
+)
+
+
+def setting(section: str, key: str, value: bool | str) -> Settings:
+    return Settings({section: {key: value}})
+
+
+# code: [(changes, what the rule then does)], with both sides of every border
+REFUSE, WARN, PASS = Verdict.REFUSE, Verdict.WARN, None
+CASES: dict[str, list[tuple[dict[str, Any], Verdict | None]]] = {
+    "target-older": [
+        ({"target": "10.11.19"}, REFUSE),
+        ({"target": "9.11"}, REFUSE),
+        ({"target": "10.11.20"}, PASS),
+        ({"set": "unknown"}, WARN),
+        ({"target": ""}, WARN),
+    ],
+    "migrations-collide": [
+        ({"target": "11.7.2", "migrations": ROLES}, REFUSE),
+        ({"target": "11.0", "migrations": ROLES}, REFUSE),
+        ({"target": "11.7.2", "migrations": {144: "add_roles_schemeid_index"}}, REFUSE),
+        ({"target": "11.7.2", "migrations": None}, REFUSE),
+        ({"target": "11.7.2", "migrations": None, "set": "10.11.17"}, REFUSE),
+        ({"target": "11.7.2", "migrations": None, "set": "10.11.16"}, PASS),
+        ({"target": "11.7.2", "migrations": ROLES, "set": "unknown"}, REFUSE),
+        ({"target": "11.7.2", "migrations": {156: "add_schemeid_to_roles"}}, PASS),
+        ({"target": "11.7.2", "migrations": {142: "create_content_flagging_tables"}}, PASS),
+        ({"target": "11.7.3", "migrations": ROLES}, PASS),
+        ({"target": "10.11.20", "migrations": ROLES}, PASS),
+        ({"target": "11.8.0", "migrations": ROLES}, PASS),
+        ({"target": "11.7.2", "set": "11.0.1", "migrations": ROLES}, PASS),
+    ],
+    "mysql": [({"driver": "mysql"}, REFUSE), ({"driver": "postgres"}, PASS)],
+    "postgresql-below-13": [
+        ({"target": "10.11.20", "postgresql": "12.22"}, REFUSE),
+        ({"target": "10.6", "postgresql": "9.6.24"}, REFUSE),
+        ({"target": "10.11.20", "postgresql": "13.0"}, PASS),
+        ({"target": "10.5.9", "set": "10.5.9", "postgresql": "12.22"}, PASS),
+        ({"target": "10.11.20", "postgresql": ""}, WARN),
+    ],
+    "postgresql-below-14": [
+        ({"postgresql": "13.20"}, REFUSE),
+        ({"postgresql": "14"}, PASS),
+        ({"target": "10.11.20", "postgresql": "13.20"}, PASS),
+        ({"postgresql": ""}, WARN),
+    ],
+    "archived-channels-hidden": [
+        ({"settings": setting("TeamSettings", "ExperimentalViewArchivedChannels", False)}, REFUSE),
+        ({"settings": setting("TeamSettings", "ExperimentalViewArchivedChannels", True)}, PASS),
+        (
+            {
+                "settings": setting("TeamSettings", "ExperimentalViewArchivedChannels", False),
+                "target": "10.12.0",
+            },
+            PASS,
+        ),
+        ({"settings": Settings({"TeamSettings": None})}, PASS),
+    ],
+    "client-certificates": [
+        ({"settings": setting("ExperimentalSettings", "ClientSideCertEnable", True)}, REFUSE),
+        ({"settings": setting("ExperimentalSettings", "ClientSideCertEnable", "true")}, REFUSE),
+        ({"settings": setting("ExperimentalSettings", "ClientSideCertEnable", False)}, PASS),
+    ],
+    "bleve": [
+        ({"settings": setting("BleveSettings", "EnableSearching", True)}, WARN),
+        ({"settings": setting("SqlSettings", "DisableDatabaseSearch", True)}, WARN),
+        ({"settings": setting("BleveSettings", "EnableSearching", False)}, PASS),
+        (
+            {
+                "settings": setting("BleveSettings", "EnableSearching", True),
+                "target": "10.11.20",
+            },
+            PASS,
+        ),
+    ],
+    "gitlab-sign-in-unlicensed": [
+        ({"licensed": False}, WARN),
+        ({"licensed": None}, WARN),
+        ({"licensed": False, "gitlab_sign_in": False}, PASS),
+        ({"licensed": False, "target": "10.11.20"}, PASS),
+    ],
+}
+
+
+def test_every_rule_has_its_cases_both_ways() -> None:
+    assert sorted(CASES) == sorted(RULES)
+    for code, cases in CASES.items():
+        assert {verdict is None for _, verdict in cases} == {True, False}, code
+
+
+def test_nothing_is_said_about_a_move_that_is_fine() -> None:
+    assert rules.judge(FINE) == []
+    assert rules.heed([]) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "changes", "verdict"),
+    [(code, changes, verdict) for code, cases in CASES.items() for changes, verdict in cases],
+)
+def test_a_rule(code: str, changes: dict[str, Any], verdict: Verdict | None) -> None:
+    found = {one.code: one for one in rules.judge(dataclasses.replace(FINE, **changes))}
+    assert (found[code].verdict if code in found else None) is verdict
+    if verdict is REFUSE:
+        with pytest.raises(Failure) as refused:
+            rules.heed(list(found.values()))
+        assert found[code].reason in refused.value.detail
+        assert found[code].way_out in refused.value.hint
+
+
+@pytest.mark.parametrize("code", RULES)
+def test_a_rule_says_why_where_to_go_and_who_says_so(code: str) -> None:
+    rule = RULES[code]
+    words = f"{rule.reason} {rule.way_out}"
+    assert set(re.findall(r"{(\w*)}", words)) <= {"set", "gitlab", "target", "postgresql"}
+    assert len(rule.reason) > 40 and rule.way_out.endswith(".") and "\n" not in words.strip()
+    assert rule.sources
+    assert all(re.fullmatch(r"https://\S+", source) for source in rule.sources)
+
+
+def test_refusals_come_first_and_what_is_only_possible_is_told_so() -> None:
+    found = rules.judge(dataclasses.replace(FINE, target="", driver="mysql"))
+    assert [one.verdict for one in found[:2]] == [REFUSE, WARN]
+    assert found[1].reason.startswith("Not known, but possible: ")
+
+
+def test_a_rule_of_another_form_is_no_rule(tmp_path: Path) -> None:
+    entry = {
+        "code": "x",
+        "when": {"moon": "full"},
+        "verdict": "warn",
+        "unknown": "pass",
+        "reason": "",
+        "way_out": "",
+        "sources": ["https://example.org"],
+    }
+    path = tmp_path / "rules.yml"
+    bad: list[dict[str, Any]] = [{}, {"when": {}, "sources": []}]
+    for changes in bad:
+        path.write_text(json.dumps([{**entry, **changes}]))
+        with pytest.raises(ValueError, match="x: "):
+            rules.load(path)
+
+
+def test_facts_of_a_set(tmp_path: Path) -> None:
+    settings = {"effective": {"GitLabSettings": {"Enable": True}}}
+    set_ = make_set(tmp_path, contents={"settings": json.dumps(settings).encode()})
+    facts = fitness.of_set(set_, "10.11.20", "16.1", Path("/nowhere"), "postgres", False)
+    assert (facts.set, facts.target, facts.postgresql) == ("10.11.4", "10.11.20", "16.1")
+    assert (facts.gitlab_sign_in, facts.licensed, facts.migrations) == (True, False, None)
+    rows = {**make_manifest().database.rows, "public.licenses": 1}
+    database = dataclasses.replace(make_manifest().database, rows=rows)
+    licensed = dataclasses.replace(
+        set_, manifest=dataclasses.replace(set_.manifest, database=database)
+    )
+    assert fitness.of_set(licensed, "10.11.20", "", Path("/"), "postgres", False).licensed
