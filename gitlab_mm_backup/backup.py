@@ -58,7 +58,7 @@ def backup(site: Site, settings: Settings, store: LocalStore, *, nightly: bool =
         hooks.run_phase("pre-backup", variables)
         made, oddities = make_set(site, settings, store)
     warnings = oddities + uncovered(site) + _sign_in_warnings(made.manifest.credentials)
-    removed, problems = prune.prune(store, settings.keep_time)
+    removed, problems = prune.prune(store, settings.rules)
     warnings += problems + prune.prune_previous(settings.keep_time)
     try:
         told = {**variables, "set": made.name, "set_path": str(made.path)}

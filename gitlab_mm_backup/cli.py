@@ -168,15 +168,15 @@ def rehearse(
 @click.option("--dry-run", is_flag=True, help="Only tell what would be removed, and why.")
 @verb
 def prune(manner: Manner, previous: bool, dry_run: bool) -> Outcome:
-    """Remove sets that are older than the keep time; never the newest."""
+    """Remove sets that no rule of config.yml keeps; never the newest."""
     from . import outcomes
     from . import prune as job
     from .lock import only_run
 
     with only_run():
         ours, store = _store(manner)
-        decisions = job.plan(store, ours.keep_time)
-        removed, problems = ([], []) if dry_run else job.prune(store, ours.keep_time)
+        decisions = job.plan(store, ours.rules)
+        removed, problems = ([], []) if dry_run else job.prune(store, ours.rules)
         if not dry_run:
             problems += job.prune_previous(None if previous else ours.keep_time, all_=previous)
     return outcomes.of_prune(decisions, removed, problems, dry_run)

@@ -99,6 +99,12 @@ def proven(records: Iterable[Record]) -> bool:
     return newest is not None and newest.verdict is Verdict.PASSED
 
 
+def refuted(records: Iterable[Record]) -> bool:
+    """Tell whether a check failed, and no rehearsal has passed since."""
+    newest = decisive(records)
+    return newest is not None and newest.verdict is Verdict.FAILED
+
+
 def to_bytes(records: Sequence[Record]) -> bytes:
     """Return the content of rehearsal.json, the oldest record first."""
     document = {"format": FORMAT, "records": [as_fields(one) for one in records]}

@@ -1,4 +1,4 @@
-"""Prune: thin a store out by the keep time."""
+"""Prune: thin a store out by the rules for what is kept."""
 
 from __future__ import annotations
 
@@ -7,31 +7,39 @@ from datetime import datetime, timedelta, timezone
 from . import evidence, omnibus, records, recovery
 from .errors import Failure
 from .journal import Journal
-from .retention import Decision, Kept, decide
-from .store.local import LocalStore
+from .retention import Decision, Kept, Rules, decide
+from .store.local import BackupSet, LocalStore
 
 
-def plan(store: LocalStore, keep_time: timedelta | None) -> list[Decision]:
+def plan(store: LocalStore, rules: Rules) -> list[Decision]:
     """Return what would happen to each complete set, newest first.
 
     Folders that are no complete set are not ours to judge, and stay.
     """
-    sets = [
-        Kept(
-            one.path.name,
-            one.manifest.made,
-            one.manifest.safety,
-            evidence.proven(records.of_set(one)),
-        )
-        for one in store.sets()
-    ]
-    return decide(sets, keep_time, datetime.now(timezone.utc))
+    sets = [_kept(one) for one in store.sets()]
+    return decide(sets, rules, datetime.now(timezone.utc))
 
 
-def prune(store: LocalStore, keep_time: timedelta | None) -> tuple[list[str], list[str]]:
-    """Remove what ``plan`` says; return the removed names, and what went wrong in words."""
-    removed, problems = [], []
-    for decision in plan(store, keep_time):
+def _kept(one: BackupSet) -> Kept:
+    found = records.of_set(one)
+    return Kept(
+        one.name,
+        one.manifest.made,
+        one.manifest.safety,
+        proven=evidence.proven(found),
+        failed=evidence.refuted(found),
+    )
+
+
+def prune(store: LocalStore, rules: Rules) -> tuple[list[str], list[str]]:
+    """Remove what ``plan`` says; return the removed names, and what went wrong in words.
+
+    What may not be removed, for a disk or an object lock forbids it, is told and left to the next
+    prune: nothing is tried twice.
+    """
+    problems = store.sweep()
+    removed = []
+    for decision in plan(store, rules):
         if decision.keep:
             continue
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,6 +15,25 @@ class Kept:
     made: datetime
     safety: bool = False  # made before a restore: never the newest that counts
     proven: bool = False  # a rehearsal passed, and nothing has failed since
+    failed: bool = False  # a verification or rehearsal failed, and no rehearsal has passed since
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What keeps a set; each rule alone is enough.  Without any rule every set is kept.
+
+    ``within`` counts back from the newest set, ``keep_time`` from now.  ``last`` counts sets, the
+    others the last hours, days ... that have a set, of which the newest is kept.
+    """
+
+    keep_time: timedelta | None = None
+    within: timedelta | None = None
+    last: int = 0
+    hourly: int = 0
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
 
 
 @dataclass(frozen=True)
@@ -26,31 +45,84 @@ class Decision:
     reason: str
 
 
-def decide(sets: Iterable[Kept], keep_time: timedelta | None, now: datetime) -> list[Decision]:
+# The name of the hour, day ... that a local time lies in; weeks begin on Monday (ISO 8601).
+_PERIODS: dict[str, Callable[[datetime], str]] = {
+    "hourly": lambda made: f"{made:%Y-%m-%d %H}:00",
+    "daily": lambda made: f"{made:%Y-%m-%d}",
+    "weekly": lambda made: "week {1} of {0}".format(*made.isocalendar()),
+    "monthly": lambda made: f"{made:%Y-%m}",
+    "yearly": lambda made: f"{made:%Y}",
+}
+
+
+def decide(sets: Iterable[Kept], rules: Rules, now: datetime) -> list[Decision]:
     """Return a decision for each set, newest first.
 
-    ``keep_time`` None means for ever (GitLab's backup_keep_time of 0).  Only complete sets may
-    be given.  Two are never removed, however old: the newest that is no safety set, and the newest
-    whose rehearsal passed.
+    Only complete sets may be given.  Some are never removed, however old: the newest that is no
+    safety set, the newest of these of which no check failed, and the newest whose rehearsal
+    passed.  Safety sets and sets of which a check failed never stand for a day: a good one of
+    that day would go for them.  Hours, days ... are those of this host's clock.
     """
     newest_first = sorted(sets, key=lambda one: (one.made, one.name), reverse=True)
-    newest = next((one for one in newest_first if not one.safety), None)
-    proven = next((one for one in newest_first if one.proven), None)
-    protected = {}
-    if proven is not None:
-        protected[proven.name] = "the newest set whose rehearsal passed is never removed"
-    if newest is not None:
-        protected[newest.name] = "the newest set is never removed"
-    return [_decide(one, protected.get(one.name), keep_time, now) for one in newest_first]
+    if rules == Rules():
+        return [Decision(one.name, True, "no keep time is set") for one in newest_first]
+    reasons: dict[str, list[str]] = {one.name: [] for one in newest_first}
+    for reason, found in [*_protected(newest_first), *_young(newest_first, rules, now)]:
+        reasons[found.name].append(reason)
+    good = [one for one in newest_first if not one.safety and not one.failed]
+    for reason, found in [*_last(good, rules.last), *_periods(good, rules)]:
+        reasons[found.name].append(reason)
+    otherwise = _otherwise(rules)
+    return [
+        Decision(name, bool(found), "; ".join(found) or otherwise)
+        for name, found in reasons.items()
+    ]
 
 
-def _decide(
-    one: Kept, protection: str | None, keep_time: timedelta | None, now: datetime
-) -> Decision:
-    if protection is not None:
-        return Decision(one.name, True, protection)
-    if keep_time is None:
-        return Decision(one.name, True, "no keep time is set")
-    if now - one.made <= keep_time:
-        return Decision(one.name, True, "younger than the keep time")
-    return Decision(one.name, False, "older than the keep time")
+_Reason = tuple[str, Kept]
+
+
+def _protected(newest_first: Sequence[Kept]) -> Iterable[_Reason]:
+    """Yield what no rule can remove."""
+    regular = [one for one in newest_first if not one.safety]
+    good = [one for one in regular if not one.failed]
+    proven = [one for one in newest_first if one.proven]
+    for one in regular[:1]:
+        yield "the newest set is never removed", one
+    for one in good[:1]:
+        if one != regular[0]:
+            yield "the newest set of which no check failed is never removed", one
+    for one in proven[:1]:
+        yield "the newest set whose rehearsal passed is never removed", one
+
+
+def _young(newest_first: Sequence[Kept], rules: Rules, now: datetime) -> Iterable[_Reason]:
+    newest = next((one.made for one in newest_first if not one.safety), now)
+    for one in newest_first:
+        if rules.keep_time is not None and now - one.made <= rules.keep_time:
+            yield "younger than the keep time", one
+        if rules.within is not None and newest - one.made <= rules.within:
+            yield "within the time before the newest set", one
+
+
+def _last(good: Sequence[Kept], number: int) -> Iterable[_Reason]:
+    for place, one in enumerate(good[:number], 1):
+        yield f"last {place} of {number}", one
+
+
+def _periods(good: Sequence[Kept], rules: Rules) -> Iterable[_Reason]:
+    """Yield the newest set of each of the last hours, days ... that have one."""
+    for rule, name_of in _PERIODS.items():
+        number: int = getattr(rules, rule)
+        newest: dict[str, Kept] = {}
+        for one in good:
+            newest.setdefault(name_of(one.made.astimezone()), one)
+        for place, (period, one) in enumerate(list(newest.items())[:number], 1):
+            yield f"{rule} {place} of {number}, the newest of {period}", one
+
+
+def _otherwise(rules: Rules) -> str:
+    """Return why a set goes."""
+    if rules == Rules(keep_time=rules.keep_time):
+        return "older than the keep time"
+    return "no rule keeps it"

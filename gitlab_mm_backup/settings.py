@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from .errors import ExitCode, Failure
+from .retention import Rules
 
 CONFIG_FILE = Path("/etc/gitlab-mm-backup/config.yml")
 # Linked to the rendered file wherever gitlab.rb puts it (omnibus-gitlab 10 to 19).
@@ -21,6 +22,8 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 _FOREVER = 10**11  # seconds, some 3000 years: more is a slip of the finger
 _HIGHEST_LEVEL = 19  # zstd(1), without --ultra
 _MOST_THREADS = 64
+_MOST_KEPT = 9999
+_NO_RULES = Rules()
 REHEARSALS = ("nightly", "weekly", "off")
 
 
@@ -36,6 +39,12 @@ class Settings:
     rehearse: str = "nightly"  # one of REHEARSALS: which of cron's sets are rehearsed
     rehearse_in: Path = Path("/var/lib/gitlab-mm-backup")
     gate: str = "block"  # what an upgrade without a set meets: block, warn or off
+    keep: Rules = _NO_RULES  # what is kept longer than the keep time
+
+    @property
+    def rules(self) -> Rules:
+        """All that keeps a set."""
+        return replace(self.keep, keep_time=self.keep_time)
 
 
 def load(
@@ -54,6 +63,7 @@ def load(
         sets=Path(path) / "mattermost",
         keep_time=values["keep_time"] if "keep_time" in values else backup.get("keep_time"),
         gate=values.get("gate", "block"),
+        keep=Rules(**values.get("keep", {})),
         **compression,
         **{key: values[key] for key in ("rehearse", "rehearse_in") if key in values},
     )
@@ -102,6 +112,12 @@ def _choice(*words: str) -> Callable[[Any], str]:
 _OPTIONS: dict[str, Any] = {
     "backup_path": _absolute_path,
     "keep_time": _keep_time,
+    "keep": {
+        **dict.fromkeys(
+            ("last", "hourly", "daily", "weekly", "monthly", "yearly"), _number(0, _MOST_KEPT)
+        ),
+        "within": _keep_time,
+    },
     "compression": {
         "database_level": _number(1, _HIGHEST_LEVEL),
         "files_level": _number(1, _HIGHEST_LEVEL),

@@ -169,15 +169,24 @@ class LocalStore:
         except OSError as error:
             raise Failure(f"{one.path} cannot be removed", str(error.strerror)) from error
 
+    def sweep(self) -> list[str]:
+        """Remove what earlier runs left half made or half removed; return, in words, what stays."""
+        problems = []
+        for left in sorted(self.folder.glob(_INCOMPLETE + "*")):
+            try:
+                shutil.rmtree(left)
+            except OSError as error:
+                problems.append(f"{left}, no set any more, cannot be removed: {error.strerror}")
+        return problems
+
     def _prepare(self) -> None:
-        """Have the folder, and nothing in it that an earlier run left half made."""
+        """Have the folder, and room in it; what cannot be removed is told by the next prune."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._trusted()
-            for left in self.folder.glob(_INCOMPLETE + "*"):
-                shutil.rmtree(left)
         except OSError as error:
             raise _cannot_write(self.folder, error) from error
+        self.sweep()
 
     def _trusted(self) -> None:
         """Refuse a folder that somebody else put here: GitLab's backup path belongs to git."""

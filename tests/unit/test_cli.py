@@ -18,6 +18,7 @@ import pytest
 
 from gitlab_mm_backup import cli as cli_module
 from gitlab_mm_backup import prune
+from gitlab_mm_backup.retention import Rules
 from gitlab_mm_backup.store.local import LocalStore
 from tests.unit.builders import NAME, ROOT, make_set
 
@@ -259,7 +260,7 @@ def test_one_odd_set_does_not_hide_the_others(part: str, key: str, value: str, c
     (document[part] if part else document)[key] = value
     odd.write_text(json.dumps(document), encoding="utf-8")
     assert len(cli.json("list", "--config", str(cli.config), code=0)["sets"]) == 2
-    decisions = prune.plan(LocalStore(folder), timedelta(days=7))
+    decisions = prune.plan(LocalStore(folder), Rules(timedelta(days=7)))
     assert NAME in [one.name for one in decisions]
 
 

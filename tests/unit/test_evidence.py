@@ -71,22 +71,22 @@ def test_the_newest_rehearsal_is_no_verification() -> None:
 
 
 @pytest.mark.parametrize(
-    ("history", "wanted"),
+    ("history", "proven", "refuted"),
     [
-        ([], False),
-        ([record(2)], True),
-        ([record(2), record(1, not_run("boot", "quick"))], True),
-        ([record(2), record(1, failed("rows", "one less"))], False),
-        ([record(2), record(1, failed("checksums", "flipped"), depth=Depth.VERIFY)], False),
-        ([record(2, failed("rows", "one less")), record(1)], True),
-        ([record(1, *WHOLE, depth=Depth.VERIFY)], False),
+        ([], False, False),
+        ([record(2)], True, False),
+        ([record(2), record(1, not_run("boot", "quick"))], True, False),
+        ([record(2), record(1, failed("rows", "one less"))], False, True),
+        ([record(2), record(1, failed("checksums", "flipped"), depth=Depth.VERIFY)], False, True),
+        ([record(2, failed("rows", "one less")), record(1)], True, False),
+        ([record(1, *WHOLE, depth=Depth.VERIFY)], False, False),
     ],
 )
-def test_a_set_is_proven_by_a_pass_until_something_fails(
-    history: list[Record], wanted: bool
+def test_a_set_is_proven_by_a_pass_until_something_fails_and_refuted_until_a_pass(
+    history: list[Record], proven: bool, refuted: bool
 ) -> None:
-    assert evidence.proven(history) is wanted
-    assert evidence.proven(history[::-1]) is wanted
+    for order in (history, history[::-1]):
+        assert (evidence.proven(order), evidence.refuted(order)) == (proven, refuted)
 
 
 def test_what_is_written_is_read() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from datetime import datetime, timedelta, timezone
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup.retention import Decision, Kept, decide
+from gitlab_mm_backup.retention import Decision, Kept, Rules, decide
 
 NOW = datetime(2026, 11, 22, 4, 0, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
@@ -19,6 +23,22 @@ SETS = st.lists(AGES, max_size=12).map(
 )
 KEEP = st.one_of(st.none(), st.integers(0, 60 * 86400).map(lambda s: timedelta(seconds=s)))
 
+Clock = Callable[[str], None]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def clock() -> Iterator[Clock]:
+    """The zone of the host's clock: UTC, but a test may set it."""
+
+    def turn(zone: str) -> None:
+        patch.setenv("TZ", zone)
+        time.tzset()
+
+    with pytest.MonkeyPatch.context() as patch:
+        turn("UTC")
+        yield turn
+    time.tzset()
+
 
 def made(*days: float) -> list[Kept]:
     return [Kept(f"{age} days", NOW - age * DAY) for age in days]
@@ -29,7 +49,7 @@ def kept(decisions: list[Decision]) -> set[str]:
 
 
 def test_sets_up_to_the_keep_time_stay() -> None:
-    decisions = decide(made(6.9, 1, 7, 7.1), 7 * DAY, NOW)
+    decisions = decide(made(6.9, 1, 7, 7.1), Rules(7 * DAY), NOW)
     assert [(one.name, one.keep) for one in decisions] == [
         ("1 days", True),
         ("6.9 days", True),
@@ -40,20 +60,20 @@ def test_sets_up_to_the_keep_time_stay() -> None:
 
 
 def test_the_newest_stays_however_old() -> None:
-    assert kept(decide(made(800, 900), 7 * DAY, NOW)) == {"800 days"}
+    assert kept(decide(made(800, 900), Rules(7 * DAY), NOW)) == {"800 days"}
 
 
 def test_without_a_keep_time_all_stay() -> None:
-    assert kept(decide(made(1, 9000), None, NOW)) == {"1 days", "9000 days"}
+    assert kept(decide(made(1, 9000), Rules(None), NOW)) == {"1 days", "9000 days"}
 
 
 def test_no_set_no_decision() -> None:
-    assert decide([], 7 * DAY, NOW) == []
+    assert decide([], Rules(7 * DAY), NOW) == []
 
 
 def test_of_sets_made_at_once_the_last_by_name_counts_as_newest() -> None:
     twins = [Kept("a", NOW - 9 * DAY), Kept("b", NOW - 9 * DAY)]
-    assert kept(decide(twins, DAY, NOW)) == {"b"}
+    assert kept(decide(twins, Rules(DAY), NOW)) == {"b"}
 
 
 @given(SETS, KEEP)
@@ -61,7 +81,7 @@ def test_every_set_gets_one_decision_newest_first(
     sets: list[Kept], keep_time: timedelta | None
 ) -> None:
     times = {one.name: one.made for one in sets}
-    names = [one.name for one in decide(sets, keep_time, NOW)]
+    names = [one.name for one in decide(sets, Rules(keep_time), NOW)]
     assert sorted(names) == sorted(times)
     assert [times[name] for name in names] == sorted(times.values(), reverse=True)
 
@@ -69,7 +89,7 @@ def test_every_set_gets_one_decision_newest_first(
 @given(SETS, KEEP)
 def test_what_goes_is_old_and_not_the_newest(sets: list[Kept], keep_time: timedelta | None) -> None:
     newest = max((one.made for one in sets), default=NOW)
-    stay = kept(decide(sets, keep_time, NOW))
+    stay = kept(decide(sets, Rules(keep_time), NOW))
     gone = [one for one in sets if one.name not in stay]
     assert all(keep_time is not None and NOW - one.made > keep_time for one in gone)
     assert not sets or any(one.made == newest for one in sets if one.name in stay)
@@ -82,14 +102,14 @@ def test_a_longer_keep_time_keeps_no_less(
     sets: list[Kept], one: timedelta | None, other: timedelta | None
 ) -> None:
     shorter, longer = sorted((one, other), key=lambda keep: timedelta.max if keep is None else keep)
-    assert kept(decide(sets, shorter, NOW)) <= kept(decide(sets, longer, NOW))
+    assert kept(decide(sets, Rules(shorter), NOW)) <= kept(decide(sets, Rules(longer), NOW))
 
 
 @given(SETS, KEEP)
 def test_the_order_of_the_list_does_not_matter(
     sets: list[Kept], keep_time: timedelta | None
 ) -> None:
-    assert decide(sets, keep_time, NOW) == decide(sets[::-1], keep_time, NOW)
+    assert decide(sets, Rules(keep_time), NOW) == decide(sets[::-1], Rules(keep_time), NOW)
 
 
 @given(SETS, KEEP, AGES)
@@ -97,7 +117,9 @@ def test_a_newer_set_never_saves_an_old_one(
     sets: list[Kept], keep_time: timedelta | None, age: int
 ) -> None:
     more = [*sets, Kept("more", NOW - timedelta(seconds=age))]
-    assert kept(decide(more, keep_time, NOW)) - {"more"} <= kept(decide(sets, keep_time, NOW))
+    assert kept(decide(more, Rules(keep_time), NOW)) - {"more"} <= kept(
+        decide(sets, Rules(keep_time), NOW)
+    )
 
 
 def proven(*days: float) -> list[Kept]:
@@ -105,11 +127,170 @@ def proven(*days: float) -> list[Kept]:
 
 
 def test_the_newest_set_whose_rehearsal_passed_stays_too() -> None:
-    decisions = decide([*made(10, 20), *proven(30, 40)], 7 * DAY, NOW)
+    decisions = decide([*made(10, 20), *proven(30, 40)], Rules(7 * DAY), NOW)
     assert kept(decisions) == {"10 days", "30 days"}
     assert "rehearsal passed" in decisions[2].reason
 
 
 def test_a_safety_set_that_was_proven_stays() -> None:
     safety = Kept("safety", NOW - 20 * DAY, safety=True, proven=True)
-    assert kept(decide([*made(10), safety], 7 * DAY, NOW)) == {"10 days", "safety"}
+    assert kept(decide([*made(10), safety], Rules(7 * DAY), NOW)) == {"10 days", "safety"}
+
+
+def test_the_newest_set_of_which_no_check_failed_stays() -> None:
+    broken = Kept("broken", NOW - 8 * DAY, failed=True)
+    decisions = decide([broken, *made(10, 20)], Rules(7 * DAY), NOW)
+    assert kept(decisions) == {"broken", "10 days"}
+    assert "no check failed" in decisions[1].reason
+
+
+# rules beyond the keep time
+
+PERIODS = {"hourly": 3600, "daily": 86400}
+COUNTS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
+MARKED = st.lists(
+    st.tuples(st.integers(-3 * 86400, 900 * 86400), st.booleans(), st.booleans(), st.booleans()),
+    max_size=25,
+).map(
+    lambda rows: [
+        Kept(
+            f"set-{number}",
+            NOW - timedelta(seconds=age),
+            safety=safety and failed,
+            proven=proven and not failed,
+            failed=failed and not safety,
+        )
+        for number, (age, safety, proven, failed) in enumerate(rows)
+    ]
+)
+RULES = st.builds(Rules, KEEP, KEEP, *[st.integers(0, 8)] * len(COUNTS))
+
+
+def alone(rules: Rules) -> list[Rules]:
+    """Each rule by itself."""
+    given_ = [one.name for one in fields(Rules) if getattr(rules, one.name)]
+    return [replace(Rules(), **{name: getattr(rules, name)}) for name in given_]
+
+
+@given(MARKED, RULES)
+def test_each_rule_alone_is_enough_and_nothing_else_keeps_a_set(
+    sets: list[Kept], rules: Rules
+) -> None:
+    each = alone(rules) or [rules]
+    wanted = set().union(*(kept(decide(sets, one, NOW)) for one in each))
+    assert kept(decide(sets, rules, NOW)) == wanted
+
+
+@given(MARKED, RULES)
+def test_what_may_never_go_stays_under_any_rules(sets: list[Kept], rules: Rules) -> None:
+    stay = kept(decide(sets, rules, NOW))
+    regular = [one for one in sets if not one.safety]
+    good = [one for one in regular if not one.failed]
+    proven = [one for one in sets if one.proven]
+    for group in (regular, good, proven):
+        assert not group or max(group, key=lambda one: (one.made, one.name)).name in stay
+
+
+@given(MARKED, RULES)
+def test_every_decision_is_explained_and_made_once(sets: list[Kept], rules: Rules) -> None:
+    decisions = decide(sets, rules, NOW)
+    assert sorted(one.name for one in decisions) == sorted(one.name for one in sets)
+    assert all(one.reason for one in decisions)
+    assert decide(sets[::-1], rules, NOW) == decisions
+
+
+@given(MARKED, RULES, st.sampled_from(COUNTS))
+def test_a_larger_count_keeps_no_less(sets: list[Kept], rules: Rules, count: str) -> None:
+    rules = replace(rules, last=rules.last + 1)  # without any rule every set stays
+    more = replace(rules, **{count: getattr(rules, count) + 1})
+    assert kept(decide(sets, rules, NOW)) <= kept(decide(sets, more, NOW))
+
+
+@given(MARKED, RULES)
+def test_what_a_prune_left_the_next_leaves_too(sets: list[Kept], rules: Rules) -> None:
+    stay = kept(decide(sets, rules, NOW))
+    assert kept(decide([one for one in sets if one.name in stay], rules, NOW)) == stay
+
+
+@given(MARKED.map(lambda sets: [replace(one, proven=False, failed=False) for one in sets]), RULES)
+def test_a_prune_each_night_leaves_what_one_prune_at_last_would(
+    sets: list[Kept], rules: Rules
+) -> None:
+    left: list[Kept] = []
+    for one in sorted(sets, key=lambda one: (one.made, one.name)):
+        left.append(one)
+        stay = kept(decide(left, rules, one.made))
+        left = [one for one in left if one.name in stay]
+    now = max([NOW, *(one.made for one in sets)])
+    assert kept(decide(left, rules, now)) == kept(decide(sets, rules, now))
+
+
+@given(MARKED, st.integers(1, 8), st.sampled_from(sorted(PERIODS)))
+def test_of_each_period_that_has_a_set_the_newest_stays(
+    sets: list[Kept], number: int, rule: str
+) -> None:
+    """Held against a count by hand."""
+    good = [one for one in sets if not one.safety and not one.failed]
+    newest = {
+        int(one.made.timestamp() // PERIODS[rule]): one.name
+        for one in sorted(good, key=lambda one: (one.made, one.name))
+    }
+    wanted = [name for _, name in sorted(newest.items(), reverse=True)[:number]]
+    rules = Rules(hourly=number) if rule == "hourly" else Rules(daily=number)
+    found = decide(sets, rules, NOW)
+    assert [one.name for one in found if f"{rule} " in one.reason] == wanted
+
+
+def test_three_years_of_nights() -> None:
+    nights = [Kept(f"{age:04}", NOW - age * DAY) for age in range(3 * 365)]
+    rules = Rules(keep_time=3 * DAY, daily=7, weekly=4, monthly=12, yearly=5)
+    decisions = {one.name: one for one in decide(nights, rules, NOW) if one.keep}
+    # Today is a Sunday, the last day of its week.
+    assert list(decisions)[:7] == [f"{age:04}" for age in range(7)]
+    assert [name for name, one in decisions.items() if "weekly" in one.reason] == [
+        f"{age:04}" for age in (0, 7, 14, 21)
+    ]
+    monthly = [NOW - int(name) * DAY for name, one in decisions.items() if "monthly" in one.reason]
+    assert [f"{(day + DAY):%d}" for day in monthly[1:]] == ["01"] * 11
+    assert [f"{day:%Y}" for day in monthly if day.month == 12] == ["2025"]
+    yearly = [name for name, one in decisions.items() if "yearly" in one.reason]
+    assert [f"{NOW - int(name) * DAY:%m-%d}" for name in yearly] == [
+        "11-22",
+        "12-31",
+        "12-31",
+        "12-31",
+    ]
+    assert decisions["0000"].reason == (
+        "the newest set is never removed; younger than the keep time; "
+        "daily 1 of 7, the newest of 2026-11-22; weekly 1 of 4, the newest of week 47 of 2026; "
+        "monthly 1 of 12, the newest of 2026-11; yearly 1 of 5, the newest of 2026"
+    )
+
+
+def test_a_safety_or_a_broken_set_never_stands_for_a_day() -> None:
+    good = Kept("good", NOW - 10 * DAY)
+    for odd in (
+        Kept("odd", good.made + timedelta(hours=1), safety=True),
+        Kept("odd", good.made + timedelta(hours=1), failed=True),
+    ):
+        found = {one.name: one for one in decide([*made(0), good, odd], Rules(daily=7), NOW)}
+        assert found["good"].keep
+        assert (found["odd"].keep, found["odd"].reason) == (False, "no rule keeps it")
+
+
+def test_within_counts_back_from_the_newest_set() -> None:
+    """A host that was off for a year keeps its last fortnight."""
+    sets = made(365, 370, 379, 380)
+    assert kept(decide(sets, Rules(within=14 * DAY), NOW)) == {"365 days", "370 days", "379 days"}
+
+
+def test_days_are_those_of_the_hosts_clock(clock: Clock) -> None:
+    """23:30 and 00:30 in Berlin: one day in UTC, two there; in summer two hours from UTC."""
+    clock("Europe/Berlin")
+    for day, hour in (("2026-11-20", 22), ("2026-07-20", 21)):
+        late = datetime.fromisoformat(f"{day}T{hour}:30:00+00:00")
+        sets = [Kept("late", late), Kept("early", late + timedelta(hours=1))]
+        assert kept(decide(sets, Rules(daily=2), NOW)) == {"late", "early"}
+        sets = [Kept("late", late), Kept("earlier", late - timedelta(hours=20))]
+        assert kept(decide(sets, Rules(daily=2), NOW)) == {"late"}
+    clock("UTC")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gitlab_mm_backup import settings
 from gitlab_mm_backup.errors import ExitCode, Failure
+from gitlab_mm_backup.retention import Rules
 from gitlab_mm_backup.settings import Settings
 from tests.unit.builders import ROOT
 
@@ -191,6 +192,19 @@ def test_keep_times(text: str, wanted: timedelta | None, files: Files) -> None:
     assert files.load(f"keep_time: {text}\n", GITLAB_YML).keep_time == wanted
 
 
+def test_what_is_kept_beyond_the_keep_time(files: Files) -> None:
+    text = "keep: {last: 2, hourly: 24, daily: 7, weekly: 5, monthly: 12, yearly: 3, within: 14d}\n"
+    week = timedelta(days=7)
+    assert files.load(text, GITLAB_YML).rules == Rules(week, 2 * week, 2, 24, 7, 5, 12, 3)
+    assert files.load("keep: {daily: 7}\nkeep_time: 0\n").rules == Rules(daily=7)
+    assert files.load("keep:\n#  daily: 7\n").rules == Rules(timedelta(days=7))
+
+
+@pytest.mark.parametrize("text", ["last: -1", "daily: 7d", "daily: 10000", "yearly: true"])
+def test_what_is_no_number_of_sets_is_refused(text: str, files: Files) -> None:
+    assert "must be a whole number" in files.problems(f"keep: {{{text}}}\n").detail
+
+
 @pytest.mark.parametrize("word", ["nightly", "weekly", "off", '"off"'])
 def test_how_often_to_rehearse(word: str, files: Files) -> None:
     assert files.load(f"rehearse: {word}\n").rehearse == word.strip('"')
@@ -246,7 +260,7 @@ def test_all_problems_are_told_at_once_with_their_lines(files: Files) -> None:
         (
             "backup_path: must be an absolute path",
             "keep_time: must be seconds",
-            "keep_tiem: unknown option; known: backup_path, compression, gate, keep_time",
+            "keep_tiem: unknown option; known: backup_path, compression, gate, keep, keep_time",
             "compression.database_level: must be a whole number between 1 and 19",
             "compression.files_level: must be a whole number between 1 and 19",
             "compression.thread: unknown option; known: database_level, files_level, threads",

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from gitlab_mm_backup import prune
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.manifest import MANIFEST, SUMS, Part, to_bytes
+from gitlab_mm_backup.retention import Rules
 from gitlab_mm_backup.store.local import (
     BackupSet,
     LocalStore,
@@ -325,6 +327,31 @@ def test_a_removal_cut_short_leaves_no_set(
     assert store.entries() == []
     make_set(store.folder, NEWER)
     assert os.listdir(store.folder) == [NEWER]
+
+
+def test_what_must_not_be_removed_is_told_and_stops_nothing(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As chattr +i, or a disk that writes once, refuses it."""
+
+    def refuse(path: Path, ignore_errors: bool = False) -> None:
+        calls.append(path)
+        if not ignore_errors:
+            raise OSError(1, "Operation not permitted")
+
+    calls: list[Path] = []
+    for name in (OLDER, NAME, NEWER):
+        make_set(store.folder, name)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", refuse)
+        removed, problems = prune.prune(store, Rules(last=1))
+        assert removed == []
+        assert len(calls) == len(problems) == 2
+        assert all("Operation not permitted" in one for one in problems)
+        newest = make_set(store.folder, "1795482800_2026_11_24_10.11.4")
+        assert newest in store.sets()
+        assert len(prune.prune(store, Rules(last=9))[1]) == 2
+    assert prune.prune(store, Rules(last=9)) == ([], [])
 
 
 # trust
