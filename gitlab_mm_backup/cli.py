@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from . import console
+from . import config_verbs, console
 from .console import Manner, verb
 from .errors import ExitCode, Failure
 from .outcome import Outcome
@@ -24,6 +24,9 @@ _EXIT_CODES = "Exit codes: " + "; ".join(f"{int(code)} {code.meaning}" for code 
 @click.version_option(package_name="gitlab-mm-backup", prog_name="gitlab-mm")
 def group() -> None:
     """Backup, restore and way out for the Mattermost bundled with Omnibus GitLab."""
+
+
+group.add_command(config_verbs.config)
 
 
 @group.command()

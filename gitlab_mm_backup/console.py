@@ -24,7 +24,7 @@ from .system_log import SystemLog
 if TYPE_CHECKING:
     from rich.status import Status
 
-    from .settings import Settings
+    from .settings import Settings, Value
 
 HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
@@ -44,6 +44,12 @@ class Manner:
         from .settings import load
 
         return load(self.config, required=True) if self.config else load()
+
+    def values(self) -> list[Value]:
+        """Read the settings, each value with where it comes from; as ``settings`` does."""
+        from .settings import look
+
+        return look(self.config, required=True) if self.config else look()
 
 
 def verb(function: Callable[..., Outcome]) -> Callable[..., None]:

@@ -1,9 +1,10 @@
-"""Write the manual pages and the shell completions into a package's /usr/share.
+"""Write manual pages, shell completions and what settings need into a package's /usr/share.
 
     python3 debian/manual FOLDER
 
-Both come from the command line itself, so they cannot differ from --help, and from the Markdown of
-this project. debian/rules runs it; nothing of it is installed.
+The first two come from the command line itself, so they cannot differ from --help, and from the
+Markdown of this project; config.yml and its JSON Schema from the table that checks it. debian/rules
+runs it; nothing of it is installed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import completion  # noqa: E402 - the path above is for what these import
+import documents  # noqa: E402
 import manpages  # noqa: E402
 import tree  # noqa: E402
 
@@ -22,7 +24,7 @@ import tree  # noqa: E402
 def main(folder: Path) -> None:
     """Write every file below the folder."""
     programs = tree.programs()
-    files = {**manpages.files(programs), **completion.files(programs)}
+    files = {**manpages.files(programs), **completion.files(programs), **documents.files()}
     for name, text in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)

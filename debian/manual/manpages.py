@@ -10,13 +10,17 @@ from pathlib import Path
 import roff
 import tree
 
+from gitlab_mm_backup import option_text
 from gitlab_mm_backup.errors import ExitCode
+from gitlab_mm_backup.option_table import OPTIONS
+from gitlab_mm_backup.options import Option
 
 DEBIAN = Path(__file__).resolve().parents[1]
 DOCS = DEBIAN.parent / "docs"
 FILES = Path(__file__).with_name("files.md")
 #: Documents that belong to a verb; their sections follow its options.
 PROSE = {
+    "config": "settings.md",
     "gate": "upgrade.md",
     "rehearse": "rehearsal.md",
     "report": "report.md",
@@ -163,33 +167,30 @@ def _common(by_hand: bool = True) -> list[str]:
 
 
 def _config_page() -> Page:
-    text = (DEBIAN / "config.yml").read_text(encoding="utf-8")
-    head, *blocks = re.split(r"\n\n+", text.strip())
+    head = roff.markdown(roff.headings(_document("settings.md"))["The file"])
     body = (
         roff.section(
             "description",
-            rf"{roff.bold('/etc/gitlab-mm-backup/config.yml')}:",
-            roff.escape(_uncomment(head)),
+            rf"{roff.bold('/etc/gitlab-mm-backup/config.yml')} has the settings.",
+            head,
         ),
-        roff.section("options", *(_config_option(block) for block in blocks)),
+        roff.section("options", *(_config_option(one) for one in OPTIONS)),
     )
     return Page(CONFIG_PAGE, 5, "settings of gitlab-mm-backup", body)
 
 
-def _config_option(block: str) -> str:
-    """An option with its default, and the comment above it; its own line begins right after #."""
-    lines = block.split("\n")
-    start = next(number for number, one in enumerate(lines) if re.match(r"#\S", one))
-    default = "\n".join(one[1:] for one in lines[start:])
-    return "\n".join(
-        [roff.example(default), ".RS 4", roff.escape(_uncomment(*lines[:start])), ".RE"]
-    )
-
-
-def _uncomment(*lines: str) -> str:
-    return " ".join(re.sub(r"^# ?", "", one, flags=re.MULTILINE) for one in lines).replace(
-        "\n", " "
-    )
+def _config_option(option: Option) -> str:
+    """An option as it stands in the file at its default, what it is for, and what is below it."""
+    name = roff.bold(f"{option.name}:")
+    value = "" if option.options and not option.several else option_text.written(option)
+    told = [
+        roff.item(rf"{name} {roff.literal(value)}".rstrip(), roff.line(roff.escape(option.text)))
+    ]
+    if option.example:
+        told.append(roff.example(option_text.example(option)))
+    if option.options:
+        told += [".RS", *(_config_option(one) for one in option.options), ".RE"]
+    return "\n".join(told)
 
 
 def _hooks_page() -> Page:

@@ -10,6 +10,9 @@ import pytest
 
 from gitlab_mm_backup import cli
 from gitlab_mm_backup.errors import ExitCode
+from gitlab_mm_backup.option_table import OPTIONS
+from gitlab_mm_backup.option_text import written
+from gitlab_mm_backup.options import leaves
 from tests.lab.product import install_product
 from tests.lab.sandbox import Lab
 
@@ -66,8 +69,5 @@ def test_the_pages_tell_files_codes_and_the_way_by_hand(lab: Lab) -> None:
 
 def test_the_page_of_the_settings_has_every_option(lab: Lab) -> None:
     page = read(lab, "gitlab-mm-backup.yml")
-    text = (Path(__file__).parents[2] / "debian/config.yml").read_text()
-    options = re.findall(r"^#(\s*\w+):(?: |$)", text, re.MULTILINE)
-    names = [one.strip() for one in options if not one.startswith(" ") or one.startswith("  ")]
-    assert {"backup_path", "keep_time", "threads"} <= set(names)
-    assert [name for name in names if f"{name}:" not in page] == []
+    for name, option in leaves(OPTIONS):
+        assert f"{name.rpartition('.')[2]}: {written(option)}".rstrip() in page

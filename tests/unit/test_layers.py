@@ -28,6 +28,9 @@ LAYERS = {
         "stored_secret",
         "outcome",
         "text",
+        "options",
+        "option_table",
+        "option_text",
         "charts",
         "plan",
         "checks",
@@ -39,6 +42,7 @@ LAYERS = {
     "1 one outside thing each": (
         "private_files",
         "process",
+        "config_file",
         "settings",
         "json_config",
         "gitlab_files",
@@ -88,10 +92,11 @@ LAYERS = {
         "report_page",
         "doctor",
         "gate",
+        "config",
         "outcomes",
         "sign_in_outcomes",
     ),
-    "4 edge": ("console", "cli"),
+    "4 edge": ("console", "config_verbs", "cli"),
 }
 ORDER = [module for layer in LAYERS.values() for module in layer]
 STARTERS = {"subprocess", "pty", "multiprocessing"}

@@ -185,7 +185,6 @@ def test_the_administrator_gets_a_folder_for_every_phase() -> None:
 def test_everything_to_install_exists() -> None:
     for pattern, _ in read_table(f"{PACKAGE}.install"):
         assert list(ROOT.glob(pattern)), f"debian/{PACKAGE}.install: {pattern} is missing"
-    assert installed_path(DEBIAN / "config.yml") == f"etc/{PACKAGE}"
 
 
 # maintainer scripts

@@ -1,0 +1,93 @@
+"""Every option of config.yml: the one table that all which tells or checks them is made from."""
+
+from __future__ import annotations
+
+from .options import Option, choice, duration, number, path
+
+REHEARSALS = ("nightly", "weekly", "off")
+_HIGHEST_LEVEL = 19  # zstd(1), without --ultra
+_MOST_THREADS = 64
+_MOST_KEPT = 9999
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "backup_path",
+        'Where sets are kept: they go to a folder "mattermost" below this path. '
+        "GitLab's own backup path (gitlab_rails['backup_path'] in gitlab.rb) unless it is given.",
+        path(),
+        "/var/opt/gitlab/backups",
+        gitlab="path",
+    ),
+    Option(
+        "keep_time",
+        "How long sets are kept: seconds, or a number with a unit (12h, 7d, 4w); 0 is for ever. "
+        "The newest set is never removed. "
+        "GitLab's own keep time (gitlab_rails['backup_keep_time'] in gitlab.rb) unless it is given.",
+        duration(),
+        0,
+        gitlab="keep_time",
+    ),
+    Option(
+        "keep",
+        "Sets that stay beyond the keep time. 0: no such rule. With a rule here, a keep time of 0 "
+        "is no reason to keep a set for ever.",
+        options=(
+            Option("last", "The last so many sets.", number(0, _MOST_KEPT), 0),
+            *(
+                Option(
+                    name,
+                    f"Of the last so many {periods} that have a set, the newest one of each.",
+                    number(0, _MOST_KEPT),
+                    0,
+                )
+                for name, periods in (
+                    ("hourly", "hours"),
+                    ("daily", "days"),
+                    ("weekly", "weeks"),
+                    ("monthly", "months"),
+                    ("yearly", "years"),
+                )
+            ),
+            Option(
+                "within",
+                "All sets that were made within a time (such as 14d) before the newest.",
+                duration(),
+                0,
+            ),
+        ),
+    ),
+    Option(
+        "compression",
+        "How hard zstd packs. More than four threads cost memory and gain little.",
+        options=(
+            Option(
+                "database_level", "zstd's level for the database.", number(1, _HIGHEST_LEVEL), 3
+            ),
+            Option("files_level", "zstd's level for the files.", number(1, _HIGHEST_LEVEL), 1),
+            Option("threads", "Threads of each zstd.", number(1, _MOST_THREADS), 4),
+        ),
+    ),
+    Option(
+        "rehearse",
+        "Which of the sets that cron makes are rehearsed right afterwards, that is restored into "
+        "scratch and Mattermost started from them: nightly, weekly or off.",
+        choice(*REHEARSALS),
+        "nightly",
+    ),
+    Option(
+        "rehearse_in",
+        "Where a rehearsal unpacks. It needs room for the files and twice the database; all is "
+        "removed at its end, whatever happens.",
+        path(),
+        "/var/lib/gitlab-mm-backup",
+    ),
+    Option(
+        "gate",
+        "What apt meets before it upgrades GitLab. block: a set is made first, and an upgrade to "
+        "19 or later, which removes Mattermost, is stopped where there are teams or users but no "
+        "verified set that is newer than a day. warn: the same, but nothing is stopped. off: "
+        "nothing is done.",
+        choice("block", "warn", "off"),
+        "block",
+    ),
+)

@@ -1,0 +1,103 @@
+"""What is made of the table of options: config.yml as it is shipped, and a JSON Schema of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .options import Option
+
+SCHEMA_FILE = "/usr/share/gitlab-mm-backup/config.schema.json"
+_HEAD = (
+    "Settings of gitlab-mm-backup. Every option stands here with its default, as a comment: "
+    "nothing needs to be set. A wrong or unknown option is refused with its line before anything "
+    "is done; gitlab-mm config check tells all of them, gitlab-mm config show what holds and why."
+)
+_WIDTH = 100
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def sample(options: Sequence[Option], *, live: bool = False) -> str:
+    """Return config.yml as it is shipped; ``live`` with every option given, at its default."""
+    head = [*_comment(_HEAD, ""), f"# yaml-language-server: $schema={SCHEMA_FILE}"]
+    blocks = ["\n".join(head), *("\n".join(_lines(one, "", live)) for one in options)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _lines(option: Option, indent: str, live: bool) -> Iterator[str]:
+    mark = indent if live else f"#{indent}"
+    before = indent if live or not indent else f"#{indent}"
+    yield from _comment(option.text, before)
+    if option.example:
+        yield from (f"{before}#   {one}" for one in example(option).splitlines())
+    if option.options and not option.several:
+        yield f"{mark}{option.name}:"
+        for one in option.options:
+            yield from _lines(one, f"{indent}  ", live)
+    else:
+        yield f"{mark}{option.name}: {written(option)}".rstrip()
+
+
+def _comment(text: str, before: str) -> list[str]:
+    start = f"{before}# "
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=start,
+        subsequent_indent=start,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def written(option: Option) -> str:
+    """Return an option's default as it is written in YAML, "" where there is none."""
+    if option.kind is None:
+        return "[]"
+    if option.default is None:
+        return ""
+    plain = isinstance(option.default, str) and re.fullmatch(r"[\w/.@+-]+", option.default)
+    return str(option.default) if plain else json.dumps(option.default, ensure_ascii=False)
+
+
+def example(option: Option) -> str:
+    """Return an option with its example, as it would stand in the file."""
+    text = textwrap.dedent(option.example).strip("\n")
+    if "\n" not in text and not text.startswith("- "):
+        return f"{option.name}: {text}"
+    return f"{option.name}:\n{textwrap.indent(text, '  ')}"
+
+
+def schema(options: Sequence[Option]) -> dict[str, Any]:
+    """Return the JSON Schema by which an editor checks and completes config.yml."""
+    return {
+        "$schema": _DIALECT,
+        "title": "Settings of gitlab-mm-backup",
+        **_mapping(options, null=True),
+    }
+
+
+def _mapping(options: Sequence[Option], *, null: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        # A section whose options are all comments is null.
+        "type": ["object", "null"] if null else "object",
+        "additionalProperties": False,
+        "properties": {one.name: _schema(one) for one in options},
+    }
+    required = [one.name for one in options if one.required]
+    return {**found, "required": required} if required else found
+
+
+def _schema(option: Option) -> Mapping[str, Any]:
+    told: dict[str, Any] = {"description": option.text}
+    if option.kind is None and not option.several:
+        return {**told, **_mapping(option.options, null=True)}
+    if option.kind is None:
+        items = _mapping(option.options, null=False)
+        return {**told, "type": ["array", "null"], "items": items, "default": []}
+    if option.default is None:
+        return {**told, **option.kind.schema}
+    return {**told, **option.kind.schema, "default": option.default}

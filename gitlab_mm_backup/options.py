@@ -1,0 +1,172 @@
+"""What an option of config.yml is: its check, its default and its words, for all that tells them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from .secret import Secret
+
+_UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+_FOREVER = 10**11  # seconds, some 3000 years: more is a slip of the finger
+HIDDEN = "(hidden)"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a value may be.
+
+    ``read`` turns what YAML holds into ours, or raises ValueError with words that do not hold
+    the value; ``show`` turns ours back into what may be seen of it.  ``schema`` says to an editor
+    what ``read`` accepts (JSON Schema).
+    """
+
+    read: Callable[[Any], Any]
+    schema: Mapping[str, Any]
+    show: Callable[[Any], Any] = lambda value: value
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: a value of a ``kind``, or a section with ``options`` below it.
+
+    A section that may be there ``several`` times is a list of such mappings, each with all its
+    options; what is ``required`` has no default there.
+    """
+
+    name: str
+    text: str  # for whoever writes config.yml, with full stops
+    kind: Kind | None = None
+    default: Any = None  # as YAML has it
+    options: tuple[Option, ...] = ()
+    several: bool = False
+    required: bool = False
+    gitlab: str = ""  # its name below backup: in gitlab.yml, which counts before the default
+    example: str = ""  # lines of YAML for the value, where the default tells nothing
+
+
+def flag() -> Kind:
+    """Yes or no."""
+
+    def read(value: Any) -> bool:
+        if isinstance(value, bool):
+            return value
+        raise ValueError("must be true or false")
+
+    return Kind(read, {"type": "boolean"})
+
+
+def number(lowest: int, highest: int) -> Kind:
+    """Return a whole number's kind."""
+
+    def read(value: Any) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest:
+            return value
+        raise ValueError(f"must be a whole number between {lowest} and {highest}")
+
+    return Kind(read, {"type": "integer", "minimum": lowest, "maximum": highest})
+
+
+def choice(*words: str) -> Kind:
+    """Return the kind of one of some words."""
+
+    def read(value: Any) -> str:
+        # YAML 1.1 takes off for false, and nobody should have to know that.
+        word = "off" if value is False and "off" in words else value
+        if isinstance(word, str) and word in words:
+            return word
+        raise ValueError(f"must be one of {', '.join(words)}")
+
+    return Kind(read, {"enum": [*words, *([False] if "off" in words else [])]})
+
+
+def words(pattern: str = r"[^\0\n]+", told: str = "a line of text") -> Kind:
+    """Return the kind of a text that all of ``pattern`` matches; ``told`` is it in words."""
+
+    def read(value: Any) -> str:
+        if isinstance(value, str) and re.fullmatch(pattern, value):
+            return value
+        raise ValueError(f"must be {told}")
+
+    return Kind(read, {"type": "string", "pattern": f"^(?:{pattern})$"})
+
+
+def secret() -> Kind:
+    """Return the kind of a value that is never shown."""
+
+    def read(value: Any) -> Secret:
+        if isinstance(value, str) and value and "\0" not in value:
+            return Secret(value)
+        raise ValueError("must be text; put it in quotation marks")
+
+    return Kind(read, {"type": "string", "minLength": 1}, lambda value: value and HIDDEN)
+
+
+def path() -> Kind:
+    """Return the kind of an absolute path."""
+
+    def read(value: Any) -> Path:
+        if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+            raise ValueError("must be an absolute path")
+        return Path(value)
+
+    return Kind(read, {"type": "string", "pattern": "^/"}, str)
+
+
+def duration() -> Kind:
+    """Return the kind of a length of time, a timedelta; 0 is for ever, None."""
+    forms = [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+[smhdw]$"}]
+    return Kind(_duration, {"anyOf": forms}, _show_duration)
+
+
+def _duration(value: Any) -> timedelta | None:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        value = f"{min(value, _FOREVER)}s"
+    match = re.fullmatch(r"([0-9]{1,12})([smhdw])", value) if isinstance(value, str) else None
+    try:
+        if match is not None and int(match[1]) < _FOREVER:
+            return timedelta(**{_UNITS[match[2]]: int(match[1])}) or None
+    except OverflowError:
+        pass
+    raise ValueError("must be seconds, or a number with a unit such as 12h, 7d or 4w; 0: for ever")
+
+
+def _show_duration(value: timedelta | None) -> Any:
+    for unit, name in _UNITS.items() if value else ():
+        if value is not None and not value % timedelta(**{name: 1}):
+            return f"{value // timedelta(**{name: 1})}{unit}"
+    return 0
+
+
+def list_of(kind: Kind) -> Kind:
+    """Return the kind of a list, a tuple, of plain values."""
+
+    def read(value: Any) -> tuple[Any, ...]:
+        if isinstance(value, list):
+            return tuple(map(kind.read, value))
+        raise ValueError("must be a list: [one, another]")
+
+    schema = {"type": "array", "items": dict(kind.schema)}
+    return Kind(read, schema, lambda value: [kind.show(one) for one in value])
+
+
+def leaves(options: Sequence[Option], above: str = "") -> Iterator[tuple[str, Option]]:
+    """Yield the full name of each option that has a value, and the option; a list is one value."""
+    for one in options:
+        name = f"{above}.{one.name}" if above else one.name
+        if one.options and not one.several:
+            yield from leaves(one.options, name)
+        else:
+            yield name, one
+
+
+def shown(option: Option, value: Any) -> Any:
+    """Return what may be seen of the ``value`` of an option, as JSON has it."""
+    if option.kind is not None:
+        return option.kind.show(value)
+    kinds = {one.name: one for one in option.options}
+    return [{name: shown(kinds[name], inner) for name, inner in one.items()} for one in value]
