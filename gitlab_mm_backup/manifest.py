@@ -15,6 +15,8 @@ from . import untrusted
 from .errors import Failure
 
 FORMAT = 1
+# Of a set whose files part builds on another set: who does not know that must not restore it.
+INCREMENTAL_FORMAT = 2
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
 # <seconds since 1970>_<year>_<month>_<day>_<Mattermost version>, as GitLab names its own backups.
@@ -61,7 +63,17 @@ class Files:
     folders: Mapping[str, str]  # home, data ... -> absolute path at the time of the backup
     account: Account  # that Mattermost ran as
     environment_folder: str  # absolute path, "" where the service had none
-    files: int
+    files: int  # that a restore of the set brings back
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Increment:
+    """What the files part of a set holds that has only what changed since another set, its base."""
+
+    base: str  # name of that set, which lies beside this one
+    manifest: str  # SHA-256 of that set's manifest.json, and so of all its parts
+    files: int  # plain files in the part
     bytes: int
 
 
@@ -92,7 +104,13 @@ class Manifest:
     links: Mapping[str, str]  # symbolic links that lead out of what is packed -> their targets
     privileged: Sequence[str] = ()  # files with set-user-id or set-group-id, restored without
     purpose: str = "backup"  # or "safety": the state before a restore, never "the latest set"
+    increment: Increment | None = None  # None: the files part holds all
     format: int = FORMAT
+
+    @property
+    def packed(self) -> Increment | Files:
+        """How many files, with how many bytes, the files part itself holds."""
+        return self.increment or self.files
 
     @property
     def links_out(self) -> Mapping[str, str]:
@@ -137,7 +155,10 @@ def utc(moment: datetime) -> str:
 
 def to_bytes(manifest: Manifest) -> bytes:
     """Return the content of manifest.json; bytes of a name that are no UTF-8 stay, escaped."""
-    text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False)
+    document = dataclasses.asdict(manifest)
+    if manifest.increment is None:  # as programs of before have it
+        del document["increment"]
+    text = json.dumps(document, indent=2, ensure_ascii=False)
     return f"{text}\n".encode(errors="backslashreplace")
 
 
@@ -157,13 +178,14 @@ def parse(data: bytes, where: str) -> Manifest:
     try:
         document = json.loads(data)
         found = document["format"]
-        if isinstance(found, int) and found > FORMAT:
+        if isinstance(found, int) and found > INCREMENTAL_FORMAT:
             raise Failure(
                 "This set was made by a newer gitlab-mm-backup",
-                f"{where} has format {found}, this program reads up to {FORMAT}",
+                f"{where} has format {found}, this program reads up to {INCREMENTAL_FORMAT}",
                 "Install the newer gitlab-mm-backup, then try again.",
             )
-        return Manifest(**untrusted.members(document, _MANIFEST, optional={"purpose"}))
+        wanted = _MANIFEST if found == FORMAT else {**_MANIFEST, "increment": _increment}
+        return Manifest(**untrusted.members(document, wanted, optional={"purpose"}))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Failure(
             "A set's manifest cannot be read",
@@ -192,7 +214,7 @@ def _instant(value: Any) -> str:
 
 
 def _format(value: Any) -> int:
-    if not 1 <= untrusted.count(value) <= FORMAT:
+    if not 1 <= untrusted.count(value) <= INCREMENTAL_FORMAT:
         raise ValueError(f"unknown format {value}")
     return int(value)
 
@@ -202,6 +224,10 @@ def _folders(value: Any) -> dict[str, str]:
     if "home" not in folders:
         raise ValueError("no home folder is named")
     return folders
+
+
+def _increment(value: Any) -> Increment:
+    return Increment(**untrusted.members(value, _INCREMENT))
 
 
 _PART = {
@@ -225,6 +251,12 @@ _FILES = {
     "folders": _folders,
     "account": lambda value: Account(**untrusted.members(value, _ACCOUNT)),
     "environment_folder": lambda value: untrusted.path(value) if value != "" else "",
+    "files": untrusted.count,
+    "bytes": untrusted.count,
+}
+_INCREMENT = {
+    "base": _set_name,
+    "manifest": untrusted.sha256,
     "files": untrusted.count,
     "bytes": untrusted.count,
 }

@@ -43,10 +43,11 @@ def of_backup(made: Made) -> Outcome:
             "rows": manifest.rows,
             "files": manifest.files.files,
             "bytes": manifest.bytes,
+            "base": made.set.base and made.set.base.name,
             "removed": made.removed,
         },
         [
-            f"Made {made.set.path}",
+            f"Made {made.set.path}{_builds_on(made.set)}",
             f"  {_amounts(manifest)} in {manifest.seconds:.1f} s",
             *(f"Removed {name}" for name in made.removed),
         ],
@@ -123,12 +124,23 @@ Line = tuple[Entry, Sequence[Record]]
 
 
 def of_list(listed: Sequence[Line], folder: str) -> Outcome:
-    lines = [_list_line(entry, proven) for entry, proven in listed]
-    fields = [_list_fields(entry, proven) for entry, proven in listed]
+    newest = {entry.name: latest_verification(proven) for entry, proven in listed}
+    damaged = {name for name, record in newest.items() if record and not record.whole}
+    lines = [_list_line(entry, proven, damaged) for entry, proven in listed]
+    fields = [_list_fields(entry, proven, damaged) for entry, proven in listed]
     return Outcome({"sets": fields}, lines or [f"There is no set in {folder}"], answer=True)
 
 
-def _list_line(entry: Entry, proven: Sequence[Record]) -> str:
+def _builds_on(set_: BackupSet) -> str:
+    return f"  (builds on {set_.base.name})" if set_.base else ""
+
+
+def _damaged_base(set_: BackupSet, damaged: set[str]) -> str | None:
+    """Return the nearest set below ``set_`` whose newest verification found it damaged."""
+    return next((one.name for one in set_.chain[-2::-1] if one.name in damaged), None)
+
+
+def _list_line(entry: Entry, proven: Sequence[Record], damaged: set[str]) -> str:
     if entry.set is None:
         return f"{entry.name}  NOT COMPLETE: {entry.problem}"
     manifest = entry.set.manifest
@@ -136,7 +148,11 @@ def _list_line(entry: Entry, proven: Sequence[Record]) -> str:
     safety = "  (safety set)" if manifest.safety else ""
     moment = text.moment(manifest.made)
     head = f"{entry.name}  {moment}  {size:>10}  {_amounts(manifest)}{safety}"
-    return f"{head}\n  {_proof(proven)}"
+    lines = [head + _builds_on(entry.set), f"  {_proof(proven)}"]
+    base = _damaged_base(entry.set, damaged)
+    if base is not None:
+        lines.append(f"  NOT SOUND: {base}, which it builds on, is DAMAGED")
+    return "\n".join(lines)
 
 
 def _proof(proven: Sequence[Record]) -> str:
@@ -151,7 +167,7 @@ def _proof(proven: Sequence[Record]) -> str:
     return f"{words}, rehearsal {result} on {text.moment(rehearsed.made)}"
 
 
-def _list_fields(entry: Entry, proven: Sequence[Record]) -> dict[str, object]:
+def _list_fields(entry: Entry, proven: Sequence[Record], damaged: set[str]) -> dict[str, object]:
     if entry.set is None:
         return {"name": entry.name, "complete": False, "problem": entry.problem}
     manifest = entry.set.manifest
@@ -162,6 +178,8 @@ def _list_fields(entry: Entry, proven: Sequence[Record]) -> dict[str, object]:
         "path": str(entry.set.path),
         "made": manifest.started,
         "purpose": manifest.purpose,
+        "base": entry.set.base and entry.set.base.name,
+        "damaged_base": _damaged_base(entry.set, damaged),
         "host": manifest.host,
         "gitlab": manifest.gitlab,
         "mattermost": manifest.mattermost,

@@ -22,20 +22,23 @@ def plan(store: LocalStore, rules: Rules) -> list[Decision]:
 
 def _kept(one: BackupSet) -> Kept:
     found = records.of_set(one)
+    below = [records.of_set(base) for base in one.chain[:-1]]
     return Kept(
         one.name,
         one.manifest.made,
         one.manifest.safety,
         proven=evidence.proven(found),
-        failed=evidence.refuted(found),
+        failed=any(evidence.refuted(each) for each in [found, *below]),
+        base=one.base.name if one.base else "",
     )
 
 
 def prune(store: LocalStore, rules: Rules) -> tuple[list[str], list[str]]:
     """Remove what ``plan`` says; return the removed names, and what went wrong in words.
 
-    What may not be removed, for a disk or an object lock forbids it, is told and left to the next
-    prune: nothing is tried twice.
+    The newest goes first: whatever ends this run, no set is left without what it builds on.  What
+    may not be removed, for a disk or an object lock forbids it, is told and left to the next prune:
+    nothing is tried twice.
     """
     problems = store.sweep()
     removed = []

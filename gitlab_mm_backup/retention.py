@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,6 +16,7 @@ class Kept:
     safety: bool = False  # made before a restore: never the newest that counts
     proven: bool = False  # a rehearsal passed, and nothing has failed since
     failed: bool = False  # a verification or rehearsal failed, and no rehearsal has passed since
+    base: str = ""  # the set that it builds on, and is nothing without
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def decide(sets: Iterable[Kept], rules: Rules, now: datetime) -> list[Decision]:
     Only complete sets may be given.  Some are never removed, however old: the newest that is no
     safety set, the newest of these of which no check failed, and the newest whose rehearsal
     passed.  Safety sets and sets of which a check failed never stand for a day: a good one of
-    that day would go for them.  Hours, days ... are those of this host's clock.
+    that day would go for them.  Hours, days ... are those of this host's clock.  What a kept set
+    builds on is kept with it.
     """
     newest_first = sorted(sets, key=lambda one: (one.made, one.name), reverse=True)
     if rules == Rules():
@@ -73,9 +75,29 @@ def decide(sets: Iterable[Kept], rules: Rules, now: datetime) -> list[Decision]:
     for reason, found in [*_last(good, rules.last), *_periods(good, rules)]:
         reasons[found.name].append(reason)
     otherwise = _otherwise(rules)
-    return [
+    decisions = [
         Decision(name, bool(found), "; ".join(found) or otherwise)
         for name, found in reasons.items()
+    ]
+    return with_bases(decisions, {one.name: one.base for one in newest_first if one.base})
+
+
+def with_bases(decisions: Sequence[Decision], bases: Mapping[str, str]) -> list[Decision]:
+    """Return ``decisions`` changed so that no set goes while one that stays builds on it.
+
+    ``bases`` has, for each set that builds on another, that other's name.
+    """
+    needed: dict[str, str] = {}  # set -> the one that builds on it, and stays
+    for decision in decisions:
+        name = decision.name
+        while decision.keep and name in bases and bases[name] not in needed:
+            needed[bases[name]] = name
+            name = bases[name]
+    return [
+        one
+        if one.keep or one.name not in needed
+        else Decision(one.name, True, f"set {needed[one.name]} builds on it")
+        for one in decisions
     ]
 
 

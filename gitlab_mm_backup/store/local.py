@@ -18,18 +18,30 @@ from ..manifest import MANIFEST, SUMS, Manifest, Part, is_set_name, parse, sums,
 # A set in the making; the next run removes what a killed one left under this name.
 _INCOMPLETE = ".incomplete-"
 _CHUNK = 1 << 20
+LONGEST_CHAIN = 100  # sets, of which each but the first builds on the one before
 
 
 @dataclass(frozen=True)
 class BackupSet:
-    """A complete set on this host."""
+    """A complete set on this host; one that builds on another is complete with that alone."""
 
     path: Path
     manifest: Manifest
+    base: BackupSet | None = None  # the set beside it that its files part builds on
 
     @property
     def name(self) -> str:
         return self.manifest.name
+
+    @property
+    def chain(self) -> tuple[BackupSet, ...]:
+        """All sets that a restore of this one reads, the oldest first and this one last."""
+        return (*(self.base.chain if self.base else ()), self)
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of manifest.json, and so of all parts: a set that builds on this one has it."""
+        return hashlib.sha256((self.path / MANIFEST).read_bytes()).hexdigest()
 
     def file(self, part: str) -> Path:
         """Return the file of ``part``; raises Failure when the set has no such part."""
@@ -98,7 +110,9 @@ class LocalStore:
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
-    def complete(self, staging: Path, manifest: Manifest) -> BackupSet:
+    def complete(
+        self, staging: Path, manifest: Manifest, base: BackupSet | None = None
+    ) -> BackupSet:
         """Make the parts in ``staging`` a set: checksums, manifest last, then its own name."""
         final = self.folder / manifest.name
         try:
@@ -108,7 +122,7 @@ class LocalStore:
             sync_folder(self.folder)
         except OSError as error:
             raise _cannot_write(final, error) from error
-        return BackupSet(final, manifest)
+        return BackupSet(final, manifest, base)
 
     def entries(self) -> list[Entry]:
         """Return all sets, complete or damaged, newest first."""
@@ -159,9 +173,17 @@ class LocalStore:
         )
 
     def delete(self, one: BackupSet) -> None:
-        """Remove a set of this store: its manifest's name first, so that no half set is left."""
+        """Remove a set of this store: its manifest's name first, so that no half set is left.
+
+        Raises Failure while another set builds on it.
+        """
         if one.path.parent != self.folder:
             raise Failure(f"{one.path} is not in {self.folder}", "only sets there are removed")
+        needing = [
+            other.name for other in self.sets() if other.base and other.base.name == one.name
+        ]
+        if needing:
+            raise Failure(f"Set {one.name} is not removed", f"{', '.join(needing)} builds on it")
         doomed = self.folder / (_INCOMPLETE + one.name)
         try:
             os.rename(one.path, doomed)
@@ -215,8 +237,8 @@ class LocalStore:
             return Entry(name, None, str(failure))
 
 
-def open_set(path: Path) -> BackupSet:
-    """Return the set at ``path``; raises Failure when it is missing or not complete."""
+def open_set(path: Path, longest: int = LONGEST_CHAIN) -> BackupSet:
+    """Return the set at ``path``; raises Failure when it, or one it builds on, is not complete."""
     path = Path(os.path.abspath(path))
     if not path.is_dir():
         raise Failure(
@@ -232,7 +254,49 @@ def open_set(path: Path) -> BackupSet:
         ) from None
     except OSError as error:
         raise Failure(f"Set {path.name} cannot be read", str(error.strerror)) from error
-    return BackupSet(path, parse(data, str(path / MANIFEST)))
+    manifest = parse(data, str(path / MANIFEST))
+    return BackupSet(path, manifest, _open_base(path, manifest, longest - 1))
+
+
+def _open_base(path: Path, manifest: Manifest, longest: int) -> BackupSet | None:
+    """Return the set that the one at ``path`` builds on: the very one, with all of its files."""
+    if manifest.increment is None:
+        return None
+    name = manifest.increment.base
+    place = Path(os.path.realpath(path)).parent / name
+    wrong = f"Set {manifest.name} is not complete: it builds on set {name}"
+    if not longest:
+        raise Failure(wrong, f"and that on more than {LONGEST_CHAIN} others; ours never do")
+    try:
+        base = open_set(place, longest)
+    except Failure as failure:
+        raise Failure(
+            wrong,
+            str(failure),
+            f"Put {name}, and what it builds on, into {place.parent}; or choose another set.",
+        ) from failure
+    if base.identity != manifest.increment.manifest:
+        raise Failure(
+            wrong,
+            f"{place} is another one: its {MANIFEST} is not the one of then",
+            "Put the right one there, or choose another set (gitlab-mm list).",
+        )
+    _refuse_cut(base, wrong)
+    return base
+
+
+def _refuse_cut(base: BackupSet, wrong: str) -> None:
+    """See at a glance that no part of ``base`` is missing or cut short; its sums come later."""
+    for part in base.manifest.parts.values():
+        path, told = base.path / part.file, ""
+        try:
+            size = os.lstat(path).st_size
+            if size != part.bytes:
+                told = f"{path} has {size} bytes, should have {part.bytes}"
+        except OSError as error:
+            told = f"{path}: {error.strerror}"
+        if told:
+            raise Failure(wrong, told, "Choose another set (gitlab-mm list).")
 
 
 def damage(one: BackupSet) -> list[str]:

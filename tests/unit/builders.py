@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gitlab_mm_backup.manifest import Account, Credentials, Database, Files, Manifest, Part
+from gitlab_mm_backup.manifest import (
+    INCREMENTAL_FORMAT,
+    Account,
+    Credentials,
+    Database,
+    Files,
+    Increment,
+    Manifest,
+    Part,
+)
 from gitlab_mm_backup.store.local import BackupSet, LocalStore, PartWriter
 
 NAME = "1795310000_2026_11_22_10.11.4"
@@ -76,3 +86,15 @@ def make_set(
     with store.create(name) as staging:
         parts = write_parts(staging, contents)
         return store.complete(staging, change(make_manifest(name=name, parts=parts)))
+
+
+def make_set_on(base: BackupSet, name: str, contents: dict[str, bytes] | None = None) -> BackupSet:
+    """Make a set beside ``base`` that builds on it."""
+    increment = Increment(base.name, base.identity, files=1, bytes=5)
+    made = make_set(
+        base.path.parent,
+        name,
+        contents,
+        lambda one: dataclasses.replace(one, increment=increment, format=INCREMENTAL_FORMAT),
+    )
+    return dataclasses.replace(made, base=base)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from gitlab_mm_backup import manifest as module
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.manifest import Credentials, Files, Manifest, Part
+from gitlab_mm_backup.manifest import Credentials, Files, Increment, Manifest, Part
 from tests.unit.builders import NAME, make_manifest
 
 DOCUMENT: dict[str, Any] = json.loads(module.to_bytes(make_manifest()))
@@ -89,6 +89,36 @@ def test_any_proper_manifest_comes_back_as_it_was_written(
 def test_names_of_any_bytes_come_back_as_they_were_written() -> None:
     manifest = make_manifest(links={"/srv/caf\udce9": "/srv/\udcff"})
     assert module.parse(module.to_bytes(manifest), "here") == manifest
+
+
+INCREMENT = Increment("1795223600_2026_11_21_10.11.4", "c" * 64, files=2, bytes=100)
+
+
+def test_a_set_that_builds_on_another_says_so_in_a_format_of_its_own() -> None:
+    """Programs of before read up to format 1, and refuse a member that they do not know."""
+    manifest = make_manifest(increment=INCREMENT, format=module.INCREMENTAL_FORMAT)
+    assert module.parse(module.to_bytes(manifest), "here") == manifest
+    assert json.loads(module.to_bytes(manifest))["format"] == 2
+    assert (manifest.packed.files, manifest.files.files) == (2, 7)
+    assert DOCUMENT["format"] == 1 and "increment" not in DOCUMENT
+    assert make_manifest().packed == make_manifest().files
+
+
+@pytest.mark.parametrize(
+    ("found", "increment"),
+    [
+        (1, INCREMENT),
+        (2, None),
+        (2, dataclasses.replace(INCREMENT, base="../../etc")),
+        (2, dataclasses.replace(INCREMENT, manifest="")),
+        (2, dataclasses.replace(INCREMENT, files=-1)),
+        (2, dataclasses.replace(INCREMENT, bytes="many")),  # type: ignore[arg-type]
+    ],
+)
+def test_a_base_that_cannot_be_is_refused(found: int, increment: Increment | None) -> None:
+    data = module.to_bytes(make_manifest(increment=increment, format=found))
+    with pytest.raises(Failure, match="manifest cannot be read"):
+        module.parse(data, "here")
 
 
 def test_the_file_is_for_people_too() -> None:
@@ -177,7 +207,7 @@ def test_nothing_else_is_the_name_of_a_set(name: str) -> None:
 # refused
 
 
-@pytest.mark.parametrize("found", [2, 3, 10**6])
+@pytest.mark.parametrize("found", [3, 4, 10**6])
 def test_a_newer_format_is_told_apart_from_damage(found: int) -> None:
     document = {"format": found, "unheard-of": []}
     with pytest.raises(Failure, match="newer gitlab-mm-backup") as caught:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup.retention import Decision, Kept, Rules, decide
+from gitlab_mm_backup.retention import Decision, Kept, Rules, decide, with_bases
 
 NOW = datetime(2026, 11, 22, 4, 0, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
@@ -294,3 +294,51 @@ def test_days_are_those_of_the_hosts_clock(clock: Clock) -> None:
         sets = [Kept("late", late), Kept("earlier", late - timedelta(hours=20))]
         assert kept(decide(sets, Rules(daily=2), NOW)) == {"late"}
     clock("UTC")
+
+
+def chain(*days: float) -> list[Kept]:
+    """Sets that each build on the one before; the oldest first."""
+    names = [f"{age} days" for age in days]
+    return [
+        Kept(name, NOW - age * DAY, base=base) for name, age, base in zip(names, days, ["", *names])
+    ]
+
+
+def test_what_a_kept_set_builds_on_stays_with_the_reason() -> None:
+    decisions = decide([*chain(16, 14, 10, 6, 5), *made(30)], Rules(7 * DAY), NOW)
+    assert [(one.name, one.keep) for one in decisions] == [
+        ("5 days", True),
+        ("6 days", True),
+        ("10 days", True),
+        ("14 days", True),
+        ("16 days", True),
+        ("30 days", False),
+    ]
+    assert decisions[1].reason == "younger than the keep time"
+    assert decisions[2].reason == "set 6 days builds on it"
+    assert decisions[4].reason == "set 14 days builds on it"
+
+
+def test_a_chain_goes_when_nothing_of_it_is_young() -> None:
+    assert kept(decide([*chain(16, 14, 10), *chain(2, 1)], Rules(7 * DAY), NOW)) == {
+        "2 days",
+        "1 days",
+    }
+
+
+def test_the_chain_of_a_set_that_never_goes_stays() -> None:
+    assert kept(decide(chain(90, 80, 70), Rules(7 * DAY), NOW)) == {"90 days", "80 days", "70 days"}
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(-1, 12)), max_size=12))
+def test_no_set_goes_while_one_that_stays_builds_on_it(drawn: list[tuple[bool, int]]) -> None:
+    """Whatever the decisions were, and however many build on one; nothing else is changed."""
+    before = [Decision(str(number), keep, "why") for number, (keep, _) in enumerate(drawn)]
+    bases = {str(number): str(base) for number, (_, base) in enumerate(drawn) if base < number}
+    after = with_bases(before, bases)
+    stay = kept(after)
+    assert [one.name for one in after] == [one.name for one in before]
+    assert all(bases[name] in stay for name in stay if name in bases and bases[name] != "-1")
+    needed = {bases[name] for name in stay if name in bases}
+    assert stay - kept(before) <= needed
+    assert all(one == was for one, was in zip(after, before) if was.keep or one.name not in needed)
