@@ -22,6 +22,7 @@ from . import (
     interrupts,
     json_config,
     manifest,
+    progress,
     prune,
     sign_in,
     version,
@@ -81,12 +82,28 @@ def make_set(
     started, name = _free_name(store, datetime.now(timezone.utc), site.version)
     log.info("Making set %s", name)
     with store.create(name) as staging:
-        contents = _write_parts(site, settings, staging)
+        contents = _write_parts(site, settings, staging, _expected(store))
         described = _describe(site, name, started, time.monotonic() - clock, contents)
         if purpose == BACKUP:
             interrupts.ignore()  # there is a set now, which must not be told as a failure
         made = store.complete(staging, dataclasses.replace(described, purpose=purpose))
     return made, contents.oddities
+
+
+@dataclass(frozen=True)
+class Expected:
+    """How many bytes the newest set has, which this one will be about as large as; None: no set."""
+
+    database: int | None = None  # compressed
+    files: int | None = None  # unpacked
+
+
+def _expected(store: LocalStore) -> Expected:
+    newest = next(iter(store.sets()), None)
+    if newest is None:
+        return Expected()
+    manifest = newest.manifest
+    return Expected(manifest.parts["database"].bytes, manifest.files.bytes)
 
 
 @dataclass(frozen=True)
@@ -113,7 +130,7 @@ class _Contents:
         ]
 
 
-def _write_parts(site: Site, settings: Settings, staging: Path) -> _Contents:
+def _write_parts(site: Site, settings: Settings, staging: Path, expected: Expected) -> _Contents:
     """Write all parts; the snapshot comes first, so every upload it names is in the archive."""
     folders, etc = _folders(site), [site.below_root("/etc/gitlab")]
     pack_files = functools.partial(_pack, settings, staging / "files.tar.zst")
@@ -121,8 +138,8 @@ def _write_parts(site: Site, settings: Settings, staging: Path) -> _Contents:
     with database.snapshot(site.database) as snapshot:
         surveys = [files.survey(folders), files.survey(etc)]
         dumped, (packed, contents), rows, (packed_etc, _), kept = together(
-            lambda: _dump(site, settings, staging, snapshot.id),
-            lambda: pack_files(folders, [], surveys[0]),
+            lambda: _dump(site, settings, staging, snapshot.id, expected.database),
+            lambda: pack_files(folders, [], surveys[0], expected.files),
             snapshot.count,
             lambda: pack_etc(etc, [etc[0] / "config_backup"], surveys[1]),
             lambda: _keep_settings(site, staging),
@@ -136,13 +153,16 @@ def _write_parts(site: Site, settings: Settings, staging: Path) -> _Contents:
     )
 
 
-def _dump(site: Site, settings: Settings, staging: Path, snapshot: str) -> Part:
+def _dump(
+    site: Site, settings: Settings, staging: Path, snapshot: str, expected: int | None
+) -> Part:
     writer = PartWriter(staging / "database.dump.zst")
-    pipeline(
-        database.dump(site.database, site.client_programs, snapshot),
-        compress(settings.database_level, settings.threads),
-        sink=writer.write,
-    )
+    with progress.measured("database", expected, lambda: writer.bytes):
+        pipeline(
+            database.dump(site.database, site.client_programs, snapshot),
+            compress(settings.database_level, settings.threads),
+            sink=writer.write,
+        )
     return writer.finish("pg_dump custom, zstd")
 
 
@@ -163,10 +183,11 @@ def _pack(
     folders: list[Path],
     excluded: list[Path],
     found: files.Survey,
+    expected: int | None = None,
 ) -> tuple[Part, files.Contents]:
     writer = PartWriter(path)
     compressor = compress(settings.files_level, settings.threads)
-    contents = files.pack(folders, excluded, found, compressor, writer.write)
+    contents = files.pack(folders, excluded, found, compressor, writer.write, expected)
     return writer.finish("tar, zstd"), contents
 
 

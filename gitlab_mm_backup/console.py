@@ -9,21 +9,20 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import interrupts
+from . import interrupts, progress, terminal
 from .errors import ExitCode, Failure, Interrupted
 from .outcome import Outcome
 from .system_log import SystemLog
+from .terminal import Lines, Screen
 
 if TYPE_CHECKING:
-    from rich.status import Status
-
     from .settings import Settings, Value
 
 HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
@@ -83,12 +82,14 @@ def _command_name() -> str:
 
 def _finish(manner: Manner, work: Callable[[], Outcome]) -> int:
     """Run ``work``, print its outcome or failure, and return the exit code."""
+    terminal.prepare(sys.stdout, sys.stderr)
     steps, lasting = _log_steps(manner)
     began = time.monotonic()
     outcome, error = Outcome({}, []), None
     try:
         _require_root()
-        outcome = work()
+        with progress.shown_by(steps.start) if isinstance(steps, Screen) else nullcontext():
+            outcome = work()
         error = outcome.error
     except Failure as failure:
         error = failure
@@ -123,7 +124,7 @@ def _print_json(
         "error": told,
         **outcome.fields,
     }
-    _say(json.dumps(document, ensure_ascii=False))
+    _say(json.dumps(document, ensure_ascii=not terminal.in_unicode(sys.stdout)))
 
 
 def _print_text(manner: Manner, outcome: Outcome, error: Failure | None) -> None:
@@ -142,36 +143,10 @@ def _print_text(manner: Manner, outcome: Outcome, error: Failure | None) -> None
 
 def _say(text: str, err: bool = False, **style: Any) -> None:
     """Print a line; a name may hold bytes that no encoding has."""
-    click.secho(text.encode(errors="backslashreplace").decode(), err=err, **style)
-
-
-class _Steps(logging.Handler):
-    """Shows the steps that jobs log: with -v a line each, on a terminal the present one moves."""
-
-    def __init__(self, moving: bool) -> None:
-        super().__init__()
-        self.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
-        self._status: Status | None = None
-        if moving:
-            from rich.console import Console  # here: a tenth of a second that only this needs
-
-            self._status = Console(stderr=True).status("")
-
-    def emit(self, record: logging.LogRecord) -> None:
-        line = self.format(record)
-        if self._status is None:
-            _say(line, err=True)
-            return
-        from rich.text import Text
-
-        self._status.console.print(Text(line, style="dim"))
-        self._status.update(Text(record.getMessage()))
-        self._status.start()
-
-    def close(self) -> None:
-        if self._status is not None:
-            self._status.stop()
-        super().close()
+    told = text.encode(errors="backslashreplace").decode()
+    # click would write UTF-8 to a terminal that says it takes ASCII, were it left to choose.
+    stream = sys.stderr if err else sys.stdout
+    click.secho(told, file=stream, color=None if terminal.colours() else False, **style)
 
 
 def _log_steps(manner: Manner) -> tuple[logging.Handler, SystemLog]:
@@ -180,10 +155,13 @@ def _log_steps(manner: Manner) -> tuple[logging.Handler, SystemLog]:
     logger.handlers.clear()
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    watched = sys.stderr.isatty() and not manner.as_json
     handler: logging.Handler = logging.NullHandler()
-    if (manner.verbose or watched) and not manner.quiet:
-        handler = _Steps(moving=watched)
+    if manner.quiet:
+        pass
+    elif sys.stderr.isatty() and not manner.as_json and terminal.watched():
+        handler = Screen(sys.stderr)
+    elif manner.verbose or (sys.stderr.isatty() and not manner.as_json):
+        handler = Lines(lambda line: _say(line, err=True))
     lasting = SystemLog(manner.command)
     logger.addHandler(handler)
     logger.addHandler(lasting)
@@ -219,6 +197,9 @@ def ask(told: str, loud: str, question: str) -> None:
             "Give --yes to restore without a question.",
             ExitCode.USAGE,
         )
+    for screen in logging.getLogger("gitlab_mm_backup").handlers:
+        if isinstance(screen, Screen):
+            screen.pause()
     click.echo(told, err=True)
     if loud:
         click.secho(loud, err=True, fg="red", bold=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from . import process
+from . import process, progress
 from .errors import Failure
 from .manifest import Database
 from .private_files import InMemory, OpenFile
@@ -221,7 +221,8 @@ def load(
     lines = [line for line in contents(programs, archive) if not _NOT_OURS.match(line)]
     ours = "".join(line for line in lines if _index_name(line) not in without)
     with open(archive, "rb") as packed, _nameless(scratch) as unpacked:
-        process.pipeline(DECOMPRESS, stdin=packed, sink=unpacked.write)
+        with progress.of_file("database", packed):
+            process.pipeline(DECOMPRESS, stdin=packed, sink=unpacked.write)
         unpacked.flush()
         restore = Command(
             [

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from . import process, untrusted
+from . import process, progress, untrusted
 from .errors import Failure
 from .private_files import Lines
 from .process import DECOMPRESS, Command
@@ -90,8 +90,11 @@ def pack(
     found: Survey,
     compressor: Command,
     sink: Callable[[bytes], object],
+    expected: int | None = None,
 ) -> Contents:
     """Write ``folders`` as a compressed tar to ``sink``, its members named from the root on.
+
+    About so many bytes are ``expected`` in it.
 
     Returns what was packed.  Files that change or vanish under tar are normal beside a running
     service (it exits 1 for them); anything it cannot read raises Failure.
@@ -119,7 +122,8 @@ def pack(
         ],
         may_exit=(0, 1),
     )
-    process.pipeline(archive, compressor, sink=sink)
+    with progress.measured("files", expected, lambda: contents.size):
+        process.pipeline(archive, compressor, sink=sink)
     return contents
 
 
@@ -243,7 +247,7 @@ def unpack(archive: Path, folder: str, into: Path, excluded: Iterable[str] = ())
             member,
         ]
     )
-    with open(archive, "rb") as packed:
+    with open(archive, "rb") as packed, progress.of_file("files", packed):
         process.pipeline(DECOMPRESS, extract, stdin=packed)
     # Nobody can have reached them: the folder is root's alone until all is in place.
     privileged = ["find", str(into), "-type", "f", "-perm", "/6000"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from .. import progress
 from ..durable import replace_file, sync_folder
 from ..errors import ExitCode, Failure
 from ..manifest import MANIFEST, SUMS, Manifest, Part, is_set_name, parse, sums, to_bytes
@@ -68,11 +69,11 @@ class PartWriter:
         self._file = os.fdopen(descriptor, "wb", buffering=0)
         self._path = path
         self._sha256 = hashlib.sha256()
-        self._bytes = 0
+        self.bytes = 0
 
     def write(self, piece: bytes) -> None:
         self._sha256.update(piece)
-        self._bytes += len(piece)
+        self.bytes += len(piece)
         try:
             left = memoryview(piece)
             while left:
@@ -87,7 +88,7 @@ class PartWriter:
             raise _cannot_write(self._path, error) from error
         finally:
             self._file.close()
-        return Part(self._path.name, form, self._bytes, self._sha256.hexdigest())
+        return Part(self._path.name, form, self.bytes, self._sha256.hexdigest())
 
 
 class LocalStore:
@@ -318,7 +319,7 @@ def damage(one: BackupSet) -> list[str]:
 def _part_problem(path: Path, part: Part) -> str:
     sha256 = hashlib.sha256()
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0) as file, progress.of_file(path.name, file):
             size = os.fstat(file.fileno()).st_size
             if size != part.bytes:
                 return f"has {size} bytes, should have {part.bytes}"

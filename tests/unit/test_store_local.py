@@ -66,7 +66,7 @@ def test_a_full_disk_is_a_failure_with_a_hint() -> None:
     with open("/dev/full", "wb", buffering=0) as full:
         writer = object.__new__(PartWriter)
         writer.__dict__.update(
-            _file=full, _path=Path("/sets/part"), _sha256=hashlib.sha256(), _bytes=0
+            _file=full, _path=Path("/sets/part"), _sha256=hashlib.sha256(), bytes=0
         )
         with pytest.raises(Failure, match="/sets/part cannot be written") as caught:
             writer.write(b"x")
