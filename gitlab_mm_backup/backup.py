@@ -27,7 +27,7 @@ from . import (
     sign_in,
     version,
 )
-from .errors import Failure
+from .errors import Failure, Interrupted
 from .manifest import Credentials, Database, Manifest, Part
 from .process import account_entry, compress, pipeline, together
 from .settings import Settings
@@ -61,14 +61,25 @@ def backup(site: Site, settings: Settings, store: LocalStore, *, nightly: bool =
     warnings = oddities + uncovered(site) + _sign_in_warnings(made.manifest.credentials)
     removed, problems = prune.prune(store, settings.rules)
     warnings += problems + prune.prune_previous(settings.keep_time)
+    told = {**variables, "set": made.name, "set_path": str(made.path)}
+    if nightly:
+        told["nightly"] = "yes"
+    return Made(made, removed, warnings + _run_post_backup(told))
+
+
+def _run_post_backup(variables: Mapping[str, str]) -> list[str]:
+    """Run the hooks that follow a set; they may take long, so a signal ends them, and only them."""
     try:
-        told = {**variables, "set": made.name, "set_path": str(made.path)}
-        if nightly:
-            told["nightly"] = "yes"
-        hooks.run_phase("post-backup", told)
+        try:
+            interrupts.heed()
+            hooks.run_phase("post-backup", variables)
+        finally:
+            interrupts.ignore()
     except Failure as failure:
-        warnings.append(str(failure))
-    return Made(made, removed, warnings)
+        return [str(failure)]
+    except Interrupted as interrupted:
+        return [f"Interrupted by {interrupted.signal_name}: the set is made, its hooks were ended"]
+    return []
 
 
 def make_set(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 
+from tests.lab.sandbox import wait_until
 from tests.system.rehearsals import STATE, House, house
 
 CONFIG = "/etc/gitlab-mm-backup/config.yml"
@@ -64,6 +66,24 @@ def test_a_set_that_does_not_pass_is_told(place: House) -> None:
     assert (done.returncode, done.stdout, booted) == (4, "", ["failed"])
     assert "60-rehearse failed" in done.stderr
     assert "boot: Mattermost ended with exit code 1" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_whatever_ends_the_backup_ends_its_rehearsal(place: House, number: signal.Signals) -> None:
+    """While Mattermost is being started in it, which this one never is to its end."""
+    place.lab.write(f"{SERVICE}/misbehave", "silent")
+    running = place.lab.popen("gitlab-mm-backup", "--if-present", "--quiet")
+    started = ("pgrep", "--euid", "gitlab-mm", "--full", "mattermost --config")
+    try:
+        wait_until(lambda: place.lab.run(*started, check=False).returncode == 0, 30, "Mattermost")
+        place.lab.send_signal(running, number)
+        _, told = running.communicate(timeout=30)
+    finally:
+        place.lab.path(f"{SERVICE}/misbehave").unlink()
+    place.expect_nothing_left()
+    if number is signal.SIGTERM:
+        assert running.returncode == 4
+        assert "Interrupted by SIGTERM: the set is made" in told
 
 
 def test_it_gives_way_to_everybody_else(place: House) -> None:
