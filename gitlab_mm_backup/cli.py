@@ -148,6 +148,8 @@ def rehearse(
 
     if quick and full:
         raise click.UsageError("--quick and --full exclude each other.")
+    if every and wanted != "latest":
+        raise click.UsageError("SET and --all exclude each other.")
     with _our_turn():
         ours, store = _store(manner)
         now = datetime.now().astimezone()
