@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from . import process
 from .errors import Failure
@@ -26,6 +27,9 @@ _HOME = INSIDE / "home"
 _ADDRESS = ("127.0.0.1", 8065)
 _NOWHERE = "127.0.0.1"  # a loopback on which nobody listens
 _PATIENCE = 180  # seconds until the first answer: a large site takes its time
+# From here on Go collects garbage rather than grow (runtime, from Go 1.19); older ones pass over it.
+_MEMORY = "512MiB"
+_CONNECTIONS = "10"  # of each pool: it waits for one rather than open more
 # What would speak to the world, or change data that a rehearsal only wants to see.
 _OFF = (
     ("ANNOUNCEMENTSETTINGS", "ADMINNOTICESENABLED"),
@@ -129,6 +133,7 @@ def overrides(data: Path, database: Endpoint) -> dict[str, str | Secret]:
     values.update(
         SSL_CERT_DIR=_CERTIFICATES,
         TMPDIR=str(_HOME),
+        GOMEMLIMIT=_MEMORY,
         MM_INSTALL_TYPE="gitlab_omnibus",
         MM_SERVICESETTINGS_LISTENADDRESS="{}:{}".format(*_ADDRESS),
         MM_SERVICESETTINGS_CONNECTIONSECURITY="",
@@ -136,6 +141,7 @@ def overrides(data: Path, database: Endpoint) -> dict[str, str | Secret]:
         MM_SQLSETTINGS_DATASOURCE=source,
         MM_SQLSETTINGS_DATASOURCEREPLICAS=source,
         MM_SQLSETTINGS_DATASOURCESEARCHREPLICAS=source,
+        MM_SQLSETTINGS_MAXOPENCONNS=_CONNECTIONS,
         MM_FILESETTINGS_DRIVERNAME="local",
         MM_FILESETTINGS_DIRECTORY=f"{data}/",
         MM_PLUGINSETTINGS_DIRECTORY=str(_HOME / "plugins"),
@@ -150,11 +156,12 @@ def overrides(data: Path, database: Endpoint) -> dict[str, str | Secret]:
 
 
 def _data_source(database: Endpoint) -> str:
-    password = database.owner.password.reveal() if database.owner.password else ""
-    return (
-        f"user={database.owner.role} password={password} host={SOCKET} port={database.port} "
-        f"dbname={database.name} sslmode=disable"
-    )
+    """Return a URL: replicas are a list, and Mattermost splits a list's variable at each blank."""
+    owner = database.owner
+    password = owner.password.reveal() if owner.password else ""
+    login = f"{quote(owner.role, safe='')}:{quote(password, safe='')}"
+    where = urlencode({"host": str(SOCKET), "port": database.port, "sslmode": "disable"})
+    return f"postgres://{login}@/{quote(database.name, safe='')}?{where}"
 
 
 def _first_answer(ended: Callable[[], Finished | None]) -> Mapping[str, Any]:

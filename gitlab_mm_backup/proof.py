@@ -136,14 +136,17 @@ def answers(booted: Booted, mattermost: str, kept_: Kept) -> Check:
     told = str(booted.config.get("Version", ""))
     if numbers(told)[:2] != numbers(mattermost)[:2]:
         problems.append(f"it says it is version {told or 'unknown'}")
-    url = str(booted.config.get("SiteURL", "")).rstrip("/")
-    wanted = kept_.effective.text("ServiceSettings", "SiteURL").rstrip("/")
-    if url != wanted:
-        problems.append(f"its address is {url!r}, not {wanted!r}")
+    at = ""
+    if "SiteURL" in booted.config:  # 5 and 6 tell it to nobody without a login
+        url = str(booted.config["SiteURL"]).rstrip("/")
+        wanted = kept_.effective.text("ServiceSettings", "SiteURL").rstrip("/")
+        at = f", at {url}"
+        if url != wanted:
+            problems.append(f"its address is {url!r}, not {wanted!r}")
     if problems:
         return checks.failed("answers", "; ".join(problems))
     states = ", ".join(f"{name} OK" for name in _STATES if name in booted.status)
-    return checks.passed("answers", f"{states}; version {told}, at {url}")
+    return checks.passed("answers", f"{states}; version {told}{at}")
 
 
 def _unwell(status: Mapping[str, Any]) -> list[str]:

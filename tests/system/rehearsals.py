@@ -87,6 +87,7 @@ def house(base: Path, deb: Path, **spec: Any) -> Iterator[House]:
     with Lab(base=base, disk_size="1g") as lab:
         gitlab = install(lab, Spec(**spec))
         product = install_product(lab, deb)
+        gitlab.sql("CREATE EXTENSION pg_trgm")
         seed = gitlab.seed()
         made = product.backup()
         lab.write(f"{DIST}/gitlab-mm-faults.pth", LOADER)

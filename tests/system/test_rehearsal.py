@@ -34,6 +34,7 @@ def test_a_good_set_passes_every_check(place: House) -> None:
     assert detail(answer, "rows").startswith(f"{sum(rows(place).values())} in ")
     assert detail(answer, "uploads").startswith(f"{len(place.seed.files)} in the archive")
     assert "mattermost.example.test" in detail(answer, "answers")
+    assert detail(answer, "extensions") == "pg_trgm, plpgsql"
 
 
 def rows(place: House) -> dict[str, int]:
@@ -77,6 +78,7 @@ def test_quick_and_full(place: House) -> None:
     counts = [int(detail(one, "indexes").split()[0]) for one in (usual, full)]
     assert counts[1] - counts[0] == len(left_out)
     assert place.product.run("rehearse", "--quick", "--full").returncode == 2
+    assert place.product.run("rehearse", "--all", Path(place.set).name).returncode == 2
 
 
 def test_all_sets(place: House) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.system.faults import Fault
-from tests.system.rehearsals import STATE, House, detail, house, results
+from tests.system.faults_forge import forge
+from tests.system.rehearsals import CHECKS, STATE, House, detail, house, results
 
 HOME = "/var/opt/gitlab/mattermost"
 PROGRAM = "/opt/gitlab/embedded/bin/mattermost"
@@ -75,6 +76,56 @@ REFUSED = {
     "privileges": r"['CapEff:\t0000000000000000\n', 'NoNewPrivs:\t1\n']",
     "account": "[True, []]",
 }
+# Each is on in the set, and must not be while it is rehearsed.
+LOUD = {
+    "mail": ("EmailSettings", "SendEmailNotifications"),
+    "batches of mail": ("EmailSettings", "EnableEmailBatching"),
+    "push": ("EmailSettings", "SendPushNotifications"),
+    "jobs": ("JobSettings", "RunJobs"),
+    "timed jobs": ("JobSettings", "RunScheduler"),
+    "plugins": ("PluginSettings", "Enable"),
+    "clustering": ("ClusterSettings", "Enable"),
+    "webhooks": ("ServiceSettings", "EnableOutgoingWebhooks"),
+    "link previews": ("ServiceSettings", "EnableLinkPreviews"),
+    "telemetry": ("LogSettings", "EnableDiagnostics"),
+    "question for updates": ("ServiceSettings", "EnableSecurityFixAlert"),
+    "LDAP": ("LdapSettings", "Enable"),
+    "search elsewhere": ("ElasticsearchSettings", "EnableIndexing"),
+    "deletion of old posts": ("DataRetentionSettings", "EnableMessageDeletion"),
+    "local mode": ("ServiceSettings", "EnableLocalMode"),
+}
+# Tells, with the stand-in's own reading of file and environment, what would be in force.
+TELLING = f"""\
+#!/usr/bin/python3 -B
+import os, sys
+from pathlib import Path
+sys.path.insert(0, "/lab/src")
+from tests.lab.standins import mattermost_config
+config = mattermost_config.start(Path(sys.argv[2]))
+told = {{name: config[section][key] for name, (section, key) in {LOUD!r}.items()}}
+told["memory"] = os.environ["GOMEMLIMIT"]
+raise SystemExit("; ".join(f"{{name}}: {{value}}" for name, value in told.items()))
+"""
+# What a rehearsal takes while Mattermost runs: bytes of its folder and of memory, and the server's command line.
+MEASURE = """
+import glob, json, os, pwd, re, subprocess
+uid = pwd.getpwnam("gitlab-mm").pw_uid
+pids = [one for one in os.listdir("/proc") if one.isdigit() and os.stat(f"/proc/{one}").st_uid == uid]
+def content(pid, name):
+    try:
+        return open(f"/proc/{pid}/{name}").read()
+    except OSError:
+        return ""
+(folder,) = glob.glob("/var/lib/gitlab-mm-backup/.gitlab-mm-rehearsal-*")
+shares = [re.search(r"^Pss: +([0-9]+) kB", content(pid, "smaps_rollup"), re.M) for pid in pids]
+words = [content(pid, "cmdline").split(chr(0)) for pid in pids]
+json.dump({
+    "disk": int(subprocess.run(["du", "-s", "-B1", folder], capture_output=True, text=True).stdout.split()[0]),
+    "memory": sum(int(one[1]) for one in shares if one) << 10,
+    "server": [one for one in words if one[0].endswith("/postgres")],
+    "account": [one[0] for one in words],
+}, open("/root/measured", "w"))
+"""
 # Where a rehearsal is cut short: at each of its steps, and once while each program of it runs.
 POINTS = (
     Fault("isolation:cut_off"),
@@ -190,6 +241,40 @@ def test_no_way_leads_out_of_the_sandbox(place: House) -> None:
     told = detail(answer, "boot").partition("exit code 1: ")[2]
     assert dict(one.split(": ", 1) for one in told.split("; ")) == REFUSED
     assert not place.lab.path("/etc/cron.d/mine").exists()
+
+
+def test_what_could_speak_is_off(place: House) -> None:
+    """Whatever the set says, and with a replica that nobody reaches."""
+    config = place.gitlab.config()
+    for section, key in LOUD.values():
+        config[section][key] = True
+    config["SqlSettings"]["DataSourceReplicas"] = ["host=192.0.2.1 user=mm dbname=mm"]
+    contents = {f"{HOME}/config.json": json.dumps(config)}
+    path = forge(place.lab, place.set, contents=contents)
+    place.lab.run("mv", PROGRAM, f"{PROGRAM}.whole")
+    place.lab.write(PROGRAM, TELLING, mode=0o755)
+    answer = place.rehearse(path)
+    place.lab.run("mv", f"{PROGRAM}.whole", PROGRAM)
+    told = detail(answer, "boot").partition("exit code 1: ")[2]
+    in_force = dict(one.split(": ", 1) for one in told.split("; "))
+    assert in_force == {**dict.fromkeys(LOUD, "False"), "memory": "512MiB"}
+    assert results(place.rehearse(path)) == dict.fromkeys(CHECKS, "passed")
+
+
+def test_what_it_takes_is_within_what_it_asks_for(place: House) -> None:
+    place.lab.write("/root/measure", MEASURE)
+    fault = Fault("proof:answers", act="run", argv=("/usr/bin/python3", "-I", "/root/measure"))
+    assert place.rehearse("--full", fault=fault).code == 0
+    measured = json.loads(place.lab.read("/root/measured"))
+    manifest = json.loads(place.lab.read(f"{place.set}/manifest.json"))
+    asked = 2 * manifest["database"]["bytes"] + manifest["files"]["bytes"] + (256 << 20)
+    assert manifest["database"]["bytes"] < measured["disk"] < asked
+    assert 0 < measured["memory"] < 768 << 20
+    (server,) = [one for one in measured["server"] if "-D" in one]
+    assert {
+        "listen_addresses=", "fsync=off", "shared_buffers=64MB", "maintenance_work_mem=64MB",
+    } <= set(server)  # fmt: skip
+    assert "unix_socket_directories=/run/gitlab-mm/socket" in server
 
 
 def test_no_room_on_the_disk(place: House) -> None:

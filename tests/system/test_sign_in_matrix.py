@@ -6,6 +6,7 @@ by giving GitLab, and the layers that shall be right, another pair than the one 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,6 +210,19 @@ class Matrix:
             return []
         folder = Path(server.omnibus.env_folder)
         return [folder / f"MM_GITLABSETTINGS_{name}" for name in ("ID", "SECRET")]
+
+    def test_its_mattermost_starts_in_a_rehearsal(self, server: Server) -> None:
+        """Without the spy, for the sandbox gives the set's own settings to Mattermost."""
+        server.prepare()
+        spy = "/usr/local/sbin/setpriv"
+        server.lab.run("mv", spy, "/root/spy")
+        done = server.lab.run("gitlab-mm", "rehearse", "--json", server.kept_set, check=False)
+        server.lab.run("mv", "/root/spy", spy)
+        checks = {one["name"]: one for one in json.loads(done.stdout)["checks"]}
+        assert [checks[name]["result"] for name in ("boot", "answers")] == ["passed"] * 2, checks
+        # Without a login 5.2 and 5.21 do not tell the address.
+        told = "mattermost.example.test" in checks["answers"]["detail"]
+        assert told is not self.version.startswith(("11.", "12."))
 
     def test_no_secret_was_given_to_another_program(self, server: Server) -> None:
         server.check("--from", server.kept_set)

@@ -60,6 +60,9 @@ def open_database(config: mattermost_config.Config, version: str, log: Log) -> P
             pool = Pool(settings["DataSource"])
             with pool.transaction() as connection:
                 mattermost_schema.prepare(connection, version, mattermost_data.new_id())
+            # A connection to each replica too, used or not: with one that is away it does not start.
+            for replica in settings["DataSourceReplicas"] + settings["DataSourceSearchReplicas"]:
+                Pool(replica).open().close()
             return pool
         except psycopg.Error as error:
             log(

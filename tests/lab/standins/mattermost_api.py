@@ -108,14 +108,15 @@ class Api:
                 501, "api.config.client.old_format.app_error", "New format not supported."
             )
         gitlab = str(self._config["GitLabSettings"]["Enable"]).lower()
-        return json_response(
-            {
-                "Version": self._version,
-                "SiteURL": self._config["ServiceSettings"]["SiteURL"],
-                "SiteName": self._config["TeamSettings"]["SiteName"],
-                "EnableSignUpWithGitLab": gitlab,
-            }
-        )
+        told = {
+            "Version": self._version,
+            "SiteName": self._config["TeamSettings"]["SiteName"],
+            "EnableSignUpWithGitLab": gitlab,
+        }
+        # What is told without a login had no address from 4.10 on; 7 has it again (config/client.go).
+        if not (4, 10) <= version_tuple(self._version) < (7,):
+            told["SiteURL"] = self._config["ServiceSettings"]["SiteURL"].rstrip("/")
+        return json_response(told)
 
     def me(self, request: Request, connection: Connection, user: Row) -> Response:
         """The session's user."""

@@ -80,7 +80,7 @@ def converted(text: str, like: Any) -> Any:
     if isinstance(like, int):
         return int(text) if text.lstrip("-").isdigit() else like
     if isinstance(like, list):
-        return text.split()
+        return text.split(" ")  # as the original does, which makes one empty word of nothing
     return like if isinstance(like, dict) else text
 
 
