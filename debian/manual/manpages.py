@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import email.utils
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import roff
 import tree
@@ -17,6 +19,8 @@ from gitlab_mm_backup.options import Option
 
 DEBIAN = Path(__file__).resolve().parents[1]
 DOCS = DEBIAN.parent / "docs"
+SCHEMAS = DEBIAN.parent / "schemas"
+SCHEMAS_PATH = "/usr/share/gitlab-mm-backup/schemas/"
 FILES = Path(__file__).with_name("files.md")
 #: Documents that belong to a verb; their sections follow its options.
 PROSE = {
@@ -109,6 +113,7 @@ def _verb_page(verb: tree.Command, main: tree.Command) -> Page:
         ("more on options", roff.markdown(options)),
         *((title, roff.markdown(text)) for title, text in document.items()),
         ("examples", roff.markdown(examples)),
+        ("output of --json", "\n".join(_answers(verb, main))),
     ]
     if name == BY_HAND_PAGE:
         by_hand = roff.untitled(_document("by-hand.md"))
@@ -149,6 +154,41 @@ def _options(command: tree.Command) -> list[str]:
         value = rf" \fI{roff.literal(one.metavar)}\fR" if one.metavar else ""
         items.append(roff.item(names + value, roff.line(roff.escape(one.help))))
     return items
+
+
+def _answers(verb: tree.Command, main: tree.Command) -> list[str]:
+    """What --json gives: the fields of every answer, and those of each verb of the page."""
+    common = _schema("common")["$defs"]["answer"]["properties"]
+    lines = [
+        "One JSON object; fields that nothing is known for after a failure are absent. The JSON "
+        rf"Schemas are in {roff.bold(SCHEMAS_PATH)}.",
+        *_fields(common),
+    ]
+    for one in verb.verbs or (verb,):
+        words = one.typed.removeprefix(f"{main.typed} ")
+        own = _schema(words.replace(" ", "-")).get("properties", {})
+        more = _fields({name: field for name, field in own.items() if name != "command"})
+        lines += [f".SS {roff.escape(f'Of {words}')}", *more] if more else []
+    return lines
+
+
+def _fields(properties: dict[str, Any]) -> list[str]:
+    return [
+        roff.item(roff.bold(name), roff.line(roff.escape(_description(one))))
+        for name, one in properties.items()
+    ]
+
+
+def _description(field: dict[str, Any]) -> str:
+    shared = field.get("$ref", "").rpartition("/")[2]
+    told = field.get("description") or _schema("common")["$defs"][shared]["description"]
+    return str(told)
+
+
+def _schema(name: str) -> dict[str, Any]:
+    """Return a schema; a verb without one, which a test refuses, has no fields of its own."""
+    path = SCHEMAS / f"{name}.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 def _common(by_hand: bool = True) -> list[str]:

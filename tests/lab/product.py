@@ -22,6 +22,13 @@ class Answer:
     document: dict[str, Any]
     stderr: str
 
+    def __post_init__(self) -> None:
+        """Hold what was said against its schema; a run that was killed has said nothing."""
+        from tests.answers import validate  # here: the demo does without jsonschema
+
+        if self.document:
+            validate(self.document)
+
     @property
     def error(self) -> dict[str, str]:
         """The error object; a KeyError-free empty one where there was none."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.answers import validate
 from tests.lab.omnibus import Omnibus, SignInFailed, Spec, install
 from tests.lab.sandbox import Bind, Lab, wait_until
 from tests.lab.standins import oauth
@@ -106,6 +107,7 @@ class Host:
             self.known |= {pair.secret} if pair else set()
         assert not [one for one in self.known if one in done.stdout + done.stderr], arguments
         document = json.loads(done.stdout)
+        validate(document)
         assert document["exit_code"] == done.returncode, done.stderr
         assert "Traceback" not in done.stderr, done.stderr
         return Answer(done.returncode, document)

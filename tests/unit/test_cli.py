@@ -20,6 +20,7 @@ from gitlab_mm_backup import cli as cli_module
 from gitlab_mm_backup import prune
 from gitlab_mm_backup.retention import Rules
 from gitlab_mm_backup.store.local import LocalStore
+from tests.answers import validate
 from tests.unit.builders import NAME, ROOT, make_set
 
 # In a fresh interpreter, as the installed program; prints afterwards what was imported.
@@ -101,13 +102,8 @@ class Cli:
         assert done.stdout.count("\n") == 1
         assert done.returncode == code == document["exit_code"]
         assert document["ok"] is (code in (0, 4))
-        assert isinstance(document["command"], str) and isinstance(
-            document["seconds"], (int, float)
-        )
-        assert isinstance(document["warnings"], list)
         assert (document["error"] is None) is (code in (0, 4)) or "checks" in document
-        if document["error"] is not None:
-            assert sorted(document["error"]) == ["detail", "hint", "message"]
+        validate(document)
         return document
 
 

@@ -1,0 +1,99 @@
+"""The schemas of all answers: one for each verb, complete, and strict about what they do not know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import pytest
+from jsonschema import Draft202012Validator
+
+from gitlab_mm_backup import cli
+from tests.answers import COMMON, SCHEMAS, USAGE, registry, validate
+
+SAID: dict[str, Any] = {
+    "command": "verify",
+    "ok": True,
+    "exit_code": 0,
+    "seconds": 0.1,
+    "warnings": [],
+    "error": None,
+    "set": "1795310000_2026_11_22_10.11.4",
+    "checks": [{"name": "checksums", "result": "passed", "detail": ""}],
+}
+ERROR = {"message": "It is damaged", "detail": "", "hint": ""}
+
+
+def verbs(command: click.Command = cli.group, above: str = "") -> Iterator[str]:
+    """Every verb of the command line, as answers name it."""
+    for name, one in command.commands.items() if isinstance(command, click.Group) else ():
+        words = f"{above} {name}".strip()
+        yield from verbs(one, words) if isinstance(one, click.Group) else [words]
+
+
+def test_every_verb_has_a_schema_and_every_schema_a_verb() -> None:
+    wanted = {f"{verb.replace(' ', '-')}.json" for verb in verbs()}
+    assert {path.name for path in SCHEMAS.iterdir()} == {*wanted, COMMON, USAGE}
+    for verb in verbs():
+        schema = registry().contents(f"{verb.replace(' ', '-')}.json")
+        assert schema["properties"]["command"] == {"const": verb}
+
+
+@pytest.mark.parametrize("path", sorted(SCHEMAS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_schema_is_one_and_tells_every_field(path: Any) -> None:
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    assert schema["$id"] == path.name
+    Draft202012Validator.check_schema(schema)
+    for place, one in properties(schema):
+        told = "description" in one or "$ref" in one or "const" in one
+        assert told or path.name == USAGE, f"{place}: no description"
+    if path.name != COMMON:
+        assert schema["unevaluatedProperties"] is False
+
+
+def properties(schema: Any, place: str = "$") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every field of a schema; objects without a word on fields unknown to them are an error."""
+    if isinstance(schema, list):
+        for one in schema:
+            yield from properties(one, place)
+    if not isinstance(schema, dict):
+        return
+    for name, one in schema.get("properties", {}).items():
+        if "if" not in place:
+            yield f"{place}.{name}", one
+    for name, one in schema.items():
+        yield from properties(one, f"{place}.{name}")
+
+
+def test_an_answer_that_is_as_told() -> None:
+    validate(SAID)
+    validate({**SAID, "ok": False, "exit_code": 1, "error": ERROR})
+    validate({name: SAID[name] for name in list(SAID)[:5]} | {"error": ERROR, "ok": False})
+    validate({**{name: SAID[name] for name in list(SAID)[:5]}, "command": "gitlab-mm", "ok": False,
+              "exit_code": 2, "error": ERROR})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"surprise": 1},
+        {"set": None},
+        {"warnings": None},
+        {"seconds": "1"},
+        {"checks": [{"name": "x", "result": "passed"}]},
+        {"checks": [{"name": "x", "result": "fine", "detail": ""}]},
+        {"checks": [{"name": "x", "result": "passed", "detail": "", "more": 1}]},
+        {"error": {"message": "x", "detail": ""}},
+        {"error": {**ERROR, "trace": ""}},
+    ],
+)
+def test_an_answer_that_is_not(change: dict[str, Any]) -> None:
+    with pytest.raises(AssertionError, match=r"verify\.json: \$"):
+        validate({**SAID, **change})
+
+
+def test_an_answer_without_what_it_promises() -> None:
+    with pytest.raises(AssertionError, match="'checks' is a required property"):
+        validate({name: value for name, value in SAID.items() if name != "checks"})
