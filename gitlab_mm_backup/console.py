@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import interrupts, progress, terminal
+from . import interrupts, progress, run_id, terminal, text
 from .errors import ExitCode, Failure, Interrupted
 from .outcome import Outcome
 from .system_log import SystemLog
@@ -102,10 +102,11 @@ def _finish(manner: Manner, work: Callable[[], Outcome]) -> int:
             "Run the command again.",
         )
     steps.close()
-    _keep(lasting, outcome, error)
     code = error.exit_code if error else outcome.exit_code
+    seconds = time.monotonic() - began
+    _keep(lasting, outcome, error, code, seconds)
     if manner.as_json:
-        _print_json(manner, outcome, error, code, time.monotonic() - began)
+        _print_json(manner, outcome, error, code, seconds)
     else:
         _print_text(manner, outcome, error)
     return int(code)
@@ -117,6 +118,7 @@ def _print_json(
     told = error and {"message": error.message, "detail": error.detail, "hint": error.hint}
     document = {
         "command": manner.command,
+        "run": run_id.current(),
         "ok": code in (ExitCode.DONE, ExitCode.WARNINGS),
         "exit_code": int(code),
         "seconds": round(seconds, 3),
@@ -141,9 +143,9 @@ def _print_text(manner: Manner, outcome: Outcome, error: Failure | None) -> None
                 _say(f"  {line}", err=True)
 
 
-def _say(text: str, err: bool = False, **style: Any) -> None:
+def _say(line: str, err: bool = False, **style: Any) -> None:
     """Print a line; a name may hold bytes that no encoding has."""
-    told = text.encode(errors="backslashreplace").decode()
+    told = line.encode(errors="backslashreplace").decode()
     # click would write UTF-8 to a terminal that says it takes ASCII, were it left to choose.
     stream = sys.stderr if err else sys.stdout
     click.secho(told, file=stream, color=None if terminal.colours() else False, **style)
@@ -168,14 +170,20 @@ def _log_steps(manner: Manner) -> tuple[logging.Handler, SystemLog]:
     return handler, lasting
 
 
-def _keep(log: SystemLog, outcome: Outcome, error: Failure | None) -> None:
+def _keep(
+    log: SystemLog, outcome: Outcome, error: Failure | None, code: ExitCode, seconds: float
+) -> None:
     """Have the end of a run in the system's log; the answer to a question is not worth it."""
-    for line in outcome.lines if outcome.lasting or not outcome.answer else []:
+    worth = outcome.lasting or not outcome.answer
+    for line in outcome.lines if worth else []:
         log.write(line)
     for warning in outcome.warnings:
         log.write(warning, logging.WARNING)
     if error is not None:
         log.write(str(error), logging.ERROR)
+    if worth or error is not None or outcome.warnings:
+        ended = f"Ended with exit code {int(code)}, {code.meaning}, after {text.duration(seconds)}"
+        log.write(ended, fields={"exit_code": int(code), "seconds": round(seconds, 3)})
 
 
 def _require_root() -> None:

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from . import process
+from . import process, run_id
 from .errors import Failure, Interrupted
 from .process import Command
 
@@ -51,6 +51,7 @@ def run_phase(
     """
     environment = {
         PHASE_VARIABLE: phase,
+        run_id.VARIABLE: run_id.current(),
         **{f"GITLAB_MM_{name.upper()}": value for name, value in variables.items()},
     }
     for path in find(phase, ours, admins):

@@ -15,6 +15,7 @@ from tests.answers import COMMON, SCHEMAS, USAGE, registry, validate
 
 SAID: dict[str, Any] = {
     "command": "verify",
+    "run": "5f3c09ab",
     "ok": True,
     "exit_code": 0,
     "seconds": 0.1,
@@ -70,8 +71,8 @@ def properties(schema: Any, place: str = "$") -> Iterator[tuple[str, dict[str, A
 def test_an_answer_that_is_as_told() -> None:
     validate(SAID)
     validate({**SAID, "ok": False, "exit_code": 1, "error": ERROR})
-    validate({name: SAID[name] for name in list(SAID)[:5]} | {"error": ERROR, "ok": False})
-    validate({**{name: SAID[name] for name in list(SAID)[:5]}, "command": "gitlab-mm", "ok": False,
+    validate({name: SAID[name] for name in list(SAID)[:6]} | {"error": ERROR, "ok": False})
+    validate({**{name: SAID[name] for name in list(SAID)[:6]}, "command": "gitlab-mm", "ok": False,
               "exit_code": 2, "error": ERROR})  # fmt: skip
 
 
@@ -80,6 +81,7 @@ def test_an_answer_that_is_as_told() -> None:
     [
         {"surprise": 1},
         {"set": None},
+        {"run": "5F3C09AB"},
         {"warnings": None},
         {"seconds": "1"},
         {"checks": [{"name": "x", "result": "passed"}]},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import hooks, process
+from gitlab_mm_backup import hooks, process, run_id
 from gitlab_mm_backup.errors import Failure
 
 PHASE = "pre-backup"
@@ -98,6 +98,7 @@ def test_a_hook_sees_what_is_documented_and_nothing_else(
     places.add(places.ours, "50-x", f'tr "\\0" "\\n" </proc/$$/environ >"{places.out}"')
     assert sorted(places.run(set="a b", set_path="/sets/a b")) == [
         "GITLAB_MM_PHASE=pre-backup",
+        f"GITLAB_MM_RUN={run_id.current()}",
         "GITLAB_MM_SET=a b",
         "GITLAB_MM_SET_PATH=/sets/a b",
         "LC_ALL=C.UTF-8",

@@ -15,6 +15,7 @@ TOP = "gitlab_mm_backup"
 LAYERS = {
     "0 values": (
         "errors",
+        "run_id",
         "interrupts",
         "secret",
         "version",
