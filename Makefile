@@ -16,13 +16,14 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # Three at a time, for they often wait; a file, or a class of it, shares one lab, so it stays with one of them.
 PYTEST := $(VENV)/bin/python -m pytest -c tests/pytest.ini -n 3 --dist loadscope --no-loadscope-reorder
 
-.PHONY: help setup check unit lab-test test deb deb-deps demo clean need-root
+.PHONY: help setup check unit lab-test test bench deb deb-deps demo clean need-root
 
 help:
 	@echo "make check     formatting, lint, types"
 	echo "make test      all tests (root; labs are built from namespaces)"
 	echo "make unit      unit tests alone"
 	echo "make lab-test  lab tests alone (root)"
+	echo "make bench     ours against what can be typed by hand (root); SCALE=0.25 ROUNDS=3 ONLY=restore,nights"
 	echo "make deb       the package, into build/deb (root)"
 	echo "make deb-deps  packages of what bullseye lacks, into build/deb-deps (root)"
 	echo "make demo      the whole story in a lab (root)"
@@ -69,6 +70,13 @@ lab-test: need-root setup deb
 
 test: need-root setup deb
 	@$(PYTEST) $(SUITES)
+
+# Not a test: a quarter of an hour that wants the machine for itself.
+SCALE := 0.25
+ROUNDS := 3
+ONLY :=
+bench: need-root build/.host
+	@$(PYTHON) -B -m tests.bench --scale "$(SCALE)" --rounds "$(ROUNDS)" --only "$(ONLY)"
 
 deb: need-root build/.host
 	@$(PYTHON) -B -m tests.lab.base

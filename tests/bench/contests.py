@@ -1,0 +1,314 @@
+"""Who is measured against whom, in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.bench import by_hand
+from tests.bench.figures import Measured, Sample, seconds_between
+from tests.bench.host import SETS, Host
+from tests.bench.meter import Reading
+
+Say = Callable[[str], None]
+#: Does a job and says what it took, with its memory if it is told to look.
+Run = Callable[[bool], tuple[Sample, int]]
+#: Of scale 1; xz takes longer on more than anybody waits.
+MOST_FOR_XZ = 0.25
+STARTS = 15  # rounds of what takes a tenth of a second
+ARGPARSE_ONLY = """\
+#!/usr/bin/python3
+import argparse
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="argparse-only", description="Back up and restore.")
+    parser.add_argument("--version", action="version", version="argparse-only, version 1")
+    verbs = parser.add_subparsers()
+    for name in ("backup", "restore", "list", "verify", "rehearse", "prune", "doctor", "report"):
+        verb = verbs.add_parser(name, help="Do it.")
+        verb.add_argument("--json", action="store_true", help="One object.")
+        verb.add_argument("--config", metavar="FILE", help="Settings.")
+    parser.parse_args()
+
+
+main()
+"""
+CHAIN = "/var/opt/gitlab/backups-chain"
+CHAIN_CONFIG = "/root/chain.yml"
+CHAIN_SETTINGS = f"backup_path: {CHAIN}\nfiles: incremental\nfull_every: 7d\n"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A job that is measured; `run` is told whether to look at memory, `before` is not counted."""
+
+    name: str
+    run: Run
+    before: Callable[[], object] = lambda: None
+    most: int = 1000  # rounds
+    warm: bool = True  # whether it takes part in the round that warms up and looks at memory
+
+
+def compete(contenders: Sequence[Contender], rounds: int, say: Say) -> dict[str, Measured]:
+    """Measure all of them in turns, every second round in the opposite order."""
+    samples: dict[str, list[Sample]] = {one.name: [] for one in contenders}
+    peaks = dict.fromkeys(samples, 0)
+    for round_ in range(rounds + 1):
+        order = contenders if round_ % 2 == 0 else list(reversed(contenders))
+        for one in order:
+            if not (one.warm if round_ == 0 else round_ <= one.most):
+                continue
+            one.before()
+            sample, peak = one.run(round_ == 0)
+            title = "warm-up" if round_ == 0 else f"round {round_}"
+            say(f"  {title:8} {one.name:24} {sample.wall:8.2f} s  {sample.cpu:8.2f} s CPU")
+            if round_ == 0:
+                peaks[one.name] = peak
+            else:
+                samples[one.name].append(sample)
+    return {name: Measured(found, peaks[name]) for name, found in samples.items()}
+
+
+def taken(reading: Reading, bytes_: int = 0, **extra: float) -> tuple[Sample, int]:
+    """A reading as a sample, and its memory."""
+    sample = Sample(reading.wall, reading.cpu + reading.server_cpu, bytes_, extra)
+    return sample, reading.peak
+
+
+def startup(host: Host, rounds: int, say: Say) -> dict[str, Measured]:
+    """Start-up of our command against a program that imports nothing but argparse."""
+    plain = "/usr/local/bin/argparse-only"
+    host.lab.write(plain, ARGPARSE_ONLY, mode=0o755)
+    programs = {"gitlab-mm": "ours", plain: "argparse"}
+    contenders = [
+        Contender(f"{name} {option}", _starter(host, program, option))
+        for option in ("--help", "--version")
+        for program, name in programs.items()
+    ]
+    return compete(contenders, STARTS if rounds > 1 else 1, lambda line: None)
+
+
+def _starter(host: Host, program: str, option: str) -> Run:
+    return lambda sample: taken(host.measure(program, option, sample=sample))
+
+
+def make_set(host: Host) -> str:
+    """Make the only set there is; its path."""
+    host.clear_sets()
+    return str(host.ours("backup")[1]["path"])
+
+
+def backup(host: Host, rounds: int, say: Say) -> dict[str, Measured]:
+    """A set and its verification, the same by hand at the same time, and the seed's script."""
+
+    def at_once(sample: bool) -> tuple[Sample, int]:
+        reading = host.script(by_hand.AT_ONCE, sample=sample)
+        return taken(reading, host.bytes_of(by_hand.FOLDER))
+
+    def clean() -> None:
+        host.script(by_hand.CLEAN)
+        host.settle()
+
+    contenders = [
+        Contender("ours", _backup(host), _emptied(host)),
+        Contender("verify", _job(host, "verify"), lambda: host.settle(SETS)),
+        Contender("by hand", at_once, clean),
+        Contender("seed", lambda sample: (_seed(host), 0), clean, most=1, warm=False),
+    ]
+    return compete(contenders, rounds, say)
+
+
+def _emptied(host: Host) -> Callable[[], object]:
+    def before() -> None:
+        host.clear_sets()
+        host.settle()
+
+    return before
+
+
+def _backup(host: Host) -> Run:
+    def run(sample: bool) -> tuple[Sample, int]:
+        reading, told = host.ours("backup", sample=sample)
+        return taken(reading, host.bytes_of(told["path"]))
+
+    return run
+
+
+def _job(host: Host, *words: str) -> Run:
+    return lambda sample: taken(host.ours(*words, sample=sample)[0])
+
+
+def _seed(host: Host) -> Sample:
+    """The seed's three commands; above MOST_FOR_XZ on a share of the files, reckoned up by bytes."""
+    parts, factor = [host.gitlab.home.lstrip("/")], 1.0
+    if host.scale > MOST_FOR_XZ:
+        data = f"{host.gitlab.home}/data"
+        days = sorted(host.lab.run("ls", data).stdout.split())
+        chosen = [f"{data}/{day}" for day in days[:: round(host.scale / MOST_FOR_XZ)]]
+        factor = host.bytes_of(host.gitlab.home) / host.bytes_of(*chosen)
+        parts = [folder.lstrip("/") for folder in chosen]
+    database = host.script(by_hand.SEED_DATABASE)
+    files = host.script(by_hand.SEED_FILES, *parts)
+    etc = host.script(by_hand.SEED_ETC)
+    sizes = {
+        name: host.bytes_of(f"{by_hand.FOLDER}/{name}")
+        for name in ("database.dump", "files.tar.xz", "etc.tar")
+    }
+    whole = database, etc
+    return Sample(
+        wall=sum(one.wall for one in whole) + factor * files.wall,
+        cpu=sum(one.cpu + one.server_cpu for one in whole) + factor * files.cpu,
+        bytes=sizes["database.dump"] + sizes["etc.tar"] + round(factor * sizes["files.tar.xz"]),
+        extra={"share": 1 / factor},
+    )
+
+
+def restore(host: Host, rounds: int, say: Say) -> dict[str, Measured]:
+    """A restore, with the search index at once and later, against what can be typed."""
+    path = make_set(host)
+    contenders = [
+        *our_restores(host, path),
+        Contender(
+            "by hand at its best", _typed(host, by_hand.BEST_RESTORE, path), _fresh(host, path)
+        ),
+        Contender("recipe", _typed(host, by_hand.recipe(path), path), _fresh(host, path)),
+        Contender(
+            "start",
+            _typed(host, by_hand.START),
+            lambda: host.gitlab.gitlab_ctl("stop", "mattermost"),
+        ),
+    ]
+    return compete(contenders, rounds, say)
+
+
+def our_restores(host: Host, path: str, mark: str = "") -> list[Contender]:
+    """The restore with all indexes, and the one that builds those of the search afterwards."""
+    known = host.help("restore")
+    ways = {"ours": "--search-now", "search later": "--search-later"}
+    return [
+        Contender(
+            f"{name}{mark}",
+            _restorer(host, path, *([option] if option in known else [])),
+            _fresh(host, path),
+        )
+        for name, option in ways.items()
+        if option in known or name == "ours"
+    ]
+
+
+def _restorer(host: Host, path: str, *options: str) -> Run:
+    def run(sample: bool) -> tuple[Sample, int]:
+        words = ("restore", path, "--yes", "--no-safety-backup", *options)
+        reading, told = host.ours(*words, sample=sample, ping=True)
+        return taken(reading, 0, downtime=reading.downtime, **_apart(reading), **_told(told))
+
+    return run
+
+
+def _apart(reading: Reading) -> dict[str, float]:
+    """The downtime without the loads: the stop, and from the exchange to the answered ping."""
+    lines = reading.lines
+    stop = seconds_between(lines, "Stopping Mattermost")
+    exchange = next(moment for moment, text in lines if text.endswith("Exchanging the databases"))
+    return {"apart": stop + reading.answered - exchange}
+
+
+def _told(document: dict[str, Any]) -> dict[str, float]:
+    """What the command itself says of these times."""
+    names = ("downtime_seconds", "exchange_seconds")
+    return {name: document[name] for name in names if document.get(name) is not None}
+
+
+def _typed(host: Host, text: str, *words: str) -> Run:
+    def run(sample: bool) -> tuple[Sample, int]:
+        reading = host.script(text, *words, sample=sample, ping="answered" in text)
+        return taken(reading, downtime=reading.downtime)
+
+    return run
+
+
+def _fresh(host: Host, path: str) -> Callable[[], object]:
+    """Remove what the last restore left, and warm what the next one reads."""
+
+    def before() -> None:
+        host.script(f"{by_hand.CLEAN}\n{by_hand.CLEAN_RESTORE}\n{by_hand.CLEAN_ONE_JOB}")
+        host.settle(path)
+
+    return before
+
+
+def rehearsal(host: Host, rounds: int, say: Say) -> dict[str, Measured]:
+    """Rehearsals against the plainest load that there is; that with all indexes up to its boot."""
+    path = make_set(host)
+
+    def whole(sample: bool) -> tuple[Sample, int]:
+        reading, _ = host.ours("rehearse", path, "--full", sample=sample)
+        boot = next(at for at, text in reading.lines if "Starting Mattermost" in text)
+        reading.wall, total = boot, reading.wall
+        return taken(reading, total=total)
+
+    contenders = [
+        Contender("usual", _job(host, "rehearse", path, "--quick"), _fresh(host, path)),
+        Contender("whole", whole, _fresh(host, path)),
+        Contender("pg_restore -j1", _typed(host, by_hand.ONE_JOB, path), _fresh(host, path)),
+    ]
+    return compete(contenders, rounds, say)
+
+
+def nights(host: Host, rounds: int, say: Say) -> dict[str, Measured]:
+    """Nights with one percent more: a set that holds what is new, and one that holds all."""
+    host.lab.write(CHAIN_CONFIG, CHAIN_SETTINGS, mode=0o600)
+    host.lab.run("install", "-d", "-m", "0700", CHAIN)
+    night = Night(host)
+    contenders = [
+        Contender("full", night.back_up(), night.begin),
+        Contender("incremental", night.back_up("--config", CHAIN_CONFIG), night.begin),
+    ]
+    return compete(contenders, rounds, say)
+
+
+@dataclass
+class Night:
+    """One percent more of posts and files each night, which each contender backs up."""
+
+    host: Host
+    begun: int = 0
+
+    def begin(self) -> None:
+        """Prepare for a contender; the first of each night finds what is new."""
+        if self.begun % 2 == 0:
+            self.host.grow(self.begun // 2 + 1)
+        self.begun += 1
+        self.host.clear_sets()
+        self.host.settle()
+
+    def back_up(self, *options: str) -> Run:
+        def run(sample: bool) -> tuple[Sample, int]:
+            reading, told = self.host.ours("backup", *options, sample=sample)
+            seconds, bytes_ = self._files_part(told["path"])
+            return taken(reading, files=seconds, files_bytes=bytes_)
+
+        return run
+
+    def _files_part(self, path: str) -> tuple[float, int]:
+        """Seconds from the part's first byte to its last, and its bytes."""
+        part = self.host.lab.run("find", path, "-name", "files*.tar.zst").stdout.split()
+        told = self.host.lab.run("stat", "--format", "%.9W %.9Y %s", *part).stdout.split()
+        return float(told[1]) - float(told[0]), int(told[2])
+
+
+def growth(hosts: Sequence[Host], rounds: int, say: Say) -> dict[str, Measured]:
+    """The same jobs on servers of several sizes, side by side."""
+    contenders = []
+    for host in hosts:
+        mark = f" at {host.scale:g}"
+        path = make_set(host)
+        contenders += [
+            Contender(f"backup{mark}", _backup(host), host.settle),
+            Contender(f"verify{mark}", _job(host, "verify", path), _fresh(host, path)),
+            *our_restores(host, path, mark),
+            Contender(f"rehearse{mark}", _job(host, "rehearse", path), _fresh(host, path), most=0),
+        ]
+    return compete(contenders, rounds, say)
