@@ -1,4 +1,4 @@
-"""Every answer with --json, held against the schema of its command (schemas/, shipped with the package)."""
+"""Every answer with --json, held against the schema of its command (docs/schemas/, shipped with the package)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from jsonschema import Draft202012Validator, FormatChecker
 from referencing import Registry, Resource
 
-SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
+SCHEMAS = Path(__file__).resolve().parents[1] / "docs/schemas"
 COMMON, USAGE = "common.json", "usage.json"
 PROGRAMS = ("gitlab-mm", "gitlab-mm-backup", "gitlab-mm-restore", "gitlab-mm gate")
 
@@ -42,4 +42,4 @@ def validate(document: dict[str, Any]) -> None:
     found = sorted(validator(name).iter_errors(document), key=str)
     told = [f"{one.json_path}: {one.message[:300]}" for one in found]
     told += [f"{one.json_path}: {one.message[:300]}" for top in found for one in top.context or ()]
-    assert not told, f"schemas/{name}: " + "; ".join(told)
+    assert not told, f"docs/schemas/{name}: " + "; ".join(told)

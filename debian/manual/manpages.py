@@ -19,7 +19,7 @@ from gitlab_mm_backup.options import Option
 
 DEBIAN = Path(__file__).resolve().parents[1]
 DOCS = DEBIAN.parent / "docs"
-SCHEMAS = DEBIAN.parent / "schemas"
+SCHEMAS = DEBIAN.parent / "docs/schemas"
 SCHEMAS_PATH = "/usr/share/gitlab-mm-backup/schemas/"
 FILES = Path(__file__).with_name("files.md")
 #: Documents that belong to a verb; their sections follow its options.
