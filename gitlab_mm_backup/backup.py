@@ -9,7 +9,7 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 from . import (
     database,
+    dumping,
     files,
     hooks,
     interrupts,
@@ -24,19 +25,24 @@ from . import (
     manifest,
     progress,
     prune,
+    search_later,
     sign_in,
     version,
 )
+from .database import GaveWay, Snapshot
 from .errors import Failure, Interrupted
+from .journal import Journal
 from .manifest import Credentials, Database, Manifest, Part
-from .process import account_entry, compress, pipeline, together
+from .process import account_entry, compress, together
 from .settings import Settings
 from .site import Site
 from .store.local import BackupSet, LocalStore, PartWriter
+from .throttle import Throttle
 
 log = logging.getLogger(__name__)
 
 BACKUP, SAFETY = "backup", "safety"  # what a set was made for
+_ATTEMPTS = 3  # at a dump that gave way to a migration
 
 
 @dataclass(frozen=True)
@@ -54,11 +60,13 @@ def backup(site: Site, settings: Settings, store: LocalStore, *, nightly: bool =
     ``nightly`` tells the hooks that nobody waits.  Raises Failure when anything is missing from
     the set: then there is no set.
     """
+    later = search_later.build(site, Journal())
     variables = {"sets": str(store.folder)}
     with hooks.on_failure(variables):
         hooks.run_phase("pre-backup", variables)
         made, oddities = make_set(site, settings, store)
     warnings = oddities + uncovered(site) + _sign_in_warnings(made.manifest.credentials)
+    warnings += later.problems if later else []
     removed, problems = prune.prune(store, settings.rules)
     warnings += problems + prune.prune_previous(settings.keep_time)
     told = {**variables, "set": made.name, "set_path": str(made.path)}
@@ -70,11 +78,8 @@ def backup(site: Site, settings: Settings, store: LocalStore, *, nightly: bool =
 def _run_post_backup(variables: Mapping[str, str]) -> list[str]:
     """Run the hooks that follow a set; they may take long, so a signal ends them, and only them."""
     try:
-        try:
-            interrupts.heed()
+        with interrupts.heeded():
             hooks.run_phase("post-backup", variables)
-        finally:
-            interrupts.ignore()
     except Failure as failure:
         return [str(failure)]
     except Interrupted as interrupted:
@@ -93,7 +98,8 @@ def make_set(
     started, name = _free_name(store, datetime.now(timezone.utc), site.version)
     log.info("Making set %s", name)
     with store.create(name) as staging:
-        contents = _write_parts(site, settings, staging, _expected(store))
+        expected = _expected(site, store)
+        contents = _undisturbed(lambda: _write_parts(site, settings, staging, expected), staging)
         described = _describe(site, name, started, time.monotonic() - clock, contents)
         if purpose == BACKUP:
             interrupts.ignore()  # there is a set now, which must not be told as a failure
@@ -101,20 +107,12 @@ def make_set(
     return made, contents.oddities
 
 
-@dataclass(frozen=True)
-class Expected:
-    """How many bytes the newest set has, which this one will be about as large as; None: no set."""
-
-    database: int | None = None  # compressed
-    files: int | None = None  # unpacked
-
-
-def _expected(store: LocalStore) -> Expected:
+def _expected(site: Site, store: LocalStore) -> int | None:
+    """Return how many bytes of files there will be, about: as in the newest set, or by a walk."""
     newest = next(iter(store.sets()), None)
-    if newest is None:
-        return Expected()
-    manifest = newest.manifest
-    return Expected(manifest.parts["database"].bytes, manifest.files.bytes)
+    if newest is not None:
+        return newest.manifest.files.bytes
+    return files.walk(_folders(site)) if progress.watched() else None
 
 
 @dataclass(frozen=True)
@@ -141,17 +139,29 @@ class _Contents:
         ]
 
 
-def _write_parts(site: Site, settings: Settings, staging: Path, expected: Expected) -> _Contents:
+def _undisturbed(write: Callable[[], _Contents], staging: Path) -> _Contents:
+    """Write all parts; again from the start where the dump gave way, but not for ever."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return write()
+        except GaveWay as failure:
+            log.info("%s; beginning again", failure)
+            for half in staging.iterdir():
+                half.unlink()
+    return write()
+
+
+def _write_parts(site: Site, settings: Settings, staging: Path, expected: int | None) -> _Contents:
     """Write all parts; the snapshot comes first, so every upload it names is in the archive."""
     folders, etc = _folders(site), [site.below_root("/etc/gitlab")]
-    pack_files = functools.partial(_pack, settings, staging / "files.tar.zst")
-    pack_etc = functools.partial(_pack, settings, staging / "etc-gitlab.tar.zst")
+    throttle = Throttle(settings.bandwidth)
+    pack_files = functools.partial(_pack, settings, throttle, staging / "files.tar.zst")
+    pack_etc = functools.partial(_pack, settings, throttle, staging / "etc-gitlab.tar.zst")
     with database.snapshot(site.database) as snapshot:
         surveys = [files.survey(folders), files.survey(etc)]
-        dumped, (packed, contents), rows, (packed_etc, _), kept = together(
-            lambda: _dump(site, settings, staging, snapshot.id, expected.database),
-            lambda: pack_files(folders, [], surveys[0], expected.files),
-            snapshot.count,
+        (dumped, rows), (packed, contents), (packed_etc, _), kept = together(
+            lambda: _dump(site, settings, throttle, staging, snapshot),
+            lambda: pack_files(folders, [], surveys[0], expected),
             lambda: pack_etc(etc, [etc[0] / "config_backup"], surveys[1]),
             lambda: _keep_settings(site, staging),
             cancel=snapshot.cancel,
@@ -165,16 +175,13 @@ def _write_parts(site: Site, settings: Settings, staging: Path, expected: Expect
 
 
 def _dump(
-    site: Site, settings: Settings, staging: Path, snapshot: str, expected: int | None
-) -> Part:
-    writer = PartWriter(staging / "database.dump.zst")
-    with progress.measured("database", expected, lambda: writer.bytes):
-        pipeline(
-            database.dump(site.database, site.client_programs, snapshot),
-            compress(settings.database_level, settings.threads),
-            sink=writer.write,
-        )
-    return writer.finish("pg_dump custom, zstd")
+    site: Site, settings: Settings, throttle: Throttle, staging: Path, snapshot: Snapshot
+) -> tuple[Part, dict[str, int]]:
+    """Write the dump; return its part, and the rows of its tables."""
+    writer = PartWriter(staging / "database.dump.zst", throttle)
+    compressor = compress(settings.database_level, settings.threads)
+    rows = dumping.dump(site, snapshot, compressor, writer.write)
+    return writer.finish("pg_dump custom, zstd"), rows
 
 
 def _folders(site: Site) -> list[Path]:
@@ -190,13 +197,14 @@ def _folders(site: Site) -> list[Path]:
 
 def _pack(
     settings: Settings,
+    throttle: Throttle,
     path: Path,
     folders: list[Path],
     excluded: list[Path],
     found: files.Survey,
     expected: int | None = None,
 ) -> tuple[Part, files.Contents]:
-    writer = PartWriter(path)
+    writer = PartWriter(path, throttle)
     compressor = compress(settings.files_level, settings.threads)
     contents = files.pack(folders, excluded, found, compressor, writer.write, expected)
     return writer.finish("tar, zstd"), contents

@@ -16,6 +16,7 @@ from .errors import ExitCode, Failure
 from .outcome import Outcome
 from .plan import PARTS, Plan
 
+_SEARCH = {None: "auto", True: "later", False: "now"}
 _SET_HELP = "SET is a set's name, latest, or a path to a set."
 _EXIT_CODES = "Exit codes: " + "; ".join(f"{int(code)} {code.meaning}" for code in ExitCode) + "."
 
@@ -40,7 +41,7 @@ group.add_command(config_verbs.config)
 def backup(manner: Manner, if_present: bool, due: str | None) -> Outcome:
     """Make a set of Mattermost while it keeps running, then thin out old sets."""
     from . import backup as job
-    from . import omnibus, outcomes, recovery, schedule
+    from . import omnibus, outcomes, process, recovery, schedule
     from .journal import Journal
     from .lock import only_run
 
@@ -56,6 +57,7 @@ def backup(manner: Manner, if_present: bool, due: str | None) -> Outcome:
         ours, store = _store(manner)
         if due is not None and any(schedule.covers(one, due, now) for one in store.moments()):
             return Outcome({"set": None}, ["There is a set of this night already"])
+        process.step_back(ours.nice)
         made = job.backup(omnibus.find(), ours, store, nightly=if_present)
         return outcomes.of_backup(made)
 
@@ -73,6 +75,11 @@ def backup(manner: Manner, if_present: bool, due: str | None) -> Outcome:
 @click.option("--no-safety-backup", is_flag=True, help="Make no set of the present state first.")
 @click.option("--keep-previous", is_flag=True, help="Keep the present state until prune.")
 @click.option("--in-place", is_flag=True, help="Remove the present state first, for want of room.")
+@click.option(
+    "--search-later/--search-now",
+    default=None,
+    help="Build the search's indexes when Mattermost is back, or before; by size unless given.",
+)
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--rollback", is_flag=True, help="Take back a restore that was cut short.")
@@ -80,18 +87,22 @@ def backup(manner: Manner, if_present: bool, due: str | None) -> Outcome:
 @verb
 def restore(manner: Manner, **options: Any) -> Outcome:
     """Put a set back: messages, uploads, settings and GitLab sign-in."""
-    from . import omnibus, outcomes, preview, recovery
+    from . import omnibus, outcomes, preview, recovery, search_later
     from . import restore as job
     from .journal import Journal
     from .lock import only_run
 
     with only_run():
         ours, store = _store(manner)
-        site = omnibus.find(config_required=False)
+        site, journal = omnibus.find(config_required=False), Journal()
+        if options["go_on"] and journal.read() is None and journal.later():
+            return outcomes.of_search(search_later.build(site, journal))
         if options["rollback"] or options["go_on"]:
-            record = recovery.unfinished(Journal())
-            taken = recovery.roll_back(site, record, Journal())
-            if options["rollback"] or taken.state == "new":
+            record = recovery.unfinished(journal)
+            taken = recovery.roll_back(site, record, journal)
+            if taken.state == "new":
+                return outcomes.of_recovery(taken, search_later.build(site, journal))
+            if options["rollback"]:
                 return outcomes.of_recovery(taken)
             set_, plan = store.find(record.request["set"]), Plan(**record.request["plan"])
             site = omnibus.find(config_required=False)
@@ -141,7 +152,7 @@ def rehearse(
     manner: Manner, wanted: str, every: bool, quick: bool, full: bool, if_due: bool
 ) -> Outcome:
     """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
-    from . import metrics, omnibus, outcomes, records
+    from . import metrics, omnibus, outcomes, process, records
     from . import rehearsal as job
     from .evidence import Depth
     from .store.local import Entry
@@ -160,9 +171,10 @@ def rehearse(
         site = omnibus.find()
         entries = store.entries() if every else [Entry(chosen.name, chosen, "")]
         warnings = [f"{one.name} is not complete: {one.problem}" for one in entries if not one.set]
+        process.step_back(ours.nice)
         made = []
         for set_ in [one.set for one in entries if one.set]:
-            made.append(job.rehearse(set_, site, depth, ours.rehearse_in))
+            made.append(job.rehearse(set_, site, depth, ours.rehearse_in, ours.sessions))
             warnings += records.keep(set_, made[-1])
             metrics.write(records.history())
     return outcomes.of_rehearse(made, warnings, expected=quick or if_due)
@@ -305,6 +317,7 @@ def _plan(options: dict[str, Any]) -> Plan:
         safety=not options["no_safety_backup"],
         keep_previous=options["keep_previous"],
         in_place=options["in_place"],
+        search=_SEARCH[options["search_later"]],
     )
 
 

@@ -1,21 +1,19 @@
-"""PostgreSQL: connect as the right account, snapshot, dump, load beside, exchange."""
+"""PostgreSQL: connect as the right account, snapshot, count, dump, load."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import tempfile
+import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from . import process, progress
 from .errors import Failure
 from .manifest import Database
-from .private_files import InMemory, OpenFile
+from .private_files import InMemory
 from .process import DECOMPRESS, Command
 from .secret import Secret
 from .site import Endpoint, Login
@@ -26,17 +24,13 @@ if TYPE_CHECKING:
 # Omnibus ends a statement, and a session that idles in a transaction, after 60 s.
 _NO_TIME_OUTS = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
 APPLICATION = "gitlab-mm-backup"  # what our sessions call themselves in pg_stat_activity
-_MOST_JOBS = 4  # more compete with each other for the disk, and with GitLab
-# Entries of a dump's list that belong to the server, not to Mattermost's role: the plain role
-# may not touch them, and every target has its own (pg_dump up to 10 lists them always; the
-# last is PgBouncer's helper on Omnibus).
-_NOT_OURS = re.compile(
-    r"^\d+; \d+ \d+ (?:SCHEMA - public|EXTENSION - plpgsql|COMMENT - EXTENSION plpgsql"
-    r"|COMMENT - SCHEMA public|ACL - SCHEMA public|(?:ACL )?FUNCTION public pg_shadow_lookup)\b"
-)
-_INDEX_LINE = re.compile(r"^\d+; \d+ \d+ INDEX (\S+) (\S+) ")
-_EXTENSION_LINE = re.compile(r"^\d+; \d+ \d+ EXTENSION - (\S+) ")
-_SEARCH_INDEX = re.compile(r"^CREATE INDEX (\S+) ON (\S+)\.\S+ USING gin \(to_tsvector\(", re.M)
+_LOCK_SECONDS = 600  # that a dump waits for somebody who has a table alone
+_LOOK_SECONDS = 1.0  # between two looks at who waits for us; the second one counts
+_WAITING = """
+    SELECT waits.pid FROM pg_stat_activity waits
+    WHERE waits.wait_event_type = 'Lock' AND EXISTS (
+        SELECT 1 FROM pg_stat_activity ours
+        WHERE ours.pid = ANY (pg_blocking_pids(waits.pid)) AND ours.application_name = %s)"""
 _TABLES = """
     SELECT n.nspname, c.relname
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -115,13 +109,19 @@ def _failure(error: psycopg.Error, name: str, endpoint: Endpoint) -> Failure:
     return Failure(f"PostgreSQL refused the work on {name}", detail)
 
 
+class GaveWay(Failure):
+    """Somebody waited for a lock of ours, and got it: the work for the dump was ended."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """One exported snapshot of a database, as long as its session is open."""
 
     id: str
     database: Database  # its ``rows`` are counted by ``count``, beside the dump
+    table_bytes: int  # of its tables on the server's disk, without indexes
     _session: psycopg.Connection[Any]
+    _watch: psycopg.Connection[Any]
 
     def count(self) -> dict[str, int]:
         """Return the rows of every table in the snapshot, as schema.table -> rows."""
@@ -131,20 +131,44 @@ class Snapshot:
         """End a count in another thread, which may wait for a lock as long as it likes."""
         self._session.cancel()
 
+    def release(self) -> None:
+        """Let go of the snapshot and of its locks, when everybody has read what they wanted."""
+        self._session.execute("COMMIT")
+
+    def refuse_to_block(self, over: threading.Event) -> None:
+        """Raise GaveWay as soon as somebody waits for a lock of ours; returns when it is ``over``.
+
+        We only read, but a migration of Mattermost's wants to have its table alone, and whoever
+        comes after it waits behind it (PostgreSQL manual, 13.3.1).
+        """
+        before: set[int] = set()
+        while not over.wait(_LOOK_SECONDS):
+            waiting = {row[0] for row in self._watch.execute(_WAITING, (APPLICATION,)).fetchall()}
+            if waiting & before:
+                raise GaveWay(
+                    "The dump stood in the way of other work on the database",
+                    f"{len(waiting)} sessions waited for it",
+                    "Mattermost seems to be migrating; make the backup when it is done.",
+                )
+            before = waiting
+
 
 @contextlib.contextmanager
 def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
     """Hold a snapshot that pg_dump can share: both then see the same moment."""
-    with connect(endpoint, endpoint.admin) as session:
+    with connect(endpoint, endpoint.admin) as session, connect(endpoint, endpoint.admin) as watch:
+        session.execute(f"SET lock_timeout = {_LOCK_SECONDS * 1000}")
         session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         row = session.execute(
             "SELECT pg_export_snapshot(), current_setting('server_version'),"
-            " pg_encoding_to_char(encoding), datcollate, datctype, pg_database_size(oid)"
+            " pg_encoding_to_char(encoding), datcollate, datctype, pg_database_size(oid),"
+            " (SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint FROM pg_class c"
+            " WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384)"
             " FROM pg_database WHERE datname = current_database()"
         ).fetchone()
         assert row is not None
         database = Database(endpoint.name, row[1].split()[0], row[2], row[3], row[4], row[5], {})
-        yield Snapshot(row[0], database, session)
+        yield Snapshot(row[0], database, row[6], session, watch)
 
 
 def server_version(session: psycopg.Connection[Any]) -> str:
@@ -196,6 +220,7 @@ def dump(endpoint: Endpoint, programs: Path, snapshot_id: str) -> Command:
             *_where(endpoint, endpoint.admin, endpoint.name),
             "--format=custom",
             "--compress=0",
+            f"--lock-wait-timeout={_LOCK_SECONDS}s",
             f"--snapshot={snapshot_id}",
         ],
         account=endpoint.admin.account or "nobody",
@@ -208,101 +233,38 @@ def load(
     programs: Path,
     name: str,
     archive: Path,
-    scratch: Path,
-    without: Collection[str] = (),
+    lines: Sequence[str],
+    *,
+    at_once: bool = False,
 ) -> None:
-    """Load the compressed dump ``archive`` into the empty database ``name``.
+    """Load ``lines`` of the list of the compressed dump ``archive`` into the database ``name``.
 
     As Mattermost's own role, so that every object is owned by it and the dump's SQL can do no
-    more than Mattermost could.  Parallel jobs need a file to seek in: the dump is unpacked to one
-    without a name in the folder ``scratch``.  ``without`` names indexes to leave out, each as
-    schema.index.  Raises Failure on the first error.
+    more than Mattermost could; ``at_once`` in one transaction.  Raises Failure on the first error.
     """
-    lines = [line for line in contents(programs, archive) if not _NOT_OURS.match(line)]
-    ours = "".join(line for line in lines if _index_name(line) not in without)
-    with open(archive, "rb") as packed, _nameless(scratch) as unpacked:
-        with progress.of_file("database", packed):
-            process.pipeline(DECOMPRESS, stdin=packed, sink=unpacked.write)
-        unpacked.flush()
-        restore = Command(
-            [
-                str(programs / "pg_restore"),
-                *_where(endpoint, endpoint.owner, name),
-                f"--jobs={min(_MOST_JOBS, os.cpu_count() or 1)}",
-                "--no-owner",
-                "--no-acl",
-                "--exit-on-error",
-                "--use-list",
-                InMemory(Secret(ours)),
-                OpenFile(unpacked),
-            ],
-            account=endpoint.owner.account or "nobody",
-            environment=_password(endpoint, endpoint.owner),
-        )
-        process.run(restore)
-    with connect(endpoint, endpoint.admin, name) as session:
-        session.execute("ANALYZE")
-
-
-@contextlib.contextmanager
-def _nameless(folder: Path) -> Iterator[IO[bytes]]:
-    """Yield a file that has no name, so that nothing of it is left however this ends."""
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            yield file
-    except OSError as error:
-        raise Failure(f"The dump cannot be unpacked in {folder}", str(error.strerror)) from error
-
-
-def contents(programs: Path, archive: Path) -> list[str]:
-    """Return the lines of the compressed dump's list of contents (pg_restore --list)."""
-    pieces: list[bytes] = []
-    listing = Command([str(programs / "pg_restore"), "--list"], account="nobody")
-    with open(archive, "rb") as packed:
-        process.pipeline(DECOMPRESS, listing, stdin=packed, sink=pieces.append)
-    return b"".join(pieces).decode(errors="surrogateescape").splitlines(keepends=True)
-
-
-def _index_name(line: str) -> str:
-    """Return schema.index of a line that stands for an index, "" for any other."""
-    found = _INDEX_LINE.match(line)
-    return f"{found[1]}.{found[2]}" if found else ""
-
-
-def extensions(programs: Path, archive: Path) -> list[str]:
-    """Return the names of the extensions that the dump was made with."""
-    found = (_EXTENSION_LINE.match(line) for line in contents(programs, archive))
-    return [one[1] for one in found if one]
-
-
-def rows_in(programs: Path, archive: Path, table: str) -> list[list[str]]:
-    """Return the rows of public.``table`` in the compressed dump, each a list of its columns.
-
-    All of the dump is read for it.  No rows where there is no such table.
-    """
-    pieces: list[bytes] = []
-    wanted = ["--data-only", "--schema=public", f"--table={table}", "--file=-"]
-    extract = Command([str(programs / "pg_restore"), *wanted], account="nobody")
-    with open(archive, "rb") as packed:
-        process.pipeline(DECOMPRESS, extract, stdin=packed, sink=pieces.append)
-    text = b"".join(pieces).decode(errors="surrogateescape")
-    copied = re.search(r"^COPY [^\n]* FROM stdin;\n(.*?)^\\\.$", text, re.M | re.S)
-    return [line.split("\t") for line in copied[1].splitlines()] if copied else []
-
-
-def search_indexes(programs: Path, archive: Path) -> list[str]:
-    """Return the dump's full text search indexes, each as schema.index, by their definitions.
-
-    They take two thirds of a load's time, and nothing but the search needs them.
-    """
-    pieces: list[bytes] = []
-    definitions = Command(
-        [str(programs / "pg_restore"), "--section=post-data", "--file=-"], account="nobody"
+    restore = Command(
+        [
+            str(programs / "pg_restore"),
+            *_where(endpoint, endpoint.owner, name),
+            "--no-owner",
+            "--no-acl",
+            "--exit-on-error",
+            *(["--single-transaction"] if at_once else []),
+            "--use-list",
+            InMemory(Secret("".join(lines))),
+        ],
+        account=endpoint.owner.account or "nobody",
+        environment=_password(endpoint, endpoint.owner),
     )
-    with open(archive, "rb") as packed:
-        process.pipeline(DECOMPRESS, definitions, stdin=packed, sink=pieces.append)
-    found = _SEARCH_INDEX.findall(b"".join(pieces).decode(errors="surrogateescape"))
-    return [f"{schema}.{name}" for name, schema in found]
+    with open(archive, "rb") as packed, contextlib.ExitStack() as shown:
+        if at_once:  # other passes read almost nothing
+            shown.enter_context(progress.of_file("database", packed))
+        process.pipeline(DECOMPRESS, restore, stdin=packed)
+
+
+def analyze(session: psycopg.Connection[Any]) -> None:
+    """Give the planner its statistics: a dump brings none."""
+    session.execute("ANALYZE")
 
 
 def _where(endpoint: Endpoint, login: Login, name: str) -> list[str]:
@@ -319,7 +281,8 @@ def _plain(name: str) -> str:
 def _password(endpoint: Endpoint, login: Login) -> dict[str, str | InMemory]:
     """Return libpq's environment: options of the connection, and a password file in memory."""
     environment: dict[str, str | InMemory] = {
-        f"PG{key.upper()}": value for key, value in endpoint.options.items()
+        "PGAPPNAME": APPLICATION,
+        **{f"PG{key.upper()}": value for key, value in endpoint.options.items()},
     }
     if login.password is not None:
         word = login.password.reveal().replace("\\", "\\\\").replace(":", "\\:")

@@ -38,6 +38,7 @@ def examine(
     checks.append(guarded("backup path", lambda: _backup_path(load())))
     checks.append(guarded("sets", lambda: _sets(load())))
     checks.append(guarded("restore journal", _journal))
+    checks.append(guarded("search", _search))
     if layout:
         return checks
     try:
@@ -103,6 +104,15 @@ def _journal() -> Check:
         detail = "a restore was cut short: run gitlab-mm restore --rollback, or --continue"
         return Check("restore journal", Result.FAILED, detail)
     return Check("restore journal", Result.PASSED, "no restore is under way")
+
+
+def _search() -> Check:
+    left = Journal().later()
+    if left:
+        names = ", ".join(one.name for one in left)
+        detail = f"a restore left indexes to be built: {names}: gitlab-mm restore --continue"
+        return Check("search", Result.WARNING, detail)
+    return Check("search", Result.PASSED, "no restore has left an index to be built")
 
 
 def _service(site: Site) -> Check:

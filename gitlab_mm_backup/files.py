@@ -74,6 +74,13 @@ def survey(folders: Iterable[Path]) -> Survey:
     return replace(found, shared=any(len(places) > 1 for places in names.values()))
 
 
+def walk(folders: Iterable[Path]) -> int:
+    """Return the bytes of all files in ``folders``, by a quick walk (du(1))."""
+    options = ["--apparent-size", "--block-size=1", "--summarize", "--total"]
+    count = Command(["du", *options, "--", *map(str, outermost(folders))], may_exit=(0, 1))
+    return int(process.run(count).out.splitlines()[-1].split("\t")[0])
+
+
 def leads_out(link: str, target: str, roots: Iterable[Path]) -> bool:
     """Tell whether the symbolic ``link`` points outside of ``roots``, by its text alone."""
     real = PurePosixPath(posixpath.normpath(posixpath.join(posixpath.dirname(link), target)))
@@ -121,6 +128,7 @@ def pack(
             *(_member(folder) for folder in roots),
         ],
         may_exit=(0, 1),
+        spares_cache=True,
     )
     with progress.measured("files", expected, lambda: contents.size):
         process.pipeline(archive, compressor, sink=sink)

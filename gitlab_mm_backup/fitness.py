@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import database, json_config, rules
+from . import dump_list, json_config, rules
 from .effective import Settings
 from .rules import Facts
 from .store.local import BackupSet
@@ -65,5 +65,5 @@ def _effective(set_: BackupSet) -> Mapping[str, Any]:
 
 def _migrations(set_: BackupSet, programs: Path) -> dict[int, str]:
     """Return the steps of the schema that the set's database has made (Mattermost 6 and later)."""
-    found = database.rows_in(programs, set_.file("database"), "db_migrations")
+    found = dump_list.rows_in(programs, set_.file("database"), "db_migrations")
     return {int(row[0]): row[1] for row in found if len(row) == 2 and row[0].isdecimal()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from types import FrameType
 
 from .errors import Interrupted
@@ -23,6 +25,18 @@ def ignore() -> None:
     """
     for one in _SIGNALS:
         signal.signal(one, _pass_over)
+
+
+@contextlib.contextmanager
+def heeded() -> Iterator[None]:
+    """Heed signals within the block, and afterwards do with them what was done before."""
+    before = {one: signal.getsignal(one) for one in _SIGNALS}
+    heed()
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""What must outlive a run: the journal of a restore under way, and previous states kept."""
+"""What must outlive a run: the journal of a restore, previous states kept, indexes to build."""
 
 from __future__ import annotations
 
@@ -38,12 +38,31 @@ class Previous:
         return datetime.fromisoformat(self.since.replace("Z", "+00:00"))
 
 
+@dataclass(frozen=True)
+class LaterIndex:
+    """An index that a restore left out, to be built while Mattermost runs; names as in SQL."""
+
+    schema: str
+    name: str
+    table: str
+    statement: str  # CREATE INDEX ..., as the dump has it
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def full_table(self) -> str:
+        return f"{self.schema}.{self.table}"
+
+
 class Journal:
-    """Two files in the state folder, root's alone."""
+    """Three files in the state folder, root's alone."""
 
     def __init__(self, state: Path = STATE) -> None:
         self.path = state / "restore.json"
         self._previous = state / "previous.json"
+        self._later = state / "indexes.json"
 
     def write(self, request: Mapping[str, Any], undo: list[Step], finish: list[Step]) -> None:
         """Make the record lasting; one with nothing to do is removed."""
@@ -78,6 +97,18 @@ class Journal:
         """Make ``states`` the previous states that are kept."""
         self._write(self._previous, [asdict(one) for one in states] or None)
 
+    def later(self) -> list[LaterIndex]:
+        """Return the indexes that are still to be built, in their order."""
+        document = self._read(self._later)
+        try:
+            return [] if document is _ABSENT else [LaterIndex(**one) for one in document]
+        except TypeError as error:
+            raise _unreadable(self._later, str(error)) from error
+
+    def keep_later(self, indexes: list[LaterIndex]) -> None:
+        """Make ``indexes`` those that are still to be built."""
+        self._write(self._later, [asdict(one) for one in indexes] or None)
+
     def _previous_document(self) -> list[Any]:
         document = self._read(self._previous)
         return [] if document is _ABSENT else list(document)
@@ -109,6 +140,6 @@ def _unreadable(path: Path, detail: str) -> Failure:
     return Failure(
         f"{path} cannot be read",
         detail,
-        "It says how to take a restore back; without it that must be done by hand.",
+        "It says what a restore has left to do or to take back, which is by hand without it.",
         ExitCode.ATTENTION,
     )

@@ -2,31 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from . import database, exchange
+from . import database, dump_list, exchange, process
+from .dump_list import Index
 from .errors import Failure
+from .manifest import Manifest
 from .site import Endpoint
 from .store.local import BackupSet
+from .version import numbers
+
+# From 6.0 on Mattermost leaves its indexes to migrations, which it does once; before, it makes
+# a search index that is missing each time it starts, and lets nobody in until it is done.
+_KEEPS_INDEXES = (6,)
 
 
-def load(
+@dataclass(frozen=True)
+class Filled:
+    """What came of loading a dump."""
+
+    left_out: list[Index]  # of the search, to be built later or not at all
+    extensions: list[str]  # that the dump was made with
+
+
+def create(set_: BackupSet, endpoint: Endpoint, name: str) -> list[str]:
+    """Make the empty database ``name`` at ``endpoint`` for the set's dump; return warnings."""
+    return exchange.create_beside(endpoint, name, set_.manifest.database)
+
+
+def fill(
     set_: BackupSet,
     endpoint: Endpoint,
     programs: Path,
     name: str,
-    scratch: Path,
-    without: Collection[str] = (),
-) -> list[str]:
-    """Make the database ``name`` at ``endpoint`` and load the set's dump into it.
+    sessions: int,
+    *,
+    search: bool = True,
+) -> Filled:
+    """Load the set's dump into the empty database ``name``, in ``sessions`` at a time.
 
-    ``scratch`` is a folder with room for the unpacked dump, ``without`` indexes to leave out.
-    Returns warnings.  Raises Failure when the dump cannot be loaded whole.
+    Opens no connection of this process's own, so it may run beside work on files.  Without
+    ``search`` the indexes of the search are left out where Mattermost bears that.
+    Raises Failure when the dump cannot be loaded whole.
     """
-    warnings = exchange.create_beside(endpoint, name, set_.manifest.database)
-    database.load(endpoint, programs, name, set_.file("database"), scratch, without)
-    return warnings
+    archive, manifest = set_.file("database"), set_.manifest
+    contents = dump_list.read(programs, archive)
+    left_out = [] if search or not bears_no_search(manifest) else contents.search
+    without = [index.full_name for index in left_out]
+    passes = dump_list.plan(contents, manifest.database.rows, sessions, without)
+    load = functools.partial(database.load, endpoint, programs, name, archive)
+    # In one transaction: what it creates and fills needs no log then, under wal_level minimal.
+    load(passes.first, at_once=True)
+    if passes.side_by_side:
+        process.together(*(functools.partial(load, lines) for lines in passes.side_by_side))
+    if passes.last:
+        load(passes.last)
+    return Filled(left_out, contents.extensions)
+
+
+def bears_no_search(manifest: Manifest) -> bool:
+    """Tell whether the set's Mattermost starts at once without the indexes of the search."""
+    return numbers(manifest.mattermost) >= _KEEPS_INDEXES
+
+
+def count(endpoint: Endpoint, name: str) -> dict[str, int]:
+    """Give the loaded database its statistics, and return the rows of its tables."""
+    with database.connect(endpoint, endpoint.admin, name) as session:
+        database.analyze(session)
+        return database.count_rows(session)
 
 
 def compare_rows(found: Mapping[str, int], wanted: Mapping[str, int]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from .options import Option, choice, duration, number, path
+from .options import Option, choice, duration, number, path, rate
 
 REHEARSALS = ("nightly", "weekly", "off")
 _HIGHEST_LEVEL = 19  # zstd(1), without --ultra
 _MOST_THREADS = 64
 _MOST_KEPT = 9999
+_NICEST = 19  # nice(1)
 
 OPTIONS: tuple[Option, ...] = (
     Option(
@@ -68,6 +69,26 @@ OPTIONS: tuple[Option, ...] = (
         ),
     ),
     Option(
+        "jobs",
+        "Sessions of PostgreSQL that load a dump at the same time, in a restore and in a "
+        "rehearsal; never more than there are processors.",
+        number(1, _MOST_THREADS),
+        4,
+    ),
+    Option(
+        "nice",
+        "How far backups and rehearsals step back for GitLab and Mattermost: nice(1)'s number. "
+        "Unless it is 0 they come last at the disk too (ionice(1)).",
+        number(0, _NICEST),
+        10,
+    ),
+    Option(
+        "bandwidth",
+        "The most that a backup writes in a second: a number with a unit (20M, 1G); 0 is no limit.",
+        rate(),
+        0,
+    ),
+    Option(
         "rehearse",
         "Which of the sets that cron makes are rehearsed right afterwards, that is restored into "
         "scratch and Mattermost started from them: nightly, weekly or off.",
@@ -76,8 +97,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "rehearse_in",
-        "Where a rehearsal unpacks. It needs room for the files and twice the database; all is "
-        "removed at its end, whatever happens.",
+        "Where a rehearsal unpacks. It needs room for the files and the database, and a quarter more "
+        "of that; all is removed at its end, whatever happens.",
         path(),
         "/var/lib/gitlab-mm-backup",
     ),

@@ -12,6 +12,7 @@ from typing import Any
 from .secret import Secret
 
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+_POWERS = {"M": 20, "G": 30}  # of two
 _FOREVER = 10**11  # seconds, some 3000 years: more is a slip of the finger
 HIDDEN = "(hidden)"
 
@@ -140,6 +141,28 @@ def _show_duration(value: timedelta | None) -> Any:
         if value is not None and not value % timedelta(**{name: 1}):
             return f"{value // timedelta(**{name: 1})}{unit}"
     return 0
+
+
+def rate() -> Kind:
+    """Return the kind of a speed in bytes a second, an int; 0 is no limit, None."""
+
+    def read(value: Any) -> int | None:
+        match = re.fullmatch(r"([0-9]{1,6})([MG])", value) if isinstance(value, str) else None
+        if match is not None and int(match[1]):
+            return int(match[1]) << _POWERS[match[2]]
+        if value == 0 and isinstance(value, int) and not isinstance(value, bool):
+            return None
+        raise ValueError("must be a number with a unit, such as 20M or 1G a second; 0: no limit")
+
+    schema = {"anyOf": [{"const": 0}, {"type": "string", "pattern": "^0*[1-9][0-9]*[MG]$"}]}
+    return Kind(read, schema, _show_rate)
+
+
+def _show_rate(value: int | None) -> Any:
+    if value is None:
+        return 0
+    unit = "M" if value % (1 << _POWERS["G"]) else "G"
+    return f"{value >> _POWERS[unit]}{unit}"
 
 
 def list_of(kind: Kind) -> Kind:

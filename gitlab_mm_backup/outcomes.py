@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from . import text, verify
 from .backup import Made
@@ -20,6 +21,7 @@ from .report import Report
 from .report import as_fields as report_fields
 from .restore import Restored
 from .retention import Decision
+from .search_later import Built
 from .store.local import BackupSet, Entry
 
 _VERDICTS = {
@@ -64,7 +66,7 @@ def of_restore(set_: BackupSet, restored: Restored) -> Outcome:
     warnings = list(restored.warnings)
     if restored.sign_in.verdict is not Probed.ACCEPTED:
         warnings.append(f"Sign-in through GitLab: {restored.sign_in.reason}")
-    changed = restored.settings_changed
+    changed, times, search = restored.settings_changed, restored.times, restored.search
     return Outcome(
         {
             "set": set_.name,
@@ -75,6 +77,10 @@ def of_restore(set_: BackupSet, restored: Restored) -> Outcome:
             "settings_changed": changed,
             "sign_in": restored.sign_in.verdict.value,
             "safety_set": restored.safety_set or None,
+            "downtime_seconds": round(times.down, 3),
+            "fill_seconds": round(times.fill, 3),
+            "exchange_seconds": round(times.exchange, 3),
+            "search": _search_fields(search),
         },
         [
             f"Restored {set_.name}",
@@ -82,19 +88,42 @@ def of_restore(set_: BackupSet, restored: Restored) -> Outcome:
             f"{text.size(restored.bytes)}",
             f"  {text.number(len(changed), 'setting')} changed" if changed else "  Same settings",
             *([f"  Before it: {restored.safety_set}"] if restored.safety_set else []),
+            f"  Mattermost was down for {text.duration(times.down)}, {text.duration(times.fill)} "
+            "of it to load and unpack",
+            *([_search_line(search)] if search else []),
             f"  Sign-in: {restored.sign_in.reason}",
         ],
         warnings,
     )
 
 
-def of_recovery(taken: RolledBack) -> Outcome:
+def _search_line(search: Built) -> str:
+    count = text.number(len(search.indexes), "index", "indexes")
+    return f"  Search: {count} built after that, in {text.duration(search.seconds)}"
+
+
+def _search_fields(search: Built | None) -> dict[str, Any] | None:
+    return {"indexes": search.indexes, "seconds": search.seconds} if search else None
+
+
+def of_recovery(taken: RolledBack, search: Built | None = None) -> Outcome:
     """Tell which state is live after --rollback or --continue."""
     words = {
         "old": "Everything is as it was before the restore",
         "new": "The restore was complete; what was left of the previous state is removed",
     }
-    return Outcome({"state": taken.state}, [words[taken.state]], taken.warnings, answer=True)
+    lines = [words[taken.state], *([_search_line(search)] if search else [])]
+    problems = search.problems if search else []
+    fields = {"state": taken.state, "search": _search_fields(search)}
+    return Outcome(fields, lines, taken.warnings + problems, answer=True)
+
+
+def of_search(search: Built | None) -> Outcome:
+    """Tell what became of indexes that an earlier restore had left for later."""
+    lines = [_search_line(search)] if search else []
+    return Outcome(
+        {"search": _search_fields(search)}, lines, search.problems if search else [], answer=True
+    )
 
 
 def of_preview(preview: Preview) -> Outcome:

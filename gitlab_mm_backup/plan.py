@@ -16,6 +16,7 @@ class Plan:
     safety: bool = True  # a set of the present state first
     keep_previous: bool = False
     in_place: bool = False  # remove what is live first, for want of room; without undo
+    search: str = "auto"  # when its indexes are built: now, later, or by the database's size
 
     @property
     def with_folders(self) -> bool:

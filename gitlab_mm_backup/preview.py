@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import beside, json_config, readiness, text
+from . import beside, json_config, readiness, search_later, text
 from .effective import overlay
 from .errors import Failure
 from .plan import Plan
@@ -65,6 +65,8 @@ def _steps(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
     steps.append("exchange the new with the live")
     steps.append("run the post-restore hooks")
     steps.append("start Mattermost and wait until it answers")
+    if "database" in plan.parts and search_later.waits(plan.search, set_.manifest):
+        steps.append("build the indexes of the search while Mattermost runs")
     steps.append("keep the present state" if plan.keep_previous else "remove the previous state")
     return steps
 

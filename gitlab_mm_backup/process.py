@@ -6,6 +6,8 @@ import concurrent.futures
 import contextlib
 import os
 import pwd
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +28,7 @@ _CHUNK = 1 << 20
 _LAST_WORDS = 2000
 
 # Children that run now; a signal or a failure in one thread ends those of all threads.
-_running: set[subprocess.Popen[bytes]] = set()
+_running: dict[subprocess.Popen[bytes], str] = {}  # and the program that each is
 _running_lock = threading.Lock()
 
 
@@ -39,6 +41,8 @@ class Command:
     ``account`` None keeps root; every child loses the means to gain privileges
     (setpriv(1) --no-new-privs) and dies with the thread that started it.  In a ``sandbox`` it
     sees and changes what that gives.  ``may_exit`` lists the exit codes that are no failure.
+    One that ``spares_cache`` leaves the page cache as it finds it, whatever it reads (nocache(1),
+    where that is installed).
     """
 
     argv: Sequence[str | InMemory | OpenFile | Lines]
@@ -48,6 +52,7 @@ class Command:
     )
     may_exit: tuple[int, ...] = (0,)
     sandbox: Sandbox | None = None
+    spares_cache: bool = False
 
     @property
     def program(self) -> str:
@@ -203,6 +208,28 @@ def together(*tasks: Callable[[], Any], cancel: Callable[[], object] = lambda: N
     return [future.result() for future in futures]
 
 
+def step_back(niceness: int) -> None:
+    """Have this process, and all that it starts, come after others at processor and disk.
+
+    For good.  0 changes nothing, and neither does this where whoever started us has chosen.
+    """
+    if niceness and os.nice(0) == 0:
+        os.nice(niceness)
+        run(Command(["ionice", "--class=best-effort", "--classdata=7", f"--pid={os.getpid()}"]))
+
+
+def written_by(program: str) -> int:
+    """Return the bytes that our running children of that name have written (proc(5), io)."""
+    with _running_lock:
+        pids = [child.pid for child, name in _running.items() if name == program]
+    written = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            found = re.search(r"^wchar: (\d+)$", Path(f"/proc/{pid}/io").read_text(), re.M)
+            written += int(found[1]) if found else 0
+    return written
+
+
 def stop_all() -> None:
     """Kill every program that is running now."""
     with _running_lock:
@@ -267,13 +294,13 @@ def _started(
         except OSError as error:
             raise Failure(f"{command.program} cannot be started", str(error)) from error
         with _running_lock:
-            _running.add(child)
+            _running[child] = command.program
         place.hand_over()
         try:
             yield child, errors
         finally:
             with _running_lock:
-                _running.discard(child)
+                _running.pop(child, None)
             _kill(child)
             _close(child.stdout)
             child.wait()
@@ -288,7 +315,8 @@ def _privileges(command: Command) -> list[str]:
         entry = account_entry(command.account)
         prefix += [f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
         prefix += ["--inh-caps=-all"]
-    return [*prefix, "--"]
+    spare = ["nocache"] if command.spares_cache and shutil.which("nocache", path=PATH) else []
+    return [*prefix, "--", *spare]
 
 
 def _uid(account: str | None) -> int:

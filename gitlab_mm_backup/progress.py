@@ -37,6 +37,11 @@ def shown_by(start: Start) -> Iterator[None]:
         _start.remove(start)
 
 
+def watched() -> bool:
+    """Tell whether anybody sees how far a job is: only then is an estimate worth a walk."""
+    return bool(_start)
+
+
 @contextlib.contextmanager
 def of(what: str, total: int | None = None) -> Iterator[Advance]:
     """Yield what a job calls with the number of bytes that it has done more.

@@ -74,16 +74,13 @@ def _fitting_server(set_: BackupSet, site: Site) -> str:
 def needs(set_: BackupSet, site: Site, plan: Plan) -> dict[Path, int]:
     """Return the bytes that the new state takes, by the folder whose disk must have them."""
     wanted: dict[Path, int] = {}
-    scratch = 0
     if "database" in plan.parts:
-        # The dump, unpacked beside the home for the load, is not larger than the database.
-        wanted[_data_folder(site)] = scratch = set_.manifest.database.bytes
+        wanted[_data_folder(site)] = set_.manifest.database.bytes_to_load
     if plan.with_folders:
         # All of it on each disk: the archive's bytes are not known folder by folder.
         for live in unpacking.exchanged(site.folders).values():
             wanted[live if live.is_dir() else live.parent] = set_.manifest.files.bytes
-    home = site.folders.home.parent
-    return {**wanted, home: wanted.get(home, 0) + scratch} if scratch else wanted
+    return wanted
 
 
 def _data_folder(site: Site) -> Path:

@@ -41,14 +41,10 @@ from .plan import Plan
 from .proof import Kept
 from .site import Account, Endpoint, Folders, GitLab, Kind, Site
 from .store.local import BackupSet
-from .version import numbers
 
 log = logging.getLogger(__name__)
 
 _PARTS = Plan(parts=("database", "files", "config"))
-# From 6.0 on Mattermost leaves its indexes to migrations, which it does once; before, it makes
-# a search index that is missing each time it starts.
-_KEEPS_INDEXES = (6,)
 # Less than seven days: tonight's backup may have been quicker than that of a week ago.
 _WEEK = timedelta(days=6, hours=12)
 # The order in which a person reads them: the bytes, what they give, and whether it works.
@@ -67,10 +63,12 @@ class Run:
     site: Site  # this host's own, whose programs are used; nothing of it is changed
     depth: Depth
     place: scratch.Place
+    sessions: int  # of PostgreSQL at a time
     uploads: IO[bytes]  # of the archive: bytes, a space, the path below the data folder, a NUL
     kept: Kept | None = None  # None where the settings part cannot be read
     config: bytes | None = None  # config.json as the archive has it
     without: list[str] = field(default_factory=list)  # indexes that are not built
+    extensions: list[str] = field(default_factory=list)  # that the dump was made with
     checks: list[Check] = field(default_factory=list)
     postgresql: str = ""
     seconds: float = 0.0  # load, unpack and start, so far
@@ -86,7 +84,7 @@ class Run:
         return any(one.name == name and one.result is Result.PASSED for one in self.checks)
 
 
-def rehearse(set_: BackupSet, site: Site, depth: Depth, parent: Path) -> Record:
+def rehearse(set_: BackupSet, site: Site, depth: Depth, parent: Path, sessions: int) -> Record:
     """Restore ``set_`` into scratch below ``parent``, prove it, and return what was found.
 
     Nothing of the site is changed and nothing leaves this host.  Raises Failure where it could
@@ -96,7 +94,7 @@ def rehearse(set_: BackupSet, site: Site, depth: Depth, parent: Path) -> Record:
     scratch.refuse_without_room(parent, _bytes_needed(set_, depth))
     programs = scratch.server_programs(site.client_programs, set_.manifest.database.server)
     with scratch.place(parent) as place, tempfile.TemporaryFile(dir=place.folder) as uploads:
-        run = Run(set_, site, depth, place, uploads)
+        run = Run(set_, site, depth, place, sessions, uploads)
         run.note(*_judge_settings(run))
         isolation.cut_off(functools.partial(_prove, run, programs))
     record = _record(set_, depth, began, sorted(run.checks, key=lambda one: _ORDER.index(one.name)))
@@ -139,9 +137,8 @@ def is_due(how_often: str, done: Iterable[Record], now: datetime) -> bool:
 
 
 def _bytes_needed(set_: BackupSet, depth: Depth) -> int:
-    """The database, its dump unpacked for the load, and the files."""
     files = 0 if depth is Depth.QUICK else set_.manifest.files.bytes
-    return 2 * set_.manifest.database.bytes + files
+    return set_.manifest.database.bytes_to_load + files
 
 
 def _judge_settings(run: Run) -> list[Check]:
@@ -167,7 +164,7 @@ def _prove(run: Run, programs: Path) -> None:
         )
         run.note(*found, loaded)
         log.info("Looking at what was loaded")
-        _look_at_database(run, endpoint, programs)
+        _look_at_database(run, endpoint)
         _look_at_config(run)
         _prove_files(run, endpoint)
 
@@ -184,30 +181,32 @@ def _note_member(run: Run, member: TarInfo, read: Callable[[], bytes]) -> None:
 
 
 def _load(run: Run, endpoint: Endpoint, programs: Path) -> Check:
-    """Load the dump as a restore does; without the search indexes, unless all is wanted."""
+    """Load the dump as a restore does; without the search's indexes, unless all is wanted."""
     archive, name, began = run.set.file("database"), endpoint.name, time.monotonic()
+    full = run.depth is Depth.FULL
     try:
-        if run.depth is not Depth.FULL and numbers(run.set.manifest.mattermost) >= _KEEPS_INDEXES:
-            run.without = database.search_indexes(programs, archive)
-        loading.load(run.set, endpoint, programs, name, run.place.folder, run.without)
+        loading.create(run.set, endpoint, name)
+        filled = loading.fill(run.set, endpoint, programs, name, run.sessions, search=full)
+        run.without = [index.full_name for index in filled.left_out]
+        run.extensions = filled.extensions
         with database.connect(endpoint, endpoint.admin, name) as session:
             run.postgresql = database.server_version(session)
+            database.analyze(session)
     except Failure as failure:
         return checks.failed("database", str(failure))
     run.seconds += time.monotonic() - began
     return checks.passed("database", f"{archive.name} loaded into PostgreSQL {run.postgresql}")
 
 
-def _look_at_database(run: Run, endpoint: Endpoint, programs: Path) -> None:
+def _look_at_database(run: Run, endpoint: Endpoint) -> None:
     """Hold what was loaded against the manifest, the archive and Mattermost's own rules."""
     if not run.passed("database"):
         run.leave_out("the database could not be loaded", *proof.DATABASE)
         return
     uploads = _uploads(run)
-    extensions = database.extensions(programs, run.set.file("database"))
     with database.connect(endpoint, endpoint.admin, endpoint.name) as session:
         manifest = run.set.manifest
-        run.note(*proof.database_checks(session, manifest, uploads, extensions, run.without))
+        run.note(*proof.database_checks(session, manifest, uploads, run.extensions, run.without))
 
 
 def _uploads(run: Run) -> Uploads:
@@ -233,12 +232,12 @@ def _archived(uploads: IO[bytes]) -> Iterator[tuple[str, int]]:
 def _look_at_config(run: Run) -> None:
     if run.kept is None:
         return  # told already
-    if run.config is not None:
-        run.note(proof.settings(run.config, run.kept))
-    elif run.passed("structure"):
+    if not run.passed("structure"):
+        run.leave_out("the archive of the files is not whole", "settings")
+    elif run.config is None:
         run.note(checks.failed("settings", "the archive holds no config.json"))
     else:
-        run.leave_out("the archive of the files is not whole", "settings")
+        run.note(proof.settings(run.config, run.kept))
 
 
 def _prove_files(run: Run, endpoint: Endpoint) -> None:

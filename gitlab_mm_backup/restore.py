@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from . import (
     backup,
     beside,
-    database,
     exchange,
     folders,
     hooks,
@@ -21,9 +21,11 @@ from . import (
     process,
     readiness,
     recovery,
+    search_later,
     service,
     sign_in,
 )
+from .dump_list import Index
 from .errors import Failure
 from .gitlab import Probe
 from .journal import STATE, Journal
@@ -37,6 +39,16 @@ from .undo import Step, Undo
 log = logging.getLogger(__name__)
 
 
+@dataclass
+class Times:
+    """How long Mattermost was down, and what for, in seconds; 0 where it did not come to it."""
+
+    stopped: float = 0.0  # on the monotonic clock
+    down: float = 0.0  # from its stop to its first answered ping
+    fill: float = 0.0  # of these, until the new database and folders were complete
+    exchange: float = 0.0  # of these, to give them the place of what was live
+
+
 @dataclass(frozen=True)
 class Restored:
     """What came back."""
@@ -48,6 +60,8 @@ class Restored:
     settings_changed: list[str]  # Section.Key
     sign_in: Probe
     safety_set: str  # name of the set of the state before, "" where none was made
+    times: Times
+    search: search_later.Built | None  # None where its indexes came with the database
     warnings: list[str]
 
 
@@ -60,7 +74,10 @@ class Run:
     plan: Plan
     undo: Undo
     token: str
+    sessions: int  # of PostgreSQL at a time
     works: dict[str, beside.Work] = field(default_factory=dict)
+    search_left_out: list[Index] = field(default_factory=list)
+    times: Times = field(default_factory=Times)
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -91,23 +108,25 @@ def restore(
     with hooks.on_failure(variables):
         hooks.run_phase("pre-restore", variables)
         with Undo(recovery.actions(site), note) as undo:
-            run = Run(set_, site, plan, undo, secrets.token_hex(4), warnings=warnings)
+            token, sessions = secrets.token_hex(4), settings.sessions
+            run = Run(set_, site, plan, undo, token, sessions, warnings=warnings)
             for step in lost:
                 undo.will(step.action, **step.values)
             stop_service(run)
             prepare_folders(run)
             give_up_live_state(run, safety_set)
-            load_database(run)
-            unpack_folders(run)
-            exchange_database(run)
-            exchange_folders(run)
+            prepare_database(run)
+            fill(run)
+            exchange_both(run)
             run_hooks(run, variables)
             start_service(run)
             make_lasting(run)
+            leave_search_for_later(run, journal, search_later.note)
             undo.commit(leftovers(run))
             run.credentials_undo.unlink(missing_ok=True)
+    leave_search_for_later(run, journal, search_later.settle)
     run.warnings.extend(recovery.finish(site, journal, keep=plan.keep_previous))
-    return report(run, safety_set)
+    return report(run, safety_set, search_later.build_at_last(site, journal))
 
 
 def make_safety_set(site: Site, plan: Plan, store: LocalStore, settings: Settings) -> str:
@@ -130,6 +149,7 @@ def make_safety_set(site: Site, plan: Plan, store: LocalStore, settings: Setting
 def stop_service(run: Run) -> None:
     """Stop Mattermost, and keep it down: a reboot in the middle must not start it on half."""
     log.info("Stopping Mattermost")
+    run.times.stopped = time.monotonic()
     mattermost = service.of(run.site)
     if mattermost.runs():
         answered = "yes" if service.answers(run.site) else "no"
@@ -160,42 +180,56 @@ def give_up_live_state(run: Run, safety_set: str) -> None:
         folders.empty(work.live)
 
 
-def load_database(run: Run) -> None:
-    """Load the dump into a new database and hold its rows against the manifest's."""
+def prepare_database(run: Run) -> None:
+    """Make the new database, still empty."""
     if "database" not in run.plan.parts:
         return
-    log.info("Loading the database beside the live one")
-    site = run.site
-    exchange.ensure_live(site.database)
+    endpoint = run.site.database
+    exchange.ensure_live(endpoint)
     run.undo.will("give the live database back")
-    exchange.withhold_live(site.database)
+    exchange.withhold_live(endpoint)
     run.undo.will("drop the new database", name=run.new_database)
-    endpoint, name, scratch = site.database, run.new_database, site.folders.home.parent
-    run.warnings.extend(loading.load(run.set, endpoint, site.client_programs, name, scratch))
-    with database.connect(endpoint, endpoint.admin, name) as session:
-        loading.compare_rows(database.count_rows(session), run.set.manifest.database.rows)
+    run.warnings.extend(loading.create(run.set, endpoint, run.new_database))
 
 
-def unpack_folders(run: Run) -> None:
-    """Make the new folders complete, each in its work folder."""
+def fill(run: Run) -> None:
+    """Fill the new database and make the new folders complete, at the same time."""
+    began, tasks = time.monotonic(), list[Callable[[], object]]()
+    if "database" in run.plan.parts:
+        log.info("Loading the database beside the live one")
+        tasks.append(lambda: run.search_left_out.extend(load_database(run)))
     if run.works:
         log.info("Unpacking files beside the live ones")
-        beside.unpack(run.set, run.site, run.plan, run.works)
+        tasks.append(lambda: beside.unpack(run.set, run.site, run.plan, run.works))
+    if tasks:
+        process.together(*tasks)
+    if "database" in run.plan.parts:
+        rows = loading.count(run.site.database, run.new_database)
+        loading.compare_rows(rows, run.set.manifest.database.rows)
+    run.times.fill = time.monotonic() - began
 
 
-def exchange_database(run: Run) -> None:
+def load_database(run: Run) -> list[Index]:
+    """Load the dump into the new database; return the indexes that are left for later."""
+    endpoint, programs = run.site.database, run.site.client_programs
+    now = not search_later.waits(run.plan.search, run.set.manifest)
+    filled = loading.fill(run.set, endpoint, programs, run.new_database, run.sessions, search=now)
+    return filled.left_out
+
+
+def exchange_both(run: Run) -> None:
+    """Give what is new the place of what is live: renames alone, whatever the size."""
+    began = time.monotonic()
     if "database" in run.plan.parts:
         log.info("Exchanging the databases")
         new, old = run.new_database, run.old_database
         run.undo.will("exchange the databases back", new=new, old=old)
         exchange.exchange(run.site.database, new, old)
-
-
-def exchange_folders(run: Run) -> None:
     for work in run.works.values():
         log.info("Exchanging %s", work.live)
         run.undo.will("exchange the folders back", **_names(work))
         folders.exchange(work.live, work.folder)
+    run.times.exchange = time.monotonic() - began
 
 
 def _names(work: beside.Work) -> dict[str, str]:
@@ -227,12 +261,21 @@ def start_service(run: Run) -> None:
     mattermost.allow_start()
     mattermost.start()
     service.wait_until_it_answers(omnibus.find(run.site.root))
+    run.times.down = time.monotonic() - run.times.stopped
 
 
 def make_lasting(run: Run) -> None:
     """Have the disks hold the new files before the old ones go (syncfs(2) by sync(1))."""
     for work in run.works.values():
         process.run(Command(["sync", "--file-system", str(work.folder)]))
+
+
+def leave_search_for_later(
+    run: Run, journal: Journal, keep: Callable[[list[Index], Journal], None]
+) -> None:
+    """Have the journal know which indexes the new database still lacks."""
+    if "database" in run.plan.parts:
+        keep(run.search_left_out, journal)
 
 
 def leftovers(run: Run) -> list[Step]:
@@ -247,11 +290,12 @@ def leftovers(run: Run) -> list[Step]:
     return steps
 
 
-def report(run: Run, safety_set: str) -> Restored:
+def report(run: Run, safety_set: str, search: search_later.Built | None) -> Restored:
     after, manifest = omnibus.find(run.site.root), run.set.manifest
     if run.plan.with_etc:
         run.warnings.append("/etc/gitlab was put back: run gitlab-ctl reconfigure to have it used")
     run.warnings.extend(backup.uncovered(after))
+    run.warnings.extend(search.problems if search else [])
     whole = "files" in run.plan.parts
     return Restored(
         parts=run.plan.parts,
@@ -261,5 +305,7 @@ def report(run: Run, safety_set: str) -> Restored:
         settings_changed=after.settings.differences(run.site.settings),
         sign_in=sign_in.probe(after),
         safety_set=safety_set,
+        times=run.times,
+        search=search,
         warnings=run.warnings,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -29,6 +30,9 @@ class Settings:
     database_level: int = 3
     files_level: int = 1
     threads: int = 4
+    jobs: int = 4
+    nice: int = 10  # of backups and rehearsals; 0 leaves processor and disk to chance
+    bandwidth: int | None = None  # bytes a second that a backup writes at most
     rehearse: str = "nightly"  # one of option_table.REHEARSALS: which of cron's sets are rehearsed
     rehearse_in: Path = Path("/var/lib/gitlab-mm-backup")
     gate: str = "block"  # what an upgrade without a set meets: block, warn or off
@@ -38,6 +42,11 @@ class Settings:
     def rules(self) -> Rules:
         """All that keeps a set."""
         return replace(self.keep, keep_time=self.keep_time)
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions of PostgreSQL load a dump: more than processors only disturb."""
+        return min(self.jobs, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,7 @@ def load(
         keep_time=values["keep_time"],
         keep=Rules(**_below("keep", values)),
         **_below("compression", values),
+        **{name: values[name] for name in ("jobs", "nice", "bandwidth")},
         rehearse=values["rehearse"],
         rehearse_in=values["rehearse_in"],
         gate=values["gate"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import checks, files
+from . import checks, files, process
 from .checks import Check, Result
 from .errors import Failure
 from .files import Each
@@ -35,23 +35,24 @@ def damaged(set_: BackupSet, found: Sequence[Check]) -> Failure | None:
 def examine(set_: BackupSet, each: Each = lambda member, read: None) -> list[Check]:
     """Read all of ``set_`` and return what became of each check.
 
-    ``each`` is told of every member of the files part, once its bytes are known to be right.
+    Bytes are summed and archives looked into at the same time.  ``each`` is told of every member
+    of the files part; what it hears counts only if both checks pass.
     """
-    problems = damage(set_)
+    problems, structure = process.together(
+        lambda: damage(set_),
+        lambda: checks.guarded("structure", lambda: _structure(set_, each)),
+    )
     if problems:
         untold = "what the set holds is not what was written"
         return [
             checks.failed("checksums", "; ".join(problems)),
             checks.not_run("structure", untold),
         ]
-    return [
-        checks.passed("checksums"),
-        checks.guarded("structure", lambda: _structure(set_, each)),
-    ]
+    return [checks.passed("checksums"), structure]
 
 
 def _structure(set_: BackupSet, each: Each) -> Check:
-    """Look into the archives, whose bytes are known to be the ones that were written."""
+    """Look into the archives."""
     wanted, known = set_.manifest.files, set_.manifest
     folders = list(wanted.folders.values())
     contents = files.inspect(set_.file("files"), folders, known, wanted.bytes, each)

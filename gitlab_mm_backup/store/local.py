@@ -15,6 +15,7 @@ from .. import progress
 from ..durable import replace_file, sync_folder
 from ..errors import ExitCode, Failure
 from ..manifest import MANIFEST, SUMS, Manifest, Part, is_set_name, parse, sums, to_bytes
+from ..throttle import Throttle
 
 # A set in the making; the next run removes what a killed one left under this name.
 _INCOMPLETE = ".incomplete-"
@@ -64,14 +65,16 @@ class Entry:
 class PartWriter:
     """The sink for one part: writes, counts and hashes what passes, syncs once at the end."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, throttle: Throttle | None = None) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         self._file = os.fdopen(descriptor, "wb", buffering=0)
         self._path = path
+        self._throttle = throttle or Throttle(None)
         self._sha256 = hashlib.sha256()
         self.bytes = 0
 
     def write(self, piece: bytes) -> None:
+        self._throttle.wait(len(piece))
         self._sha256.update(piece)
         self.bytes += len(piece)
         try:
@@ -84,6 +87,8 @@ class PartWriter:
     def finish(self, form: str) -> Part:
         try:
             os.fsync(self._file.fileno())
+            # Nobody reads it soon; the memory is for what GitLab and Mattermost read all day.
+            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         except OSError as error:
             raise _cannot_write(self._path, error) from error
         finally:

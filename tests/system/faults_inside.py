@@ -34,6 +34,9 @@ class Trap:
         self._times = 0
         self._main = os.getpid()
         self._children: list[tuple[str, int]] = []
+        self._printing: list[subprocess.Popen[bytes]] = []
+        self._users: dict[int, tuple[str, int]] = {}  # pid -> who reads what it prints
+        self._stream: dict[str, int] = {}  # the programs of the stream that the fault is in
         self._unpacking = False
 
     def reached(self) -> None:
@@ -62,7 +65,7 @@ class Trap:
     def _signal(self, what: str) -> None:
         target = self.fault["target"]
         pids = [pid for name, pid in self._children if name == target] if target else [self._main]
-        os.kill(pids[-1], getattr(signal, what))
+        os.kill(self._stream.get(target, pids[-1]), getattr(signal, what))
 
     def arm(self) -> None:
         """Put the trap where the fault says."""
@@ -98,19 +101,23 @@ class Trap:
 
         class Watched(real):  # type: ignore[misc, valid-type]
             def __init__(self, argv: list[str], **named: Any) -> None:
-                program = Path(argv[argv.index("--") + 1]).name if "--" in argv else argv[0]
+                program = _program(argv)
                 feed: int | None = None
                 stdin: Any = named.get("stdin")
+                source = next((one for one in trap._printing if one.stdout is stdin), None)
                 if kind == "stream" and program == "zstd" and trap._unpacking:
                     reading, feed = os.pipe()
                     named["stdin"] = reading
                 super().__init__(argv, **named)
                 trap._children.append((program, self.pid))
+                trap._printing += [self] if self.stdout is not None else []
+                if source is not None:
+                    trap._users[source.pid] = (program, self.pid)
                 if feed is not None:
                     os.close(reading)
                     target = functools.partial(trap._feed, Path(stdin.name), feed, wanted, self.pid)
                     threading.Thread(target=target, daemon=True).start()
-                if kind == "child" and program == wanted and "--list" not in argv:
+                if kind == "child" and program == wanted and _loads(argv):
                     trap._at_work(program, self.pid)
 
         def unpacking(*arguments: Any) -> None:
@@ -122,7 +129,7 @@ class Trap:
 
     def _at_work(self, program: str, pid: int) -> None:
         """Act when a child has begun; a pg_restore when the server works for it."""
-        while program == "pg_restore" and not _server_loads():
+        while program == "pg_restore" and not _server_loads() and _lives(pid):
             time.sleep(0.001)
         if self.fault["act"].startswith("SIG") and self.fault["act"] != "SIGKILL":
             os.killpg(pid, signal.SIGSTOP)
@@ -145,6 +152,7 @@ class Trap:
             user = self._user_of(zstd)
             if user is not None and user[0] == wanted:
                 _wait_until_idle([zstd, user[1]])
+                self._stream = {"zstd": zstd, wanted: user[1]}
                 self.reached()
             _write(pipe, data[half:])
         except BrokenPipeError:
@@ -153,14 +161,23 @@ class Trap:
             os.close(pipe)
 
     def _user_of(self, zstd: int) -> tuple[str, int] | None:
-        """The program that was started right after this zstd, a moment later."""
+        """The program that reads what this zstd prints; it is started a moment later."""
         for _ in range(200):
-            pids = [pid for _, pid in self._children]
-            index = pids.index(zstd)
-            if len(pids) > index + 1:
-                return self._children[index + 1]
+            if zstd in self._users:
+                return self._users[zstd]
             time.sleep(0.005)
         return None
+
+
+def _program(argv: list[str]) -> str:
+    """The name of the program that a child becomes in the end."""
+    after = argv[argv.index("--") + 1 :] if "--" in argv else argv
+    return Path(after[1] if after[0] == "nocache" else after[0]).name
+
+
+def _loads(argv: list[str]) -> bool:
+    """Whether a program is at the work itself: a pg_restore may only look into the dump."""
+    return not {"--list", "--file=-"} & set(argv)
 
 
 class _Substitute:
@@ -186,6 +203,11 @@ def _wait_until_idle(pids: list[int]) -> None:
             Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in pids
         }
         quiet = quiet + 1 if states == {"S"} else 0
+
+
+def _lives(pid: int) -> bool:
+    """Whether a child still runs: a short one may be over before anybody looks."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def _server_loads() -> bool:

@@ -23,6 +23,7 @@ from gitlab_mm_backup.options import (
     list_of,
     number,
     path,
+    rate,
     secret,
     shown,
     words,
@@ -289,3 +290,22 @@ def test_the_package_ships_what_the_table_says(tmp_path: Path) -> None:
 
 def test_the_table_knows_a_path() -> None:
     assert path().show(path().read("/srv/x")) == "/srv/x"
+
+
+# kinds
+
+
+@pytest.mark.parametrize(
+    ("given", "bytes_a_second"), [("1M", 1 << 20), ("20M", 20 << 20), ("2G", 2 << 30), (0, None)]
+)
+def test_a_rate_is_shown_as_it_is_given(given: Any, bytes_a_second: int | None) -> None:
+    assert rate().read(given) == bytes_a_second
+    assert rate().show(rate().read(given)) == given
+    assert Draft202012Validator(rate().schema).is_valid(given)
+
+
+@pytest.mark.parametrize("given", ["20", "20K", 20, "0M", "-1M", True, None, "1.5G"])
+def test_what_is_no_rate_is_refused(given: Any) -> None:
+    with pytest.raises(ValueError, match="20M or 1G"):
+        rate().read(given)
+    assert not Draft202012Validator(rate().schema).is_valid(given)

@@ -40,6 +40,7 @@ LAYERS = {
         "discreet",
         "sandbox",
         "janitor",
+        "throttle",
     ),
     "1 one outside thing each": (
         "private_files",
@@ -64,6 +65,8 @@ LAYERS = {
         "verify",  # of a set alone; beside takes a name from it
         "service",
         "database",
+        "dumping",
+        "dump_list",
         "exchange",
         "omnibus",
         "gitlab",
@@ -83,6 +86,7 @@ LAYERS = {
         "repair",
         "recovery",
         "prune",
+        "search_later",
         "backup",
         "readiness",
         "preview",

@@ -25,6 +25,7 @@ from gitlab_mm_backup.store.local import (
     damage,
     open_set,
 )
+from gitlab_mm_backup.throttle import Throttle
 from tests.unit.builders import NAME, make_manifest, make_set, write_parts
 
 NEWER = "1795396400_2026_11_23_10.11.4"
@@ -66,7 +67,11 @@ def test_a_full_disk_is_a_failure_with_a_hint() -> None:
     with open("/dev/full", "wb", buffering=0) as full:
         writer = object.__new__(PartWriter)
         writer.__dict__.update(
-            _file=full, _path=Path("/sets/part"), _sha256=hashlib.sha256(), bytes=0
+            _file=full,
+            _path=Path("/sets/part"),
+            _throttle=Throttle(None),
+            _sha256=hashlib.sha256(),
+            bytes=0,
         )
         with pytest.raises(Failure, match="/sets/part cannot be written") as caught:
             writer.write(b"x")

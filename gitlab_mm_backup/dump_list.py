@@ -1,0 +1,186 @@
+"""What a dump holds, by its own list of contents, and the passes in which it is loaded.
+
+A pass is one pg_restore that reads the compressed dump through a pipe and takes the lines it is
+given.  The contents lie at the head of the dump, so that a pass over indexes alone reads almost
+nothing (measured: docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import process
+from .process import DECOMPRESS, Command
+
+# Entries of a dump's list that belong to the server, not to Mattermost's role: the plain role
+# may not touch them, and every target has its own (pg_dump up to 10 lists them always; the
+# last is PgBouncer's helper on Omnibus).
+_NOT_OURS = re.compile(
+    r"^\d+; \d+ \d+ (?:SCHEMA - public|EXTENSION - plpgsql|COMMENT - EXTENSION plpgsql"
+    r"|COMMENT - SCHEMA public|ACL - SCHEMA public|(?:ACL )?FUNCTION public pg_shadow_lookup)\b"
+)
+_INDEX_LINE = re.compile(r"^\d+; \d+ \d+ INDEX (\S+) (\S+) ")
+_CONSTRAINT_LINE = re.compile(r"^\d+; \d+ \d+ CONSTRAINT (\S+) (\S+) \S+ ")
+_EXTENSION_LINE = re.compile(r"^\d+; \d+ \d+ EXTENSION - (\S+) ")
+_INDEX = re.compile(r"^CREATE (?:UNIQUE )?INDEX (\S+) ON (?:ONLY )?(\S+)\.(\S+) USING .*;$", re.M)
+_OF_THE_SEARCH = re.compile(r" USING gin \(to_tsvector\(")
+
+
+@dataclass(frozen=True)
+class Index:
+    """One index, as the dump defines it."""
+
+    schema: str
+    name: str
+    table: str
+    statement: str
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def full_table(self) -> str:
+        return f"{self.schema}.{self.table}"
+
+    @property
+    def of_the_search(self) -> bool:
+        """Tell whether this is an index of the full text search.
+
+        Those of posts take two thirds of a load's time, and nothing but the search needs them.
+        """
+        return _OF_THE_SEARCH.search(self.statement) is not None
+
+
+@dataclass(frozen=True)
+class DumpList:
+    """A dump's contents: the lines of its list that are ours to load, and its indexes."""
+
+    first: Sequence[str]  # tables, functions, rows: what pg_restore calls pre-data and data
+    after: Sequence[str]  # post-data: indexes, constraints, triggers
+    indexes: Mapping[str, Index]  # by schema.name
+
+    @property
+    def search(self) -> list[Index]:
+        return [one for one in self.indexes.values() if one.of_the_search]
+
+    @property
+    def extensions(self) -> list[str]:
+        found = (_EXTENSION_LINE.match(line) for line in self.first)
+        return [one[1] for one in found if one]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The lines of a dump in the passes that load it: one after the other, but for the middle."""
+
+    first: Sequence[str]
+    side_by_side: Sequence[Sequence[str]]  # each takes one session; none is empty
+    last: Sequence[str]  # what locks whole tables, or relies on what came before
+
+
+def read(programs: Path, archive: Path) -> DumpList:
+    """Return the contents of the compressed dump ``archive``; raises Failure if it has none."""
+    lines = _printed(programs, archive, "--list").splitlines(keepends=True)
+    after = set(_printed(programs, archive, "--list", "--section=post-data").splitlines(True))
+    script = _printed(programs, archive, "--section=post-data", "--file=-")
+    ours = [line for line in lines if not _NOT_OURS.match(line)]
+    return DumpList(
+        [line for line in ours if line not in after],
+        [line for line in ours if line in after and not line.startswith(";")],
+        _indexes(script),
+    )
+
+
+def rows_in(programs: Path, archive: Path, table: str) -> list[list[str]]:
+    """Return the rows of public.``table`` in the compressed dump, each a list of its columns.
+
+    All of the dump is read for it.  No rows where there is no such table.
+    """
+    wanted = ("--data-only", "--schema=public", f"--table={table}", "--file=-")
+    text = _printed(programs, archive, *wanted)
+    copied = re.search(r"^COPY [^\n]* FROM stdin;\n(.*?)^\\\.$", text, re.M | re.S)
+    return [line.split("\t") for line in copied[1].splitlines()] if copied else []
+
+
+def _printed(programs: Path, archive: Path, *options: str) -> str:
+    pieces: list[bytes] = []
+    command = Command([str(programs / "pg_restore"), *options], account="nobody")
+    with open(archive, "rb") as packed:
+        process.pipeline(DECOMPRESS, command, stdin=packed, sink=pieces.append)
+    return b"".join(pieces).decode(errors="surrogateescape")
+
+
+def _indexes(script: str) -> dict[str, Index]:
+    found = (
+        Index(match[2], match[1], match[3], match[0].rstrip(";"))
+        for match in _INDEX.finditer(script)
+    )
+    return {index.full_name: index for index in found}
+
+
+def plan(
+    contents: DumpList, rows: Mapping[str, int], sessions: int, without: Collection[str] = ()
+) -> Passes:
+    """Return the passes that load ``contents``, with at most ``sessions`` beside each other.
+
+    The search's indexes come first in a session of their own, for they take longer than all the
+    others together.  CREATE INDEX takes a lock that other CREATE INDEX share, ALTER TABLE one
+    that nobody shares (PostgreSQL manual, 13.3.1): so the primary keys of their tables wait for
+    the last pass.  ``rows`` (schema.table -> rows) weigh the others, ``without`` names indexes to
+    leave out (schema.index).
+    """
+    wanted = [line for line in contents.after if _index_name(line) not in without]
+    search = [index for index in contents.search if index.full_name not in without]
+    searched = {index.full_name: index.full_table for index in search}
+    of_search = [line for line in wanted if _index_name(line) in searched]
+    tables = {line: _table(line, contents.indexes) for line in wanted}
+    beside = [
+        line
+        for line in wanted
+        if tables[line]
+        and _index_name(line) not in searched
+        and (_INDEX_LINE.match(line) or tables[line] not in searched.values())
+    ]
+    weights = {line: rows.get(tables[line], 0) for line in wanted}
+    taken = {*of_search, *beside}
+    groups = [sorted(of_search, key=lambda line: -weights[line])]
+    groups += _spread(beside, weights, max(1, sessions - bool(of_search)))
+    return Passes(
+        contents.first,
+        [group for group in groups if group],
+        [line for line in wanted if line not in taken],
+    )
+
+
+def _spread(lines: Iterable[str], weights: Mapping[str, int], into: int) -> list[list[str]]:
+    """Share ``lines`` out, the heaviest first, each to the group that has least to do.
+
+    Within a group constraints come first, and large tables last: a primary key shuts out all
+    other work on its table, so it had better be made while the others are at other tables.
+    """
+    groups: list[list[str]] = [[] for _ in range(into)]
+    for line in sorted(lines, key=lambda line: -weights[line]):
+        min(groups, key=lambda group: sum(weights[one] for one in group)).append(line)
+    return [
+        sorted(group, key=lambda line: (bool(_INDEX_LINE.match(line)), weights[line]))
+        for group in groups
+    ]
+
+
+def _index_name(line: str) -> str:
+    """Return schema.index of a line that stands for an index, "" for any other."""
+    found = _INDEX_LINE.match(line)
+    return f"{found[1]}.{found[2]}" if found else ""
+
+
+def _table(line: str, indexes: Mapping[str, Index]) -> str:
+    """Return schema.table of an index or a plain constraint, "" for anything else."""
+    index = indexes.get(_index_name(line))
+    found = _CONSTRAINT_LINE.match(line)
+    if index is not None:
+        return index.full_table
+    return f"{found[1]}.{found[2]}" if found else ""

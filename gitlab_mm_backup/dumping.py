@@ -1,0 +1,44 @@
+"""Dumping a site's database: one snapshot for the dump and for the count of its rows."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from . import database, process, progress
+from .database import Snapshot
+from .process import Command
+from .site import Site
+
+
+def dump(
+    site: Site, snapshot: Snapshot, compressor: Command, sink: Callable[[bytes], object]
+) -> dict[str, int]:
+    """Write the compressed dump of ``snapshot`` to ``sink``; return its rows, by schema.table.
+
+    Both are read beside each other, and then the snapshot goes with its locks, however long the
+    rest of a backup takes.  Raises GaveWay where somebody wanted a table alone meanwhile.
+    """
+    over = threading.Event()
+
+    def read() -> dict[str, int]:
+        try:
+            command = database.dump(site.database, site.client_programs, snapshot.id)
+            with progress.measured("database", snapshot.table_bytes, _written):
+                _, rows = process.together(
+                    lambda: process.pipeline(command, compressor, sink=sink),
+                    snapshot.count,
+                    cancel=snapshot.cancel,
+                )
+            return dict(rows)
+        finally:
+            over.set()
+
+    rows, _ = process.together(read, lambda: snapshot.refuse_to_block(over), cancel=snapshot.cancel)
+    snapshot.release()
+    return dict(rows)
+
+
+def _written() -> int:
+    """Return the bytes that pg_dump has written so far: rows as text, about as large as tables."""
+    return process.written_by("pg_dump")
