@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from . import config_verbs, console
+from . import config_verbs, console, look_verbs
 from .console import Manner, verb
 from .errors import ExitCode, Failure
 from .outcome import Outcome
@@ -28,6 +28,8 @@ def group() -> None:
 
 
 group.add_command(config_verbs.config)
+group.add_command(look_verbs.report)
+group.add_command(look_verbs.status)
 
 
 @group.command()
@@ -209,24 +211,6 @@ def doctor(manner: Manner, layout: bool) -> Outcome:
 
     checks = job.examine(manner.settings, layout=layout)
     return outcomes.of_doctor(checks, brief=layout)
-
-
-@group.command()
-@click.argument(
-    "file", type=click.Path(path_type=Path), default="/var/lib/gitlab-mm-backup/report.html"
-)
-@verb
-def report(manner: Manner, file: Path) -> Outcome:
-    """Write what is proven of the sets as one HTML page, for whoever must be shown.
-
-    FILE is /var/lib/gitlab-mm-backup/report.html unless given. Exit code 0 says that the page is
-    written, whatever its verdict.
-    """
-    from . import outcomes, report_page
-    from . import report as job
-
-    made = job.report(job.look(_store(manner)[1]))
-    return outcomes.of_report(made, report_page.write(file, made))
 
 
 @group.command()

@@ -6,11 +6,13 @@ import functools
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,8 +134,8 @@ def _print_json(
 def _print_text(manner: Manner, outcome: Outcome, error: Failure | None) -> None:
     watched = sys.stdout.isatty() or manner.verbose or outcome.answer
     if watched and not manner.quiet:
-        for line in outcome.lines:
-            _say(line)
+        for line, (word, colour) in zip_longest(outcome.lines, outcome.tones, fillvalue=("", "")):
+            _say(_toned(str(line), word, colour))
     for warning in outcome.warnings:
         _say(f"Warning: {warning}", err=True, fg="yellow")
     if error is not None:
@@ -141,6 +143,14 @@ def _print_text(manner: Manner, outcome: Outcome, error: Failure | None) -> None
         for line in (error.detail, error.hint):
             if line:
                 _say(f"  {line}", err=True)
+
+
+def _toned(line: str, word: str, colour: str) -> str:
+    """Return a line with one word of it in colour; where that is not wanted it is taken out."""
+    if not word:
+        return line
+    painted = click.style(word, fg=colour, bold=True)
+    return re.sub(rf"(?<= ){re.escape(word)}(?= |$)", painted, line, count=1)
 
 
 def _say(line: str, err: bool = False, **style: Any) -> None:

@@ -47,7 +47,7 @@ def examine(
         return [*checks, Check("settings", Result.FAILED, str(failure))]
     checks.append(guarded("service", lambda: _service(site)))
     checks.append(guarded("database", lambda: _database(site)))
-    checks.append(guarded("sign-in", lambda: _sign_in(site)))
+    checks.append(guarded("sign-in", lambda: sign_in_check(site)))
     return checks
 
 
@@ -128,7 +128,8 @@ def _database(site: Site) -> Check:
     return Check("database", Result.PASSED, f"{site.database.name} on PostgreSQL {version[0]}")
 
 
-def _sign_in(site: Site) -> Check:
+def sign_in_check(site: Site) -> Check:
+    """Say whether sign-in through GitLab works now."""
     if not credentials.layers(site)[0] or sign_in.effective_pair(site) is None:
         return Check("sign-in", Result.NOT_RUN, "GitLab sign-in is not set up")
     verified, asked = sign_in.accepted(site), sign_in.probe(site)

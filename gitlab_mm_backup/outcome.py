@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ class Outcome:
     answer: bool = False
     lasting: bool = False  # the system's log keeps the lines of this answer too
     lenient: bool = False  # warnings do not show in the exit code
+    tones: Sequence[tuple[str, str]] = ()  # for each line a word of it, and its colour
     error: Failure | None = None  # what was looked at is bad, and the fields say more of it
 
     @property

@@ -16,11 +16,12 @@ def plan(store: LocalStore, rules: Rules) -> list[Decision]:
 
     Folders that are no complete set are not ours to judge, and stay.
     """
-    sets = [_kept(one) for one in store.sets()]
+    sets = [kept(one) for one in store.sets()]
     return decide(sets, rules, datetime.now(timezone.utc))
 
 
-def _kept(one: BackupSet) -> Kept:
+def kept(one: BackupSet) -> Kept:
+    """Return a set as retention sees it."""
     found = records.of_set(one)
     below = [records.of_set(base) for base in one.chain[:-1]]
     return Kept(

@@ -13,8 +13,8 @@ from .evidence import Record, Verdict
 from .store.local import BackupSet, Entry
 
 # cron makes a set each night; two hours more, for a night that took longer than the one before.
-_SET_AGE = timedelta(hours=26)
-_REHEARSAL_AGE = timedelta(days=8)  # rehearsals may be weekly; a day more, for the same reason
+SET_AGE = timedelta(hours=26)
+REHEARSAL_AGE = timedelta(days=8)  # rehearsals may be weekly; a day more, for the same reason
 
 
 class Standing(enum.Enum):
@@ -87,7 +87,7 @@ def judge(found: Found, newest: BackupSet | None) -> Judgement:
 def _judge_age(found: Found, record: Record) -> Judgement:
     passed = f"The newest set passed its rehearsal on {text.moment(record.made)}"
     age = found.now - record.made
-    if age > _REHEARSAL_AGE:
+    if age > REHEARSAL_AGE:
         reason = f"Out of date. {passed}, {_age(age)} ago"
         return Judgement(Standing.NOT_PROVEN, reason, record)
     return Judgement(Standing.PROVEN, passed + _recovery(record), record)
@@ -129,7 +129,7 @@ def _other_proof(found: Found) -> str:
 def concerns(found: Found, newest: BackupSet | None) -> list[str]:
     """Return what a reader must know besides the verdict."""
     told = [f"{one.name} is not complete: {one.problem}" for one in found.entries if not one.set]
-    if newest is not None and found.now - newest.manifest.made > _SET_AGE:
+    if newest is not None and found.now - newest.manifest.made > SET_AGE:
         age = _age(found.now - newest.manifest.made)
         told.append(f"The newest set is {age} old: {text.moment(newest.manifest.made)}")
     bad = [one for one in found.entries if one.set is not newest and _failed(found, one)]

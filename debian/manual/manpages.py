@@ -30,6 +30,7 @@ PROSE = {
     "report": "report.md",
     "restore": "restore.md",
     "sso": "sign-in.md",
+    "status": "status.md",
 }
 CONFIG_PAGE = "gitlab-mm-backup.yml"
 HOOKS_PAGE = "gitlab-mm-hooks"

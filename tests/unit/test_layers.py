@@ -97,12 +97,14 @@ LAYERS = {
         "report",
         "report_page",
         "doctor",
+        "status",
         "gate",
         "config",
         "outcomes",
         "sign_in_outcomes",
+        "status_outcomes",
     ),
-    "4 edge": ("terminal", "console", "config_verbs", "cli"),
+    "4 edge": ("terminal", "console", "config_verbs", "look_verbs", "cli"),
 }
 ORDER = [module for layer in LAYERS.values() for module in layer]
 STARTERS = {"subprocess", "pty", "multiprocessing"}

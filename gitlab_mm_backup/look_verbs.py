@@ -1,0 +1,48 @@
+"""The verbs that look at everything: report and status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .console import Manner, verb
+from .outcome import Outcome
+
+
+@click.command()
+@click.argument(
+    "file", type=click.Path(path_type=Path), default="/var/lib/gitlab-mm-backup/report.html"
+)
+@verb
+def report(manner: Manner, file: Path) -> Outcome:
+    """Write what is proven of the sets as one HTML page, for whoever must be shown.
+
+    FILE is /var/lib/gitlab-mm-backup/report.html unless given. Exit code 0 says that the page is
+    written, whatever its verdict.
+    """
+    from . import outcomes, report_page
+    from . import report as job
+    from .store.local import LocalStore
+
+    made = job.report(job.look(LocalStore(manner.settings().sets)))
+    return outcomes.of_report(made, report_page.write(file, made))
+
+
+@click.command()
+@click.option("--nagios", is_flag=True, help="One line with performance data, for a plugin.")
+@verb
+def status(manner: Manner, nagios: bool) -> Outcome:
+    """Say at a glance how things stand: sets, rehearsal, sign-in, next run, space.
+
+    Exit code 0: all is well; 4: something wants attention soon; 1: something is wrong now.
+    """
+    from . import status as job
+    from . import status_outcomes as outcomes
+    from .store.local import LocalStore
+
+    if nagios and manner.as_json:
+        raise click.UsageError("--nagios and --json exclude each other.")
+    ours = manner.settings()
+    facts = job.look(LocalStore(ours.sets), ours)
+    return outcomes.of_status(job.status(facts), facts.found.host, nagios=nagios)

@@ -1,0 +1,278 @@
+"""Status: what matters, at a glance; each line a small function of what was found."""
+
+from __future__ import annotations
+
+import enum
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from . import discreet, evidence, omnibus, process, report, retention, schedule, standing, text
+from .checks import Result, guarded
+from .doctor import sign_in_check
+from .errors import Failure
+from .evidence import Verdict
+from .journal import Journal
+from .process import Command
+from .prune import kept
+from .retention import Kept
+from .settings import Settings
+from .site import Site
+from .standing import Found
+from .store.local import BackupSet, LocalStore
+
+CRON = Path("/etc/cron.d/gitlab-mm-backup")
+TIMER = "gitlab-mm-backup.timer"
+WANTED = Path("/etc/systemd/system/timers.target.wants") / TIMER
+_NIGHTS = 60  # that the forecast looks ahead
+_SOON = 14  # nights: time to buy a disk
+_DAY = timedelta(days=1)
+
+
+class State(enum.Enum):
+    """What a line comes to."""
+
+    GOOD = "good"
+    WARNING = "warning"
+    BAD = "bad"
+    OFF = "off"  # as somebody wanted it
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number for a monitoring system, and from where on it would be a warning or bad."""
+
+    value: float
+    unit: str = ""  # of Nagios: s, B or none
+    warning: str = ""  # a range of Nagios: 60 is above 60, 14: is below 14
+    bad: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that matters."""
+
+    name: str
+    state: State
+    words: str
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was found; the lines are made of nothing else."""
+
+    found: Found
+    settings: Settings
+    kept: Sequence[Kept]  # the sets as retention sees them
+    site: Site | None
+    journal: Journal
+    free: int  # bytes, where the sets are
+    scheduled: str  # how the nightly run comes about, "" where it does not
+    next_run: datetime | None
+
+    @property
+    def now(self) -> datetime:
+        return self.found.now
+
+    @property
+    def good(self) -> BackupSet | None:
+        """The newest set of which no check failed, safety sets aside."""
+        bad = {one.name for one in self.kept if one.safety or one.failed}
+        sets = [one.set for one in self.found.entries if one.set]
+        return next((one for one in sets if one.name not in bad), None)
+
+
+def look(store: LocalStore, settings: Settings) -> Facts:
+    """Find out; changes nothing.  Raises Failure where the folder of sets cannot be read."""
+    found = report.look(store)
+    there = next(path for path in (store.folder, *store.folder.parents) if path.exists())
+    try:
+        site = omnibus.find()
+    except Failure:
+        site = None
+    scheduled, next_run = _schedule(found.now.astimezone())
+    return Facts(
+        found=found,
+        settings=settings,
+        kept=[kept(one.set) for one in found.entries if one.set],
+        site=site,
+        journal=Journal(),
+        free=shutil.disk_usage(there).free,
+        scheduled=scheduled,
+        next_run=next_run,
+    )
+
+
+def _schedule(now: datetime) -> tuple[str, datetime | None]:
+    if WANTED.exists():
+        return "by systemd's timer", _next_elapse()
+    try:
+        found = re.search(r"^[^#].* (\d\d?:\d\d)$", CRON.read_text(encoding="utf-8"), re.M)
+    except (OSError, UnicodeDecodeError):
+        found = None
+    if found is None:
+        return "", None
+    return "by cron", schedule.due_time(found[1], now) + _DAY
+
+
+def _next_elapse() -> datetime | None:
+    """Return when systemd runs the timer next, where it tells."""
+    asked = ["systemctl", "show", TIMER, "--property=NextElapseUSecRealtime", "--timestamp=unix"]
+    try:
+        told = process.run(Command(asked), timeout=10).out
+    except Failure:
+        return None
+    found = re.search(r"=@(\d+)", told)
+    return datetime.fromtimestamp(int(found[1])).astimezone() if found else None
+
+
+def last_set(facts: Facts) -> Line:
+    """Tell of the newest set that is any good."""
+    newest, count = facts.good, sum(1 for one in facts.found.entries if one.set)
+    figures = {"sets": Figure(count)}
+    if newest is None:
+        return Line("last set", State.BAD, f"there is none in {facts.found.folder}", figures)
+    manifest = newest.manifest
+    age = facts.now - manifest.made
+    limit = str(int(standing.SET_AGE.total_seconds()))
+    figures["set_age"] = Figure(int(age.total_seconds()), "s", limit, limit)
+    figures["set_bytes"] = Figure(manifest.bytes, "B")
+    words = f"{_ago(age)}, {text.size(manifest.bytes)}, {text.number(manifest.rows, 'row')}"
+    words += f", {text.number(manifest.files.files, 'file')}: {newest.name}"
+    bad = [one.name for one in facts.found.entries if one.set is None]
+    if bad:
+        words += f"; {text.number(len(bad), 'set')} not complete"
+    state = State.WARNING if bad else State.GOOD
+    return Line("last set", State.BAD if age > standing.SET_AGE else state, words, figures)
+
+
+def last_rehearsal(facts: Facts) -> Line:
+    """Tell of the newest rehearsal of any set, and what recovery takes by it."""
+    record = evidence.latest_rehearsal(facts.found.history)
+    wanted = facts.settings.rehearse != "off"
+    if record is None:
+        state = State.WARNING if wanted else State.OFF
+        return Line("rehearsal", state, "none was made" + ("" if wanted else "; rehearse is off"))
+    age = facts.now - record.made
+    limit = str(int(standing.REHEARSAL_AGE.total_seconds()))
+    figures = {"rehearsal_age": Figure(int(age.total_seconds()), "s", limit if wanted else "")}
+    words = f"{record.verdict.value} {_ago(age)}"
+    if record.recovery_seconds is not None:
+        figures["recovery"] = Figure(round(record.recovery_seconds, 1), "s")
+        words += f", recovery in {text.duration(max(1, record.recovery_seconds))}"
+    state = State.GOOD if record.verdict is Verdict.PASSED else State.WARNING
+    if record.verdict is Verdict.FAILED:
+        bad = [one for one in record.checks if one.result is Result.FAILED]
+        words += ": " + "; ".join(f"{one.name}: {discreet.words(one.detail)}" for one in bad)
+        state = State.BAD
+    elif wanted and age > standing.REHEARSAL_AGE:
+        state = State.WARNING
+    return Line("rehearsal", state, words, figures)
+
+
+def sign_in(facts: Facts) -> Line:
+    """Tell whether sign-in through GitLab works now."""
+    site = facts.site
+    if site is None:
+        return Line("sign-in", State.WARNING, "not known: Mattermost is not set up on this host")
+    check = guarded("sign-in", lambda: sign_in_check(site))
+    states = {Result.PASSED: State.GOOD, Result.FAILED: State.BAD, Result.NOT_RUN: State.OFF}
+    return Line("sign-in", states.get(check.result, State.WARNING), check.detail)
+
+
+def next_run(facts: Facts) -> Line:
+    """Tell when the next set is made, and by what."""
+    if not facts.scheduled:
+        words = f"no nightly set: there is neither {CRON} nor {TIMER}"
+        return Line("next run", State.WARNING, words)
+    when = f"{text.moment(facts.next_run)}, " if facts.next_run else ""
+    return Line("next run", State.GOOD, f"{when}{facts.scheduled}")
+
+
+def space(facts: Facts) -> Line:
+    """Tell for how many nights there is room, if each set is like the last ones."""
+    nights = _nights(facts)
+    told = _NIGHTS if nights is None else nights
+    figures = {"free": Figure(facts.free, "B"), "nights": Figure(told, "", f"{_SOON}:", "1:")}
+    words = f"{text.size(facts.free)} free in {facts.found.folder}"
+    if facts.good is None:
+        return Line("space", State.GOOD, words, {"free": figures["free"]})
+    if nights is None:
+        return Line("space", State.GOOD, f"{words}, room for {_NIGHTS} nights and more", figures)
+    state = State.BAD if nights < 1 else State.WARNING if nights < _SOON else State.GOOD
+    room = f"room for {text.number(nights, 'night')}" if nights else "no room for the next set"
+    return Line("space", state, f"{words}, {room}", figures)
+
+
+def _nights(facts: Facts) -> int | None:
+    """Return for how many nights the disk lasts, prune's doing reckoned in; None: for long.
+
+    Each night a set is made, as large as the last seven are on average, before old ones go.
+    """
+    sets = {one.name: one.set.manifest.bytes for one in facts.found.entries if one.set}
+    last = list(sets.values())[:7]
+    one_set = sum(last) // len(last) if last else 0
+    free, there = facts.free, list(facts.kept)
+    for night in range(_NIGHTS):
+        free -= one_set
+        if free < 0:
+            return night
+        now = facts.now + (night + 1) * _DAY
+        there.append(Kept(f"night {night}", now))
+        going = {
+            one.name for one in retention.decide(there, facts.settings.rules, now) if not one.keep
+        }
+        free += sum(sets.get(name, one_set) for name in going)
+        there = [one for one in there if one.name not in going]
+    return None
+
+
+def open_restore(facts: Facts) -> Line:
+    """Tell of a restore that was cut short, and of states that are kept."""
+    try:
+        record, previous = facts.journal.read(), facts.journal.previous()
+    except Failure as failure:
+        return Line("restore", State.BAD, str(failure))
+    if record is not None:
+        words = "one was cut short: run gitlab-mm restore --rollback, or --continue"
+        return Line("restore", State.BAD, words)
+    words = "none is open"
+    if previous:
+        words += (
+            f"; {text.number(len(previous), 'previous state')} kept: gitlab-mm prune --previous"
+        )
+    return Line("restore", State.GOOD, words)
+
+
+# In the order of the screen.  One that does not concern this host gives None.
+LINES: tuple[Callable[[Facts], Line | None], ...] = (
+    last_set,
+    last_rehearsal,
+    sign_in,
+    next_run,
+    space,
+    open_restore,
+)
+
+
+def status(facts: Facts) -> list[Line]:
+    """Return every line that concerns this host."""
+    made = [one(facts) for one in LINES]
+    return [one for one in made if one is not None]
+
+
+def worst(lines: Sequence[Line]) -> State:
+    """Return what all lines come to."""
+    states = {one.state for one in lines}
+    return next((one for one in (State.BAD, State.WARNING) if one in states), State.GOOD)
+
+
+def _ago(age: timedelta) -> str:
+    seconds = max(0.0, age.total_seconds())
+    if seconds < 48 * 3600:
+        return f"{text.duration(seconds)} ago"
+    return f"{text.number(age.days, 'day')} ago"

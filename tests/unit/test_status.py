@@ -1,0 +1,223 @@
+"""The status: what each line makes of the facts, and how all of it is told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gitlab_mm_backup import console, status, status_outcomes
+from gitlab_mm_backup.checks import failed, not_run
+from gitlab_mm_backup.errors import ExitCode
+from gitlab_mm_backup.evidence import Record
+from gitlab_mm_backup.journal import Journal, Previous
+from gitlab_mm_backup.manifest import Part
+from gitlab_mm_backup.retention import Kept
+from gitlab_mm_backup.settings import Settings
+from gitlab_mm_backup.status import Facts, Line, State
+from gitlab_mm_backup.store.local import Entry
+from gitlab_mm_backup.undo import Step
+from tests.unit.reports import GOOD, NOW, ago, found, made_set, record_of
+
+GIB = 1 << 30
+TONIGHT = made_set(ago(hours=2))
+SETTINGS = Settings(Path("/sets"), timedelta(days=7))
+BROKEN = (*GOOD[:2], failed("rows", 'ERROR: key "my message"'), not_run("boot", "rows failed"))
+
+
+def sized(hours: float, size: int = GIB, **changes: Any) -> Entry:
+    """A set from that many hours ago, of that many bytes."""
+    parts = {"database": Part("database.dump.zst", "pg_dump custom, zstd", size, "a" * 64)}
+    return made_set(ago(hours=hours), parts=parts, **changes)
+
+
+def facts(
+    *entries: Entry, records: Sequence[Record] = (), refuted: Sequence[str] = (), **changes: Any
+) -> Facts:
+    kept = [
+        Kept(one.name, one.set.manifest.made, one.set.manifest.safety, failed=one.name in refuted)
+        for one in entries
+        if one.set
+    ]
+    values: dict[str, Any] = {
+        "found": found(entries, records),
+        "settings": SETTINGS,
+        "kept": kept,
+        "site": None,
+        "journal": Journal(Path("/nonexistent")),
+        "free": 1000 * GIB,
+        "scheduled": "by cron",
+        "next_run": NOW + timedelta(hours=20),
+    }
+    return Facts(**{**values, **changes})
+
+
+def test_a_set_of_the_night_is_good() -> None:
+    line = status.last_set(facts(TONIGHT))
+    assert line.state is State.GOOD
+    assert line.words.startswith("2.0 h ago, ") and line.words.endswith(TONIGHT.name)
+    assert line.figures["set_age"].value == 7200
+    assert (line.figures["set_age"].unit, line.figures["set_age"].bad) == ("s", "93600")
+
+
+@pytest.mark.parametrize(
+    ("entries", "refuted", "state", "words"),
+    [
+        ([], [], "bad", "there is none in"),
+        ([made_set(ago(hours=25.9))], [], "good", "25.9 h ago"),
+        ([made_set(ago(hours=26.1))], [], "bad", "26.1 h ago"),
+        ([made_set(ago(days=3))], [], "bad", "3 days ago"),
+        ([made_set(ago(hours=1), purpose="safety")], [], "bad", "there is none"),
+        ([TONIGHT, made_set(ago(hours=20))], [TONIGHT.name], "good", "20.0 h ago"),
+        ([TONIGHT, made_set(ago(hours=30))], [TONIGHT.name], "bad", "30.0 h ago"),
+        ([TONIGHT], [TONIGHT.name], "bad", "there is none"),
+        ([Entry("odd", None, "no manifest"), TONIGHT], [], "warning", "; 1 set not complete"),
+        ([made_set(NOW + timedelta(minutes=5))], [], "good", "0 s ago"),
+    ],
+)
+def test_the_last_set(entries: list[Entry], refuted: list[str], state: str, words: str) -> None:
+    line = status.last_set(facts(*entries, refuted=refuted))
+    assert line.state.value == state, line
+    assert words in line.words
+
+
+@pytest.mark.parametrize(
+    ("hours", "checks", "rehearse", "state", "words"),
+    [
+        (None, (), "nightly", "warning", "none was made"),
+        (None, (), "off", "off", "rehearse is off"),
+        (1, GOOD, "nightly", "good", "passed 60 min ago, recovery in 42 s"),
+        (24 * 8.1, GOOD, "weekly", "warning", "passed 8 days ago"),
+        (24 * 8.1, GOOD, "off", "good", "passed 8 days ago"),
+        (1, (*GOOD[:2], not_run("boot", "-")), "nightly", "warning", "incomplete"),
+        (1, BROKEN, "nightly", "bad", "failed 60 min ago: rows: ERROR: key"),
+        (1, BROKEN, "off", "bad", "failed"),
+    ],
+)
+def test_the_last_rehearsal(
+    hours: float | None, checks: Any, rehearse: str, state: str, words: str
+) -> None:
+    records = [] if hours is None else [record_of(TONIGHT, ago(hours=hours), *checks)]
+    if checks is BROKEN:
+        records = [replace(records[0], recovery_seconds=None)]
+    line = status.last_rehearsal(
+        facts(TONIGHT, records=records, settings=replace(SETTINGS, rehearse=rehearse))
+    )
+    assert line.state.value == state
+    assert words in line.words
+    assert "my message" not in line.words
+
+
+def test_sign_in_of_a_host_without_mattermost() -> None:
+    assert status.sign_in(facts()).state is State.WARNING
+
+
+def test_the_next_run() -> None:
+    line = status.next_run(facts())
+    assert line.state is State.GOOD
+    assert re.fullmatch(r"2026-11-25 \d\d:00:00 \S+, by cron", line.words)
+    assert status.next_run(facts(next_run=None)).words == "by cron"
+    assert status.next_run(facts(scheduled="", next_run=None)).state is State.WARNING
+
+
+@pytest.mark.parametrize(
+    ("free", "keep", "state", "words"),
+    [
+        (0.5, None, "bad", "no room for the next set"),
+        (1.5, None, "warning", "room for 1 night"),
+        (13.5, None, "warning", "room for 13 nights"),
+        (14, None, "good", "room for 14 nights"),
+        (61, None, "good", "room for 60 nights and more"),
+        # Two are there, four are kept: two nights more take room, then each makes its own.
+        (3.5, 3, "good", "room for 60 nights and more"),
+        (1.5, 3, "warning", "room for 1 night"),
+    ],
+)
+def test_the_room_that_is_left(free: float, keep: int | None, state: str, words: str) -> None:
+    days = None if keep is None else timedelta(days=keep)
+    entries = (sized(2), sized(26))
+    line = status.space(
+        facts(*entries, free=int(free * GIB), settings=replace(SETTINGS, keep_time=days))
+    )
+    assert (line.state.value, words in line.words) == (state, True), line.words
+
+
+def test_the_room_of_a_host_that_has_no_set() -> None:
+    line = status.space(facts(free=5))
+    assert (line.state, sorted(line.figures)) == (State.GOOD, ["free"])
+
+
+def test_an_open_restore(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    assert status.open_restore(facts(journal=journal)).words == "none is open"
+    journal.keep([Previous("2026-11-20T00:00:00Z", [])])
+    line = status.open_restore(facts(journal=journal))
+    assert (line.state, "1 previous state kept" in line.words) == (State.GOOD, True)
+    journal.write({"set": "x"}, [Step("stop Mattermost", {})], [])
+    line = status.open_restore(facts(journal=journal))
+    assert (line.state, "--rollback" in line.words) == (State.BAD, True)
+    journal.path.write_text("{", encoding="utf-8")
+    assert status.open_restore(facts(journal=journal)).state is State.BAD
+
+
+def test_all_lines_in_their_order() -> None:
+    names = [one.name for one in status.status(facts(TONIGHT))]
+    assert names[:4] == ["last set", "rehearsal", "sign-in", "next run"]
+
+
+# how it is told
+
+
+LINES = [
+    Line("last set", State.GOOD, "2 h ago", {"set_age": status.Figure(7200, "s", "9", "9")}),
+    Line("sign-in", State.OFF, "not set up"),
+    Line("space", State.GOOD, "word " * 30, {"free": status.Figure(123456789012, "B")}),
+]
+WARNED = [*LINES, Line("next run", State.WARNING, "none | at all")]
+WRONG = [*WARNED, Line("restore", State.BAD, "one was cut short")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "state"),
+    [
+        (LINES, ExitCode.DONE, "good"),
+        (WARNED, ExitCode.WARNINGS, "warning"),
+        (WRONG, ExitCode.FAILED, "bad"),
+    ],
+)
+def test_what_all_comes_to(lines: list[Line], code: ExitCode, state: str) -> None:
+    outcome = status_outcomes.of_status(lines, "git.example.org", nagios=False)
+    assert outcome.exit_code is code
+    assert outcome.fields["state"] == state
+    assert outcome.lines[0] == f"git.example.org: {state}"
+    assert max(map(len, outcome.lines)) <= 79
+    assert len(outcome.tones) == len(outcome.lines)
+
+
+def test_only_the_state_is_in_colour() -> None:
+    lines = [*WRONG, Line("off-site", State.OFF, "off and bad")]
+    outcome = status_outcomes.of_status(lines, "bad.example.org", nagios=False)
+    painted = [console._toned(line, *tone) for line, tone in zip(outcome.lines, outcome.tones)]
+    assert [re.sub(r"\x1b\[\d+m", "", one) for one in painted] == outcome.lines
+    assert painted[0].startswith("bad.example.org: \x1b[31m")
+    assert painted[1].startswith("  last set   \x1b[32m")
+    assert painted[-1].startswith("  off-site   \x1b[34m")
+
+
+@pytest.mark.parametrize(
+    ("lines", "word"), [(LINES, "OK"), (WARNED, "WARNING"), (WRONG, "CRITICAL")]
+)
+def test_one_line_for_nagios(lines: list[Line], word: str) -> None:
+    """See the Monitoring Plugins Development Guidelines, on performance data."""
+    outcome = status_outcomes.of_status(lines, "x", nagios=True)
+    (line,) = outcome.lines
+    told, bar, data = line.partition(" | ")
+    assert bar and "|" not in told + data
+    assert told.startswith(f"MATTERMOST BACKUP {word} - ")
+    assert data == "set_age=7200s;9;9;0 free=123456789012B;;;0"
+    assert ("one was cut short" in told) is (word == "CRITICAL")
