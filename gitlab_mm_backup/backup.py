@@ -20,6 +20,7 @@ from . import (
     dumping,
     files,
     hooks,
+    increment,
     interrupts,
     json_config,
     manifest,
@@ -31,11 +32,13 @@ from . import (
 )
 from .database import GaveWay, Snapshot
 from .errors import Failure, Interrupted
+from .increment import Packed
 from .journal import Journal
 from .manifest import Credentials, Database, Manifest, Part
+from .option_table import INCREMENTAL
 from .process import account_entry, compress, together
 from .settings import Settings
-from .site import Kind, Site
+from .site import Site
 from .store.local import BackupSet, LocalStore, PartWriter
 from .throttle import Throttle
 
@@ -97,14 +100,28 @@ def make_set(
     clock = time.monotonic()
     started, name = _free_name(store, datetime.now(timezone.utc), site.version)
     log.info("Making set %s", name)
+    pack_files = _packer(site, settings, store, purpose, started)
     with store.create(name) as staging:
-        expected = _expected(site, store)
-        contents = _undisturbed(lambda: _write_parts(site, settings, staging, expected), staging)
+        contents = _undisturbed(lambda: _write_parts(site, settings, staging, pack_files), staging)
         described = _describe(site, name, started, time.monotonic() - clock, contents)
+        described = dataclasses.replace(described, purpose=purpose)
         if purpose == BACKUP:
             interrupts.ignore()  # there is a set now, which must not be told as a failure
-        made = store.complete(staging, dataclasses.replace(described, purpose=purpose))
+        made = store.complete(staging, described, contents.packed.base)
     return made, contents.oddities
+
+
+_PackFiles = Callable[[Throttle, Path, list[Path], files.Survey], Packed]
+
+
+def _packer(
+    site: Site, settings: Settings, store: LocalStore, purpose: str, started: datetime
+) -> _PackFiles:
+    """Return what packs Mattermost's folders; the set of before a restore always stands alone."""
+    if purpose == SAFETY or settings.files != INCREMENTAL:
+        return functools.partial(_pack_whole, settings, _expected(site, store))
+    base = increment.choose_base(store, settings.full_every, _roles(site), started)
+    return functools.partial(increment.pack, settings, base)
 
 
 def _expected(site: Site, store: LocalStore) -> int | None:
@@ -121,7 +138,7 @@ class _Contents:
 
     parts: Mapping[str, Part]
     database: Database
-    packed: files.Contents
+    packed: Packed
     surveys: Sequence[files.Survey]
 
     @property
@@ -151,32 +168,26 @@ def _undisturbed(write: Callable[[], _Contents], staging: Path) -> _Contents:
     return write()
 
 
-def _write_parts(site: Site, settings: Settings, staging: Path, expected: int | None) -> _Contents:
+def _write_parts(
+    site: Site, settings: Settings, staging: Path, pack_files: _PackFiles
+) -> _Contents:
     """Write all parts; the snapshot comes first, so every upload it names is in the archive."""
-    # A standalone Mattermost has no part in /etc/gitlab, even where it shares a host with GitLab.
-    etc = [site.below_root("/etc/gitlab")] if site.kind is Kind.OMNIBUS else []
-    folders = _folders(site)
+    folders, etc = _folders(site), [site.below_root("/etc/gitlab")]
     throttle = Throttle(settings.bandwidth)
-    pack_files = functools.partial(_pack, settings, throttle, staging / "files.tar.zst")
     pack_etc = functools.partial(_pack, settings, throttle, staging / "etc-gitlab.tar.zst")
     with database.snapshot(site.database) as snapshot:
-        surveys = [files.survey(one) for one in (folders, etc) if one]
-        (dumped, rows), (packed, contents), (packed_etc, _), kept = together(
+        surveys = [files.survey(folders), files.survey(etc)]
+        (dumped, rows), packed, (packed_etc, _), kept = together(
             lambda: _dump(site, settings, throttle, staging, snapshot),
-            lambda: pack_files(folders, [], surveys[0], expected),
-            lambda: pack_etc(etc, [etc[0] / "config_backup"], surveys[-1]) if etc else (None, None),
+            lambda: pack_files(throttle, staging, folders, surveys[0]),
+            lambda: pack_etc(etc, [etc[0] / "config_backup"], surveys[1]),
             lambda: _keep_settings(site, staging),
             cancel=snapshot.cancel,
         )
     return _Contents(
-        {
-            "database": dumped,
-            "files": packed,
-            "settings": kept,
-            **({"etc-gitlab": packed_etc} if etc else {}),
-        },
+        {"database": dumped, **packed.parts, "etc-gitlab": packed_etc, "settings": kept},
         dataclasses.replace(snapshot.database, rows=rows),
-        contents,
+        packed,
         surveys,
     )
 
@@ -200,6 +211,19 @@ def _folders(site: Site) -> list[Path]:
             "gitlab-ctl reconfigure creates it; if it held data, restore a set.",
         )
     return [folder for folder in site.folders.real.values() if folder.is_dir()]
+
+
+def _pack_whole(
+    settings: Settings,
+    expected: int | None,
+    throttle: Throttle,
+    staging: Path,
+    folders: list[Path],
+    found: files.Survey,
+) -> Packed:
+    path = staging / "files.tar.zst"
+    part, contents = _pack(settings, throttle, path, folders, [], found, expected)
+    return Packed({"files": part}, contents)
 
 
 def _pack(
@@ -244,17 +268,23 @@ def _describe(
         seconds=round(seconds, 3),
         database=contents.database,
         files=manifest.Files(
-            folders={role: str(path) for role, path in site.folders.real.items() if path.is_dir()},
+            folders=_roles(site),
             account=_account(site),
             environment_folder=str(site.environment_folder or ""),
-            files=contents.packed.files,
-            bytes=contents.packed.size,
+            files=contents.packed.whole.files,
+            bytes=contents.packed.whole.size,
         ),
         credentials=_credentials(site),
         parts=contents.parts,
         links=contents.links,
         privileged=tuple(path for one in contents.surveys for path in one.privileged),
+        increment=contents.packed.increment,
+        format=manifest.INCREMENTAL_FORMAT if contents.packed.increment else manifest.FORMAT,
     )
+
+
+def _roles(site: Site) -> dict[str, str]:
+    return {role: str(path) for role, path in site.folders.real.items() if path.is_dir()}
 
 
 def _account(site: Site) -> manifest.Account:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from . import account_verbs, config_verbs, console, look_verbs, sso_verbs
+from . import config_verbs, console, look_verbs
 from .console import Manner, verb
 from .errors import ExitCode, Failure
 from .outcome import Outcome
@@ -28,8 +30,6 @@ def group() -> None:
 group.add_command(config_verbs.config)
 group.add_command(look_verbs.report)
 group.add_command(look_verbs.status)
-group.add_command(account_verbs.accounts)
-group.add_command(sso_verbs.sso)
 
 
 @group.command()
@@ -43,7 +43,7 @@ group.add_command(sso_verbs.sso)
 def backup(manner: Manner, if_present: bool, due: str | None) -> Outcome:
     """Make a set of Mattermost while it keeps running, then thin out old sets."""
     from . import backup as job
-    from . import host, outcomes, process, recovery, schedule
+    from . import omnibus, outcomes, process, recovery, schedule
     from .journal import Journal
     from .lock import only_run
 
@@ -53,15 +53,14 @@ def backup(manner: Manner, if_present: bool, due: str | None) -> Outcome:
     with only_run():
         if due is not None:
             schedule.record()
-        absent = host.absent() if if_present else ""
-        if absent:
-            return Outcome({"set": None}, [absent])
+        if if_present and omnibus.presence() is not omnibus.Presence.ENABLED:
+            return Outcome({"set": None}, [omnibus.presence().value])
         recovery.refuse_unfinished(Journal())
         ours, store = _store(manner)
         if due is not None and any(schedule.covers(one, due, now) for one in store.moments()):
             return Outcome({"set": None}, ["There is a set of this night already"])
         process.step_back(ours.nice)
-        made = job.backup(host.find(), ours, store, nightly=if_present)
+        made = job.backup(omnibus.find(), ours, store, nightly=if_present)
         return outcomes.of_backup(made)
 
 
@@ -73,17 +72,6 @@ def backup(manner: Manner, if_present: bool, due: str | None) -> Outcome:
     multiple=True,
     type=click.Choice(PARTS),
     help="Put back only this; may be repeated.",
-)
-@click.option(
-    "--to",
-    type=click.Choice(["omnibus", "standalone"]),
-    help="The kind of Mattermost to restore onto, where this host has both.",
-)
-@click.option("--replace", is_flag=True, help="Replace what a standalone Mattermost holds.")
-@click.option(
-    "--nginx",
-    type=click.Path(path_type=Path),
-    help="Write an nginx site for the standalone Mattermost to this new file.",
 )
 @click.option("--with-etc", is_flag=True, help="Put /etc/gitlab back too.")
 @click.option("--no-safety-backup", is_flag=True, help="Make no set of the present state first.")
@@ -101,39 +89,33 @@ def backup(manner: Manner, if_present: bool, due: str | None) -> Outcome:
 @verb
 def restore(manner: Manner, **options: Any) -> Outcome:
     """Put a set back: messages, uploads, settings and GitLab sign-in."""
-    from . import gitlab_side, host, outcomes, preview, recovery, search_later
+    from . import omnibus, outcomes, preview, recovery, search_later
     from . import restore as job
     from .journal import Journal
     from .lock import only_run
 
     with only_run():
         ours, store = _store(manner)
-        journal, to = Journal(), options["to"] or ""
+        site, journal = omnibus.find(config_required=False), Journal()
         if options["go_on"] and journal.read() is None and journal.later():
-            return outcomes.of_search(search_later.build(host.find(to), journal))
+            return outcomes.of_search(search_later.build(site, journal))
         if options["rollback"] or options["go_on"]:
             record = recovery.unfinished(journal)
-            plan = Plan(**record.request["plan"])
-            site = host.find(plan.to, config_required=False)
             taken = recovery.roll_back(site, record, journal)
             if taken.state == "new":
                 return outcomes.of_recovery(taken, search_later.build(site, journal))
             if options["rollback"]:
                 return outcomes.of_recovery(taken)
-            set_ = store.find(record.request["set"])
-            site = host.find(plan.to, config_required=False)
+            set_, plan = store.find(record.request["set"]), Plan(**record.request["plan"])
+            site = omnibus.find(config_required=False)
         else:
-            site = host.find(to, config_required=False)
             set_ = _choose(store, options["wanted"], options["at"])
-            plan = _plan(options, site.kind.value)
+            plan = _plan(options)
             if options["dry_run"]:
                 return outcomes.of_preview(preview.preview(set_, site, plan))
             if not options["yes"]:
                 console.ask(*preview.question(set_, site, plan))
-        restored = job.restore(set_, site, plan, store, ours)
-        if options["nginx"]:
-            gitlab_side.write_nginx_site(options["nginx"], host.again(site))
-        return outcomes.of_restore(set_, restored)
+        return outcomes.of_restore(set_, job.restore(set_, site, plan, store, ours))
 
 
 @group.command("list")
@@ -172,7 +154,7 @@ def rehearse(
     manner: Manner, wanted: str, every: bool, quick: bool, full: bool, if_due: bool
 ) -> Outcome:
     """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
-    from . import hooks, host, metrics, outcomes, process, records
+    from . import metrics, omnibus, outcomes, process, records
     from . import rehearsal as job
     from .evidence import Depth
     from .store.local import Entry
@@ -181,14 +163,14 @@ def rehearse(
         raise click.UsageError("--quick and --full exclude each other.")
     if every and wanted != "latest":
         raise click.UsageError("SET and --all exclude each other.")
-    with hooks.our_turn():
+    with _our_turn():
         ours, store = _store(manner)
         now = datetime.now().astimezone()
         if if_due and not job.is_due(ours.rehearse, records.history(), now):
             return Outcome({"set": None}, [f"No rehearsal is due: rehearse is {ours.rehearse}"])
         depth = Depth.QUICK if quick else Depth.FULL if full else Depth.USUAL
         chosen = store.find(wanted)
-        site = host.find()
+        site = omnibus.find()
         entries = store.entries() if every else [Entry(chosen.name, chosen, "")]
         warnings = [f"{one.name} is not complete: {one.problem}" for one in entries if not one.set]
         process.step_back(ours.nice)
@@ -247,6 +229,64 @@ def gate(manner: Manner, lines: tuple[str, ...]) -> Outcome:
     return outcomes.of_gate(job.guard(change, manner.settings) if change else job.Passed())
 
 
+@group.group()
+def sso() -> None:
+    """Sign-in through GitLab: check it, mend it."""
+
+
+_FROM = click.option(
+    "--from",
+    "named",
+    multiple=True,
+    metavar="SET|FOLDER",
+    help="Look for credentials there too; may be repeated.",
+)
+
+
+@sso.command("check")
+@_FROM
+@verb
+def sso_check(manner: Manner, named: tuple[str, ...]) -> Outcome:
+    """Say whether GitLab accepts Mattermost's credentials, and if not, why."""
+    from . import candidates, omnibus
+    from . import sign_in_outcomes as outcomes
+
+    _, store = _store(manner)
+    return outcomes.of_check(candidates.examine(omnibus.find(), store, named))
+
+
+@sso.command("repair")
+@_FROM
+@click.option("--rotate", is_flag=True, help="Where nothing fits: a new secret in GitLab's row.")
+@click.option("--register", is_flag=True, help="Where nothing fits: a new application in GitLab.")
+@click.option("--if-possible", is_flag=True, help="Where nothing fits: warn instead of failing.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be written.")
+@click.option("--undo", is_flag=True, help="Put the files back as the last repair found them.")
+@verb
+def sso_repair(manner: Manner, undo: bool, **how: Any) -> Outcome:
+    """Give Mattermost the credentials that GitLab accepts, with the least change."""
+    from . import omnibus
+    from . import repair as job
+    from . import sign_in_outcomes as outcomes
+
+    with _our_turn():
+        site = omnibus.find()
+        if undo:
+            layers = job.undo(site)
+            return Outcome({"written": layers}, [f"Put back: {', '.join(layers)}"])
+        _, store = _store(manner)
+        kept = Path(os.environ.get(job.UNDO_VARIABLE, job.UNDO_FILE))
+        return outcomes.of_repair(job.repair(site, store, job.Wish(**how), kept))
+
+
+def _our_turn() -> AbstractContextManager[None]:
+    """Hold the lock; within a hook the run that called it holds it for us."""
+    from . import hooks
+    from .lock import only_run
+
+    return nullcontext() if hooks.PHASE_VARIABLE in os.environ else only_run()
+
+
 def _store(manner: Manner) -> Any:
     from .store.local import LocalStore
 
@@ -254,7 +294,7 @@ def _store(manner: Manner) -> Any:
     return ours, LocalStore(ours.sets)
 
 
-def _plan(options: dict[str, Any], kind: str) -> Plan:
+def _plan(options: dict[str, Any]) -> Plan:
     return Plan(
         parts=tuple(part for part in PARTS if part in (options["only"] or PARTS)),
         with_etc=options["with_etc"],
@@ -262,8 +302,6 @@ def _plan(options: dict[str, Any], kind: str) -> Plan:
         keep_previous=options["keep_previous"],
         in_place=options["in_place"],
         search=_SEARCH[options["search_later"]],
-        to=kind,
-        replace=options["replace"],
     )
 
 

@@ -7,18 +7,23 @@ import os
 import posixpath
 import re
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import IO, Protocol
 
 from . import process, progress, untrusted
 from .errors import Failure
-from .private_files import Lines
+from .private_files import Lines, OpenFile
 from .process import DECOMPRESS, Command
 
 _CHUNK = 1 << 20
 # Owner and group may hold spaces; the size is what stands before date and time.
+_VANISHED = re.compile(
+    rb"tar: (.*: (Cannot (stat|open): No such file or directory|File removed before we read it|"
+    rb"file changed as we read it|socket ignored)|Exiting with failure status due to previous errors)"
+)
 _LISTED_FILE = re.compile(rb"-\S{9}\S? .*? *(\d+) \d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)? ")
 
 
@@ -108,7 +113,40 @@ def pack(
     """
     contents, roots = Contents(), outermost(folders)
     never = [*map(str, excluded), *found.special]
-    archive = Command(
+    what = [
+        "--no-wildcards",
+        "--anchored",
+        *(f"--exclude={_member(Path(path))}" for path in never),
+        "--",
+        *(_member(folder) for folder in roots),
+    ]
+    with progress.measured("files", expected, lambda: contents.size):
+        process.pipeline(_archive(found, contents.add_line, what), compressor, sink=sink)
+    return contents
+
+
+def pack_named(
+    names: IO[bytes],
+    found: Survey,
+    compressor: Command,
+    sink: Callable[[bytes], object],
+    each: Callable[[bytes], None],
+) -> None:
+    """Write what ``names`` lists, and nothing below it, as a compressed tar to ``sink``.
+
+    The names end with NUL bytes and begin at the root; ``each`` gets tar's long listing, line by
+    line and in their order.  What has vanished meanwhile is left out.
+    """
+    what = ("--no-recursion", "--null", "--verbatim-files-from", "--files-from", OpenFile(names))
+    archive = replace(_archive(found, each, what), excused=_VANISHED)
+    process.pipeline(archive, compressor, sink=sink)
+
+
+def _archive(
+    found: Survey, each: Callable[[bytes], None], what: Sequence[str | OpenFile]
+) -> Command:
+    """Return the tar that packs ``what``, and tells ``each`` of it."""
+    return Command(
         [
             "tar",
             "--create",
@@ -117,22 +155,15 @@ def pack(
             # Two names of one file in two folders may come to lie on two disks.
             *(["--hard-dereference"] if found.shared else []),
             "--directory=/",
-            "--no-wildcards",
-            "--anchored",
-            *(f"--exclude={_member(Path(path))}" for path in never),
             "-vv",  # the listing that is counted; "escape" keeps each member on one line
             "--quoting-style=escape",
             "--index-file",
-            Lines(contents.add_line),
-            "--",
-            *(_member(folder) for folder in roots),
+            Lines(each),
+            *what,
         ],
         may_exit=(0, 1),
         spares_cache=True,
     )
-    with progress.measured("files", expected, lambda: contents.size):
-        process.pipeline(archive, compressor, sink=sink)
-    return contents
 
 
 class Known(Protocol):
@@ -239,24 +270,32 @@ def unpack(archive: Path, folder: str, into: Path, excluded: Iterable[str] = ())
     absolute paths below ``folder``.
     """
     member = _member(Path(folder))
-    extract = Command(
-        [
-            "tar",
-            "--extract",
-            "--blocking-factor=512",
-            f"--directory={into}",
-            f"--strip-components={len(PurePosixPath(member).parts) - 1}",
-            "--same-owner",
-            "--preserve-permissions",
-            "--no-wildcards",
-            "--anchored",
-            *(f"--exclude={_member(Path(path))}" for path in excluded),
-            "--",
-            member,
-        ]
-    )
-    with open(archive, "rb") as packed, progress.of_file("files", packed):
-        process.pipeline(DECOMPRESS, extract, stdin=packed)
+    never = [_member(Path(path)) for path in excluded]
+    with tempfile.TemporaryFile() as many, open(archive, "rb") as packed:
+        # A line of such a file cannot hold all names; an argument can, but there may be too many.
+        plain = [name for name in never if "\n" not in name and name == name.rstrip()]
+        many.writelines(os.fsencode(name) + b"\n" for name in plain)
+        many.flush()
+        extract = Command(
+            [
+                "tar",
+                "--extract",
+                "--blocking-factor=512",
+                f"--directory={into}",
+                f"--strip-components={len(PurePosixPath(member).parts) - 1}",
+                "--same-owner",
+                "--preserve-permissions",
+                "--no-wildcards",
+                "--anchored",
+                *(f"--exclude={name}" for name in sorted({*never} - {*plain})),
+                "--exclude-from",
+                OpenFile(many),
+                "--",
+                member,
+            ]
+        )
+        with progress.of_file("files", packed):
+            process.pipeline(DECOMPRESS, extract, stdin=packed)
     # Nobody can have reached them: the folder is root's alone until all is in place.
     privileged = ["find", str(into), "-type", "f", "-perm", "/6000"]
     process.run(Command([*privileged, "-exec", "chmod", "ug-s", "--", "{}", "+"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .options import Option, choice, duration, number, path, rate
 
 REHEARSALS = ("nightly", "weekly", "off")
+FULL, INCREMENTAL = "full", "incremental"
 _HIGHEST_LEVEL = 19  # zstd(1), without --ultra
 _MOST_THREADS = 64
 _MOST_KEPT = 9999
@@ -56,6 +57,21 @@ OPTIONS: tuple[Option, ...] = (
                 0,
             ),
         ),
+    ),
+    Option(
+        "files",
+        "What of Mattermost's files goes into a set. full: all of them. incremental: what changed "
+        "since the set before, on which the new one then builds: it is restored, verified and kept "
+        "with that one, and copied with it.",
+        choice(FULL, INCREMENTAL),
+        FULL,
+    ),
+    Option(
+        "full_every",
+        "With files: incremental, how often a set has all files nevertheless, so that no chain of "
+        "sets grows long. 0: only where it must.",
+        duration(),
+        "7d",
     ),
     Option(
         "compression",

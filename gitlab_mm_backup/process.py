@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import grp
 import os
 import pwd
 import re
@@ -41,7 +40,8 @@ class Command:
 
     ``account`` None keeps root; every child loses the means to gain privileges
     (setpriv(1) --no-new-privs) and dies with the thread that started it.  In a ``sandbox`` it
-    sees and changes what that gives.  ``may_exit`` lists the exit codes that are no failure.
+    sees and changes what that gives.  ``may_exit`` lists the exit codes that are no failure; in a
+    pipe no other is one either where every line of the errors is as ``excused`` says.
     One that ``spares_cache`` leaves the page cache as it finds it, whatever it reads (nocache(1),
     where that is installed).
     """
@@ -54,6 +54,7 @@ class Command:
     may_exit: tuple[int, ...] = (0,)
     sandbox: Sandbox | None = None
     spares_cache: bool = False
+    excused: re.Pattern[bytes] | None = None
 
     @property
     def program(self) -> str:
@@ -141,9 +142,10 @@ def output(
         assert source is not None
         yield source, ended
         _close(source)  # a block that has read enough must not leave the programs waiting
-        for _, child, errors in children:
+        for command, child, errors in children:
             child.wait()
-            ended.append(Finished(child.returncode, "", _last_words(errors)))
+            code = 0 if _excused(command, child.returncode, errors) else child.returncode
+            ended.append(Finished(code, "", _last_words(errors)))
     results = zip(commands, ended)
     for command, finished in sorted(results, key=lambda one: one[1].code == -signal.SIGPIPE):
         _judge(command, finished.code, finished.err)
@@ -271,14 +273,6 @@ def account_entry(account: str) -> pwd.struct_passwd:
         ) from None
 
 
-def group_name(gid: int) -> str:
-    """Return the name of a group; raises Failure when it has none."""
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        raise Failure(f"There is no group {gid} on this host") from None
-
-
 @contextlib.contextmanager
 def _started(
     command: Command, stdin: IO[bytes] | None, stdout: int | None
@@ -348,6 +342,13 @@ def _last_words(errors: IO[bytes]) -> str:
     size = errors.seek(0, os.SEEK_END)
     errors.seek(max(0, size - _LAST_WORDS))
     return errors.read().decode(errors="replace").strip()
+
+
+def _excused(command: Command, code: int, errors: IO[bytes]) -> bool:
+    """Tell whether all that a program which failed complains of is known to be harmless."""
+    errors.seek(0)
+    words, known = errors.read(), command.excused
+    return bool(known and code > 0 and words and all(map(known.fullmatch, words.splitlines())))
 
 
 def _judge(command: Command, code: int, words: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import config_file
 from .errors import ExitCode, Failure
-from .option_table import OPTIONS
+from .option_table import FULL, OPTIONS
 from .options import Option, leaves
 from .retention import Rules
 
@@ -36,6 +36,8 @@ class Settings:
     rehearse: str = "nightly"  # one of option_table.REHEARSALS: which of cron's sets are rehearsed
     rehearse_in: Path = Path("/var/lib/gitlab-mm-backup")
     gate: str = "block"  # what an upgrade without a set meets: block, warn or off
+    files: str = FULL  # or INCREMENTAL
+    full_every: timedelta | None = timedelta(days=7)  # None: only where it must be
     keep: Rules = _NO_RULES  # what is kept longer than the keep time
 
     @property
@@ -73,6 +75,8 @@ def load(
         sets=values["backup_path"] / "mattermost",
         keep_time=values["keep_time"],
         keep=Rules(**_below("keep", values)),
+        files=values["files"],
+        full_every=values["full_every"],
         **_below("compression", values),
         **{name: values[name] for name in ("jobs", "nice", "bandwidth")},
         rehearse=values["rehearse"],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from tarfile import TarInfo
 
-from . import checks, files, process
+from . import checks, files, listing, process
 from .checks import Check, Result
 from .errors import Failure
 from .files import Each
+from .listing import LISTING
 from .store.local import BackupSet, damage
 
 ETC = "/etc/gitlab"
@@ -33,13 +35,13 @@ def damaged(set_: BackupSet, found: Sequence[Check]) -> Failure | None:
 
 
 def examine(set_: BackupSet, each: Each = lambda member, read: None) -> list[Check]:
-    """Read all of ``set_`` and return what became of each check.
+    """Read all of ``set_``, and of what it builds on, and return what became of each check.
 
-    Bytes are summed and archives looked into at the same time.  ``each`` is told of every member
-    of the files part; what it hears counts only if both checks pass.
+    Bytes are summed and archives looked into at the same time.  ``each`` is told of every file,
+    folder and link that a restore brings back; what it hears counts only if both checks pass.
     """
     problems, structure = process.together(
-        lambda: damage(set_),
+        lambda: [problem for one in set_.chain for problem in _damage(one, set_)],
         lambda: checks.guarded("structure", lambda: _structure(set_, each)),
     )
     if problems:
@@ -51,13 +53,63 @@ def examine(set_: BackupSet, each: Each = lambda member, read: None) -> list[Che
     return [checks.passed("checksums"), structure]
 
 
+def _damage(one: BackupSet, wanted: BackupSet) -> list[str]:
+    if one is wanted:
+        return damage(one)
+    return [f"set {one.name}, which it builds on: {told}" for told in damage(one, lent=True)]
+
+
 def _structure(set_: BackupSet, each: Each) -> Check:
     """Look into the archives."""
-    wanted, known = set_.manifest.files, set_.manifest
-    folders = list(wanted.folders.values())
-    contents = files.inspect(set_.file("files"), folders, known, wanted.bytes, each)
-    if "etc-gitlab" in known.parts:  # a standalone Mattermost has none
-        files.inspect(set_.file("etc-gitlab"), [ETC], known)
+    files.inspect(set_.file("etc-gitlab"), [ETC], set_.manifest)
+    if LISTING not in set_.manifest.parts and set_.base is None:
+        return _compared(set_, files.inspect(set_.file("files"), *_files(set_), each))
+    wanted, counted = set_.manifest.files, listing.count(set_.file(LISTING))
+    if (counted.whole.files, counted.whole.size) != (wanted.files, wanted.bytes):
+        return checks.failed(
+            "structure",
+            f"its listing has {counted.whole.files} files with {counted.whole.size} bytes, "
+            f"not {wanted.files} with {wanted.bytes}",
+        )
+    for level, one in enumerate(set_.chain):
+        if one.manifest.files.folders != wanted.folders:
+            return checks.failed("structure", f"set {one.name} is of folders that lie elsewhere")
+        check = _follow(one, set_, level, counted.levels.pop(level, 0), each)
+        if check.result is not Result.PASSED:
+            return check
+    if counted.levels:
+        return checks.failed("structure", "its listing names more sets than it builds on")
+    return checks.passed("structure")
+
+
+def _follow(one: BackupSet, wanted: BackupSet, level: int, live: int, each: Each) -> Check:
+    """Hold an archive of the chain of ``wanted`` against the listings, member by member.
+
+    ``each`` is told of what ``wanted`` still has from there, which must be ``live`` members.
+    """
+    with listing.opened(one.file(LISTING)) as own, listing.opened(wanted.file(LISTING)) as final:
+        follower = listing.Follower(own, final, level)
+
+        def follow(member: TarInfo, read: Callable[[], bytes]) -> None:
+            if follower.passes(member):
+                each(member, read)
+
+        contents = files.inspect(one.file("files"), *_files(one), follow)
+        follower.finish()
+    if follower.live != live:
+        return checks.failed(
+            "structure", f"set {one.name} has {follower.live} of what is wanted, not {live}"
+        )
+    return _compared(one, contents)
+
+
+def _files(one: BackupSet) -> tuple[list[str], files.Known, int]:
+    """Return what the files part may hold at most."""
+    return list(one.manifest.files.folders.values()), one.manifest, one.manifest.packed.bytes
+
+
+def _compared(one: BackupSet, contents: files.Contents) -> Check:
+    wanted = one.manifest.packed
     if (contents.files, contents.size) != (wanted.files, wanted.bytes):
         return checks.failed(
             "structure",

@@ -20,6 +20,7 @@ from ..throttle import Throttle
 # A set in the making; the next run removes what a killed one left under this name.
 _INCOMPLETE = ".incomplete-"
 _CHUNK = 1 << 20
+_LENT = ("files", "listing")
 LONGEST_CHAIN = 100  # sets, of which each but the first builds on the one before
 
 
@@ -39,6 +40,11 @@ class BackupSet:
     def chain(self) -> tuple[BackupSet, ...]:
         """All sets that a restore of this one reads, the oldest first and this one last."""
         return (*(self.base.chain if self.base else ()), self)
+
+    @property
+    def lent(self) -> list[Part]:
+        """The parts that sets which build on this one are restored from."""
+        return [part for name, part in self.manifest.parts.items() if name in _LENT]
 
     @property
     def identity(self) -> str:
@@ -292,8 +298,8 @@ def _open_base(path: Path, manifest: Manifest, longest: int) -> BackupSet | None
 
 
 def _refuse_cut(base: BackupSet, wrong: str) -> None:
-    """See at a glance that no part of ``base`` is missing or cut short; its sums come later."""
-    for part in base.manifest.parts.values():
+    """See at a glance that no archive of ``base`` is missing or cut short; its sums come later."""
+    for part in base.lent:
         path, told = base.path / part.file, ""
         try:
             size = os.lstat(path).st_size
@@ -305,8 +311,11 @@ def _refuse_cut(base: BackupSet, wrong: str) -> None:
             raise Failure(wrong, told, "Choose another set (gitlab-mm list).")
 
 
-def damage(one: BackupSet) -> list[str]:
-    """Read all of a set and return what differs from its manifest, in words; [] when whole."""
+def damage(one: BackupSet, *, lent: bool = False) -> list[str]:
+    """Read all of a set and return what differs from its manifest, in words; [] when whole.
+
+    Of a set that another builds on, no more than what is ``lent`` to that matters.
+    """
     problems = []
     try:
         known = (one.path / MANIFEST).read_bytes() == to_bytes(one.manifest)
@@ -314,14 +323,15 @@ def damage(one: BackupSet) -> list[str]:
             problems.append(f"{SUMS} and {MANIFEST} contradict each other")
     except OSError as error:
         problems.append(f"{SUMS}: {error.strerror}")
-    for part in one.manifest.parts.values():
-        problem = _part_problem(one.path / part.file, part)
+    for part in one.lent if lent else one.manifest.parts.values():
+        problem = part_problem(one.path / part.file, part)
         if problem:
             problems.append(f"{part.file}: {problem}")
     return problems
 
 
-def _part_problem(path: Path, part: Part) -> str:
+def part_problem(path: Path, part: Part) -> str:
+    """Read the file of a part and return, in words, how it differs from what was written, or ""."""
     sha256 = hashlib.sha256()
     try:
         with open(path, "rb", buffering=0) as file, progress.of_file(path.name, file):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tests.bench import by_hand
-from tests.bench.figures import Measured, Sample
+from tests.bench.figures import Measured, Sample, seconds_between
 from tests.bench.host import SETS, Host
 from tests.bench.meter import Reading
 
@@ -184,21 +185,40 @@ def restore(host: Host, rounds: int, say: Say) -> dict[str, Measured]:
 
 def our_restores(host: Host, path: str, mark: str = "") -> list[Contender]:
     """The restore with all indexes, and the one that builds those of the search afterwards."""
+    known = host.help("restore")
     ways = {"ours": "--search-now", "search later": "--search-later"}
     return [
-        Contender(f"{name}{mark}", _restorer(host, path, option), _fresh(host, path))
+        Contender(
+            f"{name}{mark}",
+            _restorer(host, path, *([option] if option in known else [])),
+            _fresh(host, path),
+        )
         for name, option in ways.items()
+        if option in known or name == "ours"
     ]
 
 
-def _restorer(host: Host, path: str, option: str) -> Run:
+def _restorer(host: Host, path: str, *options: str) -> Run:
     def run(sample: bool) -> tuple[Sample, int]:
-        words = ("restore", path, "--yes", "--no-safety-backup", option)
+        words = ("restore", path, "--yes", "--no-safety-backup", *options)
         reading, told = host.ours(*words, sample=sample, ping=True)
-        apart = reading.downtime - told["fill_seconds"]
-        return taken(reading, downtime=reading.downtime, apart=apart)
+        return taken(reading, 0, downtime=reading.downtime, **_apart(reading), **_told(told))
 
     return run
+
+
+def _apart(reading: Reading) -> dict[str, float]:
+    """The downtime without the loads: the stop, and from the exchange to the answered ping."""
+    lines = reading.lines
+    stop = seconds_between(lines, "Stopping Mattermost")
+    exchange = next(moment for moment, text in lines if text.endswith("Exchanging the databases"))
+    return {"apart": stop + reading.answered - exchange}
+
+
+def _told(document: dict[str, Any]) -> dict[str, float]:
+    """What the command itself says of these times."""
+    names = ("downtime_seconds", "exchange_seconds")
+    return {name: document[name] for name in names if document.get(name) is not None}
 
 
 def _typed(host: Host, text: str, *words: str) -> Run:
@@ -273,13 +293,10 @@ class Night:
         return run
 
     def _files_part(self, path: str) -> tuple[float, int]:
-        """Seconds from the first byte of any part to the last of the files, and their bytes."""
-        stat = ("stat", "--format", "%n %.9W %.9Y %s")
-        inside = self.host.lab.run("find", path, "-type", "f", "-exec", *stat, "{}", "+").stdout
-        parts = [line.rsplit(" ", 3) for line in inside.splitlines()]
-        files = [part for part in parts if part[0].startswith(f"{path}/files")]
-        began, ended = min(float(part[1]) for part in parts), max(float(part[2]) for part in files)
-        return ended - began, sum(int(part[3]) for part in files)
+        """Seconds from the part's first byte to its last, and its bytes."""
+        part = self.host.lab.run("find", path, "-name", "files*.tar.zst").stdout.split()
+        told = self.host.lab.run("stat", "--format", "%.9W %.9Y %s", *part).stdout.split()
+        return float(told[1]) - float(told[0]), int(told[2])
 
 
 def growth(hosts: Sequence[Host], rounds: int, say: Say) -> dict[str, Measured]:

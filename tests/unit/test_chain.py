@@ -15,7 +15,7 @@ from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.evidence import Depth, Record
 from gitlab_mm_backup.manifest import MANIFEST
 from gitlab_mm_backup.retention import Rules
-from gitlab_mm_backup.store.local import LONGEST_CHAIN, BackupSet, LocalStore, open_set
+from gitlab_mm_backup.store.local import LONGEST_CHAIN, BackupSet, LocalStore, damage, open_set
 from tests.unit.builders import make_set, make_set_on
 
 FIRST, SECOND, THIRD, APART = (
@@ -23,12 +23,15 @@ FIRST, SECOND, THIRD, APART = (
 )
 
 
+PARTS = {"database": b"rows", "settings": b"{}", "files": b"archive", "listing": b"records"}
+
+
 @pytest.fixture
 def chain(tmp_path: Path) -> tuple[BackupSet, ...]:
     """Three nights, and a set that has nothing to do with them."""
-    first = make_set(tmp_path, FIRST)
-    second = make_set_on(first, SECOND)
-    third = make_set_on(second, THIRD)
+    first = make_set(tmp_path, FIRST, PARTS)
+    second = make_set_on(first, SECOND, PARTS)
+    third = make_set_on(second, THIRD, PARTS)
     make_set(tmp_path, APART)
     return first, second, third
 
@@ -50,10 +53,10 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "gone": (shutil.rmtree, f"There is no set {FIRST}"),
     "without manifest": (lambda base: (base / MANIFEST).unlink(), f"it has no {MANIFEST}"),
     "another": (replace_by_another, "is another one"),
-    "part gone": (lambda base: (base / "database.bin").unlink(), "No such file"),
+    "part gone": (lambda base: (base / "files.bin").unlink(), "No such file"),
     "part cut": (
-        lambda base: os.truncate(base / "database.bin", 3),
-        "has 3 bytes, should have 250",
+        lambda base: os.truncate(base / "listing.bin", 3),
+        "has 3 bytes, should have 7",
     ),
     "manifest torn": (lambda base: os.truncate(base / MANIFEST, 40), "manifest cannot be read"),
 }
@@ -74,6 +77,17 @@ def test_a_broken_base_shows_at_once_in_all_that_build_on_it(
             LocalStore(tmp_path).find(name)
         assert caught.value.hint
     assert LocalStore(tmp_path).latest().name == APART
+
+
+def test_what_a_base_keeps_for_itself_is_nothing_to_those_above(
+    tmp_path: Path, chain: tuple[BackupSet, ...]
+) -> None:
+    """Its database is of another night: a restore of those above never reads it."""
+    (tmp_path / FIRST / "database.bin").write_bytes(b"ROWS")
+    assert damage(chain[0]) == ["database.bin: has a wrong checksum"]
+    assert damage(chain[0], lent=True) == []
+    os.truncate(tmp_path / FIRST / "database.bin", 1)
+    assert LocalStore(tmp_path).find(THIRD).chain == chain
 
 
 def test_a_set_that_was_copied_needs_its_base_beside_it(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pwd
+import re
 import signal
 import subprocess
 import sys
@@ -236,6 +238,34 @@ def test_a_sink_that_fails_ends_the_programs(mark: str) -> None:
 
     with pytest.raises(Failure, match="the disk is full"):
         process.pipeline(shell("exec cat /dev/zero", mark), shell("exec cat", mark), sink=refuse)
+
+
+@pytest.mark.parametrize(
+    ("script", "fine"),
+    [
+        ("echo gone: a >&2; exit 2", True),
+        ("echo gone: a >&2; echo gone: b >&2; exit 2", True),
+        ("i=0; while [ $i -lt 999 ]; do echo gone: $i >&2; i=$((i+1)); done; exit 2", True),
+        ("echo gone: a >&2; echo cannot read b >&2; exit 2", False),
+        ("echo cannot read gone: a >&2; exit 2", False),
+        # More than the last words that a failure shows.
+        (
+            "echo bad >&2; i=0; while [ $i -lt 999 ]; do echo gone: $i >&2; i=$((i+1)); done; exit 2",
+            False,
+        ),
+        ("exit 2", False),
+        ("echo gone: a >&2; kill -9 $$", False),
+    ],
+)
+def test_a_program_of_a_pipe_is_excused_for_what_it_says_if_it_says_nothing_else(
+    script: str, fine: bool
+) -> None:
+    command = dataclasses.replace(shell(script), excused=re.compile(rb"gone: .*"))
+    if fine:
+        assert [one.code for one in process.pipeline(command, shell("cat"))] == [0, 0]
+    else:
+        with pytest.raises(Failure, match="sh "):
+            process.pipeline(command, shell("cat"))
 
 
 def test_a_reader_may_stop_early_where_that_is_no_failure() -> None:

@@ -1,0 +1,130 @@
+"""The files of a set beside their listing: all there is, or what changed since another set."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import IO
+
+from . import evidence, files, listing, progress, records
+from .listing import LISTING
+from .manifest import Increment, Part
+from .process import compress, pipeline
+from .settings import Settings
+from .store.local import LONGEST_CHAIN, BackupSet, LocalStore, PartWriter, part_problem
+from .throttle import Throttle
+
+log = logging.getLogger(__name__)
+
+# So much earlier than told a full set is due: tonight's run may be quicker than that of a week ago.
+_SLACK = timedelta(hours=12)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The parts that were written, and what a restore of the set gives."""
+
+    parts: Mapping[str, Part]
+    whole: files.Contents
+    base: BackupSet | None = None
+    increment: Increment | None = None
+
+
+def choose_base(
+    store: LocalStore, full_every: timedelta | None, roles: Mapping[str, str], now: datetime
+) -> BackupSet | None:
+    """Return the set for the next one to build on: the newest, where nothing speaks against it.
+
+    ``roles`` are Mattermost's folders as they lie now, as a manifest has them.
+    """
+    newest = next((one for one in store.sets() if not one.manifest.safety), None)
+    why = "there is no set yet"
+    if newest is not None:
+        why = _objection(newest, roles) or _due(newest, full_every, now)
+    if why:
+        log.info("Packing all files: %s", why)
+        return None
+    return newest
+
+
+def _objection(newest: BackupSet, roles: Mapping[str, str]) -> str:
+    """Return, in words, what speaks against building on ``newest``, or ""."""
+    listed = newest.manifest.parts.get(LISTING)
+    if listed is None:
+        return f"set {newest.name} has no listing"
+    if newest.manifest.files.folders != roles:
+        return f"Mattermost's folders lie elsewhere than in set {newest.name}"
+    for one in newest.chain:
+        if evidence.refuted(records.of_set(one)):
+            return f"set {one.name} did not pass its last check"
+    if part_problem(newest.path / listed.file, listed):
+        return f"the listing of set {newest.name} is damaged"
+    return ""
+
+
+def _due(newest: BackupSet, full_every: timedelta | None, now: datetime) -> str:
+    if len(newest.chain) >= LONGEST_CHAIN:
+        return f"set {newest.name} is the last of {LONGEST_CHAIN}"
+    age = now - newest.chain[0].manifest.made
+    if full_every is not None and age >= full_every - min(_SLACK, full_every / 14):
+        return "a full set is due"
+    return ""
+
+
+def pack(
+    settings: Settings,
+    base: BackupSet | None,
+    throttle: Throttle,
+    staging: Path,
+    folders: list[Path],
+    found: files.Survey,
+) -> Packed:
+    """Write the files part and the listing into ``staging``, on top of ``base`` where that pays."""
+    with contextlib.ExitStack() as stack:
+        now, marked, names, final = (
+            stack.enter_context(tempfile.TemporaryFile(dir=staging)) for _ in range(4)
+        )
+        listing.take(files.outermost(folders), staging, now)
+        planned, base = _plan(now, folders, base, marked)
+        planned.write_names(names)
+        witness = listing.Witness(planned, final)
+        writer = PartWriter(staging / "files.tar.zst", throttle)
+        packer = compress(settings.files_level, settings.threads)
+        with progress.measured("files", planned.changed.size, lambda: witness.packed.size):
+            files.pack_named(names, found, packer, writer.write, witness.add_line)
+        witness.finish()
+        form = "tar of what changed, zstd" if base else "tar, zstd"
+        parts = {"files": writer.finish(form), LISTING: _keep_listing(settings, staging, final)}
+    increment = None
+    if base is not None:
+        packed = witness.packed
+        increment = Increment(base.name, base.identity, packed.files, packed.size)
+    return Packed(parts, witness.whole, base, increment)
+
+
+def _plan(
+    now: IO[bytes], folders: list[Path], base: BackupSet | None, marked: IO[bytes]
+) -> tuple[listing.Plan, BackupSet | None]:
+    """Return what to pack, and what on; most of all again is no increment, but a full set."""
+    if base is not None:
+        with listing.opened(base.file(LISTING)) as before:
+            planned = listing.plan(now, before, len(base.chain), folders, marked)
+        if planned.changed.size * 2 <= planned.whole.size:
+            return planned, base
+        log.info("Packing all files: more than half has changed since set %s", base.name)
+        marked.seek(0)
+        marked.truncate()
+    return listing.plan(now, (), 0, folders, marked), None
+
+
+def _keep_listing(settings: Settings, staging: Path, final: IO[bytes]) -> Part:
+    writer = PartWriter(staging / "files.list.zst")
+    final.seek(0)
+    packer = compress(settings.files_level, settings.threads)
+    pipeline(packer, stdin=final, sink=writer.write)
+    return writer.finish("records ended by NUL, zstd")

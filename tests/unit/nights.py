@@ -1,0 +1,90 @@
+"""Nights in a folder: sets of a tree made and restored as our jobs do it, without a database."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+
+from gitlab_mm_backup import beside, files, folders, increment, process
+from gitlab_mm_backup.effective import Settings as Effective
+from gitlab_mm_backup.manifest import FORMAT, INCREMENTAL_FORMAT
+from gitlab_mm_backup.plan import Plan
+from gitlab_mm_backup.settings import Settings
+from gitlab_mm_backup.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
+from gitlab_mm_backup.store.local import BackupSet, LocalStore, PartWriter
+from gitlab_mm_backup.throttle import Throttle
+from tests.unit.builders import make_manifest
+
+SETTINGS = Settings(Path("/unused"), None, files="incremental")
+
+
+@dataclasses.dataclass
+class House:
+    """A Mattermost's home, which a test changes, and a store; each night makes a set."""
+
+    home: Path
+    store: LocalStore
+    nights: int = 0
+
+    @property
+    def roles(self) -> dict[str, Path]:
+        every = {"home": self.home, **{role: self.home / role for role in ("data", "plugins")}}
+        return {role: path for role, path in every.items() if path.is_dir()}
+
+    def night(self, base: BackupSet | None) -> BackupSet:
+        """Make a set on top of ``base``."""
+        name = f"{1795223600 + 86400 * self.nights}_2026_11_21_10.11.4"
+        self.nights += 1
+        places = list(self.roles.values())
+        with self.store.create(name) as staging:
+            found = files.survey(places)
+            packed = increment.pack(SETTINGS, base, Throttle(None), staging, places, found)
+            before = make_manifest(name=name)
+            changed = functools.partial(dataclasses.replace, before)
+            described = changed(
+                parts={**packed.parts, "etc-gitlab": _etc(staging)},
+                files=dataclasses.replace(
+                    before.files,
+                    folders={role: str(path) for role, path in self.roles.items()},
+                    files=packed.whole.files,
+                    bytes=packed.whole.size,
+                ),
+                links=found.links_out,
+                privileged=tuple(found.privileged),
+                increment=packed.increment,
+                format=INCREMENTAL_FORMAT if packed.increment else FORMAT,
+            )
+            return self.store.complete(staging, described, packed.base)
+
+    def restore(self, set_: BackupSet, place: Path) -> Path:
+        """Unpack the files of ``set_`` with the restore's own code; return the new home."""
+        home = place / "mattermost"
+        real = {"home": home, "data": home / "data", "plugins": home / "plugins"}
+        login = Login("nobody")
+        site = Site(
+            kind=Kind.OMNIBUS,
+            version="10.11.4",
+            account=Account("mattermost", "mattermost"),
+            folders=Folders(real, real),
+            config_file=home / "config.json",
+            environment_folder=None,
+            environment={},
+            settings=Effective({}),
+            database=Endpoint("/nowhere", 5432, "none", login, login),
+            client_programs=Path("/usr/bin"),
+            gitlab=GitLab("18.11.9", "", None),
+        )
+        plan = Plan(parts=("files", "config"))
+        works = beside.works(set_, site, plan, "test")
+        for work in works.values():
+            folders.make_work_folder(work.folder)
+        beside.unpack(set_, site, plan, works)
+        return works["home"].staged
+
+
+def _etc(staging: Path) -> object:
+    writer = PartWriter(staging / "etc-gitlab.tar.zst")
+    tar = process.Command(["tar", "--create", "--files-from=/dev/null"])
+    process.pipeline(tar, process.compress(1, 1), sink=writer.write)
+    return writer.finish("tar, zstd")
