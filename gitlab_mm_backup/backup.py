@@ -44,6 +44,7 @@ from .throttle import Throttle
 
 log = logging.getLogger(__name__)
 
+Make = Callable[[Site, Settings, LocalStore], tuple[BackupSet, list[str]]]
 BACKUP, SAFETY = "backup", "safety"  # what a set was made for
 _ATTEMPTS = 3  # at a dump that gave way to a migration
 
@@ -57,19 +58,27 @@ class Made:
     warnings: list[str]
 
 
-def backup(site: Site, settings: Settings, store: LocalStore, *, nightly: bool = False) -> Made:
+def backup(
+    site: Site,
+    settings: Settings,
+    store: LocalStore,
+    *,
+    nightly: bool = False,
+    make: Make | None = None,
+) -> Made:
     """Make one set of ``site`` in ``store``, then thin the store out.
 
-    ``nightly`` tells the hooks that nobody waits.  Raises Failure when anything is missing from
-    the set: then there is no set.
+    ``nightly`` tells the hooks that nobody waits; ``make`` makes the set where ``make_set`` alone
+    cannot.  Raises Failure when anything is missing from the set: then there is no set.
     """
-    later = search_later.build(site, Journal())
+    later = search_later.build(site, Journal()) if site.missing is None else None
     variables = {"sets": str(store.folder)}
     with hooks.on_failure(variables):
         hooks.run_phase("pre-backup", variables)
-        made, oddities = make_set(site, settings, store)
+        made, oddities = (make or make_set)(site, settings, store)
     warnings = oddities + uncovered(site) + _sign_in_warnings(made.manifest.credentials)
     warnings += later.problems if later else []
+    warnings += [f"Not found, so not in the set: {one}" for one in made.manifest.salvaged or ()]
     removed, problems = prune.prune(store, settings.rules)
     warnings += problems + prune.prune_previous(settings.keep_time)
     told = {**variables, "set": made.name, "set_path": str(made.path)}
@@ -246,12 +255,23 @@ def _keep_settings(site: Site, staging: Path) -> Part:
     document: dict[str, Any] = {
         "environment_folder": str(site.environment_folder or ""),
         "environment": {name: value.reveal() for name, value in site.environment.items()},
-        "config": json_config.read(site.config_file).document,
+        "config": _config(site),
         "effective": site.settings.tree,
     }
     writer = PartWriter(staging / "settings.json")
     writer.write((json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
     return writer.finish("json")
+
+
+def _config(site: Site) -> Mapping[str, Any]:
+    """Return what config.json holds; a salvage takes all else along where it is lost."""
+    try:
+        document: Mapping[str, Any] = json_config.read(site.config_file).document
+        return document
+    except Failure:
+        if site.missing is None:
+            raise
+        return {}
 
 
 def _describe(
@@ -277,6 +297,7 @@ def _describe(
         credentials=_credentials(site),
         parts=contents.parts,
         links=contents.links,
+        salvaged=None if site.missing is None else tuple(site.missing),
         privileged=tuple(path for one in contents.surveys for path in one.privileged),
         increment=contents.packed.increment,
         format=manifest.INCREMENTAL_FORMAT if contents.packed.increment else manifest.FORMAT,
@@ -288,14 +309,16 @@ def _roles(site: Site) -> dict[str, str]:
 
 
 def _account(site: Site) -> manifest.Account:
+    """Return the account of the files; a salvage has numbers for names that are gone."""
     user, group = site.account.user, site.account.group
+    uid = int(user) if user.isdecimal() else account_entry(user).pw_uid
     try:
-        gid = grp.getgrnam(group).gr_gid
+        gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
     except KeyError:
         raise Failure(
             f"There is no group {group} on this host", hint="Run gitlab-ctl reconfigure."
         ) from None
-    return manifest.Account(user, group, account_entry(user).pw_uid, gid)
+    return manifest.Account(user, group, uid, gid)
 
 
 def _credentials(site: Site) -> Credentials:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from . import config_verbs, console, look_verbs
+from . import config_verbs, console, host_verbs, look_verbs
 from .console import Manner, verb
 from .errors import ExitCode, Failure
 from .outcome import Outcome
@@ -28,6 +28,8 @@ def group() -> None:
 
 
 group.add_command(config_verbs.config)
+group.add_command(host_verbs.doctor)
+group.add_command(host_verbs.gate)
 group.add_command(look_verbs.report)
 group.add_command(look_verbs.status)
 
@@ -39,11 +41,20 @@ group.add_command(look_verbs.status)
     metavar="HH:MM",
     help="Do nothing if the nightly run of that time, or a set since, has been made; for cron.",
 )
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Of a stopped host instead: where its disk is mounted, or a folder that holds Docker's "
+    "volumes as config and data.",
+)
 @verb
-def backup(manner: Manner, if_present: bool, due: str | None) -> Outcome:
-    """Make a set of Mattermost while it keeps running, then thin out old sets."""
+def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None) -> Outcome:
+    """Make a set of Mattermost while it keeps running, then thin out old sets.
+
+    Where GitLab 19 has removed Mattermost the set is made of what it left, and marked as salvaged.
+    """
     from . import backup as job
-    from . import omnibus, outcomes, process, recovery, schedule
+    from . import omnibus, outcomes, process, recovery, schedule, sites, trees
     from .journal import Journal
     from .lock import only_run
 
@@ -60,7 +71,9 @@ def backup(manner: Manner, if_present: bool, due: str | None) -> Outcome:
         if due is not None and any(schedule.covers(one, due, now) for one in store.moments()):
             return Outcome({"set": None}, ["There is a set of this night already"])
         process.step_back(ours.nice)
-        made = job.backup(omnibus.find(), ours, store, nightly=if_present)
+        if root is not None:
+            return outcomes.of_backup(trees.make(root, ours, store))
+        made = job.backup(sites.here(store), ours, store, nightly=if_present)
         return outcomes.of_backup(made)
 
 
@@ -154,7 +167,7 @@ def rehearse(
     manner: Manner, wanted: str, every: bool, quick: bool, full: bool, if_due: bool
 ) -> Outcome:
     """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
-    from . import metrics, omnibus, outcomes, process, records
+    from . import metrics, outcomes, process, records, sites
     from . import rehearsal as job
     from .evidence import Depth
     from .store.local import Entry
@@ -170,7 +183,7 @@ def rehearse(
             return Outcome({"set": None}, [f"No rehearsal is due: rehearse is {ours.rehearse}"])
         depth = Depth.QUICK if quick else Depth.FULL if full else Depth.USUAL
         chosen = store.find(wanted)
-        site = omnibus.find()
+        site = sites.here(store)
         entries = store.entries() if every else [Entry(chosen.name, chosen, "")]
         warnings = [f"{one.name} is not complete: {one.problem}" for one in entries if not one.set]
         process.step_back(ours.nice)
@@ -199,34 +212,6 @@ def prune(manner: Manner, previous: bool, dry_run: bool) -> Outcome:
         if not dry_run:
             problems += job.prune_previous(None if previous else ours.keep_time, all_=previous)
     return outcomes.of_prune(decisions, removed, problems, dry_run)
-
-
-@group.command()
-@click.option("--layout", is_flag=True, help="Only what is on the disk, in four lines at most.")
-@verb
-def doctor(manner: Manner, layout: bool) -> Outcome:
-    """Say whether this host is ready to back up and to restore."""
-    from . import doctor as job
-    from . import outcomes
-
-    checks = job.examine(manner.settings, layout=layout)
-    return outcomes.of_doctor(checks, brief=layout)
-
-
-@group.command()
-@click.argument("lines", metavar="LINE...", nargs=-1, required=True)
-@verb
-def gate(manner: Manner, lines: tuple[str, ...]) -> Outcome:
-    """Decide whether apt may upgrade GitLab, as its hook asks before each upgrade.
-
-    Each LINE is one that apt gives to DPkg::Pre-Install-Pkgs (version 3, apt.conf(5)); others
-    than those of gitlab-ce and gitlab-ee are passed over. Exit code 10 means: stop.
-    """
-    from . import gate as job
-    from . import outcomes
-
-    change = job.planned(lines)
-    return outcomes.of_gate(job.guard(change, manner.settings) if change else job.Passed())
 
 
 @group.group()
@@ -336,7 +321,7 @@ def main_backup() -> None:
 
 def main_gate() -> None:
     """Entry point of apt's hook."""
-    console.enter(gate, "gitlab-mm gate")
+    console.enter(host_verbs.gate, "gitlab-mm gate")
 
 
 def main_restore() -> None:

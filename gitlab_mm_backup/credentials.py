@@ -20,12 +20,12 @@ from .site import Site
 from .stored_secret import matches
 
 SECRETS_FILE = "etc/gitlab/gitlab-secrets.json"
-_ENVIRONMENT_KEYS: tuple[Keys, Keys] = (
+ENVIRONMENT_KEYS: tuple[Keys, Keys] = (
     ("MM_GITLABSETTINGS_ID",),
     ("MM_GITLABSETTINGS_SECRET",),
 )
 _CONFIG_KEYS: tuple[Keys, Keys] = (("GitLabSettings", "Id"), ("GitLabSettings", "Secret"))
-_SECRETS_KEYS: tuple[Keys, Keys] = (("mattermost", "gitlab_id"), ("mattermost", "gitlab_secret"))
+SECRETS_KEYS: tuple[Keys, Keys] = (("mattermost", "gitlab_id"), ("mattermost", "gitlab_secret"))
 # A literal assignment only: gitlab.rb is Ruby, and is never evaluated.
 _RUBY = r"""^\s*mattermost\[\s*['"]gitlab_%s['"]\s*\]\s*=\s*(['"])([^'"#\\]+)\1\s*(?:#.*)?$"""
 
@@ -105,15 +105,15 @@ def read_again(layer: Layer) -> Layer:
 
 def _layer(name: str, path: Path) -> Layer:
     if name == "environment":
-        return Layer(name, path, _environment_document(path), _ENVIRONMENT_KEYS, None)
+        return Layer(name, path, _environment_document(path), ENVIRONMENT_KEYS, None)
     file = json_config.read(path)
-    keys = _CONFIG_KEYS if name == "config.json" else _SECRETS_KEYS
+    keys = _CONFIG_KEYS if name == "config.json" else SECRETS_KEYS
     return Layer(name, path, file.document, keys, file)
 
 
 def _environment_document(folder: Path) -> dict[str, str]:
     document = {}
-    for (name,) in _ENVIRONMENT_KEYS:
+    for (name,) in ENVIRONMENT_KEYS:
         path = folder / name
         if path.is_file():
             document[name] = path.read_bytes().decode(errors="surrogateescape")
@@ -128,7 +128,7 @@ def collect(site: Site, found: Iterable[Layer]) -> list[Candidate]:
         candidates.append(Candidate("gitlab.rb", literal))
     for folder in (site.root / gitlab_files.ENVIRONMENT, site.folders.home / "env"):
         if folder != site.environment_folder and folder.is_dir():
-            pair = pair_in(_environment_document(folder), _ENVIRONMENT_KEYS)
+            pair = pair_in(_environment_document(folder), ENVIRONMENT_KEYS)
             if pair is not None:
                 candidates.append(Candidate(str(folder), pair))
     return candidates
@@ -154,7 +154,7 @@ def literal_pair(site: Site) -> Pair | None:
         document = {}
     halves = [
         found[-1][1] if found else _text_at(document, path)
-        for found, path in zip(stated, _SECRETS_KEYS)
+        for found, path in zip(stated, SECRETS_KEYS)
     ]
     return Pair(halves[0], Secret(halves[1])) if all(halves) else None
 
@@ -162,7 +162,7 @@ def literal_pair(site: Site) -> Pair | None:
 def from_settings_part(document: Mapping[str, Any], source: str) -> list[Candidate]:
     """Return the candidates in a set's settings.json: its environment, then its config.json."""
     places = [
-        ("environment", document.get("environment"), _ENVIRONMENT_KEYS),
+        ("environment", document.get("environment"), ENVIRONMENT_KEYS),
         ("config.json", document.get("config"), _CONFIG_KEYS),
     ]
     pairs = [
@@ -191,7 +191,7 @@ def from_tar(stream: Any, source: str) -> list[Candidate]:
                     file = tar.extractfile(member)
                     assert file is not None
                     text = file.read().decode(errors="replace")
-                    candidates += _from_json(lambda text=text: text, _SECRETS_KEYS, source)
+                    candidates += _from_json(lambda text=text: text, SECRETS_KEYS, source)
     except (tarfile.TarError, EOFError, OSError):
         return candidates
     return candidates

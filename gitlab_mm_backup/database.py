@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,6 +211,20 @@ def count_people(endpoint: Endpoint) -> tuple[int, int]:
         row = session.execute(f"SELECT ({teams}), ({users})").fetchone()
     assert row is not None
     return int(row[0]), int(row[1])
+
+
+def last_post(endpoint: Endpoint) -> datetime | None:
+    """Return when somebody last posted something; None where nobody has."""
+    with connect(endpoint, endpoint.admin) as session:
+        there = session.execute("SELECT to_regclass('posts') IS NOT NULL").fetchone()
+        row = (
+            session.execute("SELECT max(createat) FROM posts").fetchone()
+            if there and there[0]
+            else None
+        )
+    if row is None or row[0] is None:
+        return None
+    return datetime.fromtimestamp(row[0] / 1000, timezone.utc)
 
 
 def dump(endpoint: Endpoint, programs: Path, snapshot_id: str) -> Command:

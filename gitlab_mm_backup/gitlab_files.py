@@ -29,6 +29,11 @@ def gitlab_version(root: Path) -> str:
     return first_line(root / "opt/gitlab/embedded/service/gitlab-rails/VERSION")
 
 
+def gitlab_that_ran(root: Path) -> str:
+    """Return the version that GitLab's data was last used with, where the program is elsewhere."""
+    return first_line(root / "var/opt/gitlab/gitlab-rails/VERSION")
+
+
 def bundled_mattermost(root: Path) -> str:
     """Return the version of the bundled Mattermost, or "" where nothing tells it.
 

@@ -10,10 +10,13 @@ from types import FrameType
 from .errors import Interrupted
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_passed_over = False
 
 
 def heed() -> None:
     """Have a signal raise Interrupted in the main thread, once."""
+    global _passed_over
+    _passed_over = False
     for one in _SIGNALS:
         signal.signal(one, _interrupt)
 
@@ -21,28 +24,27 @@ def heed() -> None:
 def ignore() -> None:
     """Pass over signals from now on: what runs to the end is short, and must not be cut.
 
-    A handler rather than SIG_IGN, which programs that we start would inherit.
+    From any thread; and a handler rather than SIG_IGN, which programs that we start would inherit.
     """
-    for one in _SIGNALS:
-        signal.signal(one, _pass_over)
+    global _passed_over
+    _passed_over = True
 
 
 @contextlib.contextmanager
 def heeded() -> Iterator[None]:
     """Heed signals within the block, and afterwards do with them what was done before."""
-    before = {one: signal.getsignal(one) for one in _SIGNALS}
+    global _passed_over
+    before, passed_over = {one: signal.getsignal(one) for one in _SIGNALS}, _passed_over
     heed()
     try:
         yield
     finally:
+        _passed_over = passed_over
         for one, handler in before.items():
             signal.signal(one, handler)
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
-    ignore()
-    raise Interrupted(signal.Signals(number).name)
-
-
-def _pass_over(_number: int, _frame: FrameType | None) -> None:
-    return
+    if not _passed_over:
+        ignore()
+        raise Interrupted(signal.Signals(number).name)

@@ -108,6 +108,7 @@ class Manifest:
     parts: Mapping[str, Part]
     links: Mapping[str, str]  # symbolic links that lead out of what is packed -> their targets
     privileged: Sequence[str] = ()  # files with set-user-id or set-group-id, restored without
+    salvaged: Sequence[str] | None = None  # what was lost with the program; None: it was there
     purpose: str = "backup"  # or "safety": the state before a restore, never "the latest set"
     increment: Increment | None = None  # None: the files part holds all
     format: int = FORMAT
@@ -163,6 +164,8 @@ def to_bytes(manifest: Manifest) -> bytes:
     document = dataclasses.asdict(manifest)
     if manifest.increment is None:  # as programs of before have it
         del document["increment"]
+    if manifest.salvaged is None:
+        del document["salvaged"]
     text = json.dumps(document, indent=2, ensure_ascii=False)
     return f"{text}\n".encode(errors="backslashreplace")
 
@@ -190,7 +193,7 @@ def parse(data: bytes, where: str) -> Manifest:
                 "Install the newer gitlab-mm-backup, then try again.",
             )
         wanted = _MANIFEST if found == FORMAT else {**_MANIFEST, "increment": _increment}
-        return Manifest(**untrusted.members(document, wanted, optional={"purpose"}))
+        return Manifest(**untrusted.members(document, wanted, optional={"purpose", "salvaged"}))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Failure(
             "A set's manifest cannot be read",
@@ -277,6 +280,7 @@ _MANIFEST: dict[str, untrusted.Check] = {
     "parts": untrusted.each(untrusted.text, lambda value: Part(**untrusted.members(value, _PART))),
     "links": untrusted.each(untrusted.path, untrusted.bytes_as_text),
     "privileged": untrusted.paths,
+    "salvaged": lambda value: value if value is None else untrusted.texts(value),
     "purpose": untrusted.one_of("backup", "safety"),
     "format": _format,
 }

@@ -15,6 +15,7 @@ from .effective import Settings, overlay
 from .errors import Failure
 from .secret import Secret
 from .site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
+from .version import numbers
 
 # What Omnibus uses where no file says otherwise (omnibus-gitlab 10 to 18, attributes/default.rb).
 _HOME = "/var/opt/gitlab/mattermost"
@@ -25,6 +26,7 @@ _ROLE = "gitlab_mattermost"
 _SOCKET = "/var/opt/gitlab/postgresql"
 _PORT = 5432
 _PSQL_ACCOUNT = "gitlab-psql"
+WITHOUT_MATTERMOST = (19,)  # the first GitLab that bundles none
 
 
 class Presence(enum.Enum):
@@ -39,7 +41,7 @@ class Presence(enum.Enum):
 
 _WAYS_OUT = {
     Presence.NO_GITLAB: "Run this on the GitLab server.",
-    Presence.REMOVED: "GitLab 19 removed it; its data may still be here. Keep the last set.",
+    Presence.REMOVED: "GitLab 19 removed it; gitlab-mm backup saves what it left here.",
     Presence.NEVER: "There is nothing to back up. To set it up: mattermost_external_url in "
     "/etc/gitlab/gitlab.rb, then gitlab-ctl reconfigure.",
     Presence.DISABLED: "Enable it in /etc/gitlab/gitlab.rb (mattermost['enable'] = true), run "
@@ -49,8 +51,11 @@ _WAYS_OUT = {
 
 def presence(root: Path = Path("/")) -> Presence:
     """Tell how much of a bundled Mattermost is on this host; reads only."""
-    if not gitlab_files.gitlab_version(root):
+    version = gitlab_files.gitlab_version(root)
+    if not version:
         return Presence.NO_GITLAB
+    if numbers(version) >= WITHOUT_MATTERMOST:  # a run of 19 that was aborted left the service
+        return Presence.REMOVED
     if os.path.lexists(root / "opt/gitlab/service/mattermost"):
         return Presence.ENABLED
     if not (root / gitlab_files.EMBEDDED_MATTERMOST).is_dir():
@@ -76,6 +81,15 @@ class _Sources:
         return _text(self.attributes.get("mattermost"), key)
 
 
+def _sources(root: Path) -> _Sources:
+    return _Sources(
+        root,
+        gitlab_files.attributes(root),
+        gitlab_files.public_attributes(root),
+        gitlab_files.psql_rc(root),
+    )
+
+
 def find(root: Path = Path("/"), *, config_required: bool = True) -> Site:
     """Return the bundled Mattermost.
 
@@ -86,16 +100,27 @@ def find(root: Path = Path("/"), *, config_required: bool = True) -> Site:
     found = presence(root)
     if found is not Presence.ENABLED:
         raise Failure("There is no Mattermost to work on", found.value, _WAYS_OUT[found])
-    sources = _Sources(
-        root,
-        gitlab_files.attributes(root),
-        gitlab_files.public_attributes(root),
-        gitlab_files.psql_rc(root),
-    )
-    home = Path(_home(sources.attributes, root))
-    config_file = home / "config.json"
-    environment_folder = _environment_folder(sources, home)
+    return describe(root, config_required=config_required)
+
+
+def describe(
+    root: Path = Path("/"),
+    *,
+    config_required: bool = True,
+    stand_in: Mapping[str, Secret] | None = None,
+    home: str = "",
+) -> Site:
+    """Return what the files say of the bundled Mattermost, whether or not it is still there.
+
+    ``stand_in`` takes the place of an environment folder that is gone, ``home`` of what the node
+    and the service's start script would say.  Raises Failure as ``find`` does.
+    """
+    sources = _sources(root)
+    place = Path(_home(sources.attributes, root, home))
+    config_file = place / "config.json"
+    environment_folder = _environment_folder(sources, place)
     environment = gitlab_files.environment(environment_folder) if environment_folder else {}
+    environment = environment or dict(stand_in or {})
     effective = overlay(_config(config_file, config_required), environment)
     account = Account(
         sources.mattermost("username") or sources.mattermost("user") or _ACCOUNT,
@@ -104,9 +129,9 @@ def find(root: Path = Path("/"), *, config_required: bool = True) -> Site:
     gitlab_version = gitlab_files.gitlab_version(root)
     return Site(
         kind=Kind.OMNIBUS,
-        version=_mattermost_version(root, home),
+        version=_mattermost_version(root, place),
         account=account,
-        folders=_folders(home, effective, sources),
+        folders=_folders(place, effective, sources),
         config_file=config_file,
         environment_folder=environment_folder,
         environment=environment,
@@ -118,13 +143,13 @@ def find(root: Path = Path("/"), *, config_required: bool = True) -> Site:
     )
 
 
-def _home(attributes: Mapping[str, Any], root: Path) -> str:
+def _home(attributes: Mapping[str, Any], root: Path, otherwise: str = "") -> str:
     """The node says it; after a failed reconfigure the service's own start script does."""
     home = _text(attributes.get("mattermost"), "home")
     if home:
         return home
     match = re.search(r"(?:--config|-c)[ =](/\S+)/config\.json", _start_script(root))
-    return match[1] if match else _HOME
+    return match[1] if match else otherwise or _HOME
 
 
 def _start_script(root: Path) -> str:
@@ -265,6 +290,13 @@ def _postgresql(sources: _Sources) -> list[Mapping[str, Any]]:
     places = [sources.public, sources.attributes, gitlab if isinstance(gitlab, Mapping) else {}]
     found = [place.get("postgresql") for place in places]
     return [section for section in found if isinstance(section, Mapping)]
+
+
+def data_folder(root: Path = Path("/")) -> Path:
+    """Return the data folder of the bundled PostgreSQL."""
+    sources = _sources(root)
+    found = [_text(section, "dir") for section in _postgresql(sources)]
+    return Path(next(filter(None, found), _SOCKET)) / "data"
 
 
 def _number(port: str) -> int:

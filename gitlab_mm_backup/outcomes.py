@@ -47,6 +47,7 @@ def of_backup(made: Made) -> Outcome:
             "bytes": manifest.bytes,
             "base": made.set.base and made.set.base.name,
             "removed": made.removed,
+            "salvaged": manifest.salvaged,
         },
         [
             f"Made {made.set.path}{_builds_on(made.set)}",
@@ -175,6 +176,7 @@ def _list_line(entry: Entry, proven: Sequence[Record], damaged: set[str]) -> str
     manifest = entry.set.manifest
     size = text.size(manifest.bytes)
     safety = "  (safety set)" if manifest.safety else ""
+    safety += "  (salvaged)" if manifest.salvaged is not None else ""
     moment = text.moment(manifest.made)
     head = f"{entry.name}  {moment}  {size:>10}  {_amounts(manifest)}{safety}"
     lines = [head + _builds_on(entry.set), f"  {_proof(proven)}"]
@@ -209,6 +211,7 @@ def _list_fields(entry: Entry, proven: Sequence[Record], damaged: set[str]) -> d
         "purpose": manifest.purpose,
         "base": entry.set.base and entry.set.base.name,
         "damaged_base": _damaged_base(entry.set, damaged),
+        "salvaged": manifest.salvaged,
         "host": manifest.host,
         "gitlab": manifest.gitlab,
         "mattermost": manifest.mattermost,

@@ -48,8 +48,11 @@ _CONFIGURATION = {
     "max_connections": "40",
     "dynamic_shared_memory_type": "mmap",
 }
+# Of a copied data folder: what ties it to the server that it was of.
+_NOT_OURS = ("postmaster.pid", "postmaster.opts", "standby.signal", "recovery.signal")
 # What the server, Mattermost and our own programs take beside that, with some to spare.
 _MEMORY = 768 << 20
+_LOCALE = "If it misses a locale, generate that: dpkg-reconfigure locales."
 _SPARE = 256 << 20  # bytes of disk, for the server's log and catalogs
 
 
@@ -118,7 +121,7 @@ def _clear(parent: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
 
 
-def refuse_without_room(parent: Path, wanted: int) -> None:
+def refuse_without_room(parent: Path, wanted: int, what: str = "a rehearsal") -> None:
     """Raise Failure where disk (``wanted`` bytes) or memory would become short for others."""
     try:
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -127,14 +130,14 @@ def refuse_without_room(parent: Path, wanted: int) -> None:
         raise _unusable(parent, error) from error
     if free < wanted + _SPARE:
         raise Failure(
-            "There is no room for a rehearsal",
+            f"There is no room for {what}",
             f"{parent}: {text.size(wanted + _SPARE)} needed, {text.size(free)} free",
             "Make room, or name another place: rehearse_in in /etc/gitlab-mm-backup/config.yml.",
         )
     memory = _available_memory()
     if memory < _MEMORY:
         raise Failure(
-            "There is not enough memory for a rehearsal beside what runs",
+            f"There is not enough memory for {what} beside what runs",
             f"{text.size(_MEMORY)} needed, {text.size(memory)} available",
             "Rehearse at another hour, or switch it off: rehearse in "
             "/etc/gitlab-mm-backup/config.yml.",
@@ -189,6 +192,54 @@ def cluster(made: Place, programs: Path, name: str, role: str) -> Iterator[Endpo
         yield endpoint
 
 
+def server_of(clients: Path, major: str) -> Path:
+    """Return the folder with the PostgreSQL that runs on data of that very major version.
+
+    One of those that GitLab bundles, or Debian's.  Raises Failure without any.
+    """
+    bundled = clients.parent / "postgresql"
+    for folder in (*bundled.glob(f"{major}*/bin"), _DEBIAN / major / "bin"):
+        if all((folder / name).exists() for name in ("postgres", "pg_dump", "pg_restore")):
+            told = process.run(Command([str(folder / "postgres"), "--version"])).out
+            if told.split()[-1].split("(")[0].split(".")[0] == major:
+                return folder
+    raise Failure(
+        f"There is no PostgreSQL {major}, which the data is of",
+        f"neither below {bundled} nor in {_DEBIAN / major}",
+        f"Install it: apt install postgresql-{major} (from apt.postgresql.org where Debian has "
+        "another one).",
+    )
+
+
+@contextlib.contextmanager
+def cluster_on_copy(made: Place, programs: Path, superuser: str) -> Iterator[Endpoint]:
+    """Run a server on the copy of another's data in ``made.data``/data, on a private socket.
+
+    The copy gets a configuration of ours, with no port and with one way in: as ``superuser``, for
+    our own account.  Yields the endpoint of its database postgres.
+    """
+    data, entry = made.data / "data", _account()
+    texts = {
+        "postgresql.conf": "",
+        "postgresql.auto.conf": "",
+        "pg_hba.conf": "local all all peer map=ours\n",
+        "pg_ident.conf": f'ours {ACCOUNT} "{superuser}"\n',
+    }
+    for name in (*_NOT_OURS, *texts):
+        (data / name).unlink(missing_ok=True)
+    for name, content in texts.items():
+        (data / name).write_text(content)
+    owner = f"{entry.pw_uid}:{entry.pw_gid}"
+    process.run(Command(["chown", "--recursive", "--no-dereference", owner, str(data)]))
+    data.chmod(0o700)
+    login = Login(superuser, ACCOUNT)
+    endpoint = Endpoint(str(made.socket), _PORT, "postgres", login, login)
+    sandbox = Sandbox({_DATA: made.data, SOCKET: made.socket})
+    with process.background(_postgres(programs, sandbox)) as ended:
+        _wait(endpoint, ended)
+        yield endpoint
+
+
 def _initdb(programs: Path, sandbox: Sandbox, password: Secret) -> Command:
     return Command(
         [
@@ -227,7 +278,7 @@ def _wait(endpoint: Endpoint, ended: Callable[[], Finished | None]) -> None:
             over = ended()
             if over is not None or time.monotonic() > deadline:
                 words = over.err if over else str(failure)
-                raise Failure("The scratch PostgreSQL does not start", words) from None
+                raise Failure("The scratch PostgreSQL does not start", words, _LOCALE) from None
         time.sleep(0.05)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,6 +95,7 @@ class Site:
     client_programs: Path  # folder with psql, pg_dump, pg_restore of the server's major version
     gitlab: GitLab
     root: Path = Path("/")
+    missing: Sequence[str] | None = None  # of a salvaged one, in words; None: it is installed
 
     def below_root(self, path: str) -> Path:
         return self.root / path.lstrip("/")

@@ -50,6 +50,12 @@ def paths(value: Any) -> tuple[str, ...]:
     return tuple(path(one) for one in value)
 
 
+def texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError("not a list")
+    return tuple(text(one) for one in value)
+
+
 def bytes_as_text(value: Any) -> str:
     if not isinstance(value, str) or "\0" in value:
         raise ValueError("not the target of a link")

@@ -111,7 +111,7 @@ class LocalStore:
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[Path]:
         """Yield a private folder for the parts of a new set; without ``complete`` it vanishes."""
-        self._prepare()
+        self.prepare()
         staging = self.folder / (_INCOMPLETE + name)
         try:
             staging.mkdir(mode=0o700)
@@ -213,7 +213,7 @@ class LocalStore:
                 problems.append(f"{left}, no set any more, cannot be removed: {error.strerror}")
         return problems
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
         """Have the folder, and room in it; what cannot be removed is told by the next prune."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from subprocess import CompletedProcess
 from typing import Any
 from urllib.parse import urlsplit
@@ -184,6 +184,28 @@ class Omnibus:
         self.gitlab_ctl("stop", "mattermost")
         self.gitlab_ctl("start", "mattermost")
         self.wait_until_ready()
+
+    def upgrade(
+        self,
+        version: str = "19.0.0",
+        *,
+        config_backup: bool = True,
+        container: bool = False,
+        settings_removed: bool = True,
+    ) -> tuple[Omnibus, int]:
+        """Upgrade to a GitLab without Mattermost (see standins/upgrade.py); gives it, and reconfigure's exit code."""
+        how = {
+            "version": version,
+            "config_backup": config_backup,
+            "container": container,
+            "settings_removed": settings_removed,
+        }
+        module = (PYTHON, "-m", "tests.lab.standins.upgrade")
+        done = self.lab.run(*module, input=json.dumps(how), cwd="/lab/src", check=False)
+        if "Traceback" in done.stderr:
+            raise LabError(done.stderr)
+        gone = replace(self.spec, version=version, mattermost="disabled")
+        return Omnibus(self.lab, gone), done.returncode
 
     def reconfigure(self) -> str:
         """Run `gitlab-ctl reconfigure` and wait until the sites answer; gives its output."""

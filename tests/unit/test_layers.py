@@ -45,10 +45,12 @@ LAYERS = {
     "1 one outside thing each": (
         "private_files",
         "process",
+        "view",
         "config_file",
         "settings",
         "json_config",
         "gitlab_files",
+        "gitlab_rb",
         "lock",
         "journal",
         "schedule",
@@ -90,6 +92,9 @@ LAYERS = {
         "search_later",
         "increment",
         "backup",
+        "salvage",
+        "sites",
+        "trees",
         "readiness",
         "preview",
         "restore",
@@ -100,13 +105,14 @@ LAYERS = {
         "report_page",
         "doctor",
         "status",
+        "leaving",
         "gate",
         "config",
         "outcomes",
         "sign_in_outcomes",
         "status_outcomes",
     ),
-    "4 edge": ("terminal", "console", "config_verbs", "look_verbs", "cli"),
+    "4 edge": ("terminal", "console", "config_verbs", "host_verbs", "look_verbs", "cli"),
 }
 ORDER = [module for layer in LAYERS.values() for module in layer]
 STARTERS = {"subprocess", "pty", "multiprocessing"}

@@ -247,7 +247,7 @@ NEEDED = [
     for path in places(DOCUMENT)
     if path
     and path[:-1] not in (("database", "rows"), ("parts",), ("links",))
-    and path not in (("files", "folders", "data"), ("purpose",), ("privileged",))
+    and path not in (("files", "folders", "data"), ("purpose",), ("privileged",), ("salvaged",))
 ]
 
 
@@ -322,6 +322,9 @@ PART = ("parts", "database")
         (("files", "account", "uid"), "994"),
         (("purpose",), "other"),
         (("purpose",), None),
+        (("salvaged",), "config.json"),
+        (("salvaged",), [7]),
+        (("salvaged",), {}),
         (("links",), []),
         (("links",), {"/x": 7}),
         (("database", "bytes"), -1),
@@ -415,3 +418,10 @@ def test_any_changed_bytes_give_a_failure_or_a_manifest(at: int, put: bytes) -> 
     except Failure:
         return
     assert module.parse(module.to_bytes(found), "here") == found
+
+
+@pytest.mark.parametrize("salvaged", [None, (), ("config.json", "the environment folder")])
+def test_what_was_lost_comes_back(salvaged: tuple[str, ...] | None) -> None:
+    data = module.to_bytes(make_manifest(salvaged=salvaged))
+    assert (b'"salvaged"' in data) is (salvaged is not None)
+    assert module.parse(data, "x").salvaged == salvaged

@@ -59,6 +59,11 @@ def test_a_gitlab_that_bundles_none(tree: Tree) -> None:
     assert "GitLab 19" in refusal(tree).hint
 
 
+def test_a_service_that_an_aborted_run_of_19_left_is_no_mattermost(modern: Tree) -> None:
+    modern.write_json(gitlab_files.VERSION_MANIFEST, {"build_version": "19.0.0"})
+    assert omnibus.presence(modern.root) is Presence.REMOVED
+
+
 def test_never_set_up(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     tree.gitlab()
     tree.write_json("etc/gitlab/gitlab-secrets.json", {"mattermost": {"gitlab_id": "x"}})

@@ -73,6 +73,8 @@ def collect(package: paths.Package) -> Settings:
     Section "" holds the two external addresses.
     """
     settings = gitlab_rb.read(paths.GITLAB_RB)
+    if not package.generation.bundles_mattermost:
+        return settings
     mattermost = settings.setdefault("mattermost", {})
     secrets = gitlab_secrets.fill(package, gitlab_secrets.read())
     for name, value in secrets["mattermost"].items():
@@ -132,7 +134,8 @@ def arrange(package: paths.Package, settings: Settings) -> dict[str, Any]:
     arranged: dict[str, Any] = {"gitlab": {generation.rails_key: settings.get("gitlab_rails", {})}}
     below = arranged if generation.postgresql_on_top else arranged["gitlab"]
     below["postgresql"] = settings.get("postgresql", {})
-    arranged["mattermost"] = settings.get("mattermost", {})
+    if package.generation.bundles_mattermost:
+        arranged["mattermost"] = settings.get("mattermost", {})
     for name, value in settings.get("", {}).items():
         arranged["gitlab"][
             name if generation.rails_key == "gitlab_rails" else name.replace("_", "-")

@@ -60,6 +60,17 @@ class Generation:
         return [mine for since, mine in BUNDLED_MATTERMOST.items() if since <= self.numbers][-1]
 
     @property
+    def bundles_mattermost(self) -> bool:
+        """19.0 has none any more."""
+        return self.numbers < (19, 0)
+
+    @property
+    def aborts_over_any_setting(self) -> bool:
+        """19.0.0 to 19.0.8, 19.1.0 to 19.1.6 and 19.2.0 to 19.2.4: even over enable=false."""
+        last = {(19, 0): 8, (19, 1): 6, (19, 2): 4}.get((self.numbers[0], self.numbers[1]))
+        return last is not None and self.numbers[2] <= last
+
+    @property
     def renders_config_json(self) -> bool:
         """10.x writes config.json anew on every reconfigure; since 11.0 only when it is missing."""
         return self.numbers < (11, 0)

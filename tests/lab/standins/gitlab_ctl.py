@@ -66,7 +66,11 @@ def show_config() -> int:
 
 def run_reconfigure() -> int:
     """Run reconfigure; gives the exit code."""
-    reconfigure.converge(paths.load_package(), lambda line: print(line, flush=True))
+    try:
+        reconfigure.converge(paths.load_package(), lambda line: print(line, flush=True))
+    except reconfigure.RemovedSettings as removed:
+        print(removed, flush=True)
+        return 1
     return 0
 
 

@@ -65,6 +65,9 @@ def fill(package: paths.Package, sections: Settings) -> Settings:
         name: {**values, **sections.get(name, {})}
         for name, values in other_sections(package).items()
     }
+    if not package.generation.bundles_mattermost:
+        gone = {name: values for name, values in sections.items() if name != "mattermost"}
+        return {**filled, **{name: gone[name] for name in gone if name not in filled}}
     salts = {name: hexadecimal(package, name, 32) for name in MATTERMOST_SALTS}
     filled["mattermost"] = {**salts, **sections.get("mattermost", {})}
     if package.generation.invents_credentials:
@@ -74,6 +77,9 @@ def fill(package: paths.Package, sections: Settings) -> Settings:
 
 def write(package: paths.Package, sections: Settings, mattermost: dict[str, Any]) -> None:
     """Write the file: the mattermost section from the values in force, credentials only while sign-in is on."""
+    if not package.generation.bundles_mattermost:
+        paths.write(paths.SECRETS, json.dumps(sections, indent=2) + "\n", mode=0o600)
+        return
     names = list(MATTERMOST_SALTS)
     if package.generation.invents_credentials:
         names.append("register_as_oauth_app")

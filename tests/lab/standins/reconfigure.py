@@ -15,6 +15,10 @@ Settings = dict[str, dict[str, Any]]
 Report = Callable[[str], None]
 
 
+class RemovedSettings(Exception):
+    """What reconfigure of 19.x ends with where gitlab.rb still has settings of Mattermost."""
+
+
 class Run:
     """One run of reconfigure: the attributes, and the services that have to be restarted because of it."""
 
@@ -56,6 +60,7 @@ def converge(package: paths.Package, report: Report) -> None:
     shutil.rmtree(paths.NODES, ignore_errors=True)
     run = Run(package, report)
     run.write_secrets()
+    abort_over_removed_settings(run)
     configure_gitlab(run)
     configure_postgresql(run)
     if run.mattermost["enable"]:
@@ -65,6 +70,18 @@ def converge(package: paths.Package, report: Report) -> None:
     attributes.publish(package, run.normal)
     restart_changed(run)
     report("gitlab Reconfigured!")
+
+
+def abort_over_removed_settings(run: Run) -> None:
+    """From 19.0 on, once the secrets are gone: settings of Mattermost end the run."""
+    if run.package.generation.bundles_mattermost:
+        return
+    given = run.normal.get("mattermost", {})
+    if given.get("enable") is True or (given and run.package.generation.aborts_over_any_setting):
+        names = ", ".join(f"mattermost['{name}']" for name in given)
+        raise RemovedSettings(
+            f"Removed configurations found in gitlab.rb. Aborting reconfigure. {names}"
+        )
 
 
 def configure_gitlab(run: Run) -> None:

@@ -1,0 +1,116 @@
+"""/etc/gitlab/gitlab.rb, which is Ruby: read as text for the lines that concern Mattermost, never run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import Failure
+
+FILE = "etc/gitlab/gitlab.rb"
+# All that sets something of the bundled Mattermost; gitlab_rails['mattermost_host'] is GitLab's own.
+_SETTING = re.compile(
+    r"(?<![\w'\"@$.])(mattermost(?:_nginx)?\s*\[[^\]]*\]|mattermost_external_url)"
+)
+_INCLUDE = re.compile(r"""^\s*from_file[\s(]+(['"])([^'"#]+)\1""")
+_LITERAL = re.compile(
+    r"""^\s*mattermost\[\s*['"](\w+)['"]\s*\]\s*=\s*(['"])([^'"#\\]+)\2\s*(?:#.*)?$""", re.MULTILINE
+)
+_ADDRESS = re.compile(
+    r"""^\s*mattermost_external_url[\s(]+(['"])(https?://[^'"#\s]+)\1""", re.MULTILINE
+)
+_STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*["]""")
+_MOST_FILES = 20
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One assignment of a setting of Mattermost; never its value, which may be a secret."""
+
+    file: Path
+    first: int  # line, counted from 1
+    last: int
+    name: str  # as it stands there: mattermost['enable']
+
+    def __str__(self) -> str:
+        lines = (
+            f"line {self.first}" if self.first == self.last else f"lines {self.first}-{self.last}"
+        )
+        return f"{self.file} {lines}: {self.name}"
+
+
+def settings(root: Path = Path("/")) -> list[Setting]:
+    """Return what gitlab.rb, and the files that it names to from_file, set of Mattermost.
+
+    Raises Failure where gitlab.rb, or such a file, cannot be read.
+    """
+    found: list[Setting] = []
+    waiting, seen = [root / FILE], set[Path]()
+    while waiting and len(seen) < _MOST_FILES:
+        path = waiting.pop(0)
+        if path in seen:
+            continue
+        seen.add(path)
+        lines = _read(path)
+        found += _settings_in(path, lines)
+        names = (_INCLUDE.match(line) for line in lines)
+        waiting += [_place(root, path, one[2]) for one in names if one]
+    return found
+
+
+def literals(text: str) -> dict[str, str]:
+    """Return what ``text`` gives to settings of Mattermost as plain literals, the last one each.
+
+    The address is called external_url.  Whatever is more than one literal is not understood.
+    """
+    found = {key: value for key, _, value in _LITERAL.findall(text)}
+    addresses = [value for _, value in _ADDRESS.findall(text)]
+    return {**found, "external_url": addresses[-1]} if addresses else found
+
+
+def _place(root: Path, by: Path, name: str) -> Path:
+    return root / name.lstrip("/") if name.startswith("/") else by.parent / name
+
+
+def _read(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise Failure(f"{path} cannot be read", str(error.strerror)) from error
+
+
+def _settings_in(path: Path, lines: list[str]) -> Iterator[Setting]:
+    inside_comment, covered = False, 0
+    for number, line in enumerate(lines, 1):
+        if re.match(r"=(begin|end)\b", line):
+            inside_comment = line.startswith("=begin")
+        if line.startswith("__END__"):
+            return
+        if inside_comment or number <= covered:
+            continue
+        match = _SETTING.search(_code(line))
+        if match:
+            covered = _end(lines, number)
+            name = re.sub(r"\s+", "", match[1]).replace('"', "'")
+            yield Setting(path, number, covered, name)
+
+
+def _code(line: str) -> str:
+    """Return the line without its comment; a # in quotes is none."""
+    match = re.match(r"""(?:[^'"#]|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")*""", line)
+    return match[0] if match else ""
+
+
+def _end(lines: list[str], first: int) -> int:
+    """Return the last line of the statement that begins in line ``first``, by its brackets."""
+    depth = 0
+    for number in range(first, len(lines) + 1):
+        bare = _STRING.sub("0", _code(lines[number - 1]))
+        depth += sum(bare.count(one) for one in "{[(") - sum(bare.count(one) for one in "}])")
+        if depth <= 0 and not bare.rstrip().endswith((",", "\\", "=", "||", "+")):
+            return number
+    return first

@@ -1,0 +1,45 @@
+"""The verbs that look at the host: is it ready, may GitLab be upgraded?"""
+
+from __future__ import annotations
+
+import click
+
+from .console import Manner, verb
+from .outcome import Outcome
+
+
+@click.command()
+@click.option("--layout", is_flag=True, help="Only what is on the disk, in four lines at most.")
+@click.option(
+    "--to",
+    type=click.Choice(["19"]),
+    help="Is it ready for that GitLab: 0 ready, 4 ready with warnings, 1 not ready.",
+)
+@verb
+def doctor(manner: Manner, layout: bool, to: str | None) -> Outcome:
+    """Say whether this host is ready to back up and to restore, or to upgrade GitLab."""
+    from . import doctor as job
+    from . import leaving, outcomes
+
+    if layout and to:
+        raise click.UsageError("--layout and --to exclude each other.")
+    if to:
+        return outcomes.of_doctor(leaving.examine(manner.settings))
+    checks = job.examine(manner.settings, layout=layout)
+    return outcomes.of_doctor(checks, brief=layout)
+
+
+@click.command()
+@click.argument("lines", metavar="LINE...", nargs=-1, required=True)
+@verb
+def gate(manner: Manner, lines: tuple[str, ...]) -> Outcome:
+    """Decide whether apt may upgrade GitLab, as its hook asks before each upgrade.
+
+    Each LINE is one that apt gives to DPkg::Pre-Install-Pkgs (version 3, apt.conf(5)); others
+    than those of gitlab-ce and gitlab-ee are passed over. Exit code 10 means: stop.
+    """
+    from . import gate as job
+    from . import outcomes
+
+    change = job.planned(lines)
+    return outcomes.of_gate(job.guard(change, manner.settings) if change else job.Passed())

@@ -1,0 +1,202 @@
+"""Leaving: what GitLab 19, which has no Mattermost, would do to this host, and is it ready for that?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from . import database, evidence, gitlab_files, gitlab_rb, json_config, omnibus, records, text
+from .checks import Check, Result, failed, guarded, passed
+from .errors import Failure
+from .evidence import Verdict
+from .omnibus import WITHOUT_MATTERMOST, Presence
+from .settings import Settings
+from .site import Site
+from .store.local import BackupSet, LocalStore
+from .version import numbers
+
+_SECRETS = "etc/gitlab/gitlab-secrets.json"
+_FRESH = timedelta(days=1)  # as for apt's gate
+_FIRST_TO_LEAVE = (18, 11)  # what the package of 19.0 asks for before it is unpacked
+_LEAST_POSTGRESQL = 17
+_KNOWN_GOOD = "18.11.9"
+
+
+@dataclass(frozen=True)
+class Use:
+    """How much Mattermost is used; None where nobody can be asked."""
+
+    teams: int | None
+    users: int | None
+    last_post: datetime | None
+    words: str
+
+    @property
+    def some(self) -> bool:
+        """Tell whether something would be lost; what is not known counts as used."""
+        return self.teams is None or bool(self.teams or self.users)
+
+
+def examine(load: Callable[[], Settings], root: Path = Path("/")) -> list[Check]:
+    """Say of each thing that an upgrade to GitLab 19 touches what becomes of it; changes nothing."""
+    version = gitlab_files.gitlab_version(root)
+    if not version:
+        return [failed("GitLab", Presence.NO_GITLAB.value)]
+    if numbers(version) >= WITHOUT_MATTERMOST:
+        return [_upgraded(version, root)]
+    try:
+        site: Site | None = omnibus.describe(root, config_required=False)
+    except Failure:
+        site = None
+    use = _use(site)
+    return [
+        guarded("upgrade", lambda: _upgrade(version, root, use)),
+        Check("use", Result.PASSED, use.words),
+        guarded("gitlab.rb", lambda: _gitlab_rb(root, site)),
+        guarded("PostgreSQL", lambda: _postgresql(site)),
+        guarded("set", lambda: _set(load(), use)),
+        guarded("secrets", lambda: _secrets(root, use)),
+    ]
+
+
+def _upgraded(version: str, root: Path) -> Check:
+    there = omnibus.home(root).is_dir()
+    kept = "; gitlab-mm backup makes a set of what it left" if there else ""
+    return Check("upgrade", Result.WARNING, f"this is GitLab {version} already{kept}")
+
+
+def _use(site: Site | None) -> Use:
+    """Ask Mattermost's database; the keys that every 18.x host has are no use."""
+    if site is None:
+        return Use(None, None, None, "not known: its settings cannot be read; taken for in use")
+    try:
+        teams, users = database.count_people(site.database)
+        last = database.last_post(site.database)
+    except Failure as failure:
+        if "does not exist" in failure.detail:
+            return Use(0, 0, None, "no database: left-over keys at most, nothing to lose")
+        return Use(None, None, None, f"not known ({failure}); taken for in use")
+    if not teams and not users:
+        return Use(0, 0, None, "no team and no user: left-over keys at most, nothing to lose")
+    ago = f", last post {text.moment(last)}" if last else ", no post"
+    return Use(
+        teams, users, last, f"{text.number(teams, 'team')}, {text.number(users, 'user')}{ago}"
+    )
+
+
+def _upgrade(version: str, root: Path, use: Use) -> Check:
+    """Judge by what each patch release of 18.11 is known to do (omnibus-gitlab #9916, #10001)."""
+    ours = numbers(version)
+    if ours < _FIRST_TO_LEAVE:
+        return failed(
+            "upgrade",
+            f"blocked: GitLab 19 wants 18.11 first, this is {version}; go to {_KNOWN_GOOD}",
+        )
+    known = {
+        7: failed(
+            "upgrade",
+            f"blocked: {version} blocks every host, for it trips over the secrets that all have; "
+            f"go to {_KNOWN_GOOD} first",
+        ),
+        8: failed(
+            "upgrade",
+            f"blocked: {version} turns Mattermost on, also where it never was; go to {_KNOWN_GOOD} "
+            "first",
+        ),
+    }
+    patch = ours[2] if len(ours) > 2 else 0
+    if ours[:2] == _FIRST_TO_LEAVE and patch in known:
+        return known[patch]
+    if ours[:2] == _FIRST_TO_LEAVE and patch < min(known):
+        return Check(
+            "upgrade",
+            Result.WARNING,
+            f"passes silently: {version} knows nothing of it and stops nobody, and the secrets are "
+            f"erased; {_KNOWN_GOOD} or later would tell",
+        )
+    if _enabled(root):
+        return failed(
+            "upgrade",
+            "blocked: mattermost['enable'] is true (mattermost_external_url alone makes it so); "
+            "take its lines out of gitlab.rb, then gitlab-ctl reconfigure",
+        )
+    erased = ", and erases Mattermost's secrets" if use.some else ""
+    return passed("upgrade", f"passes: Mattermost is not enabled{erased}")
+
+
+def _enabled(root: Path) -> bool:
+    """Tell what the last reconfigure had; where nothing tells, whether its service is there."""
+    known: Mapping[str, Any] = gitlab_files.attributes(root).get("mattermost") or {}
+    if "enable" in known:
+        return known["enable"] is True
+    return omnibus.presence(root) is Presence.ENABLED
+
+
+def _gitlab_rb(root: Path, site: Site | None) -> Check:
+    """Any value ends the first reconfigure of most 19.x, after the secrets are gone."""
+    found = gitlab_rb.settings(root)
+    if not found:
+        return passed("gitlab.rb", "has no setting of Mattermost")
+    lines = "; ".join(str(one) for one in found)
+    url = site.settings.text("ServiceSettings", "SiteURL") if site else ""
+    return failed(
+        "gitlab.rb",
+        f"to remove before the upgrade, or the first reconfigure of 19 may end over them: {lines}. "
+        f"Instead, for GitLab's links to it: gitlab_rails['mattermost_host'] = {url or '…'!r}",
+    )
+
+
+def _postgresql(site: Site | None) -> Check:
+    gitlab = site.gitlab.database if site else None
+    if gitlab is None:
+        return Check("PostgreSQL", Result.NOT_RUN, "GitLab's database is not on this host")
+    with database.connect(gitlab, gitlab.admin, "postgres") as session:
+        server = database.server_version(session)
+    if numbers(server)[0] >= _LEAST_POSTGRESQL:
+        return passed("PostgreSQL", server)
+    return failed(
+        "PostgreSQL",
+        f"blocked: GitLab 19 wants {_LEAST_POSTGRESQL} or newer, this is {server}; "
+        "gitlab-ctl pg-upgrade",
+    )
+
+
+def _set(ours: Settings, use: Use) -> Check:
+    """Look for a set that is fresh and was rehearsed; an old one lacks what came since."""
+    newest = next((one for one in LocalStore(ours.sets).sets() if not one.manifest.safety), None)
+    if newest is None:
+        if not use.some:
+            return Check("set", Result.NOT_RUN, "none, and nothing to lose")
+        return failed("set", "there is none: gitlab-mm backup, then gitlab-mm rehearse")
+    return _judge(newest, use)
+
+
+def _judge(newest: BackupSet, use: Use) -> Check:
+    settled = evidence.decisive(records.of_set(newest))
+    made = f"{newest.name}, made {text.moment(newest.manifest.made)}"
+    if settled is not None and settled.verdict is Verdict.FAILED:
+        return failed("set", f"{made}, did not pass: gitlab-mm backup, then gitlab-mm rehearse")
+    if settled is None:
+        result = Result.FAILED if use.some else Result.WARNING
+        return Check("set", result, f"{made}, was never rehearsed to the end: gitlab-mm rehearse")
+    if datetime.now(timezone.utc) - newest.manifest.made > _FRESH:
+        return Check("set", Result.WARNING, f"{made}, passed its rehearsal, but is over a day old")
+    return passed("set", f"{made}, passed its rehearsal")
+
+
+def _secrets(root: Path, use: Use) -> Check:
+    """The first run of 19 writes the file anew without Mattermost's section, even when it fails."""
+    section = json_config.read(root / _SECRETS).document.get("mattermost")
+    if not isinstance(section, Mapping) or not section:
+        return passed("secrets", "gitlab-secrets.json has none of Mattermost's")
+    if not use.some:
+        return passed("secrets", "GitLab 19 erases those of Mattermost, which nobody uses")
+    return Check(
+        "secrets",
+        Result.PASSED,
+        "the first run of GitLab 19 erases Mattermost's from gitlab-secrets.json, also one that "
+        "is aborted; sets hold them",
+    )

@@ -1,0 +1,258 @@
+"""Salvage: a bundled Mattermost whose program is gone, put together from what it left."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import logging
+import os
+import pwd
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from . import credentials, database, gitlab, gitlab_files, gitlab_rb, json_config, omnibus
+from .credentials import Candidate
+from .errors import Failure
+from .gitlab import Application, Pair
+from .secret import Secret
+from .sign_in import effective_pair
+from .site import Account, Endpoint, Site
+from .store.local import BackupSet
+
+log = logging.getLogger(__name__)
+
+_ID, _SECRET = "MM_GITLABSETTINGS_ID", "MM_GITLABSETTINGS_SECRET"
+_KEY, _SITE_URL = "MM_SQLSETTINGS_ATRESTENCRYPTKEY", "MM_SERVICESETTINGS_SITEURL"
+# Below GitLab's address (omnibus-gitlab, libraries of the mattermost cookbook).
+_ENDPOINTS = {
+    "MM_GITLABSETTINGS_AUTHENDPOINT": "/oauth/authorize",
+    "MM_GITLABSETTINGS_TOKENENDPOINT": "/oauth/token",
+    "MM_GITLABSETTINGS_USERAPIENDPOINT": "/api/v4/user",
+}
+_COMPLETE = "/signup/gitlab/complete"
+# What gitlab.rb may say of these beats all else, for the next reconfigure would have done so.
+_RUBY_KEYS = {
+    "external_url": _SITE_URL,
+    "sql_at_rest_encrypt_key": _KEY,
+    "sql_data_source": "MM_SQLSETTINGS_DATASOURCE",
+    "file_directory": "MM_FILESETTINGS_DIRECTORY",
+    "plugin_directory": "MM_PLUGINSETTINGS_DIRECTORY",
+    "plugin_client_directory": "MM_PLUGINSETTINGS_CLIENTDIRECTORY",
+}
+_RUBY, _SECRETS = gitlab_rb.FILE, credentials.SECRETS_FILE
+_MOST = 16 << 20  # bytes of a file of settings; more is none
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The environment of the service as an earlier set has it."""
+
+    source: str
+    environment: Mapping[str, Secret]
+
+
+@dataclass(frozen=True)
+class _Backup:
+    """What GitLab's own backup of /etc/gitlab says of Mattermost."""
+
+    name: str
+    secrets: Mapping[str, Any]  # the section mattermost of gitlab-secrets.json
+    ruby: str  # gitlab.rb
+
+
+def left(root: Path = Path("/")) -> bool:
+    """Tell whether GitLab no longer brings Mattermost, and its home is still there."""
+    gone = omnibus.presence(root) is omnibus.Presence.REMOVED
+    return gone and (omnibus.home(root).is_dir() or (root / gitlab_files.ENVIRONMENT).is_dir())
+
+
+def kept_in(sets: Sequence[BackupSet]) -> Kept | None:
+    """Return the environment of the newest of ``sets`` that holds GitLab's credentials."""
+    for one in sets:
+        try:
+            found = json_config.read(one.file("settings")).document.get("environment")
+        except Failure:
+            continue
+        if isinstance(found, Mapping) and found.get(_ID) and found.get(_SECRET):
+            words = {name: Secret(text) for name, text in found.items() if isinstance(text, str)}
+            return Kept(f"set {one.name}", words)
+    return None
+
+
+def find(kept: Kept | None, adjust: Callable[[Site], Site] = lambda site: site) -> Site:
+    """Return what is left of the bundled Mattermost of this host as a site.
+
+    Its credentials and keys are those of the environment folder, else of GitLab's own backups of
+    /etc/gitlab, the newest first, else ``kept``.  ``adjust`` says where its databases are, should
+    that not be where its settings say.  Raises Failure where its home or its database is gone.
+    """
+    bare = adjust(omnibus.describe(config_required=False))
+    backup = _config_backup(bare)
+    ruby = gitlab_rb.literals("\n".join((backup.ruby if backup else "", _live_ruby(bare))))
+    recovered = {} if bare.environment_folder else _recover(bare, backup, ruby, kept)
+    described = omnibus.describe(
+        config_required=False, stand_in=recovered, home=ruby.get("home", "")
+    )
+    site = adjust(described)
+    home = site.folders.home
+    if not home.is_dir():
+        raise Failure("Mattermost's home folder is missing", f"{home} is no folder")
+    site = replace(site, database=_database(site), account=_owner(site))
+    return replace(site, missing=_missing(site))
+
+
+def _recover(
+    bare: Site, backup: _Backup | None, ruby: Mapping[str, str], kept: Kept | None
+) -> dict[str, Secret]:
+    """Return the variables that can still be known, without the folder that held them."""
+    candidates, rows = _candidates(bare, backup, kept)
+    chosen = next((one for one in candidates if one.verified), next(iter(candidates), None))
+    found: dict[str, Secret] = {}
+    if kept and any(one.source == kept.source and one.verified is not False for one in candidates):
+        found.update(kept.environment)
+    found.pop("MM_SQLSETTINGS_DATASOURCE", None)  # this host's own database is looked at
+    for row in rows or []:
+        if chosen is not None and row.uid == chosen.pair.id:
+            found[_SITE_URL] = Secret(row.redirect_uri.split(_COMPLETE)[0])
+    if bare.gitlab.url:
+        found.update({name: Secret(bare.gitlab.url + path) for name, path in _ENDPOINTS.items()})
+    if backup is not None and isinstance(backup.secrets.get("sql_at_rest_encrypt_key"), str):
+        found[_KEY] = Secret(backup.secrets["sql_at_rest_encrypt_key"])
+    found.update({_RUBY_KEYS[key]: Secret(ruby[key]) for key in _RUBY_KEYS if key in ruby})
+    if chosen is not None:
+        log.info("Taking GitLab's credentials from %s", chosen.source)
+        found.update({_ID: Secret(chosen.pair.id), _SECRET: chosen.pair.secret})
+        found.setdefault("MM_GITLABSETTINGS_ENABLE", Secret("true"))
+    return found
+
+
+def _candidates(
+    bare: Site, backup: _Backup | None, kept: Kept | None
+) -> tuple[list[Candidate], list[Application] | None]:
+    """Return every pair there is, with GitLab's verdict on each, and its rows."""
+    found: list[tuple[str, Pair | None]] = []
+    if backup is not None:
+        section = {"mattermost": backup.secrets}
+        found.append((backup.name, credentials.pair_in(section, credentials.SECRETS_KEYS)))
+    found.append(("gitlab.rb", credentials.literal_pair(bare)))
+    found.append(("config.json", effective_pair(bare)))
+    if kept is not None:
+        words = {name: value.reveal() for name, value in kept.environment.items()}
+        found.append((kept.source, credentials.pair_in(words, credentials.ENVIRONMENT_KEYS)))
+    candidates = [Candidate(source, pair) for source, pair in found if pair]
+    try:
+        rows = gitlab.applications(bare, [one.pair.id for one in candidates])
+    except Failure:
+        rows = None
+    return credentials.verify(candidates, rows), rows
+
+
+def _live_ruby(site: Site) -> str:
+    try:
+        return (site.root / _RUBY).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _config_backup(site: Site) -> _Backup | None:
+    """Return the newest of ``gitlab-ctl backup-etc``'s archives that knows Mattermost's secrets."""
+    folder = site.below_root("/etc/gitlab/config_backup")
+    for path in sorted(folder.glob("gitlab_config_*.tar"), reverse=True):
+        texts = _texts(path)
+        try:
+            section = json_config.parse(texts.get(_SECRETS, ""), path.name).get("mattermost")
+        except Failure:
+            continue
+        if isinstance(section, Mapping) and section:
+            return _Backup(path.name, section, texts.get(_RUBY, ""))
+    return None
+
+
+def _texts(path: Path) -> dict[str, str]:
+    """Return gitlab.rb and gitlab-secrets.json of an archive, as far as it can be read."""
+    texts: dict[str, str] = {}
+    try:
+        with tarfile.open(path, mode="r:") as tar:
+            for member in tar:
+                name = member.name.lstrip("./")
+                if name in (_RUBY, _SECRETS) and member.isreg() and member.size <= _MOST:
+                    file = tar.extractfile(member)
+                    texts[name] = file.read().decode(errors="replace") if file else ""
+    except (tarfile.TarError, EOFError, OSError) as error:
+        log.info("%s cannot be read: %s", path, error)
+    return texts
+
+
+def _database(site: Site) -> Endpoint:
+    """Return where the database is: by its name, or by the role that owns it."""
+    endpoint = site.database
+    with database.connect(endpoint, endpoint.admin, "postgres") as session:
+        names = [
+            str(row[0])
+            for row in session.execute(
+                "SELECT d.datname FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba"
+                " WHERE d.datname = %s OR r.rolname = %s ORDER BY d.datname <> %s",
+                (endpoint.name, endpoint.owner.role, endpoint.name),
+            ).fetchall()
+        ]
+    if not names:
+        raise Failure(
+            "There is no database of Mattermost",
+            f"none is called {endpoint.name}, and none belongs to {endpoint.owner.role}",
+        )
+    return replace(endpoint, name=names[0])
+
+
+def _owner(site: Site) -> Account:
+    """Return the account of the files: its names here, or its numbers where it is gone."""
+    uid = os.stat(site.folders.home).st_uid
+    gid = _group(site, uid)
+    user, group = str(uid), str(gid)
+    with contextlib.suppress(KeyError):
+        user = pwd.getpwuid(uid).pw_name
+    with contextlib.suppress(KeyError):
+        group = grp.getgrgid(gid).gr_name
+    return Account(user, group)
+
+
+def _group(site: Site, uid: int) -> int:
+    """Return the group of the account's files; the home itself belongs to root's."""
+    for path in (site.config_file, *site.folders.home.glob("*/*")):
+        try:
+            status = os.lstat(path)
+        except OSError:
+            continue
+        if status.st_uid == uid and status.st_gid:
+            return status.st_gid
+    return uid
+
+
+def _readable(path: Path) -> bool:
+    try:
+        json_config.read(path)
+    except Failure:
+        return False
+    return True
+
+
+def _missing(site: Site) -> tuple[str, ...]:
+    """Return what could not be found, in words."""
+    settings, environment = site.settings, site.environment
+    by_environment = not site.gitlab.version.startswith("10.")
+    known = bool(site.environment_folder) or not by_environment
+    uses_gitlab = not known or settings.flag("GitLabSettings", "Enable")
+    found = {
+        "config.json": _readable(site.config_file),
+        "the environment folder": known,
+        "GitLab's id and secret: register a new application": bool(effective_pair(site))
+        or not uses_gitlab,
+        "the folder of uploads": site.folders.real["data"].is_dir()
+        or settings.text("FileSettings", "DriverName") not in ("", "local"),
+        "ServiceSettings.SiteURL": bool(settings.text("ServiceSettings", "SiteURL")),
+        "SqlSettings.AtRestEncryptKey": _KEY in environment or not by_environment,
+        "the version of Mattermost": site.version != "unknown",
+    }
+    return tuple(words for words, there in found.items() if not there)

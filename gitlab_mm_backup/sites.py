@@ -1,0 +1,14 @@
+"""Sites: which Mattermost of this host a set is made of."""
+
+from __future__ import annotations
+
+from . import omnibus, salvage
+from .site import Site
+from .store.local import LocalStore
+
+
+def here(store: LocalStore) -> Site:
+    """Return this host's Mattermost, or what GitLab 19 left of it.  Raises Failure without either."""
+    if salvage.left():
+        return salvage.find(salvage.kept_in(store.sets()))
+    return omnibus.find()

@@ -1,0 +1,256 @@
+"""Trees: a set out of a stopped host's file system, or of Docker's volumes, which stay as they are."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import pwd
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from . import backup, gitlab_files, omnibus, process, salvage, scratch, text
+from .backup import Made
+from .errors import Failure
+from .process import Command
+from .sandbox import INSIDE
+from .settings import Settings
+from .site import Endpoint, GitLab, Site
+from .store.local import BackupSet, LocalStore
+from .view import View, within
+
+log = logging.getLogger(__name__)
+
+_SETS, _COPY = INSIDE / "sets", INSIDE / "postgresql"
+_ETC, _VAR, _LOG = Path("/etc/gitlab"), Path("/var/opt/gitlab"), Path("/var/log/gitlab")
+_OPT, _EMBEDDED = Path("/opt/gitlab"), Path("/opt/gitlab/embedded")
+_OWN_CLIENTS = _EMBEDDED / "bin"
+# Of a whole disk: what programs of this host need in their own place, and what nobody does.
+_HOST_PLACES = (
+    *("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"),
+    *("proc", "sys", "dev", "run", "tmp", "etc", "boot", "lost+found"),
+)
+# Of GitLab's program folder: data that says how it was configured.
+_FROM_EMBEDDED = ("nodes", "service")
+_GITLAB_DATABASE = "gitlabhq_production"
+_ACCOUNTS = ("root", "nobody", scratch.ACCOUNT)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a first look into the tree tells."""
+
+    site: Site
+    data: Path  # PostgreSQL's data folder
+    major: str  # its version
+    size: int  # bytes
+
+
+def make(root: Path, settings: Settings, store: LocalStore) -> Made:
+    """Make a set of the Mattermost whose files lie below ``root``; nothing there is changed.
+
+    ``root`` is a mounted disk of a host, or a folder with Docker's volumes ``config`` and
+    ``data``.  The database is dumped from a server on a copy of its data folder.
+    """
+    places, links = _layout(Path(os.path.realpath(root)))
+    kept = salvage.kept_in(store.sets())
+    store.prepare()
+    with scratch.place(settings.rehearse_in) as place:
+        base = place.folder / "view"
+        base.mkdir()
+        view = View(
+            places,
+            {_COPY: place.data, place.socket: place.socket, _SETS: store.folder},
+            _accounts(),
+            links,
+        )
+        seen = _within(root, view, base, _look)
+        programs = scratch.server_of(_OWN_CLIENTS, seen.major)
+        scratch.refuse_without_room(settings.rehearse_in, seen.size, "a copy of the database")
+        log.info("Copying %s of PostgreSQL's data", text.size(seen.size))
+        _within(root, view, base, functools.partial(_copy, seen.data))
+        log.info("Starting a scratch PostgreSQL on the copy")
+        with scratch.cluster_on_copy(place, programs, seen.site.database.admin.role) as server:
+            view = replace(view, readable={**places, **_bundle(programs)})
+            adjust = functools.partial(_adjusted, server, programs)
+            found = functools.partial(salvage.find, kept, adjust)
+            site = _within(root, view, base, found)
+            return backup.backup(
+                site, settings, store, make=functools.partial(_make_set, view, base)
+            )
+
+
+def _within(root: Path, view: View, base: Path, task: Callable[[], Any]) -> Any:
+    """Run ``task`` in the view; a failure's paths are those of the old host, so say where it is."""
+    try:
+        return within(view, base, task)
+    except Failure as failure:
+        detail = f"below {root}: {failure.detail}"
+        raise Failure(failure.message, detail, failure.hint, failure.exit_code) from failure
+
+
+def _make_set(
+    view: View, base: Path, site: Site, settings: Settings, store: LocalStore
+) -> tuple[BackupSet, list[str]]:
+    """Make the set in the view, where the store has another place; return it at its own."""
+    inside = LocalStore(_SETS)
+    made, oddities = within(view, base, functools.partial(backup.make_set, site, settings, inside))
+    return store.find(made.name), oddities
+
+
+def _layout(root: Path) -> tuple[dict[Path, Path], dict[Path, str]]:
+    """Return what is to be seen of ``root``: path inside -> path here, and links as they are."""
+    if (root / "var/opt/gitlab").is_dir():
+        return _disk(root)
+    volumes = {_ETC: root / "config", _VAR: root / "data", _LOG: root / "logs"}
+    if (root / "config").is_dir() and (root / "data/postgresql").is_dir():
+        there = {inside: Path(os.path.realpath(path)) for inside, path in volumes.items()}
+        return {inside: path for inside, path in there.items() if path.is_dir()}, {}
+    raise Failure(
+        f"There are no files of Omnibus GitLab in {root}",
+        "it has neither var/opt/gitlab nor the folders config and data/postgresql",
+        "Name the folder where the old disk is mounted, or one that holds Docker's volumes as "
+        "config and data.",
+    )
+
+
+def _disk(root: Path) -> tuple[dict[Path, Path], dict[Path, str]]:
+    """Return a whole disk without its system; of GitLab's programs only what says how it was set."""
+    places: dict[Path, Path] = {}
+    links: dict[Path, str] = {}
+    top = Path("/")
+    for inside, leave_out in (
+        (top, (*_HOST_PLACES, "opt")),
+        (top / "opt", ("gitlab",)),
+        (_OPT, ("embedded",)),
+    ):
+        for name in _names(root, inside):
+            if name not in leave_out:
+                _show(root, inside / name, places, links)
+    for name in _FROM_EMBEDDED:
+        _show(root, _EMBEDDED / name, places, links)
+    _show(root, _ETC, places, links)
+    return places, links
+
+
+def _names(root: Path, inside: Path) -> list[str]:
+    folder = _outside(root, inside)
+    try:
+        return sorted(os.listdir(folder)) if folder.is_dir() and not folder.is_symlink() else []
+    except OSError as error:
+        raise Failure(f"{folder} cannot be read", str(error.strerror)) from error
+
+
+def _show(root: Path, inside: Path, places: dict[Path, Path], links: dict[Path, str]) -> None:
+    """Show one path as it is: a link stays one, so that it leads to what is in the tree."""
+    path = _outside(root, inside)
+    if any(_outside(root, one).is_symlink() for one in inside.parents):
+        return
+    if path.is_symlink():
+        links[inside] = os.readlink(path)
+    elif path.is_dir() or path.is_file():
+        places[inside] = path
+
+
+def _outside(root: Path, inside: Path) -> Path:
+    return root / inside.relative_to("/")
+
+
+def _bundle(programs: Path) -> dict[Path, Path]:
+    """Return this host's own bundled programs, where the server is one of them."""
+    if _EMBEDDED not in programs.parents:
+        return {}
+    names = [one for one in os.listdir(_EMBEDDED) if one not in _FROM_EMBEDDED]
+    return {_EMBEDDED / name: _EMBEDDED / name for name in names}
+
+
+def _accounts() -> dict[Path, str]:
+    """Return the accounts of the view: those that our programs become, and no other name.
+
+    A number comes first as its own name: files in the tree may have the number of one of ours.
+    """
+    entries = [pwd.getpwnam(name) for name in _ACCOUNTS]
+    aliases = [(str(one.pw_uid), one.pw_uid, one.pw_gid) for one in entries if one.pw_uid]
+    named = [*aliases, *((one.pw_name, one.pw_uid, one.pw_gid) for one in entries)]
+    users = "".join(f"{name}:x:{uid}:{gid}::/:/usr/sbin/nologin\n" for name, uid, gid in named)
+    return {
+        Path("/etc/passwd"): users,
+        Path("/etc/group"): "root:x:0:\n",
+        Path("/etc/nsswitch.conf"): "passwd: files\ngroup: files\nhosts: files dns\n",
+    }
+
+
+def _look() -> _Seen:
+    """Look at the tree, from within it; raises Failure where nothing can be dumped from it."""
+    site = omnibus.describe(config_required=False)
+    if site.database.admin.account is None:
+        raise Failure(
+            "This Mattermost keeps its database on another server",
+            f"{site.database.host} port {site.database.port}",
+            "Dump it there with pg_dump; that server does not depend on these files.",
+        )
+    data = omnibus.data_folder()
+    version = gitlab_files.first_line(data / "PG_VERSION")
+    if not re.fullmatch(r"\d+(\.\d+)?", version):
+        raise Failure(
+            "There are no data of PostgreSQL",
+            f"{data}: {'PG_VERSION says nothing' if data.is_dir() else 'is no folder'}",
+        )
+    _refuse_running(data)
+    counted = process.run(Command(["du", "--summarize", "--bytes", "--dereference", str(data)]))
+    return _Seen(site, data, version, int(counted.out.split()[0]))
+
+
+def _refuse_running(data: Path) -> None:
+    """Raise Failure where a server works in ``data``: it has made it its working folder.
+
+    Its file postmaster.pid proves nothing: it may be left over, removed, or from a container.
+    """
+    wanted = os.stat(data)
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            found = os.stat(f"/proc/{pid}/cwd")
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+        except OSError:
+            continue
+        if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+            raise _running(f"process {pid} ({name}) works in {data}")
+
+
+def _running(detail: str) -> Failure:
+    return Failure(
+        "A PostgreSQL server is running on these data",
+        detail,
+        "Stop that GitLab first (gitlab-ctl stop, docker stop), or make the set on that host: "
+        "gitlab-mm backup, without --root.",
+    )
+
+
+def _copy(data: Path) -> None:
+    """Copy the data folder, and see that nobody wrote to it meanwhile, from another host either."""
+    control = data / "global/pg_control"
+    try:
+        before = control.read_bytes()
+        copy = ["cp", "--recursive", "--dereference", "--preserve=mode,timestamps"]
+        process.run(Command([*copy, "--sparse=auto", "--", f"{data}/.", f"{_COPY}/data"]))
+        if control.read_bytes() != before:
+            raise _running(f"{control} changed while it was copied")
+    except OSError as error:
+        raise Failure(f"{error.filename} cannot be read", str(error.strerror)) from error
+
+
+def _adjusted(server: Endpoint, programs: Path, site: Site) -> Site:
+    """Return ``site`` with its databases, and GitLab's, on the scratch server."""
+    gitlab = site.gitlab
+    name = gitlab.database.name if gitlab.database else _GITLAB_DATABASE
+    version = gitlab.version or gitlab_files.gitlab_that_ran(site.root) or "unknown"
+    owner = replace(server.owner, role=site.database.owner.role)
+    return replace(
+        site,
+        database=replace(server, name=site.database.name, owner=owner),
+        gitlab=GitLab(version, gitlab.url, replace(server, name=name)),
+        client_programs=programs,
+    )
