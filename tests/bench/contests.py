@@ -293,10 +293,13 @@ class Night:
         return run
 
     def _files_part(self, path: str) -> tuple[float, int]:
-        """Seconds from the part's first byte to its last, and its bytes."""
-        part = self.host.lab.run("find", path, "-name", "files*.tar.zst").stdout.split()
-        told = self.host.lab.run("stat", "--format", "%.9W %.9Y %s", *part).stdout.split()
-        return float(told[1]) - float(told[0]), int(told[2])
+        """Seconds from the first byte of any part to the last of the files, and their bytes."""
+        stat = ("stat", "--format", "%n %.9W %.9Y %s")
+        inside = self.host.lab.run("find", path, "-type", "f", "-exec", *stat, "{}", "+").stdout
+        parts = [line.rsplit(" ", 3) for line in inside.splitlines()]
+        files = [part for part in parts if part[0].startswith(f"{path}/files")]
+        began, ended = min(float(part[1]) for part in parts), max(float(part[2]) for part in files)
+        return ended - began, sum(int(part[3]) for part in files)
 
 
 def growth(hosts: Sequence[Host], rounds: int, say: Say) -> dict[str, Measured]:

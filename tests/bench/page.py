@@ -12,6 +12,13 @@ from tests.lab.disks import CHECKOUT
 PAGE = CHECKOUT / "docs/performance.md"
 BEGIN = "<!-- Written by make bench; changes between these two lines are lost. -->"
 END = "<!-- End of what make bench wrote. -->"
+#: What some contests measure besides.
+EXTRAS = {
+    "downtime": "down, s",
+    "apart": "down without loads, s",
+    "files": "files part, s",
+    "files_bytes": "files part, MB",
+}
 TITLES = {
     "start-up": "Start-up",
     "backup": "Backup and verification",
@@ -39,25 +46,35 @@ def bars(found: Sequence[Row]) -> str:
 
 
 def figures(group: Group) -> str:
-    """The table of one contest: medians of every contender."""
-    lines = [_figures(name, one) for name, one in group.items()]
-    return table(("", "wall, s", "CPU, s", "peak, MB", "MB", "rounds"), lines)
+    """The table of one contest: medians of every contender, and what else it measures."""
+    more = [name for name in EXTRAS if any(_has(one, name) for one in group.values())]
+    head = ("", "wall, s", "CPU, s", "peak, MB", "MB", *(EXTRAS[name] for name in more), "rounds")
+    return table(head, [_figures(name, one, more) for name, one in group.items()])
 
 
-def _figures(name: str, one: Measured) -> Sequence[str]:
-    peak = f"{one.peak / MEGABYTE:.0f}" if one.peak else ""
-    if not one.samples:
-        return name, "", "", peak, "", "0"
-    size = median(one, "bytes") / MEGABYTE
-    digits = 3 if median(one) < 1 else 2
+def _has(one: Measured, extra: str) -> bool:
+    return any(extra in sample.extra for sample in one.samples)
+
+
+def _figures(name: str, one: Measured, more: Sequence[str]) -> Sequence[str]:
+    extras = [_number(one, extra) if _has(one, extra) else "" for extra in more]
     return (
         name,
-        f"{median(one):.{digits}f}",
-        f"{median(one, 'cpu'):.{digits}f}",
-        peak,
-        f"{size:.1f}" if size else "",
+        *(_number(one, what) for what in ("wall", "cpu")),
+        f"{one.peak / MEGABYTE:.0f}" if one.peak else "",
+        _number(one, "bytes"),
+        *extras,
         str(len(one.samples)),
     )
+
+
+def _number(one: Measured, what: str) -> str:
+    """A median: seconds, or megabytes; "" for none."""
+    if not one.samples or not (value := median(one, what)):
+        return ""
+    if what.endswith("bytes"):
+        return f"{value / MEGABYTE:.1f}"
+    return f"{value:.3f}" if value < 1 else f"{value:.2f}"
 
 
 def section(kept: Kept) -> str:
