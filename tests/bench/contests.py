@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tests.bench import by_hand
-from tests.bench.figures import Measured, Sample, seconds_between
+from tests.bench.figures import Measured, Sample
 from tests.bench.host import SETS, Host
 from tests.bench.meter import Reading
 
@@ -185,40 +184,21 @@ def restore(host: Host, rounds: int, say: Say) -> dict[str, Measured]:
 
 def our_restores(host: Host, path: str, mark: str = "") -> list[Contender]:
     """The restore with all indexes, and the one that builds those of the search afterwards."""
-    known = host.help("restore")
     ways = {"ours": "--search-now", "search later": "--search-later"}
     return [
-        Contender(
-            f"{name}{mark}",
-            _restorer(host, path, *([option] if option in known else [])),
-            _fresh(host, path),
-        )
+        Contender(f"{name}{mark}", _restorer(host, path, option), _fresh(host, path))
         for name, option in ways.items()
-        if option in known or name == "ours"
     ]
 
 
-def _restorer(host: Host, path: str, *options: str) -> Run:
+def _restorer(host: Host, path: str, option: str) -> Run:
     def run(sample: bool) -> tuple[Sample, int]:
-        words = ("restore", path, "--yes", "--no-safety-backup", *options)
+        words = ("restore", path, "--yes", "--no-safety-backup", option)
         reading, told = host.ours(*words, sample=sample, ping=True)
-        return taken(reading, 0, downtime=reading.downtime, **_apart(reading), **_told(told))
+        apart = reading.downtime - told["fill_seconds"]
+        return taken(reading, downtime=reading.downtime, apart=apart)
 
     return run
-
-
-def _apart(reading: Reading) -> dict[str, float]:
-    """The downtime without the loads: the stop, and from the exchange to the answered ping."""
-    lines = reading.lines
-    stop = seconds_between(lines, "Stopping Mattermost")
-    exchange = next(moment for moment, text in lines if text.endswith("Exchanging the databases"))
-    return {"apart": stop + reading.answered - exchange}
-
-
-def _told(document: dict[str, Any]) -> dict[str, float]:
-    """What the command itself says of these times."""
-    names = ("downtime_seconds", "exchange_seconds")
-    return {name: document[name] for name in names if document.get(name) is not None}
 
 
 def _typed(host: Host, text: str, *words: str) -> Run:

@@ -55,19 +55,3 @@ def ratio(ours: Measured, theirs: Measured, what: str = "wall") -> Ratio:
     ]
     rounds = min(len(ours.samples), len(theirs.samples))
     return Ratio(statistics.median(values), min(values), max(values), rounds)
-
-
-def seconds_between(lines: Sequence[tuple[float, str]], first: str, then: str = "") -> float:
-    """Seconds from the line that ends with `first` to that with `then`, or to the one after it.
-
-    Raises ValueError where one is missing.
-    """
-    times = [moment for moment, _ in lines]
-    texts = [text for _, text in lines]
-    start = next((place for place, text in enumerate(texts) if text.endswith(first)), None)
-    if start is None:
-        raise ValueError(f"no line {first!r}")
-    for place in range(start + 1, len(texts)):
-        if texts[place].endswith(then):
-            return times[place] - times[start]
-    raise ValueError(f"no line {then!r} after {first!r}")

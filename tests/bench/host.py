@@ -95,10 +95,6 @@ class Host:
         read = ("find", *everything, "-type", "f", "-exec", "cat", "{}", "+")
         self.lab.run("sh", "-c", '"$@" >/dev/null', "sh", *read, check=False, timeout=600)
 
-    def help(self, verb: str) -> str:
-        """What the installed package says of a command's options."""
-        return self.lab.run("gitlab-mm", verb, "--help").stdout
-
     def bytes_of(self, *paths: str) -> int:
         """Bytes of files and folders."""
         told = self.lab.run("du", "--bytes", "--summarize", "--total", *paths).stdout

@@ -46,7 +46,6 @@ class Reading:
     downtime: float  # from the first ping without an answer to the first with one again
     lines: list[tuple[float, str]] = field(default_factory=list)  # of stderr, since the start
     stdout: str = ""
-    answered: float = 0.0  # when the ping was answered again, since the start
 
 
 def children(pid: int) -> list[int]:
@@ -211,7 +210,6 @@ def measure(argv: list[str], cwd: str, sample: bool, postmaster: str, ping: str)
         downtime=max(0.0, back - gone),
         lines=lines,
         stdout=said,
-        answered=max(0.0, back - began),
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.bench import bars, by_hand, page, results
 from tests.bench.__main__ import main
 from tests.bench.data.plan import Plan, draw_sizes
-from tests.bench.figures import Measured, Sample, median, ratio, seconds_between
+from tests.bench.figures import Measured, Sample, median, ratio
 
 
 def took(*walls: float, **more: float) -> Measured:
@@ -41,16 +41,6 @@ def test_a_ratio_is_that_of_the_same_round() -> None:
 def test_a_single_round_stands_against_every_other() -> None:
     found = ratio(took(1.0, 4.0, 3.0), took(2.0))
     assert (found.median, found.least, found.most, found.rounds) == (1.5, 0.5, 2.0, 1)
-
-
-def test_seconds_between_lines_of_a_log() -> None:
-    lines = [(0.5, "12:00:00  Stopping"), (2.0, "12:00:02  Loading"), (9.0, "12:00:09  Starting")]
-    assert seconds_between(lines, "Stopping") == 1.5
-    assert seconds_between(lines, "Stopping", "Starting") == 8.5
-    with pytest.raises(ValueError, match="Exchanging"):
-        seconds_between(lines, "Exchanging")
-    with pytest.raises(ValueError, match="after"):
-        seconds_between(lines, "Starting")
 
 
 def rows_by_name(found: bars.Results) -> dict[str, bars.Row]:
