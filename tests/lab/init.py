@@ -3,9 +3,10 @@
 Started by sandbox.py in new namespaces, as `python3 -I init.py PLAN`, where PLAN is a JSON object:
 {"disk": folder with upper, work and root, "layers": lower layers, topmost first (the last is the
 host's "/" or a root file system of its own), "hostname": name,
-"network": bool, "binds": [[outside, inside, writable], ...]}. Once the lab is up it prints its
-process id as the host counts. Standard input is the lifeline: at its end of file the lab ends at
-once, so that no lab outlives the process that made it.
+"network": bool, "systemd": bool, "binds": [[outside, inside, writable], ...]}. Once the lab is up
+it prints its process id as the host counts. Standard input is the lifeline: at its end of file the
+lab ends at once, so that no lab outlives the process that made it. With "systemd" this program
+becomes systemd, below a control group of its own named like CGROUP and the process id.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ from typing import Any
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 MNT_DETACH = 2  # umount2(2)
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 0x1  # netdevice(7)
+CLONE_NEWCGROUP = 0x02000000  # unshare(2)
+POWER_OFF = 0x4321FEDC  # reboot(2); within a PID namespace it ends that alone
+CGROUP = "lab-"
+SYSTEMD = "/lib/systemd/systemd"
+# Nothing of the machine's own: services are started by whoever wants them.
+TARGET = "[Unit]\nDescription=Lab\nAllowIsolate=yes\n"
 
 
 def mount(*arguments: str) -> None:
@@ -142,12 +149,41 @@ def hold() -> None:
         pass
 
 
+def mount_control_groups(root: Path, name: str) -> None:
+    """Show systemd /sys without a way to change it, and a control group of the lab's own."""
+    mount("-t", "sysfs", "-o", "ro", "sysfs", str(root / "sys"))
+    groups = root / "sys/fs/cgroup"
+    mount("-t", "cgroup2", "cgroup2", str(groups))
+    (groups / name).mkdir()
+    (groups / name / "cgroup.procs").write_text("0", encoding="ascii")
+    subprocess.run(["umount", str(groups)], check=True, stdin=subprocess.DEVNULL)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWCGROUP) != 0:
+        raise OSError(ctypes.get_errno(), "no control groups of its own")
+    mount("-t", "cgroup2", "cgroup2", str(groups))
+    (root / "etc/systemd/system/lab.target").write_text(TARGET, encoding="ascii")
+
+
+def become_systemd() -> None:
+    """Go on as systemd; a child watches the lifeline, for systemd does not."""
+    if os.fork() == 0:
+        while os.read(0, 1):
+            pass
+        ctypes.CDLL(None).reboot(POWER_OFF)
+        os._exit(0)
+    os.dup2(1, 0)
+    environment = {"container": "lab", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    os.execve(SYSTEMD, [SYSTEMD, "--system", "--unit=lab.target"], environment)
+
+
 def main() -> None:
     plan = json.loads(sys.argv[1])
     outer_pid = os.readlink("/proc/self")  # /proc is still the host's here
     root = mount_root(plan)
     mount_kernel_folders(root)
     mount_binds(root, plan["binds"])
+    if plan["systemd"]:
+        mount_control_groups(root, CGROUP + outer_pid)
     name_host(root, plan["hostname"])
     if plan["network"]:
         keep_name_servers(root)
@@ -158,6 +194,8 @@ def main() -> None:
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 1)
     os.dup2(null, 2)
+    if plan["systemd"]:
+        become_systemd()
     hold()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 from pathlib import Path
 
-from tests.lab.errors import LabError, LabRefused
+from tests.lab.errors import LabError, LabRefused, wait_until
+from tests.lab.init import CGROUP
 
 ROOT_FOLDERS = ("usr", "etc", "var", "opt")
 
@@ -38,6 +40,23 @@ def refuse_unfit_machine(root: Path = Path("/"), user_id: int | None = None) -> 
             raise LabRefused(
                 f"{root / name} is a file system of its own; a lab sees the root file system only"
             )
+
+
+def remove_control_group(pid: int) -> None:
+    """Remove the control groups of a lab with systemd, which is dead."""
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    place = next(Path(mount[1]) for mount in mounts if mount[2] == "cgroup2")
+    group = place / f"{CGROUP}{pid}"
+    for folder, _, _ in os.walk(group, topdown=False):
+        wait_until(functools.partial(_removed, Path(folder)), 10, f"{folder} to be empty")
+
+
+def _removed(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except OSError:
+        return False
+    return True
 
 
 def resolve_inside(root: Path, path: str, follow: bool = True) -> Path:

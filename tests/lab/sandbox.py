@@ -24,7 +24,7 @@ from typing import IO, Any, NamedTuple, Union
 from tests.lab.commands import finish, release
 from tests.lab.disks import CHECKOUT, disk_room
 from tests.lab.errors import CommandFailed, LabError, LabRefused, LabTimeout, wait_until
-from tests.lab.machine import refuse_unfit_machine, resolve_inside
+from tests.lab.machine import refuse_unfit_machine, remove_control_group, resolve_inside
 
 __all__ = ["Bind", "CommandFailed", "Lab", "LabError", "LabRefused", "LabTimeout", "wait_until"]
 
@@ -50,8 +50,10 @@ class Lab:
 
     base: a base layer from base.build_base(), or None for the bare machine. root: the root file
     system of another release (releases.build_root()) in place of the machine's. network: keep the
-    machine's network, until unplug(). binds: more folders to show inside. disk_size: of the disk that changes go
-    to, as in tmpfs(5). Raises LabRefused on an unfit machine.
+    machine's network, until unplug(). network_of: share the loopback of another lab, which must
+    outlive this one: two hosts, one network. systemd: its first process is systemd, with no unit
+    started. binds: more folders to show inside. disk_size: of the disk that changes go to, as in
+    tmpfs(5). Raises LabRefused on an unfit machine.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class Lab:
         *,
         root: Path | None = None,
         network: bool = False,
+        systemd: bool = False,
+        network_of: Lab | None = None,
         binds: Sequence[Bind] = (),
         disk_size: str = "4g",
         hostname: str = "lab",
@@ -74,11 +78,13 @@ class Lab:
             "disk": str(self._room.new_disk(disk_size)),
             "hostname": hostname,
             "network": network,
+            "systemd": systemd,
             "binds": [
                 [str(bind.outside), bind.inside, bind.writable]
                 for bind in (Bind(CHECKOUT, "/lab/src"), *binds)
             ],
         }
+        self._network_of = network_of
         self._keeper: subprocess.Popen[str] | None = None
         self._started: list[subprocess.Popen[Any]] = []
         self._pid: int | None = None
@@ -115,9 +121,11 @@ class Lab:
         """Switch the lab on, with its disk as it is."""
         if self._pid is not None:
             raise LabError("the lab is switched on already")
-        wanted = [name for name in NAMESPACES if name != "--net" or not self._plan["network"]]
+        shared = self._plan["network"] or self._network_of
+        wanted = [name for name in NAMESPACES if name != "--net" or not shared]
+        joined = [f"--net=/proc/{self._network_of.pid}/ns/net"] if self._network_of else []
         keeper = subprocess.Popen(
-            ["nsenter", f"--mount={self._room.namespace}", "--", "unshare", *wanted, "--fork",
+            ["nsenter", f"--mount={self._room.namespace}", *joined, "--", "unshare", *wanted, "--fork",
              "--kill-child", "--propagation", "private", "--", PYTHON, "-I", str(INIT),
              json.dumps(self._plan)],
             cwd="/", env=self.environment("root"), umask=0o022, text=True, start_new_session=True,
@@ -129,6 +137,10 @@ class Lab:
         if not answer:
             raise LabError(f"the lab did not boot:\n{keeper.stderr.read()}")
         self._pid = int(answer)
+        if self._plan["systemd"]:
+            state = ("systemctl", "is-system-running")
+            up = ("running", "degraded")
+            wait_until(lambda: self.run(*state, check=False).stdout.strip() in up, 20, "systemd")
 
     def power_off(self) -> None:
         """Kill everything inside at once, as a power cut does. The disk is kept for boot()."""
@@ -139,6 +151,8 @@ class Lab:
         if pid is not None and keeper.poll() is None:
             os.kill(pid, signal.SIGKILL)
         release(keeper)
+        if pid is not None and self._plan["systemd"]:
+            remove_control_group(pid)
 
     def unplug(self) -> None:
         """Switch off, and on again without the machine's network."""

@@ -403,3 +403,27 @@ def test_packages_neither_start_services_nor_make_database_clusters(make_lab: Ma
     assert lab.run("ps", "--no-headers", "-eo", "comm").stdout.split() == ["python3", "ps"]
     clusters = {path.name for path in lab.path("/etc/postgresql").glob("*/*")}
     assert clusters == {path.name for path in Path("/etc/postgresql").glob("*/*")}
+
+
+def test_systemd_runs_for_real_and_leaves_nothing(make_lab: MakeLab) -> None:
+    with make_lab(systemd=True) as lab:
+        assert lab.read("/proc/1/comm") == "systemd\n"
+        lab.write("/etc/systemd/system/one.service", "[Service]\nExecStart=/bin/sleep 1000\n")
+        lab.run("systemctl", "daemon-reload")
+        lab.run("systemctl", "start", "one")
+        assert lab.run("systemctl", "is-active", "one").stdout == "active\n"
+        pid = lab.pid
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    groups = [Path(mount[1]) / f"lab-{pid}" for mount in mounts if mount[2] == "cgroup2"]
+    assert groups
+    assert not any(group.exists() for group in groups)
+
+
+def test_two_labs_share_a_network(make_lab: MakeLab) -> None:
+    first = make_lab()
+    second = make_lab(network_of=first)
+    server = first.popen("/usr/bin/python3", "-m", "http.server", "8099", "--bind", "127.0.0.1")
+    ask = ("curl", "-sf", "-o", "/dev/null", "http://127.0.0.1:8099/")
+    wait_until(lambda: second.run(*ask, check=False).returncode == 0, 10, "an answer")
+    assert server.poll() is None
+    assert make_lab().run(*ask, check=False).returncode != 0
