@@ -38,7 +38,7 @@ from .manifest import Credentials, Database, Manifest, Part
 from .option_table import INCREMENTAL
 from .process import account_entry, compress, together
 from .settings import Settings
-from .site import Site
+from .site import Kind, Site
 from .store.local import BackupSet, LocalStore, PartWriter
 from .throttle import Throttle
 
@@ -181,20 +181,27 @@ def _write_parts(
     site: Site, settings: Settings, staging: Path, pack_files: _PackFiles
 ) -> _Contents:
     """Write all parts; the snapshot comes first, so every upload it names is in the archive."""
-    folders, etc = _folders(site), [site.below_root("/etc/gitlab")]
+    # A standalone Mattermost has no part in /etc/gitlab, even where it shares a host with GitLab.
+    etc = [site.below_root("/etc/gitlab")] if site.kind is Kind.OMNIBUS else []
+    folders = _folders(site)
     throttle = Throttle(settings.bandwidth)
     pack_etc = functools.partial(_pack, settings, throttle, staging / "etc-gitlab.tar.zst")
     with database.snapshot(site.database) as snapshot:
-        surveys = [files.survey(folders), files.survey(etc)]
+        surveys = [files.survey(one) for one in (folders, etc) if one]
         (dumped, rows), packed, (packed_etc, _), kept = together(
             lambda: _dump(site, settings, throttle, staging, snapshot),
             lambda: pack_files(throttle, staging, folders, surveys[0]),
-            lambda: pack_etc(etc, [etc[0] / "config_backup"], surveys[1]),
+            lambda: pack_etc(etc, [etc[0] / "config_backup"], surveys[-1]) if etc else (None, None),
             lambda: _keep_settings(site, staging),
             cancel=snapshot.cancel,
         )
     return _Contents(
-        {"database": dumped, **packed.parts, "etc-gitlab": packed_etc, "settings": kept},
+        {
+            "database": dumped,
+            **packed.parts,
+            "settings": kept,
+            **({"etc-gitlab": packed_etc} if etc else {}),
+        },
         dataclasses.replace(snapshot.database, rows=rows),
         packed,
         surveys,

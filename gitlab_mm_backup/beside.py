@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import files, json_config, listing, process
+from . import baking, files, json_config, listing, process
 from .errors import Failure
-from .folders import by_entries, work_folder
+from .folders import WORK, by_entries, work_folder
 from .listing import LISTING
 from .manifest import Account
 from .plan import Plan
@@ -22,17 +22,6 @@ from .site import Site
 from .store.local import BackupSet
 from .unpacking import Move, exchanged, moves
 from .verify import ETC
-
-# What a host says for itself: Omnibus passes these by environment from GitLab 11 on, and
-# renders them into config.json before.  A set from elsewhere must not bring its own.
-_HOST_BOUND = {
-    "ServiceSettings": ("SiteURL", "ListenAddress"),
-    "SqlSettings": ("DriverName", "DataSource"),
-    "LogSettings": ("FileLocation",),
-    "FileSettings": ("Directory",),
-    "PluginSettings": ("Directory", "ClientDirectory"),
-    "GitLabSettings": ("AuthEndpoint", "TokenEndpoint", "UserApiEndpoint"),
-}
 
 
 @dataclass(frozen=True)
@@ -79,12 +68,14 @@ def unpack(set_: BackupSet, site: Site, plan: Plan, works: Mapping[str, Work]) -
         source = f"{set_.manifest.files.folders['home']}/config.json"
         archives = _archives(set_, source)
         _unpack_tree(archives, source, (), works["config"], works["config"].staged)
-        _keep_host_settings(site, works["config"].staged)
+        _keep_host_settings(set_, site, works["config"].staged)
     for role, work in works.items():
         if role == "etc":
             _unpack_etc(set_, work)
         else:
-            _give_to(site, set_, work.staged)
+            _give_to(site, set_, work)
+        if role in site.folders.shared:
+            _keep_others(work)
 
 
 def _unpack_folders(set_: BackupSet, site: Site, plan: Plan, works: Mapping[str, Work]) -> None:
@@ -94,7 +85,7 @@ def _unpack_folders(set_: BackupSet, site: Site, plan: Plan, works: Mapping[str,
     _keep_links(site, home)
     _keep_environment(site, home)
     if "config" in plan.parts:
-        _keep_host_settings(site, home / "config.json")
+        _keep_host_settings(set_, site, home / "config.json")
     else:
         (home / "config.json").unlink(missing_ok=True)
         _copy(site.folders.home / "config.json", home / "config.json")
@@ -110,8 +101,10 @@ def _unpack_etc(set_: BackupSet, work: Work) -> None:
 
 def _moves(set_: BackupSet, site: Site) -> list[Move]:
     manifest = set_.manifest.files
-    never = (manifest.environment_folder,) if manifest.environment_folder else ()
-    return moves(manifest.folders, site.folders, never)
+    never = [manifest.environment_folder] if manifest.environment_folder else []
+    if set_.manifest.kind != site.kind.value:  # what the bundled program noted for itself
+        never.append(f"{manifest.folders['home']}/VERSION")
+    return moves(manifest.folders, site.folders, tuple(never))
 
 
 @dataclass(frozen=True)
@@ -175,27 +168,30 @@ def _keep_environment(site: Site, home: Path) -> None:
         _copy(folder, home / folder.relative_to(site.folders.home))
 
 
-def _keep_host_settings(site: Site, config: Path) -> None:
+def _keep_host_settings(set_: BackupSet, site: Site, config: Path) -> None:
     """Give the new config.json what this host says for itself, where no environment does."""
     if not config.is_file():
         raise Failure("The set holds no config.json", hint="Choose another set.")
     file = json_config.read(config)
-    values: dict[json_config.Keys, str] = {
-        (section, key): site.settings.text(section, key)
-        for section, keys in _HOST_BOUND.items()
-        for key in keys
-        if f"MM_{section}_{key}".upper() not in site.environment
-        and site.settings.text(section, key)
-        and site.gitlab.version.startswith("10.")
-    }
-    operations = json_config.setting(file.document, values)
+    operations = baking.operations(set_, site, file.document)
     if operations:
         json_config.write(config, json_config.apply(file, operations))
 
 
-def _give_to(site: Site, set_: BackupSet, tree: Path) -> None:
+def _keep_others(work: Work) -> None:
+    """Keep what the program's own package has in a folder, and the set has not."""
+    for entry in sorted(work.live.iterdir()) if work.live.is_dir() else []:
+        kept = work.staged / entry.name
+        if not os.path.lexists(kept) and not entry.name.startswith(WORK):
+            _copy(entry, kept)
+
+
+def _give_to(site: Site, set_: BackupSet, work: Work) -> None:
     """Give the account's files to this site's account, where its name is another one here."""
-    before = set_.manifest.files.account
+    before, tree = set_.manifest.files.account, work.staged
+    if set_.manifest.kind != site.kind.value:
+        _give_all_to(site, work)
+        return
     if (before.user, before.group) == (site.account.user, site.account.group):
         return
     target = process.account_entry(site.account.user)
@@ -209,6 +205,25 @@ def _give_to(site: Site, set_: BackupSet, tree: Path) -> None:
                 target.pw_gid if status.st_gid == gid else -1,
                 follow_symlinks=False,
             )
+
+
+def _give_all_to(site: Site, work: Work) -> None:
+    """Give everything to the site's account, as its package has it, with the modes of what is live."""
+    target = process.account_entry(site.account.user)
+    gid = grp.getgrnam(site.account.group).gr_gid
+    for folder, _, names in os.walk(work.staged):
+        for path in (folder, *(os.path.join(folder, name) for name in names)):
+            os.chown(path, target.pw_uid, gid, follow_symlinks=False)
+    for here, there in ((work.staged, work.live), *_same_config(work)):
+        if there.exists() and not here.is_symlink():
+            status = there.stat()
+            os.chown(here, status.st_uid, status.st_gid)
+            os.chmod(here, status.st_mode & 0o7777)
+
+
+def _same_config(work: Work) -> list[tuple[Path, Path]]:
+    new = work.staged / "config.json"
+    return [(new, work.live / "config.json")] if new.is_file() else []
 
 
 def _ids_here(account: Account) -> tuple[int, int]:

@@ -20,8 +20,6 @@ from .scratch import ACCOUNT, SOCKET
 from .secret import Secret
 from .site import Endpoint, Site
 
-_PROGRAM = "/opt/gitlab/embedded/bin/mattermost"
-_WORKING_FOLDER = "/opt/gitlab/embedded/service/mattermost"
 _CERTIFICATES = "/opt/gitlab/embedded/ssl/certs"
 _HOME = INSIDE / "home"
 _ADDRESS = ("127.0.0.1", 8065)
@@ -74,24 +72,30 @@ class Booted:
 
 def refusal(site: Site, wanted: str) -> str:
     """Return why this host's program cannot show that a set of version ``wanted`` starts; ""."""
-    if not os.access(site.root / _PROGRAM.lstrip("/"), os.X_OK):
-        return f"this host has no {_PROGRAM}"
+    if not os.access(site.below_root(str(site.program)), os.X_OK):
+        return f"this host has no {site.program}"
     if site.version != wanted:
         return f"the set is of Mattermost {wanted}, this host has {site.version}"
     return ""
 
 
 def boot(
-    environment: Mapping[str, Secret], home: Path, data: Path, socket: Path, database: Endpoint
+    site: Site,
+    environment: Mapping[str, Secret],
+    home: Path,
+    data: Path,
+    socket: Path,
+    database: Endpoint,
 ) -> Booted:
-    """Start Mattermost on the folder ``home`` and ``database``, and read what needs no login.
+    """Start ``site``'s program on the folder ``home`` and ``database``; read what needs no login.
 
     ``environment`` are the set's own variables, ``socket`` the folder of the database's socket.
     It may only be called where there is no network (isolation.cut_off).  Raises Failure with the
     program's last words when it ends, or does not answer.
     """
     began = time.monotonic()
-    with process.background(_command(environment, home, data, socket, database)) as ended:
+    command = _command(site, environment, home, data, socket, database)
+    with process.background(command) as ended:
         status = _first_answer(ended)
         seconds = time.monotonic() - began
         config = _get("/config/client?format=old")
@@ -99,14 +103,18 @@ def boot(
 
 
 def _command(
-    environment: Mapping[str, Secret], home: Path, data: Path, socket: Path, database: Endpoint
+    site: Site,
+    environment: Mapping[str, Secret],
+    home: Path,
+    data: Path,
+    socket: Path,
+    database: Endpoint,
 ) -> Command:
-    folder = Path(_WORKING_FOLDER)
     return Command(
-        [_PROGRAM, "--config", f"{_HOME}/config.json"],
+        [str(site.program), "--config", f"{_HOME}/config.json"],
         account=ACCOUNT,
         environment={**_kept(environment), **overrides(_inside(home, data), database)},
-        sandbox=Sandbox({_HOME: home, SOCKET: socket}, working_folder=folder),
+        sandbox=Sandbox({_HOME: home, SOCKET: socket}, working_folder=site.working_folder),
     )
 
 

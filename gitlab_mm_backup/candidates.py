@@ -41,6 +41,8 @@ def from_set(set_: BackupSet) -> list[Candidate]:
         found += credentials.from_settings_part(document, source)
     except Failure:
         found = []
+    if "etc-gitlab" not in set_.manifest.parts:  # of a standalone Mattermost
+        return found
     try:
         with (
             open(set_.file("etc-gitlab"), "rb") as packed,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from . import config_verbs, console, host_verbs, look_verbs
+from . import account_verbs, config_verbs, console, host_verbs, look_verbs, sso_verbs
 from .console import Manner, verb
 from .errors import ExitCode, Failure
 from .outcome import Outcome
@@ -32,6 +30,8 @@ group.add_command(host_verbs.doctor)
 group.add_command(host_verbs.gate)
 group.add_command(look_verbs.report)
 group.add_command(look_verbs.status)
+group.add_command(account_verbs.accounts)
+group.add_command(sso_verbs.sso)
 
 
 @group.command()
@@ -54,7 +54,7 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
     Where GitLab 19 has removed Mattermost the set is made of what it left, and marked as salvaged.
     """
     from . import backup as job
-    from . import omnibus, outcomes, process, recovery, schedule, sites, trees
+    from . import host, outcomes, process, recovery, schedule, sites, trees
     from .journal import Journal
     from .lock import only_run
 
@@ -64,8 +64,9 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
     with only_run():
         if due is not None:
             schedule.record()
-        if if_present and omnibus.presence() is not omnibus.Presence.ENABLED:
-            return Outcome({"set": None}, [omnibus.presence().value])
+        absent = host.absent() if if_present else ""
+        if absent:
+            return Outcome({"set": None}, [absent])
         recovery.refuse_unfinished(Journal())
         ours, store = _store(manner)
         if due is not None and any(schedule.covers(one, due, now) for one in store.moments()):
@@ -86,6 +87,17 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
     type=click.Choice(PARTS),
     help="Put back only this; may be repeated.",
 )
+@click.option(
+    "--to",
+    type=click.Choice(["omnibus", "standalone"]),
+    help="The kind of Mattermost to restore onto, where this host has both.",
+)
+@click.option("--replace", is_flag=True, help="Replace what a standalone Mattermost holds.")
+@click.option(
+    "--nginx",
+    type=click.Path(path_type=Path),
+    help="Write an nginx site for the standalone Mattermost to this new file.",
+)
 @click.option("--with-etc", is_flag=True, help="Put /etc/gitlab back too.")
 @click.option("--no-safety-backup", is_flag=True, help="Make no set of the present state first.")
 @click.option("--keep-previous", is_flag=True, help="Keep the present state until prune.")
@@ -102,33 +114,39 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
 @verb
 def restore(manner: Manner, **options: Any) -> Outcome:
     """Put a set back: messages, uploads, settings and GitLab sign-in."""
-    from . import omnibus, outcomes, preview, recovery, search_later
+    from . import gitlab_side, host, outcomes, preview, recovery, search_later
     from . import restore as job
     from .journal import Journal
     from .lock import only_run
 
     with only_run():
         ours, store = _store(manner)
-        site, journal = omnibus.find(config_required=False), Journal()
+        journal, to = Journal(), options["to"] or ""
         if options["go_on"] and journal.read() is None and journal.later():
-            return outcomes.of_search(search_later.build(site, journal))
+            return outcomes.of_search(search_later.build(host.find(to), journal))
         if options["rollback"] or options["go_on"]:
             record = recovery.unfinished(journal)
+            plan = Plan(**record.request["plan"])
+            site = host.find(plan.to, config_required=False)
             taken = recovery.roll_back(site, record, journal)
             if taken.state == "new":
                 return outcomes.of_recovery(taken, search_later.build(site, journal))
             if options["rollback"]:
                 return outcomes.of_recovery(taken)
-            set_, plan = store.find(record.request["set"]), Plan(**record.request["plan"])
-            site = omnibus.find(config_required=False)
+            set_ = store.find(record.request["set"])
+            site = host.find(plan.to, config_required=False)
         else:
+            site = host.find(to, config_required=False)
             set_ = _choose(store, options["wanted"], options["at"])
-            plan = _plan(options)
+            plan = _plan(options, site.kind.value)
             if options["dry_run"]:
                 return outcomes.of_preview(preview.preview(set_, site, plan))
             if not options["yes"]:
                 console.ask(*preview.question(set_, site, plan))
-        return outcomes.of_restore(set_, job.restore(set_, site, plan, store, ours))
+        restored = job.restore(set_, site, plan, store, ours)
+        if options["nginx"]:
+            gitlab_side.write_nginx_site(options["nginx"], host.again(site))
+        return outcomes.of_restore(set_, restored)
 
 
 @group.command("list")
@@ -167,7 +185,7 @@ def rehearse(
     manner: Manner, wanted: str, every: bool, quick: bool, full: bool, if_due: bool
 ) -> Outcome:
     """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
-    from . import metrics, outcomes, process, records, sites
+    from . import hooks, metrics, outcomes, process, records, sites
     from . import rehearsal as job
     from .evidence import Depth
     from .store.local import Entry
@@ -176,7 +194,7 @@ def rehearse(
         raise click.UsageError("--quick and --full exclude each other.")
     if every and wanted != "latest":
         raise click.UsageError("SET and --all exclude each other.")
-    with _our_turn():
+    with hooks.our_turn():
         ours, store = _store(manner)
         now = datetime.now().astimezone()
         if if_due and not job.is_due(ours.rehearse, records.history(), now):
@@ -214,64 +232,6 @@ def prune(manner: Manner, previous: bool, dry_run: bool) -> Outcome:
     return outcomes.of_prune(decisions, removed, problems, dry_run)
 
 
-@group.group()
-def sso() -> None:
-    """Sign-in through GitLab: check it, mend it."""
-
-
-_FROM = click.option(
-    "--from",
-    "named",
-    multiple=True,
-    metavar="SET|FOLDER",
-    help="Look for credentials there too; may be repeated.",
-)
-
-
-@sso.command("check")
-@_FROM
-@verb
-def sso_check(manner: Manner, named: tuple[str, ...]) -> Outcome:
-    """Say whether GitLab accepts Mattermost's credentials, and if not, why."""
-    from . import candidates, omnibus
-    from . import sign_in_outcomes as outcomes
-
-    _, store = _store(manner)
-    return outcomes.of_check(candidates.examine(omnibus.find(), store, named))
-
-
-@sso.command("repair")
-@_FROM
-@click.option("--rotate", is_flag=True, help="Where nothing fits: a new secret in GitLab's row.")
-@click.option("--register", is_flag=True, help="Where nothing fits: a new application in GitLab.")
-@click.option("--if-possible", is_flag=True, help="Where nothing fits: warn instead of failing.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would be written.")
-@click.option("--undo", is_flag=True, help="Put the files back as the last repair found them.")
-@verb
-def sso_repair(manner: Manner, undo: bool, **how: Any) -> Outcome:
-    """Give Mattermost the credentials that GitLab accepts, with the least change."""
-    from . import omnibus
-    from . import repair as job
-    from . import sign_in_outcomes as outcomes
-
-    with _our_turn():
-        site = omnibus.find()
-        if undo:
-            layers = job.undo(site)
-            return Outcome({"written": layers}, [f"Put back: {', '.join(layers)}"])
-        _, store = _store(manner)
-        kept = Path(os.environ.get(job.UNDO_VARIABLE, job.UNDO_FILE))
-        return outcomes.of_repair(job.repair(site, store, job.Wish(**how), kept))
-
-
-def _our_turn() -> AbstractContextManager[None]:
-    """Hold the lock; within a hook the run that called it holds it for us."""
-    from . import hooks
-    from .lock import only_run
-
-    return nullcontext() if hooks.PHASE_VARIABLE in os.environ else only_run()
-
-
 def _store(manner: Manner) -> Any:
     from .store.local import LocalStore
 
@@ -279,7 +239,7 @@ def _store(manner: Manner) -> Any:
     return ours, LocalStore(ours.sets)
 
 
-def _plan(options: dict[str, Any]) -> Plan:
+def _plan(options: dict[str, Any], kind: str) -> Plan:
     return Plan(
         parts=tuple(part for part in PARTS if part in (options["only"] or PARTS)),
         with_etc=options["with_etc"],
@@ -287,6 +247,8 @@ def _plan(options: dict[str, Any]) -> Plan:
         keep_previous=options["keep_previous"],
         in_place=options["in_place"],
         search=_SEARCH[options["search_later"]],
+        to=kind,
+        replace=options["replace"],
     )
 
 

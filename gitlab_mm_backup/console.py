@@ -21,6 +21,7 @@ import click
 from . import interrupts, progress, run_id, terminal, text
 from .errors import ExitCode, Failure, Interrupted
 from .outcome import Outcome
+from .secret import Secret
 from .system_log import SystemLog
 from .terminal import Lines, Screen
 
@@ -206,13 +207,13 @@ def _require_root() -> None:
         )
 
 
-def ask(told: str, loud: str, question: str) -> None:
-    """Have the operator confirm, or say how to go without asking."""
+def ask(told: str, loud: str, question: str, what: str = "what is live is replaced") -> None:
+    """Have the operator confirm ``what``, or say how to go without asking."""
     if not sys.stdin.isatty():
         raise Failure(
-            "A restore replaces what is live, and nobody can be asked",
+            f"Nobody can be asked, and {what}",
             "there is no terminal",
-            "Give --yes to restore without a question.",
+            "Give --yes to go on without a question.",
             ExitCode.USAGE,
         )
     for screen in logging.getLogger("gitlab_mm_backup").handlers:
@@ -227,6 +228,16 @@ def ask(told: str, loud: str, question: str) -> None:
         agreed = False
     if not agreed:
         raise Failure("Nothing was done", "the answer was not yes", exit_code=ExitCode.USAGE)
+
+
+def ask_password(name: str) -> Secret:
+    """Ask for a password without showing it; without a terminal it is the first line of stdin."""
+    if not sys.stdin.isatty():
+        return Secret(sys.stdin.readline().rstrip("\n"))
+    try:
+        return Secret(click.prompt(f"Password of {name}", hide_input=True, err=True))
+    except click.Abort:
+        raise Failure("Nothing was done", "no password came", exit_code=ExitCode.USAGE) from None
 
 
 def enter(command: click.Command, program: str) -> None:

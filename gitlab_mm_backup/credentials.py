@@ -16,7 +16,7 @@ from .errors import Failure
 from .gitlab import Application, Pair
 from .json_config import JsonFile, Keys, Operations
 from .secret import Secret
-from .site import Site
+from .site import Kind, Site
 from .stored_secret import matches
 
 SECRETS_FILE = "etc/gitlab/gitlab-secrets.json"
@@ -88,7 +88,8 @@ def layers(site: Site) -> tuple[list[Layer], dict[str, str]]:
     if folder is not None and (rendered or _environment_document(folder)):
         wanted.append(("environment", folder))
     wanted.append(("config.json", site.config_file))
-    wanted.append(("gitlab-secrets.json", site.root / SECRETS_FILE))
+    if site.kind is Kind.OMNIBUS:
+        wanted.append(("gitlab-secrets.json", site.root / SECRETS_FILE))
     readable, unreadable = [], {}
     for name, path in wanted:
         try:

@@ -98,14 +98,13 @@ def _failure(error: psycopg.Error, name: str, endpoint: Endpoint) -> Failure:
         return Failure(
             f"There is no database {name}",
             detail,
-            "gitlab-ctl reconfigure creates it where Mattermost is enabled.",
+            endpoint.making,
         )
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
         return Failure(
             "PostgreSQL does not answer",
             detail,
-            f"Is it running at {endpoint.host} port {endpoint.port}? gitlab-ctl status postgresql; "
-            "gitlab-ctl start postgresql",
+            f"Is it running at {endpoint.host} port {endpoint.port}? {endpoint.care}",
         )
     return Failure(f"PostgreSQL refused the work on {name}", detail)
 

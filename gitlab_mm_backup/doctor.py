@@ -7,14 +7,23 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from . import credentials, database, gitlab_files, omnibus, service, settings, sign_in
+from . import (
+    credentials,
+    database,
+    gitlab_files,
+    host,
+    omnibus,
+    service,
+    settings,
+    sign_in,
+)
 from .checks import Check, Result, guarded
 from .errors import Failure
 from .gitlab import Verdict
 from .journal import Journal
 from .omnibus import Presence
 from .process import PATH
-from .site import Site
+from .site import Kind, Site
 from .store.local import LocalStore
 
 _PROGRAMS = ("zstd", "tar", "setpriv")
@@ -33,7 +42,7 @@ def examine(
     upgraded they come and go.
     """
     checks = [_gitlab(root), _mattermost(root), _programs(root)]
-    if omnibus.presence(root) is not Presence.ENABLED:
+    if host.absent(root):
         return checks
     checks.append(guarded("backup path", lambda: _backup_path(load())))
     checks.append(guarded("sets", lambda: _sets(load())))
@@ -42,7 +51,7 @@ def examine(
     if layout:
         return checks
     try:
-        site = omnibus.find(root)
+        site = host.find() if root == Path("/") else omnibus.find(root)
     except Failure as failure:
         return [*checks, Check("settings", Result.FAILED, str(failure))]
     checks.append(guarded("service", lambda: _service(site)))
@@ -55,11 +64,15 @@ def _gitlab(root: Path) -> Check:
     version = gitlab_files.gitlab_version(root)
     if version:
         return Check("GitLab", Result.PASSED, f"Omnibus GitLab {version}")
+    if host.kind(root) is Kind.STANDALONE:
+        return Check("GitLab", Result.NOT_RUN, "not on this host")
     return Check("GitLab", Result.FAILED, Presence.NO_GITLAB.value)
 
 
 def _mattermost(root: Path) -> Check:
     found = omnibus.presence(root)
+    if host.kind(root) is Kind.STANDALONE:
+        return Check("Mattermost", Result.PASSED, "a standalone Mattermost, run by systemd")
     if found is Presence.ENABLED:
         version = gitlab_files.bundled_mattermost(root)
         return Check("Mattermost", Result.PASSED, f"{found.value}, version {version or 'unknown'}")
@@ -118,7 +131,8 @@ def _search() -> Check:
 def _service(site: Site) -> Check:
     if service.of(site).runs():
         return Check("service", Result.PASSED, "Mattermost runs")
-    return Check("service", Result.WARNING, "Mattermost is stopped: gitlab-ctl start mattermost")
+    how = service.of(site).start_by_hand
+    return Check("service", Result.WARNING, f"Mattermost is stopped: {how}")
 
 
 def _database(site: Site) -> Check:

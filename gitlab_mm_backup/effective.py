@@ -102,6 +102,11 @@ def overlay(config: Mapping[str, Any], environment: Mapping[str, Secret]) -> Set
     return Settings(tree)
 
 
+def unplaced(config: Mapping[str, Any], environment: Mapping[str, Secret]) -> list[str]:
+    """Return the names in ``environment`` for which ``config`` has no place; sorted."""
+    return sorted(environment.keys() - _names(config).keys())
+
+
 def _names(tree: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Map variable names to (section, key): Omnibus's own first, then all that config.json has."""
     places = [(section, key) for section, keys in _SPELLING.items() for key in keys]

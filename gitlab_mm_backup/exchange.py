@@ -184,7 +184,12 @@ def _shut_out(session: psycopg.Connection[Any], name: str) -> None:
 def _end_sessions(session: psycopg.Connection[Any], which: Composed, what: str) -> None:
     from psycopg import sql
 
-    query = sql.SQL("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {}")
+    # What has no user is the server's own: it gives way to DROP and RENAME, and a plain role may
+    # not end it.
+    query = sql.SQL(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE usename IS NOT NULL AND {}"
+    )
     deadline = time.monotonic() + _PATIENCE
     while (row := session.execute(query.format(which)).fetchone()) and row[0]:
         if time.monotonic() > deadline:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from . import process, run_id
 from .errors import Failure, Interrupted
+from .lock import only_run
 from .process import Command
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,16 @@ PHASE_VARIABLE = "GITLAB_MM_PHASE"
 PHASES = ("pre-backup", "post-backup", "pre-restore", "post-restore", "on-failure")
 # As run-parts(8) does: editors' and dpkg's leftovers (name~, name.dpkg-old) do not run.
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def our_turn() -> contextlib.AbstractContextManager[None]:
+    """Hold the lock; within a hook the run that called it holds it for us."""
+    return contextlib.nullcontext() if PHASE_VARIABLE in os.environ else only_run()
+
+
+def site_kind() -> str:
+    """Return the kind of site that a run works on whose hook we are, "" outside of hooks."""
+    return os.environ.get("GITLAB_MM_SITE", "") if PHASE_VARIABLE in os.environ else ""
 
 
 def find(phase: str, ours: Path = OURS, admins: Path = ADMINS) -> list[Path]:

@@ -32,6 +32,7 @@ class Previous:
 
     since: str  # RFC 3339
     steps: list[Step]  # that remove it
+    site: str = "omnibus"  # the kind of the site that it is of
 
     @property
     def moment(self) -> datetime:
@@ -87,7 +88,11 @@ class Journal:
         """Return the previous states that are kept, oldest first."""
         try:
             return [
-                Previous(one["since"], [Step(**step) for step in one["steps"]])
+                Previous(
+                    one["since"],
+                    [Step(**step) for step in one["steps"]],
+                    one.get("site", "omnibus"),
+                )
                 for one in self._previous_document()
             ]
         except (TypeError, KeyError) as error:

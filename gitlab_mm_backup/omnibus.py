@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import gitlab_files, json_config
+from . import data_source, gitlab_files, json_config
 from .effective import Settings, overlay
 from .errors import Failure
 from .secret import Secret
@@ -27,6 +27,7 @@ _SOCKET = "/var/opt/gitlab/postgresql"
 _PORT = 5432
 _PSQL_ACCOUNT = "gitlab-psql"
 WITHOUT_MATTERMOST = (19,)  # the first GitLab that bundles none
+_PORTS = "Look at mattermost['sql_data_source'] and postgresql['port'] in gitlab.rb."
 
 
 class Presence(enum.Enum):
@@ -238,11 +239,11 @@ def _database(
     bundled = host == _socket(sources)
     return Endpoint(
         host=host,
-        port=_number(given.pop("port", "") or _port(sources)),
+        port=data_source.port(given.pop("port", "") or _port(sources), _PORTS),
         name=given.pop("dbname", "") or sources.mattermost("database_name") or _DATABASE,
         owner=owner,
         admin=_superuser(sources) if bundled else owner,
-        options={key: given[key] for key in ("sslmode", "sslrootcert") if key in given},
+        options=data_source.options(given),
     )
 
 
@@ -256,22 +257,12 @@ def _data_source(
 
     From GitLab 11 on only the environment counts: config.json then holds a sample.
     """
-    import psycopg.conninfo
-
     text = effective.text("SqlSettings", "DataSource")
     if "MM_SQLSETTINGS_DATASOURCE" not in environment and not gitlab_version.startswith("10."):
         text = ""
-    # An option of Go's lib/pq alone, which Mattermost's own documents recommend.
-    text = re.sub(r"(^|[?&\s])binary_parameters=[^&\s]*&?", r"\1", text).rstrip("?& ")
-    try:
-        parts = psycopg.conninfo.conninfo_to_dict(text)
-    except psycopg.ProgrammingError:
-        raise Failure(
-            "Mattermost's DataSource cannot be understood",
-            "SqlSettings.DataSource is neither a keyword string nor a postgres:// URL",
-            "Look at mattermost['sql_data_source'] in /etc/gitlab/gitlab.rb.",
-        ) from None
-    return {key: str(value) for key, value in parts.items() if value is not None}
+    return data_source.parse(
+        text, "Look at mattermost['sql_data_source'] in /etc/gitlab/gitlab.rb."
+    )
 
 
 def _socket(sources: _Sources) -> str:
@@ -299,16 +290,6 @@ def data_folder(root: Path = Path("/")) -> Path:
     return Path(next(filter(None, found), _SOCKET)) / "data"
 
 
-def _number(port: str) -> int:
-    if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise Failure(
-            "Mattermost's DataSource cannot be understood",
-            "one port of PostgreSQL is wanted, between 1 and 65535",
-            "Look at mattermost['sql_data_source'] and postgresql['port'] in gitlab.rb.",
-        )
-    return int(port)
-
-
 def _superuser(sources: _Sources) -> Login:
     name = sources.psql_rc.get("psql_user") or _PSQL_ACCOUNT
     return Login(name, name)
@@ -325,7 +306,7 @@ def _gitlab_database(sources: _Sources) -> Endpoint | None:
     superuser = _superuser(sources)
     return Endpoint(
         host=_socket(sources),
-        port=_number(_port(sources)),
+        port=data_source.port(_port(sources), _PORTS),
         name=name or _GITLAB_DATABASE,
         owner=superuser,
         admin=superuser,

@@ -82,6 +82,7 @@ def of_restore(set_: BackupSet, restored: Restored) -> Outcome:
             "fill_seconds": round(times.fill, 3),
             "exchange_seconds": round(times.exchange, 3),
             "search": _search_fields(search),
+            "gitlab_side": restored.gitlab_side,
         },
         [
             f"Restored {set_.name}",
@@ -93,6 +94,7 @@ def of_restore(set_: BackupSet, restored: Restored) -> Outcome:
             "of it to load and unpack",
             *([_search_line(search)] if search else []),
             f"  Sign-in: {restored.sign_in.reason}",
+            *restored.gitlab_side,
         ],
         warnings,
     )
@@ -135,6 +137,8 @@ def of_preview(preview: Preview) -> Outcome:
         *(f"  {number}. {step}" for number, step in enumerate(preview.steps, 1)),
         *(f"Room: {room}" for room in preview.room),
         f"Settings that change: {', '.join(changed) or 'none'}",
+        *(["What is done to the set's config.json:"] if preview.patch else []),
+        *(f"  {line}" for line in preview.patch),
         f"Time: about {text.duration(preview.seconds)}",
     ]
     if preview.obstacle:
@@ -144,6 +148,7 @@ def of_preview(preview: Preview) -> Outcome:
         "steps": preview.steps,
         "room": preview.room,
         "settings_changed": changed,
+        "patch": preview.patch,
         "expected_seconds": round(preview.seconds),
         "obstacle": preview.obstacle or None,
     }

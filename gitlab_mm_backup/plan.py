@@ -17,6 +17,8 @@ class Plan:
     keep_previous: bool = False
     in_place: bool = False  # remove what is live first, for want of room; without undo
     search: str = "auto"  # when its indexes are built: now, later, or by the database's size
+    to: str = ""  # the kind of the site, "" for the one that is meant where nobody says it
+    replace: bool = False  # what a standalone site holds already
 
     @property
     def with_folders(self) -> bool:

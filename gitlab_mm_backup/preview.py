@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import beside, json_config, readiness, search_later, text
+from . import baking, beside, json_config, readiness, search_later, text
 from .effective import overlay
 from .errors import Failure
 from .plan import Plan
@@ -24,6 +24,7 @@ class Preview:
     steps: list[str]
     room: list[str]
     settings_changed: list[str]  # Section.Key
+    patch: list[str]  # what is done to the set's config.json, nothing secret
     seconds: float  # a rough guess, by the sizes
     obstacle: str  # what would refuse it now, "" where nothing does
     warnings: list[str]
@@ -47,6 +48,7 @@ def preview(set_: BackupSet, site: Site, plan: Plan) -> Preview:
         _steps(set_, site, plan),
         readiness.room(readiness.needs(set_, site, plan)),
         _settings_changed(set_, site) if "config" in plan.parts else [],
+        _patch(set_, site) if "config" in plan.parts else [],
         seconds,
         obstacle,
         warnings,
@@ -77,7 +79,13 @@ def _settings_changed(set_: BackupSet, site: Site) -> list[str]:
     config = document.get("config")
     if not isinstance(config, dict):
         return []
+    config = json_config.applied(config, baking.operations(set_, site, config), "config.json")
     return overlay(config, site.environment).differences(site.settings)
+
+
+def _patch(set_: BackupSet, site: Site) -> list[str]:
+    config = json_config.read(set_.file("settings")).document.get("config")
+    return baking.shown(baking.operations(set_, site, config)) if isinstance(config, dict) else []
 
 
 def question(set_: BackupSet, site: Site, plan: Plan) -> tuple[str, str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
-from . import evidence, omnibus, records, recovery
+from . import evidence, records, recovery
 from .errors import Failure
 from .journal import Journal
 from .retention import Decision, Kept, Rules, decide
@@ -59,5 +59,4 @@ def prune_previous(keep_time: timedelta | None, *, all_: bool = False) -> list[s
     journal = Journal()
     if not journal.previous() or (keep_time is None and not all_):
         return []
-    site = omnibus.find(config_required=False)
-    return recovery.drop_previous(site, journal, timedelta() if all_ else keep_time or timedelta())
+    return recovery.drop_previous(journal, timedelta() if all_ else keep_time or timedelta())

@@ -7,16 +7,17 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import database, fitness, folders, process, text, unpacking
+from . import baking, database, fitness, folders, process, text, unpacking, vacancy
 from .errors import Failure
 from .plan import Plan
-from .site import Site
+from .site import Kind, Site
 from .store.local import BackupSet
 from .verify import verify
 from .version import numbers
 
 # Room that must be left beside what is reckoned, for PostgreSQL's log and small things.
 _SPARE = 64 << 20
+_UPGRADE = {Kind.OMNIBUS: ": gitlab-ctl pg-upgrade"}
 
 
 def check(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
@@ -27,7 +28,10 @@ def check(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
     verify(set_)
     process.account_entry(site.account.user)
     server = _fitting_server(set_, site)
-    warnings = fitness.check(set_, site.version, server, site.client_programs)
+    vacancy.check(set_, site, plan)
+    driver = site.settings.text("SqlSettings", "DriverName")
+    warnings = fitness.check(set_, site.version, server, site.client_programs, driver=driver)
+    warnings += baking.left_behind(set_, site)
     _refuse_deep_mounts(site)
     if not plan.in_place:
         _refuse_without_room(set_, site, plan)
@@ -66,7 +70,7 @@ def _fitting_server(set_: BackupSet, site: Site) -> str:
         raise Failure(
             "The set comes from a newer PostgreSQL than this host runs",
             f"set {set_.manifest.database.server}, host {version}",
-            "Upgrade the host's PostgreSQL first: gitlab-ctl pg-upgrade",
+            f"Upgrade it first{_UPGRADE.get(site.kind, '')}.",
         )
     return version
 
@@ -84,7 +88,12 @@ def needs(set_: BackupSet, site: Site, plan: Plan) -> dict[Path, int]:
 
 
 def _data_folder(site: Site) -> Path:
-    """Return PostgreSQL's data folder, or / where the server is elsewhere."""
+    """Return PostgreSQL's data folder, or / where the server is elsewhere.
+
+    A plain role is not told where it is.
+    """
+    if site.database.admin == site.database.owner:
+        return Path("/")
     with database.connect(site.database, site.database.admin, "postgres") as session:
         row = session.execute("SHOW data_directory").fetchone()
     folder = Path(row[0]) if row and site.database.by_socket else Path("/")

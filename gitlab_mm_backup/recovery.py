@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from . import database, exchange, folders, omnibus, repair, service
+from . import database, exchange, folders, host, repair, service, standalone
 from .errors import ExitCode, Failure
 from .journal import Journal, Previous, Record
 from .manifest import utc
@@ -14,6 +14,7 @@ from .site import Site
 from .undo import Action, Step, run
 
 MOURN = "put back the live state"  # which cannot be: it was removed for --in-place
+FORGET = "forget the copy of config.json"
 
 
 def actions(site: Site) -> dict[str, Action]:
@@ -24,7 +25,7 @@ def actions(site: Site) -> dict[str, Action]:
         mattermost.allow_start()
         mattermost.start()
         if answered == "yes":
-            service.wait_until_it_answers(omnibus.find(site.root))
+            service.wait_until_it_answers(host.again(site))
 
     def remove_folder(live: str, work: str, mounted: str) -> None:
         folders.refuse_unmounted(Path(live), mounted == "yes")
@@ -41,6 +42,7 @@ def actions(site: Site) -> dict[str, Action]:
         "remove the new folder": remove_folder,
         "exchange the folders back": exchange_back,
         "remove the previous folder": folders.remove_previous,
+        FORGET: standalone.forget_config,
         "take back the credentials": lambda kept: repair.take_back(site, Path(kept)),
         MOURN: _mourn,
         **_database_actions(site),
@@ -84,7 +86,7 @@ def finish(site: Site, journal: Journal, *, keep: bool) -> list[str]:
     try:
         if steps and (keep or problems):
             now = utc(datetime.now(timezone.utc))
-            journal.keep([*journal.previous(), Previous(now, steps)])
+            journal.keep([*journal.previous(), Previous(now, steps, site.kind.value)])
         journal.write({}, [], [])
     except Failure as failure:
         problems.append(str(failure))
@@ -180,12 +182,14 @@ def refuse_unfinished(journal: Journal) -> None:
         )
 
 
-def drop_previous(site: Site, journal: Journal, older_than: timedelta) -> list[str]:
+def drop_previous(journal: Journal, older_than: timedelta) -> list[str]:
     """Remove previous states that are kept and older than that; return what went wrong."""
     now = datetime.now(timezone.utc)
     kept, problems = [], []
     for one in journal.previous():
-        wrong = run(one.steps, actions(site)) if now - one.moment >= older_than else None
+        wrong = None
+        if now - one.moment >= older_than:
+            wrong = run(one.steps, actions(host.find(one.site, config_required=False)))
         problems += wrong or []
         if wrong is None or wrong:
             kept.append(one)

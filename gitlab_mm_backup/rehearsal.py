@@ -297,7 +297,7 @@ def _boot(run: Run, endpoint: Endpoint, home: Path, data: Path) -> None:
         return
     log.info("Starting Mattermost, cut off from the network")
     try:
-        booted = boot.boot(run.kept.environment, home, data, run.place.socket, endpoint)
+        booted = boot.boot(run.site, run.kept.environment, home, data, run.place.socket, endpoint)
     except (Failure, OSError) as failure:
         run.note(checks.failed("boot", str(failure)))
         run.leave_out("Mattermost did not start", "answers")

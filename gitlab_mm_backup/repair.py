@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import candidates, credentials, gitlab, json_config, omnibus, service
+from . import candidates, credentials, gitlab, host, json_config, service
 from .credentials import Layer
 from .durable import replace_file
 from .errors import Failure
@@ -93,7 +93,7 @@ def repair(site: Site, store: LocalStore, wish: Wish, kept: Path = UNDO_FILE) ->
         return Repaired(made, diagnosis, False, wish)
     with _all_or_nothing(site, kept), in_gitlab:
         write(made, kept)
-    after = omnibus.find(site.root)
+    after = host.again(site)
     restarted = restart_if_needed(site, after)
     return Repaired(made, candidates.examine(after, store, wish.named), restarted, wish)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from . import discreet, evidence, omnibus, records, version
+from . import discreet, evidence, host, records, version
 from .backup import uncovered
 from .checks import Result
 from .errors import Failure
@@ -92,7 +92,7 @@ def look(store: LocalStore) -> Found:
     """
     entries = store.entries()
     try:
-        site = omnibus.find()
+        site = host.find()
     except Failure as failure:  # the sets may lie on a host without GitLab
         log.info("%s", failure)
         site = None

@@ -15,15 +15,17 @@ from . import (
     beside,
     exchange,
     folders,
+    gitlab_side,
     hooks,
+    host,
     loading,
-    omnibus,
     process,
     readiness,
     recovery,
     search_later,
     service,
     sign_in,
+    standalone,
 )
 from .dump_list import Index
 from .errors import Failure
@@ -32,7 +34,7 @@ from .journal import STATE, Journal
 from .plan import Plan
 from .process import Command
 from .settings import Settings
-from .site import Site
+from .site import Kind, Site
 from .store.local import BackupSet, LocalStore
 from .undo import Step, Undo
 
@@ -62,6 +64,7 @@ class Restored:
     safety_set: str  # name of the set of the state before, "" where none was made
     times: Times
     search: search_later.Built | None  # None where its indexes came with the database
+    gitlab_side: list[str]  # what is left to do on GitLab's host, for a move out of the bundle
     warnings: list[str]
 
 
@@ -104,6 +107,7 @@ def restore(
     warnings = readiness.check(set_, site, plan)
     safety_set = "" if lost else make_safety_set(site, plan, store, settings)
     variables = {"set": set_.name, "set_path": str(set_.path), "parts": " ".join(plan.parts)}
+    variables["site"] = site.kind.value
     note = functools.partial(journal.write, {"set": str(set_.path), "plan": asdict(plan)})
     with hooks.on_failure(variables):
         hooks.run_phase("pre-restore", variables)
@@ -112,6 +116,7 @@ def restore(
             run = Run(set_, site, plan, undo, token, sessions, warnings=warnings)
             for step in lost:
                 undo.will(step.action, **step.values)
+            keep_findable(run)
             stop_service(run)
             prepare_folders(run)
             give_up_live_state(run, safety_set)
@@ -124,6 +129,7 @@ def restore(
             leave_search_for_later(run, journal, search_later.note)
             undo.commit(leftovers(run))
             run.credentials_undo.unlink(missing_ok=True)
+            standalone.forget_config()
     leave_search_for_later(run, journal, search_later.settle)
     run.warnings.extend(recovery.finish(site, journal, keep=plan.keep_previous))
     return report(run, safety_set, search_later.build_at_last(site, journal))
@@ -144,6 +150,13 @@ def make_safety_set(site: Site, plan: Plan, store: LocalStore, settings: Setting
             failure.exit_code,
         ) from failure
     return made.name
+
+
+def keep_findable(run: Run) -> None:
+    """Keep what a recovery finds the site by, where that lies among what is exchanged."""
+    if run.site.kind is Kind.STANDALONE:
+        run.undo.will_last(recovery.FORGET)
+        standalone.keep_config(run.site)
 
 
 def stop_service(run: Run) -> None:
@@ -260,7 +273,7 @@ def start_service(run: Run) -> None:
     run.undo.will("stop Mattermost")
     mattermost.allow_start()
     mattermost.start()
-    service.wait_until_it_answers(omnibus.find(run.site.root))
+    service.wait_until_it_answers(host.again(run.site))
     run.times.down = time.monotonic() - run.times.stopped
 
 
@@ -291,7 +304,7 @@ def leftovers(run: Run) -> list[Step]:
 
 
 def report(run: Run, safety_set: str, search: search_later.Built | None) -> Restored:
-    after, manifest = omnibus.find(run.site.root), run.set.manifest
+    after, manifest = host.again(run.site), run.set.manifest
     if run.plan.with_etc:
         run.warnings.append("/etc/gitlab was put back: run gitlab-ctl reconfigure to have it used")
     run.warnings.extend(backup.uncovered(after))
@@ -307,5 +320,6 @@ def report(run: Run, safety_set: str, search: search_later.Built | None) -> Rest
         safety_set=safety_set,
         times=run.times,
         search=search,
+        gitlab_side=gitlab_side.todo(run.set, after),
         warnings=run.warnings,
     )

@@ -6,17 +6,48 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from . import process
+from . import process, systemd
 from .errors import Failure
 from .process import Command
-from .site import Site
+from .site import Kind, Site
 
 # runit waits 7 s by default; a large Mattermost takes longer to end its work.
 _STOP_SECONDS = 120
 _SETTLE_SECONDS = 10
 _ANSWER_SECONDS = 180
 _PING = "/api/v4/system/ping"
+
+
+class Supervised(Protocol):
+    """Mattermost under whatever runs it here; each method raises Failure where it cannot."""
+
+    @property
+    def log(self) -> str:
+        """Where it says why it does not work."""
+
+    @property
+    def start_by_hand(self) -> str:
+        """The command that an administrator starts it with."""
+
+    def runs(self) -> bool:
+        """Tell whether it runs."""
+
+    def stop(self) -> None:
+        """Stop it, and have that confirmed."""
+
+    def start(self) -> None:
+        """Start it; it stays up for a moment at least."""
+
+    def restart(self) -> None:
+        """Stop it and start it."""
+
+    def keep_down(self) -> None:
+        """Have it left down when the host boots."""
+
+    def allow_start(self) -> None:
+        """Undo ``keep_down``, whether it has happened or not."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +57,8 @@ class Service:
     program: Path  # gitlab-ctl
     folder: Path  # runit's folder of the service
     name: str = "mattermost"
+    log: str = "/var/log/gitlab/mattermost/mattermost.log"
+    start_by_hand: str = "gitlab-ctl start mattermost"
 
     def runs(self) -> bool:
         """Tell whether it runs.
@@ -107,7 +140,9 @@ class Service:
         return process.run(command, timeout=_STOP_SECONDS + 30)
 
 
-def of(site: Site) -> Service:
+def of(site: Site) -> Supervised:
+    if site.kind is Kind.STANDALONE:
+        return systemd.Service(f"{site.config_file.parents[1]}/logs/mattermost.log")
     return Service(
         site.below_root("/opt/gitlab/bin/gitlab-ctl"),
         site.below_root("/opt/gitlab/sv/mattermost"),
@@ -155,5 +190,5 @@ def wait_until_it_answers(site: Site, seconds: float = _ANSWER_SECONDS) -> None:
     raise Failure(
         "Mattermost does not answer",
         f"{address(site)}{_PING} after {seconds:.0f} seconds: {reason}",
-        "Look at /var/log/gitlab/mattermost/mattermost.log.",
+        f"Look at {of(site).log}.",
     )

@@ -62,7 +62,10 @@ def effective_pair(site: Site) -> Pair | None:
 
 
 def accepted(site: Site) -> bool | None:
-    """Tell whether GitLab's database accepts the effective pair; None where it is not known."""
+    """Tell whether GitLab accepts the effective pair; None where it is not known.
+
+    Where its database is not on this host the live GitLab is asked.
+    """
     pair = effective_pair(site)
     if pair is None:
         return None
@@ -70,7 +73,7 @@ def accepted(site: Site) -> bool | None:
         rows = gitlab.applications(site, [pair.id])
     except Failure:
         return None
-    return credentials.verify([Candidate("effective settings", pair)], rows)[0].verified
+    return _verified(site, [Candidate("effective settings", pair)], rows)[0].verified
 
 
 def probe(site: Site) -> Probe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +49,9 @@ class Endpoint:
     owner: Login  # Mattermost's own role: owns the database and everything in it
     admin: Login  # may create and drop databases; the same as the owner where nobody else is known
     options: Mapping[str, str] = field(default_factory=dict)  # libpq's, such as sslmode
+    # What an administrator does where it does not answer, and where it is missing.
+    care: str = "gitlab-ctl status postgresql; gitlab-ctl start postgresql"
+    making: str = "gitlab-ctl reconfigure creates it where Mattermost is enabled."
 
     @property
     def by_socket(self) -> bool:
@@ -64,6 +67,7 @@ class Folders:
 
     configured: Mapping[str, Path]  # as settings name them
     real: Mapping[str, Path]  # links followed
+    shared: Collection[str] = ()  # roles whose folder holds files of the program too, which stay
 
     @property
     def home(self) -> Path:
@@ -96,6 +100,9 @@ class Site:
     gitlab: GitLab
     root: Path = Path("/")
     missing: Sequence[str] | None = None  # of a salvaged one, in words; None: it is installed
+    # What starts it, for a trial; the defaults are the bundled one's.
+    program: Path = Path("/opt/gitlab/embedded/bin/mattermost")
+    working_folder: Path = Path("/opt/gitlab/embedded/service/mattermost")
 
     def below_root(self, path: str) -> Path:
         return self.root / path.lstrip("/")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from . import omnibus, salvage
-from .site import Site
+from . import host, salvage
+from .site import Kind, Site
 from .store.local import LocalStore
 
 
 def here(store: LocalStore) -> Site:
     """Return this host's Mattermost, or what GitLab 19 left of it.  Raises Failure without either."""
-    if salvage.left():
+    if host.kind() is Kind.OMNIBUS and salvage.left():
         return salvage.find(salvage.kept_in(store.sets()))
-    return omnibus.find()
+    return host.find()

@@ -61,7 +61,8 @@ def _damage(one: BackupSet, wanted: BackupSet) -> list[str]:
 
 def _structure(set_: BackupSet, each: Each) -> Check:
     """Look into the archives."""
-    files.inspect(set_.file("etc-gitlab"), [ETC], set_.manifest)
+    if "etc-gitlab" in set_.manifest.parts:  # a standalone Mattermost has none
+        files.inspect(set_.file("etc-gitlab"), [ETC], set_.manifest)
     if LISTING not in set_.manifest.parts and set_.base is None:
         return _compared(set_, files.inspect(set_.file("files"), *_files(set_), each))
     wanted, counted = set_.manifest.files, listing.count(set_.file(LISTING))

@@ -1,7 +1,7 @@
 """Stands in for the Mattermost server: what it reads, keeps and answers at the edges that a backup touches.
 
-A file `misbehave` in its service folder makes it fail on purpose: with the word "exit" it ends at once, with
-"silent" it runs but never listens.
+A file `misbehave` in its working folder makes it fail on purpose: with the word "exit" it ends at once, with
+"silent" it runs but never listens. Without --config it takes MM_CONFIG, then config/config.json beside its bin folder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from .mattermost_login import Login
 from .pool import Pool
 from .web import Request, Response, Routes, page, serve
 
-SERVICE = Path("/opt/gitlab/embedded/service/mattermost")
 VERSION = Path(__file__).resolve().parent.parent / "mattermost-version"
 RETRY_SECONDS = 0.5
 
@@ -73,9 +72,9 @@ def open_database(config: mattermost_config.Config, version: str, log: Log) -> P
             time.sleep(RETRY_SECONDS)
 
 
-def misbehave(service: Path) -> None:
+def misbehave() -> None:
     """Fail as the file says."""
-    path = service / "misbehave"
+    path = Path("misbehave")
     word = path.read_text().strip() if path.exists() else ""
     if word == "exit":
         sys.exit(1)
@@ -96,6 +95,14 @@ def try_mail(config: mattermost_config.Config, log: Log) -> None:
         log("error", "Mail server connection test failed", error=str(error))
 
 
+def tell_systemd() -> None:
+    """Say that the server is up, where systemd waits for it (sd_notify(3))."""
+    place = os.environ.get("NOTIFY_SOCKET")
+    if place:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.sendto(b"READY=1", place.replace("@", "\0", 1))
+
+
 def address(text: str) -> tuple[str, int]:
     """Host and port of a ListenAddress; no host means every one."""
     host, _, port = text.rpartition(":")
@@ -113,6 +120,7 @@ def application(config: mattermost_config.Config, version: str, pool: Pool, log:
     api = Api(config, version, pool, Path(config["FileSettings"]["Directory"]))
     return Routes(
         ("GET", "/", front_page),
+        ("GET", "/files/(?P<file>[a-z0-9]{26})/public", api.public_file),
         ("GET", "/oauth/gitlab/login", login.start),
         ("GET", "/(signup|login)/gitlab/complete", login.complete),
         *api.routes(),
@@ -122,14 +130,18 @@ def application(config: mattermost_config.Config, version: str, pool: Pool, log:
 def main() -> int:
     """Run the server: `mattermost --config FILE`, in its service folder."""
     parser = argparse.ArgumentParser(prog="mattermost", allow_abbrev=False)
-    parser.add_argument("command", nargs="?", default="server", choices=["server"])
-    parser.add_argument("-c", "--config", type=Path, required=True)
+    parser.add_argument("command", nargs="?", default="server", choices=["server", "version"])
+    usual = Path(sys.argv[0]).resolve().parent.parent / "config/config.json"
+    parser.add_argument("-c", "--config", default=os.environ.get("MM_CONFIG") or str(usual))
     arguments = parser.parse_args()
     os.umask(0o022)
-    misbehave(SERVICE)
     version = VERSION.read_text().strip()
+    if arguments.command == "version":
+        print(f"Version: {version}\nBuild Number: lab\nBuild Enterprise Ready: false")
+        return 0
+    misbehave()
     try:
-        config = mattermost_config.start(arguments.config)
+        config = mattermost_config.start(Path(arguments.config))
     except mattermost_config.Refused as refusal:
         print(json.dumps({"level": "error", "msg": str(refusal)}), file=sys.stderr)
         return 1
@@ -149,5 +161,6 @@ def main() -> int:
         address(listen), application(config, version, pool, log), lambda line: log("error", line)
     )
     log("info", f"Server is listening on {listen}")
+    tell_systemd()
     server.serve_forever()
     return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from pathlib import Path
 from typing import Any, Callable
 
@@ -34,9 +36,14 @@ class Api:
         team, channel, file = (
             rf"(?P<{name}>[a-z0-9]{{26}})" for name in ("team", "channel", "file")
         )
-        free = [("GET", "/system/ping", self.ping), ("GET", "/config/client", self.client_config)]
+        free = [
+            ("GET", "/system/ping", self.ping),
+            ("GET", "/config/client", self.client_config),
+            ("POST", "/users/login", self.log_in),
+        ]
         guarded: list[tuple[str, str, Action]] = [
             ("GET", "/users/me", self.me),
+            ("POST", "/users/logout", self.log_out),
             ("POST", "/users", self.create_user),
             ("POST", "/teams", self.create_team),
             ("GET", "/teams/name/(?P<name>[^/]+)", self.team_by_name),
@@ -51,6 +58,7 @@ class Api:
             ("POST", "/files", self.upload),
             ("GET", f"/files/{file}(?P<kind>|/thumbnail|/preview)", self.download),
             ("GET", f"/files/{file}/info", self.file_info),
+            ("GET", f"/files/{file}/link", self.file_link),
         ]
         routes = free + [(method, path, self.signed_in(action)) for method, path, action in guarded]
         return [(method, f"/api/v4{path}", handler) for method, path, handler in routes]
@@ -117,6 +125,50 @@ class Api:
         if not (4, 10) <= version_tuple(self._version) < (7,):
             told["SiteURL"] = self._config["ServiceSettings"]["SiteURL"].rstrip("/")
         return json_response(told)
+
+    def log_in(self, request: Request) -> Response:
+        """Sign in with a password; the session's token is in a header. An account of another service has none."""
+        asked = request.json()
+        refused = failure(
+            401, "api.user.login.invalid_credentials_email_username", "Wrong password."
+        )
+        if not self._config["EmailSettings"]["EnableSignInWithEmail"]:
+            return refused
+        with self._pool.transaction() as connection:
+            user = data.first(connection, "users", username=asked["login_id"])
+            if user is None or user["authservice"] or user["deleteat"]:
+                return refused
+            if not data.password_fits(asked["password"], user["password"]):
+                return refused
+            token = data.create_session(connection, user)["token"]
+            answer = self.me(request, connection, user)
+        answer.headers.append(("Token", token))
+        return answer
+
+    def log_out(self, request: Request, connection: Connection, user: Row) -> Response:
+        """End the session."""
+        connection.execute("DELETE FROM sessions WHERE token = %s", [request.bearer])
+        return json_response({"status": "OK"})
+
+    def file_link(self, request: Request, connection: Connection, user: Row, file: str) -> Response:
+        """The address under which everybody may fetch an upload, where that is switched on."""
+        if not self._config["FileSettings"]["EnablePublicLink"]:
+            return failure(501, "api.file.get_public_link.disabled", "Public links are disabled.")
+        site = self._config["ServiceSettings"]["SiteURL"]
+        return json_response({"link": f"{site}/files/{file}/public?h={self._link_hash(file)}"})
+
+    def public_file(self, request: Request, file: str) -> Response:
+        """An upload for whoever has its link, which the salt in config.json makes."""
+        allowed = self._config["FileSettings"]["EnablePublicLink"]
+        if not allowed or request.query.get("h") != self._link_hash(file):
+            return failure(400, "api.file.get_file.public_invalid", "The public link is not valid.")
+        with self._pool.transaction() as connection:
+            return self.download(request, connection, {}, file, "")
+
+    def _link_hash(self, file: str) -> str:
+        salt = self._config["FileSettings"]["PublicLinkSalt"]
+        digest = hashlib.sha256(f"{salt}{file}".encode()).digest()
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
     def me(self, request: Request, connection: Connection, user: Row) -> Response:
         """The session's user."""

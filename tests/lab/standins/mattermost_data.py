@@ -104,6 +104,14 @@ def hashed(password: str) -> str:
     return "$pbkdf2$f=SHA256,w=1000,l=32$" + "$".join(encoded)
 
 
+def password_fits(password: str, stored: str) -> bool:
+    """Whether a password is the one of such a text; an empty text fits none."""
+    if not stored:
+        return False
+    salt, key = (base64.b64decode(part + "==") for part in stored.split("$")[-2:])
+    return hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 1000) == key
+
+
 def create_session(connection: Connection, user: Row) -> Row:
     """A session; its token is the browser's cookie."""
     moment = now()

@@ -1,0 +1,291 @@
+"""Accounts that sign in through GitLab: made ones with e-mail and password, and back.
+
+Mattermost itself mails everybody a new password ("I forgot my password").  What was changed is
+in a mapping file, written first, from which it can be taken back byte by byte.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import database, service, untrusted
+from .durable import replace_file
+from .errors import ExitCode, Failure
+from .journal import STATE
+from .manifest import utc
+from .secret import Secret
+from .site import Site
+
+if TYPE_CHECKING:
+    import psycopg
+
+_FORMAT = 1
+_ADMINISTRATOR = "system_admin"
+_PEOPLE = (
+    "SELECT id, username, email, roles, deleteat, coalesce(authdata, ''), updateat FROM users"
+    " WHERE authservice = 'gitlab' ORDER BY username"
+)
+# Mattermost wants '' and NULL here, never the other way round (model.User.IsValid).
+_CONVERT = (
+    "UPDATE users SET authservice = '', authdata = NULL, updateat = %s"
+    " WHERE id = ANY(%s) AND authservice = 'gitlab'"
+)
+_RETURN = "UPDATE users SET authservice = 'gitlab', authdata = %s, updateat = %s{} WHERE id = %s"
+
+
+@dataclass(frozen=True)
+class Person:
+    """An account whose sign-in GitLab decides about."""
+
+    id: str
+    username: str
+    email: str
+    roles: str
+    deleteat: int  # milliseconds since 1970, 0 while it is active
+    authdata: str  # GitLab's id of the user
+    updateat: int  # milliseconds since 1970
+
+    @property
+    def administrator(self) -> bool:
+        return _ADMINISTRATOR in self.roles.split()
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What a conversion did, or with a dry run would do; or what an undo did."""
+
+    people: list[Person]
+    mapping: Path | None = None
+    administrator: str = ""  # who was proven able to sign in without GitLab
+    local_administrators: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def preview(site: Site) -> Changed:
+    """Return who is affected, and who could be named as administrator; changes nothing."""
+    with database.connect(site.database, site.database.owner) as session:
+        people = _people(session)
+        return Changed(
+            people,
+            local_administrators=_local_administrators(session),
+            warnings=_doubts(site, people),
+        )
+
+
+def convert(site: Site, administrator: str, password: Secret) -> Changed:
+    """Have all who sign in through GitLab sign in by e-mail and password from now on.
+
+    Raises Failure, with nothing changed, unless ``administrator`` can sign in with ``password``.
+    """
+    _refuse_without_email(site)
+    prove_administrator(site, administrator, password)
+    now = int(time.time() * 1000)
+    with database.connect(site.database, site.database.owner) as session, session.transaction():
+        people = _people(session, " FOR UPDATE")
+        if not people:
+            return Changed([], administrator=administrator)
+        mapping = _write_mapping(site, people, now)
+        try:
+            done = session.execute(_CONVERT, (now, [one.id for one in people]))
+            if done.rowcount != len(people):
+                raise Failure("The accounts have changed meanwhile", f"{done.rowcount} were found")
+        except BaseException:
+            mapping.unlink(missing_ok=True)  # nothing is changed, so there is nothing to undo
+            raise
+    warnings = _doubts(site, people) + _restarted(site)
+    return Changed(people, mapping, administrator, warnings=warnings)
+
+
+def undo(site: Site, mapping: Path) -> Changed:
+    """Give the accounts in ``mapping`` back to GitLab; one that is no longer so is left, and told.
+
+    A password that somebody has set meanwhile goes: Mattermost refuses an account with both.
+    """
+    after, wanted = _read_mapping(mapping)
+    back, warnings = [], []
+    with database.connect(site.database, site.database.owner) as session, session.transaction():
+        found = _as_they_are(session, wanted)
+        taken = _taken_elsewhere(session, wanted)
+        for person in wanted:
+            problem = _obstacle(person, found.get(person.id), taken)
+            if problem:
+                warnings.append(f"{person.username} is left as it is: {problem}")
+            elif found[person.id][0] == "":
+                _give_back(session, person, untouched=found[person.id][2] == after)
+                back.append(person)
+    if back:
+        warnings += _restarted(site)
+    return Changed(back, mapping, warnings=warnings)
+
+
+def prove_administrator(site: Site, name: str, password: Secret) -> None:
+    """Raise Failure unless ``name`` signs in with ``password`` now, and is an administrator.
+
+    Through Mattermost itself: that a password is stored does not say that somebody knows it.
+    """
+    import urllib.error
+    import urllib.request
+
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    body = json.dumps({"login_id": name, "password": password.reveal()}).encode()
+    headers = {"Content-Type": "application/json"}
+    url = f"{service.address(site)}/api/v4/users"
+    try:
+        with opener.open(
+            urllib.request.Request(f"{url}/login", body, headers), timeout=30
+        ) as answer:
+            token, user = answer.headers.get("Token", ""), json.loads(answer.read(1 << 20))
+        leave = {"Authorization": f"Bearer {token}"}
+        with opener.open(urllib.request.Request(f"{url}/logout", b"", leave), timeout=30):
+            pass
+    except urllib.error.HTTPError as error:
+        raise _unproven(name, f"Mattermost answers {error.code} to the sign-in") from None
+    except (OSError, ValueError) as error:
+        raise Failure("Mattermost cannot be asked", str(error), "Start it first.") from None
+    roles = str(user.get("roles", "")).split() if isinstance(user, dict) else []
+    if _ADMINISTRATOR not in roles:
+        raise _unproven(name, "the account is no system administrator")
+    if user.get("auth_service"):
+        raise _unproven(name, "it signs in through another service itself")
+
+
+def _unproven(name: str, why: str) -> Failure:
+    return Failure(
+        f"{name} is not proven able to administer Mattermost without GitLab",
+        why,
+        "Name an administrator with a password of its own (--admin). To make one: mmctl user "
+        "create --local --system-admin, or in the System Console.",
+    )
+
+
+def _refuse_without_email(site: Site) -> None:
+    if not site.settings.flag("EmailSettings", "EnableSignInWithEmail"):
+        raise Failure(
+            "Mattermost does not let people sign in with e-mail and password",
+            "EmailSettings.EnableSignInWithEmail is off",
+            "Switch it on in the System Console (Authentication, Email), then try again.",
+        )
+
+
+def _doubts(site: Site, people: Iterable[Person]) -> list[str]:
+    told = []
+    if not site.settings.text("EmailSettings", "SMTPServer"):
+        told.append("Mattermost knows no mail server, so nobody can get a new password by mail")
+    without = [one.username for one in people if "@" not in one.email and not one.deleteat]
+    if without:
+        told.append(f"Without an address for a new password: {', '.join(without)}")
+    return told
+
+
+def _people(session: psycopg.Connection[Any], lock: str = "") -> list[Person]:
+    rows = session.execute(_PEOPLE + lock).fetchall()
+    return [Person(*row) for row in rows]
+
+
+def _local_administrators(session: psycopg.Connection[Any]) -> list[str]:
+    rows = session.execute(
+        "SELECT username FROM users WHERE coalesce(authservice, '') = '' AND password <> ''"
+        " AND deleteat = 0 AND %s = ANY(string_to_array(roles, ' ')) ORDER BY 1",
+        (_ADMINISTRATOR,),
+    ).fetchall()
+    return [str(row[0]) for row in rows]
+
+
+def _write_mapping(site: Site, people: Iterable[Person], after: int) -> Path:
+    """Write, before any change, all that an undo needs: root's alone, and on the disk."""
+    moment = datetime.now(timezone.utc)
+    path = STATE / f"accounts-{moment:%Y%m%dT%H%M%SZ}.json"
+    document = {
+        "format": _FORMAT,
+        "made": utc(moment),
+        "site": site.settings.text("ServiceSettings", "SiteURL"),
+        "updateat": after,
+        "accounts": [vars(one) for one in people],
+    }
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(path, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+    except OSError as error:
+        raise Failure(f"{path} cannot be written", str(error.strerror)) from error
+    return path
+
+
+def _person(value: Any) -> Person:
+    checks = dict.fromkeys(("id", "username", "email", "roles", "authdata"), untrusted.text)
+    return Person(
+        **untrusted.members(
+            value, {**checks, "deleteat": untrusted.count, "updateat": untrusted.count}
+        )
+    )
+
+
+def _read_mapping(path: Path) -> tuple[int, list[Person]]:
+    try:
+        document = json.loads(path.read_bytes())
+        if document["format"] != _FORMAT:
+            raise ValueError(f"format {document['format']} is not known")
+        return untrusted.count(document["updateat"]), [_person(one) for one in document["accounts"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Failure(
+            f"{path} cannot be read",
+            str(error),
+            "Give the file that the conversion named.",
+            ExitCode.USAGE,
+        ) from None
+
+
+def _as_they_are(
+    session: psycopg.Connection[Any], wanted: Iterable[Person]
+) -> dict[str, tuple[str, str | None, int]]:
+    rows = session.execute(
+        "SELECT id, coalesce(authservice, ''), authdata, updateat FROM users"
+        " WHERE id = ANY(%s) FOR UPDATE",
+        ([one.id for one in wanted],),
+    ).fetchall()
+    return {row[0]: (row[1], row[2], row[3]) for row in rows}
+
+
+def _taken_elsewhere(session: psycopg.Connection[Any], wanted: Iterable[Person]) -> dict[str, str]:
+    """Return who has GitLab's id of somebody else in ``wanted`` now."""
+    ids = {one.authdata: one.id for one in wanted}
+    rows = session.execute(
+        "SELECT authdata, id, username FROM users WHERE authdata = ANY(%s)", (list(ids),)
+    ).fetchall()
+    return {row[0]: row[2] for row in rows if ids[row[0]] != row[1]}
+
+
+def _obstacle(
+    person: Person, found: tuple[str, str | None, int] | None, taken: Mapping[str, str]
+) -> str:
+    if found is None:
+        return "the account is gone"
+    if person.authdata in taken:
+        return f"{taken[person.authdata]} signs in as that user of GitLab now"
+    if found[0] not in ("", "gitlab") or found[1] not in (None, "", person.authdata):
+        return "it signs in another way now"
+    return ""
+
+
+def _give_back(session: psycopg.Connection[Any], person: Person, *, untouched: bool) -> None:
+    """Put one row back; as it was to the byte where nothing has changed it since."""
+    moment = person.updateat if untouched else int(time.time() * 1000)
+    statement = _RETURN.format("" if untouched else ", password = ''")
+    session.execute(statement, (person.authdata, moment, person.id))
+
+
+def _restarted(site: Site) -> list[str]:
+    """Restart Mattermost, which keeps accounts in memory; return what went wrong."""
+    mattermost = service.of(site)
+    try:
+        if mattermost.runs():
+            mattermost.restart()
+            service.wait_until_it_answers(site)
+    except Failure as failure:
+        return [f"Restart Mattermost, which still remembers the accounts as they were: {failure}"]
+    return []

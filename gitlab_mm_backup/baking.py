@@ -1,0 +1,188 @@
+"""Baking: config.json of a set made fit for a site that has no environment folder over it.
+
+On Omnibus the service's environment says what config.json does not; a standalone Mattermost has
+config.json alone.  So what the environment said is written there, except what a host says for
+itself, and paths into the set's folders lead to this site's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from . import json_config
+from .effective import overlay, unplaced
+from .errors import Failure
+from .json_config import Keys, Operations
+from .secret import Secret
+from .site import Kind, Site
+from .store.local import BackupSet
+
+# What a host says for itself: Omnibus passes these by environment from GitLab 11 on, and
+# renders them into config.json before.  A set from elsewhere must not bring its own.
+_HOST_BOUND: Mapping[str, tuple[str, ...]] = {
+    "ServiceSettings": ("SiteURL", "ListenAddress"),
+    "SqlSettings": ("DriverName", "DataSource"),
+    "LogSettings": ("FileLocation",),
+    "FileSettings": ("Directory",),
+    "PluginSettings": ("Directory", "ClientDirectory"),
+    "GitLabSettings": ("AuthEndpoint", "TokenEndpoint", "UserApiEndpoint"),
+}
+# A standalone site's own; GitLab stays where the set's Mattermost knew it, and so does the
+# address unless this host's config.json has one already.
+_STANDALONE: Mapping[str, tuple[str, ...]] = {
+    "ServiceSettings": ("SiteURL", "ListenAddress"),
+    "SqlSettings": (
+        *("DriverName", "DataSource"),
+        *("DataSourceReplicas", "DataSourceSearchReplicas"),
+    ),
+    "LogSettings": ("FileLocation",),
+    "NotificationLogSettings": ("FileLocation",),
+    "FileSettings": ("Directory",),
+    "PluginSettings": ("Directory", "ClientDirectory"),
+}
+# Of no use there: the last two are what Omnibus gives its own build of the program.
+_NOT_CONFIGURATION = ("MM_INSTALL_TYPE", "MM_CONFIG", "GODEBUG", "SSL_CERT_DIR")
+_OF_GITLAB = ("/opt/gitlab/", "/var/opt/gitlab/", "/var/log/gitlab/", "/etc/gitlab/")
+# Values that a person may see; whatever is not named here may be a secret.
+_PLAIN = re.compile(
+    r"SiteURL|ListenAddress|SiteName|DriverName|Directory|ClientDirectory|FileLocation|Scope"
+    r"|\w+Endpoint|Enable\w*|AllowedUntrustedInternalConnections"
+)
+
+
+def operations(set_: BackupSet, site: Site, config: Mapping[str, Any]) -> Operations:
+    """Return the patch that makes the set's ``config`` this site's own, with tests first."""
+    if site.kind is Kind.STANDALONE:
+        kept, folders = (
+            json_config.read(set_.file("settings")).document,
+            set_.manifest.files.folders,
+        )
+        return json_config.setting(config, _baked(kept, folders, site, config))
+    return json_config.setting(config, _said_here(site))
+
+
+def _said_here(site: Site) -> dict[Keys, Any]:
+    """Return what this host says for itself, where no environment does (GitLab 10)."""
+    return {
+        (section, key): site.settings.text(section, key)
+        for section, keys in _HOST_BOUND.items()
+        for key in keys
+        if f"MM_{section}_{key}".upper() not in site.environment
+        and site.settings.text(section, key)
+        and site.gitlab.version.startswith("10.")
+    }
+
+
+def _baked(
+    kept: Mapping[str, Any],
+    folders: Mapping[str, str],
+    site: Site,
+    config: Mapping[str, Any],
+) -> dict[Keys, Any]:
+    changes: dict[Keys, Any] = {}
+    for path, value in _leaves(config):
+        moved = _moved(value, folders, site)
+        if moved != value:
+            changes[path] = moved
+    effective = overlay(config, _environment(kept))
+    for path in _differing(effective.tree, config):
+        changes[path] = _moved(_value(effective.tree, path), folders, site)
+    for section, keys in _STANDALONE.items():
+        for key in keys:
+            here = _value(site.settings.tree, (section, key))
+            by_environment = f"MM_{section}_{key}".upper() in site.environment
+            if here is not None and not by_environment and (here != "" or key == "FileLocation"):
+                changes[section, key] = here
+    return changes
+
+
+def _environment(kept: Mapping[str, Any]) -> dict[str, Secret]:
+    variables = kept.get("environment")
+    if not isinstance(variables, Mapping):
+        raise Failure("The set's settings part holds no environment", hint="Choose another set.")
+    return {name: Secret(str(value)) for name, value in variables.items()}
+
+
+def left_behind(set_: BackupSet, site: Site) -> list[str]:
+    """Return, in words, what of the set's settings has no place on a standalone site.
+
+    Variables that are no setting of config.json, and paths that still lead into GitLab's folders.
+    """
+    if site.kind is not Kind.STANDALONE:
+        return []
+    document = json_config.read(set_.file("settings")).document
+    config, environment = document.get("config"), _environment(document)
+    if not isinstance(config, Mapping):
+        return []
+    unknown = [one for one in unplaced(config, environment) if one not in _NOT_CONFIGURATION]
+    told = []
+    if unknown:
+        told.append(
+            f"Not taken over, for config.json has no place for them: {', '.join(unknown)}; "
+            "give the unit what is needed: systemctl edit mattermost"
+        )
+    baked = json_config.applied(config, operations(set_, site, config), "config.json")
+    strange = [
+        ".".join(path)
+        for path, value in _leaves(baked)
+        if isinstance(value, str) and value.startswith(_OF_GITLAB)
+    ]
+    if strange:
+        told.append(f"These settings still name folders of GitLab: {', '.join(strange)}")
+    return told
+
+
+def shown(patch: Operations) -> list[str]:
+    """Return the acts of a patch for a person, without anything that may be a secret."""
+    lines = []
+    for one in patch:
+        if one["op"] == "test":
+            continue
+        value, last = one["value"], str(one["path"]).rpartition("/")[2]
+        plain = isinstance(value, (bool, int)) or value in ("", {}, []) or _PLAIN.fullmatch(last)
+        inside = "/PluginSettings/Plugins" in one["path"]
+        lines.append(
+            f"{one['op']} {one['path']}: {value if plain and not inside else '(not shown)'}"
+        )
+    return lines
+
+
+def _leaves(tree: Any, path: Keys = ()) -> list[tuple[Keys, Any]]:
+    """Return each value that is no object, with its path; lists count as values."""
+    if not isinstance(tree, Mapping):
+        return [(path, tree)]
+    return [leaf for key, inside in tree.items() for leaf in _leaves(inside, (*path, key))]
+
+
+def _moved(value: Any, folders: Mapping[str, str], site: Site) -> Any:
+    """Return a path below one of the set's folders as one below this site's of the same role."""
+    if not isinstance(value, str) or not value.startswith("/"):
+        return value
+    roles = sorted(folders, key=lambda role: -len(folders[role]))
+    for role in roles:
+        old, path = PurePosixPath(folders[role]), PurePosixPath(value)
+        if role in site.folders.configured and (old == path or old in path.parents):
+            end = "/" if value.endswith("/") else ""
+            return f"{site.folders.configured[role] / path.relative_to(old)}{end}"
+    return value
+
+
+def _differing(tree: Mapping[str, Any], config: Mapping[str, Any]) -> list[Keys]:
+    """Return the keys (section, key) at which ``tree`` says something else than ``config``."""
+    return [
+        (section, key)
+        for section, inside in tree.items()
+        if isinstance(inside, Mapping)
+        for key, value in inside.items()
+        if _value(config, (section, key)) != value
+    ]
+
+
+def _value(tree: Mapping[str, Any], path: Keys) -> Any:
+    inside: Any = tree
+    for step in path:
+        inside = inside.get(step) if isinstance(inside, Mapping) else None
+    return inside

@@ -1,0 +1,128 @@
+"""What a move out of the bundle leaves to do on GitLab's host, and the web server's part."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from . import gitlab, json_config, service
+from .durable import replace_file
+from .effective import Settings
+from .errors import ExitCode, Failure
+from .gitlab import APPLICATION_NAME
+from .site import Kind, Site
+from .store.local import BackupSet
+
+_NGINX = """\
+# Mattermost behind nginx, written by gitlab-mm-backup for {url}
+upstream mattermost {{
+    server {backend};
+    keepalive 32;
+}}
+
+server {{
+    listen {listen};
+    server_name {host};
+{tls}
+    location ~ /api/v[0-9]+/(users/)?websocket$ {{
+        proxy_pass http://mattermost;
+        proxy_http_version 1.1;
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_set_header Connection "upgrade";
+{headers}        proxy_read_timeout 600s;
+    }}
+
+    location / {{
+        # As large as FileSettings.MaxFileSize.
+        client_max_body_size {largest};
+        proxy_pass http://mattermost;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+{headers}        proxy_read_timeout 600s;
+    }}
+}}
+"""
+_TLS = """\
+    # The certificate of {host}: put it here, or change the two lines.
+    ssl_certificate /etc/ssl/certs/{host}.pem;
+    ssl_certificate_key /etc/ssl/private/{host}.key;
+"""
+_HEADERS = """\
+        proxy_set_header Host $http_host;
+        proxy_set_header X-Real-IP $remote_addr;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_set_header X-Frame-Options SAMEORIGIN;
+"""
+
+
+def todo(set_: BackupSet, site: Site) -> list[str]:
+    """Return, in words, what is to be done on GitLab's host; [] for no move out of the bundle."""
+    if site.kind is not Kind.STANDALONE or set_.manifest.kind != Kind.OMNIBUS.value:
+        return []
+    url = _url(site)
+    told = [
+        "On GitLab's host, in /etc/gitlab/gitlab.rb: remove every line that begins with mattermost "
+        "(mattermost_external_url, mattermost['...'], mattermost_nginx['...'])",
+        f"  and add: gitlab_rails['mattermost_host'] = '{url}'",
+        "  then: gitlab-ctl reconfigure",
+    ]
+    if url != _url_before(set_):
+        told.append(f"In GitLab, Admin, Applications, {APPLICATION_NAME}: add these redirect URIs")
+        told += [f"  {one}" for one in gitlab.redirect_uris(site)]
+    else:
+        host = urlsplit(url).hostname
+        told.append(f"Let the name {host} lead to this host; GitLab's application stays as it is")
+    return told
+
+
+def _url(site: Site) -> str:
+    return site.settings.text("ServiceSettings", "SiteURL").rstrip("/")
+
+
+def _url_before(set_: BackupSet) -> str:
+    tree = json_config.read(set_.file("settings")).document.get("effective")
+    settings = Settings(tree if isinstance(tree, dict) else {})
+    return settings.text("ServiceSettings", "SiteURL").rstrip("/")
+
+
+def nginx_site(site: Site) -> str:
+    """Return an nginx site for the site's own address; raises Failure where it has none."""
+    url = urlsplit(_url(site))
+    host = url.hostname or ""
+    if url.scheme not in ("http", "https") or not host or not _harmless(host):
+        raise Failure(
+            "No nginx site can be written",
+            "ServiceSettings.SiteURL is no address",
+            "Set it in the System Console, then give --nginx again.",
+            ExitCode.USAGE,
+        )
+    secure = url.scheme == "https"
+    port = url.port or (443 if secure else 80)
+    tree = site.settings.tree.get("FileSettings")
+    largest = tree.get("MaxFileSize") if isinstance(tree, dict) else None
+    return _NGINX.format(
+        url=_url(site),
+        backend=urlsplit(service.address(site)).netloc,
+        listen=f"{port} ssl" if secure else str(port),
+        host=host,
+        tls=_TLS.format(host=host) if secure else "",
+        headers=_HEADERS,
+        largest=largest if isinstance(largest, int) else "100m",
+    )
+
+
+def _harmless(host: str) -> bool:
+    return all(letter.isalnum() or letter in ".-" for letter in host)
+
+
+def write_nginx_site(path: Path, site: Site) -> None:
+    """Write it to a new file; raises Failure where one is there already."""
+    text = nginx_site(site)
+    if os.path.lexists(path):
+        raise Failure(f"{path} is there already", "it is not overwritten", "Name a new file.")
+    try:
+        replace_file(path, text.encode(), mode=0o644)
+    except OSError as error:
+        raise Failure(f"{path} cannot be written", str(error.strerror)) from error

@@ -1,0 +1,40 @@
+"""The Mattermost of this host, whichever kind it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import omnibus, standalone
+from .omnibus import Presence
+from .site import Kind, Site
+
+_ROOT = Path("/")
+
+
+def kind(root: Path = _ROOT) -> Kind:
+    """Return the kind that is meant where nobody says it: a bundled one that is enabled first."""
+    if omnibus.presence(root) is Presence.ENABLED or root != _ROOT:
+        return Kind.OMNIBUS
+    return Kind.STANDALONE if standalone.present() else Kind.OMNIBUS
+
+
+def find(wanted: str = "", *, config_required: bool = True) -> Site:
+    """Return the Mattermost of kind ``wanted``, or "" for the one that is meant.
+
+    Raises Failure as omnibus.find and standalone.find do.
+    """
+    if (Kind(wanted) if wanted else kind()) is Kind.STANDALONE:
+        return standalone.find()
+    return omnibus.find(config_required=config_required)
+
+
+def again(site: Site) -> Site:
+    """Return ``site`` as it is now."""
+    return standalone.find() if site.kind is Kind.STANDALONE else omnibus.find(site.root)
+
+
+def absent(root: Path = _ROOT) -> str:
+    """Return why there is no Mattermost to work on; "" where there is one."""
+    found = omnibus.presence(root)
+    ours = found is Presence.ENABLED or kind(root) is Kind.STANDALONE
+    return "" if ours else found.value

@@ -1,0 +1,278 @@
+"""Find a Mattermost of its own package or tarball: by its systemd unit and its config.json."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import data_source, database, json_config, process
+from .durable import replace_file
+from .effective import Settings, overlay
+from .errors import Failure
+from .journal import STATE
+from .process import Command
+from .secret import Secret
+from .site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
+from .version import numbers
+
+UNIT = "mattermost"
+# config.json as it was, for a recovery that begins while the folder around it is being exchanged.
+KEPT = STATE / "standalone-config.json"
+_PROPERTIES = (
+    "LoadState",
+    "ExecStart",
+    "User",
+    "Group",
+    "WorkingDirectory",
+    "Environment",
+)
+_START = re.compile(r"path=(\S+) ; argv\[\]=(.*?) ; ignore_errors=")
+_FILE = re.compile(r"(/.*?) \(ignore_errors=\w+\)")
+_IN_DATABASE = ("postgres://", "postgresql://", "mysql://")
+_CLIENTS = Path("/usr/lib/postgresql")
+# Where Mattermost itself looks when the settings do not say (its own config.json, 5.0 to 11).
+_USUAL = {
+    "data": ("FileSettings", "Directory", "./data/"),
+    "plugins": ("PluginSettings", "Directory", "./plugins"),
+    "client-plugins": ("PluginSettings", "ClientDirectory", "./client/plugins"),
+}
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """What systemd says of the service, drop-ins included."""
+
+    program: Path
+    arguments: list[str]
+    account: Account
+    working_folder: Path
+    environment: Mapping[str, Secret]
+
+
+def present() -> bool:
+    """Tell whether systemd knows a Mattermost; False where systemd does not run."""
+    return Path("/run/systemd/system").is_dir() and bool(_properties().get("ExecStart"))
+
+
+def find() -> Site:
+    """Return the standalone Mattermost of this host.
+
+    Raises Failure when there is none, when its config.json is missing or kept in its database, and
+    when that database is no PostgreSQL.  Whether the database answers is not looked at.
+    """
+    unit = _unit()
+    config_file = _config_file(unit)
+    there = config_file if config_file.exists() or not KEPT.exists() else KEPT
+    if not there.exists():
+        raise Failure(
+            "Mattermost's config.json is missing",
+            f"{config_file} is not there",
+            "Make it from config.defaults.json beside it, give SqlSettings.DataSource an empty "
+            "database, then try again.",
+        )
+    settings = overlay(json_config.read(there).document, unit.environment)
+    endpoint = _endpoint(settings, config_file, unit.account)
+    return Site(
+        kind=Kind.STANDALONE,
+        version=_version(unit),
+        account=unit.account,
+        folders=_folders(unit, config_file, settings),
+        config_file=config_file,
+        environment_folder=None,
+        environment=unit.environment,
+        settings=settings,
+        database=endpoint,
+        client_programs=_client_programs(endpoint),
+        gitlab=GitLab("", _gitlab_url(settings), None),
+        program=unit.program,
+        working_folder=unit.working_folder,
+    )
+
+
+def keep_config(site: Site) -> None:
+    """Keep a private copy of config.json until ``forget_config``: the site can be found by it.
+
+    One that a failed restore in place has left is all there is, and stays.
+    """
+    if KEPT.exists() and not site.config_file.exists():
+        return
+    try:
+        KEPT.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(KEPT, site.config_file.read_bytes())
+    except OSError as error:
+        raise Failure(f"{KEPT} cannot be written", str(error.strerror)) from error
+
+
+def forget_config() -> None:
+    """Remove that copy."""
+    KEPT.unlink(missing_ok=True)
+
+
+def _properties() -> dict[str, str]:
+    wanted = ",".join((*_PROPERTIES, "EnvironmentFiles"))
+    shown = process.run(Command(["systemctl", "show", UNIT, f"--property={wanted}"])).out
+    found: dict[str, str] = {}
+    for line in shown.splitlines():
+        name, _, value = line.partition("=")
+        found[name] = f"{found[name]}\n{value}" if name in found else value
+    return found
+
+
+def _unit() -> _Unit:
+    found = _properties()
+    start = _START.search(found.get("ExecStart", ""))
+    if start is None:
+        raise Failure(
+            "There is no standalone Mattermost on this host",
+            f"systemd has no service {UNIT} ({found.get('LoadState') or 'unknown'})",
+            "Install Mattermost's own package, or its tarball with the unit of its guide, first.",
+        )
+    user = found.get("User") or "root"
+    gid = process.account_entry(user).pw_gid
+    return _Unit(
+        Path(os.path.realpath(start[1])),
+        start[2].split()[1:],
+        Account(user, found.get("Group") or process.group_name(gid)),
+        Path(found.get("WorkingDirectory", "").lstrip("!~") or "/"),
+        _environment(found),
+    )
+
+
+def _environment(found: Mapping[str, str]) -> dict[str, Secret]:
+    """Return the variables of the unit; those of its files win, as systemd.exec(5) has it."""
+    words = shlex.split(found.get("Environment", ""))
+    for path in _FILE.findall(found.get("EnvironmentFiles", "")):
+        try:
+            words += _assignments(Path(path).read_text(errors="surrogateescape"))
+        except OSError:
+            continue  # it may be optional, and without one that is not the service does not start
+    pairs = [word.partition("=") for word in words]
+    return {name: Secret(value) for name, equals, value in pairs if equals}
+
+
+def _assignments(text: str) -> list[str]:
+    """Return NAME=value of each line; quotes as a shell's, comments begin with # or ;."""
+    found = []
+    for line in text.splitlines():
+        if line.strip() and not line.lstrip().startswith(("#", ";")):
+            name, _, value = line.strip().partition("=")
+            try:
+                found.append(f"{name.strip()}={' '.join(shlex.split(value))}")
+            except ValueError:
+                found.append(f"{name.strip()}={value}")
+    return found
+
+
+def _config_file(unit: _Unit) -> Path:
+    """Return the file that the server is started with; raises Failure where that is a database."""
+    given = unit.environment.get("MM_CONFIG")
+    named = given.reveal() if given else ""
+    for option, value in zip(unit.arguments, [*unit.arguments[1:], ""]):
+        if option in ("--config", "-c"):
+            named = value
+        elif option.startswith("--config="):
+            named = option.partition("=")[2]
+    if named.startswith(_IN_DATABASE):
+        raise Failure(
+            "This Mattermost keeps its configuration in its database, which is not supported",
+            "MM_CONFIG, or --config of its unit, is no file but a database",
+            "Write it to a file (mmctl config migrate DATABASE config.json), point the unit to "
+            "it, then try again.",
+        )
+    home = unit.program.parent.parent
+    wanted = named or "config.json"
+    places = [unit.working_folder / wanted, home / "config" / wanted, home / wanted]
+    return next(
+        (place for place in places if place.is_file()),
+        home / "config" / Path(wanted).name,
+    )
+
+
+def _folders(unit: _Unit, config_file: Path, settings: Settings) -> Folders:
+    """The home is the folder of config.json: certificates lie there too, programs do not."""
+    configured = {"home": config_file.parent}
+    for role, (section, key, usual) in _USUAL.items():
+        path = settings.text(section, key) or usual
+        configured[role] = Path(os.path.normpath(unit.working_folder / path))
+    real = {role: Path(os.path.realpath(path)) for role, path in configured.items()}
+    return Folders(configured, real, shared=("home",))
+
+
+def _endpoint(settings: Settings, config_file: Path, account: Account) -> Endpoint:
+    if settings.text("SqlSettings", "DriverName") == "mysql":
+        raise Failure(
+            "This Mattermost keeps its data in MySQL, which is not supported",
+            f"SqlSettings.DriverName in {config_file} is mysql",
+            "Give it a PostgreSQL database.",
+        )
+    look = f"Look at SqlSettings.DataSource in {config_file}."
+    parts = data_source.parse(settings.text("SqlSettings", "DataSource"), look)
+    host, password = parts.get("host") or "localhost", parts.get("password", "")
+    role = parts.get("user") or account.user
+    owner = Login(
+        role,
+        account.user if host.startswith("/") and not password else None,
+        Secret(password) if password else None,
+    )
+    return Endpoint(
+        host=host,
+        port=data_source.port(parts.get("port") or "5432", look),
+        name=parts.get("dbname") or role,
+        owner=owner,
+        admin=owner,
+        options=data_source.options(parts),
+        care=look,
+        making=f"Create it, owned by {role}, then try again.",
+    )
+
+
+def _version(unit: _Unit) -> str:
+    """Ask the program, as the account that the service has."""
+    command = Command([str(unit.program), "version"], account=unit.account.user)
+    try:
+        said = process.run(command, timeout=60).out
+    except Failure:
+        return "unknown"
+    found = re.search(r"^Version:\s*(\d[\w.+-]*)", said, re.MULTILINE)
+    return found[1] if found else "unknown"
+
+
+def _client_programs(endpoint: Endpoint) -> Path:
+    """Return the folder of the oldest clients that fit the server, of those that are installed.
+
+    Newer clients read it too, but what they send may be unknown to it.  Where the server cannot
+    be asked they are the newest: whoever needs it will find out.
+    """
+    found = {numbers(path.parts[-3])[0]: path.parent for path in _CLIENTS.glob("*/bin/pg_dump")}
+    plain = shutil.which("pg_dump", path=process.PATH)
+    if not found and plain is None:
+        raise Failure(
+            "PostgreSQL's client programs are missing",
+            f"there is no pg_dump in {_CLIENTS}/*/bin, and none in {process.PATH}",
+            "apt-get install postgresql-client",
+        )
+    if not found:
+        return Path(str(plain)).parent
+    try:
+        # Not the database itself: a wrong name must not hide that the server is there.
+        with database.connect(endpoint, endpoint.owner, "postgres") as session:
+            server = numbers(database.server_version(session))[0]
+    except Failure:
+        return found[max(found)]
+    fitting = [major for major in found if major >= server]
+    if not fitting:
+        raise Failure(
+            "PostgreSQL's client programs are too old for the server",
+            f"it is {server}, the newest here are {max(found)}",
+            f"apt-get install postgresql-client-{server}",
+        )
+    return found[min(fitting)]
+
+
+def _gitlab_url(settings: Settings) -> str:
+    return settings.text("GitLabSettings", "AuthEndpoint").removesuffix("/oauth/authorize")
