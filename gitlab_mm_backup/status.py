@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from . import discreet, evidence, omnibus, process, report, retention, schedule, standing, text
+from . import discreet, evidence, host, process, report, retention, schedule, standing, text
 from .checks import Result, guarded
 from .doctor import sign_in_check
 from .errors import Failure
@@ -91,7 +91,7 @@ def look(store: LocalStore, settings: Settings) -> Facts:
     found = report.look(store)
     there = next(path for path in (store.folder, *store.folder.parents) if path.exists())
     try:
-        site = omnibus.find()
+        site = host.find()
     except Failure:
         site = None
     scheduled, next_run = _schedule(found.now.astimezone())
