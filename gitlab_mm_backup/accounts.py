@@ -159,7 +159,7 @@ def _unproven(name: str, why: str) -> Failure:
     return Failure(
         f"{name} is not proven able to administer Mattermost without GitLab",
         why,
-        "Name an administrator with a password of its own (--admin). To make one: mmctl user "
+        "Name an administrator with a password of its own and without MFA (--admin). To make one: mmctl user "
         "create --local --system-admin, or in the System Console.",
     )
 
