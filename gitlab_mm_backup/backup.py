@@ -128,7 +128,10 @@ def _packer(
 ) -> _PackFiles:
     """Return what packs Mattermost's folders; the set of before a restore always stands alone."""
     if purpose == SAFETY or settings.files != INCREMENTAL:
-        return functools.partial(_pack_whole, settings, _expected(site, store))
+        expected = _expected(site, store)
+        return lambda throttle, staging, folders, found: increment.without(
+            *_pack(settings, throttle, staging / "files.tar.zst", folders, [], found, expected)
+        )
     base = increment.choose_base(store, settings.full_every, _roles(site), started)
     return functools.partial(increment.pack, settings, base)
 
@@ -227,19 +230,6 @@ def _folders(site: Site) -> list[Path]:
             "gitlab-ctl reconfigure creates it; if it held data, restore a set.",
         )
     return [folder for folder in site.folders.real.values() if folder.is_dir()]
-
-
-def _pack_whole(
-    settings: Settings,
-    expected: int | None,
-    throttle: Throttle,
-    staging: Path,
-    folders: list[Path],
-    found: files.Survey,
-) -> Packed:
-    path = staging / "files.tar.zst"
-    part, contents = _pack(settings, throttle, path, folders, [], found, expected)
-    return Packed({"files": part}, contents)
 
 
 def _pack(

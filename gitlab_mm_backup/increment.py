@@ -35,6 +35,11 @@ class Packed:
     increment: Increment | None = None
 
 
+def without(part: Part, whole: files.Contents) -> Packed:
+    """Return what was packed without a listing: nothing builds on it, nor it on anything."""
+    return Packed({"files": part}, whole)
+
+
 def choose_base(
     store: LocalStore, full_every: timedelta | None, roles: Mapping[str, str], now: datetime
 ) -> BackupSet | None:

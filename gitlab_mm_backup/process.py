@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import grp
 import os
 import pwd
 import re
@@ -272,14 +271,6 @@ def account_entry(account: str) -> pwd.struct_passwd:
             f"There is no account {account} on this host",
             hint="Run gitlab-ctl reconfigure, which creates GitLab's accounts, then try again.",
         ) from None
-
-
-def group_name(gid: int) -> str:
-    """Return the name of a group; raises Failure when it has none."""
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        raise Failure(f"There is no group {gid} on this host") from None
 
 
 @contextlib.contextmanager

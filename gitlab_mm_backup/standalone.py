@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import re
 import shlex
@@ -137,10 +138,18 @@ def _unit() -> _Unit:
     return _Unit(
         Path(os.path.realpath(start[1])),
         start[2].split()[1:],
-        Account(user, found.get("Group") or process.group_name(gid)),
+        Account(user, found.get("Group") or _group_name(gid)),
         Path(found.get("WorkingDirectory", "").lstrip("!~") or "/"),
         _environment(found),
     )
+
+
+def _group_name(gid: int) -> str:
+    """Return the name of a group; raises Failure when it has none."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        raise Failure(f"There is no group {gid} on this host") from None
 
 
 def _environment(found: Mapping[str, str]) -> dict[str, Secret]:
