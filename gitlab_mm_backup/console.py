@@ -192,7 +192,8 @@ def _keep(
         log.write(warning, logging.WARNING)
     if error is not None:
         log.write(str(error), logging.ERROR)
-    if worth or error is not None or outcome.warnings:
+    # cron asks every hour whether anything is due; that nothing was is no news.
+    if (worth and outcome.lines) or error is not None or outcome.warnings:
         ended = f"Ended with exit code {int(code)}, {code.meaning}, after {text.duration(seconds)}"
         log.write(ended, fields={"exit_code": int(code), "seconds": round(seconds, 3)})
 

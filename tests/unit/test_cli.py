@@ -17,9 +17,12 @@ from typing import Any
 import pytest
 
 from gitlab_mm_backup import cli as cli_module
-from gitlab_mm_backup import prune
+from gitlab_mm_backup import console, prune
+from gitlab_mm_backup.errors import ExitCode, Failure
+from gitlab_mm_backup.outcome import Outcome
 from gitlab_mm_backup.retention import Rules
 from gitlab_mm_backup.store.local import LocalStore
+from gitlab_mm_backup.system_log import SystemLog
 from tests.answers import validate
 from tests.unit.builders import NAME, ROOT, make_set
 
@@ -289,3 +292,18 @@ def test_a_host_without_gitlab(cli: Cli) -> None:
         "result": "failed",
         "detail": "Omnibus GitLab is not installed on this host",
     }
+
+
+def test_the_log_is_not_told_that_nothing_was_due(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    log = SystemLog("backup", tmp_path / "none")
+    monkeypatch.setattr(log, "write", lambda text, *more, **fields: told.append(text))
+    console._keep(log, Outcome({"set": None}, []), None, ExitCode.DONE, 0)
+    console._keep(log, Outcome({}, ["There is an answer"], answer=True), None, ExitCode.DONE, 0)
+    assert told == []
+    console._keep(log, Outcome({}, ["Made it"]), None, ExitCode.DONE, 3)
+    assert told == ["Made it", "Ended with exit code 0, done, after 3 s"]
+    console._keep(log, Outcome({}, []), Failure("It broke"), ExitCode.FAILED, 0)
+    assert told[2] == "It broke" and told[3].startswith("Ended with exit code 1, failed")
