@@ -126,8 +126,13 @@ _PackFiles = Callable[[Throttle, Path, list[Path], files.Survey], Packed]
 def _packer(
     site: Site, settings: Settings, store: LocalStore, purpose: str, started: datetime
 ) -> _PackFiles:
-    """Return what packs Mattermost's folders; the set of before a restore always stands alone."""
-    if purpose == SAFETY or settings.files != INCREMENTAL:
+    """Return what packs Mattermost's folders.
+
+    The set of before a restore stands alone, and so does a salvage: the files that look like
+    another set's may be another host's.
+    """
+    alone = purpose == SAFETY or site.missing is not None
+    if alone or settings.files != INCREMENTAL:
         expected = _expected(site, store)
         return lambda throttle, staging, folders, found: increment.without(
             *_pack(settings, throttle, staging / "files.tar.zst", folders, [], found, expected)

@@ -8,12 +8,14 @@ from typing import Any
 
 from . import dump_list, json_config, rules
 from .effective import Settings
+from .omnibus import WITHOUT_MATTERMOST
 from .rules import Facts
 from .store.local import BackupSet
 from .version import numbers
 
 # Only a step over this version can meet numbers of migrations that collide.
 _FIRST_OF_11 = (11,)
+_LAST_TO_BUNDLE = "18.11"
 _LICENCES = "public.licenses"
 
 
@@ -48,7 +50,7 @@ def of_set(
     return Facts(
         set=manifest.mattermost,
         target=target,
-        gitlab=manifest.gitlab,
+        gitlab=_bundling(manifest.gitlab),
         postgresql=postgresql,
         driver=driver,
         settings=settings,
@@ -56,6 +58,11 @@ def of_set(
         gitlab_sign_in=settings.flag("GitLabSettings", "Enable"),
         licensed=licensed or bool(manifest.database.rows.get(_LICENCES)),
     )
+
+
+def _bundling(gitlab: str) -> str:
+    """Return the GitLab that bundled the set's Mattermost: a salvage is made beside a later one."""
+    return _LAST_TO_BUNDLE if numbers(gitlab) >= WITHOUT_MATTERMOST else gitlab
 
 
 def _effective(set_: BackupSet) -> Mapping[str, Any]:

@@ -197,6 +197,14 @@ def test_every_command_takes_a_salvaged_set(left: Left) -> None:
     assert refused.code == 1 and "no longer bundles" in refused.error["detail"]
 
 
+def test_a_salvage_stands_alone(left: Left) -> None:
+    left.lab.write("/root/incremental.yml", "files: incremental\n")
+    for _ in range(2):
+        answer = left.backup("--config", "/root/incremental.yml")
+        assert answer.document["base"] is None
+        assert "listing" not in answer.document["parts"]
+
+
 def test_cron_makes_no_set_there(left: Left) -> None:
     before = left.product("list").document["sets"]
     assert left.lab.run("gitlab-mm-backup", "--if-present", "--quiet").stdout == ""

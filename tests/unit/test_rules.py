@@ -176,6 +176,10 @@ def test_facts_of_a_set(tmp_path: Path) -> None:
     facts = fitness.of_set(set_, "10.11.20", "16.1", Path("/nowhere"), "postgres", False)
     assert (facts.set, facts.target, facts.postgresql) == ("10.11.4", "10.11.20", "16.1")
     assert (facts.gitlab_sign_in, facts.licensed, facts.migrations) == (True, False, None)
+    beside_19 = dataclasses.replace(set_.manifest, gitlab="19.0.0")
+    salvaged = dataclasses.replace(set_, manifest=beside_19)
+    facts = fitness.of_set(salvaged, "10.11.20", "16.1", Path("/nowhere"), "postgres", False)
+    assert facts.gitlab == "18.11", "19 bundles none that could be installed"
     rows = {**make_manifest().database.rows, "public.licenses": 1}
     database = dataclasses.replace(make_manifest().database, rows=rows)
     licensed = dataclasses.replace(
