@@ -125,7 +125,6 @@ def restore(
             exchange_both(run)
             run_hooks(run, variables)
             start_service(run)
-            make_lasting(run)
             leave_search_for_later(run, journal, search_later.note)
             undo.commit(leftovers(run))
             run.credentials_undo.unlink(missing_ok=True)
@@ -213,7 +212,7 @@ def fill(run: Run) -> None:
         tasks.append(lambda: run.search_left_out.extend(load_database(run)))
     if run.works:
         log.info("Unpacking files beside the live ones")
-        tasks.append(lambda: beside.unpack(run.set, run.site, run.plan, run.works))
+        tasks.append(lambda: unpack_folders(run))
     if tasks:
         process.together(*tasks)
     if "database" in run.plan.parts:
@@ -228,6 +227,13 @@ def load_database(run: Run) -> list[Index]:
     now = not search_later.waits(run.plan.search, run.set.manifest)
     filled = loading.fill(run.set, endpoint, programs, run.new_database, run.sessions, search=now)
     return filled.left_out
+
+
+def unpack_folders(run: Run) -> None:
+    """Make the new folders complete, and have the disks hold them (syncfs(2) by sync(1))."""
+    beside.unpack(run.set, run.site, run.plan, run.works)
+    for work in run.works.values():
+        process.run(Command(["sync", "--file-system", str(work.folder)]))
 
 
 def exchange_both(run: Run) -> None:
@@ -275,12 +281,6 @@ def start_service(run: Run) -> None:
     mattermost.start()
     service.wait_until_it_answers(host.again(run.site))
     run.times.down = time.monotonic() - run.times.stopped
-
-
-def make_lasting(run: Run) -> None:
-    """Have the disks hold the new files before the old ones go (syncfs(2) by sync(1))."""
-    for work in run.works.values():
-        process.run(Command(["sync", "--file-system", str(work.folder)]))
 
 
 def leave_search_for_later(

@@ -82,7 +82,8 @@ class Service:
         A service that ends again and again is down between two starts: only without "want up"
         has runit taken the wish (2.1.2 passes over a start that comes before that).
         """
-        self._control("stop", may_exit=(0, 1))
+        if _confirms(self._control("stop", may_exit=(0, 1)).out, "down"):
+            return
         deadline = time.monotonic() + _SETTLE_SECONDS
         while "want up" in self._own_status() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -96,7 +97,8 @@ class Service:
     def start(self) -> None:
         """Start it; raises Failure when it does not stay up for as long as runit waits."""
         deadline = time.monotonic() + _SETTLE_SECONDS
-        self._control("start", may_exit=(0, 1))
+        if _confirms(self._control("start", may_exit=(0, 1)).out, "run"):
+            return
         while not self.runs() and time.monotonic() < deadline:
             self._control("start", may_exit=(0, 1))
         if not self.runs():
@@ -138,6 +140,16 @@ class Service:
             may_exit=may_exit,
         )
         return process.run(command, timeout=_STOP_SECONDS + 30)
+
+
+def _confirms(said: str, state: str) -> bool:
+    """Tell whether runit confirms that a verb has led to ``state`` (sv(8): "ok: down: ...").
+
+    Each gitlab-ctl starts a Ruby, and Mattermost is down meanwhile: what it has said need not be
+    asked again.
+    """
+    own = said.split(";", 1)[0].strip()
+    return own.startswith(f"ok: {state}:") and "want up" not in own
 
 
 def of(site: Site) -> Supervised:
