@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from . import account_verbs, config_verbs, console, host_verbs, look_verbs, sso_verbs
+from . import (
+    account_verbs,
+    config_verbs,
+    console,
+    host_verbs,
+    look_verbs,
+    notify_verb,
+    sso_verbs,
+)
 from .console import Manner, verb
 from .errors import ExitCode, Failure
 from .outcome import Outcome
@@ -28,6 +36,7 @@ def group() -> None:
 group.add_command(config_verbs.config)
 group.add_command(host_verbs.doctor)
 group.add_command(host_verbs.gate)
+group.add_command(notify_verb.notify)
 group.add_command(look_verbs.report)
 group.add_command(look_verbs.status)
 group.add_command(account_verbs.accounts)
@@ -72,6 +81,7 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
         if due is not None and any(schedule.covers(one, due, now) for one in store.moments()):
             return Outcome({"set": None}, ["There is a set of this night already"])
         process.step_back(ours.nice)
+        manner.begin(ours)
         if root is not None:
             return outcomes.of_backup(trees.make(root, ours, store))
         made = job.backup(sites.here(store), ours, store, nightly=if_present)
@@ -143,6 +153,7 @@ def restore(manner: Manner, **options: Any) -> Outcome:
                 return outcomes.of_preview(preview.preview(set_, site, plan))
             if not options["yes"]:
                 console.ask(*preview.question(set_, site, plan))
+        manner.begin(ours)
         restored = job.restore(set_, site, plan, store, ours)
         if options["nginx"]:
             gitlab_side.write_nginx_site(options["nginx"], host.again(site))
@@ -185,7 +196,7 @@ def rehearse(
     manner: Manner, wanted: str, every: bool, quick: bool, full: bool, if_due: bool
 ) -> Outcome:
     """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
-    from . import hooks, metrics, outcomes, process, records, sites
+    from . import hooks, outcomes, process, records, sites
     from . import rehearsal as job
     from .evidence import Depth
     from .store.local import Entry
@@ -205,11 +216,11 @@ def rehearse(
         entries = store.entries() if every else [Entry(chosen.name, chosen, "")]
         warnings = [f"{one.name} is not complete: {one.problem}" for one in entries if not one.set]
         process.step_back(ours.nice)
+        manner.begin(ours)
         made = []
         for set_ in [one.set for one in entries if one.set]:
             made.append(job.rehearse(set_, site, depth, ours.rehearse_in, ours.sessions))
             warnings += records.keep(set_, made[-1])
-            metrics.write(records.history())
     return outcomes.of_rehearse(made, warnings, expected=quick or if_due)
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from .terminal import Lines, Screen
 if TYPE_CHECKING:
     from .settings import Settings, Value
 
+JOBS = ("backup", "restore", "rehearse", "prune", "sso repair")
 HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 
@@ -40,6 +42,17 @@ class Manner:
     quiet: bool
     verbose: bool
     config: Path | None  # None: the usual one, which need not be there
+
+    @property
+    def job(self) -> bool:
+        """Tell whether the command does what metrics and notices tell of."""
+        return self.command in JOBS
+
+    def begin(self, ours: Settings) -> None:
+        """Tell those who want to know that the job itself begins now."""
+        from . import aftermath
+
+        aftermath.begin(self.command, ours)
 
     def settings(self) -> Settings:
         """Read the settings; a file that was named must be there."""
@@ -108,11 +121,22 @@ def _finish(manner: Manner, work: Callable[[], Outcome]) -> int:
     code = error.exit_code if error else outcome.exit_code
     seconds = time.monotonic() - began
     _keep(lasting, outcome, error, code, seconds)
+    _follow(manner, outcome, error, seconds)
     if manner.as_json:
         _print_json(manner, outcome, error, code, seconds)
     else:
         _print_text(manner, outcome, error)
     return int(code)
+
+
+def _follow(manner: Manner, outcome: Outcome, error: Failure | None, seconds: float) -> None:
+    """Have metrics and notices tell how a job ended; whoever is not root has done none."""
+    if manner.job and os.geteuid() == 0:
+        from . import aftermath
+
+        began = datetime.now().astimezone() - timedelta(seconds=seconds)
+        ended = aftermath.Ended(manner.command, began, seconds, outcome, error)
+        aftermath.follow(ended, manner.settings)
 
 
 def _print_json(

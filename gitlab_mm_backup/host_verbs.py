@@ -15,14 +15,17 @@ from .outcome import Outcome
     type=click.Choice(["19"]),
     help="Is it ready for that GitLab: 0 ready, 4 ready with warnings, 1 not ready.",
 )
+@click.option("--install-alerts", is_flag=True, help="Give GitLab's Prometheus our alert rules.")
 @verb
-def doctor(manner: Manner, layout: bool, to: str | None) -> Outcome:
+def doctor(manner: Manner, layout: bool, to: str | None, install_alerts: bool) -> Outcome:
     """Say whether this host is ready to back up and to restore, or to upgrade GitLab."""
+    from . import alerts, leaving, notify_outcomes, outcomes
     from . import doctor as job
-    from . import leaving, outcomes
 
-    if layout and to:
-        raise click.UsageError("--layout and --to exclude each other.")
+    if layout + bool(to) + install_alerts > 1:
+        raise click.UsageError("--layout, --to and --install-alerts exclude each other.")
+    if install_alerts:
+        return notify_outcomes.of_alerts(*alerts.install())
     if to:
         return outcomes.of_doctor(leaving.examine(manner.settings))
     checks = job.examine(manner.settings, layout=layout)

@@ -1,68 +1,154 @@
-"""Metrics of rehearsals, where the node-exporter that Omnibus brings picks them up for Prometheus."""
+"""Metrics, where the node-exporter that Omnibus brings picks them up for Prometheus."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import evidence
 from .durable import replace_file
 from .evidence import Record, Verdict
+from .runs import Run
+from .store.local import BackupSet, Entry
 
 log = logging.getLogger(__name__)
 
-# Omnibus's default for collector.textfile.directory, since GitLab 10.
-FOLDER = Path("/var/opt/gitlab/node-exporter/textfile_collector")
 FILE = "gitlab_mm_backup.prom"
+Sample = tuple[str, Mapping[str, str], float]  # name without our prefix, labels, value
 _HELP = {
-    "gitlab_mm_rehearsal_timestamp_seconds": "Start of the newest rehearsal of a set.",
-    "gitlab_mm_rehearsal_result": "1 for what the newest rehearsal came to, 0 for the others.",
-    "gitlab_mm_rehearsal_duration_seconds": "Time that the newest rehearsal took.",
-    "gitlab_mm_rehearsal_recovery_seconds": "Recovery time that was measured last.",
-    "gitlab_mm_rehearsal_passed_timestamp_seconds": "Start of the newest rehearsal that passed.",
+    "tool": "The version of gitlab-mm-backup, as a label.",
+    "run_start_timestamp_seconds": "Start of the newest run of a command.",
+    "run_end_timestamp_seconds": "End of the newest run of a command.",
+    "run_success": "1 where the newest run of a command was good, also with warnings.",
+    "run_success_timestamp_seconds": "End of the newest run of a command that was good.",
+    "run_duration_seconds": "Time that the newest run of a command took.",
+    "run_exit_code": "Exit code of the newest run of a command.",
+    "sets": "Complete sets that are kept, safety sets aside.",
+    "sets_incomplete": "Folders that look like sets and are not complete.",
+    "set_oldest_timestamp_seconds": "Start of the oldest set that is kept.",
+    "set_newest_timestamp_seconds": "Start of the newest set of which no check has failed.",
+    "set_bytes": "Bytes of that newest set.",
+    "set_part_bytes": "Bytes of a part of that newest set.",
+    "set_rows": "Rows in that newest set.",
+    "set_files": "Files in that newest set.",
+    "set_duration_seconds": "Time that making that newest set took.",
+    "sign_in_verified": "1 where GitLab accepted the credentials when that newest set was made.",
+    "free_bytes": "Bytes free where the sets are.",
+    "rehearsal_timestamp_seconds": "Start of the newest rehearsal of a set.",
+    "rehearsal_result": "1 for what the newest rehearsal came to, 0 for the others.",
+    "rehearsal_duration_seconds": "Time that the newest rehearsal took.",
+    "rehearsal_recovery_seconds": "Recovery time that was measured last.",
+    "rehearsal_passed_timestamp_seconds": "Start of the newest rehearsal that passed.",
 }
 
 
-def write(history: Sequence[Record], folder: Path = FOLDER) -> None:
-    """Write what the ``history`` of rehearsals comes to; nothing where nobody would read it.
+@dataclass(frozen=True)
+class Facts:
+    """What the metrics are made from."""
+
+    tool: str  # our version
+    runs: Mapping[str, Run]
+    entries: Sequence[Entry]  # newest first
+    refuted: frozenset[str]  # names of sets that a check has failed
+    history: Sequence[Record]
+    free: int | None  # bytes; None where nobody knows
+
+
+def write(facts: Facts, folder: Path) -> None:
+    """Write the metrics into ``folder``; nothing where nobody would read it.
 
     The folder is another account's, so the file gets its name when it is complete.
     """
     if not folder.is_dir():
         return
     try:
-        replace_file(folder / FILE, text(history).encode(), mode=0o644)
+        replace_file(folder / FILE, text(facts).encode(), mode=0o644)
     except OSError as error:
         log.warning("The metrics are not written: %s: %s", folder / FILE, error.strerror)
 
 
-def text(history: Sequence[Record]) -> str:
-    """Return the file's content (Prometheus text format 0.0.4)."""
-    lines = []
+def text(facts: Facts) -> str:
+    """Return the file's content: OpenMetrics 1.0, which Prometheus's older format includes here."""
+    lines: list[str] = []
     told = set()
-    for name, labels, value in _samples(history):
+    for name, labels, value in _samples(facts):
         if name not in told:
-            lines += [f"# HELP {name} {_HELP[name]}", f"# TYPE {name} gauge"]
+            lines += [f"# HELP gitlab_mm_{name} {_HELP[name]}", f"# TYPE gitlab_mm_{name} gauge"]
             told.add(name)
-        lines.append(f"{name}{labels} {value}")
-    return "".join(f"{line}\n" for line in lines)
+        inside = ",".join(f'{key}="{_escaped(one)}"' for key, one in labels.items())
+        lines.append(
+            f"gitlab_mm_{name}{{{inside}}} {value}" if inside else f"gitlab_mm_{name} {value}"
+        )
+    return "".join(f"{line}\n" for line in [*lines, "# EOF"])
 
 
-def _samples(history: Sequence[Record]) -> Iterator[tuple[str, str, float]]:
-    """Yield name, labels and value; a thing that never happened has none."""
+def _escaped(value: str) -> str:
+    plain = value.encode(errors="replace").decode()
+    return plain.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _samples(facts: Facts) -> Iterator[Sample]:
+    """Yield all samples, those of one name together; a thing that never happened has none."""
+    yield "tool", {"version": facts.tool}, 1
+    yield from _of_runs(facts.runs)
+    yield from _of_sets(facts)
+    if facts.free is not None:
+        yield "free_bytes", {}, facts.free
+    yield from _of_rehearsals(facts.history)
+
+
+def _of_runs(runs: Mapping[str, Run]) -> Iterator[Sample]:
+    for name, value in (
+        ("run_start_timestamp_seconds", lambda run: run.began),
+        ("run_end_timestamp_seconds", lambda run: run.ended),
+        ("run_success", lambda run: int(run.good)),
+        ("run_success_timestamp_seconds", lambda run: run.succeeded),
+        ("run_duration_seconds", lambda run: run.seconds),
+        ("run_exit_code", lambda run: run.exit_code),
+    ):
+        for command, run in sorted(runs.items()):
+            if value(run) is not None:
+                yield name, {"command": command}, value(run)
+
+
+def _of_sets(facts: Facts) -> Iterator[Sample]:
+    sets = [one.set for one in facts.entries if one.set and not one.set.manifest.safety]
+    yield "sets", {}, len(sets)
+    yield "sets_incomplete", {}, sum(1 for one in facts.entries if one.set is None)
+    if sets:
+        yield "set_oldest_timestamp_seconds", {}, min(one.manifest.made for one in sets).timestamp()
+    newest = next((one for one in sets if one.name not in facts.refuted), None)
+    if newest is not None:
+        yield from _of_newest(newest)
+
+
+def _of_newest(newest: BackupSet) -> Iterator[Sample]:
+    manifest = newest.manifest
+    yield "set_newest_timestamp_seconds", {}, manifest.made.timestamp()
+    yield "set_bytes", {}, manifest.bytes
+    for name, part in manifest.parts.items():
+        yield "set_part_bytes", {"part": name}, part.bytes
+    yield "set_rows", {}, manifest.rows
+    yield "set_files", {}, manifest.files.files
+    yield "set_duration_seconds", {}, manifest.seconds
+    if manifest.credentials.verified is not None:
+        yield "sign_in_verified", {}, int(manifest.credentials.verified)
+
+
+def _of_rehearsals(history: Sequence[Record]) -> Iterator[Sample]:
     newest = evidence.latest_rehearsal(history)
     if newest is None:
         return
-    yield "gitlab_mm_rehearsal_timestamp_seconds", "", newest.made.timestamp()
+    yield "rehearsal_timestamp_seconds", {}, newest.made.timestamp()
     for verdict in Verdict:
-        labels = f'{{result="{verdict.value}"}}'
-        yield "gitlab_mm_rehearsal_result", labels, int(newest.verdict is verdict)
-    yield "gitlab_mm_rehearsal_duration_seconds", "", newest.seconds
+        yield "rehearsal_result", {"result": verdict.value}, int(newest.verdict is verdict)
+    yield "rehearsal_duration_seconds", {}, newest.seconds
     measured = [one for one in history if one.recovery_seconds is not None]
     latest = evidence.latest_rehearsal(measured)
     if latest is not None and latest.recovery_seconds is not None:
-        yield "gitlab_mm_rehearsal_recovery_seconds", "", latest.recovery_seconds
+        yield "rehearsal_recovery_seconds", {}, latest.recovery_seconds
     passed = evidence.latest_rehearsal(one for one in history if one.verdict is Verdict.PASSED)
     if passed is not None:
-        yield "gitlab_mm_rehearsal_passed_timestamp_seconds", "", passed.made.timestamp()
+        yield "rehearsal_passed_timestamp_seconds", {}, passed.made.timestamp()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from .options import Option, choice, duration, number, path, rate
+from .options import Option, choice, duration, number, path, rate, secret
 
+SENDERS = ("mattermost", "mail", "ping", "apprise")  # of notices
+POLICIES = ("failure", "warning", "always", "recovery")
 REHEARSALS = ("nightly", "weekly", "off")
 FULL, INCREMENTAL = "full", "incremental"
 _HIGHEST_LEVEL = 19  # zstd(1), without --ultra
@@ -126,5 +128,37 @@ OPTIONS: tuple[Option, ...] = (
         "nothing is done.",
         choice("block", "warn", "off"),
         "block",
+    ),
+    Option(
+        "notices",
+        "Who is told how backups, rehearsals, restores, prunings and repairs ended; a notice never "
+        "holds one up. A ping is told of every beginning and end, as healthchecks.io has it.",
+        options=(
+            Option(
+                "kind",
+                "mattermost: an incoming webhook; mail: an address, through this host's own "
+                "sendmail; ping: a dead man's switch; apprise: any service that Debian's apprise knows.",
+                choice(*SENDERS),
+                required=True,
+            ),
+            Option(
+                "to", "The address: a URL, or of mail. It is never shown.", secret(), required=True
+            ),
+            Option(
+                "when",
+                "failure; warning: that, and warnings; always; recovery: failure, and the first "
+                "good run after one.",
+                choice(*POLICIES),
+                "failure",
+            ),
+        ),
+        several=True,
+        example="""
+            - kind: mattermost
+              to: https://mattermost.example.org/hooks/xxx
+              when: recovery
+            - kind: mail
+              to: admin@example.org
+        """,
     ),
 )

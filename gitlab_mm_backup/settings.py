@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,11 +14,21 @@ from .errors import ExitCode, Failure
 from .option_table import FULL, OPTIONS
 from .options import Option, leaves
 from .retention import Rules
+from .secret import Secret
 
 CONFIG_FILE = Path("/etc/gitlab-mm-backup/config.yml")
 # Linked to the rendered file wherever gitlab.rb puts it (omnibus-gitlab 10 to 19).
 GITLAB_YML = Path("/opt/gitlab/embedded/service/gitlab-rails/config/gitlab.yml")
 _NO_RULES = Rules()
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One way to tell how a run ended; see the table of options."""
+
+    kind: str  # one of option_table.SENDERS
+    to: Secret  # URL or address
+    when: str = "failure"  # one of option_table.POLICIES
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ class Settings:
     files: str = FULL  # or INCREMENTAL
     full_every: timedelta | None = timedelta(days=7)  # None: only where it must be
     keep: Rules = _NO_RULES  # what is kept longer than the keep time
+    notices: Sequence[Notice] = ()  # who is told how a run ended
 
     @property
     def rules(self) -> Rules:
@@ -82,6 +93,7 @@ def load(
         rehearse=values["rehearse"],
         rehearse_in=values["rehearse_in"],
         gate=values["gate"],
+        notices=tuple(Notice(**one) for one in values["notices"]),
     )
 
 

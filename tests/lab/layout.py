@@ -182,6 +182,8 @@ def prepare_host(spec: Spec) -> None:
         "gitlab-prometheus",
         "gitlab-prometheus",
     )
+    for folder in ("prometheus", "prometheus/rules"):
+        paths.folder(paths.VAR / folder, 0o750, "gitlab-prometheus", "gitlab-prometheus")
     for name in ("postgresql", "prometheus"):
         owner = {"postgresql": "gitlab-psql", "prometheus": "gitlab-prometheus"}[name]
         paths.folder(paths.LOG / name, 0o700, owner, owner)

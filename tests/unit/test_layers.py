@@ -57,7 +57,10 @@ LAYERS = {
         "system_log",
         "store.local",
         "records",
+        "runs",
+        "monitoring",
         "metrics",
+        "notices",
         "isolation",
     ),
     "2 what a Mattermost is": (
@@ -113,6 +116,8 @@ LAYERS = {
         "doctor",
         "status",
         "leaving",
+        "aftermath",
+        "alerts",
         "gate",
         "config",
         "outcomes",
@@ -120,10 +125,11 @@ LAYERS = {
         "status_outcomes",
         "accounts",
         "accounts_outcomes",
+        "notify_outcomes",
     ),
     "4 edge": (
         *("terminal", "console", "config_verbs", "host_verbs", "look_verbs"),
-        *("account_verbs", "sso_verbs"),
+        *("account_verbs", "notify_verb", "sso_verbs"),
         "cli",
     ),
 }

@@ -1,62 +1,124 @@
-"""Metrics of rehearsals, read by the parser that Prometheus's own client brings."""
+"""Metrics, read by the parsers of both formats that Prometheus's own client brings."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from gitlab_mm_backup import metrics
 from gitlab_mm_backup.checks import failed, not_run
 from gitlab_mm_backup.evidence import Depth, Record
+from gitlab_mm_backup.metrics import Facts
+from gitlab_mm_backup.runs import Run
+from gitlab_mm_backup.store.local import Entry
+from tests.unit.reports import NOW as TODAY
+from tests.unit.reports import made_set
 from tests.unit.test_evidence import NOW, WHOLE, record
 
 
-def samples(history: list[Record]) -> dict[tuple[str, str], float]:
-    families = list(text_string_to_metric_families(metrics.text(history)))
+def facts(history: Sequence[Record] = (), **changes: Any) -> Facts:
+    values: dict[str, Any] = {
+        "tool": "0.1.0",
+        "runs": {},
+        "entries": [],
+        "refuted": frozenset(),
+        "history": history,
+        "free": None,
+    }
+    return Facts(**{**values, **changes})
+
+
+def samples(told: Facts) -> dict[tuple[str, ...], float]:
+    """Every sample by its name and the values of its labels; both parsers must agree."""
+    text = metrics.text(told)
+    families = list(text_string_to_metric_families(text))
     assert all(family.type == "gauge" and family.documentation for family in families)
-    return {
-        (one.name.removeprefix("gitlab_mm_rehearsal_"), one.labels.get("result", "")): one.value
+    names = [family.name for family in families]
+    assert len(set(names)) == len(names), "the samples of a name stand together"
+    found = {
+        (one.name.replace("gitlab_mm_", "", 1), *one.labels.values()): one.value
         for family in families
         for one in family.samples
     }
+    strict = list(openmetrics.text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
+    again = [one for family in strict for one in family.samples]
+    assert sorted(one.value for one in again) == sorted(found.values())
+    return found
 
 
-def test_without_a_rehearsal_there_is_nothing_to_tell() -> None:
-    assert metrics.text([]) == metrics.text([record(1, *WHOLE, depth=Depth.VERIFY)]) == ""
+def test_without_anything_the_version_is_told() -> None:
+    found = samples(facts([record(1, *WHOLE, depth=Depth.VERIFY)]))
+    assert {name for name, *_ in found} == {"tool", "sets", "sets_incomplete"}
 
 
 def test_the_newest_rehearsal_and_the_newest_that_passed() -> None:
     quick = record(0, *WHOLE, not_run("boot", "quick"))
-    history = [record(3), record(2), record(1, failed("rows", "one less")), quick]
-    found = samples(history)
-    assert found["timestamp_seconds", ""] == NOW.timestamp()
-    assert found["passed_timestamp_seconds", ""] == NOW.timestamp() - 2 * 86400
-    results = {result: value for (name, result), value in found.items() if name == "result"}
+    found = samples(facts([record(3), record(2), record(1, failed("rows", "one less")), quick]))
+    assert found["rehearsal_timestamp_seconds",] == NOW.timestamp()
+    assert found["rehearsal_passed_timestamp_seconds",] == NOW.timestamp() - 2 * 86400
+    results = {key[1]: value for key, value in found.items() if key[0] == "rehearsal_result"}
     assert results == {"passed": 0, "incomplete": 1, "failed": 0}
-    assert (found["duration_seconds", ""], found["recovery_seconds", ""]) == (12.5, 9.25)
+    assert found["rehearsal_duration_seconds",] == 12.5
+    assert found["rehearsal_recovery_seconds",] == 9.25
 
 
 def test_what_never_happened_has_no_sample() -> None:
-    found = samples([record(1, failed("rows", "one less"))])
-    assert ("passed_timestamp_seconds", "") not in found
-    assert found["result", "failed"] == 1
+    found = samples(facts([record(1, failed("rows", "one less"))]))
+    assert ("rehearsal_passed_timestamp_seconds",) not in found
+    assert found["rehearsal_result", "failed"] == 1
+
+
+def test_the_newest_good_set_and_all_there_are() -> None:
+    good, bad = made_set(TODAY - timedelta(days=2)), made_set(TODAY - timedelta(days=1))
+    safety = made_set(TODAY, purpose="safety")
+    entries = [safety, bad, good, Entry("1795000000_2026_11_18_10.11.4", None, "no manifest")]
+    found = samples(facts(entries=entries, refuted=frozenset([bad.name]), free=7 << 30))
+    assert good.set is not None
+    manifest = good.set.manifest
+    assert (found["sets",], found["sets_incomplete",], found["free_bytes",]) == (2, 1, 7 << 30)
+    assert found["set_newest_timestamp_seconds",] == manifest.made.timestamp()
+    assert found["set_oldest_timestamp_seconds",] == manifest.made.timestamp()
+    assert found["set_bytes",] == manifest.bytes
+    parts = {key[1]: value for key, value in found.items() if key[0] == "set_part_bytes"}
+    assert parts == {name: part.bytes for name, part in manifest.parts.items()}
+    assert (found["set_rows",], found["set_files",]) == (manifest.rows, manifest.files.files)
+
+
+def test_runs_of_each_command() -> None:
+    runs = {"backup": Run(1000.0, 5.5, 1, 900.0), "sso repair": Run(10.0, 1.0, 4, None)}
+    found = samples(facts(runs=runs))
+    assert found["run_success", "backup"] == 0
+    assert found["run_success", "sso repair"] == 1
+    assert found["run_end_timestamp_seconds", "backup"] == 1005.5
+    assert found["run_success_timestamp_seconds", "backup"] == 900
+    assert ("run_success_timestamp_seconds", "sso repair") not in found
+    assert found["run_exit_code", "sso repair"] == 4
+
+
+def test_labels_are_escaped() -> None:
+    runs = {'a"b\\c\nd': Run(1.0, 1.0, 0, 2.0)}
+    assert samples(facts(runs=runs))["run_success", 'a"b\\c\nd'] == 1
 
 
 def test_the_file_is_for_everybody_and_comes_whole(tmp_path: Path) -> None:
-    metrics.write([record(2)], tmp_path)
+    metrics.write(facts([record(2)]), tmp_path)
     (path,) = tmp_path.iterdir()
     assert path.name.endswith(".prom")
     assert path.stat().st_mode & 0o777 == 0o644
-    assert path.read_text() == metrics.text([record(2)])
+    assert path.read_text() == metrics.text(facts([record(2)]))
 
 
 def test_without_its_folder_nothing_is_written(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    metrics.write([record()], tmp_path / "none")
+    metrics.write(facts([record()]), tmp_path / "none")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "sub" / metrics.FILE / "in the way").mkdir(parents=True)
-    metrics.write([record()], tmp_path / "sub")
+    metrics.write(facts([record()]), tmp_path / "sub")
     assert "not written" in caplog.text

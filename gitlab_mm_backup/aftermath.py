@@ -1,0 +1,128 @@
+"""What follows every job, however it ended: metrics and notices, neither of which can harm it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from . import discreet, evidence, metrics, monitoring, notices, records, run_id, runs, text, version
+from .errors import ExitCode, Failure
+from .notices import Message
+from .outcome import Outcome
+from .runs import Run
+from .settings import Notice, Settings
+from .store.local import LocalStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The end of one run of a command."""
+
+    command: str
+    began: datetime
+    seconds: float
+    outcome: Outcome
+    error: Failure | None
+
+    @property
+    def code(self) -> ExitCode:
+        return self.error.exit_code if self.error else self.outcome.exit_code
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether it had nothing to do: cron asks every hour, and a question changes nothing."""
+        told = self.outcome.fields
+        nothing = told.get("set", self) is None and not told.get("rehearsals")
+        return self.error is None and (self.outcome.answer or nothing)
+
+
+def begin(command: str, ours: Settings) -> None:
+    """Tell those who want to know that a job begins."""
+    title = f"gitlab-mm {command} begins on {socket.getfqdn()}"
+    _tell(ours.notices, Message(title, title, notices.START))
+
+
+def follow(ended: Ended, load: Callable[[], Settings]) -> None:
+    """Note how a run ended, write the metrics and send the notices.
+
+    Bad settings, a full disk, a service that is down: all of it is logged and changes nothing.
+    """
+    if ended.idle:
+        return
+    before: Run | None = None
+    try:
+        before, _ = runs.note(ended.command, ended.began, ended.seconds, int(ended.code))
+    except OSError as error:
+        log.warning("How this run ended is not noted: %s", error.strerror)
+    _guard(lambda: write_metrics(load()))
+    _guard(lambda: _send(ended, before, load()))
+
+
+def _guard(act: Callable[[], None]) -> None:
+    try:
+        act()
+    except (Failure, OSError) as error:
+        log.warning("%s", discreet.words(str(error)))
+
+
+def write_metrics(ours: Settings) -> None:
+    """Write what all runs, sets and rehearsals come to, for Prometheus."""
+    folder = monitoring.collector()
+    if folder.is_dir():
+        metrics.write(facts(LocalStore(ours.sets)), folder)
+
+
+def facts(store: LocalStore) -> metrics.Facts:
+    """Return what the metrics are made from."""
+    entries = store.entries()
+    bad = {one.name for one in entries if one.set and evidence.refuted(records.of_set(one.set))}
+    there = next(path for path in (store.folder, *store.folder.parents) if path.exists())
+    return metrics.Facts(
+        tool=version.tool(),
+        runs=runs.read(),
+        entries=entries,
+        refuted=frozenset(bad),
+        history=records.history(),
+        free=shutil.disk_usage(there).free,
+    )
+
+
+def _send(ended: Ended, before: Run | None, ours: Settings) -> None:
+    was_good = before.good if before else None
+    chosen = [
+        one
+        for one in ours.notices
+        if one.kind == "ping" or notices.wanted(one.when, int(ended.code), was_good)
+    ]
+    _tell(chosen, message(ended, recovered=was_good is False))
+
+
+def _tell(chosen: Sequence[Notice], message: Message) -> None:
+    for name, problem in notices.send(chosen, message).items():
+        log.warning("Notice %s is not sent: %s", name, problem)
+
+
+def message(ended: Ended, *, recovered: bool = False) -> Message:
+    """Return what is told of a run; rows that PostgreSQL quotes stay out."""
+    good = ended.code in (ExitCode.DONE, ExitCode.WARNINGS)
+    verdict = "failed" if not good else "has warnings" if ended.code else "is done"
+    if good and recovered:
+        verdict += " again, after a failure"
+    host = socket.getfqdn()
+    lines = [
+        f"gitlab-mm {ended.command}: {ended.code.meaning}, after {text.duration(ended.seconds)}"
+    ]
+    if ended.error is not None:
+        lines += [str(ended.error), ended.error.hint]
+    lines += ended.outcome.warnings or ([] if ended.error else ended.outcome.lines)
+    lines.append(f"More: journalctl -t gitlab-mm GITLAB_MM_RUN={run_id.current()}")
+    told = "\n".join(discreet.words(line) for line in lines if line)
+    plain = told.encode(errors="backslashreplace").decode()
+    title = f"gitlab-mm {ended.command} {verdict} on {host}"
+    return Message(title, plain, "success" if good else "fail")
