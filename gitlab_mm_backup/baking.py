@@ -89,14 +89,23 @@ def _baked(
             changes[path] = moved
     effective = overlay(config, _environment(kept))
     for path in _differing(effective.tree, config):
-        changes[path] = _moved(_value(effective.tree, path), folders, site)
+        if not _by_environment(site, path):
+            changes[path] = _moved(_value(effective.tree, path), folders, site)
     for section, keys in _STANDALONE.items():
         for key in keys:
             here = _value(site.settings.tree, (section, key))
-            by_environment = f"MM_{section}_{key}".upper() in site.environment
-            if here is not None and not by_environment and (here != "" or key == "FileLocation"):
+            if (
+                here is not None
+                and not _by_environment(site, (section, key))
+                and (here != "" or key == "FileLocation")
+            ):
                 changes[section, key] = here
     return changes
+
+
+def _by_environment(site: Site, path: Keys) -> bool:
+    """Tell whether the service's own environment says it: Mattermost never writes that down."""
+    return "_".join(("MM", *path)).upper() in site.environment
 
 
 def _environment(kept: Mapping[str, Any]) -> dict[str, Secret]:

@@ -119,7 +119,14 @@ def moving(base: Path, deb: Path, folder: Path, spec: standalone.Spec) -> Iterat
         files, config = data_files(old, f"{gitlab.home}/data/"), gitlab.config()
 
         lab = labs.enter_context(
-            Lab(base=base, binds=[bind], hostname="chat", systemd=True, network_of=old)
+            Lab(
+                base=base,
+                binds=[bind],
+                hostname="chat",
+                systemd=True,
+                network_of=old,
+                disk_size="700m",
+            )
         )
         new = standalone.install(lab, spec)
         new.name_hosts(GITLAB, SITE)

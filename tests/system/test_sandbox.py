@@ -405,8 +405,8 @@ def test_packages_neither_start_services_nor_make_database_clusters(make_lab: Ma
     assert clusters == {path.name for path in Path("/etc/postgresql").glob("*/*")}
 
 
-def test_systemd_runs_for_real_and_leaves_nothing(make_lab: MakeLab) -> None:
-    with make_lab(systemd=True) as lab:
+def test_systemd_runs_for_real_and_leaves_nothing(base: Path) -> None:
+    with Lab(base=base, systemd=True) as lab:
         assert lab.read("/proc/1/comm") == "systemd\n"
         lab.write("/etc/systemd/system/one.service", "[Service]\nExecStart=/bin/sleep 1000\n")
         lab.run("systemctl", "daemon-reload")

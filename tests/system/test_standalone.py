@@ -152,11 +152,12 @@ STEPS = (
     ("beside:unpack", "after"),
     ("exchange:exchange", "after"),
     ("folders:exchange", "after"),
+    ("hooks:run_phase", "after"),
     ("systemd:Service.start", "after"),
     ("service:wait_until_it_answers", "before"),
 )
-# It is called when Mattermost is stopped too, to know whether it answered.
-SECOND = ("service:wait_until_it_answers",)
+# Called before too: when Mattermost is stopped, to know whether it answered; for pre-restore hooks.
+SECOND = ("service:wait_until_it_answers", "hooks:run_phase")
 
 
 @pytest.mark.parametrize(("point", "when"), STEPS, ids=[point for point, _ in STEPS])

@@ -112,7 +112,9 @@ def test_an_address_of_the_host_wins(tmp_path: Path) -> None:
 
 def test_what_the_unit_says_is_not_written(tmp_path: Path) -> None:
     site = a_site(environment=("MM_SQLSETTINGS_DATASOURCE",))
-    assert baked(tmp_path, site)["SqlSettings"]["DataSource"] == "old source"
+    assert baked(tmp_path, site)["SqlSettings"]["DataSource"] == "sample"
+    site = a_site(environment=("MM_SERVICESETTINGS_ENABLEX",))
+    assert baked(tmp_path, site)["ServiceSettings"]["EnableX"] is False
 
 
 def test_what_has_no_place_is_told(tmp_path: Path) -> None:
