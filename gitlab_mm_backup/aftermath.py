@@ -9,13 +9,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from . import discreet, evidence, metrics, monitoring, notices, records, run_id, runs, text, version
+from . import (
+    discreet,
+    evidence,
+    metrics,
+    monitoring,
+    notices,
+    records,
+    run_id,
+    runs,
+    stores,
+    text,
+    version,
+)
 from .errors import ExitCode, Failure
 from .notices import Message
 from .outcome import Outcome
 from .runs import Run
 from .settings import Notice, Settings
 from .store.local import LocalStore
+from .stores import Store
 
 log = logging.getLogger(__name__)
 
@@ -75,21 +88,24 @@ def write_metrics(ours: Settings) -> None:
     """Write what all runs, sets and rehearsals come to, for Prometheus."""
     folder = monitoring.collector()
     if folder.is_dir():
-        metrics.write(facts(LocalStore(ours.sets)), folder)
+        metrics.write(facts(stores.of(ours)), folder)
 
 
-def facts(store: LocalStore) -> metrics.Facts:
+def facts(store: Store) -> metrics.Facts:
     """Return what the metrics are made from."""
     entries = store.entries()
     bad = {one.name for one in entries if one.set and evidence.refuted(records.of_set(one.set))}
-    there = next(path for path in (store.folder, *store.folder.parents) if path.exists())
+    free = None
+    if isinstance(store, LocalStore):
+        there = next(path for path in (store.folder, *store.folder.parents) if path.exists())
+        free = shutil.disk_usage(there).free
     return metrics.Facts(
         tool=version.tool(),
         runs=runs.read(),
         entries=entries,
         refuted=frozenset(bad),
         history=records.history(),
-        free=shutil.disk_usage(there).free,
+        free=free,
     )
 
 

@@ -24,6 +24,7 @@ from . import (
     interrupts,
     json_config,
     manifest,
+    packing,
     progress,
     prune,
     search_later,
@@ -39,12 +40,14 @@ from .option_table import INCREMENTAL
 from .process import account_entry, compress, together
 from .settings import Settings
 from .site import Kind, Site
-from .store.local import BackupSet, LocalStore, PartWriter
+from .store.local import BackupSet, PartWriter
+from .store.restic import ResticStore
+from .stores import Store
 from .throttle import Throttle
 
 log = logging.getLogger(__name__)
 
-Make = Callable[[Site, Settings, LocalStore], tuple[BackupSet, list[str]]]
+Make = Callable[[Site, Settings, Store], tuple[BackupSet, list[str]]]
 BACKUP, SAFETY = "backup", "safety"  # what a set was made for
 _ATTEMPTS = 3  # at a dump that gave way to a migration
 
@@ -61,7 +64,7 @@ class Made:
 def backup(
     site: Site,
     settings: Settings,
-    store: LocalStore,
+    store: Store,
     *,
     nightly: bool = False,
     make: Make | None = None,
@@ -72,7 +75,7 @@ def backup(
     cannot.  Raises Failure when anything is missing from the set: then there is no set.
     """
     later = search_later.build(site, Journal()) if site.missing is None else None
-    variables = {"sets": str(store.folder)}
+    variables = {"sets": store.where}
     with hooks.on_failure(variables):
         hooks.run_phase("pre-backup", variables)
         made, oddities = (make or make_set)(site, settings, store)
@@ -81,7 +84,7 @@ def backup(
     warnings += [f"Not found, so not in the set: {one}" for one in made.manifest.salvaged or ()]
     removed, problems = prune.prune(store, settings.rules)
     warnings += problems + prune.prune_previous(settings.keep_time)
-    told = {**variables, "set": made.name, "set_path": str(made.path)}
+    told = {**variables, "set": made.name, "set_path": made.reference}
     if nightly:
         told["nightly"] = "yes"
     return Made(made, removed, warnings + _run_post_backup(told))
@@ -100,7 +103,7 @@ def _run_post_backup(variables: Mapping[str, str]) -> list[str]:
 
 
 def make_set(
-    site: Site, settings: Settings, store: LocalStore, purpose: str = BACKUP
+    site: Site, settings: Settings, store: Store, purpose: str = BACKUP
 ) -> tuple[BackupSet, list[str]]:
     """Make one set and nothing else; return it with what is unusual about it, in words.
 
@@ -111,7 +114,9 @@ def make_set(
     log.info("Making set %s", name)
     pack_files = _packer(site, settings, store, purpose, started)
     with store.create(name) as staging:
-        contents = _undisturbed(lambda: _write_parts(site, settings, staging, pack_files), staging)
+        contents = _undisturbed(
+            lambda: _write_parts(site, settings, store, staging, pack_files), staging
+        )
         described = _describe(site, name, started, time.monotonic() - clock, contents)
         described = dataclasses.replace(described, purpose=purpose)
         if purpose == BACKUP:
@@ -124,24 +129,28 @@ _PackFiles = Callable[[Throttle, Path, list[Path], files.Survey], Packed]
 
 
 def _packer(
-    site: Site, settings: Settings, store: LocalStore, purpose: str, started: datetime
+    site: Site, settings: Settings, store: Store, purpose: str, started: datetime
 ) -> _PackFiles:
     """Return what packs Mattermost's folders.
 
     The set of before a restore stands alone, and so does a salvage: the files that look like
     another set's may be another host's.
     """
+    if isinstance(store, ResticStore):
+        return functools.partial(packing.keep, store)
     alone = purpose == SAFETY or site.missing is not None
     if alone or settings.files != INCREMENTAL:
         expected = _expected(site, store)
         return lambda throttle, staging, folders, found: increment.without(
-            *_pack(settings, throttle, staging / "files.tar.zst", folders, [], found, expected)
+            *packing.pack(
+                settings, throttle, staging / "files.tar.zst", folders, [], found, expected
+            )
         )
     base = increment.choose_base(store, settings.full_every, _roles(site), started)
     return functools.partial(increment.pack, settings, base)
 
 
-def _expected(site: Site, store: LocalStore) -> int | None:
+def _expected(site: Site, store: Store) -> int | None:
     """Return how many bytes of files there will be, about: as in the newest set, or by a walk."""
     newest = next(iter(store.sets()), None)
     if newest is not None:
@@ -186,18 +195,18 @@ def _undisturbed(write: Callable[[], _Contents], staging: Path) -> _Contents:
 
 
 def _write_parts(
-    site: Site, settings: Settings, staging: Path, pack_files: _PackFiles
+    site: Site, settings: Settings, store: Store, staging: Path, pack_files: _PackFiles
 ) -> _Contents:
     """Write all parts; the snapshot comes first, so every upload it names is in the archive."""
     # A standalone Mattermost has no part in /etc/gitlab, even where it shares a host with GitLab.
     etc = [site.below_root("/etc/gitlab")] if site.kind is Kind.OMNIBUS else []
     folders = _folders(site)
     throttle = Throttle(settings.bandwidth)
-    pack_etc = functools.partial(_pack, settings, throttle, staging / "etc-gitlab.tar.zst")
+    pack_etc = functools.partial(packing.pack, settings, throttle, staging / "etc-gitlab.tar.zst")
     with database.snapshot(site.database) as snapshot:
         surveys = [files.survey(one) for one in (folders, etc) if one]
         (dumped, rows), packed, (packed_etc, _), kept = together(
-            lambda: _dump(site, settings, throttle, staging, snapshot),
+            lambda: _dump(site, settings, throttle, store, staging, snapshot),
             lambda: pack_files(throttle, staging, folders, surveys[0]),
             lambda: pack_etc(etc, [etc[0] / "config_backup"], surveys[-1]) if etc else (None, None),
             lambda: _keep_settings(site, staging),
@@ -217,9 +226,16 @@ def _write_parts(
 
 
 def _dump(
-    site: Site, settings: Settings, throttle: Throttle, staging: Path, snapshot: Snapshot
+    site: Site,
+    settings: Settings,
+    throttle: Throttle,
+    store: Store,
+    staging: Path,
+    snapshot: Snapshot,
 ) -> tuple[Part, dict[str, int]]:
     """Write the dump; return its part, and the rows of its tables."""
+    if isinstance(store, ResticStore):  # as it is: packed, it is another one each night
+        return store.keep_dump(staging, functools.partial(dumping.dump, site, snapshot))
     writer = PartWriter(staging / "database.dump.zst", throttle)
     compressor = compress(settings.database_level, settings.threads)
     rows = dumping.dump(site, snapshot, compressor, writer.write)
@@ -235,21 +251,6 @@ def _folders(site: Site) -> list[Path]:
             "gitlab-ctl reconfigure creates it; if it held data, restore a set.",
         )
     return [folder for folder in site.folders.real.values() if folder.is_dir()]
-
-
-def _pack(
-    settings: Settings,
-    throttle: Throttle,
-    path: Path,
-    folders: list[Path],
-    excluded: list[Path],
-    found: files.Survey,
-    expected: int | None = None,
-) -> tuple[Part, files.Contents]:
-    writer = PartWriter(path, throttle)
-    compressor = compress(settings.files_level, settings.threads)
-    contents = files.pack(folders, excluded, found, compressor, writer.write, expected)
-    return writer.finish("tar, zstd"), contents
 
 
 def _keep_settings(site: Site, staging: Path) -> Part:
@@ -328,7 +329,7 @@ def _credentials(site: Site) -> Credentials:
     return Credentials(pair.id if pair else "", sign_in.accepted(site))
 
 
-def _free_name(store: LocalStore, started: datetime, mattermost: str) -> tuple[datetime, str]:
+def _free_name(store: Store, started: datetime, mattermost: str) -> tuple[datetime, str]:
     """Names are exact to the second; a run right after another takes the next free one."""
     while (store.folder / (name := manifest.name_for(started, mattermost))).exists():
         started += timedelta(seconds=1)

@@ -12,10 +12,11 @@ from .manifest import MANIFEST
 from .process import DECOMPRESS
 from .sign_in import Diagnosis
 from .site import Site
-from .store.local import BackupSet, LocalStore, open_set
+from .store.local import BackupSet, open_set
+from .stores import Store
 
 
-def examine(site: Site, store: LocalStore, named: Sequence[str] = ()) -> Diagnosis:
+def examine(site: Site, store: Store, named: Sequence[str] = ()) -> Diagnosis:
     """Diagnose ``site`` with its own candidates and those of ``named`` sets and folders.
 
     Where GitLab accepts none of them, every set of ``store`` and every backup of /etc/gitlab on
@@ -37,15 +38,16 @@ def from_set(set_: BackupSet) -> list[Candidate]:
     source = f"set {set_.name}"
     found: list[Candidate] = []
     try:
-        document = json_config.read(set_.file("settings")).document
+        with set_.open("settings") as file:
+            document = json_config.parse(file.read().decode(), "settings.json")
         found += credentials.from_settings_part(document, source)
-    except Failure:
+    except (Failure, OSError, UnicodeDecodeError):
         found = []
     if "etc-gitlab" not in set_.manifest.parts:  # of a standalone Mattermost
         return found
     try:
         with (
-            open(set_.file("etc-gitlab"), "rb") as packed,
+            set_.open("etc-gitlab") as packed,
             process.output(DECOMPRESS, stdin=packed) as (stream, _),
         ):
             found += credentials.from_tar(stream, f"{source}: gitlab-secrets.json")
@@ -64,7 +66,7 @@ def from_config_backups(site: Site) -> list[Candidate]:
     return found
 
 
-def _named(store: LocalStore, name: str) -> list[Candidate]:
+def _named(store: Store, name: str) -> list[Candidate]:
     folder = Path(name)
     if "/" in name and folder.is_dir() and not (folder / MANIFEST).exists():
         return credentials.from_config_file(folder / "config.json", f"{folder}/config.json")

@@ -149,12 +149,13 @@ def restore(manner: Manner, **options: Any) -> Outcome:
             site = host.find(to, config_required=False)
             set_ = _choose(store, options["wanted"], options["at"])
             plan = _plan(options, site.kind.value)
-            if options["dry_run"]:
-                return outcomes.of_preview(preview.preview(set_, site, plan))
-            if not options["yes"]:
+            if not options["dry_run"] and not options["yes"]:
                 console.ask(*preview.question(set_, site, plan))
-        manner.begin(ours)
-        restored = job.restore(set_, site, plan, store, ours)
+        with store.fetched(set_, ours.rehearse_in) as near:
+            if options["dry_run"]:
+                return outcomes.of_preview(preview.preview(near, site, plan))
+            manner.begin(ours)
+            restored = job.restore(near, site, plan, store, ours)
         if options["nginx"]:
             gitlab_side.write_nginx_site(options["nginx"], host.again(site))
         return outcomes.of_restore(set_, restored)
@@ -168,7 +169,7 @@ def list_sets(manner: Manner) -> Outcome:
 
     _, store = _store(manner)
     lines = [(one, records.of_set(one.set) if one.set else []) for one in store.entries()]
-    return outcomes.of_list(lines, str(store.folder))
+    return outcomes.of_list(lines, store.where)
 
 
 @group.command(epilog=_SET_HELP)
@@ -207,19 +208,18 @@ def rehearse(
         raise click.UsageError("SET and --all exclude each other.")
     with hooks.our_turn():
         ours, store = _store(manner)
-        now = datetime.now().astimezone()
-        if if_due and not job.is_due(ours.rehearse, records.history(), now):
+        if if_due and not job.is_due(ours.rehearse, records.history(), datetime.now().astimezone()):
             return Outcome({"set": None}, [f"No rehearsal is due: rehearse is {ours.rehearse}"])
         depth = Depth.QUICK if quick else Depth.FULL if full else Depth.USUAL
-        chosen = store.find(wanted)
+        entries = store.entries() if every else [Entry(wanted, store.find(wanted), "")]
         site = sites.here(store)
-        entries = store.entries() if every else [Entry(chosen.name, chosen, "")]
         warnings = [f"{one.name} is not complete: {one.problem}" for one in entries if not one.set]
         process.step_back(ours.nice)
         manner.begin(ours)
         made = []
         for set_ in [one.set for one in entries if one.set]:
-            made.append(job.rehearse(set_, site, depth, ours.rehearse_in, ours.sessions))
+            with store.fetched(set_, ours.rehearse_in) as near:
+                made.append(job.rehearse(near, site, depth, ours.rehearse_in, ours.sessions))
             warnings += records.keep(set_, made[-1])
     return outcomes.of_rehearse(made, warnings, expected=quick or if_due)
 
@@ -244,10 +244,10 @@ def prune(manner: Manner, previous: bool, dry_run: bool) -> Outcome:
 
 
 def _store(manner: Manner) -> Any:
-    from .store.local import LocalStore
+    from . import stores
 
     ours = manner.settings()
-    return ours, LocalStore(ours.sets)
+    return ours, stores.of(ours)
 
 
 def _plan(options: dict[str, Any], kind: str) -> Plan:

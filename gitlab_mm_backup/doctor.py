@@ -16,6 +16,7 @@ from . import (
     service,
     settings,
     sign_in,
+    stores,
 )
 from .checks import Check, Result, guarded
 from .errors import Failure
@@ -24,7 +25,6 @@ from .journal import Journal
 from .omnibus import Presence
 from .process import PATH
 from .site import Kind, Site
-from .store.local import LocalStore
 
 _PROGRAMS = ("zstd", "tar", "setpriv")
 _CLIENTS = ("pg_dump", "pg_restore")
@@ -95,21 +95,32 @@ def _programs(root: Path) -> Check:
 
 def _backup_path(ours: settings.Settings) -> Check:
     """Ask the kernel about the nearest folder that is there: it may be on a read-only disk."""
+    if ours.store == "restic":
+        return _restic()
     there = next(path for path in (ours.sets, *ours.sets.parents) if path.exists())
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return Check("backup path", Result.PASSED, f"{there} can be written to")
     return Check("backup path", Result.FAILED, f"{there} cannot be written to")
 
 
+def _restic() -> Check:
+    found = shutil.which("restic", path=PATH)
+    if found is None:
+        return Check("backup path", Result.FAILED, "restic is not installed: apt install restic")
+    return Check("backup path", Result.PASSED, f"sets go into a repository, by {found}")
+
+
 def _sets(ours: settings.Settings) -> Check:
-    store = LocalStore(ours.sets)
+    store = stores.of(ours)
     entries = store.entries()
     damaged = [entry.name for entry in entries if entry.set is None]
     if damaged:
         return Check("sets", Result.WARNING, f"not complete: {', '.join(damaged)}")
     if not entries:
-        return Check("sets", Result.WARNING, f"none yet in {ours.sets}")
-    return Check("sets", Result.PASSED, f"{len(entries)} in {ours.sets}, newest {entries[0].name}")
+        return Check("sets", Result.WARNING, f"none yet in {store.where}")
+    return Check(
+        "sets", Result.PASSED, f"{len(entries)} in {store.where}, newest {entries[0].name}"
+    )
 
 
 def _journal() -> Check:

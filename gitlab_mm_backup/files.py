@@ -193,24 +193,36 @@ def inspect(
     folders, a device; a file with set-user-id, or a link that leads out, that is not ``known``;
     and as soon as files have more than ``most`` bytes.
     """
+    with open(archive, "rb") as packed, process.output(DECOMPRESS, stdin=packed) as (stream, _):
+        return inspect_stream(stream, archive.name, allowed, known, most, each)
+
+
+def inspect_stream(
+    stream: IO[bytes],
+    name: str,
+    allowed: Sequence[str],
+    known: Known,
+    most: int | None = None,
+    each: Each = lambda member, read: None,
+) -> Contents:
+    """Do the same with a tar that some program prints; failures call it ``name``."""
     contents = Contents()
     roots = [PurePosixPath(_member(Path(folder))) for folder in allowed]
-    with open(archive, "rb") as packed, process.output(DECOMPRESS, stdin=packed) as (stream, _):
-        try:
-            with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK) as tar:
-                for member in tar:
-                    _refuse_foreign(member, roots, known, archive)
-                    if member.isreg():
-                        contents.files += 1
-                        contents.size += untrusted.count(member.size)
-                    if most is not None and contents.size > most:
-                        raise _foreign(archive, member, f"with it there are over {most} bytes")
-                    each(member, functools.partial(_content, tar, member))
-                    vars(tar)["members"] = []  # or it keeps every one
-        except (tarfile.TarError, EOFError, ValueError) as error:
-            raise Failure(f"{archive.name} is not a whole archive", str(error)) from error
-        while stream.read(_CHUNK):
-            pass
+    try:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK) as tar:
+            for member in tar:
+                _refuse_foreign(member, roots, known, name)
+                if member.isreg():
+                    contents.files += 1
+                    contents.size += untrusted.count(member.size)
+                if most is not None and contents.size > most:
+                    raise _foreign(name, member, f"with it there are over {most} bytes")
+                each(member, functools.partial(_content, tar, member))
+                vars(tar)["members"] = []  # or it keeps every one
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise Failure(f"{name} is not a whole archive", str(error)) from error
+    while stream.read(_CHUNK):
+        pass
     return contents
 
 
@@ -223,10 +235,12 @@ def _refuse_foreign(
     member: tarfile.TarInfo,
     roots: list[PurePosixPath],
     known: Known,
-    archive: Path,
+    archive: str,
 ) -> None:
     reason = ""
     path = f"/{member.name}"
+    if member.isdir() and any(PurePosixPath(member.name) in root.parents for root in roots):
+        return  # restic's tars have the folders above as well; nothing unpacks them
     if not _within(member.name, roots):
         reason = "its name leads out of the folders of the set"
     elif not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
@@ -248,9 +262,9 @@ def _unknown_way_out(
     return links.get(path) != target and leads_out(path, target, absolute)
 
 
-def _foreign(archive: Path, member: tarfile.TarInfo, reason: str) -> Failure:
+def _foreign(archive: str, member: tarfile.TarInfo, reason: str) -> Failure:
     return Failure(
-        f"{archive.name} holds what no backup of ours holds",
+        f"{archive} holds what no backup of ours holds",
         f"{member.name!r}: {reason}",
         "Nothing was unpacked. Do not use this set; find out where it comes from.",
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from . import backup, database, interrupts, omnibus, text
+from . import backup, database, interrupts, omnibus, stores, text
 from .errors import ExitCode, Failure, Interrupted
 from .journal import Journal
 from .lock import only_run
@@ -18,7 +18,7 @@ from .omnibus import Presence
 from .recovery import refuse_unfinished
 from .settings import Settings
 from .site import Endpoint
-from .store.local import BackupSet, LocalStore
+from .store.local import BackupSet
 from .verify import verify
 from .version import numbers
 
@@ -153,7 +153,7 @@ def _freshen(settings: Settings) -> tuple[str, list[str]]:
     try:
         with only_run():
             refuse_unfinished(Journal())
-            made = backup.backup(omnibus.find(), settings, LocalStore(settings.sets))
+            made = backup.backup(omnibus.find(), settings, stores.of(settings))
     except Failure as failure:
         return _words(failure), []
     except OSError as error:
@@ -237,7 +237,7 @@ def _newest(settings: Settings | None) -> BackupSet | None:
 def _sets(settings: Settings | None) -> list[BackupSet]:
     """Return the sets, newest first; none where they cannot be looked for, which a backup tells."""
     try:
-        return LocalStore(settings.sets).sets() if settings else []
+        return stores.of(settings).sets() if settings else []
     except Failure:
         return []
 

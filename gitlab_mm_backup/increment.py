@@ -16,7 +16,8 @@ from .listing import LISTING
 from .manifest import Increment, Part
 from .process import compress, pipeline
 from .settings import Settings
-from .store.local import LONGEST_CHAIN, BackupSet, LocalStore, PartWriter, part_problem
+from .store.damage import part_problem
+from .store.local import LONGEST_CHAIN, BackupSet, LocalStore, PartWriter
 from .throttle import Throttle
 
 log = logging.getLogger(__name__)

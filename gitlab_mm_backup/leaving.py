@@ -8,14 +8,24 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from . import database, evidence, gitlab_files, gitlab_rb, json_config, omnibus, records, text
+from . import (
+    database,
+    evidence,
+    gitlab_files,
+    gitlab_rb,
+    json_config,
+    omnibus,
+    records,
+    stores,
+    text,
+)
 from .checks import Check, Result, failed, guarded, passed
 from .errors import Failure
 from .evidence import Verdict
 from .omnibus import WITHOUT_MATTERMOST, Presence
 from .settings import Settings
 from .site import Site
-from .store.local import BackupSet, LocalStore
+from .store.local import BackupSet
 from .version import numbers
 
 _SECRETS = "etc/gitlab/gitlab-secrets.json"
@@ -166,7 +176,7 @@ def _postgresql(site: Site | None) -> Check:
 
 def _set(ours: Settings, use: Use) -> Check:
     """Look for a set that is fresh and was rehearsed; an old one lacks what came since."""
-    newest = next((one for one in LocalStore(ours.sets).sets() if not one.manifest.safety), None)
+    newest = next((one for one in stores.of(ours).sets() if not one.manifest.safety), None)
     if newest is None:
         if not use.some:
             return Check("set", Result.NOT_RUN, "none, and nothing to lose")

@@ -21,11 +21,10 @@ def report(manner: Manner, file: Path) -> Outcome:
     FILE is /var/lib/gitlab-mm-backup/report.html unless given. Exit code 0 says that the page is
     written, whatever its verdict.
     """
-    from . import outcomes, report_page
+    from . import outcomes, report_page, stores
     from . import report as job
-    from .store.local import LocalStore
 
-    made = job.report(job.look(LocalStore(manner.settings().sets)))
+    made = job.report(job.look(stores.of(manner.settings())))
     return outcomes.of_report(made, report_page.write(file, made))
 
 
@@ -39,10 +38,10 @@ def status(manner: Manner, nagios: bool) -> Outcome:
     """
     from . import status as job
     from . import status_outcomes as outcomes
-    from .store.local import LocalStore
+    from . import stores
 
     if nagios and manner.as_json:
         raise click.UsageError("--nagios and --json exclude each other.")
     ours = manner.settings()
-    facts = job.look(LocalStore(ours.sets), ours)
+    facts = job.look(stores.of(ours), ours)
     return outcomes.of_status(job.status(facts), facts.found.host, nagios=nagios)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .options import Option, choice, duration, number, path, rate, secret
+from .options import Option, choice, duration, list_of, number, path, rate, secret, words
 
 SENDERS = ("mattermost", "mail", "ping", "apprise")  # of notices
 POLICIES = ("failure", "warning", "always", "recovery")
@@ -12,6 +12,7 @@ _HIGHEST_LEVEL = 19  # zstd(1), without --ultra
 _MOST_THREADS = 64
 _MOST_KEPT = 9999
 _NICEST = 19  # nice(1)
+_NO_PASSWORD = r"(?![^\0\n]*://[^/\0\n]*:[^/\0\n]*@)[^\0\n]+"
 
 OPTIONS: tuple[Option, ...] = (
     Option(
@@ -21,6 +22,52 @@ OPTIONS: tuple[Option, ...] = (
         path(),
         "/var/opt/gitlab/backups",
         gitlab="path",
+    ),
+    Option(
+        "store",
+        "What keeps the sets: local, the folder above, or restic, a repository: encrypted, "
+        "anywhere, and a night costs what changed.",
+        choice("local", "restic"),
+        "local",
+    ),
+    Option(
+        "restic",
+        "The repository, with store: restic. Make it once with restic init.",
+        options=(
+            Option(
+                "repository",
+                "The repository as restic names it: a path, sftp:..., s3:..., rest:..., rclone:... "
+                "With a password in its name it goes into environment_file, as RESTIC_REPOSITORY.",
+                words(_NO_PASSWORD, "the name of a repository, without a password in it"),
+                example="/srv/restic",
+            ),
+            Option(
+                "password_file",
+                "The file with the repository's password, which only root can read.",
+                path(),
+                example="/etc/gitlab-mm-backup/restic-password",
+            ),
+            Option(
+                "password_command",
+                "The program that prints the password instead, and its arguments.",
+                list_of(words()),
+                [],
+            ),
+            Option(
+                "environment_file",
+                "A file that only root can read, with lines NAME=VALUE for restic: keys such as "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+                path(),
+                example="/etc/gitlab-mm-backup/restic-environment",
+            ),
+            Option(
+                "host",
+                "The host whose sets are meant: this host's full name unless it is given. To restore "
+                "what another host has kept.",
+                words(r"[^\0\n,]+", "the name of a host"),
+                example="gitlab.example.org",
+            ),
+        ),
     ),
     Option(
         "keep_time",

@@ -98,6 +98,8 @@ def _schema(option: Option) -> Mapping[str, Any]:
     if option.kind is None:
         items = _mapping(option.options, null=False)
         return {**told, "type": ["array", "null"], "items": items, "default": []}
+    if option.default is None and not option.required:  # null is as good as not given
+        return {**told, "anyOf": [dict(option.kind.schema), {"type": "null"}]}
     if option.default is None:
         return {**told, **option.kind.schema}
     return {**told, **option.kind.schema, "default": option.default}

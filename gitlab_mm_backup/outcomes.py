@@ -37,7 +37,7 @@ def of_backup(made: Made) -> Outcome:
     return Outcome(
         {
             "set": made.set.name,
-            "path": str(made.set.path),
+            "path": made.set.reference,
             "parts": {
                 name: {"file": part.file, "bytes": part.bytes, "sha256": part.sha256}
                 for name, part in manifest.parts.items()
@@ -50,7 +50,7 @@ def of_backup(made: Made) -> Outcome:
             "salvaged": manifest.salvaged,
         },
         [
-            f"Made {made.set.path}{_builds_on(made.set)}",
+            f"Made {made.set.reference}{_builds_on(made.set)}",
             f"  {_amounts(manifest)} in {manifest.seconds:.1f} s",
             *(f"Removed {name}" for name in made.removed),
         ],
@@ -211,7 +211,7 @@ def _list_fields(entry: Entry, proven: Sequence[Record], damaged: set[str]) -> d
     return {
         "name": entry.name,
         "complete": True,
-        "path": str(entry.set.path),
+        "path": entry.set.reference,
         "made": manifest.started,
         "purpose": manifest.purpose,
         "base": entry.set.base and entry.set.base.name,

@@ -13,11 +13,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from . import privileges
+from .endings import LAST_WORDS, excused, judge, last_words
 from .errors import Failure
 from .private_files import InMemory, Lines, OpenFile, PrivateFiles
 from .sandbox import Sandbox
@@ -25,7 +28,7 @@ from .secret import Secret
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CHUNK = 1 << 20
-_LAST_WORDS = 2000
+_GLANCE = 0.5  # seconds between looks at what a program complains of
 
 # Children that run now; a signal or a failure in one thread ends those of all threads.
 _running: dict[subprocess.Popen[bytes], str] = {}  # and the program that each is
@@ -43,7 +46,8 @@ class Command:
     sees and changes what that gives.  ``may_exit`` lists the exit codes that are no failure; in a
     pipe no other is one either where every line of the errors is as ``excused`` says.
     One that ``spares_cache`` leaves the page cache as it finds it, whatever it reads (nocache(1),
-    where that is installed).
+    where that is installed).  With ``capabilities`` root has no other than these, as
+    capabilities(7) names them without "cap_".
     """
 
     argv: Sequence[str | InMemory | OpenFile | Lines]
@@ -55,6 +59,7 @@ class Command:
     sandbox: Sandbox | None = None
     spares_cache: bool = False
     excused: re.Pattern[bytes] | None = None
+    capabilities: Sequence[str] | None = None
 
     @property
     def program(self) -> str:
@@ -84,22 +89,32 @@ class Finished:
 
 
 def run(
-    command: Command, *, stdin: IO[bytes] | None = None, timeout: float | None = None
+    command: Command,
+    *,
+    stdin: IO[bytes] | None = None,
+    timeout: float | None = None,
+    most_words: int = LAST_WORDS,
+    hopeless: Callable[[str], bool] | None = None,
 ) -> Finished:
-    """Run ``command`` to its end and return what it printed.
+    """Run ``command`` to its end and return what it printed, of its errors the last ``most_words``.
 
-    Raises Failure when it cannot be started, exits with a code outside ``may_exit``, or is still
-    running after ``timeout`` seconds.
+    Raises Failure when it cannot be started, exits with a code outside ``may_exit``, is still
+    running after ``timeout`` seconds, or when what it complains of meanwhile is ``hopeless``.
     """
     with _started(command, stdin, subprocess.PIPE) as (child, errors):
-        try:
-            out, _ = child.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            raise Failure(
-                f"{command.program} did not end in {timeout:.0f} seconds", _last_words(errors)
-            ) from None
-        words = _last_words(errors)
-    _judge(command, child.returncode, words)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                out, _ = child.communicate(timeout=timeout if hopeless is None else _GLANCE)
+                break
+            except subprocess.TimeoutExpired:
+                words = last_words(errors)
+            if hopeless is not None and hopeless(words):
+                raise Failure(f"{command.program} cannot do it", words)
+            if deadline is not None and time.monotonic() >= deadline:
+                raise Failure(f"{command.program} did not end in {timeout:.0f} seconds", words)
+        words = last_words(errors, most_words)
+    judge(command.program, command.may_exit, child.returncode, words)
     return Finished(child.returncode, out.decode(errors="replace"), words)
 
 
@@ -144,11 +159,11 @@ def output(
         _close(source)  # a block that has read enough must not leave the programs waiting
         for command, child, errors in children:
             child.wait()
-            code = 0 if _excused(command, child.returncode, errors) else child.returncode
-            ended.append(Finished(code, "", _last_words(errors)))
+            code = 0 if excused(command.excused, child.returncode, errors) else child.returncode
+            ended.append(Finished(code, "", last_words(errors)))
     results = zip(commands, ended)
     for command, finished in sorted(results, key=lambda one: one[1].code == -signal.SIGPIPE):
-        _judge(command, finished.code, finished.err)
+        judge(command.program, command.may_exit, finished.code, finished.err)
 
 
 @contextlib.contextmanager
@@ -161,7 +176,7 @@ def background(command: Command) -> Iterator[Callable[[], Finished | None]]:
 
         def ended() -> Finished | None:
             code = child.poll()
-            return None if code is None else Finished(code, "", _last_words(words))
+            return None if code is None else Finished(code, "", last_words(words))
 
         yield ended
 
@@ -310,16 +325,10 @@ def _started(
 
 
 def _privileges(command: Command) -> list[str]:
-    """Return the setpriv(1) prefix that gives up all that the child does not need."""
-    prefix = ["setpriv", "--no-new-privs", "--pdeathsig=KILL"]
-    if command.sandbox is not None:
-        prefix += ["--", *command.sandbox.argv(), "setpriv"]
-    if command.account is not None:
-        entry = account_entry(command.account)
-        prefix += [f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
-        prefix += ["--inh-caps=-all"]
+    """Return what goes before the program's own words."""
+    entry = account_entry(command.account) if command.account is not None else None
     spare = ["nocache"] if command.spares_cache and shutil.which("nocache", path=PATH) else []
-    return [*prefix, "--", *spare]
+    return [*privileges.prefix(entry, command.capabilities, command.sandbox), *spare]
 
 
 def _uid(account: str | None) -> int:
@@ -336,25 +345,3 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
 def _close(stream: IO[bytes] | None) -> None:
     if stream is not None:
         stream.close()
-
-
-def _last_words(errors: IO[bytes]) -> str:
-    size = errors.seek(0, os.SEEK_END)
-    errors.seek(max(0, size - _LAST_WORDS))
-    return errors.read().decode(errors="replace").strip()
-
-
-def _excused(command: Command, code: int, errors: IO[bytes]) -> bool:
-    """Tell whether all that a program which failed complains of is known to be harmless."""
-    errors.seek(0)
-    words, known = errors.read(), command.excused
-    return bool(known and code > 0 and words and all(map(known.fullmatch, words.splitlines())))
-
-
-def _judge(command: Command, code: int, words: str) -> None:
-    if code in command.may_exit:
-        return
-    if code in (126, 127) and words.startswith("setpriv:"):
-        raise Failure(f"{command.program} cannot be started", words)
-    how = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
-    raise Failure(f"{command.program} {how}", words)

@@ -8,10 +8,11 @@ from . import evidence, records, recovery
 from .errors import Failure
 from .journal import Journal
 from .retention import Decision, Kept, Rules, decide
-from .store.local import BackupSet, LocalStore
+from .store.local import BackupSet
+from .stores import Store
 
 
-def plan(store: LocalStore, rules: Rules) -> list[Decision]:
+def plan(store: Store, rules: Rules) -> list[Decision]:
     """Return what would happen to each complete set, newest first.
 
     Folders that are no complete set are not ours to judge, and stay.
@@ -34,7 +35,7 @@ def kept(one: BackupSet) -> Kept:
     )
 
 
-def prune(store: LocalStore, rules: Rules) -> tuple[list[str], list[str]]:
+def prune(store: Store, rules: Rules) -> tuple[list[str], list[str]]:
     """Remove what ``plan`` says; return the removed names, and what went wrong in words.
 
     The newest goes first: whatever ends this run, no set is left without what it builds on.  What
@@ -51,7 +52,7 @@ def prune(store: LocalStore, rules: Rules) -> tuple[list[str], list[str]]:
             removed.append(decision.name)
         except Failure as failure:
             problems.append(str(failure))
-    return removed, problems
+    return removed, problems + store.reclaim()
 
 
 def prune_previous(keep_time: timedelta | None, *, all_: bool = False) -> list[str]:

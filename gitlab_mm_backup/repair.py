@@ -20,7 +20,7 @@ from .json_config import Operations
 from .secret import Secret
 from .sign_in import Diagnosis, effective_pair
 from .site import Site
-from .store.local import LocalStore
+from .stores import Store
 
 # The inverse of the last repair; a restore names another place for that of its hook.
 UNDO_FILE = STATE / "sign-in-undo.json"
@@ -73,7 +73,7 @@ class Repaired:
     wish: Wish
 
 
-def repair(site: Site, store: LocalStore, wish: Wish, kept: Path = UNDO_FILE) -> Repaired:
+def repair(site: Site, store: Store, wish: Wish, kept: Path = UNDO_FILE) -> Repaired:
     """Mend the sign-in of ``site``: with credentials that GitLab accepts; else as wished.
 
     Raises Failure when a layer cannot be read (then nothing is written at all), and when GitLab

@@ -16,7 +16,8 @@ from .errors import Failure
 from .evidence import Record
 from .manifest import utc
 from .standing import Found, Judgement, Line, Standing, concerns, judge, line_of, newest_of
-from .store.local import BackupSet, LocalStore
+from .store.local import BackupSet
+from .stores import Store
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def _without_rows(record: Record) -> Record:
     return replace(record, checks=checks)
 
 
-def look(store: LocalStore) -> Found:
+def look(store: Store) -> Found:
     """Read what there is to report: the sets, what was proven of them, and this host's programs.
 
     Raises Failure where the folder of sets cannot be read.
@@ -107,7 +108,7 @@ def look(store: LocalStore) -> Found:
             "Mattermost": site.version if site else "",
         },
         host=socket.getfqdn(),
-        folder=str(store.folder),
+        folder=store.where,
         now=datetime.now(timezone.utc),
     )
 

@@ -35,7 +35,8 @@ from .plan import Plan
 from .process import Command
 from .settings import Settings
 from .site import Kind, Site
-from .store.local import BackupSet, LocalStore
+from .store.local import BackupSet
+from .stores import Store
 from .undo import Step, Undo
 
 log = logging.getLogger(__name__)
@@ -96,9 +97,7 @@ class Run:
         return f"gitlab_mm_old_{self.token}"
 
 
-def restore(
-    set_: BackupSet, site: Site, plan: Plan, store: LocalStore, settings: Settings
-) -> Restored:
+def restore(set_: BackupSet, site: Site, plan: Plan, store: Store, settings: Settings) -> Restored:
     """Put ``set_`` onto ``site``; on any failure the site is as it was."""
     journal = Journal()
     lost = recovery.take_over(site, journal)
@@ -108,7 +107,7 @@ def restore(
     safety_set = "" if lost else make_safety_set(site, plan, store, settings)
     variables = {"set": set_.name, "set_path": str(set_.path), "parts": " ".join(plan.parts)}
     variables["site"] = site.kind.value
-    note = functools.partial(journal.write, {"set": str(set_.path), "plan": asdict(plan)})
+    note = functools.partial(journal.write, {"set": set_.reference, "plan": asdict(plan)})
     with hooks.on_failure(variables):
         hooks.run_phase("pre-restore", variables)
         with Undo(recovery.actions(site), note) as undo:
@@ -134,7 +133,7 @@ def restore(
     return report(run, safety_set, search_later.build_at_last(site, journal))
 
 
-def make_safety_set(site: Site, plan: Plan, store: LocalStore, settings: Settings) -> str:
+def make_safety_set(site: Site, plan: Plan, store: Store, settings: Settings) -> str:
     """Make a set of the present state, so that even a restore that was a mistake can be undone."""
     if not plan.safety:
         return ""

@@ -32,6 +32,20 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Restic:
+    """The repository that sets go to, and how to open it."""
+
+    repository: str | None = None  # as restic names it; None: environment_file has it
+    password_file: Path | None = None
+    password_command: tuple[str, ...] = ()  # its first line is the password
+    environment_file: Path | None = None  # lines NAME=VALUE, root's alone
+    host: str | None = None  # whose sets they are; None: this host's
+
+
+_NO_RESTIC = Restic()
+
+
+@dataclass(frozen=True)
 class Settings:
     """How backups are made and kept; the defaults are those of the table, which a test holds."""
 
@@ -50,6 +64,8 @@ class Settings:
     full_every: timedelta | None = timedelta(days=7)  # None: only where it must be
     keep: Rules = _NO_RULES  # what is kept longer than the keep time
     notices: Sequence[Notice] = ()  # who is told how a run ended
+    store: str = "local"  # or restic: where sets live
+    restic: Restic = _NO_RESTIC
 
     @property
     def rules(self) -> Rules:
@@ -94,6 +110,8 @@ def load(
         rehearse_in=values["rehearse_in"],
         gate=values["gate"],
         notices=tuple(Notice(**one) for one in values["notices"]),
+        store=values["store"],
+        restic=Restic(**_below("restic", values)),
     )
 
 

@@ -63,6 +63,6 @@ def sso_repair(manner: Manner, undo: bool, **how: Any) -> Outcome:
 
 
 def _store(manner: Manner) -> Any:
-    from .store.local import LocalStore
+    from . import stores
 
-    return LocalStore(manner.settings().sets)
+    return stores.of(manner.settings())

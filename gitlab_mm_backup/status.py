@@ -22,7 +22,8 @@ from .retention import Kept
 from .settings import Settings
 from .site import Site
 from .standing import Found
-from .store.local import BackupSet, LocalStore
+from .store.local import BackupSet
+from .stores import Store
 
 CRON = Path("/etc/cron.d/gitlab-mm-backup")
 TIMER = "gitlab-mm-backup.timer"
@@ -86,7 +87,7 @@ class Facts:
         return next((one for one in sets if one.name not in bad), None)
 
 
-def look(store: LocalStore, settings: Settings) -> Facts:
+def look(store: Store, settings: Settings) -> Facts:
     """Find out; changes nothing.  Raises Failure where the folder of sets cannot be read."""
     found = report.look(store)
     there = next(path for path in (store.folder, *store.folder.parents) if path.exists())
@@ -195,6 +196,8 @@ def next_run(facts: Facts) -> Line:
 
 def space(facts: Facts) -> Line:
     """Tell for how many nights there is room, if each set is like the last ones."""
+    if facts.settings.store != "local":
+        return Line("space", State.OFF, f"not known of {facts.found.folder}")
     nights = _nights(facts)
     told = _NIGHTS if nights is None else nights
     figures = {"free": Figure(facts.free, "B"), "nights": Figure(told, "", f"{_SOON}:", "1:")}

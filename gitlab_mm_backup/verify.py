@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from tarfile import TarInfo
+from typing import IO
 
 from . import checks, files, listing, process
 from .checks import Check, Result
 from .errors import Failure
 from .files import Each
 from .listing import LISTING
-from .store.local import BackupSet, damage
+from .manifest import Manifest
+from .process import DECOMPRESS
+from .store.damage import damage
+from .store.local import BackupSet
+from .store.source import Source
 
 ETC = "/etc/gitlab"
 
@@ -61,6 +66,8 @@ def _damage(one: BackupSet, wanted: BackupSet) -> list[str]:
 
 def _structure(set_: BackupSet, each: Each) -> Check:
     """Look into the archives."""
+    if set_.source is not None:
+        return _structure_elsewhere(set_, set_.source, each)
     if "etc-gitlab" in set_.manifest.parts:  # a standalone Mattermost has none
         files.inspect(set_.file("etc-gitlab"), [ETC], set_.manifest)
     if LISTING not in set_.manifest.parts and set_.base is None:
@@ -81,6 +88,21 @@ def _structure(set_: BackupSet, each: Each) -> Check:
     if counted.levels:
         return checks.failed("structure", "its listing names more sets than it builds on")
     return checks.passed("structure")
+
+
+def _structure_elsewhere(set_: BackupSet, source: Source, each: Each) -> Check:
+    """The same for a set that is not on this host, without keeping anything of it here."""
+    with process.output(source.files()) as (stream, _):
+        contents = files.inspect_stream(stream, "files", *_files(set_), each)
+    if "etc-gitlab" in set_.manifest.parts:
+        with source.open("etc-gitlab") as packed:
+            _inspect_etc(packed, set_.manifest)
+    return _compared(set_, contents)
+
+
+def _inspect_etc(packed: IO[bytes], known: Manifest) -> None:
+    with process.output(DECOMPRESS, stdin=packed) as (stream, _):
+        files.inspect_stream(stream, "etc-gitlab", [ETC], known)
 
 
 def _follow(one: BackupSet, wanted: BackupSet, level: int, live: int, each: Each) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import hashlib
 import os
@@ -10,31 +11,51 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import IO
 
-from .. import progress
 from ..durable import replace_file, sync_folder
 from ..errors import ExitCode, Failure
 from ..manifest import MANIFEST, SUMS, Manifest, Part, is_set_name, parse, sums, to_bytes
 from ..throttle import Throttle
+from .source import Source, cut_short
 
 # A set in the making; the next run removes what a killed one left under this name.
 _INCOMPLETE = ".incomplete-"
-_CHUNK = 1 << 20
 _LENT = ("files", "listing")
 LONGEST_CHAIN = 100  # sets, of which each but the first builds on the one before
 
 
 @dataclass(frozen=True)
 class BackupSet:
-    """A complete set on this host; one that builds on another is complete with that alone."""
+    """A complete set; one that builds on another is complete with that alone.
+
+    With a ``source`` its parts are elsewhere, and ``path`` is the folder for what this host knows
+    of it.  ``reference`` finds it in its store.
+    """
 
     path: Path
     manifest: Manifest
     base: BackupSet | None = None  # the set beside it that its files part builds on
+    source: Source | None = None
+    kept_as: str = ""  # its name in a store whose sets have no folder of their own
+    problems: tuple[str, ...] = ()  # found when it was fetched
 
     @property
     def name(self) -> str:
         return self.manifest.name
+
+    @property
+    def reference(self) -> str:
+        return self.kept_as or str(self.path)
+
+    def open(self, part: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+        """Yield the content of a part other than database and files; raises Failure."""
+        if self.source is not None:
+            return self.source.open(part)
+        try:
+            return open(self.file(part), "rb")
+        except OSError as error:
+            raise Failure(f"{self.file(part)} cannot be read", str(error.strerror)) from error
 
     @property
     def chain(self) -> tuple[BackupSet, ...]:
@@ -102,11 +123,62 @@ class PartWriter:
         return Part(self._path.name, form, self.bytes, self._sha256.hexdigest())
 
 
-class LocalStore:
+class Listing(abc.ABC):
+    """What every store can tell of its sets."""
+
+    where: str  # the store, for people
+
+    @abc.abstractmethod
+    def entries(self) -> list[Entry]:
+        """Return all sets, complete or damaged, newest first."""
+
+    def sets(self) -> list[BackupSet]:
+        """Return the complete sets, newest first."""
+        return [entry.set for entry in self.entries() if entry.set is not None]
+
+    def moments(self) -> list[datetime]:
+        """Return when the complete sets were begun, newest first; safety sets do not count."""
+        return [one.manifest.made for one in self.sets() if not one.manifest.safety]
+
+    def latest(self, before: datetime | None = None) -> BackupSet:
+        """Return the newest set, or the newest made before a moment; safety sets do not count."""
+        for one in self.sets():
+            if not one.manifest.safety and (before is None or one.manifest.made < before):
+                return one
+        when = f" from before {before:%Y-%m-%d %H:%M}" if before else ""
+        raise Failure(
+            f"There is no set{when} in {self.where}",
+            hint="Give the path of a set from elsewhere, or make one: gitlab-mm backup",
+        )
+
+    def find(self, wanted: str) -> BackupSet:
+        """Return the set called ``wanted``: a name, ``latest``, or a path to a set.
+
+        Raises Failure when there is none or when it is not complete.
+        """
+        if "/" in wanted:
+            return open_set(Path(wanted))
+        if wanted == "latest":
+            return self.latest()
+        if not is_set_name(wanted):
+            raise Failure(
+                f"{wanted!r} is neither the name of a set nor a path",
+                hint="gitlab-mm list shows the sets; a path must hold a slash.",
+                exit_code=ExitCode.USAGE,
+            )
+        return self.named(wanted)
+
+    @abc.abstractmethod
+    def named(self, name: str) -> BackupSet:
+        """Return the set of that name; raises Failure when it is not there, or not complete."""
+
+
+class LocalStore(Listing):
     """A folder of sets."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.abspath(folder))
+        self.where = str(self.folder)
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[Path]:
@@ -147,42 +219,17 @@ class LocalStore:
         self._trusted()
         return [self._entry(name) for name in names if is_set_name(name)]
 
-    def sets(self) -> list[BackupSet]:
-        """Return the complete sets, newest first."""
-        return [entry.set for entry in self.entries() if entry.set is not None]
-
-    def moments(self) -> list[datetime]:
-        """Return when the complete sets were begun, newest first; safety sets do not count."""
-        return [one.manifest.made for one in self.sets() if not one.manifest.safety]
-
-    def find(self, wanted: str) -> BackupSet:
-        """Return the set called ``wanted``: a name, ``latest``, or a path to a set.
-
-        Raises Failure when there is none or when it is not complete.
-        """
-        if "/" in wanted:
-            return open_set(Path(wanted))
-        if wanted == "latest":
-            return self.latest()
-        if not is_set_name(wanted):
-            raise Failure(
-                f"{wanted!r} is neither the name of a set nor a path",
-                hint="gitlab-mm list shows the sets; a path must hold a slash.",
-                exit_code=ExitCode.USAGE,
-            )
+    def named(self, name: str) -> BackupSet:
         self._trusted()
-        return self._own(wanted)
+        one = open_set(self.folder / name)
+        if one.name != name:
+            raise Failure(f"Folder {name} holds another set", f"its manifest says {one.name}")
+        return one
 
-    def latest(self, before: datetime | None = None) -> BackupSet:
-        """Return the newest set, or the newest made before a moment; safety sets do not count."""
-        for one in self.sets():
-            if not one.manifest.safety and (before is None or one.manifest.made < before):
-                return one
-        when = f" from before {before:%Y-%m-%d %H:%M}" if before else ""
-        raise Failure(
-            f"There is no set{when} in {self.folder}",
-            hint="Give the path of a set from elsewhere, or make one: gitlab-mm backup",
-        )
+    @contextlib.contextmanager
+    def fetched(self, one: BackupSet, parent: Path) -> Iterator[BackupSet]:
+        """Yield the set with all its parts on this host, for the time of the block."""
+        yield one
 
     def delete(self, one: BackupSet) -> None:
         """Remove a set of this store: its manifest's name first, so that no half set is left.
@@ -213,6 +260,10 @@ class LocalStore:
                 problems.append(f"{left}, no set any more, cannot be removed: {error.strerror}")
         return problems
 
+    def reclaim(self) -> list[str]:
+        """Give back the room of what was removed, as ``delete`` has done; return problems."""
+        return []
+
     def prepare(self) -> None:
         """Have the folder, and room in it; what cannot be removed is told by the next prune."""
         try:
@@ -236,15 +287,9 @@ class LocalStore:
                 f"chmod 0700 {self.folder}",
             )
 
-    def _own(self, name: str) -> BackupSet:
-        one = open_set(self.folder / name)
-        if one.name != name:
-            raise Failure(f"Folder {name} holds another set", f"its manifest says {one.name}")
-        return one
-
     def _entry(self, name: str) -> Entry:
         try:
-            return Entry(name, self._own(name), "")
+            return Entry(name, self.named(name), "")
         except Failure as failure:
             return Entry(name, None, str(failure))
 
@@ -293,56 +338,10 @@ def _open_base(path: Path, manifest: Manifest, longest: int) -> BackupSet | None
             f"{place} is another one: its {MANIFEST} is not the one of then",
             "Put the right one there, or choose another set (gitlab-mm list).",
         )
-    _refuse_cut(base, wrong)
+    told = cut_short(base.path, base.lent)
+    if told:
+        raise Failure(wrong, told, "Choose another set (gitlab-mm list).")
     return base
-
-
-def _refuse_cut(base: BackupSet, wrong: str) -> None:
-    """See at a glance that no archive of ``base`` is missing or cut short; its sums come later."""
-    for part in base.lent:
-        path, told = base.path / part.file, ""
-        try:
-            size = os.lstat(path).st_size
-            if size != part.bytes:
-                told = f"{path} has {size} bytes, should have {part.bytes}"
-        except OSError as error:
-            told = f"{path}: {error.strerror}"
-        if told:
-            raise Failure(wrong, told, "Choose another set (gitlab-mm list).")
-
-
-def damage(one: BackupSet, *, lent: bool = False) -> list[str]:
-    """Read all of a set and return what differs from its manifest, in words; [] when whole.
-
-    Of a set that another builds on, no more than what is ``lent`` to that matters.
-    """
-    problems = []
-    try:
-        known = (one.path / MANIFEST).read_bytes() == to_bytes(one.manifest)
-        if not known or (one.path / SUMS).read_bytes() != sums(one.manifest):
-            problems.append(f"{SUMS} and {MANIFEST} contradict each other")
-    except OSError as error:
-        problems.append(f"{SUMS}: {error.strerror}")
-    for part in one.lent if lent else one.manifest.parts.values():
-        problem = part_problem(one.path / part.file, part)
-        if problem:
-            problems.append(f"{part.file}: {problem}")
-    return problems
-
-
-def part_problem(path: Path, part: Part) -> str:
-    """Read the file of a part and return, in words, how it differs from what was written, or ""."""
-    sha256 = hashlib.sha256()
-    try:
-        with open(path, "rb", buffering=0) as file, progress.of_file(path.name, file):
-            size = os.fstat(file.fileno()).st_size
-            if size != part.bytes:
-                return f"has {size} bytes, should have {part.bytes}"
-            while piece := file.read(_CHUNK):
-                sha256.update(piece)
-    except OSError as error:
-        return "is missing" if isinstance(error, FileNotFoundError) else str(error.strerror)
-    return "" if sha256.hexdigest() == part.sha256 else "has a wrong checksum"
 
 
 def _cannot_write(path: Path, error: OSError) -> Failure:

@@ -86,6 +86,12 @@ def _nights(group: Group) -> Iterator[Row]:
     yield _line(f"{title} bytes", 0.013, size)
 
 
+def _repository(group: Group) -> Iterator[Row]:
+    title = "a night with 1 % new files and posts in a restic repository, against the first,"
+    yield _line(f"{title} wall", 0.25, ratio(group["second"], group["first"]))
+    yield _line(f"{title} bytes", 0.05, ratio(group["second"], group["first"], "bytes"))
+
+
 def _startup(group: Group) -> Iterator[Row]:
     for option in ("--help", "--version"):
         found = ratio(group[f"ours {option}"], group[f"argparse {option}"])
@@ -136,5 +142,6 @@ LINES: Mapping[str, Callable[[Group], Iterator[Row]]] = {
     "restore": _restore,
     "rehearsal": _rehearsal,
     "nights": _nights,
+    "repository": _repository,
     "growth": _growth,
 }

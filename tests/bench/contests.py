@@ -38,6 +38,13 @@ CHAIN = "/var/opt/gitlab/backups-chain"
 CHAIN_CONFIG = "/root/chain.yml"
 CHAIN_SETTINGS = f"backup_path: {CHAIN}\nfiles: incremental\nfull_every: 7d\n"
 
+RESTIC = "/var/opt/gitlab/restic"
+RESTIC_PASSWORD, RESTIC_CONFIG = "/root/restic-password", "/root/restic.yml"
+RESTIC_SETTINGS = (
+    f"store: restic\nrestic: {{repository: {RESTIC}, password_file: {RESTIC_PASSWORD}}}\n"
+)
+NIGHTS_APART = 100  # from those of the contest of nights, which adds the same night's data once
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -280,6 +287,41 @@ class Night:
         files = [part for part in parts if part[0].startswith(f"{path}/files")]
         began, ended = min(float(part[1]) for part in parts), max(float(part[2]) for part in files)
         return ended - began, sum(int(part[3]) for part in files)
+
+
+def repository(host: Host, rounds: int, say: Say) -> dict[str, Measured]:
+    """A first night into an empty restic repository, and a night with one percent more."""
+    host.lab.write(RESTIC_CONFIG, RESTIC_SETTINGS, mode=0o600)
+    host.lab.write(RESTIC_PASSWORD, "bench\n", mode=0o600)
+    depot = Depot(host)
+    contenders = [
+        Contender("first", depot.back_up, depot.empty),
+        Contender("second", depot.back_up, depot.grow),
+    ]
+    return compete(contenders, rounds, say)
+
+
+@dataclass
+class Depot:
+    """A restic repository, and the nights that went into it."""
+
+    host: Host
+    nights: int = NIGHTS_APART
+
+    def empty(self) -> None:
+        self.host.lab.run("rm", "-rf", RESTIC)
+        self.host.lab.run("restic", "init", "-r", RESTIC, "-p", RESTIC_PASSWORD, timeout=60)
+        self.host.settle()
+
+    def grow(self) -> None:
+        self.nights += 1
+        self.host.grow(self.nights)
+        self.host.settle()
+
+    def back_up(self, sample: bool) -> tuple[Sample, int]:
+        before = self.host.bytes_of(RESTIC)
+        reading, _ = self.host.ours("backup", "--config", RESTIC_CONFIG, sample=sample)
+        return taken(reading, self.host.bytes_of(RESTIC) - before)
 
 
 def growth(hosts: Sequence[Host], rounds: int, say: Say) -> dict[str, Measured]:

@@ -25,6 +25,7 @@ TITLES = {
     "restore": "Restore",
     "rehearsal": "Rehearsal",
     "nights": "Nights with 1 % more",
+    "repository": "A restic repository",
     "growth": "Growth",
 }
 

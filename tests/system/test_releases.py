@@ -15,14 +15,26 @@ import pytest
 
 from tests.lab.base import apt_environment, apt_install, copy_source, source_files
 from tests.lab.disks import CHECKOUT
-from tests.lab.omnibus import SignInFailed, Spec, install
+from tests.lab.omnibus import Omnibus, SignInFailed, Spec, install
 from tests.lab.product import DEB, Product, install_product
 from tests.lab.releases import build_root, mirror
 from tests.lab.sandbox import Lab
 
 BACKUPS = "/srv/backups"
 # What the stand-ins for GitLab and Mattermost run on.
-SERVER = ("cron", "curl", "iproute2", "openssl", "postgresql", "procps", "psmisc", "ruby", "runit")
+SERVER = (
+    "cron",
+    "curl",
+    "iproute2",
+    "nocache",
+    "openssl",
+    "postgresql",
+    "procps",
+    "psmisc",
+    "restic",
+    "ruby",
+    "runit",
+)
 BUILDING = (
     "build-essential",
     "debhelper",
@@ -94,6 +106,32 @@ class TestBookworm(Release):
 
 class TestTrixie(Release):
     suite, python = "trixie", "3.13"
+
+    def test_its_restic_keeps_sets(self, lab: Lab) -> None:
+        """Bookworm's is in test_restic; this one has other messages and exit codes."""
+        assert re.match(r"restic 0\.1[5-9]", lab.run("restic", "version").stdout)
+        settings = "store: restic\nrestic: {repository: /srv/restic, password_file: /root/word}\n"
+        lab.write("/etc/gitlab-mm-backup/config.yml", f"{settings}keep: {{last: 1}}\n")
+        lab.write("/root/word", "word\n", mode=0o600)
+        gitlab, product = Omnibus(lab, Spec(backup_path=BACKUPS)), Product(lab)
+        missing = product("backup")
+        assert (missing.code, "restic init" in missing.error["hint"]) == (1, True), missing
+        lab.run("restic", "init", "-r", "/srv/restic", "-p", "/root/word")
+        before, first = gitlab.state(), product("backup")
+        assert first.code == 0, first
+        lab.write(f"{gitlab.home}/data/more", "more")
+        second = product("backup")
+        assert (second.code, second.document["removed"]) == (0, [first.document["set"]]), second
+        lab.run("rm", "-r", f"{gitlab.home}/data")
+        assert product("verify").code == 0
+        assert product.restore("--no-safety-backup").code == 0
+        assert (
+            before.differences(gitlab.state(), ignore=(*DERIVED, f"{gitlab.home}/data/more")) == []
+        )
+        (pack,) = lab.run("sh", "-c", "ls -S /srv/restic/data/*/* | head -1").stdout.split()
+        lab.path(pack).chmod(0o600)
+        lab.path(pack).write_bytes(lab.path(pack).read_bytes()[:-1000] + bytes(1000))
+        assert product("verify").code == 1
 
 
 def build_twice(lab: Lab) -> str:

@@ -15,7 +15,8 @@ from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.evidence import Depth, Record
 from gitlab_mm_backup.manifest import MANIFEST
 from gitlab_mm_backup.retention import Rules
-from gitlab_mm_backup.store.local import LONGEST_CHAIN, BackupSet, LocalStore, damage, open_set
+from gitlab_mm_backup.store.damage import damage
+from gitlab_mm_backup.store.local import LONGEST_CHAIN, BackupSet, LocalStore, open_set
 from tests.unit.builders import make_set, make_set_on
 
 FIRST, SECOND, THIRD, APART = (

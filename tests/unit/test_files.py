@@ -420,7 +420,6 @@ def test_an_archive_as_ours_is_accepted(tmp_path: Path) -> None:
         member(""),
         member(f"{ROOT}-other/x"),
         member("var"),
-        member("var/opt/gitlab", tarfile.DIRTYPE),
         member(f"{ROOT}/tty", tarfile.CHRTYPE, devmajor=1, devminor=3),
         member(f"{ROOT}/sda", tarfile.BLKTYPE, devmajor=8),
         member(f"{ROOT}/pipe", tarfile.FIFOTYPE),
@@ -442,6 +441,16 @@ def test_what_no_backup_of_ours_holds_is_refused(bad: tarfile.TarInfo, tmp_path:
     with pytest.raises(Failure, match="holds what no backup of ours holds") as caught:
         inspect(tmp_path / "x", f"/{ROOT}", known=KNOWN)
     assert caught.value.detail.startswith(f"{bad.name!r}: ")
+
+
+def test_the_folders_above_are_passed_over(tmp_path: Path) -> None:
+    """A tar of restic's begins at the root; nobody unpacks what is above the folders of the set."""
+    above = [member(name, tarfile.DIRTYPE, mode=0o777) for name in ("var", "var/opt/gitlab")]
+    write_archive(tmp_path / "x", *above)
+    assert inspect(tmp_path / "x", f"/{ROOT}", known=KNOWN) == Contents(1, 4)
+    (tmp_path / "into").mkdir()
+    files.unpack(tmp_path / "x", f"/{ROOT}", tmp_path / "into")
+    assert [path.name for path in (tmp_path / "into").iterdir()] == [Path(ROOT).name]
 
 
 def test_an_archive_of_more_bytes_than_it_should_have_is_refused(tmp_path: Path) -> None:

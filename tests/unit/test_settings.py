@@ -198,6 +198,24 @@ def test_what_is_kept_beyond_the_keep_time(files: Files) -> None:
     assert files.load("keep:\n#  daily: 7\n").rules == Rules(timedelta(days=7))
 
 
+def test_a_restic_repository(files: Files) -> None:
+    text = (
+        "store: restic\nrestic:\n  repository: sftp:u@h:/srv/x\n  password_file: /etc/word\n"
+        "  password_command: [pass, show, x]\n  environment_file: /etc/env\n  host: git.example\n"
+    )
+    found = files.load(text)
+    assert found.store == "restic"
+    assert found.restic == settings.Restic(
+        "sftp:u@h:/srv/x", Path("/etc/word"), ("pass", "show", "x"), Path("/etc/env"), "git.example"
+    )
+    assert (DEFAULTS.store, DEFAULTS.restic) == ("local", settings.Restic())
+
+
+def test_a_password_in_the_name_of_a_repository_is_refused_and_not_told(files: Files) -> None:
+    told = files.problems("restic: {repository: 'rest:https://me:hunter22@host/'}\n").detail
+    assert "without a password in it" in told and "hunter22" not in told
+
+
 @pytest.mark.parametrize("text", ["last: -1", "daily: 7d", "daily: 10000", "yearly: true"])
 def test_what_is_no_number_of_sets_is_refused(text: str, files: Files) -> None:
     assert "must be a whole number" in files.problems(f"keep: {{{text}}}\n").detail

@@ -125,6 +125,11 @@ def test_the_next_run() -> None:
     assert status.next_run(facts(scheduled="", next_run=None)).state is State.WARNING
 
 
+def test_the_room_of_a_repository_is_not_known() -> None:
+    line = status.space(facts(settings=replace(SETTINGS, store="restic")))
+    assert (line.state, line.figures) == (State.OFF, {})
+
+
 @pytest.mark.parametrize(
     ("free", "keep", "state", "words"),
     [

@@ -18,11 +18,11 @@ from gitlab_mm_backup import prune
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.manifest import MANIFEST, SUMS, Part, to_bytes
 from gitlab_mm_backup.retention import Rules
+from gitlab_mm_backup.store.damage import damage
 from gitlab_mm_backup.store.local import (
     BackupSet,
     LocalStore,
     PartWriter,
-    damage,
     open_set,
 )
 from gitlab_mm_backup.throttle import Throttle

@@ -1,0 +1,298 @@
+"""A restic repository: the only door to restic(1), of Debian 12 (0.14) and of later ones."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any, TypeVar
+
+from . import process, untrusted
+from .errors import ExitCode, Failure
+from .private_files import InMemory
+from .process import Command, Finished
+from .secret import Secret
+from .settings import Restic
+
+CACHE = Path("/var/cache/gitlab-mm-backup")
+_READ_ALL = ("dac_read_search",)  # capabilities(7): reads every file, and changes none
+_FEW = 60  # seconds: more than a list of snapshots ever takes, restic repeats what fails for 15 min
+_MANY_WORDS = 1 << 20
+_SHARES = 10  # a check reads the data of one in so many packs, of another share each day
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_INCOMPLETE = 3  # restic's exit code where a file could not be read
+_Result = TypeVar("_Result")
+Write = Callable[[Command, Callable[[bytes], object]], _Result]  # program, sink of its output
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One snapshot of a repository."""
+
+    id: str
+    tree: str  # SHA-256 that stands for all that is in it
+    host: str
+    tags: tuple[str, ...]
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a snapshot holds."""
+
+    files: int
+    bytes: int
+
+
+class Busy(Failure):
+    """Somebody else works in the repository."""
+
+
+class Repository:
+    """The repository that the settings name.  Every method raises Failure where restic fails."""
+
+    def __init__(self, access: Restic, bandwidth: int | None = None) -> None:
+        self._access = access
+        limit = [] if bandwidth is None else [f"--limit-upload={max(1, bandwidth >> 10)}"]  # KiB/s
+        self._keep = ["backup", "--json", "--quiet", *limit]
+
+    def snapshots(self, host: str, *tags: str) -> list[Snapshot]:
+        """Return the snapshots of ``host`` that have all ``tags``, the oldest first."""
+        wanted = ["--host", host, "--tag", ",".join(tags)]
+        done = self._run("snapshots", "--json", "--no-lock", *wanted, timeout=_FEW)
+        try:
+            return [_snapshot(one) for one in json.loads(done.out) or []]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise Failure("restic's list of snapshots cannot be read", str(error)[:200]) from None
+
+    def keep_stream(
+        self, write: Write[_Result], name: str, host: str, tags: Sequence[str]
+    ) -> tuple[Totals, _Result]:
+        """Keep what ``write`` pipes into the program it is given, as the file ``name``.
+
+        Returns what ``write`` does.  There may be a snapshot of it even where it fails.
+        """
+        keep = self._command(
+            *(*self._keep, "--host", host, "--tag", ",".join(tags)),
+            *("--stdin", "--stdin-filename", name),
+        )
+
+        def keep_it() -> tuple[Totals, _Result]:
+            pieces: list[bytes] = []
+            result = write(keep, pieces.append)
+            return _totals(b"".join(pieces).decode(errors="replace")), result
+
+        return self._unlocked(keep_it)
+
+    def keep_folders(
+        self, folders: Iterable[Path], never: Iterable[str], host: str, tags: Sequence[str]
+    ) -> Totals:
+        """Keep ``folders`` without the paths ``never`` in a snapshot; only what changed is read.
+
+        A file that vanishes meanwhile is normal beside a running service, one that cannot be read
+        raises Failure.
+        """
+        done = self._run(
+            *(*self._keep, "--host", host, "--tag", ",".join(tags)),
+            *(f"--exclude={_literally(path)}" for path in never),
+            "--",
+            *map(str, folders),
+            capabilities=_READ_ALL,
+            may_exit=(0, _INCOMPLETE),
+            spares_cache=True,
+            most_words=_MANY_WORDS,
+        )
+        if done.code == _INCOMPLETE:
+            _refuse_unread(done.err)
+        return _totals(done.out)
+
+    def dump(self, snapshot: Snapshot, path: str) -> Command:
+        """Return what prints the file ``path`` of a snapshot, or a folder's tree as a tar."""
+        return self._command("dump", "--no-lock", snapshot.id, path)
+
+    def forget(self, snapshots: Sequence[Snapshot]) -> None:
+        """Remove snapshots; what is in them goes with ``prune``.
+
+        Where the store refuses a removal, as an object lock does, that is told at its third
+        repetition and not tried on.
+        """
+        ids = [one.id for one in snapshots]
+        self._run("forget", *ids, timeout=_FEW * max(1, len(ids)), hopeless=_refused)
+
+    def prune(self) -> None:
+        """Remove what no snapshot holds any more."""
+        self._run("prune", "--quiet", hopeless=_refused)
+
+    def check(self, today: date) -> None:
+        """Have restic look for damage, in the data of one pack in ten: all of them in ten days."""
+        share = today.toordinal() % _SHARES + 1
+        self._run("check", "--quiet", f"--read-data-subset={share}/{_SHARES}")
+
+    def _run(
+        self,
+        *arguments: str,
+        capabilities: Sequence[str] = (),
+        may_exit: tuple[int, ...] = (0,),
+        spares_cache: bool = False,
+        **how: Any,
+    ) -> Finished:
+        command = replace(
+            self._command(*arguments),
+            capabilities=capabilities,
+            may_exit=may_exit,
+            spares_cache=spares_cache,
+        )
+        return self._unlocked(lambda: process.run(command, **how))
+
+    def _unlocked(self, task: Callable[[], _Result]) -> _Result:
+        """Do ``task``; where a run that was killed left a lock behind, without that once more."""
+        try:
+            return task()
+        except Failure as failure:
+            if "already locked" not in failure.detail:
+                raise _explained(failure) from None
+        process.run(self._command("unlock"))  # takes away no lock of a program that runs
+        try:
+            return task()
+        except Failure as failure:
+            raise _explained(failure) from None
+
+    def _command(self, *arguments: str) -> Command:
+        CACHE.mkdir(mode=0o700, exist_ok=True)
+        return Command(
+            ["restic", *arguments],
+            environment={
+                "HOME": os.path.expanduser("~root"),  # ssh and rclone have their settings there
+                "RESTIC_CACHE_DIR": str(CACHE),
+                **self._environment,
+                "RESTIC_PASSWORD_FILE": InMemory(self._password),
+            },
+            capabilities=(),
+        )
+
+    @functools.cached_property
+    def _environment(self) -> Mapping[str, str | Secret]:
+        given: dict[str, str | Secret] = {}
+        if self._access.environment_file is not None:
+            given.update(_variables(self._access.environment_file))
+        if self._access.repository:
+            given["RESTIC_REPOSITORY"] = self._access.repository
+        if "RESTIC_REPOSITORY" not in given:
+            raise _unsaid("restic.repository is not set, nor RESTIC_REPOSITORY in environment_file")
+        return given
+
+    @functools.cached_property
+    def _password(self) -> Secret:
+        if self._access.password_command:
+            said = process.run(Command(list(self._access.password_command))).out
+        elif self._access.password_file is not None:
+            said = _private(self._access.password_file)
+        else:
+            raise _unsaid("neither restic.password_file nor restic.password_command is set")
+        word = said.partition("\n")[0].rstrip("\r")
+        if not word:
+            raise _unsaid("the password is empty")
+        return Secret(word)
+
+
+def _unsaid(detail: str) -> Failure:
+    return Failure(
+        "The restic repository cannot be used",
+        detail,
+        "Correct /etc/gitlab-mm-backup/config.yml; gitlab-mm config explain restic tells how.",
+        ExitCode.USAGE,
+    )
+
+
+def _private(path: Path) -> str:
+    """Return the text of a file with a secret; raises Failure where others can read it."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            status = os.fstat(file.fileno())
+            if status.st_uid != 0 or stat.S_IMODE(status.st_mode) & 0o077:
+                raise _unsaid(f"{path} must be root's alone: chown root {path}; chmod 0600 {path}")
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unsaid(f"{path}: {getattr(error, 'strerror', None) or 'no text'}") from None
+
+
+def _variables(path: Path) -> dict[str, Secret]:
+    """Return the variables of a file with lines NAME=VALUE, as systemd.exec(5) has them."""
+    found = {}
+    for number, line in enumerate(_private(path).splitlines(), 1):
+        name, equals, value = line.strip().partition("=")
+        if not name or name.startswith("#"):
+            continue
+        if not equals or not _NAME.fullmatch(name):
+            raise _unsaid(f"{path}, line {number}: not of the form NAME=VALUE")
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+        found[name] = Secret(value[1:-1] if quoted else value)
+    return found
+
+
+def _literally(path: str) -> str:
+    """Return the pattern that matches ``path`` and nothing else."""
+    return re.sub(r"([\\*?\[])", r"\\\1", path)
+
+
+def _snapshot(value: Any) -> Snapshot:
+    return Snapshot(
+        id=untrusted.sha256(value["id"]),
+        tree=untrusted.sha256(value["tree"]),
+        host=untrusted.text(value["hostname"]),
+        tags=tuple(untrusted.text(one) for one in value.get("tags") or ()),
+        paths=tuple(untrusted.text(one) for one in value["paths"]),
+    )
+
+
+def _totals(said: str) -> Totals:
+    """Return the totals in the summary that ends restic's output."""
+    try:
+        told = json.loads(said.strip().splitlines()[-1])
+        return Totals(
+            untrusted.count(told["total_files_processed"]),
+            untrusted.count(told["total_bytes_processed"]),
+        )
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise Failure("restic's summary cannot be read", str(error)[:200]) from None
+
+
+def _refuse_unread(words: str) -> None:
+    """Raise Failure for the files that could not be read, unless they all have vanished."""
+    unread = []
+    for line in words.splitlines():
+        try:
+            item = json.loads(line)["item"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        if os.path.lexists(item):
+            unread.append(f"{item!r}")
+    if unread or len(words.encode()) >= _MANY_WORDS:
+        raise Failure("restic could not read all files", ", ".join(unread[:20]))
+
+
+def _refused(words: str) -> bool:
+    return words.count("Remove(") > 2
+
+
+def _explained(failure: Failure) -> Failure:
+    """Return the failure with what to do, where it is one that is known."""
+    if "already locked" in failure.detail:
+        return Busy(failure.message, failure.detail, "Wait until the other restic has ended.")
+    if failure.message == "restic cannot be started":
+        return Failure(failure.message, failure.detail, "Install it: apt install restic")
+    hints = {
+        "Is there a repository": "Make it once, and try again: restic init.  On a disk that is "
+        "mounted, see that it is.  docs/restic.md tells more.",
+        "wrong password": "Correct restic.password_file or restic.password_command.",
+        "Remove(": "The store does not let go of it (an object lock, or append-only): it stays "
+        "until that ends, and is tried again with the next prune.",
+    }
+    hint = next((hint for words, hint in hints.items() if words in failure.detail), None)
+    return Failure(failure.message, failure.detail, hint) if hint else failure

@@ -1,0 +1,49 @@
+"""What of a set is not as it was written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from .. import progress
+from ..manifest import MANIFEST, SUMS, Part, sums, to_bytes
+from .local import BackupSet
+
+_CHUNK = 1 << 20
+
+
+def damage(one: BackupSet, *, lent: bool = False) -> list[str]:
+    """Read all of a set and return what differs from its manifest, in words; [] when whole.
+
+    Of a set that another builds on, no more than what is ``lent`` to that matters.
+    """
+    if one.source is not None:
+        return one.source.problems()
+    problems = list(one.problems)
+    try:
+        known = (one.path / MANIFEST).read_bytes() == to_bytes(one.manifest)
+        if not known or (one.path / SUMS).read_bytes() != sums(one.manifest):
+            problems.append(f"{SUMS} and {MANIFEST} contradict each other")
+    except OSError as error:
+        problems.append(f"{SUMS}: {error.strerror}")
+    for part in one.lent if lent else one.manifest.parts.values():
+        problem = part_problem(one.path / part.file, part)
+        if problem:
+            problems.append(f"{part.file}: {problem}")
+    return problems
+
+
+def part_problem(path: Path, part: Part) -> str:
+    """Read the file of a part and return, in words, how it differs from what was written, or ""."""
+    sha256 = hashlib.sha256()
+    try:
+        with open(path, "rb", buffering=0) as file, progress.of_file(path.name, file):
+            size = os.fstat(file.fileno()).st_size
+            if size != part.bytes:
+                return f"has {size} bytes, should have {part.bytes}"
+            while piece := file.read(_CHUNK):
+                sha256.update(piece)
+    except OSError as error:
+        return "is missing" if isinstance(error, FileNotFoundError) else str(error.strerror)
+    return "" if sha256.hexdigest() == part.sha256 else "has a wrong checksum"

@@ -1,0 +1,122 @@
+"""The parts of one set in a restic repository: read where they are, or fetched to this host."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import IO
+
+from ..errors import Failure
+from ..manifest import MANIFEST, Manifest, Part, to_bytes
+from ..process import Command, compress, pipeline
+from ..repository import Busy, Repository, Snapshot
+from .local import PartWriter
+
+MANIFEST_TAG, DATABASE, FILES = "manifest", "database", "files"  # the third tag of a snapshot
+DUMP = "database.dump"
+_PACKING = compress(1, 4)
+Snapshots = Mapping[str, Snapshot]  # of one set, by their third tag
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The parts of one set in the repository."""
+
+    repository: Repository
+    snapshots: Snapshots
+    manifest: Manifest
+
+    def problems(self) -> list[str]:
+        """Have restic read all of the set, and look for damage in the rest of the repository."""
+        problems: list[str] = []
+        look_around = functools.partial(self.repository.check, date.today())
+        for task in (look_around, self._read_manifest, self._read_dump):
+            try:
+                task()
+            except Busy:
+                raise  # says nothing about the set
+            except Failure as failure:
+                problems.append(str(failure))
+        return problems
+
+    def _read_manifest(self) -> None:
+        """Hold the manifest that is kept against the copy on this host."""
+        if self._content(MANIFEST) != to_bytes(self.manifest):
+            raise Failure(f"The {MANIFEST} that is kept is another one")
+
+    def _content(self, file: str) -> bytes:
+        """Return what a file in the folder of small parts holds."""
+        pieces: list[bytes] = []
+        place = self.snapshots[MANIFEST_TAG]
+        program = self.repository.dump(place, f"{place.paths[0]}/{file}")
+        pipeline(program, sink=pieces.append)
+        return b"".join(pieces)
+
+    def _read_dump(self) -> None:
+        """Read the dump; restic holds each piece against its hash."""
+        count, wanted = 0, self.manifest.parts[DATABASE].bytes
+
+        def weigh(piece: bytes) -> None:
+            nonlocal count
+            count += len(piece)
+
+        pipeline(self.dump(), sink=weigh)
+        if count != wanted:
+            raise Failure(f"The dump has {count} bytes, should have {wanted}")
+
+    def dump(self) -> Command:
+        return self.repository.dump(self.snapshots[DATABASE], f"/{DUMP}")
+
+    def files(self) -> Command:
+        return self.repository.dump(self.snapshots[FILES], "/")
+
+    @contextlib.contextmanager
+    def open(self, part: str) -> Iterator[IO[bytes]]:
+        with tempfile.TemporaryFile() as file:  # for a program to read
+            file.write(self._content(self.manifest.parts[part].file))
+            file.seek(0)
+            yield file
+
+
+def refuse_without_room(manifest: Manifest, parent: Path) -> None:
+    needed, free = manifest.bytes, shutil.disk_usage(parent).free
+    if free < needed:
+        raise Failure(
+            "There is no room to fetch the set",
+            f"{parent} has {free >> 20} MiB free, the set takes up to {(needed >> 20) + 1} MiB",
+            "rehearse_in in /etc/gitlab-mm-backup/config.yml names another place.",
+        )
+
+
+def fetch(source: Kept, staging: Path) -> tuple[dict[str, Part], tuple[str, ...]]:
+    """Write the parts of a set as a local set has them; return them, and what could not be read."""
+    parts: dict[str, Part] = {}
+    problems = []
+    ways = {
+        DATABASE: ("database.dump.zst", "pg_dump custom, zstd", source.dump()),
+        FILES: ("files.tar.zst", "tar, zstd", source.files()),
+    }
+    for name, (file, form, program) in ways.items():
+        writer = PartWriter(staging / file)
+        try:
+            pipeline(program, _PACKING, sink=writer.write)
+        except Failure as failure:
+            problems.append(f"{name}: {failure}")
+        parts[name] = writer.finish(form)
+    for name, part in source.manifest.parts.items():
+        if name not in ways:
+            writer = PartWriter(staging / part.file)
+            try:
+                with source.open(name) as content:
+                    writer.write(content.read())
+            except Failure as failure:
+                problems.append(f"{name}: {failure}")
+            writer.finish(part.form)
+            parts[name] = part
+    return parts, tuple(problems)

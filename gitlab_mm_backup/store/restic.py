@@ -1,0 +1,261 @@
+"""Sets in a restic repository: a set exists when the snapshot with its manifest does."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import shutil
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from .. import process
+from ..durable import replace_file
+from ..errors import Failure
+from ..manifest import MANIFEST, Manifest, Part, is_set_name, parse, to_bytes
+from ..process import pipeline
+from ..repository import Repository, Snapshot, Totals, Write
+from ..settings import Restic
+from .kept import DATABASE, DUMP, FILES, MANIFEST_TAG, Kept, Snapshots, fetch, refuse_without_room
+from .local import BackupSet, Entry, Listing, LocalStore
+
+log = logging.getLogger(__name__)
+
+STATE = Path("/var/lib/gitlab-mm-backup/restic")  # what this host knows of the sets there
+TAG = "gitlab-mm-backup"  # of all snapshots of ours; those of one set have its name as well
+_FORMS = {DATABASE: "pg_dump custom, restic", FILES: "folders, restic"}
+_FETCHED = ".gitlab-mm-fetched-"
+_INCOMPLETE = ".incomplete-"
+_NO_TREE = "0" * 64
+_Result = TypeVar("_Result")
+
+
+class ResticStore(Listing):
+    """The sets of one host in a restic repository.
+
+    A set is three snapshots: its dump, its folders, and last the folder with its manifest and the
+    small parts.  The manifest has the trees of the others, so that no other can stand for them.
+    """
+
+    def __init__(self, access: Restic, bandwidth: int | None = None, folder: Path = STATE) -> None:
+        self.folder = folder
+        self.host = access.host or socket.getfqdn()
+        self.where = f"restic repository {access.repository or '(see environment_file)'}"
+        self.repository = Repository(access, bandwidth)
+        self._known: dict[str, Snapshots] | None = None
+        self._spare: list[Snapshot] = []  # of dumps that gave way and were made again
+        self._forgot = False
+
+    @contextlib.contextmanager
+    def create(self, name: str) -> Iterator[Path]:
+        """Yield a private folder for the small parts; without ``complete`` nothing is kept."""
+        staging = self.folder / (_INCOMPLETE + name)
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for left in self.folder.glob(_INCOMPLETE + "*"):
+                shutil.rmtree(left)
+            staging.mkdir(mode=0o700)
+        except OSError as error:
+            raise Failure(f"{staging} cannot be written", str(error.strerror)) from error
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+            if not (self.folder / name).is_dir():
+                self._drop_half(name)
+
+    def keep_dump(self, staging: Path, write: Write[_Result]) -> tuple[Part, _Result]:
+        """Keep what ``write`` pipes; where that fails, what was kept stands in no manifest."""
+        tags = (TAG, _name_of(staging), DATABASE)
+        totals, result = self.repository.keep_stream(write, DUMP, self.host, tags)
+        return _part(DATABASE, DUMP, totals), result
+
+    def keep_folders(
+        self, staging: Path, folders: Iterable[Path], never: Iterable[str]
+    ) -> tuple[Part, Totals]:
+        """Keep ``folders`` without the paths ``never``; only what changed is read."""
+        tags = (TAG, _name_of(staging), FILES)
+        totals = self.repository.keep_folders(folders, never, self.host, tags)
+        return _part(FILES, FILES, totals), totals
+
+    def complete(
+        self, staging: Path, manifest: Manifest, base: BackupSet | None = None
+    ) -> BackupSet:
+        """Make the set exist: the manifest, with the trees of what was kept, goes in last.
+
+        There is no ``base``: restic itself knows what has not changed.
+        """
+        self._known = None
+        kept = self._snapshots().get(manifest.name, {})
+        try:
+            trees = {part: kept[part].tree for part in _FORMS}
+        except KeyError as part:
+            raise Failure(f"The repository has not kept {part} of set {manifest.name}") from None
+        parts = {
+            name: replace(one, sha256=trees.get(name, one.sha256))
+            for name, one in manifest.parts.items()
+        }
+        manifest = replace(manifest, parts=parts)
+        replace_file(staging / MANIFEST, to_bytes(manifest))
+        self.repository.keep_folders([staging], [], self.host, (TAG, manifest.name, MANIFEST_TAG))
+        self._known = None
+        kept = self._snapshots()[manifest.name]
+        self._note(kept, manifest)
+        return self._set(kept, manifest)
+
+    def entries(self) -> list[Entry]:
+        found = []
+        for name, kept in sorted(self._snapshots().items(), reverse=True):
+            if MANIFEST_TAG in kept:
+                try:
+                    found.append(Entry(name, self._open(name, kept), ""))
+                except Failure as failure:
+                    found.append(Entry(name, None, str(failure)))
+        return found
+
+    def named(self, name: str) -> BackupSet:
+        kept = self._snapshots().get(name, {})
+        if MANIFEST_TAG not in kept:
+            raise Failure(
+                f"There is no set {name} of {self.host}",
+                f"in {self.where}",
+                "gitlab-mm list shows the sets.",
+            )
+        return self._open(name, kept)
+
+    def delete(self, one: BackupSet) -> None:
+        """Forget the snapshots of a set, that of the manifest first: no half set is left."""
+        kept = self._snapshots().get(one.name, {})
+        if one.source is None or MANIFEST_TAG not in kept:
+            raise Failure(f"Set {one.name} is not in {self.where}", "only sets there are removed")
+        self._known = None
+        self.repository.forget([kept[MANIFEST_TAG]])
+        self._forgot = True
+        shutil.rmtree(one.path, ignore_errors=True)
+        self.repository.forget([each for tag, each in kept.items() if tag != MANIFEST_TAG])
+
+    def sweep(self) -> list[str]:
+        """Forget what belongs to no set: of runs that were killed; return problems in words."""
+        known = self._snapshots().values()
+        halves = [each for kept in known if MANIFEST_TAG not in kept for each in kept.values()]
+        halves += self._spare
+        if not halves:
+            return []
+        try:
+            self._known = None
+            self.repository.forget(halves)
+            self._forgot = True
+        except Failure as failure:
+            return [f"What is left of a run that was cut short stays: {failure}"]
+        return []
+
+    def reclaim(self) -> list[str]:
+        """Give back the room of what was forgotten; return problems in words."""
+        if not self._forgot:
+            return []
+        try:
+            self.repository.prune()
+        except Failure as failure:
+            return [f"The repository keeps the room of what was removed: {failure}"]
+        return []
+
+    @contextlib.contextmanager
+    def fetched(self, one: BackupSet, parent: Path) -> Iterator[BackupSet]:
+        """Yield the set as one on this host, in a private folder in ``parent`` that goes again.
+
+        Each byte is read from the repository once.  What restic cannot read is a problem of the
+        set, which verifying it tells.
+        """
+        if not isinstance(one.source, Kept):
+            yield one
+            return
+        refuse_without_room(one.manifest, parent)
+        folder = parent / f"{_FETCHED}{secrets.token_hex(4)}"
+        with process.removed_at_last(folder):
+            for left in parent.glob(_FETCHED + "*"):  # of a run that ended with the power
+                shutil.rmtree(left)
+            folder.mkdir(mode=0o700)
+            log.info("Fetching set %s", one.name)
+            near = LocalStore(folder)
+            with near.create(one.name) as staging:
+                parts, problems = fetch(one.source, staging)
+                made = near.complete(staging, replace(one.manifest, parts=parts))
+            yield replace(made, kept_as=one.name, problems=problems)
+
+    def _snapshots(self) -> dict[str, Snapshots]:
+        """Return our snapshots of the host: those of each set by their third tag."""
+        if self._known is None:
+            known: dict[str, dict[str, Snapshot]] = {}
+            self._spare = []
+            for one in self.repository.snapshots(self.host, TAG):
+                name = next((tag for tag in one.tags if is_set_name(tag)), "")
+                for kind in (MANIFEST_TAG, DATABASE, FILES):
+                    if name and kind in one.tags:
+                        before = known.setdefault(name, {}).get(kind)
+                        self._spare += [before] if before else []
+                        known[name][kind] = one
+            self._known = dict(known)
+        return dict(self._known)
+
+    def _open(self, name: str, kept: Snapshots) -> BackupSet:
+        """Return a set by its snapshots; raises Failure when they are not those of its manifest."""
+        manifest = self._manifest(name, kept)
+        if manifest.name != name:
+            raise Failure(f"Snapshots of set {name} hold another set", manifest.name)
+        for part in _FORMS:
+            tree = kept[part].tree if part in kept else None
+            if tree != manifest.parts[part].sha256:
+                raise Failure(
+                    f"Set {name} is not complete",
+                    f"its snapshot of the {part} is "
+                    + ("another one" if tree else "not in the repository"),
+                    "Choose another set (gitlab-mm list).",
+                )
+        return self._set(kept, manifest)
+
+    def _set(self, kept: Snapshots, manifest: Manifest) -> BackupSet:
+        name, source = manifest.name, Kept(self.repository, kept, manifest)
+        return BackupSet(self.folder / name, manifest, None, source, kept_as=name)
+
+    def _manifest(self, name: str, kept: Snapshots) -> Manifest:
+        """Return the manifest in a snapshot, which never changes: this host keeps a copy."""
+        snapshot = kept[MANIFEST_TAG]
+        try:
+            return parse(self._copy(name, kept).read_bytes(), f"set {name}")
+        except OSError:
+            pieces: list[bytes] = []
+            path = f"{snapshot.paths[0]}/{MANIFEST}"
+            pipeline(self.repository.dump(snapshot, path), sink=pieces.append)
+            manifest = parse(b"".join(pieces), f"set {name}")
+        if manifest.name == name:
+            self._note(kept, manifest)
+        return manifest
+
+    def _copy(self, name: str, kept: Snapshots) -> Path:
+        return self.folder / name / f"manifest-{kept[MANIFEST_TAG].id}.json"
+
+    def _note(self, kept: Snapshots, manifest: Manifest) -> None:
+        copy = self._copy(manifest.name, kept)
+        copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(copy, to_bytes(manifest))
+
+    def _drop_half(self, name: str) -> None:
+        """Forget what was kept of a set that failed; what stays goes with the next prune."""
+        self._known = None
+        try:
+            halves = list(self._snapshots().get(name, {}).values())
+            if halves:
+                self.repository.forget(halves)
+        except Failure as failure:
+            log.info("What was kept of set %s is not removed yet: %s", name, failure)
+
+
+def _name_of(staging: Path) -> str:
+    return staging.name[len(_INCOMPLETE) :]
+
+
+def _part(name: str, file: str, totals: Totals) -> Part:
+    return Part(file, _FORMS[name], totals.bytes, _NO_TREE)

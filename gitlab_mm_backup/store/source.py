@@ -1,0 +1,41 @@
+"""Where the parts of a set are, and whether at a glance they are there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO, Protocol
+
+from ..manifest import Part
+from ..process import Command
+
+
+class Source(Protocol):
+    """The parts of a set that is not on this host."""
+
+    def problems(self) -> list[str]:
+        """Read all of the set; return what is wrong with it, in words."""
+        ...
+
+    def files(self) -> Command:
+        """Return what prints the files part as a tar."""
+        ...
+
+    def open(self, part: str) -> AbstractContextManager[IO[bytes]]:
+        """Yield the content of a small part; raises Failure."""
+        ...
+
+
+def cut_short(folder: Path, parts: Iterable[Part]) -> str:
+    """Tell in words which file of ``parts`` is missing or cut short, or ""; its sums come later."""
+    for part in parts:
+        path = folder / part.file
+        try:
+            size = os.lstat(path).st_size
+        except OSError as error:
+            return f"{path}: {error.strerror}"
+        if size != part.bytes:
+            return f"{path} has {size} bytes, should have {part.bytes}"
+    return ""

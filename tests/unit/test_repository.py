@@ -1,0 +1,114 @@
+"""The door to restic: what it is told, and what is made of what it says. The program itself runs in labs."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gitlab_mm_backup import repository
+from gitlab_mm_backup.errors import ExitCode, Failure
+from gitlab_mm_backup.repository import Busy, Totals
+from gitlab_mm_backup.secret import Secret
+
+
+def private(path: Path, text: str, mode: int = 0o600) -> Path:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(mode)
+    return path
+
+
+def test_variables_are_read_as_systemd_does(tmp_path: Path) -> None:
+    text = "# keys\n\nAWS_ACCESS_KEY_ID=AK=1\nQUOTED='a b'\nOTHER=\"it's\"\n EMPTY=\n"
+    assert repository._variables(private(tmp_path / "x", text)) == {
+        "AWS_ACCESS_KEY_ID": Secret("AK=1"),
+        "QUOTED": Secret("a b"),
+        "OTHER": Secret("it's"),
+        "EMPTY": Secret(""),
+    }
+
+
+@pytest.mark.parametrize("line", ["export A=1", "secret-word", "9=1", "A B=1"])
+def test_what_is_no_variable_is_refused_without_quoting_it(line: str, tmp_path: Path) -> None:
+    with pytest.raises(Failure) as caught:
+        repository._variables(private(tmp_path / "x", f"A=1\n{line}\n"))
+    assert caught.value.exit_code is ExitCode.USAGE
+    assert "line 2" in caught.value.detail and line not in caught.value.detail
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
+def test_a_secret_that_others_can_read_is_refused(mode: int, tmp_path: Path) -> None:
+    path = private(tmp_path / "x", "word", mode)
+    with pytest.raises(Failure, match="cannot be used") as caught:
+        repository._private(path)
+    assert "chmod 0600" in caught.value.detail
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def go_matches(pattern: str, name: str) -> bool:
+    """Whether Go's filepath.Match would take the whole name, for patterns without live wildcards."""
+    plain, escaped = [], False
+    for letter in pattern:
+        if not escaped and letter == "\\":
+            escaped = True
+            continue
+        assert escaped or letter not in "*?[", "a wildcard is alive"
+        plain.append(letter)
+        escaped = False
+    return not escaped and "".join(plain) == name
+
+
+@given(st.text(alphabet="ab*?[]\\^-/ $é", max_size=12))
+def test_a_path_to_leave_out_matches_itself_alone(path: str) -> None:
+    assert go_matches(repository._literally(path), path)
+
+
+def test_the_summary_is_the_last_line() -> None:
+    told = {"message_type": "summary", "total_files_processed": 3, "total_bytes_processed": 99}
+    assert repository._totals('{"message_type":"status"}\n' + json.dumps(told) + "\n") == Totals(
+        3, 99
+    )
+    for text in ("", "no json", "{}", '{"total_files_processed": -1, "total_bytes_processed": 0}'):
+        with pytest.raises(Failure, match="summary"):
+            repository._totals(text)
+
+
+def test_files_that_vanished_are_no_failure_and_others_are(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.touch()
+    gone = json.dumps({"message_type": "error", "item": str(tmp_path / "gone")})
+    repository._refuse_unread(f"{gone}\nWarning: at least one source file could not be read")
+    with pytest.raises(Failure) as caught:
+        repository._refuse_unread(f"{gone}\n{json.dumps({'item': str(there)})}")
+    assert caught.value.detail == repr(str(there))
+
+
+def test_too_much_trouble_to_read_it_all_is_a_failure() -> None:
+    with pytest.raises(Failure):
+        repository._refuse_unread("x" * (1 << 20))
+
+
+@pytest.mark.parametrize(
+    ("detail", "hint"),
+    [
+        ("Fatal: ...\nIs there a repository at the following location?", "restic init"),
+        ("Fatal: wrong password or no key found", "password_file"),
+        ("Remove(<snapshot/1>) returned error: 403", "object lock"),
+    ],
+)
+def test_what_is_known_comes_with_a_hint(detail: str, hint: str) -> None:
+    assert hint in repository._explained(Failure("restic failed", detail)).hint
+
+
+def test_what_is_not_known_stays_what_it_is() -> None:
+    class Special(Failure):
+        """As when the dump gives way."""
+
+    failure = Special("x", "y")
+    assert repository._explained(failure) is failure
+    busy = repository._explained(Failure("x", "repository is already locked by PID 7"))
+    assert isinstance(busy, Busy)
