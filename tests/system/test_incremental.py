@@ -25,7 +25,7 @@ ODD = "data/odd"
 BALLAST = "head -c 3000000 /dev/urandom >{home}/data/ballast; chown mattermost {home}/data/ballast"
 # Removed, renamed, other bytes of the same size and time, a folder for a file, a file for a folder.
 CHANGES = """
-cd {home}/data; umask 077
+cd {home}/data; umask 077; mkdir -p odd
 case $0 in
 1)  for name in 'gone ' odd/same odd/kind odd/folder/file odd/kept/file odd/renamed/file; do
         mkdir -p "$(dirname "$name")"; head -c 4000 /dev/urandom >"$name"
@@ -37,7 +37,7 @@ case $0 in
 3)  rm -r odd/kind; echo a file again >odd/kind; rm odd/folder; ln -s same odd/folder
     echo back again >'gone '; chmod 640 odd/same;;
 esac
-chown -R mattermost: {home}/data
+chown -hR mattermost: odd
 """
 
 
@@ -196,20 +196,28 @@ def test_prune_keeps_what_a_kept_set_builds_on_and_says_so(nights: Nights) -> No
     assert nights.product("verify", names[2]).code == 0
 
 
-def test_a_night_that_is_cut_short_changes_nothing_for_the_next(nights: Nights) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_night_that_is_cut_short_changes_nothing_for_the_next(
+    nights: Nights, number: signal.Signals
+) -> None:
     server, name = nights.server, nights.sets[2].rpartition("/")[2]
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with server.locked_posts():
-            backup = server.lab.popen("gitlab-mm", "backup", stdout=subprocess.PIPE)
-            wait_until(server.waits_for_lock, 30, "pg_dump to wait for the lock")
-            server.lab.send_signal(backup, number)
-            backup.communicate(timeout=30)
-    server.lab.run("sh", "-ec", f"echo more >{server.gitlab.home}/{ODD}/more")
+    with server.locked_posts():
+        backup = server.lab.popen(
+            "gitlab-mm", "backup", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        wait_until(
+            lambda: server.waits_for_lock() or backup.poll() is not None, 60, "pg_dump to wait"
+        )
+        assert backup.poll() is None, backup.communicate()
+        server.lab.send_signal(backup, number)
+        backup.communicate(timeout=30)
+    new = f"{ODD}/after {number.name}"
+    server.lab.run("sh", "-ec", f"echo more >'{server.gitlab.home}/{new}'")
     with spoilt(nights, "true"):
         path = nights.product.backup()
         assert nights.listed(path)["base"] == name
-        packed = f"zstd -dc {path}/files.tar.zst | tar --list | grep -v /$"
-        assert f"{ODD}/more" in server.lab.run("sh", "-c", packed).stdout
+        packed = f"zstd -dc {path}/files.tar.zst | tar --list"
+        assert new in server.lab.run("sh", "-c", packed).stdout
         assert nights.product("verify", path).code == 0
     assert nights.product.leftovers() == []
 
