@@ -9,7 +9,7 @@ import re
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
@@ -33,13 +33,20 @@ class Contents:
 
     files: int = 0
     size: int = 0  # bytes
+    newest: int = field(default=0, compare=False)  # bytes of the file that was told last
+
+    @property
+    def done(self) -> int:
+        """Bytes that are packed for certain: tar tells of a file when it begins with it."""
+        return self.size - self.newest
 
     def add_line(self, line: bytes) -> None:
         """Count a line of tar's long listing: mode, owner, size, date, time, name."""
         found = _LISTED_FILE.match(line)
         if found:
             self.files += 1
-            self.size += int(found[1])
+            self.newest = int(found[1])
+            self.size += self.newest
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,7 @@ def pack(
         "--",
         *(_member(folder) for folder in roots),
     ]
-    with progress.measured("files", expected, lambda: contents.size):
+    with progress.measured("files", expected, lambda: contents.done):
         process.pipeline(_archive(found, contents.add_line, what), compressor, sink=sink)
     return contents
 

@@ -98,6 +98,7 @@ def _main_page(main: tree.Command) -> Page:
         roff.section("commands", "Each has a page of its own.", *verbs, ".PP", *same),
         roff.section("options", *_options(main)),
         roff.section("how it works", roff.markdown(readme["How it works"])),
+        roff.section("on a terminal", roff.markdown(roff.untitled(_document("terminal.md")))),
         *_common(),
     )
     return Page(main.name, 1, _lower(main.summary), body)

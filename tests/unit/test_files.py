@@ -558,3 +558,11 @@ def test_hostile_extended_headers_are_no_crash(headers: Mapping[str, str], tmp_p
         return
     assert "path" not in headers
     assert counted.size >= 4
+
+
+def test_what_is_packed_for_certain_lags_behind_what_was_told() -> None:
+    """tar tells of a file when it begins with it: a large one must not count as done at once."""
+    contents = files.Contents()
+    for name, size in (("a", 10), ("b", 1000)):
+        contents.add_line(f"-rw-r--r-- 0/0 {size} 2026-11-20 10:00 {name}".encode())
+    assert (contents.size, contents.done) == (1010, 10)
