@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from . import (
     host_verbs,
     look_verbs,
     notify_verb,
+    offsite_verbs,
     sso_verbs,
 )
 from .console import Manner, verb
@@ -41,6 +42,8 @@ group.add_command(look_verbs.report)
 group.add_command(look_verbs.status)
 group.add_command(account_verbs.accounts)
 group.add_command(sso_verbs.sso)
+group.add_command(offsite_verbs.offsite)
+group.add_command(offsite_verbs.kit)
 
 
 @group.command()
@@ -85,7 +88,7 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
         if root is not None:
             return outcomes.of_backup(trees.make(root, ours, store))
         made = job.backup(sites.here(store), ours, store, nightly=if_present)
-        return outcomes.of_backup(made)
+        return offsite_verbs.with_copies(outcomes.of_backup(made), ours)
 
 
 @group.command(epilog=_SET_HELP)
@@ -119,6 +122,7 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
 )
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@offsite_verbs.from_elsewhere
 @click.option("--rollback", is_flag=True, help="Take back a restore that was cut short.")
 @click.option("--continue", "go_on", is_flag=True, help="Do a restore again that was cut short.")
 @verb
@@ -147,7 +151,7 @@ def restore(manner: Manner, **options: Any) -> Outcome:
             site = host.find(plan.to, config_required=False)
         else:
             site = host.find(to, config_required=False)
-            set_ = _choose(store, options["wanted"], options["at"])
+            set_ = _set_to_restore(ours, store, options)
             plan = _plan(options, site.kind.value)
             if not options["dry_run"] and not options["yes"]:
                 console.ask(*preview.question(set_, site, plan))
@@ -162,28 +166,33 @@ def restore(manner: Manner, **options: Any) -> Outcome:
 
 
 @group.command("list")
+@click.option("--from", "place", metavar="REMOTE", help="List the copies there; as restore --from.")
 @verb
-def list_sets(manner: Manner) -> Outcome:
+def list_sets(manner: Manner, place: str | None) -> Outcome:
     """List the sets, newest first."""
     from . import outcomes, records
 
-    _, store = _store(manner)
+    ours, store = _store(manner)
+    if place is not None:
+        return offsite_verbs.list_copies(ours, place)
     lines = [(one, records.of_set(one.set) if one.set else []) for one in store.entries()]
-    return outcomes.of_list(lines, store.where)
+    return offsite_verbs.with_places(outcomes.of_list(lines, store.where))
 
 
 @group.command(epilog=_SET_HELP)
 @click.argument("wanted", metavar="[SET]", default="latest")
+@offsite_verbs.from_elsewhere
 @verb
-def verify(manner: Manner, wanted: str) -> Outcome:
+def verify(manner: Manner, wanted: str, place: str | None, identity: Path | None) -> Outcome:
     """Read a whole set and hold it against its manifest."""
     from . import outcomes, records
     from . import rehearsal as job
 
-    _, store = _store(manner)
-    set_ = store.find(wanted)
-    record = job.verify_only(set_)
-    return outcomes.of_verify(set_, record, records.keep(set_, record))
+    ours, store = _store(manner)
+    with offsite_verbs.looked_at(ours, store, place, wanted, identity) as set_:
+        record = job.verify_only(set_)
+        warnings = records.keep(set_, record) if place is None else []
+        return outcomes.of_verify(set_, record, warnings)
 
 
 @group.command(epilog=_SET_HELP)
@@ -192,9 +201,17 @@ def verify(manner: Manner, wanted: str) -> Outcome:
 @click.option("--quick", is_flag=True, help="Without unpacking files and starting Mattermost.")
 @click.option("--full", is_flag=True, help="Build the indexes of the search as well.")
 @click.option("--if-due", is_flag=True, help="Only when rehearse in config.yml says so.")
+@offsite_verbs.from_elsewhere
 @verb
 def rehearse(
-    manner: Manner, wanted: str, every: bool, quick: bool, full: bool, if_due: bool
+    manner: Manner,
+    wanted: str,
+    every: bool,
+    quick: bool,
+    full: bool,
+    if_due: bool,
+    place: str | None,
+    identity: Path | None,
 ) -> Outcome:
     """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
     from . import hooks, outcomes, process, records, sites
@@ -206,21 +223,27 @@ def rehearse(
         raise click.UsageError("--quick and --full exclude each other.")
     if every and wanted != "latest":
         raise click.UsageError("SET and --all exclude each other.")
+    if place is not None and (every or if_due):
+        raise click.UsageError("--from takes one copy: without --all and --if-due.")
     with hooks.our_turn():
         ours, store = _store(manner)
         if if_due and not job.is_due(ours.rehearse, records.history(), datetime.now().astimezone()):
             return Outcome({"set": None}, [f"No rehearsal is due: rehearse is {ours.rehearse}"])
         depth = Depth.QUICK if quick else Depth.FULL if full else Depth.USUAL
-        entries = store.entries() if every else [Entry(wanted, store.find(wanted), "")]
-        site = sites.here(store)
-        warnings = [f"{one.name} is not complete: {one.problem}" for one in entries if not one.set]
-        process.step_back(ours.nice)
-        manner.begin(ours)
-        made = []
-        for set_ in [one.set for one in entries if one.set]:
-            with store.fetched(set_, ours.rehearse_in) as near:
-                made.append(job.rehearse(near, site, depth, ours.rehearse_in, ours.sessions))
-            warnings += records.keep(set_, made[-1])
+        with offsite_verbs.looked_at(ours, store, place, wanted, identity) as chosen:
+            site = sites.here(store)
+            entries = store.entries() if every else [Entry(wanted, chosen, "")]
+            warnings = [
+                f"{one.name} is not complete: {one.problem}" for one in entries if not one.set
+            ]
+            process.step_back(ours.nice)
+            manner.begin(ours)
+            made = []
+            for set_ in [one.set for one in entries if one.set]:
+                with store.fetched(set_, ours.rehearse_in) as near:
+                    made.append(job.rehearse(near, site, depth, ours.rehearse_in, ours.sessions))
+                if place is None:
+                    warnings += records.keep(set_, made[-1])
     return outcomes.of_rehearse(made, warnings, expected=quick or if_due)
 
 
@@ -263,14 +286,22 @@ def _plan(options: dict[str, Any], kind: str) -> Plan:
     )
 
 
-def _choose(store: Any, wanted: str, day: str | None) -> Any:
-    """Return the set that is meant: by name or path, or the newest up to the end of a day."""
-    from datetime import timedelta
+def _set_to_restore(ours: Any, store: Any, options: dict[str, Any]) -> Any:
+    """Return the set that is meant: one of the store, or a copy that is fetched first."""
+    wanted, before = options["wanted"], _before(options["at"])
+    if options["place"] is not None:
+        if options["dry_run"]:
+            raise click.UsageError("--dry-run looks at a set that is here: without --from.")
+        return offsite_verbs.fetch(ours, options["place"], wanted, options["identity"], before)
+    if options["identity"] is not None:
+        raise click.UsageError("--identity opens copies: give --from as well.")
+    return store.latest(before) if options["at"] is not None else store.find(wanted)
 
-    if day is None:
-        return store.find(wanted)
-    if day == "latest":
-        return store.latest()
+
+def _before(day: str | None) -> datetime | None:
+    """Return the end of a day, or the very moment; None is the latest of all."""
+    if day is None or day == "latest":
+        return None
     try:
         moment = datetime.fromisoformat(day).astimezone()
     except ValueError:
@@ -279,7 +310,7 @@ def _choose(store: Any, wanted: str, day: str | None) -> Any:
             "give it as 2026-11-20 or 2026-11-20T06:00",
             exit_code=ExitCode.USAGE,
         ) from None
-    return store.latest(moment + timedelta(days=1) if len(day) == len("2026-11-20") else moment)
+    return moment + timedelta(days=1) if len(day) == len("2026-11-20") else moment
 
 
 def main() -> None:

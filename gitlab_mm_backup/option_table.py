@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .options import Option, choice, duration, list_of, number, path, rate, secret, words
+from .options import Option, choice, duration, flag, list_of, number, path, rate, secret, words
+from .remote import RULES
 
 SENDERS = ("mattermost", "mail", "ping", "apprise")  # of notices
 POLICIES = ("failure", "warning", "always", "recovery")
@@ -13,6 +14,10 @@ _MOST_THREADS = 64
 _MOST_KEPT = 9999
 _NICEST = 19  # nice(1)
 _NO_PASSWORD = r"(?![^\0\n]*://[^/\0\n]*:[^/\0\n]*@)[^\0\n]+"
+_MOST_RETRIES = 20
+_REMOTE = r"gitlab|/[^\0\n]*|[\w.+@][\w.+@ -]*:[^\0\n]*"
+# age's own keys, and the SSH keys that it takes (age(1), "RECIPIENTS AND IDENTITIES").
+_RECIPIENT = r"age1[02-9ac-hj-np-z]{58}|ssh-(?:ed25519|rsa) [A-Za-z0-9+/=]+(?: [^\0\n]*)?"
 
 OPTIONS: tuple[Option, ...] = (
     Option(
@@ -121,6 +126,68 @@ OPTIONS: tuple[Option, ...] = (
         "sets grows long. 0: only where it must.",
         duration(),
         "7d",
+    ),
+    Option(
+        "offsite",
+        "Where finished sets are copied, besides the place that GitLab uploads its own backups to.",
+        options=(
+            Option(
+                "remote",
+                "A remote of rclone (made by rclone config, as root) with a path, an absolute path, "
+                "or gitlab, for what is to differ at GitLab's own place.",
+                words(
+                    _REMOTE, "a remote of rclone with a path, as nas:backups, or an absolute path"
+                ),
+                required=True,
+            ),
+            Option(
+                "name",
+                "What messages and --from call it; the remote's own name unless it is given.",
+                words("[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", "letters, digits, dots and hyphens"),
+            ),
+            Option(
+                "rclone_config",
+                "rclone's file; /root/.config/rclone/rclone.conf unless it is given.",
+                path(),
+            ),
+            Option(
+                "bandwidth",
+                "Bytes in a second at most, as 10M; 0: no limit.",
+                rate(),
+                0,
+            ),
+            Option(
+                "retries",
+                "How often something is tried again when the connection fails, after 2, 4, 8 ... "
+                "seconds.",
+                number(0, _MOST_RETRIES),
+                4,
+            ),
+            Option(
+                "recipients",
+                "Public keys of age. Copies are encrypted to them; any of the private keys opens them.",
+                list_of(words(_RECIPIENT, "a public key: age1..., ssh-ed25519 or ssh-rsa")),
+                [],
+            ),
+            Option("keep_time", "As keep_time above, for the copies there.", duration()),
+            *(
+                Option(name, f"As keep.{rule} above.", number(0, _MOST_KEPT))
+                for rule, name in RULES.items()
+            ),
+        ),
+        several=True,
+        example="""
+            - remote: nas:backups/mattermost
+              bandwidth: 10M
+              keep_time: 12w
+        """,
+    ),
+    Option(
+        "follow_gitlab",
+        "Whether finished sets are copied to where GitLab uploads its own backups "
+        "(gitlab_rails['backup_upload_connection'] in gitlab.rb), to a folder mattermost there.",
+        flag(),
+        True,
     ),
     Option(
         "compression",

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
 
-from . import charts, text
+from . import charts, pages, text
 from .charts import Chart, Series
-from .durable import replace_file
-from .errors import Failure
 from .evidence import Depth, Verdict
 from .report import Report
 from .standing import Standing
@@ -36,21 +32,10 @@ _DEPTHS = {
 
 
 def render(made: Report) -> bytes:
-    """Return the page; whatever a set, a host or a check is called, it is only text in it."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader(__package__, "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_visible,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        size=text.size, moment=text.moment, duration=_duration, number=text.number
-    )
-    page = environment.get_template("report.jinja").render(
+    """Return the page."""
+    return pages.render(
+        "report.jinja",
+        {"duration": _duration},
         made=made,
         found=made.found,
         heading=_HEADINGS[made.judgement.standing],
@@ -60,31 +45,11 @@ def render(made: Report) -> bytes:
         results=_RESULTS,
         depths=_DEPTHS,
     )
-    return page.encode(errors="backslashreplace")
 
 
 def write(path: Path, made: Report) -> Path:
     """Write the page, readable by root alone, in one step; raises Failure. Returns its full path."""
-    page = render(made)
-    path = Path(os.path.abspath(path))
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
-        replace_file(path, page)
-    except OSError as error:
-        raise Failure(
-            f"{path} cannot be written",
-            str(error.strerror),
-            "Give another file: gitlab-mm report FILE",
-        ) from error
-    return path
-
-
-def _visible(value: Any) -> Any:
-    """Return a text with what cannot be seen spelled out: it could turn a line around."""
-    if type(value) is not str:  # the output of a macro is of a type of its own, and is done
-        return value
-    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in value)
+    return pages.write(path, render(made), "gitlab-mm report FILE")
 
 
 def _duration(seconds: float) -> str:

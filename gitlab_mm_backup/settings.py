@@ -9,16 +9,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from . import config_file
+from . import config_file, fog, gitlab_files, remote
 from .errors import ExitCode, Failure
+from .fog import Upload
 from .option_table import FULL, OPTIONS
 from .options import Option, leaves
+from .remote import Remote
 from .retention import Rules
 from .secret import Secret
 
 CONFIG_FILE = Path("/etc/gitlab-mm-backup/config.yml")
 # Linked to the rendered file wherever gitlab.rb puts it (omnibus-gitlab 10 to 19).
 GITLAB_YML = Path("/opt/gitlab/embedded/service/gitlab-rails/config/gitlab.yml")
+# Where GitLab has the key of its uploads' encryption, unless gitlab.yml has it.
+_ENCRYPTION_KEY = Path("/opt/gitlab/etc/gitlab-rails/env/GITLAB_BACKUP_ENCRYPTION_KEY")
 _NO_RULES = Rules()
 
 
@@ -66,6 +70,9 @@ class Settings:
     notices: Sequence[Notice] = ()  # who is told how a run ended
     store: str = "local"  # or restic: where sets live
     restic: Restic = _NO_RESTIC
+    offsite: tuple[Remote, ...] = ()  # where copies go; GitLab's own place has no path in it
+    follow_gitlab: bool = True  # copies go to where GitLab uploads its backups, too
+    upload: Upload | None = None  # how GitLab uploads them
 
     @property
     def rules(self) -> Rules:
@@ -112,7 +119,19 @@ def load(
         notices=tuple(Notice(**one) for one in values["notices"]),
         store=values["store"],
         restic=Restic(**_below("restic", values)),
+        offsite=_offsite(config, values["offsite"]),
+        follow_gitlab=values["follow_gitlab"],
+        upload=fog.upload(
+            _production_backup(gitlab_yml).get("upload"), gitlab_files.first_line(_ENCRYPTION_KEY)
+        ),
     )
+
+
+def _offsite(config: Path, listed: Sequence[Mapping[str, Any]]) -> tuple[Remote, ...]:
+    try:
+        return remote.entries(listed)
+    except ValueError as error:
+        raise config_file.bad(config, [f"offsite: {error}"]) from None
 
 
 def look(
@@ -146,26 +165,38 @@ def _value(
 def _gitlab_backup(path: Path) -> dict[str, Any]:
     """Return what gitlab.yml's ``production.backup`` gives, by the names of our options.
 
-    Empty where GitLab itself is disabled; what it leaves empty is left out.
+    What it leaves empty is left out.
     """
-    import yaml  # here: see config_file
-
+    backup = _production_backup(path)
     try:
-        document = yaml.safe_load(path.read_text())
-        for key in ("production", "backup"):
-            document = document.get(key) if isinstance(document, dict) else None
-        backup = document if isinstance(document, dict) else {}
         return {
             name: option.kind.read(backup[option.gitlab])
             for name, option in leaves(OPTIONS)
             if option.kind and backup.get(option.gitlab)
         }
+    except ValueError as error:
+        raise _unreadable(path, error) from None
+
+
+def _production_backup(path: Path) -> dict[str, Any]:
+    """Return gitlab.yml's ``production.backup``; empty where GitLab itself is disabled."""
+    import yaml  # here: see config_file
+
+    try:
+        document = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise Failure(
-            "GitLab's own settings cannot be read",
-            f"{path}: {type(error).__name__}",
-            "Run gitlab-ctl reconfigure, which writes the file anew.",
-            ExitCode.USAGE,
-        ) from None
+        raise _unreadable(path, error) from None
+    for key in ("production", "backup"):
+        document = document.get(key) if isinstance(document, dict) else None
+    return document if isinstance(document, dict) else {}
+
+
+def _unreadable(path: Path, error: Exception) -> Failure:
+    return Failure(
+        "GitLab's own settings cannot be read",
+        f"{path}: {type(error).__name__}",
+        "Run gitlab-ctl reconfigure, which writes the file anew.",
+        ExitCode.USAGE,
+    )

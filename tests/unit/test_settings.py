@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 
 from gitlab_mm_backup import settings
 from gitlab_mm_backup.errors import ExitCode, Failure
+from gitlab_mm_backup.fog import Upload
 from gitlab_mm_backup.option_table import OPTIONS
 from gitlab_mm_backup.option_text import sample
 from gitlab_mm_backup.options import leaves
+from gitlab_mm_backup.remote import Remote
 from gitlab_mm_backup.retention import Rules
 from gitlab_mm_backup.settings import Settings
 
@@ -108,12 +111,13 @@ def test_every_option_stands_in_the_shipped_file_at_its_default(files: Files) ->
 
 def test_gitlab_s_own_values_count(files: Files) -> None:
     found = files.load(gitlab=GITLAB_YML)
-    assert found == Settings(Path("/mnt/backups/mattermost"), timedelta(days=7))
+    upload = Upload({"provider": "AWS"}, "", {"connection": {"provider": "AWS"}})
+    assert found == Settings(Path("/mnt/backups/mattermost"), timedelta(days=7), upload=upload)
 
 
 def test_ours_win_over_gitlab_s(files: Files) -> None:
     found = files.load("backup_path: /srv/b\nkeep_time: 0\n", GITLAB_YML)
-    assert found == Settings(Path("/srv/b/mattermost"), None)
+    assert dataclasses.replace(found, upload=None) == Settings(Path("/srv/b/mattermost"), None)
 
 
 @pytest.mark.parametrize("keep", ["", "0", "~", '""'])
@@ -384,3 +388,74 @@ def test_any_text_gives_settings_or_a_failure(files: Files, text: str) -> None:
         assert failure.exit_code is ExitCode.USAGE
         return
     assert found.sets.is_absolute()
+
+
+# off-site copies
+
+RCLONE = "/root/.config/rclone/rclone.conf"
+KEY = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+
+
+def test_places_outside_this_machine(files: Files) -> None:
+    found = files.load(
+        "follow_gitlab: false\n"
+        "offsite:\n"
+        "  - remote: nas:backups/mm\n"
+        f"    recipients: [{KEY}]\n"
+        "    bandwidth: 10M\n"
+        "    retries: 0\n"
+        "    keep_last: 3\n"
+        "    keep_time: 12w\n"
+        "  - {remote: /mnt/disk/mm, name: disk}\n"
+        "  - {remote: gitlab, bandwidth: 1G}\n"
+    )
+    assert not found.follow_gitlab
+    rules = Rules(keep_time=timedelta(weeks=12), last=3)
+    assert found.offsite == (
+        Remote(
+            "nas",
+            "nas:backups/mm",
+            config=RCLONE,
+            bandwidth=10 << 20,
+            retries=0,
+            recipients=(KEY,),
+            rules=rules,
+        ),
+        Remote("disk", "/mnt/disk/mm"),
+        Remote("gitlab", "", bandwidth=1 << 30),
+    )
+    assert found.offsite[0].place("set", "file") == "nas:backups/mm/set/file"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("offsite: nas:x", "must be a list"),
+        ("offsite: [nas:x]", "must hold options"),
+        ("offsite: [{name: x}]", "remote must be given"),
+        ("offsite: [{remote: nas}]", "nas:backups, or an absolute path"),
+        ("offsite: [{remote: ':s3,secret_access_key=x:b'}]", "nas:backups, or an absolute path"),
+        ("offsite: [{remote: 'nas:x', passwort: y}]", "unknown option"),
+        ("offsite: [{remote: 'nas:x'}, {remote: 'nas:y'}]", "two remotes are called nas"),
+        ("offsite: [{remote: 'nas:x', name: gitlab}]", "cannot be the name"),
+        ("offsite: [{remote: 'nas:x', name: a/b}]", "letters, digits"),
+        ("offsite: [{remote: 'my nas:x'}]", "cannot be the name"),
+        ("offsite: [{remote: gitlab, name: x}]", "name and settings from GitLab"),
+        ("offsite: [{remote: 'nas:x', bandwidth: 10}]", "number with a unit"),
+        ("offsite: [{remote: 'nas:x', retries: 99}]", "between 0 and 20"),
+        ("offsite: [{remote: 'nas:x', recipients: [AGE-SECRET-KEY-1]}]", "public key"),
+        ("offsite: [{remote: 'nas:x', keep_lost: 1}]", "unknown option"),
+        ("offsite: [{remote: 'nas:x', keep_time: soon}]", "must be seconds"),
+        ("offsite: [{remote: 'nas:x', rclone_config: x}]", "absolute path"),
+        ("follow_gitlab: perhaps", "true or false"),
+    ],
+)
+def test_a_place_that_makes_no_sense(text: str, reason: str, files: Files) -> None:
+    assert reason in files.problems(text).detail
+
+
+def test_no_private_key_is_quoted(files: Files) -> None:
+    secret = "AGE-SECRET-KEY-1QYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQS"
+    assert (
+        secret not in files.problems(f"offsite: [{{remote: 'a:b', recipients: [{secret}]}}]").detail
+    )

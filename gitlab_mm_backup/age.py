@@ -1,0 +1,83 @@
+"""age: streams encrypted to public keys, and opened with the private key that lies elsewhere."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import process
+from .errors import ExitCode, Failure
+from .private_files import InMemory
+from .process import Command
+from .secret import Secret
+
+SUFFIX = ".age"
+FORM = "age"
+_CHUNK, _TAG = 1 << 16, 16  # age(1)'s payload: 64 KiB at a time, each with 16 bytes of proof
+
+
+def encrypt(recipients: tuple[str, ...]) -> Command:
+    """Return the age that encrypts its input to ``recipients``, any of whom can open it."""
+    words = [word for one in recipients for word in ("--recipient", one)]
+    return Command(["age", "--encrypt", *words], account="nobody")
+
+
+def decrypt(identity: Secret) -> Command:
+    """Return the age that opens its input with ``identity``, the content of a private key's file."""
+    return Command(["age", "--decrypt", "--identity", InMemory(identity)], account="nobody")
+
+
+@contextmanager
+def explained(file: str) -> Iterator[None]:
+    """Say what it means when age fails to open a file in the block."""
+    try:
+        yield
+    except Failure as failure:
+        if not failure.message.startswith("age "):
+            raise
+        raise Failure(
+            f"{file} cannot be opened with this identity",
+            failure.detail,
+            "Give the private key of one of the copy's recipients: --identity FILE",
+        ) from None
+
+
+def read_identity(path: Path) -> Secret:
+    """Return the content of a private key's file; raises Failure when it cannot be read."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise Failure(
+            f"The identity {path} cannot be read", str(reason), exit_code=ExitCode.USAGE
+        ) from None
+    if "AGE-SECRET-KEY-" not in text and "PRIVATE KEY-----" not in text:
+        raise Failure(
+            f"{path} is no identity of age",
+            "it holds no private key that can be used without a passphrase",
+            "Give the file that age-keygen wrote; one with a passphrase is opened by age -d first.",
+            ExitCode.USAGE,
+        )
+    return Secret(text)
+
+
+def empty_size(recipients: tuple[str, ...]) -> int:
+    """Return the bytes of nothing, encrypted: all that does not grow with the content."""
+    pieces: list[bytes] = []
+    try:
+        with tempfile.TemporaryFile() as nothing:
+            process.pipeline(encrypt(recipients), stdin=nothing, sink=pieces.append)
+    except Failure as failure:
+        raise Failure(
+            "age cannot encrypt to the recipients of a copy",
+            failure.detail or failure.message,
+            "apt install age; correct recipients in /etc/gitlab-mm-backup/config.yml.",
+        ) from None
+    return sum(map(len, pieces))
+
+
+def size(empty: int, plain: int) -> int:
+    """Return the bytes of ``plain`` bytes, encrypted, where nothing takes ``empty``."""
+    return empty - _TAG + plain + _TAG * max(1, -(-plain // _CHUNK))

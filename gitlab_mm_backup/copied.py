@@ -1,0 +1,119 @@
+"""Which sets have a copy where, noted on this host: only what was checked there is noted as a copy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import untrusted
+from .durable import replace_file
+from .errors import Failure
+from .journal import STATE
+from .remote import Remote
+
+NOTES = STATE / "offsite.json"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A file that is written to a remote, and the hashes of what was sent."""
+
+    bytes: int
+    hashes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A copy that is not complete: its files so far, encrypted to these recipients."""
+
+    recipients: tuple[str, ...]
+    files: dict[str, Sent]
+
+
+@dataclass(frozen=True)
+class There:
+    """A copy that is complete and was checked."""
+
+    at: str  # RFC 3339, UTC
+    bytes: int
+    checks: tuple[str, ...]  # of copies.CHECKS
+    base: str  # the set that it builds on, "" where it is whole by itself
+
+
+@dataclass
+class Notes:
+    """What is known of one remote."""
+
+    path: str
+    sets: dict[str, There] = field(default_factory=dict)
+    begun: dict[str, Begun] = field(default_factory=dict)
+
+
+def of(remote: Remote, path: Path = NOTES) -> Notes:
+    """Return what is known of ``remote``; nothing where it leads to another place by now."""
+    notes = everything(path).get(remote.name)
+    return notes if notes is not None and notes.path == remote.path else Notes(remote.path)
+
+
+def everything(path: Path = NOTES) -> dict[str, Notes]:
+    """Return what is known of each remote by its name; a file that is no notes tells nothing."""
+    try:
+        document = json.loads(path.read_bytes())
+        found: dict[str, Notes] = untrusted.each(
+            untrusted.text, lambda value: Notes(**untrusted.members(value, _NOTES))
+        )(document)
+        return found
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+def keep(remote: Remote, notes: Notes, path: Path = NOTES) -> None:
+    """Note what is known of ``remote``; raises Failure when that cannot be written."""
+    document = {name: asdict(one) for name, one in everything(path).items()}
+    document[remote.name] = asdict(notes)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(path, (json.dumps(document, indent=1) + "\n").encode())
+    except OSError as error:
+        raise Failure(f"{path} cannot be written", str(error.strerror)) from error
+
+
+def by_set(path: Path = NOTES) -> dict[str, list[str]]:
+    """Return the names of the remotes that have a checked copy, by set."""
+    found: dict[str, list[str]] = {}
+    for name, notes in everything(path).items():
+        for one in notes.sets:
+            found.setdefault(one, []).append(name)
+    return found
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError("not a list")
+    return tuple(untrusted.text(one) for one in value)
+
+
+_SENT: Mapping[str, untrusted.Check] = {
+    "bytes": untrusted.count,
+    "hashes": untrusted.each(untrusted.text, untrusted.text),
+}
+_BEGUN: Mapping[str, untrusted.Check] = {
+    "recipients": _texts,
+    "files": untrusted.each(untrusted.text, lambda value: Sent(**untrusted.members(value, _SENT))),
+}
+_THERE: Mapping[str, untrusted.Check] = {
+    "at": untrusted.text,
+    "bytes": untrusted.count,
+    "checks": _texts,
+    "base": untrusted.text,
+}
+_NOTES: Mapping[str, untrusted.Check] = {
+    "path": untrusted.text,
+    "sets": untrusted.each(untrusted.text, lambda value: There(**untrusted.members(value, _THERE))),
+    "begun": untrusted.each(
+        untrusted.text, lambda value: Begun(**untrusted.members(value, _BEGUN))
+    ),
+}

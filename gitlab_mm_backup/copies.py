@@ -1,0 +1,90 @@
+"""What a copy of a set says about itself, beside the set's own manifest: the file copy.json.
+
+The manifest of a copy is the set's own, in plain text, so that a copy is listed without any key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import untrusted
+from .errors import Failure
+from .manifest import MANIFEST, SUMS, is_set_name
+
+COPY = "copy.json"
+FORMAT = 1
+# How a file was found whole after it was written: the remote's own hash of it, its pieces' hashes
+# (of a file that went there in several, as S3 has it), or all of it read again.
+CHECKS = ("sha256", "sha1", "md5", "pieces", "read back")
+
+
+@dataclass(frozen=True)
+class CopiedPart:
+    """One part as it is in the copy: with recipients its file is encrypted."""
+
+    file: str
+    bytes: int
+    sha256: str
+    checked: str  # one of CHECKS
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of a set; ``parts`` by the part's name."""
+
+    set: str
+    recipients: tuple[str, ...]
+    parts: Mapping[str, CopiedPart]
+    format: int = FORMAT
+
+
+def to_bytes(copy: Copy) -> bytes:
+    """Return the content of copy.json."""
+    return (json.dumps(dataclasses.asdict(copy), indent=2) + "\n").encode()
+
+
+def parse(document: Any, where: str) -> Copy:
+    """Return the copy in ``document``; raises Failure for anything but a whole one."""
+    try:
+        return Copy(**untrusted.members(document, _COPY))
+    except (ValueError, TypeError) as error:
+        raise Failure("What a copy says of itself cannot be read", f"{where}: {error}") from None
+
+
+def _set_name(value: Any) -> str:
+    if not is_set_name(untrusted.text(value)):
+        raise ValueError("not the name of a set")
+    return str(value)
+
+
+def _file(value: Any) -> str:
+    name = untrusted.text(value)
+    if "/" in name or "\n" in name or name in ("", ".", "..", MANIFEST, SUMS, COPY):
+        raise ValueError("not the file of a part")
+    return name
+
+
+def _recipients(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError("recipients are a list")
+    return tuple(untrusted.text(one) for one in value)
+
+
+_PART: Mapping[str, untrusted.Check] = {
+    "file": _file,
+    "bytes": untrusted.count,
+    "sha256": untrusted.sha256,
+    "checked": untrusted.one_of(*CHECKS),
+}
+_COPY: Mapping[str, untrusted.Check] = {
+    "set": _set_name,
+    "recipients": _recipients,
+    "parts": untrusted.each(
+        untrusted.text, lambda value: CopiedPart(**untrusted.members(value, _PART))
+    ),
+    "format": untrusted.one_of(FORMAT),
+}

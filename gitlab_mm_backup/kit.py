@@ -1,0 +1,229 @@
+"""The recovery kit: what it takes to bring Mattermost back on an empty machine, told for paper."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from . import copied, gitlab_files, offsite, text, version
+from .errors import Failure
+from .manifest import Manifest
+from .remote import GITLAB, NO_CONFIG, RCLONE_CONFIG, Remote
+from .secret import Secret
+from .settings import Settings
+from .stores import Store
+
+RESTIC = "restic"  # of settings.store
+_LARGEST = 1 << 20  # bytes; a larger file is no file of keys
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where sets are."""
+
+    name: str
+    path: str
+    newest: str  # name of the newest set there, "" where there is none
+    sets: int
+    recipients: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Something without which the way back is closed."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """Commands to give, and what they are for."""
+
+    title: str
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Kit:
+    """All of it; ``secrets`` by what each is, empty unless they were asked for."""
+
+    host: str
+    made: datetime
+    places: Sequence[Place]
+    needed: Sequence[Needed]
+    versions: Mapping[str, str]
+    steps: Sequence[Step]
+    warnings: list[str]
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+
+
+def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Path("/")) -> Kit:
+    """Return the kit of this host."""
+    warnings: list[str] = []
+    try:
+        remotes = offsite.remotes(settings)
+    except Failure as failure:
+        warnings.append(str(failure))
+        remotes = [one for one in settings.offsite if one.name != GITLAB]
+    places = [_here(settings, store), *map(_there, remotes)]
+    if settings.store != RESTIC and not any(one.newest for one in places[1:]):
+        warnings.append("No set has a copy outside this machine: with its disk all is lost")
+    newest = next((one.manifest for one in store.sets() if not one.manifest.safety), None)
+    return Kit(
+        host=socket.getfqdn(),
+        made=datetime.now(timezone.utc),
+        places=places,
+        needed=_needed(settings, remotes),
+        versions=_versions(newest, root),
+        steps=_steps(settings, remotes, places, newest, root),
+        warnings=warnings,
+        secrets=_secrets(settings, remotes) if with_secrets else {},
+    )
+
+
+def _here(settings: Settings, store: Store) -> Place:
+    names = [one.name for one in store.sets() if not one.manifest.safety]
+    kind = "restic repository" if settings.store == RESTIC else "this machine"
+    return Place(kind, store.where, names[0] if names else "", len(names))
+
+
+def _there(remote: Remote) -> Place:
+    names = sorted(copied.of(remote).sets, reverse=True)
+    return Place(remote.name, remote.path, names[0] if names else "", len(names), remote.recipients)
+
+
+def _needed(settings: Settings, remotes: Sequence[Remote]) -> list[Needed]:
+    found = [
+        Needed(
+            "GitLab's own backup, and /etc/gitlab (gitlab.rb, gitlab-secrets.json)",
+            "GitLab is restored first: people sign in to Mattermost through it. Each set has "
+            "/etc/gitlab as well, in etc-gitlab.tar.zst",
+        )
+    ]
+    if settings.store == RESTIC:
+        why = "restic opens the repository with it; without the password nobody does"
+        found += [Needed(str(path), why) for path in _keys_of_restic(settings)]
+        if settings.restic.password_command:
+            command = " ".join(settings.restic.password_command)
+            found.append(Needed(f"the password that {command} prints", why))
+    for one in remotes:
+        if one.name == GITLAB:
+            why = f"rclone finds in it where and how to reach {one.path}"
+            found.append(Needed("backup_upload_connection in gitlab.rb", why))
+        if one.config != NO_CONFIG:
+            section = one.path.partition(":")[0]
+            found.append(
+                Needed(f"{one.config}, section [{section}]", f"rclone's way to {one.name}")
+            )
+        if one.recipients:
+            keys = "; ".join(one.recipients)
+            why = f"copies at {one.name} are encrypted, and closed without it"
+            found.append(Needed(f"the private key of one of: {keys}", why))
+    return found
+
+
+def _keys_of_restic(settings: Settings) -> list[Path]:
+    files = (settings.restic.password_file, settings.restic.environment_file)
+    return [path for path in files if path is not None]
+
+
+def _versions(newest: Manifest | None, root: Path) -> dict[str, str]:
+    found = {
+        "gitlab-mm-backup": version.tool(),
+        "GitLab": gitlab_files.gitlab_version(root),
+        "Mattermost": gitlab_files.bundled_mattermost(root),
+        "PostgreSQL": "",
+    }
+    if newest is not None:
+        found.update(GitLab=newest.gitlab, Mattermost=newest.mattermost)
+        found["PostgreSQL"] = newest.database.server
+    return {name: number or "unknown" for name, number in found.items()}
+
+
+def _steps(
+    settings: Settings,
+    remotes: Sequence[Remote],
+    places: Sequence[Place],
+    newest: Manifest | None,
+    root: Path,
+) -> list[Step]:
+    gitlab = (newest.gitlab if newest else "") or gitlab_files.gitlab_version(root) or "VERSION"
+    steps = [
+        Step(
+            "Install the same GitLab, and put /etc/gitlab back from its own backup",
+            (f"apt install gitlab-ce={gitlab}-ce.0   # or gitlab-ee", "gitlab-ctl reconfigure"),
+        ),
+        Step("Restore GitLab itself", ("gitlab-backup restore", "gitlab-ctl reconfigure")),
+        Step(
+            "Install this program, and what fetches and opens copies",
+            ("apt install rclone age", "apt install ./gitlab-mm-backup_*_all.deb"),
+        ),
+    ]
+    if settings.store == RESTIC:
+        told = "Put back /etc/gitlab-mm-backup/config.yml and the files that restic needs; then"
+        steps.append(Step(told, ("apt install restic", "gitlab-mm list", "gitlab-mm restore")))
+    steps += [_way_back(remote, first=not number) for number, remote in enumerate(remotes)]
+    if settings.store != RESTIC:
+        command = f"gitlab-mm restore {places[0].path}/{places[0].newest or 'SET'}"
+        steps.append(Step("Or from a folder with a set, of a disk of the old machine", (command,)))
+    steps.append(Step("See that people can sign in", ("gitlab-mm sso check", "gitlab-mm doctor")))
+    return steps
+
+
+def _way_back(remote: Remote, *, first: bool) -> Step:
+    place = remote.name if remote.name == GITLAB else remote.path
+    key = " --identity FILE" if remote.recipients else ""
+    told = "Fetch the newest set from" if first else "Or from"
+    title = f"{told} {remote.name}" + (" (FILE: the private key)" if key else "")
+    commands = [f"gitlab-mm list --from {place}", f"gitlab-mm restore --from {place}{key}"]
+    if remote.config not in (NO_CONFIG, RCLONE_CONFIG):
+        commands.insert(0, f"install -D -m 0600 {remote.config} {RCLONE_CONFIG}")
+    return Step(title, tuple(commands))
+
+
+def _secrets(settings: Settings, remotes: Sequence[Remote]) -> dict[str, Secret]:
+    """Return what rclone and restic need to know, by where it stands; a file that cannot be read is told."""
+    found: dict[str, Secret] = {}
+    if settings.store == RESTIC:
+        found.update((str(path), _content(path)) for path in _keys_of_restic(settings))
+    for one in remotes:
+        for name, value in one.environment.items():
+            found[name] = value if isinstance(value, Secret) else Secret(value)
+        if one.config != NO_CONFIG:
+            found[one.config] = _content(Path(one.config))
+    return found
+
+
+def _content(path: Path) -> Secret:
+    try:
+        with open(path, "rb") as file:
+            return Secret(file.read(_LARGEST).decode(errors="replace"))
+    except OSError as error:
+        return Secret(f"(cannot be read: {error.strerror})")
+
+
+def lines(made: Kit) -> list[str]:
+    """Return the kit as text."""
+    told = [
+        f"Recovery kit of Mattermost on {made.host}, {text.moment(made.made)}",
+        "",
+        "Where sets are",
+    ]
+    for one in made.places:
+        newest = f"newest {one.newest} of {one.sets}" if one.newest else "none yet"
+        told.append(f"  {one.name}: {one.path}: {newest}")
+        told += [f"    encrypted to {key}" for key in one.recipients]
+    told += ["", "What is needed"]
+    told += [f"  - {one.what}: {one.why}" for one in made.needed]
+    told += ["", "Versions"]
+    told += [f"  {name} {number}" for name, number in made.versions.items()]
+    told += ["", "On the empty machine, as root"]
+    for number, step in enumerate(made.steps, 1):
+        told += [f"  {number}. {step.title}", *(f"       {one}" for one in step.commands)]
+    for name, value in made.secrets.items():
+        told += ["", f"Secret: {name}", *(f"  {one}" for one in value.reveal().splitlines())]
+    return told

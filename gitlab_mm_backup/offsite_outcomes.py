@@ -1,0 +1,117 @@
+"""What became of off-site copies, for a person and for a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from . import text
+from .errors import Failure
+from .offsite import Served
+from .outcome import Outcome
+from .remote import Remote
+from .remote_store import Entry
+
+_CHECKS = {"pieces": "the hashes of their pieces", "read back": "all of them read again"}
+
+
+def with_copies(outcome: Outcome, served: Sequence[Served], warnings: list[str]) -> Outcome:
+    """Return the outcome of a backup with what became of its copies."""
+    return Outcome(
+        {**outcome.fields, "copies": fields(served)},
+        outcome.lines + lines(served),
+        outcome.warnings + warnings,
+    )
+
+
+def of_offsite(served: Sequence[Served], warnings: list[str]) -> Outcome:
+    """Tell of gitlab-mm offsite, which was asked for copies alone: without them it has failed."""
+    told = lines(served)
+    if not served and not warnings:
+        told = ["No place outside this machine is known: offsite in config.yml"]
+    elif not told and not warnings:
+        told = [f"All copies are there: {', '.join(one.remote.name for one in served)}"]
+    error = Failure("Not all sets have their copies", "; ".join(warnings)) if warnings else None
+    return Outcome({"copies": fields(served)}, told, error=error)
+
+
+def with_places(listed: Outcome, copies: Mapping[str, Sequence[str]]) -> Outcome:
+    """Return the list of sets with where each has a checked copy; ``copies`` tells that by set."""
+    sets = list(listed.fields["sets"])
+    lines = list(listed.lines)
+    for number, one in enumerate(sets):
+        if one["complete"]:
+            places = list(copies.get(one["name"], ()))
+            sets[number] = {**one, "copies": places}
+            lines[number] += f"\n  copies: {', '.join(places)}" if places else ""
+    return replace(listed, fields={**listed.fields, "sets": sets}, lines=lines)
+
+
+def of_copies(remote: Remote, entries: Sequence[Entry]) -> Outcome:
+    """Tell the copies at one remote, as the list of sets does."""
+    return Outcome(
+        {"sets": [_entry_fields(remote, one) for one in entries]},
+        [_entry_line(one) for one in entries] or [f"There is no copy of a set at {remote.name}"],
+        answer=True,
+    )
+
+
+def _entry_line(one: Entry) -> str:
+    if one.manifest is None or one.copy is None:
+        return f"{one.name}  NOT COMPLETE: {one.problem}"
+    moment, size = text.moment(one.manifest.made), text.size(one.bytes)
+    increment = one.manifest.increment
+    builds = f"  (builds on {increment.base})" if increment else ""
+    line = f"{one.name}  {moment}  {size:>10}  from {one.manifest.host}{builds}"
+    if not one.copy.recipients:
+        return line
+    return f"{line}\n  encrypted to {'; '.join(one.copy.recipients)}"
+
+
+def _entry_fields(remote: Remote, one: Entry) -> dict[str, object]:
+    manifest = one.manifest
+    if manifest is None or one.copy is None:
+        return {"name": one.name, "complete": False, "problem": one.problem}
+    return {
+        "name": one.name,
+        "complete": True,
+        "path": remote.place(one.name),
+        "made": manifest.started,
+        "purpose": manifest.purpose,
+        "base": manifest.increment.base if manifest.increment else None,
+        "host": manifest.host,
+        "gitlab": manifest.gitlab,
+        "mattermost": manifest.mattermost,
+        "rows": manifest.rows,
+        "files": manifest.files.files,
+        "bytes": one.bytes,
+        "recipients": list(one.copy.recipients),
+    }
+
+
+def fields(served: Sequence[Served]) -> list[dict[str, object]]:
+    return [
+        {
+            "remote": one.remote.name,
+            "encrypted": bool(one.remote.recipients),
+            "copied": {
+                name: {"bytes": there.bytes, "checks": list(there.checks)}
+                for name, there in one.copied.items()
+            },
+            "removed": one.removed,
+            "problems": one.problems,
+        }
+        for one in served
+    ]
+
+
+def lines(served: Sequence[Served]) -> list[str]:
+    told = []
+    for one in served:
+        for name, there in one.copied.items():
+            how = ", ".join(_CHECKS.get(check, check) for check in there.checks)
+            told.append(
+                f"Copied {name} to {one.remote.name}: {text.size(there.bytes)}, checked by {how}"
+            )
+        told += [f"Removed {name} from {one.remote.name}" for name in one.removed]
+    return told

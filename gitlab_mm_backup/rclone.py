@@ -1,0 +1,262 @@
+"""rclone: list, write, read and remove below a remote; its errors in an administrator's words."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO, Any
+
+from . import process, untrusted
+from .errors import Failure
+from .process import Command, Finished
+from .remote import Remote
+from .secret import Secret
+from .version import numbers
+
+HASHES = ("sha256", "sha1", "md5")  # those that we can take too, the best first
+_NO_SUCH_FOLDER = 3  # rclone's exit code
+_LOOKING = 300  # seconds for an answer that is no file's content
+_COMMON = ("--log-level=ERROR", "--retries=1", "--low-level-retries=3")
+_PATIENCE = ("--contimeout=30s", "--timeout=2m")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What a part of rclone's last words means."""
+
+    pattern: str
+    message: str
+    hint: str
+    lasting: bool = True  # another try would end the same way
+
+
+_FORBIDDEN = "the remote does not allow it"
+_TROUBLES = (
+    Trouble(
+        r"RequestTimeTooSkewed|time difference|clock skew",
+        "the clocks of this host and of the remote differ too much",
+        "Set this host's clock (timedatectl), then run gitlab-mm offsite.",
+    ),
+    Trouble(
+        r"SignatureDoesNotMatch|InvalidAccessKeyId|Unauthorized|\b401\b|unable to authenticate"
+        r"|InvalidToken|AuthenticationFailed|ssh: handshake failed|invalid_grant",
+        "the remote refuses the credentials",
+        "Correct them where they come from: gitlab.rb for GitLab's own place, rclone's config file "
+        "for the others.",
+    ),
+    Trouble(
+        r"NoSuchBucket|ContainerNotFound|bucket does not exist|container not found",
+        "the bucket is not there",
+        "Make it again, or correct its name.",
+    ),
+    Trouble(
+        r"[Nn]o space left|disk space|EntityTooLarge|InsufficientStorage|Insufficient Storage|\b507\b"
+        r"|[Qq]uota|RequestEntityTooLarge|\b413\b",
+        "the remote is full",
+        "Make room there, or raise its quota; then run gitlab-mm offsite.",
+    ),
+    Trouble(
+        r"AccessDenied|Forbidden|\b403\b|[Pp]ermission denied",
+        _FORBIDDEN,
+        "Allow it for this account or key; what is needed: read, write, delete and list.",
+    ),
+    Trouble(
+        r"didn't find section in config file",
+        "rclone does not know the remote",
+        "rclone config makes it; rclone listremotes shows those that there are.",
+    ),
+    Trouble(
+        r"connection refused|closed network connection|no such host|i/o timeout|network is unreachable|connection reset"
+        r"|broken pipe|unexpected EOF|\bEOF\b|deadline exceeded",
+        "the connection does not hold",
+        "Look at the network between both; the next run finishes what is missing.",
+        lasting=False,
+    ),
+)
+_NO_LISTING = (
+    "The key may put, get and delete objects, as GitLab's manual has it, but not list them. Add "
+    "s3:ListBucket on the bucket itself to its policy."
+)
+
+
+class RemoteFailure(Failure):
+    """A failure at a remote; ``lasting``: another try would end the same way."""
+
+    lasting = False
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file below a remote; ``hashes`` of those in HASHES that the remote keeps or computes."""
+
+    path: str
+    bytes: int
+    hashes: Mapping[str, str]
+
+
+def command(remote: Remote, *words: str, may_exit: tuple[int, ...] = (0,)) -> Command:
+    """Return the rclone that does ``words``: it inherits no variable and reads no file but ours."""
+    environment: dict[str, Any] = {"RCLONE_CONFIG": remote.config, **remote.environment}
+    if remote.account is None:
+        environment["HOME"] = "/root"  # keys and known hosts of SSH
+    limit = (f"--bwlimit={remote.bandwidth}B",) if remote.bandwidth else ()
+    verb, *arguments = words
+    return Command(
+        ["rclone", verb, *_COMMON, *_PATIENCE, *limit, *arguments],
+        account=remote.account,
+        environment=environment,
+        may_exit=may_exit,
+    )
+
+
+def version() -> tuple[int, ...]:
+    """Return rclone's version, as (1, 60, 1); raises Failure where it is not installed."""
+    environment: dict[str, str | Secret] = {"RCLONE_CONFIG": "/dev/null"}
+    try:
+        said = process.run(
+            Command(["rclone", "version"], account="nobody", environment=environment)
+        )
+    except Failure as failure:
+        raise Failure(
+            "rclone, which copies sets to other places, cannot be run",
+            failure.detail,
+            "apt install rclone",
+        ) from None
+    return numbers(said.out.partition("\n")[0].rpartition(" v")[2])
+
+
+def listing(remote: Remote, *names: str, hashes: bool = False) -> list[Listed]:
+    """Return all files below a place, their paths relative to it; none where there is no place."""
+    wanted = [f"--hash-type={one}" for one in HASHES] if hashes else []
+    asked = command(
+        remote,
+        *("lsjson", "--recursive", "--files-only", "--no-mimetype", "--no-modtime"),
+        *(["--hash", *wanted] if hashes else []),
+        "--",
+        remote.place(*names),
+        may_exit=(0, _NO_SUCH_FOLDER),
+    )
+    try:
+        said = _run(remote, f"{remote.name} cannot be listed", asked)
+    except RemoteFailure as failure:
+        if failure.message.endswith(_FORBIDDEN):
+            failure.hint = _NO_LISTING
+        raise
+    if said.code == _NO_SUCH_FOLDER:
+        return []
+    try:
+        return [_listed(one) for one in json.loads(said.out)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Failure(f"{remote.name} cannot be listed", f"rclone: {str(error)[:200]}") from None
+
+
+def _listed(entry: Any) -> Listed:
+    hashes = entry.get("Hashes") or {}
+    return Listed(
+        untrusted.text(entry["Path"]),
+        untrusted.count(entry["Size"]),
+        {name: str(hashes[name]).lower() for name in HASHES if hashes.get(name)},
+    )
+
+
+Put = Callable[[bytes], object]
+
+
+def write(remote: Remote, feed: Callable[[Put], object], size: int, *names: str) -> None:
+    """Write ``size`` bytes to a file there: ``feed`` puts them, piece by piece.
+
+    Raises Failure when either of both fails.
+    """
+    asked = command(remote, "rcat", f"--size={size}", "--", remote.place(*names))
+    reading, writing = (os.fdopen(end, mode, 0) for end, mode in zip(os.pipe(), ("rb", "wb")))
+
+    def give() -> None:
+        with writing, suppress(BrokenPipeError):  # rclone's own end tells why
+            feed(lambda piece: _put(writing, piece))
+
+    def take() -> None:
+        with reading:
+            _run(remote, f"{names[-1]} cannot be written to {remote.name}", asked, reading)
+
+    process.together(take, give)
+
+
+def _put(pipe: IO[bytes], piece: bytes) -> None:
+    left = memoryview(piece)
+    while left:
+        left = left[pipe.write(left) :]
+
+
+def read(remote: Remote, *names: str) -> Command:
+    """Return the rclone that prints a file there."""
+    return command(remote, "cat", "--", remote.place(*names))
+
+
+def content(remote: Remote, *names: str) -> bytes:
+    """Return the content of a small file there."""
+    pieces: list[bytes] = []
+    with explained(remote, f"{names[-1]} cannot be read from {remote.name}"):
+        process.pipeline(read(remote, *names), sink=pieces.append)
+    return b"".join(pieces)
+
+
+def contents(remote: Remote, *patterns: str) -> bytes:
+    """Return the content of all files that match, one after the other in any order."""
+    pieces: list[bytes] = []
+    wanted = [f"--include=/*/{one}" for one in patterns]
+    asked = command(remote, "cat", *wanted, "--", remote.path)
+    with explained(remote, f"{remote.name} cannot be read"):
+        process.pipeline(asked, sink=pieces.append)
+    return b"".join(pieces)
+
+
+def delete(remote: Remote, *names: str) -> None:
+    """Remove a file there."""
+    asked = command(remote, "deletefile", "--", remote.place(*names))
+    _run(remote, f"{names[-1]} cannot be removed from {remote.name}", asked)
+
+
+def purge(remote: Remote, *names: str) -> None:
+    """Remove a folder there, with all in it."""
+    asked = command(remote, "purge", "--", remote.place(*names))
+    _run(remote, f"{names[-1]} cannot be removed from {remote.name}", asked)
+
+
+def _run(remote: Remote, what: str, asked: Command, source: IO[bytes] | None = None) -> Finished:
+    with explained(remote, what):
+        return process.run(asked, stdin=source, timeout=None if source else _LOOKING)
+
+
+@contextmanager
+def explained(remote: Remote, what: str) -> Iterator[None]:
+    """Say what rclone's last words mean when it fails in the block."""
+    try:
+        yield
+    except Failure as failure:
+        if isinstance(failure, RemoteFailure) or "rclone" not in failure.message:
+            raise
+        raise _failure(remote, what, failure.detail or failure.message) from None
+
+
+def _failure(remote: Remote, what: str, words: str) -> RemoteFailure:
+    told = _plain(remote, words)
+    for trouble in _TROUBLES:
+        if re.search(trouble.pattern, words):
+            failure = RemoteFailure(f"{what}: {trouble.message}", told, trouble.hint)
+            failure.lasting = trouble.lasting
+            return failure
+    return RemoteFailure(what, told, "The next run finishes what is missing.")
+
+
+def _plain(remote: Remote, words: str) -> str:
+    """Return rclone's last error, without its date, and without a secret that it may quote."""
+    lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line) for line in words.splitlines()]
+    told = "; ".join(dict.fromkeys(line.strip() for line in lines[-4:] if line.strip()))
+    for value in remote.environment.values():
+        if isinstance(value, Secret) and value:
+            told = told.replace(value.reveal(), "…")
+    return told[:600]

@@ -1,0 +1,139 @@
+"""Copies of sets at a remote: list them, and remove one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from . import copies, rclone
+from .copies import COPY, Copy
+from .errors import ExitCode, Failure
+from .manifest import MANIFEST, SUMS, Manifest, is_set_name, parse
+from .rclone import Listed
+from .remote import Remote
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder at a remote that is named as a set is: a copy, or what is wrong with it."""
+
+    name: str
+    bytes: int
+    manifest: Manifest | None
+    copy: Copy | None
+    problem: str = ""
+
+
+def complete(remote: Remote) -> dict[str, int]:
+    """Return the bytes of the parts of each copy that has a manifest, by name, newest first."""
+    return {
+        name: sum(one.bytes for file, one in files.items() if file not in (MANIFEST, SUMS, COPY))
+        for name, files in _folders(remote).items()
+        if MANIFEST in files
+    }
+
+
+def entries(remote: Remote) -> list[Entry]:
+    """Return all copies, complete or not, newest first."""
+    folders = _folders(remote)
+    if not any(MANIFEST in files for files in folders.values()):
+        return [_entry(name, files, {}, {}) for name, files in folders.items()]
+    manifests: dict[str, Manifest | str] = {}
+    told: dict[str, Copy] = {}
+    for document in _documents(rclone.contents(remote, MANIFEST, COPY)):
+        if isinstance(document, dict) and "parts" in document and "name" in document:
+            name = str(document["name"])
+            try:
+                manifests[name] = parse(json.dumps(document).encode(), f"{remote.name}: {name}")
+            except Failure as failure:
+                manifests[name] = str(failure)
+        elif isinstance(document, dict) and "set" in document:
+            try:
+                copy = copies.parse(document, f"{remote.name}: {document['set']}")
+            except Failure:
+                continue
+            told[copy.set] = copy
+    return [_entry(name, files, manifests, told) for name, files in folders.items()]
+
+
+def _entry(
+    name: str,
+    files: dict[str, Listed],
+    manifests: dict[str, Manifest | str],
+    told: dict[str, Copy],
+) -> Entry:
+    size = sum(one.bytes for one in files.values())
+    manifest, copy = manifests.get(name), told.get(name)
+    if MANIFEST not in files:
+        return Entry(name, size, None, None, "its copy has no manifest yet")
+    if not isinstance(manifest, Manifest):
+        return Entry(name, size, None, None, manifest or "its manifest cannot be read")
+    if copy is None or copy.parts.keys() != manifest.parts.keys():
+        return Entry(name, size, None, None, f"its {COPY} cannot be read")
+    for part in copy.parts.values():
+        found = files.get(part.file)
+        if found is None or found.bytes != part.bytes:
+            return Entry(name, size, None, None, f"{part.file} is missing or cut short")
+    return Entry(name, size, manifest, copy)
+
+
+def find(remote: Remote, wanted: str, before: datetime | None = None) -> Entry:
+    """Return the copy of the set ``wanted``, a name or ``latest``; raises Failure.
+
+    The latest is the newest that was made ``before`` a moment; safety sets do not count.
+    """
+    if wanted != "latest" and not is_set_name(wanted):
+        raise Failure(
+            f"{wanted!r} is not the name of a set",
+            hint=f"gitlab-mm list --from {remote.name} shows the sets there.",
+            exit_code=ExitCode.USAGE,
+        )
+    found = entries(remote)
+    for one in found:
+        if wanted == one.name and one.manifest is None:
+            raise Failure(f"The copy of {one.name} at {remote.name} is not complete", one.problem)
+        if one.manifest is None:
+            continue
+        young = one.manifest.safety or (before is not None and one.manifest.made >= before)
+        if wanted == one.name or (wanted == "latest" and not young):
+            return one
+    raise Failure(
+        f"There is no copy of {'a set' if wanted == 'latest' else wanted} at {remote.name}",
+        f"{len(found)} folders of sets in {remote.path}",
+        f"gitlab-mm list --from {remote.name} shows the sets there.",
+    )
+
+
+def delete(remote: Remote, name: str) -> None:
+    """Remove a copy: its manifest first, so that what is left of it is no copy any more."""
+    folder = _folders(remote).get(name, {})
+    if MANIFEST in folder:
+        rclone.delete(remote, name, MANIFEST)
+    if folder:
+        rclone.purge(remote, name)
+
+
+def _folders(remote: Remote) -> dict[str, dict[str, Listed]]:
+    """Return the folders named as sets are, newest first, each with its files by name."""
+    found: dict[str, dict[str, Listed]] = {}
+    for one in rclone.listing(remote):
+        folder, slash, file = one.path.partition("/")
+        if slash and "/" not in file and is_set_name(folder):
+            found.setdefault(folder, {})[file] = one
+    return dict(sorted(found.items(), reverse=True))
+
+
+def _documents(data: bytes) -> Iterator[Any]:
+    """Yield each JSON document of several that follow each other, passing over torn ones.
+
+    As we write them, only the outermost brace is followed by an indentation of two.
+    """
+    text, decoder = data.decode(errors="surrogateescape"), json.JSONDecoder()
+    for start in re.finditer(r'\{\n  "', text):
+        with suppress(ValueError, RecursionError):
+            yield decoder.raw_decode(text, start.start())[0]

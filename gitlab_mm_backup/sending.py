@@ -1,0 +1,217 @@
+"""Sending one set to one remote: parts, their checks there, and the manifest last of all."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TypeVar
+
+from . import age, copied, process, rclone
+from .copied import Begun, Notes, Sent, There
+from .copies import COPY, CopiedPart, Copy
+from .copies import to_bytes as copy_bytes
+from .errors import Failure
+from .manifest import MANIFEST, SUMS, Part, sums, to_bytes, utc
+from .rclone import HASHES, Listed, Put, RemoteFailure
+from .remote import Remote
+from .store.damage import damage
+from .store.local import BackupSet
+
+log = logging.getLogger(__name__)
+
+_PIECE = 1 << 20  # bytes read at a time
+_FIRST_WAIT, _LONGEST_WAIT = 2.0, 60.0  # seconds before another try
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file that a copy needs: what it is called there, and how it comes there."""
+
+    name: str
+    size: int
+    feed: Callable[[Put], object]
+
+
+def persist(remote: Remote, act: Callable[[], T]) -> T:
+    """Do ``act``; where the connection is at fault again, after a time that doubles each time."""
+    for attempt in range(remote.retries):
+        try:
+            return act()
+        except RemoteFailure as failure:
+            if failure.lasting:
+                raise
+            wait = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT)
+            log.info("%s; another try in %.0f s", failure, wait)
+        time.sleep(wait)
+    return act()
+
+
+def send(set_: BackupSet, remote: Remote, notes: Notes) -> There:
+    """Copy ``set_`` to ``remote``, and return what was checked there.
+
+    What an earlier run has brought there stays.  Raises Failure when the copy is not complete: then
+    it has no manifest.
+    """
+    problems = damage(set_)
+    if problems:
+        raise Failure(f"{set_.name} is damaged here, and is not copied", "; ".join(problems))
+    log.info("Copying %s to %s", set_.name, remote.name)
+    begun = notes.begun.get(set_.name)
+    if begun is None or begun.recipients != remote.recipients:
+        begun = notes.begun[set_.name] = Begun(remote.recipients, {})
+    wanted = _files(set_, remote)
+    _bring(set_, remote, notes, begun, wanted)
+    checks = _check(set_, remote, notes, begun, wanted)
+    return _complete(set_, remote, notes, checks)
+
+
+def _files(set_: BackupSet, remote: Remote) -> dict[str, _File]:
+    """Return what is to be there besides copy.json and the manifest; by part, SUMS first.
+
+    SUMS is small: how the remote hashes it tells how it hashes at all.
+    """
+    known = sums(set_.manifest)
+    found = {SUMS: _File(SUMS, len(known), lambda put: put(known))}
+    empty = age.empty_size(remote.recipients) if remote.recipients else 0
+    for name, part in set_.manifest.parts.items():
+        found[name] = _part(set_.path / part.file, part, remote.recipients, empty)
+    return found
+
+
+def _part(path: Path, part: Part, recipients: tuple[str, ...], empty: int) -> _File:
+    if not recipients:
+        return _File(part.file, part.bytes, lambda put: _read(path, put))
+    size = age.size(empty, part.bytes)
+    return _File(part.file + age.SUFFIX, size, lambda put: _encrypt(path, recipients, put))
+
+
+def _read(path: Path, put: Put) -> None:
+    with open(path, "rb", buffering=0) as file:
+        while piece := file.read(_PIECE):
+            put(piece)
+
+
+def _encrypt(path: Path, recipients: tuple[str, ...], put: Put) -> None:
+    with open(path, "rb", buffering=0) as file:
+        process.pipeline(age.encrypt(recipients), stdin=file, sink=put)
+
+
+def _bring(
+    set_: BackupSet, remote: Remote, notes: Notes, begun: Begun, wanted: Mapping[str, _File]
+) -> None:
+    """Write what is not there yet, and note each file that is."""
+    there = {one.path: one.bytes for one in _listing(set_, remote, hashes=False)}
+    for file in wanted.values():
+        sent = begun.files.get(file.name)
+        if sent is not None and there.get(file.name) == sent.bytes == file.size:
+            continue
+        begun.files[file.name] = _write(set_, remote, file)
+        copied.keep(remote, notes)
+
+
+def _write(set_: BackupSet, remote: Remote, file: _File) -> Sent:
+    def once() -> Sent:
+        digests = [hashlib.new(one) for one in HASHES]
+
+        def feed(put: Put) -> None:
+            def pass_on(piece: bytes) -> None:
+                for digest in digests:
+                    digest.update(piece)
+                put(piece)
+
+            file.feed(pass_on)
+
+        rclone.write(remote, feed, file.size, set_.name, file.name)
+        return Sent(file.size, {one: digest.hexdigest() for one, digest in zip(HASHES, digests)})
+
+    return persist(remote, once)
+
+
+def _listing(set_: BackupSet, remote: Remote, *, hashes: bool) -> list[Listed]:
+    return persist(remote, lambda: rclone.listing(remote, set_.name, hashes=hashes))
+
+
+def _check(
+    set_: BackupSet, remote: Remote, notes: Notes, begun: Begun, wanted: Mapping[str, _File]
+) -> dict[str, str]:
+    """Return by part how each file was found whole; a file that is not is sent again next time."""
+    there = {one.path: one for one in _listing(set_, remote, hashes=True)}
+    small = there.get(SUMS)
+    hashing = bool(small and small.hashes)
+    checks = {}
+    for name, file in wanted.items():
+        sent, found = begun.files[file.name], there.get(file.name)
+        check = _how(set_, remote, file.name, sent, found, hashing)
+        if not check:
+            del begun.files[file.name]
+            copied.keep(remote, notes)
+            raise Failure(
+                f"{file.name} is not at {remote.name} as it was sent",
+                f"{found.bytes if found else 0} bytes of {sent.bytes}",
+                "The next run sends it again. If that happens again, the remote is not to be trusted.",
+            )
+        checks[name] = check
+    return checks
+
+
+def _how(
+    set_: BackupSet, remote: Remote, name: str, sent: Sent, found: Listed | None, hashing: bool
+) -> str:
+    """Return the check that a file passed, of copies.CHECKS; "" when it is not whole."""
+    if found is None or found.bytes != sent.bytes:
+        return ""
+    for one in HASHES:
+        if one in found.hashes:
+            return one if found.hashes[one] == sent.hashes[one] else ""
+    if hashing:
+        return "pieces"
+    return (
+        "read back"
+        if persist(remote, lambda: _digest(set_, remote, name)) == sent.hashes["sha256"]
+        else ""
+    )
+
+
+def _digest(set_: BackupSet, remote: Remote, name: str) -> str:
+    digest = hashlib.sha256()
+    with rclone.explained(remote, f"{name} cannot be read from {remote.name}"):
+        process.pipeline(rclone.read(remote, set_.name, name), sink=digest.update)
+    return digest.hexdigest()
+
+
+def _complete(set_: BackupSet, remote: Remote, notes: Notes, checks: Mapping[str, str]) -> There:
+    """Write copy.json and then the manifest, which makes it a copy."""
+    begun = notes.begun[set_.name]
+    parts = {}
+    for name, part in set_.manifest.parts.items():
+        file = part.file + (age.SUFFIX if remote.recipients else "")
+        sent = begun.files[file]
+        parts[name] = CopiedPart(file, sent.bytes, sent.hashes["sha256"], checks[name])
+    copy = Copy(set_.name, remote.recipients, parts)
+    for file, data in ((COPY, copy_bytes(copy)), (MANIFEST, to_bytes(set_.manifest))):
+        _write_whole(set_, remote, file, data)
+    there = There(
+        utc(datetime.now(timezone.utc)),
+        sum(part.bytes for part in parts.values()),
+        tuple(sorted(set(checks.values()))),
+        set_.base.name if set_.base else "",
+    )
+    notes.sets[set_.name] = there
+    del notes.begun[set_.name]
+    copied.keep(remote, notes)
+    return there
+
+
+def _write_whole(set_: BackupSet, remote: Remote, name: str, data: bytes) -> None:
+    _write(set_, remote, _File(name, len(data), lambda put: put(data)))
+    if persist(remote, lambda: rclone.content(remote, set_.name, name)) != data:
+        raise Failure(
+            f"{name} is not at {remote.name} as it was sent",
+            hint="The next run sends it again.",
+        )
