@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import process
+from .index import Index
 from .process import DECOMPRESS, Command
 
 # Entries of a dump's list that belong to the server, not to Mattermost's role: the plain role
@@ -26,33 +27,6 @@ _INDEX_LINE = re.compile(r"^\d+; \d+ \d+ INDEX (\S+) (\S+) ")
 _CONSTRAINT_LINE = re.compile(r"^\d+; \d+ \d+ CONSTRAINT (\S+) (\S+) \S+ ")
 _EXTENSION_LINE = re.compile(r"^\d+; \d+ \d+ EXTENSION - (\S+) ")
 _INDEX = re.compile(r"^CREATE (?:UNIQUE )?INDEX (\S+) ON (?:ONLY )?(\S+)\.(\S+) USING .*;$", re.M)
-_OF_THE_SEARCH = re.compile(r" USING gin \(to_tsvector\(")
-
-
-@dataclass(frozen=True)
-class Index:
-    """One index, as the dump defines it."""
-
-    schema: str
-    name: str
-    table: str
-    statement: str
-
-    @property
-    def full_name(self) -> str:
-        return f"{self.schema}.{self.name}"
-
-    @property
-    def full_table(self) -> str:
-        return f"{self.schema}.{self.table}"
-
-    @property
-    def of_the_search(self) -> bool:
-        """Tell whether this is an index of the full text search.
-
-        Those of posts take two thirds of a load's time, and nothing but the search needs them.
-        """
-        return _OF_THE_SEARCH.search(self.statement) is not None
 
 
 @dataclass(frozen=True)

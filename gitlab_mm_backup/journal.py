@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from .durable import replace_file, sync_folder
 from .errors import ExitCode, Failure
+from .index import Index
 from .undo import Step
 
 _ABSENT = object()
@@ -37,24 +38,6 @@ class Previous:
     @property
     def moment(self) -> datetime:
         return datetime.fromisoformat(self.since.replace("Z", "+00:00"))
-
-
-@dataclass(frozen=True)
-class LaterIndex:
-    """An index that a restore left out, to be built while Mattermost runs; names as in SQL."""
-
-    schema: str
-    name: str
-    table: str
-    statement: str  # CREATE INDEX ..., as the dump has it
-
-    @property
-    def full_name(self) -> str:
-        return f"{self.schema}.{self.name}"
-
-    @property
-    def full_table(self) -> str:
-        return f"{self.schema}.{self.table}"
 
 
 class Journal:
@@ -102,15 +85,15 @@ class Journal:
         """Make ``states`` the previous states that are kept."""
         self._write(self._previous, [asdict(one) for one in states] or None)
 
-    def later(self) -> list[LaterIndex]:
+    def later(self) -> list[Index]:
         """Return the indexes that are still to be built, in their order."""
         document = self._read(self._later)
         try:
-            return [] if document is _ABSENT else [LaterIndex(**one) for one in document]
+            return [] if document is _ABSENT else [Index(**one) for one in document]
         except TypeError as error:
             raise _unreadable(self._later, str(error)) from error
 
-    def keep_later(self, indexes: list[LaterIndex]) -> None:
+    def keep_later(self, indexes: Sequence[Index]) -> None:
         """Make ``indexes`` those that are still to be built."""
         self._write(self._later, [asdict(one) for one in indexes] or None)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import database, dump_list, exchange, process
-from .dump_list import Index
 from .errors import Failure
+from .index import Index
 from .manifest import Manifest
 from .site import Endpoint
 from .store.local import BackupSet

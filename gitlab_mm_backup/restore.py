@@ -27,9 +27,9 @@ from . import (
     sign_in,
     standalone,
 )
-from .dump_list import Index
 from .errors import Failure
 from .gitlab import Probe
+from .index import Index
 from .journal import STATE, Journal
 from .plan import Plan
 from .process import Command

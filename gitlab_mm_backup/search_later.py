@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import database, exchange, interrupts, loading
-from .dump_list import Index
 from .errors import Failure, Interrupted
-from .journal import Journal, LaterIndex
+from .index import Index
+from .journal import Journal
 from .manifest import Manifest
 from .site import Site
 
@@ -46,17 +46,13 @@ def note(left_out: Sequence[Index], journal: Journal) -> None:
     What an earlier restore left stays noted until ``settle``: if this one is taken back it is
     wanted again.
     """
-    ours = _later(left_out)
-    journal.keep_later([*ours, *(one for one in journal.later() if one not in ours)])
+    earlier = [one for one in journal.later() if one not in left_out]
+    journal.keep_later([*left_out, *earlier])
 
 
 def settle(left_out: Sequence[Index], journal: Journal) -> None:
     """Forget what an earlier restore left: its database is live no more."""
-    journal.keep_later(_later(left_out))
-
-
-def _later(left_out: Sequence[Index]) -> list[LaterIndex]:
-    return [LaterIndex(one.schema, one.name, one.table, one.statement) for one in left_out]
+    journal.keep_later(left_out)
 
 
 def build(site: Site, journal: Journal) -> Built | None:
@@ -93,7 +89,7 @@ def build_at_last(site: Site, journal: Journal) -> Built | None:
         return Built([], 0.0, [_unfinished(journal.later(), why)])
 
 
-def _unfinished(wanted: Sequence[LaterIndex], why: str) -> str:
+def _unfinished(wanted: Sequence[Index], why: str) -> str:
     names = ", ".join(one.name for one in wanted)
     return (
         f"Mattermost's search is slow until its indexes are built ({names}): {why}. The next "
@@ -101,7 +97,7 @@ def _unfinished(wanted: Sequence[LaterIndex], why: str) -> str:
     )
 
 
-def _build(session: psycopg.Connection[Any], index: LaterIndex) -> bool:
+def _build(session: psycopg.Connection[Any], index: Index) -> bool:
     """Build one index as the dump defines it; False where it is there, or its table is not.
 
     CONCURRENTLY, so that nobody waits for it; one that was cut short stays behind as invalid and

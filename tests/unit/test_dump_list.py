@@ -7,7 +7,8 @@ from itertools import chain
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup.dump_list import DumpList, Index, Passes, plan
+from gitlab_mm_backup.dump_list import DumpList, Passes, plan
+from gitlab_mm_backup.index import Index
 
 ROWS = {"public.posts": 1000, "public.users": 50, "public.reactions": 200, "public.teams": 3}
 FIRST = ["; a remark\n", "1; 1259 1 TABLE public posts mm\n", "2; 0 1 TABLE DATA public posts mm\n"]

@@ -46,6 +46,7 @@ LAYERS = {
         "endings",
         "janitor",
         "throttle",
+        "index",
     ),
     "1 one outside thing each": (
         "private_files",
