@@ -34,7 +34,11 @@ def rows(results: Results) -> list[Row]:
 
 
 def _line(what: str, bar: float, found: Ratio, shown: str = "") -> Row:
-    spread = f" ({found.least:.3g} to {found.most:.3g}, n={found.rounds})"
+    spread = (
+        f" ({found.least:.3g} to {found.most:.3g}, n={found.rounds})"
+        if found.rounds > 1
+        else " (n=1)"
+    )
     return Row(what, f"≤ {shown or f'{bar:g}'}", f"{found.median:.3g}{spread}", found.median <= bar)
 
 
