@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from . import (
+    copied,
     discreet,
     evidence,
     metrics,
@@ -88,10 +89,10 @@ def write_metrics(ours: Settings) -> None:
     """Write what all runs, sets and rehearsals come to, for Prometheus."""
     folder = monitoring.collector()
     if folder.is_dir():
-        metrics.write(facts(stores.of(ours)), folder)
+        metrics.write(facts(stores.of(ours), ours.remotes), folder)
 
 
-def facts(store: Store) -> metrics.Facts:
+def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:
     """Return what the metrics are made from."""
     entries = store.entries()
     bad = {one.name for one in entries if one.set and evidence.refuted(records.of_set(one.set))}
@@ -106,6 +107,7 @@ def facts(store: Store) -> metrics.Facts:
         refuted=frozenset(bad),
         history=records.history(),
         free=free,
+        offsite=copied.newest(remotes),
     )
 
 

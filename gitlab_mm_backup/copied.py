@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from . import untrusted
 from .durable import replace_file
 from .errors import Failure
 from .journal import STATE
+from .manifest import is_set_name
 from .remote import Remote
 
 NOTES = STATE / "offsite.json"
@@ -88,6 +89,19 @@ def by_set(path: Path = NOTES) -> dict[str, list[str]]:
         for one in notes.sets:
             found.setdefault(one, []).append(name)
     return found
+
+
+def newest(names: Iterable[str], path: Path = NOTES) -> dict[str, float | None]:
+    """Return, by remote, when the newest set was begun that has a checked copy there.
+
+    In seconds since 1970, as names of sets begin with; None where there is no copy.
+    """
+    known = everything(path)
+    sets = {name: known[name].sets if name in known else {} for name in names}
+    return {
+        name: max((float(one[:10]) for one in there if is_set_name(one)), default=None)
+        for name, there in sets.items()
+    }
 
 
 def _texts(value: Any) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ _HELP = {
     "set_duration_seconds": "Time that making that newest set took.",
     "sign_in_verified": "1 where GitLab accepted the credentials when that newest set was made.",
     "free_bytes": "Bytes free where the sets are.",
+    "offsite_timestamp_seconds": "Start of the newest set that has a checked copy at a remote.",
     "rehearsal_timestamp_seconds": "Start of the newest rehearsal of a set.",
     "rehearsal_result": "1 for what the newest rehearsal came to, 0 for the others.",
     "rehearsal_duration_seconds": "Time that the newest rehearsal took.",
@@ -54,6 +55,7 @@ class Facts:
     refuted: frozenset[str]  # names of sets that a check has failed
     history: Sequence[Record]
     free: int | None  # bytes; None where nobody knows
+    offsite: Mapping[str, float | None]  # remote -> start of the newest set there
 
 
 def write(facts: Facts, folder: Path) -> None:
@@ -96,6 +98,9 @@ def _samples(facts: Facts) -> Iterator[Sample]:
     yield from _of_sets(facts)
     if facts.free is not None:
         yield "free_bytes", {}, facts.free
+    for remote, moment in facts.offsite.items():
+        # A remote that has never got a set is as stale as can be.
+        yield "offsite_timestamp_seconds", {"remote": remote}, moment or 0
     yield from _of_rehearsals(facts.history)
 
 

@@ -14,7 +14,7 @@ from .errors import ExitCode, Failure
 from .fog import Upload
 from .option_table import FULL, OPTIONS
 from .options import Option, leaves
-from .remote import Remote
+from .remote import GITLAB, Remote
 from .retention import Rules
 from .secret import Secret
 
@@ -73,6 +73,12 @@ class Settings:
     offsite: tuple[Remote, ...] = ()  # where copies go; GitLab's own place has no path in it
     follow_gitlab: bool = True  # copies go to where GitLab uploads its backups, too
     upload: Upload | None = None  # how GitLab uploads them
+
+    @property
+    def remotes(self) -> list[str]:
+        """The names of all places that copies go to."""
+        followed = [GITLAB] if self.follow_gitlab and self.upload is not None else []
+        return list(dict.fromkeys([*followed, *(one.name for one in self.offsite)]))
 
     @property
     def rules(self) -> Rules:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from . import discreet, evidence, host, process, report, retention, schedule, standing, text
+from . import copied, discreet, evidence, host, process, report, retention, schedule, standing, text
 from .checks import Result, guarded
 from .doctor import sign_in_check
 from .errors import Failure
@@ -31,6 +31,7 @@ WANTED = Path("/etc/systemd/system/timers.target.wants") / TIMER
 _NIGHTS = 60  # that the forecast looks ahead
 _SOON = 14  # nights: time to buy a disk
 _DAY = timedelta(days=1)
+_STALE = timedelta(days=2)  # of a copy outside this machine
 
 
 class State(enum.Enum):
@@ -74,6 +75,7 @@ class Facts:
     free: int  # bytes, where the sets are
     scheduled: str  # how the nightly run comes about, "" where it does not
     next_run: datetime | None
+    offsite: Mapping[str, float | None]  # remote -> start of the newest set there
 
     @property
     def now(self) -> datetime:
@@ -105,6 +107,7 @@ def look(store: Store, settings: Settings) -> Facts:
         free=shutil.disk_usage(there).free,
         scheduled=scheduled,
         next_run=next_run,
+        offsite=copied.newest(settings.remotes),
     )
 
 
@@ -234,6 +237,24 @@ def _nights(facts: Facts) -> int | None:
     return None
 
 
+def off_site(facts: Facts) -> Line | None:
+    """Tell how old the newest copy at each remote is; nothing where none is configured."""
+    if not facts.offsite:
+        return None
+    words, figures, state = [], {}, State.GOOD
+    limit = _STALE.total_seconds()
+    for remote, moment in facts.offsite.items():
+        if moment is None:
+            words.append(f"{remote}: nothing yet")
+            state = State.WARNING
+            continue
+        age = facts.now.timestamp() - moment
+        words.append(f"{remote}: {_ago(timedelta(seconds=age))}")
+        figures[f"offsite_age_{remote}"] = Figure(int(age), "s", f"{limit:.0f}")
+        state = State.WARNING if age > limit else state
+    return Line("off-site", state, "; ".join(words), figures)
+
+
 def open_restore(facts: Facts) -> Line:
     """Tell of a restore that was cut short, and of states that are kept."""
     try:
@@ -258,6 +279,7 @@ LINES: tuple[Callable[[Facts], Line | None], ...] = (
     sign_in,
     next_run,
     space,
+    off_site,
     open_restore,
 )
 

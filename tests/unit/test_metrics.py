@@ -30,6 +30,7 @@ def facts(history: Sequence[Record] = (), **changes: Any) -> Facts:
         "refuted": frozenset(),
         "history": history,
         "free": None,
+        "offsite": {},
     }
     return Facts(**{**values, **changes})
 
@@ -99,6 +100,12 @@ def test_runs_of_each_command() -> None:
     assert found["run_success_timestamp_seconds", "backup"] == 900
     assert ("run_success_timestamp_seconds", "sso repair") not in found
     assert found["run_exit_code", "sso repair"] == 4
+
+
+def test_how_old_the_copies_outside_are() -> None:
+    found = samples(facts(offsite={"nas": 1000.0, "b2": None}))
+    assert found["offsite_timestamp_seconds", "nas"] == 1000
+    assert found["offsite_timestamp_seconds", "b2"] == 0, "an alert, rather than none"
 
 
 def test_labels_are_escaped() -> None:

@@ -53,6 +53,7 @@ def facts(
         "free": 1000 * GIB,
         "scheduled": "by cron",
         "next_run": NOW + timedelta(hours=20),
+        "offsite": {},
     }
     return Facts(**{**values, **changes})
 
@@ -226,3 +227,22 @@ def test_one_line_for_nagios(lines: list[Line], word: str) -> None:
     assert told.startswith(f"MATTERMOST BACKUP {word} - ")
     assert data == "set_age=7200s;9;9;0 free=123456789012B;;;0"
     assert ("one was cut short" in told) is (word == "CRITICAL")
+
+
+@pytest.mark.parametrize(
+    ("hours", "state", "words"),
+    [
+        ([3], "good", "r0: 3.0 h ago"),
+        ([3, 60], "warning", "r0: 3.0 h ago; r1: 2 days ago"),
+        ([None], "warning", "r0: nothing yet"),
+    ],
+)
+def test_copies_outside(hours: list[float | None], state: str, words: str) -> None:
+    places = {
+        f"r{number}": None if one is None else ago(hours=one).timestamp()
+        for number, one in enumerate(hours)
+    }
+    line = status.off_site(facts(offsite=places))
+    assert line is not None
+    assert (line.state.value, line.words) == (state, words)
+    assert status.off_site(facts()) is None
