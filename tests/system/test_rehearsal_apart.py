@@ -133,8 +133,9 @@ POINTS = (
     Fault("scratch:_wait"),
     Fault("scratch:_create_role", "after"),
     Fault("verify:examine"),
+    Fault("loading:create", "after"),
     Fault("database:load"),
-    Fault("loading:load", "after"),
+    Fault("loading:fill", "after"),
     Fault("proof:database_checks"),
     Fault("beside:unpack"),
     Fault("beside:unpack", "after"),
@@ -142,6 +143,7 @@ POINTS = (
     Fault("boot:boot", "after"),
     Fault("proof:answers", "after"),
 )
+CAUGHT = ("isolation:cut_off", "database:load", "loading:fill", "beside:unpack", "boot:boot")
 
 
 @pytest.fixture(scope="module")
@@ -151,8 +153,14 @@ def place(base: Path, deb: Path) -> Iterator[House]:
         made.expect_nothing_left()
 
 
-@pytest.mark.parametrize("act", ["SIGKILL", "SIGTERM", "fail"])
-@pytest.mark.parametrize("point", POINTS, ids=lambda one: f"{one.when} {one.point}")
+# What fails unwinds as an interruption does, but where it is caught, noted and the run goes on.
+CUTS = [(one, act) for one in POINTS for act in ("SIGKILL", "SIGTERM", "fail")
+        if act != "fail" or one.point in CAUGHT]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("point", "act"), CUTS, ids=[f"{one.when} {one.point}-{act}" for one, act in CUTS]
+)
 def test_a_rehearsal_that_is_cut_short(place: House, point: Fault, act: str) -> None:
     kept = place.lab.path(f"{place.set}/rehearsal.json")
     before = kept.read_bytes() if kept.exists() else b""
@@ -267,7 +275,7 @@ def test_what_it_takes_is_within_what_it_asks_for(place: House) -> None:
     assert place.rehearse("--full", fault=fault).code == 0
     measured = json.loads(place.lab.read("/root/measured"))
     manifest = json.loads(place.lab.read(f"{place.set}/manifest.json"))
-    asked = 2 * manifest["database"]["bytes"] + manifest["files"]["bytes"] + (256 << 20)
+    asked = manifest["database"]["bytes"] * 5 // 4 + manifest["files"]["bytes"] + (256 << 20)
     assert manifest["database"]["bytes"] < measured["disk"] < asked
     assert 0 < measured["memory"] < 768 << 20
     (server,) = [one for one in measured["server"] if "-D" in one]
