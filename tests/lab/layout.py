@@ -111,9 +111,7 @@ def write_gitlab_rb(spec: Spec, enabled: bool) -> None:
 def install_code(package: paths.Package) -> None:
     """Copy the stand-ins to where every user may read them, and link the programs."""
     for name in ("standins", "fixtures"):
-        shutil.copytree(
-            HERE / name, paths.CODE / name, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(HERE / name, paths.CODE / name)
     for path in [paths.CODE, *paths.CODE.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
     compileall.compile_dir(str(paths.CODE / "standins"), quiet=2)

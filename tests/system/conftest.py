@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any, Callable
 
 import pytest
 
-from tests.lab.base import build_base, build_deb
+from tests.lab.base import BUILD, build_base, build_deb, locked
+from tests.lab.disks import CHECKOUT
 from tests.lab.sandbox import Lab
 
 MakeLab = Callable[..., Lab]
@@ -17,7 +19,12 @@ MakeLab = Callable[..., Lab]
 
 @pytest.fixture(scope="session")
 def base() -> Path:
-    """The base layer, as an archive for Lab(base=...)."""
+    """The base layer, as an archive for Lab(base=...).
+
+    Labs see the checkout read-only: without its bytecode each call of a stand-in would compile that anew.
+    """
+    with locked(BUILD / "lab/lock-bytecode"):
+        compileall.compile_dir(str(CHECKOUT / "tests"), quiet=2)
     return build_base()
 
 

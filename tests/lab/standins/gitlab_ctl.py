@@ -1,6 +1,7 @@
 """Stands in for gitlab-ctl: service verbs over runit's sv, reconfigure, show-config and backup-etc.
 
-Everything else, help included, goes to the stand-in for omnibus-ctl, which loads command files in Ruby.
+Everything else, help included, goes to the stand-in for omnibus-ctl, which loads command files in Ruby. Each
+command imports for itself: the service verbs, by far the most, need little.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import shutil
 import sys
 from typing import NoReturn
 
-from . import attributes, backup_etc, paths, reconfigure, services
+from . import paths, services
 
 SERVICE_VERBS = (
     "status",
@@ -56,6 +57,8 @@ def exit_code(verb: str, output: str, code: int) -> int:
 
 def show_config() -> int:
     """Print the values of gitlab.rb and the secrets; the node files are made anew on the way, as the original does."""
+    from . import attributes
+
     package = paths.load_package()
     normal = attributes.collect(package)
     shutil.rmtree(paths.NODES, ignore_errors=True)
@@ -66,6 +69,8 @@ def show_config() -> int:
 
 def run_reconfigure() -> int:
     """Run reconfigure; gives the exit code."""
+    from . import reconfigure
+
     try:
         reconfigure.converge(paths.load_package(), lambda line: print(line, flush=True))
     except reconfigure.RemovedSettings as removed:
@@ -91,5 +96,7 @@ def main() -> int:
     if command == "show-config":
         return show_config()
     if command == "backup-etc" and paths.load_package().generation.has_backup_etc:
+        from . import backup_etc
+
         return backup_etc.run(arguments)
     become_omnibus_ctl(command, arguments)
