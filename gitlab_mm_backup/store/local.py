@@ -294,8 +294,11 @@ class LocalStore(Listing):
             return Entry(name, None, str(failure))
 
 
-def open_set(path: Path, longest: int = LONGEST_CHAIN) -> BackupSet:
-    """Return the set at ``path``; raises Failure when it, or one it builds on, is not complete."""
+def open_set(path: Path, longest: int = LONGEST_CHAIN, identity: str = "") -> BackupSet:
+    """Return the set at ``path``; raises Failure when it, or one it builds on, is not complete.
+
+    One that is wanted by its ``identity`` must be that very set, before anything of it counts.
+    """
     path = Path(os.path.abspath(path))
     if not path.is_dir():
         raise Failure(
@@ -311,6 +314,8 @@ def open_set(path: Path, longest: int = LONGEST_CHAIN) -> BackupSet:
         ) from None
     except OSError as error:
         raise Failure(f"Set {path.name} cannot be read", str(error.strerror)) from error
+    if identity and hashlib.sha256(data).hexdigest() != identity:
+        raise Failure(f"{path} is not the set of then", f"its {MANIFEST} is another, or damaged")
     manifest = parse(data, str(path / MANIFEST))
     return BackupSet(path, manifest, _open_base(path, manifest, longest - 1))
 
@@ -325,19 +330,13 @@ def _open_base(path: Path, manifest: Manifest, longest: int) -> BackupSet | None
     if not longest:
         raise Failure(wrong, f"and that on more than {LONGEST_CHAIN} others; ours never do")
     try:
-        base = open_set(place, longest)
+        base = open_set(place, longest, manifest.increment.manifest)
     except Failure as failure:
         raise Failure(
             wrong,
             str(failure),
             f"Put {name}, and what it builds on, into {place.parent}; or choose another set.",
         ) from failure
-    if base.identity != manifest.increment.manifest:
-        raise Failure(
-            wrong,
-            f"{place} is another one: its {MANIFEST} is not the one of then",
-            "Put the right one there, or choose another set (gitlab-mm list).",
-        )
     told = cut_short(base.path, base.lent)
     if told:
         raise Failure(wrong, told, "Choose another set (gitlab-mm list).")

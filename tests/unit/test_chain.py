@@ -49,17 +49,24 @@ def replace_by_another(base: Path) -> None:
     make_set(base.parent, base.name, {"database": b"other", "settings": b"{}"})
 
 
+def replace_by_one_above(base: Path) -> None:
+    """A set that builds on one that would build on it: nobody may go round in circles."""
+    shutil.rmtree(base)
+    shutil.copytree(base.parent / THIRD, base)
+
+
 Spoil = Callable[[Path], object]
 SPOILT: dict[str, tuple[Spoil, str]] = {
     "gone": (shutil.rmtree, f"There is no set {FIRST}"),
     "without manifest": (lambda base: (base / MANIFEST).unlink(), f"it has no {MANIFEST}"),
-    "another": (replace_by_another, "is another one"),
+    "another": (replace_by_another, "is not the set of then"),
+    "one above": (replace_by_one_above, "is not the set of then"),
     "part gone": (lambda base: (base / "files.bin").unlink(), "No such file"),
     "part cut": (
         lambda base: os.truncate(base / "listing.bin", 3),
         "has 3 bytes, should have 7",
     ),
-    "manifest torn": (lambda base: os.truncate(base / MANIFEST, 40), "manifest cannot be read"),
+    "manifest torn": (lambda base: os.truncate(base / MANIFEST, 40), "or damaged"),
 }
 
 
@@ -74,6 +81,7 @@ def test_a_broken_base_shows_at_once_in_all_that_build_on_it(
         assert entries[name].set is None
         assert f"builds on set {base}" in entries[name].problem
         assert told in entries[name].problem
+        assert len(entries[name].problem) < 1000
         with pytest.raises(Failure, match="is not complete") as caught:
             LocalStore(tmp_path).find(name)
         assert caught.value.hint
