@@ -17,10 +17,11 @@ _CHECKS = {"pieces": "the hashes of their pieces", "read back": "all of them rea
 
 def with_copies(outcome: Outcome, served: Sequence[Served], warnings: list[str]) -> Outcome:
     """Return the outcome of a backup with what became of its copies."""
-    return Outcome(
-        {**outcome.fields, "copies": fields(served)},
-        outcome.lines + lines(served),
-        outcome.warnings + warnings,
+    return replace(
+        outcome,
+        fields={**outcome.fields, "copies": fields(served)},
+        lines=outcome.lines + lines(served),
+        warnings=outcome.warnings + warnings,
     )
 
 
