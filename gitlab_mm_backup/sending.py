@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
-from . import age, copied, process, rclone
+from . import age, copied, process, progress, rclone
 from .copied import Begun, Notes, Sent, There
 from .copies import COPY, CopiedPart, Copy
 from .copies import to_bytes as copy_bytes
@@ -92,13 +92,13 @@ def _part(path: Path, part: Part, recipients: tuple[str, ...], empty: int) -> _F
 
 
 def _read(path: Path, put: Put) -> None:
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0) as file, progress.of_file("upload", file):
         while piece := file.read(_PIECE):
             put(piece)
 
 
 def _encrypt(path: Path, recipients: tuple[str, ...], put: Put) -> None:
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0) as file, progress.of_file("upload", file):
         process.pipeline(age.encrypt(recipients), stdin=file, sink=put)
 
 
