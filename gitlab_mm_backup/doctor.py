@@ -79,7 +79,9 @@ def _mattermost(root: Path) -> Check:
     if found is Presence.NO_GITLAB:
         return Check("Mattermost", Result.NOT_RUN, "without GitLab there is none to look for")
     home = omnibus.home(root) if found is Presence.REMOVED else Path("/nonexistent")
-    left = f"; its data is still in {home} and in its database" if home.is_dir() else ""
+    left = ""
+    if home.is_dir():
+        left = f"; its data is still in {home} and in its database: gitlab-mm backup saves it"
     return Check("Mattermost", Result.WARNING, f"{found.value}{left}")
 
 

@@ -257,6 +257,16 @@ def test_a_first_reconfigure_that_is_aborted_leaves_enough(left: Left) -> None:
         left.run(f"mv /root/rb {rb}; rm /opt/gitlab/service/mattermost; gitlab-ctl reconfigure")
 
 
+def test_where_the_account_is_gone_its_numbers_are_kept(left: Left) -> None:
+    """As in a container of 19. Nobody of the following tests needs it."""
+    _, _, uid, gid, *_ = left.lab.account("mattermost")
+    left.lab.run("userdel", "mattermost")
+    answer = left.backup()
+    told = left.manifest(answer)["files"]["account"]
+    assert told == {"user": uid, "group": gid, "uid": int(uid), "gid": int(gid)}
+    assert answer.document["salvaged"] == []
+
+
 # Trees
 
 
