@@ -162,8 +162,9 @@ def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
         row = session.execute(
             "SELECT pg_export_snapshot(), current_setting('server_version'),"
             " pg_encoding_to_char(encoding), datcollate, datctype, pg_database_size(oid),"
-            " (SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint FROM pg_class c"
-            " WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384)"
+            # From the catalog, as of the last VACUUM: asking for sizes would wait for locks.
+            " (SELECT coalesce(sum(c.relpages), 0) * current_setting('block_size')::bigint"
+            " FROM pg_class c WHERE c.relkind IN ('r', 't') AND c.oid >= 16384)"
             " FROM pg_database WHERE datname = current_database()"
         ).fetchone()
         assert row is not None
