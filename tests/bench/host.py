@@ -157,4 +157,5 @@ def fill(lab: Lab, gitlab: Omnibus, scale: float, night: int = 0) -> None:
     lab.run(*made, f"--home={gitlab.home}", cwd="/lab/src", timeout=PATIENCE)
     if rows.wait(PATIENCE) != 0:
         raise LabError("the rows could not be made")
-    lab.run("chown", "-R", "mattermost:mattermost", gitlab.home)
+    # Of what is there already not even the time of the last change may move.
+    lab.run("chown", "-R", "--from=root", "mattermost:mattermost", gitlab.home)
