@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from . import console
-from .console import Manner, verb
+from .console import verb
 from .errors import ExitCode, Failure
+from .manner import Manner
 from .outcome import Outcome
 
 
@@ -50,7 +50,7 @@ def convert(
     """
     from . import accounts as job
     from . import accounts_outcomes as outcomes
-    from . import host
+    from . import ending, host
     from .lock import only_run
 
     if mapping is None and not (before and after):
@@ -69,7 +69,7 @@ def convert(
                 "Give --admin NAME; to make one: mmctl user create --local --system-admin",
                 ExitCode.USAGE,
             )
-        password = console.ask_password(admin)
+        password = ending.ask_password(admin)
         if not yes:
-            console.ask(*outcomes.question(preview), "accounts are changed")
+            ending.ask(*outcomes.question(preview), "accounts are changed")
         return outcomes.of_convert(job.convert(site, admin, password))

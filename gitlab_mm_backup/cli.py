@@ -18,8 +18,9 @@ from . import (
     offsite_verbs,
     sso_verbs,
 )
-from .console import Manner, verb
+from .console import verb
 from .errors import ExitCode, Failure
+from .manner import Manner
 from .outcome import Outcome
 from .plan import PARTS, Plan
 
@@ -128,7 +129,7 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
 @verb
 def restore(manner: Manner, **options: Any) -> Outcome:
     """Put a set back: messages, uploads, settings and GitLab sign-in."""
-    from . import gitlab_side, host, outcomes, preview, recovery, search_later
+    from . import ending, gitlab_side, host, outcomes, preview, recovery, search_later
     from . import restore as job
     from .journal import Journal
     from .lock import only_run
@@ -154,7 +155,7 @@ def restore(manner: Manner, **options: Any) -> Outcome:
             set_ = _set_to_restore(ours, store, options)
             plan = _plan(options, site.kind.value)
             if not options["dry_run"] and not options["yes"]:
-                console.ask(*preview.question(set_, site, plan))
+                ending.ask(*preview.question(set_, site, plan))
         with store.fetched(set_, ours.rehearse_in) as near:
             if options["dry_run"]:
                 return outcomes.of_preview(preview.preview(near, site, plan))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .console import Manner, verb
+from .console import verb
+from .manner import Manner
 from .outcome import Outcome
 
 

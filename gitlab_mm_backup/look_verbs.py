@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from .console import Manner, verb
+from .console import verb
+from .manner import Manner
 from .outcome import Outcome
 
 

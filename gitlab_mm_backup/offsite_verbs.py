@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from .console import Manner, verb
+from .console import verb
+from .manner import Manner
 from .outcome import Outcome
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import secrets
 
 VARIABLE = "GITLAB_MM_RUN"
 
@@ -14,4 +13,4 @@ VARIABLE = "GITLAB_MM_RUN"
 def current() -> str:
     """Return eight hexadecimal digits; those of the run whose hook we are, if we are in one."""
     given = os.environ.get(VARIABLE, "")
-    return given if re.fullmatch(r"[0-9a-f]{8}", given) else secrets.token_hex(4)
+    return given if re.fullmatch(r"[0-9a-f]{8}", given) else os.urandom(4).hex()

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from gitlab_mm_backup import cli as cli_module
-from gitlab_mm_backup import console, prune
+from gitlab_mm_backup import ending, prune
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.outcome import Outcome
 from gitlab_mm_backup.retention import Rules
@@ -300,10 +300,10 @@ def test_the_log_is_not_told_that_nothing_was_due(
     told: list[str] = []
     log = SystemLog("backup", tmp_path / "none")
     monkeypatch.setattr(log, "write", lambda text, *more, **fields: told.append(text))
-    console._keep(log, Outcome({"set": None}, []), None, ExitCode.DONE, 0)
-    console._keep(log, Outcome({}, ["There is an answer"], answer=True), None, ExitCode.DONE, 0)
+    ending._keep(log, Outcome({"set": None}, []), None, ExitCode.DONE, 0)
+    ending._keep(log, Outcome({}, ["There is an answer"], answer=True), None, ExitCode.DONE, 0)
     assert told == []
-    console._keep(log, Outcome({}, ["Made it"]), None, ExitCode.DONE, 3)
+    ending._keep(log, Outcome({}, ["Made it"]), None, ExitCode.DONE, 3)
     assert told == ["Made it", "Ended with exit code 0, done, after 3 s"]
-    console._keep(log, Outcome({}, []), Failure("It broke"), ExitCode.FAILED, 0)
+    ending._keep(log, Outcome({}, []), Failure("It broke"), ExitCode.FAILED, 0)
     assert told[2] == "It broke" and told[3].startswith("Ended with exit code 1, failed")

@@ -22,7 +22,8 @@ JOB = """
 import logging, sys, time
 from contextlib import nullcontext
 from gitlab_mm_backup import progress, terminal
-from gitlab_mm_backup.console import _log_steps, _print_text, Manner
+from gitlab_mm_backup.ending import _log_steps, _print_text
+from gitlab_mm_backup.manner import Manner
 from gitlab_mm_backup.outcome import Outcome
 
 terminal.prepare(sys.stdout, sys.stderr)

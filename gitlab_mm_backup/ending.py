@@ -1,0 +1,195 @@
+"""The end of every verb: its work is done, told and turned into an exit code; what asks is here too."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import datetime, timedelta
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import progress, run_id, terminal, text
+from .errors import ExitCode, Failure, Interrupted
+from .manner import Manner
+from .outcome import Outcome
+from .secret import Secret
+from .system_log import SystemLog
+from .terminal import Lines, Screen
+
+
+def finish(manner: Manner, work: Callable[[], Outcome]) -> int:
+    """Run ``work``, print its outcome or failure, and return the exit code."""
+    terminal.prepare(sys.stdout, sys.stderr)
+    steps, lasting = _log_steps(manner)
+    began = time.monotonic()
+    outcome, error = Outcome({}, []), None
+    try:
+        _require_root()
+        with progress.shown_by(steps.start) if isinstance(steps, Screen) else nullcontext():
+            outcome = work()
+        error = outcome.error
+    except Failure as failure:
+        error = failure
+    except OSError as trouble:
+        error = Failure("The system refused a step of the work", str(trouble))
+    except Interrupted as interrupted:
+        error = Failure(
+            f"Interrupted by {interrupted.signal_name}",
+            "everything begun was taken back",
+            "Run the command again.",
+        )
+    steps.close()
+    code = error.exit_code if error else outcome.exit_code
+    seconds = time.monotonic() - began
+    _keep(lasting, outcome, error, code, seconds)
+    _follow(manner, outcome, error, seconds)
+    if manner.as_json:
+        print_json(manner, outcome, error, code, seconds)
+    else:
+        _print_text(manner, outcome, error)
+    return int(code)
+
+
+def _follow(manner: Manner, outcome: Outcome, error: Failure | None, seconds: float) -> None:
+    """Have metrics and notices tell how a job ended; whoever is not root has done none."""
+    if manner.job and os.geteuid() == 0:
+        from . import aftermath
+
+        began = datetime.now().astimezone() - timedelta(seconds=seconds)
+        ended = aftermath.Ended(manner.command, began, seconds, outcome, error)
+        aftermath.follow(ended, manner.settings)
+
+
+def print_json(
+    manner: Manner, outcome: Outcome, error: Failure | None, code: ExitCode, seconds: float
+) -> None:
+    told = error and {"message": error.message, "detail": error.detail, "hint": error.hint}
+    document = {
+        "command": manner.command,
+        "run": run_id.current(),
+        "ok": code in (ExitCode.DONE, ExitCode.WARNINGS),
+        "exit_code": int(code),
+        "seconds": round(seconds, 3),
+        "warnings": outcome.warnings,
+        "error": told,
+        **outcome.fields,
+    }
+    _say(json.dumps(document, ensure_ascii=not terminal.in_unicode(sys.stdout)))
+
+
+def _print_text(manner: Manner, outcome: Outcome, error: Failure | None) -> None:
+    watched = sys.stdout.isatty() or manner.verbose or outcome.answer
+    if watched and not manner.quiet:
+        for line, (word, colour) in zip_longest(outcome.lines, outcome.tones, fillvalue=("", "")):
+            _say(_toned(str(line), word, colour))
+    for warning in outcome.warnings:
+        _say(f"Warning: {warning}", err=True, fg="yellow")
+    if error is not None:
+        _say(f"Error: {error.message}", err=True, fg="red", bold=True)
+        for line in (error.detail, error.hint):
+            if line:
+                _say(f"  {line}", err=True)
+
+
+def _toned(line: str, word: str, colour: str) -> str:
+    """Return a line with one word of it in colour; where that is not wanted it is taken out."""
+    if not word:
+        return line
+    painted = click.style(word, fg=colour, bold=True)
+    return re.sub(rf"(?<= ){re.escape(word)}(?= |$)", painted, line, count=1)
+
+
+def _say(line: str, err: bool = False, **style: Any) -> None:
+    """Print a line; a name may hold bytes that no encoding has."""
+    told = line.encode(errors="backslashreplace").decode()
+    # click would write UTF-8 to a terminal that says it takes ASCII, were it left to choose.
+    stream = sys.stderr if err else sys.stdout
+    click.secho(told, file=stream, color=None if terminal.colours() else False, **style)
+
+
+def _log_steps(manner: Manner) -> tuple[logging.Handler, SystemLog]:
+    """Send the steps that jobs log to the system's log, and on a terminal or with -v to stderr."""
+    logger = logging.getLogger("gitlab_mm_backup")
+    logger.handlers.clear()
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    handler: logging.Handler = logging.NullHandler()
+    if manner.quiet:
+        pass
+    elif sys.stderr.isatty() and not manner.as_json and terminal.watched():
+        handler = Screen(sys.stderr)
+    elif manner.verbose or (sys.stderr.isatty() and not manner.as_json):
+        handler = Lines(lambda line: _say(line, err=True))
+    lasting = SystemLog(manner.command)
+    logger.addHandler(handler)
+    logger.addHandler(lasting)
+    return handler, lasting
+
+
+def _keep(
+    log: SystemLog, outcome: Outcome, error: Failure | None, code: ExitCode, seconds: float
+) -> None:
+    """Have the end of a run in the system's log; the answer to a question is not worth it."""
+    worth = outcome.lasting or not outcome.answer
+    for line in outcome.lines if worth else []:
+        log.write(line)
+    for warning in outcome.warnings:
+        log.write(warning, logging.WARNING)
+    if error is not None:
+        log.write(str(error), logging.ERROR)
+    # cron asks every hour whether anything is due; that nothing was is no news.
+    if (worth and outcome.lines) or error is not None or outcome.warnings:
+        ended = f"Ended with exit code {int(code)}, {code.meaning}, after {text.duration(seconds)}"
+        log.write(ended, fields={"exit_code": int(code), "seconds": round(seconds, 3)})
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise Failure(
+            "This must be run by root",
+            "only root may read GitLab's settings and Mattermost's data",
+            f"sudo {Path(sys.argv[0]).name} ...",
+            ExitCode.USAGE,
+        )
+
+
+def ask(told: str, loud: str, question: str, what: str = "what is live is replaced") -> None:
+    """Have the operator confirm ``what``, or say how to go without asking."""
+    if not sys.stdin.isatty():
+        raise Failure(
+            f"Nobody can be asked, and {what}",
+            "there is no terminal",
+            "Give --yes to go on without a question.",
+            ExitCode.USAGE,
+        )
+    for screen in logging.getLogger("gitlab_mm_backup").handlers:
+        if isinstance(screen, Screen):
+            screen.pause()
+    click.echo(told, err=True)
+    if loud:
+        click.secho(loud, err=True, fg="red", bold=True)
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        agreed = False
+    if not agreed:
+        raise Failure("Nothing was done", "the answer was not yes", exit_code=ExitCode.USAGE)
+
+
+def ask_password(name: str) -> Secret:
+    """Ask for a password without showing it; without a terminal it is the first line of stdin."""
+    if not sys.stdin.isatty():
+        return Secret(sys.stdin.readline().rstrip("\n"))
+    try:
+        return Secret(click.prompt(f"Password of {name}", hide_input=True, err=True))
+    except click.Abort:
+        raise Failure("Nothing was done", "no password came", exit_code=ExitCode.USAGE) from None

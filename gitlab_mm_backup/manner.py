@@ -1,0 +1,46 @@
+"""How a command was asked to speak, and where its settings are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .settings import Settings, Value
+
+JOBS = ("backup", "restore", "rehearse", "prune", "sso repair")
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a command was asked to speak, and the settings file."""
+
+    command: str
+    as_json: bool
+    quiet: bool
+    verbose: bool
+    config: Path | None  # None: the usual one, which need not be there
+
+    @property
+    def job(self) -> bool:
+        """Tell whether the command does what metrics and notices tell of."""
+        return self.command in JOBS
+
+    def begin(self, ours: Settings) -> None:
+        """Tell those who want to know that the job itself begins now."""
+        from . import aftermath
+
+        aftermath.begin(self.command, ours)
+
+    def settings(self) -> Settings:
+        """Read the settings; a file that was named must be there."""
+        from .settings import load
+
+        return load(self.config, required=True) if self.config else load()
+
+    def values(self) -> list[Value]:
+        """Read the settings, each value with where it comes from; as ``settings`` does."""
+        from .settings import look
+
+        return look(self.config, required=True) if self.config else look()
