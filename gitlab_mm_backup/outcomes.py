@@ -171,8 +171,11 @@ def _builds_on(set_: BackupSet) -> str:
 
 
 def _damaged_base(set_: BackupSet, damaged: set[str]) -> str | None:
-    """Return the nearest set below ``set_`` whose newest verification found it damaged."""
-    return next((one.name for one in set_.chain[-2::-1] if one.name in damaged), None)
+    """Return the lowest set below ``set_`` whose newest verification found it damaged.
+
+    What builds on it is damaged by that alone.
+    """
+    return next((one.name for one in set_.chain[:-1] if one.name in damaged), None)
 
 
 def _list_line(entry: Entry, proven: Sequence[Record], damaged: set[str]) -> str:

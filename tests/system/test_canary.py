@@ -228,7 +228,10 @@ def filled_in(option: Option) -> Any:
         return f"{given or ''}{CANARY}"
     if option.several:
         names = [one.name for one in option.options if is_secret(one)]
-        return [{**one, **{name: f"{one.get(name, '')}{CANARY}" for name in names}} for one in given or []]
+        return [
+            {**one, **{name: f"{one.get(name, '')}{CANARY}" for name in names}}
+            for one in given or []
+        ]
     if option.options:
         inner = {one.name: filled_in(one) for one in option.options}
         return {name: value for name, value in inner.items() if value is not None}
@@ -344,7 +347,9 @@ def test_no_command_lets_a_secret_out(house: House) -> None:
     assert lab.path("/root/journal").stat().st_size > 10_000
     assert lab.path("/root/notices").stat().st_size > 0
     house.look_into_files("/root/notices")
-    house.look_into_files("/root/journal", "/root/report.html", "/root/kit.html", "/var/log/gitlab-mm", "/var/mail")
+    house.look_into_files(
+        "/root/journal", "/root/report.html", "/root/kit.html", "/var/log/gitlab-mm", "/var/mail"
+    )
     house.look_into_files("/var/opt/gitlab/node-exporter/textfile_collector", "/run", "/tmp")
     house.look_into_files(f"{STATE}/rehearsals.jsonl", JOURNAL, f"{STATE}/report.html")
     for name in ("manifest.json", "SHA256SUMS", "rehearsal.json"):
