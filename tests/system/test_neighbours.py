@@ -162,19 +162,20 @@ def test_the_page_cache_is_left_as_it_is(server: Server, on_disk: Path) -> None:
     (on_disk / "hot").read_bytes()
     server.lab.run("mount", "--bind", f"/lab/src/build/{on_disk.name}", DATA)
     try:
-        assert in_memory(server.lab) == {"hot": SIZE, "cold": 0}
+        assert in_memory(server.lab) == (True, False)
         answer = server.run("backup")
         assert answer.code == 0, answer
-        assert in_memory(server.lab) == {"hot": SIZE, "cold": 0}
+        assert in_memory(server.lab) == (True, False)
         server.lab.run("sh", "-c", f"cat {DATA}/cold >/dev/null")
-        assert in_memory(server.lab)["cold"] == SIZE, "it would be seen"
+        assert in_memory(server.lab) == (True, True), "it would be seen"
     finally:
         server.lab.run("umount", DATA)
 
 
-def in_memory(lab: Lab) -> dict[str, int]:
-    """Bytes of each file that the page cache holds."""
+def in_memory(lab: Lab) -> tuple[bool, bool]:
+    """Whether the page cache holds the hot and the cold file; the kernel may take a page or two."""
     names = (f"{DATA}/hot", f"{DATA}/cold")
-    told = lab.run("fincore", "--bytes", "--noheadings", "--output", "RES,FILE", *names)
-    pairs = [line.split() for line in told.stdout.splitlines()]
-    return {name.rpartition("/")[2]: int(count) for count, name in pairs}
+    told = lab.run("fincore", "--bytes", "--noheadings", "--output", "RES", *names)
+    hot, cold = (int(line) for line in told.stdout.split())
+    assert all(count < SIZE // 20 or count > SIZE * 19 // 20 for count in (hot, cold)), told.stdout
+    return hot > SIZE // 2, cold > SIZE // 2
