@@ -321,7 +321,10 @@ def test_every_secret_option_is_given_the_canary() -> None:
 
 def test_no_command_lets_a_secret_out(house: House) -> None:
     lab = house.lab
-    owners = f"(0, {lab.run('id', '-u', 'mattermost').stdout.strip()})"
+    # A process's environment can be read by its own account and by root: Mattermost's own, and that
+    # of rehearsals, under which Mattermost is started from a set, hold its secrets by their nature.
+    told = lab.run("sh", "-c", "id -u mattermost; id -u gitlab-mm").stdout.split()
+    owners = f"(0, {', '.join(told)})"
     watch = WATCH.replace("OWNERS", owners)
     with contextlib.ExitStack() as beside:
         seen = beside.enter_context(listening(lab, watch, "\t".join(house.needles)))
