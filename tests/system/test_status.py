@@ -103,11 +103,13 @@ def test_plain_in_a_pipe_and_in_colour_on_a_terminal(server: Server) -> None:
 
 
 def test_sign_in_that_broke_is_bad(server: Server) -> None:
-    server.gitlab.sql("UPDATE oauth_applications SET secret = 'x'", "gitlabhq_production")
+    there = ("gitlabhq_production",)
+    (stored,) = server.gitlab.sql("SELECT secret FROM oauth_applications", *there)
+    server.gitlab.sql("UPDATE oauth_applications SET secret = 'x'", *there)
     try:
         code, states = server.states()
     finally:
-        server.lab.run("gitlab-mm", "sso", "repair", "--rotate")
+        server.gitlab.sql(f"UPDATE oauth_applications SET secret = '{stored}'", *there)
     assert (code, states["sign-in"]) == (1, "bad")
     assert server.states()[0] == 0
 
