@@ -181,13 +181,13 @@ def test_a_file_that_cannot_be_read_is_no_set(server: Server) -> None:
 def test_a_run_that_was_killed_leaves_no_set_and_the_next_goes_on(server: Server) -> None:
     """A lock and half of a set stay in the repository; the next run takes both away."""
     before = server.sets()
-    slow = '#!/bin/sh\n/usr/lib/postgresql/*/bin/pg_dump "$@"\ntouch /run/dumped\nsleep 60\n'
+    slow = '#!/bin/sh\n/usr/lib/postgresql/*/bin/pg_dump "$@"\ntouch /tmp/dumped\nsleep 60\n'
     with server.replaced(PG_DUMP, slow):
         run = server.lab.popen("gitlab-mm", "backup", stderr=subprocess.DEVNULL)
 
         def is_half_kept() -> bool:
             parts = [one["tags"][2] for one in server.snapshots()]
-            return parts.count("files") > len(before) and server.lab.path("/run/dumped").exists()
+            return parts.count("files") > len(before) and server.lab.path("/tmp/dumped").exists()
 
         wait_until(is_half_kept, 30, "the files to be kept")
         server.lab.run("pkill", "-9", "-f", "gitlab-mm backup")

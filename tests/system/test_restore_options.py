@@ -188,7 +188,7 @@ def test_no_room(server: Server) -> None:
 
 
 REFUSED = {
-    "newer Mattermost": ({"mattermost": "99.1.0", "gitlab": "99.2.0"}, "99.2.0 or newer"),
+    "newer Mattermost": ({"mattermost": "10.11.99", "gitlab": "18.11.99"}, "18.11.99 or newer"),
     "newer PostgreSQL": ({"server": "99.1"}, "pg-upgrade"),
     "newer format": ({"format": 3}, "newer gitlab-mm-backup"),
 }
