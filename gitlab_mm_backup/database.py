@@ -157,8 +157,7 @@ class Snapshot:
 def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
     """Hold a snapshot that pg_dump can share: both then see the same moment."""
     with connect(endpoint, endpoint.admin) as session, connect(endpoint, endpoint.admin) as watch:
-        session.execute(f"SET lock_timeout = {_LOCK_SECONDS * 1000}")
-        session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        _begin_with_all_tables(session)
         row = session.execute(
             "SELECT pg_export_snapshot(), current_setting('server_version'),"
             " pg_encoding_to_char(encoding), datcollate, datctype, pg_database_size(oid),"
@@ -170,6 +169,33 @@ def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
         assert row is not None
         database = Database(endpoint.name, row[1].split()[0], row[2], row[3], row[4], row[5], {})
         yield Snapshot(row[0], database, row[6], session, watch)
+
+
+def _begin_with_all_tables(session: psycopg.Connection[Any]) -> None:
+    """Begin the transaction of a snapshot with every table locked against being rewritten.
+
+    A migration that rewrites a table between snapshot and dump would leave it empty to the
+    snapshot (PostgreSQL manual, 13.6).  Raises Failure where a table is not to be had for long.
+    """
+    import psycopg
+    from psycopg import sql
+
+    # Less than the second after which PostgreSQL takes a wait for a deadlock, and ends somebody.
+    session.execute("SET lock_timeout = '500ms'")
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        tables = [sql.Identifier(*one) for one in session.execute(_TABLES).fetchall()]
+        session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            if tables:
+                lock = sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE")
+                session.execute(lock.format(sql.SQL(", ").join(tables)))
+            return
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable):
+            session.execute("ROLLBACK")
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)
 
 
 def server_version(session: psycopg.Connection[Any]) -> str:

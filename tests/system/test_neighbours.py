@@ -28,6 +28,11 @@ BALLAST = (
     "'id', substr(md5('ballast' || n), 1, 26), 'message', (SELECT string_agg(md5(random()::text), '')"
     " FROM generate_series(1, 60) WHERE n > 0))) p"
 )
+# A table that is rewritten is empty to whoever has taken his snapshot before.
+REWRITE = (
+    "ALTER TABLE posts ALTER COLUMN remoteid TYPE varchar(26) USING (remoteid || ''),"
+    " ALTER COLUMN remoteid SET DEFAULT 'migrated'"
+)
 READS_POSTS = (
     "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
     " WHERE application_name = 'gitlab-mm-backup' AND relation = 'posts'::regclass AND granted"
@@ -66,12 +71,15 @@ def ended(run: subprocess.Popen[str]) -> dict[str, object]:
 def test_a_migration_does_not_wait_for_a_backup(server: Server) -> None:
     """It gets its table while the backup goes on, which begins again and holds the new schema."""
     with backing_up(server) as run:
-        server.gitlab.sql("ALTER TABLE posts ALTER COLUMN remoteid SET DEFAULT 'migrated'")
+        server.gitlab.sql(REWRITE)
         assert run.poll() is None, "the backup was over before the migration: it proves nothing"
         made = ended(run)
     name = str(made["set"])
     dump = f"{made['path']}/database.dump.zst"
     tables = f"zstd -dcq {dump} | /opt/gitlab/embedded/bin/pg_restore --schema-only --file=-"
+    manifest = json.loads(server.lab.read(f"{made['path']}/manifest.json"))
+    (rows,) = server.gitlab.sql("SELECT count(*) FROM posts")
+    assert manifest["database"]["rows"]["public.posts"] == int(rows) > 8000
     assert "DEFAULT 'migrated'" in server.lab.run("sh", "-c", tables).stdout
     assert server.run("verify", name).code == 0
     proof = server.run("rehearse", "--quick", name).document["checks"]
