@@ -74,16 +74,13 @@ def test_a_migration_does_not_wait_for_a_backup(server: Server) -> None:
         server.gitlab.sql(REWRITE)
         assert run.poll() is None, "the backup was over before the migration: it proves nothing"
         made = ended(run)
-    name = str(made["set"])
     dump = f"{made['path']}/database.dump.zst"
     tables = f"zstd -dcq {dump} | /opt/gitlab/embedded/bin/pg_restore --schema-only --file=-"
     manifest = json.loads(server.lab.read(f"{made['path']}/manifest.json"))
     (rows,) = server.gitlab.sql("SELECT count(*) FROM posts")
     assert manifest["database"]["rows"]["public.posts"] == int(rows) > 8000
     assert "DEFAULT 'migrated'" in server.lab.run("sh", "-c", tables).stdout
-    assert server.run("verify", name).code == 0
-    proof = server.run("rehearse", "--quick", name).document["checks"]
-    assert {one["name"]: one["result"] for one in proof}["rows"] == "passed"
+    assert server.run("verify", str(made["set"])).code == 0
 
 
 def test_people_talk_while_a_migration_and_a_backup_meet(server: Server) -> None:

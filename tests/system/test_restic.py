@@ -291,7 +291,8 @@ def rest_server(server: Server, *options: str) -> Iterator[None]:
         wait_until(lambda: server.lab.run(*ask, check=False).returncode == 0, 20, "the server")
         yield
     finally:
-        run.kill()
+        # The process here only entered the lab; rclone itself is another one.
+        server.lab.run("pkill", "-x", "rclone", check=False)
         run.wait()
         server.lab.write(CONFIG, SETTINGS)
 
