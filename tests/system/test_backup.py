@@ -101,15 +101,20 @@ def test_a_set_is_private(server: Server) -> None:
 def test_rows_are_counted_in_the_dumps_own_snapshot(server: Server) -> None:
     """Posts written while the dump waits are neither in it nor in the manifest."""
     rows = int(server.gitlab.sql("SELECT count(*) FROM users")[0])
-    with server.locked_posts():
+    begun, go = "/tmp/dump-begun", "/tmp/dump-go"
+    waits = f"touch {begun}; until [ -e {go} ]; do sleep 0.05; done"
+    late = f'#!/bin/sh\n{waits}\nexec /usr/lib/postgresql/*/bin/pg_dump "$@"\n'
+    with server.replaced("/opt/gitlab/embedded/bin/pg_dump", late):
         backup = server.lab.popen(
             "gitlab-mm", "backup", "--json", stdout=subprocess.PIPE, text=True
         )
-        wait_until(server.waits_for_lock, 30, "pg_dump to wait for the lock")
+        wait_until(server.lab.path(begun).exists, 30, "pg_dump")
         server.gitlab.sql(
             "INSERT INTO users (id, username, email) VALUES ('late', 'late', 'late@x')"
         )
-    document = json.loads(backup.communicate(timeout=60)[0])
+        server.lab.path(go).touch()
+        out = backup.communicate(timeout=60)[0]
+    document = json.loads(out)
     server.gitlab.sql("DELETE FROM users WHERE id = 'late'")
     manifest = json.loads(server.lab.read(f"{document['path']}/manifest.json"))
     assert document["exit_code"] == 0
