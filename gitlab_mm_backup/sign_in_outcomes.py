@@ -37,6 +37,7 @@ def of_repair(repaired: Repaired) -> Outcome:
             f"Probe: {after.probe.reason}",
         ],
         [] if dry_run else left,
+        answer=dry_run,
         # Within a restore what is left is no failure of the hook: the restore tells it at its end.
         lenient=repaired.wish.if_possible,
     )

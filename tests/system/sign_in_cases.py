@@ -226,13 +226,17 @@ class Host:
     # What may not change
 
     def files(self) -> dict[str, Stat]:
-        """All that repair may write, and its neighbours, with inode and time: paths inside -> Stat."""
+        """All that repair may write, and its neighbours, with inode and time: paths inside -> Stat.
+
+        That there was a run is noted for the metrics, also of one that wrote nothing.
+        """
         places = [f"{self.omnibus.home}/config.json", STATE, "/etc/gitlab", self.omnibus.env_folder]
         found = {}
         for place in places:
             path = self.lab.path(place)
             below = {f"{place}/{one.name}": one for one in path.iterdir()} if path.is_dir() else {}
             found.update(below or {place: path})
+        found.pop(f"{STATE}/runs.json", None)
         return {name: _stat(path) for name, path in found.items() if path.is_file()}
 
     def contents(self) -> dict[str, Content]:
