@@ -129,7 +129,16 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
 @verb
 def restore(manner: Manner, **options: Any) -> Outcome:
     """Put a set back: messages, uploads, settings and GitLab sign-in."""
-    from . import ending, gitlab_side, host, outcomes, preview, recovery, search_later
+    from . import (
+        ending,
+        gitlab_side,
+        host,
+        outcomes,
+        preview,
+        recovery,
+        search_later,
+        search_outcomes,
+    )
     from . import restore as job
     from .journal import Journal
     from .lock import only_run
@@ -138,7 +147,7 @@ def restore(manner: Manner, **options: Any) -> Outcome:
         ours, store = _store(manner)
         journal, to = Journal(), options["to"] or ""
         if options["go_on"] and journal.read() is None and journal.later():
-            return outcomes.of_search(search_later.build(host.find(to), journal))
+            return search_outcomes.of_search(search_later.build(host.find(to), journal))
         if options["rollback"] or options["go_on"]:
             record = recovery.unfinished(journal)
             plan = Plan(**record.request["plan"])

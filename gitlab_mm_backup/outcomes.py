@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from . import text, verify
+from . import search_outcomes, text, verify
 from .backup import Made
 from .checks import Check, Result
 from .errors import ExitCode, Failure
@@ -81,7 +80,7 @@ def of_restore(set_: BackupSet, restored: Restored) -> Outcome:
             "downtime_seconds": round(times.down, 3),
             "fill_seconds": round(times.fill, 3),
             "exchange_seconds": round(times.exchange, 3),
-            "search": _search_fields(search),
+            "search": search_outcomes.fields(search),
             "gitlab_side": restored.gitlab_side,
         },
         [
@@ -92,21 +91,12 @@ def of_restore(set_: BackupSet, restored: Restored) -> Outcome:
             *([f"  Before it: {restored.safety_set}"] if restored.safety_set else []),
             f"  Mattermost was down for {text.duration(times.down)}, {text.duration(times.fill)} "
             "of it to load and unpack",
-            *([_search_line(search)] if search else []),
+            *([search_outcomes.line(search)] if search else []),
             f"  Sign-in: {restored.sign_in.reason}",
             *restored.gitlab_side,
         ],
         warnings,
     )
-
-
-def _search_line(search: Built) -> str:
-    count = text.number(len(search.indexes), "index", "indexes")
-    return f"  Search: {count} built after that, in {text.duration(search.seconds)}"
-
-
-def _search_fields(search: Built | None) -> dict[str, Any] | None:
-    return {"indexes": search.indexes, "seconds": search.seconds} if search else None
 
 
 def of_recovery(taken: RolledBack, search: Built | None = None) -> Outcome:
@@ -115,18 +105,10 @@ def of_recovery(taken: RolledBack, search: Built | None = None) -> Outcome:
         "old": "Everything is as it was before the restore",
         "new": "The restore was complete; what was left of the previous state is removed",
     }
-    lines = [words[taken.state], *([_search_line(search)] if search else [])]
+    lines = [words[taken.state], *([search_outcomes.line(search)] if search else [])]
     problems = search.problems if search else []
-    fields = {"state": taken.state, "search": _search_fields(search)}
+    fields = {"state": taken.state, "search": search_outcomes.fields(search)}
     return Outcome(fields, lines, taken.warnings + problems, answer=True)
-
-
-def of_search(search: Built | None) -> Outcome:
-    """Tell what became of indexes that an earlier restore had left for later."""
-    lines = [_search_line(search)] if search else []
-    return Outcome(
-        {"search": _search_fields(search)}, lines, search.problems if search else [], answer=True
-    )
 
 
 def of_preview(preview: Preview) -> Outcome:

@@ -143,6 +143,7 @@ LAYERS = {
         "alerts",
         "gate",
         "config",
+        "search_outcomes",
         "outcomes",
         "sign_in_outcomes",
         "status_outcomes",
