@@ -65,17 +65,15 @@ def read_identity(path: Path) -> Secret:
 
 def empty_size(recipients: tuple[str, ...]) -> int:
     """Return the bytes of nothing, encrypted: all that does not grow with the content."""
-    pieces: list[bytes] = []
     try:
         with tempfile.TemporaryFile() as nothing:
-            process.pipeline(encrypt(recipients), stdin=nothing, sink=pieces.append)
+            return len(process.printed(encrypt(recipients), stdin=nothing))
     except Failure as failure:
         raise Failure(
             "age cannot encrypt to the recipients of a copy",
             failure.detail or failure.message,
             "apt install age; correct recipients in /etc/gitlab-mm-backup/config.yml.",
         ) from None
-    return sum(map(len, pieces))
 
 
 def size(empty: int, plain: int) -> int:

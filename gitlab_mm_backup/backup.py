@@ -25,6 +25,7 @@ from . import (
     json_config,
     manifest,
     packing,
+    privileges,
     progress,
     prune,
     search_later,
@@ -37,7 +38,7 @@ from .increment import Packed
 from .journal import Journal
 from .manifest import Credentials, Database, Manifest, Part
 from .option_table import INCREMENTAL
-from .process import account_entry, compress, together
+from .process import compress, together
 from .settings import Settings
 from .site import Kind, Site
 from .store.local import BackupSet, PartWriter
@@ -237,7 +238,7 @@ def _dump(
     if isinstance(store, ResticStore):  # as it is: packed, it is another one each night
         return store.keep_dump(staging, functools.partial(dumping.dump, site, snapshot))
     writer = PartWriter(staging / "database.dump.zst", throttle)
-    compressor = compress(settings.database_level, settings.threads)
+    compressor = compress(settings.database_level, settings.packers)
     rows = dumping.dump(site, snapshot, compressor, writer.write)
     return writer.finish("pg_dump custom, zstd"), rows
 
@@ -314,7 +315,7 @@ def _roles(site: Site) -> dict[str, str]:
 def _account(site: Site) -> manifest.Account:
     """Return the account of the files; a salvage has numbers for names that are gone."""
     user, group = site.account.user, site.account.group
-    uid = int(user) if user.isdecimal() else account_entry(user).pw_uid
+    uid = int(user) if user.isdecimal() else privileges.entry_of(user).pw_uid
     try:
         gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
     except KeyError:

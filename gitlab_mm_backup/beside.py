@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import baking, files, json_config, listing, process
+from . import baking, files, json_config, listing, privileges, process
 from .errors import Failure
 from .folders import WORK, by_entries, work_folder
 from .listing import LISTING
@@ -194,7 +194,7 @@ def _give_to(site: Site, set_: BackupSet, work: Work) -> None:
         return
     if (before.user, before.group) == (site.account.user, site.account.group):
         return
-    target = process.account_entry(site.account.user)
+    target = privileges.entry_of(site.account.user)
     uid, gid = _ids_here(before)
     for folder, names, others in os.walk(tree):
         for path in (folder, *(os.path.join(folder, name) for name in (*names, *others))):
@@ -209,7 +209,7 @@ def _give_to(site: Site, set_: BackupSet, work: Work) -> None:
 
 def _give_all_to(site: Site, work: Work) -> None:
     """Give everything to the site's account, as its package has it, with the modes of what is live."""
-    target = process.account_entry(site.account.user)
+    target = privileges.entry_of(site.account.user)
     gid = grp.getgrnam(site.account.group).gr_gid
     for folder, _, names in os.walk(work.staged):
         for path in (folder, *(os.path.join(folder, name) for name in names)):

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import process, progress
+from . import privileges, process, progress
 from .errors import Failure
 from .manifest import Database
 from .private_files import InMemory
@@ -52,7 +52,7 @@ def connect(
 
     wanted = name or endpoint.name
     try:
-        with process.acting_as(login.account):
+        with privileges.acting_as(login.account):
             connection = psycopg.connect(
                 host=endpoint.host,
                 port=endpoint.port,

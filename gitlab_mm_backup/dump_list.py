@@ -81,11 +81,9 @@ def rows_in(programs: Path, archive: Path, table: str) -> list[list[str]]:
 
 
 def _printed(programs: Path, archive: Path, *options: str) -> str:
-    pieces: list[bytes] = []
     command = Command([str(programs / "pg_restore"), *options], account="nobody")
     with open(archive, "rb") as packed:
-        process.pipeline(DECOMPRESS, command, stdin=packed, sink=pieces.append)
-    return b"".join(pieces).decode(errors="surrogateescape")
+        return process.printed(DECOMPRESS, command, stdin=packed).decode(errors="surrogateescape")
 
 
 def _indexes(script: str) -> dict[str, Index]:

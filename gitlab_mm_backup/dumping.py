@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 from . import database, process, progress
 from .database import Snapshot
-from .process import Command
+from .process import Command, Sink
 from .site import Site
 
 
-def dump(
-    site: Site, snapshot: Snapshot, compressor: Command, sink: Callable[[bytes], object]
-) -> dict[str, int]:
+def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> dict[str, int]:
     """Write the compressed dump of ``snapshot`` to ``sink``; return its rows, by schema.table.
 
     Both are read beside each other, and then the snapshot goes with its locks, however long the

@@ -168,7 +168,7 @@ def _bring(
     writer, left = PartWriter(path), part.bytes
     what = f"{there.file} cannot be read from {remote.name}"
 
-    def take(piece: bytes) -> None:
+    def take(piece: memoryview) -> None:
         nonlocal left
         left -= len(piece)
         if left < 0:

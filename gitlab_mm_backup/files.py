@@ -15,8 +15,9 @@ from typing import IO, Protocol
 
 from . import process, progress, untrusted
 from .errors import Failure
+from .forward import Forward
 from .private_files import Lines, OpenFile
-from .process import DECOMPRESS, Command
+from .process import DECOMPRESS, Command, Sink
 
 _CHUNK = 1 << 20
 # Owner and group may hold spaces; the size is what stands before date and time.
@@ -65,13 +66,11 @@ def survey(folders: Iterable[Path]) -> Survey:
     roots = outermost(every)
     wanted = ["-type", "l", "-o", "-type", "p", "-o", "-type", "b", "-o", "-type", "c"]
     wanted += ["-o", "-type", "f", "(", "-perm", "/6000", "-o", "-links", "+1", ")"]
-    pieces: list[bytes] = []
     looking = Command(
         ["find", *map(str, roots), "(", *wanted, ")", "-printf", "%y%m\\0%D:%i\\0%p\\0%l\\0"],
         may_exit=(0, 1),  # 1: something vanished meanwhile
     )
-    process.pipeline(looking, sink=pieces.append)
-    fields = os.fsdecode(b"".join(pieces)).split("\0")[:-1]
+    fields = os.fsdecode(process.printed(looking)).split("\0")[:-1]
     found = Survey({}, [], [])
     names: dict[str, set[Path]] = {}
     for kind, inode, path, target in zip(*(fields[start::4] for start in range(4))):
@@ -108,7 +107,7 @@ def pack(
     excluded: Iterable[Path],
     found: Survey,
     compressor: Command,
-    sink: Callable[[bytes], object],
+    sink: Sink,
     expected: int | None = None,
 ) -> Contents:
     """Write ``folders`` as a compressed tar to ``sink``, its members named from the root on.
@@ -136,7 +135,7 @@ def pack_named(
     names: IO[bytes],
     found: Survey,
     compressor: Command,
-    sink: Callable[[bytes], object],
+    sink: Sink,
     each: Callable[[bytes], None],
 ) -> None:
     """Write what ``names`` lists, and nothing below it, as a compressed tar to ``sink``.
@@ -168,6 +167,7 @@ def _archive(
             Lines(each),
             *what,
         ],
+        environment={"TZ": "UTC0"},  # or it looks for the host's zone for each line of the listing
         may_exit=(0, 1),
         spares_cache=True,
     )
@@ -214,9 +214,9 @@ def inspect_stream(
 ) -> Contents:
     """Do the same with a tar that some program prints; failures call it ``name``."""
     contents = Contents()
-    roots = [PurePosixPath(_member(Path(folder))) for folder in allowed]
+    roots = [_member(Path(folder)) for folder in allowed]
     try:
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK) as tar:
+        with tarfile.open(fileobj=Forward(stream), mode="r:") as tar:
             for member in tar:
                 _refuse_foreign(member, roots, known, name)
                 if member.isreg():
@@ -240,13 +240,13 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def _refuse_foreign(
     member: tarfile.TarInfo,
-    roots: list[PurePosixPath],
+    roots: list[str],
     known: Known,
     archive: str,
 ) -> None:
     reason = ""
     path = f"/{member.name}"
-    if member.isdir() and any(PurePosixPath(member.name) in root.parents for root in roots):
+    if member.isdir() and any(_below(root, member.name) for root in roots):
         return  # restic's tars have the folders above as well; nothing unpacks them
     if not _within(member.name, roots):
         reason = "its name leads out of the folders of the set"
@@ -262,10 +262,8 @@ def _refuse_foreign(
         raise _foreign(archive, member, reason)
 
 
-def _unknown_way_out(
-    path: str, target: str, roots: list[PurePosixPath], links: Mapping[str, str]
-) -> bool:
-    absolute = [Path("/") / root for root in roots]
+def _unknown_way_out(path: str, target: str, roots: list[str], links: Mapping[str, str]) -> bool:
+    absolute = [Path("/", root) for root in roots]
     return links.get(path) != target and leads_out(path, target, absolute)
 
 
@@ -277,11 +275,18 @@ def _foreign(archive: str, member: tarfile.TarInfo, reason: str) -> Failure:
     )
 
 
-def _within(name: str, roots: list[PurePosixPath]) -> bool:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
+def _within(name: str, roots: list[str]) -> bool:
+    """Tell whether a member lies in one of ``roots``; a name that is not plain does in none.
+
+    By text alone: there may be a million of them, for each of which a Path would be made.
+    """
+    if name.startswith("/") or ".." in name.split("/"):
         return False
-    return any(path == root or root in path.parents for root in roots)
+    return any(name == root or _below(name, root) for root in roots)
+
+
+def _below(name: str, folder: str) -> bool:
+    return folder in ("", ".") or name.startswith(f"{folder}/")
 
 
 def unpack(archive: Path, folder: str, into: Path, excluded: Iterable[str] = ()) -> None:

@@ -100,7 +100,7 @@ def pack(
         planned.write_names(names)
         witness = listing.Witness(planned, final)
         writer = PartWriter(staging / "files.tar.zst", throttle)
-        packer = compress(settings.files_level, settings.threads)
+        packer = compress(settings.files_level, settings.packers)
         with progress.measured("files", planned.changed.size, lambda: witness.packed.size):
             files.pack_named(names, found, packer, writer.write, witness.add_line)
         witness.finish()
@@ -131,6 +131,6 @@ def _plan(
 def _keep_listing(settings: Settings, staging: Path, final: IO[bytes]) -> Part:
     writer = PartWriter(staging / "files.list.zst")
     final.seek(0)
-    packer = compress(settings.files_level, settings.threads)
+    packer = compress(settings.files_level, settings.packers)
     pipeline(packer, stdin=final, sink=writer.write)
     return writer.finish("records ended by NUL, zstd")

@@ -197,7 +197,12 @@ OPTIONS: tuple[Option, ...] = (
                 "database_level", "zstd's level for the database.", number(1, _HIGHEST_LEVEL), 3
             ),
             Option("files_level", "zstd's level for the files.", number(1, _HIGHEST_LEVEL), 1),
-            Option("threads", "Threads of each zstd.", number(1, _MOST_THREADS), 4),
+            Option(
+                "threads",
+                "Threads of each zstd; never more than there are processors.",
+                number(1, _MOST_THREADS),
+                4,
+            ),
         ),
     ),
     Option(

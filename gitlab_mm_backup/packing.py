@@ -24,7 +24,7 @@ def pack(
     expected: int | None = None,
 ) -> tuple[Part, files.Contents]:
     writer = PartWriter(path, throttle)
-    compressor = compress(settings.files_level, settings.threads)
+    compressor = compress(settings.files_level, settings.packers)
     contents = files.pack(folders, excluded, found, compressor, writer.write, expected)
     return writer.finish("tar, zstd"), contents
 

@@ -1,10 +1,13 @@
-"""What a program that we start may do: setpriv(1) takes away the rest."""
+"""Accounts and what they may do: setpriv(1) takes the rest away from a program that we start."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pwd
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from .errors import Failure
 from .sandbox import Sandbox
 
 
@@ -25,3 +28,36 @@ def prefix(
         kept = [f"+{name}" for name in capabilities]
         words += ["--inh-caps=-all", f"--bounding-set={','.join(['-all', *kept])}"]
     return [*words, "--"]
+
+
+@contextlib.contextmanager
+def acting_as(account: str | None) -> Iterator[None]:
+    """Have the effective user id of ``account`` for a moment, as peer authentication sees it.
+
+    It holds for all threads of the process, so it may only surround the opening of a
+    connection while no other thread works on files.  Raises Failure for an unknown account.
+    """
+    if account is None:
+        yield
+        return
+    entry = entry_of(account)
+    os.setegid(entry.pw_gid)
+    try:
+        os.seteuid(entry.pw_uid)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+    finally:
+        os.setegid(0)
+
+
+def entry_of(account: str) -> pwd.struct_passwd:
+    """Return the passwd entry of ``account``; raises Failure when there is none."""
+    try:
+        return pwd.getpwnam(account)
+    except KeyError:
+        raise Failure(
+            f"There is no account {account} on this host",
+            hint="Run gitlab-ctl reconfigure, which creates GitLab's accounts, then try again.",
+        ) from None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import fcntl
 import os
-import pwd
 import re
 import shutil
 import signal
@@ -27,8 +27,13 @@ from .sandbox import Sandbox
 from .secret import Secret
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_CHUNK = 1 << 20
+_PIPE = 1 << 20  # bytes that one of ours holds, where the system lets it
+_PIECE = 256 << 10  # bytes that are read at once: what has just come is in the processor's cache
+_F_SETPIPE_SZ = 1031  # fcntl(2); the module fcntl knows it from Python 3.10 on
 _GLANCE = 0.5  # seconds between looks at what a program complains of
+
+# What takes the output of programs, piece by piece.
+Sink = Callable[[memoryview], object]
 
 # Children that run now; a signal or a failure in one thread ends those of all threads.
 _running: dict[subprocess.Popen[bytes], str] = {}  # and the program that each is
@@ -121,17 +126,26 @@ def run(
 def pipeline(
     *commands: Command,
     stdin: IO[bytes] | None = None,
-    sink: Callable[[bytes], object] | None = None,
+    sink: Sink | None = None,
 ) -> list[Finished]:
     """Join ``commands`` by pipes; what the last one prints goes to ``sink`` in pieces.
 
+    A piece is bytes for as long as ``sink`` has it alone: the next one comes into the same memory.
     Returns how each ended.  Raises Failure when any of them failed.
     """
+    piece = memoryview(bytearray(_PIECE))
     with output(*commands, stdin=stdin) as (stream, ended):
-        while piece := stream.read(_CHUNK):
+        while count := stream.readinto1(piece):  # type: ignore[attr-defined]
             if sink is not None:
-                sink(piece)
+                sink(piece[:count])
     return ended
+
+
+def printed(*commands: Command, stdin: IO[bytes] | None = None) -> bytes:
+    """Join ``commands`` by pipes and return what the last one prints; raises as ``pipeline``."""
+    whole = bytearray()
+    pipeline(*commands, stdin=stdin, sink=whole.extend)
+    return bytes(whole)
 
 
 @contextlib.contextmanager
@@ -256,39 +270,6 @@ def stop_all() -> None:
 
 
 @contextlib.contextmanager
-def acting_as(account: str | None) -> Iterator[None]:
-    """Have the effective user id of ``account`` for a moment, as peer authentication sees it.
-
-    It holds for all threads of the process, so it may only surround the opening of a
-    connection while no other thread works on files.  Raises Failure for an unknown account.
-    """
-    if account is None:
-        yield
-        return
-    entry = account_entry(account)
-    os.setegid(entry.pw_gid)
-    try:
-        os.seteuid(entry.pw_uid)
-        try:
-            yield
-        finally:
-            os.seteuid(0)
-    finally:
-        os.setegid(0)
-
-
-def account_entry(account: str) -> pwd.struct_passwd:
-    """Return the passwd entry of ``account``; raises Failure when there is none."""
-    try:
-        return pwd.getpwnam(account)
-    except KeyError:
-        raise Failure(
-            f"There is no account {account} on this host",
-            hint="Run gitlab-ctl reconfigure, which creates GitLab's accounts, then try again.",
-        ) from None
-
-
-@contextlib.contextmanager
 def _started(
     command: Command, stdin: IO[bytes] | None, stdout: int | None
 ) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
@@ -311,6 +292,7 @@ def _started(
             )
         except OSError as error:
             raise Failure(f"{command.program} cannot be started", str(error)) from error
+        _widen(child.stdout)
         with _running_lock:
             _running[child] = command.program
         place.hand_over()
@@ -324,15 +306,22 @@ def _started(
             child.wait()
 
 
+def _widen(pipe: IO[bytes] | None) -> None:
+    """Have a pipe hold more than 64 KiB, so that those at its ends wait less often (pipe(7))."""
+    if pipe is not None:
+        with contextlib.suppress(OSError):  # somebody has set a lower limit
+            fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE)
+
+
 def _privileges(command: Command) -> list[str]:
     """Return what goes before the program's own words."""
-    entry = account_entry(command.account) if command.account is not None else None
+    entry = privileges.entry_of(command.account) if command.account is not None else None
     spare = ["nocache"] if command.spares_cache and shutil.which("nocache", path=PATH) else []
     return [*privileges.prefix(entry, command.capabilities, command.sandbox), *spare]
 
 
 def _uid(account: str | None) -> int:
-    return account_entry(account).pw_uid if account is not None else 0
+    return privileges.entry_of(account).pw_uid if account is not None else 0
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:

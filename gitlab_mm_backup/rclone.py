@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, Union
 
 from . import process, untrusted
 from .errors import Failure
@@ -163,7 +163,7 @@ def _listed(entry: Any) -> Listed:
     )
 
 
-Put = Callable[[bytes], object]
+Put = Callable[[Union[bytes, memoryview]], object]
 
 
 def write(remote: Remote, feed: Callable[[Put], object], size: int, *names: str) -> None:
@@ -185,7 +185,7 @@ def write(remote: Remote, feed: Callable[[Put], object], size: int, *names: str)
     process.together(take, give)
 
 
-def _put(pipe: IO[bytes], piece: bytes) -> None:
+def _put(pipe: IO[bytes], piece: bytes | memoryview) -> None:
     left = memoryview(piece)
     while left:
         left = left[pipe.write(left) :]
@@ -198,20 +198,16 @@ def read(remote: Remote, *names: str) -> Command:
 
 def content(remote: Remote, *names: str) -> bytes:
     """Return the content of a small file there."""
-    pieces: list[bytes] = []
     with explained(remote, f"{names[-1]} cannot be read from {remote.name}"):
-        process.pipeline(read(remote, *names), sink=pieces.append)
-    return b"".join(pieces)
+        return process.printed(read(remote, *names))
 
 
 def contents(remote: Remote, *patterns: str) -> bytes:
     """Return the content of all files that match, one after the other in any order."""
-    pieces: list[bytes] = []
     wanted = [f"--include=/*/{one}" for one in patterns]
     asked = command(remote, "cat", *wanted, "--", remote.path)
     with explained(remote, f"{remote.name} cannot be read"):
-        process.pipeline(asked, sink=pieces.append)
-    return b"".join(pieces)
+        return process.printed(asked)
 
 
 def delete(remote: Remote, *names: str) -> None:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import baking, database, fitness, folders, process, text, unpacking, vacancy
+from . import baking, database, fitness, folders, privileges, text, unpacking, vacancy
 from .errors import Failure
 from .plan import Plan
 from .site import Kind, Site
@@ -26,7 +26,7 @@ def check(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
     Changes nothing.
     """
     verify(set_)
-    process.account_entry(site.account.user)
+    privileges.entry_of(site.account.user)
     server = _fitting_server(set_, site)
     vacancy.check(set_, site, plan)
     driver = site.settings.text("SqlSettings", "DriverName")

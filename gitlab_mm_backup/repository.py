@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from . import process, untrusted
 from .errors import ExitCode, Failure
 from .private_files import InMemory
-from .process import Command, Finished
+from .process import Command, Finished, Sink
 from .secret import Secret
 from .settings import Restic
 
@@ -28,7 +28,7 @@ _SHARES = 10  # a check reads the data of one in so many packs, of another share
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _INCOMPLETE = 3  # restic's exit code where a file could not be read
 _Result = TypeVar("_Result")
-Write = Callable[[Command, Callable[[bytes], object]], _Result]  # program, sink of its output
+Write = Callable[[Command, Sink], _Result]  # program, sink of its output
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ class Repository:
         )
 
         def keep_it() -> tuple[Totals, _Result]:
-            pieces: list[bytes] = []
-            result = write(keep, pieces.append)
-            return _totals(b"".join(pieces).decode(errors="replace")), result
+            told = bytearray()
+            result = write(keep, told.extend)
+            return _totals(told.decode(errors="replace")), result
 
         return self._unlocked(keep_it)
 

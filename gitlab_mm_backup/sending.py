@@ -120,7 +120,7 @@ def _write(set_: BackupSet, remote: Remote, file: _File) -> Sent:
         digests = [hashlib.new(one) for one in HASHES]
 
         def feed(put: Put) -> None:
-            def pass_on(piece: bytes) -> None:
+            def pass_on(piece: bytes | memoryview) -> None:
                 for digest in digests:
                     digest.update(piece)
                 put(piece)

@@ -90,6 +90,11 @@ class Settings:
         """How many sessions of PostgreSQL load a dump: more than processors only disturb."""
         return min(self.jobs, os.cpu_count() or 1)
 
+    @property
+    def packers(self) -> int:
+        """How many threads each zstd has: more than processors only disturb."""
+        return min(self.threads, os.cpu_count() or 1)
+
 
 @dataclass(frozen=True)
 class Value:

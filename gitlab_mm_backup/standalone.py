@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import data_source, database, json_config, process
+from . import data_source, database, json_config, privileges, process
 from .durable import replace_file
 from .effective import Settings, overlay
 from .errors import Failure
@@ -134,7 +134,7 @@ def _unit() -> _Unit:
             "Install Mattermost's own package, or its tarball with the unit of its guide, first.",
         )
     user = found.get("User") or "root"
-    gid = process.account_entry(user).pw_gid
+    gid = privileges.entry_of(user).pw_gid
     return _Unit(
         Path(os.path.realpath(start[1])),
         start[2].split()[1:],

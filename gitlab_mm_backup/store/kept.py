@@ -14,7 +14,7 @@ from typing import IO
 
 from ..errors import Failure
 from ..manifest import MANIFEST, Manifest, Part, to_bytes
-from ..process import Command, compress, pipeline
+from ..process import Command, compress, pipeline, printed
 from ..repository import Busy, Repository, Snapshot
 from .local import PartWriter
 
@@ -52,17 +52,14 @@ class Kept:
 
     def _content(self, file: str) -> bytes:
         """Return what a file in the folder of small parts holds."""
-        pieces: list[bytes] = []
         place = self.snapshots[MANIFEST_TAG]
-        program = self.repository.dump(place, f"{place.paths[0]}/{file}")
-        pipeline(program, sink=pieces.append)
-        return b"".join(pieces)
+        return printed(self.repository.dump(place, f"{place.paths[0]}/{file}"))
 
     def _read_dump(self) -> None:
         """Read the dump; restic holds each piece against its hash."""
         count, wanted = 0, self.manifest.parts[DATABASE].bytes
 
-        def weigh(piece: bytes) -> None:
+        def weigh(piece: memoryview) -> None:
             nonlocal count
             count += len(piece)
 

@@ -100,7 +100,7 @@ class PartWriter:
         self._sha256 = hashlib.sha256()
         self.bytes = 0
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes | memoryview) -> None:
         self._throttle.wait(len(piece))
         self._sha256.update(piece)
         self.bytes += len(piece)

@@ -16,7 +16,7 @@ from .. import process
 from ..durable import replace_file
 from ..errors import Failure
 from ..manifest import MANIFEST, Manifest, Part, is_set_name, parse, to_bytes
-from ..process import pipeline
+from ..process import printed
 from ..repository import Repository, Snapshot, Totals, Write
 from ..settings import Restic
 from .kept import DATABASE, DUMP, FILES, MANIFEST_TAG, Kept, Snapshots, fetch, refuse_without_room
@@ -226,10 +226,8 @@ class ResticStore(Listing):
         try:
             return parse(self._copy(name, kept).read_bytes(), f"set {name}")
         except OSError:
-            pieces: list[bytes] = []
             path = f"{snapshot.paths[0]}/{MANIFEST}"
-            pipeline(self.repository.dump(snapshot, path), sink=pieces.append)
-            manifest = parse(b"".join(pieces), f"set {name}")
+            manifest = parse(printed(self.repository.dump(snapshot, path)), f"set {name}")
         if manifest.name == name:
             self._note(kept, manifest)
         return manifest

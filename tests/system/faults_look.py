@@ -90,9 +90,10 @@ def _left() -> dict[str, Any]:
     find = ["find", *places, "(", "-name", ".gitlab-mm-*", "-o", "-name", ".incomplete-*"]
     find += ["-o", "-path", "/var/lib/gitlab-mm-backup/*", ")", "-prune"]
     folders = subprocess.run(find, check=True, capture_output=True, text=True).stdout.split("\n")
-    history = "/var/lib/gitlab-mm-backup/rehearsals.jsonl"  # of verifications too; it is to stay
+    # Of verifications too, and of the newest runs, if their disk had room: these are to stay.
+    history = [f"/var/lib/gitlab-mm-backup/{name}" for name in ("rehearsals.jsonl", "runs.json")]
     return {
-        "folders": sorted(one for one in folders if one not in ("", history)),
+        "folders": sorted(one for one in folders if one not in ("", *history)),
         "processes": sorted(_processes()),
         "down": Path("/opt/gitlab/sv/mattermost/down").exists(),
     }

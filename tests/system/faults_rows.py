@@ -105,6 +105,7 @@ def recover(server: Server, case: Case) -> None:
 
 
 def filling(folder: str, keep: int, path: str = FILL) -> tuple[str, ...]:
-    """A command that leaves `keep` bytes on the disk of `folder`."""
+    """A command that leaves `keep` bytes on the disk of `folder`, on which others write meanwhile."""
     free = f"$(df --output=avail --block-size=1 {folder} | tail -n 1)"
-    return ("sh", "-c", f"fallocate --length $(({free} - {keep})) {path}")
+    fill = f"fallocate --length $(({free} - {keep})) {path}"
+    return ("sh", "-c", f"for _ in $(seq 50); do {fill} && exit; done; exit 1")

@@ -306,7 +306,7 @@ def test_files_that_vanish_under_the_packing_are_no_failure(tmp_path: Path) -> N
 
     with open(tmp_path / "x.tar", "wb") as archive:
 
-        def take_away_and_write(piece: bytes) -> None:
+        def take_away_and_write(piece: memoryview) -> None:
             for path in folder.iterdir():
                 path.unlink()
             archive.write(piece)
@@ -324,7 +324,7 @@ def test_a_folder_that_is_missing_is_a_failure(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_ends_the_packing(home: Path) -> None:
-    def refuse(_: bytes) -> None:
+    def refuse(_: memoryview) -> None:
         raise Failure("the disk is full")
 
     with pytest.raises(Failure, match="the disk is full"):
@@ -508,10 +508,8 @@ def test_an_archive_is_read_to_its_very_end(packed: Path, home: Path) -> None:
 
 
 def unpacked(path: Path) -> bytes:
-    pieces: list[bytes] = []
     with open(path, "rb") as stdin:
-        process.pipeline(process.DECOMPRESS, stdin=stdin, sink=pieces.append)
-    return b"".join(pieces)
+        return process.printed(process.DECOMPRESS, stdin=stdin)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ LAYERS = {
         "sandbox",
         "privileges",
         "endings",
+        "forward",
         "janitor",
         "throttle",
         "index",

@@ -19,7 +19,7 @@ from types import FrameType
 
 import pytest
 
-from gitlab_mm_backup import process
+from gitlab_mm_backup import privileges, process
 from gitlab_mm_backup.errors import Failure, Interrupted
 from gitlab_mm_backup.private_files import InMemory, Lines, OpenFile
 from gitlab_mm_backup.process import Command
@@ -188,18 +188,14 @@ def test_no_descriptor_of_ours_is_handed_on() -> None:
 
 
 def collect(*commands: Command) -> bytes:
-    pieces: list[bytes] = []
-    process.pipeline(*commands, sink=pieces.append)
-    return b"".join(pieces)
+    return process.printed(*commands)
 
 
 def test_bytes_go_through_a_pipe_as_they_are(tmp_path: Path) -> None:
     data = bytes(range(256)) * 20000
     (tmp_path / "data").write_bytes(data)
-    pieces: list[bytes] = []
     with open(tmp_path / "data", "rb") as stdin:
-        process.pipeline(Command(["cat"]), Command(["cat"]), stdin=stdin, sink=pieces.append)
-    assert b"".join(pieces) == data
+        assert process.printed(Command(["cat"]), Command(["cat"]), stdin=stdin) == data
 
 
 def test_a_pipe_tells_how_each_program_ended() -> None:
@@ -233,7 +229,7 @@ def test_a_program_that_cannot_be_started_ends_the_others(mark: str) -> None:
 
 
 def test_a_sink_that_fails_ends_the_programs(mark: str) -> None:
-    def refuse(_: bytes) -> None:
+    def refuse(_: memoryview) -> None:
         raise Failure("the disk is full")
 
     with pytest.raises(Failure, match="the disk is full"):
@@ -284,11 +280,9 @@ def test_a_block_that_fails_ends_the_programs(mark: str) -> None:
 def test_zstd_packs_and_unpacks_as_nobody(tmp_path: Path) -> None:
     data = b"messages " * 100000
     (tmp_path / "data").write_bytes(data)
-    pieces: list[bytes] = []
     commands = (process.compress(3, 2), process.DECOMPRESS)
     with open(tmp_path / "data", "rb") as stdin:
-        process.pipeline(*commands, stdin=stdin, sink=pieces.append)
-    assert b"".join(pieces) == data
+        assert process.printed(*commands, stdin=stdin) == data
     assert {command.account for command in commands} == {"nobody"}
 
 
@@ -472,18 +466,18 @@ def test_a_line_that_cannot_be_taken_is_not_lost_in_silence(
 
 
 def test_acting_as_an_account_ends_with_the_block() -> None:
-    with process.acting_as("nobody"):
+    with privileges.acting_as("nobody"):
         assert (os.geteuid(), os.getegid()) == (NOBODY.pw_uid, NOBODY.pw_gid)
     assert (os.geteuid(), os.getegid()) == (0, 0)
-    with pytest.raises(ZeroDivisionError), process.acting_as("nobody"):
+    with pytest.raises(ZeroDivisionError), privileges.acting_as("nobody"):
         raise ZeroDivisionError
     assert (os.geteuid(), os.getegid()) == (0, 0)
-    with process.acting_as(None):
+    with privileges.acting_as(None):
         assert os.geteuid() == 0
 
 
 def test_nobody_acts_as_an_unknown_account() -> None:
     unknown = pytest.raises(Failure, match="no account no-such-account")
-    with unknown, process.acting_as("no-such-account"):
+    with unknown, privileges.acting_as("no-such-account"):
         pass
     assert (os.geteuid(), os.getegid()) == (0, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -243,6 +244,8 @@ def test_where_to_rehearse(files: Files) -> None:
 def test_levels_and_threads(files: Files) -> None:
     text = "compression: {database_level: 19, files_level: 2, threads: 64}\n"
     assert files.load(text) == Settings(DEFAULTS.sets, None, 19, 2, 64)
+    assert files.load(text).packers == min(64, os.cpu_count() or 1)
+    assert files.load("compression: {threads: 1}\n").packers == 1
 
 
 @pytest.mark.parametrize("text", ["off", '"off"', "warn", "block"])
