@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import grp
-import json
 import logging
 import socket
 import time
@@ -13,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 from . import (
     database,
@@ -22,7 +20,6 @@ from . import (
     hooks,
     increment,
     interrupts,
-    json_config,
     manifest,
     packing,
     privileges,
@@ -41,7 +38,8 @@ from .option_table import INCREMENTAL
 from .process import compress, together
 from .settings import Settings
 from .site import Kind, Site
-from .store.local import BackupSet, PartWriter
+from .store.local import BackupSet
+from .store.part import PartWriter
 from .store.restic import ResticStore
 from .stores import Store
 from .throttle import Throttle
@@ -203,26 +201,32 @@ def _write_parts(
     etc = [site.below_root("/etc/gitlab")] if site.kind is Kind.OMNIBUS else []
     folders = _folders(site)
     throttle = Throttle(settings.bandwidth)
-    pack_etc = functools.partial(packing.pack, settings, throttle, staging / "etc-gitlab.tar.zst")
+
+    def pack_all() -> tuple[Packed, files.Survey]:
+        found = files.survey(folders)
+        return pack_files(throttle, staging, folders, found), found
+
+    def pack_etc() -> tuple[dict[str, Part], list[files.Survey]]:
+        if not etc:
+            return {}, []
+        path, excluded = staging / "etc-gitlab.tar.zst", [etc[0] / "config_backup"]
+        found = files.survey(etc)
+        part, _ = packing.pack(settings, throttle, path, etc, excluded, found)
+        return {"etc-gitlab": part}, [found]
+
     with database.snapshot(site.database) as snapshot:
-        surveys = [files.survey(one) for one in (folders, etc) if one]
-        (dumped, rows), packed, (packed_etc, _), kept = together(
+        (dumped, rows), (packed, found), (of_etc, found_there), kept = together(
             lambda: _dump(site, settings, throttle, store, staging, snapshot),
-            lambda: pack_files(throttle, staging, folders, surveys[0]),
-            lambda: pack_etc(etc, [etc[0] / "config_backup"], surveys[-1]) if etc else (None, None),
-            lambda: _keep_settings(site, staging),
+            pack_all,
+            pack_etc,
+            lambda: packing.pack_settings(site, staging / "settings.json"),
             cancel=snapshot.cancel,
         )
     return _Contents(
-        {
-            "database": dumped,
-            **packed.parts,
-            "settings": kept,
-            **({"etc-gitlab": packed_etc} if etc else {}),
-        },
+        {"database": dumped, **packed.parts, "settings": kept, **of_etc},
         dataclasses.replace(snapshot.database, rows=rows),
         packed,
-        surveys,
+        [found, *found_there],
     )
 
 
@@ -252,30 +256,6 @@ def _folders(site: Site) -> list[Path]:
             "gitlab-ctl reconfigure creates it; if it held data, restore a set.",
         )
     return [folder for folder in site.folders.real.values() if folder.is_dir()]
-
-
-def _keep_settings(site: Site, staging: Path) -> Part:
-    """Write settings.json: with its secrets, for the set is root's alone, as GitLab's own are."""
-    document: dict[str, Any] = {
-        "environment_folder": str(site.environment_folder or ""),
-        "environment": {name: value.reveal() for name, value in site.environment.items()},
-        "config": _config(site),
-        "effective": site.settings.tree,
-    }
-    writer = PartWriter(staging / "settings.json")
-    writer.write((json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
-    return writer.finish("json")
-
-
-def _config(site: Site) -> Mapping[str, Any]:
-    """Return what config.json holds; a salvage takes all else along where it is lost."""
-    try:
-        document: Mapping[str, Any] = json_config.read(site.config_file).document
-        return document
-    except Failure:
-        if site.missing is None:
-            raise
-        return {}
 
 
 def _describe(

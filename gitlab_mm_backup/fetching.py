@@ -21,7 +21,8 @@ from .remote_store import Entry
 from .secret import Secret
 from .sending import persist
 from .settings import Settings
-from .store.local import BackupSet, LocalStore, PartWriter
+from .store.local import BackupSet, LocalStore
+from .store.part import PartWriter
 
 log = logging.getLogger(__name__)
 

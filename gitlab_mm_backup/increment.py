@@ -17,7 +17,8 @@ from .manifest import Increment, Part
 from .process import compress, pipeline
 from .settings import Settings
 from .store.damage import part_problem
-from .store.local import LONGEST_CHAIN, BackupSet, LocalStore, PartWriter
+from .store.local import LONGEST_CHAIN, BackupSet, LocalStore
+from .store.part import PartWriter
 from .throttle import Throttle
 
 log = logging.getLogger(__name__)

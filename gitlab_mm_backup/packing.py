@@ -1,15 +1,20 @@
-"""Folders as a part of a set: packed into a file, or kept in a repository as they are."""
+"""Parts of a set: folders, packed or kept in a repository as they are, and Mattermost's settings."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from . import files
+from . import files, json_config
+from .errors import Failure
 from .increment import Packed
 from .manifest import Part
 from .process import compress
 from .settings import Settings
-from .store.local import PartWriter
+from .site import Site
+from .store.part import PartWriter
 from .store.restic import ResticStore
 from .throttle import Throttle
 
@@ -39,3 +44,27 @@ def keep(
     """Have restic keep the folders as they are; it has its own limit in place of a throttle."""
     part, totals = store.keep_folders(staging, files.outermost(folders), found.special)
     return Packed({"files": part}, files.Contents(totals.files, totals.bytes))
+
+
+def pack_settings(site: Site, path: Path) -> Part:
+    """Write settings.json: with its secrets, for the set is root's alone, as GitLab's own are."""
+    document: dict[str, Any] = {
+        "environment_folder": str(site.environment_folder or ""),
+        "environment": {name: value.reveal() for name, value in site.environment.items()},
+        "config": _config(site),
+        "effective": site.settings.tree,
+    }
+    writer = PartWriter(path)
+    writer.write((json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+    return writer.finish("json")
+
+
+def _config(site: Site) -> Mapping[str, Any]:
+    """Return what config.json holds; a salvage takes all else along where it is lost."""
+    try:
+        document: Mapping[str, Any] = json_config.read(site.config_file).document
+        return document
+    except Failure:
+        if site.missing is None:
+            raise
+        return {}

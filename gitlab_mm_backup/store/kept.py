@@ -16,7 +16,7 @@ from ..errors import Failure
 from ..manifest import MANIFEST, Manifest, Part, to_bytes
 from ..process import Command, compress, pipeline, printed
 from ..repository import Busy, Repository, Snapshot
-from .local import PartWriter
+from .part import PartWriter
 
 MANIFEST_TAG, DATABASE, FILES = "manifest", "database", "files"  # the third tag of a snapshot
 DUMP = "database.dump"

@@ -16,7 +16,7 @@ from typing import IO
 from ..durable import replace_file, sync_folder
 from ..errors import ExitCode, Failure
 from ..manifest import MANIFEST, SUMS, Manifest, Part, is_set_name, parse, sums, to_bytes
-from ..throttle import Throttle
+from .part import cannot_write
 from .source import Source, cut_short
 
 # A set in the making; the next run removes what a killed one left under this name.
@@ -89,40 +89,6 @@ class Entry:
     problem: str
 
 
-class PartWriter:
-    """The sink for one part: writes, counts and hashes what passes, syncs once at the end."""
-
-    def __init__(self, path: Path, throttle: Throttle | None = None) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        self._file = os.fdopen(descriptor, "wb", buffering=0)
-        self._path = path
-        self._throttle = throttle or Throttle(None)
-        self._sha256 = hashlib.sha256()
-        self.bytes = 0
-
-    def write(self, piece: bytes | memoryview) -> None:
-        self._throttle.wait(len(piece))
-        self._sha256.update(piece)
-        self.bytes += len(piece)
-        try:
-            left = memoryview(piece)
-            while left:
-                left = left[self._file.write(left) :]
-        except OSError as error:
-            raise _cannot_write(self._path, error) from error
-
-    def finish(self, form: str) -> Part:
-        try:
-            os.fsync(self._file.fileno())
-            # Nobody reads it soon; the memory is for what GitLab and Mattermost read all day.
-            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        except OSError as error:
-            raise _cannot_write(self._path, error) from error
-        finally:
-            self._file.close()
-        return Part(self._path.name, form, self.bytes, self._sha256.hexdigest())
-
-
 class Listing(abc.ABC):
     """What every store can tell of its sets."""
 
@@ -188,7 +154,7 @@ class LocalStore(Listing):
         try:
             staging.mkdir(mode=0o700)
         except OSError as error:
-            raise _cannot_write(staging, error) from error
+            raise cannot_write(staging, error) from error
         try:
             yield staging
         finally:
@@ -205,7 +171,7 @@ class LocalStore(Listing):
             os.rename(staging, final)
             sync_folder(self.folder)
         except OSError as error:
-            raise _cannot_write(final, error) from error
+            raise cannot_write(final, error) from error
         return BackupSet(final, manifest, base)
 
     def entries(self) -> list[Entry]:
@@ -270,7 +236,7 @@ class LocalStore(Listing):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._trusted()
         except OSError as error:
-            raise _cannot_write(self.folder, error) from error
+            raise cannot_write(self.folder, error) from error
         self.sweep()
 
     def _trusted(self) -> None:
@@ -341,11 +307,3 @@ def _open_base(path: Path, manifest: Manifest, longest: int) -> BackupSet | None
     if told:
         raise Failure(wrong, told, "Choose another set (gitlab-mm list).")
     return base
-
-
-def _cannot_write(path: Path, error: OSError) -> Failure:
-    return Failure(
-        f"{path} cannot be written",
-        str(error.strerror),
-        "Make room or give another place (backup_path in /etc/gitlab-mm-backup/config.yml).",
-    )

@@ -18,7 +18,8 @@ from gitlab_mm_backup.manifest import (
     Manifest,
     Part,
 )
-from gitlab_mm_backup.store.local import BackupSet, LocalStore, PartWriter
+from gitlab_mm_backup.store.local import BackupSet, LocalStore
+from gitlab_mm_backup.store.part import PartWriter
 
 NAME = "1795310000_2026_11_22_10.11.4"
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,8 @@ from gitlab_mm_backup.manifest import FORMAT, INCREMENTAL_FORMAT
 from gitlab_mm_backup.plan import Plan
 from gitlab_mm_backup.settings import Settings
 from gitlab_mm_backup.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
-from gitlab_mm_backup.store.local import BackupSet, LocalStore, PartWriter
+from gitlab_mm_backup.store.local import BackupSet, LocalStore
+from gitlab_mm_backup.store.part import PartWriter
 from gitlab_mm_backup.throttle import Throttle
 from tests.unit.builders import make_manifest
 

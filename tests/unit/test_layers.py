@@ -65,6 +65,7 @@ LAYERS = {
         "system_log",
         "repository",
         "store.source",
+        "store.part",
         "store.local",
         "store.damage",
         "store.kept",

@@ -22,9 +22,9 @@ from gitlab_mm_backup.store.damage import damage
 from gitlab_mm_backup.store.local import (
     BackupSet,
     LocalStore,
-    PartWriter,
     open_set,
 )
+from gitlab_mm_backup.store.part import PartWriter
 from gitlab_mm_backup.throttle import Throttle
 from tests.unit.builders import NAME, make_manifest, make_set, write_parts
 
