@@ -25,6 +25,7 @@ _NOT_OURS = re.compile(
 )
 _INDEX_LINE = re.compile(r"^\d+; \d+ \d+ INDEX (\S+) (\S+) ")
 _CONSTRAINT_LINE = re.compile(r"^\d+; \d+ \d+ CONSTRAINT (\S+) (\S+) \S+ ")
+_VIEW_LINE = re.compile(r"^\d+; \d+ \d+ MATERIALIZED VIEW (DATA )?")
 _EXTENSION_LINE = re.compile(r"^\d+; \d+ \d+ EXTENSION - (\S+) ")
 _INDEX = re.compile(r"^CREATE (?:UNIQUE )?INDEX (\S+) ON (?:ONLY )?(\S+)\.(\S+) USING .*;$", re.M)
 
@@ -102,8 +103,8 @@ def plan(
     The search's indexes come first in a session of their own, for they take longer than all the
     others together.  CREATE INDEX takes a lock that other CREATE INDEX share, ALTER TABLE one
     that nobody shares (PostgreSQL manual, 13.3.1): so the primary keys of their tables wait for
-    the last pass.  ``rows`` (schema.table -> rows) weigh the others, ``without`` names indexes to
-    leave out (schema.index).
+    the last pass.  Views are filled beside, for they only read.  ``rows`` (schema.table -> rows)
+    weigh the others, ``without`` names indexes to leave out (schema.index).
     """
     wanted = [line for line in contents.after if _index_name(line) not in without]
     search = [index for index in contents.search if index.full_name not in without]
@@ -118,9 +119,11 @@ def plan(
         and (_INDEX_LINE.match(line) or tables[line] not in searched.values())
     ]
     weights = {line: rows.get(tables[line], 0) for line in wanted}
-    taken = {*of_search, *beside}
-    groups = [sorted(of_search, key=lambda line: -weights[line])]
-    groups += _spread(beside, weights, max(1, sessions - bool(of_search)))
+    views = _views(contents)
+    taken = {*of_search, *beside, *views}
+    spread = _spread(beside, weights, max(1, sessions - bool(of_search)))
+    spread[-1] += views  # it has least to do
+    groups = [sorted(of_search, key=lambda line: -weights[line]), *spread]
     return Passes(
         contents.first,
         [group for group in groups if group],
@@ -128,15 +131,32 @@ def plan(
     )
 
 
-def _spread(lines: Iterable[str], weights: Mapping[str, int], into: int) -> list[list[str]]:
-    """Share ``lines`` out, the heaviest first, each to the group that has least to do.
+def _views(contents: DumpList) -> list[str]:
+    """Return the lines that fill views, in their order; none where a view itself comes late.
 
+    pg_dump keeps a view for after the data where it groups by a primary key, which comes last.
+    """
+    found = [(line, _VIEW_LINE.match(line)) for line in contents.after]
+    if any(match and not match[1] for _, match in found):
+        return []
+    return [line for line, match in found if match]
+
+
+def _spread(lines: Iterable[str], weights: Mapping[str, int], into: int) -> list[list[str]]:
+    """Share ``lines`` out, the heaviest first, each to the group that has least to do then.
+
+    The last group has least of all.
     Within a group constraints come first, and large tables last: a primary key shuts out all
     other work on its table, so it had better be made while the others are at other tables.
     """
+
+    def load(group: list[str]) -> int:
+        return sum(weights[line] for line in group)
+
     groups: list[list[str]] = [[] for _ in range(into)]
     for line in sorted(lines, key=lambda line: -weights[line]):
-        min(groups, key=lambda group: sum(weights[one] for one in group)).append(line)
+        min(groups, key=load).append(line)
+    groups.sort(key=load, reverse=True)
     return [
         sorted(group, key=lambda line: (bool(_INDEX_LINE.match(line)), weights[line]))
         for group in groups

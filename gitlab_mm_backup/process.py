@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from . import privileges
 from .endings import LAST_WORDS, excused, judge, last_words
@@ -34,6 +34,7 @@ _GLANCE = 0.5  # seconds between looks at what a program complains of
 
 # What takes the output of programs, piece by piece.
 Sink = Callable[[memoryview], object]
+_Result = TypeVar("_Result")
 
 # Children that run now; a signal or a failure in one thread ends those of all threads.
 _running: dict[subprocess.Popen[bytes], str] = {}  # and the program that each is
@@ -232,12 +233,34 @@ def together(*tasks: Callable[[], Any], cancel: Callable[[], object] = lambda: N
             for future in concurrent.futures.as_completed(futures):
                 future.result()
         except BaseException:
-            # A task may be between two programs: ask again until every thread has given up.
-            while concurrent.futures.wait(futures, timeout=0.1).not_done:
-                stop_all()
-                cancel()
+            _give_up(futures, cancel)
             raise
     return [future.result() for future in futures]
+
+
+@contextlib.contextmanager
+def beside(task: Callable[[], _Result]) -> Iterator[Callable[[], _Result]]:
+    """Run ``task`` in a thread beside the block; yields what waits for its result.
+
+    What the block starts outlives the task, which would not be so in a thread of its own.  A
+    block that fails ends the programs of the task too.
+    """
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
+        future = pool.submit(task)
+        try:
+            yield future.result
+        except BaseException:
+            _give_up([future], lambda: None)
+            raise
+
+
+def _give_up(
+    futures: Sequence[concurrent.futures.Future[Any]], cancel: Callable[[], object]
+) -> None:
+    """End the programs of all; one may be between two of them, so until each has given up."""
+    while concurrent.futures.wait(futures, timeout=0.1).not_done:
+        stop_all()
+        cancel()
 
 
 def step_back(niceness: int) -> None:

@@ -84,6 +84,14 @@ class Run:
         return any(one.name == name and one.result is Result.PASSED for one in self.checks)
 
 
+@dataclass(frozen=True)
+class _Unpacked:
+    """The files of a set in scratch."""
+
+    home: Path
+    data: Path
+
+
 def rehearse(set_: BackupSet, site: Site, depth: Depth, parent: Path, sessions: int) -> Record:
     """Restore ``set_`` into scratch below ``parent``, prove it, and return what was found.
 
@@ -155,18 +163,21 @@ def _judge_settings(run: Run) -> list[Check]:
 def _prove(run: Run, programs: Path) -> None:
     """Do everything that needs no network."""
     owner, name = run.site.database.owner.role, run.site.database.name
-    log.info("Starting a scratch PostgreSQL")
-    with scratch.cluster(run.place, programs, name, owner) as endpoint:
-        log.info("Reading the whole set, and loading its database")
-        found, loaded = process.together(
-            functools.partial(verify.examine, run.set, functools.partial(_note_member, run)),
-            functools.partial(_load, run, endpoint, programs),
-        )
+    examine = functools.partial(verify.examine, run.set, functools.partial(_note_member, run))
+    log.info("Reading the whole set, and starting a scratch PostgreSQL")
+    started = scratch.cluster(run.place, programs, name, owner)
+    with process.beside(examine) as examined, started as endpoint:
+        log.info("Loading its database")
+        began = time.monotonic()
+        unpack = functools.partial(_read_and_unpack, run, endpoint, examined)
+        load = functools.partial(_load, run, endpoint, programs)
+        (found, unpacked), loaded = process.together(unpack, load)
+        run.seconds = time.monotonic() - began
         run.note(*found, loaded)
         log.info("Looking at what was loaded")
         _look_at_database(run, endpoint)
         _look_at_config(run)
-        _prove_files(run, endpoint)
+        _prove_files(run, endpoint, unpacked)
 
 
 def _note_member(run: Run, member: TarInfo, read: Callable[[], bytes]) -> None:
@@ -182,7 +193,7 @@ def _note_member(run: Run, member: TarInfo, read: Callable[[], bytes]) -> None:
 
 def _load(run: Run, endpoint: Endpoint, programs: Path) -> Check:
     """Load the dump as a restore does; without the search's indexes, unless all is wanted."""
-    archive, name, began = run.set.file("database"), endpoint.name, time.monotonic()
+    archive, name = run.set.file("database"), endpoint.name
     full = run.depth is Depth.FULL
     try:
         loading.create(run.set, endpoint, name)
@@ -191,10 +202,10 @@ def _load(run: Run, endpoint: Endpoint, programs: Path) -> Check:
         run.extensions = filled.extensions
         with database.connect(endpoint, endpoint.admin, name) as session:
             run.postgresql = database.server_version(session)
-            database.analyze(session)
+            if full:  # then the seconds are those of a restore; our checks can do without
+                database.analyze(session)
     except Failure as failure:
         return checks.failed("database", str(failure))
-    run.seconds += time.monotonic() - began
     return checks.passed("database", f"{archive.name} loaded into PostgreSQL {run.postgresql}")
 
 
@@ -240,30 +251,39 @@ def _look_at_config(run: Run) -> None:
         run.note(proof.settings(run.config, run.kept))
 
 
-def _prove_files(run: Run, endpoint: Endpoint) -> None:
-    """Unpack the files as a restore does, and start Mattermost from all of it."""
+def _read_and_unpack(
+    run: Run, endpoint: Endpoint, examined: Callable[[], list[Check]]
+) -> tuple[list[Check], _Unpacked | Failure | None]:
+    """Wait until the set is read, and unpack its files if they are whole and wanted."""
+    found = examined()
+    if run.depth is Depth.QUICK or not all(one.result is Result.PASSED for one in found):
+        return found, None
+    log.info("Unpacking the files")
+    try:
+        return found, _unpack(run, endpoint)
+    except Failure as failure:
+        return found, failure
+
+
+def _prove_files(run: Run, endpoint: Endpoint, unpacked: _Unpacked | Failure | None) -> None:
+    """Tell what became of the files, and start Mattermost from all of it."""
     if run.depth is Depth.QUICK:
         run.leave_out("a quick rehearsal leaves it out", "files", "boot", "answers")
         return
-    if not run.passed("structure"):
+    if unpacked is None:
         run.leave_out("the archive of the files is not whole", "files", "boot", "answers")
         return
-    log.info("Unpacking the files")
-    began = time.monotonic()
-    try:
-        home, data = _unpack(run, endpoint)
-    except Failure as failure:
-        run.note(checks.failed("files", str(failure)))
+    if isinstance(unpacked, Failure):
+        run.note(checks.failed("files", str(unpacked)))
         run.leave_out("the files could not be unpacked", "boot", "answers")
         return
-    run.seconds += time.monotonic() - began
     told = run.set.manifest.files
     run.note(checks.passed("files", f"{told.files} unpacked, {told.bytes} bytes"))
-    _boot(run, endpoint, home, data)
+    _boot(run, endpoint, unpacked)
 
 
-def _unpack(run: Run, endpoint: Endpoint) -> tuple[Path, Path]:
-    """Unpack into scratch with the restore's own code; return the new home and data folder."""
+def _unpack(run: Run, endpoint: Endpoint) -> _Unpacked:
+    """Unpack into scratch with the restore's own code."""
     home = run.place.folder / "home"
     real = {"home": home, **{role: home / role for role in ("data", "plugins", "client-plugins")}}
     there = Site(
@@ -284,10 +304,10 @@ def _unpack(run: Run, endpoint: Endpoint) -> tuple[Path, Path]:
         folders.make_work_folder(work.folder)
     beside.unpack(run.set, there, _PARTS, works)
     staged = works["home"].staged
-    return staged, staged / "data"
+    return _Unpacked(staged, staged / "data")
 
 
-def _boot(run: Run, endpoint: Endpoint, home: Path, data: Path) -> None:
+def _boot(run: Run, endpoint: Endpoint, there: _Unpacked) -> None:
     """Start this host's Mattermost from scratch, where it is the program that the set is of."""
     why = boot.refusal(run.site, run.set.manifest.mattermost)
     if not run.passed("database"):
@@ -297,7 +317,9 @@ def _boot(run: Run, endpoint: Endpoint, home: Path, data: Path) -> None:
         return
     log.info("Starting Mattermost, cut off from the network")
     try:
-        booted = boot.boot(run.site, run.kept.environment, home, data, run.place.socket, endpoint)
+        booted = boot.boot(
+            run.site, run.kept.environment, there.home, there.data, run.place.socket, endpoint
+        )
     except (Failure, OSError) as failure:
         run.note(checks.failed("boot", str(failure)))
         run.leave_out("Mattermost did not start", "answers")

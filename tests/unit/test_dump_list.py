@@ -73,12 +73,28 @@ def test_a_single_session_does_one_after_the_other() -> None:
 
 
 def test_what_the_list_does_not_explain_comes_last_in_its_order() -> None:
-    odd = [
-        "30; 1259 30 INDEX public odd name mm\n",
-        "31; 0 31 MATERIALIZED VIEW DATA public v mm\n",
-    ]
+    odd = ["30; 1259 30 INDEX public odd name mm\n", "31; 0 31 STATISTICS public odd mm\n"]
     passes = plan(DumpList(FIRST, [*odd, *AFTER], INDEXES), ROWS, 2)
     assert list(passes.last) == [*odd, POSTS_KEY, FOREIGN_KEY, TRIGGER]
+
+
+VIEWS = [f"{n}; 0 {n} MATERIALIZED VIEW DATA public v{n} mm\n" for n in (41, 40)]
+
+
+def test_views_are_filled_beside_the_indexes_in_their_order() -> None:
+    passes = plan(
+        DumpList(FIRST, [*AFTER, *VIEWS], INDEXES), ROWS, 2, ["public.idx_posts_message_txt"]
+    )
+    heavy, light = groups(passes)
+    assert light[-2:] == VIEWS
+    assert sum(ROWS.get(one, 0) for one in light) <= sum(ROWS.get(one, 0) for one in heavy)
+    assert list(passes.last) == [FOREIGN_KEY, TRIGGER]
+
+
+def test_a_view_that_needs_a_primary_key_waits_for_it() -> None:
+    late = ["42; 1259 42 MATERIALIZED VIEW public v40 mm\n", *VIEWS]
+    passes = plan(DumpList(FIRST, [*AFTER, *late], INDEXES), ROWS, 2)
+    assert list(passes.last) == [POSTS_KEY, FOREIGN_KEY, TRIGGER, *late]
 
 
 @given(

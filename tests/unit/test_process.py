@@ -319,6 +319,32 @@ def test_a_failure_ends_the_programs_of_the_others(mark: str) -> None:
     wait_until(lambda: not running(mark))
 
 
+def test_what_a_block_starts_outlives_the_task_beside_it(mark: str) -> None:
+    with process.beside(lambda: "done") as result:
+        with process.background(forever(mark)):
+            assert result() == "done"
+            assert running(mark)
+        assert not running(mark)
+
+
+def test_a_block_that_fails_ends_the_task_beside_it(mark: str) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        process.beside(lambda: process.run(forever(mark))),
+    ):
+        wait_until(lambda: bool(running(mark)))
+        raise ZeroDivisionError
+    assert not running(mark)
+
+
+def test_a_task_beside_a_block_tells_how_it_failed() -> None:
+    with (
+        pytest.raises(Failure, match="false failed"),
+        process.beside(lambda: process.run(Command(["false"]))) as result,
+    ):
+        result()
+
+
 def test_a_task_between_two_programs_gives_up_too(mark: str) -> None:
     def one_after_the_other() -> None:
         for _ in range(2):
