@@ -39,7 +39,7 @@ setup(
     install_requires=["click>=8", "Jinja2", "jsonpatch", "psycopg>=3.1", "PyYAML", "rich"],
     entry_points={
         "console_scripts": [
-            "gitlab-mm = gitlab_mm_backup.cli:main",
+            "gitlab-mm = gitlab_mm_backup.start:main",
             "gitlab-mm-backup = gitlab_mm_backup.cli:main_backup",
             "gitlab-mm-restore = gitlab_mm_backup.cli:main_restore",
         ]

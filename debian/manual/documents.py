@@ -1,22 +1,32 @@
-"""What the package's tables say, as files: config.yml as it is shipped, and its JSON Schema."""
+"""What the package says of itself, as files: config.yml as it is shipped, its JSON Schema, the help."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from gitlab_mm_backup import option_text
+import click
+
+from gitlab_mm_backup import cli, option_text
+from gitlab_mm_backup.console import HELP_OPTIONS
 from gitlab_mm_backup.option_table import OPTIONS
 
 FOLDER = "gitlab-mm-backup"
 
 
 def files() -> dict[str, str]:
-    """Return every file's text by its path below /usr/share; debian/rules moves config.yml."""
+    """Return every file's text by its path below /usr/share; debian/rules moves config.yml and help.txt."""
     return {
         f"{FOLDER}/config.yml": option_text.sample(OPTIONS),
         f"{FOLDER}/config.schema.json": _json(option_text.schema(OPTIONS)),
+        f"{FOLDER}/help.txt": _help(),
     }
+
+
+def _help() -> str:
+    """Return what gitlab-mm --help prints where there are 80 columns, of which click leaves two."""
+    context = click.Context(cli.group, info_name="gitlab-mm", terminal_width=78, **HELP_OPTIONS)
+    return cli.group.get_help(context) + "\n"
 
 
 def _json(document: dict[str, Any]) -> str:

@@ -159,6 +159,7 @@ LAYERS = {
         *("account_verbs", "notify_verb", "sso_verbs"),
         "offsite_verbs",
         "cli",
+        "start",
     ),
 }
 ORDER = [module for layer in LAYERS.values() for module in layer]

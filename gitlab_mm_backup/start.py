@@ -1,0 +1,46 @@
+"""The start of gitlab-mm: whoever asks for its help or version alone waits for nothing else.
+
+Both lie beside this module as debian/rules keeps them when it builds the package; where they do
+not, as in a checkout, the command line answers itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+FOLDER = os.path.dirname(__file__)
+_KEPT: dict[tuple[str, ...], str] = {
+    ("--help",): "help.txt",
+    ("-h",): "help.txt",
+    ("--version",): "version.txt",
+}
+_WIDTH = 80  # columns that the help is kept for; click asks for no more
+
+
+def main() -> None:
+    """Entry point of gitlab-mm."""
+    name = _KEPT.get(tuple(sys.argv[1:]))
+    if name is None or not _wide_enough() or not _told(name):
+        from . import cli
+
+        cli.main()
+
+
+def _told(name: str) -> bool:
+    """Print what is kept; tell whether there was something."""
+    try:
+        with open(os.path.join(FOLDER, name), "rb") as file:
+            text = file.read()
+        return os.write(1, text) == len(text)
+    except OSError:
+        return False
+
+
+def _wide_enough() -> bool:
+    """Tell whether the terminal, if there is one, shows lines of that width."""
+    try:
+        columns = os.environ.get("COLUMNS") or os.get_terminal_size(1).columns
+        return int(columns) >= _WIDTH
+    except (OSError, ValueError):
+        return True
