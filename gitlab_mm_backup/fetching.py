@@ -76,7 +76,8 @@ def fetch(
     missing = [one for one in links if not _has(store, one)]
     for one in missing:
         _refuse_locked(remote, one, identity)
-    _refuse_without_room(store, missing)
+    if missing:
+        refuse_without_room(store, sum(_manifest(one).bytes for one in missing))
     for one in missing:
         log.info("Fetching %s from %s", one.name, remote.name)
         _fetch(remote, one, store, identity)
@@ -129,11 +130,11 @@ def _refuse_locked(remote: Remote, one: Entry, identity: Secret | None) -> None:
         )
 
 
-def _refuse_without_room(store: LocalStore, missing: list[Entry]) -> None:
+def refuse_without_room(store: LocalStore, needed: int) -> None:
+    """Raise Failure where ``needed`` bytes have no room in the folder of sets."""
     folder = next(path for path in (store.folder, *store.folder.parents) if path.is_dir())
-    needed = sum(_manifest(one).bytes for one in missing)
     free = shutil.disk_usage(folder).free
-    if missing and free < needed + _SPARE:
+    if free < needed + _SPARE:
         raise Failure(
             "There is no room for the copy here",
             f"{folder}: {text.size(needed + _SPARE)} needed, {text.size(free)} free",

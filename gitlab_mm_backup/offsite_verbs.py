@@ -20,7 +20,8 @@ def from_elsewhere(function: Callable[..., Any]) -> Callable[..., Any]:
         "--from",
         "place",
         metavar="REMOTE",
-        help="Take a copy: from a remote in config.yml, gitlab, nas:backups as rclone has it, or a path.",
+        help="Take a copy: from a remote in config.yml, gitlab, nas:backups as rclone has it, "
+        "restic:REPOSITORY, or a path.",
     )
     identity = click.option(
         "--identity",
@@ -41,11 +42,23 @@ def _key(place: str | None, identity: Path | None) -> Any:
 
 def fetch(settings: Any, place: str, wanted: str, identity: Path | None, before: Any = None) -> Any:
     """Return the set of a copy, brought into the folder of sets."""
-    from . import fetching
+    from . import elsewhere, fetching
     from .store.local import LocalStore
 
-    remote, store = fetching.place(settings, place), LocalStore(settings.sets)
-    return fetching.fetch(remote, wanted, store, _key(place, identity), before)
+    store, key = LocalStore(settings.sets), _key(place, identity)
+    repository = _repository(settings, place, key)
+    if repository is not None:
+        return elsewhere.bring(repository, wanted, store, before)
+    return fetching.fetch(fetching.place(settings, place), wanted, store, key, before)
+
+
+def _repository(settings: Any, place: str, key: Any = None) -> Any:
+    from . import elsewhere
+
+    repository = elsewhere.store(settings, place)
+    if repository is not None and key is not None:
+        raise click.UsageError("--identity opens copies by rclone; restic has a password.")
+    return repository
 
 
 @contextmanager
@@ -59,6 +72,11 @@ def looked_at(
     if place is None:
         yield store.find(wanted)
         return
+    repository = _repository(settings, place, key)
+    if repository is not None:
+        with repository.fetched(repository.find(wanted), settings.rehearse_in) as set_:
+            yield set_
+        return
     remote = fetching.place(settings, place)
     with fetching.fetched(remote, wanted, settings.rehearse_in, key) as set_:
         yield set_
@@ -68,7 +86,11 @@ def list_copies(settings: Any, place: str) -> Outcome:
     """Return what there is at a remote."""
     from . import fetching, remote_store
     from . import offsite_outcomes as outcomes
+    from .outcomes import of_list
 
+    repository = _repository(settings, place)
+    if repository is not None:
+        return with_places(of_list([(one, []) for one in repository.entries()], repository.where))
     remote = fetching.place(settings, place)
     return outcomes.of_copies(remote, remote_store.entries(remote))
 

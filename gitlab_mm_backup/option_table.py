@@ -13,7 +13,7 @@ _HIGHEST_LEVEL = 19  # zstd(1), without --ultra
 _MOST_THREADS = 64
 _MOST_KEPT = 9999
 _NICEST = 19  # nice(1)
-_NO_PASSWORD = r"(?![^\0\n]*://[^/\0\n]*:[^/\0\n]*@)[^\0\n]+"
+NO_PASSWORD = r"(?![^\0\n]*://[^/\0\n]*:[^/\0\n]*@)[^\0\n]+"
 _MOST_RETRIES = 20
 _REMOTE = r"gitlab|/[^\0\n]*|[\w.+@][\w.+@ -]*:[^\0\n]*"
 # age's own keys, and the SSH keys that it takes (age(1), "RECIPIENTS AND IDENTITIES").
@@ -43,7 +43,7 @@ OPTIONS: tuple[Option, ...] = (
                 "repository",
                 "The repository as restic names it: a path, sftp:..., s3:..., rest:..., rclone:... "
                 "With a password in its name it goes into environment_file, as RESTIC_REPOSITORY.",
-                words(_NO_PASSWORD, "the name of a repository, without a password in it"),
+                words(NO_PASSWORD, "the name of a repository, without a password in it"),
                 example="/srv/restic",
             ),
             Option(

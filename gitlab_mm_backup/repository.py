@@ -26,6 +26,7 @@ _FEW = 60  # seconds: more than a list of snapshots ever takes, restic repeats w
 _MANY_WORDS = 1 << 20
 _SHARES = 10  # a check reads the data of one in so many packs, of another share each day
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PASSWORDS = ("RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "RESTIC_PASSWORD_COMMAND")
 _INCOMPLETE = 3  # restic's exit code where a file could not be read
 _Result = TypeVar("_Result")
 Write = Callable[[Command, Sink], _Result]  # program, sink of its output
@@ -55,16 +56,24 @@ class Busy(Failure):
 
 
 class Repository:
-    """The repository that the settings name.  Every method raises Failure where restic fails."""
+    """One repository.  Every method raises Failure where restic fails.
 
-    def __init__(self, access: Restic, bandwidth: int | None = None) -> None:
-        self._access = access
+    ``environment`` is what restic has from it beside what the access says.
+    """
+
+    def __init__(
+        self,
+        access: Restic,
+        bandwidth: int | None = None,
+        environment: Mapping[str, Secret] | None = None,
+    ) -> None:
+        self._access, self._given = access, environment or {}
         limit = [] if bandwidth is None else [f"--limit-upload={max(1, bandwidth >> 10)}"]  # KiB/s
         self._keep = ["backup", "--json", "--quiet", *limit]
 
     def snapshots(self, host: str, *tags: str) -> list[Snapshot]:
-        """Return the snapshots of ``host`` that have all ``tags``, the oldest first."""
-        wanted = ["--host", host, "--tag", ",".join(tags)]
+        """Return the snapshots of ``host``, or "" for all, that have all ``tags``, oldest first."""
+        wanted = [*(["--host", host] if host else []), "--tag", ",".join(tags)]
         done = self._run("snapshots", "--json", "--no-lock", *wanted, timeout=_FEW)
         try:
             return [_snapshot(one) for one in json.loads(done.out) or []]
@@ -178,7 +187,9 @@ class Repository:
 
     @functools.cached_property
     def _environment(self) -> Mapping[str, str | Secret]:
-        given: dict[str, str | Secret] = {}
+        given: dict[str, str | Secret] = {**self._given}
+        for word in _PASSWORDS:  # ours is the only one
+            given.pop(word, None)
         if self._access.environment_file is not None:
             given.update(_variables(self._access.environment_file))
         if self._access.repository:
@@ -193,6 +204,8 @@ class Repository:
             said = process.run(Command(list(self._access.password_command))).out
         elif self._access.password_file is not None:
             said = _private(self._access.password_file)
+        elif _PASSWORDS[0] in self._given:
+            said = self._given[_PASSWORDS[0]].reveal()
         else:
             raise _unsaid("neither restic.password_file nor restic.password_command is set")
         word = said.partition("\n")[0].rstrip("\r")

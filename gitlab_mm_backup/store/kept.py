@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from .part import PartWriter
 
 MANIFEST_TAG, DATABASE, FILES = "manifest", "database", "files"  # the third tag of a snapshot
 DUMP = "database.dump"
-_PACKING = compress(1, 4)
+_PACKING = compress(1, min(4, os.cpu_count() or 1))
 Snapshots = Mapping[str, Snapshot]  # of one set, by their third tag
 
 

@@ -7,7 +7,7 @@ import logging
 import secrets
 import shutil
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +18,7 @@ from ..errors import Failure
 from ..manifest import MANIFEST, Manifest, Part, is_set_name, parse, to_bytes
 from ..process import printed
 from ..repository import Repository, Snapshot, Totals, Write
+from ..secret import Secret
 from ..settings import Restic
 from .kept import DATABASE, DUMP, FILES, MANIFEST_TAG, Kept, Snapshots, fetch, refuse_without_room
 from .local import BackupSet, Entry, Listing, LocalStore
@@ -40,14 +41,24 @@ class ResticStore(Listing):
     small parts.  The manifest has the trees of the others, so that no other can stand for them.
     """
 
-    def __init__(self, access: Restic, bandwidth: int | None = None, folder: Path = STATE) -> None:
+    def __init__(
+        self,
+        access: Restic,
+        bandwidth: int | None = None,
+        folder: Path = STATE,
+        environment: Mapping[str, Secret] | None = None,
+    ) -> None:
         self.folder = folder
         self.host = access.host or socket.getfqdn()
         self.where = f"restic repository {access.repository or '(see environment_file)'}"
-        self.repository = Repository(access, bandwidth)
+        self.repository = Repository(access, bandwidth, environment)
         self._known: dict[str, Snapshots] | None = None
         self._spare: list[Snapshot] = []  # of dumps that gave way and were made again
         self._forgot = False
+
+    def hosts(self) -> list[str]:
+        """Return the names of all hosts that have snapshots of ours in the repository."""
+        return sorted({one.host for one in self.repository.snapshots("", TAG)})
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[Path]:

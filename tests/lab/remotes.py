@@ -16,6 +16,7 @@ PASSWORD = "webdav-and-sftp-password"
 HOST = "s3.lab.test"
 BUCKET = "gitlab-backups"
 S3_PORT, SKEWED_PORT, WEBDAV_PORT, SFTP_PORT, CUT_PORT = 6080, 6081, 6082, 6083, 6084
+RESTIC_PORT = 6085
 RCLONE_CONF = "/root/.config/rclone/rclone.conf"
 _SWIFT = "/srv/swift"
 _PROXY = """\
@@ -166,6 +167,13 @@ def start_webdav(lab: Lab, folder: str) -> None:
 def start_sftp(lab: Lab, folder: str) -> None:
     """Serve a folder by SFTP, to nobody but "backup" with its password."""
     _serve(lab, "sftp", SFTP_PORT, folder)
+
+
+def start_restic(lab: Lab, folder: str) -> None:
+    """Serve a repository to restic, to nobody but "backup" with its password."""
+    address = ("--addr", f"127.0.0.1:{RESTIC_PORT}", "--user", "backup", "--pass", PASSWORD)
+    _leave_running(lab, "rclone", "serve", "restic", *address, folder)
+    wait_for_port(lab, RESTIC_PORT)
 
 
 def _serve(lab: Lab, kind: str, port: int, folder: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,15 @@ import pytest
 
 from tests.lab import remotes
 from tests.lab.omnibus import Omnibus, Seed, Spec, install
-from tests.lab.product import Product, install_product
+from tests.lab.product import Answer, Product, install_product
 from tests.lab.sandbox import Lab
 from tests.system.faults_rows import FILL, filling
 from tests.system.test_offsite import CONFIG, UPLOADS
 
 SETS = "/var/opt/gitlab/backups/mattermost"
 DAV, KEY = "/srv/dav", "/srv/key"
+REPOSITORY, WORD = "/srv/repository", "/srv/word"
+SERVED = f"rest:http://backup:{remotes.PASSWORD}@127.0.0.1:{remotes.RESTIC_PORT}/"
 
 
 @dataclass
@@ -27,6 +30,7 @@ class Lost:
     seed: Seed
     deb: Path
     set: str
+    kept: str  # another one, in the repository
 
     def empty_host(self) -> tuple[Omnibus, Product]:
         """The host is lost, and built anew: nothing of ours is on it but the package."""
@@ -56,7 +60,14 @@ def lost(base: Path, deb: Path) -> Iterator[Lost]:
             f"  - remote: nas:mattermost\n    recipients: [{public}]\n",
         )
         made = product.backup()
-        yield Lost(lab, seed, deb, Path(made).name)
+        remotes.start_restic(lab, REPOSITORY)
+        lab.write(WORD, "of the repository\n", mode=0o600)
+        lab.run("restic", "init", "-r", REPOSITORY, "-p", WORD)
+        settings = f"store: restic\nrestic: {{repository: {REPOSITORY}, password_file: {WORD}}}\n"
+        lab.write("/srv/restic.yml", settings, mode=0o600)
+        kept = product("backup", "--config", "/srv/restic.yml")
+        assert kept.code == 0, kept
+        yield Lost(lab, seed, deb, Path(made).name, str(kept.document["set"]))
 
 
 PLACES = {
@@ -83,6 +94,55 @@ def test_an_empty_host_takes_its_set_from_elsewhere(lost: Lost, name: str) -> No
         assert session.read_post(identifier) == text
     assert product("verify", lost.set).code == 0, "it is a set of this host now"
     assert product.leftovers() == []
+
+
+def test_an_empty_host_takes_its_set_from_a_repository(lost: Lost) -> None:
+    """Nothing is known here: the address and the password are in the environment, as for restic."""
+    gitlab, product = lost.empty_host()
+    opened = {"RESTIC_REPOSITORY": SERVED, "RESTIC_PASSWORD_FILE": WORD, "HOME": "/root"}
+
+    def ask(*words: str) -> Answer:
+        done = lost.lab.run("gitlab-mm", *words, "--json", env=opened, check=False)
+        assert remotes.PASSWORD not in done.stdout + done.stderr
+        return Answer(done.returncode, json.loads(done.stdout), done.stderr)
+
+    listed = ask("list", "--from", "restic")
+    assert [one["name"] for one in listed.document["sets"]] == [lost.kept], listed
+    assert ask("verify", "--from", f"restic:{REPOSITORY}").code == 0
+    refused = ask("list", "--from", f"restic:{SERVED}")
+    assert (refused.code, "password" in refused.error["message"]) == (2, True), refused
+
+    answer = ask("restore", "--yes", "--no-safety-backup", "--from", "restic")
+
+    assert answer.code == 0, answer
+    assert (answer.document["set"], answer.document["sign_in"]) == (lost.kept, "accepted")
+    session = gitlab.sign_in("alice")
+    for identifier, text in lost.seed.posts.items():
+        assert session.read_post(identifier) == text
+    assert product("verify", lost.kept).code == 0, "it is a set of this host now"
+    assert product.leftovers() == []
+
+
+def test_a_repository_of_several_hosts_wants_to_know_whose(lost: Lost) -> None:
+    _, product = lost.empty_host()
+    own = lost.lab.run("hostname").stdout.strip()
+    restic = ("restic", "-r", REPOSITORY, "-p", WORD)
+    name = "1795310000_2026_11_22_10.11.4"
+    tags = f"gitlab-mm-backup,{name},manifest"
+    lost.lab.run(*restic, "backup", "--host", "third", "--tag", tags, "/etc/hostname")
+    lost.lab.write("/srv/restic.yml", f"restic: {{password_file: {WORD}}}\n", mode=0o600)
+    words = ("list", "--from", f"restic:{REPOSITORY}", "--config", "/srv/restic.yml")
+    lost.lab.run("hostname", "elsewhere")
+    try:
+        answer = product(*words)
+    finally:
+        lost.lab.run("hostname", own)
+    assert (answer.code, "several hosts" in answer.error["message"]) == (2, True), answer
+    assert "third" in answer.error["detail"] and "below restic:" in answer.error["hint"]
+    host = json.loads(lost.lab.run(*restic, "snapshots", "--json").stdout)[0]["hostname"]
+    settings = f"restic: {{password_file: {WORD}, host: {host}}}\n"
+    lost.lab.write("/srv/restic.yml", settings, mode=0o600)
+    assert [one["name"] for one in product(*words).document["sets"]] == [lost.kept]
 
 
 def test_what_is_refused_before_anything_is_fetched(lost: Lost) -> None:

@@ -122,6 +122,7 @@ LAYERS = {
         "sending",
         "offsite",
         "fetching",
+        "elsewhere",
         "backup",
         "salvage",
         "sites",

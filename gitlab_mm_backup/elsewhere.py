@@ -1,0 +1,111 @@
+"""``--from restic:REPOSITORY``: sets in a repository that this host does not back up to."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import socket
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from .errors import ExitCode, Failure
+from .fetching import refuse_without_room
+from .manifest import Manifest
+from .option_table import NO_PASSWORD
+from .secret import Secret
+from .settings import Restic, Settings
+from .store.kept import Kept, fetch
+from .store.local import BackupSet, LocalStore
+from .store.restic import ResticStore
+
+_WORD = "restic"
+# What restic and the storages that it reaches take from the environment (its manual, "Environment
+# Variables"): on an empty host there is no file with it yet.
+_RESTICS = re.compile(r"(RESTIC|AWS|B2|AZURE|GOOGLE|OS|ST|RCLONE)_[A-Z0-9_]+")
+
+
+def store(settings: Settings, place: str) -> ResticStore | None:
+    """Return the repository that ``place`` means: restic:REPOSITORY, or restic for config.yml's.
+
+    None for any other place.  How to open it comes from config.yml, and what that leaves open
+    from the environment that restic itself would take it from.  Raises Failure where it cannot be
+    read, or holds the sets of several hosts and nobody says whose are wanted.
+    """
+    word, _, there = place.partition(":")
+    if word != _WORD:
+        return None
+    if there and not re.fullmatch(NO_PASSWORD, there):
+        raise Failure(
+            "The address of the repository holds a password",
+            "whoever looks at the list of processes could read it",
+            "Put the address into RESTIC_REPOSITORY, and give --from restic.",
+            ExitCode.USAGE,
+        )
+    given = {name: Secret(text) for name, text in os.environ.items() if _RESTICS.fullmatch(name)}
+    access = _access(settings.restic, there, given)
+    if access.host is None:
+        access = replace(access, host=_host(ResticStore(access, environment=given)))
+    return ResticStore(access, environment=given)
+
+
+def _access(known: Restic, there: str, given: Mapping[str, Secret]) -> Restic:
+    """Return how to open the repository ``there``, "" for the one that is ``known``."""
+    access = replace(known, repository=there or known.repository)
+    if known.password_file is None and not known.password_command:
+        file, command = given.get("RESTIC_PASSWORD_FILE"), given.get("RESTIC_PASSWORD_COMMAND")
+        if file is not None:
+            return replace(access, password_file=Path(file.reveal()))
+        if command is not None:
+            return replace(access, password_command=tuple(shlex.split(command.reveal())))
+    return access
+
+
+def _host(everybodys: ResticStore) -> str:
+    """Return whose sets are meant: this host's, or those of the only one that has any."""
+    hosts, own = everybodys.hosts(), socket.getfqdn()
+    if own in hosts or not hosts:
+        return own
+    if len(hosts) > 1:
+        raise Failure(
+            f"{everybodys.where} holds the sets of several hosts",
+            ", ".join(hosts),
+            "Name one of them: host, below restic: in /etc/gitlab-mm-backup/config.yml.",
+            ExitCode.USAGE,
+        )
+    return hosts[0]
+
+
+def bring(
+    there: ResticStore, wanted: str, here: LocalStore, before: datetime | None = None
+) -> BackupSet:
+    """Bring the set ``wanted`` from a repository into the folder of sets ``here``.
+
+    ``wanted`` is a name, or latest, which is the newest made ``before`` a moment.  What is there
+    already is not fetched.  Raises Failure when restic cannot read all of it: then ``here`` is as
+    before.
+    """
+    one = there.latest(before) if wanted == "latest" else there.named(wanted)
+    assert isinstance(one.source, Kept)
+    for entry in here.entries():
+        if entry.name == one.name and entry.set is not None:
+            if _same(entry.set.manifest, one.manifest):
+                return entry.set
+            raise Failure(f"{here.folder} has another set that is called {one.name}")
+    refuse_without_room(here, one.manifest.bytes)
+    with here.create(one.name) as staging:
+        parts, problems = fetch(one.source, staging)
+        if problems:
+            raise Failure(
+                f"Set {one.name} cannot be read from {there.where}",
+                "; ".join(problems),
+                "Choose another set; restic check tells what is wrong with the repository.",
+            )
+        return here.complete(staging, replace(one.manifest, parts=parts))
+
+
+def _same(here: Manifest, there: Manifest) -> bool:
+    """Tell whether two manifests are of one set: a fetched one has its parts in other forms."""
+    return replace(here, parts={}) == replace(there, parts={})
