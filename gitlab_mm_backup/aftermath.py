@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from . import (
-    copied,
     discreet,
     evidence,
     metrics,
@@ -107,7 +106,7 @@ def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:
         refuted=frozenset(bad),
         history=records.history(),
         free=free,
-        offsite=copied.newest(remotes),
+        offsite=stores.newest_elsewhere(store, remotes),
     )
 
 

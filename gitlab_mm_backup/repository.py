@@ -71,6 +71,13 @@ class Repository:
         limit = [] if bandwidth is None else [f"--limit-upload={max(1, bandwidth >> 10)}"]  # KiB/s
         self._keep = ["backup", "--json", "--quiet", *limit]
 
+    @property
+    def elsewhere(self) -> bool:
+        """Tell whether its address leads away from this host's own disks."""
+        address = self._environment["RESTIC_REPOSITORY"]
+        text = address.reveal() if isinstance(address, Secret) else address
+        return ":" in text and not text.startswith(("/", "local:"))
+
     def snapshots(self, host: str, *tags: str) -> list[Snapshot]:
         """Return the snapshots of ``host``, or "" for all, that have all ``tags``, oldest first."""
         wanted = [*(["--host", host] if host else []), "--tag", ",".join(tags)]

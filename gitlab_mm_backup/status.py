@@ -10,7 +10,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from . import copied, discreet, evidence, host, process, report, retention, schedule, standing, text
+from . import (
+    discreet,
+    evidence,
+    host,
+    process,
+    report,
+    retention,
+    schedule,
+    standing,
+    stores,
+    text,
+)
 from .checks import Result, guarded
 from .doctor import sign_in_check
 from .errors import Failure
@@ -107,7 +118,7 @@ def look(store: Store, settings: Settings) -> Facts:
         free=shutil.disk_usage(there).free,
         scheduled=scheduled,
         next_run=next_run,
-        offsite=copied.newest(settings.remotes),
+        offsite=stores.newest_elsewhere(store, settings.remotes),
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Union
 
+from . import copied
 from .settings import Settings
 from .store.local import LocalStore
 from .store.restic import ResticStore
@@ -16,3 +18,15 @@ def of(settings: Settings) -> Store:
     if settings.store == "restic":
         return ResticStore(settings.restic, settings.bandwidth)
     return LocalStore(settings.sets)
+
+
+def newest_elsewhere(store: Store, remotes: Iterable[str]) -> dict[str, float | None]:
+    """Return when the newest set was begun that is at each place outside of this host.
+
+    In seconds since 1970, None where there is no set, by ``remotes``; a store that is itself such a
+    place is called restic.
+    """
+    found = copied.newest(remotes)
+    if isinstance(store, ResticStore) and store.repository.elsewhere:
+        found["restic"] = next((one.timestamp() for one in store.moments()), None)
+    return found

@@ -233,6 +233,24 @@ def test_a_copy_elsewhere_needs_its_base_beside_it(nights: Nights) -> None:
     assert nights.product("verify", f"/root/usb/{name}").code == 0
 
 
+def test_a_chain_is_copied_and_comes_back_whole(nights: Nights) -> None:
+    """A set is fetched with all that it builds on, into a folder of sets that had nothing."""
+    lab, names = nights.server.lab, [path.rpartition("/")[2] for path in nights.sets]
+    lab.run("mkdir", "-m", "0700", "/srv/copies")
+    lab.write("/root/copies.yml", "offsite: [{remote: /srv/copies}]\n", mode=0o600)
+    copied = nights.product("offsite", "--config", "/root/copies.yml")
+    assert copied.code == 0, copied
+    lab.write("/root/other.yml", "backup_path: /srv/other\n", mode=0o600)
+    words = ("--config", "/root/other.yml", "--from", "/srv/copies")
+    assert nights.product("verify", *words, names[2]).code == 0
+    answer = nights.product.restore("--no-safety-backup", *words, names[2])
+    assert answer.code == 0, answer
+    gitlab = nights.server.gitlab
+    assert nights.states[2].differences(gitlab.state(), ignore=DERIVED) == []
+    here = lab.run("ls", "/srv/other/mattermost").stdout.split()
+    assert sorted(here) == sorted(names)
+
+
 def test_what_comes_back_is_each_night_as_it_was(nights: Nights) -> None:
     """Last, for it changes the server: the newest by its chain, then the one in the middle."""
     lab, gitlab = nights.server.lab, nights.server.gitlab

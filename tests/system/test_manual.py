@@ -56,6 +56,21 @@ def test_the_page_says_what_help_says(verb: str, lab: Lab) -> None:
         assert f"gitlab-mm {words} [OPTIONS]" in page
 
 
+def test_each_link_of_the_documents_leads_to_another(lab: Lab) -> None:
+    folder = "/usr/share/doc/gitlab-mm-backup"
+    found = lab.run("find", folder, "-name", "*.md").stdout.split()
+    assert f"{folder}/README.md" in found and len(found) > 10
+    dead = [
+        f"{path}: {link}"
+        for path in found
+        for link in re.findall(r"\]\(([^)#:]+)\)", lab.read(path))
+        if not lab.path(f"{path.rpartition('/')[0]}/{link}").exists()
+    ]
+    assert dead == []
+    for name in ("README.md", "README.ja.md"):
+        assert "make bench" not in lab.read(f"{folder}/{name}"), "developers have the sources"
+
+
 def test_the_pages_tell_files_codes_and_the_way_by_hand(lab: Lab) -> None:
     page = read(lab, "gitlab-mm-restore")
     for code in ExitCode:

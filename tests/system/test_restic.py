@@ -312,6 +312,18 @@ def test_a_store_that_refuses_removals_is_told_and_not_asked_for_ever(server: Se
     server.nothing_is_left()
 
 
+def test_a_repository_on_another_machine_counts_as_off_site(server: Server) -> None:
+    def off_site() -> list[dict[str, Any]]:
+        lines = server.product("status").document["lines"]
+        return [one for one in lines if one["name"] == "off-site"]
+
+    assert off_site() == [], "it is on a disk of this host"
+    with rest_server(server):
+        (line,) = off_site()
+    assert line["state"] == "good" and line["words"].startswith("restic: "), line
+    assert 0 <= line["figures"]["offsite_age_restic"] < 3600
+
+
 def test_a_server_that_is_gone_is_an_error_and_nothing_else(server: Server) -> None:
     before = server.sets()
     with rest_server(server):

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from tests.lab import standalone
 from tests.lab.omnibus import Omnibus, Seed, Spec, State, install
 from tests.lab.product import Answer, Product, install_product
 from tests.lab.sandbox import PYTHON, Lab, wait_until
+from tests.system.moves import DERIVED, data_files
 
 SETS = "/var/opt/gitlab/backups/mattermost"
 ENVIRONMENT = "/opt/gitlab/etc/mattermost"
@@ -435,6 +437,35 @@ def test_the_migrations_of_a_set_are_read_out_of_its_dump(trees: Left) -> None:
     done = trees.lab.run(PYTHON, "-c", code, check=False)
     assert done.stdout.splitlines() == ["create_teams add_schemeid_to_roles", "True"]
     assert "Install Mattermost 11.7.3 or newer" in done.stderr or "142 to 144" in done.stderr
+
+
+def test_a_disk_alone_is_enough_for_a_standalone_host(trees: Left, base: Path, deb: Path) -> None:
+    """No GitLab has ever been there: the disk of the old machine is mounted, and Mattermost goes on."""
+    disk = trees.lab.run_bytes("tar", "-C", DISK, "-cf", "-", ".").stdout
+    with Lab(base=base, systemd=True, disk_size="1g") as lab:
+        mattermost = standalone.install(lab, standalone.Spec())
+        product = install_product(lab, deb)
+        mattermost.start()
+        lab.run("mkdir", DISK)
+        lab.run_bytes("tar", "-C", DISK, "-xpf", "-", "--numeric-owner", input=disk)
+        lab.write("/etc/gitlab-mm-backup/config.yml", "backup_path: /srv/sets\n", mode=0o640)
+
+        made = product("backup", "--root", DISK)
+        assert (made.code, made.document["salvaged"]) == (0, []), made
+        words = ("--to", "standalone", "--replace", "--no-safety-backup")
+        answer = product.restore(*words, made.document["path"])
+
+        assert answer.code in (0, 4), answer
+        after = mattermost.tables()
+        passing = (*DERIVED, "sessions", "users", "audits", "status", "tokens")
+        for name, (rows, digest) in trees.before.tables.items():
+            if name not in passing:
+                assert after[name] == f"{rows}|{digest}", name
+        uploads = set(data_files(lab, "/opt/mattermost/data/").values())
+        assert {one["sha256"] for one in trees.seed.files.values()} <= uploads
+        secret = mattermost.config()["GitLabSettings"]["Secret"]
+        assert secret == trees.environment["MM_GITLABSETTINGS_SECRET"]
+        assert product.leftovers() == []
 
 
 def test_they_bring_everything_back_on_another_host(trees: Left) -> None:

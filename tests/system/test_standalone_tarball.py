@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tests.lab.product import install_product
-from tests.lab.sandbox import Lab
+from tests.lab.sandbox import Lab, wait_until
 from tests.lab.standalone import Spec, install
 
 # The role is the account's by peer authentication, and no password is anywhere.
@@ -22,6 +22,22 @@ TARBALL = Spec(
 )
 
 
+def the_journal_knows(lab: Lab) -> None:
+    """journald has each line of the run with its fields, and finds it by them."""
+
+    def ended() -> list[dict[str, str]]:
+        words = ("journalctl", "--output=json", "-t", "gitlab-mm", "GITLAB_MM_EXIT_CODE=0")
+        return [json.loads(line) for line in lab.run(*words, check=False).stdout.splitlines()]
+
+    wait_until(ended, 20, "the journal")
+    (last,) = ended()
+    assert last["MESSAGE"].startswith("backup: Ended with exit code 0"), last
+    assert last["GITLAB_MM_COMMAND"] == "backup" and float(last["GITLAB_MM_SECONDS"]) > 0
+    assert (last["PRIORITY"], last["SYSLOG_FACILITY"]) == ("6", "3")
+    whole = lab.run("journalctl", "--output=cat", f"GITLAB_MM_RUN={last['GITLAB_MM_RUN']}").stdout
+    assert "backup: Making set" in whole
+
+
 def test_a_tarball_is_backed_up_and_comes_back(base: Path, deb: Path) -> None:
     with Lab(base=base, systemd=True) as lab:
         mattermost = install(lab, TARBALL)
@@ -29,7 +45,9 @@ def test_a_tarball_is_backed_up_and_comes_back(base: Path, deb: Path) -> None:
         mattermost.start()
         mattermost.sql("INSERT INTO systems (name, value) VALUES ('lab', 'before')")
         lab.write("/srv/chat/data/one/file.txt", "uploaded\n", owner="chat:chat")
+        lab.run("systemctl", "start", "systemd-journald.service")
         path = product.backup()
+        the_journal_knows(lab)
         manifest = json.loads(lab.read(f"{path}/manifest.json"))
         assert manifest["kind"] == "standalone"
         assert manifest["mattermost"] == TARBALL.version
