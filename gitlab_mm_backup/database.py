@@ -303,6 +303,12 @@ def load(
         process.pipeline(DECOMPRESS, restore, stdin=packed)
 
 
+def cancel(*sessions: psycopg.Connection[Any]) -> None:
+    """End what is asked in other threads."""
+    for session in sessions:
+        session.cancel()
+
+
 def analyze(session: psycopg.Connection[Any]) -> None:
     """Give the planner its statistics: a dump brings none."""
     session.execute("ANALYZE")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import checks
+from . import checks, database, process
 from .checks import Check
 
 if TYPE_CHECKING:
@@ -52,16 +55,19 @@ class Uploads:
     untold: str = ""
 
 
-def examine(session: Session, uploads: Uploads, without: Sequence[str]) -> list[Check]:
-    """Return every check of the database; ``without`` are the indexes left out of the load."""
+def examine(sessions: Sequence[Session], uploads: Uploads, without: Sequence[str]) -> list[Check]:
+    """Return every check of the database; ``without`` are the indexes left out of the load.
+
+    What takes long is asked in all ``sessions`` at the same time.
+    """
     looks: dict[str, Callable[[Session], Check]] = {
-        "references": _references,
+        "references": lambda _: _references(sessions),
         "uploads": lambda session: _uploads(session, uploads),
         "previews": lambda session: _previews(session, uploads),
         "indexes": lambda session: _indexes(session, without),
         "sequences": _sequences,
     }
-    return [_looked(session, name, look) for name, look in looks.items()]
+    return [_looked(sessions[0], name, look) for name, look in looks.items()]
 
 
 def _looked(session: Session, name: str, look: Callable[[Session], Check]) -> Check:
@@ -74,27 +80,41 @@ def _looked(session: Session, name: str, look: Callable[[Session], Check]) -> Ch
         return checks.failed(name, str(error).strip())
 
 
-def _references(session: Session) -> Check:
+def _references(sessions: Sequence[Session]) -> Check:
+    known = _columns(sessions[0])
+    present = [one for one in _REFERENCES if {(one.table, one.column), (one.target, "id")} <= known]
+    waiting, problems = collections.deque(present), dict[Reference, str]()
+
+    def ask(session: Session) -> None:
+        with contextlib.suppress(IndexError):  # nothing is waiting any more
+            while True:
+                one = waiting.popleft()
+                problems[one] = _dangling(session, one)
+
+    tasks = [functools.partial(ask, session) for session in sessions]
+    process.together(*tasks, cancel=lambda: database.cancel(*sessions))
+    told = [problems[one] for one in present if problems[one]]
+    if told:
+        return checks.failed("references", "; ".join(told))
+    return checks.passed("references", f"{len(present)} kinds of references lead to a row")
+
+
+def _dangling(session: Session, one: Reference) -> str:
+    """Return, in words, how many rows name one that is not there; "" for none."""
     from psycopg import sql
 
     query = sql.SQL(
         "SELECT count(*), (array_agg({column}))[1] FROM public.{table} a WHERE coalesce({column}, '')"
         " <> '' AND NOT EXISTS (SELECT 1 FROM public.{target} b WHERE b.id = a.{column})"
     )
-    known = _columns(session)
-    present = [one for one in _REFERENCES if {(one.table, one.column), (one.target, "id")} <= known]
-    problems = []
-    for one in present:
-        names = {key: sql.Identifier(getattr(one, key)) for key in ("table", "column", "target")}
-        count, example = _row(session, query.format(**names))
-        if count:
-            problems.append(
-                f"{count} in {one.table} name {one.target} that are not there by {one.column}, "
-                f"such as {example!r}"
-            )
-    if problems:
-        return checks.failed("references", "; ".join(problems))
-    return checks.passed("references", f"{len(present)} kinds of references lead to a row")
+    names = {key: sql.Identifier(getattr(one, key)) for key in ("table", "column", "target")}
+    count, example = _row(session, query.format(**names))
+    if not count:
+        return ""
+    return (
+        f"{count} in {one.table} name {one.target} that are not there by {one.column}, "
+        f"such as {example!r}"
+    )
 
 
 def _columns(session: Session) -> set[tuple[str, str]]:

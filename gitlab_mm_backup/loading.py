@@ -70,9 +70,15 @@ def bears_no_search(manifest: Manifest) -> bool:
 
 def count(endpoint: Endpoint, name: str) -> dict[str, int]:
     """Give the loaded database its statistics, and return the rows of its tables."""
-    with database.connect(endpoint, endpoint.admin, name) as session:
-        database.analyze(session)
-        return database.count_rows(session)
+    # Opened one after the other, before any thread: for that we act as another account.
+    connect = functools.partial(database.connect, endpoint, endpoint.admin, name)
+    with connect() as first, connect() as second:
+        _, rows = process.together(
+            lambda: database.analyze(first),
+            lambda: database.count_rows(second),
+            cancel=lambda: database.cancel(first, second),
+        )
+        return dict(rows)
 
 
 def compare_rows(found: Mapping[str, int], wanted: Mapping[str, int]) -> None:

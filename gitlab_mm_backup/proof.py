@@ -59,7 +59,7 @@ def kept(set_: BackupSet) -> Kept:
 
 
 def database_checks(
-    session: psycopg.Connection[Any],
+    sessions: Sequence[psycopg.Connection[Any]],
     manifest: Manifest,
     uploads: Uploads,
     extensions: Sequence[str],
@@ -67,12 +67,13 @@ def database_checks(
 ) -> list[Check]:
     """Return a check for each name in DATABASE.
 
-    ``extensions`` are those of the dump, ``without`` the indexes that were left out of the load.
+    The ``sessions`` are of one database, and work at the same time.  ``extensions`` are those of
+    the dump, ``without`` the indexes that were left out of the load.
     """
     wanted = manifest.database.rows
-    rows = checks.guarded("rows", lambda: _rows(database.count_rows(session), wanted))
-    found = invariants.examine(session, uploads, without)
-    present = {row[0] for row in session.execute("SELECT extname FROM pg_extension")}
+    rows = checks.guarded("rows", lambda: _rows(database.count_rows(sessions[0]), wanted))
+    found = invariants.examine(sessions, uploads, without)
+    present = {row[0] for row in sessions[0].execute("SELECT extname FROM pg_extension")}
     return [rows, *found, _extensions(present, extensions)]
 
 

@@ -215,9 +215,13 @@ def _look_at_database(run: Run, endpoint: Endpoint) -> None:
         run.leave_out("the database could not be loaded", *proof.DATABASE)
         return
     uploads = _uploads(run)
-    with database.connect(endpoint, endpoint.admin, endpoint.name) as session:
+    with contextlib.ExitStack() as opened:
+        sessions = [
+            opened.enter_context(database.connect(endpoint, endpoint.admin, endpoint.name))
+            for _ in range(run.sessions)
+        ]
         manifest = run.set.manifest
-        run.note(*proof.database_checks(session, manifest, uploads, run.extensions, run.without))
+        run.note(*proof.database_checks(sessions, manifest, uploads, run.extensions, run.without))
 
 
 def _uploads(run: Run) -> Uploads:

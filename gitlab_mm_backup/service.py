@@ -198,7 +198,7 @@ def wait_until_it_answers(site: Site, seconds: float = _ANSWER_SECONDS) -> None:
             reason = str(error)
         if time.monotonic() >= deadline:
             break
-        time.sleep(0.2)
+        time.sleep(0.05)
     raise Failure(
         "Mattermost does not answer",
         f"{address(site)}{_PING} after {seconds:.0f} seconds: {reason}",
