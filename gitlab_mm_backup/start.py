@@ -11,9 +11,9 @@ import sys
 
 FOLDER = os.path.dirname(__file__)
 _KEPT: dict[tuple[str, ...], str] = {
-    ("--help",): "help.txt",
-    ("-h",): "help.txt",
-    ("--version",): "version.txt",
+    ("--help",): "kept-help",
+    ("-h",): "kept-help",
+    ("--version",): "kept-version",
 }
 _WIDTH = 80  # columns that the help is kept for; click asks for no more
 

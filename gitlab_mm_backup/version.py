@@ -6,7 +6,7 @@ import contextlib
 import re
 from pathlib import Path
 
-_KEPT = Path(__file__).with_name("version.txt")  # "gitlab-mm, version 1.2"
+_KEPT = Path(__file__).with_name("kept-version")  # "gitlab-mm, version 1.2"
 
 
 def tool() -> str:

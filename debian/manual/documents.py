@@ -15,11 +15,11 @@ FOLDER = "gitlab-mm-backup"
 
 
 def files() -> dict[str, str]:
-    """Return every file's text by its path below /usr/share; debian/rules moves config.yml and help.txt."""
+    """Return every file's text by its path below /usr/share; debian/rules moves config.yml and kept-help."""
     return {
         f"{FOLDER}/config.yml": option_text.sample(OPTIONS),
         f"{FOLDER}/config.schema.json": _json(option_text.schema(OPTIONS)),
-        f"{FOLDER}/help.txt": _help(),
+        f"{FOLDER}/kept-help": _help(),
     }
 
 

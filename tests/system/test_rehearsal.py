@@ -229,7 +229,7 @@ def test_an_index_that_is_not_valid(place: House) -> None:
     script = (
         "import psycopg, sys; from gitlab_mm_backup import invariants as i;"
         "c = psycopg.connect('host=/var/opt/gitlab/postgresql dbname=look user=gitlab-psql', autocommit=True);"
-        "print([(x.name, x.result.value, x.detail) for x in i.examine(c, i.Uploads(None, 'none'), [])"
+        "print([(x.name, x.result.value, x.detail) for x in i.examine([c], i.Uploads(None, 'none'), [])"
         " if x.name == 'indexes'])"
     )
     told = place.lab.run("/usr/bin/python3", "-c", script, user="gitlab-psql").stdout

@@ -251,11 +251,11 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The help as the package keeps it."""
     folder = tmp_path_factory.mktemp("share")
     subprocess.run([sys.executable, "-B", "debian/manual", folder], cwd=ROOT, check=True)
-    return (folder / "gitlab-mm-backup/help.txt").read_text(encoding="utf-8")
+    return (folder / "gitlab-mm-backup/kept-help").read_text(encoding="utf-8")
 
 
 def test_the_help_of_the_package_is_that_of_the_command_line(cli: Cli, kept: str) -> None:
-    (cli.folder / "help.txt").write_text(kept, encoding="utf-8")
+    (cli.folder / "kept-help").write_text(kept, encoding="utf-8")
     for option in ("--help", "-h"):
         told, modules = start(cli.folder, option)
         assert told == kept
@@ -272,7 +272,7 @@ def test_without_what_the_package_keeps_the_command_line_answers(cli: Cli, kept:
 
 
 def test_the_version_of_the_package_is_told_at_once(cli: Cli) -> None:
-    (cli.folder / "version.txt").write_text("gitlab-mm, version 7.8.9\n")
+    (cli.folder / "kept-version").write_text("gitlab-mm, version 7.8.9\n")
     told, modules = start(cli.folder, "--version")
     assert (told, "click" in modules) == ("gitlab-mm, version 7.8.9\n", False)
 

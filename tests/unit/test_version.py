@@ -39,7 +39,7 @@ def test_the_tool_tells_the_version_that_is_installed(
     (folder / "METADATA").write_text("Name: gitlab-mm-backup\nVersion: 7.8.9\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     assert version.tool() == "7.8.9"
-    kept = tmp_path / "version.txt"
+    kept = tmp_path / "kept-version"
     kept.write_text("gitlab-mm, version 7.9\n")
     monkeypatch.setattr(version, "_KEPT", kept)
     assert version.tool() == "7.9"
