@@ -71,7 +71,7 @@ lab-test: need-root setup deb
 test: need-root setup deb
 	@$(PYTEST) $(SUITES)
 
-# Not a test: a quarter of an hour that wants the machine for itself.
+# Not a test: half an hour that wants the machine for itself.
 SCALE := 0.25
 ROUNDS := 3
 ONLY :=

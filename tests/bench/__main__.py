@@ -1,6 +1,6 @@
 """Measures our commands against what can be typed by hand, in a lab on a real disk.
 
-sudo make bench                     # every contest, about a quarter of an hour on two cores
+sudo make bench                     # every contest, about half an hour on two cores
 sudo make bench SCALE=1 ROUNDS=5
 sudo make bench ONLY=restore,nights
 
