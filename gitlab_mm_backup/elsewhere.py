@@ -12,8 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from .errors import ExitCode, Failure
-from .fetching import refuse_without_room
-from .manifest import Manifest
+from .fetching import held, refuse_without_room
 from .option_table import NO_PASSWORD
 from .secret import Secret
 from .settings import Restic, Settings
@@ -89,11 +88,9 @@ def bring(
     """
     one = there.latest(before) if wanted == "latest" else there.named(wanted)
     assert isinstance(one.source, Kept)
-    for entry in here.entries():
-        if entry.name == one.name and entry.set is not None:
-            if _same(entry.set.manifest, one.manifest):
-                return entry.set
-            raise Failure(f"{here.folder} has another set that is called {one.name}")
+    known = held(here, one.manifest, repacked=True)
+    if known is not None:
+        return known
     refuse_without_room(here, one.manifest.bytes)
     with here.create(one.name) as staging:
         parts, problems = fetch(one.source, staging)
@@ -104,8 +101,3 @@ def bring(
                 "Choose another set; restic check tells what is wrong with the repository.",
             )
         return here.complete(staging, replace(one.manifest, parts=parts))
-
-
-def _same(here: Manifest, there: Manifest) -> bool:
-    """Tell whether two manifests are of one set: a fetched one has its parts in other forms."""
-    return replace(here, parts={}) == replace(there, parts={})

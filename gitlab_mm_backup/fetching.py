@@ -7,6 +7,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def fetch(
     says: then the store is as before.
     """
     links = _chain(remote, remote_store.find(remote, wanted, before).name)
-    missing = [one for one in links if not _has(store, one)]
+    missing = [one for one in links if held(store, _manifest(one)) is None]
     for one in missing:
         _refuse_locked(remote, one, identity)
     if missing:
@@ -110,14 +111,19 @@ def _manifest(one: Entry) -> Manifest:
     return one.manifest
 
 
-def _has(store: LocalStore, one: Entry) -> bool:
-    """Tell whether the very set is here; raises Failure when its name is another's here."""
+def held(store: LocalStore, wanted: Manifest, *, repacked: bool = False) -> BackupSet | None:
+    """Return the very set that is here, None where there is none of its name.
+
+    One that is ``repacked`` has its parts in other forms here.  Raises Failure when its name is
+    another's here.
+    """
     for entry in store.entries():
-        if entry.name == one.name and entry.set is not None:
-            if entry.set.manifest == one.manifest:
-                return True
-            raise Failure(f"{store.folder} has another set that is called {one.name}")
-    return False
+        if entry.name == wanted.name and entry.set is not None:
+            here = entry.set.manifest
+            if (replace(here, parts=wanted.parts) if repacked else here) == wanted:
+                return entry.set
+            raise Failure(f"{store.folder} has another set that is called {wanted.name}")
+    return None
 
 
 def _refuse_locked(remote: Remote, one: Entry, identity: Secret | None) -> None:

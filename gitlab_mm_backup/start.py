@@ -30,11 +30,11 @@ def main() -> None:
 def _told(name: str) -> bool:
     """Print what is kept; tell whether there was something."""
     try:
-        with open(os.path.join(FOLDER, name), "rb") as file:
-            text = file.read()
-        return os.write(1, text) == len(text)
+        with open(os.path.join(FOLDER, name), "rb") as file, open(1, "wb", closefd=False) as out:
+            out.write(file.read())
     except OSError:
         return False
+    return True
 
 
 def _wide_enough() -> bool:

@@ -40,6 +40,16 @@ class Lost:
         gitlab = install(self.lab, Spec(seed="second", first_uid=1480, gitlab_rb=UPLOADS))
         return gitlab, install_product(self.lab, self.deb)
 
+    def is_back(self, answer: Answer, set_: str, gitlab: Omnibus, product: Product) -> None:
+        """People sign in and read on; the set is one of the new host, and nothing else is left."""
+        assert answer.code == 0, answer
+        assert (answer.document["set"], answer.document["sign_in"]) == (set_, "accepted")
+        session = gitlab.sign_in("alice")
+        for identifier, text in self.seed.posts.items():
+            assert session.read_post(identifier) == text
+        assert product("verify", set_).code == 0, "it is a set of this host now"
+        assert product.leftovers() == []
+
 
 @pytest.fixture(scope="module")
 def lost(base: Path, deb: Path) -> Iterator[Lost]:
@@ -87,13 +97,7 @@ def test_an_empty_host_takes_its_set_from_elsewhere(lost: Lost, name: str) -> No
 
     answer = product.restore("--no-safety-backup", "--from", place, *key)
 
-    assert answer.code == 0, answer
-    assert (answer.document["set"], answer.document["sign_in"]) == (lost.set, "accepted")
-    session = gitlab.sign_in("alice")
-    for identifier, text in lost.seed.posts.items():
-        assert session.read_post(identifier) == text
-    assert product("verify", lost.set).code == 0, "it is a set of this host now"
-    assert product.leftovers() == []
+    lost.is_back(answer, lost.set, gitlab, product)
 
 
 def test_an_empty_host_takes_its_set_from_a_repository(lost: Lost) -> None:
@@ -114,13 +118,9 @@ def test_an_empty_host_takes_its_set_from_a_repository(lost: Lost) -> None:
 
     answer = ask("restore", "--yes", "--no-safety-backup", "--from", "restic")
 
-    assert answer.code == 0, answer
-    assert (answer.document["set"], answer.document["sign_in"]) == (lost.kept, "accepted")
-    session = gitlab.sign_in("alice")
-    for identifier, text in lost.seed.posts.items():
-        assert session.read_post(identifier) == text
-    assert product("verify", lost.kept).code == 0, "it is a set of this host now"
-    assert product.leftovers() == []
+    lost.is_back(answer, lost.kept, gitlab, product)
+    again = ask("restore", "--yes", "--no-safety-backup", "--from", "restic", lost.kept)
+    assert again.code == 0, "it is here already, its parts in other forms"
 
 
 def test_a_repository_of_several_hosts_wants_to_know_whose(lost: Lost) -> None:
