@@ -26,7 +26,6 @@ from . import (
     service,
     sign_in,
     standalone,
-    tasks,
 )
 from .errors import Failure
 from .gitlab import Probe
@@ -206,15 +205,15 @@ def prepare_database(run: Run) -> None:
 
 def fill(run: Run) -> None:
     """Fill the new database and make the new folders complete, at the same time."""
-    began, ways = time.monotonic(), list[Callable[[], object]]()
+    began, tasks = time.monotonic(), list[Callable[[], object]]()
     if "database" in run.plan.parts:
         log.info("Loading the database beside the live one")
-        ways.append(lambda: run.search_left_out.extend(load_database(run)))
+        tasks.append(lambda: run.search_left_out.extend(load_database(run)))
     if run.works:
         log.info("Unpacking files beside the live ones")
-        ways.append(lambda: unpack_folders(run))
-    if ways:
-        tasks.together(*ways)
+        tasks.append(lambda: unpack_folders(run))
+    if tasks:
+        process.together(*tasks)
     if "database" in run.plan.parts:
         rows = loading.count(run.site.database, run.new_database)
         loading.compare_rows(rows, run.set.manifest.database.rows)
