@@ -35,13 +35,14 @@ from .increment import Packed
 from .journal import Journal
 from .manifest import Credentials, Database, Manifest, Part
 from .option_table import INCREMENTAL
-from .process import compress, together
+from .process import compress
 from .settings import Settings
 from .site import Kind, Site
 from .store.local import BackupSet
 from .store.part import PartWriter
 from .store.restic import ResticStore
 from .stores import Store
+from .tasks import together
 from .throttle import Throttle
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from . import database, process, progress
+from . import database, process, progress, tasks
 from .database import Snapshot
 from .process import Command, Sink
 from .site import Site
@@ -22,7 +22,7 @@ def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> dic
         try:
             command = database.dump(site.database, site.client_programs, snapshot.id)
             with progress.measured("database", snapshot.table_bytes, _written):
-                _, rows = process.together(
+                _, rows = tasks.together(
                     lambda: process.pipeline(command, compressor, sink=sink),
                     snapshot.count,
                     cancel=snapshot.cancel,
@@ -31,7 +31,7 @@ def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> dic
         finally:
             over.set()
 
-    rows, _ = process.together(read, lambda: snapshot.refuse_to_block(over), cancel=snapshot.cancel)
+    rows, _ = tasks.together(read, lambda: snapshot.refuse_to_block(over), cancel=snapshot.cancel)
     snapshot.release()
     return dict(rows)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import checks, database, process
+from . import checks, database, tasks
 from .checks import Check
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ def _references(sessions: Sequence[Session]) -> Check:
                 one = waiting.popleft()
                 problems[one] = _dangling(session, one)
 
-    tasks = [functools.partial(ask, session) for session in sessions]
-    process.together(*tasks, cancel=lambda: database.cancel(*sessions))
+    asking = [functools.partial(ask, session) for session in sessions]
+    tasks.together(*asking, cancel=lambda: database.cancel(*sessions))
     told = [problems[one] for one in present if problems[one]]
     if told:
         return checks.failed("references", "; ".join(told))

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from . import process
+from . import tasks
 from .errors import Failure
 
 _CLONE_NEWNET = 0x40000000  # unshare(2)
@@ -25,7 +25,7 @@ def cut_off(task: Callable[[], Any], cancel: Callable[[], object] = lambda: None
     So have the programs that it starts, and its own threads (network_namespaces(7)).  Sockets
     with a path are reached as before.  Raises Failure where the kernel does not allow it.
     """
-    return process.together(lambda: _alone(task), cancel=cancel)[0]
+    return tasks.together(lambda: _alone(task), cancel=cancel)[0]
 
 
 def _alone(task: Callable[[], Any]) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import database, dump_list, exchange, process
+from . import database, dump_list, exchange, tasks
 from .errors import Failure
 from .index import Index
 from .manifest import Manifest
@@ -57,7 +57,7 @@ def fill(
     # In one transaction: what it creates and fills needs no log then, under wal_level minimal.
     load(passes.first, at_once=True)
     if passes.side_by_side:
-        process.together(*(functools.partial(load, lines) for lines in passes.side_by_side))
+        tasks.together(*(functools.partial(load, lines) for lines in passes.side_by_side))
     if passes.last:
         load(passes.last)
     return Filled(left_out, contents.extensions)
@@ -73,7 +73,7 @@ def count(endpoint: Endpoint, name: str) -> dict[str, int]:
     # Opened one after the other, before any thread: for that we act as another account.
     connect = functools.partial(database.connect, endpoint, endpoint.admin, name)
     with connect() as first, connect() as second:
-        _, rows = process.together(
+        _, rows = tasks.together(
             lambda: database.analyze(first),
             lambda: database.count_rows(second),
             cancel=lambda: database.cancel(first, second),

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any, Union
 
-from . import process, untrusted
+from . import process, tasks, untrusted
 from .errors import Failure
 from .process import Command, Finished
 from .remote import Remote
@@ -182,7 +182,7 @@ def write(remote: Remote, feed: Callable[[Put], object], size: int, *names: str)
         with reading:
             _run(remote, f"{names[-1]} cannot be written to {remote.name}", asked, reading)
 
-    process.together(take, give)
+    tasks.together(take, give)
 
 
 def _put(pipe: IO[bytes], piece: bytes | memoryview) -> None:

@@ -25,9 +25,9 @@ from . import (
     folders,
     isolation,
     loading,
-    process,
     proof,
     scratch,
+    tasks,
     verify,
     version,
 )
@@ -166,12 +166,12 @@ def _prove(run: Run, programs: Path) -> None:
     examine = functools.partial(verify.examine, run.set, functools.partial(_note_member, run))
     log.info("Reading the whole set, and starting a scratch PostgreSQL")
     started = scratch.cluster(run.place, programs, name, owner)
-    with process.beside(examine) as examined, started as endpoint:
+    with tasks.beside(examine) as examined, started as endpoint:
         log.info("Loading its database")
         began = time.monotonic()
         unpack = functools.partial(_read_and_unpack, run, endpoint, examined)
         load = functools.partial(_load, run, endpoint, programs)
-        (found, unpacked), loaded = process.together(unpack, load)
+        (found, unpacked), loaded = tasks.together(unpack, load)
         run.seconds = time.monotonic() - began
         run.note(*found, loaded)
         log.info("Looking at what was loaded")

@@ -26,6 +26,7 @@ from . import (
     service,
     sign_in,
     standalone,
+    tasks,
 )
 from .errors import Failure
 from .gitlab import Probe
@@ -205,15 +206,15 @@ def prepare_database(run: Run) -> None:
 
 def fill(run: Run) -> None:
     """Fill the new database and make the new folders complete, at the same time."""
-    began, tasks = time.monotonic(), list[Callable[[], object]]()
+    began, ways = time.monotonic(), list[Callable[[], object]]()
     if "database" in run.plan.parts:
         log.info("Loading the database beside the live one")
-        tasks.append(lambda: run.search_left_out.extend(load_database(run)))
+        ways.append(lambda: run.search_left_out.extend(load_database(run)))
     if run.works:
         log.info("Unpacking files beside the live ones")
-        tasks.append(lambda: unpack_folders(run))
-    if tasks:
-        process.together(*tasks)
+        ways.append(lambda: unpack_folders(run))
+    if ways:
+        tasks.together(*ways)
     if "database" in run.plan.parts:
         rows = loading.count(run.site.database, run.new_database)
         loading.compare_rows(rows, run.set.manifest.database.rows)

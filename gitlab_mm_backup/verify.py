@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from tarfile import TarInfo
 from typing import IO
 
-from . import checks, files, listing, process
+from . import checks, files, listing, process, tasks
 from .checks import Check, Result
 from .errors import Failure
 from .files import Each
@@ -45,7 +45,7 @@ def examine(set_: BackupSet, each: Each = lambda member, read: None) -> list[Che
     Bytes are summed and archives looked into at the same time.  ``each`` is told of every file,
     folder and link that a restore brings back; what it hears counts only if both checks pass.
     """
-    problems, structure = process.together(
+    problems, structure = tasks.together(
         lambda: [problem for one in set_.chain for problem in _damage(one, set_)],
         lambda: checks.guarded("structure", lambda: _structure(set_, each)),
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import process
+from . import tasks
 from .errors import Failure
 
 _CLONE_NEWNS = 0x00020000  # unshare(2)
@@ -42,7 +42,7 @@ def within(view: View, base: Path, task: Callable[[], Any]) -> Any:
     ``base`` is an empty folder, which shows nothing of it to others.  Links are followed in the
     view, so none leads to what is not in it.  Raises Failure where the kernel does not allow it.
     """
-    return process.together(lambda: _alone(view, base, task))[0]
+    return tasks.together(lambda: _alone(view, base, task))[0]
 
 
 def _alone(view: View, base: Path, task: Callable[[], Any]) -> Any:

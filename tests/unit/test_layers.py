@@ -52,6 +52,7 @@ LAYERS = {
     "1 one outside thing each": (
         "private_files",
         "process",
+        "tasks",
         "view",
         "config_file",
         "gitlab_files",

@@ -19,7 +19,7 @@ from types import FrameType
 
 import pytest
 
-from gitlab_mm_backup import privileges, process
+from gitlab_mm_backup import privileges, process, tasks
 from gitlab_mm_backup.errors import Failure, Interrupted
 from gitlab_mm_backup.private_files import InMemory, Lines, OpenFile
 from gitlab_mm_backup.process import Command
@@ -300,7 +300,7 @@ def test_results_come_in_order() -> None:
         gate.set()
         return "second"
 
-    assert process.together(first, second) == ["first", "second"]
+    assert tasks.together(first, second) == ["first", "second"]
 
 
 def test_a_failure_ends_the_programs_of_the_others(mark: str) -> None:
@@ -310,7 +310,7 @@ def test_a_failure_ends_the_programs_of_the_others(mark: str) -> None:
 
     began = time.monotonic()
     with pytest.raises(Failure, match="the first"):
-        process.together(
+        tasks.together(
             lambda: process.run(forever(mark)),
             fail,
             lambda: collect(shell("cat /dev/zero", mark), shell("cat >/dev/null", mark)),
@@ -320,7 +320,7 @@ def test_a_failure_ends_the_programs_of_the_others(mark: str) -> None:
 
 
 def test_what_a_block_starts_outlives_the_task_beside_it(mark: str) -> None:
-    with process.beside(lambda: "done") as result:
+    with tasks.beside(lambda: "done") as result:
         with process.background(forever(mark)):
             assert result() == "done"
             assert running(mark)
@@ -330,7 +330,7 @@ def test_what_a_block_starts_outlives_the_task_beside_it(mark: str) -> None:
 def test_a_block_that_fails_ends_the_task_beside_it(mark: str) -> None:
     with (
         pytest.raises(ZeroDivisionError),
-        process.beside(lambda: process.run(forever(mark))),
+        tasks.beside(lambda: process.run(forever(mark))),
     ):
         wait_until(lambda: bool(running(mark)))
         raise ZeroDivisionError
@@ -340,7 +340,7 @@ def test_a_block_that_fails_ends_the_task_beside_it(mark: str) -> None:
 def test_a_task_beside_a_block_tells_how_it_failed() -> None:
     with (
         pytest.raises(Failure, match="false failed"),
-        process.beside(lambda: process.run(Command(["false"]))) as result,
+        tasks.beside(lambda: process.run(Command(["false"]))) as result,
     ):
         result()
 
@@ -358,7 +358,7 @@ def test_a_task_between_two_programs_gives_up_too(mark: str) -> None:
         raise Failure("the first")
 
     with pytest.raises(Failure, match="the first"):
-        process.together(one_after_the_other, fail)
+        tasks.together(one_after_the_other, fail)
     wait_until(lambda: not running(mark))
 
 
@@ -375,7 +375,7 @@ def test_a_signal_ends_the_programs_of_all(mark: str) -> None:
     sender.start()
     try:
         with pytest.raises(Interrupted, match="SIGUSR1"):
-            process.together(*2 * [lambda: process.run(forever(mark))])
+            tasks.together(*2 * [lambda: process.run(forever(mark))])
     finally:
         signal.signal(signal.SIGUSR1, before)
         sender.join()
@@ -384,11 +384,11 @@ def test_a_signal_ends_the_programs_of_all(mark: str) -> None:
 
 PARENT = """
 import sys
-from gitlab_mm_backup import process
+from gitlab_mm_backup import process, tasks
 from gitlab_mm_backup.process import Command
 
 mark = {"MARK": sys.argv[1]}
-process.together(
+tasks.together(
     lambda: process.run(Command(["sleep", "600"], environment=mark)),
     lambda: process.run(Command(["sleep", "600"], "nobody", mark)),
     lambda: process.pipeline(
