@@ -42,8 +42,8 @@ def keep(
     found: files.Survey,
 ) -> Packed:
     """Have restic keep the folders as they are; it has its own limit in place of a throttle."""
-    part, totals = store.keep_folders(staging, files.outermost(folders), found.special)
-    return Packed({"files": part}, files.Contents(totals.files, totals.bytes))
+    part, taken = store.keep_folders(staging, files.outermost(folders), found.special)
+    return Packed({"files": part}, files.Contents(taken.files, taken.bytes))
 
 
 def pack_settings(site: Site, path: Path) -> Part:

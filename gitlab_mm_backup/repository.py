@@ -24,7 +24,9 @@ CACHE = Path("/var/cache/gitlab-mm-backup")
 _READ_ALL = ("dac_read_search",)  # capabilities(7): reads every file, and changes none
 _FEW = 60  # seconds: more than a list of snapshots ever takes, restic repeats what fails for 15 min
 _MANY_WORDS = 1 << 20
+ID_SHOWN = 8  # digits of a snapshot's id that every restic tells, and takes for the whole
 _SHARES = 10  # a check reads the data of one in so many packs, of another share each day
+_ID = re.compile(rf"[0-9a-f]{{{ID_SHOWN},64}}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PASSWORDS = ("RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "RESTIC_PASSWORD_COMMAND")
 _INCOMPLETE = 3  # restic's exit code where a file could not be read
@@ -44,9 +46,10 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Totals:
-    """What a snapshot holds."""
+class Taken:
+    """A snapshot that has just been taken: how its id begins, and what it holds."""
 
+    id: str  # ID_SHOWN digits of restic 0.14, all 64 of a later one
     files: int
     bytes: int
 
@@ -89,7 +92,7 @@ class Repository:
 
     def keep_stream(
         self, write: Write[_Result], name: str, host: str, tags: Sequence[str]
-    ) -> tuple[Totals, _Result]:
+    ) -> tuple[Taken, _Result]:
         """Keep what ``write`` pipes into the program it is given, as the file ``name``.
 
         Returns what ``write`` does.  There may be a snapshot of it even where it fails.
@@ -99,16 +102,16 @@ class Repository:
             *("--stdin", "--stdin-filename", name),
         )
 
-        def keep_it() -> tuple[Totals, _Result]:
+        def keep_it() -> tuple[Taken, _Result]:
             told = bytearray()
             result = write(keep, told.extend)
-            return _totals(told.decode(errors="replace")), result
+            return _taken(told.decode(errors="replace")), result
 
         return self._unlocked(keep_it)
 
     def keep_folders(
         self, folders: Iterable[Path], never: Iterable[str], host: str, tags: Sequence[str]
-    ) -> Totals:
+    ) -> Taken:
         """Keep ``folders`` without the paths ``never`` in a snapshot; only what changed is read.
 
         A file that vanishes meanwhile is normal beside a running service, one that cannot be read
@@ -126,7 +129,7 @@ class Repository:
         )
         if done.code == _INCOMPLETE:
             _refuse_unread(done.err)
-        return _totals(done.out)
+        return _taken(done.out)
 
     def dump(self, snapshot: Snapshot, path: str) -> Command:
         """Return what prints the file ``path`` of a snapshot, or a folder's tree as a tar."""
@@ -271,16 +274,23 @@ def _snapshot(value: Any) -> Snapshot:
     )
 
 
-def _totals(said: str) -> Totals:
-    """Return the totals in the summary that ends restic's output."""
+def _taken(said: str) -> Taken:
+    """Return what the summary tells that ends restic's output."""
     try:
         told = json.loads(said.strip().splitlines()[-1])
-        return Totals(
+        return Taken(
+            _id(told["snapshot_id"]),
             untrusted.count(told["total_files_processed"]),
             untrusted.count(told["total_bytes_processed"]),
         )
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise Failure("restic's summary cannot be read", str(error)[:200]) from None
+
+
+def _id(value: Any) -> str:
+    if not _ID.fullmatch(untrusted.text(value)):
+        raise ValueError("not the id of a snapshot")
+    return str(value)
 
 
 def _refuse_unread(words: str) -> None:

@@ -17,7 +17,7 @@ from ..durable import replace_file
 from ..errors import Failure
 from ..manifest import MANIFEST, Manifest, Part, is_set_name, parse, to_bytes
 from ..process import printed
-from ..repository import Repository, Snapshot, Totals, Write
+from ..repository import ID_SHOWN, Repository, Snapshot, Taken, Write
 from ..secret import Secret
 from ..settings import Restic
 from .kept import DATABASE, DUMP, FILES, MANIFEST_TAG, Kept, Snapshots, fetch, refuse_without_room
@@ -52,7 +52,7 @@ class ResticStore(Listing):
         self.host = access.host or socket.getfqdn()
         self.where = f"restic repository {access.repository or '(see environment_file)'}"
         self.repository = Repository(access, bandwidth, environment)
-        self._known: dict[str, Snapshots] | None = None
+        self._known: Mapping[str, Snapshots] | None = None
         self._spare: list[Snapshot] = []  # of dumps that gave way and were made again
         self._forgot = False
 
@@ -81,16 +81,16 @@ class ResticStore(Listing):
     def keep_dump(self, staging: Path, write: Write[_Result]) -> tuple[Part, _Result]:
         """Keep what ``write`` pipes; where that fails, what was kept stands in no manifest."""
         tags = (TAG, _name_of(staging), DATABASE)
-        totals, result = self.repository.keep_stream(write, DUMP, self.host, tags)
-        return _part(DATABASE, DUMP, totals), result
+        taken, result = self.repository.keep_stream(write, DUMP, self.host, tags)
+        return _part(DATABASE, DUMP, taken), result
 
     def keep_folders(
         self, staging: Path, folders: Iterable[Path], never: Iterable[str]
-    ) -> tuple[Part, Totals]:
+    ) -> tuple[Part, Taken]:
         """Keep ``folders`` without the paths ``never``; only what changed is read."""
         tags = (TAG, _name_of(staging), FILES)
-        totals = self.repository.keep_folders(folders, never, self.host, tags)
-        return _part(FILES, FILES, totals), totals
+        taken = self.repository.keep_folders(folders, never, self.host, tags)
+        return _part(FILES, FILES, taken), taken
 
     def complete(
         self, staging: Path, manifest: Manifest, base: BackupSet | None = None
@@ -111,9 +111,12 @@ class ResticStore(Listing):
         }
         manifest = replace(manifest, parts=parts)
         replace_file(staging / MANIFEST, to_bytes(manifest))
-        self.repository.keep_folders([staging], [], self.host, (TAG, manifest.name, MANIFEST_TAG))
-        self._known = None
-        kept = self._snapshots()[manifest.name]
+        tags = (TAG, manifest.name, MANIFEST_TAG)
+        taken = self.repository.keep_folders([staging], [], self.host, tags)
+        # As a list of the repository would tell it, which takes a third of a second to ask for.
+        of_manifest = Snapshot(taken.id, _NO_TREE, self.host, tags, (str(staging),))
+        kept = {**kept, MANIFEST_TAG: of_manifest}
+        self._known = {**self._snapshots(), manifest.name: kept}
         self._note(kept, manifest)
         return self._set(kept, manifest)
 
@@ -244,7 +247,7 @@ class ResticStore(Listing):
         return manifest
 
     def _copy(self, name: str, kept: Snapshots) -> Path:
-        return self.folder / name / f"manifest-{kept[MANIFEST_TAG].id}.json"
+        return self.folder / name / f"manifest-{kept[MANIFEST_TAG].id[:ID_SHOWN]}.json"
 
     def _note(self, kept: Snapshots, manifest: Manifest) -> None:
         copy = self._copy(manifest.name, kept)
@@ -266,5 +269,5 @@ def _name_of(staging: Path) -> str:
     return staging.name[len(_INCOMPLETE) :]
 
 
-def _part(name: str, file: str, totals: Totals) -> Part:
-    return Part(file, _FORMS[name], totals.bytes, _NO_TREE)
+def _part(name: str, file: str, taken: Taken) -> Part:
+    return Part(file, _FORMS[name], taken.bytes, _NO_TREE)

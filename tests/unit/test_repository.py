@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gitlab_mm_backup import repository
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.repository import Busy, Totals
+from gitlab_mm_backup.repository import Busy, Taken
 from gitlab_mm_backup.secret import Secret
 
 
@@ -68,13 +68,18 @@ def test_a_path_to_leave_out_matches_itself_alone(path: str) -> None:
 
 
 def test_the_summary_is_the_last_line() -> None:
-    told = {"message_type": "summary", "total_files_processed": 3, "total_bytes_processed": 99}
-    assert repository._totals('{"message_type":"status"}\n' + json.dumps(told) + "\n") == Totals(
-        3, 99
-    )
-    for text in ("", "no json", "{}", '{"total_files_processed": -1, "total_bytes_processed": 0}'):
+    told = {
+        "message_type": "summary",
+        "total_files_processed": 3,
+        "total_bytes_processed": 99,
+        "snapshot_id": "0a1b2c3d",
+    }
+    said = '{"message_type":"status"}\n' + json.dumps(told) + "\n"
+    assert repository._taken(said) == Taken("0a1b2c3d", 3, 99)
+    wrong = ({"total_files_processed": -1}, {"snapshot_id": "0a1b2c3"}, {"snapshot_id": "--help12"})
+    for text in ("", "no json", "{}", *(json.dumps({**told, **one}) for one in wrong)):
         with pytest.raises(Failure, match="summary"):
-            repository._totals(text)
+            repository._taken(text)
 
 
 def test_files_that_vanished_are_no_failure_and_others_are(tmp_path: Path) -> None:
