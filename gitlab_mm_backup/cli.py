@@ -133,9 +133,9 @@ def restore(manner: Manner, **options: Any) -> Outcome:
         ending,
         gitlab_side,
         host,
-        outcomes,
         preview,
         recovery,
+        restore_outcomes,
         search_later,
         search_outcomes,
     )
@@ -154,9 +154,9 @@ def restore(manner: Manner, **options: Any) -> Outcome:
             site = host.find(plan.to, config_required=False)
             taken = recovery.roll_back(site, record, journal)
             if taken.state == "new":
-                return outcomes.of_recovery(taken, search_later.build(site, journal))
+                return restore_outcomes.of_recovery(taken, search_later.build(site, journal))
             if options["rollback"]:
-                return outcomes.of_recovery(taken)
+                return restore_outcomes.of_recovery(taken)
             set_ = store.find(record.request["set"])
             site = host.find(plan.to, config_required=False)
         else:
@@ -167,12 +167,12 @@ def restore(manner: Manner, **options: Any) -> Outcome:
                 ending.ask(*preview.question(set_, site, plan))
         with store.fetched(set_, ours.rehearse_in) as near:
             if options["dry_run"]:
-                return outcomes.of_preview(preview.preview(near, site, plan))
+                return restore_outcomes.of_preview(preview.preview(near, site, plan))
             manner.begin(ours)
             restored = job.restore(near, site, plan, store, ours)
         if options["nginx"]:
             gitlab_side.write_nginx_site(options["nginx"], host.again(site))
-        return outcomes.of_restore(set_, restored)
+        return restore_outcomes.of_restore(set_, restored)
 
 
 @group.command("list")

@@ -105,6 +105,18 @@ def refuted(records: Iterable[Record]) -> bool:
     return newest is not None and newest.verdict is Verdict.FAILED
 
 
+def damaged(name: str, found: Iterable[Check]) -> Failure | None:
+    """Return what to tell of the set ``name`` where a check failed."""
+    problems = [check.detail for check in found if check.result is Result.FAILED]
+    if not problems:
+        return None
+    return Failure(
+        f"Set {name} is damaged",
+        "; ".join(problems),
+        "Choose another set (gitlab-mm list), and find out what damaged this one.",
+    )
+
+
 def to_bytes(records: Sequence[Record]) -> bytes:
     """Return the content of rehearsal.json, the oldest record first."""
     document = {"format": FORMAT, "records": [as_fields(one) for one in records]}

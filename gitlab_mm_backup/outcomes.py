@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from . import search_outcomes, text, verify
-from .backup import Made
+from . import text
 from .checks import Check, Result
 from .errors import ExitCode, Failure
-from .evidence import Record, Verdict, as_fields, latest_rehearsal, latest_verification
-from .gate import Passed
-from .gitlab import Verdict as Probed
-from .manifest import Manifest
+from .evidence import (
+    Record,
+    Verdict,
+    as_fields,
+    damaged,
+    latest_rehearsal,
+    latest_verification,
+)
 from .outcome import Outcome
-from .preview import Preview
-from .recovery import RolledBack
-from .report import Report
-from .report import as_fields as report_fields
-from .restore import Restored
-from .retention import Decision
-from .search_later import Built
-from .store.local import BackupSet, Entry
+
+if TYPE_CHECKING:  # whoever calls has these already, and a list needs no restore
+    from .backup import Made
+    from .gate import Passed
+    from .report import Report
+    from .retention import Decision
+    from .store.local import BackupSet, Entry
 
 _VERDICTS = {
     Verdict.PASSED: "passed",
@@ -50,7 +53,7 @@ def of_backup(made: Made) -> Outcome:
         },
         [
             f"Made {made.set.reference}{_builds_on(made.set)}",
-            f"  {_amounts(manifest)} in {manifest.seconds:.1f} s",
+            f"  {text.amounts(manifest.rows, manifest.files.files)} in {manifest.seconds:.1f} s",
             *(f"Removed {name}" for name in made.removed),
         ],
         made.warnings,
@@ -62,85 +65,7 @@ def of_gate(passed: Passed) -> Outcome:
     return Outcome(fields, passed.lines, passed.warnings, answer=True, lasting=True)
 
 
-def of_restore(set_: BackupSet, restored: Restored) -> Outcome:
-    warnings = list(restored.warnings)
-    if restored.sign_in.verdict is not Probed.ACCEPTED:
-        warnings.append(f"Sign-in through GitLab: {restored.sign_in.reason}")
-    changed, times, search = restored.settings_changed, restored.times, restored.search
-    return Outcome(
-        {
-            "set": set_.name,
-            "parts": list(restored.parts),
-            "rows": restored.rows,
-            "files": restored.files,
-            "bytes": restored.bytes,
-            "settings_changed": changed,
-            "sign_in": restored.sign_in.verdict.value,
-            "safety_set": restored.safety_set or None,
-            "downtime_seconds": round(times.down, 3),
-            "fill_seconds": round(times.fill, 3),
-            "exchange_seconds": round(times.exchange, 3),
-            "search": search_outcomes.fields(search),
-            "gitlab_side": restored.gitlab_side,
-        },
-        [
-            f"Restored {set_.name}",
-            f"  {text.number(restored.rows, 'row')}, {text.number(restored.files, 'file')}, "
-            f"{text.size(restored.bytes)}",
-            f"  {text.number(len(changed), 'setting')} changed" if changed else "  Same settings",
-            *([f"  Before it: {restored.safety_set}"] if restored.safety_set else []),
-            f"  Mattermost was down for {text.duration(times.down)}, {text.duration(times.fill)} "
-            "of it to load and unpack",
-            *([search_outcomes.line(search)] if search else []),
-            f"  Sign-in: {restored.sign_in.reason}",
-            *restored.gitlab_side,
-        ],
-        warnings,
-    )
-
-
-def of_recovery(taken: RolledBack, search: Built | None = None) -> Outcome:
-    """Tell which state is live after --rollback or --continue."""
-    words = {
-        "old": "Everything is as it was before the restore",
-        "new": "The restore was complete; what was left of the previous state is removed",
-    }
-    lines = [words[taken.state], *([search_outcomes.line(search)] if search else [])]
-    problems = search.problems if search else []
-    fields = {"state": taken.state, "search": search_outcomes.fields(search)}
-    return Outcome(fields, lines, taken.warnings + problems, answer=True)
-
-
-def of_preview(preview: Preview) -> Outcome:
-    code = ExitCode.FAILED if preview.obstacle else ExitCode.DONE
-    changed = preview.settings_changed
-    lines = [
-        f"Set {preview.set.name}: {_amounts(preview.set.manifest)}",
-        *(f"  {number}. {step}" for number, step in enumerate(preview.steps, 1)),
-        *(f"Room: {room}" for room in preview.room),
-        f"Settings that change: {', '.join(changed) or 'none'}",
-        *(["What is done to the set's config.json:"] if preview.patch else []),
-        *(f"  {line}" for line in preview.patch),
-        f"Time: about {text.duration(preview.seconds)}",
-    ]
-    if preview.obstacle:
-        lines.append(f"It would be refused: {preview.obstacle}")
-    fields = {
-        "set": preview.set.name,
-        "steps": preview.steps,
-        "room": preview.room,
-        "settings_changed": changed,
-        "patch": preview.patch,
-        "expected_seconds": round(preview.seconds),
-        "obstacle": preview.obstacle or None,
-    }
-    return Outcome(fields, lines, preview.warnings, code=code, answer=True)
-
-
-Line = tuple[Entry, Sequence[Record]]
-
-
-def of_list(listed: Sequence[Line], folder: str) -> Outcome:
+def of_list(listed: Sequence[tuple[Entry, Sequence[Record]]], folder: str) -> Outcome:
     newest = {entry.name: latest_verification(proven) for entry, proven in listed}
     damaged = {name for name, record in newest.items() if record and not record.whole}
     lines = [_list_line(entry, proven, damaged) for entry, proven in listed]
@@ -168,7 +93,7 @@ def _list_line(entry: Entry, proven: Sequence[Record], damaged: set[str]) -> str
     safety = "  (safety set)" if manifest.safety else ""
     safety += "  (salvaged)" if manifest.salvaged is not None else ""
     moment = text.moment(manifest.made)
-    head = f"{entry.name}  {moment}  {size:>10}  {_amounts(manifest)}{safety}"
+    head = f"{entry.name}  {moment}  {size:>10}  {text.amounts(manifest.rows, manifest.files.files)}{safety}"
     lines = [head + _builds_on(entry.set), f"  {_proof(proven)}"]
     base = _damaged_base(entry.set, damaged)
     if base is not None:
@@ -220,7 +145,7 @@ def _list_fields(entry: Entry, proven: Sequence[Record], damaged: set[str]) -> d
 
 
 def of_verify(set_: BackupSet, record: Record, warnings: list[str]) -> Outcome:
-    error = verify.damaged(set_, record.checks)
+    error = damaged(set_.name, record.checks)
     return Outcome(
         {"set": set_.name, "checks": _check_fields(record.checks)},
         [] if error else [f"{set_.name} is whole"],
@@ -288,7 +213,7 @@ def of_report(made: Report, path: Path) -> Outcome:
     """Tell where the page is; that nothing is proven is no failure of writing it."""
     verdict = f"{made.judgement.standing.value.capitalize()}: {made.judgement.reason}"
     lines = [str(path), f"  {verdict}", *(f"  {one}" for one in made.concerns)]
-    return Outcome({"path": str(path), **report_fields(made)}, lines, answer=True)
+    return Outcome({"path": str(path), **made.fields()}, lines, answer=True)
 
 
 def of_prune(
@@ -337,9 +262,3 @@ def _brief_lines(checks: Sequence[Check]) -> list[str]:
 
 def _check_line(check: Check) -> str:
     return f"{check.name:16} {check.result.value:8} {check.detail}".rstrip()
-
-
-def _amounts(manifest: Manifest) -> str:
-    rows = text.number(manifest.rows, "row")
-    files = text.number(manifest.files.files, "file")
-    return f"{rows}, {files}"

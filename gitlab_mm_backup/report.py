@@ -58,6 +58,26 @@ class Report:
         proven = self.judgement.standing is Standing.PROVEN
         return record.recovery_seconds if record and proven else None
 
+    def fields(self) -> dict[str, Any]:
+        """Return the report as JSON has it."""
+        record, proven = self.judgement.record, self.recovery_seconds is not None
+        return {
+            "verdict": self.judgement.standing.value,
+            "reason": self.judgement.reason,
+            "concerns": list(self.concerns),
+            "set": self.newest and self.newest.name,
+            "recovery_seconds": self.recovery_seconds,
+            "recovery_without": list(record.left_out) if record and proven else [],
+            "sets": [_set_fields(one) for one in self.lines],
+            "rehearsals": [
+                {**evidence.as_fields(one), "result": one.verdict.value} for one in self.records
+            ],
+            "not_covered": list(self.uncovered),
+            "versions": dict(self.found.versions),
+            "host": self.found.host,
+            "at": utc(self.found.now),
+        }
+
 
 def report(found: Found) -> Report:
     """Return what ``found`` amounts to, in words that may be handed on."""
@@ -139,27 +159,6 @@ def _where(sets: Sequence[str]) -> str:
     if len(sets) == 1:
         return f"the rehearsal of {sets[0]}"
     return f"{len(sets)} rehearsals, the newest of {sets[0]}"
-
-
-def as_fields(made: Report) -> dict[str, Any]:
-    """Return the report as JSON has it."""
-    record, proven = made.judgement.record, made.recovery_seconds is not None
-    return {
-        "verdict": made.judgement.standing.value,
-        "reason": made.judgement.reason,
-        "concerns": list(made.concerns),
-        "set": made.newest and made.newest.name,
-        "recovery_seconds": made.recovery_seconds,
-        "recovery_without": list(record.left_out) if record and proven else [],
-        "sets": [_set_fields(one) for one in made.lines],
-        "rehearsals": [
-            {**evidence.as_fields(one), "result": one.verdict.value} for one in made.records
-        ],
-        "not_covered": list(made.uncovered),
-        "versions": dict(made.found.versions),
-        "host": made.found.host,
-        "at": utc(made.found.now),
-    }
 
 
 def _set_fields(line: Line) -> dict[str, Any]:

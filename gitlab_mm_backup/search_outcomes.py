@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import text
 from .outcome import Outcome
-from .search_later import Built
+
+if TYPE_CHECKING:
+    from .search_later import Built
 
 
 def line(search: Built) -> str:

@@ -24,6 +24,11 @@ def number(count: int, singular: str, plural: str = "") -> str:
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}".replace(",", " ")
 
 
+def amounts(rows: int, files: int) -> str:
+    """Return what a set holds: 3 rows, 1 file."""
+    return f"{number(rows, 'row')}, {number(files, 'file')}"
+
+
 def duration(seconds: float) -> str:
     """Return a rough length of time: 40 s, 3 min, 2.5 h."""
     if seconds < 90:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from tarfile import TarInfo
 from typing import IO
 
 from . import checks, files, listing, process, tasks
 from .checks import Check, Result
-from .errors import Failure
+from .evidence import damaged
 from .files import Each
 from .listing import LISTING
 from .manifest import Manifest
@@ -22,21 +22,9 @@ ETC = "/etc/gitlab"
 
 def verify(set_: BackupSet) -> None:
     """Read all of ``set_``; raises Failure that names everything wrong with it."""
-    failure = damaged(set_, examine(set_))
+    failure = damaged(set_.name, examine(set_))
     if failure is not None:
         raise failure
-
-
-def damaged(set_: BackupSet, found: Sequence[Check]) -> Failure | None:
-    """Return what to tell where a check failed."""
-    problems = [check.detail for check in found if check.result is Result.FAILED]
-    if not problems:
-        return None
-    return Failure(
-        f"Set {set_.name} is damaged",
-        "; ".join(problems),
-        "Choose another set (gitlab-mm list), and find out what damaged this one.",
-    )
 
 
 def examine(set_: BackupSet, each: Each = lambda member, read: None) -> list[Check]:

@@ -148,6 +148,7 @@ LAYERS = {
         "gate",
         "config",
         "search_outcomes",
+        "restore_outcomes",
         "outcomes",
         "sign_in_outcomes",
         "status_outcomes",

@@ -17,7 +17,7 @@ from gitlab_mm_backup.charts import Chart, Series
 from gitlab_mm_backup.checks import Check, failed, not_run, passed
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.evidence import Depth, Record
-from gitlab_mm_backup.report import Report, as_fields, report
+from gitlab_mm_backup.report import Report, report
 from gitlab_mm_backup.standing import Standing
 from gitlab_mm_backup.store.local import Entry
 from tests.unit.reports import GOOD, NOW, ago, found, made_set, many, record_of
@@ -109,8 +109,8 @@ def test_the_recovery_time_says_what_is_not_in_it(
 ) -> None:
     made = of(TONIGHT, records=(rehearsed(1, left_out=left_out, recovery_seconds=seconds),))
     assert made.judgement.reason.endswith(words)
-    assert as_fields(made)["recovery_without"] == left_out
-    assert as_fields(made)["recovery_seconds"] == seconds
+    assert made.fields()["recovery_without"] == left_out
+    assert made.fields()["recovery_seconds"] == seconds
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_no_content_of_a_row_is_handed_on(detail: str, wanted: str | None) -> No
     made = of(TONIGHT, records=(rehearsed(1, *checks),))
     assert discreet.words(detail) == (detail if wanted is None else wanted)
     assert discreet.words(detail) in made.judgement.reason
-    told = report_page.render(made).decode() + json.dumps(as_fields(made))
+    told = report_page.render(made).decode() + json.dumps(made.fields())
     assert "plan" not in told and "second line" not in told
 
 
@@ -299,7 +299,7 @@ def test_only_so_many_runs_are_on_the_page_and_the_rest_is_told() -> None:
     read = Reader(report_page.render(of(TONIGHT, records=tuple(records))))
     assert read.elements.count("details") == 400
     assert "5 older ones not shown" in read.text
-    assert len(as_fields(of(TONIGHT, records=tuple(records)))["rehearsals"]) == 405
+    assert len(of(TONIGHT, records=tuple(records)).fields()["rehearsals"]) == 405
 
 
 def test_the_file_is_private_and_replaced_in_one_step(tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""What a restore says to a person and to a machine: done, taken back, or only looked at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import search_outcomes, text
+from .errors import ExitCode
+from .gitlab import Verdict
+from .outcome import Outcome
+
+if TYPE_CHECKING:  # whoever calls has these already
+    from .preview import Preview
+    from .recovery import RolledBack
+    from .restore import Restored
+    from .search_later import Built
+    from .store.local import BackupSet
+
+
+def of_restore(set_: BackupSet, restored: Restored) -> Outcome:
+    warnings = list(restored.warnings)
+    if restored.sign_in.verdict is not Verdict.ACCEPTED:
+        warnings.append(f"Sign-in through GitLab: {restored.sign_in.reason}")
+    changed, times, search = restored.settings_changed, restored.times, restored.search
+    return Outcome(
+        {
+            "set": set_.name,
+            "parts": list(restored.parts),
+            "rows": restored.rows,
+            "files": restored.files,
+            "bytes": restored.bytes,
+            "settings_changed": changed,
+            "sign_in": restored.sign_in.verdict.value,
+            "safety_set": restored.safety_set or None,
+            "downtime_seconds": round(times.down, 3),
+            "fill_seconds": round(times.fill, 3),
+            "exchange_seconds": round(times.exchange, 3),
+            "search": search_outcomes.fields(search),
+            "gitlab_side": restored.gitlab_side,
+        },
+        [
+            f"Restored {set_.name}",
+            f"  {text.number(restored.rows, 'row')}, {text.number(restored.files, 'file')}, "
+            f"{text.size(restored.bytes)}",
+            f"  {text.number(len(changed), 'setting')} changed" if changed else "  Same settings",
+            *([f"  Before it: {restored.safety_set}"] if restored.safety_set else []),
+            f"  Mattermost was down for {text.duration(times.down)}, {text.duration(times.fill)} "
+            "of it to load and unpack",
+            *([search_outcomes.line(search)] if search else []),
+            f"  Sign-in: {restored.sign_in.reason}",
+            *restored.gitlab_side,
+        ],
+        warnings,
+    )
+
+
+def of_recovery(taken: RolledBack, search: Built | None = None) -> Outcome:
+    """Tell which state is live after --rollback or --continue."""
+    words = {
+        "old": "Everything is as it was before the restore",
+        "new": "The restore was complete; what was left of the previous state is removed",
+    }
+    lines = [words[taken.state], *([search_outcomes.line(search)] if search else [])]
+    problems = search.problems if search else []
+    fields = {"state": taken.state, "search": search_outcomes.fields(search)}
+    return Outcome(fields, lines, taken.warnings + problems, answer=True)
+
+
+def of_preview(preview: Preview) -> Outcome:
+    manifest = preview.set.manifest
+    code = ExitCode.FAILED if preview.obstacle else ExitCode.DONE
+    changed = preview.settings_changed
+    lines = [
+        f"Set {preview.set.name}: {text.amounts(manifest.rows, manifest.files.files)}",
+        *(f"  {number}. {step}" for number, step in enumerate(preview.steps, 1)),
+        *(f"Room: {room}" for room in preview.room),
+        f"Settings that change: {', '.join(changed) or 'none'}",
+        *(["What is done to the set's config.json:"] if preview.patch else []),
+        *(f"  {line}" for line in preview.patch),
+        f"Time: about {text.duration(preview.seconds)}",
+    ]
+    if preview.obstacle:
+        lines.append(f"It would be refused: {preview.obstacle}")
+    fields = {
+        "set": preview.set.name,
+        "steps": preview.steps,
+        "room": preview.room,
+        "settings_changed": changed,
+        "patch": preview.patch,
+        "expected_seconds": round(preview.seconds),
+        "obstacle": preview.obstacle or None,
+    }
+    return Outcome(fields, lines, preview.warnings, code=code, answer=True)
