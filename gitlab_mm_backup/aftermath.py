@@ -61,7 +61,7 @@ def begin(command: str, ours: Settings) -> None:
     _tell(ours.notices, Message(title, title, notices.START))
 
 
-def follow(ended: Ended, load: Callable[[], Settings]) -> None:
+def follow(ended: Ended, load: Callable[[], Settings], find: Callable[[], Store]) -> None:
     """Note how a run ended, write the metrics and send the notices.
 
     Bad settings, a full disk, a service that is down: all of it is logged and changes nothing.
@@ -73,7 +73,7 @@ def follow(ended: Ended, load: Callable[[], Settings]) -> None:
         before, _ = runs.note(ended.command, ended.began, ended.seconds, int(ended.code))
     except OSError as error:
         log.warning("How this run ended is not noted: %s", error.strerror)
-    _guard(lambda: write_metrics(load()))
+    _guard(lambda: write_metrics(load(), find))
     _guard(lambda: _send(ended, before, load()))
 
 
@@ -84,11 +84,11 @@ def _guard(act: Callable[[], None]) -> None:
         log.warning("%s", discreet.words(str(error)))
 
 
-def write_metrics(ours: Settings) -> None:
+def write_metrics(ours: Settings, find: Callable[[], Store]) -> None:
     """Write what all runs, sets and rehearsals come to, for Prometheus."""
     folder = monitoring.collector()
     if folder.is_dir():
-        metrics.write(facts(stores.of(ours), ours.remotes), folder)
+        metrics.write(facts(find(), ours.remotes), folder)
 
 
 def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:

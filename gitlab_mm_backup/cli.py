@@ -277,10 +277,7 @@ def prune(manner: Manner, previous: bool, dry_run: bool) -> Outcome:
 
 
 def _store(manner: Manner) -> Any:
-    from . import stores
-
-    ours = manner.settings()
-    return ours, stores.of(ours)
+    return manner.settings(), manner.store()
 
 
 def _plan(options: dict[str, Any], kind: str) -> Plan:

@@ -66,7 +66,7 @@ def _follow(manner: Manner, outcome: Outcome, error: Failure | None, seconds: fl
 
         began = datetime.now().astimezone() - timedelta(seconds=seconds)
         ended = aftermath.Ended(manner.command, began, seconds, outcome, error)
-        aftermath.follow(ended, manner.settings)
+        aftermath.follow(ended, manner.settings, manner.store)
 
 
 def print_json(

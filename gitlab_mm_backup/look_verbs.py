@@ -22,10 +22,10 @@ def report(manner: Manner, file: Path) -> Outcome:
     FILE is /var/lib/gitlab-mm-backup/report.html unless given. Exit code 0 says that the page is
     written, whatever its verdict.
     """
-    from . import outcomes, report_page, stores
+    from . import outcomes, report_page
     from . import report as job
 
-    made = job.report(job.look(stores.of(manner.settings())))
+    made = job.report(job.look(manner.store()))
     return outcomes.of_report(made, report_page.write(file, made))
 
 
@@ -39,10 +39,9 @@ def status(manner: Manner, nagios: bool) -> Outcome:
     """
     from . import status as job
     from . import status_outcomes as outcomes
-    from . import stores
 
     if nagios and manner.as_json:
         raise click.UsageError("--nagios and --json exclude each other.")
     ours = manner.settings()
-    facts = job.look(stores.of(ours), ours)
+    facts = job.look(manner.store(), ours)
     return outcomes.of_status(job.status(facts), facts.found.host, nagios=nagios)

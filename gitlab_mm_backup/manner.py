@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .settings import Settings, Value
+    from .stores import Store
 
 JOBS = ("backup", "restore", "rehearse", "prune", "sso repair")
 
@@ -34,10 +36,24 @@ class Manner:
         aftermath.begin(self.command, ours)
 
     def settings(self) -> Settings:
-        """Read the settings; a file that was named must be there."""
+        """Return the settings, read once; a file that was named must be there."""
+        return self._settings
+
+    def store(self) -> Store:
+        """Return the store that the settings name, one for the whole run: what it knows it keeps."""
+        return self._store
+
+    @functools.cached_property
+    def _settings(self) -> Settings:
         from .settings import load
 
         return load(self.config, required=True) if self.config else load()
+
+    @functools.cached_property
+    def _store(self) -> Store:
+        from . import stores
+
+        return stores.of(self.settings())
 
     def values(self) -> list[Value]:
         """Read the settings, each value with where it comes from; as ``settings`` does."""

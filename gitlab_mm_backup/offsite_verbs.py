@@ -143,10 +143,9 @@ def kit(manner: Manner, file: Path | None, with_secrets: bool) -> Outcome:
     """
     from . import kit as job
     from . import kit_outcomes as outcomes
-    from . import stores
 
     if with_secrets and manner.as_json:
         raise click.UsageError("--with-secrets is for paper: without --json.")
     ours = manner.settings()
-    made = job.kit(ours, stores.of(ours), with_secrets=with_secrets)
+    made = job.kit(ours, manner.store(), with_secrets=with_secrets)
     return outcomes.of_kit(made, outcomes.write(file, made) if file is not None else None)

@@ -35,7 +35,7 @@ def sso_check(manner: Manner, named: tuple[str, ...]) -> Outcome:
     from . import candidates, hooks, host
     from . import sign_in_outcomes as outcomes
 
-    store = _store(manner)
+    store = manner.store()
     return outcomes.of_check(candidates.examine(host.find(hooks.site_kind()), store, named))
 
 
@@ -58,12 +58,6 @@ def sso_repair(manner: Manner, undo: bool, **how: Any) -> Outcome:
         if undo:
             layers = job.undo(site)
             return Outcome({"written": layers}, [f"Put back: {', '.join(layers)}"])
-        store = _store(manner)
         kept = Path(os.environ.get(job.UNDO_VARIABLE, job.UNDO_FILE))
-        return outcomes.of_repair(job.repair(site, store, job.Wish(**how), kept))
-
-
-def _store(manner: Manner) -> Any:
-    from . import stores
-
-    return stores.of(manner.settings())
+        done = job.repair(site, manner.store(), job.Wish(**how), kept)
+        return outcomes.of_repair(done)
