@@ -271,7 +271,7 @@ def _started(
             )
         except OSError as error:
             raise Failure(f"{command.program} cannot be started", str(error)) from error
-        _widen(child.stdout)
+        widen(child.stdout)
         with _running_lock:
             _running[child] = command.program
         place.hand_over()
@@ -285,7 +285,7 @@ def _started(
             child.wait()
 
 
-def _widen(pipe: IO[bytes] | None) -> None:
+def widen(pipe: IO[bytes] | int | None) -> None:
     """Have a pipe hold more than 64 KiB, so that those at its ends wait less often (pipe(7))."""
     if pipe is not None:
         with contextlib.suppress(OSError):  # somebody has set a lower limit

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any, Union
+from typing import IO, Any
 
 from . import process, tasks, untrusted
 from .errors import Failure
 from .process import Command, Finished
 from .remote import Remote
 from .secret import Secret
+from .tasks import Put
 from .version import numbers
 
 HASHES = ("sha256", "sha1", "md5")  # those that we can take too, the best first
@@ -163,32 +163,14 @@ def _listed(entry: Any) -> Listed:
     )
 
 
-Put = Callable[[Union[bytes, memoryview]], object]
-
-
 def write(remote: Remote, feed: Callable[[Put], object], size: int, *names: str) -> None:
     """Write ``size`` bytes to a file there: ``feed`` puts them, piece by piece.
 
     Raises Failure when either of both fails.
     """
     asked = command(remote, "rcat", f"--size={size}", "--", remote.place(*names))
-    reading, writing = (os.fdopen(end, mode, 0) for end, mode in zip(os.pipe(), ("rb", "wb")))
-
-    def give() -> None:
-        with writing, suppress(BrokenPipeError):  # rclone's own end tells why
-            feed(lambda piece: _put(writing, piece))
-
-    def take() -> None:
-        with reading:
-            _run(remote, f"{names[-1]} cannot be written to {remote.name}", asked, reading)
-
-    tasks.together(take, give)
-
-
-def _put(pipe: IO[bytes], piece: bytes | memoryview) -> None:
-    left = memoryview(piece)
-    while left:
-        left = left[pipe.write(left) :]
+    what = f"{names[-1]} cannot be written to {remote.name}"
+    tasks.through(feed, lambda source: _run(remote, what, asked, source))
 
 
 def read(remote: Remote, *names: str) -> Command:

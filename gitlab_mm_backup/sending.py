@@ -17,10 +17,11 @@ from .copies import COPY, CopiedPart, Copy
 from .copies import to_bytes as copy_bytes
 from .errors import Failure
 from .manifest import MANIFEST, SUMS, Part, sums, to_bytes, utc
-from .rclone import HASHES, Listed, Put, RemoteFailure
+from .rclone import HASHES, Listed, RemoteFailure
 from .remote import Remote
 from .store.damage import damage
 from .store.local import BackupSet
+from .tasks import Put
 
 log = logging.getLogger(__name__)
 

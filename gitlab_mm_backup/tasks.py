@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar, Union
 
 from . import process
+from .errors import Failure
 
 _Result = TypeVar("_Result")
+_Given = TypeVar("_Given")
+Put = Callable[[Union[bytes, memoryview]], object]  # takes one piece
 
 
 def together(*tasks: Callable[[], Any], cancel: Callable[[], object] = lambda: None) -> list[Any]:
@@ -43,6 +48,51 @@ def beside(task: Callable[[], _Result]) -> Iterator[Callable[[], _Result]]:
         except BaseException:
             _give_up([future], lambda: None)
             raise
+
+
+def through(
+    give: Callable[[Put], _Given], take: Callable[[IO[bytes]], _Result]
+) -> tuple[_Given, _Result]:
+    """Have ``take`` read, itself or by a program, what ``give`` puts beside it piece by piece.
+
+    Returns what both return.  Where one fails the other ends; the cause is raised, which is noted
+    before the pipe closes and the other can fail of that.
+    """
+    ends = os.pipe()
+    process.widen(ends[0])
+    reading, writing = os.fdopen(ends[0], "rb"), os.fdopen(ends[1], "wb", 0)
+    failures: list[BaseException] = []
+
+    def giving() -> _Given:
+        with writing, _noted(failures):
+            return give(functools.partial(_put, writing))
+
+    def taking() -> _Result:
+        with reading, _noted(failures):
+            return take(reading)
+
+    try:
+        given, taken = together(giving, taking)
+    except Exception:
+        causes = [one for one in failures if not isinstance(one, BrokenPipeError)]
+        unread = Failure("A program has not read all that it was given")
+        raise (causes or [unread])[0] from None
+    return given, taken
+
+
+def _put(pipe: IO[bytes], piece: bytes | memoryview) -> None:
+    left = memoryview(piece)
+    while left:
+        left = left[pipe.write(left) :]
+
+
+@contextlib.contextmanager
+def _noted(failures: list[BaseException]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as failure:
+        failures.append(failure)
+        raise
 
 
 def _give_up(

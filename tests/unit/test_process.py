@@ -303,6 +303,53 @@ def test_results_come_in_order() -> None:
     assert tasks.together(first, second) == ["first", "second"]
 
 
+def test_what_one_gives_goes_through_to_the_other() -> None:
+    def give(put: tasks.Put) -> str:
+        for number in range(300):
+            put(bytes([number % 256]) * 9000)
+        return "given"
+
+    whole = b"".join(bytes([number % 256]) * 9000 for number in range(300))
+    before = len(os.listdir("/proc/self/fd"))
+    assert tasks.through(give, lambda stream: stream.read()) == ("given", whole)
+    assert tasks.through(give, lambda stream: process.run(shell("wc -c"), stdin=stream).out) == (
+        "given",
+        f"{len(whole)}\n",
+    )
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("round_", range(5))
+def test_who_gives_is_blamed_and_not_who_misses_the_rest(round_: int, mark: str) -> None:
+    def give(put: tasks.Put) -> None:
+        put(b"(\xb5/\xfd")  # how what zstd packs begins
+        raise Failure("the giver")
+
+    with pytest.raises(Failure, match="the giver"):
+        tasks.through(give, lambda source: process.run(process.DECOMPRESS, stdin=source))
+    with pytest.raises(Failure, match="the giver"):
+        tasks.through(give, lambda source: process.run(forever(mark), stdin=source))
+    wait_until(lambda: not running(mark))
+
+
+@pytest.mark.parametrize("round_", range(5))
+def test_who_reads_is_blamed_and_the_programs_of_the_giver_end(round_: int, mark: str) -> None:
+    def give(put: tasks.Put) -> None:
+        process.pipeline(shell("cat /dev/zero", mark), sink=put)
+
+    with pytest.raises(Failure, match="sh failed with exit code 3"):
+        tasks.through(give, lambda source: process.run(shell("exit 3"), stdin=source))
+    wait_until(lambda: not running(mark))
+
+
+def test_who_does_not_read_all_has_failed() -> None:
+    def give(put: tasks.Put) -> None:
+        put(bytes(3_000_000))
+
+    with pytest.raises(Failure, match="not read all"):
+        tasks.through(give, lambda source: process.run(shell("head -c 5"), stdin=source))
+
+
 def test_a_failure_ends_the_programs_of_the_others(mark: str) -> None:
     def fail() -> None:
         wait_until(lambda: len(running(mark)) >= 5)
