@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import baking, files, json_config, listing, privileges, process
+from . import archives, baking, json_config, listing, privileges, process, verify
 from .errors import Failure
 from .folders import WORK, by_entries, work_folder
 from .listing import LISTING
@@ -66,8 +66,8 @@ def unpack(set_: BackupSet, site: Site, plan: Plan, works: Mapping[str, Work]) -
         _unpack_folders(set_, site, plan, works)
     elif "config" in works:
         source = f"{set_.manifest.files.folders['home']}/config.json"
-        archives = _archives(set_, source)
-        _unpack_tree(archives, source, (), works["config"], works["config"].staged)
+        layers = _archives(set_, source)
+        _unpack_tree(layers, source, (), works["config"], works["config"].staged)
         _keep_host_settings(set_, site, works["config"].staged)
     for role, work in works.items():
         if role == "etc":
@@ -93,7 +93,7 @@ def _unpack_folders(set_: BackupSet, site: Site, plan: Plan, works: Mapping[str,
 
 def _unpack_etc(set_: BackupSet, work: Work) -> None:
     """Make the new /etc/gitlab; GitLab's own backups of it, in no set, stay."""
-    _unpack_tree([Archive(set_.file("etc-gitlab"))], ETC, (), work, work.staged)
+    _unpack_tree([Archive(set_, "etc-gitlab")], ETC, (), work, work.staged)
     backups = work.live / "config_backup"
     if backups.is_dir():
         _copy(backups, work.staged / "config_backup")
@@ -109,40 +109,58 @@ def _moves(set_: BackupSet, site: Site) -> list[Move]:
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive to unpack, without what is ``stale``: absolute paths of the set."""
+    """A part of a set to unpack, without what is ``stale``: absolute paths of the set."""
 
-    file: Path
+    set: BackupSet
+    part: str = "files"
     stale: Sequence[str] = ()
+
+    def unpack(self, folder: str, into: Path, excluded: Sequence[str]) -> None:
+        one, never = self.set, [*excluded, *self.stale]
+        stream = one.stream if self.part == "files" else None
+        if stream is None:
+            archives.unpack(one.file(self.part), folder, into, never)
+            return
+        stream.read_by(
+            lambda tar: archives.unpack_as_it_comes(
+                lambda put: verify.pass_on(one, tar, put), folder, into, never
+            )
+        )
+
+
+def comes_once(set_: BackupSet, site: Site, plan: Plan) -> bool:
+    """Tell whether the files part is read once at most for this plan, from end to end."""
+    return set_.base is None and len(_moves(set_, site) if plan.with_folders else ()) <= 1
 
 
 def _archives(set_: BackupSet, source: str) -> list[Archive]:
     """Return what to unpack for ``source``, the oldest first: each file comes from one of them."""
     if set_.base is None:
-        return [Archive(set_.file("files"))]
-    final, archives = set_.file(LISTING), []
+        return [Archive(set_)]
+    final, found = set_.file(LISTING), []
     for level, one in enumerate(set_.chain):
         stale, anything = listing.stale(one.file(LISTING), final, level, source)
         if anything:
-            archives.append(Archive(one.file("files"), stale))
-    return archives
+            found.append(Archive(one, stale=stale))
+    return found
 
 
-def _unpack_one(archives: Sequence[Archive], move: Move, work: Work) -> None:
+def _unpack_one(layers: Sequence[Archive], move: Move, work: Work) -> None:
     target = work.staged / move.below
     if os.path.islink(target):  # the set's home had a link here; this site has the folder
         target.unlink()
     target.parent.mkdir(parents=True, exist_ok=True)
-    _unpack_tree(archives, move.source, move.excluded, work, target)
+    _unpack_tree(layers, move.source, move.excluded, work, target)
 
 
 def _unpack_tree(
-    archives: Sequence[Archive], source: str, excluded: tuple[str, ...], work: Work, target: Path
+    layers: Sequence[Archive], source: str, excluded: tuple[str, ...], work: Work, target: Path
 ) -> None:
     """Unpack ``source`` and give it its name only when it is complete."""
     unpacking = work.folder / "unpacking"
     unpacking.mkdir(mode=0o700)
-    for one in archives:
-        files.unpack(one.file, source, unpacking, [*excluded, *one.stale])
+    for one in layers:
+        one.unpack(source, unpacking, excluded)
     unpacked = unpacking / Path(source).name
     if target == work.folder / "new":  # of such a folder the entries are exchanged
         for entry in unpacked.iterdir():

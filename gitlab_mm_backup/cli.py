@@ -130,6 +130,7 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
 def restore(manner: Manner, **options: Any) -> Outcome:
     """Put a set back: messages, uploads, settings and GitLab sign-in."""
     from . import (
+        arrival,
         ending,
         gitlab_side,
         host,
@@ -157,22 +158,23 @@ def restore(manner: Manner, **options: Any) -> Outcome:
                 return restore_outcomes.of_recovery(taken, search_later.build(site, journal))
             if options["rollback"]:
                 return restore_outcomes.of_recovery(taken)
-            set_ = store.find(record.request["set"])
+            wanted = offsite_verbs.wanted_again(ours, store, plan, record.request["set"])
             site = host.find(plan.to, config_required=False)
         else:
             site = host.find(to, config_required=False)
-            set_ = _set_to_restore(ours, store, options)
             plan = _plan(options, site.kind.value)
+            wanted = _wanted(ours, store, plan, options)
             if not options["dry_run"] and not options["yes"]:
-                ending.ask(*preview.question(set_, site, plan))
-        with store.fetched(set_, ours.rehearse_in) as near:
-            if options["dry_run"]:
+                ending.ask(*preview.question(wanted.set, site, plan))
+        if options["dry_run"]:
+            with wanted.whole() as near:
                 return restore_outcomes.of_preview(preview.preview(near, site, plan))
+        with arrival.near(wanted, site, plan) as near:
             manner.begin(ours)
             restored = job.restore(near, site, plan, store, ours)
         if options["nginx"]:
             gitlab_side.write_nginx_site(options["nginx"], host.again(site))
-        return restore_outcomes.of_restore(set_, restored)
+        return restore_outcomes.of_restore(wanted.set, restored)
 
 
 @group.command("list")
@@ -290,19 +292,18 @@ def _plan(options: dict[str, Any], kind: str) -> Plan:
         search=_SEARCH[options["search_later"]],
         to=kind,
         replace=options["replace"],
+        place=options["place"] or "",
+        identity=str(options["identity"].absolute()) if options["identity"] else "",
     )
 
 
-def _set_to_restore(ours: Any, store: Any, options: dict[str, Any]) -> Any:
-    """Return the set that is meant: one of the store, or a copy that is fetched first."""
-    wanted, before = options["wanted"], _before(options["at"])
-    if options["place"] is not None:
-        if options["dry_run"]:
-            raise click.UsageError("--dry-run looks at a set that is here: without --from.")
-        return offsite_verbs.fetch(ours, options["place"], wanted, options["identity"], before)
-    if options["identity"] is not None:
-        raise click.UsageError("--identity opens copies: give --from as well.")
-    return store.latest(before) if options["at"] is not None else store.find(wanted)
+def _wanted(ours: Any, store: Any, plan: Plan, options: dict[str, Any]) -> Any:
+    """Return the set that is meant, of the store or from elsewhere."""
+    if options["dry_run"] and plan.place:
+        raise click.UsageError("--dry-run looks at a set that is here: without --from.")
+    before = _before(options["at"])
+    name = options["wanted"] if before is None else "latest"
+    return offsite_verbs.wanted(ours, store, plan, name, before)
 
 
 def _before(day: str | None) -> datetime | None:

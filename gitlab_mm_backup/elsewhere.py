@@ -8,7 +8,6 @@ import shlex
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 from .errors import ExitCode, Failure
@@ -26,7 +25,7 @@ _WORD = "restic"
 _RESTICS = re.compile(r"(RESTIC|AWS|B2|AZURE|GOOGLE|OS|ST|RCLONE)_[A-Z0-9_]+")
 
 
-def store(settings: Settings, place: str) -> ResticStore | None:
+def store(settings: Settings, place: str, identity: Secret | None = None) -> ResticStore | None:
     """Return the repository that ``place`` means: restic:REPOSITORY, or restic for config.yml's.
 
     None for any other place.  How to open it comes from config.yml, and what that leaves open
@@ -36,6 +35,12 @@ def store(settings: Settings, place: str) -> ResticStore | None:
     word, _, there = place.partition(":")
     if word != _WORD:
         return None
+    if identity is not None:
+        raise Failure(
+            "--identity opens copies by rclone",
+            "a repository of restic has a password",
+            exit_code=ExitCode.USAGE,
+        )
     if there and not re.fullmatch(NO_PASSWORD, there):
         raise Failure(
             "The address of the repository holds a password",
@@ -77,16 +82,11 @@ def _host(everybodys: ResticStore) -> str:
     return hosts[0]
 
 
-def bring(
-    there: ResticStore, wanted: str, here: LocalStore, before: datetime | None = None
-) -> BackupSet:
-    """Bring the set ``wanted`` from a repository into the folder of sets ``here``.
+def bring(there: ResticStore, one: BackupSet, here: LocalStore) -> BackupSet:
+    """Bring a set from a repository into the folder of sets ``here``, where it is not there already.
 
-    ``wanted`` is a name, or latest, which is the newest made ``before`` a moment.  What is there
-    already is not fetched.  Raises Failure when restic cannot read all of it: then ``here`` is as
-    before.
+    Raises Failure when restic cannot read all of it: then ``here`` is as before.
     """
-    one = there.latest(before) if wanted == "latest" else there.named(wanted)
     assert isinstance(one.source, Kept)
     known = held(here, one.manifest, repacked=True)
     if known is not None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import IO, TypeVar
 
 from . import age, fog, process, rclone, remote_store, text
 from . import remote as places
+from .archives import NotWhole
 from .copies import CopiedPart
 from .errors import ExitCode, Failure
 from .manifest import Manifest, Part
-from .process import Command
+from .process import DECOMPRESS, Command, Sink
 from .remote import GITLAB, Remote
 from .remote_store import Entry
 from .secret import Secret
@@ -24,9 +28,12 @@ from .sending import persist
 from .settings import Settings
 from .store.local import BackupSet, LocalStore
 from .store.part import PartWriter
+from .tasks import Put, through
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+FILES = "files"
 _SPARE = 64 << 20  # bytes that must be left beside what is fetched
 _LONGEST_CHAIN = 1000  # links; a manifest that names itself must not be followed for ever
 
@@ -73,12 +80,12 @@ def fetch(
     What is there already is not fetched.  Raises Failure when a copy is not what its manifest
     says: then the store is as before.
     """
-    links = _chain(remote, remote_store.find(remote, wanted, before).name)
-    missing = [one for one in links if held(store, _manifest(one)) is None]
+    links = chain(remote, remote_store.find(remote, wanted, before).name)
+    missing = [one for one in links if held(store, manifest_of(one)) is None]
     for one in missing:
-        _refuse_locked(remote, one, identity)
+        refuse_locked(remote, one, identity)
     if missing:
-        refuse_without_room(store, sum(_manifest(one).bytes for one in missing))
+        refuse_without_room(store, sum(manifest_of(one).bytes for one in missing))
     for one in missing:
         log.info("Fetching %s from %s", one.name, remote.name)
         _fetch(remote, one, store, identity)
@@ -90,23 +97,48 @@ def fetched(
     remote: Remote, wanted: str, scratch: Path, identity: Secret | None
 ) -> Iterator[BackupSet]:
     """Have the copy of ``wanted`` in a folder of its own in ``scratch``, removed at the end."""
+    with _passing(scratch) as store:
+        yield fetch(remote, wanted, store, identity)
+
+
+@contextlib.contextmanager
+def streamed(
+    remote: Remote, one: Entry, scratch: Path, identity: Secret | None
+) -> Iterator[BackupSet]:
+    """Do the same with a copy that builds on none, but for its files: they come as they are unpacked."""
+    refuse_locked(remote, one, identity)
+    with _passing(scratch) as store:
+        manifest, copy = manifest_of(one), one.copy
+        assert copy is not None
+        rest = sum(part.bytes for name, part in manifest.parts.items() if name != FILES)
+        refuse_without_room(store, rest)
+        log.info("Fetching %s from %s, its files as they are unpacked", one.name, remote.name)
+        near = _fetch(remote, one, store, identity, but=FILES)
+        locked = identity if copy.recipients else None
+        stream = _Part(remote, one.name, copy.parts[FILES], manifest.parts[FILES], locked)
+        yield replace(near, kept_as=one.name, stream=stream)
+
+
+@contextlib.contextmanager
+def _passing(scratch: Path) -> Iterator[LocalStore]:
+    """Yield a store in ``scratch`` that is removed at the end of the block."""
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".gitlab-mm-fetched-", dir=scratch))
     with process.removed_at_last(folder):
-        yield fetch(remote, wanted, LocalStore(folder), identity)
+        yield LocalStore(folder)
 
 
-def _chain(remote: Remote, wanted: str) -> list[Entry]:
+def chain(remote: Remote, wanted: str) -> list[Entry]:
     """Return the copy and all that it builds on, the base of all first."""
     links: list[Entry] = []
     while wanted and len(links) < _LONGEST_CHAIN:
         links.insert(0, remote_store.find(remote, wanted))
-        increment = _manifest(links[0]).increment
+        increment = manifest_of(links[0]).increment
         wanted = increment.base if increment else ""
     return links
 
 
-def _manifest(one: Entry) -> Manifest:
+def manifest_of(one: Entry) -> Manifest:
     assert one.manifest is not None  # a copy that is found is complete
     return one.manifest
 
@@ -126,7 +158,7 @@ def held(store: LocalStore, wanted: Manifest, *, repacked: bool = False) -> Back
     return None
 
 
-def _refuse_locked(remote: Remote, one: Entry, identity: Secret | None) -> None:
+def refuse_locked(remote: Remote, one: Entry, identity: Secret | None) -> None:
     if one.copy is not None and one.copy.recipients and identity is None:
         raise Failure(
             f"The copy of {one.name} at {remote.name} is encrypted",
@@ -148,53 +180,88 @@ def refuse_without_room(store: LocalStore, needed: int) -> None:
         )
 
 
-def _fetch(remote: Remote, one: Entry, store: LocalStore, identity: Secret | None) -> None:
-    manifest, copy = _manifest(one), one.copy
+def _fetch(
+    remote: Remote, one: Entry, store: LocalStore, identity: Secret | None, but: str = ""
+) -> BackupSet:
+    manifest, copy = manifest_of(one), one.copy
     assert copy is not None
-    locked, copied = (identity if copy.recipients else None), copy.parts
+    locked = identity if copy.recipients else None
     with store.create(one.name) as staging:
         for name, part in manifest.parts.items():
-            path = staging / part.file
-
-            def bring(
-                path: Path = path, part: Part = part, there: CopiedPart = copied[name]
-            ) -> None:
-                path.unlink(missing_ok=True)
-                _bring(remote, one.name, there, path, part, locked)
-
-            persist(remote, bring)
-        store.complete(staging, manifest)
+            if name != but:
+                there = _Part(remote, one.name, copy.parts[name], part, locked)
+                persist(remote, functools.partial(there.keep, staging / part.file))
+        return store.complete(staging, manifest)
 
 
-def _bring(
-    remote: Remote, name: str, there: CopiedPart, path: Path, part: Part, identity: Secret | None
-) -> None:
-    """Fetch one part, and hold it against the manifest on its way."""
-    commands: list[Command] = [rclone.read(remote, name, there.file)]
-    if identity is not None:
-        commands.append(age.decrypt(identity))
-    writer, left = PartWriter(path), part.bytes
-    what = f"{there.file} cannot be read from {remote.name}"
+@dataclass(frozen=True)
+class _Part:
+    """A part of a copy: opened, and held against the manifest on its way."""
 
-    def take(piece: memoryview) -> None:
-        nonlocal left
-        left -= len(piece)
-        if left < 0:
-            raise _damaged(remote, name, there, f"it has more than {part.bytes} bytes")
-        writer.write(piece)
+    remote: Remote
+    set: str
+    there: CopiedPart
+    part: Part
+    identity: Secret | None
 
-    try:
-        with rclone.explained(remote, what), age.explained(there.file):
+    def keep(self, path: Path) -> None:
+        """Fetch it into a file."""
+        path.unlink(missing_ok=True)
+        writer = PartWriter(path)
+        try:
+            self._read(writer.write)
+        finally:
+            made = writer.finish(self.part.form)
+        self._compare(made.sha256)
+
+    def read_by(self, take: Callable[[IO[bytes]], T]) -> T:
+        """Have ``take`` read the tar that is packed in it, without keeping it."""
+
+        def unpack(packed: IO[bytes]) -> T:
+            try:
+                with process.output(DECOMPRESS, stdin=packed) as (tar, _):
+                    return take(tar)
+            except NotWhole as failure:
+                raise self._damaged(failure.detail) from None
+
+        def give(put: Put) -> None:
+            digest = hashlib.sha256()
+
+            def pass_on(piece: memoryview) -> None:
+                digest.update(piece)
+                put(piece)
+
+            self._read(pass_on)
+            self._compare(digest.hexdigest())
+
+        return through(give, unpack)[1]
+
+    def _read(self, sink: Sink) -> None:
+        commands: list[Command] = [rclone.read(self.remote, self.set, self.there.file)]
+        if self.identity is not None:
+            commands.append(age.decrypt(self.identity))
+        left = self.part.bytes
+        what = f"{self.there.file} cannot be read from {self.remote.name}"
+
+        def take(piece: memoryview) -> None:
+            nonlocal left
+            left -= len(piece)
+            if left < 0:
+                raise self._damaged(f"it has more than {self.part.bytes} bytes")
+            sink(piece)
+
+        with rclone.explained(self.remote, what), age.explained(self.there.file):
             process.pipeline(*commands, sink=take)
-    finally:
-        made = writer.finish(part.form)
-    if (made.bytes, made.sha256) != (part.bytes, part.sha256):
-        raise _damaged(remote, name, there, f"{made.bytes} bytes with another checksum")
+        if left:
+            raise self._damaged(f"{left} of {self.part.bytes} bytes are missing")
 
+    def _compare(self, sha256: str) -> None:
+        if sha256 != self.part.sha256:
+            raise self._damaged(f"{self.part.bytes} bytes with another checksum")
 
-def _damaged(remote: Remote, name: str, there: CopiedPart, detail: str) -> Failure:
-    return Failure(
-        f"The copy of {name} at {remote.name} is damaged",
-        f"{there.file}: {detail}",
-        "Nothing was changed. Choose another copy: gitlab-mm list --from",
-    )
+    def _damaged(self, detail: str) -> Failure:
+        return Failure(
+            f"The copy of {self.set} at {self.remote.name} is damaged",
+            f"{self.there.file}: {detail}",
+            "Nothing was changed. Choose another copy: gitlab-mm list --from",
+        )

@@ -1,8 +1,10 @@
-"""A pipe as tarfile(3) of a file wants it: what nobody asks for is passed over, not kept."""
+"""A pipe as tarfile(3) of a file wants it: what nobody asks for is passed over, or passed on."""
 
 from __future__ import annotations
 
 import io
+import itertools
+from collections.abc import Callable
 from typing import IO
 
 _CHUNK = 1 << 20
@@ -12,11 +14,16 @@ class Forward(io.RawIOBase):
     """What a program prints, as a file that can only go on.
 
     tarfile's own way with pipes makes three copies of each byte that it passes over; this makes one.
+    All of it is passed ``on``, in its order; but what has been read waits for ``release``.
     """
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(
+        self, stream: IO[bytes], on: Callable[[memoryview], object] = lambda piece: None
+    ) -> None:
         super().__init__()
         self._stream = stream
+        self._on = on
+        self._held = bytearray()
         self._at = 0
         self._waste = memoryview(bytearray(_CHUNK))
 
@@ -27,15 +34,23 @@ class Forward(io.RawIOBase):
         """Return the next ``size`` bytes, fewer at the end alone."""
         piece = self._stream.read(size)
         self._at += len(piece)
+        self._held += piece
         return piece
+
+    def release(self) -> None:
+        """Pass on what has been read: it is as it should be."""
+        if self._held:
+            self._on(memoryview(self._held))
+            self._held = bytearray()
 
     def tell(self) -> int:
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Pass over what lies before ``offset``; at the end there may be less.
+        """Pass on what lies before ``offset``; at the end there may be less.
 
-        Raises io.UnsupportedOperation for a way back.
+        That is the content of a file, and as good as its header.  Raises io.UnsupportedOperation
+        for a way back.
         """
         if whence != io.SEEK_SET or offset < self._at:
             raise io.UnsupportedOperation("a pipe has no way back")
@@ -44,4 +59,19 @@ class Forward(io.RawIOBase):
             if not passed:
                 break
             self._at += passed
+            self._pass_on(self._waste[:passed])
         return self._at
+
+    def finish(self) -> None:
+        """Pass on what is left; raises ValueError where that is more than the zeros of an end."""
+        rest = iter(lambda: self._stream.read(_CHUNK), b"")
+        for piece in itertools.chain([bytes(self._held)], rest):
+            if piece.count(0) != len(piece):
+                raise ValueError("there is something after its end, or a header that is none")
+            self._on(memoryview(piece))
+
+    def _pass_on(self, piece: memoryview) -> None:
+        if self._held:  # what comes before it still waits
+            self._held += piece
+        else:
+            self._on(piece)

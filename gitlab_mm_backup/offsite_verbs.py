@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +41,19 @@ def _key(place: str | None, identity: Path | None) -> Any:
     return age.read_identity(identity) if identity is not None else None
 
 
-def fetch(settings: Any, place: str, wanted: str, identity: Path | None, before: Any = None) -> Any:
-    """Return the set of a copy, brought into the folder of sets."""
-    from . import elsewhere, fetching
-    from .store.local import LocalStore
+def wanted(settings: Any, store: Any, plan: Any, name: str, before: Any = None) -> Any:
+    """Return the set that a restore is to put back, of the store or from elsewhere."""
+    from . import arrival
 
-    store, key = LocalStore(settings.sets), _key(place, identity)
-    repository = _repository(settings, place, key)
-    if repository is not None:
-        return elsewhere.bring(repository, wanted, store, before)
-    return fetching.fetch(fetching.place(settings, place), wanted, store, key, before)
+    key = _key(plan.place or None, Path(plan.identity) if plan.identity else None)
+    return arrival.find(settings, store, plan.place, name, key, before)
 
 
-def _repository(settings: Any, place: str, key: Any = None) -> Any:
-    from . import elsewhere
-
-    repository = elsewhere.store(settings, place)
-    if repository is not None and key is not None:
-        raise click.UsageError("--identity opens copies by rclone; restic has a password.")
-    return repository
+def wanted_again(settings: Any, store: Any, plan: Any, reference: str) -> Any:
+    """Return the set of a restore that was cut short, by how its journal has it."""
+    if "/" in reference:  # it had come to this host, whole
+        plan = replace(plan, place="", identity="")
+    return wanted(settings, store, plan, reference)
 
 
 @contextmanager
@@ -66,13 +61,13 @@ def looked_at(
     settings: Any, store: Any, place: str | None, wanted: str, identity: Path | None
 ) -> Iterator[Any]:
     """Have the set of the store, or a copy in scratch as long as it is looked at."""
-    from . import fetching
+    from . import elsewhere, fetching
 
     key = _key(place, identity)
     if place is None:
         yield store.find(wanted)
         return
-    repository = _repository(settings, place, key)
+    repository = elsewhere.store(settings, place, key)
     if repository is not None:
         with repository.fetched(repository.find(wanted), settings.rehearse_in) as set_:
             yield set_
@@ -84,11 +79,11 @@ def looked_at(
 
 def list_copies(settings: Any, place: str) -> Outcome:
     """Return what there is at a remote."""
-    from . import fetching, remote_store
+    from . import elsewhere, fetching, remote_store
     from . import offsite_outcomes as outcomes
     from .outcomes import of_list
 
-    repository = _repository(settings, place)
+    repository = elsewhere.store(settings, place)
     if repository is not None:
         return with_places(of_list([(one, []) for one in repository.entries()], repository.where))
     remote = fetching.place(settings, place)

@@ -19,6 +19,8 @@ class Plan:
     search: str = "auto"  # when its indexes are built: now, later, or by the database's size
     to: str = ""  # the kind of the site, "" for the one that is meant where nobody says it
     replace: bool = False  # what a standalone site holds already
+    place: str = ""  # where a copy comes from, "" for a set of the store
+    identity: str = ""  # the file with the key that opens it
 
     @property
     def with_folders(self) -> bool:

@@ -6,16 +6,17 @@ from collections.abc import Callable
 from tarfile import TarInfo
 from typing import IO
 
-from . import checks, files, listing, process, tasks
+from . import archives, checks, files, listing, process, tasks
+from .archives import Each
 from .checks import Check, Result
 from .evidence import damaged
-from .files import Each
 from .listing import LISTING
 from .manifest import Manifest
 from .process import DECOMPRESS
 from .store.damage import damage
 from .store.local import BackupSet
 from .store.source import Source
+from .tasks import Put
 
 ETC = "/etc/gitlab"
 
@@ -57,9 +58,11 @@ def _structure(set_: BackupSet, each: Each) -> Check:
     if set_.source is not None:
         return _structure_elsewhere(set_, set_.source, each)
     if "etc-gitlab" in set_.manifest.parts:  # a standalone Mattermost has none
-        files.inspect(set_.file("etc-gitlab"), [ETC], set_.manifest)
+        archives.inspect(set_.file("etc-gitlab"), [ETC], set_.manifest)
+    if set_.stream is not None:  # its files are looked at as they come
+        return checks.passed("structure")
     if LISTING not in set_.manifest.parts and set_.base is None:
-        return _compared(set_, files.inspect(set_.file("files"), *_files(set_), each))
+        return _compared(set_, archives.inspect(set_.file("files"), *_files(set_), each))
     wanted, counted = set_.manifest.files, listing.count(set_.file(LISTING))
     if (counted.whole.files, counted.whole.size) != (wanted.files, wanted.bytes):
         return checks.failed(
@@ -81,16 +84,27 @@ def _structure(set_: BackupSet, each: Each) -> Check:
 def _structure_elsewhere(set_: BackupSet, source: Source, each: Each) -> Check:
     """The same for a set that is not on this host, without keeping anything of it here."""
     with process.output(source.files()) as (stream, _):
-        contents = files.inspect_stream(stream, "files", *_files(set_), each)
+        contents = archives.inspect_stream(stream, "files", *_files(set_), each)
     if "etc-gitlab" in set_.manifest.parts:
         with source.open("etc-gitlab") as packed:
             _inspect_etc(packed, set_.manifest)
     return _compared(set_, contents)
 
 
+def pass_on(set_: BackupSet, tar: IO[bytes], put: Put) -> None:
+    """Pass on the files part, each member as soon as it is found good.
+
+    Raises Failure for what no set of ours holds, and at the end where it is not all that was packed.
+    """
+    contents = archives.inspect_stream(tar, "files", *_files(set_), on=put)
+    failure = damaged(set_.name, [_compared(set_, contents)])
+    if failure is not None:
+        raise failure
+
+
 def _inspect_etc(packed: IO[bytes], known: Manifest) -> None:
     with process.output(DECOMPRESS, stdin=packed) as (stream, _):
-        files.inspect_stream(stream, "etc-gitlab", [ETC], known)
+        archives.inspect_stream(stream, "etc-gitlab", [ETC], known)
 
 
 def _follow(one: BackupSet, wanted: BackupSet, level: int, live: int, each: Each) -> Check:
@@ -105,7 +119,7 @@ def _follow(one: BackupSet, wanted: BackupSet, level: int, live: int, each: Each
             if follower.passes(member):
                 each(member, read)
 
-        contents = files.inspect(one.file("files"), *_files(one), follow)
+        contents = archives.inspect(one.file("files"), *_files(one), follow)
         follower.finish()
     if follower.live != live:
         return checks.failed(
@@ -114,7 +128,7 @@ def _follow(one: BackupSet, wanted: BackupSet, level: int, live: int, each: Each
     return _compared(one, contents)
 
 
-def _files(one: BackupSet) -> tuple[list[str], files.Known, int]:
+def _files(one: BackupSet) -> tuple[list[str], archives.Known, int]:
     """Return what the files part may hold at most."""
     return list(one.manifest.files.folders.values()), one.manifest, one.manifest.packed.bytes
 

@@ -7,21 +7,23 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from ..errors import Failure
 from ..manifest import MANIFEST, Manifest, Part, to_bytes
 from ..process import Command, compress, pipeline, printed
 from ..repository import Busy, Repository, Snapshot
+from ..tasks import through
 from .part import PartWriter
 
 MANIFEST_TAG, DATABASE, FILES = "manifest", "database", "files"  # the third tag of a snapshot
 DUMP = "database.dump"
 _PACKING = compress(1, min(4, os.cpu_count() or 1))
+T = TypeVar("T")
 Snapshots = Mapping[str, Snapshot]  # of one set, by their third tag
 
 
@@ -74,6 +76,11 @@ class Kept:
     def files(self) -> Command:
         return self.repository.dump(self.snapshots[FILES], "/")
 
+    def read_by(self, take: Callable[[IO[bytes]], T]) -> T:
+        """Have ``take`` read the tar of the files; restic holds each piece against its hash."""
+        _, taken = through(lambda put: pipeline(self.files(), sink=put), take)
+        return taken
+
     @contextlib.contextmanager
     def open(self, part: str) -> Iterator[IO[bytes]]:
         with tempfile.TemporaryFile() as file:  # for a program to read
@@ -82,8 +89,10 @@ class Kept:
             yield file
 
 
-def refuse_without_room(manifest: Manifest, parent: Path) -> None:
-    needed, free = manifest.bytes, shutil.disk_usage(parent).free
+def refuse_without_room(manifest: Manifest, parent: Path, but: Collection[str] = ()) -> None:
+    parts = manifest.parts.items()
+    needed = sum(part.bytes for name, part in parts if name not in but)
+    free = shutil.disk_usage(parent).free
     if free < needed:
         raise Failure(
             "There is no room to fetch the set",
@@ -92,15 +101,22 @@ def refuse_without_room(manifest: Manifest, parent: Path) -> None:
         )
 
 
-def fetch(source: Kept, staging: Path) -> tuple[dict[str, Part], tuple[str, ...]]:
-    """Write the parts of a set as a local set has them; return them, and what could not be read."""
-    parts: dict[str, Part] = {}
+def fetch(
+    source: Kept, staging: Path, but: Collection[str] = ()
+) -> tuple[dict[str, Part], tuple[str, ...]]:
+    """Write the parts of a set as a local set has them, ``but`` some; return all of them.
+
+    Beside them, in words, what could not be read.
+    """
+    parts: dict[str, Part] = {name: source.manifest.parts[name] for name in but}
     problems = []
     ways = {
         DATABASE: ("database.dump.zst", "pg_dump custom, zstd", source.dump()),
         FILES: ("files.tar.zst", "tar, zstd", source.files()),
     }
     for name, (file, form, program) in ways.items():
+        if name in but:
+            continue
         writer = PartWriter(staging / file)
         try:
             pipeline(program, _PACKING, sink=writer.write)

@@ -17,7 +17,7 @@ from ..durable import replace_file, sync_folder
 from ..errors import ExitCode, Failure
 from ..manifest import MANIFEST, SUMS, Manifest, Part, is_set_name, parse, sums, to_bytes
 from .part import cannot_write
-from .source import Source, cut_short
+from .source import Source, Stream, cut_short
 
 # A set in the making; the next run removes what a killed one left under this name.
 _INCOMPLETE = ".incomplete-"
@@ -39,6 +39,7 @@ class BackupSet:
     source: Source | None = None
     kept_as: str = ""  # its name in a store whose sets have no folder of their own
     problems: tuple[str, ...] = ()  # found when it was fetched
+    stream: Stream | None = None  # its files part alone is elsewhere, and comes when it is unpacked
 
     @property
     def name(self) -> str:

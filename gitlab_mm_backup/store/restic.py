@@ -177,16 +177,20 @@ class ResticStore(Listing):
         return []
 
     @contextlib.contextmanager
-    def fetched(self, one: BackupSet, parent: Path) -> Iterator[BackupSet]:
+    def fetched(
+        self, one: BackupSet, parent: Path, *, streamed: bool = False
+    ) -> Iterator[BackupSet]:
         """Yield the set as one on this host, in a private folder in ``parent`` that goes again.
 
-        Each byte is read from the repository once.  What restic cannot read is a problem of the
-        set, which verifying it tells.
+        Each byte is read from the repository once; of one that is ``streamed`` those of its files
+        when they are unpacked.  What restic cannot read is a problem of the set, which verifying it
+        tells.
         """
         if not isinstance(one.source, Kept):
             yield one
             return
-        refuse_without_room(one.manifest, parent)
+        but = [FILES] if streamed else []
+        refuse_without_room(one.manifest, parent, but)
         folder = parent / f"{_FETCHED}{secrets.token_hex(4)}"
         with process.removed_at_last(folder):
             for left in parent.glob(_FETCHED + "*"):  # of a run that ended with the power
@@ -195,9 +199,10 @@ class ResticStore(Listing):
             log.info("Fetching set %s", one.name)
             near = LocalStore(folder)
             with near.create(one.name) as staging:
-                parts, problems = fetch(one.source, staging)
+                parts, problems = fetch(one.source, staging, but)
                 made = near.complete(staging, replace(one.manifest, parts=parts))
-            yield replace(made, kept_as=one.name, problems=problems)
+            stream = one.source if streamed else None
+            yield replace(made, kept_as=one.name, problems=problems, stream=stream)
 
     def _snapshots(self) -> dict[str, Snapshots]:
         """Return our snapshots of the host: those of each set by their third tag."""

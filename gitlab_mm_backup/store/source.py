@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Protocol, TypeVar
 
 from ..manifest import Part
 from ..process import Command
+
+T = TypeVar("T")
 
 
 class Source(Protocol):
@@ -25,6 +27,17 @@ class Source(Protocol):
 
     def open(self, part: str) -> AbstractContextManager[IO[bytes]]:
         """Yield the content of a small part; raises Failure."""
+        ...
+
+
+class Stream(Protocol):
+    """The files part of a set, where it is elsewhere and is not to be kept here."""
+
+    def read_by(self, take: Callable[[IO[bytes]], T]) -> T:
+        """Have ``take`` read its tar to the end, and return what that does.
+
+        Raises Failure where it is not what was written.
+        """
         ...
 
 

@@ -96,8 +96,8 @@ class Trap:
     def _watch_children(self, kind: str, wanted: str) -> None:
         """Have every child known by its name, and its start or its work watched."""
         process: Any = importlib.import_module("gitlab_mm_backup.process")
-        files: Any = importlib.import_module("gitlab_mm_backup.files")
-        trap, real, unpack = self, process.subprocess.Popen, files.unpack
+        archives: Any = importlib.import_module("gitlab_mm_backup.archives")
+        trap, real, unpack = self, process.subprocess.Popen, archives.unpack
 
         class Watched(real):  # type: ignore[misc, valid-type]
             def __init__(self, argv: list[str], **named: Any) -> None:
@@ -125,7 +125,7 @@ class Trap:
             unpack(*arguments)
 
         process.subprocess = _Substitute(process.subprocess, Popen=Watched)
-        files.unpack = unpacking
+        archives.unpack = unpacking
 
     def _at_work(self, program: str, pid: int) -> None:
         """Act when a child has begun; a pg_restore when the server works for it."""

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 
 from tests.lab import remotes
 from tests.lab.omnibus import Omnibus, Seed, Spec, install
 from tests.lab.product import Answer, Product, install_product
-from tests.lab.sandbox import Lab
+from tests.lab.sandbox import Lab, wait_until
 from tests.system.faults_rows import FILL, filling
 from tests.system.test_offsite import CONFIG, UPLOADS
 
 SETS = "/var/opt/gitlab/backups/mattermost"
 DAV, KEY = "/srv/dav", "/srv/key"
 REPOSITORY, WORD = "/srv/repository", "/srv/word"
+STREAM = "^rclone cat.*files.tar.zst"
+LARGE = "data/large"  # an upload; the packed files are as large
 SERVED = f"rest:http://backup:{remotes.PASSWORD}@127.0.0.1:{remotes.RESTIC_PORT}/"
 
 
@@ -31,6 +35,7 @@ class Lost:
     deb: Path
     set: str
     kept: str  # another one, in the repository
+    sum: str  # SHA-256 of the large file
 
     def empty_host(self) -> tuple[Omnibus, Product]:
         """The host is lost, and built anew: nothing of ours is on it but the package."""
@@ -41,14 +46,27 @@ class Lost:
         return gitlab, install_product(self.lab, self.deb)
 
     def is_back(self, answer: Answer, set_: str, gitlab: Omnibus, product: Product) -> None:
-        """People sign in and read on; the set is one of the new host, and nothing else is left."""
+        """People sign in and read on, and nothing is left of how it came."""
         assert answer.code == 0, answer
         assert (answer.document["set"], answer.document["sign_in"]) == (set_, "accepted")
         session = gitlab.sign_in("alice")
         for identifier, text in self.seed.posts.items():
             assert session.read_post(identifier) == text
-        assert product("verify", set_).code == 0, "it is a set of this host now"
+        assert self.lab.run("sha256sum", f"{gitlab.home}/{LARGE}").stdout.split()[0] == self.sum
         assert product.leftovers() == []
+
+    @contextlib.contextmanager
+    def restoring(self, place: str) -> Iterator[Popen[bytes]]:
+        """A restore from elsewhere whose files are coming."""
+        words = ("restore", "--yes", "--no-safety-backup", "--from", place)
+        with self.lab.popen("gitlab-mm", *words) as running:
+            wait_until(lambda: self.lab.run("pgrep", "-f", STREAM, check=False).stdout != "")
+            yield running
+
+    def sets(self) -> list[str]:
+        """The sets of the host."""
+        folder = self.lab.path(SETS)
+        return [one.name for one in folder.iterdir()] if folder.exists() else []
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +80,10 @@ def lost(base: Path, deb: Path) -> Iterator[Lost]:
         gitlab = install(lab, Spec(gitlab_rb=UPLOADS))
         product = install_product(lab, deb)
         seed = gitlab.seed()
+        large = f"{gitlab.home}/{LARGE}"
+        lab.run("sh", "-c", f"head -c 24000000 /dev/urandom >{large}")
+        lab.run("chown", "mattermost:mattermost", large)
+        sum_ = lab.run("sha256sum", large).stdout.split()[0]
         lab.run("age-keygen", "-o", KEY)
         public = lab.run("age-keygen", "-y", KEY).stdout.strip()
         lab.write(
@@ -77,7 +99,7 @@ def lost(base: Path, deb: Path) -> Iterator[Lost]:
         lab.write("/srv/restic.yml", settings, mode=0o600)
         kept = product("backup", "--config", "/srv/restic.yml")
         assert kept.code == 0, kept
-        yield Lost(lab, seed, deb, Path(made).name, str(kept.document["set"]))
+        yield Lost(lab, seed, deb, Path(made).name, str(kept.document["set"]), sum_)
 
 
 PLACES = {
@@ -98,6 +120,7 @@ def test_an_empty_host_takes_its_set_from_elsewhere(lost: Lost, name: str) -> No
     answer = product.restore("--no-safety-backup", "--from", place, *key)
 
     lost.is_back(answer, lost.set, gitlab, product)
+    assert lost.sets() == [], "the files went where they belong, and nowhere else"
 
 
 def test_an_empty_host_takes_its_set_from_a_repository(lost: Lost) -> None:
@@ -119,8 +142,12 @@ def test_an_empty_host_takes_its_set_from_a_repository(lost: Lost) -> None:
     answer = ask("restore", "--yes", "--no-safety-backup", "--from", "restic")
 
     lost.is_back(answer, lost.kept, gitlab, product)
-    again = ask("restore", "--yes", "--no-safety-backup", "--from", "restic", lost.kept)
-    assert again.code == 0, "it is here already, its parts in other forms"
+    assert lost.sets() == []
+    for _ in range(2):  # it comes whole, beside what is used; and then it is here, in other forms
+        again = ask("restore", "--yes", "--no-safety-backup", "--from", "restic", lost.kept)
+        lost.is_back(again, lost.kept, gitlab, product)
+        assert lost.sets() == [lost.kept]
+        assert product("verify", lost.kept).code == 0, "it is a set of this host now"
 
 
 def test_a_repository_of_several_hosts_wants_to_know_whose(lost: Lost) -> None:
@@ -165,15 +192,80 @@ def test_what_is_refused_before_anything_is_fetched(lost: Lost) -> None:
     assert not lost.lab.path(SETS).exists()
 
 
-def test_a_copy_that_was_damaged_there_changes_nothing_here(lost: Lost) -> None:
-    product = Product(lost.lab)
+def test_beside_what_is_used_a_set_comes_whole_or_without_its_files(lost: Lost) -> None:
+    """First it is had here and looked at; where there is no room for both, its files are not kept."""
+    gitlab, product = lost.empty_host()
+    answer = product.restore("--no-safety-backup", "--from", "dav:mattermost")
+    lost.is_back(answer, lost.set, gitlab, product)
+    gitlab.sql("DELETE FROM posts")
+    manifest = json.loads(lost.lab.read(f"{DAV}/mattermost/{lost.set}/manifest.json"))
+    unpacked = manifest["database"]["bytes"] + manifest["files"]["bytes"] + (64 << 20)
+    lost.lab.run(*filling("/var", unpacked + (12 << 20)))
+    try:
+        answer = product.restore("--no-safety-backup", "--from", "dav:mattermost")
+    finally:
+        lost.lab.run("rm", FILL)
+    lost.is_back(answer, lost.set, gitlab, product)
+    assert lost.sets() == []
+
+    answer = product.restore("--no-safety-backup", "--from", "dav:mattermost")
+
+    lost.is_back(answer, lost.set, gitlab, product)
+    assert lost.sets() == [lost.set]
+    assert product("verify", lost.set).code == 0, "it is a set of this host now"
+
+
+@pytest.mark.parametrize("empty", [True, False], ids=["streamed", "whole"])
+def test_a_copy_that_was_damaged_there_changes_nothing_here(lost: Lost, empty: bool) -> None:
+    gitlab, product = lost.empty_host()
+    if not empty:
+        product.restore("--no-safety-backup", "--from", "gitlab")
+    before = gitlab.sql("SELECT count(*) FROM posts")
     path = lost.lab.path(f"{DAV}/mattermost/{lost.set}/files.tar.zst")
     content = path.read_bytes()
-    try:
-        path.write_bytes(content[:-100] + bytes(100))
-        answer = product.restore("--from", "dav:mattermost")
-    finally:
-        path.write_bytes(content)
-    assert answer.code == 1 and "is damaged" in answer.error["message"], answer
-    assert [path.name for path in lost.lab.path(SETS).iterdir()] == []
-    assert product.leftovers() == []
+    for keep in (len(content) - 100, len(content) // 2):
+        damaged = content[:keep].ljust(len(content), b"\0")
+        try:
+            path.write_bytes(damaged)
+            answer = product.restore("--no-safety-backup", "--from", "dav:mattermost")
+        finally:
+            path.write_bytes(content)
+        assert answer.code == 1, answer
+        assert "is damaged" in answer.error["message"], answer
+        assert lost.sets() == [] and product.leftovers() == []
+        assert gitlab.sql("SELECT count(*) FROM posts") == before
+        gitlab.wait_until_ready()
+
+
+SLOW = "offsite:\n  - remote: dav:mattermost\n    bandwidth: 2M\n"
+
+
+def test_a_stream_that_breaks_off_changes_nothing_here(lost: Lost) -> None:
+    gitlab, product = lost.empty_host()
+    lost.lab.write(CONFIG, SLOW, mode=0o600)
+    with lost.restoring("dav:mattermost") as running:
+        lost.lab.run("pkill", "-9", "-f", STREAM)
+        assert running.wait(60) == 1
+    assert lost.sets() == [] and product.leftovers() == []
+    assert gitlab.sql("SELECT count(*) FROM posts") == ["0"]
+
+
+@pytest.mark.parametrize("way", ["--continue", "--rollback"])
+def test_a_streamed_restore_that_was_killed_is_taken_up_again(lost: Lost, way: str) -> None:
+    gitlab, product = lost.empty_host()
+    lost.lab.write(CONFIG, SLOW, mode=0o600)
+    with lost.restoring("dav:mattermost") as running:
+        lost.lab.run("pkill", "-9", "-f", "gitlab-mm restore")
+        running.wait(60)
+    wait_until(lambda: lost.lab.run("pgrep", "-f", STREAM, check=False).stdout == "")
+    lost.lab.write(CONFIG, "{}\n", mode=0o600)
+
+    answer = product.restore(way)
+
+    if way == "--continue":
+        lost.is_back(answer, lost.set, gitlab, product)
+    else:
+        assert (answer.code, answer.document["state"]) == (0, "old"), answer
+        assert gitlab.sql("SELECT count(*) FROM posts") == ["0"]
+        assert product.leftovers() == []
+    assert lost.sets() == []

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup import files, process
+from gitlab_mm_backup import archives, files, process
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.files import Contents, Survey
 from gitlab_mm_backup.process import Command
@@ -99,7 +99,7 @@ def pack(path: Path, *folders: Path, excluded: tuple[Path, ...] = ()) -> Content
 
 
 def inspect(path: Path, *folders: Path | str, known: Survey | None = None) -> Contents:
-    return files.inspect(path, [str(folder) for folder in folders], known or NOTHING)
+    return archives.inspect(path, [str(folder) for folder in folders], known or NOTHING)
 
 
 def members(path: Path) -> list[str]:
@@ -125,7 +125,7 @@ def packed(tmp_path: Path, home: Path) -> Path:
 
 def test_a_tree_comes_back_as_it_was(tmp_path: Path, home: Path, packed: Path) -> None:
     (tmp_path / "into").mkdir()
-    files.unpack(packed, str(home), tmp_path / "into")
+    archives.unpack(packed, str(home), tmp_path / "into")
     assert os.listdir(tmp_path / "into") == ["mattermost"]
     assert describe(tmp_path / "into" / "mattermost") == describe(home)
     assert (tmp_path / "into/mattermost/second name").samefile(tmp_path / "into/mattermost/sparse")
@@ -193,8 +193,8 @@ def test_one_folder_of_several_is_unpacked_without_what_is_excluded(
     pack(tmp_path / "x.tar.zst", home, uploads)
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
-    files.unpack(tmp_path / "x.tar.zst", str(home), tmp_path / "one", [str(home / "data")])
-    files.unpack(tmp_path / "x.tar.zst", str(uploads), tmp_path / "two")
+    archives.unpack(tmp_path / "x.tar.zst", str(home), tmp_path / "one", [str(home / "data")])
+    archives.unpack(tmp_path / "x.tar.zst", str(uploads), tmp_path / "two")
     wanted = describe(home)
     for name in [name for name in wanted if name == "data" or name.startswith("data/")]:
         del wanted[name]
@@ -209,8 +209,8 @@ def test_a_file_with_names_in_two_folders_comes_back_in_each(tmp_path: Path, hom
     os.link(home / "run.sh", uploads / "copy")
     pack(tmp_path / "x.tar.zst", home, uploads)
     (tmp_path / "into").mkdir()
-    files.unpack(tmp_path / "x.tar.zst", str(uploads), tmp_path / "into")
-    files.unpack(tmp_path / "x.tar.zst", str(home), tmp_path / "into")
+    archives.unpack(tmp_path / "x.tar.zst", str(uploads), tmp_path / "into")
+    archives.unpack(tmp_path / "x.tar.zst", str(home), tmp_path / "into")
     for name in ("uploads/copy", "mattermost/run.sh"):
         assert (tmp_path / "into" / name).read_text() == "#!/bin/sh\n"
 
@@ -222,8 +222,8 @@ def test_a_file_with_names_in_two_parts_of_a_folder_comes_back_in_each(
     os.link(home / "run.sh", home / "data" / "copy")
     pack(tmp_path / "x.tar.zst", home, home / "data")
     (tmp_path / "into").mkdir()
-    files.unpack(tmp_path / "x.tar.zst", str(home), tmp_path / "into", [str(home / "data")])
-    files.unpack(tmp_path / "x.tar.zst", str(home / "data"), tmp_path / "into")
+    archives.unpack(tmp_path / "x.tar.zst", str(home), tmp_path / "into", [str(home / "data")])
+    archives.unpack(tmp_path / "x.tar.zst", str(home / "data"), tmp_path / "into")
     for name in ("data/copy", "mattermost/run.sh"):
         assert (tmp_path / "into" / name).read_text() == "#!/bin/sh\n"
 
@@ -231,7 +231,7 @@ def test_a_file_with_names_in_two_parts_of_a_folder_comes_back_in_each(
 def test_a_folder_that_the_archive_lacks_is_a_failure(tmp_path: Path, packed: Path) -> None:
     (tmp_path / "into").mkdir()
     with pytest.raises(Failure, match="tar failed"):
-        files.unpack(packed, "/no/such/folder", tmp_path / "into")
+        archives.unpack(packed, "/no/such/folder", tmp_path / "into")
     assert os.listdir(tmp_path / "into") == []
 
 
@@ -290,7 +290,7 @@ def test_what_is_unusual_is_packed_so_that_it_can_be_restored(tmp_path: Path, ho
         with pytest.raises(Failure, match="no backup of ours"):
             inspect(tmp_path / "x.tar.zst", home, known=known)
     (tmp_path / "into").mkdir()
-    files.unpack(tmp_path / "x.tar.zst", str(home), tmp_path / "into")
+    archives.unpack(tmp_path / "x.tar.zst", str(home), tmp_path / "into")
     assert describe(tmp_path / "into" / "mattermost") == wanted
 
 
@@ -405,35 +405,38 @@ def test_an_archive_as_ours_is_accepted(tmp_path: Path) -> None:
     assert inspect(tmp_path / "x", f"/{ROOT}", known=known) == Contents(1, 4)
 
 
+HOSTILE = [
+    member("/etc/cron.d/evil"),
+    member(f"/{ROOT}/absolute"),
+    member("etc/passwd"),
+    member(f"{ROOT}/../../../../etc/passwd"),
+    member(f"{ROOT}/.."),
+    member(f"{ROOT}/a/../b"),
+    member("../x"),
+    member(".."),
+    member("."),
+    member(""),
+    member(f"{ROOT}-other/x"),
+    member("var"),
+    member(f"{ROOT}/tty", tarfile.CHRTYPE, devmajor=1, devminor=3),
+    member(f"{ROOT}/sda", tarfile.BLKTYPE, devmajor=8),
+    member(f"{ROOT}/pipe", tarfile.FIFOTYPE),
+    member(f"{ROOT}/odd", b"Z"),
+    member(f"{ROOT}/suid", mode=0o4755),
+    member(f"{ROOT}/sgid", mode=0o2755),
+    member(f"{ROOT}/hard", tarfile.LNKTYPE, linkname="etc/shadow"),
+    member(f"{ROOT}/hard", tarfile.LNKTYPE, linkname="/etc/shadow"),
+    member(f"{ROOT}/hard", tarfile.LNKTYPE, linkname=f"{ROOT}/../../../../etc/shadow"),
+    member("link", tarfile.SYMTYPE, linkname="/etc"),
+    member(f"{ROOT}/link", tarfile.SYMTYPE, linkname="/etc"),
+    member(f"{ROOT}/link", tarfile.SYMTYPE, linkname="../../../../etc"),
+    member(f"{ROOT}/known", tarfile.SYMTYPE, linkname="/another/target"),
+]
+
+
 @pytest.mark.parametrize(
     "bad",
-    [
-        member("/etc/cron.d/evil"),
-        member(f"/{ROOT}/absolute"),
-        member("etc/passwd"),
-        member(f"{ROOT}/../../../../etc/passwd"),
-        member(f"{ROOT}/.."),
-        member(f"{ROOT}/a/../b"),
-        member("../x"),
-        member(".."),
-        member("."),
-        member(""),
-        member(f"{ROOT}-other/x"),
-        member("var"),
-        member(f"{ROOT}/tty", tarfile.CHRTYPE, devmajor=1, devminor=3),
-        member(f"{ROOT}/sda", tarfile.BLKTYPE, devmajor=8),
-        member(f"{ROOT}/pipe", tarfile.FIFOTYPE),
-        member(f"{ROOT}/odd", b"Z"),
-        member(f"{ROOT}/suid", mode=0o4755),
-        member(f"{ROOT}/sgid", mode=0o2755),
-        member(f"{ROOT}/hard", tarfile.LNKTYPE, linkname="etc/shadow"),
-        member(f"{ROOT}/hard", tarfile.LNKTYPE, linkname="/etc/shadow"),
-        member(f"{ROOT}/hard", tarfile.LNKTYPE, linkname=f"{ROOT}/../../../../etc/shadow"),
-        member("link", tarfile.SYMTYPE, linkname="/etc"),
-        member(f"{ROOT}/link", tarfile.SYMTYPE, linkname="/etc"),
-        member(f"{ROOT}/link", tarfile.SYMTYPE, linkname="../../../../etc"),
-        member(f"{ROOT}/known", tarfile.SYMTYPE, linkname="/another/target"),
-    ],
+    HOSTILE,
     ids=lambda info: f"{info.name} {info.type.decode()} {info.mode:o} {info.linkname}",
 )
 def test_what_no_backup_of_ours_holds_is_refused(bad: tarfile.TarInfo, tmp_path: Path) -> None:
@@ -449,7 +452,7 @@ def test_the_folders_above_are_passed_over(tmp_path: Path) -> None:
     write_archive(tmp_path / "x", *above)
     assert inspect(tmp_path / "x", f"/{ROOT}", known=KNOWN) == Contents(1, 4)
     (tmp_path / "into").mkdir()
-    files.unpack(tmp_path / "x", f"/{ROOT}", tmp_path / "into")
+    archives.unpack(tmp_path / "x", f"/{ROOT}", tmp_path / "into")
     assert [path.name for path in (tmp_path / "into").iterdir()] == [Path(ROOT).name]
 
 
@@ -458,10 +461,10 @@ def test_an_archive_of_more_bytes_than_it_should_have_is_refused(tmp_path: Path)
     assert (tmp_path / "x").stat().st_size < 100_000
     roots = [f"/{ROOT}"]
     with pytest.raises(Failure, match="holds what no backup of ours holds") as caught:
-        files.inspect(tmp_path / "x", roots, files.Survey({}, [], []), 100_000_003)
+        archives.inspect(tmp_path / "x", roots, files.Survey({}, [], []), 100_000_003)
     assert "bomb" in caught.value.detail
     assert (
-        files.inspect(tmp_path / "x", roots, files.Survey({}, [], []), 100_000_004).size
+        archives.inspect(tmp_path / "x", roots, files.Survey({}, [], []), 100_000_004).size
         == 100_000_004
     )
 
@@ -487,7 +490,7 @@ def test_nothing_is_written_through_a_link_of_the_archive(tmp_path: Path) -> Non
     (tmp_path / "into").mkdir()
     with pytest.raises(Failure):
         inspect(tmp_path / "x", f"/{ROOT}")
-        files.unpack(tmp_path / "x", f"/{ROOT}", tmp_path / "into")
+        archives.unpack(tmp_path / "x", f"/{ROOT}", tmp_path / "into")
     assert os.listdir(outside) == []
 
 
@@ -501,10 +504,29 @@ def test_a_truncated_archive_is_a_failure(keep: float, packed: Path, home: Path)
 
 def test_an_archive_is_read_to_its_very_end(packed: Path, home: Path) -> None:
     """What follows the end of the tar may be damaged too; then the file is not what was written."""
-    compress(packed, unpacked(packed) + os.urandom(3_000_000))
-    os.truncate(packed, packed.stat().st_size - 1000)
+    compress(packed, unpacked(packed) + bytes(3_000_000))
+    inspect(packed, home, known=files.survey([home]))
+    os.truncate(packed, packed.stat().st_size - 1)
     with pytest.raises(Failure, match="zstd"):
         inspect(packed, home, known=files.survey([home]))
+
+
+def test_nothing_follows_the_end_of_an_archive(packed: Path, home: Path) -> None:
+    compress(packed, unpacked(packed) + b"more")
+    with pytest.raises(Failure, match="is not a whole archive") as caught:
+        inspect(packed, home, known=files.survey([home]))
+    assert "after its end" in caught.value.detail
+
+
+def test_nothing_hides_behind_a_header_that_is_none(tmp_path: Path) -> None:
+    """There tarfile ends, and says nothing; tar(1) complains, and goes on with the next header."""
+    write_archive(tmp_path / "x", member(f"{ROOT}/link", tarfile.SYMTYPE, linkname="/etc"))
+    data = bytearray(unpacked(tmp_path / "x"))
+    at = data.index(f"{ROOT}/link".encode())
+    hidden = data[:at] + b"not a header".ljust(512, b".") + data[at:]
+    compress(tmp_path / "x", bytes(hidden))
+    with pytest.raises(Failure, match="is not a whole archive"):
+        inspect(tmp_path / "x", f"/{ROOT}")
 
 
 def unpacked(path: Path) -> bytes:

@@ -87,6 +87,7 @@ LAYERS = {
         "hooks",
         "folders",
         "files",
+        "archives",
         "listing",
         "verify",  # of a set alone; beside takes a name from it
         "systemd",
@@ -130,6 +131,7 @@ LAYERS = {
         "trees",
         "vacancy",
         "readiness",
+        "arrival",
         "gitlab_side",
         "preview",
         "restore",

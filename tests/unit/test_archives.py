@@ -1,0 +1,153 @@
+"""Archives that are unpacked as they come: tar gets nothing that has not been looked at."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gitlab_mm_backup import archives, process
+from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.files import Contents, Survey
+from gitlab_mm_backup.process import Command
+from tests.unit.test_files import HOSTILE, KNOWN, ROOT, describe, member
+
+NAMES = st.text(alphabet="ab é\\n*", min_size=1, max_size=120)
+
+
+def tar_of(*infos: tarfile.TarInfo, form: int = tarfile.GNU_FORMAT) -> bytes:
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=form) as tar:
+        for info in infos:
+            tar.addfile(info, io.BytesIO(random.Random(info.name).randbytes(info.size)))
+    return plain.getvalue()
+
+
+def good() -> list[tarfile.TarInfo]:
+    return [member(ROOT, tarfile.DIRTYPE, mode=0o755), member(f"{ROOT}/good", size=4, mode=0o644)]
+
+
+def passed_on(data: bytes, known: Survey = KNOWN, most: int | None = None) -> bytes:
+    """Return what of ``data`` comes through, though a failure ends it."""
+    through = bytearray()
+    stream = io.BufferedReader(io.BytesIO(data))
+    try:
+        archives.inspect_stream(stream, "x", [f"/{ROOT}"], known, most, on=through.extend)
+    except Failure:
+        assert len(through) < len(data)
+    return bytes(through)
+
+
+def names(data: bytes) -> list[str]:
+    """Return the members of what may end in the middle."""
+    with tarfile.open(fileobj=io.BytesIO(data + bytes(1024))) as tar:
+        return tar.getnames()
+
+
+@given(
+    st.lists(st.tuples(NAMES, st.integers(0, 3000)), max_size=8),
+    st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+)
+def test_an_archive_of_ours_comes_through_as_it_is(files: list[tuple[str, int]], form: int) -> None:
+    data = tar_of(
+        *good(), *(member(f"{ROOT}/{name}", size=size) for name, size in files), form=form
+    )
+    assert passed_on(data) == data
+
+
+@pytest.mark.parametrize("bad", HOSTILE, ids=lambda one: f"{one.name} {one.type.decode()}")
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_nothing_comes_through_from_the_first_bad_member_on(
+    bad: tarfile.TarInfo, form: int
+) -> None:
+    before = tar_of(*good(), form=form)[: 3 * 512]  # two headers, and four bytes in a block
+    through = passed_on(tar_of(*good(), bad, member(f"{ROOT}/after", size=9), form=form))
+    assert before.startswith(through)
+    assert names(through) == [ROOT, f"{ROOT}/good"]
+
+
+def test_what_is_too_much_does_not_come_through() -> None:
+    data = tar_of(*good(), member(f"{ROOT}/bomb", size=50_000))
+    assert names(passed_on(data, most=50_003)) == [ROOT, f"{ROOT}/good"]
+    assert names(passed_on(data, most=50_004)) == [ROOT, f"{ROOT}/good", f"{ROOT}/bomb"]
+
+
+def test_what_hides_behind_a_header_that_is_none_does_not_come_through() -> None:
+    data = tar_of(*good())[: 3 * 512]  # whose last byte waits for the next header
+    hidden = tar_of(member(f"{ROOT}/link", tarfile.SYMTYPE, linkname="/etc"))
+    assert passed_on(data + b"no header".ljust(512, b".") + hidden) == data[:-1]
+    assert passed_on(data + bytes(512) + hidden) == data + bytes(512)
+
+
+def test_a_large_file_comes_through_piece_by_piece() -> None:
+    size, most = 5_000_000, 0
+    data = tar_of(*good(), member(f"{ROOT}/large", size=size))
+
+    def weigh(piece: memoryview) -> None:
+        nonlocal most
+        most = max(most, len(piece))
+
+    stream = io.BufferedReader(io.BytesIO(data))
+    found = archives.inspect_stream(stream, "x", [f"/{ROOT}"], KNOWN, on=weigh)
+    assert found == Contents(2, size + 4)
+    assert most <= 1 << 20
+
+
+def unpack(data: bytes, into: Path) -> None:
+    def pass_on(put: Callable[[bytes | memoryview], object]) -> None:
+        stream = io.BufferedReader(io.BytesIO(data))
+        archives.inspect_stream(stream, "x", [f"/{ROOT}"], KNOWN, on=put)
+
+    into.mkdir()
+    archives.unpack_as_it_comes(pass_on, f"/{ROOT}", into)
+
+
+def test_a_tree_comes_as_it_would_from_a_file(tmp_path: Path) -> None:
+    data = tar_of(
+        *good(),
+        member(f"{ROOT}/large", size=5_000_000, mode=0o600),
+        member(f"{ROOT}/suid", size=3, mode=0o4755),
+        member(f"{ROOT}/link", tarfile.SYMTYPE, linkname="good"),
+    )
+    known = Survey({}, [], [f"/{ROOT}/suid"])
+    (tmp_path / "x.tar").write_bytes(data)
+    pack = Command(["zstd", "--quiet", "--stdout", str(tmp_path / "x.tar")])
+    (tmp_path / "x").write_bytes(process.printed(pack))
+    (tmp_path / "one").mkdir()
+    archives.unpack(tmp_path / "x", f"/{ROOT}", tmp_path / "one")
+    (tmp_path / "two").mkdir()
+
+    def pass_on(put: Callable[[bytes | memoryview], object]) -> None:
+        with open(tmp_path / "x.tar", "rb") as stream:
+            archives.inspect_stream(stream, "x", [f"/{ROOT}"], known, on=put)
+
+    archives.unpack_as_it_comes(pass_on, f"/{ROOT}", tmp_path / "two")
+    assert describe(tmp_path / "two") == describe(tmp_path / "one")
+    assert os.stat(tmp_path / "two" / Path(ROOT).name / "suid").st_mode & 0o6000 == 0
+
+
+def test_what_is_bad_is_told_and_not_that_tar_missed_the_rest(tmp_path: Path) -> None:
+    large = member(f"{ROOT}/large", size=3_000_000)
+    evil = member(f"{ROOT}/link", tarfile.SYMTYPE, linkname="/etc")
+    with pytest.raises(Failure, match="holds what no backup of ours holds"):
+        unpack(tar_of(*good(), large, evil), tmp_path / "into")
+    assert not os.path.lexists(tmp_path / "into" / Path(ROOT).name / "link")
+
+
+def test_a_tar_that_fails_is_blamed(tmp_path: Path) -> None:
+    (tmp_path / "into").mkdir()
+    data = tar_of(*good(), *(member(f"{ROOT}/{number}", size=900_000) for number in range(9)))
+
+    def pass_on(put: Callable[[bytes | memoryview], object]) -> None:
+        stream = io.BufferedReader(io.BytesIO(data))
+        archives.inspect_stream(stream, "x", [f"/{ROOT}"], KNOWN, on=put)
+
+    with pytest.raises(Failure, match="tar failed"):
+        archives.unpack_as_it_comes(pass_on, "/no/such/folder", tmp_path / "into")
