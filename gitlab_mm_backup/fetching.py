@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, TypeVar
 
-from . import age, fog, process, rclone, remote_store, text
+from . import age, fog, process, progress, rclone, remote_store, text
 from . import remote as places
 from .archives import NotWhole
 from .copies import CopiedPart
@@ -249,8 +249,13 @@ class _Part:
             if left < 0:
                 raise self._damaged(f"it has more than {self.part.bytes} bytes")
             sink(piece)
+            advance(len(piece))
 
-        with rclone.explained(self.remote, what), age.explained(self.there.file):
+        with (
+            progress.of(self.there.file, self.part.bytes) as advance,
+            rclone.explained(self.remote, what),
+            age.explained(self.there.file),
+        ):
             process.pipeline(*commands, sink=take)
         if left:
             raise self._damaged(f"{left} of {self.part.bytes} bytes are missing")

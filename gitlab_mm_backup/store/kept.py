@@ -13,9 +13,10 @@ from datetime import date
 from pathlib import Path
 from typing import IO, TypeVar
 
+from .. import progress
 from ..errors import Failure
 from ..manifest import MANIFEST, Manifest, Part, to_bytes
-from ..process import Command, compress, pipeline, printed
+from ..process import Command, compress, pipeline, printed, written_by
 from ..repository import Busy, Repository, Snapshot
 from ..tasks import through
 from .part import PartWriter
@@ -78,7 +79,8 @@ class Kept:
 
     def read_by(self, take: Callable[[IO[bytes]], T]) -> T:
         """Have ``take`` read the tar of the files; restic holds each piece against its hash."""
-        _, taken = through(lambda put: pipeline(self.files(), sink=put), take)
+        with _shown(FILES, self.manifest.parts[FILES]):
+            _, taken = through(lambda put: pipeline(self.files(), sink=put), take)
         return taken
 
     @contextlib.contextmanager
@@ -87,6 +89,11 @@ class Kept:
             file.write(self._content(self.manifest.parts[part].file))
             file.seek(0)
             yield file
+
+
+def _shown(name: str, part: Part) -> contextlib.AbstractContextManager[None]:
+    """Show how much of a part restic has printed."""
+    return progress.measured(name, part.bytes, lambda: written_by("restic"))
 
 
 def refuse_without_room(manifest: Manifest, parent: Path, but: Collection[str] = ()) -> None:
@@ -119,7 +126,8 @@ def fetch(
             continue
         writer = PartWriter(staging / file)
         try:
-            pipeline(program, _PACKING, sink=writer.write)
+            with _shown(name, source.manifest.parts[name]):
+                pipeline(program, _PACKING, sink=writer.write)
         except Failure as failure:
             problems.append(f"{name}: {failure}")
         parts[name] = writer.finish(form)
