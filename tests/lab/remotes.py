@@ -16,7 +16,8 @@ PASSWORD = "webdav-and-sftp-password"
 HOST = "s3.lab.test"
 BUCKET = "gitlab-backups"
 S3_PORT, SKEWED_PORT, WEBDAV_PORT, SFTP_PORT, CUT_PORT = 6080, 6081, 6082, 6083, 6084
-RESTIC_PORT = 6085
+RESTIC_PORT, SSH_PORT, TLS_PORT = 6085, 6086, 6087
+S3_CERTIFICATE = "/srv/s3.pem"
 RCLONE_CONF = "/root/.config/rclone/rclone.conf"
 _SWIFT = "/srv/swift"
 _PROXY = """\
@@ -79,6 +80,16 @@ fallocate_reserve = 0
 pipeline = {kind}-server
 [app:{kind}-server]
 use = egg:swift#{kind}
+"""
+_SSHD = f"""\
+ListenAddress 127.0.0.1:{SSH_PORT}
+HostKey /srv/ssh_host_key
+PidFile none
+AuthorizedKeysFile /srv/authorized_keys
+AllowUsers backup
+PasswordAuthentication no
+Subsystem sftp internal-sftp
+ForceCommand internal-sftp
 """
 _PORTS = {"object": 6200, "container": 6201, "account": 6202}
 _RINGS = f"""
@@ -159,6 +170,20 @@ def start_skewed_s3(lab: Lab) -> None:
     wait_for_port(lab, SKEWED_PORT)
 
 
+def start_s3_with_tls(lab: Lab) -> None:
+    """The same storage by HTTPS; restic sends by HTTP in chunks that Swift does not take."""
+    key = f"{_SWIFT}/s3.key"
+    lab.run(
+        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+        *("-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}"),
+        *("-keyout", key, "-out", S3_CERTIFICATE),
+    )
+    files = f"cert_file = {S3_CERTIFICATE}\nkey_file = {key}\n"
+    conf = _proxy(TLS_PORT).replace("[DEFAULT]\n", f"[DEFAULT]\n{files}")
+    _swift(lab, "proxy-server", TLS_PORT, conf)
+    wait_for_port(lab, TLS_PORT)
+
+
 def start_webdav(lab: Lab, folder: str) -> None:
     """Serve a folder by WebDAV, to nobody but "backup" with its password."""
     _serve(lab, "webdav", WEBDAV_PORT, folder)
@@ -167,6 +192,21 @@ def start_webdav(lab: Lab, folder: str) -> None:
 def start_sftp(lab: Lab, folder: str) -> None:
     """Serve a folder by SFTP, to nobody but "backup" with its password."""
     _serve(lab, "sftp", SFTP_PORT, folder)
+
+
+def start_ssh(lab: Lab, folder: str) -> None:
+    """Have root reach "backup" by OpenSSH, for SFTP alone, with a key; a folder is that account's."""
+    lab.run("install", "-d", "-o", "backup", folder)
+    lab.run("install", "-d", "-m", "0700", "/root/.ssh")
+    for key in ("/root/.ssh/id_ed25519", "/srv/ssh_host_key"):
+        lab.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+    lab.run("cp", "/root/.ssh/id_ed25519.pub", "/srv/authorized_keys")
+    host_key = lab.read("/srv/ssh_host_key.pub")
+    lab.write("/root/.ssh/known_hosts", f"[127.0.0.1]:{SSH_PORT} {host_key}")
+    lab.write("/srv/sshd_config", _SSHD)
+    lab.run("mkdir", "-p", "/run/sshd")
+    _leave_running(lab, "/usr/sbin/sshd", "-D", "-f", "/srv/sshd_config")
+    wait_for_port(lab, SSH_PORT)
 
 
 def start_restic(lab: Lab, folder: str) -> None:
