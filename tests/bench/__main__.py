@@ -1,7 +1,7 @@
 """Measures our commands against what can be typed by hand, in a lab on a real disk.
 
 sudo make bench                     # every contest, about half an hour on two cores
-sudo make bench SCALE=1 ROUNDS=5
+sudo make bench SCALE=1             # with all of the data, an hour and a half
 sudo make bench ONLY=restore,nights
 
 What is measured is kept in build/bench/results.json; once every contest has run at this scale,
