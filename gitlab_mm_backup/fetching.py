@@ -221,8 +221,10 @@ class _Part:
             try:
                 with process.output(DECOMPRESS, stdin=packed) as (tar, _):
                     return take(tar)
-            except NotWhole as failure:
-                raise self._damaged(failure.detail) from None
+            except Failure as failure:
+                if isinstance(failure, NotWhole) or failure.message.startswith(DECOMPRESS.program):
+                    raise self._damaged(failure.detail) from None
+                raise
 
         def give(put: Put) -> None:
             digest = hashlib.sha256()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,6 +216,17 @@ def test_beside_what_is_used_a_set_comes_whole_or_without_its_files(lost: Lost) 
     assert product("verify", lost.set).code == 0, "it is a set of this host now"
 
 
+def other_bytes(lab: Lab, path: Path) -> bytes:
+    """The same archive packed in another way, made as long by a frame that is passed over (RFC 8878)."""
+    lab.write("/srv/packed.zst", "")
+    lab.path("/srv/packed.zst").write_bytes(path.read_bytes())
+    lab.run("sh", "-c", "zstd -dc /srv/packed.zst | zstd -6 --no-check >/srv/again.zst")
+    again = lab.path("/srv/again.zst").read_bytes()
+    left = path.stat().st_size - len(again) - 8
+    assert left >= 0
+    return again + struct.pack("<II", 0x184D2A50, left) + bytes(left)
+
+
 @pytest.mark.parametrize("empty", [True, False], ids=["streamed", "whole"])
 def test_a_copy_that_was_damaged_there_changes_nothing_here(lost: Lost, empty: bool) -> None:
     gitlab, product = lost.empty_host()
@@ -223,8 +235,10 @@ def test_a_copy_that_was_damaged_there_changes_nothing_here(lost: Lost, empty: b
     before = gitlab.sql("SELECT count(*) FROM posts")
     path = lost.lab.path(f"{DAV}/mattermost/{lost.set}/files.tar.zst")
     content = path.read_bytes()
-    for keep in (len(content) - 100, len(content) // 2):
-        damaged = content[:keep].ljust(len(content), b"\0")
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    torn = [content[:keep].ljust(len(content), b"\0") for keep in (len(content) - 100, middle)]
+    for damaged in (flipped, other_bytes(lost.lab, path), *torn):
         try:
             path.write_bytes(damaged)
             answer = product.restore("--no-safety-backup", "--from", "dav:mattermost")
