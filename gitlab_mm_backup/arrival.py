@@ -45,7 +45,8 @@ def find(
 ) -> Wanted:
     """Return the set ``name`` of the store, or where there is a ``place`` the copy there.
 
-    ``latest`` is the newest made ``before`` a moment.  Raises Failure where there is none.
+    ``latest`` is the newest made ``before`` a moment.  What has come to this host already is taken
+    from here.  Raises Failure where there is none.
     """
     if not place:
         return _of_store(settings, store, name, before)
@@ -53,6 +54,9 @@ def find(
     repository = elsewhere.store(settings, place, identity)
     if repository is not None:
         one = repository.latest(before) if name == "latest" else repository.named(name)
+        known = fetching.held(here, one.manifest, repacked=True)
+        if known is not None:
+            return _here(known)
         return Wanted(
             one,
             lambda: nullcontext(elsewhere.bring(repository, one, here)),
@@ -61,9 +65,13 @@ def find(
         )
     remote = fetching.place(settings, place)
     entry = remote_store.find(remote, name, before)
+    manifest = fetching.manifest_of(entry)
+    known = fetching.held(here, manifest)
+    if known is not None:
+        return _here(known)
     fetching.refuse_locked(remote, entry, identity)
     return Wanted(
-        BackupSet(here.folder / entry.name, fetching.manifest_of(entry)),
+        BackupSet(here.folder / entry.name, manifest),
         lambda: nullcontext(fetching.fetch(remote, entry.name, here, identity)),
         functools.partial(fetching.streamed, remote, entry, scratch, identity),
         here.folder,
@@ -73,10 +81,14 @@ def find(
 def _of_store(settings: Settings, store: Store, name: str, before: datetime | None) -> Wanted:
     one = store.latest(before) if name == "latest" else store.find(name)
     if not isinstance(store, ResticStore) or one.source is None:
-        return Wanted(one, lambda: nullcontext(one))
+        return _here(one)
     scratch = settings.rehearse_in
     fetched = functools.partial(store.fetched, one, scratch)
     return Wanted(one, fetched, functools.partial(fetched, streamed=True), scratch)
+
+
+def _here(one: BackupSet) -> Wanted:
+    return Wanted(one, lambda: nullcontext(one))
 
 
 def near(wanted: Wanted, site: Site, plan: Plan) -> AbstractContextManager[BackupSet]:

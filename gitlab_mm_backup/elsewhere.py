@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .errors import ExitCode, Failure
-from .fetching import held, refuse_without_room
+from .fetching import refuse_without_room
 from .option_table import NO_PASSWORD
 from .secret import Secret
 from .settings import Restic, Settings
@@ -83,14 +83,11 @@ def _host(everybodys: ResticStore) -> str:
 
 
 def bring(there: ResticStore, one: BackupSet, here: LocalStore) -> BackupSet:
-    """Bring a set from a repository into the folder of sets ``here``, where it is not there already.
+    """Bring a set from a repository into the folder of sets ``here``, where it is not yet.
 
     Raises Failure when restic cannot read all of it: then ``here`` is as before.
     """
     assert isinstance(one.source, Kept)
-    known = held(here, one.manifest, repacked=True)
-    if known is not None:
-        return known
     refuse_without_room(here, one.manifest.bytes)
     with here.create(one.name) as staging:
         parts, problems = fetch(one.source, staging)

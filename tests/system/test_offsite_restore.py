@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
@@ -63,6 +63,17 @@ class Lost:
         with self.lab.popen("gitlab-mm", *words) as running:
             wait_until(lambda: self.lab.run("pgrep", "-f", STREAM, check=False).stdout != "")
             yield running
+
+    @contextlib.contextmanager
+    def replaced(self, path: str, other: Callable[[int], bytes]) -> Iterator[None]:
+        """Have other bytes in a file, as many as there are."""
+        file = self.lab.path(path)
+        content = file.read_bytes()
+        file.write_bytes(other(len(content)))
+        try:
+            yield
+        finally:
+            file.write_bytes(content)
 
     def sets(self) -> list[str]:
         """The sets of the host."""
@@ -214,6 +225,11 @@ def test_beside_what_is_used_a_set_comes_whole_or_without_its_files(lost: Lost) 
     lost.is_back(answer, lost.set, gitlab, product)
     assert lost.sets() == [lost.set]
     assert product("verify", lost.set).code == 0, "it is a set of this host now"
+
+    gitlab.sql("TRUNCATE teams, users CASCADE")
+    with lost.replaced(f"{DAV}/mattermost/{lost.set}/files.tar.zst", bytes):
+        answer = product.restore("--no-safety-backup", "--from", "dav:mattermost")
+    lost.is_back(answer, lost.set, gitlab, product)
 
 
 def other_bytes(lab: Lab, path: Path) -> bytes:
