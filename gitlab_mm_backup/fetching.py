@@ -80,7 +80,7 @@ def fetch(
     What is there already is not fetched.  Raises Failure when a copy is not what its manifest
     says: then the store is as before.
     """
-    links = chain(remote, remote_store.find(remote, wanted, before).name)
+    links = _chain(remote, remote_store.find(remote, wanted, before).name)
     missing = [one for one in links if held(store, manifest_of(one)) is None]
     for one in missing:
         refuse_locked(remote, one, identity)
@@ -105,8 +105,10 @@ def fetched(
 def streamed(
     remote: Remote, one: Entry, scratch: Path, identity: Secret | None
 ) -> Iterator[BackupSet]:
-    """Do the same with a copy that builds on none, but for its files: they come as they are unpacked."""
-    refuse_locked(remote, one, identity)
+    """Do the same with a copy that builds on none, but for its files: they come as they are unpacked.
+
+    Whoever calls has refused one that the ``identity`` is wanted for and is not there.
+    """
     with _passing(scratch) as store:
         manifest, copy = manifest_of(one), one.copy
         assert copy is not None
@@ -128,7 +130,7 @@ def _passing(scratch: Path) -> Iterator[LocalStore]:
         yield LocalStore(folder)
 
 
-def chain(remote: Remote, wanted: str) -> list[Entry]:
+def _chain(remote: Remote, wanted: str) -> list[Entry]:
     """Return the copy and all that it builds on, the base of all first."""
     links: list[Entry] = []
     while wanted and len(links) < _LONGEST_CHAIN:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.lab import remotes
-from tests.lab.omnibus import Omnibus, Seed, Spec, install
-from tests.lab.product import Product, install_product
+from tests.lab.omnibus import Spec, install
+from tests.lab.product import install_product
 from tests.lab.sandbox import Lab
-from tests.system.test_restic import CONFIG, DERIVED, HOME, PASSWORD, WORD
+from tests.system.test_restic import CONFIG, DERIVED, HOME, PASSWORD, WORD, Server
 
 ENVIRONMENT = "/etc/gitlab-mm-backup/environment"
 
@@ -39,26 +39,17 @@ PLACES = {
 }
 
 
-@dataclass(frozen=True)
-class Server:
-    """A server with Mattermost and our package, and the places it may keep sets at."""
-
-    lab: Lab
-    gitlab: Omnibus
-    product: Product
-    seed: Seed
-
-    def keep_at(self, place: Place) -> None:
-        """Keep sets in a repository there, which is made for that."""
-        self.lab.write(ENVIRONMENT, "".join(f"{key}\n" for key in place.keys), mode=0o600)
-        self.lab.write(
-            CONFIG,
-            f"store: restic\nrestic:\n  repository: {place.repository}\n"
-            f"  password_file: {PASSWORD}\n  environment_file: {ENVIRONMENT}\n",
-        )
-        keys = dict(key.split("=", 1) for key in place.keys)
-        environment = {**keys, "RESTIC_PASSWORD": WORD, "HOME": "/root"}
-        self.lab.run("restic", "-r", place.repository, "init", env=environment, timeout=60)
+def keep_at(lab: Lab, place: Place) -> None:
+    """Keep sets in a repository there, which is made for that."""
+    lab.write(ENVIRONMENT, "".join(f"{key}\n" for key in place.keys), mode=0o600)
+    lab.write(
+        CONFIG,
+        f"store: restic\nrestic:\n  repository: {place.repository}\n"
+        f"  password_file: {PASSWORD}\n  environment_file: {ENVIRONMENT}\n",
+    )
+    keys = dict(key.split("=", 1) for key in place.keys)
+    environment = {**keys, "RESTIC_PASSWORD": WORD, "HOME": "/root"}
+    lab.run("restic", "-r", place.repository, "init", env=environment, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +70,7 @@ def server(base: Path, deb: Path) -> Iterator[Server]:
 @pytest.mark.parametrize("name", PLACES)
 def test_a_set_goes_there_and_comes_back(server: Server, name: str) -> None:
     product = server.product
-    server.keep_at(PLACES[name])
+    keep_at(server.lab, PLACES[name])
     before = server.gitlab.state()
     made = product("backup")
     assert made.code == 0, made
@@ -108,7 +99,7 @@ def test_a_place_that_lets_nobody_in(server: Server, name: str) -> None:
     """A clear error; Mattermost and the sets that are there stay as they are."""
     place = PLACES[name]
     wrong = (*place.keys[:-1], f"{place.keys[-1]}x") if place.keys else ()
-    server.keep_at(Place(f"{place.repository}-{name}", place.keys))
+    keep_at(server.lab, Place(f"{place.repository}-{name}", place.keys))
     server.lab.write(ENVIRONMENT, "".join(f"{key}\n" for key in wrong), mode=0o600)
     key = "/root/.ssh/id_ed25519"
     server.lab.run("mv", key, f"{key}.away")
