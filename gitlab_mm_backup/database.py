@@ -303,6 +303,28 @@ def load(
         process.pipeline(DECOMPRESS, restore, stdin=packed)
 
 
+def execute(endpoint: Endpoint, programs: Path, name: str, statements: Sequence[str]) -> None:
+    """Have psql(1) execute ``statements`` in the database ``name``, as Mattermost's own role.
+
+    Raises Failure on the first error.
+    """
+    environment = {**_password(endpoint, endpoint.owner), "PGOPTIONS": _NO_TIME_OUTS}
+    psql = Command(
+        [
+            str(programs / "psql"),
+            *_where(endpoint, endpoint.owner, name),
+            "--no-psqlrc",
+            "--quiet",
+            "--set=ON_ERROR_STOP=1",
+            # So, and not from a file, they are SQL alone: psql's own commands have no place there.
+            *(f"--command={statement}" for statement in statements),
+        ],
+        account=endpoint.owner.account or "nobody",
+        environment=environment,
+    )
+    process.run(psql)
+
+
 def cancel(*sessions: psycopg.Connection[Any]) -> None:
     """End what is asked in other threads."""
     for session in sessions:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import process
-from .index import Index
+from .index import Index, Key
 from .process import DECOMPRESS, Command
 
 # Entries of a dump's list that belong to the server, not to Mattermost's role: the plain role
@@ -24,10 +24,15 @@ _NOT_OURS = re.compile(
     r"|COMMENT - SCHEMA public|ACL - SCHEMA public|(?:ACL )?FUNCTION public pg_shadow_lookup)\b"
 )
 _INDEX_LINE = re.compile(r"^\d+; \d+ \d+ INDEX (\S+) (\S+) ")
-_CONSTRAINT_LINE = re.compile(r"^\d+; \d+ \d+ CONSTRAINT (\S+) (\S+) \S+ ")
+_CONSTRAINT_LINE = re.compile(r"^\d+; \d+ \d+ CONSTRAINT (\S+) (\S+) (\S+) ")
 _VIEW_LINE = re.compile(r"^\d+; \d+ \d+ MATERIALIZED VIEW (DATA )?")
 _EXTENSION_LINE = re.compile(r"^\d+; \d+ \d+ EXTENSION - (\S+) ")
 _INDEX = re.compile(r"^CREATE (?:UNIQUE )?INDEX (\S+) ON (?:ONLY )?(\S+)\.(\S+) USING .*;$", re.M)
+# A plain one: with INCLUDE, DEFERRABLE and the like it stays as the dump has it.
+_KEY = re.compile(
+    r"^ALTER TABLE ONLY (\S+)\.(\S+)\n    ADD CONSTRAINT (\S+) (PRIMARY KEY|UNIQUE) \(([^()]+)\);$",
+    re.M,
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class DumpList:
     first: Sequence[str]  # tables, functions, rows: what pg_restore calls pre-data and data
     after: Sequence[str]  # post-data: indexes, constraints, triggers
     indexes: Mapping[str, Index]  # by schema.name
+    keys: Mapping[str, Key]  # the same
 
     @property
     def search(self) -> list[Index]:
@@ -53,7 +59,8 @@ class Passes:
     """The lines of a dump in the passes that load it: one after the other, but for the middle."""
 
     first: Sequence[str]
-    side_by_side: Sequence[Sequence[str]]  # each takes one session; none is empty
+    side_by_side: Sequence[Sequence[str]]  # what takes longest first; none is empty
+    keys: Sequence[Key]  # their indexes are made beside those, and become keys before the last
     last: Sequence[str]  # what locks whole tables, or relies on what came before
 
 
@@ -67,6 +74,7 @@ def read(programs: Path, archive: Path) -> DumpList:
         [line for line in ours if line not in after],
         [line for line in ours if line in after and not line.startswith(";")],
         _indexes(script),
+        keys_in(script),
     )
 
 
@@ -95,38 +103,62 @@ def _indexes(script: str) -> dict[str, Index]:
     return {index.full_name: index for index in found}
 
 
+def keys_in(script: str) -> dict[str, Key]:
+    """Return the plain keys that pg_restore's ``script`` makes, by schema.name.
+
+    Plain is what ALTER TABLE ... USING INDEX makes the same of.
+    """
+    found = (
+        Key(match[1], match[3], match[2], match[4], match[5]) for match in _KEY.finditer(script)
+    )
+    return {key.full_name: key for key in found if not _said_more_of(key, script)}
+
+
+def _said_more_of(key: Key, script: str) -> bool:
+    """Tell whether the dump does more with a key's index: CLUSTER ON, REPLICA IDENTITY."""
+    return re.search(rf"^ALTER .*[ .]{re.escape(key.name)};$", script, re.M) is not None
+
+
 def plan(
     contents: DumpList, rows: Mapping[str, int], sessions: int, without: Collection[str] = ()
 ) -> Passes:
-    """Return the passes that load ``contents``, with at most ``sessions`` beside each other.
+    """Return the passes that load ``contents``, for so many ``sessions`` beside each other.
 
-    The search's indexes come first in a session of their own, for they take longer than all the
-    others together.  CREATE INDEX takes a lock that other CREATE INDEX share, ALTER TABLE one
-    that nobody shares (PostgreSQL manual, 13.3.1): so the primary keys of their tables wait for
-    the last pass.  Views are filled beside, for they only read.  ``rows`` (schema.table -> rows)
-    weigh the others, ``without`` names indexes to leave out (schema.index).
+    The search's indexes of the largest table come first, each alone, for one of them takes longer
+    than all others together.  CREATE INDEX takes a lock that other CREATE INDEX share, ALTER TABLE
+    one that nobody shares (PostgreSQL manual, 13.3.1): so of the keys of their tables the indexes
+    are made beside, and the rest waits for the last pass.  Views are filled beside, for they only
+    read.  ``rows`` (schema.table -> rows) weigh tables, ``without`` names indexes to leave out
+    (schema.index).
     """
     wanted = [line for line in contents.after if _index_name(line) not in without]
-    search = [index for index in contents.search if index.full_name not in without]
-    searched = {index.full_name: index.full_table for index in search}
-    of_search = [line for line in wanted if _index_name(line) in searched]
     tables = {line: _table(line, contents.indexes) for line in wanted}
+    weights = {line: rows.get(tables[line], 0) for line in wanted}
+    names = {index.full_name for index in contents.search}
+    search = [line for line in wanted if _index_name(line) in names]
+    searched = {tables[line] for line in search}
+    keys = {
+        line: contents.keys[name]
+        for line in wanted
+        if tables[line] in searched and (name := _key_name(line)) in contents.keys
+    }
     beside = [
         line
         for line in wanted
-        if tables[line]
-        and _index_name(line) not in searched
-        and (_INDEX_LINE.match(line) or tables[line] not in searched.values())
+        if line not in search
+        and tables[line]
+        and (_INDEX_LINE.match(line) or tables[line] not in searched)
     ]
-    weights = {line: rows.get(tables[line], 0) for line in wanted}
     views = _views(contents)
-    taken = {*of_search, *beside, *views}
-    spread = _spread(beside, weights, max(1, sessions - bool(of_search)))
-    spread[-1] += views  # it has least to do
-    groups = [sorted(of_search, key=lambda line: -weights[line]), *spread]
+    largest = max((weights[line] for line in search), default=0)
+    alone = [[line] for line in search if weights[line] == largest]
+    others = [line for line in search if weights[line] < largest]
+    groups = [*alone, *_spread(beside, weights, sessions), views, others]
+    taken = {*search, *keys, *beside, *views}
     return Passes(
         contents.first,
         [group for group in groups if group],
+        list(keys.values()),
         [line for line in wanted if line not in taken],
     )
 
@@ -145,7 +177,6 @@ def _views(contents: DumpList) -> list[str]:
 def _spread(lines: Iterable[str], weights: Mapping[str, int], into: int) -> list[list[str]]:
     """Share ``lines`` out, the heaviest first, each to the group that has least to do then.
 
-    The last group has least of all.
     Within a group constraints come first, and large tables last: a primary key shuts out all
     other work on its table, so it had better be made while the others are at other tables.
     """
@@ -167,6 +198,12 @@ def _index_name(line: str) -> str:
     """Return schema.index of a line that stands for an index, "" for any other."""
     found = _INDEX_LINE.match(line)
     return f"{found[1]}.{found[2]}" if found else ""
+
+
+def _key_name(line: str) -> str:
+    """Return schema.name of a line that stands for a plain constraint, "" for any other."""
+    found = _CONSTRAINT_LINE.match(line)
+    return f"{found[1]}.{found[3]}" if found else ""
 
 
 def _table(line: str, indexes: Mapping[str, Index]) -> str:

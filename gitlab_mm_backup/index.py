@@ -1,4 +1,4 @@
-"""An index of Mattermost's database, as a dump defines it."""
+"""Indexes and keys of Mattermost's database, as a dump defines them."""
 
 from __future__ import annotations
 
@@ -32,3 +32,35 @@ class Index:
         Those of posts take two thirds of a load's time, and nothing but the search needs them.
         """
         return _OF_THE_SEARCH.search(self.statement) is not None
+
+
+@dataclass(frozen=True)
+class Key:
+    """A primary key or another unique constraint; names are written as in SQL."""
+
+    schema: str
+    name: str
+    table: str
+    kind: str  # PRIMARY KEY or UNIQUE
+    columns: str  # with commas between them
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def full_table(self) -> str:
+        return f"{self.schema}.{self.table}"
+
+    @property
+    def index(self) -> str:
+        """The statement that makes its index, which others of the same table do not wait for."""
+        return f"CREATE UNIQUE INDEX {self.name} ON {self.full_table} USING btree ({self.columns})"
+
+    @property
+    def constraint(self) -> str:
+        """The statement that makes a key of the index, at once whatever the size."""
+        return (
+            f"ALTER TABLE ONLY {self.full_table} "
+            f"ADD CONSTRAINT {self.name} {self.kind} USING INDEX {self.name}"
+        )

@@ -54,10 +54,16 @@ def fill(
     without = [index.full_name for index in left_out]
     passes = dump_list.plan(contents, manifest.database.rows, sessions, without)
     load = functools.partial(database.load, endpoint, programs, name, archive)
+    execute = functools.partial(database.execute, endpoint, programs, name)
     # In one transaction: what it creates and fills needs no log then, under wal_level minimal.
     load(passes.first, at_once=True)
-    if passes.side_by_side:
-        tasks.together(*(functools.partial(load, lines) for lines in passes.side_by_side))
+    beside = [functools.partial(load, lines) for lines in passes.side_by_side]
+    if passes.keys:
+        beside.insert(sessions, functools.partial(execute, [key.index for key in passes.keys]))
+    if beside:
+        tasks.together(*beside, at_a_time=sessions)
+    if passes.keys:
+        execute([key.constraint for key in passes.keys])
     if passes.last:
         load(passes.last)
     return Filled(left_out, contents.extensions)

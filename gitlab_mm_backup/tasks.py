@@ -17,13 +17,19 @@ _Given = TypeVar("_Given")
 Put = Callable[[Union[bytes, memoryview]], object]  # takes one piece
 
 
-def together(*tasks: Callable[[], Any], cancel: Callable[[], object] = lambda: None) -> list[Any]:
+def together(
+    *tasks: Callable[[], Any],
+    at_a_time: int | None = None,
+    cancel: Callable[[], object] = lambda: None,
+) -> list[Any]:
     """Run ``tasks`` at the same time, each in a thread, and return their results in order.
+
+    ``at_a_time`` is how many at most: whoever is done takes the next.
 
     The first failure, or a signal, ends the programs of all of them and calls ``cancel``, which
     must end whatever else a task waits for; it is raised when every thread is done.
     """
-    with concurrent.futures.ThreadPoolExecutor(max_workers=len(tasks)) as pool:
+    with concurrent.futures.ThreadPoolExecutor(max_workers=at_a_time or len(tasks)) as pool:
         futures = [pool.submit(task) for task in tasks]
         try:
             for future in concurrent.futures.as_completed(futures):
@@ -72,7 +78,8 @@ def through(
             return take(reading)
 
     try:
-        given, taken = together(giving, taking)
+        with reading, writing:  # one that has not begun when the other fails never will
+            given, taken = together(giving, taking)
     except Exception:
         causes = [one for one in failures if not isinstance(one, BrokenPipeError)]
         unread = Failure("A program has not read all that it was given")
@@ -99,6 +106,8 @@ def _give_up(
     futures: Sequence[concurrent.futures.Future[Any]], cancel: Callable[[], object]
 ) -> None:
     """End the programs of all; one may be between two of them, so until each has given up."""
+    for future in futures:
+        future.cancel()  # what waits for its turn
     while concurrent.futures.wait(futures, timeout=0.1).not_done:
         process.stop_all()
         cancel()

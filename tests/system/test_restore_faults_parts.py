@@ -35,6 +35,8 @@ def killed() -> Iterator[Case]:
     yield Case("kill -9 while the database is loaded", Fault("child:pg_restore"), -9, "--rollback")
     yield Case("kill -9 while files are unpacked", Fault("stream:tar"), -9, "--continue", "new")
     yield Case("kill -9 of pg_restore", Fault("child:pg_restore", target="pg_restore"))
+    yield Case("kill -9 while keys are made", Fault("child:psql"), -9, "--rollback")
+    yield Case("kill -9 of psql", Fault("child:psql", target="psql"))
     yield Case("kill -9 of zstd", Fault("stream:tar", target="zstd"))
     yield Case("kill -9 of tar", Fault("stream:tar", target="tar"))
     for name, fault in (

@@ -15,6 +15,24 @@ NOTED = "/var/lib/gitlab-mm-backup/indexes.json"
 INDEX = "idx_posts_message_txt"
 LATER = (*QUICK, "--search-later")
 DEFINITIONS = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY indexname"
+INDEXES = """
+    SELECT i.indexrelid::regclass, pg_get_indexdef(i.indexrelid), i.indisprimary, i.indisvalid,
+        i.indimmediate, i.indisclustered, i.indisreplident,
+        (SELECT format('%s %s', c.conname, pg_get_constraintdef(c.oid)) FROM pg_constraint c
+         WHERE c.conindid = i.indexrelid AND c.contype IN ('p', 'u', 'x'))
+    FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid
+    WHERE t.relnamespace = 'public'::regnamespace ORDER BY 2"""
+# All of a table with an index of the search: plain keys, and such as pg_restore alone can make.
+ODD_KEYS = """
+    ALTER TABLE posts ADD CONSTRAINT "Posts, odd" UNIQUE (id, createat);
+    ALTER TABLE posts ADD CONSTRAINT posts_late_key UNIQUE (id, editat) DEFERRABLE;
+    ALTER TABLE posts ADD CONSTRAINT posts_wide_key UNIQUE (id, deleteat) INCLUDE (userid);
+    ALTER TABLE posts ADD CONSTRAINT posts_packed_key UNIQUE (id, userid) WITH (fillfactor = 70);
+    ALTER TABLE posts ADD CONSTRAINT posts_sorted_key UNIQUE (id, channelid);
+    ALTER TABLE posts CLUSTER ON posts_sorted_key;
+    ALTER TABLE posts ADD CONSTRAINT posts_copied_key UNIQUE (id, updateat);
+    ALTER TABLE posts ALTER updateat SET NOT NULL, REPLICA IDENTITY USING INDEX posts_copied_key;
+    COMMENT ON CONSTRAINT posts_pkey ON posts IS 'odd'"""
 VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('{}')"
 
 
@@ -123,3 +141,17 @@ def test_a_restore_that_is_taken_back_leaves_nothing_to_build(
     assert server.gitlab.sql(DEFINITIONS) == definitions
     assert checks(server)["search"] == "passed"
     server.expect(server.live)
+
+
+def test_indexes_and_keys_come_back_as_they_were(server: Server) -> None:
+    """Those of a table that the search has an index of are made beside it, and become keys later."""
+    server.gitlab.sql(ODD_KEYS)
+    before = server.gitlab.sql(INDEXES)
+    told = "\n".join(before)
+    assert all(one in told for one in ("posts_pkey PRIMARY", "DEFERRABLE", "INCLUDE", "fillfactor"))
+    assert server.run("backup").code == 0
+    answer = server.run("restore", "--yes", *QUICK, "latest")
+    assert answer.code == 0, answer
+    assert server.gitlab.sql(INDEXES) == before
+    comment = "SELECT obj_description(oid, 'pg_constraint') FROM pg_constraint WHERE conname = '{}'"
+    assert server.gitlab.sql(comment.format("posts_pkey")) == ["odd"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from itertools import chain
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup.dump_list import DumpList, Passes, plan
-from gitlab_mm_backup.index import Index
+from gitlab_mm_backup.dump_list import DumpList, Passes, keys_in, plan
+from gitlab_mm_backup.index import Index, Key
 
 ROWS = {"public.posts": 1000, "public.users": 50, "public.reactions": 200, "public.teams": 3}
 FIRST = ["; a remark\n", "1; 1259 1 TABLE public posts mm\n", "2; 0 1 TABLE DATA public posts mm\n"]
@@ -18,6 +19,14 @@ POSTS_KEY = "10; 2606 10 CONSTRAINT public posts posts_pkey mm\n"
 TEAMS_KEY = "11; 2606 11 CONSTRAINT public teams teams_pkey mm\n"
 REACTIONS_KEY = "12; 2606 12 CONSTRAINT public reactions reactions_pkey mm\n"
 SEARCH = "20; 1259 20 INDEX public idx_posts_message_txt mm\n"
+TAGS = "19; 1259 19 INDEX public idx_posts_hashtags_txt mm\n"
+NAMES = "18; 1259 18 INDEX public idx_users_names_txt mm\n"
+SEARCHES = {
+    "idx_posts_message_txt": "posts",
+    "idx_posts_hashtags_txt": "posts",
+    "idx_users_names_txt": "users",
+}
+WITHOUT_SEARCH = [f"public.{name}" for name in SEARCHES]
 
 
 def index(table: str, name: str, how: str = "btree (id)") -> Index:
@@ -31,7 +40,10 @@ def line(number: int, name: str) -> str:
 INDEXES = {
     one.full_name: one
     for one in (
-        index("posts", "idx_posts_message_txt", "gin (to_tsvector('english'::regconfig, message))"),
+        *(
+            index(table, name, "gin (to_tsvector('english'::regconfig, x))")
+            for name, table in SEARCHES.items()
+        ),
         index("posts", "idx_posts_create_at"),
         index("posts", "idx_posts_user_id"),
         index("reactions", "idx_reactions_channel_id"),
@@ -42,59 +54,103 @@ OTHERS = [
     line(22, "idx_posts_user_id"),
     line(23, "idx_reactions_channel_id"),
 ]
-AFTER = [POSTS_KEY, TEAMS_KEY, REACTIONS_KEY, SEARCH, *OTHERS, FOREIGN_KEY, TRIGGER]
-CONTENTS = DumpList(FIRST, AFTER, INDEXES)
+KEYS = {
+    f"public.{table}_pkey": Key("public", f"{table}_pkey", table, "PRIMARY KEY", "id")
+    for table in ("posts", "teams", "reactions")
+}
+USERS_KEY = "13; 2606 13 CONSTRAINT public users users_odd_key mm\n"
+AFTER = [
+    *(NAMES, TAGS, POSTS_KEY, TEAMS_KEY, REACTIONS_KEY, USERS_KEY, SEARCH),
+    *(*OTHERS, FOREIGN_KEY, TRIGGER),
+]
+CONTENTS = DumpList(FIRST, AFTER, INDEXES, KEYS)
 
 
 def groups(passes: Passes) -> list[list[str]]:
     return [list(group) for group in passes.side_by_side]
 
 
-def test_the_search_has_a_session_of_its_own_and_its_table_no_other_lock() -> None:
+def test_the_long_searches_begin_alone_and_the_keys_of_their_tables_lock_nobody() -> None:
     passes = plan(CONTENTS, ROWS, 2)
-    search, rest = groups(passes)
+    tags, message, *rest, names = groups(passes)
     assert passes.first == FIRST
-    assert search == [SEARCH]
-    assert set(rest) == {TEAMS_KEY, REACTIONS_KEY, *OTHERS}
-    assert list(passes.last) == [POSTS_KEY, FOREIGN_KEY, TRIGGER]
+    assert (tags, message, names) == ([TAGS], [SEARCH], [NAMES])
+    assert {*chain(*rest)} == {TEAMS_KEY, REACTIONS_KEY, *OTHERS}
+    assert passes.keys == [KEYS["public.posts_pkey"]]
+    assert list(passes.last) == [USERS_KEY, FOREIGN_KEY, TRIGGER], "a key that is not plain waits"
 
 
-def test_without_the_search_keys_are_made_beside_too() -> None:
-    passes = plan(CONTENTS, ROWS, 2, ["public.idx_posts_message_txt"])
-    assert sorted(chain(*groups(passes))) == sorted([POSTS_KEY, TEAMS_KEY, REACTIONS_KEY, *OTHERS])
-    assert list(passes.last) == [FOREIGN_KEY, TRIGGER]
+def test_without_the_search_keys_are_made_beside_as_they_are() -> None:
+    passes = plan(CONTENTS, ROWS, 2, WITHOUT_SEARCH)
+    keys = [POSTS_KEY, TEAMS_KEY, REACTIONS_KEY, USERS_KEY]
+    assert sorted(chain(*groups(passes))) == sorted([*keys, *OTHERS])
+    assert (passes.keys, list(passes.last)) == ([], [FOREIGN_KEY, TRIGGER])
     heavy = next(group for group in groups(passes) if POSTS_KEY in group)
     assert heavy[0] == POSTS_KEY, "it shuts out all other work on its table: first of its session"
 
 
-def test_a_single_session_does_one_after_the_other() -> None:
-    search, rest = groups(plan(CONTENTS, ROWS, 1))
-    assert (search, len(rest)) == ([SEARCH], 5)
-
-
 def test_what_the_list_does_not_explain_comes_last_in_its_order() -> None:
     odd = ["30; 1259 30 INDEX public odd name mm\n", "31; 0 31 STATISTICS public odd mm\n"]
-    passes = plan(DumpList(FIRST, [*odd, *AFTER], INDEXES), ROWS, 2)
-    assert list(passes.last) == [*odd, POSTS_KEY, FOREIGN_KEY, TRIGGER]
+    passes = plan(DumpList(FIRST, [*odd, *AFTER], INDEXES, KEYS), ROWS, 2)
+    assert list(passes.last) == [*odd, USERS_KEY, FOREIGN_KEY, TRIGGER]
+
+
+SCRIPT = """\
+ALTER TABLE ONLY public.posts
+    ADD CONSTRAINT posts_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.users
+    ADD CONSTRAINT "users_Email_key" UNIQUE (email, "limit");
+
+{}
+"""
+NOT_PLAIN = (
+    "ALTER TABLE ONLY public.odd\n    ADD CONSTRAINT odd_key UNIQUE (a) DEFERRABLE;",
+    "ALTER TABLE ONLY public.odd\n    ADD CONSTRAINT odd_key UNIQUE (a) INCLUDE (b);",
+    "ALTER TABLE ONLY public.odd\n    ADD CONSTRAINT odd_key UNIQUE NULLS NOT DISTINCT (a);",
+    "ALTER TABLE ONLY public.odd\n    ADD CONSTRAINT odd_key PRIMARY KEY (a) WITH (fillfactor='70');",
+    "ALTER TABLE ONLY public.odd\n    ADD CONSTRAINT odd_key FOREIGN KEY (a) REFERENCES public.b(a);",
+    "ALTER TABLE ONLY public.odd\n    ADD CONSTRAINT odd_key EXCLUDE USING gist (a WITH =);",
+)
+PLAIN = "ALTER TABLE ONLY public.odd\n    ADD CONSTRAINT odd_key PRIMARY KEY (a);"
+SAID_MORE = (
+    "ALTER TABLE public.odd CLUSTER ON odd_key;",
+    "ALTER TABLE ONLY public.odd REPLICA IDENTITY USING INDEX odd_key;",
+    "ALTER INDEX public.whole_key ATTACH PARTITION public.odd_key;",
+)
+
+
+def test_plain_keys_are_found_in_a_script() -> None:
+    found = keys_in(SCRIPT.format(PLAIN))
+    assert list(found) == ["public.posts_pkey", 'public."users_Email_key"', "public.odd_key"]
+    key = found['public."users_Email_key"']
+    assert key.index == (
+        'CREATE UNIQUE INDEX "users_Email_key" ON public.users USING btree (email, "limit")'
+    )
+    assert key.constraint == (
+        'ALTER TABLE ONLY public.users ADD CONSTRAINT "users_Email_key" UNIQUE '
+        'USING INDEX "users_Email_key"'
+    )
+
+
+@pytest.mark.parametrize("said", [*NOT_PLAIN, *(f"{PLAIN}\n\n{more}" for more in SAID_MORE)])
+def test_a_key_that_is_not_plain_is_left_to_pg_restore(said: str) -> None:
+    assert list(keys_in(SCRIPT.format(said))) == ["public.posts_pkey", 'public."users_Email_key"']
 
 
 VIEWS = [f"{n}; 0 {n} MATERIALIZED VIEW DATA public v{n} mm\n" for n in (41, 40)]
 
 
 def test_views_are_filled_beside_the_indexes_in_their_order() -> None:
-    passes = plan(
-        DumpList(FIRST, [*AFTER, *VIEWS], INDEXES), ROWS, 2, ["public.idx_posts_message_txt"]
-    )
-    heavy, light = groups(passes)
-    assert light[-2:] == VIEWS
-    assert sum(ROWS.get(one, 0) for one in light) <= sum(ROWS.get(one, 0) for one in heavy)
+    passes = plan(DumpList(FIRST, [*AFTER, *VIEWS], INDEXES, KEYS), ROWS, 2, WITHOUT_SEARCH)
+    assert groups(passes)[-1] == VIEWS
     assert list(passes.last) == [FOREIGN_KEY, TRIGGER]
 
 
 def test_a_view_that_needs_a_primary_key_waits_for_it() -> None:
     late = ["42; 1259 42 MATERIALIZED VIEW public v40 mm\n", *VIEWS]
-    passes = plan(DumpList(FIRST, [*AFTER, *late], INDEXES), ROWS, 2)
-    assert list(passes.last) == [POSTS_KEY, FOREIGN_KEY, TRIGGER, *late]
+    passes = plan(DumpList(FIRST, [*AFTER, *late], INDEXES, KEYS), ROWS, 2)
+    assert list(passes.last) == [USERS_KEY, FOREIGN_KEY, TRIGGER, *late]
 
 
 @given(
@@ -106,9 +162,10 @@ def test_a_view_that_needs_a_primary_key_waits_for_it() -> None:
 def test_every_line_is_loaded_once(
     after: list[str], rows: dict[str, int], sessions: int, without: list[str]
 ) -> None:
-    passes = plan(DumpList(FIRST, after, INDEXES), rows, sessions, without)
+    passes = plan(DumpList(FIRST, after, INDEXES, KEYS), rows, sessions, without)
     left_out = [one for one in after if any(name.split(".")[1] in one for name in without)]
-    loaded = [*chain(*groups(passes)), *passes.last]
+    keys = [one for one in after if any(f" {key.name} " in one for key in passes.keys)]
+    loaded = [*chain(*groups(passes)), *keys, *passes.last]
     assert sorted(loaded) == sorted(set(after) - set(left_out))
+    assert len(keys) == len(passes.keys)
     assert all(groups(passes))
-    assert len(groups(passes)) <= max(sessions, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pwd
 import re
@@ -303,6 +304,28 @@ def test_results_come_in_order() -> None:
     assert tasks.together(first, second) == ["first", "second"]
 
 
+def test_whoever_is_done_takes_the_next_and_no_more_work_than_may() -> None:
+    at_work, most, guard = 0, 0, threading.Lock()
+    last_began = threading.Event()
+
+    def work(number: int) -> int:
+        nonlocal at_work, most
+        with guard:
+            at_work += 1
+            most = max(most, at_work)
+        if number == 0:
+            assert last_began.wait(10), "the others are done while the first is at work"
+        if number == 5:
+            last_began.set()
+        with guard:
+            at_work -= 1
+        return number
+
+    ways = [functools.partial(work, number) for number in range(6)]
+    assert tasks.together(*ways, at_a_time=2) == [0, 1, 2, 3, 4, 5]
+    assert most == 2
+
+
 def test_what_one_gives_goes_through_to_the_other() -> None:
     def give(put: tasks.Put) -> str:
         for number in range(300):
@@ -407,6 +430,21 @@ def test_a_task_between_two_programs_gives_up_too(mark: str) -> None:
     with pytest.raises(Failure, match="the first"):
         tasks.together(one_after_the_other, fail)
     wait_until(lambda: not running(mark))
+
+
+def test_what_waits_for_its_turn_is_not_begun_after_a_failure() -> None:
+    begun = threading.Semaphore(0)
+
+    def fail() -> None:
+        raise Failure("the first")
+
+    def begin() -> None:
+        begun.release()
+        time.sleep(0.05)
+
+    with pytest.raises(Failure, match="the first"):
+        tasks.together(fail, *9 * [begin], at_a_time=1)
+    assert not (begun.acquire(blocking=False) and begun.acquire(blocking=False))
 
 
 def test_a_signal_ends_the_programs_of_all(mark: str) -> None:
