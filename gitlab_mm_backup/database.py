@@ -276,12 +276,13 @@ def load(
     archive: Path,
     lines: Sequence[str],
     *,
-    at_once: bool = False,
+    rows: bool = False,
 ) -> None:
     """Load ``lines`` of the list of the compressed dump ``archive`` into the database ``name``.
 
     As Mattermost's own role, so that every object is owned by it and the dump's SQL can do no
-    more than Mattermost could; ``at_once`` in one transaction.  Raises Failure on the first error.
+    more than Mattermost could.  What brings ``rows`` is done in one transaction: under wal_level
+    minimal, what is created and filled in the same needs no log.  Raises Failure on the first error.
     """
     restore = Command(
         [
@@ -290,7 +291,7 @@ def load(
             "--no-owner",
             "--no-acl",
             "--exit-on-error",
-            *(["--single-transaction"] if at_once else []),
+            *(["--single-transaction"] if rows else []),
             "--use-list",
             InMemory(Secret("".join(lines))),
         ],
@@ -298,7 +299,7 @@ def load(
         environment=_password(endpoint, endpoint.owner),
     )
     with open(archive, "rb") as packed, contextlib.ExitStack() as shown:
-        if at_once:  # other passes read almost nothing
+        if rows:  # other passes read almost nothing
             shown.enter_context(progress.of_file("database", packed))
         process.pipeline(DECOMPRESS, restore, stdin=packed)
 

@@ -25,6 +25,7 @@ _NOT_OURS = re.compile(
 )
 _INDEX_LINE = re.compile(r"^\d+; \d+ \d+ INDEX (\S+) (\S+) ")
 _CONSTRAINT_LINE = re.compile(r"^\d+; \d+ \d+ CONSTRAINT (\S+) (\S+) (\S+) ")
+_ROWS_LINE = re.compile(r"^\d+; \d+ \d+ TABLE DATA (\S+) (\S+) ")
 _VIEW_LINE = re.compile(r"^\d+; \d+ \d+ MATERIALIZED VIEW (DATA )?")
 _EXTENSION_LINE = re.compile(r"^\d+; \d+ \d+ EXTENSION - (\S+) ")
 _INDEX = re.compile(r"^CREATE (?:UNIQUE )?INDEX (\S+) ON (?:ONLY )?(\S+)\.(\S+) USING .*;$", re.M)
@@ -56,10 +57,15 @@ class DumpList:
 
 @dataclass(frozen=True)
 class Passes:
-    """The lines of a dump in the passes that load it: one after the other, but for the middle."""
+    """The lines of a dump in the passes that load it, and the keys that it makes by itself.
 
-    first: Sequence[str]
-    side_by_side: Sequence[Sequence[str]]  # what takes longest first; none is empty
+    The long ones can begin after the first; what is beside them needs all rows.
+    """
+
+    first: Sequence[str]  # tables, functions, and rows as far as a long one needs them
+    long: Sequence[str]  # indexes of the search, each to be made in a session of its own
+    rows: Sequence[str]  # all other rows
+    beside: Sequence[Sequence[str]]  # for a session each; none is empty
     keys: Sequence[Key]  # their indexes are made beside those, and become keys before the last
     last: Sequence[str]  # what locks whole tables, or relies on what came before
 
@@ -122,12 +128,12 @@ def _said_more_of(key: Key, script: str) -> bool:
 def plan(
     contents: DumpList, rows: Mapping[str, int], sessions: int, without: Collection[str] = ()
 ) -> Passes:
-    """Return the passes that load ``contents``, for so many ``sessions`` beside each other.
+    """Return the passes that load ``contents``, for so many ``sessions`` at a time.
 
-    The search's indexes of the largest table come first, each alone, for one of them takes longer
-    than all others together.  CREATE INDEX takes a lock that other CREATE INDEX share, ALTER TABLE
-    one that nobody shares (PostgreSQL manual, 13.3.1): so of the keys of their tables the indexes
-    are made beside, and the rest waits for the last pass.  Views are filled beside, for they only
+    The search's indexes of the largest table are the long ones, for one of them takes longer than
+    all else together.  CREATE INDEX takes a lock that other CREATE INDEX share, ALTER TABLE one
+    that nobody shares (PostgreSQL manual, 13.3.1): so of the keys of their tables the indexes are
+    made beside, and the rest waits for the last pass.  Views are filled beside, for they only
     read.  ``rows`` (schema.table -> rows) weigh tables, ``without`` names indexes to leave out
     (schema.index).
     """
@@ -137,11 +143,6 @@ def plan(
     names = {index.full_name for index in contents.search}
     search = [line for line in wanted if _index_name(line) in names]
     searched = {tables[line] for line in search}
-    keys = {
-        line: contents.keys[name]
-        for line in wanted
-        if tables[line] in searched and (name := _key_name(line)) in contents.keys
-    }
     beside = [
         line
         for line in wanted
@@ -149,18 +150,30 @@ def plan(
         and tables[line]
         and (_INDEX_LINE.match(line) or tables[line] not in searched)
     ]
+    named = {line: _key_name(line) for line in wanted if tables[line] in searched}
+    keys = {line: contents.keys[name] for line, name in named.items() if name in contents.keys}
     views = _views(contents)
-    largest = max((weights[line] for line in search), default=0)
-    alone = [[line] for line in search if weights[line] == largest]
-    others = [line for line in search if weights[line] < largest]
-    groups = [*alone, *_spread(beside, weights, sessions), views, others]
-    taken = {*search, *keys, *beside, *views}
+    most = max((weights[line] for line in search), default=0)
+    long = [line for line in search if weights[line] == most]
+    others = [line for line in search if line not in long]
+    first, rest = _cut(contents.first, {tables[line] for line in long})
+    taken = {*search, *beside, *keys, *views}
     return Passes(
-        contents.first,
-        [group for group in groups if group],
+        first,
+        long,
+        rest,
+        [group for group in (*_spread(beside, weights, sessions), views, others) if group],
         list(keys.values()),
         [line for line in wanted if line not in taken],
     )
+
+
+def _cut(lines: Sequence[str], tables: Collection[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Cut ``lines`` after the last that brings rows of one of ``tables``; the end where none does."""
+    found = [_ROWS_LINE.match(line) for line in lines]
+    ends = [at for at, one in enumerate(found, 1) if one and f"{one[1]}.{one[2]}" in tables]
+    end = max(ends, default=len(lines))
+    return lines[:end], lines[end:]
 
 
 def _views(contents: DumpList) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import database, dump_list, exchange, tasks
+from .dump_list import Passes
 from .errors import Failure
 from .index import Index
 from .manifest import Manifest
@@ -55,18 +57,40 @@ def fill(
     passes = dump_list.plan(contents, manifest.database.rows, sessions, without)
     load = functools.partial(database.load, endpoint, programs, name, archive)
     execute = functools.partial(database.execute, endpoint, programs, name)
-    # In one transaction: what it creates and fills needs no log then, under wal_level minimal.
-    load(passes.first, at_once=True)
-    beside = [functools.partial(load, lines) for lines in passes.side_by_side]
-    if passes.keys:
-        beside.insert(sessions, functools.partial(execute, [key.index for key in passes.keys]))
-    if beside:
-        tasks.together(*beside, at_a_time=sessions)
+    load(passes.first, rows=True)
+    tasks.together(*middle(passes, load, execute), at_a_time=sessions)
     if passes.keys:
         execute([key.constraint for key in passes.keys])
     if passes.last:
         load(passes.last)
     return Filled(left_out, contents.extensions)
+
+
+def middle(
+    passes: Passes, load: Callable[..., None], execute: Callable[[list[str]], None]
+) -> Iterator[Callable[[], None]]:
+    """Yield what is done side by side, in the order in which it is begun."""
+    there = threading.Event()
+
+    def fill_tables() -> None:
+        try:
+            if passes.rows:
+                load(passes.rows, rows=True)
+        finally:
+            there.set()  # also where that failed: then nobody may wait
+
+    def when_filled(task: Callable[[], None]) -> None:
+        there.wait()
+        task()
+
+    for line in passes.long:
+        yield functools.partial(load, [line])
+    yield fill_tables
+    if passes.keys:
+        indexes = [key.index for key in passes.keys]
+        yield functools.partial(when_filled, functools.partial(execute, indexes))
+    for lines in passes.beside:
+        yield functools.partial(when_filled, functools.partial(load, lines))
 
 
 def bears_no_search(manifest: Manifest) -> bool:

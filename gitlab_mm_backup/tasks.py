@@ -106,8 +106,9 @@ def _give_up(
     futures: Sequence[concurrent.futures.Future[Any]], cancel: Callable[[], object]
 ) -> None:
     """End the programs of all; one may be between two of them, so until each has given up."""
-    for future in futures:
-        future.cancel()  # what waits for its turn
+    # What waits for its turn, the last first: none is begun when one before it never will be.
+    for future in reversed(futures):
+        future.cancel()
     while concurrent.futures.wait(futures, timeout=0.1).not_done:
         process.stop_all()
         cancel()

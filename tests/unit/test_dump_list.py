@@ -12,7 +12,14 @@ from gitlab_mm_backup.dump_list import DumpList, Passes, keys_in, plan
 from gitlab_mm_backup.index import Index, Key
 
 ROWS = {"public.posts": 1000, "public.users": 50, "public.reactions": 200, "public.teams": 3}
-FIRST = ["; a remark\n", "1; 1259 1 TABLE public posts mm\n", "2; 0 1 TABLE DATA public posts mm\n"]
+FIRST = [
+    "; a remark\n",
+    "1; 1259 1 TABLE public posts mm\n",
+    "2; 1259 2 TABLE public users mm\n",
+    "3; 0 3 TABLE DATA public bots mm\n",
+    "4; 0 1 TABLE DATA public posts mm\n",
+]
+REST = ["5; 0 2 TABLE DATA public users mm\n", "6; 0 4 SEQUENCE SET public odd_id_seq mm\n"]
 FOREIGN_KEY = "90; 2606 90 FK CONSTRAINT public reactions reactions_post_fkey mm\n"
 TRIGGER = "91; 2620 91 TRIGGER public posts posts_changed mm\n"
 POSTS_KEY = "10; 2606 10 CONSTRAINT public posts posts_pkey mm\n"
@@ -63,25 +70,26 @@ AFTER = [
     *(NAMES, TAGS, POSTS_KEY, TEAMS_KEY, REACTIONS_KEY, USERS_KEY, SEARCH),
     *(*OTHERS, FOREIGN_KEY, TRIGGER),
 ]
-CONTENTS = DumpList(FIRST, AFTER, INDEXES, KEYS)
+CONTENTS = DumpList([*FIRST, *REST], AFTER, INDEXES, KEYS)
 
 
 def groups(passes: Passes) -> list[list[str]]:
-    return [list(group) for group in passes.side_by_side]
+    return [list(group) for group in passes.beside]
 
 
-def test_the_long_searches_begin_alone_and_the_keys_of_their_tables_lock_nobody() -> None:
+def test_the_long_searches_wait_for_their_own_rows_and_lock_nobody_out() -> None:
     passes = plan(CONTENTS, ROWS, 2)
-    tags, message, *rest, names = groups(passes)
-    assert passes.first == FIRST
-    assert (tags, message, names) == ([TAGS], [SEARCH], [NAMES])
+    *rest, names = groups(passes)
+    assert (passes.first, passes.rows) == (FIRST, REST)
+    assert (passes.long, names) == ([TAGS, SEARCH], [NAMES])
     assert {*chain(*rest)} == {TEAMS_KEY, REACTIONS_KEY, *OTHERS}
     assert passes.keys == [KEYS["public.posts_pkey"]]
     assert list(passes.last) == [USERS_KEY, FOREIGN_KEY, TRIGGER], "a key that is not plain waits"
 
 
-def test_without_the_search_keys_are_made_beside_as_they_are() -> None:
+def test_without_the_search_all_rows_come_first_and_keys_beside_as_they_are() -> None:
     passes = plan(CONTENTS, ROWS, 2, WITHOUT_SEARCH)
+    assert (passes.first, passes.long, passes.rows) == ([*FIRST, *REST], [], [])
     keys = [POSTS_KEY, TEAMS_KEY, REACTIONS_KEY, USERS_KEY]
     assert sorted(chain(*groups(passes))) == sorted([*keys, *OTHERS])
     assert (passes.keys, list(passes.last)) == ([], [FOREIGN_KEY, TRIGGER])
@@ -89,9 +97,15 @@ def test_without_the_search_keys_are_made_beside_as_they_are() -> None:
     assert heavy[0] == POSTS_KEY, "it shuts out all other work on its table: first of its session"
 
 
+def test_all_tables_of_long_searches_are_filled_first() -> None:
+    passes = plan(CONTENTS, {}, 2)
+    assert (passes.first, passes.rows) == ([*FIRST, REST[0]], [REST[1]])
+    assert passes.long == [NAMES, TAGS, SEARCH]
+
+
 def test_what_the_list_does_not_explain_comes_last_in_its_order() -> None:
     odd = ["30; 1259 30 INDEX public odd name mm\n", "31; 0 31 STATISTICS public odd mm\n"]
-    passes = plan(DumpList(FIRST, [*odd, *AFTER], INDEXES, KEYS), ROWS, 2)
+    passes = plan(DumpList([*FIRST, *REST], [*odd, *AFTER], INDEXES, KEYS), ROWS, 2)
     assert list(passes.last) == [*odd, USERS_KEY, FOREIGN_KEY, TRIGGER]
 
 
@@ -142,14 +156,16 @@ VIEWS = [f"{n}; 0 {n} MATERIALIZED VIEW DATA public v{n} mm\n" for n in (41, 40)
 
 
 def test_views_are_filled_beside_the_indexes_in_their_order() -> None:
-    passes = plan(DumpList(FIRST, [*AFTER, *VIEWS], INDEXES, KEYS), ROWS, 2, WITHOUT_SEARCH)
+    passes = plan(
+        DumpList([*FIRST, *REST], [*AFTER, *VIEWS], INDEXES, KEYS), ROWS, 2, WITHOUT_SEARCH
+    )
     assert groups(passes)[-1] == VIEWS
     assert list(passes.last) == [FOREIGN_KEY, TRIGGER]
 
 
 def test_a_view_that_needs_a_primary_key_waits_for_it() -> None:
     late = ["42; 1259 42 MATERIALIZED VIEW public v40 mm\n", *VIEWS]
-    passes = plan(DumpList(FIRST, [*AFTER, *late], INDEXES, KEYS), ROWS, 2)
+    passes = plan(DumpList([*FIRST, *REST], [*AFTER, *late], INDEXES, KEYS), ROWS, 2)
     assert list(passes.last) == [USERS_KEY, FOREIGN_KEY, TRIGGER, *late]
 
 
@@ -162,10 +178,11 @@ def test_a_view_that_needs_a_primary_key_waits_for_it() -> None:
 def test_every_line_is_loaded_once(
     after: list[str], rows: dict[str, int], sessions: int, without: list[str]
 ) -> None:
-    passes = plan(DumpList(FIRST, after, INDEXES, KEYS), rows, sessions, without)
+    passes = plan(DumpList([*FIRST, *REST], after, INDEXES, KEYS), rows, sessions, without)
     left_out = [one for one in after if any(name.split(".")[1] in one for name in without)]
     keys = [one for one in after if any(f" {key.name} " in one for key in passes.keys)]
-    loaded = [*chain(*groups(passes)), *keys, *passes.last]
+    loaded = [*passes.long, *chain(*groups(passes)), *keys, *passes.last]
+    assert [*passes.first, *passes.rows] == [*FIRST, *REST]
     assert sorted(loaded) == sorted(set(after) - set(left_out))
     assert len(keys) == len(passes.keys)
     assert all(groups(passes))

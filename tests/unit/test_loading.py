@@ -1,0 +1,64 @@
+"""Loading side by side: who waits for the rows, and that nobody waits for ever."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from gitlab_mm_backup import loading, tasks
+from gitlab_mm_backup.dump_list import Passes
+from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.index import Key
+
+KEY = Key("public", "posts_pkey", "posts", "PRIMARY KEY", "id")
+PASSES = Passes(["tables"], ["a", "b"], ["rows"], [["c"], ["d"], ["e"]], [KEY], [])
+
+
+class Work:
+    """Notes when each piece began and was done; `long` ones are done when the rows are in."""
+
+    def __init__(self, broken: str = "") -> None:
+        self.noted: list[str] = []
+        self._broken = broken
+        self._filled = threading.Event()
+
+    def load(self, lines: Sequence[str], rows: bool = False) -> None:
+        self.noted.append(f"{lines[0]} begins")
+        if lines[0] == self._broken:
+            raise Failure(f"{lines[0]} cannot be loaded")
+        if lines[0] == "b" and not self._broken:
+            assert self._filled.wait(10), "the rows wait for no index"
+        if rows:
+            self.noted.append("rows are in")
+            self._filled.set()
+
+    def execute(self, statements: Sequence[str]) -> None:
+        self.noted.append(f"{len(statements)} keys begin")
+
+    def do(self, sessions: int) -> None:
+        tasks.together(*loading.middle(PASSES, self.load, self.execute), at_a_time=sessions)
+
+
+@pytest.mark.parametrize("sessions", [2, 3, 4, 8])
+def test_only_the_long_ones_begin_before_the_rows_are_in(sessions: int) -> None:
+    work = Work()
+    work.do(sessions)
+    filled = work.noted.index("rows are in")
+    assert set(work.noted[:filled]) == {"a begins", "b begins", "rows begins"}
+    assert sorted(work.noted[filled + 1 :]) == ["1 keys begin", "c begins", "d begins", "e begins"]
+
+
+def test_one_session_does_one_after_the_other() -> None:
+    work = Work(broken="nothing")
+    work.do(1)
+    assert [one.split()[0] for one in work.noted] == ["a", "b", "rows", "rows", "1", "c", "d", "e"]
+
+
+@pytest.mark.parametrize("broken", ["a", "rows", "c"])
+@pytest.mark.parametrize("sessions", [1, 2, 4, 8])
+@pytest.mark.parametrize("_", range(5))
+def test_a_failure_leaves_nobody_waiting(broken: str, sessions: int, _: int) -> None:
+    with pytest.raises(Failure, match=f"{broken} cannot be loaded"):
+        Work(broken).do(sessions)
