@@ -15,7 +15,13 @@ from tests.system.faults_server import server as boot
 STATE = "/var/lib/gitlab-mm-backup"
 DATA = "/var/opt/gitlab/postgresql/data"
 ENVIRONMENT = "/opt/gitlab/etc/mattermost/env/MM_GITLABSETTINGS_SECRET"
-CRASH = ("sh", "-c", f"kill -9 $(head -n 1 {DATA}/postmaster.pid)")
+# Until all of it is gone: a backend may do a statement before it notices that it is alone.
+CRASH = (
+    "sh",
+    "-c",
+    f"server=$(head -n 1 {DATA}/postmaster.pid); rest=$(cat /proc/$server/task/$server/children);"
+    " kill -9 $server; for one in $rest; do while kill -0 $one; do sleep 0.01; done; done 2>&-",
+)
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
 
 
