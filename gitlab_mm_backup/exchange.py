@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from . import tasks
 from .database import APPLICATION, connect
 from .errors import Failure
 from .manifest import Database
@@ -64,19 +67,34 @@ def drop_marked(endpoint: Endpoint, name: str) -> None:
 
     A name of ours without any comment is one whose making was cut short.
     """
+    with dropped_beside(endpoint, name):
+        pass
+
+
+@contextlib.contextmanager
+def dropped_beside(endpoint: Endpoint, name: str) -> Iterator[None]:
+    """Do the same while the block works on files, but on no database."""
     from psycopg import sql
 
     with connect(endpoint, endpoint.admin, "postgres") as session:
-        row = session.execute(
-            "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
-            (name,),
-        ).fetchone()
-        if row is None:
+        if not _is_ours(session, name):
+            yield
             return
-        if row[0] != _MARK and not (row[0] is None and _NAME.fullmatch(name)):
-            raise Failure(f"Database {name} is not dropped", "it does not carry our mark")
         _shut_out(session, name)
-        session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+        drop = sql.SQL("DROP DATABASE {}").format(sql.Identifier(name))
+        with tasks.beside(lambda: session.execute(drop)) as result:
+            yield
+            result()
+
+
+def _is_ours(session: psycopg.Connection[Any], name: str) -> bool:
+    """Tell whether ``name`` is there; raises Failure where it is and must stay."""
+    row = session.execute(
+        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", (name,)
+    ).fetchone()
+    if row is not None and row[0] != _MARK and not (row[0] is None and _NAME.fullmatch(name)):
+        raise Failure(f"Database {name} is not dropped", "it does not carry our mark")
+    return row is not None
 
 
 def withhold_live(endpoint: Endpoint) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -14,6 +15,7 @@ from .site import Site
 from .undo import Action, Step, run
 
 MOURN = "put back the live state"  # which cannot be: it was removed for --in-place
+DROP = "drop the previous database"
 FORGET = "forget the copy of config.json"
 
 
@@ -64,7 +66,7 @@ def _database_actions(site: Site) -> dict[str, Action]:
 
     return {
         "drop the new database": drop,
-        "drop the previous database": drop,
+        DROP: drop,
         "exchange the databases back": exchange_back,
         "give the live database back": give_back,
     }
@@ -82,7 +84,7 @@ def finish(site: Site, journal: Journal, *, keep: bool) -> list[str]:
     """
     record = journal.read()
     steps = record.finish if record else []
-    problems = [] if keep else run(steps, actions(site))
+    problems = [] if keep else _remove(steps, site)
     try:
         if steps and (keep or problems):
             now = utc(datetime.now(timezone.utc))
@@ -91,6 +93,23 @@ def finish(site: Site, journal: Journal, *, keep: bool) -> list[str]:
     except Failure as failure:
         problems.append(str(failure))
     return [f"The previous state could not be removed: {one}" for one in problems]
+
+
+def _remove(steps: Sequence[Step], site: Site) -> list[str]:
+    """Do ``steps``, those at folders while the server drops the database."""
+    known = actions(site)
+    databases = [step for step in steps if step.action == DROP]
+    left = [step for step in steps if step.action != DROP]
+    problems: list[str] = []
+
+    def drop(name: str) -> None:
+        database.wait_for_server(site.database)
+        with exchange.dropped_beside(site.database, name):
+            problems.extend(run(left, known))
+            left.clear()
+
+    problems += run(databases, {**known, DROP: drop})
+    return problems + run(left, known)
 
 
 @dataclass(frozen=True)

@@ -295,7 +295,7 @@ def leftovers(run: Run) -> list[Step]:
     """Return the steps that remove what was live before."""
     steps = []
     if "database" in run.plan.parts:
-        steps.append(Step("drop the previous database", {"name": run.old_database}))
+        steps.append(Step(recovery.DROP, {"name": run.old_database}))
     steps += [
         Step("remove the previous folder", {"work": str(work.folder)})
         for work in run.works.values()
