@@ -65,7 +65,7 @@ class Passes:
     first: Sequence[str]  # tables, functions, and rows as far as a long one needs them
     long: Sequence[str]  # indexes of the search, each to be made in a session of its own
     rows: Sequence[str]  # all other rows
-    beside: Sequence[Sequence[str]]  # for a session each; none is empty
+    beside: Sequence[Sequence[str]]  # for a session at a time; none is empty
     keys: Sequence[Key]  # their indexes are made beside those, and become keys before the last
     last: Sequence[str]  # what locks whole tables, or relies on what came before
 
@@ -132,25 +132,26 @@ def plan(
 
     The search's indexes of the largest table are the long ones, for one of them takes longer than
     all else together.  CREATE INDEX takes a lock that other CREATE INDEX share, ALTER TABLE one
-    that nobody shares (PostgreSQL manual, 13.3.1): so of the keys of their tables the indexes are
-    made beside, and the rest waits for the last pass.  Views are filled beside, for they only
-    read.  ``rows`` (schema.table -> rows) weigh tables, ``without`` names indexes to leave out
-    (schema.index).
+    that nobody shares (PostgreSQL manual, 13.3.1): so of the keys of tables that have other long
+    work, the searched and the largest, the indexes are made beside, and the rest waits for the
+    last pass.  Views are filled beside, for they only read.  ``rows`` (schema.table -> rows) weigh
+    tables, ``without`` names indexes to leave out (schema.index).
     """
     wanted = [line for line in contents.after if _index_name(line) not in without]
     tables = {line: _table(line, contents.indexes) for line in wanted}
     weights = {line: rows.get(tables[line], 0) for line in wanted}
     names = {index.full_name for index in contents.search}
     search = [line for line in wanted if _index_name(line) in names]
-    searched = {tables[line] for line in search}
+    largest = max(tables.values(), key=lambda table: rows.get(table, 0), default="")
+    busy = {largest, *(tables[line] for line in search)}
     beside = [
         line
         for line in wanted
         if line not in search
         and tables[line]
-        and (_INDEX_LINE.match(line) or tables[line] not in searched)
+        and (_INDEX_LINE.match(line) or tables[line] not in busy)
     ]
-    named = {line: _key_name(line) for line in wanted if tables[line] in searched}
+    named = {line: _key_name(line) for line in wanted if tables[line] in busy}
     keys = {line: contents.keys[name] for line, name in named.items() if name in contents.keys}
     views = _views(contents)
     most = max((weights[line] for line in search), default=0)
@@ -162,7 +163,7 @@ def plan(
         first,
         long,
         rest,
-        [group for group in (*_spread(beside, weights, sessions), views, others) if group],
+        [group for group in (views, *_spread(beside, weights, 2 * sessions), others) if group],
         list(keys.values()),
         [line for line in wanted if line not in taken],
     )
