@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import database, dump_list, exchange, tasks
-from .dump_list import Passes
+from . import database, dump_list, exchange, passes, tasks
 from .errors import Failure
 from .index import Index
 from .manifest import Manifest
+from .passes import Passes
 from .site import Endpoint
 from .store.local import BackupSet
 from .version import numbers
@@ -54,28 +54,28 @@ def fill(
     contents = dump_list.read(programs, archive)
     left_out = [] if search or not bears_no_search(manifest) else contents.search
     without = [index.full_name for index in left_out]
-    passes = dump_list.plan(contents, manifest.database.rows, sessions, without)
+    planned = passes.plan(contents, manifest.database.rows, sessions, without)
     load = functools.partial(database.load, endpoint, programs, name, archive)
     execute = functools.partial(database.execute, endpoint, programs, name)
-    load(passes.first, rows=True)
-    tasks.together(*middle(passes, load, execute), at_a_time=sessions)
-    if passes.keys:
-        execute([key.constraint for key in passes.keys])
-    if passes.last:
-        load(passes.last)
+    load(planned.first, rows=True)
+    tasks.together(*middle(planned, load, execute), at_a_time=sessions)
+    if planned.keys:
+        execute([key.constraint for key in planned.keys])
+    if planned.last:
+        load(planned.last)
     return Filled(left_out, contents.extensions)
 
 
 def middle(
-    passes: Passes, load: Callable[..., None], execute: Callable[[list[str]], None]
+    planned: Passes, load: Callable[..., None], execute: Callable[[list[str]], None]
 ) -> Iterator[Callable[[], None]]:
     """Yield what is done side by side, in the order in which it is begun."""
     there = threading.Event()
 
     def fill_tables() -> None:
         try:
-            if passes.rows:
-                load(passes.rows, rows=True)
+            if planned.rows:
+                load(planned.rows, rows=True)
         finally:
             there.set()  # also where that failed: then nobody may wait
 
@@ -83,13 +83,13 @@ def middle(
         there.wait()
         task()
 
-    for line in passes.long:
+    for line in planned.long:
         yield functools.partial(load, [line])
     yield fill_tables
-    if passes.keys:
-        indexes = [key.index for key in passes.keys]
+    if planned.keys:
+        indexes = [key.index for key in planned.keys]
         yield functools.partial(when_filled, functools.partial(execute, indexes))
-    for lines in passes.beside:
+    for lines in planned.beside:
         yield functools.partial(when_filled, functools.partial(load, lines))
 
 

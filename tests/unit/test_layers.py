@@ -95,6 +95,7 @@ LAYERS = {
         "database",
         "dumping",
         "dump_list",
+        "passes",
         "exchange",
         "data_source",
         "omnibus",

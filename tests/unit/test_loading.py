@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from gitlab_mm_backup import loading, tasks
-from gitlab_mm_backup.dump_list import Passes
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.index import Key
+from gitlab_mm_backup.passes import Passes
 
 KEY = Key("public", "posts_pkey", "posts", "PRIMARY KEY", "id")
 PASSES = Passes(["tables"], ["a", "b"], ["rows"], [["c"], ["d"], ["e"]], [KEY], [])
