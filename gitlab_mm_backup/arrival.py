@@ -21,7 +21,6 @@ from .store.local import BackupSet, LocalStore
 from .store.restic import ResticStore
 from .stores import Store
 
-_SPARE = 64 << 20  # bytes that must be left
 Way = Callable[[], AbstractContextManager[BackupSet]]
 
 
@@ -118,7 +117,7 @@ def _is_empty(site: Site) -> bool:
 def _has_room(wanted: Wanted, site: Site, plan: Plan) -> bool:
     """Tell whether the folder takes the set beside what becomes of it on the same disk."""
     folder = next(path for path in (wanted.into, *wanted.into.parents) if path.is_dir())
-    disk, needed = os.stat(folder).st_dev, wanted.set.manifest.bytes + _SPARE
+    disk, needed = os.stat(folder).st_dev, wanted.set.manifest.bytes + readiness.SPARE
     for place, count in readiness.needs(wanted.set, site, plan).items():
         needed += count if os.stat(place).st_dev == disk else 0
     return shutil.disk_usage(folder).free >= needed

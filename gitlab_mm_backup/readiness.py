@@ -16,7 +16,7 @@ from .verify import verify
 from .version import numbers
 
 # Room that must be left beside what is reckoned, for PostgreSQL's log and small things.
-_SPARE = 64 << 20
+SPARE = 64 << 20  # bytes
 _UPGRADE = {Kind.OMNIBUS: ": gitlab-ctl pg-upgrade"}
 
 
@@ -107,9 +107,9 @@ def _refuse_without_room(set_: BackupSet, site: Site, plan: Plan) -> None:
         first, before = by_disk.get(disk, (folder, 0))
         by_disk[disk] = (first, before + count)
     short = {
-        folder: count + _SPARE
+        folder: count + SPARE
         for folder, count in by_disk.values()
-        if shutil.disk_usage(folder).free < count + _SPARE
+        if shutil.disk_usage(folder).free < count + SPARE
     }
     if short:
         raise Failure(
