@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Above this size of the database nobody should have to wait for the search before they can talk
-# again: its indexes then take longer than half a minute (docs/performance.md).
+# again: its indexes then take up to half a minute, or longer (docs/performance.md).
 _LARGE = 1 << 30  # bytes
 
 
