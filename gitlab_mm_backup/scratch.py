@@ -53,6 +53,7 @@ _NOT_OURS = ("postmaster.pid", "postmaster.opts", "standby.signal", "recovery.si
 # What the server, Mattermost and our own programs take beside that, with some to spare.
 _MEMORY = 768 << 20
 _LOCALE = "If it misses a locale, generate that: dpkg-reconfigure locales."
+_PROGRAMS = ("initdb", "postgres", "pg_restore", "psql")
 _SPARE = 256 << 20  # bytes of disk, for the server's log and catalogs
 
 
@@ -151,7 +152,7 @@ def _available_memory() -> int:
 
 
 def server_programs(clients: Path, at_least: str) -> Path:
-    """Return the folder with initdb, postgres and pg_restore to load a dump of that version with.
+    """Return the folder of a server, and of programs to load a dump of that version with.
 
     The bundled ones, or the oldest of Debian's that will do.  Raises Failure without any.
     """
@@ -159,13 +160,13 @@ def server_programs(clients: Path, at_least: str) -> Path:
     bundled = Path(os.path.realpath(clients / "pg_restore")).parent
     debian = {numbers(path.parent.name): path for path in _DEBIAN.glob("*/bin")}
     for folder in (bundled, *(path for version, path in sorted(debian.items()))):
-        if all((folder / name).exists() for name in ("initdb", "postgres", "pg_restore")):
+        if all((folder / name).exists() for name in _PROGRAMS):
             told = process.run(Command([str(folder / "postgres"), "--version"])).out
             if numbers(told.split()[-1].split("(")[0])[:1] >= wanted:
                 return folder
     raise Failure(
         "There is no PostgreSQL server to load the set into",
-        f"version {at_least} or newer is wanted, with initdb, postgres and pg_restore",
+        f"version {at_least} or newer is wanted, with {', '.join(_PROGRAMS)}",
         "Install Debian's postgresql package of that version, or newer.",
     )
 
