@@ -94,7 +94,8 @@ def _explained(line: str, contents: DumpList, rows: Mapping[str, int]) -> _Line:
     found = _CONSTRAINT_LINE.match(line)
     if found:
         table = f"{found[1]}.{found[2]}"
-        key = contents.keys.get(f"{found[1]}.{found[3]}")
+        # What is counted is a table of its own; one in partitions cannot be given a key this way.
+        key = contents.keys.get(f"{found[1]}.{found[3]}") if table in rows else None
         return _Line(line, table, rows.get(table, 0), None, key)
     return _Line(line)
 

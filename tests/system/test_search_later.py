@@ -22,7 +22,7 @@ INDEXES = """
          WHERE c.conindid = i.indexrelid AND c.contype IN ('p', 'u', 'x'))
     FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid
     WHERE t.relnamespace = 'public'::regnamespace ORDER BY 2"""
-# All of a table with an index of the search: plain keys, and such as pg_restore alone can make.
+# All of tables with an index of the search: plain keys, and such as pg_restore alone can make.
 ODD_KEYS = """
     ALTER TABLE posts ADD CONSTRAINT "Posts, odd" UNIQUE (id, createat);
     ALTER TABLE posts ADD CONSTRAINT posts_late_key UNIQUE (id, editat) DEFERRABLE;
@@ -32,7 +32,11 @@ ODD_KEYS = """
     ALTER TABLE posts CLUSTER ON posts_sorted_key;
     ALTER TABLE posts ADD CONSTRAINT posts_copied_key UNIQUE (id, updateat);
     ALTER TABLE posts ALTER updateat SET NOT NULL, REPLICA IDENTITY USING INDEX posts_copied_key;
-    COMMENT ON CONSTRAINT posts_pkey ON posts IS 'odd'"""
+    COMMENT ON CONSTRAINT posts_pkey ON posts IS 'odd';
+    CREATE TABLE odd (id int PRIMARY KEY, message text) PARTITION BY RANGE (id);
+    CREATE TABLE odd_low PARTITION OF odd FOR VALUES FROM (0) TO (9);
+    CREATE INDEX odd_message_txt ON odd USING gin (to_tsvector('english'::regconfig, message));
+    INSERT INTO odd VALUES (1, 'odd')"""
 VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('{}')"
 
 
