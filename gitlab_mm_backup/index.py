@@ -9,13 +9,12 @@ _OF_THE_SEARCH = re.compile(r" USING gin \(to_tsvector\(")
 
 
 @dataclass(frozen=True)
-class Index:
-    """One index; names are written as in SQL."""
+class _OnTable:
+    """What a dump makes on a table; names are written as in SQL."""
 
     schema: str
     name: str
     table: str
-    statement: str  # CREATE INDEX ..., without a semicolon
 
     @property
     def full_name(self) -> str:
@@ -24,6 +23,13 @@ class Index:
     @property
     def full_table(self) -> str:
         return f"{self.schema}.{self.table}"
+
+
+@dataclass(frozen=True)
+class Index(_OnTable):
+    """One index."""
+
+    statement: str  # CREATE INDEX ..., without a semicolon
 
     @property
     def of_the_search(self) -> bool:
@@ -35,22 +41,11 @@ class Index:
 
 
 @dataclass(frozen=True)
-class Key:
-    """A primary key or another unique constraint; names are written as in SQL."""
+class Key(_OnTable):
+    """A primary key or another unique constraint."""
 
-    schema: str
-    name: str
-    table: str
     kind: str  # PRIMARY KEY or UNIQUE
     columns: str  # with commas between them
-
-    @property
-    def full_name(self) -> str:
-        return f"{self.schema}.{self.name}"
-
-    @property
-    def full_table(self) -> str:
-        return f"{self.schema}.{self.table}"
 
     @property
     def index(self) -> str:
