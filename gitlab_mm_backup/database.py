@@ -1,31 +1,27 @@
-"""PostgreSQL: connect as the right account, snapshot, count, dump, load."""
+"""PostgreSQL: connect as the right account, snapshot, count."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import privileges, process, progress
+from . import privileges
 from .errors import Failure
 from .manifest import Database
-from .private_files import InMemory
-from .process import DECOMPRESS, Command
-from .secret import Secret
 from .site import Endpoint, Login
 
 if TYPE_CHECKING:
     import psycopg
 
 # Omnibus ends a statement, and a session that idles in a transaction, after 60 s.
-_NO_TIME_OUTS = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
+NO_TIME_OUTS = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
 APPLICATION = "gitlab-mm-backup"  # what our sessions call themselves in pg_stat_activity
-_LOCK_SECONDS = 600  # that a dump waits for somebody who has a table alone
+LOCK_SECONDS = 600  # that a dump waits for somebody who has a table alone
 _LOOK_SECONDS = 1.0  # between two looks at who waits for us; the second one counts
 _WAITING = """
     SELECT waits.pid FROM pg_stat_activity waits
@@ -59,7 +55,7 @@ def connect(
                 dbname=wanted,
                 user=login.role,
                 password=login.password.reveal() if login.password else None,
-                options=_NO_TIME_OUTS,
+                options=NO_TIME_OUTS,
                 connect_timeout=10,
                 application_name=APPLICATION,
                 autocommit=True,
@@ -182,7 +178,7 @@ def _begin_with_all_tables(session: psycopg.Connection[Any]) -> None:
 
     # Less than the second after which PostgreSQL takes a wait for a deadlock, and ends somebody.
     session.execute("SET lock_timeout = '500ms'")
-    deadline = time.monotonic() + _LOCK_SECONDS
+    deadline = time.monotonic() + LOCK_SECONDS
     while True:
         tables = [sql.Identifier(*one) for one in session.execute(_TABLES).fetchall()]
         session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -253,79 +249,6 @@ def last_post(endpoint: Endpoint) -> datetime | None:
     return datetime.fromtimestamp(row[0] / 1000, timezone.utc)
 
 
-def dump(endpoint: Endpoint, programs: Path, snapshot_id: str) -> Command:
-    """Return the pg_dump that writes the snapshot in custom form, uncompressed, to its output."""
-    return Command(
-        [
-            str(programs / "pg_dump"),
-            *_where(endpoint, endpoint.admin, endpoint.name),
-            "--format=custom",
-            "--compress=0",
-            f"--lock-wait-timeout={_LOCK_SECONDS}s",
-            f"--snapshot={snapshot_id}",
-        ],
-        account=endpoint.admin.account or "nobody",
-        environment=_password(endpoint, endpoint.admin),
-    )
-
-
-def load(
-    endpoint: Endpoint,
-    programs: Path,
-    name: str,
-    archive: Path,
-    lines: Sequence[str],
-    *,
-    rows: bool = False,
-) -> None:
-    """Load ``lines`` of the list of the compressed dump ``archive`` into the database ``name``.
-
-    As Mattermost's own role, so that every object is owned by it and the dump's SQL can do no
-    more than Mattermost could.  What brings ``rows`` is done in one transaction: under wal_level
-    minimal, what is created and filled in the same needs no log.  Raises Failure on the first error.
-    """
-    restore = Command(
-        [
-            str(programs / "pg_restore"),
-            *_where(endpoint, endpoint.owner, name),
-            "--no-owner",
-            "--no-acl",
-            "--exit-on-error",
-            *(["--single-transaction"] if rows else []),
-            "--use-list",
-            InMemory(Secret("".join(lines))),
-        ],
-        account=endpoint.owner.account or "nobody",
-        environment=_password(endpoint, endpoint.owner),
-    )
-    with open(archive, "rb") as packed, contextlib.ExitStack() as shown:
-        if rows:  # other passes read almost nothing
-            shown.enter_context(progress.of_file("database", packed))
-        process.pipeline(DECOMPRESS, restore, stdin=packed)
-
-
-def execute(endpoint: Endpoint, programs: Path, name: str, statements: Sequence[str]) -> None:
-    """Have psql(1) execute ``statements`` in the database ``name``, as Mattermost's own role.
-
-    Raises Failure on the first error.
-    """
-    environment = {**_password(endpoint, endpoint.owner), "PGOPTIONS": _NO_TIME_OUTS}
-    psql = Command(
-        [
-            str(programs / "psql"),
-            *_where(endpoint, endpoint.owner, name),
-            "--no-psqlrc",
-            "--quiet",
-            "--set=ON_ERROR_STOP=1",
-            # So, and not from a file, they are SQL alone: psql's own commands have no place there.
-            *(f"--command={statement}" for statement in statements),
-        ],
-        account=endpoint.owner.account or "nobody",
-        environment=environment,
-    )
-    process.run(psql)
-
-
 def cancel(*sessions: psycopg.Connection[Any]) -> None:
     """End what is asked in other threads."""
     for session in sessions:
@@ -335,26 +258,3 @@ def cancel(*sessions: psycopg.Connection[Any]) -> None:
 def analyze(session: psycopg.Connection[Any]) -> None:
     """Give the planner its statistics: a dump brings none."""
     session.execute("ANALYZE")
-
-
-def _where(endpoint: Endpoint, login: Login, name: str) -> list[str]:
-    place = [f"--host={endpoint.host}", f"--port={endpoint.port}"]
-    return [*place, f"--username={login.role}", "--no-password", f"--dbname={_plain(name)}"]
-
-
-def _plain(name: str) -> str:
-    """Return ``name`` so that libpq takes it for a name, not for a connection string."""
-    escaped = name.replace("\\", "\\\\").replace("'", "\\'")
-    return f"dbname='{escaped}'"
-
-
-def _password(endpoint: Endpoint, login: Login) -> dict[str, str | InMemory]:
-    """Return libpq's environment: options of the connection, and a password file in memory."""
-    environment: dict[str, str | InMemory] = {
-        "PGAPPNAME": APPLICATION,
-        **{f"PG{key.upper()}": value for key, value in endpoint.options.items()},
-    }
-    if login.password is not None:
-        word = login.password.reveal().replace("\\", "\\\\").replace(":", "\\:")
-        environment["PGPASSFILE"] = InMemory(Secret(f"*:*:*:*:{word}\n"))
-    return environment

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from . import database, process, progress, tasks
+from . import clients, process, progress, tasks
 from .database import Snapshot
 from .process import Command, Sink
 from .site import Site
@@ -20,7 +20,7 @@ def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> dic
 
     def read() -> dict[str, int]:
         try:
-            command = database.dump(site.database, site.client_programs, snapshot.id)
+            command = clients.dump(site.database, site.client_programs, snapshot.id)
             with progress.measured("database", snapshot.table_bytes, _written):
                 _, rows = tasks.together(
                     lambda: process.pipeline(command, compressor, sink=sink),

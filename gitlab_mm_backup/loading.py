@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import database, dump_list, exchange, passes, tasks
+from . import clients, database, dump_list, exchange, passes, tasks
 from .errors import Failure
 from .index import Index
 from .manifest import Manifest
@@ -55,8 +55,8 @@ def fill(
     left_out = [] if search or not bears_no_search(manifest) else contents.search
     without = [index.full_name for index in left_out]
     planned = passes.plan(contents, manifest.database.rows, sessions, without)
-    load = functools.partial(database.load, endpoint, programs, name, archive)
-    execute = functools.partial(database.execute, endpoint, programs, name)
+    load = functools.partial(clients.load, endpoint, programs, name, archive)
+    execute = functools.partial(clients.execute, endpoint, programs, name)
     load(planned.first, rows=True)
     tasks.together(*middle(planned, load, execute), at_a_time=sessions)
     if planned.keys:

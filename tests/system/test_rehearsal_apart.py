@@ -134,7 +134,7 @@ POINTS = (
     Fault("scratch:_create_role", "after"),
     Fault("verify:examine"),
     Fault("loading:create", "after"),
-    Fault("database:load"),
+    Fault("clients:load"),
     Fault("loading:fill", "after"),
     Fault("proof:database_checks"),
     Fault("beside:unpack"),
@@ -143,7 +143,7 @@ POINTS = (
     Fault("boot:boot", "after"),
     Fault("proof:answers", "after"),
 )
-CAUGHT = ("isolation:cut_off", "database:load", "loading:fill", "beside:unpack", "boot:boot")
+CAUGHT = ("isolation:cut_off", "clients:load", "loading:fill", "beside:unpack", "boot:boot")
 
 
 @pytest.fixture(scope="module")

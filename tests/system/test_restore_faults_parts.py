@@ -183,7 +183,7 @@ def test_credentials_that_the_hook_wrote_are_taken_back(
 
 def test_the_whole_disk_is_full(server: Server, table: Table) -> None:
     """PostgreSQL may end too: then there is a journal, for when there is room again."""
-    fault = Fault("database:load", act="run", argv=filling("/var", 300_000))
+    fault = Fault("clients:load", act="run", argv=filling("/var", 300_000))
     wanted = server.live
     try:
         with table.row("disk of everything full in the load", "old"):

@@ -97,7 +97,7 @@ def test_in_place(server: Server) -> None:
 
 
 def test_in_place_that_fails_is_said_and_the_safety_set_is_the_way_back(server: Server) -> None:
-    old, fault = server.live, Fault("database:load", act="fail")
+    old, fault = server.live, Fault("clients:load", act="fail")
     answer = server.run("restore", "--yes", "--in-place", server.sets[server.other], fault=fault)
     assert answer.code == 5, answer
     assert server.service() == "down"

@@ -147,7 +147,7 @@ STEPS = (
     ("systemd:Service.stop", "after"),
     ("folders:make_work_folder", "after"),
     ("exchange:create_beside", "after"),
-    ("database:load", "after"),
+    ("clients:load", "after"),
     ("beside:unpack", "after"),
     ("exchange:exchange", "after"),
     ("folders:exchange", "after"),

@@ -93,6 +93,7 @@ LAYERS = {
         "systemd",
         "service",
         "database",
+        "clients",
         "dumping",
         "dump_list",
         "passes",
