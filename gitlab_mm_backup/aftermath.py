@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +11,7 @@ from datetime import datetime
 from . import (
     discreet,
     evidence,
+    hostname,
     metrics,
     monitoring,
     notices,
@@ -57,7 +57,7 @@ class Ended:
 
 def begin(command: str, ours: Settings) -> None:
     """Tell those who want to know that a job begins."""
-    title = f"gitlab-mm {command} begins on {socket.getfqdn()}"
+    title = f"gitlab-mm {command} begins on {hostname.own()}"
     _tell(ours.notices, Message(title, title, notices.START))
 
 
@@ -131,7 +131,7 @@ def message(ended: Ended, *, recovered: bool = False) -> Message:
     verdict = "failed" if not good else "has warnings" if ended.code else "is done"
     if good and recovered:
         verdict += " again, after a failure"
-    host = socket.getfqdn()
+    host = hostname.own()
     lines = [
         f"gitlab-mm {ended.command}: {ended.code.meaning}, after {text.duration(ended.seconds)}"
     ]

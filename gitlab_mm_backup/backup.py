@@ -4,36 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import grp
 import logging
-import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from . import (
     database,
+    description,
     dumping,
     files,
     hooks,
+    identity,
     increment,
     interrupts,
     manifest,
     packing,
-    privileges,
     progress,
     prune,
     search_later,
-    sign_in,
-    version,
 )
-from .database import GaveWay, Snapshot
+from .database import Counted, GaveWay, Snapshot
+from .description import Written
 from .errors import Failure, Interrupted
+from .identity import Host
 from .increment import Packed
 from .journal import Journal
-from .manifest import Credentials, Database, Manifest, Part
+from .manifest import Credentials, Part
 from .option_table import INCREMENTAL
 from .process import compress
 from .settings import Settings
@@ -47,9 +46,16 @@ from .throttle import Throttle
 
 log = logging.getLogger(__name__)
 
-Make = Callable[[Site, Settings, Store], tuple[BackupSet, list[str]]]
+Make = Callable[[Site, Settings, Store, "Before"], tuple[BackupSet, list[str]]]
 BACKUP, SAFETY = "backup", "safety"  # what a set was made for
 _ATTEMPTS = 3  # at a dump that gave way to a migration
+
+
+@dataclass(frozen=True)
+class Before:
+    """What is known before a set is made."""
+
+    host: Host  # that makes it
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def backup(
     variables = {"sets": store.where}
     with hooks.on_failure(variables):
         hooks.run_phase("pre-backup", variables)
-        made, oddities = (make or make_set)(site, settings, store)
+        made, oddities = (make or make_set)(site, settings, store, look_before())
     warnings = oddities + uncovered(site) + _sign_in_warnings(made.manifest.credentials)
     warnings += later.problems if later else []
     warnings += [f"Not found, so not in the set: {one}" for one in made.manifest.salvaged or ()]
@@ -102,23 +108,28 @@ def _run_post_backup(variables: Mapping[str, str]) -> list[str]:
     return []
 
 
+def look_before() -> Before:
+    """Return what a set is made with, and held against; raises Failure."""
+    return Before(identity.own())
+
+
 def make_set(
-    site: Site, settings: Settings, store: Store, purpose: str = BACKUP
+    site: Site, settings: Settings, store: Store, before: Before, purpose: str = BACKUP
 ) -> tuple[BackupSet, list[str]]:
     """Make one set and nothing else; return it with what is unusual about it, in words.
 
     Raises Failure when there is no set then.
     """
     clock = time.monotonic()
-    started, name = _free_name(store, datetime.now(timezone.utc), site.version)
+    started, name = _free_name(store, site.version, before.host)
     log.info("Making set %s", name)
     pack_files = _packer(site, settings, store, purpose, started)
     with store.create(name) as staging:
         contents = _undisturbed(
             lambda: _write_parts(site, settings, store, staging, pack_files), staging
         )
-        described = _describe(site, name, started, time.monotonic() - clock, contents)
-        described = dataclasses.replace(described, purpose=purpose)
+        described = description.describe(site, name, started, time.monotonic() - clock, contents)
+        described = dataclasses.replace(described, purpose=purpose, host_id=before.host.id)
         if purpose == BACKUP:
             interrupts.ignore()  # there is a set now, which must not be told as a failure
         made = store.complete(staging, described, contents.packed.base)
@@ -146,7 +157,7 @@ def _packer(
                 settings, throttle, staging / "files.tar.zst", folders, [], found, expected
             )
         )
-    base = increment.choose_base(store, settings.full_every, _roles(site), started)
+    base = increment.choose_base(store, settings.full_every, description.roles(site), started)
     return functools.partial(increment.pack, settings, base)
 
 
@@ -158,31 +169,7 @@ def _expected(site: Site, store: Store) -> int | None:
     return files.walk(_folders(site)) if progress.watched() else None
 
 
-@dataclass(frozen=True)
-class _Contents:
-    """What was written, to be told in the manifest."""
-
-    parts: Mapping[str, Part]
-    database: Database
-    packed: Packed
-    surveys: Sequence[files.Survey]
-
-    @property
-    def links(self) -> dict[str, str]:
-        return {link: to for one in self.surveys for link, to in one.links_out.items()}
-
-    @property
-    def oddities(self) -> list[str]:
-        special = [path for one in self.surveys for path in one.special]
-        privileged = [path for one in self.surveys for path in one.privileged]
-        words = [f"{path!r} is a device or pipe, and is not in the set" for path in special]
-        return words + [
-            f"{path!r} has the set-user-id or set-group-id bit; a restore takes it away"
-            for path in privileged
-        ]
-
-
-def _undisturbed(write: Callable[[], _Contents], staging: Path) -> _Contents:
+def _undisturbed(write: Callable[[], Written], staging: Path) -> Written:
     """Write all parts; again from the start where the dump gave way, but not for ever."""
     for _ in range(_ATTEMPTS - 1):
         try:
@@ -196,7 +183,7 @@ def _undisturbed(write: Callable[[], _Contents], staging: Path) -> _Contents:
 
 def _write_parts(
     site: Site, settings: Settings, store: Store, staging: Path, pack_files: _PackFiles
-) -> _Contents:
+) -> Written:
     """Write all parts; the snapshot comes first, so every upload it names is in the archive."""
     # A standalone Mattermost has no part in /etc/gitlab, even where it shares a host with GitLab.
     etc = [site.below_root("/etc/gitlab")] if site.kind is Kind.OMNIBUS else []
@@ -216,16 +203,18 @@ def _write_parts(
         return {"etc-gitlab": part}, [found]
 
     with database.snapshot(site.database) as snapshot:
-        (dumped, rows), (packed, found), (of_etc, found_there), kept = together(
+        (dumped, counted), (packed, found), (of_etc, found_there), kept = together(
             lambda: _dump(site, settings, throttle, store, staging, snapshot),
             pack_all,
             pack_etc,
             lambda: packing.pack_settings(site, staging / "settings.json"),
             cancel=snapshot.cancel,
         )
-    return _Contents(
+    return Written(
         {"database": dumped, **packed.parts, "settings": kept, **of_etc},
-        dataclasses.replace(snapshot.database, rows=rows),
+        dataclasses.replace(snapshot.database, rows=counted.rows),
+        snapshot.installation,
+        counted.contents,
         packed,
         [found, *found_there],
     )
@@ -238,14 +227,14 @@ def _dump(
     store: Store,
     staging: Path,
     snapshot: Snapshot,
-) -> tuple[Part, dict[str, int]]:
-    """Write the dump; return its part, and the rows of its tables."""
+) -> tuple[Part, Counted]:
+    """Write the dump; return its part, and what was counted in its snapshot."""
     if isinstance(store, ResticStore):  # as it is: packed, it is another one each night
         return store.keep_dump(staging, functools.partial(dumping.dump, site, snapshot))
     writer = PartWriter(staging / "database.dump.zst", throttle)
     compressor = compress(settings.database_level, settings.packers)
-    rows = dumping.dump(site, snapshot, compressor, writer.write)
-    return writer.finish("pg_dump custom, zstd"), rows
+    counted = dumping.dump(site, snapshot, compressor, writer.write)
+    return writer.finish("pg_dump custom, zstd"), counted
 
 
 def _folders(site: Site) -> list[Path]:
@@ -259,61 +248,10 @@ def _folders(site: Site) -> list[Path]:
     return [folder for folder in site.folders.real.values() if folder.is_dir()]
 
 
-def _describe(
-    site: Site, name: str, started: datetime, seconds: float, contents: _Contents
-) -> Manifest:
-    return Manifest(
-        name=name,
-        tool=version.tool(),
-        kind=site.kind.value,
-        gitlab=site.gitlab.version,
-        mattermost=site.version,
-        host=socket.getfqdn(),
-        started=manifest.utc(started),
-        seconds=round(seconds, 3),
-        database=contents.database,
-        files=manifest.Files(
-            folders=_roles(site),
-            account=_account(site),
-            environment_folder=str(site.environment_folder or ""),
-            files=contents.packed.whole.files,
-            bytes=contents.packed.whole.size,
-        ),
-        credentials=_credentials(site),
-        parts=contents.parts,
-        links=contents.links,
-        salvaged=None if site.missing is None else tuple(site.missing),
-        privileged=tuple(path for one in contents.surveys for path in one.privileged),
-        increment=contents.packed.increment,
-        format=manifest.INCREMENTAL_FORMAT if contents.packed.increment else manifest.FORMAT,
-    )
-
-
-def _roles(site: Site) -> dict[str, str]:
-    return {role: str(path) for role, path in site.folders.real.items() if path.is_dir()}
-
-
-def _account(site: Site) -> manifest.Account:
-    """Return the account of the files; a salvage has numbers for names that are gone."""
-    user, group = site.account.user, site.account.group
-    uid = int(user) if user.isdecimal() else privileges.entry_of(user).pw_uid
-    try:
-        gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise Failure(
-            f"There is no group {group} on this host", hint="Run gitlab-ctl reconfigure."
-        ) from None
-    return manifest.Account(user, group, uid, gid)
-
-
-def _credentials(site: Site) -> Credentials:
-    pair = sign_in.effective_pair(site)
-    return Credentials(pair.id if pair else "", sign_in.accepted(site))
-
-
-def _free_name(store: Store, started: datetime, mattermost: str) -> tuple[datetime, str]:
+def _free_name(store: Store, mattermost: str, host: Host) -> tuple[datetime, str]:
     """Names are exact to the second; a run right after another takes the next free one."""
-    while (store.folder / (name := manifest.name_for(started, mattermost))).exists():
+    started = datetime.now(timezone.utc)
+    while (store.folder / (name := manifest.name_for(started, mattermost, host.id))).exists():
         started += timedelta(seconds=1)
     return started, name
 

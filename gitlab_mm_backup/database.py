@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from . import privileges
+from . import contents, privileges
 from .errors import Failure
-from .manifest import Database
+from .manifest import Contents, Database
 from .site import Endpoint, Login
 
 if TYPE_CHECKING:
@@ -110,18 +110,27 @@ class GaveWay(Failure):
 
 
 @dataclass(frozen=True)
+class Counted:
+    """What was counted in a snapshot."""
+
+    rows: dict[str, int]  # schema.table -> rows
+    contents: Contents | None  # None where the tables are not those of a Mattermost
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """One exported snapshot of a database, as long as its session is open."""
 
     id: str
     database: Database  # its ``rows`` are counted by ``count``, beside the dump
+    installation: str  # which Mattermost it is of; "" where that is not known
     table_bytes: int  # of its tables on the server's disk, without indexes
     _session: psycopg.Connection[Any]
     _watch: psycopg.Connection[Any]
 
-    def count(self) -> dict[str, int]:
-        """Return the rows of every table in the snapshot, as schema.table -> rows."""
-        return count_rows(self._session)
+    def count(self) -> Counted:
+        """Count the rows of every table in the snapshot, and what people would miss."""
+        return Counted(count_rows(self._session), contents.count(self._session))
 
     def cancel(self) -> None:
         """End a count in another thread, which may wait for a lock as long as it likes."""
@@ -164,7 +173,7 @@ def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
         ).fetchone()
         assert row is not None
         database = Database(endpoint.name, row[1].split()[0], row[2], row[3], row[4], row[5], {})
-        yield Snapshot(row[0], database, row[6], session, watch)
+        yield Snapshot(row[0], database, contents.installation(session), row[6], session, watch)
 
 
 def _begin_with_all_tables(session: psycopg.Connection[Any]) -> None:

@@ -5,35 +5,39 @@ from __future__ import annotations
 import threading
 
 from . import clients, process, progress, tasks
-from .database import Snapshot
+from .database import Counted, Snapshot
 from .process import Command, Sink
 from .site import Site
 
 
-def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> dict[str, int]:
-    """Write the compressed dump of ``snapshot`` to ``sink``; return its rows, by schema.table.
+def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> Counted:
+    """Write the compressed dump of ``snapshot`` to ``sink``; return what was counted in it.
 
     Both are read beside each other, and then the snapshot goes with its locks, however long the
     rest of a backup takes.  Raises GaveWay where somebody wanted a table alone meanwhile.
     """
     over = threading.Event()
 
-    def read() -> dict[str, int]:
+    def read() -> Counted:
         try:
             command = clients.dump(site.database, site.client_programs, snapshot.id)
             with progress.measured("database", snapshot.table_bytes, _written):
-                _, rows = tasks.together(
+                counted: Counted
+                _, counted = tasks.together(
                     lambda: process.pipeline(command, compressor, sink=sink),
                     snapshot.count,
                     cancel=snapshot.cancel,
                 )
-            return dict(rows)
+            return counted
         finally:
             over.set()
 
-    rows, _ = tasks.together(read, lambda: snapshot.refuse_to_block(over), cancel=snapshot.cancel)
+    counted: Counted
+    counted, _ = tasks.together(
+        read, lambda: snapshot.refuse_to_block(over), cancel=snapshot.cancel
+    )
     snapshot.release()
-    return dict(rows)
+    return counted
 
 
 def _written() -> int:

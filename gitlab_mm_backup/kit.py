@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import copied, gitlab_files, offsite, text, version
+from . import copied, gitlab_files, hostname, offsite, text, version
 from .errors import Failure
 from .manifest import Manifest
 from .remote import GITLAB, NO_CONFIG, RCLONE_CONFIG, Remote
@@ -74,7 +73,7 @@ def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Pa
         warnings.append("No set has a copy outside this machine: with its disk all is lost")
     newest = next((one.manifest for one in store.sets() if not one.manifest.safety), None)
     return Kit(
-        host=socket.getfqdn(),
+        host=hostname.own(),
         made=datetime.now(timezone.utc),
         places=places,
         needed=_needed(settings, remotes),

@@ -14,13 +14,16 @@ from typing import Any
 from . import untrusted
 from .errors import Failure
 
-FORMAT = 1
-# Of a set whose files part builds on another set: who does not know that must not restore it.
-INCREMENTAL_FORMAT = 2
+# 1: from before sets had a host and an installation; 2: of these, one whose files part builds on
+# another set. Who does not know a format must not restore from it.
+FORMAT = 3
+_INCREMENTAL_FORMAT = 2
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
-# <seconds since 1970>_<year>_<month>_<day>_<Mattermost version>, as GitLab names its own backups.
+# <seconds since 1970>_<year>_<month>_<day>_<Mattermost version>-<host>, as GitLab names its own
+# backups; the host by the first digits of its id, so that no two hosts give one name (since format 3).
 _NAME = re.compile(r"\d{10}_\d{4}_\d{2}_\d{2}_[0-9A-Za-z.+~-]+")
+_HOST_DIGITS = 6  # of a host's id in the names of its sets
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class Files:
     environment_folder: str  # absolute path, "" where the service had none
     files: int  # that a restore of the set brings back
     bytes: int
+    filled: Sequence[str] | None = None  # roles with anything in them; None in format 1 and 2
+    mounted: Sequence[str] = ()  # roles whose folder was a mount point
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,34 @@ class Increment:
     manifest: str  # SHA-256 of that set's manifest.json, and so of all its parts
     files: int  # plain files in the part
     bytes: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What people would miss, counted in the dump's own snapshot; what they deleted is not counted."""
+
+    teams: int
+    users: int  # without bots
+    posts: int
+    uploads: int
+    upload_bytes: int
+    last_post: str | None  # RFC 3339, UTC
+
+    @property
+    def empty(self) -> bool:
+        """Tell whether nobody has used this Mattermost yet."""
+        return not (self.teams or self.users or self.posts or self.uploads)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The counts by what they are of, as people call it."""
+        return {
+            "teams": self.teams,
+            "users": self.users,
+            "posts": self.posts,
+            "uploads": self.uploads,
+            "bytes of uploads": self.upload_bytes,
+        }
 
 
 @dataclass(frozen=True)
@@ -111,6 +144,11 @@ class Manifest:
     salvaged: Sequence[str] | None = None  # what was lost with the program; None: it was there
     purpose: str = "backup"  # or "safety": the state before a restore, never "the latest set"
     increment: Increment | None = None  # None: the files part holds all
+    installation: str = ""  # Mattermost's own id of itself (DiagnosticId); "" where it is not known
+    host_id: str = ""  # of the host that made it; "" in sets of format 1 and 2
+    contents: Contents | None = None  # None in sets of format 1 and 2
+    shrunken: Sequence[str] = ()  # in words, what collapsed against a fuller set: see shrinkage
+    told: Sequence[str] = ()  # what the run warned of: what the set cannot hold, or lacks
     format: int = FORMAT
 
     @property
@@ -131,6 +169,14 @@ class Manifest:
         return self.purpose == "safety"
 
     @property
+    def empty(self) -> bool:
+        """Tell whether nobody used the Mattermost of this set; an old one tells it by its rows."""
+        if self.contents is not None:
+            return self.contents.empty
+        rows = {name.rpartition(".")[2]: count for name, count in self.database.rows.items()}
+        return not any(rows.get(table) for table in ("teams", "posts", "fileinfo"))
+
+    @property
     def rows(self) -> int:
         return sum(self.database.rows.values())
 
@@ -140,10 +186,11 @@ class Manifest:
         return sum(part.bytes for part in self.parts.values())
 
 
-def name_for(moment: datetime, mattermost: str) -> str:
+def name_for(moment: datetime, mattermost: str, host_id: str) -> str:
     """Return a set's name for a start ``moment``; the date in it is local time, as GitLab's is."""
     version = re.sub(r"[^0-9A-Za-z.+~-]", "-", mattermost)
-    return f"{int(moment.timestamp()):010d}_{moment.astimezone():%Y_%m_%d}_{version}"
+    day = f"{int(moment.timestamp()):010d}_{moment.astimezone():%Y_%m_%d}"
+    return f"{day}_{version}-{host_id[:_HOST_DIGITS]}"
 
 
 def _moment(text: str) -> datetime:
@@ -166,6 +213,11 @@ def to_bytes(manifest: Manifest) -> bytes:
         del document["increment"]
     if manifest.salvaged is None:
         del document["salvaged"]
+    if manifest.format < FORMAT:
+        for name in _SINCE_FORMAT_3:
+            del document[name]
+        for name in _FILES_SINCE_FORMAT_3:
+            del document["files"][name]
     text = json.dumps(document, indent=2, ensure_ascii=False)
     return f"{text}\n".encode(errors="backslashreplace")
 
@@ -186,20 +238,28 @@ def parse(data: bytes, where: str) -> Manifest:
     try:
         document = json.loads(data)
         found = document["format"]
-        if isinstance(found, int) and found > INCREMENTAL_FORMAT:
+        if isinstance(found, int) and found > FORMAT:
             raise Failure(
                 "This set was made by a newer gitlab-mm-backup",
-                f"{where} has format {found}, this program reads up to {INCREMENTAL_FORMAT}",
+                f"{where} has format {found}, this program reads up to {FORMAT}",
                 "Install the newer gitlab-mm-backup, then try again.",
             )
-        wanted = _MANIFEST if found == FORMAT else {**_MANIFEST, "increment": _increment}
-        return Manifest(**untrusted.members(document, wanted, optional={"purpose", "salvaged"}))
+        return Manifest(**untrusted.members(document, *_wanted(found)))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Failure(
             "A set's manifest cannot be read",
             f"{where}: {type(error).__name__}: {str(error)[:200]}",
             "The set is damaged; choose another one (gitlab-mm list shows them).",
         ) from None
+
+
+def _wanted(found: Any) -> tuple[Mapping[str, untrusted.Check], set[str]]:
+    """Return the members of a manifest of a format, and which of them may be left out."""
+    optional = {"purpose", "salvaged"}
+    if found == FORMAT:
+        return {**_MANIFEST, **_SINCE_FORMAT_3, "increment": _increment}, {*optional, "increment"}
+    old = {**_MANIFEST, "files": lambda value: Files(**untrusted.members(value, _FILES))}
+    return {**old, "increment": _increment} if found == _INCREMENTAL_FORMAT else old, optional
 
 
 def _set_name(value: Any) -> str:
@@ -222,7 +282,7 @@ def _instant(value: Any) -> str:
 
 
 def _format(value: Any) -> int:
-    if not 1 <= untrusted.count(value) <= INCREMENTAL_FORMAT:
+    if not 1 <= untrusted.count(value) <= FORMAT:
         raise ValueError(f"unknown format {value}")
     return int(value)
 
@@ -262,6 +322,11 @@ _FILES = {
     "files": untrusted.count,
     "bytes": untrusted.count,
 }
+_FILES_SINCE_FORMAT_3 = {"filled": untrusted.texts, "mounted": untrusted.texts}
+_CONTENTS = {
+    **dict.fromkeys(("teams", "users", "posts", "uploads", "upload_bytes"), untrusted.count),
+    "last_post": lambda value: value if value is None else _instant(value),
+}
 _INCREMENT = {
     "base": _set_name,
     "manifest": untrusted.sha256,
@@ -275,7 +340,7 @@ _MANIFEST: dict[str, untrusted.Check] = {
     "started": _instant,
     "seconds": untrusted.seconds,
     "database": lambda value: Database(**untrusted.members(value, _DATABASE)),
-    "files": lambda value: Files(**untrusted.members(value, _FILES)),
+    "files": lambda value: Files(**untrusted.members(value, {**_FILES, **_FILES_SINCE_FORMAT_3})),
     "credentials": lambda value: Credentials(**untrusted.members(value, _CREDENTIALS)),
     "parts": untrusted.each(untrusted.text, lambda value: Part(**untrusted.members(value, _PART))),
     "links": untrusted.each(untrusted.path, untrusted.bytes_as_text),
@@ -283,4 +348,11 @@ _MANIFEST: dict[str, untrusted.Check] = {
     "salvaged": lambda value: value if value is None else untrusted.texts(value),
     "purpose": untrusted.one_of("backup", "safety"),
     "format": _format,
+}
+_SINCE_FORMAT_3: dict[str, untrusted.Check] = {
+    "installation": untrusted.identifier,
+    "host_id": untrusted.identifier,
+    "contents": lambda value: value and Contents(**untrusted.members(value, _CONTENTS)),
+    "shrunken": untrusted.texts,
+    "told": untrusted.texts,
 }

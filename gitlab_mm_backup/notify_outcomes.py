@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import notices, text
+from . import hostname, notices, text
 from .errors import ExitCode, Failure
 from .notices import Message
 from .outcome import Outcome
@@ -22,7 +21,7 @@ def of_test(wanted: Sequence[Notice]) -> Outcome:
             "gitlab-mm config explain notices says how to name somebody.",
             ExitCode.USAGE,
         )
-    host = socket.getfqdn()
+    host = hostname.own()
     words = "This is a test of gitlab-mm-backup's notices; nothing has happened."
     problems = notices.send(wanted, Message(f"Test from {host}", words, "success"))
     names = [notices.name(number, one) for number, one in enumerate(wanted, 1)]

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import logging
 import os
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from . import (
     database,
     evidence,
     folders,
+    hostname,
     isolation,
     loading,
     proof,
@@ -129,7 +129,7 @@ def _record(set_: BackupSet, depth: Depth, began: datetime, found: Sequence[Chec
         seconds=round((datetime.now(timezone.utc) - began).total_seconds(), 3),
         recovery_seconds=None,
         tool=version.tool(),
-        host=socket.getfqdn(),
+        host=hostname.own(),
         mattermost="",
         postgresql="",
         checks=found,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from . import discreet, evidence, host, records, version
+from . import discreet, evidence, host, hostname, records, version
 from .backup import uncovered
 from .checks import Result
 from .errors import Failure
@@ -127,7 +126,7 @@ def look(store: Store) -> Found:
             "GitLab": site.gitlab.version if site else "",
             "Mattermost": site.version if site else "",
         },
-        host=socket.getfqdn(),
+        host=hostname.own(),
         folder=store.where,
         now=datetime.now(timezone.utc),
     )

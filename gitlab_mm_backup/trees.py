@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import backup, gitlab_files, omnibus, process, salvage, scratch, text
-from .backup import Made
+from .backup import Before, Made
 from .errors import Failure
 from .process import Command
 from .sandbox import INSIDE
@@ -93,11 +93,12 @@ def _within(root: Path, view: View, base: Path, task: Callable[[], Any]) -> Any:
 
 
 def _make_set(
-    view: View, base: Path, site: Site, settings: Settings, store: LocalStore
+    view: View, base: Path, site: Site, settings: Settings, store: LocalStore, before: Before
 ) -> tuple[BackupSet, list[str]]:
     """Make the set in the view, where the store has another place; return it at its own."""
     inside = LocalStore(_SETS)
-    made, oddities = within(view, base, functools.partial(backup.make_set, site, settings, inside))
+    make = functools.partial(backup.make_set, site, settings, inside, before)
+    made, oddities = within(view, base, make)
     return store.find(made.name), oddities
 
 

@@ -34,6 +34,13 @@ def text(value: Any) -> str:
     return value
 
 
+def identifier(value: Any) -> str:
+    """Accept the id of a host or of an installation, or "" for one that is not known."""
+    if not re.fullmatch(r"[0-9A-Za-z._-]{0,64}", text(value)):
+        raise ValueError(f"not an id: {ascii(value)[:40]}")
+    return str(value)
+
+
 def path(value: Any) -> str:
     """Accept an absolute path, of whatever bytes; they come as surrogates (PEP 383)."""
     if not isinstance(value, str) or "\0" in value or not value.startswith("/"):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gitlab_mm_backup.manifest import (
-    INCREMENTAL_FORMAT,
     Account,
+    Contents,
     Credentials,
     Database,
     Files,
@@ -52,12 +52,16 @@ def make_manifest(**changes: Any) -> Manifest:
             environment_folder="/opt/gitlab/etc/mattermost/env",
             files=7,
             bytes=4096,
+            filled=("home", "data"),
         ),
         "credentials": Credentials("0123456789abcdef", True),
         "parts": {
             "database": Part("database.dump.zst", "pg_dump custom, zstd", 10, "a" * 64),
             "settings": Part("settings.json", "json", 2, "b" * 64),
         },
+        "installation": "ymxcb3gnyfgqdrykq3jhwbe8zr",
+        "host_id": "1f3a9c2e5b7d4860a1b2c3d4e5f60718",
+        "contents": Contents(1, 3, 41, 5, 2048, "2026-11-22T01:10:00Z"),
         "links": {"/var/opt/gitlab/mattermost/data/old uploads": "/srv/old"},
     }
     return Manifest(**{**values, **changes})
@@ -96,6 +100,6 @@ def make_set_on(base: BackupSet, name: str, contents: dict[str, bytes] | None = 
         base.path.parent,
         name,
         contents,
-        lambda one: dataclasses.replace(one, increment=increment, format=INCREMENTAL_FORMAT),
+        lambda one: dataclasses.replace(one, increment=increment),
     )
     return dataclasses.replace(made, base=base)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from gitlab_mm_backup import beside, files, folders, increment, process
 from gitlab_mm_backup.effective import Settings as Effective
-from gitlab_mm_backup.manifest import FORMAT, INCREMENTAL_FORMAT
 from gitlab_mm_backup.plan import Plan
 from gitlab_mm_backup.settings import Settings
 from gitlab_mm_backup.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
@@ -54,7 +53,6 @@ class House:
                 links=found.links_out,
                 privileged=tuple(found.privileged),
                 increment=packed.increment,
-                format=INCREMENTAL_FORMAT if packed.increment else FORMAT,
             )
             return self.store.complete(staging, described, packed.base)
 

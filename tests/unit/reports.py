@@ -24,7 +24,7 @@ def ago(**time: float) -> datetime:
 
 def made_set(when: datetime, **changes: Any) -> Entry:
     """Return the entry of a complete set that was begun at ``when``."""
-    name = changes.get("name", name_for(when, "10.11.4"))
+    name = changes.get("name", name_for(when, "10.11.4", "1f3a9c2e"))
     manifest = make_manifest(**{"name": name, "started": utc(when), **changes})
     return Entry(name, BackupSet(Path("/sets") / name, manifest), "")
 
@@ -88,7 +88,7 @@ def many(count: int, suffix: str = "", **changes: Any) -> Found:
         parts = {"database": Part("database.dump.zst", "pg_dump custom, zstd", size, "a" * 64)}
         entry = made_set(
             when,
-            name=name_for(when, version),
+            name=name_for(when, version, "1f3a9c2e"),
             mattermost=version,
             parts=parts,
             seconds=70.0 + (night * 37 % 23),

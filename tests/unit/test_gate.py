@@ -95,7 +95,7 @@ def aged(folder: Path, age: timedelta, seconds: float = 0, purpose: str = "backu
     def change(manifest: Manifest) -> Manifest:
         return dataclasses.replace(manifest, started=utc(started), seconds=seconds, purpose=purpose)
 
-    return make_set(folder, name_for(started, "10.11.4"), change=change)
+    return make_set(folder, name_for(started, "10.11.4", "1f3a9c2e"), change=change)
 
 
 def test_sets_that_count_as_new(tmp_path: Path) -> None:

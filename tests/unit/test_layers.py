@@ -15,6 +15,7 @@ TOP = "gitlab_mm_backup"
 LAYERS = {
     "0 values": (
         "errors",
+        "hostname",
         "run_id",
         "interrupts",
         "secret",
@@ -61,6 +62,7 @@ LAYERS = {
         "gitlab_rb",
         "lock",
         "journal",
+        "identity",
         "copied",
         "schedule",
         "system_log",
@@ -92,6 +94,7 @@ LAYERS = {
         "verify",  # of a set alone; beside takes a name from it
         "systemd",
         "service",
+        "contents",
         "database",
         "clients",
         "dumping",
@@ -123,6 +126,7 @@ LAYERS = {
         "search_later",
         "increment",
         "packing",
+        "description",
         "sending",
         "offsite",
         "fetching",

@@ -94,25 +94,61 @@ def test_names_of_any_bytes_come_back_as_they_were_written() -> None:
 INCREMENT = Increment("1795223600_2026_11_21_10.11.4", "c" * 64, files=2, bytes=100)
 
 
-def test_a_set_that_builds_on_another_says_so_in_a_format_of_its_own() -> None:
-    """Programs of before read up to format 1, and refuse a member that they do not know."""
-    manifest = make_manifest(increment=INCREMENT, format=module.INCREMENTAL_FORMAT)
+def old(format_: int, **changes: Any) -> module.Manifest:
+    """Return a manifest of before sets had a host and an installation."""
+    files = dataclasses.replace(make_manifest().files, filled=None)
+    none: dict[str, Any] = {"installation": "", "host_id": "", "contents": None}
+    return make_manifest(files=files, format=format_, **none, **changes)
+
+
+def test_a_set_that_builds_on_another_says_so() -> None:
+    manifest = make_manifest(increment=INCREMENT)
     assert module.parse(module.to_bytes(manifest), "here") == manifest
-    assert json.loads(module.to_bytes(manifest))["format"] == 2
     assert (manifest.packed.files, manifest.files.files) == (2, 7)
-    assert DOCUMENT["format"] == 1 and "increment" not in DOCUMENT
+    assert DOCUMENT["format"] == 3 and "increment" not in DOCUMENT
     assert make_manifest().packed == make_manifest().files
+
+
+@pytest.mark.parametrize("manifest", [old(1), old(2, increment=INCREMENT)])
+def test_a_manifest_of_before_is_read_and_stays_what_it_was(manifest: module.Manifest) -> None:
+    """restic and copies hold the bytes against those of then."""
+    data = module.to_bytes(manifest)
+    assert module.parse(data, "here") == manifest
+    assert module.to_bytes(module.parse(data, "here")) == data
+    new = {"installation", "host_id", "contents", "shrunken", "told"}
+    assert not new & json.loads(data).keys() and "filled" not in json.loads(data)["files"]
+
+
+@pytest.mark.parametrize("name", ["installation", "host_id", "contents", "shrunken", "told"])
+def test_what_is_new_must_be_there(name: str) -> None:
+    document = {key: value for key, value in DOCUMENT.items() if key != name}
+    with pytest.raises(Failure, match="manifest cannot be read"):
+        module.parse(json.dumps(document).encode(), "here")
+
+
+@pytest.mark.parametrize("value", ["../x", "a b", "x" * 65, 7, None])
+def test_an_id_is_letters_and_digits(value: object) -> None:
+    for name in ("installation", "host_id"):
+        with pytest.raises(Failure, match="manifest cannot be read"):
+            module.parse(json.dumps({**DOCUMENT, name: value}).encode(), "here")
+
+
+def test_a_set_is_empty_where_nobody_used_its_mattermost() -> None:
+    nobody = module.Contents(0, 0, 0, 0, 0, None)
+    assert make_manifest(contents=nobody).empty and not make_manifest().empty
+    assert not old(1).empty
+    database = dataclasses.replace(make_manifest().database, rows={"public.users": 2})
+    assert old(1, database=database).empty
 
 
 @pytest.mark.parametrize(
     ("found", "increment"),
     [
-        (1, INCREMENT),
-        (2, None),
-        (2, dataclasses.replace(INCREMENT, base="../../etc")),
-        (2, dataclasses.replace(INCREMENT, manifest="")),
-        (2, dataclasses.replace(INCREMENT, files=-1)),
-        (2, dataclasses.replace(INCREMENT, bytes="many")),  # type: ignore[arg-type]
+        (3, dataclasses.replace(INCREMENT, files=-2)),
+        (3, dataclasses.replace(INCREMENT, base="../../etc")),
+        (3, dataclasses.replace(INCREMENT, manifest="")),
+        (3, dataclasses.replace(INCREMENT, files=-1)),
+        (3, dataclasses.replace(INCREMENT, bytes="many")),  # type: ignore[arg-type]
     ],
 )
 def test_a_base_that_cannot_be_is_refused(found: int, increment: Increment | None) -> None:
@@ -169,7 +205,9 @@ def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("in_tokyo")
 def test_a_name_has_seconds_the_local_date_and_the_version() -> None:
     moment = datetime(2026, 11, 21, 23, 30, tzinfo=timezone.utc)
-    assert module.name_for(moment, "10.11.4") == "1795303800_2026_11_22_10.11.4"
+    assert module.name_for(moment, "10.11.4", "1f3a9c2e") == (
+        "1795303800_2026_11_22_10.11.4-1f3a9c"
+    )
 
 
 @given(
@@ -177,7 +215,7 @@ def test_a_name_has_seconds_the_local_date_and_the_version() -> None:
     st.text(min_size=1),
 )
 def test_every_name_given_is_the_name_of_a_set(moment: datetime, version: str) -> None:
-    name = module.name_for(moment, version)
+    name = module.name_for(moment, version, "1f3a9c2e")
     assert module.is_set_name(name)
     assert "/" not in name and "\n" not in name
 
@@ -207,7 +245,7 @@ def test_nothing_else_is_the_name_of_a_set(name: str) -> None:
 # refused
 
 
-@pytest.mark.parametrize("found", [3, 4, 10**6])
+@pytest.mark.parametrize("found", [4, 5, 10**6])
 def test_a_newer_format_is_told_apart_from_damage(found: int) -> None:
     document = {"format": found, "unheard-of": []}
     with pytest.raises(Failure, match="newer gitlab-mm-backup") as caught:

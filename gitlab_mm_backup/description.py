@@ -1,0 +1,103 @@
+"""What a manifest says of the site that its set was made of."""
+
+from __future__ import annotations
+
+import grp
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from . import files, hostname, manifest, privileges, sign_in, version
+from .errors import Failure
+from .increment import Packed
+from .manifest import Credentials, Database, Manifest, Part
+from .site import Site
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written of a set: its parts, and what was found while they were."""
+
+    parts: Mapping[str, Part]
+    database: Database
+    installation: str
+    people: manifest.Contents | None
+    packed: Packed
+    surveys: Sequence[files.Survey]
+
+    @property
+    def links(self) -> dict[str, str]:
+        return {link: to for one in self.surveys for link, to in one.links_out.items()}
+
+    @property
+    def oddities(self) -> list[str]:
+        special = [path for one in self.surveys for path in one.special]
+        privileged = [path for one in self.surveys for path in one.privileged]
+        words = [f"{path!r} is a device or pipe, and is not in the set" for path in special]
+        return words + [
+            f"{path!r} has the set-user-id or set-group-id bit; a restore takes it away"
+            for path in privileged
+        ]
+
+
+def describe(
+    site: Site, name: str, started: datetime, seconds: float, written: Written
+) -> Manifest:
+    """Return the manifest of a set, but for what the run that makes it adds."""
+    return Manifest(
+        name=name,
+        tool=version.tool(),
+        kind=site.kind.value,
+        gitlab=site.gitlab.version,
+        mattermost=site.version,
+        host=hostname.own(),
+        started=manifest.utc(started),
+        seconds=round(seconds, 3),
+        database=written.database,
+        files=manifest.Files(
+            folders=roles(site),
+            account=_account(site),
+            environment_folder=str(site.environment_folder or ""),
+            files=written.packed.whole.files,
+            bytes=written.packed.whole.size,
+            filled=[role for role, path in roles(site).items() if _has_entries(path)],
+            mounted=[role for role, path in roles(site).items() if os.path.ismount(path)],
+        ),
+        credentials=_credentials(site),
+        parts=written.parts,
+        links=written.links,
+        salvaged=None if site.missing is None else tuple(site.missing),
+        privileged=tuple(path for one in written.surveys for path in one.privileged),
+        increment=written.packed.increment,
+        installation=written.installation,
+        contents=written.people,
+    )
+
+
+def roles(site: Site) -> dict[str, str]:
+    """Return Mattermost's folders that are there, as a manifest has them."""
+    return {role: str(path) for role, path in site.folders.real.items() if path.is_dir()}
+
+
+def _has_entries(folder: str) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is not None
+
+
+def _account(site: Site) -> manifest.Account:
+    """Return the account of the files; a salvage has numbers for names that are gone."""
+    user, group = site.account.user, site.account.group
+    uid = int(user) if user.isdecimal() else privileges.entry_of(user).pw_uid
+    try:
+        gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise Failure(
+            f"There is no group {group} on this host", hint="Run gitlab-ctl reconfigure."
+        ) from None
+    return manifest.Account(user, group, uid, gid)
+
+
+def _credentials(site: Site) -> Credentials:
+    pair = sign_in.effective_pair(site)
+    return Credentials(pair.id if pair else "", sign_in.accepted(site))

@@ -1,0 +1,195 @@
+"""Which host this is: a random id of ours, kept with the machine that it was made on.
+
+A name cannot tell that: it comes from DNS, changes with it, and copies of a host share it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from . import untrusted
+from .durable import replace_file
+from .errors import ExitCode, Failure
+from .journal import STATE
+from .manifest import Manifest
+
+log = logging.getLogger(__name__)
+
+FILE = STATE / "host.json"
+# What versions before 0.2 left in the state folder: whoever has one of these has made sets.
+_FORMER_STATE = ("nightly", "offsite.json", "rehearsals.jsonl", "runs.json")
+_UNNAMED = "name:"  # begins what stands for the id in sets of format 1 and 2
+_MACHINE_ID = Path("/etc/machine-id")  # machine-id(5)
+_PRODUCT = Path("/sys/class/dmi/id/product_uuid")  # smbios, read by root alone
+_LARGEST = 1 << 20  # bytes; more is no file of ours
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What tells one machine from another; "" for what cannot be known here (a container)."""
+
+    machine_id: str
+    product: str
+
+    def differs(self, other: Machine) -> bool:
+        """Tell whether the two cannot be one machine, by what is known of both."""
+        pairs = ((self.machine_id, other.machine_id), (self.product, other.product))
+        return any(one and another and one != another for one, another in pairs)
+
+
+@dataclass(frozen=True)
+class Host:
+    """This host, as its state folder knows it."""
+
+    id: str
+    machine: Machine  # that the id was made on
+    installation: str = ""  # of the newest backup or restore; "" where there was none
+    original: str = ""  # the id that came here with a copied disk, until somebody decides
+    took_over: tuple[str, ...] = ()  # hosts whose sets are this one's
+    others: tuple[str, ...] = ()  # hosts that somebody said are not this one
+    upgraded: bool = False  # sets were made here before hosts had ids, and nobody owns them yet
+
+    def owns(self, host: str) -> bool:
+        return host == self.id or host in self.took_over
+
+
+def of_set(manifest: Manifest) -> str:
+    """Return the id of the host that made a set, or what stands for it in an old one."""
+    return manifest.host_id or f"{_UNNAMED}{manifest.host}"
+
+
+def has_id(host: str) -> bool:
+    """Tell whether sets of ``host`` carry its id; else it is known by its name of then alone."""
+    return not host.startswith(_UNNAMED)
+
+
+def shown(host: str) -> str:
+    """Return a host's id for people: what stands for one without an id is its name."""
+    return host if has_id(host) else host[len(_UNNAMED) :]
+
+
+def machine() -> Machine:
+    """Return what is known of this machine."""
+    return Machine(_first_line(_MACHINE_ID), _first_line(_PRODUCT).lower())
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            line = file.readline(100).strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return "" if line == "uninitialized" else line
+
+
+def own(path: Path = FILE) -> Host:
+    """Return this host; one that has no id yet gets it, and so does a copy of another.
+
+    A copy is known by its machine, which is not the noted one.  It is a host of its own from then
+    on, and remembers whose id came with its disk.  Raises Failure where the file cannot be read
+    or written.
+    """
+    known = _read(path)
+    here = machine()
+    if known is not None and not known.machine.differs(here):
+        return known
+    with _alone(path):
+        known = _read(path)
+        if known is None:
+            former = any((path.parent / name).exists() for name in _FORMER_STATE)
+            made = Host(_new_id(), here, upgraded=former)
+        elif known.machine.differs(here):
+            log.warning("This machine is not the one of host %s: a copy, or new hardware", known.id)
+            made = Host(_new_id(), here, known.installation, original=known.original or known.id)
+        else:
+            return known
+        keep(made, path)
+    return made
+
+
+def keep(host: Host, path: Path = FILE) -> None:
+    """Note what is known of this host; raises Failure where that cannot be written."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(path, (json.dumps(asdict(host), indent=1) + "\n").encode())
+    except OSError as error:
+        raise Failure(f"{path} cannot be written", str(error.strerror)) from error
+
+
+def renewed(host: Host) -> Host:
+    """Return ``host`` as one of its own: it is not the one that it came from."""
+    if host.original:
+        others = tuple(dict.fromkeys((*host.others, host.original)))
+        return replace(host, original="", others=others)
+    gone = (host.id, *host.took_over)
+    others = tuple(dict.fromkeys((*host.others, *filter(has_id, gone))))
+    return Host(_new_id(), host.machine, host.installation, others=others)
+
+
+def with_taken_over(host: Host, former: str) -> Host:
+    """Return ``host`` as the one that has the sets of ``former`` from now on."""
+    return replace(
+        host,
+        original="" if host.original == former else host.original,
+        took_over=tuple(dict.fromkeys((*host.took_over, former))),
+        others=tuple(one for one in host.others if one != former),
+    )
+
+
+def _new_id() -> str:
+    return secrets.token_hex(16)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let no other process make an id meanwhile."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> Host | None:
+    """Return what is noted, None where nothing is; raises Failure where it cannot be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            return Host(**untrusted.members(json.loads(file.read(_LARGEST)), _FIELDS))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise Failure(
+            f"{path} cannot be read",
+            str(getattr(error, "strerror", None) or "it is no file of this program"),
+            "It says which host this is. Put it back, or remove it: this is a new host then, which "
+            "gets its sets back by gitlab-mm host take-over.",
+            ExitCode.FAILED,
+        ) from None
+
+
+def _machine(value: Any) -> Machine:
+    checks = {"machine_id": untrusted.text, "product": untrusted.text}
+    return Machine(**untrusted.members(value, checks))
+
+
+_FIELDS: dict[str, untrusted.Check] = {
+    "id": untrusted.identifier,
+    "machine": _machine,
+    "installation": untrusted.identifier,
+    "original": untrusted.text,
+    "took_over": untrusted.texts,
+    "others": untrusted.texts,
+    "upgraded": untrusted.one_of(True, False),
+}
