@@ -10,12 +10,12 @@ from datetime import datetime
 
 from . import (
     discreet,
-    evidence,
     hostname,
+    identity,
     metrics,
     monitoring,
     notices,
-    records,
+    report,
     run_id,
     runs,
     stores,
@@ -27,6 +27,7 @@ from .notices import Message
 from .outcome import Outcome
 from .runs import Run
 from .settings import Notice, Settings
+from .soundness import Kind
 from .store.local import LocalStore
 from .stores import Store
 
@@ -93,8 +94,11 @@ def write_metrics(ours: Settings, find: Callable[[], Store]) -> None:
 
 def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:
     """Return what the metrics are made from."""
-    entries = store.entries()
-    bad = {one.name for one in entries if one.set and evidence.refuted(records.of_set(one.set))}
+    here, found = identity.known(), report.look(store)
+    own = [one for one in found.entries if one.name not in found.foreign]
+    flawed = {
+        kind: frozenset(one.name for one in own if found.has(one.name, kind)) for kind in Kind
+    }
     free = None
     if isinstance(store, LocalStore):
         there = next(path for path in (store.folder, *store.folder.parents) if path.exists())
@@ -102,9 +106,14 @@ def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:
     return metrics.Facts(
         tool=version.tool(),
         runs=runs.read(),
-        entries=entries,
-        refuted=frozenset(bad),
-        history=records.history(),
+        entries=[one for one in own if one.name not in flawed[Kind.FUTURE]],
+        refuted=flawed[Kind.FAILED],
+        emptied=flawed[Kind.EMPTIED],
+        future=len(flawed[Kind.FUTURE]),
+        foreign=len(found.foreign),
+        host=here.id,
+        installation=here.installation,
+        history=found.history,
         free=free,
         offsite=stores.newest_elsewhere(store, remotes),
     )

@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
-from . import beside, database, elsewhere, fetching, readiness, remote_store
+from . import beside, choice, database, elsewhere, fetching, offered, readiness, remote_store
+from .choice import Chosen, Found, Want
 from .errors import Failure
 from .plan import Plan
 from .secret import Secret
@@ -21,6 +21,8 @@ from .store.local import BackupSet, LocalStore
 from .store.restic import ResticStore
 from .stores import Store
 
+LATEST = "latest"
+NOBODYS = Chosen("")
 Way = Callable[[], AbstractContextManager[BackupSet]]
 
 
@@ -32,62 +34,72 @@ class Wanted:
     whole: Way  # has all of it on this host
     streamed: Way | None = None  # all but its files; None where it is here
     into: Path = Path("/")  # the folder that it would come to, whole
+    chosen: Chosen = NOBODYS  # what is to be told of it
 
 
 def find(
-    settings: Settings,
-    store: Store,
-    place: str,
-    name: str,
-    identity: Secret | None,
-    before: datetime | None = None,
+    settings: Settings, store: Store, place: str, name: str, identity: Secret | None, want: Want
 ) -> Wanted:
     """Return the set ``name`` of the store, or where there is a ``place`` the copy there.
 
-    ``latest`` is the newest made ``before`` a moment.  What has come to this host already is taken
+    ``latest`` is the one that ``want`` describes.  What has come to this host already is taken
     from here.  Raises Failure where there is none.
     """
     if not place:
-        return _of_store(settings, store, name, before)
+        return _of_store(settings, store, name, want)
     here, scratch = LocalStore(settings.sets), settings.rehearse_in
     repository = elsewhere.store(settings, place, identity)
     if repository is not None:
-        one = repository.latest(before) if name == "latest" else repository.named(name)
+        chosen = _choose(name, want, repository.where, lambda: offered.of_store(repository))
+        one = repository.named(chosen.name)
         known = fetching.held(here, one.manifest, repacked=True)
         if known is not None:
-            return _here(known)
+            return _here(known, chosen)
         return Wanted(
             one,
             lambda: nullcontext(elsewhere.bring(repository, one, here)),
             functools.partial(repository.fetched, one, scratch, streamed=True),
             here.folder,
+            chosen,
         )
     remote = fetching.place(settings, place)
-    entry = remote_store.find(remote, name, before)
+    chosen = _choose(name, want, remote.name, lambda: offered.of_remote(remote))
+    entry = remote_store.find(remote, chosen.name)
     manifest = fetching.manifest_of(entry)
     known = fetching.held(here, manifest)
     if known is not None:
-        return _here(known)
+        return _here(known, chosen)
     fetching.refuse_locked(remote, entry, identity)
     return Wanted(
         BackupSet(here.folder / entry.name, manifest),
         lambda: nullcontext(fetching.fetch(remote, entry.name, here, identity)),
         functools.partial(fetching.streamed, remote, entry, scratch, identity),
         here.folder,
+        chosen,
     )
 
 
-def _of_store(settings: Settings, store: Store, name: str, before: datetime | None) -> Wanted:
-    one = store.latest(before) if name == "latest" else store.find(name)
+def _of_store(settings: Settings, store: Store, name: str, want: Want) -> Wanted:
+    if name == LATEST:
+        chosen = choice.choose(offered.of_store(store), want, store.where)
+        one = store.named(chosen.name)
+    else:
+        one = store.find(name)
+        flaws = offered.of_set(one).flaws
+        chosen = Chosen(one.name, [f"{one.name}: {flaw.words}" for flaw in flaws])
     if not isinstance(store, ResticStore) or one.source is None:
-        return _here(one)
+        return _here(one, chosen)
     scratch = settings.rehearse_in
     fetched = functools.partial(store.fetched, one, scratch)
-    return Wanted(one, fetched, functools.partial(fetched, streamed=True), scratch)
+    return Wanted(one, fetched, functools.partial(fetched, streamed=True), scratch, chosen)
 
 
-def _here(one: BackupSet) -> Wanted:
-    return Wanted(one, lambda: nullcontext(one))
+def _choose(name: str, want: Want, where: str, look: Callable[[], list[Found]]) -> Chosen:
+    return choice.choose(look(), want, where) if name == LATEST else Chosen(name)
+
+
+def _here(one: BackupSet, chosen: Chosen) -> Wanted:
+    return Wanted(one, lambda: nullcontext(one), chosen=chosen)
 
 
 def near(wanted: Wanted, site: Site, plan: Plan) -> AbstractContextManager[BackupSet]:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -20,11 +20,15 @@ from . import (
     identity,
     increment,
     interrupts,
+    lineage,
     manifest,
     packing,
     progress,
     prune,
     search_later,
+    settling,
+    shrinkage,
+    soundness,
 )
 from .database import Counted, GaveWay, Snapshot
 from .description import Written
@@ -32,9 +36,10 @@ from .errors import Failure, Interrupted
 from .identity import Host
 from .increment import Packed
 from .journal import Journal
-from .manifest import Credentials, Part
+from .manifest import Credentials, Manifest, Part
 from .option_table import INCREMENTAL
 from .process import compress
+from .prune import Owner
 from .settings import Settings
 from .site import Kind, Site
 from .store.local import BackupSet
@@ -56,6 +61,8 @@ class Before:
     """What is known before a set is made."""
 
     host: Host  # that makes it
+    own: Sequence[BackupSet] = ()  # sets of this host at the place, newest first
+    fuller: Manifest | None = None  # the sound set that it must not fall short of
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ class Made:
     set: BackupSet
     removed: list[str]
     warnings: list[str]
+    notes: list[str]  # what is good to know
+    owner: Owner  # for whom copies are thinned out too
 
 
 def backup(
@@ -84,16 +93,20 @@ def backup(
     variables = {"sets": store.where}
     with hooks.on_failure(variables):
         hooks.run_phase("pre-backup", variables)
-        made, oddities = (make or make_set)(site, settings, store, look_before())
+        before = look_before(store)
+        made, oddities = (make or make_set)(site, settings, store, before)
+    host, notes = settling.settle(before.host, store, made.manifest)
     warnings = oddities + uncovered(site) + _sign_in_warnings(made.manifest.credentials)
     warnings += later.problems if later else []
     warnings += [f"Not found, so not in the set: {one}" for one in made.manifest.salvaged or ()]
-    removed, problems = prune.prune(store, settings.rules)
-    warnings += problems + prune.prune_previous(settings.keep_time)
+    warnings += settling.copied_disk(host) + shrunken(made.manifest)
+    owner = Owner(host, made.manifest.installation)
+    pruned = prune.prune(store, settings.rules, owner, made.name)
+    warnings += pruned.problems + prune.prune_previous(settings.keep_time)
     told = {**variables, "set": made.name, "set_path": made.reference}
     if nightly:
         told["nightly"] = "yes"
-    return Made(made, removed, warnings + _run_post_backup(told))
+    return Made(made, pruned.removed, warnings + _run_post_backup(told), notes, owner)
 
 
 def _run_post_backup(variables: Mapping[str, str]) -> list[str]:
@@ -108,9 +121,21 @@ def _run_post_backup(variables: Mapping[str, str]) -> list[str]:
     return []
 
 
-def look_before() -> Before:
+def shrunken(made: Manifest) -> list[str]:
+    """Return what is told of a set that looks emptied."""
+    if not made.shrunken:
+        return []
+    return [
+        f"Set {made.name} looks emptied ({soundness.emptied(made)}). Restore a fuller set "
+        f"(gitlab-mm restore), or say that this is right: gitlab-mm prune --accept {made.name}"
+    ]
+
+
+def look_before(store: Store) -> Before:
     """Return what a set is made with, and held against; raises Failure."""
-    return Before(identity.own())
+    host = identity.own()
+    own = lineage.own(host, store.sets())
+    return Before(host, own, settling.fuller(host, store, own))
 
 
 def make_set(
@@ -123,13 +148,18 @@ def make_set(
     clock = time.monotonic()
     started, name = _free_name(store, site.version, before.host)
     log.info("Making set %s", name)
-    pack_files = _packer(site, settings, store, purpose, started)
+    pack_files = _packer(site, settings, store, before, purpose, started)
     with store.create(name) as staging:
         contents = _undisturbed(
             lambda: _write_parts(site, settings, store, staging, pack_files), staging
         )
         described = description.describe(site, name, started, time.monotonic() - clock, contents)
         described = dataclasses.replace(described, purpose=purpose, host_id=before.host.id)
+        if purpose == BACKUP and before.fuller is not None:
+            lost = shrinkage.against(described, before.fuller, settings.shrunken_below)
+            described = dataclasses.replace(
+                described, shrunken=lost, fuller=before.fuller.name if lost else ""
+            )
         if purpose == BACKUP:
             interrupts.ignore()  # there is a set now, which must not be told as a failure
         made = store.complete(staging, described, contents.packed.base)
@@ -140,7 +170,12 @@ _PackFiles = Callable[[Throttle, Path, list[Path], files.Survey], Packed]
 
 
 def _packer(
-    site: Site, settings: Settings, store: Store, purpose: str, started: datetime
+    site: Site,
+    settings: Settings,
+    store: Store,
+    before: Before,
+    purpose: str,
+    started: datetime,
 ) -> _PackFiles:
     """Return what packs Mattermost's folders.
 
@@ -151,21 +186,20 @@ def _packer(
         return functools.partial(packing.keep, store)
     alone = purpose == SAFETY or site.missing is not None
     if alone or settings.files != INCREMENTAL:
-        expected = _expected(site, store)
+        expected = _expected(site, before)
         return lambda throttle, staging, folders, found: increment.without(
             *packing.pack(
                 settings, throttle, staging / "files.tar.zst", folders, [], found, expected
             )
         )
-    base = increment.choose_base(store, settings.full_every, description.roles(site), started)
+    base = increment.choose_base(before.own, settings.full_every, description.roles(site), started)
     return functools.partial(increment.pack, settings, base)
 
 
-def _expected(site: Site, store: Store) -> int | None:
+def _expected(site: Site, before: Before) -> int | None:
     """Return how many bytes of files there will be, about: as in the newest set, or by a walk."""
-    newest = next(iter(store.sets()), None)
-    if newest is not None:
-        return newest.manifest.files.bytes
+    if before.own:
+        return before.own[0].manifest.files.bytes
     return files.walk(_folders(site)) if progress.watched() else None
 
 

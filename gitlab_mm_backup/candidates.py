@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import credentials, json_config, process, sign_in
+from . import credentials, identity, json_config, lineage, process, sign_in
 from .credentials import Candidate
 from .errors import Failure
 from .manifest import MANIFEST
@@ -70,4 +70,7 @@ def _named(store: Store, name: str) -> list[Candidate]:
     folder = Path(name)
     if "/" in name and folder.is_dir() and not (folder / MANIFEST).exists():
         return credentials.from_config_file(folder / "config.json", f"{folder}/config.json")
+    if name == "latest":
+        own = lineage.own(identity.known(), store.sets())
+        return from_set(own[0]) if own else []
     return from_set(open_set(folder) if "/" in name else store.find(name))

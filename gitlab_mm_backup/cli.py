@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,19 @@ from . import (
     config_verbs,
     console,
     host_verbs,
+    identity_verbs,
     look_verbs,
     notify_verb,
     offsite_verbs,
+    restore_verb,
     sso_verbs,
 )
 from .console import verb
-from .errors import ExitCode, Failure
+from .errors import ExitCode
 from .manner import Manner
 from .outcome import Outcome
-from .plan import PARTS, Plan
 
-_SEARCH = {None: "auto", True: "later", False: "now"}
-_SET_HELP = "SET is a set's name, latest, or a path to a set."
+_SET_HELP = restore_verb.SET_HELP
 _EXIT_CODES = "Exit codes: " + "; ".join(f"{int(code)} {code.meaning}" for code in ExitCode) + "."
 
 
@@ -45,6 +45,8 @@ group.add_command(account_verbs.accounts)
 group.add_command(sso_verbs.sso)
 group.add_command(offsite_verbs.offsite)
 group.add_command(offsite_verbs.kit)
+group.add_command(restore_verb.restore)
+group.add_command(identity_verbs.host)
 
 
 @group.command()
@@ -82,99 +84,14 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
             return Outcome({"set": None}, [absent])
         recovery.refuse_unfinished(Journal())
         ours, store = _store(manner)
-        if due is not None and any(schedule.covers(one, due, now) for one in store.moments()):
+        if due is not None and any(schedule.covers(one, due, now) for one in _moments(store)):
             return Outcome({"set": None}, ["There is a set of this night already"])
         process.step_back(ours.nice)
         manner.begin(ours)
         if root is not None:
             return outcomes.of_backup(trees.make(root, ours, store))
         made = job.backup(sites.here(store), ours, store, nightly=if_present)
-        return offsite_verbs.with_copies(outcomes.of_backup(made), ours)
-
-
-@group.command(epilog=_SET_HELP)
-@click.argument("wanted", metavar="[SET]", default="latest")
-@click.option("--at", metavar="DATE", help="The newest set of that day or before (2026-11-20).")
-@click.option(
-    "--only",
-    multiple=True,
-    type=click.Choice(PARTS),
-    help="Put back only this; may be repeated.",
-)
-@click.option(
-    "--to",
-    type=click.Choice(["omnibus", "standalone"]),
-    help="The kind of Mattermost to restore onto, where this host has both.",
-)
-@click.option("--replace", is_flag=True, help="Replace what a standalone Mattermost holds.")
-@click.option(
-    "--nginx",
-    type=click.Path(path_type=Path),
-    help="Write an nginx site for the standalone Mattermost to this new file.",
-)
-@click.option("--with-etc", is_flag=True, help="Put /etc/gitlab back too.")
-@click.option("--no-safety-backup", is_flag=True, help="Make no set of the present state first.")
-@click.option("--keep-previous", is_flag=True, help="Keep the present state until prune.")
-@click.option("--in-place", is_flag=True, help="Remove the present state first, for want of room.")
-@click.option(
-    "--search-later/--search-now",
-    default=None,
-    help="Build the search's indexes when Mattermost is back, or before; by size unless given.",
-)
-@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@offsite_verbs.from_elsewhere
-@click.option("--rollback", is_flag=True, help="Take back a restore that was cut short.")
-@click.option("--continue", "go_on", is_flag=True, help="Do a restore again that was cut short.")
-@verb
-def restore(manner: Manner, **options: Any) -> Outcome:
-    """Put a set back: messages, uploads, settings and GitLab sign-in."""
-    from . import (
-        arrival,
-        ending,
-        gitlab_side,
-        host,
-        preview,
-        recovery,
-        restore_outcomes,
-        search_later,
-        search_outcomes,
-    )
-    from . import restore as job
-    from .journal import Journal
-    from .lock import only_run
-
-    with only_run():
-        ours, store = _store(manner)
-        journal, to = Journal(), options["to"] or ""
-        if options["go_on"] and journal.read() is None and journal.later():
-            return search_outcomes.of_search(search_later.build(host.find(to), journal))
-        if options["rollback"] or options["go_on"]:
-            record = recovery.unfinished(journal)
-            plan = Plan(**record.request["plan"])
-            site = host.find(plan.to, config_required=False)
-            taken = recovery.roll_back(site, record, journal)
-            if taken.state == "new":
-                return restore_outcomes.of_recovery(taken, search_later.build(site, journal))
-            if options["rollback"]:
-                return restore_outcomes.of_recovery(taken)
-            wanted = offsite_verbs.wanted_again(ours, store, plan, record.request["set"])
-            site = host.find(plan.to, config_required=False)
-        else:
-            site = host.find(to, config_required=False)
-            plan = _plan(options, site.kind.value)
-            wanted = _wanted(ours, store, plan, options)
-            if not options["dry_run"] and not options["yes"]:
-                ending.ask(*preview.question(wanted.set, site, plan))
-        if options["dry_run"]:
-            with wanted.whole() as near:
-                return restore_outcomes.of_preview(preview.preview(near, site, plan))
-        with arrival.near(wanted, site, plan) as near:
-            manner.begin(ours)
-            restored = job.restore(near, site, plan, store, ours)
-        if options["nginx"]:
-            gitlab_side.write_nginx_site(options["nginx"], host.again(site))
-        return restore_outcomes.of_restore(wanted.set, restored)
+        return offsite_verbs.with_copies(outcomes.of_backup(made), ours, made.owner)
 
 
 @group.command("list")
@@ -182,13 +99,10 @@ def restore(manner: Manner, **options: Any) -> Outcome:
 @verb
 def list_sets(manner: Manner, place: str | None) -> Outcome:
     """List the sets, newest first."""
-    from . import outcomes, records
-
     ours, store = _store(manner)
     if place is not None:
         return offsite_verbs.list_copies(ours, place)
-    lines = [(one, records.of_set(one.set) if one.set else []) for one in store.entries()]
-    return offsite_verbs.with_places(outcomes.of_list(lines, store.where))
+    return offsite_verbs.with_places(offsite_verbs.listed(store))
 
 
 @group.command(epilog=_SET_HELP)
@@ -261,64 +175,73 @@ def rehearse(
 
 @group.command()
 @click.option("--previous", is_flag=True, help="Remove all that --keep-previous kept, too.")
+@click.option(
+    "--accept", metavar="SET", help="This set looks emptied, and is right so: go on with it."
+)
+@click.option("--host", "of_host", metavar="ID", help="The sets of another host, instead of ours.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be removed, and why.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @verb
-def prune(manner: Manner, previous: bool, dry_run: bool) -> Outcome:
-    """Remove sets that no rule of config.yml keeps; never the newest."""
-    from . import outcomes
+def prune(
+    manner: Manner,
+    previous: bool,
+    accept: str | None,
+    of_host: str | None,
+    dry_run: bool,
+    yes: bool,
+) -> Outcome:
+    """Remove this host's sets that no rule of config.yml keeps; never the newest.
+
+    Sets of other hosts and installations stay. Where so much would go as never before, somebody
+    has to agree.
+    """
+    from . import ending, identity, outcomes
     from . import prune as job
     from .lock import only_run
 
     with only_run():
         ours, store = _store(manner)
-        decisions = job.plan(store, ours.rules)
-        removed, problems = ([], []) if dry_run else job.prune(store, ours.rules)
-        if not dry_run:
-            problems += job.prune_previous(None if previous else ours.keep_time, all_=previous)
-    return outcomes.of_prune(decisions, removed, problems, dry_run)
+        host = identity.own()
+        if accept is not None and not dry_run:
+            job.accept(store.find(accept))
+        owners = job.of_host(store, of_host, host) if of_host else [_owner(host)]
+        planned = [job.plan(store, ours.rules, one, agreed=True) for one in owners]
+        if dry_run:
+            return outcomes.of_prune(planned, [], [], dry_run=True)
+        going = [one.name for each in planned for one in each.decisions if not one.keep]
+        asked = [job.plan(store, ours.rules, one).asked for one in owners]
+        agreed = yes
+        if not yes and going and (of_host or (any(asked) and ending.on_terminal())):
+            ending.ask(
+                "Sets to remove: " + ", ".join(going), "", "Remove them?", "sets are removed"
+            )
+            agreed = True
+        done = [job.prune(store, ours.rules, one, agreed=agreed) for one in owners]
+        problems = [problem for one in done for problem in one.problems]
+        problems += job.prune_previous(None if previous else ours.keep_time, all_=previous)
+        removed = [name for one in done for name in one.removed]
+    return outcomes.of_prune(done, removed, problems, dry_run=False)
+
+
+def _owner(host: Any) -> Any:
+    """Return for whom is pruned: this host, with the installation that is live, or was last."""
+    from . import host as sites
+    from . import live
+    from .prune import Owner
+
+    return Owner(host, live.installation(sites.find_any(), host))
+
+
+def _moments(store: Any) -> list[datetime]:
+    """Return when this host's sets were begun; safety sets do not count."""
+    from . import identity, lineage
+
+    sets = lineage.own(identity.known(), store.sets())
+    return [one.manifest.made for one in sets if not one.manifest.safety]
 
 
 def _store(manner: Manner) -> Any:
     return manner.settings(), manner.store()
-
-
-def _plan(options: dict[str, Any], kind: str) -> Plan:
-    return Plan(
-        parts=tuple(part for part in PARTS if part in (options["only"] or PARTS)),
-        with_etc=options["with_etc"],
-        safety=not options["no_safety_backup"],
-        keep_previous=options["keep_previous"],
-        in_place=options["in_place"],
-        search=_SEARCH[options["search_later"]],
-        to=kind,
-        replace=options["replace"],
-        place=options["place"] or "",
-        identity=str(options["identity"].absolute()) if options["identity"] else "",
-    )
-
-
-def _wanted(ours: Any, store: Any, plan: Plan, options: dict[str, Any]) -> Any:
-    """Return the set that is meant, of the store or from elsewhere."""
-    if options["dry_run"] and plan.place:
-        raise click.UsageError("--dry-run looks at a set that is here: without --from.")
-    before = _before(options["at"])
-    name = options["wanted"] if before is None else "latest"
-    return offsite_verbs.wanted(ours, store, plan, name, before)
-
-
-def _before(day: str | None) -> datetime | None:
-    """Return the end of a day, or the very moment; None is the latest of all."""
-    if day is None or day == "latest":
-        return None
-    try:
-        moment = datetime.fromisoformat(day).astimezone()
-    except ValueError:
-        raise Failure(
-            f"{day!r} is no date",
-            "give it as 2026-11-20 or 2026-11-20T06:00",
-            exit_code=ExitCode.USAGE,
-        ) from None
-    return moment + timedelta(days=1) if len(day) == len("2026-11-20") else moment
 
 
 def main() -> None:
@@ -338,4 +261,4 @@ def main_gate() -> None:
 
 def main_restore() -> None:
     """Entry point of gitlab-mm-restore."""
-    console.enter(restore, "gitlab-mm-restore")
+    console.enter(restore_verb.restore, "gitlab-mm-restore")

@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import untrusted
+from . import clock, identity, untrusted
 from .durable import replace_file
 from .errors import Failure
+from .identity import Host
 from .journal import STATE
-from .manifest import is_set_name
+from .manifest import Manifest, is_set_name
 from .remote import Remote
 
 NOTES = STATE / "offsite.json"
@@ -32,6 +33,7 @@ class Begun:
 
     recipients: tuple[str, ...]
     files: dict[str, Sent]
+    host: str = ""  # that made the set, as identity.of_set has it; "" in notes of before 0.2
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class There:
     bytes: int
     checks: tuple[str, ...]  # of copies.CHECKS
     base: str  # the set that it builds on, "" where it is whole by itself
+    host: str = ""  # that made the set, as identity.of_set has it; "" in notes of before 0.2
+    installation: str = ""  # that the set is of; "" where it is not known
+    empty: bool = False  # nobody had used that Mattermost
+    shrunken: bool = False  # it looked emptied when it was made
 
 
 @dataclass
@@ -91,16 +97,32 @@ def by_set(path: Path = NOTES) -> dict[str, list[str]]:
     return found
 
 
-def newest(names: Iterable[str], path: Path = NOTES) -> dict[str, float | None]:
-    """Return, by remote, when the newest set was begun that has a checked copy there.
+def newest(names: Iterable[str], host: Host, path: Path = NOTES) -> dict[str, float | None]:
+    """Return, by remote, when the newest set of ``host`` was begun that has a checked copy there.
 
-    In seconds since 1970, as names of sets begin with; None where there is no copy.
+    In seconds since 1970, as names of sets begin with; None where there is no copy.  One that looked
+    emptied, and one with a date in the future, is no newest.
     """
-    known = everything(path)
-    sets = {name: known[name].sets if name in known else {} for name in names}
+    known, now = everything(path), clock.now().timestamp()
+    found: dict[str, float | None] = {}
+    for remote in names:
+        sets = known[remote].sets if remote in known else {}
+        moments = (
+            float(name[:10])
+            for name, there in sets.items()
+            if is_set_name(name) and host.owns(there.host) and not there.shrunken
+        )
+        found[remote] = max((one for one in moments if one <= now), default=None)
+    return found
+
+
+def whose(manifest: Manifest) -> dict[str, Any]:
+    """Return what is noted of whose a copy is, and whether it could displace a fuller one."""
     return {
-        name: max((float(one[:10]) for one in there if is_set_name(one)), default=None)
-        for name, there in sets.items()
+        "host": identity.of_set(manifest),
+        "installation": manifest.installation,
+        "empty": manifest.empty,
+        "shrunken": bool(manifest.shrunken),
     }
 
 
@@ -117,17 +139,25 @@ _SENT: Mapping[str, untrusted.Check] = {
 _BEGUN: Mapping[str, untrusted.Check] = {
     "recipients": _texts,
     "files": untrusted.each(untrusted.text, lambda value: Sent(**untrusted.members(value, _SENT))),
+    "host": untrusted.text,
 }
 _THERE: Mapping[str, untrusted.Check] = {
     "at": untrusted.text,
     "bytes": untrusted.count,
     "checks": _texts,
     "base": untrusted.text,
+    "host": untrusted.text,
+    "installation": untrusted.identifier,
+    "empty": untrusted.one_of(True, False),
+    "shrunken": untrusted.one_of(True, False),
 }
+_SINCE_IDS = {"host", "installation", "empty", "shrunken"}
 _NOTES: Mapping[str, untrusted.Check] = {
     "path": untrusted.text,
-    "sets": untrusted.each(untrusted.text, lambda value: There(**untrusted.members(value, _THERE))),
+    "sets": untrusted.each(
+        untrusted.text, lambda value: There(**untrusted.members(value, _THERE, _SINCE_IDS))
+    ),
     "begun": untrusted.each(
-        untrusted.text, lambda value: Begun(**untrusted.members(value, _BEGUN))
+        untrusted.text, lambda value: Begun(**untrusted.members(value, _BEGUN, {"host"}))
     ),
 }

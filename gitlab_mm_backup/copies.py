@@ -16,7 +16,7 @@ from .errors import Failure
 from .manifest import MANIFEST, SUMS, is_set_name
 
 COPY = "copy.json"
-FORMAT = 1
+FORMAT = 2  # 1: from before sets had a host and an installation
 # How a file was found whole after it was written: the remote's own hash of it, its pieces' hashes
 # (of a file that went there in several, as S3 has it), or all of it read again.
 CHECKS = ("sha256", "sha1", "md5", "pieces", "read back")
@@ -39,6 +39,8 @@ class Copy:
     set: str
     recipients: tuple[str, ...]
     parts: Mapping[str, CopiedPart]
+    host_id: str = ""  # as the manifest of the set has them
+    installation: str = ""
     format: int = FORMAT
 
 
@@ -50,7 +52,7 @@ def to_bytes(copy: Copy) -> bytes:
 def parse(document: Any, where: str) -> Copy:
     """Return the copy in ``document``; raises Failure for anything but a whole one."""
     try:
-        return Copy(**untrusted.members(document, _COPY))
+        return Copy(**untrusted.members(document, _COPY, _SINCE_FORMAT_2))
     except (ValueError, TypeError) as error:
         raise Failure("What a copy says of itself cannot be read", f"{where}: {error}") from None
 
@@ -66,6 +68,12 @@ def _file(value: Any) -> str:
     if "/" in name or "\n" in name or name in ("", ".", "..", MANIFEST, SUMS, COPY):
         raise ValueError("not the file of a part")
     return name
+
+
+def _format(value: Any) -> int:
+    if not 1 <= untrusted.count(value) <= FORMAT:
+        raise ValueError(f"unknown format {value}")
+    return int(value)
 
 
 def _recipients(value: Any) -> tuple[str, ...]:
@@ -86,5 +94,8 @@ _COPY: Mapping[str, untrusted.Check] = {
     "parts": untrusted.each(
         untrusted.text, lambda value: CopiedPart(**untrusted.members(value, _PART))
     ),
-    "format": untrusted.one_of(FORMAT),
+    "host_id": untrusted.identifier,
+    "installation": untrusted.identifier,
+    "format": _format,
 }
+_SINCE_FORMAT_2 = {"host_id", "installation"}

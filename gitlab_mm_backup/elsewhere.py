@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from . import identity
 from .errors import ExitCode, Failure
 from .fetching import refuse_without_room
 from .option_table import NO_PASSWORD
@@ -25,17 +25,16 @@ _WORD = "restic"
 _RESTICS = re.compile(r"(RESTIC|AWS|B2|AZURE|GOOGLE|OS|ST|RCLONE)_[A-Z0-9_]+")
 
 
-def store(settings: Settings, place: str, identity: Secret | None = None) -> ResticStore | None:
+def store(settings: Settings, place: str, key: Secret | None = None) -> ResticStore | None:
     """Return the repository that ``place`` means: restic:REPOSITORY, or restic for config.yml's.
 
     None for any other place.  How to open it comes from config.yml, and what that leaves open
-    from the environment that restic itself would take it from.  Raises Failure where it cannot be
-    read, or holds the sets of several hosts and nobody says whose are wanted.
+    from the environment that restic itself would take it from.
     """
     word, _, there = place.partition(":")
     if word != _WORD:
         return None
-    if identity is not None:
+    if key is not None:
         raise Failure(
             "--identity opens copies by rclone",
             "a repository of restic has a password",
@@ -50,9 +49,7 @@ def store(settings: Settings, place: str, identity: Secret | None = None) -> Res
         )
     given = {name: Secret(text) for name, text in os.environ.items() if _RESTICS.fullmatch(name)}
     access = _access(settings.restic, there, given)
-    if access.host is None:
-        access = replace(access, host=_host(ResticStore(access, environment=given)))
-    return ResticStore(access, environment=given)
+    return ResticStore(access, identity.known(), environment=given)
 
 
 def _access(known: Restic, there: str, given: Mapping[str, Secret]) -> Restic:
@@ -65,21 +62,6 @@ def _access(known: Restic, there: str, given: Mapping[str, Secret]) -> Restic:
         if command is not None:
             return replace(access, password_command=tuple(shlex.split(command.reveal())))
     return access
-
-
-def _host(everybodys: ResticStore) -> str:
-    """Return whose sets are meant: this host's, or those of the only one that has any."""
-    hosts, own = everybodys.hosts(), socket.getfqdn()
-    if own in hosts or not hosts:
-        return own
-    if len(hosts) > 1:
-        raise Failure(
-            f"{everybodys.where} holds the sets of several hosts",
-            ", ".join(hosts),
-            "Name one of them: host, below restic: in /etc/gitlab-mm-backup/config.yml.",
-            ExitCode.USAGE,
-        )
-    return hosts[0]
 
 
 def bring(there: ResticStore, one: BackupSet, here: LocalStore) -> BackupSet:

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from itertools import zip_longest
@@ -162,6 +162,30 @@ def _require_root() -> None:
         )
 
 
+def on_terminal() -> bool:
+    """Tell whether somebody is there to be asked."""
+    return sys.stdin.isatty()
+
+
+def pick(told: str, choices: Sequence[str]) -> int:
+    """Have the operator pick one of ``choices``; return its place.  Only where ``on_terminal``."""
+    _pause()
+    click.echo(told, err=True)
+    for place, choice in enumerate(choices, 1):
+        click.echo(f"  {place}. {choice}", err=True)
+    try:
+        number: int = click.prompt("Which one?", type=click.IntRange(1, len(choices)), err=True)
+    except click.Abort:
+        raise Failure("Nothing was done", "none was chosen", exit_code=ExitCode.USAGE) from None
+    return number - 1
+
+
+def _pause() -> None:
+    for screen in logging.getLogger("gitlab_mm_backup").handlers:
+        if isinstance(screen, Screen):
+            screen.pause()
+
+
 def ask(told: str, loud: str, question: str, what: str = "what is live is replaced") -> None:
     """Have the operator confirm ``what``, or say how to go without asking."""
     if not sys.stdin.isatty():
@@ -171,9 +195,7 @@ def ask(told: str, loud: str, question: str, what: str = "what is live is replac
             "Give --yes to go on without a question.",
             ExitCode.USAGE,
         )
-    for screen in logging.getLogger("gitlab_mm_backup").handlers:
-        if isinstance(screen, Screen):
-            screen.pause()
+    _pause()
     click.echo(told, err=True)
     if loud:
         click.secho(loud, err=True, fg="red", bold=True)

@@ -105,16 +105,24 @@ def refuted(records: Iterable[Record]) -> bool:
     return newest is not None and newest.verdict is Verdict.FAILED
 
 
-def damaged(name: str, found: Iterable[Check]) -> Failure | None:
+class Damaged(Failure):
+    """A set is not as it was written; ``checks`` say what of it."""
+
+    checks: Sequence[Check] = ()
+
+
+def damaged(name: str, found: Sequence[Check]) -> Damaged | None:
     """Return what to tell of the set ``name`` where a check failed."""
     problems = [check.detail for check in found if check.result is Result.FAILED]
     if not problems:
         return None
-    return Failure(
+    failure = Damaged(
         f"Set {name} is damaged",
         "; ".join(problems),
         "Choose another set (gitlab-mm list), and find out what damaged this one.",
     )
+    failure.checks = found
+    return failure
 
 
 def to_bytes(records: Sequence[Record]) -> bytes:

@@ -10,7 +10,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -71,16 +70,13 @@ def fetch(
     wanted: str,
     store: LocalStore,
     identity: Secret | None,
-    before: datetime | None = None,
 ) -> BackupSet:
-    """Bring the copy of ``wanted`` into ``store``, with what it builds on.
-
-    ``wanted`` is a name, or latest, which is the newest made ``before`` a moment.
+    """Bring the copy of the set ``wanted`` into ``store``, with what it builds on.
 
     What is there already is not fetched.  Raises Failure when a copy is not what its manifest
     says: then the store is as before.
     """
-    links = _chain(remote, remote_store.find(remote, wanted, before).name)
+    links = _chain(remote, remote_store.find(remote, wanted).name)
     missing = [one for one in links if held(store, manifest_of(one)) is None]
     for one in missing:
         refuse_locked(remote, one, identity)

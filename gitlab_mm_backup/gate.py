@@ -10,7 +10,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from . import backup, database, interrupts, omnibus, stores, text
+from . import (
+    accepted,
+    backup,
+    database,
+    identity,
+    interrupts,
+    lineage,
+    omnibus,
+    soundness,
+    stores,
+    text,
+)
 from .errors import ExitCode, Failure, Interrupted
 from .journal import Journal
 from .lock import only_run
@@ -19,6 +30,7 @@ from .recovery import refuse_unfinished
 from .settings import Settings
 from .site import Endpoint
 from .store.local import BackupSet
+from .stores import Store
 from .verify import verify
 from .version import numbers
 
@@ -237,9 +249,19 @@ def _newest(settings: Settings | None) -> BackupSet | None:
 def _sets(settings: Settings | None) -> list[BackupSet]:
     """Return the sets, newest first; none where they cannot be looked for, which a backup tells."""
     try:
-        return stores.of(settings).sets() if settings else []
+        return own(stores.of(settings)) if settings else []
     except Failure:
         return []
+
+
+def own(store: Store) -> list[BackupSet]:
+    """Return this host's sets; one that looks emptied, or has a wrong date, is none to rely on."""
+    known, now = accepted.names(), _now()
+    return [
+        one
+        for one in lineage.own(identity.known(), store.sets())
+        if not soundness.flaws(one.manifest, (), known, now)
+    ]
 
 
 def _about(one: BackupSet) -> str:

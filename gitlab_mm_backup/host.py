@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from . import omnibus, standalone
+from .errors import Failure
 from .omnibus import Presence
 from .site import Kind, Site
 
@@ -26,6 +27,14 @@ def find(wanted: str = "", *, config_required: bool = True) -> Site:
     if (Kind(wanted) if wanted else kind()) is Kind.STANDALONE:
         return standalone.find()
     return omnibus.find(config_required=config_required)
+
+
+def find_any() -> Site | None:
+    """Return the Mattermost of this host, None where there is none, or it cannot be read."""
+    try:
+        return find(config_required=False)
+    except Failure:
+        return None
 
 
 def again(site: Site) -> Site:

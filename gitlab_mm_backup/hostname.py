@@ -5,6 +5,11 @@ from __future__ import annotations
 import socket
 
 
+def short() -> str:
+    """Return the name that the host has itself, without asking anybody."""
+    return socket.gethostname()
+
+
 def own() -> str:
     """Return the host's full name, or the name that it has itself where DNS has no other.
 

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,10 @@ class Host:
     upgraded: bool = False  # sets were made here before hosts had ids, and nobody owns them yet
 
     def owns(self, host: str) -> bool:
-        return host == self.id or host in self.took_over
+        """Tell whether sets of ``host`` are this one's; "" is in notes of before hosts had ids."""
+        if host == "":
+            return self.upgraded or any(not has_id(former) for former in self.took_over)
+        return host in (self.id, *self.took_over)
 
 
 def of_set(manifest: Manifest) -> str:
@@ -91,33 +94,43 @@ def _first_line(path: Path) -> str:
     return "" if line == "uninitialized" else line
 
 
-def own(path: Path = FILE) -> Host:
+def known(path: Path | None = None) -> Host:
+    """Return what is known of this host, for whoever only looks: without an id it owns nothing.
+
+    Raises Failure where the file cannot be read.
+    """
+    path = path or FILE
+    noted, here = _read(path), machine()
+    if noted is None:
+        former = any((path.parent / name).exists() for name in _FORMER_STATE)
+        return Host("", here, upgraded=former)
+    if noted.machine.differs(here):
+        return Host("", here, noted.installation, original=noted.original or noted.id)
+    return noted
+
+
+def own(path: Path | None = None) -> Host:
     """Return this host; one that has no id yet gets it, and so does a copy of another.
 
     A copy is known by its machine, which is not the noted one.  It is a host of its own from then
     on, and remembers whose id came with its disk.  Raises Failure where the file cannot be read
     or written.
     """
-    known = _read(path)
-    here = machine()
-    if known is not None and not known.machine.differs(here):
-        return known
+    path = path or FILE
+    found = known(path)
+    if found.id:
+        return found
     with _alone(path):
-        known = _read(path)
-        if known is None:
-            former = any((path.parent / name).exists() for name in _FORMER_STATE)
-            made = Host(_new_id(), here, upgraded=former)
-        elif known.machine.differs(here):
-            log.warning("This machine is not the one of host %s: a copy, or new hardware", known.id)
-            made = Host(_new_id(), here, known.installation, original=known.original or known.id)
-        else:
-            return known
-        keep(made, path)
-    return made
+        found = known(path)
+        if not found.id:
+            found = replace(found, id=_new_id())
+            keep(found, path)
+    return found
 
 
-def keep(host: Host, path: Path = FILE) -> None:
+def keep(host: Host, path: Path | None = None) -> None:
     """Note what is known of this host; raises Failure where that cannot be written."""
+    path = path or FILE
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(path, (json.dumps(asdict(host), indent=1) + "\n").encode())
@@ -125,13 +138,15 @@ def keep(host: Host, path: Path = FILE) -> None:
         raise Failure(f"{path} cannot be written", str(error.strerror)) from error
 
 
+def apart(host: Host, others: Iterable[str]) -> Host:
+    """Return ``host`` as none of ``others``."""
+    return replace(host, original="", others=tuple(dict.fromkeys((*host.others, *others))))
+
+
 def renewed(host: Host) -> Host:
-    """Return ``host`` as one of its own: it is not the one that it came from."""
-    if host.original:
-        others = tuple(dict.fromkeys((*host.others, host.original)))
-        return replace(host, original="", others=others)
+    """Return ``host`` with an id of its own: a copy that the machine does not give away."""
     gone = (host.id, *host.took_over)
-    others = tuple(dict.fromkeys((*host.others, *filter(has_id, gone))))
+    others = tuple(dict.fromkeys((*host.others, *gone)))
     return Host(_new_id(), host.machine, host.installation, others=others)
 
 
@@ -143,6 +158,13 @@ def with_taken_over(host: Host, former: str) -> Host:
         took_over=tuple(dict.fromkeys((*host.took_over, former))),
         others=tuple(one for one in host.others if one != former),
     )
+
+
+def settled(host: Host) -> Host:
+    """Note that it is decided which of the sets from before hosts had ids are this one's."""
+    now = replace(host, upgraded=False)
+    keep(now)
+    return now
 
 
 def _new_id() -> str:

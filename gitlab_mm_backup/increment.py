@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO
 
-from . import evidence, files, listing, progress, records
+from . import clock, evidence, files, listing, progress, records
 from .listing import LISTING
 from .manifest import Increment, Part
 from .process import compress, pipeline
 from .settings import Settings
 from .store.damage import part_problem
-from .store.local import LONGEST_CHAIN, BackupSet, LocalStore
+from .store.local import LONGEST_CHAIN, BackupSet
 from .store.part import PartWriter
 from .throttle import Throttle
 
@@ -43,13 +43,15 @@ def without(part: Part, whole: files.Contents) -> Packed:
 
 
 def choose_base(
-    store: LocalStore, full_every: timedelta | None, roles: Mapping[str, str], now: datetime
+    own: Sequence[BackupSet], full_every: timedelta | None, roles: Mapping[str, str], now: datetime
 ) -> BackupSet | None:
     """Return the set for the next one to build on: the newest, where nothing speaks against it.
 
+    ``own`` are this host's sets, newest first; one with a date in the future does not count.
     ``roles`` are Mattermost's folders as they lie now, as a manifest has them.
     """
-    newest = next((one for one in store.sets() if not one.manifest.safety), None)
+    counting = [one for one in own if not clock.ahead(one.manifest.made, now)]
+    newest = next((one for one in counting if not one.manifest.safety), None)
     why = "there is no set yet"
     if newest is not None:
         why = _objection(newest, roles) or _due(newest, full_every, now)

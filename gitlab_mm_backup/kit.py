@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import copied, gitlab_files, hostname, offsite, text, version
+from . import copied, gitlab_files, hostname, identity, lineage, offsite, text, version
 from .errors import Failure
 from .manifest import Manifest
 from .remote import GITLAB, NO_CONFIG, RCLONE_CONFIG, Remote
@@ -71,7 +71,8 @@ def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Pa
     places = [_here(settings, store), *map(_there, remotes)]
     if settings.store != RESTIC and not any(one.newest for one in places[1:]):
         warnings.append("No set has a copy outside this machine: with its disk all is lost")
-    newest = next((one.manifest for one in store.sets() if not one.manifest.safety), None)
+    own = [one for one in lineage.own(identity.known(), store.sets()) if not one.manifest.safety]
+    newest = next((one.manifest for one in own), None)
     return Kit(
         host=hostname.own(),
         made=datetime.now(timezone.utc),
@@ -85,13 +86,16 @@ def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Pa
 
 
 def _here(settings: Settings, store: Store) -> Place:
-    names = [one.name for one in store.sets() if not one.manifest.safety]
+    own = lineage.own(identity.known(), store.sets())
+    names = [one.name for one in own if not one.manifest.safety]
     kind = "restic repository" if settings.store == RESTIC else "this machine"
     return Place(kind, store.where, names[0] if names else "", len(names))
 
 
 def _there(remote: Remote) -> Place:
-    names = sorted(copied.of(remote).sets, reverse=True)
+    host = identity.known()
+    known = copied.of(remote).sets.items()
+    names = sorted((name for name, there in known if host.owns(there.host)), reverse=True)
     return Place(remote.name, remote.path, names[0] if names else "", len(names), remote.recipients)
 
 
@@ -170,6 +174,8 @@ def _steps(
         command = f"gitlab-mm restore {places[0].path}/{places[0].newest or 'SET'}"
         steps.append(Step("Or from a folder with a set, of a disk of the old machine", (command,)))
     steps.append(Step("See that people can sign in", ("gitlab-mm sso check", "gitlab-mm doctor")))
+    told = "When all is well, have the old machine's sets pruned as the new one's own"
+    steps.append(Step(told, (f"gitlab-mm host take-over {identity.known().id}",)))
     return steps
 
 

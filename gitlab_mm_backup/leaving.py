@@ -11,6 +11,7 @@ from typing import Any
 from . import (
     database,
     evidence,
+    gate,
     gitlab_files,
     gitlab_rb,
     json_config,
@@ -176,7 +177,7 @@ def _postgresql(site: Site | None) -> Check:
 
 def _set(ours: Settings, use: Use) -> Check:
     """Look for a set that is fresh and was rehearsed; an old one lacks what came since."""
-    newest = next((one for one in stores.of(ours).sets() if not one.manifest.safety), None)
+    newest = next((one for one in gate.own(stores.of(ours)) if not one.manifest.safety), None)
     if newest is None:
         if not use.some:
             return Check("set", Result.NOT_RUN, "none, and nothing to lose")

@@ -147,7 +147,8 @@ class Manifest:
     installation: str = ""  # Mattermost's own id of itself (DiagnosticId); "" where it is not known
     host_id: str = ""  # of the host that made it; "" in sets of format 1 and 2
     contents: Contents | None = None  # None in sets of format 1 and 2
-    shrunken: Sequence[str] = ()  # in words, what collapsed against a fuller set: see shrinkage
+    shrunken: Sequence[str] = ()  # what collapsed, as "posts: 0 of 8000": see shrinkage
+    fuller: str = ""  # name of the set that it fell short of
     told: Sequence[str] = ()  # what the run warned of: what the set cannot hold, or lacks
     format: int = FORMAT
 
@@ -354,5 +355,6 @@ _SINCE_FORMAT_3: dict[str, untrusted.Check] = {
     "host_id": untrusted.identifier,
     "contents": lambda value: value and Contents(**untrusted.members(value, _CONTENTS)),
     "shrunken": untrusted.texts,
+    "fuller": lambda value: _set_name(value) if value else "",
     "told": untrusted.texts,
 }

@@ -51,8 +51,10 @@ class Manner:
 
     @functools.cached_property
     def _store(self) -> Store:
-        from . import stores
+        from . import identity, stores
 
+        if self.job:
+            identity.own()  # whoever makes, restores or removes sets has an id
         return stores.of(self.settings())
 
     def values(self) -> list[Value]:

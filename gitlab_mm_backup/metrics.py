@@ -19,6 +19,7 @@ FILE = "gitlab_mm_backup.prom"
 Sample = tuple[str, Mapping[str, str], float]  # name without our prefix, labels, value
 _HELP = {
     "tool": "The version of gitlab-mm-backup, as a label.",
+    "host": "This host's id and that of its Mattermost, as labels.",
     "run_start_timestamp_seconds": "Start of the newest run of a command.",
     "run_end_timestamp_seconds": "End of the newest run of a command.",
     "run_success": "1 where the newest run of a command was good, also with warnings.",
@@ -27,8 +28,11 @@ _HELP = {
     "run_exit_code": "Exit code of the newest run of a command.",
     "sets": "Complete sets that are kept, safety sets aside.",
     "sets_incomplete": "Folders that look like sets and are not complete.",
+    "sets_future": "Sets with a date in the future, which count for nothing.",
+    "sets_foreign": "Sets of other hosts that lie in the same place.",
+    "set_emptied": "1 where the newest set looks emptied, and nobody has accepted it.",
     "set_oldest_timestamp_seconds": "Start of the oldest set that is kept.",
-    "set_newest_timestamp_seconds": "Start of the newest set of which no check has failed.",
+    "set_newest_timestamp_seconds": "Start of the newest sound set.",
     "set_bytes": "Bytes of that newest set.",
     "set_part_bytes": "Bytes of a part of that newest set.",
     "set_rows": "Rows in that newest set.",
@@ -51,8 +55,13 @@ class Facts:
 
     tool: str  # our version
     runs: Mapping[str, Run]
-    entries: Sequence[Entry]  # newest first
+    entries: Sequence[Entry]  # of this host, newest first; none with a date in the future
     refuted: frozenset[str]  # names of sets that a check has failed
+    emptied: frozenset[str]  # and of those that look emptied
+    future: int  # sets with a date in the future
+    foreign: int  # sets of other hosts
+    host: str  # this one's id
+    installation: str  # of its Mattermost, "" where that is not known
     history: Sequence[Record]
     free: int | None  # bytes; None where nobody knows
     offsite: Mapping[str, float | None]  # remote -> start of the newest set there
@@ -94,6 +103,7 @@ def _escaped(value: str) -> str:
 def _samples(facts: Facts) -> Iterator[Sample]:
     """Yield all samples, those of one name together; a thing that never happened has none."""
     yield "tool", {"version": facts.tool}, 1
+    yield "host", {"id": facts.host, "installation": facts.installation}, 1
     yield from _of_runs(facts.runs)
     yield from _of_sets(facts)
     if facts.free is not None:
@@ -101,7 +111,7 @@ def _samples(facts: Facts) -> Iterator[Sample]:
     for remote, moment in facts.offsite.items():
         # A remote that has never got a set is as stale as can be.
         yield "offsite_timestamp_seconds", {"remote": remote}, moment or 0
-    yield from _of_rehearsals(facts.history)
+    yield from _of_rehearsals([one for one in facts.history if one.set not in facts.emptied])
 
 
 def _of_runs(runs: Mapping[str, Run]) -> Iterator[Sample]:
@@ -124,7 +134,11 @@ def _of_sets(facts: Facts) -> Iterator[Sample]:
     yield "sets_incomplete", {}, sum(1 for one in facts.entries if one.set is None)
     if sets:
         yield "set_oldest_timestamp_seconds", {}, min(one.manifest.made for one in sets).timestamp()
-    newest = next((one for one in sets if one.name not in facts.refuted), None)
+    yield "sets_future", {}, facts.future
+    yield "sets_foreign", {}, facts.foreign
+    yield "set_emptied", {}, int(bool(sets) and sets[0].name in facts.emptied)
+    bad = facts.refuted | facts.emptied
+    newest = next((one for one in sets if one.name not in bad), None)
     if newest is not None:
         yield from _of_newest(newest)
 

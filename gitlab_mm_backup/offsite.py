@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
-from . import copied, evidence, fog, interrupts, rclone, records, remote_store
+from . import (
+    accepted,
+    copied,
+    evidence,
+    fog,
+    identity,
+    interrupts,
+    lineage,
+    prune,
+    rclone,
+    records,
+    remote_store,
+)
 from .copied import Notes, There
 from .errors import Failure, Interrupted
-from .manifest import Manifest
+from .identity import Host
+from .lineage import Lineage
+from .prune import Member, Owner
 from .rclone import RemoteFailure
 from .remote import GITLAB, Remote
-from .retention import Kept, Rules, decide
+from .retention import Kept, Rules
 from .sending import persist, send
 from .settings import Settings
 from .store.local import BackupSet, LocalStore
@@ -51,7 +64,7 @@ def remotes(settings: Settings) -> list[Remote]:
 
 
 def copy(
-    settings: Settings, store: LocalStore, *, heed: bool = False
+    settings: Settings, store: LocalStore, owner: Owner, *, heed: bool = False
 ) -> tuple[list[Served], list[str]]:
     """Bring every remote up to date; return what became of each, and warnings.
 
@@ -59,10 +72,10 @@ def copy(
     the copying, and is a warning; what was made before is not taken back for it.
     """
     if not heed:
-        return _copy(settings, store)
+        return _copy(settings, store, owner)
     try:
         interrupts.heed()
-        return _copy(settings, store)
+        return _copy(settings, store, owner)
     except Interrupted as interrupted:
         told = f"Copying was ended by {interrupted.signal_name}; the next run finishes it"
         return [], [told]
@@ -70,7 +83,7 @@ def copy(
         interrupts.ignore()
 
 
-def _copy(settings: Settings, store: LocalStore) -> tuple[list[Served], list[str]]:
+def _copy(settings: Settings, store: LocalStore, owner: Owner) -> tuple[list[Served], list[str]]:
     if not settings.offsite and settings.upload is None:
         return [], []
     warnings = []
@@ -79,20 +92,27 @@ def _copy(settings: Settings, store: LocalStore) -> tuple[list[Served], list[str
     except Failure as failure:
         warnings.append(_told(failure))
         wanted = [one for one in settings.offsite if one.name != GITLAB]
-    served = [serve(one, store, settings.rules) for one in wanted]
+    holding = prune.plan(store, settings.rules, owner).holding
+    served = [serve(one, store, settings.rules, owner, holding) for one in wanted]
     return served, warnings + [problem for one in served for problem in one.problems]
 
 
-def serve(remote: Remote, store: LocalStore, rules: Rules) -> Served:
-    """Bring one remote up to date: what is to be there and is not, newest first."""
+def serve(
+    remote: Remote, store: LocalStore, rules: Rules, owner: Owner, holding: str = ""
+) -> Served:
+    """Bring one remote up to date: what is to be there and is not, newest first.
+
+    While a set here is ``holding``, for it looks emptied, nothing is removed there.
+    """
     served = Served(remote)
     try:
         there = persist(remote, lambda: remote_store.complete(remote))
         notes = copied.of(remote)
-        _adopt(remote, notes, there)
-        for one in _missing(store, remote, notes, rules):
+        _adopt(remote, notes, there, owner.host)
+        for one in _missing(store, remote, notes, rules, owner):
             _send(one, notes, served)
-        _prune(remote, notes, rules, store, served)
+        if not holding:
+            _prune(remote, notes, rules, store, served, owner)
     except Failure as failure:
         served.problems.append(_told(failure))
     return served
@@ -112,82 +132,91 @@ def _told(failure: Failure) -> str:
     return ". ".join(text for text in (str(failure), failure.hint) if text)
 
 
-def _adopt(remote: Remote, notes: Notes, there: Mapping[str, int]) -> None:
-    """Have the notes say what is there: sets that lost their files are no copies any more."""
+def _adopt(remote: Remote, notes: Notes, there: Mapping[str, int], host: Host) -> None:
+    """Have the notes say what is there: sets that lost their files are no copies any more.
+
+    Hosts may share a remote: of copies that are not noted only this host's own are.
+    """
     for name, known in list(notes.sets.items()):
         if there.get(name) != known.bytes:
             log.info("The copy of %s is gone from %s, or not whole", name, remote.name)
             del notes.sets[name]
     unknown = {name for name in there if name not in notes.sets}
     for one in remote_store.entries(remote) if unknown else []:
-        if one.name in unknown and one.copy and one.manifest and _ours(one.manifest):
-            checks = {part.checked for part in one.copy.parts.values()}
+        if one.name not in unknown or one.copy is None or one.manifest is None:
+            continue
+        if host.owns(identity.of_set(one.manifest)):
+            checks = tuple(sorted({part.checked for part in one.copy.parts.values()}))
             base = one.manifest.increment.base if one.manifest.increment else ""
             notes.sets[one.name] = There(
-                one.manifest.started, there[one.name], tuple(sorted(checks)), base
+                one.manifest.started, there[one.name], checks, base, **copied.whose(one.manifest)
             )
     copied.keep(remote, notes)
 
 
-def _ours(manifest: Manifest) -> bool:
-    """Hosts may share a remote: each keeps and removes its own sets."""
-    return manifest.host == socket.getfqdn()
-
-
-def _missing(store: LocalStore, remote: Remote, notes: Notes, rules: Rules) -> list[BackupSet]:
-    """Return the sets that have no copy and whose copy the rules would keep.
+def _missing(
+    store: LocalStore, remote: Remote, notes: Notes, rules: Rules, owner: Owner
+) -> list[BackupSet]:
+    """Return this host's sets that have no copy and whose copy the rules would keep.
 
     The newest comes first, but for what it builds on: a copy is nothing without that.
     """
-    here = {one.name: one for one in store.sets() if not one.manifest.safety}
-    bases = {name: there.base for name, there in notes.sets.items()}
-    bases.update((one.name, one.base.name if one.base else "") for one in here.values())
-    decisions = decide(_kept(bases), remote.rules or rules, _now())
+    own = lineage.own(owner.host, store.sets())
+    here = {one.name: one for one in own if not one.manifest.safety}
+    known = accepted.names()
+    members = [prune.of_set(one, known) for one in here.values()]
+    members += [one for one in _members(notes) if one.kept.name not in here]
+    planned = prune.decide(remote.name, members, remote.rules or rules, owner)
     wanted: dict[str, BackupSet] = {}
-    for one in decisions:
+    for one in planned.decisions:
         if one.keep and one.name in here:
             wanted.update((link.name, link) for link in here[one.name].chain)
     return [one for name, one in wanted.items() if name not in notes.sets]
 
 
-def _kept(bases: Mapping[str, str]) -> list[Kept]:
-    """Return what retention needs to know of sets, given each with what it builds on."""
-    history = records.history()
-    found = {name: [one for one in history if one.set == name] for name in bases}
-    return [
-        Kept(
+def _members(notes: Notes) -> list[Member]:
+    """Return the noted copies as retention sees them, by what is known of their sets here."""
+    history, known = records.history(), accepted.names()
+    found = []
+    for name, there in notes.sets.items():
+        proofs = [record for record in history if record.set == name]
+        kept = Kept(
             name,
             datetime.fromtimestamp(int(name.partition("_")[0]), timezone.utc),
-            proven=evidence.proven(found[name]),
-            failed=evidence.refuted(found[name]),
-            base=base,
+            proven=evidence.proven(proofs),
+            failed=evidence.refuted(proofs),
+            base=there.base,
+            empty=there.empty,
+            shrunken=there.shrunken and name not in known,
         )
-        for name, base in bases.items()
-    ]
+        found.append(Member(kept, Lineage(there.installation, there.host)))
+    return found
 
 
-def _prune(remote: Remote, notes: Notes, rules: Rules, store: LocalStore, served: Served) -> None:
+def _prune(
+    remote: Remote,
+    notes: Notes,
+    rules: Rules,
+    store: LocalStore,
+    served: Served,
+    owner: Owner,
+) -> None:
     """Remove copies that no rule keeps, of those that this host has sent; each is tried once."""
-    bases = {name: there.base for name, there in notes.sets.items()}
-    decisions = decide(_kept(bases), remote.rules or rules, _now())
-    for one in decisions:
-        if one.keep:
-            continue
-        try:
-            remote_store.delete(remote, one.name)
-            del notes.sets[one.name]
-            served.removed.append(one.name)
-        except Failure as failure:
-            served.problems.append(_told(failure))
+    planned = prune.decide(remote.name, _members(notes), remote.rules or rules, owner)
+
+    def delete(name: str) -> None:
+        remote_store.delete(remote, name)
+        del notes.sets[name]
+
+    served.removed, problems = prune.carry_out(planned.decisions, delete)
+    served.problems += problems + prune.settle(remote.name, planned, len(served.removed))
     here = {one.name for one in store.sets()}
-    for name in [one for one in notes.begun if one not in here]:
+    for name, begun in list(notes.begun.items()):
+        if name in here or not owner.host.owns(begun.host):
+            continue
         try:
             remote_store.delete(remote, name)
             del notes.begun[name]
         except Failure as failure:
             served.problems.append(_told(failure))
     copied.keep(remote, notes)
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)

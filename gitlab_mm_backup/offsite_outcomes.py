@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from . import text
+from . import remarks, text
 from .errors import Failure
+from .identity import Host
 from .offsite import Served
 from .outcome import Outcome
 from .remote import Remote
 from .remote_store import Entry
+from .soundness import Flaw
+
+Flaws = Mapping[str, Sequence[Flaw]]  # by set
 
 _CHECKS = {"pieces": "the hashes of their pieces", "read back": "all of them read again"}
 
@@ -48,28 +52,33 @@ def with_places(listed: Outcome, copies: Mapping[str, Sequence[str]]) -> Outcome
     return replace(listed, fields={**listed.fields, "sets": sets}, lines=lines)
 
 
-def of_copies(remote: Remote, entries: Sequence[Entry]) -> Outcome:
+def of_copies(remote: Remote, entries: Sequence[Entry], flaws: Flaws, here: Host) -> Outcome:
     """Tell the copies at one remote, as the list of sets does."""
     return Outcome(
-        {"sets": [_entry_fields(remote, one) for one in entries]},
-        [_entry_line(one) for one in entries] or [f"There is no copy of a set at {remote.name}"],
+        {"sets": [_entry_fields(remote, one, flaws, here) for one in entries]},
+        [_entry_line(one, flaws, here) for one in entries]
+        or [f"There is no copy of a set at {remote.name}"],
         answer=True,
     )
 
 
-def _entry_line(one: Entry) -> str:
+def _entry_line(one: Entry, flaws: Flaws, here: Host) -> str:
     if one.manifest is None or one.copy is None:
         return f"{one.name}  NOT COMPLETE: {one.problem}"
     moment, size = text.moment(one.manifest.made), text.size(one.bytes)
     increment = one.manifest.increment
     builds = f"  (builds on {increment.base})" if increment else ""
     line = f"{one.name}  {moment}  {size:>10}  from {one.manifest.host}{builds}"
-    if not one.copy.recipients:
-        return line
-    return f"{line}\n  encrypted to {'; '.join(one.copy.recipients)}"
+    lines = [
+        line,
+        *(f"  {told}" for told in remarks.of(one.manifest, flaws.get(one.name, ()), here)),
+    ]
+    if one.copy.recipients:
+        lines.append(f"  encrypted to {'; '.join(one.copy.recipients)}")
+    return "\n".join(lines)
 
 
-def _entry_fields(remote: Remote, one: Entry) -> dict[str, object]:
+def _entry_fields(remote: Remote, one: Entry, flaws: Flaws, here: Host) -> dict[str, object]:
     manifest = one.manifest
     if manifest is None or one.copy is None:
         return {"name": one.name, "complete": False, "problem": one.problem}
@@ -81,6 +90,7 @@ def _entry_fields(remote: Remote, one: Entry) -> dict[str, object]:
         "purpose": manifest.purpose,
         "base": manifest.increment.base if manifest.increment else None,
         "host": manifest.host,
+        **remarks.fields(manifest, flaws.get(one.name, ()), here),
         "gitlab": manifest.gitlab,
         "mattermost": manifest.mattermost,
         "rows": manifest.rows,

@@ -41,19 +41,27 @@ def _key(place: str | None, identity: Path | None) -> Any:
     return age.read_identity(identity) if identity is not None else None
 
 
-def wanted(settings: Any, store: Any, plan: Any, name: str, before: Any = None) -> Any:
+def wanted(settings: Any, store: Any, plan: Any, name: str, want: Any) -> Any:
     """Return the set that a restore is to put back, of the store or from elsewhere."""
     from . import arrival
 
     key = _key(plan.place or None, Path(plan.identity) if plan.identity else None)
-    return arrival.find(settings, store, plan.place, name, key, before)
+    return arrival.find(settings, store, plan.place, name, key, want)
 
 
 def wanted_again(settings: Any, store: Any, plan: Any, reference: str) -> Any:
     """Return the set of a restore that was cut short, by how its journal has it."""
     if "/" in reference:  # it had come to this host, whole
         plan = replace(plan, place="", identity="")
-    return wanted(settings, store, plan, reference)
+    return wanted(settings, store, plan, reference, _newest())
+
+
+def _newest() -> Any:
+    """Return what latest means to whoever only looks: the newest set, sound or not."""
+    from . import host, hostname, identity, live
+    from .choice import Want
+
+    return Want(identity.known(), hostname.own(), live.look(host.find_any()), sound=False)
 
 
 @contextmanager
@@ -61,33 +69,51 @@ def looked_at(
     settings: Any, store: Any, place: str | None, wanted: str, identity: Path | None
 ) -> Iterator[Any]:
     """Have the set of the store, or a copy in scratch as long as it is looked at."""
-    from . import elsewhere, fetching
+    from . import arrival, choice, elsewhere, fetching, offered
 
     key = _key(place, identity)
     if place is None:
-        yield store.find(wanted)
+        yield arrival.find(settings, store, "", wanted, None, _newest()).set
         return
     repository = elsewhere.store(settings, place, key)
     if repository is not None:
+        if wanted == arrival.LATEST:
+            found = offered.of_store(repository)
+            wanted = choice.choose(found, _newest(), repository.where).name
         with repository.fetched(repository.find(wanted), settings.rehearse_in) as set_:
             yield set_
         return
     remote = fetching.place(settings, place)
+    if wanted == arrival.LATEST:
+        wanted = choice.choose(offered.of_remote(remote), _newest(), remote.name).name
     with fetching.fetched(remote, wanted, settings.rehearse_in, key) as set_:
         yield set_
 
 
+def listed(store: Any) -> Outcome:
+    """Return the list of a store's sets, with all that is known of them."""
+    from . import identity, offered, outcomes, records
+
+    flaws = {one.name: one.flaws for one in offered.of_store(store)}
+    lines = [
+        outcomes.Listed(one, records.of_set(one.set) if one.set else [], flaws.get(one.name, ()))
+        for one in store.entries()
+    ]
+    return outcomes.of_list(lines, store, identity.known())
+
+
 def list_copies(settings: Any, place: str) -> Outcome:
     """Return what there is at a remote."""
-    from . import elsewhere, fetching, remote_store
+    from . import elsewhere, fetching, identity, offered, remote_store
     from . import offsite_outcomes as outcomes
-    from .outcomes import of_list
 
     repository = elsewhere.store(settings, place)
     if repository is not None:
-        return with_places(of_list([(one, []) for one in repository.entries()], repository.where))
+        return with_places(listed(repository))
     remote = fetching.place(settings, place)
-    return outcomes.of_copies(remote, remote_store.entries(remote))
+    entries = remote_store.entries(remote)
+    flaws = {one.name: one.flaws for one in offered.of_copies(entries)}
+    return outcomes.of_copies(remote, entries, flaws, identity.known())
 
 
 @click.command()
@@ -97,23 +123,28 @@ def offsite(manner: Manner) -> Outcome:
 
     A backup does it at its end; this does it now. What an interrupted run has brought there stays.
     """
+    from . import host, identity, live
     from . import offsite as job
     from . import offsite_outcomes as outcomes
     from .lock import only_run
+    from .prune import Owner
     from .store.local import LocalStore
 
     with only_run():
-        ours = manner.settings()
-        return outcomes.of_offsite(*job.copy(ours, LocalStore(ours.sets)))
+        ours, here = manner.settings(), identity.own()
+        owner = Owner(here, live.installation(host.find_any(), here))
+        return outcomes.of_offsite(*job.copy(ours, LocalStore(ours.sets), owner))
 
 
-def with_copies(made: Outcome, settings: Any) -> Outcome:
+def with_copies(made: Outcome, settings: Any, owner: Any) -> Outcome:
     """Copy the sets when a backup is made, and tell it with that."""
     from . import offsite as job
     from . import offsite_outcomes as outcomes
     from .store.local import LocalStore
 
-    return outcomes.with_copies(made, *job.copy(settings, LocalStore(settings.sets), heed=True))
+    return outcomes.with_copies(
+        made, *job.copy(settings, LocalStore(settings.sets), owner, heed=True)
+    )
 
 
 def with_places(listed: Outcome) -> Outcome:

@@ -113,6 +113,14 @@ OPTIONS: tuple[Option, ...] = (
         ),
     ),
     Option(
+        "shrunken_below",
+        "A set with no more than this share, in percent, of the teams, users, posts, uploads or bytes "
+        "of uploads of the newest sound set looks emptied. It is told, and nothing is pruned until "
+        "somebody accepts it. 0: only where nothing of them is left.",
+        number(0, 100),
+        50,
+    ),
+    Option(
         "files",
         "What of Mattermost's files goes into a set. full: all of them. incremental: what changed "
         "since the set before, on which the new one then builds: it is restored, verified and kept "

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import text
+from . import identity, remarks, text
 from .checks import Check, Result
 from .errors import ExitCode, Failure
 from .evidence import (
@@ -22,9 +23,13 @@ from .outcome import Outcome
 if TYPE_CHECKING:  # whoever calls has these already, and a list needs no restore
     from .backup import Made
     from .gate import Passed
+    from .identity import Host
+    from .prune import Plan, Pruned
     from .report import Report
     from .retention import Decision
+    from .soundness import Flaw
     from .store.local import BackupSet, Entry
+    from .stores import Store
 
 _VERDICTS = {
     Verdict.PASSED: "passed",
@@ -49,12 +54,15 @@ def of_backup(made: Made) -> Outcome:
             "bytes": manifest.bytes,
             "base": made.set.base and made.set.base.name,
             "removed": made.removed,
+            "notes": made.notes,
+            "shrunken": list(manifest.shrunken),
             "salvaged": manifest.salvaged,
         },
         [
             f"Made {made.set.reference}{_builds_on(made.set)}",
             f"  {text.amounts(manifest.rows, manifest.files.files)} in {manifest.seconds:.1f} s",
             *(f"Removed {name}" for name in made.removed),
+            *made.notes,
         ],
         made.warnings,
     )
@@ -65,12 +73,30 @@ def of_gate(passed: Passed) -> Outcome:
     return Outcome(fields, passed.lines, passed.warnings, answer=True, lasting=True)
 
 
-def of_list(listed: Sequence[tuple[Entry, Sequence[Record]]], folder: str) -> Outcome:
-    newest = {entry.name: latest_verification(proven) for entry, proven in listed}
+@dataclass(frozen=True)
+class Listed:
+    """A set of a list, or what is no complete one, with all that is known of it."""
+
+    entry: Entry
+    proven: Sequence[Record] = ()
+    flaws: Sequence[Flaw] = ()
+
+
+def of_list(listed: Sequence[Listed], store: Store, here: Host) -> Outcome:
+    """Tell the sets of a store, and how many of other hosts it does not show."""
+    newest = {one.entry.name: latest_verification(one.proven) for one in listed}
     damaged = {name for name, record in newest.items() if record and not record.whole}
-    lines = [_list_line(entry, proven, damaged) for entry, proven in listed]
-    fields = [_list_fields(entry, proven, damaged) for entry, proven in listed]
-    return Outcome({"sets": fields}, lines or [f"There is no set in {folder}"], answer=True)
+    lines = [_list_line(one, damaged, here) for one in listed]
+    fields = [_list_fields(one, damaged, here) for one in listed]
+    others = store.others()
+    lines += [
+        f"{text.number(one.sets, 'set')} of host {one.name} ({identity.shown(one.host)[:8]}), "
+        f"the newest {one.newest}: not shown"
+        for one in others
+    ]
+    hidden = [{"host": one.name, "sets": one.sets, "newest": one.newest} for one in others]
+    told = lines or [f"There is no set in {store.where}"]
+    return Outcome({"sets": fields, "others": hidden}, told, answer=True)
 
 
 def _builds_on(set_: BackupSet) -> str:
@@ -85,7 +111,8 @@ def _damaged_base(set_: BackupSet, damaged: set[str]) -> str | None:
     return next((one.name for one in set_.chain[:-1] if one.name in damaged), None)
 
 
-def _list_line(entry: Entry, proven: Sequence[Record], damaged: set[str]) -> str:
+def _list_line(one: Listed, damaged: set[str], here: Host) -> str:
+    entry = one.entry
     if entry.set is None:
         return f"{entry.name}  NOT COMPLETE: {entry.problem}"
     manifest = entry.set.manifest
@@ -94,7 +121,8 @@ def _list_line(entry: Entry, proven: Sequence[Record], damaged: set[str]) -> str
     safety += "  (salvaged)" if manifest.salvaged is not None else ""
     moment = text.moment(manifest.made)
     head = f"{entry.name}  {moment}  {size:>10}  {text.amounts(manifest.rows, manifest.files.files)}{safety}"
-    lines = [head + _builds_on(entry.set), f"  {_proof(proven)}"]
+    lines = [head + _builds_on(entry.set), f"  {_proof(one.proven)}"]
+    lines += [f"  {remark}" for remark in remarks.of(manifest, one.flaws, here)]
     base = _damaged_base(entry.set, damaged)
     if base is not None:
         lines.append(f"  NOT SOUND: {base}, which it builds on, is DAMAGED")
@@ -113,7 +141,8 @@ def _proof(proven: Sequence[Record]) -> str:
     return f"{words}, rehearsal {result} on {text.moment(rehearsed.made)}"
 
 
-def _list_fields(entry: Entry, proven: Sequence[Record], damaged: set[str]) -> dict[str, object]:
+def _list_fields(one: Listed, damaged: set[str], here: Host) -> dict[str, object]:
+    entry, proven = one.entry, one.proven
     if entry.set is None:
         return {"name": entry.name, "complete": False, "problem": entry.problem}
     manifest = entry.set.manifest
@@ -128,6 +157,7 @@ def _list_fields(entry: Entry, proven: Sequence[Record], damaged: set[str]) -> d
         "damaged_base": _damaged_base(entry.set, damaged),
         "salvaged": manifest.salvaged,
         "host": manifest.host,
+        **remarks.fields(manifest, one.flaws, here),
         "gitlab": manifest.gitlab,
         "mattermost": manifest.mattermost,
         "rows": manifest.rows,
@@ -217,8 +247,14 @@ def of_report(made: Report, path: Path) -> Outcome:
 
 
 def of_prune(
-    decisions: Sequence[Decision], removed: list[str], problems: list[str], dry_run: bool
+    done: Sequence[Plan | Pruned], removed: list[str], problems: list[str], *, dry_run: bool
 ) -> Outcome:
+    """Tell what became of each set; of several hosts' sets at once, what went counts."""
+    known: dict[str, Decision] = {}
+    for one in (decision for each in done for decision in each.decisions):
+        if one.name not in known or not one.keep:
+            known[one.name] = one
+    decisions = list(known.values())
     lines = [f"{'keep' if one.keep else 'remove':6}  {one.name}  {one.reason}" for one in decisions]
     fields = [{"name": one.name, "keep": one.keep, "reason": one.reason} for one in decisions]
     return Outcome({"sets": fields, "removed": removed}, lines, problems, answer=dry_run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import baking, beside, json_config, readiness, search_later, text
+from .choice import Chosen
 from .effective import overlay
 from .errors import Failure
 from .plan import Plan
@@ -88,7 +89,7 @@ def _patch(set_: BackupSet, site: Site) -> list[str]:
     return baking.shown(baking.operations(set_, site, config)) if isinstance(config, dict) else []
 
 
-def question(set_: BackupSet, site: Site, plan: Plan) -> tuple[str, str, str]:
+def question(set_: BackupSet, site: Site, plan: Plan, chosen: Chosen) -> tuple[str, str, str]:
     """Return what the operator is told before a restore, a loud warning or "", and the question."""
     manifest = set_.manifest
     told = (
@@ -96,8 +97,10 @@ def question(set_: BackupSet, site: Site, plan: Plan) -> tuple[str, str, str]:
         f"set {set_.name}, made {text.moment(manifest.made)} on {manifest.host}:\n"
         f"{text.number(manifest.rows, 'row')}, {text.number(manifest.files.files, 'file')}."
     )
+    told += "".join(f"\n{note}" for note in chosen.notes)
+    doubts = "\n".join(chosen.warnings)
     if not plan.in_place:
-        return told, "", "Go on?"
+        return told, doubts, "Go on?"
     loud = (
         "IN PLACE: the present state is removed FIRST. If anything fails after that,\n"
         "Mattermost stays down until you restore a set."

@@ -7,7 +7,7 @@ import logging
 import os
 from pathlib import Path
 
-from . import evidence
+from . import clock, evidence
 from .durable import replace_file
 from .errors import Failure
 from .evidence import EVIDENCE, Record
@@ -22,7 +22,19 @@ _LARGEST = 16 << 20  # bytes; more is no file of ours
 
 
 def of_set(set_: BackupSet) -> list[Record]:
-    """Return what was proven of ``set_``, the oldest first; nothing where it cannot be read."""
+    """Return what was proven of ``set_``, the oldest first; nothing where it cannot be read.
+
+    What was noted by a clock that was ahead proves nothing until that time has come.
+    """
+    return _dated(_all_of_set(set_))
+
+
+def _dated(found: list[Record]) -> list[Record]:
+    now = clock.now()
+    return [one for one in found if not clock.ahead(one.made, now)]
+
+
+def _all_of_set(set_: BackupSet) -> list[Record]:
     path = set_.path / EVIDENCE
     data = _read(path)
     try:
@@ -34,6 +46,10 @@ def of_set(set_: BackupSet) -> list[Record]:
 
 def history(path: Path = HISTORY) -> list[Record]:
     """Return the records of all sets, the oldest first; a line that a power cut tore is left out."""
+    return _dated(_all(path))
+
+
+def _all(path: Path) -> list[Record]:
     found = []
     for line in _read(path).splitlines():
         with contextlib.suppress(Failure):
@@ -44,14 +60,14 @@ def history(path: Path = HISTORY) -> list[Record]:
 def keep(set_: BackupSet, record: Record, path: Path = HISTORY) -> list[str]:
     """Note ``record`` in the set and in the history; return warnings where it cannot be noted."""
     warnings = []
-    kept = [*of_set(set_), record][-_MOST_IN_SET:]
+    kept = [*_all_of_set(set_), record][-_MOST_IN_SET:]
     try:
         replace_file(set_.path / EVIDENCE, evidence.to_bytes(kept))
     except OSError as error:
         warnings.append(f"The result is not noted in the set: {set_.path}: {error.strerror}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lines = [evidence.to_line(one) for one in [*history(path), record][-_MOST_IN_HISTORY:]]
+        lines = [evidence.to_line(one) for one in [*_all(path), record][-_MOST_IN_HISTORY:]]
         replace_file(path, b"".join(lines))
     except OSError as error:
         warnings.append(f"The result is not noted in the history: {path}: {error.strerror}")

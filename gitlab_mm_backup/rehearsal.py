@@ -121,6 +121,11 @@ def verify_only(set_: BackupSet) -> Record:
     return _record(set_, Depth.VERIFY, began, verify.examine(set_))
 
 
+def verified(set_: BackupSet, found: Sequence[Check]) -> Record:
+    """Return what another job ``found`` when it read all of ``set_``."""
+    return _record(set_, Depth.VERIFY, datetime.now(timezone.utc), found)
+
+
 def _record(set_: BackupSet, depth: Depth, began: datetime, found: Sequence[Check]) -> Record:
     return Record(
         set=set_.name,

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from . import copies, rclone
@@ -82,12 +81,9 @@ def _entry(
     return Entry(name, size, manifest, copy)
 
 
-def find(remote: Remote, wanted: str, before: datetime | None = None) -> Entry:
-    """Return the copy of the set ``wanted``, a name or ``latest``; raises Failure.
-
-    The latest is the newest that was made ``before`` a moment; safety sets do not count.
-    """
-    if wanted != "latest" and not is_set_name(wanted):
+def find(remote: Remote, wanted: str) -> Entry:
+    """Return the copy of the set ``wanted``; raises Failure where it is not there, or not whole."""
+    if not is_set_name(wanted):
         raise Failure(
             f"{wanted!r} is not the name of a set",
             hint=f"gitlab-mm list --from {remote.name} shows the sets there.",
@@ -97,13 +93,10 @@ def find(remote: Remote, wanted: str, before: datetime | None = None) -> Entry:
     for one in found:
         if wanted == one.name and one.manifest is None:
             raise Failure(f"The copy of {one.name} at {remote.name} is not complete", one.problem)
-        if one.manifest is None:
-            continue
-        young = one.manifest.safety or (before is not None and one.manifest.made >= before)
-        if wanted == one.name or (wanted == "latest" and not young):
+        if wanted == one.name:
             return one
     raise Failure(
-        f"There is no copy of {'a set' if wanted == 'latest' else wanted} at {remote.name}",
+        f"There is no copy of {wanted} at {remote.name}",
         f"{len(found)} folders of sets in {remote.path}",
         f"gitlab-mm list --from {remote.name} shows the sets there.",
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from . import discreet, evidence, host, hostname, records, version
+from . import discreet, evidence, host, hostname, identity, lineage, offered, records, version
 from .backup import uncovered
 from .checks import Result
 from .errors import Failure
@@ -111,6 +111,8 @@ def look(store: Store) -> Found:
     Raises Failure where the folder of sets cannot be read.
     """
     entries = store.entries()
+    here = identity.known()
+    own = {one.name for one in lineage.own(here, [one.set for one in entries if one.set])}
     try:
         site = host.find()
     except Failure as failure:  # the sets may lie on a host without GitLab
@@ -129,6 +131,8 @@ def look(store: Store) -> Found:
         host=hostname.own(),
         folder=store.where,
         now=datetime.now(timezone.utc),
+        flaws={one.name: one.flaws for one in offered.of_store(store)},
+        foreign={one.name for one in entries if one.set and one.name not in own},
     )
 
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import search_outcomes, text
+from . import identity, search_outcomes, text
 from .errors import ExitCode
 from .gitlab import Verdict
 from .outcome import Outcome
 
 if TYPE_CHECKING:  # whoever calls has these already
+    from .choice import Chosen
+    from .identity import Host
     from .preview import Preview
     from .recovery import RolledBack
     from .restore import Restored
     from .search_later import Built
     from .store.local import BackupSet
 
+_SHOWN = 8  # digits of an id that tell a host from others
 
-def of_restore(set_: BackupSet, restored: Restored) -> Outcome:
-    warnings = list(restored.warnings)
+
+def of_restore(set_: BackupSet, restored: Restored, chosen: Chosen, here: Host) -> Outcome:
+    """Tell of a restore onto the host ``here``, and of how its set was ``chosen``."""
+    warnings = [*chosen.warnings, *restored.warnings]
+    notes = [*chosen.notes, *_former_host(set_, here)]
     if restored.sign_in.verdict is not Verdict.ACCEPTED:
         warnings.append(f"Sign-in through GitLab: {restored.sign_in.reason}")
     changed, times, search = restored.settings_changed, restored.times, restored.search
@@ -37,6 +43,7 @@ def of_restore(set_: BackupSet, restored: Restored) -> Outcome:
             "exchange_seconds": round(times.exchange, 3),
             "search": search_outcomes.fields(search),
             "gitlab_side": restored.gitlab_side,
+            "notes": notes,
         },
         [
             f"Restored {set_.name}",
@@ -49,9 +56,22 @@ def of_restore(set_: BackupSet, restored: Restored) -> Outcome:
             *([search_outcomes.line(search)] if search else []),
             f"  Sign-in: {restored.sign_in.reason}",
             *restored.gitlab_side,
+            *(f"  {note}" for note in notes),
         ],
         warnings,
     )
+
+
+def _former_host(set_: BackupSet, here: Host) -> list[str]:
+    """Return what is left to say where another host had made the set: whether it was this one."""
+    former = identity.of_set(set_.manifest)
+    if here.owns(former) or former in here.others:
+        return []
+    name = identity.shown(former)[:_SHOWN] if identity.has_id(former) else identity.shown(former)
+    return [
+        f"Sets of the former host ({set_.manifest.host}) are kept, and pruned only after: "
+        f"gitlab-mm host take-over {name}"
+    ]
 
 
 def of_recovery(taken: RolledBack, search: Built | None = None) -> Outcome:
@@ -66,12 +86,13 @@ def of_recovery(taken: RolledBack, search: Built | None = None) -> Outcome:
     return Outcome(fields, lines, taken.warnings + problems, answer=True)
 
 
-def of_preview(preview: Preview) -> Outcome:
+def of_preview(preview: Preview, chosen: Chosen) -> Outcome:
     manifest = preview.set.manifest
     code = ExitCode.FAILED if preview.obstacle else ExitCode.DONE
     changed = preview.settings_changed
     lines = [
         f"Set {preview.set.name}: {text.amounts(manifest.rows, manifest.files.files)}",
+        *(f"  {note}" for note in chosen.notes),
         *(f"  {number}. {step}" for number, step in enumerate(preview.steps, 1)),
         *(f"Room: {room}" for room in preview.room),
         f"Settings that change: {', '.join(changed) or 'none'}",
@@ -89,5 +110,7 @@ def of_preview(preview: Preview) -> Outcome:
         "patch": preview.patch,
         "expected_seconds": round(preview.seconds),
         "obstacle": preview.obstacle or None,
+        "notes": list(chosen.notes),
     }
-    return Outcome(fields, lines, preview.warnings, code=code, answer=True)
+    warnings = [*chosen.warnings, *preview.warnings]
+    return Outcome(fields, lines, warnings, code=code, answer=True)

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
-from . import age, copied, process, progress, rclone
+from . import age, copied, identity, manifest, process, progress, rclone
 from .copied import Begun, Notes, Sent, There
 from .copies import COPY, CopiedPart, Copy
 from .copies import to_bytes as copy_bytes
@@ -65,7 +65,8 @@ def send(set_: BackupSet, remote: Remote, notes: Notes) -> There:
     log.info("Copying %s to %s", set_.name, remote.name)
     begun = notes.begun.get(set_.name)
     if begun is None or begun.recipients != remote.recipients:
-        begun = notes.begun[set_.name] = Begun(remote.recipients, {})
+        whose = identity.of_set(set_.manifest)
+        begun = notes.begun[set_.name] = Begun(remote.recipients, {}, whose)
     wanted = _files(set_, remote)
     _bring(set_, remote, notes, begun, wanted)
     checks = _check(set_, remote, notes, begun, wanted)
@@ -108,12 +109,31 @@ def _bring(
 ) -> None:
     """Write what is not there yet, and note each file that is."""
     there = {one.path: one.bytes for one in _listing(set_, remote, hashes=False)}
+    if MANIFEST in there and not begun.files:
+        _refuse_anothers(set_, remote)
     for file in wanted.values():
         sent = begun.files.get(file.name)
         if sent is not None and there.get(file.name) == sent.bytes == file.size:
             continue
         begun.files[file.name] = _write(set_, remote, file)
         copied.keep(remote, notes)
+
+
+def _refuse_anothers(set_: BackupSet, remote: Remote) -> None:
+    """Raise Failure where the name of ``set_`` is taken there, by a set of another host."""
+    place = f"{remote.name}: {set_.name}"
+    found = manifest.parse(
+        persist(remote, lambda: rclone.content(remote, set_.name, MANIFEST)), place
+    )
+    theirs, ours = identity.of_set(found), identity.of_set(set_.manifest)
+    if (theirs, found.installation) != (ours, set_.manifest.installation):
+        raise Failure(
+            f"{remote.name} has a set of another host that is called {set_.name}",
+            f"there: host {identity.shown(theirs)}, installation {found.installation or 'unknown'}; "
+            f"here: host {identity.shown(ours)}, installation "
+            f"{set_.manifest.installation or 'unknown'}",
+            "Neither is touched. Give each host a place of its own (offsite in config.yml).",
+        )
 
 
 def _write(set_: BackupSet, remote: Remote, file: _File) -> Sent:
@@ -194,7 +214,8 @@ def _complete(set_: BackupSet, remote: Remote, notes: Notes, checks: Mapping[str
         file = part.file + (age.SUFFIX if remote.recipients else "")
         sent = begun.files[file]
         parts[name] = CopiedPart(file, sent.bytes, sent.hashes["sha256"], checks[name])
-    copy = Copy(set_.name, remote.recipients, parts)
+    whose = set_.manifest
+    copy = Copy(set_.name, remote.recipients, parts, whose.host_id, whose.installation)
     for file, data in ((COPY, copy_bytes(copy)), (MANIFEST, to_bytes(set_.manifest))):
         _write_whole(set_, remote, file, data)
     there = There(
@@ -202,6 +223,7 @@ def _complete(set_: BackupSet, remote: Remote, notes: Notes, checks: Mapping[str
         sum(part.bytes for part in parts.values()),
         tuple(sorted(set(checks.values()))),
         set_.base.name if set_.base else "",
+        **copied.whose(set_.manifest),
     )
     notes.sets[set_.name] = there
     del notes.begun[set_.name]

@@ -63,6 +63,7 @@ class Settings:
     bandwidth: int | None = None  # bytes a second that a backup writes at most
     rehearse: str = "nightly"  # one of option_table.REHEARSALS: which of cron's sets are rehearsed
     rehearse_in: Path = Path("/var/lib/gitlab-mm-backup")
+    shrunken_below: int = 50  # percent of the newest sound set: no more is a set that looks emptied
     gate: str = "block"  # what an upgrade without a set meets: block, warn or off
     files: str = FULL  # or INCREMENTAL
     full_every: timedelta | None = timedelta(days=7)  # None: only where it must be
@@ -126,6 +127,7 @@ def load(
         **{name: values[name] for name in ("jobs", "nice", "bandwidth")},
         rehearse=values["rehearse"],
         rehearse_in=values["rehearse_in"],
+        shrunken_below=values["shrunken_below"],
         gate=values["gate"],
         notices=tuple(Notice(**one) for one in values["notices"]),
         store=values["store"],

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from . import evidence, text
 from .checks import Result
 from .evidence import Record, Verdict
+from .soundness import Flaw, Kind
 from .store.local import BackupSet, Entry
 
 # cron makes a set each night; two hours more, for a night that took longer than the one before.
 SET_AGE = timedelta(hours=26)
 REHEARSAL_AGE = timedelta(days=8)  # rehearsals may be weekly; a day more, for the same reason
+
+
+_DOUBTS = (Kind.FUTURE, Kind.EMPTIED)  # nothing that was proven of such a set counts
 
 
 class Standing(enum.Enum):
@@ -37,6 +41,17 @@ class Found:
     host: str
     folder: str
     now: datetime
+    flaws: Mapping[str, Sequence[Flaw]] = field(default_factory=dict)  # by a set's name
+    foreign: Collection[str] = ()  # names of the sets that are other hosts'
+
+    def has(self, name: str, *kinds: Kind) -> bool:
+        """Tell whether something of these kinds speaks against a set."""
+        return any(flaw.kind in kinds for flaw in self.flaws.get(name, ()))
+
+    def counts(self, set_: BackupSet) -> bool:
+        """Tell whether a set may be this host's newest: its own, for no restore, not of the future."""
+        dated = not self.has(set_.name, Kind.FUTURE)
+        return dated and not set_.manifest.safety and set_.name not in self.foreign
 
     def of(self, set_: BackupSet) -> list[Record]:
         """Return what was proven of this very set: a copy of it elsewhere may be damaged."""
@@ -62,13 +77,16 @@ class Line:
 
 
 def newest_of(found: Found) -> BackupSet | None:
-    sets = [one.set for one in found.entries if one.set and not one.set.manifest.safety]
-    return sets[0] if sets else None
+    return next((one.set for one in found.entries if one.set and found.counts(one.set)), None)
 
 
 def judge(found: Found, newest: BackupSet | None) -> Judgement:
     if newest is None:
         return Judgement(Standing.NOT_PROVEN, f"There is no set in {found.folder}")
+    emptied = [one for one in found.flaws.get(newest.name, ()) if one.kind is Kind.EMPTIED]
+    if emptied:
+        reason = f"Of the newest set, {newest.name}, {emptied[0].words}"
+        return Judgement(Standing.NOT_PROVEN, reason + _other_proof(found))
     records = found.of(newest)
     record = evidence.decisive(records)
     if record is not None and record.verdict is Verdict.FAILED:
@@ -120,7 +138,9 @@ def _failure(record: Record) -> str:
 def _other_proof(found: Found) -> str:
     """Return in words which set there is that passed, to fall back on."""
     for entry in found.entries:
-        record = evidence.decisive(found.of(entry.set)) if entry.set else None
+        if entry.set is None or not found.counts(entry.set) or found.has(entry.name, Kind.EMPTIED):
+            continue
+        record = evidence.decisive(found.of(entry.set))
         if record and record.verdict is Verdict.PASSED and _went_to_the_end(record):
             return f". The newest set that passed is {record.set}, on {text.moment(record.made)}"
     return ". No other set has passed one"
@@ -129,6 +149,14 @@ def _other_proof(found: Found) -> str:
 def concerns(found: Found, newest: BackupSet | None) -> list[str]:
     """Return what a reader must know besides the verdict."""
     told = [f"{one.name} is not complete: {one.problem}" for one in found.entries if not one.set]
+    told += [
+        f"{name}: {flaw.words}"
+        for name, some in found.flaws.items()
+        for flaw in some
+        if flaw.kind in (Kind.FUTURE, Kind.EMPTIED)
+    ]
+    if found.foreign:
+        told.append(f"{text.number(len(found.foreign), 'set')} of other hosts lie here too")
     if newest is not None and found.now - newest.manifest.made > SET_AGE:
         age = _age(found.now - newest.manifest.made)
         told.append(f"The newest set is {age} old: {text.moment(newest.manifest.made)}")
@@ -152,6 +180,9 @@ def _age(age: timedelta) -> str:
 def line_of(found: Found, entry: Entry) -> Line:
     if entry.set is None:
         return Line(entry, Standing.FAILED, f"not complete: {entry.problem}")
+    doubts = [one.words for one in found.flaws.get(entry.name, ()) if one.kind in _DOUBTS]
+    if doubts:
+        return Line(entry, Standing.NOT_PROVEN, "; ".join(doubts))
     records = found.of(entry.set)
     record, rehearsed = evidence.decisive(records), evidence.latest_rehearsal(records)
     if record is not None and _failed(found, entry):

@@ -11,10 +11,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from . import (
+    accepted,
     discreet,
     evidence,
     host,
+    hosts,
+    identity,
+    lineage,
     process,
+    prune,
     report,
     retention,
     schedule,
@@ -26,12 +31,14 @@ from .checks import Result, guarded
 from .doctor import sign_in_check
 from .errors import Failure
 from .evidence import Verdict
+from .hosts import Seen
+from .identity import Host
 from .journal import Journal
 from .process import Command
-from .prune import kept
 from .retention import Kept
 from .settings import Settings
 from .site import Site
+from .soundness import Kind
 from .standing import Found
 from .store.local import BackupSet
 from .stores import Store
@@ -87,6 +94,8 @@ class Facts:
     scheduled: str  # how the nightly run comes about, "" where it does not
     next_run: datetime | None
     offsite: Mapping[str, float | None]  # remote -> start of the newest set there
+    host: Host  # this one
+    seen: Sequence[Seen] = ()  # whose sets there are
 
     @property
     def now(self) -> datetime:
@@ -94,9 +103,10 @@ class Facts:
 
     @property
     def good(self) -> BackupSet | None:
-        """The newest set of which no check failed, safety sets aside."""
-        bad = {one.name for one in self.kept if one.safety or one.failed}
-        sets = [one.set for one in self.found.entries if one.set]
+        """The newest sound set of this host, safety sets aside."""
+        bad = {one.name for one in self.kept if one.failed}
+        sets = [one.set for one in self.found.entries if one.set and self.found.counts(one.set)]
+        sets = [one for one in sets if not self.found.has(one.name, Kind.EMPTIED)]
         return next((one for one in sets if one.name not in bad), None)
 
 
@@ -108,17 +118,21 @@ def look(store: Store, settings: Settings) -> Facts:
         site = host.find()
     except Failure:
         site = None
+    here, known = identity.known(), accepted.names()
+    own = lineage.own(here, [one.set for one in found.entries if one.set])
     scheduled, next_run = _schedule(found.now.astimezone())
     return Facts(
         found=found,
         settings=settings,
-        kept=[kept(one.set) for one in found.entries if one.set],
+        kept=[prune.of_set(one, known).kept for one in own],
         site=site,
         journal=Journal(),
         free=shutil.disk_usage(there).free,
         scheduled=scheduled,
         next_run=next_run,
         offsite=stores.newest_elsewhere(store, settings.remotes),
+        host=here,
+        seen=hosts.seen(store),
     )
 
 
@@ -147,10 +161,12 @@ def _next_elapse() -> datetime | None:
 
 def last_set(facts: Facts) -> Line:
     """Tell of the newest set that is any good."""
-    newest, count = facts.good, sum(1 for one in facts.found.entries if one.set)
+    own = [one for one in facts.found.entries if one.set and one.name not in facts.found.foreign]
+    newest, count = facts.good, len(own)
     figures = {"sets": Figure(count)}
     if newest is None:
-        return Line("last set", State.BAD, f"there is none in {facts.found.folder}", figures)
+        words = "; ".join([f"there is none in {facts.found.folder}", *_doubts(facts, None)])
+        return Line("last set", State.BAD, words, figures)
     manifest = newest.manifest
     age = facts.now - manifest.made
     limit = str(int(standing.SET_AGE.total_seconds()))
@@ -158,11 +174,59 @@ def last_set(facts: Facts) -> Line:
     figures["set_bytes"] = Figure(manifest.bytes, "B")
     words = f"{_ago(age)}, {text.size(manifest.bytes)}, {text.number(manifest.rows, 'row')}"
     words += f", {text.number(manifest.files.files, 'file')}: {newest.name}"
-    bad = [one.name for one in facts.found.entries if one.set is None]
-    if bad:
-        words += f"; {text.number(len(bad), 'set')} not complete"
-    state = State.WARNING if bad else State.GOOD
-    return Line("last set", State.BAD if age > standing.SET_AGE else state, words, figures)
+    doubts = _doubts(facts, newest)
+    state = State.WARNING if doubts else State.GOOD
+    emptied = any(facts.found.has(one.name, Kind.EMPTIED) for one in _newer(facts, newest))
+    bad = emptied or age > standing.SET_AGE
+    words = "; ".join([words, *doubts])
+    return Line("last set", State.BAD if bad else state, words, figures)
+
+
+def _newer(facts: Facts, newest: BackupSet | None) -> list[BackupSet]:
+    """Return the sets of this host that are newer than the newest sound one."""
+    sets = [one.set for one in facts.found.entries if one.set and facts.found.counts(one.set)]
+    return sets[: sets.index(newest)] if newest in sets else sets
+
+
+def _doubts(facts: Facts, newest: BackupSet | None) -> list[str]:
+    """Return what else is to be known of the sets: what is newer and not sound, or has no date."""
+    found = [
+        f"{one.name} {flaw.words.replace('it looks', 'looks', 1)}: gitlab-mm restore, or gitlab-mm "
+        f"prune --accept {one.name}"
+        for one in _newer(facts, newest)
+        for flaw in facts.found.flaws.get(one.name, ())
+        if flaw.kind is Kind.EMPTIED
+    ]
+    future = [name for name in facts.found.flaws if facts.found.has(name, Kind.FUTURE)]
+    if future:
+        found.append(f"{text.number(len(future), 'set')} with a date in the future: {future[0]}")
+    broken = [one.name for one in facts.found.entries if one.set is None]
+    if broken:
+        found.append(f"{text.number(len(broken), 'set')} not complete")
+    return found
+
+
+def which_host(facts: Facts) -> Line:
+    """Tell which host this is, and of which others nobody has said whether it was them."""
+    here, words = facts.host, f"{facts.host.id[:8]}"
+    if here.installation:
+        words += f", installation {here.installation[:8]}"
+    kin = [
+        one
+        for one in facts.seen
+        if one.host in hosts.undecided(here, facts.seen)
+        and one.installation in ("", here.installation)
+    ]
+    if here.original:
+        words += f"; it came with the disk of host {here.original[:8]}: gitlab-mm host take-over, "
+        return Line("host", State.WARNING, f"{words}or gitlab-mm host new")
+    if kin:
+        words += (
+            f"; {text.number(sum(one.sets for one in kin), 'set')} of host {kin[0].name} are kept"
+        )
+        words += " until gitlab-mm host take-over, or gitlab-mm host new"
+        return Line("host", State.WARNING, words)
+    return Line("host", State.GOOD, words)
 
 
 def last_rehearsal(facts: Facts) -> Line:
@@ -292,6 +356,7 @@ LINES: tuple[Callable[[Facts], Line | None], ...] = (
     space,
     off_site,
     open_restore,
+    which_host,
 )
 
 

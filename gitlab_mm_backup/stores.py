@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Union
 
-from . import copied
+from . import copied, identity, lineage
 from .settings import Settings
 from .store.local import LocalStore
 from .store.restic import ResticStore
@@ -14,9 +14,9 @@ Store = Union[LocalStore, ResticStore]
 
 
 def of(settings: Settings) -> Store:
-    """Return the store that ``settings`` name."""
+    """Return the store that ``settings`` name, as this host sees it."""
     if settings.store == "restic":
-        return ResticStore(settings.restic, settings.bandwidth)
+        return ResticStore(settings.restic, identity.known(), settings.bandwidth)
     return LocalStore(settings.sets)
 
 
@@ -26,7 +26,10 @@ def newest_elsewhere(store: Store, remotes: Iterable[str]) -> dict[str, float | 
     In seconds since 1970, None where there is no set, by ``remotes``; a store that is itself such a
     place is called restic.
     """
-    found = copied.newest(remotes)
+    here = identity.known()
+    found = copied.newest(remotes, here)
     if isinstance(store, ResticStore) and store.repository.elsewhere:
-        found["restic"] = next((one.timestamp() for one in store.moments()), None)
+        sets = lineage.own(here, store.sets())
+        moments = [one.manifest.made for one in sets if not one.manifest.safety]
+        found["restic"] = max((one.timestamp() for one in moments), default=None)
     return found

@@ -9,7 +9,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import IO
 
@@ -90,10 +89,25 @@ class Entry:
     problem: str
 
 
+@dataclass(frozen=True)
+class Others:
+    """Sets of another host in a store that does not list them."""
+
+    host: str  # as identity.of_set has it
+    name: str  # of the host
+    installation: str
+    sets: int
+    newest: str  # name of the newest
+
+
 class Listing(abc.ABC):
     """What every store can tell of its sets."""
 
     where: str  # the store, for people
+
+    def others(self) -> list[Others]:
+        """Return whose sets ``entries`` leaves out; a folder shows them all."""
+        return []
 
     @abc.abstractmethod
     def entries(self) -> list[Entry]:
@@ -103,30 +117,13 @@ class Listing(abc.ABC):
         """Return the complete sets, newest first."""
         return [entry.set for entry in self.entries() if entry.set is not None]
 
-    def moments(self) -> list[datetime]:
-        """Return when the complete sets were begun, newest first; safety sets do not count."""
-        return [one.manifest.made for one in self.sets() if not one.manifest.safety]
-
-    def latest(self, before: datetime | None = None) -> BackupSet:
-        """Return the newest set, or the newest made before a moment; safety sets do not count."""
-        for one in self.sets():
-            if not one.manifest.safety and (before is None or one.manifest.made < before):
-                return one
-        when = f" from before {before:%Y-%m-%d %H:%M}" if before else ""
-        raise Failure(
-            f"There is no set{when} in {self.where}",
-            hint="Give the path of a set from elsewhere, or make one: gitlab-mm backup",
-        )
-
     def find(self, wanted: str) -> BackupSet:
-        """Return the set called ``wanted``: a name, ``latest``, or a path to a set.
+        """Return the set called ``wanted``: a name, or a path to a set.
 
         Raises Failure when there is none or when it is not complete.
         """
         if "/" in wanted:
             return open_set(Path(wanted))
-        if wanted == "latest":
-            return self.latest()
         if not is_set_name(wanted):
             raise Failure(
                 f"{wanted!r} is neither the name of a set nor a path",

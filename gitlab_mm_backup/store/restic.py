@@ -6,27 +6,28 @@ import contextlib
 import logging
 import secrets
 import shutil
-import socket
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from .. import process
+from .. import hostname, identity, process
 from ..durable import replace_file
-from ..errors import Failure
+from ..errors import ExitCode, Failure
+from ..identity import Host
 from ..manifest import MANIFEST, Manifest, Part, is_set_name, parse, to_bytes
 from ..process import printed
 from ..repository import ID_SHOWN, Repository, Snapshot, Taken, Write
 from ..secret import Secret
 from ..settings import Restic
 from .kept import DATABASE, DUMP, FILES, MANIFEST_TAG, Kept, Snapshots, fetch, refuse_without_room
-from .local import BackupSet, Entry, Listing, LocalStore
+from .local import BackupSet, Entry, Listing, LocalStore, Others
 
 log = logging.getLogger(__name__)
 
 STATE = Path("/var/lib/gitlab-mm-backup/restic")  # what this host knows of the sets there
 TAG = "gitlab-mm-backup"  # of all snapshots of ours; those of one set have its name as well
+_HOST, _INSTALLATION = "host:", "installation:"  # begin the tags with these ids
 _FORMS = {DATABASE: "pg_dump custom, restic", FILES: "folders, restic"}
 _FETCHED = ".gitlab-mm-fetched-"
 _INCOMPLETE = ".incomplete-"
@@ -35,7 +36,7 @@ _Result = TypeVar("_Result")
 
 
 class ResticStore(Listing):
-    """The sets of one host in a restic repository.
+    """The sets in a restic repository: of one host, or of all where that has none.
 
     A set is three snapshots: its dump, its folders, and last the folder with its manifest and the
     small parts.  The manifest has the trees of the others, so that no other can stand for them.
@@ -44,21 +45,21 @@ class ResticStore(Listing):
     def __init__(
         self,
         access: Restic,
+        host: Host,
         bandwidth: int | None = None,
         folder: Path = STATE,
         environment: Mapping[str, Secret] | None = None,
     ) -> None:
         self.folder = folder
-        self.host = access.host or socket.getfqdn()
+        self.host = host
+        self._named = access.host  # the host whose sets are meant, where config.yml says so
+        # For people, and for restic to find the snapshot before: a name that DNS does not change.
+        self._host_name = access.host or hostname.short()
         self.where = f"restic repository {access.repository or '(see environment_file)'}"
         self.repository = Repository(access, bandwidth, environment)
-        self._known: Mapping[str, Snapshots] | None = None
+        self._known: Mapping[_Key, Snapshots] | None = None
         self._spare: list[Snapshot] = []  # of dumps that gave way and were made again
         self._forgot = False
-
-    def hosts(self) -> list[str]:
-        """Return the names of all hosts that have snapshots of ours in the repository."""
-        return sorted({one.host for one in self.repository.snapshots("", TAG)})
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[Path]:
@@ -80,16 +81,16 @@ class ResticStore(Listing):
 
     def keep_dump(self, staging: Path, write: Write[_Result]) -> tuple[Part, _Result]:
         """Keep what ``write`` pipes; where that fails, what was kept stands in no manifest."""
-        tags = (TAG, _name_of(staging), DATABASE)
-        taken, result = self.repository.keep_stream(write, DUMP, self.host, tags)
+        tags = self._tags(_name_of(staging), DATABASE)
+        taken, result = self.repository.keep_stream(write, DUMP, self._host_name, tags)
         return _part(DATABASE, DUMP, taken), result
 
     def keep_folders(
         self, staging: Path, folders: Iterable[Path], never: Iterable[str]
     ) -> tuple[Part, Taken]:
         """Keep ``folders`` without the paths ``never``; only what changed is read."""
-        tags = (TAG, _name_of(staging), FILES)
-        taken = self.repository.keep_folders(folders, never, self.host, tags)
+        tags = self._tags(_name_of(staging), FILES)
+        taken = self.repository.keep_folders(folders, never, self._host_name, tags)
         return _part(FILES, FILES, taken), taken
 
     def complete(
@@ -100,7 +101,8 @@ class ResticStore(Listing):
         There is no ``base``: restic itself knows what has not changed.
         """
         self._known = None
-        kept = self._snapshots().get(manifest.name, {})
+        key = _Key(self.host.id, manifest.name)
+        kept = self._snapshots().get(key, {})
         try:
             trees = {part: kept[part].tree for part in _FORMS}
         except KeyError as part:
@@ -111,38 +113,62 @@ class ResticStore(Listing):
         }
         manifest = replace(manifest, parts=parts)
         replace_file(staging / MANIFEST, to_bytes(manifest))
-        tags = (TAG, manifest.name, MANIFEST_TAG)
-        taken = self.repository.keep_folders([staging], [], self.host, tags)
+        tags = self._tags(manifest.name, MANIFEST_TAG, manifest.installation)
+        taken = self.repository.keep_folders([staging], [], self._host_name, tags)
         # As a list of the repository would tell it, which takes a third of a second to ask for.
-        of_manifest = Snapshot(taken.id, _NO_TREE, self.host, tags, (str(staging),))
+        of_manifest = Snapshot(taken.id, _NO_TREE, self._host_name, tags, (str(staging),))
         kept = {**kept, MANIFEST_TAG: of_manifest}
-        self._known = {**self._snapshots(), manifest.name: kept}
+        self._known = {**self._snapshots(), key: kept}
         self._note(kept, manifest)
         return self._set(kept, manifest)
 
     def entries(self) -> list[Entry]:
         found = []
-        for name, kept in sorted(self._snapshots().items(), reverse=True):
-            if MANIFEST_TAG in kept:
-                try:
-                    found.append(Entry(name, self._open(name, kept), ""))
-                except Failure as failure:
-                    found.append(Entry(name, None, str(failure)))
+        for key, kept in self._meant().items():
+            try:
+                found.append(Entry(key.name, self._open(key.name, kept), ""))
+            except Failure as failure:
+                found.append(Entry(key.name, None, str(failure)))
         return found
 
-    def named(self, name: str) -> BackupSet:
-        kept = self._snapshots().get(name, {})
-        if MANIFEST_TAG not in kept:
-            raise Failure(
-                f"There is no set {name} of {self.host}",
-                f"in {self.where}",
-                "gitlab-mm list shows the sets.",
+    def others(self) -> list[Others]:
+        """Return the hosts whose sets ``entries`` leaves out, by their tags alone."""
+        meant, found = self._meant(), dict[str, list[_Key]]()
+        for key in self._complete():
+            if key not in meant:
+                found.setdefault(key.host, []).append(key)
+        known = self._snapshots()
+        told = []
+        for host, keys in found.items():
+            newest = max(keys, key=lambda key: key.name)
+            snapshot = known[newest][MANIFEST_TAG]
+            told.append(
+                Others(host, snapshot.host, _tag(snapshot, _INSTALLATION), len(keys), newest.name)
             )
-        return self._open(name, kept)
+        return told
+
+    def named(self, name: str) -> BackupSet:
+        """Return the set of that name: of this host, or the only one that is called so."""
+        found = {key: kept for key, kept in self._complete().items() if key.name == name}
+        own = {key: kept for key, kept in found.items() if self.host.owns(key.host)}
+        chosen = own or found
+        if len(chosen) > 1:
+            raise Failure(
+                f"Several hosts have a set {name} in {self.where}",
+                ", ".join(sorted(identity.shown(key.host) for key in chosen)),
+                "Name the host: host, below restic: in /etc/gitlab-mm-backup/config.yml.",
+                ExitCode.USAGE,
+            )
+        if not chosen:
+            raise Failure(
+                f"There is no set {name}", f"in {self.where}", "gitlab-mm list shows the sets."
+            )
+        return self._open(name, next(iter(chosen.values())))
 
     def delete(self, one: BackupSet) -> None:
         """Forget the snapshots of a set, that of the manifest first: no half set is left."""
-        kept = self._snapshots().get(one.name, {})
+        key = _Key(identity.of_set(one.manifest), one.name)
+        kept = self._snapshots().get(key, {})
         if one.source is None or MANIFEST_TAG not in kept:
             raise Failure(f"Set {one.name} is not in {self.where}", "only sets there are removed")
         self._known = None
@@ -152,9 +178,9 @@ class ResticStore(Listing):
         self.repository.forget([each for tag, each in kept.items() if tag != MANIFEST_TAG])
 
     def sweep(self) -> list[str]:
-        """Forget what belongs to no set: of runs that were killed; return problems in words."""
-        known = self._snapshots().values()
-        halves = [each for kept in known if MANIFEST_TAG not in kept for each in kept.values()]
+        """Forget what belongs to no set: of our runs that were killed; return problems in words."""
+        own = [kept for key, kept in self._snapshots().items() if self.host.owns(key.host)]
+        halves = [each for kept in own if MANIFEST_TAG not in kept for each in kept.values()]
         halves += self._spare
         if not halves:
             return []
@@ -204,18 +230,44 @@ class ResticStore(Listing):
             stream = one.source if streamed else None
             yield replace(made, kept_as=one.name, problems=problems, stream=stream)
 
-    def _snapshots(self) -> dict[str, Snapshots]:
-        """Return our snapshots of the host: those of each set by their third tag."""
+    def _tags(self, name: str, part: str, installation: str = "") -> tuple[str, ...]:
+        of = (f"{_INSTALLATION}{installation}",) if installation else ()
+        return (TAG, name, part, f"{_HOST}{self.host.id}", *of)
+
+    def _meant(self) -> dict[_Key, Snapshots]:
+        """Return the complete sets, newest first: this host's, or all where it has none here.
+
+        Those of a host that config.yml names are meant as well.
+        """
+        every = self._complete()
+        meant = {
+            key: kept
+            for key, kept in every.items()
+            if self.host.owns(key.host) or self._is_named(key, kept)
+        }
+        return meant or every
+
+    def _is_named(self, key: _Key, kept: Snapshots) -> bool:
+        return self._named in (key.host, kept[MANIFEST_TAG].host)
+
+    def _complete(self) -> dict[_Key, Snapshots]:
+        every = self._snapshots()
+        order = sorted(every, key=lambda key: (key.name, key.host), reverse=True)
+        return {key: every[key] for key in order if MANIFEST_TAG in every[key]}
+
+    def _snapshots(self) -> dict[_Key, Snapshots]:
+        """Return all snapshots of sets: those of each set by what they hold of it."""
         if self._known is None:
-            known: dict[str, dict[str, Snapshot]] = {}
+            known: dict[_Key, dict[str, Snapshot]] = {}
             self._spare = []
-            for one in self.repository.snapshots(self.host, TAG):
+            for one in self.repository.snapshots("", TAG):
                 name = next((tag for tag in one.tags if is_set_name(tag)), "")
+                key = _Key(_tag(one, _HOST) or f"name:{one.host}", name)
                 for kind in (MANIFEST_TAG, DATABASE, FILES):
                     if name and kind in one.tags:
-                        before = known.setdefault(name, {}).get(kind)
-                        self._spare += [before] if before else []
-                        known[name][kind] = one
+                        before = known.setdefault(key, {}).get(kind)
+                        self._spare += [before] if before and self.host.owns(key.host) else []
+                        known[key][kind] = one
             self._known = dict(known)
         return dict(self._known)
 
@@ -263,11 +315,24 @@ class ResticStore(Listing):
         """Forget what was kept of a set that failed; what stays goes with the next prune."""
         self._known = None
         try:
-            halves = list(self._snapshots().get(name, {}).values())
+            halves = list(self._snapshots().get(_Key(self.host.id, name), {}).values())
             if halves:
                 self.repository.forget(halves)
         except Failure as failure:
             log.info("What was kept of set %s is not removed yet: %s", name, failure)
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What tells a set from all others in the repository."""
+
+    host: str  # as identity.of_set has it
+    name: str
+
+
+def _tag(snapshot: Snapshot, start: str) -> str:
+    """Return the rest of the tag that begins so, "" without one."""
+    return next((tag[len(start) :] for tag in snapshot.tags if tag.startswith(start)), "")
 
 
 def _name_of(staging: Path) -> str:

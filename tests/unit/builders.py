@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gitlab_mm_backup.identity import Host, Machine
 from gitlab_mm_backup.manifest import (
     Account,
     Contents,
@@ -18,9 +19,13 @@ from gitlab_mm_backup.manifest import (
     Manifest,
     Part,
 )
+from gitlab_mm_backup.prune import Owner
 from gitlab_mm_backup.store.local import BackupSet, LocalStore
 from gitlab_mm_backup.store.part import PartWriter
 
+INSTALLATION = "ymxcb3gnyfgqdrykq3jhwbe8zr"  # of Mattermost, as it calls itself
+HOST = Host("1f3a9c2e5b7d4860a1b2c3d4e5f60718", Machine("", ""), INSTALLATION)
+OWNER = Owner(HOST, INSTALLATION)
 NAME = "1795310000_2026_11_22_10.11.4"
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "gitlab_mm_backup"
@@ -59,8 +64,8 @@ def make_manifest(**changes: Any) -> Manifest:
             "database": Part("database.dump.zst", "pg_dump custom, zstd", 10, "a" * 64),
             "settings": Part("settings.json", "json", 2, "b" * 64),
         },
-        "installation": "ymxcb3gnyfgqdrykq3jhwbe8zr",
-        "host_id": "1f3a9c2e5b7d4860a1b2c3d4e5f60718",
+        "installation": INSTALLATION,
+        "host_id": HOST.id,
         "contents": Contents(1, 3, 41, 5, 2048, "2026-11-22T01:10:00Z"),
         "links": {"/var/opt/gitlab/mattermost/data/old uploads": "/srv/old"},
     }

@@ -1,11 +1,18 @@
-"""Rules for unit tests: hypothesis gives the same examples on every run and keeps none."""
+"""Rules for unit tests: hypothesis gives the same examples on every run and keeps none.
+
+Nothing that this host knows of itself is read or written: tests have a state of their own.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from gitlab_mm_backup import accepted, identity, pruned
+from tests.unit.builders import HOST
 
 os.environ.setdefault(
     "HYPOTHESIS_STORAGE_DIRECTORY",
@@ -20,3 +27,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("unit")
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files of the state folder that our modules find by themselves; the host is HOST."""
+    folder = tmp_path_factory.mktemp("state")
+    for module in (accepted, identity, pruned):
+        monkeypatch.setattr(module, "FILE", folder / module.FILE.name)
+    identity.keep(HOST)
+    return folder

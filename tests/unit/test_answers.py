@@ -31,7 +31,9 @@ def verbs(command: click.Command = cli.group, above: str = "") -> Iterator[str]:
     """Every verb of the command line, as answers name it."""
     for name, one in command.commands.items() if isinstance(command, click.Group) else ():
         words = f"{above} {name}".strip()
-        yield from verbs(one, words) if isinstance(one, click.Group) else [words]
+        if not isinstance(one, click.Group) or one.invoke_without_command:
+            yield words
+        yield from verbs(one, words)
 
 
 def test_every_verb_has_a_schema_and_every_schema_a_verb() -> None:

@@ -17,7 +17,7 @@ from gitlab_mm_backup.manifest import MANIFEST
 from gitlab_mm_backup.retention import Rules
 from gitlab_mm_backup.store.damage import damage
 from gitlab_mm_backup.store.local import LONGEST_CHAIN, BackupSet, LocalStore, open_set
-from tests.unit.builders import make_set, make_set_on
+from tests.unit.builders import HOST, OWNER, make_set, make_set_on
 
 FIRST, SECOND, THIRD, APART = (
     f"{1795223600 + night * 86400}_2026_11_21_10.11.4" for night in range(4)
@@ -85,7 +85,7 @@ def test_a_broken_base_shows_at_once_in_all_that_build_on_it(
         with pytest.raises(Failure, match="is not complete") as caught:
             LocalStore(tmp_path).find(name)
         assert caught.value.hint
-    assert LocalStore(tmp_path).latest().name == APART
+    assert LocalStore(tmp_path).sets()[0].name == APART
 
 
 def test_what_a_base_keeps_for_itself_is_nothing_to_those_above(
@@ -147,7 +147,8 @@ def test_prune_removes_a_chain_from_its_end(
         assert not [entry for entry in self.entries() if entry.set is None]
 
     monkeypatch.setattr(LocalStore, "delete", watched)
-    assert prune.prune(store, Rules(timedelta(seconds=1))) == ([THIRD, SECOND, FIRST], [])
+    done = prune.prune(store, Rules(timedelta(seconds=1)), OWNER, agreed=True)
+    assert (done.removed, done.problems) == ([THIRD, SECOND, FIRST], [])
     assert seen == [THIRD, SECOND, FIRST]
 
 
@@ -159,9 +160,10 @@ def test_a_set_that_cannot_be_removed_keeps_what_it_builds_on(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "rename", refused)
-        removed, problems = prune.prune(LocalStore(tmp_path), Rules(timedelta(seconds=1)))
-    assert removed == []
-    assert [problem.partition(":")[0] for problem in problems] == [
+        rules = Rules(timedelta(seconds=1))
+        done = prune.prune(LocalStore(tmp_path), rules, OWNER, agreed=True)
+    assert done.removed == []
+    assert [problem.partition(":")[0] for problem in done.problems] == [
         f"{tmp_path / THIRD} cannot be removed",
         f"Set {SECOND} is not removed",
         f"Set {FIRST} is not removed",
@@ -179,7 +181,8 @@ def test_the_list_says_what_a_set_builds_on_and_that_it_was_found_damaged(
         [checks.failed("checksums", "files.tar.zst: has a wrong checksum")],
     )
     entries = LocalStore(tmp_path).entries()
-    told = outcomes.of_list([(one, [bad] if one.name == FIRST else []) for one in entries], "here")
+    listed = [outcomes.Listed(one, [bad] if one.name == FIRST else []) for one in entries]
+    told = outcomes.of_list(listed, LocalStore(tmp_path), HOST)
     sets = {one["name"]: one for one in told.fields["sets"]}
     assert [sets[name]["base"] for name in (FIRST, SECOND, THIRD)] == [None, FIRST, SECOND]
     assert [sets[name]["damaged_base"] for name in (FIRST, SECOND, THIRD)] == [None, FIRST, FIRST]

@@ -24,7 +24,7 @@ from gitlab_mm_backup.retention import Rules
 from gitlab_mm_backup.store.local import LocalStore
 from gitlab_mm_backup.system_log import SystemLog
 from tests.answers import validate
-from tests.unit.builders import NAME, ROOT, make_set
+from tests.unit.builders import NAME, OWNER, ROOT, make_set
 
 # In a fresh interpreter, as the installed program; prints afterwards what was imported.
 FRESH = """
@@ -318,8 +318,8 @@ def test_one_odd_set_does_not_hide_the_others(part: str, key: str, value: str, c
     (document[part] if part else document)[key] = value
     odd.write_text(json.dumps(document), encoding="utf-8")
     assert len(cli.json("list", "--config", str(cli.config), code=0)["sets"]) == 2
-    decisions = prune.plan(LocalStore(folder), Rules(timedelta(days=7)))
-    assert NAME in [one.name for one in decisions]
+    planned = prune.plan(LocalStore(folder), Rules(timedelta(days=7)), OWNER)
+    assert NAME in [one.name for one in planned.decisions]
 
 
 def test_a_store_that_cannot_be_trusted(cli: Cli) -> None:

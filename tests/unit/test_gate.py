@@ -20,7 +20,7 @@ from gitlab_mm_backup.gate import Change
 from gitlab_mm_backup.manifest import Manifest, name_for, utc
 from gitlab_mm_backup.settings import Settings
 from gitlab_mm_backup.store.local import BackupSet
-from tests.unit.builders import ROOT, make_set
+from tests.unit.builders import OWNER, ROOT, make_set
 
 HOOK = ROOT / "hooks" / "apt" / "apt-preinst"
 OLD, NEW, GONE = "18.10.2-ce.0", "18.11.9-ce.0", "19.0.0-ce.0"
@@ -132,7 +132,7 @@ class Host:
         self.made += 1
         if self.fails:
             raise self.fails
-        return backup.Made(aged(self.store, timedelta()), [], [])
+        return backup.Made(aged(self.store, timedelta()), [], [], [], OWNER)
 
     def pass_through(
         self, change: Change, load: Callable[[], Settings] | None = None

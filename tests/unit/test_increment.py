@@ -41,7 +41,7 @@ def chosen(
     roles: dict[str, str] = ROLES,
 ) -> BackupSet | None:
     now = make_manifest().made + timedelta(days=night)
-    return increment.choose_base(LocalStore(folder), every, roles, now)
+    return increment.choose_base(LocalStore(folder).sets(), every, roles, now)
 
 
 def test_the_newest_set_is_built_on(tmp_path: Path) -> None:

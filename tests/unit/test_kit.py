@@ -14,6 +14,7 @@ from gitlab_mm_backup.kit import Kit
 from gitlab_mm_backup.remote import Remote
 from gitlab_mm_backup.settings import Restic, Settings
 from gitlab_mm_backup.store.local import LocalStore
+from tests.unit.builders import HOST
 
 SET = "1795310000_2026_11_22_10.11.4"
 KEY = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
@@ -40,7 +41,9 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[bool, Kit]:
     upload = fog.upload({"connection": connection, "remote_directory": "bucket"})
     monkeypatch.setattr(rclone, "version", lambda: (1, 60, 1))
     notes = tmp_path / "offsite.json"
-    copied.keep(nas, Notes(nas.path, {SET: There("2026-11-22T00:00:00Z", 5, ("md5",), "")}), notes)
+    copied.keep(
+        nas, Notes(nas.path, {SET: There("2026-11-22T00:00:00Z", 5, ("md5",), "", HOST.id)}), notes
+    )
     monkeypatch.setattr(copied, "of", lambda remote: _notes(remote, notes))
     settings = Settings(tmp_path / "sets", None, offsite=(nas,), upload=upload)
     return {
@@ -67,6 +70,7 @@ def test_places_keys_versions_and_commands_are_told(made: dict[bool, Kit]) -> No
         "gitlab-mm restore --from nas:<b>backups --identity FILE",
         "apt install rclone age",
         "gitlab-mm sso check",
+        f"gitlab-mm host take-over {HOST.id}",
     ):
         assert wanted in told + "\n", wanted
 

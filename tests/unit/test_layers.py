@@ -15,6 +15,8 @@ TOP = "gitlab_mm_backup"
 LAYERS = {
     "0 values": (
         "errors",
+        "clock",
+        "dates",
         "hostname",
         "run_id",
         "interrupts",
@@ -63,6 +65,8 @@ LAYERS = {
         "lock",
         "journal",
         "identity",
+        "accepted",
+        "pruned",
         "copied",
         "schedule",
         "system_log",
@@ -73,8 +77,12 @@ LAYERS = {
         "store.damage",
         "store.kept",
         "store.restic",
+        "lineage",
         "stores",
         "records",
+        "soundness",
+        "remarks",
+        "hosts",
         "runs",
         "monitoring",
         "pages",
@@ -122,11 +130,16 @@ LAYERS = {
         "candidates",
         "repair",
         "recovery",
+        "shrinkage",
         "prune",
+        "live",
+        "choice",
         "search_later",
         "increment",
         "packing",
         "description",
+        "settling",
+        "offered",
         "sending",
         "offsite",
         "fetching",
@@ -150,10 +163,10 @@ LAYERS = {
         "kit_outcomes",
         "doctor",
         "status",
+        "gate",
         "leaving",
         "aftermath",
         "alerts",
-        "gate",
         "config",
         "search_outcomes",
         "restore_outcomes",
@@ -161,6 +174,7 @@ LAYERS = {
         "sign_in_outcomes",
         "status_outcomes",
         "offsite_outcomes",
+        "hosts_outcomes",
         "accounts",
         "accounts_outcomes",
         "notify_outcomes",
@@ -169,6 +183,8 @@ LAYERS = {
         *("terminal", "manner", "ending", "console", "config_verbs", "host_verbs", "look_verbs"),
         *("account_verbs", "notify_verb", "sso_verbs"),
         "offsite_verbs",
+        "identity_verbs",
+        "restore_verb",
         "cli",
         "start",
     ),
@@ -177,7 +193,7 @@ ORDER = [module for layer in LAYERS.values() for module in layer]
 STARTERS = {"subprocess", "pty", "multiprocessing"}
 OS_STARTERS = {"system", "popen", "fork", "forkpty", "posix_spawn", "posix_spawnp", "startfile"}
 LONGEST_FUNCTION = 50
-LONGEST_MODULE = 360
+LONGEST_MODULE = 400
 
 Sources = Mapping[str, str]  # module below the package, "" and "store" for __init__ -> text
 

@@ -17,6 +17,7 @@ from gitlab_mm_backup.evidence import Depth, Record
 from gitlab_mm_backup.metrics import Facts
 from gitlab_mm_backup.runs import Run
 from gitlab_mm_backup.store.local import Entry
+from tests.unit.builders import HOST
 from tests.unit.reports import NOW as TODAY
 from tests.unit.reports import made_set
 from tests.unit.test_evidence import NOW, WHOLE, record
@@ -28,6 +29,11 @@ def facts(history: Sequence[Record] = (), **changes: Any) -> Facts:
         "runs": {},
         "entries": [],
         "refuted": frozenset(),
+        "emptied": frozenset(),
+        "future": 0,
+        "foreign": 0,
+        "host": HOST.id,
+        "installation": "",
         "history": history,
         "free": None,
         "offsite": {},
@@ -55,7 +61,9 @@ def samples(told: Facts) -> dict[tuple[str, ...], float]:
 
 def test_without_anything_the_version_is_told() -> None:
     found = samples(facts([record(1, *WHOLE, depth=Depth.VERIFY)]))
-    assert {name for name, *_ in found} == {"tool", "sets", "sets_incomplete"}
+    assert {name for name, *_ in found} == {
+        *("tool", "host", "sets", "sets_incomplete", "sets_future", "sets_foreign", "set_emptied")
+    }
 
 
 def test_the_newest_rehearsal_and_the_newest_that_passed() -> None:

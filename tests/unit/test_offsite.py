@@ -29,7 +29,7 @@ def test_a_copy_tells_itself_and_is_read_again() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 3},
         {"set": "../etc"},
         {"recipients": "age1"},
         {"parts": []},

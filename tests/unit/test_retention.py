@@ -11,11 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup.retention import Decision, Kept, Rules, decide, with_bases
+from gitlab_mm_backup.retention import (
+    Decision,
+    Kept,
+    Rules,
+    decide,
+    holding,
+    unusual,
+    with_bases,
+)
 
 NOW = datetime(2026, 11, 22, 4, 0, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
-AGES = st.integers(-3 * 86400, 60 * 86400)  # seconds; a clock that was wrong makes sets of tomorrow
+AGES = st.integers(0, 60 * 86400)  # seconds
 SETS = st.lists(AGES, max_size=12).map(
     lambda ages: [
         Kept(f"set-{number}", NOW - timedelta(seconds=age)) for number, age in enumerate(ages)
@@ -149,7 +157,7 @@ def test_the_newest_set_of_which_no_check_failed_stays() -> None:
 PERIODS = {"hourly": 3600, "daily": 86400}
 COUNTS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 MARKED = st.lists(
-    st.tuples(st.integers(-3 * 86400, 900 * 86400), st.booleans(), st.booleans(), st.booleans()),
+    st.tuples(st.integers(0, 900 * 86400), st.booleans(), st.booleans(), st.booleans()),
     max_size=25,
 ).map(
     lambda rows: [
@@ -342,3 +350,133 @@ def test_no_set_goes_while_one_that_stays_builds_on_it(drawn: list[tuple[bool, i
     needed = {bases[name] for name in stay if name in bases}
     assert stay - kept(before) <= needed
     assert all(one == was for one, was in zip(after, before) if was.keep or one.name not in needed)
+
+
+# sets of the future, sets that look emptied, and runs that would remove too much
+
+MONTH = 30 * DAY
+
+
+def test_a_set_of_the_future_counts_for_nothing_and_stays() -> None:
+    ahead = Kept("ahead", NOW + 180 * DAY, proven=True)
+    for rules in (Rules(7 * DAY), Rules(last=1), Rules(within=DAY), Rules(daily=1)):
+        found = {one.name: one for one in decide([ahead, *made(1, 2, 9)], rules, NOW)}
+        assert found["ahead"].keep and found["ahead"].reason == "its date is in the future"
+        assert "never removed" in found["1 days"].reason
+        assert not found["9 days"].keep
+
+
+def test_the_clocks_of_two_hosts_may_differ_by_minutes() -> None:
+    near = Kept("near", NOW + timedelta(minutes=4))
+    assert "the newest set is never removed" in decide([near], Rules(last=1), NOW)[0].reason
+
+
+def test_the_set_just_made_stays_whatever_its_clock_says() -> None:
+    """The clock fell back to 1970: all other sets are of the future, and its own is the oldest."""
+    then = datetime(1970, 1, 1, tzinfo=timezone.utc)
+    sets = [Kept("now", then), *made(1, 2)]
+    assert kept(decide(sets, Rules(timedelta(seconds=1)), then, "now")) == {
+        "now",
+        "1 days",
+        "2 days",
+    }
+    late = [Kept("late", NOW - 90 * DAY), *made(1)]
+    assert (
+        "made in this run"
+        in {one.name: one.reason for one in decide(late, Rules(DAY), NOW, "late")}["late"]
+    )
+
+
+def emptied(age: float) -> Kept:
+    return Kept(f"emptied {age}", NOW - age * DAY, proven=True, empty=True, shrunken=True)
+
+
+def test_nothing_goes_while_the_newest_set_looks_emptied() -> None:
+    sets = [emptied(0), emptied(1), *made(9, 10, 11)]
+    decisions = decide(sets, Rules(last=1), NOW)
+    assert kept(decisions) == {one.name for one in sets}
+    assert all("while emptied 0 looks emptied" in one.reason for one in decisions)
+    assert holding(sets, NOW) == "emptied 0"
+
+
+@pytest.mark.parametrize("state", [{"failed": True}, {"safety": True}])
+def test_neither_a_failed_nor_a_safety_set_ends_that(state: dict[str, bool]) -> None:
+    newer = Kept("newer", NOW - DAY / 2, **state)
+    assert holding([newer, emptied(1), *made(2)], NOW) == "emptied 1"
+
+
+def test_a_sound_set_after_it_ends_that_and_the_emptied_one_stands_for_no_day() -> None:
+    sets = [*made(0), emptied(1), *made(2, 3)]
+    assert holding(sets, NOW) == ""
+    assert kept(decide(sets, Rules(daily=2), NOW)) == {"0 days", "2 days"}
+
+
+def test_an_emptied_set_that_passed_its_rehearsal_does_not_take_the_place_of_a_proven_one() -> None:
+    sets = [*made(0), emptied(1), *proven(20)]
+    decisions = {one.name: one for one in decide(sets, Rules(DAY / 2), NOW)}
+    assert decisions["20 days"].keep and "rehearsal passed" in decisions["20 days"].reason
+    assert not decisions["emptied 1"].keep
+
+
+def test_empty_sets_of_a_server_that_nobody_uses_are_pruned_as_any_other() -> None:
+    sets = [Kept(str(age), NOW - age * DAY, empty=True) for age in range(5)]
+    assert kept(decide(sets, Rules(last=2), NOW)) == {"0", "1"}
+
+
+def would_ask(sets: list[Kept], rules: Rules, most: int = 0) -> bool:
+    return unusual(sets, decide(sets, rules, NOW), rules, most)
+
+
+def test_a_clock_that_jumps_is_asked_about() -> None:
+    """Six nights, then one two months ahead; and the same with fewer of them."""
+    for nights in range(1, 7):
+        sets = made(0, *(60 + age for age in range(nights)))
+        assert would_ask(sets, Rules(7 * DAY)), nights
+
+
+def test_what_goes_each_night_is_not_asked_about() -> None:
+    assert not would_ask(made(*range(9)), Rules(7 * DAY))
+    assert not would_ask(made(0, 1), Rules(last=1))
+    assert not would_ask(made(0, 1), Rules(DAY / 2))
+    assert not would_ask(made(0, 1, 2, 3), Rules(last=1), most=3)
+    assert not would_ask([], Rules(DAY))
+
+
+def test_rules_that_would_remove_half_at_once_are_asked_about() -> None:
+    assert would_ask(made(*range(10)), Rules(last=3))
+    assert not would_ask(made(*range(10)), Rules(last=6))
+
+
+STATES = st.sampled_from(["sound", "sound", "failed", "proven", "safety", "emptied", "ahead"])
+HISTORIES = st.lists(st.tuples(st.integers(0, 400 * 86400), STATES), max_size=25)
+
+
+@given(HISTORIES, RULES)
+def test_the_newest_sound_set_with_anything_in_it_is_never_removed(
+    rows: list[tuple[int, str]], rules: Rules
+) -> None:
+    """Whatever the rules, clocks, emptied sets and rehearsals: of one host and installation."""
+    sets = [history(number, age, state) for number, (age, state) in enumerate(rows)]
+    stay = kept(decide(sets, rules, NOW))
+    sound = [
+        one
+        for one in sets
+        if not (one.safety or one.failed or one.shrunken or one.empty) and one.made <= NOW
+    ]
+    assert not sound or max(sound, key=lambda one: (one.made, one.name)).name in stay
+    assert all(one.name in stay for one in sets if one.made > NOW)
+    good = [one for one in sound if one.proven]
+    assert not good or max(good, key=lambda one: (one.made, one.name)).name in stay
+
+
+def history(number: int, age: int, state: str) -> Kept:
+    seconds = timedelta(seconds=age + 400)
+    return Kept(
+        f"{number:02}",
+        NOW + seconds if state == "ahead" else NOW - seconds,
+        safety=state == "safety",
+        proven=state == "proven",
+        failed=state == "failed",
+        empty=state == "emptied",
+        shrunken=state == "emptied",
+    )

@@ -22,6 +22,7 @@ from gitlab_mm_backup.settings import Settings
 from gitlab_mm_backup.status import Facts, Line, State
 from gitlab_mm_backup.store.local import Entry
 from gitlab_mm_backup.undo import Step
+from tests.unit.builders import HOST
 from tests.unit.reports import GOOD, NOW, ago, found, made_set, record_of
 
 GIB = 1 << 30
@@ -54,6 +55,7 @@ def facts(
         "scheduled": "by cron",
         "next_run": NOW + timedelta(hours=20),
         "offsite": {},
+        "host": HOST,
     }
     return Facts(**{**values, **changes})
 

@@ -26,7 +26,7 @@ from gitlab_mm_backup.store.local import (
 )
 from gitlab_mm_backup.store.part import PartWriter
 from gitlab_mm_backup.throttle import Throttle
-from tests.unit.builders import NAME, make_manifest, make_set, write_parts
+from tests.unit.builders import NAME, OWNER, make_manifest, make_set, write_parts
 
 NEWER = "1795396400_2026_11_23_10.11.4"
 OLDER = "1795223600_2026_11_21_10.11.4"
@@ -86,7 +86,7 @@ def test_a_set_is_made_found_and_removed(store: LocalStore) -> None:
     made = make_set(store.folder)
     assert made.path == store.folder / NAME
     assert sorted(os.listdir(made.path)) == [SUMS, "database.bin", MANIFEST, "settings.bin"]
-    assert store.sets() == [made] == [store.find(NAME)] == [store.find("latest")]
+    assert store.sets() == [made] == [store.find(NAME)]
     assert store.find(str(made.path)) == made == open_set(made.path)
     assert made.file("database") == made.path / "database.bin"
     assert damage(made) == []
@@ -249,7 +249,7 @@ def test_a_half_set_is_listed_with_its_problem_and_never_taken(
     assert (entry.name, entry.set) == (NAME, None)
     assert problem in entry.problem
     assert store.sets() == [good]
-    assert store.find("latest") == good
+    assert store.sets() == [good]
     with pytest.raises(Failure):
         store.find(NAME)
 
@@ -279,11 +279,6 @@ def test_a_set_that_is_not_there_is_a_failure(store: LocalStore) -> None:
         with pytest.raises(Failure) as caught:
             store.find(wanted)
         assert caught.value.exit_code is ExitCode.FAILED
-
-
-def test_an_empty_store_has_no_latest(store: LocalStore) -> None:
-    with pytest.raises(Failure, match="There is no set"):
-        store.find("latest")
 
 
 def test_a_set_can_be_given_by_any_path(
@@ -349,14 +344,15 @@ def test_what_must_not_be_removed_is_told_and_stops_nothing(
         make_set(store.folder, name)
     with monkeypatch.context() as patch:
         patch.setattr("shutil.rmtree", refuse)
-        removed, problems = prune.prune(store, Rules(last=1))
-        assert removed == []
-        assert len(calls) == len(problems) == 2
-        assert all("Operation not permitted" in one for one in problems)
+        done = prune.prune(store, Rules(last=1), OWNER)
+        assert done.removed == []
+        assert len(calls) == len(done.problems) == 2
+        assert all("Operation not permitted" in one for one in done.problems)
         newest = make_set(store.folder, "1795482800_2026_11_24_10.11.4")
         assert newest in store.sets()
-        assert len(prune.prune(store, Rules(last=9))[1]) == 2
-    assert prune.prune(store, Rules(last=9)) == ([], [])
+        assert len(prune.prune(store, Rules(last=9), OWNER).problems) == 2
+    done = prune.prune(store, Rules(last=9), OWNER)
+    assert (done.removed, done.problems) == ([], [])
 
 
 # trust
@@ -366,7 +362,7 @@ def uses(store: LocalStore) -> list[Callable[[], object]]:
     return [
         store.entries,
         store.sets,
-        lambda: store.find("latest"),
+        lambda: store.find(NAME),
         lambda: store.find(NAME),
         lambda: store.create(NEWER).__enter__(),
     ]

@@ -1,0 +1,250 @@
+"""The choice of a set where nobody names one: the newest sound set of the right installation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from . import identity, prune, text
+from .errors import ExitCode, Failure
+from .identity import Host
+from .lineage import Lineage, of
+from .live import Live
+from .manifest import Manifest
+from .soundness import Flaw, Kind
+
+_SHOWN = 8  # digits of an installation's id that tell it from others
+
+
+@dataclass(frozen=True)
+class Found:
+    """A set that may be meant, wherever it lies."""
+
+    name: str
+    manifest: Manifest | None  # None where it is not complete
+    flaws: Sequence[Flaw] = ()
+
+    def has(self, *kinds: Kind) -> bool:
+        return any(flaw.kind in kinds for flaw in self.flaws)
+
+
+@dataclass(frozen=True)
+class Want:
+    """For whom a set is looked for, and what was said of it."""
+
+    host: Host
+    host_name: str
+    live: Live
+    before: datetime | None = None  # the newest made before a moment
+    installation: str = ""  # its id, or the first digits of it
+    of_host: str = ""  # the host that made it, by id or name
+    sound: bool = True  # whether a set that is not sound will not do
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The set that is meant, and what is to be told of the choice."""
+
+    name: str
+    warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+
+class Several(Failure):
+    """Sets of several installations, or hosts, might be meant; ``choices`` are told by the newest."""
+
+    choices: Sequence[Manifest] = ()
+
+
+Groups = Mapping[Lineage, Sequence[Found]]
+
+
+def choose(found: Sequence[Found], want: Want, where: str) -> Chosen:
+    """Return the set of ``found`` that is meant; safety sets never are.
+
+    Raises Several where nobody but the operator can tell, and Failure where there is none.
+    """
+    wanted = [one for one in found if _counts(one, want)]
+    groups = _groups(wanted, want)
+    usable = _usable(groups, want.sound)
+    if not usable:
+        raise _none(found, want, where)
+    picked = _pick(usable, want, where)
+    chosen = usable[picked][0]
+    warnings, notes = _passed_over(found, chosen, picked, want)
+    return Chosen(chosen.name, warnings, [*notes, *_others(usable, picked, want)])
+
+
+def _counts(one: Found, want: Want) -> bool:
+    if one.manifest is None or one.manifest.safety:
+        return False
+    if want.before is not None and one.manifest.made >= want.before:
+        return False
+    if want.of_host and not prune.matches(one.manifest, want.of_host):
+        return False
+    return one.manifest.installation.startswith(want.installation)
+
+
+def _whose(manifest: Manifest, want: Want) -> Lineage:
+    """Return a set's lineage; all that is this host's is one, and old sets are of what it has."""
+    lineage = of(manifest)
+    if not want.host.owns(lineage.host):
+        return lineage
+    known = lineage.installation or want.live.installation or want.host.installation
+    return Lineage(known, want.host.id)
+
+
+def _groups(found: Iterable[Found], want: Want) -> Groups:
+    groups: dict[Lineage, list[Found]] = {}
+    for one in sorted(found, key=_age, reverse=True):
+        assert one.manifest is not None
+        groups.setdefault(_whose(one.manifest, want), []).append(one)
+    return groups
+
+
+def _age(one: Found) -> tuple[datetime, str]:
+    assert one.manifest is not None
+    return one.manifest.made, one.name
+
+
+def _usable(groups: Groups, sound: bool) -> Groups:
+    """Return what may be chosen of each lineage.
+
+    A set with a wrong date is never meant.  Where it must be ``sound``, neither is one that looks
+    emptied, nor an empty one where there is anything fuller; one that a check failed is meant where
+    its lineage has no better.
+    """
+    never = (Kind.INCOMPLETE, Kind.FUTURE, *((Kind.EMPTIED,) if sound else ()))
+    left = {
+        lineage: [one for one in sets if not one.has(*never)] for lineage, sets in groups.items()
+    }
+    if sound:
+        left = {lineage: _passed(sets) for lineage, sets in left.items()}
+        full = {lineage: [one for one in sets if not _empty(one)] for lineage, sets in left.items()}
+        left = full if any(full.values()) else left
+    return {lineage: sets for lineage, sets in left.items() if sets}
+
+
+def _passed(sets: list[Found]) -> list[Found]:
+    return [one for one in sets if not one.has(Kind.FAILED)] or sets
+
+
+def _empty(one: Found) -> bool:
+    return one.manifest is not None and one.manifest.empty
+
+
+def _pick(usable: Groups, want: Want, where: str) -> Lineage:
+    """Return the lineage that is meant: of what is live, else of what this host had, else the only."""
+    had = [want.live.installation] if want.live.used else []
+    for installation in filter(None, [*had, want.host.installation]):
+        ours = [one for one in usable if one.installation == installation]
+        if ours:
+            return _pick_host(ours, usable, want, where)
+    if len({one.installation for one in usable}) > 1:
+        raise _several("installations", usable.values(), where)
+    return _pick_host(list(usable), usable, want, where)
+
+
+def _pick_host(ours: Sequence[Lineage], usable: Groups, want: Want, where: str) -> Lineage:
+    """Return the lineage of this host, else of the only one, else of the one with this host's name."""
+    own = [one for one in ours if one.host == want.host.id]
+    named = [one for one in ours if _name(usable[one][0]) == want.host_name]
+    for few in (own, ours, named):
+        if len(few) == 1:
+            return few[0]
+    raise _several("hosts", [usable[one] for one in ours], where)
+
+
+def _name(one: Found) -> str:
+    return one.manifest.host if one.manifest else ""
+
+
+def _several(of_what: str, groups: Iterable[Sequence[Found]], where: str) -> Several:
+    newest = [one[0].manifest for one in groups if one[0].manifest is not None]
+    option = "--installation" if of_what == "installations" else "--host"
+    failure = Several(
+        f"Sets of several {of_what} lie in {where}",
+        "; ".join(describe(one) for one in newest),
+        f"Say which one is meant: {option} with the first digits of an id, or the name of a set.",
+        ExitCode.USAGE,
+    )
+    failure.choices = newest
+    return failure
+
+
+def describe(manifest: Manifest) -> str:
+    """Return a line that tells one installation, and host, from another: by its newest sound set."""
+    installation = manifest.installation[:_SHOWN] or "without an id"
+    host = identity.of_set(manifest)
+    digits = f" {host[:_SHOWN]}" if identity.has_id(host) else ""
+    told = f"installation {installation}, host {manifest.host}{digits}: "
+    if manifest.contents is None:
+        return f"{told}{text.number(manifest.rows, 'row')}, made {text.moment(manifest.made)}"
+    people = manifest.contents
+    last = people.last_post or "never"
+    return (
+        f"{told}{text.number(people.posts, 'post')}, {text.number(people.users, 'user')}, "
+        f"last post {last}"
+    )
+
+
+def _passed_over(
+    found: Sequence[Found], chosen: Found, picked: Lineage, want: Want
+) -> tuple[list[str], list[str]]:
+    """Return what is wrong with the chosen set, and with newer ones that were not taken."""
+    if not want.sound:
+        return [], []
+    notes: list[str] = []
+    warnings = [f"{chosen.name}: {flaw.words}; no better set was found" for flaw in chosen.flaws]
+    for one in found:
+        newer = one.name[:10] > chosen.name[:10] or (one.has(Kind.FUTURE))
+        if not one.flaws or one is chosen or not newer or not _kin(one, picked, want):
+            continue
+        told = (
+            f"{one.name} is newer and is not taken: {'; '.join(each.words for each in one.flaws)}"
+        )
+        (warnings if one.has(Kind.FAILED, Kind.INCOMPLETE, Kind.FUTURE) else notes).append(told)
+    if warnings or notes:
+        notes.append(f"Taking {chosen.name}")
+    return warnings, notes
+
+
+def _kin(one: Found, picked: Lineage, want: Want) -> bool:
+    """Tell whether somebody may take a set for the one that is meant: it is this host's, or as near."""
+    if one.manifest is None:
+        return True
+    if one.manifest.safety:
+        return False
+    lineage = _whose(one.manifest, want)
+    return lineage.host == want.host.id or lineage.installation == picked.installation
+
+
+def _others(usable: Groups, picked: Lineage, want: Want) -> list[str]:
+    """Return what is told of a choice that is another host's, and of what else there is."""
+    notes = []
+    if picked.host != want.host.id:
+        newest = usable[picked][0].manifest
+        assert newest is not None
+        notes.append(f"It is of {describe(newest)}")
+    for lineage, sets in usable.items():
+        if lineage.installation != picked.installation and sets[0].manifest is not None:
+            notes.append(f"There is also {describe(sets[0].manifest)}")
+    return notes
+
+
+def _none(found: Sequence[Found], want: Want, where: str) -> Failure:
+    """Return what to say where no set will do: that there is none, or what is wrong with each."""
+    when = f" from before {want.before:%Y-%m-%d %H:%M}" if want.before else ""
+    bad = [one for one in found if one.flaws]
+    if not bad:
+        return Failure(
+            f"There is no set{when} in {where}",
+            hint="Give the path of a set from elsewhere, or make one: gitlab-mm backup",
+        )
+    told = [f"{one.name}: {'; '.join(flaw.words for flaw in one.flaws)}" for one in bad[:3]]
+    return Failure(
+        f"There is no sound set{when} in {where}",
+        "; ".join(told),
+        "Take one from elsewhere (--from), or name the one that you want: gitlab-mm restore SET",
+    )

@@ -1,0 +1,18 @@
+"""What a date proves: one that lies ahead of now was written by a clock that was wrong."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+_APART = timedelta(
+    minutes=5
+)  # that the clocks of two hosts, or of one before and after NTP, may be
+
+
+def now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def ahead(moment: datetime, when: datetime) -> bool:
+    """Tell whether ``moment`` is in the future at ``when``."""
+    return moment > when + _APART

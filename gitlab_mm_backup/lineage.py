@@ -1,0 +1,40 @@
+"""Lineages: the sets that one host made of one installation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from . import identity
+from .identity import Host
+from .manifest import Manifest
+from .store.local import BackupSet
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Who made a set, and of what."""
+
+    installation: str  # "" in sets from before installations had an id
+    host: str  # as identity.of_set has it
+
+
+T = TypeVar("T", bound=BackupSet)
+
+
+def of(manifest: Manifest) -> Lineage:
+    return Lineage(manifest.installation, identity.of_set(manifest))
+
+
+def own(host: Host, sets: Iterable[T]) -> list[T]:
+    """Return those of ``sets`` that are this host's, of whichever installation."""
+    return [one for one in sets if host.owns(identity.of_set(one.manifest))]
+
+
+def belongs(host: Host, installation: str, lineage: Lineage) -> bool:
+    """Tell whether this host may remove a set: it made it, of the installation that it has now.
+
+    A set from before installations had an id is of whichever its host had.
+    """
+    return host.owns(lineage.host) and lineage.installation in ("", installation)

@@ -1,0 +1,67 @@
+"""Offered: the sets of a store, or at a remote, with what speaks against each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from . import accepted, clock, records, remote_store, soundness
+from .choice import Found
+from .evidence import Record
+from .remote import Remote
+from .remote_store import Entry as Copied
+from .soundness import Flaw, Kind
+from .store.local import BackupSet, Entry
+from .store.source import cut_short
+from .stores import Store
+
+
+def of_store(store: Store) -> list[Found]:
+    """Return all sets of a store, complete or not; raises Failure where it cannot be read."""
+    known, now = accepted.names(), clock.now()
+    return [_of_entry(one, known, now) for one in store.entries()]
+
+
+def of_set(one: BackupSet) -> Found:
+    """Return a set that was named, with what speaks against it."""
+    return _of_entry(Entry(one.name, one, ""), accepted.names(), clock.now())
+
+
+def _of_entry(one: Entry, known: Collection[str], now: datetime) -> Found:
+    if one.set is None:
+        return Found(one.name, None, [_incomplete(one.problem)])
+    found = soundness.flaws(one.set.manifest, records.of_set(one.set), known, now)
+    for base in one.set.chain[:-1]:
+        found += [
+            Flaw(flaw.kind, f"set {base.name}, which it builds on: {flaw.words}")
+            for flaw in soundness.flaws(base.manifest, records.of_set(base), known, now)
+            if flaw.kind is Kind.FAILED
+        ]
+    if one.set.source is None:
+        short = cut_short(one.set.path, one.set.manifest.parts.values())
+        found += [_incomplete(short)] if short else []
+    return Found(one.name, one.set.manifest, found)
+
+
+def of_remote(remote: Remote) -> list[Found]:
+    """Return all copies at a remote; of what was proven here, by the names of sets."""
+    return of_copies(remote_store.entries(remote))
+
+
+def of_copies(entries: Sequence[Copied]) -> list[Found]:
+    """Return copies that were looked for already, in their order."""
+    known, now, history = accepted.names(), clock.now(), records.history()
+    return [_of_copy(one, history, known, now) for one in entries]
+
+
+def _of_copy(
+    one: Copied, history: Sequence[Record], known: Collection[str], now: datetime
+) -> Found:
+    if one.manifest is None:
+        return Found(one.name, None, [_incomplete(one.problem)])
+    proven = [record for record in history if record.set == one.name]
+    return Found(one.name, one.manifest, soundness.flaws(one.manifest, proven, known, now))
+
+
+def _incomplete(problem: str) -> Flaw:
+    return Flaw(Kind.INCOMPLETE, f"it is not complete: {problem}")

@@ -1,0 +1,70 @@
+"""What prune remembers of each place: how much it ever removed, and what it asked about."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from . import untrusted
+from .durable import replace_file
+from .errors import Failure
+from .journal import STATE
+
+FILE = STATE / "prune.json"
+_LARGEST = 16 << 20  # bytes; more is no file of ours
+_FEW = 2  # removed at once on request: as many need not be asked for again
+
+
+@dataclass(frozen=True)
+class Past:
+    """What was done at one place, the store or a remote."""
+
+    most: int = 0  # sets that one run removed at most, without being told to
+    asked: tuple[str, ...] = ()  # sets that stay until an administrator says that they may go
+
+
+def of(place: str, path: Path | None = None) -> Past:
+    """Return what is known of ``place``."""
+    return _read(path or FILE).get(place, Past())
+
+
+def ask(place: str, names: Iterable[str], path: Path | None = None) -> None:
+    """Note that these sets stay until somebody agrees; raises Failure where it cannot be noted."""
+    past = of(place, path)
+    _keep(place, Past(past.most, tuple(sorted({*past.asked, *names}))), path or FILE)
+
+
+def note(place: str, removed: int, path: Path | None = None, *, agreed: bool = False) -> None:
+    """Note what a run has removed; ``agreed``: an administrator has seen it before."""
+    past = of(place, path)
+    most = max(past.most, min(removed, _FEW) if agreed else removed)
+    now = Past(most, () if agreed else past.asked)
+    if now != past:
+        _keep(place, now, path or FILE)
+
+
+def _read(path: Path) -> dict[str, Past]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            found = untrusted.each(untrusted.text, _past)(json.loads(file.read(_LARGEST)))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return dict(found)
+
+
+def _keep(place: str, past: Past, path: Path) -> None:
+    document = {name: asdict(one) for name, one in {**_read(path), place: past}.items()}
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(path, (json.dumps(document, indent=1) + "\n").encode())
+    except OSError as error:
+        raise Failure(f"{path} cannot be written", str(error.strerror)) from error
+
+
+def _past(value: Any) -> Past:
+    return Past(**untrusted.members(value, {"most": untrusted.count, "asked": untrusted.texts}))

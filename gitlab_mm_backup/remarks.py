@@ -1,0 +1,52 @@
+"""Remarks: what every list tells of a set besides its numbers: whose it is, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from . import identity
+from .identity import Host
+from .manifest import Manifest
+from .soundness import Flaw, Kind
+
+_SHOWN = 8  # digits of an id that tell it from others
+_LISTED = (Kind.EMPTIED, Kind.FUTURE)  # what failed is told with its proof
+
+
+def of(manifest: Manifest, flaws: Sequence[Flaw], here: Host) -> list[str]:
+    """Return what stands below a set in a list, each a line."""
+    told = [f"NOT SOUND: {flaw.words}" for flaw in flaws if flaw.kind in _LISTED]
+    return told + whose(manifest, here)
+
+
+def whose(manifest: Manifest, here: Host) -> list[str]:
+    """Return in words that a set is another host's, or of another installation; [] where it is ours."""
+    host = identity.of_set(manifest)
+    if not here.owns(host):
+        told = "without an id" if not identity.has_id(host) else host[:_SHOWN]
+        return [f"of host {manifest.host} ({told}): not pruned here"]
+    if here.installation and manifest.installation not in ("", here.installation):
+        told = manifest.installation[:_SHOWN]
+        return [f"of another installation, {told}: not pruned here"]
+    return []
+
+
+def fields(manifest: Manifest, flaws: Sequence[Flaw], here: Host) -> dict[str, Any]:
+    """Return the same for a machine."""
+    people = manifest.contents
+    return {
+        "host_id": manifest.host_id or None,
+        "installation": manifest.installation or None,
+        "own": here.owns(identity.of_set(manifest)),
+        "flaws": [{"kind": flaw.kind.value, "detail": flaw.words} for flaw in flaws],
+        "contents": people
+        and {
+            "teams": people.teams,
+            "users": people.users,
+            "posts": people.posts,
+            "uploads": people.uploads,
+            "upload_bytes": people.upload_bytes,
+            "last_post": people.last_post,
+        },
+    }

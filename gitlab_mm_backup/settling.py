@@ -1,0 +1,87 @@
+"""Settling: which sets a new one is held against, and which older ones are this host's."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+
+from . import accepted, clock, hostname, identity, live, records, soundness, text
+from .identity import Host
+from .manifest import Manifest
+from .store.local import BackupSet
+from .stores import Store
+
+_FIRST_WITH_IDS = "0.2"  # version of this program
+
+
+def fuller(host: Host, store: Store, own: Sequence[BackupSet]) -> Manifest | None:
+    """Return the newest sound set that a new one must not fall short of; None without one.
+
+    It is this host's own.  A host that has none yet, as after a reinstall, takes that of the host
+    that kept sets here before, unless somebody has said that this is another one.
+    """
+    for sets in (own, store.sets()):
+        for one in sets:
+            if identity.of_set(one.manifest) not in host.others and _sound(one):
+                return one.manifest
+    return None
+
+
+def _sound(one: BackupSet) -> bool:
+    if one.manifest.safety or one.manifest.empty:
+        return False
+    now, known = clock.now(), accepted.names()
+    return not soundness.flaws(one.manifest, records.of_set(one), known, now)
+
+
+def settle(host: Host, store: Store, made: Manifest) -> tuple[Host, list[str]]:
+    """Note what a finished backup tells of this host; return it, and what is good to know.
+
+    Where this program made sets before they had ids, those with the name of this host are taken
+    for its own, unless the new one looks emptied: then somebody has to say so.
+    """
+    if not made.shrunken and not made.empty:
+        host = live.note(host, made.installation)
+    if not host.upgraded or made.shrunken:
+        return host, _undecided(host, store)
+    names = {socket.getfqdn(), hostname.own(), hostname.short()}
+    old = [one.manifest for one in store.sets() if not one.manifest.host_id]
+    mine = [one for one in old if one.host in names]
+    for name in sorted({identity.of_set(one) for one in mine}):
+        host = identity.with_taken_over(host, name)
+    host = identity.settled(host)
+    notes = []
+    if mine:
+        notes.append(
+            f"{text.number(len(mine), 'set')} from before {_FIRST_WITH_IDS}, when sets had no id of "
+            f"their host, are taken for this host's: they have its name, {mine[0].host}"
+        )
+    return host, notes + _undecided(host, store)
+
+
+def copied_disk(host: Host) -> list[str]:
+    """Return what is told while nobody has said whether this host is a copy of another."""
+    if not host.original:
+        return []
+    return [
+        f"This machine is not the one that host {host.original[:8]} was made on: it is a copy of that "
+        f"host, or the same on other hardware. It makes sets as host {host.id[:8]}, and prunes none "
+        f"of the other's. Say which it is: gitlab-mm host take-over (the same), gitlab-mm host new "
+        f"(a copy)"
+    ]
+
+
+def _undecided(host: Host, store: Store) -> list[str]:
+    """Return what is told while nobody has said which host this is, and whose the other sets are."""
+    others: dict[str, list[Manifest]] = {}
+    for one in store.sets():
+        whose = identity.of_set(one.manifest)
+        if not host.owns(whose) and whose not in host.others:
+            others.setdefault(whose, []).append(one.manifest)
+    return [
+        f"{text.number(len(sets), 'set')} of host {sets[0].host} ({identity.shown(whose)[:8]}) are "
+        f"kept, and not pruned here; if that was this host: gitlab-mm host take-over "
+        f"{identity.shown(whose)[:8] if identity.has_id(whose) else identity.shown(whose)}; "
+        f"if not: gitlab-mm host new"
+        for whose, sets in others.items()
+    ]
