@@ -51,6 +51,7 @@ class Decision:
 
 
 _LEAP = 3  # keep times between two sets: more is a clock that jumped, or a host that was off
+_NIGHTS = timedelta(days=2)  # between two sets are usual, with one that failed
 # The name of the hour, day ... that a local time lies in; weeks begin on Monday (ISO 8601).
 _PERIODS: dict[str, Callable[[datetime], str]] = {
     "hourly": lambda made: f"{made:%Y-%m-%d %H}:00",
@@ -119,7 +120,7 @@ def _overtaken(going: Sequence[Kept], every: Iterable[Kept], keep_time: timedelt
     if keep_time is None or len(moments) < 2:
         return False
     before, newest = moments[-2:]
-    return newest - before > _LEAP * keep_time and all(
+    return newest - before > max(_LEAP * keep_time, _NIGHTS) and all(
         before - one.made <= keep_time for one in going
     )
 

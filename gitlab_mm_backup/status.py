@@ -208,7 +208,7 @@ def _doubts(facts: Facts, newest: BackupSet | None) -> list[str]:
 
 def which_host(facts: Facts) -> Line:
     """Tell which host this is, and of which others nobody has said whether it was them."""
-    here, words = facts.host, f"{facts.host.id[:8]}"
+    here, words = facts.host, facts.host.id[:8] or "without an id until the first backup"
     if here.installation:
         words += f", installation {here.installation[:8]}"
     kin = [

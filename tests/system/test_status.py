@@ -17,7 +17,7 @@ from tests.lab.sandbox import Lab
 
 CHECK = "/usr/share/doc/gitlab-mm-backup/examples/check_gitlab_mm"
 CRON = "/etc/cron.d/gitlab-mm-backup"
-NAMES = ["last set", "rehearsal", "sign-in", "next run", "space", "restore"]
+NAMES = ["last set", "rehearsal", "sign-in", "next run", "space", "restore", "host"]
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,9 @@ def shown(written: str) -> list[str]:
 
 def masked(lines: list[str]) -> str:
     """Lines without what differs from one run to the next; where they are broken does not count."""
-    joined = re.sub(r"\d+(?:[ .,:_-]+\d+)*", "#", " ".join(" ".join(lines).split()))
+    joined = re.sub(r"\d{10}_[\w.]+-[0-9a-f]{6}", "#", " ".join(" ".join(lines).split()))
+    joined = re.sub(r"[0-9a-f]{8}, installation \w{8}", "host", joined)
+    joined = re.sub(r"\d+(?:[ .,:_-]+\d+)*", "#", joined)
     joined = re.sub(r"# (?:[KMGT]i)?B\b|# (?:s|min|h)\b", "# U", joined)
     return re.sub(r"(id|secret) \w{4}…", r"\1 ####…", joined)
 

@@ -399,9 +399,9 @@ def test_nothing_goes_while_the_newest_set_looks_emptied() -> None:
     assert holding(sets, NOW) == "emptied 0"
 
 
-@pytest.mark.parametrize("state", [{"failed": True}, {"safety": True}])
-def test_neither_a_failed_nor_a_safety_set_ends_that(state: dict[str, bool]) -> None:
-    newer = Kept("newer", NOW - DAY / 2, **state)
+@pytest.mark.parametrize("safety", [True, False])
+def test_neither_a_failed_nor_a_safety_set_ends_that(safety: bool) -> None:
+    newer = Kept("newer", NOW - DAY / 2, safety=safety, failed=not safety)
     assert holding([newer, emptied(1), *made(2)], NOW) == "emptied 1"
 
 

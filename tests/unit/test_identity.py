@@ -1,0 +1,211 @@
+"""Which host this is: new, the same, a copy, taken over, or another one."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gitlab_mm_backup import hostname, hosts, identity
+from gitlab_mm_backup.errors import ExitCode, Failure
+from gitlab_mm_backup.hosts import Seen
+from gitlab_mm_backup.identity import Host, Machine
+from tests.unit.builders import HOST, make_manifest
+
+HERE, THERE = Machine("a" * 32, "b" * 36), Machine("c" * 32, "d" * 36)
+FORMER, ALPHA = "f0" * 16, "a1" * 16
+
+
+@pytest.fixture
+def on(state: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without any state."""
+    monkeypatch.setattr(identity, "machine", lambda: HERE)
+    identity.FILE.unlink()
+    return state
+
+
+def test_an_id_is_made_once_and_is_roots_alone(on: Path) -> None:
+    assert identity.known() == Host("", HERE)
+    assert not identity.FILE.exists(), "whoever looks writes nothing"
+    made = identity.own()
+    assert len(made.id) == 32 and made == identity.own() == identity.known()
+    assert os.stat(identity.FILE).st_mode & 0o777 == 0o600
+    assert made.owns(made.id) and not made.owns(FORMER) and not made.owns("")
+
+
+def test_two_hosts_have_two_ids(on: Path) -> None:
+    first = identity.own()
+    identity.FILE.unlink()
+    assert identity.own().id != first.id
+
+
+@pytest.mark.parametrize(
+    "machine", [THERE, replace(HERE, product="x"), replace(HERE, machine_id="y")]
+)
+def test_a_copy_of_a_host_is_another_one_and_owns_nothing_of_it(
+    on: Path, monkeypatch: pytest.MonkeyPatch, machine: Machine
+) -> None:
+    original = identity.with_taken_over(replace(identity.own(), installation="x"), FORMER)
+    identity.keep(original)
+    monkeypatch.setattr(identity, "machine", lambda: machine)
+    assert identity.known().original == original.id
+    assert not identity.known().owns(original.id)
+    copy = identity.own()
+    assert copy.id not in (original.id, "") and copy.original == original.id
+    assert copy.installation == "x" and copy.machine == machine
+    assert not any(copy.owns(one) for one in (original.id, FORMER, ""))
+    assert identity.own() == copy
+    # A copy of the copy, before anybody has said anything: the first one is still in question.
+    monkeypatch.setattr(identity, "machine", lambda: Machine("z", "z"))
+    assert identity.own().original == original.id
+
+
+def test_what_cannot_be_known_of_a_machine_tells_nothing(
+    on: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = identity.own()
+    for machine in (Machine("", ""), replace(HERE, product=""), replace(HERE, machine_id="")):
+        monkeypatch.setattr(identity, "machine", lambda machine=machine: machine)
+        assert identity.own() == made
+
+
+@pytest.mark.parametrize("file", ["nightly", "offsite.json", "rehearsals.jsonl", "runs.json"])
+def test_a_host_that_made_sets_before_ids_is_known(on: Path, file: str) -> None:
+    (on / file).touch()
+    made = identity.own()
+    assert made.upgraded and made.owns("")
+    assert not identity.settled(made).upgraded
+
+
+def test_what_stands_for_the_id_of_an_old_set(on: Path) -> None:
+    old = make_manifest(host_id="", host="git.example.org")
+    former = identity.of_set(old)
+    assert not identity.has_id(former) and identity.shown(former) == "git.example.org"
+    now = identity.with_taken_over(identity.own(), former)
+    assert now.owns(former) and now.owns("") and not now.owns("name:other.example.org")
+    assert identity.of_set(make_manifest()) == HOST.id
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"id": 5}', "\0", "x" * 3000000, '{"id": "../x"}']
+)
+def test_a_file_that_is_not_ours_is_told(on: Path, content: str) -> None:
+    identity.FILE.write_text(content)
+    with pytest.raises(Failure, match="cannot be read") as caught:
+        identity.own()
+    assert "take-over" in caught.value.hint
+
+
+def test_a_link_in_its_place_is_not_followed(on: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "host.json"
+    identity.keep(HOST, elsewhere)
+    identity.FILE.symlink_to(elsewhere)
+    with pytest.raises(Failure, match="cannot be read"):
+        identity.own()
+
+
+def test_the_file_holds_the_machine_too(on: Path) -> None:
+    identity.own()
+    assert json.loads(identity.FILE.read_text())["machine"] == {
+        "machine_id": HERE.machine_id,
+        "product": HERE.product,
+    }
+
+
+# whose sets are this host's
+
+SEEN = [
+    Seen(HOST.id, "git", "x", 3, "1795400000_2026_11_23_10.11.4-1f3a9c"),
+    Seen(FORMER, "git", "x", 9, "1795310000_2026_11_22_10.11.4-f0f0f0"),
+    Seen(ALPHA, "alpha", "y", 1, "1795310000_2026_11_22_10.11.4-a1a1a1"),
+    Seen("name:old.example.org", "old.example.org", "", 1, "1795300000_2026_11_22_10.11.4"),
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "host"),
+    [
+        (FORMER, FORMER),
+        (FORMER[:8], FORMER),
+        ("alpha", ALPHA),
+        ("old.example.org", "name:old.example.org"),
+        ("0123456789abcdef" * 2, "0123456789abcdef" * 2),  # nothing of it lies here yet
+    ],
+)
+def test_a_host_is_taken_over_by_its_id_or_name(wanted: str, host: str) -> None:
+    now, taken = hosts.take_over(HOST, SEEN, wanted)
+    assert taken == host and now.owns(host) and identity.known() == now
+
+
+@pytest.mark.parametrize("wanted", ["", "f0", "nobody", HOST.id, "1f3a9c2e"])
+def test_whose_sets_are_meant_must_be_clear(wanted: str) -> None:
+    with pytest.raises(Failure, match="meant") as caught:
+        hosts.take_over(HOST, SEEN, wanted)
+    assert caught.value.exit_code is ExitCode.USAGE
+    assert identity.known() == HOST
+
+
+def test_the_only_one_in_question_need_not_be_named() -> None:
+    assert hosts.take_over(HOST, SEEN[:2], "")[1] == FORMER
+    copied = replace(HOST, original=ALPHA)
+    now, taken = hosts.take_over(copied, SEEN, "")
+    assert taken == ALPHA and now.original == ""
+
+
+def test_a_new_host_is_none_of_the_others_and_can_change_its_mind() -> None:
+    now, others = hosts.new(replace(HOST, original="e" * 32), SEEN)
+    assert others == ["e" * 32, FORMER, ALPHA, "name:old.example.org"]
+    assert now.id == HOST.id and now.original == "" and hosts.undecided(now, SEEN) == []
+    assert hosts.take_over(now, SEEN, FORMER)[0].owns(FORMER)
+
+
+def test_where_no_other_is_in_question_it_gets_another_id() -> None:
+    """As on a copy of a container, whose machine tells nothing."""
+    now, others = hosts.new(replace(HOST, took_over=(FORMER,)), SEEN[:2])
+    assert others == [] and now.id != HOST.id and now.installation == HOST.installation
+    assert not now.owns(HOST.id) and not now.owns(FORMER)
+    assert hosts.undecided(now, SEEN[:2]) == []
+
+
+@given(st.lists(st.sampled_from([FORMER, ALPHA, "name:old.example.org", HOST.id]), max_size=6))
+def test_whatever_is_said_a_host_never_loses_its_own(said: list[str]) -> None:
+    host = HOST
+    for other in said:
+        host = identity.with_taken_over(host, other)
+        assert host.owns(other) and host.owns(HOST.id) and other not in host.others
+        host = identity.apart(host, [ALPHA])
+        assert host.owns(HOST.id)
+
+
+# names
+
+
+@pytest.mark.parametrize(
+    ("full", "short", "name"),
+    [
+        ("git.example.org", "git", "git.example.org"),
+        ("localhost.localdomain", "git", "git"),
+        ("localhost", "git", "git"),
+        ("", "git", "git"),
+    ],
+)
+def test_a_name_for_people(
+    monkeypatch: pytest.MonkeyPatch, full: str, short: str, name: str
+) -> None:
+    monkeypatch.setattr("socket.getfqdn", lambda: full)
+    monkeypatch.setattr("socket.gethostname", lambda: short)
+    assert hostname.own() == name
+
+
+def test_a_name_that_dns_cannot_encode(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> str:
+        return ("x" * 64).encode("idna").decode()
+
+    monkeypatch.setattr("socket.getfqdn", fail)
+    monkeypatch.setattr("socket.gethostname", lambda: "x" * 64)
+    assert hostname.own() == "x" * 64
