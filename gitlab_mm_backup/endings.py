@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 from collections.abc import Collection
 from typing import IO
 
 from .errors import Failure
 
 LAST_WORDS = 2000  # bytes
-
-
-class Killed(Failure):
-    """A program was killed: by us, for another had failed, or by a system without memory."""
 
 
 def last_words(errors: IO[bytes], most: int = LAST_WORDS) -> str:
@@ -36,7 +31,5 @@ def judge(program: str, may_exit: Collection[int], code: int, words: str) -> Non
         return
     if code in (126, 127) and words.startswith("setpriv:"):
         raise Failure(f"{program} cannot be started", words)
-    if code == -signal.SIGKILL:
-        raise Killed(f"{program} was ended by signal {signal.SIGKILL}", words)
     how = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
     raise Failure(f"{program} {how}", words)

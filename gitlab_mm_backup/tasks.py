@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any, TypeVar, Union
 
 from . import process
-from .endings import Killed
 from .errors import Failure
 
 _Result = TypeVar("_Result")
@@ -35,9 +34,9 @@ def together(
         try:
             for future in concurrent.futures.as_completed(futures):
                 future.result()
-        except BaseException as first:
+        except BaseException:
             _give_up(futures, cancel)
-            raise _cause(first, futures) from None
+            raise
     return [future.result() for future in futures]
 
 
@@ -101,16 +100,6 @@ def _noted(failures: list[BaseException]) -> Iterator[None]:
     except BaseException as failure:
         failures.append(failure)
         raise
-
-
-def _cause(
-    first: BaseException, futures: Sequence[concurrent.futures.Future[Any]]
-) -> BaseException:
-    """Return the failure that is the cause of all: what was killed for it may have ended before it."""
-    if not isinstance(first, Killed):
-        return first
-    ended = (one.exception() for one in futures if not one.cancelled())
-    return next((one for one in ended if one is not None and not isinstance(one, Killed)), first)
 
 
 def _give_up(
