@@ -6,17 +6,19 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from . import (
+    absence,
     database,
     description,
     dumping,
     files,
     hooks,
+    hostname,
     identity,
     increment,
     interrupts,
@@ -25,6 +27,7 @@ from . import (
     progress,
     prune,
     search_later,
+    text,
 )
 from .database import Counted, GaveWay, Snapshot
 from .description import Written
@@ -32,7 +35,7 @@ from .errors import Failure, Interrupted
 from .identity import Host
 from .increment import Packed
 from .journal import Journal
-from .manifest import Credentials, Part
+from .manifest import Credentials, Manifest, Part
 from .option_table import INCREMENTAL
 from .process import compress
 from .settings import Settings
@@ -46,7 +49,7 @@ from .throttle import Throttle
 
 log = logging.getLogger(__name__)
 
-Make = Callable[[Site, Settings, Store, "Before"], tuple[BackupSet, list[str]]]
+Make = Callable[[Site, Settings, Store, "Before"], BackupSet]
 BACKUP, SAFETY = "backup", "safety"  # what a set was made for
 _ATTEMPTS = 3  # at a dump that gave way to a migration
 
@@ -56,6 +59,7 @@ class Before:
     """What is known before a set is made."""
 
     host: Host  # that makes it
+    sets: Sequence[Manifest] = ()  # that it made before, newest first; safety sets do not count
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,8 @@ def backup(
     variables = {"sets": store.where}
     with hooks.on_failure(variables):
         hooks.run_phase("pre-backup", variables)
-        made, oddities = (make or make_set)(site, settings, store, look_before())
-    warnings = oddities + uncovered(site) + _sign_in_warnings(made.manifest.credentials)
-    warnings += later.problems if later else []
-    warnings += [f"Not found, so not in the set: {one}" for one in made.manifest.salvaged or ()]
+        made = (make or make_set)(site, settings, store, look_before(store))
+    warnings = [*made.manifest.told, *(later.problems if later else ())]
     removed, problems = prune.prune(store, settings.rules)
     warnings += problems + prune.prune_previous(settings.keep_time)
     told = {**variables, "set": made.name, "set_path": made.reference}
@@ -108,15 +110,23 @@ def _run_post_backup(variables: Mapping[str, str]) -> list[str]:
     return []
 
 
-def look_before() -> Before:
+def look_before(store: Store) -> Before:
     """Return what a set is made with, and held against; raises Failure."""
-    return Before(identity.own())
+    host, now = identity.own(), datetime.now(timezone.utc)
+    sets = [one.manifest for one in store.sets()]
+    ours = [one for one in sets if not one.safety and one.made <= now and _made_here(one, host)]
+    return Before(host, ours)
+
+
+def _made_here(one: Manifest, host: Host) -> bool:
+    """Tell whether this host made a set; one from before hosts had ids is known by its name."""
+    return host.owns(identity.of_set(one)) or (not one.host_id and one.host == hostname.own())
 
 
 def make_set(
     site: Site, settings: Settings, store: Store, before: Before, purpose: str = BACKUP
-) -> tuple[BackupSet, list[str]]:
-    """Make one set and nothing else; return it with what is unusual about it, in words.
+) -> BackupSet:
+    """Make one set and nothing else; its manifest tells what is unusual about it.
 
     Raises Failure when there is no set then.
     """
@@ -129,11 +139,29 @@ def make_set(
             lambda: _write_parts(site, settings, store, staging, pack_files), staging
         )
         described = description.describe(site, name, started, time.monotonic() - clock, contents)
-        described = dataclasses.replace(described, purpose=purpose, host_id=before.host.id)
+        described = dataclasses.replace(
+            described,
+            purpose=purpose,
+            host_id=before.host.id,
+            told=_told(site, described, contents, before),
+        )
         if purpose == BACKUP:
             interrupts.ignore()  # there is a set now, which must not be told as a failure
-        made = store.complete(staging, described, contents.packed.base)
-    return made, contents.oddities
+        return store.complete(staging, described, contents.packed.base)
+
+
+def _told(site: Site, described: Manifest, written: Written, before: Before) -> list[str]:
+    """Return, in words, what the set cannot hold or lacks: for the run and its manifest alike."""
+    words = written.oddities + uncovered(site) + _sign_in_warnings(described.credentials)
+    words += [f"Not found, so not in the set: {one}" for one in described.salvaged or ()]
+    words += absence.told(
+        site,
+        absence.last_of(before.sets, written.installation),
+        written.people,
+        written.uploads,
+        functools.partial(database.still_named, site.database),
+    )
+    return [text.plain(one) for one in words]
 
 
 _PackFiles = Callable[[Throttle, Path, list[Path], files.Survey], Packed]
@@ -215,6 +243,7 @@ def _write_parts(
         dataclasses.replace(snapshot.database, rows=counted.rows),
         snapshot.installation,
         counted.contents,
+        counted.uploads,
         packed,
         [found, *found_there],
     )

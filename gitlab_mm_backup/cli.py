@@ -121,6 +121,11 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
     default=None,
     help="Build the search's indexes when Mattermost is back, or before; by size unless given.",
 )
+@click.option(
+    "--replace-with-empty",
+    is_flag=True,
+    help="Replace live data also where the set has nothing in their place; --yes alone does not.",
+)
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @offsite_verbs.from_elsewhere
@@ -131,7 +136,7 @@ def restore(manner: Manner, **options: Any) -> Outcome:
     """Put a set back: messages, uploads, settings and GitLab sign-in."""
     from . import (
         arrival,
-        ending,
+        consent,
         gitlab_side,
         host,
         preview,
@@ -151,7 +156,7 @@ def restore(manner: Manner, **options: Any) -> Outcome:
             return search_outcomes.of_search(search_later.build(host.find(to), journal))
         if options["rollback"] or options["go_on"]:
             record = recovery.unfinished(journal)
-            plan = Plan(**record.request["plan"])
+            plan = Plan.of_journal(record.request["plan"])
             site = host.find(plan.to, config_required=False)
             taken = recovery.roll_back(site, record, journal)
             if taken.state == "new":
@@ -164,8 +169,7 @@ def restore(manner: Manner, **options: Any) -> Outcome:
             site = host.find(to, config_required=False)
             plan = _plan(options, site.kind.value)
             wanted = _wanted(ours, store, plan, options)
-            if not options["dry_run"] and not options["yes"]:
-                ending.ask(*preview.question(wanted.set, site, plan))
+            plan = consent.given(options, wanted.set, site, plan)
         if options["dry_run"]:
             with wanted.whole() as near:
                 return restore_outcomes.of_preview(preview.preview(near, site, plan))
@@ -294,6 +298,8 @@ def _plan(options: dict[str, Any], kind: str) -> Plan:
         replace=options["replace"],
         place=options["place"] or "",
         identity=str(options["identity"].absolute()) if options["identity"] else "",
+        named=options["only"],
+        replace_with_empty=options["replace_with_empty"],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from . import text
+from . import caveats, text
 from .errors import Failure
 from .offsite import Served
 from .outcome import Outcome
@@ -63,10 +63,10 @@ def _entry_line(one: Entry) -> str:
     moment, size = text.moment(one.manifest.made), text.size(one.bytes)
     increment = one.manifest.increment
     builds = f"  (builds on {increment.base})" if increment else ""
-    line = f"{one.name}  {moment}  {size:>10}  from {one.manifest.host}{builds}"
-    if not one.copy.recipients:
-        return line
-    return f"{line}\n  encrypted to {'; '.join(one.copy.recipients)}"
+    lines = [f"{one.name}  {moment}  {size:>10}  from {one.manifest.host}{builds}"]
+    if one.copy.recipients:
+        lines.append(f"  encrypted to {'; '.join(one.copy.recipients)}")
+    return "\n".join(lines + [f"  {line}" for line in caveats.lines(one.manifest.told)])
 
 
 def _entry_fields(remote: Remote, one: Entry) -> dict[str, object]:
@@ -86,6 +86,7 @@ def _entry_fields(remote: Remote, one: Entry) -> dict[str, object]:
         "rows": manifest.rows,
         "files": manifest.files.files,
         "bytes": one.bytes,
+        "told": list(manifest.told),
         "recipients": list(one.copy.recipients),
     }
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import text
+from . import caveats, text
 from .checks import Check, Result
 from .errors import ExitCode, Failure
 from .evidence import (
@@ -50,6 +50,7 @@ def of_backup(made: Made) -> Outcome:
             "base": made.set.base and made.set.base.name,
             "removed": made.removed,
             "salvaged": manifest.salvaged,
+            "told": list(manifest.told),
         },
         [
             f"Made {made.set.reference}{_builds_on(made.set)}",
@@ -98,6 +99,7 @@ def _list_line(entry: Entry, proven: Sequence[Record], damaged: set[str]) -> str
     base = _damaged_base(entry.set, damaged)
     if base is not None:
         lines.append(f"  NOT SOUND: {base}, which it builds on, is DAMAGED")
+    lines += [f"  {line}" for line in caveats.lines(manifest.told)]
     return "\n".join(lines)
 
 
@@ -127,6 +129,7 @@ def _list_fields(entry: Entry, proven: Sequence[Record], damaged: set[str]) -> d
         "base": entry.set.base and entry.set.base.name,
         "damaged_base": _damaged_base(entry.set, damaged),
         "salvaged": manifest.salvaged,
+        "told": list(manifest.told),
         "host": manifest.host,
         "gitlab": manifest.gitlab,
         "mattermost": manifest.mattermost,

@@ -140,8 +140,8 @@ def make_safety_set(site: Site, plan: Plan, store: Store, settings: Settings) ->
         return ""
     log.info("Making a safety set of the present state")
     try:
-        before = backup.look_before()
-        made, _ = backup.make_set(site, settings, store, before, backup.SAFETY)
+        before = backup.look_before(store)
+        made = backup.make_set(site, settings, store, before, backup.SAFETY)
     except Failure as failure:
         raise Failure(
             "No safety set of the present state could be made",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import search_outcomes, text
+from . import caveats, search_outcomes, text
 from .errors import ExitCode
 from .gitlab import Verdict
 from .outcome import Outcome
@@ -73,6 +73,7 @@ def of_preview(preview: Preview) -> Outcome:
     lines = [
         f"Set {preview.set.name}: {text.amounts(manifest.rows, manifest.files.files)}",
         *(f"  {number}. {step}" for number, step in enumerate(preview.steps, 1)),
+        *caveats.lines(preview.told),
         *(f"Room: {room}" for room in preview.room),
         f"Settings that change: {', '.join(changed) or 'none'}",
         *(["What is done to the set's config.json:"] if preview.patch else []),
@@ -89,5 +90,6 @@ def of_preview(preview: Preview) -> Outcome:
         "patch": preview.patch,
         "expected_seconds": round(preview.seconds),
         "obstacle": preview.obstacle or None,
+        "told": preview.told,
     }
     return Outcome(fields, lines, preview.warnings, code=code, answer=True)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from . import (
+    caveats,
     discreet,
     evidence,
     host,
@@ -161,7 +162,9 @@ def last_set(facts: Facts) -> Line:
     bad = [one.name for one in facts.found.entries if one.set is None]
     if bad:
         words += f"; {text.number(len(bad), 'set')} not complete"
-    state = State.WARNING if bad else State.GOOD
+    if manifest.told:
+        words += f". {caveats.sentence(manifest.told)}"
+    state = State.WARNING if bad or manifest.told else State.GOOD
     return Line("last set", State.BAD if age > standing.SET_AGE else state, words, figures)
 
 
