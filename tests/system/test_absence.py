@@ -268,6 +268,15 @@ def test_a_restore_does_not_replace_data_with_nothing(server: Server) -> None:
     server.good_night()
 
 
+def test_a_rehearsal_looks_at_all_uploads(server: Server) -> None:
+    _, bad = of_missing_data(server)
+    answer = server.product("rehearse", bad)
+    assert answer.code == 1, answer
+    (said,) = [one["detail"] for one in answer.document["checks"] if one["result"] == "failed"]
+    number = server.uploads()
+    assert said.startswith(f"{number} of {number} are missing, 0 have another size: '")
+
+
 def asked(server: Server, answers: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     words = (PYTHON, "-c", ASK, answers, "gitlab-mm", "restore", *arguments)
     return server.lab.run(*words, check=False)
