@@ -12,6 +12,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from . import (
+    absence,
+    clock,
     database,
     description,
     dumping,
@@ -29,6 +31,7 @@ from . import (
     settling,
     shrinkage,
     soundness,
+    text,
 )
 from .database import Counted, GaveWay, Snapshot
 from .description import Written
@@ -51,7 +54,7 @@ from .throttle import Throttle
 
 log = logging.getLogger(__name__)
 
-Make = Callable[[Site, Settings, Store, "Before"], tuple[BackupSet, list[str]]]
+Make = Callable[[Site, Settings, Store, "Before"], BackupSet]
 BACKUP, SAFETY = "backup", "safety"  # what a set was made for
 _ATTEMPTS = 3  # at a dump that gave way to a migration
 
@@ -63,6 +66,13 @@ class Before:
     host: Host  # that makes it
     own: Sequence[BackupSet] = ()  # sets of this host at the place, newest first
     fuller: Manifest | None = None  # the sound set that it must not fall short of
+
+    @property
+    def earlier(self) -> list[Manifest]:
+        """What this host's sets say, newest first; neither safety sets count, nor those of the future."""
+        now = clock.now()
+        sets = [one.manifest for one in self.own]
+        return [one for one in sets if not one.safety and not clock.ahead(one.made, now)]
 
 
 @dataclass(frozen=True)
@@ -93,12 +103,9 @@ def backup(
     variables = {"sets": store.where}
     with hooks.on_failure(variables):
         hooks.run_phase("pre-backup", variables)
-        before = look_before(store)
-        made, oddities = (make or make_set)(site, settings, store, before)
-    host, notes = settling.settle(before.host, store, made.manifest)
-    warnings = oddities + uncovered(site) + _sign_in_warnings(made.manifest.credentials)
-    warnings += later.problems if later else []
-    warnings += [f"Not found, so not in the set: {one}" for one in made.manifest.salvaged or ()]
+        made = (make or make_set)(site, settings, store, look_before(store))
+    host, notes = settling.settle(identity.own(), store, made.manifest)
+    warnings = [*made.manifest.told, *(later.problems if later else ())]
     warnings += settling.copied_disk(host) + shrunken(made.manifest)
     owner = Owner(host, made.manifest.installation)
     pruned = prune.prune(store, settings.rules, owner, made.name)
@@ -140,8 +147,8 @@ def look_before(store: Store) -> Before:
 
 def make_set(
     site: Site, settings: Settings, store: Store, before: Before, purpose: str = BACKUP
-) -> tuple[BackupSet, list[str]]:
-    """Make one set and nothing else; return it with what is unusual about it, in words.
+) -> BackupSet:
+    """Make one set and nothing else; its manifest tells what is unusual about it.
 
     Raises Failure when there is no set then.
     """
@@ -155,15 +162,28 @@ def make_set(
         )
         described = description.describe(site, name, started, time.monotonic() - clock, contents)
         described = dataclasses.replace(described, purpose=purpose, host_id=before.host.id)
+        described = dataclasses.replace(described, told=_told(site, described, contents, before))
         if purpose == BACKUP and before.fuller is not None:
             lost = shrinkage.against(described, before.fuller, settings.shrunken_below)
-            described = dataclasses.replace(
-                described, shrunken=lost, fuller=before.fuller.name if lost else ""
-            )
+            fuller = before.fuller.name if lost else ""
+            described = dataclasses.replace(described, shrunken=lost, fuller=fuller)
         if purpose == BACKUP:
             interrupts.ignore()  # there is a set now, which must not be told as a failure
-        made = store.complete(staging, described, contents.packed.base)
-    return made, contents.oddities
+        return store.complete(staging, described, contents.packed.base)
+
+
+def _told(site: Site, described: Manifest, written: Written, before: Before) -> list[str]:
+    """Return, in words, what the set cannot hold or lacks: for the run and its manifest alike."""
+    words = written.oddities + uncovered(site) + _sign_in_warnings(described.credentials)
+    words += [f"Not found, so not in the set: {one}" for one in described.salvaged or ()]
+    words += absence.told(
+        site,
+        absence.last_of(before.earlier, written.installation),
+        written.people,
+        written.uploads,
+        functools.partial(database.still_named, site.database),
+    )
+    return [text.plain(one) for one in words]
 
 
 _PackFiles = Callable[[Throttle, Path, list[Path], files.Survey], Packed]
@@ -249,6 +269,7 @@ def _write_parts(
         dataclasses.replace(snapshot.database, rows=counted.rows),
         snapshot.installation,
         counted.contents,
+        counted.uploads,
         packed,
         [found, *found_there],
     )

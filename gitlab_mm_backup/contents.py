@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,19 @@ _SCHEMA = """
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relname = %s AND c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema'
     AND n.nspname NOT LIKE 'pg\\_%%' ORDER BY n.nspname <> 'public', n.nspname LIMIT 1"""
+# The newest, for what is going wrong now, and others from all over the table, each time different.
+_SAMPLE = """
+    (SELECT id, path FROM {0} WHERE deleteat = 0 ORDER BY createat DESC LIMIT 100)
+    UNION (SELECT id, path FROM {0} WHERE deleteat = 0 ORDER BY random() LIMIT 100)"""
 _LAST_MOMENT = 253402300799  # seconds since 1970: 9999-12-31; a bot may write any number
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An upload that nobody has deleted."""
+
+    id: str
+    path: str  # below the data directory
 
 
 def installation(session: psycopg.Connection[Any]) -> str:
@@ -69,6 +82,34 @@ def count(session: psycopg.Connection[Any]) -> Contents | None:
     )
 
 
+def sample(session: psycopg.Connection[Any]) -> list[Upload]:
+    """Return up to 200 uploads to look for on the disk; none where the tables are not as expected."""
+    from psycopg import sql
+
+    table = _table(session, "fileinfo")
+    if table is None:
+        return []
+    rows = _rows(session, sql.SQL(_SAMPLE).format(table))
+    return [Upload(_text(row[0]), _text(row[1])) for row in rows]
+
+
+def still_named(session: psycopg.Connection[Any], uploads: Iterable[Upload]) -> set[str]:
+    """Return the ids of those ``uploads`` that are not deleted by now."""
+    from psycopg import sql
+
+    table = _table(session, "fileinfo")
+    if table is None:
+        return set()
+    query = "SELECT id FROM {} WHERE deleteat = 0 AND id = ANY(%s)"
+    ids = [upload.id for upload in uploads]
+    return {_text(row[0]) for row in _rows(session, sql.SQL(query).format(table), ids)}
+
+
+def _text(value: str | bytes) -> str:
+    """Return text of a database in SQL_ASCII, which comes as bytes, like any other."""
+    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
+
+
 def from_rows(rows: Mapping[str, int]) -> Contents:
     """Return about the same of an older set, which knows the rows of its tables alone."""
     found = {name.rpartition(".")[2]: number for name, number in rows.items()}
@@ -101,14 +142,22 @@ def _one(
     session: psycopg.Connection[Any], query: str, *tables: sql.Identifier
 ) -> tuple[Any, ...] | None:
     """Return the row of a query; None where its columns are not there."""
-    import psycopg
     from psycopg import sql
+
+    return next(iter(_rows(session, sql.SQL(query).format(*tables))), None)
+
+
+def _rows(
+    session: psycopg.Connection[Any], query: sql.Composed, *values: object
+) -> list[tuple[Any, ...]]:
+    """Return the rows of a query; none where its columns are not there."""
+    import psycopg
 
     try:
         with session.transaction():  # a savepoint: the snapshot goes on
-            return session.execute(sql.SQL(query).format(*tables)).fetchone()
+            return session.execute(query, values or None).fetchall()
     except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedFunction):
-        return None
+        return []
 
 
 def _moment(milliseconds: int) -> str | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from . import contents, privileges
+from .contents import Upload
 from .errors import Failure
 from .manifest import Contents, Database
 from .site import Endpoint, Login
@@ -115,6 +116,7 @@ class Counted:
 
     rows: dict[str, int]  # schema.table -> rows
     contents: Contents | None  # None where the tables are not those of a Mattermost
+    uploads: Sequence[Upload]  # some of them, to look for on the disk
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ class Snapshot:
 
     def count(self) -> Counted:
         """Count the rows of every table in the snapshot, and what people would miss."""
-        return Counted(count_rows(self._session), contents.count(self._session))
+        session = self._session
+        return Counted(count_rows(session), contents.count(session), contents.sample(session))
 
     def cancel(self) -> None:
         """End a count in another thread, which may wait for a lock as long as it likes."""
@@ -242,6 +245,12 @@ def count_people(endpoint: Endpoint) -> tuple[int, int]:
         row = session.execute(f"SELECT ({teams}), ({users})").fetchone()
     assert row is not None
     return int(row[0]), int(row[1])
+
+
+def still_named(endpoint: Endpoint, uploads: Iterable[Upload]) -> set[str]:
+    """Return the ids of those ``uploads`` that are not deleted by now."""
+    with connect(endpoint, endpoint.admin) as session:
+        return contents.still_named(session, uploads)
 
 
 def last_post(endpoint: Endpoint) -> datetime | None:

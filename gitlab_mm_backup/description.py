@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import grp
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
-from . import files, hostname, manifest, privileges, sign_in, version
+from . import files, folders, hostname, manifest, privileges, sign_in, version
+from .contents import Upload
 from .errors import Failure
 from .increment import Packed
 from .manifest import Credentials, Database, Manifest, Part
@@ -23,6 +24,7 @@ class Written:
     database: Database
     installation: str
     people: manifest.Contents | None
+    uploads: Sequence[Upload]  # some that the database names, to look for on the disk
     packed: Packed
     surveys: Sequence[files.Survey]
 
@@ -61,8 +63,8 @@ def describe(
             environment_folder=str(site.environment_folder or ""),
             files=written.packed.whole.files,
             bytes=written.packed.whole.size,
-            filled=[role for role, path in roles(site).items() if _has_entries(path)],
-            mounted=[role for role, path in roles(site).items() if os.path.ismount(path)],
+            filled=[role for role, path in roles(site).items() if folders.filled(Path(path))],
+            mounted=_mounted(site),
         ),
         credentials=_credentials(site),
         parts=written.parts,
@@ -80,9 +82,11 @@ def roles(site: Site) -> dict[str, str]:
     return {role: str(path) for role, path in site.folders.real.items() if path.is_dir()}
 
 
-def _has_entries(folder: str) -> bool:
-    with os.scandir(folder) as entries:
-        return next(entries, None) is not None
+def _mounted(site: Site) -> list[str]:
+    """Return the roles whose directory is a mount point; in the view of a salvage all would be."""
+    if site.missing is not None:
+        return []
+    return [role for role, path in roles(site).items() if folders.is_mount(Path(path))]
 
 
 def _account(site: Site) -> manifest.Account:

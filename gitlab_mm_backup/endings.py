@@ -12,6 +12,10 @@ from .errors import Failure
 LAST_WORDS = 2000  # bytes
 
 
+class Stopped(Failure):
+    """A program was ended because something else failed: never the cause of anything."""
+
+
 def last_words(errors: IO[bytes], most: int = LAST_WORDS) -> str:
     """Return the end of ``errors``, whose position is the program's own to move."""
     size = os.fstat(errors.fileno()).st_size

@@ -61,6 +61,18 @@ def make_work_folder(work: Path) -> None:
         raise Failure(f"{work} cannot be made", str(error.strerror)) from error
 
 
+def filled(folder: Path) -> bool:
+    """Tell whether anything but directories lies in ``folder``, however deep.
+
+    Our work folders, and what a file system keeps for itself, do not count.
+    """
+    for place, below, names in os.walk(folder):
+        if names or any(os.path.islink(os.path.join(place, name)) for name in below):
+            return True
+        below[:] = [name for name in below if not name.startswith(WORK) and name != "lost+found"]
+    return False
+
+
 def refuse_unmounted(live: Path, mounted: bool) -> None:
     """Raise Failure where a disk that was mounted at ``live`` is not: its work is out of sight."""
     if mounted and not is_mount(live):

@@ -140,13 +140,15 @@ def _uploads(session: Session, uploads: Uploads) -> Check:
         "SELECT f.path, f.size, a.size FROM public.fileinfo f LEFT JOIN pg_temp.archived a"
         " ON a.path = f.path WHERE f.deleteat = 0 AND a.size IS DISTINCT FROM f.size ORDER BY 1"
     ).fetchall()
+    (count,) = _row(session, "SELECT count(*) FROM public.fileinfo WHERE deleteat = 0")
     if rows:
         named = [
             f"{path!r} is missing" if size is None else f"{path!r} has {size} bytes, not {wanted}"
             for path, wanted, size in rows[:_EXAMPLES]
         ]
-        return checks.failed("uploads", f"{len(rows)} are not whole: {'; '.join(named)}")
-    (count,) = _row(session, "SELECT count(*) FROM public.fileinfo WHERE deleteat = 0")
+        missing = sum(size is None for _, _, size in rows)
+        words = f"{missing} of {count} are missing, {len(rows) - missing} have another size"
+        return checks.failed("uploads", f"{words}: {'; '.join(named)}")
     return checks.passed("uploads", f"{count} in the archive with their sizes")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from . import remarks, text
+from . import caveats, remarks, text
 from .errors import Failure
 from .identity import Host
 from .offsite import Served
@@ -69,13 +69,11 @@ def _entry_line(one: Entry, flaws: Flaws, here: Host) -> str:
     increment = one.manifest.increment
     builds = f"  (builds on {increment.base})" if increment else ""
     line = f"{one.name}  {moment}  {size:>10}  from {one.manifest.host}{builds}"
-    lines = [
-        line,
-        *(f"  {told}" for told in remarks.of(one.manifest, flaws.get(one.name, ()), here)),
-    ]
+    told = remarks.of(one.manifest, flaws.get(one.name, ()), here)
+    lines = [line, *(f"  {words}" for words in told)]
     if one.copy.recipients:
         lines.append(f"  encrypted to {'; '.join(one.copy.recipients)}")
-    return "\n".join(lines)
+    return "\n".join(lines + [f"  {words}" for words in caveats.lines(one.manifest.told)])
 
 
 def _entry_fields(remote: Remote, one: Entry, flaws: Flaws, here: Host) -> dict[str, object]:
@@ -96,6 +94,7 @@ def _entry_fields(remote: Remote, one: Entry, flaws: Flaws, here: Host) -> dict[
         "rows": manifest.rows,
         "files": manifest.files.files,
         "bytes": one.bytes,
+        "told": list(manifest.told),
         "recipients": list(one.copy.recipients),
     }
 

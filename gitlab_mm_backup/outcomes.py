@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import identity, remarks, text
+from . import caveats, identity, remarks, text
 from .checks import Check, Result
 from .errors import ExitCode, Failure
 from .evidence import (
@@ -57,6 +57,7 @@ def of_backup(made: Made) -> Outcome:
             "notes": made.notes,
             "shrunken": list(manifest.shrunken),
             "salvaged": manifest.salvaged,
+            "told": list(manifest.told),
         },
         [
             f"Made {made.set.reference}{_builds_on(made.set)}",
@@ -126,6 +127,7 @@ def _list_line(one: Listed, damaged: set[str], here: Host) -> str:
     base = _damaged_base(entry.set, damaged)
     if base is not None:
         lines.append(f"  NOT SOUND: {base}, which it builds on, is DAMAGED")
+    lines += [f"  {line}" for line in caveats.lines(manifest.told)]
     return "\n".join(lines)
 
 
@@ -156,6 +158,7 @@ def _list_fields(one: Listed, damaged: set[str], here: Host) -> dict[str, object
         "base": entry.set.base and entry.set.base.name,
         "damaged_base": _damaged_base(entry.set, damaged),
         "salvaged": manifest.salvaged,
+        "told": list(manifest.told),
         "host": manifest.host,
         **remarks.fields(manifest, one.flaws, here),
         "gitlab": manifest.gitlab,

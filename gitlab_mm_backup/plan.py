@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 PARTS = ("database", "files", "config", "sso")
 
@@ -21,6 +23,13 @@ class Plan:
     replace: bool = False  # what a standalone site holds already
     place: str = ""  # where a copy comes from, "" for a set of the store
     identity: str = ""  # the file with the key that opens it
+    named: tuple[str, ...] = ()  # the parts that were asked for by name
+    replace_with_empty: bool = False  # live data for which the set has nothing
+
+    @classmethod
+    def of_journal(cls, request: Mapping[str, Any]) -> Plan:
+        """Return the plan of a restore that was begun; before 0.2 none had to allow a loss."""
+        return cls(**{"replace_with_empty": "named" not in request, **request})
 
     @property
     def with_folders(self) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import baking, beside, json_config, readiness, search_later, text
+from . import baking, beside, caveats, json_config, readiness, search_later, text
 from .choice import Chosen
 from .effective import overlay
 from .errors import Failure
 from .plan import Plan
+from .replacing import Loss
 from .site import Site
 from .store.local import BackupSet
 
@@ -29,6 +31,11 @@ class Preview:
     seconds: float  # a rough guess, by the sizes
     obstacle: str  # what would refuse it now, "" where nothing does
     warnings: list[str]
+
+    @property
+    def told(self) -> list[str]:
+        """What the backup that made the set warned of."""
+        return list(self.set.manifest.told)
 
 
 def preview(set_: BackupSet, site: Site, plan: Plan) -> Preview:
@@ -89,6 +96,12 @@ def _patch(set_: BackupSet, site: Site) -> list[str]:
     return baking.shown(baking.operations(set_, site, config)) if isinstance(config, dict) else []
 
 
+def question_of_losses(lost: Sequence[Loss]) -> tuple[str, str, str]:
+    """Return the same for live data in whose place the set has nothing: it is asked for apart."""
+    words = "\n".join(f"- {text.plain(loss.words)}" for loss in lost)
+    return "", f"THIS REPLACES LIVE DATA WITH NOTHING:\n{words}", "Lose these data?"
+
+
 def question(set_: BackupSet, site: Site, plan: Plan, chosen: Chosen) -> tuple[str, str, str]:
     """Return what the operator is told before a restore, a loud warning or "", and the question."""
     manifest = set_.manifest
@@ -97,7 +110,7 @@ def question(set_: BackupSet, site: Site, plan: Plan, chosen: Chosen) -> tuple[s
         f"set {set_.name}, made {text.moment(manifest.made)} on {manifest.host}:\n"
         f"{text.number(manifest.rows, 'row')}, {text.number(manifest.files.files, 'file')}."
     )
-    told += "".join(f"\n{note}" for note in chosen.notes)
+    told = "\n".join([told, *chosen.notes, *caveats.lines(manifest.told)])
     doubts = "\n".join(chosen.warnings)
     if not plan.in_place:
         return told, doubts, "Go on?"

@@ -13,13 +13,14 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from . import privileges
-from .endings import LAST_WORDS, excused, judge, last_words
+from .endings import LAST_WORDS, Stopped, excused, judge, last_words
 from .errors import Failure
 from .private_files import InMemory, Lines, OpenFile, PrivateFiles
 from .sandbox import Sandbox
@@ -37,6 +38,7 @@ Sink = Callable[[memoryview], object]
 # Children that run now; a signal or a failure in one thread ends those of all threads.
 _running: dict[subprocess.Popen[bytes], str] = {}  # and the program that each is
 _running_lock = threading.Lock()
+_stopped: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()  # by stop_all
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def run(
             if deadline is not None and time.monotonic() >= deadline:
                 raise Failure(f"{command.program} did not end in {timeout:.0f} seconds", words)
         words = last_words(errors, most_words)
-    judge(command.program, command.may_exit, child.returncode, words)
+    _judge(command, child, child.returncode, words)
     return Finished(child.returncode, out.decode(errors="replace"), words)
 
 
@@ -174,9 +176,18 @@ def output(
             child.wait()
             code = 0 if excused(command.excused, child.returncode, errors) else child.returncode
             ended.append(Finished(code, "", last_words(errors)))
-    results = zip(commands, ended)
-    for command, finished in sorted(results, key=lambda one: one[1].code == -signal.SIGPIPE):
-        judge(command.program, command.may_exit, finished.code, finished.err)
+    results = zip(children, ended)
+    for (command, child, _), finished in sorted(
+        results, key=lambda one: one[1].code == -signal.SIGPIPE
+    ):
+        _judge(command, child, finished.code, finished.err)
+
+
+def _judge(command: Command, child: subprocess.Popen[bytes], code: int, words: str) -> None:
+    """Raise Failure for an exit code that is one; Stopped where ``stop_all`` is the reason."""
+    if code == -signal.SIGKILL and child in _stopped:
+        raise Stopped(f"{command.program} was ended", "another step failed")
+    judge(command.program, command.may_exit, code, words)
 
 
 @contextlib.contextmanager
@@ -245,6 +256,7 @@ def stop_all() -> None:
     """Kill every program that is running now."""
     with _running_lock:
         for child in _running:
+            _stopped.add(child)
             _kill(child)
 
 

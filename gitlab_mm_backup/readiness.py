@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import baking, database, fitness, folders, privileges, text, unpacking, vacancy
+from . import baking, database, fitness, folders, privileges, replacing, text, unpacking, vacancy
 from .errors import Failure
 from .plan import Plan
 from .site import Kind, Site
 from .store.local import BackupSet
 from .verify import verify
 from .version import numbers
+
+log = logging.getLogger(__name__)
 
 # Room that must be left beside what is reckoned, for PostgreSQL's log and small things.
 SPARE = 64 << 20  # bytes
@@ -25,6 +28,8 @@ def check(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
 
     Changes nothing.
     """
+    for loss in replacing.refuse(set_, site, plan):
+        log.warning("Live data are replaced with nothing: %s", loss.words)
     verify(set_)
     privileges.entry_of(site.account.user)
     server = _fitting_server(set_, site)

@@ -179,6 +179,7 @@ def _set_fields(line: Line) -> dict[str, Any]:
         **fields,
         "made": manifest.started,
         "purpose": manifest.purpose,
+        "told": list(manifest.told),
         "host": manifest.host,
         "gitlab": manifest.gitlab,
         "mattermost": manifest.mattermost,

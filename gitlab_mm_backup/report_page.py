@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import charts, pages, text
+from . import caveats, charts, pages, text
 from .charts import Chart, Series
 from .evidence import Depth, Verdict
 from .report import Report
@@ -35,7 +35,7 @@ def render(made: Report) -> bytes:
     """Return the page."""
     return pages.render(
         "report.jinja",
-        {"duration": _duration},
+        {"duration": _duration, "caveats": caveats.lines},
         made=made,
         found=made.found,
         heading=_HEADINGS[made.judgement.standing],

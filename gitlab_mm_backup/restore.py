@@ -141,7 +141,7 @@ def make_safety_set(site: Site, plan: Plan, store: Store, settings: Settings) ->
     log.info("Making a safety set of the present state")
     try:
         before = backup.look_before(store)
-        made, _ = backup.make_set(site, settings, store, before, backup.SAFETY)
+        made = backup.make_set(site, settings, store, before, backup.SAFETY)
     except Failure as failure:
         raise Failure(
             "No safety set of the present state could be made",

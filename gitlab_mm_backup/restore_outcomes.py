@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import identity, search_outcomes, text
+from . import caveats, identity, search_outcomes, text
 from .errors import ExitCode
 from .gitlab import Verdict
 from .outcome import Outcome
@@ -94,6 +94,7 @@ def of_preview(preview: Preview, chosen: Chosen) -> Outcome:
         f"Set {preview.set.name}: {text.amounts(manifest.rows, manifest.files.files)}",
         *(f"  {note}" for note in chosen.notes),
         *(f"  {number}. {step}" for number, step in enumerate(preview.steps, 1)),
+        *caveats.lines(preview.told),
         *(f"Room: {room}" for room in preview.room),
         f"Settings that change: {', '.join(changed) or 'none'}",
         *(["What is done to the set's config.json:"] if preview.patch else []),
@@ -111,6 +112,7 @@ def of_preview(preview: Preview, chosen: Chosen) -> Outcome:
         "expected_seconds": round(preview.seconds),
         "obstacle": preview.obstacle or None,
         "notes": list(chosen.notes),
+        "told": preview.told,
     }
     warnings = [*chosen.warnings, *preview.warnings]
     return Outcome(fields, lines, warnings, code=code, answer=True)

@@ -66,6 +66,11 @@ _SEARCH = {None: "auto", True: "later", False: "now"}
     default=None,
     help="Build the search's indexes when Mattermost is back, or before; by size unless given.",
 )
+@click.option(
+    "--replace-with-empty",
+    is_flag=True,
+    help="Replace live data also where the set has nothing in their place; --yes alone does not.",
+)
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @offsite_verbs.from_elsewhere
@@ -100,7 +105,7 @@ def _recover(manner: Manner, journal: Any, to: str, *, roll_back: bool) -> Outco
     if not roll_back and journal.read() is None and journal.later():
         return search_outcomes.of_search(search_later.build(host.find(to), journal))
     record = recovery.unfinished(journal)
-    plan = Plan(**record.request["plan"])
+    plan = Plan.of_journal(record.request["plan"])
     site = host.find(plan.to, config_required=False)
     taken = recovery.roll_back(site, record, journal)
     if taken.state == "new":
@@ -116,7 +121,16 @@ def _recover(manner: Manner, journal: Any, to: str, *, roll_back: bool) -> Outco
 
 def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> Outcome:
     """Restore the set that is meant; where that turns out damaged, the next one that is sound."""
-    from . import ending, evidence, gitlab_side, host, preview, records, rehearsal, restore_outcomes
+    from . import (
+        consent,
+        evidence,
+        gitlab_side,
+        host,
+        preview,
+        records,
+        rehearsal,
+        restore_outcomes,
+    )
 
     ours, store = manner.settings(), manner.store()
     damaged: list[str] = []
@@ -126,8 +140,7 @@ def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> 
         if options["dry_run"]:
             with wanted.whole() as near:
                 return restore_outcomes.of_preview(preview.preview(near, site, plan), wanted.chosen)
-        if not options["yes"]:
-            ending.ask(*preview.question(wanted.set, site, plan, wanted.chosen))
+        plan = consent.given(options, wanted.set, wanted.chosen, site, plan)
         if not damaged:
             manner.begin(ours)
         try:
@@ -211,4 +224,6 @@ def _plan(options: dict[str, Any], kind: str) -> Plan:
         replace=options["replace"],
         place=options["place"] or "",
         identity=str(options["identity"].absolute()) if options["identity"] else "",
+        named=options["only"],
+        replace_with_empty=options["replace_with_empty"],
     )

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from . import evidence, text
+from . import caveats, evidence, text
 from .checks import Result
 from .evidence import Record, Verdict
 from .soundness import Flaw, Kind
@@ -148,23 +148,24 @@ def _other_proof(found: Found) -> str:
 
 def concerns(found: Found, newest: BackupSet | None) -> list[str]:
     """Return what a reader must know besides the verdict."""
-    told = [f"{one.name} is not complete: {one.problem}" for one in found.entries if not one.set]
-    told += [
+    words = [f"{one.name} is not complete: {one.problem}" for one in found.entries if not one.set]
+    words += [
         f"{name}: {flaw.words}"
         for name, some in found.flaws.items()
         for flaw in some
         if flaw.kind in (Kind.FUTURE, Kind.EMPTIED)
     ]
     if found.foreign:
-        told.append(f"{text.number(len(found.foreign), 'set')} of other hosts lie here too")
+        words.append(f"{text.number(len(found.foreign), 'set')} of other hosts lie here too")
     if newest is not None and found.now - newest.manifest.made > SET_AGE:
         age = _age(found.now - newest.manifest.made)
-        told.append(f"The newest set is {age} old: {text.moment(newest.manifest.made)}")
+        words.append(f"The newest set is {age} old: {text.moment(newest.manifest.made)}")
+    words += [] if newest is None else caveats.lines(newest.manifest.told)
     bad = [one for one in found.entries if one.set is not newest and _failed(found, one)]
     if bad:
-        told.append(f"{text.number(len(bad), 'other set')} failed: {bad[0].name}")
-        told[-1] += " and older ones, marked below" if len(bad) > 1 else ""
-    return told
+        words.append(f"{text.number(len(bad), 'other set')} failed: {bad[0].name}")
+        words[-1] += " and older ones, marked below" if len(bad) > 1 else ""
+    return words
 
 
 def _failed(found: Found, entry: Entry) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from . import (
     accepted,
+    caveats,
     discreet,
     evidence,
     host,
@@ -175,10 +176,12 @@ def last_set(facts: Facts) -> Line:
     words = f"{_ago(age)}, {text.size(manifest.bytes)}, {text.number(manifest.rows, 'row')}"
     words += f", {text.number(manifest.files.files, 'file')}: {newest.name}"
     doubts = _doubts(facts, newest)
-    state = State.WARNING if doubts else State.GOOD
+    state = State.WARNING if doubts or manifest.told else State.GOOD
     emptied = any(facts.found.has(one.name, Kind.EMPTIED) for one in _newer(facts, newest))
     bad = emptied or age > standing.SET_AGE
     words = "; ".join([words, *doubts])
+    if manifest.told:
+        words += f". {caveats.sentence(manifest.told)}"
     return Line("last set", State.BAD if bad else state, words, figures)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any, TypeVar, Union
 
 from . import process
+from .endings import Stopped
 from .errors import Failure
 
 _Result = TypeVar("_Result")
@@ -34,6 +35,9 @@ def together(
         try:
             for future in concurrent.futures.as_completed(futures):
                 future.result()
+        except Stopped as stopped:  # by whoever gave up in another thread, whose reason counts
+            _give_up(futures, cancel)
+            raise _cause(futures) or stopped from None
         except BaseException:
             _give_up(futures, cancel)
             raise
@@ -100,6 +104,12 @@ def _noted(failures: list[BaseException]) -> Iterator[None]:
     except BaseException as failure:
         failures.append(failure)
         raise
+
+
+def _cause(futures: Sequence[concurrent.futures.Future[Any]]) -> BaseException | None:
+    """Return the first failure that is one by itself."""
+    failures = [future.exception() for future in futures if not future.cancelled()]
+    return next((one for one in failures if one and not isinstance(one, Stopped)), None)
 
 
 def _give_up(

@@ -29,6 +29,13 @@ def amounts(rows: int, files: int) -> str:
     return f"{number(rows, 'row')}, {number(files, 'file')}"
 
 
+def plain(words: str) -> str:
+    """Return ``words`` as one line that a terminal only shows: what it would act on comes escaped."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in words
+    )
+
+
 def duration(seconds: float) -> str:
     """Return a rough length of time: 40 s, 3 min, 2.5 h."""
     if seconds < 90:

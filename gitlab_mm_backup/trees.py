@@ -94,12 +94,12 @@ def _within(root: Path, view: View, base: Path, task: Callable[[], Any]) -> Any:
 
 def _make_set(
     view: View, base: Path, site: Site, settings: Settings, store: LocalStore, before: Before
-) -> tuple[BackupSet, list[str]]:
+) -> BackupSet:
     """Make the set in the view, where the store has another place; return it at its own."""
     inside = LocalStore(_SETS)
     make = functools.partial(backup.make_set, site, settings, inside, before)
-    made, oddities = within(view, base, make)
-    return store.find(made.name), oddities
+    made: BackupSet = within(view, base, make)
+    return store.find(made.name)
 
 
 def _layout(root: Path) -> tuple[dict[Path, Path], dict[Path, str]]:

@@ -124,6 +124,7 @@ def change(made: Server, session: Any, only_in_a: str, channel: str) -> None:
     data = made.gitlab.spec.data_folder or f"{HOME}/data"
     gone = made.lab.run("find", data, "-name", "report*").stdout.strip()
     made.lab.run("rm", gone)
+    made.gitlab.sql("UPDATE fileinfo SET deleteat = updateat + 1 WHERE name LIKE 'report%'")
     made.lab.run("install", "-d", "-o", "mattermost", f"{data}/empty folder")
     big = "head -c 1500000 /dev/urandom > $0/big && chown mattermost $0/big"
     made.lab.run("sh", "-c", big, data)

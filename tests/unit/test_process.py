@@ -592,3 +592,20 @@ def test_nobody_acts_as_an_unknown_account() -> None:
     with unknown, privileges.acting_as("no-such-account"):
         pass
     assert (os.geteuid(), os.getegid()) == (0, 0)
+
+
+def test_what_failed_first_is_told_and_not_what_was_ended_for_it(mark: str) -> None:
+    """A task within a task fails, and ends itself only when the outer one has seen the other end."""
+    seen = threading.Event()
+
+    def fail() -> None:
+        wait_until(lambda: running(mark))
+        raise Failure("the cause")
+
+    def inner() -> None:
+        tasks.together(fail, lambda: seen.wait(30))
+
+    with pytest.raises(Failure, match="the cause"):
+        tasks.together(lambda: process.run(forever(mark)), inner, cancel=seen.set)
+    with pytest.raises(Failure, match="signal 9"):
+        process.run(Command(["sh", "-c", "kill -9 $$"]))

@@ -1,0 +1,39 @@
+"""What fstab(5) wants mounted, held against what is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+from . import process
+from .errors import Failure
+from .folders import mounts
+from .process import Command
+
+log = logging.getLogger(__name__)
+
+TABLE = Path("/etc/fstab")
+
+
+def unmounted(table: Path = TABLE) -> list[Path]:
+    """Return the mount points in ``table``, links followed, at which nothing is mounted.
+
+    Entries that are not mounted at boot (noauto) do not count.  findmnt(8) reads the file; where
+    it cannot, there are none.
+    """
+    asked = ["findmnt", "--tab-file", str(table), "--list", "--json", "--output", "TARGET,OPTIONS"]
+    try:
+        told = process.run(Command(asked, may_exit=(0, 1)), timeout=10).out  # 1: there is none
+        entries = json.loads(told)["filesystems"] if told.strip() else []
+    except (Failure, ValueError, KeyError) as error:
+        log.warning("findmnt does not tell what is in %s: %s", table, error)
+        return []
+    wanted = [
+        Path(os.path.realpath(entry["target"]))
+        for entry in entries
+        if str(entry["target"]).startswith("/") and "noauto" not in str(entry["options"]).split(",")
+    ]
+    here = mounts()
+    return [path for path in dict.fromkeys(wanted) if path not in here]

@@ -1,0 +1,109 @@
+"""Live data in whose place a restore would put nothing: told, and refused without consent."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import beside, database, folders, text, unpacking
+from .errors import Failure
+from .manifest import Manifest
+from .plan import Plan
+from .site import Site
+from .store.local import BackupSet
+
+OPTION = "--replace-with-empty"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Something that is live, and that the set has nothing of."""
+
+    part: str  # of the plan
+    words: str
+
+
+def refuse(set_: BackupSet, site: Site, plan: Plan) -> list[Loss]:
+    """Raise Failure where live data would go for nothing, and nobody has agreed to that.
+
+    Returns what goes by consent.
+    """
+    lost = losses(set_, site, plan)
+    open_ = [loss for loss in lost if not _agreed(loss, plan)]
+    if not open_:
+        return lost
+    only = " ".join(f"--only {part}" for part in dict.fromkeys(loss.part for loss in open_))
+    raise Failure(
+        "The restore would replace live data with nothing",
+        "; ".join(loss.words for loss in open_),
+        f"Choose another set (gitlab-mm list). To lose these data, give {OPTION}, or name what is "
+        f"to be replaced: {only}.",
+    )
+
+
+def unagreed(set_: BackupSet, site: Site, plan: Plan) -> list[Loss]:
+    """Return the losses that the operator has not agreed to yet."""
+    return [loss for loss in losses(set_, site, plan) if not _agreed(loss, plan)]
+
+
+def losses(set_: BackupSet, site: Site, plan: Plan) -> list[Loss]:
+    """Return what is live and has nothing of its kind in ``set_``, among what is replaced."""
+    lost = []
+    if "database" in plan.parts and set_.manifest.empty:
+        lost += _database(site)
+    if plan.with_folders:
+        lost += _directories(set_, site, plan)
+    return lost
+
+
+def _agreed(loss: Loss, plan: Plan) -> bool:
+    return plan.replace_with_empty or loss.part in plan.named
+
+
+def _database(site: Site) -> list[Loss]:
+    try:
+        teams, users = database.count_people(site.database)
+        post = database.last_post(site.database)
+    except Failure:
+        return []  # there is no such database, or another check says why it does not answer
+    if not (teams or users or post):
+        return []
+    people = f"{text.number(teams, 'team')} and {text.number(users, 'user')}"
+    words = f"the database of the set is empty; the live one has {people}"
+    return [Loss("database", words + (f", last post {text.moment(post)}" if post else ""))]
+
+
+def _directories(set_: BackupSet, site: Site, plan: Plan) -> list[Loss]:
+    manifest, replaced = set_.manifest, beside.works(set_, site, plan, "look").keys()
+    own = unpacking.exchanged(site.folders)
+    return [
+        Loss("files", f"the set has {_none(manifest, role)}; {str(path)!r} holds files")
+        for role, path in site.folders.real.items()
+        if not has(manifest, role)
+        and _outer(path, own.items()) in replaced
+        and folders.filled(path)
+    ]
+
+
+def has(manifest: Manifest, role: str) -> bool:
+    """Tell whether a set has anything in the directory of ``role``, as far as it says so."""
+    known = manifest.files
+    if known.filled is None:  # before format 3
+        return role in known.folders and known.files > 0
+    return role in known.folders and role in known.filled
+
+
+def _none(manifest: Manifest, role: str) -> str:
+    there = role in manifest.files.folders
+    return f"an empty directory {role}" if there else f"no directory {role}"
+
+
+def _outer(path: Path, own: Collection[tuple[str, Path]]) -> str:
+    """Return the role that is exchanged with ``path`` in it."""
+    around = [(len(outer.parts), role) for role, outer in own if _in(path, outer)]
+    return max(around)[1]
+
+
+def _in(path: Path, outer: Path) -> bool:
+    return path == outer or outer in path.parents
