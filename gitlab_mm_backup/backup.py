@@ -105,6 +105,7 @@ def backup(
         hooks.run_phase("pre-backup", variables)
         made = (make or make_set)(site, settings, store, look_before(store))
     host, notes = settling.settle(identity.own(), store, made.manifest)
+    store.serve(host)
     warnings = [*made.manifest.told, *(later.problems if later else ())]
     warnings += settling.copied_disk(host) + shrunken(made.manifest)
     owner = Owner(host, made.manifest.installation)
@@ -141,6 +142,7 @@ def shrunken(made: Manifest) -> list[str]:
 def look_before(store: Store) -> Before:
     """Return what a set is made with, and held against; raises Failure."""
     host = identity.own()
+    store.serve(host)
     own = lineage.own(host, store.sets())
     return Before(host, own, settling.fuller(host, store, own))
 

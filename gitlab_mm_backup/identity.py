@@ -105,7 +105,9 @@ def known(path: Path | None = None) -> Host:
         former = any((path.parent / name).exists() for name in _FORMER_STATE)
         return Host("", here, upgraded=former)
     if noted.machine.differs(here):
-        return Host("", here, noted.installation, original=noted.original or noted.id)
+        # A host that has made nothing, as in an image for many, leaves nobody in doubt.
+        original = noted.original or (noted.id if noted.installation else "")
+        return Host("", here, noted.installation, original=original)
     return noted
 
 

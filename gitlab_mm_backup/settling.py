@@ -12,6 +12,7 @@ from .store.local import BackupSet
 from .stores import Store
 
 _FIRST_WITH_IDS = "0.2"  # version of this program
+_SHOWN = 8  # digits of an id that tell a host from others
 
 
 def fuller(host: Host, store: Store, own: Sequence[BackupSet]) -> Manifest | None:
@@ -78,10 +79,13 @@ def _undecided(host: Host, store: Store) -> list[str]:
         whose = identity.of_set(one.manifest)
         if not host.owns(whose) and whose not in host.others:
             others.setdefault(whose, []).append(one.manifest)
-    return [
-        f"{text.number(len(sets), 'set')} of host {sets[0].host} ({identity.shown(whose)[:8]}) are "
-        f"kept, and not pruned here; if that was this host: gitlab-mm host take-over "
-        f"{identity.shown(whose)[:8] if identity.has_id(whose) else identity.shown(whose)}; "
-        f"if not: gitlab-mm host new"
-        for whose, sets in others.items()
-    ]
+    return [_kept(sets, identity.shown(whose)) for whose, sets in others.items()]
+
+
+def _kept(sets: Sequence[Manifest], whose: str) -> str:
+    """Return what is said of the sets of another host."""
+    name = whose[:_SHOWN] if sets[0].host_id else whose
+    return (
+        f"Kept, and not pruned here: {text.number(len(sets), 'set')} of host {sets[0].host} ({name}). "
+        f"If that was this host: gitlab-mm host take-over {name}; if not: gitlab-mm host new"
+    )

@@ -56,6 +56,14 @@ def main(*, installed: bool) -> int:
         if try_sign_in(gitlab, "alice"):
             return fail("sign-in should be broken now")
 
+        chapter("The night comes before anybody has restored: a perfect set of an empty Mattermost")
+        if show(product, "backup", "-v") != 4:
+            return fail("a set that holds nothing should be told")
+        show(product, "list")
+        fact(
+            "nothing was removed for it: the set with people's messages is still the one to restore"
+        )
+
         chapter("The cure: one command")
         if show(product, "restore", "--yes", "-v") != 0:
             return fail("the restore did not end well")

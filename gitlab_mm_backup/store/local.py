@@ -14,6 +14,7 @@ from typing import IO
 
 from ..durable import replace_file, sync_folder
 from ..errors import ExitCode, Failure
+from ..identity import Host
 from ..manifest import MANIFEST, SUMS, Manifest, Part, is_set_name, parse, sums, to_bytes
 from .part import cannot_write
 from .source import Source, Stream, cut_short
@@ -110,6 +111,10 @@ class Listing(abc.ABC):
         return []
 
     @abc.abstractmethod
+    def serve(self, host: Host) -> None:
+        """Know which host asks, by what it has learnt meanwhile."""
+
+    @abc.abstractmethod
     def entries(self) -> list[Entry]:
         """Return all sets, complete or damaged, newest first."""
 
@@ -143,6 +148,9 @@ class LocalStore(Listing):
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.abspath(folder))
         self.where = str(self.folder)
+
+    def serve(self, host: Host) -> None:
+        """A folder shows every host the same."""
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[Path]:

@@ -61,6 +61,9 @@ class ResticStore(Listing):
         self._spare: list[Snapshot] = []  # of dumps that gave way and were made again
         self._forgot = False
 
+    def serve(self, host: Host) -> None:
+        self.host = host
+
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[Path]:
         """Yield a private folder for the small parts; without ``complete`` nothing is kept."""

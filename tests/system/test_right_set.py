@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
@@ -283,6 +284,86 @@ def now() -> float:
     return datetime.now(timezone.utc).timestamp()
 
 
+# the same in a repository, and at remotes
+
+
+@pytest.fixture
+def in_restic(server: tuple[Lab, Omnibus, Product]) -> tuple[Lab, Omnibus, Product]:
+    """The server with a new repository, and without what we know of earlier sets."""
+    lab, _, _ = server
+    lab.run("sh", "-c", f"rm -rf {RESTIC} {SETS} /var/lib/gitlab-mm-backup/*")
+    lab.write(PASSWORD, "pw\n", mode=0o600)
+    lab.run("restic", "-r", RESTIC, "init", env={"RESTIC_PASSWORD": "pw"})
+    lab.write(CONFIG, PLACES["restic"], mode=0o640)
+    return server
+
+
+class TestElsewhere:
+    def test_a_repository_and_a_clock_that_jumps(self, in_restic: Fresh) -> None:
+        lab, _, product = in_restic
+        nights = {
+            str(at(lab, days(-number), "backup").document["set"]) for number in range(4, 0, -1)
+        }
+        jumped = at(lab, days(60), "backup")
+        assert jumped.code == 4 and jumped.document["removed"] == [], jumped
+        today = str(product("backup").document["set"])
+        listed = {one["name"]: one["flaws"] for one in product("list").document["sets"]}
+        ahead = str(jumped.document["set"])
+        assert nights < set(listed) and [one["kind"] for one in listed[ahead]] == ["future"]
+        assert product("restore", "--dry-run").document["set"] == today
+
+    def test_a_repository_and_a_set_that_failed_its_rehearsal(self, in_restic: Fresh) -> None:
+        _, gitlab, product = in_restic
+        good = str(product("backup").document["set"])
+        with lost_upload(gitlab):
+            bad = str(product("backup").document["set"])
+            assert product("rehearse", bad).code == 1
+            answer = product("restore", "--dry-run")
+        assert answer.document["set"] == good
+        assert any(bad in one and "rehearsal" in one for one in answer.document["warnings"])
+
+    def test_a_copy_of_a_host_and_its_repository(self, in_restic: Fresh) -> None:
+        lab, _, product = in_restic
+        mine = {str(product("backup").document["set"]) for _ in range(3)}
+        lab.write(CONFIG, PLACES["restic"].replace("keep_time: 7d", "keep:\n  last: 1"), mode=0o640)
+        machine = lab.read("/etc/machine-id")
+        lab.write("/etc/machine-id", "c" * 32 + "\n")
+        try:
+            answer = product("backup")
+            assert answer.code == 4 and answer.document["removed"] == [], answer
+            assert product("prune", "--yes").document["removed"] == []
+            (others,) = product("list").document["others"]
+            assert others["sets"] == len(mine)
+        finally:
+            lab.write("/etc/machine-id", machine)
+
+    def test_copies_of_which_the_newest_is_not_sound(self, fresh: Fresh) -> None:
+        lab, gitlab, product = fresh
+        good = str(product("backup").document["set"])
+        ahead = str(at(lab, days(180), "backup").document["set"])
+        with lost_upload(gitlab):
+            bad = str(product("backup").document["set"])
+            assert product("rehearse", bad).code == 1
+        lab.run("rm", "-r", SETS)
+        answer = product.restore("--from", "nas", "--no-safety-backup")
+        assert answer.document["set"] == good and answer.code == 4, answer
+        for name in (ahead, bad):
+            assert any(name in one for one in answer.document["warnings"])
+
+
+@contextlib.contextmanager
+def lost_upload(gitlab: Omnibus) -> Iterator[None]:
+    """The database names an upload that the disk lacks, so that a rehearsal fails."""
+    gitlab.sql(
+        "INSERT INTO fileinfo (id, path, size, deleteat, createat) VALUES"
+        " ('lost', '20260101/no/such/file.txt', 5, 0, 1790000000000)"
+    )
+    try:
+        yield
+    finally:
+        gitlab.sql("DELETE FROM fileinfo WHERE id = 'lost'")
+
+
 # sets that are bad
 
 
@@ -291,16 +372,10 @@ class TestBadSets:
         _, gitlab, product = fresh
         good = Path(product.backup()).name
         assert product("rehearse").code == 0
-        gitlab.sql(
-            "INSERT INTO fileinfo (id, path, size, deleteat, createat) VALUES"
-            " ('lost', '20260101/no/such/file.txt', 5, 0, 1790000000000)"
-        )
-        try:
+        with lost_upload(gitlab):
             bad = str(product("backup").document["set"])
             assert product("rehearse", bad).code == 1
             answer = product.restore("--no-safety-backup")
-        finally:
-            gitlab.sql("DELETE FROM fileinfo WHERE id = 'lost'")
         assert answer.code == 4 and answer.document["set"] == good, answer
         assert any(bad in one and "rehearsal" in one for one in answer.document["warnings"])
         assert f"Taking {good}" in answer.document["notes"]

@@ -65,6 +65,16 @@ def test_a_copy_of_a_host_is_another_one_and_owns_nothing_of_it(
     assert identity.own().original == original.id
 
 
+def test_a_copy_of_a_host_that_made_nothing_is_simply_a_new_one(
+    on: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package is part of an image that many servers are made from."""
+    image = identity.own()
+    monkeypatch.setattr(identity, "machine", lambda: THERE)
+    server = identity.own()
+    assert server.id != image.id and server.original == ""
+
+
 def test_what_cannot_be_known_of_a_machine_tells_nothing(
     on: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
