@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +17,7 @@ from . import (
     records,
     run_id,
     runs,
+    space,
     stores,
     text,
     version,
@@ -95,10 +95,7 @@ def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:
     """Return what the metrics are made from."""
     entries = store.entries()
     bad = {one.name for one in entries if one.set and evidence.refuted(records.of_set(one.set))}
-    free = None
-    if isinstance(store, LocalStore):
-        there = next(path for path in (store.folder, *store.folder.parents) if path.exists())
-        free = shutil.disk_usage(there).free
+    free = space.free(store.folder) if isinstance(store, LocalStore) else None
     return metrics.Facts(
         tool=version.tool(),
         runs=runs.read(),

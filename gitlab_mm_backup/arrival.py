@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from . import beside, database, elsewhere, fetching, readiness, remote_store
+from . import beside, database, elsewhere, fetching, readiness, remote_store, space
 from .errors import Failure
 from .plan import Plan
 from .secret import Secret
@@ -116,8 +115,8 @@ def _is_empty(site: Site) -> bool:
 
 def _has_room(wanted: Wanted, site: Site, plan: Plan) -> bool:
     """Tell whether the folder takes the set beside what becomes of it on the same disk."""
-    folder = next(path for path in (wanted.into, *wanted.into.parents) if path.is_dir())
+    folder = space.nearest(wanted.into)
     disk, needed = os.stat(folder).st_dev, wanted.set.manifest.bytes + readiness.SPARE
     for place, count in readiness.needs(wanted.set, site, plan).items():
         needed += count if os.stat(place).st_dev == disk else 0
-    return shutil.disk_usage(folder).free >= needed
+    return space.available(folder) >= needed

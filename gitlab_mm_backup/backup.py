@@ -24,6 +24,7 @@ from . import (
     packing,
     progress,
     prune,
+    room,
     search_later,
 )
 from .database import Counted, GaveWay, Snapshot
@@ -123,10 +124,15 @@ def make_set(
     clock = time.monotonic()
     started, name = _free_name(store, site.version, before.host)
     log.info("Making set %s", name)
-    pack_files = _packer(site, settings, store, purpose, started)
+    alone = purpose == SAFETY or site.missing is not None
+    room.refuse_without(site, store, _folders(site), whole=alone or settings.files != INCREMENTAL)
+    pack_files = _packer(site, settings, store, alone, started)
     with store.create(name) as staging:
         contents = _undisturbed(
-            lambda: _write_parts(site, settings, store, staging, pack_files), staging
+            lambda: room.watched(
+                store, lambda: _write_parts(site, settings, store, staging, pack_files)
+            ),
+            staging,
         )
         described = description.describe(site, name, started, time.monotonic() - clock, contents)
         described = dataclasses.replace(described, purpose=purpose, host_id=before.host.id)
@@ -140,16 +146,15 @@ _PackFiles = Callable[[Throttle, Path, list[Path], files.Survey], Packed]
 
 
 def _packer(
-    site: Site, settings: Settings, store: Store, purpose: str, started: datetime
+    site: Site, settings: Settings, store: Store, alone: bool, started: datetime
 ) -> _PackFiles:
     """Return what packs Mattermost's folders.
 
-    The set of before a restore stands alone, and so does a salvage: the files that look like
+    The set of before a restore stands ``alone``, and so does a salvage: the files that look like
     another set's may be another host's.
     """
     if isinstance(store, ResticStore):
         return functools.partial(packing.keep, store)
-    alone = purpose == SAFETY or site.missing is not None
     if alone or settings.files != INCREMENTAL:
         expected = _expected(site, store)
         return lambda throttle, staging, folders, found: increment.without(

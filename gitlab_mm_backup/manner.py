@@ -45,9 +45,12 @@ class Manner:
 
     @functools.cached_property
     def _settings(self) -> Settings:
+        from . import space
         from .settings import load
 
-        return load(self.config, required=True) if self.config else load()
+        ours = load(self.config, required=True) if self.config else load()
+        space.leave(ours.min_free)
+        return ours
 
     @functools.cached_property
     def _store(self) -> Store:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from . import (
     stores,
     text,
 )
+from . import space as disk
 from .checks import Result, guarded
 from .doctor import sign_in_check
 from .errors import Failure
@@ -87,6 +87,7 @@ class Facts:
     scheduled: str  # how the nightly run comes about, "" where it does not
     next_run: datetime | None
     offsite: Mapping[str, float | None]  # remote -> start of the newest set there
+    reserve: int = 0  # bytes of the free ones that must stay free
 
     @property
     def now(self) -> datetime:
@@ -103,7 +104,6 @@ class Facts:
 def look(store: Store, settings: Settings) -> Facts:
     """Find out; changes nothing.  Raises Failure where the folder of sets cannot be read."""
     found = report.look(store)
-    there = next(path for path in (store.folder, *store.folder.parents) if path.exists())
     try:
         site = host.find()
     except Failure:
@@ -115,7 +115,8 @@ def look(store: Store, settings: Settings) -> Facts:
         kept=[kept(one.set) for one in found.entries if one.set],
         site=site,
         journal=Journal(),
-        free=shutil.disk_usage(there).free,
+        free=disk.free(store.folder),
+        reserve=disk.reserve(store.folder),
         scheduled=scheduled,
         next_run=next_run,
         offsite=stores.newest_elsewhere(store, settings.remotes),
@@ -233,7 +234,7 @@ def _nights(facts: Facts) -> int | None:
     sets = {one.name: one.set.manifest.bytes for one in facts.found.entries if one.set}
     last = list(sets.values())[:7]
     one_set = sum(last) // len(last) if last else 0
-    free, there = facts.free, list(facts.kept)
+    free, there = facts.free - facts.reserve, list(facts.kept)
     for night in range(_NIGHTS):
         free -= one_set
         if free < 0:
