@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from . import beside, database, elsewhere, fetching, readiness, remote_store, space
+from . import beside, database, elsewhere, fetching, readiness, remote_store, space, stores
 from .errors import Failure
 from .plan import Plan
 from .secret import Secret
 from .settings import Settings
 from .site import Site
-from .store.local import BackupSet, LocalStore
+from .store.local import BackupSet
 from .store.restic import ResticStore
 from .stores import Store
 
@@ -48,7 +48,7 @@ def find(
     """
     if not place:
         return _of_store(settings, store, name, before)
-    here, scratch = LocalStore(settings.sets), settings.rehearse_in
+    here, scratch = stores.local(settings), settings.rehearse_in
     repository = elsewhere.store(settings, place, identity)
     if repository is not None:
         one = repository.latest(before) if name == "latest" else repository.named(name)

@@ -16,6 +16,7 @@ from . import (
     look_verbs,
     notify_verb,
     offsite_verbs,
+    place_verbs,
     sso_verbs,
 )
 from .console import verb
@@ -45,6 +46,7 @@ group.add_command(account_verbs.accounts)
 group.add_command(sso_verbs.sso)
 group.add_command(offsite_verbs.offsite)
 group.add_command(offsite_verbs.kit)
+group.add_command(place_verbs.place)
 
 
 @group.command()

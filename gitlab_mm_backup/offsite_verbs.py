@@ -99,21 +99,21 @@ def offsite(manner: Manner) -> Outcome:
     """
     from . import offsite as job
     from . import offsite_outcomes as outcomes
+    from . import stores
     from .lock import only_run
-    from .store.local import LocalStore
 
     with only_run():
         ours = manner.settings()
-        return outcomes.of_offsite(*job.copy(ours, LocalStore(ours.sets)))
+        return outcomes.of_offsite(*job.copy(ours, stores.local(ours)))
 
 
 def with_copies(made: Outcome, settings: Any) -> Outcome:
     """Copy the sets when a backup is made, and tell it with that."""
     from . import offsite as job
     from . import offsite_outcomes as outcomes
-    from .store.local import LocalStore
+    from . import stores
 
-    return outcomes.with_copies(made, *job.copy(settings, LocalStore(settings.sets), heed=True))
+    return outcomes.with_copies(made, *job.copy(settings, stores.local(settings), heed=True))
 
 
 def with_places(listed: Outcome) -> Outcome:

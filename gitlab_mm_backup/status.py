@@ -13,6 +13,7 @@ from . import (
     discreet,
     evidence,
     host,
+    places,
     process,
     report,
     retention,
@@ -88,6 +89,7 @@ class Facts:
     next_run: datetime | None
     offsite: Mapping[str, float | None]  # remote -> start of the newest set there
     reserve: int = 0  # bytes of the free ones that must stay free
+    away: Sequence[str] = ()  # remotes at a path of this host that are not the places of before
 
     @property
     def now(self) -> datetime:
@@ -117,6 +119,11 @@ def look(store: Store, settings: Settings) -> Facts:
         journal=Journal(),
         free=disk.free(store.folder),
         reserve=disk.reserve(store.folder),
+        away=[
+            one.name
+            for one in settings.offsite
+            if one.path.startswith("/") and places.away(one.path)
+        ],
         scheduled=scheduled,
         next_run=next_run,
         offsite=stores.newest_elsewhere(store, settings.remotes),
@@ -255,7 +262,11 @@ def off_site(facts: Facts) -> Line | None:
         return None
     words, figures, state = [], {}, State.GOOD
     limit = _STALE.total_seconds()
+    for remote in facts.away:
+        words.append(f"{remote}: not the place of before; is its disk mounted?")
     for remote, moment in facts.offsite.items():
+        if remote in facts.away:
+            continue
         if moment is None:
             words.append(f"{remote}: nothing yet")
             state = State.WARNING
@@ -264,7 +275,7 @@ def off_site(facts: Facts) -> Line | None:
         words.append(f"{remote}: {_ago(timedelta(seconds=age))}")
         figures[f"offsite_age_{remote}"] = Figure(int(age), "s", f"{limit:.0f}")
         state = State.WARNING if age > limit else state
-    return Line("off-site", state, "; ".join(words), figures)
+    return Line("off-site", State.BAD if facts.away else state, "; ".join(words), figures)
 
 
 def open_restore(facts: Facts) -> Line:

@@ -246,3 +246,12 @@ def test_copies_outside(hours: list[float | None], state: str, words: str) -> No
     assert line is not None
     assert (line.state.value, line.words) == (state, words)
     assert status.off_site(facts()) is None
+
+
+def test_a_place_whose_disk_is_not_mounted_is_bad() -> None:
+    line = status.off_site(
+        facts(offsite={"disk": ago(hours=1).timestamp(), "nas": None}, away=["disk"])
+    )
+    assert line is not None and line.state is State.BAD
+    assert line.words == "disk: not the place of before; is its disk mounted?; nas: nothing yet"
+    assert line.figures == {}
