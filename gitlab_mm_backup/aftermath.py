@@ -20,6 +20,7 @@ from . import (
     space,
     stores,
     text,
+    traces,
     version,
 )
 from .errors import ExitCode, Failure
@@ -88,6 +89,7 @@ def write_metrics(ours: Settings, find: Callable[[], Store]) -> None:
     """Write what all runs, sets and rehearsals come to, for Prometheus."""
     folder = monitoring.collector()
     if folder.is_dir():
+        traces.note(folder / metrics.FILE)
         metrics.write(facts(find(), ours.remotes), folder)
 
 

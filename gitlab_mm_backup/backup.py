@@ -36,6 +36,7 @@ from .journal import Journal
 from .manifest import Credentials, Part
 from .option_table import INCREMENTAL
 from .process import compress
+from .retention import FOR_EVER, Rules
 from .settings import Settings
 from .site import Kind, Site
 from .store.local import BackupSet
@@ -66,6 +67,7 @@ class Made:
     set: BackupSet
     removed: list[str]
     warnings: list[str]
+    remarks: tuple[str, ...] = ()  # that ask for nothing
 
 
 def backup(
@@ -94,7 +96,14 @@ def backup(
     told = {**variables, "set": made.name, "set_path": made.reference}
     if nightly:
         told["nightly"] = "yes"
-    return Made(made, removed, warnings + _run_post_backup(told))
+    warnings += _run_post_backup(told)
+    return Made(made, removed, warnings, _remarks(settings, store))
+
+
+def _remarks(settings: Settings, store: Store) -> tuple[str, ...]:
+    """Return what whoever makes the first set should know."""
+    for_ever = settings.rules == Rules() and len(store.sets()) == 1
+    return (f"Note: {FOR_EVER}",) if for_ever else ()
 
 
 def _run_post_backup(variables: Mapping[str, str]) -> list[str]:

@@ -76,6 +76,7 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
     now = datetime.now().astimezone()
     if due is not None and not schedule.is_due(due, now):
         return Outcome({"set": None}, [])
+    manner.load_everything()
     with only_run():
         if due is not None:
             schedule.record()
@@ -146,6 +147,7 @@ def restore(manner: Manner, **options: Any) -> Outcome:
     from .journal import Journal
     from .lock import only_run
 
+    manner.load_everything()
     with only_run():
         ours, store = _store(manner)
         journal, to = Journal(), options["to"] or ""
@@ -239,6 +241,7 @@ def rehearse(
         raise click.UsageError("SET and --all exclude each other.")
     if place is not None and (every or if_due):
         raise click.UsageError("--from takes one copy: without --all and --if-due.")
+    manner.load_everything()
     with hooks.our_turn():
         ours, store = _store(manner)
         if if_due and not job.is_due(ours.rehearse, records.history(), datetime.now().astimezone()):
@@ -271,6 +274,7 @@ def prune(manner: Manner, previous: bool, dry_run: bool) -> Outcome:
     from . import prune as job
     from .lock import only_run
 
+    manner.load_everything()
     with only_run():
         ours, store = _store(manner)
         decisions = job.plan(store, ours.rules)

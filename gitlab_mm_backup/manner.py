@@ -29,6 +29,12 @@ class Manner:
         """Tell whether the command does what metrics and notices tell of."""
         return self.command in JOBS
 
+    def load_everything(self) -> None:
+        """Have all that a job may need in memory: an upgrade of the package cannot break it then."""
+        from . import preload
+
+        preload.everything()
+
     def begin(self, ours: Settings) -> None:
         """Tell those who want to know that the job itself begins now."""
         from . import aftermath

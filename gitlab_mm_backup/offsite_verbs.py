@@ -102,6 +102,7 @@ def offsite(manner: Manner) -> Outcome:
     from . import stores
     from .lock import only_run
 
+    manner.load_everything()
     with only_run():
         ours = manner.settings()
         return outcomes.of_offsite(*job.copy(ours, stores.local(ours)))

@@ -18,6 +18,7 @@ from .evidence import (
     latest_verification,
 )
 from .outcome import Outcome
+from .retention import FOR_EVER
 
 if TYPE_CHECKING:  # whoever calls has these already, and a list needs no restore
     from .backup import Made
@@ -55,6 +56,7 @@ def of_backup(made: Made) -> Outcome:
             f"Made {made.set.reference}{_builds_on(made.set)}",
             f"  {text.amounts(manifest.rows, manifest.files.files)} in {manifest.seconds:.1f} s",
             *(f"Removed {name}" for name in made.removed),
+            *made.remarks,
         ],
         made.warnings,
     )
@@ -253,7 +255,7 @@ def _brief_lines(checks: Sequence[Check]) -> list[str]:
     amiss = [
         f"  {one.name}: {one.detail}"
         for one in others
-        if one.result in (Result.FAILED, Result.WARNING)
+        if one.result in (Result.FAILED, Result.WARNING) or one.detail == FOR_EVER
     ]
     if len(amiss) >= _BRIEF:
         amiss = [*amiss[: _BRIEF - 2], "  and more: gitlab-mm doctor"]

@@ -22,9 +22,9 @@ def forget(manner: Manner, wanted: str) -> Outcome:
 
     PLACE is the folder of sets, the path of a remote, or its name. Sets and copies there stay.
     """
-    from . import places
+    from . import copied
     from .lock import only_run
 
     with only_run():
-        path = places.forget(wanted)
+        path = copied.forget_place(wanted)
     return Outcome({"place": path}, [f"{path} is forgotten; the next backup marks it again"])

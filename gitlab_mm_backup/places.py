@@ -17,7 +17,7 @@ from pathlib import Path
 
 from . import untrusted
 from .durable import replace_file
-from .errors import ExitCode, Failure
+from .errors import Failure
 from .journal import STATE
 
 NOTES = STATE / "places.json"
@@ -119,25 +119,16 @@ def names_in(folder: Path) -> list[str]:
         raise Failure(f"{folder} cannot be read", str(error.strerror)) from error
 
 
-def forget(wanted: str, path: Path = NOTES) -> str:
-    """Forget a place, by its path or the name of the remote; return its path.
+def forget(wanted: str, path: Path = NOTES) -> list[str]:
+    """Forget a place, by its path or the name of the remote; return the paths that were known so.
 
     What is there stays.  The next use takes the mark that it finds, or makes one.  Raises Failure.
     """
     known = noted(path)
-    stripped = wanted.rstrip("/") or "/"
-    found = [one for one in known if one == stripped] or [
-        one for one, place in known.items() if place.name == wanted
-    ]
-    if not found:
-        raise Failure(
-            f"{wanted} is no place that this host has used",
-            f"known: {', '.join(known) or 'none'}",
-            "Give one of these paths, or the name of a remote.",
-            ExitCode.USAGE,
-        )
-    _keep({one: place for one, place in known.items() if one not in found}, path)
-    return found[0]
+    found = [one for one, place in known.items() if wanted in (one, place.name)]
+    if found:
+        _keep({one: place for one, place in known.items() if one not in found}, path)
+    return found
 
 
 def _keep(known: Mapping[str, Place], path: Path) -> None:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from . import (
     discreet,
     evidence,
     host,
     places,
-    process,
     report,
     retention,
-    schedule,
+    scheduler,
     standing,
     stores,
     text,
@@ -28,7 +25,6 @@ from .doctor import sign_in_check
 from .errors import Failure
 from .evidence import Verdict
 from .journal import Journal
-from .process import Command
 from .prune import kept
 from .retention import Kept
 from .settings import Settings
@@ -37,9 +33,6 @@ from .standing import Found
 from .store.local import BackupSet
 from .stores import Store
 
-CRON = Path("/etc/cron.d/gitlab-mm-backup")
-TIMER = "gitlab-mm-backup.timer"
-WANTED = Path("/etc/systemd/system/timers.target.wants") / TIMER
 _NIGHTS = 60  # that the forecast looks ahead
 _SOON = 14  # nights: time to buy a disk
 _DAY = timedelta(days=1)
@@ -88,6 +81,7 @@ class Facts:
     scheduled: str  # how the nightly run comes about, "" where it does not
     next_run: datetime | None
     offsite: Mapping[str, float | None]  # remote -> start of the newest set there
+    obstacle: str = ""  # why there is no nightly run, and what helps
     reserve: int = 0  # bytes of the free ones that must stay free
     away: Sequence[str] = ()  # remotes at a path of this host that are not the places of before
 
@@ -110,7 +104,7 @@ def look(store: Store, settings: Settings) -> Facts:
         site = host.find()
     except Failure:
         site = None
-    scheduled, next_run = _schedule(found.now.astimezone())
+    night = scheduler.look(found.now.astimezone())
     return Facts(
         found=found,
         settings=settings,
@@ -124,33 +118,11 @@ def look(store: Store, settings: Settings) -> Facts:
             for one in settings.offsite
             if one.path.startswith("/") and places.away(one.path)
         ],
-        scheduled=scheduled,
-        next_run=next_run,
+        scheduled=night.by,
+        next_run=night.next_run,
+        obstacle=night.obstacle,
         offsite=stores.newest_elsewhere(store, settings.remotes),
     )
-
-
-def _schedule(now: datetime) -> tuple[str, datetime | None]:
-    if WANTED.exists():
-        return "by systemd's timer", _next_elapse()
-    try:
-        found = re.search(r"^[^#].* (\d\d?:\d\d)$", CRON.read_text(encoding="utf-8"), re.M)
-    except (OSError, UnicodeDecodeError):
-        found = None
-    if found is None:
-        return "", None
-    return "by cron", schedule.due_time(found[1], now) + _DAY
-
-
-def _next_elapse() -> datetime | None:
-    """Return when systemd runs the timer next, where it tells."""
-    asked = ["systemctl", "show", TIMER, "--property=NextElapseUSecRealtime", "--timestamp=unix"]
-    try:
-        told = process.run(Command(asked), timeout=10).out
-    except Failure:
-        return None
-    found = re.search(r"=@(\d+)", told)
-    return datetime.fromtimestamp(int(found[1])).astimezone() if found else None
 
 
 def last_set(facts: Facts) -> Line:
@@ -210,8 +182,7 @@ def sign_in(facts: Facts) -> Line:
 def next_run(facts: Facts) -> Line:
     """Tell when the next set is made, and by what."""
     if not facts.scheduled:
-        words = f"no nightly set: there is neither {CRON} nor {TIMER}"
-        return Line("next run", State.WARNING, words)
+        return Line("next run", State.WARNING, f"no nightly set: {facts.obstacle}")
     when = f"{text.moment(facts.next_run)}, " if facts.next_run else ""
     return Line("next run", State.GOOD, f"{when}{facts.scheduled}")
 
@@ -224,13 +195,15 @@ def space(facts: Facts) -> Line:
     told = _NIGHTS if nights is None else nights
     figures = {"free": Figure(facts.free, "B"), "nights": Figure(told, "", f"{_SOON}:", "1:")}
     words = f"{text.size(facts.free)} free in {facts.found.folder}"
+    for_ever = f"; {retention.FOR_EVER}" if facts.settings.rules == retention.Rules() else ""
     if facts.good is None:
-        return Line("space", State.GOOD, words, {"free": figures["free"]})
+        return Line("space", State.GOOD, words + for_ever, {"free": figures["free"]})
     if nights is None:
-        return Line("space", State.GOOD, f"{words}, room for {_NIGHTS} nights and more", figures)
+        room = f"room for {_NIGHTS} nights and more{for_ever}"
+        return Line("space", State.GOOD, f"{words}, {room}", figures)
     state = State.BAD if nights < 1 else State.WARNING if nights < _SOON else State.GOOD
     room = f"room for {text.number(nights, 'night')}" if nights else "no room for the next set"
-    return Line("space", state, f"{words}, {room}", figures)
+    return Line("space", state, f"{words}, {room}{for_ever}", figures)
 
 
 def _nights(facts: Facts) -> int | None:

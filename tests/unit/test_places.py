@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import places
+from gitlab_mm_backup import copied, places
 from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.remote import Remote
 from gitlab_mm_backup.store.local import LocalStore
 from tests.unit.builders import NAME, make_set
 
@@ -58,12 +59,20 @@ def test_a_place_that_was_replaced_is_forgotten_and_marked_again(sets: Path, not
     places.use(sets)
     places.note("nas:backups", "nas", places.mark_for([])[0])
     (sets / places.names_in(sets)[0]).unlink()
-    with pytest.raises(Failure, match="is no place that this host has used") as caught:
-        places.forget("/elsewhere", notes)
-    assert str(sets) in caught.value.detail and caught.value.exit_code == 2
-    assert places.forget(f"{sets}/", notes) == str(sets)
-    assert places.forget("nas", notes) == "nas:backups"
-    assert places.noted() == {}
+    ledger = notes.with_name("offsite.json")
+    nas, box = (Remote(name, f"{name}:backups") for name in ("nas", "box"))
+    for remote in (nas, box):
+        there = copied.There("2026-11-22T01:13:20Z", 1, (), "")
+        copied.keep(remote, copied.Notes(remote.path, {NAME: there}), ledger)
+    with pytest.raises(Failure, match="is not a place that this host has used") as caught:
+        copied.forget_place("/elsewhere", ledger, notes)
+    assert caught.value.detail == f"known: {sets}, nas:backups, box:backups"
+    assert caught.value.exit_code == 2
+    assert copied.forget_place(f"{sets}/", ledger, notes) == str(sets)
+    assert copied.forget_place("nas", ledger, notes) == "nas:backups"
+    assert (places.noted(), list(copied.everything(ledger))) == ({}, ["box"])
+    assert copied.forget_place("box:backups", ledger, notes) == "box:backups"
+    assert copied.everything(ledger) == {}
     places.use(sets)
     places.insist(str(sets), places.names_in(sets))
 
