@@ -279,8 +279,8 @@ def test_gitlab_on_the_same_disk_can_still_write(host: Host) -> None:
 
 
 def test_a_repository_of_restic_is_stopped_before_the_reserve_is_touched(host: Host) -> None:
-    settings = f"store: restic\nrestic: {{repository: '{{}}', password_file: {PASSWORD}}}\n"
-    host.config(settings.format("local:/mnt/own/restic"))
+    where = f"repository: 'local:/mnt/own/restic', password_file: {PASSWORD}"
+    host.config(f"store: restic\nrestic: {{{where}}}\n")
     host.mount("/mnt/own", "300m")
     with host.unmounted("/mnt/own"):
         nothing = host.product("backup")
