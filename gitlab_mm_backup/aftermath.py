@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from . import (
+    copied,
     discreet,
     evidence,
     hostname,
@@ -28,7 +29,7 @@ from .notices import Message
 from .outcome import Outcome
 from .runs import Run
 from .settings import Notice, Settings
-from .store.local import LocalStore
+from .store.local import Entry, LocalStore
 from .stores import Store
 
 log = logging.getLogger(__name__)
@@ -94,8 +95,18 @@ def write_metrics(ours: Settings, find: Callable[[], Store]) -> None:
 
 
 def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:
-    """Return what the metrics are made from."""
-    entries = store.entries()
+    """Return what the metrics are made from.
+
+    A store that cannot be looked at, as where its disk is not mounted, has no set to tell of: how
+    the run ended is told all the same.
+    """
+    entries: Sequence[Entry] = ()
+    offsite = copied.newest(remotes)
+    try:
+        entries = store.entries()
+        offsite = stores.newest_elsewhere(store, remotes)
+    except Failure as failure:
+        log.warning("The metrics tell of no set: %s", discreet.words(str(failure)))
     bad = {one.name for one in entries if one.set and evidence.refuted(records.of_set(one.set))}
     free = space.free(store.folder) if isinstance(store, LocalStore) else None
     return metrics.Facts(
@@ -105,7 +116,7 @@ def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:
         refuted=frozenset(bad),
         history=records.history(),
         free=free,
-        offsite=stores.newest_elsewhere(store, remotes),
+        offsite=offsite,
     )
 
 

@@ -18,6 +18,7 @@ from tests.system.faults_rows import FILL, filling
 
 CONFIG = "/etc/gitlab-mm-backup/config.yml"
 STATE = "/var/lib/gitlab-mm-backup"
+COLLECTOR = "/var/opt/gitlab/node-exporter/textfile_collector"
 UPLOAD = "/var/opt/gitlab/mattermost/data/large"
 CALLS = "/srv/calls"
 SPY = f'#!/bin/sh\nprintf "%s\\n" "$*" >>{CALLS}\nexec /usr/bin/rclone "$@"\n'
@@ -82,6 +83,7 @@ def server(base: Path, deb: Path) -> Iterator[Host]:
         gitlab.seed()
         lab.write("/usr/local/bin/rclone", SPY, mode=0o755)
         lab.write("/root/.config/rclone/rclone.conf", "[box]\ntype = alias\nremote = /mnt/box\n")
+        lab.run("mkdir", "-p", COLLECTOR)
         lab.write(PASSWORD, "correct horse\n", mode=0o600)
         yield host
 
@@ -177,6 +179,9 @@ def test_the_disk_of_the_sets_is_not_mounted(host: Host, name: str) -> None:
                 assert answer.code == 1 and "not the place that was used before" in told, answer
                 assert "gitlab-mm place forget /mnt/own/mattermost" in told
         assert host.files("/mnt/own") == below
+        metrics = host.lab.read(f"{COLLECTOR}/gitlab_mm_backup.prom")
+        assert 'gitlab_mm_run_success{command="backup"} 0' in metrics
+        assert "gitlab_mm_sets 0" in metrics and "set_newest" not in metrics, "what alerts look at"
     assert [one["name"] for one in host.product("list").document["sets"]] == [made.document["set"]]
     assert host.product.restore("--only", "config").code == 0
     with host.unmounted(MOUNTS[name]):
