@@ -8,9 +8,6 @@ Imports of this module are for that alone; a test holds them against the list of
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
-
 from . import (
     accounts,
     accounts_outcomes,
@@ -166,6 +163,4 @@ def everything() -> None:
     from psycopg import conninfo, sql
 
     rules.load()
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # in a checkout
-        version.tool()
     process.janitor()

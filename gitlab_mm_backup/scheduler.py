@@ -38,9 +38,11 @@ def look(now: datetime) -> Scheduler:
     masked = service.get("LoadState") == "masked"
     if active and not masked:
         return Scheduler("by systemd's timer", _next_elapse())
-    at = _time_of_cron()
-    if at and _cron_runs():
+    at, refused = _time_of_cron(), _refused_by_cron()
+    if at and not refused and _cron_runs():
         return Scheduler("by cron", schedule.due_time(at, now) + timedelta(days=1))
+    if at and refused:
+        return Scheduler(obstacle=refused)
     if active:
         return Scheduler(
             obstacle=f"{SERVICE}, which {TIMER} starts, is masked: systemctl unmask {SERVICE}"
@@ -69,15 +71,27 @@ def _time_of_cron() -> str:
     return found[1] if found else ""
 
 
+def _refused_by_cron() -> str:
+    """Return why cron passes the file over, and what helps; "" where it does not (cron(8))."""
+    try:
+        status = os.stat(CRON)
+    except OSError:
+        return ""
+    if status.st_uid == 0 and not status.st_mode & 0o022:
+        return ""
+    return f"cron ignores {CRON}, which others can write: chown root:root {CRON}; chmod 0644 {CRON}"
+
+
 def _cron_runs() -> bool:
-    """Tell whether a daemon runs that reads /etc/cron.d (proc(5), comm)."""
+    """Tell whether a daemon runs that reads /etc/cron.d (proc(5), comm); in a container it is another's."""
+    ours = os.readlink("/proc/self/ns/pid")
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+            if name in _DAEMONS and os.readlink(f"/proc/{pid}/ns/pid") == ours:
+                return True
         except OSError:
             continue
-        if name in _DAEMONS:
-            return True
     return _shown(_SYSTEMD_CRON).get("ActiveState") == "active" if _SYSTEMD.is_dir() else False
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 from pathlib import Path
 
 _KEPT = Path(__file__).with_name("kept-version")  # "gitlab-mm, version 1.2"
 
 
-@functools.lru_cache(None)
 def tool() -> str:
     """Return this program's version, which debian/changelog alone states.
 

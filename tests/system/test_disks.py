@@ -283,6 +283,16 @@ def test_gitlab_on_the_same_disk_can_still_write(host: Host) -> None:
     assert len(host.product("list").document["sets"]) == 1
 
 
+def test_a_copy_that_cannot_fit_on_a_disk_of_this_host_is_not_begun(host: Host) -> None:
+    host.config("offsite:\n  - {remote: /mnt/box/mattermost, name: disk}\n")
+    host.mount("/mnt/box", "60m")
+    host.upload(70)
+    answer = host.product("backup")
+    assert answer.code == 4 and "There is no room for the copy at disk" in said(answer), answer
+    assert host.free("/mnt/box") > 55 * MIB
+    assert len(host.product("list").document["sets"]) == 1
+
+
 def test_a_repository_of_restic_is_stopped_before_the_reserve_is_touched(host: Host) -> None:
     where = f"repository: 'local:/mnt/own/restic', password_file: {PASSWORD}"
     host.config(f"store: restic\nrestic: {{{where}}}\n")

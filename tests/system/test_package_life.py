@@ -15,6 +15,7 @@ from tests.lab.sandbox import Lab, wait_until
 
 SETS = "/var/opt/gitlab/backups/mattermost"
 STATE = "/var/lib/gitlab-mm-backup"
+CRON = "/etc/cron.d/gitlab-mm-backup"
 CONFIG = "/etc/gitlab-mm-backup/config.yml"
 PROGRAMS = "/usr/lib/python3/dist-packages/gitlab_mm_backup"
 COLLECTOR = "/var/opt/gitlab/node-exporter/textfile_collector"
@@ -176,6 +177,10 @@ def test_without_cron_and_timer_nobody_makes_a_set(server: Server) -> None:
     server.lab.run("systemctl", "start", "cron")
     state, words = next_run(server)
     assert (state, words.endswith("by cron")) == ("good", True)
+    server.lab.run("chmod", "g+w", CRON)
+    state, words = next_run(server)
+    server.lab.run("chmod", "g-w", CRON)
+    assert (state, f"chmod 0644 {CRON}" in words) == ("warning", True)
 
 
 def test_a_timer_that_is_enabled_but_not_started(server: Server) -> None:
