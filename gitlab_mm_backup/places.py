@@ -68,11 +68,16 @@ def insist(place: str, names: Iterable[str], path: Path = NOTES) -> None:
 
 def not_the_one(place: str, detail: str) -> Failure:
     """Return what to tell where a place has not what it had before."""
+    why = "its disk is probably not mounted"
+    way = "Mount it, then try again; nothing was written."
+    if not place.startswith("/"):
+        why = "it was replaced or emptied, or a disk there is not mounted"
+        way = "Look at it there, then try again; nothing was written."
     return Failure(
         f"{place} is not the place that was used before",
-        f"{detail}; its disk is probably not mounted",
-        "Mount it, then try again; nothing was written. Where the place was replaced, or emptied, on "
-        f"purpose: gitlab-mm place forget {shlex.quote(place)}",
+        f"{detail}; {why}",
+        f"{way} Where the place was replaced, or emptied, on purpose: gitlab-mm place forget "
+        f"{shlex.quote(place)}",
     )
 
 
