@@ -390,7 +390,7 @@ def test_a_timer_that_is_only_enabled_takes_nothing_over(server: Server) -> None
         lab.run("mkdir", "-p", "/run/systemd/system")
         try:
             lab.run("systemctl", "enable", timer, env=offline)
-            lab.run(NIGHTLY, at, env=offline)
+            lab.run(NIGHTLY, at)
             assert len(server.sets()) == 1
         finally:
             lab.run("systemctl", "disable", timer, env=offline)

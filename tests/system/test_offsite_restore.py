@@ -78,7 +78,8 @@ class Lost:
     def sets(self) -> list[str]:
         """The sets of the host."""
         folder = self.lab.path(SETS)
-        return [one.name for one in folder.iterdir()] if folder.exists() else []
+        names = [one.name for one in folder.iterdir()] if folder.exists() else []
+        return [name for name in names if not name.startswith(".place-of-")]
 
 
 @pytest.fixture(scope="module")
