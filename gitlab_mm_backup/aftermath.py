@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from . import (
+    copied,
     discreet,
     hostname,
     identity,
     metrics,
     monitoring,
     notices,
+    records,
     report,
     run_id,
     runs,
+    space,
     stores,
     text,
+    traces,
     version,
 )
 from .errors import ExitCode, Failure
@@ -28,6 +31,7 @@ from .outcome import Outcome
 from .runs import Run
 from .settings import Notice, Settings
 from .soundness import Kind
+from .standing import Found
 from .store.local import LocalStore
 from .stores import Store
 
@@ -89,20 +93,34 @@ def write_metrics(ours: Settings, find: Callable[[], Store]) -> None:
     """Write what all runs, sets and rehearsals come to, for Prometheus."""
     folder = monitoring.collector()
     if folder.is_dir():
+        traces.note(folder / metrics.FILE)
         metrics.write(facts(find(), ours.remotes), folder)
 
 
+def _flawed(found: Found | None, kind: Kind) -> frozenset[str]:
+    """Return the names of this host's sets against which something of a kind speaks."""
+    if found is None:
+        return frozenset()
+    own = [one.name for one in found.entries if one.name not in found.foreign]
+    return frozenset(name for name in own if found.has(name, kind))
+
+
 def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:
-    """Return what the metrics are made from."""
-    here, found = identity.known(), report.look(store)
-    own = [one for one in found.entries if one.name not in found.foreign]
-    flawed = {
-        kind: frozenset(one.name for one in own if found.has(one.name, kind)) for kind in Kind
-    }
-    free = None
-    if isinstance(store, LocalStore):
-        there = next(path for path in (store.folder, *store.folder.parents) if path.exists())
-        free = shutil.disk_usage(there).free
+    """Return what the metrics are made from.
+
+    A store that cannot be looked at, as where its disk is not mounted, has no set to tell of: how
+    the run ended is told all the same.
+    """
+    here, found = identity.known(), None
+    offsite = copied.newest(remotes, here)
+    try:
+        found = report.look(store)
+        offsite = stores.newest_elsewhere(store, remotes)
+    except Failure as failure:
+        log.warning("The metrics tell of no set: %s", discreet.words(str(failure)))
+    own = [one for one in found.entries if one.name not in found.foreign] if found else []
+    flawed = {kind: _flawed(found, kind) for kind in Kind}
+    free = space.free(store.folder) if isinstance(store, LocalStore) else None
     return metrics.Facts(
         tool=version.tool(),
         runs=runs.read(),
@@ -110,12 +128,12 @@ def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:
         refuted=flawed[Kind.FAILED],
         emptied=flawed[Kind.EMPTIED],
         future=len(flawed[Kind.FUTURE]),
-        foreign=len(found.foreign),
+        foreign=len(found.foreign) if found else 0,
         host=here.id,
         installation=here.installation,
-        history=found.history,
+        history=found.history if found else records.history(),
         free=free,
-        offsite=stores.newest_elsewhere(store, remotes),
+        offsite=offsite,
     )
 
 

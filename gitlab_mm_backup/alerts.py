@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import monitoring, process
+from . import monitoring, process, traces
 from .durable import replace_file
 from .errors import Failure
 from .process import Command
@@ -26,6 +26,7 @@ def install(source: Path = RULES, root: Path = Path("/")) -> tuple[Path, list[st
             f"{folder} is no folder",
             f"Give {source} to the Prometheus that watches this host.",
         )
+    traces.note(target)
     try:
         replace_file(target, source.read_bytes(), mode=0o644)
     except OSError as error:

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import beside, choice, database, elsewhere, fetching, offered, readiness, remote_store
+from . import (
+    beside,
+    choice,
+    database,
+    elsewhere,
+    fetching,
+    offered,
+    readiness,
+    remote_store,
+    space,
+    stores,
+)
 from .choice import Chosen, Found, Want
 from .errors import Failure
 from .plan import Plan
 from .secret import Secret
 from .settings import Settings
 from .site import Site
-from .store.local import BackupSet, LocalStore
+from .store.local import BackupSet
 from .store.restic import ResticStore
 from .stores import Store
 
@@ -47,7 +57,7 @@ def find(
     """
     if not place:
         return _of_store(settings, store, name, want)
-    here, scratch = LocalStore(settings.sets), settings.rehearse_in
+    here, scratch = stores.local(settings), settings.rehearse_in
     repository = elsewhere.store(settings, place, identity)
     if repository is not None:
         chosen = _choose(name, want, repository.where, lambda: offered.of_store(repository))
@@ -128,8 +138,8 @@ def _is_empty(site: Site) -> bool:
 
 def _has_room(wanted: Wanted, site: Site, plan: Plan) -> bool:
     """Tell whether the folder takes the set beside what becomes of it on the same disk."""
-    folder = next(path for path in (wanted.into, *wanted.into.parents) if path.is_dir())
+    folder = space.nearest(wanted.into)
     disk, needed = os.stat(folder).st_dev, wanted.set.manifest.bytes + readiness.SPARE
     for place, count in readiness.needs(wanted.set, site, plan).items():
         needed += count if os.stat(place).st_dev == disk else 0
-    return shutil.disk_usage(folder).free >= needed
+    return space.available(folder) >= needed

@@ -27,6 +27,7 @@ from . import (
     packing,
     progress,
     prune,
+    room,
     search_later,
     settling,
     shrinkage,
@@ -43,6 +44,7 @@ from .manifest import Credentials, Manifest, Part
 from .option_table import INCREMENTAL
 from .process import compress
 from .prune import Owner
+from .retention import FOR_EVER, Rules
 from .settings import Settings
 from .site import Kind, Site
 from .store.local import BackupSet
@@ -103,7 +105,8 @@ def backup(
     variables = {"sets": store.where}
     with hooks.on_failure(variables):
         hooks.run_phase("pre-backup", variables)
-        made = (make or make_set)(site, settings, store, look_before(store))
+        before = look_before(store)
+        made = (make or make_set)(site, settings, store, before)
     host, notes = settling.settle(identity.own(), store, made.manifest)
     store.serve(host)
     warnings = [*made.manifest.told, *(later.problems if later else ())]
@@ -114,7 +117,15 @@ def backup(
     told = {**variables, "set": made.name, "set_path": made.reference}
     if nightly:
         told["nightly"] = "yes"
-    return Made(made, pruned.removed, warnings + _run_post_backup(told), notes, owner)
+    warnings += _run_post_backup(told)
+    notes += _kept_for_ever(settings, before)
+    return Made(made, pruned.removed, warnings, notes, owner)
+
+
+def _kept_for_ever(settings: Settings, before: Before) -> list[str]:
+    """Return what whoever makes the first set should know."""
+    for_ever = settings.rules == Rules() and not before.own
+    return [f"Note: {FOR_EVER}"] if for_ever else []
 
 
 def _run_post_backup(variables: Mapping[str, str]) -> list[str]:
@@ -157,10 +168,16 @@ def make_set(
     clock = time.monotonic()
     started, name = _free_name(store, site.version, before.host)
     log.info("Making set %s", name)
-    pack_files = _packer(site, settings, store, before, purpose, started)
+    alone = purpose == SAFETY or site.missing is not None
+    whole = alone or settings.files != INCREMENTAL
+    room.refuse_without(site, store, before.own, _folders(site), whole=whole)
+    pack_files = _packer(site, settings, store, before, alone, started)
     with store.create(name) as staging:
         contents = _undisturbed(
-            lambda: _write_parts(site, settings, store, staging, pack_files), staging
+            lambda: room.watched(
+                store, lambda: _write_parts(site, settings, store, staging, pack_files)
+            ),
+            staging,
         )
         described = description.describe(site, name, started, time.monotonic() - clock, contents)
         described = dataclasses.replace(described, purpose=purpose, host_id=before.host.id)
@@ -196,17 +213,16 @@ def _packer(
     settings: Settings,
     store: Store,
     before: Before,
-    purpose: str,
+    alone: bool,
     started: datetime,
 ) -> _PackFiles:
     """Return what packs Mattermost's folders.
 
-    The set of before a restore stands alone, and so does a salvage: the files that look like
+    The set of before a restore stands ``alone``, and so does a salvage: the files that look like
     another set's may be another host's.
     """
     if isinstance(store, ResticStore):
         return functools.partial(packing.keep, store)
-    alone = purpose == SAFETY or site.missing is not None
     if alone or settings.files != INCREMENTAL:
         expected = _expected(site, before)
         return lambda throttle, staging, folders, found: increment.without(

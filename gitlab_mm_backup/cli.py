@@ -17,6 +17,7 @@ from . import (
     look_verbs,
     notify_verb,
     offsite_verbs,
+    place_verbs,
     restore_verb,
     sso_verbs,
 )
@@ -47,6 +48,7 @@ group.add_command(offsite_verbs.offsite)
 group.add_command(offsite_verbs.kit)
 group.add_command(restore_verb.restore)
 group.add_command(identity_verbs.host)
+group.add_command(place_verbs.place)
 
 
 @group.command()
@@ -76,6 +78,7 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
     now = datetime.now().astimezone()
     if due is not None and not schedule.is_due(due, now):
         return Outcome({"set": None}, [])
+    manner.load_everything()
     with only_run():
         if due is not None:
             schedule.record()
@@ -151,6 +154,7 @@ def rehearse(
         raise click.UsageError("SET and --all exclude each other.")
     if place is not None and (every or if_due):
         raise click.UsageError("--from takes one copy: without --all and --if-due.")
+    manner.load_everything()
     with hooks.our_turn():
         ours, store = _store(manner)
         if if_due and not job.is_due(ours.rehearse, records.history(), datetime.now().astimezone()):
@@ -199,6 +203,7 @@ def prune(
     from . import prune as job
     from .lock import only_run
 
+    manner.load_everything()
     with only_run():
         ours, store = _store(manner)
         host = identity.own()

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import clock, identity, untrusted
+from . import clock, identity, places, untrusted
 from .durable import replace_file
-from .errors import Failure
+from .errors import ExitCode, Failure
 from .identity import Host
 from .journal import STATE
 from .manifest import Manifest, is_set_name
@@ -79,8 +79,34 @@ def everything(path: Path = NOTES) -> dict[str, Notes]:
 
 def keep(remote: Remote, notes: Notes, path: Path = NOTES) -> None:
     """Note what is known of ``remote``; raises Failure when that cannot be written."""
-    document = {name: asdict(one) for name, one in everything(path).items()}
-    document[remote.name] = asdict(notes)
+    _write({**everything(path), remote.name: notes}, path)
+
+
+def forget_place(wanted: str, path: Path = NOTES, marks: Path = places.NOTES) -> str:
+    """Forget a place of sets or copies, by its path or the name of the remote; return its path.
+
+    Nothing there changes: the next run looks at what is there as if for the first time.  Raises
+    Failure.
+    """
+    wanted = wanted.rstrip("/") or "/"
+    known = everything(path)
+    gone = {name: one.path for name, one in known.items() if wanted in (name, one.path)}
+    found = [*places.forget(wanted, marks), *gone.values()]
+    if not found:
+        all_ = dict.fromkeys([*places.noted(marks), *(one.path for one in known.values())])
+        raise Failure(
+            f"{wanted} is not a place that this host has used",
+            f"known: {', '.join(all_) or 'none'}",
+            "Give one of these paths, or the name of a remote.",
+            ExitCode.USAGE,
+        )
+    if gone:
+        _write({name: one for name, one in known.items() if name not in gone}, path)
+    return found[0]
+
+
+def _write(known: Mapping[str, Notes], path: Path) -> None:
+    document = {name: asdict(one) for name, one in known.items()}
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(path, (json.dumps(document, indent=1) + "\n").encode())

@@ -161,6 +161,21 @@ class Snapshot:
             before = waiting
 
 
+# From the catalog, as of the last VACUUM: asking for sizes would wait for locks.
+_TABLE_BYTES = (
+    "SELECT coalesce(sum(c.relpages), 0) * current_setting('block_size')::bigint"
+    " FROM pg_class c WHERE c.relkind IN ('r', 't') AND c.oid >= 16384"
+)
+
+
+def table_bytes(endpoint: Endpoint) -> int:
+    """Return about how many bytes the tables of a database have on the server's disk."""
+    with connect(endpoint, endpoint.admin) as session:
+        row = session.execute(_TABLE_BYTES).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 @contextlib.contextmanager
 def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
     """Hold a snapshot that pg_dump can share: both then see the same moment."""
@@ -169,9 +184,7 @@ def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
         row = session.execute(
             "SELECT pg_export_snapshot(), current_setting('server_version'),"
             " pg_encoding_to_char(encoding), datcollate, datctype, pg_database_size(oid),"
-            # From the catalog, as of the last VACUUM: asking for sizes would wait for locks.
-            " (SELECT coalesce(sum(c.relpages), 0) * current_setting('block_size')::bigint"
-            " FROM pg_class c WHERE c.relkind IN ('r', 't') AND c.oid >= 16384)"
+            f" ({_TABLE_BYTES})"
             " FROM pg_database WHERE datname = current_database()"
         ).fetchone()
         assert row is not None

@@ -24,6 +24,7 @@ from .gitlab import Verdict
 from .journal import Journal
 from .omnibus import Presence
 from .process import PATH
+from .retention import FOR_EVER, Rules
 from .site import Kind, Site
 
 _PROGRAMS = ("zstd", "tar", "setpriv")
@@ -46,6 +47,7 @@ def examine(
         return checks
     checks.append(guarded("backup path", lambda: _backup_path(load())))
     checks.append(guarded("sets", lambda: _sets(load())))
+    checks.append(guarded("retention", lambda: _retention(load())))
     checks.append(guarded("restore journal", _journal))
     checks.append(guarded("search", _search))
     if layout:
@@ -123,6 +125,12 @@ def _sets(ours: settings.Settings) -> Check:
     return Check(
         "sets", Result.PASSED, f"{len(entries)} in {store.where}, newest {entries[0].name}"
     )
+
+
+def _retention(ours: settings.Settings) -> Check:
+    if ours.rules == Rules():
+        return Check("retention", Result.PASSED, FOR_EVER)
+    return Check("retention", Result.PASSED, "sets are removed by rules: gitlab-mm prune --dry-run")
 
 
 def _journal() -> Check:

@@ -6,14 +6,13 @@ import contextlib
 import functools
 import hashlib
 import logging
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TypeVar
 
-from . import age, fog, process, progress, rclone, remote_store, text
+from . import age, fog, process, progress, rclone, remote_store, space
 from . import remote as places
 from .archives import NotWhole
 from .copies import CopiedPart
@@ -168,14 +167,7 @@ def refuse_locked(remote: Remote, one: Entry, identity: Secret | None) -> None:
 
 def refuse_without_room(store: LocalStore, needed: int) -> None:
     """Raise Failure where ``needed`` bytes have no room in the folder of sets."""
-    folder = next(path for path in (store.folder, *store.folder.parents) if path.is_dir())
-    free = shutil.disk_usage(folder).free
-    if free < needed + _SPARE:
-        raise Failure(
-            "There is no room for the copy here",
-            f"{folder}: {text.size(needed + _SPARE)} needed, {text.size(free)} free",
-            "Make room, or give another place (backup_path in /etc/gitlab-mm-backup/config.yml).",
-        )
+    space.refuse_without(store.folder, needed + _SPARE, "the copy here")
 
 
 def _fetch(

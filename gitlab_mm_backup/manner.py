@@ -29,6 +29,12 @@ class Manner:
         """Tell whether the command does what metrics and notices tell of."""
         return self.command in JOBS
 
+    def load_everything(self) -> None:
+        """Have all that a job may need in memory: an upgrade of the package cannot break it then."""
+        from . import preload
+
+        preload.everything()
+
     def begin(self, ours: Settings) -> None:
         """Tell those who want to know that the job itself begins now."""
         from . import aftermath
@@ -45,9 +51,12 @@ class Manner:
 
     @functools.cached_property
     def _settings(self) -> Settings:
+        from . import space
         from .settings import load
 
-        return load(self.config, required=True) if self.config else load()
+        ours = load(self.config, required=True) if self.config else load()
+        space.leave(ours.min_free)
+        return ours
 
     @functools.cached_property
     def _store(self) -> Store:

@@ -123,28 +123,27 @@ def offsite(manner: Manner) -> Outcome:
 
     A backup does it at its end; this does it now. What an interrupted run has brought there stays.
     """
-    from . import host, identity, live
+    from . import host, identity, live, stores
     from . import offsite as job
     from . import offsite_outcomes as outcomes
     from .lock import only_run
     from .prune import Owner
-    from .store.local import LocalStore
 
+    manner.load_everything()
     with only_run():
         ours, here = manner.settings(), identity.own()
         owner = Owner(here, live.installation(host.find_any(), here))
-        return outcomes.of_offsite(*job.copy(ours, LocalStore(ours.sets), owner))
+        return outcomes.of_offsite(*job.copy(ours, stores.local(ours), owner))
 
 
 def with_copies(made: Outcome, settings: Any, owner: Any) -> Outcome:
     """Copy the sets when a backup is made, and tell it with that."""
     from . import offsite as job
     from . import offsite_outcomes as outcomes
-    from .store.local import LocalStore
+    from . import stores
 
-    return outcomes.with_copies(
-        made, *job.copy(settings, LocalStore(settings.sets), owner, heed=True)
-    )
+    copied = job.copy(settings, stores.local(settings), owner, heed=True)
+    return outcomes.with_copies(made, *copied)
 
 
 def with_places(listed: Outcome) -> Outcome:

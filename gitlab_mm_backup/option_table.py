@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from .options import Option, choice, duration, flag, list_of, number, path, rate, secret, words
+from .options import (
+    Option,
+    choice,
+    duration,
+    flag,
+    list_of,
+    number,
+    path,
+    rate,
+    secret,
+    size,
+    words,
+)
 from .remote import RULES
 
 SENDERS = ("mattermost", "mail", "ping", "apprise")  # of notices
@@ -232,6 +244,14 @@ OPTIONS: tuple[Option, ...] = (
         "The most that a backup writes in a second: a number with a unit (20M, 1G); 0 is no limit.",
         rate(),
         0,
+    ),
+    Option(
+        "min_free",
+        "Disk space that stays free: a backup, a restore or a restore test that would need it does not "
+        "start, and a backup stops before it is used. A share of the disk (5%), or a number with a "
+        "unit (500M, 2G); 0 is none. 5 % of the disk, at most 2 GiB, unless it is given.",
+        size(),
+        example="2G",
     ),
     Option(
         "rehearse",

@@ -13,6 +13,7 @@ from .secret import Secret
 
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 _POWERS = {"M": 20, "G": 30}  # of two
+_MOST_PERCENT = 90
 _FOREVER = 10**11  # seconds, some 3000 years: more is a slip of the finger
 HIDDEN = "(hidden)"
 
@@ -29,6 +30,18 @@ class Kind:
     read: Callable[[Any], Any]
     schema: Mapping[str, Any]
     show: Callable[[Any], Any] = lambda value: value
+
+
+@dataclass(frozen=True)
+class Size:
+    """An amount of a disk: a share of all of it, or bytes."""
+
+    percent: int = 0
+    bytes: int = 0
+
+    def of(self, total: int) -> int:
+        """Return the bytes that it is of a disk with ``total`` bytes."""
+        return total * self.percent // 100 if self.percent else self.bytes
 
 
 @dataclass(frozen=True)
@@ -163,6 +176,33 @@ def _show_rate(value: int | None) -> Any:
         return 0
     unit = "M" if value % (1 << _POWERS["G"]) else "G"
     return f"{value >> _POWERS[unit]}{unit}"
+
+
+def size() -> Kind:
+    """Return the kind of an amount of a disk, a Size: a share or bytes; 0 is nothing."""
+
+    def read(value: Any) -> Size:
+        match = re.fullmatch(r"([0-9]{1,6})([%MG])", value) if isinstance(value, str) else None
+        if match is not None and match[2] != "%":
+            return Size(bytes=int(match[1]) << _POWERS[match[2]])
+        if match is not None and int(match[1]) <= _MOST_PERCENT:
+            return Size(percent=int(match[1]))
+        if value == 0 and isinstance(value, int) and not isinstance(value, bool):
+            return Size()
+        raise ValueError(
+            f"must be a share of the disk up to {_MOST_PERCENT}%, or a number with a unit, such as "
+            "500M or 2G; 0: none"
+        )
+
+    share = "^0*([0-9]|[1-8][0-9]|90)%$"
+    forms = [{"const": 0}, *({"type": "string", "pattern": one} for one in (share, "^[0-9]+[MG]$"))]
+    return Kind(read, {"anyOf": forms}, _show_size)
+
+
+def _show_size(value: Size | None) -> Any:
+    if value is None or value == Size():
+        return value and 0
+    return f"{value.percent}%" if value.percent else _show_rate(value.bytes)
 
 
 def list_of(kind: Kind) -> Kind:

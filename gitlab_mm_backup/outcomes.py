@@ -19,6 +19,7 @@ from .evidence import (
     latest_verification,
 )
 from .outcome import Outcome
+from .retention import FOR_EVER
 
 if TYPE_CHECKING:  # whoever calls has these already, and a list needs no restore
     from .backup import Made
@@ -292,7 +293,7 @@ def _brief_lines(checks: Sequence[Check]) -> list[str]:
     amiss = [
         f"  {one.name}: {one.detail}"
         for one in others
-        if one.result in (Result.FAILED, Result.WARNING)
+        if one.result in (Result.FAILED, Result.WARNING) or one.detail == FOR_EVER
     ]
     if len(amiss) >= _BRIEF:
         amiss = [*amiss[: _BRIEF - 2], "  and more: gitlab-mm doctor"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import re
 import shutil
@@ -211,9 +212,8 @@ def removed_at_last(*folders: Path) -> Iterator[None]:
 
     Raises Failure when one of them is still there.
     """
-    program = [sys.executable, "-I", str(Path(__file__).with_name("janitor.py"))]
-    janitor = subprocess.Popen(
-        [*program, *map(str, folders)],
+    sweeper = subprocess.Popen(
+        [sys.executable, "-I", "-c", janitor(), *map(str, folders)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -224,10 +224,16 @@ def removed_at_last(*folders: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        _close(janitor.stdin)
-        if janitor.wait() != 0:
+        _close(sweeper.stdin)
+        if sweeper.wait() != 0:
             names = ", ".join(map(str, folders))
             raise Failure("What was made for a rehearsal could not be removed", names)
+
+
+@functools.lru_cache(None)
+def janitor() -> str:
+    """Return the program that removes folders, read once: an upgrade may take its file away."""
+    return Path(__file__).with_name("janitor.py").read_text(encoding="utf-8")
 
 
 def step_back(niceness: int) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import baking, database, fitness, folders, privileges, replacing, text, unpacking, vacancy
+from . import baking, database, fitness, folders, privileges, replacing, space, unpacking, vacancy
 from .errors import Failure
 from .plan import Plan
 from .site import Kind, Site
@@ -114,22 +113,17 @@ def _refuse_without_room(set_: BackupSet, site: Site, plan: Plan) -> None:
     short = {
         folder: count + SPARE
         for folder, count in by_disk.values()
-        if shutil.disk_usage(folder).free < count + SPARE
+        if space.available(folder) < count + SPARE
     }
     if short:
         raise Failure(
             "There is no room for the new state beside the live one",
-            "; ".join(_shortage(folder, count) for folder, count in short.items()),
-            "Make room, or give --in-place, which removes the live state first and cannot be "
-            "taken back.",
+            "; ".join(space.words(folder, count) for folder, count in short.items()),
+            "Free some space, keep less free (min_free), or give --in-place, which removes the live "
+            "state first and cannot be taken back.",
         )
-
-
-def _shortage(folder: Path, count: int) -> str:
-    free = text.size(shutil.disk_usage(folder).free)
-    return f"{folder}: {text.size(count)} needed, {free} free"
 
 
 def room(wanted: Mapping[Path, int]) -> list[str]:
     """Return, in words, what each disk needs and has."""
-    return [_shortage(folder, count) for folder, count in wanted.items()]
+    return [space.words(folder, count) for folder, count in wanted.items()]

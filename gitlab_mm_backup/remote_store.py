@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from . import copies, rclone
+from . import copied, copies, places, rclone
 from .copies import COPY, Copy
 from .errors import ExitCode, Failure
 from .manifest import MANIFEST, SUMS, Manifest, is_set_name, parse
@@ -29,12 +29,32 @@ class Entry:
 
 
 def complete(remote: Remote) -> dict[str, int]:
-    """Return the bytes of the parts of each copy that has a manifest, by name, newest first."""
-    return {
+    """Return the bytes of the parts of each copy that has a manifest, by name, newest first.
+
+    A place that is used for the first time gets its mark.  Raises Failure for one that is not the
+    one of before.
+    """
+    listed = _listing(remote)
+    there = {
         name: sum(one.bytes for file, one in files.items() if file not in (MANIFEST, SUMS, COPY))
-        for name, files in _folders(remote).items()
+        for name, files in _by_folder(listed).items()
         if MANIFEST in files
     }
+    if remote.path not in places.noted():
+        _mark(remote, listed, there)
+    return there
+
+
+def _mark(remote: Remote, listed: list[Listed], there: Collection[str]) -> None:
+    """Mark a place; one that has lost all copies which this host had sent is another one."""
+    sent = copied.of(remote).sets
+    mark, new = places.mark_for(_top(listed))
+    if new and sent and not sent.keys() & set(there):
+        raise places.not_the_one(remote.path, f"none of {len(sent)} copies is in it")
+    if new:
+        content = places.CONTENT
+        rclone.write(remote, lambda put: put(content), len(content), mark)
+    places.note(remote.path, remote.name, mark)
 
 
 def entries(remote: Remote) -> list[Entry]:
@@ -113,8 +133,23 @@ def delete(remote: Remote, name: str) -> None:
 
 def _folders(remote: Remote) -> dict[str, dict[str, Listed]]:
     """Return the folders named as sets are, newest first, each with its files by name."""
+    return _by_folder(_listing(remote))
+
+
+def _listing(remote: Remote) -> list[Listed]:
+    """Return all files there; raises Failure where the place is not the one of before."""
+    listed = rclone.listing(remote)
+    places.insist(remote.path, _top(listed))
+    return listed
+
+
+def _top(listed: list[Listed]) -> list[str]:
+    return [one.path for one in listed if "/" not in one.path]
+
+
+def _by_folder(listed: list[Listed]) -> dict[str, dict[str, Listed]]:
     found: dict[str, dict[str, Listed]] = {}
-    for one in rclone.listing(remote):
+    for one in listed:
         folder, slash, file = one.path.partition("/")
         if slash and "/" not in file and is_set_name(folder):
             found.setdefault(folder, {})[file] = one

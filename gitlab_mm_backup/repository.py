@@ -77,9 +77,16 @@ class Repository:
     @property
     def elsewhere(self) -> bool:
         """Tell whether its address leads away from this host's own disks."""
+        return self.folder is None
+
+    @property
+    def folder(self) -> Path | None:
+        """Return the folder of a repository on a disk of this host, None for any other."""
         address = self._environment["RESTIC_REPOSITORY"]
         text = address.reveal() if isinstance(address, Secret) else address
-        return ":" in text and not text.startswith(("/", "local:"))
+        if text.startswith("local:"):
+            return Path("/") / text[len("local:") :]
+        return None if ":" in text and not text.startswith("/") else Path("/") / text
 
     def snapshots(self, host: str, *tags: str) -> list[Snapshot]:
         """Return the snapshots of ``host``, or "" for all, that have all ``tags``, oldest first."""

@@ -146,7 +146,7 @@ def make_safety_set(site: Site, plan: Plan, store: Store, settings: Settings) ->
         raise Failure(
             "No safety set of the present state could be made",
             str(failure),
-            "If the present state is of no worth, give --no-safety-backup.",
+            f"{failure.hint} If the present state is of no worth, give --no-safety-backup.".strip(),
             failure.exit_code,
         ) from failure
     return made.name

@@ -89,6 +89,7 @@ def restore(manner: Manner, **options: Any) -> Outcome:
 
     if options["wanted"] is not None and options["at"] is not None:
         raise click.UsageError("SET and --at exclude each other.")
+    manner.load_everything()
     with only_run():
         journal, to = Journal(), options["to"] or ""
         if options["rollback"] or options["go_on"]:

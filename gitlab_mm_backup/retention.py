@@ -41,6 +41,9 @@ class Rules:
     yearly: int = 0
 
 
+FOR_EVER = "sets are kept for ever: neither keep_time nor keep is set in config.yml"
+
+
 @dataclass(frozen=True)
 class Decision:
     """What happens to one set, and the reason an administrator is told."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -73,6 +74,7 @@ class Rule:
     sources: Sequence[str]
 
 
+@functools.lru_cache(None)
 def load(path: Path = FILE) -> list[Rule]:
     """Return the rules in the order of the file.  Raises ValueError for one of another form."""
     import yaml

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import database, process, text
+from . import database, process, space, text
 from .errors import Failure
 from .private_files import InMemory
 from .process import Command, Finished
@@ -126,15 +126,12 @@ def refuse_without_room(parent: Path, wanted: int, what: str = "a rehearsal") ->
     """Raise Failure where disk (``wanted`` bytes) or memory would become short for others."""
     try:
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        free = shutil.disk_usage(parent).free
     except OSError as error:
         raise _unusable(parent, error) from error
-    if free < wanted + _SPARE:
-        raise Failure(
-            f"There is no room for {what}",
-            f"{parent}: {text.size(wanted + _SPARE)} needed, {text.size(free)} free",
-            "Make room, or name another place: rehearse_in in /etc/gitlab-mm-backup/config.yml.",
-        )
+    ways = (
+        "Free some space, or give another place: rehearse_in in /etc/gitlab-mm-backup/config.yml."
+    )
+    space.refuse_without(parent, wanted + _SPARE, what, ways)
     memory = _available_memory()
     if memory < _MEMORY:
         raise Failure(

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
-from . import age, copied, identity, manifest, process, progress, rclone
+from . import age, copied, identity, manifest, process, progress, rclone, space
 from .copied import Begun, Notes, Sent, There
 from .copies import COPY, CopiedPart, Copy
 from .copies import to_bytes as copy_bytes
@@ -62,6 +62,12 @@ def send(set_: BackupSet, remote: Remote, notes: Notes) -> There:
     problems = damage(set_)
     if problems:
         raise Failure(f"{set_.name} is damaged here, and is not copied", "; ".join(problems))
+    if remote.path.startswith("/"):  # it may be GitLab's own disk
+        ways = (
+            "Free some space there, or keep fewer copies: keep_time and keep_last of that remote."
+        )
+        needed, what = set_.manifest.bytes, f"the copy at {remote.name}"
+        space.refuse_without(Path(remote.path), needed, what, ways)
     log.info("Copying %s to %s", set_.name, remote.name)
     begun = notes.begun.get(set_.name)
     if begun is None or begun.recipients != remote.recipients:

@@ -13,7 +13,7 @@ from . import config_file, fog, gitlab_files, remote
 from .errors import ExitCode, Failure
 from .fog import Upload
 from .option_table import FULL, OPTIONS
-from .options import Option, leaves
+from .options import Option, Size, leaves
 from .remote import GITLAB, Remote
 from .retention import Rules
 from .secret import Secret
@@ -61,6 +61,7 @@ class Settings:
     jobs: int = 4
     nice: int = 10  # of backups and rehearsals; 0 leaves processor and disk to chance
     bandwidth: int | None = None  # bytes a second that a backup writes at most
+    min_free: Size | None = None  # of each disk; None: space.py's own
     rehearse: str = "nightly"  # one of option_table.REHEARSALS: which of cron's sets are rehearsed
     rehearse_in: Path = Path("/var/lib/gitlab-mm-backup")
     shrunken_below: int = 50  # percent of the newest sound set: no more is a set that looks emptied
@@ -124,7 +125,7 @@ def load(
         files=values["files"],
         full_every=values["full_every"],
         **_below("compression", values),
-        **{name: values[name] for name in ("jobs", "nice", "bandwidth")},
+        **{name: values[name] for name in ("jobs", "nice", "bandwidth", "min_free")},
         rehearse=values["rehearse"],
         rehearse_in=values["rehearse_in"],
         shrunken_below=values["shrunken_below"],

@@ -53,6 +53,7 @@ def sso_repair(manner: Manner, undo: bool, **how: Any) -> Outcome:
     from . import repair as job
     from . import sign_in_outcomes as outcomes
 
+    manner.load_everything()
     with hooks.our_turn():
         site = host.find(hooks.site_kind())
         if undo:

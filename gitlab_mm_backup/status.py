@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import enum
-import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from . import (
     accepted,
@@ -19,15 +16,16 @@ from . import (
     hosts,
     identity,
     lineage,
-    process,
+    places,
     prune,
     report,
     retention,
-    schedule,
+    scheduler,
     standing,
     stores,
     text,
 )
+from . import space as disk
 from .checks import Result, guarded
 from .doctor import sign_in_check
 from .errors import Failure
@@ -35,7 +33,6 @@ from .evidence import Verdict
 from .hosts import Seen
 from .identity import Host
 from .journal import Journal
-from .process import Command
 from .retention import Kept
 from .settings import Settings
 from .site import Site
@@ -44,9 +41,6 @@ from .standing import Found
 from .store.local import BackupSet
 from .stores import Store
 
-CRON = Path("/etc/cron.d/gitlab-mm-backup")
-TIMER = "gitlab-mm-backup.timer"
-WANTED = Path("/etc/systemd/system/timers.target.wants") / TIMER
 _NIGHTS = 60  # that the forecast looks ahead
 _SOON = 14  # nights: time to buy a disk
 _DAY = timedelta(days=1)
@@ -97,6 +91,9 @@ class Facts:
     offsite: Mapping[str, float | None]  # remote -> start of the newest set there
     host: Host  # this one
     seen: Sequence[Seen] = ()  # whose sets there are
+    obstacle: str = ""  # why there is no nightly run, and what helps
+    reserve: int = 0  # bytes of the free ones that must stay free
+    away: Sequence[str] = ()  # remotes at a path of this host that are not the places of before
 
     @property
     def now(self) -> datetime:
@@ -114,50 +111,33 @@ class Facts:
 def look(store: Store, settings: Settings) -> Facts:
     """Find out; changes nothing.  Raises Failure where the folder of sets cannot be read."""
     found = report.look(store)
-    there = next(path for path in (store.folder, *store.folder.parents) if path.exists())
     try:
         site = host.find()
     except Failure:
         site = None
     here, known = identity.known(), accepted.names()
     own = lineage.own(here, [one.set for one in found.entries if one.set])
-    scheduled, next_run = _schedule(found.now.astimezone())
+    night = scheduler.look(found.now.astimezone())
     return Facts(
         found=found,
         settings=settings,
         kept=[prune.of_set(one, known).kept for one in own],
         site=site,
         journal=Journal(),
-        free=shutil.disk_usage(there).free,
-        scheduled=scheduled,
-        next_run=next_run,
+        free=disk.free(store.folder),
+        reserve=disk.reserve(store.folder),
+        away=[
+            one.name
+            for one in settings.offsite
+            if one.path.startswith("/") and places.away(one.path)
+        ],
+        scheduled=night.by,
+        next_run=night.next_run,
+        obstacle=night.obstacle,
         offsite=stores.newest_elsewhere(store, settings.remotes),
         host=here,
         seen=hosts.seen(store),
     )
-
-
-def _schedule(now: datetime) -> tuple[str, datetime | None]:
-    if WANTED.exists():
-        return "by systemd's timer", _next_elapse()
-    try:
-        found = re.search(r"^[^#].* (\d\d?:\d\d)$", CRON.read_text(encoding="utf-8"), re.M)
-    except (OSError, UnicodeDecodeError):
-        found = None
-    if found is None:
-        return "", None
-    return "by cron", schedule.due_time(found[1], now) + _DAY
-
-
-def _next_elapse() -> datetime | None:
-    """Return when systemd runs the timer next, where it tells."""
-    asked = ["systemctl", "show", TIMER, "--property=NextElapseUSecRealtime", "--timestamp=unix"]
-    try:
-        told = process.run(Command(asked), timeout=10).out
-    except Failure:
-        return None
-    found = re.search(r"=@(\d+)", told)
-    return datetime.fromtimestamp(int(found[1])).astimezone() if found else None
 
 
 def last_set(facts: Facts) -> Line:
@@ -269,8 +249,7 @@ def sign_in(facts: Facts) -> Line:
 def next_run(facts: Facts) -> Line:
     """Tell when the next set is made, and by what."""
     if not facts.scheduled:
-        words = f"no nightly set: there is neither {CRON} nor {TIMER}"
-        return Line("next run", State.WARNING, words)
+        return Line("next run", State.WARNING, f"no nightly set: {facts.obstacle}")
     when = f"{text.moment(facts.next_run)}, " if facts.next_run else ""
     return Line("next run", State.GOOD, f"{when}{facts.scheduled}")
 
@@ -283,13 +262,15 @@ def space(facts: Facts) -> Line:
     told = _NIGHTS if nights is None else nights
     figures = {"free": Figure(facts.free, "B"), "nights": Figure(told, "", f"{_SOON}:", "1:")}
     words = f"{text.size(facts.free)} free in {facts.found.folder}"
+    for_ever = f"; {retention.FOR_EVER}" if facts.settings.rules == retention.Rules() else ""
     if facts.good is None:
-        return Line("space", State.GOOD, words, {"free": figures["free"]})
+        return Line("space", State.GOOD, words + for_ever, {"free": figures["free"]})
     if nights is None:
-        return Line("space", State.GOOD, f"{words}, room for {_NIGHTS} nights and more", figures)
+        room = f"room for {_NIGHTS} nights and more{for_ever}"
+        return Line("space", State.GOOD, f"{words}, {room}", figures)
     state = State.BAD if nights < 1 else State.WARNING if nights < _SOON else State.GOOD
     room = f"room for {text.number(nights, 'night')}" if nights else "no room for the next set"
-    return Line("space", state, f"{words}, {room}", figures)
+    return Line("space", state, f"{words}, {room}{for_ever}", figures)
 
 
 def _nights(facts: Facts) -> int | None:
@@ -300,7 +281,7 @@ def _nights(facts: Facts) -> int | None:
     sets = {one.name: one.set.manifest.bytes for one in facts.found.entries if one.set}
     last = list(sets.values())[:7]
     one_set = sum(last) // len(last) if last else 0
-    free, there = facts.free, list(facts.kept)
+    free, there = facts.free - facts.reserve, list(facts.kept)
     for night in range(_NIGHTS):
         free -= one_set
         if free < 0:
@@ -321,7 +302,11 @@ def off_site(facts: Facts) -> Line | None:
         return None
     words, figures, state = [], {}, State.GOOD
     limit = _STALE.total_seconds()
+    for remote in facts.away:
+        words.append(f"{remote}: not the place of before; is its disk mounted?")
     for remote, moment in facts.offsite.items():
+        if remote in facts.away:
+            continue
         if moment is None:
             words.append(f"{remote}: nothing yet")
             state = State.WARNING
@@ -330,7 +315,7 @@ def off_site(facts: Facts) -> Line | None:
         words.append(f"{remote}: {_ago(timedelta(seconds=age))}")
         figures[f"offsite_age_{remote}"] = Figure(int(age), "s", f"{limit:.0f}")
         state = State.WARNING if age > limit else state
-    return Line("off-site", state, "; ".join(words), figures)
+    return Line("off-site", State.BAD if facts.away else state, "; ".join(words), figures)
 
 
 def open_restore(facts: Facts) -> Line:

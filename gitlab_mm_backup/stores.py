@@ -17,7 +17,12 @@ def of(settings: Settings) -> Store:
     """Return the store that ``settings`` name, as this host sees it."""
     if settings.store == "restic":
         return ResticStore(settings.restic, identity.known(), settings.bandwidth)
-    return LocalStore(settings.sets)
+    return local(settings)
+
+
+def local(settings: Settings) -> LocalStore:
+    """Return the folder of sets that ``settings`` name, whatever the store."""
+    return LocalStore(settings.sets, marked=True)
 
 
 def newest_elsewhere(store: Store, remotes: Iterable[str]) -> dict[str, float | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import IO, TypeVar
 
-from .. import progress
+from .. import progress, space
 from ..errors import Failure
 from ..manifest import MANIFEST, Manifest, Part, to_bytes
 from ..process import Command, compress, pipeline, printed, written_by
@@ -99,13 +98,12 @@ def _shown(name: str, part: Part) -> contextlib.AbstractContextManager[None]:
 def refuse_without_room(manifest: Manifest, parent: Path, but: Collection[str] = ()) -> None:
     parts = manifest.parts.items()
     needed = sum(part.bytes for name, part in parts if name not in but)
-    free = shutil.disk_usage(parent).free
-    if free < needed:
-        raise Failure(
-            "There is no room to fetch the set",
-            f"{parent} has {free >> 20} MiB free, the set takes up to {(needed >> 20) + 1} MiB",
-            "rehearse_in in /etc/gitlab-mm-backup/config.yml names another place.",
-        )
+    space.refuse_without(
+        parent,
+        needed,
+        "the set, which is fetched first",
+        "Free some space, or give another place: rehearse_in in /etc/gitlab-mm-backup/config.yml.",
+    )
 
 
 def fetch(

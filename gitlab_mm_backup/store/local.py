@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from .. import places
 from ..durable import replace_file, sync_folder
 from ..errors import ExitCode, Failure
 from ..identity import Host
 from ..manifest import MANIFEST, SUMS, Manifest, Part, is_set_name, parse, sums, to_bytes
+from . import ground
 from .part import cannot_write
 from .source import Source, Stream, cut_short
 
@@ -143,10 +145,15 @@ class Listing(abc.ABC):
 
 
 class LocalStore(Listing):
-    """A folder of sets."""
+    """A folder of sets.
 
-    def __init__(self, folder: Path) -> None:
+    One that is ``marked`` is known again by its mark (see places.py): where that is missing nothing
+    is read, and nothing is made.
+    """
+
+    def __init__(self, folder: Path, *, marked: bool = False) -> None:
         self.folder = Path(os.path.abspath(folder))
+        self._marked = marked
         self.where = str(self.folder)
 
     def serve(self, host: Host) -> None:
@@ -160,8 +167,9 @@ class LocalStore(Listing):
         try:
             staging.mkdir(mode=0o700)
         except OSError as error:
-            raise cannot_write(staging, error) from error
+            raise ground.cannot_use(staging, error) from error
         try:
+            ground.refuse_open(staging)
             yield staging
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -182,13 +190,13 @@ class LocalStore(Listing):
 
     def entries(self) -> list[Entry]:
         """Return all sets, complete or damaged, newest first."""
+        self._trusted()
         try:
             names = sorted((one.name for one in self.folder.iterdir()), reverse=True)
         except FileNotFoundError:
             return []
         except OSError as error:
             raise Failure(f"{self.folder} cannot be read", str(error.strerror)) from error
-        self._trusted()
         return [self._entry(name) for name in names if is_set_name(name)]
 
     def named(self, name: str) -> BackupSet:
@@ -238,26 +246,21 @@ class LocalStore(Listing):
 
     def prepare(self) -> None:
         """Have the folder, and room in it; what cannot be removed is told by the next prune."""
+        self._trusted()
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._trusted()
         except OSError as error:
-            raise cannot_write(self.folder, error) from error
+            raise ground.cannot_use(self.folder, error) from error
+        self._trusted()
+        if self._marked:
+            places.use(self.folder)
         self.sweep()
 
     def _trusted(self) -> None:
-        """Refuse a folder that somebody else put here: GitLab's backup path belongs to git."""
-        try:
-            status = os.lstat(self.folder)
-        except FileNotFoundError:
-            return
-        if status.st_uid != 0 or status.st_mode & 0o022 or not os.path.isdir(self.folder):
-            raise Failure(
-                f"{self.folder} cannot be trusted",
-                "it is not a folder that belongs to root and that only root can write to",
-                f"Look at it; if it is yours: chown root:root {self.folder}; "
-                f"chmod 0700 {self.folder}",
-            )
+        """Refuse a folder that is not the one of before, or that somebody else put here."""
+        if self._marked:
+            places.insist(str(self.folder), places.names_in(self.folder))
+        ground.refuse_untrusted(self.folder)
 
     def _entry(self, name: str) -> Entry:
         try:

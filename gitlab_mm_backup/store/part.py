@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from .. import space
 from ..errors import Failure
 from ..manifest import Part
 from ..throttle import Throttle
@@ -14,18 +15,23 @@ _DIRTY = 32 << 20  # bytes that memory may hold before the disk is told to take 
 
 
 class PartWriter:
-    """The sink for one part: writes, counts and hashes what passes, syncs once at the end."""
+    """The sink for one part: writes, counts and hashes what passes, syncs once at the end.
+
+    Raises Failure before the disk has no more than its reserve left (see space.py).
+    """
 
     def __init__(self, path: Path, throttle: Throttle | None = None) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         self._file = os.fdopen(descriptor, "wb", buffering=0)
         self._path = path
         self._throttle = throttle or Throttle(None)
+        self._guard = space.Guard(descriptor, path.parent)
         self._sha256 = hashlib.sha256()
         self.bytes = 0
         self._sent = 0  # of these the disk was told to take them
 
     def write(self, piece: bytes | memoryview) -> None:
+        self._guard.pass_(len(piece))
         self._throttle.wait(len(piece))
         self._sha256.update(piece)
         self.bytes += len(piece)

@@ -42,7 +42,7 @@ def check(server: Server, before: dict[str, str], more: int = 0) -> None:
     assert len(now) == len(before) + more
     answer = server.run("backup")
     assert answer.code == 0, answer
-    assert server.lab.run("find", SETS, "-name", ".*").stdout == ""
+    assert server.lab.run("find", SETS, "-name", ".incomplete-*").stdout == ""
     server.lab.run("rm", "-r", str(answer.document["path"]))
     server.expect(server.live)
 
@@ -105,7 +105,7 @@ def test_the_disk_of_the_sets_is_full(server: Server, table: Table) -> None:
         answer = server.run("backup", fault=fault)
         server.lab.run("rm", "-f", FILL)
         assert answer.code == 1, answer
-        assert "No space left" in answer.error["detail"]
+        assert "stopped before the disk is full" in answer.error["message"], answer
         server.wait_for_postgresql()
         check(server, before)
 

@@ -70,6 +70,7 @@ DRIVES: dict[str, list[list[str]]] = {
     ],
     "restore": [["--dry-run"], ["--yes"], ["--rollback"], ["nothing"]],
     "prune": [["--dry-run"], []],
+    "place forget": [[SETS], ["/nowhere"]],
 }
 BOTH = ["-v", "--json"]  # steps on stderr, the answer on stdout: all there is to say, in one run
 # What is driven again under each fault.

@@ -19,6 +19,7 @@ from tests.lab.sandbox import Lab
 SETS = "/var/opt/gitlab/backups/mattermost"
 CONFIG = "/etc/gitlab-mm-backup/config.yml"
 NOTES = "/var/lib/gitlab-mm-backup/offsite.json"
+PLACES = "/var/lib/gitlab-mm-backup/places.json"
 DAV, NAS, SMALL = "/srv/dav", "/srv/nas", "/srv/small"
 CALLS = "/var/tmp/calls"
 # Tells what every rclone was called with, and is it.
@@ -72,7 +73,7 @@ class Host:
 
     def forget(self, *folders: str) -> None:
         """Have nothing copied yet."""
-        self.lab.run("rm", "-rf", NOTES, *folders)
+        self.lab.run("rm", "-rf", NOTES, PLACES, *folders)
 
     def set(self) -> str:
         """The newest set's name."""
@@ -142,6 +143,7 @@ def test_the_manifest_is_written_last(host: Host) -> None:
     calls = [line for line in host.lab.read(CALLS).splitlines() if line.startswith("rcat ")]
     for place in (f"gitlab:{remotes.BUCKET}/mattermost", "dav:mattermost", "nas:mattermost"):
         files = [line.rpartition("/")[2] for line in calls if f" {place}/" in line]
+        assert files.pop(0).startswith(".place-of-"), "a place is marked before it is used"
         assert files[0] == "SHA256SUMS" and files[-2:] == ["copy.json", "manifest.json"]
 
 
@@ -226,9 +228,11 @@ def test_s3_refuses(host: Host, name: str) -> None:
 def test_the_bucket_has_vanished(host: Host) -> None:
     remotes.s3(host.lab, "purge", f"s3:{remotes.BUCKET}")
     answer = host.offsite()
-    assert answer.code == 1 and "the bucket is not there" in answer.error["detail"], answer
-    assert host.set() not in json.loads(host.lab.read(NOTES))["gitlab"]["sets"]
+    assert answer.code == 1 and "not the place that was used" in answer.error["detail"], answer
     remotes.make_bucket(host.lab)
+    answer = host.offsite()
+    assert answer.code == 1 and "gitlab-mm place forget gitlab:" in answer.error["detail"], answer
+    assert host.product("place", "forget", "gitlab").code == 0
     assert host.set() in copies(host.offsite())["gitlab"]["copied"]
 
 
@@ -243,6 +247,7 @@ def test_the_remote_is_full(host: Host) -> None:
     finally:
         host.lab.run("umount", "--lazy", NAS)
         remotes.quota(host.lab, 0)
+    assert host.product("place", "forget", "nas").code == 0, "that disk is away for good"
     assert answer.code == 1, answer
     told = {one: " ".join(found["problems"]) for one, found in copies(answer).items()}
     assert "the remote is full" in told["gitlab"], told
@@ -316,7 +321,7 @@ def test_old_copies_go_by_the_rules_of_their_remote(host: Host) -> None:
     assert answer.code == 0, answer
     assert copies(answer)["nas"]["removed"] == [old] and not copies(answer)["dav"]["removed"]
     left = {path.name for path in host.lab.path(f"{NAS}/mattermost").iterdir()}
-    assert left == {host.set(), "precious"}
+    assert {one for one in left if not one.startswith(".place-of-")} == {host.set(), "precious"}
 
 
 # --- encrypted

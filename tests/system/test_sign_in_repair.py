@@ -48,7 +48,8 @@ def host(server: Host) -> Iterator[Host]:
     pid = server.pid()
     with server.kept():
         yield server
-    server.lab.run("rm", "-rf", f"{STATE}/sign-in-undo.json", SETS, SPIED, "/srv/elsewhere")
+    noted = (f"{STATE}/sign-in-undo.json", f"{STATE}/places.json")
+    server.lab.run("rm", "-rf", *noted, SETS, SPIED, "/srv/elsewhere")
     if server.pid() != pid:
         server.restart()
 

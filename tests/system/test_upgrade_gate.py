@@ -90,7 +90,7 @@ class Server:
 
     def forget(self) -> None:
         """Have no set."""
-        self.lab.run("rm", "-rf", SETS)
+        self.lab.run("rm", "-rf", SETS, "/var/lib/gitlab-mm-backup/places.json")
 
     def upgrade(self, package: GitLabPackage) -> subprocess.CompletedProcess[str]:
         return apt(self.lab, "install", package.path)

@@ -26,6 +26,7 @@ from gitlab_mm_backup.options import (
     rate,
     secret,
     shown,
+    size,
     words,
 )
 from gitlab_mm_backup.outcome import Outcome
@@ -293,6 +294,23 @@ def test_the_table_knows_a_path() -> None:
 
 
 # kinds
+
+
+@pytest.mark.parametrize(
+    ("given", "of_100_gib"),
+    [("5%", 5 << 30), ("0%", 0), ("90%", 90 << 30), ("500M", 500 << 20), ("2G", 2 << 30), (0, 0)],
+)
+def test_an_amount_of_a_disk(given: Any, of_100_gib: int) -> None:
+    assert size().read(given).of(100 << 30) == of_100_gib
+    assert size().read(size().show(size().read(given))).of(100 << 30) == of_100_gib
+    assert Draft202012Validator(size().schema).is_valid(given)
+
+
+@pytest.mark.parametrize("given", ["5", 5, "91%", "-1%", "2T", "5 %", True, "", None, "1.5G"])
+def test_what_is_no_amount_of_a_disk(given: Any) -> None:
+    with pytest.raises(ValueError, match="500M or 2G"):
+        size().read(given)
+    assert not Draft202012Validator(size().schema).is_valid(given)
 
 
 @pytest.mark.parametrize(

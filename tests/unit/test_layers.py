@@ -58,6 +58,7 @@ LAYERS = {
         "process",
         "tasks",
         "view",
+        "space",
         "config_file",
         "gitlab_files",
         "settings",
@@ -65,15 +66,19 @@ LAYERS = {
         "gitlab_rb",
         "lock",
         "journal",
+        "places",
+        "traces",
         "identity",
         "accepted",
         "pruned",
         "copied",
         "schedule",
+        "scheduler",
         "system_log",
         "repository",
         "store.source",
         "store.part",
+        "store.ground",
         "store.local",
         "store.damage",
         "store.kept",
@@ -147,6 +152,7 @@ LAYERS = {
         "offsite",
         "fetching",
         "elsewhere",
+        "room",
         "backup",
         "salvage",
         "sites",
@@ -186,6 +192,7 @@ LAYERS = {
     "4 edge": (
         *(
             "terminal",
+            "preload",
             "manner",
             "ending",
             "consent",
@@ -194,7 +201,7 @@ LAYERS = {
             "host_verbs",
             "look_verbs",
         ),
-        *("account_verbs", "notify_verb", "sso_verbs"),
+        *("account_verbs", "notify_verb", "place_verbs", "sso_verbs"),
         "offsite_verbs",
         "identity_verbs",
         "restore_verb",
@@ -352,6 +359,13 @@ def test_an_import_that_does_not_point_down_is_seen_however_it_is_written(text: 
 @pytest.mark.parametrize("text", ["from ..cli import main", "from .. import cli"])
 def test_an_upward_import_out_of_a_package_within_is_seen(text: str) -> None:
     assert upward({"store.local": text}) == ["store.local:1 imports cli"]
+
+
+def test_a_job_has_all_modules_in_memory_before_it_begins() -> None:
+    """Of what lies beside them a job reads version_rules.yml and the janitor, both kept by preload."""
+    loaded = {target(name) for _, name in imports("preload", SOURCES["preload"])}
+    below = {module for module in MODULES if module not in LAYERS["4 edge"]}
+    assert below - loaded == {"janitor"}, "a program of its own, which process keeps"
 
 
 def test_nothing_is_imported_by_a_computed_name() -> None:

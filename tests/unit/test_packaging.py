@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import re
 import runpy
 import shutil
 import stat
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -76,16 +78,21 @@ def test_cron_job_is_silent_and_succeeds_when_the_program_is_gone(tmp_path: Path
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def call_nightly(folder: Path, systemd: bool, enabled: bool) -> subprocess.CompletedProcess[str]:
+def call_nightly(
+    folder: Path, systemd: bool, active: bool, service: str = "static"
+) -> subprocess.CompletedProcess[str]:
     """Run what cron runs, with a program that tells its arguments, and a systemctl."""
     text = NIGHTLY.read_text(encoding="utf-8")
     assert "/usr/bin/gitlab-mm-backup " in text
     for real in ("/usr/bin/gitlab-mm-backup ", "/run/systemd"):
         text = text.replace(real, f"{folder}{real}")
-    wanted = '[ "$*" = "is-enabled --quiet gitlab-mm-backup.timer" ] || exit 9'
+    answers = [
+        f'"is-active --quiet gitlab-mm-backup.timer") exit {0 if active else 3} ;;',
+        f'"is-enabled gitlab-mm-backup.service") echo {service}; exit 1 ;;',
+    ]
     bodies = {
         "usr/bin/gitlab-mm-backup": 'echo "$@"\nexit 4',
-        "bin/systemctl": f"{wanted}\nexit {0 if enabled else 1}",
+        "bin/systemctl": "\n".join(['case "$*" in', *answers, "*) exit 9 ;;", "esac"]),
     }
     for name, body in bodies.items():
         (folder / name).parent.mkdir(parents=True)
@@ -96,17 +103,25 @@ def call_nightly(folder: Path, systemd: bool, enabled: bool) -> subprocess.Compl
     return run(["sh", "-s", "04:17"], path=f"{folder}/bin:/usr/bin:/bin", text=text)
 
 
-@pytest.mark.parametrize(("systemd", "enabled"), [(True, False), (False, True)])
+@pytest.mark.parametrize(
+    ("systemd", "active", "service"),
+    [
+        (True, False, "static"),  # the timer may be enabled: it was not started
+        (False, True, "static"),
+        (True, True, "masked"),
+        (True, True, "masked-runtime"),
+    ],
+)
 def test_cron_calls_the_program_quietly_and_passes_its_exit_code_on(
-    systemd: bool, enabled: bool, tmp_path: Path
+    systemd: bool, active: bool, service: str, tmp_path: Path
 ) -> None:
-    result = call_nightly(tmp_path, systemd, enabled)
+    result = call_nightly(tmp_path, systemd, active, service)
     assert (result.stdout, result.stderr) == ("--if-present --due 04:17 --quiet\n", "")
     assert result.returncode == 4
 
 
-def test_cron_leaves_the_night_to_the_timer_where_that_is_enabled(tmp_path: Path) -> None:
-    result = call_nightly(tmp_path, systemd=True, enabled=True)
+def test_cron_leaves_the_night_to_the_timer_where_that_is_active(tmp_path: Path) -> None:
+    result = call_nightly(tmp_path, systemd=True, active=True)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
@@ -191,7 +206,7 @@ def test_everything_to_install_exists() -> None:
 
 
 def test_there_are_maintainer_scripts() -> None:
-    assert [path.suffix for path in MAINTAINER_SCRIPTS] == [".postinst", ".postrm"]
+    assert [path.suffix for path in MAINTAINER_SCRIPTS] == [".postinst", ".postrm", ".preinst"]
 
 
 @pytest.mark.parametrize("script", MAINTAINER_SCRIPTS, ids=lambda path: path.suffix[1:])
@@ -292,6 +307,68 @@ def test_purge_names_the_folder_in_which_sets_are(path: str, text: str, tmp_path
     said = run_script("postrm", "purge", tmp_path, "exit 1")
     assert said == f"gitlab-mm-backup: the backup sets in {place}/mattermost are kept.\n"
     assert manifest.exists()
+
+
+METRICS, RULES = "textfile_collector/gitlab_mm_backup.prom", "rules/gitlab-mm-backup.rules"
+
+
+def test_purge_removes_metrics_and_rules_wherever_they_were_written(tmp_path: Path) -> None:
+    usual = [f"var/opt/gitlab/node-exporter/{METRICS}", f"var/opt/gitlab/prometheus/{RULES}"]
+    ours = [tmp_path / name for name in (*usual, f"srv/ours/{METRICS}", f"srv/ours/{RULES}")]
+    others = [tmp_path / name for name in ("srv/ours/node.prom", "etc/shadow", "srv/x.rules")]
+    for path in (*ours, *others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    notes = make_state(tmp_path) / "files-elsewhere"
+    climbing = tmp_path / "srv/ours/../../etc/shadow"
+    notes.write_text("".join(f"{path}\n" for path in (*ours[2:], *others[1:], climbing)))
+    run_script("postrm", "purge", tmp_path, "exit 1")
+    assert [path for path in (*ours, *others) if path.exists()] == others
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("restore.json", "gitlab-mm restore --rollback"),
+        ("previous.json", "gitlab-mm prune --previous"),
+        ("indexes.json", "gitlab-mm restore --continue"),
+    ],
+)
+def test_purge_keeps_what_a_restore_needs_to_be_finished(
+    name: str, way: str, tmp_path: Path
+) -> None:
+    state = make_state(tmp_path)
+    (state / name).write_text("{}")
+    said = run_script("postrm", "purge", tmp_path, "exit 1")
+    assert f"{state} is kept, because a restore is not finished ({name})" in said
+    assert "Install the package again" in said and way in said
+    assert (state / name).exists() and (state / "leftover").exists()
+    assert not (tmp_path / "etc" / PACKAGE).exists()
+
+
+def call_preinst(lock: Path, argument: str, seconds: int) -> tuple[float, str]:
+    """Run preinst with a lock file of ours; gives how long it took, and what it said."""
+    text = (DEBIAN / f"{PACKAGE}.preinst").read_text(encoding="utf-8")
+    text = text.replace("/run/gitlab-mm-backup.lock", str(lock))
+    text = text.replace("SECONDS_TO_WAIT=60", f"SECONDS_TO_WAIT={seconds}")
+    began = time.monotonic()
+    result = run(["sh", "-s", argument, "0.1.0"], text=text)
+    assert (result.returncode, result.stderr) == (0, "")
+    return time.monotonic() - began, result.stdout
+
+
+def test_an_upgrade_waits_for_a_job_but_not_for_ever(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    assert call_preinst(lock, "upgrade", 60)[1] == ""
+    assert not lock.exists()
+    lock.touch()
+    assert call_preinst(lock, "upgrade", 60)[1] == ""
+    with open(lock, "r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert call_preinst(lock, "install", 60)[1] == ""
+        seconds, said = call_preinst(lock, "upgrade", 1)
+    assert 1 <= seconds < 30
+    assert "waiting up to 1 seconds" in said and "the job still runs" in said
 
 
 def test_removal_without_purge_touches_nothing(tmp_path: Path) -> None:

@@ -248,3 +248,26 @@ def test_copies_outside(hours: list[float | None], state: str, words: str) -> No
     assert line is not None
     assert (line.state.value, line.words) == (state, words)
     assert status.off_site(facts()) is None
+
+
+def test_a_place_whose_disk_is_not_mounted_is_bad() -> None:
+    line = status.off_site(
+        facts(offsite={"disk": ago(hours=1).timestamp(), "nas": None}, away=["disk"])
+    )
+    assert line is not None and line.state is State.BAD
+    assert line.words == "disk: not the place of before; is its disk mounted?; nas: nothing yet"
+    assert line.figures == {}
+
+
+def test_that_sets_are_kept_for_ever_is_said() -> None:
+    for_ever = replace(SETTINGS, keep_time=None)
+    for found_sets in ((), (sized(2),)):
+        assert "kept for ever" in status.space(facts(*found_sets, settings=for_ever)).words
+        assert "kept for ever" not in status.space(facts(*found_sets)).words
+
+
+def test_why_no_set_is_made_is_said() -> None:
+    line = status.next_run(
+        facts(scheduled="", next_run=None, obstacle="cron is not running: start it")
+    )
+    assert line.words == "no nightly set: cron is not running: start it"

@@ -1,0 +1,86 @@
+"""Room for a set: a backup that cannot fit does not begin, and one that runs leaves the reserve alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from . import database, files, space
+from .errors import Failure
+from .site import Site
+from .store.local import BackupSet, LocalStore
+from .stores import Store
+from .tasks import together
+
+_PACKED = 3  # a dump through zstd has a third of its tables' bytes, or less
+_PARTS = ("files", "listing")
+_Result = TypeVar("_Result")
+
+
+def place(store: Store) -> Path | None:
+    """Return the folder on a disk of this host that sets are written to, None where there is none."""
+    return store.folder if isinstance(store, LocalStore) else store.repository.folder
+
+
+def refuse_without(
+    site: Site, store: Store, own: Sequence[BackupSet], folders: Iterable[Path], *, whole: bool
+) -> None:
+    """Raise Failure where the next set does not fit beside what must stay free.
+
+    ``own`` are this host's sets there, newest first.  ``whole``: the next one has all files,
+    whatever those hold.
+    """
+    where = place(store)
+    if where is None or space.unchecked():
+        return
+    needed = _expected(site, store, own, folders, whole)
+    space.refuse_without(where, needed + space.MARGIN, "the next set")
+
+
+def _expected(
+    site: Site, store: Store, own: Sequence[BackupSet], folders: Iterable[Path], whole: bool
+) -> int:
+    """Return about how many bytes the next set takes: as many as the newest, if there is one."""
+    newest = next((set_ for set_ in own if not set_.manifest.safety), None)
+    if newest is None:
+        return database.table_bytes(site.database) // _PACKED + files.walk(folders)
+    if not isinstance(store, LocalStore):
+        return 0  # restic keeps what is new alone, and is watched
+    rest = sum(part.bytes for name, part in newest.manifest.parts.items() if name not in _PARTS)
+    return rest + _of_files(newest.chain[0] if whole else newest)
+
+
+def _of_files(set_: BackupSet) -> int:
+    return sum(part.bytes for name, part in set_.manifest.parts.items() if name in _PARTS)
+
+
+def watched(store: Store, write: Callable[[], _Result]) -> _Result:
+    """Do ``write``; a repository on a disk of this host is stopped before that is full.
+
+    What restic has written until then is removed, for the next run needs that room.  Sets in a
+    folder need no watching: whoever writes their parts looks by himself.
+    """
+    where = place(store)
+    if isinstance(store, LocalStore) or where is None:
+        return write()
+    over, descriptor = threading.Event(), os.open(space.nearest(where), os.O_RDONLY)
+
+    def work() -> _Result:
+        try:
+            return write()
+        finally:
+            over.set()
+
+    try:
+        result: _Result = together(work, lambda: space.watch(descriptor, where, over))[0]
+    except space.NearlyFull:
+        with contextlib.suppress(Failure):
+            store.repository.prune()
+        raise
+    finally:
+        os.close(descriptor)
+    return result

@@ -1,0 +1,119 @@
+"""Who makes the set of the night: systemd's timer or cron, asked whether they really run."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from . import process, schedule
+from .errors import Failure
+from .process import Command
+
+CRON = Path("/etc/cron.d/gitlab-mm-backup")
+TIMER, SERVICE = "gitlab-mm-backup.timer", "gitlab-mm-backup.service"
+_SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
+_DAEMONS = ("cron", "crond", "fcron", "bcron-sched")  # that read /etc/cron.d
+_SYSTEMD_CRON = "cron.target"  # of Debian's systemd-cron, which makes timers of /etc/cron.d
+_LINE = re.compile(r"^[^#\s].* (\d\d?:\d\d)\s*$", re.M)
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """What makes the next set."""
+
+    by: str = ""  # in words, "" where nothing does
+    next_run: datetime | None = None
+    obstacle: str = ""  # why nothing does, and what helps
+
+
+def look(now: datetime) -> Scheduler:
+    """Return who makes the next set, or why nobody does."""
+    units = _units() if _SYSTEMD.is_dir() else {}
+    timer, service = units.get(TIMER, {}), units.get(SERVICE, {})
+    active = timer.get("ActiveState") == "active"
+    masked = service.get("LoadState") == "masked"
+    if active and not masked:
+        return Scheduler("by systemd's timer", _next_elapse())
+    at, refused = _time_of_cron(), _refused_by_cron()
+    if at and not refused and _cron_runs():
+        return Scheduler("by cron", schedule.due_time(at, now) + timedelta(days=1))
+    if at and refused:
+        return Scheduler(obstacle=refused)
+    if active:
+        return Scheduler(
+            obstacle=f"{SERVICE}, which {TIMER} starts, is masked: systemctl unmask {SERVICE}"
+        )
+    if timer.get("UnitFileState") == "enabled":
+        return Scheduler(obstacle=f"{TIMER} is enabled but not started: systemctl start {TIMER}")
+    return Scheduler(obstacle=_without_timer(at, bool(units)))
+
+
+def _without_timer(at: str, systemd: bool) -> str:
+    timer = f"systemctl enable --now {TIMER}"
+    if not at:
+        return f"no line in {CRON} makes one, and {TIMER} is not active" + (
+            f": {timer}" if systemd else ""
+        )
+    if systemd:
+        return f"cron is not running: systemctl enable --now cron, or {timer}"
+    return "cron is not running: service cron start"
+
+
+def _time_of_cron() -> str:
+    try:
+        found = _LINE.search(CRON.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return found[1] if found else ""
+
+
+def _refused_by_cron() -> str:
+    """Return why cron passes the file over, and what helps; "" where it does not (cron(8))."""
+    try:
+        status = os.stat(CRON)
+    except OSError:
+        return ""
+    if status.st_uid == 0 and not status.st_mode & 0o022:
+        return ""
+    return f"cron ignores {CRON}, which others can write: chown root:root {CRON}; chmod 0644 {CRON}"
+
+
+def _cron_runs() -> bool:
+    """Tell whether a daemon runs that reads /etc/cron.d (proc(5), comm); in a container it is another's."""
+    ours = os.readlink("/proc/self/ns/pid")
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+            if name in _DAEMONS and os.readlink(f"/proc/{pid}/ns/pid") == ours:
+                return True
+        except OSError:
+            continue
+    return _shown(_SYSTEMD_CRON).get("ActiveState") == "active" if _SYSTEMD.is_dir() else False
+
+
+def _units() -> Mapping[str, Mapping[str, str]]:
+    return {name: _shown(name) for name in (TIMER, SERVICE)}
+
+
+def _shown(unit: str) -> Mapping[str, str]:
+    """Return what systemd knows of a unit, nothing where it does not answer."""
+    told = _show(unit, "--property=LoadState,ActiveState,UnitFileState")
+    return dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+
+
+def _show(unit: str, *options: str) -> str:
+    try:
+        return process.run(Command(["systemctl", "show", unit, *options]), timeout=10).out
+    except Failure:
+        return ""
+
+
+def _next_elapse() -> datetime | None:
+    """Return when systemd runs the timer next, where it tells: from 248 on."""
+    told = _show(TIMER, "--property=NextElapseUSecRealtime", "--timestamp=unix")
+    found = re.search(r"=@(\d+)", told)
+    return datetime.fromtimestamp(int(found[1])).astimezone() if found else None
