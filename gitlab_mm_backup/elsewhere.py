@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from . import environment, hostname
 from .errors import ExitCode, Failure
 from .fetching import refuse_without_room
 from .option_table import NO_PASSWORD
@@ -20,9 +19,6 @@ from .store.local import BackupSet, LocalStore
 from .store.restic import ResticStore
 
 _WORD = "restic"
-# What restic and the storages that it reaches take from the environment (its manual, "Environment
-# Variables"): on an empty host there is no file with it yet.
-_RESTICS = re.compile(r"(RESTIC|AWS|B2|AZURE|GOOGLE|OS|ST|RCLONE)_[A-Z0-9_]+")
 
 
 def store(settings: Settings, place: str, identity: Secret | None = None) -> ResticStore | None:
@@ -48,7 +44,7 @@ def store(settings: Settings, place: str, identity: Secret | None = None) -> Res
             "Put the address into RESTIC_REPOSITORY, and give --from restic.",
             ExitCode.USAGE,
         )
-    given = {name: Secret(text) for name, text in os.environ.items() if _RESTICS.fullmatch(name)}
+    given = environment.restic()
     access = _access(settings.restic, there, given)
     if access.host is None:
         access = replace(access, host=_host(ResticStore(access, environment=given)))
@@ -69,7 +65,7 @@ def _access(known: Restic, there: str, given: Mapping[str, Secret]) -> Restic:
 
 def _host(everybodys: ResticStore) -> str:
     """Return whose sets are meant: this host's, or those of the only one that has any."""
-    hosts, own = everybodys.hosts(), socket.getfqdn()
+    hosts, own = everybodys.hosts(), hostname.full()
     if own in hosts or not hosts:
         return own
     if len(hosts) > 1:

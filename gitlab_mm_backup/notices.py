@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Any
 
-from . import process
+from . import environment, process
 from .private_files import InMemory
 from .process import Command
 from .secret import Secret
@@ -86,7 +86,11 @@ def _http(url: str, body: bytes, headers: Mapping[str, str]) -> None:
     if not url.startswith(("http://", "https://")):
         raise ValueError("an http or https address is wanted")
     request = urllib.request.Request(url, body, dict(headers), method="POST")
-    with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
+    proxies = environment.proxies()
+    if urllib.request.proxy_bypass_environment(request.host, proxies):  # type: ignore[attr-defined]
+        proxies = {}
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+    with opener.open(request, timeout=_SECONDS) as answer:
         answer.read(1 << 16)
 
 

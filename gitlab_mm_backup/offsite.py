@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
-from . import copied, evidence, fog, interrupts, rclone, records, remote_store
+from . import copied, evidence, fog, hostname, interrupts, rclone, records, remote_store
 from .copied import Notes, There
 from .errors import Failure, Interrupted
 from .manifest import Manifest
@@ -131,7 +130,7 @@ def _adopt(remote: Remote, notes: Notes, there: Mapping[str, int]) -> None:
 
 def _ours(manifest: Manifest) -> bool:
     """Hosts may share a remote: each keeps and removes its own sets."""
-    return manifest.host == socket.getfqdn()
+    return manifest.host == hostname.full()
 
 
 def _missing(store: LocalStore, remote: Remote, notes: Notes, rules: Rules) -> list[BackupSet]:

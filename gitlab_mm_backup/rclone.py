@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
-from . import process, tasks, untrusted
+from . import environment, process, tasks, untrusted
 from .errors import Failure
 from .process import Command, Finished
-from .remote import Remote
+from .remote import NO_CONFIG, Remote
 from .secret import Secret
 from .tasks import Put
 from .version import numbers
@@ -99,27 +99,35 @@ class Listed:
 
 
 def command(remote: Remote, *words: str, may_exit: tuple[int, ...] = (0,)) -> Command:
-    """Return the rclone that does ``words``: it inherits no variable and reads no file but ours."""
-    environment: dict[str, Any] = {"RCLONE_CONFIG": remote.config, **remote.environment}
+    """Return the rclone that does ``words``: it reads no file but ours.
+
+    Of the caller's variables it gets the proxies, and those that open root's configuration file.
+    """
+    variables: dict[str, Any] = {
+        **environment.network(),
+        **(environment.rclone() if remote.config != NO_CONFIG else {}),
+        "RCLONE_CONFIG": remote.config,
+        **remote.environment,
+    }
     if remote.account is None:
-        environment["HOME"] = "/root"  # keys and known hosts of SSH
+        variables["HOME"] = "/root"  # keys and known hosts of SSH
     limit = (f"--bwlimit={remote.bandwidth}B",) if remote.bandwidth else ()
     verb, *arguments = words
     return Command(
         ["rclone", verb, *_COMMON, *_PATIENCE, *limit, *arguments],
         account=remote.account,
-        environment=environment,
+        environment=variables,
         may_exit=may_exit,
     )
 
 
 def version() -> tuple[int, ...]:
     """Return rclone's version, as (1, 60, 1); raises Failure where it is not installed."""
-    environment: dict[str, str | Secret] = {"RCLONE_CONFIG": "/dev/null"}
+    alone = Command(
+        ["rclone", "version"], account="nobody", environment={"RCLONE_CONFIG": NO_CONFIG}
+    )
     try:
-        said = process.run(
-            Command(["rclone", "version"], account="nobody", environment=environment)
-        )
+        said = process.run(alone)
     except Failure as failure:
         raise Failure(
             "rclone, which copies sets to other places, cannot be run",
@@ -234,7 +242,8 @@ def _plain(remote: Remote, words: str) -> str:
     """Return rclone's last error, without its date, and without a secret that it may quote."""
     lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line) for line in words.splitlines()]
     told = "; ".join(dict.fromkeys(line.strip() for line in lines[-4:] if line.strip()))
-    for value in remote.environment.values():
+    given = {**environment.network(), **environment.rclone(), **remote.environment}
+    for value in given.values():
         if isinstance(value, Secret) and value:
             told = told.replace(value.reveal(), "…")
     return told[:600]

@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import process, untrusted
+from . import environment, process, untrusted
 from .errors import ExitCode, Failure
 from .private_files import InMemory
 from .process import Command, Finished, Sink
@@ -29,6 +29,7 @@ _SHARES = 10  # a check reads the data of one in so many packs, of another share
 _ID = re.compile(rf"[0-9a-f]{{{ID_SHOWN},64}}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PASSWORDS = ("RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "RESTIC_PASSWORD_COMMAND")
+_REPOSITORY_FILE = "RESTIC_REPOSITORY_FILE"
 _INCOMPLETE = 3  # restic's exit code where a file could not be read
 _Result = TypeVar("_Result")
 Write = Callable[[Command, Sink], _Result]  # program, sink of its output
@@ -189,6 +190,7 @@ class Repository:
             environment={
                 "HOME": os.path.expanduser("~root"),  # ssh and rclone have their settings there
                 "RESTIC_CACHE_DIR": str(CACHE),
+                **environment.network(),
                 **self._environment,
                 "RESTIC_PASSWORD_FILE": InMemory(self._password),
             },
@@ -203,8 +205,9 @@ class Repository:
         if self._access.environment_file is not None:
             given.update(_variables(self._access.environment_file))
         if self._access.repository:
+            given.pop(_REPOSITORY_FILE, None)  # restic takes one of both
             given["RESTIC_REPOSITORY"] = self._access.repository
-        if "RESTIC_REPOSITORY" not in given:
+        if not {"RESTIC_REPOSITORY", _REPOSITORY_FILE} & given.keys():
             raise _unsaid("restic.repository is not set, nor RESTIC_REPOSITORY in environment_file")
         return given
 

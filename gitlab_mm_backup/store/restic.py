@@ -6,13 +6,12 @@ import contextlib
 import logging
 import secrets
 import shutil
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from .. import process
+from .. import hostname, process
 from ..durable import replace_file
 from ..errors import Failure
 from ..manifest import MANIFEST, Manifest, Part, is_set_name, parse, to_bytes
@@ -49,7 +48,7 @@ class ResticStore(Listing):
         environment: Mapping[str, Secret] | None = None,
     ) -> None:
         self.folder = folder
-        self.host = access.host or socket.getfqdn()
+        self.host = access.host or hostname.full()
         self.where = f"restic repository {access.repository or '(see environment_file)'}"
         self.repository = Repository(access, bandwidth, environment)
         self._known: Mapping[str, Snapshots] | None = None

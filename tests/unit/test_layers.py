@@ -17,8 +17,10 @@ LAYERS = {
         "errors",
         "hostname",
         "run_id",
+        "bug",
         "interrupts",
         "secret",
+        "environment",
         "version",
         "effective",
         "site",
@@ -166,6 +168,7 @@ LAYERS = {
         "notify_outcomes",
     ),
     "4 edge": (
+        "streams",
         *("terminal", "manner", "ending", "console", "config_verbs", "host_verbs", "look_verbs"),
         *("account_verbs", "notify_verb", "sso_verbs"),
         "offsite_verbs",
@@ -354,7 +357,7 @@ def test_every_way_to_start_a_program_is_seen(text: str) -> None:
 
 
 def test_only_the_console_prints_asks_and_exits() -> None:
-    assert breaches(SOURCES, prints, "terminal", "ending", "console") == []
+    assert breaches(SOURCES, prints, "streams", "terminal", "ending", "console") == []
 
 
 def test_only_the_edge_knows_the_command_line() -> None:
