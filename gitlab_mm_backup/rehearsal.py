@@ -165,7 +165,8 @@ def _prove(run: Run, programs: Path) -> None:
     owner, name = run.site.database.owner.role, run.site.database.name
     examine = functools.partial(verify.examine, run.set, functools.partial(_note_member, run))
     log.info("Reading the whole set, and starting a scratch PostgreSQL")
-    started = scratch.cluster(run.place, programs, name, owner)
+    session = run.kept.session if run.kept else {}
+    started = scratch.cluster(run.place, programs, name, owner, session)
     with tasks.beside(examine) as examined, started as endpoint:
         log.info("Loading its database")
         began = time.monotonic()

@@ -60,6 +60,7 @@ LAYERS = {
         "config_file",
         "gitlab_files",
         "settings",
+        "json_text",
         "json_config",
         "gitlab_rb",
         "lock",
