@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from . import contents, privileges
+from . import contents, encodings, privileges
 from .errors import Failure
 from .manifest import Contents, Database
 from .private_files import InMemory, PrivateFiles
@@ -64,9 +64,15 @@ def connect(
                 **_options(endpoint, files),
             )
         with contextlib.closing(connection):
+            encodings.agree(connection)
             yield connection
     except psycopg.Error as error:
         raise _failure(error, wanted, endpoint) from None
+    except UnicodeEncodeError:
+        raise Failure(
+            f"A name in {wanted} cannot be used",
+            "it is not ASCII, and neither is the encoding of the database known",
+        ) from None
 
 
 def _options(endpoint: Endpoint, files: PrivateFiles) -> dict[str, Any]:

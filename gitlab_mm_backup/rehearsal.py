@@ -233,7 +233,7 @@ def _uploads(run: Run) -> Uploads:
     return Uploads(_archived(run.uploads))
 
 
-def _archived(uploads: IO[bytes]) -> Iterator[tuple[str, int]]:
+def _archived(uploads: IO[bytes]) -> Iterator[tuple[bytes, int]]:
     """Yield (path, bytes) of each upload that was noted, a piece at a time."""
     uploads.seek(0)
     rest = b""
@@ -241,8 +241,7 @@ def _archived(uploads: IO[bytes]) -> Iterator[tuple[str, int]]:
         *entries, rest = (rest + piece).split(b"\0")
         for entry in entries:
             size, _, name = entry.partition(b" ")
-            with contextlib.suppress(UnicodeDecodeError):  # no text column can name it
-                yield name.decode(), int(size)
+            yield name, int(size)
 
 
 def _look_at_config(run: Run) -> None:

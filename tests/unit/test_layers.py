@@ -98,6 +98,7 @@ LAYERS = {
         "systemd",
         "service",
         "contents",
+        "encodings",
         "database",
         "clients",
         "dumping",
