@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -20,7 +20,8 @@ from .version import numbers
 HASHES = ("sha256", "sha1", "md5")  # those that we can take too, the best first
 _NO_SUCH_FOLDER = 3  # rclone's exit code
 _LOOKING = 300  # seconds for an answer that is no file's content
-_COMMON = ("--log-level=ERROR", "--retries=1", "--low-level-retries=3")
+_SLOWEST = 1 << 20  # bytes a second: a remote that has to read files to hash them
+_COMMON = ("--ask-password=false", "--log-level=ERROR", "--retries=1", "--low-level-retries=3")
 _PATIENCE = ("--contimeout=30s", "--timeout=2m")
 
 
@@ -47,6 +48,23 @@ _TROUBLES = (
         "the remote refuses the credentials",
         "Correct them where they come from: gitlab.rb for GitLab's own place, rclone's config file "
         "for the others.",
+    ),
+    Trouble(
+        r"x509: certificate (?:has expired|is not yet valid)|certificate has expired",
+        "the remote's certificate is not valid at this time",
+        "Have it renewed, or set this host's clock (timedatectl); then run gitlab-mm offsite.",
+    ),
+    Trouble(
+        r"x509: |failed to verify certificate",
+        "the remote's certificate is not trusted on this host",
+        "Put the certificate of its authority into /usr/local/share/ca-certificates/ (as NAME.crt) and "
+        "run update-ca-certificates; then gitlab-mm offsite.",
+    ),
+    Trouble(
+        r"decrypt configuration|RCLONE_CONFIG_PASS|RCLONE_PASSWORD_COMMAND|password command",
+        "rclone's configuration file is encrypted and cannot be opened",
+        "Give its password by RCLONE_PASSWORD_COMMAND or RCLONE_CONFIG_PASS, for the nightly run in "
+        "/etc/cron.d/gitlab-mm-backup; docs/settings.md tells how.",
     ),
     Trouble(
         r"NoSuchBucket|ContainerNotFound|bucket does not exist|container not found",
@@ -137,8 +155,12 @@ def version() -> tuple[int, ...]:
     return numbers(said.out.partition("\n")[0].rpartition(" v")[2])
 
 
-def listing(remote: Remote, *names: str, hashes: bool = False) -> list[Listed]:
-    """Return all files below a place, their paths relative to it; none where there is no place."""
+def listing(remote: Remote, *names: str, hashed: int | None = None) -> list[Listed]:
+    """Return all files below a place, their paths relative to it; none where there is no place.
+
+    With their hashes where ``hashed`` says how many bytes they have: a disk reads them all for that.
+    """
+    hashes = hashed is not None
     wanted = [f"--hash-type={one}" for one in HASHES] if hashes else []
     asked = command(
         remote,
@@ -149,7 +171,8 @@ def listing(remote: Remote, *names: str, hashes: bool = False) -> list[Listed]:
         may_exit=(0, _NO_SUCH_FOLDER),
     )
     try:
-        said = _run(remote, f"{remote.name} cannot be listed", asked)
+        patience = _LOOKING + (hashed or 0) / _SLOWEST
+        said = _run(remote, f"{remote.name} cannot be listed", asked, patience=patience)
     except RemoteFailure as failure:
         if failure.message.endswith(_FORBIDDEN):
             failure.hint = _NO_LISTING
@@ -212,12 +235,28 @@ def purge(remote: Remote, *names: str) -> None:
     _run(remote, f"{names[-1]} cannot be removed from {remote.name}", asked)
 
 
-def _run(remote: Remote, what: str, asked: Command, source: IO[bytes] | None = None) -> Finished:
+def sweep(remote: Remote, *names: str) -> None:
+    """Remove what an upload that was cut short has left below a place: S3 keeps and bills its pieces.
+
+    Only some storages have, and can do, that.  Nothing is said of the others.
+    """
+    asked = command(remote, "backend", "cleanup", "-o", "max-age=1s", "--", remote.place(*names))
+    with contextlib.suppress(Failure):
+        process.run(asked, timeout=_LOOKING)
+
+
+def _run(
+    remote: Remote,
+    what: str,
+    asked: Command,
+    source: IO[bytes] | None = None,
+    patience: float = _LOOKING,
+) -> Finished:
     with explained(remote, what):
-        return process.run(asked, stdin=source, timeout=None if source else _LOOKING)
+        return process.run(asked, stdin=source, timeout=None if source else patience)
 
 
-@contextmanager
+@contextlib.contextmanager
 def explained(remote: Remote, what: str) -> Iterator[None]:
     """Say what rclone's last words mean when it fails in the block."""
     try:

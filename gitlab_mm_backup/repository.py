@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import environment, process, untrusted
+from . import environment, privileges, process, untrusted
 from .errors import ExitCode, Failure
 from .private_files import InMemory
 from .process import Command, Finished, Sink
@@ -21,7 +21,6 @@ from .secret import Secret
 from .settings import Restic
 
 CACHE = Path("/var/cache/gitlab-mm-backup")
-_READ_ALL = ("dac_read_search",)  # capabilities(7): reads every file, and changes none
 _FEW = 60  # seconds: more than a list of snapshots ever takes, restic repeats what fails for 15 min
 _MANY_WORDS = 1 << 20
 ID_SHOWN = 8  # digits of a snapshot's id that every restic tells, and takes for the whole
@@ -123,7 +122,7 @@ class Repository:
             *(f"--exclude={_literally(path)}" for path in never),
             "--",
             *map(str, folders),
-            capabilities=_READ_ALL,
+            capabilities=privileges.to_read_all(),
             may_exit=(0, _INCOMPLETE),
             spares_cache=True,
             most_words=_MANY_WORDS,
@@ -192,7 +191,7 @@ class Repository:
                 "RESTIC_CACHE_DIR": str(CACHE),
                 **environment.network(),
                 **self._environment,
-                "RESTIC_PASSWORD_FILE": InMemory(self._password),
+                **self._password,
             },
             capabilities=(),
         )
@@ -212,19 +211,24 @@ class Repository:
         return given
 
     @functools.cached_property
-    def _password(self) -> Secret:
+    def _password(self) -> Mapping[str, Secret | InMemory]:
+        """Return the variable by which restic gets the password; it takes it from it as from a file.
+
+        Of a file and of what a command prints restic takes all lines, without blanks around them;
+        of RESTIC_PASSWORD every character.
+        """
         if self._access.password_command:
-            said = process.run(Command(list(self._access.password_command))).out
+            command = Command(list(self._access.password_command))
+            said = process.printed(command).decode(errors="surrogateescape")
         elif self._access.password_file is not None:
             said = _private(self._access.password_file)
-        elif _PASSWORDS[0] in self._given:
-            said = self._given[_PASSWORDS[0]].reveal()
+        elif _PASSWORDS[0] in self._given and self._given[_PASSWORDS[0]]:
+            return {_PASSWORDS[0]: self._given[_PASSWORDS[0]]}
         else:
             raise _unsaid("neither restic.password_file nor restic.password_command is set")
-        word = said.partition("\n")[0].rstrip("\r")
-        if not word:
+        if not said.strip():
             raise _unsaid("the password is empty")
-        return Secret(word)
+        return {_PASSWORDS[1]: InMemory(Secret(said))}
 
 
 def _unsaid(detail: str) -> Failure:
@@ -239,13 +243,13 @@ def _unsaid(detail: str) -> Failure:
 def _private(path: Path) -> str:
     """Return the text of a file with a secret; raises Failure where others can read it."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             status = os.fstat(file.fileno())
             if status.st_uid != 0 or stat.S_IMODE(status.st_mode) & 0o077:
                 raise _unsaid(f"{path} must be root's alone: chown root {path}; chmod 0600 {path}")
             return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unsaid(f"{path}: {getattr(error, 'strerror', None) or 'no text'}") from None
+    except OSError as error:
+        raise _unsaid(f"{path}: {error.strerror}") from None
 
 
 def _variables(path: Path) -> dict[str, Secret]:
@@ -321,6 +325,9 @@ def _explained(failure: Failure) -> Failure:
     if failure.message == "restic cannot be started":
         return Failure(failure.message, failure.detail, "Install it: apt install restic")
     hints = {
+        "x509: ": "The certificate of the server is not trusted, or not valid at this time. Put that of its "
+        "authority into /usr/local/share/ca-certificates/ (as NAME.crt) and run "
+        "update-ca-certificates, or give RESTIC_CACERT in restic.environment_file.",
         "Is there a repository": "Make it once, and try again: restic init.  On a disk that is "
         "mounted, see that it is.  docs/restic.md tells more.",
         "wrong password": "Correct restic.password_file or restic.password_command.",
