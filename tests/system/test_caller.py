@@ -180,6 +180,7 @@ def test_an_error_of_the_program_is_told_in_one_object_and_to_those_who_watch(
 
 
 def test_an_error_of_the_program_with_a_restore_under_way_needs_attention(broken: Product) -> None:
+    broken.backup()
     answer = broken.restore()
     broken.lab.path(JOURNAL).unlink()
     assert answer.code == 5
