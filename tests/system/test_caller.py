@@ -141,6 +141,7 @@ def test_a_program_that_a_hook_left_holds_no_lock(product: Product) -> None:
 def broken(product: Product) -> Iterator[Product]:
     """The program with errors of its own in prune and restore, and somebody who is told."""
     lab = product.lab
+    product.backup()  # for a restore
     lab.write("/tmp/catch.py", CATCH)
     catcher = lab.popen("python3", "/tmp/catch.py")
     wait_until(
@@ -180,7 +181,6 @@ def test_an_error_of_the_program_is_told_in_one_object_and_to_those_who_watch(
 
 
 def test_an_error_of_the_program_with_a_restore_under_way_needs_attention(broken: Product) -> None:
-    broken.backup()
     answer = broken.restore()
     broken.lab.path(JOURNAL).unlink()
     assert answer.code == 5
