@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from . import (
+    bug,
     copied,
     discreet,
     hostname,
@@ -87,6 +88,9 @@ def _guard(act: Callable[[], None]) -> None:
         act()
     except (Failure, OSError) as error:
         log.warning("%s", discreet.words(str(error)))
+    except Exception as error:  # the other one is still to be done
+        for line in bug.trace(error):
+            log.error("%s", line)
 
 
 def write_metrics(ours: Settings, find: Callable[[], Store]) -> None:

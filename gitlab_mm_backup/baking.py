@@ -15,7 +15,8 @@ from typing import Any
 from . import json_config
 from .effective import overlay, unplaced
 from .errors import Failure
-from .json_config import Keys, Operations
+from .json_config import Operations
+from .json_text import Keys
 from .secret import Secret
 from .site import Kind, Site
 from .store.local import BackupSet

@@ -190,7 +190,7 @@ def _keep_host_settings(set_: BackupSet, site: Site, config: Path) -> None:
     """Give the new config.json what this host says for itself, where no environment does."""
     if not config.is_file():
         raise Failure("The set holds no config.json", hint="Choose another set.")
-    file = json_config.read(config)
+    file = json_config.read_config(config)
     operations = baking.operations(set_, site, file.document)
     if operations:
         json_config.write(config, json_config.apply(file, operations))

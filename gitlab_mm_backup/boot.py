@@ -168,7 +168,8 @@ def _data_source(database: Endpoint) -> str:
     owner = database.owner
     password = owner.password.reveal() if owner.password else ""
     login = f"{quote(owner.role, safe='')}:{quote(password, safe='')}"
-    where = urlencode({"host": str(SOCKET), "port": database.port, "sslmode": "disable"})
+    place = {"host": str(SOCKET), "port": database.port, "sslmode": "disable"}
+    where = urlencode({**place, **database.session})
     return f"postgres://{login}@/{quote(database.name, safe='')}?{where}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import credentials, identity, json_config, lineage, process, sign_in
+from . import credentials, identity, json_text, lineage, process, sign_in
 from .credentials import Candidate
 from .errors import Failure
 from .manifest import MANIFEST
@@ -39,7 +39,7 @@ def from_set(set_: BackupSet) -> list[Candidate]:
     found: list[Candidate] = []
     try:
         with set_.open("settings") as file:
-            document = json_config.parse(file.read().decode(), "settings.json")
+            document = json_text.parse(file.read().decode(), "settings.json")
         found += credentials.from_settings_part(document, source)
     except (Failure, OSError, UnicodeDecodeError):
         found = []

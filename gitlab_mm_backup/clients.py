@@ -99,8 +99,11 @@ def _environment(endpoint: Endpoint, login: Login) -> dict[str, str | InMemory]:
     """Return libpq's environment: options of the connection, and a password file in memory."""
     environment: dict[str, str | InMemory] = {
         "PGAPPNAME": APPLICATION,
-        "PGOPTIONS": NO_TIME_OUTS,
-        **{f"PG{key.upper()}": value for key, value in endpoint.options.items()},
+        "PGOPTIONS": endpoint.settings(login) + NO_TIME_OUTS,
+        **{
+            f"PG{key.upper()}": InMemory(value) if isinstance(value, Secret) else value
+            for key, value in endpoint.options.items()
+        },
     }
     if login.password is not None:
         word = login.password.reveal().replace("\\", "\\\\").replace(":", "\\:")

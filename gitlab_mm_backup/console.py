@@ -6,16 +6,17 @@ What its end takes is imported when it comes to that: a --help need not wait for
 from __future__ import annotations
 
 import functools
+import json
 import os
 import sys
+import syslog
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import interrupts
+from . import environment, interrupts, run_id, streams
 from .errors import ExitCode, Failure, Interrupted
 from .manner import Manner
 
@@ -57,27 +58,59 @@ def _command_name() -> str:
 
 
 def enter(command: click.Command, program: str) -> None:
-    """Run ``command``; usage errors keep the promise of one JSON object too."""
+    """Run ``command`` and exit; however it ends, the exit code is true and --json gives one object."""
+    streams.settle()
+    environment.cleanse()
     os.umask(0o077)
     interrupts.heed()
+    sys.exit(_run(command, program))
+
+
+def _run(command: click.Command, program: str) -> int:
     try:
         command.main(prog_name=program, standalone_mode=False, **HELP_OPTIONS)
     except click.exceptions.Exit as leaving:
-        sys.exit(leaving.exit_code)
-    except (click.Abort, Interrupted):
-        sys.exit(ExitCode.FAILED)
+        return _printed(leaving.exit_code)
     except click.ClickException as error:
+        usage = Failure(error.format_message(), exit_code=ExitCode.USAGE)
         if "--json" in sys.argv:
-            from . import ending
-            from .outcome import Outcome
-
-            manner = Manner(program, True, False, False, None)
-            failure = Failure(error.format_message(), exit_code=ExitCode.USAGE)
-            ending.print_json(manner, Outcome({}, []), failure, ExitCode.USAGE, 0)
+            _tell(program, usage)
         else:
             error.show()
-        sys.exit(ExitCode.USAGE)
-    except BrokenPipeError:
-        with suppress(OSError):
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter flushes it at exit
-        sys.exit(ExitCode.FAILED)
+        return ExitCode.USAGE
+    except (click.Abort, Interrupted):
+        return _tell(program, Failure("Interrupted", "nothing was begun", "Run it again."))
+    except Exception as error:  # before a command began, or in its very end
+        from . import bug
+
+        for line in bug.trace(error):
+            syslog.syslog(syslog.LOG_ERR, line)
+        return _tell(program, bug.failure(error))
+    return _printed(ExitCode.DONE)
+
+
+def _printed(code: int) -> int:
+    """Return how an answer ended, such as the help: what was not printed did not answer."""
+    return ExitCode.FAILED if streams.trouble() is not None else code
+
+
+def _tell(program: str, failure: Failure) -> int:
+    """Print a failure outside of any verb, with as little of the program as that takes."""
+    code = failure.exit_code
+    if "--json" in sys.argv:
+        told = {"message": failure.message, "detail": failure.detail, "hint": failure.hint}
+        document = {
+            "command": program,
+            "run": run_id.current(),
+            "ok": False,
+            "exit_code": int(code),
+            "seconds": 0,
+            "warnings": [],
+            "error": told,
+        }
+        click.echo(json.dumps(document))
+    else:
+        click.echo(f"Error: {failure.message}", err=True)
+        for line in filter(None, (failure.detail, failure.hint)):
+            click.echo(f"  {line}", err=True)
+    return code

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import gitlab_files, json_config
+from . import gitlab_files, json_config, json_text
 from .durable import replace_file
 from .errors import Failure
 from .gitlab import Application, Pair
-from .json_config import JsonFile, Keys, Operations
+from .json_config import JsonFile, Operations
+from .json_text import Keys
 from .secret import Secret
 from .site import Kind, Site
 from .stored_secret import matches
@@ -107,8 +108,9 @@ def read_again(layer: Layer) -> Layer:
 def _layer(name: str, path: Path) -> Layer:
     if name == "environment":
         return Layer(name, path, _environment_document(path), ENVIRONMENT_KEYS, None)
-    file = json_config.read(path)
-    keys = _CONFIG_KEYS if name == "config.json" else SECRETS_KEYS
+    ours = name == "config.json"
+    file = json_config.read_config(path) if ours else json_config.read(path)
+    keys = _CONFIG_KEYS if ours else SECRETS_KEYS
     return Layer(name, path, file.document, keys, file)
 
 
@@ -176,7 +178,11 @@ def from_settings_part(document: Mapping[str, Any], source: str) -> list[Candida
 
 def from_config_file(path: Path, source: str) -> list[Candidate]:
     """Return the candidate in another config.json; none where it cannot be read."""
-    return _from_json(path.read_text, _CONFIG_KEYS, source) if path.is_file() else []
+
+    def read() -> str:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+
+    return _from_json(read, _CONFIG_KEYS, source) if path.is_file() else []
 
 
 def from_tar(stream: Any, source: str) -> list[Candidate]:
@@ -200,8 +206,9 @@ def from_tar(stream: Any, source: str) -> list[Candidate]:
 
 def _from_json(read: Any, keys: tuple[Keys, Keys], source: str) -> list[Candidate]:
     try:
-        pair = pair_in(json_config.parse(read(), source), keys)
-    except (Failure, OSError, UnicodeDecodeError):
+        parse = json_text.parse_config if keys is _CONFIG_KEYS else json_text.parse
+        pair = pair_in(parse(read(), source), keys)
+    except (Failure, OSError):
         return []
     return [Candidate(source, pair)] if pair else []
 

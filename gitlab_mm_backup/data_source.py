@@ -1,46 +1,167 @@
-"""Mattermost's DataSource: a keyword string or a URL, as Go's lib/pq takes it."""
+"""Mattermost's DataSource: a keyword string or a URL, read as Go's lib/pq and pgx read it.
+
+Sources: lib/pq 1.10.9 (conn.go, parseOpts and isDriverSetting; url.go, ParseURL), net/url of Go
+1.26, pgx 5.6 (pgconn/config.go).  libpq reads neither as these do.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
+from urllib.parse import parse_qsl, unquote
 
 from .errors import Failure
+from .secret import Secret
 
-_OPTIONS = ("sslmode", "sslrootcert", "sslcert", "sslkey")
+SCHEMES = ("postgres://", "postgresql://")
+# What those drivers take from the environment of Mattermost's service.
+_VARIABLES = {
+    "PGHOST": "host",
+    "PGPORT": "port",
+    "PGDATABASE": "dbname",
+    "PGUSER": "user",
+    "PGPASSWORD": "password",
+    "PGSSLMODE": "sslmode",
+    "PGSSLROOTCERT": "sslrootcert",
+    "PGSSLCERT": "sslcert",
+    "PGSSLKEY": "sslkey",
+    "PGOPTIONS": "options",
+}
+_FILES = ("sslrootcert", "sslcert", "sslkey")
+_CONNECTION = ("sslmode", *_FILES, "target_session_attrs")
+# Settings of the server that say which tables are meant, and as whom they are worked on; time-outs,
+# time zones and all others are Mattermost's own affair.
+_SESSION = ("search_path", "role")
+_OPTION = re.compile(r"(?:-c\s*|--)([\w.-]+)=((?:\\.|[^\\\s])*)")
+_USERINFO = re.compile(r"[A-Za-z0-9._:~!$&'()*+,;=%@-]*")  # validUserinfo of net/url
+_HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]*))?")
+_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
-def parse(text: str, hint: str) -> dict[str, str]:
-    """Return the parts of ``text`` by libpq's names; raises Failure with ``hint``.
+class _Bad(Exception):
+    """The text is no DataSource; says why without quoting it."""
 
-    The detail of a failure never quotes it, for it holds a password.
+
+def parse(text: str, hint: str, environment: Mapping[str, Secret] | None = None) -> dict[str, str]:
+    """Return the parts of ``text`` by libpq's names, settings of the server among them.
+
+    What it leaves open comes from the ``environment`` of the service.  Raises Failure with
+    ``hint``; its detail never quotes the text, for that holds a password.
     """
-    import psycopg.conninfo
-
-    # An option of Go's lib/pq alone, which Mattermost's own documents recommend.
-    text = re.sub(r"(^|[?&\s])binary_parameters=[^&\s]*&?", r"\1", text).rstrip("?& ")
+    given = environment or {}
+    parts = {key: given[name].reveal() for name, key in _VARIABLES.items() if given.get(name)}
     try:
-        parts = psycopg.conninfo.conninfo_to_dict(text)
-    except psycopg.ProgrammingError:
-        raise Failure(
-            "Mattermost's DataSource cannot be understood",
-            "SqlSettings.DataSource is neither a keyword string nor a postgres:// URL",
-            hint,
-        ) from None
-    return {key: str(value) for key, value in parts.items() if value is not None}
+        found = _of_url(text) if text.startswith(SCHEMES) else _of_keywords(text)
+        parts.update((key, value) for key, value in found.items() if value)
+        _check(parts)
+    except _Bad as bad:
+        raise Failure("Mattermost's DataSource cannot be understood", str(bad), hint) from None
+    return parts
 
 
-def port(text: str, hint: str) -> int:
-    """Return the one port in ``text``; raises Failure for a list of them and for nonsense."""
-    if not text.isdecimal() or not 0 < int(text) < 65536:
+def _check(parts: dict[str, str]) -> None:
+    for value in parts.values():
+        if "\0" in value or re.search("[\ud800-\udfff]", value):
+            raise _Bad("SqlSettings.DataSource holds a byte that is no UTF-8")
+    if parts.get("host", "").startswith("/"):
+        parts["host"] = re.sub("//+", "/", os.path.normpath(parts["host"]))
+
+
+def _of_keywords(text: str) -> dict[str, str]:
+    """Return what a string of key=value pairs says; of a key that comes again the last counts."""
+    parts, at = {}, 0
+    pair = re.compile(
+        r"\s*([A-Za-z_][\w.]*)\s*=\s*(?:'((?:\\.|[^'\\])*)'|((?:\\.|[^'\\\s])(?:\\.|[^\\\s])*)?)",
+        re.DOTALL,
+    )
+    while text[at:].strip():
+        match = pair.match(text, at)
+        if match is None:
+            raise _Bad(
+                "SqlSettings.DataSource is neither a postgres:// URL nor a string of key=value pairs"
+            )
+        value = match[2] if match[2] is not None else match[3] or ""
+        parts[match[1]] = re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL)
+        at = match.end()
+    return parts
+
+
+def _of_url(text: str) -> dict[str, str]:
+    rest = text.partition("://")[2].partition("#")[0]
+    rest, _, query = rest.partition("?")
+    authority, _, path = rest.partition("/")
+    login, at, where = authority.rpartition("@")  # an @ in the password is no end of it
+    if not _USERINFO.fullmatch(login) or (not at and "@" in path):
+        raise _Bad(
+            "the user or password in the URL of SqlSettings.DataSource has to be percent-encoded "
+            "(%2F for /, %3F for ?, %23 for #)"
+        )
+    user, _, password = login.partition(":")
+    parts = {"user": _decoded(user), "password": _decoded(password), **_places(where)}
+    parts["dbname"] = _decoded(path)
+    asked: dict[str, str] = {}
+    for key, value in parse_qsl(query, keep_blank_values=True, errors="surrogateescape"):
+        asked.setdefault(key, value)  # Query.Get of net/url: the first
+    return {**parts, **{key: value for key, value in asked.items() if value}}
+
+
+def _decoded(text: str) -> str:
+    if re.search("%(?![0-9A-Fa-f]{2})", text):
+        raise _Bad("the URL of SqlSettings.DataSource has a % that begins no percent-encoding")
+    return unquote(text, errors="surrogateescape")
+
+
+def _places(text: str) -> dict[str, str]:
+    """Return the host, or several as libpq takes them, separated by commas, with their ports."""
+    matches = [_HOST.fullmatch(one) for one in text.split(",")]
+    places = [(match[1].strip("[]"), match[2] or "") for match in matches if match is not None]
+    if len(places) != len(matches):
+        raise _Bad("the URL of SqlSettings.DataSource names no host and port")
+    hosts, ports = (",".join(one) for one in zip(*places))
+    return {"host": _decoded(hosts), "port": ports if ports.strip(",") else ""}
+
+
+def port(parts: Mapping[str, str], usual: str, hint: str) -> int | str:
+    """Return the port, or one for each of several hosts; raises Failure for nonsense."""
+    ports = [one.strip() or usual for one in (parts.get("port") or usual).split(",")]
+    hosts = parts.get("host", "").split(",")
+    fitting = len(ports) in (1, len(hosts))
+    if not fitting or not all(one.isdecimal() and 0 < int(one) < 65536 for one in ports):
         raise Failure(
             "Mattermost's DataSource cannot be understood",
-            "one port of PostgreSQL is wanted, between 1 and 65535",
+            "a port of PostgreSQL, between 1 and 65535, is wanted for each host",
             hint,
         )
-    return int(text)
+    return int(ports[0]) if len(set(ports)) == 1 else ",".join(ports)
 
 
-def options(parts: Mapping[str, str]) -> dict[str, str]:
-    """Return what of ``parts`` says how to connect."""
-    return {key: parts[key] for key in _OPTIONS if key in parts}
+def options(parts: Mapping[str, str]) -> dict[str, str | Secret]:
+    """Return what of ``parts`` says how to connect; a Secret is what a file would hold.
+
+    A socket has no TLS.  Of several hosts the one is taken that can be written to: the dump and
+    its snapshot have to be of the same.
+    """
+    if parts.get("host", "").startswith("/"):
+        return {}
+    found: dict[str, str | Secret] = {key: parts[key] for key in _CONNECTION if key in parts}
+    if parts.get("sslinline") == "true":
+        found.update((key, Secret(parts[key])) for key in _FILES if key in parts)
+    if parts.get("sslmode", "").startswith("verify") and "sslrootcert" not in found:
+        found["sslrootcert"] = _AUTHORITIES  # what Go takes; libpq would look in root's home
+    if "," in parts.get("host", ""):
+        found.setdefault("target_session_attrs", "read-write")
+    return found
+
+
+def has_files(parts: Mapping[str, str]) -> bool:
+    """Tell whether Mattermost's account has to read files in order to connect."""
+    return parts.get("sslinline") != "true" and any(key in options(parts) for key in _FILES[1:])
+
+
+def session(parts: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of the server that our sessions need too."""
+    given = {key.lower(): value for key, value in parts.items()}
+    words = _OPTION.findall(given.get("options", ""))
+    said = {name.lower(): re.sub(r"\\(.)", r"\1", value) for name, value in words}
+    return {key: one for key in _SESSION for one in [given.get(key) or said.get(key)] if one}

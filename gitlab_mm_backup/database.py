@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from . import contents, privileges
+from . import contents, encodings, privileges
 from .contents import Upload
 from .errors import Failure
 from .manifest import Contents, Database
+from .private_files import InMemory, PrivateFiles
+from .secret import Secret
 from .site import Endpoint, Login
 
 if TYPE_CHECKING:
@@ -49,23 +51,36 @@ def connect(
 
     wanted = name or endpoint.name
     try:
-        with privileges.acting_as(login.account):
+        with privileges.acting_as(login.account), PrivateFiles(0) as files:
             connection = psycopg.connect(
                 host=endpoint.host,
                 port=endpoint.port,
                 dbname=wanted,
                 user=login.role,
                 password=login.password.reveal() if login.password else None,
-                options=NO_TIME_OUTS,
+                options=endpoint.settings(login) + NO_TIME_OUTS,
                 connect_timeout=10,
                 application_name=APPLICATION,
                 autocommit=True,
-                **dict(endpoint.options),  # type: ignore[arg-type]
+                **_options(endpoint, files),
             )
         with contextlib.closing(connection):
+            encodings.agree(connection)
             yield connection
     except psycopg.Error as error:
         raise _failure(error, wanted, endpoint) from None
+    except UnicodeEncodeError:
+        raise Failure(
+            f"A name in {wanted} cannot be used",
+            "it is not ASCII, and neither is the encoding of the database known",
+        ) from None
+
+
+def _options(endpoint: Endpoint, files: PrivateFiles) -> dict[str, Any]:
+    return {
+        key: files.resolve(InMemory(value)) if isinstance(value, Secret) else value
+        for key, value in endpoint.options.items()
+    }
 
 
 def wait_for_server(endpoint: Endpoint, seconds: float = 30) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from .secret import Secret
 
 # How Mattermost spells the settings that Omnibus passes by environment, for a config.json that
-# lacks them (omnibus-gitlab 10 to 18, env template of the mattermost cookbook).
+# lacks them (omnibus-gitlab 10 to 18, env template of the mattermost cookbook), and those that we
+# look up.
 _SPELLING = {
     "ServiceSettings": (
         "SiteURL",
@@ -16,11 +18,13 @@ _SPELLING = {
         "AllowedUntrustedInternalConnections",
         "EnableAPITeamDeletion",
         "EnableLocalMode",
+        "ConnectionSecurity",
     ),
     "TeamSettings": ("SiteName",),
     "SqlSettings": ("DriverName", "DataSource", "AtRestEncryptKey"),
     "LogSettings": ("FileLocation",),
-    "FileSettings": ("DriverName", "Directory"),
+    "FileSettings": ("DriverName", "Directory", "AmazonS3Bucket", "MaxFileSize"),
+    "EmailSettings": ("EnableSignInWithEmail", "SMTPServer"),
     "GitLabSettings": (
         "Enable",
         "Secret",
@@ -32,8 +36,23 @@ _SPELLING = {
     ),
     "PluginSettings": ("Directory", "ClientDirectory"),
 }
+_SPELLED = {
+    tuple(step.casefold() for step in place): place[-1]
+    for section, keys in _SPELLING.items()
+    for place in ((section,), *((section, key) for key in keys))
+}
 # Go's strconv.ParseBool.
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
+
+
+def folded(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what Go compares: encoding/json takes the keys of a struct in any letter case."""
+    return tuple(step.casefold() for step in path)
+
+
+def spelled(path: tuple[str, ...]) -> str:
+    """Return Mattermost's spelling of the last step of ``path``, which is kept where unknown."""
+    return _SPELLED.get(folded(path), path[-1])
 
 
 class Settings:
@@ -72,7 +91,19 @@ class Settings:
 
     def _value(self, section: str, key: str) -> Any:
         inside = self._tree.get(section)
-        return inside.get(key) if isinstance(inside, Mapping) else None
+        if isinstance(inside, Mapping) and key in inside:
+            return inside[key]
+        return self._folded.get(folded((section, key)))
+
+    @functools.cached_property
+    def _folded(self) -> dict[tuple[str, ...], Any]:
+        """All values by what Go compares; a set of an earlier version has keys as written."""
+        return {
+            folded((section, key)): value
+            for section, inside in self._tree.items()
+            if isinstance(inside, Mapping)
+            for key, value in inside.items()
+        }
 
     def __repr__(self) -> str:
         return "Settings(…)"
@@ -90,7 +121,7 @@ def overlay(config: Mapping[str, Any], environment: Mapping[str, Secret]) -> Set
     }
     names = _names(tree)
     for variable, value in environment.items():
-        place = names.get(variable)
+        place = names.get(variable.upper())
         if place is None:
             continue
         section, key = place
@@ -104,7 +135,8 @@ def overlay(config: Mapping[str, Any], environment: Mapping[str, Secret]) -> Set
 
 def unplaced(config: Mapping[str, Any], environment: Mapping[str, Secret]) -> list[str]:
     """Return the names in ``environment`` for which ``config`` has no place; sorted."""
-    return sorted(environment.keys() - _names(config).keys())
+    names = _names(config)
+    return sorted(name for name in environment if name.upper() not in names)
 
 
 def _names(tree: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

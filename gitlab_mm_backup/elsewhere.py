@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from . import identity
+from . import environment, identity
 from .errors import ExitCode, Failure
 from .fetching import refuse_without_room
 from .option_table import NO_PASSWORD
@@ -20,9 +19,6 @@ from .store.local import BackupSet, LocalStore
 from .store.restic import ResticStore
 
 _WORD = "restic"
-# What restic and the storages that it reaches take from the environment (its manual, "Environment
-# Variables"): on an empty host there is no file with it yet.
-_RESTICS = re.compile(r"(RESTIC|AWS|B2|AZURE|GOOGLE|OS|ST|RCLONE)_[A-Z0-9_]+")
 
 
 def store(settings: Settings, place: str, key: Secret | None = None) -> ResticStore | None:
@@ -47,7 +43,7 @@ def store(settings: Settings, place: str, key: Secret | None = None) -> ResticSt
             "Put the address into RESTIC_REPOSITORY, and give --from restic.",
             ExitCode.USAGE,
         )
-    given = {name: Secret(text) for name, text in os.environ.items() if _RESTICS.fullmatch(name)}
+    given = environment.restic()
     access = _access(settings.restic, there, given)
     return ResticStore(access, identity.known(), environment=given)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from . import progress, run_id, terminal, text
+from . import interrupts, progress, run_id, streams, terminal, text
 from .errors import ExitCode, Failure, Interrupted
 from .manner import Manner
 from .outcome import Outcome
@@ -37,26 +37,103 @@ def finish(manner: Manner, work: Callable[[], Outcome]) -> int:
         with progress.shown_by(steps.start) if isinstance(steps, Screen) else nullcontext():
             outcome = work()
         error = outcome.error
-    except Failure as failure:
-        error = failure
-    except OSError as trouble:
-        error = Failure("The system refused a step of the work", str(trouble))
-    except Interrupted as interrupted:
-        error = Failure(
-            f"Interrupted by {interrupted.signal_name}",
+    except click.UsageError:
+        raise
+    except (Exception, Interrupted) as trouble:
+        error = _failure(manner, trouble, lasting)
+    interrupts.ignore()  # what is left is short, and is not to be cut
+    seconds = time.monotonic() - began
+    code = error.exit_code if error else outcome.exit_code
+    tail: list[Callable[[], object]] = [
+        steps.close,
+        lambda: _keep(lasting, outcome, error, code, seconds),
+        lambda: _follow(manner, outcome, error, seconds),
+    ]
+    for act in tail:
+        _guard(act, lasting)
+    _print(manner, outcome, error, code, seconds, lasting)
+    return int(_delivered(manner, code, lasting))
+
+
+def _failure(manner: Manner, trouble: BaseException, log: SystemLog) -> Failure:
+    """Return what is told of whatever ended the work; of a bug the log has the traceback."""
+    if isinstance(trouble, Failure):
+        return trouble
+    if isinstance(trouble, Interrupted):
+        return Failure(
+            f"Interrupted by {trouble.signal_name}",
             "everything begun was taken back",
             "Run the command again.",
         )
-    steps.close()
-    code = error.exit_code if error else outcome.exit_code
-    seconds = time.monotonic() - began
-    _keep(lasting, outcome, error, code, seconds)
-    _follow(manner, outcome, error, seconds)
-    if manner.as_json:
+    from . import bug
+
+    code = _standing(manner)
+    if isinstance(trouble, OSError):
+        return bug.of_system(trouble, code)
+    for line in bug.trace(trouble):
+        log.write(line, logging.ERROR)
+    return bug.failure(trouble, code)
+
+
+def _standing(manner: Manner) -> ExitCode:
+    """Return whether the live state is as before: a restore that is not undone has a journal."""
+    from . import hooks
+    from .journal import Journal
+
+    if not manner.job or os.geteuid() != 0 or hooks.PHASE_VARIABLE in os.environ:
+        return ExitCode.FAILED
+    try:
+        return ExitCode.FAILED if Journal().read() is None else ExitCode.ATTENTION
+    except Failure as failure:
+        return failure.exit_code
+
+
+def _guard(act: Callable[[], object], log: SystemLog) -> None:
+    """Do one thing that follows the work; a bug in it changes nothing of how the work ended."""
+    try:
+        act()
+    except (Exception, Interrupted) as trouble:
+        from . import bug
+
+        for line in bug.trace(trouble):
+            log.write(line, logging.ERROR)
+
+
+def _print(
+    manner: Manner,
+    outcome: Outcome,
+    error: Failure | None,
+    code: ExitCode,
+    seconds: float,
+    log: SystemLog,
+) -> None:
+    if not manner.as_json:
+        _guard(lambda: _print_text(manner, outcome, error), log)
+        return
+    try:
         print_json(manner, outcome, error, code, seconds)
-    else:
-        _print_text(manner, outcome, error)
-    return int(code)
+    except Exception as trouble:  # a field that JSON does not have
+        bare = Outcome({}, outcome.warnings)
+        print_json(manner, bare, error or _failure(manner, trouble, log), code, seconds)
+
+
+def _delivered(manner: Manner, code: ExitCode, log: SystemLog) -> ExitCode:
+    """Return the exit code once it is known whether the output went out.
+
+    A job is done all the same, with a warning; a question whose answer was lost is not.  Whoever
+    closed a pipe has read enough of a job, and wants no word about that.
+    """
+    trouble = streams.trouble()
+    if trouble is None:
+        return code
+    closed = isinstance(trouble, BrokenPipeError)
+    if not closed:
+        told = f"The output could not be written: {trouble.strerror}"
+        log.write(told, logging.WARNING)
+        _say(f"Warning: {told}", err=True, fg="yellow")
+    if code is not ExitCode.DONE or (closed and manner.job):
+        return code
+    return ExitCode.WARNINGS if manner.job else ExitCode.FAILED
 
 
 def _follow(manner: Manner, outcome: Outcome, error: Failure | None, seconds: float) -> None:
@@ -66,7 +143,8 @@ def _follow(manner: Manner, outcome: Outcome, error: Failure | None, seconds: fl
 
         began = datetime.now().astimezone() - timedelta(seconds=seconds)
         ended = aftermath.Ended(manner.command, began, seconds, outcome, error)
-        aftermath.follow(ended, manner.settings, manner.store)
+        with interrupts.heeded():  # a service that does not answer is not waited for by all means
+            aftermath.follow(ended, manner.settings, manner.store)
 
 
 def print_json(

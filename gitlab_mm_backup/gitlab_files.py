@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from . import hostname
 from .errors import Failure
 from .secret import Secret
 
@@ -53,7 +53,7 @@ def attributes(root: Path) -> dict[str, Any]:
     without ``normal``; both mean "unknown", not "unset".
     """
     folder = root / NODES
-    wanted = folder / f"{socket.getfqdn()}.json"
+    wanted = folder / f"{hostname.full()}.json"
     found = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
     node = _json(wanted if wanted in found else found[-1]) if found else {}
     if not isinstance(node.get("normal"), dict):

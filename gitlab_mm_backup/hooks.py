@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from . import process, run_id
+from . import environment, process, run_id
 from .errors import Failure, Interrupted
 from .lock import only_run
 from .process import Command
@@ -24,6 +24,7 @@ PHASE_VARIABLE = "GITLAB_MM_PHASE"
 PHASES = ("pre-backup", "post-backup", "pre-restore", "post-restore", "on-failure")
 # As run-parts(8) does: editors' and dpkg's leftovers (name~, name.dpkg-old) do not run.
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+_MOST_WORDS = 1 << 20  # bytes of what a hook prints that go to the log
 
 
 def our_turn() -> contextlib.AbstractContextManager[None]:
@@ -55,12 +56,14 @@ def find(phase: str, ours: Path = OURS, admins: Path = ADMINS) -> list[Path]:
 def run_phase(
     phase: str, variables: Mapping[str, str], ours: Path = OURS, admins: Path = ADMINS
 ) -> None:
-    """Run the hooks of ``phase`` with ``GITLAB_MM_*`` in their environment.
+    """Run the hooks of ``phase`` with root's HOME and ``GITLAB_MM_*`` in their environment.
 
-    What they print goes to the log.  Raises Failure at the first that fails, or that somebody
+    What they print goes to the log; what they leave running in the background is not waited for.
+    Raises Failure at the first that fails, or that somebody
     but root could have written.
     """
-    environment = {
+    told = {
+        **environment.account(),
         PHASE_VARIABLE: phase,
         run_id.VARIABLE: run_id.current(),
         **{f"GITLAB_MM_{name.upper()}": value for name, value in variables.items()},
@@ -68,14 +71,16 @@ def run_phase(
     for path in find(phase, ours, admins):
         _refuse_untrusted(path)
         try:
-            finished = process.run(Command([str(path)], environment=environment))
+            finished = process.run_alone(
+                Command([str(path)], environment=told), most_words=_MOST_WORDS
+            )
         except Failure as failure:
             raise Failure(
                 f"Hook {phase}.d/{path.name} failed",
                 failure.detail or failure.message,
                 f"Mend {path}, or mask it with a link to /dev/null in {admins / phase}.d/.",
             ) from failure
-        for line in (*finished.out.splitlines(), *finished.err.splitlines()):
+        for line in finished.err.splitlines():
             log.info("%s: %s", path.name, line)
 
 
@@ -84,9 +89,11 @@ def on_failure(variables: Mapping[str, str]) -> Iterator[None]:
     """Run the on-failure hooks when the block fails; they cannot make it worse, or better."""
     try:
         yield
-    except (Failure, Interrupted, OSError) as failure:
+    except (Exception, Interrupted) as failure:
+        foreseen = isinstance(failure, (Failure, Interrupted, OSError))
+        told = str(failure) if foreseen else type(failure).__name__
         try:
-            run_phase("on-failure", {**variables, "error": str(failure)})
+            run_phase("on-failure", {**variables, "error": told})
         except Failure as second:
             log.warning("%s", second)
         raise

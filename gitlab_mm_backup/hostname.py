@@ -1,4 +1,4 @@
-"""What people call this host; for messages alone, since nothing about a name is certain."""
+"""What this host is called: its full name, and what people call it, neither of which is certain."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ def short() -> str:
     return socket.gethostname()
 
 
+def full() -> str:
+    """Return the full name as socket.getfqdn, or the host's own where DNS cannot be asked for that.
+
+    Linux takes names that DNS does not: of 64 letters, or with an empty label (RFC 1035).
+    """
+    try:
+        return socket.getfqdn()
+    except (OSError, UnicodeError):
+        return socket.gethostname()
+
+
 def own() -> str:
     """Return the host's full name, or the name that it has itself where DNS has no other.
 
-    Debian's usual hosts file gives every server the full name localhost.
+    Debian's usual hosts file gives every server the full name localhost. For messages alone.
     """
-    try:
-        name = socket.getfqdn()
-    except (OSError, UnicodeError):  # a label of 64 letters, or an empty one (RFC 1035)
-        name = ""
+    name = full()
     return socket.gethostname() if name.partition(".")[0] in ("", "localhost") else name

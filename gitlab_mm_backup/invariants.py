@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import checks, database, tasks
 from .checks import Check
+from .encodings import COMPARED
 
 if TYPE_CHECKING:
     import psycopg
@@ -51,7 +52,7 @@ _REFERENCES = (
 class Uploads:
     """The uploads of a set as (path below the data folder, bytes); None where ``untold`` says why."""
 
-    archived: Iterable[tuple[str, int]] | None
+    archived: Iterable[tuple[bytes, int]] | None
     untold: str = ""
 
 
@@ -122,8 +123,9 @@ def _columns(session: Session) -> set[tuple[str, str]]:
     return {(row[0], row[1]) for row in session.execute(query, ("public",))}
 
 
-def _note_uploads(session: Session, archived: Iterable[tuple[str, int]]) -> None:
-    session.execute("CREATE TEMPORARY TABLE archived (path text NOT NULL, size bigint NOT NULL)")
+def _note_uploads(session: Session, archived: Iterable[tuple[bytes, int]]) -> None:
+    # Names of files are bytes; the database may have another encoding than they.
+    session.execute("CREATE TEMPORARY TABLE archived (path bytea NOT NULL, size bigint NOT NULL)")
     with session.cursor().copy("COPY pg_temp.archived (path, size) FROM STDIN") as copy:
         for row in archived:
             copy.write_row(row)
@@ -138,7 +140,8 @@ def _uploads(session: Session, uploads: Uploads) -> Check:
     _note_uploads(session, uploads.archived)
     rows = session.execute(
         "SELECT f.path, f.size, a.size FROM public.fileinfo f LEFT JOIN pg_temp.archived a"
-        " ON a.path = f.path WHERE f.deleteat = 0 AND a.size IS DISTINCT FROM f.size ORDER BY 1"
+        f" ON a.path = convert_to(f.path, {COMPARED})"
+        " WHERE f.deleteat = 0 AND a.size IS DISTINCT FROM f.size ORDER BY 1"
     ).fetchall()
     (count,) = _row(session, "SELECT count(*) FROM public.fileinfo WHERE deleteat = 0")
     if rows:
@@ -159,7 +162,7 @@ def _previews(session: Session, uploads: Uploads) -> Check:
     wanted, missing = _row(
         session,
         "SELECT count(*), count(*) FILTER (WHERE NOT EXISTS"
-        " (SELECT 1 FROM pg_temp.archived a WHERE a.path = p.path)) FROM"
+        f" (SELECT 1 FROM pg_temp.archived a WHERE a.path = convert_to(p.path, {COMPARED}))) FROM"
         " (SELECT unnest(ARRAY[thumbnailpath, previewpath]) AS path FROM public.fileinfo"
         " WHERE deleteat = 0) p WHERE p.path <> ''",
     )

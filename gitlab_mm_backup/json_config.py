@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import functools
 import json
-import math
 import os
 import re
 import stat
@@ -21,22 +20,24 @@ from typing import Any
 
 from .durable import replace_file
 from .errors import Failure
+from .json_text import Keys, Names, parse, parse_config
 
 Operations = list[dict[str, Any]]
-Keys = tuple[str, ...]
 Render = Callable[[Any], str]
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _SCALAR = re.compile(r"[-+.0-9A-Za-z]+")
+_COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 
 
 @dataclass(frozen=True)
 class JsonFile:
-    """A JSON file as read."""
+    """A JSON file as read; ``go``: as Mattermost reads its own, config.json."""
 
     path: Path
     text: str
     document: dict[str, Any]
+    go: bool = False
 
 
 def read(path: Path) -> JsonFile:
@@ -45,60 +46,31 @@ def read(path: Path) -> JsonFile:
     Raises Failure when it is absent, unreadable or not one JSON object; the detail gives line
     and column, never content.
     """
-    try:
-        # Without O_NONBLOCK a pipe that Mattermost's account put there would hold us up.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, encoding="utf-8", newline="") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise Failure(f"{path} cannot be read", "it is no plain file")
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise Failure(f"{path} cannot be read", str(reason)) from None
+    text = _text(path, "strict")
     return JsonFile(path, text, parse(text, str(path)))
 
 
-def parse(text: str, where: str) -> dict[str, Any]:
-    """Return the JSON object in ``text``; raises Failure as ``read`` does."""
+def read_config(path: Path) -> JsonFile:
+    """Read Mattermost's config.json as Go does; raises Failure as ``read`` does.
+
+    In ``document`` keys have Mattermost's spelling, however they are written (see ``parse_config``);
+    a patch for it finds them in the text.
+    """
+    text = _text(path, "surrogateescape")
+    return JsonFile(path, text, parse_config(text, str(path)), go=True)
+
+
+def _text(path: Path, errors: str) -> str:
     try:
-        document = json.loads(
-            text,
-            object_pairs_hook=_without_duplicates,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno} column {error.colno}: {error.msg}"
-        raise Failure(f"{where} is not JSON", place) from None
-    except _NoJson as error:
-        raise Failure(f"{where} is not JSON", str(error)) from None
-    except (ValueError, RecursionError) as error:
-        raise Failure(f"{where} is not proper JSON", str(error)) from None
-    if not isinstance(document, dict):
-        raise Failure(f"{where} is not proper JSON", "it holds no object")
-    return document
-
-
-class _NoJson(ValueError):
-    pass
-
-
-def _refuse_constant(_: str) -> None:
-    raise _NoJson("it holds a number that JSON does not have")
-
-
-def _finite(literal: str) -> float:
-    number = float(literal)
-    if math.isinf(number):  # Go refuses it as well
-        raise _NoJson("it holds a number that is too large")
-    return number
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("a key stands in it twice")
-    return document
+        # Without O_NONBLOCK a pipe that Mattermost's account put there would hold us up.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, encoding="utf-8", errors=errors, newline="") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Failure(f"{path} cannot be read", "it is no plain file")
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise Failure(f"{path} cannot be read", str(reason)) from None
 
 
 def setting(document: Mapping[str, Any], changes: Mapping[Keys, Any]) -> Operations:
@@ -169,9 +141,14 @@ def apply(file: JsonFile, operations: Operations) -> str:
     render = functools.partial(_rendered, plain=plain)
     for one in operations:
         if one["op"] != "test":
-            text = _edited(text, _keys(one["path"]), one, render)
-    if parse(text, str(file.path)) != wanted:
-        raise AssertionError(f"the edit of {file.path} is not what its patch says")
+            text = _edited(text, _keys(one["path"]), one, render, Names(go=file.go))
+    again = parse_config if file.go else parse
+    if again(text, str(file.path)) != wanted:
+        raise Failure(
+            f"{file.path} is not changed",
+            "a key that is to be changed stands in it several times",
+            "Remove all but the last of each, then run the command again.",
+        )
     return text
 
 
@@ -202,11 +179,15 @@ def write(path: Path, text: str) -> None:
         before = os.lstat(path)
         if os.path.islink(path) or not os.path.isfile(path):
             raise Failure(f"{path} is not written", "it is no plain file")
-        replace_file(path, text.encode(), before.st_uid, before.st_gid, before.st_mode & 0o7777)
+        replace_file(
+            path,
+            text.encode(errors="surrogateescape"),
+            before.st_uid,
+            before.st_gid,
+            before.st_mode & 0o7777,
+        )
     except OSError as error:
         raise Failure(f"{path} cannot be written", str(error.strerror)) from error
-    except UnicodeEncodeError:
-        raise Failure(f"{path} cannot be written", "a value is no Unicode text") from None
 
 
 def pointer(path: Keys) -> str:
@@ -252,9 +233,11 @@ class _Member:
     end: int
 
 
-def _edited(text: str, path: Keys, operation: Mapping[str, Any], render: Render) -> str:
+def _edited(
+    text: str, path: Keys, operation: Mapping[str, Any], render: Render, names: Names
+) -> str:
     members: dict[Keys, _Member] = {(): _Member(0, _BLANKS.match(text, 0).end(), 0)}  # type: ignore[union-attr]
-    _scan(text, members[()].value, (), members)
+    _scan(text, members[()].value, (), members, names)
     if operation["op"] == "replace":
         place = members[path]
         return text[: place.value] + render(operation["value"]) + text[place.end :]
@@ -281,16 +264,17 @@ def _with(text: str, path: Keys, member: str, members: Mapping[Keys, _Member]) -
 
 def _without(text: str, path: Keys, members: Mapping[Keys, _Member]) -> str:
     """Take a member out, with the comma and the space that set it off."""
-    siblings = _siblings(path, members)
-    place, index = members[path], siblings.index(path)
-    if index > 0:
-        return text[: members[siblings[index - 1]].end] + text[place.end :]
-    if len(siblings) > 1:
-        return text[: place.key] + text[members[siblings[1]].key :]
+    place = members[path]
+    for sibling in (members[one] for one in _siblings(path, members)):
+        if _COMMA.fullmatch(text, sibling.end, place.key):
+            return text[: sibling.end] + text[place.end :]
+    for sibling in (members[one] for one in _siblings(path, members)):
+        if _COMMA.fullmatch(text, place.end, sibling.key):
+            return text[: place.key] + text[sibling.key :]
     return text[: place.key] + text[place.end :]
 
 
-def _scan(text: str, at: int, path: Keys | None, members: dict[Keys, _Member]) -> int:
+def _scan(text: str, at: int, path: Keys | None, members: dict[Keys, _Member], names: Names) -> int:
     """Note the members of the value at ``at``, which is known to be JSON; return its end.
 
     ``path`` None is within a list, which no path of ours reaches.
@@ -306,14 +290,24 @@ def _scan(text: str, at: int, path: Keys | None, members: dict[Keys, _Member]) -
         if opening == "{":
             key, at = scanstring(text, at + 1)
             at = _after(_BLANKS, text, text.index(":", at) + 1)
-            inner = None if path is None else (*path, key)
-        end = _scan(text, at, inner, members)
+            inner = None if path is None else (*path, names.of(path, key))
+            if inner in members:
+                _forget(inner, members, names)
+        end = _scan(text, at, inner, members, names)
         if inner is not None:
             members[inner] = _Member(start, at, end)
         at = _after(_BLANKS, text, end)
         if text[at] == ",":
             at = _after(_BLANKS, text, at + 1)
     return at + 1
+
+
+def _forget(path: Keys, members: dict[Keys, _Member], names: Names) -> None:
+    """Forget a member that comes again, and what is in it unless both are one object."""
+    members.pop(path)
+    if not names.merge(path):
+        for one in [one for one in members if one[: len(path)] == path]:
+            del members[one]
 
 
 def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
@@ -328,6 +322,8 @@ def _rendered(value: Any, plain: bool = False) -> str:
     ``plain`` is without them, as Ruby writes GitLab's secrets.
     """
     text = json.dumps(value, ensure_ascii=False)
+    if re.search("[\ud800-\udfff]", text):
+        raise Failure("A value cannot be written to a JSON file", "it is no Unicode text")
     if plain:
         return text
     return re.sub("[&<>\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text)

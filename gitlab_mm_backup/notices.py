@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from . import process
+from . import environment, process
+from .errors import Failure
 from .private_files import InMemory
 from .process import Command
 from .secret import Secret
@@ -64,8 +66,13 @@ def name(number: int, notice: Notice) -> str:
 
 def _without(to: Secret, error: Exception) -> str:
     """Return what went wrong, without the address, which may hold a password."""
-    told = f"{type(error).__name__}: {error}"
-    return "it cannot be sent" if to.reveal() in told else told[:200]
+    import urllib.error
+
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the service answers with HTTP status {error.code}"
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    told = str(error) if isinstance(error, Failure) else str(getattr(cause, "strerror", None) or "")
+    return told[:200] if told and to.reveal() not in told else "it cannot be sent"
 
 
 def _mattermost(to: Secret, message: Message) -> None:
@@ -75,9 +82,28 @@ def _mattermost(to: Secret, message: Message) -> None:
 
 
 def _ping(to: Secret, message: Message) -> None:
-    """Tell a dead man's switch, as healthchecks.io has it: /start, nothing, /fail."""
-    end = "" if message.state == "success" else f"/{message.state}"
-    _http(to.reveal().rstrip("/") + end, message.text.encode(), {})
+    """Tell a dead man's switch how a job ended."""
+    address = ping_address(to.reveal(), message)
+    if address:
+        _http(address, message.text.encode(), {})
+
+
+def ping_address(given: str, message: Message) -> str:
+    """Return where to tell it; "" where a service does not want to know.
+
+    healthchecks.io has a path for each: /start, nothing, /fail; its query stays behind that.  The
+    push monitors of Uptime Kuma have status and msg in the query, and no word for a beginning.
+    """
+    address = urlsplit(given)
+    query = parse_qsl(address.query, keep_blank_values=True)
+    if "status" not in dict(query):
+        end = "" if message.state == "success" else f"/{message.state}"
+        return urlunsplit(address._replace(path=address.path.rstrip("/") + end))
+    if message.state == START:
+        return ""
+    told = {"status": "up" if message.state == "success" else "down", "msg": message.title}
+    changed = [(name, told.get(name, value)) for name, value in query]
+    return urlunsplit(address._replace(query=urlencode(changed)))
 
 
 def _http(url: str, body: bytes, headers: Mapping[str, str]) -> None:
@@ -86,7 +112,11 @@ def _http(url: str, body: bytes, headers: Mapping[str, str]) -> None:
     if not url.startswith(("http://", "https://")):
         raise ValueError("an http or https address is wanted")
     request = urllib.request.Request(url, body, dict(headers), method="POST")
-    with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
+    proxies = environment.proxies()
+    if urllib.request.proxy_bypass_environment(request.host, proxies):  # type: ignore[attr-defined]
+        proxies = {}
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+    with opener.open(request, timeout=_SECONDS) as answer:
         answer.read(1 << 16)
 
 

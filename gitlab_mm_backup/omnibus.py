@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import data_source, gitlab_files, json_config
+from . import data_source, gitlab_files, json_config, json_text
 from .effective import Settings, overlay
 from .errors import Failure
 from .secret import Secret
@@ -162,15 +162,16 @@ def _start_script(root: Path) -> str:
 
 def _config(path: Path, required: bool) -> Mapping[str, Any]:
     try:
-        document: Mapping[str, Any] = json_config.read(path).document
+        document: Mapping[str, Any] = json_config.read_config(path).document
         return document
     except Failure as failure:
         if not required:
             return {}
+        # What Mattermost does not read either is said; it makes a file that is missing itself.
+        either = " (Mattermost cannot start from it either)"
+        hopeless = either if isinstance(failure, json_text.NotJson) else ""
         raise Failure(
-            failure.message,
-            failure.detail,
-            f"Mend {path} (Mattermost cannot start from it either), or restore a set.",
+            failure.message, failure.detail, f"Mend {path}{hopeless}, or restore a set."
         ) from failure
 
 
@@ -229,22 +230,29 @@ def _database(
             hint="Move it to PostgreSQL with Mattermost's own migration-assist first.",
         )
     given = _data_source(effective, environment, sources, gitlab_version)
-    host = given.pop("host", "") or _socket(sources)
-    password = given.pop("password", "")
+    bundled, host = _host(given.get("host", ""), _socket(sources))
+    password = given.get("password", "")
+    peer = host.startswith("/") and not password
     owner = Login(
-        given.pop("user", "") or _ROLE,
-        account.user if host.startswith("/") and not password else None,
+        given.get("user") or _ROLE,
+        account.user if peer or data_source.has_files(given) else None,
         Secret(password) if password else None,
     )
-    bundled = host == _socket(sources)
     return Endpoint(
         host=host,
-        port=data_source.port(given.pop("port", "") or _port(sources), _PORTS),
-        name=given.pop("dbname", "") or sources.mattermost("database_name") or _DATABASE,
+        port=data_source.port(given, _port(sources), _PORTS),
+        name=given.get("dbname") or sources.mattermost("database_name") or _DATABASE,
         owner=owner,
         admin=_superuser(sources) if bundled else owner,
         options=data_source.options(given),
+        session=data_source.session(given),
     )
+
+
+def _host(given: str, socket: str) -> tuple[bool, str]:
+    """Tell whether the bundled server is meant, in whatever way its socket folder is written."""
+    same = not given or (given[0] == "/" and os.path.realpath(given) == os.path.realpath(socket))
+    return same, socket if same else given
 
 
 def _data_source(
@@ -261,7 +269,7 @@ def _data_source(
     if "MM_SQLSETTINGS_DATASOURCE" not in environment and not gitlab_version.startswith("10."):
         text = ""
     return data_source.parse(
-        text, "Look at mattermost['sql_data_source'] in /etc/gitlab/gitlab.rb."
+        text, "Look at mattermost['sql_data_source'] in /etc/gitlab/gitlab.rb.", environment
     )
 
 
@@ -306,7 +314,7 @@ def _gitlab_database(sources: _Sources) -> Endpoint | None:
     superuser = _superuser(sources)
     return Endpoint(
         host=_socket(sources),
-        port=data_source.port(_port(sources), _PORTS),
+        port=data_source.port({}, _port(sources), _PORTS),
         name=name or _GITLAB_DATABASE,
         owner=superuser,
         admin=superuser,

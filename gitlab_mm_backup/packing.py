@@ -55,14 +55,18 @@ def pack_settings(site: Site, path: Path) -> Part:
         "effective": site.settings.tree,
     }
     writer = PartWriter(path)
-    writer.write((json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+    writer.write(
+        (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(
+            errors="backslashreplace"
+        )
+    )
     return writer.finish("json")
 
 
 def _config(site: Site) -> Mapping[str, Any]:
     """Return what config.json holds; a salvage takes all else along where it is lost."""
     try:
-        document: Mapping[str, Any] = json_config.read(site.config_file).document
+        document: Mapping[str, Any] = json_config.read_config(site.config_file).document
         return document
     except Failure:
         if site.missing is None:

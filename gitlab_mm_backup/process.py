@@ -20,14 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from . import privileges
+from . import environment, privileges
 from .endings import LAST_WORDS, Stopped, excused, judge, last_words
 from .errors import Failure
 from .private_files import InMemory, Lines, OpenFile, PrivateFiles
 from .sandbox import Sandbox
 from .secret import Secret
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = environment.PATH
 _PIPE = 1 << 20  # bytes that one of ours holds, where the system lets it
 _PIECE = 256 << 10  # bytes that are read at once: what has just come is in the processor's cache
 _F_SETPIPE_SZ = 1031  # fcntl(2); the module fcntl knows it from Python 3.10 on
@@ -206,6 +206,17 @@ def background(command: Command) -> Iterator[Callable[[], Finished | None]]:
         yield ended
 
 
+def run_alone(command: Command, *, most_words: int) -> Finished:
+    """Run ``command`` until it ends itself, whatever it leaves running with its output.
+
+    Returns the last ``most_words`` of all that it printed, as its errors.  Raises as ``run`` does.
+    """
+    with _started(command, None, None) as (child, words):
+        code = child.wait()
+        judge(command.program, command.may_exit, code, last_words(words))
+        return Finished(code, "", last_words(words, most_words))
+
+
 @contextlib.contextmanager
 def removed_at_last(*folders: Path) -> Iterator[None]:
     """Have ``folders`` removed at the end of the block, also where we end by kill -9.
@@ -275,14 +286,14 @@ def _started(
     ``stdout`` None sends what it prints to where its errors go.
     """
     with tempfile.TemporaryFile() as errors, PrivateFiles(_uid(command.account)) as place:
-        environment = {name: place.resolve(value) for name, value in command.environment.items()}
+        variables = {name: place.resolve(value) for name, value in command.environment.items()}
         try:
             child = subprocess.Popen(
                 [*_privileges(command), *map(place.resolve, command.argv)],
                 stdin=stdin if stdin is not None else subprocess.DEVNULL,
                 stdout=stdout if stdout is not None else errors,
                 stderr=errors,
-                env={"PATH": PATH, "LC_ALL": "C.UTF-8", **environment},
+                env={"PATH": PATH, "LC_ALL": "C.UTF-8", **variables},
                 cwd="/",
                 start_new_session=True,
                 pass_fds=place.descriptors,

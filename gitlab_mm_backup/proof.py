@@ -6,7 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from . import checks, database, gitlab, invariants, json_config, loading, sign_in
+from . import (
+    checks,
+    data_source,
+    database,
+    gitlab,
+    invariants,
+    json_config,
+    json_text,
+    loading,
+    sign_in,
+)
 from .boot import Booted
 from .checks import Check
 from .effective import Settings, overlay
@@ -45,6 +55,16 @@ class Kept:
     def uploads_elsewhere(self) -> bool:
         """Tell whether the uploads lie in object storage, and so in no set."""
         return self.effective.text("FileSettings", "DriverName") not in ("", "local")
+
+    @property
+    def session(self) -> Mapping[str, str]:
+        """Return the search_path that Mattermost's DataSource gives its sessions, if any."""
+        text = self.effective.text("SqlSettings", "DataSource")
+        try:
+            found = data_source.session(data_source.parse(text, "", self.environment))
+        except Failure:
+            return {}
+        return {name: value for name, value in found.items() if name == "search_path"}
 
 
 def kept(set_: BackupSet) -> Kept:
@@ -92,9 +112,7 @@ def _extensions(present: set[str], wanted: Sequence[str]) -> Check:
 def settings(config: bytes, kept_: Kept) -> Check:
     """See that config.json parses, and that with the environment it has all that is needed."""
     try:
-        document = json_config.parse(config.decode(), "config.json")
-    except UnicodeDecodeError:
-        return checks.failed("settings", "config.json is not UTF-8")
+        document = json_text.parse_config(config.decode(errors="surrogateescape"), "config.json")
     except Failure as failure:
         return checks.failed("settings", str(failure))
     effective = overlay(document, kept_.environment)

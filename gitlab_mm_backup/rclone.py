@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
-from . import process, tasks, untrusted
+from . import environment, process, tasks, untrusted
 from .errors import Failure
 from .process import Command, Finished
-from .remote import Remote
+from .remote import NO_CONFIG, Remote
 from .secret import Secret
 from .tasks import Put
 from .version import numbers
@@ -20,7 +20,8 @@ from .version import numbers
 HASHES = ("sha256", "sha1", "md5")  # those that we can take too, the best first
 _NO_SUCH_FOLDER = 3  # rclone's exit code
 _LOOKING = 300  # seconds for an answer that is no file's content
-_COMMON = ("--log-level=ERROR", "--retries=1", "--low-level-retries=3")
+_SLOWEST = 1 << 20  # bytes a second: a remote that has to read files to hash them
+_COMMON = ("--ask-password=false", "--log-level=ERROR", "--retries=1", "--low-level-retries=3")
 _PATIENCE = ("--contimeout=30s", "--timeout=2m")
 
 
@@ -47,6 +48,23 @@ _TROUBLES = (
         "the remote refuses the credentials",
         "Correct them where they come from: gitlab.rb for GitLab's own place, rclone's config file "
         "for the others.",
+    ),
+    Trouble(
+        r"x509: certificate (?:has expired|is not yet valid)|certificate has expired",
+        "the remote's certificate is not valid at this time",
+        "Have it renewed, or set this host's clock (timedatectl); then run gitlab-mm offsite.",
+    ),
+    Trouble(
+        r"x509: |failed to verify certificate",
+        "the remote's certificate is not trusted on this host",
+        "Put the certificate of its authority into /usr/local/share/ca-certificates/ (as NAME.crt) and "
+        "run update-ca-certificates; then gitlab-mm offsite.",
+    ),
+    Trouble(
+        r"decrypt configuration|RCLONE_CONFIG_PASS|RCLONE_PASSWORD_COMMAND|password command",
+        "rclone's configuration file is encrypted and cannot be opened",
+        "Give its password by RCLONE_PASSWORD_COMMAND or RCLONE_CONFIG_PASS, for the nightly run in "
+        "/etc/cron.d/gitlab-mm-backup; docs/settings.md tells how.",
     ),
     Trouble(
         r"NoSuchBucket|ContainerNotFound|bucket does not exist|container not found",
@@ -99,27 +117,35 @@ class Listed:
 
 
 def command(remote: Remote, *words: str, may_exit: tuple[int, ...] = (0,)) -> Command:
-    """Return the rclone that does ``words``: it inherits no variable and reads no file but ours."""
-    environment: dict[str, Any] = {"RCLONE_CONFIG": remote.config, **remote.environment}
+    """Return the rclone that does ``words``: it reads no file but ours.
+
+    Of the caller's variables it gets the proxies, and those that open root's configuration file.
+    """
+    variables: dict[str, Any] = {
+        **environment.network(),
+        **(environment.rclone() if remote.config != NO_CONFIG else {}),
+        "RCLONE_CONFIG": remote.config,
+        **remote.environment,
+    }
     if remote.account is None:
-        environment["HOME"] = "/root"  # keys and known hosts of SSH
+        variables["HOME"] = "/root"  # keys and known hosts of SSH
     limit = (f"--bwlimit={remote.bandwidth}B",) if remote.bandwidth else ()
     verb, *arguments = words
     return Command(
         ["rclone", verb, *_COMMON, *_PATIENCE, *limit, *arguments],
         account=remote.account,
-        environment=environment,
+        environment=variables,
         may_exit=may_exit,
     )
 
 
 def version() -> tuple[int, ...]:
     """Return rclone's version, as (1, 60, 1); raises Failure where it is not installed."""
-    environment: dict[str, str | Secret] = {"RCLONE_CONFIG": "/dev/null"}
+    alone = Command(
+        ["rclone", "version"], account="nobody", environment={"RCLONE_CONFIG": NO_CONFIG}
+    )
     try:
-        said = process.run(
-            Command(["rclone", "version"], account="nobody", environment=environment)
-        )
+        said = process.run(alone)
     except Failure as failure:
         raise Failure(
             "rclone, which copies sets to other places, cannot be run",
@@ -129,8 +155,12 @@ def version() -> tuple[int, ...]:
     return numbers(said.out.partition("\n")[0].rpartition(" v")[2])
 
 
-def listing(remote: Remote, *names: str, hashes: bool = False) -> list[Listed]:
-    """Return all files below a place, their paths relative to it; none where there is no place."""
+def listing(remote: Remote, *names: str, hashed: int | None = None) -> list[Listed]:
+    """Return all files below a place, their paths relative to it; none where there is no place.
+
+    With their hashes where ``hashed`` says how many bytes they have: a disk reads them all for that.
+    """
+    hashes = hashed is not None
     wanted = [f"--hash-type={one}" for one in HASHES] if hashes else []
     asked = command(
         remote,
@@ -141,7 +171,8 @@ def listing(remote: Remote, *names: str, hashes: bool = False) -> list[Listed]:
         may_exit=(0, _NO_SUCH_FOLDER),
     )
     try:
-        said = _run(remote, f"{remote.name} cannot be listed", asked)
+        patience = _LOOKING + (hashed or 0) / _SLOWEST
+        said = _run(remote, f"{remote.name} cannot be listed", asked, patience=patience)
     except RemoteFailure as failure:
         if failure.message.endswith(_FORBIDDEN):
             failure.hint = _NO_LISTING
@@ -204,12 +235,28 @@ def purge(remote: Remote, *names: str) -> None:
     _run(remote, f"{names[-1]} cannot be removed from {remote.name}", asked)
 
 
-def _run(remote: Remote, what: str, asked: Command, source: IO[bytes] | None = None) -> Finished:
+def sweep(remote: Remote, *names: str) -> None:
+    """Remove what an upload that was cut short has left below a place: S3 keeps and bills its pieces.
+
+    Only some storages have, and can do, that.  Nothing is said of the others.
+    """
+    asked = command(remote, "backend", "cleanup", "-o", "max-age=1s", "--", remote.place(*names))
+    with contextlib.suppress(Failure):
+        process.run(asked, timeout=_LOOKING)
+
+
+def _run(
+    remote: Remote,
+    what: str,
+    asked: Command,
+    source: IO[bytes] | None = None,
+    patience: float = _LOOKING,
+) -> Finished:
     with explained(remote, what):
-        return process.run(asked, stdin=source, timeout=None if source else _LOOKING)
+        return process.run(asked, stdin=source, timeout=None if source else patience)
 
 
-@contextmanager
+@contextlib.contextmanager
 def explained(remote: Remote, what: str) -> Iterator[None]:
     """Say what rclone's last words mean when it fails in the block."""
     try:
@@ -234,7 +281,8 @@ def _plain(remote: Remote, words: str) -> str:
     """Return rclone's last error, without its date, and without a secret that it may quote."""
     lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line) for line in words.splitlines()]
     told = "; ".join(dict.fromkeys(line.strip() for line in lines[-4:] if line.strip()))
-    for value in remote.environment.values():
+    given = {**environment.network(), **environment.rclone(), **remote.environment}
+    for value in given.values():
         if isinstance(value, Secret) and value:
             told = told.replace(value.reveal(), "…")
     return told[:600]

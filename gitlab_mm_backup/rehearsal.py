@@ -170,7 +170,8 @@ def _prove(run: Run, programs: Path) -> None:
     owner, name = run.site.database.owner.role, run.site.database.name
     examine = functools.partial(verify.examine, run.set, functools.partial(_note_member, run))
     log.info("Reading the whole set, and starting a scratch PostgreSQL")
-    started = scratch.cluster(run.place, programs, name, owner)
+    session = run.kept.session if run.kept else {}
+    started = scratch.cluster(run.place, programs, name, owner, session)
     with tasks.beside(examine) as examined, started as endpoint:
         log.info("Loading its database")
         began = time.monotonic()
@@ -237,7 +238,7 @@ def _uploads(run: Run) -> Uploads:
     return Uploads(_archived(run.uploads))
 
 
-def _archived(uploads: IO[bytes]) -> Iterator[tuple[str, int]]:
+def _archived(uploads: IO[bytes]) -> Iterator[tuple[bytes, int]]:
     """Yield (path, bytes) of each upload that was noted, a piece at a time."""
     uploads.seek(0)
     rest = b""
@@ -245,8 +246,7 @@ def _archived(uploads: IO[bytes]) -> Iterator[tuple[str, int]]:
         *entries, rest = (rest + piece).split(b"\0")
         for entry in entries:
             size, _, name = entry.partition(b" ")
-            with contextlib.suppress(UnicodeDecodeError):  # no text column can name it
-                yield name.decode(), int(size)
+            yield name, int(size)
 
 
 def _look_at_config(run: Run) -> None:

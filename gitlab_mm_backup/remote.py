@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import environment
 from .retention import Rules
 from .secret import Secret
 
@@ -60,7 +61,7 @@ def named(text: str) -> Remote:
         raise ValueError(
             "must be a remote of rclone with a path, as nas:backups, or an absolute path"
         )
-    return Remote(match[1], text.rstrip("/"), config=RCLONE_CONFIG)
+    return Remote(match[1], text.rstrip("/"), config=environment.rclone_config())
 
 
 def entry(values: Mapping[str, Any]) -> Remote:

@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import process, untrusted
+from . import environment, privileges, process, untrusted
 from .errors import ExitCode, Failure
 from .private_files import InMemory
 from .process import Command, Finished, Sink
@@ -21,7 +21,6 @@ from .secret import Secret
 from .settings import Restic
 
 CACHE = Path("/var/cache/gitlab-mm-backup")
-_READ_ALL = ("dac_read_search",)  # capabilities(7): reads every file, and changes none
 _FEW = 60  # seconds: more than a list of snapshots ever takes, restic repeats what fails for 15 min
 _MANY_WORDS = 1 << 20
 ID_SHOWN = 8  # digits of a snapshot's id that every restic tells, and takes for the whole
@@ -29,6 +28,7 @@ _SHARES = 10  # a check reads the data of one in so many packs, of another share
 _ID = re.compile(rf"[0-9a-f]{{{ID_SHOWN},64}}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PASSWORDS = ("RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "RESTIC_PASSWORD_COMMAND")
+_REPOSITORY_FILE = "RESTIC_REPOSITORY_FILE"
 _INCOMPLETE = 3  # restic's exit code where a file could not be read
 _Result = TypeVar("_Result")
 Write = Callable[[Command, Sink], _Result]  # program, sink of its output
@@ -129,7 +129,7 @@ class Repository:
             *(f"--exclude={_literally(path)}" for path in never),
             "--",
             *map(str, folders),
-            capabilities=_READ_ALL,
+            capabilities=privileges.to_read_all(),
             may_exit=(0, _INCOMPLETE),
             spares_cache=True,
             most_words=_MANY_WORDS,
@@ -196,8 +196,9 @@ class Repository:
             environment={
                 "HOME": os.path.expanduser("~root"),  # ssh and rclone have their settings there
                 "RESTIC_CACHE_DIR": str(CACHE),
+                **environment.network(),
                 **self._environment,
-                "RESTIC_PASSWORD_FILE": InMemory(self._password),
+                **self._password,
             },
             capabilities=(),
         )
@@ -210,25 +211,31 @@ class Repository:
         if self._access.environment_file is not None:
             given.update(_variables(self._access.environment_file))
         if self._access.repository:
+            given.pop(_REPOSITORY_FILE, None)  # restic takes one of both
             given["RESTIC_REPOSITORY"] = self._access.repository
-        if "RESTIC_REPOSITORY" not in given:
+        if not {"RESTIC_REPOSITORY", _REPOSITORY_FILE} & given.keys():
             raise _unsaid("restic.repository is not set, nor RESTIC_REPOSITORY in environment_file")
         return given
 
     @functools.cached_property
-    def _password(self) -> Secret:
+    def _password(self) -> Mapping[str, Secret | InMemory]:
+        """Return the variable by which restic gets the password; it takes it from it as from a file.
+
+        Of a file and of what a command prints restic takes all lines, without blanks around them;
+        of RESTIC_PASSWORD every character.
+        """
         if self._access.password_command:
-            said = process.run(Command(list(self._access.password_command))).out
+            command = Command(list(self._access.password_command))
+            said = process.printed(command).decode(errors="surrogateescape")
         elif self._access.password_file is not None:
             said = _private(self._access.password_file)
-        elif _PASSWORDS[0] in self._given:
-            said = self._given[_PASSWORDS[0]].reveal()
+        elif _PASSWORDS[0] in self._given and self._given[_PASSWORDS[0]]:
+            return {_PASSWORDS[0]: self._given[_PASSWORDS[0]]}
         else:
             raise _unsaid("neither restic.password_file nor restic.password_command is set")
-        word = said.partition("\n")[0].rstrip("\r")
-        if not word:
+        if not said.strip():
             raise _unsaid("the password is empty")
-        return Secret(word)
+        return {_PASSWORDS[1]: InMemory(Secret(said))}
 
 
 def _unsaid(detail: str) -> Failure:
@@ -243,13 +250,13 @@ def _unsaid(detail: str) -> Failure:
 def _private(path: Path) -> str:
     """Return the text of a file with a secret; raises Failure where others can read it."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             status = os.fstat(file.fileno())
             if status.st_uid != 0 or stat.S_IMODE(status.st_mode) & 0o077:
                 raise _unsaid(f"{path} must be root's alone: chown root {path}; chmod 0600 {path}")
             return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unsaid(f"{path}: {getattr(error, 'strerror', None) or 'no text'}") from None
+    except OSError as error:
+        raise _unsaid(f"{path}: {error.strerror}") from None
 
 
 def _variables(path: Path) -> dict[str, Secret]:
@@ -325,6 +332,9 @@ def _explained(failure: Failure) -> Failure:
     if failure.message == "restic cannot be started":
         return Failure(failure.message, failure.detail, "Install it: apt install restic")
     hints = {
+        "x509: ": "The certificate of the server is not trusted, or not valid at this time. Put that of its "
+        "authority into /usr/local/share/ca-certificates/ (as NAME.crt) and run "
+        "update-ca-certificates, or give RESTIC_CACERT in restic.environment_file.",
         "Is there a repository": "Make it once, and try again: restic init.  On a disk that is "
         "mounted, see that it is.  docs/restic.md tells more.",
         "wrong password": "Correct restic.password_file or restic.password_command.",

@@ -13,7 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import credentials, database, gitlab, gitlab_files, gitlab_rb, json_config, omnibus
+from . import (
+    credentials,
+    database,
+    gitlab,
+    gitlab_files,
+    gitlab_rb,
+    json_config,
+    json_text,
+    omnibus,
+)
 from .credentials import Candidate
 from .errors import Failure
 from .gitlab import Application, Pair
@@ -163,7 +172,7 @@ def _config_backup(site: Site) -> _Backup | None:
     for path in sorted(folder.glob("gitlab_config_*.tar"), reverse=True):
         texts = _texts(path)
         try:
-            section = json_config.parse(texts.get(_SECRETS, ""), path.name).get("mattermost")
+            section = json_text.parse(texts.get(_SECRETS, ""), path.name).get("mattermost")
         except Failure:
             continue
         if isinstance(section, Mapping) and section:
@@ -232,7 +241,7 @@ def _group(site: Site, uid: int) -> int:
 
 def _readable(path: Path) -> bool:
     try:
-        json_config.read(path)
+        json_config.read_config(path)
     except Failure:
         return False
     return True

@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,7 +169,9 @@ def server_programs(clients: Path, at_least: str) -> Path:
 
 
 @contextlib.contextmanager
-def cluster(made: Place, programs: Path, name: str, role: str) -> Iterator[Endpoint]:
+def cluster(
+    made: Place, programs: Path, name: str, role: str, session: Mapping[str, str]
+) -> Iterator[Endpoint]:
     """Run a server of its own on a private socket; it and all its data go with the block.
 
     Yields the endpoint of the database ``name``, which does not exist yet, for ``role``.
@@ -183,6 +185,7 @@ def cluster(made: Place, programs: Path, name: str, role: str) -> Iterator[Endpo
         name=name,
         owner=Login(role, password=passwords[1]),
         admin=Login(_SUPERUSER, password=passwords[0]),
+        session=session,
     )
     with process.background(_postgres(programs, sandbox)) as ended:
         _wait(endpoint, ended)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import database, exchange, interrupts, loading
+from . import database, encodings, exchange, interrupts, loading
 from .errors import Failure, Interrupted
 from .index import Index
 from .journal import Journal
@@ -69,6 +69,7 @@ def build(site: Site, journal: Journal) -> Built | None:
         # A run that was killed may have left one at work, which would be in the way.
         exchange.end_our_sessions(site.database)
         with database.connect(site.database, site.database.owner) as session:
+            encodings.as_stored(session)
             while wanted:
                 if _build(session, wanted[0]):
                     built.append(wanted[0].full_name)

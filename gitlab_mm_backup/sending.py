@@ -70,6 +70,8 @@ def send(set_: BackupSet, remote: Remote, notes: Notes) -> There:
         space.refuse_without(Path(remote.path), needed, what, ways)
     log.info("Copying %s to %s", set_.name, remote.name)
     begun = notes.begun.get(set_.name)
+    if begun is not None:  # an earlier run was cut short
+        rclone.sweep(remote, set_.name)
     if begun is None or begun.recipients != remote.recipients:
         whose = identity.of_set(set_.manifest)
         begun = notes.begun[set_.name] = Begun(remote.recipients, {}, whose)
@@ -114,7 +116,7 @@ def _bring(
     set_: BackupSet, remote: Remote, notes: Notes, begun: Begun, wanted: Mapping[str, _File]
 ) -> None:
     """Write what is not there yet, and note each file that is."""
-    there = {one.path: one.bytes for one in _listing(set_, remote, hashes=False)}
+    there = {one.path: one.bytes for one in _listing(set_, remote)}
     if MANIFEST in there and not begun.files:
         _refuse_anothers(set_, remote)
     for file in wanted.values():
@@ -160,15 +162,16 @@ def _write(set_: BackupSet, remote: Remote, file: _File) -> Sent:
     return persist(remote, once)
 
 
-def _listing(set_: BackupSet, remote: Remote, *, hashes: bool) -> list[Listed]:
-    return persist(remote, lambda: rclone.listing(remote, set_.name, hashes=hashes))
+def _listing(set_: BackupSet, remote: Remote, hashed: int | None = None) -> list[Listed]:
+    return persist(remote, lambda: rclone.listing(remote, set_.name, hashed=hashed))
 
 
 def _check(
     set_: BackupSet, remote: Remote, notes: Notes, begun: Begun, wanted: Mapping[str, _File]
 ) -> dict[str, str]:
     """Return by part how each file was found whole; a file that is not is sent again next time."""
-    there = {one.path: one for one in _listing(set_, remote, hashes=True)}
+    size = sum(file.size for file in wanted.values())
+    there = {one.path: one for one in _listing(set_, remote, hashed=size)}
     small = there.get(SUMS)
     hashing = bool(small and small.hashes)
     checks = {}

@@ -41,7 +41,7 @@ class Restic:
 
     repository: str | None = None  # as restic names it; None: environment_file has it
     password_file: Path | None = None
-    password_command: tuple[str, ...] = ()  # its first line is the password
+    password_command: tuple[str, ...] = ()  # what it prints is the password
     environment_file: Path | None = None  # lines NAME=VALUE, root's alone
     host: str | None = None  # whose sets they are; None: this host's
 
@@ -78,7 +78,9 @@ class Settings:
 
     @property
     def remotes(self) -> list[str]:
-        """The names of all places that copies go to."""
+        """The names of all places that copies go to; none where sets are in restic's repository."""
+        if self.store == "restic":
+            return []
         followed = [GITLAB] if self.follow_gitlab and self.upload is not None else []
         return list(dict.fromkeys([*followed, *(one.name for one in self.offsite)]))
 

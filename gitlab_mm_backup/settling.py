@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 
 from . import accepted, clock, hostname, identity, live, records, soundness, text
@@ -45,7 +44,7 @@ def settle(host: Host, store: Store, made: Manifest) -> tuple[Host, list[str]]:
         host = live.note(host, made.installation)
     if not host.upgraded or made.shrunken:
         return host, _undecided(host, store)
-    names = {socket.getfqdn(), hostname.own(), hostname.short()}
+    names = {hostname.full(), hostname.own(), hostname.short()}
     old = [one.manifest for one in store.sets() if not one.manifest.host_id]
     mine = [one for one in old if one.host in names]
     for name in sorted({identity.of_set(one) for one in mine}):

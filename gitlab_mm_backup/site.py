@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,15 +44,29 @@ class Login:
 class Endpoint:
     """Where one PostgreSQL database is and as whom to reach it."""
 
-    host: str  # a socket folder when it begins with "/"
-    port: int
+    host: str  # a socket folder when it begins with "/"; several are separated by commas
+    port: int | str  # of several hosts, each with its own: as libpq takes them
     name: str
     owner: Login  # Mattermost's own role: owns the database and everything in it
     admin: Login  # may create and drop databases; the same as the owner where nobody else is known
-    options: Mapping[str, str] = field(default_factory=dict)  # libpq's, such as sslmode
+    # libpq's, such as sslmode; a Secret is the content of a file.
+    options: Mapping[str, str | Secret] = field(default_factory=dict)
+    session: Mapping[str, str] = field(default_factory=dict)  # of the server: search_path, role
     # What an administrator does where it does not answer, and where it is missing.
     care: str = "gitlab-ctl status postgresql; gitlab-ctl start postgresql"
     making: str = "gitlab-ctl reconfigure creates it where Mattermost is enabled."
+
+    def settings(self, login: Login) -> str:
+        """Return libpq's ``options`` for a session of ``login``: whose tables, and as whom.
+
+        Whoever is not Mattermost's own role stays what it is.
+        """
+        wanted = {
+            name: re.sub(r"([\\\s])", r"\\\1", value)
+            for name, value in self.session.items()
+            if name != "role" or login == self.owner
+        }
+        return "".join(f"-c {name}={value} " for name, value in wanted.items())
 
     @property
     def by_socket(self) -> bool:

@@ -76,8 +76,8 @@ def find() -> Site:
             "Make it from config.defaults.json beside it, give SqlSettings.DataSource an empty "
             "database, then try again.",
         )
-    settings = overlay(json_config.read(there).document, unit.environment)
-    endpoint = _endpoint(settings, config_file, unit.account)
+    settings = overlay(json_config.read_config(there).document, unit.environment)
+    endpoint = _endpoint(settings, config_file, unit.account, unit.environment)
     return Site(
         kind=Kind.STANDALONE,
         version=_version(unit),
@@ -212,7 +212,12 @@ def _folders(unit: _Unit, config_file: Path, settings: Settings) -> Folders:
     return Folders(configured, real, shared=("home",))
 
 
-def _endpoint(settings: Settings, config_file: Path, account: Account) -> Endpoint:
+def _endpoint(
+    settings: Settings,
+    config_file: Path,
+    account: Account,
+    environment: Mapping[str, Secret] | None = None,
+) -> Endpoint:
     if settings.text("SqlSettings", "DriverName") == "mysql":
         raise Failure(
             "This Mattermost keeps its data in MySQL, which is not supported",
@@ -220,21 +225,24 @@ def _endpoint(settings: Settings, config_file: Path, account: Account) -> Endpoi
             "Give it a PostgreSQL database.",
         )
     look = f"Look at SqlSettings.DataSource in {config_file}."
-    parts = data_source.parse(settings.text("SqlSettings", "DataSource"), look)
+    text = settings.text("SqlSettings", "DataSource")
+    parts = data_source.parse(text, look, environment)
     host, password = parts.get("host") or "localhost", parts.get("password", "")
     role = parts.get("user") or account.user
+    peer = host.startswith("/") and not password
     owner = Login(
         role,
-        account.user if host.startswith("/") and not password else None,
+        account.user if peer or data_source.has_files(parts) else None,
         Secret(password) if password else None,
     )
     return Endpoint(
         host=host,
-        port=data_source.port(parts.get("port") or "5432", look),
+        port=data_source.port(parts, "5432", look),
         name=parts.get("dbname") or role,
         owner=owner,
         admin=owner,
         options=data_source.options(parts),
+        session=data_source.session(parts),
         care=look,
         making=f"Create it, owned by {role}, then try again.",
     )

@@ -16,8 +16,9 @@ PROGRAMS = ("gitlab-mm", "gitlab-mm-backup", "gitlab-mm-restore", "gitlab-mm gat
 
 
 def file_of(command: str, exit_code: int = 0) -> str:
-    """Name of the schema for an answer; a mistake in the command line is told by the program."""
-    return USAGE if command in PROGRAMS and exit_code == 2 else f"{command.replace(' ', '-')}.json"
+    """Name of the schema for an answer; what fails before a command begins is told by the program."""
+    early = command in PROGRAMS and exit_code in (1, 2)
+    return USAGE if early else f"{command.replace(' ', '-')}.json"
 
 
 @functools.lru_cache(None)

@@ -77,7 +77,16 @@ def test_one_removes_the_others_sets_on_request_alone(hosts: Hosts) -> None:
 
 def test_copies_of_two_hosts_that_began_in_one_second(hosts: Hosts) -> None:
     hosts.write_config(TO_REMOTE)
-    clock = ("faketime", "-f", "@2026-11-28 04:17:01 x0.01", "gitlab-mm", "backup", "--json")
+    clock = (
+        "env",
+        "FAKETIME_CACHE_DURATION=100000",
+        "faketime",
+        "-f",
+        "@2026-11-28 04:17:01 x0.01",
+        "gitlab-mm",
+        "backup",
+        "--json",
+    )
     names = {}
     for host in ("alpha", "beta"):
         if host != "alpha":

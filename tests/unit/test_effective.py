@@ -69,11 +69,19 @@ def test_a_key_that_config_json_spells_its_own_way_keeps_that_spelling() -> None
     assert tree == {"GitLabSettings": {"ID": "new"}}
 
 
-@pytest.mark.parametrize(
-    "variable", ["MM_INSTALL_TYPE", "SSL_CERT_DIR", "mm_servicesettings_siteurl", "MM_NO_SUCH"]
-)
+@pytest.mark.parametrize("variable", ["MM_INSTALL_TYPE", "SSL_CERT_DIR", "MM_NO_SUCH"])
 def test_what_names_no_setting_changes_nothing(variable: str) -> None:
     assert over(**{variable: "x"}).tree == CONFIG
+
+
+def test_a_variable_counts_in_any_letter_case() -> None:
+    """Mattermost's config/environment.go: strings.ToUpper."""
+    assert over(mm_servicesettings_siteUrl="x").text("ServiceSettings", "SiteURL") == "x"
+
+
+def test_a_set_of_before_has_keys_as_they_were_written() -> None:
+    settings = Settings({"filesettings": {"drivername": "amazons3"}})
+    assert settings.text("FileSettings", "DriverName") == "amazons3"
 
 
 def test_a_section_that_is_no_object_is_left_alone() -> None:

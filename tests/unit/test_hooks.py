@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import pwd
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -95,15 +98,31 @@ def test_a_hook_sees_what_is_documented_and_nothing_else(
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", "secret")
     monkeypatch.setenv("GITLAB_MM_FOREIGN", "x")
+    monkeypatch.setenv("HOME", "/somebody/elses")
+    root = pwd.getpwuid(os.geteuid())
     places.add(places.ours, "50-x", f'tr "\\0" "\\n" </proc/$$/environ >"{places.out}"')
     assert sorted(places.run(set="a b", set_path="/sets/a b")) == [
         "GITLAB_MM_PHASE=pre-backup",
         f"GITLAB_MM_RUN={run_id.current()}",
         "GITLAB_MM_SET=a b",
         "GITLAB_MM_SET_PATH=/sets/a b",
+        f"HOME={root.pw_dir}",
         "LC_ALL=C.UTF-8",
+        f"LOGNAME={root.pw_name}",
         f"PATH={process.PATH}",
+        f"USER={root.pw_name}",
     ]
+
+
+def test_a_program_that_a_hook_leaves_running_is_not_waited_for(places: Places) -> None:
+    places.add(places.ours, "50-x", f"sleep 60 & echo $! >{places.out}")
+    began = time.monotonic()
+    (left,) = places.run()
+    try:
+        assert time.monotonic() - began < 20
+        assert Path(f"/proc/{left}").exists()
+    finally:
+        os.kill(int(left), signal.SIGKILL)
 
 
 def test_what_a_hook_prints_goes_to_the_log(

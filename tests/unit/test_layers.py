@@ -19,8 +19,10 @@ LAYERS = {
         "dates",
         "hostname",
         "run_id",
+        "bug",
         "interrupts",
         "secret",
+        "environment",
         "version",
         "effective",
         "site",
@@ -62,6 +64,7 @@ LAYERS = {
         "config_file",
         "gitlab_files",
         "settings",
+        "json_text",
         "json_config",
         "gitlab_rb",
         "lock",
@@ -110,6 +113,7 @@ LAYERS = {
         "systemd",
         "service",
         "contents",
+        "encodings",
         "database",
         "clients",
         "dumping",
@@ -190,6 +194,7 @@ LAYERS = {
         "notify_outcomes",
     ),
     "4 edge": (
+        "streams",
         *(
             "terminal",
             "preload",
@@ -397,7 +402,7 @@ def test_every_way_to_start_a_program_is_seen(text: str) -> None:
 
 
 def test_only_the_console_prints_asks_and_exits() -> None:
-    assert breaches(SOURCES, prints, "terminal", "ending", "console") == []
+    assert breaches(SOURCES, prints, "streams", "terminal", "ending", "console") == []
 
 
 def test_only_the_edge_knows_the_command_line() -> None:

@@ -34,6 +34,30 @@ def test_policies(when: str, code: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "start", "success", "fail"),
+    [
+        ("https://h/x", "https://h/x/start", "https://h/x", "https://h/x/fail"),
+        ("https://h/x/", "https://h/x/start", "https://h/x", "https://h/x/fail"),
+        (
+            "https://h/key/nightly?create=1",
+            "https://h/key/nightly/start?create=1",
+            "https://h/key/nightly?create=1",
+            "https://h/key/nightly/fail?create=1",
+        ),
+        (
+            "http://h/api/push/AbC?status=up&msg=OK&ping=",
+            "",
+            "http://h/api/push/AbC?status=up&msg=It+is+done&ping=",
+            "http://h/api/push/AbC?status=down&msg=It+is+done&ping=",
+        ),
+    ],
+)
+def test_where_a_ping_goes(given: str, start: str, success: str, fail: str) -> None:
+    for state, address in (("start", start), ("success", success), ("fail", fail)):
+        assert notices.ping_address(given, Message("It is done", "text", state)) == address
+
+
+@pytest.mark.parametrize(
     "to",
     [
         f"http://127.0.0.1:1/hooks/{HIDDEN}",

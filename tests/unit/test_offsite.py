@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup import age, copied, copies, rclone, remote, remote_store
+from gitlab_mm_backup import age, copied, copies, process, rclone, remote, remote_store
 from gitlab_mm_backup.copied import Begun, Notes, Sent, There
 from gitlab_mm_backup.copies import CopiedPart, Copy
 from gitlab_mm_backup.errors import ExitCode, Failure
@@ -109,6 +109,11 @@ TOLD = {
     "AccessDenied: Access Denied\n\tstatus code: 403": "does not allow it",
     "didn't find section in config file": "does not know the remote",
     "dial tcp 127.0.0.1:1: connect: connection refused": "does not hold",
+    'Put "https://x": x509: certificate signed by unknown authority': "is not trusted",
+    'Put "https://x": x509: certificate has expired or is not yet valid': "not valid at this time",
+    "couldn't decrypt configuration, most likely wrong password.": "is encrypted",
+    "Config file is encrypted: unable to decrypt configuration and not allowed to ask for password "
+    "- set RCLONE_CONFIG_PASS to your configuration password": "is encrypted",
     'Put "http://x": set tcp 127.0.0.1:4: use of closed network connection': "does not hold",
     'Put "http://x": EOF': "does not hold",
 }
@@ -124,6 +129,20 @@ def test_rclone_s_words_in_an_administrator_s(words: str) -> None:
     assert TOLD[words] in failure.message and failure.hint
     assert failure.lasting != ("does not hold" in TOLD[words])
     assert "s3cret" not in str(failure) and "2026/" not in failure.detail
+
+
+def test_a_remote_that_reads_all_to_hash_it_has_the_time_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = tmp_path / "rclone"
+    slow.write_text("#!/bin/sh\nsleep 2\necho '[]'\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(process, "PATH", f"{tmp_path}:{process.PATH}")
+    monkeypatch.setattr(rclone, "_LOOKING", 1)
+    place = remote.named("/mnt/disk")
+    with pytest.raises(Failure, match="cannot be listed"):
+        rclone.listing(place, "x", hashed=0)
+    assert rclone.listing(place, "x", hashed=20 << 20) == []
 
 
 def test_others_failures_stay_what_they_are() -> None:

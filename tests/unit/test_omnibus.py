@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -334,13 +335,123 @@ def test_what_a_data_source_leaves_out_is_the_bundled_server_s(
         f"user chat password {SECRET}",
         f"password={SECRET} nonsense=1 and more",
         f"host=db port=ten password={SECRET}",
-        f"host=one,two port=5432,5433 password={SECRET}",
+        f"host=one,two port=5432,5433,5434 password={SECRET}",
+        f"postgres://chat:{SECRET}/2@db/mm",
+        f"postgres://chat:12/{SECRET}@db/mm",
+        f"postgres://chat:{SECRET}#2@db/mm",
+        f"postgres://chat:{SECRET}?2@db/mm",
+        f"postgres://chat:{SECRET} 2@db/mm",
+        f"postgres://chat:{SECRET}@db:x/mm",
         f"postgres://chat:{SECRET}%zz@db/mm",
     ],
 )
 def test_a_data_source_that_is_none_is_a_failure_without_its_text(text: str, modern: Tree) -> None:
     modern.variables(MM_SQLSETTINGS_DATASOURCE=text)
     assert "DataSource" in refusal(modern).message
+
+
+def test_an_at_sign_in_the_password_is_part_of_it(modern: Tree) -> None:
+    """Go's net/url takes the last one."""
+    found = data_source(modern, "postgres://chat:p@ss:w@rd@db.example.org:6000/mm?sslmode=require")
+    assert found.owner == Login("chat", None, Secret("p@ss:w@rd"))
+    assert (found.host, found.port, found.name) == ("db.example.org", 6000, "mm")
+
+
+@pytest.mark.parametrize(
+    ("more", "session"),
+    [
+        ({"search_path": "mm,public"}, {"search_path": "mm,public"}),
+        (
+            {
+                "statement_timeout": "300000",
+                "timezone": "UTC",
+                "disable_prepared_binary_result": "yes",
+            },
+            {},
+        ),
+        (
+            {"options": "-c search_path=a\\ b -cstatement_timeout=5 --role=x"},
+            {"search_path": "a b", "role": "x"},
+        ),
+        ({"Search_Path": "mm", "fallback_application_name": "mattermost"}, {"search_path": "mm"}),
+    ],
+)
+@pytest.mark.parametrize("form", ["url", "keywords"])
+def test_settings_of_the_server_do_not_make_it_unreadable(
+    more: dict[str, str], session: dict[str, str], form: str, modern: Tree
+) -> None:
+    if form == "url":
+        text = f"postgres://chat:pw@db:6000/mm?{urlencode({'sslmode': 'disable', **more})}"
+    else:
+        text = "host=db port=6000 user=chat password=pw dbname=mm sslmode=disable"
+        for name, value in more.items():
+            quoted = value.replace("\\", "\\\\")
+            text += f" {name}='{quoted}'"
+    found = data_source(modern, text)
+    assert found.session == session
+    assert found.options == {"sslmode": "disable"}
+
+
+def test_our_sessions_have_the_tables_and_the_role_of_mattermost_s() -> None:
+    owner, admin = Login("chat"), Login("postgres")
+    endpoint = Endpoint("db", 1, "mm", owner, admin, session={"search_path": "a b", "role": "x"})
+    assert endpoint.settings(owner) == "-c search_path=a\\ b -c role=x "
+    assert endpoint.settings(admin) == "-c search_path=a\\ b "
+
+
+@pytest.mark.parametrize("host", ["/", "//", "/.", "/../postgresql/"])
+def test_the_bundled_socket_is_known_however_it_is_written(host: str, modern: Tree) -> None:
+    found = data_source(modern, f"user=chat host=/var/opt/gitlab/postgresql{host} dbname=mm")
+    assert found.host == "/var/opt/gitlab/postgresql"
+    assert found.admin == Login("gitlab-psql", "gitlab-psql")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "host=one,two port=5432,5433 user=chat",
+        "postgres://chat@one:5432,two:5433/?connect_timeout=5",
+    ],
+)
+def test_of_several_hosts_the_one_is_meant_that_can_be_written_to(text: str, modern: Tree) -> None:
+    found = data_source(modern, text)
+    assert (found.host, found.port) == ("one,two", "5432,5433")
+    assert found.options == {"target_session_attrs": "read-write"}
+
+
+def test_an_address_of_ipv6(modern: Tree) -> None:
+    found = data_source(modern, "postgres://chat@[2001:db8::1]:6000/mm")
+    assert (found.host, found.port) == ("2001:db8::1", 6000)
+
+
+def test_files_are_read_as_mattermost_s_account(modern: Tree) -> None:
+    found = data_source(modern, "host=db user=chat sslmode=verify-full sslcert=/c sslkey=/k")
+    assert found.owner == Login("chat", "mattermost")
+    authorities = "/etc/ssl/certs/ca-certificates.crt"
+    files = {"sslrootcert": authorities, "sslcert": "/c", "sslkey": "/k"}
+    assert found.options == {"sslmode": "verify-full", **files}
+
+
+def test_what_stands_in_the_text_itself_is_a_secret(modern: Tree) -> None:
+    found = data_source(
+        modern, "host=db user=chat sslmode=require sslinline=true sslcert=CERT sslkey='K E Y'"
+    )
+    assert found.owner == Login("chat")
+    inline = {"sslcert": Secret("CERT"), "sslkey": Secret("K E Y")}
+    assert found.options == {"sslmode": "require", **inline}
+    assert "CERT" not in repr(found)
+
+
+def test_a_socket_has_no_tls(modern: Tree) -> None:
+    found = data_source(modern, "host=/run/postgresql user=chat sslmode=verify-full sslcert=/c")
+    assert (found.options, found.owner) == ({}, Login("chat", "mattermost"))
+
+
+def test_what_the_data_source_leaves_out_is_in_the_environment_of_the_service(modern: Tree) -> None:
+    modern.variables(PGPASSWORD="pw", PGSSLMODE="require", PGHOST="elsewhere")
+    found = data_source(modern, "host=db user=chat")
+    assert found.owner == Login("chat", None, Secret("pw"))
+    assert (found.host, found.options) == ("db", {"sslmode": "require"})
 
 
 def test_mysql_is_refused(modern: Tree) -> None:
@@ -472,8 +583,8 @@ BROKEN = [
     b"{",
     f'{{"GitLabSettings": {{"Secret": "{SECRET}"'.encode(),
     f'["{SECRET}"]'.encode(),
-    f'{{"a": "{SECRET}", "a": 1}}'.encode(),
     f'"{SECRET}\xff"'.encode("latin-1"),
+    f'{{"a": "{SECRET}\n"}}'.encode("latin-1"),
 ]
 
 

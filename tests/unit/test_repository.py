@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from gitlab_mm_backup import repository
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.repository import Busy, Taken
+from gitlab_mm_backup.private_files import InMemory
+from gitlab_mm_backup.repository import Busy, Repository, Taken
 from gitlab_mm_backup.secret import Secret
+from gitlab_mm_backup.settings import Restic
 
 
 def private(path: Path, text: str, mode: int = 0o600) -> Path:
@@ -98,8 +100,44 @@ def test_too_much_trouble_to_read_it_all_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize(
+    "content", [b"one\ntwo\n", b" pw with blanks \r\n", b"\xef\xbb\xbfpw\n", b"caf\xe9\n", b"pw"]
+)
+@pytest.mark.parametrize("by", ["file", "command"])
+def test_restic_gets_a_password_as_it_would_take_it_itself(
+    content: bytes, by: str, tmp_path: Path
+) -> None:
+    """restic takes off the blanks and the mark of the encoding, and leaves lines in between."""
+    path = tmp_path / "password"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    access = Restic("r", path) if by == "file" else Restic("r", password_command=("cat", str(path)))
+    (given,) = Repository(access)._password.items()
+    assert given == (
+        "RESTIC_PASSWORD_FILE",
+        InMemory(Secret(content.decode(errors="surrogateescape"))),
+    )
+
+
+def test_an_empty_password_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_bytes(b" \r\n")
+    path.chmod(0o600)
+    with pytest.raises(Failure) as caught:
+        _ = Repository(Restic("r", path))._password
+    assert caught.value.detail == "the password is empty"
+
+
+def test_a_repository_file_of_the_caller_s_counts_where_no_repository_is_named() -> None:
+    given = {"RESTIC_REPOSITORY_FILE": Secret("/root/repo")}
+    assert Repository(Restic(), None, given)._environment == given
+    named = Repository(Restic("/srv/restic"), None, given)._environment
+    assert named == {"RESTIC_REPOSITORY": "/srv/restic"}
+
+
+@pytest.mark.parametrize(
     ("detail", "hint"),
     [
+        ("Fatal: x509: unknown authority\nIs there a repository at ...?", "certificate"),
         ("Fatal: ...\nIs there a repository at the following location?", "restic init"),
         ("Fatal: wrong password or no key found", "password_file"),
         ("Remove(<snapshot/1>) returned error: 403", "object lock"),

@@ -1,0 +1,65 @@
+"""Errors that nobody foresaw, as a Failure and as lines for the log; the error's own text in neither.
+
+That text may quote a row, a password or whatever else was at hand.
+"""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from . import run_id
+from .errors import ExitCode, Failure
+
+_PACKAGE = Path(__file__).resolve().parent
+_UNFINISHED = (
+    "A restore is unfinished. Run gitlab-mm restore --rollback (the old state) or --continue "
+    "(the state of the set). "
+)
+
+
+def failure(error: BaseException, code: ExitCode = ExitCode.FAILED) -> Failure:
+    """Return what the operator is told; ``code`` ATTENTION: the live state is not as before."""
+    last = _frames(error)[-1:] or ["an unknown place"]
+    report = (
+        "The traceback is in the system log: "
+        f"journalctl -t gitlab-mm GITLAB_MM_RUN={run_id.current()}. "
+        "Report it to the maintainer of the package: apt-cache show gitlab-mm-backup."
+    )
+    return Failure(
+        "gitlab-mm failed because of an error in its own program",
+        f"{type(error).__name__} at {last[0].partition(':')[0]}",
+        (_UNFINISHED if code is ExitCode.ATTENTION else "") + report,
+        code,
+    )
+
+
+def trace(error: BaseException) -> list[str]:
+    """Return the traceback in lines, causes first: types, places and source lines, no texts."""
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    earlier = [*trace(cause), "then, while that was handled:"] if cause is not None else []
+    return [*earlier, *_frames(error), type(error).__name__]
+
+
+def _frames(error: BaseException) -> list[str]:
+    return [
+        f"{_short(frame.filename)} line {frame.lineno} in {frame.name}: {frame.line}"
+        for frame in traceback.extract_tb(error.__traceback__)
+    ]
+
+
+def _short(filename: str) -> str:
+    path = Path(filename)
+    return str(path.relative_to(_PACKAGE)) if _PACKAGE in path.parents else filename
+
+
+def of_system(error: OSError, code: ExitCode = ExitCode.FAILED) -> Failure:
+    """Return a Failure for what the kernel refused, where no job has explained it."""
+    place = " -> ".join(str(name) for name in (error.filename, error.filename2) if name)
+    reason = error.strerror or "no reason was given"
+    return Failure(
+        "The operating system refused an operation",
+        f"{place}: {reason}" if place else reason,
+        _UNFINISHED if code is ExitCode.ATTENTION else "",
+        code,
+    )

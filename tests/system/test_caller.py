@@ -1,0 +1,187 @@
+"""Who calls, from where and with what: shells, cron lines, host names and hooks change nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.base import build_base
+from tests.lab.omnibus import Spec, install
+from tests.lab.product import JOURNAL, Product, install_product
+from tests.lab.sandbox import Lab, wait_until
+
+CONFIG = "/etc/gitlab-mm-backup/config.yml"
+SETS = "/var/opt/gitlab/backups/mattermost"
+PACKAGE = "/usr/lib/python3/dist-packages/gitlab_mm_backup"
+COLLECTOR = "/var/opt/gitlab/node-exporter/textfile_collector"
+SECRET = "hunter2-of-a-row"
+CATCH = """
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
+        with open("/tmp/pings", "a") as file:
+            file.write(self.path + " " + body.replace("\\n", " ") + "\\n")
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *words):
+        pass
+http.server.HTTPServer(("127.0.0.1", 8099), Handler).serve_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def product(deb: Path) -> Iterator[Product]:
+    with Lab(base=build_base()) as lab:
+        install(lab, Spec())
+        yield install_product(lab, deb)
+
+
+def sets(lab: Lab) -> int:
+    return len(lab.run("ls", "-1", SETS, check=False).stdout.split())
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "PGSERVICE=reports",
+        "PGSERVICEFILE=/nonexistent",
+        "PGHOSTADDR=127.0.0.1",
+        "PGSSLMODE=verify-full",
+        "PGOPTIONS=-c search_path=nowhere -c default_transaction_read_only=on",
+        "PGCLIENTENCODING=LATIN1",
+        "PGTARGETSESSIONATTRS=standby",
+        "PGREQUIREPEER=postgres",
+        "PGCHANNELBINDING=require",
+        "PGPASSFILE=/nonexistent",
+        "PGDATABASE=x",
+        "TAR_OPTIONS=--exclude=*",
+        "PYTHONPATH=/tmp/evil",
+        "PYTHONHOME=/tmp/evil",
+        "PYTHONWARNINGS=error",
+        "HOME=/nonexistent",
+    ],
+)
+def test_a_variable_of_the_shell_changes_nothing(product: Product, variable: str) -> None:
+    name, _, value = variable.partition("=")
+    product.lab.write("/tmp/evil/json.py", "raise SystemExit('evil')\n")
+    done = product.lab.run("gitlab-mm", "backup", "-q", env={name: value}, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_restore_without_any_variable(product: Product) -> None:
+    product.backup()
+    command = ("env", "-i", "/usr/bin/gitlab-mm", "restore", "--yes", "-q", "--no-safety-backup")
+    done = product.lab.run(*command, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code"),
+    [
+        (">&-", 0),
+        ("2>&-", 0),
+        (">&- 2>&-", 0),
+        ("<&-", 0),
+        ("<&- >&- 2>&-", 0),
+        (">/dev/full", 4),
+        ("2>/dev/full", 0),
+        (">/dev/full 2>&1", 4),
+    ],
+)
+def test_a_backup_is_made_wherever_its_output_goes(
+    product: Product, redirection: str, code: int
+) -> None:
+    before = sets(product.lab)
+    command = f"/usr/bin/gitlab-mm backup -v {redirection}"
+    done = product.lab.run("bash", "-c", command, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert sets(product.lab) == before + 1
+
+
+def test_an_answer_that_could_not_be_written_is_none(product: Product) -> None:
+    done = product.lab.run("bash", "-c", "gitlab-mm list >/dev/full", check=False)
+    assert done.returncode == 1
+    assert done.stderr == "Warning: The output could not be written: No space left on device\n"
+    assert product.lab.run("bash", "-c", "gitlab-mm --help >/dev/full", check=False).returncode == 1
+
+
+@pytest.mark.parametrize("name", ["x" * 64, "a..b", "gitläb"])
+def test_every_host_name_that_linux_takes(product: Product, name: str) -> None:
+    rename = "import socket, sys; socket.sethostname(sys.argv[1])"
+    product.lab.run("python3", "-c", rename, name)
+    try:
+        product.backup()
+        assert product("list").code == 0
+        assert product("status").code in (0, 4)
+    finally:
+        product.lab.run("python3", "-c", rename, "lab")
+
+
+def test_a_program_that_a_hook_left_holds_no_lock(product: Product) -> None:
+    hook = "/etc/gitlab-mm-backup/hooks/post-backup.d/70-left"
+    script = '#!/bin/sh\nsleep 300 &\necho $! >/tmp/left\ntouch "$HOME/was-here"\n'
+    product.lab.write(hook, script, mode=0o755)
+    try:
+        product.backup()
+        left = product.lab.read("/tmp/left").strip()
+        assert product.lab.run("cat", f"/proc/{left}/comm").stdout == "sleep\n"
+        product.backup()
+        assert product.lab.path("/root/was-here").exists()
+    finally:
+        product.lab.path(hook).unlink()
+        product.lab.run("pkill", "-x", "sleep")
+
+
+@pytest.fixture
+def broken(product: Product) -> Iterator[Product]:
+    """The program with errors of its own in prune and restore, and somebody who is told."""
+    lab = product.lab
+    product.backup()  # for a restore
+    lab.write("/tmp/catch.py", CATCH)
+    catcher = lab.popen("python3", "/tmp/catch.py")
+    wait_until(
+        lambda: lab.run("sh", "-c", "ss -ltn | grep 8099", check=False).stdout, 10, "the catcher"
+    )
+    lab.write(CONFIG, "notices:\n  - kind: ping\n    to: http://127.0.0.1:8099/push\n", mode=0o640)
+    lab.run("mkdir", "-p", COLLECTOR)
+    modules = {name: lab.read(f"{PACKAGE}/{name}.py") for name in ("prune", "recovery")}
+    fault = f"    raise KeyError('{SECRET}')\n"
+    lab.write(f"{PACKAGE}/prune.py", f"{modules['prune']}\n\ndef plan(*_):\n{fault}")
+    note = "    journal.write({'plan': {}}, [Step('stop Mattermost', {})], [])\n"
+    lab.write(
+        f"{PACKAGE}/recovery.py",
+        f"{modules['recovery']}\n\ndef take_over(site, journal):\n{note}{fault}",
+    )
+    try:
+        yield product
+    finally:
+        for name, text in modules.items():
+            lab.write(f"{PACKAGE}/{name}.py", text)
+        lab.path(CONFIG).unlink()
+        catcher.kill()
+
+
+def test_an_error_of_the_program_is_told_in_one_object_and_to_those_who_watch(
+    broken: Product,
+) -> None:
+    answer = broken("prune")
+    assert answer.code == 1
+    assert answer.error["message"] == "gitlab-mm failed because of an error in its own program"
+    assert answer.error["detail"].startswith("KeyError at prune.py line ")
+    assert SECRET not in json.dumps(answer.document) + answer.stderr
+    pings = broken.lab.read("/tmp/pings").splitlines()
+    assert pings[-1].startswith("/push/fail ") and SECRET not in "".join(pings)
+    metrics = broken.lab.run("sh", "-c", f"cat {COLLECTOR}/*.prom").stdout
+    assert 'gitlab_mm_run_exit_code{command="prune"} 1' in metrics
+
+
+def test_an_error_of_the_program_with_a_restore_under_way_needs_attention(broken: Product) -> None:
+    answer = broken.restore()
+    broken.lab.path(JOURNAL).unlink()
+    assert answer.code == 5
+    assert "--rollback" in answer.error["hint"]
