@@ -18,6 +18,7 @@ from . import (
     description,
     dumping,
     files,
+    fstab,
     hooks,
     identity,
     increment,
@@ -170,6 +171,8 @@ def make_set(
     log.info("Making set %s", name)
     alone = purpose == SAFETY or site.missing is not None
     whole = alone or settings.files != INCREMENTAL
+    if not isinstance(store, ResticStore):  # restic never makes a repository by itself
+        fstab.refuse_unmounted(store.folder)
     room.refuse_without(site, store, before.own, _folders(site), whole=whole)
     pack_files = _packer(site, settings, store, before, alone, started)
     with store.create(name) as staging:

@@ -17,6 +17,18 @@ log = logging.getLogger(__name__)
 TABLE = Path("/etc/fstab")
 
 
+def refuse_unmounted(folder: Path, table: Path = TABLE) -> None:
+    """Raise Failure where ``folder`` would come to lie on a disk that is not mounted."""
+    real = Path(os.path.realpath(folder))
+    for place in unmounted(table):
+        if place == real or place in real.parents:
+            raise Failure(
+                f"The disk of {folder} is not mounted",
+                f"{table} has {place}, and nothing is mounted there",
+                f"Mount it, then try again: mount {place}. Nothing was written.",
+            )
+
+
 def unmounted(table: Path = TABLE) -> list[Path]:
     """Return the mount points in ``table``, links followed, at which nothing is mounted.
 

@@ -24,6 +24,7 @@ SUMS = "SHA256SUMS"
 # backups; the host by the first digits of its id, so that no two hosts give one name (since format 3).
 _NAME = re.compile(r"\d{10}_\d{4}_\d{2}_\d{2}_[0-9A-Za-z.+~-]+")
 _HOST_DIGITS = 6  # of a host's id in the names of its sets
+_OF_HOST = re.compile(rf"-([0-9a-f]{{{_HOST_DIGITS}}})$")
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,12 @@ def name_for(moment: datetime, mattermost: str, host_id: str) -> str:
     version = re.sub(r"[^0-9A-Za-z.+~-]", "-", mattermost)
     day = f"{int(moment.timestamp()):010d}_{moment.astimezone():%Y_%m_%d}"
     return f"{day}_{version}-{host_id[:_HOST_DIGITS]}"
+
+
+def is_of(name: str, host_id: str) -> bool:
+    """Tell whether a set's name is one that this host gives; before format 3 names had no host."""
+    found = _OF_HOST.search(name)
+    return found is None or found[1] == host_id[:_HOST_DIGITS]
 
 
 def _moment(text: str) -> datetime:

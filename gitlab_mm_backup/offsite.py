@@ -6,12 +6,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from pathlib import Path
 
 from . import (
     accepted,
     copied,
     evidence,
     fog,
+    fstab,
     identity,
     interrupts,
     lineage,
@@ -106,6 +108,8 @@ def serve(
     """
     served = Served(remote)
     try:
+        if remote.path.startswith("/"):
+            fstab.refuse_unmounted(Path(remote.path))
         there = persist(remote, lambda: remote_store.complete(remote))
         notes = copied.of(remote)
         _adopt(remote, notes, there, owner.host)

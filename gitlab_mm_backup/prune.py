@@ -140,6 +140,7 @@ def prune(
     may not be removed, for a disk or an object lock forbids it, is told and left to the next prune:
     nothing is tried twice.
     """
+    store.serve(owner.host)
     problems = store.sweep()
     planned = plan(store, rules, owner, made, agreed=agreed)
     removed, failed = carry_out(planned.decisions, lambda name: store.delete(store.named(name)))

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,14 @@ from .. import places
 from ..durable import replace_file, sync_folder
 from ..errors import ExitCode, Failure
 from ..identity import Host
-from ..manifest import MANIFEST, SUMS, Manifest, Part, is_set_name, parse, sums, to_bytes
+from ..manifest import MANIFEST, SUMS, Manifest, Part, is_of, is_set_name, parse, sums, to_bytes
 from . import ground
 from .part import cannot_write
 from .source import Source, Stream, cut_short
 
 # A set in the making; the next run removes what a killed one left under this name.
 _INCOMPLETE = ".incomplete-"
+_DEAD = 2 * 86400  # seconds: no backup takes as long
 _LENT = ("files", "listing")
 LONGEST_CHAIN = 100  # sets, of which each but the first builds on the one before
 
@@ -154,10 +156,12 @@ class LocalStore(Listing):
     def __init__(self, folder: Path, *, marked: bool = False) -> None:
         self.folder = Path(os.path.abspath(folder))
         self._marked = marked
+        self._host = ""  # the id of the host that asks; "" where that is not known
         self.where = str(self.folder)
 
     def serve(self, host: Host) -> None:
-        """A folder shows every host the same."""
+        """Know whose unfinished sets may be removed; a folder shows every host the same."""
+        self._host = host.id
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[Path]:
@@ -179,6 +183,7 @@ class LocalStore(Listing):
     ) -> BackupSet:
         """Make the parts in ``staging`` a set: checksums, manifest last, then its own name."""
         final = self.folder / manifest.name
+        _refuse_taken(final, manifest)
         try:
             replace_file(staging / SUMS, sums(manifest))
             replace_file(staging / MANIFEST, to_bytes(manifest))
@@ -231,9 +236,14 @@ class LocalStore(Listing):
             raise Failure(f"{one.path} cannot be removed", str(error.strerror)) from error
 
     def sweep(self) -> list[str]:
-        """Remove what earlier runs left half made or half removed; return, in words, what stays."""
+        """Remove what earlier runs left half made or half removed; return, in words, what stays.
+
+        What another host is making in the same folder is left to it, but for what is old.
+        """
         problems = []
         for left in sorted(self.folder.glob(_INCOMPLETE + "*")):
+            if not is_of(left.name, self._host) and not _is_old(left):
+                continue
             try:
                 shutil.rmtree(left)
             except OSError as error:
@@ -267,6 +277,30 @@ class LocalStore(Listing):
             return Entry(name, self.named(name), "")
         except Failure as failure:
             return Entry(name, None, str(failure))
+
+
+def _is_old(left: Path) -> bool:
+    """Tell whether nobody has worked on an unfinished set for so long that its run is dead."""
+    try:
+        return time.time() - left.stat().st_mtime > _DEAD
+    except OSError:
+        return False
+
+
+def _refuse_taken(final: Path, manifest: Manifest) -> None:
+    """Raise Failure where another set has the name: no manifest is ever overwritten."""
+    if not final.exists():
+        return
+    theirs = "no set that can be read"
+    with contextlib.suppress(Failure):
+        found = open_set(final).manifest
+        theirs = f"of host {found.host_id or found.host}, installation {found.installation}"
+    raise Failure(
+        f"{final} is there already",
+        f"it is {theirs}; the new one is of host {manifest.host_id or manifest.host}, installation "
+        f"{manifest.installation}",
+        "Neither was changed. Give each host a folder of its own, then try again.",
+    )
 
 
 def open_set(path: Path, longest: int = LONGEST_CHAIN, identity: str = "") -> BackupSet:

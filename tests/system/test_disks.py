@@ -110,6 +110,29 @@ def said(answer: Answer) -> str:
 
 # not mounted
 
+
+def test_a_disk_that_fstab_names_is_wanted_before_it_was_ever_used(host: Host) -> None:
+    """No mark is known yet: the host was set up, and the disk fails at its first boot."""
+    table = host.lab.path("/etc/fstab")
+    before = table.read_text() if table.exists() else ""
+    host.lab.run("mkdir", "-p", "/mnt/never", "/mnt/neither")
+    table.write_text("none /mnt/never tmpfs defaults 0 0\nnone /mnt/neither tmpfs defaults 0 0\n")
+    try:
+        host.config("backup_path: /mnt/never/backups\n")
+        answer = host.product("backup")
+        assert answer.code == 1 and "is not mounted" in said(answer), answer
+        assert "mount /mnt/never" in answer.error["hint"]
+        host.config("offsite:\n  - remote: /mnt/neither/copies\n    name: disk\n")
+        answer = host.product("backup")
+        assert answer.code == 4 and "mount /mnt/neither" in said(answer), answer
+        assert host.files("/mnt/never") == host.files("/mnt/neither") == []
+        host.lab.run("mount", "/mnt/never")
+        host.config("backup_path: /mnt/never/backups\n")
+        assert host.product("backup").code == 0
+    finally:
+        table.write_text(before)
+
+
 REMOTES = {"an absolute path": "/mnt/box/mattermost", "a remote of rclone": "box:mattermost"}
 
 

@@ -57,6 +57,38 @@ def test_the_other_hosts_night_is_not_this_ones(hosts: Hosts) -> None:
     assert len(hosts.names(f"{SHARE}/mattermost")) == 2
 
 
+def test_a_set_that_the_other_host_is_making_is_left_to_it(hosts: Hosts) -> None:
+    """Its cron may begin in the same minute: what is half made there is a set in an hour."""
+    hosts.write_config(f"backup_path: {SHARE}\n")
+    hosts.backup()
+    half = f"{SHARE}/mattermost/.incomplete-1795310000_2026_11_22_10.11.4-a1a1a1"
+    hosts.lab.run("install", "-d", "-m", "0700", half)
+    hosts.backup()
+    assert hosts.product("prune").code == 0
+    assert hosts.lab.path(half).is_dir()
+
+
+def test_where_nobody_else_can_tell_the_operator_picks(hosts: Hosts) -> None:
+    hosts.write_config(TO_REMOTE)
+    of_alpha = hosts.backup()
+    hosts.become("beta")
+    hosts.backup()
+    hosts.become("alpha")
+    hosts.lab.run("rm", "-r", SETS, STATE)
+    hosts.say("z" * 26, "nobody knows whose this is")
+    hosts.gitlab.sql(
+        "DELETE FROM posts; DELETE FROM teams; DELETE FROM users; DELETE FROM fileinfo"
+    )
+    prompt = "script --quiet --return --command 'gitlab-mm-restore --from nas' /dev/null"
+    shown = hosts.lab.run("sh", "-c", prompt, input="x\n", check=False, timeout=120).stdout
+    rows = [line for line in shown.splitlines() if "installation" in line]
+    assert len(rows) == 2 and "Which one?" in shown, shown
+    number = next(row.split(".")[0].strip() for row in rows if "alpha" in row)
+    picked = hosts.lab.run("sh", "-c", prompt, input=f"{number}\ny\n", check=False, timeout=180)
+    assert picked.returncode == 0, picked.stdout
+    assert f"Restored {of_alpha}" in picked.stdout and hosts.said() == ["written on alpha"]
+
+
 def test_one_removes_the_others_sets_on_request_alone(hosts: Hosts) -> None:
     hosts.write_config(f"backup_path: {SHARE}\nkeep:\n  last: 1\n")
     hosts.backup()

@@ -26,7 +26,15 @@ from gitlab_mm_backup.store.local import (
 )
 from gitlab_mm_backup.store.part import PartWriter
 from gitlab_mm_backup.throttle import Throttle
-from tests.unit.builders import NAME, OWNER, make_manifest, make_set, write_parts
+from tests.unit.builders import (
+    HOST,
+    INSTALLATION,
+    NAME,
+    OWNER,
+    make_manifest,
+    make_set,
+    write_parts,
+)
 
 NEWER = "1795396400_2026_11_23_10.11.4"
 OLDER = "1795223600_2026_11_21_10.11.4"
@@ -134,7 +142,7 @@ def test_leftovers_of_a_killed_run_go_with_the_next(store: LocalStore) -> None:
 
 def test_a_set_of_that_name_is_not_overwritten(store: LocalStore) -> None:
     made = make_set(store.folder)
-    with pytest.raises(Failure, match="cannot be written"):
+    with pytest.raises(Failure, match="is there already"):
         make_set(store.folder, contents={"database": b"another"})
     assert store.sets() == [made]
     assert damage(made) == []
@@ -354,6 +362,35 @@ def test_what_must_not_be_removed_is_told_and_stops_nothing(
         assert len(prune.prune(store, Rules(last=9), OWNER).problems) == 2
     done = prune.prune(store, Rules(last=9), OWNER)
     assert (done.removed, done.problems) == ([], [])
+
+
+# several hosts in one folder
+
+
+def test_what_another_host_is_making_is_left_to_it(store: LocalStore) -> None:
+    """Its run may be at work; only what nobody has touched for days is removed."""
+    ours, theirs, dead, old = (
+        store.folder / f".incomplete-1795310000_2026_11_22_10.11.4{of}"
+        for of in (f"-{HOST.id[:6]}", "-a1a1a1", "-f0f0f0", "")
+    )
+    for path in (ours, theirs, dead, old):
+        path.mkdir(parents=True)
+    os.utime(dead, (0, 0))
+    store.folder.chmod(0o700)
+    store.serve(HOST)
+    assert store.sweep() == []
+    assert [path.name for path in store.folder.iterdir()] == [theirs.name]
+
+
+def test_a_name_that_is_taken_is_told_with_both_hosts(store: LocalStore) -> None:
+    there = make_set(store.folder)
+    with store.create("another") as staging:
+        mine = dataclasses.replace(there.manifest, host_id="a1" * 16, installation="y")
+        with pytest.raises(Failure, match="is there already") as caught:
+            store.complete(staging, mine)
+    for wanted in (HOST.id, INSTALLATION, "a1" * 16, "installation y"):
+        assert wanted in caught.value.detail
+    assert store.sets() == [there]
 
 
 # trust
