@@ -20,10 +20,17 @@ TO_REMOTE = f"keep_time: 0\noffsite:\n  - remote: {REMOTE}\n    name: nas\n"
 ENVIRONMENT = {"RESTIC_PASSWORD": "pw", "RESTIC_REPOSITORY": RESTIC}
 
 
-@pytest.fixture
-def hosts(base: Path, deb: Path) -> Iterator[Hosts]:
+@pytest.fixture(scope="module")
+def server(base: Path, deb: Path) -> Iterator[Hosts]:
     with Lab(base=base) as lab:
         yield two_hosts(lab, deb)
+
+
+@pytest.fixture
+def hosts(server: Hosts) -> Hosts:
+    """The lab as host alpha, which has just been installed."""
+    server.reset()
+    return server
 
 
 def test_a_folder_of_sets_that_two_hosts_share(hosts: Hosts) -> None:

@@ -27,6 +27,7 @@ class Hosts:
     lab: Lab
     gitlab: Omnibus
     product: Product
+    machine: str = ""  # the content of /etc/machine-id
     now: str = "alpha"
     installations: dict[str, str] = field(default_factory=dict)
 
@@ -46,6 +47,16 @@ class Hosts:
             self.installations.setdefault("alpha", self.installation())
             self.installations.setdefault(name, f"{name}{'x' * 26}"[:26])
             self.say(self.installations[name], f"written on {name}")
+
+    def reset(self) -> None:
+        """Be alpha again, as it was installed: without sets, copies and anything that we know."""
+        places = " ".join((STATE + "/*", SETS, SHARE, "/srv/of-*", "/srv/nas", "/srv/restic"))
+        self.lab.run("sh", "-c", f"rm -rf {places}")
+        self.lab.run("install", "-d", "-m", "0700", STATE)
+        self.lab.write("/etc/machine-id", self.machine)
+        self.now = "alpha"
+        self.rename("alpha")
+        self.say(self.installations["alpha"], "written on alpha")
 
     def rename(self, name: str) -> None:
         """Give the host a name, as its own and in /etc/hosts."""
@@ -94,7 +105,7 @@ def two_hosts(lab: Lab, deb: Path) -> Hosts:
     product = install_product(lab, deb)
     gitlab.seed()
     hosts = Hosts(lab, gitlab, product)
-    hosts.rename("alpha")
+    hosts.machine = lab.read("/etc/machine-id")
     hosts.installations["alpha"] = hosts.installation()
-    hosts.say(hosts.installation(), "written on alpha")
+    hosts.reset()
     return hosts
