@@ -97,6 +97,7 @@ def _make_set(
 ) -> BackupSet:
     """Make the set in the view, where the store has another place; return it at its own."""
     inside = LocalStore(_SETS)
+    before = replace(before, fuller=None)  # the disk may be another server's, which holds less
     make = functools.partial(backup.make_set, site, settings, inside, before)
     made: BackupSet = within(view, base, make)
     return store.find(made.name)
