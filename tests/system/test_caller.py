@@ -151,7 +151,7 @@ def broken(product: Product) -> Iterator[Product]:
     lab.run("mkdir", "-p", COLLECTOR)
     modules = {name: lab.read(f"{PACKAGE}/{name}.py") for name in ("prune", "recovery")}
     fault = f"    raise KeyError('{SECRET}')\n"
-    lab.write(f"{PACKAGE}/prune.py", f"{modules['prune']}\n\ndef plan(*_):\n{fault}")
+    lab.write(f"{PACKAGE}/prune.py", f"{modules['prune']}\n\ndef plan(*_, **__):\n{fault}")
     note = "    journal.write({'plan': {}}, [Step('stop Mattermost', {})], [])\n"
     lab.write(
         f"{PACKAGE}/recovery.py",

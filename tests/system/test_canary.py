@@ -69,7 +69,10 @@ DRIVES: dict[str, list[list[str]]] = {
         ["--undo", "/nowhere"],
     ],
     "restore": [["--dry-run"], ["--yes"], ["--rollback"], ["nothing"]],
-    "prune": [["--dry-run"], []],
+    "prune": [["--dry-run"], [], ["--host", "nobody"]],
+    "host": [[]],
+    "host take-over": [[], ["nobody"]],
+    "host new": [[]],
     "place forget": [[SETS], ["/nowhere"]],
 }
 BOTH = ["-v", "--json"]  # steps on stderr, the answer on stdout: all there is to say, in one run

@@ -222,7 +222,7 @@ def test_the_alerts_fire_and_resolve(place: Place) -> None:
     answer = place.product("doctor", "--install-alerts")
     assert (answer.code, answer.document["rules"]) == (0, RULES)
     assert stat.S_IMODE(place.lab.path(RULES).stat().st_mode) == 0o644
-    assert "7 rules found" in place.promtool("check", "rules", RULES)
+    assert "9 rules found" in place.promtool("check", "rules", RULES)
     assert "SUCCESS" in place.promtool(
         "test", "rules", "/lab/src/tests/lab/fixtures/alerts-test.yml"
     )
