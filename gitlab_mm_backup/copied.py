@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import clock, identity, places, untrusted
-from .durable import replace_file
+from . import clock, identity, memory, places, untrusted
 from .errors import ExitCode, Failure
 from .identity import Host
 from .journal import STATE
@@ -68,12 +66,9 @@ def of(remote: Remote, path: Path = NOTES) -> Notes:
 def everything(path: Path = NOTES) -> dict[str, Notes]:
     """Return what is known of each remote by its name; a file that is no notes tells nothing."""
     try:
-        document = json.loads(path.read_bytes())
-        found: dict[str, Notes] = untrusted.each(
-            untrusted.text, lambda value: Notes(**untrusted.members(value, _NOTES))
-        )(document)
+        found: dict[str, Notes] = memory.read(path, untrusted.each(untrusted.text, _notes))
         return found
-    except (OSError, ValueError, RecursionError):
+    except memory.unreadable:
         return {}
 
 
@@ -106,12 +101,7 @@ def forget_place(wanted: str, path: Path = NOTES, marks: Path = places.NOTES) ->
 
 
 def _write(known: Mapping[str, Notes], path: Path) -> None:
-    document = {name: asdict(one) for name, one in known.items()}
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(path, (json.dumps(document, indent=1) + "\n").encode())
-    except OSError as error:
-        raise Failure(f"{path} cannot be written", str(error.strerror)) from error
+    memory.keep(path, {name: asdict(one) for name, one in known.items()})
 
 
 def by_set(path: Path = NOTES) -> dict[str, list[str]]:
@@ -150,6 +140,10 @@ def whose(manifest: Manifest) -> dict[str, Any]:
         "empty": manifest.empty,
         "shrunken": bool(manifest.shrunken),
     }
+
+
+def _notes(value: Any) -> Notes:
+    return Notes(**untrusted.members(value, _NOTES))
 
 
 def _texts(value: Any) -> tuple[str, ...]:

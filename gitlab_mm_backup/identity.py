@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import secrets
@@ -16,8 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import untrusted
-from .durable import replace_file
+from . import memory, untrusted
 from .errors import ExitCode, Failure
 from .journal import STATE
 from .manifest import Manifest
@@ -30,7 +28,6 @@ _FORMER_STATE = ("nightly", "offsite.json", "rehearsals.jsonl", "runs.json")
 _UNNAMED = "name:"  # begins what stands for the id in sets of format 1 and 2
 _MACHINE_ID = Path("/etc/machine-id")  # machine-id(5)
 _PRODUCT = Path("/sys/class/dmi/id/product_uuid")  # smbios, read by root alone
-_LARGEST = 1 << 20  # bytes; more is no file of ours
 
 
 @dataclass(frozen=True)
@@ -132,12 +129,7 @@ def own(path: Path | None = None) -> Host:
 
 def keep(host: Host, path: Path | None = None) -> None:
     """Note what is known of this host; raises Failure where that cannot be written."""
-    path = path or FILE
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(path, (json.dumps(asdict(host), indent=1) + "\n").encode())
-    except OSError as error:
-        raise Failure(f"{path} cannot be written", str(error.strerror)) from error
+    memory.keep(path or FILE, asdict(host))
 
 
 def apart(host: Host, others: Iterable[str]) -> Host:
@@ -188,12 +180,10 @@ def _alone(path: Path) -> Iterator[None]:
 def _read(path: Path) -> Host | None:
     """Return what is noted, None where nothing is; raises Failure where it cannot be read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            return Host(**untrusted.members(json.loads(file.read(_LARGEST)), _FIELDS))
+        return memory.read(path, lambda value: Host(**untrusted.members(value, _FIELDS)))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except memory.unreadable as error:
         raise Failure(
             f"{path} cannot be read",
             str(getattr(error, "strerror", None) or "it is no file of this program"),

@@ -6,7 +6,6 @@ be asked for it.  This host notes which id it found or made where.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -15,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import untrusted
+from . import memory, untrusted
 from .durable import replace_file
 from .errors import Failure
 from .journal import STATE
@@ -27,7 +26,6 @@ CONTENT = (
 )
 _START = ".place-of-gitlab-mm-"
 _MARK = re.compile(rf"{re.escape(_START)}([0-9a-f]{{32}})")
-_LARGEST = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -41,13 +39,11 @@ class Place:
 def noted(path: Path = NOTES) -> Mapping[str, Place]:
     """Return every place that this host has used, by its path; raises Failure."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            found: dict[str, Place] = _PLACES(json.loads(file.read(_LARGEST)))
+        found: dict[str, Place] = memory.read(path, _PLACES)
         return found
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except memory.unreadable as error:
         raise Failure(
             f"{path} cannot be read",
             str(getattr(error, "strerror", None) or "it is no file of this program"),
@@ -137,12 +133,7 @@ def forget(wanted: str, path: Path = NOTES) -> list[str]:
 
 
 def _keep(known: Mapping[str, Place], path: Path) -> None:
-    document = {place: asdict(one) for place, one in known.items()}
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(path, (json.dumps(document, indent=1) + "\n").encode())
-    except OSError as error:
-        raise Failure(f"{path} cannot be written", str(error.strerror)) from error
+    memory.keep(path, {place: asdict(one) for place, one in known.items()})
 
 
 def _ids(names: Iterable[str]) -> set[str]:

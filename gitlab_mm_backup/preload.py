@@ -88,6 +88,7 @@ from . import (
     loading,
     lock,
     manifest,
+    memory,
     metrics,
     monitoring,
     notices,

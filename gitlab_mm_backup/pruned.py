@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import untrusted
-from .durable import replace_file
-from .errors import Failure
+from . import memory, untrusted
 from .journal import STATE
 
 FILE = STATE / "prune.json"
-_LARGEST = 16 << 20  # bytes; more is no file of ours
 _FEW = 2  # removed at once on request: as many need not be asked for again
 
 
@@ -49,21 +44,13 @@ def note(place: str, removed: int, path: Path | None = None, *, agreed: bool = F
 
 def _read(path: Path) -> dict[str, Past]:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            found = untrusted.each(untrusted.text, _past)(json.loads(file.read(_LARGEST)))
-    except (OSError, ValueError, RecursionError):
+        return dict(memory.read(path, untrusted.each(untrusted.text, _past)))
+    except memory.unreadable:
         return {}
-    return dict(found)
 
 
 def _keep(place: str, past: Past, path: Path) -> None:
-    document = {name: asdict(one) for name, one in {**_read(path), place: past}.items()}
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(path, (json.dumps(document, indent=1) + "\n").encode())
-    except OSError as error:
-        raise Failure(f"{path} cannot be written", str(error.strerror)) from error
+    memory.keep(path, {name: asdict(one) for name, one in {**_read(path), place: past}.items()})
 
 
 def _past(value: Any) -> Past:

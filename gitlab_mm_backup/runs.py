@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from . import untrusted
+from . import memory, untrusted
 from .durable import replace_file
 
 FILE = Path("/var/lib/gitlab-mm-backup/runs.json")
-_LARGEST = 1 << 20  # bytes; more is no file of ours
 
 
 @dataclass(frozen=True)
@@ -38,12 +36,9 @@ class Run:
 def read(path: Path = FILE) -> dict[str, Run]:
     """Return the newest run of each job; nothing where the file cannot be read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            found = untrusted.each(untrusted.text, _run)(json.loads(file.read(_LARGEST)))
-    except (OSError, ValueError, RecursionError):
+        return dict(memory.read(path, untrusted.each(untrusted.text, _run)))
+    except memory.unreadable:
         return {}
-    return dict(found)
 
 
 def note(

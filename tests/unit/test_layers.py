@@ -33,6 +33,7 @@ LAYERS = {
         "fog",
         "copies",
         "durable",
+        "memory",
         "undo",
         "stored_secret",
         "outcome",
