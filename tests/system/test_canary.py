@@ -71,7 +71,7 @@ DRIVES: dict[str, list[list[str]]] = {
     "restore": [["--dry-run"], ["--yes"], ["--rollback"], ["nothing"]],
     "prune": [["--dry-run"], [], ["--host", "nobody"]],
     "host": [[]],
-    "host take-over": [[], ["nobody"]],
+    "host take-over": [[], ["nobody"], ["f" * 32]],
     "host new": [[]],
     "place forget": [[SETS], ["/nowhere"]],
 }
