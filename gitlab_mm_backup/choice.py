@@ -204,7 +204,8 @@ def _passed_over(
         told = (
             f"{one.name} is newer and is not taken: {'; '.join(each.words for each in one.flaws)}"
         )
-        (warnings if one.has(Kind.FAILED, Kind.INCOMPLETE, Kind.FUTURE) else notes).append(told)
+        # One that looks emptied is no loss, whatever else is wrong with it.
+        (notes if one.has(Kind.EMPTIED) else warnings).append(told)
     if warnings or notes:
         notes.append(f"Taking {chosen.name}")
     return warnings, notes

@@ -19,7 +19,7 @@ from .stores import Store
 def of_store(store: Store) -> list[Found]:
     """Return all sets of a store, complete or not; raises Failure where it cannot be read."""
     known, now = accepted.names(), clock.now()
-    return [_of_entry(one, known, now) for one in store.entries()]
+    return [_of_entry(one, known, now) for one in store.every()]
 
 
 def of_set(one: BackupSet) -> Found:

@@ -20,10 +20,13 @@ def fuller(host: Host, store: Store, own: Sequence[BackupSet]) -> Manifest | Non
     It is this host's own.  A host that has none yet, as after a reinstall, takes that of the host
     that kept sets here before, unless somebody has said that this is another one.
     """
-    for sets in (own, store.sets()):
-        for one in sets:
-            if identity.of_set(one.manifest) not in host.others and _sound(one):
-                return one.manifest
+    for one in own:
+        if _sound(one):
+            return one.manifest
+    for entry in store.every():
+        there = entry.set
+        if there and identity.of_set(there.manifest) not in host.others and _sound(there):
+            return there.manifest
     return None
 
 

@@ -122,6 +122,10 @@ class Listing(abc.ABC):
     def entries(self) -> list[Entry]:
         """Return all sets, complete or damaged, newest first."""
 
+    def every(self) -> list[Entry]:
+        """Return all sets of all hosts, newest first, also those that ``entries`` leaves out."""
+        return self.entries()
+
     def sets(self) -> list[BackupSet]:
         """Return the complete sets, newest first."""
         return [entry.set for entry in self.entries() if entry.set is not None]

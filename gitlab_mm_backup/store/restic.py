@@ -126,8 +126,14 @@ class ResticStore(Listing):
         return self._set(kept, manifest)
 
     def entries(self) -> list[Entry]:
+        return self._opened(self._meant())
+
+    def every(self) -> list[Entry]:
+        return self._opened(self._complete())
+
+    def _opened(self, wanted: Mapping[_Key, Snapshots]) -> list[Entry]:
         found = []
-        for key, kept in self._meant().items():
+        for key, kept in wanted.items():
             try:
                 found.append(Entry(key.name, self._open(key.name, kept), ""))
             except Failure as failure:

@@ -88,7 +88,7 @@ def test_where_nobody_else_can_tell_the_operator_picks(hosts: Hosts) -> None:
     )
     prompt = "script --quiet --return --command 'gitlab-mm-restore --from nas' /dev/null"
     shown = hosts.lab.run("sh", "-c", prompt, input="x\n", check=False, timeout=120).stdout
-    rows = [line for line in shown.splitlines() if "installation" in line]
+    rows = [line for line in shown.splitlines() if ". installation" in line]
     assert len(rows) == 2 and "Which one?" in shown, shown
     number = next(row.split(".")[0].strip() for row in rows if "alpha" in row)
     picked = hosts.lab.run("sh", "-c", prompt, input=f"{number}\ny\n", check=False, timeout=180)
@@ -142,8 +142,9 @@ def test_copies_of_two_hosts_that_began_in_one_second(hosts: Hosts) -> None:
         assert copy["host_id"] == manifest["host_id"]
         assert copy["installation"] == manifest["installation"]
     hosts.become("alpha")
-    hosts.lab.run("rm", "-r", SETS)
+    hosts.lab.run("rm", "-r", f"{SETS}/{names['alpha']}")
     answer = hosts.product.restore("--from", "nas", "--no-safety-backup")
+    assert answer.code in (0, 4), answer
     assert answer.document["set"] == names["alpha"] and hosts.said() == ["written on alpha"]
 
 
