@@ -139,7 +139,8 @@ class TestEmptied:
     ) -> None:
         lab, gitlab, product = fresh
         lab.write(
-            CONFIG, f"{ON_DISK}keep:\n  last: 1\noffsite:\n  - remote: {REMOTE}\n    name: nas\n"
+            CONFIG,
+            f"backup_path: {BACKUPS}\nkeep:\n  last: 1\noffsite:\n  - remote: {REMOTE}\n    name: nas\n",
         )
         full = str(product("backup").document["set"])
         assert product("rehearse", full).code == 0
@@ -183,6 +184,7 @@ class TestEmptied:
             assert full in {path.name for path in lab.path(REMOTE).iterdir()}
 
             newest_emptied = str(again.document["set"])
+            assert product("rehearse", newest_emptied).code == 0
             accepted = product("prune", "--accept", newest_emptied)
             assert full in accepted.document["removed"], accepted
             assert line(product, "last set")["state"] == "good"
