@@ -48,6 +48,20 @@ def undecided(here: Host, known: Sequence[Seen]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def kin(here: Host, known: Sequence[Seen]) -> list[Seen]:
+    """Return the hosts in question that kept this installation, those with the newest set first.
+
+    Of a host that knows no installation yet, each may be one.
+    """
+    open_ = undecided(here, known)
+    wanted = ("", here.installation)
+    return [
+        one
+        for one in known
+        if one.host in open_ and (not here.installation or one.installation in wanted)
+    ]
+
+
 def take_over(here: Host, known: Sequence[Seen], wanted: str) -> tuple[Host, str]:
     """Have this host own the sets of the host ``wanted``; return it, and that host.
 

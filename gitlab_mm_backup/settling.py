@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import accepted, clock, hostname, identity, live, records, soundness, text
+from . import accepted, clock, hostname, hosts, identity, live, records, soundness, text
+from .hosts import Seen
 from .identity import Host
 from .manifest import Manifest
 from .store.local import BackupSet
@@ -76,18 +77,14 @@ def copied_disk(host: Host) -> list[str]:
 
 def _undecided(host: Host, store: Store) -> list[str]:
     """Return what is told while nobody has said which host this is, and whose the other sets are."""
-    others: dict[str, list[Manifest]] = {}
-    for one in store.sets():
-        whose = identity.of_set(one.manifest)
-        if not host.owns(whose) and whose not in host.others:
-            others.setdefault(whose, []).append(one.manifest)
-    return [_kept(sets, identity.shown(whose)) for whose, sets in others.items()]
+    return [_kept(one) for one in hosts.kin(host, hosts.seen(store))]
 
 
-def _kept(sets: Sequence[Manifest], whose: str) -> str:
+def _kept(one: Seen) -> str:
     """Return what is said of the sets of another host."""
-    name = whose[:_SHOWN] if sets[0].host_id else whose
+    shown = identity.shown(one.host)
+    name = shown[:_SHOWN] if identity.has_id(one.host) else shown
     return (
-        f"Kept, and not pruned here: {text.number(len(sets), 'set')} of host {sets[0].host} ({name}). "
+        f"Kept, and not pruned here: {text.number(one.sets, 'set')} of host {one.name} ({name}). "
         f"If that was this host: gitlab-mm host take-over {name}; if not: gitlab-mm host new"
     )

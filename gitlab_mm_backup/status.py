@@ -194,12 +194,7 @@ def which_host(facts: Facts) -> Line:
     here, words = facts.host, facts.host.id[:8] or "without an id until the first backup"
     if here.installation:
         words += f", installation {here.installation[:8]}"
-    kin = [
-        one
-        for one in facts.seen
-        if one.host in hosts.undecided(here, facts.seen)
-        and one.installation in ("", here.installation)
-    ]
+    kin = hosts.kin(here, facts.seen)
     if here.original:
         words += f"; it came with the disk of host {here.original[:8]}: gitlab-mm host take-over, "
         return Line("host", State.WARNING, f"{words}or gitlab-mm host new")

@@ -80,6 +80,7 @@ def test_dies_reinstalled_three_nights_then_restored_without_any_option(
             night = json.loads(lab.run(*NIGHTLY, check=False).stdout)
             assert night["exit_code"] == 4 and night["shrunken"] and night["removed"] == [], night
             assert any("--accept" in one for one in night["warnings"])
+            assert any("2 sets of host gitlab" in one for one in night["notes"]), night
         if place == "folder":
             there = {path.name for path in lab.path(REMOTE).iterdir() if path.name[:1].isdigit()}
             assert {str(one.document["set"]) for one in nights} < there
