@@ -79,12 +79,13 @@ class House:
         left: dict[str, Any] = {}
 
         def gone() -> bool:
-            left.update(look(self.lab))
-            return left == self.before
+            left.clear()
+            left.update({k: now for k, now in look(self.lab).items() if now != self.before[k]})
+            return not left
 
         with contextlib.suppress(LabTimeout):  # what is left says more
             wait_until(gone, 20, "nothing to be left")
-        assert left == self.before
+        assert left == {}, {kind: self.before[kind] for kind in left}
 
 
 @contextlib.contextmanager
