@@ -116,7 +116,8 @@ def change(made: Server, session: Any, only_in_a: str, channel: str) -> None:
     made.posts.append(
         json.loads(session.call("POST", "/posts", json=message(channel, "Only in B")))["id"]
     )
-    file = session.upload("only in B.bin", bytes(range(256)) * 40, "coffee")
+    # Small beside the uploads of both: a set of A after one of B must not look emptied.
+    file = session.upload("only in B.bin", bytes(range(256)) * 8, "coffee")
     made.files.append(file)
     for state in made.states.values():
         state["api"]["posts"][made.posts[-1]] = None

@@ -228,7 +228,8 @@ class Host:
     def files(self) -> dict[str, Stat]:
         """All that repair may write, and its neighbours, with inode and time: paths inside -> Stat.
 
-        That there was a run is noted for the metrics, also of one that wrote nothing.
+        That there was a run is noted for the metrics, also of one that wrote nothing, and so is
+        where these lie.
         """
         places = [f"{self.omnibus.home}/config.json", STATE, "/etc/gitlab", self.omnibus.env_folder]
         found = {}
@@ -236,7 +237,8 @@ class Host:
             path = self.lab.path(place)
             below = {f"{place}/{one.name}": one for one in path.iterdir()} if path.is_dir() else {}
             found.update(below or {place: path})
-        found.pop(f"{STATE}/runs.json", None)
+        for name in ("runs.json", "files-elsewhere"):
+            found.pop(f"{STATE}/{name}", None)
         return {name: _stat(path) for name, path in found.items() if path.is_file()}
 
     def contents(self) -> dict[str, Content]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,6 +46,15 @@ class Server:
             f"cd {HOME}; find . -printf '%p %y %u %g %m %l\\n' | sort;"
             " find . -type f -print0 | sort -z | xargs -0 sha256sum"
         )
+
+    def an_upload(self) -> str:
+        """The path of an upload below the data folder; its name may hold quotes."""
+        return str(self.gitlab.sql("SELECT path FROM fileinfo WHERE deleteat = 0 ORDER BY path")[0])
+
+    def upload_gone(self, path: str) -> contextlib.AbstractContextManager[None]:
+        """Have an upload away from the disk for a while."""
+        file = shlex.quote(f"{DATA}/{path}")
+        return self.broken(f"mv {file} /srv/away", f"mv /srv/away {file}")
 
     def uploads(self) -> int:
         return int(self.gitlab.sql("SELECT count(*) FROM fileinfo WHERE deleteat = 0")[0])
@@ -185,8 +195,8 @@ def test_a_mount_point_with_nothing_mounted(server: Server) -> None:
 
 
 def test_single_uploads_are_sampled(server: Server) -> None:
-    path = server.gitlab.sql("SELECT path FROM fileinfo WHERE deleteat = 0 ORDER BY path")[0]
-    with server.broken(f"mv '{DATA}/{path}' /srv/away", f"mv /srv/away '{DATA}/{path}'"):
+    path = server.an_upload()
+    with server.upload_gone(path):
         (said,) = server.told().document["told"]
     assert (
         said == f"1 of {server.uploads()} uploads looked at are missing on disk, such as {path!r}"
@@ -195,7 +205,7 @@ def test_single_uploads_are_sampled(server: Server) -> None:
 
 
 def test_an_upload_behind_a_link_out_is_not_in_the_set(server: Server) -> None:
-    path = server.gitlab.sql("SELECT path FROM fileinfo WHERE deleteat = 0 ORDER BY path")[0]
+    path = server.an_upload()
     top = path.partition("/")[0]
     link = f"mv '{DATA}/{top}' /srv/away; ln -s /srv/away '{DATA}/{top}'"
     with server.broken(link, f"rm '{DATA}/{top}'; mv /srv/away '{DATA}/{top}'"):
@@ -208,7 +218,7 @@ def test_an_upload_behind_a_link_out_is_not_in_the_set(server: Server) -> None:
 def test_an_upload_deleted_while_the_backup_runs_is_not_told(server: Server) -> None:
     """It is in the dump's snapshot, and neither on the disk nor in the database at the end."""
     lab, waits = server.lab, "touch /tmp/begun; until [ -e /tmp/go ]; do sleep 0.05; done"
-    path = server.gitlab.sql("SELECT path FROM fileinfo WHERE deleteat = 0 ORDER BY path")[0]
+    path = server.an_upload()
     program = "/opt/gitlab/embedded/bin/pg_dump"
     lab.run("mv", program, f"{program}.kept")
     real = f'#!/bin/sh\n{waits}\nexec /usr/lib/postgresql/*/bin/pg_dump "$@"\n'
@@ -216,7 +226,7 @@ def test_an_upload_deleted_while_the_backup_runs_is_not_told(server: Server) -> 
     quoted = path.replace("'", "''")
     gone = f"UPDATE fileinfo SET deleteat = {{}} WHERE path = '{quoted}'"
     try:
-        with server.broken(f"mv '{DATA}/{path}' /srv/away", f"mv /srv/away '{DATA}/{path}'"):
+        with server.upload_gone(path):
             run = lab.popen("gitlab-mm", "backup", "--json", stdout=subprocess.PIPE, text=True)
             wait_until(lab.path("/tmp/begun").exists, 30, "pg_dump")
             server.gitlab.sql(gone.format(1))

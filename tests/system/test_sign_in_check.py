@@ -277,7 +277,8 @@ def test_a_secrets_file_without_the_pair(host: Host, text: str) -> None:
     assert (checked.code, checked.findings) == (4, {("missing", "gitlab-secrets.json", WARNING)})
 
 
-@pytest.mark.parametrize("kind", BAD_JSON)
+# Go, and so Mattermost, reads bytes that are no UTF-8 as U+FFFD (encoding/json).
+@pytest.mark.parametrize("kind", [one for one in BAD_JSON if one != "latin-1"])
 def test_a_config_json_that_cannot_be_read(host: Host, kind: str) -> None:
     host.place("config.json").write_bytes(BAD_JSON[kind])
     checked = host.gitlab_mm("sso", "check")
