@@ -69,7 +69,7 @@ class Changed:
 
 def preview(site: Site) -> Changed:
     """Return who is affected, and who could be named as administrator; changes nothing."""
-    with database.connect(site.database, site.database.owner) as session:
+    with database.within(site.database) as session:
         people = _people(session)
         return Changed(
             people,
@@ -86,7 +86,7 @@ def convert(site: Site, administrator: str, password: Secret) -> Changed:
     _refuse_without_email(site)
     prove_administrator(site, administrator, password)
     now = int(time.time() * 1000)
-    with database.connect(site.database, site.database.owner) as session, session.transaction():
+    with database.within(site.database) as session, session.transaction():
         people = _people(session, " FOR UPDATE")
         if not people:
             return Changed([], administrator=administrator)
@@ -109,7 +109,7 @@ def undo(site: Site, mapping: Path) -> Changed:
     """
     after, wanted = _read_mapping(mapping)
     back, warnings = [], []
-    with database.connect(site.database, site.database.owner) as session, session.transaction():
+    with database.within(site.database) as session, session.transaction():
         found = _as_they_are(session, wanted)
         taken = _taken_elsewhere(session, wanted)
         for person in wanted:

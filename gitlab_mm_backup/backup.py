@@ -293,6 +293,7 @@ def _write_parts(
         counted.uploads,
         packed,
         [found, *found_there],
+        snapshot.unread,
     )
 
 

@@ -71,7 +71,7 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
     Where GitLab 19 has removed Mattermost the set is made of what it left, and marked as salvaged.
     """
     from . import backup as job
-    from . import host, outcomes, process, recovery, schedule, sites, trees
+    from . import guest, host, outcomes, process, recovery, schedule, sites, trees
     from .journal import Journal
     from .lock import only_run
 
@@ -93,7 +93,8 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
         manner.begin(ours)
         if root is not None:
             return outcomes.of_backup(trees.make(root, ours, store))
-        made = job.backup(sites.here(store), ours, store, nightly=if_present)
+        with guest.admitted(sites.here(store)) as site:
+            made = job.backup(site, ours, store, nightly=if_present)
         return offsite_verbs.with_copies(outcomes.of_backup(made), ours, made.owner)
 
 

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     import psycopg
 
 # Omnibus ends a statement, and a session that idles in a transaction, after 60 s.
-NO_TIME_OUTS = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
+NO_TIME_OUTS = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
+# Those that came with PostgreSQL 14 and 17, for a server that does not know them refuses a
+# connection that names them.
+_ENDLESS = (
+    "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
+    " WHERE name IN ('idle_session_timeout', 'transaction_timeout')"
+)
+# Temporary tables come last: else they are looked at before all others.
+_OWN_OBJECTS = "-c search_path=pg_catalog,pg_temp "
 APPLICATION = "gitlab-mm-backup"  # what our sessions call themselves in pg_stat_activity
 LOCK_SECONDS = 600  # that a dump waits for somebody who has a table alone
 _LOOK_SECONDS = 1.0  # between two looks at who waits for us; the second one counts
@@ -31,25 +39,56 @@ _WAITING = """
     WHERE waits.wait_event_type = 'Lock' AND EXISTS (
         SELECT 1 FROM pg_stat_activity ours
         WHERE ours.pid = ANY (pg_blocking_pids(waits.pid)) AND ours.application_name = %s)"""
-_TABLES = """
+# pg_dump reads every row of a table and each sequence, or ends.
+_READABLE = """has_schema_privilege(n.oid, 'USAGE')
+        AND has_table_privilege(c.oid, 'SELECT') AND NOT row_security_active(c.oid)"""
+_TABLES = f"""
     SELECT n.nspname, c.relname
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
+        AND {_READABLE}
+    ORDER BY 1, 2"""
+_UNREAD = f"""
+    SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner), row_security_active(c.oid)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'S') AND n.nspname <> 'information_schema'
+        AND n.nspname NOT LIKE 'pg\\_%' AND NOT ({_READABLE})
     ORDER BY 1, 2"""
 
 
 @contextlib.contextmanager
-def connect(
-    endpoint: Endpoint, login: Login, name: str | None = None
-) -> Iterator[psycopg.Connection[Any]]:
-    """Yield a connection in autocommit mode to ``endpoint``, or to another database ``name``.
+def within(endpoint: Endpoint, name: str = "") -> Iterator[psycopg.Connection[Any]]:
+    """Yield a session in the database, or in another one ``name`` of its owner, as that owner.
 
+    Nobody else works there: whatever a statement calls may be the owner's own function, operator
+    or view, and has the rights of the session that called it.  The session commits each statement.
     Raises Failure when the server cannot be reached or refuses, and for every database error
     within the block.
     """
+    with _session(endpoint, endpoint.owner, name or endpoint.name, endpoint.settings()) as session:
+        session.execute(_ENDLESS)
+        yield session
+
+
+@contextlib.contextmanager
+def administering(endpoint: Endpoint) -> Iterator[psycopg.Connection[Any]]:
+    """Yield a session in ``postgres`` as the role that may create, rename and drop databases.
+
+    Where that is a superuser it sees no object but PostgreSQL's own: everybody may have made
+    others there, until PostgreSQL 15.  Raises Failure as ``within`` does.
+    """
+    role = endpoint.settings("role") if endpoint.admin == endpoint.owner else ""
+    with _session(endpoint, endpoint.admin, "postgres", f"{role}{_OWN_OBJECTS}") as session:
+        session.execute(_ENDLESS)
+        yield session
+
+
+@contextlib.contextmanager
+def _session(
+    endpoint: Endpoint, login: Login, wanted: str, settings: str
+) -> Iterator[psycopg.Connection[Any]]:
     import psycopg
 
-    wanted = name or endpoint.name
     try:
         with privileges.acting_as(login.account), PrivateFiles(0) as files:
             connection = psycopg.connect(
@@ -58,7 +97,7 @@ def connect(
                 dbname=wanted,
                 user=login.role,
                 password=login.password.reveal() if login.password else None,
-                options=endpoint.settings(login) + NO_TIME_OUTS,
+                options=settings + NO_TIME_OUTS,
                 connect_timeout=10,
                 application_name=APPLICATION,
                 autocommit=True,
@@ -91,7 +130,7 @@ def wait_for_server(endpoint: Endpoint, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
-            with connect(endpoint, endpoint.admin, "postgres"):
+            with administering(endpoint):
                 return
         except Failure:
             if time.monotonic() > deadline:
@@ -135,6 +174,22 @@ class Counted:
 
 
 @dataclass(frozen=True)
+class Unread:
+    """A table or sequence that the database's owner may not read whole."""
+
+    schema: str
+    name: str
+    owner: str
+    hides_rows: bool  # from whoever is no superuser, by a policy (PostgreSQL manual, 5.8)
+
+    def __str__(self) -> str:
+        what = f"{self.schema}.{self.name} of the database is not in the set"
+        if self.hides_rows:
+            return f"{what}: a policy hides rows of it from Mattermost's role"
+        return f"{what}: it belongs to {self.owner}, and Mattermost's role may not read it"
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """One exported snapshot of a database, as long as its session is open."""
 
@@ -142,6 +197,7 @@ class Snapshot:
     database: Database  # its ``rows`` are counted by ``count``, beside the dump
     installation: str  # which Mattermost it is of; "" where that is not known
     table_bytes: int  # of its tables on the server's disk, without indexes
+    unread: Sequence[Unread]  # what its owner may not read, and the dump leaves out
     _session: psycopg.Connection[Any]
     _watch: psycopg.Connection[Any]
 
@@ -185,7 +241,7 @@ _TABLE_BYTES = (
 
 def table_bytes(endpoint: Endpoint) -> int:
     """Return about how many bytes the tables of a database have on the server's disk."""
-    with connect(endpoint, endpoint.admin) as session:
+    with within(endpoint) as session:
         row = session.execute(_TABLE_BYTES).fetchone()
     assert row is not None
     return int(row[0])
@@ -194,7 +250,9 @@ def table_bytes(endpoint: Endpoint) -> int:
 @contextlib.contextmanager
 def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
     """Hold a snapshot that pg_dump can share: both then see the same moment."""
-    with connect(endpoint, endpoint.admin) as session, connect(endpoint, endpoint.admin) as watch:
+    alone = endpoint.admin == endpoint.owner  # who may not come into postgres
+    with within(endpoint) as session, (within if alone else administering)(endpoint) as watch:
+        unread = _unread(session)
         _begin_with_all_tables(session)
         row = session.execute(
             "SELECT pg_export_snapshot(), current_setting('server_version'),"
@@ -204,7 +262,13 @@ def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
         ).fetchone()
         assert row is not None
         database = Database(endpoint.name, row[1].split()[0], row[2], row[3], row[4], row[5], {})
-        yield Snapshot(row[0], database, contents.installation(session), row[6], session, watch)
+        made_of = contents.installation(session)
+        yield Snapshot(row[0], database, made_of, row[6], unread, session, watch)
+
+
+def _unread(session: psycopg.Connection[Any]) -> list[Unread]:
+    """Return what the owner may not read: objects of other roles, and what row policies hide."""
+    return [Unread(*one) for one in session.execute(_UNREAD).fetchall()]
 
 
 def _begin_with_all_tables(session: psycopg.Connection[Any]) -> None:
@@ -260,7 +324,7 @@ def count_people(endpoint: Endpoint) -> tuple[int, int]:
     Bots are no users: a server that nobody has ever used makes some for itself.  A database
     whose tables were never made has none of either.
     """
-    with connect(endpoint, endpoint.admin) as session:
+    with within(endpoint) as session:
         there = session.execute(
             "SELECT to_regclass('teams') IS NOT NULL, to_regclass('users') IS NOT NULL,"
             " to_regclass('bots') IS NOT NULL"
@@ -277,13 +341,13 @@ def count_people(endpoint: Endpoint) -> tuple[int, int]:
 
 def still_named(endpoint: Endpoint, uploads: Iterable[Upload]) -> set[str]:
     """Return the ids of those ``uploads`` that are not deleted by now."""
-    with connect(endpoint, endpoint.admin) as session:
+    with within(endpoint) as session:
         return contents.still_named(session, uploads)
 
 
 def last_post(endpoint: Endpoint) -> datetime | None:
     """Return when somebody last posted something; None where nobody has."""
-    with connect(endpoint, endpoint.admin) as session:
+    with within(endpoint) as session:
         there = session.execute("SELECT to_regclass('posts') IS NOT NULL").fetchone()
         row = (
             session.execute("SELECT max(createat) FROM posts").fetchone()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from . import files, folders, hostname, manifest, privileges, sign_in, version
 from .contents import Upload
+from .database import Unread
 from .errors import Failure
 from .increment import Packed
 from .manifest import Credentials, Database, Manifest, Part
@@ -27,6 +28,7 @@ class Written:
     uploads: Sequence[Upload]  # some that the database names, to look for on the disk
     packed: Packed
     surveys: Sequence[files.Survey]
+    unread: Sequence[Unread]  # what of the database could not be read
 
     @property
     def links(self) -> dict[str, str]:
@@ -37,6 +39,7 @@ class Written:
         special = [path for one in self.surveys for path in one.special]
         privileged = [path for one in self.surveys for path in one.privileged]
         words = [f"{path!r} is a device or pipe, and is not in the set" for path in special]
+        words += map(str, self.unread)
         return words + [
             f"{path!r} has the set-user-id or set-group-id bit; a restore takes it away"
             for path in privileged

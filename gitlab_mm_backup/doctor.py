@@ -157,7 +157,7 @@ def _service(site: Site) -> Check:
 
 
 def _database(site: Site) -> Check:
-    with database.connect(site.database, site.database.admin) as session:
+    with database.within(site.database) as session:
         version = session.execute("SHOW server_version").fetchone()
     assert version is not None
     return Check("database", Result.PASSED, f"{site.database.name} on PostgreSQL {version[0]}")

@@ -20,7 +20,8 @@ def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> Cou
 
     def read() -> Counted:
         try:
-            command = clients.dump(site.database, site.client_programs, snapshot.id)
+            left_out = [(one.schema, one.name) for one in snapshot.unread]
+            command = clients.dump(site.database, site.client_programs, snapshot.id, left_out)
             with progress.measured("database", snapshot.table_bytes, _written):
                 counted: Counted
                 _, counted = tasks.together(

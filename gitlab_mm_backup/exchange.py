@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import tasks
-from .database import APPLICATION, connect
+from .database import APPLICATION, administering
 from .errors import Failure
 from .manifest import Database
 from .site import Endpoint
@@ -39,7 +39,7 @@ def create_beside(endpoint: Endpoint, name: str, like: Database) -> list[str]:
     locale = sql.SQL(" LC_COLLATE {} LC_CTYPE {}").format(
         sql.Literal(like.collate), sql.Literal(like.ctype)
     )
-    with connect(endpoint, endpoint.admin, "postgres") as session:
+    with administering(endpoint) as session:
         warnings = []
         try:
             session.execute(create + locale)
@@ -55,7 +55,7 @@ def ensure_live(endpoint: Endpoint) -> None:
     from psycopg import sql
 
     create = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0")
-    with connect(endpoint, endpoint.admin, "postgres") as session:
+    with administering(endpoint) as session:
         if not _there(session, endpoint.name):
             session.execute(
                 create.format(sql.Identifier(endpoint.name), sql.Identifier(endpoint.owner.role))
@@ -76,7 +76,7 @@ def dropped_beside(endpoint: Endpoint, name: str) -> Iterator[None]:
     """Do the same while the block works on files, but on no database."""
     from psycopg import sql
 
-    with connect(endpoint, endpoint.admin, "postgres") as session:
+    with administering(endpoint) as session:
         if not _is_ours(session, name):
             yield
             return
@@ -115,7 +115,7 @@ def _change_owner(endpoint: Endpoint, role: str) -> None:
     from psycopg import sql
 
     change = sql.SQL("ALTER DATABASE {} OWNER TO {}")
-    with connect(endpoint, endpoint.admin, "postgres") as session:
+    with administering(endpoint) as session:
         if endpoint.admin != endpoint.owner and _there(session, endpoint.name):
             session.execute(change.format(sql.Identifier(endpoint.name), sql.Identifier(role)))
 
@@ -124,7 +124,7 @@ def end_our_sessions(endpoint: Endpoint) -> None:
     """End what a run that was killed left at work in the server, and wait until it is gone."""
     from psycopg import sql
 
-    with connect(endpoint, endpoint.admin, "postgres") as session:
+    with administering(endpoint) as session:
         ours = sql.SQL("application_name = {} AND pid <> pg_backend_pid()").format(APPLICATION)
         _end_sessions(session, ours, "Sessions of an earlier run")
 
@@ -133,7 +133,7 @@ def empty_live(endpoint: Endpoint) -> None:
     """Drop the live database and create it anew, empty.  There is no way back from this."""
     from psycopg import sql
 
-    with connect(endpoint, endpoint.admin, "postgres") as session:
+    with administering(endpoint) as session:
         if _there(session, endpoint.name):
             _shut_out(session, endpoint.name)
             session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(endpoint.name)))
@@ -146,14 +146,14 @@ def exchange(endpoint: Endpoint, new: str, old: str) -> None:
     Connections to the live database are ended and shut out meanwhile; ``old`` stays shut and
     carries our mark, the live one does not.
     """
-    with connect(endpoint, endpoint.admin, "postgres") as session:
+    with administering(endpoint) as session:
         _shut_out(session, endpoint.name)
         _rename(session, [(endpoint.name, old), (new, endpoint.name)])
 
 
 def exchange_back(endpoint: Endpoint, new: str, old: str) -> None:
     """Undo ``exchange``, whether it has happened or not."""
-    with connect(endpoint, endpoint.admin, "postgres") as session:
+    with administering(endpoint) as session:
         if _there(session, old):
             _shut_out(session, endpoint.name)
             _rename(session, [(endpoint.name, new), (old, endpoint.name)])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from .database import connect
+from .database import within
 from .errors import Failure
 from .secret import Secret
 from .site import Endpoint, Site
@@ -72,7 +72,7 @@ def applications(site: Site, ids: Sequence[str]) -> list[Application] | None:
     endpoint = site.gitlab.database
     if endpoint is None:
         return None
-    with connect(endpoint, endpoint.admin) as session:
+    with within(endpoint) as session:
         rows = session.execute(
             "SELECT id, name, uid, secret, redirect_uri, coalesce(scopes, '')"
             " FROM oauth_applications WHERE uid = ANY(%s) OR name = %s ORDER BY id",
@@ -140,7 +140,7 @@ def new_application(site: Site, pair: Pair) -> Iterator[None]:
 @contextlib.contextmanager
 def _transaction(site: Site) -> Iterator[psycopg.Connection[Any]]:
     endpoint = refuse_without_database(site)
-    with connect(endpoint, endpoint.admin) as session, session.transaction():
+    with within(endpoint) as session, session.transaction():
         yield session
 
 

@@ -164,7 +164,7 @@ def _postgresql(site: Site | None) -> Check:
     gitlab = site.gitlab.database if site else None
     if gitlab is None:
         return Check("PostgreSQL", Result.NOT_RUN, "GitLab's database is not on this host")
-    with database.connect(gitlab, gitlab.admin, "postgres") as session:
+    with database.administering(gitlab) as session:
         server = database.server_version(session)
     if numbers(server)[0] >= _LEAST_POSTGRESQL:
         return passed("PostgreSQL", server)

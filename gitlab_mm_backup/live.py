@@ -28,7 +28,7 @@ def look(site: Site | None) -> Live:
     if site is None:
         return Live()
     try:
-        with database.connect(site.database, site.database.admin) as session:
+        with database.within(site.database) as session:
             return Live(contents.installation(session), contents.count(session))
     except Failure:
         return Live()

@@ -101,8 +101,7 @@ def bears_no_search(manifest: Manifest) -> bool:
 def count(endpoint: Endpoint, name: str) -> dict[str, int]:
     """Give the loaded database its statistics, and return the rows of its tables."""
     # Opened one after the other, before any thread: for that we act as another account.
-    connect = functools.partial(database.connect, endpoint, endpoint.admin, name)
-    with connect() as first, connect() as second:
+    with database.within(endpoint, name) as first, database.within(endpoint, name) as second:
         _, rows = tasks.together(
             lambda: database.analyze(first),
             lambda: database.count_rows(second),

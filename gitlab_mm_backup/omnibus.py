@@ -26,6 +26,8 @@ _ROLE = "gitlab_mattermost"
 _SOCKET = "/var/opt/gitlab/postgresql"
 _PORT = 5432
 _PSQL_ACCOUNT = "gitlab-psql"
+_GIT = "git"
+GITLAB_ROLE = "gitlab"
 WITHOUT_MATTERMOST = (19,)  # the first GitLab that bundles none
 _PORTS = "Look at mattermost['sql_data_source'] and postgresql['port'] in gitlab.rb."
 
@@ -316,9 +318,16 @@ def _gitlab_database(sources: _Sources) -> Endpoint | None:
         host=_socket(sources),
         port=data_source.port({}, _port(sources), _PORTS),
         name=name or _GITLAB_DATABASE,
-        owner=superuser,
+        owner=Login(_text(rails, "db_username") or GITLAB_ROLE, _gitlab_account(sources)),
         admin=superuser,
     )
+
+
+def _gitlab_account(sources: _Sources) -> str:
+    """Return the account that the bundled server's map lets in as GitLab's role."""
+    gitlab = sources.attributes.get("gitlab")
+    user = gitlab.get("user") if isinstance(gitlab, Mapping) else None
+    return _text(user, "username") or _GIT
 
 
 def _gitlab_url(root: Path) -> str:

@@ -65,6 +65,7 @@ from . import (
     gitlab_files,
     gitlab_rb,
     gitlab_side,
+    guest,
     hooks,
     host,
     hostname,

@@ -58,7 +58,7 @@ def _refuse_deep_mounts(site: Site) -> None:
 
 def _fitting_server(set_: BackupSet, site: Site) -> str:
     """Return the server's version; refuse a replica, and one that is older than the dump's."""
-    with database.connect(site.database, site.database.admin, "postgres") as session:
+    with database.administering(site.database) as session:
         row = session.execute(
             "SELECT pg_is_in_recovery(), current_setting('server_version')"
         ).fetchone()
@@ -98,7 +98,7 @@ def _data_folder(site: Site) -> Path:
     """
     if site.database.admin == site.database.owner:
         return Path("/")
-    with database.connect(site.database, site.database.admin, "postgres") as session:
+    with database.administering(site.database) as session:
         row = session.execute("SHOW data_directory").fetchone()
     folder = Path(row[0]) if row and site.database.by_socket else Path("/")
     return folder if folder.is_dir() else Path("/")

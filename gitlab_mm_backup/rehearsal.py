@@ -206,7 +206,7 @@ def _load(run: Run, endpoint: Endpoint, programs: Path) -> Check:
         filled = loading.fill(run.set, endpoint, programs, name, run.sessions, search=full)
         run.without = [index.full_name for index in filled.left_out]
         run.extensions = filled.extensions
-        with database.connect(endpoint, endpoint.admin, name) as session:
+        with database.within(endpoint, name) as session:
             run.postgresql = database.server_version(session)
             if full:  # then the seconds are those of a restore; our checks can do without
                 database.analyze(session)
@@ -222,10 +222,7 @@ def _look_at_database(run: Run, endpoint: Endpoint) -> None:
         return
     uploads = _uploads(run)
     with contextlib.ExitStack() as opened:
-        sessions = [
-            opened.enter_context(database.connect(endpoint, endpoint.admin, endpoint.name))
-            for _ in range(run.sessions)
-        ]
+        sessions = [opened.enter_context(database.within(endpoint)) for _ in range(run.sessions)]
         manifest = run.set.manifest
         run.note(*proof.database_checks(sessions, manifest, uploads, run.extensions, run.without))
 

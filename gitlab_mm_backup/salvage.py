@@ -198,7 +198,7 @@ def _texts(path: Path) -> dict[str, str]:
 def _database(site: Site) -> Endpoint:
     """Return where the database is: by its name, or by the role that owns it."""
     endpoint = site.database
-    with database.connect(endpoint, endpoint.admin, "postgres") as session:
+    with database.administering(endpoint) as session:
         names = [
             str(row[0])
             for row in session.execute(

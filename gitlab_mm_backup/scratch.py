@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -213,18 +213,21 @@ def server_of(clients: Path, major: str) -> Path:
 
 
 @contextlib.contextmanager
-def cluster_on_copy(made: Place, programs: Path, superuser: str) -> Iterator[Endpoint]:
+def cluster_on_copy(
+    made: Place, programs: Path, superuser: str, owners: Iterable[str]
+) -> Iterator[Endpoint]:
     """Run a server on the copy of another's data in ``made.data``/data, on a private socket.
 
-    The copy gets a configuration of ours, with no port and with one way in: as ``superuser``, for
-    our own account.  Yields the endpoint of its database postgres.
+    The copy gets a configuration of ours, with no port and with one way in: for our own account,
+    as ``superuser`` or as one of the ``owners`` of databases.  Yields the endpoint of its database
+    postgres.
     """
     data, entry = made.data / "data", _account()
     texts = {
         "postgresql.conf": "",
         "postgresql.auto.conf": "",
         "pg_hba.conf": "local all all peer map=ours\n",
-        "pg_ident.conf": f'ours {ACCOUNT} "{superuser}"\n',
+        "pg_ident.conf": "".join(_mapped(role) for role in dict.fromkeys((superuser, *owners))),
     }
     for name in (*_NOT_OURS, *texts):
         (data / name).unlink(missing_ok=True)
@@ -239,6 +242,14 @@ def cluster_on_copy(made: Place, programs: Path, superuser: str) -> Iterator[End
     with process.background(_postgres(programs, sandbox)) as ended:
         _wait(endpoint, ended)
         yield endpoint
+
+
+def _mapped(role: str) -> str:
+    """Return a line of pg_ident.conf that lets our account in as ``role``."""
+    if not role.isprintable():
+        raise Failure("The name of a role cannot be used", repr(role))
+    quoted = role.replace('"', '""')
+    return f'ours {ACCOUNT} "{quoted}"\n'
 
 
 def _initdb(programs: Path, sandbox: Sandbox, password: Secret) -> Command:
@@ -273,7 +284,7 @@ def _wait(endpoint: Endpoint, ended: Callable[[], Finished | None]) -> None:
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            with database.connect(endpoint, endpoint.admin, "postgres"):
+            with database.administering(endpoint):
                 return
         except Failure as failure:
             over = ended()
@@ -290,5 +301,5 @@ def _create_role(endpoint: Endpoint) -> None:
         sql.Identifier(endpoint.owner.role),
         sql.Literal(endpoint.owner.password.reveal() if endpoint.owner.password else ""),
     )
-    with database.connect(endpoint, endpoint.admin, "postgres") as session:
+    with database.administering(endpoint) as session:
         session.execute(create)

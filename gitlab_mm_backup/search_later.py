@@ -68,7 +68,7 @@ def build(site: Site, journal: Journal) -> Built | None:
     try:
         # A run that was killed may have left one at work, which would be in the way.
         exchange.end_our_sessions(site.database)
-        with database.connect(site.database, site.database.owner) as session:
+        with database.within(site.database) as session:
             encodings.as_stored(session)
             while wanted:
                 if _build(session, wanted[0]):

@@ -47,8 +47,10 @@ class Endpoint:
     host: str  # a socket folder when it begins with "/"; several are separated by commas
     port: int | str  # of several hosts, each with its own: as libpq takes them
     name: str
-    owner: Login  # Mattermost's own role: owns the database and everything in it
-    admin: Login  # may create and drop databases; the same as the owner where nobody else is known
+    owner: Login  # owns the database and what is in it; whoever works there does so as this role
+    # May create and drop databases, and works in ``postgres`` alone; the owner where nobody else
+    # is known.
+    admin: Login
     # libpq's, such as sslmode; a Secret is the content of a file.
     options: Mapping[str, str | Secret] = field(default_factory=dict)
     session: Mapping[str, str] = field(default_factory=dict)  # of the server: search_path, role
@@ -56,15 +58,12 @@ class Endpoint:
     care: str = "gitlab-ctl status postgresql; gitlab-ctl start postgresql"
     making: str = "gitlab-ctl reconfigure creates it where Mattermost is enabled."
 
-    def settings(self, login: Login) -> str:
-        """Return libpq's ``options`` for a session of ``login``: whose tables, and as whom.
-
-        Whoever is not Mattermost's own role stays what it is.
-        """
+    def settings(self, *names: str) -> str:
+        """Return libpq's ``options`` for a session: all that Mattermost's own has, or ``names``."""
         wanted = {
             name: re.sub(r"([\\\s])", r"\\\1", value)
             for name, value in self.session.items()
-            if name != "role" or login == self.owner
+            if not names or name in names
         }
         return "".join(f"-c {name}={value} " for name, value in wanted.items())
 

@@ -277,7 +277,7 @@ def _client_programs(endpoint: Endpoint) -> Path:
         return Path(str(plain)).parent
     try:
         # Not the database itself: a wrong name must not hide that the server is there.
-        with database.connect(endpoint, endpoint.owner, "postgres") as session:
+        with database.administering(endpoint) as session:
             server = numbers(database.server_version(session))[0]
     except Failure:
         return found[max(found)]

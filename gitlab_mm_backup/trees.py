@@ -73,7 +73,8 @@ def make(root: Path, settings: Settings, store: LocalStore) -> Made:
         log.info("Copying %s of PostgreSQL's data", text.size(seen.size))
         _within(root, view, base, functools.partial(_copy, seen.data))
         log.info("Starting a scratch PostgreSQL on the copy")
-        with scratch.cluster_on_copy(place, programs, seen.site.database.admin.role) as server:
+        superuser, owners = seen.site.database.admin.role, _owners(seen.site)
+        with scratch.cluster_on_copy(place, programs, superuser, owners) as server:
             view = replace(view, readable={**places, **_bundle(programs)})
             adjust = functools.partial(_adjusted, server, programs)
             found = functools.partial(salvage.find, kept, adjust)
@@ -244,15 +245,21 @@ def _copy(data: Path) -> None:
         raise Failure(f"{error.filename} cannot be read", str(error.strerror)) from error
 
 
+def _owners(site: Site) -> tuple[str, str]:
+    """Return the roles that own Mattermost's database and GitLab's."""
+    gitlab = site.gitlab.database
+    return site.database.owner.role, gitlab.owner.role if gitlab else omnibus.GITLAB_ROLE
+
+
 def _adjusted(server: Endpoint, programs: Path, site: Site) -> Site:
     """Return ``site`` with its databases, and GitLab's, on the scratch server."""
     gitlab = site.gitlab
     name = gitlab.database.name if gitlab.database else _GITLAB_DATABASE
     version = gitlab.version or gitlab_files.gitlab_that_ran(site.root) or "unknown"
-    owner = replace(server.owner, role=site.database.owner.role)
+    owner, theirs = (replace(server.owner, role=role) for role in _owners(site))
     return replace(
         site,
         database=replace(server, name=site.database.name, owner=owner),
-        gitlab=GitLab(version, gitlab.url, replace(server, name=name)),
+        gitlab=GitLab(version, gitlab.url, replace(server, name=name, owner=theirs)),
         client_programs=programs,
     )

@@ -39,7 +39,7 @@ def _refuse_weak_role(site: Site) -> None:
     No other login is known where Mattermost's own DataSource is all there is.
     """
     endpoint = site.database
-    with database.connect(endpoint, endpoint.admin, "postgres") as session:
+    with database.administering(endpoint) as session:
         row = session.execute(
             "SELECT rolsuper OR rolcreatedb, rolsuper OR (SELECT count(*) = 0 FROM pg_database"
             " WHERE datname = %s AND NOT pg_has_role(datdba, 'MEMBER'))"

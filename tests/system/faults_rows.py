@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.lab.disks import CHECKOUT
 from tests.system.faults import Fault, Server
+from tests.system.rows import Rows
 
-FOLDER = CHECKOUT / "build/faults"
-TABLE = CHECKOUT / "build/faults.txt"
+KIND = "faults"
 HEAD = f"{'fault':74} | {'state after':11} | nothing lost"
 NO_FAULT = Fault()
 FILL = "/var/fault-fill"
 
 
 class Table:
-    """The rows of one test file, and build/faults.txt with those of all files."""
+    """The faults of one test file."""
 
     def __init__(self, name: str) -> None:
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        self._path = FOLDER / f"{name}.txt"
-        self._path.write_text("")
+        self._rows = Rows(KIND, HEAD, name)
 
     def add(self, fault: str, state: str, whole: bool) -> None:
-        """Note a row, and write the table anew."""
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(f"{fault:74} | {state:11} | {'yes' if whole else 'NO'}\n")
-        with open(FOLDER / "lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            rows = [path.read_text() for path in sorted(FOLDER.glob("*.txt"))]
-            TABLE.write_text(f"{HEAD}\n" + "".join(rows))
+        self._rows.add(f"{fault:74} | {state:11} | {'yes' if whole else 'NO'}")
 
     @contextlib.contextmanager
     def row(self, fault: str, state: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""A plug-in of pytest that prints the fault table at the end of a run."""
+"""A plug-in of pytest that prints the tables of faults and attacks at the end of a run."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import shutil
 
 import pytest
 
-from tests.system.faults_rows import FOLDER, TABLE
+from tests.system import attacks, faults_rows
+from tests.system.rows import BUILD, table
+
+KINDS = (faults_rows.KIND, attacks.KIND)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Rows of an earlier run must not look like rows of this one."""
-    if not hasattr(session.config, "workerinput"):
-        shutil.rmtree(FOLDER, ignore_errors=True)
-        TABLE.unlink(missing_ok=True)
+    if hasattr(session.config, "workerinput"):
+        return
+    for kind in KINDS:
+        shutil.rmtree(BUILD / kind, ignore_errors=True)
+        table(kind).unlink(missing_ok=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table, where a row was added."""
-    if TABLE.exists():
-        terminalreporter.section("faults")
-        terminalreporter.write(TABLE.read_text())
+    """Print the tables to which a row was added."""
+    for kind in KINDS:
+        if table(kind).exists():
+            terminalreporter.section(kind)
+            terminalreporter.write(table(kind).read_text())

@@ -18,6 +18,7 @@ from tests.lab.omnibus import Omnibus, Seed, Spec, State, install
 from tests.lab.product import Answer, Product, install_product
 from tests.lab.sandbox import PYTHON, Lab, wait_until
 from tests.system.moves import DERIVED, data_files
+from tests.system.spies import OPERATOR, SPY, seen
 
 SETS = "/var/opt/gitlab/backups/mattermost"
 ENVIRONMENT = "/opt/gitlab/etc/mattermost"
@@ -182,6 +183,33 @@ def test_with_the_environment_folder_nothing_is_missing(left: Left) -> None:
     told = left.manifest(answer)
     assert (told["gitlab"], told["mattermost"]) == ("19.0.0", "10.11.20")
     assert told["credentials"]["verified"] is True
+
+
+GUEST = (
+    "SELECT rolname, shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = 'gitlab-mm'"
+)
+
+
+def test_no_superuser_reads_what_mattermost_left(left: Left) -> None:
+    """The map of 19 lets Mattermost in no more; a role of ours that is a member of its role reads."""
+    left.gitlab.sql(f"SET ROLE gitlab_mattermost; {SPY} {OPERATOR}")
+    try:
+        left.backup()
+        assert {(one.role, one.superuser) for one in seen(left.lab)} == {("gitlab-mm", False)}
+    finally:
+        left.gitlab.sql("DROP OPERATOR public.!~~ (name, name)")
+    assert left.gitlab.sql(GUEST) == []
+
+
+def test_the_role_of_a_killed_run_goes_and_another_s_stays(left: Left) -> None:
+    left.gitlab.sql('CREATE ROLE "gitlab-mm"')
+    refused = left.product("backup")
+    assert refused.code == 1 and "role gitlab-mm that is not ours" in refused.error["message"]
+    assert left.gitlab.sql(GUEST) == ["gitlab-mm|"]
+    mark = "made by gitlab-mm-backup for the time of a backup"
+    left.gitlab.sql(f"COMMENT ON ROLE \"gitlab-mm\" IS '{mark}'")
+    left.backup()
+    assert left.gitlab.sql(GUEST) == []
 
 
 def test_every_command_takes_a_salvaged_set(left: Left) -> None:

@@ -131,6 +131,7 @@ LAYERS = {
         "baking",
         "beside",
         "scratch",
+        "guest",
         "loading",
         "rules",
         "fitness",

@@ -112,7 +112,11 @@ def test_a_modern_site(modern: Tree) -> None:
         admin=superuser,
     )
     assert site.gitlab.database == Endpoint(
-        "/var/opt/gitlab/postgresql", 5432, "gitlabhq_production", superuser, superuser
+        "/var/opt/gitlab/postgresql",
+        5432,
+        "gitlabhq_production",
+        owner=Login("gitlab", "git"),
+        admin=superuser,
     )
     assert site.client_programs == modern.root / "opt/gitlab/embedded/bin"
     assert site.settings.text("ServiceSettings", "SiteURL") == "https://chat.example.org"
@@ -395,8 +399,8 @@ def test_settings_of_the_server_do_not_make_it_unreadable(
 def test_our_sessions_have_the_tables_and_the_role_of_mattermost_s() -> None:
     owner, admin = Login("chat"), Login("postgres")
     endpoint = Endpoint("db", 1, "mm", owner, admin, session={"search_path": "a b", "role": "x"})
-    assert endpoint.settings(owner) == "-c search_path=a\\ b -c role=x "
-    assert endpoint.settings(admin) == "-c search_path=a\\ b "
+    assert endpoint.settings() == "-c search_path=a\\ b -c role=x "
+    assert endpoint.settings("role") == "-c role=x "
 
 
 @pytest.mark.parametrize("host", ["/", "//", "/.", "/../postgresql/"])

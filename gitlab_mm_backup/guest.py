@@ -1,0 +1,91 @@
+"""Guest: a role of ours that may do what the database's owner may, where that cannot log in any more.
+
+GitLab 19 takes Mattermost's line out of the server's map of accounts (pg_ident.conf).  The map's
+last line is still there: it lets every account in as the role of its own name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from . import database
+from .errors import Failure
+from .scratch import ACCOUNT
+from .site import Endpoint, Login, Site
+
+if TYPE_CHECKING:
+    import psycopg
+
+log = logging.getLogger(__name__)
+
+# What a role of ours says about itself in its comment.
+_MARK = "made by gitlab-mm-backup for the time of a backup"
+
+
+@contextlib.contextmanager
+def admitted(site: Site) -> Iterator[Site]:
+    """Yield ``site``; where its database's owner cannot log in, a member of that role does.
+
+    The member is made for the time of the block.  It is no superuser and has no password; on this
+    host our own account alone can log in as it.  Raises Failure where there is such a role already
+    that is not ours.
+    """
+    if not _shut_out(site):
+        yield site
+        return
+    endpoint = site.database
+    with database.administering(endpoint) as session:
+        _make(session, endpoint)
+    try:
+        yield replace(site, database=replace(endpoint, owner=Login(ACCOUNT, ACCOUNT)))
+    finally:
+        try:
+            with database.administering(endpoint) as session:
+                _drop(session)
+        except Failure as failure:
+            log.warning("The role %s stays until the next backup: %s", ACCOUNT, failure)
+
+
+def _shut_out(site: Site) -> bool:
+    """Tell whether a salvaged site's owner cannot log in, while an administrator can."""
+    if site.missing is None or site.database.admin == site.database.owner:
+        return False
+    try:
+        with database.within(site.database):
+            return False
+    except Failure:
+        return True
+
+
+def _make(session: psycopg.Connection[Any], endpoint: Endpoint) -> None:
+    from psycopg import sql
+
+    comment = session.execute(
+        "SELECT pg_catalog.shobj_description(oid, 'pg_authid') FROM pg_catalog.pg_roles"
+        " WHERE rolname = %s",
+        (ACCOUNT,),
+    ).fetchone()
+    if comment is not None and comment[0] != _MARK:
+        raise Failure(
+            f"PostgreSQL has a role {ACCOUNT} that is not ours",
+            "a role of this name reads the database that Mattermost left",
+            f"Rename it: gitlab-psql -c 'ALTER ROLE \"{ACCOUNT}\" RENAME TO another'",
+        )
+    if comment is not None:  # of a run that was killed
+        _drop(session)
+    role, owner = sql.Identifier(ACCOUNT), sql.Identifier(endpoint.owner.role)
+    with session.transaction():
+        session.execute(sql.SQL("CREATE ROLE {} LOGIN IN ROLE {}").format(role, owner))
+        session.execute(
+            sql.SQL("COMMENT ON ROLE {} IS {}").format(role, sql.Literal(_MARK)),
+        )
+
+
+def _drop(session: psycopg.Connection[Any]) -> None:
+    from psycopg import sql
+
+    session.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(ACCOUNT)))
