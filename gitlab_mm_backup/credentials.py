@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import stat
 import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import gitlab_files, json_config, json_text
-from .durable import replace_file
+from . import durable, gitlab_files, json_config, json_text
 from .errors import Failure
 from .gitlab import Application, Pair
 from .json_config import JsonFile, Operations
@@ -117,9 +118,9 @@ def _layer(name: str, path: Path) -> Layer:
 def _environment_document(folder: Path) -> dict[str, str]:
     document = {}
     for (name,) in ENVIRONMENT_KEYS:
-        path = folder / name
-        if path.is_file():
-            document[name] = path.read_bytes().decode(errors="surrogateescape")
+        content = gitlab_files.variable(folder / name)
+        if content is not None:
+            document[name] = content
     return document
 
 
@@ -255,23 +256,29 @@ def write(layer: Layer, operations: Operations) -> None:
 
 
 def _write_environment(folder: Path, before: Mapping[str, str], after: Mapping[str, str]) -> None:
-    for name in before.keys() - after.keys():
-        (folder / name).unlink(missing_ok=True)
-    for name, content in after.items():
-        if before.get(name) != content:
-            _write_variable(folder / name, content)
-
-
-def _write_variable(path: Path, content: str) -> None:
-    """Write one file of the environment folder with the owner and mode it, or its like, has."""
-    like = path if path.exists() else path.with_name("MM_SERVICESETTINGS_SITEURL")
+    """Bring ``folder`` from one state to another; in a home it is the account's to exchange."""
     try:
-        before = os.lstat(like)
-        uid, gid, mode = before.st_uid, before.st_gid, before.st_mode & 0o7777
-    except FileNotFoundError:
-        uid, gid, mode = 0, 0, 0o600
-    try:
-        data = content.encode(errors="surrogateescape")
-        replace_file(path, data, uid, gid, mode)
+        with durable.opened(folder) as there:
+            for name in before.keys() - after.keys():
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=there)
+            for name, content in after.items():
+                if before.get(name) != content:
+                    _write_variable(there, name, content)
     except OSError as error:
-        raise Failure(f"{path} cannot be written", str(error.strerror)) from error
+        raise Failure(f"{folder} cannot be written", str(error.strerror)) from error
+
+
+def _write_variable(folder: int, name: str, content: str) -> None:
+    """Write one file of the environment folder with the owner and mode it, or its like, has."""
+    owner, group, mode = 0, 0, 0o600
+    for like in (name, "MM_SERVICESETTINGS_SITEURL"):
+        try:
+            before = os.stat(like, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if stat.S_ISREG(before.st_mode):
+            owner, group, mode = before.st_uid, before.st_gid, before.st_mode & 0o7777
+            break
+    data = content.encode(errors="surrogateescape")
+    durable.replace_in(folder, name, data, owner, group, mode)

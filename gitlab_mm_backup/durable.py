@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -12,8 +14,29 @@ def replace_file(path: Path, data: bytes, uid: int = 0, gid: int = 0, mode: int 
 
     The file is born private (mode 0600, root) and gets its owner and mode before its name.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with opened(path.parent, links=True) as folder:
+        replace_in(folder, path.name, data, uid, gid, mode)
+
+
+@contextlib.contextmanager
+def opened(folder: Path, *, links: bool = False) -> Iterator[int]:
+    """Yield a descriptor of ``folder``, which stays the same one whatever its path leads to later.
+
+    Raises OSError for a link, unless ``links`` allows one.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    descriptor = os.open(folder, flags if links else flags | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def replace_in(folder: int, name: str, data: bytes, uid: int, gid: int, mode: int) -> None:
+    """Do what ``replace_file`` does in the folder of a descriptor; raises OSError."""
+    temporary = f".{name}.{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o600, dir_fd=folder)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -21,17 +44,15 @@ def replace_file(path: Path, data: bytes, uid: int = 0, gid: int = 0, mode: int 
             os.fchown(file.fileno(), uid, gid)
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-        os.rename(temporary, path)
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder)
         raise
-    sync_folder(path.parent)
+    os.fsync(folder)
 
 
 def sync_folder(folder: Path) -> None:
     """Make the names within ``folder`` lasting (fsync(2) of the directory); raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with opened(folder, links=True) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

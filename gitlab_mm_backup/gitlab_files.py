@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import hostname
+from . import hostname, reading
 from .errors import Failure
 from .secret import Secret
 
@@ -101,14 +101,26 @@ def environment(folder: Path) -> dict[str, Secret]:
     values = {}
     try:
         for path in sorted(folder.iterdir()):
-            if path.is_file() and not path.name.startswith(".") and "=" not in path.name:
-                text = path.read_bytes().decode(errors="surrogateescape")
+            text = variable(path)
+            if text is not None and not path.name.startswith(".") and "=" not in path.name:
                 line = text.split("\n", 1)[0].rstrip(" \t")
                 if line:
                     values[path.name] = Secret(line.replace("\0", "\n"))
     except OSError as error:
         raise Failure(f"{folder} cannot be read", str(error.strerror)) from error
     return values
+
+
+def variable(path: Path) -> str | None:
+    """Return the content of a file in an environment folder; None where there is no such file.
+
+    In a home the account can put anything there: raises Failure for a link or a pipe, and OSError
+    where it cannot be read.
+    """
+    try:
+        return reading.plain(path).decode(errors="surrogateescape")
+    except (FileNotFoundError, IsADirectoryError):
+        return None
 
 
 def first_line(path: Path) -> str:

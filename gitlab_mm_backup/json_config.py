@@ -11,13 +11,13 @@ import functools
 import json
 import os
 import re
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed leaves it out
 from pathlib import Path
 from typing import Any
 
+from . import reading
 from .durable import replace_file
 from .errors import Failure
 from .json_text import Keys, Names, parse, parse_config
@@ -46,28 +46,24 @@ def read(path: Path) -> JsonFile:
     Raises Failure when it is absent, unreadable or not one JSON object; the detail gives line
     and column, never content.
     """
-    text = _text(path, "strict")
+    text = _text(path, "strict", links=True)
     return JsonFile(path, text, parse(text, str(path)))
 
 
 def read_config(path: Path) -> JsonFile:
     """Read Mattermost's config.json as Go does; raises Failure as ``read`` does.
 
+    The file is Mattermost's own, and so what this account may put in its place is not followed.
     In ``document`` keys have Mattermost's spelling, however they are written (see ``parse_config``);
     a patch for it finds them in the text.
     """
-    text = _text(path, "surrogateescape")
+    text = _text(path, "surrogateescape", links=False)
     return JsonFile(path, text, parse_config(text, str(path)), go=True)
 
 
-def _text(path: Path, errors: str) -> str:
+def _text(path: Path, errors: str, links: bool) -> str:
     try:
-        # Without O_NONBLOCK a pipe that Mattermost's account put there would hold us up.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, encoding="utf-8", errors=errors, newline="") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise Failure(f"{path} cannot be read", "it is no plain file")
-            return file.read()
+        return reading.plain(path, links=links).decode(errors=errors)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise Failure(f"{path} cannot be read", str(reason)) from None

@@ -28,10 +28,10 @@ def test_owner_and_mode_are_given_before_the_name(
     seen = []
     rename = os.rename
 
-    def look(source: Path, target: Path) -> None:
-        status = os.stat(source)
+    def look(source: str, target: str, **folders: int) -> None:
+        status = os.stat(source, dir_fd=folders["src_dir_fd"])
         seen.append((status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)))
-        rename(source, target)
+        rename(source, target, **folders)
 
     monkeypatch.setattr(os, "rename", look)
     durable.replace_file(tmp_path / "file", b"content", 65534, 12, 0o640)
@@ -50,7 +50,7 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_old_file_and_nothing_else(
     call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **_folders: object) -> None:
         raise OSError(28, "No space left on device")
 
     (tmp_path / "file").write_bytes(b"old")
@@ -73,11 +73,31 @@ def test_the_content_is_synced_before_the_name_and_the_folder_after_it(
         calls.append(f"sync {kind} {size}" if size else f"sync {kind}")
         fsync(descriptor)
 
-    def note_rename(source: Path, target: Path) -> None:
+    def note_rename(source: str, target: str, **folders: int) -> None:
         calls.append("rename")
-        rename(source, target)
+        rename(source, target, **folders)
 
     monkeypatch.setattr(os, "fsync", note_sync)
     monkeypatch.setattr(os, "rename", note_rename)
     durable.replace_file(tmp_path / "file", b"content")
     assert calls == ["sync file 7", "rename", "sync folder"]
+
+
+def test_a_folder_that_is_exchanged_meanwhile_gets_nothing(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "other").mkdir()
+    with durable.opened(tmp_path / "folder") as folder:
+        (tmp_path / "folder").rename(tmp_path / "away")
+        (tmp_path / "folder").symlink_to("other")
+        durable.replace_in(folder, "file", b"content", 0, 0, 0o600)
+    assert (tmp_path / "away/file").read_bytes() == b"content"
+    assert not any((tmp_path / "other").iterdir())
+
+
+def test_a_link_is_not_opened_as_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    with pytest.raises(OSError), durable.opened(tmp_path / "link"):
+        pass
+    with durable.opened(tmp_path / "link", links=True) as folder:
+        assert os.fstat(folder).st_ino == (tmp_path / "folder").stat().st_ino

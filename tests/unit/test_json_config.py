@@ -634,7 +634,7 @@ def test_only_a_plain_file_is_written(kind: str, tmp_path: Path, path: Path) -> 
 def test_a_failing_write_leaves_the_old_file_and_no_other(
     call: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **_folders: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:

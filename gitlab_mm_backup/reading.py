@@ -1,0 +1,30 @@
+"""Reading a file that another account can replace: a plain file, no link, and only so much of it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from .errors import Failure
+
+LARGEST = 32 << 20  # bytes of a file of settings; Mattermost's own have some 50 kB
+
+
+def plain(path: Path, largest: int = LARGEST, *, links: bool = False) -> bytes:
+    """Return the content of the plain file ``path``; through a link only where ``links`` allows it.
+
+    Raises OSError where it cannot be read, and Failure where it is anything else, or larger than
+    ``largest`` bytes.
+    """
+    # Without O_NONBLOCK a pipe would hold us up until somebody writes into it.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
+    if path.is_symlink() and not links:
+        raise Failure(f"{path} cannot be read", "it is a link; put the file itself there")
+    with open(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise Failure(f"{path} cannot be read", "it is no plain file")
+        found = file.read(largest + 1)
+    if len(found) > largest:
+        raise Failure(f"{path} cannot be read", f"it is larger than {largest >> 20} MiB")
+    return found
