@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from .durable import sync_folder
+from .durable import opened, sync_folder
 from .errors import Failure
 
 # Work folders of ours: root alone can look into them, and only what bears the name is removed.
 WORK = ".gitlab-mm-"
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def mounts() -> set[Path]:
@@ -52,6 +57,56 @@ def work_folder(live: Path, token: str) -> Path:
     return (live if is_mount(live) else live.parent) / f"{WORK}{token}"
 
 
+@dataclass(frozen=True)
+class Ground:
+    """A folder around work of ours that somebody but root can change, as it was."""
+
+    path: str
+    uid: int
+    gid: int
+    mode: int
+
+    @property
+    def named(self) -> dict[str, str]:
+        """As a step of the journal has it."""
+        return {name: str(value) for name, value in vars(self).items()}
+
+
+def grounds(work: Path) -> list[Ground]:
+    """Return the folders in which another account could exchange what leads to ``work``.
+
+    The outermost comes first: whoever shuts them in this order is led nowhere else.
+    """
+    found = []
+    for folder in reversed(work.parents):
+        status = os.lstat(folder)
+        sticky = status.st_uid == 0 and status.st_mode & stat.S_ISVTX  # as /tmp: ours stays ours
+        if not sticky and (status.st_uid != 0 or status.st_mode & _OTHERS_WRITE):
+            mode = stat.S_IMODE(status.st_mode)
+            found.append(Ground(str(folder), status.st_uid, status.st_gid, mode))
+    return found
+
+
+def shut(ground: Ground) -> None:
+    """Let root alone change ``ground``; raises Failure where it is another folder by now."""
+    try:
+        with opened(Path(ground.path)) as folder:
+            os.fchown(folder, 0, -1)
+            os.fchmod(folder, ground.mode & ~_OTHERS_WRITE)
+    except OSError as error:
+        raise Failure(f"{ground.path} cannot be shut for the work", str(error.strerror)) from error
+
+
+def open_again(ground: Ground) -> None:
+    """Undo ``shut``, whether it has happened or not: on a disk that is read-only it has not."""
+    with opened(Path(ground.path)) as folder:
+        status = os.fstat(folder)
+        if (status.st_uid, stat.S_IMODE(status.st_mode)) == (ground.uid, ground.mode):
+            return
+        os.fchown(folder, ground.uid, ground.gid)
+        os.fchmod(folder, ground.mode)
+
+
 def make_work_folder(work: Path) -> None:
     """Create ``work``, private; raises Failure when the disk refuses."""
     try:
@@ -66,11 +121,24 @@ def filled(folder: Path) -> bool:
 
     Our work folders, and what a file system keeps for itself, do not count.
     """
-    for place, below, names in os.walk(folder):
-        if names or any(os.path.islink(os.path.join(place, name)) for name in below):
-            return True
-        below[:] = [name for name in below if not name.startswith(WORK) and name != "lost+found"]
+    try:
+        # Through descriptors: whoever owns the folder may have it lead elsewhere meanwhile.
+        for _, below, names, here in os.fwalk(folder):
+            if names or any(_is_link(name, here) for name in below):
+                return True
+            below[:] = [
+                name for name in below if not name.startswith(WORK) and name != "lost+found"
+            ]
+    except (FileNotFoundError, NotADirectoryError):
+        return False  # it is gone
     return False
+
+
+def _is_link(name: str, folder: int) -> bool:
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def refuse_unmounted(live: Path, mounted: bool) -> None:
@@ -87,18 +155,37 @@ def remove_work_folder(work: str) -> None:
     path = Path(work)
     if not path.name.startswith(WORK):
         raise Failure(f"{work} is not removed", "it does not carry our mark")
-    if (path / "old").exists() or (path / "leaving").exists():
-        raise Failure(f"{work} is not removed", "it holds what was live before")
-    if path.exists():
-        shutil.rmtree(path)
+    with _ours(path) as held:
+        if held and any(os.path.lexists(held / name) for name in ("old", "leaving")):
+            raise Failure(f"{work} is not removed", "it holds what was live before")
+        if held:
+            shutil.rmtree(path)
 
 
 def remove_previous(work: str) -> None:
     """Remove what an exchange set aside, and the work folder with it: the new state is final."""
-    path = Path(work)
-    if (path / "old").exists():
-        shutil.rmtree(path / "old")
+    with _ours(Path(work)) as held:
+        if held and os.path.lexists(held / "old"):
+            shutil.rmtree(held / "old")
     remove_work_folder(work)
+
+
+@contextlib.contextmanager
+def _ours(work: Path) -> Iterator[Path | None]:
+    """Yield a path of a work folder that leads nowhere else meanwhile; None where it is gone.
+
+    Raises Failure where something else is in its place: Mattermost runs again, and its account
+    may be able to exchange it.
+    """
+    try:
+        with opened(work) as folder:
+            if os.fstat(folder).st_uid != 0:
+                raise Failure(f"{work} is not removed", "somebody has put another folder there")
+            yield Path(f"/proc/self/fd/{folder}")
+    except FileNotFoundError:
+        yield None
+    except NotADirectoryError:
+        raise Failure(f"{work} is not removed", "somebody has put something else there") from None
 
 
 def empty(live: Path) -> None:

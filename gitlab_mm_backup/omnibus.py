@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import data_source, gitlab_files, json_config, json_text
+from . import data_source, gitlab_files, json_config, json_text, reading, trust
 from .effective import Settings, overlay
 from .errors import Failure
 from .secret import Secret
@@ -28,6 +28,13 @@ _PORT = 5432
 _PSQL_ACCOUNT = "gitlab-psql"
 _GIT = "git"
 GITLAB_ROLE = "gitlab"
+_VERSION_BYTES = 4096
+# Role -> Mattermost's setting, and Omnibus's attribute.
+_FOLDERS = {
+    "data": ("FileSettings", "Directory", "file_directory"),
+    "plugins": ("PluginSettings", "Directory", "plugin_directory"),
+    "client-plugins": ("PluginSettings", "ClientDirectory", "plugin_client_directory"),
+}
 WITHOUT_MATTERMOST = (19,)  # the first GitLab that bundles none
 _PORTS = "Look at mattermost['sql_data_source'] and postgresql['port'] in gitlab.rb."
 
@@ -121,20 +128,20 @@ def describe(
     sources = _sources(root)
     place = Path(_home(sources.attributes, root, home))
     config_file = place / "config.json"
-    environment_folder = _environment_folder(sources, place)
-    environment = gitlab_files.environment(environment_folder) if environment_folder else {}
-    environment = environment or dict(stand_in or {})
-    effective = overlay(_config(config_file, config_required), environment)
     account = Account(
         sources.mattermost("username") or sources.mattermost("user") or _ACCOUNT,
         sources.mattermost("group") or _ACCOUNT,
     )
+    environment_folder = _environment_folder(sources, place, account)
+    environment = gitlab_files.environment(environment_folder) if environment_folder else {}
+    environment = environment or dict(stand_in or {})
+    effective = overlay(_config(config_file, config_required), environment)
     gitlab_version = gitlab_files.gitlab_version(root)
     return Site(
         kind=Kind.OMNIBUS,
         version=_mattermost_version(root, place),
         account=account,
-        folders=_folders(place, effective, sources),
+        folders=_folders(place, effective, environment, sources, account),
         config_file=config_file,
         environment_folder=environment_folder,
         environment=environment,
@@ -177,7 +184,7 @@ def _config(path: Path, required: bool) -> Mapping[str, Any]:
         ) from failure
 
 
-def _environment_folder(sources: _Sources, home: Path) -> Path | None:
+def _environment_folder(sources: _Sources, home: Path, account: Account) -> Path | None:
     """GitLab 11.6 to 18 have their own folder, 10 and 11.0 to 11.5 one below the home.
 
     The service's start script names the one that is used; an upgrade may leave the other.
@@ -190,31 +197,41 @@ def _environment_folder(sources: _Sources, home: Path) -> Path | None:
         str(sources.root / gitlab_files.ENVIRONMENT),
         str(home / "env"),
     ]
-    return next((Path(one) for one in candidates if one and Path(one).is_dir()), None)
+    found = next((Path(one) for one in candidates if one and Path(one).is_dir()), None)
+    return found and trust.followed("environment", found, account.user)
 
 
 def _mattermost_version(root: Path, home: Path) -> str:
     bundled = gitlab_files.bundled_mattermost(root)
-    return bundled or gitlab_files.first_line(home / "VERSION") or "unknown"
+    return bundled or _noted_version(home) or "unknown"
 
 
-def _folders(home: Path, effective: Settings, sources: _Sources) -> Folders:
-    """Find each folder where settings place it, links followed."""
-    wanted = {
-        "data": (effective.text("FileSettings", "Directory"), "file_directory"),
-        "plugins": (effective.text("PluginSettings", "Directory"), "plugin_directory"),
-        "client-plugins": (
-            effective.text("PluginSettings", "ClientDirectory"),
-            "plugin_client_directory",
-        ),
-    }
-    configured = {"home": home}
-    for role, (setting, attribute) in wanted.items():
+def _noted_version(home: Path) -> str:
+    """Return what the home says of the program that last ran; it is the account's to change."""
+    try:
+        text = reading.plain(home / "VERSION", _VERSION_BYTES).decode(errors="replace")
+    except (OSError, Failure):
+        return ""
+    return text.partition("\n")[0].strip()
+
+
+def _folders(
+    home: Path,
+    effective: Settings,
+    environment: Mapping[str, Secret],
+    sources: _Sources,
+    account: Account,
+) -> Folders:
+    """Find each folder where settings place it; raises Failure for one not to be trusted."""
+    configured, by_account = {"home": home}, []
+    for role, (section, key, attribute) in _FOLDERS.items():
+        setting = effective.text(section, key)
         # A relative path would be relative to the program; Omnibus never leaves it so.
         path = setting if setting.startswith("/") else sources.mattermost(attribute)
         configured[role] = Path(path) if path else home / role
-    real = {role: Path(os.path.realpath(path)) for role, path in configured.items()}
-    return Folders(configured, real)
+        if setting.startswith("/") and f"MM_{section}_{key}".upper() not in environment:
+            by_account.append(role)
+    return Folders(configured, trust.real(configured, account.user, by_account))
 
 
 def _database(

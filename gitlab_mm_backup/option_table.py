@@ -254,6 +254,15 @@ OPTIONS: tuple[Option, ...] = (
         example="2G",
     ),
     Option(
+        "allow_links",
+        "Directories that a link in Mattermost's home may lead to, and that may belong to another "
+        "account. Who has Mattermost's account could exchange such a link; it is followed only "
+        "where root alone can change it, or where its target is named here.",
+        list_of(path()),
+        [],
+        example="[/mnt/uploads]",
+    ),
+    Option(
         "rehearse",
         "Which of the sets that cron makes are rehearsed right afterwards, that is restored into "
         "scratch and Mattermost started from them: nightly, weekly or off.",

@@ -16,6 +16,7 @@ from .undo import Action, Step, run
 
 MOURN = "put back the live state"  # which cannot be: it was removed for --in-place
 DROP = "drop the previous database"
+OPEN = "open the folder again"
 FORGET = "forget the copy of config.json"
 
 
@@ -35,7 +36,12 @@ def actions(site: Site) -> dict[str, Action]:
 
     def exchange_back(live: str, work: str, mounted: str) -> None:
         folders.refuse_unmounted(Path(live), mounted == "yes")
+        for ground in folders.grounds(Path(work)):  # what was noted before opens them again
+            folders.shut(ground)
         folders.exchange_back(Path(live), Path(work))
+
+    def open_again(path: str, uid: str, gid: str, mode: str) -> None:
+        folders.open_again(folders.Ground(path, int(uid), int(gid), int(mode)))
 
     return {
         "start Mattermost": start,
@@ -44,6 +50,7 @@ def actions(site: Site) -> dict[str, Action]:
         "remove the new folder": remove_folder,
         "exchange the folders back": exchange_back,
         "remove the previous folder": folders.remove_previous,
+        OPEN: open_again,
         FORGET: standalone.forget_config,
         "take back the credentials": lambda kept: repair.take_back(site, Path(kept)),
         MOURN: _mourn,

@@ -81,6 +81,7 @@ class Run:
     token: str
     sessions: int  # of PostgreSQL at a time
     works: dict[str, beside.Work] = field(default_factory=dict)
+    shut: list[folders.Ground] = field(default_factory=list)  # for the time of the work
     search_left_out: list[Index] = field(default_factory=list)
     times: Times = field(default_factory=Times)
     warnings: list[str] = field(default_factory=list)
@@ -174,9 +175,16 @@ def stop_service(run: Run) -> None:
 
 
 def prepare_folders(run: Run) -> None:
-    """Make the private work folder beside each folder that is to be exchanged."""
+    """Make the private work folder beside each folder that is to be exchanged.
+
+    Where Mattermost's account could exchange that one, root alone can for the time of the work.
+    """
     run.works.update(beside.works(run.set, run.site, run.plan, run.token))
     for work in run.works.values():
+        for ground in folders.grounds(work.folder):
+            run.undo.will(recovery.OPEN, **ground.named)
+            folders.shut(ground)
+            run.shut.append(ground)
         run.undo.will("remove the new folder", **_names(work))
         folders.make_work_folder(work.folder)
 
@@ -249,6 +257,8 @@ def exchange_both(run: Run) -> None:
         log.info("Exchanging %s", work.live)
         run.undo.will("exchange the folders back", **_names(work))
         folders.exchange(work.live, work.folder)
+    for ground in run.shut:
+        folders.open_again(ground)
     run.times.exchange = time.monotonic() - began
 
 

@@ -75,6 +75,7 @@ class Settings:
     offsite: tuple[Remote, ...] = ()  # where copies go; GitLab's own place has no path in it
     follow_gitlab: bool = True  # copies go to where GitLab uploads its backups, too
     upload: Upload | None = None  # how GitLab uploads them
+    allow_links: tuple[Path, ...] = ()  # where links of Mattermost's account may lead to
 
     @property
     def remotes(self) -> list[str]:
@@ -128,6 +129,7 @@ def load(
         full_every=values["full_every"],
         **_below("compression", values),
         **{name: values[name] for name in ("jobs", "nice", "bandwidth", "min_free")},
+        allow_links=values["allow_links"],
         rehearse=values["rehearse"],
         rehearse_in=values["rehearse_in"],
         shrunken_below=values["shrunken_below"],

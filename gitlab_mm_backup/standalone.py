@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import data_source, database, json_config, privileges, process
+from . import data_source, database, json_config, privileges, process, trust
 from .durable import replace_file
 from .effective import Settings, overlay
 from .errors import Failure
@@ -204,11 +204,13 @@ def _config_file(unit: _Unit) -> Path:
 
 def _folders(unit: _Unit, config_file: Path, settings: Settings) -> Folders:
     """The home is the folder of config.json: certificates lie there too, programs do not."""
-    configured = {"home": config_file.parent}
+    configured, by_account = {"home": config_file.parent}, []
     for role, (section, key, usual) in _USUAL.items():
         path = settings.text(section, key) or usual
+        if f"MM_{section}_{key}".upper() not in unit.environment:
+            by_account.append(role)
         configured[role] = Path(os.path.normpath(unit.working_folder / path))
-    real = {role: Path(os.path.realpath(path)) for role, path in configured.items()}
+    real = trust.real(configured, unit.account.user, by_account)
     return Folders(configured, real, shared=("home",))
 
 

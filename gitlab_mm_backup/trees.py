@@ -17,7 +17,7 @@ from .backup import Before, Made
 from .errors import Failure
 from .process import Command
 from .sandbox import INSIDE
-from .settings import Settings
+from .settings import CONFIG_FILE, Settings
 from .site import Endpoint, GitLab, Site
 from .store.local import BackupSet, LocalStore
 from .view import View, within
@@ -64,7 +64,7 @@ def make(root: Path, settings: Settings, store: LocalStore) -> Made:
         view = View(
             places,
             {_COPY: place.data, place.socket: place.socket, _SETS: store.folder},
-            _accounts(),
+            _files(),
             links,
         )
         seen = _within(root, view, base, _look)
@@ -170,8 +170,8 @@ def _bundle(programs: Path) -> dict[Path, Path]:
     return {_EMBEDDED / name: _EMBEDDED / name for name in names}
 
 
-def _accounts() -> dict[Path, str]:
-    """Return the accounts of the view: those that our programs become, and no other name.
+def _files() -> dict[Path, str]:
+    """Return our own settings, and the accounts that our programs become, with no other name.
 
     A number comes first as its own name: files in the tree may have the number of one of ours.
     """
@@ -179,7 +179,9 @@ def _accounts() -> dict[Path, str]:
     aliases = [(str(one.pw_uid), one.pw_uid, one.pw_gid) for one in entries if one.pw_uid]
     named = [*aliases, *((one.pw_name, one.pw_uid, one.pw_gid) for one in entries)]
     users = "".join(f"{name}:x:{uid}:{gid}::/:/usr/sbin/nologin\n" for name, uid, gid in named)
+    ours = {CONFIG_FILE: CONFIG_FILE.read_text(encoding="utf-8")} if CONFIG_FILE.is_file() else {}
     return {
+        **ours,
         Path("/etc/passwd"): users,
         Path("/etc/group"): "root:x:0:\n",
         Path("/etc/nsswitch.conf"): "passwd: files\ngroup: files\nhosts: files dns\n",

@@ -252,3 +252,51 @@ def test_a_link_with_our_mark_leads_nobody_away(place: Place) -> None:
     with pytest.raises((Failure, OSError)):
         folders.remove_work_folder(str(link))
     assert place.outside_work() == contents("old")
+
+
+@pytest.fixture
+def open_ground(tmp_path: Path) -> Path:
+    """A folder of an account's, within another one of it."""
+    for folder in (tmp_path / "outer", tmp_path / "outer/inner"):
+        folder.mkdir()
+        os.chown(folder, 65533, 65532)
+        folder.chmod(0o2775)
+    return tmp_path / "outer/inner"
+
+
+def described(folder: Path) -> tuple[int, int, int]:
+    status = folder.stat()
+    return status.st_uid, status.st_gid, status.st_mode & 0o7777
+
+
+def test_the_ground_of_work_is_root_s_for_its_time(open_ground: Path) -> None:
+    grounds = folders.grounds(open_ground / ".gitlab-mm-x")
+    assert [one.path for one in grounds] == [str(open_ground.parent), str(open_ground)]
+    for ground in grounds:
+        folders.shut(ground)
+        folders.shut(ground)
+    assert described(open_ground) == described(open_ground.parent) == (0, 65532, 0o2755)
+    assert folders.grounds(open_ground / ".gitlab-mm-x") == []
+    for ground in reversed(grounds):
+        assert list(ground.named.values()) == [str(value) for value in vars(ground).values()]
+        folders.open_again(ground)
+    assert described(open_ground) == described(open_ground.parent) == (65533, 65532, 0o2775)
+
+
+def test_a_folder_that_became_a_link_is_not_shut(open_ground: Path, tmp_path: Path) -> None:
+    (ground,) = folders.grounds(open_ground / "x")[1:]
+    open_ground.rename(tmp_path / "away")
+    (tmp_path / "other").mkdir()
+    os.chown(tmp_path / "other", 65533, 65533)
+    open_ground.symlink_to(tmp_path / "other")
+    with pytest.raises(Failure, match="cannot be shut"):
+        folders.shut(ground)
+    assert described(tmp_path / "other")[0] == 65533
+
+
+def test_another_folder_in_place_of_ours_is_not_removed(place: Place) -> None:
+    os.chown(place.work, 65533, 65533)
+    for remove in (folders.remove_work_folder, folders.remove_previous):
+        with pytest.raises(Failure, match="another folder there"):
+            remove(str(place.work))
+    assert place.work.is_dir()

@@ -1,0 +1,139 @@
+"""Trust: which directories root works in, where the service's account may have a hand in their paths.
+
+A link that this account made, or could exchange, would have it choose what root packs, replaces or
+gives away.  So a link counts where root alone can change it, or where config.yml names its target.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from . import settings
+from .errors import Failure
+from .journal import Journal
+
+_LINKS = 40  # that are followed on the way to a directory, as Linux does (path_resolution(7))
+# What no directory of Mattermost's is, whoever owns it.
+_SYSTEM = frozenset(
+    Path(f"/{name}")
+    for name in (
+        *("", "bin", "boot", "etc", "home", "lib", "lib64", "media", "mnt", "opt", "root", "run"),
+        *("sbin", "srv", "tmp", "usr", "usr/local", "var", "var/lib", "var/log", "var/tmp"),
+        *("etc/gitlab", "opt/gitlab", "var/opt", "var/opt/gitlab"),
+    )
+)
+_KERNEL = frozenset(map(Path, ("/dev", "/proc", "/sys")))  # nothing below them either
+
+
+def real(
+    configured: Mapping[str, Path], account: str, by_account: Collection[str] = ()
+) -> dict[str, Path]:
+    """Return the directory of each role, links followed; raises Failure for one not to be trusted.
+
+    That is one behind a link of somebody else's, one of the system or of GitLab itself, and one
+    that is not the ``account``'s.  It may be root's, as a mount point without its disk is, but not
+    where its role is in ``by_account``: then the account's own config.json names it.  A path where
+    nothing is yet is taken as it is.
+    """
+    owner, found = _number(account), {}
+    for role, path in configured.items():
+        there = followed(role, path, account)
+        found[role] = there
+        if there in _SYSTEM or any(one == there or one in there.parents for one in _KERNEL):
+            raise Failure(
+                f"{path} cannot be Mattermost's directory ({role})",
+                f"it is {there}, which belongs to the system" if there != path else "",
+                "Name another one in Mattermost's settings, or put the directory back.",
+            )
+        if owner is not None:
+            owners = {owner} if role in by_account and not _shut(there) else {owner, 0}
+            _refuse_others(role, there, owners, account)
+    return found
+
+
+def _number(account: str) -> int | None:
+    """Return the number of an account; None for one that this host does not know."""
+    try:
+        return pwd.getpwnam(account).pw_uid
+    except KeyError:
+        return int(account) if account.isdecimal() else None
+
+
+def _shut(path: Path) -> bool:
+    """Tell whether a restore that was cut short has taken ``path`` away from the account."""
+    record = Journal().read()
+    return record is not None and any(one.values.get("path") == str(path) for one in record.undo)
+
+
+def _refuse_others(role: str, path: Path, owners: Collection[int], account: str) -> None:
+    try:
+        found = os.stat(path).st_uid
+    except OSError:
+        return
+    if found in owners or _is_allowed(path):
+        return
+    raise Failure(
+        f"{path} cannot be Mattermost's directory ({role})",
+        f"it belongs to user {_name(found)}, not to {account}",
+        f"chown {account} {path}, or, if that is right, {_permission(path)}.",
+    )
+
+
+def followed(role: str, path: Path, account: str) -> Path:
+    """Return where ``path`` leads to; raises Failure at a link that somebody else can change.
+
+    What is looked at may be another thing a moment later, so nothing is resolved a second time.
+    """
+    at, rest, links = Path("/"), list(path.parts[1:]), 0
+    while rest:
+        name = rest.pop(0)
+        place = at.parent if name == ".." else at / name
+        try:
+            status = os.lstat(place)
+            target = os.readlink(place) if stat.S_ISLNK(status.st_mode) else ""
+        except OSError:  # nothing is there, or no longer what was
+            return Path(os.path.normpath(place.joinpath(*rest)))
+        if not target:
+            at = place
+            continue
+        links += 1
+        led = Path(os.path.realpath(at / target))
+        if links > _LINKS or not led.exists():
+            return led
+        if _is_roots(status) and _is_roots(os.lstat(at)):
+            at = Path("/") if target.startswith("/") else at
+            rest = [one for one in target.split("/") if one not in ("", ".")] + rest
+        elif _is_allowed(led):
+            at, rest = Path("/"), [*led.parts[1:], *rest]
+        else:
+            raise Failure(
+                f"Mattermost's directory {path} ({role}) is behind a link that is not followed",
+                f"{place} leads to {led}, and {account} could have it lead elsewhere",
+                f"If it is right: {_permission(led)}. Or put the directory itself there.",
+            )
+    return at
+
+
+def _is_roots(status: os.stat_result) -> bool:
+    """Tell whether root alone can change it; a link's own mode says nothing."""
+    open_ = stat.S_IWGRP | stat.S_IWOTH
+    return status.st_uid == 0 and (stat.S_ISLNK(status.st_mode) or not status.st_mode & open_)
+
+
+def _is_allowed(path: Path) -> bool:
+    return any(path == one or one in path.parents for one in settings.load().allow_links)
+
+
+def _permission(path: Path) -> str:
+    return f"allow_links: [{path}] in {settings.CONFIG_FILE}"
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,308 @@
+"""Root follows no path that Mattermost's account can change, and gives nothing away through one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from tests.lab.omnibus import Omnibus, Spec, install
+from tests.lab.product import Product, install_product
+from tests.lab.sandbox import Lab, wait_until
+from tests.system.attacks import Attacks
+
+HOME = "/var/opt/gitlab/mattermost"
+CONFIG = "/etc/gitlab-mm-backup/config.yml"
+CANARY = "/srv/canary"
+# All of it with owner, mode, times of access and change; it notes every access but this one.
+SEAL = f"""
+mount -o remount,noatime {CANARY}
+find {CANARY} -printf '%p %u:%g %m %A@ %C@ %s\\n' | sort
+mount -o remount,strictatime {CANARY}
+"""
+MAKE_CANARY = f"""
+mkdir {CANARY}
+mount -t tmpfs -o strictatime,mode=755 tmpfs {CANARY}
+mkdir -m 700 {CANARY}/keys
+echo secret >{CANARY}/keys/key; echo 'echo hello' >{CANARY}/run.sh
+chmod 600 {CANARY}/keys/key
+"""
+VERBS = (
+    ("backup",),
+    ("rehearse",),
+    ("restore", "--yes", "latest"),
+    ("restore", "--yes", "--only", "files", "--no-safety-backup", "latest"),
+    ("sso", "repair"),
+    ("doctor",),
+    ("status",),
+)
+TARGETS = {
+    "a directory of root's": CANARY,
+    "a private directory of root's": f"{CANARY}/keys",
+    "/root": "/root",
+    "/etc": "/etc",
+    "/proc": "/proc",
+    "/dev/shm": "/dev/shm",
+    "PostgreSQL's data": "/var/opt/gitlab/postgresql",
+    "the folder of sets": "/var/opt/gitlab/backups",
+    "a directory of its own, for now": "/srv/own",
+}
+# What it puts in place of its config.json.
+CONFIGS = {
+    "a link to /etc/shadow": "ln -s /etc/shadow $0",
+    "a link to gitlab-secrets.json": "ln -s /etc/gitlab/gitlab-secrets.json $0",
+    "a link to /dev/zero": "ln -s /dev/zero $0",
+    "a pipe": "mkfifo $0",
+    "a sparse file of 3 GB": "truncate -s 3G $0",
+    "a directory": "mkdir $0",
+}
+
+
+@dataclass
+class House:
+    """A server whose account mattermost attacks, and a tree of root's that nobody may touch."""
+
+    lab: Lab
+    gitlab: Omnibus
+    product: Product
+
+    def shell(self, script: str, *words: str, user: str = "root") -> str:
+        return str(self.lab.run("sh", "-ec", script, *words, user=user).stdout)
+
+    def seal(self) -> str:
+        return self.shell(SEAL)
+
+    @contextlib.contextmanager
+    def instead(self, name: str, making: str) -> Iterator[None]:
+        """Have the account put something else in the place of an entry of its home."""
+        path = f"{HOME}/{name}"
+        self.shell(f'mv "$0" "$0.away"; {making}', path, user="mattermost")
+        try:
+            yield
+        finally:
+            self.shell('rm -rf "$0"; mv "$0.away" "$0"', path, user="mattermost")
+
+    def refused(self, words: str) -> None:
+        """Every verb ends, none with success of what it was to do, and none touches the canary."""
+        before = self.seal()
+        for verb in VERBS:
+            done = self.product.run(*verb, timeout=60)
+            assert "Traceback" not in done.stderr, (verb, done.stderr)
+            if verb[0] in ("backup", "restore"):
+                assert done.returncode == 1 and words in done.stderr, (verb, done.stderr)
+        assert self.seal() == before
+        assert self.product.leftovers() == []
+
+
+@pytest.fixture(scope="module")
+def house(base: Path, deb: Path) -> Iterator[House]:
+    with Lab(base=base) as lab:
+        gitlab = install(lab, Spec())
+        product = install_product(lab, deb)
+        gitlab.seed()
+        made = House(lab, gitlab, product)
+        made.shell(MAKE_CANARY)
+        made.shell("install -d -o mattermost -g mattermost /srv/own")
+        product.backup()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def attacks() -> Attacks:
+    return Attacks("paths")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("role", ["data", "plugins", "client-plugins"])
+def test_a_link_in_place_of_a_directory(
+    house: House, attacks: Attacks, role: str, target: str
+) -> None:
+    row = attacks.row(f"mattermost puts a link to {target} in the place of {role}")
+    with row, house.instead(role, f'ln -s {TARGETS[target]} "$0"'):
+        house.refused("Mattermost's directory")
+
+
+def test_a_link_in_place_of_the_home_s_directory_of_another(house: House, attacks: Attacks) -> None:
+    with attacks.row("mattermost swaps its data for a directory of another account, by a bind"):
+        house.shell(f"install -d -o git {HOME}/../strange; mv {HOME}/data {HOME}/../away")
+        house.shell(f"mv {HOME}/../strange {HOME}/data")
+        try:
+            house.refused("belongs to user git")
+        finally:
+            house.shell(f"rmdir {HOME}/data; mv {HOME}/../away {HOME}/data")
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_something_else_in_place_of_config_json(house: House, attacks: Attacks, kind: str) -> None:
+    row = attacks.row(f"mattermost puts {kind} in the place of config.json")
+    with row, house.instead("config.json", CONFIGS[kind].replace("$0", '"$0"')):
+        before = house.seal()
+        for verb in (("backup",), ("status",), ("doctor",), ("sso", "check"), ("sso", "repair")):
+            done = house.product.run(*verb, timeout=60)
+            assert "Traceback" not in done.stderr and "root:" not in done.stderr + done.stdout
+            assert done.returncode in ((1,) if verb == ("backup",) else (0, 1, 4)), (verb, done)
+        assert house.seal() == before
+
+
+def test_an_administrator_s_link_is_followed_where_config_yml_allows_it(house: House) -> None:
+    wanted = house.product.run("list").stdout.count("files")
+    assert wanted
+    house.shell(f"mv {HOME}/data /srv/uploads; ln -s /srv/uploads {HOME}/data")
+    kept = house.lab.read(CONFIG)
+    try:
+        refused = house.product("backup")
+        assert refused.code == 1 and "allow_links: [/srv/uploads]" in refused.error["hint"]
+        house.lab.path(CONFIG).write_text(f"{kept}\nallow_links: [/srv/uploads]\n")
+        made = house.product("backup")
+        assert made.code == 0, made
+        manifest = json.loads(house.lab.read(f"{made.document['path']}/manifest.json"))
+        assert manifest["files"]["folders"]["data"] == "/srv/uploads"
+        assert house.product.restore(str(made.document["set"])).code == 0
+        assert house.shell(f"readlink {HOME}/data") == "/srv/uploads\n"
+    finally:
+        house.lab.path(CONFIG).write_text(kept)
+        house.shell(f"rm {HOME}/data; mv /srv/uploads {HOME}/data")
+    house.product.backup()
+
+
+# Races
+
+
+SWAP = """
+import os, sys, time
+name, target, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
+away = name + ".swapped"
+for number in range(rounds):
+    if number % 100 == 0:
+        print(number, flush=True)
+    try:
+        os.rename(name, away)
+        os.symlink(target, name)
+        time.sleep(0.0005)
+        os.unlink(name)
+        os.rename(away, name)
+    except OSError as error:
+        pass
+    time.sleep(0.0005)
+"""
+
+
+@pytest.mark.parametrize("name", ["data", "plugins"])
+def test_directories_that_are_swapped_for_links_all_the_time(
+    house: House, attacks: Attacks, name: str
+) -> None:
+    """Whatever the verbs say, nothing of root's is read, written or given away."""
+    house.lab.write("/tmp/swap.py", SWAP)
+    with attacks.row(
+        f"mattermost swaps {name} for a link to root's directory, 1,000 times and more"
+    ):
+        before, swaps = house.seal(), 0
+        for verb in (*VERBS[:4], ("backup",)):
+            words = ("python3", "/tmp/swap.py", f"{HOME}/{name}", CANARY, "100000")
+            swapping = house.lab.popen(*words, user="mattermost", stdout=PIPE, text=True)
+            try:
+                done = house.product.run(*verb, timeout=120)
+                assert "Traceback" not in done.stderr, (verb, done.stderr)
+            finally:
+                house.lab.run("pkill", "-KILL", "-f", "swap.py")
+                swaps += max(map(int, swapping.communicate()[0].split()))
+                house.shell(
+                    'cd "$0"; if [ -L "$1" ]; then rm "$1"; fi;'
+                    ' if [ -d "$1.swapped" ]; then rm -rf "$1"; mv "$1.swapped" "$1"; fi',
+                    HOME,
+                    name,
+                )
+        assert house.seal() == before
+        names = house.shell(
+            "for one in /var/opt/gitlab/backups/mattermost/[0-9]*/files.tar.zst; do"
+            ' tar --zstd -tf "$one"; done'
+        )
+        assert swaps >= 1000
+        assert "canary" not in names and "run.sh" not in names and "keys" not in names
+
+
+RACE = """
+import os, stat, time
+top, log = "/srv/mmdata", open("/tmp/attack.log", "w", buffering=1)
+def works():
+    return [f"{top}/{one}" for one in os.listdir(top) if one.startswith(".gitlab-mm-")]
+print("ready", flush=True)
+end = time.time() + 60
+while time.time() < end and not os.path.exists("/tmp/over"):
+    for work in works():
+        try:
+            if os.lstat(work).st_uid == 0:
+                os.rename(work, f"{top}/zz-{time.time()}")
+                os.mkdir(work); os.mkdir(work + "/new")
+                log.write("swapped\\n")
+            inside = f"{work}/unpacking"
+            if os.lstat(work).st_uid != 0 and not os.path.islink(inside):
+                os.rename(inside, f"{work}/u-{time.time()}")
+                os.symlink("/srv/canary", inside)
+                log.write("planted\\n")
+        except OSError as error:
+            log.write(f"{error.strerror}\\n")
+"""
+
+
+def test_a_work_folder_within_a_mount_of_the_account(
+    base: Path, deb: Path, attacks: Attacks
+) -> None:
+    with Lab(base=base) as lab:
+        gitlab = install(lab, Spec(data_folder="/srv/mmdata"))
+        product = install_product(lab, deb)
+        house = House(lab, gitlab, product)
+        house.shell(MAKE_CANARY)
+        house.shell(
+            "gitlab-ctl stop mattermost; cp -a /srv/mmdata /srv/kept;"
+            "mount -t tmpfs tmpfs /srv/mmdata; cp -a /srv/kept/. /srv/mmdata/;"
+            "chown --reference=/srv/kept /srv/mmdata; chmod --reference=/srv/kept /srv/mmdata;"
+            "gitlab-ctl start mattermost"
+        )
+        gitlab.wait_until_ready()
+        seed = gitlab.seed()
+        house.shell("head -c 60M /dev/urandom >/srv/mmdata/pad", user="mattermost")
+        made = product.backup()
+        as_before = house.shell("stat -c '%U:%G %a' /srv/mmdata")
+        lab.write("/tmp/race.py", RACE)
+        before = house.seal()
+        attack = lab.popen("python3", "/tmp/race.py", user="mattermost")
+        try:
+            wait_until(lab.path("/tmp/attack.log").exists, 10, "the attack to begin")
+            with attacks.row("mattermost renames root's work folder within its own mount"):
+                answer = product.restore("--no-safety-backup", made.rpartition("/")[2])
+                assert answer.code in (0, 4), answer
+                assert all("put another folder there" in one for one in answer.document["warnings"])
+                assert "Permission denied" in lab.read("/tmp/attack.log"), "it was tried meanwhile"
+                assert house.seal() == before
+        finally:
+            lab.write("/tmp/over", "")
+            attack.wait(timeout=70)
+        assert house.shell("stat -c '%U:%G %a' /srv/mmdata") == as_before
+        session = gitlab.sign_in("alice")
+        assert all(session.read_post(post) == text for post, text in seed.posts.items())
+
+
+def test_an_environment_folder_in_the_home(base: Path, deb: Path, attacks: Attacks) -> None:
+    """GitLab 10 to 11.5 have it there."""
+    with Lab(base=base) as lab:
+        gitlab = install(lab, Spec(version="11.2.0"))
+        product = install_product(lab, deb)
+        house = House(lab, gitlab, product)
+        house.shell(MAKE_CANARY)
+        product.backup()
+        before, cron = house.seal(), house.shell("ls -la /etc/cron.d")
+        for target in ("/etc/cron.d", CANARY):
+            row = attacks.row(f"mattermost puts a link to {target} in the place of its environment")
+            with row, house.instead("env", f'ln -s {target} "$0"'):
+                for verb in (("sso", "check"), ("sso", "repair"), ("sso", "repair", "--rotate")):
+                    done = product.run(*verb, timeout=60)
+                    assert done.returncode == 1 and "Traceback" not in done.stderr, done
+                    assert "behind a link" in done.stderr, done
+        assert (house.seal(), house.shell("ls -la /etc/cron.d")) == (before, cron)
+        product.backup()

@@ -1,0 +1,191 @@
+"""Which directories root works in, where Mattermost's account may have a hand in their paths."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gitlab_mm_backup import settings, trust
+from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.journal import Journal, Record
+from gitlab_mm_backup.undo import Step
+
+OWNER, OTHER = 65533, 65532  # no account of the machine
+ACCOUNT = str(OWNER)
+
+
+@pytest.fixture(autouse=True)
+def allowed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What config.yml allows; nothing, until a test adds to it."""
+    links: list[Path] = []
+    usual = settings.load(Path("/nowhere"), Path("/nowhere"))
+    monkeypatch.setattr(settings, "load", lambda: replace(usual, allow_links=tuple(links)))
+    return links
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home of the account in a folder of root's."""
+    place = Path(os.path.realpath(tmp_path)) / "srv"
+    place.mkdir(mode=0o755)
+    return owned(place / "home")
+
+
+def owned(path: Path, owner: int = OWNER) -> Path:
+    path.mkdir()
+    os.chown(path, owner, owner)
+    return path
+
+
+def real(home: Path, **more: Path) -> dict[str, Path]:
+    return trust.real({"home": home, **more}, ACCOUNT)
+
+
+def test_directories_of_the_account(home: Path) -> None:
+    data = owned(home / "data")
+    assert real(home, data=data) == {"home": home, "data": data}
+
+
+def test_what_is_not_there_is_taken_as_it_is(home: Path) -> None:
+    assert real(home, data=home / "data" / "below")["data"] == home / "data" / "below"
+
+
+def test_a_home_may_be_root_s(home: Path) -> None:
+    os.chown(home, 0, 0)
+    assert real(home) == {"home": home}
+
+
+def test_a_link_of_root_in_a_folder_of_root_counts(home: Path) -> None:
+    target = owned(home.parent / "target")
+    link = home.parent / "link"
+    link.symlink_to("../srv/target/.")
+    assert real(home, data=link)["data"] == target
+
+
+@pytest.mark.parametrize("whose", ["the account's folder", "the account's link", "a shared folder"])
+def test_a_link_that_the_account_can_exchange_does_not_count(
+    whose: str, home: Path, allowed: list[Path]
+) -> None:
+    target = owned(home.parent / "target")
+    link = (home if whose == "the account's folder" else home.parent) / "data"
+    link.symlink_to(target)
+    if whose == "the account's link":
+        os.chown(link, OWNER, OWNER, follow_symlinks=False)
+    if whose == "a shared folder":
+        home.parent.chmod(0o775)
+    with pytest.raises(Failure, match="behind a link that is not followed") as failure:
+        real(home, data=link)
+    assert f"allow_links: [{target}]" in failure.value.hint
+    allowed.append(target)
+    assert real(home, data=link)["data"] == target
+    allowed[:] = [home.parent]
+    assert real(home, data=link)["data"] == target, "what lies below it"
+    allowed[:] = [target / "below"]
+    with pytest.raises(Failure):
+        real(home, data=link)
+
+
+def test_a_link_in_the_middle_of_a_path(home: Path) -> None:
+    owned(home.parent / "target")
+    owned(home.parent / "target/data")
+    (home / "middle").symlink_to(home.parent / "target")
+    with pytest.raises(Failure, match="is not followed"):
+        real(home, data=home / "middle/data")
+
+
+def test_what_becomes_a_link_between_two_looks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was gone when it was looked at; that it leads somewhere by now is not asked again."""
+    keys, data, lstat = owned(home.parent / "keys", 0), home / "data", os.lstat
+    looks: list[Path] = []
+
+    def late(path: Path) -> os.stat_result:
+        if path == data and not looks:
+            looks.append(path)
+            data.symlink_to(keys)
+            raise FileNotFoundError(2, "No such file or directory")
+        return lstat(path)
+
+    monkeypatch.setattr(os, "lstat", late)
+    assert trust.followed("data", data, ACCOUNT) == data
+
+
+def test_a_link_that_is_exchanged_for_another_once_it_was_allowed(
+    home: Path, allowed: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads, keys, data = owned(home.parent / "uploads"), owned(home.parent / "keys", 0), home / "d"
+    data.symlink_to(uploads)
+    allowed.append(uploads)
+    readlink = os.readlink
+
+    def once(path: Path) -> str:
+        target = readlink(path)
+        data.unlink()
+        data.symlink_to(keys)
+        return target
+
+    monkeypatch.setattr(os, "readlink", once)
+    assert trust.followed("data", data, ACCOUNT) == uploads
+
+
+def test_a_link_that_leads_nowhere_is_somebody_else_s_to_tell(home: Path) -> None:
+    (home / "data").symlink_to("/srv/gone")
+    assert real(home, data=home / "data")["data"] == Path("/srv/gone")
+    (home / "loop").symlink_to("loop")
+    assert real(home, data=home / "loop")["data"] == home / "loop"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/etc", "/root", "/usr", "/var", "/boot", "/var/opt/gitlab", "/opt/gitlab"]
+)
+def test_a_directory_of_the_system(path: str, home: Path, allowed: list[Path]) -> None:
+    allowed.append(Path("/"))
+    with pytest.raises(Failure, match="cannot be Mattermost's directory"):
+        real(home, data=Path(path))
+    (home / "data").symlink_to(path)
+    with pytest.raises(Failure, match="cannot be Mattermost's directory"):
+        real(home, data=home / "data")
+
+
+@pytest.mark.parametrize(
+    "path", ["/proc", "/proc/self/cwd", "/sys/kernel", "/dev/shm", "/dev/fd/0"]
+)
+def test_nothing_of_the_kernel(path: str, home: Path, allowed: list[Path]) -> None:
+    allowed.append(Path("/"))
+    (home / "data").symlink_to(path)
+    if Path(os.path.realpath(path)).parts[1] in ("proc", "sys", "dev"):
+        with pytest.raises(Failure, match="cannot be Mattermost's directory"):
+            real(home, data=home / "data")
+
+
+def test_a_directory_of_somebody_else(home: Path, allowed: list[Path]) -> None:
+    other = owned(home.parent / "other", OTHER)
+    with pytest.raises(Failure, match="cannot be Mattermost's directory") as failure:
+        real(home, data=other)
+    assert f"belongs to user {OTHER}" in failure.value.detail
+    allowed.append(other)
+    assert real(home, data=other)["data"] == other
+
+
+def test_a_directory_of_root_where_root_names_it(home: Path) -> None:
+    """A mount point without its disk."""
+    empty = owned(home.parent / "empty", 0)
+    assert trust.real({"home": home, "data": empty}, ACCOUNT)["data"] == empty
+    with pytest.raises(Failure, match="belongs to user root"):
+        trust.real({"home": home, "data": empty}, ACCOUNT, by_account=["data"])
+
+
+def test_one_that_a_restore_has_taken_away_from_the_account(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shut = owned(home.parent / "shut", 0)
+    step = Step("open the folder again", {"path": str(shut), "uid": str(OWNER)})
+    monkeypatch.setattr(Journal, "read", lambda self: Record({}, [step], []))
+    assert trust.real({"home": home, "data": shut}, ACCOUNT, by_account=["data"])["data"] == shut
+
+
+def test_an_account_that_is_not_known_owns_what_is_there(home: Path) -> None:
+    other = owned(home.parent / "other", OTHER)
+    assert trust.real({"home": home, "data": other}, "no-such-account")["data"] == other
