@@ -20,11 +20,12 @@ def of_preview(found: Changed) -> Outcome:
     return Outcome(fields, lines, found.warnings if found.people else [], answer=True)
 
 
-def question(found: Changed) -> tuple[str, str, str]:
+def question(found: Changed) -> tuple[list[str], list[str], str]:
     """Return what the operator is told before a conversion, no loud warning, and the question."""
-    told = "\n".join(f"  {_line(one)}" for one in found.people)
+    told = [f"  {_line(one)}" for one in found.people]
     people = text.number(len(found.people), "account")
-    return f"{told}\nGitLab no longer signs them in; Mattermost restarts.", "", f"Convert {people}?"
+    told.append("GitLab no longer signs them in; Mattermost restarts.")
+    return told, [], f"Convert {people}?"
 
 
 def of_convert(done: Changed) -> Outcome:

@@ -170,7 +170,6 @@ def message(ended: Ended, *, recovered: bool = False) -> Message:
         lines += [str(ended.error), ended.error.hint]
     lines += ended.outcome.warnings or ([] if ended.error else ended.outcome.lines)
     lines.append(f"More: journalctl -t gitlab-mm GITLAB_MM_RUN={run_id.current()}")
-    told = "\n".join(discreet.words(line) for line in lines if line)
-    plain = told.encode(errors="backslashreplace").decode()
-    title = f"gitlab-mm {ended.command} {verdict} on {host}"
-    return Message(title, plain, "success" if good else "fail")
+    told = "\n".join(text.shown(discreet.words(line)) for line in lines if line)
+    title = text.plain(f"gitlab-mm {ended.command} {verdict} on {host}")
+    return Message(title, told, "success" if good else "fail")

@@ -219,7 +219,7 @@ def prune(
         agreed = yes
         if not yes and going and (of_host or (any(asked) and ending.on_terminal())):
             ending.ask(
-                "Sets to remove: " + ", ".join(going), "", "Remove them?", "sets are removed"
+                [f"Sets to remove: {', '.join(going)}"], [], "Remove them?", "sets are removed"
             )
             agreed = True
         done = [job.prune(store, ours.rules, one, agreed=agreed) for one in owners]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import environment, interrupts, run_id, streams
+from . import environment, interrupts, run_id, streams, text
 from .errors import ExitCode, Failure, Interrupted
 from .manner import Manner
 
@@ -110,7 +110,7 @@ def _tell(program: str, failure: Failure) -> int:
         }
         click.echo(json.dumps(document))
     else:
-        click.echo(f"Error: {failure.message}", err=True)
+        click.echo(text.shown(f"Error: {failure.message}"), err=True)
         for line in filter(None, (failure.detail, failure.hint)):
-            click.echo(f"  {line}", err=True)
+            click.echo(text.shown(f"  {line}"), err=True)
     return code

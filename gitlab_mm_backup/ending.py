@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from . import interrupts, progress, run_id, streams, terminal, text
+from . import interrupts, privileges, progress, run_id, streams, terminal, text
 from .errors import ExitCode, Failure, Interrupted
 from .manner import Manner
 from .outcome import Outcome
@@ -29,6 +29,7 @@ from .terminal import Lines, Screen
 def finish(manner: Manner, work: Callable[[], Outcome]) -> int:
     """Run ``work``, print its outcome or failure, and return the exit code."""
     terminal.prepare(sys.stdout, sys.stderr)
+    privileges.leave_no_core()
     steps, lasting = _log_steps(manner)
     began = time.monotonic()
     outcome, error = Outcome({}, []), None
@@ -161,14 +162,16 @@ def print_json(
         "error": told,
         **outcome.fields,
     }
-    _say(json.dumps(document, ensure_ascii=not terminal.in_unicode(sys.stdout)))
+    line = json.dumps(document, ensure_ascii=not terminal.in_unicode(sys.stdout))
+    # What a terminal would act on comes as JSON's own escapes, and so do bytes of no encoding.
+    click.echo("".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line))
 
 
 def _print_text(manner: Manner, outcome: Outcome, error: Failure | None) -> None:
     watched = sys.stdout.isatty() or manner.verbose or outcome.answer
     if watched and not manner.quiet:
         for line, (word, colour) in zip_longest(outcome.lines, outcome.tones, fillvalue=("", "")):
-            _say(_toned(str(line), word, colour))
+            _say(str(line), tone=(word, colour))
     for warning in outcome.warnings:
         _say(f"Warning: {warning}", err=True, fg="yellow")
     if error is not None:
@@ -186,12 +189,14 @@ def _toned(line: str, word: str, colour: str) -> str:
     return re.sub(rf"(?<= ){re.escape(word)}(?= |$)", painted, line, count=1)
 
 
-def _say(line: str, err: bool = False, **style: Any) -> None:
-    """Print a line; a name may hold bytes that no encoding has."""
-    told = line.encode(errors="backslashreplace").decode()
+def _say(line: str, err: bool = False, tone: tuple[str, str] = ("", ""), **style: Any) -> None:
+    """Print what a command tells, and nothing that a name or a message in it would have printed."""
+    told = text.shown(line)
     # click would write UTF-8 to a terminal that says it takes ASCII, were it left to choose.
     stream = sys.stderr if err else sys.stdout
-    click.secho(told, file=stream, color=None if terminal.colours() else False, **style)
+    click.secho(
+        _toned(told, *tone), file=stream, color=None if terminal.colours() else False, **style
+    )
 
 
 def _log_steps(manner: Manner) -> tuple[logging.Handler, SystemLog]:
@@ -248,9 +253,9 @@ def on_terminal() -> bool:
 def pick(told: str, choices: Sequence[str]) -> int:
     """Have the operator pick one of ``choices``; return its place.  Only where ``on_terminal``."""
     _pause()
-    click.echo(told, err=True)
+    _say(told, err=True)
     for place, choice in enumerate(choices, 1):
-        click.echo(f"  {place}. {choice}", err=True)
+        _say(f"  {place}. {choice}", err=True)
     try:
         number: int = click.prompt("Which one?", type=click.IntRange(1, len(choices)), err=True)
     except click.Abort:
@@ -264,8 +269,13 @@ def _pause() -> None:
             screen.pause()
 
 
-def ask(told: str, loud: str, question: str, what: str = "what is live is replaced") -> None:
-    """Have the operator confirm ``what``, or say how to go without asking."""
+def ask(
+    told: Sequence[str],
+    loud: Sequence[str],
+    question: str,
+    what: str = "what is live is replaced",
+) -> None:
+    """Have the operator confirm ``what``, or say how to go without asking; the first are lines."""
     if not sys.stdin.isatty():
         raise Failure(
             f"Nobody can be asked, and {what}",
@@ -274,9 +284,10 @@ def ask(told: str, loud: str, question: str, what: str = "what is live is replac
             ExitCode.USAGE,
         )
     _pause()
-    click.echo(told, err=True)
-    if loud:
-        click.secho(loud, err=True, fg="red", bold=True)
+    for line in told:
+        _say(line, err=True)
+    for line in loud:
+        _say(line, err=True, fg="red", bold=True)
     try:
         agreed = click.confirm(question, err=True)
     except click.Abort:

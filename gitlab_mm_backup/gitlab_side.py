@@ -91,7 +91,8 @@ def nginx_site(site: Site) -> str:
     """Return an nginx site for the site's own address; raises Failure where it has none."""
     url = urlsplit(_url(site))
     host = url.hostname or ""
-    if url.scheme not in ("http", "https") or not host or not _harmless(host):
+    web, whole = url.scheme in ("http", "https"), _url(site).isprintable()
+    if not web or not whole or not host or not _harmless(host):
         raise Failure(
             "No nginx site can be written",
             "ServiceSettings.SiteURL is no address",

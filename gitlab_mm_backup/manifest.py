@@ -313,7 +313,8 @@ _PART = {
     "sha256": untrusted.sha256,
 }
 _DATABASE = {
-    **dict.fromkeys(("name", "server", "encoding", "collate", "ctype"), untrusted.text),
+    **dict.fromkeys(("server", "encoding", "collate", "ctype"), untrusted.line),
+    "name": untrusted.text,
     "bytes": untrusted.count,
     "rows": untrusted.each(untrusted.text, untrusted.count),
 }
@@ -343,7 +344,7 @@ _INCREMENT = {
 }
 _CREDENTIALS = {"client_id": untrusted.text, "verified": untrusted.one_of(True, False, None)}
 _MANIFEST: dict[str, untrusted.Check] = {
-    **dict.fromkeys(("tool", "kind", "gitlab", "mattermost", "host"), untrusted.text),
+    **dict.fromkeys(("tool", "kind", "gitlab", "mattermost", "host"), untrusted.line),
     "name": _set_name,
     "started": _instant,
     "seconds": untrusted.seconds,

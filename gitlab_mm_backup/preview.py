@@ -96,26 +96,29 @@ def _patch(set_: BackupSet, site: Site) -> list[str]:
     return baking.shown(baking.operations(set_, site, config)) if isinstance(config, dict) else []
 
 
-def question_of_losses(lost: Sequence[Loss]) -> tuple[str, str, str]:
+Question = tuple["list[str]", "list[str]", str]  # lines, lines of a loud warning, and what is asked
+
+
+def question_of_losses(lost: Sequence[Loss]) -> Question:
     """Return the same for live data in whose place the set has nothing: it is asked for apart."""
-    words = "\n".join(f"- {text.plain(loss.words)}" for loss in lost)
-    return "", f"THIS REPLACES LIVE DATA WITH NOTHING:\n{words}", "Lose these data?"
+    words = [f"- {loss.words}" for loss in lost]
+    return [], ["THIS REPLACES LIVE DATA WITH NOTHING:", *words], "Lose these data?"
 
 
-def question(set_: BackupSet, site: Site, plan: Plan, chosen: Chosen) -> tuple[str, str, str]:
-    """Return what the operator is told before a restore, a loud warning or "", and the question."""
+def question(set_: BackupSet, site: Site, plan: Plan, chosen: Chosen) -> Question:
+    """Return what the operator is told before a restore, and asked."""
     manifest = set_.manifest
-    told = (
-        f"This replaces {', '.join(plan.parts)} of Mattermost {site.version} on this host with\n"
-        f"set {set_.name}, made {text.moment(manifest.made)} on {manifest.host}:\n"
-        f"{text.number(manifest.rows, 'row')}, {text.number(manifest.files.files, 'file')}."
-    )
-    told = "\n".join([told, *chosen.notes, *caveats.lines(manifest.told)])
-    doubts = "\n".join(chosen.warnings)
+    told = [
+        f"This replaces {', '.join(plan.parts)} of Mattermost {site.version} on this host with",
+        f"set {set_.name}, made {text.moment(manifest.made)} on {manifest.host}:",
+        f"{text.number(manifest.rows, 'row')}, {text.number(manifest.files.files, 'file')}.",
+        *chosen.notes,
+        *caveats.lines(manifest.told),
+    ]
     if not plan.in_place:
-        return told, doubts, "Go on?"
-    loud = (
-        "IN PLACE: the present state is removed FIRST. If anything fails after that,\n"
-        "Mattermost stays down until you restore a set."
-    )
+        return told, [*chosen.warnings], "Go on?"
+    loud = [
+        "IN PLACE: the present state is removed FIRST. If anything fails after that,",
+        "Mattermost stays down until you restore a set.",
+    ]
     return told, loud, "Remove the present state and go on?"

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from . import discreet, run_id
+from .text import shown
 
 JOURNAL = Path("/run/systemd/journal/socket")
 _NAME = "gitlab-mm"
@@ -39,9 +40,9 @@ class SystemLog(logging.Handler):
         self.write(record.getMessage(), record.levelno)
 
     def write(
-        self, text: str, level: int = logging.INFO, fields: Mapping[str, object] | None = None
+        self, words: str, level: int = logging.INFO, fields: Mapping[str, object] | None = None
     ) -> None:
-        """Write each line of ``text``; a name in it may hold bytes that no encoding has.
+        """Write each line of ``words``, escaped: a line that a value breaks off goes on indented.
 
         The journal gets ``fields`` too, each under GITLAB_MM_ and its name in capitals.  Others
         than root read this log, and it is sent to other machines: the first characters of a
@@ -49,10 +50,10 @@ class SystemLog(logging.Handler):
         PostgreSQL quotes in an error.
         """
         priority = _PRIORITIES.get(level, syslog.LOG_INFO)
-        for line in discreet.words(text.replace("\0", "\\0")).splitlines():
-            hidden = re.sub(r"\bsecret \S{1,4}…", "secret …", line)
-            told = hidden.encode(errors="backslashreplace").decode().strip()
-            self._send(f"{self._command}: {told}", priority, fields or {})
+        hidden = re.sub(r"\bsecret \S{1,4}…", "secret …", discreet.words(words))
+        for line in shown(hidden).split("\n"):
+            if line.strip():
+                self._send(f"{self._command}: {line.rstrip()}", priority, fields or {})
 
     def _send(self, line: str, priority: int, fields: Mapping[str, object]) -> None:
         own = {"command": self._command, "run": run_id.current(), **fields}

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
     from rich.text import Text
 
-STEP = logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S %Z")
+
+class _Step(logging.Formatter):
+    """A step's time and words, on one line and without what a terminal would act on."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return text.plain(super().format(record))
+
+
+STEP = _Step("%(asctime)s  %(message)s", "%H:%M:%S %Z")
 _PLAIN = {ord("…"): "..."}
 _BAR = 24  # columns
 
@@ -117,7 +125,7 @@ class Screen(logging.Handler):
         from rich.text import Text
 
         self._live.console.print(Text(self.format(record), style="dim"), soft_wrap=True)
-        step = Text(record.getMessage())
+        step = Text(text.plain(record.getMessage()))
         step.truncate(self._live.console.width - 6, overflow="ellipsis")
         self._wheel.update(text=step)
         self._live.start()

@@ -36,6 +36,19 @@ def plain(words: str) -> str:
     )
 
 
+def shown(words: str) -> str:
+    """Return ``words`` as they may be printed: what a terminal would act on comes escaped.
+
+    A line that a value breaks off goes on indented, so that it looks like none of ours.
+    """
+    first, *others = words.split("\n")
+    return "\n".join([plain(first), *(f"{_indent(one)}{plain(one)}" for one in others)])
+
+
+def _indent(line: str) -> str:
+    return "" if line.startswith("  ") else "    "
+
+
 def duration(seconds: float) -> str:
     """Return a rough length of time: 40 s, 3 min, 2.5 h."""
     if seconds < 90:

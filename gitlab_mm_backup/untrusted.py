@@ -34,6 +34,13 @@ def text(value: Any) -> str:
     return value
 
 
+def line(value: Any) -> str:
+    """Accept a text that can be shown on one line as it is."""
+    if not text(value).isprintable():
+        raise ValueError(f"not one printable line: {ascii(value)[:40]}")
+    return str(value)
+
+
 def identifier(value: Any) -> str:
     """Accept the id of a host or of an installation, or "" for one that is not known."""
     if not re.fullmatch(r"[0-9A-Za-z._-]{0,64}", text(value)):

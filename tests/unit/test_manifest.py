@@ -76,7 +76,7 @@ def test_any_proper_manifest_comes_back_as_it_was_written(
 ) -> None:
     before = make_manifest()
     manifest = make_manifest(
-        host=text,
+        host="".join(one for one in text if one.isprintable()),
         credentials=Credentials(text, verified),
         database=dataclasses.replace(before.database, rows={f"public.{text}": number}),
         files=dataclasses.replace(
@@ -84,6 +84,16 @@ def test_any_proper_manifest_comes_back_as_it_was_written(
         ),
     )
     assert module.parse(module.to_bytes(manifest), "here") == manifest
+
+
+@pytest.mark.parametrize("name", ["host", "gitlab", "mattermost", "tool"])
+@pytest.mark.parametrize("words", ["h\n-1 sets", "h\x1b[2J", "h\u202e", "h\x9b1m"])
+def test_what_is_shown_of_a_set_is_one_printable_line(name: str, words: str) -> None:
+    document = json.loads(module.to_bytes(make_manifest()))
+    document[name] = words
+    with pytest.raises(Failure, match="cannot be read") as failure:
+        module.parse(json.dumps(document).encode(), "here")
+    assert failure.value.detail.isprintable()
 
 
 def test_names_of_any_bytes_come_back_as_they_were_written() -> None:

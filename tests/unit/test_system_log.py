@@ -66,7 +66,7 @@ def test_the_journal_gets_fields(journal: tuple[Path, socket.socket]) -> None:
     log = system_log.SystemLog("sso repair", place)
     log.write("one\ntwo: 2", logging.WARNING, {"exit_code": 4})
     first, second = (entry(listener.recv(1 << 16)) for _ in range(2))
-    assert (first["MESSAGE"], second["MESSAGE"]) == ("sso repair: one", "sso repair: two: 2")
+    assert (first["MESSAGE"], second["MESSAGE"]) == ("sso repair: one", "sso repair:     two: 2")
     for one in (first, second):
         assert one["PRIORITY"] == str(syslog.LOG_WARNING)
         assert one["SYSLOG_IDENTIFIER"] == "gitlab-mm"
@@ -108,7 +108,7 @@ def test_each_line_with_its_command_and_level(written: list[tuple[int, str]]) ->
     log.write("four", logging.ERROR)
     assert written == [
         (syslog.LOG_INFO, "sso repair: one"),
-        (syslog.LOG_INFO, "sso repair: two: 2"),
+        (syslog.LOG_INFO, "sso repair:     two: 2"),
         (syslog.LOG_WARNING, "sso repair: three"),
         (syslog.LOG_ERR, "sso repair: four"),
     ]
@@ -138,4 +138,4 @@ def test_the_rows_that_postgresql_quotes_stay_out(written: list[tuple[int, str]]
 
 def test_any_bytes_of_a_name_are_told(written: list[tuple[int, str]]) -> None:
     system_log.SystemLog("x").write("/srv/\udcff\0 is a pipe")
-    assert written[0][1] == "x: /srv/\\udcff\\0 is a pipe"
+    assert written[0][1] == "x: /srv/\\udcff\\x00 is a pipe"
