@@ -33,6 +33,9 @@ class Known(Protocol):
     @property
     def privileged(self) -> Sequence[str]: ...
 
+    @property
+    def pipes(self) -> Sequence[str]: ...
+
 
 # Told of each member of an archive as it passes, with the means to read it there and then.
 Each = Callable[[tarfile.TarInfo, Callable[[], bytes]], None]
@@ -106,6 +109,8 @@ def _refuse_foreign(
         return  # restic's tars have the folders above as well; nothing unpacks them
     if not _within(member.name, roots):
         reason = "its name leads out of the folders of the set"
+    elif member.isfifo() and path in known.pipes:
+        return  # made while tar packed; nothing restores it
     elif not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
         reason = "it is no file, folder or link"
     elif member.islnk() and not _within(member.linkname, roots):
@@ -200,6 +205,8 @@ def _extracting(folder: str, into: Path, excluded: Iterable[str]) -> Iterator[Co
 
 
 def _take_privileges(into: Path) -> None:
+    """Take away the bits and the pipes that a backup may have met, and no restore brings back."""
     # Nobody can have reached them: the folder is root's alone until all is in place.
     privileged = ["find", str(into), "-type", "f", "-perm", "/6000"]
     process.run(Command([*privileged, "-exec", "chmod", "ug-s", "--", "{}", "+"]))
+    process.run(Command(["find", str(into), "-type", "p", "-delete"]))

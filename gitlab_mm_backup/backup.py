@@ -267,7 +267,8 @@ def _write_parts(
 
     def pack_all() -> tuple[Packed, files.Survey]:
         found = files.survey(folders)
-        return pack_files(throttle, staging, folders, found), found
+        packed = pack_files(throttle, staging, folders, found)
+        return packed, found.joined(files.survey(folders))
 
     def pack_etc() -> tuple[dict[str, Part], list[files.Survey]]:
         if not etc:
@@ -275,7 +276,7 @@ def _write_parts(
         path, excluded = staging / "etc-gitlab.tar.zst", [etc[0] / "config_backup"]
         found = files.survey(etc)
         part, _ = packing.pack(settings, throttle, path, etc, excluded, found)
-        return {"etc-gitlab": part}, [found]
+        return {"etc-gitlab": part}, [found.joined(files.survey(etc))]
 
     with database.snapshot(site.database) as snapshot:
         (dumped, counted), (packed, found), (of_etc, found_there), kept = together(

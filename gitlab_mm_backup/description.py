@@ -74,6 +74,7 @@ def describe(
         links=written.links,
         salvaged=None if site.missing is None else tuple(site.missing),
         privileged=tuple(path for one in written.surveys for path in one.privileged),
+        pipes=tuple(path for one in written.surveys for path in one.special),
         increment=written.packed.increment,
         installation=written.installation,
         contents=written.people,

@@ -53,6 +53,20 @@ class Survey:
     privileged: list[str]  # files with set-user-id or set-group-id; unpacked without
     shared: bool = False  # one file has names in several of the folders
 
+    @property
+    def pipes(self) -> list[str]:
+        """What of it an archive may hold all the same, where it was made while tar packed."""
+        return self.special
+
+    def joined(self, later: Survey) -> Survey:
+        """Return what this one or a ``later`` one found: tar packs what it meets in between."""
+        return Survey(
+            {**self.links_out, **later.links_out},
+            list(dict.fromkeys((*self.special, *later.special))),
+            list(dict.fromkeys((*self.privileged, *later.privileged))),
+            self.shared,
+        )
+
 
 def survey(folders: Iterable[Path]) -> Survey:
     """Look through ``folders`` with find(1)."""

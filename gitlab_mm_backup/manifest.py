@@ -151,6 +151,7 @@ class Manifest:
     shrunken: Sequence[str] = ()  # what collapsed, as "posts: 0 of 8000": see shrinkage
     fuller: str = ""  # name of the set that it fell short of
     told: Sequence[str] = ()  # what the run warned of: what the set cannot hold, or lacks
+    pipes: Sequence[str] = ()  # devices and pipes, left out; one made meanwhile may be packed
     format: int = FORMAT
 
     @property
@@ -265,7 +266,8 @@ def _wanted(found: Any) -> tuple[Mapping[str, untrusted.Check], set[str]]:
     """Return the members of a manifest of a format, and which of them may be left out."""
     optional = {"purpose", "salvaged"}
     if found == FORMAT:
-        return {**_MANIFEST, **_SINCE_FORMAT_3, "increment": _increment}, {*optional, "increment"}
+        optional |= {"increment", "pipes"}
+        return {**_MANIFEST, **_SINCE_FORMAT_3, "increment": _increment}, optional
     old = {**_MANIFEST, "files": lambda value: Files(**untrusted.members(value, _FILES))}
     return {**old, "increment": _increment} if found == _INCREMENTAL_FORMAT else old, optional
 
@@ -365,4 +367,5 @@ _SINCE_FORMAT_3: dict[str, untrusted.Check] = {
     "shrunken": untrusted.texts,
     "fuller": lambda value: _set_name(value) if value else "",
     "told": untrusted.texts,
+    "pipes": untrusted.paths,
 }

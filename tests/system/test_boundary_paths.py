@@ -226,6 +226,54 @@ def test_directories_that_are_swapped_for_links_all_the_time(
         assert "canary" not in names and "run.sh" not in names and "keys" not in names
 
 
+# Made as soon as root's tar packs, and left.
+MEANWHILE = """
+import os, time
+os.makedirs("/var/opt/gitlab/mattermost/data/odd")
+os.chdir("/var/opt/gitlab/mattermost/data/odd")
+def packing():
+    for one in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            words = open(f"/proc/{one}/cmdline").read().split(chr(0))
+        except OSError:
+            continue
+        if "--create" in words and words[0] == "tar" and "var/opt/gitlab/mattermost" in words:
+            return True
+print("ready", flush=True)
+while not packing():
+    pass
+for number in range(50):
+    os.mkfifo(f"pipe{number}")
+    os.symlink("/etc/passwd", f"link{number}")
+    open(f"set{number}", "w").close()
+    os.chmod(f"set{number}", 0o6755)
+print("done", flush=True)
+"""
+
+
+def test_what_is_made_while_tar_packs(house: House, attacks: Attacks) -> None:
+    """The set is one that a restore takes; what it is not to have is told, and not restored."""
+    house.lab.write("/tmp/meanwhile.py", MEANWHILE)
+    house.shell(f"head -c 150M /dev/urandom >{HOME}/data/a-pad", user="mattermost")
+    making = house.lab.popen(
+        "python3", "/tmp/meanwhile.py", user="mattermost", stdout=PIPE, text=True
+    )
+    try:
+        assert making.stdout is not None and making.stdout.readline() == "ready\n"
+        with attacks.row("mattermost makes pipes, links out and set-user-id files while tar packs"):
+            answer = house.product("backup")
+            assert making.communicate(timeout=30)[0] == "done\n"
+            assert answer.code == 4 and any("pipe" in one for one in answer.document["told"])
+            name = str(answer.document["set"])
+            assert house.product("verify", name).code == 0
+            assert house.product.restore("--no-safety-backup", name).code == 0
+            assert house.shell(f"find {HOME}/data -type p -o -type f -perm /6000") == ""
+    finally:
+        making.kill()
+        house.shell(f"rm -rf {HOME}/data/odd {HOME}/data/a-pad")
+    house.product.backup()
+
+
 RACE = """
 import os, stat, time
 top, log = "/srv/mmdata", open("/tmp/attack.log", "w", buffering=1)

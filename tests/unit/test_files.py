@@ -93,9 +93,12 @@ def make_tree(home: Path) -> None:
     (home / "shared").chmod(0o2770)
 
 
-def pack(path: Path, *folders: Path, excluded: tuple[Path, ...] = ()) -> Contents:
+def pack(
+    path: Path, *folders: Path, excluded: tuple[Path, ...] = (), found: Survey | None = None
+) -> Contents:
     with open(path, "wb") as file:
-        return files.pack(folders, excluded, files.survey(folders), LEVEL, file.write)
+        known = found or files.survey(folders)
+        return files.pack(folders, excluded, known, LEVEL, file.write)
 
 
 def inspect(path: Path, *folders: Path | str, known: Survey | None = None) -> Contents:
@@ -292,6 +295,40 @@ def test_what_is_unusual_is_packed_so_that_it_can_be_restored(tmp_path: Path, ho
     (tmp_path / "into").mkdir()
     archives.unpack(tmp_path / "x.tar.zst", str(home), tmp_path / "into")
     assert describe(tmp_path / "into" / "mattermost") == wanted
+
+
+def test_what_is_made_while_it_is_packed_does_not_make_a_set_refuse_itself(
+    tmp_path: Path, home: Path
+) -> None:
+    """All that is looked for is made between the look and tar."""
+    wanted = describe(home)
+    before = files.survey([home])
+    os.mkfifo(home / "pipe")
+    (home / "out").symlink_to("/etc/passwd")
+    (home / "set").write_text("x")
+    (home / "set").chmod(0o4755)
+    counted = pack(tmp_path / "x.tar.zst", home, found=before)
+    with pytest.raises(Failure, match="no backup of ours"):
+        inspect(tmp_path / "x.tar.zst", home, known=before)
+    after = before.joined(files.survey([home]))
+    assert inspect(tmp_path / "x.tar.zst", home, known=after) == counted
+    (tmp_path / "into").mkdir()
+    archives.unpack(tmp_path / "x.tar.zst", str(home), tmp_path / "into")
+    for name in ("pipe", "out", "set"):
+        (home / name).unlink()
+    there = tmp_path / "into/mattermost"
+    assert not os.path.lexists(there / "pipe") and (there / "out").is_symlink()
+    assert (there / "set").stat().st_mode & 0o7777 == 0o755
+    for name in ("out", "set"):
+        (there / name).unlink()
+    assert describe(there) == wanted
+
+
+def test_what_is_gone_after_the_packing_is_known_all_the_same() -> None:
+    first = Survey({"/a": "/x"}, ["/p"], ["/s"], shared=True)
+    second = Survey({"/b": "/y"}, ["/p", "/q"], [])
+    both = first.joined(second)
+    assert both == Survey({"/a": "/x", "/b": "/y"}, ["/p", "/q"], ["/s"], shared=True)
 
 
 # trees that change, and disks that do not work

@@ -295,7 +295,8 @@ NEEDED = [
     for path in places(DOCUMENT)
     if path
     and path[:-1] not in (("database", "rows"), ("parts",), ("links",))
-    and path not in (("files", "folders", "data"), ("purpose",), ("privileged",), ("salvaged",))
+    and path
+    not in (("files", "folders", "data"), ("purpose",), ("privileged",), ("salvaged",), ("pipes",))
 ]
 
 
