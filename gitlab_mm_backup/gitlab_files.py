@@ -101,8 +101,10 @@ def environment(folder: Path) -> dict[str, Secret]:
     values = {}
     try:
         for path in sorted(folder.iterdir()):
+            if path.name.startswith(".") or "=" in path.name:
+                continue
             text = variable(path)
-            if text is not None and not path.name.startswith(".") and "=" not in path.name:
+            if text is not None:
                 line = text.split("\n", 1)[0].rstrip(" \t")
                 if line:
                     values[path.name] = Secret(line.replace("\0", "\n"))

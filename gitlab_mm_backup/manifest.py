@@ -266,8 +266,7 @@ def _wanted(found: Any) -> tuple[Mapping[str, untrusted.Check], set[str]]:
     """Return the members of a manifest of a format, and which of them may be left out."""
     optional = {"purpose", "salvaged"}
     if found == FORMAT:
-        optional |= {"increment", "pipes"}
-        return {**_MANIFEST, **_SINCE_FORMAT_3, "increment": _increment}, optional
+        return {**_MANIFEST, **_SINCE_FORMAT_3, "increment": _increment}, {*optional, "increment"}
     old = {**_MANIFEST, "files": lambda value: Files(**untrusted.members(value, _FILES))}
     return {**old, "increment": _increment} if found == _INCREMENTAL_FORMAT else old, optional
 

@@ -295,8 +295,7 @@ NEEDED = [
     for path in places(DOCUMENT)
     if path
     and path[:-1] not in (("database", "rows"), ("parts",), ("links",))
-    and path
-    not in (("files", "folders", "data"), ("purpose",), ("privileged",), ("salvaged",), ("pipes",))
+    and path not in (("files", "folders", "data"), ("purpose",), ("privileged",), ("salvaged",))
 ]
 
 
