@@ -21,9 +21,9 @@ _LINKS = 40  # that are followed on the way to a directory, as Linux does (path_
 _SYSTEM = frozenset(
     Path(f"/{name}")
     for name in (
-        *("", "bin", "boot", "etc", "home", "lib", "lib64", "media", "mnt", "opt", "root", "run"),
-        *("sbin", "srv", "tmp", "usr", "usr/local", "var", "var/lib", "var/log", "var/tmp"),
-        *("etc/gitlab", "opt/gitlab", "var/opt", "var/opt/gitlab"),
+        *("", "bin", "boot", "etc", "home", "lib", "lib64", "opt", "root", "run", "sbin", "tmp"),
+        *("usr", "usr/local", "var", "var/lib", "var/log", "var/opt", "var/tmp"),
+        *("etc/gitlab", "opt/gitlab", "var/opt/gitlab"),
     )
 )
 _KERNEL = frozenset(map(Path, ("/dev", "/proc", "/sys")))  # nothing below them either
