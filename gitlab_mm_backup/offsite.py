@@ -14,7 +14,6 @@ from . import (
     evidence,
     fog,
     fstab,
-    identity,
     interrupts,
     lineage,
     prune,
@@ -24,7 +23,6 @@ from . import (
 )
 from .copied import Notes, There
 from .errors import Failure, Interrupted
-from .identity import Host
 from .lineage import Lineage
 from .prune import Member, Owner
 from .rclone import RemoteFailure
@@ -112,7 +110,7 @@ def serve(
             fstab.refuse_unmounted(Path(remote.path))
         there = persist(remote, lambda: remote_store.complete(remote))
         notes = copied.of(remote)
-        _adopt(remote, notes, there, owner.host)
+        _look(remote, notes, there, store)
         for one in _missing(store, remote, notes, rules, owner):
             _send(one, notes, served)
         if not holding:
@@ -136,20 +134,22 @@ def _told(failure: Failure) -> str:
     return ". ".join(text for text in (str(failure), failure.hint) if text)
 
 
-def _adopt(remote: Remote, notes: Notes, there: Mapping[str, int], host: Host) -> None:
+def _look(remote: Remote, notes: Notes, there: Mapping[str, int], store: LocalStore) -> None:
     """Have the notes say what is there: sets that lost their files are no copies any more.
 
-    Hosts may share a remote: of copies that are not noted only this host's own are.
+    Whoever may write there can put copies there that claim to be of any host.  Of those that are
+    not noted, as where the notes were lost, only copies of what lies here are taken for ours: no
+    other one counts, or has us remove one that does.
     """
     for name, known in list(notes.sets.items()):
         if there.get(name) != known.bytes:
             log.info("The copy of %s is gone from %s, or not whole", name, remote.name)
             del notes.sets[name]
-    unknown = {name for name in there if name not in notes.sets}
-    for one in remote_store.entries(remote) if unknown else []:
-        if one.name not in unknown or one.copy is None or one.manifest is None:
+    here = {one.name: one.manifest for one in store.sets() if one.name not in notes.sets}
+    for one in remote_store.entries(remote) if here.keys() & there.keys() else []:
+        if one.copy is None or one.manifest is None:
             continue
-        if host.owns(identity.of_set(one.manifest)):
+        if one.manifest == here.get(one.name) and one.copy.recipients == remote.recipients:
             checks = tuple(sorted({part.checked for part in one.copy.parts.values()}))
             base = one.manifest.increment.base if one.manifest.increment else ""
             notes.sets[one.name] = There(

@@ -22,6 +22,7 @@ from . import (
     baking,
     beside,
     boot,
+    bound,
     bug,
     candidates,
     caveats,

@@ -215,9 +215,12 @@ def content(remote: Remote, *names: str) -> bytes:
         return process.printed(read(remote, *names))
 
 
-def contents(remote: Remote, *patterns: str) -> bytes:
-    """Return the content of all files that match, one after the other in any order."""
-    wanted = [f"--include=/*/{one}" for one in patterns]
+def contents(remote: Remote, largest: int, *patterns: str) -> bytes:
+    """Return the content of all files that match, one after the other in any order.
+
+    Files of more than ``largest`` bytes are left out.
+    """
+    wanted = [*(f"--include=/*/{one}" for one in patterns), f"--max-size={largest}B"]
     asked = command(remote, "cat", *wanted, "--", remote.path)
     with explained(remote, f"{remote.name} cannot be read"):
         return process.printed(asked)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Collection, Iterator
-from contextlib import suppress
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from . import copied, copies, places, rclone
+from . import bound, copied, copies, places, rclone
 from .copies import COPY, Copy
 from .errors import ExitCode, Failure
 from .manifest import MANIFEST, SUMS, Manifest, is_set_name, parse
@@ -61,33 +59,42 @@ def entries(remote: Remote) -> list[Entry]:
     """Return all copies, complete or not, newest first."""
     folders = _folders(remote)
     if not any(MANIFEST in files for files in folders.values()):
-        return [_entry(name, files, {}, {}) for name, files in folders.items()]
-    manifests: dict[str, Manifest | str] = {}
-    told: dict[str, Copy] = {}
-    for document in _documents(rclone.contents(remote, MANIFEST, COPY)):
-        if isinstance(document, dict) and "parts" in document and "name" in document:
-            name = str(document["name"])
-            try:
-                manifests[name] = parse(json.dumps(document).encode(), f"{remote.name}: {name}")
-            except Failure as failure:
-                manifests[name] = str(failure)
-        elif isinstance(document, dict) and "set" in document:
-            try:
-                copy = copies.parse(document, f"{remote.name}: {document['set']}")
-            except Failure:
-                continue
-            told[copy.set] = copy
-    return [_entry(name, files, manifests, told) for name, files in folders.items()]
+        return [_entry(name, files, None, None) for name, files in folders.items()]
+    found = bound.read(remote, folders, {MANIFEST: "name", COPY: "set"})
+    return [
+        _entry(
+            name,
+            files,
+            _manifest(found[MANIFEST].get(name), f"{remote.name}: {name}"),
+            _record(found[COPY].get(name), f"{remote.name}: {name}"),
+        )
+        for name, files in folders.items()
+    ]
+
+
+def _manifest(document: Any, where: str) -> Manifest | str | None:
+    if not isinstance(document, dict):
+        return document if document is None else str(document)
+    try:
+        return parse(json.dumps(document).encode(), where)
+    except Failure as failure:
+        return str(failure)
+
+
+def _record(document: Any, where: str) -> Copy | None:
+    try:
+        return copies.parse(document, where) if isinstance(document, dict) else None
+    except Failure:
+        return None
 
 
 def _entry(
     name: str,
     files: dict[str, Listed],
-    manifests: dict[str, Manifest | str],
-    told: dict[str, Copy],
+    manifest: Manifest | str | None,
+    copy: Copy | None,
 ) -> Entry:
     size = sum(one.bytes for one in files.values())
-    manifest, copy = manifests.get(name), told.get(name)
     if MANIFEST not in files:
         return Entry(name, size, None, None, "its copy has no manifest yet")
     if not isinstance(manifest, Manifest):
@@ -154,14 +161,3 @@ def _by_folder(listed: list[Listed]) -> dict[str, dict[str, Listed]]:
         if slash and "/" not in file and is_set_name(folder):
             found.setdefault(folder, {})[file] = one
     return dict(sorted(found.items(), reverse=True))
-
-
-def _documents(data: bytes) -> Iterator[Any]:
-    """Yield each JSON document of several that follow each other, passing over torn ones.
-
-    As we write them, only the outermost brace is followed by an indentation of two.
-    """
-    text, decoder = data.decode(errors="surrogateescape"), json.JSONDecoder()
-    for start in re.finditer(r'\{\n  "', text):
-        with suppress(ValueError, RecursionError):
-            yield decoder.raw_decode(text, start.start())[0]

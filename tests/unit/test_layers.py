@@ -100,6 +100,7 @@ LAYERS = {
         "pages",
         "rclone",
         "age",
+        "bound",
         "remote_store",
         "metrics",
         "notices",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup import age, copied, copies, process, rclone, remote, remote_store
+from gitlab_mm_backup import age, bound, copied, copies, process, rclone, remote
 from gitlab_mm_backup.copied import Begun, Notes, Sent, There
 from gitlab_mm_backup.copies import CopiedPart, Copy
 from gitlab_mm_backup.errors import ExitCode, Failure
@@ -174,5 +174,5 @@ def test_a_torn_document_does_not_hide_the_others() -> None:
     """An interrupted upload may leave half a manifest in front of whole ones."""
     whole = copies.to_bytes(COPY)
     for cut in range(0, len(whole) - 2, 7):
-        found = list(remote_store._documents(whole + whole[:cut] + whole))
+        found = list(bound.documents(whole + whole[:cut] + whole))
         assert found == [WHOLE, WHOLE], cut

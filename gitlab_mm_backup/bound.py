@@ -1,0 +1,79 @@
+"""Documents at a remote, each bound to the folder that it lies in, whatever it says of itself.
+
+They are read with one call, which tells no names; a document says whose it is.  Where several say
+the same, or none speaks for a folder, somebody may have put one there that speaks for another
+set: then the folder's own is read by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from . import rclone
+from .rclone import Listed
+from .remote import Remote
+
+LARGEST = 16 << 20  # bytes of a document; a manifest of 10,000 tables has one
+
+Folders = Mapping[str, Mapping[str, Listed]]  # folder -> its files by name
+
+
+def read(remote: Remote, folders: Folders, files: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return, for each of ``files``, its document in each folder, or in words what is wrong with it.
+
+    ``files``: name -> the member by which such a document says whose it is.  Raises Failure where
+    the remote cannot be read.
+    """
+    every = list(documents(rclone.contents(remote, LARGEST, *files)))
+    return {
+        file: _of_folders(remote, folders, file, key, (one for one in every if key in one))
+        for file, key in files.items()
+    }
+
+
+def _of_folders(
+    remote: Remote, folders: Folders, file: str, key: str, found: Iterable[Mapping[str, Any]]
+) -> dict[str, Any]:
+    wanted = {name: files[file].bytes for name, files in folders.items() if file in files}
+    claims: dict[str, list[Any]] = {}
+    for one in found:
+        claims.setdefault(str(one[key]), []).append(one)
+    told = {name: claims[name][0] for name in wanted if len(claims.get(name, ())) == 1}
+    doubtful, read_alone = sorted(wanted.keys() - told.keys()), set[str]()
+    while doubtful:
+        name = doubtful.pop()
+        read_alone.add(name)
+        told[name] = document = _alone(remote, name, file, wanted[name])
+        claimed = str(document.get(key)) if isinstance(document, dict) else name
+        if claimed != name:
+            told[name] = f"its {file} is that of {claimed[:80]}"
+        if claimed in wanted and claimed not in read_alone and claimed not in doubtful:
+            doubtful.append(claimed)
+    return told
+
+
+def _alone(remote: Remote, name: str, file: str, size: int) -> Any:
+    if size > LARGEST:
+        return f"its {file} is larger than {LARGEST >> 20} MiB"
+    try:
+        document = json.loads(rclone.content(remote, name, file))
+    except (ValueError, RecursionError):
+        return f"its {file} cannot be read"
+    return document if isinstance(document, dict) else f"its {file} cannot be read"
+
+
+def documents(data: bytes) -> Iterator[dict[str, Any]]:
+    """Yield each JSON document of several that follow each other, passing over torn ones.
+
+    As we write them, only the outermost brace is followed by an indentation of two.
+    """
+    text, decoder = data.decode(errors="surrogateescape"), json.JSONDecoder()
+    for start in re.finditer(r'\{\n  "', text):
+        with suppress(ValueError, RecursionError):
+            found = decoder.raw_decode(text, start.start())[0]
+            if isinstance(found, dict):
+                yield found
