@@ -337,7 +337,7 @@ def test_old_sets_are_not_claimed_by_a_server_that_is_empty(hosts: Hosts) -> Non
 def make_old(hosts: Hosts, path: str) -> None:
     """Write a set's manifest as a version before 0.2 had it."""
     manifest = json.loads(hosts.lab.read(f"{path}/manifest.json"))
-    for name in ("installation", "host_id", "contents", "shrunken", "fuller", "told"):
+    for name in ("installation", "host_id", "contents", "shrunken", "fuller", "told", "pipes"):
         del manifest[name]
     for name in ("filled", "mounted"):
         del manifest["files"][name]

@@ -125,7 +125,7 @@ def test_a_manifest_of_before_is_read_and_stays_what_it_was(manifest: module.Man
     data = module.to_bytes(manifest)
     assert module.parse(data, "here") == manifest
     assert module.to_bytes(module.parse(data, "here")) == data
-    new = {"installation", "host_id", "contents", "shrunken", "fuller", "told"}
+    new = {"installation", "host_id", "contents", "shrunken", "fuller", "told", "pipes"}
     assert not new & json.loads(data).keys() and "filled" not in json.loads(data)["files"]
 
 
