@@ -1,7 +1,8 @@
 """Trust: which directories root works in, where the service's account may have a hand in their paths.
 
 A link that this account made, or could exchange, would have it choose what root packs, replaces or
-gives away.  So a link counts where root alone can change it, or where config.yml names its target.
+gives away.  So a link counts where it is root's and root alone can change it, or where config.yml
+names its target.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def followed(role: str, path: Path, account: str) -> Path:
         led = Path(os.path.realpath(at / target))
         if links > _LINKS or not led.exists():
             return led
-        if _is_roots(status) and _is_roots(os.lstat(at)):
+        if _is_roots(status) and (_is_roots(os.lstat(at)) or _is_read_only(at)):
             at = Path("/") if target.startswith("/") else at
             rest = [one for one in target.split("/") if one not in ("", ".")] + rest
         elif _is_allowed(led):
@@ -122,6 +123,11 @@ def _is_roots(status: os.stat_result) -> bool:
     """Tell whether root alone can change it; a link's own mode says nothing."""
     open_ = stat.S_IWGRP | stat.S_IWOTH
     return status.st_uid == 0 and (stat.S_ISLNK(status.st_mode) or not status.st_mode & open_)
+
+
+def _is_read_only(folder: Path) -> bool:
+    """Tell whether nobody can exchange a link of root's there, as in the disk of a stopped host."""
+    return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
 def _is_allowed(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -86,6 +87,23 @@ def test_a_link_that_the_account_can_exchange_does_not_count(
     allowed[:] = [target / "below"]
     with pytest.raises(Failure):
         real(home, data=link)
+
+
+@pytest.mark.parametrize(("owner", "counts"), [(0, True), (OWNER, False)])
+def test_a_link_on_a_disk_that_is_read_only_counts_where_it_is_root_s(
+    owner: int, counts: bool, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as that of a stopped host, which is looked at as it is."""
+    target, link = owned(home.parent / "target"), home / "data"
+    link.symlink_to(target)
+    os.chown(link, owner, owner, follow_symlinks=False)
+    frozen = SimpleNamespace(f_flag=os.ST_RDONLY | os.ST_NOSUID)
+    monkeypatch.setattr(os, "statvfs", lambda path: frozen)
+    if counts:
+        assert trust.followed("data", link, ACCOUNT) == target
+    else:
+        with pytest.raises(Failure, match="is not followed"):
+            trust.followed("data", link, ACCOUNT)
 
 
 def test_a_link_in_the_middle_of_a_path(home: Path) -> None:
