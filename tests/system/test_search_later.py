@@ -149,7 +149,7 @@ def test_a_restore_that_is_taken_back_leaves_nothing_to_build(
 
 def test_indexes_and_keys_come_back_as_they_were(server: Server) -> None:
     """Those of a table that the search has an index of are made beside it, and become keys later."""
-    server.gitlab.sql(ODD_KEYS)
+    server.gitlab.sql(f"SET ROLE gitlab_mattermost; {ODD_KEYS}")
     before = server.gitlab.sql(INDEXES)
     told = "\n".join(before)
     assert all(one in told for one in ("posts_pkey PRIMARY", "DEFERRABLE", "INCLUDE", "fillfactor"))
