@@ -12,7 +12,7 @@ from subprocess import PIPE
 import pytest
 
 from tests.lab.omnibus import Omnibus, Spec, install
-from tests.lab.product import Product, install_product
+from tests.lab.product import JOURNAL, Product, install_product
 from tests.lab.sandbox import Lab, wait_until
 from tests.system.attacks import Attacks
 
@@ -217,6 +217,9 @@ def test_directories_that_are_swapped_for_links_all_the_time(
                     HOME,
                     name,
                 )
+            # A restore that was disturbed may leave its journal, and says so; then it is taken back.
+            if house.lab.path(JOURNAL).exists():
+                assert done.returncode == 5 and house.product("restore", "--rollback").code == 0
         assert house.seal() == before
         names = house.shell(
             "for one in /var/opt/gitlab/backups/mattermost/[0-9]*/files.tar.zst; do"
@@ -266,8 +269,9 @@ def test_what_is_made_while_tar_packs(house: House, attacks: Attacks) -> None:
         assert making.stdout is not None and making.stdout.readline() == "ready\n"
         with attacks.row("mattermost makes pipes, links out and set-user-id files while tar packs"):
             answer = house.product("backup")
+            assert answer.code == 4, answer
             assert making.communicate(timeout=30)[0] == "done\n"
-            assert answer.code == 4 and any("pipe" in one for one in answer.document["told"])
+            assert any("pipe" in one for one in answer.document["told"])
             name = str(answer.document["set"])
             assert house.product("verify", name).code == 0
             assert house.product.restore("--no-safety-backup", name).code == 0
