@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
+from tests.lab.omnibus import Omnibus, Spec, install
+from tests.lab.product import Product, install_product
+from tests.lab.sandbox import Lab
 from tests.system.rows import Rows
 
 KIND = "attacks"
@@ -26,3 +30,13 @@ class Attacks:
             self._rows.add(f"{attack:96} | NOT HELD")
             raise
         self._rows.add(f"{attack:96} | held")
+
+
+@contextlib.contextmanager
+def target(base: Path, deb: Path) -> Iterator[tuple[Lab, Omnibus, Product]]:
+    """A server with our package, and people, messages and uploads in its Mattermost."""
+    with Lab(base=base) as lab:
+        gitlab = install(lab, Spec())
+        product = install_product(lab, deb)
+        gitlab.seed()
+        yield lab, gitlab, product

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.omnibus import Omnibus, Spec, install
-from tests.lab.product import Product, install_product
+from tests.lab.omnibus import Omnibus
+from tests.lab.product import Product
 from tests.lab.sandbox import Lab
-from tests.system.attacks import Attacks
+from tests.system.attacks import Attacks, target
 from tests.system.spies import OPERATOR, SPY, VIEW, seen
 
 MATTERMOST = ("gitlab_mattermost", "mattermost_production", "mattermost")
@@ -137,10 +137,7 @@ def lay(house: House, who: tuple[str, str, str], trap: str, statements: str) -> 
 
 @pytest.fixture(scope="module")
 def house(base: Path, deb: Path) -> Iterator[House]:
-    with Lab(base=base) as lab:
-        gitlab = install(lab, Spec())
-        product = install_product(lab, deb)
-        gitlab.seed()
+    with target(base, deb) as (lab, gitlab, product):
         assert product("backup").code == 0
         made = House(lab, gitlab, product)
         # Until PostgreSQL 15 everybody may make objects there.

@@ -14,7 +14,7 @@ import pytest
 from tests.lab.omnibus import Omnibus, Spec, install
 from tests.lab.product import JOURNAL, Product, install_product
 from tests.lab.sandbox import Lab, wait_until
-from tests.system.attacks import Attacks
+from tests.system.attacks import Attacks, target
 
 HOME = "/var/opt/gitlab/mattermost"
 CONFIG = "/etc/gitlab-mm-backup/config.yml"
@@ -101,10 +101,7 @@ class House:
 
 @pytest.fixture(scope="module")
 def house(base: Path, deb: Path) -> Iterator[House]:
-    with Lab(base=base) as lab:
-        gitlab = install(lab, Spec())
-        product = install_product(lab, deb)
-        gitlab.seed()
+    with target(base, deb) as (lab, gitlab, product):
         made = House(lab, gitlab, product)
         made.shell(MAKE_CANARY)
         made.shell("install -d -o mattermost -g mattermost /srv/own")

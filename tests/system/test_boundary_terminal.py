@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.omnibus import Spec, install
-from tests.lab.product import Product, install_product
+from tests.lab.product import Product
 from tests.lab.sandbox import Lab
-from tests.system.attacks import Attacks
+from tests.system.attacks import Attacks, target
 
 CONFIG = "/var/opt/gitlab/mattermost/config.json"
 SETS = "/var/opt/gitlab/backups/mattermost"
@@ -56,10 +55,7 @@ class House:
 
 @pytest.fixture(scope="module")
 def house(base: Path, deb: Path) -> Iterator[House]:
-    with Lab(base=base) as lab:
-        gitlab = install(lab, Spec())
-        product = install_product(lab, deb)
-        gitlab.seed()
+    with target(base, deb) as (lab, gitlab, product):
         made = product.backup()
         lab.run("mkdir", "-p", TEXTFILES)
         forged = forge(lab, made)
