@@ -51,11 +51,12 @@ class Manner:
 
     @functools.cached_property
     def _settings(self) -> Settings:
-        from . import space
+        from . import space, trust
         from .settings import load
 
         ours = load(self.config, required=True) if self.config else load()
         space.leave(ours.min_free)
+        trust.allow(ours.allow_links, self.config)
         return ours
 
     @functools.cached_property
