@@ -36,7 +36,15 @@ setup(
     python_requires=">=3.9",
     packages=find_packages(include=["gitlab_mm_backup", "gitlab_mm_backup.*"]),
     package_data={"gitlab_mm_backup": ["*.jinja", "*.yml"]},
-    install_requires=["click>=8", "Jinja2", "jsonpatch", "psycopg>=3.1", "PyYAML", "rich"],
+    install_requires=[
+        "click>=8",
+        "cryptography>=3.3",
+        "Jinja2",
+        "jsonpatch",
+        "psycopg>=3.1",
+        "PyYAML",
+        "rich",
+    ],
     entry_points={
         "console_scripts": [
             "gitlab-mm = gitlab_mm_backup.start:main",

@@ -13,7 +13,6 @@ from .private_files import InMemory
 from .process import Command
 from .secret import Secret
 
-SUFFIX = ".age"
 FORM = "age"
 _CHUNK, _TAG = 1 << 16, 16  # age(1)'s payload: 64 KiB at a time, each with 16 bytes of proof
 

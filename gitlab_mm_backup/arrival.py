@@ -81,7 +81,7 @@ def find(
         return _here(known, chosen)
     fetching.refuse_locked(remote, entry, identity)
     return Wanted(
-        BackupSet(here.folder / entry.name, manifest),
+        BackupSet(here.folder / entry.name, manifest, said=entry.said),
         lambda: nullcontext(fetching.fetch(remote, entry.name, here, identity)),
         functools.partial(fetching.streamed, remote, entry, scratch, identity),
         here.folder,

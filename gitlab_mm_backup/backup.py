@@ -23,6 +23,7 @@ from . import (
     identity,
     increment,
     interrupts,
+    keys,
     lineage,
     manifest,
     packing,
@@ -48,7 +49,7 @@ from .prune import Owner
 from .retention import FOR_EVER, Rules
 from .settings import Settings
 from .site import Kind, Site
-from .store.local import BackupSet
+from .store.local import BackupSet, Sign
 from .store.part import PartWriter
 from .store.restic import ResticStore
 from .stores import Store
@@ -67,6 +68,7 @@ class Before:
     """What is known before a set is made."""
 
     host: Host  # that makes it
+    sign: Sign  # makes the signature of the set
     own: Sequence[BackupSet] = ()  # sets of this host at the place, newest first
     fuller: Manifest | None = None  # the sound set that it must not fall short of
 
@@ -156,7 +158,7 @@ def look_before(store: Store) -> Before:
     host = identity.own()
     store.serve(host)
     own = lineage.own(host, store.sets())
-    return Before(host, own, settling.fuller(host, store, own))
+    return Before(host, keys.own(host.id).sign, own, settling.fuller(host, store, own))
 
 
 def make_set(
@@ -191,7 +193,7 @@ def make_set(
             described = dataclasses.replace(described, shrunken=lost, fuller=fuller)
         if purpose == BACKUP:
             interrupts.ignore()  # there is a set now, which must not be told as a failure
-        return store.complete(staging, described, contents.packed.base)
+        return store.complete(staging, described, contents.packed.base, before.sign)
 
 
 def _told(site: Site, described: Manifest, written: Written, before: Before) -> list[str]:

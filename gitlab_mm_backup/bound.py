@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from . import rclone
@@ -19,10 +20,21 @@ from .remote import Remote
 
 LARGEST = 16 << 20  # bytes of a document; a manifest of 10,000 tables has one
 
+
+@dataclass(frozen=True)
+class Document:
+    """A JSON object, and the bytes that it was written as."""
+
+    value: dict[str, Any]
+    data: bytes
+
+
 Folders = Mapping[str, Mapping[str, Listed]]  # folder -> its files by name
 
 
-def read(remote: Remote, folders: Folders, files: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def read(
+    remote: Remote, folders: Folders, files: Mapping[str, str]
+) -> dict[str, dict[str, Document | str]]:
     """Return, for each of ``files``, its document in each folder, or in words what is wrong with it.
 
     ``files``: name -> the member by which such a document says whose it is.  Raises Failure where
@@ -30,25 +42,27 @@ def read(remote: Remote, folders: Folders, files: Mapping[str, str]) -> dict[str
     """
     every = list(documents(rclone.contents(remote, LARGEST, *files)))
     return {
-        file: _of_folders(remote, folders, file, key, (one for one in every if key in one))
+        file: _of_folders(remote, folders, file, key, (one for one in every if key in one.value))
         for file, key in files.items()
     }
 
 
 def _of_folders(
-    remote: Remote, folders: Folders, file: str, key: str, found: Iterable[Mapping[str, Any]]
-) -> dict[str, Any]:
+    remote: Remote, folders: Folders, file: str, key: str, found: Iterable[Document]
+) -> dict[str, Document | str]:
     wanted = {name: files[file].bytes for name, files in folders.items() if file in files}
-    claims: dict[str, list[Any]] = {}
+    claims: dict[str, list[Document]] = {}
     for one in found:
-        claims.setdefault(str(one[key]), []).append(one)
-    told = {name: claims[name][0] for name in wanted if len(claims.get(name, ())) == 1}
+        claims.setdefault(str(one.value[key]), []).append(one)
+    told: dict[str, Document | str] = {
+        name: claims[name][0] for name in wanted if len(claims.get(name, ())) == 1
+    }
     doubtful, read_alone = sorted(wanted.keys() - told.keys()), set[str]()
     while doubtful:
         name = doubtful.pop()
         read_alone.add(name)
         told[name] = document = _alone(remote, name, file, wanted[name])
-        claimed = str(document.get(key)) if isinstance(document, dict) else name
+        claimed = str(document.value.get(key)) if isinstance(document, Document) else name
         if claimed != name:
             told[name] = f"its {file} is that of {claimed[:80]}"
         if claimed in wanted and claimed not in read_alone and claimed not in doubtful:
@@ -56,17 +70,18 @@ def _of_folders(
     return told
 
 
-def _alone(remote: Remote, name: str, file: str, size: int) -> Any:
+def _alone(remote: Remote, name: str, file: str, size: int) -> Document | str:
     if size > LARGEST:
         return f"its {file} is larger than {LARGEST >> 20} MiB"
     try:
-        document = json.loads(rclone.content(remote, name, file))
+        data = rclone.content(remote, name, file)
+        document = json.loads(data)
     except (ValueError, RecursionError):
         return f"its {file} cannot be read"
-    return document if isinstance(document, dict) else f"its {file} cannot be read"
+    return Document(document, data) if isinstance(document, dict) else f"its {file} cannot be read"
 
 
-def documents(data: bytes) -> Iterator[dict[str, Any]]:
+def documents(data: bytes) -> Iterator[Document]:
     """Yield each JSON document of several that follow each other, passing over torn ones.
 
     As we write them, only the outermost brace is followed by an indentation of two.
@@ -74,6 +89,7 @@ def documents(data: bytes) -> Iterator[dict[str, Any]]:
     text, decoder = data.decode(errors="surrogateescape"), json.JSONDecoder()
     for start in re.finditer(r'\{\n  "', text):
         with suppress(ValueError, RecursionError):
-            found = decoder.raw_decode(text, start.start())[0]
+            found, end = decoder.raw_decode(text, start.start())
             if isinstance(found, dict):
-                yield found
+                written = f"{text[start.start() : end]}\n".encode(errors="surrogateescape")
+                yield Document(found, written)

@@ -12,6 +12,7 @@ from .identity import Host
 from .lineage import Lineage, of
 from .live import Live
 from .manifest import Manifest
+from .origin import Origin
 from .soundness import Flaw, Kind
 
 _SHOWN = 8  # digits of an installation's id that tell it from others
@@ -24,6 +25,7 @@ class Found:
     name: str
     manifest: Manifest | None  # None where it is not complete
     flaws: Sequence[Flaw] = ()
+    origin: Origin | None = None  # None where it is not complete
 
     def has(self, *kinds: Kind) -> bool:
         return any(flaw.kind in kinds for flaw in self.flaws)
@@ -111,23 +113,24 @@ def _age(one: Found) -> tuple[datetime, str]:
 def _usable(groups: Groups, sound: bool) -> Groups:
     """Return what may be chosen of each lineage.
 
-    A set with a wrong date is never meant.  Where it must be ``sound``, neither is one that looks
-    emptied, nor an empty one where there is anything fuller; one that a check failed is meant where
-    its lineage has no better.
+    A set with a wrong date or a forged one is never meant.  Where it must be ``sound``, neither is
+    one that looks emptied, nor an empty one where there is anything fuller; one that a check failed,
+    or whose origin is not proven, is meant where its lineage has no better.
     """
-    never = (Kind.INCOMPLETE, Kind.FUTURE, *((Kind.EMPTIED,) if sound else ()))
+    never = (Kind.INCOMPLETE, Kind.FUTURE, Kind.FORGED, *((Kind.EMPTIED,) if sound else ()))
     left = {
         lineage: [one for one in sets if not one.has(*never)] for lineage, sets in groups.items()
     }
     if sound:
-        left = {lineage: _passed(sets) for lineage, sets in left.items()}
+        left = {lineage: _best(sets) for lineage, sets in left.items()}
         full = {lineage: [one for one in sets if not _empty(one)] for lineage, sets in left.items()}
         left = full if any(full.values()) else left
     return {lineage: sets for lineage, sets in left.items() if sets}
 
 
-def _passed(sets: list[Found]) -> list[Found]:
-    return [one for one in sets if not one.has(Kind.FAILED)] or sets
+def _best(sets: list[Found]) -> list[Found]:
+    proven = [one for one in sets if not one.has(Kind.UNPROVEN)] or sets
+    return [one for one in proven if not one.has(Kind.FAILED)] or proven
 
 
 def _empty(one: Found) -> bool:

@@ -115,14 +115,14 @@ def list_sets(manner: Manner, place: str | None) -> Outcome:
 @verb
 def verify(manner: Manner, wanted: str, place: str | None, identity: Path | None) -> Outcome:
     """Read a whole set and hold it against its manifest."""
-    from . import outcomes, records
+    from . import lineage, outcomes, records
     from . import rehearsal as job
 
     ours, store = _store(manner)
     with offsite_verbs.looked_at(ours, store, place, wanted, identity) as set_:
         record = job.verify_only(set_)
         warnings = records.keep(set_, record) if place is None else []
-        return outcomes.of_verify(set_, record, warnings)
+        return outcomes.of_verify(set_, record, lineage.origin_of(set_), warnings)
 
 
 @group.command(epilog=_SET_HELP)

@@ -13,9 +13,10 @@ from typing import Any
 
 from . import untrusted
 from .errors import Failure
-from .manifest import MANIFEST, SUMS, is_set_name
+from .manifest import FILES_OF_PARTS, is_set_name
 
 COPY = "copy.json"
+ENCRYPTED = ".age"  # ends the name of a file that is encrypted
 FORMAT = 2  # 1: from before sets had a host and an installation
 # How a file was found whole after it was written: the remote's own hash of it, its pieces' hashes
 # (of a file that went there in several, as S3 has it), or all of it read again.
@@ -63,11 +64,15 @@ def _set_name(value: Any) -> str:
     return str(value)
 
 
-def _file(value: Any) -> str:
-    name = untrusted.text(value)
-    if "/" in name or "\n" in name or name in ("", ".", "..", MANIFEST, SUMS, COPY):
-        raise ValueError("not the file of a part")
-    return name
+def _parts(value: Any) -> dict[str, CopiedPart]:
+    parts: dict[str, CopiedPart] = untrusted.each(
+        untrusted.text, lambda part: CopiedPart(**untrusted.members(part, _PART))
+    )(value)
+    for name, part in parts.items():
+        files = FILES_OF_PARTS.get(name, ())
+        if part.file not in (*files, *(file + ENCRYPTED for file in files)):
+            raise ValueError(f"part {ascii(name)[:40]} in the file {ascii(part.file)[:40]}")
+    return parts
 
 
 def _format(value: Any) -> int:
@@ -83,7 +88,7 @@ def _recipients(value: Any) -> tuple[str, ...]:
 
 
 _PART: Mapping[str, untrusted.Check] = {
-    "file": _file,
+    "file": untrusted.text,
     "bytes": untrusted.count,
     "sha256": untrusted.sha256,
     "checked": untrusted.one_of(*CHECKS),
@@ -91,9 +96,7 @@ _PART: Mapping[str, untrusted.Check] = {
 _COPY: Mapping[str, untrusted.Check] = {
     "set": _set_name,
     "recipients": _recipients,
-    "parts": untrusted.each(
-        untrusted.text, lambda value: CopiedPart(**untrusted.members(value, _PART))
-    ),
+    "parts": _parts,
     "host_id": untrusted.identifier,
     "installation": untrusted.identifier,
     "format": _format,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from . import environment, identity
+from . import environment, identity, keys
 from .errors import ExitCode, Failure
 from .fetching import refuse_without_room
 from .option_table import NO_PASSWORD
@@ -75,4 +75,5 @@ def bring(there: ResticStore, one: BackupSet, here: LocalStore) -> BackupSet:
                 "; ".join(problems),
                 "Choose another set; restic check tells what is wrong with the repository.",
             )
-        return here.complete(staging, replace(one.manifest, parts=parts))
+        sign = keys.own(identity.own().id).sign  # whoever restores it has accepted it
+        return here.complete(staging, replace(one.manifest, parts=parts), sign=sign)

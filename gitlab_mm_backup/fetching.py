@@ -16,8 +16,10 @@ from . import age, fog, process, progress, rclone, remote_store, space
 from . import remote as places
 from .archives import NotWhole
 from .copies import CopiedPart
+from .durable import replace_file
 from .errors import ExitCode, Failure
 from .manifest import Manifest, Part
+from .origin import SIGNATURE
 from .process import DECOMPRESS, Command, Sink
 from .remote import GITLAB, Remote
 from .remote_store import Entry
@@ -93,7 +95,8 @@ def fetched(
 ) -> Iterator[BackupSet]:
     """Have the copy of ``wanted`` in a folder of its own in ``scratch``, removed at the end."""
     with _passing(scratch) as store:
-        yield fetch(remote, wanted, store, identity)
+        said = remote_store.find(remote, wanted).said
+        yield replace(fetch(remote, wanted, store, identity), said=said)
 
 
 @contextlib.contextmanager
@@ -113,7 +116,7 @@ def streamed(
         near = _fetch(remote, one, store, identity, but=FILES)
         locked = identity if copy.recipients else None
         stream = _Part(remote, one.name, copy.parts[FILES], manifest.parts[FILES], locked)
-        yield replace(near, kept_as=one.name, stream=stream)
+        yield replace(near, kept_as=one.name, stream=stream, said=one.said)
 
 
 @contextlib.contextmanager
@@ -156,6 +159,18 @@ def held(store: LocalStore, wanted: Manifest, *, repacked: bool = False) -> Back
 
 
 def refuse_locked(remote: Remote, one: Entry, identity: Secret | None) -> None:
+    """Raise Failure for a copy that cannot be opened, and for a plain one where ours are encrypted.
+
+    Whoever can write to the place could put a plain one there: that needs no key.
+    """
+    if one.copy is not None and not one.copy.recipients and (identity or remote.recipients):
+        raise Failure(
+            f"The copy of {one.name} at {remote.name} is not encrypted",
+            "copies there are to be encrypted (recipients in config.yml), or --identity was given",
+            "Take another copy (gitlab-mm list --from). If this one is older than the encryption: "
+            f"give the path of the place, and no --identity: --from {remote.path}",
+            ExitCode.USAGE,
+        )
     if one.copy is not None and one.copy.recipients and identity is None:
         raise Failure(
             f"The copy of {one.name} at {remote.name} is encrypted",
@@ -181,6 +196,8 @@ def _fetch(
             if name != but:
                 there = _Part(remote, one.name, copy.parts[name], part, locked)
                 persist(remote, functools.partial(there.keep, staging / part.file))
+        if one.said is not None and one.said.signature is not None:
+            replace_file(staging / SIGNATURE, one.said.signature)
         return store.complete(staging, manifest)
 
 

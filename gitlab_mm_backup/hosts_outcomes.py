@@ -7,15 +7,20 @@ from collections.abc import Sequence
 from . import identity, text
 from .hosts import Seen
 from .identity import Host
+from .keys import Ring
 from .outcome import Outcome
 
 _SHOWN = 8  # digits of an id that tell it from others
 
 
-def of_host(here: Host, known: Sequence[Seen]) -> Outcome:
-    """Tell which host this is, and whose sets lie in the store."""
+def of_host(here: Host, known: Sequence[Seen], ring: Ring) -> Outcome:
+    """Tell which host this is, its key, and whose sets lie in the store."""
     lines = [f"This is host {here.id}"]
     lines.append(f"  Installation of Mattermost: {here.installation or 'not known yet'}")
+    key = ring.own.fingerprint if ring.own else ""
+    others = sorted(ring.trusted - {key})
+    lines.append(f"  It signs its sets with key {key}")
+    lines += [f"  It trusts sets that are signed with key {one}" for one in others]
     lines += [f"  It has the sets of {identity.shown(one)} too" for one in here.took_over]
     if here.original:
         lines += [
@@ -26,6 +31,8 @@ def of_host(here: Host, known: Sequence[Seen]) -> Outcome:
     lines += [_line(one, here) for one in known] or ["There are no sets yet"]
     fields = {
         **_fields(here),
+        "key": key,
+        "trusted_keys": others,
         "hosts": [
             {
                 "host": identity.shown(one.host),
@@ -78,3 +85,16 @@ def of_new(here: Host, not_this: Sequence[str]) -> Outcome:
     lines = [f"This is not host {identity.shown(one)}: its sets are left alone" for one in not_this]
     lines.append(f"This is host {here.id}")
     return Outcome(_fields(here), lines, answer=True)
+
+
+def of_trust(key: str) -> Outcome:
+    """Tell whose sets are accepted from now on."""
+    return Outcome(
+        {"key": key}, [f"Sets that are signed with key {key} are authentic"], answer=True
+    )
+
+
+def of_distrust(key: str) -> Outcome:
+    """Tell whose sets are not accepted any more."""
+    told = f"Key {key} is not trusted any more; what was restored or fetched stays"
+    return Outcome({"key": key}, [told], answer=True)

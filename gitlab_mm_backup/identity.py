@@ -119,7 +119,7 @@ def own(path: Path | None = None) -> Host:
     found = known(path)
     if found.id:
         return found
-    with _alone(path):
+    with alone(path):
         found = known(path)
         if not found.id:
             found = replace(found, id=_new_id())
@@ -166,7 +166,7 @@ def _new_id() -> str:
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
     """Let no other process make an id meanwhile."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -33,11 +33,12 @@ def host(manner: Manner) -> Outcome:
     A host is known by an id of its own, not by its name. It prunes its own sets alone. After a
     reinstall, and on a copy of a host, it is another one until somebody says whose sets are its.
     """
-    from . import hosts, identity
+    from . import hosts, identity, keys
     from . import hosts_outcomes as outcomes
 
     here = identity.own()
-    return outcomes.of_host(here, hosts.seen(manner.store()))
+    ring = keys.known(here.id)
+    return outcomes.of_host(here, hosts.seen(manner.store()), ring)
 
 
 @host.command("take-over")
@@ -72,3 +73,32 @@ def new(manner: Manner) -> Outcome:
     with only_run():
         here = identity.own()
         return outcomes.of_new(*hosts.new(here, hosts.seen(manner.store())))
+
+
+@host.command("trust")
+@click.argument("key", metavar="KEY")
+@verb
+def trust(manner: Manner, key: str) -> Outcome:
+    """Trust the sets that are signed with the key of another host.
+
+    KEY is the key's fingerprint, as gitlab-mm kit and gitlab-mm host print it on that host.
+    """
+    from . import hosts_outcomes as outcomes
+    from . import keys
+    from .lock import only_run
+
+    with only_run():
+        return outcomes.of_trust(keys.trust_typed(key))
+
+
+@host.command("distrust")
+@click.argument("key", metavar="KEY")
+@verb
+def distrust(manner: Manner, key: str) -> Outcome:
+    """Trust the key of another host no more."""
+    from . import hosts_outcomes as outcomes
+    from . import keys
+    from .lock import only_run
+
+    with only_run():
+        return outcomes.of_distrust(keys.distrust(key))

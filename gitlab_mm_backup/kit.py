@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import copied, gitlab_files, hostname, identity, lineage, offsite, text, version
+from . import copied, gitlab_files, hostname, identity, keys, lineage, offsite, text, version
 from .errors import Failure
 from .manifest import Manifest
 from .remote import GITLAB, NO_CONFIG, RCLONE_CONFIG, Remote
@@ -54,6 +54,7 @@ class Kit:
     made: datetime
     places: Sequence[Place]
     needed: Sequence[Needed]
+    key: str  # fingerprint of the one that signs the sets, "" before the first
     versions: Mapping[str, str]
     steps: Sequence[Step]
     warnings: list[str]
@@ -78,6 +79,7 @@ def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Pa
         made=datetime.now(timezone.utc),
         places=places,
         needed=_needed(settings, remotes),
+        key=_key(),
         versions=_versions(newest, root),
         steps=_steps(settings, remotes, places, newest, root),
         warnings=warnings,
@@ -129,6 +131,11 @@ def _needed(settings: Settings, remotes: Sequence[Remote]) -> list[Needed]:
     return found
 
 
+def _key() -> str:
+    found = keys.ring().own
+    return found.fingerprint if found else ""
+
+
 def _keys_of_restic(settings: Settings) -> list[Path]:
     files = (settings.restic.password_file, settings.restic.environment_file)
     return [path for path in files if path is not None]
@@ -166,6 +173,9 @@ def _steps(
             ("apt install rclone age", "apt install ./gitlab-mm-backup_*_all.deb"),
         ),
     ]
+    if _key():
+        told = "Have it accept the sets of the old machine, by the key that signed them"
+        steps.append(Step(told, (f"gitlab-mm host trust {_key()}",)))
     if settings.store == RESTIC:
         told = "Put back /etc/gitlab-mm-backup/config.yml and the files that restic needs; then"
         steps.append(Step(told, ("apt install restic", "gitlab-mm list", "gitlab-mm restore")))
@@ -224,6 +234,8 @@ def lines(made: Kit) -> list[str]:
         told += [f"    encrypted to {key}" for key in one.recipients]
     told += ["", "What is needed"]
     told += [f"  - {one.what}: {one.why}" for one in made.needed]
+    if made.key:
+        told += ["", "The key that signs the sets", f"  {made.key}"]
     told += ["", "Versions"]
     told += [f"  {name} {number}" for name, number in made.versions.items()]
     told += ["", "On the empty machine, as root"]

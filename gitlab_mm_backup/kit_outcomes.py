@@ -33,6 +33,7 @@ def of_kit(made: Kit, path: Path | None) -> Outcome:
             }
             for one in made.places
         ],
+        "key": made.key or None,
         "needed": [{"what": one.what, "why": one.why} for one in made.needed],
         "versions": dict(made.versions),
         "steps": [{"title": one.title, "commands": list(one.commands)} for one in made.steps],

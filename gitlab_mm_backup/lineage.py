@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from . import identity
+from . import identity, keys
 from .identity import Host
+from .keys import Ring
 from .manifest import Manifest
+from .origin import Kind, Origin
 from .store.local import BackupSet
 
 
@@ -27,9 +29,20 @@ def of(manifest: Manifest) -> Lineage:
     return Lineage(manifest.installation, identity.of_set(manifest))
 
 
+def origin_of(one: BackupSet, ring: Ring | None = None) -> Origin:
+    """Return the origin of a set, in the store of this host or from elsewhere."""
+    ring = ring or keys.ring()
+    return ring.origin(one.manifest, one.documents, elsewhere=one.said is not None)
+
+
 def own(host: Host, sets: Iterable[T]) -> list[T]:
-    """Return those of ``sets`` that are this host's, of whichever installation."""
-    return [one for one in sets if host.owns(identity.of_set(one.manifest))]
+    """Return those of ``sets`` that are this host's, of whichever installation; no forged one is."""
+    ring = keys.ring()
+    return [
+        one
+        for one in sets
+        if host.owns(identity.of_set(one.manifest)) and origin_of(one, ring).kind is not Kind.FORGED
+    ]
 
 
 def belongs(host: Host, installation: str, lineage: Lineage) -> bool:

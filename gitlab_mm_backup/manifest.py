@@ -23,6 +23,14 @@ SUMS = "SHA256SUMS"
 # <seconds since 1970>_<year>_<month>_<day>_<Mattermost version>-<host>, as GitLab names its own
 # backups; the host by the first digits of its id, so that no two hosts give one name (since format 3).
 _NAME = re.compile(r"\d{10}_\d{4}_\d{2}_\d{2}_[0-9A-Za-z.+~-]+")
+# The files that a part can be in: as a set has it, and as a repository does.
+FILES_OF_PARTS = {
+    "database": ("database.dump.zst", "database.dump"),
+    "files": ("files.tar.zst", "files"),
+    "etc-gitlab": ("etc-gitlab.tar.zst",),
+    "settings": ("settings.json",),
+    "listing": ("files.list.zst",),
+}
 _HOST_DIGITS = 6  # of a host's id in the names of its sets
 _OF_HOST = re.compile(rf"-([0-9a-f]{{{_HOST_DIGITS}}})$")
 
@@ -277,17 +285,14 @@ def _set_name(value: Any) -> str:
     return str(value)
 
 
-def _file_name(value: Any) -> str:
-    name = untrusted.text(value)
-    if "/" in name or "\n" in name or name in ("", ".", "..", MANIFEST, SUMS):
-        raise ValueError(f"not the file of a part: {ascii(value)[:40]}")
-    return name
-
-
-def _instant(value: Any) -> str:
-    if _moment(untrusted.text(value)).tzinfo is None:
-        raise ValueError("a time without its zone")
-    return str(value)
+def _parts(value: Any) -> dict[str, Part]:
+    parts: dict[str, Part] = untrusted.each(
+        untrusted.text, lambda part: Part(**untrusted.members(part, _PART))
+    )(value)
+    for name, part in parts.items():
+        if part.file not in FILES_OF_PARTS.get(name, ()):
+            raise ValueError(f"part {ascii(name)[:40]} in the file {ascii(part.file)[:40]}")
+    return parts
 
 
 def _format(value: Any) -> int:
@@ -308,7 +313,7 @@ def _increment(value: Any) -> Increment:
 
 
 _PART = {
-    "file": _file_name,
+    "file": untrusted.text,
     "form": untrusted.text,
     "bytes": untrusted.count,
     "sha256": untrusted.sha256,
@@ -335,7 +340,7 @@ _FILES = {
 _FILES_SINCE_FORMAT_3 = {"filled": untrusted.texts, "mounted": untrusted.texts}
 _CONTENTS = {
     **dict.fromkeys(("teams", "users", "posts", "uploads", "upload_bytes"), untrusted.count),
-    "last_post": lambda value: value if value is None else _instant(value),
+    "last_post": lambda value: value if value is None else untrusted.instant(value),
 }
 _INCREMENT = {
     "base": _set_name,
@@ -347,12 +352,12 @@ _CREDENTIALS = {"client_id": untrusted.text, "verified": untrusted.one_of(True, 
 _MANIFEST: dict[str, untrusted.Check] = {
     **dict.fromkeys(("tool", "kind", "gitlab", "mattermost", "host"), untrusted.line),
     "name": _set_name,
-    "started": _instant,
+    "started": untrusted.instant,
     "seconds": untrusted.seconds,
     "database": lambda value: Database(**untrusted.members(value, _DATABASE)),
     "files": lambda value: Files(**untrusted.members(value, {**_FILES, **_FILES_SINCE_FORMAT_3})),
     "credentials": lambda value: Credentials(**untrusted.members(value, _CREDENTIALS)),
-    "parts": untrusted.each(untrusted.text, lambda value: Part(**untrusted.members(value, _PART))),
+    "parts": _parts,
     "links": untrusted.each(untrusted.path, untrusted.bytes_as_text),
     "privileged": untrusted.paths,
     "salvaged": lambda value: value if value is None else untrusted.texts(value),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from . import accepted, clock, records, remote_store, soundness
+from . import accepted, clock, keys, lineage, records, remote_store, soundness
 from .choice import Found
 from .evidence import Record
+from .keys import Ring
 from .remote import Remote
 from .remote_store import Entry as Copied
 from .soundness import Flaw, Kind
@@ -18,16 +19,16 @@ from .stores import Store
 
 def of_store(store: Store) -> list[Found]:
     """Return all sets of a store, complete or not; raises Failure where it cannot be read."""
-    known, now = accepted.names(), clock.now()
-    return [_of_entry(one, known, now) for one in store.every()]
+    known, now, ring = accepted.names(), clock.now(), keys.ring()
+    return [_of_entry(one, known, now, ring) for one in store.every()]
 
 
 def of_set(one: BackupSet) -> Found:
     """Return a set that was named, with what speaks against it."""
-    return _of_entry(Entry(one.name, one, ""), accepted.names(), clock.now())
+    return _of_entry(Entry(one.name, one, ""), accepted.names(), clock.now(), keys.ring())
 
 
-def _of_entry(one: Entry, known: Collection[str], now: datetime) -> Found:
+def _of_entry(one: Entry, known: Collection[str], now: datetime, ring: Ring) -> Found:
     if one.set is None:
         return Found(one.name, None, [_incomplete(one.problem)])
     found = soundness.flaws(one.set.manifest, records.of_set(one.set), known, now)
@@ -37,10 +38,12 @@ def _of_entry(one: Entry, known: Collection[str], now: datetime) -> Found:
             for flaw in soundness.flaws(base.manifest, records.of_set(base), known, now)
             if flaw.kind is Kind.FAILED
         ]
+    origin = lineage.origin_of(one.set, ring)
+    found += soundness.of_origin(origin, elsewhere=one.set.said is not None)
     if one.set.source is None:
         short = cut_short(one.set.path, one.set.manifest.parts.values())
         found += [_incomplete(short)] if short else []
-    return Found(one.name, one.set.manifest, found)
+    return Found(one.name, one.set.manifest, found, origin)
 
 
 def of_remote(remote: Remote) -> list[Found]:
@@ -50,17 +53,20 @@ def of_remote(remote: Remote) -> list[Found]:
 
 def of_copies(entries: Sequence[Copied]) -> list[Found]:
     """Return copies that were looked for already, in their order."""
-    known, now, history = accepted.names(), clock.now(), records.history()
-    return [_of_copy(one, history, known, now) for one in entries]
+    known, now, history, ring = accepted.names(), clock.now(), records.history(), keys.ring()
+    return [_of_copy(one, history, known, now, ring) for one in entries]
 
 
 def _of_copy(
-    one: Copied, history: Sequence[Record], known: Collection[str], now: datetime
+    one: Copied, history: Sequence[Record], known: Collection[str], now: datetime, ring: Ring
 ) -> Found:
-    if one.manifest is None:
+    if one.manifest is None or one.said is None:
         return Found(one.name, None, [_incomplete(one.problem)])
     proven = [record for record in history if record.set == one.name]
-    return Found(one.name, one.manifest, soundness.flaws(one.manifest, proven, known, now))
+    origin = ring.origin(one.manifest, one.said, elsewhere=True)
+    found = soundness.flaws(one.manifest, proven, known, now)
+    found += soundness.of_origin(origin, elsewhere=True)
+    return Found(one.name, one.manifest, found, origin)
 
 
 def _incomplete(problem: str) -> Flaw:

@@ -15,6 +15,7 @@ from . import (
     fog,
     fstab,
     interrupts,
+    keys,
     lineage,
     prune,
     rclone,
@@ -43,6 +44,7 @@ class Served:
     copied: dict[str, There] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    staying: int = 0  # copies beyond the rules, at a remote where nothing may be removed
 
 
 def remotes(settings: Settings) -> list[Remote]:
@@ -59,6 +61,7 @@ def remotes(settings: Settings) -> list[Remote]:
                 retries=one.retries,
                 recipients=one.recipients,
                 rules=one.rules,
+                add_only=one.add_only,
             )
     return [place, *own]
 
@@ -167,8 +170,8 @@ def _missing(
     """
     own = lineage.own(owner.host, store.sets())
     here = {one.name: one for one in own if not one.manifest.safety}
-    known = accepted.names()
-    members = [prune.of_set(one, known) for one in here.values()]
+    known, ring = accepted.names(), keys.ring()
+    members = [prune.of_set(one, known, ring) for one in here.values()]
     members += [one for one in _members(notes) if one.kept.name not in here]
     planned = prune.decide(remote.name, members, remote.rules or rules, owner)
     wanted: dict[str, BackupSet] = {}
@@ -207,12 +210,20 @@ def _prune(
 ) -> None:
     """Remove copies that no rule keeps, of those that this host has sent; each is tried once."""
     planned = prune.decide(remote.name, _members(notes), remote.rules or rules, owner)
+    if remote.add_only:
+        served.staying = sum(not one.keep for one in planned.decisions)
+        return
 
     def delete(name: str) -> None:
         remote_store.delete(remote, name)
         del notes.sets[name]
 
     served.removed, problems = prune.carry_out(planned.decisions, delete)
+    if problems:
+        problems.append(
+            f"If the credential of {remote.name} may not remove anything, on purpose: add_only: true "
+            "in /etc/gitlab-mm-backup/config.yml"
+        )
     served.problems += problems + prune.settle(remote.name, planned, len(served.removed))
     here = {one.name for one in store.sets()}
     for name, begun in list(notes.begun.items()):

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from . import caveats, remarks, text
+from .choice import Found
 from .errors import Failure
 from .identity import Host
 from .offsite import Served
 from .outcome import Outcome
 from .remote import Remote
 from .remote_store import Entry
-from .soundness import Flaw
 
-Flaws = Mapping[str, Sequence[Flaw]]  # by set
+Known = Mapping[str, Found]  # by set
 
 _CHECKS = {"pieces": "the hashes of their pieces", "read back": "all of them read again"}
 
@@ -52,31 +52,31 @@ def with_places(listed: Outcome, copies: Mapping[str, Sequence[str]]) -> Outcome
     return replace(listed, fields={**listed.fields, "sets": sets}, lines=lines)
 
 
-def of_copies(remote: Remote, entries: Sequence[Entry], flaws: Flaws, here: Host) -> Outcome:
+def of_copies(remote: Remote, entries: Sequence[Entry], known: Known, here: Host) -> Outcome:
     """Tell the copies at one remote, as the list of sets does."""
     return Outcome(
-        {"sets": [_entry_fields(remote, one, flaws, here) for one in entries]},
-        [_entry_line(one, flaws, here) for one in entries]
+        {"sets": [_entry_fields(remote, one, known[one.name], here) for one in entries]},
+        [_entry_line(one, known[one.name], here) for one in entries]
         or [f"There is no copy of a set at {remote.name}"],
         answer=True,
     )
 
 
-def _entry_line(one: Entry, flaws: Flaws, here: Host) -> str:
+def _entry_line(one: Entry, found: Found, here: Host) -> str:
     if one.manifest is None or one.copy is None:
         return f"{one.name}  NOT COMPLETE: {one.problem}"
     moment, size = text.moment(one.manifest.made), text.size(one.bytes)
     increment = one.manifest.increment
     builds = f"  (builds on {increment.base})" if increment else ""
     line = f"{one.name}  {moment}  {size:>10}  from {one.manifest.host}{builds}"
-    told = remarks.of(one.manifest, flaws.get(one.name, ()), here)
-    lines = [line, *(f"  {words}" for words in told)]
+    told = remarks.of(one.manifest, found.flaws, here)
+    lines = [line, *remarks.origin_lines(found.origin), *(f"  {words}" for words in told)]
     if one.copy.recipients:
         lines.append(f"  encrypted to {'; '.join(one.copy.recipients)}")
     return "\n".join(lines + [f"  {words}" for words in caveats.lines(one.manifest.told)])
 
 
-def _entry_fields(remote: Remote, one: Entry, flaws: Flaws, here: Host) -> dict[str, object]:
+def _entry_fields(remote: Remote, one: Entry, found: Found, here: Host) -> dict[str, object]:
     manifest = one.manifest
     if manifest is None or one.copy is None:
         return {"name": one.name, "complete": False, "problem": one.problem}
@@ -88,7 +88,8 @@ def _entry_fields(remote: Remote, one: Entry, flaws: Flaws, here: Host) -> dict[
         "purpose": manifest.purpose,
         "base": manifest.increment.base if manifest.increment else None,
         "host": manifest.host,
-        **remarks.fields(manifest, flaws.get(one.name, ()), here),
+        **remarks.fields(manifest, found.flaws, here),
+        **remarks.origin_fields(found.origin),
         "gitlab": manifest.gitlab,
         "mattermost": manifest.mattermost,
         "rows": manifest.rows,
@@ -109,6 +110,7 @@ def fields(served: Sequence[Served]) -> list[dict[str, object]]:
                 for name, there in one.copied.items()
             },
             "removed": one.removed,
+            "beyond_rules": one.staying,
             "problems": one.problems,
         }
         for one in served
@@ -124,4 +126,7 @@ def lines(served: Sequence[Served]) -> list[str]:
                 f"Copied {name} to {one.remote.name}: {text.size(there.bytes)}, checked by {how}"
             )
         told += [f"Removed {name} from {one.remote.name}" for name in one.removed]
+        if one.staying:
+            copies = text.number(one.staying, "copy", "copies")
+            told.append(f"{copies} beyond the rules stay at {one.remote.name} (add_only)")
     return told

@@ -94,9 +94,14 @@ def listed(store: Any) -> Outcome:
     """Return the list of a store's sets, with all that is known of them."""
     from . import identity, offered, outcomes, records
 
-    flaws = {one.name: one.flaws for one in offered.of_store(store)}
+    known = {one.name: one for one in offered.of_store(store)}
     lines = [
-        outcomes.Listed(one, records.of_set(one.set) if one.set else [], flaws.get(one.name, ()))
+        outcomes.Listed(
+            one,
+            records.of_set(one.set) if one.set else [],
+            known[one.name].flaws if one.name in known else (),
+            known[one.name].origin if one.name in known else None,
+        )
         for one in store.entries()
     ]
     return outcomes.of_list(lines, store, identity.known())
@@ -112,8 +117,8 @@ def list_copies(settings: Any, place: str) -> Outcome:
         return with_places(listed(repository))
     remote = fetching.place(settings, place)
     entries = remote_store.entries(remote)
-    flaws = {one.name: one.flaws for one in offered.of_copies(entries)}
-    return outcomes.of_copies(remote, entries, flaws, identity.known())
+    known = {one.name: one for one in offered.of_copies(entries)}
+    return outcomes.of_copies(remote, entries, known, identity.known())
 
 
 @click.command()

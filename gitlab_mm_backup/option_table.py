@@ -189,6 +189,13 @@ OPTIONS: tuple[Option, ...] = (
                 list_of(words(_RECIPIENT, "a public key: age1..., ssh-ed25519 or ssh-rsa")),
                 [],
             ),
+            Option(
+                "add_only",
+                "Remove nothing there, because the credential may not. The copies then grow until "
+                "somebody else removes old ones; what the rules would remove is counted.",
+                flag(),
+                False,
+            ),
             Option("keep_time", "As keep_time above, for the copies there.", duration()),
             *(
                 Option(name, f"As keep.{rule} above.", number(0, _MOST_KEPT))

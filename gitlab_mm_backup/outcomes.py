@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # whoever calls has these already, and a list needs no restor
     from .backup import Made
     from .gate import Passed
     from .identity import Host
+    from .origin import Origin
     from .prune import Plan, Pruned
     from .report import Report
     from .retention import Decision
@@ -82,6 +83,7 @@ class Listed:
     entry: Entry
     proven: Sequence[Record] = ()
     flaws: Sequence[Flaw] = ()
+    origin: Origin | None = None  # None where it is not complete
 
 
 def of_list(listed: Sequence[Listed], store: Store, here: Host) -> Outcome:
@@ -123,7 +125,11 @@ def _list_line(one: Listed, damaged: set[str], here: Host) -> str:
     safety += "  (salvaged)" if manifest.salvaged is not None else ""
     moment = text.moment(manifest.made)
     head = f"{entry.name}  {moment}  {size:>10}  {text.amounts(manifest.rows, manifest.files.files)}{safety}"
-    lines = [head + _builds_on(entry.set), f"  {_proof(one.proven)}"]
+    lines = [
+        head + _builds_on(entry.set),
+        f"  {_proof(one.proven)}",
+        *remarks.origin_lines(one.origin),
+    ]
     lines += [f"  {remark}" for remark in remarks.of(manifest, one.flaws, here)]
     base = _damaged_base(entry.set, damaged)
     if base is not None:
@@ -162,6 +168,7 @@ def _list_fields(one: Listed, damaged: set[str], here: Host) -> dict[str, object
         "told": list(manifest.told),
         "host": manifest.host,
         **remarks.fields(manifest, one.flaws, here),
+        **remarks.origin_fields(one.origin),
         "gitlab": manifest.gitlab,
         "mattermost": manifest.mattermost,
         "rows": manifest.rows,
@@ -178,11 +185,15 @@ def _list_fields(one: Listed, damaged: set[str], here: Host) -> dict[str, object
     }
 
 
-def of_verify(set_: BackupSet, record: Record, warnings: list[str]) -> Outcome:
+def of_verify(set_: BackupSet, record: Record, origin: Origin, warnings: list[str]) -> Outcome:
     error = damaged(set_.name, record.checks)
     return Outcome(
-        {"set": set_.name, "checks": _check_fields(record.checks)},
-        [] if error else [f"{set_.name} is whole"],
+        {
+            "set": set_.name,
+            **remarks.origin_fields(origin),
+            "checks": _check_fields(record.checks),
+        },
+        [] if error else [f"{set_.name} is whole, and {origin.words}"],
         warnings,
         answer=True,
         error=error,

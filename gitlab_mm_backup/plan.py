@@ -25,6 +25,7 @@ class Plan:
     identity: str = ""  # the file with the key that opens it
     named: tuple[str, ...] = ()  # the parts that were asked for by name
     replace_with_empty: bool = False  # live data for which the set has nothing
+    accepted: str = ""  # SHA-256 of the manifest.json that the operator agreed to
 
     @classmethod
     def of_journal(cls, request: Mapping[str, Any]) -> Plan:

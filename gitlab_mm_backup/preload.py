@@ -8,6 +8,8 @@ Imports of this module are for that alone; a test holds them against the list of
 
 from __future__ import annotations
 
+import cryptography.hazmat.primitives.asymmetric.ed25519
+
 from . import (
     absence,
     accepted,
@@ -81,6 +83,7 @@ from . import (
     journal,
     json_config,
     json_text,
+    keys,
     kit,
     kit_outcomes,
     leaving,
@@ -102,6 +105,7 @@ from . import (
     option_table,
     option_text,
     options,
+    origin,
     outcome,
     outcomes,
     packing,

@@ -9,6 +9,7 @@ from . import baking, beside, caveats, json_config, readiness, search_later, tex
 from .choice import Chosen
 from .effective import overlay
 from .errors import Failure
+from .origin import Kind, Origin
 from .plan import Plan
 from .replacing import Loss
 from .site import Site
@@ -103,6 +104,22 @@ def question_of_losses(lost: Sequence[Loss]) -> Question:
     """Return the same for live data in whose place the set has nothing: it is asked for apart."""
     words = [f"- {loss.words}" for loss in lost]
     return [], ["THIS REPLACES LIVE DATA WITH NOTHING:", *words], "Lose these data?"
+
+
+def question_of_origin(name: str, origin: Origin) -> Question:
+    """Return the same for a set from elsewhere whose origin is not proven."""
+    if origin.kind is Kind.UNKNOWN:
+        loud = [
+            f"Set {name} is signed with a key that this host does not know:",
+            f"  {origin.key}",
+            "The recovery kit of the host that made it has the fingerprint of its key.",
+        ]
+        return [], loud, "Are the two the same?"
+    loud = [
+        f"Set {name} is not signed: nothing proves who made it.",
+        "Whoever can write to the place that it comes from may have put it there.",
+    ]
+    return [], loud, "Restore it all the same?"
 
 
 def question(set_: BackupSet, site: Site, plan: Plan, chosen: Chosen) -> Question:

@@ -6,12 +6,25 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from . import accepted, clock, evidence, identity, lineage, pruned, records, recovery, retention
+from . import (
+    accepted,
+    clock,
+    evidence,
+    identity,
+    keys,
+    lineage,
+    pruned,
+    records,
+    recovery,
+    retention,
+)
 from .errors import ExitCode, Failure
 from .identity import Host
 from .journal import Journal
+from .keys import Ring
 from .lineage import Lineage
 from .manifest import Manifest
+from .origin import Kind
 from .retention import Decision, Kept, Rules
 from .soundness import marks
 from .store.local import BackupSet
@@ -59,16 +72,17 @@ class Pruned:
     problems: list[str]
 
 
-def of_set(one: BackupSet, accepted_: Collection[str]) -> Member:
+def of_set(one: BackupSet, accepted_: Collection[str], ring: Ring) -> Member:
     """Return a set as retention sees it."""
     found = records.of_set(one)
     below = [records.of_set(base) for base in one.chain[:-1]]
+    forged = lineage.origin_of(one, ring).kind is Kind.FORGED
     kept = Kept(
         one.name,
         one.manifest.made,
         one.manifest.safety,
         proven=evidence.proven(found),
-        failed=any(evidence.refuted(each) for each in [found, *below]),
+        failed=forged or any(evidence.refuted(each) for each in [found, *below]),
         base=one.base.name if one.base else "",
         empty=one.manifest.empty,
         shrunken=bool(marks(one.manifest, accepted_)),
@@ -126,8 +140,8 @@ def plan(store: Store, rules: Rules, owner: Owner, made: str = "", *, agreed: bo
 
     Folders that are no complete set are not ours to judge, and stay.
     """
-    known = accepted.names()
-    members = [of_set(one, known) for one in store.sets()]
+    known, ring = accepted.names(), keys.ring()
+    members = [of_set(one, known, ring) for one in store.sets()]
     return decide(STORE, members, rules, owner, made, agreed=agreed)
 
 

@@ -8,10 +8,12 @@ from typing import Any
 from . import identity
 from .identity import Host
 from .manifest import Manifest
+from .origin import Kind as OriginKind
+from .origin import Origin
 from .soundness import Flaw, Kind
 
 _SHOWN = 8  # digits of an id that tell it from others
-_LISTED = (Kind.EMPTIED, Kind.FUTURE)  # what failed is told with its proof
+_LISTED = (Kind.EMPTIED, Kind.FUTURE, Kind.FORGED)  # what failed is told with its proof
 
 
 def of(manifest: Manifest, flaws: Sequence[Flaw], here: Host) -> list[str]:
@@ -30,6 +32,20 @@ def whose(manifest: Manifest, here: Host) -> list[str]:
         told = manifest.installation[:_SHOWN]
         return [f"of another installation, {told}: not pruned here"]
     return []
+
+
+def origin_lines(origin: Origin | None) -> list[str]:
+    """Return the line of a list that says whose signature a set has; a forged one is a flaw."""
+    shown = origin is not None and origin.kind is not OriginKind.FORGED
+    return [f"  {origin.words}"] if origin and shown else []
+
+
+def origin_fields(origin: Origin | None) -> dict[str, Any]:
+    """Return whose signature a set has, for a machine."""
+    return {
+        "origin": origin and origin.kind.value,
+        "key": (origin and origin.key) or None,
+    }
 
 
 def fields(manifest: Manifest, flaws: Sequence[Flaw], here: Host) -> dict[str, Any]:

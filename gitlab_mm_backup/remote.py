@@ -39,6 +39,7 @@ class Remote:
     retries: int = RETRIES
     recipients: tuple[str, ...] = ()  # public keys of age; none: copies are as they are here
     rules: Rules | None = None  # what is kept there; None: as here
+    add_only: bool = False  # nothing may be removed there
 
     def place(self, *names: str) -> str:
         """Return the path of something below this place."""
@@ -84,6 +85,7 @@ def entry(values: Mapping[str, Any]) -> Remote:
         retries=values["retries"],
         recipients=values["recipients"],
         rules=_rules(values),
+        add_only=values["add_only"],
     )
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Union
 
 from . import bound, copied, copies, places, rclone
+from .bound import Document
 from .copies import COPY, Copy
 from .errors import ExitCode, Failure
 from .manifest import MANIFEST, SUMS, Manifest, is_set_name, parse
+from .origin import SIGNATURE, Documents
 from .rclone import Listed
 from .remote import Remote
+
+_ABOUT = (MANIFEST, SUMS, COPY, SIGNATURE)  # files that are about a copy, and no part of it
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Entry:
     manifest: Manifest | None
     copy: Copy | None
     problem: str = ""
+    said: Documents | None = None  # of one that is complete
 
 
 def complete(remote: Remote) -> dict[str, int]:
@@ -34,7 +38,7 @@ def complete(remote: Remote) -> dict[str, int]:
     """
     listed = _listing(remote)
     there = {
-        name: sum(one.bytes for file, one in files.items() if file not in (MANIFEST, SUMS, COPY))
+        name: sum(one.bytes for file, one in files.items() if file not in _ABOUT)
         for name, files in _by_folder(listed).items()
         if MANIFEST in files
     }
@@ -59,53 +63,53 @@ def entries(remote: Remote) -> list[Entry]:
     """Return all copies, complete or not, newest first."""
     folders = _folders(remote)
     if not any(MANIFEST in files for files in folders.values()):
-        return [_entry(name, files, None, None) for name, files in folders.items()]
-    found = bound.read(remote, folders, {MANIFEST: "name", COPY: "set"})
+        return [_entry(remote, name, files, {}) for name, files in folders.items()]
+    found = bound.read(remote, folders, {MANIFEST: "name", COPY: "set", SIGNATURE: "signed"})
     return [
-        _entry(
-            name,
-            files,
-            _manifest(found[MANIFEST].get(name), f"{remote.name}: {name}"),
-            _record(found[COPY].get(name), f"{remote.name}: {name}"),
-        )
+        _entry(remote, name, files, {file: told.get(name) for file, told in found.items()})
         for name, files in folders.items()
     ]
 
 
-def _manifest(document: Any, where: str) -> Manifest | str | None:
-    if not isinstance(document, dict):
-        return document if document is None else str(document)
-    try:
-        return parse(json.dumps(document).encode(), where)
-    except Failure as failure:
-        return str(failure)
+_Told = Mapping[str, Union[Document, str, None]]  # by file: its content, or what is wrong with it
 
 
-def _record(document: Any, where: str) -> Copy | None:
-    try:
-        return copies.parse(document, where) if isinstance(document, dict) else None
-    except Failure:
-        return None
-
-
-def _entry(
-    name: str,
-    files: dict[str, Listed],
-    manifest: Manifest | str | None,
-    copy: Copy | None,
-) -> Entry:
-    size = sum(one.bytes for one in files.values())
+def _entry(remote: Remote, name: str, files: dict[str, Listed], told: _Told) -> Entry:
+    size, where = sum(one.bytes for one in files.values()), f"{remote.name}: {name}"
     if MANIFEST not in files:
         return Entry(name, size, None, None, "its copy has no manifest yet")
-    if not isinstance(manifest, Manifest):
-        return Entry(name, size, None, None, manifest or "its manifest cannot be read")
+    written, recorded = told.get(MANIFEST), told.get(COPY)
+    if not isinstance(written, Document):
+        return Entry(name, size, None, None, written or "its manifest cannot be read")
+    try:
+        manifest = parse(written.data, where)
+    except Failure as failure:
+        return Entry(name, size, None, None, str(failure))
+    if not isinstance(recorded, Document):
+        return Entry(name, size, None, None, recorded or f"its {COPY} cannot be read")
+    copy = _record(recorded, where)
     if copy is None or copy.parts.keys() != manifest.parts.keys():
         return Entry(name, size, None, None, f"its {COPY} cannot be read")
     for part in copy.parts.values():
         found = files.get(part.file)
         if found is None or found.bytes != part.bytes:
             return Entry(name, size, None, None, f"{part.file} is missing or cut short")
-    return Entry(name, size, manifest, copy)
+    said = Documents(name, written.data, _signature(files, told.get(SIGNATURE)), recorded.data)
+    return Entry(name, size, manifest, copy, said=said)
+
+
+def _record(document: Document, where: str) -> Copy | None:
+    try:
+        return copies.parse(document.value, where)
+    except Failure:
+        return None
+
+
+def _signature(files: Mapping[str, Listed], told: Document | str | None) -> bytes | None:
+    """Return the content of signature.json; of one that cannot be read, what is no signature."""
+    if SIGNATURE not in files:
+        return None
+    return told.data if isinstance(told, Document) else b""
 
 
 def find(remote: Remote, wanted: str) -> Entry:

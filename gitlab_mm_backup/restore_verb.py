@@ -71,6 +71,12 @@ _SEARCH = {None: "auto", True: "later", False: "now"}
     is_flag=True,
     help="Replace live data also where the set has nothing in their place; --yes alone does not.",
 )
+@click.option(
+    "--trust-unsigned",
+    metavar="SET",
+    default="",
+    help="Restore this set although nothing proves who made it.",
+)
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @offsite_verbs.from_elsewhere
@@ -101,7 +107,7 @@ def restore(manner: Manner, **options: Any) -> Outcome:
 
 def _recover(manner: Manner, journal: Any, to: str, *, roll_back: bool) -> Outcome:
     """Take back a restore that was cut short, and do it again where that is wanted."""
-    from . import host, recovery, restore_outcomes, search_later, search_outcomes
+    from . import consent, host, recovery, restore_outcomes, search_later, search_outcomes
 
     if not roll_back and journal.read() is None and journal.later():
         return search_outcomes.of_search(search_later.build(host.find(to), journal))
@@ -115,6 +121,7 @@ def _recover(manner: Manner, journal: Any, to: str, *, roll_back: bool) -> Outco
         return restore_outcomes.of_recovery(taken)
     ours, store = manner.settings(), manner.store()
     wanted = offsite_verbs.wanted_again(ours, store, plan, record.request["set"])
+    consent.refuse_another(wanted.set, plan)
     site = host.find(plan.to, config_required=False)
     manner.begin(ours)
     return _put_back(manner, wanted, site, plan)

@@ -11,12 +11,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
-from . import age, copied, identity, manifest, process, progress, rclone, space
+from . import age, copied, identity, keys, manifest, process, progress, rclone, space
 from .copied import Begun, Notes, Sent, There
-from .copies import COPY, CopiedPart, Copy
+from .copies import COPY, ENCRYPTED, CopiedPart, Copy
 from .copies import to_bytes as copy_bytes
 from .errors import Failure
 from .manifest import MANIFEST, SUMS, Part, sums, to_bytes, utc
+from .origin import SIGNATURE, Kind
 from .rclone import HASHES, Listed, RemoteFailure
 from .remote import Remote
 from .store.damage import damage
@@ -60,6 +61,9 @@ def send(set_: BackupSet, remote: Remote, notes: Notes) -> There:
     it has no manifest.
     """
     problems = damage(set_)
+    found = keys.ring().origin(set_.manifest, set_.documents, elsewhere=False)
+    if found.kind is Kind.FORGED:
+        problems.append(found.detail)
     if problems:
         raise Failure(f"{set_.name} is damaged here, and is not copied", "; ".join(problems))
     if remote.path.startswith("/"):  # it may be GitLab's own disk
@@ -70,7 +74,7 @@ def send(set_: BackupSet, remote: Remote, notes: Notes) -> There:
         space.refuse_without(Path(remote.path), needed, what, ways)
     log.info("Copying %s to %s", set_.name, remote.name)
     begun = notes.begun.get(set_.name)
-    if begun is not None:  # an earlier run was cut short
+    if begun is not None and not remote.add_only:  # an earlier run was cut short
         rclone.sweep(remote, set_.name)
     if begun is None or begun.recipients != remote.recipients:
         whose = identity.of_set(set_.manifest)
@@ -98,7 +102,7 @@ def _part(path: Path, part: Part, recipients: tuple[str, ...], empty: int) -> _F
     if not recipients:
         return _File(part.file, part.bytes, lambda put: _read(path, put))
     size = age.size(empty, part.bytes)
-    return _File(part.file + age.SUFFIX, size, lambda put: _encrypt(path, recipients, put))
+    return _File(part.file + ENCRYPTED, size, lambda put: _encrypt(path, recipients, put))
 
 
 def _read(path: Path, put: Put) -> None:
@@ -216,16 +220,22 @@ def _digest(set_: BackupSet, remote: Remote, name: str) -> str:
 
 
 def _complete(set_: BackupSet, remote: Remote, notes: Notes, checks: Mapping[str, str]) -> There:
-    """Write copy.json and then the manifest, which makes it a copy."""
+    """Write copy.json, the signature of both, and then the manifest, which makes it a copy.
+
+    It is signed with this host's key, whoever had made the set: what is sent from here was kept
+    where only root could write.
+    """
     begun = notes.begun[set_.name]
     parts = {}
     for name, part in set_.manifest.parts.items():
-        file = part.file + (age.SUFFIX if remote.recipients else "")
+        file = part.file + (ENCRYPTED if remote.recipients else "")
         sent = begun.files[file]
         parts[name] = CopiedPart(file, sent.bytes, sent.hashes["sha256"], checks[name])
     whose = set_.manifest
-    copy = Copy(set_.name, remote.recipients, parts, whose.host_id, whose.installation)
-    for file, data in ((COPY, copy_bytes(copy)), (MANIFEST, to_bytes(set_.manifest))):
+    copy = copy_bytes(Copy(set_.name, remote.recipients, parts, whose.host_id, whose.installation))
+    of_set = to_bytes(set_.manifest)
+    signature = keys.own(identity.own().id).sign(set_.name, of_set, copy)
+    for file, data in ((COPY, copy), (SIGNATURE, signature), (MANIFEST, of_set)):
         _write_whole(set_, remote, file, data)
     there = There(
         utc(datetime.now(timezone.utc)),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import accepted, clock, hostname, hosts, identity, live, records, soundness, text
+from . import accepted, clock, hostname, hosts, identity, lineage, live, records, soundness, text
 from .hosts import Seen
 from .identity import Host
 from .manifest import Manifest
+from .origin import Kind
 from .store.local import BackupSet
 from .stores import Store
 
@@ -35,6 +36,8 @@ def _sound(one: BackupSet) -> bool:
     if one.manifest.safety or one.manifest.empty:
         return False
     now, known = clock.now(), accepted.names()
+    if lineage.origin_of(one).kind is Kind.FORGED:
+        return False
     return not soundness.flaws(one.manifest, records.of_set(one), known, now)
 
 

@@ -15,6 +15,8 @@ from . import clock, discreet, evidence, text
 from .checks import Result
 from .evidence import Record, Verdict
 from .manifest import Manifest
+from .origin import Kind as OriginKind
+from .origin import Origin
 
 
 def marks(manifest: Manifest, accepted: Collection[str]) -> Sequence[str]:
@@ -34,6 +36,8 @@ class Kind(enum.Enum):
     FUTURE = "future"
     EMPTIED = "emptied"
     FAILED = "failed"
+    FORGED = "forged"  # somebody else made it, or changed it
+    UNPROVEN = "unproven"  # from elsewhere, and nothing proves whose it is
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,15 @@ def flaws(
     if record is not None and record.verdict is Verdict.FAILED:
         found.append(Flaw(Kind.FAILED, _failure(record)))
     return found
+
+
+def of_origin(origin: Origin, *, elsewhere: bool) -> list[Flaw]:
+    """Return what the origin of a set says against it; from ``elsewhere`` it must be proven."""
+    if origin.kind is OriginKind.FORGED:
+        return [Flaw(Kind.FORGED, f"it is {origin.words}")]
+    if elsewhere and not origin.proven:
+        return [Flaw(Kind.UNPROVEN, f"its origin is not proven: it is {origin.words}")]
+    return []
 
 
 def _failure(record: Record) -> str:

@@ -18,7 +18,7 @@ SET_AGE = timedelta(hours=26)
 REHEARSAL_AGE = timedelta(days=8)  # rehearsals may be weekly; a day more, for the same reason
 
 
-_DOUBTS = (Kind.FUTURE, Kind.EMPTIED)  # nothing that was proven of such a set counts
+_DOUBTS = (Kind.FUTURE, Kind.EMPTIED, Kind.FORGED)  # nothing that was proven of such a set counts
 
 
 class Standing(enum.Enum):
@@ -49,8 +49,8 @@ class Found:
         return any(flaw.kind in kinds for flaw in self.flaws.get(name, ()))
 
     def counts(self, set_: BackupSet) -> bool:
-        """Tell whether a set may be this host's newest: its own, for no restore, not of the future."""
-        dated = not self.has(set_.name, Kind.FUTURE)
+        """Tell whether a set may be this host's newest: its own, for no restore, with a true date."""
+        dated = not self.has(set_.name, Kind.FUTURE, Kind.FORGED)
         return dated and not set_.manifest.safety and set_.name not in self.foreign
 
     def of(self, set_: BackupSet) -> list[Record]:

@@ -15,6 +15,7 @@ from . import (
     host,
     hosts,
     identity,
+    keys,
     lineage,
     places,
     prune,
@@ -115,13 +116,13 @@ def look(store: Store, settings: Settings) -> Facts:
         site = host.find()
     except Failure:
         site = None
-    here, known = identity.known(), accepted.names()
+    here, known, ring = identity.known(), accepted.names(), keys.ring()
     own = lineage.own(here, [one.set for one in found.entries if one.set])
     night = scheduler.look(found.now.astimezone())
     return Facts(
         found=found,
         settings=settings,
-        kept=[prune.of_set(one, known).kept for one in own],
+        kept=[prune.of_set(one, known, ring).kept for one in own],
         site=site,
         journal=Journal(),
         free=disk.free(store.folder),

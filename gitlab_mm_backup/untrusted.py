@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
 from typing import Any
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -38,6 +39,13 @@ def line(value: Any) -> str:
     """Accept a text that can be shown on one line as it is."""
     if not text(value).isprintable():
         raise ValueError(f"not one printable line: {ascii(value)[:40]}")
+    return str(value)
+
+
+def instant(value: Any) -> str:
+    """Accept a moment as RFC 3339 has it, with its zone."""
+    if datetime.fromisoformat(text(value).replace("Z", "+00:00")).tzinfo is None:
+        raise ValueError("a time without its zone")
     return str(value)
 
 

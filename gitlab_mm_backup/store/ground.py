@@ -41,7 +41,7 @@ def refuse_untrusted(folder: Path) -> None:
 def _followed(folder: Path) -> Path:
     """Return the folder that a link leads to, in one step; raises Failure where it may not."""
     target = Path(os.path.normpath(folder.parent / os.readlink(folder)))
-    if os.lstat(folder).st_uid != 0 or not _only_roots(folder.parent):
+    if os.lstat(folder).st_uid != 0 or not only_roots(folder.parent):
         raise Failure(
             f"{folder} cannot be trusted",
             f"it is a link to {target}, and others than root can change the link",
@@ -56,7 +56,7 @@ def _followed(folder: Path) -> Path:
     return target
 
 
-def _only_roots(folder: Path) -> bool:
+def only_roots(folder: Path) -> bool:
     """Tell whether root alone can change what is in a folder, and the path that leads to it."""
     real = Path(os.path.realpath(folder))
     found = [os.stat(path) for path in (real, *real.parents)]

@@ -8,16 +8,17 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from .. import places
+from .. import places, reading
 from ..durable import replace_file, sync_folder
 from ..errors import ExitCode, Failure
 from ..identity import Host
 from ..manifest import MANIFEST, SUMS, Manifest, Part, is_of, is_set_name, parse, sums, to_bytes
+from ..origin import SIGNATURE, Documents
 from . import ground
 from .part import cannot_write
 from .source import Source, Stream, cut_short
@@ -26,6 +27,7 @@ from .source import Source, Stream, cut_short
 _INCOMPLETE = ".incomplete-"
 _DEAD = 2 * 86400  # seconds: no backup takes as long
 _LENT = ("files", "listing")
+Sign = Callable[[str, bytes], bytes]  # a set's name, its manifest.json -> its signature.json
 LONGEST_CHAIN = 100  # sets, of which each but the first builds on the one before
 
 
@@ -44,6 +46,7 @@ class BackupSet:
     kept_as: str = ""  # its name in a store whose sets have no folder of their own
     problems: tuple[str, ...] = ()  # found when it was fetched
     stream: Stream | None = None  # its files part alone is elsewhere, and comes when it is unpacked
+    said: Documents | None = None  # by a set that is elsewhere, or came from there
 
     @property
     def name(self) -> str:
@@ -61,6 +64,14 @@ class BackupSet:
             return open(self.file(part), "rb")
         except OSError as error:
             raise Failure(f"{self.file(part)} cannot be read", str(error.strerror)) from error
+
+    @property
+    def documents(self) -> Documents:
+        """What it says of itself, byte for byte; what cannot be read is empty."""
+        if self.said is not None:
+            return self.said
+        manifest = _content(self.path / MANIFEST)
+        return Documents(self.name, manifest or b"", _content(self.path / SIGNATURE))
 
     @property
     def chain(self) -> tuple[BackupSet, ...]:
@@ -109,6 +120,7 @@ class Listing(abc.ABC):
     """What every store can tell of its sets."""
 
     where: str  # the store, for people
+    folder: Path  # for the sets, or for what this host knows of them
 
     def others(self) -> list[Others]:
         """Return whose sets ``entries`` leaves out; a folder shows them all."""
@@ -133,10 +145,13 @@ class Listing(abc.ABC):
     def find(self, wanted: str) -> BackupSet:
         """Return the set called ``wanted``: a name, or a path to a set.
 
-        Raises Failure when there is none or when it is not complete.
+        One in a directory that others than root can change is from elsewhere.  Raises Failure when
+        there is none or when it is not complete.
         """
         if "/" in wanted:
-            return open_set(Path(wanted))
+            one = open_set(Path(wanted))
+            ours = one.path.parent == self.folder or ground.only_roots(one.path)
+            return one if ours else replace(one, said=one.documents)
         if not is_set_name(wanted):
             raise Failure(
                 f"{wanted!r} is neither the name of a set nor a path",
@@ -183,13 +198,22 @@ class LocalStore(Listing):
             shutil.rmtree(staging, ignore_errors=True)
 
     def complete(
-        self, staging: Path, manifest: Manifest, base: BackupSet | None = None
+        self,
+        staging: Path,
+        manifest: Manifest,
+        base: BackupSet | None = None,
+        sign: Sign | None = None,
     ) -> BackupSet:
-        """Make the parts in ``staging`` a set: checksums, manifest last, then its own name."""
+        """Make the parts in ``staging`` a set: checksums, manifest last, then its own name.
+
+        ``sign`` makes its signature, where ``staging`` does not have one that came with it.
+        """
         final = self.folder / manifest.name
         _refuse_taken(final, manifest)
         try:
             replace_file(staging / SUMS, sums(manifest))
+            if sign is not None:
+                replace_file(staging / SIGNATURE, sign(manifest.name, to_bytes(manifest)))
             replace_file(staging / MANIFEST, to_bytes(manifest))
             os.rename(staging, final)
             sync_folder(self.folder)
@@ -281,6 +305,16 @@ class LocalStore(Listing):
             return Entry(name, self.named(name), "")
         except Failure as failure:
             return Entry(name, None, str(failure))
+
+
+def _content(path: Path) -> bytes | None:
+    """Return the content of a file; of one that cannot be read nothing, None where there is none."""
+    try:
+        return reading.plain(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, Failure):
+        return b""
 
 
 def _is_old(left: Path) -> bool:

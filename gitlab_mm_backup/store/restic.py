@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import logging
 import secrets
@@ -16,18 +18,20 @@ from ..durable import replace_file
 from ..errors import ExitCode, Failure
 from ..identity import Host
 from ..manifest import MANIFEST, Manifest, Part, is_set_name, parse, to_bytes
+from ..origin import Documents
 from ..process import printed
 from ..repository import ID_SHOWN, Repository, Snapshot, Taken, Write
 from ..secret import Secret
 from ..settings import Restic
 from .kept import DATABASE, DUMP, FILES, MANIFEST_TAG, Kept, Snapshots, fetch, refuse_without_room
-from .local import BackupSet, Entry, Listing, LocalStore, Others
+from .local import BackupSet, Entry, Listing, LocalStore, Others, Sign
 
 log = logging.getLogger(__name__)
 
 STATE = Path("/var/lib/gitlab-mm-backup/restic")  # what this host knows of the sets there
 TAG = "gitlab-mm-backup"  # of all snapshots of ours; those of one set have its name as well
 _HOST, _INSTALLATION = "host:", "installation:"  # begin the tags with these ids
+_SIGNED = "signed:"  # begins the tag with the signature of the manifest
 _FORMS = {DATABASE: "pg_dump custom, restic", FILES: "folders, restic"}
 _FETCHED = ".gitlab-mm-fetched-"
 _INCOMPLETE = ".incomplete-"
@@ -97,11 +101,16 @@ class ResticStore(Listing):
         return _part(FILES, FILES, taken), taken
 
     def complete(
-        self, staging: Path, manifest: Manifest, base: BackupSet | None = None
+        self,
+        staging: Path,
+        manifest: Manifest,
+        base: BackupSet | None = None,
+        sign: Sign | None = None,
     ) -> BackupSet:
         """Make the set exist: the manifest, with the trees of what was kept, goes in last.
 
-        There is no ``base``: restic itself knows what has not changed.
+        There is no ``base``: restic itself knows what has not changed.  The signature is a tag of the
+        manifest's snapshot, so that a list of snapshots has it.
         """
         self._known = None
         key = _Key(self.host.id, manifest.name)
@@ -115,15 +124,17 @@ class ResticStore(Listing):
             for name, one in manifest.parts.items()
         }
         manifest = replace(manifest, parts=parts)
-        replace_file(staging / MANIFEST, to_bytes(manifest))
+        data = to_bytes(manifest)
+        replace_file(staging / MANIFEST, data)
         tags = self._tags(manifest.name, MANIFEST_TAG, manifest.installation)
+        tags += _signed(sign(manifest.name, data)) if sign else ()
         taken = self.repository.keep_folders([staging], [], self._host_name, tags)
         # As a list of the repository would tell it, which takes a third of a second to ask for.
         of_manifest = Snapshot(taken.id, _NO_TREE, self._host_name, tags, (str(staging),))
         kept = {**kept, MANIFEST_TAG: of_manifest}
         self._known = {**self._snapshots(), key: kept}
-        self._note(kept, manifest)
-        return self._set(kept, manifest)
+        self._note(kept, manifest.name, data)
+        return self._set(kept, manifest, data)
 
     def entries(self) -> list[Entry]:
         return self._opened(self._meant())
@@ -237,7 +248,8 @@ class ResticStore(Listing):
                 parts, problems = fetch(one.source, staging, but)
                 made = near.complete(staging, replace(one.manifest, parts=parts))
             stream = one.source if streamed else None
-            yield replace(made, kept_as=one.name, problems=problems, stream=stream)
+            said = one.documents
+            yield replace(made, kept_as=one.name, problems=problems, stream=stream, said=said)
 
     def _tags(self, name: str, part: str, installation: str = "") -> tuple[str, ...]:
         of = (f"{_INSTALLATION}{installation}",) if installation else ()
@@ -282,7 +294,8 @@ class ResticStore(Listing):
 
     def _open(self, name: str, kept: Snapshots) -> BackupSet:
         """Return a set by its snapshots; raises Failure when they are not those of its manifest."""
-        manifest = self._manifest(name, kept)
+        data = self._manifest(name, kept)
+        manifest = parse(data, f"set {name}")
         if manifest.name != name:
             raise Failure(f"Snapshots of set {name} hold another set", manifest.name)
         for part in _FORMS:
@@ -294,31 +307,32 @@ class ResticStore(Listing):
                     + ("another one" if tree else "not in the repository"),
                     "Choose another set (gitlab-mm list).",
                 )
-        return self._set(kept, manifest)
+        return self._set(kept, manifest, data)
 
-    def _set(self, kept: Snapshots, manifest: Manifest) -> BackupSet:
+    def _set(self, kept: Snapshots, manifest: Manifest, data: bytes) -> BackupSet:
         name, source = manifest.name, Kept(self.repository, kept, manifest)
-        return BackupSet(self.folder / name, manifest, None, source, kept_as=name)
+        said = Documents(name, data, _signature(kept[MANIFEST_TAG]))
+        return BackupSet(self.folder / name, manifest, None, source, kept_as=name, said=said)
 
-    def _manifest(self, name: str, kept: Snapshots) -> Manifest:
+    def _manifest(self, name: str, kept: Snapshots) -> bytes:
         """Return the manifest in a snapshot, which never changes: this host keeps a copy."""
         snapshot = kept[MANIFEST_TAG]
         try:
-            return parse(self._copy(name, kept).read_bytes(), f"set {name}")
+            return self._copy(name, kept).read_bytes()
         except OSError:
             path = f"{snapshot.paths[0]}/{MANIFEST}"
-            manifest = parse(printed(self.repository.dump(snapshot, path)), f"set {name}")
-        if manifest.name == name:
-            self._note(kept, manifest)
-        return manifest
+            data = printed(self.repository.dump(snapshot, path))
+        if parse(data, f"set {name}").name == name:
+            self._note(kept, name, data)
+        return data
 
     def _copy(self, name: str, kept: Snapshots) -> Path:
         return self.folder / name / f"manifest-{kept[MANIFEST_TAG].id[:ID_SHOWN]}.json"
 
-    def _note(self, kept: Snapshots, manifest: Manifest) -> None:
-        copy = self._copy(manifest.name, kept)
+    def _note(self, kept: Snapshots, name: str, data: bytes) -> None:
+        copy = self._copy(name, kept)
         copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(copy, to_bytes(manifest))
+        replace_file(copy, data)
 
     def _drop_half(self, name: str) -> None:
         """Forget what was kept of a set that failed; what stays goes with the next prune."""
@@ -342,6 +356,19 @@ class _Key:
 def _tag(snapshot: Snapshot, start: str) -> str:
     """Return the rest of the tag that begins so, "" without one."""
     return next((tag[len(start) :] for tag in snapshot.tags if tag.startswith(start)), "")
+
+
+def _signed(signature: bytes) -> tuple[str, ...]:
+    return (_SIGNED + base64.urlsafe_b64encode(signature).decode(),)
+
+
+def _signature(snapshot: Snapshot) -> bytes | None:
+    """Return the content of signature.json, None where the set was not signed."""
+    tag = _tag(snapshot, _SIGNED)
+    try:
+        return base64.urlsafe_b64decode(tag) if tag else None
+    except binascii.Error:
+        return b""  # which is no signature of anybody
 
 
 def _name_of(staging: Path) -> str:

@@ -194,8 +194,11 @@ def start_sftp(lab: Lab, folder: str) -> None:
     _serve(lab, "sftp", SFTP_PORT, folder)
 
 
-def start_ssh(lab: Lab, folder: str) -> None:
-    """Have root reach "backup" by OpenSSH, for SFTP alone, with a key; a folder is that account's."""
+def start_ssh(lab: Lab, folder: str, denied: str = "") -> None:
+    """Have root reach "backup" by OpenSSH, for SFTP alone, with a key; a folder is that account's.
+
+    The requests ``denied`` are refused to it (sftp-server(8), -P).
+    """
     lab.run("install", "-d", "-o", "backup", folder)
     lab.run("install", "-d", "-m", "0700", "/root/.ssh")
     for key in ("/root/.ssh/id_ed25519", "/srv/ssh_host_key"):
@@ -203,7 +206,7 @@ def start_ssh(lab: Lab, folder: str) -> None:
     lab.run("cp", "/root/.ssh/id_ed25519.pub", "/srv/authorized_keys")
     host_key = lab.read("/srv/ssh_host_key.pub")
     lab.write("/root/.ssh/known_hosts", f"[127.0.0.1]:{SSH_PORT} {host_key}")
-    lab.write("/srv/sshd_config", _SSHD)
+    lab.write("/srv/sshd_config", _SSHD.rstrip() + (f" -P {denied}\n" if denied else "\n"))
     lab.run("mkdir", "-p", "/run/sshd")
     _leave_running(lab, "/usr/sbin/sshd", "-D", "-f", "/srv/sshd_config")
     wait_for_port(lab, SSH_PORT)
@@ -214,6 +217,13 @@ def start_restic(lab: Lab, folder: str) -> None:
     address = ("--addr", f"127.0.0.1:{RESTIC_PORT}", "--user", "backup", "--pass", PASSWORD)
     _leave_running(lab, "rclone", "serve", "restic", *address, folder)
     wait_for_port(lab, RESTIC_PORT)
+
+
+def write_ssh_conf(lab: Lab, name: str) -> None:
+    """What `rclone config` writes for the account that ``start_ssh`` made."""
+    key = "key_file = /root/.ssh/id_ed25519\nknown_hosts_file = /root/.ssh/known_hosts\n"
+    place = f"type = sftp\nhost = 127.0.0.1\nport = {SSH_PORT}\nuser = backup\n{key}"
+    lab.write(RCLONE_CONF, f"[{name}]\n{place}", mode=0o600)
 
 
 def _serve(lab: Lab, kind: str, port: int, folder: str) -> None:

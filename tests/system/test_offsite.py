@@ -129,7 +129,7 @@ def test_a_backup_copies_its_set_to_every_place_and_checks_it_there(host: Host) 
         "dav": ["read back"],  # WebDAV has no hashes
         "nas": ["sha1"],  # of the server's sha1sum
     }
-    wanted = {line for line in host.sums(here).splitlines() if "evidence" not in line}
+    wanted = {line for line in host.sums(here).splitlines() if "signature" not in line}
     for folder in (f"{DAV}/mattermost", f"{NAS}/mattermost"):
         assert wanted < set(host.sums(f"{folder}/{name}").splitlines())
         assert host.lab.path(f"{folder}/{name}/copy.json").exists()

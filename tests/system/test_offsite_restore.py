@@ -37,6 +37,7 @@ class Lost:
     set: str
     kept: str  # another one, in the repository
     sum: str  # SHA-256 of the large file
+    key: str  # that signed its sets
 
     def empty_host(self) -> tuple[Omnibus, Product]:
         """The host is lost, and built anew: nothing of ours is on it but the package."""
@@ -44,7 +45,9 @@ class Lost:
         Omnibus(self.lab, Spec()).lose_everything()
         self.lab.run("rm", "-rf", "/etc/gitlab-mm-backup", "/var/lib/gitlab-mm-backup")
         gitlab = install(self.lab, Spec(seed="second", first_uid=1480, gitlab_rb=UPLOADS))
-        return gitlab, install_product(self.lab, self.deb)
+        product = install_product(self.lab, self.deb)
+        assert product("host", "trust", self.key).code == 0, "which the kit has"
+        return gitlab, product
 
     def is_back(self, answer: Answer, set_: str, gitlab: Omnibus, product: Product) -> None:
         """People sign in and read on, and nothing is left of how it came."""
@@ -112,7 +115,8 @@ def lost(base: Path, deb: Path) -> Iterator[Lost]:
         lab.write("/srv/restic.yml", settings, mode=0o600)
         kept = product("backup", "--config", "/srv/restic.yml")
         assert kept.code == 0, kept
-        yield Lost(lab, seed, deb, Path(made).name, str(kept.document["set"]), sum_)
+        key = str(product("kit").document["key"])
+        yield Lost(lab, seed, deb, Path(made).name, str(kept.document["set"]), sum_, key)
 
 
 PLACES = {

@@ -10,6 +10,7 @@ from typing import Any
 
 from gitlab_mm_backup.identity import Host, Machine
 from gitlab_mm_backup.manifest import (
+    FILES_OF_PARTS,
     Account,
     Contents,
     Credentials,
@@ -76,7 +77,7 @@ def write_parts(staging: Path, contents: dict[str, bytes]) -> dict[str, Part]:
     """Write ``contents`` (part name -> bytes) into a staging folder; return the parts."""
     parts = {}
     for name, content in contents.items():
-        writer = PartWriter(staging / f"{name}.bin")
+        writer = PartWriter(staging / FILES_OF_PARTS[name][0])
         writer.write(content)
         parts[name] = writer.finish("bytes")
         assert parts[name].sha256 == hashlib.sha256(content).hexdigest()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from gitlab_mm_backup import accepted, identity, pruned
+from gitlab_mm_backup import accepted, identity, keys, pruned
 from tests.unit.builders import HOST
 
 os.environ.setdefault(
@@ -35,5 +35,7 @@ def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     folder = tmp_path_factory.mktemp("state")
     for module in (accepted, identity, pruned):
         monkeypatch.setattr(module, "FILE", folder / module.FILE.name)
+    for name in ("KEY", "TRUSTED"):
+        monkeypatch.setattr(keys, name, folder / getattr(keys, name).name)
     identity.keep(HOST)
     return folder

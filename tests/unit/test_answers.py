@@ -22,6 +22,8 @@ SAID: dict[str, Any] = {
     "warnings": [],
     "error": None,
     "set": "1795310000_2026_11_22_10.11.4",
+    "origin": "unsigned",
+    "key": None,
     "checks": [{"name": "checksums", "result": "passed", "detail": ""}],
 }
 ERROR = {"message": "It is damaged", "detail": "", "hint": ""}

@@ -40,7 +40,10 @@ class Place:
         listed = {
             name: {FILE: Listed(f"{name}/{FILE}", len(self.files[name]), {})} for name in folders
         }
-        return bound.read(REMOTE, listed, {FILE: "name"})[FILE]
+        told = bound.read(REMOTE, listed, {FILE: "name"})[FILE]
+        for name, one in told.items():
+            assert isinstance(one, str) or self.files[name] == one.data
+        return {name: one if isinstance(one, str) else one.value for name, one in told.items()}
 
 
 def test_all_are_read_at_once_where_each_speaks_for_its_folder(

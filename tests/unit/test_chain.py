@@ -61,9 +61,9 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "without manifest": (lambda base: (base / MANIFEST).unlink(), f"it has no {MANIFEST}"),
     "another": (replace_by_another, "is not the set of then"),
     "one above": (replace_by_one_above, "is not the set of then"),
-    "part gone": (lambda base: (base / "files.bin").unlink(), "No such file"),
+    "part gone": (lambda base: (base / "files.tar.zst").unlink(), "No such file"),
     "part cut": (
-        lambda base: os.truncate(base / "listing.bin", 3),
+        lambda base: os.truncate(base / "files.list.zst", 3),
         "has 3 bytes, should have 7",
     ),
     "manifest torn": (lambda base: os.truncate(base / MANIFEST, 40), "or damaged"),
@@ -92,10 +92,10 @@ def test_what_a_base_keeps_for_itself_is_nothing_to_those_above(
     tmp_path: Path, chain: tuple[BackupSet, ...]
 ) -> None:
     """Its database is of another night: a restore of those above never reads it."""
-    (tmp_path / FIRST / "database.bin").write_bytes(b"ROWS")
-    assert damage(chain[0]) == ["database.bin: has a wrong checksum"]
+    (tmp_path / FIRST / "database.dump.zst").write_bytes(b"ROWS")
+    assert damage(chain[0]) == ["database.dump.zst: has a wrong checksum"]
     assert damage(chain[0], lent=True) == []
-    os.truncate(tmp_path / FIRST / "database.bin", 1)
+    os.truncate(tmp_path / FIRST / "database.dump.zst", 1)
     assert LocalStore(tmp_path).find(THIRD).chain == chain
 
 

@@ -26,6 +26,8 @@ FORMER, ALPHA = "f0" * 16, "a1" * 16
 EMPTIED = Flaw(Kind.EMPTIED, "it looks emptied (posts: 0 of 8000)")
 FAILED = Flaw(Kind.FAILED, "it did not pass its rehearsal (rows: 41, not 42)")
 FUTURE = Flaw(Kind.FUTURE, "its date is in the future")
+FORGED = Flaw(Kind.FORGED, "it is FORGED: its manifest.json is not the one that was signed")
+UNPROVEN = Flaw(Kind.UNPROVEN, "its origin is not proven: it is not signed")
 
 
 def found(
@@ -91,8 +93,22 @@ def test_where_all_failed_the_newest_is_taken_and_that_is_told() -> None:
     assert made.name == found(0).name and "no better set" in made.warnings[0]
 
 
-@pytest.mark.parametrize("flaw", [EMPTIED, FUTURE])
-def test_neither_an_emptied_set_nor_one_of_the_future_is_ever_meant(flaw: Flaw) -> None:
+def test_a_set_whose_origin_is_proven_comes_before_newer_ones() -> None:
+    """Also where it did not pass its rehearsal: anybody can put a set there that does."""
+    sets = [found(0, UNPROVEN), found(1, FAILED), found(2)]
+    assert chosen(sets).name == sets[2].name
+    assert chosen(sets[:2]).name == sets[1].name
+    told = chosen(sets[:1]).warnings
+    assert told == [f"{sets[0].name}: {UNPROVEN.words}; no better set was found"]
+
+
+def test_a_forged_set_is_not_even_looked_at_by_whoever_only_looks() -> None:
+    sets = [found(0, FORGED), found(1)]
+    assert chosen(sets, replace(WANT, sound=False)).name == sets[1].name
+
+
+@pytest.mark.parametrize("flaw", [EMPTIED, FUTURE, FORGED])
+def test_what_looks_emptied_is_of_the_future_or_forged_is_never_meant(flaw: Flaw) -> None:
     with pytest.raises(Failure, match="no sound set") as caught:
         chosen([found(0, flaw), found(1, flaw)])
     assert flaw.words in caught.value.detail

@@ -37,9 +37,9 @@ def test_a_link_that_others_can_change_is_refused_with_what_to_set_instead(tmp_p
     assert f"mount --bind {tmp_path}/other {store.folder}" in caught.value.hint
 
 
-def test_only_roots_folders_are_roots_alone(tmp_path: Path) -> None:
-    assert ground._only_roots(Path("/usr"))
-    assert not ground._only_roots(tmp_path), "whoever may write to /tmp can exchange what is below"
+def testonly_roots_folders_are_roots_alone(tmp_path: Path) -> None:
+    assert ground.only_roots(Path("/usr"))
+    assert not ground.only_roots(tmp_path), "whoever may write to /tmp can exchange what is below"
 
 
 def test_a_folder_of_roots_alone_that_comes_out_open_is_refused(tmp_path: Path) -> None:

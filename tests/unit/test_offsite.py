@@ -18,7 +18,7 @@ from gitlab_mm_backup.remote import Remote
 from gitlab_mm_backup.secret import Secret
 
 SET = "1795310000_2026_11_22_10.11.4"
-COPY = Copy(SET, ("age1x",), {"database": CopiedPart("d.age", 5, "0" * 64, "md5")})
+COPY = Copy(SET, ("age1x",), {"database": CopiedPart("database.dump.zst.age", 5, "0" * 64, "md5")})
 WHOLE = json.loads(copies.to_bytes(COPY))
 
 
@@ -174,5 +174,5 @@ def test_a_torn_document_does_not_hide_the_others() -> None:
     """An interrupted upload may leave half a manifest in front of whole ones."""
     whole = copies.to_bytes(COPY)
     for cut in range(0, len(whole) - 2, 7):
-        found = list(bound.documents(whole + whole[:cut] + whole))
+        found = [one.value for one in bound.documents(whole + whole[:cut] + whole)]
         assert found == [WHOLE, WHOLE], cut

@@ -94,10 +94,10 @@ def test_a_full_disk_is_a_failure_with_a_hint() -> None:
 def test_a_set_is_made_found_and_removed(store: LocalStore) -> None:
     made = make_set(store.folder)
     assert made.path == store.folder / NAME
-    assert sorted(os.listdir(made.path)) == [SUMS, "database.bin", MANIFEST, "settings.bin"]
+    assert sorted(os.listdir(made.path)) == [SUMS, "database.dump.zst", MANIFEST, "settings.json"]
     assert store.sets() == [made] == [store.find(NAME)]
     assert store.find(str(made.path)) == made == open_set(made.path)
-    assert made.file("database") == made.path / "database.bin"
+    assert made.file("database") == made.path / "database.dump.zst"
     assert damage(made) == []
     subprocess.run(["sha256sum", "--check", "--quiet", "--strict", SUMS], cwd=made.path, check=True)
     store.delete(made)
@@ -296,7 +296,18 @@ def test_a_set_can_be_given_by_any_path(
     made = make_set(tmp_path / "elsewhere" / "copies")
     monkeypatch.chdir(tmp_path / "elsewhere")
     for wanted in (f"copies/{NAME}", f"./copies/{NAME}/", f"copies/../copies/{NAME}"):
-        assert store.find(wanted) == made
+        found = store.find(wanted)
+        assert (found.path, found.manifest) == (made.path, made.manifest)
+
+
+def test_only_a_directory_that_root_alone_can_change_is_as_good_as_the_store(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    """/tmp is none; what lies in the store is the store's to judge, whoever owns what it is in."""
+    ours = make_set(store.folder)
+    assert store.find(str(ours.path)).said is None
+    theirs = make_set(tmp_path / "elsewhere")
+    assert store.find(str(theirs.path)).said == theirs.documents
 
 
 def test_a_set_lacks_what_its_manifest_does_not_name(store: LocalStore) -> None:
@@ -453,22 +464,28 @@ def rewrite_manifest(one: BackupSet, **changes: object) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[BackupSet], object], str]] = {
-    "flipped bit": (lambda one: flip(one.path / "database.bin", 77), "database.bin: has a wrong"),
-    "first bit": (lambda one: flip(one.path / "settings.bin", 0), "settings.bin: has a wrong"),
-    "shorter": (
-        lambda one: os.truncate(one.path / "database.bin", 100),
-        "database.bin: has 100 bytes, should have 250",
+    "flipped bit": (
+        lambda one: flip(one.path / "database.dump.zst", 77),
+        "database.dump.zst: has a wrong",
     ),
-    "longer": (lambda one: append(one.path / "database.bin", b"x"), "has 251 bytes"),
-    "empty": (lambda one: os.truncate(one.path / "database.bin", 0), "has 0 bytes"),
-    "missing": (lambda one: (one.path / "database.bin").unlink(), "database.bin: is missing"),
+    "first bit": (lambda one: flip(one.path / "settings.json", 0), "settings.json: has a wrong"),
+    "shorter": (
+        lambda one: os.truncate(one.path / "database.dump.zst", 100),
+        "database.dump.zst: has 100 bytes, should have 250",
+    ),
+    "longer": (lambda one: append(one.path / "database.dump.zst", b"x"), "has 251 bytes"),
+    "empty": (lambda one: os.truncate(one.path / "database.dump.zst", 0), "has 0 bytes"),
+    "missing": (
+        lambda one: (one.path / "database.dump.zst").unlink(),
+        "database.dump.zst: is missing",
+    ),
     "folder": (
-        lambda one: replace_by_folder(one.path / "settings.bin"),
-        "settings.bin: ",
+        lambda one: replace_by_folder(one.path / "settings.json"),
+        "settings.json: ",
     ),
     "swapped": (
-        lambda one: os.replace(one.path / "database.bin", one.path / "settings.bin"),
-        "settings.bin: has 250 bytes",
+        lambda one: os.replace(one.path / "database.dump.zst", one.path / "settings.json"),
+        "settings.json: has 250 bytes",
     ),
     "no sums": (lambda one: (one.path / SUMS).unlink(), f"{SUMS}: "),
     "other sums": (lambda one: append(one.path / SUMS, b"x\n"), "contradict each other"),
@@ -504,8 +521,8 @@ def test_every_damage_is_found_and_named(name: str, store: LocalStore) -> None:
 
 def test_all_damages_are_named_at_once(store: LocalStore) -> None:
     one = make_set(store.folder)
-    flip(one.path / "database.bin", 3)
-    (one.path / "settings.bin").unlink()
+    flip(one.path / "database.dump.zst", 3)
+    (one.path / "settings.json").unlink()
     (one.path / SUMS).unlink()
     assert len(damage(one)) == 3
 

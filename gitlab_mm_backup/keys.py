@@ -1,0 +1,183 @@
+"""The keys of this host: the one that it signs its sets with, and those whose sets it trusts.
+
+Both files are root's alone.  The private key never leaves this host; after a reinstall the former
+host's key is trusted by its fingerprint, which the recovery kit has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from . import clock, identity, memory, origin, untrusted
+from .errors import ExitCode, Failure
+from .journal import STATE
+from .manifest import Manifest, utc
+from .origin import Documents, Kind, Origin
+from .secret import Secret
+
+KEY, TRUSTED = STATE / "signing-key.json", STATE / "trusted-keys.json"
+
+
+@dataclass(frozen=True)
+class Key:
+    """The key of one host."""
+
+    host: str  # its id
+    private: Secret
+    since: str  # RFC 3339, UTC; all sets that the host has made after it are signed
+
+    @property
+    def fingerprint(self) -> str:
+        return origin.fingerprint(origin.public_key(self.private))
+
+    def sign(self, name: str, manifest: bytes, copy: bytes | None = None) -> bytes:
+        """Return the content of signature.json for a set."""
+        return origin.sign(self.private, name, manifest, copy)
+
+
+@dataclass(frozen=True)
+class Ring:
+    """The keys that this host knows: its own, and the fingerprints of all that it trusts."""
+
+    own: Key | None
+    trusted: frozenset[str]
+
+    def origin(self, manifest: Manifest, said: Documents, *, elsewhere: bool) -> Origin:
+        """Return the origin of a set.
+
+        One from ``elsewhere`` that says this host has made it, since it signs its sets, must have
+        this host's signature.  In the store of this host only root can have put it there.
+        """
+        found = origin.judge(said, self.trusted)
+        if not elsewhere or found.kind in (Kind.AUTHENTIC, Kind.FORGED) or self.own is None:
+            return found
+        since = datetime.fromisoformat(self.own.since.replace("Z", "+00:00"))
+        if manifest.host_id != self.own.host or manifest.made < since:
+            return found
+        by = "it is not signed" if found.kind is Kind.UNSIGNED else f"its key is {found.key}"
+        return Origin(Kind.FORGED, found.key, f"it says that this host has made it, but {by}")
+
+
+def own(host: str, path: Path | None = None, trusted_path: Path | None = None) -> Key:
+    """Return the key of this host, whose id is ``host``; one that has none yet gets it.
+
+    A copy of a host, and one that was given a new id, gets another key and trusts the former one.
+    Raises Failure where a file cannot be read or written.
+    """
+    path = path or KEY
+    found = _read(path)
+    if found is not None and found.host == host:
+        return found
+    with identity.alone(path):
+        found = _read(path)
+        if found is not None and found.host == host:
+            return found
+        if found is not None:
+            trust(found.fingerprint, trusted_path)
+        made = Key(host, origin.new_private_key(), utc(clock.now()))
+        memory.keep(path, {**asdict(made), "private": made.private.reveal()})
+    return made
+
+
+def known(host: str) -> Ring:
+    """Return the keys that this host knows; its own is made where there is none yet."""
+    own(host)
+    return ring()
+
+
+def ring(path: Path | None = None, trusted_path: Path | None = None) -> Ring:
+    """Return the keys that this host knows; raises Failure where a file cannot be read."""
+    found = _read(path or KEY)
+    others = _read_trusted(trusted_path or TRUSTED)
+    return Ring(found, frozenset({*others, *([found.fingerprint] if found else [])}))
+
+
+def trust(fingerprint: str, path: Path | None = None) -> None:
+    """Trust sets that are signed with a key; raises Failure where that cannot be written."""
+    path = path or TRUSTED
+    memory.keep(path, sorted({*_read_trusted(path), fingerprint}))
+
+
+def trust_typed(typed: str, path: Path | None = None) -> str:
+    """Trust a key by its fingerprint as somebody typed it; return that; raises Failure."""
+    fingerprint = _typed(typed)
+    trust(fingerprint, path)
+    return fingerprint
+
+
+def distrust(typed: str, path: Path | None = None) -> str:
+    """Trust a key no more; return its fingerprint.
+
+    Raises Failure where it was not trusted, or that cannot be written.
+    """
+    path, fingerprint = path or TRUSTED, _typed(typed)
+    known = _read_trusted(path)
+    if fingerprint not in known:
+        raise Failure(
+            f"{fingerprint} is not a key that this host was told to trust",
+            f"trusted: {', '.join(sorted(known)) or 'none but its own'}",
+            "gitlab-mm host shows the keys.",
+            ExitCode.USAGE,
+        )
+    memory.keep(path, sorted(known - {fingerprint}))
+    return fingerprint
+
+
+def _typed(typed: str) -> str:
+    try:
+        return origin.typed_fingerprint(typed)
+    except ValueError as error:
+        raise Failure(
+            f"{typed!r} is not the fingerprint of a key",
+            str(error),
+            "gitlab-mm kit and gitlab-mm host print it on the host that has the key.",
+            ExitCode.USAGE,
+        ) from None
+
+
+def _read(path: Path) -> Key | None:
+    try:
+        return memory.read(path, _key)
+    except FileNotFoundError:
+        return None
+    except memory.unreadable as error:
+        raise _unreadable(path, error, "gitlab-mm backup then makes a new key.") from None
+
+
+def _read_trusted(path: Path) -> frozenset[str]:
+    try:
+        return frozenset(memory.read(path, _fingerprints))
+    except FileNotFoundError:
+        return frozenset()
+    except memory.unreadable as error:
+        raise _unreadable(path, error, "gitlab-mm host trust KEY writes it again.") from None
+
+
+def _unreadable(path: Path, error: Exception, then: str) -> Failure:
+    return Failure(
+        f"{path} cannot be read",
+        str(getattr(error, "strerror", None) or "it is not a file of this program"),
+        f"Put it back from a copy of /var/lib/gitlab-mm-backup, or remove it: {then}",
+        ExitCode.FAILED,
+    )
+
+
+def _key(value: Any) -> Key:
+    found = untrusted.members(value, _KEY)
+    made = Key(found["host"], Secret(found["private"]), found["since"])
+    origin.public_key(made.private)
+    return made
+
+
+_KEY: dict[str, untrusted.Check] = {
+    "host": untrusted.identifier,
+    "private": untrusted.line,
+    "since": untrusted.instant,
+}
+
+
+def _fingerprints(value: Any) -> tuple[str, ...]:
+    return tuple(origin.typed_fingerprint(one) for one in untrusted.texts(value))

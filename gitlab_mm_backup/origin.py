@@ -1,0 +1,182 @@
+"""The origin of a set: whose key has signed its manifest.
+
+``signature.json`` lies beside ``manifest.json`` and holds Ed25519 signatures (RFC 8032) of the bytes
+of the manifest, and in an off-site copy of ``copy.json``.  The manifest has the SHA-256 of every part,
+so it stands for the whole set; its name is in it, so it speaks for one directory alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import enum
+import hashlib
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from . import untrusted
+from .secret import Secret
+
+SIGNATURE = "signature.json"
+_KEY, _SIGNED = 32, 64  # bytes of a key, and of a signature
+_DIGITS = 32  # hexadecimal, of a fingerprint: 128 bits
+_GROUP = 4  # digits, for people who compare it with one on paper
+
+
+class Kind(enum.Enum):
+    """What a signature proves on this host."""
+
+    AUTHENTIC = "authentic"  # it is by a key that this host trusts
+    UNKNOWN = "unknown key"  # it is valid, by a key that this host does not know
+    UNSIGNED = "unsigned"  # there is none: the set is from before sets were signed
+    FORGED = "forged"  # the signature is not one of this manifest
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known of who made a set; ``key`` is the fingerprint of the key, "" without one."""
+
+    kind: Kind
+    key: str = ""
+    detail: str = ""  # what is wrong with a forged one
+
+    @property
+    def proven(self) -> bool:
+        return self.kind is Kind.AUTHENTIC
+
+    @property
+    def words(self) -> str:
+        """Return it for people: what goes on after the name of a set and a comma."""
+        return {
+            Kind.AUTHENTIC: f"authentic, signed with key {self.key}",
+            Kind.UNKNOWN: f"signed with key {self.key}, which this host does not know",
+            Kind.UNSIGNED: "not signed",
+            Kind.FORGED: f"FORGED: {self.detail}",
+        }[self.kind]
+
+
+@dataclass(frozen=True)
+class Documents:
+    """What a set or a copy says of itself, byte for byte; None where it is not there."""
+
+    name: str
+    manifest: bytes
+    signature: bytes | None
+    copy: bytes | None = None
+
+
+@dataclass(frozen=True)
+class _Signature:
+    """The content of signature.json: a public key and what it has signed, all as Base64."""
+
+    signed: str  # name of the set
+    key: str
+    manifest: str
+    copy: str = ""  # "" where there is no copy.json
+
+
+def new_private_key() -> Secret:
+    """Return a new private key as Base64."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.Raw,
+        serialization.PrivateFormat.Raw,
+        serialization.NoEncryption(),
+    )
+    return Secret(base64.b64encode(key).decode())
+
+
+def public_key(private: Secret) -> str:
+    """Return the public key of a private one, as Base64; raises ValueError where it is none."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.from_private_bytes(_decoded(private.reveal(), _KEY))
+    raw = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    return base64.b64encode(raw).decode()
+
+
+def sign(private: Secret, name: str, manifest: bytes, copy: bytes | None = None) -> bytes:
+    """Return the content of signature.json for the set ``name``."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.from_private_bytes(_decoded(private.reveal(), _KEY))
+
+    def signed(document: bytes) -> str:
+        return base64.b64encode(key.sign(document)).decode()
+
+    made = _Signature(
+        name, public_key(private), signed(manifest), "" if copy is None else signed(copy)
+    )
+    return (json.dumps(dataclasses.asdict(made), indent=2) + "\n").encode()
+
+
+def fingerprint(public: str) -> str:
+    """Return what a public key is called: the first 128 bits of its SHA-256, in groups."""
+    digits = hashlib.sha256(_decoded(public, _KEY)).hexdigest()[:_DIGITS]
+    return "-".join(digits[start : start + _GROUP] for start in range(0, _DIGITS, _GROUP))
+
+
+def typed_fingerprint(typed: str) -> str:
+    """Return a fingerprint as ``fingerprint`` has it, however its digits were grouped.
+
+    Raises ValueError for anything else.
+    """
+    digits = re.sub(r"[\s:-]", "", typed).lower()
+    if not re.fullmatch(rf"[0-9a-f]{{{_DIGITS}}}", digits):
+        raise ValueError(f"a fingerprint has {_DIGITS} hexadecimal digits")
+    return "-".join(digits[start : start + _GROUP] for start in range(0, _DIGITS, _GROUP))
+
+
+def judge(documents: Documents, trusted: Collection[str]) -> Origin:
+    """Return the origin of a set; ``trusted`` are the fingerprints of keys that this host trusts."""
+    if documents.signature is None:
+        return Origin(Kind.UNSIGNED)
+    try:
+        found = _parse(documents.signature)
+        key = fingerprint(found.key)
+    except (ValueError, TypeError, RecursionError):
+        return Origin(Kind.FORGED, detail=f"its {SIGNATURE} cannot be read")
+    if found.signed != documents.name:
+        return Origin(Kind.FORGED, key, f"its {SIGNATURE} is that of {found.signed[:80]}")
+    if not _valid(found.key, found.manifest, documents.manifest):
+        return Origin(Kind.FORGED, key, "its manifest.json is not the one that was signed")
+    if documents.copy is not None and not _valid(found.key, found.copy, documents.copy):
+        return Origin(Kind.FORGED, key, "its copy.json is not the one that was signed")
+    return Origin(Kind.AUTHENTIC if key in trusted else Kind.UNKNOWN, key)
+
+
+def _valid(public: str, signature: str, document: bytes) -> bool:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        key = Ed25519PublicKey.from_public_bytes(_decoded(public, _KEY))
+        key.verify(_decoded(signature, _SIGNED), document)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _decoded(text: str, length: int) -> bytes:
+    try:
+        found = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise ValueError("not Base64") from None
+    if len(found) != length:
+        raise ValueError(f"not {length} bytes")
+    return found
+
+
+def _parse(data: bytes) -> _Signature:
+    return _Signature(**untrusted.members(json.loads(data), _MEMBERS, {"copy"}))
+
+
+_MEMBERS: Mapping[str, untrusted.Check] = dict.fromkeys(
+    ("signed", "key", "manifest", "copy"), untrusted.line
+)
