@@ -89,6 +89,7 @@ class Made:
     warnings: list[str]
     notes: list[str]  # what is good to know
     owner: Owner  # for whom copies are thinned out too
+    variables: Mapping[str, str]  # that the hooks after it get
 
 
 def backup(
@@ -99,7 +100,7 @@ def backup(
     nightly: bool = False,
     make: Make | None = None,
 ) -> Made:
-    """Make one set of ``site`` in ``store``, then thin the store out.
+    """Make one set of ``site`` in ``store``, then thin the store out; ``follow`` is for afterwards.
 
     ``nightly`` tells the hooks that nobody waits; ``make`` makes the set where ``make_set`` alone
     cannot.  Raises Failure when anything is missing from the set: then there is no set.
@@ -120,9 +121,8 @@ def backup(
     told = {**variables, "set": made.name, "set_path": made.reference}
     if nightly:
         told["nightly"] = "yes"
-    warnings += _run_post_backup(told)
     notes += _kept_for_ever(settings, before)
-    return Made(made, pruned.removed, warnings, notes, owner)
+    return Made(made, pruned.removed, warnings, notes, owner, told)
 
 
 def _kept_for_ever(settings: Settings, before: Before) -> list[str]:
@@ -131,11 +131,17 @@ def _kept_for_ever(settings: Settings, before: Before) -> list[str]:
     return [f"Note: {FOR_EVER}"] if for_ever else []
 
 
-def _run_post_backup(variables: Mapping[str, str]) -> list[str]:
-    """Run the hooks that follow a set; they may take long, so a signal ends them, and only them."""
+def follow(made: Made) -> list[str]:
+    """Run the hooks that follow a set; return warnings.
+
+    They may take long, such as a rehearsal: nobody holds the lock for them, and a signal ends
+    them, and only them.
+    """
+    if interrupts.met():
+        return [f"Interrupted by {interrupts.met()}: the set is made, its hooks were not run"]
     try:
         with interrupts.heeded():
-            hooks.run_phase("post-backup", variables)
+            hooks.run_phase(hooks.POST_BACKUP, made.variables)
     except Failure as failure:
         return [str(failure)]
     except Interrupted as interrupted:

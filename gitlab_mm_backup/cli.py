@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,13 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
         process.step_back(ours.nice)
         manner.begin(ours)
         if root is not None:
-            return outcomes.of_backup(trees.make(root, ours, store))
-        with guest.admitted(sites.here(store)) as site:
-            made = job.backup(site, ours, store, nightly=if_present)
-        return offsite_verbs.with_copies(outcomes.of_backup(made), ours, made.owner)
+            made = trees.make(root, ours, store)
+            outcome = outcomes.of_backup(made)
+        else:
+            with guest.admitted(sites.here(store)) as site:
+                made = job.backup(site, ours, store, nightly=if_present)
+            outcome = offsite_verbs.with_copies(outcomes.of_backup(made), ours, made.owner)
+    return replace(outcome, warnings=[*outcome.warnings, *job.follow(made)])
 
 
 @group.command("list")
@@ -144,7 +148,7 @@ def rehearse(
     identity: Path | None,
 ) -> Outcome:
     """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
-    from . import hooks, outcomes, process, records, sites
+    from . import lock, outcomes, process, records, sites
     from . import rehearsal as job
     from .evidence import Depth
     from .store.local import Entry
@@ -156,7 +160,7 @@ def rehearse(
     if place is not None and (every or if_due):
         raise click.UsageError("--from takes one copy: without --all and --if-due.")
     manner.load_everything()
-    with hooks.our_turn():
+    with lock.only_rehearsal():
         ours, store = _store(manner)
         if if_due and not job.is_due(ours.rehearse, records.history(), datetime.now().astimezone()):
             return Outcome({"set": None}, [f"No rehearsal is due: rehearse is {ours.rehearse}"])
@@ -172,7 +176,7 @@ def rehearse(
             made = []
             for set_ in [one.set for one in entries if one.set]:
                 with store.fetched(set_, ours.rehearse_in) as near:
-                    made.append(job.rehearse(near, site, depth, ours.rehearse_in, ours.sessions))
+                    made.append(job.rehearse(near, site, depth, ours))
                 if place is None:
                     warnings += records.keep(set_, made[-1])
     return outcomes.of_rehearse(made, warnings, expected=quick or if_due)

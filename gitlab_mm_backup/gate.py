@@ -166,13 +166,14 @@ def _freshen(settings: Settings) -> tuple[str, list[str]]:
         with only_run():
             refuse_unfinished(Journal())
             made = backup.backup(omnibus.find(), settings, stores.of(settings))
+        warnings = made.warnings + backup.follow(made)
     except Failure as failure:
         return _words(failure), []
     except OSError as error:
         return str(error), []
     finally:
         interrupts.heed()  # a finished set passes signals over; what follows may be interrupted
-    return "", made.warnings
+    return "", warnings
 
 
 def _passed_below(settings: Settings | None, trouble: str) -> Passed:

@@ -21,15 +21,17 @@ OURS = Path("/usr/lib/gitlab-mm-backup/hooks")
 ADMINS = Path("/etc/gitlab-mm-backup/hooks")
 # Set for every hook; a gitlab-mm that a hook calls runs within the run that holds the lock.
 PHASE_VARIABLE = "GITLAB_MM_PHASE"
-PHASES = ("pre-backup", "post-backup", "pre-restore", "post-restore", "on-failure")
+POST_BACKUP = "post-backup"  # a run has dropped the lock before it: a rehearsal may take hours
+PHASES = ("pre-backup", POST_BACKUP, "pre-restore", "post-restore", "on-failure")
 # As run-parts(8) does: editors' and dpkg's leftovers (name~, name.dpkg-old) do not run.
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _MOST_WORDS = 1 << 20  # bytes of what a hook prints that go to the log
 
 
 def our_turn() -> contextlib.AbstractContextManager[None]:
-    """Hold the lock; within a hook the run that called it holds it for us."""
-    return contextlib.nullcontext() if PHASE_VARIABLE in os.environ else only_run()
+    """Hold the lock; within a hook the run that called it holds it for us, but for the last phase."""
+    held = os.environ.get(PHASE_VARIABLE, POST_BACKUP) != POST_BACKUP
+    return contextlib.nullcontext() if held else only_run()
 
 
 def site_kind() -> str:

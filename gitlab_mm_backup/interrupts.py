@@ -11,14 +11,20 @@ from .errors import Interrupted
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _passed_over = False
+_met = ""  # the signal that was heeded, since it was last said that one is
 
 
 def heed() -> None:
     """Have a signal raise Interrupted in the main thread, once."""
-    global _passed_over
-    _passed_over = False
+    global _passed_over, _met
+    _passed_over, _met = False, ""
     for one in _SIGNALS:
         signal.signal(one, _interrupt)
+
+
+def met() -> str:
+    """Return the signal that has ended what was last heeding one, "" where none came."""
+    return _met
 
 
 def ignore() -> None:
@@ -45,6 +51,8 @@ def heeded() -> Iterator[None]:
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
+    global _met
     if not _passed_over:
         ignore()
-        raise Interrupted(signal.Signals(number).name)
+        _met = signal.Signals(number).name
+        raise Interrupted(_met)

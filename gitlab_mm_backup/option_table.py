@@ -284,6 +284,14 @@ OPTIONS: tuple[Option, ...] = (
         "/var/lib/gitlab-mm-backup",
     ),
     Option(
+        "rehearse_timeout",
+        "How long a rehearsal may take at most, as 6h; each of its steps three quarters of that, a "
+        "statement in its PostgreSQL half. One that takes longer is ended, and has failed. 0: an hour, "
+        "and another one for each 10 GiB of database and files, at most 20 hours.",
+        duration(),
+        0,
+    ),
+    Option(
         "gate",
         "What apt meets before it upgrades GitLab. block: a set is made first, and an upgrade to "
         "19 or later, which removes Mattermost, is stopped where there are teams or users but no "

@@ -35,6 +35,7 @@ from . import (
     clock,
     config,
     config_file,
+    confinement,
     contents,
     copied,
     copies,
@@ -42,6 +43,7 @@ from . import (
     data_source,
     database,
     dates,
+    deadlines,
     description,
     discreet,
     doctor,
@@ -182,6 +184,7 @@ from . import (
     verify,
     version,
     view,
+    warden,
 )
 from .store import damage, ground, kept, local, part, restic, source
 

@@ -61,6 +61,14 @@ class PrivateFiles:
         self._files.append(file)
         return f"/dev/fd/{file.fileno()}"
 
+    def inherited(self, content: bytes) -> int:
+        """Return the descriptor of a file with ``content``, which the child has as well."""
+        file = os.fdopen(os.memfd_create("private"), "r+b")
+        self._files.append(file)
+        file.write(content)
+        file.seek(0)
+        return file.fileno()
+
     def hand_over(self) -> None:
         """Close our own ends, so that readers see the end when the child is gone."""
         for file in self._files:

@@ -8,9 +8,10 @@ import os
 import pwd
 import re
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from . import confinement
 from .errors import Failure
 from .sandbox import Sandbox
 
@@ -18,15 +19,20 @@ _PR_SET_DUMPABLE = 4
 
 
 def prefix(
-    account: pwd.struct_passwd | None, capabilities: Sequence[str] | None, sandbox: Sandbox | None
+    account: pwd.struct_passwd | None,
+    capabilities: Sequence[str] | None,
+    sandbox: Sandbox | None,
+    descriptor: Callable[[bytes], int],
 ) -> list[str]:
     """Return the words before a program's own that give up all that it does not need.
 
     It becomes ``account``, or as root keeps ``capabilities`` alone; None leaves either as it is.
+    ``descriptor`` has the program inherit a file with the bytes that it is given.
     """
     words = ["setpriv", "--no-new-privs", "--pdeathsig=KILL"]
     if sandbox is not None:
-        words += ["--", *sandbox.argv(), "setpriv"]
+        inside = sandbox.argv(descriptor(confinement.filter_()))
+        words += ["--", *confinement.words(), *inside, "setpriv"]
     if account is not None:
         words += [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
         words += ["--inh-caps=-all"]

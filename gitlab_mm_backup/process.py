@@ -289,7 +289,7 @@ def _started(
         variables = {name: place.resolve(value) for name, value in command.environment.items()}
         try:
             child = subprocess.Popen(
-                [*_privileges(command), *map(place.resolve, command.argv)],
+                [*_privileges(command, place), *map(place.resolve, command.argv)],
                 stdin=stdin if stdin is not None else subprocess.DEVNULL,
                 stdout=stdout if stdout is not None else errors,
                 stderr=errors,
@@ -321,11 +321,12 @@ def widen(pipe: IO[bytes] | int | None) -> None:
             fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE)
 
 
-def _privileges(command: Command) -> list[str]:
+def _privileges(command: Command, place: PrivateFiles) -> list[str]:
     """Return what goes before the program's own words."""
     entry = privileges.entry_of(command.account) if command.account is not None else None
     spare = ["nocache"] if command.spares_cache and shutil.which("nocache", path=PATH) else []
-    return [*privileges.prefix(entry, command.capabilities, command.sandbox), *spare]
+    given = privileges.prefix(entry, command.capabilities, command.sandbox, place.inherited)
+    return [*given, *spare]
 
 
 def _uid(account: str | None) -> int:

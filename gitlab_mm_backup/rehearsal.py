@@ -20,6 +20,7 @@ from . import (
     boot,
     checks,
     database,
+    deadlines,
     evidence,
     folders,
     hostname,
@@ -33,6 +34,7 @@ from . import (
     version,
 )
 from .checks import Check, Result
+from .deadlines import Deadlines, Missed
 from .effective import Settings
 from .errors import Failure
 from .evidence import Depth, Record
@@ -41,8 +43,10 @@ from .manifest import utc
 from .origin import Kind as OriginKind
 from .plan import Plan
 from .proof import Kept
+from .settings import Settings as Ours
 from .site import Account, Endpoint, Folders, GitLab, Kind, Site
 from .store.local import BackupSet
+from .warden import Warden
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +59,16 @@ _ORDER = (
     *proof.DATABASE,
     *("settings", "files", "credentials", "boot", "answers"),
 )
+# The steps, as a message calls them, and the check that fails where one takes too long.
+_READING, _LOADING, _UNPACKING = "Reading the set", "Loading its database", "Unpacking its files"
+_LOOKING, _STARTING = "Looking at its database", "Starting Mattermost"
+_STEPS = {
+    _READING: "structure",
+    _LOADING: "database",
+    _UNPACKING: "files",
+    _LOOKING: "rows",
+    _STARTING: "boot",
+}
 
 
 @dataclass
@@ -66,6 +80,8 @@ class Run:
     depth: Depth
     place: scratch.Place
     sessions: int  # of PostgreSQL at a time
+    deadlines: Deadlines
+    warden: Warden
     uploads: IO[bytes]  # of the archive: bytes, a space, the path below the data folder, a NUL
     kept: Kept | None = None  # None where the settings part cannot be read
     config: bytes | None = None  # config.json as the archive has it
@@ -75,9 +91,14 @@ class Run:
     postgresql: str = ""
     seconds: float = 0.0  # load, unpack and start, so far
     recovered: bool = False  # to the end
+    over: bool = False  # whatever is found from now on comes of its having been ended
 
     def note(self, *made: Check) -> None:
-        self.checks.extend(made)
+        if not self.over:
+            self.checks.extend(made)
+
+    def end(self) -> None:
+        self.over = True
 
     def leave_out(self, why: str, *names: str) -> None:
         self.note(*(checks.not_run(name, why) for name in names))
@@ -94,19 +115,23 @@ class _Unpacked:
     data: Path
 
 
-def rehearse(set_: BackupSet, site: Site, depth: Depth, parent: Path, sessions: int) -> Record:
-    """Restore ``set_`` into scratch below ``parent``, prove it, and return what was found.
+def rehearse(set_: BackupSet, site: Site, depth: Depth, ours: Ours) -> Record:
+    """Restore ``set_`` into scratch, prove it, and return what was found.
 
     Nothing of the site is changed and nothing leaves this host.  Raises Failure where it could
-    not be tried at all, for want of room or of a program; a set that is found bad is no Failure.
+    not be tried at all, for want of room or of a program; a set that is found bad is no Failure,
+    and neither is one that takes longer than it may.
     """
-    began = datetime.now(timezone.utc)
-    scratch.refuse_without_room(parent, _bytes_needed(set_, depth))
+    began, parent = datetime.now(timezone.utc), ours.rehearse_in
+    needed = _bytes_needed(set_, depth)
+    scratch.refuse_without_room(parent, needed)
     programs = scratch.server_programs(site.client_programs, set_.manifest.database.server)
+    clock = Deadlines(deadlines.limits(ours.rehearse_timeout, needed))
     with scratch.place(parent) as place, tempfile.TemporaryFile(dir=place.folder) as uploads:
-        run = Run(set_, site, depth, place, sessions, uploads)
+        warden = Warden(clock, place.folder)
+        run = Run(set_, site, depth, place, ours.sessions, clock, warden, uploads)
         run.note(*_judge_settings(run))
-        isolation.cut_off(functools.partial(_prove, run, programs))
+        isolation.cut_off(functools.partial(_prove_in_time, run, programs))
     record = _record(set_, depth, began, sorted(run.checks, key=lambda one: _ORDER.index(one.name)))
     return replace(
         record,
@@ -175,14 +200,28 @@ def _judge_settings(run: Run) -> list[Check]:
     return [proof.credentials(run.site, run.kept)]
 
 
+def _prove_in_time(run: Run, programs: Path) -> None:
+    """Do everything that needs no network; what takes too long is a failed check."""
+    try:
+        run.warden.guard(functools.partial(_prove, run, programs), run.end)
+    except Missed as missed:
+        run.recovered = False
+        found = {one.name for one in run.checks}
+        left = [name for name in _ORDER if name not in found]
+        failed = _STEPS.get(missed.step, left[0])
+        run.checks.append(checks.failed(failed, str(missed)))
+        why = "the rehearsal was ended before"
+        run.checks += [checks.not_run(name, why) for name in left if name != failed]
+
+
 def _prove(run: Run, programs: Path) -> None:
-    """Do everything that needs no network."""
     owner, name = run.site.database.owner.role, run.site.database.name
-    examine = functools.partial(verify.examine, run.set, functools.partial(_note_member, run))
+    examine = functools.partial(_examine, run)
     log.info("Reading the whole set, and starting a scratch PostgreSQL")
     session = run.kept.session if run.kept else {}
     started = scratch.cluster(run.place, programs, name, owner, session)
     with tasks.beside(examine) as examined, started as endpoint:
+        run.warden.server = endpoint
         log.info("Loading its database")
         began = time.monotonic()
         unpack = functools.partial(_read_and_unpack, run, endpoint, examined)
@@ -194,6 +233,11 @@ def _prove(run: Run, programs: Path) -> None:
         _look_at_database(run, endpoint)
         _look_at_config(run)
         _prove_files(run, endpoint, unpacked)
+
+
+def _examine(run: Run) -> list[Check]:
+    with run.deadlines.step(_READING):
+        return verify.examine(run.set, functools.partial(_note_member, run))
 
 
 def _note_member(run: Run, member: TarInfo, read: Callable[[], bytes]) -> None:
@@ -209,20 +253,25 @@ def _note_member(run: Run, member: TarInfo, read: Callable[[], bytes]) -> None:
 
 def _load(run: Run, endpoint: Endpoint, programs: Path) -> Check:
     """Load the dump as a restore does; without the search's indexes, unless all is wanted."""
-    archive, name = run.set.file("database"), endpoint.name
-    full = run.depth is Depth.FULL
+    archive = run.set.file("database")
     try:
-        loading.create(run.set, endpoint, name)
-        filled = loading.fill(run.set, endpoint, programs, name, run.sessions, search=full)
-        run.without = [index.full_name for index in filled.left_out]
-        run.extensions = filled.extensions
-        with database.within(endpoint, name) as session:
-            run.postgresql = database.server_version(session)
-            if full:  # then the seconds are those of a restore; our checks can do without
-                database.analyze(session)
+        with run.deadlines.step(_LOADING):
+            _fill(run, endpoint, programs)
     except Failure as failure:
-        return checks.failed("database", str(failure))
+        return checks.failed("database", run.warden.explained(failure))
     return checks.passed("database", f"{archive.name} loaded into PostgreSQL {run.postgresql}")
+
+
+def _fill(run: Run, endpoint: Endpoint, programs: Path) -> None:
+    name, full = endpoint.name, run.depth is Depth.FULL
+    loading.create(run.set, endpoint, name)
+    filled = loading.fill(run.set, endpoint, programs, name, run.sessions, search=full)
+    run.without = [index.full_name for index in filled.left_out]
+    run.extensions = filled.extensions
+    with database.within(endpoint, name) as session:
+        run.postgresql = database.server_version(session)
+        if full:  # then the seconds are those of a restore; our checks can do without
+            database.analyze(session)
 
 
 def _look_at_database(run: Run, endpoint: Endpoint) -> None:
@@ -231,10 +280,19 @@ def _look_at_database(run: Run, endpoint: Endpoint) -> None:
         run.leave_out("the database could not be loaded", *proof.DATABASE)
         return
     uploads = _uploads(run)
-    with contextlib.ExitStack() as opened:
-        sessions = [opened.enter_context(database.within(endpoint)) for _ in range(run.sessions)]
-        manifest = run.set.manifest
-        run.note(*proof.database_checks(sessions, manifest, uploads, run.extensions, run.without))
+    try:
+        with run.deadlines.step(_LOOKING), contextlib.ExitStack() as opened:
+            sessions = [
+                opened.enter_context(database.within(endpoint)) for _ in range(run.sessions)
+            ]
+            found = proof.database_checks(
+                sessions, run.set.manifest, uploads, run.extensions, run.without
+            )
+    except Failure as failure:  # a table that is none, for one
+        found = [checks.failed("rows", run.warden.explained(failure))]
+        why = "the database could not be looked at"
+        found += [checks.not_run(name, why) for name in proof.DATABASE[1:]]
+    run.note(*found)
 
 
 def _uploads(run: Run) -> Uploads:
@@ -276,7 +334,8 @@ def _read_and_unpack(
         return found, None
     log.info("Unpacking the files")
     try:
-        return found, _unpack(run, endpoint)
+        with run.deadlines.step(_UNPACKING):
+            return found, _unpack(run, endpoint)
     except Failure as failure:
         return found, failure
 
@@ -333,9 +392,10 @@ def _boot(run: Run, endpoint: Endpoint, there: _Unpacked) -> None:
         return
     log.info("Starting Mattermost, cut off from the network")
     try:
-        booted = boot.boot(
-            run.site, run.kept.environment, there.home, there.data, run.place.socket, endpoint
-        )
+        with run.deadlines.step(_STARTING):
+            booted = boot.boot(
+                run.site, run.kept.environment, there.home, there.data, run.place.socket, endpoint
+            )
     except (Failure, OSError) as failure:
         run.note(checks.failed("boot", str(failure)))
         run.leave_out("Mattermost did not start", "answers")

@@ -38,13 +38,17 @@ class Sandbox:
     readable: Sequence[Path] = field(default=())  # of the host, although below a hidden folder
     working_folder: Path = Path("/")
 
-    def argv(self) -> list[str]:
-        """Return the bwrap(1) prefix; the program follows it."""
+    def argv(self, refusing: int) -> list[str]:
+        """Return the bwrap(1) prefix; the program follows it.
+
+        ``refusing`` is the descriptor of the program that says which calls the kernel refuses.
+        """
         hidden = [one for one in _HIDDEN if os.path.isdir(one) and not os.path.islink(one)]
         return [
             "bwrap",
             "--die-with-parent",
             "--new-session",
+            *("--seccomp", str(refusing)),
             *("--unshare-pid", "--unshare-ipc", "--unshare-uts"),
             *("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"),
             # A file system, for a mere folder would have the mode of our umask.

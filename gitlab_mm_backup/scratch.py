@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import database, process, space, text
+from . import database, lock, process, space, text
 from .errors import Failure
 from .private_files import InMemory
 from .process import Command, Finished
@@ -46,6 +46,7 @@ _CONFIGURATION = {
     "shared_buffers": "64MB",
     "maintenance_work_mem": "64MB",
     "max_connections": "40",
+    "log_min_messages": "fatal",  # a set's functions can say as much as they like
     "dynamic_shared_memory_type": "mmap",
 }
 # Of a copied data folder: what ties it to the server that it was of.
@@ -54,6 +55,7 @@ _NOT_OURS = ("postmaster.pid", "postmaster.opts", "standby.signal", "recovery.si
 _MEMORY = 768 << 20
 _LOCALE = "If it misses a locale, generate that: dpkg-reconfigure locales."
 _PROGRAMS = ("initdb", "postgres", "pg_restore", "psql")
+WAYS = "Free some space, or give another place: rehearse_in in /etc/gitlab-mm-backup/config.yml."
 _SPARE = 256 << 20  # bytes of disk, for the server's log and catalogs
 
 
@@ -80,16 +82,18 @@ def place(parent: Path) -> Iterator[Place]:
     Raises Failure when they cannot be made, or at the end when they cannot be removed.
     """
     entry = _account()
-    _clear(parent)
     name = f"{_MARK}{secrets.token_hex(4)}"
     made = Place(parent / f".{name}", _SOCKETS / name)
-    with process.removed_at_last(made.folder, made.socket):
+    with process.removed_at_last(made.folder, made.socket), contextlib.ExitStack() as held:
         try:
-            made.folder.mkdir(mode=0o700)
-            for folder, mode in ((made.data, 0o700), (made.socket, 0o711)):
-                folder.mkdir(mode=0o700)
-                os.chown(folder, entry.pw_uid, entry.pw_gid)
-                folder.chmod(mode)
+            with lock.making_scratch():
+                _clear(parent)
+                made.folder.mkdir(mode=0o700)
+                for folder, mode in ((made.data, 0o700), (made.socket, 0o711)):
+                    folder.mkdir(mode=0o700)
+                    os.chown(folder, entry.pw_uid, entry.pw_gid)
+                    folder.chmod(mode)
+                held.enter_context(lock.in_use([made.socket]))
         except OSError as error:
             raise _unusable(parent, error) from error
         yield made
@@ -114,12 +118,13 @@ def _unusable(parent: Path, error: OSError) -> Failure:
 
 
 def _clear(parent: Path) -> None:
-    """Remove what carries our mark: only one run works at a time, so nobody uses it."""
+    """Remove what carries our mark and nobody uses: whoever does holds the lock of its socket's folder."""
     ours = re.compile(rf"\.?{_MARK}[0-9a-f]{{8}}")
     for folder in (parent, _SOCKETS):
         for left in folder.glob(f"*{_MARK}*") if folder.is_dir() else ():
-            if ours.fullmatch(left.name):
-                shutil.rmtree(left, ignore_errors=True)
+            with lock.unused(_SOCKETS / left.name.lstrip(".")) as unused:
+                if unused and ours.fullmatch(left.name):
+                    shutil.rmtree(left, ignore_errors=True)
 
 
 def refuse_without_room(parent: Path, wanted: int, what: str = "a rehearsal") -> None:
@@ -128,10 +133,7 @@ def refuse_without_room(parent: Path, wanted: int, what: str = "a rehearsal") ->
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable(parent, error) from error
-    ways = (
-        "Free some space, or give another place: rehearse_in in /etc/gitlab-mm-backup/config.yml."
-    )
-    space.refuse_without(parent, wanted + _SPARE, what, ways)
+    space.refuse_without(parent, wanted + _SPARE, what, WAYS)
     memory = _available_memory()
     if memory < _MEMORY:
         raise Failure(

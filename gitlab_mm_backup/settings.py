@@ -64,6 +64,7 @@ class Settings:
     min_free: Size | None = None  # of each disk; None: space.py's own
     rehearse: str = "nightly"  # one of option_table.REHEARSALS: which of cron's sets are rehearsed
     rehearse_in: Path = Path("/var/lib/gitlab-mm-backup")
+    rehearse_timeout: timedelta | None = None  # of a whole rehearsal; None: by its set's size
     shrunken_below: int = 50  # percent of the newest sound set: no more is a set that looks emptied
     gate: str = "block"  # what an upgrade without a set meets: block, warn or off
     files: str = FULL  # or INCREMENTAL
@@ -132,6 +133,7 @@ def load(
         allow_links=values["allow_links"],
         rehearse=values["rehearse"],
         rehearse_in=values["rehearse_in"],
+        rehearse_timeout=values["rehearse_timeout"],
         shrunken_below=values["shrunken_below"],
         gate=values["gate"],
         notices=tuple(Notice(**one) for one in values["notices"]),

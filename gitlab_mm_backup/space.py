@@ -97,16 +97,17 @@ class Guard:
             raise _nearly_full(self._folder, left, kept)
 
 
-def watch(descriptor: int, folder: Path, over: threading.Event) -> None:
+def watch(descriptor: int, folder: Path, over: threading.Event, ways: str = WAYS) -> None:
     """Raise Failure before what others write leaves no more than the reserve; returns when ``over``.
 
-    ``descriptor`` is of the open ``folder``, which other threads may make unreadable by its name.
+    ``descriptor`` is of the open ``folder``, which other threads may make unreadable by its name;
+    the ``ways`` out are told.
     """
     before, kept = _look(descriptor)
     while kept and not over.wait(_GLANCE):
         left, kept = _look(descriptor)
         if left < kept + max(MARGIN, 3 * (before - left)):
-            raise _nearly_full(folder, left, kept)
+            raise _nearly_full(folder, left, kept, ways)
         before = left
 
 
@@ -116,9 +117,9 @@ def _look(descriptor: int) -> tuple[int, int]:
     return disk.f_bavail * disk.f_frsize, _reserve(disk.f_blocks * disk.f_frsize)
 
 
-def _nearly_full(folder: Path, left: int, kept: int) -> NearlyFull:
+def _nearly_full(folder: Path, left: int, kept: int, ways: str = WAYS) -> NearlyFull:
     return NearlyFull(
         "Writing was stopped before the disk is full",
         f"{folder}: {text.size(left)} free, {text.size(kept)} must stay free (min_free)",
-        WAYS,
+        ways,
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from .. import places, reading
+from .. import lock, places, reading
 from ..durable import replace_file, sync_folder
 from ..errors import ExitCode, Failure
 from ..identity import Host
@@ -241,8 +241,12 @@ class LocalStore(Listing):
 
     @contextlib.contextmanager
     def fetched(self, one: BackupSet, parent: Path) -> Iterator[BackupSet]:
-        """Yield the set with all its parts on this host, for the time of the block."""
-        yield one
+        """Yield the set with all its parts on this host, for the time of the block.
+
+        Nobody removes it meanwhile, nor what it builds on.  Raises Failure where that is done already.
+        """
+        with lock.in_use(each.path / MANIFEST for each in one.chain if each.source is None):
+            yield one
 
     def delete(self, one: BackupSet) -> None:
         """Remove a set of this store: its manifest's name first, so that no half set is left.
@@ -258,8 +262,15 @@ class LocalStore(Listing):
             raise Failure(f"Set {one.name} is not removed", f"{', '.join(needing)} builds on it")
         doomed = self.folder / (_INCOMPLETE + one.name)
         try:
-            os.rename(one.path, doomed)
-            shutil.rmtree(doomed)
+            with lock.unused(one.path / MANIFEST) as unused:
+                if not unused:
+                    raise Failure(
+                        f"Set {one.name} is not removed",
+                        "a rehearsal is reading it",
+                        "The next prune removes it.",
+                    )
+                os.rename(one.path, doomed)
+                shutil.rmtree(doomed)
         except OSError as error:
             raise Failure(f"{one.path} cannot be removed", str(error.strerror)) from error
 

@@ -214,7 +214,7 @@ def live(place: House) -> dict[str, Any]:
         "roles": place.gitlab.sql("SELECT rolname FROM pg_roles ORDER BY 1", "postgres"),
         "files": lab.run("find", "/opt/gitlab", "/etc", "/run", "-newer", f"{place.set}/manifest.json",
                          "-not", "-type", "d", "-not", "-name", "*.pyc",
-                         "-not", "-name", "gitlab-mm-backup.lock").stdout.splitlines(),
+                         "-not", "-name", "gitlab-mm-*.lock").stdout.splitlines(),
         "folders": lab.run("find", "/opt/gitlab", "/etc", "/run", "/srv", "/home", "-type", "d",
                            "-not", "-name", "__pycache__").stdout.splitlines(),
         "packets": packets(place),

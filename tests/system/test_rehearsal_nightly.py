@@ -96,3 +96,21 @@ def test_it_gives_way_to_everybody_else(place: House) -> None:
     }
     told = place.lab.run(HOOK, env=variables).stdout.splitlines()
     assert told == ["19", "idle", "rehearse --if-due --quiet /a set"]
+
+
+def test_the_next_backup_does_not_wait_for_the_rehearsal_of_the_last(place: House) -> None:
+    place.lab.write(f"{SERVICE}/misbehave", "silent")
+    running = place.lab.popen("gitlab-mm-backup", "--if-present", "--quiet")
+    started = ("pgrep", "--euid", "gitlab-mm", "--full", "mattermost --config")
+    try:
+        wait_until(lambda: place.lab.run(*started, check=False).returncode == 0, 30, "Mattermost")
+        done = place.lab.run("gitlab-mm-backup", "--if-present", "--quiet", check=False)
+        assert running.poll() is None
+        place.lab.send_signal(running, signal.SIGTERM)
+        running.communicate(timeout=30)
+    finally:
+        place.lab.path(f"{SERVICE}/misbehave").unlink()
+    assert done.returncode == 4, "there is a set, and its own rehearsal is told"
+    assert "60-rehearse failed" in done.stderr
+    assert "Another rehearsal is running" in done.stderr
+    place.expect_nothing_left()

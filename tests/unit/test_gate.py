@@ -132,7 +132,7 @@ class Host:
         self.made += 1
         if self.fails:
             raise self.fails
-        return backup.Made(aged(self.store, timedelta()), [], [], [], OWNER)
+        return backup.Made(aged(self.store, timedelta()), [], [], [], OWNER, {})
 
     def pass_through(
         self, change: Change, load: Callable[[], Settings] | None = None
