@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON := /usr/bin/python3
 VENV := build/venv
 HOST_PACKAGES := ca-certificates chromium git mmdebstrap mount poppler-utils python3 python3-venv \
-	shellcheck tar util-linux zstd
+	shellcheck systemd tar util-linux zstd
 # The long ones first, so that all workers are busy to the end.
 SUITES := $(wildcard tests/system tests/unit)
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis

@@ -164,6 +164,14 @@ def test_the_timer_is_shipped_disabled_and_catches_up() -> None:
     assert "dh_installsystemd --no-enable --no-start" in rules
 
 
+def test_the_service_is_hardened() -> None:
+    """Nothing above 4.0 of 10; what it leaves open is said in it."""
+    judged = ["systemd-analyze", "security", "--offline=true", "--threshold=40", "--no-pager"]
+    result = run([*judged, str(DEBIAN / f"{PACKAGE}.service")])
+    assert result.returncode == 0, result.stdout
+    assert "Overall exposure level" in result.stdout
+
+
 # hooks
 
 
