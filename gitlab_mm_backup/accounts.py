@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import database, service, untrusted
+from . import database, documents, service, untrusted
 from .durable import replace_file
 from .errors import ExitCode, Failure
 from .journal import STATE
@@ -140,7 +140,7 @@ def prove_administrator(site: Site, name: str, password: Secret) -> None:
         with opener.open(
             urllib.request.Request(f"{url}/login", body, headers), timeout=30
         ) as answer:
-            token, user = answer.headers.get("Token", ""), json.loads(answer.read(1 << 20))
+            token, user = answer.headers.get("Token", ""), documents.from_json(answer.read(1 << 20))
         leave = {"Authorization": f"Bearer {token}"}
         with opener.open(urllib.request.Request(f"{url}/logout", b"", leave), timeout=30):
             pass
@@ -227,7 +227,7 @@ def _person(value: Any) -> Person:
 
 def _read_mapping(path: Path) -> tuple[int, list[Person]]:
     try:
-        document = json.loads(path.read_bytes())
+        document = documents.from_json(path.read_bytes())
         if document["format"] != _FORMAT:
             raise ValueError(f"format {document['format']} is not known")
         return untrusted.count(document["updateat"]), [_person(one) for one in document["accounts"]]

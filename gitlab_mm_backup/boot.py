@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from . import process
+from . import documents, process
 from .errors import Failure
 from .process import Command, Finished
 from .sandbox import INSIDE, Sandbox
@@ -198,7 +197,7 @@ def _last_lines(words: str) -> str:
 
 def _message(line: str) -> str:
     try:
-        told = json.loads(line)
+        told = documents.from_json(line)
         return " ".join(str(told[key]) for key in ("msg", "err", "error") if key in told)
     except (ValueError, TypeError):
         return line
@@ -213,7 +212,7 @@ def _get(path: str) -> Mapping[str, Any]:
         with contextlib.closing(connection):
             connection.request("GET", f"/api/v4{path}")
             # Whatever its code: 500 comes with the state that is not OK.
-            document = json.loads(connection.getresponse().read(1 << 20))
+            document = documents.from_json(connection.getresponse().read(1 << 20))
     except (ValueError, http.client.HTTPException) as error:
         raise OSError(f"{path} answers no JSON") from error
     if not isinstance(document, dict):

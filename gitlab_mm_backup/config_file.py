@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import documents
 from .errors import ExitCode, Failure
 from .options import Option
 
@@ -35,7 +36,7 @@ def read(path: Path, options: Sequence[Option], *, required: bool) -> dict[str, 
     problems: list[str] = []
     given: dict[str, Given] = {}
     try:
-        tree = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        tree = documents.yaml_tree(path.read_text(encoding="utf-8"))
         if tree is not None:
             _check(tree, options, "", given, problems)
     except FileNotFoundError as error:
@@ -45,6 +46,8 @@ def read(path: Path, options: Sequence[Option], *, required: bool) -> dict[str, 
         problems.append(str(error))
     except UnicodeDecodeError:
         problems.append("not UTF-8")
+    except documents.Refused as error:
+        problems.append(str(error))
     except yaml.YAMLError as error:
         problems.append(_syntax(error))
     if problems:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from . import untrusted
+from . import documents, untrusted
 from .checks import Check, Result
 from .errors import Failure
 
@@ -145,14 +145,14 @@ def as_fields(record: Record) -> dict[str, Any]:
 def parse(data: bytes, where: str) -> list[Record]:
     """Return the records in the rehearsal.json ``data``; raises Failure for any other content."""
     with _refusing(where):
-        records: list[Record] = untrusted.members(json.loads(data), _DOCUMENT)["records"]
+        records: list[Record] = untrusted.members(documents.from_json(data), _DOCUMENT)["records"]
         return records
 
 
 def parse_line(line: bytes, where: str) -> Record:
     """Return the record of a line of the history; raises Failure for any other content."""
     with _refusing(where):
-        return _record(json.loads(line))
+        return _record(documents.from_json(line))
 
 
 @contextlib.contextmanager

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from pathlib import Path
 
-from . import process
+from . import documents, process
 from .errors import Failure
 from .folders import mounts
 from .process import Command
@@ -38,7 +37,7 @@ def unmounted(table: Path = TABLE) -> list[Path]:
     asked = ["findmnt", "--tab-file", str(table), "--list", "--json", "--output", "TARGET,OPTIONS"]
     try:
         told = process.run(Command(asked, may_exit=(0, 1)), timeout=10).out  # 1: there is none
-        entries = json.loads(told)["filesystems"] if told.strip() else []
+        entries = documents.from_json(told)["filesystems"] if told.strip() else []
     except (Failure, ValueError, KeyError) as error:
         log.warning("findmnt does not tell what is in %s: %s", table, error)
         return []

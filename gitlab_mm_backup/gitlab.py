@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import json
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from . import documents
 from .database import within
 from .errors import Failure
 from .secret import Secret
@@ -192,7 +192,7 @@ def probe(site: Site, pair: Pair) -> Probe:
 
 def _judge(status: int, body: bytes) -> Probe:
     try:
-        error = json.loads(body).get("error")
+        error = documents.from_json(body).get("error")
     except (ValueError, AttributeError):
         error = None
     if error == "invalid_grant":

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import hostname, reading
+from . import documents, hostname, reading
 from .errors import Failure
 from .secret import Secret
 
@@ -82,11 +81,9 @@ def psql_rc(root: Path) -> dict[str, str]:
 
 def gitlab_yml(root: Path) -> dict[str, Any]:
     """Return gitlab.yml's ``production`` section; empty where it is absent or not YAML."""
-    import yaml
-
     try:
-        document = yaml.safe_load(_text(root / GITLAB_YML))
-    except yaml.YAMLError:
+        document = documents.from_yaml(_text(root / GITLAB_YML))
+    except documents.Refused:
         return {}
     production = document.get("production") if isinstance(document, dict) else None
     return production if isinstance(production, dict) else {}
@@ -131,8 +128,8 @@ def first_line(path: Path) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(_text(path) or "{}")
-    except ValueError:
+        document = documents.from_json(_text(path) or "{}")
+    except documents.Refused:
         return {}
     return document if isinstance(document, dict) else {}
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from . import documents
 from .durable import replace_file, sync_folder
 from .errors import ExitCode, Failure
 from .index import Index
@@ -117,7 +118,7 @@ class Journal:
 
     def _read(self, path: Path) -> Any:
         try:
-            return json.loads(path.read_bytes())
+            return documents.from_json(path.read_bytes())
         except FileNotFoundError:
             return _ABSENT
         except (OSError, ValueError) as error:

@@ -14,6 +14,7 @@ Keys = tuple[str, ...]
 
 _NO_UNICODE = re.compile("[\ud800-\udfff]")
 _LONG = 4000  # digits: Python refuses to read more than 4300
+_DEEPEST = 250  # levels; those who copy a document go no deeper than Python lets them
 
 
 class NotJson(Failure):
@@ -46,6 +47,7 @@ def _parsed(text: str, where: str, names: Names) -> dict[str, Any]:
             parse_float=_finite,
             parse_int=_whole,
         )
+        _refuse_deep(found)
         document = _object(found, (), names)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
@@ -57,6 +59,21 @@ def _parsed(text: str, where: str, names: Names) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise Failure(f"{where} is not proper JSON", "it holds no object")
     return document
+
+
+def _refuse_deep(found: Any) -> None:
+    """Raise RecursionError for more levels than a copy of them could have."""
+    level = [found] if isinstance(found, list) else []
+    for _ in range(_DEEPEST + 1):
+        level = [
+            inner
+            for one in level
+            for inner in ((pair[1] for pair in one) if isinstance(one, _Pairs) else one)
+            if isinstance(inner, list)
+        ]
+        if not level:
+            return
+    raise RecursionError
 
 
 class _NoNumber(ValueError):

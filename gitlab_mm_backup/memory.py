@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from . import documents
 from .durable import replace_file
 from .errors import Failure
 
@@ -23,7 +24,7 @@ def read(path: Path, check: Callable[[Any], T]) -> T:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
-        return check(json.loads(file.read(_LARGEST)))
+        return check(documents.from_json(file.read(_LARGEST)))
 
 
 unreadable = (OSError, ValueError, RecursionError)

@@ -17,7 +17,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from . import untrusted
+from . import documents, untrusted
 from .secret import Secret
 
 SIGNATURE = "signature.json"
@@ -133,20 +133,20 @@ def typed_fingerprint(typed: str) -> str:
     return "-".join(digits[start : start + _GROUP] for start in range(0, _DIGITS, _GROUP))
 
 
-def judge(documents: Documents, trusted: Collection[str]) -> Origin:
+def judge(said: Documents, trusted: Collection[str]) -> Origin:
     """Return the origin of a set; ``trusted`` are the fingerprints of keys that this host trusts."""
-    if documents.signature is None:
+    if said.signature is None:
         return Origin(Kind.UNSIGNED)
     try:
-        found = _parse(documents.signature)
+        found = _parse(said.signature)
         key = fingerprint(found.key)
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         return Origin(Kind.FORGED, detail=f"its {SIGNATURE} cannot be read")
-    if found.signed != documents.name:
+    if found.signed != said.name:
         return Origin(Kind.FORGED, key, f"its {SIGNATURE} is that of {found.signed[:80]}")
-    if not _valid(found.key, found.manifest, documents.manifest):
+    if not _valid(found.key, found.manifest, said.manifest):
         return Origin(Kind.FORGED, key, "its manifest.json is not the one that was signed")
-    if documents.copy is not None and not _valid(found.key, found.copy, documents.copy):
+    if said.copy is not None and not _valid(found.key, found.copy, said.copy):
         return Origin(Kind.FORGED, key, "its copy.json is not the one that was signed")
     return Origin(Kind.AUTHENTIC if key in trusted else Kind.UNKNOWN, key)
 
@@ -174,7 +174,7 @@ def _decoded(text: str, length: int) -> bytes:
 
 
 def _parse(data: bytes) -> _Signature:
-    return _Signature(**untrusted.members(json.loads(data), _MEMBERS, {"copy"}))
+    return _Signature(**untrusted.members(documents.from_json(data), _MEMBERS, {"copy"}))
 
 
 _MEMBERS: Mapping[str, untrusted.Check] = dict.fromkeys(

@@ -47,6 +47,7 @@ from . import (
     description,
     discreet,
     doctor,
+    documents,
     dump_list,
     dumping,
     durable,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from . import environment, process, tasks, untrusted
+from . import documents, environment, process, tasks, untrusted
 from .errors import Failure
 from .process import Command, Finished
 from .remote import NO_CONFIG, Remote
@@ -180,7 +179,7 @@ def listing(remote: Remote, *names: str, hashed: int | None = None) -> list[List
     if said.code == _NO_SUCH_FOLDER:
         return []
     try:
-        return [_listed(one) for one in json.loads(said.out)]
+        return [_listed(one) for one in documents.from_json(said.out)]
     except (ValueError, KeyError, TypeError) as error:
         raise Failure(f"{remote.name} cannot be listed", f"rclone: {str(error)[:200]}") from None
 

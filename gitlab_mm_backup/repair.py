@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import candidates, credentials, gitlab, host, json_config, service
+from . import candidates, credentials, documents, gitlab, host, json_config, service
 from .credentials import Layer
 from .durable import replace_file
 from .errors import Failure
@@ -171,7 +171,7 @@ def take_back(site: Site, path: Path) -> None:
     """Take back what a restore's hook has repaired, if it has; a half done repair too."""
     if not path.exists():
         return
-    kept: dict[str, Operations] = json.loads(path.read_bytes())
+    kept = _kept(path)
     for layer in credentials.layers(site)[0]:
         operations = kept.get(layer.name, [])
         try:
@@ -183,17 +183,25 @@ def take_back(site: Site, path: Path) -> None:
     path.unlink()
 
 
+def _kept(path: Path) -> dict[str, Operations]:
+    """Return what a repair has noted; raises Failure."""
+    try:
+        kept: dict[str, Operations] = documents.from_json(path.read_bytes())
+    except FileNotFoundError:
+        raise Failure("There is no repair to take back", f"{path} is not there") from None
+    except OSError as error:
+        raise Failure(f"{path} cannot be read", str(error.strerror)) from error
+    except documents.Refused as error:
+        raise Failure(f"{path} cannot be read", str(error)) from error
+    return kept
+
+
 def undo(site: Site, path: Path = UNDO_FILE) -> list[str]:
     """Take the last repair back; return the layers that are as they were before it.
 
     Raises Failure, before any write, when one of them has changed since.
     """
-    try:
-        kept: dict[str, Operations] = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise Failure("There is no repair to take back", f"{path} is not there") from None
-    except (OSError, ValueError) as error:
-        raise Failure(f"{path} cannot be read", str(error)) from error
+    kept = _kept(path)
     found = {layer.name: layer for layer in credentials.layers(site)[0]}
     missing = sorted(kept.keys() - found.keys())
     if missing:

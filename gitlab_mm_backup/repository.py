@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 import stat
@@ -13,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import environment, privileges, process, untrusted
+from . import documents, environment, privileges, process, untrusted
 from .errors import ExitCode, Failure
 from .private_files import InMemory
 from .process import Command, Finished, Sink
@@ -93,7 +92,7 @@ class Repository:
         wanted = [*(["--host", host] if host else []), "--tag", ",".join(tags)]
         done = self._run("snapshots", "--json", "--no-lock", *wanted, timeout=_FEW)
         try:
-            return [_snapshot(one) for one in json.loads(done.out) or []]
+            return [_snapshot(one) for one in documents.from_json(done.out) or []]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Failure("restic's list of snapshots cannot be read", str(error)[:200]) from None
 
@@ -291,7 +290,7 @@ def _snapshot(value: Any) -> Snapshot:
 def _taken(said: str) -> Taken:
     """Return what the summary tells that ends restic's output."""
     try:
-        told = json.loads(said.strip().splitlines()[-1])
+        told = documents.from_json(said.strip().splitlines()[-1])
         return Taken(
             _id(told["snapshot_id"]),
             untrusted.count(told["total_files_processed"]),
@@ -312,7 +311,7 @@ def _refuse_unread(words: str) -> None:
     unread = []
     for line in words.splitlines():
         try:
-            item = json.loads(line)["item"]
+            item = documents.from_json(line)["item"]
         except (ValueError, KeyError, TypeError):
             continue
         if os.path.lexists(item):

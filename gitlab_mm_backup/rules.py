@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import documents
 from .effective import Settings
 from .errors import Failure
 from .version import numbers
@@ -77,9 +78,7 @@ class Rule:
 @functools.lru_cache(None)
 def load(path: Path = FILE) -> list[Rule]:
     """Return the rules in the order of the file.  Raises ValueError for one of another form."""
-    import yaml
-
-    return [_rule(entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))]
+    return [_rule(entry) for entry in documents.from_yaml(path.read_text(encoding="utf-8"))]
 
 
 def _rule(entry: Mapping[str, Any]) -> Rule:

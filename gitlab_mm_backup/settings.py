@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from . import config_file, fog, gitlab_files, remote
+from . import config_file, documents, fog, gitlab_files, remote
 from .errors import ExitCode, Failure
 from .fog import Upload
 from .option_table import FULL, OPTIONS
@@ -200,13 +200,11 @@ def _gitlab_backup(path: Path) -> dict[str, Any]:
 
 def _production_backup(path: Path) -> dict[str, Any]:
     """Return gitlab.yml's ``production.backup``; empty where GitLab itself is disabled."""
-    import yaml  # here: see config_file
-
     try:
-        document = yaml.safe_load(path.read_text())
+        document = documents.from_yaml(path.read_text())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
     for key in ("production", "backup"):
         document = document.get(key) if isinstance(document, dict) else None
@@ -216,7 +214,7 @@ def _production_backup(path: Path) -> dict[str, Any]:
 def _unreadable(path: Path, error: Exception) -> Failure:
     return Failure(
         "GitLab's own settings cannot be read",
-        f"{path}: {type(error).__name__}",
+        f"{path}: {error if isinstance(error, documents.Refused) else type(error).__name__}",
         "Run gitlab-ctl reconfigure, which writes the file anew.",
         ExitCode.USAGE,
     )

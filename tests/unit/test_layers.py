@@ -27,6 +27,7 @@ LAYERS = {
         "effective",
         "site",
         "untrusted",
+        "documents",
         "origin",
         "manifest",
         "retention",
@@ -386,6 +387,18 @@ def test_a_job_has_all_modules_in_memory_before_it_begins() -> None:
 def test_nothing_is_imported_by_a_computed_name() -> None:
     dynamic = {"importlib.import_module", "__import__", "importlib.util", "runpy", "exec", "eval"}
     assert breaches(SOURCES, lambda name: name in dynamic) == []
+
+
+def test_json_and_yaml_of_others_come_through_one_door() -> None:
+    """Those named read a manifest, and what is found in the middle of a remote's answer: with limits."""
+
+    def parses(name: str) -> bool:
+        loads = {"json.loads", "json.load", "json.JSONDecoder", "yaml.SafeLoader"}
+        return name in loads or name.startswith(("yaml.load", "yaml.safe_load", "yaml.compose"))
+
+    doors = ("documents", "json_text", "manifest", "bound", "config_file")
+    assert breaches(SOURCES, parses, *doors) == []
+    assert breaches({"x": "import json\njson.loads(text)"}, parses) == ["x:2 json.loads"]
 
 
 def test_only_process_starts_programs() -> None:
