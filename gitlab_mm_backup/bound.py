@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import rclone
+from .documents import from_json
 from .rclone import Listed
 from .remote import Remote
 
@@ -75,8 +76,8 @@ def _alone(remote: Remote, name: str, file: str, size: int) -> Document | str:
         return f"its {file} is larger than {LARGEST >> 20} MiB"
     try:
         data = rclone.content(remote, name, file)
-        document = json.loads(data)
-    except (ValueError, RecursionError):
+        document = from_json(data)
+    except ValueError:
         return f"its {file} cannot be read"
     return Document(document, data) if isinstance(document, dict) else f"its {file} cannot be read"
 

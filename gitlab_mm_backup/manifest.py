@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from . import untrusted
+from . import documents, untrusted
 from .errors import Failure
 
 # 1: from before sets had a host and an installation; 2: of these, one whose files part builds on
@@ -253,8 +253,10 @@ def parse(data: bytes, where: str) -> Manifest:
     steps rely on every value having its type, and on names that do not lead out of the set.
     """
     try:
-        document = json.loads(data)
-        found = document["format"]
+        document = documents.from_json(data)
+        if not isinstance(document, dict):
+            raise ValueError("it is not a JSON object")
+        found = document.get("format")
         if isinstance(found, int) and found > FORMAT:
             raise Failure(
                 "This set was made by a newer gitlab-mm-backup",
@@ -262,10 +264,10 @@ def parse(data: bytes, where: str) -> Manifest:
                 "Install the newer gitlab-mm-backup, then try again.",
             )
         return Manifest(**untrusted.members(document, *_wanted(found)))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except ValueError as error:
         raise Failure(
             "A set's manifest cannot be read",
-            f"{where}: {type(error).__name__}: {str(error)[:200]}",
+            f"{where}: {str(error)[:200]}",
             "The set is damaged; choose another one (gitlab-mm list shows them).",
         ) from None
 

@@ -14,6 +14,7 @@ from . import (
     invariants,
     json_config,
     json_text,
+    lineage,
     loading,
     sign_in,
 )
@@ -23,6 +24,7 @@ from .effective import Settings, overlay
 from .errors import Failure
 from .invariants import Uploads
 from .manifest import Manifest
+from .origin import Kind as OriginKind
 from .secret import Secret
 from .site import Site
 from .store.local import BackupSet
@@ -76,6 +78,14 @@ def kept(set_: BackupSet) -> Kept:
     values: Mapping[str, Any] = document["environment"]
     secrets = {name: Secret(one) for name, one in values.items() if isinstance(one, str)}
     return Kept(secrets, Settings(document["effective"]))
+
+
+def origin(set_: BackupSet) -> list[Check]:
+    """Return what the signature of a set proves; nothing of an old one, or with an unknown key."""
+    found = lineage.origin_of(set_)
+    if found.kind is OriginKind.FORGED:
+        return [checks.failed("origin", found.words)]
+    return [checks.passed("origin", found.words)] if found.proven else []
 
 
 def database_checks(

@@ -28,3 +28,13 @@ def plain(path: Path, largest: int = LARGEST, *, links: bool = False) -> bytes:
     if len(found) > largest:
         raise Failure(f"{path} cannot be read", f"it is larger than {largest >> 20} MiB")
     return found
+
+
+def content(path: Path) -> bytes | None:
+    """Return the content of a plain file; b"" where it cannot be read, None where there is none."""
+    try:
+        return plain(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, Failure):
+        return b""

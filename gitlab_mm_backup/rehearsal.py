@@ -25,7 +25,6 @@ from . import (
     folders,
     hostname,
     isolation,
-    lineage,
     loading,
     proof,
     scratch,
@@ -40,7 +39,6 @@ from .errors import Failure
 from .evidence import Depth, Record
 from .invariants import Uploads
 from .manifest import utc
-from .origin import Kind as OriginKind
 from .plan import Plan
 from .proof import Kept
 from .settings import Settings as Ours
@@ -164,16 +162,8 @@ def _record(set_: BackupSet, depth: Depth, began: datetime, found: Sequence[Chec
         host=hostname.own(),
         mattermost="",
         postgresql="",
-        checks=[*_origin(set_), *found],
+        checks=[*proof.origin(set_), *found],
     )
-
-
-def _origin(set_: BackupSet) -> list[Check]:
-    """Return what the signature of a set proves; nothing of an old one, or with an unknown key."""
-    origin = lineage.origin_of(set_)
-    if origin.kind is OriginKind.FORGED:
-        return [checks.failed("origin", origin.words)]
-    return [checks.passed("origin", origin.words)] if origin.proven else []
 
 
 def is_due(how_often: str, done: Iterable[Record], now: datetime) -> bool:

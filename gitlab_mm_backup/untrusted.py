@@ -31,7 +31,10 @@ def members(
 def text(value: Any) -> str:
     if not isinstance(value, str) or "\0" in value:
         raise ValueError(f"not a text: {ascii(value)[:40]}")
-    value.encode()
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"not a text: {ascii(value)[:40]}") from None
     return value
 
 

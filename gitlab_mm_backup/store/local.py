@@ -70,8 +70,8 @@ class BackupSet:
         """What it says of itself, byte for byte; what cannot be read is empty."""
         if self.said is not None:
             return self.said
-        manifest = _content(self.path / MANIFEST)
-        return Documents(self.name, manifest or b"", _content(self.path / SIGNATURE))
+        manifest = reading.content(self.path / MANIFEST)
+        return Documents(self.name, manifest or b"", reading.content(self.path / SIGNATURE))
 
     @property
     def chain(self) -> tuple[BackupSet, ...]:
@@ -316,16 +316,6 @@ class LocalStore(Listing):
             return Entry(name, self.named(name), "")
         except Failure as failure:
             return Entry(name, None, str(failure))
-
-
-def _content(path: Path) -> bytes | None:
-    """Return the content of a file; of one that cannot be read nothing, None where there is none."""
-    try:
-        return reading.plain(path)
-    except FileNotFoundError:
-        return None
-    except (OSError, Failure):
-        return b""
 
 
 def _is_old(left: Path) -> bool:
