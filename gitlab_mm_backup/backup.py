@@ -36,6 +36,7 @@ from . import (
     soundness,
     text,
 )
+from .attributes import look
 from .database import Counted, GaveWay, Snapshot
 from .description import Written
 from .errors import Failure, Interrupted
@@ -287,11 +288,12 @@ def _write_parts(
         return {"etc-gitlab": part}, [found.joined(files.survey(etc))]
 
     with database.snapshot(site.database) as snapshot:
-        (dumped, counted), (packed, found), (of_etc, found_there), kept = together(
+        (dumped, counted), (packed, found), (of_etc, found_there), kept, attributes = together(
             lambda: _dump(site, settings, throttle, store, staging, snapshot),
             pack_all,
             pack_etc,
             lambda: packing.pack_settings(site, staging / "settings.json"),
+            lambda: look([*folders, *etc], [one / "config_backup" for one in etc]),
             cancel=snapshot.cancel,
         )
     return Written(
@@ -303,6 +305,7 @@ def _write_parts(
         packed,
         [found, *found_there],
         snapshot.unread,
+        attributes,
     )
 
 

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import grp
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from . import files, folders, hostname, manifest, privileges, sign_in, version
+from .attributes import Attributes
 from .contents import Upload
 from .database import Unread
 from .errors import Failure
 from .increment import Packed
 from .manifest import Credentials, Database, Manifest, Part
 from .site import Site
+
+_SHOWN = 5  # links of a kind that is told
+# What comes with a package, or with the kernel, and so with a reinstalled host.
+_INSTALLED = tuple(
+    f"/{name}/"
+    for name in ("usr", "opt/gitlab", "bin", "sbin", "lib", "lib64", "dev", "proc", "sys")
+)
 
 
 @dataclass(frozen=True)
@@ -29,21 +38,39 @@ class Written:
     packed: Packed
     surveys: Sequence[files.Survey]
     unread: Sequence[Unread]  # what of the database could not be read
+    attributes: Attributes
 
     @property
     def links(self) -> dict[str, str]:
         return {link: to for one in self.surveys for link, to in one.links_out.items()}
+
+    def _untaken(self) -> list[str]:
+        """Return, in words, which links lead to what is not in the set."""
+        links = {one: to for one, to in self.links.items() if matters(one, to)}
+        words = [
+            f"{link!r} is a link to {to!r}, which is not in the set: put the files in its place, or "
+            "keep those there by other means"
+            for link, to in list(links.items())[:_SHOWN]
+        ]
+        more = len(links) - len(words)
+        return words + ([f"{more} more links lead to what is not in the set"] if more else [])
 
     @property
     def oddities(self) -> list[str]:
         special = [path for one in self.surveys for path in one.special]
         privileged = [path for one in self.surveys for path in one.privileged]
         words = [f"{path!r} is a device or pipe, and is not in the set" for path in special]
-        words += map(str, self.unread)
+        words += [*map(str, self.unread), *self.attributes.told, *self._untaken()]
         return words + [
             f"{path!r} has the set-user-id or set-group-id bit; a restore takes it away"
             for path in privileged
         ]
+
+
+def matters(link: str, target: str) -> bool:
+    """Tell whether something is lost with the target of a link that leads out of the set."""
+    there = os.path.normpath(os.path.join(os.path.dirname(link), target))
+    return not there.startswith(_INSTALLED) and os.path.lexists(there)
 
 
 def describe(

@@ -20,6 +20,7 @@ from . import (
     alerts,
     archives,
     arrival,
+    attributes,
     backup,
     baking,
     beside,

@@ -116,6 +116,7 @@ LAYERS = {
         "folders",
         "fstab",
         "files",
+        "attributes",
         "archives",
         "listing",
         "verify",  # of a set alone; beside takes a name from it
