@@ -110,12 +110,18 @@ def followed(role: str, path: Path, account: str) -> Path:
             at = place
             continue
         links += 1
+        if links > _LINKS:
+            raise Failure(
+                f"{path} cannot be Mattermost's directory ({role})",
+                f"more than {_LINKS} links lead to it",
+                "Name the directory itself in Mattermost's settings.",
+            )
         led = Path(os.path.realpath(at / target))
-        if links > _LINKS or not led.exists():
+        if not led.exists():
             return led
         if _is_roots(status) and (_is_roots(os.lstat(at)) or _is_read_only(at)):
             at = Path("/") if target.startswith("/") else at
-            rest = [one for one in target.split("/") if one not in ("", ".")] + rest
+            rest = target.split("/") + rest
         elif _is_allowed(led):
             at, rest = Path("/"), [*led.parts[1:], *rest]
         else:

@@ -63,7 +63,7 @@ def test_a_home_may_be_root_s(home: Path) -> None:
 def test_a_link_of_root_in_a_folder_of_root_counts(home: Path) -> None:
     target = owned(home.parent / "target")
     link = home.parent / "link"
-    link.symlink_to("../srv/target/.")
+    link.symlink_to("..//srv/./target/.")
     assert real(home, data=link)["data"] == target
 
 
@@ -169,6 +169,37 @@ def test_a_link_that_leads_nowhere_is_somebody_else_s_to_tell(home: Path) -> Non
     assert real(home, data=home / "data")["data"] == Path("/srv/gone")
     (home / "loop").symlink_to("loop")
     assert real(home, data=home / "loop")["data"] == home / "loop"
+
+
+def chain(home: Path, links: int) -> Path:
+    """Return the first of some links of root's, one after the other, to a directory."""
+    at = owned(home.parent / "target")
+    for number in range(links):
+        link = home.parent / f"link{number}"
+        link.symlink_to(at)
+        at = link
+    return at
+
+
+def test_forty_links_are_followed(home: Path) -> None:
+    assert real(home, data=chain(home, 40))["data"] == home.parent / "target"
+
+
+def test_more_than_forty_links_are_not(home: Path) -> None:
+    """Nor is what lies behind them taken unseen: the last may be the account's."""
+    with pytest.raises(Failure, match="cannot be Mattermost's directory") as failure:
+        real(home, data=chain(home, 41))
+    assert failure.value.detail == "more than 40 links lead to it"
+
+
+def test_what_a_directory_of_the_system_was_called_is_told(home: Path) -> None:
+    with pytest.raises(Failure) as failure:
+        real(home, data=Path("/etc"))
+    assert failure.value.detail == ""
+    (home.parent / "data").symlink_to("/etc")
+    with pytest.raises(Failure) as failure:
+        real(home, data=home.parent / "data")
+    assert failure.value.detail == "it is /etc, which belongs to the system"
 
 
 @pytest.mark.parametrize(
