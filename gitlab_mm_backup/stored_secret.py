@@ -70,10 +70,10 @@ def store(secret: Secret, form: Form) -> str:
 
 
 def _decode(text: str) -> bytes:
-    """Decode the gem's base64: ``.`` for ``+`` and no padding."""
+    """Decode the gem's base64: ``.`` for ``+`` and no padding; it has letters of base64 alone."""
     padded = text.replace(".", "+") + "=" * (-len(text) % 4)
     try:
-        return base64.b64decode(padded, validate=True)
+        return base64.b64decode(padded)
     except binascii.Error:
         return b""
 

@@ -89,6 +89,16 @@ def test_unknown_forms_are_neither_right_nor_wrong(stored: str) -> None:
     assert matches(stored, Secret(EXAMPLE)) is None
 
 
+@pytest.mark.parametrize("rounds", [1, 1000000])
+def test_the_fewest_and_the_most_rounds_that_are_tried(rounds: int) -> None:
+    assert form_of(f"$pbkdf2-sha512${rounds}$${DIGEST}") is Form.PBKDF2
+
+
+def test_a_salt_that_is_no_base64_is_taken_as_none() -> None:
+    """One letter more than a multiple of four holds no whole byte."""
+    assert matches(VECTORS[0][1].replace("$$", "$A$"), Secret(EXAMPLE)) is True
+
+
 def test_nothing_is_stored_in_an_unknown_form() -> None:
     with pytest.raises(ValueError, match="unknown form"):
         store(Secret(EXAMPLE), Form.UNKNOWN)
