@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import process
 from .durable import opened, sync_folder
 from .errors import Failure
+from .process import Command
 
 # Work folders of ours: root alone can look into them, and only what bears the name is removed.
 WORK = ".gitlab-mm-"
@@ -119,26 +121,13 @@ def make_work_folder(work: Path) -> None:
 def filled(folder: Path) -> bool:
     """Tell whether anything but directories lies in ``folder``, however deep.
 
-    Our work folders, and what a file system keeps for itself, do not count.
+    Our work folders, and what a file system keeps for itself, do not count.  find(1) follows no
+    link and waits for no pipe, whatever the account puts in a directory's place meanwhile.
     """
-    try:
-        # Through descriptors: whoever owns the folder may have it lead elsewhere meanwhile.
-        for _, below, names, here in os.fwalk(folder):
-            if names or any(_is_link(name, here) for name in below):
-                return True
-            below[:] = [
-                name for name in below if not name.startswith(WORK) and name != "lost+found"
-            ]
-    except (FileNotFoundError, NotADirectoryError):
-        return False  # it is gone
-    return False
-
-
-def _is_link(name: str, folder: int) -> bool:
-    try:
-        return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return False
+    ours = ["-type", "d", "(", "-name", f"{WORK}*", "-o", "-name", "lost+found", ")", "-prune"]
+    looking = ["find", str(folder), "-mindepth", "1", *ours, "-o", "!", "-type", "d"]
+    # 1: something has vanished meanwhile.
+    return process.printed(Command([*looking, "-printf", ".", "-quit"], may_exit=(0, 1))) != b""
 
 
 def refuse_unmounted(live: Path, mounted: bool) -> None:

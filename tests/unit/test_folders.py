@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gitlab_mm_backup import folders
 from gitlab_mm_backup.errors import Failure
+from tests.unit.apart import apart, mount
 
 
 class PowerLoss(BaseException):
@@ -239,6 +242,129 @@ def test_a_mount_point_is_known() -> None:
     assert not folders.is_mount(Path("/no such folder"))
 
 
+def below(place: Path, *mounted: str) -> dict[str, Any]:
+    """Return what is known of ``place`` while something is mounted on names within it."""
+
+    def look() -> dict[str, Any]:
+        for name in mounted:
+            mount(place / name)
+        return {
+            "mounts": sorted(
+                str(one.relative_to(place)) for one in folders.mounts() if place in one.parents
+            ),
+            "by entries": folders.by_entries(place),
+            "deeper": [str(one.relative_to(place)) for one in folders.deeper_mounts(place)],
+            "entries": sorted(folders._entries(place)),
+            "work": str(folders.work_folder(place, "token").relative_to(place.parent)),
+        }
+
+    return apart(look)
+
+
+def test_a_folder_without_mounts_is_renamed_as_a_whole(place: Place) -> None:
+    known = below(place.live)
+    assert known == {
+        "mounts": [],
+        "by entries": False,
+        "deeper": [],
+        "entries": ["config.json", "data"],
+        "work": ".gitlab-mm-token",
+    }
+
+
+def test_of_a_folder_with_a_mount_in_it_the_other_entries_are_exchanged(place: Place) -> None:
+    known = below(place.live, "disk")
+    assert known["by entries"] and known["deeper"] == []
+    assert known["entries"] == ["config.json", "data"]
+    assert known["work"] == ".gitlab-mm-token", "beside it, where nothing is mounted"
+
+
+def test_a_mount_below_an_entry_is_told_apart(place: Place) -> None:
+    known = below(place.live, "disk", "data/far/disk", "data/near")
+    assert known["by entries"] and known["deeper"] == ["data/far/disk", "data/near"]
+    assert known["entries"] == ["config.json", "data"]
+
+
+def test_a_folder_that_is_a_mount_keeps_its_work_within(place: Place) -> None:
+    known = below(place.live, ".")
+    assert known["by entries"] and known["deeper"] == [] and known["entries"] == []
+    assert known["work"] == "mattermost/.gitlab-mm-token"
+
+
+@pytest.mark.parametrize("name", ["a b", "a\tb", "a\nb", "a\\b", "a\\040b", "é"])
+def test_a_mount_of_any_name_is_found(name: str, place: Place) -> None:
+    """The kernel writes blanks, tabs, line ends and backslashes as octal numbers: proc(5)."""
+    assert below(place.live, name)["mounts"] == [name]
+
+
+def test_what_a_file_system_keeps_for_itself_stays(place: Place) -> None:
+    (place.live / "lost+found").mkdir()
+    (place.live / "lost+found" / "inode").write_text("1")
+    folders.empty(place.live)
+    assert [one.name for one in place.live.iterdir()] == ["lost+found"]
+    assert not folders.filled(place.live)
+
+
+def test_what_lies_in_work_of_ours_fills_nothing(tmp_path: Path) -> None:
+    (tmp_path / "data" / f"{folders.WORK}x").mkdir(parents=True)
+    (tmp_path / "data" / f"{folders.WORK}x" / "new").write_text("ours")
+    assert not folders.filled(tmp_path / "data")
+    (tmp_path / "data" / "x").mkdir()
+    assert not folders.filled(tmp_path / "data"), "an empty directory"
+    (tmp_path / "data" / "x" / "upload").write_text("theirs")
+    assert folders.filled(tmp_path / "data")
+
+
+def test_what_was_live_is_set_aside_in_a_folder_of_root_s_alone(place: Place) -> None:
+    umask = os.umask(0)
+    try:
+        folders.exchange(place.live, place.work)
+    finally:
+        os.umask(umask)
+    assert described(place.work / "old")[2] == 0o700
+
+
+@pytest.mark.parametrize("kind", ["nothing", "a pipe", "a file", "a link", "a broken link"])
+def test_what_is_no_directory_is_not_filled(kind: str, tmp_path: Path) -> None:
+    """Nor is it opened: a pipe would hold us up for ever, a link lead root elsewhere."""
+    path, other = tmp_path / "data", tmp_path / "other"
+    other.mkdir()
+    (other / "secret").write_text("root's")
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a file":
+        path.write_text("content")
+    elif "link" in kind:
+        path.symlink_to("nowhere" if "broken" in kind else other)
+    assert not folders.filled(path)
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a link"])
+def test_one_entry_that_is_no_directory_fills_it(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "data" / "deep" / "it"
+    path.parent.mkdir(parents=True)
+    if kind == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path)
+    assert folders.filled(tmp_path / "data")
+
+
+def test_a_directory_is_looked_through_however_deep_it_is(tmp_path: Path) -> None:
+    """Deeper than Python calls functions, and than a path may be long."""
+    at = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("deeper", dir_fd=at)
+        below = os.open("deeper", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    assert not folders.filled(tmp_path)
+    os.close(os.open("it", os.O_CREAT, dir_fd=at))
+    os.close(at)
+    assert folders.filled(tmp_path)
+    subprocess.run(["rm", "-r", str(tmp_path / "deeper")], check=True)
+
+
 def test_a_disk_that_is_not_mounted_any_more_is_missed() -> None:
     folders.refuse_unmounted(Path("/proc"), True)
     folders.refuse_unmounted(Path("/proc/self"), False)
@@ -281,6 +407,30 @@ def test_the_ground_of_work_is_root_s_for_its_time(open_ground: Path) -> None:
         assert list(ground.named.values()) == [str(value) for value in vars(ground).values()]
         folders.open_again(ground)
     assert described(open_ground) == described(open_ground.parent) == (65533, 65532, 0o2775)
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "counts"),
+    [
+        (0, 0o755, False),
+        (0, 0o1777, False),  # as /tmp: only the owner of an entry renames it
+        (0, 0o1755, False),
+        (0, 0o775, True),
+        (0, 0o757, True),
+        (65533, 0o755, True),
+        (65533, 0o1777, True),  # the owner of a sticky folder renames all in it
+        (65533, 0o1755, True),
+    ],
+)
+def test_which_folder_another_account_can_change(
+    owner: int, mode: int, counts: bool, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    os.chown(folder, owner, owner)
+    folder.chmod(mode)
+    found = [one.path for one in folders.grounds(folder / "work")]
+    assert (str(folder) in found) is counts
 
 
 def test_a_folder_that_became_a_link_is_not_shut(open_ground: Path, tmp_path: Path) -> None:
