@@ -7,6 +7,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 PYTHON := /usr/bin/python3
+ONLY :=
 VENV := build/venv
 HOST_PACKAGES := ca-certificates chromium git mmdebstrap mount poppler-utils python3 python3-venv \
 	shellcheck systemd tar util-linux zstd
@@ -16,13 +17,14 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # Three at a time, for they often wait; a file, or a class of it, shares one lab, so it stays with one of them.
 PYTEST := $(VENV)/bin/python -m pytest -c tests/pytest.ini -n 3 --dist loadscope --no-loadscope-reorder
 
-.PHONY: help setup check unit lab-test test bench deb deb-deps demo clean need-root
+.PHONY: help setup check unit lab-test test mutants bench deb deb-deps demo clean need-root
 
 help:
 	@echo "make check     formatting, lint, types"
 	echo "make test      all tests (root; labs are built from namespaces)"
 	echo "make unit      unit tests alone"
 	echo "make lab-test  lab tests alone (root)"
+	echo "make mutants   small faults in the modules that decide, and whether unit tests find them; ONLY=trust,undo"
 	echo "make bench     ours against what can be typed by hand (root); SCALE=0.25 ROUNDS=3 ONLY=restore,nights"
 	echo "make deb       the package, into build/deb (root)"
 	echo "make deb-deps  packages of what bullseye lacks, into build/deb-deps (root)"
@@ -71,10 +73,13 @@ lab-test: need-root setup deb
 test: need-root setup deb
 	@$(PYTEST) $(SUITES)
 
+# Some minutes: each change of a module is tried by the unit tests that import it. CI tries a sample.
+mutants: setup
+	@$(VENV)/bin/python -B -m tests.mutants --only "$(ONLY)"
+
 # Not a test: half an hour that wants the machine for itself.
 SCALE := 0.25
 ROUNDS := 3
-ONLY :=
 bench: need-root build/.host
 	@$(PYTHON) -B -m tests.bench --scale "$(SCALE)" --rounds "$(ROUNDS)" --only "$(ONLY)"
 

@@ -151,3 +151,56 @@ def test_a_tar_that_fails_is_blamed(tmp_path: Path) -> None:
 
     with pytest.raises(Failure, match="tar failed"):
         archives.unpack_as_it_comes(pass_on, "/no/such/folder", tmp_path / "into")
+
+
+def test_each_member_is_told_and_can_be_read_there_and_then() -> None:
+    data = tar_of(*good(), member(f"{ROOT}/link", tarfile.SYMTYPE, linkname="good"))
+    read: dict[str, bytes] = {}
+
+    def note(one: tarfile.TarInfo, content: Callable[[], bytes]) -> None:
+        read[one.name] = b"" if one.issym() else content()
+
+    stream = io.BufferedReader(io.BytesIO(data))
+    archives.inspect_stream(stream, "x", [f"/{ROOT}"], KNOWN, each=note)
+    first = good()[1]
+    content = random.Random(first.name).randbytes(first.size)
+    assert read == {ROOT: b"", f"{ROOT}/good": content, f"{ROOT}/link": b""}
+
+
+@pytest.mark.parametrize("name", ["", ".", "var", "var/opt"])
+def test_a_directory_above_is_passed_over(name: str) -> None:
+    data = tar_of(member(name, tarfile.DIRTYPE, mode=0o755), *good())
+    assert passed_on(data) == data
+
+
+def test_an_absolute_name_is_refused_where_every_folder_is_allowed() -> None:
+    stream = io.BufferedReader(io.BytesIO(tar_of(member("/etc/evil", mode=0o644))))
+    with pytest.raises(Failure, match="holds what no backup of ours holds"):
+        archives.inspect_stream(stream, "x", ["/"], KNOWN)
+    stream = io.BufferedReader(io.BytesIO(tar_of(member("etc/good", mode=0o644))))
+    assert archives.inspect_stream(stream, "x", ["/"], KNOWN) == Contents(1, 0)
+
+
+def leaving_out(tmp_path: Path, files: list[str], *without: str) -> set[str]:
+    """Return which files are unpacked when some are to be left out."""
+    data = tar_of(*good(), *(member(f"{ROOT}/{name}", mode=0o644) for name in files))
+    (tmp_path / "into").mkdir()
+
+    def pass_on(put: Callable[[bytes | memoryview], object]) -> None:
+        archives.inspect_stream(io.BytesIO(data), "x", [f"/{ROOT}"], KNOWN, on=put)
+
+    excluded = [f"/{ROOT}/{name}" for name in without]
+    archives.unpack_as_it_comes(pass_on, f"/{ROOT}", tmp_path / "into", excluded)
+    return {one.name for one in (tmp_path / "into" / Path(ROOT).name).iterdir()} - {"good"}
+
+
+def test_what_is_left_out_is_just_that_whatever_its_name(tmp_path: Path) -> None:
+    """A list of tar's has one name a line, and loses the blanks at the end of it."""
+    files = ["a", "a\nb", "c", "c ", "d", "d\t", "e*", "ee", "f"]
+    without = ["a\nb", "c ", "d\t", "e*", "f"]
+    assert leaving_out(tmp_path, files, *without) == {"a", "c", "d", "ee"}
+
+
+def test_more_can_be_left_out_than_a_command_line_holds(tmp_path: Path) -> None:
+    many = [f"{number:06}{'x' * 120}" for number in range(30_000)]  # over 4 MB
+    assert leaving_out(tmp_path, ["a", many[0], many[-1]], *many) == {"a"}

@@ -82,6 +82,22 @@ def test_a_torn_one_is_told_and_the_others_are_read(monkeypatch: pytest.MonkeyPa
     assert place.read_alone == ["a"]
 
 
+def test_the_limit_of_a_document_is_16_mib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what the listing says, before anything of it is read."""
+    place = Place({"a": b"{ torn", "b": b"{ torn"}, monkeypatch)
+    sizes = {"a": 16 << 20, "b": (16 << 20) + 1}
+    listed = {name: {FILE: Listed(f"{name}/{FILE}", size, {})} for name, size in sizes.items()}
+    told = bound.read(REMOTE, listed, {FILE: "name"})[FILE]
+    assert told["a"] == "its manifest.json cannot be read"
+    assert told["b"] == "its manifest.json is larger than 16 MiB"
+    assert place.read_alone == ["a"]
+
+
+def test_eighty_characters_of_another_name_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Place({"a": written("x" * 200)}, monkeypatch).read("a")
+    assert told["a"] == f"its manifest.json is that of {'x' * 80}"
+
+
 def test_a_huge_one_is_not_read_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bound, "LARGEST", 100)
     place = Place({"a": written("a", more="x" * 100), "b": written("b")}, monkeypatch)

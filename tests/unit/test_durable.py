@@ -38,6 +38,30 @@ def test_owner_and_mode_are_given_before_the_name(
     assert seen == [(65534, 12, 0o640)]
 
 
+def test_it_is_born_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    born, chown, umask = list[int](), os.fchown, os.umask(0)
+
+    def look(descriptor: int, uid: int, gid: int) -> None:
+        born.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        chown(descriptor, uid, gid)
+
+    monkeypatch.setattr(os, "fchown", look)
+    try:
+        durable.replace_file(tmp_path / "file", b"content", mode=0o644)
+    finally:
+        os.umask(umask)
+    assert born == [0o600]
+
+
+def test_a_folder_behind_a_link_is_written_to_and_synced(tmp_path: Path) -> None:
+    """As /etc/gitlab may be one; ``opened`` alone follows none unless it is told to."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    durable.replace_file(tmp_path / "link" / "file", b"content")
+    durable.sync_folder(tmp_path / "link")
+    assert (tmp_path / "folder" / "file").read_bytes() == b"content"
+
+
 def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "target").write_bytes(b"keep")
     (tmp_path / "file").symlink_to("target")

@@ -88,7 +88,7 @@ def test_what_cannot_be_known_of_a_machine_tells_nothing(
 def test_a_host_that_made_sets_before_ids_is_known(on: Path, file: str) -> None:
     (on / file).touch()
     made = identity.own()
-    assert made.upgraded and made.owns("")
+    assert made.upgraded and made.owns("") and identity.known() == made
     assert not identity.settled(made).upgraded
 
 
@@ -109,6 +109,49 @@ def test_a_file_that_is_not_ours_is_told(on: Path, content: str) -> None:
     with pytest.raises(Failure, match="cannot be read") as caught:
         identity.own()
     assert "take-over" in caught.value.hint
+    assert caught.value.detail == "it is no file of this program"
+
+
+def test_a_file_that_the_disk_does_not_give_is_told_in_its_words(on: Path) -> None:
+    identity.FILE.mkdir()
+    with pytest.raises(Failure, match="cannot be read") as caught:
+        identity.known()
+    assert caught.value.detail == "Is a directory"
+
+
+def test_the_state_folder_is_made_and_root_s_alone(on: Path) -> None:
+    file = on / "lib" / "gitlab-mm-backup" / "host.json"
+    umask = os.umask(0)
+    try:
+        made = identity.own(file)
+    finally:
+        os.umask(umask)
+    assert identity.known(file) == made
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"0123456789abcdef\n", "0123456789abcdef"),
+        (b"  0123 \nmore\n", "0123"),
+        (b"x" * 99 + b"yz\n", "x" * 99 + "y"),  # a hundred characters are read
+        (b"uninitialized\n", ""),  # an image that has not been started yet: machine-id(5)
+        (b"\xff\n", ""),
+        (b"", ""),
+        (None, ""),
+    ],
+)
+def test_what_a_machine_tells_of_itself(
+    content: bytes | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, product = tmp_path / "machine-id", tmp_path / "product_uuid"
+    if content is not None:
+        file.write_bytes(content)
+    product.write_text("4C4C4544-0042\n")
+    monkeypatch.setattr(identity, "_MACHINE_ID", file)
+    monkeypatch.setattr(identity, "_PRODUCT", product)
+    assert identity.machine() == Machine(told, "4c4c4544-0042")
 
 
 def test_a_link_in_its_place_is_not_followed(on: Path, tmp_path: Path) -> None:

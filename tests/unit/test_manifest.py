@@ -167,6 +167,45 @@ def test_a_base_that_cannot_be_is_refused(found: int, increment: Increment | Non
         module.parse(data, "here")
 
 
+def test_a_format_of_before_the_first_is_refused() -> None:
+    with pytest.raises(Failure, match="manifest cannot be read") as caught:
+        module.parse(module.to_bytes(old(0)), "here")
+    assert caught.value.detail.endswith("unknown format 0")
+
+
+def test_a_service_may_have_no_environment_folder() -> None:
+    manifest = make_manifest(
+        files=dataclasses.replace(make_manifest().files, environment_folder="")
+    )
+    assert module.parse(module.to_bytes(manifest), "here") == manifest
+
+
+def test_a_mattermost_without_a_post_has_no_last_one() -> None:
+    manifest = make_manifest(contents=module.Contents(1, 1, 0, 0, 0, None))
+    assert module.parse(module.to_bytes(manifest), "here") == manifest
+    for value in ("yesterday", "2026-11-22T01:10:00", 7, ""):
+        with pytest.raises(Failure, match="manifest cannot be read"):
+            parse(changed(("contents", "last_post"), value))
+
+
+def test_a_database_takes_a_quarter_more_while_it_is_loaded() -> None:
+    database = dataclasses.replace(make_manifest().database, bytes=403)
+    assert database.bytes_to_load == 503
+
+
+def test_what_is_wrong_is_told_in_short() -> None:
+    long = {name: None for name in DOCUMENT if name != "files"}
+    with pytest.raises(Failure) as caught:
+        parse({**long, "format": 3})
+    words = "a manifest: ValueError: an object must have exactly: tool, kind, "
+    assert caught.value.detail.startswith(words)
+    assert len(caught.value.detail) == len("a manifest: ValueError: ") + 200
+    for path in (("name",), (*PART, "file")):
+        with pytest.raises(Failure) as caught:
+            parse(changed(path, "/" * 99))
+        assert caught.value.detail.endswith(": '" + "/" * 39)
+
+
 def test_the_file_is_for_people_too() -> None:
     text = module.to_bytes(make_manifest()).decode()
     assert text.startswith('{\n  "name": ') and text.endswith("}\n")
@@ -287,6 +326,16 @@ def test_what_is_no_manifest_is_a_failure(data: bytes) -> None:
     with pytest.raises(Failure, match="manifest cannot be read") as caught:
         module.parse(data, "/sets/one/manifest.json")
     assert caught.value.detail.startswith("/sets/one/manifest.json: ")
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [("10.11.4", "10.11.4"), ("11.0+ce~rc1", "11.0+ce~rc1"), ("10 x/../é", "10-x-..--")],
+)
+def test_a_version_of_any_letters_gives_the_name_of_a_set(version: str, told: str) -> None:
+    moment = datetime(2026, 11, 22, 1, 13, 20, tzinfo=timezone.utc)
+    name = module.name_for(moment, version, "1f3a9c2e")
+    assert name.endswith(f"_{told}-1f3a9c") and module.is_set_name(name)
 
 
 # Tables, parts, links and roles but home are free to be there; sets are backups unless they say so.

@@ -447,6 +447,48 @@ def test_rules_that_would_remove_half_at_once_are_asked_about() -> None:
     assert not would_ask(made(*range(10)), Rules(last=6))
 
 
+def test_three_that_go_at_once_are_asked_about_and_two_are_not() -> None:
+    assert would_ask(made(*range(6)), Rules(last=3))
+    assert not would_ask(made(*range(4)), Rules(last=2))
+
+
+@pytest.mark.parametrize(
+    ("keep", "gap", "asked"),
+    [
+        (1, 3, False),  # three keep times between the last two sets
+        (1, 3.5, True),
+        (0.5, 2, False),  # two days at least: a night that failed is nothing unusual
+        (0.5, 2.5, True),
+    ],
+)
+def test_how_long_without_a_set_is_asked_about(keep: float, gap: float, asked: bool) -> None:
+    assert would_ask(made(0, gap), Rules(keep * DAY)) is asked
+
+
+def test_what_was_just_young_enough_when_the_last_set_was_made_is_asked_about() -> None:
+    sets = made(0, 60, 61)
+    assert would_ask(sets, Rules(DAY))
+    assert not would_ask(made(0, 60, 61.1), Rules(DAY)), "it would have gone before"
+
+
+def test_a_shrunken_set_displaces_no_fuller_one_though_there_is_something_in_it() -> None:
+    shrunken = Kept("shrunken", NOW, shrunken=True)
+    decisions = {one.name: one for one in decide([shrunken, *made(9)], Rules(last=1), NOW)}
+    assert holding([shrunken, *made(9)], NOW) == "shrunken" and decisions["9 days"].keep
+    assert decisions["9 days"].reason.startswith("the newest set that does not look emptied")
+
+
+def test_a_set_of_which_nothing_is_said_is_not_an_empty_one() -> None:
+    decisions = decide([Kept("empty", NOW, empty=True), *made(9)], Rules(last=1), NOW)
+    assert "last 1 of 1" in {one.name: one.reason for one in decisions}["9 days"]
+
+
+def test_the_last_ones_are_counted_from_one() -> None:
+    reasons = [one.reason for one in decide(made(0, 1, 2), Rules(last=2), NOW)]
+    assert "last 1 of 2" in reasons[0] and reasons[1] == "last 2 of 2"
+    assert reasons[2] == "no rule keeps it"
+
+
 STATES = st.sampled_from(["sound", "sound", "failed", "proven", "safety", "emptied", "ahead"])
 HISTORIES = st.lists(st.tuples(st.integers(0, 400 * 86400), STATES), max_size=25)
 

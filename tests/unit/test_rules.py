@@ -13,7 +13,7 @@ import pytest
 from gitlab_mm_backup import fitness, rules
 from gitlab_mm_backup.effective import Settings
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.rules import Facts, Verdict
+from gitlab_mm_backup.rules import Facts, Rule, Verdict
 from tests.unit.builders import make_manifest, make_set
 
 RULES = {one.code: one for one in rules.load()}
@@ -163,11 +163,26 @@ def test_a_rule_of_another_form_is_no_rule(tmp_path: Path) -> None:
         "sources": ["https://example.org"],
     }
     path = tmp_path / "rules.yml"
-    bad: list[dict[str, Any]] = [{}, {"when": {}, "sources": []}]
-    for changes in bad:
+    bad: list[tuple[dict[str, Any], str]] = [
+        ({"when": {"moon": "full", "air": "wet"}}, "x: air, moon"),
+        ({"when": {}, "sources": []}, "x: no source"),
+    ]
+    for changes, words in bad:
         path.write_text(json.dumps([{**entry, **changes}]))
-        with pytest.raises(ValueError, match="x: "):
+        with pytest.raises(ValueError, match=f"{words}$"):
             rules.load(path)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_version_that_is_not_known_is_told_so(known: bool) -> None:
+    words = "from GitLab {gitlab} to {target} on PostgreSQL {postgresql}"
+    rule = Rule("x", {}, WARN, None, words, "{set}", ["https://example.org"])
+    facts = FINE if known else dataclasses.replace(FINE, gitlab="", postgresql="")
+    (found,) = rules.judge(facts, [rule])
+    unknown = "of a version that is not known"
+    gitlab, postgresql = ("18.11.9", "14.2") if known else (unknown, unknown)
+    assert found.reason == f"from GitLab {gitlab} to 11.7.3 on PostgreSQL {postgresql}"
+    assert found.way_out == "10.11.20"
 
 
 def test_facts_of_a_set(tmp_path: Path) -> None:

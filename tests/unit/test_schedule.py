@@ -73,6 +73,12 @@ def test_a_new_host_does_not_wait_when_the_night_is_now(host: Host) -> None:
     assert host.up("2026-01-10T04:00", 3) == ["10 04:17"]
 
 
+@pytest.mark.parametrize(("asked", "due"), [("05:16:59", True), ("05:17:00", False)])
+def test_on_a_new_host_the_night_is_now_for_an_hour(asked: str, due: bool, host: Host) -> None:
+    assert schedule.is_due(AT, moment(f"2026-01-10T{asked}"), host.stamp) is due
+    assert host.stamp.exists() is not due
+
+
 def test_a_stamp_of_a_clock_that_was_wrong_stops_nothing(host: Host) -> None:
     host.last("2031-01-01T00:00:00")
     assert schedule.is_due(AT, moment("2026-01-10T11:17:00"), host.stamp)
@@ -86,6 +92,13 @@ def test_a_stamp_of_a_clock_that_was_wrong_stops_nothing(host: Host) -> None:
         ("2026-01-10T00:30:00", "2026-01-10T04:17:00", False),
         ("2026-01-09T22:00:00", "2026-01-10T03:17:00", True),  # for the night before
         ("2026-01-10T12:00:00", "2026-01-10T11:17:00", False),
+        # Three hours before the time, to the second.
+        ("2026-01-10T01:17:00", "2026-01-10T11:17:00", True),
+        ("2026-01-10T01:16:59", "2026-01-10T11:17:00", False),
+        # A minute ahead: the clock has been set back a little since.
+        ("2026-01-10T11:17:00", "2026-01-10T11:17:00", True),
+        ("2026-01-10T11:18:00", "2026-01-10T11:17:00", True),
+        ("2026-01-10T11:18:01", "2026-01-10T11:17:00", False),
     ],
 )
 def test_what_stands_for_a_night(made: str, now: str, covered: bool) -> None:
@@ -124,6 +137,12 @@ def test_what_is_no_time_is_bad_usage(text: str) -> None:
 def test_a_run_is_noted_with_its_time(tmp_path: Path) -> None:
     stamp = tmp_path / "nightly"
     assert schedule.last_run(stamp) is None
+    umask = os.umask(0)
+    try:
+        schedule.record(stamp)
+    finally:
+        os.umask(umask)
+    assert stamp.stat().st_mode & 0o777 == 0o600
     Host(tmp_path).last("2026-01-10T04:17:00")
     schedule.record(stamp)
     last = schedule.last_run(stamp)

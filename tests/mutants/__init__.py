@@ -1,0 +1,1 @@
+"""A mutation test of the modules that decide; see __main__."""
