@@ -28,7 +28,9 @@ from . import (
     manifest,
     packing,
     progress,
+    provisions,
     prune,
+    restorable,
     room,
     search_later,
     settling,
@@ -306,6 +308,12 @@ def _write_parts(
         [found, *found_there],
         snapshot.unread,
         attributes,
+        snapshot.properties,
+        [
+            *snapshot.told,
+            *provisions.beyond(snapshot.properties),
+            *restorable.beyond_owner(counted.lines, snapshot.server, snapshot.properties),
+        ],
     )
 
 

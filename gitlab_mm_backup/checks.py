@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from .errors import Failure
 
+# In the detail of a failed check: what failed lies in the live database, and in every set of it.
+LASTING = "A new set of this database would not differ"
+
 
 class Result(enum.Enum):
     """How one check ended."""

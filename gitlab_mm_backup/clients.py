@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
+import signal
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from . import process, progress
 from .database import APPLICATION, LOCK_SECONDS, NO_TIME_OUTS
 from .private_files import InMemory
-from .process import DECOMPRESS, Command
+from .process import DECOMPRESS, Command, Finished
 from .secret import Secret
 from .site import Endpoint
 
+_AT_ONCE = 500  # statements for one psql(1): the system limits the words of a command
+
 
 def dump(
-    endpoint: Endpoint, programs: Path, snapshot_id: str, leave_out: Iterable[tuple[str, str]] = ()
+    endpoint: Endpoint,
+    programs: Path,
+    snapshot_id: str,
+    leave_out: Iterable[tuple[str, str]] = (),
+    *,
+    rows: bool = True,
 ) -> Command:
     """Return the pg_dump that writes the snapshot in custom form, uncompressed, to its output.
 
-    ``leave_out``: schema and name of tables and sequences.
+    ``leave_out``: schema and name of tables and sequences.  Without ``rows`` it is over at once.
     """
     options = (
         "--format=custom",
         "--compress=0",
         f"--lock-wait-timeout={LOCK_SECONDS}s",
         f"--snapshot={snapshot_id}",
+        *([] if rows else ["--schema-only"]),
         *(f"--exclude-table={_pattern(*one)}" for one in leave_out),
     )
     return _command(endpoint, programs / "pg_dump", endpoint.name, *options)
@@ -55,6 +67,7 @@ def load(
     options: list[str | InMemory] = [
         "--no-owner",
         "--no-acl",
+        "--no-tablespaces",
         "--exit-on-error",
         *(["--single-transaction"] if rows else []),
         "--use-list",
@@ -64,7 +77,18 @@ def load(
     with open(archive, "rb") as packed, contextlib.ExitStack() as shown:
         if rows:  # other passes read almost nothing
             shown.enter_context(progress.of_file("database", packed))
-        process.pipeline(DECOMPRESS, restore, stdin=packed)
+        process.pipeline(DECOMPRESS, own_search_path(), restore, stdin=packed)
+
+
+@functools.lru_cache(None)
+def own_search_path() -> Command:
+    """Return what has a dump be loaded with its session's search_path.
+
+    Read once: an upgrade may take its file away.
+    """
+    program = Path(__file__).with_name("search_path_filter.py").read_text(encoding="utf-8")
+    argv = [sys.executable, "-I", "-S", "-c", program]
+    return Command(argv, account="nobody", may_exit=(0, -signal.SIGPIPE))
 
 
 def execute(endpoint: Endpoint, programs: Path, name: str, statements: Sequence[str]) -> None:
@@ -72,14 +96,36 @@ def execute(endpoint: Endpoint, programs: Path, name: str, statements: Sequence[
 
     Raises Failure on the first error.
     """
+    _psql(endpoint, programs, name, statements, "--set=ON_ERROR_STOP=1")
+
+
+def try_each(endpoint: Endpoint, programs: Path, name: str, statements: Sequence[str]) -> list[str]:
+    """Do the same, each for itself; return what the server complained of."""
+    complaints: list[str] = []
+    for at in range(0, len(statements), _AT_ONCE):
+        some = statements[at : at + _AT_ONCE]
+        words = _psql(endpoint, programs, name, some, "--set=VERBOSITY=terse", may_exit=(0, 1)).err
+        complaints += filter(None, words.splitlines())
+    return list(dict.fromkeys(complaints))
+
+
+def _psql(
+    endpoint: Endpoint,
+    programs: Path,
+    name: str,
+    statements: Sequence[str],
+    *more: str,
+    may_exit: tuple[int, ...] = (0,),
+) -> Finished:
     options = (
         "--no-psqlrc",
         "--quiet",
-        "--set=ON_ERROR_STOP=1",
+        *more,
         # So, and not from a file, they are SQL alone: psql's own commands have no place there.
         *(f"--command={statement}" for statement in statements),
     )
-    process.run(_command(endpoint, programs / "psql", name, *options))
+    command = _command(endpoint, programs / "psql", name, *options)
+    return process.run(dataclasses.replace(command, may_exit=may_exit))
 
 
 def _command(endpoint: Endpoint, program: Path, name: str, *options: str | InMemory) -> Command:

@@ -21,11 +21,14 @@ _COUNTS = {
     "fileinfo": "count(*) FILTER (WHERE deleteat = 0),"
     " coalesce(sum(size) FILTER (WHERE deleteat = 0), 0)::bigint",
 }
+# Mattermost works with the first of its search_path.
 _SCHEMA = """
     SELECT n.nspname FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relname = %s AND c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema'
-    AND n.nspname NOT LIKE 'pg\\_%%' ORDER BY n.nspname <> 'public', n.nspname LIMIT 1"""
+    AND n.nspname NOT LIKE 'pg\\_%%'
+    ORDER BY pg_catalog.array_position(pg_catalog.current_schemas(false), n.nspname),
+        n.nspname <> 'public', n.nspname LIMIT 1"""
 # The newest, for what is going wrong now, and others from all over the table, each time different.
 _SAMPLE = """
     (SELECT id, path FROM {0} WHERE deleteat = 0 ORDER BY createat DESC LIMIT 100)

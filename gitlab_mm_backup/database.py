@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from . import contents, encodings, privileges
+from . import answers, catalog, contents, encodings, privileges
+from .catalog import Server
 from .contents import Upload
 from .errors import Failure
 from .manifest import Contents, Database
 from .private_files import InMemory, PrivateFiles
+from .properties import Properties
 from .secret import Secret
 from .site import Endpoint, Login
 
@@ -22,7 +24,11 @@ if TYPE_CHECKING:
     import psycopg
 
 # Omnibus ends a statement, and a session that idles in a transaction, after 60 s.
-NO_TIME_OUTS = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
+# A role or database that is read-only for others is not so for a load; who asks first is told of it.
+NO_TIME_OUTS = (
+    "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
+    " -c default_transaction_read_only=off"
+)
 # Those that came with PostgreSQL 14 and 17, for a server that does not know them refuses a
 # connection that names them.
 _ENDLESS = (
@@ -48,11 +54,20 @@ _TABLES = f"""
     WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
         AND {_READABLE}
     ORDER BY 1, 2"""
+# And the views that read such a table: pg_restore could not make them without it.
 _UNREAD = f"""
-    SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner), row_security_active(c.oid)
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p', 'S') AND n.nspname <> 'information_schema'
-        AND n.nspname NOT LIKE 'pg\\_%' AND NOT ({_READABLE})
+    WITH RECURSIVE unread (oid) AS (
+        SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p', 'S') AND n.nspname <> 'information_schema'
+            AND n.nspname NOT LIKE 'pg\\_%' AND NOT ({_READABLE})
+        UNION SELECT r.ev_class FROM unread u
+        JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = u.oid
+            AND d.classid = 'pg_rewrite'::regclass
+        JOIN pg_rewrite r ON r.oid = d.objid
+    )
+    SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner), row_security_active(c.oid),
+        c.relkind IN ('v', 'm')
+    FROM unread u JOIN pg_class c ON c.oid = u.oid JOIN pg_namespace n ON n.oid = c.relnamespace
     ORDER BY 1, 2"""
 
 
@@ -84,8 +99,23 @@ def administering(endpoint: Endpoint) -> Iterator[psycopg.Connection[Any]]:
 
 
 @contextlib.contextmanager
+def as_mattermost(endpoint: Endpoint) -> Iterator[psycopg.Connection[Any]]:
+    """Yield a session as Mattermost itself has it, with all limits that are set for its role."""
+    with _session(endpoint, endpoint.owner, endpoint.name, endpoint.settings(), "") as session:
+        yield session
+
+
+@contextlib.contextmanager
+def founding(endpoint: Endpoint, name: str) -> Iterator[psycopg.Connection[Any]]:
+    """Yield the superuser's session in the new database ``name``, where nobody else has been yet."""
+    with _session(endpoint, endpoint.admin, name, _OWN_OBJECTS) as session:
+        session.execute(_ENDLESS)
+        yield session
+
+
+@contextlib.contextmanager
 def _session(
-    endpoint: Endpoint, login: Login, wanted: str, settings: str
+    endpoint: Endpoint, login: Login, wanted: str, settings: str, limits: str = NO_TIME_OUTS
 ) -> Iterator[psycopg.Connection[Any]]:
     import psycopg
 
@@ -97,17 +127,18 @@ def _session(
                 dbname=wanted,
                 user=login.role,
                 password=login.password.reveal() if login.password else None,
-                options=settings + NO_TIME_OUTS,
+                options=settings + limits,
                 connect_timeout=10,
                 application_name=APPLICATION,
                 autocommit=True,
                 **_options(endpoint, files),
             )
         with contextlib.closing(connection):
+            answers.refuse_pooler(connection)
             encodings.agree(connection)
             yield connection
     except psycopg.Error as error:
-        raise _failure(error, wanted, endpoint) from None
+        raise answers.failure(error, wanted, login.role, endpoint) from None
     except UnicodeEncodeError:
         raise Failure(
             f"A name in {wanted} cannot be used",
@@ -138,28 +169,6 @@ def wait_for_server(endpoint: Endpoint, seconds: float = 30) -> None:
             time.sleep(0.2)
 
 
-def _failure(error: psycopg.Error, name: str, endpoint: Endpoint) -> Failure:
-    import psycopg
-
-    detail = str(error).strip()
-    if (
-        isinstance(error, psycopg.OperationalError)
-        and f'database "{name}" does not exist' in detail
-    ):
-        return Failure(
-            f"There is no database {name}",
-            detail,
-            endpoint.making,
-        )
-    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
-        return Failure(
-            "PostgreSQL does not answer",
-            detail,
-            f"Is it running at {endpoint.host} port {endpoint.port}? {endpoint.care}",
-        )
-    return Failure(f"PostgreSQL refused the work on {name}", detail)
-
-
 class GaveWay(Failure):
     """Somebody waited for a lock of ours, and got it: the work for the dump was ended."""
 
@@ -171,6 +180,7 @@ class Counted:
     rows: dict[str, int]  # schema.table -> rows
     contents: Contents | None  # None where the tables are not those of a Mattermost
     uploads: Sequence[Upload]  # some of them, to look for on the disk
+    lines: Sequence[str] = ()  # of the dump's own list
 
 
 @dataclass(frozen=True)
@@ -181,9 +191,12 @@ class Unread:
     name: str
     owner: str
     hides_rows: bool  # from whoever is no superuser, by a policy (PostgreSQL manual, 5.8)
+    follows: bool = False  # a view, of something that is left out
 
     def __str__(self) -> str:
         what = f"{self.schema}.{self.name} of the database is not in the set"
+        if self.follows:
+            return f"{what}: it is a view of something that is not"
         if self.hides_rows:
             return f"{what}: a policy hides rows of it from Mattermost's role"
         return f"{what}: it belongs to {self.owner}, and Mattermost's role may not read it"
@@ -198,6 +211,9 @@ class Snapshot:
     installation: str  # which Mattermost it is of; "" where that is not known
     table_bytes: int  # of its tables on the server's disk, without indexes
     unread: Sequence[Unread]  # what its owner may not read, and the dump leaves out
+    properties: Properties
+    server: Server
+    told: Sequence[str]  # what of it no restore brings back as it was
     _session: psycopg.Connection[Any]
     _watch: psycopg.Connection[Any]
 
@@ -263,7 +279,14 @@ def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
         assert row is not None
         database = Database(endpoint.name, row[1].split()[0], row[2], row[3], row[4], row[5], {})
         made_of = contents.installation(session)
-        yield Snapshot(row[0], database, made_of, row[6], unread, session, watch)
+        beside = catalog.properties(session, watch, endpoint.name)
+        left_out = {f"{one.schema}.{one.name}" for one in unread}
+        left_out |= {one.replace(" ", ".", 1) for one in beside.untrusted}
+        told = catalog.told(session, watch, endpoint.name, left_out)
+        here = catalog.server(watch)
+        yield Snapshot(
+            row[0], database, made_of, row[6], unread, beside, here, told, session, watch
+        )
 
 
 def _unread(session: psycopg.Connection[Any]) -> list[Unread]:

@@ -16,6 +16,7 @@ from .database import Unread
 from .errors import Failure
 from .increment import Packed
 from .manifest import Credentials, Database, Manifest, Part
+from .properties import Properties
 from .site import Site
 
 _SHOWN = 5  # links of a kind that is told
@@ -39,6 +40,8 @@ class Written:
     surveys: Sequence[files.Survey]
     unread: Sequence[Unread]  # what of the database could not be read
     attributes: Attributes
+    properties: Properties  # of the database
+    told: Sequence[str]  # what of the database no restore brings back as it was
 
     @property
     def links(self) -> dict[str, str]:
@@ -60,7 +63,7 @@ class Written:
         special = [path for one in self.surveys for path in one.special]
         privileged = [path for one in self.surveys for path in one.privileged]
         words = [f"{path!r} is a device or pipe, and is not in the set" for path in special]
-        words += [*map(str, self.unread), *self.attributes.told, *self._untaken()]
+        words += [*map(str, self.unread), *self.told, *self.attributes.told, *self._untaken()]
         return words + [
             f"{path!r} has the set-user-id or set-group-id bit; a restore takes it away"
             for path in privileged
@@ -105,6 +108,7 @@ def describe(
         increment=written.packed.increment,
         installation=written.installation,
         contents=written.people,
+        properties=written.properties,
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import process
 from .index import Index, Key
+from .private_files import InMemory
 from .process import DECOMPRESS, Command
+from .secret import Secret
 
 # Entries of a dump's list that belong to the server, not to Mattermost's role: the plain role
 # may not touch them, and every target has its own (pg_dump up to 10 lists them always; the
@@ -25,6 +27,35 @@ _KEY = re.compile(
     r"^ALTER TABLE ONLY (\S+)\.(\S+)\n    ADD CONSTRAINT (\S+) (PRIMARY KEY|UNIQUE) \(([^()]+)\);$",
     re.M,
 )
+_ACL = re.compile(r"^\d+; \d+ \d+ (?:DEFAULT )?ACL ")
+# A statement to its end: a semicolon within quotes is none.
+_GRANT = re.compile(
+    r"""^(?:GRANT|REVOKE|ALTER DEFAULT PRIVILEGES)\s(?:[^;"']|"(?:[^"]|"")*"|'(?:[^']|'')*')*;""",
+    re.M,
+)
+_GRANTEE = re.compile(
+    r"""\s(?:TO|FROM)\s+(?:GROUP\s+)?("(?:[^"]|"")+"|[^\s";]+)(?:\s+WITH GRANT OPTION)?;$"""
+)
+
+_DEFAULT = re.compile(r"""(ALTER DEFAULT PRIVILEGES FOR ROLE )("(?:[^"]|"")+"|[^\s";]+)""")
+
+
+@dataclass(frozen=True)
+class Grants:
+    """A statement that grants something on an object, or takes it."""
+
+    role: str  # as the dump names it; PUBLIC for everybody
+    statement: str
+
+    @property
+    def default_of(self) -> str:
+        """Return the role whose default privileges it is about, "" where it is about an object."""
+        found = _DEFAULT.match(self.statement)
+        return _unquoted(found[2]) if found else ""
+
+    def of(self, role: str) -> str:
+        """Return it for the default privileges of ``role``, which is quoted."""
+        return _DEFAULT.sub(lambda found: found[1] + role, self.statement, count=1)
 
 
 @dataclass(frozen=True)
@@ -45,6 +76,18 @@ class DumpList:
         found = (_EXTENSION_LINE.match(line) for line in self.first)
         return [one[1] for one in found if one]
 
+    @property
+    def lines(self) -> list[str]:
+        return [*self.first, *self.after]
+
+    def only(self, kept: Collection[str]) -> DumpList:
+        """Return the same with the ``kept`` lines alone."""
+        return replace(
+            self,
+            first=[line for line in self.first if line in kept],
+            after=[line for line in self.after if line in kept],
+        )
+
 
 def read(programs: Path, archive: Path) -> DumpList:
     """Return the contents of the compressed dump ``archive``; raises Failure if it has none."""
@@ -60,18 +103,42 @@ def read(programs: Path, archive: Path) -> DumpList:
     )
 
 
-def rows_in(programs: Path, archive: Path, table: str) -> list[list[str]]:
-    """Return the rows of public.``table`` in the compressed dump, each a list of its columns.
+def grants(programs: Path, archive: Path, lines: Sequence[str], owner: str) -> list[Grants]:
+    """Return what the dump grants on its objects to others than their ``owner``."""
+    wanted = "".join(line for line in lines if _ACL.match(line))
+    if not wanted:
+        return []
+    script = _printed(programs, archive, "--use-list", InMemory(Secret(wanted)), "--file=-")
+    return grants_in(script, owner)
+
+
+def grants_in(script: str, owner: str) -> list[Grants]:
+    """Return what pg_restore's ``script`` grants to others than ``owner``, or takes from them."""
+    found = []
+    for match in _GRANT.finditer(script):
+        to = _GRANTEE.search(match[0])
+        role = _unquoted(to[1]) if to else ""
+        if role not in ("", owner):
+            found.append(Grants(role, match[0]))
+    return found
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
+def rows_in(programs: Path, archive: Path, schema: str, table: str) -> list[list[str]]:
+    """Return the rows of a table in the compressed dump, each a list of its columns.
 
     All of the dump is read for it.  No rows where there is no such table.
     """
-    wanted = ("--data-only", "--schema=public", f"--table={table}", "--file=-")
+    wanted = ("--data-only", f"--schema={schema}", f"--table={table}", "--file=-")
     text = _printed(programs, archive, *wanted)
     copied = re.search(r"^COPY [^\n]* FROM stdin;\n(.*?)^\\\.$", text, re.M | re.S)
     return [line.split("\t") for line in copied[1].splitlines()] if copied else []
 
 
-def _printed(programs: Path, archive: Path, *options: str) -> str:
+def _printed(programs: Path, archive: Path, *options: str | InMemory) -> str:
     command = Command([str(programs / "pg_restore"), *options], account="nobody")
     with open(archive, "rb") as packed:
         return process.printed(DECOMPRESS, command, stdin=packed).decode(errors="surrogateescape")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
+from collections.abc import Sequence
 
 from . import clients, process, progress, tasks
 from .database import Counted, Snapshot
@@ -24,12 +26,14 @@ def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> Cou
             command = clients.dump(site.database, site.client_programs, snapshot.id, left_out)
             with progress.measured("database", snapshot.table_bytes, _written):
                 counted: Counted
-                _, counted = tasks.together(
+                lines: list[str]
+                _, counted, lines = tasks.together(
                     lambda: process.pipeline(command, compressor, sink=sink),
                     snapshot.count,
+                    lambda: _listed(site, snapshot, left_out),
                     cancel=snapshot.cancel,
                 )
-            return counted
+            return dataclasses.replace(counted, lines=lines)
         finally:
             over.set()
 
@@ -39,6 +43,14 @@ def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> Cou
     )
     snapshot.release()
     return counted
+
+
+def _listed(site: Site, snapshot: Snapshot, left_out: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the list of the dump, without its rows: wherever the dump goes, it is read at once."""
+    programs = site.client_programs
+    command = clients.dump(site.database, programs, snapshot.id, left_out, rows=False)
+    lister = Command([str(programs / "pg_restore"), "--list"], account="nobody")
+    return process.printed(command, lister).decode(errors="replace").splitlines()
 
 
 def _written() -> int:

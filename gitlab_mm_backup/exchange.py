@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from . import tasks
+from . import provisions, tasks
 from .database import APPLICATION, administering
 from .errors import Failure
 from .manifest import Database
+from .properties import Properties
+from .provisions import Provision
 from .site import Endpoint
 
 if TYPE_CHECKING:
@@ -24,30 +26,77 @@ _NAME = re.compile(r"gitlab_mm_(?:new|old)_[0-9a-f]{8}")
 _PATIENCE = 30  # seconds for ended connections to be gone
 
 
-def create_beside(endpoint: Endpoint, name: str, like: Database) -> list[str]:
+def create_beside(endpoint: Endpoint, name: str, like: Database, provision: Provision) -> list[str]:
     """Create the empty database ``name``, owned by Mattermost's role, encoded as ``like``.
 
-    It carries our mark.  Returns warnings: where this server lacks the locale of ``like`` the
-    database takes the server's own.
+    It carries our mark, and has what ``provision`` says that it gets before its rows.  Returns
+    warnings: where this server lacks the locale of ``like`` the database takes the server's own.
     """
+    from psycopg import sql
+
+    # While the superuser is at work in it, it is the superuser's, and nobody else may come in.
+    owner = endpoint.admin.role if provision.schemas else endpoint.owner.role
+    create = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING {}{}{}").format(
+        sql.Identifier(name),
+        sql.Identifier(owner),
+        sql.Literal(like.encoding),
+        sql.SQL(" ALLOW_CONNECTIONS false" if provision.schemas else ""),
+        sql.SQL(" TABLESPACE {}").format(sql.Identifier(provision.tablespace))
+        if provision.tablespace
+        else sql.SQL(""),
+    )
+    with administering(endpoint) as session:
+        warnings = _create_with_locale(session, create, like, provision.locale)
+        _comment(session, name, _MARK)
+        if provision.schemas:
+            revoke = sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC")
+            session.execute(revoke.format(sql.Identifier(name)))
+            _let_in(session, name)
+    if provision.schemas:
+        provisions.create_extensions(endpoint, name, provision.schemas)
+        _change_owner(endpoint, name, endpoint.owner.role)
+    return warnings + provisions.apply_settings(endpoint, name, provision.settings)
+
+
+def _create_with_locale(
+    session: psycopg.Connection[Any], create: Composed, like: Database, more: Properties | None
+) -> list[str]:
+    """Create a database with the locale of ``like``, or as much of it as there is here."""
     import psycopg
     from psycopg import sql
 
-    create = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING {}").format(
-        sql.Identifier(name), sql.Identifier(endpoint.owner.role), sql.Literal(like.encoding)
-    )
     locale = sql.SQL(" LC_COLLATE {} LC_CTYPE {}").format(
         sql.Literal(like.collate), sql.Literal(like.ctype)
     )
-    with administering(endpoint) as session:
-        warnings = []
+    wanted = [locale + _provided(more), locale] if more else [locale]
+    warnings: list[str] = []
+    for clause in wanted:
         try:
-            session.execute(create + locale)
-        except psycopg.errors.WrongObjectType as error:  # "invalid locale name"
-            session.execute(create)
-            warnings = [f"The database has this server's own locale: {error.diag.message_primary}"]
-        _comment(session, name, _MARK)
+            session.execute(create + clause)
+            return warnings
+        except (
+            psycopg.errors.WrongObjectType,  # "invalid locale name"
+            psycopg.errors.InvalidParameterValue,  # ICU's
+            psycopg.errors.FeatureNotSupported,  # a server without ICU
+        ) as error:
+            warnings.append(
+                f"The database has this server's own locale: {error.diag.message_primary}"
+            )
+    session.execute(create)
     return warnings
+
+
+def _provided(properties: Properties) -> Composed:
+    """Return the clause for a locale of ICU (PostgreSQL 15) or PostgreSQL's own (17)."""
+    from psycopg import sql
+
+    words = {"icu": "ICU_LOCALE", "builtin": "BUILTIN_LOCALE"}[properties.provider]
+    clause = sql.SQL(" LOCALE_PROVIDER {} {} {}").format(
+        sql.SQL(properties.provider), sql.SQL(words), sql.Literal(properties.locale)
+    )
+    if properties.rules:
+        clause += sql.SQL(" ICU_RULES {}").format(sql.Literal(properties.rules))
+    return clause
 
 
 def ensure_live(endpoint: Endpoint) -> None:
@@ -92,7 +141,8 @@ def _is_ours(session: psycopg.Connection[Any], name: str) -> bool:
     row = session.execute(
         "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", (name,)
     ).fetchone()
-    if row is not None and row[0] != _MARK and not (row[0] is None and _NAME.fullmatch(name)):
+    marked = row is not None and row[0] is not None and _is_mark(row[0])
+    if row is not None and not marked and not (row[0] is None and _NAME.fullmatch(name)):
         raise Failure(f"Database {name} is not dropped", "it does not carry our mark")
     return row is not None
 
@@ -103,21 +153,29 @@ def withhold_live(endpoint: Endpoint) -> None:
     The load runs as Mattermost's role, which owns the live database: a hostile dump could drop
     it, or change its settings for good.
     """
-    _change_owner(endpoint, endpoint.admin.role)
+    _change_owner(endpoint, endpoint.name, endpoint.admin.role)
 
 
-def give_back_live(endpoint: Endpoint) -> None:
+def live_owner(endpoint: Endpoint) -> str:
+    """Return the role that owns the live database; Mattermost's where there is none."""
+    query = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s"
+    with administering(endpoint) as session:
+        row = session.execute(query, (endpoint.name,)).fetchone()
+    return str(row[0]) if row else endpoint.owner.role
+
+
+def give_back_live(endpoint: Endpoint, owner: str = "") -> None:
     """Undo ``withhold_live``, whether it has happened or not."""
-    _change_owner(endpoint, endpoint.owner.role)
+    _change_owner(endpoint, endpoint.name, owner or endpoint.owner.role)
 
 
-def _change_owner(endpoint: Endpoint, role: str) -> None:
+def _change_owner(endpoint: Endpoint, name: str, role: str) -> None:
     from psycopg import sql
 
     change = sql.SQL("ALTER DATABASE {} OWNER TO {}")
     with administering(endpoint) as session:
-        if endpoint.admin != endpoint.owner and _there(session, endpoint.name):
-            session.execute(change.format(sql.Identifier(endpoint.name), sql.Identifier(role)))
+        if endpoint.admin != endpoint.owner and _there(session, name):
+            session.execute(change.format(sql.Identifier(name), sql.Identifier(role)))
 
 
 def end_our_sessions(endpoint: Endpoint) -> None:
@@ -140,15 +198,15 @@ def empty_live(endpoint: Endpoint) -> None:
     ensure_live(endpoint)
 
 
-def exchange(endpoint: Endpoint, new: str, old: str) -> None:
+def exchange(endpoint: Endpoint, new: str, old: str, comment: str = "") -> None:
     """Give the database ``new`` the live name and the live one the name ``old``, at one moment.
 
     Connections to the live database are ended and shut out meanwhile; ``old`` stays shut and
-    carries our mark, the live one does not.
+    carries our mark, the live one the ``comment``.
     """
     with administering(endpoint) as session:
         _shut_out(session, endpoint.name)
-        _rename(session, [(endpoint.name, old), (new, endpoint.name)])
+        _rename(session, [(endpoint.name, old), (new, endpoint.name)], comment)
 
 
 def exchange_back(endpoint: Endpoint, new: str, old: str) -> None:
@@ -156,22 +214,32 @@ def exchange_back(endpoint: Endpoint, new: str, old: str) -> None:
     with administering(endpoint) as session:
         if _there(session, old):
             _shut_out(session, endpoint.name)
-            _rename(session, [(endpoint.name, new), (old, endpoint.name)])
+            comment = (_comment_of(session, old) or "").partition("\n")[2]
+            _rename(session, [(endpoint.name, new), (old, endpoint.name)], comment)
         elif _there(session, endpoint.name):
             _let_in(session, endpoint.name)
 
 
-def _rename(session: psycopg.Connection[Any], pairs: list[tuple[str, str]]) -> None:
-    """Rename in one transaction; the last name is the live one and is open again after it."""
+def _rename(session: psycopg.Connection[Any], pairs: list[tuple[str, str]], comment: str) -> None:
+    """Rename in one transaction; the last name is the live one and is open again after it.
+
+    What loses the live name keeps its own comment behind our mark.
+    """
     from psycopg import sql
 
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+    (live, aside), (_, _) = pairs
+    kept = _comment_of(session, live)
     with session.transaction():
         for before, after in pairs:
             session.execute(rename.format(sql.Identifier(before), sql.Identifier(after)))
-            _comment(session, after, _MARK)
-        _comment(session, pairs[-1][1], None)
-        _let_in(session, pairs[-1][1])
+        _comment(session, aside, f"{_MARK}\n{kept}" if kept else _MARK)
+        _comment(session, live, None if _is_mark(comment) else comment or None)
+        _let_in(session, live)
+
+
+def _is_mark(comment: str) -> bool:
+    return comment.partition("\n")[0] == _MARK
 
 
 def _comment(session: psycopg.Connection[Any], name: str, text: str | None) -> None:
@@ -179,6 +247,13 @@ def _comment(session: psycopg.Connection[Any], name: str, text: str | None) -> N
 
     comment = sql.SQL("COMMENT ON DATABASE {} IS {}")
     session.execute(comment.format(sql.Identifier(name), sql.Literal(text)))
+
+
+def _comment_of(session: psycopg.Connection[Any], name: str) -> str | None:
+    row = session.execute(
+        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", (name,)
+    ).fetchone()
+    return None if row is None else row[0]
 
 
 def _there(session: psycopg.Connection[Any], name: str) -> bool:

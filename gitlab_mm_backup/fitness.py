@@ -16,7 +16,7 @@ from .version import numbers
 # Only a step over this version can meet numbers of migrations that collide.
 _FIRST_OF_11 = (11,)
 _LAST_TO_BUNDLE = "18.11"
-_LICENCES = "public.licenses"
+_LICENCES = "licenses"
 
 
 def check(
@@ -56,7 +56,7 @@ def of_set(
         settings=settings,
         migrations=migrations,
         gitlab_sign_in=settings.flag("GitLabSettings", "Enable"),
-        licensed=licensed or bool(manifest.database.rows.get(_LICENCES)),
+        licensed=licensed or bool(manifest.database.rows.get(f"{_schema(set_)}.{_LICENCES}")),
     )
 
 
@@ -72,5 +72,12 @@ def _effective(set_: BackupSet) -> Mapping[str, Any]:
 
 def _migrations(set_: BackupSet, programs: Path) -> dict[int, str]:
     """Return the steps of the schema that the set's database has made (Mattermost 6 and later)."""
-    found = dump_list.rows_in(programs, set_.file("database"), "db_migrations")
+    archive = set_.file("database")
+    found = dump_list.rows_in(programs, archive, _schema(set_), "db_migrations")
     return {int(row[0]): row[1] for row in found if len(row) == 2 and row[0].isdecimal()}
+
+
+def _schema(set_: BackupSet) -> str:
+    """Return the schema that Mattermost's tables are in."""
+    properties = set_.manifest.properties
+    return properties.tables.get("systems", "public") if properties else "public"

@@ -1,4 +1,7 @@
-"""Mattermost's own invariants, held against a database that a set was loaded into."""
+"""Mattermost's own invariants, held against a database that a set was loaded into.
+
+Tables are looked at as Mattermost finds them: by the search_path of its sessions.
+"""
 
 from __future__ import annotations
 
@@ -105,8 +108,8 @@ def _dangling(session: Session, one: Reference) -> str:
     from psycopg import sql
 
     query = sql.SQL(
-        "SELECT count(*), (array_agg({column}))[1] FROM public.{table} a WHERE coalesce({column}, '')"
-        " <> '' AND NOT EXISTS (SELECT 1 FROM public.{target} b WHERE b.id = a.{column})"
+        "SELECT count(*), (array_agg({column}))[1] FROM {table} a WHERE coalesce({column}, '')"
+        " <> '' AND NOT EXISTS (SELECT 1 FROM {target} b WHERE b.id = a.{column})"
     )
     names = {key: sql.Identifier(getattr(one, key)) for key in ("table", "column", "target")}
     count, example = _row(session, query.format(**names))
@@ -119,8 +122,11 @@ def _dangling(session: Session, one: Reference) -> str:
 
 
 def _columns(session: Session) -> set[tuple[str, str]]:
-    query = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = %s"
-    return {(row[0], row[1]) for row in session.execute(query, ("public",))}
+    query = (
+        "SELECT table_name, column_name FROM information_schema.columns"
+        " WHERE table_schema = ANY (current_schemas(false))"
+    )
+    return {(row[0], row[1]) for row in session.execute(query)}
 
 
 def _note_uploads(session: Session, archived: Iterable[tuple[bytes, int]]) -> None:
@@ -139,11 +145,11 @@ def _uploads(session: Session, uploads: Uploads) -> Check:
         return checks.not_run("uploads", uploads.untold)
     _note_uploads(session, uploads.archived)
     rows = session.execute(
-        "SELECT f.path, f.size, a.size FROM public.fileinfo f LEFT JOIN pg_temp.archived a"
+        "SELECT f.path, f.size, a.size FROM fileinfo f LEFT JOIN pg_temp.archived a"
         f" ON a.path = convert_to(f.path, {COMPARED})"
         " WHERE f.deleteat = 0 AND a.size IS DISTINCT FROM f.size ORDER BY 1"
     ).fetchall()
-    (count,) = _row(session, "SELECT count(*) FROM public.fileinfo WHERE deleteat = 0")
+    (count,) = _row(session, "SELECT count(*) FROM fileinfo WHERE deleteat = 0")
     if rows:
         named = [
             f"{path!r} is missing" if size is None else f"{path!r} has {size} bytes, not {wanted}"
@@ -163,7 +169,7 @@ def _previews(session: Session, uploads: Uploads) -> Check:
         session,
         "SELECT count(*), count(*) FILTER (WHERE NOT EXISTS"
         f" (SELECT 1 FROM pg_temp.archived a WHERE a.path = convert_to(p.path, {COMPARED}))) FROM"
-        " (SELECT unnest(ARRAY[thumbnailpath, previewpath]) AS path FROM public.fileinfo"
+        " (SELECT unnest(ARRAY[thumbnailpath, previewpath]) AS path FROM fileinfo"
         " WHERE deleteat = 0) p WHERE p.path <> ''",
     )
     told = f"{missing} of {wanted} are missing; the images themselves are looked at as uploads"
@@ -179,7 +185,7 @@ def _indexes(session: Session, without: Sequence[str]) -> Check:
     (count,) = _row(
         session,
         "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public'",
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ANY (current_schemas(false))",
     )
     left = f"; {len(without)} of the search left out (--full builds them)" if without else ""
     return checks.passed("indexes", f"{count} are valid{left}")

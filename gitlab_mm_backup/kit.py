@@ -18,6 +18,8 @@ from .stores import Store
 RESTIC = "restic"  # of settings.store
 _LARGEST = 1 << 20  # bytes; a larger file is no file of keys
 
+_LACKS = "What the newest set does not bring back by itself"
+
 
 @dataclass(frozen=True)
 class Place:
@@ -57,6 +59,7 @@ class Kit:
     key: str  # fingerprint of the one that signs the sets, "" before the first
     versions: Mapping[str, str]
     steps: Sequence[Step]
+    told: Sequence[str]  # what the newest set cannot hold, or lacks
     warnings: list[str]
     secrets: Mapping[str, Secret] = field(default_factory=dict)
 
@@ -82,6 +85,7 @@ def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Pa
         key=_key(),
         versions=_versions(newest, root),
         steps=_steps(settings, remotes, places, newest, root),
+        told=[text.plain(words) for words in newest.told] if newest else [],
         warnings=warnings,
         secrets=_secrets(settings, remotes) if with_secrets else {},
     )
@@ -241,6 +245,8 @@ def lines(made: Kit) -> list[str]:
     told += ["", "On the empty machine, as root"]
     for number, step in enumerate(made.steps, 1):
         told += [f"  {number}. {step.title}", *(f"       {one}" for one in step.commands)]
+    if made.told:
+        told += ["", _LACKS, *(f"  - {words}" for words in made.told)]
     for name, value in made.secrets.items():
         told += ["", f"Secret: {name}", *(f"  {one}" for one in value.reveal().splitlines())]
     return told

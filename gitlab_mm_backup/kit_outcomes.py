@@ -37,6 +37,7 @@ def of_kit(made: Kit, path: Path | None) -> Outcome:
         "needed": [{"what": one.what, "why": one.why} for one in made.needed],
         "versions": dict(made.versions),
         "steps": [{"title": one.title, "commands": list(one.commands)} for one in made.steps],
+        "told": list(made.told),
     }
     lines = [str(path)] if path else kit.lines(made)
     return Outcome(fields, lines, made.warnings, answer=True)

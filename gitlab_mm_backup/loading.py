@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import clients, database, dump_list, exchange, passes, tasks
+from . import catalog, checks, clients, database, dump_list, exchange, passes, provisions, tasks
+from .dump_list import DumpList
 from .errors import Failure
 from .index import Index
 from .manifest import Manifest
 from .passes import Passes
+from .provisions import Provision
 from .site import Endpoint
 from .store.local import BackupSet
 from .version import numbers
@@ -21,6 +24,17 @@ from .version import numbers
 # a search index that is missing each time it starts, and lets nobody in until it is done.
 _KEEPS_INDEXES = (6,)
 
+# What PostgreSQL says where the database's owner lacks a right, or something that is not in the dump.
+_BEYOND_OWNER = re.compile(
+    r"ERROR: .*(?:permission denied|[Mm]ust be (?:a )?superuser|must be owner|does not exist"
+    r"|could not (?:open|access|load|create locale)|not available|only superuser)"
+)
+_WAY_OUT = (
+    "It is loaded as Mattermost's role, which cannot create what the message names. Have this server "
+    "provide it (install its package, create the role), or drop it from the live database. The "
+    "page what-a-backup-contains tells what a restore cannot create."
+)
+
 
 @dataclass(frozen=True)
 class Filled:
@@ -28,11 +42,18 @@ class Filled:
 
     left_out: list[Index]  # of the search, to be built later or not at all
     extensions: list[str]  # that the dump was made with
+    told: list[str]  # in words, what could not be put back
 
 
-def create(set_: BackupSet, endpoint: Endpoint, name: str) -> list[str]:
+def plan(set_: BackupSet, endpoint: Endpoint, programs: Path) -> Provision:
+    """Return what becomes of the set's database at ``endpoint``; changes nothing."""
+    lines = dump_list.read(programs, set_.file("database")).lines
+    return provisions.plan(lines, set_.manifest.properties, endpoint)
+
+
+def create(set_: BackupSet, endpoint: Endpoint, name: str, provision: Provision) -> list[str]:
     """Make the empty database ``name`` at ``endpoint`` for the set's dump; return warnings."""
-    return exchange.create_beside(endpoint, name, set_.manifest.database)
+    return exchange.create_beside(endpoint, name, set_.manifest.database, provision)
 
 
 def fill(
@@ -41,6 +62,7 @@ def fill(
     programs: Path,
     name: str,
     sessions: int,
+    provision: Provision,
     *,
     search: bool = True,
 ) -> Filled:
@@ -52,18 +74,46 @@ def fill(
     """
     archive, manifest = set_.file("database"), set_.manifest
     contents = dump_list.read(programs, archive)
+    extensions = contents.extensions
+    contents = contents.only(set(provision.contents.lines))
     left_out = [] if search or not bears_no_search(manifest) else contents.search
     without = [index.full_name for index in left_out]
     planned = passes.plan(contents, manifest.database.rows, sessions, without)
     load = functools.partial(clients.load, endpoint, programs, name, archive)
     execute = functools.partial(clients.execute, endpoint, programs, name)
-    load(planned.first, rows=True)
-    tasks.together(*middle(planned, load, execute), at_a_time=sessions)
-    if planned.keys:
-        execute([key.constraint for key in planned.keys])
-    if planned.last:
-        load(planned.last)
-    return Filled(left_out, contents.extensions)
+    try:
+        load(planned.first, rows=True)
+        tasks.together(*middle(planned, load, execute), at_a_time=sessions)
+        if planned.keys:
+            execute([key.constraint for key in planned.keys])
+        if planned.last:
+            load(planned.last)
+    except Failure as failure:
+        raise _explained(failure) from None
+    told = _grant(endpoint, programs, name, archive, contents, provision)
+    return Filled(left_out, extensions, told)
+
+
+def _explained(failure: Failure) -> Failure:
+    """Return the failure of a load; with its way out where the dump is as whole as it can be."""
+    if failure.hint or not _BEYOND_OWNER.search(failure.detail):
+        return failure
+    return Failure(failure.message, failure.detail, f"{checks.LASTING}. {_WAY_OUT}")
+
+
+def _grant(
+    endpoint: Endpoint,
+    programs: Path,
+    name: str,
+    archive: Path,
+    contents: DumpList,
+    provision: Provision,
+) -> list[str]:
+    """Give other roles of this server the privileges that they had; return what was refused."""
+    found = dump_list.grants(programs, archive, contents.lines, provision.owner)
+    statements = provisions.granted(found, provision.roles, provision.owner, endpoint.owner.role)
+    complaints = clients.try_each(endpoint, programs, name, statements)
+    return [f"A privilege could not be put back: {one}" for one in complaints]
 
 
 def middle(
@@ -98,8 +148,11 @@ def bears_no_search(manifest: Manifest) -> bool:
     return numbers(manifest.mattermost) >= _KEEPS_INDEXES
 
 
-def count(endpoint: Endpoint, name: str) -> dict[str, int]:
-    """Give the loaded database its statistics, and return the rows of its tables."""
+def prove(endpoint: Endpoint, name: str, manifest: Manifest) -> None:
+    """Give the loaded database its statistics, and hold it against the set.
+
+    Raises Failure where rows are missing, or where Mattermost's sessions do not find its tables.
+    """
     # Opened one after the other, before any thread: for that we act as another account.
     with database.within(endpoint, name) as first, database.within(endpoint, name) as second:
         _, rows = tasks.together(
@@ -107,7 +160,23 @@ def count(endpoint: Endpoint, name: str) -> dict[str, int]:
             lambda: database.count_rows(second),
             cancel=lambda: database.cancel(first, second),
         )
-        return dict(rows)
+        compare_rows(rows, manifest.database.rows)
+        compare_seen(catalog.seen(second), manifest)
+
+
+def compare_seen(found: Mapping[str, str], manifest: Manifest) -> None:
+    """Raise Failure where a session of Mattermost's does not ``find`` its tables as it did."""
+    wanted = manifest.properties.tables if manifest.properties else {}
+    other = [name for name in wanted if found.get(name) != wanted[name]]
+    if other and manifest.properties:
+        raise Failure(
+            "Mattermost would not find its tables in the restored database",
+            "; ".join(
+                f"{name}: {found.get(name, 'none')}, not {wanted[name]}.{name}" for name in other
+            ),
+            f"The search_path of its sessions was {manifest.properties.search_path}: set it so for "
+            "Mattermost's role (ALTER ROLE ... SET search_path) or in its DataSource, then try again.",
+        )
 
 
 def compare_rows(found: Mapping[str, int], wanted: Mapping[str, int]) -> None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from . import documents, untrusted
+from . import documents, properties, untrusted
 from .errors import Failure
+from .properties import Properties
 
 # 1: from before sets had a host and an installation; 2: of these, one whose files part builds on
 # another set. Who does not know a format must not restore from it.
@@ -159,6 +160,7 @@ class Manifest:
     shrunken: Sequence[str] = ()  # what collapsed, as "posts: 0 of 8000": see shrinkage
     fuller: str = ""  # name of the set that it fell short of
     told: Sequence[str] = ()  # what the run warned of: what the set cannot hold, or lacks
+    properties: Properties | None = None  # of the database; None: not looked at (before format 3)
     pipes: Sequence[str] = ()  # devices and pipes, left out; one made meanwhile may be packed
     format: int = FORMAT
 
@@ -230,6 +232,8 @@ def to_bytes(manifest: Manifest) -> bytes:
         del document["increment"]
     if manifest.salvaged is None:
         del document["salvaged"]
+    if manifest.properties is None:
+        del document["properties"]
     if manifest.format < FORMAT:
         for name in _SINCE_FORMAT_3:
             del document[name]
@@ -276,7 +280,8 @@ def _wanted(found: Any) -> tuple[Mapping[str, untrusted.Check], set[str]]:
     """Return the members of a manifest of a format, and which of them may be left out."""
     optional = {"purpose", "salvaged"}
     if found == FORMAT:
-        return {**_MANIFEST, **_SINCE_FORMAT_3, "increment": _increment}, {*optional, "increment"}
+        new = {**_MANIFEST, **_SINCE_FORMAT_3, "increment": _increment, **_LATER}
+        return new, {*optional, "increment", *_LATER}
     old = {**_MANIFEST, "files": lambda value: Files(**untrusted.members(value, _FILES))}
     return {**old, "increment": _increment} if found == _INCREMENTAL_FORMAT else old, optional
 
@@ -375,3 +380,5 @@ _SINCE_FORMAT_3: dict[str, untrusted.Check] = {
     "told": untrusted.texts,
     "pipes": untrusted.paths,
 }
+# Of a format 3 set, but not of the first ones.
+_LATER: dict[str, untrusted.Check] = {"properties": properties.parse}

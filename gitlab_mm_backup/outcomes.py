@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import caveats, identity, remarks, text
-from .checks import Check, Result
+from .checks import LASTING, Check, Result
 from .errors import ExitCode, Failure
 from .evidence import (
     Record,
@@ -228,16 +228,15 @@ def _unproven(made: Sequence[Record]) -> Failure | None:
     bad = [one for one in made if one.verdict is Verdict.FAILED]
     if not bad:
         return None
-    found = [
-        f"{one.set}: {check.name}: {check.detail}"
-        for one in bad
-        for check in one.checks
-        if check.result is Result.FAILED
-    ]
+    failed = [(one, check) for one in bad for check in one.checks if check.result is Result.FAILED]
+    found = [f"{one.set}: {check.name}: {check.detail}" for one, check in failed]
+    lasting = any(LASTING in check.detail for _, check in failed)
     return Failure(
         f"{text.number(len(bad), 'set')} did not pass the rehearsal",
         "; ".join(found),
-        "Make a new set and rehearse it: gitlab-mm backup; gitlab-mm rehearse",
+        "Do what the detail says; the page what-a-backup-contains tells more."
+        if lasting
+        else "Make a new set and rehearse it: gitlab-mm backup; gitlab-mm rehearse",
     )
 
 

@@ -18,6 +18,7 @@ from . import (
     aftermath,
     age,
     alerts,
+    answers,
     archives,
     arrival,
     attributes,
@@ -28,6 +29,7 @@ from . import (
     bound,
     bug,
     candidates,
+    catalog,
     caveats,
     charts,
     checks,
@@ -123,6 +125,8 @@ from . import (
     process,
     progress,
     proof,
+    properties,
+    provisions,
     prune,
     pruned,
     rclone,
@@ -139,6 +143,7 @@ from . import (
     report,
     report_page,
     repository,
+    restorable,
     restore,
     restore_outcomes,
     retention,
@@ -171,6 +176,7 @@ from . import (
     status_outcomes,
     stored_secret,
     stores,
+    suitable,
     system_log,
     systemd,
     tasks,
@@ -200,3 +206,4 @@ def everything() -> None:
 
     rules.load()
     process.janitor()
+    clients.own_search_path()

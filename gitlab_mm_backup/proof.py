@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from . import (
+    catalog,
     checks,
     data_source,
     database,
@@ -101,21 +102,33 @@ def database_checks(
     the dump, ``without`` the indexes that were left out of the load.
     """
     wanted = manifest.database.rows
-    rows = checks.guarded("rows", lambda: _rows(database.count_rows(sessions[0]), wanted))
+    rows = checks.guarded(
+        "rows", lambda: _rows(database.count_rows(sessions[0]), wanted, sessions[0], manifest)
+    )
     found = invariants.examine(sessions, uploads, without)
     present = {row[0] for row in sessions[0].execute("SELECT extname FROM pg_extension")}
     return [rows, *found, _extensions(present, extensions)]
 
 
-def _rows(found: Mapping[str, int], wanted: Mapping[str, int]) -> Check:
+def _rows(
+    found: Mapping[str, int],
+    wanted: Mapping[str, int],
+    session: psycopg.Connection[Any],
+    manifest: Manifest,
+) -> Check:
     loading.compare_rows(found, wanted)
+    loading.compare_seen(catalog.seen(session), manifest)
     return checks.passed("rows", f"{sum(found.values())} in {len(found)} tables, as backed up")
 
 
 def _extensions(present: set[str], wanted: Sequence[str]) -> Check:
     missing = sorted(set(wanted) - present)
     if missing:
-        return checks.failed("extensions", f"missing: {', '.join(missing)}")
+        return checks.failed(
+            "extensions",
+            f"missing: {', '.join(missing)}. {checks.LASTING}. Only a superuser may create them: "
+            "where nothing uses them, DROP EXTENSION in the live database",
+        )
     return checks.passed("extensions", ", ".join(sorted(present)))
 
 

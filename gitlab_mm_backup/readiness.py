@@ -7,19 +7,30 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import baking, database, fitness, folders, privileges, replacing, space, unpacking, vacancy
+from . import (
+    baking,
+    database,
+    fitness,
+    folders,
+    loading,
+    privileges,
+    replacing,
+    settings,
+    space,
+    suitable,
+    unpacking,
+    vacancy,
+)
 from .errors import Failure
 from .plan import Plan
-from .site import Kind, Site
+from .site import Site
 from .store.local import BackupSet
 from .verify import verify
-from .version import numbers
 
 log = logging.getLogger(__name__)
 
 # Room that must be left beside what is reckoned, for PostgreSQL's log and small things.
 SPARE = 64 << 20  # bytes
-_UPGRADE = {Kind.OMNIBUS: ": gitlab-ctl pg-upgrade"}
 
 
 def check(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
@@ -31,10 +42,14 @@ def check(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
         log.warning("Live data are replaced with nothing: %s", loss.words)
     verify(set_)
     privileges.entry_of(site.account.user)
-    server = _fitting_server(set_, site)
+    server = suitable.server(set_, site)
+    if "database" in plan.parts:
+        suitable.refuse_limits(site, settings.load().sessions)
     vacancy.check(set_, site, plan)
     driver = site.settings.text("SqlSettings", "DriverName")
     warnings = fitness.check(set_, site.version, server, site.client_programs, driver=driver)
+    if "database" in plan.parts:
+        warnings += loading.plan(set_, site.database, site.client_programs).told
     warnings += baking.left_behind(set_, site)
     _refuse_deep_mounts(site)
     if not plan.in_place:
@@ -54,29 +69,6 @@ def _refuse_deep_mounts(site: Site) -> None:
             ", ".join(deep),
             "Unmount it, or mount it at one of the folders themselves (data, plugins).",
         )
-
-
-def _fitting_server(set_: BackupSet, site: Site) -> str:
-    """Return the server's version; refuse a replica, and one that is older than the dump's."""
-    with database.administering(site.database) as session:
-        row = session.execute(
-            "SELECT pg_is_in_recovery(), current_setting('server_version')"
-        ).fetchone()
-    assert row is not None
-    version = str(row[1]).split()[0]
-    if row[0]:
-        raise Failure(
-            "This host's PostgreSQL is a replica and takes no data",
-            "pg_is_in_recovery() says so",
-            "Run the restore on the primary.",
-        )
-    if numbers(set_.manifest.database.server)[:1] > numbers(version)[:1]:
-        raise Failure(
-            "The set comes from a newer PostgreSQL than this host runs",
-            f"set {set_.manifest.database.server}, host {version}",
-            f"Upgrade it first{_UPGRADE.get(site.kind, '')}.",
-        )
-    return version
 
 
 def needs(set_: BackupSet, site: Site, plan: Plan) -> dict[Path, int]:

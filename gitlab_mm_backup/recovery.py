@@ -67,9 +67,9 @@ def _database_actions(site: Site) -> dict[str, Action]:
         database.wait_for_server(site.database)
         exchange.exchange_back(site.database, new, old)
 
-    def give_back() -> None:
+    def give_back(owner: str = "") -> None:
         database.wait_for_server(site.database)
-        exchange.give_back_live(site.database)
+        exchange.give_back_live(site.database, owner)
 
     return {
         "drop the new database": drop,

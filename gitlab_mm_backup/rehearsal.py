@@ -248,14 +248,16 @@ def _load(run: Run, endpoint: Endpoint, programs: Path) -> Check:
         with run.deadlines.step(_LOADING):
             _fill(run, endpoint, programs)
     except Failure as failure:
-        return checks.failed("database", run.warden.explained(failure))
+        told = run.warden.explained(failure)
+        return checks.failed("database", ". ".join(filter(None, (told, failure.hint))))
     return checks.passed("database", f"{archive.name} loaded into PostgreSQL {run.postgresql}")
 
 
 def _fill(run: Run, endpoint: Endpoint, programs: Path) -> None:
     name, full = endpoint.name, run.depth is Depth.FULL
-    loading.create(run.set, endpoint, name)
-    filled = loading.fill(run.set, endpoint, programs, name, run.sessions, search=full)
+    provision = loading.plan(run.set, endpoint, programs)
+    loading.create(run.set, endpoint, name, provision)
+    filled = loading.fill(run.set, endpoint, programs, name, run.sessions, provision, search=full)
     run.without = [index.full_name for index in filled.left_out]
     run.extensions = filled.extensions
     with database.within(endpoint, name) as session:

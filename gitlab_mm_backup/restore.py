@@ -20,6 +20,7 @@ from . import (
     host,
     loading,
     process,
+    provisions,
     readiness,
     recovery,
     search_later,
@@ -34,6 +35,7 @@ from .index import Index
 from .journal import STATE, Journal
 from .plan import Plan
 from .process import Command
+from .provisions import Provision
 from .settings import Settings
 from .site import Kind, Site
 from .store.local import BackupSet
@@ -85,6 +87,7 @@ class Run:
     search_left_out: list[Index] = field(default_factory=list)
     times: Times = field(default_factory=Times)
     warnings: list[str] = field(default_factory=list)
+    provision: list[Provision] = field(default_factory=list)  # of the new database, once it is made
 
     @property
     def credentials_undo(self) -> Path:
@@ -207,10 +210,12 @@ def prepare_database(run: Run) -> None:
         return
     endpoint = run.site.database
     exchange.ensure_live(endpoint)
-    run.undo.will("give the live database back")
+    run.undo.will("give the live database back", owner=exchange.live_owner(endpoint))
     exchange.withhold_live(endpoint)
     run.undo.will("drop the new database", name=run.new_database)
-    run.warnings.extend(loading.create(run.set, endpoint, run.new_database))
+    provision = loading.plan(run.set, endpoint, run.site.client_programs)
+    run.provision.append(provision)
+    run.warnings.extend(loading.create(run.set, endpoint, run.new_database, provision))
 
 
 def fill(run: Run) -> None:
@@ -225,8 +230,7 @@ def fill(run: Run) -> None:
     if ways:
         tasks.together(*ways)
     if "database" in run.plan.parts:
-        rows = loading.count(run.site.database, run.new_database)
-        loading.compare_rows(rows, run.set.manifest.database.rows)
+        loading.prove(run.site.database, run.new_database, run.set.manifest)
     run.times.fill = time.monotonic() - began
 
 
@@ -234,7 +238,9 @@ def load_database(run: Run) -> list[Index]:
     """Load the dump into the new database; return the indexes that are left for later."""
     endpoint, programs = run.site.database, run.site.client_programs
     now = not search_later.waits(run.plan.search, run.set.manifest)
-    filled = loading.fill(run.set, endpoint, programs, run.new_database, run.sessions, search=now)
+    name, provision = run.new_database, run.provision[0]
+    filled = loading.fill(run.set, endpoint, programs, name, run.sessions, provision, search=now)
+    run.warnings.extend(filled.told)
     return filled.left_out
 
 
@@ -252,7 +258,9 @@ def exchange_both(run: Run) -> None:
         log.info("Exchanging the databases")
         new, old = run.new_database, run.old_database
         run.undo.will("exchange the databases back", new=new, old=old)
-        exchange.exchange(run.site.database, new, old)
+        provision = run.provision[0]
+        run.warnings.extend(provisions.apply_rights(run.site.database, new, provision))
+        exchange.exchange(run.site.database, new, old, provision.comment)
     for work in run.works.values():
         log.info("Exchanging %s", work.live)
         run.undo.will("exchange the folders back", **_names(work))

@@ -29,6 +29,7 @@ LAYERS = {
         "untrusted",
         "documents",
         "origin",
+        "properties",
         "manifest",
         "retention",
         "remote",
@@ -58,6 +59,7 @@ LAYERS = {
         "endings",
         "forward",
         "janitor",
+        "search_path_filter",
         "throttle",
         "index",
     ),
@@ -124,11 +126,15 @@ LAYERS = {
         "service",
         "contents",
         "encodings",
+        "catalog",
+        "answers",
         "database",
         "clients",
         "dumping",
         "dump_list",
+        "restorable",
         "passes",
+        "provisions",
         "exchange",
         "data_source",
         "omnibus",
@@ -174,6 +180,7 @@ LAYERS = {
         "sites",
         "trees",
         "vacancy",
+        "suitable",
         "replacing",
         "readiness",
         "arrival",
@@ -379,10 +386,11 @@ def test_an_upward_import_out_of_a_package_within_is_seen(text: str) -> None:
 
 
 def test_a_job_has_all_modules_in_memory_before_it_begins() -> None:
-    """Of what lies beside them a job reads version_rules.yml and the janitor, both kept by preload."""
+    """Beside them a job reads version_rules.yml and programs of their own, kept by preload."""
     loaded = {target(name) for _, name in imports("preload", SOURCES["preload"])}
     below = {module for module in MODULES if module not in LAYERS["4 edge"]}
-    assert below - loaded == {"janitor"}, "a program of its own, which process keeps"
+    own = {"janitor", "search_path_filter"}
+    assert below - loaded == own, "which process and clients keep"
 
 
 def test_nothing_is_imported_by_a_computed_name() -> None:

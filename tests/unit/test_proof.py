@@ -59,7 +59,8 @@ def test_what_is_not_well(status: dict[str, Any], config: dict[str, Any], words:
 
 def test_an_extension_that_was_not_loaded() -> None:
     missing = proof._extensions({"plpgsql"}, ["pg_trgm", "plpgsql"])
-    assert (missing.result, missing.detail) == (Result.FAILED, "missing: pg_trgm")
+    assert missing.result is Result.FAILED
+    assert missing.detail.startswith("missing: pg_trgm.")
     assert proof._extensions({"plpgsql", "pg_trgm"}, ["pg_trgm"]).result is Result.PASSED
 
 

@@ -1,0 +1,73 @@
+"""What a PostgreSQL server, or what stands before it, answers to who connects; in our words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import Failure
+from .site import Endpoint
+
+if TYPE_CHECKING:
+    import psycopg
+
+_REFUSED = "FATAL:"  # the server was there, and said no; it is not translated
+_NO_ROOM = {
+    "too many connections for role": "ALTER ROLE {role} CONNECTION LIMIT -1",
+    "too many connections for database": "ALTER DATABASE {name} CONNECTION LIMIT -1",
+    "connection slots are reserved": "a larger max_connections in postgresql.conf",
+    "too many clients": "a larger max_connections in postgresql.conf",
+}
+# PgBouncer's words for what libpq sends as PGOPTIONS.
+_POOLER = "unsupported startup parameter"
+
+
+def refuse_pooler(session: psycopg.Connection[Any]) -> None:
+    """Raise Failure where another program answers in place of the server.
+
+    A pooler tells a number of its own for the process at the other end (PostgreSQL manual, 55.2.9).
+    """
+    row = session.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
+    if row is not None and row[0] != session.info.backend_pid:
+        raise _pooler("the process that answers is not the one that was connected to")
+
+
+def _pooler(detail: str) -> Failure:
+    return Failure(
+        "Mattermost's DataSource leads to a connection pooler such as PgBouncer, not to PostgreSQL",
+        f"{detail}; a snapshot and a restore need sessions of the server itself",
+        "Name the server in /etc/gitlab-mm-backup/config.yml, below database: host (its name, or the "
+        "directory of its socket) and port, as 5432. Mattermost keeps its pooler.",
+    )
+
+
+def failure(error: psycopg.Error, name: str, role: str, endpoint: Endpoint) -> Failure:
+    """Return what an error of the database ``name`` means, and what to do about it."""
+    import psycopg
+
+    detail = str(error).strip()
+    if not isinstance(error, psycopg.OperationalError) or error.sqlstate is not None:
+        return Failure(f"PostgreSQL refused the work on {name}", detail)
+    if _POOLER in detail:
+        return _pooler(detail)
+    if f'database "{name}" does not exist' in detail:
+        return Failure(f"There is no database {name}", detail, endpoint.making)
+    for words, remedy in _NO_ROOM.items():
+        if words in detail:
+            remedy = remedy.format(role=_quoted(role), name=_quoted(name))
+            return Failure(
+                "PostgreSQL has no connection left for a backup or restore",
+                detail,
+                f"Allow more, as a superuser: {remedy}. Four beside Mattermost's own are enough, and "
+                "for a restore as many as jobs in config.yml.",
+            )
+    if _REFUSED in detail:
+        return Failure("PostgreSQL refuses the connection", detail, endpoint.care)
+    return Failure(
+        "PostgreSQL does not answer",
+        detail,
+        f"Is it running at {endpoint.host} port {endpoint.port}? {endpoint.care}",
+    )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

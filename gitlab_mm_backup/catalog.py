@@ -1,0 +1,238 @@
+"""What PostgreSQL's catalogs say of a database beside its tables and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .properties import Grant, Properties, Setting
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Session = psycopg.Connection[Any]
+
+_TABLES = ("users", "teams", "channels", "posts", "systems")  # every Mattermost has them
+_EXAMPLES = 3  # named in a warning
+_PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
+# Columns that came with PostgreSQL 15 to 17 are asked for by name, in JSON.
+_DATABASE = """
+    SELECT pg_get_userbyid(d.datdba), t.spcname, d.datconnlimit,
+        coalesce(shobj_description(d.oid, 'pg_database'), ''),
+        coalesce(to_jsonb(d) ->> 'datlocprovider', 'c'),
+        coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', ''),
+        coalesce(to_jsonb(d) ->> 'daticurules', ''), d.datacl IS NULL
+    FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = %s"""
+_GRANTS = """
+    SELECT CASE a.grantee WHEN 0 THEN '' ELSE pg_get_userbyid(a.grantee) END, a.privilege_type,
+        a.is_grantable
+    FROM pg_database d, aclexplode(d.datacl) a WHERE d.datname = %s AND a.grantee <> d.datdba
+    ORDER BY 1, 2"""
+# Those of a role everywhere come first: those of the role in this database win over them.
+_SETTINGS = """
+    SELECT CASE s.setrole WHEN 0 THEN '' ELSE pg_get_userbyid(s.setrole) END, c.setting
+    FROM pg_db_role_setting s, unnest(s.setconfig) c (setting)
+    WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = %s)
+        OR (s.setdatabase = 0 AND pg_get_userbyid(s.setrole) = %s)
+    ORDER BY s.setdatabase <> 0, 1, c.setting"""
+_EVERYWHERE = """
+    SELECT pg_get_userbyid(s.setrole), c.setting
+    FROM pg_db_role_setting s, unnest(s.setconfig) c (setting)
+    WHERE s.setdatabase = 0 AND s.setrole <> 0"""
+_GRANTEES = """
+    SELECT DISTINCT pg_get_userbyid(a.grantee) FROM (
+        SELECT relacl, relowner FROM pg_class UNION ALL SELECT nspacl, nspowner FROM pg_namespace
+        UNION ALL SELECT proacl, proowner FROM pg_proc
+        UNION ALL SELECT typacl, typowner FROM pg_type
+        UNION ALL SELECT attacl, 0::oid FROM pg_attribute
+        UNION ALL SELECT defaclacl, defaclrole FROM pg_default_acl
+    ) o (acl, owner), aclexplode(o.acl) a
+    WHERE a.grantee NOT IN (0, 10, o.owner) AND a.grantee >= 16384
+        AND pg_get_userbyid(a.grantee) <> current_user
+    ORDER BY 1"""
+_POLICIES = """
+    SELECT n.nspname, c.relname, p.polname, pg_get_userbyid(r.role)
+    FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace, unnest(p.polroles) r (role)
+    WHERE r.role <> 0 AND pg_get_userbyid(r.role) <> current_user ORDER BY 1, 2, 3, 4"""
+# What an extension brings comes with it; what is PostgreSQL's own is on every server.
+_OURS = """n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
+    AND NOT EXISTS (SELECT 1 FROM pg_depend e
+        WHERE e.classid = '{0}'::regclass AND e.objid = o.oid AND e.deptype = 'e')"""
+_UNTRUSTED = f"""
+    SELECT DISTINCT n.nspname, o.proname
+    FROM pg_proc o JOIN pg_namespace n ON n.oid = o.pronamespace
+    JOIN pg_language l ON l.oid = o.prolang
+    WHERE (NOT l.lanpltrusted OR o.proleakproof
+            OR coalesce(to_jsonb(o) ->> 'prosupport', '-') NOT IN ('0', '-')) AND {_OURS.format("pg_proc")}
+        AND NOT EXISTS (SELECT 1 FROM pg_aggregate g WHERE g.aggfnoid = o.oid) ORDER BY 1, 2"""
+# Whoever makes a cast owns one of its types, and a superuser alone says that none is needed.
+_CASTS = """
+    SELECT format_type(o.castsource, NULL), format_type(o.casttarget, NULL)
+    FROM pg_cast o JOIN pg_type s ON s.oid = o.castsource JOIN pg_type t ON t.oid = o.casttarget
+    WHERE o.oid >= 16384 AND (o.castmethod = 'b' OR NOT (
+            pg_has_role(s.typowner, 'USAGE') OR pg_has_role(t.typowner, 'USAGE')))
+        AND NOT EXISTS (SELECT 1 FROM pg_depend e
+            WHERE e.classid = 'pg_cast'::regclass AND e.objid = o.oid AND e.deptype = 'e')
+    ORDER BY 1, 2"""
+# pg_shadow_lookup is PgBouncer's helper on Omnibus, which no set holds.
+_FOREIGN = f"""
+    SELECT pg_get_userbyid(owner), name FROM (
+        SELECT o.relowner, n.nspname || '.' || o.relname
+        FROM pg_class o JOIN pg_namespace n ON n.oid = o.relnamespace
+        WHERE o.relkind IN ('r', 'p', 'v', 'm', 'S') AND {_OURS.format("pg_class")}
+            AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(o.oid, 'SELECT')
+        UNION ALL SELECT o.proowner, n.nspname || '.' || o.proname
+        FROM pg_proc o JOIN pg_namespace n ON n.oid = o.pronamespace
+        WHERE {_OURS.format("pg_proc")} AND o.proname <> 'pg_shadow_lookup'
+        UNION ALL SELECT o.nspowner, o.nspname FROM pg_namespace o JOIN pg_namespace n USING (oid)
+        WHERE {_OURS.format("pg_namespace")} AND o.nspname <> 'public'
+    ) found (owner, name)
+    WHERE pg_get_userbyid(owner) <> current_user ORDER BY 1, 2"""
+_PLACED = f"""
+    SELECT t.spcname, n.nspname || '.' || o.relname
+    FROM pg_class o JOIN pg_namespace n ON n.oid = o.relnamespace
+    JOIN pg_tablespace t ON t.oid = o.reltablespace
+    WHERE o.relkind <> 't' AND {_OURS.format("pg_class")} ORDER BY 1, 2"""
+_EXTENSIONS = """
+    SELECT e.extname, n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+    ORDER BY 1"""
+_SUBSCRIPTIONS = """
+    SELECT s.subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+    WHERE d.datname = %s ORDER BY 1"""
+_AVAILABLE = """
+    SELECT e.name, v.superuser AND NOT coalesce((to_jsonb(v) ->> 'trusted')::boolean, false)
+    FROM pg_available_extensions e
+    JOIN pg_available_extension_versions v ON v.name = e.name AND v.version = e.default_version"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a server has that decides what of a set can be put there."""
+
+    version: str
+    roles: Collection[str]
+    superusers: Collection[str]
+    superuser: bool  # whether ours is one
+    tablespaces: Collection[str]
+    extensions: Mapping[str, bool]  # that are installed; whether it takes a superuser to create it
+    settings: Collection[tuple[str, str]]  # of roles in all databases, as (role, name=value)
+
+
+def server(watch: Session) -> Server:
+    """Look at a server, from any database of it."""
+    roles = dict(watch.execute("SELECT rolname, rolsuper FROM pg_roles").fetchall())
+    row = watch.execute("SELECT current_user, current_setting('server_version')").fetchone()
+    assert row is not None
+    places = watch.execute("SELECT spcname FROM pg_tablespace").fetchall()
+    return Server(
+        row[1].split()[0],
+        {_text(name) for name in roles},
+        {_text(name) for name, is_superuser in roles.items() if is_superuser},
+        bool(roles.get(row[0])),
+        {_text(one[0]) for one in places},
+        dict(watch.execute(_AVAILABLE).fetchall()),
+        {(_text(role), _text(setting)) for role, setting in watch.execute(_EVERYWHERE)},
+    )
+
+
+def properties(session: Session, watch: Session, name: str) -> Properties:
+    """Return those of the database ``name``.
+
+    ``session`` is Mattermost's in it; ``watch`` may be in another database of the server.
+    """
+    row = watch.execute(_DATABASE, (name,)).fetchone()
+    assert row is not None
+    owner, tablespace, limit, comment, provider, locale, rules, usual = row
+    grants = [Grant(_text(one[0]), one[1], one[2]) for one in watch.execute(_GRANTS, (name,))]
+    path = session.execute("SELECT current_setting('search_path'), current_user").fetchone()
+    assert path is not None
+    role = _text(path[1])
+    return Properties(
+        owner=_text(owner),
+        role=role,
+        search_path=_text(path[0]),
+        tables=seen(session),
+        provider=_PROVIDERS.get(provider, "libc"),
+        locale=_text(locale),
+        rules=_text(rules),
+        tablespace=_text(tablespace),
+        connection_limit=max(-1, limit),
+        comment=_text(comment),
+        grants=None if usual else grants,
+        settings=_settings(watch, name, role),
+        grantees=[_text(one[0]) for one in session.execute(_GRANTEES)],
+        policies=_policies(session),
+        extensions={_text(one[0]): _text(one[1]) for one in session.execute(_EXTENSIONS)},
+        untrusted=[f"{_text(one[0])} {_text(one[1])}" for one in session.execute(_UNTRUSTED)],
+        casts=[f"{_text(one[0])} AS {_text(one[1])}" for one in session.execute(_CASTS)],
+    )
+
+
+def seen(session: Session) -> dict[str, str]:
+    """Return some of Mattermost's tables, and the schema in which its sessions find each."""
+    query = (
+        "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.oid = to_regclass(%s)"
+    )
+    found = {table: session.execute(query, (table,)).fetchone() for table in _TABLES}
+    return {table: _text(row[0]) for table, row in found.items() if row is not None}
+
+
+def _settings(watch: Session, name: str, role: str) -> list[Setting]:
+    found: dict[tuple[str, str], str] = {}
+    for whose, setting in watch.execute(_SETTINGS, (name, role)):
+        key, _, value = _text(setting).partition("=")
+        found[_text(whose), key] = value
+    return [Setting(whose, key, value) for (whose, key), value in found.items()]
+
+
+def _policies(session: Session) -> dict[str, Sequence[str]]:
+    found: dict[str, list[str]] = {}
+    for schema, table, policy, role in session.execute(_POLICIES):
+        found.setdefault(f"{_text(schema)} {_text(table)} {_text(policy)}", []).append(_text(role))
+    return dict(found)
+
+
+def told(session: Session, watch: Session, name: str, left_out: Collection[str]) -> list[str]:
+    """Return, in words, what of the database no restore brings back as it was.
+
+    ``left_out``: schema.name of what other words tell of.
+    """
+    others = session.execute(_FOREIGN).fetchall()
+    words = [
+        f"Role {owner} owns {what} in the database; a restore makes Mattermost's role the owner"
+        for owner, what in _grouped([one for one in others if one[1] not in left_out])
+    ]
+    words += [
+        f"Tablespace {place} holds {what}; a restore puts that into the database's own tablespace"
+        for place, what in _grouped(session.execute(_PLACED).fetchall())
+    ]
+    return words + [
+        f"Subscription {_text(one[0])} is not in the set; after a restore create it again"
+        for one in _subscriptions(watch, name)
+    ]
+
+
+def _subscriptions(watch: Session, name: str) -> Sequence[tuple[Any, ...]]:
+    """Return their names; a server before PostgreSQL 10 has none."""
+    row = watch.execute("SELECT to_regclass('pg_catalog.pg_subscription') IS NOT NULL").fetchone()
+    return watch.execute(_SUBSCRIPTIONS, (name,)).fetchall() if row and row[0] else []
+
+
+def _grouped(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return each first word with the second ones of it, the first few named."""
+    found: dict[str, list[str]] = {}
+    for key, name in rows:
+        found.setdefault(_text(key), []).append(_text(name))
+    groups = []
+    for key, names in found.items():
+        more = f" and {len(names) - _EXAMPLES} more" if len(names) > _EXAMPLES else ""
+        groups.append((key, ", ".join(names[:_EXAMPLES]) + more))
+    return groups
+
+
+def _text(value: str) -> str:
+    """Return a name as a manifest can hold it: one in SQL_ASCII may have any bytes."""
+    return value.encode(errors="replace").decode()

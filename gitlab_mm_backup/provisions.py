@@ -1,0 +1,306 @@
+"""What a set's database gets on a server beside tables and rows, and what it cannot get there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import catalog, restorable
+from .catalog import Server
+from .database import administering, founding
+from .dump_list import Grants
+from .properties import PUBLIC, Grant, Properties, Setting
+from .restorable import Sorted
+from .site import Endpoint
+from .version import numbers
+
+if TYPE_CHECKING:
+    from psycopg.sql import Composable, Composed
+
+# Settings of a database or role that a set may bring: how text is read, sorted and written, and how
+# queries are planned and timed.  None of them loads code or changes who somebody is.
+_ALLOWED = frozenset(
+    (
+        *("search_path", "default_text_search_config", "client_min_messages"),
+        *("datestyle", "intervalstyle", "timezone", "lc_messages", "lc_monetary", "lc_numeric"),
+        *("lc_time", "bytea_output", "extra_float_digits", "xmlbinary", "xmloption"),
+        *("array_nulls", "application_name", "gin_fuzzy_search_limit", "gin_pending_list_limit"),
+        *("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"),
+        *("idle_session_timeout", "transaction_timeout", "synchronous_commit", "row_security"),
+        *("default_transaction_isolation", "default_transaction_deferrable"),
+        *("work_mem", "maintenance_work_mem", "temp_buffers", "hash_mem_multiplier"),
+        *("logical_decoding_work_mem", "effective_cache_size", "effective_io_concurrency"),
+        *("maintenance_io_concurrency", "default_statistics_target", "plan_cache_mode"),
+        *("random_page_cost", "seq_page_cost", "cpu_tuple_cost", "cpu_index_tuple_cost"),
+        *("cpu_operator_cost", "parallel_setup_cost", "parallel_tuple_cost"),
+        *("min_parallel_table_scan_size", "min_parallel_index_scan_size"),
+        *("max_parallel_workers", "max_parallel_workers_per_gather"),
+        *("max_parallel_maintenance_workers", "parallel_leader_participation"),
+        *("from_collapse_limit", "join_collapse_limit", "constraint_exclusion"),
+        *("cursor_tuple_fraction", "geqo", "geqo_threshold", "geqo_effort", "jit"),
+        *("jit_above_cost", "jit_inline_above_cost", "jit_optimize_above_cost"),
+        *("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count"),
+        *("tcp_user_timeout", "client_connection_check_interval"),
+        *("pg_trgm.similarity_threshold", "pg_trgm.word_similarity_threshold"),
+        *("pg_trgm.strict_word_similarity_threshold",),
+    )
+)
+_PLANNER = re.compile(r"enable_\w+")
+_SINCE = {
+    "libc": 0,
+    "icu": 15,
+    "builtin": 17,
+}  # PostgreSQL's version with such a locale of a database
+_FEWEST = 2  # connections that a limit of the database must leave
+_ELEMENT = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^",]+?))\s*(?:,|$)')
+
+
+@dataclass(frozen=True)
+class Provision:
+    """What becomes here of a set's database: what it gets, and in words what it cannot get."""
+
+    contents: Sorted
+    locale: Properties | None  # whose provider the database takes; None: libc
+    tablespace: str  # "" for the server's default
+    settings: Sequence[Setting]
+    grants: Sequence[Grant] | None  # None: those of every new database
+    limit: int
+    comment: str
+    schemas: Mapping[str, str]  # extension that the superuser creates -> schema
+    roles: Collection[str]  # of this server
+    owner: str  # of what the dump holds, as it names it
+    told: Sequence[str]
+
+
+def plan(lines: Sequence[str], properties: Properties | None, endpoint: Endpoint) -> Provision:
+    """Return what becomes of a database with ``lines`` in its dump's list; changes nothing."""
+    with administering(endpoint) as session:
+        found = catalog.server(session)
+    contents = restorable.sort(lines, found, properties)
+    schemas = {name: restorable.schema(name, properties) for name in contents.extensions}
+    if properties is None:
+        roles, owner = found.roles, endpoint.owner.role
+        return Provision(contents, None, "", (), None, -1, "", schemas, roles, owner, contents.told)
+    locale, of_locale = _locale(properties, found)
+    tablespace, of_tablespace = _tablespace(properties, found)
+    settings, of_settings = _settings(properties, found, endpoint)
+    grants, of_grants = _grants(properties, found)
+    limit, of_limit = _limit(properties)
+    return Provision(
+        contents,
+        locale,
+        tablespace,
+        settings,
+        grants,
+        limit,
+        properties.comment,
+        schemas,
+        found.roles,
+        properties.role,
+        [*contents.told, *of_locale, *of_tablespace, *of_settings, *of_limit, *of_grants],
+    )
+
+
+def _locale(properties: Properties, found: Server) -> tuple[Properties | None, list[str]]:
+    if properties.provider == "libc":
+        return None, []
+    if numbers(found.version)[0] >= _SINCE[properties.provider]:
+        return properties, []
+    return None, [
+        f"The set's database takes its locale {properties.locale} from {properties.provider}, which "
+        f"PostgreSQL {found.version} cannot do; the order of texts will be that of libc"
+    ]
+
+
+def _tablespace(properties: Properties, found: Server) -> tuple[str, list[str]]:
+    wanted = properties.tablespace
+    if wanted == "pg_default":
+        return "", []
+    if wanted in found.tablespaces and found.superuser:
+        return wanted, []
+    return "", [
+        f"The set's database lay in tablespace {wanted}, which this server lacks; it goes to the default"
+    ]
+
+
+def _limit(properties: Properties) -> tuple[int, list[str]]:
+    if not 0 <= properties.connection_limit < _FEWEST:
+        return properties.connection_limit, []
+    return -1, [
+        f"Connection limit {properties.connection_limit} is not put back: too low to work with"
+    ]
+
+
+def beyond(properties: Properties) -> list[str]:
+    """Return, in words, what of a database no restore puts back, wherever that is."""
+    told = [
+        f"Setting {one.name} of {_whose(one.role)} is not put back by a restore"
+        for one in properties.settings
+        if not _may_be_set(one.name)
+    ]
+    if properties.owner != properties.role:
+        told.append(
+            f"The database belongs to role {properties.owner}; a restore makes Mattermost's its owner"
+        )
+    return told
+
+
+def _whose(role: str) -> str:
+    return f"role {role}" if role else "the database"
+
+
+def _may_be_set(name: str) -> bool:
+    return name.lower() in _ALLOWED or _PLANNER.fullmatch(name.lower()) is not None
+
+
+def _settings(
+    properties: Properties, found: Server, endpoint: Endpoint
+) -> tuple[list[Setting], list[str]]:
+    kept, told = [], []
+    for one in properties.settings:
+        role = endpoint.owner.role if one.role == properties.role else one.role
+        whose = _whose(role)
+        if not _may_be_set(one.name):
+            told.append(
+                f"Setting {one.name} of {whose} is not put back: set it by hand if it is wanted"
+            )
+        elif role and role not in found.roles:
+            told.append(
+                f"Setting {one.name} of {whose} is not put back: this server has no such role"
+            )
+        elif role in found.superusers and role != endpoint.owner.role:
+            told.append(f"Setting {one.name} of {whose} is not put back: that is a superuser")
+        elif (role, f"{one.name}={one.value}") not in found.settings:
+            kept.append(Setting(role, one.name, one.value))
+    return kept, told
+
+
+def _grants(properties: Properties, found: Server) -> tuple[list[Grant] | None, list[str]]:
+    missing = {*properties.grantees, *(one.role for one in properties.grants or ())}
+    missing -= {*found.roles, PUBLIC, properties.role, properties.owner}
+    told = [
+        f"Privileges of role {role} on the database or its tables are not put back: this server has no "
+        "such role"
+        for role in sorted(missing)
+    ]
+    if properties.owner != properties.role:
+        told.append(
+            f"The set's database belonged to role {properties.owner}; Mattermost's role becomes its owner"
+        )
+    if properties.grants is None:
+        return None, told
+    owners = (properties.role, properties.owner)
+    kept = [one for one in properties.grants if one.role not in missing and one.role not in owners]
+    return kept, told
+
+
+def granted(found: Sequence[Grants], roles: Collection[str], before: str, owner: str) -> list[str]:
+    """Return the statements among ``found`` that the new ``owner`` can execute where these roles are.
+
+    Default privileges are those of the owner ``before``; others' are not the new one's to set.
+    """
+    statements = []
+    for one in found:
+        whose = one.default_of
+        if (one.role == "PUBLIC" or one.role in roles) and whose in ("", before):
+            new = '"' + owner.replace('"', '""') + '"'
+            statements.append(one.of(new) if whose else one.statement)
+    return statements
+
+
+def create_extensions(endpoint: Endpoint, name: str, schemas: Mapping[str, str]) -> None:
+    """Create extensions as the superuser, in the new database ``name``, which is still empty.
+
+    Nobody but a superuser may come in, and nobody else has ever been there.
+    """
+    from psycopg import sql
+
+    with founding(endpoint, name) as session:
+        for schema in dict.fromkeys(schemas.values()):
+            if schema not in ("public", "pg_catalog"):
+                make = sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}")
+                session.execute(
+                    make.format(sql.Identifier(schema), sql.Identifier(endpoint.owner.role))
+                )
+        for extension, schema in schemas.items():
+            make = sql.SQL("CREATE EXTENSION IF NOT EXISTS {} WITH SCHEMA {}")
+            session.execute(make.format(sql.Identifier(extension), sql.Identifier(schema)))
+
+
+def apply_settings(endpoint: Endpoint, name: str, settings: Sequence[Setting]) -> list[str]:
+    """Give the new database ``name`` the ``settings`` of a set; return what could not be set."""
+
+    def change(one: Setting) -> Composed:
+        from psycopg import sql
+
+        whose = sql.SQL("DATABASE {}").format(sql.Identifier(name))
+        if one.role != PUBLIC:
+            role = sql.Identifier(one.role)
+            whose = sql.SQL("ROLE {} IN DATABASE {}").format(role, sql.Identifier(name))
+        return sql.SQL("ALTER {} SET {} TO {}").format(
+            whose, sql.Identifier(*one.name.split(".")), _value(one)
+        )
+
+    return _each(endpoint, settings, change, lambda one: f"Setting {one.name}")
+
+
+def _value(one: Setting) -> Composable:
+    """Return the value as SQL: a list as its elements, each quoted (pg_dump's SplitGUCList)."""
+    from psycopg import sql
+
+    if one.name.lower() != "search_path":
+        return sql.Literal(one.value)
+    found = _ELEMENT.findall(one.value)
+    elements = [(quoted.replace('""', '"') if quoted else bare) for quoted, bare in found]
+    return sql.SQL(", ").join([sql.Literal(element) for element in elements] or [sql.Literal("")])
+
+
+def apply_rights(endpoint: Endpoint, name: str, provision: Provision) -> list[str]:
+    """Give the filled database ``name`` its privileges and limit; return what could not be given.
+
+    The last thing before the exchange: the limit counts for the load too.
+    """
+    from psycopg import sql
+
+    statements = []
+    if provision.grants is not None:
+        revoke = sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name))
+        statements = [revoke, *(_grant(name, one) for one in provision.grants)]
+    elif provision.schemas:
+        statements = [_grant(name, Grant(PUBLIC, what, False)) for what in ("CONNECT", "TEMPORARY")]
+    limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}")
+    if provision.limit != -1:
+        statements.append(limit.format(sql.Identifier(name), sql.Literal(provision.limit)))
+    return _each(endpoint, statements, lambda one: one, lambda one: "A right on the database")
+
+
+def _grant(name: str, one: Grant) -> Composed:
+    from psycopg import sql
+
+    role = sql.SQL("PUBLIC") if one.role == PUBLIC else sql.Identifier(one.role)
+    option = sql.SQL(" WITH GRANT OPTION" if one.grantable and one.role != PUBLIC else "")
+    privilege = sql.SQL({"CONNECT": "CONNECT", "CREATE": "CREATE"}.get(one.privilege, "TEMPORARY"))
+    return sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(
+        privilege, sql.Identifier(name), role, option
+    )
+
+
+def _each(
+    endpoint: Endpoint,
+    what: Sequence[Any],
+    statement: Callable[[Any], Composed],
+    named: Callable[[Any], str],
+) -> list[str]:
+    """Execute a statement for each of ``what``; return, in words, which the server refused."""
+    import psycopg
+
+    problems = []
+    with administering(endpoint) as session:
+        for one in what:
+            try:
+                session.execute(statement(one))
+            except psycopg.DatabaseError as error:
+                problems.append(f"{named(one)} could not be put back: {error.diag.message_primary}")
+    return problems

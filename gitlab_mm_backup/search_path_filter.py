@@ -1,0 +1,37 @@
+"""Has a dump be loaded with the search_path of the session that loads it.
+
+pg_dump sets an empty one for the load (since 10.3; CVE-2018-1058), with which functions that name
+others without a schema fail: in indexes, checks, generated columns, materialized views.  That
+guards a superuser who loads; a load as the database's owner meets nothing but the owner's own.
+
+A program of its own, without imports from the package: it changes one statement at the head of
+pg_dump's custom format, whose length stays, and hands all else on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+_HEAD = 64 << 10  # bytes: the statement is the third entry of the list of contents
+_PIECE = 1 << 20  # bytes that a pipe of ours holds
+_SET = b"SELECT pg_catalog.set_config('search_path', '', false);\n"
+_RESET = b"RESET search_path;".ljust(len(_SET) - 1) + b"\n"
+
+
+def main() -> None:
+    """Copy the input to the output."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    head = b""
+    while len(head) < _HEAD and (piece := os.read(0, _HEAD - len(head))):
+        head += piece
+    piece = head.replace(_SET, _RESET, 1)
+    while piece:
+        left = memoryview(piece)
+        while left:
+            left = left[os.write(1, left) :]
+        piece = os.read(0, _PIECE)
+
+
+if __name__ == "__main__":
+    main()
