@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote
 
+from . import settings
 from .errors import Failure
 from .secret import Secret
 
@@ -120,6 +121,13 @@ def _places(text: str) -> dict[str, str]:
         raise _Bad("the URL of SqlSettings.DataSource names no host and port")
     hosts, ports = (",".join(one) for one in zip(*places))
     return {"host": _decoded(hosts), "port": ports if ports.strip(",") else ""}
+
+
+def direct(parts: Mapping[str, str]) -> dict[str, str]:
+    """Return ``parts`` with the server that our own settings name, where they name one."""
+    ours = settings.load()
+    place = {"host": ours.database_host or "", "port": str(ours.database_port or "")}
+    return {**parts, **{key: value for key, value in place.items() if value}}
 
 
 def port(parts: Mapping[str, str], usual: str, hint: str) -> int | str:

@@ -248,9 +248,11 @@ def _database(
             "This Mattermost keeps its data in MySQL, which is not supported",
             hint="Move it to PostgreSQL with Mattermost's own migration-assist first.",
         )
-    given = _data_source(effective, environment, sources, gitlab_version)
+    own = _data_source(effective, environment, sources, gitlab_version)
+    given = data_source.direct(own)
     bundled, host = _host(given.get("host", ""), _socket(sources))
-    password = given.get("password", "")
+    # Its socket lets accounts in, not passwords, which may be a pooler's.
+    password = "" if bundled and given != own else given.get("password", "")
     peer = host.startswith("/") and not password
     owner = Login(
         given.get("user") or _ROLE,

@@ -261,6 +261,26 @@ OPTIONS: tuple[Option, ...] = (
         example="2G",
     ),
     Option(
+        "database",
+        "Where Mattermost's PostgreSQL answers directly, where its own DataSource leads to a connection "
+        "pooler such as PgBouncer.",
+        options=(
+            Option(
+                "host",
+                "Its name, its address, or the directory of its socket; the DataSource's own unless it "
+                "is given.",
+                words(r"[^\0\s,]+", "the name of a host, or a directory"),
+                example="/var/opt/gitlab/postgresql",
+            ),
+            Option(
+                "port",
+                "Its port; the DataSource's own unless it is given.",
+                number(1, 65535),
+                example="5432",
+            ),
+        ),
+    ),
+    Option(
         "allow_links",
         "Directories that a link in Mattermost's home may lead to, and that may belong to another "
         "account. Who has Mattermost's account could exchange such a link; it is followed only "

@@ -76,6 +76,10 @@ class Settings:
     offsite: tuple[Remote, ...] = ()  # where copies go; GitLab's own place has no path in it
     follow_gitlab: bool = True  # copies go to where GitLab uploads its backups, too
     upload: Upload | None = None  # how GitLab uploads them
+    database_host: str | None = (
+        None  # where PostgreSQL answers itself; None: as the DataSource has it
+    )
+    database_port: int | None = None
     allow_links: tuple[Path, ...] = ()  # where links of Mattermost's account may lead to
 
     @property
@@ -130,6 +134,8 @@ def load(
         full_every=values["full_every"],
         **_below("compression", values),
         **{name: values[name] for name in ("jobs", "nice", "bandwidth", "min_free")},
+        database_host=values["database.host"],
+        database_port=values["database.port"],
         allow_links=values["allow_links"],
         rehearse=values["rehearse"],
         rehearse_in=values["rehearse_in"],

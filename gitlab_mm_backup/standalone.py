@@ -228,7 +228,7 @@ def _endpoint(
         )
     look = f"Look at SqlSettings.DataSource in {config_file}."
     text = settings.text("SqlSettings", "DataSource")
-    parts = data_source.parse(text, look, environment)
+    parts = data_source.direct(data_source.parse(text, look, environment))
     host, password = parts.get("host") or "localhost", parts.get("password", "")
     role = parts.get("user") or account.user
     peer = host.startswith("/") and not password
