@@ -25,12 +25,21 @@ def main() -> None:
     head = b""
     while len(head) < _HEAD and (piece := os.read(0, _HEAD - len(head))):
         head += piece
-    piece = head.replace(_SET, _RESET, 1)
-    while piece:
-        left = memoryview(piece)
-        while left:
-            left = left[os.write(1, left) :]
-        piece = os.read(0, _PIECE)
+    _write(head.replace(_SET, _RESET, 1))
+    splice = getattr(os, "splice", None)  # from Python 3.10 on: from pipe to pipe without a copy
+    try:
+        while splice and splice(0, 1, _PIECE):
+            pass
+    except OSError:  # one of them is no pipe
+        pass
+    while piece := os.read(0, _PIECE):
+        _write(piece)
+
+
+def _write(piece: bytes) -> None:
+    left = memoryview(piece)
+    while left:
+        left = left[os.write(1, left) :]
 
 
 if __name__ == "__main__":
