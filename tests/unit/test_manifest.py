@@ -197,7 +197,7 @@ def test_what_is_wrong_is_told_in_short() -> None:
     long = {name: None for name in DOCUMENT if name != "files"}
     with pytest.raises(Failure) as caught:
         parse({**long, "format": 3})
-    words = "a manifest: ValueError: an object must have exactly: tool, kind, "
+    words = "a manifest: an object must have exactly: tool, kind, "
     assert caught.value.detail.startswith(words)
     assert len(caught.value.detail) == len("a manifest: ValueError: ") + 200
     for path in (("name",), (*PART, "file")):
