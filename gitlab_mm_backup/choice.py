@@ -198,8 +198,10 @@ def _passed_over(
     """Return what is wrong with the chosen set, and with newer ones that were not taken."""
     if not want.sound:
         return [], []
-    notes: list[str] = []
-    warnings = [f"{chosen.name}: {flaw.words}; no better set was found" for flaw in chosen.flaws]
+    # Whether an origin that is not proven will do is asked of the operator anyway.
+    notes = [f"{chosen.name}: {one.words}" for one in chosen.flaws if one.kind is Kind.UNPROVEN]
+    others = [one for one in chosen.flaws if one.kind is not Kind.UNPROVEN]
+    warnings = [f"{chosen.name}: {flaw.words}; no better set was found" for flaw in others]
     for one in found:
         newer = one.name[:10] > chosen.name[:10] or (one.has(Kind.FUTURE))
         if not one.flaws or one is chosen or not newer or not _kin(one, picked, want):

@@ -111,6 +111,7 @@ def test_a_set_is_three_snapshots_and_goes_the_way_of_local_ones(server: Server)
     checked = server.product("verify", name)
     assert checked.code == 0, checked
     assert {one["name"]: one["result"] for one in checked.document["checks"]} == {
+        "origin": "passed",
         "checksums": "passed",
         "structure": "passed",
     }

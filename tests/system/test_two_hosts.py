@@ -201,7 +201,7 @@ def test_of_one_mattermost_on_two_hosts_the_one_with_this_name_is_meant(hosts: H
     hosts.become("alpha", same_mattermost=True)
     hosts.lose()
     answer = hosts.product.restore("--from", "nas", "--no-safety-backup")
-    assert answer.code == 0, answer
+    assert answer.code == 4, answer  # that of the trial is newer, with a key that is not known
     assert hosts.said() == ["written on alpha"]
     assert any("gitlab-mm host take-over" in note for note in answer.document["notes"])
 
@@ -340,6 +340,7 @@ def make_old(hosts: Hosts, path: str) -> None:
     manifest = json.loads(hosts.lab.read(f"{path}/manifest.json"))
     for name in ("installation", "host_id", "contents", "shrunken", "fuller", "told", "pipes"):
         del manifest[name]
+    del manifest["properties"]
     for name in ("filled", "mounted"):
         del manifest["files"][name]
     manifest["format"] = 1
@@ -348,3 +349,4 @@ def make_old(hosts: Hosts, path: str) -> None:
     sums = hosts.lab.read(f"{path}/SHA256SUMS").splitlines()[:-1]
     made = hosts.lab.run("sha256sum", f"{path}/manifest.json").stdout.split()[0]
     hosts.lab.write(f"{path}/SHA256SUMS", "\n".join([*sums, f"{made}  manifest.json"]) + "\n")
+    hosts.lab.run("rm", f"{path}/signature.json")
