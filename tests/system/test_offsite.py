@@ -377,6 +377,7 @@ def test_a_copy_is_verified_and_rehearsed(host: Host, encrypted: str) -> None:
     answer = host.product("verify", *words)
     assert answer.code == 0, answer
     assert {one["name"]: one["result"] for one in answer.document["checks"]} == {
+        "origin": "passed",
         "checksums": "passed",
         "structure": "passed",
     }
