@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from . import process, progress
-from .database import APPLICATION, LOCK_SECONDS, NO_TIME_OUTS
+from .database import APPLICATION, ENDLESS, LOCK_SECONDS, NO_TIME_OUTS, PINNED
+from .encodings import AS_STORED
 from .private_files import InMemory
 from .process import DECOMPRESS, Command, Finished
 from .secret import Secret
@@ -24,12 +25,14 @@ def dump(
     endpoint: Endpoint,
     programs: Path,
     snapshot_id: str,
+    encoding: str,
     leave_out: Iterable[tuple[str, str]] = (),
     *,
     rows: bool = True,
 ) -> Command:
     """Return the pg_dump that writes the snapshot in custom form, uncompressed, to its output.
 
+    ``encoding`` is that of the database, for its role may have asked for another one.
     ``leave_out``: schema and name of tables and sequences.  Without ``rows`` it is over at once.
     """
     options = (
@@ -38,6 +41,7 @@ def dump(
         f"--lock-wait-timeout={LOCK_SECONDS}s",
         f"--snapshot={snapshot_id}",
         *([] if rows else ["--schema-only"]),
+        f"--encoding={encoding}",
         *(f"--exclude-table={_pattern(*one)}" for one in leave_out),
     )
     return _command(endpoint, programs / "pg_dump", endpoint.name, *options)
@@ -122,7 +126,7 @@ def _psql(
         "--quiet",
         *more,
         # So, and not from a file, they are SQL alone: psql's own commands have no place there.
-        *(f"--command={statement}" for statement in statements),
+        *(f"--command={statement}" for statement in (ENDLESS, AS_STORED, *statements)),
     )
     command = _command(endpoint, programs / "psql", name, *options)
     return process.run(dataclasses.replace(command, may_exit=may_exit))
@@ -156,7 +160,7 @@ def _environment(endpoint: Endpoint) -> dict[str, str | InMemory]:
     """Return libpq's environment: options of the connection, and a password file in memory."""
     environment: dict[str, str | InMemory] = {
         "PGAPPNAME": APPLICATION,
-        "PGOPTIONS": endpoint.settings() + NO_TIME_OUTS,
+        "PGOPTIONS": PINNED + endpoint.settings() + NO_TIME_OUTS,
         **{
             f"PG{key.upper()}": InMemory(value) if isinstance(value, Secret) else value
             for key, value in endpoint.options.items()

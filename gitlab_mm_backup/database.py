@@ -24,14 +24,20 @@ if TYPE_CHECKING:
     import psycopg
 
 # Omnibus ends a statement, and a session that idles in a transaction, after 60 s.
-# A role or database that is read-only for others is not so for a load; who asks first is told of it.
-NO_TIME_OUTS = (
-    "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
-    " -c default_transaction_read_only=off"
+NO_TIME_OUTS = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
+# What ALTER ROLE and ALTER DATABASE may have set otherwise, and a session of ours cannot bear; they
+# give way to what a connection asks for (PostgreSQL manual, 20.1.3). Not role and search_path: those
+# are what Mattermost's own sessions have. Read-only is so for others; who asks first is told of it.
+PINNED = (
+    "-c local_preload_libraries= -c default_transaction_read_only=off"
+    " -c default_transaction_isolation=read\\ committed -c default_transaction_deferrable=off"
+    " -c standard_conforming_strings=on -c quote_all_identifiers=off -c row_security=on"
+    " -c bytea_output=hex -c DateStyle=ISO -c IntervalStyle=postgres"
+    " -c default_tablespace= -c temp_tablespaces= -c xmloption=content "
 )
 # Those that came with PostgreSQL 14 and 17, for a server that does not know them refuses a
 # connection that names them.
-_ENDLESS = (
+ENDLESS = (
     "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
     " WHERE name IN ('idle_session_timeout', 'transaction_timeout')"
 )
@@ -81,7 +87,7 @@ def within(endpoint: Endpoint, name: str = "") -> Iterator[psycopg.Connection[An
     within the block.
     """
     with _session(endpoint, endpoint.owner, name or endpoint.name, endpoint.settings()) as session:
-        session.execute(_ENDLESS)
+        session.execute(ENDLESS)
         yield session
 
 
@@ -94,14 +100,16 @@ def administering(endpoint: Endpoint) -> Iterator[psycopg.Connection[Any]]:
     """
     role = endpoint.settings("role") if endpoint.admin == endpoint.owner else ""
     with _session(endpoint, endpoint.admin, "postgres", f"{role}{_OWN_OBJECTS}") as session:
-        session.execute(_ENDLESS)
+        session.execute(ENDLESS)
         yield session
 
 
 @contextlib.contextmanager
 def as_mattermost(endpoint: Endpoint) -> Iterator[psycopg.Connection[Any]]:
     """Yield a session as Mattermost itself has it, with all limits that are set for its role."""
-    with _session(endpoint, endpoint.owner, endpoint.name, endpoint.settings(), "") as session:
+    with _session(
+        endpoint, endpoint.owner, endpoint.name, endpoint.settings(), ours=False
+    ) as session:
         yield session
 
 
@@ -109,13 +117,13 @@ def as_mattermost(endpoint: Endpoint) -> Iterator[psycopg.Connection[Any]]:
 def founding(endpoint: Endpoint, name: str) -> Iterator[psycopg.Connection[Any]]:
     """Yield the superuser's session in the new database ``name``, where nobody else has been yet."""
     with _session(endpoint, endpoint.admin, name, _OWN_OBJECTS) as session:
-        session.execute(_ENDLESS)
+        session.execute(ENDLESS)
         yield session
 
 
 @contextlib.contextmanager
 def _session(
-    endpoint: Endpoint, login: Login, wanted: str, settings: str, limits: str = NO_TIME_OUTS
+    endpoint: Endpoint, login: Login, wanted: str, settings: str, *, ours: bool = True
 ) -> Iterator[psycopg.Connection[Any]]:
     import psycopg
 
@@ -127,7 +135,7 @@ def _session(
                 dbname=wanted,
                 user=login.role,
                 password=login.password.reveal() if login.password else None,
-                options=settings + limits,
+                options=f"{PINNED}{settings}{NO_TIME_OUTS}" if ours else settings,
                 connect_timeout=10,
                 application_name=APPLICATION,
                 autocommit=True,

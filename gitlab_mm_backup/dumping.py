@@ -23,7 +23,10 @@ def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> Cou
     def read() -> Counted:
         try:
             left_out = [(one.schema, one.name) for one in snapshot.unread]
-            command = clients.dump(site.database, site.client_programs, snapshot.id, left_out)
+            encoding = snapshot.database.encoding
+            command = clients.dump(
+                site.database, site.client_programs, snapshot.id, encoding, left_out
+            )
             with progress.measured("database", snapshot.table_bytes, _written):
                 counted: Counted
                 lines: list[str]
@@ -47,8 +50,8 @@ def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> Cou
 
 def _listed(site: Site, snapshot: Snapshot, left_out: Sequence[tuple[str, str]]) -> list[str]:
     """Return the list of the dump, without its rows: wherever the dump goes, it is read at once."""
-    programs = site.client_programs
-    command = clients.dump(site.database, programs, snapshot.id, left_out, rows=False)
+    programs, encoding = site.client_programs, snapshot.database.encoding
+    command = clients.dump(site.database, programs, snapshot.id, encoding, left_out, rows=False)
     lister = Command([str(programs / "pg_restore"), "--list"], account="nobody")
     return process.printed(command, lister).decode(errors="replace").splitlines()
 

@@ -22,6 +22,13 @@ COMPARED = (
 )
 
 
+# Has a session take text in the encoding of its database, as pg_restore writes it.
+AS_STORED = (
+    "SELECT pg_catalog.set_config('client_encoding',"
+    " pg_catalog.current_setting('server_encoding'), false)"
+)
+
+
 def agree(session: psycopg.Connection[Any]) -> None:
     """Have ``session`` talk UTF-8, or bytes where the server cannot convert."""
     from psycopg.adapt import Loader
@@ -44,6 +51,4 @@ def agree(session: psycopg.Connection[Any]) -> None:
 
 def as_stored(session: psycopg.Connection[Any]) -> None:
     """Have ``session`` take text in the encoding of its database, as pg_restore writes it."""
-    session.execute(
-        "SELECT set_config('client_encoding', current_setting('server_encoding'), false)"
-    )
+    session.execute(AS_STORED)
