@@ -279,7 +279,8 @@ def _write_parts(
     def pack_all() -> tuple[Packed, files.Survey]:
         found = files.survey(folders)
         packed = pack_files(throttle, staging, folders, found)
-        return packed, found.joined(files.survey(folders))
+        # Of a link that was exchanged meanwhile tar's own word counts.
+        return packed, files.survey(folders).joined(found)
 
     def pack_etc() -> tuple[dict[str, Part], list[files.Survey]]:
         if not etc:
@@ -287,7 +288,7 @@ def _write_parts(
         path, excluded = staging / "etc-gitlab.tar.zst", [etc[0] / "config_backup"]
         found = files.survey(etc)
         part, _ = packing.pack(settings, throttle, path, etc, excluded, found)
-        return {"etc-gitlab": part}, [found.joined(files.survey(etc))]
+        return {"etc-gitlab": part}, [files.survey(etc).joined(found)]
 
     with database.snapshot(site.database) as snapshot:
         (dumped, counted), (packed, found), (of_etc, found_there), kept, attributes = together(

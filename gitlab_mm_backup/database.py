@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
 # Omnibus ends a statement, and a session that idles in a transaction, after 60 s.
 NO_TIME_OUTS = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
-# What ALTER ROLE and ALTER DATABASE may have set otherwise, and a session of ours cannot bear; they
-# give way to what a connection asks for (PostgreSQL manual, 20.1.3). Not role and search_path: those
-# are what Mattermost's own sessions have. Read-only is so for others; who asks first is told of it.
+# ALTER ROLE and ALTER DATABASE may have set what a session of ours cannot bear; a connection's options
+# win (PostgreSQL manual, 20.1.3). Not role and search_path: Mattermost's own sessions have those.
 PINNED = (
     "-c local_preload_libraries= -c default_transaction_read_only=off"
     " -c default_transaction_isolation=read\\ committed -c default_transaction_deferrable=off"

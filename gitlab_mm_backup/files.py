@@ -8,18 +8,58 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, NamedTuple
 
 from . import process, progress
+from .errors import Failure
 from .private_files import Lines, OpenFile
 from .process import Command, Sink
 
 # Owner and group may hold spaces; the size is what stands before date and time.
 _VANISHED = re.compile(
-    rb"tar: (.*: (Cannot (stat|open): No such file or directory|File removed before we read it|"
+    rb"tar: (.*: (Cannot (stat|open): (No such file or directory|Not a directory|"
+    rb"Too many levels of symbolic links)|File removed before we read it|"
     rb"file changed as we read it|socket ignored)|Exiting with failure status due to previous errors)"
 )
+# Of tar's long listing in its quoting style "c": kind, mode, bytes, name, and what a link leads to.
+_TOLD = re.compile(
+    rb"([-dlhpbc])(\S{9})\S? .*? *(\d+|\d+,\d+) \d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)? "
+    rb'"((?:[^"\\]|\\.)*)"(?: (?:->|link to) "((?:[^"\\]|\\.)*)")?\n'
+)
+_ESCAPE = re.compile(rb"\\([0-7]{3}|.)")
+_ESCAPED = dict(zip((b"a", b"b", b"f", b"n", b"r", b"t", b"v"), map(bytes, zip(b"\a\b\f\n\r\t\v"))))
 _LISTED_FILE = re.compile(rb"-\S{9}\S? .*? *(\d+) \d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)? ")
+
+
+class Line(NamedTuple):
+    """What tar tells of a member that it packs."""
+
+    kind: bytes  # - for a file, h for a further name of one, d, l, p, b, c
+    mode: bytes  # as ls(1) has it
+    size: int
+    name: bytes  # from the root on; a directory's ends with a slash
+    target: bytes  # of a link
+
+    @property
+    def path(self) -> bytes:
+        return b"/" + self.name.rstrip(b"/")
+
+
+def told(line: bytes) -> Line:
+    """Return what a line of tar's long listing says; raises Failure where it is none."""
+    found = _TOLD.fullmatch(line)
+    if found is None:
+        raise Failure("tar tells what cannot be understood", ascii(line[:200]))
+    size = 0 if b"," in found[3] else int(found[3])  # a device has its numbers there
+    return Line(found[1], found[2], size, _plain(found[4]), _plain(found[5] or b""))
+
+
+def _plain(quoted: bytes) -> bytes:
+    return _ESCAPE.sub(lambda one: _ESCAPED.get(one[1]) or _byte(one[1]), quoted)
+
+
+def _byte(escaped: bytes) -> bytes:
+    return bytes([int(escaped, 8)]) if len(escaped) == 3 else escaped
 
 
 @dataclass
@@ -58,8 +98,22 @@ class Survey:
         """What of it an archive may hold all the same, where it was made while tar packed."""
         return self.special
 
+    def learn(self, line: bytes, roots: Sequence[Path]) -> None:
+        """Take from a line of tar's what it met, which no look before or after may have found."""
+        kind, mode = line[:1], line[1:10]
+        if kind in b"dh" or (kind == b"-" and b"s" not in mode.lower()):
+            return
+        one = told(line)
+        path, target = os.fsdecode(one.path), os.fsdecode(one.target)
+        if kind == b"-":
+            self.privileged.append(path)
+        elif kind != b"l":
+            self.special.append(path)
+        elif leads_out(path, target, roots):
+            self.links_out[path] = target
+
     def joined(self, later: Survey) -> Survey:
-        """Return what this one or a ``later`` one found: tar packs what it meets in between."""
+        """Return what this one or a ``later`` one found; of a link the later one counts."""
         return Survey(
             {**self.links_out, **later.links_out},
             list(dict.fromkeys((*self.special, *later.special))),
@@ -120,12 +174,17 @@ def pack(
 ) -> Contents:
     """Write ``folders`` as a compressed tar to ``sink``, its members named from the root on.
 
-    About so many bytes are ``expected`` in it.
+    About so many bytes are ``expected`` in it.  What tar meets is added to what was ``found``.
 
     Returns what was packed.  Files that change or vanish under tar are normal beside a running
     service (it exits 1 for them); anything it cannot read raises Failure.
     """
     contents, roots = Contents(), outermost(folders)
+
+    def each(line: bytes) -> None:
+        contents.add_line(line)
+        found.learn(line, roots)
+
     never = [*map(str, excluded), *found.special]
     what = [
         "--no-wildcards",
@@ -135,12 +194,13 @@ def pack(
         *(member_name(folder) for folder in roots),
     ]
     with progress.measured("files", expected, lambda: contents.done):
-        process.pipeline(_archive(found, contents.add_line, what), compressor, sink=sink)
+        process.pipeline(_archive(found, each, what), compressor, sink=sink)
     return contents
 
 
 def pack_named(
     names: IO[bytes],
+    roots: Sequence[Path],
     found: Survey,
     compressor: Command,
     sink: Sink,
@@ -148,11 +208,19 @@ def pack_named(
 ) -> None:
     """Write what ``names`` lists, and nothing below it, as a compressed tar to ``sink``.
 
-    The names end with NUL bytes and begin at the root; ``each`` gets tar's long listing, line by
-    line and in their order.  What has vanished meanwhile is left out.
+    The names end with NUL bytes, begin at the root and lie in ``roots``; ``each`` gets tar's long
+    listing, line by line and in their order.  What has vanished meanwhile is left out.
     """
+
+    def each_and_learn(line: bytes) -> None:
+        each(line)
+        found.learn(line, roots)
+
     what = ("--no-recursion", "--null", "--verbatim-files-from", "--files-from", OpenFile(names))
-    archive = replace(_archive(found, each, what), excused=_VANISHED)
+    # Unlike names that tar finds itself, each is a path, which it follows to its end.
+    archive = replace(
+        _archive(found, each_and_learn, what), excused=_VANISHED, through_no_link=roots
+    )
     process.pipeline(archive, compressor, sink=sink)
 
 
@@ -169,8 +237,8 @@ def _archive(
             # Two names of one file in two folders may come to lie on two disks.
             *(["--hard-dereference"] if found.shared else []),
             "--directory=/",
-            "-vv",  # the listing that is counted; "escape" keeps each member on one line
-            "--quoting-style=escape",
+            "-vv",  # the listing that is counted; "c" keeps each member on one line, and names apart
+            "--quoting-style=c",
             "--index-file",
             Lines(each),
             *what,

@@ -105,7 +105,9 @@ def pack(
         writer = PartWriter(staging / "files.tar.zst", throttle)
         packer = compress(settings.files_level, settings.packers)
         with progress.measured("files", planned.changed.size, lambda: witness.packed.size):
-            files.pack_named(names, found, packer, writer.write, witness.add_line)
+            files.pack_named(
+                names, files.outermost(folders), found, packer, writer.write, witness.add_line
+            )
         witness.finish()
         form = "tar of what changed, zstd" if base else "tar, zstd"
         parts = {"files": writer.finish(form), LISTING: _keep_listing(settings, staging, final)}

@@ -24,7 +24,7 @@ from typing import IO, NamedTuple
 
 from . import process
 from .errors import Failure
-from .files import Contents
+from .files import Contents, told
 from .process import DECOMPRESS, Command
 
 LISTING = "listing"  # name of the part
@@ -32,10 +32,6 @@ _CHUNK = 1 << 20
 _RECORD = re.compile(rb"(/[^\0]*)//(\d{1,4}) ([fdlh]) (\d{1,20}) ([0-9. ]+)")
 _PRINTED = "%p//0 %y %s %m %i %T@ %C@ %n\\0"
 _VANISHED = re.compile(rb"find: .*: No such file or directory")
-# Of tar's long listing: kind, bytes, name, with what a link leads to.
-_TOLD = re.compile(rb"([-dlh])\S{9}\S? .*? *(\d+) \d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)? (.*)\n")
-_ESCAPE = re.compile(rb"\\([0-7]{3}|.)")
-_ESCAPED = dict(zip((b"a", b"b", b"f", b"n", b"r", b"t", b"v"), map(bytes, zip(b"\a\b\f\n\r\t\v"))))
 
 
 class Entry(NamedTuple):
@@ -176,18 +172,18 @@ class Witness:
         self._into = into
 
     def add_line(self, line: bytes) -> None:
-        """Take a line of tar's long listing, with names in its quoting style "escape".
+        """Take a line of tar's long listing.
 
         Tar packs in the order of the names that it is given; what it does not tell of has vanished.
+        It may be of another kind by now; a pipe is in no listing, and nothing restores it.
         """
-        told = _TOLD.fullmatch(line)
-        if told is None:
-            raise Failure("tar tells what cannot be understood", ascii(line[:200]))
+        one = told(line)
         for entry in self._planned:
-            if entry.level == self._level and _names(told, entry):
-                kind = {b"-": b"f"}.get(told[1], told[1])
-                size = int(told[2]) if kind == b"f" else entry.size
-                self._add(entry._replace(kind=kind, size=size))
+            if entry.level == self._level and entry.path == one.path:
+                kind = {b"-": b"f"}.get(one.kind, one.kind)
+                if kind in b"fdlh":
+                    size = one.size if kind == b"f" else entry.size
+                    self._add(entry._replace(kind=kind, size=size))
                 return
             if entry.level != self._level:
                 self._add(entry)
@@ -203,23 +199,6 @@ class Witness:
     def _add(self, entry: Entry) -> None:
         self._into.write(entry.record)
         _add(entry, self.whole, *([self.packed] if entry.level == self._level else []))
-
-
-def _names(told: re.Match[bytes], entry: Entry) -> bool:
-    """Tell whether a line of tar's is of ``entry``."""
-    name = _ESCAPE.sub(lambda one: _ESCAPED.get(one[1]) or _byte(one[1]), told[3])
-    path = entry.path[1:]
-    if told[1] == b"-":
-        return entry.kind == b"f" and name == path
-    if told[1] == b"d":
-        return entry.kind == b"d" and name == path + b"/"
-    if told[1] == b"l":
-        return entry.kind == b"l" and name.startswith(path + b" -> ")
-    return entry.kind != b"d" and name.startswith(path + b" link to ")
-
-
-def _byte(escaped: bytes) -> bytes:
-    return bytes([int(escaped, 8)]) if len(escaped) == 3 else escaped
 
 
 @dataclass
@@ -271,6 +250,8 @@ class Follower:
 
     def passes(self, member: TarInfo) -> bool:
         """Tell whether ``member`` is live; raises Failure where it is not the one listed next."""
+        if member.isfifo():
+            return False  # made while tar packed
         entry, last = next(self._pairs, (None, None))
         if entry is None or not _describes(entry, member):
             raise Failure("An archive is not what its listing says", ascii(member.name))

@@ -206,4 +206,5 @@ def everything() -> None:
 
     rules.load()
     process.janitor()
+    process.no_links()
     clients.own_search_path()

@@ -54,7 +54,8 @@ class Command:
     pipe no other is one either where every line of the errors is as ``excused`` says.
     One that ``spares_cache`` leaves the page cache as it finds it, whatever it reads (nocache(1),
     where that is installed).  With ``capabilities`` root has no other than these, as
-    capabilities(7) names them without "cap_".
+    capabilities(7) names them without "cap_".  ``through_no_link`` names directories in which
+    none of its paths leads through a link: who owns them may exchange anything there meanwhile.
     """
 
     argv: Sequence[str | InMemory | OpenFile | Lines]
@@ -67,6 +68,7 @@ class Command:
     spares_cache: bool = False
     excused: re.Pattern[bytes] | None = None
     capabilities: Sequence[str] | None = None
+    through_no_link: Sequence[Path] = ()
 
     @property
     def program(self) -> str:
@@ -247,6 +249,12 @@ def janitor() -> str:
     return Path(__file__).with_name("janitor.py").read_text(encoding="utf-8")
 
 
+@functools.lru_cache(None)
+def no_links() -> str:
+    """Return the program that goes through no link, likewise."""
+    return Path(__file__).with_name("nolinks.py").read_text(encoding="utf-8")
+
+
 def step_back(niceness: int) -> None:
     """Have this process, and all that it starts, come after others at processor and disk.
 
@@ -325,6 +333,9 @@ def _privileges(command: Command, place: PrivateFiles) -> list[str]:
     """Return what goes before the program's own words."""
     entry = privileges.entry_of(command.account) if command.account is not None else None
     spare = ["nocache"] if command.spares_cache and shutil.which("nocache", path=PATH) else []
+    if command.through_no_link:
+        folders = map(str, command.through_no_link)
+        spare = [sys.executable, "-I", "-c", no_links(), *folders, "--", *spare]
     given = privileges.prefix(entry, command.capabilities, command.sandbox, place.inherited)
     return [*given, *spare]
 

@@ -52,6 +52,7 @@ class House:
                 ),
                 links=found.links_out,
                 privileged=tuple(found.privileged),
+                pipes=tuple(found.special),
                 increment=packed.increment,
             )
             return self.store.complete(staging, described, packed.base)

@@ -297,31 +297,75 @@ def test_what_is_unusual_is_packed_so_that_it_can_be_restored(tmp_path: Path, ho
     assert describe(tmp_path / "into" / "mattermost") == wanted
 
 
+@pytest.mark.parametrize("seen", [True, False])
 def test_what_is_made_while_it_is_packed_does_not_make_a_set_refuse_itself(
-    tmp_path: Path, home: Path
+    seen: bool, tmp_path: Path, home: Path
 ) -> None:
-    """All that is looked for is made between the look and tar."""
+    """All is made between the look and tar; tar alone meets it, where it is gone by the next look."""
     wanted = describe(home)
-    before = files.survey([home])
-    os.mkfifo(home / "pipe")
-    (home / "out").symlink_to("/etc/passwd")
+    before, unaware = files.survey([home]), files.survey([home])
+    (home / "to ").symlink_to("/etc -> passwd\n\\")
+    os.mkfifo(home / 'a "pipe"')
+    (home / "in").symlink_to("old")
     (home / "set").write_text("x")
-    (home / "set").chmod(0o4755)
+    (home / "set").chmod(0o4644)
     counted = pack(tmp_path / "x.tar.zst", home, found=before)
     with pytest.raises(Failure, match="no backup of ours"):
-        inspect(tmp_path / "x.tar.zst", home, known=before)
-    after = before.joined(files.survey([home]))
+        inspect(tmp_path / "x.tar.zst", home, known=unaware)
+    made = ("to ", 'a "pipe"', "in", "set")
+    for name in made if not seen else ():
+        (home / name).unlink()
+    after = files.survey([home]).joined(before)
+    assert str(home / "in") not in after.links_out, "a way that leads nowhere else"
     assert inspect(tmp_path / "x.tar.zst", home, known=after) == counted
     (tmp_path / "into").mkdir()
     archives.unpack(tmp_path / "x.tar.zst", str(home), tmp_path / "into")
-    for name in ("pipe", "out", "set"):
-        (home / name).unlink()
     there = tmp_path / "into/mattermost"
-    assert not os.path.lexists(there / "pipe") and (there / "out").is_symlink()
-    assert (there / "set").stat().st_mode & 0o7777 == 0o755
-    for name in ("out", "set"):
-        (there / name).unlink()
+    assert not os.path.lexists(there / 'a "pipe"') and (there / "to ").is_symlink()
+    assert (there / "set").stat().st_mode & 0o7777 == 0o644
+    for name in made:
+        (home / name).unlink(missing_ok=True)
+        (there / name).unlink(missing_ok=True)
     assert describe(there) == wanted
+
+
+def test_of_a_link_that_is_exchanged_all_the_time_the_one_that_was_packed_counts(
+    tmp_path: Path, home: Path
+) -> None:
+    def leads_to(target: str) -> None:
+        (home / "out").unlink(missing_ok=True)
+        (home / "out").symlink_to(target)
+
+    leads_to("/first")
+    before = files.survey([home])
+    leads_to("/packed")
+    counted = pack(tmp_path / "x.tar.zst", home, found=before)
+    leads_to("/last")
+    after = files.survey([home]).joined(before)
+    assert inspect(tmp_path / "x.tar.zst", home, known=after) == counted
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (b'-rw-r--r-- a/b 7 2026-11-29 13:08 "x"\n', (b"-", 7, b"/x", b"")),
+        (b'-rws--S--- a b/c d 7 2026-11-29 13:08:09 "x"\n', (b"-", 7, b"/x", b"")),
+        (b'drwx------ 0/0 0 2026-11-29 13:08 "x/"\n', (b"d", 0, b"/x", b"")),
+        (b'lrwx------ 0/0 0 2026-11-29 13:08 "a -> b" -> "c"\n', (b"l", 0, b"/a -> b", b"c")),
+        (b'lrwx------ 0/0 0 2026-11-29 13:08 "a\\"" -> "\\\\"\n', (b"l", 0, b'/a"', b"\\")),
+        (b'hrw------- 0/0 0 2026-11-29 13:08 "a" link to "b"\n', (b"h", 0, b"/a", b"b")),
+        (b'crw------- 0/0 1,3 2026-11-29 13:08 "\\n\\303\\251"\n', (b"c", 0, b"/\n\xc3\xa9", b"")),
+    ],
+)
+def test_what_tar_tells(line: bytes, told: tuple[bytes, int, bytes, bytes]) -> None:
+    one = files.told(line)
+    assert (one.kind, one.size, one.path, one.target) == told
+
+
+@pytest.mark.parametrize("line", [b"", b"tar: x\n", b'-rw-r--r-- a/b 7 2026-11-29 13:08 "x\n'])
+def test_what_tar_tells_and_nobody_understands_is_a_failure(line: bytes) -> None:
+    with pytest.raises(Failure, match="cannot be understood"):
+        files.told(line)
 
 
 def test_what_is_gone_after_the_packing_is_known_all_the_same() -> None:

@@ -353,16 +353,18 @@ def test_one_entry_that_is_no_directory_fills_it(kind: str, tmp_path: Path) -> N
 def test_a_directory_is_looked_through_however_deep_it_is(tmp_path: Path) -> None:
     """Deeper than Python calls functions, and than a path may be long."""
     at = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(1500):
-        os.mkdir("deeper", dir_fd=at)
-        below = os.open("deeper", os.O_RDONLY, dir_fd=at)
+    try:
+        for _ in range(1500):
+            os.mkdir("deeper", dir_fd=at)
+            below = os.open("deeper", os.O_RDONLY, dir_fd=at)
+            os.close(at)
+            at = below
+        assert not folders.filled(tmp_path)
+        os.close(os.open("it", os.O_CREAT, dir_fd=at))
+        assert folders.filled(tmp_path)
+    finally:  # pytest could not remove it either
         os.close(at)
-        at = below
-    assert not folders.filled(tmp_path)
-    os.close(os.open("it", os.O_CREAT, dir_fd=at))
-    os.close(at)
-    assert folders.filled(tmp_path)
-    subprocess.run(["rm", "-r", str(tmp_path / "deeper")], check=True)
+        subprocess.run(["rm", "-r", str(tmp_path / "deeper")], check=True)
 
 
 def test_a_disk_that_is_not_mounted_any_more_is_missed() -> None:

@@ -205,6 +205,67 @@ def test_what_vanishes_while_it_is_packed_is_in_no_listing(
     expect_back(house, house.night(night), tmp_path / "next")
 
 
+def test_what_becomes_something_else_while_it_is_packed_stops_no_night(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = house.night(None)
+    write_names, odd = listing.Plan.write_names, house.home / UPLOADS / "odd"
+
+    def late(self: listing.Plan, file: object) -> None:
+        write_names(self, file)  # type: ignore[arg-type]
+        for name in ("link", "pipe", "folder", "was a link"):
+            (odd / name).unlink()
+        shutil.rmtree(odd / "was a folder")
+        (odd / "link").symlink_to("/etc/passwd")
+        os.mkfifo(odd / "pipe")
+        (odd / "folder").mkdir()
+        (odd / "was a folder").write_bytes(b"a file by now")
+        (odd / "was a link").write_bytes(b"a file by now")
+
+    odd.mkdir()
+    for name in ("link", "pipe", "folder"):
+        (odd / name).write_bytes(b"a file")
+    (odd / "was a folder").mkdir()
+    (odd / "was a link").symlink_to("link")
+    monkeypatch.setattr(listing.Plan, "write_names", late)
+    night = house.night(full)
+    monkeypatch.undo()
+    verify.verify(night)
+    (odd / "pipe").unlink()  # no restore brings it back
+    for set_ in (night, house.night(night)):
+        (tmp_path / set_.name).mkdir()
+        assert describe(house.restore(set_, tmp_path / set_.name)) == describe(house.home)
+
+
+@pytest.mark.parametrize("kind", ["a link", "a pipe"])
+def test_nothing_is_packed_through_what_takes_the_place_of_a_folder(
+    kind: str, house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tar is told each name, and goes by its whole path."""
+    full = house.night(None)
+    write_names, odd = listing.Plan.write_names, house.home / UPLOADS / "odd"
+    (tmp_path / "root's").mkdir()
+    (tmp_path / "root's/key").write_bytes(b"what root alone may read")
+
+    def late(self: listing.Plan, file: object) -> None:
+        write_names(self, file)  # type: ignore[arg-type]
+        odd.rename(tmp_path / "away")
+        if kind == "a link":
+            odd.symlink_to(tmp_path / "root's")
+        else:
+            os.mkfifo(odd)
+
+    odd.mkdir()
+    (odd / "key").write_bytes(b"its own")
+    monkeypatch.setattr(listing.Plan, "write_names", late)
+    night = house.night(full)
+    monkeypatch.undo()
+    assert b"what root alone may read" not in unpacked(night.file("files"))
+    verify.verify(night)
+    odd.unlink()
+    expect_back(house, house.night(night), tmp_path / "next")
+
+
 def test_a_chain_is_unpacked_by_hand_as_the_document_says(house: House, tmp_path: Path) -> None:
     uploads = house.home / UPLOADS
     (uploads / "folder/deep").mkdir(parents=True)

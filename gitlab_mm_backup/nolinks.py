@@ -1,0 +1,55 @@
+"""Becomes another program, for which links in some directories lead nowhere.
+
+A program of its own, without imports from the package:
+``python3 -I nolinks.py DIRECTORY... -- PROGRAM ARGUMENT...``.  It has mounts of its own, in which
+each directory, with all that is mounted below it, has the option nosymfollow (mount(2), Linux
+5.10): whatever an account puts in the place of a directory meanwhile, no path leads through it.
+The links themselves can be read.  Where no mount can be made, as in a container without the right
+to, the program begins all the same.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+_NEW_MOUNTS = 0x00020000  # CLONE_NEWNS, unshare(2)
+# mount(2)
+_REMOUNT, _NO_SYMLINKS, _BIND, _ALL_BELOW, _PRIVATE = 1 << 5, 1 << 8, 1 << 12, 1 << 14, 1 << 18
+_RELATIME = 1 << 21
+_SAME = os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME
+
+
+def main() -> None:
+    words = sys.argv[1:]
+    end = words.index("--")
+    shut([os.fsencode(one) for one in words[:end]])
+    os.execvp(words[end + 1], words[end + 1 :])
+
+
+def shut(folders: Sequence[bytes]) -> None:
+    """Have no path of this process lead through a link in ``folders``, as far as that can be had."""
+    libc = ctypes.CDLL(None)
+    if libc.unshare(_NEW_MOUNTS) or libc.mount(None, b"/", None, _PRIVATE | _ALL_BELOW, None):
+        return
+    for folder in folders:
+        libc.mount(folder, folder, None, _BIND | _ALL_BELOW, None)
+    for place in _mounts():
+        if any(place == one or place.startswith(one + b"/") for one in folders):
+            flags = os.statvfs(place).f_flag
+            kept = flags & _SAME | (_RELATIME if flags & os.ST_RELATIME else 0)
+            libc.mount(None, place, None, _REMOUNT | _BIND | _NO_SYMLINKS | kept, None)
+
+
+def _mounts() -> list[bytes]:
+    """Return where something is mounted; the kernel writes blanks and such as octal numbers."""
+    with open("/proc/self/mountinfo", "rb") as lines:
+        places = [line.split(b" ")[4] for line in lines]
+    return [re.sub(rb"\\([0-7]{3})", lambda one: bytes([int(one[1], 8)]), one) for one in places]
+
+
+if __name__ == "__main__":
+    main()
