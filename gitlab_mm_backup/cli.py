@@ -148,7 +148,7 @@ def rehearse(
     identity: Path | None,
 ) -> Outcome:
     """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
-    from . import lock, outcomes, process, records, sites
+    from . import lock, offered, outcomes, process, records, sites
     from . import rehearsal as job
     from .evidence import Depth
     from .store.local import Entry
@@ -171,6 +171,7 @@ def rehearse(
             warnings = [
                 f"{one.name} is not complete: {one.problem}" for one in entries if not one.set
             ]
+            warnings += [] if every else offered.unproven(chosen)
             process.step_back(ours.nice)
             manner.begin(ours)
             made = []

@@ -69,5 +69,11 @@ def _of_copy(
     return Found(one.name, one.manifest, found, origin)
 
 
+def unproven(one: BackupSet) -> list[str]:
+    """Return, in words, that nothing proves who made a set that is from elsewhere."""
+    found = soundness.of_origin(lineage.origin_of(one), elsewhere=one.said is not None)
+    return [f"{one.name}: {flaw.words}" for flaw in found if flaw.kind is Kind.UNPROVEN]
+
+
 def _incomplete(problem: str) -> Flaw:
     return Flaw(Kind.INCOMPLETE, f"it is not complete: {problem}")

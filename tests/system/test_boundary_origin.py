@@ -205,6 +205,8 @@ def test_a_set_of_a_strangers_host_is_not_restored_unless_it_is_named(
             assert answer.code == 2 and "Nothing proves" in answer.document["error"]["message"]
             assert f"--trust-unsigned {name}" in answer.document["error"]["hint"]
             assert house.product(*RESTORE, name, "--trust-unsigned", house.copy).code == 2
+            answer = house.product("rehearse", "--quick", "--from", "nas", name)
+            assert answer.code == 4 and "not proven" in answer.document["warnings"][0], answer
     answer = house.product("rehearse", "--from", "nas", house.copy, "--quick")
     assert answer.document["checks"][0]["name"] == "origin", answer
 
