@@ -1,4 +1,9 @@
-"""What PostgreSQL's catalogs say of a database beside its tables and rows."""
+"""What PostgreSQL's catalogs say of a database beside its tables and rows.
+
+pg_dump writes this with --create: the locale, tablespace and comment in all versions, privileges,
+settings and the connection limit from 11 on (before, pg_dumpall did).  It is SQL then, for a
+superuser to execute; here it is data, of which a restore takes what it may.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +21,24 @@ if TYPE_CHECKING:
 _TABLES = ("users", "teams", "channels", "posts", "systems")  # every Mattermost has them
 _EXAMPLES = 3  # named in a warning
 _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
+# pg_dump reads every row of a table and each sequence, or ends.
+READABLE = """has_schema_privilege(n.oid, 'USAGE')
+        AND has_table_privilege(c.oid, 'SELECT') AND NOT row_security_active(c.oid)"""
+# And the views that read such a table: pg_restore could not make them without it.
+_UNREAD = f"""
+    WITH RECURSIVE unread (oid) AS (
+        SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p', 'S') AND n.nspname <> 'information_schema'
+            AND n.nspname NOT LIKE 'pg\\_%' AND NOT ({READABLE})
+        UNION SELECT r.ev_class FROM unread u
+        JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = u.oid
+            AND d.classid = 'pg_rewrite'::regclass
+        JOIN pg_rewrite r ON r.oid = d.objid
+    )
+    SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner), row_security_active(c.oid),
+        c.relkind IN ('v', 'm')
+    FROM unread u JOIN pg_class c ON c.oid = u.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+    ORDER BY 1, 2"""
 # Columns that came with PostgreSQL 15 to 17 are asked for by name, in JSON.
 _DATABASE = """
     SELECT pg_get_userbyid(d.datdba), t.spcname, d.datconnlimit,
@@ -98,6 +121,13 @@ _PLACED = f"""
 _EXTENSIONS = """
     SELECT e.extname, n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
     ORDER BY 1"""
+_LARGE = """
+    SELECT pg_get_userbyid(l.lomowner), count(*)::int FROM pg_largeobject_metadata l
+    WHERE NOT EXISTS (
+        SELECT 1 FROM aclexplode(coalesce(l.lomacl, acldefault('L', l.lomowner))) a
+        WHERE a.privilege_type = 'SELECT'
+            AND CASE a.grantee WHEN 0 THEN true ELSE pg_has_role(a.grantee, 'USAGE') END)
+    GROUP BY 1 ORDER BY 1"""
 _SUBSCRIPTIONS = """
     SELECT s.subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
     WHERE d.datname = %s ORDER BY 1"""
@@ -120,6 +150,25 @@ class Server:
     settings: Collection[tuple[str, str]]  # of roles in all databases, as (role, name=value)
 
 
+@dataclass(frozen=True)
+class Unread:
+    """A table or sequence that the database's owner may not read whole."""
+
+    schema: str
+    name: str
+    owner: str
+    hides_rows: bool  # from whoever is no superuser, by a policy (PostgreSQL manual, 5.8)
+    follows: bool = False  # a view, of something that is left out
+
+    def __str__(self) -> str:
+        what = f"{self.schema}.{self.name} of the database is not in the set"
+        if self.follows:
+            return f"{what}: it is a view of something that is not"
+        if self.hides_rows:
+            return f"{what}: a policy hides rows of it from Mattermost's role"
+        return f"{what}: it belongs to {self.owner}, and Mattermost's role may not read it"
+
+
 def server(watch: Session) -> Server:
     """Look at a server, from any database of it."""
     roles = dict(watch.execute("SELECT rolname, rolsuper FROM pg_roles").fetchall())
@@ -135,6 +184,11 @@ def server(watch: Session) -> Server:
         dict(watch.execute(_AVAILABLE).fetchall()),
         {(_text(role), _text(setting)) for role, setting in watch.execute(_EVERYWHERE)},
     )
+
+
+def unread(session: Session) -> list[Unread]:
+    """Return what the owner may not read: objects of other roles, and what row policies hide."""
+    return [Unread(*one) for one in session.execute(_UNREAD).fetchall()]
 
 
 def properties(session: Session, watch: Session, name: str) -> Properties:
@@ -212,6 +266,18 @@ def told(session: Session, watch: Session, name: str, left_out: Collection[str])
     return words + [
         f"Subscription {_text(one[0])} is not in the set; after a restore create it again"
         for one in _subscriptions(watch, name)
+    ]
+
+
+def unread_large_objects(session: Session) -> list[str]:
+    """Return, in words, the large objects that Mattermost's role may not read.
+
+    pg_dump reads all or none of them.
+    """
+    return [
+        f"No large object of the database is in the set: role {_text(owner)} owns {count} that Mattermost's "
+        "may not read"
+        for owner, count in session.execute(_LARGE).fetchall()
     ]
 
 

@@ -28,12 +28,13 @@ def dump(
     encoding: str,
     leave_out: Iterable[tuple[str, str]] = (),
     *,
+    large_objects: bool = True,
     rows: bool = True,
 ) -> Command:
     """Return the pg_dump that writes the snapshot in custom form, uncompressed, to its output.
 
     ``encoding`` is that of the database, for its role may have asked for another one.
-    ``leave_out``: schema and name of tables and sequences.  Without ``rows`` it is over at once.
+    ``leave_out``: schema and name of tables, views and sequences.  Without ``rows`` it is over at once.
     """
     options = (
         "--format=custom",
@@ -42,6 +43,8 @@ def dump(
         f"--snapshot={snapshot_id}",
         *([] if rows else ["--schema-only"]),
         f"--encoding={encoding}",
+        # From PostgreSQL 10 on; 16 has another name for it too.
+        *([] if large_objects else ["--no-blobs"]),
         *(f"--exclude-table={_pattern(*one)}" for one in leave_out),
     )
     return _command(endpoint, programs / "pg_dump", endpoint.name, *options)

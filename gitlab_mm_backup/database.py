@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from . import answers, catalog, contents, encodings, privileges
-from .catalog import Server
+from .catalog import READABLE, Server, Unread
 from .contents import Upload
 from .errors import Failure
 from .manifest import Contents, Database
@@ -50,29 +50,11 @@ _WAITING = """
     WHERE waits.wait_event_type = 'Lock' AND EXISTS (
         SELECT 1 FROM pg_stat_activity ours
         WHERE ours.pid = ANY (pg_blocking_pids(waits.pid)) AND ours.application_name = %s)"""
-# pg_dump reads every row of a table and each sequence, or ends.
-_READABLE = """has_schema_privilege(n.oid, 'USAGE')
-        AND has_table_privilege(c.oid, 'SELECT') AND NOT row_security_active(c.oid)"""
 _TABLES = f"""
     SELECT n.nspname, c.relname
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
-        AND {_READABLE}
-    ORDER BY 1, 2"""
-# And the views that read such a table: pg_restore could not make them without it.
-_UNREAD = f"""
-    WITH RECURSIVE unread (oid) AS (
-        SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relkind IN ('r', 'p', 'S') AND n.nspname <> 'information_schema'
-            AND n.nspname NOT LIKE 'pg\\_%' AND NOT ({_READABLE})
-        UNION SELECT r.ev_class FROM unread u
-        JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = u.oid
-            AND d.classid = 'pg_rewrite'::regclass
-        JOIN pg_rewrite r ON r.oid = d.objid
-    )
-    SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner), row_security_active(c.oid),
-        c.relkind IN ('v', 'm')
-    FROM unread u JOIN pg_class c ON c.oid = u.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+        AND {READABLE}
     ORDER BY 1, 2"""
 
 
@@ -191,25 +173,6 @@ class Counted:
 
 
 @dataclass(frozen=True)
-class Unread:
-    """A table or sequence that the database's owner may not read whole."""
-
-    schema: str
-    name: str
-    owner: str
-    hides_rows: bool  # from whoever is no superuser, by a policy (PostgreSQL manual, 5.8)
-    follows: bool = False  # a view, of something that is left out
-
-    def __str__(self) -> str:
-        what = f"{self.schema}.{self.name} of the database is not in the set"
-        if self.follows:
-            return f"{what}: it is a view of something that is not"
-        if self.hides_rows:
-            return f"{what}: a policy hides rows of it from Mattermost's role"
-        return f"{what}: it belongs to {self.owner}, and Mattermost's role may not read it"
-
-
-@dataclass(frozen=True)
 class Snapshot:
     """One exported snapshot of a database, as long as its session is open."""
 
@@ -220,6 +183,7 @@ class Snapshot:
     unread: Sequence[Unread]  # what its owner may not read, and the dump leaves out
     properties: Properties
     server: Server
+    large_objects: bool  # whether its owner may read them all
     told: Sequence[str]  # what of it no restore brings back as it was
     _session: psycopg.Connection[Any]
     _watch: psycopg.Connection[Any]
@@ -275,7 +239,7 @@ def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
     """Hold a snapshot that pg_dump can share: both then see the same moment."""
     alone = endpoint.admin == endpoint.owner  # who may not come into postgres
     with within(endpoint) as session, (within if alone else administering)(endpoint) as watch:
-        unread = _unread(session)
+        unread = catalog.unread(session)
         _begin_with_all_tables(session)
         row = session.execute(
             "SELECT pg_export_snapshot(), current_setting('server_version'),"
@@ -289,16 +253,22 @@ def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
         beside = catalog.properties(session, watch, endpoint.name)
         left_out = {f"{one.schema}.{one.name}" for one in unread}
         left_out |= {one.replace(" ", ".", 1) for one in beside.untrusted}
-        told = catalog.told(session, watch, endpoint.name, left_out)
+        large = catalog.unread_large_objects(session)
+        told = [*large, *catalog.told(session, watch, endpoint.name, left_out)]
         here = catalog.server(watch)
         yield Snapshot(
-            row[0], database, made_of, row[6], unread, beside, here, told, session, watch
+            row[0],
+            database,
+            made_of,
+            row[6],
+            unread,
+            beside,
+            here,
+            not large,
+            told,
+            session,
+            watch,
         )
-
-
-def _unread(session: psycopg.Connection[Any]) -> list[Unread]:
-    """Return what the owner may not read: objects of other roles, and what row policies hide."""
-    return [Unread(*one) for one in session.execute(_UNREAD).fetchall()]
 
 
 def _begin_with_all_tables(session: psycopg.Connection[Any]) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from . import files, folders, hostname, manifest, privileges, sign_in, version
 from .attributes import Attributes
+from .catalog import Unread
 from .contents import Upload
-from .database import Unread
 from .errors import Failure
 from .increment import Packed
 from .manifest import Credentials, Database, Manifest, Part

@@ -18,7 +18,7 @@ from .secret import Secret
 # last is PgBouncer's helper on Omnibus).
 _NOT_OURS = re.compile(
     r"^\d+; \d+ \d+ (?:SCHEMA - public|EXTENSION - plpgsql|COMMENT - EXTENSION plpgsql"
-    r"|COMMENT - SCHEMA public|ACL - SCHEMA public|(?:ACL )?FUNCTION public pg_shadow_lookup)\b"
+    r"|COMMENT - SCHEMA public|(?:ACL )?FUNCTION public pg_shadow_lookup)\b"
 )
 _EXTENSION_LINE = re.compile(r"^\d+; \d+ \d+ EXTENSION - (\S+) ")
 _INDEX = re.compile(r"^CREATE (?:UNIQUE )?INDEX (\S+) ON (?:ONLY )?(\S+)\.(\S+) USING .*;$", re.M)
@@ -37,6 +37,11 @@ _GRANTEE = re.compile(
     r"""\s(?:TO|FROM)\s+(?:GROUP\s+)?("(?:[^"]|"")+"|[^\s";]+)(?:\s+WITH GRANT OPTION)?;$"""
 )
 
+# Of the schema that every database has, only what is given to roles: pg_dump up to 10 lists all of
+# it, and what everybody may do there is the server's own affair.
+_OF_SERVER = re.compile(
+    r"REVOKE [^;]* ON SCHEMA public FROM |GRANT [^;]* ON SCHEMA public TO PUBLIC;"
+)
 _DEFAULT = re.compile(r"""(ALTER DEFAULT PRIVILEGES FOR ROLE )("(?:[^"]|"")+"|[^\s";]+)""")
 
 
@@ -118,7 +123,7 @@ def grants_in(script: str, owner: str) -> list[Grants]:
     for match in _GRANT.finditer(script):
         to = _GRANTEE.search(match[0])
         role = _unquoted(to[1]) if to else ""
-        if role not in ("", owner):
+        if role not in ("", owner) and not _OF_SERVER.match(match[0]):
             found.append(Grants(role, match[0]))
     return found
 

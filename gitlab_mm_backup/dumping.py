@@ -23,9 +23,13 @@ def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> Cou
     def read() -> Counted:
         try:
             left_out = [(one.schema, one.name) for one in snapshot.unread]
-            encoding = snapshot.database.encoding
             command = clients.dump(
-                site.database, site.client_programs, snapshot.id, encoding, left_out
+                site.database,
+                site.client_programs,
+                snapshot.id,
+                snapshot.database.encoding,
+                left_out,
+                large_objects=snapshot.large_objects,
             )
             with progress.measured("database", snapshot.table_bytes, _written):
                 counted: Counted

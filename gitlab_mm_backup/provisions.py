@@ -69,7 +69,7 @@ class Provision:
     limit: int
     comment: str
     schemas: Mapping[str, str]  # extension that the superuser creates -> schema
-    roles: Collection[str]  # of this server
+    roles: Collection[str]  # of this server, that are no superusers
     owner: str  # of what the dump holds, as it names it
     told: Sequence[str]
 
@@ -79,9 +79,10 @@ def plan(lines: Sequence[str], properties: Properties | None, endpoint: Endpoint
     with administering(endpoint) as session:
         found = catalog.server(session)
     contents = restorable.sort(lines, found, properties)
+    roles = set(found.roles) - set(found.superusers)  # who may do all needs no privilege
     schemas = {name: restorable.schema(name, properties) for name in contents.extensions}
     if properties is None:
-        roles, owner = found.roles, endpoint.owner.role
+        owner = endpoint.owner.role
         return Provision(contents, None, "", (), None, -1, "", schemas, roles, owner, contents.told)
     locale, of_locale = _locale(properties, found)
     tablespace, of_tablespace = _tablespace(properties, found)
@@ -97,7 +98,7 @@ def plan(lines: Sequence[str], properties: Properties | None, endpoint: Endpoint
         limit,
         properties.comment,
         schemas,
-        found.roles,
+        roles,
         properties.role,
         [*contents.told, *of_locale, *of_tablespace, *of_settings, *of_limit, *of_grants],
     )

@@ -26,6 +26,7 @@ MADE = """
     CREATE CAST (text AS int) WITH INOUT AS ASSIGNMENT;
     CREATE SCHEMA extensions;
     CREATE EXTENSION pgcrypto SCHEMA extensions;
+    SELECT lo_from_bytea(0, 'of a superuser');
     CREATE TABLE audit (i int);
     CREATE VIEW audited AS SELECT count(*) FROM audit;
     CREATE VIEW audited_twice AS SELECT * FROM audited;
@@ -63,6 +64,7 @@ TOLD = {
     "Cast (text AS integer)": "leaves it out",
     "Extension pageinspect": "leaves it out",
     "Tablespace fast": "public.posts",
+    "No large object": "role gitlab-psql owns 1",
     "Role gitlab-psql": "owns extensions in",
 }
 

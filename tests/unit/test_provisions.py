@@ -74,6 +74,10 @@ GRANT SELECT ON TABLE public."odd;table" TO grafana;
 GRANT SELECT(id),UPDATE(id) ON TABLE public.posts TO "Mr. X" WITH GRANT OPTION;
 REVOKE ALL ON FUNCTION public.f(text) FROM PUBLIC;
 GRANT ALL ON TABLE public.posts TO mm;
+REVOKE USAGE ON SCHEMA public FROM PUBLIC;
+REVOKE ALL ON SCHEMA public FROM postgres;
+GRANT ALL ON SCHEMA public TO PUBLIC;
+GRANT CREATE ON SCHEMA public TO reader;
 SET SESSION AUTHORIZATION other;
 GRANT SELECT ON TABLE public.posts TO gone;
 RESET SESSION AUTHORIZATION;
@@ -157,6 +161,7 @@ def test_grants_are_read_from_a_script_whatever_the_names() -> None:
         "grafana",
         "Mr. X",
         "PUBLIC",
+        "reader",
         "gone",
         "grafana",
         "grafana",
