@@ -9,7 +9,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, Protocol
+from typing import IO, NamedTuple, Protocol
 
 from . import process, progress, tasks, untrusted
 from .errors import Failure
@@ -18,6 +18,10 @@ from .forward import Forward
 from .private_files import OpenFile
 from .process import DECOMPRESS, Command, Sink
 from .tasks import Put
+
+# A tar's bytes for a member beside its content, members for a file (an upload has folders of its
+# own), and those that a tree has without any.
+_A_MEMBER, _MEMBERS, _FOLDERS = 8 << 10, 10, 100_000
 
 
 class NotWhole(Failure):
@@ -37,6 +41,18 @@ class Known(Protocol):
     def pipes(self) -> Sequence[str]: ...
 
 
+class Most(NamedTuple):
+    """What a part may hold at most."""
+
+    bytes: int  # of its files
+    files: int
+
+    @property
+    def stream(self) -> int:
+        """Return the bytes that its archive may have, with folders, links and long names."""
+        return self.bytes + _A_MEMBER * (_MEMBERS * self.files + _FOLDERS)
+
+
 # Told of each member of an archive as it passes, with the means to read it there and then.
 Each = Callable[[tarfile.TarInfo, Callable[[], bytes]], None]
 
@@ -45,14 +61,14 @@ def inspect(
     archive: Path,
     allowed: Sequence[str],
     known: Known,
-    most: int | None = None,
+    most: Most | None = None,
     each: Each = lambda member, read: None,
 ) -> Contents:
     """Read all of a compressed tar, tell ``each`` of its members, and return what it holds.
 
     Raises Failure for a member that a set of ours cannot have: outside the ``allowed`` absolute
     folders, a device; a file with set-user-id, or a link that leads out, that is not ``known``;
-    and as soon as files have more than ``most`` bytes.
+    and as soon as there is more than ``most``.
     """
     with open(archive, "rb") as packed, process.output(DECOMPRESS, stdin=packed) as (stream, _):
         return inspect_stream(stream, archive.name, allowed, known, most, each)
@@ -63,7 +79,7 @@ def inspect_stream(
     name: str,
     allowed: Sequence[str],
     known: Known,
-    most: int | None = None,
+    most: Most | None = None,
     each: Each = lambda member, read: None,
     on: Sink = lambda piece: None,
 ) -> Contents:
@@ -73,7 +89,7 @@ def inspect_stream(
     """
     contents = Contents()
     roots = [member_name(Path(folder)) for folder in allowed]
-    forward = Forward(stream, on)
+    forward = Forward(stream, on, most.stream if most is not None else None)
     try:
         with tarfile.open(fileobj=forward, mode="r:") as tar:
             for member in tar:
@@ -81,8 +97,10 @@ def inspect_stream(
                 if member.isreg():
                     contents.files += 1
                     contents.size += untrusted.count(member.size)
-                if most is not None and contents.size > most:
-                    raise _foreign(name, member, f"with it there are over {most} bytes")
+                if most is not None and contents.size > most.bytes:
+                    raise _foreign(name, member, f"with it there are over {most.bytes} bytes")
+                if most is not None and contents.files > most.files:
+                    raise _foreign(name, member, f"with it there are over {most.files} files")
                 each(member, functools.partial(_content, tar, member))
                 forward.release()
                 vars(tar)["members"] = []  # or it keeps every one

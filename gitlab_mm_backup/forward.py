@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import IO
 
 _CHUNK = 1 << 20
+# Bytes that are read at once: of a header, or of a file of settings.
+_LARGEST = 64 << 20
 
 
 class Forward(io.RawIOBase):
@@ -18,11 +20,15 @@ class Forward(io.RawIOBase):
     """
 
     def __init__(
-        self, stream: IO[bytes], on: Callable[[memoryview], object] = lambda piece: None
+        self,
+        stream: IO[bytes],
+        on: Callable[[memoryview], object] = lambda piece: None,
+        most: int | None = None,
     ) -> None:
         super().__init__()
         self._stream = stream
         self._on = on
+        self._most = most  # bytes that it may have
         self._held = bytearray()
         self._at = 0
         self._waste = memoryview(bytearray(_CHUNK))
@@ -31,9 +37,11 @@ class Forward(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next ``size`` bytes, fewer at the end alone."""
+        """Return the next ``size`` bytes, fewer at the end alone; raises ValueError for too many."""
+        if size > _LARGEST:
+            raise ValueError(f"a header or a file of settings has {size} bytes")
         piece = self._stream.read(size)
-        self._at += len(piece)
+        self._go_on(len(piece))
         self._held += piece
         return piece
 
@@ -58,7 +66,7 @@ class Forward(io.RawIOBase):
             passed = self._stream.readinto(self._waste[: offset - self._at])  # type: ignore[attr-defined]
             if not passed:
                 break
-            self._at += passed
+            self._go_on(passed)
             self._pass_on(self._waste[:passed])
         return self._at
 
@@ -66,9 +74,15 @@ class Forward(io.RawIOBase):
         """Pass on what is left; raises ValueError where that is more than the zeros of an end."""
         rest = iter(lambda: self._stream.read(_CHUNK), b"")
         for piece in itertools.chain([bytes(self._held)], rest):
+            self._go_on(len(piece))
             if piece.count(0) != len(piece):
                 raise ValueError("there is something after its end, or a header that is none")
             self._on(memoryview(piece))
+
+    def _go_on(self, count: int) -> None:
+        self._at += count
+        if self._most is not None and self._at > self._most:
+            raise ValueError(f"it goes on after {self._most} bytes, all that its set can have")
 
     def _pass_on(self, piece: memoryview) -> None:
         if self._held:  # what comes before it still waits

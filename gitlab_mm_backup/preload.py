@@ -74,6 +74,7 @@ from . import (
     gitlab_files,
     gitlab_rb,
     gitlab_side,
+    growth,
     guest,
     hooks,
     host,

@@ -37,6 +37,7 @@ from .deadlines import Deadlines, Missed
 from .effective import Settings
 from .errors import Failure
 from .evidence import Depth, Record
+from .growth import Outgrown
 from .invariants import Uploads
 from .manifest import utc
 from .plan import Plan
@@ -126,7 +127,7 @@ def rehearse(set_: BackupSet, site: Site, depth: Depth, ours: Ours) -> Record:
     programs = scratch.server_programs(site.client_programs, set_.manifest.database.server)
     clock = Deadlines(deadlines.limits(ours.rehearse_timeout, needed))
     with scratch.place(parent) as place, tempfile.TemporaryFile(dir=place.folder) as uploads:
-        warden = Warden(clock, place.folder)
+        warden = Warden(clock, place.folder, set_.manifest.database)
         run = Run(set_, site, depth, place, ours.sessions, clock, warden, uploads)
         run.note(*_judge_settings(run))
         isolation.cut_off(functools.partial(_prove_in_time, run, programs))
@@ -194,12 +195,13 @@ def _prove_in_time(run: Run, programs: Path) -> None:
     """Do everything that needs no network; what takes too long is a failed check."""
     try:
         run.warden.guard(functools.partial(_prove, run, programs), run.end)
-    except Missed as missed:
+    except (Missed, Outgrown) as failure:
         run.recovered = False
         found = {one.name for one in run.checks}
         left = [name for name in _ORDER if name not in found]
-        failed = _STEPS.get(missed.step, left[0])
-        run.checks.append(checks.failed(failed, str(missed)))
+        step = failure.step if isinstance(failure, Missed) else _LOADING
+        failed = _STEPS[step] if _STEPS.get(step) in left else left[0]
+        run.checks.append(checks.failed(failed, str(failure)))
         why = "the rehearsal was ended before"
         run.checks += [checks.not_run(name, why) for name in left if name != failed]
 
@@ -209,7 +211,8 @@ def _prove(run: Run, programs: Path) -> None:
     examine = functools.partial(_examine, run)
     log.info("Reading the whole set, and starting a scratch PostgreSQL")
     session = run.kept.session if run.kept else {}
-    started = scratch.cluster(run.place, programs, name, owner, session)
+    was = run.set.manifest.database
+    started = scratch.cluster(run.place, programs, name, owner, session, was)
     with tasks.beside(examine) as examined, started as endpoint:
         run.warden.server = endpoint
         log.info("Loading its database")

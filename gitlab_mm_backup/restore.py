@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import os
 import secrets
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from . import (
     backup,
     beside,
+    database,
     exchange,
     folders,
     gitlab_side,
+    growth,
     hooks,
     host,
     loading,
@@ -26,6 +31,7 @@ from . import (
     search_later,
     service,
     sign_in,
+    space,
     standalone,
     tasks,
 )
@@ -43,6 +49,10 @@ from .stores import Store
 from .undo import Step, Undo
 
 log = logging.getLogger(__name__)
+
+# Of what must stay free on a disk: the rest may go for what nobody can foresee, such as PostgreSQL's log.
+_RESERVE = 0.5
+_WAYS = "Free some space, keep less free (min_free), or choose another set."
 
 
 @dataclass
@@ -227,11 +237,48 @@ def fill(run: Run) -> None:
     if run.works:
         log.info("Unpacking files beside the live ones")
         ways.append(lambda: unpack_folders(run))
-    if ways:
-        tasks.together(*ways)
+    _watched(run, ways)
     if "database" in run.plan.parts:
         loading.prove(run.site.database, run.new_database, run.set.manifest)
     run.times.fill = time.monotonic() - began
+
+
+def _watched(run: Run, ways: Sequence[Callable[[], object]]) -> None:
+    """Do all at the same time; a dump that holds more than its set says is ended."""
+    if "database" not in run.plan.parts:
+        if ways:
+            tasks.together(*ways)
+        return
+    over, was = threading.Event(), run.set.manifest.database
+
+    def fill_all() -> None:
+        try:
+            tasks.together(*ways)
+        finally:
+            over.set()
+
+    with contextlib.ExitStack() as opened:
+        # Opened before any thread: for that we act as another account.
+        session = opened.enter_context(database.administering(run.site.database))
+        watches = [functools.partial(growth.watch, session, run.new_database, was, over)]
+        watches += [
+            functools.partial(space.watch, descriptor, folder, over, _WAYS, _RESERVE)
+            for folder, descriptor in _disks(run, opened)
+        ]
+        tasks.together(fill_all, *watches, cancel=over.set)
+
+
+def _disks(run: Run, opened: contextlib.ExitStack) -> list[tuple[Path, int]]:
+    """Return a folder on each disk that takes the new state, with a descriptor of it.
+
+    None where the operator has agreed to fill them.
+    """
+    found: dict[int, tuple[Path, int]] = {}
+    for folder in [] if run.plan.in_place else readiness.needs(run.set, run.site, run.plan):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, descriptor)
+        found.setdefault(os.fstat(descriptor).st_dev, (folder, descriptor))
+    return list(found.values())
 
 
 def load_database(run: Run) -> list[Index]:

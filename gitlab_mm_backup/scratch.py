@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import database, lock, process, space, text
+from . import database, growth, lock, process, space, text
 from .errors import Failure
+from .manifest import Database
 from .private_files import InMemory
 from .process import Command, Finished
 from .sandbox import INSIDE, Sandbox
@@ -53,6 +54,7 @@ _CONFIGURATION = {
 _NOT_OURS = ("postmaster.pid", "postmaster.opts", "standby.signal", "recovery.signal")
 # What the server, Mattermost and our own programs take beside that, with some to spare.
 _MEMORY = 768 << 20
+_MOST_TEMPORARY = (1 << 31) - 1  # kB that the server understands
 _LOCALE = "If it misses a locale, generate that: dpkg-reconfigure locales."
 _PROGRAMS = ("initdb", "postgres", "pg_restore", "psql")
 WAYS = "Free some space, or give another place: rehearse_in in /etc/gitlab-mm-backup/config.yml."
@@ -172,11 +174,12 @@ def server_programs(clients: Path, at_least: str) -> Path:
 
 @contextlib.contextmanager
 def cluster(
-    made: Place, programs: Path, name: str, role: str, session: Mapping[str, str]
+    made: Place, programs: Path, name: str, role: str, session: Mapping[str, str], was: Database
 ) -> Iterator[Endpoint]:
     """Run a server of its own on a private socket; it and all its data go with the block.
 
-    Yields the endpoint of the database ``name``, which does not exist yet, for ``role``.
+    Its sessions sort no more beside the database than that may have which is loaded from the dump
+    of ``was``.  Yields the endpoint of the database ``name``, which does not exist yet, for ``role``.
     """
     passwords = [Secret(secrets.token_urlsafe(24)) for _ in range(2)]
     sandbox = Sandbox({_DATA: made.data, SOCKET: made.socket})
@@ -189,7 +192,8 @@ def cluster(
         admin=Login(_SUPERUSER, password=passwords[0]),
         session=session,
     )
-    with process.background(_postgres(programs, sandbox)) as ended:
+    limits = {"temp_file_limit": f"{min(growth.limit(was) >> 10, _MOST_TEMPORARY)}kB"}
+    with process.background(_postgres(programs, sandbox, limits)) as ended:
         _wait(endpoint, ended)
         _create_role(endpoint)
         yield endpoint
@@ -241,7 +245,7 @@ def cluster_on_copy(
     login = Login(superuser, ACCOUNT)
     endpoint = Endpoint(str(made.socket), _PORT, "postgres", login, login)
     sandbox = Sandbox({_DATA: made.data, SOCKET: made.socket})
-    with process.background(_postgres(programs, sandbox)) as ended:
+    with process.background(_postgres(programs, sandbox, {})) as ended:
         _wait(endpoint, ended)
         yield endpoint
 
@@ -272,8 +276,13 @@ def _initdb(programs: Path, sandbox: Sandbox, password: Secret) -> Command:
     )
 
 
-def _postgres(programs: Path, sandbox: Sandbox) -> Command:
-    settings = {**_CONFIGURATION, "unix_socket_directories": str(SOCKET), "port": str(_PORT)}
+def _postgres(programs: Path, sandbox: Sandbox, limits: Mapping[str, str]) -> Command:
+    settings = {
+        **_CONFIGURATION,
+        **limits,
+        "unix_socket_directories": str(SOCKET),
+        "port": str(_PORT),
+    }
     options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
     return Command(
         [str(programs / "postgres"), "-D", f"{_DATA}/data", *options],

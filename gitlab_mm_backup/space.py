@@ -97,24 +97,32 @@ class Guard:
             raise _nearly_full(self._folder, left, kept)
 
 
-def watch(descriptor: int, folder: Path, over: threading.Event, ways: str = WAYS) -> None:
+def watch(
+    descriptor: int,
+    folder: Path,
+    over: threading.Event,
+    ways: str = WAYS,
+    share: float = 1.0,
+) -> None:
     """Raise Failure before what others write leaves no more than the reserve; returns when ``over``.
+
+    Or no more than a ``share`` of it, for work that was found to fit and may have been misjudged.
 
     ``descriptor`` is of the open ``folder``, which other threads may make unreadable by its name;
     the ``ways`` out are told.
     """
-    before, kept = _look(descriptor)
+    before, kept = _look(descriptor, share)
     while kept and not over.wait(_GLANCE):
-        left, kept = _look(descriptor)
+        left, kept = _look(descriptor, share)
         if left < kept + max(MARGIN, 3 * (before - left)):
             raise _nearly_full(folder, left, kept, ways)
         before = left
 
 
-def _look(descriptor: int) -> tuple[int, int]:
-    """Return the bytes free on the disk of an open file, and those that must stay so."""
+def _look(descriptor: int, share: float = 1.0) -> tuple[int, int]:
+    """Return the bytes free on the disk of an open file, and a ``share`` of those that must stay so."""
     disk = os.fstatvfs(descriptor)
-    return disk.f_bavail * disk.f_frsize, _reserve(disk.f_blocks * disk.f_frsize)
+    return disk.f_bavail * disk.f_frsize, int(_reserve(disk.f_blocks * disk.f_frsize) * share)
 
 
 def _nearly_full(folder: Path, left: int, kept: int, ways: str = WAYS) -> NearlyFull:

@@ -7,7 +7,7 @@ from tarfile import TarInfo
 from typing import IO
 
 from . import archives, checks, files, listing, process, tasks
-from .archives import Each
+from .archives import Each, Most
 from .checks import Check, Result
 from .evidence import damaged
 from .listing import LISTING
@@ -19,6 +19,7 @@ from .store.source import Source
 from .tasks import Put
 
 ETC = "/etc/gitlab"
+_ETC_MOST = Most(4 << 30, 100_000)  # no manifest counts it; it has some hundred kB
 
 
 def verify(set_: BackupSet) -> None:
@@ -58,7 +59,7 @@ def _structure(set_: BackupSet, each: Each) -> Check:
     if set_.source is not None:
         return _structure_elsewhere(set_, set_.source, each)
     if "etc-gitlab" in set_.manifest.parts:  # a standalone Mattermost has none
-        archives.inspect(set_.file("etc-gitlab"), [ETC], set_.manifest)
+        archives.inspect(set_.file("etc-gitlab"), [ETC], set_.manifest, _ETC_MOST)
     if set_.stream is not None:  # its files are looked at as they come
         return checks.passed("structure")
     if LISTING not in set_.manifest.parts and set_.base is None:
@@ -104,7 +105,7 @@ def pass_on(set_: BackupSet, tar: IO[bytes], put: Put) -> None:
 
 def _inspect_etc(packed: IO[bytes], known: Manifest) -> None:
     with process.output(DECOMPRESS, stdin=packed) as (stream, _):
-        archives.inspect_stream(stream, "etc-gitlab", [ETC], known)
+        archives.inspect_stream(stream, "etc-gitlab", [ETC], known, _ETC_MOST)
 
 
 def _follow(one: BackupSet, wanted: BackupSet, level: int, live: int, each: Each) -> Check:
@@ -128,9 +129,14 @@ def _follow(one: BackupSet, wanted: BackupSet, level: int, live: int, each: Each
     return _compared(one, contents)
 
 
-def _files(one: BackupSet) -> tuple[list[str], archives.Known, int]:
+def _files(one: BackupSet) -> tuple[list[str], archives.Known, Most]:
     """Return what the files part may hold at most."""
-    return list(one.manifest.files.folders.values()), one.manifest, one.manifest.packed.bytes
+    packed = one.manifest.packed
+    return (
+        list(one.manifest.files.folders.values()),
+        one.manifest,
+        Most(packed.bytes, packed.files),
+    )
 
 
 def _compared(one: BackupSet, contents: files.Contents) -> Check:

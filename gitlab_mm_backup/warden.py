@@ -7,13 +7,15 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from . import database, scratch, space, tasks, text
+from . import database, growth, scratch, space, tasks, text
 from .deadlines import KEY, Deadlines, Missed
 from .errors import Failure
+from .growth import Outgrown
+from .manifest import Database
 from .site import Endpoint
 
 _GLANCE = 0.5  # seconds between two looks at the clock
-_LOOKS = 8  # at its server's statements, in the time that one of them may take
+_LOOK = 3.0  # and two looks at its server
 # By a session of the superuser's in postgres, for what a dump says of time-outs counts in its own
 # sessions: pg_restore sets them to 0, and a function may set, and catch, what it likes.
 _END_STATEMENTS = """
@@ -26,17 +28,17 @@ _SHOWN = 100  # characters of a statement
 class Warden:
     """Watches over one rehearsal, whose scratch is ``folder``."""
 
-    def __init__(self, deadlines: Deadlines, folder: Path) -> None:
+    def __init__(self, deadlines: Deadlines, folder: Path, was: Database) -> None:
         self.server: Endpoint | None = None  # as soon as it takes connections
-        self._deadlines, self._folder = deadlines, folder
+        self._deadlines, self._folder, self._was = deadlines, folder, was
         self._ended = ""  # the statement that was
         self._looking = threading.Lock()
 
     def guard(self, task: Callable[[], object], missed: Callable[[], object]) -> None:
         """Run ``task``; where it goes too far all its programs are ended.
 
-        Raises Missed, before which ``missed`` is called while they still run, and Failure where the
-        disk is nearly full.
+        Raises Missed or Outgrown, before which ``missed`` is called while they still run, and Failure
+        where the disk is nearly full.
         """
         over = threading.Event()
         descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -50,7 +52,7 @@ class Warden:
         def keep_time() -> None:
             try:
                 self._keep_time(over)
-            except Missed:
+            except (Missed, Outgrown):
                 missed()
                 raise
 
@@ -77,19 +79,22 @@ class Warden:
         )
 
     def _keep_time(self, over: threading.Event) -> None:
-        most = self._deadlines.given.statement
-        until_look = most / _LOOKS
+        until_look = _LOOK
         while not over.wait(_GLANCE):
             self._deadlines.look()
             until_look -= _GLANCE
             if until_look <= 0 and self.server is not None:
-                self._end_statements(self.server, most)
-                until_look = most / _LOOKS
+                self._look_at(self.server)
+                until_look = _LOOK
 
-    def _end_statements(self, server: Endpoint, most: float) -> None:
+    def _look_at(self, server: Endpoint) -> None:
+        most = self._deadlines.given.statement
         try:
             with self._looking, database.administering(server) as session:
                 for _, statement in session.execute(_END_STATEMENTS, (most,)).fetchall():
                     self._ended = " ".join(statement.split())[:_SHOWN]
+                growth.refuse(session, server.name, growth.limit(self._was))
+        except Outgrown:
+            raise
         except Failure:
             pass  # it is on its way down, or will answer at the next look

@@ -8,12 +8,14 @@ import random
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gitlab_mm_backup import archives, process
+from gitlab_mm_backup.archives import Most
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.files import Contents, Survey
 from gitlab_mm_backup.process import Command
@@ -34,7 +36,7 @@ def good() -> list[tarfile.TarInfo]:
     return [member(ROOT, tarfile.DIRTYPE, mode=0o755), member(f"{ROOT}/good", size=4, mode=0o644)]
 
 
-def passed_on(data: bytes, known: Survey = KNOWN, most: int | None = None) -> bytes:
+def passed_on(data: bytes, known: Survey = KNOWN, most: Most | None = None) -> bytes:
     """Return what of ``data`` comes through, though a failure ends it."""
     through = bytearray()
     stream = io.BufferedReader(io.BytesIO(data))
@@ -75,8 +77,60 @@ def test_nothing_comes_through_from_the_first_bad_member_on(
 
 def test_what_is_too_much_does_not_come_through() -> None:
     data = tar_of(*good(), member(f"{ROOT}/bomb", size=50_000))
-    assert names(passed_on(data, most=50_003)) == [ROOT, f"{ROOT}/good"]
-    assert names(passed_on(data, most=50_004)) == [ROOT, f"{ROOT}/good", f"{ROOT}/bomb"]
+    assert names(passed_on(data, most=Most(50_003, 2))) == [ROOT, f"{ROOT}/good"]
+    assert names(passed_on(data, most=Most(50_004, 1))) == [ROOT, f"{ROOT}/good"]
+    assert names(passed_on(data, most=Most(50_004, 2))) == [ROOT, f"{ROOT}/good", f"{ROOT}/bomb"]
+
+
+class Zeros(io.RawIOBase):
+    """Zeros without end, after some bytes."""
+
+    def __init__(self, begin: bytes) -> None:
+        super().__init__()
+        self._begin, self.given = begin, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._begin[: len(buffer)].ljust(len(buffer), b"\0")
+        self._begin = self._begin[len(buffer) :]
+        buffer[:] = piece
+        self.given += len(buffer)
+        return len(buffer)
+
+
+def endless_header(kind: bytes) -> bytes:
+    """A header whose text would have a terabyte."""
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, 1 << 40
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def many(kind: bytes) -> bytes:
+    return member(f"{ROOT}/a", kind, mode=0o755).tobuf() * 2_000
+
+
+BOMBS = {
+    "zeros after its end": b"",
+    "a name that never ends": endless_header(tarfile.GNUTYPE_LONGNAME),
+    "the target of a link that never ends": endless_header(tarfile.GNUTYPE_LONGLINK),
+    "attributes that never end": endless_header(tarfile.XHDTYPE),
+    "attributes of all members that never end": endless_header(tarfile.XGLTYPE),
+    "a file that never ends": tar_of(*good())[:1536] + endless_header(tarfile.REGTYPE),
+    "a folder with a content that never ends": endless_header(tarfile.DIRTYPE),
+    "folders without end": many(tarfile.DIRTYPE),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_what_never_ends_is_cut_off(bomb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "_FOLDERS", 100)
+    zeros = Zeros(BOMBS[bomb])
+    most = Most(1_000_000, 3)
+    with pytest.raises(Failure):
+        archives.inspect_stream(io.BufferedReader(zeros), "x", [f"/{ROOT}"], KNOWN, most)
+    assert zeros.given < most.stream + (4 << 20)
 
 
 def test_what_hides_behind_a_header_that_is_none_does_not_come_through() -> None:

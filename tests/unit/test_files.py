@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gitlab_mm_backup import archives, files, process
+from gitlab_mm_backup.archives import Most
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.files import Contents, Survey
 from gitlab_mm_backup.process import Command
@@ -542,10 +543,10 @@ def test_an_archive_of_more_bytes_than_it_should_have_is_refused(tmp_path: Path)
     assert (tmp_path / "x").stat().st_size < 100_000
     roots = [f"/{ROOT}"]
     with pytest.raises(Failure, match="holds what no backup of ours holds") as caught:
-        archives.inspect(tmp_path / "x", roots, files.Survey({}, [], []), 100_000_003)
+        archives.inspect(tmp_path / "x", roots, files.Survey({}, [], []), Most(100_000_003, 9))
     assert "bomb" in caught.value.detail
     assert (
-        archives.inspect(tmp_path / "x", roots, files.Survey({}, [], []), 100_000_004).size
+        archives.inspect(tmp_path / "x", roots, files.Survey({}, [], []), Most(100_000_004, 9)).size
         == 100_000_004
     )
 

@@ -131,6 +131,7 @@ LAYERS = {
         "answers",
         "database",
         "clients",
+        "growth",
         "dumping",
         "dump_list",
         "restorable",
