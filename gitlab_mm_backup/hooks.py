@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 OURS = Path("/usr/lib/gitlab-mm-backup/hooks")
 ADMINS = Path("/etc/gitlab-mm-backup/hooks")
-# Set for every hook; a gitlab-mm that a hook calls runs within the run that holds the lock.
+# Set for every hook; a gitlab-mm that a hook calls runs within the run that holds the lock, if any.
 PHASE_VARIABLE = "GITLAB_MM_PHASE"
 POST_BACKUP = "post-backup"  # a run has dropped the lock before it: a rehearsal may take hours
 PHASES = ("pre-backup", POST_BACKUP, "pre-restore", "post-restore", "on-failure")
