@@ -61,13 +61,8 @@ _ORDER = (
 # The steps, as a message calls them, and the check that fails where one takes too long.
 _READING, _LOADING, _UNPACKING = "Reading the set", "Loading its database", "Unpacking its files"
 _LOOKING, _STARTING = "Looking at its database", "Starting Mattermost"
-_STEPS = {
-    _READING: "structure",
-    _LOADING: "database",
-    _UNPACKING: "files",
-    _LOOKING: "rows",
-    _STARTING: "boot",
-}
+_STEPS = {_READING: "structure", _LOADING: "database", _UNPACKING: "files"}
+_STEPS |= {_LOOKING: "rows", _STARTING: "boot"}
 
 
 @dataclass
