@@ -68,17 +68,17 @@ def _create_with_locale(
     locale = sql.SQL(" LC_COLLATE {} LC_CTYPE {}").format(
         sql.Literal(like.collate), sql.Literal(like.ctype)
     )
-    wanted = [locale + _provided(more), locale] if more else [locale]
+    wanted: list[tuple[Composed, type[psycopg.Error]]] = [
+        (locale, psycopg.errors.WrongObjectType)  # "invalid locale name"
+    ]
+    if more:  # what ICU does not like has no code of its own
+        wanted.insert(0, (locale + _provided(more), psycopg.DatabaseError))
     warnings: list[str] = []
-    for clause in wanted:
+    for clause, complaint in wanted:
         try:
             session.execute(create + clause)
             return warnings
-        except (
-            psycopg.errors.WrongObjectType,  # "invalid locale name"
-            psycopg.errors.InvalidParameterValue,  # ICU's
-            psycopg.errors.FeatureNotSupported,  # a server without ICU
-        ) as error:
+        except complaint as error:
             warnings.append(
                 f"The database has this server's own locale: {error.diag.message_primary}"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from . import catalog, restorable
@@ -53,6 +53,7 @@ _SINCE = {
     "icu": 15,
     "builtin": 17,
 }  # PostgreSQL's version with such a locale of a database
+_SINCE_RULES = 16
 _FEWEST = 2  # connections that a limit of the database must leave
 _ELEMENT = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^",]+?))\s*(?:,|$)')
 
@@ -107,7 +108,11 @@ def plan(lines: Sequence[str], properties: Properties | None, endpoint: Endpoint
 def _locale(properties: Properties, found: Server) -> tuple[Properties | None, list[str]]:
     if properties.provider == "libc":
         return None, []
-    if numbers(found.version)[0] >= _SINCE[properties.provider]:
+    major = numbers(found.version)[0]
+    if properties.rules and _SINCE[properties.provider] <= major < _SINCE_RULES:
+        told = f"The set's database has rules of its own for ICU, which PostgreSQL {found.version} lacks"
+        return replace(properties, rules=""), [told]
+    if major >= _SINCE[properties.provider]:
         return properties, []
     return None, [
         f"The set's database takes its locale {properties.locale} from {properties.provider}, which "

@@ -73,17 +73,17 @@ def test_a_role_that_may_not_make_databases(move: Move) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("old", "new", "words"),
     [
-        ("localhost:5544", "localhost:5545"),
-        ("p%3Aw", "other"),
+        ("localhost:5544", "localhost:5545", "PostgreSQL does not answer"),
+        ("p%3Aw", "other", "PostgreSQL refuses the connection"),
     ],
     ids=["port", "password"],
 )
-def test_a_data_source_that_leads_nowhere(move: Move, old: str, new: str) -> None:
+def test_a_data_source_that_leads_nowhere(move: Move, old: str, new: str, words: str) -> None:
     with config_with(move, old, new):
         said = told(move)
-    assert "PostgreSQL does not answer" in said
+    assert words in said
     assert "SqlSettings.DataSource in /opt/mattermost/config/config.json" in said
     assert "p:w/d" not in said
     assert "p%3Aw" not in said
