@@ -184,12 +184,13 @@ def make_set(
     whole = alone or settings.files != INCREMENTAL
     if not isinstance(store, ResticStore):  # restic never makes a repository by itself
         fstab.refuse_unmounted(store.folder)
-    room.refuse_without(site, store, before.own, _folders(site), whole=whole)
-    pack_files = _packer(site, settings, store, before, alone, started)
+    roles = _roles(site)  # once: who owns the directories may exchange them meanwhile
+    room.refuse_without(site, store, before.own, _folders(roles), whole=whole)
+    pack_files = _packer(roles, settings, store, before, alone, started)
     with store.create(name) as staging:
         contents = _undisturbed(
             lambda: room.watched(
-                store, lambda: _write_parts(site, settings, store, staging, pack_files)
+                store, lambda: _write_parts(site, roles, settings, store, staging, pack_files)
             ),
             staging,
         )
@@ -223,7 +224,7 @@ _PackFiles = Callable[[Throttle, Path, list[Path], files.Survey], Packed]
 
 
 def _packer(
-    site: Site,
+    roles: Mapping[str, str],
     settings: Settings,
     store: Store,
     before: Before,
@@ -238,21 +239,21 @@ def _packer(
     if isinstance(store, ResticStore):
         return functools.partial(packing.keep, store)
     if alone or settings.files != INCREMENTAL:
-        expected = _expected(site, before)
+        expected = _expected(roles, before)
         return lambda throttle, staging, folders, found: increment.without(
             *packing.pack(
                 settings, throttle, staging / "files.tar.zst", folders, [], found, expected
             )
         )
-    base = increment.choose_base(before.own, settings.full_every, description.roles(site), started)
+    base = increment.choose_base(before.own, settings.full_every, roles, started)
     return functools.partial(increment.pack, settings, base)
 
 
-def _expected(site: Site, before: Before) -> int | None:
+def _expected(roles: Mapping[str, str], before: Before) -> int | None:
     """Return how many bytes of files there will be, about: as in the newest set, or by a walk."""
     if before.own:
         return before.own[0].manifest.files.bytes
-    return files.walk(_folders(site)) if progress.watched() else None
+    return files.walk(_folders(roles)) if progress.watched() else None
 
 
 def _undisturbed(write: Callable[[], Written], staging: Path) -> Written:
@@ -268,12 +269,17 @@ def _undisturbed(write: Callable[[], Written], staging: Path) -> Written:
 
 
 def _write_parts(
-    site: Site, settings: Settings, store: Store, staging: Path, pack_files: _PackFiles
+    site: Site,
+    roles: Mapping[str, str],
+    settings: Settings,
+    store: Store,
+    staging: Path,
+    pack_files: _PackFiles,
 ) -> Written:
     """Write all parts; the snapshot comes first, so every upload it names is in the archive."""
     # A standalone Mattermost has no part in /etc/gitlab, even where it shares a host with GitLab.
     etc = [site.below_root("/etc/gitlab")] if site.kind is Kind.OMNIBUS else []
-    folders = _folders(site)
+    folders = _folders(roles)
     throttle = Throttle(settings.bandwidth)
 
     def pack_all() -> tuple[Packed, files.Survey]:
@@ -302,6 +308,7 @@ def _write_parts(
     return Written(
         {"database": dumped, **packed.parts, "settings": kept, **of_etc},
         dataclasses.replace(snapshot.database, rows=counted.rows),
+        roles,
         snapshot.installation,
         counted.contents,
         counted.uploads,
@@ -335,15 +342,19 @@ def _dump(
     return writer.finish("pg_dump custom, zstd"), counted
 
 
-def _folders(site: Site) -> list[Path]:
-    """Return Mattermost's folders that are there; raises Failure without a home."""
+def _roles(site: Site) -> dict[str, str]:
+    """Return Mattermost's folders that are there, by role; raises Failure without a home."""
     if not site.folders.home.is_dir():
         raise Failure(
             "Mattermost's home folder is missing",
             f"{site.folders.home} is no folder",
             "gitlab-ctl reconfigure creates it; if it held data, restore a set.",
         )
-    return [folder for folder in site.folders.real.values() if folder.is_dir()]
+    return {role: str(path) for role, path in site.folders.real.items() if path.is_dir()}
+
+
+def _folders(roles: Mapping[str, str]) -> list[Path]:
+    return [Path(path) for path in roles.values()]
 
 
 def _free_name(store: Store, mattermost: str, host: Host) -> tuple[datetime, str]:

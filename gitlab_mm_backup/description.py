@@ -33,6 +33,7 @@ class Written:
 
     parts: Mapping[str, Part]
     database: Database
+    roles: Mapping[str, str]  # Mattermost's folders that were packed, as a manifest has them
     installation: str
     people: manifest.Contents | None
     uploads: Sequence[Upload]  # some that the database names, to look for on the disk
@@ -91,13 +92,13 @@ def describe(
         seconds=round(seconds, 3),
         database=written.database,
         files=manifest.Files(
-            folders=roles(site),
+            folders=written.roles,
             account=_account(site),
             environment_folder=str(site.environment_folder or ""),
             files=written.packed.whole.files,
             bytes=written.packed.whole.size,
-            filled=[role for role, path in roles(site).items() if folders.filled(Path(path))],
-            mounted=_mounted(site),
+            filled=[role for role, path in written.roles.items() if folders.filled(Path(path))],
+            mounted=_mounted(site, written.roles),
         ),
         credentials=_credentials(site),
         parts=written.parts,
@@ -112,16 +113,11 @@ def describe(
     )
 
 
-def roles(site: Site) -> dict[str, str]:
-    """Return Mattermost's folders that are there, as a manifest has them."""
-    return {role: str(path) for role, path in site.folders.real.items() if path.is_dir()}
-
-
-def _mounted(site: Site) -> list[str]:
+def _mounted(site: Site, roles: Mapping[str, str]) -> list[str]:
     """Return the roles whose directory is a mount point; in the view of a salvage all would be."""
     if site.missing is not None:
         return []
-    return [role for role, path in roles(site).items() if folders.is_mount(Path(path))]
+    return [role for role, path in roles.items() if folders.is_mount(Path(path))]
 
 
 def _account(site: Site) -> manifest.Account:
