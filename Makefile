@@ -17,7 +17,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # Three at a time, for they often wait; a file, or a class of it, shares one lab, so it stays with one of them.
 PYTEST := $(VENV)/bin/python -m pytest -c tests/pytest.ini -n 3 --dist loadscope --no-loadscope-reorder
 
-.PHONY: help setup check unit lab-test test mutants bench deb deb-deps demo clean need-root
+.PHONY: help setup check unit lab-test test mutants races bench deb deb-deps demo clean need-root
 
 help:
 	@echo "make check     formatting, lint, types"
@@ -25,6 +25,7 @@ help:
 	echo "make unit      unit tests alone"
 	echo "make lab-test  lab tests alone (root)"
 	echo "make mutants   small faults in the modules that decide, and whether unit tests find them; ONLY=trust,undo"
+	echo "make races     paths and a database that change all the time, for long (root); CHANGES=1000"
 	echo "make bench     ours against what can be typed by hand (root); SCALE=0.25 ROUNDS=3 ONLY=restore,nights"
 	echo "make deb       the package, into build/deb (root)"
 	echo "make deb-deps  packages of what bullseye lacks, into build/deb-deps (root)"
@@ -76,6 +77,11 @@ test: need-root setup deb
 # Some minutes: each change of a module is tried by the unit tests that import it. CI tries a sample.
 mutants: setup
 	@$(VENV)/bin/python -B -m tests.mutants --only "$(ONLY)"
+
+# With a hundred changes for each verb they are part of all tests.
+CHANGES := 1000
+races: need-root setup deb
+	@GITLAB_MM_RACES="$(CHANGES)" $(PYTEST) tests/system/test_boundary_races.py tests/system/test_boundary_owner.py
 
 # Not a test: half an hour that wants the machine for itself.
 SCALE := 0.25

@@ -12,7 +12,7 @@ from subprocess import PIPE
 import pytest
 
 from tests.lab.omnibus import Omnibus, Spec, install
-from tests.lab.product import JOURNAL, Product, install_product
+from tests.lab.product import Product, install_product
 from tests.lab.sandbox import Lab, wait_until
 from tests.system.attacks import Attacks, target
 
@@ -165,65 +165,6 @@ def test_an_administrator_s_link_is_followed_where_config_yml_allows_it(house: H
         house.lab.path(CONFIG).write_text(kept)
         house.shell(f"rm {HOME}/data; mv /srv/uploads {HOME}/data")
     house.product.backup()
-
-
-# Races
-
-
-SWAP = """
-import os, sys, time
-name, target, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
-away = name + ".swapped"
-for number in range(rounds):
-    if number % 100 == 0:
-        print(number, flush=True)
-    try:
-        os.rename(name, away)
-        os.symlink(target, name)
-        time.sleep(0.0005)
-        os.unlink(name)
-        os.rename(away, name)
-    except OSError as error:
-        pass
-    time.sleep(0.0005)
-"""
-
-
-@pytest.mark.parametrize("name", ["data", "plugins"])
-def test_directories_that_are_swapped_for_links_all_the_time(
-    house: House, attacks: Attacks, name: str
-) -> None:
-    """Whatever the verbs say, nothing of root's is read, written or given away."""
-    house.lab.write("/tmp/swap.py", SWAP)
-    with attacks.row(
-        f"mattermost swaps {name} for a link to root's directory, 1,000 times and more"
-    ):
-        before, swaps = house.seal(), 0
-        for verb in (*VERBS[:4], ("backup",)):
-            words = ("python3", "/tmp/swap.py", f"{HOME}/{name}", CANARY, "100000")
-            swapping = house.lab.popen(*words, user="mattermost", stdout=PIPE, text=True)
-            try:
-                done = house.product.run(*verb, timeout=120)
-                assert "Traceback" not in done.stderr, (verb, done.stderr)
-            finally:
-                house.lab.run("pkill", "-KILL", "-f", "swap.py")
-                swaps += max(map(int, swapping.communicate()[0].split()))
-                house.shell(
-                    'cd "$0"; if [ -L "$1" ]; then rm "$1"; fi;'
-                    ' if [ -d "$1.swapped" ]; then rm -rf "$1"; mv "$1.swapped" "$1"; fi',
-                    HOME,
-                    name,
-                )
-            # A restore that was disturbed may leave its journal, and says so; then it is taken back.
-            if house.lab.path(JOURNAL).exists():
-                assert done.returncode == 5 and house.product("restore", "--rollback").code == 0
-        assert house.seal() == before
-        names = house.shell(
-            "for one in /var/opt/gitlab/backups/mattermost/[0-9]*/files.tar.zst; do"
-            ' tar --zstd -tf "$one"; done'
-        )
-        assert swaps >= 1000
-        assert "canary" not in names and "run.sh" not in names and "keys" not in names
 
 
 # Made as soon as root's tar packs, and left.
