@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,21 @@ PSQL = (
 VERBS = (("backup",), ("rehearse",), ("verify",), ("list",), ("doctor",))
 
 
+@dataclass
+class House:
+    """A server, and how many backups came through."""
+
+    lab: Lab
+    product: Product
+    made: int = 1
+
+
 @pytest.fixture(scope="module")
-def house(base: Path, deb: Path) -> Iterator[tuple[Lab, Product]]:
+def house(base: Path, deb: Path) -> Iterator[House]:
     with target(base, deb) as (lab, _, product):
         owner.prepare(lab, PSQL)
         product.backup()
-        yield lab, product
+        yield House(lab, product)
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +54,10 @@ def sets(product: Product) -> list[str]:
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 def test_a_database_that_is_changed_all_the_time(
-    house: tuple[Lab, Product], attacks: Attacks, verb: tuple[str, ...]
+    house: House, attacks: Attacks, verb: tuple[str, ...]
 ) -> None:
     """Each run ends as it should, or with a message; no superuser steps into anything of it."""
-    lab, product = house
+    lab, product = house.lab, house.product
     before, changes = len(seen(lab)), 0
     with attacks.row(f"the owner of Mattermost's database changes it all the time: {verb[0]}"):
         while changes < CHANGES:
@@ -58,14 +68,16 @@ def test_a_database_that_is_changed_all_the_time(
             assert answer.code in (0, 1, 4), answer
             if answer.code == 1:
                 assert answer.error["message"] and answer.error["detail"], answer
+            house.made += verb == ("backup",) and answer.code != 1
         assert not [one for one in seen(lab)[before:] if one.superuser]
         assert product.leftovers() == []
 
 
-def test_each_set_that_was_left_behind_can_be_restored(house: tuple[Lab, Product]) -> None:
-    lab, product = house
+def test_each_set_that_was_left_behind_can_be_restored(house: House) -> None:
+    lab, product = house.lab, house.product
+    assert len(sets(product)) == house.made
+    product.backup()
     names = sets(product)
-    assert len(names) > 1, "a backup came through"
     for name in names:
         assert product("verify", name).code in (0, 4), name
         answer = product("rehearse", name, timeout=180)
