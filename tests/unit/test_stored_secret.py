@@ -94,6 +94,17 @@ def test_the_fewest_and_the_most_rounds_that_are_tried(rounds: int) -> None:
     assert form_of(f"$pbkdf2-sha512${rounds}$${DIGEST}") is Form.PBKDF2
 
 
+@pytest.mark.parametrize("size", range(12))
+def test_a_salt_of_any_length_counts(size: int) -> None:
+    """Its base64 comes without the padding."""
+    salt = bytes(range(100, 100 + size))
+    digest = hashlib.pbkdf2_hmac("sha512", EXAMPLE.encode(), salt, 2)
+    told = [base64.b64encode(one).decode().rstrip("=").replace("+", ".") for one in (salt, digest)]
+    stored = f"$pbkdf2-sha512$2${told[0]}${told[1]}"
+    assert matches(stored, Secret(EXAMPLE)) is True
+    assert matches(stored, Secret("another")) is False
+
+
 def test_a_salt_that_is_no_base64_is_taken_as_none() -> None:
     """One letter more than a multiple of four holds no whole byte."""
     assert matches(VECTORS[0][1].replace("$$", "$A$"), Secret(EXAMPLE)) is True
