@@ -277,9 +277,7 @@ def _write_parts(
     pack_files: _PackFiles,
 ) -> Written:
     """Write all parts; the snapshot comes first, so every upload it names is in the archive."""
-    # A standalone Mattermost has no part in /etc/gitlab, even where it shares a host with GitLab.
-    etc = [site.below_root("/etc/gitlab")] if site.kind is Kind.OMNIBUS else []
-    folders = _folders(roles)
+    folders, etc, excluded = _folders(roles), *_etc(site)
     throttle = Throttle(settings.bandwidth)
 
     def pack_all() -> tuple[Packed, files.Survey]:
@@ -291,8 +289,7 @@ def _write_parts(
     def pack_etc() -> tuple[dict[str, Part], list[files.Survey]]:
         if not etc:
             return {}, []
-        path, excluded = staging / "etc-gitlab.tar.zst", [etc[0] / "config_backup"]
-        found = files.survey(etc)
+        found, path = files.survey(etc), staging / "etc-gitlab.tar.zst"
         part, _ = packing.pack(settings, throttle, path, etc, excluded, found)
         return {"etc-gitlab": part}, [files.survey(etc).joined(found)]
 
@@ -302,7 +299,7 @@ def _write_parts(
             pack_all,
             pack_etc,
             lambda: packing.pack_settings(site, staging / "settings.json"),
-            lambda: look([*folders, *etc], [one / "config_backup" for one in etc]),
+            lambda: look([*folders, *etc], excluded),
             cancel=snapshot.cancel,
         )
     return Written(
@@ -317,12 +314,28 @@ def _write_parts(
         snapshot.unread,
         attributes,
         snapshot.properties,
-        [
-            *snapshot.told,
-            *provisions.beyond(snapshot.properties),
-            *restorable.beyond_owner(counted.lines, snapshot.server, snapshot.properties),
-        ],
+        _beyond_a_restore(snapshot, counted),
     )
+
+
+def _etc(site: Site) -> tuple[list[Path], list[Path]]:
+    """Return what to pack of /etc/gitlab, and what not.
+
+    A standalone Mattermost has no part in it, even where it shares a host with GitLab.
+    """
+    if site.kind is not Kind.OMNIBUS:
+        return [], []
+    etc = site.below_root("/etc/gitlab")
+    return [etc], [etc / "config_backup"]
+
+
+def _beyond_a_restore(snapshot: Snapshot, counted: Counted) -> list[str]:
+    """Return, in words, what of the database no restore brings back as it was."""
+    return [
+        *snapshot.told,
+        *provisions.beyond(snapshot.properties),
+        *restorable.beyond_owner(counted.lines, snapshot.server, snapshot.properties),
+    ]
 
 
 def _dump(

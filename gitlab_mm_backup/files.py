@@ -21,14 +21,17 @@ _VANISHED = re.compile(
     rb"Too many levels of symbolic links)|File removed before we read it|"
     rb"file changed as we read it|socket ignored)|Exiting with failure status due to previous errors)"
 )
+# A year may have any sign and length, as btrfs keeps it; a moment that no year has is a number.
+_WHEN = rb"(?:-?\d{4,}-\d\d-\d\d \d\d:\d\d(?::\d\d)?|-?\d{15,}) +"
 # Of tar's long listing in its quoting style "c": kind, mode, bytes, name, and what a link leads to.
 _TOLD = re.compile(
-    rb"([-dlhpbc])(\S{9})\S? .*? *(\d+|\d+,\d+) \d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)? "
-    rb'"((?:[^"\\]|\\.)*)"(?: (?:->|link to) "((?:[^"\\]|\\.)*)")?\n'
+    rb"([-dlhpbc])(\S{9})\S? .*? *(\d+|\d+,\d+) "
+    + _WHEN
+    + rb'"((?:[^"\\]|\\.)*)"(?: (?:->|link to) "((?:[^"\\]|\\.)*)")?\n'
 )
 _ESCAPE = re.compile(rb"\\([0-7]{3}|.)")
 _ESCAPED = dict(zip((b"a", b"b", b"f", b"n", b"r", b"t", b"v"), map(bytes, zip(b"\a\b\f\n\r\t\v"))))
-_LISTED_FILE = re.compile(rb"-\S{9}\S? .*? *(\d+) \d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)? ")
+_LISTED_FILE = re.compile(rb"-\S{9}\S? .*? *(\d+) " + _WHEN)
 
 
 class Line(NamedTuple):

@@ -379,6 +379,33 @@ def test_what_is_gone_after_the_packing_is_known_all_the_same() -> None:
 # trees that change, and disks that do not work
 
 
+def test_what_is_there_while_tar_packs_alone_is_known_from_what_was_packed(tmp_path: Path) -> None:
+    """Neither survey sees it; of a link that was exchanged in between the packed target counts."""
+    folder = tmp_path / "a -> b\n\\" / "folder"
+    folder.mkdir(parents=True)
+    (folder / "plain").write_bytes(b"x")
+    (folder / "changing").symlink_to("/etc/first")
+    before = files.survey([folder])
+    odd = [folder / name for name in ("pipe \udcff", "out -> of", "set -> id\t")]
+    os.mkfifo(odd[0])
+    odd[1].symlink_to("/etc -> /passwd")
+    odd[2].write_bytes(b"")
+    odd[2].chmod(0o4755)
+    (folder / "changing").unlink()
+    (folder / "changing").symlink_to("/etc/second")
+    with open(tmp_path / "x", "wb") as archive:
+        files.pack([folder], [], before, LEVEL, archive.write)
+    for path in odd:
+        path.unlink()
+    (folder / "changing").unlink()
+    (folder / "changing").symlink_to("/etc/third")
+    later = files.survey([folder])
+    assert (later.special, later.privileged) == ([], [])
+    assert inspect(tmp_path / "x", str(folder), known=later.joined(before)).files == 2
+    with pytest.raises(Failure, match="holds what no backup of ours holds"):
+        inspect(tmp_path / "x", str(folder), known=later)
+
+
 def test_files_that_vanish_under_the_packing_are_no_failure(tmp_path: Path) -> None:
     """Those that tar has seen in the folder, but not opened yet, are taken away."""
     folder = tmp_path / "folder"
@@ -429,6 +456,10 @@ def test_a_compressor_that_fails_is_blamed(tmp_path: Path, home: Path) -> None:
         (b"-rw-r--r-- jane/domain users  12 2026-11-22 01:13 var/x\n", Contents(1, 12)),
         (b"-rw-r--r-- EXAMPLE\\jane doe/domain users 12 2026-11-22 01:13 x\n", Contents(1, 12)),
         (b"-rw-r--r-- 7 9/x 3 12 2026-11-22 01:13 x\n", Contents(1, 12)),
+        (b"-rw-r--r-- root/root 9 33658-09-27 01:46 var/x\n", Contents(1, 9)),
+        (b"-rw-r--r-- root/root 9 -1199-02-15 14:13   var/x\n", Contents(1, 9)),
+        (b"-rw-r--r-- root/root 9 2305843009213693952 var/x\n", Contents(1, 9)),
+        (b"-rw-r--r-- root/root 9 -9223372036854775808 var/x\n", Contents(1, 9)),
         (b"drwxr-xr-x root/root 0 2026-11-22 01:13 var/\n", Contents()),
         (b"lrwxrwxrwx root/root 0 2026-11-22 01:13 var/l -> -rw\n", Contents()),
         (b"hrw-r--r-- root/root 0 2026-11-22 01:13 var/h link to var/x\n", Contents()),
