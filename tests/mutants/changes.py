@@ -39,7 +39,7 @@ class Mutant:
 
     module: str
     words: str  # where and what, without a line's number: it holds when lines move
-    function: int  # the line that the outermost function around it begins at, 0 outside of any
+    function: int  # the line that the innermost function around it begins at, 0 outside of any
     place: int
     change: int  # of those of that node
 
@@ -66,9 +66,9 @@ def of_module(module: str, source: str) -> list[Mutant]:
         for number, changed in enumerate(_changes(node, parents)):
             around = list(_functions(node, parents))
             name = ".".join([module, *(one.name for one in reversed(around))])
-            outermost = [one for one in around if not isinstance(one, ast.ClassDef)][-1:]
+            innermost = [one for one in around if not isinstance(one, ast.ClassDef)][:1]
             words = f"{name}: {_shown(node, changed, parents)}"
-            begin = min((_begin(one) for one in outermost), default=0)
+            begin = min((_begin(one) for one in innermost), default=0)
             line = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
             found.append((line, Mutant(module, words, begin, place, number)))
     return _numbered([mutant for _, mutant in sorted(found, key=lambda one: one[0])])

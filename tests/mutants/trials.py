@@ -59,12 +59,12 @@ class Reach:
     seconds: float
 
     def tests(self, mutant: Mutant) -> set[str]:
-        """Return the tests that may tell a change; all, where it is outside of functions."""
-        return {
-            test
-            for test, lines in self.functions.items()
-            if mutant.function == 0 or mutant.function in lines
-        }
+        """Return the tests that call the function of a change.
+
+        All, where it is outside of functions, or in one that is called while tests are collected.
+        """
+        found = {test for test, lines in self.functions.items() if mutant.function in lines}
+        return found or set(self.functions)
 
 
 def module(name: str, own: bool = False) -> Module:
