@@ -40,7 +40,16 @@ RENAMED = (
         "remote_store",
         "gitlab_side",
     ),
-    *("discreet", "invariants", "isolation", "janitor", "stored_secret", "version_rules"),
+    *(
+        "discreet",
+        "invariants",
+        "isolation",
+        "janitor",
+        "nolinks",
+        "search_path_filter",
+        "stored_secret",
+        "version_rules",
+    ),
 )
 RENAME = rf"""
 rm -rf /tmp/new; dpkg-deb -R {DEB} /tmp/new
