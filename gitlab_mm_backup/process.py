@@ -333,11 +333,12 @@ def _privileges(command: Command, place: PrivateFiles) -> list[str]:
     """Return what goes before the program's own words."""
     entry = privileges.entry_of(command.account) if command.account is not None else None
     spare = ["nocache"] if command.spares_cache and shutil.which("nocache", path=PATH) else []
-    if command.through_no_link:
-        folders = map(str, command.through_no_link)
-        spare = [sys.executable, "-I", "-c", no_links(), *folders, "--", *spare]
     given = privileges.prefix(entry, command.capabilities, command.sandbox, place.inherited)
-    return [*given, *spare]
+    if not command.through_no_link:
+        return [*given, *spare]
+    folders = map(str, command.through_no_link)
+    # First of all: a mount takes a right that what follows may give up.
+    return [sys.executable, "-I", "-c", no_links(), *folders, "--", *given, *spare]
 
 
 def _uid(account: str | None) -> int:

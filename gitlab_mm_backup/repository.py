@@ -120,15 +120,18 @@ class Repository:
     ) -> Taken:
         """Keep ``folders`` without the paths ``never`` in a snapshot; only what changed is read.
 
+        restic names files by their paths: none leads through a link that comes to lie in a folder.
         A file that vanishes meanwhile is normal beside a running service, one that cannot be read
         raises Failure.
         """
+        every = tuple(folders)
         done = self._run(
             *(*self._keep, "--host", host, "--tag", ",".join(tags)),
             *(f"--exclude={_literally(path)}" for path in never),
             "--",
-            *map(str, folders),
+            *map(str, every),
             capabilities=privileges.to_read_all(),
+            through_no_link=every,
             may_exit=(0, _INCOMPLETE),
             spares_cache=True,
             most_words=_MANY_WORDS,
@@ -163,6 +166,7 @@ class Repository:
         self,
         *arguments: str,
         capabilities: Sequence[str] = (),
+        through_no_link: Sequence[Path] = (),
         may_exit: tuple[int, ...] = (0,),
         spares_cache: bool = False,
         **how: Any,
@@ -170,6 +174,7 @@ class Repository:
         command = replace(
             self._command(*arguments),
             capabilities=capabilities,
+            through_no_link=through_no_link,
             may_exit=may_exit,
             spares_cache=spares_cache,
         )

@@ -609,3 +609,17 @@ def test_what_failed_first_is_told_and_not_what_was_ended_for_it(mark: str) -> N
         tasks.together(lambda: process.run(forever(mark)), inner, cancel=seen.set)
     with pytest.raises(Failure, match="signal 9"):
         process.run(Command(["sh", "-c", "kill -9 $$"]))
+
+
+@pytest.mark.parametrize("capabilities", [None, privileges.to_read_all()])
+def test_no_path_leads_through_a_link_whatever_rights_are_given_up(
+    capabilities: tuple[str, ...] | None, tmp_path: Path
+) -> None:
+    for name in ("home", "outside"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "outside/key").write_text("secret")
+    (tmp_path / "home/data").symlink_to(tmp_path / "outside")
+    read = Command(["cat", str(tmp_path / "home/data/key")], capabilities=capabilities)
+    assert process.run(read).out == "secret"
+    with pytest.raises(Failure, match="cat"):
+        process.run(dataclasses.replace(read, through_no_link=[tmp_path / "home"]))
