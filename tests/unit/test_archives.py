@@ -123,6 +123,12 @@ BOMBS = {
 }
 
 
+def test_an_archive_may_have_folders_links_and_long_names_beside_its_files() -> None:
+    """For each file, and for a hundred thousand folders without any, some headers of 8 KiB."""
+    assert Most(0, 0).stream == 819_200_000
+    assert Most(1_000_000, 3).stream == 819_200_000 + 1_000_000 + 3 * 81_920
+
+
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_what_never_ends_is_cut_off(bomb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "_FOLDERS", 100)

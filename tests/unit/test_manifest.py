@@ -204,6 +204,9 @@ def test_what_is_wrong_is_told_in_short() -> None:
         with pytest.raises(Failure) as caught:
             parse(changed(path, "/" * 99))
         assert caught.value.detail.endswith(before + "/" * 39)
+    with pytest.raises(Failure) as caught:
+        parse(changed(("parts", "x" * 99), DOCUMENT["parts"]["database"]))
+    assert f"part '{'x' * 39} in the file" in caught.value.detail
 
 
 def test_the_file_is_for_people_too() -> None:
