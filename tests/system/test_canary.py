@@ -43,6 +43,7 @@ STATE = "/var/lib/gitlab-mm-backup"
 HBA = "/var/opt/gitlab/postgresql/data/pg_hba.conf"
 UPGRADE = "gitlab-ce 18.11.9-ce.0 amd64 none < 19.0.0-ce.0 amd64 none /var/cache/x.deb"
 
+FOREIGN_KEY = "0123-4567-89ab-cdef-0123-4567-89ab-cdef"
 CONVERT = ["--from", "gitlab", "--to", "email"]
 
 # How each verb is driven when all is well, in this order; what it says is read, not what it does.
@@ -73,6 +74,8 @@ DRIVES: dict[str, list[list[str]]] = {
     "host": [[]],
     "host take-over": [[], ["nobody"], ["f" * 32]],
     "host new": [[]],
+    "host trust": [[FOREIGN_KEY], ["nobody"]],
+    "host distrust": [[FOREIGN_KEY], ["nobody"]],
     "place forget": [[SETS], ["/nowhere"]],
 }
 BOTH = ["-v", "--json"]  # steps on stderr, the answer on stdout: all there is to say, in one run
@@ -283,7 +286,8 @@ def house(base: Path, deb: Path) -> Iterator[House]:
         product = install_product(lab, deb)
         plant(lab, gitlab)
         own = gitlab.environment()["MM_GITLABSETTINGS_SECRET"].strip()
-        yield House(lab, gitlab, product, [*NEEDLES, own])
+        key = json.loads(lab.read(f"{STATE}/signing-key.json"))["private"]
+        yield House(lab, gitlab, product, [*NEEDLES, own, key])
 
 
 def faults(house: House) -> dict[str, tuple[str, str]]:
@@ -359,7 +363,7 @@ def test_no_command_lets_a_secret_out(house: House) -> None:
     )
     house.look_into_files("/var/opt/gitlab/node-exporter/textfile_collector", "/run", "/tmp")
     house.look_into_files(f"{STATE}/rehearsals.jsonl", JOURNAL, f"{STATE}/report.html")
-    for name in ("manifest.json", "SHA256SUMS", "rehearsal.json"):
+    for name in ("manifest.json", "SHA256SUMS", "signature.json", "rehearsal.json"):
         paths = lab.run("find", SETS, "-name", name).stdout.split()
         assert paths
         house.look_into_files(*paths)

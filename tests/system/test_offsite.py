@@ -144,7 +144,9 @@ def test_the_manifest_is_written_last(host: Host) -> None:
     for place in (f"gitlab:{remotes.BUCKET}/mattermost", "dav:mattermost", "nas:mattermost"):
         files = [line.rpartition("/")[2] for line in calls if f" {place}/" in line]
         assert files.pop(0).startswith(".place-of-"), "a place is marked before it is used"
-        assert files[0] == "SHA256SUMS" and files[-2:] == ["copy.json", "manifest.json"]
+        assert files[0] == "SHA256SUMS" and files[-3:] == [
+            *("copy.json", "signature.json", "manifest.json")
+        ]
 
 
 def test_nothing_secret_is_in_a_list_of_arguments_or_on_a_disk(host: Host) -> None:
@@ -351,7 +353,8 @@ def test_an_encrypted_copy_shows_only_what_a_list_needs(host: Host, encrypted: s
     folder = f"{NAS}/mattermost/{encrypted}"
     names = {path.name for path in host.lab.path(folder).iterdir()}
     parts = {one for one in names if one.endswith(".age")}
-    assert names - parts == {"manifest.json", "SHA256SUMS", "copy.json"} and len(parts) == 4
+    about = {"manifest.json", "SHA256SUMS", "copy.json", "signature.json"}
+    assert names - parts == about and len(parts) == 4
     secret = host.gitlab.environment()["MM_GITLABSETTINGS_SECRET"]
     assert host.lab.run("grep", "-rl", secret, folder, check=False).stdout == ""
     answer = host.product("list", "--from", "nas")
