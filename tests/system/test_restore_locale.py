@@ -13,12 +13,13 @@ from tests.lab.sandbox import Lab
 
 
 def made_elsewhere(folder: Path, locale: str, properties: Properties | None = None) -> None:
-    """Have the set say that its database was another one, with sums that are right."""
+    """Have the set say that its database was another one, with sums that are right and unsigned."""
     found = module.parse((folder / module.MANIFEST).read_bytes(), "the set")
     database = dataclasses.replace(found.database, collate=locale, ctype=locale)
     changed = dataclasses.replace(found, database=database, properties=properties)
     (folder / module.MANIFEST).write_bytes(module.to_bytes(changed))
     (folder / module.SUMS).write_bytes(module.sums(changed))
+    (folder / "signature.json").unlink(missing_ok=True)
 
 
 def test_a_locale_that_is_missing_here_is_told_and_is_no_obstacle(base: Path, deb: Path) -> None:
