@@ -114,3 +114,16 @@ def test_forty_characters_of_what_is_refused_are_told(
         check(value)
     assert str(refused.value).endswith(ascii(value)[:40])
     assert not str(refused.value).endswith(ascii(value)[:41])
+
+
+def test_a_moment_has_its_zone() -> None:
+    for value in ("2026-11-22T01:10:00Z", "2026-11-22T01:10:00+09:00"):
+        assert untrusted.instant(value) == value
+    with pytest.raises(ValueError, match="a time without its zone"):
+        untrusted.instant("2026-11-22T01:10:00")
+
+
+def test_of_a_text_that_is_none_the_beginning_is_told() -> None:
+    with pytest.raises(ValueError, match="not a text") as caught:
+        untrusted.text("\ud800" * 99)
+    assert str(caught.value) == f"not a text: {ascii(chr(0xD800) * 99)[:40]}"
