@@ -82,7 +82,7 @@ def find(
     fetching.refuse_locked(remote, entry, identity)
     return Wanted(
         BackupSet(here.folder / entry.name, manifest, said=entry.said),
-        lambda: nullcontext(fetching.fetch(remote, entry.name, here, identity)),
+        lambda: nullcontext(fetching.fetch(remote, entry, here, identity)),
         functools.partial(fetching.streamed, remote, entry, scratch, identity),
         here.folder,
         chosen,

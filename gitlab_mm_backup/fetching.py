@@ -68,16 +68,17 @@ def place(settings: Settings, wanted: str) -> Remote:
 
 def fetch(
     remote: Remote,
-    wanted: str,
+    wanted: Entry,
     store: LocalStore,
     identity: Secret | None,
 ) -> BackupSet:
-    """Bring the copy of the set ``wanted`` into ``store``, with what it builds on.
+    """Bring a copy into ``store``, with what it builds on.
 
-    What is there already is not fetched.  Raises Failure when a copy is not what its manifest
-    says: then the store is as before.
+    It is the one that was found and judged: what lies there by now may be another, of its name.
+    What it builds on is held against it.  What is in the store already is not fetched.  Raises
+    Failure when a copy is not what its manifest says: then the store is as before.
     """
-    links = _chain(remote, remote_store.find(remote, wanted).name)
+    links = _chain(remote, wanted)
     missing = [one for one in links if held(store, manifest_of(one)) is None]
     for one in missing:
         refuse_locked(remote, one, identity)
@@ -95,8 +96,8 @@ def fetched(
 ) -> Iterator[BackupSet]:
     """Have the copy of ``wanted`` in a folder of its own in ``scratch``, removed at the end."""
     with _passing(scratch) as store:
-        said = remote_store.find(remote, wanted).said
-        yield replace(fetch(remote, wanted, store, identity), said=said)
+        found = remote_store.find(remote, wanted)
+        yield replace(fetch(remote, found, store, identity), said=found.said)
 
 
 @contextlib.contextmanager
@@ -128,13 +129,11 @@ def _passing(scratch: Path) -> Iterator[LocalStore]:
         yield LocalStore(folder)
 
 
-def _chain(remote: Remote, wanted: str) -> list[Entry]:
+def _chain(remote: Remote, wanted: Entry) -> list[Entry]:
     """Return the copy and all that it builds on, the base of all first."""
-    links: list[Entry] = []
-    while wanted and len(links) < _LONGEST_CHAIN:
-        links.insert(0, remote_store.find(remote, wanted))
-        increment = manifest_of(links[0]).increment
-        wanted = increment.base if increment else ""
+    links = [wanted]
+    while (increment := manifest_of(links[0]).increment) and len(links) < _LONGEST_CHAIN:
+        links.insert(0, remote_store.find(remote, increment.base))
     return links
 
 

@@ -1,0 +1,33 @@
+"""Fetching a copy: what was found and judged is what comes, whatever lies there by now."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from gitlab_mm_backup import fetching, remote_store
+from gitlab_mm_backup.manifest import Increment
+from gitlab_mm_backup.remote import Remote
+from gitlab_mm_backup.remote_store import Entry
+from tests.unit.builders import NAME, make_manifest
+
+REMOTE = Remote("nas", "/srv/nas")
+BASE = "1795300000_2026_11_21_10.11.4"
+
+
+def test_a_copy_that_was_agreed_to_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes there could have exchanged it after the question; what it builds on has its sum."""
+    base = Entry(BASE, 1, make_manifest(name=BASE), None)
+    increment = Increment(BASE, "a" * 64, 1, 1)
+    manifest = dataclasses.replace(make_manifest(name=NAME), increment=increment)
+    agreed = Entry(NAME, 1, manifest, None)
+    looked_for = []
+
+    def find(remote: Remote, wanted: str) -> Entry:
+        looked_for.append(wanted)
+        return {BASE: base}[wanted]
+
+    monkeypatch.setattr(remote_store, "find", find)
+    assert fetching._chain(REMOTE, agreed) == [base, agreed]
+    assert looked_for == [BASE]
