@@ -24,6 +24,13 @@ class Manner:
     verbose: bool
     config: Path | None  # None: the usual one, which need not be there
 
+    def __post_init__(self) -> None:
+        """Have whoever reads settings by itself, far below, read the same file."""
+        if self.config:
+            from . import settings
+
+            settings.use(self.config)
+
     @property
     def job(self) -> bool:
         """Tell whether the command does what metrics and notices tell of."""
@@ -51,12 +58,11 @@ class Manner:
 
     @functools.cached_property
     def _settings(self) -> Settings:
-        from . import space, trust
+        from . import space
         from .settings import load
 
-        ours = load(self.config, required=True) if self.config else load()
+        ours = load(required=self.config is not None)
         space.leave(ours.min_free)
-        trust.allow(ours.allow_links, self.config)
         return ours
 
     @functools.cached_property
@@ -71,4 +77,4 @@ class Manner:
         """Read the settings, each value with where it comes from; as ``settings`` does."""
         from .settings import look
 
-        return look(self.config, required=True) if self.config else look()
+        return look(required=self.config is not None)

@@ -19,6 +19,7 @@ from .retention import Rules
 from .secret import Secret
 
 CONFIG_FILE = Path("/etc/gitlab-mm-backup/config.yml")
+_named: Path | None = None  # that an option names
 # Linked to the rendered file wherever gitlab.rb puts it (omnibus-gitlab 10 to 19).
 GITLAB_YML = Path("/opt/gitlab/embedded/service/gitlab-rails/config/gitlab.yml")
 # Where GitLab has the key of its uploads' encryption, unless gitlab.yml has it.
@@ -117,14 +118,26 @@ class Value:
     line: int | None  # of config.yml
 
 
+def use(config: Path | None) -> None:
+    """Read this file from now on, in this whole process; None: the usual one."""
+    global _named
+    _named = config
+
+
+def file() -> Path:
+    """Return the config.yml that this process reads."""
+    return _named or CONFIG_FILE
+
+
 def load(
-    config: Path = CONFIG_FILE, gitlab_yml: Path = GITLAB_YML, *, required: bool = False
+    config: Path | None = None, gitlab_yml: Path = GITLAB_YML, *, required: bool = False
 ) -> Settings:
-    """Read both files.
+    """Read both files; ``config`` is that which the process uses, unless it is given.
 
     Raises Failure with ExitCode.USAGE that lists every problem of config.yml, each with its
     line; an absent config.yml, unless ``required``, or an empty one means all defaults.
     """
+    config = config or file()
     values = {one.name: one.value for one in look(config, gitlab_yml, required=required)}
     return Settings(
         sets=values["backup_path"] / "mattermost",
@@ -161,10 +174,10 @@ def _offsite(config: Path, listed: Sequence[Mapping[str, Any]]) -> tuple[Remote,
 
 
 def look(
-    config: Path = CONFIG_FILE, gitlab_yml: Path = GITLAB_YML, *, required: bool = False
+    config: Path | None = None, gitlab_yml: Path = GITLAB_YML, *, required: bool = False
 ) -> list[Value]:
     """Read both files and return every option's value, in the order of the table."""
-    given = config_file.read(config, OPTIONS, required=required)
+    given = config_file.read(config or file(), OPTIONS, required=required)
     gitlab = _gitlab_backup(gitlab_yml)
     return [_value(name, option, given, gitlab) for name, option in leaves(OPTIONS)]
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import backup, gitlab_files, omnibus, process, salvage, scratch, text
+from . import backup, gitlab_files, omnibus, process, salvage, scratch, settings, text
 from .backup import Before, Made
 from .errors import Failure
 from .process import Command
 from .sandbox import INSIDE
-from .settings import CONFIG_FILE, Settings
+from .settings import Settings
 from .site import Endpoint, GitLab, Site
 from .store.local import BackupSet, LocalStore
 from .view import View, within
@@ -179,7 +179,8 @@ def _files() -> dict[Path, str]:
     aliases = [(str(one.pw_uid), one.pw_uid, one.pw_gid) for one in entries if one.pw_uid]
     named = [*aliases, *((one.pw_name, one.pw_uid, one.pw_gid) for one in entries)]
     users = "".join(f"{name}:x:{uid}:{gid}::/:/usr/sbin/nologin\n" for name, uid, gid in named)
-    ours = {CONFIG_FILE: CONFIG_FILE.read_text(encoding="utf-8")} if CONFIG_FILE.is_file() else {}
+    config = settings.file()
+    ours = {config: config.read_text(encoding="utf-8")} if config.is_file() else {}
     return {
         **ours,
         Path("/etc/passwd"): users,

@@ -28,14 +28,6 @@ _SYSTEM = frozenset(
     )
 )
 _KERNEL = frozenset(map(Path, ("/dev", "/proc", "/sys")))  # nothing below them either
-_chosen: tuple[Path, ...] | None = None  # None: what the usual config.yml allows
-_config = settings.CONFIG_FILE
-
-
-def allow(links: tuple[Path, ...], config: Path | None) -> None:
-    """Allow these targets of links from now on, in this whole process, as ``config`` says."""
-    global _chosen, _config
-    _chosen, _config = links, config or settings.CONFIG_FILE
 
 
 def real(
@@ -145,12 +137,11 @@ def _is_read_only(folder: Path) -> bool:
 
 
 def _is_allowed(path: Path) -> bool:
-    allowed = settings.load().allow_links if _chosen is None else _chosen
-    return any(path == one or one in path.parents for one in allowed)
+    return any(path == one or one in path.parents for one in settings.load().allow_links)
 
 
 def _permission(path: Path) -> str:
-    return f"allow_links: [{path}] in {_config}"
+    return f"allow_links: [{path}] in {settings.file()}"
 
 
 def _name(uid: int) -> str:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from gitlab_mm_backup import accepted, identity, keys, pruned
+from gitlab_mm_backup import settings as own_settings
 from tests.unit.builders import HOST
 
 os.environ.setdefault(
@@ -35,6 +36,7 @@ def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     folder = tmp_path_factory.mktemp("state")
     for module in (accepted, identity, pruned):
         monkeypatch.setattr(module, "FILE", folder / module.FILE.name)
+    monkeypatch.setattr(own_settings, "_named", None)
     for name in ("KEY", "TRUSTED"):
         monkeypatch.setattr(keys, name, folder / getattr(keys, name).name)
     identity.keep(HOST)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from gitlab_mm_backup import settings
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.fog import Upload
+from gitlab_mm_backup.manner import Manner
 from gitlab_mm_backup.option_table import OPTIONS
 from gitlab_mm_backup.option_text import sample
 from gitlab_mm_backup.options import leaves
@@ -462,3 +463,12 @@ def test_no_private_key_is_quoted(files: Files) -> None:
     assert (
         secret not in files.problems(f"offsite: [{{remote: 'a:b', recipients: [{secret}]}}]").detail
     )
+
+
+def test_what_an_option_names_is_read_by_all_of_the_process(tmp_path: Path) -> None:
+    """Also by whoever reads settings by itself, far below, such as the rule for links."""
+    named = tmp_path / "other.yml"
+    named.write_text("allow_links: [/srv/uploads]\n", encoding="utf-8")
+    Manner("status", as_json=False, quiet=True, verbose=False, config=named)
+    assert settings.file() == named
+    assert settings.load(gitlab_yml=tmp_path / "none").allow_links == (Path("/srv/uploads"),)

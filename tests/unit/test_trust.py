@@ -24,7 +24,6 @@ def allowed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     links: list[Path] = []
     usual = settings.load(Path("/nowhere"), Path("/nowhere"))
     monkeypatch.setattr(settings, "load", lambda: replace(usual, allow_links=tuple(links)))
-    monkeypatch.setattr(trust, "_chosen", None)
     return links
 
 
@@ -88,21 +87,6 @@ def test_a_link_that_the_account_can_exchange_does_not_count(
     allowed[:] = [target / "below"]
     with pytest.raises(Failure):
         real(home, data=link)
-
-
-def test_the_file_that_config_names_decides_and_not_the_usual_one(
-    home: Path, allowed: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trust, "_config", Path("/nowhere"))
-    target = owned(home.parent / "target")
-    (home / "data").symlink_to(target)
-    trust.allow((target,), Path("/etc/other.yml"))
-    assert real(home, data=home / "data")["data"] == target
-    allowed.append(target)
-    trust.allow((), Path("/etc/other.yml"))
-    with pytest.raises(Failure) as failure:
-        real(home, data=home / "data")
-    assert f"allow_links: [{target}] in /etc/other.yml" in failure.value.hint
 
 
 @pytest.mark.parametrize(("owner", "counts"), [(0, True), (OWNER, False)])
