@@ -13,6 +13,11 @@ def now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def ahead(moment: datetime, when: datetime) -> bool:
-    """Tell whether ``moment`` is in the future at ``when``."""
-    return moment > when + _APART
+def moment(text: str) -> datetime:
+    """Return the moment that RFC 3339 writes so; raises ValueError where it is none."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def ahead(one: datetime, when: datetime) -> bool:
+    """Tell whether a moment is in the future at ``when``."""
+    return one > when + _APART

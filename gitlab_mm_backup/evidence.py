@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from . import documents, untrusted
+from . import clock, documents, untrusted
 from .checks import Check, Result
 from .errors import Failure
 
@@ -53,7 +53,7 @@ class Record:
 
     @property
     def made(self) -> datetime:
-        return datetime.fromisoformat(self.started.replace("Z", "+00:00"))
+        return clock.moment(self.started)
 
     @property
     def verdict(self) -> Verdict:

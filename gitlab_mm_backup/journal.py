@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from . import documents
+from . import clock, documents
 from .durable import replace_file, sync_folder
 from .errors import ExitCode, Failure
 from .index import Index
@@ -38,7 +38,7 @@ class Previous:
 
     @property
     def moment(self) -> datetime:
-        return datetime.fromisoformat(self.since.replace("Z", "+00:00"))
+        return clock.moment(self.since)
 
 
 class Journal:

@@ -7,7 +7,6 @@ host's key is trusted by its fingerprint, which the recovery kit has.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +53,7 @@ class Ring:
         found = origin.judge(said, self.trusted)
         if not elsewhere or found.kind in (Kind.AUTHENTIC, Kind.FORGED) or self.own is None:
             return found
-        since = datetime.fromisoformat(self.own.since.replace("Z", "+00:00"))
-        if manifest.host_id != self.own.host or manifest.made < since:
+        if manifest.host_id != self.own.host or manifest.made < clock.moment(self.own.since):
             return found
         by = "it is not signed" if found.kind is Kind.UNSIGNED else f"its key is {found.key}"
         return Origin(Kind.FORGED, found.key, f"it says that this host has made it, but {by}")

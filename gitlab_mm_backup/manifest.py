@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from . import documents, properties, untrusted
+from . import clock, documents, properties, untrusted
 from .errors import Failure
 from .properties import Properties
 
@@ -175,7 +175,7 @@ class Manifest:
 
     @property
     def made(self) -> datetime:
-        return _moment(self.started)
+        return clock.moment(self.started)
 
     @property
     def safety(self) -> bool:
@@ -210,10 +210,6 @@ def is_of(name: str, host_id: str) -> bool:
     """Tell whether a set's name is one that this host gives; before format 3 names had no host."""
     found = _OF_HOST.search(name)
     return found is None or found[1] == host_id[:_HOST_DIGITS]
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def is_set_name(name: str) -> bool:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
-from datetime import datetime
 from typing import Any
+
+from . import clock
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -47,7 +48,7 @@ def line(value: Any) -> str:
 
 def instant(value: Any) -> str:
     """Accept a moment as RFC 3339 has it, with its zone."""
-    if datetime.fromisoformat(text(value).replace("Z", "+00:00")).tzinfo is None:
+    if clock.moment(text(value)).tzinfo is None:
         raise ValueError("a time without its zone")
     return str(value)
 
