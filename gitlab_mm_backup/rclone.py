@@ -240,9 +240,11 @@ def purge(remote: Remote, *names: str) -> None:
 def sweep(remote: Remote, *names: str) -> None:
     """Remove what an upload that was cut short has left below a place: S3 keeps and bills its pieces.
 
-    Only some storages have, and can do, that.  Nothing is said of the others.
+    Only some storages have, and can do, that.  Nothing is said of the others.  Nobody else uploads
+    to that place, so pieces of any age are removed: the storage's clock may be ahead of ours.
     """
-    asked = command(remote, "backend", "cleanup", "-o", "max-age=1s", "--", remote.place(*names))
+    any_age = "max-age=-24h"
+    asked = command(remote, "backend", "cleanup", "-o", any_age, "--", remote.place(*names))
     with contextlib.suppress(Failure):
         process.run(asked, timeout=_LOOKING)
 
