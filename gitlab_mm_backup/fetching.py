@@ -39,12 +39,12 @@ _LONGEST_CHAIN = 1000  # links; a manifest that names itself must not be followe
 
 
 def place(settings: Settings, wanted: str) -> Remote:
-    """Return the remote that ``--from`` means: a name in config.yml, gitlab, or rclone's own.
+    """Return the remote that ``--from`` means: of config.yml by name or path, gitlab, or rclone's own.
 
     Raises Failure for what is none of these.
     """
     for one in settings.offsite:
-        if one.name == wanted and one.name != GITLAB:
+        if wanted in (one.name, one.path) and one.name != GITLAB:
             return one
     if wanted == GITLAB:
         if settings.upload is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from gitlab_mm_backup import fetching, remote_store
 from gitlab_mm_backup.manifest import Increment
 from gitlab_mm_backup.remote import Remote
 from gitlab_mm_backup.remote_store import Entry
+from gitlab_mm_backup.settings import Settings
 from tests.unit.builders import NAME, make_manifest
 
 REMOTE = Remote("nas", "/srv/nas")
@@ -31,3 +33,12 @@ def test_a_copy_that_was_agreed_to_is_not_looked_for_again(monkeypatch: pytest.M
     monkeypatch.setattr(remote_store, "find", find)
     assert fetching._chain(REMOTE, agreed) == [base, agreed]
     assert looked_for == [BASE]
+
+
+@pytest.mark.parametrize("wanted", ["nas", "dav:mattermost"])
+def test_a_place_of_config_yml_is_used_as_that_says(wanted: str) -> None:
+    """By its name or by rclone's: a limit on bandwidth counts either way."""
+    nas = Remote("nas", "dav:mattermost", bandwidth=2_000_000)
+    settings = Settings(sets=Path("/sets"), keep_time=None, offsite=(nas,))
+    assert fetching.place(settings, wanted) == nas
+    assert fetching.place(settings, "dav:other").bandwidth is None
