@@ -45,8 +45,12 @@ def by_entries(live: Path) -> bool:
 
 def deeper_mounts(live: Path) -> list[Path]:
     """Return the mount points below ``live`` that are no entries of it: nothing can go round them."""
-    real = Path(os.path.realpath(live))
-    return sorted(one for one in mounts() if real in one.parents and one.parent != real)
+    return [one for one in _mounted_below(live) if one.parent != Path(os.path.realpath(live))]
+
+
+def _mounted_below(folder: Path) -> list[Path]:
+    real = Path(os.path.realpath(folder))
+    return sorted(one for one in mounts() if real in one.parents)
 
 
 def _unescape(text: str) -> str:
@@ -148,6 +152,7 @@ def remove_work_folder(work: str) -> None:
         if held and any(os.path.lexists(held / name) for name in ("old", "leaving")):
             raise Failure(f"{work} is not removed", "it holds what was live before")
         if held:
+            _refuse_mounted(path)
             shutil.rmtree(path)
 
 
@@ -155,8 +160,17 @@ def remove_previous(work: str) -> None:
     """Remove what an exchange set aside, and the work folder with it: the new state is final."""
     with _ours(Path(work)) as held:
         if held and os.path.lexists(held / "old"):
+            _refuse_mounted(Path(work))
             shutil.rmtree(held / "old")
     remove_work_folder(work)
+
+
+def _refuse_mounted(work: Path) -> None:
+    """Raise Failure where a disk has been mounted in ``work`` meanwhile: it would be emptied."""
+    if disks := _mounted_below(work):
+        raise Failure(
+            f"{work} is not removed", f"a disk is mounted in it: {disks[0]}", "Unmount it."
+        )
 
 
 @contextlib.contextmanager

@@ -36,6 +36,9 @@ for set in /var/opt/gitlab/backups/mattermost/[0-9]*/files.tar.zst; do
     if zstd -dc "$set" | grep -qF {SECRET}; then exit 1; fi
 done
 """
+UNMOUNT = """
+awk '$5 ~ /\\.gitlab-mm-/ {print $5}' /proc/self/mountinfo | sort -r | xargs -r -n 1 umount
+"""
 CONFIG = "/etc/gitlab-mm-backup/config.yml"
 
 
@@ -94,6 +97,9 @@ def test_after_all_that_no_set_holds_what_is_not_mattermost_s(house: House) -> N
     # Some hold little by now, and say so: what the account takes away cannot be packed.
     assert house.product.restore(house.good).code in (0, 4)
     house.product.backup()
+    # A disk that was mounted on what was live before went with it, was told of, and is kept.
+    house.shell(UNMOUNT)
+    assert house.product("prune", "--previous").code == 0
     assert house.product.leftovers() == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -233,6 +233,28 @@ def test_removing_twice_is_no_error(place: Place) -> None:
     for _ in range(2):
         folders.remove_work_folder(str(place.work))
         folders.remove_previous(str(place.work))
+
+
+@pytest.mark.parametrize(
+    ("inside", "remove"), [("old", folders.remove_previous), ("new", folders.remove_work_folder)]
+)
+def test_a_disk_that_was_mounted_meanwhile_is_not_emptied(
+    place: Place, inside: str, remove: Callable[[str], None]
+) -> None:
+    def attempt() -> tuple[str, bool]:
+        disk = place.work / inside / "data"
+        mount(disk)
+        (disk / "upload").touch()
+        try:
+            remove(str(place.work))
+        except Failure as failure:
+            return str(failure), (disk / "upload").exists()
+        return "", (disk / "upload").exists()
+
+    assert apart(attempt) == (
+        f"{place.work} is not removed: a disk is mounted in it: {place.work / inside / 'data'}",
+        True,
+    )
 
 
 def test_a_mount_point_is_known() -> None:
