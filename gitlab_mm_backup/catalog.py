@@ -40,29 +40,36 @@ _UNREAD = f"""
     FROM unread u JOIN pg_class c ON c.oid = u.oid JOIN pg_namespace n ON n.oid = c.relnamespace
     ORDER BY 1, 2"""
 # Columns that came with PostgreSQL 15 to 17 are asked for by name, in JSON.
+# What a superuser's session in postgres sends has each name and operator qualified.
 _DATABASE = """
-    SELECT pg_get_userbyid(d.datdba), t.spcname, d.datconnlimit,
-        coalesce(shobj_description(d.oid, 'pg_database'), ''),
-        coalesce(to_jsonb(d) ->> 'datlocprovider', 'c'),
-        coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', ''),
-        coalesce(to_jsonb(d) ->> 'daticurules', ''), d.datacl IS NULL
-    FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = %s"""
+    SELECT pg_catalog.pg_get_userbyid(d.datdba), t.spcname, d.datconnlimit,
+        coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), ''),
+        coalesce(j OPERATOR(pg_catalog.->>) 'datlocprovider', 'c'),
+        coalesce(j OPERATOR(pg_catalog.->>) 'datlocale', j OPERATOR(pg_catalog.->>) 'daticulocale', ''),
+        coalesce(j OPERATOR(pg_catalog.->>) 'daticurules', ''), d.datacl IS NULL
+    FROM pg_catalog.pg_database d
+    JOIN pg_catalog.pg_tablespace t ON t.oid OPERATOR(pg_catalog.=) d.dattablespace,
+    pg_catalog.to_jsonb(d) j WHERE d.datname OPERATOR(pg_catalog.=) %s"""
 _GRANTS = """
-    SELECT CASE a.grantee WHEN 0 THEN '' ELSE pg_get_userbyid(a.grantee) END, a.privilege_type,
-        a.is_grantable
-    FROM pg_database d, aclexplode(d.datacl) a WHERE d.datname = %s AND a.grantee <> d.datdba
+    SELECT CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0 THEN ''
+        ELSE pg_catalog.pg_get_userbyid(a.grantee) END, a.privilege_type, a.is_grantable
+    FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) a
+    WHERE d.datname OPERATOR(pg_catalog.=) %s AND a.grantee OPERATOR(pg_catalog.<>) d.datdba
     ORDER BY 1, 2"""
 # Those of a role everywhere come first: those of the role in this database win over them.
 _SETTINGS = """
-    SELECT CASE s.setrole WHEN 0 THEN '' ELSE pg_get_userbyid(s.setrole) END, c.setting
-    FROM pg_db_role_setting s, unnest(s.setconfig) c (setting)
-    WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = %s)
-        OR (s.setdatabase = 0 AND pg_get_userbyid(s.setrole) = %s)
-    ORDER BY s.setdatabase <> 0, 1, c.setting"""
+    SELECT CASE WHEN s.setrole OPERATOR(pg_catalog.=) 0 THEN ''
+        ELSE pg_catalog.pg_get_userbyid(s.setrole) END, c.setting
+    FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) c (setting)
+    WHERE s.setdatabase OPERATOR(pg_catalog.=) (
+        SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) %s)
+        OR (s.setdatabase OPERATOR(pg_catalog.=) 0
+            AND pg_catalog.pg_get_userbyid(s.setrole) OPERATOR(pg_catalog.=) %s)
+    ORDER BY s.setdatabase OPERATOR(pg_catalog.<>) 0, 1, c.setting"""
 _EVERYWHERE = """
-    SELECT pg_get_userbyid(s.setrole), c.setting
-    FROM pg_db_role_setting s, unnest(s.setconfig) c (setting)
-    WHERE s.setdatabase = 0 AND s.setrole <> 0"""
+    SELECT pg_catalog.pg_get_userbyid(s.setrole), c.setting
+    FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) c (setting)
+    WHERE s.setdatabase OPERATOR(pg_catalog.=) 0 AND s.setrole OPERATOR(pg_catalog.<>) 0"""
 _GRANTEES = """
     SELECT DISTINCT pg_get_userbyid(a.grantee) FROM (
         SELECT relacl, relowner FROM pg_class UNION ALL SELECT nspacl, nspowner FROM pg_namespace
@@ -129,12 +136,15 @@ _LARGE = """
             AND CASE a.grantee WHEN 0 THEN true ELSE pg_has_role(a.grantee, 'USAGE') END)
     GROUP BY 1 ORDER BY 1"""
 _SUBSCRIPTIONS = """
-    SELECT s.subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
-    WHERE d.datname = %s ORDER BY 1"""
+    SELECT s.subname FROM pg_catalog.pg_subscription s
+    JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) s.subdbid
+    WHERE d.datname OPERATOR(pg_catalog.=) %s ORDER BY 1"""
 _AVAILABLE = """
-    SELECT e.name, v.superuser AND NOT coalesce((to_jsonb(v) ->> 'trusted')::boolean, false)
-    FROM pg_available_extensions e
-    JOIN pg_available_extension_versions v ON v.name = e.name AND v.version = e.default_version"""
+    SELECT e.name, v.superuser AND NOT coalesce(
+        (pg_catalog.to_jsonb(v) OPERATOR(pg_catalog.->>) 'trusted')::pg_catalog.bool, false)
+    FROM pg_catalog.pg_available_extensions e
+    JOIN pg_catalog.pg_available_extension_versions v
+        ON v.name OPERATOR(pg_catalog.=) e.name AND v.version OPERATOR(pg_catalog.=) e.default_version"""
 
 
 @dataclass(frozen=True)
@@ -171,10 +181,12 @@ class Unread:
 
 def server(watch: Session) -> Server:
     """Look at a server, from any database of it."""
-    roles = dict(watch.execute("SELECT rolname, rolsuper FROM pg_roles").fetchall())
-    row = watch.execute("SELECT current_user, current_setting('server_version')").fetchone()
+    roles = dict(watch.execute("SELECT rolname, rolsuper FROM pg_catalog.pg_roles").fetchall())
+    row = watch.execute(
+        "SELECT current_user, pg_catalog.current_setting('server_version')"
+    ).fetchone()
     assert row is not None
-    places = watch.execute("SELECT spcname FROM pg_tablespace").fetchall()
+    places = watch.execute("SELECT spcname FROM pg_catalog.pg_tablespace").fetchall()
     return Server(
         row[1].split()[0],
         {_text(name) for name in roles},
@@ -283,7 +295,9 @@ def unread_large_objects(session: Session) -> list[str]:
 
 def _subscriptions(watch: Session, name: str) -> Sequence[tuple[Any, ...]]:
     """Return their names; a server before PostgreSQL 10 has none."""
-    row = watch.execute("SELECT to_regclass('pg_catalog.pg_subscription') IS NOT NULL").fetchone()
+    row = watch.execute(
+        "SELECT pg_catalog.to_regclass('pg_catalog.pg_subscription') IS NOT NULL"
+    ).fetchone()
     return watch.execute(_SUBSCRIPTIONS, (name,)).fetchall() if row and row[0] else []
 
 

@@ -38,7 +38,8 @@ PINNED = (
 # connection that names them.
 ENDLESS = (
     "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
-    " WHERE name IN ('idle_session_timeout', 'transaction_timeout')"
+    " WHERE name OPERATOR(pg_catalog.=) 'idle_session_timeout'"
+    " OR name OPERATOR(pg_catalog.=) 'transaction_timeout'"
 )
 # Temporary tables come last: else they are looked at before all others.
 _OWN_OBJECTS = "-c search_path=pg_catalog,pg_temp "
@@ -46,10 +47,11 @@ APPLICATION = "gitlab-mm-backup"  # what our sessions call themselves in pg_stat
 LOCK_SECONDS = 600  # that a dump waits for somebody who has a table alone
 _LOOK_SECONDS = 1.0  # between two looks at who waits for us; the second one counts
 _WAITING = """
-    SELECT waits.pid FROM pg_stat_activity waits
-    WHERE waits.wait_event_type = 'Lock' AND EXISTS (
-        SELECT 1 FROM pg_stat_activity ours
-        WHERE ours.pid = ANY (pg_blocking_pids(waits.pid)) AND ours.application_name = %s)"""
+    SELECT waits.pid FROM pg_catalog.pg_stat_activity waits
+    WHERE waits.wait_event_type OPERATOR(pg_catalog.=) 'Lock' AND EXISTS (
+        SELECT 1 FROM pg_catalog.pg_stat_activity ours
+        WHERE ours.pid OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids(waits.pid))
+            AND ours.application_name OPERATOR(pg_catalog.=) %s)"""
 _TABLES = f"""
     SELECT n.nspname, c.relname
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -77,7 +79,8 @@ def administering(endpoint: Endpoint) -> Iterator[psycopg.Connection[Any]]:
     """Yield a session in ``postgres`` as the role that may create, rename and drop databases.
 
     Where that is a superuser it sees no object but PostgreSQL's own: everybody may have made
-    others there, until PostgreSQL 15.  Raises Failure as ``within`` does.
+    others there, until PostgreSQL 15.  What is sent there names PostgreSQL's own besides: each
+    relation, function, type and operator has its schema.  Raises Failure as ``within`` does.
     """
     role = endpoint.settings("role") if endpoint.admin == endpoint.owner else ""
     with _session(endpoint, endpoint.admin, "postgres", f"{role}{_OWN_OBJECTS}") as session:

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 # What a database of ours says about itself in its comment.
 _MARK = "made or set aside by gitlab-mm-backup"
 _NAME = re.compile(r"gitlab_mm_(?:new|old)_[0-9a-f]{8}")
+_OF = "FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) %s"
+_COMMENT = f"SELECT pg_catalog.shobj_description(oid, 'pg_database') {_OF}"
+_OTHERS_OF_OURS = (
+    "application_name OPERATOR(pg_catalog.=) {}"
+    " AND pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()"
+)
 _PATIENCE = 30  # seconds for ended connections to be gone
 
 
@@ -138,9 +144,7 @@ def dropped_beside(endpoint: Endpoint, name: str) -> Iterator[None]:
 
 def _is_ours(session: psycopg.Connection[Any], name: str) -> bool:
     """Tell whether ``name`` is there; raises Failure where it is and must stay."""
-    row = session.execute(
-        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", (name,)
-    ).fetchone()
+    row = session.execute(_COMMENT, (name,)).fetchone()
     marked = row is not None and row[0] is not None and _is_mark(row[0])
     if row is not None and not marked and not (row[0] is None and _NAME.fullmatch(name)):
         raise Failure(f"Database {name} is not dropped", "it does not carry our mark")
@@ -158,7 +162,7 @@ def withhold_live(endpoint: Endpoint) -> None:
 
 def live_owner(endpoint: Endpoint) -> str:
     """Return the role that owns the live database; Mattermost's where there is none."""
-    query = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s"
+    query = f"SELECT pg_catalog.pg_get_userbyid(datdba) {_OF}"
     with administering(endpoint) as session:
         row = session.execute(query, (endpoint.name,)).fetchone()
     return str(row[0]) if row else endpoint.owner.role
@@ -183,7 +187,7 @@ def end_our_sessions(endpoint: Endpoint) -> None:
     from psycopg import sql
 
     with administering(endpoint) as session:
-        ours = sql.SQL("application_name = {} AND pid <> pg_backend_pid()").format(APPLICATION)
+        ours = sql.SQL(_OTHERS_OF_OURS).format(APPLICATION)
         _end_sessions(session, ours, "Sessions of an earlier run")
 
 
@@ -250,15 +254,12 @@ def _comment(session: psycopg.Connection[Any], name: str, text: str | None) -> N
 
 
 def _comment_of(session: psycopg.Connection[Any], name: str) -> str | None:
-    row = session.execute(
-        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", (name,)
-    ).fetchone()
+    row = session.execute(_COMMENT, (name,)).fetchone()
     return None if row is None else row[0]
 
 
 def _there(session: psycopg.Connection[Any], name: str) -> bool:
-    query = "SELECT 1 FROM pg_database WHERE datname = %s"
-    return session.execute(query, (name,)).fetchone() is not None
+    return session.execute(f"SELECT 1 {_OF}", (name,)).fetchone() is not None
 
 
 def _shut_out(session: psycopg.Connection[Any], name: str) -> None:
@@ -266,11 +267,11 @@ def _shut_out(session: psycopg.Connection[Any], name: str) -> None:
     from psycopg import sql
 
     closed = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false")
-    limit = session.execute("SELECT datconnlimit FROM pg_database WHERE datname = %s", (name,))
+    limit = session.execute(f"SELECT datconnlimit {_OF}", (name,))
     # -2: the server died while it dropped it; nobody gets in, and all it takes is DROP again.
     if limit.fetchone() != (-2,):
         session.execute(closed.format(sql.Identifier(name)))
-    theirs = sql.SQL("datname = {}").format(name)
+    theirs = sql.SQL("datname OPERATOR(pg_catalog.=) {}").format(name)
     _end_sessions(session, theirs, f"Connections to database {name}")
 
 
@@ -280,7 +281,8 @@ def _end_sessions(session: psycopg.Connection[Any], which: Composed, what: str) 
     # What has no user is the server's own: it gives way to DROP and RENAME, and a plain role may
     # not end it.
     query = sql.SQL(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        "SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid))"
+        " FROM pg_catalog.pg_stat_activity"
         " WHERE usename IS NOT NULL AND {}"
     )
     deadline = time.monotonic() + _PATIENCE

@@ -69,7 +69,7 @@ def _make(session: psycopg.Connection[Any], endpoint: Endpoint) -> None:
 
     comment = session.execute(
         "SELECT pg_catalog.shobj_description(oid, 'pg_authid') FROM pg_catalog.pg_roles"
-        " WHERE rolname = %s",
+        " WHERE rolname OPERATOR(pg_catalog.=) %s",
         (ACCOUNT,),
     ).fetchone()
     if comment is not None and comment[0] != _MARK:

@@ -202,8 +202,10 @@ def _database(site: Site) -> Endpoint:
         names = [
             str(row[0])
             for row in session.execute(
-                "SELECT d.datname FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba"
-                " WHERE d.datname = %s OR r.rolname = %s ORDER BY d.datname <> %s",
+                "SELECT datname FROM pg_catalog.pg_database"
+                " WHERE datname OPERATOR(pg_catalog.=) %s"
+                " OR pg_catalog.pg_get_userbyid(datdba) OPERATOR(pg_catalog.=) %s"
+                " ORDER BY datname OPERATOR(pg_catalog.<>) %s",
                 (endpoint.name, endpoint.owner.role, endpoint.name),
             ).fetchall()
         ]

@@ -17,7 +17,7 @@ def server(set_: BackupSet, site: Site) -> str:
     """Return the server's version; refuse a replica, and one that is older than the dump's."""
     with database.administering(site.database) as session:
         row = session.execute(
-            "SELECT pg_is_in_recovery(), current_setting('server_version')"
+            "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('server_version')"
         ).fetchone()
     assert row is not None
     version = str(row[1]).split()[0]
@@ -41,7 +41,7 @@ def refuse_limits(site: Site, sessions: int) -> None:
     endpoint = site.database
     _refuse_few(endpoint, max(sessions, _FEWEST))
     with database.administering(endpoint) as session:
-        query = "SELECT 1 FROM pg_database WHERE datname = %s"
+        query = "SELECT 1 FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) %s"
         if session.execute(query, (endpoint.name,)).fetchone() is None:
             return  # a restore makes it, and nobody has set anything for it
     with database.as_mattermost(endpoint) as session:
@@ -62,7 +62,8 @@ def refuse_limits(site: Site, sessions: int) -> None:
 def _refuse_few(endpoint: Endpoint, wanted: int) -> None:
     with database.administering(endpoint) as session:
         row = session.execute(
-            "SELECT rolconnlimit FROM pg_roles WHERE rolname = %s", (endpoint.owner.role,)
+            "SELECT rolconnlimit FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) %s",
+            (endpoint.owner.role,),
         ).fetchone()
     if row is not None and 0 <= row[0] < wanted:
         raise Failure(

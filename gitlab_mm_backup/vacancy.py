@@ -41,9 +41,10 @@ def _refuse_weak_role(site: Site) -> None:
     endpoint = site.database
     with database.administering(endpoint) as session:
         row = session.execute(
-            "SELECT rolsuper OR rolcreatedb, rolsuper OR (SELECT count(*) = 0 FROM pg_database"
-            " WHERE datname = %s AND NOT pg_has_role(datdba, 'MEMBER'))"
-            " FROM pg_roles WHERE rolname = current_user",
+            "SELECT rolsuper OR rolcreatedb, rolsuper OR NOT EXISTS (SELECT 1"
+            " FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) %s"
+            " AND NOT pg_catalog.pg_has_role(datdba, 'MEMBER'))"
+            " FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user",
             (endpoint.name,),
         ).fetchone()
     assert row is not None

@@ -20,8 +20,11 @@ _LOOK = 3.0  # and two looks at its server
 # sessions: pg_restore sets them to 0, and a function may set, and catch, what it likes.
 _END_STATEMENTS = """
     SELECT pg_catalog.pg_terminate_backend(pid), query FROM pg_catalog.pg_stat_activity
-    WHERE backend_type = 'client backend' AND state <> 'idle' AND pid <> pg_catalog.pg_backend_pid()
-        AND query_start < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %s)"""
+    WHERE backend_type OPERATOR(pg_catalog.=) 'client backend'
+        AND state OPERATOR(pg_catalog.<>) 'idle'
+        AND pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
+        AND query_start OPERATOR(pg_catalog.<) pg_catalog.clock_timestamp()
+            OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => %s)"""
 _SHOWN = 100  # characters of a statement
 
 

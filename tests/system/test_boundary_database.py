@@ -13,11 +13,12 @@ from tests.lab.omnibus import Omnibus
 from tests.lab.product import Product
 from tests.lab.sandbox import Lab
 from tests.system.attacks import Attacks, target
+from tests.system.qualified import sent, unqualified
 from tests.system.spies import OPERATOR, SPY, VIEW, seen
 
 MATTERMOST = ("gitlab_mattermost", "mattermost_production", "mattermost")
 GITLAB = ("gitlab", "gitlabhq_production", "git")
-# Trap -> how it is laid. No owner can plant an event trigger: that takes a superuser.
+# Trap -> how it is laid.
 TRAPS = {
     "an operator": OPERATOR,
     "an operator of a comparison": """
@@ -77,6 +78,16 @@ IN_GITLAB = {
         table="oauth_applications", trap="a view in place of the applications"
     ),
 }
+# No owner can plant one, but what a superuser planted calls a function that is the owner's to replace.
+EVENT_TRIGGER = "an event trigger"
+EVENT_FUNCTION = f"""
+CREATE FUNCTION public.told_of() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM public.spy('{EVENT_TRIGGER}'); END $$;
+"""
+EVENT = "CREATE EVENT TRIGGER spied ON ddl_command_start EXECUTE PROCEDURE public.told_of()"
+# Has the server write down what a superuser sends in postgres.
+LISTEN = "ALTER ROLE \"gitlab-psql\" IN DATABASE postgres SET log_statement = 'all'"
+DEAF = 'ALTER ROLE "gitlab-psql" IN DATABASE postgres RESET log_statement'
 # Where sessions of the owner, and before there were such the superuser's, step into them.
 CALLED_IN_MATTERMOST = {
     "an operator",
@@ -145,6 +156,7 @@ def house(base: Path, deb: Path) -> Iterator[House]:
         in_postgres = ("gitlab_mattermost", "postgres", "mattermost")
         made.as_owner(in_postgres, SPY + TRAPS["an operator"])
         made.as_owner(in_postgres, TRAPS["an operator of a comparison"])
+        gitlab.sql(LISTEN, "postgres")
         yield made
 
 
@@ -170,6 +182,8 @@ def test_no_trap_of_an_owner_sees_a_superuser(
 ) -> None:
     for trap, statements in traps.items():
         lay(house, who, trap, statements)
+    lay(house, who, EVENT_TRIGGER, EVENT_FUNCTION)
+    house.gitlab.sql(EVENT, who[1])
     before = len(seen(house.lab))
     hostile = str(house.product("backup").document["set"])
     for verb in (*VERBS, ("restore", "--yes", "--replace-with-empty", hostile), *VERBS[-2:]):
@@ -177,7 +191,7 @@ def test_no_trap_of_an_owner_sees_a_superuser(
         assert "Traceback" not in done.stderr, (verb, done.stderr)
         assert done.returncode in (0, 1, 4), (verb, done.stdout, done.stderr)
     found = seen(house.lab)[before:]
-    for trap in traps:
+    for trap in (*traps, EVENT_TRIGGER):
         with attacks.row(f"the owner of {who[1]} plants {trap}"):
             assert not [one for one in found if one.trap == trap and one.superuser]
     assert some <= {one.trap for one in found}, "they are where our sessions step into them"
@@ -189,6 +203,31 @@ def test_what_everybody_may_plant_in_postgres_is_not_seen(house: House, attacks:
         "everybody may create in the schema public of postgres, as until PostgreSQL 15"
     ):
         assert not [one for one in seen(house.lab) if one.superuser]
+
+
+def test_a_superuser_names_the_schema_of_all_that_it_uses(house: House, attacks: Attacks) -> None:
+    """After all verbs of the tests before."""
+    statements = set(sent(house.lab))
+    assert len(statements) > 20
+    with attacks.row("a name or an operator without its schema in a superuser's statement"):
+        assert {one: words for one in statements if (words := unqualified(one))} == {}
+    house.gitlab.sql(DEAF, "postgres")
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("SELECT 1 FROM pg_database", ["pg_database"]),
+        ("SELECT count(*) FROM pg_catalog.pg_roles", ["count"]),
+        ("SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1", ["="]),
+        ("SELECT oid FROM pg_catalog.pg_roles WHERE oid IN (1, 2)", ["IN"]),
+        ("SELECT oid::text FROM pg_catalog.pg_roles r", ["text"]),
+        ("SELECT oid::pg_catalog.text FROM pg_catalog.pg_roles r", []),
+        ("SELECT 1 FROM pg_catalog.pg_roles WHERE oid OPERATOR(pg_catalog.=) 'a = b'", []),
+    ],
+)
+def test_what_has_no_schema_is_found(statement: str, found: list[str]) -> None:
+    assert unqualified(statement) == found
 
 
 def test_a_superuser_who_works_there_would_be_seen(house: House) -> None:
