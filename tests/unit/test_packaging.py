@@ -172,6 +172,16 @@ def test_the_service_is_hardened() -> None:
     assert "Overall exposure level" in result.stdout
 
 
+def test_systemd_understands_the_units_and_bounds_what_they_take() -> None:
+    for suffix in ("service", "timer"):
+        unit = str(DEBIAN / f"{PACKAGE}.{suffix}")
+        result = run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", unit])
+        told = [line for line in result.stderr.splitlines() if "is not executable" not in line]
+        assert told == [], "its program comes with the package"
+    text = (DEBIAN / f"{PACKAGE}.service").read_text(encoding="utf-8")
+    assert {"MemoryMax=75%", "TasksMax=2048", "OOMPolicy=continue"} <= set(text.splitlines())
+
+
 # hooks
 
 
