@@ -257,8 +257,9 @@ def write(layer: Layer, operations: Operations) -> None:
 
 def _write_environment(folder: Path, before: Mapping[str, str], after: Mapping[str, str]) -> None:
     """Bring ``folder`` from one state to another; in a home it is the account's to exchange."""
+    place = Path(os.path.realpath(folder.parent)) / folder.name  # /opt/gitlab may be root's link
     try:
-        with durable.opened(folder) as there:
+        with durable.opened(place) as there:
             for name in before.keys() - after.keys():
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=there)

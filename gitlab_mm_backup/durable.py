@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
 
 def replace_file(path: Path, data: bytes, uid: int = 0, gid: int = 0, mode: int = 0o600) -> None:
     """Write ``data`` beside ``path``, sync it and rename it there; raises OSError.
@@ -22,14 +24,28 @@ def replace_file(path: Path, data: bytes, uid: int = 0, gid: int = 0, mode: int 
 def opened(folder: Path, *, links: bool = False) -> Iterator[int]:
     """Yield a descriptor of ``folder``, which stays the same one whatever its path leads to later.
 
-    Raises OSError for a link, unless ``links`` allows one.
+    Raises OSError for a link, anywhere in the path, unless ``links`` allows them.
     """
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    descriptor = os.open(folder, flags if links else flags | os.O_NOFOLLOW)
+    descriptor = os.open(folder, _FOLDER) if links else _through_no_link(folder)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _through_no_link(folder: Path) -> int:
+    """Open ``folder`` from the root on, each name within the one before.
+
+    That is openat2(2) with RESOLVE_NO_SYMLINKS, on kernels of before 5.6 too.
+    """
+    descriptor = os.open("/", _FOLDER)
+    for name in folder.absolute().parts[1:]:
+        around = descriptor
+        try:
+            descriptor = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=around)
+        finally:
+            os.close(around)
+    return descriptor
 
 
 def replace_in(folder: int, name: str, data: bytes, uid: int, gid: int, mode: int) -> None:

@@ -134,6 +134,7 @@ def survey(folders: Iterable[Path]) -> Survey:
     looking = Command(
         ["find", *map(str, roots), "(", *wanted, ")", "-printf", "%y%m\\0%D:%i\\0%p\\0%l\\0"],
         may_exit=(0, 1),  # 1: something vanished meanwhile
+        through_no_link=roots,
     )
     fields = os.fsdecode(process.printed(looking)).split("\0")[:-1]
     found = Survey({}, [], [])
@@ -152,8 +153,12 @@ def survey(folders: Iterable[Path]) -> Survey:
 
 def walk(folders: Iterable[Path]) -> int:
     """Return the bytes of all files in ``folders``, by a quick walk (du(1))."""
-    options = ["--apparent-size", "--block-size=1", "--summarize", "--total"]
-    count = Command(["du", *options, "--", *map(str, outermost(folders))], may_exit=(0, 1))
+    options, roots = (
+        ["--apparent-size", "--block-size=1", "--summarize", "--total"],
+        outermost(folders),
+    )
+    counting = ["du", *options, "--", *map(str, roots)]
+    count = Command(counting, may_exit=(0, 1), through_no_link=roots)
     return int(process.run(count).out.splitlines()[-1].split("\t")[0])
 
 
@@ -197,7 +202,8 @@ def pack(
         *(member_name(folder) for folder in roots),
     ]
     with progress.measured("files", expected, lambda: contents.done):
-        process.pipeline(_archive(found, each, what), compressor, sink=sink)
+        archive = replace(_archive(found, each, what), through_no_link=roots)
+        process.pipeline(archive, compressor, sink=sink)
     return contents
 
 

@@ -125,3 +125,15 @@ def test_a_link_is_not_opened_as_a_folder(tmp_path: Path) -> None:
         pass
     with durable.opened(tmp_path / "link", links=True) as folder:
         assert os.fstat(folder).st_ino == (tmp_path / "folder").stat().st_ino
+
+
+def test_no_link_is_followed_on_the_way_to_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "folder/inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("folder")
+    with durable.opened(tmp_path / "folder/inner") as found:
+        assert os.path.samestat(os.fstat(found), os.stat(tmp_path / "folder/inner"))
+    before = len(os.listdir("/proc/self/fd"))
+    for name in ("link", "link/inner", "folder/none"):
+        with pytest.raises(OSError), durable.opened(tmp_path / name):
+            pass
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -623,3 +623,26 @@ def test_no_path_leads_through_a_link_whatever_rights_are_given_up(
     assert process.run(read).out == "secret"
     with pytest.raises(Failure, match="cat"):
         process.run(dataclasses.replace(read, through_no_link=[tmp_path / "home"]))
+
+
+def test_the_way_to_a_directory_leads_through_no_link_where_others_can_change_it(
+    tmp_path: Path,
+) -> None:
+    """From the first directory on that is not root's alone, whatever is put there meanwhile."""
+    theirs = tmp_path / "theirs"
+    (theirs / "deep/data").mkdir(parents=True)
+    os.chown(theirs, 65534, 65534)
+    (tmp_path / "outside/data").mkdir(parents=True)
+    (tmp_path / "outside/data/key").write_text("secret")
+    swap = f"mv {theirs}/deep {theirs}/away; ln -s {tmp_path}/outside {theirs}/deep"
+    asked = Command(["sh", "-ec", f"{swap}; cat {theirs}/deep/data/key"])
+    with pytest.raises(Failure, match="Too many levels of symbolic links"):
+        process.run(dataclasses.replace(asked, through_no_link=[theirs / "deep/data"]))
+    assert (theirs / "deep").is_symlink()
+
+
+def test_a_program_that_cannot_begin_behind_such_mounts_is_a_failure(tmp_path: Path) -> None:
+    """tar's exit code 1 says that files have changed, and is borne; Python's 1 must not be."""
+    asked = Command(["no-such-program"], may_exit=(0, 1), through_no_link=[tmp_path])
+    with pytest.raises(Failure, match="No such file or directory"):
+        process.run(asked)
