@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from .durable import opened
 from .errors import ExitCode, Failure
 
 LOCK_FILE = Path("/run/gitlab-mm-backup.lock")
@@ -84,6 +85,21 @@ def making_scratch(lock_file: Path = _SCRATCH_FILE) -> Iterator[None]:
     descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def noting(folder: Path) -> Iterator[None]:
+    """Wait until nobody else reads, changes and writes a file of state in ``folder``; that is soon.
+
+    Raises OSError where the folder cannot be opened.
+    """
+    with opened(folder, links=True) as descriptor:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
         yield
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 from pathlib import Path
 
-from . import clock, evidence
+from . import clock, evidence, lock
 from .durable import replace_file
 from .errors import Failure
 from .evidence import EVIDENCE, Record
@@ -58,17 +58,22 @@ def _all(path: Path) -> list[Record]:
 
 
 def keep(set_: BackupSet, record: Record, path: Path = HISTORY) -> list[str]:
-    """Note ``record`` in the set and in the history; return warnings where it cannot be noted."""
+    """Note ``record`` in the set and in the history; return warnings where it cannot be noted.
+
+    A rehearsal and another command may do so at the same time: neither loses the other's.
+    """
     warnings = []
-    kept = [*_all_of_set(set_), record][-_MOST_IN_SET:]
     try:
-        replace_file(set_.path / EVIDENCE, evidence.to_bytes(kept))
+        with lock.noting(set_.path):
+            kept = [*_all_of_set(set_), record][-_MOST_IN_SET:]
+            replace_file(set_.path / EVIDENCE, evidence.to_bytes(kept))
     except OSError as error:
         warnings.append(f"The result is not noted in the set: {set_.path}: {error.strerror}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lines = [evidence.to_line(one) for one in [*_all(path), record][-_MOST_IN_HISTORY:]]
-        replace_file(path, b"".join(lines))
+        with lock.noting(path.parent):
+            lines = [evidence.to_line(one) for one in [*_all(path), record][-_MOST_IN_HISTORY:]]
+            replace_file(path, b"".join(lines))
     except OSError as error:
         warnings.append(f"The result is not noted in the history: {path}: {error.strerror}")
     return warnings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,24 @@ def test_records_pile_up_in_set_and_history(tmp_path: Path) -> None:
     assert records.of_set(one) == records.history(history) == [record(3), record(2), record(1)]
     for path in (one.path / EVIDENCE, history):
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_two_that_note_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    """A rehearsal holds up no other command, so both may."""
+    one, history = made_set(tmp_path), tmp_path / "rehearsals.jsonl"
+
+    def note() -> None:
+        for days in range(1, 6):
+            assert records.keep(one, record(days), history) == []
+
+    apart = multiprocessing.get_context("fork")
+    children = [apart.Process(target=note) for _ in range(4)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+    assert len(records.of_set(one)) == len(records.history(history)) == 20
 
 
 def test_neither_grows_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
