@@ -369,6 +369,7 @@ def call_preinst(lock: Path, argument: str, seconds: int) -> tuple[float, str]:
     """Run preinst with a lock file of ours; gives how long it took, and what it said."""
     text = (DEBIAN / f"{PACKAGE}.preinst").read_text(encoding="utf-8")
     text = text.replace("/run/gitlab-mm-backup.lock", str(lock))
+    text = text.replace("/run/gitlab-mm-rehearsal.lock", f"{lock}.rehearsal")
     text = text.replace("SECONDS_TO_WAIT=60", f"SECONDS_TO_WAIT={seconds}")
     began = time.monotonic()
     result = run(["sh", "-s", argument, "0.1.0"], text=text)
@@ -387,7 +388,10 @@ def test_an_upgrade_waits_for_a_job_but_not_for_ever(tmp_path: Path) -> None:
         assert call_preinst(lock, "install", 60)[1] == ""
         seconds, said = call_preinst(lock, "upgrade", 1)
     assert 1 <= seconds < 30
-    assert "waiting up to 1 seconds" in said and "the job still runs" in said
+    assert "waiting up to 1 seconds" in said and "a job still runs" in said
+    with open(f"{lock}.rehearsal", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "a rehearsal is running" in call_preinst(lock, "upgrade", 1)[1]
 
 
 def test_removal_without_purge_touches_nothing(tmp_path: Path) -> None:
