@@ -437,7 +437,8 @@ def test_every_way_to_start_a_program_is_seen(text: str) -> None:
 
 
 def test_only_the_console_prints_asks_and_exits() -> None:
-    assert breaches(SOURCES, prints, "streams", "terminal", "ending", "console") == []
+    """And what ends with an exit code of its own where the program cannot begin that it becomes."""
+    assert breaches(SOURCES, prints, "streams", "terminal", "ending", "console", "nolinks") == []
 
 
 def test_only_the_edge_knows_the_command_line() -> None:
