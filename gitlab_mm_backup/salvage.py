@@ -8,6 +8,7 @@ import logging
 import os
 import pwd
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +23,12 @@ from . import (
     json_config,
     json_text,
     omnibus,
+    process,
 )
 from .credentials import Candidate
 from .errors import Failure
 from .gitlab import Application, Pair
+from .process import Command
 from .secret import Secret
 from .sign_in import effective_pair
 from .site import Account, Endpoint, Site
@@ -231,14 +234,11 @@ def _owner(site: Site) -> Account:
 
 def _group(site: Site, uid: int) -> int:
     """Return the group of the account's files; the home itself belongs to root's."""
-    for path in (site.config_file, *site.folders.home.glob("*/*")):
-        try:
-            status = os.lstat(path)
-        except OSError:
-            continue
-        if status.st_uid == uid and status.st_gid:
-            return status.st_gid
-    return uid
+    # find(1) enters no directory through a link.
+    theirs = ["find", str(site.folders.home), "-maxdepth", "2", "-uid", str(uid), "!", "-gid", "0"]
+    asked = Command([*theirs, "-printf", "%G\n"], may_exit=(0, 1))  # 1: something has vanished
+    groups = process.printed(asked).split()
+    return int(Counter(groups).most_common(1)[0][0]) if groups else uid
 
 
 def _readable(path: Path) -> bool:
