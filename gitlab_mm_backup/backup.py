@@ -239,14 +239,9 @@ def _packer(
     if isinstance(store, ResticStore):
         return functools.partial(packing.keep, store)
     if alone or settings.files != INCREMENTAL:
-        expected = _expected(roles, before)
-        return lambda throttle, staging, folders, found: increment.without(
-            *packing.pack(
-                settings, throttle, staging / "files.tar.zst", folders, [], found, expected
-            )
-        )
+        return functools.partial(packing.whole, settings, _expected(roles, before))
     base = increment.choose_base(before.own, settings.full_every, roles, started)
-    return functools.partial(increment.pack, settings, base)
+    return functools.partial(packing.changes, settings, base)
 
 
 def _expected(roles: Mapping[str, str], before: Before) -> int | None:

@@ -103,6 +103,7 @@ def pack(
         planned.write_names(names)
         witness = listing.Witness(planned, final)
         writer = PartWriter(staging / "files.tar.zst", throttle)
+        stack.callback(writer.close)
         packer = compress(settings.files_level, settings.packers)
         with progress.measured("files", planned.changed.size, lambda: witness.packed.size):
             files.pack_named(

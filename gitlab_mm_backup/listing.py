@@ -161,6 +161,10 @@ def plan(
     return made
 
 
+class Shifted(Failure):
+    """A directory has become something else while it was packed name by name."""
+
+
 class Witness:
     """Follows what tar tells of its packing, and writes the listing of what there is then."""
 
@@ -168,6 +172,7 @@ class Witness:
         self.packed = Contents()
         self.whole = Contents()
         self._level = planned.level
+        self._shifted: set[bytes] = set()  # directories that are none any more
         self._planned = planned.entries()
         self._into = into
 
@@ -175,12 +180,16 @@ class Witness:
         """Take a line of tar's long listing.
 
         Tar packs in the order of the names that it is given; what it does not tell of has vanished.
-        It may be of another kind by now; a pipe is in no listing, and nothing restores it.
+        It may be of another kind by now; a pipe is in no listing, and nothing restores it.  Raises
+        Shifted where it was a directory, and what was below it is in this set or one before all the
+        same: no restore could put that below a link.
         """
         one = told(line)
         for entry in self._planned:
             if entry.level == self._level and entry.path == one.path:
                 kind = {b"-": b"f"}.get(one.kind, one.kind)
+                if entry.kind == b"d" != kind:
+                    self._shifted.add(entry.path)
                 if kind in b"fdlh":
                     size = one.size if kind == b"f" else entry.size
                     self._add(entry._replace(kind=kind, size=size))
@@ -197,6 +206,8 @@ class Witness:
         self._into.flush()
 
     def _add(self, entry: Entry) -> None:
+        if self._shifted and not self._shifted.isdisjoint(_above(entry.path)):
+            raise Shifted("A directory is none any more", ascii(os.path.dirname(entry.path)))
         self._into.write(entry.record)
         _add(entry, self.whole, *([self.packed] if entry.level == self._level else []))
 

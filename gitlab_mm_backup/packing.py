@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import files, json_config
+from . import files, increment, json_config
 from .errors import Failure
 from .increment import Packed
+from .listing import Shifted
 from .manifest import Part
 from .process import compress
 from .settings import Settings
 from .site import Site
+from .store.local import BackupSet
 from .store.part import PartWriter
 from .store.restic import ResticStore
 from .throttle import Throttle
+
+log = logging.getLogger(__name__)
 
 
 def pack(
@@ -32,6 +37,36 @@ def pack(
     compressor = compress(settings.files_level, settings.packers)
     contents = files.pack(folders, excluded, found, compressor, writer.write, expected)
     return writer.finish("tar, zstd"), contents
+
+
+def whole(
+    settings: Settings,
+    expected: int | None,
+    throttle: Throttle,
+    staging: Path,
+    folders: list[Path],
+    found: files.Survey,
+) -> Packed:
+    """Write all files as one archive; about so many bytes are ``expected``."""
+    path = staging / "files.tar.zst"
+    return increment.without(*pack(settings, throttle, path, folders, [], found, expected))
+
+
+def changes(
+    settings: Settings,
+    base: BackupSet | None,
+    throttle: Throttle,
+    staging: Path,
+    folders: list[Path],
+    found: files.Survey,
+) -> Packed:
+    """Write what has changed since ``base``; all files where directories change too much for that."""
+    try:
+        return increment.pack(settings, base, throttle, staging, folders, found)
+    except Shifted as shifted:
+        log.info("Packing all files, for no other set to build on: %s", shifted)
+        (staging / "files.tar.zst").unlink()
+        return whole(settings, None, throttle, staging, folders, found)
 
 
 def keep(

@@ -44,6 +44,10 @@ class PartWriter:
         except OSError as error:
             raise cannot_write(self._path, error) from error
 
+    def close(self) -> None:
+        """Let go of the file, finished or given up."""
+        self._file.close()
+
     def finish(self, form: str) -> Part:
         try:
             os.fsync(self._file.fileno())

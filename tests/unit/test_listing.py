@@ -266,6 +266,32 @@ def test_nothing_is_packed_through_what_takes_the_place_of_a_folder(
     expect_back(house, house.night(night), tmp_path / "next")
 
 
+@pytest.mark.parametrize("children", ["packed again", "in the set before"])
+def test_no_set_has_something_below_what_was_a_folder(
+    children: str, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is exchanged all the time was a link to tar, and then a folder again."""
+    odd = house.home / UPLOADS / "odd"
+    odd.mkdir()
+    (odd / "key").write_bytes(b"its own")
+    full = house.night(None)
+    add_line = listing.Witness.add_line
+
+    def as_a_link(self: listing.Witness, line: bytes) -> None:
+        if line.startswith(b"d") and line.endswith(b'odd/"\n'):
+            line = b"l" + line[1:-3] + b'" -> "/etc"\n'
+        add_line(self, line)
+
+    monkeypatch.setattr(listing.Witness, "add_line", as_a_link)
+    (odd / "new").write_bytes(b"so the folder is packed")
+    if children == "packed again":
+        (odd / "key").write_bytes(b"another")
+    else:
+        (odd / "new").unlink()
+    with pytest.raises(listing.Shifted, match="odd"):
+        house.night(full)
+
+
 def test_a_chain_is_unpacked_by_hand_as_the_document_says(house: House, tmp_path: Path) -> None:
     uploads = house.home / UPLOADS
     (uploads / "folder/deep").mkdir(parents=True)

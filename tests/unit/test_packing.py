@@ -1,0 +1,35 @@
+"""Parts of a set: what is packed where directories change all the time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gitlab_mm_backup import files, listing, packing
+from gitlab_mm_backup.throttle import Throttle
+from tests.unit.nights import SETTINGS
+from tests.unit.test_files import unpacked
+
+
+def test_a_night_comes_through_where_folders_change_too_much_for_a_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is packed by tar's own walk then, and no other set builds on this one."""
+    home, staging = tmp_path / "home", tmp_path / "staging"
+    staging.mkdir()
+    (home / "data").mkdir(parents=True)
+    (home / "data/upload").write_bytes(b"content")
+    add_line = listing.Witness.add_line
+
+    def as_a_link(self: listing.Witness, line: bytes) -> None:
+        if line.startswith(b"d") and line.endswith(b'data/"\n'):
+            line = b"l" + line[1:-3] + b'" -> "/etc"\n'
+        add_line(self, line)
+
+    monkeypatch.setattr(listing.Witness, "add_line", as_a_link)
+    found = files.survey([home])
+    packed = packing.changes(SETTINGS, None, Throttle(None), staging, [home], found)
+    assert set(packed.parts) == {"files"} and packed.base is None
+    assert (packed.whole.files, packed.whole.size) == (1, 7)
+    assert b"content" in unpacked(staging / packed.parts["files"].file)
