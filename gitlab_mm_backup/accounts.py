@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import database, documents, service, untrusted
 from .durable import replace_file
-from .errors import ExitCode, Failure
+from .errors import ExitCode, Failure, reason
 from .journal import STATE
 from .manifest import utc
 from .secret import Secret
@@ -147,7 +147,7 @@ def prove_administrator(site: Site, name: str, password: Secret) -> None:
     except urllib.error.HTTPError as error:
         raise _unproven(name, f"Mattermost answers {error.code} to the sign-in") from None
     except (OSError, ValueError) as error:
-        raise Failure("Mattermost cannot be asked", str(error), "Start it first.") from None
+        raise Failure("Mattermost cannot be asked", reason(error), "Start it first.") from None
     roles = str(user.get("roles", "")).split() if isinstance(user, dict) else []
     if _ADMINISTRATOR not in roles:
         raise _unproven(name, "the account is no system administrator")
@@ -234,7 +234,7 @@ def _read_mapping(path: Path) -> tuple[int, list[Person]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Failure(
             f"{path} cannot be read",
-            str(error),
+            reason(error),
             "Give the file that the conversion named.",
             ExitCode.USAGE,
         ) from None

@@ -26,7 +26,7 @@ from . import (
     traces,
     version,
 )
-from .errors import ExitCode, Failure
+from .errors import ExitCode, Failure, reason
 from .notices import Message
 from .outcome import Outcome
 from .runs import Run
@@ -87,7 +87,7 @@ def _guard(act: Callable[[], None]) -> None:
     try:
         act()
     except (Failure, OSError) as error:
-        log.warning("%s", discreet.words(str(error)))
+        log.warning("%s", discreet.words(reason(error)))
     except Exception as error:  # the other one is still to be done
         for line in bug.trace(error):
             log.error("%s", line)

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from . import documents, process
-from .errors import Failure
+from .errors import Failure, reason
 from .process import Command, Finished
 from .sandbox import INSIDE, Sandbox
 from .scratch import ACCOUNT, SOCKET
@@ -185,7 +185,7 @@ def _first_answer(ended: Callable[[], Finished | None]) -> Mapping[str, Any]:
                 ) from None
             if time.monotonic() > deadline:
                 raise Failure(
-                    f"Mattermost did not answer in {_PATIENCE:.0f} seconds", str(error)
+                    f"Mattermost did not answer in {_PATIENCE:.0f} seconds", reason(error)
                 ) from None
         time.sleep(0.1)
 

@@ -12,6 +12,7 @@ from . import run_id
 from .errors import ExitCode, Failure
 
 _PACKAGE = Path(__file__).resolve().parent
+_NO_THREAD = "can't start new thread"  # RuntimeError of threading
 _UNFINISHED = (
     "A restore is unfinished. Run gitlab-mm restore --rollback (the old state) or --continue "
     "(the state of the set). "
@@ -20,6 +21,15 @@ _UNFINISHED = (
 
 def failure(error: BaseException, code: ExitCode = ExitCode.FAILED) -> Failure:
     """Return what the operator is told; ``code`` ATTENTION: the live state is not as before."""
+    if isinstance(error, MemoryError) or _NO_THREAD in str(error):
+        return Failure(
+            "There is not enough memory, or a limit of this process is reached",
+            "the system gave no more memory, or no further thread",
+            (_UNFINISHED if code is ExitCode.ATTENTION else "")
+            + "Free memory or raise the limit (ulimit -a; MemoryMax and TasksMax of the unit), then "
+            "try again.",
+            code,
+        )
     last = _frames(error)[-1:] or ["an unknown place"]
     report = (
         "The traceback is in the system log: "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import documents
-from .errors import ExitCode, Failure
+from .errors import ExitCode, Failure, reason
 from .options import Option
 
 # PyYAML is imported where it is used: it is a third of the start-up time of a command that never
@@ -41,9 +41,9 @@ def read(path: Path, options: Sequence[Option], *, required: bool) -> dict[str, 
             _check(tree, options, "", given, problems)
     except FileNotFoundError as error:
         if required:
-            raise bad(path, [str(error)]) from None
+            raise bad(path, [reason(error)]) from None
     except OSError as error:
-        problems.append(str(error))
+        problems.append(reason(error))
     except UnicodeDecodeError:
         problems.append("not UTF-8")
     except documents.Refused as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import untrusted
-from .errors import Failure
+from .errors import Failure, reason
 from .manifest import FILES_OF_PARTS, is_set_name
 
 COPY = "copy.json"
@@ -55,7 +55,9 @@ def parse(document: Any, where: str) -> Copy:
     try:
         return Copy(**untrusted.members(document, _COPY, _SINCE_FORMAT_2))
     except (ValueError, TypeError) as error:
-        raise Failure("What a copy says of itself cannot be read", f"{where}: {error}") from None
+        raise Failure(
+            "What a copy says of itself cannot be read", f"{where}: {reason(error)}"
+        ) from None
 
 
 def _set_name(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 
 
 class ExitCode(enum.IntEnum):
@@ -47,6 +48,29 @@ class Failure(Exception):
 
     def __str__(self) -> str:
         return ": ".join(text for text in (self.message, self.detail) if text)
+
+
+def reason(error: BaseException) -> str:
+    """Return in words why something failed: a Failure's, the system's, or ours, but not Python's."""
+    inner = getattr(error, "reason", None)
+    if isinstance(inner, BaseException):  # urllib's, around what the system said
+        return reason(inner)
+    if untrusted := getattr(error, "verify_message", ""):  # of TLS
+        return f"its certificate is not trusted: {untrusted}"
+    if isinstance(inner, str) and inner.isupper():  # of TLS: WRONG_VERSION_NUMBER
+        return f"no connection by TLS: {inner.lower().replace('_', ' ')}"
+    if isinstance(error, TimeoutError):
+        return "there was no answer in time"
+    if isinstance(error, OSError):
+        place = f"{os.fsdecode(error.filename)}: " if _is_path(error.filename) else ""
+        return f"{place}{error.strerror or 'the connection was closed'}"
+    if isinstance(error, (KeyError, TypeError, IndexError, RecursionError)):
+        return "it has not the form that is expected"
+    return str(error)
+
+
+def _is_path(name: object) -> bool:
+    return isinstance(name, (str, bytes, os.PathLike))
 
 
 class Interrupted(BaseException):

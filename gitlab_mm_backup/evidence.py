@@ -12,7 +12,7 @@ from typing import Any
 
 from . import clock, documents, untrusted
 from .checks import Check, Result
-from .errors import Failure
+from .errors import Failure, reason
 
 FORMAT = 1
 EVIDENCE = "rehearsal.json"  # next to the manifest, outside of the checksums
@@ -162,7 +162,7 @@ def _refusing(where: str) -> Iterator[None]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Failure(
             "The record of rehearsals cannot be read",
-            f"{where}: {type(error).__name__}: {str(error)[:200]}",
+            f"{where}: {reason(error)[:200]}",
             "Remove the file; no set depends on it.",
         ) from None
 

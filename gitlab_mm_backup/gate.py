@@ -22,7 +22,7 @@ from . import (
     stores,
     text,
 )
-from .errors import ExitCode, Failure, Interrupted
+from .errors import ExitCode, Failure, Interrupted, reason
 from .journal import Journal
 from .lock import only_run
 from .omnibus import Presence
@@ -170,7 +170,7 @@ def _freshen(settings: Settings) -> tuple[str, list[str]]:
     except Failure as failure:
         return _words(failure), []
     except OSError as error:
-        return str(error), []
+        return reason(error), []
     finally:
         interrupts.heed()  # a finished set passes signals over; what follows may be interrupted
     return "", warnings

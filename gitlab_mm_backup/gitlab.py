@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from . import documents
 from .database import within
-from .errors import Failure
+from .errors import Failure, reason
 from .secret import Secret
 from .site import Endpoint, Site
 from .stored_secret import Form, form_of, store
@@ -187,7 +187,7 @@ def probe(site: Site, pair: Pair) -> Probe:
     except urllib.error.HTTPError as error:
         return _judge(error.code, error.read(65536))
     except (urllib.error.URLError, OSError, ValueError) as error:
-        return Probe(Verdict.UNKNOWN, f"GitLab cannot be asked: {error}")
+        return Probe(Verdict.UNKNOWN, f"GitLab cannot be asked: {reason(error)}")
 
 
 def _judge(status: int, body: bytes) -> Probe:

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import clock, documents
 from .durable import replace_file, sync_folder
-from .errors import ExitCode, Failure
+from .errors import ExitCode, Failure, reason
 from .index import Index
 from .undo import Step
 
@@ -66,7 +66,7 @@ class Journal:
             steps = [[Step(**one) for one in document[name]] for name in ("undo", "finish")]
             return Record(document["request"], *steps)
         except (TypeError, KeyError) as error:
-            raise _unreadable(self.path, str(error)) from error
+            raise _unreadable(self.path, reason(error)) from error
 
     def previous(self) -> list[Previous]:
         """Return the previous states that are kept, oldest first."""
@@ -80,7 +80,7 @@ class Journal:
                 for one in self._previous_document()
             ]
         except (TypeError, KeyError) as error:
-            raise _unreadable(self._previous, str(error)) from error
+            raise _unreadable(self._previous, reason(error)) from error
 
     def keep(self, states: list[Previous]) -> None:
         """Make ``states`` the previous states that are kept."""
@@ -92,7 +92,7 @@ class Journal:
         try:
             return [] if document is _ABSENT else [Index(**one) for one in document]
         except TypeError as error:
-            raise _unreadable(self._later, str(error)) from error
+            raise _unreadable(self._later, reason(error)) from error
 
     def keep_later(self, indexes: Sequence[Index]) -> None:
         """Make ``indexes`` those that are still to be built."""
@@ -122,7 +122,7 @@ class Journal:
         except FileNotFoundError:
             return _ABSENT
         except (OSError, ValueError) as error:
-            raise _unreadable(path, str(error)) from error
+            raise _unreadable(path, reason(error)) from error
 
 
 def _unreadable(path: Path, detail: str) -> Failure:

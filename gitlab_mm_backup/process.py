@@ -22,7 +22,7 @@ from typing import IO
 
 from . import environment, privileges
 from .endings import LAST_WORDS, Stopped, excused, judge, last_words
-from .errors import Failure
+from .errors import Failure, reason
 from .private_files import InMemory, Lines, OpenFile, PrivateFiles
 from .sandbox import Sandbox
 from .secret import Secret
@@ -307,7 +307,7 @@ def _started(
                 pass_fds=place.descriptors,
             )
         except OSError as error:
-            raise Failure(f"{command.program} cannot be started", str(error)) from error
+            raise Failure(f"{command.program} cannot be started", reason(error)) from error
         widen(child.stdout)
         with _running_lock:
             _running[child] = command.program

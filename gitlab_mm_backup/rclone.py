@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from . import documents, environment, process, tasks, untrusted
-from .errors import Failure
+from .errors import Failure, reason
 from .process import Command, Finished
 from .remote import NO_CONFIG, Remote
 from .secret import Secret
@@ -181,7 +181,7 @@ def listing(remote: Remote, *names: str, hashed: int | None = None) -> list[List
     try:
         return [_listed(one) for one in documents.from_json(said.out)]
     except (ValueError, KeyError, TypeError) as error:
-        raise Failure(f"{remote.name} cannot be listed", f"rclone: {str(error)[:200]}") from None
+        raise Failure(f"{remote.name} cannot be listed", f"rclone: {reason(error)[:200]}") from None
 
 
 def _listed(entry: Any) -> Listed:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from .errors import Failure
 
 LARGEST = 32 << 20  # bytes of a file of settings; Mattermost's own have some 50 kB
+_PIECE = 1 << 18
 
 
 def plain(path: Path, largest: int = LARGEST, *, links: bool = False) -> bytes:
@@ -17,17 +21,26 @@ def plain(path: Path, largest: int = LARGEST, *, links: bool = False) -> bytes:
     Raises OSError where it cannot be read, and Failure where it is anything else, or larger than
     ``largest`` bytes.
     """
+    found = bytearray()  # grows with the file, for the limit is far more than most have
+    with opened(path, links=links) as file:
+        while len(found) <= largest and (piece := file.read(_PIECE)):
+            found += piece
+    if len(found) > largest:
+        raise Failure(f"{path} cannot be read", f"it is larger than {largest >> 20} MiB")
+    return bytes(found)
+
+
+@contextlib.contextmanager
+def opened(path: Path, *, links: bool = False) -> Iterator[IO[bytes]]:
+    """Yield the plain file ``path``, without a buffer; raises as ``plain`` does."""
     # Without O_NONBLOCK a pipe would hold us up until somebody writes into it.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
     if path.is_symlink() and not links:
         raise Failure(f"{path} cannot be read", "it is a link; put the file itself there")
-    with open(os.open(path, flags), "rb") as file:
+    with open(os.open(path, flags), "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise Failure(f"{path} cannot be read", "it is no plain file")
-        found = file.read(largest + 1)
-    if len(found) > largest:
-        raise Failure(f"{path} cannot be read", f"it is larger than {largest >> 20} MiB")
-    return found
+        yield file
 
 
 def content(path: Path) -> bytes | None:

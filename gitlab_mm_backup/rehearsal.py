@@ -35,7 +35,7 @@ from . import (
 from .checks import Check, Result
 from .deadlines import Deadlines, Missed
 from .effective import Settings
-from .errors import Failure
+from .errors import Failure, reason
 from .evidence import Depth, Record
 from .growth import Outgrown
 from .invariants import Uploads
@@ -387,7 +387,7 @@ def _boot(run: Run, endpoint: Endpoint, there: _Unpacked) -> None:
                 run.site, run.kept.environment, there.home, there.data, run.place.socket, endpoint
             )
     except (Failure, OSError) as failure:
-        run.note(checks.failed("boot", str(failure)))
+        run.note(checks.failed("boot", reason(failure)))
         run.leave_out("Mattermost did not start", "answers")
         return
     run.seconds += booted.seconds

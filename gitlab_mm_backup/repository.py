@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from . import documents, environment, privileges, process, untrusted
-from .errors import ExitCode, Failure
+from .errors import ExitCode, Failure, reason
 from .private_files import InMemory
 from .process import Command, Finished, Sink
 from .secret import Secret
@@ -94,7 +94,9 @@ class Repository:
         try:
             return [_snapshot(one) for one in documents.from_json(done.out) or []]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise Failure("restic's list of snapshots cannot be read", str(error)[:200]) from None
+            raise Failure(
+                "restic's list of snapshots cannot be read", reason(error)[:200]
+            ) from None
 
     def keep_stream(
         self, write: Write[_Result], name: str, host: str, tags: Sequence[str]
@@ -302,7 +304,7 @@ def _taken(said: str) -> Taken:
             untrusted.count(told["total_bytes_processed"]),
         )
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise Failure("restic's summary cannot be read", str(error)[:200]) from None
+        raise Failure("restic's summary cannot be read", reason(error)[:200]) from None
 
 
 def _id(value: Any) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from . import process, systemd
-from .errors import Failure
+from .errors import Failure, reason
 from .process import Command
 from .site import Kind, Site
 
@@ -186,7 +186,7 @@ def wait_until_it_answers(site: Site, seconds: float = _ANSWER_SECONDS) -> None:
     import urllib.request
 
     deadline = time.monotonic() + seconds
-    reason = ""
+    why = ""
     # The server itself is asked: a proxy of the environment has no say in it.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while True:
@@ -195,12 +195,12 @@ def wait_until_it_answers(site: Site, seconds: float = _ANSWER_SECONDS) -> None:
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, OSError) as error:
-            reason = str(error)
+            why = reason(error)
         if time.monotonic() >= deadline:
             break
         time.sleep(0.05)
     raise Failure(
         "Mattermost does not answer",
-        f"{address(site)}{_PING} after {seconds:.0f} seconds: {reason}",
+        f"{address(site)}{_PING} after {seconds:.0f} seconds: {why}",
         f"Look at {of(site).log}.",
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from . import interrupts
-from .errors import ExitCode, Failure
+from .errors import ExitCode, Failure, reason
 
 Action = Callable[..., None]
 
@@ -94,5 +94,12 @@ def run(steps: Iterable[Step], actions: Mapping[str, Action]) -> list[str]:
         try:
             actions[step.action](**step.values)
         except Exception as error:  # a bug in one must not keep the others from being done
-            problems.append(f"{step.action}: {str(error) or type(error).__name__}")
+            problems.append(f"{step.action}: {_words(error)}")
     return problems
+
+
+def _words(error: Exception) -> str:
+    """Return what an operator can do something about; the text of a bug may quote anything."""
+    if isinstance(error, (Failure, OSError)):
+        return reason(error)
+    return f"an error in gitlab-mm itself, {type(error).__name__}"

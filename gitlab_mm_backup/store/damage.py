@@ -6,7 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from .. import progress
+from .. import progress, reading
+from ..errors import Failure, reason
 from ..manifest import MANIFEST, SUMS, Part, sums, to_bytes
 from .local import BackupSet
 
@@ -22,11 +23,11 @@ def damage(one: BackupSet, *, lent: bool = False) -> list[str]:
         return one.source.problems()
     problems = list(one.problems)
     try:
-        known = (one.path / MANIFEST).read_bytes() == to_bytes(one.manifest)
-        if not known or (one.path / SUMS).read_bytes() != sums(one.manifest):
+        known = reading.plain(one.path / MANIFEST, links=True) == to_bytes(one.manifest)
+        if not known or reading.plain(one.path / SUMS, links=True) != sums(one.manifest):
             problems.append(f"{SUMS} and {MANIFEST} contradict each other")
-    except OSError as error:
-        problems.append(f"{SUMS}: {error.strerror}")
+    except (OSError, Failure) as error:
+        problems.append(f"{SUMS}: {reason(error)}")
     here = dict(one.manifest.parts)
     if one.stream is not None:  # which is weighed as it comes
         del here["files"]
@@ -41,12 +42,14 @@ def part_problem(path: Path, part: Part) -> str:
     """Read the file of a part and return, in words, how it differs from what was written, or ""."""
     sha256 = hashlib.sha256()
     try:
-        with open(path, "rb", buffering=0) as file, progress.of_file(path.name, file):
+        with reading.opened(path, links=True) as file, progress.of_file(path.name, file):
             size = os.fstat(file.fileno()).st_size
             if size != part.bytes:
                 return f"has {size} bytes, should have {part.bytes}"
             while piece := file.read(_CHUNK):
                 sha256.update(piece)
-    except OSError as error:
-        return "is missing" if isinstance(error, FileNotFoundError) else str(error.strerror)
+    except FileNotFoundError:
+        return "is missing"
+    except (OSError, Failure) as error:
+        return reason(error)
     return "" if sha256.hexdigest() == part.sha256 else "has a wrong checksum"

@@ -86,7 +86,7 @@ class BackupSet:
     @property
     def identity(self) -> str:
         """SHA-256 of manifest.json, and so of all parts: a set that builds on this one has it."""
-        return hashlib.sha256((self.path / MANIFEST).read_bytes()).hexdigest()
+        return hashlib.sha256(reading.plain(self.path / MANIFEST, links=True)).hexdigest()
 
     def file(self, part: str) -> Path:
         """Return the file of ``part``; raises Failure when the set has no such part."""
@@ -353,7 +353,7 @@ def open_set(path: Path, longest: int = LONGEST_CHAIN, identity: str = "") -> Ba
             f"There is no set {path.name}", f"{path} is no folder", "gitlab-mm list shows the sets."
         )
     try:
-        data = (path / MANIFEST).read_bytes()
+        data = reading.plain(path / MANIFEST, links=True)
     except FileNotFoundError:
         raise Failure(
             f"Set {path.name} is not complete",

@@ -117,7 +117,8 @@ class ResticStore(Listing):
         kept = self._snapshots().get(key, {})
         try:
             trees = {part: kept[part].tree for part in _FORMS}
-        except KeyError as part:
+        except KeyError as missing:
+            part = missing.args[0]
             raise Failure(f"The repository has not kept {part} of set {manifest.name}") from None
         parts = {
             name: replace(one, sha256=trees.get(name, one.sha256))

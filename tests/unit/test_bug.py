@@ -55,3 +55,10 @@ def test_what_the_kernel_refuses_is_told_in_its_own_words_alone() -> None:
     assert str(failure).endswith(": /srv/x: Permission denied")
     moved = bug.of_system(OSError(errno.EXDEV, "Invalid cross-device link", "/a", None, "/b"))
     assert moved.detail == "/a -> /b: Invalid cross-device link"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
+def test_a_lack_of_memory_is_no_bug(error: Exception) -> None:
+    failure = bug.failure(error, ExitCode.ATTENTION)
+    assert failure.message.startswith("There is not enough memory")
+    assert "--rollback" in failure.hint and "ulimit" in failure.hint

@@ -171,7 +171,7 @@ def test_a_failing_backup_below_19_is_a_warning(host: Host) -> None:
     assert "No room: the disk is full. Make room" in warning
 
 
-@pytest.mark.parametrize("trouble", [Failure("No room"), OSError("No room")])
+@pytest.mark.parametrize("trouble", [Failure("No room"), OSError(28, "No room")])
 def test_a_failing_backup_stops_the_way_to_19(host: Host, trouble: Exception) -> None:
     host.fails = trouble
     with pytest.raises(Failure) as caught:

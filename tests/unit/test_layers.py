@@ -493,3 +493,31 @@ def test_functions_are_short() -> None:
 def test_modules_are_short() -> None:
     lengths = {module: len(SOURCES[module].splitlines()) for module in MODULES}
     assert {name: lines for name, lines in lengths.items() if lines > LONGEST_MODULE} == {}
+
+
+def pythons_words(text: str) -> list[int]:
+    """Return the lines that put the text of what the system refused into words of ours."""
+    found = []
+    for handler in nodes(text):
+        if not isinstance(handler, ast.ExceptHandler) or handler.name is None:
+            continue
+        caught = {
+            dotted(one).rpartition(".")[2] for one in ast.walk(handler.type or ast.Tuple(elts=[]))
+        }
+        if not caught & {"OSError", "FileNotFoundError", "URLError", "KeyError", "TypeError"}:
+            continue
+        for node in ast.walk(handler):
+            told = node.value if isinstance(node, ast.FormattedValue) else None
+            if isinstance(node, ast.Call) and dotted(node.func) == "str" and node.args:
+                told = node.args[0]
+            if isinstance(told, ast.Name) and told.id == handler.name:
+                found.append(getattr(node, "lineno", 0))
+    return found
+
+
+def test_nobody_is_told_in_pythons_words_what_the_system_refused() -> None:
+    """As "[Errno 2] No such file or directory: 'x'"; errors.reason has the words."""
+    found = {module: lines for module, text in SOURCES.items() if (lines := pythons_words(text))}
+    assert found == {}
+    assert pythons_words("try: pass\nexcept OSError as error: tell(f'{error}')") == [2]
+    assert pythons_words("try: pass\nexcept (A, OSError) as error: tell(str(error))") == [2]

@@ -32,6 +32,15 @@ def test_a_sparse_file_is_not_read_to_its_end(tmp_path: Path) -> None:
         reading.plain(tmp_path / "file")
 
 
+def test_a_link_is_not_opened_unless_it_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    with reading.opened(tmp_path / "link", links=True) as file:
+        assert file.read() == b"content"
+    with pytest.raises(Failure, match="it is a link"), reading.opened(tmp_path / "link"):
+        pass
+
+
 def test_a_link_only_where_it_is_allowed(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "link").symlink_to("file")

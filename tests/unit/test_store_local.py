@@ -227,6 +227,12 @@ def replace_by_folder(path: Path) -> None:
     path.mkdir()
 
 
+def replace_by_pipe(path: Path) -> None:
+    """Whoever opens it to read would wait for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
 def spoil_manifest(one: BackupSet, change: Callable[[bytes], bytes]) -> None:
     path = one.path / MANIFEST
     path.write_bytes(change(path.read_bytes()))
@@ -246,6 +252,7 @@ def spoil_manifest(one: BackupSet, change: Callable[[bytes], bytes]) -> None:
             lambda one: replace_by_folder(one.path / MANIFEST),
             "cannot be read",
         ),
+        (lambda one: replace_by_pipe(one.path / MANIFEST), "no plain file"),
         (lambda one: one.path.rename(one.path.with_name("away")) and one.path.touch(), "no folder"),
     ],
 )
@@ -261,6 +268,17 @@ def test_a_half_set_is_listed_with_its_problem_and_never_taken(
     assert store.sets() == [good]
     with pytest.raises(Failure):
         store.find(NAME)
+
+
+def test_a_pipe_in_a_set_is_damage(store: LocalStore) -> None:
+    made = make_set(store.folder)
+    for file in (SUMS, *(part.file for part in made.manifest.parts.values())):
+        replace_by_pipe(made.path / file)
+        assert [
+            one
+            for one in damage(made)
+            if one.endswith(f"{file} cannot be read: it is no plain file")
+        ]
 
 
 def test_a_set_under_another_name_is_not_that_set(store: LocalStore) -> None:

@@ -162,9 +162,15 @@ def test_what_cannot_be_made_final_is_taken_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [Failure("in use"), OSError(16, "busy"), RuntimeError("a bug"), KeyError("a bug")]
+    ("error", "told"),
+    [
+        (Failure("in use"), "in use"),
+        (OSError(16, "busy", "/x"), "/x: busy"),
+        (RuntimeError("a bug, with a password"), "an error in gitlab-mm itself, RuntimeError"),
+        (KeyError("a bug"), "an error in gitlab-mm itself, KeyError"),
+    ],
 )
-def test_a_failing_undo_does_not_stop_the_others(error: Exception) -> None:
+def test_a_failing_undo_does_not_stop_the_others(error: Exception, told: str) -> None:
     recorder = Recorder({"remove": error})
     with pytest.raises(Failure) as caught, recorder.undo() as undo:
         register_all(undo)
@@ -172,7 +178,7 @@ def test_a_failing_undo_does_not_stop_the_others(error: Exception) -> None:
     assert recorder.done == ["exchange", "remove w", "drop new"]  # the last step is not for this
     failure = caught.value
     assert failure.exit_code is ExitCode.ATTENTION
-    assert failure.detail.startswith(f"the cause; remove: {error}")
+    assert failure.detail.startswith(f"the cause; remove: {told}; ")
     assert "start: left undone" in failure.detail
     assert "--rollback" in failure.hint
     assert isinstance(failure.__cause__, Failure)
