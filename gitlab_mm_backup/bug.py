@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 
 from . import run_id
-from .errors import ExitCode, Failure
+from .errors import ExitCode, Failure, Interrupted, reason
 
 _PACKAGE = Path(__file__).resolve().parent
 _NO_THREAD = "can't start new thread"  # RuntimeError of threading
@@ -73,3 +73,10 @@ def of_system(error: OSError, code: ExitCode = ExitCode.FAILED) -> Failure:
         _UNFINISHED if code is ExitCode.ATTENTION else "",
         code,
     )
+
+
+def words(error: BaseException) -> str:
+    """Return an error as one part of a longer text: where it happened, and what it is."""
+    if isinstance(error, (Failure, Interrupted, OSError)):
+        return reason(error)
+    return failure(error).detail

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import process
 from .durable import opened, sync_folder
-from .errors import Failure
+from .errors import Failure, reason
 from .process import Command
 
 # Work folders of ours: root alone can look into them, and only what bears the name is removed.
@@ -161,7 +161,10 @@ def remove_previous(work: str) -> None:
     with _ours(Path(work)) as held:
         if held and os.path.lexists(held / "old"):
             _refuse_mounted(Path(work))
-            shutil.rmtree(held / "old")
+            try:
+                shutil.rmtree(held / "old")
+            except OSError as error:  # as of a file with chattr +i
+                raise Failure(f"{work} is not removed", reason(error)) from error
     remove_work_folder(work)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
-from . import interrupts
-from .errors import ExitCode, Failure, reason
+from . import bug, interrupts
+from .errors import ExitCode, Failure
 
 Action = Callable[..., None]
 
@@ -77,7 +77,7 @@ class Undo:
         if problems:  # what is noted stays, for gitlab-mm restore --rollback
             raise Failure(
                 "The work failed, and not everything could be put back",
-                "; ".join([str(cause), *problems]),
+                "; ".join([*([bug.words(cause)] if cause else []), *problems]),
                 "Put right what is named, then run gitlab-mm restore --rollback.",
                 ExitCode.ATTENTION,
             ) from cause
@@ -94,12 +94,5 @@ def run(steps: Iterable[Step], actions: Mapping[str, Action]) -> list[str]:
         try:
             actions[step.action](**step.values)
         except Exception as error:  # a bug in one must not keep the others from being done
-            problems.append(f"{step.action}: {_words(error)}")
+            problems.append(f"{step.action}: {bug.words(error)}")
     return problems
-
-
-def _words(error: Exception) -> str:
-    """Return what an operator can do something about; the text of a bug may quote anything."""
-    if isinstance(error, (Failure, OSError)):
-        return reason(error)
-    return f"an error in gitlab-mm itself, {type(error).__name__}"

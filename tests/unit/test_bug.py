@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from gitlab_mm_backup import bug
-from gitlab_mm_backup.errors import ExitCode
+from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
 
 SECRET = "correct horse"
 
@@ -62,3 +62,12 @@ def test_a_lack_of_memory_is_no_bug(error: Exception) -> None:
     failure = bug.failure(error, ExitCode.ATTENTION)
     assert failure.message.startswith("There is not enough memory")
     assert "--rollback" in failure.hint and "ulimit" in failure.hint
+
+
+def test_an_error_as_a_part_of_a_longer_text() -> None:
+    assert bug.words(Failure("in use", "by pid 7")) == "in use: by pid 7"
+    assert bug.words(Interrupted("SIGTERM")) == "SIGTERM"
+    assert bug.words(OSError(errno.EPERM, "Operation not permitted", "a")) == (
+        "a: Operation not permitted"
+    )
+    assert bug.words(caught()).startswith("ValueError at ") and SECRET not in bug.words(caught())

@@ -165,9 +165,9 @@ def test_what_cannot_be_made_final_is_taken_back() -> None:
     ("error", "told"),
     [
         (Failure("in use"), "in use"),
-        (OSError(16, "busy", "/x"), "/x: busy"),
-        (RuntimeError("a bug, with a password"), "an error in gitlab-mm itself, RuntimeError"),
-        (KeyError("a bug"), "an error in gitlab-mm itself, KeyError"),
+        (OSError(16, "busy", "/srv/x"), "/srv/x: busy"),
+        (RuntimeError("a bug"), "RuntimeError at "),
+        (KeyError("a bug"), "KeyError at "),
     ],
 )
 def test_a_failing_undo_does_not_stop_the_others(error: Exception, told: str) -> None:
@@ -178,7 +178,8 @@ def test_a_failing_undo_does_not_stop_the_others(error: Exception, told: str) ->
     assert recorder.done == ["exchange", "remove w", "drop new"]  # the last step is not for this
     failure = caught.value
     assert failure.exit_code is ExitCode.ATTENTION
-    assert failure.detail.startswith(f"the cause; remove: {told}; ")
+    assert failure.detail.startswith(f"the cause; remove: {told}")
+    assert "a bug" not in failure.detail
     assert "start: left undone" in failure.detail
     assert "--rollback" in failure.hint
     assert isinstance(failure.__cause__, Failure)
