@@ -171,12 +171,15 @@ class Unread:
     follows: bool = False  # a view, of something that is left out
 
     def __str__(self) -> str:
-        what = f"{self.schema}.{self.name} of the database is not in the set"
+        return f"{self.schema}.{self.name} of the database is not in the set: {self.why}"
+
+    @property
+    def why(self) -> str:
         if self.follows:
-            return f"{what}: it is a view of something that is not"
+            return "it is a view of something that is not"
         if self.hides_rows:
-            return f"{what}: a policy hides rows of it from Mattermost's role"
-        return f"{what}: it belongs to {self.owner}, and Mattermost's role may not read it"
+            return "a policy hides rows of it from Mattermost's role"
+        return f"it belongs to {self.owner}, and Mattermost's role may not read it"
 
 
 def server(watch: Session) -> Server:
@@ -286,9 +289,19 @@ def unread_large_objects(session: Session) -> list[str]:
 
     pg_dump reads all or none of them.
     """
+    return [f"No large object of the database is in the set: {one}" for one in _large(session)]
+
+
+def lost_for_good(session: Session) -> list[str]:
+    """Return, in words, what no set of the live database holds, and a restore replaces."""
+    where = "of the live database is in no set, and the restore loses it"
+    words = [f"{one.schema}.{one.name} {where}: {one.why}" for one in unread(session)]
+    return words + [f"Every large object {where}: {one}" for one in _large(session)]
+
+
+def _large(session: Session) -> list[str]:
     return [
-        f"No large object of the database is in the set: role {_text(owner)} owns {count} that Mattermost's "
-        "may not read"
+        f"role {_text(owner)} owns {count} that Mattermost's may not read"
         for owner, count in session.execute(_LARGE).fetchall()
     ]
 

@@ -342,6 +342,12 @@ def count_people(endpoint: Endpoint) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
+def lost_for_good(endpoint: Endpoint) -> list[str]:
+    """Return, in words, what no set of the live database holds, and a restore replaces."""
+    with within(endpoint) as session:
+        return catalog.lost_for_good(session)
+
+
 def still_named(endpoint: Endpoint, uploads: Iterable[Upload]) -> set[str]:
     """Return the ids of those ``uploads`` that are not deleted by now."""
     with within(endpoint) as session:

@@ -50,6 +50,8 @@ def check(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
     warnings = fitness.check(set_, site.version, server, site.client_programs, driver=driver)
     if "database" in plan.parts:
         warnings += loading.plan(set_, site.database, site.client_programs).told
+        if not plan.keep_previous:
+            warnings += replacing.lost_for_good(site)
     warnings += baking.left_behind(set_, site)
     _refuse_deep_mounts(site)
     if not plan.in_place:

@@ -57,6 +57,14 @@ def losses(set_: BackupSet, site: Site, plan: Plan) -> list[Loss]:
     return lost
 
 
+def lost_for_good(site: Site) -> list[str]:
+    """Return, in words, what of the live database not even the safety set brings back."""
+    try:
+        return database.lost_for_good(site.database)
+    except Failure:
+        return []  # there is no such database, or another check says why it does not answer
+
+
 def _agreed(loss: Loss, plan: Plan) -> bool:
     return plan.replace_with_empty or loss.part in plan.named
 
