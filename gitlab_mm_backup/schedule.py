@@ -42,6 +42,12 @@ def due_time(at: str, now: datetime) -> datetime:
     return today if today <= now else today - timedelta(days=1)
 
 
+def next_time(at: str, now: datetime) -> datetime:
+    """Return the next time that the clock of this host shows ``at``, in summer or winter time."""
+    wall = due_time(at, now).replace(tzinfo=None) + timedelta(days=1)
+    return wall.astimezone()
+
+
 def last_run(stamp: Path = STAMP) -> datetime | None:
     try:
         return datetime.fromtimestamp(stamp.stat().st_mtime).astimezone()

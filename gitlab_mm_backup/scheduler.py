@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from . import process, schedule
@@ -40,7 +40,7 @@ def look(now: datetime) -> Scheduler:
         return Scheduler("by systemd's timer", _next_elapse())
     at, refused = _time_of_cron(), _refused_by_cron()
     if at and not refused and _cron_runs():
-        return Scheduler("by cron", schedule.due_time(at, now) + timedelta(days=1))
+        return Scheduler("by cron", schedule.next_time(at, now))
     if at and refused:
         return Scheduler(obstacle=refused)
     if active:

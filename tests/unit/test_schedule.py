@@ -127,6 +127,28 @@ def test_summer_time_makes_no_run_more_and_none_less(
         time.tzset()
 
 
+@pytest.mark.parametrize(
+    ("now", "wanted"),
+    [
+        ("2026-10-24T20:00:00+02:00", "2026-10-25T04:17:00+01:00"),
+        ("2027-03-27T20:00:00+01:00", "2027-03-28T04:17:00+02:00"),
+        ("2027-03-28T04:17:00+02:00", "2027-03-29T04:17:00+02:00"),
+        ("2027-03-29T04:16:00+02:00", "2027-03-29T04:17:00+02:00"),
+    ],
+)
+def test_the_next_time_is_the_clock_s(
+    now: str, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        found = schedule.next_time(AT, datetime.fromisoformat(now).astimezone())
+        assert found.isoformat() == wanted
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @pytest.mark.parametrize("text", ["", "4", "24:00", "04:60", "04:17:00", "x"])
 def test_what_is_no_time_is_bad_usage(text: str) -> None:
     with pytest.raises(Failure) as caught:
