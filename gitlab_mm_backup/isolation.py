@@ -34,7 +34,8 @@ def _alone(task: Callable[[], Any]) -> Any:
         raise Failure(
             "The rehearsal cannot be cut off from the network",
             os.strerror(ctypes.get_errno()),
-            "In a container, allow it network namespaces (CAP_SYS_ADMIN).",
+            "In a container, allow it network namespaces (CAP_SYS_ADMIN), or set rehearse: off in "
+            "config.yml.",
         )
     _raise_loopback()
     return task()

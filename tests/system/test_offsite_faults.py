@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,30 @@ CAPABILITIES = (
     "chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw "
     "sys_chroot mknod audit_write setfcap"
 )
+# All that leads out of the host: it knows files.outside.example, which is the lab's WebDAV.
+PROXY = f"""
+import http.client, http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do(self):
+        path = self.path.removeprefix("http://files.outside.example")
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        headers = {{name: value for name, value in self.headers.items() if name.lower() != "host"}}
+        there = http.client.HTTPConnection("127.0.0.1", {remotes.WEBDAV_PORT})
+        there.request(self.command, path, body, headers)
+        answer = there.getresponse()
+        content = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+    do_GET = do_PUT = do_PROPFIND = do_MKCOL = do_DELETE = do_HEAD = do_OPTIONS = do_MOVE = do
+    def log_message(self, *words):
+        pass
+http.server.ThreadingHTTPServer(("127.0.0.1", 3128), Handler).serve_forever()
+"""
 ENCRYPT = """
 import os, pty, sys
 pid, terminal = pty.fork()
@@ -76,6 +101,35 @@ def test_restic_in_a_container_with_a_password_of_two_lines(product: Product) ->
     metrics = lab.run("sh", "-c", f"cat {COLLECTOR}/*.prom").stdout
     assert "gitlab_mm_sets" in metrics and 'remote="gitlab"' not in metrics
     assert "gitlab " not in lab.run("gitlab-mm", "status", check=False).stdout
+    # A rehearsal takes more than such a container may; a night says how to have it quiet.
+    night = ("gitlab-mm-backup", "--if-present", "--quiet")
+    told = lab.run(*inside, *night, check=False)
+    assert told.returncode == 4 and "rehearse: off in config.yml" in told.stderr, told
+    lab.write(CONFIG, f"{restic}rehearse: off\n", mode=0o640)
+    quiet = lab.run(*inside, *night, check=False)
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
+def test_a_repository_as_the_administrator_s_shell_names_it(product: Product) -> None:
+    """What restic reads itself counts where config.yml names none, and never beside it."""
+    lab = product.lab
+    listed = len(product("list").document["sets"])
+    lab.write("/root/repository", "/srv/restic\n", mode=0o600)
+    others = {"RESTIC_REPOSITORY_FILE": "/root/none", "RESTIC_PASSWORD": "another"}
+    done = lab.run("gitlab-mm", "backup", "-q", env=others, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    own = {"RESTIC_REPOSITORY_FILE": "/root/repository", "RESTIC_PASSWORD_FILE": PASSWORD}
+    for environment, remote in ((own, "restic"), (own, "restic:/srv/restic")):
+        lab.write(CONFIG, "rehearse: off\n", mode=0o640)
+        words = ("gitlab-mm", "list", "--from", remote, "--json")
+        done = lab.run(*words, env=environment, check=False)
+        assert done.returncode == 0, done
+        assert len(json.loads(done.stdout)["sets"]) == listed + 1
+    variables = "/etc/gitlab-mm-backup/env"
+    lab.write(variables, "RESTIC_REPOSITORY_FILE=/root/repository\n", mode=0o600)
+    where = f"environment_file: {variables}\n  password_file: {PASSWORD}\n"
+    lab.write(CONFIG, f"store: restic\nrestic:\n  {where}", mode=0o640)
+    assert len(product("list").document["sets"]) == listed + 1
 
 
 def test_an_encrypted_rclone_conf(product: Product) -> None:
@@ -108,6 +162,26 @@ def test_an_rclone_conf_that_is_elsewhere(product: Product) -> None:
     assert lab.run("gitlab-mm", "offsite", "-q", env=env, check=False).returncode == 0
     lab.run("mv", "/etc/rclone.conf", "/root/.rclone.conf")
     assert product("offsite").code == 0
+
+
+def test_a_host_that_reaches_others_by_a_proxy_alone(product: Product) -> None:
+    lab = product.lab
+    remotes.write_rclone_conf(lab)
+    url, text = f"http://127.0.0.1:{remotes.WEBDAV_PORT}", lab.read(remotes.RCLONE_CONF)
+    assert text.count(url) == 1
+    lab.write(remotes.RCLONE_CONF, text.replace(url, "http://files.outside.example"), mode=0o600)
+    lab.write("/tmp/proxy.py", PROXY)
+    proxy = lab.popen("python3", "/tmp/proxy.py")
+    listening = ("sh", "-c", "ss -ltn | grep -q :3128")
+    wait_until(lambda: lab.run(*listening, check=False).returncode == 0, 10, "the proxy")
+    offsite(product, "dav:proxied")
+    given = {"http_proxy": "http://127.0.0.1:3128"}
+    for environment, code in (({}, 1), (given, 0)):
+        done = lab.run("gitlab-mm", "offsite", "-q", env=environment, check=False)
+        assert done.returncode == code, done
+    listed = lab.run("gitlab-mm", "list", "--from", "dav:proxied", "--json", env=given)
+    assert json.loads(listed.stdout)["sets"]
+    proxy.kill()
 
 
 @pytest.fixture(scope="module")
