@@ -66,7 +66,7 @@ class Place:
     """The private folders of one rehearsal."""
 
     folder: Path  # root's alone
-    socket: Path  # the scratch server's, which asks for a password
+    socket: Path  # the scratch server's: for its account and for nobody, and it asks for a password
 
     @property
     def data(self) -> Path:
@@ -91,9 +91,14 @@ def place(parent: Path) -> Iterator[Place]:
             with lock.making_scratch():
                 _clear(parent)
                 made.folder.mkdir(mode=0o700)
-                for folder, mode in ((made.data, 0o700), (made.socket, 0o711)):
+                # Clients with a password run as nobody; others could hold all its connections.
+                clients = pwd.getpwnam("nobody").pw_gid
+                for folder, group, mode in (
+                    (made.data, entry.pw_gid, 0o700),
+                    (made.socket, clients, 0o710),
+                ):
                     folder.mkdir(mode=0o700)
-                    os.chown(folder, entry.pw_uid, entry.pw_gid)
+                    os.chown(folder, entry.pw_uid, group)
                     folder.chmod(mode)
                 held.enter_context(lock.in_use([made.socket]))
         except OSError as error:

@@ -109,6 +109,11 @@ ways = {
 }
 raise SystemExit("; ".join(f"{name}: {told}" for name, told in ways.items()))
 """
+CONNECT = """
+import os, socket
+(name,) = [one for one in os.listdir("/run") if one.startswith("gitlab-mm-rehearsal-")]
+socket.socket(socket.AF_UNIX).connect(f"/run/{name}/.s.PGSQL.5432")
+"""
 HELD = {
     "user namespace": "EPERM",
     "mount namespace": "EPERM",
@@ -244,6 +249,9 @@ def test_a_rehearsal_that_hangs_is_in_nobodys_way(place: House, attacks: Attacks
     started = ("pgrep", "--euid", "gitlab-mm", "--full", "mattermost --config")
     try:
         wait_until(lambda: place.lab.run(*started, check=False).returncode == 0, 30, "Mattermost")
+        with attacks.row("another account takes all connections of a rehearsal's server"):
+            tried = place.lab.run("python3", "-c", CONNECT, user="git", check=False)
+            assert "Permission denied" in tried.stderr, tried
         with attacks.row("a rehearsal that hangs: the next backup is made"):
             first = place.product("backup")
             assert first.code == 0, first
