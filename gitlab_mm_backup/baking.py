@@ -12,12 +12,10 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from . import json_config
+from . import json_config, settings_part
 from .effective import overlay, unplaced
-from .errors import Failure
 from .json_config import Operations
 from .json_text import Keys
-from .secret import Secret
 from .site import Kind, Site
 from .store.local import BackupSet
 
@@ -88,7 +86,7 @@ def _baked(
         moved = _moved(value, folders, site)
         if moved != value:
             changes[path] = moved
-    effective = overlay(config, _environment(kept))
+    effective = overlay(config, settings_part.environment(kept))
     for path in _differing(effective.tree, config):
         if not _by_environment(site, path):
             changes[path] = _moved(_value(effective.tree, path), folders, site)
@@ -109,13 +107,6 @@ def _by_environment(site: Site, path: Keys) -> bool:
     return "_".join(("MM", *path)).upper() in site.environment
 
 
-def _environment(kept: Mapping[str, Any]) -> dict[str, Secret]:
-    variables = kept.get("environment")
-    if not isinstance(variables, Mapping):
-        raise Failure("The set's settings part holds no environment", hint="Choose another set.")
-    return {name: Secret(str(value)) for name, value in variables.items()}
-
-
 def left_behind(set_: BackupSet, site: Site) -> list[str]:
     """Return, in words, what of the set's settings has no place on a standalone site.
 
@@ -124,7 +115,7 @@ def left_behind(set_: BackupSet, site: Site) -> list[str]:
     if site.kind is not Kind.STANDALONE:
         return []
     document = json_config.read(set_.file("settings")).document
-    config, environment = document.get("config"), _environment(document)
+    config, environment = document.get("config"), settings_part.environment(document)
     if not isinstance(config, Mapping):
         return []
     unknown = [one for one in unplaced(config, environment) if one not in _NOT_CONFIGURATION]

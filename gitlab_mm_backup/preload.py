@@ -163,6 +163,7 @@ from . import (
     sending,
     service,
     settings,
+    settings_part,
     settling,
     shrinkage,
     sign_in,

@@ -17,6 +17,7 @@ from . import (
     json_text,
     lineage,
     loading,
+    settings_part,
     sign_in,
 )
 from .boot import Booted
@@ -73,12 +74,10 @@ class Kept:
 def kept(set_: BackupSet) -> Kept:
     """Return what the settings part of ``set_`` holds; raises Failure when it cannot be read."""
     document = json_config.read(set_.file("settings")).document
-    for name in ("environment", "effective"):
-        if not isinstance(document.get(name), dict):
-            raise Failure(f"{set_.file('settings').name} holds no {name}")
-    values: Mapping[str, Any] = document["environment"]
-    secrets = {name: Secret(one) for name, one in values.items() if isinstance(one, str)}
-    return Kept(secrets, Settings(document["effective"]))
+    environment, effective = settings_part.environment(document), document.get("effective")
+    if not isinstance(effective, dict):
+        raise Failure(f"{set_.file('settings').name} holds no effective settings")
+    return Kept(environment, Settings(effective))
 
 
 def origin(set_: BackupSet) -> list[Check]:

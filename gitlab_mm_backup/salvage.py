@@ -24,6 +24,7 @@ from . import (
     json_text,
     omnibus,
     process,
+    settings_part,
 )
 from .credentials import Candidate
 from .errors import Failure
@@ -85,12 +86,11 @@ def kept_in(sets: Sequence[BackupSet]) -> Kept | None:
     """Return the environment of the newest of ``sets`` that holds GitLab's credentials."""
     for one in sets:
         try:
-            found = json_config.read(one.file("settings")).document.get("environment")
+            found = settings_part.environment(json_config.read(one.file("settings")).document)
         except Failure:
             continue
-        if isinstance(found, Mapping) and found.get(_ID) and found.get(_SECRET):
-            words = {name: Secret(text) for name, text in found.items() if isinstance(text, str)}
-            return Kept(f"set {one.name}", words)
+        if _ID in found and _SECRET in found:
+            return Kept(f"set {one.name}", found)
     return None
 
 

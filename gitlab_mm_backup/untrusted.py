@@ -89,6 +89,23 @@ def bytes_as_text(value: Any) -> str:
     return value
 
 
+def variables(value: Any) -> dict[str, str]:
+    """Accept the variables of a service: names and values that execve(2) takes."""
+    if not isinstance(value, dict):
+        raise ValueError("not an object of variables")
+    for name, content in value.items():
+        if not name or re.search(r"[=\0/]", name):
+            raise ValueError(f"not the name of a variable: {ascii(name)[:40]}")
+        for one in (name, content):
+            if not isinstance(one, str) or "\0" in one:
+                raise ValueError(f"not the value of a variable: {ascii(name)[:40]}")
+            try:
+                os.fsencode(one)
+            except UnicodeEncodeError:
+                raise ValueError(f"no bytes for the variable {ascii(name)[:40]}") from None
+    return value
+
+
 def count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"not a count: {ascii(value)[:40]}")

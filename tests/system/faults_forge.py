@@ -89,6 +89,9 @@ def main(path: Path, request: dict[str, Any]) -> None:
 
     found = ours.parse((path / "manifest.json").read_bytes(), "the good set")
     files = found.files
+    if "contents" in request:
+        count, size = _exchange(path / "files.tar.zst", request["contents"])
+        files = dataclasses.replace(files, files=files.files + count, bytes=files.bytes + size)
     if "add" in request:
         member = tarfile.TarInfo()
         for name, value in request["add"].items():
@@ -98,9 +101,6 @@ def main(path: Path, request: dict[str, Any]) -> None:
         files = dataclasses.replace(
             files, files=files.files + count, bytes=files.bytes + count * member.size
         )
-    if "contents" in request:
-        count, size = _exchange(path / "files.tar.zst", request["contents"])
-        files = dataclasses.replace(files, files=files.files + count, bytes=files.bytes + size)
     files = dataclasses.replace(files, bytes=files.bytes - request.get("drop", 0))
     parts = {
         name: dataclasses.replace(part, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())

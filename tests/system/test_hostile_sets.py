@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.system.faults import QUICK, Server
-from tests.system.faults_forge import forged, forged_sql
+from tests.system.faults_forge import copied, forged, forged_sql, resum
 from tests.system.faults_rows import Table
 from tests.system.faults_server import server as boot
 
@@ -100,6 +101,32 @@ def test_an_archive_with_more_bytes_than_told(server: Server, table: Table) -> N
 def test_a_dump_that_runs(server: Server, table: Table, name: str) -> None:
     with table.row(f"hostile set: {name}", "old"):
         assert "pg_restore" in refused(server, forged_sql(server, STATEMENTS[name]))
+
+
+def test_a_config_json_that_is_a_link(server: Server, table: Table) -> None:
+    """One that the manifest knows of, so that the archive is as it says."""
+    file, target = f"{HOME}/config.json", "/etc/shadow"
+    link = {"name": file, "type": tarfile.SYMTYPE.decode(), "linkname": target}
+    known = {"links": {f"/{file}": target}}
+    path = forged(server, contents={f"/{file}": None}, add=link, manifest=known)
+    with table.row("hostile set: config.json is a link to /etc/shadow", "old"):
+        assert "config.json" in refused(server, path)
+
+
+def test_settings_that_no_service_can_have(server: Server, table: Table) -> None:
+    """A rehearsal would start Mattermost with them."""
+    path = copied(server.lab, server.sets[server.other])
+    document = json.loads(server.lab.read(f"{path}/settings.json"))
+    document["environment"] |= {"MM_A=B": "x", "MM_C": "x\0y"}
+    server.lab.write(f"{path}/settings.json", json.dumps(document), mode=0o600)
+    resum(server.lab, path)
+    with table.row("hostile set: variables that no process can be started with", "old"):
+        answer = server.run("rehearse", path)
+        assert answer.code == 1, answer
+        (failed,) = [one for one in answer.document["checks"] if one["result"] == "failed"]
+        assert failed["name"] == "settings"
+        assert "not the name of a variable: 'MM_A=B'" in failed["detail"]
+        server.expect(server.live)
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "files.tar.zst", "SHA256SUMS"])

@@ -75,6 +75,7 @@ LAYERS = {
         "settings",
         "json_text",
         "json_config",
+        "settings_part",
         "gitlab_rb",
         "lock",
         "journal",
