@@ -180,19 +180,87 @@ def test_a_second_run_is_refused_while_one_works(server: Server) -> None:
     assert json.loads(backup.communicate(timeout=60)[0])["exit_code"] == 0
 
 
-def test_odd_names_and_empty_files_come_along(server: Server) -> None:
+# A POSIX ACL for account 65534 (acl(5), as xattr(7) holds it), and all that a file system bears.
+MAKE_ODD = r"""
+import os, socket, struct, sys
+os.mkdir(sys.argv[1]); os.chdir(sys.argv[1])
+made = socket.socket(socket.AF_UNIX); made.bind("sock"); os.mkfifo("fifo")
+names = ["with space", "quote\"s'", "new\nline -> x", "ünïcødé ✓", "--checkpoint=1", "*?[x]", "back\\slash"]
+for name in [*names, b"latin\xe9", " lead", "a" * 255, "unknown", "old", "late", "acl"]:
+    open(name, "w").write("n")
+os.chown("unknown", 54321, 54321); os.link("unknown", "hard")
+with open("sparse", "wb") as file:
+    file.seek(5 << 20); file.write(b"x")
+deep = "/".join(["d" * 200] * 12)
+os.makedirs(deep); open(f"{deep}/file", "w").write("deep")
+os.utime("old", (-315619200,) * 2); os.utime("late", (7258118400,) * 2)
+entries = ((1, 6, 0xFFFFFFFF), (2, 4, 65534), (4, 4, 0xFFFFFFFF), (16, 4, 0xFFFFFFFF), (32, 0, 0xFFFFFFFF))
+acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *(tag, mode, one)) for tag, mode, one in entries)
+os.setxattr("acl", "system.posix_acl_access", acl); os.setxattr("acl", "user.note", b"hi")
+"""
+SEE_ODD = r"""
+import hashlib, json, os, stat, sys
+found = {}
+for folder, folders, files in os.walk(os.fsencode(sys.argv[1])):
+    for path in [os.path.join(folder, name) for name in folders + files]:
+        seen = os.lstat(path)
+        content = open(path, "rb").read() if stat.S_ISREG(seen.st_mode) else b""
+        found[repr(path)] = [seen.st_mode, seen.st_uid, int(seen.st_mtime), seen.st_nlink,
+                             hashlib.sha256(content).hexdigest(), os.listxattr(path, follow_symlinks=False)]
+print(json.dumps(found))
+"""
+
+
+def odd_files(server: Server, folder: str) -> dict[str, list[object]]:
+    """All that is below a folder, by name: kind and mode, owner, time, links, content, attributes."""
+    found = json.loads(server.lab.run("python3", "-c", SEE_ODD, folder).stdout)
+    return {name.rpartition("/")[2]: facts for name, facts in found.items()}
+
+
+def test_odd_files_come_back(server: Server) -> None:
+    """But for pipes and attributes, which is told, and sockets, which a program makes anew."""
     folder = f"{server.gitlab.home}/data/odd"
-    names = ["with space", "quote\"s'", "new\nline", "ünïcødé ✓", "-dash", "*?[x]", "\\escape"]
-    server.lab.run("mkdir", folder)
-    for name in names:
-        server.lab.run("touch", f"{folder}/{name}")
-    path = server.product.backup()
-    listed = server.lab.run(
-        "sh", "-c", f"zstd -dc {path}/files.tar.zst | tar --list --null --quoting-style=literal"
-    ).stdout
-    for name in names:
-        assert f"mattermost/data/odd/{name}" in listed, name
-    server.lab.run("rm", "-r", folder)
+    server.lab.run("python3", "-c", MAKE_ODD, folder)
+    before = odd_files(server, folder)
+    try:
+        answer = server.product("backup")
+        assert answer.code == 4, answer
+        pipe, attributes = sorted(answer.document["told"])
+        assert "odd/fifo' is a device or pipe" in pipe
+        assert "access control lists or extended attributes" in attributes and "/acl'" in attributes
+        for verb in (("verify",), ("rehearse", "--quick")):
+            assert server.product(*verb).code == 0
+        server.lab.run("rm", "-r", folder)
+        restored = server.product.restore("--no-safety-backup")
+        assert restored.code == 0, restored
+        after = odd_files(server, folder)
+        assert set(before) - set(after) == {"fifo'", "sock'"}
+        assert before["acl'"][-1] and not after["acl'"][-1]
+        differing = [name for name, facts in after.items() if facts[:-1] != before[name][:-1]]
+        # Its mode had the ACL's mask in the place of its group's.
+        assert [name for name in differing if name != "acl'"] == []
+    finally:
+        server.lab.run("rm", "-rf", folder)
+
+
+def test_a_config_json_that_nothing_may_change(server: Server) -> None:
+    """chattr +i, so that Mattermost leaves it alone: the restore is made, and what stays is told."""
+    path = f"{server.gitlab.home}/config.json"
+    server.product.backup()
+    server.lab.run("chattr", "+i", path)
+    refused = "config.json: Operation not permitted"
+    restored = server.product.restore("--no-safety-backup")
+    kept = f"{server.gitlab.home}/../.gitlab-mm-*/old"
+    assert restored.code == 4
+    (told,) = restored.document["warnings"]
+    assert refused in told and ".gitlab-mm-" in told and "Errno" not in told, told
+    pruned = server.product("prune", "--previous")
+    assert pruned.code == 4 and refused in pruned.document["warnings"][0]
+    server.lab.run(
+        "sh", "-c", f"chattr -i {kept}/config.json {kept}/*/config.json 2>/dev/null", check=False
+    )
+    assert server.product("prune", "--previous").code == 0
+    assert server.product.leftovers() == []
 
 
 def test_bad_settings_are_told_all_at_once(server: Server) -> None:

@@ -166,6 +166,35 @@ def test_a_copy_of_ours_that_was_rolled_back_to_another_is_none(
     assert house.sums(new) == before
 
 
+# Copies of another host's sets beside one of ours: as many as it would make in half a year.
+MANY = """
+import json, pathlib, shutil, sys
+ours = pathlib.Path(sys.argv[1])
+for number in range(220):
+    name = f"{1780000000 + number * 86400}_2026_06_01_10.11.20-ffffff"
+    place = ours.with_name(name)
+    place.mkdir()
+    for file in ours.iterdir():
+        (place / file.name).write_bytes(b"x" if file.suffix == ".zst" else file.read_bytes())
+    for file, changes in (("manifest.json", {"name": name, "host_id": "f" * 32}), ("copy.json", {"set": name})):
+        path = place / file
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes, indent=2) + "\\n")
+"""
+
+
+def test_very_many_copies_of_another_host(house: House, attacks: Attacks) -> None:
+    row = attacks.row("another host has 220 copies at the same place, of 1,700 files")
+    with row, house.forged():
+        house.lab.run("python3", "-c", MANY, f"{BUCKET}/{house.copies[-1]}")
+        assert len(house.lab.run("find", BUCKET, "-type", "f").stdout.splitlines()) > 1700
+        before = house.sums(*house.there())
+        listed = house.product("list", "--from", "nas")
+        assert listed.code == 0 and len(listed.document["sets"]) == 222
+        (copies,) = house.offsite().document["copies"]
+        assert not copies["copied"] and not copies["removed"]
+        assert house.sums(*house.there()) == before
+
+
 def test_a_huge_manifest_is_not_read(house: House, attacks: Attacks) -> None:
     with attacks.row("a bucket's writer adds a manifest of 180 MB"), house.forged():
         name = house.forge(later(house, 7))

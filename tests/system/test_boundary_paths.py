@@ -221,6 +221,63 @@ def test_what_is_made_while_tar_packs(house: House, attacks: Attacks) -> None:
     house.product.backup()
 
 
+SETS = "/var/opt/gitlab/backups/mattermost"  # in a directory that belongs to the account git
+PUTS = {
+    "a link to /etc": "ln -s /etc $0",
+    "a link to a directory of its own": "install -d -m 777 $0.own; ln -s $0.own $0",
+    "a directory of its own": "install -d -m 777 $0",
+}
+HELD_UP = """#!/bin/sh
+touch /tmp/dumping; while [ ! -e /tmp/go ]; do sleep 0.05; done
+exec "$0.kept" "$@"
+"""
+
+
+@contextlib.contextmanager
+def instead_of_the_sets(house: House, making: str) -> Iterator[None]:
+    """Have the account git put something in the place of the directory of the sets."""
+    house.shell(f'mv "$0" "$0.away"; {making}', SETS, user="git")
+    try:
+        yield
+    finally:
+        house.shell('rm -rf "$0" "$0.own"; mv "$0.away" "$0"', SETS, user="git")
+
+
+@pytest.mark.parametrize("what", PUTS)
+def test_another_directory_in_place_of_the_sets(house: House, attacks: Attacks, what: str) -> None:
+    etc = house.shell("ls -la /etc")
+    with attacks.row(f"git puts {what} in the place of the sets"):
+        with instead_of_the_sets(house, PUTS[what]):
+            for verb in (("backup",), ("list",), ("verify",), ("prune",), ("restore", "--yes")):
+                answer = house.product(*verb)
+                assert answer.code == 1, (verb, answer)
+            made = house.shell(f"find {SETS} {SETS}.own -mindepth 1 2>/dev/null || :")
+            assert made == "", "nothing was written there"
+        assert house.shell("ls -la /etc") == etc
+        assert house.product("verify").code == 0, "and the sets are what they were"
+
+
+def test_another_directory_in_place_of_the_sets_meanwhile(house: House, attacks: Attacks) -> None:
+    """After all that is looked at before a backup."""
+    program = "/opt/gitlab/embedded/bin/pg_dump"
+    house.shell(f"mv {program} {program}.kept; rm -f /tmp/go /tmp/dumping")
+    house.lab.write(program, HELD_UP, mode=0o755)
+    backup = house.lab.popen("gitlab-mm", "backup", "--json", stdout=PIPE, text=True)
+    try:
+        wait_until(house.lab.path("/tmp/dumping").exists, 30, "the dump")
+        row = attacks.row("git puts a directory of its own in the place of the sets meanwhile")
+        with row, instead_of_the_sets(house, PUTS["a directory of its own"]):
+            house.lab.write("/tmp/go", "")
+            out, _ = backup.communicate(timeout=60)
+            assert json.loads(out)["exit_code"] == 1, out
+            assert house.shell(f"find {SETS} -mindepth 1") == ""
+    finally:
+        house.shell(f"mv {program}.kept {program}")
+        backup.kill()
+    house.product.backup()
+    assert house.product.leftovers() == []
+
+
 RACE = """
 import os, stat, time
 top, log = "/srv/mmdata", open("/tmp/attack.log", "w", buffering=1)

@@ -329,15 +329,21 @@ def test_old_copies_go_by_the_rules_of_their_remote(host: Host) -> None:
 # --- encrypted
 
 KEY, OTHER_KEY = "/srv/key", "/srv/other-key"
+SSH_KEY, LOCKED_KEY = "/srv/ssh-key", "/srv/locked-ssh-key"
 
 
 @pytest.fixture(scope="module")
 def encrypted(host: Host) -> str:
-    """The newest set's copy at nas, encrypted to two keys; gives the set's name."""
+    """The newest set's copy at nas, encrypted to two keys of age's and two of SSH's; gives its name."""
     public = []
     for path in (KEY, OTHER_KEY):
         host.lab.run("age-keygen", "-o", path)
         public.append(host.lab.run("age-keygen", "-y", path).stdout.strip())
+    for path, passphrase in ((SSH_KEY, ""), (LOCKED_KEY, "secret words")):
+        make = ("ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", "admin at a laptop")
+        host.lab.run(*make, "-f", path)
+        public.append(host.lab.read(f"{path}.pub").strip())
+    host.lab.run("sh", "-c", f"umask 077; sed 's/$/\\r/' {SSH_KEY} >{SSH_KEY}-of-windows")
     host.lab.run("age-keygen", "-o", "/srv/wrong-key")
     host.forget(f"{NAS}/mattermost")
     recipients = f"    recipients: [{', '.join(public)}]\n"
@@ -360,10 +366,16 @@ def test_an_encrypted_copy_shows_only_what_a_list_needs(host: Host, encrypted: s
     answer = host.product("list", "--from", "nas")
     assert answer.code == 0, answer
     listed = [one for one in answer.document["sets"] if one["name"] == encrypted]
-    assert listed[0]["complete"] and len(listed[0]["recipients"]) == 2
+    assert listed[0]["complete"] and len(listed[0]["recipients"]) == 4
 
 
-@pytest.mark.parametrize("key", [KEY, OTHER_KEY])
+@pytest.mark.parametrize("key", [SSH_KEY, f"{SSH_KEY}-of-windows"])
+def test_a_copy_is_verified_with_an_ssh_key(host: Host, encrypted: str, key: str) -> None:
+    answer = host.product("verify", "--from", "nas", "--identity", key, encrypted)
+    assert answer.code == 0, answer
+
+
+@pytest.mark.parametrize("key", [KEY, OTHER_KEY, SSH_KEY])
 def test_a_copy_is_opened_by_hand(host: Host, encrypted: str, key: str) -> None:
     folder = f"{NAS}/mattermost/{encrypted}"
     script = (
@@ -395,6 +407,8 @@ REFUSED = {
     "a wrong key": (("--identity", "/srv/wrong-key"), 1, "cannot be opened"),
     "no such file": (("--identity", "/srv/nowhere"), 2, "cannot be read"),
     "no key at all": (("--identity", CONFIG), 2, "no identity"),
+    "the public half of a key": (("--identity", f"{SSH_KEY}.pub"), 2, "no private key"),
+    "a key with a passphrase": (("--identity", LOCKED_KEY), 1, "passphrase"),
 }
 
 

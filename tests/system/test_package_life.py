@@ -241,6 +241,44 @@ def test_that_sets_are_kept_for_ever_is_said(server: Server) -> None:
     assert words not in lab.run("gitlab-mm", "backup", "-v", "--config", "/srv/rule.yml").stdout
 
 
+# removed, and half installed
+
+OTHER_DEFAULTS = rf"""
+rm -rf /tmp/new; dpkg-deb -R {DEB} /tmp/new
+cd /tmp/new; sed -i 's/^Version: .*/Version: 9.9/' DEBIAN/control; rm -f DEBIAN/md5sums
+echo '# another default' >>etc/gitlab-mm-backup/config.yml
+dpkg-deb --root-owner-group -b /tmp/new /tmp/newer.deb >/dev/null
+"""
+
+
+def test_what_is_removed_and_installed_again_is_as_before(server: Server) -> None:
+    lab = server.lab
+    sets, line, settings = server.sets(), lab.read(CRON), lab.read(CONFIG)
+    lab.run("dpkg", "--remove", "gitlab-mm-backup")
+    command = " ".join(line.splitlines()[-1].split()[6:])  # after the time and the account
+    quiet = lab.run("sh", "-c", command, check=False)
+    assert (quiet.stdout, quiet.stderr) == ("", ""), "cron's line says nothing meanwhile"
+    lab.run("dpkg", "--install", DEB)
+    assert (server.sets(), lab.read(CRON), lab.read(CONFIG)) == (sets, line, settings)
+    # A newer version with another config.yml, with nobody there to be asked.
+    lab.run("sh", "-ec", OTHER_DEFAULTS)
+    lab.run("dpkg", "--force-confdef", "--force-confold", "--install", "/tmp/newer.deb")
+    assert lab.read(CONFIG) == settings
+    assert "# another default" in lab.read(f"{CONFIG}.dpkg-dist")
+    lab.run("dpkg", "--force-confold", "--force-downgrade", "--install", DEB)
+    lab.path(f"{CONFIG}.dpkg-dist").unlink(missing_ok=True)
+
+
+def test_a_package_that_is_only_unpacked_works(server: Server) -> None:
+    """As apt leaves it that was cut short; configured later, it is as it should be."""
+    lab = server.lab
+    lab.run("dpkg", "--unpack", DEB)
+    server.product.backup()
+    lab.run("dpkg", "--configure", "-a")
+    state = lab.run("dpkg-query", "-W", "-f", "${db:Status-Status}", "gitlab-mm-backup").stdout
+    assert state == "installed" and lab.path(CRON).exists()
+
+
 # purged
 
 

@@ -1,4 +1,4 @@
-"""A set restored on a server of other names: database, port, home, folders, host."""
+"""A set restored on a server of other and odd names: database, port, home, folders, host, links."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ DERIVED = ("poststats", "posts_by_team_day", "file_stats", "bot_posts_by_team_da
 OTHER = Spec(
     seed="second",
     first_uid=1480,
-    database="chat_production",
+    database="Matter-Most.2",
     port=5544,
     home="/srv/chat",
-    data_folder="/srv/uploads",
+    data_folder="/srv/up loads/ü;x",
 )
+# As administrators do it whose disk is full.
+MOVE = """
+gitlab-ctl stop
+for path in /var/opt/gitlab /srv/chat; do
+    mkdir -p /disk; cp -a $path /disk/; rm -rf $path; ln -s /disk/$(basename $path) $path
+done
+gitlab-ctl start
+"""
 
 
 def test_a_set_comes_to_a_server_of_other_names(base: Path, deb: Path, tmp_path: Path) -> None:
@@ -30,6 +38,8 @@ def test_a_set_comes_to_a_server_of_other_names(base: Path, deb: Path, tmp_path:
     (name,) = (path.name for path in tmp_path.iterdir())
     with Lab(base=base, binds=[bind], hostname="other") as lab:
         gitlab = install(lab, OTHER)
+        lab.run("sh", "-ec", MOVE)
+        gitlab.wait_until_ready()
         product = install_product(lab, deb)
         answer = product.restore("--no-safety-backup", f"/mnt/{name}")
         assert answer.code == 0, answer
@@ -46,3 +56,9 @@ def test_a_set_comes_to_a_server_of_other_names(base: Path, deb: Path, tmp_path:
         for identifier, text in seed.posts.items():
             assert session.read_post(identifier) == text
         assert product.leftovers() == []
+        # From there it is backed up, rehearsed and restored as any other.
+        for verb in (("backup",), ("verify",), ("rehearse", "--quick"), ("restore", "--yes")):
+            answer = product(*verb)
+            assert answer.code == 0, answer
+        for path in ("/var/opt/gitlab", "/srv/chat"):
+            assert lab.run("readlink", path).stdout.startswith("/disk/")

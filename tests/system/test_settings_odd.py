@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lab.base import build_base
 from tests.lab.omnibus import Omnibus, Spec, install
-from tests.lab.product import Product, install_product
+from tests.lab.product import Answer, Product, install_product
 from tests.lab.sandbox import Lab
 
 ENVIRONMENT = "/opt/gitlab/etc/mattermost/env"
@@ -19,6 +20,7 @@ CONFIG = "/var/opt/gitlab/mattermost/config.json"
 HBA = "/var/opt/gitlab/postgresql/data/pg_hba.conf"
 ROLE, NAME = "gitlab_mattermost", "mattermost_production"
 PASSWORD = "p@Secret99"
+SECTIONS = ("FileSettings", "PluginSettings", "SqlSettings")
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,58 @@ def test_a_config_json_that_only_go_reads(server: tuple[Omnibus, Product]) -> No
     finally:
         name.write_bytes(known)
         path.write_bytes(before)
+
+
+def changed(product: Product, text: bytes) -> Answer:
+    """Make a set while config.json is this text; Mattermost keeps what it has read."""
+    path = product.lab.path(CONFIG)
+    before = path.read_bytes()
+    path.write_bytes(text)
+    try:
+        return product("backup")
+    finally:
+        path.write_bytes(before)
+
+
+FORMS: dict[str, tuple[Callable[[bytes], bytes], int]] = {
+    "a byte order mark": (lambda text: b"\xef\xbb\xbf" + text, 1),
+    "a comment": (lambda text: b"// by hand\n" + text, 1),
+    "a trailing comma": (lambda text: text.rstrip().rstrip(b"}") + b",}", 1),
+    "CR LF": (lambda text: text.replace(b"\n", b"\r\n"), 0),
+    "a number of 25 digits": (
+        lambda text: replaced(text, (rb'"MaxFileSize": \d+', b'"MaxFileSize": ' + b"9" * 25)),
+        0,
+    ),
+    "sections that are null": (
+        lambda text: json.dumps(json.loads(text) | dict.fromkeys(SECTIONS)).encode(),
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_of_config_json(form: str, server: tuple[Omnibus, Product]) -> None:
+    """What Go's encoding/json takes; what it does not take stops Mattermost too, and is told."""
+    product = server[1]
+    change, code = FORMS[form]
+    answer = changed(product, change(product.lab.path(CONFIG).read_bytes()))
+    assert answer.code == code, answer
+    if code:
+        assert answer.error["message"] == f"{CONFIG} is not JSON"
+        assert re.match(r"line \d+ column \d+", answer.error["detail"])
+        assert "Mattermost cannot start from it either" in answer.error["hint"]
+
+
+def test_keys_in_other_letters(server: tuple[Omnibus, Product]) -> None:
+    """Go reads a key in any letters, so uploads may lie in a bucket by one that nobody looks for."""
+    product = server[1]
+    document = json.loads(product.lab.path(CONFIG).read_bytes())
+    settings = document.pop("FileSettings") | {"drivername": "amazons3", "amazons3bucket": "chat"}
+    del settings["DriverName"]
+    settings.pop("AmazonS3Bucket", None)
+    answer = changed(product, json.dumps(document | {"filesettings": settings}).encode())
+    assert answer.code == 4, answer
+    assert "object storage (amazons3, bucket chat)" in answer.document["warnings"][0]
 
 
 @pytest.fixture(scope="module")

@@ -174,6 +174,17 @@ def test_a_site_url_with_a_slash_at_its_end_is_the_same(host: Host) -> None:
     assert host.check().findings == set()
 
 
+def test_a_site_url_with_a_path(host: Host) -> None:
+    """Mattermost below a path of another site, whose name is in other letters in GitLab."""
+    set_variable(host, "SERVICESETTINGS_SITEURL", f"{SITE}/chat/")
+    below = [one.replace(SITE, f"{SITE}/chat") for one in (SIGNUP, LOGIN)]
+    host.sql(redirect(*below))
+    assert host.check().findings == set()
+    host.sql(redirect(*(one.replace("mattermost.", "MATTERMOST.") for one in below)))
+    expected = {("redirect-host", "gitlab", BROKEN), ("redirect-host", "gitlab", WARNING)}
+    assert host.check().findings == expected
+
+
 def test_a_scope_that_the_application_lacks(host: Host) -> None:
     set_variable(host, "GITLABSETTINGS_SCOPE", "read_user openid")
     assert host.check().findings == set()

@@ -304,6 +304,27 @@ def test_days_are_those_of_the_hosts_clock(clock: Clock) -> None:
     clock("UTC")
 
 
+@pytest.mark.parametrize(
+    ("zone", "weeks", "months"),
+    [
+        ("UTC", ["01-12", "01-10", "01-03", "12-27"], ["01-12", "12-31"]),
+        ("Pacific/Auckland", ["01-12", "01-10", "01-03", "12-27"], ["01-12", "12-31"]),
+        # In the evening before.
+        ("America/Los_Angeles", ["01-12", "01-11", "01-04", "12-28"], ["01-12", "01-01"]),
+    ],
+)
+def test_the_end_of_a_year_with_53_weeks(
+    zone: str, weeks: list[str], months: list[str], clock: Clock
+) -> None:
+    clock(zone)
+    first = datetime(2026, 12, 14, 3, 30, tzinfo=timezone.utc)
+    nights = [Kept(f"{first + one * DAY:%m-%d}", first + one * DAY) for one in range(30)]
+    for rules, wanted in ((Rules(weekly=4), weeks), (Rules(monthly=2), months)):
+        found = decide(nights, rules, first + 30 * DAY)
+        assert [one.name for one in found if one.keep] == wanted
+    clock("UTC")
+
+
 def chain(*days: float) -> list[Kept]:
     """Sets that each build on the one before; the oldest first."""
     names = [f"{age} days" for age in days]
