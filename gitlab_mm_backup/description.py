@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from . import files, folders, hostname, manifest, privileges, sign_in, version
+from . import files, folders, hostname, manifest, privileges, sign_in, text, version
 from .attributes import Attributes
 from .catalog import Unread
 from .contents import Upload
@@ -20,6 +20,7 @@ from .properties import Properties
 from .site import Site
 
 _SHOWN = 5  # links of a kind that is told
+_BEGINNING = 100  # letters of a long path that are told
 # What comes with a package, or with the kernel, and so with a reinstalled host.
 _INSTALLED = tuple(
     f"/{name}/"
@@ -59,11 +60,22 @@ class Written:
         more = len(links) - len(words)
         return words + ([f"{more} more links lead to what is not in the set"] if more else [])
 
+    def _too_far(self) -> list[str]:
+        far = [path for one in self.surveys for path in one.far]
+        if not far:
+            return []
+        count = text.number(len(far), "path")
+        return [
+            f"{count} of more than {files.LONGEST} bytes, and what is below, are not in the set, such as "
+            f"{far[0][:_BEGINNING] + '...'!r}: give the files a shorter path"
+        ]
+
     @property
     def oddities(self) -> list[str]:
         special = [path for one in self.surveys for path in one.special]
         privileged = [path for one in self.surveys for path in one.privileged]
         words = [f"{path!r} is a device or pipe, and is not in the set" for path in special]
+        words += self._too_far()
         words += [*map(str, self.unread), *self.told, *self.attributes.told, *self._untaken()]
         return words + [
             f"{path!r} has the set-user-id or set-group-id bit; a restore takes it away"

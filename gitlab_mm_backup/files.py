@@ -29,6 +29,8 @@ _TOLD = re.compile(
     + _WHEN
     + rb'"((?:[^"\\]|\\.)*)"(?: (?:->|link to) "((?:[^"\\]|\\.)*)")?\n'
 )
+# Bytes of a path: Linux takes 4095 (path_resolution(7)), and a restore unpacks in a longer place.
+LONGEST = 3900
 _ESCAPE = re.compile(rb"\\([0-7]{3}|.)")
 _ESCAPED = dict(zip((b"a", b"b", b"f", b"n", b"r", b"t", b"v"), map(bytes, zip(b"\a\b\f\n\r\t\v"))))
 _LISTED_FILE = re.compile(rb"-\S{9}\S? .*? *(\d+) " + _WHEN)
@@ -95,6 +97,12 @@ class Survey:
     special: list[str]  # devices and pipes; not packed
     privileged: list[str]  # files with set-user-id or set-group-id; unpacked without
     shared: bool = False  # one file has names in several of the folders
+    far: tuple[str, ...] = ()  # paths that are too long to be unpacked, and all below; not packed
+
+    @property
+    def left_out(self) -> list[str]:
+        """What is not to be packed."""
+        return [*self.special, *self.far]
 
     @property
     def pipes(self) -> list[str]:
@@ -122,6 +130,7 @@ class Survey:
             list(dict.fromkeys((*self.special, *later.special))),
             list(dict.fromkeys((*self.privileged, *later.privileged))),
             self.shared,
+            tuple(dict.fromkeys((*self.far, *later.far))),
         )
 
 
@@ -131,16 +140,20 @@ def survey(folders: Iterable[Path]) -> Survey:
     roots = outermost(every)
     wanted = ["-type", "l", "-o", "-type", "p", "-o", "-type", "b", "-o", "-type", "c"]
     wanted += ["-o", "-type", "f", "(", "-perm", "/6000", "-o", "-links", "+1", ")"]
+    too_long = ["-regextype", "posix-extended", "(", "-regex", f".{{{LONGEST}}}.+", "-prune", "-o"]
     looking = Command(
-        ["find", *map(str, roots), "(", *wanted, ")", "-printf", "%y%m\\0%D:%i\\0%p\\0%l\\0"],
+        ["find", *map(str, roots), *too_long, *wanted, ")", "-printf", "%y%m\\0%D:%i\\0%p\\0%l\\0"],
+        environment={"LC_ALL": "C"},  # so that a letter is a byte
         may_exit=(0, 1),  # 1: something vanished meanwhile
         through_no_link=roots,
     )
     fields = os.fsdecode(process.printed(looking)).split("\0")[:-1]
-    found = Survey({}, [], [])
+    found, far = Survey({}, [], []), list[str]()
     names: dict[str, set[Path]] = {}
     for kind, inode, path, target in zip(*(fields[start::4] for start in range(4))):
-        if kind.startswith("f"):
+        if len(os.fsencode(path)) > LONGEST:
+            far.append(path)
+        elif kind.startswith("f"):
             names.setdefault(inode, set()).add(next(one for one in every if _in(path, one)))
             if int(kind[1:], 8) & 0o6000:
                 found.privileged.append(path)
@@ -148,7 +161,8 @@ def survey(folders: Iterable[Path]) -> Survey:
             found.special.append(path)
         elif leads_out(path, target, roots):
             found.links_out[path] = target
-    return replace(found, shared=any(len(places) > 1 for places in names.values()))
+    shared = any(len(places) > 1 for places in names.values())
+    return replace(found, shared=shared, far=tuple(far))
 
 
 def walk(folders: Iterable[Path]) -> int:
@@ -193,7 +207,7 @@ def pack(
         contents.add_line(line)
         found.learn(line, roots)
 
-    never = [*map(str, excluded), *found.special]
+    never = [*map(str, excluded), *found.left_out]
     what = [
         "--no-wildcards",
         "--anchored",

@@ -77,7 +77,7 @@ def keep(
     found: files.Survey,
 ) -> Packed:
     """Have restic keep the folders as they are; it has its own limit in place of a throttle."""
-    part, taken = store.keep_folders(staging, files.outermost(folders), found.special)
+    part, taken = store.keep_folders(staging, files.outermost(folders), found.left_out)
     return Packed({"files": part}, files.Contents(taken.files, taken.bytes))
 
 

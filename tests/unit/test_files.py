@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import stat
+import subprocess
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -282,6 +283,40 @@ def test_links_that_lead_out(target: str, out: bool) -> None:
     assert files.leads_out("/srv/mm/data/link", target, roots) is out
 
 
+@pytest.mark.parametrize("name", ["d" * 200, "ä" * 100], ids=["letters", "of two bytes"])
+def test_a_path_that_is_too_long_to_be_unpacked_is_left_out(
+    name: str, tmp_path: Path, home: Path
+) -> None:
+    """Tar packs it, directory by directory, and cannot unpack it by its whole name."""
+    wanted = describe(home)
+    at = os.open(home, os.O_RDONLY)
+    try:
+        for _ in range(25):
+            os.mkdir(name, dir_fd=at)
+            below = os.open(name, os.O_RDONLY, dir_fd=at)
+            os.close(at)
+            at = below
+        os.close(os.open("file", os.O_CREAT, dir_fd=at))
+        found = files.survey([home])
+        (far,) = found.far
+        assert files.LONGEST < len(os.fsencode(far)) <= files.LONGEST + 201
+        pack(tmp_path / "x.tar.zst", home)
+    finally:  # pytest could not remove it either
+        os.close(at)
+        subprocess.run(["rm", "-r", str(home / name)], check=True)
+    (tmp_path / "into").mkdir()
+    archives.unpack(tmp_path / "x.tar.zst", str(home), tmp_path / "into")
+    depth, path = 0, f"{tmp_path}/into/mattermost"
+    while os.path.isdir(path := f"{path}/{name}"):
+        depth += 1
+    assert depth == far.count(name) - 1
+    subprocess.run(["rm", "-r", str(tmp_path / "into/mattermost" / name)], check=True)
+    unpacked, before = describe(tmp_path / "into/mattermost"), dict(wanted)
+    assert {one: facts for one, facts in unpacked.items() if one != "."} == {
+        one: facts for one, facts in before.items() if one != "."
+    }
+
+
 def test_what_is_unusual_is_packed_so_that_it_can_be_restored(tmp_path: Path, home: Path) -> None:
     """Without what no restore accepts, and with everything else as it is."""
     wanted = describe(home)
@@ -370,10 +405,12 @@ def test_what_tar_tells_and_nobody_understands_is_a_failure(line: bytes) -> None
 
 
 def test_what_is_gone_after_the_packing_is_known_all_the_same() -> None:
-    first = Survey({"/a": "/x"}, ["/p"], ["/s"], shared=True)
-    second = Survey({"/b": "/y"}, ["/p", "/q"], [])
+    first = Survey({"/a": "/x"}, ["/p"], ["/s"], shared=True, far=("/f",))
+    second = Survey({"/b": "/y"}, ["/p", "/q"], [], far=("/g", "/f"))
     both = first.joined(second)
-    assert both == Survey({"/a": "/x", "/b": "/y"}, ["/p", "/q"], ["/s"], shared=True)
+    assert both == Survey(
+        {"/a": "/x", "/b": "/y"}, ["/p", "/q"], ["/s"], shared=True, far=("/f", "/g")
+    )
 
 
 # trees that change, and disks that do not work

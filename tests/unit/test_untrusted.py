@@ -52,6 +52,14 @@ CASES: dict[str, tuple[Callable[[Any], Any], list[Any], list[Any]]] = {
     ),
     "paths": (untrusted.paths, [[], ["/a", "/b"]], [None, "/a", {"/a": 1}, ("/a",), ["a"]]),
     "texts": (untrusted.texts, [[], ["a", ""]], [None, "a", {"a": 1}, ("a",), ["a\0"]]),
+    "variables": (
+        untrusted.variables,
+        [{}, {"MM_A": "x", "odd-name.x": "a\nb", "MM_B": "B\udcfccherei", "MM_\udcfc": ""}],
+        [
+            *(None, [], {"": "x"}, {"A=B": "x"}, {"A/B": "x"}, {"A\0": "x"}, {"A\ud800": "x"}),
+            *({"A": "x\0y"}, {"A": "\ud800"}, {"A": 1}, {"A": None}, {"A": "x", "B": ["x"]}),
+        ],
+    ),
     "each": (
         untrusted.each(untrusted.text, untrusted.count),
         [{}, {"a": 1, "b": 0}],
