@@ -111,7 +111,7 @@ OPERATIONS = Group(
             "11",
             "rear#3359",
             "NFS with root_squash; a disk without owners and modes (vfat)",
-            "refused: anybody on the server could read or change the sets. The hint names no_root_squash, a "
+            "anybody on the server could read or change the sets. The hint names no_root_squash, a "
             "mount with umask=0077, or an off-site copy to that disk, which works",
             (
                 f"{_DISKS}::test_a_folder_where_root_is_nobody",
