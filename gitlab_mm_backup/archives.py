@@ -168,32 +168,47 @@ def _below(name: str, folder: str) -> bool:
     return folder in ("", ".") or name.startswith(f"{folder}/")
 
 
-def unpack(archive: Path, folder: str, into: Path, excluded: Iterable[str] = ()) -> None:
+def unpack(
+    archive: Path,
+    folder: str,
+    into: Path,
+    excluded: Iterable[str] = (),
+    attributes: Iterable[str] = (),
+) -> str:
     """Unpack one absolute ``folder`` of a compressed tar to ``into``/<its last name>.
 
-    Owners are given by name where this host knows the name, modes are kept.  ``excluded`` are
-    absolute paths below ``folder``.
+    Owners are given by name where this host knows the name, modes are kept, and with the options
+    ``attributes`` of tar's what else a file has.  ``excluded`` are absolute paths below ``folder``.
+    Returns the end of what tar warned of.
     """
     with (
-        _extracting(folder, into, excluded) as extract,
+        _extracting(folder, into, excluded, attributes) as extract,
         open(archive, "rb") as packed,
         progress.of_file("files", packed),
     ):
-        process.pipeline(DECOMPRESS, extract, stdin=packed)
+        *_, finished = process.pipeline(DECOMPRESS, extract, stdin=packed)
     _take_privileges(into)
+    return finished.err
 
 
 def unpack_as_it_comes(
-    pass_on: Callable[[Put], object], folder: str, into: Path, excluded: Iterable[str] = ()
-) -> None:
+    pass_on: Callable[[Put], object],
+    folder: str,
+    into: Path,
+    excluded: Iterable[str] = (),
+    attributes: Iterable[str] = (),
+) -> str:
     """Do the same with the tar that ``pass_on`` puts, piece by piece as it finds it good."""
-    with _extracting(folder, into, excluded) as extract:
-        tasks.through(pass_on, lambda good: process.run(extract, stdin=good))
+    with _extracting(folder, into, excluded, attributes) as extract:
+        _, finished = tasks.through(pass_on, lambda good: process.run(extract, stdin=good))
     _take_privileges(into)
+    return finished.err
 
 
 @contextlib.contextmanager
-def _extracting(folder: str, into: Path, excluded: Iterable[str]) -> Iterator[Command]:
+def _extracting(
+    folder: str, into: Path, excluded: Iterable[str], attributes: Iterable[str]
+) -> Iterator[Command]:
     """Yield the tar that unpacks what it reads."""
     member = member_name(Path(folder))
     never = [member_name(Path(path)) for path in excluded]
@@ -211,6 +226,7 @@ def _extracting(folder: str, into: Path, excluded: Iterable[str]) -> Iterator[Co
                 f"--strip-components={len(PurePosixPath(member).parts) - 1}",
                 "--same-owner",
                 "--preserve-permissions",
+                *attributes,
                 "--no-wildcards",
                 "--anchored",
                 *(f"--exclude={name}" for name in sorted({*never} - {*plain})),

@@ -1,40 +1,52 @@
-"""Access control lists and extended attributes (acl(5), xattr(7)), which a set does not hold."""
+"""Access control lists and extended attributes (acl(5), xattr(7)): what a set has and lacks of them."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from collections.abc import Collection, Iterable, Iterator
+import re
+import struct
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .files import outermost
+from .files import EXTENDED, LISTS, outermost
 
-# What somebody has set. security.* is the kernel's own, or a privilege; overlayfs keeps its notes.
+ACL, USER = "acl", "user"  # kinds that a set holds, as its manifest counts them
 _LISTS = ("system.posix_acl_access", "system.posix_acl_default")
-_SET_BY_PEOPLE = ("user.", "trusted.")
+# security.* is the kernel's own, or a privilege; overlayfs keeps its notes among the others.
+_LOST = "trusted."
 _NOTES = ("user.overlay.", "trusted.overlay.")
 _EXAMPLES = 3
 _DEEPEST = 200  # levels below a folder; Mattermost's own have ten
+# The list that says no more than mode 0700: the kernel then keeps the mode alone (posix_acl_xattr.h).
+_NOBODY = 0xFFFFFFFF
+_OWN_MODE = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *entry) for entry in ((1, 7, _NOBODY), (4, 0, _NOBODY), (32, 0, _NOBODY))
+)
+_PROBE = "user.gitlab-mm"
+_STRANGERS = re.compile(r"^tar: (.*): Warning: Cannot acl_from_text", re.MULTILINE)
 
 
 @dataclass
 class Attributes:
-    """Which files and directories have some: how many, and the first few."""
+    """Which files and directories have some: what a set holds, and the first few that it does not."""
 
-    count: int = 0
+    kept: dict[str, int] = field(default_factory=dict)  # kind -> files and directories
+    lost: int = 0
     examples: list[str] = field(default_factory=list)
 
     @property
     def told(self) -> list[str]:
         """Return, in words, what a set lacks of them."""
-        if not self.count:
+        if not self.lost:
             return []
-        more = self.count - len(self.examples)
+        more = self.lost - len(self.examples)
         paths = ", ".join(map(repr, self.examples)) + (f" and {more} more" if more else "")
         return [
-            f"The access control lists or extended attributes of {paths} are not in the set; keep them "
-            "with getfacl -R and getfattr -R -d, and set them again after a restore (setfacl --restore)"
+            f"The extended attributes trusted.* of {paths} are not in the set; keep them with "
+            "getfattr -R -d -m '^trusted', and set them again after a restore (setfattr --restore)"
         ]
 
 
@@ -77,11 +89,69 @@ def _note(found: Attributes, place: str, path: str) -> None:
         names = os.listxattr(place, follow_symlinks=False)
     except OSError:  # gone meanwhile, or on a file system that has none
         return
-    if any(map(_is_meant, names)):
-        found.count += 1
+    for kind in {_kind(name) for name in names} - {""}:
+        if kind != _LOST:
+            found.kept[kind] = found.kept.get(kind, 0) + 1
+            continue
+        found.lost += 1
         if len(found.examples) < _EXAMPLES:
             found.examples.append(path)
 
 
-def _is_meant(name: str) -> bool:
-    return name in _LISTS or (name.startswith(_SET_BY_PEOPLE) and not name.startswith(_NOTES))
+def _kind(name: str) -> str:
+    if name in _LISTS:
+        return ACL
+    if name.startswith(_NOTES):
+        return ""
+    return USER if name.startswith("user.") else _LOST if name.startswith(_LOST) else ""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What of a set's attributes can be put back at a place."""
+
+    place: Path  # for people
+    lists: bool  # its file system holds them
+    extended: bool
+
+    def options(self, by_number: bool) -> tuple[str, ...]:
+        """Return tar's options; accounts that a list has ``by_number`` may be others here."""
+        lists = LISTS if self.lists and not by_number else ()
+        return (*lists, *(EXTENDED if self.extended else ()))
+
+    def told(self, kept: Mapping[str, int], by_number: bool, warned: str) -> list[str]:
+        """Return, in words, what is not put back of what a set has ``kept``, by tar's warnings too."""
+        words = []
+        for kind, held, name in (
+            (ACL, self.lists, "access control lists"),
+            (USER, self.extended, "extended attributes"),
+        ):
+            if kept.get(kind) and not held:
+                words.append(
+                    f"The file system of {self.place} cannot hold {name}: those of the set"
+                )
+        if kept.get(ACL) and self.lists and by_number:
+            words.append("The set is of another host, and has the accounts of its access control "
+                         "lists by number: these lists")  # fmt: skip
+        strangers = _STRANGERS.findall(warned)
+        if strangers:
+            words.append(
+                "Access control lists that name accounts which this host does not have, as that of "
+                f"{strangers[0]}"
+            )
+        return [f"{one} are not put back" for one in words]
+
+
+def keeping(directory: Path, place: Path) -> Keeping:
+    """Try out an empty ``directory`` of root's, of mode 0700, which is on the disk of ``place``."""
+    return Keeping(place, _takes(directory, _LISTS[0], _OWN_MODE), _takes(directory, _PROBE, b""))
+
+
+def _takes(directory: Path, name: str, value: bytes) -> bool:
+    try:
+        os.setxattr(directory, name, value)
+        if name == _PROBE:
+            os.removexattr(directory, name)
+    except OSError as error:
+        return error.errno != errno.ENOTSUP
+    return True

@@ -11,7 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import archives, baking, json_config, listing, privileges, process, verify
+from . import (
+    archives,
+    attributes,
+    baking,
+    identity,
+    json_config,
+    listing,
+    privileges,
+    process,
+    verify,
+)
+from .attributes import Keeping
 from .errors import Failure
 from .folders import WORK, by_entries, work_folder
 from .listing import LISTING
@@ -19,6 +30,7 @@ from .manifest import Account
 from .plan import Plan
 from .process import Command
 from .site import Site
+from .store.kept import BY_RESTIC
 from .store.local import BackupSet
 from .unpacking import Move, exchanged, moves
 from .verify import ETC
@@ -60,27 +72,35 @@ def works(set_: BackupSet, site: Site, plan: Plan, token: str) -> dict[str, Work
     return {role: Work(path, work_folder(path, f"{token}-{role}")) for role, path in live.items()}
 
 
-def unpack(set_: BackupSet, site: Site, plan: Plan, works: Mapping[str, Work]) -> None:
-    """Make what is new complete: files of the set, what is the host's own, owners."""
+def unpack(set_: BackupSet, site: Site, plan: Plan, works: Mapping[str, Work]) -> list[str]:
+    """Make what is new complete: files of the set, what is the host's own, owners.
+
+    Returns, in words, what this host cannot have of the set.
+    """
+    told: list[str] = []
     if "home" in works:
-        _unpack_folders(set_, site, plan, works)
+        told += _unpack_folders(set_, site, plan, works)
     elif "config" in works:
         source = f"{set_.manifest.files.folders['home']}/config.json"
         layers = _archives(set_, source)
-        _unpack_tree(layers, source, (), works["config"], works["config"].staged)
+        told += _unpack_tree(layers, source, (), works["config"], works["config"].staged)
         _keep_host_settings(set_, site, works["config"].staged)
     for role, work in works.items():
         if role == "etc":
-            _unpack_etc(set_, work)
+            told += _unpack_etc(set_, work)
         else:
             _give_to(site, set_, work)
         if role in site.folders.shared:
             _keep_others(work)
+    return list(dict.fromkeys(told))
 
 
-def _unpack_folders(set_: BackupSet, site: Site, plan: Plan, works: Mapping[str, Work]) -> None:
+def _unpack_folders(
+    set_: BackupSet, site: Site, plan: Plan, works: Mapping[str, Work]
+) -> list[str]:
+    told = []
     for move in _moves(set_, site):
-        _unpack_one(_archives(set_, move.source), move, works[move.role])
+        told += _unpack_one(_archives(set_, move.source), move, works[move.role])
     home = works["home"].staged
     _keep_links(site, home)
     _keep_environment(site, home)
@@ -89,14 +109,16 @@ def _unpack_folders(set_: BackupSet, site: Site, plan: Plan, works: Mapping[str,
     else:
         (home / "config.json").unlink(missing_ok=True)
         _copy(site.folders.home / "config.json", home / "config.json")
+    return told
 
 
-def _unpack_etc(set_: BackupSet, work: Work) -> None:
+def _unpack_etc(set_: BackupSet, work: Work) -> list[str]:
     """Make the new /etc/gitlab; GitLab's own backups of it, in no set, stay."""
-    _unpack_tree([Archive(set_, "etc-gitlab")], ETC, (), work, work.staged)
+    told = _unpack_tree([Archive(set_, "etc-gitlab")], ETC, (), work, work.staged)
     backups = work.live / "config_backup"
     if backups.is_dir():
         _copy(backups, work.staged / "config_backup")
+    return told
 
 
 def _moves(set_: BackupSet, site: Site) -> list[Move]:
@@ -115,17 +137,29 @@ class Archive:
     part: str = "files"
     stale: Sequence[str] = ()
 
-    def unpack(self, folder: str, into: Path, excluded: Sequence[str]) -> None:
+    def unpack(
+        self, folder: str, into: Path, excluded: Sequence[str], keeping: Keeping
+    ) -> list[str]:
+        """Unpack a folder of it; return, in words, what of it ``keeping`` cannot put back."""
         one, never = self.set, [*excluded, *self.stale]
         stream = one.stream if self.part == "files" else None
+        strange = self._by_number and not identity.known().owns(identity.of_set(one.manifest))
+        options = keeping.options(strange)
         if stream is None:
-            archives.unpack(one.file(self.part), folder, into, never)
-            return
-        stream.read_by(
-            lambda tar: archives.unpack_as_it_comes(
-                lambda put: verify.pass_on(one, tar, put), folder, into, never
+            warned = archives.unpack(one.file(self.part), folder, into, never, options)
+        else:
+            warned = stream.read_by(
+                lambda tar: archives.unpack_as_it_comes(
+                    lambda put: verify.pass_on(one, tar, put), folder, into, never, options
+                )
             )
-        )
+        return keeping.told(one.manifest.attributes, strange, warned)
+
+    @property
+    def _by_number(self) -> bool:
+        """Tell whether access control lists have accounts by number: restic's, and a salvage's."""
+        forms = (part.form for name, part in self.set.manifest.parts.items() if name == self.part)
+        return self.set.manifest.salvaged is not None or not {*forms}.isdisjoint(BY_RESTIC)
 
 
 def comes_once(set_: BackupSet, site: Site, plan: Plan) -> bool:
@@ -145,22 +179,22 @@ def _archives(set_: BackupSet, source: str) -> list[Archive]:
     return found
 
 
-def _unpack_one(layers: Sequence[Archive], move: Move, work: Work) -> None:
+def _unpack_one(layers: Sequence[Archive], move: Move, work: Work) -> list[str]:
     target = work.staged / move.below
     if os.path.islink(target):  # the set's home had a link here; this site has the folder
         target.unlink()
     target.parent.mkdir(parents=True, exist_ok=True)
-    _unpack_tree(layers, move.source, move.excluded, work, target)
+    return _unpack_tree(layers, move.source, move.excluded, work, target)
 
 
 def _unpack_tree(
     layers: Sequence[Archive], source: str, excluded: tuple[str, ...], work: Work, target: Path
-) -> None:
+) -> list[str]:
     """Unpack ``source`` and give it its name only when it is complete."""
     unpacking = work.folder / "unpacking"
     unpacking.mkdir(mode=0o700)
-    for one in layers:
-        one.unpack(source, unpacking, excluded)
+    keeping = attributes.keeping(unpacking, work.live)
+    told = [words for one in layers for words in one.unpack(source, unpacking, excluded, keeping)]
     unpacked = unpacking / Path(source).name
     if target == work.folder / "new":  # of such a folder the entries are exchanged
         for entry in unpacked.iterdir():
@@ -168,6 +202,7 @@ def _unpack_tree(
     else:
         os.rename(unpacked, target)
     shutil.rmtree(unpacking)
+    return told
 
 
 def _keep_links(site: Site, home: Path) -> None:

@@ -282,4 +282,4 @@ def _write_variable(folder: int, name: str, content: str) -> None:
             owner, group, mode = before.st_uid, before.st_gid, before.st_mode & 0o7777
             break
     data = content.encode(errors="surrogateescape")
-    durable.replace_in(folder, name, data, owner, group, mode)
+    durable.replace_in(folder, name, data, owner, group, mode, alike=True)

@@ -122,6 +122,7 @@ def describe(
         installation=written.installation,
         contents=written.people,
         properties=written.properties,
+        attributes=written.attributes.kept,
     )
 
 

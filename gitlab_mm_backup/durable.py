@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -10,14 +11,19 @@ from pathlib import Path
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
+_LIST, _EXTENDED = "system.posix_acl_access", "user."  # acl(5), xattr(7)
 
-def replace_file(path: Path, data: bytes, uid: int = 0, gid: int = 0, mode: int = 0o600) -> None:
+
+def replace_file(
+    path: Path, data: bytes, uid: int = 0, gid: int = 0, mode: int = 0o600, *, alike: bool = False
+) -> None:
     """Write ``data`` beside ``path``, sync it and rename it there; raises OSError.
 
-    The file is born private (mode 0600, root) and gets its owner and mode before its name.
+    The file is born private (mode 0600, root) and gets its owner and mode before its name; one
+    that is ``alike`` has the access control list and extended attributes of the one before.
     """
     with opened(path.parent, links=True) as folder:
-        replace_in(folder, path.name, data, uid, gid, mode)
+        replace_in(folder, path.name, data, uid, gid, mode, alike=alike)
 
 
 @contextlib.contextmanager
@@ -48,7 +54,9 @@ def _through_no_link(folder: Path) -> int:
     return descriptor
 
 
-def replace_in(folder: int, name: str, data: bytes, uid: int, gid: int, mode: int) -> None:
+def replace_in(
+    folder: int, name: str, data: bytes, uid: int, gid: int, mode: int, *, alike: bool = False
+) -> None:
     """Do what ``replace_file`` does in the folder of a descriptor; raises OSError."""
     temporary = f".{name}.{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -59,6 +67,8 @@ def replace_in(folder: int, name: str, data: bytes, uid: int, gid: int, mode: in
             file.flush()
             os.fchown(file.fileno(), uid, gid)
             os.fchmod(file.fileno(), mode)
+            if alike:
+                _liken(file.fileno(), f"/proc/self/fd/{folder}/{name}")
             os.fsync(file.fileno())
         os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
@@ -66,6 +76,23 @@ def replace_in(folder: int, name: str, data: bytes, uid: int, gid: int, mode: in
             os.unlink(temporary, dir_fd=folder)
         raise
     os.fsync(folder)
+
+
+def _liken(file: int, before: str) -> None:
+    """Give a file the attributes of another, as far as it has any."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in _attributes(before):
+            if name == _LIST or name.startswith(_EXTENDED):
+                os.setxattr(file, name, os.getxattr(before, name, follow_symlinks=False))
+
+
+def _attributes(path: str) -> list[str]:
+    try:
+        return os.listxattr(path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:  # its file system has none
+            return []
+        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -17,8 +17,9 @@ from .process import Command, Sink
 
 # Owner and group may hold spaces; the size is what stands before date and time.
 _VANISHED = re.compile(
-    rb"tar: (.*: (Cannot (stat|open): (No such file or directory|Not a directory|"
-    rb"Too many levels of symbolic links)|File removed before we read it|"
+    rb"tar: (.*: ((Warning: )?Cannot (stat|open|(file_has|acl_get)_\w+|[fl](list|get)xattr(at)?): "
+    rb"(No such file or directory|Not a directory|Too many levels of symbolic links|"
+    rb"No data available)|File removed before we read it|"
     rb"file changed as we read it|socket ignored)|Exiting with failure status due to previous errors)"
 )
 # A year may have any sign and length, as btrfs keeps it; a moment that no year has is a number.
@@ -34,6 +35,15 @@ LONGEST = 3900
 _ESCAPE = re.compile(rb"\\([0-7]{3}|.)")
 _ESCAPED = dict(zip((b"a", b"b", b"f", b"n", b"r", b"t", b"v"), map(bytes, zip(b"\a\b\f\n\r\t\v"))))
 _LISTED_FILE = re.compile(rb"-\S{9}\S? .*? *(\d+) " + _WHEN)
+# A member has more than GNU's own form can hold.  Without what changes with each run, and what
+# nobody restores.
+_FORM = (
+    "--format=posix",
+    "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+)
+LISTS = ("--acls",)
+# overlayfs keeps its own notes among those that everybody may set.
+EXTENDED = ("--xattrs", "--xattrs-include=user.*", "--xattrs-exclude=user.overlay.*")
 
 
 class Line(NamedTuple):
@@ -255,7 +265,9 @@ def _archive(
         [
             "tar",
             "--create",
-            "--format=gnu",
+            *_FORM,
+            *LISTS,
+            *EXTENDED,
             "--blocking-factor=512",
             # Two names of one file in two folders may come to lie on two disks.
             *(["--hard-dereference"] if found.shared else []),

@@ -181,6 +181,7 @@ def write(path: Path, text: str) -> None:
             before.st_uid,
             before.st_gid,
             before.st_mode & 0o7777,
+            alike=True,
         )
     except OSError as error:
         raise Failure(f"{path} cannot be written", str(error.strerror)) from error

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -162,6 +162,7 @@ class Manifest:
     told: Sequence[str] = ()  # what the run warned of: what the set cannot hold, or lacks
     properties: Properties | None = None  # of the database; None: not looked at (before format 3)
     pipes: Sequence[str] = ()  # devices and pipes, left out; one made meanwhile may be packed
+    attributes: Mapping[str, int] = field(default_factory=dict)  # acl, user -> files that have some
     format: int = FORMAT
 
     @property
@@ -230,6 +231,8 @@ def to_bytes(manifest: Manifest) -> bytes:
         del document["salvaged"]
     if manifest.properties is None:
         del document["properties"]
+    if not manifest.attributes:
+        del document["attributes"]
     if manifest.format < FORMAT:
         for name in _SINCE_FORMAT_3:
             del document[name]
@@ -377,4 +380,7 @@ _SINCE_FORMAT_3: dict[str, untrusted.Check] = {
     "pipes": untrusted.paths,
 }
 # Of a format 3 set, but not of the first ones.
-_LATER: dict[str, untrusted.Check] = {"properties": properties.parse}
+_LATER: dict[str, untrusted.Check] = {
+    "properties": properties.parse,
+    "attributes": untrusted.each(untrusted.one_of("acl", "user"), untrusted.count),
+}

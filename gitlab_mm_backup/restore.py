@@ -293,7 +293,7 @@ def load_database(run: Run) -> list[Index]:
 
 def unpack_folders(run: Run) -> None:
     """Make the new folders complete, and have the disks hold them (syncfs(2) by sync(1))."""
-    beside.unpack(run.set, run.site, run.plan, run.works)
+    run.warnings.extend(beside.unpack(run.set, run.site, run.plan, run.works))
     for work in run.works.values():
         process.run(Command(["sync", "--file-system", str(work.folder)]))
 

@@ -22,6 +22,8 @@ from .part import PartWriter
 
 MANIFEST_TAG, DATABASE, FILES = "manifest", "database", "files"  # the third tag of a snapshot
 DUMP = "database.dump"
+# How the files part is to be read where it lies, and where it was fetched to.
+BY_RESTIC = ("folders, restic", "tar of folders, zstd")
 _PACKING = compress(1, min(4, os.cpu_count() or 1))
 T = TypeVar("T")
 Snapshots = Mapping[str, Snapshot]  # of one set, by their third tag
@@ -117,7 +119,7 @@ def fetch(
     problems = []
     ways = {
         DATABASE: ("database.dump.zst", "pg_dump custom, zstd", source.dump()),
-        FILES: ("files.tar.zst", "tar, zstd", source.files()),
+        FILES: ("files.tar.zst", BY_RESTIC[1], source.files()),
     }
     for name, (file, form, program) in ways.items():
         if name in but:

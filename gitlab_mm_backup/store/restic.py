@@ -23,7 +23,17 @@ from ..process import printed
 from ..repository import ID_SHOWN, Repository, Snapshot, Taken, Write
 from ..secret import Secret
 from ..settings import Restic
-from .kept import DATABASE, DUMP, FILES, MANIFEST_TAG, Kept, Snapshots, fetch, refuse_without_room
+from .kept import (
+    BY_RESTIC,
+    DATABASE,
+    DUMP,
+    FILES,
+    MANIFEST_TAG,
+    Kept,
+    Snapshots,
+    fetch,
+    refuse_without_room,
+)
 from .local import BackupSet, Entry, Listing, LocalStore, Others, Sign
 
 log = logging.getLogger(__name__)
@@ -32,7 +42,7 @@ STATE = Path("/var/lib/gitlab-mm-backup/restic")  # what this host knows of the 
 TAG = "gitlab-mm-backup"  # of all snapshots of ours; those of one set have its name as well
 _HOST, _INSTALLATION = "host:", "installation:"  # begin the tags with these ids
 _SIGNED = "signed:"  # begins the tag with the signature of the manifest
-_FORMS = {DATABASE: "pg_dump custom, restic", FILES: "folders, restic"}
+_FORMS = {DATABASE: "pg_dump custom, restic", FILES: BY_RESTIC[0]}
 _FETCHED = ".gitlab-mm-fetched-"
 _INCOMPLETE = ".incomplete-"
 _NO_TREE = "0" * 64

@@ -1,0 +1,70 @@
+"""Access control lists and extended attributes: through every kind of set, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.omnibus import Omnibus, Spec, install
+from tests.lab.product import Product, install_product
+from tests.lab.sandbox import Lab
+from tests.system.test_restic import CONFIG, PASSWORD, REPOSITORY, SETTINGS, WORD
+
+# Lists as the kernel keeps them: a bundled account may read, and what is made anew is alike.
+SET = """
+import os, pwd, struct
+home = "/var/opt/gitlab/mattermost"
+someone = pwd.getpwnam("gitlab-psql").pw_uid
+entries = ((1, 6, -1), (2, 4, someone), (4, 4, -1), (16, 4, -1), (32, 0, -1))
+acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *one) for one in entries)
+os.setxattr(f"{home}/config.json", "system.posix_acl_access", acl)
+os.setxattr(f"{home}/data", "system.posix_acl_default", acl)
+os.setxattr("/etc/gitlab/gitlab.rb", "system.posix_acl_access", acl)
+os.setxattr(f"{home}/plugins", "user.note", b"x\\0y")
+"""
+SHOW = """
+import os
+home = "/var/opt/gitlab/mattermost"
+for path in (f"{home}/config.json", f"{home}/data", "/etc/gitlab/gitlab.rb", f"{home}/plugins"):
+    print(path, {name: os.getxattr(path, name) for name in sorted(os.listxattr(path))})
+"""
+LOSE = SHOW.replace("print(path, ", "print(").replace("os.getxattr", "os.removexattr")
+
+
+@pytest.fixture(scope="module")
+def server(base: Path, deb: Path) -> Iterator[tuple[Omnibus, Product]]:
+    with Lab(base=base) as lab:
+        gitlab = install(lab, Spec())
+        product = install_product(lab, deb)
+        gitlab.sign_in("alice").post("hello")
+        lab.write(PASSWORD, f"{WORD}\n", mode=0o600)
+        environment = {"RESTIC_REPOSITORY": REPOSITORY, "RESTIC_PASSWORD": WORD, "HOME": "/root"}
+        lab.run("restic", "init", env=environment)
+        yield gitlab, product
+
+
+def python(lab: Lab, program: str) -> str:
+    return str(lab.run("python3", "-c", program).stdout)
+
+
+@pytest.mark.parametrize("config", ["", "files: incremental\n", SETTINGS])
+def test_they_come_back(config: str, server: tuple[Omnibus, Product]) -> None:
+    gitlab, product = server
+    lab = product.lab
+    lab.write(CONFIG, config, mode=0o640)
+    python(lab, SET)
+    before = python(lab, SHOW)
+    assert before.count("system.posix_acl") == 3
+    answer = product("backup")
+    assert (answer.code, answer.document["warnings"]) == (0, [])
+    rehearsed = product("rehearse")
+    assert rehearsed.code == 0, rehearsed
+    python(lab, LOSE)
+    assert "posix_acl" not in python(lab, SHOW)
+    restored = product.restore("--no-safety-backup", "--with-etc")
+    assert restored.code == 4, restored  # of /etc/gitlab alone
+    assert [one for one in restored.document["warnings"] if "/etc/gitlab was" not in one] == []
+    assert python(lab, SHOW) == before
+    gitlab.sign_in("alice")
