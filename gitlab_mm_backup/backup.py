@@ -13,6 +13,7 @@ from pathlib import Path
 
 from . import (
     absence,
+    caveats,
     clock,
     database,
     description,
@@ -116,16 +117,24 @@ def backup(
         made = (make or make_set)(site, settings, store, before)
     host, notes = settling.settle(identity.own(), store, made.manifest)
     store.serve(host)
-    warnings = [*made.manifest.told, *(later.problems if later else ())]
+    told = caveats.unaccepted(made.manifest.told, settings.accept_warnings)
+    notes += _accepted(len(made.manifest.told) - len(told))
+    warnings = [*told, *(later.problems if later else ())]
     warnings += settling.copied_disk(host) + shrunken(made.manifest)
     owner = Owner(host, made.manifest.installation)
     pruned = prune.prune(store, settings.rules, owner, made.name)
     warnings += pruned.problems + prune.prune_previous(settings.keep_time)
-    told = {**variables, "set": made.name, "set_path": made.reference}
+    variables = {**variables, "set": made.name, "set_path": made.reference}
     if nightly:
-        told["nightly"] = "yes"
+        variables["nightly"] = "yes"
     notes += _kept_for_ever(settings, before)
-    return Made(made, pruned.removed, warnings, notes, owner, told)
+    return Made(made, pruned.removed, warnings, notes, owner, variables)
+
+
+def _accepted(count: int) -> list[str]:
+    """Return what is said of warnings that config.yml accepts."""
+    what = text.number(count, "warning")
+    return [f"Note: {what} accepted by config.yml; gitlab-mm list shows them"] if count else []
 
 
 def _kept_for_ever(settings: Settings, before: Before) -> list[str]:

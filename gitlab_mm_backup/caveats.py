@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 from . import text
 
@@ -19,3 +20,9 @@ def lines(told: Sequence[str]) -> list[str]:
 def sentence(told: Sequence[str]) -> str:
     """Return them on one line; "" where there are none."""
     return "; ".join(lines(told))
+
+
+def unaccepted(told: Iterable[str], accepted: Sequence[str]) -> list[str]:
+    """Return the warnings in which no accepted text stands as a whole: /srv/a is not in /srv/ab."""
+    known = [re.compile(rf"(?<![\w-]){re.escape(one)}(?![\w-])") for one in accepted]
+    return [words for words in told if not any(one.search(words) for one in known)]

@@ -19,8 +19,8 @@ from .manifest import Credentials, Database, Manifest, Part
 from .properties import Properties
 from .site import Site
 
-_SHOWN = 5  # links of a kind that is told
 _BEGINNING = 100  # letters of a long path that are told
+_SHOWN = 20  # links that are told one by one
 # What comes with a package, or with the kernel, and so with a reinstalled host.
 _INSTALLED = tuple(
     f"/{name}/"

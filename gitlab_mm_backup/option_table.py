@@ -290,6 +290,15 @@ OPTIONS: tuple[Option, ...] = (
         example="[/mnt/uploads]",
     ),
     Option(
+        "accept_warnings",
+        "Warnings about what a set lacks that somebody has read and taken care of: each entry is a "
+        "path, a name or another text that stands in such a warning. It is still told by list, "
+        "status, report and kit, but a backup with no other ends with exit code 0.",
+        list_of(words(r"[^\0\n]{4,}", "a text of four characters or more")),
+        [],
+        example="[/srv/uploads, pg_hint_plan]",
+    ),
+    Option(
         "rehearse",
         "Which of the sets that cron makes are rehearsed right afterwards, that is restored into "
         "scratch and Mattermost started from them: nightly, weekly or off.",

@@ -82,6 +82,7 @@ class Settings:
     )
     database_port: int | None = None
     allow_links: tuple[Path, ...] = ()  # where links of Mattermost's account may lead to
+    accept_warnings: Sequence[str] = ()  # texts in warnings of sets that are no news
 
     @property
     def remotes(self) -> list[str]:
@@ -150,6 +151,7 @@ def load(
         database_host=values["database.host"],
         database_port=values["database.port"],
         allow_links=values["allow_links"],
+        accept_warnings=values["accept_warnings"],
         rehearse=values["rehearse"],
         rehearse_in=values["rehearse_in"],
         rehearse_timeout=values["rehearse_timeout"],

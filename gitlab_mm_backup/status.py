@@ -157,12 +157,14 @@ def last_set(facts: Facts) -> Line:
     words = f"{_ago(age)}, {text.size(manifest.bytes)}, {text.number(manifest.rows, 'row')}"
     words += f", {text.number(manifest.files.files, 'file')}: {newest.name}"
     doubts = _doubts(facts, newest)
-    state = State.WARNING if doubts or manifest.told else State.GOOD
+    told = caveats.unaccepted(manifest.told, facts.settings.accept_warnings)
+    state = State.WARNING if doubts or told else State.GOOD
     emptied = any(facts.found.has(one.name, Kind.EMPTIED) for one in _newer(facts, newest))
     bad = emptied or age > standing.SET_AGE
     words = "; ".join([words, *doubts])
     if manifest.told:
-        words += f". {caveats.sentence(manifest.told)}"
+        accepted = [one for one in manifest.told if one not in told]
+        words += f". {caveats.sentence([*told, *accepted])}"
     return Line("last set", State.BAD if bad else state, words, figures)
 
 

@@ -68,3 +68,22 @@ def test_they_come_back(config: str, server: tuple[Omnibus, Product]) -> None:
     assert [one for one in restored.document["warnings"] if "/etc/gitlab was" not in one] == []
     assert python(lab, SHOW) == before
     gitlab.sign_in("alice")
+
+
+def test_a_warning_that_is_accepted_stays_told_but_is_none_of_the_run(
+    server: tuple[Omnibus, Product],
+) -> None:
+    gitlab, product = server
+    lab = product.lab
+    lab.run("mkdir", "/srv/old uploads")
+    lab.run("ln", "-s", "/srv/old uploads", f"{gitlab.home}/data/old")
+    lab.write(CONFIG, "", mode=0o640)
+    answer = product("backup")
+    assert (answer.code, len(answer.document["warnings"])) == (4, 1), answer
+    lab.write(CONFIG, "accept_warnings: [/srv/old uploads]\n", mode=0o640)
+    accepted = product("backup")
+    assert (accepted.code, accepted.document["warnings"]) == (0, []), accepted
+    assert accepted.document["told"] == answer.document["warnings"]
+    assert any("1 warning accepted by config.yml" in one for one in accepted.document["notes"])
+    assert "/srv/old uploads" in product.run("list").stdout
+    lab.run("rm", f"{gitlab.home}/data/old")

@@ -205,6 +205,25 @@ def test_a_directory_is_filled_by_files_and_links_alone(tmp_path: Path) -> None:
     assert folders.filled(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("accepted", "left"),
+    [
+        ([], 3),
+        (["/srv/up"], 2),  # with what lies below it, but not /srv/uploads
+        (["/srv/uploads"], 2),
+        (["pg_hint_plan", "/srv/up", "/srv/uploads"], 0),
+        (["hint_plan", "srv/upload", ".*"], 3),
+    ],
+)
+def test_a_caveat_is_accepted_by_what_it_names(accepted: list[str], left: int) -> None:
+    told = [
+        "'/var/a' is a link to '/srv/uploads', which is not in the set",
+        "'/var/b' is a link to '/srv/up/2019', which is not in the set",
+        "the extension pg_hint_plan is left out",
+    ]
+    assert len(caveats.unaccepted(told, accepted)) == left
+
+
 def test_caveats_are_few_and_harmless() -> None:
     assert caveats.lines([]) == [] and caveats.sentence([]) == ""
     assert caveats.lines(["a\x1b[2Jb\n\u202e"]) == ["Warning: a\\x1b[2Jb\\n\\u202e"]

@@ -284,7 +284,7 @@ def test_all_problems_are_told_at_once_with_their_lines(files: Files) -> None:
         (
             "backup_path: must be an absolute path",
             "keep_time: must be seconds",
-            "keep_tiem: unknown option; known: allow_links, backup_path, bandwidth, ",
+            "keep_tiem: unknown option; known: accept_warnings, allow_links, backup_path, ",
             "compression.database_level: must be a whole number between 1 and 19",
             "compression.files_level: must be a whole number between 1 and 19",
             "compression.thread: unknown option; known: database_level, files_level, threads",

@@ -68,6 +68,18 @@ def test_a_set_of_the_night_is_good() -> None:
     assert (line.figures["set_age"].unit, line.figures["set_age"].bad) == ("s", "93600")
 
 
+def test_a_set_whose_warnings_are_accepted_is_good_and_tells_them_last() -> None:
+    told = [f"'/a{number}' is a link to '/srv/old'" for number in range(4)]
+    entry = made_set(ago(hours=2), told=[*told, "'/b' is a device"])
+    line = status.last_set(facts(entry))
+    assert (line.state, "device" in line.words) == (State.WARNING, False)
+    line = status.last_set(facts(entry, settings=replace(SETTINGS, accept_warnings=["/srv/old"])))
+    assert (line.state, "Warning: '/b' is a device" in line.words) == (State.WARNING, True)
+    both = replace(SETTINGS, accept_warnings=["/srv/old", "/b"])
+    line = status.last_set(facts(entry, settings=both))
+    assert (line.state, "Warning: '/a0'" in line.words) == (State.GOOD, True)
+
+
 @pytest.mark.parametrize(
     ("entries", "refuted", "state", "words"),
     [
