@@ -52,7 +52,7 @@ from .process import compress
 from .prune import Owner
 from .retention import FOR_EVER, Rules
 from .settings import Settings
-from .site import Kind, Site
+from .site import Site
 from .store.local import BackupSet, Sign
 from .store.part import PartWriter
 from .store.restic import ResticStore
@@ -281,7 +281,7 @@ def _write_parts(
     pack_files: _PackFiles,
 ) -> Written:
     """Write all parts; the snapshot comes first, so every upload it names is in the archive."""
-    folders, etc, excluded = _folders(roles), *_etc(site)
+    folders, etc, excluded = _folders(roles), *packing.gitlab_settings(site)
     throttle = Throttle(settings.bandwidth)
 
     def pack_all() -> tuple[Packed, files.Survey]:
@@ -290,18 +290,11 @@ def _write_parts(
         # Of a link that was exchanged meanwhile tar's own word counts.
         return packed, files.survey(folders).joined(found)
 
-    def pack_etc() -> tuple[dict[str, Part], list[files.Survey]]:
-        if not etc:
-            return {}, []
-        found, path = files.survey(etc), staging / "etc-gitlab.tar.zst"
-        part, _ = packing.pack(settings, throttle, path, etc, excluded, found)
-        return {"etc-gitlab": part}, [files.survey(etc).joined(found)]
-
     with database.snapshot(site.database) as snapshot:
         (dumped, counted), (packed, found), (of_etc, found_there), kept, attributes = together(
             lambda: _dump(site, settings, throttle, store, staging, snapshot),
             pack_all,
-            pack_etc,
+            lambda: packing.pack_gitlab_settings(site, settings, throttle, staging),
             lambda: packing.pack_settings(site, staging / "settings.json"),
             lambda: look([*folders, *etc], excluded),
             cancel=snapshot.cancel,
@@ -320,17 +313,6 @@ def _write_parts(
         snapshot.properties,
         _beyond_a_restore(snapshot, counted),
     )
-
-
-def _etc(site: Site) -> tuple[list[Path], list[Path]]:
-    """Return what to pack of /etc/gitlab, and what not.
-
-    A standalone Mattermost has no part in it, even where it shares a host with GitLab.
-    """
-    if site.kind is not Kind.OMNIBUS:
-        return [], []
-    etc = site.below_root("/etc/gitlab")
-    return [etc], [etc / "config_backup"]
 
 
 def _beyond_a_restore(snapshot: Snapshot, counted: Counted) -> list[str]:

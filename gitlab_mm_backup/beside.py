@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import json
 import os
 import pwd
 import shutil
@@ -20,9 +21,11 @@ from . import (
     listing,
     privileges,
     process,
+    targets,
     verify,
 )
 from .attributes import Keeping
+from .durable import replace_file
 from .errors import Failure
 from .folders import WORK, by_entries, work_folder
 from .listing import LISTING
@@ -84,7 +87,7 @@ def unpack(set_: BackupSet, site: Site, plan: Plan, works: Mapping[str, Work]) -
         source = f"{set_.manifest.files.folders['home']}/config.json"
         layers = _archives(set_, source)
         told += _unpack_tree(layers, source, (), works["config"], works["config"].staged)
-        _keep_host_settings(set_, site, works["config"].staged)
+        told += _keep_host_settings(set_, site, works["config"].staged)
     for role, work in works.items():
         if role == "etc":
             told += _unpack_etc(set_, work)
@@ -105,7 +108,7 @@ def _unpack_folders(
     _keep_links(site, home)
     _keep_environment(site, home)
     if "config" in plan.parts:
-        _keep_host_settings(set_, site, home / "config.json")
+        told += _keep_host_settings(set_, site, home / "config.json")
     else:
         (home / "config.json").unlink(missing_ok=True)
         _copy(site.folders.home / "config.json", home / "config.json")
@@ -116,6 +119,7 @@ def _unpack_etc(set_: BackupSet, work: Work) -> list[str]:
     """Make the new /etc/gitlab; GitLab's own backups of it, in no set, stay."""
     told = _unpack_tree([Archive(set_, "etc-gitlab")], ETC, (), work, work.staged)
     backups = work.live / "config_backup"
+    told += targets.replaced(work.live, work.staged, backups)
     if backups.is_dir():
         _copy(backups, work.staged / "config_backup")
     return told
@@ -221,14 +225,31 @@ def _keep_environment(site: Site, home: Path) -> None:
         _copy(folder, home / folder.relative_to(site.folders.home))
 
 
-def _keep_host_settings(set_: BackupSet, site: Site, config: Path) -> None:
+def _keep_host_settings(set_: BackupSet, site: Site, config: Path) -> list[str]:
     """Give the new config.json what this host says for itself, where no environment does."""
+    told = _put_in_place_of_link(set_, site, config) if config.is_symlink() else []
     if not config.is_file():
         raise Failure("The set holds no config.json", hint="Choose another set.")
     file = json_config.read_config(config)
     operations = baking.operations(set_, site, file.document)
     if operations:
         json_config.write(config, json_config.apply(file, operations))
+    return told
+
+
+def _put_in_place_of_link(set_: BackupSet, site: Site, config: Path) -> list[str]:
+    """Make config.json of what the set knows of it, where it was a link to what is in no set."""
+    to, owner = os.readlink(config), privileges.entry_of(site.account.user)
+    found = json_config.read(set_.file("settings")).document.get("config")
+    if not isinstance(found, dict):
+        return []
+    config.unlink()
+    data = json.dumps(found, indent=4, ensure_ascii=False).encode(errors="backslashreplace")
+    replace_file(config, data + b"\n", owner.pw_uid, owner.pw_gid, 0o600)
+    return [
+        f"config.json was a link to {to!r}, and is a copy of what it led to when the set was made: "
+        "have whoever keeps the link make it again"
+    ]
 
 
 def _keep_others(work: Work) -> None:

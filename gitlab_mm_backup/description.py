@@ -51,7 +51,8 @@ class Written:
 
     def _untaken(self) -> list[str]:
         """Return, in words, which links lead to what is not in the set."""
-        links = {one: to for one, to in self.links.items() if matters(one, to)}
+        known = f"{self.roles['home']}/config.json"  # settings.json has what it says
+        links = {one: to for one, to in self.links.items() if one != known and matters(one, to)}
         words = [
             f"{link!r} is a link to {to!r}, which is not in the set: put the files in its place, or "
             "keep those there by other means"
@@ -85,8 +86,26 @@ class Written:
 
 def matters(link: str, target: str) -> bool:
     """Tell whether something is lost with the target of a link that leads out of the set."""
-    there = os.path.normpath(os.path.join(os.path.dirname(link), target))
+    there = _target(link, target)
     return not there.startswith(_INSTALLED) and os.path.lexists(there)
+
+
+def _target(link: str, target: str) -> str:
+    return os.path.normpath(os.path.join(os.path.dirname(link), target))
+
+
+def gitlab_settings(made: Manifest) -> str:
+    """Return, in words, what a set has of /etc/gitlab; "" where it has nothing."""
+    if "etc-gitlab" not in made.parts:
+        return ""
+    links = [
+        link
+        for link, to in made.links.items()
+        if link.startswith("/etc/gitlab/") and not _target(link, to).startswith(_INSTALLED)
+    ]
+    but = f", but not what {text.plain(links[0])} leads to" if links else ""
+    more = f" and {len(links) - 1} more links" if len(links) > 1 else ""
+    return f"/etc/gitlab without config_backup{but}{more}"
 
 
 def describe(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -68,7 +67,7 @@ def replace_in(
             os.fchown(file.fileno(), uid, gid)
             os.fchmod(file.fileno(), mode)
             if alike:
-                _liken(file.fileno(), f"/proc/self/fd/{folder}/{name}")
+                _liken(file.fileno(), folder, name)
             os.fsync(file.fileno())
         os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
@@ -78,21 +77,17 @@ def replace_in(
     os.fsync(folder)
 
 
-def _liken(file: int, before: str) -> None:
-    """Give a file the attributes of another, as far as it has any."""
-    with contextlib.suppress(FileNotFoundError):
-        for name in _attributes(before):
-            if name == _LIST or name.startswith(_EXTENDED):
-                os.setxattr(file, name, os.getxattr(before, name, follow_symlinks=False))
-
-
-def _attributes(path: str) -> list[str]:
+def _liken(file: int, folder: int, name: str) -> None:
+    """Give a file the attributes of the one of that name, as far as there is one, and it has any."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        return os.listxattr(path, follow_symlinks=False)
-    except OSError as error:
-        if error.errno == errno.ENOTSUP:  # its file system has none
-            return []
-        raise
+        before = os.open(name, flags, dir_fd=folder)
+    except OSError:
+        return
+    with open(before, "rb"), contextlib.suppress(OSError):  # its file system may have none
+        for attribute in os.listxattr(before):
+            if attribute == _LIST or attribute.startswith(_EXTENDED):
+                os.setxattr(file, attribute, os.getxattr(before, attribute))
 
 
 def sync_folder(folder: Path) -> None:

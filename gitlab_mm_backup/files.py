@@ -203,10 +203,13 @@ def pack(
     compressor: Command,
     sink: Sink,
     expected: int | None = None,
+    instead: tuple[Path, Sequence[str]] | None = None,
 ) -> Contents:
     """Write ``folders`` as a compressed tar to ``sink``, its members named from the root on.
 
     About so many bytes are ``expected`` in it.  What tar meets is added to what was ``found``.
+    ``instead`` are a directory, and names in it of what is packed in the place of links that are
+    ``excluded``.
 
     Returns what was packed.  Files that change or vanish under tar are normal beside a running
     service (it exits 1 for them); anything it cannot read raises Failure.
@@ -222,6 +225,7 @@ def pack(
         "--no-wildcards",
         "--anchored",
         *(f"--exclude={member_name(Path(path))}" for path in never),
+        *(_in_place(*instead) if instead else ()),
         "--",
         *(member_name(folder) for folder in roots),
     ]
@@ -229,6 +233,15 @@ def pack(
         archive = replace(_archive(found, each, what), through_no_link=roots)
         process.pipeline(archive, compressor, sink=sink)
     return contents
+
+
+def _in_place(directory: Path, names: Sequence[str]) -> list[str]:
+    """Return tar's words for files that come from another directory than their names say.
+
+    The ./ keeps --exclude from them.
+    """
+    away = "--transform=flags=r;s|^\\./||"
+    return [away, f"--directory={directory}", *(f"./{name}" for name in names), "--directory=/"]
 
 
 def pack_named(

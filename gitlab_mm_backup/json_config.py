@@ -10,17 +10,20 @@ import copy
 import functools
 import json
 import os
+import pwd
 import re
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed leaves it out
 from pathlib import Path
 from typing import Any
 
-from . import reading
+from . import process, reading
 from .durable import replace_file
 from .errors import Failure
 from .json_text import Keys, Names, parse, parse_config
+from .process import Command
 
 Operations = list[dict[str, Any]]
 Render = Callable[[Any], str]
@@ -53,7 +56,8 @@ def read(path: Path) -> JsonFile:
 def read_config(path: Path) -> JsonFile:
     """Read Mattermost's config.json as Go does; raises Failure as ``read`` does.
 
-    The file is Mattermost's own, and so what this account may put in its place is not followed.
+    The file is Mattermost's own, and so a link that this account may put in its place is followed
+    with no rights but the account's.
     In ``document`` keys have Mattermost's spelling, however they are written (see ``parse_config``);
     a patch for it finds them in the text.
     """
@@ -63,10 +67,27 @@ def read_config(path: Path) -> JsonFile:
 
 def _text(path: Path, errors: str, links: bool) -> str:
     try:
+        if path.is_symlink() and not links:
+            return _behind_a_link(path).decode(errors=errors)
         return reading.plain(path, links=links).decode(errors=errors)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise Failure(f"{path} cannot be read", str(reason)) from None
+
+
+def _behind_a_link(path: Path) -> bytes:
+    """Return what a link leads to, as the owner of its directory reads it, who can exchange it."""
+    folder = os.lstat(path.parent)
+    try:
+        owner = pwd.getpwuid(folder.st_uid).pw_name
+    except KeyError:
+        owner = ""
+    if not owner or folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        why = "it is a link that others may exchange; put the file itself there"
+        raise Failure(f"{path} cannot be read", why)
+    # What the account has put there may be a pipe, or endless.
+    head = ["timeout", "30", "head", f"--bytes={reading.LARGEST}", "--", str(path)]
+    return process.printed(Command(head, account=owner if folder.st_uid else None))
 
 
 def setting(document: Mapping[str, Any], changes: Mapping[Keys, Any]) -> Operations:

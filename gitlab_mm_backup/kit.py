@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import copied, gitlab_files, hostname, identity, keys, lineage, offsite, text, version
+from . import (
+    copied,
+    description,
+    gitlab_files,
+    hostname,
+    identity,
+    keys,
+    lineage,
+    offsite,
+    text,
+    version,
+)
 from .errors import Failure
 from .manifest import Manifest
 from .remote import GITLAB, NO_CONFIG, RCLONE_CONFIG, Remote
@@ -81,7 +92,7 @@ def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Pa
         host=hostname.own(),
         made=datetime.now(timezone.utc),
         places=places,
-        needed=_needed(settings, remotes),
+        needed=_needed(settings, remotes, newest),
         key=_key(),
         versions=_versions(newest, root),
         steps=_steps(settings, remotes, places, newest, root),
@@ -105,12 +116,16 @@ def _there(remote: Remote) -> Place:
     return Place(remote.name, remote.path, names[0] if names else "", len(names), remote.recipients)
 
 
-def _needed(settings: Settings, remotes: Sequence[Remote]) -> list[Needed]:
+def _of_gitlab(newest: Manifest | None) -> str:
+    has = description.gitlab_settings(newest) if newest else ""
+    return f" The newest set has {has}, in etc-gitlab.tar.zst" if has else ""
+
+
+def _needed(settings: Settings, remotes: Sequence[Remote], newest: Manifest | None) -> list[Needed]:
     found = [
         Needed(
             "GitLab's own backup, and /etc/gitlab (gitlab.rb, gitlab-secrets.json)",
-            "GitLab is restored first: people sign in to Mattermost through it. Each set has "
-            "/etc/gitlab as well, in etc-gitlab.tar.zst",
+            f"GitLab is restored first: people sign in to Mattermost through it.{_of_gitlab(newest)}",
         )
     ]
     if settings.store == RESTIC:

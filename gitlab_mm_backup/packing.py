@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import files, increment, json_config
+from . import files, increment, json_config, targets
 from .errors import Failure
 from .increment import Packed
 from .listing import Shifted
 from .manifest import Part
 from .process import compress
 from .settings import Settings
-from .site import Site
+from .site import Kind, Site
 from .store.local import BackupSet
 from .store.part import PartWriter
 from .store.restic import ResticStore
@@ -32,10 +33,15 @@ def pack(
     excluded: list[Path],
     found: files.Survey,
     expected: int | None = None,
+    instead: Mapping[Path, Path] | None = None,
 ) -> tuple[Part, files.Contents]:
+    """Write ``folders`` as a part; ``instead`` are files for some of the links that are excluded."""
     writer = PartWriter(path, throttle)
     compressor = compress(settings.files_level, settings.packers)
-    contents = files.pack(folders, excluded, found, compressor, writer.write, expected)
+    with tempfile.TemporaryDirectory(dir=path.parent) as copies:
+        names = list(targets.copy(instead or {}, Path(copies)))
+        taken = (Path(copies), names) if names else None
+        contents = files.pack(folders, excluded, found, compressor, writer.write, expected, taken)
     return writer.finish("tar, zstd"), contents
 
 
@@ -79,6 +85,32 @@ def keep(
     """Have restic keep the folders as they are; it has its own limit in place of a throttle."""
     part, taken = store.keep_folders(staging, files.outermost(folders), found.left_out)
     return Packed({"files": part}, files.Contents(taken.files, taken.bytes))
+
+
+def gitlab_settings(site: Site) -> tuple[list[Path], list[Path]]:
+    """Return what to pack of /etc/gitlab, and what not.
+
+    A standalone Mattermost has no part in it, even where it shares a host with GitLab.
+    """
+    if site.kind is not Kind.OMNIBUS:
+        return [], []
+    etc = site.below_root("/etc/gitlab")
+    return [etc], [etc / "config_backup"]
+
+
+def pack_gitlab_settings(
+    site: Site, settings: Settings, throttle: Throttle, staging: Path
+) -> tuple[dict[str, Part], list[files.Survey]]:
+    """Write /etc/gitlab, in which what root keeps elsewhere takes the place of links to it."""
+    etc, excluded = gitlab_settings(site)
+    if not etc:
+        return {}, []
+    found, path = files.survey(etc), staging / "etc-gitlab.tar.zst"
+    instead = targets.find(etc[0], found)
+    left = targets.without(found, instead).links_out
+    excluded += [Path(link) for link in found.links_out if link not in left]
+    part, _ = pack(settings, throttle, path, etc, excluded, found, instead=instead)
+    return {"etc-gitlab": part}, [targets.without(files.survey(etc).joined(found), instead)]
 
 
 def pack_settings(site: Site, path: Path) -> Part:

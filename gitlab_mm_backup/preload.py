@@ -181,6 +181,7 @@ from . import (
     suitable,
     system_log,
     systemd,
+    targets,
     tasks,
     text,
     throttle,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ class Kept:
 
     environment: Mapping[str, Secret]
     effective: Settings
+    config: bytes = b"{}"  # what config.json held
 
     @property
     def uploads_elsewhere(self) -> bool:
@@ -77,7 +79,8 @@ def kept(set_: BackupSet) -> Kept:
     environment, effective = settings_part.environment(document), document.get("effective")
     if not isinstance(effective, dict):
         raise Failure(f"{set_.file('settings').name} holds no effective settings")
-    return Kept(environment, Settings(effective))
+    config = json.dumps(document.get("config", {})).encode()
+    return Kept(environment, Settings(effective), config)
 
 
 def origin(set_: BackupSet) -> list[Check]:

@@ -234,6 +234,8 @@ def _note_member(run: Run, member: TarInfo, read: Callable[[], bytes]) -> None:
     path, data = f"/{member.name}", roles.get("data", "")
     if path == f"{roles['home']}/config.json" and member.isreg():
         run.config = read()
+    elif path == f"{roles['home']}/config.json" and member.issym() and run.kept is not None:
+        run.config = run.kept.config  # what the link led to
     if data and member.isreg() and path.startswith(f"{data}/"):
         name = os.fsencode(path[len(data) + 1 :])
         run.uploads.write(b"%d %s\0" % (member.size, name))

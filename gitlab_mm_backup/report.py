@@ -8,7 +8,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from . import discreet, evidence, host, hostname, identity, lineage, offered, records, version
+from . import (
+    description,
+    discreet,
+    evidence,
+    host,
+    hostname,
+    identity,
+    lineage,
+    offered,
+    records,
+    version,
+)
 from .backup import uncovered
 from .checks import Result
 from .errors import Failure
@@ -22,8 +33,7 @@ log = logging.getLogger(__name__)
 
 _ALWAYS_UNCOVERED = (
     "GitLab itself: its repositories, database and uploads are in no set and need GitLab's own "
-    "backup. /etc/gitlab is in each set, without its config_backup; a rehearsal reads that "
-    "archive and puts nothing of it back",
+    "backup",
     "The indexes of Elasticsearch and Bleve: no rehearsal looks at them. Mattermost builds them "
     "from its database",
     "Whatever needs a network: in a rehearsal Mattermost sends no mail and no push message, and "
@@ -90,8 +100,14 @@ def report(found: Found) -> Report:
         concerns=concerns(found, newest),
         lines=[line_of(found, entry) for entry in found.entries],
         records=runs,
-        uncovered=[*found.uncovered, *_ALWAYS_UNCOVERED, *_not_run(runs)],
+        uncovered=[*found.uncovered, *_ALWAYS_UNCOVERED, *_of_gitlab(newest), *_not_run(runs)],
     )
+
+
+def _of_gitlab(newest: BackupSet | None) -> list[str]:
+    has = description.gitlab_settings(newest.manifest) if newest else ""
+    told = f"The newest set has {has}; a rehearsal reads that archive and puts nothing of it back"
+    return [told] if has else []
 
 
 def _discreet(found: Found) -> Found:

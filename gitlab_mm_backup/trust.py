@@ -125,6 +125,38 @@ def followed(role: str, path: Path, account: str) -> Path:
     return at
 
 
+def roots_alone(path: Path) -> Path | None:
+    """Return where ``path`` leads to; None where anybody but root can change that, on any way there."""
+    at, rest, links = Path("/"), list(path.parts[1:]), 0
+    while rest:
+        name = rest.pop(0)
+        place = at.parent if name == ".." else at / name
+        try:
+            status = os.lstat(place)
+            target = os.readlink(place) if stat.S_ISLNK(status.st_mode) else ""
+        except OSError:
+            return None
+        links += bool(target)
+        if links > _LINKS or not _is_of_root(status):
+            return None
+        at = place if not target else Path("/") if target.startswith("/") else at
+        rest = [*(target.split("/") if target else ()), *rest]
+    return at
+
+
+def _is_of_root(status: os.stat_result) -> bool:
+    """Tell whether root alone can change it, or what of root's lies in it.
+
+    Root's own group may, as Omnibus has /etc/gitlab; in a sticky directory, as /tmp, others cannot.
+    """
+    group_writes = status.st_mode & stat.S_IWGRP and status.st_gid != 0
+    others_write = group_writes or status.st_mode & stat.S_IWOTH
+    shielded = stat.S_ISLNK(status.st_mode) or (
+        stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    )
+    return status.st_uid == 0 and bool(shielded or not others_write)
+
+
 def _is_roots(status: os.stat_result) -> bool:
     """Tell whether root alone can change it; a link's own mode says nothing."""
     open_ = stat.S_IWGRP | stat.S_IWOTH

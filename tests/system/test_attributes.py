@@ -38,7 +38,8 @@ def server(base: Path, deb: Path) -> Iterator[tuple[Omnibus, Product]]:
     with Lab(base=base) as lab:
         gitlab = install(lab, Spec())
         product = install_product(lab, deb)
-        gitlab.sign_in("alice").post("hello")
+        alice = gitlab.sign_in("alice")
+        alice.post("hello", files=[alice.upload("report.pdf", b"pdf" * 99)])
         lab.write(PASSWORD, f"{WORD}\n", mode=0o600)
         environment = {"RESTIC_REPOSITORY": REPOSITORY, "RESTIC_PASSWORD": WORD, "HOME": "/root"}
         lab.run("restic", "init", env=environment)
@@ -87,3 +88,45 @@ def test_a_warning_that_is_accepted_stays_told_but_is_none_of_the_run(
     assert any("1 warning accepted by config.yml" in one for one in accepted.document["notes"])
     assert "/srv/old uploads" in product.run("list").stdout
     lab.run("rm", f"{gitlab.home}/data/old")
+
+
+# As a configuration management lays out a server: links to what it keeps itself.
+MANAGE = """
+mkdir -p /srv/managed/ssl /srv/managed/certs; cd /srv/managed
+for name in gitlab.rb gitlab-secrets.json; do mv /etc/gitlab/$name .; ln -s $PWD/$name /etc/gitlab/; done
+rm -rf /etc/gitlab/ssl /etc/gitlab/trusted-certs
+echo key >ssl/host.key; chmod 600 ssl/host.key; ln -s $PWD/ssl /etc/gitlab/ssl
+echo ca >certs/ca.crt; mkdir /etc/gitlab/trusted-certs
+ln -s $PWD/certs/ca.crt /etc/gitlab/trusted-certs/
+mv {home}/config.json .; chown root:mattermost config.json; chmod 640 config.json
+ln -s $PWD/config.json {home}/config.json
+"""
+
+
+def test_what_is_managed_elsewhere_comes_back_where_nobody_keeps_it(
+    server: tuple[Omnibus, Product],
+) -> None:
+    gitlab, product = server
+    lab = product.lab
+    lab.write(CONFIG, "", mode=0o640)
+    lab.run("sh", "-ec", MANAGE.format(home=gitlab.home))
+    etc = ("gitlab.rb", "gitlab-secrets.json", "ssl/host.key", "trusted-certs/ca.crt")
+    before = {name: lab.read(f"/etc/gitlab/{name}") for name in etc}
+    config = gitlab.config()
+    answer = product("backup")
+    assert (answer.code, answer.document["told"]) == (0, []), answer
+    rehearsed = product("rehearse")
+    assert rehearsed.code == 0, rehearsed
+    lab.run("rm", "-r", "/srv/managed")
+    restored = product.restore("--no-safety-backup", "--with-etc")
+    assert restored.code == 4, restored
+    words = " ".join(restored.document["warnings"])
+    assert words.count("was a link to") == 5 and "config.json was a link to" in words
+    assert {name: lab.read(f"/etc/gitlab/{name}") for name in etc} == before
+    shown = lab.run(
+        "stat", "-c", "%F %U %a", f"{gitlab.home}/config.json", "/etc/gitlab/ssl/host.key"
+    )
+    assert shown.stdout == "regular file mattermost 600\nregular file root 600\n"
+    assert gitlab.config() == config
+    assert product("sso", "check").code == 0
+    gitlab.sign_in("alice")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import attributes, description, durable
+from gitlab_mm_backup import attributes, description
 from gitlab_mm_backup.manifest import parse, to_bytes
 from gitlab_mm_backup.store.kept import BY_RESTIC
 from gitlab_mm_backup.store.local import BackupSet, LocalStore
@@ -230,19 +230,6 @@ def test_a_file_system_that_holds_none_is_told(tmp_path: Path) -> None:
     options, told, without = json.loads(done.stdout)
     assert (options, without) == ([], [])
     assert [one.startswith("The file system of /srv cannot hold") for one in told] == [True, True]
-
-
-def test_a_file_that_is_written_anew_has_those_of_the_one_before(tmp_path: Path) -> None:
-    path = tmp_path / "config.json"
-    path.write_bytes(b"{}")
-    for name, value in {**FILE, "security.capability": CAPABILITY}.items():
-        os.setxattr(path, name, value)
-    mode = path.stat().st_mode & 0o7777
-    durable.replace_file(path, b"{ }", mode=mode, alike=True)
-    assert (path.read_bytes(), of(path), path.stat().st_mode & 0o7777) == (b"{ }", FILE, mode)
-    durable.replace_file(tmp_path / "new", b"", alike=True)
-    durable.replace_file(path, b"", mode=0o600)
-    assert of(path) == {}
 
 
 def test_a_manifest_counts_them_and_one_without_any_is_as_before() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,37 @@ def test_no_link_is_followed_on_the_way_to_a_folder(tmp_path: Path) -> None:
         with pytest.raises(OSError), durable.opened(tmp_path / name):
             pass
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+NOT = 0xFFFFFFFF  # a number, where an entry has none
+ATTRIBUTES = {"user.note": b"x\0", "trusted.note": b"y"}
+# An access control list (acl(5)) that lets user 65534 read, as the kernel keeps it.
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *one)
+    for one in ((1, 6, NOT), (2, 4, 65534), (4, 4, NOT), (16, 4, NOT), (32, 0, NOT))
+)
+
+
+def attributes(path: Path) -> dict[str, bytes]:
+    return {name: os.getxattr(path, name) for name in os.listxattr(path)}
+
+
+def test_a_file_that_is_alike_has_the_attributes_of_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(b"{}")
+    for name, value in {**ATTRIBUTES, "system.posix_acl_access": ACL}.items():
+        os.setxattr(path, name, value)
+    mode, kept = path.stat().st_mode & 0o7777, {"user.note": b"x\0", "system.posix_acl_access": ACL}
+    durable.replace_file(path, b"{ }", mode=mode, alike=True)
+    assert (path.read_bytes(), attributes(path)) == (b"{ }", kept)
+    assert path.stat().st_mode & 0o7777 == mode
+    (tmp_path / "link").symlink_to(path)
+    for name in ("link", "new"):  # what a link leads to may be anybody's
+        durable.replace_file(tmp_path / name, b"", alike=True)
+        assert attributes(tmp_path / name) == {}
+    with durable.opened(tmp_path) as folder:
+        durable.replace_in(folder, path.name, b"", 0, 0, 0o600)
+    assert attributes(path) == {}
+    os.setxattr(path, "user.note", b"x")
+    durable.replace_file(path, b"")
+    assert attributes(path) == {}

@@ -120,6 +120,7 @@ LAYERS = {
         "folders",
         "fstab",
         "files",
+        "targets",
         "attributes",
         "archives",
         "listing",

@@ -238,3 +238,60 @@ def test_one_that_a_restore_has_taken_away_from_the_account(
 def test_an_account_that_is_not_known_owns_what_is_there(home: Path) -> None:
     other = owned(home.parent / "other", OTHER)
     assert trust.real({"home": home, "data": other}, "no-such-account")["data"] == other
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> Path:
+    """A directory below which root alone can change anything, with links."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/file").write_text("x")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/link").symlink_to("./../kept//file")
+    (tmp_path / "links/absolute").symlink_to(tmp_path / "links/link")
+    return tmp_path
+
+
+def test_a_path_that_root_alone_can_change_leads_to_its_file(roots: Path) -> None:
+    for name in ("kept/file", "links/link", "links/absolute"):
+        assert trust.roots_alone(roots / name) == roots / "kept/file"
+    assert trust.roots_alone(roots / "nothing") is None
+    (roots / "loop").symlink_to("loop")
+    assert trust.roots_alone(roots / "loop") is None
+
+
+@pytest.mark.parametrize("name", ["kept/file", "kept", "links", "links/link", "links/absolute"])
+def test_any_step_of_somebody_else_has_it_lead_nowhere(name: str, roots: Path) -> None:
+    os.lchown(roots / name, 65534, 0)
+    assert trust.roots_alone(roots / "links/absolute") is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "group", "good"),
+    [
+        (0o777, 0, False),
+        (0o757, 0, False),
+        (0o1777, 1, True),
+        (0o775, 0, True),
+        (0o775, 1, False),
+        (0o755, 1, True),
+    ],
+)
+def test_roots_own_group_may_write_as_in_the_etc_gitlab_of_omnibus(
+    mode: int, group: int, good: bool, roots: Path
+) -> None:
+    os.chown(roots / "kept", 0, group)
+    (roots / "kept").chmod(mode)
+    assert (trust.roots_alone(roots / "links/link") is not None) is good
+
+
+def test_a_file_that_others_may_write_leads_nowhere(roots: Path) -> None:
+    (roots / "kept/file").chmod(0o1646)  # of a file the sticky bit says nothing
+    assert trust.roots_alone(roots / "links/link") is None
+
+
+def test_a_way_through_many_links_ends_as_linux_has_it_end(roots: Path) -> None:
+    for number in range(41):
+        (roots / f"{number + 1}").symlink_to(f"{number}")
+    (roots / "0").write_text("x")
+    assert trust.roots_alone(roots / "40") == roots / "0"
+    assert trust.roots_alone(roots / "41") is None
