@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import database, documents, service, untrusted
+from . import database, documents, listener, service, untrusted
 from .durable import replace_file
 from .errors import ExitCode, Failure, reason
 from .journal import STATE
@@ -129,23 +129,15 @@ def prove_administrator(site: Site, name: str, password: Secret) -> None:
 
     Through Mattermost itself: that a password is stored does not say that somebody knows it.
     """
-    import urllib.error
-    import urllib.request
-
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     body = json.dumps({"login_id": name, "password": password.reveal()}).encode()
-    headers = {"Content-Type": "application/json"}
-    url = f"{service.address(site)}/api/v4/users"
+    there, users = listener.of(site.settings), "/api/v4/users"
     try:
-        with opener.open(
-            urllib.request.Request(f"{url}/login", body, headers), timeout=30
-        ) as answer:
-            token, user = answer.headers.get("Token", ""), documents.from_json(answer.read(1 << 20))
-        leave = {"Authorization": f"Bearer {token}"}
-        with opener.open(urllib.request.Request(f"{url}/logout", b"", leave), timeout=30):
-            pass
-    except urllib.error.HTTPError as error:
-        raise _unproven(name, f"Mattermost answers {error.code} to the sign-in") from None
+        headers = {"Content-Type": "application/json"}
+        answer = there.ask(f"{users}/login", body, headers, timeout=30)
+        if answer.status != 200:
+            raise _unproven(name, f"Mattermost answers {answer.status} to the sign-in")
+        token, user = answer.headers.get("token", ""), documents.from_json(answer.body)
+        there.ask(f"{users}/logout", b"", {"Authorization": f"Bearer {token}"}, timeout=30)
     except (OSError, ValueError) as error:
         raise Failure("Mattermost cannot be asked", reason(error), "Start it first.") from None
     roles = str(user.get("roles", "")).split() if isinstance(user, dict) else []

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from . import documents, process
+from . import documents, process, service_log
 from .errors import Failure, reason
+from .listener import Listener
 from .process import Command, Finished
 from .sandbox import INSIDE, Sandbox
 from .scratch import ACCOUNT, SOCKET
@@ -21,7 +21,7 @@ from .site import Endpoint, Site
 
 _CERTIFICATES = "/opt/gitlab/embedded/ssl/certs"
 _HOME = INSIDE / "home"
-_ADDRESS = ("127.0.0.1", 8065)
+_HERE = Listener("127.0.0.1", 8065)
 _NOWHERE = "127.0.0.1"  # a loopback on which nobody listens
 _PATIENCE = 180  # seconds until the first answer: a large site takes its time
 # From here on Go collects garbage rather than grow (runtime, from Go 1.19); older ones pass over it.
@@ -85,19 +85,22 @@ def boot(
     data: Path,
     socket: Path,
     database: Endpoint,
+    below: str = "",
 ) -> Booted:
     """Start ``site``'s program on the folder ``home`` and ``database``; read what needs no login.
 
-    ``environment`` are the set's own variables, ``socket`` the folder of the database's socket.
+    ``environment`` are the set's own variables, ``socket`` the folder of the database's socket,
+    ``below`` is the path in its SiteURL.
     It may only be called where there is no network (isolation.cut_off).  Raises Failure with the
     program's last words when it ends, or does not answer.
     """
     began = time.monotonic()
     command = _command(site, environment, home, data, socket, database)
     with process.background(command) as ended:
-        status = _first_answer(ended)
+        there = replace(_HERE, below=below)
+        status = _first_answer(there, ended)
         seconds = time.monotonic() - began
-        config = _get("/config/client?format=old")
+        config = _get(there, "/config/client?format=old")
     return Booted(seconds, status, config)
 
 
@@ -142,7 +145,7 @@ def overrides(data: Path, database: Endpoint) -> dict[str, str | Secret]:
         TMPDIR=str(_HOME),
         GOMEMLIMIT=_MEMORY,
         MM_INSTALL_TYPE="gitlab_omnibus",
-        MM_SERVICESETTINGS_LISTENADDRESS="{}:{}".format(*_ADDRESS),
+        MM_SERVICESETTINGS_LISTENADDRESS=_HERE.place,
         MM_SERVICESETTINGS_CONNECTIONSECURITY="",
         MM_SQLSETTINGS_DRIVERNAME="postgres",
         MM_SQLSETTINGS_DATASOURCE=source,
@@ -172,11 +175,11 @@ def _data_source(database: Endpoint) -> str:
     return f"postgres://{login}@/{quote(database.name, safe='')}?{where}"
 
 
-def _first_answer(ended: Callable[[], Finished | None]) -> Mapping[str, Any]:
+def _first_answer(there: Listener, ended: Callable[[], Finished | None]) -> Mapping[str, Any]:
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            return _get("/system/ping?get_server_status=true")
+            return _get(there, "/system/ping?get_server_status=true")
         except OSError as error:
             finished = ended()
             if finished is not None:
@@ -192,28 +195,15 @@ def _first_answer(ended: Callable[[], Finished | None]) -> Mapping[str, Any]:
 
 def _last_lines(words: str) -> str:
     """Return what the program said last; of JSON lines the message and the error alone."""
-    return "; ".join(_message(line) for line in words.splitlines()[-3:])
+    return "; ".join(service_log.message(line) for line in words.splitlines()[-3:])
 
 
-def _message(line: str) -> str:
-    try:
-        told = documents.from_json(line)
-        return " ".join(str(told[key]) for key in ("msg", "err", "error") if key in told)
-    except (ValueError, TypeError):
-        return line
-
-
-def _get(path: str) -> Mapping[str, Any]:
+def _get(there: Listener, path: str) -> Mapping[str, Any]:
     """Return a JSON object of the API; raises OSError when it does not come."""
-    import http.client
-
-    connection = http.client.HTTPConnection(*_ADDRESS, timeout=10)
     try:
-        with contextlib.closing(connection):
-            connection.request("GET", f"/api/v4{path}")
-            # Whatever its code: 500 comes with the state that is not OK.
-            document = documents.from_json(connection.getresponse().read(1 << 20))
-    except (ValueError, http.client.HTTPException) as error:
+        # Whatever its code: 500 comes with the state that is not OK.
+        document = documents.from_json(there.ask(f"/api/v4{path}", timeout=10).body)
+    except ValueError as error:
         raise OSError(f"{path} answers no JSON") from error
     if not isinstance(document, dict):
         raise OSError(f"{path} answers no JSON object")

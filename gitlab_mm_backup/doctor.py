@@ -12,6 +12,7 @@ from . import (
     database,
     gitlab_files,
     host,
+    listener,
     omnibus,
     service,
     settings,
@@ -56,7 +57,7 @@ def examine(
         site = host.find() if root == Path("/") else omnibus.find(root)
     except Failure as failure:
         return [*checks, Check("settings", Result.FAILED, str(failure))]
-    checks.append(guarded("service", lambda: _service(site)))
+    checks.append(guarded("service", lambda: service_check(site)))
     checks.append(guarded("database", lambda: _database(site)))
     checks.append(guarded("sign-in", lambda: sign_in_check(site)))
     return checks
@@ -149,11 +150,18 @@ def _search() -> Check:
     return Check("search", Result.PASSED, "no restore has left an index to be built")
 
 
-def _service(site: Site) -> Check:
-    if service.of(site).runs():
-        return Check("service", Result.PASSED, "Mattermost runs")
-    how = service.of(site).start_by_hand
-    return Check("service", Result.WARNING, f"Mattermost is stopped: {how}")
+def service_check(site: Site) -> Check:
+    """Say whether Mattermost runs, and answers where a restore asks it."""
+    if not service.of(site).runs():
+        how = service.of(site).start_by_hand
+        return Check("service", Result.WARNING, f"Mattermost is stopped: {how}")
+    try:
+        service.wait_until_it_answers(site, seconds=0)
+    except Failure as failure:
+        told = f"Mattermost runs, but a restore could not tell: {failure.detail}"
+        return Check("service", Result.WARNING, told)
+    url = listener.of(site.settings).url
+    return Check("service", Result.PASSED, f"Mattermost runs, and answers at {url}")
 
 
 def _database(site: Site) -> Check:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from . import gitlab, json_config, service
+from . import gitlab, json_config, listener
 from .durable import replace_file
 from .effective import Settings
 from .errors import ExitCode, Failure
@@ -105,7 +105,7 @@ def nginx_site(site: Site) -> str:
     largest = tree.get("MaxFileSize") if isinstance(tree, dict) else None
     return _NGINX.format(
         url=_url(site),
-        backend=urlsplit(service.address(site)).netloc,
+        backend=listener.of(site.settings).place,
         listen=f"{port} ssl" if secure else str(port),
         host=host,
         tls=_TLS.format(host=host) if secure else "",

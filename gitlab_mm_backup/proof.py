@@ -17,6 +17,7 @@ from . import (
     json_config,
     json_text,
     lineage,
+    listener,
     loading,
     settings_part,
     sign_in,
@@ -56,6 +57,11 @@ class Kept:
     environment: Mapping[str, Secret]
     effective: Settings
     config: bytes = b"{}"  # what config.json held
+
+    @property
+    def below(self) -> str:
+        """Return the path in SiteURL, below which Mattermost answers."""
+        return listener.below(self.effective)
 
     @property
     def uploads_elsewhere(self) -> bool:

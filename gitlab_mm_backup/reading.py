@@ -51,3 +51,17 @@ def content(path: Path) -> bytes | None:
         return None
     except (OSError, Failure):
         return b""
+
+
+def last_lines(path: Path, most: int = 16 << 10) -> list[str]:
+    """Return the lines in the last bytes of a plain file of any size; none where it cannot be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return []
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return []
+        file.seek(max(0, status.st_size - most))
+        return file.read(most).decode(errors="replace").splitlines()

@@ -385,9 +385,10 @@ def _boot(run: Run, endpoint: Endpoint, there: _Unpacked) -> None:
     log.info("Starting Mattermost, cut off from the network")
     try:
         with run.deadlines.step(_STARTING):
-            booted = boot.boot(
-                run.site, run.kept.environment, there.home, there.data, run.place.socket, endpoint
+            start = functools.partial(
+                boot.boot, run.site, run.kept.environment, below=run.kept.below
             )
+            booted = start(there.home, there.data, run.place.socket, endpoint)
     except (Failure, OSError) as failure:
         run.note(checks.failed("boot", reason(failure)))
         run.leave_out("Mattermost did not start", "answers")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from . import process, systemd
+from . import listener, process, reading, service_log, systemd
 from .errors import Failure, reason
 from .process import Command
 from .site import Kind, Site
@@ -17,6 +16,8 @@ from .site import Kind, Site
 _STOP_SECONDS = 120
 _SETTLE_SECONDS = 10
 _ANSWER_SECONDS = 180
+_RESTARTS = 2  # after which nobody waits for an answer any more
+_GLANCE = 0.2  # seconds between looks at the process
 _PING = "/api/v4/system/ping"
 
 
@@ -42,6 +43,12 @@ class Supervised(Protocol):
 
     def restart(self) -> None:
         """Stop it and start it."""
+
+    def current_process(self) -> str:
+        """Return what tells the process that runs now from earlier ones; "" where none does."""
+
+    def said(self) -> list[str]:
+        """Return the last lines that it has printed."""
 
     def keep_down(self) -> None:
         """Have it left down when the host boots."""
@@ -117,6 +124,13 @@ class Service:
         """Have runit start it again when the host boots."""
         self._down_file.unlink(missing_ok=True)
 
+    def current_process(self) -> str:
+        """Return its number, as runsv(8) notes it: gitlab-ctl takes half a second to tell that."""
+        return "".join(reading.last_lines(self.folder / "supervise/pid"))
+
+    def said(self) -> list[str]:
+        return reading.last_lines(Path("/var/log/gitlab/mattermost/current"))
+
     @property
     def _down_file(self) -> Path:
         return self.folder / "down"
@@ -161,14 +175,28 @@ def of(site: Site) -> Supervised:
     )
 
 
-def address(site: Site) -> str:
-    """Return the URL at which this host reaches the site's server itself, past any proxy."""
-    listen = site.settings.text("ServiceSettings", "ListenAddress") or ":8065"
-    host, _, port = listen.rpartition(":")
-    if host in ("", "0.0.0.0", "[::]"):
-        host = "127.0.0.1"
-    tls = site.settings.text("ServiceSettings", "ConnectionSecurity") == "TLS"
-    return f"{'https' if tls else 'http'}://{host}:{re.sub('[^0-9]', '', port) or '8065'}"
+@dataclass
+class _Watched:
+    """A service whose process should stay the same."""
+
+    service: Supervised
+    seen: list[str] = field(default_factory=list)  # processes
+    looked: float = 0.0
+
+    def refuse_loop(self) -> None:
+        """Raise Failure where it has been started anew for the second time."""
+        if time.monotonic() - self.looked < _GLANCE:
+            return
+        self.looked, found = time.monotonic(), self.service.current_process()
+        if found and found not in self.seen:
+            self.seen.append(found)
+        if len(self.seen) > _RESTARTS:
+            said = service_log.reason(self.service.said())
+            raise Failure(
+                "Mattermost ends again and again",
+                f"it was started anew {_RESTARTS} times. The last that it said: {said or 'nothing'}",
+                f"Look at {self.service.log}.",
+            )
 
 
 def answers(site: Site) -> bool:
@@ -182,25 +210,23 @@ def answers(site: Site) -> bool:
 
 def wait_until_it_answers(site: Site, seconds: float = _ANSWER_SECONDS) -> None:
     """Wait for Mattermost's ping; raises Failure with the reason its log gives."""
-    import urllib.error
-    import urllib.request
-
-    deadline = time.monotonic() + seconds
-    why = ""
-    # The server itself is asked: a proxy of the environment has no say in it.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline, why = time.monotonic() + seconds, ""
+    there = listener.of(site.settings)
+    watched = _Watched(of(site))
     while True:
         try:
-            with opener.open(address(site) + _PING, timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError) as error:
+            status = there.ask(_PING).status
+            if status == 200:
+                return
+            why = f"it answers {status}"
+        except OSError as error:
             why = reason(error)
         if time.monotonic() >= deadline:
             break
+        watched.refuse_loop()
         time.sleep(0.05)
     raise Failure(
         "Mattermost does not answer",
-        f"{address(site)}{_PING} after {seconds:.0f} seconds: {why}",
+        f"{there.url}{_PING} after {seconds:.0f} seconds: {why}",
         f"Look at {of(site).log}.",
     )

@@ -28,7 +28,7 @@ from . import (
 )
 from . import space as disk
 from .checks import Result, guarded
-from .doctor import sign_in_check
+from .doctor import service_check, sign_in_check
 from .errors import Failure
 from .evidence import Verdict
 from .hosts import Seen
@@ -244,6 +244,16 @@ def sign_in(facts: Facts) -> Line:
     return Line("sign-in", states.get(check.result, State.WARNING), check.detail)
 
 
+def running(facts: Facts) -> Line:
+    """Tell whether Mattermost runs, and answers where a restore asks it."""
+    site = facts.site
+    if site is None:
+        return Line("service", State.OFF, "Mattermost is not set up on this host")
+    check = guarded("service", lambda: service_check(site))
+    state = State.GOOD if check.result is Result.PASSED else State.WARNING
+    return Line("service", state, check.detail)
+
+
 def next_run(facts: Facts) -> Line:
     """Tell when the next set is made, and by what."""
     if not facts.scheduled:
@@ -338,6 +348,7 @@ LINES: tuple[Callable[[Facts], Line | None], ...] = (
     last_set,
     last_rehearsal,
     sign_in,
+    running,
     next_run,
     space,
     off_site,

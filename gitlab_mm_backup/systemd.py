@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import process
+from . import process, reading
 from .errors import Failure
 from .process import Command
 
@@ -67,6 +67,15 @@ class Service:
     def restart(self) -> None:
         self.stop()
         self.start()
+
+    def current_process(self) -> str:
+        """Return how often systemd has started it anew (systemd.service(5), NRestarts)."""
+        return self._control("show", "--property=NRestarts", "--value").out.strip()
+
+    def said(self) -> list[str]:
+        shown = ["--unit", self.unit, "--lines=30", "--output=cat", "--no-pager", "--quiet"]
+        done = process.run(Command(["journalctl", *shown], may_exit=(0, 1)))
+        return done.out.splitlines() or reading.last_lines(Path(self.log))
 
     def keep_down(self) -> None:
         """Have it left down when the host boots, by a condition that does not hold."""

@@ -17,7 +17,7 @@ from tests.lab.sandbox import Lab
 
 CHECK = "/usr/share/doc/gitlab-mm-backup/examples/check_gitlab_mm"
 CRON = "/etc/cron.d/gitlab-mm-backup"
-NAMES = ["last set", "rehearsal", "sign-in", "next run", "space", "restore", "host"]
+NAMES = ["last set", "rehearsal", "sign-in", "service", "next run", "space", "restore", "host"]
 
 
 @dataclass(frozen=True)

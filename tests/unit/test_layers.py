@@ -126,6 +126,8 @@ LAYERS = {
         "listing",
         "verify",  # of a set alone; beside takes a name from it
         "systemd",
+        "listener",
+        "service_log",
         "service",
         "contents",
         "encodings",

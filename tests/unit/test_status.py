@@ -187,7 +187,7 @@ def test_an_open_restore(tmp_path: Path) -> None:
 
 def test_all_lines_in_their_order() -> None:
     names = [one.name for one in status.status(facts(TONIGHT))]
-    assert names[:4] == ["last set", "rehearsal", "sign-in", "next run"]
+    assert names[:4] == ["last set", "rehearsal", "sign-in", "service"]
 
 
 # how it is told

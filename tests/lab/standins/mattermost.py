@@ -7,15 +7,18 @@ A file `misbehave` in its working folder makes it fail on purpose: with the word
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import socket
+import ssl
 import sys
 import threading
 import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -23,7 +26,7 @@ from . import mattermost_config, mattermost_data, mattermost_schema
 from .mattermost_api import Api
 from .mattermost_login import Login
 from .pool import Pool
-from .web import Request, Response, Routes, page, serve
+from .web import Application, Request, Response, Routes, page, redirect, serve
 
 VERSION = Path(__file__).resolve().parent.parent / "mattermost-version"
 RETRY_SECONDS = 0.5
@@ -127,6 +130,19 @@ def application(config: mattermost_config.Config, version: str, pool: Pool, log:
     )
 
 
+def below(config: mattermost_config.Config, whole: Application) -> Application:
+    """Have all addresses come after the path in SiteURL; any other leads there (as the original's server.go)."""
+    path = urlsplit(config["ServiceSettings"]["SiteURL"]).path.rstrip("/")
+
+    def answer(request: Request) -> Response:
+        inner = request.target[len(path) :]
+        if not request.target.startswith(path) or inner[:1] not in ("", "/", "?"):
+            return redirect(path + request.target)
+        return whole(dataclasses.replace(request, target=inner or "/"))
+
+    return answer if path else whole
+
+
 def main() -> int:
     """Run the server: `mattermost --config FILE`, in its service folder."""
     parser = argparse.ArgumentParser(prog="mattermost", allow_abbrev=False)
@@ -157,9 +173,14 @@ def main() -> int:
         return 1
     try_mail(config, log)
     listen = config["ServiceSettings"]["ListenAddress"]
-    server = serve(
-        address(listen), application(config, version, pool, log), lambda line: log("error", line)
-    )
+    answering = below(config, application(config, version, pool, log))
+    server = serve(address(listen), answering, lambda line: log("error", line))
+    if config["ServiceSettings"]["ConnectionSecurity"] == "TLS":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(
+            config["ServiceSettings"]["TLSCertFile"], config["ServiceSettings"]["TLSKeyFile"]
+        )
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     log("info", f"Server is listening on {listen}")
     tell_systemd()
     server.serve_forever()

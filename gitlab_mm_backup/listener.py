@@ -1,0 +1,110 @@
+"""Where a Mattermost listens, and how it is asked from its own host, past any proxy.
+
+Its server listens by TCP alone, plain or with TLS of its own; below SiteURL's path, where that has one
+(server.go, utils/subpath.go of Mattermost).  The socket of its local mode knows other addresses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+from .effective import Settings
+
+if TYPE_CHECKING:
+    import ssl
+
+_PORTS = {"http": 80, "https": 443}
+_USUAL = 8065
+_EVERY = ("", "0.0.0.0", "::")
+_MOST = 1 << 20  # bytes of an answer
+
+
+class Answer(NamedTuple):
+    """What was answered."""
+
+    status: int
+    headers: Mapping[str, str]  # names in small letters
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A place to ask a Mattermost at."""
+
+    host: str
+    port: int
+    tls: bool = False
+    below: str = ""  # path that all others come after, without a slash at its end
+    name: str = ""  # of the server, as people call it
+
+    @property
+    def place(self) -> str:
+        """Return host and port as a URL has them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.place}{self.below}"
+
+    def ask(
+        self,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 5,
+    ) -> Answer:
+        """Ask with GET, or with POST where there is a ``body``; raises OSError without an answer."""
+        import http.client
+
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        try:
+            with contextlib.closing(connection):
+                if self.tls:
+                    connection.sock = self._secured(timeout)
+                method = "GET" if body is None else "POST"
+                connection.request(method, self.below + path, body, dict(headers or {}))
+                found = connection.getresponse()
+                told = {name.lower(): value for name, value in found.getheaders()}
+                return Answer(found.status, told, found.read(_MOST))
+        except http.client.HTTPException as error:
+            raise OSError(f"it does not speak HTTP: {type(error).__name__}") from error
+
+    def _secured(self, timeout: float) -> ssl.SSLSocket:
+        """Connect by TLS.
+
+        The certificate is for the name that people use, or expired: that it is our own server is
+        known by the address.  Without a name Let's Encrypt's way of Mattermost has no certificate.
+        """
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        plain = socket.create_connection((self.host, self.port), timeout)
+        try:
+            return context.wrap_socket(plain, server_hostname=self.name or None)
+        except BaseException:
+            plain.close()
+            raise
+
+
+def of(settings: Settings) -> Listener:
+    """Return where the Mattermost with these settings listens."""
+    tls = settings.text("ServiceSettings", "ConnectionSecurity") == "TLS"
+    listen = settings.text("ServiceSettings", "ListenAddress") or ("" if tls else f":{_USUAL}")
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    number = int(port) if port.isdecimal() else _PORTS.get(port, 443 if tls else _USUAL)
+    name = urlsplit(settings.text("ServiceSettings", "SiteURL")).hostname or ""
+    host = "127.0.0.1" if host in _EVERY else host
+    return Listener(host, number, tls, below(settings), name)
+
+
+def below(settings: Settings) -> str:
+    """Return the path that SiteURL has all addresses come after; "" where it has none."""
+    return urlsplit(settings.text("ServiceSettings", "SiteURL")).path.rstrip("/")
