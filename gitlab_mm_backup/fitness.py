@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,16 @@ def check(
     *,
     driver: str = "postgres",
     licensed: bool = False,
+    bundled: bool = False,
 ) -> list[str]:
     """Return what the operator must know before the set goes into Mattermost ``target``.
 
     ``postgresql`` is the version of the target's server, ``programs`` a folder with a pg_restore
     that can read the set's dump, ``driver`` the target's SqlSettings.DriverName; ``licensed`` says
-    that the target has a licence of its own.  Raises Failure when a rule refuses.
+    that the target has a licence of its own, ``bundled`` that it is Omnibus's.  Raises Failure when a rule refuses.
     """
     facts = of_set(set_, target, postgresql, programs, driver, licensed)
-    return rules.heed(rules.judge(facts))
+    return rules.heed(rules.judge(replace(facts, bundled=bundled)))
 
 
 def of_set(

@@ -174,9 +174,11 @@ def credentials(site: Site, kept_: Kept) -> Check:
 
 
 def _with_credentials(live: Settings, kept_: Settings) -> Settings:
-    """Return the live settings with the set's id and secret."""
+    """Return the live settings with the set's id and secret, and its endpoints where there are none."""
     section = dict(live.tree.get("GitLabSettings") or {})
-    section.update({key: kept_.text("GitLabSettings", key) for key in ("Id", "Secret")})
+    lacking = [key for key in _SIGN_IN if not live.text("GitLabSettings", key)]
+    for key in dict.fromkeys(("Id", "Secret", *lacking)):
+        section[key] = kept_.text("GitLabSettings", key)
     return Settings({**live.tree, "GitLabSettings": section})
 
 

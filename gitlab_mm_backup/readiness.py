@@ -23,7 +23,7 @@ from . import (
 )
 from .errors import Failure
 from .plan import Plan
-from .site import Site
+from .site import Kind, Site
 from .store.local import BackupSet
 from .verify import verify
 
@@ -47,7 +47,10 @@ def check(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
         suitable.refuse_limits(site, settings.load().sessions)
     vacancy.check(set_, site, plan)
     driver = site.settings.text("SqlSettings", "DriverName")
-    warnings = fitness.check(set_, site.version, server, site.client_programs, driver=driver)
+    bundled = site.kind is Kind.OMNIBUS
+    warnings = fitness.check(
+        set_, site.version, server, site.client_programs, driver=driver, bundled=bundled
+    )
     if "database" in plan.parts:
         warnings += loading.plan(set_, site.database, site.client_programs).told
         if not plan.keep_previous:

@@ -26,6 +26,9 @@ _COMPARISONS = {
 }
 
 
+_UNBUNDLED = (11,)  # the first Mattermost that came with no GitLab
+
+
 class Verdict(enum.Enum):
     """What a rule that speaks does to a restore."""
 
@@ -40,6 +43,7 @@ class Facts:
     set: str  # version of the set's Mattermost; anything without numbers: not known
     target: str  # of the program on the host
     gitlab: str = ""  # that the set's Mattermost came with
+    bundled: bool = False  # the target is one of Omnibus's, which has none from 11 on
     postgresql: str = ""  # of the target's server, as 16.11; "" where it is not known
     driver: str = "postgres"  # SqlSettings.DriverName of the target
     settings: Settings = field(default_factory=lambda: Settings({}))  # in force in the set
@@ -108,11 +112,12 @@ def judge(facts: Facts, rules: Sequence[Rule] | None = None) -> list[Finding]:
 
 
 def _finding(rule: Rule, verdict: Verdict, facts: Facts) -> Finding:
+    not_known = "of a version that is not known"
     words = {
-        "set": facts.set,
-        "gitlab": facts.gitlab or "of a version that is not known",
-        "target": facts.target,
-        "postgresql": facts.postgresql or "of a version that is not known",
+        "set": facts.set if numbers(facts.set) else not_known,
+        "gitlab": facts.gitlab or not_known,
+        "target": facts.target if numbers(facts.target) else not_known,
+        "postgresql": facts.postgresql or not_known,
     }
     reason = rule.reason.format(**words)
     if verdict is not rule.verdict:
@@ -137,8 +142,19 @@ def _within(version: str, wanted: str) -> bool | None:
     ours = numbers(version)
     if not ours:
         return None
+    return all(_COMPARISONS[sign](ours, theirs) for sign, theirs in _comparisons(wanted))
+
+
+def _comparisons(wanted: str) -> list[tuple[str, tuple[int, ...]]]:
     parts = [re.fullmatch(r"([<>=]+)(\d+(?:\.\d+)*)", word) for word in wanted.split()]
-    return all(_COMPARISONS[part[1]](ours, numbers(part[2])) for part in parts if part)
+    return [(part[1], numbers(part[2])) for part in parts if part]
+
+
+def _target_within(facts: Facts, wanted: str) -> bool | None:
+    """Tell it of the target; whatever the version of a bundled one is, it is below 11."""
+    found = _within(facts.target, wanted)
+    newer = any(">" in sign and theirs >= _UNBUNDLED for sign, theirs in _comparisons(wanted))
+    return False if found is None and facts.bundled and newer else found
 
 
 def _is_older(facts: Facts, wanted: bool) -> bool | None:
@@ -171,7 +187,7 @@ def _same(told: bool | None, wanted: bool) -> bool | None:
 
 _CONDITIONS: dict[str, Callable[[Facts, Any], bool | None]] = {
     "set": lambda facts, wanted: _within(facts.set, wanted),
-    "target": lambda facts, wanted: _within(facts.target, wanted),
+    "target": _target_within,
     "older_than_set": _is_older,
     "postgresql": lambda facts, wanted: _within(facts.postgresql, wanted),
     "driver": lambda facts, wanted: facts.driver == wanted,

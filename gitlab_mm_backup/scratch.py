@@ -264,15 +264,20 @@ def _mapped(role: str) -> str:
 
 
 def _initdb(programs: Path, sandbox: Sandbox, password: Secret) -> Command:
+    """Return what makes the data folder, from PostgreSQL 9.6 on.
+
+    9.6 knows neither scram-sha-256 nor --no-sync by that name, and Mattermost before 5.14 cannot
+    answer scram-sha-256.  The password goes over a socket, where nobody can listen.
+    """
     return Command(
         [
             str(programs / "initdb"),
             f"--pgdata={_DATA}/data",
             f"--username={_SUPERUSER}",
-            "--auth=scram-sha-256",
+            "--auth=password",
             "--encoding=UTF8",
             "--locale=C",
-            "--no-sync",
+            "-N",
             "--pwfile",
             InMemory(Secret(f"{password.reveal()}\n")),
         ],

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from gitlab_mm_backup.checks import Result
 from gitlab_mm_backup.effective import Settings
 from gitlab_mm_backup.proof import Kept
 from gitlab_mm_backup.secret import Secret
-from gitlab_mm_backup.site import Endpoint, Login
+from gitlab_mm_backup.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
 
 WELL = {"status": "OK", "database_status": "OK", "filestore_status": "OK"}
 TOLD = {"Version": "10.11.0", "SiteURL": "https://chat.example.org/"}
@@ -99,3 +102,54 @@ def test_the_database_is_one_word_that_means_the_scratch_server() -> None:
         "password": "a b:@/?#'\\",
         "sslmode": "disable",
     }
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """A GitLab that refuses every id and secret."""
+
+    def do_POST(self) -> None:
+        body = b'{"error":"invalid_client"}'
+        self.send_response(401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing is said of it."""
+
+
+@pytest.fixture
+def gitlab_elsewhere() -> Iterator[str]:
+    with http.server.HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/oauth/token"
+        server.shutdown()
+
+
+def judged(live: Mapping[str, str], kept: Mapping[str, str]) -> Result:
+    login, nowhere = Login("nobody"), {"home": Path("/nowhere"), "data": Path("/nowhere/data")}
+    site = Site(
+        kind=Kind.OMNIBUS,
+        version="10.11.4",
+        account=Account("mattermost", "mattermost"),
+        folders=Folders(nowhere, nowhere),
+        config_file=Path("/nowhere/config.json"),
+        environment_folder=None,
+        environment={},
+        settings=Settings({"GitLabSettings": dict(live)}),
+        database=Endpoint("/nowhere", 5432, "none", login, login),
+        client_programs=Path("/usr/bin"),
+        gitlab=GitLab("18.11.9", "", None),
+    )
+    pair = {"Enable": True, "Id": "an id", "Secret": "a secret"}
+    return proof.credentials(site, Kept({}, Settings({"GitLabSettings": {**pair, **kept}}))).result
+
+
+def test_a_host_without_endpoints_judges_a_set_by_those_of_the_set(gitlab_elsewhere: str) -> None:
+    endpoint = {"TokenEndpoint": gitlab_elsewhere}
+    assert judged({}, endpoint) is Result.FAILED
+    assert judged({"TokenEndpoint": ""}, endpoint) is Result.FAILED
+    assert judged(endpoint, {}) is Result.FAILED
+    assert judged({}, {}) is Result.NOT_RUN
+    closed = {"TokenEndpoint": "http://127.0.0.1:1/oauth/token"}
+    assert judged(closed, endpoint) is Result.NOT_RUN, "what the host has counts"

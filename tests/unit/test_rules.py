@@ -48,10 +48,13 @@ CASES: dict[str, list[tuple[dict[str, Any], Verdict | None]]] = {
         ({"target": "11.7.2", "migrations": ROLES}, REFUSE),
         ({"target": "11.0", "migrations": ROLES}, REFUSE),
         ({"target": "11.7.2", "migrations": {144: "add_roles_schemeid_index"}}, REFUSE),
-        ({"target": "11.7.2", "migrations": None}, REFUSE),
-        ({"target": "11.7.2", "migrations": None, "set": "10.11.17"}, REFUSE),
+        ({"target": "11.7.2", "migrations": None}, WARN),
+        ({"target": "11.7.2", "migrations": None, "set": "10.11.17"}, WARN),
+        ({"target": "unknown", "migrations": ROLES}, WARN),
+        ({"target": "unknown", "migrations": {}}, PASS),
+        ({"target": "unknown", "migrations": None, "bundled": True}, PASS),
         ({"target": "11.7.2", "migrations": None, "set": "10.11.16"}, PASS),
-        ({"target": "11.7.2", "migrations": ROLES, "set": "unknown"}, REFUSE),
+        ({"target": "11.7.2", "migrations": ROLES, "set": "unknown"}, WARN),
         ({"target": "11.7.2", "migrations": {156: "add_schemeid_to_roles"}}, PASS),
         ({"target": "11.7.2", "migrations": {142: "create_content_flagging_tables"}}, PASS),
         ({"target": "11.7.3", "migrations": ROLES}, PASS),
@@ -201,3 +204,18 @@ def test_facts_of_a_set(tmp_path: Path) -> None:
         set_, manifest=dataclasses.replace(set_.manifest, database=database)
     )
     assert fitness.of_set(licensed, "10.11.20", "", Path("/"), "postgres", False).licensed
+
+
+def test_no_rule_refuses_what_it_cannot_know() -> None:
+    assert [one.code for one in rules.load() if one.unknown is REFUSE] == []
+
+
+@pytest.mark.parametrize("bundled", [True, False])
+def test_a_target_of_omnibus_is_below_11_whatever_its_version_is(bundled: bool) -> None:
+    facts = dataclasses.replace(FINE, target="unknown", migrations=None, bundled=bundled)
+    found = rules.judge(facts)
+    codes = {one.code for one in found if "11" in str(RULES[one.code].when.get("target", ""))}
+    assert ("migrations-collide" in codes) is not bundled
+    assert not any("that unknown does" in one.reason for one in found)
+    (older,) = [one for one in found if one.code == "target-older"]
+    assert "than the target, Mattermost of a version that is not known;" in older.reason

@@ -23,9 +23,10 @@ from urllib.parse import urlsplit
 import psycopg
 
 from . import mattermost_config, mattermost_data, mattermost_schema
+from .generation import version_tuple
 from .mattermost_api import Api
 from .mattermost_login import Login
-from .pool import Pool
+from .pool import Pool, method
 from .web import Application, Request, Response, Routes, page, redirect, serve
 
 VERSION = Path(__file__).resolve().parent.parent / "mattermost-version"
@@ -59,6 +60,8 @@ def open_database(config: mattermost_config.Config, version: str, log: Log) -> P
     settings = config["SqlSettings"]
     while True:
         try:
+            if version_tuple(version) < (5, 14) and (asked := method(settings["DataSource"])) > 5:
+                raise psycopg.OperationalError(f"pq: unknown authentication response: {asked}")
             pool = Pool(settings["DataSource"])
             with pool.transaction() as connection:
                 mattermost_schema.prepare(connection, version, mattermost_data.new_id())
@@ -66,7 +69,7 @@ def open_database(config: mattermost_config.Config, version: str, log: Log) -> P
             for replica in settings["DataSourceReplicas"] + settings["DataSourceSearchReplicas"]:
                 Pool(replica).open().close()
             return pool
-        except psycopg.Error as error:
+        except (psycopg.Error, OSError) as error:
             log(
                 "error",
                 f"Failed to ping DB, retrying in {RETRY_SECONDS} seconds",

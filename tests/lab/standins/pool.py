@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +28,24 @@ def clean(data_source: str) -> str:
         data_source = " ".join(word for word in data_source.split() if not word.startswith(GO_ONLY))
     parameters: dict[str, Any] = dict(conninfo_to_dict(data_source))
     return make_conninfo(**parameters)
+
+
+def method(data_source: str) -> int:
+    """How a server asks for the password, as its protocol counts: 3 in clear, 5 MD5, 10 SCRAM; 0 not at all.
+
+    Mattermost before 5.14 has a lib/pq that knows neither 10 nor more.
+    """
+    parameters = conninfo_to_dict(clean(data_source))
+    host, port = str(parameters.get("host") or "127.0.0.1"), int(parameters.get("port") or 5432)
+    unix = host.startswith("/")
+    with socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as asking:
+        asking.settimeout(5)
+        asking.connect(f"{host}/.s.PGSQL.{port}" if unix else (host, port))
+        names = ("user", str(parameters["user"]), "database", str(parameters["dbname"]))
+        words = b"".join(name.encode() + b"\0" for name in names) + b"\0"
+        asking.sendall(struct.pack("!ii", 8 + len(words), 3 << 16) + words)
+        answer = asking.recv(9)
+    return int(struct.unpack("!i", answer[5:9])[0]) if answer[:1] == b"R" else 0
 
 
 class Pool:
