@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -204,7 +205,7 @@ def _get(there: Listener, path: str) -> Mapping[str, Any]:
         # Whatever its code: 500 comes with the state that is not OK.
         document = documents.from_json(there.ask(f"/api/v4{path}", timeout=10).body)
     except ValueError as error:
-        raise OSError(f"{path} answers no JSON") from error
+        raise OSError(errno.EPROTO, f"{path} answers no JSON") from error
     if not isinstance(document, dict):
-        raise OSError(f"{path} answers no JSON object")
+        raise OSError(errno.EPROTO, f"{path} answers no JSON object")
     return document

@@ -7,6 +7,7 @@ Its server listens by TCP alone, plain or with TLS of its own; below SiteURL's p
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class Listener:
                 told = {name.lower(): value for name, value in found.getheaders()}
                 return Answer(found.status, told, found.read(_MOST))
         except http.client.HTTPException as error:
-            raise OSError(f"it does not speak HTTP: {type(error).__name__}") from error
+            raise OSError(errno.EPROTO, "it does not speak HTTP") from error
 
     def _secured(self, timeout: float) -> ssl.SSLSocket:
         """Connect by TLS.
