@@ -120,9 +120,9 @@ class Trap:
                 if kind == "child" and program == wanted and _loads(argv):
                     trap._at_work(program, self.pid)
 
-        def unpacking(*arguments: Any) -> None:
+        def unpacking(*arguments: Any) -> Any:
             trap._unpacking = True
-            unpack(*arguments)
+            return unpack(*arguments)
 
         process.subprocess = _Substitute(process.subprocess, Popen=Watched)
         archives.unpack = unpacking
