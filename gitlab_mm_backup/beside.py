@@ -27,7 +27,7 @@ from . import (
 from .attributes import Keeping
 from .durable import replace_file
 from .errors import Failure
-from .folders import WORK, by_entries, work_folder
+from .folders import WORK, work_folder, works_by_entries
 from .listing import LISTING
 from .manifest import Account
 from .plan import Plan
@@ -50,13 +50,13 @@ class Work:
     def staged(self) -> Path:
         """Where the new folder is made: the folder itself, or what goes into a mount point."""
         new = self.folder / "new"
-        return new if by_entries(self.live) else new / self.live.name
+        return new if works_by_entries(self.live, self.folder) else new / self.live.name
 
 
 def previous(work: Work) -> Path:
     """Return where the former live folder is after the exchange."""
     old = work.folder / "old"
-    return old if by_entries(work.live) else old / work.live.name
+    return old if works_by_entries(work.live, work.folder) else old / work.live.name
 
 
 def works(set_: BackupSet, site: Site, plan: Plan, token: str) -> dict[str, Work]:

@@ -18,6 +18,9 @@ from .process import Command
 
 # Work folders of ours: root alone can look into them, and only what bears the name is removed.
 WORK = ".gitlab-mm-"
+# Names of the folder in a work folder that says how it is worked with; the first has the names of
+# those entries where something was mounted when the work began.
+_BY_ENTRIES, _AS_A_WHOLE = "by-entries", "as-a-whole"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -41,6 +44,14 @@ def by_entries(live: Path) -> bool:
     """
     real = Path(os.path.realpath(live))
     return any(real == mount or real in mount.parents for mount in mounts())
+
+
+def works_by_entries(live: Path, work: Path) -> bool:
+    """Tell the same as it was when ``work`` began: a disk may come or go meanwhile."""
+    if (work / _BY_ENTRIES).is_dir():
+        return True
+    # Not begun, or by a version that did not note it.
+    return not (work / _AS_A_WHOLE).is_dir() and by_entries(live)
 
 
 def deeper_mounts(live: Path) -> list[Path]:
@@ -113,11 +124,16 @@ def open_again(ground: Ground) -> None:
         os.fchmod(folder, ground.mode)
 
 
-def make_work_folder(work: Path) -> None:
-    """Create ``work``, private; raises Failure when the disk refuses."""
+def make_work_folder(work: Path, live: Path) -> None:
+    """Create ``work`` for ``live``, private; raises Failure when the disk refuses."""
     try:
         work.mkdir(mode=0o700)
         (work / "new").mkdir(mode=0o700)
+        how = work / (_BY_ENTRIES if by_entries(live) else _AS_A_WHOLE)
+        how.mkdir(mode=0o700)
+        for disk in _mounted_below(live):
+            if disk.parent == Path(os.path.realpath(live)):
+                (how / disk.name).mkdir(mode=0o700)
     except OSError as error:
         raise Failure(f"{work} cannot be made", str(error.strerror)) from error
 
@@ -211,10 +227,10 @@ def exchange(live: Path, work: Path) -> None:
 
     Mattermost is stopped meanwhile, and ``exchange_back`` puts right a half done exchange.
     """
-    place = _place(live)
+    place = live if works_by_entries(live, work) else live.parent
     leaving = work / "leaving"
     leaving.mkdir(mode=0o700)
-    _move_all(_names(live), place, leaving)
+    _move_all(_names(live, work), place, leaving)
     os.rename(leaving, work / "old")  # from here on all in place is new
     _move_all(os.listdir(work / "new"), work / "new", place)
     sync_folder(place)
@@ -222,10 +238,10 @@ def exchange(live: Path, work: Path) -> None:
 
 def exchange_back(live: Path, work: Path) -> None:
     """Undo ``exchange``, whether it has happened, half happened or not begun."""
-    place = _place(live)
+    place = live if works_by_entries(live, work) else live.parent
     leaving, old = work / "leaving", work / "old"
     if old.is_dir():
-        _move_all(_names(live), place, work / "new")
+        _move_all(_names(live, work), place, work / "new")
         os.rename(old, leaving)
     if leaving.is_dir():
         _move_all(os.listdir(leaving), leaving, place)
@@ -233,15 +249,12 @@ def exchange_back(live: Path, work: Path) -> None:
         sync_folder(place)
 
 
-def _place(live: Path) -> Path:
-    return live if by_entries(live) else live.parent
-
-
-def _names(live: Path) -> list[str]:
-    """Return what of ``_place(live)`` is exchanged."""
-    if by_entries(live):
-        return _entries(live)
-    return [live.name] if os.path.lexists(live) else []
+def _names(live: Path, work: Path) -> list[str]:
+    """Return what is exchanged: entries of ``live``, or itself."""
+    if not works_by_entries(live, work):
+        return [live.name] if os.path.lexists(live) else []
+    disks = work / _BY_ENTRIES
+    return [name for name in _entries(live) if not (disks / name).is_dir()]
 
 
 def _entries(live: Path) -> list[str]:

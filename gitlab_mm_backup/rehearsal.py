@@ -368,7 +368,7 @@ def _unpack(run: Run, endpoint: Endpoint) -> _Unpacked:
     )
     works = beside.works(run.set, there, _PARTS, run.place.token)
     for work in works.values():
-        folders.make_work_folder(work.folder)
+        folders.make_work_folder(work.folder, work.live)
     beside.unpack(run.set, there, _PARTS, works)
     staged = works["home"].staged
     return _Unpacked(staged, staged / "data")

@@ -199,7 +199,7 @@ def prepare_folders(run: Run) -> None:
             folders.shut(ground)
             run.shut.append(ground)
         run.undo.will("remove the new folder", **_names(work))
-        folders.make_work_folder(work.folder)
+        folders.make_work_folder(work.folder, work.live)
 
 
 def give_up_live_state(run: Run, safety_set: str) -> None:

@@ -72,7 +72,7 @@ def prepare():
     for entry in live.iterdir():
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     fill(live, "old")
-    folders.make_work_folder(work)
+    folders.make_work_folder(work, live)
     fill(work / "new", "new")
     return outside_work(), tree(work / "new")
 
@@ -125,7 +125,7 @@ def state():
 (home / "config.json").write_text("old")
 (home / "data" / "old").touch()
 for work in works:
-    folders.make_work_folder(work.folder)
+    folders.make_work_folder(work.folder, work.live)
     work.staged.mkdir(exist_ok=True)
 staged = {work.live: work.staged for work in works}
 (staged[home] / "config.json").write_text("new")

@@ -78,7 +78,7 @@ class House:
         plan = Plan(parts=("files", "config"))
         works = beside.works(set_, site, plan, "test")
         for work in works.values():
-            folders.make_work_folder(work.folder)
+            folders.make_work_folder(work.folder, work.live)
         beside.unpack(set_, site, plan, works)
         return works["home"].staged
 

@@ -51,7 +51,7 @@ class Place:
         fill(self.live, "old")
         (self.root / "neighbour").write_text("same", encoding="utf-8")
         self.work = folders.work_folder(self.live, "token")
-        folders.make_work_folder(self.work)
+        folders.make_work_folder(self.work, self.live)
         fill(self.work / "new" / "mattermost", "new")
 
     def outside_work(self) -> dict[str, str | None]:
@@ -204,7 +204,7 @@ def test_a_work_folder_lies_beside_the_live_one_and_is_private(place: Place) -> 
 
 def test_a_work_folder_that_cannot_be_made_is_a_failure(place: Place) -> None:
     with pytest.raises(Failure, match="cannot be made"):
-        folders.make_work_folder(place.work)
+        folders.make_work_folder(place.work, place.live)
 
 
 @pytest.mark.parametrize("name", ["mattermost", "gitlab-mm-x", ".gitlab-mm", "..", "."])
@@ -233,6 +233,35 @@ def test_removing_twice_is_no_error(place: Place) -> None:
     for _ in range(2):
         folders.remove_work_folder(str(place.work))
         folders.remove_previous(str(place.work))
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_disk_that_comes_or_goes_meanwhile_does_not_change_the_way_back(
+    comes: bool, tmp_path: Path
+) -> None:
+    """As a whole, or entry by entry: as it was when the work began."""
+
+    def attempt() -> tuple[dict[str, str | None], dict[str, str | None]]:
+        place = Place(tmp_path)
+        disk = place.live / "disk"
+        if not comes:
+            mount(disk)
+            shutil.rmtree(place.work)
+            folders.make_work_folder(place.work, place.live)
+            fill(place.work / "new", "new")
+        before = place.outside_work()
+        subprocess.run(["umount", str(disk)], check=True) if not comes else mount(disk)
+        folders.exchange(place.live, place.work)
+        assert (place.live / "config.json").read_text() == "new"
+        if comes:
+            subprocess.run(["umount", str(place.work / "old/mattermost/disk")], check=True)
+        else:
+            mount(disk)
+        folders.exchange_back(place.live, place.work)
+        return before, place.outside_work()
+
+    before, after = apart(attempt)
+    assert {**before, "mattermost/disk": None} == {**after, "mattermost/disk": None}
 
 
 @pytest.mark.parametrize(
