@@ -319,6 +319,7 @@ def _beyond_a_restore(snapshot: Snapshot, counted: Counted) -> list[str]:
     """Return, in words, what of the database no restore brings back as it was."""
     return [
         *snapshot.told,
+        *counted.unloadable,
         *provisions.beyond(snapshot.properties),
         *restorable.beyond_owner(counted.lines, snapshot.server, snapshot.properties),
     ]

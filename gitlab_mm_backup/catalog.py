@@ -90,12 +90,15 @@ _POLICIES = """
 _OURS = """n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
     AND NOT EXISTS (SELECT 1 FROM pg_depend e
         WHERE e.classid = '{0}'::regclass AND e.objid = o.oid AND e.deptype = 'e')"""
+# The constructors of a range type come with the type.
+_MADE = f"""{_OURS.format("pg_proc")} AND NOT EXISTS (SELECT 1 FROM pg_depend i
+        WHERE i.classid = 'pg_proc'::regclass AND i.objid = o.oid AND i.deptype = 'i')"""
 _UNTRUSTED = f"""
     SELECT DISTINCT n.nspname, o.proname
     FROM pg_proc o JOIN pg_namespace n ON n.oid = o.pronamespace
     JOIN pg_language l ON l.oid = o.prolang
     WHERE (NOT l.lanpltrusted OR o.proleakproof
-            OR coalesce(to_jsonb(o) ->> 'prosupport', '-') NOT IN ('0', '-')) AND {_OURS.format("pg_proc")}
+            OR coalesce(to_jsonb(o) ->> 'prosupport', '-') NOT IN ('0', '-')) AND {_MADE}
         AND NOT EXISTS (SELECT 1 FROM pg_aggregate g WHERE g.aggfnoid = o.oid) ORDER BY 1, 2"""
 # Whoever makes a cast owns one of its types, and a superuser alone says that none is needed.
 _CASTS = """
@@ -106,6 +109,15 @@ _CASTS = """
         AND NOT EXISTS (SELECT 1 FROM pg_depend e
             WHERE e.classid = 'pg_cast'::regclass AND e.objid = o.oid AND e.deptype = 'e')
     ORDER BY 1, 2"""
+
+
+def _foreign(catalog: str, prefix: str) -> str:
+    return (
+        f"UNION ALL SELECT o.{prefix}owner, n.nspname || '.' || o.{prefix}name FROM {catalog} o"
+        f" JOIN pg_namespace n ON n.oid = o.{prefix}namespace WHERE {_OURS.format(catalog)}"
+    )
+
+
 # pg_shadow_lookup is PgBouncer's helper on Omnibus, which no set holds.
 _FOREIGN = f"""
     SELECT pg_get_userbyid(owner), name FROM (
@@ -115,7 +127,14 @@ _FOREIGN = f"""
             AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(o.oid, 'SELECT')
         UNION ALL SELECT o.proowner, n.nspname || '.' || o.proname
         FROM pg_proc o JOIN pg_namespace n ON n.oid = o.pronamespace
-        WHERE {_OURS.format("pg_proc")} AND o.proname <> 'pg_shadow_lookup'
+        WHERE {_MADE} AND o.proname <> 'pg_shadow_lookup'
+        UNION ALL SELECT o.typowner, n.nspname || '.' || o.typname
+        FROM pg_type o JOIN pg_namespace n ON n.oid = o.typnamespace
+        LEFT JOIN pg_class r ON r.oid = o.typrelid
+        WHERE {_OURS.format("pg_type")} AND o.typtype IN ('b', 'c', 'd', 'e', 'r')
+            AND o.typcategory <> 'A' AND coalesce(r.relkind, 'c') = 'c'
+        {_foreign("pg_operator", "opr")} {_foreign("pg_collation", "coll")}
+        {_foreign("pg_ts_config", "cfg")} {_foreign("pg_ts_dict", "dict")}
         UNION ALL SELECT o.nspowner, o.nspname FROM pg_namespace o JOIN pg_namespace n USING (oid)
         WHERE {_OURS.format("pg_namespace")} AND o.nspname <> 'public'
     ) found (owner, name)

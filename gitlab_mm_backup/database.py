@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from . import answers, catalog, contents, encodings, privileges
+from . import answers, catalog, contents, encodings, privileges, unkept
 from .catalog import READABLE, Server, Unread
 from .contents import Upload
 from .errors import Failure
@@ -172,6 +172,7 @@ class Counted:
     rows: dict[str, int]  # schema.table -> rows
     contents: Contents | None  # None where the tables are not those of a Mattermost
     uploads: Sequence[Upload]  # some of them, to look for on the disk
+    unloadable: Sequence[str]  # in words, constraints that a restore may not be able to make
     lines: Sequence[str] = ()  # of the dump's own list
 
 
@@ -194,7 +195,12 @@ class Snapshot:
     def count(self) -> Counted:
         """Count the rows of every table in the snapshot, and what people would miss."""
         session = self._session
-        return Counted(count_rows(session), contents.count(session), contents.sample(session))
+        return Counted(
+            count_rows(session),
+            contents.count(session),
+            contents.sample(session),
+            unkept.unloadable(session),
+        )
 
     def cancel(self) -> None:
         """End a count in another thread, which may wait for a lock as long as it likes."""
@@ -258,6 +264,7 @@ def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
         left_out |= {one.replace(" ", ".", 1) for one in beside.untrusted}
         large = catalog.unread_large_objects(session)
         told = [*large, *catalog.told(session, watch, endpoint.name, left_out)]
+        told += unkept.told(session)
         here = catalog.server(watch)
         yield Snapshot(
             row[0],

@@ -62,6 +62,14 @@ class Grants:
         """Return it for the default privileges of ``role``, which is quoted."""
         return _DEFAULT.sub(lambda found: found[1] + role, self.statement, count=1)
 
+    def to(self, role: str) -> Grants:
+        """Return the same, given to or taken from ``role``, which is quoted."""
+        found = _GRANTEE.search(self.statement)
+        if found is None:
+            return self
+        text = self.statement
+        return replace(self, statement=text[: found.start(1)] + role + text[found.end(1) :])
+
 
 @dataclass(frozen=True)
 class DumpList:
@@ -108,22 +116,22 @@ def read(programs: Path, archive: Path) -> DumpList:
     )
 
 
-def grants(programs: Path, archive: Path, lines: Sequence[str], owner: str) -> list[Grants]:
-    """Return what the dump grants on its objects to others than their ``owner``."""
+def grants(programs: Path, archive: Path, lines: Sequence[str]) -> list[Grants]:
+    """Return what the dump grants on its objects."""
     wanted = "".join(line for line in lines if _ACL.match(line))
     if not wanted:
         return []
     script = _printed(programs, archive, "--use-list", InMemory(Secret(wanted)), "--file=-")
-    return grants_in(script, owner)
+    return grants_in(script)
 
 
-def grants_in(script: str, owner: str) -> list[Grants]:
-    """Return what pg_restore's ``script`` grants to others than ``owner``, or takes from them."""
+def grants_in(script: str) -> list[Grants]:
+    """Return what pg_restore's ``script`` grants, or takes."""
     found = []
     for match in _GRANT.finditer(script):
         to = _GRANTEE.search(match[0])
         role = _unquoted(to[1]) if to else ""
-        if role not in ("", owner) and not _OF_SERVER.match(match[0]):
+        if role and not _OF_SERVER.match(match[0]):
             found.append(Grants(role, match[0]))
     return found
 

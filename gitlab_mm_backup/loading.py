@@ -29,6 +29,13 @@ _BEYOND_OWNER = re.compile(
     r"ERROR: .*(?:permission denied|[Mm]ust be (?:a )?superuser|must be owner|does not exist"
     r"|could not (?:open|access|load|create locale)|not available|only superuser)"
 )
+_BROKEN_ROWS = re.compile(
+    r"ERROR: .*(?:violates .* constraint|is violated by some row|could not create unique)"
+)
+_MEND = (
+    "The rows of the database that was backed up break the constraint that the message names. Mend them "
+    "there, or drop the constraint, then make a new set."
+)
 _WAY_OUT = (
     "It is loaded as Mattermost's role, which cannot create what the message names. Have this server "
     "provide it (install its package, create the role), or drop it from the live database. The "
@@ -96,7 +103,11 @@ def fill(
 
 def _explained(failure: Failure) -> Failure:
     """Return the failure of a load; with its way out where the dump is as whole as it can be."""
-    if failure.hint or not _BEYOND_OWNER.search(failure.detail):
+    if failure.hint:
+        return failure
+    if _BROKEN_ROWS.search(failure.detail):
+        return Failure(failure.message, failure.detail, f"{checks.LASTING}. {_MEND}")
+    if not _BEYOND_OWNER.search(failure.detail):
         return failure
     return Failure(failure.message, failure.detail, f"{checks.LASTING}. {_WAY_OUT}")
 
@@ -109,8 +120,8 @@ def _grant(
     contents: DumpList,
     provision: Provision,
 ) -> list[str]:
-    """Give other roles of this server the privileges that they had; return what was refused."""
-    found = dump_list.grants(programs, archive, contents.lines, provision.owner)
+    """Give the roles of this server the privileges that they had; return what was refused."""
+    found = dump_list.grants(programs, archive, contents.lines)
     statements = provisions.granted(found, provision.roles, provision.owner, endpoint.owner.role)
     complaints = clients.try_each(endpoint, programs, name, statements)
     return [f"A privilege could not be put back: {one}" for one in complaints]

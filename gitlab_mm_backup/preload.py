@@ -191,6 +191,7 @@ from . import (
     trees,
     trust,
     undo,
+    unkept,
     unpacking,
     untrusted,
     vacancy,

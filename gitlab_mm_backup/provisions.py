@@ -205,14 +205,15 @@ def _grants(properties: Properties, found: Server) -> tuple[list[Grant] | None, 
 def granted(found: Sequence[Grants], roles: Collection[str], before: str, owner: str) -> list[str]:
     """Return the statements among ``found`` that the new ``owner`` can execute where these roles are.
 
-    Default privileges are those of the owner ``before``; others' are not the new one's to set.
+    What the owner ``before`` gave itself, or took, is the new one's.  Default privileges are those of
+    the owner; others' are not the new one's to set.
     """
-    statements = []
+    new, statements = '"' + owner.replace('"', '""') + '"', []
     for one in found:
         whose = one.default_of
-        if (one.role == "PUBLIC" or one.role in roles) and whose in ("", before):
-            new = '"' + owner.replace('"', '""') + '"'
-            statements.append(one.of(new) if whose else one.statement)
+        if one.role in ("PUBLIC", before, *roles) and whose in ("", before):
+            mine = one.to(new) if one.role == before else one
+            statements.append(mine.of(new) if whose else mine.statement)
     return statements
 
 

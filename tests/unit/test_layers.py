@@ -133,6 +133,7 @@ LAYERS = {
         "encodings",
         "catalog",
         "answers",
+        "unkept",
         "database",
         "clients",
         "growth",

@@ -156,11 +156,12 @@ def test_an_extension_that_nobody_knows_is_never_created_by_ours() -> None:
 
 
 def test_grants_are_read_from_a_script_whatever_the_names() -> None:
-    found = dump_list.grants_in(SCRIPT, "mm")
+    found = dump_list.grants_in(SCRIPT)
     assert [one.role for one in found] == [
         "grafana",
         "Mr. X",
         "PUBLIC",
+        "mm",
         "reader",
         "gone",
         "grafana",
@@ -170,9 +171,22 @@ def test_grants_are_read_from_a_script_whatever_the_names() -> None:
 
 
 def test_of_default_privileges_those_of_the_former_owner_go_to_the_new_one() -> None:
-    found = dump_list.grants_in(SCRIPT, "mm")
+    found = dump_list.grants_in(SCRIPT)
     statements = provisions.granted(found, {"grafana"}, "mm", "mattermost")
     assert [one for one in statements if "DEFAULT" in one] == [
         'ALTER DEFAULT PRIVILEGES FOR ROLE "mattermost" IN SCHEMA public GRANT SELECT ON TABLES  TO grafana;'
     ]
     assert not [one for one in statements if "gone" in one or "Mr. X" in one]
+
+
+def test_what_the_former_owner_took_from_itself_is_taken_from_the_new_one() -> None:
+    script = (
+        "REVOKE ALL ON TABLE public.t FROM mm;\nGRANT SELECT ON TABLE public.t TO mm WITH GRANT OPTION;\n"
+        "ALTER DEFAULT PRIVILEGES FOR ROLE mm REVOKE ALL ON TABLES  FROM mm;\n"
+    )
+    statements = provisions.granted(dump_list.grants_in(script), {"mm"}, "mm", 'o"d')
+    assert statements == [
+        'REVOKE ALL ON TABLE public.t FROM "o""d";',
+        'GRANT SELECT ON TABLE public.t TO "o""d" WITH GRANT OPTION;',
+        'ALTER DEFAULT PRIVILEGES FOR ROLE "o""d" REVOKE ALL ON TABLES  FROM "o""d";',
+    ]

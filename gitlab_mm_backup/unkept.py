@@ -1,0 +1,118 @@
+"""What a database has that neither its dump nor its manifest holds, asked of PostgreSQL's catalogs.
+
+pg_dump leaves out indexes that are not valid.  Rights on what is not the owner's (PostgreSQL's own
+functions, members of extensions, default privileges of other roles) are not the owner's to give.
+And a constraint may say what its rows no longer fulfil: then no dump of them can be loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Session = psycopg.Connection[Any]
+
+_EXAMPLES = 3  # named in a warning
+_INVALID = """
+    SELECT n.nspname || '.' || c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class t ON t.oid = i.indrelid
+    WHERE NOT i.indisvalid AND t.relkind <> 'p' AND n.nspname NOT LIKE 'pg\\_%' ORDER BY 1"""
+_DEFAULTS = """
+    SELECT DISTINCT pg_get_userbyid(defaclrole) FROM pg_default_acl
+    WHERE pg_get_userbyid(defaclrole) <> current_user ORDER BY 1"""
+# What initdb and extensions gave at first, pg_init_privs has; without an entry, nothing was given.
+# It has nothing of information_schema, nor does a dump.
+_GIVEN = """
+    SELECT n.nspname || '.' || o.name FROM (
+        SELECT 'pg_class'::regclass, oid, relname, relnamespace, relacl FROM pg_class
+        UNION ALL SELECT 'pg_proc'::regclass, oid, proname, pronamespace, proacl FROM pg_proc
+    ) o (class, oid, name, schema, acl) JOIN pg_namespace n ON n.oid = o.schema
+    LEFT JOIN pg_init_privs i ON i.classoid = o.class AND i.objoid = o.oid AND i.objsubid = 0
+    WHERE (n.nspname = 'pg_catalog' OR EXISTS (SELECT 1 FROM pg_depend e
+            WHERE e.classid = o.class AND e.objid = o.oid AND e.deptype = 'e'))
+        AND ARRAY(SELECT a::text FROM unnest(o.acl) a ORDER BY 1)
+            <> ARRAY(SELECT a::text FROM unnest(i.initprivs) a ORDER BY 1)
+    ORDER BY 1"""
+# Loaded before the rows that such a function looks up, it finds none (PostgreSQL manual, 5.4.1).
+_LOOKING_UP = """
+    SELECT DISTINCT o.conname, CASE o.conrelid WHEN 0 THEN format_type(o.contypid, NULL)
+        ELSE o.conrelid::regclass::text END, p.oid::regproc::text
+    FROM pg_constraint o JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = o.oid
+        AND d.refclassid = 'pg_proc'::regclass
+    JOIN pg_proc p ON p.oid = d.refobjid
+    WHERE o.contype = 'c' AND p.oid >= 16384 AND p.provolatile <> 'i' AND NOT EXISTS (
+        SELECT 1 FROM pg_depend e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid
+            AND e.deptype = 'e')
+    ORDER BY 2, 1"""
+# With the operators of the constraint, as ALTER TABLE ... ADD FOREIGN KEY asks (ri_triggers.c).
+_REFERENCES = """
+    SELECT o.conname, o.conrelid::regclass::text, format(
+        'SELECT EXISTS (SELECT 1 FROM %s%s f WHERE %s AND NOT EXISTS (SELECT 1 FROM %s%s p WHERE %s))',
+        CASE t.relkind WHEN 'p' THEN '' ELSE 'ONLY ' END, o.conrelid::regclass,
+        (SELECT string_agg(format('f.%I IS NOT NULL', attname), ' AND ') FROM pg_attribute
+            WHERE attrelid = o.conrelid AND attnum = ANY (o.conkey)),
+        CASE r.relkind WHEN 'p' THEN '' ELSE 'ONLY ' END, o.confrelid::regclass,
+        (SELECT string_agg(format('p.%I OPERATOR(%I.%s) f.%I', pa.attname, n.nspname, x.oprname, fa.attname),
+            ' AND ')
+            FROM unnest(o.conkey, o.confkey, o.conpfeqop) k (f, p, op)
+            JOIN pg_attribute fa ON fa.attrelid = o.conrelid AND fa.attnum = k.f
+            JOIN pg_attribute pa ON pa.attrelid = o.confrelid AND pa.attnum = k.p
+            JOIN pg_operator x ON x.oid = k.op JOIN pg_namespace n ON n.oid = x.oprnamespace))
+    FROM pg_constraint o JOIN pg_class t ON t.oid = o.conrelid JOIN pg_class r ON r.oid = o.confrelid
+    WHERE o.contype = 'f' AND o.convalidated
+        AND coalesce(to_jsonb(o) ->> 'conparentid', '0') = '0'
+        AND has_table_privilege(t.oid, 'SELECT') AND has_table_privilege(r.oid, 'SELECT')
+        AND NOT row_security_active(t.oid) AND NOT row_security_active(r.oid)
+    ORDER BY 2, 1"""
+
+
+def told(session: Session) -> list[str]:
+    """Return, in words, what a restore will not bring back; ``session`` is Mattermost's."""
+    words = [
+        f"Index {name} is not valid, so it is not in the set: drop it, or build it anew (REINDEX INDEX)"
+        for name in _names(session, _INVALID)
+    ]
+    words += [
+        f"Default privileges of role {role} are not put back by a restore; set them again after it "
+        "(ALTER DEFAULT PRIVILEGES)"
+        for role in _names(session, _DEFAULTS)
+    ]
+    given = _names(session, _GIVEN)
+    if given:
+        words.append(
+            f"Privileges on {_shown(given)}, of PostgreSQL or of an extension, are not put back by a "
+            "restore; grant or revoke them again after it"
+        )
+    return words
+
+
+def unloadable(session: Session) -> list[str]:
+    """Return, in words, the constraints that a restore may not be able to make.
+
+    Every reference is held against the rows, which may take as long as for a restore.
+    """
+    words = [
+        f"Constraint {name} of {what} calls {function}, which is not IMMUTABLE: rows that it looks up may "
+        "be loaded later than those it checks, and then no restore works. Make it a trigger, or drop it"
+        for name, what, function in session.execute(_LOOKING_UP).fetchall()
+    ]
+    for name, table, question in session.execute(_REFERENCES).fetchall():
+        row = session.execute(question).fetchone()
+        if row is not None and row[0]:
+            words.append(
+                f"Rows of {table} break its constraint {name}: a restore cannot make that, and fails. "
+                "Mend the rows, or drop the constraint"
+            )
+    return words
+
+
+def _names(session: Session, query: str) -> list[str]:
+    return [str(row[0]) for row in session.execute(query).fetchall()]
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _EXAMPLES} more" if len(names) > _EXAMPLES else ""
+    return ", ".join(names[:_EXAMPLES]) + more
