@@ -17,7 +17,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # Three at a time, for they often wait; a file, or a class of it, shares one lab, so it stays with one of them.
 PYTEST := $(VENV)/bin/python -m pytest -c tests/pytest.ini -n 3 --dist loadscope --no-loadscope-reorder
 
-.PHONY: help setup check unit lab-test test mutants races bench deb deb-deps demo clean need-root
+.PHONY: help setup check unit lab-test test mutants races fuzz bench deb deb-deps demo clean need-root
 
 help:
 	@echo "make check     formatting, lint, types"
@@ -26,6 +26,7 @@ help:
 	echo "make lab-test  lab tests alone (root)"
 	echo "make mutants   small faults in the modules that decide, and whether unit tests find them; ONLY=trust,undo"
 	echo "make races     paths and a database that change all the time, for long (root); CHANGES=1000"
+	echo "make fuzz      odd hosts, backed up and restored on another, compared (root); SEED=19 HOSTS=200 ODD=FILE"
 	echo "make bench     ours against what can be typed by hand (root); SCALE=0.25 ROUNDS=3 ONLY=restore,nights"
 	echo "make deb       the package, into build/deb (root)"
 	echo "make deb-deps  packages of what bullseye lacks, into build/deb-deps (root)"
@@ -82,6 +83,14 @@ mutants: setup
 CHANGES := 1000
 races: need-root setup deb
 	@GITLAB_MM_RACES="$(CHANGES)" $(PYTEST) tests/system/test_boundary_races.py tests/system/test_boundary_owner.py
+
+# An hour, for the night: ten hosts are part of all tests. With HOSTS=1 FIRST=13 one of a seed's hosts again.
+SEED := 19
+HOSTS := 200
+FIRST := 0
+ODD :=
+fuzz: need-root setup deb
+	@$(VENV)/bin/python -B -m tests.fuzz --seed "$(SEED)" --hosts "$(HOSTS)" --first "$(FIRST)" --odd "$(ODD)"
 
 # Not a test: half an hour that wants the machine for itself.
 SCALE := 0.25

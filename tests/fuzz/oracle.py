@@ -1,0 +1,169 @@
+"""Holds a restored host against the lost one: what differs must have been told, or be documented.
+
+The table of docs/what-a-backup-contains.md is what this follows.  A difference must be named by a warning,
+whatever the page says of it, unless the page calls it not covered.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Facts = dict[str, dict[str, Any]]
+
+TAG = re.compile(r"odd\d+x")
+# Mattermost derives these from posts and files, and refreshes them by itself; a restore does too.
+DERIVED = ("poststats", "posts_by_team_day", "file_stats", "bot_posts_by_team_day")
+# What the page calls not covered, or what is no part of the host's own: (what, aspect).
+NOT_COVERED = tuple(
+    (re.compile(what), re.compile(aspect))
+    for what, aspect in (
+        (rf"rows of public\.({'|'.join(DERIVED)})$", ".*"),
+        (
+            r"(slot|dump DATABASE|dump DATABASE PROPERTIES|dump (ACL|COMMENT) - DATABASE) .*",
+            ".*",
+        ),  # see the catalogs
+        (r"dump (ACL|COMMENT) - SCHEMA public", ".*"),
+        (r"extension .*", "version"),
+        (r"rows of public.odd\d+x_stale", ".*"),  # which is refreshed
+        (r"file .*/[^/]*\.sock", "is gone"),
+    )
+)
+# Which words a warning must have that tells of a difference in an aspect, beside the name.
+WORDS = {
+    "is gone": "|".join(
+        (
+            *(
+                "not in the set",
+                "left out",
+                "leaves? it out",
+                "not put back",
+                "link to",
+                "takes? a superuser",
+            ),
+            *(
+                "create it again",
+                "in no set",
+                "No large object",
+                "makes Mattermost's role",
+                "is not valid",
+            ),
+        )
+    ),
+    "mode": r"set-user-id|set-group-id",
+    "names": "hard link",
+    "access lists": r"access control list",
+    "attributes": r"extended attribute",
+    "owner": r"owner|belongs|owns",
+    "tablespace": r"[Tt]ablespace",
+    "version": r"version",
+}
+# Warnings that name the first few of a kind, and count the rest.
+COUNTED = {
+    "is gone": r"\d+ more links lead to what is not in the set",
+    "access lists": r"and \d+ more",
+    "attributes": r"and \d+ more",
+    "owner": r"owns .* and \d+ more",
+    "tablespace": r"and \d+ more",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What is not as it was: of what, in which aspect, and the values."""
+
+    what: str
+    aspect: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.aspect}: {_short(self.before)} -> {_short(self.after)}"
+
+    @property
+    def names(self) -> set[str]:
+        """Words by one of which a warning may name it."""
+        text = f"{self.what} {self.before} {self.after}"
+        names = set(TAG.findall(text))
+        if self.what.startswith("setting "):
+            names.add(self.what.rpartition(" ")[2])
+        if self.what.startswith("extension "):
+            names.add(self.what.partition(" ")[2])
+        if self.what.startswith("large object "):
+            names.add("No large object")
+        names.update(re.findall(r"CAST - CAST (\(.*\))$", self.what))
+        return names
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 300 else f"{text[:300]}..."
+
+
+def differences(before: Facts, after: Facts) -> list[Difference]:
+    """What of the host differs, but for what is documented."""
+    found = []
+    for what in sorted({*before, *after}):
+        old, new = before.get(what), after.get(what)
+        if old is None or new is None:
+            found.append(Difference(what, "is gone" if new is None else "is new", old, new))
+            continue
+        found += [
+            Difference(what, aspect, old.get(aspect), new.get(aspect))
+            for aspect in sorted({*old, *new})
+            if old.get(aspect) != new.get(aspect)
+        ]
+    return [one for one in found if not _is_documented(one, before, after)]
+
+
+def _is_documented(one: Difference, before: Facts, after: Facts) -> bool:
+    if any(
+        what.fullmatch(one.what) and aspect.fullmatch(one.aspect) for what, aspect in NOT_COVERED
+    ):
+        return True
+    # What Mattermost's role had in all databases it then has in this one.
+    everywhere = before.get(one.what.replace(" here ", " everywhere "))
+    here = after.get(one.what.replace(" everywhere ", " here "))
+    return one.what.startswith("setting ") and everywhere is not None and everywhere == here
+
+
+def judge(found: Sequence[Difference], told: Sequence[str]) -> tuple[list[Difference], list[str]]:
+    """Return the differences that nothing told, and the warnings that no difference answers to."""
+    words = list(dict.fromkeys(told))
+    untold, used = [], set()
+    for one in found:
+        telling = [sentence for sentence in words if tells(sentence, one)]
+        used.update(telling)
+        if not telling:
+            untold.append(one)
+    return untold, [sentence for sentence in words if sentence not in used]
+
+
+def tells(sentence: str, one: Difference) -> bool:
+    """Whether a warning tells of a difference: it names it, or it counts those of its kind."""
+    if not re.search(WORDS.get(one.aspect, ""), sentence):
+        return False
+    counted = COUNTED.get(one.aspect)
+    if counted and re.search(counted, sentence) and (one.aspect != "is gone" or _is_file(one)):
+        return True
+    return any(name in sentence for name in one.names)
+
+
+def _is_file(one: Difference) -> bool:
+    return one.what.startswith("file ")
+
+
+def plain_html(page: str) -> str:
+    """The text of a page."""
+    return one_line(html.unescape(re.sub(r"<[^>]*>", " ", page)))
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def lines(found: Iterable[object]) -> str:
+    return "\n".join(f"  {one}" for one in found)
