@@ -285,7 +285,7 @@ def _write_parts(
     throttle = Throttle(settings.bandwidth)
 
     def pack_all() -> tuple[Packed, files.Survey]:
-        found = files.survey(folders)
+        found = files.survey(folders, owners=site.missing is None)
         packed = pack_files(throttle, staging, folders, found)
         # Of a link that was exchanged meanwhile tar's own word counts.
         return packed, files.survey(folders).joined(found)
@@ -319,7 +319,7 @@ def _beyond_a_restore(snapshot: Snapshot, counted: Counted) -> list[str]:
     """Return, in words, what of the database no restore brings back as it was."""
     return [
         *snapshot.told,
-        *counted.unloadable,
+        *counted.at_odds,
         *provisions.beyond(snapshot.properties),
         *restorable.beyond_owner(counted.lines, snapshot.server, snapshot.properties),
     ]

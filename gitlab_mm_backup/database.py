@@ -172,7 +172,7 @@ class Counted:
     rows: dict[str, int]  # schema.table -> rows
     contents: Contents | None  # None where the tables are not those of a Mattermost
     uploads: Sequence[Upload]  # some of them, to look for on the disk
-    unloadable: Sequence[str]  # in words, constraints that a restore may not be able to make
+    at_odds: Sequence[str]  # in words, what of the rows a restore or rehearsal will fail at
     lines: Sequence[str] = ()  # of the dump's own list
 
 
@@ -199,7 +199,7 @@ class Snapshot:
             count_rows(session),
             contents.count(session),
             contents.sample(session),
-            unkept.unloadable(session),
+            unkept.at_odds(session),
         )
 
     def cancel(self) -> None:

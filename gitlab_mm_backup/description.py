@@ -71,12 +71,22 @@ class Written:
             f"{far[0][:_BEGINNING] + '...'!r}: give the files a shorter path"
         ]
 
+    def _ownerless(self) -> list[str]:
+        """Return, in words, that on another host somebody else may get what has no owner here."""
+        return [
+            f"{one.ownerless!r}, and maybe more, has an owner or a group that is a number without a name; on "
+            "another host a restore gives it to whoever has this number there. find -nouser -o -nogroup "
+            "shows all, chown gives them to somebody"
+            for one in self.surveys
+            if one.ownerless
+        ]
+
     @property
     def oddities(self) -> list[str]:
         special = [path for one in self.surveys for path in one.special]
         privileged = [path for one in self.surveys for path in one.privileged]
         words = [f"{path!r} is a device or pipe, and is not in the set" for path in special]
-        words += self._too_far()
+        words += self._too_far() + self._ownerless()
         words += [*map(str, self.unread), *self.told, *self.attributes.told, *self._untaken()]
         return words + [
             f"{path!r} has the set-user-id or set-group-id bit; a restore takes it away"

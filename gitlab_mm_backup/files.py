@@ -32,6 +32,9 @@ _TOLD = re.compile(
 )
 # Bytes of a path: Linux takes 4095 (path_resolution(7)), and a restore unpacks in a longer place.
 LONGEST = 3900
+# What find(1) leaves out so, with all below it, is no part of a set.
+TOO_LONG = ("-regextype", "posix-extended", "-regex", f".{{{LONGEST}}}.+", "-prune")
+BYTES = {"LC_ALL": "C"}  # so that a letter is a byte
 _ESCAPE = re.compile(rb"\\([0-7]{3}|.)")
 _ESCAPED = dict(zip((b"a", b"b", b"f", b"n", b"r", b"t", b"v"), map(bytes, zip(b"\a\b\f\n\r\t\v"))))
 _LISTED_FILE = re.compile(rb"-\S{9}\S? .*? *(\d+) " + _WHEN)
@@ -108,6 +111,7 @@ class Survey:
     privileged: list[str]  # files with set-user-id or set-group-id; unpacked without
     shared: bool = False  # one file has names in several of the folders
     far: tuple[str, ...] = ()  # paths that are too long to be unpacked, and all below; not packed
+    ownerless: str = ""  # a path whose owner or group is a number without a name
 
     @property
     def left_out(self) -> list[str]:
@@ -141,19 +145,23 @@ class Survey:
             list(dict.fromkeys((*self.privileged, *later.privileged))),
             self.shared,
             tuple(dict.fromkeys((*self.far, *later.far))),
+            self.ownerless or later.ownerless,
         )
 
 
-def survey(folders: Iterable[Path]) -> Survey:
-    """Look through ``folders`` with find(1)."""
+def survey(folders: Iterable[Path], *, owners: bool = False) -> Survey:
+    """Look through ``folders`` with find(1); for ``owners`` without a name only where these matter.
+
+    Nobody of a disk that was carried here has a name here.
+    """
     every = sorted(set(folders), key=lambda folder: -len(folder.parts))  # inner ones first
     roots = outermost(every)
     wanted = ["-type", "l", "-o", "-type", "p", "-o", "-type", "b", "-o", "-type", "c"]
     wanted += ["-o", "-type", "f", "(", "-perm", "/6000", "-o", "-links", "+1", ")"]
-    too_long = ["-regextype", "posix-extended", "(", "-regex", f".{{{LONGEST}}}.+", "-prune", "-o"]
+    wanted = ["(", *TOO_LONG, "-o", *wanted, ")"]
     looking = Command(
-        ["find", *map(str, roots), *too_long, *wanted, ")", "-printf", "%y%m\\0%D:%i\\0%p\\0%l\\0"],
-        environment={"LC_ALL": "C"},  # so that a letter is a byte
+        ["find", *map(str, roots), *wanted, "-printf", "%y%m\\0%D:%i\\0%p\\0%l\\0"],
+        environment=BYTES,
         may_exit=(0, 1),  # 1: something vanished meanwhile
         through_no_link=roots,
     )
@@ -172,7 +180,15 @@ def survey(folders: Iterable[Path]) -> Survey:
         elif leads_out(path, target, roots):
             found.links_out[path] = target
     shared = any(len(places) > 1 for places in names.values())
-    return replace(found, shared=shared, far=tuple(far))
+    ownerless = _ownerless(roots) if owners else ""
+    return replace(found, shared=shared, far=tuple(far), ownerless=ownerless)
+
+
+def _ownerless(roots: Sequence[Path]) -> str:
+    looking = ["find", *map(str, roots), *TOO_LONG, "-o"]
+    looking += ["(", "-nouser", "-o", "-nogroup", ")", "-printf", "%p", "-quit"]
+    command = Command(looking, environment=BYTES, may_exit=(0, 1), through_no_link=roots)
+    return os.fsdecode(process.printed(command))
 
 
 def walk(folders: Iterable[Path]) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import checks, database, tasks
+from . import checks, database, sequences, tasks
 from .checks import Check
 from .encodings import COMPARED
 
@@ -193,29 +193,11 @@ def _indexes(session: Session, without: Sequence[str]) -> Check:
 
 def _sequences(session: Session) -> Check:
     """See that no sequence would give out a number that its column already has."""
-    from psycopg import sql
-
-    owned = session.execute(
-        "SELECT m.nspname, s.relname, n.nspname, t.relname, a.attname FROM pg_class s"
-        " JOIN pg_namespace m ON m.oid = s.relnamespace"
-        " JOIN pg_depend d ON d.objid = s.oid AND d.classid = 'pg_class'::regclass"
-        " AND d.deptype IN ('a', 'i') JOIN pg_class t ON t.oid = d.refobjid"
-        " JOIN pg_namespace n ON n.oid = t.relnamespace"
-        " JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid"
-        " WHERE s.relkind = 'S'"
-    ).fetchall()
-    behind = []
-    for schema, sequence, table_schema, table, column in owned:
-        query = sql.SQL("SELECT coalesce(max({}), 0) > (SELECT last_value FROM {}) FROM {}").format(
-            sql.Identifier(column),
-            sql.Identifier(schema, sequence),
-            sql.Identifier(table_schema, table),
-        )
-        if _row(session, query)[0]:
-            behind.append(sequence)
+    found = sequences.look(session)
+    behind = [one.rpartition(".")[2] for one, is_behind in found.items() if is_behind]
     if behind:
         return checks.failed("sequences", f"behind their column: {', '.join(behind)}")
-    told = f"{len(owned)} in step with their columns" if owned else "the database has none"
+    told = f"{len(found)} in step with their columns" if found else "the database has none"
     return checks.passed("sequences", told)
 
 

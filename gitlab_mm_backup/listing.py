@@ -24,7 +24,7 @@ from typing import IO, NamedTuple
 
 from . import process
 from .errors import Failure
-from .files import Contents, told
+from .files import BYTES, TOO_LONG, Contents, told
 from .process import DECOMPRESS, Command
 
 LISTING = "listing"  # name of the part
@@ -79,12 +79,14 @@ def take(roots: Iterable[Path], place: Path, into: IO[bytes]) -> None:
     would take it for removed.
     """
     kinds = ["(", "-type", "f", "-o", "-type", "d", "-o", "-type", "l", ")"]
+    shown = ["-printf", _PRINTED]
     look = Command(
-        ["find", *map(str, roots), "-ignore_readdir_race", *kinds, "-printf", _PRINTED],
+        ["find", *map(str, roots), "-ignore_readdir_race", *TOO_LONG, "-o", *kinds, *shown],
+        environment=BYTES,
         excused=_VANISHED,
     )
     sort = ["sort", "--zero-terminated", "--buffer-size=32M", f"--temporary-directory={place}"]
-    process.pipeline(look, Command(sort, environment={"LC_ALL": "C"}), sink=into.write)
+    process.pipeline(look, Command(sort, environment=BYTES), sink=into.write)
     into.flush()
 
 

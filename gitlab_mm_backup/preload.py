@@ -162,6 +162,7 @@ from . import (
     search_outcomes,
     secret,
     sending,
+    sequences,
     service,
     service_log,
     settings,

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from . import sequences
+
 if TYPE_CHECKING:
     import psycopg
 
@@ -89,8 +91,8 @@ def told(session: Session) -> list[str]:
     return words
 
 
-def unloadable(session: Session) -> list[str]:
-    """Return, in words, the constraints that a restore may not be able to make.
+def at_odds(session: Session) -> list[str]:
+    """Return, in words, what a restore or a rehearsal will fail at.
 
     Every reference is held against the rows, which may take as long as for a restore.
     """
@@ -106,6 +108,12 @@ def unloadable(session: Session) -> list[str]:
                 f"Rows of {table} break its constraint {name}: a restore cannot make that, and fails. "
                 "Mend the rows, or drop the constraint"
             )
+    words += [
+        f"Sequence {name} is behind its column, so a new row gets a number that is taken, here and after a "
+        "restore. Set it on (setval)"
+        for name, is_behind in sequences.look(session).items()
+        if is_behind
+    ]
     return words
 
 

@@ -132,8 +132,10 @@ def _ask(product: Product, *words: str) -> Answer:
 def _names(host: Host, answer: Answer, told: Sequence[str] | None = None) -> bool:
     """Whether an error names something of one of the oddities, of which the backup has told too if that is given."""
     text = " ".join(answer.error.values())
-    tags = [one.tag for one in host.oddities if one.tag in text]
-    return any(told is None or any(tag in one for one in told) for tag in tags)
+    words = [one.tag for one in host.oddities]
+    words += [str(one.values["extension"]) for one in host.oddities if "extension" in one.values]
+    named = [word for word in words if word in text]
+    return any(told is None or any(word in one for one in told) for word in named)
 
 
 def _backup(product: Product, host: Host, outcome: Outcome) -> Answer | None:
@@ -192,7 +194,7 @@ def _restore(
             outcome.problems.append(f"restore after a backup with {backup.code}: {answer.error}")
         return told
     if not rehearsed:
-        outcome.problems.append("a restore was made of what a rehearsal refused")
+        outcome.notes.append("a restore was made of what a rehearsal refused")
     # In the words of PostgreSQL, which knows the right way to say what the backup has told.
     refused = any(one.startswith("Privileges on ") for one in backup.document["told"])
     late = [
@@ -201,8 +203,9 @@ def _restore(
         if one not in told and not (refused and one.startswith("A privilege could not be put back"))
     ]
     outcome.problems += [f"told after the exchange alone: {one}" for one in late]
-    if product.leftovers():
-        outcome.problems.append(f"left behind: {product.leftovers()}")
+    left = [one for one in product.leftovers() if not oracle.TAG.search(one)]
+    if left:
+        outcome.problems.append(f"left behind: {left}")
     return told
 
 

@@ -36,9 +36,14 @@ KINDS: dict[str, Statements] = {
         INSERT INTO {tag} VALUES (1, 'one');"""
     ),
     "identity": Statements(
-        """CREATE TABLE {tag} (i int GENERATED {always} AS IDENTITY (START {start} INCREMENT {step}), s serial,
+        """CREATE TABLE {tag} (i int GENERATED {always} AS IDENTITY
+            (START {start} INCREMENT {step} MINVALUE -999 MAXVALUE 999),
+            s serial,
             g int GENERATED ALWAYS AS (length(t)) STORED, t text);
         INSERT INTO {tag} (t) VALUES ('a'), ('bb');"""
+    ),
+    "identity behind": Statements(
+        """CREATE TABLE {tag} (i serial PRIMARY KEY); INSERT INTO {tag} VALUES (DEFAULT), ({number});"""
     ),
     "sequences": Statements(
         """CREATE SEQUENCE {tag} INCREMENT {step} MINVALUE -99999 MAXVALUE 99999 START {start} CYCLE CACHE {cache};

@@ -118,6 +118,7 @@ _DATABASE: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         {"how": "RANGE", "bound": "FOR VALUES FROM (0) TO (9)"}, {"how": "LIST", "bound": "DEFAULT"},
         {"how": "HASH", "bound": "FOR VALUES WITH (MODULUS 1, REMAINDER 0)"})},
     "identity": {"always": _one("ALWAYS", "BY DEFAULT"), "start": st.integers(1, 999), "step": _one(1, -1, 7)},
+    "identity behind": {"number": st.integers(2, 9)},
     "sequences": {"step": _one(1, -3, 10), "start": st.integers(-99, 99), "cache": _one(1, 20),
         "called": _one("true", "false")},
     "types": {},

@@ -58,6 +58,7 @@ WORDS = {
     "access lists": r"access control list",
     "attributes": r"extended attribute",
     "owner": r"owner|belongs|owns",
+    "group": r"number without a name",
     "tablespace": r"[Tt]ablespace",
     "version": r"version",
 }
@@ -94,6 +95,8 @@ class Difference:
             names.add(self.what.partition(" ")[2])
         if self.what.startswith("large object "):
             names.add("No large object")
+        names.update(re.findall(r"(\w+)\(", self.what))
+        names.update(re.findall(r" - (?:EXTENSION )?([a-z_]+)$", self.what))
         names.update(re.findall(r"CAST - CAST (\(.*\))$", self.what))
         return names
 

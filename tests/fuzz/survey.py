@@ -7,6 +7,7 @@ tells what there is, the catalogs what pg_dump does not, and rows have a digest.
 
 from __future__ import annotations
 
+import collections
 import grp
 import hashlib
 import json
@@ -34,7 +35,14 @@ HEADER = re.compile(
     r"^-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>.*?); Schema: (?P<schema>.*?); Owner: (?P<owner>.*?)"
     r"(?:; Tablespace: (?P<tablespace>.*))?$"
 )
-NOISE = ("--", "SET ", "\\", "SELECT pg_catalog.set_config(", "ALTER DATABASE postgres ")
+NOISE = (
+    "--",
+    "SET ",
+    "RESET SESSION AUTHORIZATION",
+    "\\",
+    "SELECT pg_catalog.set_config(",
+    "ALTER DATABASE postgres ",
+)
 
 OURS = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%'"
 # What an extension brings differs with its version.
@@ -126,6 +134,8 @@ def files(home: bytes) -> Facts:
         found[key] = facts
         if facts["kind"] == "file" and inode is not None:
             inodes.setdefault((inode, name.split(b"/")[0]), []).append(key)
+    places: dict[tuple[int, int], int] = collections.Counter(inode for inode, _ in inodes)
+    found["host files"] = {"in two directories": max(places.values(), default=1) > 1}
     for keys in inodes.values():
         for key in keys:
             found[key]["names"] = sorted(keys) if len(keys) > 1 else []

@@ -260,6 +260,15 @@ def test_what_is_unusual_is_found(tmp_path: Path, home: Path) -> None:
     assert str(odd) in files.survey([home]).links_out
 
 
+def test_an_owner_without_a_name_is_found_where_it_matters(home: Path) -> None:
+    assert files.survey([home], owners=True).ownerless == ""
+    os.chown(home / "run.sh", 4242, 4343)
+    assert files.survey([home]).ownerless == ""
+    found = files.survey([home], owners=True)
+    assert found.ownerless == str(home / "run.sh")
+    assert NOTHING.joined(found).ownerless == found.joined(NOTHING).ownerless == found.ownerless
+
+
 @pytest.mark.parametrize(
     ("target", "out"),
     [

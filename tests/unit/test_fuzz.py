@@ -19,6 +19,7 @@ PAGE = ROOT / "docs/what-a-backup-contains.md"
 TRIED = {
     "indexes that are not valid": ("invalid index",),
     "foreign keys that rows break": ("broken reference", "check by lookup"),
+    "sequences that are behind": ("identity behind",),
     "tables and rows that Mattermost's role may not read": ("tables of others", "row policies"),
     "large objects, where": ("large objects of others",),
     "encoding, locale": "test_restore_locale.py",
@@ -37,6 +38,8 @@ TRIED = {
     "uploads that the database names": "test_absence.py",
     "uploads in object storage": "test_backup.py",
     "devices and named pipes": ("specials",),
+    "paths of more than": ("deep",),
+    "files of an owner": ("owners",),
     "set-user-id": ("set_id_file",),
     "POSIX ACLs": ("acls", "attributes"),
 }

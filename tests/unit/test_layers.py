@@ -133,6 +133,7 @@ LAYERS = {
         "encodings",
         "catalog",
         "answers",
+        "sequences",
         "unkept",
         "database",
         "clients",
