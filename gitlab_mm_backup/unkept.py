@@ -49,6 +49,17 @@ _LOOKING_UP = """
         SELECT 1 FROM pg_depend e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid
             AND e.deptype = 'e')
     ORDER BY 2, 1"""
+# Others were held against each row when it came; a function may have been another one then.
+_CHECKS = """
+    SELECT o.conname, o.conrelid::regclass::text, format('SELECT EXISTS (SELECT 1 FROM %s%s WHERE NOT (%s))',
+        CASE t.relkind WHEN 'p' THEN '' ELSE 'ONLY ' END, o.conrelid::regclass,
+        pg_get_expr(o.conbin, o.conrelid))
+    FROM pg_constraint o JOIN pg_class t ON t.oid = o.conrelid
+    WHERE o.contype = 'c' AND o.convalidated AND has_table_privilege(t.oid, 'SELECT')
+        AND NOT row_security_active(t.oid) AND EXISTS (
+        SELECT 1 FROM pg_depend d JOIN pg_proc p ON p.oid = d.refobjid AND d.refclassid = 'pg_proc'::regclass
+        WHERE d.classid = 'pg_constraint'::regclass AND d.objid = o.oid AND p.oid >= 16384)
+    ORDER BY 2, 1"""
 # With the operators of the constraint, as ALTER TABLE ... ADD FOREIGN KEY asks (ri_triggers.c).
 _REFERENCES = """
     SELECT o.conname, o.conrelid::regclass::text, format(
@@ -94,14 +105,15 @@ def told(session: Session) -> list[str]:
 def at_odds(session: Session) -> list[str]:
     """Return, in words, what a restore or a rehearsal will fail at.
 
-    Every reference is held against the rows, which may take as long as for a restore.
+    Every reference is held against the rows, which takes about as long as for a restore.
     """
     words = [
         f"Constraint {name} of {what} calls {function}, which is not IMMUTABLE: rows that it looks up may "
         "be loaded later than those it checks, and then no restore works. Make it a trigger, or drop it"
         for name, what, function in session.execute(_LOOKING_UP).fetchall()
     ]
-    for name, table, question in session.execute(_REFERENCES).fetchall():
+    held = [*session.execute(_CHECKS).fetchall(), *session.execute(_REFERENCES).fetchall()]
+    for name, table, question in held:
         row = session.execute(question).fetchone()
         if row is not None and row[0]:
             words.append(

@@ -133,7 +133,9 @@ def _names(host: Host, answer: Answer, told: Sequence[str] | None = None) -> boo
     """Whether an error names something of one of the oddities, of which the backup has told too if that is given."""
     text = " ".join(answer.error.values())
     words = [one.tag for one in host.oddities]
-    words += [str(one.values["extension"]) for one in host.oddities if "extension" in one.values]
+    for one in host.oddities:
+        drawn = [str(one.values[name]) for name in ("extension", "function") if name in one.values]
+        words += [word.partition("(")[0] for word in drawn]
     named = [word for word in words if word in text]
     return any(told is None or any(word in one for one in told) for word in named)
 

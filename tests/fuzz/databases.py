@@ -136,6 +136,15 @@ KINDS: dict[str, Statements] = {
         "SET session_replication_role = replica; INSERT INTO {tag}_f VALUES (1), (777);"
         " SET session_replication_role = origin;",
     ),
+    "function changed": Statements(
+        """CREATE FUNCTION {tag}(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 > 0';
+        CREATE TABLE {tag}_t (i int CHECK ({tag}(i))); INSERT INTO {tag}_t VALUES (1), (2);
+        CREATE OR REPLACE FUNCTION {tag}(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 > {least}';"""
+    ),
+    "orphans": Statements(
+        """INSERT INTO {table} SELECT (jsonb_populate_record(x, '{{"id": "{tag}", "{column}": "{tag}"}}')).*
+        FROM {table} x LIMIT 1;"""
+    ),
     "invalid index": Statements(
         TABLE + "INSERT INTO {tag} VALUES (100, 'row 1');",
         "\\set ON_ERROR_STOP off\nCREATE UNIQUE INDEX CONCURRENTLY {tag}_u ON {tag} (t);\n\\set ON_ERROR_STOP on\n",

@@ -109,6 +109,8 @@ _FILES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "config_json": {"changes": _some("section", "number", "surrogate", "case", "twice", "spaces", "deep"),
         "order mark": st.just(False)},
     "config_place": {"owner": _one("root", "mattermost"), "mode": _one(0o600, 0o640, 0o644)},
+    "missing_upload": {},
+    "config_link": {"owner": _one("root", "mattermost")},
     "many": {"count": st.integers(50, 400)},
 }  # fmt: skip
 _DATABASE: dict[str, dict[str, st.SearchStrategy[Any]]] = {
@@ -143,6 +145,8 @@ _DATABASE: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "inheritance": {},
     "constraints": {"action": _one("CASCADE", "SET NULL", "RESTRICT")},
     "broken reference": {},
+    "function changed": {"least": st.integers(0, 2)},
+    "orphans": {"": _one({"table": "posts", "column": "channelid"}, {"table": "channels", "column": "teamid"})},
     "invalid index": {},
     "text search": {"copy": _one("simple", "english")},
     "operators": {"operator": _one("<+>", "@@#", "~~~*")},

@@ -264,6 +264,21 @@ def config_place(home: Path, tag: str, values: Values) -> None:
     (home / "config.json").chmod(values["mode"])
 
 
+def missing_upload(home: Path, tag: str, values: Values) -> None:
+    """A disk that lost an upload."""
+    uploads = sorted(one for one in (home / "data").glob("2*/**/*") if one.is_file())
+    uploads[0].unlink()
+
+
+def config_link(home: Path, tag: str, values: Values) -> None:
+    """config.json elsewhere, with a link in its place."""
+    path, there = home / "config.json", Path(f"/srv/config-{tag}.json")
+    shutil.move(str(path), there)
+    own(there)
+    os.symlink(there, path)
+    own(path, values["owner"], values["owner"])
+
+
 def many(home: Path, tag: str, values: Values) -> None:
     """Many small files."""
     for number in range(values["count"]):
@@ -277,6 +292,7 @@ PLANTS: dict[str, Plant] = {
         *(names, own_names, deep, modes, set_id_folder, set_id_file, owners, hard_links, sparse),
         *(specials, sockets, links_inside, links_out, links_to_nothing, acls, attributes, times),
         *(sizes, moved, at_home, config_json, config_place, many),
+        *(missing_upload, config_link),
     )
 }
 

@@ -48,6 +48,14 @@ SEQUENCES = """
 """
 
 
+CHANGED = """
+    CREATE FUNCTION is_small(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 < 9';
+    CREATE TABLE small (i int CHECK (is_small(i)) CHECK (is_small(i - 1)));
+    INSERT INTO small VALUES (1), (7), (NULL);
+    CREATE OR REPLACE FUNCTION is_small(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 < 7';
+"""
+
+
 def test_rights_and_indexes_that_do_not_come_back_are_told(base: Path, deb: Path) -> None:
     with Lab(base=base) as lab:
         gitlab = install(lab, Spec())
@@ -99,6 +107,7 @@ def test_rows_that_break_a_constraint_are_told_and_named_again_by_a_rehearsal(
             " 'SELECT EXISTS (SELECT FROM ids WHERE i = $1)'; CREATE TABLE asks (i int CHECK (there(i)))",
         )
 
+        as_superuser(gitlab, f"{OWN} {CHANGED}")
         as_superuser(gitlab, f"{OWN} CREATE TABLE late (i serial); INSERT INTO late VALUES (5)")
 
         answer = product("backup")
@@ -107,6 +116,7 @@ def test_rows_that_break_a_constraint_are_told_and_named_again_by_a_rehearsal(
         told = answer.document["told"]
         assert [one.partition(":")[0] for one in told] == [
             "Constraint asks_i_check of asks calls there, which is not IMMUTABLE",
+            "Rows of small break its constraint small_i_check",
             "Rows of pieces break its constraint pieces_i_fkey",
             "Rows of whole break its constraint whole_a_fkey",
             "Sequence public.late_i_seq is behind its column, so a new row gets a number that is taken, here"
@@ -117,6 +127,7 @@ def test_rows_that_break_a_constraint_are_told_and_named_again_by_a_rehearsal(
         assert "break the constraint" in rehearsed.error["detail"]
         assert "gitlab-mm backup" not in rehearsed.error["hint"]
         as_superuser(gitlab, "DELETE FROM whole WHERE a = 7; DELETE FROM pieces WHERE i = 9")
+        as_superuser(gitlab, "TRUNCATE small")
         assert len(product("backup").document["told"]) == 2
         rehearsed = product("rehearse")
         assert "behind their column: late_i_seq" in rehearsed.error["detail"]

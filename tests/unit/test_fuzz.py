@@ -18,7 +18,7 @@ PAGE = ROOT / "docs/what-a-backup-contains.md"
 # Rows of the page that say what is told, by how they begin: the oddities that try it, or the test.
 TRIED = {
     "indexes that are not valid": ("invalid index",),
-    "foreign keys that rows break": ("broken reference", "check by lookup"),
+    "foreign keys and `CHECK`": ("broken reference", "check by lookup", "function changed"),
     "sequences that are behind": ("identity behind",),
     "tables and rows that Mattermost's role may not read": ("tables of others", "row policies"),
     "large objects, where": ("large objects of others",),
@@ -35,7 +35,7 @@ TRIED = {
     "event triggers": ("event triggers", "publications", "foreign data", "operator classes"),
     "functions in C": ("functions in C", "casts"),
     "a link that leads out": ("links_out",),
-    "uploads that the database names": "test_absence.py",
+    "uploads that the database names": ("missing_upload",),
     "uploads in object storage": "test_backup.py",
     "devices and named pipes": ("specials",),
     "paths of more than": ("deep",),
