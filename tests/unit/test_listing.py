@@ -182,6 +182,33 @@ def test_a_disk_that_was_away_for_a_night(house: House, tmp_path: Path) -> None:
     expect_back(house, back, tmp_path / "back")
 
 
+def test_what_nothing_could_unpack_is_in_no_set_of_a_chain(house: House, tmp_path: Path) -> None:
+    """Neither in the full one nor in the next, which packs what the listings say."""
+    name = "d" * 200
+    at = os.open(house.home, os.O_RDONLY)
+    for _ in range(25):
+        os.mkdir(name, dir_fd=at)
+        below = os.open(name, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    try:
+        full = house.night(None)
+        os.close(os.open("file", os.O_CREAT, dir_fd=at))
+        (house.home / "plugins/chat/new").write_bytes(b"new")
+        night = house.night(full)
+    finally:  # pytest could not remove it either
+        os.close(at)
+        subprocess.run(["rm", "-r", str(house.home / name)], check=True)
+    assert "plugins/chat/new" in packed(night)
+    for set_ in (full, night):
+        verify.verify(set_)
+        (tmp_path / set_.name).mkdir()
+        home = house.restore(set_, tmp_path / set_.name)
+        assert (home / name / name).is_dir()
+        shutil.rmtree(home / name)
+        assert describe(home).keys() | {"plugins/chat/new"} >= describe(house.home).keys()
+
+
 def test_what_vanishes_while_it_is_packed_is_in_no_listing(
     house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
