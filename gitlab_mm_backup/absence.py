@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from . import files, folders, fstab, text
+from . import files, folders, fstab, privileges, text
 from .contents import Upload
 from .errors import Failure
 from .manifest import Contents, Manifest
@@ -62,9 +62,29 @@ def told(
     problems = _directories(site, last)
     words = [_directory_words(site, last, people, role, what) for role, what in problems.items()]
     words += _mount_words(site.folders)
+    if site.missing is None and not _readable(site.config_file, site.account.user):
+        words.append(
+            f"{str(site.config_file)!r} cannot be read by {site.account.user}, so Mattermost does not start "
+            "again, here or from this set: give it to that account (chown)"
+        )
     if _local(site) and _DATA not in problems and site.folders.real[_DATA].is_dir():
         words += _upload_words(site.folders, uploads, still_named)
     return words
+
+
+def _readable(path: Path, user: str) -> bool:
+    """Tell whether the account may read ``path``, by owner and mode; an ACL may say anything."""
+    try:
+        facts, account = path.lstat(), privileges.entry_of(user)
+        if "system.posix_acl_access" in os.listxattr(path, follow_symlinks=False):
+            return True
+    except (OSError, Failure):  # whoever reads it tells of that
+        return True
+    if facts.st_uid == account.pw_uid:
+        return bool(facts.st_mode & stat.S_IRUSR)
+    if facts.st_gid in os.getgrouplist(user, account.pw_gid):
+        return bool(facts.st_mode & stat.S_IRGRP)
+    return bool(facts.st_mode & stat.S_IROTH)
 
 
 def _local(site: Site) -> bool:

@@ -23,6 +23,7 @@ from tests.lab.base import BUILD, build_base, build_deb
 from tests.lab.errors import LabError
 
 FOLDER = BUILD / "fuzz"
+SHOWN = 20  # problems of a host
 ATTEMPTS = 12  # cycles that one failure may take to become smaller
 
 
@@ -67,7 +68,9 @@ def report(name: str, host: Host, outcome: cycle.Outcome) -> None:
     kinds = ", ".join(one.kind for one in host.oddities)
     codes = " ".join(f"{verb} {code}" for verb, code in outcome.codes.items())
     print(f"{name}: {codes}, {outcome.seconds:.0f} s: {kinds}", flush=True)
-    for text in (*outcome.problems, *outcome.notes):
+    more = len(outcome.problems) - SHOWN
+    shown = [*outcome.problems[:SHOWN], *([f"and {more} more"] if more > 0 else []), *outcome.notes]
+    for text in shown:
         print(f"  {text}", flush=True)
     if outcome.problems:
         FOLDER.mkdir(parents=True, exist_ok=True)

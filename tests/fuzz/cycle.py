@@ -21,6 +21,8 @@ from tests.lab.sandbox import PYTHON, Bind, Lab
 BACKUPS = "/srv/backups"
 CONFIG = "/etc/gitlab-mm-backup/config.yml"
 TIMEOUT = 300
+# Rows of Mattermost's own that are at odds come back as they were; a rehearsal tells of them (docs/rehearsal.md).
+REHEARSAL_ALONE = ("orphans",)
 
 Change = Callable[[Lab, Omnibus], None]
 
@@ -132,10 +134,7 @@ def _ask(product: Product, *words: str) -> Answer:
 def _names(host: Host, answer: Answer, told: Sequence[str] | None = None) -> bool:
     """Whether an error names something of one of the oddities, of which the backup has told too if that is given."""
     text = " ".join(answer.error.values())
-    words = [one.tag for one in host.oddities]
-    for one in host.oddities:
-        drawn = [str(one.values[name]) for name in ("extension", "function") if name in one.values]
-        words += [word.partition("(")[0] for word in drawn]
+    words = [word for one in host.oddities for word in one.words]
     named = [word for word in words if word in text]
     return any(told is None or any(word in one for one in told) for word in named)
 
@@ -177,7 +176,12 @@ def _rehearse(product: Product, host: Host, backup: Answer, outcome: Outcome) ->
     answer = _ask(product, "rehearse")
     outcome.codes["rehearse"] = answer.code
     failed = answer.code not in (0, 4)
-    if failed and (backup.code == 0 or not _names(host, answer, backup.document["told"])):
+    known = any(one.kind in REHEARSAL_ALONE for one in host.oddities)
+    if (
+        failed
+        and not known
+        and (backup.code == 0 or not _names(host, answer, backup.document["told"]))
+    ):
         outcome.problems.append(f"rehearsal after a backup with {backup.code}: {answer.error}")
     return not failed
 
@@ -192,7 +196,7 @@ def _restore(
     outcome.codes["restore"] = answer.code
     told: list[str] = planned.document.get("warnings", [])
     if answer.code not in (0, 4):
-        if rehearsed or not _names(host, answer, backup.document["told"]):
+        if rehearsed:  # else that has named the cause
             outcome.problems.append(f"restore after a backup with {backup.code}: {answer.error}")
         return told
     if not rehearsed:

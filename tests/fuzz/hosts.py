@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from tests.fuzz import databases, planting
 
-SIZES = range(6, 17)  # hosts that all kinds are dealt to: each then has 5 to 14 oddities
+SIZES = range(6, 17)  # hosts that the other kinds are dealt to: each then has 5 to 14 oddities
 DRAWS = 60
+# Of these hosts no set is made, or none can be loaded.
+ENDING = (("config_link",), ("broken reference", "check by lookup", "function changed"))
 NAMES = (
     *(
         "a\nb",
@@ -108,7 +110,7 @@ _FILES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "at_home": {},
     "config_json": {"changes": _some("section", "number", "surrogate", "case", "twice", "spaces", "deep"),
         "order mark": st.just(False)},
-    "config_place": {"owner": _one("root", "mattermost"), "mode": _one(0o600, 0o640, 0o644)},
+    "config_place": {"": _one({"owner": "root", "mode": 0o644}, {"owner": "mattermost", "mode": 0o640})},
     "missing_upload": {},
     "config_link": {"owner": _one("root", "mattermost")},
     "many": {"count": st.integers(50, 400)},
@@ -205,6 +207,19 @@ class Oddity:
     tag: str
     values: dict[str, Any]
 
+    @property
+    def words(self) -> list[str]:
+        """By one of which an error may name it."""
+        drawn_ = [
+            str(self.values[name]) for name in ("extension", "function") if name in self.values
+        ]
+        others = {"config_link": "config.json", "missing_upload": " missing"}
+        return [
+            self.tag,
+            *(word.partition("(")[0] for word in drawn_),
+            others.get(self.kind, self.tag),
+        ]
+
 
 @dataclass(frozen=True)
 class Host:
@@ -273,20 +288,20 @@ def dealt(start: int, count: int, of: Sequence[int] = SIZES) -> list[Host]:
     """So many hosts, always the same for a seed.
 
     All kinds are shuffled and dealt to as many hosts as one of these numbers says, and so on: so each comes as
-    often as any other.  What is drawn for a kind is hypothesis's.
+    often as any other.  Those that end a cycle have hosts of their own.  What is drawn is hypothesis's.
     """
     chance = random.Random(start)
+    open_ended = sorted(set(CATALOGUE).difference(*ENDING))
     found: list[Host] = []
     while len(found) < count:
-        kinds, hands = chance.sample(sorted(CATALOGUE), len(CATALOGUE)), chance.choice(of)
-        oddities = [
-            _tagged(kind, f"odd{number}x", chance.choice(_pool(kind, start)))
-            for number, kind in enumerate(kinds)
-        ]
-        found += [
-            Host(chance.choice((True, False)), tuple(oddities[number::hands]))
-            for number in range(hands)
-        ]
+        kinds, hands = chance.sample(open_ended, len(open_ended)), chance.choice(of)
+        for hand in (*(kinds[number::hands] for number in range(hands)), *ENDING):
+            chosen = [(kind, chance.choice(_pool(kind, start))) for kind in hand]
+            oddities = [
+                _tagged(kind, f"odd{number}x", drawn_)
+                for number, (kind, drawn_) in enumerate(chosen)
+            ]
+            found.append(Host(chance.choice((True, False)), tuple(oddities)))
     return found[:count]
 
 

@@ -146,7 +146,7 @@ def judge(found: Sequence[Difference], told: Sequence[str]) -> tuple[list[Differ
         used.update(telling)
         if not telling:
             untold.append(one)
-    return untold, [sentence for sentence in words if sentence not in used]
+    return untold, [one for one in words if one not in used and "pass its rehearsal" not in one]
 
 
 def tells(sentence: str, one: Difference) -> bool:

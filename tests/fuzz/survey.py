@@ -265,7 +265,7 @@ def psql(database: str, statements: str) -> str:
     prepared = (
         "SET datestyle = 'ISO, YMD'; SET search_path = public; SET row_security = off;"
         " SET lc_monetary = 'C'; SET bytea_output = hex; SET extra_float_digits = 3; SET timezone = 'UTC';"
-        " SET intervalstyle = postgres; SET xmloption = content; SET statement_timeout = 0;"
+        " SET intervalstyle = postgres; SET xmloption = content; SET statement_timeout = 0; SET quote_all_identifiers = off;"
     )
     done = subprocess.run(
         [*command, "-d", database, "-f", "-"], input=prepared + statements, capture_output=True, text=True,
@@ -303,8 +303,15 @@ def database(name: str) -> Facts:
 def _dumped(name: str) -> Facts:
     """The statements of pg_dump by what they make."""
     command = [*SUPERUSER, f"{PROGRAMS}/pg_dump", *PLACE, "--schema-only", "--create", name]
+    environment = {**os.environ, "PGOPTIONS": "-c quote_all_identifiers=off"}
     done = subprocess.run(
-        command, capture_output=True, text=True, errors="surrogateescape", cwd="/tmp", check=False
+        command,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        cwd="/tmp",
+        env=environment,
+        check=False,
     )
     if done.returncode != 0:
         raise SystemExit(f"pg_dump: {done.stderr}")

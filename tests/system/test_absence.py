@@ -157,6 +157,16 @@ def test_a_directory_that_the_last_set_had(server: Server, case: str) -> None:
     server.good_night()
 
 
+def test_a_config_json_that_mattermost_cannot_read(server: Server) -> None:
+    """It runs on with what it has read before, and would not start again."""
+    config = f"{HOME}/config.json"
+    server.good_night()
+    with server.broken(f"chown root {config}", f"chown mattermost {config}"):
+        (said,) = server.told().document["told"]
+    assert said.startswith(f"'{config}' cannot be read by mattermost")
+    server.good_night()
+
+
 def test_missing_data_are_told_every_night(server: Server) -> None:
     server.good_night()
     with server.broken(*AWAY):

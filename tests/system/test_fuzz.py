@@ -8,12 +8,12 @@ import pytest
 
 from tests.fuzz import cycle
 from tests.fuzz.databases import DATABASE
-from tests.fuzz.hosts import CATALOGUE, Host, dealt
+from tests.fuzz.hosts import CATALOGUE, ENDING, Host, dealt
 from tests.fuzz.oracle import lines
 from tests.lab.omnibus import Omnibus
 from tests.lab.sandbox import Lab
 
-HOSTS = dealt(19, 10, of=(10,))
+HOSTS = dealt(19, 10, of=(10 - len(ENDING),))
 HOME = "/var/opt/gitlab/mattermost"
 # What a bad restore could have done, and how the reader then calls what it finds.
 PLANTED = (

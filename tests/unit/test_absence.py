@@ -297,3 +297,37 @@ def test_fstab_is_read_by_findmnt(tmp_path: Path) -> None:
     )
     assert fstab.unmounted(table) == [tmp_path / "not there"]
     assert fstab.unmounted(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "is_told"),
+    [
+        (0, 0, 0o600, True),
+        (0, 0, 0o640, True),
+        (0, 0, 0o604, False),
+        (0, 65534, 0o640, False),
+        (0, 65534, 0o604, True),
+        (65534, 0, 0o400, False),
+        (65534, 0, 0o044, True),
+    ],
+)
+def test_a_config_json_that_mattermost_cannot_read(
+    owner: int, group: int, mode: int, is_told: bool, tmp_path: Path
+) -> None:
+    account = Account("nobody", "nogroup")  # 65534, both
+    site = dataclasses.replace(a_site(filled(tmp_path, *ROLES)), account=account)
+    site.config_file.write_text("{}")
+    os.chown(site.config_file, owner, group)
+    site.config_file.chmod(mode)
+
+    words = absence.told(site, None, None, [], lambda uploads: set())
+
+    assert [one.partition(",")[0] for one in words if "config.json" in one] == (
+        [f"'{site.config_file}' cannot be read by nobody"] if is_told else []
+    )
+    salvaged = dataclasses.replace(site, missing=[])
+    assert not [
+        one
+        for one in absence.told(salvaged, None, None, [], lambda uploads: set())
+        if "config.json" in one
+    ]

@@ -34,6 +34,7 @@ TRIED = {
     "other extensions": ("extensions for superusers",),
     "event triggers": ("event triggers", "publications", "foreign data", "operator classes"),
     "functions in C": ("functions in C", "casts"),
+    "`config.json` and": "test_absence.py",
     "a link that leads out": ("links_out",),
     "uploads that the database names": ("missing_upload",),
     "uploads in object storage": "test_backup.py",
