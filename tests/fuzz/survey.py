@@ -30,6 +30,22 @@ ACL = "system.posix_acl_"
 KEPT_BY_OVERLAYS = ("trusted.overlay.", "user.overlay.")
 PLACED = (b"data", b"plugins", b"client-plugins")
 NO_ID = 0xFFFFFFFF
+# Whatever the database or the role sets.
+SESSION = {
+    **{
+        "datestyle": "'ISO, YMD'",
+        "search_path": "public",
+        "row_security": "off",
+        "lc_monetary": "'C'",
+    },
+    **{
+        "bytea_output": "hex",
+        "extra_float_digits": "3",
+        "timezone": "'UTC'",
+        "intervalstyle": "postgres",
+    },
+    **{"xmloption": "content", "statement_timeout": "0", "quote_all_identifiers": "off"},
+}
 # "Name: x; Type: y; Schema: z; Owner: o[; Tablespace: t]" (pg_backup_archiver.c, _printTocEntry)
 HEADER = re.compile(
     r"^-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>.*?); Schema: (?P<schema>.*?); Owner: (?P<owner>.*?)"
@@ -262,11 +278,7 @@ def psql(database: str, statements: str) -> str:
         "-v",
         "ON_ERROR_STOP=1",
     ]
-    prepared = (
-        "SET datestyle = 'ISO, YMD'; SET search_path = public; SET row_security = off;"
-        " SET lc_monetary = 'C'; SET bytea_output = hex; SET extra_float_digits = 3; SET timezone = 'UTC';"
-        " SET intervalstyle = postgres; SET xmloption = content; SET statement_timeout = 0; SET quote_all_identifiers = off;"
-    )
+    prepared = "".join(f"SET {name} = {value}; " for name, value in SESSION.items())
     done = subprocess.run(
         [*command, "-d", database, "-f", "-"], input=prepared + statements, capture_output=True, text=True,
         errors="surrogateescape", cwd="/tmp", check=False,
