@@ -237,6 +237,20 @@ def _keep_host_settings(set_: BackupSet, site: Site, config: Path) -> list[str]:
     return told
 
 
+def link_of_config(set_: BackupSet) -> list[str]:
+    """Return, in words, that config.json was a link that led out of the set's directories."""
+    path = f"{set_.manifest.files.folders['home']}/config.json"
+    to = set_.manifest.links.get(path)
+    return [] if to is None else [_as_copy(to)]
+
+
+def _as_copy(to: str) -> str:
+    return (
+        f"config.json was a link to {to!r}, and is a copy of what it led to when the set was made: "
+        "have whoever keeps the link make it again"
+    )
+
+
 def _put_in_place_of_link(set_: BackupSet, site: Site, config: Path) -> list[str]:
     """Make config.json of what the set knows of it, where it was a link to what is in no set."""
     to, owner = os.readlink(config), privileges.entry_of(site.account.user)
@@ -246,10 +260,8 @@ def _put_in_place_of_link(set_: BackupSet, site: Site, config: Path) -> list[str
     config.unlink()
     data = json.dumps(found, indent=4, ensure_ascii=False).encode(errors="backslashreplace")
     replace_file(config, data + b"\n", owner.pw_uid, owner.pw_gid, 0o600)
-    return [
-        f"config.json was a link to {to!r}, and is a copy of what it led to when the set was made: "
-        "have whoever keeps the link make it again"
-    ]
+    # One that leads out has been told before anything was replaced.
+    return [] if link_of_config(set_) else [_as_copy(to)]
 
 
 def _keep_others(work: Work) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from . import (
     baking,
+    beside,
     database,
     fitness,
     folders,
@@ -55,6 +56,8 @@ def check(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
         warnings += loading.plan(set_, site.database, site.client_programs).told
         if not plan.keep_previous:
             warnings += replacing.lost_for_good(site)
+    if "config" in plan.parts:
+        warnings += beside.link_of_config(set_)
     warnings += baking.left_behind(set_, site)
     _refuse_deep_mounts(site)
     if not plan.in_place:

@@ -218,7 +218,7 @@ def describe(path: bytes, name: bytes) -> tuple[dict[str, Any], tuple[int, int] 
         "owner": _name(facts.st_uid, pwd.getpwuid),
         "group": _name(facts.st_gid, grp.getgrgid),
         "mode": f"{stat.S_IMODE(facts.st_mode):04o}" if kind != "link" else "",
-        "time": facts.st_mtime_ns // 10**9 if kind == "file" else 0,
+        "time": facts.st_mtime_ns if kind == "file" else 0,
     }
     if kind == "file":
         with open(path, "rb") as opened:

@@ -118,6 +118,8 @@ def test_what_is_managed_elsewhere_comes_back_where_nobody_keeps_it(
     rehearsed = product("rehearse")
     assert rehearsed.code == 0, rehearsed
     lab.run("rm", "-r", "/srv/managed")
+    planned = " ".join(product("restore", "--dry-run").document["warnings"])
+    assert planned.count("config.json was a link to") == 1
     restored = product.restore("--no-safety-backup", "--with-etc")
     assert restored.code == 4, restored
     words = " ".join(restored.document["warnings"])

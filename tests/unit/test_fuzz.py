@@ -35,14 +35,18 @@ TRIED = {
     "event triggers": ("event triggers", "publications", "foreign data", "operator classes"),
     "functions in C": ("functions in C", "casts"),
     "`config.json` and": "test_absence.py",
-    "a link that leads out": ("links_out",),
+    "links in `/etc/gitlab`": "test_attributes.py",
+    "`config.json` as a link": ("config_link",),
+    "any other link": ("links_out",),
     "uploads that the database names": ("missing_upload",),
     "uploads in object storage": "test_backup.py",
     "devices and named pipes": ("specials",),
     "paths of more than": ("deep",),
     "files of an owner": ("owners",),
     "set-user-id": ("set_id_file",),
-    "POSIX ACLs": ("acls", "attributes"),
+    "POSIX ACLs": ("acls",),
+    "extended attributes `user": "test_attributes.py",
+    "extended attributes `trusted": ("attributes",),
 }
 
 
