@@ -130,10 +130,10 @@ def make_work_folder(work: Path, live: Path) -> None:
         work.mkdir(mode=0o700)
         (work / "new").mkdir(mode=0o700)
         how = work / (_BY_ENTRIES if by_entries(live) else _AS_A_WHOLE)
-        how.mkdir(mode=0o700)
+        how.mkdir()
         for disk in _mounted_below(live):
             if disk.parent == Path(os.path.realpath(live)):
-                (how / disk.name).mkdir(mode=0o700)
+                (how / disk.name).mkdir()
     except OSError as error:
         raise Failure(f"{work} cannot be made", str(error.strerror)) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -233,6 +234,19 @@ def test_removing_twice_is_no_error(place: Place) -> None:
     for _ in range(2):
         folders.remove_work_folder(str(place.work))
         folders.remove_previous(str(place.work))
+
+
+def test_what_cannot_be_removed_is_told_and_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", f"{path}/upload")
+
+    folders.exchange(place.live, place.work)
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(Failure, match="is not removed: .*upload: Operation not permitted"):
+        folders.remove_previous(str(place.work))
+    assert (place.work / "old").is_dir()
 
 
 @pytest.mark.parametrize("comes", [True, False])
