@@ -244,7 +244,7 @@ def test_what_cannot_be_removed_is_told_and_stays(
 
     folders.exchange(place.live, place.work)
     monkeypatch.setattr(shutil, "rmtree", refuse)
-    with pytest.raises(Failure, match="is not removed: .*upload: Operation not permitted"):
+    with pytest.raises(Failure, match=r"is not removed: .*upload: Operation not permitted"):
         folders.remove_previous(str(place.work))
     assert (place.work / "old").is_dir()
 
