@@ -50,6 +50,6 @@ def watch(
     """
     import psycopg
 
-    with contextlib.suppress(psycopg.Error):
+    with contextlib.suppress(psycopg.OperationalError, psycopg.InterfaceError):
         while not over.wait(_GLANCE):
             refuse(session, name, limit(was))

@@ -23,8 +23,8 @@ _END_STATEMENTS = """
     WHERE backend_type OPERATOR(pg_catalog.=) 'client backend'
         AND state OPERATOR(pg_catalog.<>) 'idle'
         AND pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
-        AND query_start OPERATOR(pg_catalog.<) pg_catalog.clock_timestamp()
-            OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => %s)"""
+        AND query_start OPERATOR(pg_catalog.<) (pg_catalog.clock_timestamp()
+            OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => %s))"""
 _SHOWN = 100  # characters of a statement
 
 
