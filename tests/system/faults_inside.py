@@ -169,9 +169,14 @@ class Trap:
         return None
 
 
+_BECOMES = ("python3", "setpriv")  # another program, that they name after --
+
+
 def _program(argv: list[str]) -> str:
     """The name of the program that a child becomes in the end."""
-    after = argv[argv.index("--") + 1 :] if "--" in argv else argv
+    after = list(argv)
+    while "--" in after and Path(after[0]).name.startswith(_BECOMES):
+        after = after[after.index("--") + 1 :]
     return Path(after[1] if after[0] == "nocache" else after[0]).name
 
 

@@ -231,11 +231,14 @@ def test_odd_files_come_back(server: Server) -> None:
     try:
         answer = server.product("backup")
         assert answer.code == 4, answer
-        pipe, far = sorted(answer.document["told"])
-        assert far.startswith(
-            "1 path of more than 3900 bytes, and what is below, are not in the set"
-        )
-        assert "odd/fifo' is a device or pipe" in pipe
+        told = answer.document["told"]
+        for words in (
+            "odd/fifo' is a device or pipe",
+            "1 path of more than 3900 bytes, and what is below, are not in the set",
+            "has an owner or a group that is a number without a name",
+        ):
+            assert [one for one in told if words in one], words
+        assert len(told) == 3
         for verb in (("verify",), ("rehearse", "--quick")):
             assert server.product(*verb).code == 0
         server.lab.run("rm", "-r", folder)
