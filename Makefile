@@ -17,7 +17,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # Three at a time, for they often wait; a file, or a class of it, shares one lab, so it stays with one of them.
 PYTEST := $(VENV)/bin/python -m pytest -c tests/pytest.ini -n 3 --dist loadscope --no-loadscope-reorder
 
-.PHONY: help setup check unit lab-test test mutants races fuzz bench deb deb-deps demo clean need-root
+.PHONY: help setup check unit lab-test test long mutants races fuzz bench deb deb-deps demo clean need-root
 
 help:
 	@echo "make check     formatting, lint, types"
@@ -74,6 +74,10 @@ lab-test: need-root setup deb
 
 test: need-root setup deb
 	@$(PYTEST) $(SUITES)
+
+# For the night, as races and fuzz.
+long: need-root setup deb
+	@$(PYTEST) -m long tests/system
 
 # Some minutes: each change of a module is tried by the unit tests that import it. CI tries a sample.
 mutants: setup

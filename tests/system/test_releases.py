@@ -104,6 +104,10 @@ class Release:
 class TestBookworm(Release):
     suite, python = "bookworm", "3.11"
 
+    @pytest.mark.long  # all other labs are bookworm too
+    def test_a_lost_server_comes_back(self, lab: Lab, deb: Path) -> None:
+        super().test_a_lost_server_comes_back(lab, deb)
+
 
 class TestTrixie(Release):
     suite, python = "trixie", "3.13"
@@ -165,6 +169,7 @@ def lintian(lab: Lab, changes: str, *options: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.long  # trixie's lintian knows a newer policy
 def test_bookworm_builds_it_the_same_twice_and_lintian_is_silent(base: Path) -> None:
     with Lab(base=base) as lab:
         # This lintian is older than the policy that trixie's knows.
@@ -220,6 +225,7 @@ class Piuparts:
         ]
 
 
+@pytest.mark.long
 class TestPiupartsBookworm(Piuparts):
     suite = "bookworm"
 
