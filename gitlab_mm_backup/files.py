@@ -12,6 +12,7 @@ from typing import IO, NamedTuple
 
 from . import process, progress
 from .errors import Failure
+from .folders import grounds
 from .private_files import Lines, OpenFile
 from .process import Command, Sink
 
@@ -163,7 +164,7 @@ def survey(folders: Iterable[Path], *, owners: bool = False) -> Survey:
         ["find", *map(str, roots), *wanted, "-printf", "%y%m\\0%D:%i\\0%p\\0%l\\0"],
         environment=BYTES,
         may_exit=(0, 1),  # 1: something vanished meanwhile
-        through_no_link=roots,
+        through_no_link=_changeable(roots),
     )
     fields = os.fsdecode(process.printed(looking)).split("\0")[:-1]
     found, far = Survey({}, [], []), list[str]()
@@ -198,7 +199,7 @@ def walk(folders: Iterable[Path]) -> int:
         outermost(folders),
     )
     counting = ["du", *options, "--", *map(str, roots)]
-    count = Command(counting, may_exit=(0, 1), through_no_link=roots)
+    count = Command(counting, may_exit=(0, 1), through_no_link=_changeable(roots))
     return int(process.run(count).out.splitlines()[-1].split("\t")[0])
 
 
@@ -246,7 +247,7 @@ def pack(
         *(member_name(folder) for folder in roots),
     ]
     with progress.measured("files", expected, lambda: contents.done):
-        archive = replace(_archive(found, each, what), through_no_link=roots)
+        archive = replace(_archive(found, each, what), through_no_link=_changeable(roots))
         process.pipeline(archive, compressor, sink=sink)
     return contents
 
@@ -311,6 +312,22 @@ def _archive(
         may_exit=(0, 1),
         spares_cache=True,
     )
+
+
+def _changeable(roots: Iterable[Path]) -> list[Path]:
+    """Return those in which, or on the way to which, somebody but root can put a link.
+
+    The others, as /etc/gitlab, need no mounts of their own, which cost as much as a small walk.
+    """
+    found = []
+    for root in roots:
+        try:
+            theirs = bool(grounds(root / "entry"))
+        except OSError:  # whoever walks there will tell
+            theirs = True
+        if theirs:
+            found.append(root)
+    return found
 
 
 def outermost(folders: Iterable[Path]) -> list[Path]:

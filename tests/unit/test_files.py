@@ -747,3 +747,11 @@ def test_what_is_packed_for_certain_lags_behind_what_was_told() -> None:
     for name, size in (("a", 10), ("b", 1000)):
         contents.add_line(f"-rw-r--r-- 0/0 {size} 2026-11-20 10:00 {name}".encode())
     assert (contents.size, contents.done) == (1010, 10)
+
+
+def test_only_where_others_can_put_a_link_is_there_a_need_to_keep_links_out(tmp_path: Path) -> None:
+    for name in ("ours", "theirs/deep"):
+        (tmp_path / name).mkdir(parents=True)
+    os.chown(tmp_path / "theirs", 65534, 65534)
+    places = [tmp_path / "ours", tmp_path / "theirs/deep", tmp_path / "theirs", tmp_path / "none"]
+    assert files._changeable(places) == places[1:]
