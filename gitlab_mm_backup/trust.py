@@ -91,11 +91,9 @@ def followed(role: str, path: Path, account: str) -> Path:
     """
     at, rest, links = Path("/"), list(path.parts[1:]), 0
     while rest:
-        name = rest.pop(0)
-        place = at.parent if name == ".." else at / name
+        place = _next(at, rest)
         try:
-            status = os.lstat(place)
-            target = os.readlink(place) if stat.S_ISLNK(status.st_mode) else ""
+            status, target = _looked_at(place)
         except OSError:  # nothing is there, or no longer what was
             return Path(os.path.normpath(place.joinpath(*rest)))
         if not target:
@@ -129,11 +127,9 @@ def roots_alone(path: Path) -> Path | None:
     """Return where ``path`` leads to; None where anybody but root can change that, on any way there."""
     at, rest, links = Path("/"), list(path.parts[1:]), 0
     while rest:
-        name = rest.pop(0)
-        place = at.parent if name == ".." else at / name
+        place = _next(at, rest)
         try:
-            status = os.lstat(place)
-            target = os.readlink(place) if stat.S_ISLNK(status.st_mode) else ""
+            status, target = _looked_at(place)
         except OSError:
             return None
         links += bool(target)
@@ -142,6 +138,18 @@ def roots_alone(path: Path) -> Path | None:
         at = place if not target else Path("/") if target.startswith("/") else at
         rest = [*(target.split("/") if target else ()), *rest]
     return at
+
+
+def _next(at: Path, rest: list[str]) -> Path:
+    """Take the first name off ``rest``, and return where it leads to from the directory ``at``."""
+    name = rest.pop(0)
+    return at.parent if name == ".." else at / name
+
+
+def _looked_at(place: Path) -> tuple[os.stat_result, str]:
+    """Return what is there, and the target of a link; raises OSError where nothing is."""
+    status = os.lstat(place)
+    return status, os.readlink(place) if stat.S_ISLNK(status.st_mode) else ""
 
 
 def _is_of_root(status: os.stat_result) -> bool:
