@@ -65,11 +65,9 @@ def _short(filename: str) -> str:
 
 def of_system(error: OSError, code: ExitCode = ExitCode.FAILED) -> Failure:
     """Return a Failure for what the kernel refused, where no job has explained it."""
-    place = " -> ".join(str(name) for name in (error.filename, error.filename2) if name)
-    reason = error.strerror or "no reason was given"
     return Failure(
         "The operating system refused an operation",
-        f"{place}: {reason}" if place else reason,
+        reason(error),
         _UNFINISHED if code is ExitCode.ATTENTION else "",
         code,
     )

@@ -62,15 +62,14 @@ def reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "there was no answer in time"
     if isinstance(error, OSError):
-        place = f"{os.fsdecode(error.filename)}: " if _is_path(error.filename) else ""
-        return f"{place}{error.strerror or 'the connection was closed'}"
+        names = (error.filename, error.filename2)  # a number where it was a descriptor
+        paths = [name for name in names if isinstance(name, (str, bytes, os.PathLike))]
+        place = " -> ".join(map(os.fsdecode, paths))
+        why = error.strerror or "the connection was closed"
+        return f"{place}: {why}" if place else why
     if isinstance(error, (KeyError, TypeError, IndexError, RecursionError)):
         return "it has not the form that is expected"
     return str(error)
-
-
-def _is_path(name: object) -> bool:
-    return isinstance(name, (str, bytes, os.PathLike))
 
 
 class Interrupted(BaseException):
