@@ -13,6 +13,12 @@ from tests.lab.sandbox import Lab
 DEB = "/root/gitlab-mm-backup.deb"
 JOURNAL = "/var/lib/gitlab-mm-backup/restore.json"
 
+#: Goes before a command: all that it does falls into one second.
+ONE_SECOND = (
+    *("env", "FAKETIME_CACHE_DURATION=100000", "faketime", "-f"),
+    "@2026-11-28 04:17:01 x0.01",
+)
+
 
 @dataclass(frozen=True)
 class Answer:

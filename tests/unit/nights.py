@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
-from gitlab_mm_backup import beside, files, folders, increment, process
+from gitlab_mm_backup import beside, files, folders, increment, listing, process
 from gitlab_mm_backup.effective import Settings as Effective
 from gitlab_mm_backup.plan import Plan
 from gitlab_mm_backup.settings import Settings
@@ -17,6 +18,18 @@ from gitlab_mm_backup.throttle import Throttle
 from tests.unit.builders import make_manifest
 
 SETTINGS = Settings(Path("/unused"), None, files="incremental")
+
+
+def seen_as_a_link(name: str) -> Callable[[listing.Witness, bytes], None]:
+    """Return a Witness.add_line to which tar tells of the folder ``name`` as a link."""
+    add_line = listing.Witness.add_line
+
+    def told(self: listing.Witness, line: bytes) -> None:
+        if line.startswith(b"d") and line.endswith(f'{name}/"\n'.encode()):
+            line = b"l" + line[1:-3] + b'" -> "/etc"\n'
+        add_line(self, line)
+
+    return told
 
 
 @dataclasses.dataclass

@@ -20,7 +20,7 @@ from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.listing import Entry
 from gitlab_mm_backup.store.local import BackupSet, LocalStore, open_set
 from tests.unit.builders import ROOT
-from tests.unit.nights import House
+from tests.unit.nights import House, seen_as_a_link
 from tests.unit.test_files import compress, describe, make_tree, plain_files, unpacked
 
 UPLOADS = "data/20261122/teams"
@@ -302,14 +302,7 @@ def test_no_set_has_something_below_what_was_a_folder(
     odd.mkdir()
     (odd / "key").write_bytes(b"its own")
     full = house.night(None)
-    add_line = listing.Witness.add_line
-
-    def as_a_link(self: listing.Witness, line: bytes) -> None:
-        if line.startswith(b"d") and line.endswith(b'odd/"\n'):
-            line = b"l" + line[1:-3] + b'" -> "/etc"\n'
-        add_line(self, line)
-
-    monkeypatch.setattr(listing.Witness, "add_line", as_a_link)
+    monkeypatch.setattr(listing.Witness, "add_line", seen_as_a_link("odd"))
     (odd / "new").write_bytes(b"so the folder is packed")
     if children == "packed again":
         (odd / "key").write_bytes(b"another")

@@ -8,7 +8,7 @@ import pytest
 
 from gitlab_mm_backup import files, listing, packing
 from gitlab_mm_backup.throttle import Throttle
-from tests.unit.nights import SETTINGS
+from tests.unit.nights import SETTINGS, seen_as_a_link
 from tests.unit.test_files import unpacked
 
 
@@ -20,14 +20,7 @@ def test_a_night_comes_through_where_folders_change_too_much_for_a_listing(
     staging.mkdir()
     (home / "data").mkdir(parents=True)
     (home / "data/upload").write_bytes(b"content")
-    add_line = listing.Witness.add_line
-
-    def as_a_link(self: listing.Witness, line: bytes) -> None:
-        if line.startswith(b"d") and line.endswith(b'data/"\n'):
-            line = b"l" + line[1:-3] + b'" -> "/etc"\n'
-        add_line(self, line)
-
-    monkeypatch.setattr(listing.Witness, "add_line", as_a_link)
+    monkeypatch.setattr(listing.Witness, "add_line", seen_as_a_link("data"))
     found = files.survey([home])
     packed = packing.changes(SETTINGS, None, Throttle(None), staging, [home], found)
     assert set(packed.parts) == {"files"} and packed.base is None
