@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.omnibus import Omnibus, Spec, install
-from tests.lab.product import Product, install_product
+from tests.lab.omnibus import Omnibus
+from tests.lab.product import Product
 from tests.lab.sandbox import Lab
+from tests.system.attacks import target
 from tests.system.test_restic import CONFIG, PASSWORD, REPOSITORY, SETTINGS, WORD
 
 # Lists as the kernel keeps them: a bundled account may read, and what is made anew is alike.
@@ -35,11 +36,7 @@ LOSE = SHOW.replace("print(path, ", "print(").replace("os.getxattr", "os.removex
 
 @pytest.fixture(scope="module")
 def server(base: Path, deb: Path) -> Iterator[tuple[Omnibus, Product]]:
-    with Lab(base=base) as lab:
-        gitlab = install(lab, Spec())
-        product = install_product(lab, deb)
-        alice = gitlab.sign_in("alice")
-        alice.post("hello", files=[alice.upload("report.pdf", b"pdf" * 99)])
+    with target(base, deb) as (lab, gitlab, product):
         lab.write(PASSWORD, f"{WORD}\n", mode=0o600)
         environment = {"RESTIC_REPOSITORY": REPOSITORY, "RESTIC_PASSWORD": WORD, "HOME": "/root"}
         lab.run("restic", "init", env=environment)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.lab.omnibus import Omnibus, Spec, install
-from tests.lab.product import Product, install_product
+from tests.lab.product import Answer, Product, install_product
 from tests.lab.sandbox import Lab
 
 DATABASE = "mattermost_production"
@@ -77,6 +77,15 @@ def as_superuser(gitlab: Omnibus, statements: str, database: str = DATABASE) -> 
     client = ("/opt/gitlab/bin/gitlab-psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database)
     done = gitlab.lab.run(*client, input=statements, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def told_each(answer: Answer, wanted: Mapping[str, str]) -> list[str]:
+    """What a backup told: one warning for each beginning that is ``wanted``, with the words that go with it."""
+    told = [str(one) for one in answer.document["told"]]
+    assert len(told) == len(wanted), told
+    for what, words in wanted.items():
+        assert [one for one in told if one.startswith(what) and words in one], (what, told)
+    return told
 
 
 def recreate(gitlab: Omnibus, options: str) -> None:

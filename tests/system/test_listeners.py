@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.omnibus import Omnibus, Spec, install
-from tests.lab.product import Product, install_product
-from tests.lab.sandbox import Lab
+from tests.lab.omnibus import Omnibus
+from tests.lab.product import Product
+from tests.system.attacks import target
 from tests.system.rehearsals import results
 
 ENVIRONMENT = "/opt/gitlab/etc/mattermost/env"
@@ -36,11 +36,7 @@ LISTENERS = {
 
 @pytest.fixture(scope="module")
 def server(base: Path, deb: Path) -> Iterator[tuple[Omnibus, Product]]:
-    with Lab(base=base) as lab:
-        gitlab = install(lab, Spec())
-        product = install_product(lab, deb)
-        alice = gitlab.sign_in("alice")
-        alice.post("hello", files=[alice.upload("report.pdf", b"pdf" * 99)])
+    with target(base, deb) as (lab, gitlab, product):
         subject = ("-subj", "/CN=mattermost.example.test", "-days", "2")
         lab.run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, *KEYS)
         lab.run("chown", "mattermost", KEYS[1], KEYS[3])
