@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup import archives, files, process
+from gitlab_mm_backup import archives, files, folders, nolinks, process
 from gitlab_mm_backup.archives import Most
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.files import Contents, Survey
@@ -755,3 +755,7 @@ def test_only_where_others_can_put_a_link_is_there_a_need_to_keep_links_out(tmp_
     os.chown(tmp_path / "theirs", 65534, 65534)
     places = [tmp_path / "ours", tmp_path / "theirs/deep", tmp_path / "theirs", tmp_path / "none"]
     assert files._changeable(places) == places[1:]
+    # nolinks becomes another program, so it cannot import the rule; it begins at the same place.
+    for place in places[1:3]:
+        first = os.fsdecode(nolinks._changeable(os.fsencode(place)))
+        assert first == folders.grounds(place / "entry")[0].path == str(tmp_path / "theirs")
