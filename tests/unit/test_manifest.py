@@ -525,3 +525,10 @@ def test_what_was_lost_comes_back(salvaged: tuple[str, ...] | None) -> None:
     data = module.to_bytes(make_manifest(salvaged=salvaged))
     assert (b'"salvaged"' in data) is (salvaged is not None)
     assert module.parse(data, "x").salvaged == salvaged
+
+
+def test_a_host_knows_the_names_that_it_gives() -> None:
+    name = module.name_for(datetime(2026, 11, 30, tzinfo=timezone.utc), "10.11.4", "1f3a9c2e")
+    assert module.is_of(name, "1f3a9c2e")
+    assert not module.is_of(name, "aaaaaaaa")
+    assert module.is_of(name.rpartition("-")[0], "aaaaaaaa"), "a name from before format 3"
