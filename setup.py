@@ -47,9 +47,9 @@ setup(
     ],
     entry_points={
         "console_scripts": [
-            "gitlab-mm = gitlab_mm_backup.start:main",
-            "gitlab-mm-backup = gitlab_mm_backup.cli:main_backup",
-            "gitlab-mm-restore = gitlab_mm_backup.cli:main_restore",
+            "gitlab-mm = gitlab_mm_backup.cli.start:main",
+            "gitlab-mm-backup = gitlab_mm_backup.cli.main:main_backup",
+            "gitlab-mm-restore = gitlab_mm_backup.cli.main:main_restore",
         ]
     },
 )

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from gitlab_mm_backup import cli, option_text
-from gitlab_mm_backup.console import HELP_OPTIONS
+from gitlab_mm_backup import option_text
+from gitlab_mm_backup.cli import main
+from gitlab_mm_backup.cli.common import HELP_OPTIONS
 from gitlab_mm_backup.option_table import OPTIONS
 
 FOLDER = "gitlab-mm-backup"
@@ -25,8 +26,8 @@ def files() -> dict[str, str]:
 
 def _help() -> str:
     """Return what gitlab-mm --help prints where there are 80 columns, of which click leaves two."""
-    context = click.Context(cli.group, info_name="gitlab-mm", terminal_width=78, **HELP_OPTIONS)
-    return cli.group.get_help(context) + "\n"
+    context = click.Context(main.group, info_name="gitlab-mm", terminal_width=78, **HELP_OPTIONS)
+    return main.group.get_help(context) + "\n"
 
 
 def _json(document: dict[str, Any]) -> str:

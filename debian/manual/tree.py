@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import click
 
-from gitlab_mm_backup import cli
-from gitlab_mm_backup.console import HELP_OPTIONS
+from gitlab_mm_backup.cli import main as cli_main
+from gitlab_mm_backup.cli.common import HELP_OPTIONS
 
 #: Where one program is a verb of another: the words that do the same.
 SAME = {"gitlab-mm-backup": "gitlab-mm backup", "gitlab-mm-restore": "gitlab-mm restore"}
@@ -56,8 +56,8 @@ class Command:
 
 def programs() -> list[Command]:
     """Every program of the package, the one with all verbs first."""
-    main = _read(cli.group, "gitlab-mm", None)
-    alone = ((name, cli.group.commands[words.split()[1]]) for name, words in SAME.items())
+    main = _read(cli_main.group, "gitlab-mm", None)
+    alone = ((name, cli_main.group.commands[words.split()[1]]) for name, words in SAME.items())
     return [main, *(_read(command, name, None) for name, command in alone)]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup.cli import group
+from gitlab_mm_backup.cli.main import group
 from tests.lab.product import install_product
 from tests.lab.sandbox import Lab
 from tests.unit.builders import NAME, make_set

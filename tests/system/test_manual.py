@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import cli
+from gitlab_mm_backup.cli import main
 from gitlab_mm_backup.errors import ExitCode
 from gitlab_mm_backup.option_table import OPTIONS
 from gitlab_mm_backup.option_text import written
@@ -17,7 +17,7 @@ from tests.lab.product import install_product
 from tests.lab.sandbox import Lab
 
 PAGES = [("1", "gitlab-mm"), ("5", "gitlab-mm-backup.yml"), ("7", "gitlab-mm-hooks")]
-PAGES += [("1", f"gitlab-mm-{verb}") for verb in sorted(cli.group.commands)]
+PAGES += [("1", f"gitlab-mm-{verb}") for verb in sorted(main.group.commands)]
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +43,10 @@ def test_the_page_is_found_and_without_fault(section: str, name: str, lab: Lab) 
     assert f"{name} - " in lab.run("lexgrog", place).stdout
 
 
-@pytest.mark.parametrize("verb", sorted(cli.group.commands))
+@pytest.mark.parametrize("verb", sorted(main.group.commands))
 def test_the_page_says_what_help_says(verb: str, lab: Lab) -> None:
     page = read(lab, f"gitlab-mm-{verb}")
-    group = cli.group.commands[verb]
+    group = main.group.commands[verb]
     verbs = [f"{verb} {one}" for one in getattr(group, "commands", {})] or [verb]
     for words in verbs:
         told = lab.run("gitlab-mm", *words.split(), "--help").stdout

@@ -10,7 +10,7 @@ import click
 import pytest
 from jsonschema import Draft202012Validator
 
-from gitlab_mm_backup import cli
+from gitlab_mm_backup.cli import main
 from tests.answers import COMMON, SCHEMAS, USAGE, registry, validate
 
 SAID: dict[str, Any] = {
@@ -29,7 +29,7 @@ SAID: dict[str, Any] = {
 ERROR = {"message": "It is damaged", "detail": "", "hint": ""}
 
 
-def verbs(command: click.Command = cli.group, above: str = "") -> Iterator[str]:
+def verbs(command: click.Command = main.group, above: str = "") -> Iterator[str]:
     """Every verb of the command line, as answers name it."""
     for name, one in command.commands.items() if isinstance(command, click.Group) else ():
         words = f"{above} {name}".strip()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import checks, outcomes, prune
+from gitlab_mm_backup import checks, prune
+from gitlab_mm_backup.cli import outcomes
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.evidence import Depth, Record
 from gitlab_mm_backup.manifest import MANIFEST

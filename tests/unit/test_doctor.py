@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import doctor, outcomes
+from gitlab_mm_backup import doctor
 from gitlab_mm_backup.checks import Check, Result
+from gitlab_mm_backup.cli import outcomes
 from gitlab_mm_backup.settings import Settings
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import copied, fog, kit, kit_outcomes, rclone, version
+from gitlab_mm_backup import copied, fog, kit, rclone, version
+from gitlab_mm_backup.cli import kit_outcomes
 from gitlab_mm_backup.copied import Notes, There
 from gitlab_mm_backup.kit import Kit
 from gitlab_mm_backup.remote import Remote

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup import evidence, leaving, outcomes, records
+from gitlab_mm_backup import evidence, leaving, records
 from gitlab_mm_backup.checks import Check, Result
+from gitlab_mm_backup.cli import outcomes
 from gitlab_mm_backup.errors import ExitCode
 from gitlab_mm_backup.evidence import Depth
 from gitlab_mm_backup.leaving import Use

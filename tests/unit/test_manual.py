@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import cli
+from gitlab_mm_backup.cli import main
 from gitlab_mm_backup.errors import ExitCode
 from tests.unit.builders import ROOT
 
@@ -18,7 +18,7 @@ from tests.unit.builders import ROOT
 WITH_A_NEW_VERB = """
 import runpy, sys
 import click
-from gitlab_mm_backup import cli
+from gitlab_mm_backup.cli import main as cli
 
 @cli.group.command("rehearse-it")
 @click.argument("wanted", metavar="[SET]", default="latest")
@@ -61,7 +61,7 @@ def more(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def test_every_verb_has_a_page(files: dict[str, str]) -> None:
     pages = {name.rpartition("/")[2] for name in files if name.startswith("man/")}
-    verbs = {f"gitlab-mm-{name}.1" for name in cli.group.commands}
+    verbs = {f"gitlab-mm-{name}.1" for name in main.group.commands}
     assert pages == {"gitlab-mm.1", *verbs, "gitlab-mm-backup.yml.5", "gitlab-mm-hooks.7"}
 
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup import charts, discreet, outcomes, report_page, text
+from gitlab_mm_backup import charts, discreet, report_page, text
 from gitlab_mm_backup.charts import Chart, Series
 from gitlab_mm_backup.checks import Check, failed, not_run, passed
+from gitlab_mm_backup.cli import outcomes
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.evidence import Depth, Record
 from gitlab_mm_backup.report import Report, report

@@ -14,9 +14,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from gitlab_mm_backup import settings
+from gitlab_mm_backup.cli.manner import Manner
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.fog import Upload
-from gitlab_mm_backup.manner import Manner
 from gitlab_mm_backup.option_table import OPTIONS
 from gitlab_mm_backup.option_text import sample
 from gitlab_mm_backup.options import leaves

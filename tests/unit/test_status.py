@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup import ending, status, status_outcomes
+from gitlab_mm_backup import status
 from gitlab_mm_backup.checks import failed, not_run
+from gitlab_mm_backup.cli import output, status_outcomes
 from gitlab_mm_backup.errors import ExitCode
 from gitlab_mm_backup.evidence import Record
 from gitlab_mm_backup.journal import Journal, Previous
@@ -222,7 +223,7 @@ def test_what_all_comes_to(lines: list[Line], code: ExitCode, state: str) -> Non
 def test_only_the_state_is_in_colour() -> None:
     lines = [*WRONG, Line("off-site", State.OFF, "off and bad")]
     outcome = status_outcomes.of_status(lines, "bad.example.org", nagios=False)
-    painted = [ending._toned(line, *tone) for line, tone in zip(outcome.lines, outcome.tones)]
+    painted = [output._toned(line, *tone) for line, tone in zip(outcome.lines, outcome.tones)]
     assert [re.sub(r"\x1b\[\d+m", "", one) for one in painted] == outcome.lines
     assert painted[0].startswith("bad.example.org: \x1b[31m")
     assert painted[1].startswith("  last set   \x1b[32m")

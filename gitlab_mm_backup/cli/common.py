@@ -1,0 +1,118 @@
+"""The console: how every verb begins, with the options that all have.
+
+What its end takes is imported when it comes to that: a --help need not wait for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import syslog
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import environment, interrupts, run_id, text
+from ..errors import ExitCode, Failure, Interrupted
+from ..outcome import Outcome
+from . import streams
+from .manner import Manner
+
+if TYPE_CHECKING:
+    from ..outcome import Outcome
+
+HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+
+
+def verb(function: Callable[..., Outcome]) -> Callable[..., None]:
+    """Give a verb the options that all have, and its end: printing, JSON, the exit code."""
+
+    @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+    @click.option(
+        "--config",
+        type=click.Path(path_type=Path, readable=False),
+        help="Settings file, instead of /etc/gitlab-mm-backup/config.yml.",
+    )
+    @click.option("-v", "--verbose", is_flag=True, help="Tell every step, also without a terminal.")
+    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+    @functools.wraps(function)
+    def run(as_json: bool, config: Path | None, verbose: bool, quiet: bool, **options: Any) -> None:
+        from . import output
+
+        manner = Manner(_command_name(), as_json, quiet, verbose, config)
+        sys.exit(output.finish(manner, lambda: function(manner, **options)))
+
+    return run
+
+
+def _command_name() -> str:
+    """Return the verb as it stands in the contract: backup, sso check."""
+    names: list[str] = []
+    context: click.Context | None = click.get_current_context()
+    while context is not None and (context.parent is not None or not names):
+        names.append(str(context.command.name))
+        context = context.parent
+    return " ".join(reversed(names))
+
+
+def enter(command: click.Command, program: str) -> None:
+    """Run ``command`` and exit; however it ends, the exit code is true and --json gives one object."""
+    streams.settle()
+    environment.cleanse()
+    os.umask(0o077)
+    interrupts.heed()
+    sys.exit(_run(command, program))
+
+
+def _run(command: click.Command, program: str) -> int:
+    try:
+        command.main(prog_name=program, standalone_mode=False, **HELP_OPTIONS)
+    except click.exceptions.Exit as leaving:
+        return _printed(leaving.exit_code)
+    except click.ClickException as error:
+        usage = Failure(error.format_message(), exit_code=ExitCode.USAGE)
+        if "--json" in sys.argv:
+            _tell(program, usage)
+        else:
+            error.show()
+        return ExitCode.USAGE
+    except (click.Abort, Interrupted):
+        return _tell(program, Failure("Interrupted", "nothing was begun", "Run it again."))
+    except Exception as error:  # before a command began, or in its very end
+        from .. import bug
+
+        for line in bug.trace(error):
+            syslog.syslog(syslog.LOG_ERR, line)
+        return _tell(program, bug.failure(error))
+    return _printed(ExitCode.DONE)
+
+
+def _printed(code: int) -> int:
+    """Return how an answer ended, such as the help: what was not printed did not answer."""
+    return ExitCode.FAILED if streams.trouble() is not None else code
+
+
+def _tell(program: str, failure: Failure) -> int:
+    """Print a failure outside of any verb, with as little of the program as that takes."""
+    code = failure.exit_code
+    if "--json" in sys.argv:
+        told = {"message": failure.message, "detail": failure.detail, "hint": failure.hint}
+        document = {
+            "command": program,
+            "run": run_id.current(),
+            "ok": False,
+            "exit_code": int(code),
+            "seconds": 0,
+            "warnings": [],
+            "error": told,
+        }
+        click.echo(json.dumps(document))
+    else:
+        click.echo(text.shown(f"Error: {failure.message}"), err=True)
+        for line in filter(None, (failure.detail, failure.hint)):
+            click.echo(text.shown(f"  {line}"), err=True)
+    return code

@@ -1,0 +1,91 @@
+"""The settings themselves, looked at: every value and where it comes from, and what each is for."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .. import option_text
+from ..errors import ExitCode, Failure
+from ..option_table import OPTIONS
+from ..options import Option, leaves, shown
+from ..outcome import Outcome
+from ..settings import Value
+
+
+def of_show(values: Sequence[Value]) -> Outcome:
+    """Tell every value, and where it comes from; never a secret."""
+    names = max(len(one.name) for one in values)
+    texts = {one.name: _text(one) for one in values}
+    width = max(map(len, texts.values()))
+    lines = [f"{one.name:{names}}  {texts[one.name]:{width}}  {_origin(one)}" for one in values]
+    return Outcome({"options": [_fields(one) for one in values]}, lines, answer=True)
+
+
+def of_check(values: Sequence[Value], file: str) -> Outcome:
+    """Tell that the file is right; what is wrong with it is a Failure from reading it."""
+    given = [one.name for one in values if one.origin == "config.yml"]
+    told = ", ".join(given) if given else "every option is at its default, or at GitLab's"
+    return Outcome({"file": file, "given": given}, [f"{file} is right: {told}"], answer=True)
+
+
+def of_explain(values: Sequence[Value], wanted: str) -> Outcome:
+    """Tell what an option, or each of a section, is for, what it may be, and what it is.
+
+    Raises Failure where there is no such option.
+    """
+    found = [one for one in values if one.name == wanted or one.name.startswith(f"{wanted}.")]
+    if not found:
+        names = ", ".join(name for name, _ in leaves(OPTIONS))
+        raise Failure(f"There is no option {wanted!r}", f"known: {names}", exit_code=ExitCode.USAGE)
+    lines = [line for one in found for line in (*_explained(one), "")][:-1]
+    fields = [{**_fields(one), **_told(one.option)} for one in found]
+    return Outcome({"options": fields}, lines, answer=True)
+
+
+def _explained(value: Value) -> Iterator[str]:
+    option = value.option
+    yield value.name
+    yield from _wrapped(option.text, "  ")
+    for inner in option.options:
+        need = "must be given" if inner.required else option_text.written(inner) or "none"
+        yield from _wrapped(f"{inner.name}: {inner.text} Default: {need}", "  - ")
+    if option.example:
+        yield "  Example:"
+        yield from (f"    {one}" for one in option_text.example(option).splitlines())
+    yield f"  Default: {option_text.written(option) or 'none'}"
+    yield f"  Now: {_text(value)} ({_origin(value)})"
+
+
+def _wrapped(text: str, start: str) -> list[str]:
+    below = " " * len(start)
+    return textwrap.wrap(
+        text, 79, initial_indent=start, subsequent_indent=below, break_on_hyphens=False
+    )
+
+
+def _told(option: Option) -> dict[str, Any]:
+    schema = option_text.schema([option])["properties"][option.name]
+    return {"text": option.text, "default": schema.get("default"), "allowed": schema}
+
+
+def _fields(value: Value) -> dict[str, Any]:
+    return {
+        "name": value.name,
+        "value": shown(value.option, value.value),
+        "origin": value.origin,
+        "line": value.line,
+    }
+
+
+def _text(value: Value) -> str:
+    seen = shown(value.option, value.value)
+    if seen is None:
+        return "-"
+    return seen if isinstance(seen, str) else json.dumps(seen, ensure_ascii=False)
+
+
+def _origin(value: Value) -> str:
+    return value.origin if value.line is None else f"{value.origin}, line {value.line}"

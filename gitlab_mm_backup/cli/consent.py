@@ -1,0 +1,86 @@
+"""The operator's consent to a restore."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from dataclasses import replace
+from typing import Any
+
+from .. import keys, lineage, preview, replacing
+from ..choice import Chosen
+from ..errors import ExitCode, Failure
+from ..origin import Kind, Origin
+from ..plan import Plan
+from ..site import Site
+from ..store.local import BackupSet
+from . import output
+
+
+def given(options: dict[str, Any], set_: BackupSet, chosen: Chosen, site: Site, plan: Plan) -> Plan:
+    """Have the operator agree, and apart to live data in whose place the set has nothing.
+
+    Returns the plan with that consent.  Raises Failure without it, before any of the set is
+    fetched: --yes alone does not give it.
+    """
+    if options["dry_run"]:
+        return plan
+    origin = lineage.origin_of(set_)
+    if set_.name != options["trust_unsigned"]:
+        _refuse_unproven(set_, origin, asked=not options["yes"] and output.on_terminal())
+    plan = replace(plan, accepted=_identity(set_))
+    if options["yes"]:
+        replacing.refuse(set_, site, plan)
+        return plan
+    output.ask(*preview.question(set_, site, plan, chosen))
+    lost = replacing.unagreed(set_, site, plan)
+    if lost:
+        output.ask(*preview.question_of_losses(lost))
+    return replace(plan, replace_with_empty=plan.replace_with_empty or bool(lost))
+
+
+def refuse_another(set_: BackupSet, plan: Plan) -> None:
+    """Raise Failure where a restore is to go on with a set that is not the one that was agreed to."""
+    origin = lineage.origin_of(set_)
+    if plan.accepted != _identity(set_):
+        _refuse_unproven(set_, origin, asked=False)
+
+
+def _identity(set_: BackupSet) -> str:
+    return hashlib.sha256(set_.documents.manifest).hexdigest()
+
+
+def _refuse_unproven(set_: BackupSet, origin: Origin, *, asked: bool) -> None:
+    """Raise Failure for a forged set, and for one from elsewhere that nobody vouches for.
+
+    Where the operator can be ``asked``, the key of a host that is gone is compared with that in its
+    recovery kit, and is trusted from then on.
+    """
+    elsewhere = set_.said is not None
+    if origin.kind is Kind.FORGED or (elsewhere and not origin.proven and not asked):
+        raise _unproven(set_.name, origin)
+    if not elsewhere or origin.proven:
+        return
+    output.ask(
+        *preview.question_of_origin(set_.name, origin), "the origin of the set is not proven"
+    )
+    if origin.kind is Kind.UNKNOWN:
+        keys.trust(origin.key)
+
+
+def _unproven(name: str, origin: Origin) -> Failure:
+    name = shlex.quote(name)
+    accept = f"To restore this set all the same: --trust-unsigned {name}"
+    if origin.kind is Kind.UNKNOWN:
+        accept = (
+            "If the recovery kit of the host that made it has this key: gitlab-mm host trust "
+            f"{origin.key}; then try again. {accept}"
+        )
+    return Failure(
+        f"Nothing proves who made {name}"
+        if origin.kind is not Kind.FORGED
+        else f"{name} is forged",
+        f"it is {origin.words}",
+        accept,
+        ExitCode.USAGE,
+    )

@@ -1,0 +1,307 @@
+"""The end of every verb: its work is done, told and turned into an exit code; what asks is here too."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from datetime import datetime, timedelta
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import interrupts, privileges, progress, run_id, text
+from ..errors import ExitCode, Failure, Interrupted
+from ..outcome import Outcome
+from ..secret import Secret
+from ..system_log import SystemLog
+from . import streams, terminal
+from .manner import Manner
+from .terminal import Lines, Screen
+
+
+def finish(manner: Manner, work: Callable[[], Outcome]) -> int:
+    """Run ``work``, print its outcome or failure, and return the exit code."""
+    terminal.prepare(sys.stdout, sys.stderr)
+    privileges.leave_no_core()
+    steps, lasting = _log_steps(manner)
+    began = time.monotonic()
+    outcome, error = Outcome({}, []), None
+    try:
+        _require_root()
+        with progress.shown_by(steps.start) if isinstance(steps, Screen) else nullcontext():
+            outcome = work()
+        error = outcome.error
+    except click.UsageError:
+        raise
+    except (Exception, Interrupted) as trouble:
+        error = _failure(manner, trouble, lasting)
+    interrupts.ignore()  # what is left is short, and is not to be cut
+    seconds = time.monotonic() - began
+    code = error.exit_code if error else outcome.exit_code
+    tail: list[Callable[[], object]] = [
+        steps.close,
+        lambda: _keep(lasting, outcome, error, code, seconds),
+        lambda: _follow(manner, outcome, error, seconds),
+    ]
+    for act in tail:
+        _guard(act, lasting)
+    _print(manner, outcome, error, code, seconds, lasting)
+    return int(_delivered(manner, code, lasting))
+
+
+def _failure(manner: Manner, trouble: BaseException, log: SystemLog) -> Failure:
+    """Return what is told of whatever ended the work; of a bug the log has the traceback."""
+    if isinstance(trouble, Failure):
+        return trouble
+    if isinstance(trouble, Interrupted):
+        return Failure(
+            f"Interrupted by {trouble.signal_name}",
+            "everything begun was taken back",
+            "Run the command again.",
+        )
+    from .. import bug
+
+    code = _standing(manner)
+    if isinstance(trouble, OSError):
+        return bug.of_system(trouble, code)
+    for line in bug.trace(trouble):
+        log.write(line, logging.ERROR)
+    return bug.failure(trouble, code)
+
+
+def _standing(manner: Manner) -> ExitCode:
+    """Return whether the live state is as before: a restore that is not undone has a journal."""
+    from .. import hooks
+    from ..journal import Journal
+
+    if not manner.job or os.geteuid() != 0 or hooks.PHASE_VARIABLE in os.environ:
+        return ExitCode.FAILED
+    try:
+        return ExitCode.FAILED if Journal().read() is None else ExitCode.ATTENTION
+    except Failure as failure:
+        return failure.exit_code
+
+
+def _guard(act: Callable[[], object], log: SystemLog) -> None:
+    """Do one thing that follows the work; a bug in it changes nothing of how the work ended."""
+    try:
+        act()
+    except (Exception, Interrupted) as trouble:
+        from .. import bug
+
+        for line in bug.trace(trouble):
+            log.write(line, logging.ERROR)
+
+
+def _print(
+    manner: Manner,
+    outcome: Outcome,
+    error: Failure | None,
+    code: ExitCode,
+    seconds: float,
+    log: SystemLog,
+) -> None:
+    if not manner.as_json:
+        _guard(lambda: _print_text(manner, outcome, error), log)
+        return
+    try:
+        print_json(manner, outcome, error, code, seconds)
+    except Exception as trouble:  # a field that JSON does not have
+        bare = Outcome({}, outcome.warnings)
+        print_json(manner, bare, error or _failure(manner, trouble, log), code, seconds)
+
+
+def _delivered(manner: Manner, code: ExitCode, log: SystemLog) -> ExitCode:
+    """Return the exit code once it is known whether the output went out.
+
+    A job is done all the same, with a warning; a question whose answer was lost is not.  Whoever
+    closed a pipe has read enough of a job, and wants no word about that.
+    """
+    trouble = streams.trouble()
+    if trouble is None:
+        return code
+    closed = isinstance(trouble, BrokenPipeError)
+    if not closed:
+        told = f"The output could not be written: {trouble.strerror}"
+        log.write(told, logging.WARNING)
+        _say(f"Warning: {told}", err=True, fg="yellow")
+    if code is not ExitCode.DONE or (closed and manner.job):
+        return code
+    return ExitCode.WARNINGS if manner.job else ExitCode.FAILED
+
+
+def _follow(manner: Manner, outcome: Outcome, error: Failure | None, seconds: float) -> None:
+    """Have metrics and notices tell how a job ended; whoever is not root has done none."""
+    if manner.job and os.geteuid() == 0:
+        from .. import aftermath
+
+        began = datetime.now().astimezone() - timedelta(seconds=seconds)
+        ended = aftermath.Ended(manner.command, began, seconds, outcome, error)
+        with interrupts.heeded():  # a service that does not answer is not waited for by all means
+            aftermath.follow(ended, manner.settings, manner.store)
+
+
+def print_json(
+    manner: Manner, outcome: Outcome, error: Failure | None, code: ExitCode, seconds: float
+) -> None:
+    told = error and {"message": error.message, "detail": error.detail, "hint": error.hint}
+    document = {
+        "command": manner.command,
+        "run": run_id.current(),
+        "ok": code in (ExitCode.DONE, ExitCode.WARNINGS),
+        "exit_code": int(code),
+        "seconds": round(seconds, 3),
+        "warnings": outcome.warnings,
+        "error": told,
+        **outcome.fields,
+    }
+    line = json.dumps(document, ensure_ascii=not terminal.in_unicode(sys.stdout))
+    # What a terminal would act on comes as JSON's own escapes, and so do bytes of no encoding.
+    click.echo("".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line))
+
+
+def _print_text(manner: Manner, outcome: Outcome, error: Failure | None) -> None:
+    watched = sys.stdout.isatty() or manner.verbose or outcome.answer
+    if watched and not manner.quiet:
+        for line, (word, colour) in zip_longest(outcome.lines, outcome.tones, fillvalue=("", "")):
+            _say(str(line), tone=(word, colour))
+    for warning in outcome.warnings:
+        _say(f"Warning: {warning}", err=True, fg="yellow")
+    if error is not None:
+        _say(f"Error: {error.message}", err=True, fg="red", bold=True)
+        for line in (error.detail, error.hint):
+            if line:
+                _say(f"  {line}", err=True)
+
+
+def _toned(line: str, word: str, colour: str) -> str:
+    """Return a line with one word of it in colour; where that is not wanted it is taken out."""
+    if not word:
+        return line
+    painted = click.style(word, fg=colour, bold=True)
+    return re.sub(rf"(?<= ){re.escape(word)}(?= |$)", painted, line, count=1)
+
+
+def _say(line: str, err: bool = False, tone: tuple[str, str] = ("", ""), **style: Any) -> None:
+    """Print what a command tells, and nothing that a name or a message in it would have printed."""
+    told = text.shown(line)
+    # click would write UTF-8 to a terminal that says it takes ASCII, were it left to choose.
+    stream = sys.stderr if err else sys.stdout
+    click.secho(
+        _toned(told, *tone), file=stream, color=None if terminal.colours() else False, **style
+    )
+
+
+def _log_steps(manner: Manner) -> tuple[logging.Handler, SystemLog]:
+    """Send the steps that jobs log to the system's log, and on a terminal or with -v to stderr."""
+    logger = logging.getLogger("gitlab_mm_backup")
+    logger.handlers.clear()
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    handler: logging.Handler = logging.NullHandler()
+    if manner.quiet:
+        pass
+    elif sys.stderr.isatty() and not manner.as_json and terminal.watched():
+        handler = Screen(sys.stderr)
+    elif manner.verbose or (sys.stderr.isatty() and not manner.as_json):
+        handler = Lines(lambda line: _say(line, err=True))
+    lasting = SystemLog(manner.command)
+    logger.addHandler(handler)
+    logger.addHandler(lasting)
+    return handler, lasting
+
+
+def _keep(
+    log: SystemLog, outcome: Outcome, error: Failure | None, code: ExitCode, seconds: float
+) -> None:
+    """Have the end of a run in the system's log; the answer to a question is not worth it."""
+    worth = outcome.lasting or not outcome.answer
+    for line in outcome.lines if worth else []:
+        log.write(line)
+    for warning in outcome.warnings:
+        log.write(warning, logging.WARNING)
+    if error is not None:
+        log.write(str(error), logging.ERROR)
+    # cron asks every hour whether anything is due; that nothing was is no news.
+    if (worth and outcome.lines) or error is not None or outcome.warnings:
+        ended = f"Ended with exit code {int(code)}, {code.meaning}, after {text.duration(seconds)}"
+        log.write(ended, fields={"exit_code": int(code), "seconds": round(seconds, 3)})
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise Failure(
+            "This must be run by root",
+            "only root may read GitLab's settings and Mattermost's data",
+            f"sudo {Path(sys.argv[0]).name} ...",
+            ExitCode.USAGE,
+        )
+
+
+def on_terminal() -> bool:
+    """Tell whether somebody is there to be asked."""
+    return sys.stdin.isatty()
+
+
+def pick(told: str, choices: Sequence[str]) -> int:
+    """Have the operator pick one of ``choices``; return its place.  Only where ``on_terminal``."""
+    _pause()
+    _say(told, err=True)
+    for place, choice in enumerate(choices, 1):
+        _say(f"  {place}. {choice}", err=True)
+    try:
+        number: int = click.prompt("Which one?", type=click.IntRange(1, len(choices)), err=True)
+    except click.Abort:
+        raise Failure("Nothing was done", "none was chosen", exit_code=ExitCode.USAGE) from None
+    return number - 1
+
+
+def _pause() -> None:
+    for screen in logging.getLogger("gitlab_mm_backup").handlers:
+        if isinstance(screen, Screen):
+            screen.pause()
+
+
+def ask(
+    told: Sequence[str],
+    loud: Sequence[str],
+    question: str,
+    what: str = "what is live is replaced",
+) -> None:
+    """Have the operator confirm ``what``, or say how to go without asking; the first are lines."""
+    if not sys.stdin.isatty():
+        raise Failure(
+            f"Nobody can be asked, and {what}",
+            "there is no terminal",
+            "Give --yes to go on without a question.",
+            ExitCode.USAGE,
+        )
+    _pause()
+    for line in told:
+        _say(line, err=True)
+    for line in loud:
+        _say(line, err=True, fg="red", bold=True)
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        agreed = False
+    if not agreed:
+        raise Failure("Nothing was done", "the answer was not yes", exit_code=ExitCode.USAGE)
+
+
+def ask_password(name: str) -> Secret:
+    """Ask for a password without showing it; without a terminal it is the first line of stdin."""
+    if not sys.stdin.isatty():
+        return Secret(sys.stdin.readline().rstrip("\n"))
+    try:
+        return Secret(click.prompt(f"Password of {name}", hide_input=True, err=True))
+    except click.Abort:
+        raise Failure("Nothing was done", "no password came", exit_code=ExitCode.USAGE) from None

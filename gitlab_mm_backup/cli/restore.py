@@ -1,0 +1,232 @@
+"""The verb that puts a set back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import ExitCode, Failure
+from ..outcome import Outcome
+from ..plan import PARTS, Plan
+from . import offsite
+from .common import verb
+from .manner import Manner
+
+SET_HELP = "SET is a set's name, latest, or a path to a set."
+_SEARCH = {None: "auto", True: "later", False: "now"}
+
+
+@click.command(epilog=SET_HELP)
+@click.argument("wanted", metavar="[SET]", required=False)
+@click.option(
+    "--at",
+    metavar="DATE",
+    help="The newest set of that day or before: 2026-11-20, 20261120, yesterday, 06:00.",
+)
+@click.option(
+    "--installation",
+    metavar="ID",
+    default="",
+    help="Which Mattermost, where sets of several lie there; the first digits of its id will do.",
+)
+@click.option(
+    "--host",
+    "of_host",
+    metavar="ID",
+    default="",
+    help="Whose sets, where several hosts made some; an id, its first digits, or a name.",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(PARTS),
+    help="Put back only this; may be repeated.",
+)
+@click.option(
+    "--to",
+    type=click.Choice(["omnibus", "standalone"]),
+    help="The kind of Mattermost to restore onto, where this host has both.",
+)
+@click.option("--replace", is_flag=True, help="Replace what a standalone Mattermost holds.")
+@click.option(
+    "--nginx",
+    type=click.Path(path_type=Path),
+    help="Write an nginx site for the standalone Mattermost to this new file.",
+)
+@click.option("--with-etc", is_flag=True, help="Put /etc/gitlab back too.")
+@click.option("--no-safety-backup", is_flag=True, help="Make no set of the present state first.")
+@click.option("--keep-previous", is_flag=True, help="Keep the present state until prune.")
+@click.option("--in-place", is_flag=True, help="Remove the present state first, for want of room.")
+@click.option(
+    "--search-later/--search-now",
+    default=None,
+    help="Build the search's indexes when Mattermost is back, or before; by size unless given.",
+)
+@click.option(
+    "--replace-with-empty",
+    is_flag=True,
+    help="Replace live data also where the set has nothing in their place; --yes alone does not.",
+)
+@click.option(
+    "--trust-unsigned",
+    metavar="SET",
+    default="",
+    help="Restore this set although nothing proves who made it.",
+)
+@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@offsite.from_elsewhere
+@click.option("--rollback", is_flag=True, help="Take back a restore that was cut short.")
+@click.option("--continue", "go_on", is_flag=True, help="Do a restore again that was cut short.")
+@verb
+def restore(manner: Manner, **options: Any) -> Outcome:
+    """Put a set back: messages, uploads, settings and GitLab sign-in.
+
+    Without SET it is the newest sound set of this Mattermost; on a server that was reinstalled, of
+    the one that it had.
+    """
+    from .. import host
+    from ..journal import Journal
+    from ..lock import only_run
+
+    if options["wanted"] is not None and options["at"] is not None:
+        raise click.UsageError("SET and --at exclude each other.")
+    manner.load_everything()
+    with only_run():
+        journal, to = Journal(), options["to"] or ""
+        if options["rollback"] or options["go_on"]:
+            return _recover(manner, journal, to, roll_back=options["rollback"])
+        site = host.find(to, config_required=False)
+        plan = _plan(options, site.kind.value)
+        return _restore(manner, site, plan, options)
+
+
+def _recover(manner: Manner, journal: Any, to: str, *, roll_back: bool) -> Outcome:
+    """Take back a restore that was cut short, and do it again where that is wanted."""
+    from .. import host, recovery, search_later
+    from . import consent, restore_outcomes, search_outcomes
+
+    if not roll_back and journal.read() is None and journal.later():
+        return search_outcomes.of_search(search_later.build(host.find(to), journal))
+    record = recovery.unfinished(journal)
+    plan = Plan.of_journal(record.request["plan"])
+    site = host.find(plan.to, config_required=False)
+    taken = recovery.roll_back(site, record, journal)
+    if taken.state == "new":
+        return restore_outcomes.of_recovery(taken, search_later.build(site, journal))
+    if roll_back:
+        return restore_outcomes.of_recovery(taken)
+    ours, store = manner.settings(), manner.store()
+    wanted = offsite.wanted_again(ours, store, plan, record.request["set"])
+    consent.refuse_another(wanted.set, plan)
+    site = host.find(plan.to, config_required=False)
+    manner.begin(ours)
+    return _put_back(manner, wanted, site, plan)
+
+
+def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> Outcome:
+    """Restore the set that is meant; where that turns out damaged, the next one that is sound."""
+    from .. import evidence, gitlab_side, host, preview, records, rehearsal
+    from . import consent, restore_outcomes
+
+    ours, store = manner.settings(), manner.store()
+    damaged: list[str] = []
+    want = _want(site, options)
+    while True:
+        wanted = _wanted(ours, store, plan, options, want)
+        if options["dry_run"]:
+            with wanted.whole() as near:
+                return restore_outcomes.of_preview(preview.preview(near, site, plan), wanted.chosen)
+        plan = consent.given(options, wanted.set, wanted.chosen, site, plan)
+        if not damaged:
+            manner.begin(ours)
+        try:
+            made = _put_back(manner, wanted, site, plan)
+        except evidence.Damaged as failure:
+            if options["wanted"] or plan.place or wanted.set.name in damaged:
+                raise
+            damaged.append(wanted.set.name)
+            records.keep(wanted.set, rehearsal.verified(wanted.set, failure.checks))
+            continue
+        if options["nginx"]:
+            gitlab_side.write_nginx_site(options["nginx"], host.again(site))
+        return made
+
+
+def _put_back(manner: Manner, wanted: Any, site: Any, plan: Plan) -> Outcome:
+    from .. import arrival, host, identity, live
+    from .. import restore as job
+    from . import restore_outcomes
+
+    ours, store = manner.settings(), manner.store()
+    with arrival.near(wanted, site, plan) as near:
+        restored = job.restore(near, site, plan, store, ours)
+    here = live.note(identity.own(), live.look(host.again(site)).installation)
+    return restore_outcomes.of_restore(wanted.set, restored, wanted.chosen, here)
+
+
+def _want(site: Any, options: dict[str, Any]) -> Any:
+    """Return what is looked for where no set is named."""
+    from .. import hostname, identity, live
+    from ..choice import Want
+
+    return Want(
+        identity.own(),
+        hostname.own(),
+        live.look(site),
+        _before(options["at"]),
+        options["installation"],
+        options["of_host"],
+    )
+
+
+def _wanted(ours: Any, store: Any, plan: Plan, options: dict[str, Any], want: Any) -> Any:
+    """Return the set that is meant, of the store or from elsewhere; ask where nobody else can tell."""
+    from .. import choice, identity
+    from . import output
+
+    if options["dry_run"] and plan.place:
+        raise click.UsageError("--dry-run looks at a set that is here: without --from.")
+    name = options["wanted"] or "latest"
+    try:
+        return offsite.wanted(ours, store, plan, name, want)
+    except choice.Several as several:
+        if options["yes"] or options["dry_run"] or not output.on_terminal():
+            raise
+        picked = output.pick(several.message, [choice.describe(one) for one in several.choices])
+        chosen = several.choices[picked]
+        named = replace(want, installation=chosen.installation, of_host=identity.of_set(chosen))
+        return offsite.wanted(ours, store, plan, name, named)
+
+
+def _before(day: str | None) -> datetime | None:
+    """Return the end of a day, or the very moment; None is the latest of all."""
+    from .. import dates
+
+    if day is None or day == "latest":
+        return None
+    try:
+        return dates.end_of(day, datetime.now().astimezone())
+    except ValueError as error:
+        raise Failure(f"{day!r} is no date", str(error), exit_code=ExitCode.USAGE) from None
+
+
+def _plan(options: dict[str, Any], kind: str) -> Plan:
+    return Plan(
+        parts=tuple(part for part in PARTS if part in (options["only"] or PARTS)),
+        with_etc=options["with_etc"],
+        safety=not options["no_safety_backup"],
+        keep_previous=options["keep_previous"],
+        in_place=options["in_place"],
+        search=_SEARCH[options["search_later"]],
+        to=kind,
+        replace=options["replace"],
+        place=options["place"] or "",
+        identity=str(options["identity"].absolute()) if options["identity"] else "",
+        named=options["only"],
+        replace_with_empty=options["replace_with_empty"],
+    )

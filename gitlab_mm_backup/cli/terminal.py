@@ -1,0 +1,187 @@
+"""The terminal while a job runs: its steps as lines, and below them bars of how far each part is."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+
+from .. import text
+from ..progress import Measure
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.progress import Progress, Task, TaskID
+    from rich.text import Text
+
+
+class _Step(logging.Formatter):
+    """A step's time and words, on one line and without what a terminal would act on."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return text.plain(super().format(record))
+
+
+STEP = _Step("%(asctime)s  %(message)s", "%H:%M:%S %Z")
+_PLAIN = {ord("…"): "..."}
+_BAR = 24  # columns
+
+
+def prepare(*streams: TextIO) -> None:
+    """Have ``streams`` take every text: what their encoding cannot show comes near to it."""
+    codecs.register_error("plain", _plain)
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            ascii_only = stream.isatty() and _in_c_locale(os.environ)
+            stream.reconfigure(encoding="ascii" if ascii_only else None, errors="plain")
+
+
+def _in_c_locale(environment: Mapping[str, str]) -> bool:
+    """Tell whether the user's locale is C: Python writes UTF-8 there, a terminal shows none.
+
+    Where Python finds it, it sets LC_CTYPE to C.UTF-8 itself (PEP 538).
+    """
+    c = ("", "C", "POSIX")
+    wanted, kind, usual = (environment.get(one, "") for one in ("LC_ALL", "LC_CTYPE", "LANG"))
+    return wanted in c and (wanted != "" or (kind in (*c, "C.UTF-8") and usual in c))
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Write what cannot be encoded as near to it as ASCII comes."""
+    assert isinstance(error, UnicodeEncodeError)
+    bad = error.object[error.start : error.end].translate(_PLAIN)
+    return bad.encode("ascii", "backslashreplace").decode(), error.end
+
+
+def in_unicode(stream: TextIO) -> bool:
+    """Tell whether ``stream`` can take any character."""
+    return (stream.encoding or "").lower().replace("-", "").startswith("utf")
+
+
+class Lines(logging.Handler):
+    """Writes a line for each step that jobs log."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self.setFormatter(STEP)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(self.format(record))
+
+
+@dataclass
+class _Row:
+    """A bar on the screen."""
+
+    screen: Screen
+    task: TaskID
+    done: Measure | None
+
+    def advance(self, amount: int) -> None:
+        self.screen.progress.advance(self.task, amount)
+
+    def end(self) -> None:
+        self.screen.drop(self)
+
+
+class Screen(logging.Handler):
+    """Shows the steps that jobs log, the present one with a wheel, and bars below it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console  # here: a tenth of a second that only this needs
+        from rich.live import Live
+        from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+        from rich.spinner import Spinner
+
+        class Amount(ProgressColumn):
+            max_refresh = 0.5
+
+            def render(self, task: Task) -> Text:
+                return _amount(task)
+
+        super().__init__()
+        self.setFormatter(STEP)
+        console = Console(file=stream)
+        self.progress: Progress = Progress(
+            TextColumn("  {task.description:10}", markup=False),
+            BarColumn(_BAR),
+            Amount(),
+            console=console,
+            auto_refresh=False,
+        )
+        self._wheel = Spinner("dots" if in_unicode(stream) else "line")
+        self._rows: list[_Row] = []
+        self._rows_lock = threading.Lock()
+        self._live = Live(self, console=console, refresh_per_second=8, transient=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from rich.text import Text
+
+        self._live.console.print(Text(self.format(record), style="dim"), soft_wrap=True)
+        step = Text(text.plain(record.getMessage()))
+        step.truncate(self._live.console.width - 6, overflow="ellipsis")
+        self._wheel.update(text=step)
+        self._live.start()
+
+    def start(self, what: str, total: int | None, done: Measure | None) -> _Row:
+        """Show a bar; see progress.Start."""
+        row = _Row(self, self.progress.add_task(what, total=total), done)
+        with self._rows_lock:
+            self._rows.append(row)
+        self._live.start()
+        return row
+
+    def drop(self, row: _Row) -> None:
+        with self._rows_lock:
+            self._rows.remove(row)
+        self.progress.remove_task(row.task)
+
+    def pause(self) -> None:
+        """Leave the terminal alone until there is something new to show."""
+        self._live.stop()
+
+    def close(self) -> None:
+        self._live.stop()
+        super().close()
+
+    def __rich__(self) -> Group:
+        """Measure what is measured, and return all that moves."""
+        from rich.console import Group
+
+        with self._rows_lock:
+            for row in self._rows:
+                if row.done is not None:
+                    self.progress.update(row.task, completed=row.done())
+        for task in self.progress.tasks:
+            if task.total is not None and task.completed > task.total:
+                task.total = None  # nobody knows any more
+        return Group(self._wheel, self.progress)
+
+
+def _amount(task: Task) -> Text:
+    """Return what is done of what, and how long the rest takes at the pace so far."""
+    from rich.text import Text
+
+    told = text.size(task.completed)
+    if task.total is not None:
+        told += f" of {text.size(task.total)}"
+        if task.time_remaining:
+            told += f", {text.duration(task.time_remaining)} left"
+    return Text(told, no_wrap=True)
+
+
+def colours() -> bool:
+    """Tell whether the user wants any (no-color.org)."""
+    return not os.environ.get("NO_COLOR")
+
+
+def watched() -> bool:
+    """Tell whether somebody looks at what moves."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")

@@ -1,0 +1,330 @@
+"""The table of options: what is told of it, what an editor checks by it, and that secrets stay in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from gitlab_mm_backup import config_file, option_text, settings
+from gitlab_mm_backup.cli import config
+from gitlab_mm_backup.errors import ExitCode, Failure
+from gitlab_mm_backup.option_table import OPTIONS
+from gitlab_mm_backup.options import (
+    HIDDEN,
+    Option,
+    choice,
+    duration,
+    flag,
+    leaves,
+    list_of,
+    number,
+    path,
+    rate,
+    secret,
+    shown,
+    size,
+    words,
+)
+from gitlab_mm_backup.outcome import Outcome
+from gitlab_mm_backup.secret import Secret
+from gitlab_mm_backup.settings import Value
+from tests.unit.builders import ROOT
+from tests.unit.test_manual import generate
+
+CANARY = "canary-4711-0815"
+# One of everything that a table can hold.
+TABLE = (
+    Option("switch", "On or off.", flag(), False),
+    Option("names", "Some names.", list_of(words()), []),
+    Option("password", "A password.", secret(), example="correct horse"),
+    Option("rhythm", "How often.", choice("nightly", "off"), "nightly"),
+    Option(
+        "places",
+        "Where else.",
+        options=(
+            Option(
+                "to", "Which.", words("[a-z0-9]+:.+", "a remote and a path, b2:sets"), required=True
+            ),
+            Option("key", "Its key.", secret()),
+            Option("keep", "How long.", duration(), "4w"),
+        ),
+        several=True,
+        example="""
+            - to: b2:sets
+              key: hunter2
+        """,
+    ),
+    Option("deep", "Below.", options=(Option("down", "Down.", number(1, 9), 3),)),
+)
+
+
+class File:
+    """A config.yml by the table above."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "config.yml"
+
+    def read(self, text: str) -> dict[str, Any]:
+        self.path.write_text(text, encoding="utf-8")
+        given = config_file.read(self.path, TABLE, required=True)
+        return {name: one.value for name, one in given.items()}
+
+    def problems(self, text: str) -> str:
+        with pytest.raises(Failure) as caught:
+            self.read(text)
+        assert caught.value.exit_code is ExitCode.USAGE
+        return f"{caught.value.message}: {caught.value.detail}"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> File:
+    return File(tmp_path)
+
+
+# lists of mappings, and secrets
+
+
+def test_a_list_of_mappings(file: File) -> None:
+    found = file.read("places:\n- to: b2:a\n- {to: x:b, key: s, keep: 0}\n")
+    assert found["places"] == [
+        {"to": "b2:a", "key": None, "keep": duration().read("4w")},
+        {"to": "x:b", "key": Secret("s"), "keep": None},
+    ]
+    assert file.read("places:\n") == {"places": []}
+    assert file.read("names: [a, b]\nswitch: true\n") == {"names": ("a", "b"), "switch": True}
+
+
+def test_all_problems_of_a_list_with_their_lines(file: File) -> None:
+    told = file.problems(
+        "places:\n- key: x\n- to: 7\n- to: b2:x\n  kee: 1d\n  keep: 1y\n- b2:y\nnames: x\nswitch: 1\n"
+    )
+    for problem in (
+        "line 2: places[1]: to must be given",
+        "line 3: places[2].to: must be a remote and a path, b2:sets",
+        "line 5: places[3].kee: unknown option; known: keep, key, to",
+        "line 6: places[3].keep: must be seconds",
+        "line 7: places[4] must hold options",
+        "line 8: names: must be a list",
+        "line 9: switch: must be true or false",
+    ):
+        assert problem in told
+    assert "places[2]: to must be given" not in told
+    assert "must be a list; each item begins with a hyphen" in file.problems("places: b2:x\n")
+
+
+def test_what_has_no_default_may_stand_empty(file: File) -> None:
+    assert file.read("password:\n") == {}
+
+
+def test_a_secret_is_a_secret_and_is_not_shown(file: File) -> None:
+    found = file.read(f"password: {CANARY}\nplaces: [{{to: 'b2:x', key: {CANARY}}}]\n")
+    assert found["password"] == Secret(CANARY)
+    values = [Value(name, one, found.get(name), "x", 1) for name, one in leaves(TABLE[2:3])]
+    values += [Value("places", TABLE[4], found["places"], "x", 2)]
+    seen = str([shown(one.option, one.value) for one in values])
+    assert seen.count(HIDDEN) == 2
+    for outcome in (config.of_show(values), config.of_explain(values, "places")):
+        assert CANARY not in f"{outcome.lines} {json.dumps(outcome.fields)}"
+        assert HIDDEN in json.dumps(outcome.fields)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"password: [{CANARY}]\n",
+        f"password: *{CANARY}\n",
+        f"password: &{CANARY} [\n",
+        f"password: !{CANARY} {CANARY}\n",
+        f"password: '{CANARY}\n",
+        f'password: "{CANARY}\\q"\n',
+        f"password: {CANARY}: {CANARY}\n",
+        f"password: @{CANARY}\n",
+        f"password: {CANARY}\n\tx: 1\n",
+        f"password: {CANARY}\n---\n",
+        f"%{CANARY}\n",
+        f"? [{CANARY}]\n: 1\n",
+        f"? {{password: {CANARY}}}\n: 1\n",
+        f"rhythm: {CANARY}\nswitch: {CANARY}\nnames: {CANARY}\nplaces: {CANARY}\ndeep: {CANARY}\n",
+        f"places: [{{to: {CANARY}}}, {CANARY}]\ndeep: {{down: {CANARY}}}\n",
+        f"password: {CANARY}\0\n",
+    ],
+)
+def test_no_problem_tells_a_value(text: str, file: File) -> None:
+    assert CANARY not in file.problems(text)
+
+
+# what is told
+
+
+def test_where_a_value_comes_from(tmp_path: Path) -> None:
+    ours, gitlab = tmp_path / "config.yml", tmp_path / "gitlab.yml"
+    ours.write_text("\ncompression:\n  threads: 2\n", encoding="utf-8")
+    gitlab.write_text("production: {backup: {keep_time: 604800}}\n", encoding="utf-8")
+    values = settings.look(ours, gitlab)
+    told = config.of_show(values).fields["options"]
+    found = {one["name"]: (one["value"], one["origin"], one["line"]) for one in told}
+    assert found["backup_path"] == ("/var/opt/gitlab/backups", "default", None)
+    assert found["keep_time"] == ("1w", "gitlab.yml", None)
+    assert found["compression.threads"] == (2, "config.yml", 3)
+    (line,) = (one for one in config.of_show(values).lines if one.startswith("compression.threads"))
+    assert line.split() == ["compression.threads", "2", "config.yml,", "line", "3"]
+
+
+@pytest.mark.parametrize("name", [*(name for name, _ in leaves(OPTIONS)), "compression"])
+def test_every_option_is_explained(name: str, tmp_path: Path) -> None:
+    values = settings.look(tmp_path / "none", tmp_path / "none")
+    outcome = config.of_explain(values, name)
+    assert outcome.lines[0].startswith(name)
+    assert max(map(len, outcome.lines)) <= 79
+    for one in outcome.fields["options"]:
+        assert one["text"].endswith(".")
+
+
+def test_an_example_is_explained() -> None:
+    lines = config.of_explain([Value("places", TABLE[4], [], "default", None)], "places").lines
+    assert "    places:" in lines and "      - to: b2:sets" in lines
+    assert "  - key: Its key. Default: none" in lines
+
+
+def test_no_such_option(tmp_path: Path) -> None:
+    with pytest.raises(Failure) as caught:
+        config.of_explain(settings.look(tmp_path / "none", tmp_path / "none"), "keep_tiem")
+    assert caught.value.exit_code is ExitCode.USAGE
+    assert "keep_time" in caught.value.detail
+
+
+def test_a_right_file_is_said_to_be_right(tmp_path: Path) -> None:
+    def check(text: str) -> Outcome:
+        (tmp_path / "config.yml").write_text(text, encoding="utf-8")
+        return config.of_check(settings.look(tmp_path / "config.yml", tmp_path / "none"), "it")
+
+    assert check("keep_time: 0\n").fields["given"] == ["keep_time"]
+    assert check("").lines == ["it is right: every option is at its default, or at GitLab's"]
+
+
+# what an editor checks
+
+
+def editor(options: tuple[Option, ...] = TABLE) -> Draft202012Validator:
+    schema = option_text.schema(options)
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "switch: true",
+        "names: []",
+        "names: [a]",
+        "password: x",
+        "rhythm: off",
+        'rhythm: "off"',
+        "places:",
+        "places: [{to: 'b2:x', key: y, keep: 7d}]",
+        "places: [{to: 'b2:x', keep: 0}]",
+        "deep: {down: 9}",
+        "deep:",
+    ],
+)
+def test_an_editor_takes_what_we_take(text: str, file: File) -> None:
+    file.read(text)
+    assert editor().is_valid(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "swich: true",
+        "switch: 1",
+        "names: a",
+        "names: [1]",
+        "password: 7",
+        "password: ''",
+        "rhythm: on",
+        "places: {}",
+        "places: [{key: x}]",
+        "places: [{to: nowhere}]",
+        "places: [{to: 'b2:x', kee: 1}]",
+        "places: [{to: 'b2:x', keep: 7y}]",
+        "deep: {down: 10}",
+        "deep: {up: 1}",
+        "deep: [1]",
+    ],
+)
+def test_an_editor_refuses_what_we_refuse(text: str, file: File) -> None:
+    file.problems(text)
+    assert not editor().is_valid(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_an_editor_takes_the_shipped_file(live: bool) -> None:
+    document = yaml.safe_load(option_text.sample(OPTIONS, live=live)) or {}
+    editor(OPTIONS).validate(document)
+
+
+def test_an_editor_takes_the_example() -> None:
+    text = (ROOT / "debian/examples/config.yml").read_text(encoding="utf-8")
+    editor(OPTIONS).validate(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize("option", [one for _, one in leaves((*OPTIONS, *TABLE)) if one.example])
+def test_every_example_is_right(option: Option, tmp_path: Path) -> None:
+    text = option_text.example(option)
+    (tmp_path / "x").write_text(text, encoding="utf-8")
+    config_file.read(tmp_path / "x", (option,), required=True)
+    editor((option,)).validate(yaml.safe_load(text))
+
+
+def test_the_package_ships_what_the_table_says(tmp_path: Path) -> None:
+    files = generate(tmp_path)
+    assert files["gitlab-mm-backup/config.yml"] == option_text.sample(OPTIONS)
+    schema = json.loads(files["gitlab-mm-backup/config.schema.json"])
+    assert schema == option_text.schema(OPTIONS)
+    assert f"$schema={option_text.SCHEMA_FILE}\n" in files["gitlab-mm-backup/config.yml"]
+    assert option_text.SCHEMA_FILE == "/usr/share/gitlab-mm-backup/config.schema.json"
+
+
+def test_the_table_knows_a_path() -> None:
+    assert path().show(path().read("/srv/x")) == "/srv/x"
+
+
+# kinds
+
+
+@pytest.mark.parametrize(
+    ("given", "of_100_gib"),
+    [("5%", 5 << 30), ("0%", 0), ("90%", 90 << 30), ("500M", 500 << 20), ("2G", 2 << 30), (0, 0)],
+)
+def test_an_amount_of_a_disk(given: Any, of_100_gib: int) -> None:
+    assert size().read(given).of(100 << 30) == of_100_gib
+    assert size().read(size().show(size().read(given))).of(100 << 30) == of_100_gib
+    assert Draft202012Validator(size().schema).is_valid(given)
+
+
+@pytest.mark.parametrize("given", ["5", 5, "91%", "-1%", "2T", "5 %", True, "", None, "1.5G"])
+def test_what_is_no_amount_of_a_disk(given: Any) -> None:
+    with pytest.raises(ValueError, match="500M or 2G"):
+        size().read(given)
+    assert not Draft202012Validator(size().schema).is_valid(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "bytes_a_second"), [("1M", 1 << 20), ("20M", 20 << 20), ("2G", 2 << 30), (0, None)]
+)
+def test_a_rate_is_shown_as_it_is_given(given: Any, bytes_a_second: int | None) -> None:
+    assert rate().read(given) == bytes_a_second
+    assert rate().show(rate().read(given)) == given
+    assert Draft202012Validator(rate().schema).is_valid(given)
+
+
+@pytest.mark.parametrize("given", ["20", "20K", 20, "0M", "-1M", True, None, "1.5G"])
+def test_what_is_no_rate_is_refused(given: Any) -> None:
+    with pytest.raises(ValueError, match="20M or 1G"):
+        rate().read(given)
+    assert not Draft202012Validator(rate().schema).is_valid(given)

@@ -1,0 +1,145 @@
+"""What a terminal is shown: 80 columns, any encoding, colours only where they are wanted."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+
+import pytest
+
+from gitlab_mm_backup.cli import terminal
+from tests.unit.builders import ROOT
+
+# A job with a step and two bars, one of which turns out longer than expected.
+JOB = """
+import logging, sys, time
+from contextlib import nullcontext
+from gitlab_mm_backup import progress; from gitlab_mm_backup.cli import terminal
+from gitlab_mm_backup.cli.output import _log_steps, _print_text
+from gitlab_mm_backup.cli.manner import Manner
+from gitlab_mm_backup.outcome import Outcome
+
+terminal.prepare(sys.stdout, sys.stderr)
+manner = Manner("backup", False, False, False, None)
+steps, _ = _log_steps(manner)
+done = [0]
+with progress.shown_by(steps.start) if isinstance(steps, terminal.Screen) else nullcontext():
+    logging.getLogger("gitlab_mm_backup.x").info("Making set caf\\u00e9\\udce9 \\u2026 " + "x" * 90)
+    with progress.of("database", 3 << 20) as advance, progress.measured("files", 2000, lambda: done[0]):
+        for _ in range(16):
+            advance(100 << 10)
+            done[0] += 150
+            time.sleep(0.05)
+steps.close()
+_print_text(manner, Outcome({}, ["Made caf\\u00e9 \\u2026"], ["odd \\u2026"]), None)
+"""
+COLOUR = re.compile(rb"\x1b\[(?:[0-9]+;)*[0-9]*[34][0-9](?:;[0-9]+)*m")
+
+
+def on_a_terminal(**environment: str) -> bytes:
+    """Run the job on a terminal of 80 columns; return all that it wrote there."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    child = subprocess.Popen(
+        [sys.executable, "-B", "-c", JOB],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "TERM": "xterm-256color", **environment},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    pieces = []
+    try:
+        while piece := os.read(ours, 1 << 16):
+            pieces.append(piece)
+    except OSError:  # what a terminal gives for the end
+        pass
+    os.close(ours)
+    written = b"".join(pieces)
+    assert child.wait(timeout=30) == 0, written.decode(errors="replace")
+    return written
+
+
+def shown(written: bytes) -> str:
+    """Return the text without what moves the cursor and what colours."""
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written.decode())
+
+
+def test_steps_and_bars() -> None:
+    written = on_a_terminal(LANG="C.UTF-8", LC_ALL="C.UTF-8")
+    text = shown(written)
+    assert re.search(r"\d\d:\d\d:\d\d [A-Z]+  Making set caf\u00e9", text)
+    assert re.search(r"database +[━╸╺]+ [\d.]+ KiB of 3\.0 MiB, \d+ s left", text)
+    assert re.search(r"files +[━╸╺]+ \d+ B of 2\.0 KiB", text)
+    assert re.search(r"files +[━╸╺]+ 2\.\d KiB *[\r\n]", text), "more than expected has no end"
+    assert text.rstrip().endswith("Warning: odd …")
+    assert COLOUR.search(written)
+    rows = [one for one in re.split(r"[\r\n]+", text) if "database" in one]
+    assert max(len(one.rstrip()) for one in rows) <= 80
+
+
+@pytest.mark.parametrize(
+    "locale", [{}, {"LANG": "C"}, {"LC_ALL": "C"}, {"LC_ALL": "POSIX", "LANG": "de_DE.UTF-8"}]
+)
+def test_the_c_locale_is_shown_ascii_alone(locale: dict[str, str]) -> None:
+    written = on_a_terminal(**locale)
+    assert written.isascii()
+    text = shown(written)
+    assert re.search(r"database +-+ ", text)
+    assert "Made caf\\xe9 ..." in text
+    assert "odd ..." in text
+
+
+def test_no_colour_where_none_is_wanted() -> None:
+    written = on_a_terminal(LC_ALL="C.UTF-8", NO_COLOR="1")
+    assert not COLOUR.search(written)
+    assert b"database" in written
+
+
+def test_a_dumb_terminal_is_shown_lines() -> None:
+    written = on_a_terminal(LC_ALL="C.UTF-8", TERM="dumb")
+    assert b"Making set" in written
+    assert b"\x1b[?25l" not in written and "━".encode() not in written
+
+
+@pytest.mark.parametrize(
+    ("encoding", "told"),
+    [
+        ("utf-8", "é … 会\n".encode()),
+        ("latin-1", b"\xe9 ... \\u4f1a\n"),
+        ("ascii", b"\\xe9 ... \\u4f1a\n"),
+    ],
+)
+def test_every_text_can_be_written(encoding: str, told: bytes) -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding)
+    terminal.prepare(stream)
+    stream.write("é … 会\n")
+    stream.flush()
+    assert raw.getvalue() == told
+    assert terminal.in_unicode(stream) is (encoding == "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("environment", "c"),
+    [
+        ({}, True),
+        ({"LANG": "C"}, True),
+        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, True),  # Python's own doing
+        ({"LC_ALL": "POSIX", "LANG": "de_DE.UTF-8"}, True),
+        ({"LC_ALL": "C.UTF-8"}, False),
+        ({"LANG": "C.UTF-8", "LC_CTYPE": "C.UTF-8"}, False),
+        ({"LANG": "C", "LC_CTYPE": "de_DE.UTF-8"}, False),
+        ({"LANG": "de_DE.UTF-8"}, False),
+    ],
+)
+def test_which_locale_is_c(environment: dict[str, str], c: bool) -> None:
+    assert terminal._in_c_locale(environment) is c
