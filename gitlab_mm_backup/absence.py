@@ -10,11 +10,12 @@ import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from . import files, folders, fstab, privileges, text
+from . import files, folders
 from .contents import Upload
 from .errors import Failure
 from .manifest import Contents, Manifest
 from .site import Folders, Site
+from .system import fstab, humanize, privileges
 
 _DATA = "data"
 _EXAMPLES = 3  # named of the uploads that are missing
@@ -129,7 +130,7 @@ def _directory_words(
     if last is not None and role in last.files.folders:
         words += f"; in set {last.name} it was not so"
     if role == _DATA and _local(site) and people is not None and people.uploads:
-        words += f"; the database names {text.number(people.uploads, 'upload')}"
+        words += f"; the database names {humanize.number(people.uploads, 'upload')}"
     return words
 
 

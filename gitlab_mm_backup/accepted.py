@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import memory, untrusted
 from .journal import STATE
+from .system import memory, validation
 
 FILE = STATE / "accepted.json"
 
@@ -13,7 +13,7 @@ FILE = STATE / "accepted.json"
 def names(path: Path | None = None) -> frozenset[str]:
     """Return the names of these sets; none where the file cannot be read: that removes nothing."""
     try:
-        return frozenset(memory.read(path or FILE, untrusted.texts))
+        return frozenset(memory.read(path or FILE, validation.texts))
     except memory.unreadable:
         return frozenset()
 

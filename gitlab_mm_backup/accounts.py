@@ -14,13 +14,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import database, documents, listener, service, untrusted
-from .durable import replace_file
+from . import database, listener, service
 from .errors import ExitCode, Failure, reason
 from .journal import STATE
 from .manifest import utc
-from .secret import Secret
 from .site import Site
+from .system import documents, validation
+from .system.files import replace_file
+from .system.redaction import Secret
 
 if TYPE_CHECKING:
     import psycopg
@@ -209,10 +210,10 @@ def _write_mapping(site: Site, people: Iterable[Person], after: int) -> Path:
 
 
 def _person(value: Any) -> Person:
-    checks = dict.fromkeys(("id", "username", "email", "roles", "authdata"), untrusted.text)
+    checks = dict.fromkeys(("id", "username", "email", "roles", "authdata"), validation.text)
     return Person(
-        **untrusted.members(
-            value, {**checks, "deleteat": untrusted.count, "updateat": untrusted.count}
+        **validation.members(
+            value, {**checks, "deleteat": validation.count, "updateat": validation.count}
         )
     )
 
@@ -222,7 +223,9 @@ def _read_mapping(path: Path) -> tuple[int, list[Person]]:
         document = documents.from_json(path.read_bytes())
         if document["format"] != _FORMAT:
             raise ValueError(f"format {document['format']} is not known")
-        return untrusted.count(document["updateat"]), [_person(one) for one in document["accounts"]]
+        return validation.count(document["updateat"]), [
+            _person(one) for one in document["accounts"]
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Failure(
             f"{path} cannot be read",

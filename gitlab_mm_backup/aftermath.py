@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from . import (
-    bug,
     copied,
-    discreet,
     hostname,
     identity,
     metrics,
@@ -18,23 +16,20 @@ from . import (
     notices,
     records,
     report,
-    run_id,
     runs,
-    space,
     stores,
-    text,
-    traces,
     version,
 )
 from .errors import ExitCode, Failure, reason
 from .notices import Message
-from .outcome import Outcome
+from .result import Outcome
 from .runs import Run
 from .settings import Notice, Settings
 from .soundness import Kind
 from .standing import Found
 from .store.local import LocalStore
 from .stores import Store
+from .system import bug, discreet, disk_space, humanize, run_id, traces
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +119,7 @@ def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:
         log.warning("The metrics tell of no set: %s", discreet.words(str(failure)))
     own = [one for one in found.entries if one.name not in found.foreign] if found else []
     flawed = {kind: _flawed(found, kind) for kind in Kind}
-    free = space.free(store.folder) if isinstance(store, LocalStore) else None
+    free = disk_space.free(store.folder) if isinstance(store, LocalStore) else None
     return metrics.Facts(
         tool=version.tool(),
         runs=runs.read(),
@@ -164,12 +159,12 @@ def message(ended: Ended, *, recovered: bool = False) -> Message:
         verdict += " again, after a failure"
     host = hostname.own()
     lines = [
-        f"gitlab-mm {ended.command}: {ended.code.meaning}, after {text.duration(ended.seconds)}"
+        f"gitlab-mm {ended.command}: {ended.code.meaning}, after {humanize.duration(ended.seconds)}"
     ]
     if ended.error is not None:
         lines += [str(ended.error), ended.error.hint]
     lines += ended.outcome.warnings or ([] if ended.error else ended.outcome.lines)
     lines.append(f"More: journalctl -t gitlab-mm GITLAB_MM_RUN={run_id.current()}")
-    told = "\n".join(text.shown(discreet.words(line)) for line in lines if line)
-    title = text.plain(f"gitlab-mm {ended.command} {verdict} on {host}")
+    told = "\n".join(humanize.shown(discreet.words(line)) for line in lines if line)
+    title = humanize.plain(f"gitlab-mm {ended.command} {verdict} on {host}")
     return Message(title, told, "success" if good else "fail")

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple, Protocol
 
-from . import process, progress, tasks, untrusted
 from .errors import Failure
 from .files import Contents, leads_out, member_name
 from .forward import Forward
-from .private_files import OpenFile
-from .process import DECOMPRESS, Command, Sink
-from .tasks import Put
+from .system import parallel, process, progress, validation
+from .system.parallel import Put
+from .system.private_files import OpenFile
+from .system.process import DECOMPRESS, Command, Sink
 
 # A tar's bytes for a member beside its content, members for a file (an upload has folders of its
 # own), and those that a tree has without any.
@@ -96,7 +96,7 @@ def inspect_stream(
                 _refuse_foreign(member, roots, known, name)
                 if member.isreg():
                     contents.files += 1
-                    contents.size += untrusted.count(member.size)
+                    contents.size += validation.count(member.size)
                 if most is not None and contents.size > most.bytes:
                     raise _foreign(name, member, f"with it there are over {most.bytes} bytes")
                 if most is not None and contents.files > most.files:
@@ -200,7 +200,7 @@ def unpack_as_it_comes(
 ) -> str:
     """Do the same with the tar that ``pass_on`` puts, piece by piece as it finds it good."""
     with _extracting(folder, into, excluded, attributes) as extract:
-        _, finished = tasks.through(pass_on, lambda good: process.run(extract, stdin=good))
+        _, finished = parallel.through(pass_on, lambda good: process.run(extract, stdin=good))
     _take_privileges(into)
     return finished.err
 

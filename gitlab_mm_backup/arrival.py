@@ -18,18 +18,18 @@ from . import (
     offered,
     readiness,
     remote_store,
-    space,
     stores,
 )
 from .choice import Chosen, Found, Want
 from .errors import Failure
 from .plan import Plan
-from .secret import Secret
 from .settings import Settings
 from .site import Site
 from .store.local import BackupSet
 from .store.restic import ResticStore
 from .stores import Store
+from .system import disk_space
+from .system.redaction import Secret
 
 LATEST = "latest"
 NOBODYS = Chosen("")
@@ -138,8 +138,8 @@ def _is_empty(site: Site) -> bool:
 
 def _has_room(wanted: Wanted, site: Site, plan: Plan) -> bool:
     """Tell whether the folder takes the set beside what becomes of it on the same disk."""
-    folder = space.nearest(wanted.into)
+    folder = disk_space.nearest(wanted.into)
     disk, needed = os.stat(folder).st_dev, wanted.set.manifest.bytes + readiness.SPARE
     for place, count in readiness.needs(wanted.set, site, plan).items():
         needed += count if os.stat(place).st_dev == disk else 0
-    return space.available(folder) >= needed
+    return disk_space.available(folder) >= needed

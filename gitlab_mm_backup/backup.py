@@ -14,21 +14,17 @@ from pathlib import Path
 from . import (
     absence,
     caveats,
-    clock,
     database,
     description,
     dumping,
     files,
-    fstab,
     hooks,
     identity,
     increment,
-    interrupts,
     keys,
     lineage,
     manifest,
     packing,
-    progress,
     provisions,
     prune,
     restorable,
@@ -37,7 +33,6 @@ from . import (
     settling,
     shrinkage,
     soundness,
-    text,
 )
 from .attributes import look
 from .database import Counted, GaveWay, Snapshot
@@ -48,7 +43,6 @@ from .increment import Packed
 from .journal import Journal
 from .manifest import Credentials, Manifest, Part
 from .option_table import INCREMENTAL
-from .process import compress
 from .prune import Owner
 from .retention import FOR_EVER, Rules
 from .settings import Settings
@@ -57,7 +51,9 @@ from .store.local import BackupSet, Sign
 from .store.part import PartWriter
 from .store.restic import ResticStore
 from .stores import Store
-from .tasks import together
+from .system import clock, fstab, humanize, progress, signals
+from .system.parallel import together
+from .system.process import compress
 from .throttle import Throttle
 
 log = logging.getLogger(__name__)
@@ -133,7 +129,7 @@ def backup(
 
 def _accepted(count: int) -> list[str]:
     """Return what is said of warnings that config.yml accepts."""
-    what = text.number(count, "warning")
+    what = humanize.number(count, "warning")
     return [f"Note: {what} accepted by config.yml; gitlab-mm list shows them"] if count else []
 
 
@@ -149,10 +145,10 @@ def follow(made: Made) -> list[str]:
     They may take long, such as a rehearsal: nobody holds the lock for them, and a signal ends
     them, and only them.
     """
-    if interrupts.met():
-        return [f"Interrupted by {interrupts.met()}: the set is made, its hooks were not run"]
+    if signals.met():
+        return [f"Interrupted by {signals.met()}: the set is made, its hooks were not run"]
     try:
-        with interrupts.heeded():
+        with signals.heeded():
             hooks.run_phase(hooks.POST_BACKUP, made.variables)
     except Failure as failure:
         return [str(failure)]
@@ -211,7 +207,7 @@ def make_set(
             fuller = before.fuller.name if lost else ""
             described = dataclasses.replace(described, shrunken=lost, fuller=fuller)
         if purpose == BACKUP:
-            interrupts.ignore()  # there is a set now, which must not be told as a failure
+            signals.ignore()  # there is a set now, which must not be told as a failure
         return store.complete(staging, described, contents.packed.base, before.sign)
 
 
@@ -226,7 +222,7 @@ def _told(site: Site, described: Manifest, written: Written, before: Before) -> 
         written.uploads,
         functools.partial(database.still_named, site.database),
     )
-    return [text.plain(one) for one in words]
+    return [humanize.plain(one) for one in words]
 
 
 _PackFiles = Callable[[Throttle, Path, list[Path], files.Survey], Packed]

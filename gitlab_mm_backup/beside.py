@@ -12,29 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import (
-    archives,
-    attributes,
-    baking,
-    identity,
-    json_config,
-    listing,
-    privileges,
-    process,
-    targets,
-    verify,
-)
+from . import archives, attributes, baking, identity, json_config, listing, targets, verify
 from .attributes import Keeping
-from .durable import replace_file
 from .errors import Failure
 from .folders import WORK, work_folder, works_by_entries
 from .listing import LISTING
 from .manifest import Account
 from .plan import Plan
-from .process import Command
 from .site import Site
 from .store.kept import BY_RESTIC
 from .store.local import BackupSet
+from .system import privileges, process
+from .system.files import replace_file
+from .system.process import Command
 from .unpacking import Move, exchanged, moves
 from .verify import ETC
 

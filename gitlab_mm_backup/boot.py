@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from . import documents, process, service_log
+from . import service_log
 from .errors import Failure, reason
 from .listener import Listener
-from .process import Command, Finished
-from .sandbox import INSIDE, Sandbox
 from .scratch import ACCOUNT, SOCKET
-from .secret import Secret
 from .site import Endpoint, Site
+from .system import documents, process
+from .system.process import Command, Finished
+from .system.redaction import Secret
+from .system.sandbox import INSIDE, Sandbox
 
 _CERTIFICATES = "/opt/gitlab/embedded/ssl/certs"
 _HOME = INSIDE / "home"

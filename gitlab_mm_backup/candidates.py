@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import credentials, identity, json_text, lineage, process, sign_in
+from . import credentials, identity, json_text, lineage, sign_in
 from .credentials import Candidate
 from .errors import Failure
 from .manifest import MANIFEST
-from .process import DECOMPRESS
 from .sign_in import Diagnosis
 from .site import Site
 from .store.local import BackupSet, open_set
 from .stores import Store
+from .system import process
+from .system.process import DECOMPRESS
 
 
 def examine(site: Site, store: Store, named: Sequence[str] = ()) -> Diagnosis:

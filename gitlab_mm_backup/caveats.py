@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from . import text
+from .system import humanize
 
 _SHOWN = 3  # of a set; a list of many sets must stay readable
 
 
 def lines(told: Sequence[str]) -> list[str]:
     """Return the warnings of a set's manifest as lines, the first few; they are data, so escaped."""
-    shown = [f"Warning: {text.plain(words)}" for words in told[:_SHOWN]]
+    shown = [f"Warning: {humanize.plain(words)}" for words in told[:_SHOWN]]
     more = len(told) - len(shown)
     return shown + ([f"and {more} more: gitlab-mm list --json"] if more else [])
 

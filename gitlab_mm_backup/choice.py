@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from . import identity, prune, text
+from . import identity, prune
 from .errors import ExitCode, Failure
 from .identity import Host
 from .lineage import Lineage, of
@@ -14,6 +14,7 @@ from .live import Live
 from .manifest import Manifest
 from .origin import Origin
 from .soundness import Flaw, Kind
+from .system import humanize
 
 _SHOWN = 8  # digits of an installation's id that tell it from others
 
@@ -183,11 +184,13 @@ def describe(manifest: Manifest) -> str:
     digits = f" {host[:_SHOWN]}" if identity.has_id(host) else ""
     told = f"installation {installation}, host {manifest.host}{digits}: "
     if manifest.contents is None:
-        return f"{told}{text.number(manifest.rows, 'row')}, made {text.moment(manifest.made)}"
+        return (
+            f"{told}{humanize.number(manifest.rows, 'row')}, made {humanize.moment(manifest.made)}"
+        )
     people = manifest.contents
     last = people.last_post or "never"
     return (
-        f"{told}{text.number(people.posts, 'post')}, {text.number(people.users, 'user')}, "
+        f"{told}{humanize.number(people.posts, 'post')}, {humanize.number(people.users, 'user')}, "
         f"last post {last}"
     )
 

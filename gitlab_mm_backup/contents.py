@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from . import untrusted
 from .manifest import Contents, utc
+from .system import validation
 
 if TYPE_CHECKING:
     import psycopg
@@ -54,7 +54,7 @@ def installation(session: psycopg.Connection[Any]) -> str:
         return ""
     row = _one(session, "SELECT value FROM {} WHERE name = 'DiagnosticId'", table)
     try:
-        return untrusted.identifier(row[0]) if row else ""
+        return validation.identifier(row[0]) if row else ""
     except ValueError:
         return ""
 

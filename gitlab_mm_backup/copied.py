@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import clock, identity, memory, places, untrusted
+from . import identity, places
 from .errors import ExitCode, Failure
 from .identity import Host
 from .journal import STATE
 from .manifest import Manifest, is_set_name
 from .remote import Remote
+from .system import clock, memory, validation
 
 NOTES = STATE / "offsite.json"
 
@@ -66,7 +67,7 @@ def of(remote: Remote, path: Path = NOTES) -> Notes:
 def everything(path: Path = NOTES) -> dict[str, Notes]:
     """Return what is known of each remote by its name; a file that is no notes tells nothing."""
     try:
-        found: dict[str, Notes] = memory.read(path, untrusted.each(untrusted.text, _notes))
+        found: dict[str, Notes] = memory.read(path, validation.each(validation.text, _notes))
         return found
     except memory.unreadable:
         return {}
@@ -143,41 +144,43 @@ def whose(manifest: Manifest) -> dict[str, Any]:
 
 
 def _notes(value: Any) -> Notes:
-    return Notes(**untrusted.members(value, _NOTES))
+    return Notes(**validation.members(value, _NOTES))
 
 
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError("not a list")
-    return tuple(untrusted.text(one) for one in value)
+    return tuple(validation.text(one) for one in value)
 
 
-_SENT: Mapping[str, untrusted.Check] = {
-    "bytes": untrusted.count,
-    "hashes": untrusted.each(untrusted.text, untrusted.text),
+_SENT: Mapping[str, validation.Check] = {
+    "bytes": validation.count,
+    "hashes": validation.each(validation.text, validation.text),
 }
-_BEGUN: Mapping[str, untrusted.Check] = {
+_BEGUN: Mapping[str, validation.Check] = {
     "recipients": _texts,
-    "files": untrusted.each(untrusted.text, lambda value: Sent(**untrusted.members(value, _SENT))),
-    "host": untrusted.text,
+    "files": validation.each(
+        validation.text, lambda value: Sent(**validation.members(value, _SENT))
+    ),
+    "host": validation.text,
 }
-_THERE: Mapping[str, untrusted.Check] = {
-    "at": untrusted.text,
-    "bytes": untrusted.count,
+_THERE: Mapping[str, validation.Check] = {
+    "at": validation.text,
+    "bytes": validation.count,
     "checks": _texts,
-    "base": untrusted.text,
-    "host": untrusted.text,
-    "installation": untrusted.identifier,
-    "empty": untrusted.one_of(True, False),
-    "shrunken": untrusted.one_of(True, False),
+    "base": validation.text,
+    "host": validation.text,
+    "installation": validation.identifier,
+    "empty": validation.one_of(True, False),
+    "shrunken": validation.one_of(True, False),
 }
 _SINCE_IDS = {"host", "installation", "empty", "shrunken"}
-_NOTES: Mapping[str, untrusted.Check] = {
-    "path": untrusted.text,
-    "sets": untrusted.each(
-        untrusted.text, lambda value: There(**untrusted.members(value, _THERE, _SINCE_IDS))
+_NOTES: Mapping[str, validation.Check] = {
+    "path": validation.text,
+    "sets": validation.each(
+        validation.text, lambda value: There(**validation.members(value, _THERE, _SINCE_IDS))
     ),
-    "begun": untrusted.each(
-        untrusted.text, lambda value: Begun(**untrusted.members(value, _BEGUN, {"host"}))
+    "begun": validation.each(
+        validation.text, lambda value: Begun(**validation.members(value, _BEGUN, {"host"}))
     ),
 }

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import untrusted
 from .errors import Failure, reason
 from .manifest import FILES_OF_PARTS, is_set_name
+from .system import validation
 
 COPY = "copy.json"
 ENCRYPTED = ".age"  # ends the name of a file that is encrypted
@@ -53,7 +53,7 @@ def to_bytes(copy: Copy) -> bytes:
 def parse(document: Any, where: str) -> Copy:
     """Return the copy in ``document``; raises Failure for anything but a whole one."""
     try:
-        return Copy(**untrusted.members(document, _COPY, _SINCE_FORMAT_2))
+        return Copy(**validation.members(document, _COPY, _SINCE_FORMAT_2))
     except (ValueError, TypeError) as error:
         raise Failure(
             "What a copy says of itself cannot be read", f"{where}: {reason(error)}"
@@ -61,14 +61,14 @@ def parse(document: Any, where: str) -> Copy:
 
 
 def _set_name(value: Any) -> str:
-    if not is_set_name(untrusted.text(value)):
+    if not is_set_name(validation.text(value)):
         raise ValueError("not the name of a set")
     return str(value)
 
 
 def _parts(value: Any) -> dict[str, CopiedPart]:
-    parts: dict[str, CopiedPart] = untrusted.each(
-        untrusted.text, lambda part: CopiedPart(**untrusted.members(part, _PART))
+    parts: dict[str, CopiedPart] = validation.each(
+        validation.text, lambda part: CopiedPart(**validation.members(part, _PART))
     )(value)
     for name, part in parts.items():
         files = FILES_OF_PARTS.get(name, ())
@@ -78,7 +78,7 @@ def _parts(value: Any) -> dict[str, CopiedPart]:
 
 
 def _format(value: Any) -> int:
-    if not 1 <= untrusted.count(value) <= FORMAT:
+    if not 1 <= validation.count(value) <= FORMAT:
         raise ValueError(f"unknown format {value}")
     return int(value)
 
@@ -86,21 +86,21 @@ def _format(value: Any) -> int:
 def _recipients(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError("recipients are a list")
-    return tuple(untrusted.text(one) for one in value)
+    return tuple(validation.text(one) for one in value)
 
 
-_PART: Mapping[str, untrusted.Check] = {
-    "file": untrusted.text,
-    "bytes": untrusted.count,
-    "sha256": untrusted.sha256,
-    "checked": untrusted.one_of(*CHECKS),
+_PART: Mapping[str, validation.Check] = {
+    "file": validation.text,
+    "bytes": validation.count,
+    "sha256": validation.sha256,
+    "checked": validation.one_of(*CHECKS),
 }
-_COPY: Mapping[str, untrusted.Check] = {
+_COPY: Mapping[str, validation.Check] = {
     "set": _set_name,
     "recipients": _recipients,
     "parts": _parts,
-    "host_id": untrusted.identifier,
-    "installation": untrusted.identifier,
+    "host_id": validation.identifier,
+    "installation": validation.identifier,
     "format": _format,
 }
 _SINCE_FORMAT_2 = {"host_id", "installation"}

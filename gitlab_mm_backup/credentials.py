@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import durable, gitlab_files, json_config, json_text
+from . import gitlab_files, json_config, json_text
 from .errors import Failure
 from .gitlab import Application, Pair
 from .json_config import JsonFile, Operations
 from .json_text import Keys
-from .secret import Secret
 from .site import Kind, Site
 from .stored_secret import matches
+from .system import files
+from .system.redaction import Secret
 
 SECRETS_FILE = "etc/gitlab/gitlab-secrets.json"
 ENVIRONMENT_KEYS: tuple[Keys, Keys] = (
@@ -259,7 +260,7 @@ def _write_environment(folder: Path, before: Mapping[str, str], after: Mapping[s
     """Bring ``folder`` from one state to another; in a home it is the account's to exchange."""
     place = Path(os.path.realpath(folder.parent)) / folder.name  # /opt/gitlab may be root's link
     try:
-        with durable.opened(place) as there:
+        with files.opened(place) as there:
             for name in before.keys() - after.keys():
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=there)
@@ -282,4 +283,4 @@ def _write_variable(folder: int, name: str, content: str) -> None:
             owner, group, mode = before.st_uid, before.st_gid, before.st_mode & 0o7777
             break
     data = content.encode(errors="surrogateescape")
-    durable.replace_in(folder, name, data, owner, group, mode, alike=True)
+    files.replace_in(folder, name, data, owner, group, mode, alike=True)

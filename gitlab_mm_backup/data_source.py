@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote
 
 from . import settings
 from .errors import Failure
-from .secret import Secret
+from .system.redaction import Secret
 
 SCHEMES = ("postgres://", "postgresql://")
 # What those drivers take from the environment of Mattermost's service.

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from . import answers, catalog, contents, encodings, privileges, unkept
+from . import answers, catalog, contents, encodings, unkept
 from .catalog import READABLE, Server, Unread
 from .contents import Upload
 from .errors import Failure
 from .manifest import Contents, Database
-from .private_files import InMemory, PrivateFiles
 from .properties import Properties
-from .secret import Secret
 from .site import Endpoint, Login
+from .system import privileges
+from .system.private_files import InMemory, PrivateFiles
+from .system.redaction import Secret
 
 if TYPE_CHECKING:
     import psycopg

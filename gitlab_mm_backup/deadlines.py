@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from . import text
 from .errors import Failure
+from .system import humanize
 
 KEY = "rehearse_timeout"  # of config.yml
 # Where config.yml is silent: a slow disk that others use meanwhile loads and unpacks 10 GiB in an
@@ -24,7 +24,7 @@ class Missed(Failure):
 
     def __init__(self, step: str, seconds: float, of: str) -> None:
         super().__init__(
-            f"{step} took too long and was ended, as {of} may take {text.duration(seconds)}",
+            f"{step} took too long and was ended, as {of} may take {humanize.duration(seconds)}",
             f"raise {KEY} in /etc/gitlab-mm-backup/config.yml where this host is only slow",
         )
         self.step = step

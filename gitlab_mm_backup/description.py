@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from . import files, folders, hostname, manifest, privileges, sign_in, text, version
+from . import files, folders, hostname, manifest, sign_in, version
 from .attributes import Attributes
 from .catalog import Unread
 from .contents import Upload
@@ -18,6 +18,7 @@ from .increment import Packed
 from .manifest import Credentials, Database, Manifest, Part
 from .properties import Properties
 from .site import Site
+from .system import humanize, privileges
 
 _BEGINNING = 100  # letters of a long path that are told
 _SHOWN = 20  # links that are told one by one
@@ -65,7 +66,7 @@ class Written:
         far = [path for one in self.surveys for path in one.far]
         if not far:
             return []
-        count = text.number(len(far), "path")
+        count = humanize.number(len(far), "path")
         return [
             f"{count} of more than {files.LONGEST} bytes, and what is below, are not in the set, such as "
             f"{far[0][:_BEGINNING] + '...'!r}: give the files a shorter path"
@@ -113,7 +114,7 @@ def gitlab_settings(made: Manifest) -> str:
         for link, to in made.links.items()
         if link.startswith("/etc/gitlab/") and not _target(link, to).startswith(_INSTALLED)
     ]
-    but = f", but not what {text.plain(links[0])} leads to" if links else ""
+    but = f", but not what {humanize.plain(links[0])} leads to" if links else ""
     more = f" and {len(links) - 1} more links" if len(links) > 1 else ""
     return f"/etc/gitlab without config_backup{but}{more}"
 

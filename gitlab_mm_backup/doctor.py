@@ -24,9 +24,9 @@ from .errors import Failure
 from .gitlab import Verdict
 from .journal import Journal
 from .omnibus import Presence
-from .process import PATH
 from .retention import FOR_EVER, Rules
 from .site import Kind, Site
+from .system.process import PATH
 
 _PROGRAMS = ("zstd", "tar", "setpriv")
 _CLIENTS = ("pg_dump", "pg_restore")

@@ -6,10 +6,11 @@ import dataclasses
 import threading
 from collections.abc import Sequence
 
-from . import clients, process, progress, tasks
+from . import clients
 from .database import Counted, Snapshot
-from .process import Command, Sink
 from .site import Site
+from .system import parallel, process, progress
+from .system.process import Command, Sink
 
 
 def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> Counted:
@@ -34,7 +35,7 @@ def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> Cou
             with progress.measured("database", snapshot.table_bytes, _written):
                 counted: Counted
                 lines: list[str]
-                _, counted, lines = tasks.together(
+                _, counted, lines = parallel.together(
                     lambda: process.pipeline(command, compressor, sink=sink),
                     snapshot.count,
                     lambda: _listed(site, snapshot, left_out),
@@ -45,7 +46,7 @@ def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> Cou
             over.set()
 
     counted: Counted
-    counted, _ = tasks.together(
+    counted, _ = parallel.together(
         read, lambda: snapshot.refuse_to_block(over), cancel=snapshot.cancel
     )
     snapshot.release()

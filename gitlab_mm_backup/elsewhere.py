@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from . import environment, identity, keys
+from . import identity, keys
 from .errors import ExitCode, Failure
 from .fetching import refuse_without_room
 from .option_table import NO_PASSWORD
-from .secret import Secret
 from .settings import Restic, Settings
 from .store.kept import Kept, fetch
 from .store.local import BackupSet, LocalStore
 from .store.restic import ResticStore
+from .system import environment
+from .system.redaction import Secret
 
 _WORD = "restic"
 

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from . import clock, documents, untrusted
 from .checks import Check, Result
 from .errors import Failure, reason
+from .system import clock, documents, validation
 
 FORMAT = 1
 EVIDENCE = "rehearsal.json"  # next to the manifest, outside of the checksums
@@ -145,7 +145,7 @@ def as_fields(record: Record) -> dict[str, Any]:
 def parse(data: bytes, where: str) -> list[Record]:
     """Return the records in the rehearsal.json ``data``; raises Failure for any other content."""
     with _refusing(where):
-        records: list[Record] = untrusted.members(documents.from_json(data), _DOCUMENT)["records"]
+        records: list[Record] = validation.members(documents.from_json(data), _DOCUMENT)["records"]
         return records
 
 
@@ -168,19 +168,19 @@ def _refusing(where: str) -> Iterator[None]:
 
 
 def _check(value: Any) -> Check:
-    fields = untrusted.members(
+    fields = validation.members(
         value,
         {
-            "name": untrusted.text,
-            "result": untrusted.one_of(*(one.value for one in Result)),
-            "detail": untrusted.text,
+            "name": validation.text,
+            "result": validation.one_of(*(one.value for one in Result)),
+            "detail": validation.text,
         },
     )
     return Check(fields["name"], Result(fields["result"]), fields["detail"])
 
 
 def _record(value: Any) -> Record:
-    fields = untrusted.members(value, _RECORD)
+    fields = validation.members(value, _RECORD)
     return Record(**{**fields, "depth": Depth(fields["depth"])})
 
 
@@ -197,16 +197,16 @@ def _some(value: Any) -> list[Any]:
     return _list(value)
 
 
-_RECORD: dict[str, untrusted.Check] = {
-    **dict.fromkeys(("set", "tool", "host", "mattermost", "postgresql"), untrusted.text),
-    "depth": untrusted.one_of(*(one.value for one in Depth)),
-    "started": untrusted.instant,
-    "seconds": untrusted.seconds,
-    "recovery_seconds": lambda value: value if value is None else untrusted.seconds(value),
+_RECORD: dict[str, validation.Check] = {
+    **dict.fromkeys(("set", "tool", "host", "mattermost", "postgresql"), validation.text),
+    "depth": validation.one_of(*(one.value for one in Depth)),
+    "started": validation.instant,
+    "seconds": validation.seconds,
+    "recovery_seconds": lambda value: value if value is None else validation.seconds(value),
     "checks": lambda value: [_check(one) for one in _some(value)],
-    "left_out": lambda value: [untrusted.text(one) for one in _list(value)],
+    "left_out": lambda value: [validation.text(one) for one in _list(value)],
 }
-_DOCUMENT: dict[str, untrusted.Check] = {
-    "format": untrusted.one_of(FORMAT),
+_DOCUMENT: dict[str, validation.Check] = {
+    "format": validation.one_of(FORMAT),
     "records": lambda value: [_record(one) for one in _list(value)],
 }

@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from . import provisions, tasks
+from . import provisions
 from .database import APPLICATION, administering
 from .errors import Failure
 from .manifest import Database
 from .properties import Properties
 from .provisions import Provision
 from .site import Endpoint
+from .system import parallel
 
 if TYPE_CHECKING:
     import psycopg
@@ -137,7 +138,7 @@ def dropped_beside(endpoint: Endpoint, name: str) -> Iterator[None]:
             return
         _shut_out(session, name)
         drop = sql.SQL("DROP DATABASE {}").format(sql.Identifier(name))
-        with tasks.beside(lambda: session.execute(drop)) as result:
+        with parallel.beside(lambda: session.execute(drop)) as result:
             yield
             result()
 

@@ -12,23 +12,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TypeVar
 
-from . import age, fog, process, progress, rclone, remote_store, space
+from . import age, fog, rclone, remote_store
 from . import remote as places
 from .archives import NotWhole
 from .copies import CopiedPart
-from .durable import replace_file
 from .errors import ExitCode, Failure
 from .manifest import Manifest, Part
 from .origin import SIGNATURE
-from .process import DECOMPRESS, Command, Sink
 from .remote import GITLAB, Remote
 from .remote_store import Entry
-from .secret import Secret
 from .sending import persist
 from .settings import Settings
 from .store.local import BackupSet, LocalStore
 from .store.part import PartWriter
-from .tasks import Put, through
+from .system import disk_space, process, progress
+from .system.files import replace_file
+from .system.parallel import Put, through
+from .system.process import DECOMPRESS, Command, Sink
+from .system.redaction import Secret
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +182,7 @@ def refuse_locked(remote: Remote, one: Entry, identity: Secret | None) -> None:
 
 def refuse_without_room(store: LocalStore, needed: int) -> None:
     """Raise Failure where ``needed`` bytes have no room in the folder of sets."""
-    space.refuse_without(store.folder, needed + _SPARE, "the copy here")
+    disk_space.refuse_without(store.folder, needed + _SPARE, "the copy here")
 
 
 def _fetch(

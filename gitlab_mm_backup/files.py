@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from . import process, progress
 from .errors import Failure
 from .folders import grounds
-from .private_files import Lines, OpenFile
-from .process import Command, Sink
+from .system import process, progress
+from .system.private_files import Lines, OpenFile
+from .system.process import Command, Sink
 
 # Owner and group may hold spaces; the size is what stands before date and time.
 _VANISHED = re.compile(

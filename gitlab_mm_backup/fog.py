@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import ExitCode, Failure
 from .remote import GITLAB, Remote
-from .secret import Secret
+from .system.redaction import Secret
 
 FOLDER = "mattermost"  # below GitLab's own place
 _SMALLEST_CHUNK = 5 << 20  # bytes; S3 takes no smaller part

@@ -10,27 +10,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from . import (
-    accepted,
-    backup,
-    database,
-    identity,
-    interrupts,
-    lineage,
-    omnibus,
-    soundness,
-    stores,
-    text,
-)
+from . import accepted, backup, database, identity, lineage, omnibus, soundness, stores
 from .errors import ExitCode, Failure, Interrupted, reason
 from .journal import Journal
-from .lock import only_run
 from .omnibus import Presence
 from .recovery import refuse_unfinished
 from .settings import Settings
 from .site import Endpoint
 from .store.local import BackupSet
 from .stores import Store
+from .system import humanize, signals
+from .system.lock import only_run
 from .verify import verify
 from .version import numbers
 
@@ -172,7 +162,7 @@ def _freshen(settings: Settings) -> tuple[str, list[str]]:
     except OSError as error:
         return reason(error), []
     finally:
-        interrupts.heed()  # a finished set passes signals over; what follows may be interrupted
+        signals.heed()  # a finished set passes signals over; what follows may be interrupted
     return "", warnings
 
 
@@ -229,7 +219,7 @@ def live_data() -> str:
         return f"whether it has teams and users is not known ({failure})"
     if not teams and not users:
         return ""
-    return f"it has {text.number(teams, 'team')} and {text.number(users, 'user')}"
+    return f"it has {humanize.number(teams, 'team')} and {humanize.number(users, 'user')}"
 
 
 def recent(sets: Sequence[BackupSet], now: datetime, within: timedelta) -> list[BackupSet]:
@@ -266,7 +256,7 @@ def own(store: Store) -> list[BackupSet]:
 
 
 def _about(one: BackupSet) -> str:
-    return f"{one.name}, made {text.moment(one.manifest.made)}"
+    return f"{one.name}, made {humanize.moment(one.manifest.made)}"
 
 
 def _words(failure: Failure) -> str:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from . import documents
 from .database import within
 from .errors import Failure, reason
-from .secret import Secret
 from .site import Endpoint, Site
 from .stored_secret import Form, form_of, store
+from .system import documents
+from .system.redaction import Secret
 from .version import numbers
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import documents, hostname, reading
+from . import hostname
 from .errors import Failure
-from .secret import Secret
+from .system import documents, reading
+from .system.redaction import Secret
 
 VERSION_MANIFEST = "opt/gitlab/version-manifest.json"
 NODES = "opt/gitlab/embedded/nodes"

@@ -7,12 +7,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from . import gitlab, json_config, listener
-from .durable import replace_file
 from .effective import Settings
 from .errors import ExitCode, Failure
 from .gitlab import APPLICATION_NAME
 from .site import Kind, Site
 from .store.local import BackupSet
+from .system.files import replace_file
 
 _NGINX = """\
 # Mattermost behind nginx, written by gitlab-mm-backup for {url}

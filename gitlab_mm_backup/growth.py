@@ -6,9 +6,9 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-from . import text
 from .errors import Failure
 from .manifest import Database
+from .system import humanize
 
 if TYPE_CHECKING:
     import psycopg
@@ -36,7 +36,7 @@ def refuse(session: psycopg.Connection[Any], name: str, most: int) -> None:
     if row is not None and row[0] > most:
         raise Outgrown(
             "Loading the dump was ended, for the database becomes larger than its set says",
-            f"it has {text.size(row[0])}, and may have {text.size(most)}",
+            f"it has {humanize.size(row[0])}, and may have {humanize.size(most)}",
             "Do not use this set; find out where it comes from.",
         )
 

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import memory, untrusted
 from .errors import ExitCode, Failure
 from .journal import STATE
 from .manifest import Manifest
+from .system import memory, validation
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ def alone(path: Path) -> Iterator[None]:
 def _read(path: Path) -> Host | None:
     """Return what is noted, None where nothing is; raises Failure where it cannot be read."""
     try:
-        return memory.read(path, lambda value: Host(**untrusted.members(value, _FIELDS)))
+        return memory.read(path, lambda value: Host(**validation.members(value, _FIELDS)))
     except FileNotFoundError:
         return None
     except memory.unreadable as error:
@@ -194,16 +194,16 @@ def _read(path: Path) -> Host | None:
 
 
 def _machine(value: Any) -> Machine:
-    checks = {"machine_id": untrusted.text, "product": untrusted.text}
-    return Machine(**untrusted.members(value, checks))
+    checks = {"machine_id": validation.text, "product": validation.text}
+    return Machine(**validation.members(value, checks))
 
 
-_FIELDS: dict[str, untrusted.Check] = {
-    "id": untrusted.identifier,
+_FIELDS: dict[str, validation.Check] = {
+    "id": validation.identifier,
     "machine": _machine,
-    "installation": untrusted.identifier,
-    "original": untrusted.text,
-    "took_over": untrusted.texts,
-    "others": untrusted.texts,
-    "upgraded": untrusted.one_of(True, False),
+    "installation": validation.identifier,
+    "original": validation.text,
+    "took_over": validation.texts,
+    "others": validation.texts,
+    "upgraded": validation.one_of(True, False),
 }

@@ -11,14 +11,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO
 
-from . import clock, evidence, files, listing, progress, records
+from . import evidence, files, listing, records
 from .listing import LISTING
 from .manifest import Increment, Part
-from .process import compress, pipeline
 from .settings import Settings
 from .store.damage import part_problem
 from .store.local import LONGEST_CHAIN, BackupSet
 from .store.part import PartWriter
+from .system import clock, progress
+from .system.process import compress, pipeline
 from .throttle import Throttle
 
 log = logging.getLogger(__name__)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import checks, database, sequences, tasks
+from . import checks, database, sequences
 from .checks import Check
 from .encodings import COMPARED
+from .system import parallel
 
 if TYPE_CHECKING:
     import psycopg
@@ -96,7 +97,7 @@ def _references(sessions: Sequence[Session]) -> Check:
                 problems[one] = _dangling(session, one)
 
     asking = [functools.partial(ask, session) for session in sessions]
-    tasks.together(*asking, cancel=lambda: database.cancel(*sessions))
+    parallel.together(*asking, cancel=lambda: database.cancel(*sessions))
     told = [problems[one] for one in present if problems[one]]
     if told:
         return checks.failed("references", "; ".join(told))

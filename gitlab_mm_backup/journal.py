@@ -9,10 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from . import clock, documents
-from .durable import replace_file, sync_folder
 from .errors import ExitCode, Failure, reason
 from .index import Index
+from .system import clock, documents
+from .system.files import replace_file, sync_folder
 from .undo import Step
 
 _ABSENT = object()

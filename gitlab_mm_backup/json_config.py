@@ -19,11 +19,11 @@ from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed le
 from pathlib import Path
 from typing import Any
 
-from . import process, reading
-from .durable import replace_file
 from .errors import Failure
 from .json_text import Keys, Names, parse, parse_config
-from .process import Command
+from .system import process, reading
+from .system.files import replace_file
+from .system.process import Command
 
 Operations = list[dict[str, Any]]
 Render = Callable[[Any], str]

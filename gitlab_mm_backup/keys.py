@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import clock, identity, memory, origin, untrusted
+from . import identity, origin
 from .errors import ExitCode, Failure
 from .journal import STATE
 from .manifest import Manifest, utc
 from .origin import Documents, Kind, Origin
-from .secret import Secret
+from .system import clock, memory, validation
+from .system.redaction import Secret
 
 KEY, TRUSTED = STATE / "signing-key.json", STATE / "trusted-keys.json"
 
@@ -164,18 +165,18 @@ def _unreadable(path: Path, error: Exception, then: str) -> Failure:
 
 
 def _key(value: Any) -> Key:
-    found = untrusted.members(value, _KEY)
+    found = validation.members(value, _KEY)
     made = Key(found["host"], Secret(found["private"]), found["since"])
     origin.public_key(made.private)
     return made
 
 
-_KEY: dict[str, untrusted.Check] = {
-    "host": untrusted.identifier,
-    "private": untrusted.line,
-    "since": untrusted.instant,
+_KEY: dict[str, validation.Check] = {
+    "host": validation.identifier,
+    "private": validation.line,
+    "since": validation.instant,
 }
 
 
 def _fingerprints(value: Any) -> tuple[str, ...]:
-    return tuple(origin.typed_fingerprint(one) for one in untrusted.texts(value))
+    return tuple(origin.typed_fingerprint(one) for one in validation.texts(value))

@@ -7,24 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import (
-    copied,
-    description,
-    gitlab_files,
-    hostname,
-    identity,
-    keys,
-    lineage,
-    offsite,
-    text,
-    version,
-)
+from . import copied, description, gitlab_files, hostname, identity, keys, lineage, offsite, version
 from .errors import Failure
 from .manifest import Manifest
 from .remote import GITLAB, NO_CONFIG, RCLONE_CONFIG, Remote
-from .secret import Secret
 from .settings import Settings
 from .stores import Store
+from .system import humanize
+from .system.redaction import Secret
 
 RESTIC = "restic"  # of settings.store
 _LARGEST = 1 << 20  # bytes; a larger file is no file of keys
@@ -96,7 +86,7 @@ def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Pa
         key=_key(),
         versions=_versions(newest, root),
         steps=_steps(settings, remotes, places, newest, root),
-        told=[text.plain(words) for words in newest.told] if newest else [],
+        told=[humanize.plain(words) for words in newest.told] if newest else [],
         warnings=warnings,
         secrets=_secrets(settings, remotes) if with_secrets else {},
     )
@@ -243,7 +233,7 @@ def _content(path: Path) -> Secret:
 def lines(made: Kit) -> list[str]:
     """Return the kit as text."""
     told = [
-        f"Recovery kit of Mattermost on {made.host}, {text.moment(made.made)}",
+        f"Recovery kit of Mattermost on {made.host}, {humanize.moment(made.made)}",
         "",
         "Where sets are",
     ]

@@ -18,7 +18,6 @@ from . import (
     omnibus,
     records,
     stores,
-    text,
 )
 from .checks import Check, Result, failed, guarded, passed
 from .errors import Failure
@@ -27,6 +26,7 @@ from .omnibus import WITHOUT_MATTERMOST, Presence
 from .settings import Settings
 from .site import Site
 from .store.local import BackupSet
+from .system import humanize
 from .version import numbers
 
 _SECRETS = "etc/gitlab/gitlab-secrets.json"
@@ -92,9 +92,12 @@ def _use(site: Site | None) -> Use:
         return Use(None, None, None, f"not known ({failure}); taken for in use")
     if not teams and not users:
         return Use(0, 0, None, "no team and no user: left-over keys at most, nothing to lose")
-    ago = f", last post {text.moment(last)}" if last else ", no post"
+    ago = f", last post {humanize.moment(last)}" if last else ", no post"
     return Use(
-        teams, users, last, f"{text.number(teams, 'team')}, {text.number(users, 'user')}{ago}"
+        teams,
+        users,
+        last,
+        f"{humanize.number(teams, 'team')}, {humanize.number(users, 'user')}{ago}",
     )
 
 
@@ -187,7 +190,7 @@ def _set(ours: Settings, use: Use) -> Check:
 
 def _judge(newest: BackupSet, use: Use) -> Check:
     settled = evidence.decisive(records.of_set(newest))
-    made = f"{newest.name}, made {text.moment(newest.manifest.made)}"
+    made = f"{newest.name}, made {humanize.moment(newest.manifest.made)}"
     if settled is not None and settled.verdict is Verdict.FAILED:
         return failed("set", f"{made}, did not pass: gitlab-mm backup, then gitlab-mm rehearse")
     if settled is None:

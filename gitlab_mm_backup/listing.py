@@ -22,10 +22,10 @@ from pathlib import Path
 from tarfile import TarInfo
 from typing import IO, NamedTuple
 
-from . import process
 from .errors import Failure
 from .files import BYTES, TOO_LONG, Contents, told
-from .process import DECOMPRESS, Command
+from .system import process
+from .system.process import DECOMPRESS, Command
 
 LISTING = "listing"  # name of the part
 _CHUNK = 1 << 20

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import catalog, checks, clients, database, dump_list, exchange, passes, provisions, tasks
+from . import catalog, checks, clients, database, dump_list, exchange, passes, provisions
 from .dump_list import DumpList
 from .errors import Failure
 from .index import Index
@@ -18,6 +18,7 @@ from .passes import Passes
 from .provisions import Provision
 from .site import Endpoint
 from .store.local import BackupSet
+from .system import parallel
 from .version import numbers
 
 # From 6.0 on Mattermost leaves its indexes to migrations, which it does once; before, it makes
@@ -90,7 +91,7 @@ def fill(
     execute = functools.partial(clients.execute, endpoint, programs, name)
     try:
         load(planned.first, rows=True)
-        tasks.together(*middle(planned, load, execute), at_a_time=sessions)
+        parallel.together(*middle(planned, load, execute), at_a_time=sessions)
         if planned.keys:
             execute([key.constraint for key in planned.keys])
         if planned.last:
@@ -166,7 +167,7 @@ def prove(endpoint: Endpoint, name: str, manifest: Manifest) -> None:
     """
     # Opened one after the other, before any thread: for that we act as another account.
     with database.within(endpoint, name) as first, database.within(endpoint, name) as second:
-        _, rows = tasks.together(
+        _, rows = parallel.together(
             lambda: database.analyze(first),
             lambda: database.count_rows(second),
             cancel=lambda: database.cancel(first, second),

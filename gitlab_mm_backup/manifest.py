@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from . import clock, documents, properties, untrusted
+from . import properties
 from .errors import Failure
 from .properties import Properties
+from .system import clock, documents, validation
 
 # 1: from before sets had a host and an installation; 2: of these, one whose files part builds on
 # another set. Who does not know a format must not restore from it.
@@ -266,7 +267,7 @@ def parse(data: bytes, where: str) -> Manifest:
                 f"{where} has format {found}, this program reads up to {FORMAT}",
                 "Install the newer gitlab-mm-backup, then try again.",
             )
-        return Manifest(**untrusted.members(document, *_wanted(found)))
+        return Manifest(**validation.members(document, *_wanted(found)))
     except ValueError as error:
         raise Failure(
             "A set's manifest cannot be read",
@@ -275,25 +276,25 @@ def parse(data: bytes, where: str) -> Manifest:
         ) from None
 
 
-def _wanted(found: Any) -> tuple[Mapping[str, untrusted.Check], set[str]]:
+def _wanted(found: Any) -> tuple[Mapping[str, validation.Check], set[str]]:
     """Return the members of a manifest of a format, and which of them may be left out."""
     optional = {"purpose", "salvaged"}
     if found == FORMAT:
         new = {**_MANIFEST, **_SINCE_FORMAT_3, "increment": _increment, **_LATER}
         return new, {*optional, "increment", *_LATER}
-    old = {**_MANIFEST, "files": lambda value: Files(**untrusted.members(value, _FILES))}
+    old = {**_MANIFEST, "files": lambda value: Files(**validation.members(value, _FILES))}
     return {**old, "increment": _increment} if found == _INCREMENTAL_FORMAT else old, optional
 
 
 def _set_name(value: Any) -> str:
-    if not is_set_name(untrusted.text(value)):
+    if not is_set_name(validation.text(value)):
         raise ValueError(f"not the name of a set: {ascii(value)[:40]}")
     return str(value)
 
 
 def _parts(value: Any) -> dict[str, Part]:
-    parts: dict[str, Part] = untrusted.each(
-        untrusted.text, lambda part: Part(**untrusted.members(part, _PART))
+    parts: dict[str, Part] = validation.each(
+        validation.text, lambda part: Part(**validation.members(part, _PART))
     )(value)
     for name, part in parts.items():
         if part.file not in FILES_OF_PARTS.get(name, ()):
@@ -302,85 +303,85 @@ def _parts(value: Any) -> dict[str, Part]:
 
 
 def _format(value: Any) -> int:
-    if not 1 <= untrusted.count(value) <= FORMAT:
+    if not 1 <= validation.count(value) <= FORMAT:
         raise ValueError(f"unknown format {value}")
     return int(value)
 
 
 def _folders(value: Any) -> dict[str, str]:
-    folders: dict[str, str] = untrusted.each(untrusted.text, untrusted.path)(value)
+    folders: dict[str, str] = validation.each(validation.text, validation.path)(value)
     if "home" not in folders:
         raise ValueError("no home folder is named")
     return folders
 
 
 def _increment(value: Any) -> Increment:
-    return Increment(**untrusted.members(value, _INCREMENT))
+    return Increment(**validation.members(value, _INCREMENT))
 
 
 _PART = {
-    "file": untrusted.text,
-    "form": untrusted.text,
-    "bytes": untrusted.count,
-    "sha256": untrusted.sha256,
+    "file": validation.text,
+    "form": validation.text,
+    "bytes": validation.count,
+    "sha256": validation.sha256,
 }
 _DATABASE = {
-    **dict.fromkeys(("server", "encoding", "collate", "ctype"), untrusted.line),
-    "name": untrusted.text,
-    "bytes": untrusted.count,
-    "rows": untrusted.each(untrusted.text, untrusted.count),
+    **dict.fromkeys(("server", "encoding", "collate", "ctype"), validation.line),
+    "name": validation.text,
+    "bytes": validation.count,
+    "rows": validation.each(validation.text, validation.count),
 }
 _ACCOUNT = {
-    "user": untrusted.text,
-    "group": untrusted.text,
-    "uid": untrusted.count,
-    "gid": untrusted.count,
+    "user": validation.text,
+    "group": validation.text,
+    "uid": validation.count,
+    "gid": validation.count,
 }
 _FILES = {
     "folders": _folders,
-    "account": lambda value: Account(**untrusted.members(value, _ACCOUNT)),
-    "environment_folder": lambda value: untrusted.path(value) if value != "" else "",
-    "files": untrusted.count,
-    "bytes": untrusted.count,
+    "account": lambda value: Account(**validation.members(value, _ACCOUNT)),
+    "environment_folder": lambda value: validation.path(value) if value != "" else "",
+    "files": validation.count,
+    "bytes": validation.count,
 }
-_FILES_SINCE_FORMAT_3 = {"filled": untrusted.texts, "mounted": untrusted.texts}
+_FILES_SINCE_FORMAT_3 = {"filled": validation.texts, "mounted": validation.texts}
 _CONTENTS = {
-    **dict.fromkeys(("teams", "users", "posts", "uploads", "upload_bytes"), untrusted.count),
-    "last_post": lambda value: value if value is None else untrusted.instant(value),
+    **dict.fromkeys(("teams", "users", "posts", "uploads", "upload_bytes"), validation.count),
+    "last_post": lambda value: value if value is None else validation.instant(value),
 }
 _INCREMENT = {
     "base": _set_name,
-    "manifest": untrusted.sha256,
-    "files": untrusted.count,
-    "bytes": untrusted.count,
+    "manifest": validation.sha256,
+    "files": validation.count,
+    "bytes": validation.count,
 }
-_CREDENTIALS = {"client_id": untrusted.text, "verified": untrusted.one_of(True, False, None)}
-_MANIFEST: dict[str, untrusted.Check] = {
-    **dict.fromkeys(("tool", "kind", "gitlab", "mattermost", "host"), untrusted.line),
+_CREDENTIALS = {"client_id": validation.text, "verified": validation.one_of(True, False, None)}
+_MANIFEST: dict[str, validation.Check] = {
+    **dict.fromkeys(("tool", "kind", "gitlab", "mattermost", "host"), validation.line),
     "name": _set_name,
-    "started": untrusted.instant,
-    "seconds": untrusted.seconds,
-    "database": lambda value: Database(**untrusted.members(value, _DATABASE)),
-    "files": lambda value: Files(**untrusted.members(value, {**_FILES, **_FILES_SINCE_FORMAT_3})),
-    "credentials": lambda value: Credentials(**untrusted.members(value, _CREDENTIALS)),
+    "started": validation.instant,
+    "seconds": validation.seconds,
+    "database": lambda value: Database(**validation.members(value, _DATABASE)),
+    "files": lambda value: Files(**validation.members(value, {**_FILES, **_FILES_SINCE_FORMAT_3})),
+    "credentials": lambda value: Credentials(**validation.members(value, _CREDENTIALS)),
     "parts": _parts,
-    "links": untrusted.each(untrusted.path, untrusted.bytes_as_text),
-    "privileged": untrusted.paths,
-    "salvaged": lambda value: value if value is None else untrusted.texts(value),
-    "purpose": untrusted.one_of("backup", "safety"),
+    "links": validation.each(validation.path, validation.bytes_as_text),
+    "privileged": validation.paths,
+    "salvaged": lambda value: value if value is None else validation.texts(value),
+    "purpose": validation.one_of("backup", "safety"),
     "format": _format,
 }
-_SINCE_FORMAT_3: dict[str, untrusted.Check] = {
-    "installation": untrusted.identifier,
-    "host_id": untrusted.identifier,
-    "contents": lambda value: value and Contents(**untrusted.members(value, _CONTENTS)),
-    "shrunken": untrusted.texts,
+_SINCE_FORMAT_3: dict[str, validation.Check] = {
+    "installation": validation.identifier,
+    "host_id": validation.identifier,
+    "contents": lambda value: value and Contents(**validation.members(value, _CONTENTS)),
+    "shrunken": validation.texts,
     "fuller": lambda value: _set_name(value) if value else "",
-    "told": untrusted.texts,
-    "pipes": untrusted.paths,
+    "told": validation.texts,
+    "pipes": validation.paths,
 }
 # Of a format 3 set, but not of the first ones.
-_LATER: dict[str, untrusted.Check] = {
+_LATER: dict[str, validation.Check] = {
     "properties": properties.parse,
-    "attributes": untrusted.each(untrusted.one_of("acl", "user"), untrusted.count),
+    "attributes": validation.each(validation.one_of("acl", "user"), validation.count),
 }

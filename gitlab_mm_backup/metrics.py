@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import evidence
-from .durable import replace_file
 from .evidence import Record, Verdict
 from .runs import Run
 from .store.local import BackupSet, Entry
+from .system.files import replace_file
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ from email.message import EmailMessage
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from . import environment, process
 from .errors import Failure
-from .private_files import InMemory
-from .process import Command
-from .secret import Secret
 from .settings import Notice
+from .system import environment, process
+from .system.private_files import InMemory
+from .system.process import Command
+from .system.redaction import Secret
 
 log = logging.getLogger(__name__)
 

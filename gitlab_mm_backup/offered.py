@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from . import accepted, clock, keys, lineage, records, remote_store, soundness
+from . import accepted, keys, lineage, records, remote_store, soundness
 from .choice import Found
 from .evidence import Record
 from .keys import Ring
@@ -15,6 +15,7 @@ from .soundness import Flaw, Kind
 from .store.local import BackupSet, Entry
 from .store.source import cut_short
 from .stores import Store
+from .system import clock
 
 
 def of_store(store: Store) -> list[Found]:

@@ -8,20 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import (
-    accepted,
-    copied,
-    evidence,
-    fog,
-    fstab,
-    interrupts,
-    keys,
-    lineage,
-    prune,
-    rclone,
-    records,
-    remote_store,
-)
+from . import accepted, copied, evidence, fog, keys, lineage, prune, rclone, records, remote_store
 from .copied import Notes, There
 from .errors import Failure, Interrupted
 from .lineage import Lineage
@@ -32,6 +19,7 @@ from .retention import Kept, Rules
 from .sending import persist, send
 from .settings import Settings
 from .store.local import BackupSet, LocalStore
+from .system import fstab, signals
 
 log = logging.getLogger(__name__)
 
@@ -77,13 +65,13 @@ def copy(
     if not heed:
         return _copy(settings, store, owner)
     try:
-        interrupts.heed()
+        signals.heed()
         return _copy(settings, store, owner)
     except Interrupted as interrupted:
         told = f"Copying was ended by {interrupted.signal_name}; the next run finishes it"
         return [], [told]
     finally:
-        interrupts.ignore()
+        signals.ignore()
 
 
 def _copy(settings: Settings, store: LocalStore, owner: Owner) -> tuple[list[Served], list[str]]:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import data_source, gitlab_files, json_config, json_text, reading, trust
+from . import data_source, gitlab_files, json_config, json_text, trust
 from .effective import Settings, overlay
 from .errors import Failure
-from .secret import Secret
 from .site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
+from .system import reading
+from .system.redaction import Secret
 from .version import numbers
 
 # What Omnibus uses where no file says otherwise (omnibus-gitlab 10 to 18, attributes/default.rb).

@@ -17,8 +17,8 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from . import documents, untrusted
-from .secret import Secret
+from .system import documents, validation
+from .system.redaction import Secret
 
 SIGNATURE = "signature.json"
 _KEY, _SIGNED = 32, 64  # bytes of a key, and of a signature
@@ -174,9 +174,9 @@ def _decoded(text: str, length: int) -> bytes:
 
 
 def _parse(data: bytes) -> _Signature:
-    return _Signature(**untrusted.members(documents.from_json(data), _MEMBERS, {"copy"}))
+    return _Signature(**validation.members(documents.from_json(data), _MEMBERS, {"copy"}))
 
 
-_MEMBERS: Mapping[str, untrusted.Check] = dict.fromkeys(
-    ("signed", "key", "manifest", "copy"), untrusted.line
+_MEMBERS: Mapping[str, validation.Check] = dict.fromkeys(
+    ("signed", "key", "manifest", "copy"), validation.line
 )

@@ -14,12 +14,12 @@ from .errors import Failure
 from .increment import Packed
 from .listing import Shifted
 from .manifest import Part
-from .process import compress
 from .settings import Settings
 from .site import Kind, Site
 from .store.local import BackupSet
 from .store.part import PartWriter
 from .store.restic import ResticStore
+from .system.process import compress
 from .throttle import Throttle
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import text
-from .durable import replace_file
 from .errors import Failure
+from .system import humanize
+from .system.files import replace_file
 
 
 def render(template: str, filters: Mapping[str, Callable[..., Any]], **values: Any) -> bytes:
@@ -24,7 +24,9 @@ def render(template: str, filters: Mapping[str, Callable[..., Any]], **values: A
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(size=text.size, moment=text.moment, number=text.number, **filters)
+    environment.filters.update(
+        size=humanize.size, moment=humanize.moment, number=humanize.number, **filters
+    )
     page = environment.get_template(template).render(**values)
     return page.encode(errors="backslashreplace")
 

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import memory, untrusted
-from .durable import replace_file
 from .errors import Failure
 from .journal import STATE
+from .system import memory, validation
+from .system.files import replace_file
 
 NOTES = STATE / "places.json"
 CONTENT = (
@@ -141,12 +141,12 @@ def _ids(names: Iterable[str]) -> set[str]:
 
 
 def _id(value: object) -> str:
-    if not _MARK.fullmatch(f"{_START}{untrusted.text(value)}"):
+    if not _MARK.fullmatch(f"{_START}{validation.text(value)}"):
         raise ValueError("not the id of a place")
     return str(value)
 
 
-_PLACES = untrusted.each(
-    untrusted.bytes_as_text,
-    lambda value: Place(**untrusted.members(value, {"id": _id, "name": untrusted.text})),
+_PLACES = validation.each(
+    validation.bytes_as_text,
+    lambda value: Place(**validation.members(value, {"id": _id, "name": validation.text})),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import baking, beside, caveats, json_config, readiness, search_later, text
+from . import baking, beside, caveats, json_config, readiness, search_later
 from .choice import Chosen
 from .effective import overlay
 from .errors import Failure
@@ -14,6 +14,7 @@ from .plan import Plan
 from .replacing import Loss
 from .site import Site
 from .store.local import BackupSet
+from .system import humanize
 
 # Bytes a second that two small cores manage: loading is bound by building indexes.
 _DATABASE_RATE = 20 << 20
@@ -127,8 +128,8 @@ def question(set_: BackupSet, site: Site, plan: Plan, chosen: Chosen) -> Questio
     manifest = set_.manifest
     told = [
         f"This replaces {', '.join(plan.parts)} of Mattermost {site.version} on this host with",
-        f"set {set_.name}, made {text.moment(manifest.made)} on {manifest.host}:",
-        f"{text.number(manifest.rows, 'row')}, {text.number(manifest.files.files, 'file')}.",
+        f"set {set_.name}, made {humanize.moment(manifest.made)} on {manifest.host}:",
+        f"{humanize.number(manifest.rows, 'row')}, {humanize.number(manifest.files.files, 'file')}.",
         *chosen.notes,
         *caveats.lines(manifest.told),
     ]

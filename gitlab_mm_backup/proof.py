@@ -29,9 +29,9 @@ from .errors import Failure
 from .invariants import Uploads
 from .manifest import Manifest
 from .origin import Kind as OriginKind
-from .secret import Secret
 from .site import Site
 from .store.local import BackupSet
+from .system.redaction import Secret
 from .version import numbers
 
 if TYPE_CHECKING:

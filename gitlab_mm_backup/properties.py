@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import untrusted
+from .system import validation
 
 PUBLIC = ""  # the role that everybody has
 
@@ -54,10 +54,10 @@ class Properties:
 
 def parse(value: Any) -> Properties | None:
     """Return the properties in a manifest; raises ValueError."""
-    return None if value is None else Properties(**untrusted.members(value, _PROPERTIES))
+    return None if value is None else Properties(**validation.members(value, _PROPERTIES))
 
 
-def _list(inner: untrusted.Check) -> untrusted.Check:
+def _list(inner: validation.Check) -> validation.Check:
     def check(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list):
             raise ValueError("not a list")
@@ -67,7 +67,7 @@ def _list(inner: untrusted.Check) -> untrusted.Check:
 
 
 def _limit(value: Any) -> int:
-    return -1 if value == -1 else untrusted.count(value)
+    return -1 if value == -1 else validation.count(value)
 
 
 def _grants(value: Any) -> tuple[Grant, ...] | None:
@@ -75,29 +75,29 @@ def _grants(value: Any) -> tuple[Grant, ...] | None:
 
 
 def _grant(value: Any) -> Grant:
-    return Grant(**untrusted.members(value, _GRANT))
+    return Grant(**validation.members(value, _GRANT))
 
 
 def _setting(value: Any) -> Setting:
-    return Setting(**untrusted.members(value, _SETTING))
+    return Setting(**validation.members(value, _SETTING))
 
 
 _GRANT = {
-    "role": untrusted.text,
-    "privilege": untrusted.one_of("CONNECT", "CREATE", "TEMPORARY"),
-    "grantable": untrusted.one_of(True, False),
+    "role": validation.text,
+    "privilege": validation.one_of("CONNECT", "CREATE", "TEMPORARY"),
+    "grantable": validation.one_of(True, False),
 }
-_SETTING = dict.fromkeys(("role", "name", "value"), untrusted.text)
-_PROPERTIES: dict[str, untrusted.Check] = {
-    **dict.fromkeys(("owner", "role", "search_path", "locale", "rules"), untrusted.text),
-    **dict.fromkeys(("tablespace", "comment"), untrusted.text),
-    "tables": untrusted.each(untrusted.text, untrusted.text),
-    "provider": untrusted.one_of("libc", "icu", "builtin"),
+_SETTING = dict.fromkeys(("role", "name", "value"), validation.text)
+_PROPERTIES: dict[str, validation.Check] = {
+    **dict.fromkeys(("owner", "role", "search_path", "locale", "rules"), validation.text),
+    **dict.fromkeys(("tablespace", "comment"), validation.text),
+    "tables": validation.each(validation.text, validation.text),
+    "provider": validation.one_of("libc", "icu", "builtin"),
     "connection_limit": _limit,
     "grants": _grants,
     "settings": _list(_setting),
-    "grantees": untrusted.texts,
-    "extensions": untrusted.each(untrusted.text, untrusted.text),
-    "policies": untrusted.each(untrusted.text, untrusted.texts),
-    **dict.fromkeys(("untrusted", "casts"), untrusted.texts),
+    "grantees": validation.texts,
+    "extensions": validation.each(validation.text, validation.text),
+    "policies": validation.each(validation.text, validation.texts),
+    **dict.fromkeys(("untrusted", "casts"), validation.texts),
 }

@@ -6,18 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from . import (
-    accepted,
-    clock,
-    evidence,
-    identity,
-    keys,
-    lineage,
-    pruned,
-    records,
-    recovery,
-    retention,
-)
+from . import accepted, evidence, identity, keys, lineage, pruned, records, recovery, retention
 from .errors import ExitCode, Failure
 from .identity import Host
 from .journal import Journal
@@ -29,6 +18,7 @@ from .retention import Decision, Kept, Rules
 from .soundness import marks
 from .store.local import BackupSet
 from .stores import Store
+from .system import clock
 
 STORE = "the store"  # as a place; a remote is called by its name
 _ASK = "gitlab-mm prune --dry-run shows them, gitlab-mm prune --yes removes them"

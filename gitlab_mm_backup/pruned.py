@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import memory, untrusted
 from .journal import STATE
+from .system import memory, validation
 
 FILE = STATE / "prune.json"
 _FEW = 2  # removed at once on request: as many need not be asked for again
@@ -44,7 +44,7 @@ def note(place: str, removed: int, path: Path | None = None, *, agreed: bool = F
 
 def _read(path: Path) -> dict[str, Past]:
     try:
-        return dict(memory.read(path, untrusted.each(untrusted.text, _past)))
+        return dict(memory.read(path, validation.each(validation.text, _past)))
     except memory.unreadable:
         return {}
 
@@ -54,4 +54,4 @@ def _keep(place: str, past: Past, path: Path) -> None:
 
 
 def _past(value: Any) -> Past:
-    return Past(**untrusted.members(value, {"most": untrusted.count, "asked": untrusted.texts}))
+    return Past(**validation.members(value, {"most": validation.count, "asked": validation.texts}))

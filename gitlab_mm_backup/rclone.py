@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from . import documents, environment, process, tasks, untrusted
 from .errors import Failure, reason
-from .process import Command, Finished
 from .remote import NO_CONFIG, Remote
-from .secret import Secret
-from .tasks import Put
+from .system import documents, environment, parallel, process, validation
+from .system.parallel import Put
+from .system.process import Command, Finished
+from .system.redaction import Secret
 from .version import numbers
 
 HASHES = ("sha256", "sha1", "md5")  # those that we can take too, the best first
@@ -187,8 +187,8 @@ def listing(remote: Remote, *names: str, hashed: int | None = None) -> list[List
 def _listed(entry: Any) -> Listed:
     hashes = entry.get("Hashes") or {}
     return Listed(
-        untrusted.text(entry["Path"]),
-        untrusted.count(entry["Size"]),
+        validation.text(entry["Path"]),
+        validation.count(entry["Size"]),
         {name: str(hashes[name]).lower() for name in HASHES if hashes.get(name)},
     )
 
@@ -200,7 +200,7 @@ def write(remote: Remote, feed: Callable[[Put], object], size: int, *names: str)
     """
     asked = command(remote, "rcat", f"--size={size}", "--", remote.place(*names))
     what = f"{names[-1]} cannot be written to {remote.name}"
-    tasks.through(feed, lambda source: _run(remote, what, asked, source))
+    parallel.through(feed, lambda source: _run(remote, what, asked, source))
 
 
 def read(remote: Remote, *names: str) -> Command:

@@ -14,10 +14,8 @@ from . import (
     fitness,
     folders,
     loading,
-    privileges,
     replacing,
     settings,
-    space,
     suitable,
     unpacking,
     vacancy,
@@ -26,6 +24,7 @@ from .errors import Failure
 from .plan import Plan
 from .site import Kind, Site
 from .store.local import BackupSet
+from .system import disk_space, privileges
 from .verify import verify
 
 log = logging.getLogger(__name__)
@@ -113,12 +112,12 @@ def _refuse_without_room(set_: BackupSet, site: Site, plan: Plan) -> None:
     short = {
         folder: count + SPARE
         for folder, count in by_disk.values()
-        if space.available(folder) < count + SPARE
+        if disk_space.available(folder) < count + SPARE
     }
     if short:
         raise Failure(
             "There is no room for the new state beside the live one",
-            "; ".join(space.words(folder, count) for folder, count in short.items()),
+            "; ".join(disk_space.words(folder, count) for folder, count in short.items()),
             "Free some space, keep less free (min_free), or give --in-place, which removes the live "
             "state first and cannot be taken back.",
         )
@@ -126,4 +125,4 @@ def _refuse_without_room(set_: BackupSet, site: Site, plan: Plan) -> None:
 
 def room(wanted: Mapping[Path, int]) -> list[str]:
     """Return, in words, what each disk needs and has."""
-    return [space.words(folder, count) for folder, count in wanted.items()]
+    return [disk_space.words(folder, count) for folder, count in wanted.items()]

@@ -7,11 +7,12 @@ import logging
 import os
 from pathlib import Path
 
-from . import clock, evidence, lock
-from .durable import replace_file
+from . import evidence
 from .errors import Failure
 from .evidence import EVIDENCE, Record
 from .store.local import BackupSet
+from .system import clock, lock
+from .system.files import replace_file
 
 log = logging.getLogger(__name__)
 

@@ -24,11 +24,9 @@ from . import (
     evidence,
     folders,
     hostname,
-    isolation,
     loading,
     proof,
     scratch,
-    tasks,
     verify,
     version,
 )
@@ -45,6 +43,7 @@ from .proof import Kept
 from .settings import Settings as Ours
 from .site import Account, Endpoint, Folders, GitLab, Kind, Site
 from .store.local import BackupSet
+from .system import isolation, parallel
 from .warden import Warden
 
 log = logging.getLogger(__name__)
@@ -208,13 +207,13 @@ def _prove(run: Run, programs: Path) -> None:
     session = run.kept.session if run.kept else {}
     was = run.set.manifest.database
     started = scratch.cluster(run.place, programs, name, owner, session, was)
-    with tasks.beside(examine) as examined, started as endpoint:
+    with parallel.beside(examine) as examined, started as endpoint:
         run.warden.server = endpoint
         log.info("Loading its database")
         began = time.monotonic()
         unpack = functools.partial(_read_and_unpack, run, endpoint, examined)
         load = functools.partial(_load, run, endpoint, programs)
-        (found, unpacked), loaded = tasks.together(unpack, load)
+        (found, unpacked), loaded = parallel.together(unpack, load)
         run.seconds = time.monotonic() - began
         run.note(*found, loaded)
         log.info("Looking at what was loaded")

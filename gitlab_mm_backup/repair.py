@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import candidates, credentials, documents, gitlab, host, json_config, service
+from . import candidates, credentials, gitlab, host, json_config, service
 from .credentials import Layer
-from .durable import replace_file
 from .errors import Failure
 from .gitlab import Pair
 from .journal import STATE
 from .json_config import Operations
-from .secret import Secret
 from .sign_in import Diagnosis, effective_pair
 from .site import Site
 from .stores import Store
+from .system import documents
+from .system.files import replace_file
+from .system.redaction import Secret
 
 # The inverse of the last repair; a restore names another place for that of its hook.
 UNDO_FILE = STATE / "sign-in-undo.json"

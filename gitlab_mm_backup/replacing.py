@@ -6,12 +6,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import beside, database, folders, text, unpacking
+from . import beside, database, folders, unpacking
 from .errors import Failure
 from .manifest import Manifest
 from .plan import Plan
 from .site import Site
 from .store.local import BackupSet
+from .system import humanize
 
 OPTION = "--replace-with-empty"
 
@@ -77,9 +78,9 @@ def _database(site: Site) -> list[Loss]:
         return []  # there is no such database, or another check says why it does not answer
     if not (teams or users or post):
         return []
-    people = f"{text.number(teams, 'team')} and {text.number(users, 'user')}"
+    people = f"{humanize.number(teams, 'team')} and {humanize.number(users, 'user')}"
     words = f"the database of the set is empty; the live one has {people}"
-    return [Loss("database", words + (f", last post {text.moment(post)}" if post else ""))]
+    return [Loss("database", words + (f", last post {humanize.moment(post)}" if post else ""))]
 
 
 def _directories(set_: BackupSet, site: Site, plan: Plan) -> list[Loss]:

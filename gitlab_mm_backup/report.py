@@ -8,18 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from . import (
-    description,
-    discreet,
-    evidence,
-    host,
-    hostname,
-    identity,
-    lineage,
-    offered,
-    records,
-    version,
-)
+from . import description, evidence, host, hostname, identity, lineage, offered, records, version
 from .backup import uncovered
 from .checks import Result
 from .errors import Failure
@@ -28,6 +17,7 @@ from .manifest import utc
 from .standing import Found, Judgement, Line, Standing, concerns, judge, line_of, newest_of
 from .store.local import BackupSet
 from .stores import Store
+from .system import discreet
 
 log = logging.getLogger(__name__)
 

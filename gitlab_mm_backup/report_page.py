@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import caveats, charts, pages, text
+from . import caveats, charts, pages
 from .charts import Chart, Series
 from .evidence import Depth, Verdict
 from .report import Report
 from .standing import Standing
+from .system import humanize
 
 # A browser grows slow with more; JSON has all of them, and so has the history on the disk.
 _MOST_RECORDS = 400
@@ -68,7 +69,9 @@ def _charts(made: Report) -> list[Chart]:
     ]
     return [
         charts.sizes(
-            "Size of each set", [Series("Sets", [(one.made, one.bytes) for one in sets])], text.size
+            "Size of each set",
+            [Series("Sets", [(one.made, one.bytes) for one in sets])],
+            humanize.size,
         ),
         charts.times(
             "Duration of each backup",

@@ -12,12 +12,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import documents, environment, privileges, process, untrusted
 from .errors import ExitCode, Failure, reason
-from .private_files import InMemory
-from .process import Command, Finished, Sink
-from .secret import Secret
 from .settings import Restic
+from .system import documents, environment, privileges, process, validation
+from .system.private_files import InMemory
+from .system.process import Command, Finished, Sink
+from .system.redaction import Secret
 
 CACHE = Path("/var/cache/gitlab-mm-backup")
 _FEW = 60  # seconds: more than a list of snapshots ever takes, restic repeats what fails for 15 min
@@ -286,11 +286,11 @@ def _literally(path: str) -> str:
 
 def _snapshot(value: Any) -> Snapshot:
     return Snapshot(
-        id=untrusted.sha256(value["id"]),
-        tree=untrusted.sha256(value["tree"]),
-        host=untrusted.text(value["hostname"]),
-        tags=tuple(untrusted.text(one) for one in value.get("tags") or ()),
-        paths=tuple(untrusted.text(one) for one in value["paths"]),
+        id=validation.sha256(value["id"]),
+        tree=validation.sha256(value["tree"]),
+        host=validation.text(value["hostname"]),
+        tags=tuple(validation.text(one) for one in value.get("tags") or ()),
+        paths=tuple(validation.text(one) for one in value["paths"]),
     )
 
 
@@ -300,15 +300,15 @@ def _taken(said: str) -> Taken:
         told = documents.from_json(said.strip().splitlines()[-1])
         return Taken(
             _id(told["snapshot_id"]),
-            untrusted.count(told["total_files_processed"]),
-            untrusted.count(told["total_bytes_processed"]),
+            validation.count(told["total_files_processed"]),
+            validation.count(told["total_bytes_processed"]),
         )
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise Failure("restic's summary cannot be read", reason(error)[:200]) from None
 
 
 def _id(value: Any) -> str:
-    if not _ID.fullmatch(untrusted.text(value)):
+    if not _ID.fullmatch(validation.text(value)):
         raise ValueError("not the id of a snapshot")
     return str(value)
 

@@ -24,28 +24,26 @@ from . import (
     hooks,
     host,
     loading,
-    process,
     provisions,
     readiness,
     recovery,
     search_later,
     service,
     sign_in,
-    space,
     standalone,
-    tasks,
 )
 from .errors import Failure
 from .gitlab import Probe
 from .index import Index
 from .journal import STATE, Journal
 from .plan import Plan
-from .process import Command
 from .provisions import Provision
 from .settings import Settings
 from .site import Kind, Site
 from .store.local import BackupSet
 from .stores import Store
+from .system import disk_space, parallel, process
+from .system.process import Command
 from .undo import Step, Undo
 
 log = logging.getLogger(__name__)
@@ -247,13 +245,13 @@ def _watched(run: Run, ways: Sequence[Callable[[], object]]) -> None:
     """Do all at the same time; a dump that holds more than its set says is ended."""
     if "database" not in run.plan.parts:
         if ways:
-            tasks.together(*ways)
+            parallel.together(*ways)
         return
     over, was = threading.Event(), run.set.manifest.database
 
     def fill_all() -> None:
         try:
-            tasks.together(*ways)
+            parallel.together(*ways)
         finally:
             over.set()
 
@@ -262,10 +260,10 @@ def _watched(run: Run, ways: Sequence[Callable[[], object]]) -> None:
         session = opened.enter_context(database.administering(run.site.database))
         watches = [functools.partial(growth.watch, session, run.new_database, was, over)]
         watches += [
-            functools.partial(space.watch, descriptor, folder, over, _WAYS, _RESERVE)
+            functools.partial(disk_space.watch, descriptor, folder, over, _WAYS, _RESERVE)
             for folder, descriptor in _disks(run, opened)
         ]
-        tasks.together(fill_all, *watches, cancel=over.set)
+        parallel.together(fill_all, *watches, cancel=over.set)
 
 
 def _disks(run: Run, opened: contextlib.ExitStack) -> list[tuple[Path, int]]:

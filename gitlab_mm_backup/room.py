@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from . import database, files, space
+from . import database, files
 from .errors import Failure
 from .site import Site
 from .store.local import BackupSet, LocalStore
 from .stores import Store
-from .tasks import together
+from .system import disk_space
+from .system.parallel import together
 
 _PACKED = 3  # a dump through zstd has a third of its tables' bytes, or less
 _PARTS = ("files", "listing")
@@ -35,10 +36,10 @@ def refuse_without(
     whatever those hold.
     """
     where = place(store)
-    if where is None or space.unchecked():
+    if where is None or disk_space.unchecked():
         return
     needed = _expected(site, store, own, folders, whole)
-    space.refuse_without(where, needed + space.MARGIN, "the next set")
+    disk_space.refuse_without(where, needed + disk_space.MARGIN, "the next set")
 
 
 def _expected(
@@ -67,7 +68,7 @@ def watched(store: Store, write: Callable[[], _Result]) -> _Result:
     where = place(store)
     if isinstance(store, LocalStore) or where is None:
         return write()
-    over, descriptor = threading.Event(), os.open(space.nearest(where), os.O_RDONLY)
+    over, descriptor = threading.Event(), os.open(disk_space.nearest(where), os.O_RDONLY)
 
     def work() -> _Result:
         try:
@@ -76,8 +77,8 @@ def watched(store: Store, write: Callable[[], _Result]) -> _Result:
             over.set()
 
     try:
-        result: _Result = together(work, lambda: space.watch(descriptor, where, over))[0]
-    except space.NearlyFull:
+        result: _Result = together(work, lambda: disk_space.watch(descriptor, where, over))[0]
+    except disk_space.NearlyFull:
         with contextlib.suppress(Failure):
             store.repository.prune()
         raise

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import documents
 from .effective import Settings
 from .errors import Failure
+from .system import documents
 from .version import numbers
 
 FILE = Path(__file__).with_name("version_rules.yml")

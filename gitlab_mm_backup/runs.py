@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from . import memory, untrusted
-from .durable import replace_file
+from .system import memory, validation
+from .system.files import replace_file
 
 FILE = Path("/var/lib/gitlab-mm-backup/runs.json")
 
@@ -36,7 +36,7 @@ class Run:
 def read(path: Path = FILE) -> dict[str, Run]:
     """Return the newest run of each job; nothing where the file cannot be read."""
     try:
-        return dict(memory.read(path, untrusted.each(untrusted.text, _run)))
+        return dict(memory.read(path, validation.each(validation.text, _run)))
     except memory.unreadable:
         return {}
 
@@ -63,7 +63,7 @@ def _to_bytes(known: Mapping[str, Run]) -> bytes:
 
 
 def _run(value: Any) -> Run:
-    return Run(**untrusted.members(value, _FIELDS))
+    return Run(**validation.members(value, _FIELDS))
 
 
 def _moment(value: Any) -> float:
@@ -72,9 +72,9 @@ def _moment(value: Any) -> float:
     return float(value)
 
 
-_FIELDS: dict[str, untrusted.Check] = {
+_FIELDS: dict[str, validation.Check] = {
     "began": _moment,
-    "seconds": untrusted.seconds,
-    "exit_code": untrusted.count,
+    "seconds": validation.seconds,
+    "exit_code": validation.count,
     "succeeded": lambda value: value if value is None else _moment(value),
 }

@@ -23,17 +23,17 @@ from . import (
     json_config,
     json_text,
     omnibus,
-    process,
     settings_part,
 )
 from .credentials import Candidate
 from .errors import Failure
 from .gitlab import Application, Pair
-from .process import Command
-from .secret import Secret
 from .sign_in import effective_pair
 from .site import Account, Endpoint, Site
 from .store.local import BackupSet
+from .system import process
+from .system.process import Command
+from .system.redaction import Secret
 
 log = logging.getLogger(__name__)
 

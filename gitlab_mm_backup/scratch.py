@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import database, growth, lock, process, space, text
+from . import database, growth
 from .errors import Failure
 from .manifest import Database
-from .private_files import InMemory
-from .process import Command, Finished
-from .sandbox import INSIDE, Sandbox
-from .secret import Secret
 from .site import Endpoint, Login
+from .system import disk_space, humanize, lock, process
+from .system.private_files import InMemory
+from .system.process import Command, Finished
+from .system.redaction import Secret
+from .system.sandbox import INSIDE, Sandbox
 from .version import numbers
 
 # Made by the package, owns nothing else on the host, and nobody can log in as it.
@@ -140,12 +141,12 @@ def refuse_without_room(parent: Path, wanted: int, what: str = "a rehearsal") ->
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable(parent, error) from error
-    space.refuse_without(parent, wanted + _SPARE, what, WAYS)
+    disk_space.refuse_without(parent, wanted + _SPARE, what, WAYS)
     memory = _available_memory()
     if memory < _MEMORY:
         raise Failure(
             f"There is not enough memory for {what} beside what runs",
-            f"{text.size(_MEMORY)} needed, {text.size(memory)} available",
+            f"{humanize.size(_MEMORY)} needed, {humanize.size(memory)} available",
             "Rehearse at another hour, or switch it off: rehearse in "
             "/etc/gitlab-mm-backup/config.yml.",
         )

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import database, encodings, exchange, interrupts, loading
+from . import database, encodings, exchange, loading
 from .errors import Failure, Interrupted
 from .index import Index
 from .journal import Journal
 from .manifest import Manifest
 from .site import Site
+from .system import signals
 
 if TYPE_CHECKING:
     import psycopg
@@ -83,7 +84,7 @@ def build(site: Site, journal: Journal) -> Built | None:
 def build_at_last(site: Site, journal: Journal) -> Built | None:
     """The same at the end of a restore, which is done: a signal ends the building alone."""
     try:
-        with interrupts.heeded():
+        with signals.heeded():
             return build(site, journal)
     except Interrupted as interrupted:
         why = f"interrupted by {interrupted.signal_name}"

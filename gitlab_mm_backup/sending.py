@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
-from . import age, copied, identity, keys, manifest, process, progress, rclone, space
+from . import age, copied, identity, keys, manifest, rclone
 from .copied import Begun, Notes, Sent, There
 from .copies import COPY, ENCRYPTED, CopiedPart, Copy
 from .copies import to_bytes as copy_bytes
@@ -22,7 +22,8 @@ from .rclone import HASHES, Listed, RemoteFailure
 from .remote import Remote
 from .store.damage import damage
 from .store.local import BackupSet
-from .tasks import Put
+from .system import disk_space, process, progress
+from .system.parallel import Put
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def send(set_: BackupSet, remote: Remote, notes: Notes) -> There:
             "Free some space there, or keep fewer copies: keep_time and keep_last of that remote."
         )
         needed, what = set_.manifest.bytes, f"the copy at {remote.name}"
-        space.refuse_without(Path(remote.path), needed, what, ways)
+        disk_space.refuse_without(Path(remote.path), needed, what, ways)
     log.info("Copying %s to %s", set_.name, remote.name)
     begun = notes.begun.get(set_.name)
     if begun is not None and not remote.add_only:  # an earlier run was cut short

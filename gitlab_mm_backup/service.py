@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from . import listener, process, reading, service_log, systemd
+from . import listener, service_log, systemd
 from .errors import Failure, reason
-from .process import Command
 from .site import Kind, Site
+from .system import process, reading
+from .system.process import Command
 
 # runit waits 7 s by default; a large Mattermost takes longer to end its work.
 _STOP_SECONDS = 120

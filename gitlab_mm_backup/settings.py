@@ -9,14 +9,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from . import config_file, documents, fog, gitlab_files, remote
+from . import config_file, fog, gitlab_files, remote
 from .errors import ExitCode, Failure
 from .fog import Upload
 from .option_table import FULL, OPTIONS
 from .options import Option, Size, leaves
 from .remote import GITLAB, Remote
 from .retention import Rules
-from .secret import Secret
+from .system import documents
+from .system.redaction import Secret
 
 CONFIG_FILE = Path("/etc/gitlab-mm-backup/config.yml")
 _named: Path | None = None  # that an option names

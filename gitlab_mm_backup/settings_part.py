@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from . import untrusted
 from .errors import Failure
-from .secret import Secret
+from .system import validation
+from .system.redaction import Secret
 
 
 def environment(document: Mapping[str, Any]) -> dict[str, Secret]:
@@ -16,7 +16,7 @@ def environment(document: Mapping[str, Any]) -> dict[str, Secret]:
     Raises Failure where it holds none, or what no process can be started with.
     """
     try:
-        found = untrusted.variables(document.get("environment"))
+        found = validation.variables(document.get("environment"))
     except ValueError as error:
         raise Failure(
             "The settings part of the set cannot be used",

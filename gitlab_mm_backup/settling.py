@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import accepted, clock, hostname, hosts, identity, lineage, live, records, soundness, text
+from . import accepted, hostname, hosts, identity, lineage, live, records, soundness
 from .hosts import Seen
 from .identity import Host
 from .manifest import Manifest
 from .origin import Kind
 from .store.local import BackupSet
 from .stores import Store
+from .system import clock, humanize
 
 _FIRST_WITH_IDS = "0.2"  # version of this program
 _SHOWN = 8  # digits of an id that tell a host from others
@@ -60,7 +61,7 @@ def settle(host: Host, store: Store, made: Manifest) -> tuple[Host, list[str]]:
     notes = []
     if mine:
         notes.append(
-            f"{text.number(len(mine), 'set')} from before {_FIRST_WITH_IDS}, when sets had no id of "
+            f"{humanize.number(len(mine), 'set')} from before {_FIRST_WITH_IDS}, when sets had no id of "
             f"their host, are taken for this host's: they have its name, {mine[0].host}"
         )
     return host, notes + _undecided(host, store)
@@ -88,6 +89,6 @@ def _kept(one: Seen) -> str:
     shown = identity.shown(one.host)
     name = shown[:_SHOWN] if identity.has_id(one.host) else shown
     return (
-        f"Kept, and not pruned here: {text.number(one.sets, 'set')} of host {one.name} ({name}). "
+        f"Kept, and not pruned here: {humanize.number(one.sets, 'set')} of host {one.name} ({name}). "
         f"If that was this host: gitlab-mm host take-over {name}; if not: gitlab-mm host new"
     )

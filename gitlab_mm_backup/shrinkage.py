@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from . import contents, text
+from . import contents
 from .manifest import Manifest
+from .system import humanize
 
 _FEW = 4  # of a thing; half of fewer is no news, none of them is
 
@@ -32,4 +33,4 @@ def _collapsed(now: int, before: int, percent: int) -> bool:
 
 
 def _shown(name: str, count: int) -> str:
-    return text.size(count) if name.startswith("bytes") else f"{count}"
+    return humanize.size(count) if name.startswith("bytes") else f"{count}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .effective import Settings
-from .secret import Secret
+from .system.redaction import Secret
 
 
 class Kind(str, enum.Enum):

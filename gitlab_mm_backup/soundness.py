@@ -11,12 +11,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from . import clock, discreet, evidence, text
+from . import evidence
 from .checks import Result
 from .evidence import Record, Verdict
 from .manifest import Manifest
 from .origin import Kind as OriginKind
 from .origin import Origin
+from .system import clock, discreet, humanize
 
 
 def marks(manifest: Manifest, accepted: Collection[str]) -> Sequence[str]:
@@ -54,7 +55,7 @@ def flaws(
     """Return all that speaks against a complete set; [] where it is sound."""
     found = []
     if clock.ahead(manifest.made, now):
-        words = f"its date is in the future, {text.moment(manifest.made)}"
+        words = f"its date is in the future, {humanize.moment(manifest.made)}"
         found.append(Flaw(Kind.FUTURE, words))
     if marks(manifest, accepted):
         words = f"it looks emptied ({emptied(manifest)})"
@@ -78,4 +79,4 @@ def _failure(record: Record) -> str:
     kind = "rehearsal" if record.rehearsal else "verification"
     bad = [one for one in record.checks if one.result is Result.FAILED]
     told = "; ".join(f"{one.name}: {discreet.words(one.detail)}" for one in bad)
-    return f"it did not pass its {kind} on {text.moment(record.made)} ({told})"
+    return f"it did not pass its {kind} on {humanize.moment(record.made)} ({told})"

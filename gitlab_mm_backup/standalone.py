@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import data_source, database, json_config, privileges, process, trust
-from .durable import replace_file
+from . import data_source, database, json_config, trust
 from .effective import Settings, overlay
 from .errors import Failure
 from .journal import STATE
-from .process import Command
-from .secret import Secret
 from .site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
+from .system import privileges, process
+from .system.files import replace_file
+from .system.process import Command
+from .system.redaction import Secret
 from .version import numbers
 
 UNIT = "mattermost"

@@ -7,11 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from . import caveats, evidence, text
+from . import caveats, evidence
 from .checks import Result
 from .evidence import Record, Verdict
 from .soundness import Flaw, Kind
 from .store.local import BackupSet, Entry
+from .system import humanize
 
 # cron makes a set each night; two hours more, for a night that took longer than the one before.
 SET_AGE = timedelta(hours=26)
@@ -97,13 +98,13 @@ def judge(found: Found, newest: BackupSet | None) -> Judgement:
     if rehearsed is None:
         reason = "The newest set was never rehearsed"
     else:
-        reason = f"The rehearsal of the newest set on {text.moment(rehearsed.made)} passed"
+        reason = f"The rehearsal of the newest set on {humanize.moment(rehearsed.made)} passed"
         reason += f" as far as it went: {', '.join(_missing(rehearsed))} not run"
     return Judgement(Standing.NOT_PROVEN, reason + _other_proof(found), rehearsed)
 
 
 def _judge_age(found: Found, record: Record) -> Judgement:
-    passed = f"The newest set passed its rehearsal on {text.moment(record.made)}"
+    passed = f"The newest set passed its rehearsal on {humanize.moment(record.made)}"
     age = found.now - record.made
     if age > REHEARSAL_AGE:
         reason = f"Out of date. {passed}, {_age(age)} ago"
@@ -115,7 +116,9 @@ def _recovery(record: Record) -> str:
     if record.recovery_seconds is None:
         return ""
     without = ", without the indexes of the search" if record.left_out else ""
-    return f"; recovery time to expect: {text.duration(max(1, record.recovery_seconds))}{without}"
+    return (
+        f"; recovery time to expect: {humanize.duration(max(1, record.recovery_seconds))}{without}"
+    )
 
 
 def _went_to_the_end(record: Record) -> bool:
@@ -132,7 +135,7 @@ def _failure(record: Record) -> str:
     kind = "rehearsal" if record.rehearsal else "verification"
     bad = [one for one in record.checks if one.result is Result.FAILED]
     told = "; ".join(f"{one.name}: {one.detail}" for one in bad)
-    return f"The newest set did not pass its {kind} on {text.moment(record.made)}: {told}"
+    return f"The newest set did not pass its {kind} on {humanize.moment(record.made)}: {told}"
 
 
 def _other_proof(found: Found) -> str:
@@ -142,7 +145,9 @@ def _other_proof(found: Found) -> str:
             continue
         record = evidence.decisive(found.of(entry.set))
         if record and record.verdict is Verdict.PASSED and _went_to_the_end(record):
-            return f". The newest set that passed is {record.set}, on {text.moment(record.made)}"
+            return (
+                f". The newest set that passed is {record.set}, on {humanize.moment(record.made)}"
+            )
     return ". No other set has passed one"
 
 
@@ -156,14 +161,14 @@ def concerns(found: Found, newest: BackupSet | None) -> list[str]:
         if flaw.kind in (Kind.FUTURE, Kind.EMPTIED)
     ]
     if found.foreign:
-        words.append(f"{text.number(len(found.foreign), 'set')} of other hosts lie here too")
+        words.append(f"{humanize.number(len(found.foreign), 'set')} of other hosts lie here too")
     if newest is not None and found.now - newest.manifest.made > SET_AGE:
         age = _age(found.now - newest.manifest.made)
-        words.append(f"The newest set is {age} old: {text.moment(newest.manifest.made)}")
+        words.append(f"The newest set is {age} old: {humanize.moment(newest.manifest.made)}")
     words += [] if newest is None else caveats.lines(newest.manifest.told)
     bad = [one for one in found.entries if one.set is not newest and _failed(found, one)]
     if bad:
-        words.append(f"{text.number(len(bad), 'other set')} failed: {bad[0].name}")
+        words.append(f"{humanize.number(len(bad), 'other set')} failed: {bad[0].name}")
         words[-1] += " and older ones, marked below" if len(bad) > 1 else ""
     return words
 
@@ -175,7 +180,7 @@ def _failed(found: Found, entry: Entry) -> bool:
 
 def _age(age: timedelta) -> str:
     hours = age // timedelta(hours=1)
-    return text.number(hours, "hour") if hours < 48 else text.number(age.days, "day")
+    return humanize.number(hours, "hour") if hours < 48 else humanize.number(age.days, "day")
 
 
 def line_of(found: Found, entry: Entry) -> Line:
@@ -187,10 +192,10 @@ def line_of(found: Found, entry: Entry) -> Line:
     records = found.of(entry.set)
     record, rehearsed = evidence.decisive(records), evidence.latest_rehearsal(records)
     if record is not None and _failed(found, entry):
-        return Line(entry, Standing.FAILED, f"failed on {text.moment(record.made)}")
+        return Line(entry, Standing.FAILED, f"failed on {humanize.moment(record.made)}")
     if record is not None and _went_to_the_end(record):
-        return Line(entry, Standing.PROVEN, f"passed on {text.moment(record.made)}")
+        return Line(entry, Standing.PROVEN, f"passed on {humanize.moment(record.made)}")
     if rehearsed is not None:
-        words = f"passed as far as it went on {text.moment(rehearsed.made)}"
+        words = f"passed as far as it went on {humanize.moment(rehearsed.made)}"
         return Line(entry, Standing.NOT_PROVEN, words)
     return Line(entry, Standing.NOT_PROVEN, "never rehearsed")

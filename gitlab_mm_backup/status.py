@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from . import (
     accepted,
     caveats,
-    discreet,
     evidence,
     host,
     hosts,
@@ -24,9 +23,7 @@ from . import (
     scheduler,
     standing,
     stores,
-    text,
 )
-from . import space as disk
 from .checks import Result, guarded
 from .doctor import service_check, sign_in_check
 from .errors import Failure
@@ -41,6 +38,8 @@ from .soundness import Kind
 from .standing import Found
 from .store.local import BackupSet
 from .stores import Store
+from .system import discreet, humanize
+from .system import disk_space as disk
 
 _NIGHTS = 60  # that the forecast looks ahead
 _SOON = 14  # nights: time to buy a disk
@@ -154,8 +153,8 @@ def last_set(facts: Facts) -> Line:
     limit = str(int(standing.SET_AGE.total_seconds()))
     figures["set_age"] = Figure(int(age.total_seconds()), "s", limit, limit)
     figures["set_bytes"] = Figure(manifest.bytes, "B")
-    words = f"{_ago(age)}, {text.size(manifest.bytes)}, {text.number(manifest.rows, 'row')}"
-    words += f", {text.number(manifest.files.files, 'file')}: {newest.name}"
+    words = f"{_ago(age)}, {humanize.size(manifest.bytes)}, {humanize.number(manifest.rows, 'row')}"
+    words += f", {humanize.number(manifest.files.files, 'file')}: {newest.name}"
     doubts = _doubts(facts, newest)
     told = caveats.unaccepted(manifest.told, facts.settings.accept_warnings)
     state = State.WARNING if doubts or told else State.GOOD
@@ -185,10 +184,12 @@ def _doubts(facts: Facts, newest: BackupSet | None) -> list[str]:
     ]
     future = [name for name in facts.found.flaws if facts.found.has(name, Kind.FUTURE)]
     if future:
-        found.append(f"{text.number(len(future), 'set')} with a date in the future: {future[0]}")
+        found.append(
+            f"{humanize.number(len(future), 'set')} with a date in the future: {future[0]}"
+        )
     broken = [one.name for one in facts.found.entries if one.set is None]
     if broken:
-        found.append(f"{text.number(len(broken), 'set')} not complete")
+        found.append(f"{humanize.number(len(broken), 'set')} not complete")
     return found
 
 
@@ -202,9 +203,7 @@ def which_host(facts: Facts) -> Line:
         words += f"; it came with the disk of host {here.original[:8]}: gitlab-mm host take-over, "
         return Line("host", State.WARNING, f"{words}or gitlab-mm host new")
     if kin:
-        words += (
-            f"; {text.number(sum(one.sets for one in kin), 'set')} of host {kin[0].name} are kept"
-        )
+        words += f"; {humanize.number(sum(one.sets for one in kin), 'set')} of host {kin[0].name} are kept"
         words += " until gitlab-mm host take-over, or gitlab-mm host new"
         return Line("host", State.WARNING, words)
     return Line("host", State.GOOD, words)
@@ -223,7 +222,7 @@ def last_rehearsal(facts: Facts) -> Line:
     words = f"{record.verdict.value} {_ago(age)}"
     if record.recovery_seconds is not None:
         figures["recovery"] = Figure(round(record.recovery_seconds, 1), "s")
-        words += f", recovery in {text.duration(max(1, record.recovery_seconds))}"
+        words += f", recovery in {humanize.duration(max(1, record.recovery_seconds))}"
     state = State.GOOD if record.verdict is Verdict.PASSED else State.WARNING
     if record.verdict is Verdict.FAILED:
         bad = [one for one in record.checks if one.result is Result.FAILED]
@@ -258,7 +257,7 @@ def next_run(facts: Facts) -> Line:
     """Tell when the next set is made, and by what."""
     if not facts.scheduled:
         return Line("next run", State.WARNING, f"no nightly set: {facts.obstacle}")
-    when = f"{text.moment(facts.next_run)}, " if facts.next_run else ""
+    when = f"{humanize.moment(facts.next_run)}, " if facts.next_run else ""
     return Line("next run", State.GOOD, f"{when}{facts.scheduled}")
 
 
@@ -269,7 +268,7 @@ def space(facts: Facts) -> Line:
     nights = _nights(facts)
     told = _NIGHTS if nights is None else nights
     figures = {"free": Figure(facts.free, "B"), "nights": Figure(told, "", f"{_SOON}:", "1:")}
-    words = f"{text.size(facts.free)} free in {facts.found.folder}"
+    words = f"{humanize.size(facts.free)} free in {facts.found.folder}"
     for_ever = f"; {retention.FOR_EVER}" if facts.settings.rules == retention.Rules() else ""
     if facts.good is None:
         return Line("space", State.GOOD, words + for_ever, {"free": figures["free"]})
@@ -277,7 +276,7 @@ def space(facts: Facts) -> Line:
         room = f"room for {_NIGHTS} nights and more{for_ever}"
         return Line("space", State.GOOD, f"{words}, {room}", figures)
     state = State.BAD if nights < 1 else State.WARNING if nights < _SOON else State.GOOD
-    room = f"room for {text.number(nights, 'night')}" if nights else "no room for the next set"
+    room = f"room for {humanize.number(nights, 'night')}" if nights else "no room for the next set"
     return Line("space", state, f"{words}, {room}{for_ever}", figures)
 
 
@@ -338,7 +337,7 @@ def open_restore(facts: Facts) -> Line:
     words = "none is open"
     if previous:
         words += (
-            f"; {text.number(len(previous), 'previous state')} kept: gitlab-mm prune --previous"
+            f"; {humanize.number(len(previous), 'previous state')} kept: gitlab-mm prune --previous"
         )
     return Line("restore", State.GOOD, words)
 
@@ -372,5 +371,5 @@ def worst(lines: Sequence[Line]) -> State:
 def _ago(age: timedelta) -> str:
     seconds = max(0.0, age.total_seconds())
     if seconds < 48 * 3600:
-        return f"{text.duration(seconds)} ago"
-    return f"{text.number(age.days, 'day')} ago"
+        return f"{humanize.duration(seconds)} ago"
+    return f"{humanize.number(age.days, 'day')} ago"

@@ -12,15 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import backup, gitlab_files, omnibus, process, salvage, scratch, settings, text
+from . import backup, gitlab_files, omnibus, salvage, scratch, settings
 from .backup import Before, Made
 from .errors import Failure
-from .process import Command
-from .sandbox import INSIDE
 from .settings import Settings
 from .site import Endpoint, GitLab, Site
 from .store.local import BackupSet, LocalStore
-from .view import View, within
+from .system import humanize, process
+from .system.namespaces import View, within
+from .system.process import Command
+from .system.sandbox import INSIDE
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ def make(root: Path, settings: Settings, store: LocalStore) -> Made:
         seen = _within(root, view, base, _look)
         programs = scratch.server_of(_OWN_CLIENTS, seen.major)
         scratch.refuse_without_room(settings.rehearse_in, seen.size, "a copy of the database")
-        log.info("Copying %s of PostgreSQL's data", text.size(seen.size))
+        log.info("Copying %s of PostgreSQL's data", humanize.size(seen.size))
         _within(root, view, base, functools.partial(_copy, seen.data))
         log.info("Starting a scratch PostgreSQL on the copy")
         superuser, owners = seen.site.database.admin.role, _owners(seen.site)

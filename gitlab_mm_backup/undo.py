@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
-from . import bug, interrupts
 from .errors import ExitCode, Failure
+from .system import bug, signals
 
 Action = Callable[..., None]
 
@@ -57,7 +57,7 @@ class Undo:
 
     def commit(self, finish: list[Step]) -> None:
         """Make everything so far final; ``finish`` is noted as still to be done."""
-        interrupts.ignore()  # from here on an interruption could only be told wrongly
+        signals.ignore()  # from here on an interruption could only be told wrongly
         self._note([], finish)
         self._committed = True
 
@@ -72,7 +72,7 @@ class Undo:
     ) -> None:
         if self._committed:
             return
-        interrupts.ignore()
+        signals.ignore()
         problems = run(reversed(self._steps), self._actions)
         if problems:  # what is noted stays, for gitlab-mm restore --rollback
             raise Failure(

@@ -6,17 +6,18 @@ from collections.abc import Callable
 from tarfile import TarInfo
 from typing import IO
 
-from . import archives, checks, files, listing, process, tasks
+from . import archives, checks, files, listing
 from .archives import Each, Most
 from .checks import Check, Result
 from .evidence import damaged
 from .listing import LISTING
 from .manifest import Manifest
-from .process import DECOMPRESS
 from .store.damage import damage
 from .store.local import BackupSet
 from .store.source import Source
-from .tasks import Put
+from .system import parallel, process
+from .system.parallel import Put
+from .system.process import DECOMPRESS
 
 ETC = "/etc/gitlab"
 _ETC_MOST = Most(4 << 30, 100_000)  # no manifest counts it; it has some hundred kB
@@ -35,7 +36,7 @@ def examine(set_: BackupSet, each: Each = lambda member, read: None) -> list[Che
     Bytes are summed and archives looked into at the same time.  ``each`` is told of every file,
     folder and link that a restore brings back; what it hears counts only if both checks pass.
     """
-    problems, structure = tasks.together(
+    problems, structure = parallel.together(
         lambda: [problem for one in set_.chain for problem in _damage(one, set_)],
         lambda: checks.guarded("structure", lambda: _structure(set_, each)),
     )

@@ -7,12 +7,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from . import database, growth, scratch, space, tasks, text
+from . import database, growth, scratch
 from .deadlines import KEY, Deadlines, Missed
 from .errors import Failure
 from .growth import Outgrown
 from .manifest import Database
 from .site import Endpoint
+from .system import disk_space, humanize, parallel
 
 _GLANCE = 0.5  # seconds between two looks at the clock
 _LOOK = 3.0  # and two looks at its server
@@ -60,10 +61,10 @@ class Warden:
                 raise
 
         try:
-            tasks.together(
+            parallel.together(
                 guarded,
                 keep_time,
-                lambda: space.watch(descriptor, self._folder, over, scratch.WAYS),
+                lambda: disk_space.watch(descriptor, self._folder, over, scratch.WAYS),
             )
         finally:
             over.set()
@@ -75,7 +76,7 @@ class Warden:
             ended = self._ended
         if not ended:
             return str(failure)
-        most = text.duration(self._deadlines.given.statement)
+        most = humanize.duration(self._deadlines.given.statement)
         return (
             f"A statement took too long and was ended, as each may take {most} (raise {KEY} in "
             f"/etc/gitlab-mm-backup/config.yml where this host is only slow): {ended}"

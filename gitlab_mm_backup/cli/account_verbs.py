@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..errors import ExitCode, Failure
-from ..outcome import Outcome
+from ..result import Outcome
 from .common import verb
 from .manner import Manner
 
@@ -50,7 +50,7 @@ def convert(
     """
     from .. import accounts as job
     from .. import host
-    from ..lock import only_run
+    from ..system.lock import only_run
     from . import accounts_outcomes as outcomes
     from . import output
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from .. import text
 from ..accounts import Changed, Person
-from ..outcome import Outcome
+from ..result import Outcome
+from ..system import humanize
 
 
 def of_preview(found: Changed) -> Outcome:
     local = ", ".join(found.local_administrators) or "none"
     lines = [
-        f"{text.number(len(found.people), 'account')} would sign in by e-mail and password",
+        f"{humanize.number(len(found.people), 'account')} would sign in by e-mail and password",
         *(f"  {_line(one)}" for one in found.people),
         f"Administrators with a password of their own: {local}",
     ]
@@ -23,7 +23,7 @@ def of_preview(found: Changed) -> Outcome:
 def question(found: Changed) -> tuple[list[str], list[str], str]:
     """Return what the operator is told before a conversion, no loud warning, and the question."""
     told = [f"  {_line(one)}" for one in found.people]
-    people = text.number(len(found.people), "account")
+    people = humanize.number(len(found.people), "account")
     told.append("GitLab no longer signs them in; Mattermost restarts.")
     return told, [], f"Convert {people}?"
 
@@ -35,7 +35,7 @@ def of_convert(done: Changed) -> Outcome:
         "mapping": str(done.mapping or "") or None,
     }
     lines = [
-        f"{text.number(len(done.people), 'account')} now sign in by e-mail and password",
+        f"{humanize.number(len(done.people), 'account')} now sign in by e-mail and password",
         f"  {done.administrator} can sign in without GitLab",
         "  Each asks Mattermost for a new password: Forgot your password?, at the sign-in page",
         f"  To take it back: gitlab-mm accounts convert --undo {done.mapping}",
@@ -44,7 +44,7 @@ def of_convert(done: Changed) -> Outcome:
 
 
 def of_undo(done: Changed) -> Outcome:
-    people = text.number(len(done.people), "account")
+    people = humanize.number(len(done.people), "account")
     return Outcome(_fields(done), [f"{people} sign in through GitLab again"], done.warnings)
 
 

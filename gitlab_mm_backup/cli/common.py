@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import environment, interrupts, run_id, text
 from ..errors import ExitCode, Failure, Interrupted
-from ..outcome import Outcome
+from ..result import Outcome
+from ..system import environment, humanize, run_id, signals
 from . import streams
 from .manner import Manner
 
 if TYPE_CHECKING:
-    from ..outcome import Outcome
+    from ..result import Outcome
 
 HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
@@ -64,7 +64,7 @@ def enter(command: click.Command, program: str) -> None:
     streams.settle()
     environment.cleanse()
     os.umask(0o077)
-    interrupts.heed()
+    signals.heed()
     sys.exit(_run(command, program))
 
 
@@ -83,7 +83,7 @@ def _run(command: click.Command, program: str) -> int:
     except (click.Abort, Interrupted):
         return _tell(program, Failure("Interrupted", "nothing was begun", "Run it again."))
     except Exception as error:  # before a command began, or in its very end
-        from .. import bug
+        from ..system import bug
 
         for line in bug.trace(error):
             syslog.syslog(syslog.LOG_ERR, line)
@@ -112,7 +112,7 @@ def _tell(program: str, failure: Failure) -> int:
         }
         click.echo(json.dumps(document))
     else:
-        click.echo(text.shown(f"Error: {failure.message}"), err=True)
+        click.echo(humanize.shown(f"Error: {failure.message}"), err=True)
         for line in filter(None, (failure.detail, failure.hint)):
-            click.echo(text.shown(f"  {line}"), err=True)
+            click.echo(humanize.shown(f"  {line}"), err=True)
     return code

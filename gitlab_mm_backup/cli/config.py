@@ -11,7 +11,7 @@ from .. import option_text
 from ..errors import ExitCode, Failure
 from ..option_table import OPTIONS
 from ..options import Option, leaves, shown
-from ..outcome import Outcome
+from ..result import Outcome
 from ..settings import Value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..outcome import Outcome
+from ..result import Outcome
 from .common import verb
 from .manner import Manner
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..outcome import Outcome
+from ..result import Outcome
 from .common import verb
 from .manner import Manner
 
@@ -51,7 +51,7 @@ def take_over(manner: Manner, wanted: str) -> Outcome:
     its name; the only one in question unless it is given.
     """
     from .. import hosts, identity
-    from ..lock import only_run
+    from ..system.lock import only_run
     from . import hosts_outcomes as outcomes
 
     with only_run():
@@ -67,7 +67,7 @@ def new(manner: Manner) -> Outcome:
     Where no other host is in question, this one gets a new id.
     """
     from .. import hosts, identity
-    from ..lock import only_run
+    from ..system.lock import only_run
     from . import hosts_outcomes as outcomes
 
     with only_run():
@@ -84,7 +84,7 @@ def trust(manner: Manner, key: str) -> Outcome:
     KEY is the key's fingerprint, as gitlab-mm kit and gitlab-mm host print it on that host.
     """
     from .. import keys
-    from ..lock import only_run
+    from ..system.lock import only_run
     from . import hosts_outcomes as outcomes
 
     with only_run():
@@ -97,7 +97,7 @@ def trust(manner: Manner, key: str) -> Outcome:
 def distrust(manner: Manner, key: str) -> Outcome:
     """Trust the key of another host no more."""
     from .. import keys
-    from ..lock import only_run
+    from ..system.lock import only_run
     from . import hosts_outcomes as outcomes
 
     with only_run():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .. import identity, text
+from .. import identity
 from ..hosts import Seen
 from ..identity import Host
 from ..keys import Ring
-from ..outcome import Outcome
+from ..result import Outcome
+from ..system import humanize
 
 _SHOWN = 8  # digits of an id that tell it from others
 
@@ -61,7 +62,7 @@ def _fields(here: Host) -> dict[str, object]:
 def _line(one: Seen, here: Host) -> str:
     whose = identity.shown(one.host) if identity.has_id(one.host) else "without an id"
     of = one.installation[:_SHOWN] or "not known"
-    told = f"{text.number(one.sets, 'set')} of {one.name} ({whose}), installation {of}"
+    told = f"{humanize.number(one.sets, 'set')} of {one.name} ({whose}), installation {of}"
     told += f", the newest {one.newest}"
     if here.owns(one.host):
         return f"{told}: this host's"

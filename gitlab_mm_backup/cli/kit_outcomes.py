@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .. import kit, pages
 from ..kit import Kit
-from ..outcome import Outcome
+from ..result import Outcome
 
 
 def render(made: Kit) -> bytes:

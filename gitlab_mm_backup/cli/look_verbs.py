@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..outcome import Outcome
+from ..result import Outcome
 from .common import verb
 from .manner import Manner
 

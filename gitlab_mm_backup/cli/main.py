@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..errors import ExitCode
-from ..outcome import Outcome
+from ..result import Outcome
 from . import (
     account_verbs,
     common,
@@ -72,10 +72,11 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
     Where GitLab 19 has removed Mattermost the set is made of what it left, and marked as salvaged.
     """
     from .. import backup as job
-    from .. import guest, process, recovery, schedule, sites, trees
+    from .. import guest, recovery, schedule, sites, trees
     from .. import host as host_host
     from ..journal import Journal
-    from ..lock import only_run
+    from ..system import process
+    from ..system.lock import only_run
     from . import outcomes
 
     now = datetime.now().astimezone()
@@ -150,9 +151,10 @@ def rehearse(
     identity: Path | None,
 ) -> Outcome:
     """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
-    from .. import lock, offered, process, records, rehearsal, sites
+    from .. import offered, records, rehearsal, sites
     from ..evidence import Depth
     from ..store.local import Entry
+    from ..system import lock, process
     from . import outcomes
 
     if quick and full:
@@ -211,7 +213,7 @@ def prune(
     """
     from .. import identity
     from .. import prune as prune_prune
-    from ..lock import only_run
+    from ..system.lock import only_run
     from . import outcomes, output
 
     manner.load_everything()

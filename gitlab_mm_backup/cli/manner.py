@@ -61,11 +61,11 @@ class Manner:
 
     @functools.cached_property
     def _settings(self) -> Settings:
-        from .. import space
         from ..settings import load
+        from ..system import disk_space
 
         ours = load(required=self.config is not None)
-        space.leave(ours.min_free)
+        disk_space.leave(ours.min_free)
         return ours
 
     @functools.cached_property

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import hostname, notices, text
+from .. import hostname, notices
 from ..errors import ExitCode, Failure
 from ..notices import Message
-from ..outcome import Outcome
+from ..result import Outcome
 from ..settings import Notice
+from ..system import humanize
 
 
 def of_test(wanted: Sequence[Notice]) -> Outcome:
@@ -30,7 +31,7 @@ def of_test(wanted: Sequence[Notice]) -> Outcome:
     failure = None
     if problems:
         failure = Failure(
-            f"{text.number(len(problems), 'notice')} could not be sent",
+            f"{humanize.number(len(problems), 'notice')} could not be sent",
             "; ".join(f"{name}: {problem}" for name, problem in problems.items()),
             "Look at notices in /etc/gitlab-mm-backup/config.yml.",
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from ..outcome import Outcome
+from ..result import Outcome
 from .common import verb
 from .manner import Manner
 
@@ -131,8 +131,8 @@ def offsite(manner: Manner) -> Outcome:
     """
     from .. import host, identity, live, stores
     from .. import offsite as offsite_offsite
-    from ..lock import only_run
     from ..prune import Owner
+    from ..system.lock import only_run
     from . import offsite_outcomes
 
     manner.load_everything()

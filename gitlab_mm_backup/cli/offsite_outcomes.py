@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from .. import caveats, remarks, text
+from .. import caveats, remarks
 from ..choice import Found
 from ..errors import Failure
 from ..identity import Host
 from ..offsite import Served
-from ..outcome import Outcome
 from ..remote import Remote
 from ..remote_store import Entry
+from ..result import Outcome
+from ..system import humanize
 
 Known = Mapping[str, Found]  # by set
 
@@ -65,7 +66,7 @@ def of_copies(remote: Remote, entries: Sequence[Entry], known: Known, here: Host
 def _entry_line(one: Entry, found: Found, here: Host) -> str:
     if one.manifest is None or one.copy is None:
         return f"{one.name}  NOT COMPLETE: {one.problem}"
-    moment, size = text.moment(one.manifest.made), text.size(one.bytes)
+    moment, size = humanize.moment(one.manifest.made), humanize.size(one.bytes)
     increment = one.manifest.increment
     builds = f"  (builds on {increment.base})" if increment else ""
     line = f"{one.name}  {moment}  {size:>10}  from {one.manifest.host}{builds}"
@@ -123,10 +124,10 @@ def lines(served: Sequence[Served]) -> list[str]:
         for name, there in one.copied.items():
             how = ", ".join(_CHECKS.get(check, check) for check in there.checks)
             told.append(
-                f"Copied {name} to {one.remote.name}: {text.size(there.bytes)}, checked by {how}"
+                f"Copied {name} to {one.remote.name}: {humanize.size(there.bytes)}, checked by {how}"
             )
         told += [f"Removed {name} from {one.remote.name}" for name in one.removed]
         if one.staying:
-            copies = text.number(one.staying, "copy", "copies")
+            copies = humanize.number(one.staying, "copy", "copies")
             told.append(f"{copies} beyond the rules stay at {one.remote.name} (add_only)")
     return told

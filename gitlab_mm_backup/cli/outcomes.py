@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import caveats, identity, remarks, text
+from .. import caveats, identity, remarks
 from ..backup import Made
 from ..checks import LASTING, Check, Result
 from ..errors import ExitCode, Failure
@@ -15,13 +15,14 @@ from ..evidence import Record, Verdict, as_fields, damaged, latest_rehearsal, la
 from ..gate import Passed
 from ..identity import Host
 from ..origin import Origin
-from ..outcome import Outcome
 from ..prune import Plan, Pruned
 from ..report import Report
+from ..result import Outcome
 from ..retention import FOR_EVER, Decision
 from ..soundness import Flaw
 from ..store.local import BackupSet, Entry
 from ..stores import Store
+from ..system import humanize
 
 if TYPE_CHECKING:  # whoever calls has these already, and a list needs no restore
     from ..backup import Made
@@ -65,7 +66,7 @@ def of_backup(made: Made) -> Outcome:
         },
         [
             f"Made {made.set.reference}{_builds_on(made.set)}",
-            f"  {text.amounts(manifest.rows, manifest.files.files)} in {manifest.seconds:.1f} s",
+            f"  {humanize.amounts(manifest.rows, manifest.files.files)} in {manifest.seconds:.1f} s",
             *(f"Removed {name}" for name in made.removed),
             *made.notes,
         ],
@@ -96,7 +97,7 @@ def of_list(listed: Sequence[Listed], store: Store, here: Host) -> Outcome:
     fields = [_list_fields(one, damaged, here) for one in listed]
     others = store.others()
     lines += [
-        f"{text.number(one.sets, 'set')} of host {one.name} ({identity.shown(one.host)[:8]}), "
+        f"{humanize.number(one.sets, 'set')} of host {one.name} ({identity.shown(one.host)[:8]}), "
         f"the newest {one.newest}: not shown"
         for one in others
     ]
@@ -122,11 +123,11 @@ def _list_line(one: Listed, damaged: set[str], here: Host) -> str:
     if entry.set is None:
         return f"{entry.name}  NOT COMPLETE: {entry.problem}"
     manifest = entry.set.manifest
-    size = text.size(manifest.bytes)
+    size = humanize.size(manifest.bytes)
     safety = "  (safety set)" if manifest.safety else ""
     safety += "  (salvaged)" if manifest.salvaged is not None else ""
-    moment = text.moment(manifest.made)
-    head = f"{entry.name}  {moment}  {size:>10}  {text.amounts(manifest.rows, manifest.files.files)}{safety}"
+    moment = humanize.moment(manifest.made)
+    head = f"{entry.name}  {moment}  {size:>10}  {humanize.amounts(manifest.rows, manifest.files.files)}{safety}"
     lines = [
         head + _builds_on(entry.set),
         f"  {_proof(one.proven)}",
@@ -145,11 +146,11 @@ def _proof(proven: Sequence[Record]) -> str:
     verified, rehearsed = latest_verification(proven), latest_rehearsal(proven)
     if verified is None:
         return "never verified, never rehearsed"
-    words = f"{'whole' if verified.whole else 'DAMAGED'} on {text.moment(verified.made)}"
+    words = f"{'whole' if verified.whole else 'DAMAGED'} on {humanize.moment(verified.made)}"
     if rehearsed is None:
         return f"{words}, never rehearsed"
     result = _VERDICTS[rehearsed.verdict]
-    return f"{words}, rehearsal {result} on {text.moment(rehearsed.made)}"
+    return f"{words}, rehearsal {result} on {humanize.moment(rehearsed.made)}"
 
 
 def _list_fields(one: Listed, damaged: set[str], here: Host) -> dict[str, object]:
@@ -234,7 +235,7 @@ def _unproven(made: Sequence[Record]) -> Failure | None:
     found = [f"{one.set}: {check.name}: {check.detail}" for one, check in failed]
     lasting = any(LASTING in check.detail for _, check in failed)
     return Failure(
-        f"{text.number(len(bad), 'set')} did not pass the rehearsal",
+        f"{humanize.number(len(bad), 'set')} did not pass the rehearsal",
         "; ".join(found),
         "Do what the detail says; the page what-a-backup-contains tells more."
         if lasting
@@ -245,11 +246,11 @@ def _unproven(made: Sequence[Record]) -> Failure | None:
 def _rehearsal_lines(record: Record) -> list[str]:
     name = f"Rehearsal of {record.set}"
     lines = [
-        f"{name} {_VERDICTS[record.verdict]} in {text.duration(record.seconds)}",
+        f"{name} {_VERDICTS[record.verdict]} in {humanize.duration(record.seconds)}",
         *(f"  {_check_line(one)}" for one in record.checks),
     ]
     if record.recovery_seconds is not None:
-        took = text.duration(max(1, record.recovery_seconds))
+        took = humanize.duration(max(1, record.recovery_seconds))
         without = ", without the indexes of the search" if record.left_out else ""
         lines.append(f"  Recovery time to expect: {took}{without}")
     return lines

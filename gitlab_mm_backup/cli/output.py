@@ -17,11 +17,11 @@ from typing import Any
 
 import click
 
-from .. import interrupts, privileges, progress, run_id, text
 from ..errors import ExitCode, Failure, Interrupted
-from ..outcome import Outcome
-from ..secret import Secret
-from ..system_log import SystemLog
+from ..result import Outcome
+from ..system import humanize, privileges, progress, run_id, signals
+from ..system.log import SystemLog
+from ..system.redaction import Secret
 from . import streams, terminal
 from .manner import Manner
 from .terminal import Lines, Screen
@@ -43,7 +43,7 @@ def finish(manner: Manner, work: Callable[[], Outcome]) -> int:
         raise
     except (Exception, Interrupted) as trouble:
         error = _failure(manner, trouble, lasting)
-    interrupts.ignore()  # what is left is short, and is not to be cut
+    signals.ignore()  # what is left is short, and is not to be cut
     seconds = time.monotonic() - began
     code = error.exit_code if error else outcome.exit_code
     tail: list[Callable[[], object]] = [
@@ -67,7 +67,7 @@ def _failure(manner: Manner, trouble: BaseException, log: SystemLog) -> Failure:
             "everything begun was taken back",
             "Run the command again.",
         )
-    from .. import bug
+    from ..system import bug
 
     code = _standing(manner)
     if isinstance(trouble, OSError):
@@ -95,7 +95,7 @@ def _guard(act: Callable[[], object], log: SystemLog) -> None:
     try:
         act()
     except (Exception, Interrupted) as trouble:
-        from .. import bug
+        from ..system import bug
 
         for line in bug.trace(trouble):
             log.write(line, logging.ERROR)
@@ -145,7 +145,7 @@ def _follow(manner: Manner, outcome: Outcome, error: Failure | None, seconds: fl
 
         began = datetime.now().astimezone() - timedelta(seconds=seconds)
         ended = aftermath.Ended(manner.command, began, seconds, outcome, error)
-        with interrupts.heeded():  # a service that does not answer is not waited for by all means
+        with signals.heeded():  # a service that does not answer is not waited for by all means
             aftermath.follow(ended, manner.settings, manner.store)
 
 
@@ -192,7 +192,7 @@ def _toned(line: str, word: str, colour: str) -> str:
 
 def _say(line: str, err: bool = False, tone: tuple[str, str] = ("", ""), **style: Any) -> None:
     """Print what a command tells, and nothing that a name or a message in it would have printed."""
-    told = text.shown(line)
+    told = humanize.shown(line)
     # click would write UTF-8 to a terminal that says it takes ASCII, were it left to choose.
     stream = sys.stderr if err else sys.stdout
     click.secho(
@@ -232,7 +232,9 @@ def _keep(
         log.write(str(error), logging.ERROR)
     # cron asks every hour whether anything is due; that nothing was is no news.
     if (worth and outcome.lines) or error is not None or outcome.warnings:
-        ended = f"Ended with exit code {int(code)}, {code.meaning}, after {text.duration(seconds)}"
+        ended = (
+            f"Ended with exit code {int(code)}, {code.meaning}, after {humanize.duration(seconds)}"
+        )
         log.write(ended, fields={"exit_code": int(code), "seconds": round(seconds, 3)})
 
 

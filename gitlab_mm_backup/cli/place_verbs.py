@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..outcome import Outcome
+from ..result import Outcome
 from .common import verb
 from .manner import Manner
 
@@ -23,7 +23,7 @@ def forget(manner: Manner, wanted: str) -> Outcome:
     PLACE is the folder of sets, the path of a remote, or its name. Sets and copies there stay.
     """
     from .. import copied
-    from ..lock import only_run
+    from ..system.lock import only_run
 
     with only_run():
         path = copied.forget_place(wanted)

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from ..errors import ExitCode, Failure
-from ..outcome import Outcome
 from ..plan import PARTS, Plan
+from ..result import Outcome
 from . import offsite
 from .common import verb
 from .manner import Manner
@@ -91,7 +91,7 @@ def restore(manner: Manner, **options: Any) -> Outcome:
     """
     from .. import host
     from ..journal import Journal
-    from ..lock import only_run
+    from ..system.lock import only_run
 
     if options["wanted"] is not None and options["at"] is not None:
         raise click.UsageError("SET and --at exclude each other.")
@@ -205,7 +205,7 @@ def _wanted(ours: Any, store: Any, plan: Plan, options: dict[str, Any], want: An
 
 def _before(day: str | None) -> datetime | None:
     """Return the end of a day, or the very moment; None is the latest of all."""
-    from .. import dates
+    from ..system import dates
 
     if day is None or day == "latest":
         return None

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import caveats, identity, text
+from .. import caveats, identity
 from ..choice import Chosen
 from ..errors import ExitCode
 from ..gitlab import Verdict
 from ..identity import Host
-from ..outcome import Outcome
 from ..preview import Preview
 from ..recovery import RolledBack
 from ..restore import Restored
+from ..result import Outcome
 from ..search_later import Built
 from ..store.local import BackupSet
+from ..system import humanize
 from . import search_outcomes
 
 if TYPE_CHECKING:  # whoever calls has these already
@@ -55,11 +56,13 @@ def of_restore(set_: BackupSet, restored: Restored, chosen: Chosen, here: Host) 
         },
         [
             f"Restored {set_.name}",
-            f"  {text.number(restored.rows, 'row')}, {text.number(restored.files, 'file')}, "
-            f"{text.size(restored.bytes)}",
-            f"  {text.number(len(changed), 'setting')} changed" if changed else "  Same settings",
+            f"  {humanize.number(restored.rows, 'row')}, {humanize.number(restored.files, 'file')}, "
+            f"{humanize.size(restored.bytes)}",
+            f"  {humanize.number(len(changed), 'setting')} changed"
+            if changed
+            else "  Same settings",
             *([f"  Before it: {restored.safety_set}"] if restored.safety_set else []),
-            f"  Mattermost was down for {text.duration(times.down)}, {text.duration(times.fill)} "
+            f"  Mattermost was down for {humanize.duration(times.down)}, {humanize.duration(times.fill)} "
             "of it to load and unpack",
             *([search_outcomes.line(search)] if search else []),
             f"  Sign-in: {restored.sign_in.reason}",
@@ -99,7 +102,7 @@ def of_preview(preview: Preview, chosen: Chosen) -> Outcome:
     code = ExitCode.FAILED if preview.obstacle else ExitCode.DONE
     changed = preview.settings_changed
     lines = [
-        f"Set {preview.set.name}: {text.amounts(manifest.rows, manifest.files.files)}",
+        f"Set {preview.set.name}: {humanize.amounts(manifest.rows, manifest.files.files)}",
         *(f"  {note}" for note in chosen.notes),
         *(f"  {number}. {step}" for number, step in enumerate(preview.steps, 1)),
         *caveats.lines(preview.told),
@@ -107,7 +110,7 @@ def of_preview(preview: Preview, chosen: Chosen) -> Outcome:
         f"Settings that change: {', '.join(changed) or 'none'}",
         *(["What is done to the set's config.json:"] if preview.patch else []),
         *(f"  {line}" for line in preview.patch),
-        f"Time: about {text.duration(preview.seconds)}",
+        f"Time: about {humanize.duration(preview.seconds)}",
     ]
     if preview.obstacle:
         lines.append(f"It would be refused: {preview.obstacle}")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import text
-from ..outcome import Outcome
+from ..result import Outcome
 from ..search_later import Built
+from ..system import humanize
 
 if TYPE_CHECKING:
     from ..search_later import Built
 
 
 def line(search: Built) -> str:
-    count = text.number(len(search.indexes), "index", "indexes")
-    return f"  Search: {count} built after that, in {text.duration(search.seconds)}"
+    count = humanize.number(len(search.indexes), "index", "indexes")
+    return f"  Search: {count} built after that, in {humanize.duration(search.seconds)}"
 
 
 def fields(search: Built | None) -> dict[str, Any] | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..errors import ExitCode
-from ..outcome import Outcome
 from ..repair import Repair, Repaired
+from ..result import Outcome
 from ..sign_in import Diagnosis, Severity
 
 

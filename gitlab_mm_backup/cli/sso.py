@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..outcome import Outcome
+from ..result import Outcome
 from .common import verb
 from .manner import Manner
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from ..errors import ExitCode
-from ..outcome import Outcome
+from ..result import Outcome
 from ..status import Figure, Line, State, worst
 
 _CODES = {State.BAD: ExitCode.FAILED, State.WARNING: ExitCode.WARNINGS}

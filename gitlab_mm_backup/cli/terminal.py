@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from .. import text
-from ..progress import Measure
+from ..system import humanize
+from ..system.progress import Measure
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -25,7 +25,7 @@ class _Step(logging.Formatter):
     """A step's time and words, on one line and without what a terminal would act on."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return text.plain(super().format(record))
+        return humanize.plain(super().format(record))
 
 
 STEP = _Step("%(asctime)s  %(message)s", "%H:%M:%S %Z")
@@ -125,7 +125,7 @@ class Screen(logging.Handler):
         from rich.text import Text
 
         self._live.console.print(Text(self.format(record), style="dim"), soft_wrap=True)
-        step = Text(text.plain(record.getMessage()))
+        step = Text(humanize.plain(record.getMessage()))
         step.truncate(self._live.console.width - 6, overflow="ellipsis")
         self._wheel.update(text=step)
         self._live.start()
@@ -169,11 +169,11 @@ def _amount(task: Task) -> Text:
     """Return what is done of what, and how long the rest takes at the pace so far."""
     from rich.text import Text
 
-    told = text.size(task.completed)
+    told = humanize.size(task.completed)
     if task.total is not None:
-        told += f" of {text.size(task.total)}"
+        told += f" of {humanize.size(task.total)}"
         if task.time_remaining:
-            told += f", {text.duration(task.time_remaining)} left"
+            told += f", {humanize.duration(task.time_remaining)} left"
     return Text(told, no_wrap=True)
 
 

@@ -6,9 +6,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from .. import progress, reading
 from ..errors import Failure, reason
 from ..manifest import MANIFEST, SUMS, Part, sums, to_bytes
+from ..system import progress, reading
 from .local import BackupSet
 
 _CHUNK = 1 << 20

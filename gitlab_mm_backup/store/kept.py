@@ -12,12 +12,12 @@ from datetime import date
 from pathlib import Path
 from typing import IO, TypeVar
 
-from .. import progress, space
 from ..errors import Failure
 from ..manifest import MANIFEST, Manifest, Part, to_bytes
-from ..process import Command, compress, pipeline, printed, written_by
 from ..repository import Busy, Repository, Snapshot
-from ..tasks import through
+from ..system import disk_space, progress
+from ..system.parallel import through
+from ..system.process import Command, compress, pipeline, printed, written_by
 from .part import PartWriter
 
 MANIFEST_TAG, DATABASE, FILES = "manifest", "database", "files"  # the third tag of a snapshot
@@ -100,7 +100,7 @@ def _shown(name: str, part: Part) -> contextlib.AbstractContextManager[None]:
 def refuse_without_room(manifest: Manifest, parent: Path, but: Collection[str] = ()) -> None:
     parts = manifest.parts.items()
     needed = sum(part.bytes for name, part in parts if name not in but)
-    space.refuse_without(
+    disk_space.refuse_without(
         parent,
         needed,
         "the set, which is fetched first",

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from .. import lock, places, reading
-from ..durable import replace_file, sync_folder
+from .. import places
 from ..errors import ExitCode, Failure
 from ..identity import Host
 from ..manifest import MANIFEST, SUMS, Manifest, Part, is_of, is_set_name, parse, sums, to_bytes
 from ..origin import SIGNATURE, Documents
+from ..system import lock, reading
+from ..system.files import replace_file, sync_folder
 from . import ground
 from .part import cannot_write
 from .source import Source, Stream, cut_short

@@ -6,9 +6,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from .. import space
 from ..errors import Failure
 from ..manifest import Part
+from ..system import disk_space
 from ..throttle import Throttle
 
 _DIRTY = 32 << 20  # bytes that memory may hold before the disk is told to take them
@@ -25,7 +25,7 @@ class PartWriter:
         self._file = os.fdopen(descriptor, "wb", buffering=0)
         self._path = path
         self._throttle = throttle or Throttle(None)
-        self._guard = space.Guard(descriptor, path.parent)
+        self._guard = disk_space.Guard(descriptor, path.parent)
         self._sha256 = hashlib.sha256()
         self.bytes = 0
         self._sent = 0  # of these the disk was told to take them

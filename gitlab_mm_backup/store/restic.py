@@ -13,16 +13,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from .. import hostname, identity, process
-from ..durable import replace_file
+from .. import hostname, identity
 from ..errors import ExitCode, Failure
 from ..identity import Host
 from ..manifest import MANIFEST, Manifest, Part, is_set_name, parse, to_bytes
 from ..origin import Documents
-from ..process import printed
 from ..repository import ID_SHOWN, Repository, Snapshot, Taken, Write
-from ..secret import Secret
 from ..settings import Restic
+from ..system import process
+from ..system.files import replace_file
+from ..system.process import printed
+from ..system.redaction import Secret
 from .kept import (
     BY_RESTIC,
     DATABASE,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
 from ..manifest import Part
-from ..process import Command
+from ..system.process import Command
 
 T = TypeVar("T")
 

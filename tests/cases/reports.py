@@ -175,7 +175,11 @@ REPORTS = Group(
             "-",
             "PGSERVICE, PGHOSTADDR, PGTARGETSESSIONATTRS, PGCLIENTENCODING in root's shell",
             "ignored, by a backup and by a restore",
-            (_VARIABLES, _WHOEVER, "unit/test_environment.py::test_what_is_not_ours_is_gone"),
+            (
+                _VARIABLES,
+                _WHOEVER,
+                "unit/system/test_environment.py::test_what_is_not_ours_is_gone",
+            ),
         ),
         Case(
             "22",

@@ -64,8 +64,8 @@ SECURITY = Group(
             "and depth",
             (
                 _ODD_CONFIG,
-                "unit/test_documents.py::test_json_that_is_refused",
-                "unit/test_reading.py::test_a_sparse_file_is_not_read_to_its_end",
+                "unit/system/test_documents.py::test_json_that_is_refused",
+                "unit/system/test_reading.py::test_a_sparse_file_is_not_read_to_its_end",
             ),
         ),
         Case(
@@ -128,8 +128,8 @@ SECURITY = Group(
             (
                 "system/test_canary.py::test_no_command_lets_a_secret_out",
                 "system/test_caller.py::test_a_variable_of_the_shell_changes_nothing",
-                "unit/test_privileges.py::test_no_core_is_left_by_us_or_by_a_child",
-                "unit/test_durable.py::test_a_link_is_replaced_and_not_followed",
+                "unit/system/test_privileges.py::test_no_core_is_left_by_us_or_by_a_child",
+                "unit/system/test_files.py::test_a_link_is_replaced_and_not_followed",
             ),
         ),
         Case(
@@ -172,8 +172,8 @@ SECURITY = Group(
             (
                 "system/test_boundary_settings.py::test_a_backup_with_each",
                 "system/test_boundary_settings.py::test_a_restore_with_all",
-                "unit/test_documents.py::test_yaml_that_is_refused",
-                "unit/test_documents.py::test_a_config_yml_with_it_is_refused_with_its_problems",
+                "unit/system/test_documents.py::test_yaml_that_is_refused",
+                "unit/system/test_documents.py::test_a_config_yml_with_it_is_refused_with_its_problems",
                 "unit/test_runs.py::test_what_cannot_be_read_is_nothing",
                 "system/test_backup.py::test_odd_files_come_back",
                 "unit/test_files.py::test_a_path_that_is_too_long_to_be_unpacked_is_left_out",

@@ -26,8 +26,16 @@ from tests.mutants import alone, changes, survivors, trials
 from tests.mutants.changes import Mutant
 
 MODULES = (
-    *("identity", "retention", "manifest", "untrusted", "archives", "stored_secret", "undo"),
-    *("rules", "schedule", "trust", "reading", "bound", "durable", "folders"),
+    *(
+        "identity",
+        "retention",
+        "manifest",
+        "system.validation",
+        "archives",
+        "stored_secret",
+        "undo",
+    ),
+    *("rules", "schedule", "trust", "system.reading", "bound", "system.files", "folders"),
 )
 REPORT = trials.TOP / "build" / "mutants.txt"
 _SEED = 18

@@ -22,7 +22,7 @@ import yaml
 from gitlab_mm_backup.option_table import OPTIONS
 from gitlab_mm_backup.option_text import example
 from gitlab_mm_backup.options import HIDDEN, Option
-from gitlab_mm_backup.secret import Secret
+from gitlab_mm_backup.system.redaction import Secret
 from tests.lab.omnibus import Omnibus, Spec, install
 from tests.lab.product import JOURNAL, Product, install_product
 from tests.lab.sandbox import Lab

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup import absence, caveats, folders, fstab, replacing, text
+from gitlab_mm_backup import absence, caveats, folders, replacing
 from gitlab_mm_backup.absence import Place, find, last_of
 from gitlab_mm_backup.contents import Upload
 from gitlab_mm_backup.effective import Settings
@@ -22,6 +22,7 @@ from gitlab_mm_backup.manifest import Files, Manifest
 from gitlab_mm_backup.plan import Plan
 from gitlab_mm_backup.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
 from gitlab_mm_backup.store.local import BackupSet
+from gitlab_mm_backup.system import fstab, humanize
 from tests.unit.builders import make_manifest
 
 ROLES = ("home", "data", "plugins")
@@ -232,9 +233,9 @@ def test_caveats_are_few_and_harmless() -> None:
 
 @given(st.text())
 def test_plain_words_are_printable(words: str) -> None:
-    assert text.plain(words).isprintable()
+    assert humanize.plain(words).isprintable()
     if words.isprintable():
-        assert text.plain(words) == words
+        assert humanize.plain(words) == words
 
 
 def test_a_plan_of_before_had_no_consent_to_give() -> None:

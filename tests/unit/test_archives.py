@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup import archives, process
+from gitlab_mm_backup import archives
 from gitlab_mm_backup.archives import Most
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.files import Contents, Survey
-from gitlab_mm_backup.process import Command
+from gitlab_mm_backup.system import process
+from gitlab_mm_backup.system.process import Command
 from tests.unit.test_files import HOSTILE, KNOWN, ROOT, describe, member
 
 NAMES = st.text(alphabet="ab é\\n*", min_size=1, max_size=120)

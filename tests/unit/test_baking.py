@@ -12,9 +12,9 @@ import pytest
 from gitlab_mm_backup import baking, gitlab_side, json_config
 from gitlab_mm_backup.effective import Settings
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.secret import Secret
 from gitlab_mm_backup.site import Folders, Kind, Site
 from gitlab_mm_backup.store.local import BackupSet
+from gitlab_mm_backup.system.redaction import Secret
 
 OLD = "/var/opt/gitlab/mattermost"
 CONFIG: dict[str, Any] = {

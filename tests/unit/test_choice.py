@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup import choice, clock
+from gitlab_mm_backup import choice
 from gitlab_mm_backup.choice import Found, Several, Want
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.live import Live
 from gitlab_mm_backup.manifest import Contents, name_for, utc
 from gitlab_mm_backup.soundness import Flaw, Kind
+from gitlab_mm_backup.system import clock
 from tests.unit.builders import HOST, INSTALLATION, make_manifest
 
 NOW = datetime(2026, 11, 28, 6, 0, tzinfo=timezone.utc)

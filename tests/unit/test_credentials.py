@@ -15,9 +15,9 @@ from gitlab_mm_backup import credentials, json_config, omnibus
 from gitlab_mm_backup.credentials import Candidate, Layer
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.gitlab import Application, Pair
-from gitlab_mm_backup.secret import Secret
 from gitlab_mm_backup.site import Site
 from gitlab_mm_backup.stored_secret import Form, store
+from gitlab_mm_backup.system.redaction import Secret
 from tests.unit.trees import SECRET, Tree
 
 NEW = Pair("new-id", Secret("new-secret-0123456789"))

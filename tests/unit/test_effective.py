@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitlab_mm_backup.effective import Settings, overlay
-from gitlab_mm_backup.secret import Secret
+from gitlab_mm_backup.system.redaction import Secret
 
 CONFIG: dict[str, Any] = {
     "ServiceSettings": {

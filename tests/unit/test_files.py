@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup import archives, files, folders, nolinks, process
+from gitlab_mm_backup import archives, files, folders
 from gitlab_mm_backup.archives import Most
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.files import Contents, Survey
-from gitlab_mm_backup.process import Command
+from gitlab_mm_backup.system import nolinks, process
+from gitlab_mm_backup.system.process import Command
 
 LEVEL = process.compress(1, 1)
 NOTHING = Survey({}, [], [])

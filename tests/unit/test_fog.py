@@ -11,7 +11,7 @@ import pytest
 from gitlab_mm_backup import fog
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.remote import Remote
-from gitlab_mm_backup.secret import Secret
+from gitlab_mm_backup.system.redaction import Secret
 
 OLD, NEW = (1, 60, 1), (1, 68, 2)  # of Debian 12 and 13; a recent one
 KEYS = {"provider": "AWS", "aws_access_key_id": "AKIA", "aws_secret_access_key": "s3cret"}

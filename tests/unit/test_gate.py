@@ -14,19 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import backup, database, gate, interrupts, omnibus
+from gitlab_mm_backup import backup, database, gate, omnibus
 from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
 from gitlab_mm_backup.gate import Change
 from gitlab_mm_backup.manifest import Manifest, name_for, utc
 from gitlab_mm_backup.settings import Settings
 from gitlab_mm_backup.store.local import BackupSet
+from gitlab_mm_backup.system import signals
 from tests.unit.builders import OWNER, ROOT, make_set
 
 HOOK = ROOT / "hooks" / "apt" / "apt-preinst"
 OLD, NEW, GONE = "18.10.2-ce.0", "18.11.9-ce.0", "19.0.0-ce.0"
 CROSSING = Change(NEW, GONE)
 BELOW = Change(OLD, NEW)
-HEED = interrupts.heed
+HEED = signals.heed
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=timezone.utc)
 
 
@@ -147,7 +148,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(gate, "verify", lambda one: None)
     monkeypatch.setattr(gate, "only_run", lambda: open(os.devnull))  # noqa: SIM115
     monkeypatch.setattr(backup, "backup", host.backup)
-    monkeypatch.setattr(interrupts, "heed", lambda: None)
+    monkeypatch.setattr(signals, "heed", lambda: None)
     monkeypatch.setattr(gate, "live_data", lambda: "it has 1 team and 2 users")
     monkeypatch.setattr(omnibus, "find", lambda **_: None)
     return host
@@ -252,10 +253,10 @@ def test_ctrl_c_is_heeded_again_once_the_set_is_there(
 ) -> None:
     """A backup passes signals over at its end; reading a large set may take minutes after that."""
     before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    monkeypatch.setattr(interrupts, "heed", HEED)
+    monkeypatch.setattr(signals, "heed", HEED)
 
     def make(*_: object) -> backup.Made:
-        interrupts.ignore()
+        signals.ignore()
         return host.backup()
 
     monkeypatch.setattr(backup, "backup", make)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import hooks, process, run_id
+from gitlab_mm_backup import hooks
 from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.system import process, run_id
 
 PHASE = "pre-backup"
 

@@ -15,19 +15,19 @@ TOP = "gitlab_mm_backup"
 LAYERS = {
     "0 values": (
         "errors",
-        "clock",
-        "dates",
+        "system.clock",
+        "system.dates",
         "hostname",
-        "run_id",
-        "bug",
-        "interrupts",
-        "secret",
-        "environment",
+        "system.run_id",
+        "system.bug",
+        "system.signals",
+        "system.redaction",
+        "system.environment",
         "version",
         "effective",
         "site",
-        "untrusted",
-        "documents",
+        "system.validation",
+        "system.documents",
         "origin",
         "properties",
         "manifest",
@@ -35,16 +35,16 @@ LAYERS = {
         "remote",
         "fog",
         "copies",
-        "durable",
-        "reading",
-        "memory",
+        "system.files",
+        "system.reading",
+        "system.memory",
         "undo",
         "stored_secret",
-        "outcome",
-        "text",
+        "result",
+        "system.humanize",
         "deadlines",
         "caveats",
-        "progress",
+        "system.progress",
         "options",
         "option_table",
         "option_text",
@@ -52,24 +52,24 @@ LAYERS = {
         "plan",
         "checks",
         "evidence",
-        "discreet",
-        "sandbox",
-        "confinement",
-        "privileges",
-        "endings",
+        "system.discreet",
+        "system.sandbox",
+        "system.confinement",
+        "system.privileges",
+        "system.endings",
         "forward",
-        "janitor",
+        "system.cleanup",
         "search_path_filter",
-        "nolinks",
+        "system.nolinks",
         "throttle",
         "index",
     ),
     "1 one outside thing each": (
-        "private_files",
-        "process",
-        "tasks",
-        "view",
-        "space",
+        "system.private_files",
+        "system.process",
+        "system.parallel",
+        "system.namespaces",
+        "system.disk_space",
         "config_file",
         "gitlab_files",
         "settings",
@@ -77,11 +77,11 @@ LAYERS = {
         "json_config",
         "settings_part",
         "gitlab_rb",
-        "lock",
+        "system.lock",
         "journal",
         "trust",
         "places",
-        "traces",
+        "system.traces",
         "identity",
         "keys",
         "accepted",
@@ -89,7 +89,7 @@ LAYERS = {
         "copied",
         "schedule",
         "scheduler",
-        "system_log",
+        "system.log",
         "repository",
         "store.source",
         "store.part",
@@ -113,12 +113,12 @@ LAYERS = {
         "remote_store",
         "metrics",
         "notices",
-        "isolation",
+        "system.isolation",
     ),
     "2 what a Mattermost is": (
         "hooks",
         "folders",
-        "fstab",
+        "system.fstab",
         "files",
         "targets",
         "attributes",
@@ -397,7 +397,7 @@ def test_a_job_has_all_modules_in_memory_before_it_begins() -> None:
     """Beside them a job reads version_rules.yml and programs of their own, kept by preload."""
     loaded = {target(name) for _, name in imports("cli.preload", SOURCES["cli.preload"])}
     below = {module for module in MODULES if module not in LAYERS["4 edge"]}
-    own = {"janitor", "nolinks", "search_path_filter"}
+    own = {"system.cleanup", "system.nolinks", "search_path_filter"}
     assert below - loaded == own, "which process and clients keep"
 
 
@@ -413,14 +413,14 @@ def test_json_and_yaml_of_others_come_through_one_door() -> None:
         loads = {"json.loads", "json.load", "json.JSONDecoder", "yaml.SafeLoader"}
         return name in loads or name.startswith(("yaml.load", "yaml.safe_load", "yaml.compose"))
 
-    doors = ("documents", "json_text", "bound", "config_file")
+    doors = ("system.documents", "json_text", "bound", "config_file")
     assert breaches(SOURCES, parses, *doors) == []
     assert breaches({"x": "import json\njson.loads(text)"}, parses) == ["x:2 json.loads"]
 
 
 def test_only_process_starts_programs() -> None:
     """What it starts may become another program."""
-    assert breaches(SOURCES, starts_programs, "process", "nolinks") == []
+    assert breaches(SOURCES, starts_programs, "system.process", "system.nolinks") == []
 
 
 @pytest.mark.parametrize(
@@ -439,14 +439,20 @@ def test_only_process_starts_programs() -> None:
     ],
 )
 def test_every_way_to_start_a_program_is_seen(text: str) -> None:
-    assert breaches({"errors": text}, starts_programs, "process")
+    assert breaches({"errors": text}, starts_programs, "system.process")
 
 
 def test_only_the_console_prints_asks_and_exits() -> None:
     """And what ends with an exit code of its own where the program cannot begin that it becomes."""
     assert (
         breaches(
-            SOURCES, prints, "cli.streams", "cli.terminal", "cli.output", "cli.common", "nolinks"
+            SOURCES,
+            prints,
+            "cli.streams",
+            "cli.terminal",
+            "cli.output",
+            "cli.common",
+            "system.nolinks",
         )
         == []
     )

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup import listener as listeners
-from gitlab_mm_backup import reading, service, service_log
+from gitlab_mm_backup import service, service_log
 from gitlab_mm_backup.effective import Settings
 from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.system import reading
 
 
 def url(**values: str) -> str:

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import listing, manifest, process, verify
+from gitlab_mm_backup import listing, manifest, verify
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.listing import Entry
 from gitlab_mm_backup.store.local import BackupSet, LocalStore, open_set
+from gitlab_mm_backup.system import process
 from tests.unit.builders import ROOT
 from tests.unit.nights import House, seen_as_a_link
 from tests.unit.test_files import compress, describe, make_tree, plain_files, unpacked

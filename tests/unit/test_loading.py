@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from gitlab_mm_backup import loading, tasks
+from gitlab_mm_backup import loading
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.index import Key
 from gitlab_mm_backup.passes import Passes
+from gitlab_mm_backup.system import parallel
 
 KEY = Key("public", "posts_pkey", "posts", "PRIMARY KEY", "id")
 PASSES = Passes(["tables"], ["a", "b"], ["rows"], [["c"], ["d"], ["e"]], [KEY], [])
@@ -38,7 +39,7 @@ class Work:
         self.noted.append(f"{len(statements)} keys begin")
 
     def do(self, sessions: int) -> None:
-        tasks.together(*loading.middle(PASSES, self.load, self.execute), at_a_time=sessions)
+        parallel.together(*loading.middle(PASSES, self.load, self.execute), at_a_time=sessions)
 
 
 @pytest.mark.parametrize("sessions", [2, 3, 4, 8])

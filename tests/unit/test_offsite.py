@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup import age, bound, copied, copies, process, rclone, remote
+from gitlab_mm_backup import age, bound, copied, copies, rclone, remote
 from gitlab_mm_backup.copied import Begun, Notes, Sent, There
 from gitlab_mm_backup.copies import CopiedPart, Copy
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.remote import Remote
-from gitlab_mm_backup.secret import Secret
+from gitlab_mm_backup.system import process
+from gitlab_mm_backup.system.redaction import Secret
 
 SET = "1795310000_2026_11_22_10.11.4"
 COPY = Copy(SET, ("age1x",), {"database": CopiedPart("database.dump.zst.age", 5, "0" * 64, "md5")})

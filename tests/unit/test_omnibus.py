@@ -13,8 +13,8 @@ import pytest
 from gitlab_mm_backup import gitlab_files, omnibus
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.omnibus import Presence
-from gitlab_mm_backup.secret import Secret
 from gitlab_mm_backup.site import Account, Endpoint, Kind, Login
+from gitlab_mm_backup.system.redaction import Secret
 from tests.unit.trees import ENVIRONMENT, SAMPLE, SECRET, Tree
 
 

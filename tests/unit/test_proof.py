@@ -16,8 +16,8 @@ from gitlab_mm_backup.boot import Booted
 from gitlab_mm_backup.checks import Result
 from gitlab_mm_backup.effective import Settings
 from gitlab_mm_backup.proof import Kept
-from gitlab_mm_backup.secret import Secret
 from gitlab_mm_backup.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
+from gitlab_mm_backup.system.redaction import Secret
 
 WELL = {"status": "OK", "database_status": "OK", "filestore_status": "OK"}
 TOLD = {"Version": "10.11.0", "SiteURL": "https://chat.example.org/"}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup import accepted, clock, prune, pruned
+from gitlab_mm_backup import accepted, prune, pruned
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.lineage import Lineage
 from gitlab_mm_backup.manifest import Contents, Manifest, name_for, utc
@@ -18,6 +18,7 @@ from gitlab_mm_backup.prune import Member, Owner
 from gitlab_mm_backup.retention import Kept, Rules
 from gitlab_mm_backup.shrinkage import against
 from gitlab_mm_backup.store.local import BackupSet, LocalStore
+from gitlab_mm_backup.system import clock
 from tests.unit.builders import HOST, INSTALLATION, OWNER, make_manifest, make_set
 
 NOW = datetime(2026, 11, 28, 6, 0, tzinfo=timezone.utc)

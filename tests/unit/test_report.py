@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup import charts, discreet, report_page, text
+from gitlab_mm_backup import charts, report_page
 from gitlab_mm_backup.charts import Chart, Series
 from gitlab_mm_backup.checks import Check, failed, not_run, passed
 from gitlab_mm_backup.cli import outcomes
@@ -21,6 +21,7 @@ from gitlab_mm_backup.evidence import Depth, Record
 from gitlab_mm_backup.report import Report, report
 from gitlab_mm_backup.standing import Standing
 from gitlab_mm_backup.store.local import Entry
+from gitlab_mm_backup.system import discreet, humanize
 from tests.unit.reports import GOOD, NOW, ago, found, made_set, many, record_of
 
 TONIGHT = made_set(ago(hours=2))
@@ -327,7 +328,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, where: str) -> 
 
 def drawn(amounts: list[float], apart: timedelta = timedelta(days=1)) -> Chart:
     points = [(NOW + apart * number, amount) for number, amount in enumerate(amounts)]
-    return charts.sizes("Sizes", [Series("Sets", points)], text.size)
+    return charts.sizes("Sizes", [Series("Sets", points)], humanize.size)
 
 
 @pytest.mark.parametrize(

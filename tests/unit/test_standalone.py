@@ -9,8 +9,8 @@ import pytest
 from gitlab_mm_backup import data_source, standalone
 from gitlab_mm_backup.effective import Settings
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.secret import Secret
 from gitlab_mm_backup.site import Account, Endpoint
+from gitlab_mm_backup.system.redaction import Secret
 
 CONFIG = Path("/opt/mattermost/config/config.json")
 ACCOUNT = Account("mattermost", "mattermost")

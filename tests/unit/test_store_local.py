@@ -14,17 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import prune, space
+from gitlab_mm_backup import prune
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.manifest import MANIFEST, SUMS, Part, to_bytes
 from gitlab_mm_backup.retention import Rules
 from gitlab_mm_backup.store.damage import damage
-from gitlab_mm_backup.store.local import (
-    BackupSet,
-    LocalStore,
-    open_set,
-)
+from gitlab_mm_backup.store.local import BackupSet, LocalStore, open_set
 from gitlab_mm_backup.store.part import PartWriter
+from gitlab_mm_backup.system import disk_space
 from gitlab_mm_backup.throttle import Throttle
 from tests.unit.builders import (
     HOST,
@@ -80,7 +77,7 @@ def test_a_full_disk_is_a_failure_with_a_hint() -> None:
             _throttle=Throttle(None),
             _sha256=hashlib.sha256(),
             bytes=0,
-            _guard=space.Guard(full.fileno(), Path("/sets")),
+            _guard=disk_space.Guard(full.fileno(), Path("/sets")),
         )
         with pytest.raises(Failure, match="/sets/part cannot be written") as caught:
             writer.write(b"x")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gitlab_mm_backup.secret import Secret
 from gitlab_mm_backup.stored_secret import Form, form_of, matches, store
+from gitlab_mm_backup.system.redaction import Secret
 
 EXAMPLE = "gitlab-mm-backup-example-secret"
 # Made with Python's hashlib and compared with a GitLab; the salted one is in the spec of the gem

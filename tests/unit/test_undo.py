@@ -16,9 +16,9 @@ from typing import Callable
 
 import pytest
 
-from gitlab_mm_backup import interrupts
 from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
 from gitlab_mm_backup.journal import Journal, Previous, Record
+from gitlab_mm_backup.system import signals
 from gitlab_mm_backup.undo import Step, Undo, run
 from tests.unit.builders import ROOT
 
@@ -120,7 +120,7 @@ def test_taking_back_is_not_cut_short_by_a_signal() -> None:
 
         return act
 
-    interrupts.heed()
+    signals.heed()
     actions = {name: interrupted(name) for name in steps}
     with pytest.raises(Failure, match="broken"), Undo(actions, lambda *_: None) as undo:
         undo.will("exchange")
@@ -130,7 +130,7 @@ def test_taking_back_is_not_cut_short_by_a_signal() -> None:
 
 
 def test_a_signal_is_heeded_once() -> None:
-    interrupts.heed()
+    signals.heed()
     with pytest.raises(Interrupted, match="SIGTERM"):
         os.kill(os.getpid(), signal.SIGTERM)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -138,7 +138,7 @@ def test_a_signal_is_heeded_once() -> None:
 
 
 def test_what_is_final_is_not_told_as_interrupted() -> None:
-    interrupts.heed()
+    signals.heed()
     recorder = Recorder()
     with recorder.undo() as undo:
         register_all(undo)

@@ -30,9 +30,9 @@ from gitlab_mm_backup.options import (
     size,
     words,
 )
-from gitlab_mm_backup.outcome import Outcome
-from gitlab_mm_backup.secret import Secret
+from gitlab_mm_backup.result import Outcome
 from gitlab_mm_backup.settings import Value
+from gitlab_mm_backup.system.redaction import Secret
 from tests.unit.builders import ROOT
 from tests.unit.test_manual import generate
 

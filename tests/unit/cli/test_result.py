@@ -6,9 +6,9 @@ from datetime import datetime, timezone
 
 import pytest
 
-from gitlab_mm_backup import text
 from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
-from gitlab_mm_backup.outcome import Outcome
+from gitlab_mm_backup.result import Outcome
+from gitlab_mm_backup.system import humanize
 
 
 def test_exit_codes_are_those_that_scripts_rely_on() -> None:
@@ -77,19 +77,19 @@ def test_warnings_of_a_lenient_command_do_not_show_in_its_exit_code() -> None:
     ],
 )
 def test_sizes(count: float, shown: str) -> None:
-    assert text.size(count) == shown
+    assert humanize.size(count) == shown
 
 
 def test_numbers_carry_their_noun() -> None:
-    assert text.number(1, "file") == "1 file"
-    assert text.number(0, "file") == "0 files"
-    assert text.number(1234567, "row") == "1 234 567 rows"
-    assert text.number(2, "entry", "entries") == "2 entries"
+    assert humanize.number(1, "file") == "1 file"
+    assert humanize.number(0, "file") == "0 files"
+    assert humanize.number(1234567, "row") == "1 234 567 rows"
+    assert humanize.number(2, "entry", "entries") == "2 entries"
 
 
 def test_a_moment_is_told_in_local_time() -> None:
     when = datetime(2026, 11, 22, 1, 13, 20, tzinfo=timezone.utc)
-    assert text.moment(when) == when.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    assert humanize.moment(when) == when.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 @pytest.mark.parametrize(
@@ -104,4 +104,4 @@ def test_a_moment_is_told_in_local_time() -> None:
     ],
 )
 def test_durations(seconds: float, shown: str) -> None:
-    assert text.duration(seconds) == shown
+    assert humanize.duration(seconds) == shown

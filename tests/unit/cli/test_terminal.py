@@ -21,10 +21,10 @@ from tests.unit.builders import ROOT
 JOB = """
 import logging, sys, time
 from contextlib import nullcontext
-from gitlab_mm_backup import progress; from gitlab_mm_backup.cli import terminal
+from gitlab_mm_backup.system import progress; from gitlab_mm_backup.cli import terminal
 from gitlab_mm_backup.cli.output import _log_steps, _print_text
 from gitlab_mm_backup.cli.manner import Manner
-from gitlab_mm_backup.outcome import Outcome
+from gitlab_mm_backup.result import Outcome
 
 terminal.prepare(sys.stdout, sys.stderr)
 manner = Manner("backup", False, False, False, None)

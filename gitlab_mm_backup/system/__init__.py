@@ -1,0 +1,1 @@
+"""The operating system: processes, sandbox, files, locks, log."""

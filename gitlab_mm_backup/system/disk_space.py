@@ -1,0 +1,133 @@
+"""Disk space: what is free, what must stay free for others, and the refusal where that is too little."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from pathlib import Path
+
+from ..errors import Failure
+from ..options import Size
+from . import humanize
+
+_SHARE, _MOST = Size(percent=5), 2 << 30  # of a disk: what stays free where config.yml is silent
+_STEP = 4 << 20  # bytes that a file takes between two looks at its disk
+MARGIN = 4 * _STEP  # several files are written at the same time
+_GLANCE = 0.2  # seconds between two looks at the disk of a program that writes by itself
+_UNLIMITED = 1 << 62
+WAYS = (
+    "Free some space (gitlab-mm prune removes what no rule keeps), give another place (backup_path), "
+    "or keep less free (min_free; 0 turns the check off), in /etc/gitlab-mm-backup/config.yml."
+)
+_chosen: Size | None = None
+
+
+class NearlyFull(Failure):
+    """A disk has little more left than what must stay free."""
+
+
+def leave(min_free: Size | None) -> None:
+    """Leave ``min_free`` of every disk free from now on, in this whole process; None: the default."""
+    global _chosen
+    _chosen = min_free
+
+
+def unchecked() -> bool:
+    """Tell whether the administrator wants nothing to stay free, and no estimate to count."""
+    return _chosen == Size()
+
+
+def nearest(folder: Path) -> Path:
+    """Return ``folder``, or the nearest one above it that exists: they are on the same disk."""
+    return next(path for path in (folder, *folder.parents) if path.is_dir())
+
+
+def free(folder: Path) -> int:
+    """Return the bytes free on the disk of ``folder``; raises OSError."""
+    usage = shutil.disk_usage(nearest(folder))
+    return usage.free if usage.total else _UNLIMITED  # some network file systems do not know
+
+
+def reserve(folder: Path) -> int:
+    """Return the bytes that must stay free on the disk of ``folder``; raises OSError."""
+    return _reserve(shutil.disk_usage(nearest(folder)).total)
+
+
+def _reserve(total: int) -> int:
+    return min(_SHARE.of(total), _MOST) if _chosen is None else _chosen.of(total)
+
+
+def available(folder: Path) -> int:
+    """Return the bytes that may be used on the disk of ``folder``, below 0 where none may be."""
+    return free(folder) - reserve(folder)
+
+
+def words(folder: Path, needed: int) -> str:
+    """Say what is needed on the disk of ``folder``, and what it has."""
+    told = f"{folder}: {humanize.size(needed)} needed, {humanize.size(free(folder))} free"
+    kept = reserve(folder)
+    return f"{told}, of which {humanize.size(kept)} must stay free (min_free)" if kept else told
+
+
+def refuse_without(folder: Path, needed: int, what: str, ways: str = WAYS) -> None:
+    """Raise Failure where ``needed`` bytes do not fit on the disk of ``folder``, beside the reserve.
+
+    ``what`` they are for, and the ``ways`` out, are told.
+    """
+    if needed > available(folder):
+        raise Failure(f"There is no room for {what}", words(folder, needed), ways)
+
+
+class Guard:
+    """Has a file that is being written end before its disk has no more than the reserve left."""
+
+    def __init__(self, descriptor: int, folder: Path) -> None:
+        self._descriptor, self._folder = descriptor, folder
+        self._unseen = _STEP  # bytes since the last look; the first one comes at once
+
+    def pass_(self, count: int) -> None:
+        """Count bytes that are about to be written; raises Failure."""
+        self._unseen += count
+        if self._unseen < _STEP:
+            return
+        self._unseen = 0
+        left, kept = _look(self._descriptor)
+        if kept and left < kept + MARGIN:
+            raise _nearly_full(self._folder, left, kept)
+
+
+def watch(
+    descriptor: int,
+    folder: Path,
+    over: threading.Event,
+    ways: str = WAYS,
+    share: float = 1.0,
+) -> None:
+    """Raise Failure before what others write leaves no more than the reserve; returns when ``over``.
+
+    Or no more than a ``share`` of it, for work that was found to fit and may have been misjudged.
+
+    ``descriptor`` is of the open ``folder``, which other threads may make unreadable by its name;
+    the ``ways`` out are told.
+    """
+    before, kept = _look(descriptor, share)
+    while kept and not over.wait(_GLANCE):
+        left, kept = _look(descriptor, share)
+        if left < kept + max(MARGIN, 3 * (before - left)):
+            raise _nearly_full(folder, left, kept, ways)
+        before = left
+
+
+def _look(descriptor: int, share: float = 1.0) -> tuple[int, int]:
+    """Return the bytes free on the disk of an open file, and a ``share`` of those that must stay so."""
+    disk = os.fstatvfs(descriptor)
+    return disk.f_bavail * disk.f_frsize, int(_reserve(disk.f_blocks * disk.f_frsize) * share)
+
+
+def _nearly_full(folder: Path, left: int, kept: int, ways: str = WAYS) -> NearlyFull:
+    return NearlyFull(
+        "Writing was stopped before the disk is full",
+        f"{folder}: {humanize.size(left)} free, {humanize.size(kept)} must stay free (min_free)",
+        ways,
+    )

@@ -1,0 +1,86 @@
+"""Environment variables: which of the caller's count, and for what. All others are removed.
+
+The documentation lists them: docs/settings.md, "Environment variables".
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+
+from .redaction import Secret
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# How we write: the language and width of the terminal, and the time zone.
+_OWN = re.compile(
+    r"TERM|COLUMNS|LINES|NO_COLOR|TZ|LANG|LANGUAGE|LC_[A-Z]+"
+    r"|GITLAB_MM_[A-Z_]+"  # what a run tells its hooks, and those hand on to us
+)
+# The way to other machines, as Go's net/http and crypto/x509, and curl, read it.
+_NETWORK = re.compile(
+    r"https?_proxy|all_proxy|no_proxy|HTTPS?_PROXY|ALL_PROXY|NO_PROXY|SSL_CERT_(?:FILE|DIR)"
+)
+# Where rclone's own configuration file is, and how to open it (rclone's manual, "Environment
+# Variables").
+_RCLONE = re.compile(r"RCLONE_CONFIG|RCLONE_CONFIG_PASS|RCLONE_PASSWORD_COMMAND")
+# What restic and the storages that it reaches take (its manual, "Environment Variables"): on an
+# empty host there is no file with it yet.
+_RESTIC = re.compile(r"(?:RESTIC|AWS|B2|AZURE|GOOGLE|OS|ST|RCLONE)_[A-Z0-9_]+")
+_ROOTS = ("/root/.config/rclone/rclone.conf", "/root/.rclone.conf")
+
+_callers: dict[str, str] = {}
+
+
+def cleanse() -> None:
+    """Remove every variable but those that say how to write, once, before anything reads them.
+
+    The caller's others are kept aside for ``network``, ``rclone`` and ``restic`` alone: libpq,
+    Python's libraries and the C library then find nothing.
+    """
+    given = dict(os.environ)
+    _callers.clear()
+    _callers.update(given)
+    kept = {name: value for name, value in given.items() if _OWN.fullmatch(name)}
+    os.environ.clear()
+    os.environ.update({**kept, **account(), "PATH": PATH})
+
+
+def account() -> dict[str, str]:
+    """Return HOME, USER and LOGNAME of the account that we are."""
+    try:
+        entry = pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return {"HOME": "/"}
+    return {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name}
+
+
+def network() -> dict[str, Secret]:
+    """Return the caller's proxies and certificates; a proxy's address may hold a password."""
+    return _those(_NETWORK)
+
+
+def proxies() -> dict[str, str]:
+    """Return the caller's proxies by scheme, as urllib takes them; "no" is of hosts without one."""
+    found = {name.lower(): one.reveal() for name, one in network().items()}
+    return {name[: -len("_proxy")]: url for name, url in found.items() if name.endswith("_proxy")}
+
+
+def rclone() -> dict[str, Secret]:
+    """Return the caller's variables that open rclone's own configuration file."""
+    return {name: one for name, one in _those(_RCLONE).items() if name != "RCLONE_CONFIG"}
+
+
+def rclone_config() -> str:
+    """Return the path of rclone's own configuration file: RCLONE_CONFIG, or where root's is."""
+    named = _callers.get("RCLONE_CONFIG", "")
+    return named or next((path for path in _ROOTS if os.path.exists(path)), _ROOTS[0])
+
+
+def restic() -> dict[str, Secret]:
+    """Return the caller's variables for a repository that is given with --from."""
+    return {**_those(_RESTIC), **network()}
+
+
+def _those(wanted: re.Pattern[str]) -> dict[str, Secret]:
+    return {name: Secret(value) for name, value in _callers.items() if wanted.fullmatch(name)}

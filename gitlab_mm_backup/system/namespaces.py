@@ -1,0 +1,113 @@
+"""View: work with another file system tree in the place of this host's, read-only."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import Failure
+from . import parallel
+
+_CLONE_NEWNS = 0x00020000  # unshare(2)
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV = 0x1, 0x2, 0x4  # mount(2)
+_MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
+# What programs of this host need to run, the means to talk to the system's log included.
+_HOST = (
+    *("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "proc", "dev", "run/systemd"),
+    *("etc/alternatives", "etc/hosts", "etc/ld.so.cache", "etc/localtime", "etc/ssl"),
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """What there is besides this host's programs; each path inside -> a path of this host.
+
+    No path inside may lie below another one.
+    """
+
+    readable: Mapping[Path, Path]
+    writable: Mapping[Path, Path] = field(default_factory=dict)
+    files: Mapping[Path, str] = field(default_factory=dict)  # path inside -> content
+    links: Mapping[Path, str] = field(default_factory=dict)  # path inside -> target
+
+
+def within(view: View, base: Path, task: Callable[[], Any]) -> Any:
+    """Run ``task`` in a thread to which ``view`` is the whole file system; return its result.
+
+    So it is to the programs that it starts, and to its own threads (mount_namespaces(7)).
+    ``base`` is an empty folder, which shows nothing of it to others.  Links are followed in the
+    view, so none leads to what is not in it.  Raises Failure where the kernel does not allow it.
+    """
+    return parallel.together(lambda: _alone(view, base, task))[0]
+
+
+def _alone(view: View, base: Path, task: Callable[[], Any]) -> Any:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNS) != 0:
+        raise _refused("unshare", ctypes.get_errno())
+    _mount(None, Path("/"), None, _MS_REC | _MS_PRIVATE)
+    _mount("tmpfs", base, "tmpfs", _MS_NOSUID | _MS_NODEV)
+    base.chmod(0o755)
+    for name in _HOST:
+        source = Path("/") / name
+        if source.is_symlink() and name.count("/") == 0:
+            (base / name).symlink_to(os.readlink(source))
+        elif source.exists():
+            _bind(source, base / name, writable=name in ("proc", "dev", "run/systemd"))
+    for inside, source in view.readable.items():
+        _bind(source, _below(base, inside))
+    for inside, source in view.writable.items():
+        _bind(source, _below(base, inside), writable=True)
+    for inside, target in view.links.items():
+        _parent(_below(base, inside)).symlink_to(target)
+    for inside, text in view.files.items():
+        _parent(_below(base, inside)).write_text(text)
+        _below(base, inside).chmod(0o644)
+    _below(base, Path("/tmp")).mkdir(mode=0o1777, exist_ok=True)
+    os.chroot(base)
+    os.chdir("/")
+    return task()
+
+
+def _below(base: Path, inside: Path) -> Path:
+    return base / inside.relative_to("/")
+
+
+def _parent(path: Path) -> Path:
+    """Have the folder that ``path`` lies in; everybody may pass through it, whatever our umask."""
+    missing = [one for one in path.parents if not one.exists()]
+    for folder in reversed(missing):
+        folder.mkdir()
+        folder.chmod(0o755)
+    return path
+
+
+def _bind(source: Path, target: Path, *, writable: bool = False) -> None:
+    """Show ``source`` at ``target``; read-only, or with neither devices nor set-user-id programs."""
+    _parent(target)
+    if source.is_dir():
+        target.mkdir()
+    else:
+        target.touch()
+    _mount(str(source), target, None, _MS_BIND | _MS_REC)
+    if not writable:
+        _mount(None, target, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+
+
+def _mount(source: str | None, target: Path, kind: str | None, flags: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    words = [None if one is None else os.fsencode(one) for one in (source, target, kind)]
+    if libc.mount(*words, ctypes.c_ulong(flags), None) != 0:
+        raise _refused(str(source or target), ctypes.get_errno())
+
+
+def _refused(what: str, number: int) -> Failure:
+    return Failure(
+        "The tree cannot be put in the place of this host's",
+        f"{what}: {os.strerror(number)}",
+        "In a container, allow it mounts (CAP_SYS_ADMIN).",
+    )

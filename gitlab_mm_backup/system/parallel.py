@@ -1,0 +1,124 @@
+"""Tasks beside each other, each in a thread; where one fails, the programs of all are ended."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, Any, TypeVar, Union
+
+from ..errors import Failure
+from . import process
+from .endings import Stopped
+
+_Result = TypeVar("_Result")
+_Given = TypeVar("_Given")
+Put = Callable[[Union[bytes, memoryview]], object]  # takes one piece
+
+
+def together(
+    *tasks: Callable[[], Any],
+    at_a_time: int | None = None,
+    cancel: Callable[[], object] = lambda: None,
+) -> list[Any]:
+    """Run ``tasks`` at the same time, each in a thread, and return their results in order.
+
+    ``at_a_time`` is how many at most: whoever is done takes the next.
+
+    The first failure, or a signal, ends the programs of all of them and calls ``cancel``, which
+    must end whatever else a task waits for; it is raised when every thread is done.
+    """
+    with concurrent.futures.ThreadPoolExecutor(max_workers=at_a_time or len(tasks)) as pool:
+        futures = [pool.submit(task) for task in tasks]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+        except Stopped as stopped:  # by whoever gave up in another thread, whose reason counts
+            _give_up(futures, cancel)
+            raise _cause(futures) or stopped from None
+        except BaseException:
+            _give_up(futures, cancel)
+            raise
+    return [future.result() for future in futures]
+
+
+@contextlib.contextmanager
+def beside(task: Callable[[], _Result]) -> Iterator[Callable[[], _Result]]:
+    """Run ``task`` in a thread beside the block; yields what waits for its result.
+
+    What the block starts outlives the task, which would not be so in a thread of its own.  A
+    block that fails ends the programs of the task too.
+    """
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
+        future = pool.submit(task)
+        try:
+            yield future.result
+        except BaseException:
+            _give_up([future], lambda: None)
+            raise
+
+
+def through(
+    give: Callable[[Put], _Given], take: Callable[[IO[bytes]], _Result]
+) -> tuple[_Given, _Result]:
+    """Have ``take`` read, itself or by a program, what ``give`` puts beside it piece by piece.
+
+    Returns what both return.  Where one fails the other ends; the cause is raised, which is noted
+    before the pipe closes and the other can fail of that.
+    """
+    ends = os.pipe()
+    process.widen(ends[0])
+    reading, writing = os.fdopen(ends[0], "rb"), os.fdopen(ends[1], "wb", 0)
+    failures: list[BaseException] = []
+
+    def giving() -> _Given:
+        with writing, _noted(failures):
+            return give(functools.partial(_put, writing))
+
+    def taking() -> _Result:
+        with reading, _noted(failures):
+            return take(reading)
+
+    try:
+        with reading, writing:  # one that has not begun when the other fails never will
+            given, taken = together(giving, taking)
+    except Exception:
+        causes = [one for one in failures if not isinstance(one, BrokenPipeError)]
+        unread = Failure("A program has not read all that it was given")
+        raise (causes or [unread])[0] from None
+    return given, taken
+
+
+def _put(pipe: IO[bytes], piece: bytes | memoryview) -> None:
+    left = memoryview(piece)
+    while left:
+        left = left[pipe.write(left) :]
+
+
+@contextlib.contextmanager
+def _noted(failures: list[BaseException]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as failure:
+        failures.append(failure)
+        raise
+
+
+def _cause(futures: Sequence[concurrent.futures.Future[Any]]) -> BaseException | None:
+    """Return the first failure that is one by itself."""
+    failures = [future.exception() for future in futures if not future.cancelled()]
+    return next((one for one in failures if one and not isinstance(one, Stopped)), None)
+
+
+def _give_up(
+    futures: Sequence[concurrent.futures.Future[Any]], cancel: Callable[[], object]
+) -> None:
+    """End the programs of all; one may be between two of them, so until each has given up."""
+    # What waits for its turn, the last first: none is begun when one before it never will be.
+    for future in reversed(futures):
+        future.cancel()
+    while concurrent.futures.wait(futures, timeout=0.1).not_done:
+        process.stop_all()
+        cancel()

@@ -1,0 +1,357 @@
+"""The only door to other programs: argument lists, small environment, least privilege."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from ..errors import Failure, reason
+from . import environment, privileges
+from .endings import LAST_WORDS, Stopped, excused, judge, last_words
+from .private_files import InMemory, Lines, OpenFile, PrivateFiles
+from .redaction import Secret
+from .sandbox import Sandbox
+
+PATH = environment.PATH
+_PIPE = 1 << 20  # bytes that one of ours holds, where the system lets it
+_PIECE = 256 << 10  # bytes that are read at once: what has just come is in the processor's cache
+_F_SETPIPE_SZ = 1031  # fcntl(2); the module fcntl knows it from Python 3.10 on
+_GLANCE = 0.5  # seconds between looks at what a program complains of
+
+# What takes the output of programs, piece by piece.
+Sink = Callable[[memoryview], object]
+
+# Children that run now; a signal or a failure in one thread ends those of all threads.
+_running: dict[subprocess.Popen[bytes], str] = {}  # and the program that each is
+_running_lock = threading.Lock()
+_stopped: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()  # by stop_all
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program to run: arguments, the account to become, and what its environment adds.
+
+    An InMemory, OpenFile or Lines among either becomes the path of a file that only the account can use.
+
+    ``account`` None keeps root; every child loses the means to gain privileges
+    (setpriv(1) --no-new-privs) and dies with the thread that started it.  In a ``sandbox`` it
+    sees and changes what that gives.  ``may_exit`` lists the exit codes that are no failure; in a
+    pipe no other is one either where every line of the errors is as ``excused`` says.
+    One that ``spares_cache`` leaves the page cache as it finds it, whatever it reads (nocache(1),
+    where that is installed).  With ``capabilities`` root has no other than these, as
+    capabilities(7) names them without "cap_".  ``through_no_link`` names directories in which
+    none of its paths leads through a link: who owns them may exchange anything there meanwhile.
+    """
+
+    argv: Sequence[str | InMemory | OpenFile | Lines]
+    account: str | None = None
+    environment: Mapping[str, str | Secret | InMemory | OpenFile | Lines] = field(
+        default_factory=dict
+    )
+    may_exit: tuple[int, ...] = (0,)
+    sandbox: Sandbox | None = None
+    spares_cache: bool = False
+    excused: re.Pattern[bytes] | None = None
+    capabilities: Sequence[str] | None = None
+    through_no_link: Sequence[Path] = ()
+
+    @property
+    def program(self) -> str:
+        return Path(str(self.argv[0])).name
+
+
+# A reader that has all it needs closes the pipe; whether that was too early, its own exit tells.
+DECOMPRESS = Command(
+    ["zstd", "--decompress", "--stdout", "--quiet"],
+    account="nobody",
+    may_exit=(0, -signal.SIGPIPE),
+)
+
+
+def compress(level: int, threads: int) -> Command:
+    """Return the zstd(1) that packs its input; memory grows with the threads."""
+    return Command(["zstd", f"-{level}", f"-T{threads}", "--quiet"], account="nobody")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a program ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(
+    command: Command,
+    *,
+    stdin: IO[bytes] | None = None,
+    timeout: float | None = None,
+    most_words: int = LAST_WORDS,
+    hopeless: Callable[[str], bool] | None = None,
+) -> Finished:
+    """Run ``command`` to its end and return what it printed, of its errors the last ``most_words``.
+
+    Raises Failure when it cannot be started, exits with a code outside ``may_exit``, is still
+    running after ``timeout`` seconds, or when what it complains of meanwhile is ``hopeless``.
+    """
+    with _started(command, stdin, subprocess.PIPE) as (child, errors):
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                out, _ = child.communicate(timeout=timeout if hopeless is None else _GLANCE)
+                break
+            except subprocess.TimeoutExpired:
+                words = last_words(errors)
+            if hopeless is not None and hopeless(words):
+                raise Failure(f"{command.program} cannot do it", words)
+            if deadline is not None and time.monotonic() >= deadline:
+                raise Failure(f"{command.program} did not end in {timeout:.0f} seconds", words)
+        words = last_words(errors, most_words)
+    _judge(command, child, child.returncode, words)
+    return Finished(child.returncode, out.decode(errors="replace"), words)
+
+
+def pipeline(
+    *commands: Command,
+    stdin: IO[bytes] | None = None,
+    sink: Sink | None = None,
+) -> list[Finished]:
+    """Join ``commands`` by pipes; what the last one prints goes to ``sink`` in pieces.
+
+    A piece is bytes for as long as ``sink`` has it alone: the next one comes into the same memory.
+    Returns how each ended.  Raises Failure when any of them failed.
+    """
+    piece = memoryview(bytearray(_PIECE))
+    with output(*commands, stdin=stdin) as (stream, ended):
+        while count := stream.readinto1(piece):  # type: ignore[attr-defined]
+            if sink is not None:
+                sink(piece[:count])
+    return ended
+
+
+def printed(*commands: Command, stdin: IO[bytes] | None = None) -> bytes:
+    """Join ``commands`` by pipes and return what the last one prints; raises as ``pipeline``."""
+    whole = bytearray()
+    pipeline(*commands, stdin=stdin, sink=whole.extend)
+    return bytes(whole)
+
+
+@contextlib.contextmanager
+def output(
+    *commands: Command, stdin: IO[bytes] | None = None
+) -> Iterator[tuple[IO[bytes], list[Finished]]]:
+    """Yield what the last of ``commands`` prints, and the list that will tell how each ended.
+
+    After the block a Failure is raised when a program
+    failed: the first in the order of the pipe, except that a broken pipe is the fault of a
+    later one.
+    """
+    ended: list[Finished] = []
+    with contextlib.ExitStack() as stack:
+        children: list[tuple[Command, subprocess.Popen[bytes], IO[bytes]]] = []
+        source = stdin
+        for command in commands:
+            child, errors = stack.enter_context(_started(command, source, subprocess.PIPE))
+            if children:
+                _close(source)  # only the next program may hold it, or a broken pipe goes unseen
+            source = child.stdout
+            children.append((command, child, errors))
+        assert source is not None
+        yield source, ended
+        _close(source)  # a block that has read enough must not leave the programs waiting
+        for command, child, errors in children:
+            child.wait()
+            code = 0 if excused(command.excused, child.returncode, errors) else child.returncode
+            ended.append(Finished(code, "", last_words(errors)))
+    results = zip(children, ended)
+    for (command, child, _), finished in sorted(
+        results, key=lambda one: one[1].code == -signal.SIGPIPE
+    ):
+        _judge(command, child, finished.code, finished.err)
+
+
+def _judge(command: Command, child: subprocess.Popen[bytes], code: int, words: str) -> None:
+    """Raise Failure for an exit code that is one; Stopped where ``stop_all`` is the reason."""
+    if code == -signal.SIGKILL and child in _stopped:
+        raise Stopped(f"{command.program} was ended", "another step failed")
+    judge(command.program, command.may_exit, code, words)
+
+
+@contextlib.contextmanager
+def background(command: Command) -> Iterator[Callable[[], Finished | None]]:
+    """Run ``command`` beside the block; whatever happens it is gone at the end.
+
+    Yields what tells how it ended, with the last of all that it printed; None while it runs.
+    """
+    with _started(command, None, None) as (child, words):
+
+        def ended() -> Finished | None:
+            code = child.poll()
+            return None if code is None else Finished(code, "", last_words(words))
+
+        yield ended
+
+
+def run_alone(command: Command, *, most_words: int) -> Finished:
+    """Run ``command`` until it ends itself, whatever it leaves running with its output.
+
+    Returns the last ``most_words`` of all that it printed, as its errors.  Raises as ``run`` does.
+    """
+    with _started(command, None, None) as (child, words):
+        code = child.wait()
+        judge(command.program, command.may_exit, code, last_words(words))
+        return Finished(code, "", last_words(words, most_words))
+
+
+@contextlib.contextmanager
+def removed_at_last(*folders: Path) -> Iterator[None]:
+    """Have ``folders`` removed at the end of the block, also where we end by kill -9.
+
+    Raises Failure when one of them is still there.
+    """
+    sweeper = subprocess.Popen(
+        [sys.executable, "-I", "-c", janitor(), *map(str, folders)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={"PATH": PATH},
+        cwd="/",
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        _close(sweeper.stdin)
+        if sweeper.wait() != 0:
+            names = ", ".join(map(str, folders))
+            raise Failure("What was made for a rehearsal could not be removed", names)
+
+
+@functools.lru_cache(None)
+def janitor() -> str:
+    """Return the program that removes folders, read once: an upgrade may take its file away."""
+    return Path(__file__).with_name("cleanup.py").read_text(encoding="utf-8")
+
+
+@functools.lru_cache(None)
+def no_links() -> str:
+    """Return the program that goes through no link, likewise."""
+    return Path(__file__).with_name("nolinks.py").read_text(encoding="utf-8")
+
+
+def step_back(niceness: int) -> None:
+    """Have this process, and all that it starts, come after others at processor and disk.
+
+    For good.  0 changes nothing, and neither does this where whoever started us has chosen.
+    """
+    if niceness and os.nice(0) == 0:
+        os.nice(niceness)
+        run(Command(["ionice", "--class=best-effort", "--classdata=7", f"--pid={os.getpid()}"]))
+
+
+def written_by(program: str) -> int:
+    """Return the bytes that our running children of that name have written (proc(5), io)."""
+    with _running_lock:
+        pids = [child.pid for child, name in _running.items() if name == program]
+    written = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            found = re.search(r"^wchar: (\d+)$", Path(f"/proc/{pid}/io").read_text(), re.M)
+            written += int(found[1]) if found else 0
+    return written
+
+
+def stop_all() -> None:
+    """Kill every program that is running now."""
+    with _running_lock:
+        for child in _running:
+            _stopped.add(child)
+            _kill(child)
+
+
+@contextlib.contextmanager
+def _started(
+    command: Command, stdin: IO[bytes] | None, stdout: int | None
+) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    """Start ``command``; whatever happens it is gone at the end.
+
+    ``stdout`` None sends what it prints to where its errors go.
+    """
+    with tempfile.TemporaryFile() as errors, PrivateFiles(_uid(command.account)) as place:
+        variables = {name: place.resolve(value) for name, value in command.environment.items()}
+        try:
+            child = subprocess.Popen(
+                [*_privileges(command, place), *map(place.resolve, command.argv)],
+                stdin=stdin if stdin is not None else subprocess.DEVNULL,
+                stdout=stdout if stdout is not None else errors,
+                stderr=errors,
+                env={"PATH": PATH, "LC_ALL": "C.UTF-8", **variables},
+                cwd="/",
+                start_new_session=True,
+                pass_fds=place.descriptors,
+            )
+        except OSError as error:
+            raise Failure(f"{command.program} cannot be started", reason(error)) from error
+        widen(child.stdout)
+        with _running_lock:
+            _running[child] = command.program
+        place.hand_over()
+        try:
+            yield child, errors
+        finally:
+            with _running_lock:
+                _running.pop(child, None)
+            _kill(child)
+            _close(child.stdout)
+            child.wait()
+
+
+def widen(pipe: IO[bytes] | int | None) -> None:
+    """Have a pipe hold more than 64 KiB, so that those at its ends wait less often (pipe(7))."""
+    if pipe is not None:
+        with contextlib.suppress(OSError):  # somebody has set a lower limit
+            fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE)
+
+
+def _privileges(command: Command, place: PrivateFiles) -> list[str]:
+    """Return what goes before the program's own words."""
+    entry = privileges.entry_of(command.account) if command.account is not None else None
+    spare = ["nocache"] if command.spares_cache and shutil.which("nocache", path=PATH) else []
+    given = privileges.prefix(entry, command.capabilities, command.sandbox, place.inherited)
+    if not command.through_no_link:
+        return [*given, *spare]
+    folders = map(str, command.through_no_link)
+    # First of all: a mount takes a right that what follows may give up.
+    return [sys.executable, "-I", "-c", no_links(), *folders, "--", *given, *spare]
+
+
+def _uid(account: str | None) -> int:
+    return privileges.entry_of(account).pw_uid if account is not None else 0
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """Kill ``child`` and whatever it started: each child leads a process group of its own."""
+    if child.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def _close(stream: IO[bytes] | None) -> None:
+    if stream is not None:
+        stream.close()

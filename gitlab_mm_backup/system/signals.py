@@ -1,0 +1,58 @@
+"""Signals that ask us to stop: heeded while work can be taken back, and not while it is."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+from ..errors import Interrupted
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_passed_over = False
+_met = ""  # the signal that was heeded, since it was last said that one is
+
+
+def heed() -> None:
+    """Have a signal raise Interrupted in the main thread, once."""
+    global _passed_over, _met
+    _passed_over, _met = False, ""
+    for one in _SIGNALS:
+        signal.signal(one, _interrupt)
+
+
+def met() -> str:
+    """Return the signal that has ended what was last heeding one, "" where none came."""
+    return _met
+
+
+def ignore() -> None:
+    """Pass over signals from now on: what runs to the end is short, and must not be cut.
+
+    From any thread; and a handler rather than SIG_IGN, which programs that we start would inherit.
+    """
+    global _passed_over
+    _passed_over = True
+
+
+@contextlib.contextmanager
+def heeded() -> Iterator[None]:
+    """Heed signals within the block, and afterwards do with them what was done before."""
+    global _passed_over
+    before, passed_over = {one: signal.getsignal(one) for one in _SIGNALS}, _passed_over
+    heed()
+    try:
+        yield
+    finally:
+        _passed_over = passed_over
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    global _met
+    if not _passed_over:
+        ignore()
+        _met = signal.Signals(number).name
+        raise Interrupted(_met)

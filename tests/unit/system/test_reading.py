@@ -1,0 +1,72 @@
+"""Reading what another account can replace."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.system import reading
+
+
+def test_a_plain_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"\xff content")
+    assert reading.plain(tmp_path / "file") == b"\xff content"
+
+
+def test_as_much_as_is_allowed_and_no_more(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1234")
+    assert reading.plain(tmp_path / "file", 4) == b"1234"
+    (tmp_path / "file").write_bytes(b"12345")
+    with pytest.raises(Failure, match="larger than 0 MiB"):
+        reading.plain(tmp_path / "file", 4)
+
+
+def test_a_sparse_file_is_not_read_to_its_end(tmp_path: Path) -> None:
+    with open(tmp_path / "file", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(Failure, match="larger than 32 MiB"):
+        reading.plain(tmp_path / "file")
+
+
+def test_a_link_is_not_opened_unless_it_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    with reading.opened(tmp_path / "link", links=True) as file:
+        assert file.read() == b"content"
+    with pytest.raises(Failure, match="it is a link"), reading.opened(tmp_path / "link"):
+        pass
+
+
+def test_a_link_only_where_it_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    with pytest.raises(Failure, match="it is a link"):
+        reading.plain(tmp_path / "link")
+    assert reading.plain(tmp_path / "link", links=True) == b"content"
+
+
+def test_a_link_that_comes_between_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to("/etc/shadow")
+    monkeypatch.setattr(Path, "is_symlink", lambda self: False)
+    with pytest.raises(OSError):
+        reading.plain(tmp_path / "link")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "socket"])
+def test_what_is_no_plain_file(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "it"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        os.mknod(path, 0o020600, os.makedev(1, 5))
+    else:
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(str(path))
+    with pytest.raises((Failure, OSError)):
+        reading.plain(path)
