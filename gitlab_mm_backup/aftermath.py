@@ -7,24 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from . import (
-    copied,
-    hostname,
-    identity,
-    metrics,
-    monitoring,
-    notices,
-    records,
-    report,
-    runs,
-    stores,
-    version,
-)
+from . import copied, metrics, monitoring, notices, records, report, runs, stores, version
+from .config import hostname, identity
+from .config.settings import Notice, Settings
 from .errors import ExitCode, Failure, reason
 from .notices import Message
 from .result import Outcome
 from .runs import Run
-from .settings import Notice, Settings
 from .soundness import Kind
 from .standing import Found
 from .store.local import LocalStore

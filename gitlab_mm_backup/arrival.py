@@ -21,9 +21,9 @@ from . import (
     stores,
 )
 from .choice import Chosen, Found, Want
+from .config.settings import Settings
 from .errors import Failure
 from .plan import Plan
-from .settings import Settings
 from .site import Site
 from .store.local import BackupSet
 from .store.restic import ResticStore

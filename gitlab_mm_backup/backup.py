@@ -18,10 +18,7 @@ from . import (
     description,
     dumping,
     files,
-    hooks,
-    identity,
     increment,
-    keys,
     lineage,
     manifest,
     packing,
@@ -35,17 +32,18 @@ from . import (
     soundness,
 )
 from .attributes import look
+from .config import hooks, identity, keys
+from .config.identity import Host
+from .config.schema import INCREMENTAL
+from .config.settings import Settings
 from .database import Counted, GaveWay, Snapshot
 from .description import Written
 from .errors import Failure, Interrupted
-from .identity import Host
 from .increment import Packed
 from .journal import Journal
 from .manifest import Credentials, Manifest, Part
-from .option_table import INCREMENTAL
 from .prune import Owner
 from .retention import FOR_EVER, Rules
-from .settings import Settings
 from .site import Site
 from .store.local import BackupSet, Sign
 from .store.part import PartWriter

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import archives, attributes, baking, identity, json_config, listing, targets, verify
+from . import archives, attributes, baking, json_config, listing, targets, verify
 from .attributes import Keeping
+from .config import identity
 from .errors import Failure
 from .folders import WORK, work_folder, works_by_entries
 from .listing import LISTING

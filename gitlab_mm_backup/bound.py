@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import rclone
+from .config.remote import Remote
 from .rclone import Listed
-from .remote import Remote
 from .system.documents import from_json
 
 LARGEST = 16 << 20  # bytes of a document; a manifest of 10,000 tables has one

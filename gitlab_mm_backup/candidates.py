@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import credentials, identity, json_text, lineage, sign_in
+from . import credentials, json_text, lineage, sign_in
+from .config import identity
 from .credentials import Candidate
 from .errors import Failure
 from .manifest import MANIFEST

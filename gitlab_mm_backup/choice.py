@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from . import identity, prune
+from . import prune
+from .config import identity
+from .config.identity import Host
+from .config.origin import Origin
 from .errors import ExitCode, Failure
-from .identity import Host
 from .lineage import Lineage, of
 from .live import Live
 from .manifest import Manifest
-from .origin import Origin
 from .soundness import Flaw, Kind
 from .system import humanize
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote
 
-from . import settings
+from .config import settings
 from .errors import Failure
 from .system.redaction import Secret
 

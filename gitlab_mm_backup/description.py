@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from . import files, folders, hostname, manifest, sign_in, version
+from . import files, folders, manifest, sign_in, version
 from .attributes import Attributes
 from .catalog import Unread
+from .config import hostname
 from .contents import Upload
 from .errors import Failure
 from .increment import Packed

@@ -7,19 +7,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from . import (
-    credentials,
-    database,
-    gitlab_files,
-    host,
-    listener,
-    omnibus,
-    service,
-    settings,
-    sign_in,
-    stores,
-)
+from . import credentials, database, gitlab_files, host, listener, omnibus, service, sign_in, stores
 from .checks import Check, Result, guarded
+from .config import settings
 from .errors import Failure
 from .gitlab import Verdict
 from .journal import Journal

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from . import identity, keys
+from .config import identity, keys
+from .config.schema import NO_PASSWORD
+from .config.settings import Restic, Settings
 from .errors import ExitCode, Failure
 from .fetching import refuse_without_room
-from .option_table import NO_PASSWORD
-from .settings import Restic, Settings
 from .store.kept import Kept, fetch
 from .store.local import BackupSet, LocalStore
 from .store.restic import ResticStore

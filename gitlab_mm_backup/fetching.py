@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from . import age, fog, rclone, remote_store
-from . import remote as places
 from .archives import NotWhole
+from .config import remote as places
+from .config.origin import SIGNATURE
+from .config.remote import GITLAB, Remote
+from .config.settings import Settings
 from .copies import CopiedPart
 from .errors import ExitCode, Failure
 from .manifest import Manifest, Part
-from .origin import SIGNATURE
-from .remote import GITLAB, Remote
 from .remote_store import Entry
 from .sending import persist
-from .settings import Settings
 from .store.local import BackupSet, LocalStore
 from .store.part import PartWriter
 from .system import disk_space, process, progress

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .config.remote import GITLAB, Remote
 from .errors import ExitCode, Failure
-from .remote import GITLAB, Remote
 from .system.redaction import Secret
 
 FOLDER = "mattermost"  # below GitLab's own place

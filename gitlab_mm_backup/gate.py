@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from . import accepted, backup, database, identity, lineage, omnibus, soundness, stores
+from . import accepted, backup, database, lineage, omnibus, soundness, stores
+from .config import identity
+from .config.settings import Settings
 from .errors import ExitCode, Failure, Interrupted, reason
 from .journal import Journal
 from .omnibus import Presence
 from .recovery import refuse_unfinished
-from .settings import Settings
 from .site import Endpoint
 from .store.local import BackupSet
 from .stores import Store

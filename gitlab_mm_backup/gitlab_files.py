@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import hostname
+from .config import hostname
 from .errors import Failure
 from .system import documents, reading
 from .system.redaction import Secret

@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import identity, lineage
+from . import lineage
+from .config import identity
+from .config.identity import Host
 from .errors import ExitCode, Failure
-from .identity import Host
 from .stores import Store
 
 _FULL = re.compile(r"[0-9a-f]{32}")  # an id of ours

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import IO
 
 from . import evidence, files, listing, records
+from .config.settings import Settings
 from .listing import LISTING
 from .manifest import Increment, Part
-from .settings import Settings
 from .store.damage import part_problem
 from .store.local import LONGEST_CHAIN, BackupSet
 from .store.part import PartWriter

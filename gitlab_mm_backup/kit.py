@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import copied, description, gitlab_files, hostname, identity, keys, lineage, offsite, version
+from . import copied, description, gitlab_files, lineage, offsite, version
+from .config import hostname, identity, keys
+from .config.remote import GITLAB, NO_CONFIG, RCLONE_CONFIG, Remote
+from .config.settings import Settings
 from .errors import Failure
 from .manifest import Manifest
-from .remote import GITLAB, NO_CONFIG, RCLONE_CONFIG, Remote
-from .settings import Settings
 from .stores import Store
 from .system import humanize
 from .system.redaction import Secret

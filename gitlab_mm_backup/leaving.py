@@ -20,10 +20,10 @@ from . import (
     stores,
 )
 from .checks import Check, Result, failed, guarded, passed
+from .config.settings import Settings
 from .errors import Failure
 from .evidence import Verdict
 from .omnibus import WITHOUT_MATTERMOST, Presence
-from .settings import Settings
 from .site import Site
 from .store.local import BackupSet
 from .system import humanize

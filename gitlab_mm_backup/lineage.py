@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from . import identity, keys
-from .identity import Host
-from .keys import Ring
+from .config import identity, keys
+from .config.identity import Host
+from .config.keys import Ring
+from .config.origin import Kind, Origin
 from .manifest import Manifest
-from .origin import Kind, Origin
 from .store.local import BackupSet
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from . import contents, database, identity
+from . import contents, database
+from .config import identity
+from .config.identity import Host
 from .errors import Failure
-from .identity import Host
 from .manifest import Contents
 from .site import Site
 

@@ -10,8 +10,8 @@ from email.message import EmailMessage
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from .config.settings import Notice
 from .errors import Failure
-from .settings import Notice
 from .system import environment, process
 from .system.private_files import InMemory
 from .system.process import Command

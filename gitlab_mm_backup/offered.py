@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from . import accepted, keys, lineage, records, remote_store, soundness
+from . import accepted, lineage, records, remote_store, soundness
 from .choice import Found
+from .config import keys
+from .config.keys import Ring
+from .config.remote import Remote
 from .evidence import Record
-from .keys import Ring
-from .remote import Remote
 from .remote_store import Entry as Copied
 from .soundness import Flaw, Kind
 from .store.local import BackupSet, Entry

@@ -8,16 +8,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import accepted, copied, evidence, fog, keys, lineage, prune, rclone, records, remote_store
+from . import accepted, copied, evidence, fog, lineage, prune, rclone, records, remote_store
+from .config import keys
+from .config.remote import GITLAB, Remote
+from .config.settings import Settings
 from .copied import Notes, There
 from .errors import Failure, Interrupted
 from .lineage import Lineage
 from .prune import Member, Owner
 from .rclone import RemoteFailure
-from .remote import GITLAB, Remote
 from .retention import Kept, Rules
 from .sending import persist, send
-from .settings import Settings
 from .store.local import BackupSet, LocalStore
 from .system import fstab, signals
 

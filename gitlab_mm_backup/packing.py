@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from . import files, increment, json_config, targets
+from .config.settings import Settings
 from .errors import Failure
 from .increment import Packed
 from .listing import Shifted
 from .manifest import Part
-from .settings import Settings
 from .site import Kind, Site
 from .store.local import BackupSet
 from .store.part import PartWriter

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from . import baking, beside, caveats, json_config, readiness, search_later
 from .choice import Chosen
+from .config.origin import Kind, Origin
 from .effective import overlay
 from .errors import Failure
-from .origin import Kind, Origin
 from .plan import Plan
 from .replacing import Loss
 from .site import Site

@@ -24,11 +24,11 @@ from . import (
 )
 from .boot import Booted
 from .checks import Check
+from .config.origin import Kind as OriginKind
 from .effective import Settings, overlay
 from .errors import Failure
 from .invariants import Uploads
 from .manifest import Manifest
-from .origin import Kind as OriginKind
 from .site import Site
 from .store.local import BackupSet
 from .system.redaction import Secret

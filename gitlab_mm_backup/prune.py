@@ -6,14 +6,15 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from . import accepted, evidence, identity, keys, lineage, pruned, records, recovery, retention
+from . import accepted, evidence, lineage, pruned, records, recovery, retention
+from .config import identity, keys
+from .config.identity import Host
+from .config.keys import Ring
+from .config.origin import Kind
 from .errors import ExitCode, Failure
-from .identity import Host
 from .journal import Journal
-from .keys import Ring
 from .lineage import Lineage
 from .manifest import Manifest
-from .origin import Kind
 from .retention import Decision, Kept, Rules
 from .soundness import marks
 from .store.local import BackupSet

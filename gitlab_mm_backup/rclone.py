@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
+from .config.remote import NO_CONFIG, Remote
 from .errors import Failure, reason
-from .remote import NO_CONFIG, Remote
 from .system import documents, environment, parallel, process, validation
 from .system.parallel import Put
 from .system.process import Command, Finished

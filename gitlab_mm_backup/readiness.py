@@ -15,11 +15,11 @@ from . import (
     folders,
     loading,
     replacing,
-    settings,
     suitable,
     unpacking,
     vacancy,
 )
+from .config import settings
 from .errors import Failure
 from .plan import Plan
 from .site import Kind, Site

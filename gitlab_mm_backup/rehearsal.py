@@ -23,7 +23,6 @@ from . import (
     deadlines,
     evidence,
     folders,
-    hostname,
     loading,
     proof,
     scratch,
@@ -31,6 +30,8 @@ from . import (
     version,
 )
 from .checks import Check, Result
+from .config import hostname
+from .config.settings import Settings as Ours
 from .deadlines import Deadlines, Missed
 from .effective import Settings
 from .errors import Failure, reason
@@ -40,7 +41,6 @@ from .invariants import Uploads
 from .manifest import utc
 from .plan import Plan
 from .proof import Kept
-from .settings import Settings as Ours
 from .site import Account, Endpoint, Folders, GitLab, Kind, Site
 from .store.local import BackupSet
 from .system import isolation, parallel

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from . import identity
-from .identity import Host
+from .config import identity
+from .config.identity import Host
+from .config.origin import Kind as OriginKind
+from .config.origin import Origin
 from .manifest import Manifest
-from .origin import Kind as OriginKind
-from .origin import Origin
 from .soundness import Flaw, Kind
 
 _SHOWN = 8  # digits of an id that tell it from others

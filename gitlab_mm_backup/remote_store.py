@@ -8,12 +8,12 @@ from typing import Union
 
 from . import bound, copied, copies, places, rclone
 from .bound import Document
+from .config.origin import SIGNATURE, Documents
+from .config.remote import Remote
 from .copies import COPY, Copy
 from .errors import ExitCode, Failure
 from .manifest import MANIFEST, SUMS, Manifest, is_set_name, parse
-from .origin import SIGNATURE, Documents
 from .rclone import Listed
-from .remote import Remote
 
 _ABOUT = (MANIFEST, SUMS, COPY, SIGNATURE)  # files that are about a copy, and no part of it
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from . import description, evidence, host, hostname, identity, lineage, offered, records, version
+from . import description, evidence, host, lineage, offered, records, version
 from .backup import uncovered
 from .checks import Result
+from .config import hostname, identity
 from .errors import Failure
 from .evidence import Record
 from .manifest import utc

@@ -12,8 +12,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .config.settings import Restic
 from .errors import ExitCode, Failure, reason
-from .settings import Restic
 from .system import documents, environment, privileges, process, validation
 from .system.private_files import InMemory
 from .system.process import Command, Finished, Sink

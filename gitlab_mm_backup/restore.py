@@ -21,7 +21,6 @@ from . import (
     folders,
     gitlab_side,
     growth,
-    hooks,
     host,
     loading,
     provisions,
@@ -32,13 +31,14 @@ from . import (
     sign_in,
     standalone,
 )
+from .config import hooks
+from .config.settings import Settings
 from .errors import Failure
 from .gitlab import Probe
 from .index import Index
 from .journal import STATE, Journal
 from .plan import Plan
 from .provisions import Provision
-from .settings import Settings
 from .site import Kind, Site
 from .store.local import BackupSet
 from .stores import Store

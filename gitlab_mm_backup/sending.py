@@ -11,15 +11,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
-from . import age, copied, identity, keys, manifest, rclone
+from . import age, copied, manifest, rclone
+from .config import identity, keys
+from .config.origin import SIGNATURE, Kind
+from .config.remote import Remote
 from .copied import Begun, Notes, Sent, There
 from .copies import COPY, ENCRYPTED, CopiedPart, Copy
 from .copies import to_bytes as copy_bytes
 from .errors import Failure
 from .manifest import MANIFEST, SUMS, Part, sums, to_bytes, utc
-from .origin import SIGNATURE, Kind
 from .rclone import HASHES, Listed, RemoteFailure
-from .remote import Remote
 from .store.damage import damage
 from .store.local import BackupSet
 from .system import disk_space, process, progress

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import accepted, hostname, hosts, identity, lineage, live, records, soundness
+from . import accepted, hosts, lineage, live, records, soundness
+from .config import hostname, identity
+from .config.identity import Host
+from .config.origin import Kind
 from .hosts import Seen
-from .identity import Host
 from .manifest import Manifest
-from .origin import Kind
 from .store.local import BackupSet
 from .stores import Store
 from .system import clock, humanize

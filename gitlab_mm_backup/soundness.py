@@ -13,10 +13,10 @@ from datetime import datetime
 
 from . import evidence
 from .checks import Result
+from .config.origin import Kind as OriginKind
+from .config.origin import Origin
 from .evidence import Record, Verdict
 from .manifest import Manifest
-from .origin import Kind as OriginKind
-from .origin import Origin
 from .system import clock, discreet, humanize
 
 

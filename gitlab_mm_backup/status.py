@@ -13,8 +13,6 @@ from . import (
     evidence,
     host,
     hosts,
-    identity,
-    keys,
     lineage,
     places,
     prune,
@@ -25,14 +23,15 @@ from . import (
     stores,
 )
 from .checks import Result, guarded
+from .config import identity, keys
+from .config.identity import Host
+from .config.settings import Settings
 from .doctor import service_check, sign_in_check
 from .errors import Failure
 from .evidence import Verdict
 from .hosts import Seen
-from .identity import Host
 from .journal import Journal
 from .retention import Kept
-from .settings import Settings
 from .site import Site
 from .soundness import Kind
 from .standing import Found

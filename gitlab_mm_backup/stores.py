@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Union
 
-from . import copied, identity, lineage
-from .settings import Settings
+from . import copied, lineage
+from .config import identity
+from .config.settings import Settings
 from .store.local import LocalStore
 from .store.restic import ResticStore
 

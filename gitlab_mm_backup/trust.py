@@ -13,7 +13,7 @@ import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from . import settings
+from .config import settings
 from .errors import Failure
 from .journal import Journal
 

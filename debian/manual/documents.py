@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from gitlab_mm_backup import option_text
 from gitlab_mm_backup.cli import main
 from gitlab_mm_backup.cli.common import HELP_OPTIONS
-from gitlab_mm_backup.option_table import OPTIONS
+from gitlab_mm_backup.config import option_text
+from gitlab_mm_backup.config.schema import OPTIONS
 
 FOLDER = "gitlab-mm-backup"
 

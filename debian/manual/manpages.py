@@ -12,10 +12,10 @@ from typing import Any
 import roff
 import tree
 
-from gitlab_mm_backup import option_text
+from gitlab_mm_backup.config import option_text
+from gitlab_mm_backup.config.options import Option
+from gitlab_mm_backup.config.schema import OPTIONS
 from gitlab_mm_backup.errors import ExitCode
-from gitlab_mm_backup.option_table import OPTIONS
-from gitlab_mm_backup.options import Option
 
 DEBIAN = Path(__file__).resolve().parents[1]
 DOCS = DEBIAN.parent / "docs"

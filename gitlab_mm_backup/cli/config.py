@@ -7,12 +7,12 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .. import option_text
+from ..config import option_text
+from ..config.options import Option, leaves, shown
+from ..config.schema import OPTIONS
+from ..config.settings import Value
 from ..errors import ExitCode, Failure
-from ..option_table import OPTIONS
-from ..options import Option, leaves, shown
 from ..result import Outcome
-from ..settings import Value
 
 
 def of_show(values: Sequence[Value]) -> Outcome:

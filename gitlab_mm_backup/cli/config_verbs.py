@@ -27,7 +27,7 @@ def show(manner: Manner) -> Outcome:
 @verb
 def check(manner: Manner) -> Outcome:
     """Tell every mistake in config.yml at once, each with its line."""
-    from .. import settings
+    from ..config import settings
     from . import config as job
 
     return job.of_check(manner.values(), str(manner.config or settings.CONFIG_FILE))

@@ -7,10 +7,11 @@ import shlex
 from dataclasses import replace
 from typing import Any
 
-from .. import keys, lineage, preview, replacing
+from .. import lineage, preview, replacing
 from ..choice import Chosen
+from ..config import keys
+from ..config.origin import Kind, Origin
 from ..errors import ExitCode, Failure
-from ..origin import Kind, Origin
 from ..plan import Plan
 from ..site import Site
 from ..store.local import BackupSet

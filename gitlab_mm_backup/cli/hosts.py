@@ -33,7 +33,8 @@ def host(manner: Manner) -> Outcome:
     A host is known by an id of its own, not by its name. It prunes its own sets alone. After a
     reinstall, and on a copy of a host, it is another one until somebody says whose sets are its.
     """
-    from .. import hosts, identity, keys
+    from .. import hosts
+    from ..config import identity, keys
     from . import hosts_outcomes as outcomes
 
     here = identity.own()
@@ -50,7 +51,8 @@ def take_over(manner: Manner, wanted: str) -> Outcome:
     They are used, and pruned, as its own from then on. ID is its id, the first digits of that, or
     its name; the only one in question unless it is given.
     """
-    from .. import hosts, identity
+    from .. import hosts
+    from ..config import identity
     from ..system.lock import only_run
     from . import hosts_outcomes as outcomes
 
@@ -66,7 +68,8 @@ def new(manner: Manner) -> Outcome:
 
     Where no other host is in question, this one gets a new id.
     """
-    from .. import hosts, identity
+    from .. import hosts
+    from ..config import identity
     from ..system.lock import only_run
     from . import hosts_outcomes as outcomes
 
@@ -83,7 +86,7 @@ def trust(manner: Manner, key: str) -> Outcome:
 
     KEY is the key's fingerprint, as gitlab-mm kit and gitlab-mm host print it on that host.
     """
-    from .. import keys
+    from ..config import keys
     from ..system.lock import only_run
     from . import hosts_outcomes as outcomes
 
@@ -96,7 +99,7 @@ def trust(manner: Manner, key: str) -> Outcome:
 @verb
 def distrust(manner: Manner, key: str) -> Outcome:
     """Trust the key of another host no more."""
-    from .. import keys
+    from ..config import keys
     from ..system.lock import only_run
     from . import hosts_outcomes as outcomes
 

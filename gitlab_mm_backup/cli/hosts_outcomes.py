@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .. import identity
+from ..config import identity
+from ..config.identity import Host
+from ..config.keys import Ring
 from ..hosts import Seen
-from ..identity import Host
-from ..keys import Ring
 from ..result import Outcome
 from ..system import humanize
 

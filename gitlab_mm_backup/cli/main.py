@@ -211,8 +211,8 @@ def prune(
     Sets of other hosts and installations stay. Where so much would go as never before, somebody
     has to agree.
     """
-    from .. import identity
     from .. import prune as prune_prune
+    from ..config import identity
     from ..system.lock import only_run
     from . import outcomes, output
 
@@ -252,7 +252,8 @@ def _owner(host: Any) -> Any:
 
 def _moments(store: Any) -> list[datetime]:
     """Return when this host's sets were begun; safety sets do not count."""
-    from .. import identity, lineage
+    from .. import lineage
+    from ..config import identity
 
     sets = lineage.own(identity.known(), store.sets())
     return [one.manifest.made for one in sets if not one.manifest.safety]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..settings import Settings, Value
+from ..config.settings import Settings, Value
 from ..stores import Store
 
 if TYPE_CHECKING:
-    from ..settings import Settings, Value
+    from ..config.settings import Settings, Value
     from ..stores import Store
 
 JOBS = ("backup", "restore", "rehearse", "prune", "sso repair")
@@ -30,7 +30,7 @@ class Manner:
     def __post_init__(self) -> None:
         """Have whoever reads settings by itself, far below, read the same file."""
         if self.config:
-            from .. import settings
+            from ..config import settings
 
             settings.use(self.config)
 
@@ -61,7 +61,7 @@ class Manner:
 
     @functools.cached_property
     def _settings(self) -> Settings:
-        from ..settings import load
+        from ..config.settings import load
         from ..system import disk_space
 
         ours = load(required=self.config is not None)
@@ -70,7 +70,8 @@ class Manner:
 
     @functools.cached_property
     def _store(self) -> Store:
-        from .. import identity, stores
+        from .. import stores
+        from ..config import identity
 
         if self.job:
             identity.own()  # whoever makes, restores or removes sets has an id
@@ -78,6 +79,6 @@ class Manner:
 
     def values(self) -> list[Value]:
         """Read the settings, each value with where it comes from; as ``settings`` does."""
-        from ..settings import look
+        from ..config.settings import look
 
         return look(required=self.config is not None)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import hostname, notices
+from .. import notices
+from ..config import hostname
+from ..config.settings import Notice
 from ..errors import ExitCode, Failure
 from ..notices import Message
 from ..result import Outcome
-from ..settings import Notice
 from ..system import humanize
 
 

@@ -58,8 +58,9 @@ def wanted_again(settings: Any, store: Any, plan: Any, reference: str) -> Any:
 
 def _newest() -> Any:
     """Return what latest means to whoever only looks: the newest set, sound or not."""
-    from .. import host, hostname, identity, live
+    from .. import host, live
     from ..choice import Want
+    from ..config import hostname, identity
 
     return Want(identity.known(), hostname.own(), live.look(host.find_any()), sound=False)
 
@@ -92,7 +93,8 @@ def looked_at(
 
 def listed(store: Any) -> Outcome:
     """Return the list of a store's sets, with all that is known of them."""
-    from .. import identity, offered, records
+    from .. import offered, records
+    from ..config import identity
     from . import outcomes as cli_outcomes
 
     known = {one.name: one for one in offered.of_store(store)}
@@ -110,7 +112,8 @@ def listed(store: Any) -> Outcome:
 
 def list_copies(settings: Any, place: str) -> Outcome:
     """Return what there is at a remote."""
-    from .. import elsewhere, fetching, identity, offered, remote_store
+    from .. import elsewhere, fetching, offered, remote_store
+    from ..config import identity
     from . import offsite_outcomes
 
     repository = elsewhere.store(settings, place)
@@ -129,8 +132,9 @@ def offsite(manner: Manner) -> Outcome:
 
     A backup does it at its end; this does it now. What an interrupted run has brought there stays.
     """
-    from .. import host, identity, live, stores
+    from .. import host, live, stores
     from .. import offsite as offsite_offsite
+    from ..config import identity
     from ..prune import Owner
     from ..system.lock import only_run
     from . import offsite_outcomes

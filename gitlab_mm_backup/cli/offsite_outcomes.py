@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from .. import caveats, remarks
 from ..choice import Found
+from ..config.identity import Host
+from ..config.remote import Remote
 from ..errors import Failure
-from ..identity import Host
 from ..offsite import Served
-from ..remote import Remote
 from ..remote_store import Entry
 from ..result import Outcome
 from ..system import humanize

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import caveats, identity, remarks
+from .. import caveats, remarks
 from ..backup import Made
 from ..checks import LASTING, Check, Result
+from ..config import identity
+from ..config.identity import Host
+from ..config.origin import Origin
 from ..errors import ExitCode, Failure
 from ..evidence import Record, Verdict, as_fields, damaged, latest_rehearsal, latest_verification
 from ..gate import Passed
-from ..identity import Host
-from ..origin import Origin
 from ..prune import Plan, Pruned
 from ..report import Report
 from ..result import Outcome
@@ -26,9 +27,9 @@ from ..system import humanize
 
 if TYPE_CHECKING:  # whoever calls has these already, and a list needs no restore
     from ..backup import Made
+    from ..config.identity import Host
+    from ..config.origin import Origin
     from ..gate import Passed
-    from ..identity import Host
-    from ..origin import Origin
     from ..prune import Plan, Pruned
     from ..report import Report
     from ..retention import Decision

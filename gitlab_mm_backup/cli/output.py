@@ -79,7 +79,7 @@ def _failure(manner: Manner, trouble: BaseException, log: SystemLog) -> Failure:
 
 def _standing(manner: Manner) -> ExitCode:
     """Return whether the live state is as before: a restore that is not undone has a journal."""
-    from .. import hooks
+    from ..config import hooks
     from ..journal import Journal
 
     if not manner.job or os.geteuid() != 0 or hooks.PHASE_VARIABLE in os.environ:

@@ -158,8 +158,9 @@ def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> 
 
 
 def _put_back(manner: Manner, wanted: Any, site: Any, plan: Plan) -> Outcome:
-    from .. import arrival, host, identity, live
+    from .. import arrival, host, live
     from .. import restore as job
+    from ..config import identity
     from . import restore_outcomes
 
     ours, store = manner.settings(), manner.store()
@@ -171,8 +172,9 @@ def _put_back(manner: Manner, wanted: Any, site: Any, plan: Plan) -> Outcome:
 
 def _want(site: Any, options: dict[str, Any]) -> Any:
     """Return what is looked for where no set is named."""
-    from .. import hostname, identity, live
+    from .. import live
     from ..choice import Want
+    from ..config import hostname, identity
 
     return Want(
         identity.own(),
@@ -186,7 +188,8 @@ def _want(site: Any, options: dict[str, Any]) -> Any:
 
 def _wanted(ours: Any, store: Any, plan: Plan, options: dict[str, Any], want: Any) -> Any:
     """Return the set that is meant, of the store or from elsewhere; ask where nobody else can tell."""
-    from .. import choice, identity
+    from .. import choice
+    from ..config import identity
     from . import output
 
     if options["dry_run"] and plan.place:

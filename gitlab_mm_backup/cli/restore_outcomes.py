@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import caveats, identity
+from .. import caveats
 from ..choice import Chosen
+from ..config import identity
+from ..config.identity import Host
 from ..errors import ExitCode
 from ..gitlab import Verdict
-from ..identity import Host
 from ..preview import Preview
 from ..recovery import RolledBack
 from ..restore import Restored
@@ -20,7 +21,7 @@ from . import search_outcomes
 
 if TYPE_CHECKING:  # whoever calls has these already
     from ..choice import Chosen
-    from ..identity import Host
+    from ..config.identity import Host
     from ..preview import Preview
     from ..recovery import RolledBack
     from ..restore import Restored

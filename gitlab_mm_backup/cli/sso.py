@@ -32,7 +32,8 @@ _FROM = click.option(
 @verb
 def sso_check(manner: Manner, named: tuple[str, ...]) -> Outcome:
     """Say whether GitLab accepts Mattermost's credentials, and if not, why."""
-    from .. import candidates, hooks, host
+    from .. import candidates, host
+    from ..config import hooks
     from . import sign_in_outcomes as outcomes
 
     store = manner.store()
@@ -49,8 +50,9 @@ def sso_check(manner: Manner, named: tuple[str, ...]) -> Outcome:
 @verb
 def sso_repair(manner: Manner, undo: bool, **how: Any) -> Outcome:
     """Give Mattermost the credentials that GitLab accepts, with the least change."""
-    from .. import hooks, host
+    from .. import host
     from .. import repair as job
+    from ..config import hooks
     from . import sign_in_outcomes as outcomes
 
     manner.load_everything()

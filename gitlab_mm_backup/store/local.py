@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import IO
 
 from .. import places
+from ..config.identity import Host
+from ..config.origin import SIGNATURE, Documents
 from ..errors import ExitCode, Failure
-from ..identity import Host
 from ..manifest import MANIFEST, SUMS, Manifest, Part, is_of, is_set_name, parse, sums, to_bytes
-from ..origin import SIGNATURE, Documents
 from ..system import lock, reading
 from ..system.files import replace_file, sync_folder
 from . import ground

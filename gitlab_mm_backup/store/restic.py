@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from .. import hostname, identity
+from ..config import hostname, identity
+from ..config.identity import Host
+from ..config.origin import Documents
+from ..config.settings import Restic
 from ..errors import ExitCode, Failure
-from ..identity import Host
 from ..manifest import MANIFEST, Manifest, Part, is_set_name, parse, to_bytes
-from ..origin import Documents
 from ..repository import ID_SHOWN, Repository, Snapshot, Taken, Write
-from ..settings import Restic
 from ..system import process
 from ..system.files import replace_file
 from ..system.process import printed

@@ -7,8 +7,8 @@ import shutil
 import threading
 from pathlib import Path
 
+from ..config.options import Size
 from ..errors import Failure
-from ..options import Size
 from . import humanize
 
 _SHARE, _MOST = Size(percent=5), 2 << 30  # of a disk: what stays free where config.yml is silent

@@ -27,7 +27,7 @@ from tests.mutants.changes import Mutant
 
 MODULES = (
     *(
-        "identity",
+        "config.identity",
         "retention",
         "manifest",
         "system.validation",

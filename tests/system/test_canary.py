@@ -19,9 +19,9 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from gitlab_mm_backup.option_table import OPTIONS
-from gitlab_mm_backup.option_text import example
-from gitlab_mm_backup.options import HIDDEN, Option
+from gitlab_mm_backup.config.option_text import example
+from gitlab_mm_backup.config.options import HIDDEN, Option
+from gitlab_mm_backup.config.schema import OPTIONS
 from gitlab_mm_backup.system.redaction import Secret
 from tests.lab.omnibus import Omnibus, Spec, install
 from tests.lab.product import JOURNAL, Product, install_product

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup.settings import Settings, load
+from gitlab_mm_backup.config.settings import Settings, load
 from tests.lab.omnibus import Spec, install
 from tests.lab.product import Product, install_product
 from tests.lab.sandbox import Lab, wait_until

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup.cli import main
+from gitlab_mm_backup.config.option_text import written
+from gitlab_mm_backup.config.options import leaves
+from gitlab_mm_backup.config.schema import OPTIONS
 from gitlab_mm_backup.errors import ExitCode
-from gitlab_mm_backup.option_table import OPTIONS
-from gitlab_mm_backup.option_text import written
-from gitlab_mm_backup.options import leaves
 from tests.lab.product import install_product
 from tests.lab.sandbox import Lab
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gitlab_mm_backup.identity import Host, Machine
+from gitlab_mm_backup.config.identity import Host, Machine
 from gitlab_mm_backup.manifest import (
     FILES_OF_PARTS,
     Account,

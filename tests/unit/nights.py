@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gitlab_mm_backup import beside, files, folders, increment, listing
+from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.effective import Settings as Effective
 from gitlab_mm_backup.plan import Plan
-from gitlab_mm_backup.settings import Settings
 from gitlab_mm_backup.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
 from gitlab_mm_backup.store.local import BackupSet, LocalStore
 from gitlab_mm_backup.store.part import PartWriter

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gitlab_mm_backup import bound, rclone
+from gitlab_mm_backup.config.remote import Remote
 from gitlab_mm_backup.rclone import Listed
-from gitlab_mm_backup.remote import Remote
 
 REMOTE = Remote("nas", "/srv/nas")
 FILE = "manifest.json"

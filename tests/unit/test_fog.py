@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gitlab_mm_backup import fog
+from gitlab_mm_backup.config.remote import Remote
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.remote import Remote
 from gitlab_mm_backup.system.redaction import Secret
 
 OLD, NEW = (1, 60, 1), (1, 68, 2)  # of Debian 12 and 13; a recent one

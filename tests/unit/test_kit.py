@@ -10,10 +10,10 @@ import pytest
 
 from gitlab_mm_backup import copied, fog, kit, rclone, version
 from gitlab_mm_backup.cli import kit_outcomes
+from gitlab_mm_backup.config.remote import Remote
+from gitlab_mm_backup.config.settings import Restic, Settings
 from gitlab_mm_backup.copied import Notes, There
 from gitlab_mm_backup.kit import Kit
-from gitlab_mm_backup.remote import Remote
-from gitlab_mm_backup.settings import Restic, Settings
 from gitlab_mm_backup.store.local import LocalStore
 from tests.unit.builders import HOST
 

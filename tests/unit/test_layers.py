@@ -17,7 +17,7 @@ LAYERS = {
         "errors",
         "system.clock",
         "system.dates",
-        "hostname",
+        "config.hostname",
         "system.run_id",
         "system.bug",
         "system.signals",
@@ -28,11 +28,11 @@ LAYERS = {
         "site",
         "system.validation",
         "system.documents",
-        "origin",
+        "config.origin",
         "properties",
         "manifest",
         "retention",
-        "remote",
+        "config.remote",
         "fog",
         "copies",
         "system.files",
@@ -45,9 +45,9 @@ LAYERS = {
         "deadlines",
         "caveats",
         "system.progress",
-        "options",
-        "option_table",
-        "option_text",
+        "config.options",
+        "config.schema",
+        "config.option_text",
         "charts",
         "plan",
         "checks",
@@ -70,9 +70,9 @@ LAYERS = {
         "system.parallel",
         "system.namespaces",
         "system.disk_space",
-        "config_file",
+        "config.config_file",
         "gitlab_files",
-        "settings",
+        "config.settings",
         "json_text",
         "json_config",
         "settings_part",
@@ -82,8 +82,8 @@ LAYERS = {
         "trust",
         "places",
         "system.traces",
-        "identity",
-        "keys",
+        "config.identity",
+        "config.keys",
         "accepted",
         "pruned",
         "copied",
@@ -116,7 +116,7 @@ LAYERS = {
         "system.isolation",
     ),
     "2 what a Mattermost is": (
-        "hooks",
+        "config.hooks",
         "folders",
         "system.fstab",
         "files",
@@ -413,7 +413,7 @@ def test_json_and_yaml_of_others_come_through_one_door() -> None:
         loads = {"json.loads", "json.load", "json.JSONDecoder", "yaml.SafeLoader"}
         return name in loads or name.startswith(("yaml.load", "yaml.safe_load", "yaml.compose"))
 
-    doors = ("system.documents", "json_text", "bound", "config_file")
+    doors = ("system.documents", "json_text", "bound", "config.config_file")
     assert breaches(SOURCES, parses, *doors) == []
     assert breaches({"x": "import json\njson.loads(text)"}, parses) == ["x:2 json.loads"]
 

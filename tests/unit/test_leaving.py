@@ -12,11 +12,11 @@ import pytest
 from gitlab_mm_backup import evidence, leaving, records
 from gitlab_mm_backup.checks import Check, Result
 from gitlab_mm_backup.cli import outcomes
+from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode
 from gitlab_mm_backup.evidence import Depth
 from gitlab_mm_backup.leaving import Use
 from gitlab_mm_backup.manifest import utc
-from gitlab_mm_backup.settings import Settings
 from tests.unit.builders import NAME, make_set
 
 USED = Use(1, 2, None, "in use")

@@ -9,10 +9,10 @@ import pytest
 
 from gitlab_mm_backup import aftermath, notices
 from gitlab_mm_backup.aftermath import Ended
+from gitlab_mm_backup.config.settings import Notice
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.notices import Message
 from gitlab_mm_backup.result import Outcome
-from gitlab_mm_backup.settings import Notice
 from gitlab_mm_backup.system.redaction import Secret
 
 WHEN = datetime(2026, 11, 25, 4, 17, tzinfo=timezone.utc)

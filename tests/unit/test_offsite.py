@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup import age, bound, copied, copies, rclone, remote
+from gitlab_mm_backup import age, bound, copied, copies, rclone
+from gitlab_mm_backup.config import remote
+from gitlab_mm_backup.config.remote import Remote
 from gitlab_mm_backup.copied import Begun, Notes, Sent, There
 from gitlab_mm_backup.copies import CopiedPart, Copy
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.remote import Remote
 from gitlab_mm_backup.system import process
 from gitlab_mm_backup.system.redaction import Secret
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup import copied, places
+from gitlab_mm_backup.config.remote import Remote
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.remote import Remote
 from gitlab_mm_backup.store.local import LocalStore
 from tests.unit.builders import NAME, make_set
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitlab_mm_backup import repository
+from gitlab_mm_backup.config.settings import Restic
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.repository import Busy, Repository, Taken
-from gitlab_mm_backup.settings import Restic
 from gitlab_mm_backup.system.private_files import InMemory
 from gitlab_mm_backup.system.redaction import Secret
 

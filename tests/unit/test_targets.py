@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup import description, files, json_config, packing, targets
+from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.settings import Settings
 from gitlab_mm_backup.system import process
 from gitlab_mm_backup.throttle import Throttle
 from tests.unit.builders import make_manifest

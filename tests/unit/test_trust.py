@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from gitlab_mm_backup import settings, trust
+from gitlab_mm_backup import trust
+from gitlab_mm_backup.config import settings
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.journal import Journal, Record
 from gitlab_mm_backup.undo import Step

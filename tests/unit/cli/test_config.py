@@ -10,11 +10,9 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from gitlab_mm_backup import config_file, option_text, settings
 from gitlab_mm_backup.cli import config
-from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.option_table import OPTIONS
-from gitlab_mm_backup.options import (
+from gitlab_mm_backup.config import config_file, option_text, settings
+from gitlab_mm_backup.config.options import (
     HIDDEN,
     Option,
     choice,
@@ -30,8 +28,10 @@ from gitlab_mm_backup.options import (
     size,
     words,
 )
+from gitlab_mm_backup.config.schema import OPTIONS
+from gitlab_mm_backup.config.settings import Value
+from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.result import Outcome
-from gitlab_mm_backup.settings import Value
 from gitlab_mm_backup.system.redaction import Secret
 from tests.unit.builders import ROOT
 from tests.unit.test_manual import generate

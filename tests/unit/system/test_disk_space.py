@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from gitlab_mm_backup.config.options import Size
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.options import Size
 from gitlab_mm_backup.store.part import PartWriter
 from gitlab_mm_backup.system import disk_space
 

@@ -10,10 +10,10 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from .errors import Failure, Interrupted
-from .system import environment, process, run_id
-from .system.lock import only_run
-from .system.process import Command
+from ..errors import Failure, Interrupted
+from ..system import environment, process, run_id
+from ..system.lock import only_run
+from ..system.process import Command
 
 log = logging.getLogger(__name__)
 

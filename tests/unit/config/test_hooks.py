@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import hooks
+from gitlab_mm_backup.config import hooks
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.system import process, run_id
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .retention import Rules
-from .system import environment
-from .system.redaction import Secret
+from ..retention import Rules
+from ..system import environment
+from ..system.redaction import Secret
 
 # The rules of a remote, and what config.yml calls them there.
 RULES = {one: f"keep_{one}" for one in ("last", "hourly", "daily", "weekly", "monthly", "yearly")}

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from .system.redaction import Secret
+from ..system.redaction import Secret
 
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 _POWERS = {"M": 20, "G": 30}  # of two

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import ExitCode, Failure, reason
+from ..errors import ExitCode, Failure, reason
+from ..system import documents
 from .options import Option
-from .system import documents
 
 # PyYAML is imported where it is used: it is a third of the start-up time of a command that never
 # reads settings.

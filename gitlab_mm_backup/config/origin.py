@@ -17,8 +17,8 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from .system import documents, validation
-from .system.redaction import Secret
+from ..system import documents, validation
+from ..system.redaction import Secret
 
 SIGNATURE = "signature.json"
 _KEY, _SIGNED = 32, 64  # bytes of a key, and of a signature

@@ -13,16 +13,16 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from gitlab_mm_backup import settings
 from gitlab_mm_backup.cli.manner import Manner
+from gitlab_mm_backup.config import settings
+from gitlab_mm_backup.config.option_text import sample
+from gitlab_mm_backup.config.options import leaves
+from gitlab_mm_backup.config.remote import Remote
+from gitlab_mm_backup.config.schema import OPTIONS
+from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.fog import Upload
-from gitlab_mm_backup.option_table import OPTIONS
-from gitlab_mm_backup.option_text import sample
-from gitlab_mm_backup.options import leaves
-from gitlab_mm_backup.remote import Remote
 from gitlab_mm_backup.retention import Rules
-from gitlab_mm_backup.settings import Settings
 
 DEFAULTS = Settings(Path("/var/opt/gitlab/backups/mattermost"), None, 3, 1, 4)
 

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import ExitCode, Failure
-from .journal import STATE
-from .manifest import Manifest
-from .system import memory, validation
+from ..errors import ExitCode, Failure
+from ..journal import STATE
+from ..manifest import Manifest
+from ..system import memory, validation
 
 log = logging.getLogger(__name__)
 

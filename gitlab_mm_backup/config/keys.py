@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import ExitCode, Failure
+from ..journal import STATE
+from ..manifest import Manifest, utc
+from ..system import clock, memory, validation
+from ..system.redaction import Secret
 from . import identity, origin
-from .errors import ExitCode, Failure
-from .journal import STATE
-from .manifest import Manifest, utc
 from .origin import Documents, Kind, Origin
-from .system import clock, memory, validation
-from .system.redaction import Secret
 
 KEY, TRUSTED = STATE / "signing-key.json", STATE / "trusted-keys.json"
 

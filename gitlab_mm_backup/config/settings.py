@@ -9,15 +9,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from . import config_file, fog, gitlab_files, remote
-from .errors import ExitCode, Failure
-from .fog import Upload
-from .option_table import FULL, OPTIONS
+from .. import fog, gitlab_files
+from ..errors import ExitCode, Failure
+from ..fog import Upload
+from ..retention import Rules
+from ..system import documents
+from ..system.redaction import Secret
+from . import config_file, remote
 from .options import Option, Size, leaves
 from .remote import GITLAB, Remote
-from .retention import Rules
-from .system import documents
-from .system.redaction import Secret
+from .schema import FULL, OPTIONS
 
 CONFIG_FILE = Path("/etc/gitlab-mm-backup/config.yml")
 _named: Path | None = None  # that an option names

@@ -1,0 +1,1 @@
+"""This host's own: config.yml, its identity and keys, hooks."""
