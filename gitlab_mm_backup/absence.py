@@ -10,11 +10,12 @@ import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from . import files, folders
+from . import folders
 from .contents import Upload
 from .errors import Failure
-from .manifest import Contents, Manifest
 from .site import Folders, Site
+from .store import archive_writer
+from .store.manifest import Contents, Manifest
 from .system import fstab, humanize, privileges
 
 _DATA = "data"
@@ -157,7 +158,7 @@ def _related(mount: Path, path: Path) -> bool:
 
 def _upload_words(known: Folders, uploads: Sequence[Upload], still_named: StillNamed) -> list[str]:
     """Tell of uploads that the database names and the set cannot have."""
-    roots = files.outermost(path for path in known.real.values() if path.is_dir())
+    roots = archive_writer.outermost(path for path in known.real.values() if path.is_dir())
     places = {upload: find(known.real[_DATA], roots, upload.path) for upload in uploads}
     looked = sum(place is not Place.UNKNOWN for place in places.values())
     suspects = [one for one in uploads if places[one] in (Place.MISSING, Place.OUTSIDE)]
@@ -201,7 +202,7 @@ def find(data: Path, roots: Sequence[Path], path: str) -> Place:
         links += 1
         if links > _LINKS:
             return Place.MISSING
-        if files.leads_out(at, target, roots):
+        if archive_writer.leads_out(at, target, roots):
             return Place.OUTSIDE
         led = posixpath.normpath(posixpath.join(posixpath.dirname(at), target))
         root = next(one for one in map(str, roots) if led == one or led.startswith(f"{one}/"))

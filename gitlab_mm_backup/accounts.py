@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from . import database, listener, service
 from .errors import ExitCode, Failure, reason
 from .journal import STATE
-from .manifest import utc
 from .site import Site
+from .store.manifest import utc
 from .system import documents, validation
 from .system.files import replace_file
 from .system.redaction import Secret

@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from . import copied, metrics, monitoring, notices, records, report, runs, stores, version
+from . import copied, metrics, monitoring, notices, report, runs, version
 from .config import hostname, identity
 from .config.settings import Notice, Settings
 from .errors import ExitCode, Failure, reason
 from .notices import Message
 from .result import Outcome
 from .runs import Run
-from .soundness import Kind
 from .standing import Found
+from .store import inventory, records
+from .store.inventory import Store
 from .store.local import LocalStore
-from .stores import Store
+from .store.soundness import Kind
 from .system import bug, discreet, disk_space, humanize, run_id, traces
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:
     offsite = copied.newest(remotes, here)
     try:
         found = report.look(store)
-        offsite = stores.newest_elsewhere(store, remotes)
+        offsite = inventory.newest_elsewhere(store, remotes)
     except Failure as failure:
         log.warning("The metrics tell of no set: %s", discreet.words(str(failure)))
     own = [one for one in found.entries if one.name not in found.foreign] if found else []

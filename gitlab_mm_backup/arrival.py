@@ -9,25 +9,16 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import (
-    beside,
-    choice,
-    database,
-    elsewhere,
-    fetching,
-    offered,
-    readiness,
-    remote_store,
-    stores,
-)
+from . import beside, choice, database, elsewhere, fetching, offered, readiness, remote_store
 from .choice import Chosen, Found, Want
 from .config.settings import Settings
 from .errors import Failure
 from .plan import Plan
 from .site import Site
+from .store import inventory
+from .store.inventory import Store
 from .store.local import BackupSet
-from .store.restic import ResticStore
-from .stores import Store
+from .store.restic_store import ResticStore
 from .system import disk_space
 from .system.redaction import Secret
 
@@ -57,7 +48,7 @@ def find(
     """
     if not place:
         return _of_store(settings, store, name, want)
-    here, scratch = stores.local(settings), settings.rehearse_in
+    here, scratch = inventory.local(settings), settings.rehearse_in
     repository = elsewhere.store(settings, place, identity)
     if repository is not None:
         chosen = _choose(name, want, repository.where, lambda: offered.of_store(repository))

@@ -13,23 +13,17 @@ from pathlib import Path
 
 from . import (
     absence,
-    caveats,
     database,
     description,
     dumping,
-    files,
     increment,
-    lineage,
-    manifest,
     packing,
     provisions,
-    prune,
     restorable,
     room,
     search_later,
     settling,
     shrinkage,
-    soundness,
 )
 from .attributes import look
 from .config import hooks, identity, keys
@@ -41,18 +35,19 @@ from .description import Written
 from .errors import Failure, Interrupted
 from .increment import Packed
 from .journal import Journal
-from .manifest import Credentials, Manifest, Part
-from .prune import Owner
-from .retention import FOR_EVER, Rules
 from .site import Site
+from .store import archive_writer, caveats, lineage, manifest, prune, soundness
+from .store.inventory import Store
 from .store.local import BackupSet, Sign
+from .store.manifest import Credentials, Manifest, Part
 from .store.part import PartWriter
-from .store.restic import ResticStore
-from .stores import Store
+from .store.prune import Owner
+from .store.restic_store import ResticStore
+from .store.retention import FOR_EVER, Rules
+from .store.throttle import Throttle
 from .system import clock, fstab, humanize, progress, signals
 from .system.parallel import together
 from .system.process import compress
-from .throttle import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -223,7 +218,7 @@ def _told(site: Site, described: Manifest, written: Written, before: Before) -> 
     return [humanize.plain(one) for one in words]
 
 
-_PackFiles = Callable[[Throttle, Path, list[Path], files.Survey], Packed]
+_PackFiles = Callable[[Throttle, Path, list[Path], archive_writer.Survey], Packed]
 
 
 def _packer(
@@ -251,7 +246,7 @@ def _expected(roles: Mapping[str, str], before: Before) -> int | None:
     """Return how many bytes of files there will be, about: as in the newest set, or by a walk."""
     if before.own:
         return before.own[0].manifest.files.bytes
-    return files.walk(_folders(roles)) if progress.watched() else None
+    return archive_writer.walk(_folders(roles)) if progress.watched() else None
 
 
 def _undisturbed(write: Callable[[], Written], staging: Path) -> Written:
@@ -278,11 +273,11 @@ def _write_parts(
     folders, etc, excluded = _folders(roles), *packing.gitlab_settings(site)
     throttle = Throttle(settings.bandwidth)
 
-    def pack_all() -> tuple[Packed, files.Survey]:
-        found = files.survey(folders, owners=site.missing is None)
+    def pack_all() -> tuple[Packed, archive_writer.Survey]:
+        found = archive_writer.survey(folders, owners=site.missing is None)
         packed = pack_files(throttle, staging, folders, found)
         # Of a link that was exchanged meanwhile tar's own word counts.
-        return packed, files.survey(folders).joined(found)
+        return packed, archive_writer.survey(folders).joined(found)
 
     with database.snapshot(site.database) as snapshot:
         (dumped, counted), (packed, found), (of_etc, found_there), kept, attributes = together(

@@ -12,22 +12,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import archives, attributes, baking, json_config, listing, targets, verify
+from . import attributes, baking, json_config, targets
 from .attributes import Keeping
 from .config import identity
 from .errors import Failure
 from .folders import WORK, work_folder, works_by_entries
-from .listing import LISTING
-from .manifest import Account
 from .plan import Plan
 from .site import Site
-from .store.kept import BY_RESTIC
+from .store import archive_reader, file_list, verify
+from .store.file_list import LISTING
 from .store.local import BackupSet
+from .store.manifest import Account
+from .store.restic_set import BY_RESTIC
+from .store.verify import ETC
 from .system import privileges, process
 from .system.files import replace_file
 from .system.process import Command
 from .unpacking import Move, exchanged, moves
-from .verify import ETC
 
 
 @dataclass(frozen=True)
@@ -141,10 +142,10 @@ class Archive:
         strange = self._by_number and not identity.known().owns(identity.of_set(one.manifest))
         options = keeping.options(strange)
         if stream is None:
-            warned = archives.unpack(one.file(self.part), folder, into, never, options)
+            warned = archive_reader.unpack(one.file(self.part), folder, into, never, options)
         else:
             warned = stream.read_by(
-                lambda tar: archives.unpack_as_it_comes(
+                lambda tar: archive_reader.unpack_as_it_comes(
                     lambda put: verify.pass_on(one, tar, put), folder, into, never, options
                 )
             )
@@ -168,7 +169,7 @@ def _archives(set_: BackupSet, source: str) -> list[Archive]:
         return [Archive(set_)]
     final, found = set_.file(LISTING), []
     for level, one in enumerate(set_.chain):
-        stale, anything = listing.stale(one.file(LISTING), final, level, source)
+        stale, anything = file_list.stale(one.file(LISTING), final, level, source)
         if anything:
             found.append(Archive(one, stale=stale))
     return found

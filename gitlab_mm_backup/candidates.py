@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import credentials, json_text, lineage, sign_in
+from . import credentials, json_text, sign_in
 from .config import identity
 from .credentials import Candidate
 from .errors import Failure
-from .manifest import MANIFEST
 from .sign_in import Diagnosis
 from .site import Site
+from .store import lineage
+from .store.inventory import Store
 from .store.local import BackupSet, open_set
-from .stores import Store
+from .store.manifest import MANIFEST
 from .system import process
 from .system.process import DECOMPRESS
 

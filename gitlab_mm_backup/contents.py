@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from .manifest import Contents, utc
+from .store.manifest import Contents, utc
 from .system import validation
 
 if TYPE_CHECKING:

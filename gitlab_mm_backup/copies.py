@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import Failure, reason
-from .manifest import FILES_OF_PARTS, is_set_name
+from .store.manifest import FILES_OF_PARTS, is_set_name
 from .system import validation
 
 COPY = "copy.json"

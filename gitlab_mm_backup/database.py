@@ -14,9 +14,9 @@ from . import answers, catalog, contents, encodings, unkept
 from .catalog import READABLE, Server, Unread
 from .contents import Upload
 from .errors import Failure
-from .manifest import Contents, Database
-from .properties import Properties
 from .site import Endpoint, Login
+from .store.manifest import Contents, Database
+from .store.properties import Properties
 from .system import privileges
 from .system.private_files import InMemory, PrivateFiles
 from .system.redaction import Secret

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from . import files, folders, manifest, sign_in, version
+from . import folders, sign_in, version
 from .attributes import Attributes
 from .catalog import Unread
 from .config import hostname
 from .contents import Upload
 from .errors import Failure
 from .increment import Packed
-from .manifest import Credentials, Database, Manifest, Part
-from .properties import Properties
 from .site import Site
+from .store import archive_writer, manifest
+from .store.manifest import Credentials, Database, Manifest, Part
+from .store.properties import Properties
 from .system import humanize, privileges
 
 _BEGINNING = 100  # letters of a long path that are told
@@ -41,7 +42,7 @@ class Written:
     people: manifest.Contents | None
     uploads: Sequence[Upload]  # some that the database names, to look for on the disk
     packed: Packed
-    surveys: Sequence[files.Survey]
+    surveys: Sequence[archive_writer.Survey]
     unread: Sequence[Unread]  # what of the database could not be read
     attributes: Attributes
     properties: Properties  # of the database
@@ -69,7 +70,7 @@ class Written:
             return []
         count = humanize.number(len(far), "path")
         return [
-            f"{count} of more than {files.LONGEST} bytes, and what is below, are not in the set, such as "
+            f"{count} of more than {archive_writer.LONGEST} bytes, and what is below, are not in the set, such as "
             f"{far[0][:_BEGINNING] + '...'!r}: give the files a shorter path"
         ]
 

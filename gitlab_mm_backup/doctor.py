@@ -7,15 +7,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from . import credentials, database, gitlab_files, host, listener, omnibus, service, sign_in, stores
+from . import credentials, database, gitlab_files, host, listener, omnibus, service, sign_in
 from .checks import Check, Result, guarded
 from .config import settings
 from .errors import Failure
 from .gitlab import Verdict
 from .journal import Journal
 from .omnibus import Presence
-from .retention import FOR_EVER, Rules
 from .site import Kind, Site
+from .store import inventory
+from .store.retention import FOR_EVER, Rules
 from .system.process import PATH
 
 _PROGRAMS = ("zstd", "tar", "setpriv")
@@ -106,7 +107,7 @@ def _restic() -> Check:
 
 
 def _sets(ours: settings.Settings) -> Check:
-    store = stores.of(ours)
+    store = inventory.of(ours)
     entries = store.entries()
     damaged = [entry.name for entry in entries if entry.set is None]
     if damaged:

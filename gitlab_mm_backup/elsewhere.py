@@ -13,9 +13,9 @@ from .config.schema import NO_PASSWORD
 from .config.settings import Restic, Settings
 from .errors import ExitCode, Failure
 from .fetching import refuse_without_room
-from .store.kept import Kept, fetch
 from .store.local import BackupSet, LocalStore
-from .store.restic import ResticStore
+from .store.restic_set import Kept, fetch
+from .store.restic_store import ResticStore
 from .system import environment
 from .system.redaction import Secret
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from . import provisions
 from .database import APPLICATION, administering
 from .errors import Failure
-from .manifest import Database
-from .properties import Properties
 from .provisions import Provision
 from .site import Endpoint
+from .store.manifest import Database
+from .store.properties import Properties
 from .system import parallel
 
 if TYPE_CHECKING:

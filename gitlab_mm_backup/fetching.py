@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from . import age, fog, rclone, remote_store
-from .archives import NotWhole
 from .config import remote as places
 from .config.origin import SIGNATURE
 from .config.remote import GITLAB, Remote
 from .config.settings import Settings
 from .copies import CopiedPart
 from .errors import ExitCode, Failure
-from .manifest import Manifest, Part
 from .remote_store import Entry
 from .sending import persist
+from .store.archive_reader import NotWhole
 from .store.local import BackupSet, LocalStore
+from .store.manifest import Manifest, Part
 from .store.part import PartWriter
 from .system import disk_space, process, progress
 from .system.files import replace_file

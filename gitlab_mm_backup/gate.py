@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from . import accepted, backup, database, lineage, omnibus, soundness, stores
+from . import backup, database, omnibus
 from .config import identity
 from .config.settings import Settings
 from .errors import ExitCode, Failure, Interrupted, reason
@@ -18,11 +18,12 @@ from .journal import Journal
 from .omnibus import Presence
 from .recovery import refuse_unfinished
 from .site import Endpoint
+from .store import accepted, inventory, lineage, soundness
+from .store.inventory import Store
 from .store.local import BackupSet
-from .stores import Store
+from .store.verify import verify
 from .system import humanize, signals
 from .system.lock import only_run
-from .verify import verify
 from .version import numbers
 
 log = logging.getLogger(__name__)
@@ -156,7 +157,7 @@ def _freshen(settings: Settings) -> tuple[str, list[str]]:
     try:
         with only_run():
             refuse_unfinished(Journal())
-            made = backup.backup(omnibus.find(), settings, stores.of(settings))
+            made = backup.backup(omnibus.find(), settings, inventory.of(settings))
         warnings = made.warnings + backup.follow(made)
     except Failure as failure:
         return _words(failure), []
@@ -241,7 +242,7 @@ def _newest(settings: Settings | None) -> BackupSet | None:
 def _sets(settings: Settings | None) -> list[BackupSet]:
     """Return the sets, newest first; none where they cannot be looked for, which a backup tells."""
     try:
-        return own(stores.of(settings)) if settings else []
+        return own(inventory.of(settings)) if settings else []
     except Failure:
         return []
 

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from .errors import Failure
-from .manifest import Database
+from .store.manifest import Database
 from .system import humanize
 
 if TYPE_CHECKING:

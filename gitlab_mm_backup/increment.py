@@ -11,16 +11,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO
 
-from . import evidence, files, listing, records
 from .config.settings import Settings
-from .listing import LISTING
-from .manifest import Increment, Part
-from .store.damage import part_problem
+from .store import archive_writer, check_records, file_list, records
+from .store.file_list import LISTING
 from .store.local import LONGEST_CHAIN, BackupSet
+from .store.manifest import Increment, Part
 from .store.part import PartWriter
+from .store.sets import part_problem
+from .store.throttle import Throttle
 from .system import clock, progress
 from .system.process import compress, pipeline
-from .throttle import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +33,12 @@ class Packed:
     """The parts that were written, and what a restore of the set gives."""
 
     parts: Mapping[str, Part]
-    whole: files.Contents
+    whole: archive_writer.Contents
     base: BackupSet | None = None
     increment: Increment | None = None
 
 
-def without(part: Part, whole: files.Contents) -> Packed:
+def without(part: Part, whole: archive_writer.Contents) -> Packed:
     """Return what was packed without a listing: nothing builds on it, nor it on anything."""
     return Packed({"files": part}, whole)
 
@@ -70,7 +70,7 @@ def _objection(newest: BackupSet, roles: Mapping[str, str]) -> str:
     if newest.manifest.files.folders != roles:
         return f"Mattermost's folders lie elsewhere than in set {newest.name}"
     for one in newest.chain:
-        if evidence.refuted(records.of_set(one)):
+        if check_records.refuted(records.of_set(one)):
             return f"set {one.name} did not pass its last check"
     if part_problem(newest.path / listed.file, listed):
         return f"the listing of set {newest.name} is damaged"
@@ -92,23 +92,28 @@ def pack(
     throttle: Throttle,
     staging: Path,
     folders: list[Path],
-    found: files.Survey,
+    found: archive_writer.Survey,
 ) -> Packed:
     """Write the files part and the listing into ``staging``, on top of ``base`` where that pays."""
     with contextlib.ExitStack() as stack:
         now, marked, names, final = (
             stack.enter_context(tempfile.TemporaryFile(dir=staging)) for _ in range(4)
         )
-        listing.take(files.outermost(folders), staging, now)
+        file_list.take(archive_writer.outermost(folders), staging, now)
         planned, base = _plan(now, folders, base, marked)
         planned.write_names(names)
-        witness = listing.Witness(planned, final)
+        witness = file_list.Witness(planned, final)
         writer = PartWriter(staging / "files.tar.zst", throttle)
         stack.callback(writer.close)
         packer = compress(settings.files_level, settings.packers)
         with progress.measured("files", planned.changed.size, lambda: witness.packed.size):
-            files.pack_named(
-                names, files.outermost(folders), found, packer, writer.write, witness.add_line
+            archive_writer.pack_named(
+                names,
+                archive_writer.outermost(folders),
+                found,
+                packer,
+                writer.write,
+                witness.add_line,
             )
         witness.finish()
         form = "tar of what changed, zstd" if base else "tar, zstd"
@@ -122,17 +127,17 @@ def pack(
 
 def _plan(
     now: IO[bytes], folders: list[Path], base: BackupSet | None, marked: IO[bytes]
-) -> tuple[listing.Plan, BackupSet | None]:
+) -> tuple[file_list.Plan, BackupSet | None]:
     """Return what to pack, and what on; most of all again is no increment, but a full set."""
     if base is not None:
-        with listing.opened(base.file(LISTING)) as before:
-            planned = listing.plan(now, before, len(base.chain), folders, marked)
+        with file_list.opened(base.file(LISTING)) as before:
+            planned = file_list.plan(now, before, len(base.chain), folders, marked)
         if planned.changed.size * 2 <= planned.whole.size:
             return planned, base
         log.info("Packing all files: more than half has changed since set %s", base.name)
         marked.seek(0)
         marked.truncate()
-    return listing.plan(now, (), 0, folders, marked), None
+    return file_list.plan(now, (), 0, folders, marked), None
 
 
 def _keep_listing(settings: Settings, staging: Path, final: IO[bytes]) -> Part:

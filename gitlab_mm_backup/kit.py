@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import copied, description, gitlab_files, lineage, offsite, version
+from . import copied, description, gitlab_files, offsite, version
 from .config import hostname, identity, keys
 from .config.remote import GITLAB, NO_CONFIG, RCLONE_CONFIG, Remote
 from .config.settings import Settings
 from .errors import Failure
-from .manifest import Manifest
-from .stores import Store
+from .store import lineage
+from .store.inventory import Store
+from .store.manifest import Manifest
 from .system import humanize
 from .system.redaction import Secret
 

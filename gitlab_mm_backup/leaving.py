@@ -8,23 +8,14 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from . import (
-    database,
-    evidence,
-    gate,
-    gitlab_files,
-    gitlab_rb,
-    json_config,
-    omnibus,
-    records,
-    stores,
-)
+from . import database, gate, gitlab_files, gitlab_rb, json_config, omnibus
 from .checks import Check, Result, failed, guarded, passed
 from .config.settings import Settings
 from .errors import Failure
-from .evidence import Verdict
 from .omnibus import WITHOUT_MATTERMOST, Presence
 from .site import Site
+from .store import check_records, inventory, records
+from .store.check_records import Verdict
 from .store.local import BackupSet
 from .system import humanize
 from .version import numbers
@@ -180,7 +171,7 @@ def _postgresql(site: Site | None) -> Check:
 
 def _set(ours: Settings, use: Use) -> Check:
     """Look for a set that is fresh and was rehearsed; an old one lacks what came since."""
-    newest = next((one for one in gate.own(stores.of(ours)) if not one.manifest.safety), None)
+    newest = next((one for one in gate.own(inventory.of(ours)) if not one.manifest.safety), None)
     if newest is None:
         if not use.some:
             return Check("set", Result.NOT_RUN, "none, and nothing to lose")
@@ -189,7 +180,7 @@ def _set(ours: Settings, use: Use) -> Check:
 
 
 def _judge(newest: BackupSet, use: Use) -> Check:
-    settled = evidence.decisive(records.of_set(newest))
+    settled = check_records.decisive(records.of_set(newest))
     made = f"{newest.name}, made {humanize.moment(newest.manifest.made)}"
     if settled is not None and settled.verdict is Verdict.FAILED:
         return failed("set", f"{made}, did not pass: gitlab-mm backup, then gitlab-mm rehearse")

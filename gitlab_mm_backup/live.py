@@ -8,8 +8,8 @@ from . import contents, database
 from .config import identity
 from .config.identity import Host
 from .errors import Failure
-from .manifest import Contents
 from .site import Site
+from .store.manifest import Contents
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from . import catalog, checks, clients, database, dump_list, exchange, passes, p
 from .dump_list import DumpList
 from .errors import Failure
 from .index import Index
-from .manifest import Manifest
 from .passes import Passes
 from .provisions import Provision
 from .site import Endpoint
 from .store.local import BackupSet
+from .store.manifest import Manifest
 from .system import parallel
 from .version import numbers
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import evidence
-from .evidence import Record, Verdict
 from .runs import Run
+from .store import check_records
+from .store.check_records import Record, Verdict
 from .store.local import BackupSet, Entry
 from .system.files import replace_file
 
@@ -157,7 +157,7 @@ def _of_newest(newest: BackupSet) -> Iterator[Sample]:
 
 
 def _of_rehearsals(history: Sequence[Record]) -> Iterator[Sample]:
-    newest = evidence.latest_rehearsal(history)
+    newest = check_records.latest_rehearsal(history)
     if newest is None:
         return
     yield "rehearsal_timestamp_seconds", {}, newest.made.timestamp()
@@ -165,9 +165,9 @@ def _of_rehearsals(history: Sequence[Record]) -> Iterator[Sample]:
         yield "rehearsal_result", {"result": verdict.value}, int(newest.verdict is verdict)
     yield "rehearsal_duration_seconds", {}, newest.seconds
     measured = [one for one in history if one.recovery_seconds is not None]
-    latest = evidence.latest_rehearsal(measured)
+    latest = check_records.latest_rehearsal(measured)
     if latest is not None and latest.recovery_seconds is not None:
         yield "rehearsal_recovery_seconds", {}, latest.recovery_seconds
-    passed = evidence.latest_rehearsal(one for one in history if one.verdict is Verdict.PASSED)
+    passed = check_records.latest_rehearsal(one for one in history if one.verdict is Verdict.PASSED)
     if passed is not None:
         yield "rehearsal_passed_timestamp_seconds", {}, passed.made.timestamp()

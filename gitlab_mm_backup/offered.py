@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from . import accepted, lineage, records, remote_store, soundness
+from . import remote_store
 from .choice import Found
 from .config import keys
 from .config.keys import Ring
 from .config.remote import Remote
-from .evidence import Record
 from .remote_store import Entry as Copied
-from .soundness import Flaw, Kind
+from .store import accepted, lineage, records, soundness
+from .store.check_records import Record
+from .store.inventory import Store
 from .store.local import BackupSet, Entry
+from .store.soundness import Flaw, Kind
 from .store.source import cut_short
-from .stores import Store
 from .system import clock
 
 

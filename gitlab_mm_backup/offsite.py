@@ -8,18 +8,19 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import accepted, copied, evidence, fog, lineage, prune, rclone, records, remote_store
+from . import copied, fog, rclone, remote_store
 from .config import keys
 from .config.remote import GITLAB, Remote
 from .config.settings import Settings
 from .copied import Notes, There
 from .errors import Failure, Interrupted
-from .lineage import Lineage
-from .prune import Member, Owner
 from .rclone import RemoteFailure
-from .retention import Kept, Rules
 from .sending import persist, send
+from .store import accepted, check_records, lineage, prune, records
+from .store.lineage import Lineage
 from .store.local import BackupSet, LocalStore
+from .store.prune import Member, Owner
+from .store.retention import Kept, Rules
 from .system import fstab, signals
 
 log = logging.getLogger(__name__)
@@ -179,8 +180,8 @@ def _members(notes: Notes) -> list[Member]:
         kept = Kept(
             name,
             datetime.fromtimestamp(int(name.partition("_")[0]), timezone.utc),
-            proven=evidence.proven(proofs),
-            failed=evidence.refuted(proofs),
+            proven=check_records.proven(proofs),
+            failed=check_records.refuted(proofs),
             base=there.base,
             empty=there.empty,
             shrunken=there.shrunken and name not in known,

@@ -9,18 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import files, increment, json_config, targets
+from . import increment, json_config, targets
 from .config.settings import Settings
 from .errors import Failure
 from .increment import Packed
-from .listing import Shifted
-from .manifest import Part
 from .site import Kind, Site
+from .store import archive_writer
+from .store.file_list import Shifted
 from .store.local import BackupSet
+from .store.manifest import Part
 from .store.part import PartWriter
-from .store.restic import ResticStore
+from .store.restic_store import ResticStore
+from .store.throttle import Throttle
 from .system.process import compress
-from .throttle import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +32,19 @@ def pack(
     path: Path,
     folders: list[Path],
     excluded: list[Path],
-    found: files.Survey,
+    found: archive_writer.Survey,
     expected: int | None = None,
     instead: Mapping[Path, Path] | None = None,
-) -> tuple[Part, files.Contents]:
+) -> tuple[Part, archive_writer.Contents]:
     """Write ``folders`` as a part; ``instead`` are files for some of the links that are excluded."""
     writer = PartWriter(path, throttle)
     compressor = compress(settings.files_level, settings.packers)
     with tempfile.TemporaryDirectory(dir=path.parent) as copies:
         names = list(targets.copy(instead or {}, Path(copies)))
         taken = (Path(copies), names) if names else None
-        contents = files.pack(folders, excluded, found, compressor, writer.write, expected, taken)
+        contents = archive_writer.pack(
+            folders, excluded, found, compressor, writer.write, expected, taken
+        )
     return writer.finish("tar, zstd"), contents
 
 
@@ -51,7 +54,7 @@ def whole(
     throttle: Throttle,
     staging: Path,
     folders: list[Path],
-    found: files.Survey,
+    found: archive_writer.Survey,
 ) -> Packed:
     """Write all files as one archive; about so many bytes are ``expected``."""
     path = staging / "files.tar.zst"
@@ -64,7 +67,7 @@ def changes(
     throttle: Throttle,
     staging: Path,
     folders: list[Path],
-    found: files.Survey,
+    found: archive_writer.Survey,
 ) -> Packed:
     """Write what has changed since ``base``; all files where directories change too much for that."""
     try:
@@ -80,11 +83,11 @@ def keep(
     throttle: Throttle,
     staging: Path,
     folders: list[Path],
-    found: files.Survey,
+    found: archive_writer.Survey,
 ) -> Packed:
     """Have restic keep the folders as they are; it has its own limit in place of a throttle."""
-    part, taken = store.keep_folders(staging, files.outermost(folders), found.left_out)
-    return Packed({"files": part}, files.Contents(taken.files, taken.bytes))
+    part, taken = store.keep_folders(staging, archive_writer.outermost(folders), found.left_out)
+    return Packed({"files": part}, archive_writer.Contents(taken.files, taken.bytes))
 
 
 def gitlab_settings(site: Site) -> tuple[list[Path], list[Path]]:
@@ -100,17 +103,19 @@ def gitlab_settings(site: Site) -> tuple[list[Path], list[Path]]:
 
 def pack_gitlab_settings(
     site: Site, settings: Settings, throttle: Throttle, staging: Path
-) -> tuple[dict[str, Part], list[files.Survey]]:
+) -> tuple[dict[str, Part], list[archive_writer.Survey]]:
     """Write /etc/gitlab, in which what root keeps elsewhere takes the place of links to it."""
     etc, excluded = gitlab_settings(site)
     if not etc:
         return {}, []
-    found, path = files.survey(etc), staging / "etc-gitlab.tar.zst"
+    found, path = archive_writer.survey(etc), staging / "etc-gitlab.tar.zst"
     instead = targets.find(etc[0], found)
     left = targets.without(found, instead).links_out
     excluded += [Path(link) for link in found.links_out if link not in left]
     part, _ = pack(settings, throttle, path, etc, excluded, found, instead=instead)
-    return {"etc-gitlab": part}, [targets.without(files.survey(etc).joined(found), instead)]
+    return {"etc-gitlab": part}, [
+        targets.without(archive_writer.survey(etc).joined(found), instead)
+    ]
 
 
 def pack_settings(site: Site, path: Path) -> Part:

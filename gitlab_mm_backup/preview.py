@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import baking, beside, caveats, json_config, readiness, search_later
+from . import baking, beside, json_config, readiness, search_later
 from .choice import Chosen
 from .config.origin import Kind, Origin
 from .effective import overlay
@@ -13,6 +13,7 @@ from .errors import Failure
 from .plan import Plan
 from .replacing import Loss
 from .site import Site
+from .store import caveats
 from .store.local import BackupSet
 from .system import humanize
 

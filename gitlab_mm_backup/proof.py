@@ -16,7 +16,6 @@ from . import (
     invariants,
     json_config,
     json_text,
-    lineage,
     listener,
     loading,
     settings_part,
@@ -28,9 +27,10 @@ from .config.origin import Kind as OriginKind
 from .effective import Settings, overlay
 from .errors import Failure
 from .invariants import Uploads
-from .manifest import Manifest
 from .site import Site
+from .store import lineage
 from .store.local import BackupSet
+from .store.manifest import Manifest
 from .system.redaction import Secret
 from .version import numbers
 

@@ -11,9 +11,9 @@ from . import catalog, restorable
 from .catalog import Server
 from .database import administering, founding
 from .dump_list import Grants
-from .properties import PUBLIC, Grant, Properties, Setting
 from .restorable import Sorted
 from .site import Endpoint
+from .store.properties import PUBLIC, Grant, Properties, Setting
 from .version import numbers
 
 if TYPE_CHECKING:

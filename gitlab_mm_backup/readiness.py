@@ -24,8 +24,8 @@ from .errors import Failure
 from .plan import Plan
 from .site import Kind, Site
 from .store.local import BackupSet
+from .store.verify import verify
 from .system import disk_space, privileges
-from .verify import verify
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from . import database, exchange, folders, host, repair, service, standalone
 from .errors import ExitCode, Failure
 from .journal import Journal, Previous, Record
-from .manifest import utc
 from .site import Site
+from .store.manifest import utc
 from .undo import Action, Step, run
 
 MOURN = "put back the live state"  # which cannot be: it was removed for --in-place

@@ -15,34 +15,22 @@ from pathlib import Path
 from tarfile import TarInfo
 from typing import IO
 
-from . import (
-    beside,
-    boot,
-    checks,
-    database,
-    deadlines,
-    evidence,
-    folders,
-    loading,
-    proof,
-    scratch,
-    verify,
-    version,
-)
+from . import beside, boot, checks, database, deadlines, folders, loading, proof, scratch, version
 from .checks import Check, Result
 from .config import hostname
 from .config.settings import Settings as Ours
 from .deadlines import Deadlines, Missed
 from .effective import Settings
 from .errors import Failure, reason
-from .evidence import Depth, Record
 from .growth import Outgrown
 from .invariants import Uploads
-from .manifest import utc
 from .plan import Plan
 from .proof import Kept
 from .site import Account, Endpoint, Folders, GitLab, Kind, Site
+from .store import check_records, verify
+from .store.check_records import Depth, Record
 from .store.local import BackupSet
+from .store.manifest import utc
 from .system import isolation, parallel
 from .warden import Warden
 
@@ -165,7 +153,7 @@ def is_due(how_often: str, done: Iterable[Record], now: datetime) -> bool:
     """Tell whether cron's set is to be rehearsed, by the setting and what was ``done`` so far."""
     if how_often != "weekly":
         return how_often == "nightly"
-    newest = evidence.latest_rehearsal(done)
+    newest = check_records.latest_rehearsal(done)
     return newest is None or now - newest.made > _WEEK
 
 

@@ -6,14 +6,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Union
 
-from . import bound, copied, copies, places, rclone
+from . import bound, copied, copies, rclone
 from .bound import Document
 from .config.origin import SIGNATURE, Documents
 from .config.remote import Remote
 from .copies import COPY, Copy
 from .errors import ExitCode, Failure
-from .manifest import MANIFEST, SUMS, Manifest, is_set_name, parse
 from .rclone import Listed
+from .store import places
+from .store.manifest import MANIFEST, SUMS, Manifest, is_set_name, parse
 
 _ABOUT = (MANIFEST, SUMS, COPY, SIGNATURE)  # files that are about a copy, and no part of it
 

@@ -18,7 +18,7 @@ from .journal import STATE
 from .json_config import Operations
 from .sign_in import Diagnosis, effective_pair
 from .site import Site
-from .stores import Store
+from .store.inventory import Store
 from .system import documents
 from .system.files import replace_file
 from .system.redaction import Secret

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from . import beside, database, folders, unpacking
 from .errors import Failure
-from .manifest import Manifest
 from .plan import Plan
 from .site import Site
 from .store.local import BackupSet
+from .store.manifest import Manifest
 from .system import humanize
 
 OPTION = "--replace-with-empty"

@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from . import description, evidence, host, lineage, offered, records, version
+from . import description, host, offered, version
 from .backup import uncovered
 from .checks import Result
 from .config import hostname, identity
 from .errors import Failure
-from .evidence import Record
-from .manifest import utc
 from .standing import Found, Judgement, Line, Standing, concerns, judge, line_of, newest_of
+from .store import check_records, lineage, records
+from .store.check_records import Record
+from .store.inventory import Store
 from .store.local import BackupSet
-from .stores import Store
+from .store.manifest import utc
 from .system import discreet
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,8 @@ class Report:
             "recovery_without": list(record.left_out) if record and proven else [],
             "sets": [_set_fields(one) for one in self.lines],
             "rehearsals": [
-                {**evidence.as_fields(one), "result": one.verdict.value} for one in self.records
+                {**check_records.as_fields(one), "result": one.verdict.value}
+                for one in self.records
             ],
             "not_covered": list(self.uncovered),
             "versions": dict(self.found.versions),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import caveats, charts, pages
+from . import charts, pages
 from .charts import Chart, Series
-from .evidence import Depth, Verdict
 from .report import Report
 from .standing import Standing
+from .store import caveats
+from .store.check_records import Depth, Verdict
 from .system import humanize
 
 # A browser grows slow with more; JSON has all of them, and so has the history on the disk.

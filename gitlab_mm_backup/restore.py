@@ -40,8 +40,8 @@ from .journal import STATE, Journal
 from .plan import Plan
 from .provisions import Provision
 from .site import Kind, Site
+from .store.inventory import Store
 from .store.local import BackupSet
-from .stores import Store
 from .system import disk_space, parallel, process
 from .system.process import Command
 from .undo import Step, Undo

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from . import database, growth
 from .errors import Failure
-from .manifest import Database
 from .site import Endpoint, Login
+from .store.manifest import Database
 from .system import disk_space, humanize, lock, process
 from .system.private_files import InMemory
 from .system.process import Command, Finished

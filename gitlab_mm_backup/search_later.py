@@ -12,8 +12,8 @@ from . import database, encodings, exchange, loading
 from .errors import Failure, Interrupted
 from .index import Index
 from .journal import Journal
-from .manifest import Manifest
 from .site import Site
+from .store.manifest import Manifest
 from .system import signals
 
 if TYPE_CHECKING:

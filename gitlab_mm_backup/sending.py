@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
-from . import age, copied, manifest, rclone
+from . import age, copied, rclone
 from .config import identity, keys
 from .config.origin import SIGNATURE, Kind
 from .config.remote import Remote
@@ -19,10 +19,11 @@ from .copied import Begun, Notes, Sent, There
 from .copies import COPY, ENCRYPTED, CopiedPart, Copy
 from .copies import to_bytes as copy_bytes
 from .errors import Failure
-from .manifest import MANIFEST, SUMS, Part, sums, to_bytes, utc
 from .rclone import HASHES, Listed, RemoteFailure
-from .store.damage import damage
+from .store import manifest
 from .store.local import BackupSet
+from .store.manifest import MANIFEST, SUMS, Part, sums, to_bytes, utc
+from .store.sets import damage
 from .system import disk_space, process, progress
 from .system.parallel import Put
 

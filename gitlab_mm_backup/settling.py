@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import accepted, hosts, lineage, live, records, soundness
+from . import live
 from .config import hostname, identity
 from .config.identity import Host
 from .config.origin import Kind
-from .hosts import Seen
-from .manifest import Manifest
+from .store import accepted, hosts, lineage, records, soundness
+from .store.hosts import Seen
+from .store.inventory import Store
 from .store.local import BackupSet
-from .stores import Store
+from .store.manifest import Manifest
 from .system import clock, humanize
 
 _FIRST_WITH_IDS = "0.2"  # version of this program

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import contents
-from .manifest import Manifest
+from .store.manifest import Manifest
 from .system import humanize
 
 _FEW = 4  # of a thing; half of fewer is no news, none of them is

@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from . import caveats, evidence
 from .checks import Result
-from .evidence import Record, Verdict
-from .soundness import Flaw, Kind
+from .store import caveats, check_records
+from .store.check_records import Record, Verdict
 from .store.local import BackupSet, Entry
+from .store.soundness import Flaw, Kind
 from .system import humanize
 
 # cron makes a set each night; two hours more, for a night that took longer than the one before.
@@ -89,12 +89,12 @@ def judge(found: Found, newest: BackupSet | None) -> Judgement:
         reason = f"Of the newest set, {newest.name}, {emptied[0].words}"
         return Judgement(Standing.NOT_PROVEN, reason + _other_proof(found))
     records = found.of(newest)
-    record = evidence.decisive(records)
+    record = check_records.decisive(records)
     if record is not None and record.verdict is Verdict.FAILED:
         return Judgement(Standing.FAILED, _failure(record), record)
     if record is not None and _went_to_the_end(record):
         return _judge_age(found, record)
-    rehearsed = evidence.latest_rehearsal(records)
+    rehearsed = check_records.latest_rehearsal(records)
     if rehearsed is None:
         reason = "The newest set was never rehearsed"
     else:
@@ -143,7 +143,7 @@ def _other_proof(found: Found) -> str:
     for entry in found.entries:
         if entry.set is None or not found.counts(entry.set) or found.has(entry.name, Kind.EMPTIED):
             continue
-        record = evidence.decisive(found.of(entry.set))
+        record = check_records.decisive(found.of(entry.set))
         if record and record.verdict is Verdict.PASSED and _went_to_the_end(record):
             return (
                 f". The newest set that passed is {record.set}, on {humanize.moment(record.made)}"
@@ -174,7 +174,7 @@ def concerns(found: Found, newest: BackupSet | None) -> list[str]:
 
 
 def _failed(found: Found, entry: Entry) -> bool:
-    record = evidence.decisive(found.of(entry.set)) if entry.set else None
+    record = check_records.decisive(found.of(entry.set)) if entry.set else None
     return record is not None and record.verdict is Verdict.FAILED
 
 
@@ -190,7 +190,7 @@ def line_of(found: Found, entry: Entry) -> Line:
     if doubts:
         return Line(entry, Standing.NOT_PROVEN, "; ".join(doubts))
     records = found.of(entry.set)
-    record, rehearsed = evidence.decisive(records), evidence.latest_rehearsal(records)
+    record, rehearsed = check_records.decisive(records), check_records.latest_rehearsal(records)
     if record is not None and _failed(found, entry):
         return Line(entry, Standing.FAILED, f"failed on {humanize.moment(record.made)}")
     if record is not None and _went_to_the_end(record):

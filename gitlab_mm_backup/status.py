@@ -7,36 +7,33 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from . import (
-    accepted,
-    caveats,
-    evidence,
-    host,
-    hosts,
-    lineage,
-    places,
-    prune,
-    report,
-    retention,
-    scheduler,
-    standing,
-    stores,
-)
+from . import host, report, scheduler, standing
 from .checks import Result, guarded
 from .config import identity, keys
 from .config.identity import Host
 from .config.settings import Settings
 from .doctor import service_check, sign_in_check
 from .errors import Failure
-from .evidence import Verdict
-from .hosts import Seen
 from .journal import Journal
-from .retention import Kept
 from .site import Site
-from .soundness import Kind
 from .standing import Found
+from .store import (
+    accepted,
+    caveats,
+    check_records,
+    hosts,
+    inventory,
+    lineage,
+    places,
+    prune,
+    retention,
+)
+from .store.check_records import Verdict
+from .store.hosts import Seen
+from .store.inventory import Store
 from .store.local import BackupSet
-from .stores import Store
+from .store.retention import Kept
+from .store.soundness import Kind
 from .system import discreet, humanize
 from .system import disk_space as disk
 
@@ -133,7 +130,7 @@ def look(store: Store, settings: Settings) -> Facts:
         scheduled=night.by,
         next_run=night.next_run,
         obstacle=night.obstacle,
-        offsite=stores.newest_elsewhere(store, settings.remotes),
+        offsite=inventory.newest_elsewhere(store, settings.remotes),
         host=here,
         seen=hosts.seen(store),
     )
@@ -210,7 +207,7 @@ def which_host(facts: Facts) -> Line:
 
 def last_rehearsal(facts: Facts) -> Line:
     """Tell of the newest rehearsal of any set, and what recovery takes by it."""
-    record = evidence.latest_rehearsal(facts.found.history)
+    record = check_records.latest_rehearsal(facts.found.history)
     wanted = facts.settings.rehearse != "off"
     if record is None:
         state = State.WARNING if wanted else State.OFF

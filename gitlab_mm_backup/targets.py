@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import trust
 from .errors import Failure
-from .files import Survey, member_name
+from .store.archive_writer import Survey, member_name
 from .system import process
 from .system.process import Command
 

@@ -11,8 +11,8 @@ from . import database, growth, scratch
 from .deadlines import KEY, Deadlines, Missed
 from .errors import Failure
 from .growth import Outgrown
-from .manifest import Database
 from .site import Endpoint
+from .store.manifest import Database
 from .system import disk_space, humanize, parallel
 
 _GLANCE = 0.5  # seconds between two looks at the clock

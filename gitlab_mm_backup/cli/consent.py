@@ -7,13 +7,14 @@ import shlex
 from dataclasses import replace
 from typing import Any
 
-from .. import lineage, preview, replacing
+from .. import preview, replacing
 from ..choice import Chosen
 from ..config import keys
 from ..config.origin import Kind, Origin
 from ..errors import ExitCode, Failure
 from ..plan import Plan
 from ..site import Site
+from ..store import lineage
 from ..store.local import BackupSet
 from . import output
 

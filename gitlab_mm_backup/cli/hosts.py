@@ -33,8 +33,8 @@ def host(manner: Manner) -> Outcome:
     A host is known by an id of its own, not by its name. It prunes its own sets alone. After a
     reinstall, and on a copy of a host, it is another one until somebody says whose sets are its.
     """
-    from .. import hosts
     from ..config import identity, keys
+    from ..store import hosts
     from . import hosts_outcomes as outcomes
 
     here = identity.own()
@@ -51,8 +51,8 @@ def take_over(manner: Manner, wanted: str) -> Outcome:
     They are used, and pruned, as its own from then on. ID is its id, the first digits of that, or
     its name; the only one in question unless it is given.
     """
-    from .. import hosts
     from ..config import identity
+    from ..store import hosts
     from ..system.lock import only_run
     from . import hosts_outcomes as outcomes
 
@@ -68,8 +68,8 @@ def new(manner: Manner) -> Outcome:
 
     Where no other host is in question, this one gets a new id.
     """
-    from .. import hosts
     from ..config import identity
+    from ..store import hosts
     from ..system.lock import only_run
     from . import hosts_outcomes as outcomes
 

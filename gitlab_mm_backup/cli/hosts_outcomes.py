@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from ..config import identity
 from ..config.identity import Host
 from ..config.keys import Ring
-from ..hosts import Seen
 from ..result import Outcome
+from ..store.hosts import Seen
 from ..system import humanize
 
 _SHOWN = 8  # digits of an id that tell it from others

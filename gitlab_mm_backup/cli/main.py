@@ -122,7 +122,8 @@ def list_sets(manner: Manner, place: str | None) -> Outcome:
 @verb
 def verify(manner: Manner, wanted: str, place: str | None, identity: Path | None) -> Outcome:
     """Read a whole set and hold it against its manifest."""
-    from .. import lineage, records, rehearsal
+    from .. import rehearsal
+    from ..store import lineage, records
     from . import outcomes
 
     ours, store = _store(manner)
@@ -151,8 +152,9 @@ def rehearse(
     identity: Path | None,
 ) -> Outcome:
     """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
-    from .. import offered, records, rehearsal, sites
-    from ..evidence import Depth
+    from .. import offered, rehearsal, sites
+    from ..store import records
+    from ..store.check_records import Depth
     from ..store.local import Entry
     from ..system import lock, process
     from . import outcomes
@@ -211,8 +213,8 @@ def prune(
     Sets of other hosts and installations stay. Where so much would go as never before, somebody
     has to agree.
     """
-    from .. import prune as prune_prune
     from ..config import identity
+    from ..store import prune as prune_prune
     from ..system.lock import only_run
     from . import outcomes, output
 
@@ -245,15 +247,15 @@ def _owner(host: Any) -> Any:
     """Return for whom is pruned: this host, with the installation that is live, or was last."""
     from .. import host as host_host
     from .. import live
-    from ..prune import Owner
+    from ..store.prune import Owner
 
     return Owner(host, live.installation(host_host.find_any(), host))
 
 
 def _moments(store: Any) -> list[datetime]:
     """Return when this host's sets were begun; safety sets do not count."""
-    from .. import lineage
     from ..config import identity
+    from ..store import lineage
 
     sets = lineage.own(identity.known(), store.sets())
     return [one.manifest.made for one in sets if not one.manifest.safety]

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.settings import Settings, Value
-from ..stores import Store
+from ..store.inventory import Store
 
 if TYPE_CHECKING:
     from ..config.settings import Settings, Value
-    from ..stores import Store
+    from ..store.inventory import Store
 
 JOBS = ("backup", "restore", "rehearse", "prune", "sso repair")
 
@@ -70,12 +70,12 @@ class Manner:
 
     @functools.cached_property
     def _store(self) -> Store:
-        from .. import stores
         from ..config import identity
+        from ..store import inventory
 
         if self.job:
             identity.own()  # whoever makes, restores or removes sets has an id
-        return stores.of(self.settings())
+        return inventory.of(self.settings())
 
     def values(self) -> list[Value]:
         """Read the settings, each value with where it comes from; as ``settings`` does."""

@@ -93,8 +93,9 @@ def looked_at(
 
 def listed(store: Any) -> Outcome:
     """Return the list of a store's sets, with all that is known of them."""
-    from .. import offered, records
+    from .. import offered
     from ..config import identity
+    from ..store import records
     from . import outcomes as cli_outcomes
 
     known = {one.name: one for one in offered.of_store(store)}
@@ -132,10 +133,11 @@ def offsite(manner: Manner) -> Outcome:
 
     A backup does it at its end; this does it now. What an interrupted run has brought there stays.
     """
-    from .. import host, live, stores
+    from .. import host, live
     from .. import offsite as offsite_offsite
     from ..config import identity
-    from ..prune import Owner
+    from ..store import inventory
+    from ..store.prune import Owner
     from ..system.lock import only_run
     from . import offsite_outcomes
 
@@ -143,16 +145,18 @@ def offsite(manner: Manner) -> Outcome:
     with only_run():
         ours, here = manner.settings(), identity.own()
         owner = Owner(here, live.installation(host.find_any(), here))
-        return offsite_outcomes.of_offsite(*offsite_offsite.copy(ours, stores.local(ours), owner))
+        return offsite_outcomes.of_offsite(
+            *offsite_offsite.copy(ours, inventory.local(ours), owner)
+        )
 
 
 def with_copies(made: Outcome, settings: Any, owner: Any) -> Outcome:
     """Copy the sets when a backup is made, and tell it with that."""
     from .. import offsite as offsite_offsite
-    from .. import stores
+    from ..store import inventory
     from . import offsite_outcomes
 
-    copied = offsite_offsite.copy(settings, stores.local(settings), owner, heed=True)
+    copied = offsite_offsite.copy(settings, inventory.local(settings), owner, heed=True)
     return offsite_outcomes.with_copies(made, *copied)
 
 

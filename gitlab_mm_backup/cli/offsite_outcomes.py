@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from .. import caveats, remarks
+from .. import remarks
 from ..choice import Found
 from ..config.identity import Host
 from ..config.remote import Remote
@@ -13,6 +13,7 @@ from ..errors import Failure
 from ..offsite import Served
 from ..remote_store import Entry
 from ..result import Outcome
+from ..store import caveats
 from ..system import humanize
 
 Known = Mapping[str, Found]  # by set

@@ -7,22 +7,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import caveats, remarks
+from .. import remarks
 from ..backup import Made
 from ..checks import LASTING, Check, Result
 from ..config import identity
 from ..config.identity import Host
 from ..config.origin import Origin
 from ..errors import ExitCode, Failure
-from ..evidence import Record, Verdict, as_fields, damaged, latest_rehearsal, latest_verification
 from ..gate import Passed
-from ..prune import Plan, Pruned
 from ..report import Report
 from ..result import Outcome
-from ..retention import FOR_EVER, Decision
-from ..soundness import Flaw
+from ..store import caveats
+from ..store.check_records import (
+    Record,
+    Verdict,
+    as_fields,
+    damaged,
+    latest_rehearsal,
+    latest_verification,
+)
+from ..store.inventory import Store
 from ..store.local import BackupSet, Entry
-from ..stores import Store
+from ..store.prune import Plan, Pruned
+from ..store.retention import FOR_EVER, Decision
+from ..store.soundness import Flaw
 from ..system import humanize
 
 if TYPE_CHECKING:  # whoever calls has these already, and a list needs no restore
@@ -30,12 +38,12 @@ if TYPE_CHECKING:  # whoever calls has these already, and a list needs no restor
     from ..config.identity import Host
     from ..config.origin import Origin
     from ..gate import Passed
-    from ..prune import Plan, Pruned
     from ..report import Report
-    from ..retention import Decision
-    from ..soundness import Flaw
+    from ..store.inventory import Store
     from ..store.local import BackupSet, Entry
-    from ..stores import Store
+    from ..store.prune import Plan, Pruned
+    from ..store.retention import Decision
+    from ..store.soundness import Flaw
 
 _VERDICTS = {
     Verdict.PASSED: "passed",

@@ -130,7 +130,8 @@ def _recover(manner: Manner, journal: Any, to: str, *, roll_back: bool) -> Outco
 
 def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> Outcome:
     """Restore the set that is meant; where that turns out damaged, the next one that is sound."""
-    from .. import evidence, gitlab_side, host, preview, records, rehearsal
+    from .. import gitlab_side, host, preview, rehearsal
+    from ..store import check_records, records
     from . import consent, restore_outcomes
 
     ours, store = manner.settings(), manner.store()
@@ -146,7 +147,7 @@ def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> 
             manner.begin(ours)
         try:
             made = _put_back(manner, wanted, site, plan)
-        except evidence.Damaged as failure:
+        except check_records.Damaged as failure:
             if options["wanted"] or plan.place or wanted.set.name in damaged:
                 raise
             damaged.append(wanted.set.name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import caveats
 from ..choice import Chosen
 from ..config import identity
 from ..config.identity import Host
@@ -15,6 +14,7 @@ from ..recovery import RolledBack
 from ..restore import Restored
 from ..result import Outcome
 from ..search_later import Built
+from ..store import caveats
 from ..store.local import BackupSet
 from ..system import humanize
 from . import search_outcomes

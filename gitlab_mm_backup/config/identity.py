@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import ExitCode, Failure
 from ..journal import STATE
-from ..manifest import Manifest
+from ..store.manifest import Manifest
 from ..system import memory, validation
 
 log = logging.getLogger(__name__)

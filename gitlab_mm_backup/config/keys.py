@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import ExitCode, Failure
 from ..journal import STATE
-from ..manifest import Manifest, utc
+from ..store.manifest import Manifest, utc
 from ..system import clock, memory, validation
 from ..system.redaction import Secret
 from . import identity, origin

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..retention import Rules
+from ..store.retention import Rules
 from ..system import environment
 from ..system.redaction import Secret
 

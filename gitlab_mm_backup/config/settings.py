@@ -12,7 +12,7 @@ from typing import Any
 from .. import fog, gitlab_files
 from ..errors import ExitCode, Failure
 from ..fog import Upload
-from ..retention import Rules
+from ..store.retention import Rules
 from ..system import documents
 from ..system.redaction import Secret
 from . import config_file, remote

@@ -1,1 +1,1 @@
-"""Where sets live."""
+"""Sets: manifest, local and restic stores, archives, retention, verification."""

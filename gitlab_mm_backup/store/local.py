@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from .. import places
 from ..config.identity import Host
 from ..config.origin import SIGNATURE, Documents
 from ..errors import ExitCode, Failure
-from ..manifest import MANIFEST, SUMS, Manifest, Part, is_of, is_set_name, parse, sums, to_bytes
 from ..system import lock, reading
 from ..system.files import replace_file, sync_folder
-from . import ground
+from . import ground, places
+from .manifest import MANIFEST, SUMS, Manifest, Part, is_of, is_set_name, parse, sums, to_bytes
 from .part import cannot_write
 from .source import Source, Stream, cut_short
 

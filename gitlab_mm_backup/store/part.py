@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 from ..errors import Failure
-from ..manifest import Part
 from ..system import disk_space
-from ..throttle import Throttle
+from .manifest import Part
+from .throttle import Throttle
 
 _DIRTY = 32 << 20  # bytes that memory may hold before the disk is told to take them
 

@@ -1,391 +1,351 @@
-"""Sets in a restic repository: a set exists when the snapshot with its manifest does."""
+"""A restic repository: the only door to restic(1), of Debian 12 (0.14) and of later ones."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import contextlib
-import logging
-import secrets
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from ..config import hostname, identity
-from ..config.identity import Host
-from ..config.origin import Documents
 from ..config.settings import Restic
-from ..errors import ExitCode, Failure
-from ..manifest import MANIFEST, Manifest, Part, is_set_name, parse, to_bytes
-from ..repository import ID_SHOWN, Repository, Snapshot, Taken, Write
-from ..system import process
-from ..system.files import replace_file
-from ..system.process import printed
+from ..errors import ExitCode, Failure, reason
+from ..system import documents, environment, privileges, process, validation
+from ..system.private_files import InMemory
+from ..system.process import Command, Finished, Sink
 from ..system.redaction import Secret
-from .kept import (
-    BY_RESTIC,
-    DATABASE,
-    DUMP,
-    FILES,
-    MANIFEST_TAG,
-    Kept,
-    Snapshots,
-    fetch,
-    refuse_without_room,
-)
-from .local import BackupSet, Entry, Listing, LocalStore, Others, Sign
 
-log = logging.getLogger(__name__)
-
-STATE = Path("/var/lib/gitlab-mm-backup/restic")  # what this host knows of the sets there
-TAG = "gitlab-mm-backup"  # of all snapshots of ours; those of one set have its name as well
-_HOST, _INSTALLATION = "host:", "installation:"  # begin the tags with these ids
-_SIGNED = "signed:"  # begins the tag with the signature of the manifest
-_FORMS = {DATABASE: "pg_dump custom, restic", FILES: BY_RESTIC[0]}
-_FETCHED = ".gitlab-mm-fetched-"
-_INCOMPLETE = ".incomplete-"
-_NO_TREE = "0" * 64
+CACHE = Path("/var/cache/gitlab-mm-backup")
+_FEW = 60  # seconds: more than a list of snapshots ever takes, restic repeats what fails for 15 min
+_MANY_WORDS = 1 << 20
+ID_SHOWN = 8  # digits of a snapshot's id that every restic tells, and takes for the whole
+_SHARES = 10  # a check reads the data of one in so many packs, of another share each day
+_ID = re.compile(rf"[0-9a-f]{{{ID_SHOWN},64}}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PASSWORDS = ("RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "RESTIC_PASSWORD_COMMAND")
+_REPOSITORY_FILE = "RESTIC_REPOSITORY_FILE"
+_INCOMPLETE = 3  # restic's exit code where a file could not be read
 _Result = TypeVar("_Result")
+Write = Callable[[Command, Sink], _Result]  # program, sink of its output
 
 
-class ResticStore(Listing):
-    """The sets in a restic repository: of one host, or of all where that has none.
+@dataclass(frozen=True)
+class Snapshot:
+    """One snapshot of a repository."""
 
-    A set is three snapshots: its dump, its folders, and last the folder with its manifest and the
-    small parts.  The manifest has the trees of the others, so that no other can stand for them.
+    id: str
+    tree: str  # SHA-256 that stands for all that is in it
+    host: str
+    tags: tuple[str, ...]
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A snapshot that has just been taken: how its id begins, and what it holds."""
+
+    id: str  # ID_SHOWN digits of restic 0.14, all 64 of a later one
+    files: int
+    bytes: int
+
+
+class Busy(Failure):
+    """Somebody else works in the repository."""
+
+
+class Repository:
+    """One repository.  Every method raises Failure where restic fails.
+
+    ``environment`` is what restic has from it beside what the access says.
     """
 
     def __init__(
         self,
         access: Restic,
-        host: Host,
         bandwidth: int | None = None,
-        folder: Path = STATE,
         environment: Mapping[str, Secret] | None = None,
     ) -> None:
-        self.folder = folder
-        self.host = host
-        self._named = access.host  # the host whose sets are meant, where config.yml says so
-        # For people, and for restic to find the snapshot before: a name that DNS does not change.
-        self._host_name = access.host or hostname.short()
-        self.where = f"restic repository {access.repository or '(see environment_file)'}"
-        self.repository = Repository(access, bandwidth, environment)
-        self._known: Mapping[_Key, Snapshots] | None = None
-        self._spare: list[Snapshot] = []  # of dumps that gave way and were made again
-        self._forgot = False
+        self._access, self._given = access, environment or {}
+        limit = [] if bandwidth is None else [f"--limit-upload={max(1, bandwidth >> 10)}"]  # KiB/s
+        self._keep = ["backup", "--json", "--quiet", *limit]
 
-    def serve(self, host: Host) -> None:
-        self.host = host
+    @property
+    def elsewhere(self) -> bool:
+        """Tell whether its address leads away from this host's own disks."""
+        return self.folder is None
 
-    @contextlib.contextmanager
-    def create(self, name: str) -> Iterator[Path]:
-        """Yield a private folder for the small parts; without ``complete`` nothing is kept."""
-        staging = self.folder / (_INCOMPLETE + name)
+    @property
+    def folder(self) -> Path | None:
+        """Return the folder of a repository on a disk of this host, None for any other."""
+        address = self._environment["RESTIC_REPOSITORY"]
+        text = address.reveal() if isinstance(address, Secret) else address
+        if text.startswith("local:"):
+            return Path("/") / text[len("local:") :]
+        return None if ":" in text and not text.startswith("/") else Path("/") / text
+
+    def snapshots(self, host: str, *tags: str) -> list[Snapshot]:
+        """Return the snapshots of ``host``, or "" for all, that have all ``tags``, oldest first."""
+        wanted = [*(["--host", host] if host else []), "--tag", ",".join(tags)]
+        done = self._run("snapshots", "--json", "--no-lock", *wanted, timeout=_FEW)
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for left in self.folder.glob(_INCOMPLETE + "*"):
-                shutil.rmtree(left)
-            staging.mkdir(mode=0o700)
-        except OSError as error:
-            raise Failure(f"{staging} cannot be written", str(error.strerror)) from error
-        try:
-            yield staging
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-            if not (self.folder / name).is_dir():
-                self._drop_half(name)
+            return [_snapshot(one) for one in documents.from_json(done.out) or []]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise Failure(
+                "restic's list of snapshots cannot be read", reason(error)[:200]
+            ) from None
 
-    def keep_dump(self, staging: Path, write: Write[_Result]) -> tuple[Part, _Result]:
-        """Keep what ``write`` pipes; where that fails, what was kept stands in no manifest."""
-        tags = self._tags(_name_of(staging), DATABASE)
-        taken, result = self.repository.keep_stream(write, DUMP, self._host_name, tags)
-        return _part(DATABASE, DUMP, taken), result
+    def keep_stream(
+        self, write: Write[_Result], name: str, host: str, tags: Sequence[str]
+    ) -> tuple[Taken, _Result]:
+        """Keep what ``write`` pipes into the program it is given, as the file ``name``.
+
+        Returns what ``write`` does.  There may be a snapshot of it even where it fails.
+        """
+        keep = self._command(
+            *(*self._keep, "--host", host, "--tag", ",".join(tags)),
+            *("--stdin", "--stdin-filename", name),
+        )
+
+        def keep_it() -> tuple[Taken, _Result]:
+            told = bytearray()
+            result = write(keep, told.extend)
+            return _taken(told.decode(errors="replace")), result
+
+        return self._unlocked(keep_it)
 
     def keep_folders(
-        self, staging: Path, folders: Iterable[Path], never: Iterable[str]
-    ) -> tuple[Part, Taken]:
-        """Keep ``folders`` without the paths ``never``; only what changed is read."""
-        tags = self._tags(_name_of(staging), FILES)
-        taken = self.repository.keep_folders(folders, never, self._host_name, tags)
-        return _part(FILES, FILES, taken), taken
+        self, folders: Iterable[Path], never: Iterable[str], host: str, tags: Sequence[str]
+    ) -> Taken:
+        """Keep ``folders`` without the paths ``never`` in a snapshot; only what changed is read.
 
-    def complete(
+        restic names files by their paths: none leads through a link that comes to lie in a folder.
+        A file that vanishes meanwhile is normal beside a running service, one that cannot be read
+        raises Failure.
+        """
+        every = tuple(folders)
+        done = self._run(
+            *(*self._keep, "--host", host, "--tag", ",".join(tags)),
+            *(f"--exclude={_literally(path)}" for path in never),
+            "--",
+            *map(str, every),
+            capabilities=privileges.to_read_all(),
+            through_no_link=every,
+            may_exit=(0, _INCOMPLETE),
+            spares_cache=True,
+            most_words=_MANY_WORDS,
+        )
+        if done.code == _INCOMPLETE:
+            _refuse_unread(done.err)
+        return _taken(done.out)
+
+    def dump(self, snapshot: Snapshot, path: str) -> Command:
+        """Return what prints the file ``path`` of a snapshot, or a folder's tree as a tar."""
+        return self._command("dump", "--no-lock", snapshot.id, path)
+
+    def forget(self, snapshots: Sequence[Snapshot]) -> None:
+        """Remove snapshots; what is in them goes with ``prune``.
+
+        Where the store refuses a removal, as an object lock does, that is told at its third
+        repetition and not tried on.
+        """
+        ids = [one.id for one in snapshots]
+        self._run("forget", *ids, timeout=_FEW * max(1, len(ids)), hopeless=_refused)
+
+    def prune(self) -> None:
+        """Remove what no snapshot holds any more."""
+        self._run("prune", "--quiet", hopeless=_refused)
+
+    def check(self, today: date) -> None:
+        """Have restic look for damage, in the data of one pack in ten: all of them in ten days."""
+        share = today.toordinal() % _SHARES + 1
+        self._run("check", "--quiet", f"--read-data-subset={share}/{_SHARES}")
+
+    def _run(
         self,
-        staging: Path,
-        manifest: Manifest,
-        base: BackupSet | None = None,
-        sign: Sign | None = None,
-    ) -> BackupSet:
-        """Make the set exist: the manifest, with the trees of what was kept, goes in last.
+        *arguments: str,
+        capabilities: Sequence[str] = (),
+        through_no_link: Sequence[Path] = (),
+        may_exit: tuple[int, ...] = (0,),
+        spares_cache: bool = False,
+        **how: Any,
+    ) -> Finished:
+        command = replace(
+            self._command(*arguments),
+            capabilities=capabilities,
+            through_no_link=through_no_link,
+            may_exit=may_exit,
+            spares_cache=spares_cache,
+        )
+        return self._unlocked(lambda: process.run(command, **how))
 
-        There is no ``base``: restic itself knows what has not changed.  The signature is a tag of the
-        manifest's snapshot, so that a list of snapshots has it.
-        """
-        self._known = None
-        key = _Key(self.host.id, manifest.name)
-        kept = self._snapshots().get(key, {})
+    def _unlocked(self, task: Callable[[], _Result]) -> _Result:
+        """Do ``task``; where a run that was killed left a lock behind, without that once more."""
         try:
-            trees = {part: kept[part].tree for part in _FORMS}
-        except KeyError as missing:
-            part = missing.args[0]
-            raise Failure(f"The repository has not kept {part} of set {manifest.name}") from None
-        parts = {
-            name: replace(one, sha256=trees.get(name, one.sha256))
-            for name, one in manifest.parts.items()
-        }
-        manifest = replace(manifest, parts=parts)
-        data = to_bytes(manifest)
-        replace_file(staging / MANIFEST, data)
-        tags = self._tags(manifest.name, MANIFEST_TAG, manifest.installation)
-        tags += _signed(sign(manifest.name, data)) if sign else ()
-        taken = self.repository.keep_folders([staging], [], self._host_name, tags)
-        # As a list of the repository would tell it, which takes a third of a second to ask for.
-        of_manifest = Snapshot(taken.id, _NO_TREE, self._host_name, tags, (str(staging),))
-        kept = {**kept, MANIFEST_TAG: of_manifest}
-        self._known = {**self._snapshots(), key: kept}
-        self._note(kept, manifest.name, data)
-        return self._set(kept, manifest, data)
-
-    def entries(self) -> list[Entry]:
-        return self._opened(self._meant())
-
-    def every(self) -> list[Entry]:
-        return self._opened(self._complete())
-
-    def _opened(self, wanted: Mapping[_Key, Snapshots]) -> list[Entry]:
-        found = []
-        for key, kept in wanted.items():
-            try:
-                found.append(Entry(key.name, self._open(key.name, kept), ""))
-            except Failure as failure:
-                found.append(Entry(key.name, None, str(failure)))
-        return found
-
-    def others(self) -> list[Others]:
-        """Return the hosts whose sets ``entries`` leaves out, by their tags alone."""
-        meant, found = self._meant(), dict[str, list[_Key]]()
-        for key in self._complete():
-            if key not in meant:
-                found.setdefault(key.host, []).append(key)
-        known = self._snapshots()
-        told = []
-        for host, keys in found.items():
-            newest = max(keys, key=lambda key: key.name)
-            snapshot = known[newest][MANIFEST_TAG]
-            told.append(
-                Others(host, snapshot.host, _tag(snapshot, _INSTALLATION), len(keys), newest.name)
-            )
-        return told
-
-    def named(self, name: str) -> BackupSet:
-        """Return the set of that name: of this host, or the only one that is called so."""
-        found = {key: kept for key, kept in self._complete().items() if key.name == name}
-        own = {key: kept for key, kept in found.items() if self.host.owns(key.host)}
-        chosen = own or found
-        if len(chosen) > 1:
-            raise Failure(
-                f"Several hosts have a set {name} in {self.where}",
-                ", ".join(sorted(identity.shown(key.host) for key in chosen)),
-                "Name the host: host, below restic: in /etc/gitlab-mm-backup/config.yml.",
-                ExitCode.USAGE,
-            )
-        if not chosen:
-            raise Failure(
-                f"There is no set {name}", f"in {self.where}", "gitlab-mm list shows the sets."
-            )
-        return self._open(name, next(iter(chosen.values())))
-
-    def delete(self, one: BackupSet) -> None:
-        """Forget the snapshots of a set, that of the manifest first: no half set is left."""
-        key = _Key(identity.of_set(one.manifest), one.name)
-        kept = self._snapshots().get(key, {})
-        if one.source is None or MANIFEST_TAG not in kept:
-            raise Failure(f"Set {one.name} is not in {self.where}", "only sets there are removed")
-        self._known = None
-        self.repository.forget([kept[MANIFEST_TAG]])
-        self._forgot = True
-        shutil.rmtree(one.path, ignore_errors=True)
-        self.repository.forget([each for tag, each in kept.items() if tag != MANIFEST_TAG])
-
-    def sweep(self) -> list[str]:
-        """Forget what belongs to no set: of our runs that were killed; return problems in words."""
-        own = [kept for key, kept in self._snapshots().items() if self.host.owns(key.host)]
-        halves = [each for kept in own if MANIFEST_TAG not in kept for each in kept.values()]
-        halves += self._spare
-        if not halves:
-            return []
-        try:
-            self._known = None
-            self.repository.forget(halves)
-            self._forgot = True
+            return task()
         except Failure as failure:
-            return [f"What is left of a run that was cut short stays: {failure}"]
-        return []
-
-    def reclaim(self) -> list[str]:
-        """Give back the room of what was forgotten; return problems in words."""
-        if not self._forgot:
-            return []
+            if "already locked" not in failure.detail:
+                raise _explained(failure) from None
+        process.run(self._command("unlock"))  # takes away no lock of a program that runs
         try:
-            self.repository.prune()
+            return task()
         except Failure as failure:
-            return [f"The repository keeps the room of what was removed: {failure}"]
-        return []
+            raise _explained(failure) from None
 
-    @contextlib.contextmanager
-    def fetched(
-        self, one: BackupSet, parent: Path, *, streamed: bool = False
-    ) -> Iterator[BackupSet]:
-        """Yield the set as one on this host, in a private folder in ``parent`` that goes again.
+    def _command(self, *arguments: str) -> Command:
+        CACHE.mkdir(mode=0o700, exist_ok=True)
+        return Command(
+            ["restic", *arguments],
+            environment={
+                "HOME": os.path.expanduser("~root"),  # ssh and rclone have their settings there
+                "RESTIC_CACHE_DIR": str(CACHE),
+                **environment.network(),
+                **self._environment,
+                **self._password,
+            },
+            capabilities=(),
+        )
 
-        Each byte is read from the repository once; of one that is ``streamed`` those of its files
-        when they are unpacked.  What restic cannot read is a problem of the set, which verifying it
-        tells.
+    @functools.cached_property
+    def _environment(self) -> Mapping[str, str | Secret]:
+        given: dict[str, str | Secret] = {**self._given}
+        for word in _PASSWORDS:  # ours is the only one
+            given.pop(word, None)
+        if self._access.environment_file is not None:
+            given.update(_variables(self._access.environment_file))
+        if self._access.repository:
+            given.pop(_REPOSITORY_FILE, None)  # restic takes one of both
+            given["RESTIC_REPOSITORY"] = self._access.repository
+        if not {"RESTIC_REPOSITORY", _REPOSITORY_FILE} & given.keys():
+            raise _unsaid("restic.repository is not set, nor RESTIC_REPOSITORY in environment_file")
+        return given
+
+    @functools.cached_property
+    def _password(self) -> Mapping[str, Secret | InMemory]:
+        """Return the variable by which restic gets the password; it takes it from it as from a file.
+
+        Of a file and of what a command prints restic takes all lines, without blanks around them;
+        of RESTIC_PASSWORD every character.
         """
-        if not isinstance(one.source, Kept):
-            yield one
-            return
-        but = [FILES] if streamed else []
-        refuse_without_room(one.manifest, parent, but)
-        folder = parent / f"{_FETCHED}{secrets.token_hex(4)}"
-        with process.removed_at_last(folder):
-            for left in parent.glob(_FETCHED + "*"):  # of a run that ended with the power
-                shutil.rmtree(left)
-            folder.mkdir(mode=0o700)
-            log.info("Fetching set %s", one.name)
-            near = LocalStore(folder)
-            with near.create(one.name) as staging:
-                parts, problems = fetch(one.source, staging, but)
-                made = near.complete(staging, replace(one.manifest, parts=parts))
-            stream = one.source if streamed else None
-            said = one.documents
-            yield replace(made, kept_as=one.name, problems=problems, stream=stream, said=said)
-
-    def _tags(self, name: str, part: str, installation: str = "") -> tuple[str, ...]:
-        of = (f"{_INSTALLATION}{installation}",) if installation else ()
-        return (TAG, name, part, f"{_HOST}{self.host.id}", *of)
-
-    def _meant(self) -> dict[_Key, Snapshots]:
-        """Return the complete sets, newest first: this host's, or all where it has none here.
-
-        Those of a host that config.yml names are meant as well.
-        """
-        every = self._complete()
-        meant = {
-            key: kept
-            for key, kept in every.items()
-            if self.host.owns(key.host) or self._is_named(key, kept)
-        }
-        return meant or every
-
-    def _is_named(self, key: _Key, kept: Snapshots) -> bool:
-        return self._named in (key.host, kept[MANIFEST_TAG].host)
-
-    def _complete(self) -> dict[_Key, Snapshots]:
-        every = self._snapshots()
-        order = sorted(every, key=lambda key: (key.name, key.host), reverse=True)
-        return {key: every[key] for key in order if MANIFEST_TAG in every[key]}
-
-    def _snapshots(self) -> dict[_Key, Snapshots]:
-        """Return all snapshots of sets: those of each set by what they hold of it."""
-        if self._known is None:
-            known: dict[_Key, dict[str, Snapshot]] = {}
-            self._spare = []
-            for one in self.repository.snapshots("", TAG):
-                name = next((tag for tag in one.tags if is_set_name(tag)), "")
-                key = _Key(_tag(one, _HOST) or f"name:{one.host}", name)
-                for kind in (MANIFEST_TAG, DATABASE, FILES):
-                    if name and kind in one.tags:
-                        before = known.setdefault(key, {}).get(kind)
-                        self._spare += [before] if before and self.host.owns(key.host) else []
-                        known[key][kind] = one
-            self._known = dict(known)
-        return dict(self._known)
-
-    def _open(self, name: str, kept: Snapshots) -> BackupSet:
-        """Return a set by its snapshots; raises Failure when they are not those of its manifest."""
-        data = self._manifest(name, kept)
-        manifest = parse(data, f"set {name}")
-        if manifest.name != name:
-            raise Failure(f"Snapshots of set {name} hold another set", manifest.name)
-        for part in _FORMS:
-            tree = kept[part].tree if part in kept else None
-            if tree != manifest.parts[part].sha256:
-                raise Failure(
-                    f"Set {name} is not complete",
-                    f"its snapshot of the {part} is "
-                    + ("another one" if tree else "not in the repository"),
-                    "Choose another set (gitlab-mm list).",
-                )
-        return self._set(kept, manifest, data)
-
-    def _set(self, kept: Snapshots, manifest: Manifest, data: bytes) -> BackupSet:
-        name, source = manifest.name, Kept(self.repository, kept, manifest)
-        said = Documents(name, data, _signature(kept[MANIFEST_TAG]))
-        return BackupSet(self.folder / name, manifest, None, source, kept_as=name, said=said)
-
-    def _manifest(self, name: str, kept: Snapshots) -> bytes:
-        """Return the manifest in a snapshot, which never changes: this host keeps a copy."""
-        snapshot = kept[MANIFEST_TAG]
-        try:
-            return self._copy(name, kept).read_bytes()
-        except OSError:
-            path = f"{snapshot.paths[0]}/{MANIFEST}"
-            data = printed(self.repository.dump(snapshot, path))
-        if parse(data, f"set {name}").name == name:
-            self._note(kept, name, data)
-        return data
-
-    def _copy(self, name: str, kept: Snapshots) -> Path:
-        return self.folder / name / f"manifest-{kept[MANIFEST_TAG].id[:ID_SHOWN]}.json"
-
-    def _note(self, kept: Snapshots, name: str, data: bytes) -> None:
-        copy = self._copy(name, kept)
-        copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(copy, data)
-
-    def _drop_half(self, name: str) -> None:
-        """Forget what was kept of a set that failed; what stays goes with the next prune."""
-        self._known = None
-        try:
-            halves = list(self._snapshots().get(_Key(self.host.id, name), {}).values())
-            if halves:
-                self.repository.forget(halves)
-        except Failure as failure:
-            log.info("What was kept of set %s is not removed yet: %s", name, failure)
+        if self._access.password_command:
+            command = Command(list(self._access.password_command))
+            said = process.printed(command).decode(errors="surrogateescape")
+        elif self._access.password_file is not None:
+            said = _private(self._access.password_file)
+        elif _PASSWORDS[0] in self._given and self._given[_PASSWORDS[0]]:
+            return {_PASSWORDS[0]: self._given[_PASSWORDS[0]]}
+        else:
+            raise _unsaid("neither restic.password_file nor restic.password_command is set")
+        if not said.strip():
+            raise _unsaid("the password is empty")
+        return {_PASSWORDS[1]: InMemory(Secret(said))}
 
 
-@dataclass(frozen=True)
-class _Key:
-    """What tells a set from all others in the repository."""
-
-    host: str  # as identity.of_set has it
-    name: str
-
-
-def _tag(snapshot: Snapshot, start: str) -> str:
-    """Return the rest of the tag that begins so, "" without one."""
-    return next((tag[len(start) :] for tag in snapshot.tags if tag.startswith(start)), "")
+def _unsaid(detail: str) -> Failure:
+    return Failure(
+        "The restic repository cannot be used",
+        detail,
+        "Correct /etc/gitlab-mm-backup/config.yml; gitlab-mm config explain restic tells how.",
+        ExitCode.USAGE,
+    )
 
 
-def _signed(signature: bytes) -> tuple[str, ...]:
-    return (_SIGNED + base64.urlsafe_b64encode(signature).decode(),)
-
-
-def _signature(snapshot: Snapshot) -> bytes | None:
-    """Return the content of signature.json, None where the set was not signed."""
-    tag = _tag(snapshot, _SIGNED)
+def _private(path: Path) -> str:
+    """Return the text of a file with a secret; raises Failure where others can read it."""
     try:
-        return base64.urlsafe_b64decode(tag) if tag else None
-    except binascii.Error:
-        return b""  # which is no signature of anybody
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            status = os.fstat(file.fileno())
+            if status.st_uid != 0 or stat.S_IMODE(status.st_mode) & 0o077:
+                raise _unsaid(f"{path} must be root's alone: chown root {path}; chmod 0600 {path}")
+            return file.read()
+    except OSError as error:
+        raise _unsaid(f"{path}: {error.strerror}") from None
 
 
-def _name_of(staging: Path) -> str:
-    return staging.name[len(_INCOMPLETE) :]
+def _variables(path: Path) -> dict[str, Secret]:
+    """Return the variables of a file with lines NAME=VALUE, as systemd.exec(5) has them."""
+    found = {}
+    for number, line in enumerate(_private(path).splitlines(), 1):
+        name, equals, value = line.strip().partition("=")
+        if not name or name.startswith("#"):
+            continue
+        if not equals or not _NAME.fullmatch(name):
+            raise _unsaid(f"{path}, line {number}: not of the form NAME=VALUE")
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+        found[name] = Secret(value[1:-1] if quoted else value)
+    return found
 
 
-def _part(name: str, file: str, taken: Taken) -> Part:
-    return Part(file, _FORMS[name], taken.bytes, _NO_TREE)
+def _literally(path: str) -> str:
+    """Return the pattern that matches ``path`` and nothing else."""
+    return re.sub(r"([\\*?\[])", r"\\\1", path)
+
+
+def _snapshot(value: Any) -> Snapshot:
+    return Snapshot(
+        id=validation.sha256(value["id"]),
+        tree=validation.sha256(value["tree"]),
+        host=validation.text(value["hostname"]),
+        tags=tuple(validation.text(one) for one in value.get("tags") or ()),
+        paths=tuple(validation.text(one) for one in value["paths"]),
+    )
+
+
+def _taken(said: str) -> Taken:
+    """Return what the summary tells that ends restic's output."""
+    try:
+        told = documents.from_json(said.strip().splitlines()[-1])
+        return Taken(
+            _id(told["snapshot_id"]),
+            validation.count(told["total_files_processed"]),
+            validation.count(told["total_bytes_processed"]),
+        )
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise Failure("restic's summary cannot be read", reason(error)[:200]) from None
+
+
+def _id(value: Any) -> str:
+    if not _ID.fullmatch(validation.text(value)):
+        raise ValueError("not the id of a snapshot")
+    return str(value)
+
+
+def _refuse_unread(words: str) -> None:
+    """Raise Failure for the files that could not be read, unless they all have vanished."""
+    unread = []
+    for line in words.splitlines():
+        try:
+            item = documents.from_json(line)["item"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        if os.path.lexists(item):
+            unread.append(f"{item!r}")
+    if unread or len(words.encode()) >= _MANY_WORDS:
+        raise Failure("restic could not read all files", ", ".join(unread[:20]))
+
+
+def _refused(words: str) -> bool:
+    return words.count("Remove(") > 2
+
+
+def _explained(failure: Failure) -> Failure:
+    """Return the failure with what to do, where it is one that is known."""
+    if "already locked" in failure.detail:
+        return Busy(failure.message, failure.detail, "Wait until the other restic has ended.")
+    if failure.message == "restic cannot be started":
+        return Failure(failure.message, failure.detail, "Install it: apt install restic")
+    hints = {
+        "x509: ": "The certificate of the server is not trusted, or not valid at this time. Put that of its "
+        "authority into /usr/local/share/ca-certificates/ (as NAME.crt) and run "
+        "update-ca-certificates, or give RESTIC_CACERT in restic.environment_file.",
+        "Is there a repository": "Make it once, and try again: restic init.  On a disk that is "
+        "mounted, see that it is.  docs/restic.md tells more.",
+        "wrong password": "Correct restic.password_file or restic.password_command.",
+        "Remove(": "The store does not let go of it (an object lock, or append-only): it stays "
+        "until that ends, and is tried again with the next prune.",
+    }
+    hint = next((hint for words, hint in hints.items() if words in failure.detail), None)
+    return Failure(failure.message, failure.detail, hint) if hint else failure

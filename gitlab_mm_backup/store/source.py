@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
-from ..manifest import Part
 from ..system.process import Command
+from .manifest import Part
 
 T = TypeVar("T")
 

@@ -73,7 +73,7 @@ OPERATIONS = Group(
             "the password is what restic itself makes of it",
             (
                 _CONTAINER,
-                "unit/test_repository.py::test_restic_gets_a_password_as_it_would_take_it_itself",
+                "unit/store/test_restic.py::test_restic_gets_a_password_as_it_would_take_it_itself",
             ),
         ),
         Case(
@@ -115,7 +115,7 @@ OPERATIONS = Group(
             "mount with umask=0077, or an off-site copy to that disk, which works",
             (
                 f"{_DISKS}::test_a_folder_where_root_is_nobody",
-                "unit/test_ground.py::test_a_folder_of_roots_alone_that_comes_out_open_is_refused",
+                "unit/store/test_ground.py::test_a_folder_of_roots_alone_that_comes_out_open_is_refused",
             ),
             refused=True,
         ),
@@ -254,9 +254,9 @@ OPERATIONS = Group(
             "told as such, with the version to install; never pruned. A newer version raises the format's "
             "number: a key that a format does not have is a changed manifest, and refused",
             (
-                "unit/test_manifest.py::test_a_newer_format_is_told_apart_from_damage",
-                "unit/test_manifest.py::test_an_unknown_value_is_refused",
-                "unit/test_store_local.py::test_a_half_set_is_listed_with_its_problem_and_never_taken",
+                "unit/store/test_manifest.py::test_a_newer_format_is_told_apart_from_damage",
+                "unit/store/test_manifest.py::test_an_unknown_value_is_refused",
+                "unit/store/test_local.py::test_a_half_set_is_listed_with_its_problem_and_never_taken",
             ),
         ),
         Case(
@@ -266,7 +266,7 @@ OPERATIONS = Group(
             "config.yml comes first; where it names no repository they count, as for restic itself",
             (
                 f"{_FAULTS}::test_a_repository_as_the_administrator_s_shell_names_it",
-                "unit/test_repository.py::"
+                "unit/store/test_restic.py::"
                 "test_a_repository_file_of_the_caller_s_counts_where_no_repository_is_named",
             ),
         ),
@@ -318,8 +318,8 @@ OPERATIONS = Group(
             "week 53, the end of a year, other time zones; three sets that begin in one second",
             "weeks, months and days are those of the host's clock; each set has a name of its own",
             (
-                "unit/test_retention.py::test_the_end_of_a_year_with_53_weeks",
-                "unit/test_retention.py::test_days_are_those_of_the_hosts_clock",
+                "unit/store/test_retention.py::test_the_end_of_a_year_with_53_weeks",
+                "unit/store/test_retention.py::test_days_are_those_of_the_hosts_clock",
                 f"{_CALLER}::test_sets_that_begin_in_one_second",
             ),
         ),

@@ -92,7 +92,7 @@ SECURITY = Group(
                 f"{_HOSTILE}::test_a_config_json_that_is_a_link",
                 "system/test_boundary_bombs.py::test_an_archive_that_goes_on",
                 "system/test_boundary_bombs.py::test_a_dump_that_grows",
-                "unit/test_manifest.py::test_hostile_values_are_refused",
+                "unit/store/test_manifest.py::test_hostile_values_are_refused",
                 "unit/test_settings_part.py::test_what_no_process_can_be_started_with_is_refused",
             ),
         ),
@@ -176,7 +176,7 @@ SECURITY = Group(
                 "unit/system/test_documents.py::test_a_config_yml_with_it_is_refused_with_its_problems",
                 "unit/test_runs.py::test_what_cannot_be_read_is_nothing",
                 "system/test_backup.py::test_odd_files_come_back",
-                "unit/test_files.py::test_a_path_that_is_too_long_to_be_unpacked_is_left_out",
+                "unit/store/test_archive_writer.py::test_a_path_that_is_too_long_to_be_unpacked_is_left_out",
             ),
         ),
         Case(

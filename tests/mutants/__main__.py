@@ -28,10 +28,10 @@ from tests.mutants.changes import Mutant
 MODULES = (
     *(
         "config.identity",
-        "retention",
-        "manifest",
+        "store.retention",
+        "store.manifest",
         "system.validation",
-        "archives",
+        "store.archive_reader",
         "stored_secret",
         "undo",
     ),

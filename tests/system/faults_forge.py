@@ -85,7 +85,7 @@ def copied(lab: Lab, good: str) -> str:
 def main(path: Path, request: dict[str, Any]) -> None:
     """Change the set at `path`, and make its checksums fit."""
     sys.path.insert(0, "/usr/lib/python3/dist-packages")
-    from gitlab_mm_backup import manifest as ours
+    from gitlab_mm_backup.store import manifest as ours
 
     found = ours.parse((path / "manifest.json").read_bytes(), "the good set")
     files = found.files

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from gitlab_mm_backup import manifest as module
-from gitlab_mm_backup.properties import Grant, Properties, Setting
+from gitlab_mm_backup.store import manifest as module
+from gitlab_mm_backup.store.properties import Grant, Properties, Setting
 from tests.lab.omnibus import Spec, install
 from tests.lab.product import install_product
 from tests.lab.sandbox import Lab

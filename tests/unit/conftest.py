@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from gitlab_mm_backup import accepted, pruned
 from gitlab_mm_backup.config import identity, keys
 from gitlab_mm_backup.config import settings as own_settings
+from gitlab_mm_backup.store import accepted, pruned
 from tests.unit.builders import HOST
 
 os.environ.setdefault(

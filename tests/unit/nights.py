@@ -7,25 +7,26 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from gitlab_mm_backup import beside, files, folders, increment, listing
+from gitlab_mm_backup import beside, folders, increment
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.effective import Settings as Effective
 from gitlab_mm_backup.plan import Plan
 from gitlab_mm_backup.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
+from gitlab_mm_backup.store import archive_writer, file_list
 from gitlab_mm_backup.store.local import BackupSet, LocalStore
 from gitlab_mm_backup.store.part import PartWriter
+from gitlab_mm_backup.store.throttle import Throttle
 from gitlab_mm_backup.system import process
-from gitlab_mm_backup.throttle import Throttle
 from tests.unit.builders import make_manifest
 
 SETTINGS = Settings(Path("/unused"), None, files="incremental")
 
 
-def seen_as_a_link(name: str) -> Callable[[listing.Witness, bytes], None]:
+def seen_as_a_link(name: str) -> Callable[[file_list.Witness, bytes], None]:
     """Return a Witness.add_line to which tar tells of the folder ``name`` as a link."""
-    add_line = listing.Witness.add_line
+    add_line = file_list.Witness.add_line
 
-    def told(self: listing.Witness, line: bytes) -> None:
+    def told(self: file_list.Witness, line: bytes) -> None:
         if line.startswith(b"d") and line.endswith(f'{name}/"\n'.encode()):
             line = b"l" + line[1:-3] + b'" -> "/etc"\n'
         add_line(self, line)
@@ -52,7 +53,7 @@ class House:
         self.nights += 1
         places = list(self.roles.values())
         with self.store.create(name) as staging:
-            found = files.survey(places)
+            found = archive_writer.survey(places)
             packed = increment.pack(SETTINGS, base, Throttle(None), staging, places, found)
             before = make_manifest(name=name)
             changed = functools.partial(dataclasses.replace, before)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from gitlab_mm_backup.checks import Check, failed, not_run, passed
-from gitlab_mm_backup.evidence import Depth, Record
-from gitlab_mm_backup.manifest import Part, name_for, utc
 from gitlab_mm_backup.standing import Found
+from gitlab_mm_backup.store.check_records import Depth, Record
 from gitlab_mm_backup.store.local import BackupSet, Entry
+from gitlab_mm_backup.store.manifest import Part, name_for, utc
 from tests.unit.builders import make_manifest
 
 NOW = datetime(2026, 11, 24, 6, 0, tzinfo=timezone.utc)

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup import attributes, description
-from gitlab_mm_backup.manifest import parse, to_bytes
-from gitlab_mm_backup.store.kept import BY_RESTIC
 from gitlab_mm_backup.store.local import BackupSet, LocalStore
+from gitlab_mm_backup.store.manifest import parse, to_bytes
+from gitlab_mm_backup.store.restic_set import BY_RESTIC
 from tests.unit.builders import PACKAGE, make_manifest
 from tests.unit.nights import House
 

@@ -10,8 +10,8 @@ import pytest
 from gitlab_mm_backup import fetching, remote_store
 from gitlab_mm_backup.config.remote import Remote
 from gitlab_mm_backup.config.settings import Settings
-from gitlab_mm_backup.manifest import Increment
 from gitlab_mm_backup.remote_store import Entry
+from gitlab_mm_backup.store.manifest import Increment
 from tests.unit.builders import NAME, make_manifest
 
 REMOTE = Remote("nas", "/srv/nas")

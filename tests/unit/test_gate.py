@@ -18,8 +18,8 @@ from gitlab_mm_backup import backup, database, gate, omnibus
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
 from gitlab_mm_backup.gate import Change
-from gitlab_mm_backup.manifest import Manifest, name_for, utc
 from gitlab_mm_backup.store.local import BackupSet
+from gitlab_mm_backup.store.manifest import Manifest, name_for, utc
 from gitlab_mm_backup.system import signals
 from tests.unit.builders import OWNER, ROOT, make_set
 

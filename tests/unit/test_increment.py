@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import checks, evidence, increment
-from gitlab_mm_backup.evidence import EVIDENCE, Depth, Record
+from gitlab_mm_backup import checks, increment
+from gitlab_mm_backup.store import check_records
+from gitlab_mm_backup.store.check_records import EVIDENCE, Depth, Record
 from gitlab_mm_backup.store.local import LONGEST_CHAIN, BackupSet, LocalStore
 from tests.unit.builders import make_manifest, make_set, make_set_on
 
@@ -96,7 +97,7 @@ def test_a_chain_of_which_a_check_failed_is_no_base(level: int, tmp_path: Path) 
     moment = "2026-11-24T04:00:00Z"
     bad = second.chain[level]
     record = Record(bad.name, Depth.VERIFY, moment, 1.0, None, "0.1", "here", "", "", [wrong])
-    (bad.path / EVIDENCE).write_bytes(evidence.to_bytes([record]))
+    (bad.path / EVIDENCE).write_bytes(check_records.to_bytes([record]))
     assert chosen(tmp_path, 2) is None
 
 

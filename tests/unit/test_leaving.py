@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup import evidence, leaving, records
+from gitlab_mm_backup import leaving
 from gitlab_mm_backup.checks import Check, Result
 from gitlab_mm_backup.cli import outcomes
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode
-from gitlab_mm_backup.evidence import Depth
 from gitlab_mm_backup.leaving import Use
-from gitlab_mm_backup.manifest import utc
+from gitlab_mm_backup.store import check_records, records
+from gitlab_mm_backup.store.check_records import Depth
+from gitlab_mm_backup.store.manifest import utc
 from tests.unit.builders import NAME, make_set
 
 USED = Use(1, 2, None, "in use")
@@ -84,11 +85,11 @@ def test_a_host_without_gitlab_and_one_that_is_there_already(tmp_path: Path) -> 
     assert check.result is Result.WARNING and "gitlab-mm backup" in check.detail
 
 
-def record(set_: str, depth: Depth, result: Result) -> evidence.Record:
+def record(set_: str, depth: Depth, result: Result) -> check_records.Record:
     names = ("checksums", "structure", "boot")
     checks = [Check(name, result if name == "boot" else Result.PASSED, "") for name in names]
     moment = utc(datetime.now(timezone.utc))
-    return evidence.Record(set_, depth, moment, 1.0, 1.0, "0", "h", "10", "16", checks)
+    return check_records.Record(set_, depth, moment, 1.0, 1.0, "0", "h", "10", "16", checks)
 
 
 @pytest.mark.parametrize(

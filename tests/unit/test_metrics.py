@@ -13,14 +13,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gitlab_mm_backup import metrics
 from gitlab_mm_backup.checks import failed, not_run
-from gitlab_mm_backup.evidence import Depth, Record
 from gitlab_mm_backup.metrics import Facts
 from gitlab_mm_backup.runs import Run
+from gitlab_mm_backup.store.check_records import Depth, Record
 from gitlab_mm_backup.store.local import Entry
 from tests.unit.builders import HOST
 from tests.unit.reports import NOW as TODAY
 from tests.unit.reports import made_set
-from tests.unit.test_evidence import NOW, WHOLE, record
+from tests.unit.store.test_check_records import NOW, WHOLE, record
 
 
 def facts(history: Sequence[Record] = (), **changes: Any) -> Facts:

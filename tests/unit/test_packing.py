@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import files, listing, packing
-from gitlab_mm_backup.throttle import Throttle
+from gitlab_mm_backup import packing
+from gitlab_mm_backup.store import archive_writer, file_list
+from gitlab_mm_backup.store.throttle import Throttle
 from tests.unit.nights import SETTINGS, seen_as_a_link
-from tests.unit.test_files import unpacked
+from tests.unit.store.test_archive_writer import unpacked
 
 
 def test_a_night_comes_through_where_folders_change_too_much_for_a_listing(
@@ -20,8 +21,8 @@ def test_a_night_comes_through_where_folders_change_too_much_for_a_listing(
     staging.mkdir()
     (home / "data").mkdir(parents=True)
     (home / "data/upload").write_bytes(b"content")
-    monkeypatch.setattr(listing.Witness, "add_line", seen_as_a_link("data"))
-    found = files.survey([home])
+    monkeypatch.setattr(file_list.Witness, "add_line", seen_as_a_link("data"))
+    found = archive_writer.survey([home])
     packed = packing.changes(SETTINGS, None, Throttle(None), staging, [home], found)
     assert set(packed.parts) == {"files"} and packed.base is None
     assert (packed.whole.files, packed.whole.size) == (1, 7)

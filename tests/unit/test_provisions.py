@@ -10,8 +10,8 @@ from gitlab_mm_backup import dump_list, provisions, restorable
 from gitlab_mm_backup.catalog import Server
 from gitlab_mm_backup.dump_list import Grants
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.manifest import parse, to_bytes
-from gitlab_mm_backup.properties import Grant, Properties, Setting
+from gitlab_mm_backup.store.manifest import parse, to_bytes
+from gitlab_mm_backup.store.properties import Grant, Properties, Setting
 from tests.unit.builders import make_manifest
 
 PROPERTIES = Properties(

@@ -17,9 +17,9 @@ from gitlab_mm_backup.charts import Chart, Series
 from gitlab_mm_backup.checks import Check, failed, not_run, passed
 from gitlab_mm_backup.cli import outcomes
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.evidence import Depth, Record
 from gitlab_mm_backup.report import Report, report
 from gitlab_mm_backup.standing import Standing
+from gitlab_mm_backup.store.check_records import Depth, Record
 from gitlab_mm_backup.store.local import Entry
 from gitlab_mm_backup.system import discreet, humanize
 from tests.unit.reports import GOOD, NOW, ago, found, made_set, many, record_of

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import description, files, json_config, packing, targets
+from gitlab_mm_backup import description, json_config, packing, targets
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.store import archive_writer
+from gitlab_mm_backup.store.throttle import Throttle
 from gitlab_mm_backup.system import process
-from gitlab_mm_backup.throttle import Throttle
 from tests.unit.builders import make_manifest
 
 NOBODY = 65534
@@ -38,7 +39,8 @@ def etc(tmp_path: Path) -> Path:
 
 def found(etc: Path) -> dict[str, Path]:
     return {
-        str(one.relative_to(etc)): to for one, to in targets.find(etc, files.survey([etc])).items()
+        str(one.relative_to(etc)): to
+        for one, to in targets.find(etc, archive_writer.survey([etc])).items()
     }
 
 
@@ -70,7 +72,7 @@ def test_neither_is_what_is_large_or_no_file(etc: Path) -> None:
 def test_the_archive_has_files_in_place_of_links(etc: Path, tmp_path: Path) -> None:
     sets = tmp_path / "sets"
     sets.mkdir()
-    survey = files.survey([etc])
+    survey = archive_writer.survey([etc])
     instead = targets.find(etc, survey)
     links = [etc / name for name in ("gitlab.rb", "gitlab-secrets.json", "ssl")]
     links.append(etc / "trusted-certs/ca.crt")

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup import hosts
 from gitlab_mm_backup.config import hostname, identity
 from gitlab_mm_backup.config.identity import Host, Machine
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.hosts import Seen
+from gitlab_mm_backup.store import hosts
+from gitlab_mm_backup.store.hosts import Seen
 from tests.unit.builders import HOST, make_manifest
 
 HERE, THERE = Machine("a" * 32, "b" * 36), Machine("c" * 32, "d" * 36)

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup import lineage
 from gitlab_mm_backup.config import keys, origin
 from gitlab_mm_backup.config.origin import Documents, Kind
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.manifest import to_bytes
+from gitlab_mm_backup.store import lineage
 from gitlab_mm_backup.store.local import LocalStore, open_set
+from gitlab_mm_backup.store.manifest import to_bytes
 from tests.unit.builders import HOST, NAME, make_manifest, make_set
 
 MANIFEST, COPY = b'{"name": "x"}\n', b'{"set": "x"}\n'

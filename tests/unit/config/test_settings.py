@@ -22,7 +22,7 @@ from gitlab_mm_backup.config.schema import OPTIONS
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.fog import Upload
-from gitlab_mm_backup.retention import Rules
+from gitlab_mm_backup.store.retention import Rules
 
 DEFAULTS = Settings(Path("/var/opt/gitlab/backups/mattermost"), None, 3, 1, 4)
 

@@ -1,0 +1,23 @@
+"""Sets that look emptied and are right so: an administrator has said it on this host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..journal import STATE
+from ..system import memory, validation
+
+FILE = STATE / "accepted.json"
+
+
+def names(path: Path | None = None) -> frozenset[str]:
+    """Return the names of these sets; none where the file cannot be read: that removes nothing."""
+    try:
+        return frozenset(memory.read(path or FILE, validation.texts))
+    except memory.unreadable:
+        return frozenset()
+
+
+def add(name: str, path: Path | None = None) -> None:
+    """Note that a set is right as it is; raises Failure where that cannot be written."""
+    memory.keep(path or FILE, sorted({*names(path), name}))

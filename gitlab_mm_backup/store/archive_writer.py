@@ -1,0 +1,341 @@
+"""File trees: what is unusual in them, and how they are packed."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+
+from ..errors import Failure
+from ..folders import grounds
+from ..system import process, progress
+from ..system.private_files import Lines, OpenFile
+from ..system.process import Command, Sink
+
+# Owner and group may hold spaces; the size is what stands before date and time.
+_VANISHED = re.compile(
+    rb"tar: (.*: ((Warning: )?Cannot (stat|open|(file_has|acl_get)_\w+|[fl](list|get)xattr(at)?): "
+    rb"(No such file or directory|Not a directory|Too many levels of symbolic links|"
+    rb"No data available)|File removed before we read it|"
+    rb"file changed as we read it|socket ignored)|Exiting with failure status due to previous errors)"
+)
+# A year may have any sign and length, as btrfs keeps it; a moment that no year has is a number.
+_WHEN = rb"(?:-?\d{4,}-\d\d-\d\d \d\d:\d\d(?::\d\d)?|-?\d{15,}) +"
+# Of tar's long listing in its quoting style "c": kind, mode, bytes, name, and what a link leads to.
+_TOLD = re.compile(
+    rb"([-dlhpbc])(\S{9})\S? .*? *(\d+|\d+,\d+) "
+    + _WHEN
+    + rb'"((?:[^"\\]|\\.)*)"(?: (?:->|link to) "((?:[^"\\]|\\.)*)")?\n'
+)
+# Bytes of a path: Linux takes 4095 (path_resolution(7)), and a restore unpacks in a longer place.
+LONGEST = 3900
+# What find(1) leaves out so, with all below it, is no part of a set.
+TOO_LONG = ("-regextype", "posix-extended", "-regex", f".{{{LONGEST}}}.+", "-prune")
+BYTES = {"LC_ALL": "C"}  # so that a letter is a byte
+_ESCAPE = re.compile(rb"\\([0-7]{3}|.)")
+_ESCAPED = dict(zip((b"a", b"b", b"f", b"n", b"r", b"t", b"v"), map(bytes, zip(b"\a\b\f\n\r\t\v"))))
+_LISTED_FILE = re.compile(rb"-\S{9}\S? .*? *(\d+) " + _WHEN)
+# A member has more than GNU's own form can hold.  Without what changes with each run, and what
+# nobody restores.
+_FORM = (
+    "--format=posix",
+    "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+)
+LISTS = ("--acls",)
+# overlayfs keeps its own notes among those that everybody may set.
+EXTENDED = ("--xattrs", "--xattrs-include=user.*", "--xattrs-exclude=user.overlay.*")
+
+
+class Line(NamedTuple):
+    """What tar tells of a member that it packs."""
+
+    kind: bytes  # - for a file, h for a further name of one, d, l, p, b, c
+    mode: bytes  # as ls(1) has it
+    size: int
+    name: bytes  # from the root on; a directory's ends with a slash
+    target: bytes  # of a link
+
+    @property
+    def path(self) -> bytes:
+        return b"/" + self.name.rstrip(b"/")
+
+
+def told(line: bytes) -> Line:
+    """Return what a line of tar's long listing says; raises Failure where it is none."""
+    found = _TOLD.fullmatch(line)
+    if found is None:
+        raise Failure("tar tells what cannot be understood", ascii(line[:200]))
+    size = 0 if b"," in found[3] else int(found[3])  # a device has its numbers there
+    return Line(found[1], found[2], size, _plain(found[4]), _plain(found[5] or b""))
+
+
+def _plain(quoted: bytes) -> bytes:
+    return _ESCAPE.sub(lambda one: _ESCAPED.get(one[1]) or _byte(one[1]), quoted)
+
+
+def _byte(escaped: bytes) -> bytes:
+    return bytes([int(escaped, 8)]) if len(escaped) == 3 else escaped
+
+
+@dataclass
+class Contents:
+    """How many plain files an archive holds, and their bytes."""
+
+    files: int = 0
+    size: int = 0  # bytes
+    newest: int = field(default=0, compare=False)  # bytes of the file that was told last
+
+    @property
+    def done(self) -> int:
+        """Bytes that are packed for certain: tar tells of a file when it begins with it."""
+        return self.size - self.newest
+
+    def add_line(self, line: bytes) -> None:
+        """Count a line of tar's long listing: mode, owner, size, date, time, name."""
+        found = _LISTED_FILE.match(line)
+        if found:
+            self.files += 1
+            self.newest = int(found[1])
+            self.size += self.newest
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is unusual in some folders: a restore refuses all of it that is not accounted for."""
+
+    links_out: dict[str, str]  # link -> target outside; kept as a link, its target is not packed
+    special: list[str]  # devices and pipes; not packed
+    privileged: list[str]  # files with set-user-id or set-group-id; unpacked without
+    shared: bool = False  # one file has names in several of the folders
+    far: tuple[str, ...] = ()  # paths that are too long to be unpacked, and all below; not packed
+    ownerless: str = ""  # a path whose owner or group is a number without a name
+
+    @property
+    def left_out(self) -> list[str]:
+        """What is not to be packed."""
+        return [*self.special, *self.far]
+
+    @property
+    def pipes(self) -> list[str]:
+        """What of it an archive may hold all the same, where it was made while tar packed."""
+        return self.special
+
+    def learn(self, line: bytes, roots: Sequence[Path]) -> None:
+        """Take from a line of tar's what it met, which no look before or after may have found."""
+        kind, mode = line[:1], line[1:10]
+        if kind in b"dh" or (kind == b"-" and b"s" not in mode.lower()):
+            return
+        one = told(line)
+        path, target = os.fsdecode(one.path), os.fsdecode(one.target)
+        if kind == b"-":
+            self.privileged.append(path)
+        elif kind != b"l":
+            self.special.append(path)
+        elif leads_out(path, target, roots):
+            self.links_out[path] = target
+
+    def joined(self, later: Survey) -> Survey:
+        """Return what this one or a ``later`` one found; of a link the later one counts."""
+        return Survey(
+            {**self.links_out, **later.links_out},
+            list(dict.fromkeys((*self.special, *later.special))),
+            list(dict.fromkeys((*self.privileged, *later.privileged))),
+            self.shared,
+            tuple(dict.fromkeys((*self.far, *later.far))),
+            self.ownerless or later.ownerless,
+        )
+
+
+def survey(folders: Iterable[Path], *, owners: bool = False) -> Survey:
+    """Look through ``folders`` with find(1); for ``owners`` without a name only where these matter.
+
+    Nobody of a disk that was carried here has a name here.
+    """
+    every = sorted(set(folders), key=lambda folder: -len(folder.parts))  # inner ones first
+    roots = outermost(every)
+    wanted = ["-type", "l", "-o", "-type", "p", "-o", "-type", "b", "-o", "-type", "c"]
+    wanted += ["-o", "-type", "f", "(", "-perm", "/6000", "-o", "-links", "+1", ")"]
+    wanted = ["(", *TOO_LONG, "-o", *wanted, ")"]
+    looking = Command(
+        ["find", *map(str, roots), *wanted, "-printf", "%y%m\\0%D:%i\\0%p\\0%l\\0"],
+        environment=BYTES,
+        may_exit=(0, 1),  # 1: something vanished meanwhile
+        through_no_link=_changeable(roots),
+    )
+    fields = os.fsdecode(process.printed(looking)).split("\0")[:-1]
+    found, far = Survey({}, [], []), list[str]()
+    names: dict[str, set[Path]] = {}
+    for kind, inode, path, target in zip(*(fields[start::4] for start in range(4))):
+        if len(os.fsencode(path)) > LONGEST:
+            far.append(path)
+        elif kind.startswith("f"):
+            names.setdefault(inode, set()).add(next(one for one in every if _in(path, one)))
+            if int(kind[1:], 8) & 0o6000:
+                found.privileged.append(path)
+        elif not kind.startswith("l"):
+            found.special.append(path)
+        elif leads_out(path, target, roots):
+            found.links_out[path] = target
+    shared = any(len(places) > 1 for places in names.values())
+    ownerless = _ownerless(roots) if owners else ""
+    return replace(found, shared=shared, far=tuple(far), ownerless=ownerless)
+
+
+def _ownerless(roots: Sequence[Path]) -> str:
+    looking = ["find", *map(str, roots), *TOO_LONG, "-o"]
+    looking += ["(", "-nouser", "-o", "-nogroup", ")", "-printf", "%p", "-quit"]
+    command = Command(looking, environment=BYTES, may_exit=(0, 1), through_no_link=roots)
+    return os.fsdecode(process.printed(command))
+
+
+def walk(folders: Iterable[Path]) -> int:
+    """Return the bytes of all files in ``folders``, by a quick walk (du(1))."""
+    options, roots = (
+        ["--apparent-size", "--block-size=1", "--summarize", "--total"],
+        outermost(folders),
+    )
+    counting = ["du", *options, "--", *map(str, roots)]
+    count = Command(counting, may_exit=(0, 1), through_no_link=_changeable(roots))
+    return int(process.run(count).out.splitlines()[-1].split("\t")[0])
+
+
+def leads_out(link: str, target: str, roots: Iterable[Path]) -> bool:
+    """Tell whether the symbolic ``link`` points outside of ``roots``, by its text alone."""
+    real = PurePosixPath(posixpath.normpath(posixpath.join(posixpath.dirname(link), target)))
+    return not any(_in(str(real), root) for root in roots)
+
+
+def _in(path: str, root: Path) -> bool:
+    return Path(path) == root or root in Path(path).parents
+
+
+def pack(
+    folders: Iterable[Path],
+    excluded: Iterable[Path],
+    found: Survey,
+    compressor: Command,
+    sink: Sink,
+    expected: int | None = None,
+    instead: tuple[Path, Sequence[str]] | None = None,
+) -> Contents:
+    """Write ``folders`` as a compressed tar to ``sink``, its members named from the root on.
+
+    About so many bytes are ``expected`` in it.  What tar meets is added to what was ``found``.
+    ``instead`` are a directory, and names in it of what is packed in the place of links that are
+    ``excluded``.
+
+    Returns what was packed.  Files that change or vanish under tar are normal beside a running
+    service (it exits 1 for them); anything it cannot read raises Failure.
+    """
+    contents, roots = Contents(), outermost(folders)
+
+    def each(line: bytes) -> None:
+        contents.add_line(line)
+        found.learn(line, roots)
+
+    never = [*map(str, excluded), *found.left_out]
+    what = [
+        "--no-wildcards",
+        "--anchored",
+        *(f"--exclude={member_name(Path(path))}" for path in never),
+        *(_in_place(*instead) if instead else ()),
+        "--",
+        *(member_name(folder) for folder in roots),
+    ]
+    with progress.measured("files", expected, lambda: contents.done):
+        archive = replace(_archive(found, each, what), through_no_link=_changeable(roots))
+        process.pipeline(archive, compressor, sink=sink)
+    return contents
+
+
+def _in_place(directory: Path, names: Sequence[str]) -> list[str]:
+    """Return tar's words for files that come from another directory than their names say.
+
+    The ./ keeps --exclude from them.
+    """
+    away = "--transform=flags=r;s|^\\./||"
+    return [away, f"--directory={directory}", *(f"./{name}" for name in names), "--directory=/"]
+
+
+def pack_named(
+    names: IO[bytes],
+    roots: Sequence[Path],
+    found: Survey,
+    compressor: Command,
+    sink: Sink,
+    each: Callable[[bytes], None],
+) -> None:
+    """Write what ``names`` lists, and nothing below it, as a compressed tar to ``sink``.
+
+    The names end with NUL bytes, begin at the root and lie in ``roots``; ``each`` gets tar's long
+    listing, line by line and in their order.  What has vanished meanwhile is left out.
+    """
+
+    def each_and_learn(line: bytes) -> None:
+        each(line)
+        found.learn(line, roots)
+
+    what = ("--no-recursion", "--null", "--verbatim-files-from", "--files-from", OpenFile(names))
+    # Unlike names that tar finds itself, each is a path, which it follows to its end.
+    archive = replace(
+        _archive(found, each_and_learn, what), excused=_VANISHED, through_no_link=roots
+    )
+    process.pipeline(archive, compressor, sink=sink)
+
+
+def _archive(
+    found: Survey, each: Callable[[bytes], None], what: Sequence[str | OpenFile]
+) -> Command:
+    """Return the tar that packs ``what``, and tells ``each`` of it."""
+    return Command(
+        [
+            "tar",
+            "--create",
+            *_FORM,
+            *LISTS,
+            *EXTENDED,
+            "--blocking-factor=512",
+            # Two names of one file in two folders may come to lie on two disks.
+            *(["--hard-dereference"] if found.shared else []),
+            "--directory=/",
+            "-vv",  # the listing that is counted; "c" keeps each member on one line, and names apart
+            "--quoting-style=c",
+            "--index-file",
+            Lines(each),
+            *what,
+        ],
+        environment={"TZ": "UTC0"},  # or it looks for the host's zone for each line of the listing
+        may_exit=(0, 1),
+        spares_cache=True,
+    )
+
+
+def _changeable(roots: Iterable[Path]) -> list[Path]:
+    """Return those in which, or on the way to which, somebody but root can put a link.
+
+    The others, as /etc/gitlab, need no mounts of their own, which cost as much as a small walk.
+    """
+    found = []
+    for root in roots:
+        try:
+            theirs = bool(grounds(root / "entry"))
+        except OSError:  # whoever walks there will tell
+            theirs = True
+        if theirs:
+            found.append(root)
+    return found
+
+
+def outermost(folders: Iterable[Path]) -> list[Path]:
+    """Return ``folders`` without those that lie in another of them."""
+    every = sorted(set(folders))
+    return [one for one in every if not any(other in one.parents for other in every)]
+
+
+def member_name(path: Path) -> str:
+    """Return how an archive of ours names an absolute path."""
+    return str(path).lstrip("/")

@@ -1,0 +1,212 @@
+"""What was proven of a set: the records of its verifications and rehearsals."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from ..checks import Check, Result
+from ..errors import Failure, reason
+from ..system import clock, documents, validation
+
+FORMAT = 1
+EVIDENCE = "rehearsal.json"  # next to the manifest, outside of the checksums
+
+
+class Depth(enum.Enum):
+    """How much of a set was tried."""
+
+    VERIFY = "verify"  # its bytes and archives alone
+    QUICK = "quick"  # and its database loaded, without files and without starting Mattermost
+    USUAL = "usual"  # and its files unpacked, Mattermost started; without the search index
+    FULL = "full"  # and the search index built
+
+
+class Verdict(enum.Enum):
+    """What all checks of a record come to."""
+
+    PASSED = "passed"
+    INCOMPLETE = "incomplete"  # nothing failed, but something was not run
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One verification or rehearsal of one set."""
+
+    set: str
+    depth: Depth
+    started: str  # RFC 3339, UTC
+    seconds: float
+    recovery_seconds: float | None  # measured: load, unpack and start; None where it got not so far
+    tool: str
+    host: str
+    mattermost: str  # of this host's program, "" where there is none
+    postgresql: str  # that the dump was loaded into, "" where it was not
+    checks: Sequence[Check]
+    left_out: Sequence[str] = ()  # indexes that were not built
+
+    @property
+    def made(self) -> datetime:
+        return clock.moment(self.started)
+
+    @property
+    def verdict(self) -> Verdict:
+        results = {check.result for check in self.checks}
+        if Result.FAILED in results:
+            return Verdict.FAILED
+        return Verdict.INCOMPLETE if Result.NOT_RUN in results else Verdict.PASSED
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether the bytes and archives of the set were all as written."""
+        passed = {one.name for one in self.checks if one.result is Result.PASSED}
+        return passed >= {"checksums", "structure"}
+
+    @property
+    def rehearsal(self) -> bool:
+        return self.depth is not Depth.VERIFY
+
+
+def latest_rehearsal(records: Iterable[Record]) -> Record | None:
+    """Return the newest record that is more than a verification."""
+    return max((one for one in records if one.rehearsal), key=lambda one: one.made, default=None)
+
+
+def latest_verification(records: Iterable[Record]) -> Record | None:
+    """Return the newest record: each begins with reading the whole set."""
+    return max(records, key=lambda one: one.made, default=None)
+
+
+def decisive(records: Iterable[Record]) -> Record | None:
+    """Return the newest record that settles anything: a rehearsal that passed, or a failure."""
+    settled = [
+        one
+        for one in records
+        if one.verdict is Verdict.FAILED or (one.rehearsal and one.verdict is Verdict.PASSED)
+    ]
+    return max(settled, key=lambda one: one.made, default=None)
+
+
+def proven(records: Iterable[Record]) -> bool:
+    """Tell whether a rehearsal passed, and nothing has failed since."""
+    newest = decisive(records)
+    return newest is not None and newest.verdict is Verdict.PASSED
+
+
+def refuted(records: Iterable[Record]) -> bool:
+    """Tell whether a check failed, and no rehearsal has passed since."""
+    newest = decisive(records)
+    return newest is not None and newest.verdict is Verdict.FAILED
+
+
+class Damaged(Failure):
+    """A set is not as it was written; ``checks`` say what of it."""
+
+    checks: Sequence[Check] = ()
+
+
+def damaged(name: str, found: Sequence[Check]) -> Damaged | None:
+    """Return what to tell of the set ``name`` where a check failed."""
+    problems = [check.detail for check in found if check.result is Result.FAILED]
+    if not problems:
+        return None
+    failure = Damaged(
+        f"Set {name} is damaged",
+        "; ".join(problems),
+        "Choose another set (gitlab-mm list), and find out what damaged this one.",
+    )
+    failure.checks = found
+    return failure
+
+
+def to_bytes(records: Sequence[Record]) -> bytes:
+    """Return the content of rehearsal.json, the oldest record first."""
+    document = {"format": FORMAT, "records": [as_fields(one) for one in records]}
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def to_line(record: Record) -> bytes:
+    """Return the line of the history that stands for ``record``."""
+    return (json.dumps(as_fields(record), ensure_ascii=False) + "\n").encode()
+
+
+def as_fields(record: Record) -> dict[str, Any]:
+    """Return the record as JSON has it."""
+    checks = [{**asdict(one), "result": one.result.value} for one in record.checks]
+    return {**asdict(record), "depth": record.depth.value, "checks": checks}
+
+
+def parse(data: bytes, where: str) -> list[Record]:
+    """Return the records in the rehearsal.json ``data``; raises Failure for any other content."""
+    with _refusing(where):
+        records: list[Record] = validation.members(documents.from_json(data), _DOCUMENT)["records"]
+        return records
+
+
+def parse_line(line: bytes, where: str) -> Record:
+    """Return the record of a line of the history; raises Failure for any other content."""
+    with _refusing(where):
+        return _record(documents.from_json(line))
+
+
+@contextlib.contextmanager
+def _refusing(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Failure(
+            "The record of rehearsals cannot be read",
+            f"{where}: {reason(error)[:200]}",
+            "Remove the file; no set depends on it.",
+        ) from None
+
+
+def _check(value: Any) -> Check:
+    fields = validation.members(
+        value,
+        {
+            "name": validation.text,
+            "result": validation.one_of(*(one.value for one in Result)),
+            "detail": validation.text,
+        },
+    )
+    return Check(fields["name"], Result(fields["result"]), fields["detail"])
+
+
+def _record(value: Any) -> Record:
+    fields = validation.members(value, _RECORD)
+    return Record(**{**fields, "depth": Depth(fields["depth"])})
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError("not a list")
+    return value
+
+
+def _some(value: Any) -> list[Any]:
+    """Accept a list with something in it: a record without a check would prove nothing."""
+    if not _list(value):
+        raise ValueError("an empty list")
+    return _list(value)
+
+
+_RECORD: dict[str, validation.Check] = {
+    **dict.fromkeys(("set", "tool", "host", "mattermost", "postgresql"), validation.text),
+    "depth": validation.one_of(*(one.value for one in Depth)),
+    "started": validation.instant,
+    "seconds": validation.seconds,
+    "recovery_seconds": lambda value: value if value is None else validation.seconds(value),
+    "checks": lambda value: [_check(one) for one in _some(value)],
+    "left_out": lambda value: [validation.text(one) for one in _list(value)],
+}
+_DOCUMENT: dict[str, validation.Check] = {
+    "format": validation.one_of(FORMAT),
+    "records": lambda value: [_record(one) for one in _list(value)],
+}

@@ -1,0 +1,321 @@
+"""Listings: all files, folders and links of a set, and which set of its chain holds each.
+
+A listing is a part of a set, and what the next set of the chain is held against.  It is made of
+records, ended by NUL bytes, in the order of their bytes (LC_ALL=C sort -z), packed by zstd:
+
+    <path>//<level> <kind> <size> <mode> <inode> <mtime> <ctime> <names>
+
+No path holds two slashes in a row, so nothing needs to be escaped.  ``level`` is the place in the
+chain of the set whose files part holds it, 0 for the full one; ``kind`` is f, d, l, or h for a
+further name of a file that the same part has under an earlier one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tarfile import TarInfo
+from typing import IO, NamedTuple
+
+from ..errors import Failure
+from ..system import process
+from ..system.process import DECOMPRESS, Command
+from .archive_writer import BYTES, TOO_LONG, Contents, told
+
+LISTING = "listing"  # name of the part
+_CHUNK = 1 << 20
+_RECORD = re.compile(rb"(/[^\0]*)//(\d{1,4}) ([fdlh]) (\d{1,20}) ([0-9. ]+)")
+_PRINTED = "%p//0 %y %s %m %i %T@ %C@ %n\\0"
+_VANISHED = re.compile(rb"find: .*: No such file or directory")
+
+
+class Entry(NamedTuple):
+    """One file, folder or link."""
+
+    path: bytes  # absolute
+    level: int
+    kind: bytes
+    size: int  # bytes
+    state: bytes  # mode, inode, times and number of names
+
+    @property
+    def key(self) -> bytes:
+        """What a listing is sorted by."""
+        return self.path + b"//"
+
+    @property
+    def record(self) -> bytes:
+        return b"%s//%d %s %d %s\0" % self
+
+    @property
+    def alone(self) -> bool:
+        """Whether it has one name."""
+        return self.kind == b"d" or self.state.endswith(b" 1")
+
+    def same(self, now: Entry) -> bool:
+        """Tell whether it is ``now`` as it was.
+
+        Never for a file with several names: all of them are to lie in one archive.
+        """
+        return self.alone and (self.kind, self.size, self.state) == (now.kind, now.size, now.state)
+
+
+def _add(entry: Entry, *amounts: Contents) -> None:
+    if entry.kind == b"f":
+        for one in amounts:
+            one.files += 1
+            one.size += entry.size
+
+
+def take(roots: Iterable[Path], place: Path, into: IO[bytes]) -> None:
+    """List all below ``roots`` as it is now; ``place`` is the folder for what sort has to put down.
+
+    What vanishes meanwhile is left out; whatever cannot be read raises Failure, for the next set
+    would take it for removed.
+    """
+    kinds = ["(", "-type", "f", "-o", "-type", "d", "-o", "-type", "l", ")"]
+    shown = ["-printf", _PRINTED]
+    look = Command(
+        ["find", *map(str, roots), "-ignore_readdir_race", *TOO_LONG, "-o", *kinds, *shown],
+        environment=BYTES,
+        excused=_VANISHED,
+    )
+    sort = ["sort", "--zero-terminated", "--buffer-size=32M", f"--temporary-directory={place}"]
+    process.pipeline(look, Command(sort, environment=BYTES), sink=into.write)
+    into.flush()
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Iterator[Entry]]:
+    """Yield the entries of a set's listing."""
+    with open(path, "rb") as packed, process.output(DECOMPRESS, stdin=packed) as (stream, _):
+        yield entries(stream, str(path))
+
+
+def entries(stream: IO[bytes], where: str = "a listing") -> Iterator[Entry]:
+    """Yield the entries in ``stream``; raises Failure for anything but a proper listing."""
+    rest, before = b"", b""
+    while piece := stream.read(_CHUNK):
+        *records, rest = (rest + piece).split(b"\0")
+        for record in records:
+            found = _RECORD.fullmatch(record)
+            if found is None or found[1] + b"//" <= before or b"/../" in found[1] + b"/":
+                raise Failure(f"{where} is no listing", ascii(record[:200]))
+            before = found[1] + b"//"
+            yield Entry(found[1], int(found[2]), found[3], int(found[4]), found[5])
+    if rest:
+        raise Failure(f"{where} is no listing", "it ends in the middle of a record")
+
+
+def _again(file: IO[bytes]) -> Iterator[Entry]:
+    file.seek(0)
+    return entries(file)
+
+
+@dataclass
+class Plan:
+    """What a set is to hold: everything, with what is to be packed now at ``level``."""
+
+    level: int
+    marked: IO[bytes]  # a listing
+    folders: set[bytes] = field(default_factory=set)  # packed besides
+    changed: Contents = field(default_factory=Contents)
+    whole: Contents = field(default_factory=Contents)
+
+    def entries(self) -> Iterator[Entry]:
+        for entry in _again(self.marked):
+            yield entry._replace(level=self.level) if entry.path in self.folders else entry
+
+    def write_names(self, file: IO[bytes]) -> None:
+        """Write what is to be packed for tar's --null --files-from, from the root on."""
+        for entry in self.entries():
+            if entry.level == self.level:
+                file.write(entry.path[1:] + b"\0")
+        file.flush()
+
+
+def plan(
+    now: IO[bytes], before: Iterable[Entry], level: int, always: Collection[Path], marked: IO[bytes]
+) -> Plan:
+    """Hold ``now`` against the listing ``before`` of the set below, which has no more levels.
+
+    The folders around what changed are packed too, for unpacking into them changes their times;
+    the folders ``always`` are in every archive, so that tar finds them.
+    """
+    made = Plan(level, marked, {os.fsencode(one) for one in always})
+    below = iter(before)
+    old = next(below, None)
+    for entry in _again(now):
+        while old is not None and old.key < entry.key:
+            old = next(below, None)
+        _add(entry, made.whole)
+        if old is not None and old.path == entry.path and old.same(entry):
+            made.marked.write(old.record)
+            continue
+        _add(entry, made.changed)
+        made.folders.add(os.path.dirname(entry.path))
+        made.marked.write(entry._replace(level=level).record)
+    return made
+
+
+class Shifted(Failure):
+    """A directory has become something else while it was packed name by name."""
+
+
+class Witness:
+    """Follows what tar tells of its packing, and writes the listing of what there is then."""
+
+    def __init__(self, planned: Plan, into: IO[bytes]) -> None:
+        self.packed = Contents()
+        self.whole = Contents()
+        self._level = planned.level
+        self._shifted: set[bytes] = set()  # directories that are none any more
+        self._planned = planned.entries()
+        self._into = into
+
+    def add_line(self, line: bytes) -> None:
+        """Take a line of tar's long listing.
+
+        Tar packs in the order of the names that it is given; what it does not tell of has vanished.
+        It may be of another kind by now; a pipe is in no listing, and nothing restores it.  Raises
+        Shifted where it was a directory, and what was below it is in this set or one before all the
+        same: no restore could put that below a link.
+        """
+        one = told(line)
+        for entry in self._planned:
+            if entry.level == self._level and entry.path == one.path:
+                kind = {b"-": b"f"}.get(one.kind, one.kind)
+                if entry.kind == b"d" != kind:
+                    self._shifted.add(entry.path)
+                if kind in b"fdlh":
+                    size = one.size if kind == b"f" else entry.size
+                    self._add(entry._replace(kind=kind, size=size))
+                return
+            if entry.level != self._level:
+                self._add(entry)
+        raise Failure("tar packed what it was not told to", ascii(line[:200]))
+
+    def finish(self) -> None:
+        """Add what comes after the last that was packed."""
+        for entry in self._planned:
+            if entry.level != self._level:
+                self._add(entry)
+        self._into.flush()
+
+    def _add(self, entry: Entry) -> None:
+        if self._shifted and not self._shifted.isdisjoint(_above(entry.path)):
+            raise Shifted("A directory is none any more", ascii(os.path.dirname(entry.path)))
+        self._into.write(entry.record)
+        _add(entry, self.whole, *([self.packed] if entry.level == self._level else []))
+
+
+@dataclass
+class Counted:
+    """What a listing comes to."""
+
+    whole: Contents = field(default_factory=Contents)
+    levels: Counter[int] = field(default_factory=Counter)  # level -> entries
+
+
+def count(path: Path) -> Counted:
+    """Read all of the listing at ``path``.
+
+    Raises Failure where something lies below a symbolic link: what one archive of a chain has put
+    there, the next must not be unpacked through.
+    """
+    counted, links = Counted(), set()
+    with opened(path) as every:
+        for entry in every:
+            _add(entry, counted.whole)
+            counted.levels[entry.level] += 1
+            if entry.kind == b"l":
+                links.add(entry.path)
+    with opened(path) as every:
+        for entry in every if links else ():
+            if not links.isdisjoint(_above(entry.path)):
+                raise Failure("A listing has something below a link", ascii(entry.path))
+    return counted
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    while len(path) > 1:
+        path = os.path.dirname(path)
+        yield path
+
+
+class Follower:
+    """Holds the members of an archive, as they pass, against the listings of two sets of a chain.
+
+    ``own`` is the listing of the archive's set, at ``level`` of the chain; ``final`` that of the
+    set that is wanted, in which what the archive holds may have changed since.
+    """
+
+    def __init__(self, own: Iterable[Entry], final: Iterable[Entry], level: int) -> None:
+        self._pairs = _pairs(own, final, level)
+        self._level = level
+        self._linked: set[bytes] = set()  # live files with further names
+        self.live = 0  # members that the wanted set still has from here
+
+    def passes(self, member: TarInfo) -> bool:
+        """Tell whether ``member`` is live; raises Failure where it is not the one listed next."""
+        if member.isfifo():
+            return False  # made while tar packed
+        entry, last = next(self._pairs, (None, None))
+        if entry is None or not _describes(entry, member):
+            raise Failure("An archive is not what its listing says", ascii(member.name))
+        if last is None or last.level != self._level:
+            return False
+        if entry.kind == b"f" and not entry.alone:
+            self._linked.add(entry.path)
+        if entry.kind == b"h" and os.fsencode(f"/{member.linkname}") not in self._linked:
+            raise Failure("An archive has a name of a file that is not there", ascii(member.name))
+        self.live += 1
+        return True
+
+    def finish(self) -> None:
+        """Raise Failure where the archive has ended before its listing."""
+        for entry, _ in self._pairs:
+            raise Failure("An archive lacks what its listing has", ascii(entry.path))
+
+
+def _describes(entry: Entry, member: TarInfo) -> bool:
+    kind = b"h" if member.islnk() else b"d" if member.isdir() else b"l" if member.issym() else b"f"
+    if (entry.path, entry.kind) != (os.fsencode(f"/{member.name}"), kind):
+        return False
+    return kind != b"f" or entry.size == member.size
+
+
+def _pairs(
+    own: Iterable[Entry], final: Iterable[Entry], level: int
+) -> Iterator[tuple[Entry, Entry | None]]:
+    """Yield what ``own`` has at ``level``, each with what ``final`` has of that path."""
+    rest = iter(final)
+    last = next(rest, None)
+    for entry in own:
+        if entry.level == level:
+            while last is not None and last.key < entry.key:
+                last = next(rest, None)
+            yield entry, last if last is not None and last.path == entry.path else None
+
+
+def stale(own: Path, final: Path, level: int, source: str) -> tuple[list[str], bool]:
+    """Return what of an archive must not be unpacked, and whether anything is left to unpack.
+
+    ``own``, ``final`` and ``level`` are as for Follower; only what lies at or below ``source``
+    counts.  A folder that is there to the end is unpacked from each archive that has it.
+    """
+    top, left_out, anything = os.fsencode(source), [], False
+    with opened(own) as ours, opened(final) as wanted:
+        for entry, last in _pairs(ours, wanted, level):
+            if entry.path != top and not entry.path.startswith(top + b"/"):
+                continue
+            if last is not None and (last.level == level or last.kind == entry.kind == b"d"):
+                anything = True
+            else:
+                left_out.append(os.fsdecode(entry.path))
+    return left_out, anything

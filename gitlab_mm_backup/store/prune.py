@@ -1,0 +1,240 @@
+"""Prune: thin a place out by the rules for what is kept; of its own sets alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from .. import recovery
+from ..config import identity, keys
+from ..config.identity import Host
+from ..config.keys import Ring
+from ..config.origin import Kind
+from ..errors import ExitCode, Failure
+from ..journal import Journal
+from ..system import clock
+from . import accepted, check_records, lineage, pruned, records, retention
+from .inventory import Store
+from .lineage import Lineage
+from .local import BackupSet
+from .manifest import Manifest
+from .retention import Decision, Kept, Rules
+from .soundness import marks
+
+STORE = "the store"  # as a place; a remote is called by its name
+_ASK = "gitlab-mm prune --dry-run shows them, gitlab-mm prune --yes removes them"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """For whom a place is thinned out: a host, and the installation that it has."""
+
+    host: Host
+    installation: str
+
+    def may_remove(self, found: Lineage) -> bool:
+        return lineage.belongs(self.host, self.installation, found)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A set at a place, as retention sees it, and whose it is."""
+
+    kept: Kept
+    lineage: Lineage
+    host_name: str = ""  # of the host that made it, for people
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens to each set of a place, newest first, and what an administrator must say."""
+
+    decisions: list[Decision]
+    asked: list[str]  # sets that the rules would remove, and that stay until somebody agrees
+    holding: str = ""  # the set that looks emptied, for which nothing goes
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a run did."""
+
+    decisions: Sequence[Decision]
+    removed: list[str]
+    problems: list[str]
+
+
+def of_set(one: BackupSet, accepted_: Collection[str], ring: Ring) -> Member:
+    """Return a set as retention sees it."""
+    found = records.of_set(one)
+    below = [records.of_set(base) for base in one.chain[:-1]]
+    forged = lineage.origin_of(one, ring).kind is Kind.FORGED
+    kept = Kept(
+        one.name,
+        one.manifest.made,
+        one.manifest.safety,
+        proven=check_records.proven(found),
+        failed=forged or any(check_records.refuted(each) for each in [found, *below]),
+        base=one.base.name if one.base else "",
+        empty=one.manifest.empty,
+        shrunken=bool(marks(one.manifest, accepted_)),
+    )
+    return Member(kept, lineage.of(one.manifest), one.manifest.host)
+
+
+def decide(
+    place: str,
+    members: Sequence[Member],
+    rules: Rules,
+    owner: Owner,
+    made: str = "",
+    *,
+    agreed: bool = False,
+) -> Plan:
+    """Return what the rules say of the owner's sets at a place; all others stay."""
+    own = [one.kept for one in members if owner.may_remove(one.lineage)]
+    now = clock.now()
+    decisions = retention.decide(own, rules, now, made)
+    past = pruned.of(place)
+    going = [one.name for one in decisions if not one.keep]
+    asked = [name for name in going if name in past.asked]
+    if retention.unusual(own, decisions, rules, past.most):
+        asked = going
+    if agreed:
+        asked = []
+    decisions = [
+        replace(one, keep=True, reason=f"{one.reason}, but so many are removed on request alone")
+        if one.name in asked
+        else one
+        for one in decisions
+    ]
+    foreign = [_foreign(one, owner) for one in members if not owner.may_remove(one.lineage)]
+    bases = {one.kept.name: one.kept.base for one in members if one.kept.base}
+    moments = {one.kept.name: (one.kept.made, one.kept.name) for one in members}
+    every = sorted([*decisions, *foreign], key=lambda one: moments[one.name], reverse=True)
+    holding = retention.holding(own, now) if rules != Rules() else ""
+    return Plan(retention.with_bases(every, bases), asked, holding)
+
+
+def _foreign(one: Member, owner: Owner) -> Decision:
+    """Return why a set stays that is not the owner's to remove."""
+    host = one.lineage.host
+    if owner.host.owns(host):
+        reason = f"of another installation, {one.lineage.installation}"
+    else:
+        name = f" ({one.host_name})" if identity.has_id(host) else ", which had no id yet"
+        reason = f"made by host {identity.shown(host)}{name}"
+    return Decision(one.kept.name, True, f"{reason}: its own host removes it")
+
+
+def plan(store: Store, rules: Rules, owner: Owner, made: str = "", *, agreed: bool = False) -> Plan:
+    """Return what would happen to each complete set of the store, newest first.
+
+    Folders that are no complete set are not ours to judge, and stay.
+    """
+    known, ring = accepted.names(), keys.ring()
+    members = [of_set(one, known, ring) for one in store.sets()]
+    return decide(STORE, members, rules, owner, made, agreed=agreed)
+
+
+def prune(
+    store: Store, rules: Rules, owner: Owner, made: str = "", *, agreed: bool = False
+) -> Pruned:
+    """Remove what ``plan`` says; ``agreed``: also where it is more than any run has removed.
+
+    The newest goes first: whatever ends this run, no set is left without what it builds on.  What
+    may not be removed, for a disk or an object lock forbids it, is told and left to the next prune:
+    nothing is tried twice.
+    """
+    store.serve(owner.host)
+    problems = store.sweep()
+    planned = plan(store, rules, owner, made, agreed=agreed)
+    removed, failed = carry_out(planned.decisions, lambda name: store.delete(store.named(name)))
+    problems += failed + store.reclaim()
+    problems += settle(STORE, planned, len(removed), agreed=agreed)
+    return Pruned(planned.decisions, removed, problems)
+
+
+def carry_out(
+    decisions: Iterable[Decision], delete: Callable[[str], object]
+) -> tuple[list[str], list[str]]:
+    """Remove what is not kept; return the removed names, and what went wrong in words."""
+    removed, problems = [], []
+    for decision in decisions:
+        if decision.keep:
+            continue
+        try:
+            delete(decision.name)
+            removed.append(decision.name)
+        except Failure as failure:
+            problems.append(str(failure))
+    return removed, problems
+
+
+def settle(place: str, planned: Plan, removed: int, *, agreed: bool = False) -> list[str]:
+    """Note what was done at a place; return, in words, what an administrator must say."""
+    told = []
+    if planned.asked:
+        pruned.ask(place, planned.asked)
+        told.append(
+            f"{len(planned.asked)} sets in {place} would be removed at once, more than any run has "
+            f"removed; the clock may have jumped. Nothing was removed: {_ASK}"
+        )
+    if planned.holding:
+        told.append(
+            f"Nothing is removed in {place} while {planned.holding} looks emptied: restore a fuller "
+            f"set, or confirm it: gitlab-mm prune --accept {planned.holding}"
+        )
+    if not planned.asked:
+        pruned.note(place, removed, agreed=agreed)
+    return told
+
+
+def accept(one: BackupSet) -> None:
+    """Note that a set which looks emptied is right as it is."""
+    if not one.manifest.shrunken:
+        raise Failure(
+            f"Set {one.name} does not look emptied",
+            "there is nothing to accept",
+            "gitlab-mm list shows the sets that do.",
+            ExitCode.USAGE,
+        )
+    accepted.add(one.name)
+
+
+def of_host(store: Store, wanted: str, here: Host) -> list[Owner]:
+    """Return as whom the sets of the host ``wanted`` are thinned out: one for each installation.
+
+    It is named by its id, the first digits of that, or a name.  Raises Failure where no set here
+    is of such a host, or several such hosts have made sets.
+    """
+    sets = [one.manifest for one in store.sets()]
+    found = {lineage.of(one) for one in sets if matches(one, wanted)}
+    hosts = {one.host for one in found}
+    if len(hosts) != 1:
+        known = ", ".join(sorted({identity.shown(identity.of_set(one)) for one in sets}))
+        raise Failure(
+            f"{'More than one' if hosts else 'No'} host {wanted} has sets here",
+            f"there are sets of: {known or 'none'}",
+            "gitlab-mm host shows them; give the id of one.",
+            ExitCode.USAGE,
+        )
+    host = replace(here, id=hosts.pop(), took_over=())
+    return [
+        Owner(host, one.installation) for one in sorted(found, key=lambda one: one.installation)
+    ]
+
+
+def matches(manifest: Manifest, wanted: str) -> bool:
+    """Tell whether a host is meant by its id, the first digits of it, or its name."""
+    host = identity.of_set(manifest)
+    by_id = identity.has_id(host) and len(wanted) >= 6 and host.startswith(wanted)
+    return by_id or wanted in (manifest.host, identity.shown(host))
+
+
+def prune_previous(keep_time: timedelta | None, *, all_: bool = False) -> list[str]:
+    """Remove the states that --keep-previous kept, by the keep time or all; return problems."""
+    journal = Journal()
+    if not journal.previous() or (keep_time is None and not all_):
+        return []
+    return recovery.drop_previous(journal, timedelta() if all_ else keep_time or timedelta())

@@ -1,0 +1,144 @@
+"""The parts of one set in a restic repository: read where they are, or fetched to this host."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import IO, TypeVar
+
+from ..errors import Failure
+from ..system import disk_space, progress
+from ..system.parallel import through
+from ..system.process import Command, compress, pipeline, printed, written_by
+from .manifest import MANIFEST, Manifest, Part, to_bytes
+from .part import PartWriter
+from .restic import Busy, Repository, Snapshot
+
+MANIFEST_TAG, DATABASE, FILES = "manifest", "database", "files"  # the third tag of a snapshot
+DUMP = "database.dump"
+# How the files part is to be read where it lies, and where it was fetched to.
+BY_RESTIC = ("folders, restic", "tar of folders, zstd")
+_PACKING = compress(1, min(4, os.cpu_count() or 1))
+T = TypeVar("T")
+Snapshots = Mapping[str, Snapshot]  # of one set, by their third tag
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The parts of one set in the repository."""
+
+    repository: Repository
+    snapshots: Snapshots
+    manifest: Manifest
+
+    def problems(self) -> list[str]:
+        """Have restic read all of the set, and look for damage in the rest of the repository."""
+        problems: list[str] = []
+        look_around = functools.partial(self.repository.check, date.today())
+        for task in (look_around, self._read_manifest, self._read_dump):
+            try:
+                task()
+            except Busy:
+                raise  # says nothing about the set
+            except Failure as failure:
+                problems.append(str(failure))
+        return problems
+
+    def _read_manifest(self) -> None:
+        """Hold the manifest that is kept against the copy on this host."""
+        if self._content(MANIFEST) != to_bytes(self.manifest):
+            raise Failure(f"The {MANIFEST} that is kept is another one")
+
+    def _content(self, file: str) -> bytes:
+        """Return what a file in the folder of small parts holds."""
+        place = self.snapshots[MANIFEST_TAG]
+        return printed(self.repository.dump(place, f"{place.paths[0]}/{file}"))
+
+    def _read_dump(self) -> None:
+        """Read the dump; restic holds each piece against its hash."""
+        count, wanted = 0, self.manifest.parts[DATABASE].bytes
+
+        def weigh(piece: memoryview) -> None:
+            nonlocal count
+            count += len(piece)
+
+        pipeline(self.dump(), sink=weigh)
+        if count != wanted:
+            raise Failure(f"The dump has {count} bytes, should have {wanted}")
+
+    def dump(self) -> Command:
+        return self.repository.dump(self.snapshots[DATABASE], f"/{DUMP}")
+
+    def files(self) -> Command:
+        return self.repository.dump(self.snapshots[FILES], "/")
+
+    def read_by(self, take: Callable[[IO[bytes]], T]) -> T:
+        """Have ``take`` read the tar of the files; restic holds each piece against its hash."""
+        with _shown(FILES, self.manifest.parts[FILES]):
+            _, taken = through(lambda put: pipeline(self.files(), sink=put), take)
+        return taken
+
+    @contextlib.contextmanager
+    def open(self, part: str) -> Iterator[IO[bytes]]:
+        with tempfile.TemporaryFile() as file:  # for a program to read
+            file.write(self._content(self.manifest.parts[part].file))
+            file.seek(0)
+            yield file
+
+
+def _shown(name: str, part: Part) -> contextlib.AbstractContextManager[None]:
+    """Show how much of a part restic has printed."""
+    return progress.measured(name, part.bytes, lambda: written_by("restic"))
+
+
+def refuse_without_room(manifest: Manifest, parent: Path, but: Collection[str] = ()) -> None:
+    parts = manifest.parts.items()
+    needed = sum(part.bytes for name, part in parts if name not in but)
+    disk_space.refuse_without(
+        parent,
+        needed,
+        "the set, which is fetched first",
+        "Free some space, or give another place: rehearse_in in /etc/gitlab-mm-backup/config.yml.",
+    )
+
+
+def fetch(
+    source: Kept, staging: Path, but: Collection[str] = ()
+) -> tuple[dict[str, Part], tuple[str, ...]]:
+    """Write the parts of a set as a local set has them, ``but`` some; return all of them.
+
+    Beside them, in words, what could not be read.
+    """
+    parts: dict[str, Part] = {name: source.manifest.parts[name] for name in but}
+    problems = []
+    ways = {
+        DATABASE: ("database.dump.zst", "pg_dump custom, zstd", source.dump()),
+        FILES: ("files.tar.zst", BY_RESTIC[1], source.files()),
+    }
+    for name, (file, form, program) in ways.items():
+        if name in but:
+            continue
+        writer = PartWriter(staging / file)
+        try:
+            with _shown(name, source.manifest.parts[name]):
+                pipeline(program, _PACKING, sink=writer.write)
+        except Failure as failure:
+            problems.append(f"{name}: {failure}")
+        parts[name] = writer.finish(form)
+    for name, part in source.manifest.parts.items():
+        if name not in ways:
+            writer = PartWriter(staging / part.file)
+            try:
+                with source.open(name) as content:
+                    writer.write(content.read())
+            except Failure as failure:
+                problems.append(f"{name}: {failure}")
+            writer.finish(part.form)
+            parts[name] = part
+    return parts, tuple(problems)

@@ -1,0 +1,220 @@
+"""Which sets to keep: a pure function of names, times and rehearsal results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ..system import clock
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What retention needs to know of one complete set."""
+
+    name: str
+    made: datetime
+    safety: bool = False  # made before a restore: never the newest that counts
+    proven: bool = False  # a rehearsal passed, and nothing has failed since
+    failed: bool = False  # a verification or rehearsal failed, and no rehearsal has passed since
+    base: str = ""  # the set that it builds on, and is nothing without
+    empty: bool = False  # nobody had used its Mattermost
+    shrunken: bool = False  # it holds far less than a fuller one, and nobody has accepted that
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What keeps a set; each rule alone is enough.  Without any rule every set is kept.
+
+    ``within`` counts back from the newest set, ``keep_time`` from now.  ``last`` counts sets, the
+    others the last hours, days ... that have a set, of which the newest is kept.
+    """
+
+    keep_time: timedelta | None = None
+    within: timedelta | None = None
+    last: int = 0
+    hourly: int = 0
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
+
+
+FOR_EVER = "sets are kept for ever: neither keep_time nor keep is set in config.yml"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What happens to one set, and the reason an administrator is told."""
+
+    name: str
+    keep: bool
+    reason: str
+
+
+_LEAP = 3  # keep times between two sets: more is a clock that jumped, or a host that was off
+_NIGHTS = timedelta(days=2)  # between two sets are usual, with one that failed
+# The name of the hour, day ... that a local time lies in; weeks begin on Monday (ISO 8601).
+_PERIODS: dict[str, Callable[[datetime], str]] = {
+    "hourly": lambda made: f"{made:%Y-%m-%d %H}:00",
+    "daily": lambda made: f"{made:%Y-%m-%d}",
+    "weekly": lambda made: "week {1} of {0}".format(*made.isocalendar()),
+    "monthly": lambda made: f"{made:%Y-%m}",
+    "yearly": lambda made: f"{made:%Y}",
+}
+
+
+def decide(sets: Iterable[Kept], rules: Rules, now: datetime, made: str = "") -> list[Decision]:
+    """Return a decision for each set of one host and installation, newest first.
+
+    Only complete sets may be given.  Some are never removed, however old: the newest that is no
+    safety set, the newest of these of which no check failed, the newest sound one, the newest whose
+    rehearsal passed, and the set ``made`` in this run.  Safety sets, sets of which a check failed and
+    sets that look emptied never stand for a day: a good one of that day would go for them.  Hours,
+    days ... are those of this host's clock.  What a kept set builds on is kept with it.
+
+    A set with a date in the future is kept, and nothing is reckoned from it.  While a set that
+    looks emptied is newer than every sound one, nothing goes at all.
+    """
+    newest_first = sorted(sets, key=lambda one: (one.made, one.name), reverse=True)
+    if rules == Rules():
+        return [Decision(one.name, True, "no keep time is set") for one in newest_first]
+    reasons: dict[str, list[str]] = {one.name: [] for one in newest_first}
+    dated = [one for one in newest_first if not clock.ahead(one.made, now)]
+    for one in newest_first:
+        if clock.ahead(one.made, now):
+            reasons[one.name].append("its date is in the future")
+        if one.name == made:
+            reasons[one.name].append("made in this run")
+    for reason, found in [*_protected(dated), *_young(dated, rules, now)]:
+        reasons[found.name].append(reason)
+    emptied = _emptied(dated)
+    for one in dated if emptied else ():
+        reasons[one.name].append(f"nothing goes while {emptied} looks emptied")
+    good = [one for one in dated if not one.safety and not one.failed and not _weak(one, dated)]
+    for reason, found in [*_last(good, rules.last), *_periods(good, rules)]:
+        reasons[found.name].append(reason)
+    otherwise = _otherwise(rules)
+    decisions = [
+        Decision(name, bool(found), "; ".join(found) or otherwise)
+        for name, found in reasons.items()
+    ]
+    return with_bases(decisions, {one.name: one.base for one in newest_first if one.base})
+
+
+def unusual(sets: Iterable[Kept], decisions: Sequence[Decision], rules: Rules, most: int) -> bool:
+    """Tell whether ``decisions`` would remove so much that an administrator should be asked.
+
+    That is half of the sets or more, and more than the ``most`` that any run has removed: by the
+    keep time alone, since the set before the newest was made (a clock that jumped, a host that was
+    off), or three and more for any reason.
+    """
+    known = {one.name: one for one in sets}
+    going = [known[one.name] for one in decisions if not one.keep]
+    if not going or len(going) * 2 < len(known) or len(going) <= most:
+        return False
+    return len(going) > 2 or _overtaken(going, known.values(), rules.keep_time)
+
+
+def _overtaken(going: Sequence[Kept], every: Iterable[Kept], keep_time: timedelta | None) -> bool:
+    """Tell whether all that goes was young when the last set but one was made, long ago."""
+    moments = sorted(one.made for one in every if not one.safety)
+    if keep_time is None or len(moments) < 2:
+        return False
+    before, newest = moments[-2:]
+    return newest - before > max(_LEAP * keep_time, _NIGHTS) and all(
+        before - one.made <= keep_time for one in going
+    )
+
+
+def with_bases(decisions: Sequence[Decision], bases: Mapping[str, str]) -> list[Decision]:
+    """Return ``decisions`` changed so that no set goes while one that stays builds on it.
+
+    ``bases`` has, for each set that builds on another, that other's name.
+    """
+    needed: dict[str, str] = {}  # set -> the one that builds on it, and stays
+    for decision in decisions:
+        name = decision.name
+        while decision.keep and name in bases and bases[name] not in needed:
+            needed[bases[name]] = name
+            name = bases[name]
+    return [
+        one
+        if one.keep or one.name not in needed
+        else Decision(one.name, True, f"set {needed[one.name]} builds on it")
+        for one in decisions
+    ]
+
+
+_Reason = tuple[str, Kept]
+
+
+def _protected(newest_first: Sequence[Kept]) -> Iterable[_Reason]:
+    """Yield what no rule can remove."""
+    regular = [one for one in newest_first if not one.safety]
+    good = [one for one in regular if not one.failed]
+    sound = [one for one in good if not _weak(one, newest_first)]
+    proven = [one for one in newest_first if one.proven and not _weak(one, newest_first)]
+    for one in regular[:1]:
+        yield "the newest set is never removed", one
+    for one in good[:1]:
+        if one != regular[0]:
+            yield "the newest set of which no check failed is never removed", one
+    for one in sound[:1]:
+        if one != good[0]:
+            yield "the newest set that does not look emptied is never removed", one
+    for one in proven[:1]:
+        yield "the newest set whose rehearsal passed is never removed", one
+
+
+def _weak(one: Kept, every: Sequence[Kept]) -> bool:
+    """Tell whether a set must not displace a fuller one."""
+    return one.shrunken or (one.empty and any(not other.empty for other in every))
+
+
+def holding(sets: Iterable[Kept], now: datetime) -> str:
+    """Return the name of the set for which nothing goes: it looks emptied, and no sound one is newer."""
+    newest_first = sorted(sets, key=lambda one: (one.made, one.name), reverse=True)
+    return _emptied([one for one in newest_first if not clock.ahead(one.made, now)])
+
+
+def _emptied(newest_first: Sequence[Kept]) -> str:
+    for one in newest_first:
+        if one.shrunken and not one.safety:
+            return one.name
+        if not one.safety and not one.failed:
+            return ""
+    return ""
+
+
+def _young(newest_first: Sequence[Kept], rules: Rules, now: datetime) -> Iterable[_Reason]:
+    newest = next((one.made for one in newest_first if not one.safety), now)
+    for one in newest_first:
+        if rules.keep_time is not None and now - one.made <= rules.keep_time:
+            yield "younger than the keep time", one
+        if rules.within is not None and newest - one.made <= rules.within:
+            yield "within the time before the newest set", one
+
+
+def _last(good: Sequence[Kept], number: int) -> Iterable[_Reason]:
+    for place, one in enumerate(good[:number], 1):
+        yield f"last {place} of {number}", one
+
+
+def _periods(good: Sequence[Kept], rules: Rules) -> Iterable[_Reason]:
+    """Yield the newest set of each of the last hours, days ... that have one."""
+    for rule, name_of in _PERIODS.items():
+        number: int = getattr(rules, rule)
+        newest: dict[str, Kept] = {}
+        for one in good:
+            newest.setdefault(name_of(one.made.astimezone()), one)
+        for place, (period, one) in enumerate(list(newest.items())[:number], 1):
+            yield f"{rule} {place} of {number}, the newest of {period}", one
+
+
+def _otherwise(rules: Rules) -> str:
+    """Return why a set goes."""
+    if rules == Rules(keep_time=rules.keep_time):
+        return "older than the keep time"
+    return "no rule keeps it"

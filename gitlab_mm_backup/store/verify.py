@@ -1,0 +1,155 @@
+"""Verify: does a set hold what its manifest says, byte for byte and in its structure?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from tarfile import TarInfo
+from typing import IO
+
+from .. import checks
+from ..checks import Check, Result
+from ..system import parallel, process
+from ..system.parallel import Put
+from ..system.process import DECOMPRESS
+from . import archive_reader, archive_writer, file_list
+from .archive_reader import Each, Most
+from .check_records import damaged
+from .file_list import LISTING
+from .local import BackupSet
+from .manifest import Manifest
+from .sets import damage
+from .source import Source
+
+ETC = "/etc/gitlab"
+_ETC_MOST = Most(4 << 30, 100_000)  # no manifest counts it; it has some hundred kB
+
+
+def verify(set_: BackupSet) -> None:
+    """Read all of ``set_``; raises Failure that names everything wrong with it."""
+    failure = damaged(set_.name, examine(set_))
+    if failure is not None:
+        raise failure
+
+
+def examine(set_: BackupSet, each: Each = lambda member, read: None) -> list[Check]:
+    """Read all of ``set_``, and of what it builds on, and return what became of each check.
+
+    Bytes are summed and archives looked into at the same time.  ``each`` is told of every file,
+    folder and link that a restore brings back; what it hears counts only if both checks pass.
+    """
+    problems, structure = parallel.together(
+        lambda: [problem for one in set_.chain for problem in _damage(one, set_)],
+        lambda: checks.guarded("structure", lambda: _structure(set_, each)),
+    )
+    if problems:
+        untold = "what the set holds is not what was written"
+        return [
+            checks.failed("checksums", "; ".join(problems)),
+            checks.not_run("structure", untold),
+        ]
+    return [checks.passed("checksums"), structure]
+
+
+def _damage(one: BackupSet, wanted: BackupSet) -> list[str]:
+    if one is wanted:
+        return damage(one)
+    return [f"set {one.name}, which it builds on: {told}" for told in damage(one, lent=True)]
+
+
+def _structure(set_: BackupSet, each: Each) -> Check:
+    """Look into the archives."""
+    if set_.source is not None:
+        return _structure_elsewhere(set_, set_.source, each)
+    if "etc-gitlab" in set_.manifest.parts:  # a standalone Mattermost has none
+        archive_reader.inspect(set_.file("etc-gitlab"), [ETC], set_.manifest, _ETC_MOST)
+    if set_.stream is not None:  # its files are looked at as they come
+        return checks.passed("structure")
+    if LISTING not in set_.manifest.parts and set_.base is None:
+        return _compared(set_, archive_reader.inspect(set_.file("files"), *_files(set_), each))
+    wanted, counted = set_.manifest.files, file_list.count(set_.file(LISTING))
+    if (counted.whole.files, counted.whole.size) != (wanted.files, wanted.bytes):
+        return checks.failed(
+            "structure",
+            f"its listing has {counted.whole.files} files with {counted.whole.size} bytes, "
+            f"not {wanted.files} with {wanted.bytes}",
+        )
+    for level, one in enumerate(set_.chain):
+        if one.manifest.files.folders != wanted.folders:
+            return checks.failed("structure", f"set {one.name} is of folders that lie elsewhere")
+        check = _follow(one, set_, level, counted.levels.pop(level, 0), each)
+        if check.result is not Result.PASSED:
+            return check
+    if counted.levels:
+        return checks.failed("structure", "its listing names more sets than it builds on")
+    return checks.passed("structure")
+
+
+def _structure_elsewhere(set_: BackupSet, source: Source, each: Each) -> Check:
+    """The same for a set that is not on this host, without keeping anything of it here."""
+    with process.output(source.files()) as (stream, _):
+        contents = archive_reader.inspect_stream(stream, "files", *_files(set_), each)
+    if "etc-gitlab" in set_.manifest.parts:
+        with source.open("etc-gitlab") as packed:
+            _inspect_etc(packed, set_.manifest)
+    return _compared(set_, contents)
+
+
+def pass_on(set_: BackupSet, tar: IO[bytes], put: Put) -> None:
+    """Pass on the files part, each member as soon as it is found good.
+
+    Raises Failure for what no set of ours holds, and at the end where it is not all that was packed.
+    """
+    contents = archive_reader.inspect_stream(tar, "files", *_files(set_), on=put)
+    failure = damaged(set_.name, [_compared(set_, contents)])
+    if failure is not None:
+        raise failure
+
+
+def _inspect_etc(packed: IO[bytes], known: Manifest) -> None:
+    with process.output(DECOMPRESS, stdin=packed) as (stream, _):
+        archive_reader.inspect_stream(stream, "etc-gitlab", [ETC], known, _ETC_MOST)
+
+
+def _follow(one: BackupSet, wanted: BackupSet, level: int, live: int, each: Each) -> Check:
+    """Hold an archive of the chain of ``wanted`` against the listings, member by member.
+
+    ``each`` is told of what ``wanted`` still has from there, which must be ``live`` members.
+    """
+    with (
+        file_list.opened(one.file(LISTING)) as own,
+        file_list.opened(wanted.file(LISTING)) as final,
+    ):
+        follower = file_list.Follower(own, final, level)
+
+        def follow(member: TarInfo, read: Callable[[], bytes]) -> None:
+            if follower.passes(member):
+                each(member, read)
+
+        contents = archive_reader.inspect(one.file("files"), *_files(one), follow)
+        follower.finish()
+    if follower.live != live:
+        return checks.failed(
+            "structure", f"set {one.name} has {follower.live} of what is wanted, not {live}"
+        )
+    return _compared(one, contents)
+
+
+def _files(one: BackupSet) -> tuple[list[str], archive_reader.Known, Most]:
+    """Return what the files part may hold at most."""
+    packed = one.manifest.packed
+    return (
+        list(one.manifest.files.folders.values()),
+        one.manifest,
+        Most(packed.bytes, packed.files),
+    )
+
+
+def _compared(one: BackupSet, contents: archive_writer.Contents) -> Check:
+    wanted = one.manifest.packed
+    if (contents.files, contents.size) != (wanted.files, wanted.bytes):
+        return checks.failed(
+            "structure",
+            f"its archive has {contents.files} files with {contents.size} bytes, "
+            f"not {wanted.files} with {wanted.bytes}",
+        )
+    return checks.passed("structure")
