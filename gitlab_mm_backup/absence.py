@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from . import folders
-from .contents import Upload
 from .errors import Failure
+from .postgresql.contents import Upload
 from .site import Folders, Site
 from .store import archive_writer
 from .store.manifest import Contents, Manifest

@@ -14,9 +14,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import database, listener, service
+from . import listener, service
 from .errors import ExitCode, Failure, reason
 from .journal import STATE
+from .postgresql import connection
 from .site import Site
 from .store.manifest import utc
 from .system import documents, validation
@@ -70,7 +71,7 @@ class Changed:
 
 def preview(site: Site) -> Changed:
     """Return who is affected, and who could be named as administrator; changes nothing."""
-    with database.within(site.database) as session:
+    with connection.within(site.database) as session:
         people = _people(session)
         return Changed(
             people,
@@ -87,7 +88,7 @@ def convert(site: Site, administrator: str, password: Secret) -> Changed:
     _refuse_without_email(site)
     prove_administrator(site, administrator, password)
     now = int(time.time() * 1000)
-    with database.within(site.database) as session, session.transaction():
+    with connection.within(site.database) as session, session.transaction():
         people = _people(session, " FOR UPDATE")
         if not people:
             return Changed([], administrator=administrator)
@@ -110,7 +111,7 @@ def undo(site: Site, mapping: Path) -> Changed:
     """
     after, wanted = _read_mapping(mapping)
     back, warnings = [], []
-    with database.within(site.database) as session, session.transaction():
+    with connection.within(site.database) as session, session.transaction():
         found = _as_they_are(session, wanted)
         taken = _taken_elsewhere(session, wanted)
         for person in wanted:

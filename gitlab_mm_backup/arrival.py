@@ -9,11 +9,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import beside, choice, database, elsewhere, fetching, offered, readiness, remote_store
+from . import beside, choice, elsewhere, fetching, offered, readiness, remote_store
 from .choice import Chosen, Found, Want
 from .config.settings import Settings
 from .errors import Failure
 from .plan import Plan
+from .postgresql import connection
 from .site import Site
 from .store import inventory
 from .store.inventory import Store
@@ -122,7 +123,7 @@ def _comes_once(one: BackupSet, site: Site, plan: Plan) -> bool:
 
 def _is_empty(site: Site) -> bool:
     try:
-        return database.count_people(site.database) == (0, 0)
+        return connection.count_people(site.database) == (0, 0)
     except Failure:
         return True  # there is no such database yet
 

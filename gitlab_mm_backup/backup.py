@@ -11,30 +11,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from . import (
-    absence,
-    database,
-    description,
-    dumping,
-    increment,
-    packing,
-    provisions,
-    restorable,
-    room,
-    search_later,
-    settling,
-    shrinkage,
-)
+from . import absence, description, increment, packing, room, search_later, settling, shrinkage
 from .attributes import look
 from .config import hooks, identity, keys
 from .config.identity import Host
 from .config.schema import INCREMENTAL
 from .config.settings import Settings
-from .database import Counted, GaveWay, Snapshot
 from .description import Written
 from .errors import Failure, Interrupted
 from .increment import Packed
 from .journal import Journal
+from .postgresql import connection, dump, provisions, restorable
+from .postgresql.connection import Counted, GaveWay, Snapshot
 from .site import Site
 from .store import archive_writer, caveats, lineage, manifest, prune, soundness
 from .store.inventory import Store
@@ -213,7 +201,7 @@ def _told(site: Site, described: Manifest, written: Written, before: Before) -> 
         absence.last_of(before.earlier, written.installation),
         written.people,
         written.uploads,
-        functools.partial(database.still_named, site.database),
+        functools.partial(connection.still_named, site.database),
     )
     return [humanize.plain(one) for one in words]
 
@@ -279,7 +267,7 @@ def _write_parts(
         # Of a link that was exchanged meanwhile tar's own word counts.
         return packed, archive_writer.survey(folders).joined(found)
 
-    with database.snapshot(site.database) as snapshot:
+    with connection.snapshot(site.database) as snapshot:
         (dumped, counted), (packed, found), (of_etc, found_there), kept, attributes = together(
             lambda: _dump(site, settings, throttle, store, staging, snapshot),
             pack_all,
@@ -324,10 +312,10 @@ def _dump(
 ) -> tuple[Part, Counted]:
     """Write the dump; return its part, and what was counted in its snapshot."""
     if isinstance(store, ResticStore):  # as it is: packed, it is another one each night
-        return store.keep_dump(staging, functools.partial(dumping.dump, site, snapshot))
+        return store.keep_dump(staging, functools.partial(dump.dump, site, snapshot))
     writer = PartWriter(staging / "database.dump.zst", throttle)
     compressor = compress(settings.database_level, settings.packers)
-    counted = dumping.dump(site, snapshot, compressor, writer.write)
+    counted = dump.dump(site, snapshot, compressor, writer.write)
     return writer.finish("pg_dump custom, zstd"), counted
 
 

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 from . import service_log
 from .errors import Failure, reason
 from .listener import Listener
-from .scratch import ACCOUNT, SOCKET
+from .postgresql.scratch import ACCOUNT, SOCKET
 from .site import Endpoint, Site
 from .system import documents, process
 from .system.process import Command, Finished

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from . import folders, sign_in, version
 from .attributes import Attributes
-from .catalog import Unread
 from .config import hostname
-from .contents import Upload
 from .errors import Failure
 from .increment import Packed
+from .postgresql.catalog import Unread
+from .postgresql.contents import Upload
 from .site import Site
 from .store import archive_writer, manifest
 from .store.manifest import Credentials, Database, Manifest, Part

@@ -7,13 +7,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from . import credentials, database, gitlab_files, host, listener, omnibus, service, sign_in
+from . import credentials, gitlab_files, host, listener, omnibus, service, sign_in
 from .checks import Check, Result, guarded
 from .config import settings
 from .errors import Failure
 from .gitlab import Verdict
 from .journal import Journal
 from .omnibus import Presence
+from .postgresql import connection
 from .site import Kind, Site
 from .store import inventory
 from .store.retention import FOR_EVER, Rules
@@ -156,7 +157,7 @@ def service_check(site: Site) -> Check:
 
 
 def _database(site: Site) -> Check:
-    with database.within(site.database) as session:
+    with connection.within(site.database) as session:
         version = session.execute("SHOW server_version").fetchone()
     assert version is not None
     return Check("database", Result.PASSED, f"{site.database.name} on PostgreSQL {version[0]}")

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import dump_list, json_config, rules
+from . import json_config, rules
 from .effective import Settings
 from .omnibus import WITHOUT_MATTERMOST
+from .postgresql import dump_contents
 from .rules import Facts
 from .store.local import BackupSet
 from .version import numbers
@@ -75,7 +76,7 @@ def _effective(set_: BackupSet) -> Mapping[str, Any]:
 def _migrations(set_: BackupSet, programs: Path) -> dict[int, str]:
     """Return the steps of the schema that the set's database has made (Mattermost 6 and later)."""
     archive = set_.file("database")
-    found = dump_list.rows_in(programs, archive, _schema(set_), "db_migrations")
+    found = dump_contents.rows_in(programs, archive, _schema(set_), "db_migrations")
     return {int(row[0]): row[1] for row in found if len(row) == 2 and row[0].isdecimal()}
 
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from . import backup, database, omnibus
+from . import backup, omnibus
 from .config import identity
 from .config.settings import Settings
 from .errors import ExitCode, Failure, Interrupted, reason
 from .journal import Journal
 from .omnibus import Presence
+from .postgresql import connection
 from .recovery import refuse_unfinished
 from .site import Endpoint
 from .store import accepted, inventory, lineage, soundness
@@ -216,7 +217,7 @@ def live_data() -> str:
     """
     try:
         endpoint: Endpoint = omnibus.find(config_required=False).database
-        teams, users = database.count_people(endpoint)
+        teams, users = connection.count_people(endpoint)
     except Failure as failure:
         return f"whether it has teams and users is not known ({failure})"
     if not teams and not users:

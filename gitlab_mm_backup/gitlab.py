@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from .database import within
 from .errors import Failure, reason
+from .postgresql.connection import within
 from .site import Endpoint, Site
 from .stored_secret import Form, form_of, store
 from .system import documents

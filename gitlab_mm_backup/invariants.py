@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import checks, database, sequences
+from . import checks
 from .checks import Check
-from .encodings import COMPARED
+from .postgresql import connection, sequences
+from .postgresql.encodings import COMPARED
 from .system import parallel
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _references(sessions: Sequence[Session]) -> Check:
                 problems[one] = _dangling(session, one)
 
     asking = [functools.partial(ask, session) for session in sessions]
-    parallel.together(*asking, cancel=lambda: database.cancel(*sessions))
+    parallel.together(*asking, cancel=lambda: connection.cancel(*sessions))
     told = [problems[one] for one in present if problems[one]]
     if told:
         return checks.failed("references", "; ".join(told))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ExitCode, Failure, reason
-from .index import Index
+from .postgresql.index import Index
 from .system import clock, documents
 from .system.files import replace_file, sync_folder
 from .undo import Step

@@ -8,11 +8,12 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from . import database, gate, gitlab_files, gitlab_rb, json_config, omnibus
+from . import gate, gitlab_files, gitlab_rb, json_config, omnibus
 from .checks import Check, Result, failed, guarded, passed
 from .config.settings import Settings
 from .errors import Failure
 from .omnibus import WITHOUT_MATTERMOST, Presence
+from .postgresql import connection
 from .site import Site
 from .store import check_records, inventory, records
 from .store.check_records import Verdict
@@ -75,8 +76,8 @@ def _use(site: Site | None) -> Use:
     if site is None:
         return Use(None, None, None, "not known: its settings cannot be read; taken for in use")
     try:
-        teams, users = database.count_people(site.database)
-        last = database.last_post(site.database)
+        teams, users = connection.count_people(site.database)
+        last = connection.last_post(site.database)
     except Failure as failure:
         if "does not exist" in failure.detail:
             return Use(0, 0, None, "no database: left-over keys at most, nothing to lose")
@@ -158,8 +159,8 @@ def _postgresql(site: Site | None) -> Check:
     gitlab = site.gitlab.database if site else None
     if gitlab is None:
         return Check("PostgreSQL", Result.NOT_RUN, "GitLab's database is not on this host")
-    with database.administering(gitlab) as session:
-        server = database.server_version(session)
+    with connection.administering(gitlab) as session:
+        server = connection.server_version(session)
     if numbers(server)[0] >= _LEAST_POSTGRESQL:
         return passed("PostgreSQL", server)
     return failed(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from . import contents, database
 from .config import identity
 from .config.identity import Host
 from .errors import Failure
+from .postgresql import connection, contents
 from .site import Site
 from .store.manifest import Contents
 
@@ -29,7 +29,7 @@ def look(site: Site | None) -> Live:
     if site is None:
         return Live()
     try:
-        with database.within(site.database) as session:
+        with connection.within(site.database) as session:
             return Live(contents.installation(session), contents.count(session))
     except Failure:
         return Live()

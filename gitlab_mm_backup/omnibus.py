@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import data_source, gitlab_files, json_config, json_text, trust
+from . import gitlab_files, json_config, json_text, trust
 from .effective import Settings, overlay
 from .errors import Failure
+from .postgresql import data_source
 from .site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
 from .system import reading
 from .system.redaction import Secret

@@ -7,26 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from . import (
-    catalog,
-    checks,
-    data_source,
-    database,
-    gitlab,
-    invariants,
-    json_config,
-    json_text,
-    listener,
-    loading,
-    settings_part,
-    sign_in,
-)
+from . import checks, gitlab, invariants, json_config, json_text, listener, settings_part, sign_in
 from .boot import Booted
 from .checks import Check
 from .config.origin import Kind as OriginKind
 from .effective import Settings, overlay
 from .errors import Failure
 from .invariants import Uploads
+from .postgresql import catalog, connection, data_source, load
 from .site import Site
 from .store import lineage
 from .store.local import BackupSet
@@ -111,7 +99,7 @@ def database_checks(
     """
     wanted = manifest.database.rows
     rows = checks.guarded(
-        "rows", lambda: _rows(database.count_rows(sessions[0]), wanted, sessions[0], manifest)
+        "rows", lambda: _rows(connection.count_rows(sessions[0]), wanted, sessions[0], manifest)
     )
     found = invariants.examine(sessions, uploads, without)
     present = {row[0] for row in sessions[0].execute("SELECT extname FROM pg_extension")}
@@ -124,8 +112,8 @@ def _rows(
     session: psycopg.Connection[Any],
     manifest: Manifest,
 ) -> Check:
-    loading.compare_rows(found, wanted)
-    loading.compare_seen(catalog.seen(session), manifest)
+    load.compare_rows(found, wanted)
+    load.compare_seen(catalog.seen(session), manifest)
     return checks.passed("rows", f"{sum(found.values())} in {len(found)} tables, as backed up")
 
 

@@ -7,21 +7,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import (
-    baking,
-    beside,
-    database,
-    fitness,
-    folders,
-    loading,
-    replacing,
-    suitable,
-    unpacking,
-    vacancy,
-)
+from . import baking, beside, fitness, folders, replacing, suitable, unpacking, vacancy
 from .config import settings
 from .errors import Failure
 from .plan import Plan
+from .postgresql import connection, load
 from .site import Kind, Site
 from .store.local import BackupSet
 from .store.verify import verify
@@ -52,7 +42,7 @@ def check(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
         set_, site.version, server, site.client_programs, driver=driver, bundled=bundled
     )
     if "database" in plan.parts:
-        warnings += loading.plan(set_, site.database, site.client_programs).told
+        warnings += load.plan(set_, site.database, site.client_programs).told
         if not plan.keep_previous:
             warnings += replacing.lost_for_good(site)
     if "config" in plan.parts:
@@ -97,7 +87,7 @@ def _data_folder(site: Site) -> Path:
     """
     if site.database.admin == site.database.owner:
         return Path("/")
-    with database.administering(site.database) as session:
+    with connection.administering(site.database) as session:
         row = session.execute("SHOW data_directory").fetchone()
     folder = Path(row[0]) if row and site.database.by_socket else Path("/")
     return folder if folder.is_dir() else Path("/")

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from . import database, exchange, folders, host, repair, service, standalone
+from . import folders, host, repair, service, standalone
 from .errors import ExitCode, Failure
 from .journal import Journal, Previous, Record
+from .postgresql import connection, swap
 from .site import Site
 from .store.manifest import utc
 from .undo import Action, Step, run
@@ -60,16 +61,16 @@ def actions(site: Site) -> dict[str, Action]:
 
 def _database_actions(site: Site) -> dict[str, Action]:
     def drop(name: str) -> None:
-        database.wait_for_server(site.database)
-        exchange.drop_marked(site.database, name)
+        connection.wait_for_server(site.database)
+        swap.drop_marked(site.database, name)
 
     def exchange_back(new: str, old: str) -> None:
-        database.wait_for_server(site.database)
-        exchange.exchange_back(site.database, new, old)
+        connection.wait_for_server(site.database)
+        swap.exchange_back(site.database, new, old)
 
     def give_back(owner: str = "") -> None:
-        database.wait_for_server(site.database)
-        exchange.give_back_live(site.database, owner)
+        connection.wait_for_server(site.database)
+        swap.give_back_live(site.database, owner)
 
     return {
         "drop the new database": drop,
@@ -110,8 +111,8 @@ def _remove(steps: Sequence[Step], site: Site) -> list[str]:
     problems: list[str] = []
 
     def drop(name: str) -> None:
-        database.wait_for_server(site.database)
-        with exchange.dropped_beside(site.database, name):
+        connection.wait_for_server(site.database)
+        with swap.dropped_beside(site.database, name):
             problems.extend(run(left, known))
             left.clear()
 
@@ -151,8 +152,8 @@ def roll_back(site: Site, record: Record, journal: Journal) -> RolledBack:
 
 def _end_leftovers(site: Site) -> None:
     """A server may still be at work for a run that was killed."""
-    database.wait_for_server(site.database)
-    exchange.end_our_sessions(site.database)
+    connection.wait_for_server(site.database)
+    swap.end_our_sessions(site.database)
 
 
 def take_over(site: Site, journal: Journal) -> list[Step]:

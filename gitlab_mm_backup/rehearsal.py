@@ -15,16 +15,17 @@ from pathlib import Path
 from tarfile import TarInfo
 from typing import IO
 
-from . import beside, boot, checks, database, deadlines, folders, loading, proof, scratch, version
+from . import beside, boot, checks, deadlines, folders, proof, version
 from .checks import Check, Result
 from .config import hostname
 from .config.settings import Settings as Ours
 from .deadlines import Deadlines, Missed
 from .effective import Settings
 from .errors import Failure, reason
-from .growth import Outgrown
 from .invariants import Uploads
 from .plan import Plan
+from .postgresql import connection, load, scratch
+from .postgresql.growth import Outgrown
 from .proof import Kept
 from .site import Account, Endpoint, Folders, GitLab, Kind, Site
 from .store import check_records, verify
@@ -242,15 +243,15 @@ def _load(run: Run, endpoint: Endpoint, programs: Path) -> Check:
 
 def _fill(run: Run, endpoint: Endpoint, programs: Path) -> None:
     name, full = endpoint.name, run.depth is Depth.FULL
-    provision = loading.plan(run.set, endpoint, programs)
-    loading.create(run.set, endpoint, name, provision)
-    filled = loading.fill(run.set, endpoint, programs, name, run.sessions, provision, search=full)
+    provision = load.plan(run.set, endpoint, programs)
+    load.create(run.set, endpoint, name, provision)
+    filled = load.fill(run.set, endpoint, programs, name, run.sessions, provision, search=full)
     run.without = [index.full_name for index in filled.left_out]
     run.extensions = filled.extensions
-    with database.within(endpoint, name) as session:
-        run.postgresql = database.server_version(session)
+    with connection.within(endpoint, name) as session:
+        run.postgresql = connection.server_version(session)
         if full:  # then the seconds are those of a restore; our checks can do without
-            database.analyze(session)
+            connection.analyze(session)
 
 
 def _look_at_database(run: Run, endpoint: Endpoint) -> None:
@@ -262,7 +263,7 @@ def _look_at_database(run: Run, endpoint: Endpoint) -> None:
     try:
         with run.deadlines.step(_LOOKING), contextlib.ExitStack() as opened:
             sessions = [
-                opened.enter_context(database.within(endpoint)) for _ in range(run.sessions)
+                opened.enter_context(connection.within(endpoint)) for _ in range(run.sessions)
             ]
             found = proof.database_checks(
                 sessions, run.set.manifest, uploads, run.extensions, run.without

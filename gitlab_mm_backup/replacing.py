@@ -6,9 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import beside, database, folders, unpacking
+from . import beside, folders, unpacking
 from .errors import Failure
 from .plan import Plan
+from .postgresql import connection
 from .site import Site
 from .store.local import BackupSet
 from .store.manifest import Manifest
@@ -61,7 +62,7 @@ def losses(set_: BackupSet, site: Site, plan: Plan) -> list[Loss]:
 def lost_for_good(site: Site) -> list[str]:
     """Return, in words, what of the live database not even the safety set brings back."""
     try:
-        return database.lost_for_good(site.database)
+        return connection.lost_for_good(site.database)
     except Failure:
         return []  # there is no such database, or another check says why it does not answer
 
@@ -72,8 +73,8 @@ def _agreed(loss: Loss, plan: Plan) -> bool:
 
 def _database(site: Site) -> list[Loss]:
     try:
-        teams, users = database.count_people(site.database)
-        post = database.last_post(site.database)
+        teams, users = connection.count_people(site.database)
+        post = connection.last_post(site.database)
     except Failure:
         return []  # there is no such database, or another check says why it does not answer
     if not (teams or users or post):

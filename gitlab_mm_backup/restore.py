@@ -16,14 +16,9 @@ from pathlib import Path
 from . import (
     backup,
     beside,
-    database,
-    exchange,
     folders,
     gitlab_side,
-    growth,
     host,
-    loading,
-    provisions,
     readiness,
     recovery,
     search_later,
@@ -35,10 +30,11 @@ from .config import hooks
 from .config.settings import Settings
 from .errors import Failure
 from .gitlab import Probe
-from .index import Index
 from .journal import STATE, Journal
 from .plan import Plan
-from .provisions import Provision
+from .postgresql import connection, growth, load, provisions, swap
+from .postgresql.index import Index
+from .postgresql.provisions import Provision
 from .site import Kind, Site
 from .store.inventory import Store
 from .store.local import BackupSet
@@ -207,7 +203,7 @@ def give_up_live_state(run: Run, safety_set: str) -> None:
     log.info("Removing the live state")
     run.undo.will(recovery.MOURN, safety_set=safety_set)
     if "database" in run.plan.parts:
-        exchange.empty_live(run.site.database)
+        swap.empty_live(run.site.database)
     for work in run.works.values():
         folders.empty(work.live)
 
@@ -217,13 +213,13 @@ def prepare_database(run: Run) -> None:
     if "database" not in run.plan.parts:
         return
     endpoint = run.site.database
-    exchange.ensure_live(endpoint)
-    run.undo.will("give the live database back", owner=exchange.live_owner(endpoint))
-    exchange.withhold_live(endpoint)
+    swap.ensure_live(endpoint)
+    run.undo.will("give the live database back", owner=swap.live_owner(endpoint))
+    swap.withhold_live(endpoint)
     run.undo.will("drop the new database", name=run.new_database)
-    provision = loading.plan(run.set, endpoint, run.site.client_programs)
+    provision = load.plan(run.set, endpoint, run.site.client_programs)
     run.provision.append(provision)
-    run.warnings.extend(loading.create(run.set, endpoint, run.new_database, provision))
+    run.warnings.extend(load.create(run.set, endpoint, run.new_database, provision))
 
 
 def fill(run: Run) -> None:
@@ -237,7 +233,7 @@ def fill(run: Run) -> None:
         ways.append(lambda: unpack_folders(run))
     _watched(run, ways)
     if "database" in run.plan.parts:
-        loading.prove(run.site.database, run.new_database, run.set.manifest)
+        load.prove(run.site.database, run.new_database, run.set.manifest)
     run.times.fill = time.monotonic() - began
 
 
@@ -257,7 +253,7 @@ def _watched(run: Run, ways: Sequence[Callable[[], object]]) -> None:
 
     with contextlib.ExitStack() as opened:
         # Opened before any thread: for that we act as another account.
-        session = opened.enter_context(database.administering(run.site.database))
+        session = opened.enter_context(connection.administering(run.site.database))
         watches = [functools.partial(growth.watch, session, run.new_database, was, over)]
         watches += [
             functools.partial(disk_space.watch, descriptor, folder, over, _WAYS, _RESERVE)
@@ -284,7 +280,7 @@ def load_database(run: Run) -> list[Index]:
     endpoint, programs = run.site.database, run.site.client_programs
     now = not search_later.waits(run.plan.search, run.set.manifest)
     name, provision = run.new_database, run.provision[0]
-    filled = loading.fill(run.set, endpoint, programs, name, run.sessions, provision, search=now)
+    filled = load.fill(run.set, endpoint, programs, name, run.sessions, provision, search=now)
     run.warnings.extend(filled.told)
     return filled.left_out
 
@@ -305,7 +301,7 @@ def exchange_both(run: Run) -> None:
         run.undo.will("exchange the databases back", new=new, old=old)
         provision = run.provision[0]
         run.warnings.extend(provisions.apply_rights(run.site.database, new, provision))
-        exchange.exchange(run.site.database, new, old, provision.comment)
+        swap.exchange(run.site.database, new, old, provision.comment)
     for work in run.works.values():
         log.info("Exchanging %s", work.live)
         run.undo.will("exchange the folders back", **_names(work))

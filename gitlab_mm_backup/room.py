@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from . import database
 from .errors import Failure
+from .postgresql import connection
 from .site import Site
 from .store import archive_writer
 from .store.inventory import Store
@@ -49,7 +49,7 @@ def _expected(
     """Return about how many bytes the next set takes: as many as the newest, if there is one."""
     newest = next((set_ for set_ in own if not set_.manifest.safety), None)
     if newest is None:
-        return database.table_bytes(site.database) // _PACKED + archive_writer.walk(folders)
+        return connection.table_bytes(site.database) // _PACKED + archive_writer.walk(folders)
     if not isinstance(store, LocalStore):
         return 0  # restic keeps what is new alone, and is watched
     rest = sum(part.bytes for name, part in newest.manifest.parts.items() if name not in _PARTS)

@@ -16,7 +16,6 @@ from typing import Any
 
 from . import (
     credentials,
-    database,
     gitlab,
     gitlab_files,
     gitlab_rb,
@@ -28,6 +27,7 @@ from . import (
 from .credentials import Candidate
 from .errors import Failure
 from .gitlab import Application, Pair
+from .postgresql import connection
 from .sign_in import effective_pair
 from .site import Account, Endpoint, Site
 from .store.local import BackupSet
@@ -201,7 +201,7 @@ def _texts(path: Path) -> dict[str, str]:
 def _database(site: Site) -> Endpoint:
     """Return where the database is: by its name, or by the role that owns it."""
     endpoint = site.database
-    with database.administering(endpoint) as session:
+    with connection.administering(endpoint) as session:
         names = [
             str(row[0])
             for row in session.execute(

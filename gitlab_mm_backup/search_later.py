@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import database, encodings, exchange, loading
 from .errors import Failure, Interrupted
-from .index import Index
 from .journal import Journal
+from .postgresql import connection, encodings, load, swap
+from .postgresql.index import Index
 from .site import Site
 from .store.manifest import Manifest
 from .system import signals
@@ -38,7 +38,7 @@ class Built:
 def waits(wish: str, manifest: Manifest) -> bool:
     """Tell whether a restore leaves the search's indexes for later, by the plan's ``wish``."""
     large = wish == "auto" and manifest.database.bytes > _LARGE
-    return (wish == "later" or large) and loading.bears_no_search(manifest)
+    return (wish == "later" or large) and load.bears_no_search(manifest)
 
 
 def note(left_out: Sequence[Index], journal: Journal) -> None:
@@ -68,8 +68,8 @@ def build(site: Site, journal: Journal) -> Built | None:
     began, built, problems = time.monotonic(), list[str](), list[str]()
     try:
         # A run that was killed may have left one at work, which would be in the way.
-        exchange.end_our_sessions(site.database)
-        with database.within(site.database) as session:
+        swap.end_our_sessions(site.database)
+        with connection.within(site.database) as session:
             encodings.as_stored(session)
             while wanted:
                 if _build(session, wanted[0]):

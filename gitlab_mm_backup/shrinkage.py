@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import contents
+from .postgresql import contents
 from .store.manifest import Manifest
 from .system import humanize
 

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import data_source, database, json_config, trust
+from . import json_config, trust
 from .effective import Settings, overlay
 from .errors import Failure
 from .journal import STATE
+from .postgresql import connection, data_source
 from .site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
 from .system import privileges, process
 from .system.files import replace_file
@@ -280,8 +281,8 @@ def _client_programs(endpoint: Endpoint) -> Path:
         return Path(str(plain)).parent
     try:
         # Not the database itself: a wrong name must not hide that the server is there.
-        with database.administering(endpoint) as session:
-            server = numbers(database.server_version(session))[0]
+        with connection.administering(endpoint) as session:
+            server = numbers(connection.server_version(session))[0]
     except Failure:
         return found[max(found)]
     fitting = [major for major in found if major >= server]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import database
 from .errors import Failure
+from .postgresql import connection
 from .site import Endpoint, Kind, Site
 from .store.local import BackupSet
 from .version import numbers
@@ -15,7 +15,7 @@ _READ_ONLY = "default_transaction_read_only"
 
 def server(set_: BackupSet, site: Site) -> str:
     """Return the server's version; refuse a replica, and one that is older than the dump's."""
-    with database.administering(site.database) as session:
+    with connection.administering(site.database) as session:
         row = session.execute(
             "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('server_version')"
         ).fetchone()
@@ -40,11 +40,11 @@ def refuse_limits(site: Site, sessions: int) -> None:
     """Raise Failure where Mattermost's role may not write, or not open the ``sessions`` of a load."""
     endpoint = site.database
     _refuse_few(endpoint, max(sessions, _FEWEST))
-    with database.administering(endpoint) as session:
+    with connection.administering(endpoint) as session:
         query = "SELECT 1 FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) %s"
         if session.execute(query, (endpoint.name,)).fetchone() is None:
             return  # a restore makes it, and nobody has set anything for it
-    with database.as_mattermost(endpoint) as session:
+    with connection.as_mattermost(endpoint) as session:
         row = session.execute(
             f"SELECT current_setting('{_READ_ONLY}') = 'on', r.rolconfig::text, r.rolname"
             " FROM pg_roles r WHERE r.rolname = current_user"
@@ -60,7 +60,7 @@ def refuse_limits(site: Site, sessions: int) -> None:
 
 
 def _refuse_few(endpoint: Endpoint, wanted: int) -> None:
-    with database.administering(endpoint) as session:
+    with connection.administering(endpoint) as session:
         row = session.execute(
             "SELECT rolconnlimit FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) %s",
             (endpoint.owner.role,),

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import backup, gitlab_files, omnibus, salvage, scratch
+from . import backup, gitlab_files, omnibus, salvage
 from .backup import Before, Made
 from .config import settings
 from .config.settings import Settings
 from .errors import Failure
+from .postgresql import scratch
 from .site import Endpoint, GitLab, Site
 from .store.local import BackupSet, LocalStore
 from .system import humanize, process

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 
-from . import database
 from .errors import Failure
 from .plan import Plan
+from .postgresql import connection
 from .site import Kind, Site
 from .store.local import BackupSet
 
@@ -39,7 +39,7 @@ def _refuse_weak_role(site: Site) -> None:
     No other login is known where Mattermost's own DataSource is all there is.
     """
     endpoint = site.database
-    with database.administering(endpoint) as session:
+    with connection.administering(endpoint) as session:
         row = session.execute(
             "SELECT rolsuper OR rolcreatedb, rolsuper OR NOT EXISTS (SELECT 1"
             " FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) %s"
@@ -66,7 +66,7 @@ def _refuse_weak_role(site: Site) -> None:
 
 def _refuse_data(site: Site) -> None:
     try:
-        teams, users = database.count_people(site.database)
+        teams, users = connection.count_people(site.database)
     except Failure:
         return  # there is no such database yet; whatever else is wrong was found before
     if teams or users:

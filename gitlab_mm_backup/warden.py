@@ -7,10 +7,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from . import database, growth, scratch
 from .deadlines import KEY, Deadlines, Missed
 from .errors import Failure
-from .growth import Outgrown
+from .postgresql import connection, growth, scratch
+from .postgresql.growth import Outgrown
 from .site import Endpoint
 from .store.manifest import Database
 from .system import disk_space, humanize, parallel
@@ -94,7 +94,7 @@ class Warden:
     def _look_at(self, server: Endpoint) -> None:
         most = self._deadlines.given.statement
         try:
-            with self._looking, database.administering(server) as session:
+            with self._looking, connection.administering(server) as session:
                 for _, statement in session.execute(_END_STATEMENTS, (most,)).fetchall():
                     self._ended = " ".join(statement.split())[:_SHOWN]
                 growth.refuse(session, server.name, growth.limit(self._was))

@@ -72,9 +72,10 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
     Where GitLab 19 has removed Mattermost the set is made of what it left, and marked as salvaged.
     """
     from .. import backup as job
-    from .. import guest, recovery, schedule, sites, trees
     from .. import host as host_host
+    from .. import recovery, schedule, sites, trees
     from ..journal import Journal
+    from ..postgresql import guest
     from ..system import process
     from ..system.lock import only_run
     from . import outcomes

@@ -65,7 +65,7 @@ REPORTS = Group(
             "(exit code 4); the rehearsal and a restore that need it fail and name it",
             (
                 _RESTORABLE,
-                "unit/test_provisions.py::test_what_takes_a_superuser_is_left_out_or_created_by_ours",
+                "unit/postgresql/test_provisions.py::test_what_takes_a_superuser_is_left_out_or_created_by_ours",
             ),
         ),
         Case(

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import backup, database, gate, omnibus
+from gitlab_mm_backup import backup, gate, omnibus
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
 from gitlab_mm_backup.gate import Change
+from gitlab_mm_backup.postgresql import connection
 from gitlab_mm_backup.store.local import BackupSet
 from gitlab_mm_backup.store.manifest import Manifest, name_for, utc
 from gitlab_mm_backup.system import signals
@@ -299,11 +300,11 @@ def test_a_database_that_cannot_be_asked_is_taken_for_in_use(
         database = None
 
     monkeypatch.setattr(omnibus, "find", lambda **_: Site())
-    monkeypatch.setattr(database, "count_people", refuse)
+    monkeypatch.setattr(connection, "count_people", refuse)
     assert "PostgreSQL does not answer" in gate.live_data()
-    monkeypatch.setattr(database, "count_people", lambda _: (0, 0))
+    monkeypatch.setattr(connection, "count_people", lambda _: (0, 0))
     assert gate.live_data() == ""
-    monkeypatch.setattr(database, "count_people", lambda _: (1, 0))
+    monkeypatch.setattr(connection, "count_people", lambda _: (1, 0))
     assert gate.live_data() == "it has 1 team and 0 users"
 
 

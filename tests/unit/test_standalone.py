@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import data_source, standalone
+from gitlab_mm_backup import standalone
 from gitlab_mm_backup.effective import Settings
 from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.postgresql import data_source
 from gitlab_mm_backup.site import Account, Endpoint
 from gitlab_mm_backup.system.redaction import Secret
 

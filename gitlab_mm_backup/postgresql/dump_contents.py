@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..system import process
+from ..system.private_files import InMemory
+from ..system.process import DECOMPRESS, Command
+from ..system.redaction import Secret
 from .index import Index, Key
-from .system import process
-from .system.private_files import InMemory
-from .system.process import DECOMPRESS, Command
-from .system.redaction import Secret
 
 # Entries of a dump's list that belong to the server, not to Mattermost's role: the plain role
 # may not touch them, and every target has its own (pg_dump up to 10 lists them always; the

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .store.properties import Grant, Properties, Setting
+from ..store.properties import Grant, Properties, Setting
 
 if TYPE_CHECKING:
     import psycopg

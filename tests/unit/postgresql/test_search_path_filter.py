@@ -13,7 +13,7 @@ import pytest
 from tests.unit.builders import PACKAGE
 
 SET = b"SELECT pg_catalog.set_config('search_path', '', false);\n"
-FILTER = [sys.executable, "-I", "-S", str(PACKAGE / "search_path_filter.py")]
+FILTER = [sys.executable, "-I", "-S", str(PACKAGE / "postgresql/search_path_filter.py")]
 REST = os.urandom(3 << 20) + SET
 
 

@@ -6,11 +6,11 @@ import dataclasses
 import threading
 from collections.abc import Sequence
 
+from ..site import Site
+from ..system import parallel, process, progress
+from ..system.process import Command, Sink
 from . import clients
-from .database import Counted, Snapshot
-from .site import Site
-from .system import parallel, process, progress
-from .system.process import Command, Sink
+from .connection import Counted, Snapshot
 
 
 def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> Counted:

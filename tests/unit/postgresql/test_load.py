@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from gitlab_mm_backup import loading
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.index import Key
-from gitlab_mm_backup.passes import Passes
+from gitlab_mm_backup.postgresql import load
+from gitlab_mm_backup.postgresql.index import Key
+from gitlab_mm_backup.postgresql.passes import Passes
 from gitlab_mm_backup.system import parallel
 
 KEY = Key("public", "posts_pkey", "posts", "PRIMARY KEY", "id")
@@ -39,7 +39,7 @@ class Work:
         self.noted.append(f"{len(statements)} keys begin")
 
     def do(self, sessions: int) -> None:
-        parallel.together(*loading.middle(PASSES, self.load, self.execute), at_a_time=sessions)
+        parallel.together(*load.middle(PASSES, self.load, self.execute), at_a_time=sessions)
 
 
 @pytest.mark.parametrize("sessions", [2, 3, 4, 8])

@@ -7,9 +7,9 @@ from itertools import chain
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup.dump_list import DumpList
-from gitlab_mm_backup.index import Index, Key
-from gitlab_mm_backup.passes import Passes, plan
+from gitlab_mm_backup.postgresql.dump_contents import DumpList
+from gitlab_mm_backup.postgresql.index import Index, Key
+from gitlab_mm_backup.postgresql.passes import Passes, plan
 
 ROWS = {"public.posts": 1000, "public.users": 50, "public.reactions": 200, "public.teams": 3}
 FIRST = [

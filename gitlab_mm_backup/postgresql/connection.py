@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from ..errors import Failure
+from ..site import Endpoint, Login
+from ..store.manifest import Contents, Database
+from ..store.properties import Properties
+from ..system import privileges
+from ..system.private_files import InMemory, PrivateFiles
+from ..system.redaction import Secret
 from . import answers, catalog, contents, encodings, unkept
 from .catalog import READABLE, Server, Unread
 from .contents import Upload
-from .errors import Failure
-from .site import Endpoint, Login
-from .store.manifest import Contents, Database
-from .store.properties import Properties
-from .system import privileges
-from .system.private_files import InMemory, PrivateFiles
-from .system.redaction import Secret
 
 if TYPE_CHECKING:
     import psycopg

@@ -6,9 +6,9 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-from .errors import Failure
-from .store.manifest import Database
-from .system import humanize
+from ..errors import Failure
+from ..store.manifest import Database
+from ..system import humanize
 
 if TYPE_CHECKING:
     import psycopg

@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote
 
-from .config import settings
-from .errors import Failure
-from .system.redaction import Secret
+from ..config import settings
+from ..errors import Failure
+from ..system.redaction import Secret
 
 SCHEMES = ("postgres://", "postgresql://")
 # What those drivers take from the environment of Mattermost's service.

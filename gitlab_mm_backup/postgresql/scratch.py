@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import database, growth
-from .errors import Failure
-from .site import Endpoint, Login
-from .store.manifest import Database
-from .system import disk_space, humanize, lock, process
-from .system.private_files import InMemory
-from .system.process import Command, Finished
-from .system.redaction import Secret
-from .system.sandbox import INSIDE, Sandbox
-from .version import numbers
+from ..errors import Failure
+from ..site import Endpoint, Login
+from ..store.manifest import Database
+from ..system import disk_space, humanize, lock, process
+from ..system.private_files import InMemory
+from ..system.process import Command, Finished
+from ..system.redaction import Secret
+from ..system.sandbox import INSIDE, Sandbox
+from ..version import numbers
+from . import connection, growth
 
 # Made by the package, owns nothing else on the host, and nobody can log in as it.
 ACCOUNT = "gitlab-mm"
@@ -306,7 +306,7 @@ def _wait(endpoint: Endpoint, ended: Callable[[], Finished | None]) -> None:
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            with database.administering(endpoint):
+            with connection.administering(endpoint):
                 return
         except Failure as failure:
             over = ended()
@@ -323,5 +323,5 @@ def _create_role(endpoint: Endpoint) -> None:
         sql.Identifier(endpoint.owner.role),
         sql.Literal(endpoint.owner.password.reveal() if endpoint.owner.password else ""),
     )
-    with database.administering(endpoint) as session:
+    with connection.administering(endpoint) as session:
         session.execute(create)

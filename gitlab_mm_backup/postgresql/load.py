@@ -9,17 +9,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import catalog, checks, clients, database, dump_list, exchange, passes, provisions
-from .dump_list import DumpList
-from .errors import Failure
+from .. import checks
+from ..errors import Failure
+from ..site import Endpoint
+from ..store.local import BackupSet
+from ..store.manifest import Manifest
+from ..system import parallel
+from ..version import numbers
+from . import catalog, clients, connection, dump_contents, passes, provisions, swap
+from .dump_contents import DumpList
 from .index import Index
 from .passes import Passes
 from .provisions import Provision
-from .site import Endpoint
-from .store.local import BackupSet
-from .store.manifest import Manifest
-from .system import parallel
-from .version import numbers
 
 # From 6.0 on Mattermost leaves its indexes to migrations, which it does once; before, it makes
 # a search index that is missing each time it starts, and lets nobody in until it is done.
@@ -55,13 +56,13 @@ class Filled:
 
 def plan(set_: BackupSet, endpoint: Endpoint, programs: Path) -> Provision:
     """Return what becomes of the set's database at ``endpoint``; changes nothing."""
-    lines = dump_list.read(programs, set_.file("database")).lines
+    lines = dump_contents.read(programs, set_.file("database")).lines
     return provisions.plan(lines, set_.manifest.properties, endpoint)
 
 
 def create(set_: BackupSet, endpoint: Endpoint, name: str, provision: Provision) -> list[str]:
     """Make the empty database ``name`` at ``endpoint`` for the set's dump; return warnings."""
-    return exchange.create_beside(endpoint, name, set_.manifest.database, provision)
+    return swap.create_beside(endpoint, name, set_.manifest.database, provision)
 
 
 def fill(
@@ -81,7 +82,7 @@ def fill(
     Raises Failure when the dump cannot be loaded whole.
     """
     archive, manifest = set_.file("database"), set_.manifest
-    contents = dump_list.read(programs, archive)
+    contents = dump_contents.read(programs, archive)
     extensions = contents.extensions
     contents = contents.only(set(provision.contents.lines))
     left_out = [] if search or not bears_no_search(manifest) else contents.search
@@ -122,7 +123,7 @@ def _grant(
     provision: Provision,
 ) -> list[str]:
     """Give the roles of this server the privileges that they had; return what was refused."""
-    found = dump_list.grants(programs, archive, contents.lines)
+    found = dump_contents.grants(programs, archive, contents.lines)
     statements = provisions.granted(found, provision.roles, provision.owner, endpoint.owner.role)
     complaints = clients.try_each(endpoint, programs, name, statements)
     return [f"A privilege could not be put back: {one}" for one in complaints]
@@ -166,11 +167,11 @@ def prove(endpoint: Endpoint, name: str, manifest: Manifest) -> None:
     Raises Failure where rows are missing, or where Mattermost's sessions do not find its tables.
     """
     # Opened one after the other, before any thread: for that we act as another account.
-    with database.within(endpoint, name) as first, database.within(endpoint, name) as second:
+    with connection.within(endpoint, name) as first, connection.within(endpoint, name) as second:
         _, rows = parallel.together(
-            lambda: database.analyze(first),
-            lambda: database.count_rows(second),
-            cancel=lambda: database.cancel(first, second),
+            lambda: connection.analyze(first),
+            lambda: connection.count_rows(second),
+            cancel=lambda: connection.cancel(first, second),
         )
         compare_rows(rows, manifest.database.rows)
         compare_seen(catalog.seen(second), manifest)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .errors import Failure
-from .site import Endpoint
+from ..errors import Failure
+from ..site import Endpoint
 
 if TYPE_CHECKING:
     import psycopg

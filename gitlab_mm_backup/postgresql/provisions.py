@@ -7,14 +7,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ..site import Endpoint
+from ..store.properties import PUBLIC, Grant, Properties, Setting
+from ..version import numbers
 from . import catalog, restorable
 from .catalog import Server
-from .database import administering, founding
-from .dump_list import Grants
+from .connection import administering, founding
+from .dump_contents import Grants
 from .restorable import Sorted
-from .site import Endpoint
-from .store.properties import PUBLIC, Grant, Properties, Setting
-from .version import numbers
 
 if TYPE_CHECKING:
     from psycopg.sql import Composable, Composed

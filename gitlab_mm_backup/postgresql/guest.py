@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from . import database
-from .errors import Failure
+from ..errors import Failure
+from ..site import Endpoint, Login, Site
+from . import connection
 from .scratch import ACCOUNT
-from .site import Endpoint, Login, Site
 
 if TYPE_CHECKING:
     import psycopg
@@ -38,7 +38,7 @@ def admitted(site: Site) -> Iterator[Site]:
         yield site
         return
     endpoint = site.database
-    with database.administering(endpoint) as session:
+    with connection.administering(endpoint) as session:
         _make(session, endpoint)
     try:
         # At once as the owner: what belongs to that role is then Mattermost's own.
@@ -47,7 +47,7 @@ def admitted(site: Site) -> Iterator[Site]:
         yield replace(site, database=guest)
     finally:
         try:
-            with database.administering(endpoint) as session:
+            with connection.administering(endpoint) as session:
                 _drop(session)
         except Failure as failure:
             log.warning("The role %s stays until the next backup: %s", ACCOUNT, failure)
@@ -58,7 +58,7 @@ def _shut_out(site: Site) -> bool:
     if site.missing is None or site.database.admin == site.database.owner:
         return False
     try:
-        with database.within(site.database):
+        with connection.within(site.database):
             return False
     except Failure:
         return True

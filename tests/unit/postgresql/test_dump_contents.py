@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gitlab_mm_backup.dump_list import keys_in
+from gitlab_mm_backup.postgresql.dump_contents import keys_in
 
 SCRIPT = """\
 ALTER TABLE ONLY public.posts

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from .store.manifest import Contents, utc
-from .system import validation
+from ..store.manifest import Contents, utc
+from ..system import validation
 
 if TYPE_CHECKING:
     import psycopg

@@ -10,8 +10,8 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from ..store.properties import Properties
 from .catalog import Server
-from .store.properties import Properties
 
 # Extensions that may be created by the superuser, in a database that is still empty: their
 # functions let a plain role do no more than look, search and calculate.  Those that PostgreSQL 13

@@ -8,14 +8,14 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..errors import Failure
+from ..site import Endpoint
+from ..store.manifest import Database
+from ..store.properties import Properties
+from ..system import parallel
 from . import provisions
-from .database import APPLICATION, administering
-from .errors import Failure
+from .connection import APPLICATION, administering
 from .provisions import Provision
-from .site import Endpoint
-from .store.manifest import Database
-from .store.properties import Properties
-from .system import parallel
 
 if TYPE_CHECKING:
     import psycopg

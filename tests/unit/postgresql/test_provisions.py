@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
-from gitlab_mm_backup import dump_list, provisions, restorable
-from gitlab_mm_backup.catalog import Server
-from gitlab_mm_backup.dump_list import Grants
 from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.postgresql import dump_contents, provisions, restorable
+from gitlab_mm_backup.postgresql.catalog import Server
+from gitlab_mm_backup.postgresql.dump_contents import Grants
 from gitlab_mm_backup.store.manifest import parse, to_bytes
 from gitlab_mm_backup.store.properties import Grant, Properties, Setting
 from tests.unit.builders import make_manifest
@@ -156,7 +156,7 @@ def test_an_extension_that_nobody_knows_is_never_created_by_ours() -> None:
 
 
 def test_grants_are_read_from_a_script_whatever_the_names() -> None:
-    found = dump_list.grants_in(SCRIPT)
+    found = dump_contents.grants_in(SCRIPT)
     assert [one.role for one in found] == [
         "grafana",
         "Mr. X",
@@ -171,7 +171,7 @@ def test_grants_are_read_from_a_script_whatever_the_names() -> None:
 
 
 def test_of_default_privileges_those_of_the_former_owner_go_to_the_new_one() -> None:
-    found = dump_list.grants_in(SCRIPT)
+    found = dump_contents.grants_in(SCRIPT)
     statements = provisions.granted(found, {"grafana"}, "mm", "mattermost")
     assert [one for one in statements if "DEFAULT" in one] == [
         'ALTER DEFAULT PRIVILEGES FOR ROLE "mattermost" IN SCHEMA public GRANT SELECT ON TABLES  TO grafana;'
@@ -184,7 +184,7 @@ def test_what_the_former_owner_took_from_itself_is_taken_from_the_new_one() -> N
         "REVOKE ALL ON TABLE public.t FROM mm;\nGRANT SELECT ON TABLE public.t TO mm WITH GRANT OPTION;\n"
         "ALTER DEFAULT PRIVILEGES FOR ROLE mm REVOKE ALL ON TABLES  FROM mm;\n"
     )
-    statements = provisions.granted(dump_list.grants_in(script), {"mm"}, "mm", 'o"d')
+    statements = provisions.granted(dump_contents.grants_in(script), {"mm"}, "mm", 'o"d')
     assert statements == [
         'REVOKE ALL ON TABLE public.t FROM "o""d";',
         'GRANT SELECT ON TABLE public.t TO "o""d" WITH GRANT OPTION;',

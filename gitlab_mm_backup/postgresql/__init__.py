@@ -1,0 +1,1 @@
+"""PostgreSQL: connect, dump, load, exchange, a scratch server."""
