@@ -12,8 +12,8 @@ from pathlib import Path
 
 from . import folders
 from .errors import Failure
+from .mattermost.site import Folders, Site
 from .postgresql.contents import Upload
-from .site import Folders, Site
 from .store import archive_writer
 from .store.manifest import Contents, Manifest
 from .system import fstab, humanize, privileges

@@ -14,11 +14,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import listener, service
 from .errors import ExitCode, Failure, reason
 from .journal import STATE
+from .mattermost import listener, service
+from .mattermost.site import Site
 from .postgresql import connection
-from .site import Site
 from .store.manifest import utc
 from .system import documents, validation
 from .system.files import replace_file

@@ -13,9 +13,9 @@ from . import beside, choice, elsewhere, fetching, offered, readiness, remote_st
 from .choice import Chosen, Found, Want
 from .config.settings import Settings
 from .errors import Failure
+from .mattermost.site import Site
 from .plan import Plan
 from .postgresql import connection
-from .site import Site
 from .store import inventory
 from .store.inventory import Store
 from .store.local import BackupSet

@@ -21,9 +21,9 @@ from .description import Written
 from .errors import Failure, Interrupted
 from .increment import Packed
 from .journal import Journal
+from .mattermost.site import Site
 from .postgresql import connection, dump, provisions, restorable
 from .postgresql.connection import Counted, GaveWay, Snapshot
-from .site import Site
 from .store import archive_writer, caveats, lineage, manifest, prune, soundness
 from .store.inventory import Store
 from .store.local import BackupSet, Sign

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from . import json_config, settings_part
-from .effective import overlay, unplaced
-from .json_config import Operations
-from .json_text import Keys
-from .site import Kind, Site
+from .mattermost import json_file, settings_part
+from .mattermost.effective_config import overlay, unplaced
+from .mattermost.json_file import Operations
+from .mattermost.json_text import Keys
+from .mattermost.site import Kind, Site
 from .store.local import BackupSet
 
 # What a host says for itself: Omnibus passes these by environment from GitLab 11 on, and
@@ -56,11 +56,11 @@ def operations(set_: BackupSet, site: Site, config: Mapping[str, Any]) -> Operat
     """Return the patch that makes the set's ``config`` this site's own, with tests first."""
     if site.kind is Kind.STANDALONE:
         kept, folders = (
-            json_config.read(set_.file("settings")).document,
+            json_file.read(set_.file("settings")).document,
             set_.manifest.files.folders,
         )
-        return json_config.setting(config, _baked(kept, folders, site, config))
-    return json_config.setting(config, _said_here(site))
+        return json_file.setting(config, _baked(kept, folders, site, config))
+    return json_file.setting(config, _said_here(site))
 
 
 def _said_here(site: Site) -> dict[Keys, Any]:
@@ -114,7 +114,7 @@ def left_behind(set_: BackupSet, site: Site) -> list[str]:
     """
     if site.kind is not Kind.STANDALONE:
         return []
-    document = json_config.read(set_.file("settings")).document
+    document = json_file.read(set_.file("settings")).document
     config, environment = document.get("config"), settings_part.environment(document)
     if not isinstance(config, Mapping):
         return []
@@ -125,7 +125,7 @@ def left_behind(set_: BackupSet, site: Site) -> list[str]:
             f"Not taken over, for config.json has no place for them: {', '.join(unknown)}; "
             "give the unit what is needed: systemctl edit mattermost"
         )
-    baked = json_config.applied(config, operations(set_, site, config), "config.json")
+    baked = json_file.applied(config, operations(set_, site, config), "config.json")
     strange = [
         ".".join(path)
         for path, value in _leaves(baked)

@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import attributes, baking, json_config, targets
+from . import attributes, baking
 from .attributes import Keeping
 from .config import identity
 from .errors import Failure
 from .folders import WORK, work_folder, works_by_entries
+from .mattermost import json_file, targets
+from .mattermost.site import Site
 from .plan import Plan
-from .site import Site
 from .store import archive_reader, file_list, verify
 from .store.file_list import LISTING
 from .store.local import BackupSet
@@ -222,10 +223,10 @@ def _keep_host_settings(set_: BackupSet, site: Site, config: Path) -> list[str]:
     told = _put_in_place_of_link(set_, site, config) if config.is_symlink() else []
     if not config.is_file():
         raise Failure("The set holds no config.json", hint="Choose another set.")
-    file = json_config.read_config(config)
+    file = json_file.read_config(config)
     operations = baking.operations(set_, site, file.document)
     if operations:
-        json_config.write(config, json_config.apply(file, operations))
+        json_file.write(config, json_file.apply(file, operations))
     return told
 
 
@@ -246,7 +247,7 @@ def _as_copy(to: str) -> str:
 def _put_in_place_of_link(set_: BackupSet, site: Site, config: Path) -> list[str]:
     """Make config.json of what the set knows of it, where it was a link to what is in no set."""
     to, owner = os.readlink(config), privileges.entry_of(site.account.user)
-    found = json_config.read(set_.file("settings")).document.get("config")
+    found = json_file.read(set_.file("settings")).document.get("config")
     if not isinstance(found, dict):
         return []
     config.unlink()

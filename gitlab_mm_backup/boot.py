@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from . import service_log
 from .errors import Failure, reason
-from .listener import Listener
+from .mattermost import service_log
+from .mattermost.listener import Listener
+from .mattermost.site import Endpoint, Site
 from .postgresql.scratch import ACCOUNT, SOCKET
-from .site import Endpoint, Site
 from .system import documents, process
 from .system.process import Command, Finished
 from .system.redaction import Secret

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import credentials, json_text, sign_in
+from . import credentials, sign_in
 from .config import identity
 from .credentials import Candidate
 from .errors import Failure
+from .mattermost import json_text
+from .mattermost.site import Site
 from .sign_in import Diagnosis
-from .site import Site
 from .store import lineage
 from .store.inventory import Store
 from .store.local import BackupSet, open_set

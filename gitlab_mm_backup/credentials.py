@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import gitlab_files, json_config, json_text
 from .errors import Failure
 from .gitlab import Application, Pair
-from .json_config import JsonFile, Operations
-from .json_text import Keys
-from .site import Kind, Site
+from .mattermost import json_file, json_text, omnibus_files
+from .mattermost.json_file import JsonFile, Operations
+from .mattermost.json_text import Keys
+from .mattermost.site import Kind, Site
 from .stored_secret import matches
 from .system import files
 from .system.redaction import Secret
@@ -111,7 +111,7 @@ def _layer(name: str, path: Path) -> Layer:
     if name == "environment":
         return Layer(name, path, _environment_document(path), ENVIRONMENT_KEYS, None)
     ours = name == "config.json"
-    file = json_config.read_config(path) if ours else json_config.read(path)
+    file = json_file.read_config(path) if ours else json_file.read(path)
     keys = _CONFIG_KEYS if ours else SECRETS_KEYS
     return Layer(name, path, file.document, keys, file)
 
@@ -119,7 +119,7 @@ def _layer(name: str, path: Path) -> Layer:
 def _environment_document(folder: Path) -> dict[str, str]:
     document = {}
     for (name,) in ENVIRONMENT_KEYS:
-        content = gitlab_files.variable(folder / name)
+        content = omnibus_files.variable(folder / name)
         if content is not None:
             document[name] = content
     return document
@@ -131,7 +131,7 @@ def collect(site: Site, found: Iterable[Layer]) -> list[Candidate]:
     literal = literal_pair(site)
     if literal is not None:
         candidates.append(Candidate("gitlab.rb", literal))
-    for folder in (site.root / gitlab_files.ENVIRONMENT, site.folders.home / "env"):
+    for folder in (site.root / omnibus_files.ENVIRONMENT, site.folders.home / "env"):
         if folder != site.environment_folder and folder.is_dir():
             pair = pair_in(_environment_document(folder), ENVIRONMENT_KEYS)
             if pair is not None:
@@ -154,7 +154,7 @@ def literal_pair(site: Site) -> Pair | None:
     if not any(stated) or any(one and not found for one, found in zip(assigned, stated)):
         return None
     try:
-        document = json_config.read(site.root / SECRETS_FILE).document
+        document = json_file.read(site.root / SECRETS_FILE).document
     except Failure:
         document = {}
     halves = [
@@ -236,7 +236,7 @@ def plan(layer: Layer, pair: Pair) -> Operations:
     if layer.pair() == pair:
         return []
     values = dict(zip(layer.keys, (pair.id, pair.secret.reveal())))
-    return json_config.setting(layer.document, values)
+    return json_file.setting(layer.document, values)
 
 
 def write(layer: Layer, operations: Operations) -> None:
@@ -246,9 +246,9 @@ def write(layer: Layer, operations: Operations) -> None:
     """
     layer = read_again(layer)
     if layer.file is not None:
-        json_config.write(layer.path, json_config.apply(layer.file, operations))
+        json_file.write(layer.path, json_file.apply(layer.file, operations))
         return
-    after = json_config.applied(layer.document, operations, str(layer.path))
+    after = json_file.applied(layer.document, operations, str(layer.path))
     try:
         _write_environment(layer.path, layer.document, after)
     except BaseException:

@@ -14,9 +14,9 @@ from .attributes import Attributes
 from .config import hostname
 from .errors import Failure
 from .increment import Packed
+from .mattermost.site import Site
 from .postgresql.catalog import Unread
 from .postgresql.contents import Upload
-from .site import Site
 from .store import archive_writer, manifest
 from .store.manifest import Credentials, Database, Manifest, Part
 from .store.properties import Properties

@@ -7,15 +7,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from . import credentials, gitlab_files, host, listener, omnibus, service, sign_in
+from . import credentials, sign_in
 from .checks import Check, Result, guarded
 from .config import settings
 from .errors import Failure
 from .gitlab import Verdict
 from .journal import Journal
-from .omnibus import Presence
+from .mattermost import detect, listener, omnibus, omnibus_files, service
+from .mattermost.omnibus import Presence
+from .mattermost.site import Kind, Site
 from .postgresql import connection
-from .site import Kind, Site
 from .store import inventory
 from .store.retention import FOR_EVER, Rules
 from .system.process import PATH
@@ -36,7 +37,7 @@ def examine(
     upgraded they come and go.
     """
     checks = [_gitlab(root), _mattermost(root), _programs(root)]
-    if host.absent(root):
+    if detect.absent(root):
         return checks
     checks.append(guarded("backup path", lambda: _backup_path(load())))
     checks.append(guarded("sets", lambda: _sets(load())))
@@ -46,7 +47,7 @@ def examine(
     if layout:
         return checks
     try:
-        site = host.find() if root == Path("/") else omnibus.find(root)
+        site = detect.find() if root == Path("/") else omnibus.find(root)
     except Failure as failure:
         return [*checks, Check("settings", Result.FAILED, str(failure))]
     checks.append(guarded("service", lambda: service_check(site)))
@@ -56,20 +57,20 @@ def examine(
 
 
 def _gitlab(root: Path) -> Check:
-    version = gitlab_files.gitlab_version(root)
+    version = omnibus_files.gitlab_version(root)
     if version:
         return Check("GitLab", Result.PASSED, f"Omnibus GitLab {version}")
-    if host.kind(root) is Kind.STANDALONE:
+    if detect.kind(root) is Kind.STANDALONE:
         return Check("GitLab", Result.NOT_RUN, "not on this host")
     return Check("GitLab", Result.FAILED, Presence.NO_GITLAB.value)
 
 
 def _mattermost(root: Path) -> Check:
     found = omnibus.presence(root)
-    if host.kind(root) is Kind.STANDALONE:
+    if detect.kind(root) is Kind.STANDALONE:
         return Check("Mattermost", Result.PASSED, "a standalone Mattermost, run by systemd")
     if found is Presence.ENABLED:
-        version = gitlab_files.bundled_mattermost(root)
+        version = omnibus_files.bundled_mattermost(root)
         return Check("Mattermost", Result.PASSED, f"{found.value}, version {version or 'unknown'}")
     if found is Presence.NO_GITLAB:
         return Check("Mattermost", Result.NOT_RUN, "without GitLab there is none to look for")

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import json_config, rules
-from .effective import Settings
-from .omnibus import WITHOUT_MATTERMOST
+from . import rules
+from .mattermost import json_file
+from .mattermost.effective_config import Settings
+from .mattermost.omnibus import WITHOUT_MATTERMOST
 from .postgresql import dump_contents
 from .rules import Facts
 from .store.local import BackupSet
@@ -69,7 +70,7 @@ def _bundling(gitlab: str) -> str:
 
 
 def _effective(set_: BackupSet) -> Mapping[str, Any]:
-    tree = json_config.read(set_.file("settings")).document.get("effective")
+    tree = json_file.read(set_.file("settings")).document.get("effective")
     return tree if isinstance(tree, Mapping) else {}
 
 

@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from . import backup, omnibus
+from . import backup
 from .config import identity
 from .config.settings import Settings
 from .errors import ExitCode, Failure, Interrupted, reason
 from .journal import Journal
-from .omnibus import Presence
+from .mattermost import omnibus
+from .mattermost.omnibus import Presence
+from .mattermost.site import Endpoint
 from .postgresql import connection
 from .recovery import refuse_unfinished
-from .site import Endpoint
 from .store import accepted, inventory, lineage, soundness
 from .store.inventory import Store
 from .store.local import BackupSet

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from .errors import Failure, reason
+from .mattermost.site import Endpoint, Site
 from .postgresql.connection import within
-from .site import Endpoint, Site
 from .stored_secret import Form, form_of, store
 from .system import documents
 from .system.redaction import Secret

@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from . import gitlab, json_config, listener
-from .effective import Settings
+from . import gitlab
 from .errors import ExitCode, Failure
 from .gitlab import APPLICATION_NAME
-from .site import Kind, Site
+from .mattermost import json_file, listener
+from .mattermost.effective_config import Settings
+from .mattermost.site import Kind, Site
 from .store.local import BackupSet
 from .system.files import replace_file
 
@@ -82,7 +83,7 @@ def _url(site: Site) -> str:
 
 
 def _url_before(set_: BackupSet) -> str:
-    tree = json_config.read(set_.file("settings")).document.get("effective")
+    tree = json_file.read(set_.file("settings")).document.get("effective")
     settings = Settings(tree if isinstance(tree, dict) else {})
     return settings.text("ServiceSettings", "SiteURL").rstrip("/")
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import copied, description, gitlab_files, offsite, version
+from . import copied, description, offsite, version
 from .config import hostname, identity, keys
 from .config.remote import GITLAB, NO_CONFIG, RCLONE_CONFIG, Remote
 from .config.settings import Settings
 from .errors import Failure
+from .mattermost import omnibus_files
 from .store import lineage
 from .store.inventory import Store
 from .store.manifest import Manifest
@@ -155,8 +156,8 @@ def _keys_of_restic(settings: Settings) -> list[Path]:
 def _versions(newest: Manifest | None, root: Path) -> dict[str, str]:
     found = {
         "gitlab-mm-backup": version.tool(),
-        "GitLab": gitlab_files.gitlab_version(root),
-        "Mattermost": gitlab_files.bundled_mattermost(root),
+        "GitLab": omnibus_files.gitlab_version(root),
+        "Mattermost": omnibus_files.bundled_mattermost(root),
         "PostgreSQL": "",
     }
     if newest is not None:
@@ -172,7 +173,7 @@ def _steps(
     newest: Manifest | None,
     root: Path,
 ) -> list[Step]:
-    gitlab = (newest.gitlab if newest else "") or gitlab_files.gitlab_version(root) or "VERSION"
+    gitlab = (newest.gitlab if newest else "") or omnibus_files.gitlab_version(root) or "VERSION"
     steps = [
         Step(
             "Install the same GitLab, and put /etc/gitlab back from its own backup",

@@ -8,13 +8,14 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from . import gate, gitlab_files, gitlab_rb, json_config, omnibus
+from . import gate
 from .checks import Check, Result, failed, guarded, passed
 from .config.settings import Settings
 from .errors import Failure
-from .omnibus import WITHOUT_MATTERMOST, Presence
+from .mattermost import gitlab_rb, json_file, omnibus, omnibus_files
+from .mattermost.omnibus import WITHOUT_MATTERMOST, Presence
+from .mattermost.site import Site
 from .postgresql import connection
-from .site import Site
 from .store import check_records, inventory, records
 from .store.check_records import Verdict
 from .store.local import BackupSet
@@ -45,7 +46,7 @@ class Use:
 
 def examine(load: Callable[[], Settings], root: Path = Path("/")) -> list[Check]:
     """Say of each thing that an upgrade to GitLab 19 touches what becomes of it; changes nothing."""
-    version = gitlab_files.gitlab_version(root)
+    version = omnibus_files.gitlab_version(root)
     if not version:
         return [failed("GitLab", Presence.NO_GITLAB.value)]
     if numbers(version) >= WITHOUT_MATTERMOST:
@@ -135,7 +136,7 @@ def _upgrade(version: str, root: Path, use: Use) -> Check:
 
 def _enabled(root: Path) -> bool:
     """Tell what the last reconfigure had; where nothing tells, whether its service is there."""
-    known: Mapping[str, Any] = gitlab_files.attributes(root).get("mattermost") or {}
+    known: Mapping[str, Any] = omnibus_files.attributes(root).get("mattermost") or {}
     if "enable" in known:
         return known["enable"] is True
     return omnibus.presence(root) is Presence.ENABLED
@@ -195,7 +196,7 @@ def _judge(newest: BackupSet, use: Use) -> Check:
 
 def _secrets(root: Path, use: Use) -> Check:
     """The first run of 19 writes the file anew without Mattermost's section, even when it fails."""
-    section = json_config.read(root / _SECRETS).document.get("mattermost")
+    section = json_file.read(root / _SECRETS).document.get("mattermost")
     if not isinstance(section, Mapping) or not section:
         return passed("secrets", "gitlab-secrets.json has none of Mattermost's")
     if not use.some:

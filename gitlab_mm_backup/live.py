@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from .config import identity
 from .config.identity import Host
 from .errors import Failure
+from .mattermost.site import Site
 from .postgresql import connection, contents
-from .site import Site
 from .store.manifest import Contents
 
 

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import increment, json_config, targets
+from . import increment
 from .config.settings import Settings
 from .errors import Failure
 from .increment import Packed
-from .site import Kind, Site
+from .mattermost import json_file, targets
+from .mattermost.site import Kind, Site
 from .store import archive_writer
 from .store.file_list import Shifted
 from .store.local import BackupSet
@@ -138,7 +139,7 @@ def pack_settings(site: Site, path: Path) -> Part:
 def _config(site: Site) -> Mapping[str, Any]:
     """Return what config.json holds; a salvage takes all else along where it is lost."""
     try:
-        document: Mapping[str, Any] = json_config.read_config(site.config_file).document
+        document: Mapping[str, Any] = json_file.read_config(site.config_file).document
         return document
     except Failure:
         if site.missing is None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import baking, beside, json_config, readiness, search_later
+from . import baking, beside, readiness, search_later
 from .choice import Chosen
 from .config.origin import Kind, Origin
-from .effective import overlay
 from .errors import Failure
+from .mattermost import json_file
+from .mattermost.effective_config import overlay
+from .mattermost.site import Site
 from .plan import Plan
 from .replacing import Loss
-from .site import Site
 from .store import caveats
 from .store.local import BackupSet
 from .system import humanize
@@ -86,16 +87,16 @@ def _steps(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
 
 def _settings_changed(set_: BackupSet, site: Site) -> list[str]:
     """Hold the set's config.json against the live settings; what the environment says stays."""
-    document = json_config.read(set_.file("settings")).document
+    document = json_file.read(set_.file("settings")).document
     config = document.get("config")
     if not isinstance(config, dict):
         return []
-    config = json_config.applied(config, baking.operations(set_, site, config), "config.json")
+    config = json_file.applied(config, baking.operations(set_, site, config), "config.json")
     return overlay(config, site.environment).differences(site.settings)
 
 
 def _patch(set_: BackupSet, site: Site) -> list[str]:
-    config = json_config.read(set_.file("settings")).document.get("config")
+    config = json_file.read(set_.file("settings")).document.get("config")
     return baking.shown(baking.operations(set_, site, config)) if isinstance(config, dict) else []
 
 

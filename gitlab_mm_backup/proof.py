@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from . import checks, gitlab, invariants, json_config, json_text, listener, settings_part, sign_in
+from . import checks, gitlab, invariants, sign_in
 from .boot import Booted
 from .checks import Check
 from .config.origin import Kind as OriginKind
-from .effective import Settings, overlay
 from .errors import Failure
 from .invariants import Uploads
+from .mattermost import json_file, json_text, listener, settings_part
+from .mattermost.effective_config import Settings, overlay
+from .mattermost.site import Site
 from .postgresql import catalog, connection, data_source, load
-from .site import Site
 from .store import lineage
 from .store.local import BackupSet
 from .store.manifest import Manifest
@@ -69,7 +70,7 @@ class Kept:
 
 def kept(set_: BackupSet) -> Kept:
     """Return what the settings part of ``set_`` holds; raises Failure when it cannot be read."""
-    document = json_config.read(set_.file("settings")).document
+    document = json_file.read(set_.file("settings")).document
     environment, effective = settings_part.environment(document), document.get("effective")
     if not isinstance(effective, dict):
         raise Failure(f"{set_.file('settings').name} holds no effective settings")

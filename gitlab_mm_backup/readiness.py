@@ -10,9 +10,9 @@ from pathlib import Path
 from . import baking, beside, fitness, folders, replacing, suitable, unpacking, vacancy
 from .config import settings
 from .errors import Failure
+from .mattermost.site import Kind, Site
 from .plan import Plan
 from .postgresql import connection, load
-from .site import Kind, Site
 from .store.local import BackupSet
 from .store.verify import verify
 from .system import disk_space, privileges

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from . import folders, host, repair, service, standalone
+from . import folders, repair
 from .errors import ExitCode, Failure
 from .journal import Journal, Previous, Record
+from .mattermost import detect, service, standalone
+from .mattermost.site import Site
 from .postgresql import connection, swap
-from .site import Site
 from .store.manifest import utc
 from .undo import Action, Step, run
 
@@ -29,7 +30,7 @@ def actions(site: Site) -> dict[str, Action]:
         mattermost.allow_start()
         mattermost.start()
         if answered == "yes":
-            service.wait_until_it_answers(host.again(site))
+            service.wait_until_it_answers(detect.again(site))
 
     def remove_folder(live: str, work: str, mounted: str) -> None:
         folders.refuse_unmounted(Path(live), mounted == "yes")
@@ -216,7 +217,7 @@ def drop_previous(journal: Journal, older_than: timedelta) -> list[str]:
     for one in journal.previous():
         wrong = None
         if now - one.moment >= older_than:
-            wrong = run(one.steps, actions(host.find(one.site, config_required=False)))
+            wrong = run(one.steps, actions(detect.find(one.site, config_required=False)))
         problems += wrong or []
         if wrong is None or wrong:
             kept.append(one)

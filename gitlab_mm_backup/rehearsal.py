@@ -20,14 +20,14 @@ from .checks import Check, Result
 from .config import hostname
 from .config.settings import Settings as Ours
 from .deadlines import Deadlines, Missed
-from .effective import Settings
 from .errors import Failure, reason
 from .invariants import Uploads
+from .mattermost.effective_config import Settings
+from .mattermost.site import Account, Endpoint, Folders, GitLab, Kind, Site
 from .plan import Plan
 from .postgresql import connection, load, scratch
 from .postgresql.growth import Outgrown
 from .proof import Kept
-from .site import Account, Endpoint, Folders, GitLab, Kind, Site
 from .store import check_records, verify
 from .store.check_records import Depth, Record
 from .store.local import BackupSet

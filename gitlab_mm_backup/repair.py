@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import candidates, credentials, gitlab, host, json_config, service
+from . import candidates, credentials, gitlab
 from .credentials import Layer
 from .errors import Failure
 from .gitlab import Pair
 from .journal import STATE
-from .json_config import Operations
+from .mattermost import detect, json_file, service
+from .mattermost.json_file import Operations
+from .mattermost.site import Site
 from .sign_in import Diagnosis, effective_pair
-from .site import Site
 from .store.inventory import Store
 from .system import documents
 from .system.files import replace_file
@@ -94,7 +95,7 @@ def repair(site: Site, store: Store, wish: Wish, kept: Path = UNDO_FILE) -> Repa
         return Repaired(made, diagnosis, False, wish)
     with _all_or_nothing(site, kept), in_gitlab:
         write(made, kept)
-    after = host.again(site)
+    after = detect.again(site)
     restarted = restart_if_needed(site, after)
     return Repaired(made, candidates.examine(after, store, wish.named), restarted, wish)
 
@@ -176,7 +177,7 @@ def take_back(site: Site, path: Path) -> None:
     for layer in credentials.layers(site)[0]:
         operations = kept.get(layer.name, [])
         try:
-            json_config.applied(layer.document, operations, str(layer.path))
+            json_file.applied(layer.document, operations, str(layer.path))
         except Failure:
             continue  # the repair did not come to this layer, or it is taken back already
         if operations:
@@ -208,7 +209,7 @@ def undo(site: Site, path: Path = UNDO_FILE) -> list[str]:
     if missing:
         raise Failure("The repair cannot be taken back", f"not readable: {', '.join(missing)}")
     for name, operations in kept.items():
-        json_config.applied(found[name].document, operations, str(found[name].path))
+        json_file.applied(found[name].document, operations, str(found[name].path))
     for name, operations in kept.items():
         credentials.write(found[name], operations)
     path.unlink()
@@ -253,7 +254,7 @@ def _only_application(site: Site, diagnosis: Diagnosis) -> gitlab.Application:
 
 def _keep_inverse(planned: list[Change], path: Path) -> None:
     kept: dict[str, Any] = {
-        change.layer.name: json_config.inverse(change.operations) for change in planned
+        change.layer.name: json_file.inverse(change.operations) for change in planned
     }
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from . import beside, folders, unpacking
 from .errors import Failure
+from .mattermost.site import Site
 from .plan import Plan
 from .postgresql import connection
-from .site import Site
 from .store.local import BackupSet
 from .store.manifest import Manifest
 from .system import humanize

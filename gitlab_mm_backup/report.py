@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from . import description, host, offered, version
+from . import description, offered, version
 from .backup import uncovered
 from .checks import Result
 from .config import hostname, identity
 from .errors import Failure
+from .mattermost import detect
 from .standing import Found, Judgement, Line, Standing, concerns, judge, line_of, newest_of
 from .store import check_records, lineage, records
 from .store.check_records import Record
@@ -123,7 +124,7 @@ def look(store: Store) -> Found:
     here = identity.known()
     own = {one.name for one in lineage.own(here, [one.set for one in entries if one.set])}
     try:
-        site = host.find()
+        site = detect.find()
     except Failure as failure:  # the sets may lie on a host without GitLab
         log.info("%s", failure)
         site = None

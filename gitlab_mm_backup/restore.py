@@ -13,29 +13,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from . import (
-    backup,
-    beside,
-    folders,
-    gitlab_side,
-    host,
-    readiness,
-    recovery,
-    search_later,
-    service,
-    sign_in,
-    standalone,
-)
+from . import backup, beside, folders, gitlab_side, readiness, recovery, search_later, sign_in
 from .config import hooks
 from .config.settings import Settings
 from .errors import Failure
 from .gitlab import Probe
 from .journal import STATE, Journal
+from .mattermost import detect, service, standalone
+from .mattermost.site import Kind, Site
 from .plan import Plan
 from .postgresql import connection, growth, load, provisions, swap
 from .postgresql.index import Index
 from .postgresql.provisions import Provision
-from .site import Kind, Site
 from .store.inventory import Store
 from .store.local import BackupSet
 from .system import disk_space, parallel, process
@@ -339,7 +328,7 @@ def start_service(run: Run) -> None:
     run.undo.will("stop Mattermost")
     mattermost.allow_start()
     mattermost.start()
-    service.wait_until_it_answers(host.again(run.site))
+    service.wait_until_it_answers(detect.again(run.site))
     run.times.down = time.monotonic() - run.times.stopped
 
 
@@ -364,7 +353,7 @@ def leftovers(run: Run) -> list[Step]:
 
 
 def report(run: Run, safety_set: str, search: search_later.Built | None) -> Restored:
-    after, manifest = host.again(run.site), run.set.manifest
+    after, manifest = detect.again(run.site), run.set.manifest
     if run.plan.with_etc:
         run.warnings.append("/etc/gitlab was put back: run gitlab-ctl reconfigure to have it used")
     run.warnings.extend(backup.uncovered(after))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from .errors import Failure
+from .mattermost.site import Site
 from .postgresql import connection
-from .site import Site
 from .store import archive_writer
 from .store.inventory import Store
 from .store.local import BackupSet, LocalStore

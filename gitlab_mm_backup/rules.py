@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .effective import Settings
 from .errors import Failure
+from .mattermost.effective_config import Settings
 from .system import documents
 from .version import numbers
 

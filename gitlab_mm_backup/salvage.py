@@ -14,22 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import (
-    credentials,
-    gitlab,
-    gitlab_files,
-    gitlab_rb,
-    json_config,
-    json_text,
-    omnibus,
-    settings_part,
-)
+from . import credentials, gitlab
 from .credentials import Candidate
 from .errors import Failure
 from .gitlab import Application, Pair
+from .mattermost import gitlab_rb, json_file, json_text, omnibus, omnibus_files, settings_part
+from .mattermost.site import Account, Endpoint, Site
 from .postgresql import connection
 from .sign_in import effective_pair
-from .site import Account, Endpoint, Site
 from .store.local import BackupSet
 from .system import process
 from .system.process import Command
@@ -79,14 +71,14 @@ class _Backup:
 def left(root: Path = Path("/")) -> bool:
     """Tell whether GitLab no longer brings Mattermost, and its home is still there."""
     gone = omnibus.presence(root) is omnibus.Presence.REMOVED
-    return gone and (omnibus.home(root).is_dir() or (root / gitlab_files.ENVIRONMENT).is_dir())
+    return gone and (omnibus.home(root).is_dir() or (root / omnibus_files.ENVIRONMENT).is_dir())
 
 
 def kept_in(sets: Sequence[BackupSet]) -> Kept | None:
     """Return the environment of the newest of ``sets`` that holds GitLab's credentials."""
     for one in sets:
         try:
-            found = settings_part.environment(json_config.read(one.file("settings")).document)
+            found = settings_part.environment(json_file.read(one.file("settings")).document)
         except Failure:
             continue
         if _ID in found and _SECRET in found:
@@ -243,7 +235,7 @@ def _group(site: Site, uid: int) -> int:
 
 def _readable(path: Path) -> bool:
     try:
-        json_config.read_config(path)
+        json_file.read_config(path)
     except Failure:
         return False
     return True

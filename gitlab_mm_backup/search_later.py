@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import Failure, Interrupted
 from .journal import Journal
+from .mattermost.site import Site
 from .postgresql import connection, encodings, load, swap
 from .postgresql.index import Index
-from .site import Site
 from .store.manifest import Manifest
 from .system import signals
 

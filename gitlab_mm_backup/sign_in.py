@@ -11,7 +11,7 @@ from . import credentials, gitlab
 from .credentials import Candidate, Layer
 from .errors import Failure
 from .gitlab import APPLICATION_NAME, Application, Pair, Probe, Verdict
-from .site import Site
+from .mattermost.site import Site
 from .system.redaction import Secret
 
 _ENDPOINTS = ("AuthEndpoint", "TokenEndpoint", "UserApiEndpoint")

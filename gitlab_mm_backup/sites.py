@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from . import host, salvage
-from .site import Kind, Site
+from . import salvage
+from .mattermost import detect
+from .mattermost.site import Kind, Site
 from .store.local import LocalStore
 
 
 def here(store: LocalStore) -> Site:
     """Return this host's Mattermost, or what GitLab 19 left of it.  Raises Failure without either."""
-    if host.kind() is Kind.OMNIBUS and salvage.left():
+    if detect.kind() is Kind.OMNIBUS and salvage.left():
         return salvage.find(salvage.kept_in(store.sets()))
-    return host.find()
+    return detect.find()

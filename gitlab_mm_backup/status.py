@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from . import host, report, scheduler, standing
+from . import report, scheduler, standing
 from .checks import Result, guarded
 from .config import identity, keys
 from .config.identity import Host
@@ -15,7 +15,8 @@ from .config.settings import Settings
 from .doctor import service_check, sign_in_check
 from .errors import Failure
 from .journal import Journal
-from .site import Site
+from .mattermost import detect
+from .mattermost.site import Site
 from .standing import Found
 from .store import (
     accepted,
@@ -108,7 +109,7 @@ def look(store: Store, settings: Settings) -> Facts:
     """Find out; changes nothing.  Raises Failure where the folder of sets cannot be read."""
     found = report.look(store)
     try:
-        site = host.find()
+        site = detect.find()
     except Failure:
         site = None
     here, known, ring = identity.known(), accepted.names(), keys.ring()

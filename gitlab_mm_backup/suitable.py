@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .errors import Failure
+from .mattermost.site import Endpoint, Kind, Site
 from .postgresql import connection
-from .site import Endpoint, Kind, Site
 from .store.local import BackupSet
 from .version import numbers
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import backup, gitlab_files, omnibus, salvage
+from . import backup, salvage
 from .backup import Before, Made
 from .config import settings
 from .config.settings import Settings
 from .errors import Failure
+from .mattermost import omnibus, omnibus_files
+from .mattermost.site import Endpoint, GitLab, Site
 from .postgresql import scratch
-from .site import Endpoint, GitLab, Site
 from .store.local import BackupSet, LocalStore
 from .system import humanize, process
 from .system.namespaces import View, within
@@ -202,7 +203,7 @@ def _look() -> _Seen:
             "Dump it there with pg_dump; that server does not depend on these files.",
         )
     data = omnibus.data_folder()
-    version = gitlab_files.first_line(data / "PG_VERSION")
+    version = omnibus_files.first_line(data / "PG_VERSION")
     if not re.fullmatch(r"\d+(\.\d+)?", version):
         raise Failure(
             "There are no data of PostgreSQL",
@@ -261,7 +262,7 @@ def _adjusted(server: Endpoint, programs: Path, site: Site) -> Site:
     """Return ``site`` with its databases, and GitLab's, on the scratch server."""
     gitlab = site.gitlab
     name = gitlab.database.name if gitlab.database else _GITLAB_DATABASE
-    version = gitlab.version or gitlab_files.gitlab_that_ran(site.root) or "unknown"
+    version = gitlab.version or omnibus_files.gitlab_that_ran(site.root) or "unknown"
     owner, theirs = (replace(server.owner, role=role) for role in _owners(site))
     return replace(
         site,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from .folders import is_mount
-from .site import Folders
+from .mattermost.site import Folders
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 
 from .errors import Failure
+from .mattermost.site import Kind, Site
 from .plan import Plan
 from .postgresql import connection
-from .site import Kind, Site
 from .store.local import BackupSet
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from .deadlines import KEY, Deadlines, Missed
 from .errors import Failure
+from .mattermost.site import Endpoint
 from .postgresql import connection, growth, scratch
 from .postgresql.growth import Outgrown
-from .site import Endpoint
 from .store.manifest import Database
 from .system import disk_space, humanize, parallel
 

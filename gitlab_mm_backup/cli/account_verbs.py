@@ -49,7 +49,7 @@ def convert(
     Everybody affected then asks Mattermost itself for a new password: "Forgot your password?".
     """
     from .. import accounts as job
-    from .. import host
+    from ..mattermost import detect
     from ..system.lock import only_run
     from . import accounts_outcomes as outcomes
     from . import output
@@ -57,7 +57,7 @@ def convert(
     if mapping is None and not (before and after):
         raise click.UsageError("Give --from gitlab --to email, or --undo FILE.")
     with only_run():
-        site = host.find()
+        site = detect.find()
         if mapping is not None:
             return outcomes.of_undo(job.undo(site, mapping))
         preview = job.preview(site)

@@ -12,8 +12,8 @@ from ..choice import Chosen
 from ..config import keys
 from ..config.origin import Kind, Origin
 from ..errors import ExitCode, Failure
+from ..mattermost.site import Site
 from ..plan import Plan
-from ..site import Site
 from ..store import lineage
 from ..store.local import BackupSet
 from . import output

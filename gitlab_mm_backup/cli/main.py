@@ -72,9 +72,9 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
     Where GitLab 19 has removed Mattermost the set is made of what it left, and marked as salvaged.
     """
     from .. import backup as job
-    from .. import host as host_host
     from .. import recovery, schedule, sites, trees
     from ..journal import Journal
+    from ..mattermost import detect as host_host
     from ..postgresql import guest
     from ..system import process
     from ..system.lock import only_run
@@ -246,8 +246,8 @@ def prune(
 
 def _owner(host: Any) -> Any:
     """Return for whom is pruned: this host, with the installation that is live, or was last."""
-    from .. import host as host_host
     from .. import live
+    from ..mattermost import detect as host_host
     from ..store.prune import Owner
 
     return Owner(host, live.installation(host_host.find_any(), host))

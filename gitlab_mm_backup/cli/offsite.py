@@ -58,11 +58,12 @@ def wanted_again(settings: Any, store: Any, plan: Any, reference: str) -> Any:
 
 def _newest() -> Any:
     """Return what latest means to whoever only looks: the newest set, sound or not."""
-    from .. import host, live
+    from .. import live
     from ..choice import Want
     from ..config import hostname, identity
+    from ..mattermost import detect
 
-    return Want(identity.known(), hostname.own(), live.look(host.find_any()), sound=False)
+    return Want(identity.known(), hostname.own(), live.look(detect.find_any()), sound=False)
 
 
 @contextmanager
@@ -133,9 +134,10 @@ def offsite(manner: Manner) -> Outcome:
 
     A backup does it at its end; this does it now. What an interrupted run has brought there stays.
     """
-    from .. import host, live
+    from .. import live
     from .. import offsite as offsite_offsite
     from ..config import identity
+    from ..mattermost import detect
     from ..store import inventory
     from ..store.prune import Owner
     from ..system.lock import only_run
@@ -144,7 +146,7 @@ def offsite(manner: Manner) -> Outcome:
     manner.load_everything()
     with only_run():
         ours, here = manner.settings(), identity.own()
-        owner = Owner(here, live.installation(host.find_any(), here))
+        owner = Owner(here, live.installation(detect.find_any(), here))
         return offsite_outcomes.of_offsite(
             *offsite_offsite.copy(ours, inventory.local(ours), owner)
         )

@@ -89,8 +89,8 @@ def restore(manner: Manner, **options: Any) -> Outcome:
     Without SET it is the newest sound set of this Mattermost; on a server that was reinstalled, of
     the one that it had.
     """
-    from .. import host
     from ..journal import Journal
+    from ..mattermost import detect
     from ..system.lock import only_run
 
     if options["wanted"] is not None and options["at"] is not None:
@@ -100,21 +100,22 @@ def restore(manner: Manner, **options: Any) -> Outcome:
         journal, to = Journal(), options["to"] or ""
         if options["rollback"] or options["go_on"]:
             return _recover(manner, journal, to, roll_back=options["rollback"])
-        site = host.find(to, config_required=False)
+        site = detect.find(to, config_required=False)
         plan = _plan(options, site.kind.value)
         return _restore(manner, site, plan, options)
 
 
 def _recover(manner: Manner, journal: Any, to: str, *, roll_back: bool) -> Outcome:
     """Take back a restore that was cut short, and do it again where that is wanted."""
-    from .. import host, recovery, search_later
+    from .. import recovery, search_later
+    from ..mattermost import detect
     from . import consent, restore_outcomes, search_outcomes
 
     if not roll_back and journal.read() is None and journal.later():
-        return search_outcomes.of_search(search_later.build(host.find(to), journal))
+        return search_outcomes.of_search(search_later.build(detect.find(to), journal))
     record = recovery.unfinished(journal)
     plan = Plan.of_journal(record.request["plan"])
-    site = host.find(plan.to, config_required=False)
+    site = detect.find(plan.to, config_required=False)
     taken = recovery.roll_back(site, record, journal)
     if taken.state == "new":
         return restore_outcomes.of_recovery(taken, search_later.build(site, journal))
@@ -123,14 +124,15 @@ def _recover(manner: Manner, journal: Any, to: str, *, roll_back: bool) -> Outco
     ours, store = manner.settings(), manner.store()
     wanted = offsite.wanted_again(ours, store, plan, record.request["set"])
     consent.refuse_another(wanted.set, plan)
-    site = host.find(plan.to, config_required=False)
+    site = detect.find(plan.to, config_required=False)
     manner.begin(ours)
     return _put_back(manner, wanted, site, plan)
 
 
 def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> Outcome:
     """Restore the set that is meant; where that turns out damaged, the next one that is sound."""
-    from .. import gitlab_side, host, preview, rehearsal
+    from .. import gitlab_side, preview, rehearsal
+    from ..mattermost import detect
     from ..store import check_records, records
     from . import consent, restore_outcomes
 
@@ -154,20 +156,21 @@ def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> 
             records.keep(wanted.set, rehearsal.verified(wanted.set, failure.checks))
             continue
         if options["nginx"]:
-            gitlab_side.write_nginx_site(options["nginx"], host.again(site))
+            gitlab_side.write_nginx_site(options["nginx"], detect.again(site))
         return made
 
 
 def _put_back(manner: Manner, wanted: Any, site: Any, plan: Plan) -> Outcome:
-    from .. import arrival, host, live
+    from .. import arrival, live
     from .. import restore as job
     from ..config import identity
+    from ..mattermost import detect
     from . import restore_outcomes
 
     ours, store = manner.settings(), manner.store()
     with arrival.near(wanted, site, plan) as near:
         restored = job.restore(near, site, plan, store, ours)
-    here = live.note(identity.own(), live.look(host.again(site)).installation)
+    here = live.note(identity.own(), live.look(detect.again(site)).installation)
     return restore_outcomes.of_restore(wanted.set, restored, wanted.chosen, here)
 
 

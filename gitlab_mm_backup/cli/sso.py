@@ -32,12 +32,13 @@ _FROM = click.option(
 @verb
 def sso_check(manner: Manner, named: tuple[str, ...]) -> Outcome:
     """Say whether GitLab accepts Mattermost's credentials, and if not, why."""
-    from .. import candidates, host
+    from .. import candidates
     from ..config import hooks
+    from ..mattermost import detect
     from . import sign_in_outcomes as outcomes
 
     store = manner.store()
-    return outcomes.of_check(candidates.examine(host.find(hooks.site_kind()), store, named))
+    return outcomes.of_check(candidates.examine(detect.find(hooks.site_kind()), store, named))
 
 
 @sso.command("repair")
@@ -50,14 +51,14 @@ def sso_check(manner: Manner, named: tuple[str, ...]) -> Outcome:
 @verb
 def sso_repair(manner: Manner, undo: bool, **how: Any) -> Outcome:
     """Give Mattermost the credentials that GitLab accepts, with the least change."""
-    from .. import host
     from .. import repair as job
     from ..config import hooks
+    from ..mattermost import detect
     from . import sign_in_outcomes as outcomes
 
     manner.load_everything()
     with hooks.our_turn():
-        site = host.find(hooks.site_kind())
+        site = detect.find(hooks.site_kind())
         if undo:
             layers = job.undo(site)
             return Outcome({"written": layers}, [f"Put back: {', '.join(layers)}"])

@@ -9,9 +9,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from .. import fog, gitlab_files
+from .. import fog
 from ..errors import ExitCode, Failure
 from ..fog import Upload
+from ..mattermost import omnibus_files
 from ..store.retention import Rules
 from ..system import documents
 from ..system.redaction import Secret
@@ -165,7 +166,7 @@ def load(
         offsite=_offsite(config, values["offsite"]),
         follow_gitlab=values["follow_gitlab"],
         upload=fog.upload(
-            _production_backup(gitlab_yml).get("upload"), gitlab_files.first_line(_ENCRYPTION_KEY)
+            _production_backup(gitlab_yml).get("upload"), omnibus_files.first_line(_ENCRYPTION_KEY)
         ),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Failure
-from ..site import Endpoint
+from ..mattermost.site import Endpoint
 
 if TYPE_CHECKING:
     import psycopg

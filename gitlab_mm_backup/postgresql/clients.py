@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ..site import Endpoint
+from ..mattermost.site import Endpoint
 from ..system import process, progress
 from ..system.private_files import InMemory
 from ..system.process import DECOMPRESS, Command, Finished

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Failure
-from ..site import Endpoint, Login
+from ..mattermost.site import Endpoint, Login
 from ..store.manifest import Contents, Database
 from ..store.properties import Properties
 from ..system import privileges

@@ -6,7 +6,7 @@ import dataclasses
 import threading
 from collections.abc import Sequence
 
-from ..site import Site
+from ..mattermost.site import Site
 from ..system import parallel, process, progress
 from ..system.process import Command, Sink
 from . import clients

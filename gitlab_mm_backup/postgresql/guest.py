@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Failure
-from ..site import Endpoint, Login, Site
+from ..mattermost.site import Endpoint, Login, Site
 from . import connection
 from .scratch import ACCOUNT
 

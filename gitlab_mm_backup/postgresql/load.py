@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .. import checks
 from ..errors import Failure
-from ..site import Endpoint
+from ..mattermost.site import Endpoint
 from ..store.local import BackupSet
 from ..store.manifest import Manifest
 from ..system import parallel

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..site import Endpoint
+from ..mattermost.site import Endpoint
 from ..store.properties import PUBLIC, Grant, Properties, Setting
 from ..version import numbers
 from . import catalog, restorable

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import Failure
-from ..site import Endpoint, Login
+from ..mattermost.site import Endpoint, Login
 from ..store.manifest import Database
 from ..system import disk_space, humanize, lock, process
 from ..system.private_files import InMemory

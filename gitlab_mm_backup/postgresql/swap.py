@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Failure
-from ..site import Endpoint
+from ..mattermost.site import Endpoint
 from ..store.manifest import Database
 from ..store.properties import Properties
 from ..system import parallel

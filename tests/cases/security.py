@@ -93,7 +93,7 @@ SECURITY = Group(
                 "system/test_boundary_bombs.py::test_an_archive_that_goes_on",
                 "system/test_boundary_bombs.py::test_a_dump_that_grows",
                 "unit/store/test_manifest.py::test_hostile_values_are_refused",
-                "unit/test_settings_part.py::test_what_no_process_can_be_started_with_is_refused",
+                "unit/mattermost/test_settings_part.py::test_what_no_process_can_be_started_with_is_refused",
             ),
         ),
         Case(

@@ -35,7 +35,15 @@ MODULES = (
         "stored_secret",
         "undo",
     ),
-    *("rules", "schedule", "trust", "system.reading", "bound", "system.files", "folders"),
+    *(
+        "rules",
+        "schedule",
+        "mattermost.trust",
+        "system.reading",
+        "bound",
+        "system.files",
+        "folders",
+    ),
 )
 REPORT = trials.TOP / "build" / "mutants.txt"
 _SEED = 18

@@ -105,7 +105,7 @@ A_SITE = """
 import sys
 from pathlib import Path
 from gitlab_mm_backup import beside, folders, unpacking
-from gitlab_mm_backup.site import Folders
+from gitlab_mm_backup.mattermost.site import Folders
 
 home = Path("/srv/mattermost")
 places = {"home": home, "data": home / "data"}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from gitlab_mm_backup import beside, folders, increment
 from gitlab_mm_backup.config.settings import Settings
-from gitlab_mm_backup.effective import Settings as Effective
+from gitlab_mm_backup.mattermost.effective_config import Settings as Effective
+from gitlab_mm_backup.mattermost.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
 from gitlab_mm_backup.plan import Plan
-from gitlab_mm_backup.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
 from gitlab_mm_backup.store import archive_writer, file_list
 from gitlab_mm_backup.store.local import BackupSet, LocalStore
 from gitlab_mm_backup.store.part import PartWriter

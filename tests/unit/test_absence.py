@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from gitlab_mm_backup import absence, folders, replacing
 from gitlab_mm_backup.absence import Place, find, last_of
-from gitlab_mm_backup.effective import Settings
 from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.mattermost.effective_config import Settings
+from gitlab_mm_backup.mattermost.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
 from gitlab_mm_backup.plan import Plan
 from gitlab_mm_backup.postgresql.contents import Upload
-from gitlab_mm_backup.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
 from gitlab_mm_backup.store import caveats
 from gitlab_mm_backup.store.local import BackupSet
 from gitlab_mm_backup.store.manifest import Files, Manifest

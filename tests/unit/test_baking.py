@@ -9,10 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from gitlab_mm_backup import baking, gitlab_side, json_config
-from gitlab_mm_backup.effective import Settings
+from gitlab_mm_backup import baking, gitlab_side
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.site import Folders, Kind, Site
+from gitlab_mm_backup.mattermost import json_file
+from gitlab_mm_backup.mattermost.effective_config import Settings
+from gitlab_mm_backup.mattermost.site import Folders, Kind, Site
 from gitlab_mm_backup.store.local import BackupSet
 from gitlab_mm_backup.system.redaction import Secret
 
@@ -75,7 +76,7 @@ def a_site(tree: dict[str, Any] | None = None, environment: tuple[str, ...] = ()
 
 def baked(tmp_path: Path, site: Site) -> dict[str, Any]:
     patch = baking.operations(a_set(tmp_path), site, CONFIG)
-    return dict(json_config.applied(CONFIG, patch, "config.json"))
+    return dict(json_file.applied(CONFIG, patch, "config.json"))
 
 
 def test_the_environment_is_written_and_the_host_s_own_stays(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import credentials, json_config, omnibus
+from gitlab_mm_backup import credentials
 from gitlab_mm_backup.credentials import Candidate, Layer
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.gitlab import Application, Pair
-from gitlab_mm_backup.site import Site
+from gitlab_mm_backup.mattermost import json_file, omnibus
+from gitlab_mm_backup.mattermost.site import Site
 from gitlab_mm_backup.stored_secret import Form, store
 from gitlab_mm_backup.system.redaction import Secret
 from tests.unit.trees import SECRET, Tree
@@ -77,7 +78,7 @@ def test_a_layer_comes_back_byte_for_byte(name: str, tree: Tree) -> None:
     operations = credentials.plan(layer, NEW)
     credentials.write(layer, operations)
     assert contents() != before
-    credentials.write(credentials.read_again(layer), json_config.inverse(operations))
+    credentials.write(credentials.read_again(layer), json_file.inverse(operations))
     assert contents() == before
 
 

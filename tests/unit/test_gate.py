@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import backup, gate, omnibus
+from gitlab_mm_backup import backup, gate
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
 from gitlab_mm_backup.gate import Change
+from gitlab_mm_backup.mattermost import omnibus
 from gitlab_mm_backup.postgresql import connection
 from gitlab_mm_backup.store.local import BackupSet
 from gitlab_mm_backup.store.manifest import Manifest, name_for, utc

@@ -14,9 +14,9 @@ import pytest
 from gitlab_mm_backup import boot, proof
 from gitlab_mm_backup.boot import Booted
 from gitlab_mm_backup.checks import Result
-from gitlab_mm_backup.effective import Settings
+from gitlab_mm_backup.mattermost.effective_config import Settings
+from gitlab_mm_backup.mattermost.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
 from gitlab_mm_backup.proof import Kept
-from gitlab_mm_backup.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
 from gitlab_mm_backup.system.redaction import Secret
 
 WELL = {"status": "OK", "database_status": "OK", "filestore_status": "OK"}

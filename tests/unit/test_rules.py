@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gitlab_mm_backup import fitness, rules
-from gitlab_mm_backup.effective import Settings
 from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.mattermost.effective_config import Settings
 from gitlab_mm_backup.rules import Facts, Rule, Verdict
 from tests.unit.builders import make_manifest, make_set
 

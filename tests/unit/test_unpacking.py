@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitlab_mm_backup import unpacking
-from gitlab_mm_backup.site import Folders
+from gitlab_mm_backup.mattermost.site import Folders
 from gitlab_mm_backup.unpacking import Move, exchanged, moves
 
 HOME = "/var/opt/gitlab/mattermost"

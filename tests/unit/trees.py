@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gitlab_mm_backup import gitlab_files
+from gitlab_mm_backup.mattermost import omnibus_files
 
 SECRET = "glsec-0123456789abcdef"
 RUN = """#!/bin/sh
@@ -24,7 +24,7 @@ class Tree:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.home = root / "var/opt/gitlab/mattermost"
-        self.env = root / gitlab_files.ENVIRONMENT
+        self.env = root / omnibus_files.ENVIRONMENT
         self.config = self.home / "config.json"
 
     def write(self, path: str | Path, text: str | bytes) -> Path:
@@ -38,13 +38,13 @@ class Tree:
 
     def gitlab(self, version: str = "18.11.9", mattermost: str = "10.11.20") -> None:
         self.write_json(
-            gitlab_files.VERSION_MANIFEST,
+            omnibus_files.VERSION_MANIFEST,
             {
                 "build_version": version,
                 "software": {"mattermost": {"locked_version": f"v{mattermost}"}},
             },
         )
-        (self.root / gitlab_files.EMBEDDED_MATTERMOST).mkdir(parents=True, exist_ok=True)
+        (self.root / omnibus_files.EMBEDDED_MATTERMOST).mkdir(parents=True, exist_ok=True)
 
     def enable(self) -> None:
         service = self.root / "opt/gitlab/service/mattermost"
@@ -55,11 +55,11 @@ class Tree:
         """Write a Chef node whose ``normal`` names this tree's home."""
         normal = {"mattermost": {"home": str(self.home), **attributes.pop("mattermost", {})}}
         document = {"default": attributes.pop("default", {}), "normal": {**normal, **attributes}}
-        return self.write_json(f"{gitlab_files.NODES}/{name}", document)
+        return self.write_json(f"{omnibus_files.NODES}/{name}", document)
 
     def psql_rc(self, **values: str) -> None:
         lines = [f"{name}='{value}'" for name, value in values.items()]
-        self.write(gitlab_files.PSQL_RC, "\n".join([*lines, ""]))
+        self.write(omnibus_files.PSQL_RC, "\n".join([*lines, ""]))
 
     def variables(self, **values: str) -> None:
         self.variables_in(self.env, values)

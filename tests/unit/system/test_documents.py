@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from gitlab_mm_backup import json_text
 from gitlab_mm_backup.config import config_file
 from gitlab_mm_backup.config.schema import OPTIONS
 from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.mattermost import json_text
 from gitlab_mm_backup.system import documents
 from gitlab_mm_backup.system.documents import Refused
 

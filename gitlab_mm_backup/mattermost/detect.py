@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import Failure
 from . import omnibus, standalone
-from .errors import Failure
 from .omnibus import Presence
 from .site import Kind, Site
 

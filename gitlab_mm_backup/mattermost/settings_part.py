@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import Failure
-from .system import validation
-from .system.redaction import Secret
+from ..errors import Failure
+from ..system import validation
+from ..system.redaction import Secret
 
 
 def environment(document: Mapping[str, Any]) -> dict[str, Secret]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from ..errors import Failure, reason
+from ..system import process, reading
+from ..system.process import Command
 from . import listener, service_log, systemd
-from .errors import Failure, reason
 from .site import Kind, Site
-from .system import process, reading
-from .system.process import Command
 
 # runit waits 7 s by default; a large Mattermost takes longer to end its work.
 _STOP_SECONDS = 120

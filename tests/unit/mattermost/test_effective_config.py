@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup.effective import Settings, overlay
+from gitlab_mm_backup.mattermost.effective_config import Settings, overlay
 from gitlab_mm_backup.system.redaction import Secret
 
 CONFIG: dict[str, Any] = {

@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import Failure
-from .system import process, reading
-from .system.process import Command
+from ..errors import Failure
+from ..system import process, reading
+from ..system.process import Command
 
 # systemd itself kills after 90 s, unless the unit says otherwise.
 _STOP_SECONDS = 600

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import listener as listeners
-from gitlab_mm_backup import service, service_log
-from gitlab_mm_backup.effective import Settings
 from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.mattermost import listener as listeners
+from gitlab_mm_backup.mattermost import service, service_log
+from gitlab_mm_backup.mattermost.effective_config import Settings
 from gitlab_mm_backup.system import reading
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import gitlab_rb
 from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.mattermost import gitlab_rb
 
 RUBY = """\
 external_url 'https://git.example.org'

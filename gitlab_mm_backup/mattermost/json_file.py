@@ -19,11 +19,11 @@ from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed le
 from pathlib import Path
 from typing import Any
 
-from .errors import Failure
+from ..errors import Failure
+from ..system import process, reading
+from ..system.files import replace_file
+from ..system.process import Command
 from .json_text import Keys, Names, parse, parse_config
-from .system import process, reading
-from .system.files import replace_file
-from .system.process import Command
 
 Operations = list[dict[str, Any]]
 Render = Callable[[Any], str]

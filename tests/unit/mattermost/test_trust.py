@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from gitlab_mm_backup import trust
 from gitlab_mm_backup.config import settings
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.journal import Journal, Record
+from gitlab_mm_backup.mattermost import trust
 from gitlab_mm_backup.undo import Step
 
 OWNER, OTHER = 65533, 65532  # no account of the machine

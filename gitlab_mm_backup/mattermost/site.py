@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .effective import Settings
-from .system.redaction import Secret
+from ..system.redaction import Secret
+from .effective_config import Settings
 
 
 class Kind(str, enum.Enum):

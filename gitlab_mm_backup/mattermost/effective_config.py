@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from .system.redaction import Secret
+from ..system.redaction import Secret
 
 # How Mattermost spells the settings that Omnibus passes by environment, for a config.json that
 # lacks them (omnibus-gitlab 10 to 18, env template of the mattermost cookbook), and those that we

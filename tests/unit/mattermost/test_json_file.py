@@ -16,10 +16,10 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup import json_config, json_text
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.json_config import JsonFile
-from gitlab_mm_backup.json_text import Keys
+from gitlab_mm_backup.mattermost import json_file, json_text
+from gitlab_mm_backup.mattermost.json_file import JsonFile
+from gitlab_mm_backup.mattermost.json_text import Keys
 from tests.unit.builders import ROOT
 
 REAL = ROOT / "tests" / "lab" / "fixtures" / "config-5.37.json"
@@ -52,7 +52,7 @@ def written(text: str, way: int) -> Text:
     if way == 0:
         return Text(json.dumps(text))
     if way == 1:
-        return Text(json_config._rendered(text))
+        return Text(json_file._rendered(text))
     if way == 2:
         return Text(json.dumps(text, ensure_ascii=False).replace("/", "\\/"))
     units = text.encode("utf-16-be")
@@ -219,23 +219,23 @@ def test_the_named_keys_change_and_the_way_back_is_exact(edit: tuple[str, dict[K
     file = file_of(text)
     if any(plain_in_the_way(file.document, path) for path in changes):
         with pytest.raises(Failure, match="is no section"):
-            json_config.setting(file.document, changes)
+            json_file.setting(file.document, changes)
         return
-    operations = json_config.setting(file.document, changes)
-    after = json_config.apply(file, operations)
+    operations = json_file.setting(file.document, changes)
+    after = json_file.apply(file, operations)
     assert exact(json.loads(after)) == exact(put(file.document, changes))
     assert unchanged_bytes(text, after, operations)
-    back = json_config.apply(file_of(after), json_config.inverse(operations))
+    back = json_file.apply(file_of(after), json_file.inverse(operations))
     assert json.loads(back) == file.document
     if all(spelt_as_usual(text, path) for path in changes):
         assert back == text
-    assert json_config.setting(json.loads(after), changes) == []
+    assert json_file.setting(json.loads(after), changes) == []
 
 
 def literal_at(text: str, path: Keys) -> str:
     """Return the letters of the value at ``path``, "" where there is none."""
-    members: dict[Keys, json_config._Member] = {}
-    json_config._scan(text, text.index("{"), (), members, json_text.Names(go=False))
+    members: dict[Keys, json_file._Member] = {}
+    json_file._scan(text, text.index("{"), (), members, json_text.Names(go=False))
     return text[members[path].value : members[path].end] if path in members else ""
 
 
@@ -255,20 +255,20 @@ def common(one: str, other: str) -> int:
     return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def unchanged_bytes(before: str, after: str, operations: json_config.Operations) -> bool:
+def unchanged_bytes(before: str, after: str, operations: json_file.Operations) -> bool:
     """Tell whether ``after`` is ``before`` but for the one piece that a single act puts there."""
     acts = [one for one in operations if one["op"] != "test"]
     if not acts:
         return before == after
     if len(acts) > 1:
         return True  # the way back, which is exact, says it for several
-    added = [json_config._rendered(acts[0]["value"], plain) for plain in (False, True)]
+    added = [json_file._rendered(acts[0]["value"], plain) for plain in (False, True)]
     start = common(before, after)
     end = common(before[start:][::-1], after[start:][::-1])
     piece = after[start : len(after) - end]
     if acts[0]["op"] == "replace":
         return any(piece in one for one in added)
-    return len(piece) <= len(added[0]) + len(json_config._rendered(acts[0]["path"])) + 40
+    return len(piece) <= len(added[0]) + len(json_file._rendered(acts[0]["path"])) + 40
 
 
 @given(texts(), st.data())
@@ -280,8 +280,8 @@ def test_keys_that_keep_their_value_make_no_patch(text: str, data: st.DataObject
     value: Any = document
     for step in path:
         value = value[step]
-    assert json_config.setting(document, {path: value}) == []
-    assert json_config.apply(file_of(text), []) == text
+    assert json_file.setting(document, {path: value}) == []
+    assert json_file.apply(file_of(text), []) == text
 
 
 @pytest.mark.parametrize(
@@ -301,20 +301,20 @@ def test_keys_that_keep_their_value_make_no_patch(text: str, data: st.DataObject
     ],
 )  # fmt: skip
 def test_examples(before: str, changes: dict[Keys, Any], after: str) -> None:
-    operations = json_config.setting(json.loads(before), changes)
-    assert json_config.apply(file_of(before), operations) == after
+    operations = json_file.setting(json.loads(before), changes)
+    assert json_file.apply(file_of(before), operations) == after
 
 
 def test_two_keys_of_a_real_file_are_a_diff_of_two_lines(tmp_path: Path) -> None:
     shutil.copy(REAL, tmp_path / "config.json")
     before = (tmp_path / "config.json").read_bytes()
-    file = json_config.read(tmp_path / "config.json")
+    file = json_file.read(tmp_path / "config.json")
     changes: dict[Keys, Any] = {
         ("GitLabSettings", "Id"): "new-id",
         ("GitLabSettings", "Secret"): SECRET,
     }
-    operations = json_config.setting(file.document, changes)
-    json_config.write(file.path, json_config.apply(file, operations))
+    operations = json_file.setting(file.document, changes)
+    json_file.write(file.path, json_file.apply(file, operations))
     after = (tmp_path / "config.json").read_bytes()
     lines = list(zip(before.split(b"\n"), after.split(b"\n")))
     assert before.count(b"\n") == after.count(b"\n")
@@ -322,8 +322,8 @@ def test_two_keys_of_a_real_file_are_a_diff_of_two_lines(tmp_path: Path) -> None
         f'"Secret": "{SECRET}",'.encode(),
         b'"Id": "new-id",',
     ]
-    file = json_config.read(tmp_path / "config.json")
-    json_config.write(file.path, json_config.apply(file, json_config.inverse(operations)))
+    file = json_file.read(tmp_path / "config.json")
+    json_file.write(file.path, json_file.apply(file, json_file.inverse(operations)))
     assert (tmp_path / "config.json").read_bytes() == before
 
 
@@ -332,15 +332,15 @@ def test_a_secrets_file_as_ruby_writes_it_comes_back_byte_for_byte() -> None:
     text = '{\n  "mattermost": {\n    "gitlab_secret": "a&b<c>d",\n    "gitlab_id": "x"\n  }\n}\n'
     path = Path("/etc/gitlab/gitlab-secrets.json")
     file = JsonFile(path, text, json.loads(text))
-    operations = json_config.setting(file.document, {("mattermost", "gitlab_secret"): "new"})
-    after = json_config.apply(file, operations)
+    operations = json_file.setting(file.document, {("mattermost", "gitlab_secret"): "new"})
+    after = json_file.apply(file, operations)
     back = JsonFile(path, after, json.loads(after))
-    assert json_config.apply(back, json_config.inverse(operations)) == text
+    assert json_file.apply(back, json_file.inverse(operations)) == text
 
 
 def test_a_patch_begins_with_tests_of_all_that_it_relies_on() -> None:
     document = {"a": {"b": 1}, "c": 2}
-    operations = json_config.setting(document, {("a", "b"): 3, ("c",): 4, ("d",): 5})
+    operations = json_file.setting(document, {("a", "b"): 3, ("c",): 4, ("d",): 5})
     kinds = [one["op"] for one in operations]
     assert kinds == sorted(kinds, key=lambda kind: kind != "test")
     tested = {one["path"]: one["value"] for one in operations if one["op"] == "test"}
@@ -357,44 +357,44 @@ def test_a_document_that_has_changed_where_it_matters_is_refused(
     text, changes = edit
     file = file_of(text)
     assume(not any(plain_in_the_way(file.document, path) for path in changes))
-    operations = json_config.setting(file.document, changes)
+    operations = json_file.setting(file.document, changes)
     assume(operations)
     tested = [one for one in operations if one["op"] == "test"]
     chosen = data.draw(st.sampled_from(tested))
-    path = json_config._keys(chosen["path"])
+    path = json_file._keys(chosen["path"])
     meanwhile = put(file.document, {path: "something else"}) if path else {"something": "else"}
     assume(meanwhile != file.document)
     now = JsonFile(HERE, json.dumps(meanwhile), meanwhile)
     with pytest.raises(Failure, match="is not as it was") as caught:
-        json_config.apply(now, operations)
+        json_file.apply(now, operations)
     assert "something" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("before", "meanwhile"), [("true", "1"), ("0", "false"), ("1", '"1"')])
 def test_a_value_of_another_type_is_another_value(before: str, meanwhile: str) -> None:
-    operations = json_config.setting(json.loads(f'{{"a": {before}}}'), {("a",): "new"})
+    operations = json_file.setting(json.loads(f'{{"a": {before}}}'), {("a",): "new"})
     with pytest.raises(Failure, match="is not as it was"):
-        json_config.apply(file_of(f'{{"a": {meanwhile}}}'), operations)
+        json_file.apply(file_of(f'{{"a": {meanwhile}}}'), operations)
 
 
 def test_taking_back_refuses_a_value_that_is_another_now() -> None:
-    operations = json_config.inverse(json_config.setting({"a": 1}, {("a",): 2}))
+    operations = json_file.inverse(json_file.setting({"a": 1}, {("a",): 2}))
     with pytest.raises(Failure, match="is not as it was"):
-        json_config.apply(file_of('{"a": 3}'), operations)
+        json_file.apply(file_of('{"a": 3}'), operations)
 
 
 def test_taking_a_made_section_back_does_not_take_what_others_put_there() -> None:
     changes: dict[Keys, Any] = {("GitLabSettings", "Id"): "x"}
-    back = json_config.inverse(json_config.setting({}, changes))
+    back = json_file.inverse(json_file.setting({}, changes))
     later = file_of('{"GitLabSettings": {"Id": "x", "Enable": true, "Scope": "read"}}')
     with pytest.raises(Failure, match="is not as it was"):
-        json_config.apply(later, back)
+        json_file.apply(later, back)
 
 
 def test_a_failure_shows_no_value() -> None:
-    operations = json_config.setting({"a": SECRET}, {("a",): SECRET + "x"})
+    operations = json_file.setting({"a": SECRET}, {("a",): SECRET + "x"})
     with pytest.raises(Failure) as caught:
-        json_config.apply(file_of('{"a": "other-secret"}'), operations)
+        json_file.apply(file_of('{"a": "other-secret"}'), operations)
     told = f"{caught.value} {caught.value.hint} {caught.value.__cause__!r}"
     assert SECRET not in told and "other-secret" not in told
 
@@ -431,7 +431,7 @@ def test_what_is_no_proper_json_is_refused_without_a_word_of_it(
     path = tmp_path / "config.json"
     path.write_bytes(content)
     with pytest.raises(Failure, match=message) as caught:
-        json_config.read(path)
+        json_file.read(path)
     assert detail in caught.value.detail
     assert "glsec" not in f"{caught.value} {caught.value.hint}"
     assert caught.value.__cause__ is None
@@ -443,7 +443,7 @@ def test_what_go_cannot_read_either_is_told_apart(tmp_path: Path) -> None:
     for content, hopeless in (("{", True), ('{"a": NaN}', True), ('{"a": ' * 3000, False)):
         path.write_text(content)
         with pytest.raises(Failure) as caught:
-            json_config.read_config(path)
+            json_file.read_config(path)
         assert isinstance(caught.value, json_text.NotJson) == hopeless
 
 
@@ -496,7 +496,7 @@ def test_a_config_json_is_read_as_go_does(
 ) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(text.encode(errors="surrogateescape"))
-    assert json_config.read_config(path).document == document
+    assert json_file.read_config(path).document == document
 
 
 @pytest.mark.parametrize(
@@ -522,29 +522,29 @@ def test_a_patch_hits_the_key_as_it_is_written_and_that_counts(
 ) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(before.encode(errors="surrogateescape"))
-    file = json_config.read_config(path)
-    operations = json_config.setting(file.document, {("GitLabSettings", "Id"): "new"})
-    json_config.write(path, json_config.apply(file, operations))
+    file = json_file.read_config(path)
+    operations = json_file.setting(file.document, {("GitLabSettings", "Id"): "new"})
+    json_file.write(path, json_file.apply(file, operations))
     assert path.read_bytes() == after.encode(errors="surrogateescape")
-    again = json_config.read_config(path)
+    again = json_file.read_config(path)
     assert again.document["GitLabSettings"]["Id"] == "new"
-    back = json_config.apply(again, json_config.inverse(operations))
+    back = json_file.apply(again, json_file.inverse(operations))
     assert back == before
 
 
 def test_a_section_that_stands_twice_is_not_replaced_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text('{"X": {"A": {"B": 1}}, "X": {"A": {"C": 2}}}')
-    file = json_config.read_config(path)
+    file = json_file.read_config(path)
     with pytest.raises(Failure, match="is not changed") as caught:
-        json_config.apply(file, json_config.setting(file.document, {("X",): {"Z": 1}}))
+        json_file.apply(file, json_file.setting(file.document, {("X",): {"Z": 1}}))
     assert "several times" in caught.value.detail
 
 
 def test_what_is_not_there_is_a_failure(tmp_path: Path) -> None:
     for name in ("missing", ".", "missing/too"):
         with pytest.raises(Failure, match="cannot be read"):
-            json_config.read(tmp_path / name)
+            json_file.read(tmp_path / name)
 
 
 def test_a_pipe_in_the_place_of_the_file_does_not_hold_us_up(tmp_path: Path) -> None:
@@ -555,7 +555,7 @@ def test_a_pipe_in_the_place_of_the_file_does_not_hold_us_up(tmp_path: Path) -> 
 
     def read() -> None:
         try:
-            json_config.read(path)
+            json_file.read(path)
         except Failure as failure:
             ended.append(failure)
 
@@ -580,7 +580,7 @@ def test_lists_in_lists_are_edited_or_refused(levels: int) -> None:
     text = deep(levels)
     try:
         file = file_of(text)
-        after = json_config.apply(file, json_config.setting(file.document, {("b",): 2}))
+        after = json_file.apply(file, json_file.setting(file.document, {("b",): 2}))
     except Failure:
         assert levels > 200, "no proper configuration is refused"
         return
@@ -600,7 +600,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_writing_keeps_owner_and_mode(path: Path) -> None:
-    json_config.write(path, '{"a": "ü"}\r\n')
+    json_file.write(path, '{"a": "ü"}\r\n')
     status = path.stat()
     assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (65534, 12, 0o640)
     assert path.read_bytes() == '{"a": "ü"}\r\n'.encode()
@@ -608,7 +608,7 @@ def test_writing_keeps_owner_and_mode(path: Path) -> None:
 
 def test_what_was_read_is_written_byte_for_byte(path: Path) -> None:
     path.write_bytes('{"a":\t"ü\u2028"}\r\n\n'.encode())
-    json_config.write(path, json_config.read(path).text)
+    json_file.write(path, json_file.read(path).text)
     assert path.read_bytes() == '{"a":\t"ü\u2028"}\r\n\n'.encode()
 
 
@@ -625,7 +625,7 @@ def test_only_a_plain_file_is_written(kind: str, tmp_path: Path, path: Path) -> 
         os.mkfifo(place)
     before = sorted(os.listdir(tmp_path))
     with pytest.raises(Failure, match="written"):
-        json_config.write(place, "{}")
+        json_file.write(place, "{}")
     assert sorted(os.listdir(tmp_path)) == before
     assert path.read_bytes() == b"{}\r\n"
 
@@ -640,7 +640,7 @@ def test_a_failing_write_leaves_the_old_file_and_no_other(
     with monkeypatch.context() as patch:
         patch.setattr(os, call, refuse)
         with pytest.raises(Failure, match="cannot be written") as caught:
-            json_config.write(path, '{"a": 1}')
+            json_file.write(path, '{"a": 1}')
     assert caught.value.detail == "No space left on device"
     assert os.listdir(path.parent) == ["config.json"]
     assert path.read_bytes() == b"{}\r\n"
@@ -648,8 +648,8 @@ def test_a_failing_write_leaves_the_old_file_and_no_other(
 
 def test_a_value_that_is_no_unicode_is_a_failure_and_no_crash(path: Path) -> None:
     """As an environment file in latin-1 gives it."""
-    file = json_config.read(path)
-    operations = json_config.setting(file.document, {("a",): "caf\udce9"})
+    file = json_file.read(path)
+    operations = json_file.setting(file.document, {("a",): "caf\udce9"})
     with pytest.raises(Failure):
-        json_config.write(path, json_config.apply(file, operations))
+        json_file.write(path, json_file.apply(file, operations))
     assert path.read_bytes() == b"{}\r\n"

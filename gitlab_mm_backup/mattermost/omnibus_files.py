@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .config import hostname
-from .errors import Failure
-from .system import documents, reading
-from .system.redaction import Secret
+from ..config import hostname
+from ..errors import Failure
+from ..system import documents, reading
+from ..system.redaction import Secret
 
 VERSION_MANIFEST = "opt/gitlab/version-manifest.json"
 NODES = "opt/gitlab/embedded/nodes"

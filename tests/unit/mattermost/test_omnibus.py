@@ -10,10 +10,10 @@ from urllib.parse import urlencode
 
 import pytest
 
-from gitlab_mm_backup import gitlab_files, omnibus
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.omnibus import Presence
-from gitlab_mm_backup.site import Account, Endpoint, Kind, Login
+from gitlab_mm_backup.mattermost import omnibus, omnibus_files
+from gitlab_mm_backup.mattermost.omnibus import Presence
+from gitlab_mm_backup.mattermost.site import Account, Endpoint, Kind, Login
 from gitlab_mm_backup.system.redaction import Secret
 from tests.unit.trees import ENVIRONMENT, SAMPLE, SECRET, Tree
 
@@ -53,7 +53,7 @@ def test_no_gitlab(tree: Tree) -> None:
 
 
 def test_a_gitlab_that_bundles_none(tree: Tree) -> None:
-    tree.write_json(gitlab_files.VERSION_MANIFEST, {"build_version": "19.0.0"})
+    tree.write_json(omnibus_files.VERSION_MANIFEST, {"build_version": "19.0.0"})
     tree.node()
     tree.write_json(tree.config, {})
     assert omnibus.presence(tree.root) is Presence.REMOVED
@@ -61,7 +61,7 @@ def test_a_gitlab_that_bundles_none(tree: Tree) -> None:
 
 
 def test_a_service_that_an_aborted_run_of_19_left_is_no_mattermost(modern: Tree) -> None:
-    modern.write_json(gitlab_files.VERSION_MANIFEST, {"build_version": "19.0.0"})
+    modern.write_json(omnibus_files.VERSION_MANIFEST, {"build_version": "19.0.0"})
     assert omnibus.presence(modern.root) is Presence.REMOVED
 
 
@@ -82,7 +82,7 @@ def test_disabled(tree: Tree) -> None:
 def test_disabled_with_another_home(tree: Tree) -> None:
     tree.gitlab()
     normal = {"mattermost": {"home": "/srv/mm"}}
-    tree.write_json(f"{gitlab_files.NODES}/x.json", {"default": {}, "normal": normal})
+    tree.write_json(f"{omnibus_files.NODES}/x.json", {"default": {}, "normal": normal})
     assert omnibus.presence(tree.root) is Presence.NEVER
     tree.write("srv/mm/config.json", "{}")
     assert omnibus.presence(tree.root) is Presence.DISABLED
@@ -194,7 +194,7 @@ def test_relative_folders_of_the_sample_are_ignored(modern: Tree) -> None:
 
 
 def test_without_attributes_the_service_s_own_script_names_the_home(modern: Tree) -> None:
-    (modern.root / gitlab_files.NODES / "host.json").unlink()
+    (modern.root / omnibus_files.NODES / "host.json").unlink()
     site = omnibus.find(modern.root)
     assert site.config_file == modern.config
     assert site.account == Account("mattermost", "mattermost")
@@ -203,7 +203,7 @@ def test_without_attributes_the_service_s_own_script_names_the_home(modern: Tree
 
 def test_a_half_made_node_is_unknown_and_not_unset(modern: Tree) -> None:
     document = {"default": {"mattermost": {"home": "/default"}}}
-    modern.write_json(f"{gitlab_files.NODES}/host.json", document)
+    modern.write_json(f"{omnibus_files.NODES}/host.json", document)
     assert omnibus.find(modern.root).config_file == modern.config
 
 
@@ -212,7 +212,7 @@ def test_a_half_made_node_is_unknown_and_not_unset(modern: Tree) -> None:
     ["mattermost --config={home}/config.json", "mattermost -c {home}/config.json >>/dev/null"],
 )
 def test_other_ways_to_name_the_home_in_the_script(line: str, modern: Tree) -> None:
-    (modern.root / gitlab_files.NODES / "host.json").unlink()
+    (modern.root / omnibus_files.NODES / "host.json").unlink()
     modern.write(
         "opt/gitlab/sv/mattermost/run", f"#!/bin/sh\nexec {line.format(home=modern.home)}\n"
     )
@@ -222,7 +222,7 @@ def test_other_ways_to_name_the_home_in_the_script(line: str, modern: Tree) -> N
 def test_without_a_script_too_the_home_is_omnibus_s_default(
     modern: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (modern.root / gitlab_files.NODES / "host.json").unlink()
+    (modern.root / omnibus_files.NODES / "host.json").unlink()
     (modern.root / "opt/gitlab/sv/mattermost/run").unlink()
     assert omnibus._HOME == "/var/opt/gitlab/mattermost"
     monkeypatch.setattr(omnibus, "_HOME", str(modern.home))
@@ -268,7 +268,7 @@ def test_without_any_environment_folder(modern: Tree) -> None:
 
 
 def test_the_last_run_version_counts_where_the_package_is_silent(modern: Tree) -> None:
-    modern.write_json(gitlab_files.VERSION_MANIFEST, {"build_version": "18.11.9"})
+    modern.write_json(omnibus_files.VERSION_MANIFEST, {"build_version": "18.11.9"})
     assert omnibus.find(modern.root).version == "unknown"
     modern.write(modern.home / "VERSION", "10.11.19\n")
     assert omnibus.find(modern.root).version == "10.11.19"
@@ -500,14 +500,14 @@ def test_the_database_s_name_may_come_from_the_node(modern: Tree) -> None:
 
 
 def without_rc(tree: Tree) -> None:
-    (tree.root / gitlab_files.PSQL_RC).unlink()
+    (tree.root / omnibus_files.PSQL_RC).unlink()
     tree.variables(MM_SQLSETTINGS_DATASOURCE="user=gitlab_mattermost")
 
 
 def test_public_attributes_tell_the_socket(modern: Tree) -> None:
     without_rc(modern)
     modern.write_json(
-        gitlab_files.PUBLIC_ATTRIBUTES,
+        omnibus_files.PUBLIC_ATTRIBUTES,
         {"postgresql": {"unix_socket_directory": "/run/pg", "port": 5433}},
     )
     found = omnibus.find(modern.root).database
@@ -575,7 +575,7 @@ def test_without_a_bundled_server_gitlab_has_no_database_here(modern: Tree) -> N
 def test_the_url_of_gitlab(section: object, url: str, modern: Tree) -> None:
     assert omnibus.find(modern.root).gitlab.url == ""
     text = json.dumps({"production": {"gitlab": section}})  # which is YAML too
-    modern.write(gitlab_files.GITLAB_YML, text)
+    modern.write(omnibus_files.GITLAB_YML, text)
     assert omnibus.find(modern.root).gitlab.url == url
 
 

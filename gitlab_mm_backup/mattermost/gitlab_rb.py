@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import Failure
+from ..errors import Failure
 
 FILE = "etc/gitlab/gitlab.rb"
 # All that sets something of the bundled Mattermost; gitlab_rails['mattermost_host'] is GitLab's own.

@@ -11,17 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import json_config, trust
-from .effective import Settings, overlay
-from .errors import Failure
-from .journal import STATE
-from .postgresql import connection, data_source
+from ..errors import Failure
+from ..journal import STATE
+from ..postgresql import connection, data_source
+from ..system import privileges, process
+from ..system.files import replace_file
+from ..system.process import Command
+from ..system.redaction import Secret
+from ..version import numbers
+from . import json_file, trust
+from .effective_config import Settings, overlay
 from .site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
-from .system import privileges, process
-from .system.files import replace_file
-from .system.process import Command
-from .system.redaction import Secret
-from .version import numbers
 
 UNIT = "mattermost"
 # config.json as it was, for a recovery that begins while the folder around it is being exchanged.
@@ -78,7 +78,7 @@ def find() -> Site:
             "Make it from config.defaults.json beside it, give SqlSettings.DataSource an empty "
             "database, then try again.",
         )
-    settings = overlay(json_config.read_config(there).document, unit.environment)
+    settings = overlay(json_file.read_config(there).document, unit.environment)
     endpoint = _endpoint(settings, config_file, unit.account, unit.environment)
     return Site(
         kind=Kind.STANDALONE,

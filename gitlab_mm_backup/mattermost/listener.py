@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from .effective import Settings
+from .effective_config import Settings
 
 if TYPE_CHECKING:
     import ssl

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup import gitlab_files
 from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.mattermost import omnibus_files
 from tests.unit.trees import SECRET, Tree
 
 
@@ -27,18 +27,18 @@ def tree(tmp_path: Path) -> Tree:
     [("18.11.9", "18.11.9"), ("18.11.9+ce.0", "18.11.9"), ("10.5.8", "10.5.8")],
 )
 def test_the_version_of_gitlab(built: str, version: str, tree: Tree) -> None:
-    tree.write_json(gitlab_files.VERSION_MANIFEST, {"build_version": built})
+    tree.write_json(omnibus_files.VERSION_MANIFEST, {"build_version": built})
     tree.write("opt/gitlab/embedded/service/gitlab-rails/VERSION", "1.0.0\n")
-    assert gitlab_files.gitlab_version(tree.root) == version
+    assert omnibus_files.gitlab_version(tree.root) == version
 
 
 @pytest.mark.parametrize("manifest", [None, "", "{", "[]", "{}", '{"build_version": 7}'])
 def test_the_version_of_gitlab_is_in_a_second_place(manifest: str | None, tree: Tree) -> None:
     if manifest is not None:
-        tree.write(gitlab_files.VERSION_MANIFEST, manifest)
-    assert gitlab_files.gitlab_version(tree.root) == ""
+        tree.write(omnibus_files.VERSION_MANIFEST, manifest)
+    assert omnibus_files.gitlab_version(tree.root) == ""
     tree.write("opt/gitlab/embedded/service/gitlab-rails/VERSION", "11.3.4\n")
-    assert gitlab_files.gitlab_version(tree.root) == "11.3.4"
+    assert omnibus_files.gitlab_version(tree.root) == "11.3.4"
 
 
 @pytest.mark.parametrize(
@@ -56,17 +56,17 @@ def test_the_version_of_gitlab_is_in_a_second_place(manifest: str | None, tree: 
 def test_the_version_of_mattermost(
     file: str | None, software: object, version: str, tree: Tree
 ) -> None:
-    tree.write_json(gitlab_files.VERSION_MANIFEST, {"software": software})
+    tree.write_json(omnibus_files.VERSION_MANIFEST, {"software": software})
     if file is not None:
-        tree.write(f"{gitlab_files.EMBEDDED_MATTERMOST}/VERSION", file)
-    assert gitlab_files.bundled_mattermost(tree.root) == version
+        tree.write(f"{omnibus_files.EMBEDDED_MATTERMOST}/VERSION", file)
+    assert omnibus_files.bundled_mattermost(tree.root) == version
 
 
 # Chef's nodes
 
 
 def write_node(tree: Tree, name: str, document: Any, age: int = 0) -> None:
-    path = tree.write_json(f"{gitlab_files.NODES}/{name}", document)
+    path = tree.write_json(f"{omnibus_files.NODES}/{name}", document)
     os.utime(path, (1_000_000 - age, 1_000_000 - age))
 
 
@@ -77,7 +77,7 @@ def test_normal_attributes_lie_over_defaults_key_by_key(tree: Tree) -> None:
         "automatic": {"mattermost": {"home": "/ohai"}},
     }
     write_node(tree, "any.json", document)
-    assert gitlab_files.attributes(tree.root) == {
+    assert omnibus_files.attributes(tree.root) == {
         "mattermost": {"home": "/normal", "env": {"A": "1", "B": "3"}},
         "x": 1,
         "list": [1],
@@ -87,7 +87,7 @@ def test_normal_attributes_lie_over_defaults_key_by_key(tree: Tree) -> None:
 def test_lists_and_nothing_replace_what_is_below(tree: Tree) -> None:
     document = {"default": {"a": [1, 2], "b": {"c": 1}}, "normal": {"a": [3], "b": None}}
     write_node(tree, "any.json", document)
-    assert gitlab_files.attributes(tree.root) == {"a": [3], "b": None}
+    assert omnibus_files.attributes(tree.root) == {"a": [3], "b": None}
 
 
 def test_this_host_s_node_counts_though_another_is_newer(
@@ -96,7 +96,7 @@ def test_this_host_s_node_counts_though_another_is_newer(
     monkeypatch.setattr(socket, "getfqdn", lambda: "git.example.org")
     write_node(tree, "git.example.org.json", {"normal": {"this": True}}, age=900)
     write_node(tree, "other.json", {"normal": {"other": True}})
-    assert gitlab_files.attributes(tree.root) == {"this": True}
+    assert omnibus_files.attributes(tree.root) == {"this": True}
 
 
 def test_of_foreign_nodes_the_newest_counts(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def test_of_foreign_nodes_the_newest_counts(tree: Tree, monkeypatch: pytest.Monk
     write_node(tree, "a.json", {"normal": {"old": True}}, age=900)
     write_node(tree, "b.json", {"normal": {"new": True}})
     write_node(tree, "c.json", {"normal": {"older": True}}, age=1800)
-    assert gitlab_files.attributes(tree.root) == {"new": True}
+    assert omnibus_files.attributes(tree.root) == {"new": True}
 
 
 @pytest.mark.parametrize(
@@ -112,14 +112,14 @@ def test_of_foreign_nodes_the_newest_counts(tree: Tree, monkeypatch: pytest.Monk
 )
 def test_nodes_without_normal_attributes_tell_nothing(text: str | None, tree: Tree) -> None:
     if text is not None:
-        tree.write(f"{gitlab_files.NODES}/any.json", text)
-    assert gitlab_files.attributes(tree.root) == {}
+        tree.write(f"{omnibus_files.NODES}/any.json", text)
+    assert omnibus_files.attributes(tree.root) == {}
 
 
 def test_public_attributes(tree: Tree) -> None:
-    assert gitlab_files.public_attributes(tree.root) == {}
-    tree.write(gitlab_files.PUBLIC_ATTRIBUTES, '{"postgresql": {"port": 5433}}')
-    assert gitlab_files.public_attributes(tree.root) == {"postgresql": {"port": 5433}}
+    assert omnibus_files.public_attributes(tree.root) == {}
+    tree.write(omnibus_files.PUBLIC_ATTRIBUTES, '{"postgresql": {"port": 5433}}')
+    assert omnibus_files.public_attributes(tree.root) == {"postgresql": {"port": 5433}}
 
 
 # files of shell assignments and YAML
@@ -127,12 +127,12 @@ def test_public_attributes(tree: Tree) -> None:
 
 def test_the_psql_rc_is_read_as_a_shell_would(tree: Tree) -> None:
     tree.write(
-        gitlab_files.PSQL_RC,
+        omnibus_files.PSQL_RC,
         "psql_user='gitlab-psql'\npsql_host=\"/var/opt/a b\"\npsql_port=5432\n"
         "# psql_dbname='comment'\npsql_group=\nexport x\nbad='unclosed\nwith blank = 1\n"
         "evil='$(touch /tmp/x)' ; touch /tmp/y\n",
     )
-    found = gitlab_files.psql_rc(tree.root)
+    found = omnibus_files.psql_rc(tree.root)
     assert found.pop("evil") == "$(touch /tmp/x)"
     assert found == {
         "psql_user": "gitlab-psql",
@@ -143,19 +143,19 @@ def test_the_psql_rc_is_read_as_a_shell_would(tree: Tree) -> None:
 
 
 def test_without_a_psql_rc_nothing_is_known(tree: Tree) -> None:
-    assert gitlab_files.psql_rc(tree.root) == {}
+    assert omnibus_files.psql_rc(tree.root) == {}
 
 
 @pytest.mark.parametrize("text", ["", "[", "a: b", "production:\n", "production: [1]\n", "- 1\n"])
 def test_a_gitlab_yml_without_production_tells_nothing(text: str, tree: Tree) -> None:
-    assert gitlab_files.gitlab_yml(tree.root) == {}
-    tree.write(gitlab_files.GITLAB_YML, text)
-    assert gitlab_files.gitlab_yml(tree.root) == {}
+    assert omnibus_files.gitlab_yml(tree.root) == {}
+    tree.write(omnibus_files.GITLAB_YML, text)
+    assert omnibus_files.gitlab_yml(tree.root) == {}
 
 
 def test_gitlab_yml_s_production_section(tree: Tree) -> None:
-    tree.write(gitlab_files.GITLAB_YML, "production: &base\n  gitlab: {host: h}\ntest: *base\n")
-    assert gitlab_files.gitlab_yml(tree.root) == {"gitlab": {"host": "h"}}
+    tree.write(omnibus_files.GITLAB_YML, "production: &base\n  gitlab: {host: h}\ntest: *base\n")
+    assert omnibus_files.gitlab_yml(tree.root) == {"gitlab": {"host": "h"}}
 
 
 # the environment folder
@@ -179,7 +179,7 @@ def test_variables_are_the_first_lines_of_files(tree: Tree) -> None:
     tree.write(tree.env / ".hidden", "x")
     tree.write(tree.env / "with=equals", "x")
     (tree.env / "folder").mkdir()
-    found = {name: one.reveal() for name, one in gitlab_files.environment(tree.env).items()}
+    found = {name: one.reveal() for name, one in omnibus_files.environment(tree.env).items()}
     assert found == {
         "PLAIN": "value",
         "ENDED": "value",
@@ -196,27 +196,27 @@ def test_variables_are_the_first_lines_of_files(tree: Tree) -> None:
 def test_a_carriage_return_is_part_of_the_value(tree: Tree) -> None:
     """As chpst(8) takes it from a file that an editor of another system has written."""
     tree.write(tree.env / "X", b"value\r\n")
-    assert gitlab_files.environment(tree.env)["X"].reveal() == "value\r"
+    assert omnibus_files.environment(tree.env)["X"].reveal() == "value\r"
 
 
 def test_variables_are_not_shown(tree: Tree) -> None:
     tree.variables(MM_GITLABSETTINGS_SECRET=SECRET)
-    assert SECRET not in repr(gitlab_files.environment(tree.env))
+    assert SECRET not in repr(omnibus_files.environment(tree.env))
 
 
 def test_an_environment_folder_that_is_missing_is_a_failure(tree: Tree) -> None:
     with pytest.raises(Failure, match="cannot be read"):
-        gitlab_files.environment(tree.env)
+        omnibus_files.environment(tree.env)
 
 
 def test_a_file_that_cannot_be_read_is_a_failure_without_its_text(tree: Tree) -> None:
     loop = tree.write("place", "").with_name("loop")
     loop.symlink_to("loop")
     with pytest.raises(Failure, match="loop cannot be read"):
-        gitlab_files.first_line(loop)
+        omnibus_files.first_line(loop)
 
 
 def test_first_lines(tree: Tree) -> None:
-    assert gitlab_files.first_line(tree.root / "missing") == ""
-    assert gitlab_files.first_line(tree.write("x", " 1.2 \nrest")) == "1.2"
-    assert gitlab_files.first_line(tree.root / "x" / "below a file") == ""
+    assert omnibus_files.first_line(tree.root / "missing") == ""
+    assert omnibus_files.first_line(tree.write("x", " 1.2 \nrest")) == "1.2"
+    assert omnibus_files.first_line(tree.root / "x" / "below a file") == ""

@@ -7,8 +7,8 @@ import re
 import sys
 from typing import Any
 
-from . import effective
-from .errors import Failure
+from ..errors import Failure
+from . import effective_config
 
 Keys = tuple[str, ...]
 
@@ -98,7 +98,9 @@ class Names:
         if len(path) > 1:  # below a section's own keys are maps, whose keys count as they are
             return key
         place = (*path, key)
-        return self._known.setdefault(effective.folded(place), effective.spelled(place))
+        return self._known.setdefault(
+            effective_config.folded(place), effective_config.spelled(place)
+        )
 
     def text(self, value: str) -> str:
         return _NO_UNICODE.sub("\ufffd", value) if self._go else value

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup import settings_part
 from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.mattermost import settings_part
 
 HOSTILE: dict[str, Any] = {
     "no variables": None,

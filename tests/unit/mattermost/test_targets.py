@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import description, json_config, packing, targets
+from gitlab_mm_backup import description, packing
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.mattermost import json_file, targets
 from gitlab_mm_backup.store import archive_writer
 from gitlab_mm_backup.store.throttle import Throttle
 from gitlab_mm_backup.system import process
@@ -111,15 +112,15 @@ def test_a_config_json_that_is_a_link_is_read_with_the_rights_of_its_directory(
     os.chown(home, NOBODY, NOBODY)
     managed.write_text(json.dumps({"ServiceSettings": {"SiteURL": "https://chat"}}))
     (home / "config.json").symlink_to(managed)
-    found = json_config.read_config(home / "config.json").document
+    found = json_file.read_config(home / "config.json").document
     assert found == {"ServiceSettings": {"SiteURL": "https://chat"}}
     managed.chmod(0o600)
     with pytest.raises(Failure, match="Permission denied"):
-        json_config.read_config(home / "config.json")
+        json_file.read_config(home / "config.json")
     managed.chmod(0o644)
     home.chmod(0o777)
     with pytest.raises(Failure, match="others may exchange"):
-        json_config.read_config(home / "config.json")
+        json_file.read_config(home / "config.json")
 
 
 def test_what_a_set_has_of_gitlab_is_said_as_it_was_packed() -> None:

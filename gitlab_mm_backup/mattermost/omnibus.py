@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import gitlab_files, json_config, json_text, trust
-from .effective import Settings, overlay
-from .errors import Failure
-from .postgresql import data_source
+from ..errors import Failure
+from ..postgresql import data_source
+from ..system import reading
+from ..system.redaction import Secret
+from ..version import numbers
+from . import json_file, json_text, omnibus_files, trust
+from .effective_config import Settings, overlay
 from .site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
-from .system import reading
-from .system.redaction import Secret
-from .version import numbers
 
 # What Omnibus uses where no file says otherwise (omnibus-gitlab 10 to 18, attributes/default.rb).
 _HOME = "/var/opt/gitlab/mattermost"
@@ -63,21 +63,21 @@ _WAYS_OUT = {
 
 def presence(root: Path = Path("/")) -> Presence:
     """Tell how much of a bundled Mattermost is on this host; reads only."""
-    version = gitlab_files.gitlab_version(root)
+    version = omnibus_files.gitlab_version(root)
     if not version:
         return Presence.NO_GITLAB
     if numbers(version) >= WITHOUT_MATTERMOST:  # a run of 19 that was aborted left the service
         return Presence.REMOVED
     if os.path.lexists(root / "opt/gitlab/service/mattermost"):
         return Presence.ENABLED
-    if not (root / gitlab_files.EMBEDDED_MATTERMOST).is_dir():
+    if not (root / omnibus_files.EMBEDDED_MATTERMOST).is_dir():
         return Presence.REMOVED
     return Presence.DISABLED if (home(root) / "config.json").exists() else Presence.NEVER
 
 
 def home(root: Path = Path("/")) -> Path:
     """Return Mattermost's home, which may be left where Mattermost itself is gone."""
-    return root / _home(gitlab_files.attributes(root), root).lstrip("/")
+    return root / _home(omnibus_files.attributes(root), root).lstrip("/")
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ class _Sources:
 def _sources(root: Path) -> _Sources:
     return _Sources(
         root,
-        gitlab_files.attributes(root),
-        gitlab_files.public_attributes(root),
-        gitlab_files.psql_rc(root),
+        omnibus_files.attributes(root),
+        omnibus_files.public_attributes(root),
+        omnibus_files.psql_rc(root),
     )
 
 
@@ -135,10 +135,10 @@ def describe(
         sources.mattermost("group") or _ACCOUNT,
     )
     environment_folder = _environment_folder(sources, place, account)
-    environment = gitlab_files.environment(environment_folder) if environment_folder else {}
+    environment = omnibus_files.environment(environment_folder) if environment_folder else {}
     environment = environment or dict(stand_in or {})
     effective = overlay(_config(config_file, config_required), environment)
-    gitlab_version = gitlab_files.gitlab_version(root)
+    gitlab_version = omnibus_files.gitlab_version(root)
     return Site(
         kind=Kind.OMNIBUS,
         version=_mattermost_version(root, place),
@@ -173,7 +173,7 @@ def _start_script(root: Path) -> str:
 
 def _config(path: Path, required: bool) -> Mapping[str, Any]:
     try:
-        document: Mapping[str, Any] = json_config.read_config(path).document
+        document: Mapping[str, Any] = json_file.read_config(path).document
         return document
     except Failure as failure:
         if not required:
@@ -196,7 +196,7 @@ def _environment_folder(sources: _Sources, home: Path, account: Account) -> Path
     candidates = [
         named[1] if named else "",
         sources.mattermost("env_directory"),
-        str(sources.root / gitlab_files.ENVIRONMENT),
+        str(sources.root / omnibus_files.ENVIRONMENT),
         str(home / "env"),
     ]
     found = next((Path(one) for one in candidates if one and Path(one).is_dir()), None)
@@ -204,7 +204,7 @@ def _environment_folder(sources: _Sources, home: Path, account: Account) -> Path
 
 
 def _mattermost_version(root: Path, home: Path) -> str:
-    bundled = gitlab_files.bundled_mattermost(root)
+    bundled = omnibus_files.bundled_mattermost(root)
     return bundled or _noted_version(home) or "unknown"
 
 
@@ -352,7 +352,7 @@ def _gitlab_account(sources: _Sources) -> str:
 
 
 def _gitlab_url(root: Path) -> str:
-    section = gitlab_files.gitlab_yml(root).get("gitlab")
+    section = omnibus_files.gitlab_yml(root).get("gitlab")
     if not isinstance(section, Mapping) or not section.get("host"):
         return ""
     scheme, usual = ("https", 443) if section.get("https") else ("http", 80)

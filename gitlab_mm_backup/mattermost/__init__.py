@@ -1,0 +1,1 @@
+"""Where Mattermost is and how it runs: bundled, standalone, service, settings."""
