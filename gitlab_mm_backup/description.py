@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from . import folders, sign_in, version
+from . import folders, version
 from .attributes import Attributes
 from .config import hostname
 from .errors import Failure
@@ -17,6 +17,7 @@ from .increment import Packed
 from .mattermost.site import Site
 from .postgresql.catalog import Unread
 from .postgresql.contents import Upload
+from .sso import check
 from .store import archive_writer, manifest
 from .store.manifest import Credentials, Database, Manifest, Part
 from .store.properties import Properties
@@ -179,5 +180,5 @@ def _account(site: Site) -> manifest.Account:
 
 
 def _credentials(site: Site) -> Credentials:
-    pair = sign_in.effective_pair(site)
-    return Credentials(pair.id if pair else "", sign_in.accepted(site))
+    pair = check.effective_pair(site)
+    return Credentials(pair.id if pair else "", check.accepted(site))

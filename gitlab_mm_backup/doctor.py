@@ -7,16 +7,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from . import credentials, sign_in
 from .checks import Check, Result, guarded
 from .config import settings
 from .errors import Failure
-from .gitlab import Verdict
 from .journal import Journal
 from .mattermost import detect, listener, omnibus, omnibus_files, service
 from .mattermost.omnibus import Presence
 from .mattermost.site import Kind, Site
 from .postgresql import connection
+from .sso import check, credentials
+from .sso.oauth import Verdict
 from .store import inventory
 from .store.retention import FOR_EVER, Rules
 from .system.process import PATH
@@ -166,9 +166,9 @@ def _database(site: Site) -> Check:
 
 def sign_in_check(site: Site) -> Check:
     """Say whether sign-in through GitLab works now."""
-    if not credentials.layers(site)[0] or sign_in.effective_pair(site) is None:
+    if not credentials.layers(site)[0] or check.effective_pair(site) is None:
         return Check("sign-in", Result.NOT_RUN, "GitLab sign-in is not set up")
-    verified, asked = sign_in.accepted(site), sign_in.probe(site)
+    verified, asked = check.accepted(site), check.probe(site)
     if verified is False or asked.verdict is Verdict.REFUSED:
         return Check("sign-in", Result.FAILED, f"{asked.reason}: run gitlab-mm sso check")
     if asked.verdict is Verdict.ACCEPTED:

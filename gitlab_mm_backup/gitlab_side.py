@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from . import gitlab
 from .errors import ExitCode, Failure
-from .gitlab import APPLICATION_NAME
 from .mattermost import json_file, listener
 from .mattermost.effective_config import Settings
 from .mattermost.site import Kind, Site
+from .sso import oauth
+from .sso.oauth import APPLICATION_NAME
 from .store.local import BackupSet
 from .system.files import replace_file
 
@@ -71,7 +71,7 @@ def todo(set_: BackupSet, site: Site) -> list[str]:
     ]
     if url != _url_before(set_):
         told.append(f"In GitLab, Admin, Applications, {APPLICATION_NAME}: add these redirect URIs")
-        told += [f"  {one}" for one in gitlab.redirect_uris(site)]
+        told += [f"  {one}" for one in oauth.redirect_uris(site)]
     else:
         host = urlsplit(url).hostname
         told.append(f"Let the name {host} lead to this host; GitLab's application stays as it is")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from . import checks, gitlab, invariants, sign_in
+from . import checks, invariants
 from .boot import Booted
 from .checks import Check
 from .config.origin import Kind as OriginKind
@@ -17,6 +17,7 @@ from .mattermost import json_file, json_text, listener, settings_part
 from .mattermost.effective_config import Settings, overlay
 from .mattermost.site import Site
 from .postgresql import catalog, connection, data_source, load
+from .sso import check, oauth
 from .store import lineage
 from .store.local import BackupSet
 from .store.manifest import Manifest
@@ -150,10 +151,10 @@ def credentials(site: Site, kept_: Kept) -> Check:
     if not kept_.effective.flag("GitLabSettings", "Enable"):
         return checks.passed("credentials", "the set has no sign-in through GitLab to verify")
     there = replace(site, settings=_with_credentials(site.settings, kept_.effective))
-    verified, told = sign_in.accepted(there), ""
+    verified, told = check.accepted(there), ""
     if verified is None:
-        probe = sign_in.probe(there)
-        answers = {gitlab.Verdict.ACCEPTED: True, gitlab.Verdict.REFUSED: False}
+        probe = check.probe(there)
+        answers = {oauth.Verdict.ACCEPTED: True, oauth.Verdict.REFUSED: False}
         verified, told = answers.get(probe.verdict), probe.reason
     if verified is None:
         return checks.not_run("credentials", f"GitLab could not be asked: {told}")

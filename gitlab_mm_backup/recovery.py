@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from . import folders, repair
+from . import folders
 from .errors import ExitCode, Failure
 from .journal import Journal, Previous, Record
 from .mattermost import detect, service, standalone
 from .mattermost.site import Site
 from .postgresql import connection, swap
+from .sso import repair
 from .store.manifest import utc
 from .undo import Action, Step, run
 

@@ -13,11 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from . import backup, beside, folders, gitlab_side, readiness, recovery, search_later, sign_in
+from . import backup, beside, folders, gitlab_side, readiness, recovery, search_later
 from .config import hooks
 from .config.settings import Settings
 from .errors import Failure
-from .gitlab import Probe
 from .journal import STATE, Journal
 from .mattermost import detect, service, standalone
 from .mattermost.site import Kind, Site
@@ -25,6 +24,8 @@ from .plan import Plan
 from .postgresql import connection, growth, load, provisions, swap
 from .postgresql.index import Index
 from .postgresql.provisions import Provision
+from .sso import check
+from .sso.oauth import Probe
 from .store.inventory import Store
 from .store.local import BackupSet
 from .system import disk_space, parallel, process
@@ -365,7 +366,7 @@ def report(run: Run, safety_set: str, search: search_later.Built | None) -> Rest
         files=manifest.files.files if whole else 0,
         bytes=manifest.files.bytes if whole else 0,
         settings_changed=after.settings.differences(run.site.settings),
-        sign_in=sign_in.probe(after),
+        sign_in=check.probe(after),
         safety_set=safety_set,
         times=run.times,
         search=search,

@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import credentials, gitlab
-from .credentials import Candidate
 from .errors import Failure
-from .gitlab import Application, Pair
 from .mattermost import gitlab_rb, json_file, json_text, omnibus, omnibus_files, settings_part
 from .mattermost.site import Account, Endpoint, Site
 from .postgresql import connection
-from .sign_in import effective_pair
+from .sso import credentials, oauth
+from .sso.check import effective_pair
+from .sso.credentials import Candidate
+from .sso.oauth import Application, Pair
 from .store.local import BackupSet
 from .system import process
 from .system.process import Command
@@ -148,7 +148,7 @@ def _candidates(
         found.append((kept.source, credentials.pair_in(words, credentials.ENVIRONMENT_KEYS)))
     candidates = [Candidate(source, pair) for source, pair in found if pair]
     try:
-        rows = gitlab.applications(bare, [one.pair.id for one in candidates])
+        rows = oauth.applications(bare, [one.pair.id for one in candidates])
     except Failure:
         rows = None
     return credentials.verify(candidates, rows), rows

@@ -48,8 +48,8 @@ def convert(
 
     Everybody affected then asks Mattermost itself for a new password: "Forgot your password?".
     """
-    from .. import accounts as job
     from ..mattermost import detect
+    from ..sso import accounts as job
     from ..system.lock import only_run
     from . import accounts_outcomes as outcomes
     from . import output

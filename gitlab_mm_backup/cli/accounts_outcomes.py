@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..accounts import Changed, Person
 from ..result import Outcome
+from ..sso.accounts import Changed, Person
 from ..system import humanize
 
 

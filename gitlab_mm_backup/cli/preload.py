@@ -12,7 +12,6 @@ import cryptography.hazmat.primitives.asymmetric.ed25519
 
 from .. import (
     absence,
-    accounts,
     aftermath,
     age,
     alerts,
@@ -23,13 +22,11 @@ from .. import (
     beside,
     boot,
     bound,
-    candidates,
     charts,
     checks,
     choice,
     copied,
     copies,
-    credentials,
     deadlines,
     description,
     doctor,
@@ -40,7 +37,6 @@ from .. import (
     fog,
     folders,
     gate,
-    gitlab,
     gitlab_side,
     increment,
     invariants,
@@ -64,7 +60,6 @@ from .. import (
     rehearsal,
     remarks,
     remote_store,
-    repair,
     replacing,
     report,
     report_page,
@@ -80,11 +75,9 @@ from .. import (
     sending,
     settling,
     shrinkage,
-    sign_in,
     sites,
     standing,
     status,
-    stored_secret,
     suitable,
     trees,
     undo,
@@ -146,6 +139,7 @@ from ..postgresql import (
     swap,
     unkept,
 )
+from ..sso import accounts, candidates, check, credentials, oauth, repair, stored_secret
 from ..store import (
     accepted,
     archive_reader,

@@ -8,12 +8,12 @@ from ..choice import Chosen
 from ..config import identity
 from ..config.identity import Host
 from ..errors import ExitCode
-from ..gitlab import Verdict
 from ..preview import Preview
 from ..recovery import RolledBack
 from ..restore import Restored
 from ..result import Outcome
 from ..search_later import Built
+from ..sso.oauth import Verdict
 from ..store import caveats
 from ..store.local import BackupSet
 from ..system import humanize

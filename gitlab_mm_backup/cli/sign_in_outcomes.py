@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..errors import ExitCode
-from ..repair import Repair, Repaired
 from ..result import Outcome
-from ..sign_in import Diagnosis, Severity
+from ..sso.check import Diagnosis, Severity
+from ..sso.repair import Repair, Repaired
 
 
 def of_check(diagnosis: Diagnosis) -> Outcome:

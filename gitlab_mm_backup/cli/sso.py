@@ -32,9 +32,9 @@ _FROM = click.option(
 @verb
 def sso_check(manner: Manner, named: tuple[str, ...]) -> Outcome:
     """Say whether GitLab accepts Mattermost's credentials, and if not, why."""
-    from .. import candidates
     from ..config import hooks
     from ..mattermost import detect
+    from ..sso import candidates
     from . import sign_in_outcomes as outcomes
 
     store = manner.store()
@@ -51,9 +51,9 @@ def sso_check(manner: Manner, named: tuple[str, ...]) -> Outcome:
 @verb
 def sso_repair(manner: Manner, undo: bool, **how: Any) -> Outcome:
     """Give Mattermost the credentials that GitLab accepts, with the least change."""
-    from .. import repair as job
     from ..config import hooks
     from ..mattermost import detect
+    from ..sso import repair as job
     from . import sign_in_outcomes as outcomes
 
     manner.load_everything()

@@ -32,7 +32,7 @@ MODULES = (
         "store.manifest",
         "system.validation",
         "store.archive_reader",
-        "stored_secret",
+        "sso.stored_secret",
         "undo",
     ),
     *(

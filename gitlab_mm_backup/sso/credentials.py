@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import Failure
-from .gitlab import Application, Pair
-from .mattermost import json_file, json_text, omnibus_files
-from .mattermost.json_file import JsonFile, Operations
-from .mattermost.json_text import Keys
-from .mattermost.site import Kind, Site
+from ..errors import Failure
+from ..mattermost import json_file, json_text, omnibus_files
+from ..mattermost.json_file import JsonFile, Operations
+from ..mattermost.json_text import Keys
+from ..mattermost.site import Kind, Site
+from ..system import files
+from ..system.redaction import Secret
+from .oauth import Application, Pair
 from .stored_secret import matches
-from .system import files
-from .system.redaction import Secret
 
 SECRETS_FILE = "etc/gitlab/gitlab-secrets.json"
 ENVIRONMENT_KEYS: tuple[Keys, Keys] = (

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import candidates, credentials, gitlab
+from ..errors import Failure
+from ..journal import STATE
+from ..mattermost import detect, json_file, service
+from ..mattermost.json_file import Operations
+from ..mattermost.site import Site
+from ..store.inventory import Store
+from ..system import documents
+from ..system.files import replace_file
+from ..system.redaction import Secret
+from . import candidates, credentials, oauth
+from .check import Diagnosis, effective_pair
 from .credentials import Layer
-from .errors import Failure
-from .gitlab import Pair
-from .journal import STATE
-from .mattermost import detect, json_file, service
-from .mattermost.json_file import Operations
-from .mattermost.site import Site
-from .sign_in import Diagnosis, effective_pair
-from .store.inventory import Store
-from .system import documents
-from .system.files import replace_file
-from .system.redaction import Secret
+from .oauth import Pair
 
 # The inverse of the last repair; a restore names another place for that of its hook.
 UNDO_FILE = STATE / "sign-in-undo.json"
@@ -113,11 +113,11 @@ def _choose(
         row = _only_application(site, diagnosis)
         pair = Pair(row.uid, secret)
         made = Repair("a new secret", pair, changes(diagnosis, pair))
-        return made, gitlab.new_secret(site, row, secret)
+        return made, oauth.new_secret(site, row, secret)
     if wish.register:
         pair = Pair(secrets.token_urlsafe(32), secret)
         made = Repair("a new application", pair, changes(diagnosis, pair))
-        return made, gitlab.new_application(site, pair)
+        return made, oauth.new_application(site, pair)
     verdicts = {one.verified for one in diagnosis.candidates}
     known = "could not be asked about them" if None in verdicts else "accepts none of them"
     consent = "let GitLab have a new secret (--rotate) or a new application (--register)"
@@ -235,10 +235,10 @@ def _refuse_unreadable(diagnosis: Diagnosis) -> None:
         )
 
 
-def _only_application(site: Site, diagnosis: Diagnosis) -> gitlab.Application:
+def _only_application(site: Site, diagnosis: Diagnosis) -> oauth.Application:
     """Return the one row that a new secret may go to: the pair's own, else the one by name."""
     if diagnosis.applications is None:
-        gitlab.refuse_without_database(site)
+        oauth.refuse_without_database(site)
         raise Failure("GitLab's database could not be asked", hint="gitlab-ctl status postgresql")
     rows = diagnosis.applications
     pair = effective_pair(site)

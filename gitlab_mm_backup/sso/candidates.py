@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import credentials, sign_in
-from .config import identity
+from ..config import identity
+from ..errors import Failure
+from ..mattermost import json_text
+from ..mattermost.site import Site
+from ..store import lineage
+from ..store.inventory import Store
+from ..store.local import BackupSet, open_set
+from ..store.manifest import MANIFEST
+from ..system import process
+from ..system.process import DECOMPRESS
+from . import check, credentials
+from .check import Diagnosis
 from .credentials import Candidate
-from .errors import Failure
-from .mattermost import json_text
-from .mattermost.site import Site
-from .sign_in import Diagnosis
-from .store import lineage
-from .store.inventory import Store
-from .store.local import BackupSet, open_set
-from .store.manifest import MANIFEST
-from .system import process
-from .system.process import DECOMPRESS
 
 
 def examine(site: Site, store: Store, named: Sequence[str] = ()) -> Diagnosis:
@@ -27,11 +27,11 @@ def examine(site: Site, store: Store, named: Sequence[str] = ()) -> Diagnosis:
     this host is looked into as well, the newest first.
     """
     more = [one for name in named for one in _named(store, name)]
-    diagnosis = sign_in.check(site, more)
+    diagnosis = check.check(site, more)
     if diagnosis.chosen() is not None:
         return diagnosis
     more += [one for set_ in store.sets() for one in from_set(set_)]
-    return sign_in.check(site, more + from_config_backups(site))
+    return check.check(site, more + from_config_backups(site))
 
 
 def from_set(set_: BackupSet) -> list[Candidate]:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import credentials
-from gitlab_mm_backup.credentials import Candidate, Layer
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.gitlab import Application, Pair
 from gitlab_mm_backup.mattermost import json_file, omnibus
 from gitlab_mm_backup.mattermost.site import Site
-from gitlab_mm_backup.stored_secret import Form, store
+from gitlab_mm_backup.sso import credentials
+from gitlab_mm_backup.sso.credentials import Candidate, Layer
+from gitlab_mm_backup.sso.oauth import Application, Pair
+from gitlab_mm_backup.sso.stored_secret import Form, store
 from gitlab_mm_backup.system.redaction import Secret
 from tests.unit.trees import SECRET, Tree
 

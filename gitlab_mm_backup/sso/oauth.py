@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from .errors import Failure, reason
-from .mattermost.site import Endpoint, Site
-from .postgresql.connection import within
+from ..errors import Failure, reason
+from ..mattermost.site import Endpoint, Site
+from ..postgresql.connection import within
+from ..system import documents
+from ..system.redaction import Secret
+from ..version import numbers
 from .stored_secret import Form, form_of, store
-from .system import documents
-from .system.redaction import Secret
-from .version import numbers
 
 if TYPE_CHECKING:
     import urllib.request

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gitlab_mm_backup.stored_secret import Form, form_of, matches, store
+from gitlab_mm_backup.sso.stored_secret import Form, form_of, matches, store
 from gitlab_mm_backup.system.redaction import Secret
 
 EXAMPLE = "gitlab-mm-backup-example-secret"

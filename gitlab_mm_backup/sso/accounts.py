@@ -14,15 +14,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ExitCode, Failure, reason
-from .journal import STATE
-from .mattermost import listener, service
-from .mattermost.site import Site
-from .postgresql import connection
-from .store.manifest import utc
-from .system import documents, validation
-from .system.files import replace_file
-from .system.redaction import Secret
+from ..errors import ExitCode, Failure, reason
+from ..journal import STATE
+from ..mattermost import listener, service
+from ..mattermost.site import Site
+from ..postgresql import connection
+from ..store.manifest import utc
+from ..system import documents, validation
+from ..system.files import replace_file
+from ..system.redaction import Secret
 
 if TYPE_CHECKING:
     import psycopg

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from . import credentials, gitlab
+from ..errors import Failure
+from ..mattermost.site import Site
+from ..system.redaction import Secret
+from . import credentials, oauth
 from .credentials import Candidate, Layer
-from .errors import Failure
-from .gitlab import APPLICATION_NAME, Application, Pair, Probe, Verdict
-from .mattermost.site import Site
-from .system.redaction import Secret
+from .oauth import APPLICATION_NAME, Application, Pair, Probe, Verdict
 
 _ENDPOINTS = ("AuthEndpoint", "TokenEndpoint", "UserApiEndpoint")
 
@@ -70,7 +70,7 @@ def accepted(site: Site) -> bool | None:
     if pair is None:
         return None
     try:
-        rows = gitlab.applications(site, [pair.id])
+        rows = oauth.applications(site, [pair.id])
     except Failure:
         return None
     return _verified(site, [Candidate("effective settings", pair)], rows)[0].verified
@@ -81,7 +81,7 @@ def probe(site: Site) -> Probe:
     pair = effective_pair(site)
     if pair is None:
         return Probe(Verdict.UNKNOWN, "Mattermost has no GitLab credentials")
-    return gitlab.probe(site, pair)
+    return oauth.probe(site, pair)
 
 
 def check(site: Site, more: Iterable[Candidate] = ()) -> Diagnosis:
@@ -91,7 +91,7 @@ def check(site: Site, more: Iterable[Candidate] = ()) -> Diagnosis:
     findings = [Finding("unreadable", name, why) for name, why in unreadable.items()]
     rows: list[Application] | None = None
     try:
-        rows = gitlab.applications(site, [one.pair.id for one in candidates])
+        rows = oauth.applications(site, [one.pair.id for one in candidates])
     except Failure as failure:
         findings.append(Finding("gitlab-unknown", "gitlab", str(failure), Severity.WARNING))
     candidates = _verified(site, candidates, rows)
@@ -119,7 +119,7 @@ def _verified(
         if None in answers.values():  # it does not answer, and would keep each of them waiting
             answers[key] = None
         elif key not in answers:
-            answers[key] = words[gitlab.probe(site, one.pair).verdict]
+            answers[key] = words[oauth.probe(site, one.pair).verdict]
     return [replace(one, verified=answers[(one.pair.id, one.pair.secret)]) for one in candidates]
 
 
@@ -231,13 +231,13 @@ def _redirect_findings(site: Site, row: Application) -> list[Finding]:
     """The first address is the one that Mattermost uses; reconfigure looks for both, CR LF."""
     findings = []
     given = row.redirect_uri.split()
-    for place, wanted in enumerate(gitlab.redirect_uris(site)):
+    for place, wanted in enumerate(oauth.redirect_uris(site)):
         if wanted not in given:
             severity = Severity.BROKEN if place == 0 else Severity.WARNING
             code, seen = _nearest_redirect(wanted, given)
             detail = f"GitLab would refuse to go back to {wanted}{seen}"
             findings.append(Finding(code, "gitlab", detail, severity))
-    if not findings and row.redirect_uri != "\r\n".join(gitlab.redirect_uris(site)):
+    if not findings and row.redirect_uri != "\r\n".join(oauth.redirect_uris(site)):
         detail = "the addresses are not stored as reconfigure looks for them (two lines, CR LF)"
         findings.append(Finding("redirect-line-ends", "gitlab", detail, Severity.WARNING))
     return findings

@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import re
 
-from .system.redaction import Secret
+from ..system.redaction import Secret
 
 _PBKDF2 = re.compile(r"\$pbkdf2-sha512\$(\d{1,7})\$([A-Za-z0-9./]*)\$([A-Za-z0-9./]{86})")
 _SHA512 = re.compile(r"[0-9a-f]{128}")

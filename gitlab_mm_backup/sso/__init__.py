@@ -1,0 +1,1 @@
+"""Sign-in through GitLab: credentials, check, repair, conversion of accounts."""
