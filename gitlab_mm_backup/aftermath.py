@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from . import copied, metrics, monitoring, notices, report, runs, version
+from . import metrics, monitoring, notices, report, runs, version
 from .config import hostname, identity
 from .config.settings import Notice, Settings
 from .errors import ExitCode, Failure, reason
 from .notices import Message
+from .offsite import ledger
 from .result import Outcome
 from .runs import Run
 from .standing import Found
@@ -101,7 +102,7 @@ def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:
     the run ended is told all the same.
     """
     here, found = identity.known(), None
-    offsite = copied.newest(remotes, here)
+    offsite = ledger.newest(remotes, here)
     try:
         found = report.look(store)
         offsite = inventory.newest_elsewhere(store, remotes)

@@ -9,11 +9,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import beside, choice, elsewhere, fetching, offered, readiness, remote_store
+from . import beside, choice, elsewhere, offered, readiness
 from .choice import Chosen, Found, Want
 from .config.settings import Settings
 from .errors import Failure
 from .mattermost.site import Site
+from .offsite import download, remote_store
 from .plan import Plan
 from .postgresql import connection
 from .store import inventory
@@ -54,7 +55,7 @@ def find(
     if repository is not None:
         chosen = _choose(name, want, repository.where, lambda: offered.of_store(repository))
         one = repository.named(chosen.name)
-        known = fetching.held(here, one.manifest, repacked=True)
+        known = download.held(here, one.manifest, repacked=True)
         if known is not None:
             return _here(known, chosen)
         return Wanted(
@@ -64,18 +65,18 @@ def find(
             here.folder,
             chosen,
         )
-    remote = fetching.place(settings, place)
+    remote = download.place(settings, place)
     chosen = _choose(name, want, remote.name, lambda: offered.of_remote(remote))
     entry = remote_store.find(remote, chosen.name)
-    manifest = fetching.manifest_of(entry)
-    known = fetching.held(here, manifest)
+    manifest = download.manifest_of(entry)
+    known = download.held(here, manifest)
     if known is not None:
         return _here(known, chosen)
-    fetching.refuse_locked(remote, entry, identity)
+    download.refuse_locked(remote, entry, identity)
     return Wanted(
         BackupSet(here.folder / entry.name, manifest, said=entry.said),
-        lambda: nullcontext(fetching.fetch(remote, entry, here, identity)),
-        functools.partial(fetching.streamed, remote, entry, scratch, identity),
+        lambda: nullcontext(download.fetch(remote, entry, here, identity)),
+        functools.partial(download.streamed, remote, entry, scratch, identity),
         here.folder,
         chosen,
     )

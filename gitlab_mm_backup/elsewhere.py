@@ -12,7 +12,7 @@ from .config import identity, keys
 from .config.schema import NO_PASSWORD
 from .config.settings import Restic, Settings
 from .errors import ExitCode, Failure
-from .fetching import refuse_without_room
+from .offsite.download import refuse_without_room
 from .store.local import BackupSet, LocalStore
 from .store.restic_set import Kept, fetch
 from .store.restic_store import ResticStore

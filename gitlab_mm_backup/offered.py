@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from . import remote_store
 from .choice import Found
 from .config import keys
 from .config.keys import Ring
 from .config.remote import Remote
-from .remote_store import Entry as Copied
+from .offsite import remote_store
+from .offsite.remote_store import Entry as Copied
 from .store import accepted, lineage, records, soundness
 from .store.check_records import Record
 from .store.inventory import Store

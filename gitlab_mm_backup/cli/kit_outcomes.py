@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .. import kit, pages
-from ..kit import Kit
+from .. import pages
+from ..offsite import recovery_kit
+from ..offsite.recovery_kit import Kit
 from ..result import Outcome
 
 
 def render(made: Kit) -> bytes:
     """Return the page."""
-    return pages.render("kit.jinja", {}, made=made)
+    return pages.render("offsite/kit.jinja", {}, made=made)
 
 
 def write(path: Path, made: Kit) -> Path:
@@ -39,5 +40,5 @@ def of_kit(made: Kit, path: Path | None) -> Outcome:
         "steps": [{"title": one.title, "commands": list(one.commands)} for one in made.steps],
         "told": list(made.told),
     }
-    lines = [str(path)] if path else kit.lines(made)
+    lines = [str(path)] if path else recovery_kit.lines(made)
     return Outcome(fields, lines, made.warnings, answer=True)

@@ -34,7 +34,7 @@ def from_elsewhere(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _key(place: str | None, identity: Path | None) -> Any:
-    from .. import age
+    from ..offsite import age
 
     if identity is not None and place is None:
         raise click.UsageError("--identity opens copies: give --from as well.")
@@ -71,7 +71,8 @@ def looked_at(
     settings: Any, store: Any, place: str | None, wanted: str, identity: Path | None
 ) -> Iterator[Any]:
     """Have the set of the store, or a copy in scratch as long as it is looked at."""
-    from .. import arrival, choice, elsewhere, fetching, offered
+    from .. import arrival, choice, elsewhere, offered
+    from ..offsite import download
 
     key = _key(place, identity)
     if place is None:
@@ -85,10 +86,10 @@ def looked_at(
         with repository.fetched(repository.find(wanted), settings.rehearse_in) as set_:
             yield set_
         return
-    remote = fetching.place(settings, place)
+    remote = download.place(settings, place)
     if wanted == arrival.LATEST:
         wanted = choice.choose(offered.of_remote(remote), _newest(), remote.name).name
-    with fetching.fetched(remote, wanted, settings.rehearse_in, key) as set_:
+    with download.fetched(remote, wanted, settings.rehearse_in, key) as set_:
         yield set_
 
 
@@ -114,14 +115,15 @@ def listed(store: Any) -> Outcome:
 
 def list_copies(settings: Any, place: str) -> Outcome:
     """Return what there is at a remote."""
-    from .. import elsewhere, fetching, offered, remote_store
+    from .. import elsewhere, offered
     from ..config import identity
+    from ..offsite import download, remote_store
     from . import offsite_outcomes
 
     repository = elsewhere.store(settings, place)
     if repository is not None:
         return with_places(listed(repository))
-    remote = fetching.place(settings, place)
+    remote = download.place(settings, place)
     entries = remote_store.entries(remote)
     known = {one.name: one for one in offered.of_copies(entries)}
     return offsite_outcomes.of_copies(remote, entries, known, identity.known())
@@ -135,9 +137,9 @@ def offsite(manner: Manner) -> Outcome:
     A backup does it at its end; this does it now. What an interrupted run has brought there stays.
     """
     from .. import live
-    from .. import offsite as offsite_offsite
     from ..config import identity
     from ..mattermost import detect
+    from ..offsite import sync as offsite_offsite
     from ..store import inventory
     from ..store.prune import Owner
     from ..system.lock import only_run
@@ -154,7 +156,7 @@ def offsite(manner: Manner) -> Outcome:
 
 def with_copies(made: Outcome, settings: Any, owner: Any) -> Outcome:
     """Copy the sets when a backup is made, and tell it with that."""
-    from .. import offsite as offsite_offsite
+    from ..offsite import sync as offsite_offsite
     from ..store import inventory
     from . import offsite_outcomes
 
@@ -164,10 +166,10 @@ def with_copies(made: Outcome, settings: Any, owner: Any) -> Outcome:
 
 def with_places(listed: Outcome) -> Outcome:
     """Tell the list of sets with where each has a copy."""
-    from .. import copied
+    from ..offsite import ledger
     from . import offsite_outcomes
 
-    return offsite_outcomes.with_places(listed, copied.by_set())
+    return offsite_outcomes.with_places(listed, ledger.by_set())
 
 
 @click.command()
@@ -182,7 +184,7 @@ def kit(manner: Manner, file: Path | None, with_secrets: bool) -> Outcome:
     Where sets are, which keys and files are needed, versions, and the commands. With FILE it is one
     HTML page, for paper.
     """
-    from .. import kit as job
+    from ..offsite import recovery_kit as job
     from . import kit_outcomes as outcomes
 
     if with_secrets and manner.as_json:

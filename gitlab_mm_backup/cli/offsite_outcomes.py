@@ -10,8 +10,8 @@ from ..choice import Found
 from ..config.identity import Host
 from ..config.remote import Remote
 from ..errors import Failure
-from ..offsite import Served
-from ..remote_store import Entry
+from ..offsite.remote_store import Entry
+from ..offsite.sync import Served
 from ..result import Outcome
 from ..store import caveats
 from ..system import humanize

@@ -22,9 +22,9 @@ def forget(manner: Manner, wanted: str) -> Outcome:
 
     PLACE is the folder of sets, the path of a remote, or its name. Sets and copies there stay.
     """
-    from .. import copied
+    from ..offsite import ledger
     from ..system.lock import only_run
 
     with only_run():
-        path = copied.forget_place(wanted)
+        path = ledger.forget_place(wanted)
     return Outcome({"place": path}, [f"{path} is forgotten; the next backup marks it again"])

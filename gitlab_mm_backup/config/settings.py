@@ -9,10 +9,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from .. import fog
 from ..errors import ExitCode, Failure
-from ..fog import Upload
 from ..mattermost import omnibus_files
+from ..offsite import gitlab_upload
+from ..offsite.gitlab_upload import Upload
 from ..store.retention import Rules
 from ..system import documents
 from ..system.redaction import Secret
@@ -165,7 +165,7 @@ def load(
         restic=Restic(**_below("restic", values)),
         offsite=_offsite(config, values["offsite"]),
         follow_gitlab=values["follow_gitlab"],
-        upload=fog.upload(
+        upload=gitlab_upload.upload(
             _production_backup(gitlab_yml).get("upload"), omnibus_files.first_line(_ENCRYPTION_KEY)
         ),
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Union
 
-from .. import copied
 from ..config import identity
 from ..config.settings import Settings
+from ..offsite import ledger
 from . import lineage
 from .local import LocalStore
 from .restic_store import ResticStore
@@ -34,7 +34,7 @@ def newest_elsewhere(store: Store, remotes: Iterable[str]) -> dict[str, float | 
     place is called restic.
     """
     here = identity.known()
-    found = copied.newest(remotes, here)
+    found = ledger.newest(remotes, here)
     if isinstance(store, ResticStore) and store.repository.elsewhere:
         sets = lineage.own(here, store.sets())
         moments = [one.manifest.made for one in sets if not one.manifest.safety]

@@ -309,7 +309,7 @@ OPERATIONS = Group(
             "a remote that reads a whole copy to hash it, for longer than 300 seconds",
             "the time it may take grows with the size of the copy",
             (
-                "unit/test_offsite.py::test_a_remote_that_reads_all_to_hash_it_has_the_time_for_that",
+                "unit/offsite/test_sync.py::test_a_remote_that_reads_all_to_hash_it_has_the_time_for_that",
             ),
         ),
         Case(

@@ -40,7 +40,7 @@ MODULES = (
         "schedule",
         "mattermost.trust",
         "system.reading",
-        "bound",
+        "offsite.bound",
         "system.files",
         "folders",
     ),

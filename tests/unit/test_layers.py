@@ -33,8 +33,8 @@ LAYERS = {
         "store.manifest",
         "store.retention",
         "config.remote",
-        "fog",
-        "copies",
+        "offsite.gitlab_upload",
+        "offsite.copies",
         "system.files",
         "system.reading",
         "system.memory",
@@ -86,7 +86,7 @@ LAYERS = {
         "config.keys",
         "store.accepted",
         "store.pruned",
-        "copied",
+        "offsite.ledger",
         "schedule",
         "scheduler",
         "system.log",
@@ -107,10 +107,10 @@ LAYERS = {
         "runs",
         "monitoring",
         "pages",
-        "rclone",
-        "age",
-        "bound",
-        "remote_store",
+        "offsite.rclone",
+        "offsite.age",
+        "offsite.bound",
+        "offsite.remote_store",
         "metrics",
         "notices",
         "system.isolation",
@@ -178,9 +178,9 @@ LAYERS = {
         "description",
         "settling",
         "offered",
-        "sending",
-        "offsite",
-        "fetching",
+        "offsite.upload",
+        "offsite.sync",
+        "offsite.download",
         "elsewhere",
         "room",
         "backup",
@@ -200,7 +200,7 @@ LAYERS = {
         "standing",
         "report",
         "report_page",
-        "kit",
+        "offsite.recovery_kit",
         "cli.kit_outcomes",
         "doctor",
         "status",
@@ -413,7 +413,7 @@ def test_json_and_yaml_of_others_come_through_one_door() -> None:
         loads = {"json.loads", "json.load", "json.JSONDecoder", "yaml.SafeLoader"}
         return name in loads or name.startswith(("yaml.load", "yaml.safe_load", "yaml.compose"))
 
-    doors = ("system.documents", "mattermost.json_text", "bound", "config.config_file")
+    doors = ("system.documents", "mattermost.json_text", "offsite.bound", "config.config_file")
     assert breaches(SOURCES, parses, *doors) == []
     assert breaches({"x": "import json\njson.loads(text)"}, parses) == ["x:2 json.loads"]
 

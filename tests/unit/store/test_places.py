@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import copied
 from gitlab_mm_backup.config.remote import Remote
 from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.offsite import ledger as offsite_ledger
 from gitlab_mm_backup.store import places
 from gitlab_mm_backup.store.local import LocalStore
 from tests.unit.builders import NAME, make_set
@@ -63,17 +63,17 @@ def test_a_place_that_was_replaced_is_forgotten_and_marked_again(sets: Path, not
     ledger = notes.with_name("offsite.json")
     nas, box = (Remote(name, f"{name}:backups") for name in ("nas", "box"))
     for remote in (nas, box):
-        there = copied.There("2026-11-22T01:13:20Z", 1, (), "")
-        copied.keep(remote, copied.Notes(remote.path, {NAME: there}), ledger)
+        there = offsite_ledger.There("2026-11-22T01:13:20Z", 1, (), "")
+        offsite_ledger.keep(remote, offsite_ledger.Notes(remote.path, {NAME: there}), ledger)
     with pytest.raises(Failure, match="is not a place that this host has used") as caught:
-        copied.forget_place("/elsewhere", ledger, notes)
+        offsite_ledger.forget_place("/elsewhere", ledger, notes)
     assert caught.value.detail == f"known: {sets}, nas:backups, box:backups"
     assert caught.value.exit_code == 2
-    assert copied.forget_place(f"{sets}/", ledger, notes) == str(sets)
-    assert copied.forget_place("nas", ledger, notes) == "nas:backups"
-    assert (places.noted(), list(copied.everything(ledger))) == ({}, ["box"])
-    assert copied.forget_place("box:backups", ledger, notes) == "box:backups"
-    assert copied.everything(ledger) == {}
+    assert offsite_ledger.forget_place(f"{sets}/", ledger, notes) == str(sets)
+    assert offsite_ledger.forget_place("nas", ledger, notes) == "nas:backups"
+    assert (places.noted(), list(offsite_ledger.everything(ledger))) == ({}, ["box"])
+    assert offsite_ledger.forget_place("box:backups", ledger, notes) == "box:backups"
+    assert offsite_ledger.everything(ledger) == {}
     places.use(sets)
     places.insist(str(sets), places.names_in(sets))
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gitlab_mm_backup import rclone
 from gitlab_mm_backup.config import remote
+from gitlab_mm_backup.offsite import rclone
 from gitlab_mm_backup.system import environment
 from gitlab_mm_backup.system.process import PATH
 from gitlab_mm_backup.system.redaction import Secret

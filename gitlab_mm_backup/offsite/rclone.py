@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from .config.remote import NO_CONFIG, Remote
-from .errors import Failure, reason
-from .system import documents, environment, parallel, process, validation
-from .system.parallel import Put
-from .system.process import Command, Finished
-from .system.redaction import Secret
-from .version import numbers
+from ..config.remote import NO_CONFIG, Remote
+from ..errors import Failure, reason
+from ..system import documents, environment, parallel, process, validation
+from ..system.parallel import Put
+from ..system.process import Command, Finished
+from ..system.redaction import Secret
+from ..version import numbers
 
 HASHES = ("sha256", "sha1", "md5")  # those that we can take too, the best first
 _NO_SUCH_FOLDER = 3  # rclone's exit code

@@ -11,21 +11,21 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
-from . import age, copied, rclone
-from .config import identity, keys
-from .config.origin import SIGNATURE, Kind
-from .config.remote import Remote
-from .copied import Begun, Notes, Sent, There
+from ..config import identity, keys
+from ..config.origin import SIGNATURE, Kind
+from ..config.remote import Remote
+from ..errors import Failure
+from ..store import manifest
+from ..store.local import BackupSet
+from ..store.manifest import MANIFEST, SUMS, Part, sums, to_bytes, utc
+from ..store.sets import damage
+from ..system import disk_space, process, progress
+from ..system.parallel import Put
+from . import age, ledger, rclone
 from .copies import COPY, ENCRYPTED, CopiedPart, Copy
 from .copies import to_bytes as copy_bytes
-from .errors import Failure
+from .ledger import Begun, Notes, Sent, There
 from .rclone import HASHES, Listed, RemoteFailure
-from .store import manifest
-from .store.local import BackupSet
-from .store.manifest import MANIFEST, SUMS, Part, sums, to_bytes, utc
-from .store.sets import damage
-from .system import disk_space, process, progress
-from .system.parallel import Put
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def _bring(
         if sent is not None and there.get(file.name) == sent.bytes == file.size:
             continue
         begun.files[file.name] = _write(set_, remote, file)
-        copied.keep(remote, notes)
+        ledger.keep(remote, notes)
 
 
 def _refuse_anothers(set_: BackupSet, remote: Remote) -> None:
@@ -187,7 +187,7 @@ def _check(
         check = _how(set_, remote, file.name, sent, found, hashing)
         if not check:
             del begun.files[file.name]
-            copied.keep(remote, notes)
+            ledger.keep(remote, notes)
             raise Failure(
                 f"{file.name} is not at {remote.name} as it was sent",
                 f"{found.bytes if found else 0} bytes of {sent.bytes}",
@@ -245,11 +245,11 @@ def _complete(set_: BackupSet, remote: Remote, notes: Notes, checks: Mapping[str
         sum(part.bytes for part in parts.values()),
         tuple(sorted(set(checks.values()))),
         set_.base.name if set_.base else "",
-        **copied.whose(set_.manifest),
+        **ledger.whose(set_.manifest),
     )
     notes.sets[set_.name] = there
     del notes.begun[set_.name]
-    copied.keep(remote, notes)
+    ledger.keep(remote, notes)
     return there
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup import fog
 from gitlab_mm_backup.config.remote import Remote
 from gitlab_mm_backup.errors import ExitCode, Failure
+from gitlab_mm_backup.offsite import gitlab_upload
 from gitlab_mm_backup.system.redaction import Secret
 
 OLD, NEW = (1, 60, 1), (1, 68, 2)  # of Debian 12 and 13; a recent one
@@ -27,9 +27,9 @@ def place(
 ) -> Remote:
     """The remote for gitlab.yml's backup.upload of these values."""
     section = {"connection": dict(connection), "remote_directory": directory, **options}
-    wanted = fog.upload(section, key)
+    wanted = gitlab_upload.upload(section, key)
     assert wanted is not None
-    return fog.remote(wanted, version)
+    return gitlab_upload.remote(wanted, version)
 
 
 def told(remote: Remote) -> dict[str, str]:
@@ -256,7 +256,7 @@ def test_aliyun_s_directory_is_a_folder_of_its_one_bucket() -> None:
 
 @pytest.mark.parametrize("section", [None, "", {}, {"connection": None}, {"connection": {}}, []])
 def test_who_uploads_nothing_has_no_place(section: Any) -> None:
-    assert fog.upload(section) is None
+    assert gitlab_upload.upload(section) is None
 
 
 @pytest.mark.parametrize("provider", ["Rackspace", "", "made-up"])

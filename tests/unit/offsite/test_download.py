@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import fetching, remote_store
 from gitlab_mm_backup.config.remote import Remote
 from gitlab_mm_backup.config.settings import Settings
-from gitlab_mm_backup.remote_store import Entry
+from gitlab_mm_backup.offsite import download, remote_store
+from gitlab_mm_backup.offsite.remote_store import Entry
 from gitlab_mm_backup.store.manifest import Increment
 from tests.unit.builders import NAME, make_manifest
 
@@ -31,7 +31,7 @@ def test_a_copy_that_was_agreed_to_is_not_looked_for_again(monkeypatch: pytest.M
         return {BASE: base}[wanted]
 
     monkeypatch.setattr(remote_store, "find", find)
-    assert fetching._chain(REMOTE, agreed) == [base, agreed]
+    assert download._chain(REMOTE, agreed) == [base, agreed]
     assert looked_for == [BASE]
 
 
@@ -40,5 +40,5 @@ def test_a_place_of_config_yml_is_used_as_that_says(wanted: str) -> None:
     """By its name or by rclone's: a limit on bandwidth counts either way."""
     nas = Remote("nas", "dav:mattermost", bandwidth=2_000_000)
     settings = Settings(sets=Path("/sets"), keep_time=None, offsite=(nas,))
-    assert fetching.place(settings, wanted) == nas
-    assert fetching.place(settings, "dav:other").bandwidth is None
+    assert download.place(settings, wanted) == nas
+    assert download.place(settings, "dav:other").bandwidth is None

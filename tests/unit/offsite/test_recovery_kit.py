@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import copied, fog, kit, rclone, version
+from gitlab_mm_backup import version
 from gitlab_mm_backup.cli import kit_outcomes
 from gitlab_mm_backup.config.remote import Remote
 from gitlab_mm_backup.config.settings import Restic, Settings
-from gitlab_mm_backup.copied import Notes, There
-from gitlab_mm_backup.kit import Kit
+from gitlab_mm_backup.offsite import gitlab_upload, ledger, rclone, recovery_kit
+from gitlab_mm_backup.offsite.ledger import Notes, There
+from gitlab_mm_backup.offsite.recovery_kit import Kit
 from gitlab_mm_backup.store.local import LocalStore
 from tests.unit.builders import HOST
 
@@ -39,27 +40,29 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[bool, Kit]:
         "aws_access_key_id": "AKIA",
         "aws_secret_access_key": SECRETS[0],
     }
-    upload = fog.upload({"connection": connection, "remote_directory": "bucket"})
+    upload = gitlab_upload.upload({"connection": connection, "remote_directory": "bucket"})
     monkeypatch.setattr(rclone, "version", lambda: (1, 60, 1))
     notes = tmp_path / "offsite.json"
-    copied.keep(
+    ledger.keep(
         nas, Notes(nas.path, {SET: There("2026-11-22T00:00:00Z", 5, ("md5",), "", HOST.id)}), notes
     )
-    monkeypatch.setattr(copied, "of", lambda remote: _notes(remote, notes))
+    monkeypatch.setattr(ledger, "of", lambda remote: _notes(remote, notes))
     settings = Settings(tmp_path / "sets", None, offsite=(nas,), upload=upload)
     return {
-        asked: kit.kit(settings, LocalStore(tmp_path / "sets"), with_secrets=asked, root=tmp_path)
+        asked: recovery_kit.kit(
+            settings, LocalStore(tmp_path / "sets"), with_secrets=asked, root=tmp_path
+        )
         for asked in (False, True)
     }
 
 
 def _notes(remote: Remote, path: Path) -> Notes:
-    found = copied.everything(path).get(remote.name)
+    found = ledger.everything(path).get(remote.name)
     return found or Notes(remote.path)
 
 
 def test_places_keys_versions_and_commands_are_told(made: dict[bool, Kit]) -> None:
-    told = "\n".join(kit.lines(made[False]))
+    told = "\n".join(recovery_kit.lines(made[False]))
     for wanted in (
         "gitlab:bucket/mattermost: none yet",
         f"nas:<b>backups: newest {SET} of 1",
@@ -80,14 +83,14 @@ def test_the_page_says_the_same_and_takes_names_for_text(made: dict[bool, Kit]) 
     page = kit_outcomes.render(made[False]).decode()
     assert "<b>backups" not in page and "nas:&lt;b&gt;backups" in page
     assert "<script" not in page and "http" not in page
-    for line in kit.lines(made[False]):
+    for line in recovery_kit.lines(made[False]):
         if line.startswith("       "):
             assert line.strip() in unescape(page)
 
 
 def test_secrets_only_for_who_asks(made: dict[bool, Kit]) -> None:
     for asked, one in made.items():
-        text, page = "\n".join(kit.lines(one)), kit_outcomes.render(one).decode()
+        text, page = "\n".join(recovery_kit.lines(one)), kit_outcomes.render(one).decode()
         for secret in SECRETS:
             assert (secret in text, secret in page) == (asked, asked)
             outcome = kit_outcomes.of_kit(one, None)
@@ -95,7 +98,7 @@ def test_secrets_only_for_who_asks(made: dict[bool, Kit]) -> None:
 
 
 def test_a_host_without_any_copy_is_warned(tmp_path: Path) -> None:
-    one = kit.kit(
+    one = recovery_kit.kit(
         Settings(tmp_path, None), LocalStore(tmp_path / "sets"), with_secrets=True, root=tmp_path
     )
     assert any("No set has a copy" in warning for warning in one.warnings)
@@ -112,10 +115,14 @@ def test_a_restic_repository_needs_its_password(tmp_path: Path) -> None:
     password.write_text(SECRETS[1])
     restic = Restic("sftp:nas:/srv/restic", password)
     settings = Settings(tmp_path, None, store="restic", restic=restic)
-    one = kit.kit(settings, LocalStore(tmp_path / "sets"), with_secrets=True, root=tmp_path)
-    told = "\n".join(kit.lines(one))
+    one = recovery_kit.kit(
+        settings, LocalStore(tmp_path / "sets"), with_secrets=True, root=tmp_path
+    )
+    told = "\n".join(recovery_kit.lines(one))
     assert one.warnings == [] and str(password) in {each.what for each in one.needed}
     assert "restic repository: " in told and "apt install restic" in told
     assert SECRETS[1] in told
-    quiet = kit.kit(settings, LocalStore(tmp_path / "sets"), with_secrets=False, root=tmp_path)
-    assert SECRETS[1] not in "\n".join(kit.lines(quiet))
+    quiet = recovery_kit.kit(
+        settings, LocalStore(tmp_path / "sets"), with_secrets=False, root=tmp_path
+    )
+    assert SECRETS[1] not in "\n".join(recovery_kit.lines(quiet))

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .config import identity
-from .config.identity import Host
-from .config.remote import Remote
-from .errors import ExitCode, Failure
-from .journal import STATE
-from .store import places
-from .store.manifest import Manifest, is_set_name
-from .system import clock, memory, validation
+from ..config import identity
+from ..config.identity import Host
+from ..config.remote import Remote
+from ..errors import ExitCode, Failure
+from ..journal import STATE
+from ..store import places
+from ..store.manifest import Manifest, is_set_name
+from ..system import clock, memory, validation
 
 NOTES = STATE / "offsite.json"
 

@@ -12,24 +12,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TypeVar
 
-from . import age, fog, rclone, remote_store
-from .config import remote as places
-from .config.origin import SIGNATURE
-from .config.remote import GITLAB, Remote
-from .config.settings import Settings
+from ..config import remote as places
+from ..config.origin import SIGNATURE
+from ..config.remote import GITLAB, Remote
+from ..config.settings import Settings
+from ..errors import ExitCode, Failure
+from ..store.archive_reader import NotWhole
+from ..store.local import BackupSet, LocalStore
+from ..store.manifest import Manifest, Part
+from ..store.part import PartWriter
+from ..system import disk_space, process, progress
+from ..system.files import replace_file
+from ..system.parallel import Put, through
+from ..system.process import DECOMPRESS, Command, Sink
+from ..system.redaction import Secret
+from . import age, gitlab_upload, rclone, remote_store
 from .copies import CopiedPart
-from .errors import ExitCode, Failure
 from .remote_store import Entry
-from .sending import persist
-from .store.archive_reader import NotWhole
-from .store.local import BackupSet, LocalStore
-from .store.manifest import Manifest, Part
-from .store.part import PartWriter
-from .system import disk_space, process, progress
-from .system.files import replace_file
-from .system.parallel import Put, through
-from .system.process import DECOMPRESS, Command, Sink
-from .system.redaction import Secret
+from .upload import persist
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def place(settings: Settings, wanted: str) -> Remote:
                 "Name another place: a remote of rclone with a path, or an absolute path.",
                 ExitCode.USAGE,
             )
-        return fog.remote(settings.upload, rclone.version())
+        return gitlab_upload.remote(settings.upload, rclone.version())
     try:
         return places.named(wanted)
     except ValueError as error:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup import bound, rclone
 from gitlab_mm_backup.config.remote import Remote
-from gitlab_mm_backup.rclone import Listed
+from gitlab_mm_backup.offsite import bound, rclone
+from gitlab_mm_backup.offsite.rclone import Listed
 
 REMOTE = Remote("nas", "/srv/nas")
 FILE = "manifest.json"

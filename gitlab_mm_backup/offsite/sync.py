@@ -8,20 +8,20 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import copied, fog, rclone, remote_store
-from .config import keys
-from .config.remote import GITLAB, Remote
-from .config.settings import Settings
-from .copied import Notes, There
-from .errors import Failure, Interrupted
+from ..config import keys
+from ..config.remote import GITLAB, Remote
+from ..config.settings import Settings
+from ..errors import Failure, Interrupted
+from ..store import accepted, check_records, lineage, prune, records
+from ..store.lineage import Lineage
+from ..store.local import BackupSet, LocalStore
+from ..store.prune import Member, Owner
+from ..store.retention import Kept, Rules
+from ..system import fstab, signals
+from . import gitlab_upload, ledger, rclone, remote_store
+from .ledger import Notes, There
 from .rclone import RemoteFailure
-from .sending import persist, send
-from .store import accepted, check_records, lineage, prune, records
-from .store.lineage import Lineage
-from .store.local import BackupSet, LocalStore
-from .store.prune import Member, Owner
-from .store.retention import Kept, Rules
-from .system import fstab, signals
+from .upload import persist, send
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def remotes(settings: Settings) -> list[Remote]:
     own = [one for one in settings.offsite if one.name != GITLAB]
     if settings.upload is None or not settings.follow_gitlab:
         return own
-    place = fog.remote(settings.upload, rclone.version())
+    place = gitlab_upload.remote(settings.upload, rclone.version())
     for one in settings.offsite:
         if one.name == GITLAB:
             place = replace(
@@ -102,7 +102,7 @@ def serve(
         if remote.path.startswith("/"):
             fstab.refuse_unmounted(Path(remote.path))
         there = persist(remote, lambda: remote_store.complete(remote))
-        notes = copied.of(remote)
+        notes = ledger.of(remote)
         _look(remote, notes, there, store)
         for one in _missing(store, remote, notes, rules, owner):
             _send(one, notes, served)
@@ -146,9 +146,9 @@ def _look(remote: Remote, notes: Notes, there: Mapping[str, int], store: LocalSt
             checks = tuple(sorted({part.checked for part in one.copy.parts.values()}))
             base = one.manifest.increment.base if one.manifest.increment else ""
             notes.sets[one.name] = There(
-                one.manifest.started, there[one.name], checks, base, **copied.whose(one.manifest)
+                one.manifest.started, there[one.name], checks, base, **ledger.whose(one.manifest)
             )
-    copied.keep(remote, notes)
+    ledger.keep(remote, notes)
 
 
 def _missing(
@@ -224,4 +224,4 @@ def _prune(
             del notes.begun[name]
         except Failure as failure:
             served.problems.append(_told(failure))
-    copied.keep(remote, notes)
+    ledger.keep(remote, notes)

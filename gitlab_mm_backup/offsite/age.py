@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import ExitCode, Failure
-from .system import process
-from .system.private_files import InMemory
-from .system.process import Command
-from .system.redaction import Secret
+from ..errors import ExitCode, Failure
+from ..system import process
+from ..system.private_files import InMemory
+from ..system.process import Command
+from ..system.redaction import Secret
 
 FORM = "age"
 _CHUNK, _TAG = 1 << 16, 16  # age(1)'s payload: 64 KiB at a time, each with 16 bytes of proof

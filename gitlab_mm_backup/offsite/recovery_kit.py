@@ -7,17 +7,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import copied, description, offsite, version
-from .config import hostname, identity, keys
-from .config.remote import GITLAB, NO_CONFIG, RCLONE_CONFIG, Remote
-from .config.settings import Settings
-from .errors import Failure
-from .mattermost import omnibus_files
-from .store import lineage
-from .store.inventory import Store
-from .store.manifest import Manifest
-from .system import humanize
-from .system.redaction import Secret
+from .. import description, version
+from ..config import hostname, identity, keys
+from ..config.remote import GITLAB, NO_CONFIG, RCLONE_CONFIG, Remote
+from ..config.settings import Settings
+from ..errors import Failure
+from ..mattermost import omnibus_files
+from ..store import lineage
+from ..store.inventory import Store
+from ..store.manifest import Manifest
+from ..system import humanize
+from ..system.redaction import Secret
+from . import ledger, sync
 
 RESTIC = "restic"  # of settings.store
 _LARGEST = 1 << 20  # bytes; a larger file is no file of keys
@@ -72,7 +73,7 @@ def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Pa
     """Return the kit of this host."""
     warnings: list[str] = []
     try:
-        remotes = offsite.remotes(settings)
+        remotes = sync.remotes(settings)
     except Failure as failure:
         warnings.append(str(failure))
         remotes = [one for one in settings.offsite if one.name != GITLAB]
@@ -104,7 +105,7 @@ def _here(settings: Settings, store: Store) -> Place:
 
 def _there(remote: Remote) -> Place:
     host = identity.known()
-    known = copied.of(remote).sets.items()
+    known = ledger.of(remote).sets.items()
     names = sorted((name for name, there in known if host.owns(there.host)), reverse=True)
     return Place(remote.name, remote.path, names[0] if names else "", len(names), remote.recipients)
 

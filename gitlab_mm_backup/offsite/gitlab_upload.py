@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .config.remote import GITLAB, Remote
-from .errors import ExitCode, Failure
-from .system.redaction import Secret
+from ..config.remote import GITLAB, Remote
+from ..errors import ExitCode, Failure
+from ..system.redaction import Secret
 
 FOLDER = "mattermost"  # below GitLab's own place
 _SMALLEST_CHUNK = 5 << 20  # bytes; S3 takes no smaller part

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup import age, bound, copied, copies, rclone
 from gitlab_mm_backup.config import remote
 from gitlab_mm_backup.config.remote import Remote
-from gitlab_mm_backup.copied import Begun, Notes, Sent, There
-from gitlab_mm_backup.copies import CopiedPart, Copy
 from gitlab_mm_backup.errors import ExitCode, Failure
+from gitlab_mm_backup.offsite import age, bound, copies, ledger, rclone
+from gitlab_mm_backup.offsite.copies import CopiedPart, Copy
+from gitlab_mm_backup.offsite.ledger import Begun, Notes, Sent, There
 from gitlab_mm_backup.system import process
 from gitlab_mm_backup.system.redaction import Secret
 
@@ -51,18 +51,18 @@ def test_notes_are_kept_for_each_remote_and_place(tmp_path: Path) -> None:
     path, nas, disk = tmp_path / "n.json", Remote("nas", "nas:a"), Remote("disk", "/mnt/a")
     notes = Notes("nas:a", {SET: There("2026-11-22T00:00:00Z", 5, ("md5",), "")})
     notes.begun[SET] = Begun((), {"f": Sent(5, {"md5": "0"})})
-    copied.keep(nas, notes, path)
-    copied.keep(disk, Notes("/mnt/a", {SET: notes.sets[SET]}), path)
-    assert copied.of(nas, path) == notes
-    assert copied.by_set(path) == {SET: ["nas", "disk"]}
-    assert copied.of(Remote("nas", "nas:elsewhere"), path) == Notes("nas:elsewhere")
+    ledger.keep(nas, notes, path)
+    ledger.keep(disk, Notes("/mnt/a", {SET: notes.sets[SET]}), path)
+    assert ledger.of(nas, path) == notes
+    assert ledger.by_set(path) == {SET: ["nas", "disk"]}
+    assert ledger.of(Remote("nas", "nas:elsewhere"), path) == Notes("nas:elsewhere")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"nas": {"path": 1}}', '{"nas": ', "\xff"])
 def test_notes_that_are_none_tell_nothing(text: str, tmp_path: Path) -> None:
     path = tmp_path / "n.json"
     path.write_text(text, encoding="latin-1")
-    assert copied.everything(path) == {} and copied.by_set(path) == {}
+    assert ledger.everything(path) == {} and ledger.by_set(path) == {}
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import Failure, reason
-from .store.manifest import FILES_OF_PARTS, is_set_name
-from .system import validation
+from ..errors import Failure, reason
+from ..store.manifest import FILES_OF_PARTS, is_set_name
+from ..system import validation
 
 COPY = "copy.json"
 ENCRYPTED = ".age"  # ends the name of a file that is encrypted

@@ -6,15 +6,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Union
 
-from . import bound, copied, copies, rclone
+from ..config.origin import SIGNATURE, Documents
+from ..config.remote import Remote
+from ..errors import ExitCode, Failure
+from ..store import places
+from ..store.manifest import MANIFEST, SUMS, Manifest, is_set_name, parse
+from . import bound, copies, ledger, rclone
 from .bound import Document
-from .config.origin import SIGNATURE, Documents
-from .config.remote import Remote
 from .copies import COPY, Copy
-from .errors import ExitCode, Failure
 from .rclone import Listed
-from .store import places
-from .store.manifest import MANIFEST, SUMS, Manifest, is_set_name, parse
 
 _ABOUT = (MANIFEST, SUMS, COPY, SIGNATURE)  # files that are about a copy, and no part of it
 
@@ -50,7 +50,7 @@ def complete(remote: Remote) -> dict[str, int]:
 
 def _mark(remote: Remote, listed: list[Listed], there: Collection[str]) -> None:
     """Mark a place; one that has lost all copies which this host had sent is another one."""
-    sent = copied.of(remote).sets
+    sent = ledger.of(remote).sets
     mark, new = places.mark_for(_top(listed))
     if new and sent and not sent.keys() & set(there):
         raise places.not_the_one(remote.path, f"none of {len(sent)} copies is in it")

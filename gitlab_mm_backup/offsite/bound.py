@@ -14,10 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ..config.remote import Remote
+from ..system.documents import from_json
 from . import rclone
-from .config.remote import Remote
 from .rclone import Listed
-from .system.documents import from_json
 
 LARGEST = 16 << 20  # bytes of a document; a manifest of 10,000 tables has one
 

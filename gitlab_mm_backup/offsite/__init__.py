@@ -1,0 +1,1 @@
+"""Copies on other machines: rclone, upload, download, ledger, recovery kit."""
