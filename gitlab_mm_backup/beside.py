@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import attributes, baking
-from .attributes import Keeping
+from . import baking
+from .backup import attributes
+from .backup.attributes import Keeping
 from .config import identity
 from .errors import Failure
 from .folders import WORK, work_folder, works_by_entries

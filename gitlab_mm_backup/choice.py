@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from .backup.live import Live
 from .config import identity
 from .config.identity import Host
 from .config.origin import Origin
 from .errors import ExitCode, Failure
-from .live import Live
 from .store import prune
 from .store.lineage import Lineage, of
 from .store.manifest import Manifest

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from . import backup
+from .backup import job
 from .config import identity
 from .config.settings import Settings
 from .errors import ExitCode, Failure, Interrupted, reason
@@ -159,8 +159,8 @@ def _freshen(settings: Settings) -> tuple[str, list[str]]:
     try:
         with only_run():
             refuse_unfinished(Journal())
-            made = backup.backup(omnibus.find(), settings, inventory.of(settings))
-        warnings = made.warnings + backup.follow(made)
+            made = job.backup(omnibus.find(), settings, inventory.of(settings))
+        warnings = made.warnings + job.follow(made)
     except Failure as failure:
         return _words(failure), []
     except OSError as error:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from . import description, offered, version
-from .backup import uncovered
+from . import offered, version
+from .backup import description
+from .backup.job import uncovered
 from .checks import Result
 from .config import hostname, identity
 from .errors import Failure

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from . import backup, beside, folders, gitlab_side, readiness, recovery, search_later
+from . import beside, folders, gitlab_side, readiness, recovery, search_later
+from .backup import job
 from .config import hooks
 from .config.settings import Settings
 from .errors import Failure
@@ -138,8 +139,8 @@ def make_safety_set(site: Site, plan: Plan, store: Store, settings: Settings) ->
         return ""
     log.info("Making a safety set of the present state")
     try:
-        before = backup.look_before(store)
-        made = backup.make_set(site, settings, store, before, backup.SAFETY)
+        before = job.look_before(store)
+        made = job.make_set(site, settings, store, before, job.SAFETY)
     except Failure as failure:
         raise Failure(
             "No safety set of the present state could be made",
@@ -357,7 +358,7 @@ def report(run: Run, safety_set: str, search: search_later.Built | None) -> Rest
     after, manifest = detect.again(run.site), run.set.manifest
     if run.plan.with_etc:
         run.warnings.append("/etc/gitlab was put back: run gitlab-ctl reconfigure to have it used")
-    run.warnings.extend(backup.uncovered(after))
+    run.warnings.extend(job.uncovered(after))
     run.warnings.extend(search.problems if search else [])
     whole = "files" in run.plan.parts
     return Restored(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from . import schedule
+from .backup import schedule
 from .errors import Failure
 from .system import process
 from .system.process import Command

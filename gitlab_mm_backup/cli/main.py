@@ -71,8 +71,8 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
 
     Where GitLab 19 has removed Mattermost the set is made of what it left, and marked as salvaged.
     """
-    from .. import backup as job
-    from .. import recovery, schedule, sites, trees
+    from .. import recovery
+    from ..backup import from_disk, job, schedule, sites
     from ..journal import Journal
     from ..mattermost import detect as host_host
     from ..postgresql import guest
@@ -97,7 +97,7 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
         process.step_back(ours.nice)
         manner.begin(ours)
         if root is not None:
-            made = trees.make(root, ours, store)
+            made = from_disk.make(root, ours, store)
             outcome = outcomes.of_backup(made)
         else:
             with guest.admitted(sites.here(store)) as site:
@@ -153,7 +153,8 @@ def rehearse(
     identity: Path | None,
 ) -> Outcome:
     """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
-    from .. import offered, rehearsal, sites
+    from .. import offered, rehearsal
+    from ..backup import sites
     from ..store import records
     from ..store.check_records import Depth
     from ..store.local import Entry
@@ -246,7 +247,7 @@ def prune(
 
 def _owner(host: Any) -> Any:
     """Return for whom is pruned: this host, with the installation that is live, or was last."""
-    from .. import live
+    from ..backup import live
     from ..mattermost import detect as host_host
     from ..store.prune import Owner
 

@@ -58,7 +58,7 @@ def wanted_again(settings: Any, store: Any, plan: Any, reference: str) -> Any:
 
 def _newest() -> Any:
     """Return what latest means to whoever only looks: the newest set, sound or not."""
-    from .. import live
+    from ..backup import live
     from ..choice import Want
     from ..config import hostname, identity
     from ..mattermost import detect
@@ -136,7 +136,7 @@ def offsite(manner: Manner) -> Outcome:
 
     A backup does it at its end; this does it now. What an interrupted run has brought there stays.
     """
-    from .. import live
+    from ..backup import live
     from ..config import identity
     from ..mattermost import detect
     from ..offsite import sync as offsite_offsite

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import remarks
-from ..backup import Made
+from ..backup.job import Made
 from ..checks import LASTING, Check, Result
 from ..config import identity
 from ..config.identity import Host
@@ -34,7 +34,7 @@ from ..store.soundness import Flaw
 from ..system import humanize
 
 if TYPE_CHECKING:  # whoever calls has these already, and a list needs no restore
-    from ..backup import Made
+    from ..backup.job import Made
     from ..config.identity import Host
     from ..config.origin import Origin
     from ..gate import Passed

@@ -161,8 +161,9 @@ def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> 
 
 
 def _put_back(manner: Manner, wanted: Any, site: Any, plan: Plan) -> Outcome:
-    from .. import arrival, live
+    from .. import arrival
     from .. import restore as job
+    from ..backup import live
     from ..config import identity
     from ..mattermost import detect
     from . import restore_outcomes
@@ -176,7 +177,7 @@ def _put_back(manner: Manner, wanted: Any, site: Any, plan: Plan) -> Outcome:
 
 def _want(site: Any, options: dict[str, Any]) -> Any:
     """Return what is looked for where no set is named."""
-    from .. import live
+    from ..backup import live
     from ..choice import Want
     from ..config import hostname, identity
 

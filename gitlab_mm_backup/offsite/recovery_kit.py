@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from .. import description, version
+from .. import version
+from ..backup import description
 from ..config import hostname, identity, keys
 from ..config.remote import GITLAB, NO_CONFIG, RCLONE_CONFIG, Remote
 from ..config.settings import Settings

@@ -158,8 +158,8 @@ OPERATIONS = Group(
             "summer time begins and ends",
             "one set each night; status shows the next run as the clock will",
             (
-                "unit/test_schedule.py::test_summer_time_makes_no_run_more_and_none_less",
-                "unit/test_schedule.py::test_the_next_time_is_the_clock_s",
+                "unit/backup/test_schedule.py::test_summer_time_makes_no_run_more_and_none_less",
+                "unit/backup/test_schedule.py::test_the_next_time_is_the_clock_s",
             ),
         ),
         Case(

@@ -37,7 +37,7 @@ MODULES = (
     ),
     *(
         "rules",
-        "schedule",
+        "backup.schedule",
         "mattermost.trust",
         "system.reading",
         "offsite.bound",

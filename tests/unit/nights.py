@@ -7,7 +7,8 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from gitlab_mm_backup import beside, folders, increment
+from gitlab_mm_backup import beside, folders
+from gitlab_mm_backup.backup import incremental
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.mattermost.effective_config import Settings as Effective
 from gitlab_mm_backup.mattermost.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
@@ -54,7 +55,7 @@ class House:
         places = list(self.roles.values())
         with self.store.create(name) as staging:
             found = archive_writer.survey(places)
-            packed = increment.pack(SETTINGS, base, Throttle(None), staging, places, found)
+            packed = incremental.pack(SETTINGS, base, Throttle(None), staging, places, found)
             before = make_manifest(name=name)
             changed = functools.partial(dataclasses.replace, before)
             described = changed(

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import backup, gate
+from gitlab_mm_backup import gate
+from gitlab_mm_backup.backup import job
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
 from gitlab_mm_backup.gate import Change
@@ -131,11 +132,11 @@ class Host:
     def settings(self) -> Settings:
         return Settings(self.store, None, gate=self.policy)
 
-    def backup(self, *_: object) -> backup.Made:
+    def backup(self, *_: object) -> job.Made:
         self.made += 1
         if self.fails:
             raise self.fails
-        return backup.Made(aged(self.store, timedelta()), [], [], [], OWNER, {})
+        return job.Made(aged(self.store, timedelta()), [], [], [], OWNER, {})
 
     def pass_through(
         self, change: Change, load: Callable[[], Settings] | None = None
@@ -149,7 +150,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(gate, "_now", lambda: NOW)
     monkeypatch.setattr(gate, "verify", lambda one: None)
     monkeypatch.setattr(gate, "only_run", lambda: open(os.devnull))  # noqa: SIM115
-    monkeypatch.setattr(backup, "backup", host.backup)
+    monkeypatch.setattr(job, "backup", host.backup)
     monkeypatch.setattr(signals, "heed", lambda: None)
     monkeypatch.setattr(gate, "live_data", lambda: "it has 1 team and 2 users")
     monkeypatch.setattr(omnibus, "find", lambda **_: None)
@@ -257,11 +258,11 @@ def test_ctrl_c_is_heeded_again_once_the_set_is_there(
     before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     monkeypatch.setattr(signals, "heed", HEED)
 
-    def make(*_: object) -> backup.Made:
+    def make(*_: object) -> job.Made:
         signals.ignore()
         return host.backup()
 
-    monkeypatch.setattr(backup, "backup", make)
+    monkeypatch.setattr(job, "backup", make)
     monkeypatch.setattr(gate, "verify", lambda _: signal.raise_signal(signal.SIGINT))
     try:
         with pytest.raises(Failure) as caught:

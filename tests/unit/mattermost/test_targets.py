@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import description, packing
+from gitlab_mm_backup.backup import description, parts
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost import json_file, targets
@@ -80,7 +80,7 @@ def test_the_archive_has_files_in_place_of_links(etc: Path, tmp_path: Path) -> N
     (etc.parent / "kept/ssl/host.key").chmod(0o600)
     archive = sets / "etc-gitlab.tar.zst"
     settings = Settings(Path("/unused"), None)
-    packing.pack(settings, Throttle(None), archive, [etc], links, survey, instead=instead)
+    parts.pack(settings, Throttle(None), archive, [etc], links, survey, instead=instead)
     assert list(sets.iterdir()) == [archive]
     tar = process.Command(["tar", "--extract", "--zstd", "--directory", str(sets)])
     with open(archive, "rb") as packed:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gitlab_mm_backup.backup.shrinkage import against
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.shrinkage import against
 from gitlab_mm_backup.store import accepted, prune, pruned
 from gitlab_mm_backup.store.lineage import Lineage
 from gitlab_mm_backup.store.local import BackupSet, LocalStore

@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import increment
-from .config.settings import Settings
-from .errors import Failure
-from .increment import Packed
-from .mattermost import json_file, targets
-from .mattermost.site import Kind, Site
-from .store import archive_writer
-from .store.file_list import Shifted
-from .store.local import BackupSet
-from .store.manifest import Part
-from .store.part import PartWriter
-from .store.restic_store import ResticStore
-from .store.throttle import Throttle
-from .system.process import compress
+from ..config.settings import Settings
+from ..errors import Failure
+from ..mattermost import json_file, targets
+from ..mattermost.site import Kind, Site
+from ..store import archive_writer
+from ..store.file_list import Shifted
+from ..store.local import BackupSet
+from ..store.manifest import Part
+from ..store.part import PartWriter
+from ..store.restic_store import ResticStore
+from ..store.throttle import Throttle
+from ..system.process import compress
+from . import incremental
+from .incremental import Packed
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def whole(
 ) -> Packed:
     """Write all files as one archive; about so many bytes are ``expected``."""
     path = staging / "files.tar.zst"
-    return increment.without(*pack(settings, throttle, path, folders, [], found, expected))
+    return incremental.without(*pack(settings, throttle, path, folders, [], found, expected))
 
 
 def changes(
@@ -72,7 +72,7 @@ def changes(
 ) -> Packed:
     """Write what has changed since ``base``; all files where directories change too much for that."""
     try:
-        return increment.pack(settings, base, throttle, staging, folders, found)
+        return incremental.pack(settings, base, throttle, staging, folders, found)
     except Shifted as shifted:
         log.info("Packing all files, for no other set to build on: %s", shifted)
         (staging / "files.tar.zst").unlink()

@@ -12,19 +12,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import backup, salvage
-from .backup import Before, Made
-from .config import settings
-from .config.settings import Settings
-from .errors import Failure
-from .mattermost import omnibus, omnibus_files
-from .mattermost.site import Endpoint, GitLab, Site
-from .postgresql import scratch
-from .store.local import BackupSet, LocalStore
-from .system import humanize, process
-from .system.namespaces import View, within
-from .system.process import Command
-from .system.sandbox import INSIDE
+from ..config import settings
+from ..config.settings import Settings
+from ..errors import Failure
+from ..mattermost import omnibus, omnibus_files
+from ..mattermost.site import Endpoint, GitLab, Site
+from ..postgresql import scratch
+from ..store.local import BackupSet, LocalStore
+from ..system import humanize, process
+from ..system.namespaces import View, within
+from ..system.process import Command
+from ..system.sandbox import INSIDE
+from . import job, salvage
+from .job import Before, Made
 
 log = logging.getLogger(__name__)
 
@@ -83,9 +83,7 @@ def make(root: Path, settings: Settings, store: LocalStore) -> Made:
             adjust = functools.partial(_adjusted, server, programs)
             found = functools.partial(salvage.find, kept, adjust)
             site = _within(root, view, base, found)
-            return backup.backup(
-                site, settings, store, make=functools.partial(_make_set, view, base)
-            )
+            return job.backup(site, settings, store, make=functools.partial(_make_set, view, base))
 
 
 def _within(root: Path, view: View, base: Path, task: Callable[[], Any]) -> Any:
@@ -103,7 +101,7 @@ def _make_set(
     """Make the set in the view, where the store has another place; return it at its own."""
     inside = LocalStore(_SETS)
     before = replace(before, fuller=None)  # the disk may be another server's, which holds less
-    make = functools.partial(backup.make_set, site, settings, inside, before)
+    make = functools.partial(job.make_set, site, settings, inside, before)
     made: BackupSet = within(view, base, make)
     return store.find(made.name)
 

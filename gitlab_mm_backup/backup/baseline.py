@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..config import hostname, identity
+from ..config.identity import Host
+from ..config.origin import Kind
+from ..store import accepted, hosts, lineage, records, soundness
+from ..store.hosts import Seen
+from ..store.inventory import Store
+from ..store.local import BackupSet
+from ..store.manifest import Manifest
+from ..system import clock, humanize
 from . import live
-from .config import hostname, identity
-from .config.identity import Host
-from .config.origin import Kind
-from .store import accepted, hosts, lineage, records, soundness
-from .store.hosts import Seen
-from .store.inventory import Store
-from .store.local import BackupSet
-from .store.manifest import Manifest
-from .system import clock, humanize
 
 _FIRST_WITH_IDS = "0.2"  # version of this program
 _SHOWN = 8  # digits of an id that tell a host from others

@@ -11,31 +11,32 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from . import absence, description, increment, packing, room, search_later, settling, shrinkage
+from .. import search_later
+from ..config import hooks, identity, keys
+from ..config.identity import Host
+from ..config.schema import INCREMENTAL
+from ..config.settings import Settings
+from ..errors import Failure, Interrupted
+from ..journal import Journal
+from ..mattermost.site import Site
+from ..postgresql import connection, dump, provisions, restorable
+from ..postgresql.connection import Counted, GaveWay, Snapshot
+from ..store import archive_writer, caveats, lineage, manifest, prune, soundness
+from ..store.inventory import Store
+from ..store.local import BackupSet, Sign
+from ..store.manifest import Credentials, Manifest, Part
+from ..store.part import PartWriter
+from ..store.prune import Owner
+from ..store.restic_store import ResticStore
+from ..store.retention import FOR_EVER, Rules
+from ..store.throttle import Throttle
+from ..system import clock, fstab, humanize, progress, signals
+from ..system.parallel import together
+from ..system.process import compress
+from . import absence, baseline, description, incremental, parts, room, shrinkage
 from .attributes import look
-from .config import hooks, identity, keys
-from .config.identity import Host
-from .config.schema import INCREMENTAL
-from .config.settings import Settings
 from .description import Written
-from .errors import Failure, Interrupted
-from .increment import Packed
-from .journal import Journal
-from .mattermost.site import Site
-from .postgresql import connection, dump, provisions, restorable
-from .postgresql.connection import Counted, GaveWay, Snapshot
-from .store import archive_writer, caveats, lineage, manifest, prune, soundness
-from .store.inventory import Store
-from .store.local import BackupSet, Sign
-from .store.manifest import Credentials, Manifest, Part
-from .store.part import PartWriter
-from .store.prune import Owner
-from .store.restic_store import ResticStore
-from .store.retention import FOR_EVER, Rules
-from .store.throttle import Throttle
-from .system import clock, fstab, humanize, progress, signals
-from .system.parallel import together
-from .system.process import compress
+from .incremental import Packed
 
 log = logging.getLogger(__name__)
 
@@ -92,12 +93,12 @@ def backup(
         hooks.run_phase("pre-backup", variables)
         before = look_before(store)
         made = (make or make_set)(site, settings, store, before)
-    host, notes = settling.settle(identity.own(), store, made.manifest)
+    host, notes = baseline.settle(identity.own(), store, made.manifest)
     store.serve(host)
     told = caveats.unaccepted(made.manifest.told, settings.accept_warnings)
     notes += _accepted(len(made.manifest.told) - len(told))
     warnings = [*told, *(later.problems if later else ())]
-    warnings += settling.copied_disk(host) + shrunken(made.manifest)
+    warnings += baseline.copied_disk(host) + shrunken(made.manifest)
     owner = Owner(host, made.manifest.installation)
     pruned = prune.prune(store, settings.rules, owner, made.name)
     warnings += pruned.problems + prune.prune_previous(settings.keep_time)
@@ -153,7 +154,7 @@ def look_before(store: Store) -> Before:
     host = identity.own()
     store.serve(host)
     own = lineage.own(host, store.sets())
-    return Before(host, keys.own(host.id).sign, own, settling.fuller(host, store, own))
+    return Before(host, keys.own(host.id).sign, own, baseline.fuller(host, store, own))
 
 
 def make_set(
@@ -223,11 +224,11 @@ def _packer(
     another set's may be another host's.
     """
     if isinstance(store, ResticStore):
-        return functools.partial(packing.keep, store)
+        return functools.partial(parts.keep, store)
     if alone or settings.files != INCREMENTAL:
-        return functools.partial(packing.whole, settings, _expected(roles, before))
-    base = increment.choose_base(before.own, settings.full_every, roles, started)
-    return functools.partial(packing.changes, settings, base)
+        return functools.partial(parts.whole, settings, _expected(roles, before))
+    base = incremental.choose_base(before.own, settings.full_every, roles, started)
+    return functools.partial(parts.changes, settings, base)
 
 
 def _expected(roles: Mapping[str, str], before: Before) -> int | None:
@@ -258,7 +259,7 @@ def _write_parts(
     pack_files: _PackFiles,
 ) -> Written:
     """Write all parts; the snapshot comes first, so every upload it names is in the archive."""
-    folders, etc, excluded = _folders(roles), *packing.gitlab_settings(site)
+    folders, etc, excluded = _folders(roles), *parts.gitlab_settings(site)
     throttle = Throttle(settings.bandwidth)
 
     def pack_all() -> tuple[Packed, archive_writer.Survey]:
@@ -271,8 +272,8 @@ def _write_parts(
         (dumped, counted), (packed, found), (of_etc, found_there), kept, attributes = together(
             lambda: _dump(site, settings, throttle, store, staging, snapshot),
             pack_all,
-            lambda: packing.pack_gitlab_settings(site, settings, throttle, staging),
-            lambda: packing.pack_settings(site, staging / "settings.json"),
+            lambda: parts.pack_gitlab_settings(site, settings, throttle, staging),
+            lambda: parts.pack_settings(site, staging / "settings.json"),
             lambda: look([*folders, *etc], excluded),
             cancel=snapshot.cancel,
         )

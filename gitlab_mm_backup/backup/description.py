@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from . import folders, version
+from .. import folders, version
+from ..config import hostname
+from ..errors import Failure
+from ..mattermost.site import Site
+from ..postgresql.catalog import Unread
+from ..postgresql.contents import Upload
+from ..sso import check
+from ..store import archive_writer, manifest
+from ..store.manifest import Credentials, Database, Manifest, Part
+from ..store.properties import Properties
+from ..system import humanize, privileges
 from .attributes import Attributes
-from .config import hostname
-from .errors import Failure
-from .increment import Packed
-from .mattermost.site import Site
-from .postgresql.catalog import Unread
-from .postgresql.contents import Upload
-from .sso import check
-from .store import archive_writer, manifest
-from .store.manifest import Credentials, Database, Manifest, Part
-from .store.properties import Properties
-from .system import humanize, privileges
+from .incremental import Packed
 
 _BEGINNING = 100  # letters of a long path that are told
 _SHOWN = 20  # links that are told one by one

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from .errors import Failure
-from .mattermost.site import Site
-from .postgresql import connection
-from .store import archive_writer
-from .store.inventory import Store
-from .store.local import BackupSet, LocalStore
-from .system import disk_space
-from .system.parallel import together
+from ..errors import Failure
+from ..mattermost.site import Site
+from ..postgresql import connection
+from ..store import archive_writer
+from ..store.inventory import Store
+from ..store.local import BackupSet, LocalStore
+from ..system import disk_space
+from ..system.parallel import together
 
 _PACKED = 3  # a dump through zstd has a third of its tables' bytes, or less
 _PARTS = ("files", "listing")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ..mattermost import detect
+from ..mattermost.site import Kind, Site
+from ..store.local import LocalStore
 from . import salvage
-from .mattermost import detect
-from .mattermost.site import Kind, Site
-from .store.local import LocalStore
 
 
 def here(store: LocalStore) -> Site:

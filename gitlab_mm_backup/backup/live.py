@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .config import identity
-from .config.identity import Host
-from .errors import Failure
-from .mattermost.site import Site
-from .postgresql import connection, contents
-from .store.manifest import Contents
+from ..config import identity
+from ..config.identity import Host
+from ..errors import Failure
+from ..mattermost.site import Site
+from ..postgresql import connection, contents
+from ..store.manifest import Contents
 
 
 @dataclass(frozen=True)

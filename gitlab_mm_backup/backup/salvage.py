@@ -14,18 +14,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import Failure
-from .mattermost import gitlab_rb, json_file, json_text, omnibus, omnibus_files, settings_part
-from .mattermost.site import Account, Endpoint, Site
-from .postgresql import connection
-from .sso import credentials, oauth
-from .sso.check import effective_pair
-from .sso.credentials import Candidate
-from .sso.oauth import Application, Pair
-from .store.local import BackupSet
-from .system import process
-from .system.process import Command
-from .system.redaction import Secret
+from ..errors import Failure
+from ..mattermost import gitlab_rb, json_file, json_text, omnibus, omnibus_files, settings_part
+from ..mattermost.site import Account, Endpoint, Site
+from ..postgresql import connection
+from ..sso import credentials, oauth
+from ..sso.check import effective_pair
+from ..sso.credentials import Candidate
+from ..sso.oauth import Application, Pair
+from ..store.local import BackupSet
+from ..system import process
+from ..system.process import Command
+from ..system.redaction import Secret
 
 log = logging.getLogger(__name__)
 

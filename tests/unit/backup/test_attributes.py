@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import attributes, description
+from gitlab_mm_backup.backup import attributes, description
 from gitlab_mm_backup.store.local import BackupSet, LocalStore
 from gitlab_mm_backup.store.manifest import parse, to_bytes
 from gitlab_mm_backup.store.restic_set import BY_RESTIC
@@ -208,7 +208,7 @@ def test_what_a_list_names_that_is_not_here_is_told() -> None:
 
 IN_RAMFS = f"""
 import sys; sys.path.insert(0, {str(PACKAGE.parent)!r})
-import json, os; from pathlib import Path; from gitlab_mm_backup import attributes
+import json, os; from pathlib import Path; from gitlab_mm_backup.backup import attributes
 os.chmod(sys.argv[1], 0o700)
 keeping = attributes.keeping(Path(sys.argv[1]), Path("/srv"))
 told = [keeping.told(kept, False, "") for kept in ({{"acl": 2, "user": 1}}, {{}})]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .postgresql import contents
-from .store.manifest import Manifest
-from .system import humanize
+from ..postgresql import contents
+from ..store.manifest import Manifest
+from ..system import humanize
 
 _FEW = 4  # of a thing; half of fewer is no news, none of them is
 

@@ -10,13 +10,13 @@ import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from . import folders
-from .errors import Failure
-from .mattermost.site import Folders, Site
-from .postgresql.contents import Upload
-from .store import archive_writer
-from .store.manifest import Contents, Manifest
-from .system import fstab, humanize, privileges
+from .. import folders
+from ..errors import Failure
+from ..mattermost.site import Folders, Site
+from ..postgresql.contents import Upload
+from ..store import archive_writer
+from ..store.manifest import Contents, Manifest
+from ..system import fstab, humanize, privileges
 
 _DATA = "data"
 _EXAMPLES = 3  # named of the uploads that are missing

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup import absence, folders, replacing
-from gitlab_mm_backup.absence import Place, find, last_of
+from gitlab_mm_backup import folders, replacing
+from gitlab_mm_backup.backup import absence
+from gitlab_mm_backup.backup.absence import Place, find, last_of
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost.effective_config import Settings
 from gitlab_mm_backup.mattermost.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import schedule
+from gitlab_mm_backup.backup import schedule
 from gitlab_mm_backup.errors import ExitCode, Failure
 
 AT = "04:17"

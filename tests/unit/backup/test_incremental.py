@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import checks, increment
+from gitlab_mm_backup import checks
+from gitlab_mm_backup.backup import incremental
 from gitlab_mm_backup.store import check_records
 from gitlab_mm_backup.store.check_records import EVIDENCE, Depth, Record
 from gitlab_mm_backup.store.local import LONGEST_CHAIN, BackupSet, LocalStore
@@ -42,7 +43,7 @@ def chosen(
     roles: dict[str, str] = ROLES,
 ) -> BackupSet | None:
     now = make_manifest().made + timedelta(days=night)
-    return increment.choose_base(LocalStore(folder).sets(), every, roles, now)
+    return incremental.choose_base(LocalStore(folder).sets(), every, roles, now)
 
 
 def test_the_newest_set_is_built_on(tmp_path: Path) -> None:

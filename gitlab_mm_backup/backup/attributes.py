@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .store.archive_writer import EXTENDED, LISTS, outermost
+from ..store.archive_writer import EXTENDED, LISTS, outermost
 
 ACL, USER = "acl", "user"  # kinds that a set holds, as its manifest counts them
 _LISTS = ("system.posix_acl_access", "system.posix_acl_default")
