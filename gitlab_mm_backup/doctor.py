@@ -10,11 +10,11 @@ from pathlib import Path
 from .checks import Check, Result, guarded
 from .config import settings
 from .errors import Failure
-from .journal import Journal
 from .mattermost import detect, listener, omnibus, omnibus_files, service
 from .mattermost.omnibus import Presence
 from .mattermost.site import Kind, Site
 from .postgresql import connection
+from .restore.journal import Journal
 from .sso import check, credentials
 from .sso.oauth import Verdict
 from .store import inventory

@@ -14,12 +14,12 @@ from .backup import job
 from .config import identity
 from .config.settings import Settings
 from .errors import ExitCode, Failure, Interrupted, reason
-from .journal import Journal
 from .mattermost import omnibus
 from .mattermost.omnibus import Presence
 from .mattermost.site import Endpoint
 from .postgresql import connection
-from .recovery import refuse_unfinished
+from .restore.journal import Journal
+from .restore.rollback import refuse_unfinished
 from .store import accepted, inventory, lineage, soundness
 from .store.inventory import Store
 from .store.local import BackupSet

@@ -15,7 +15,7 @@ from pathlib import Path
 from tarfile import TarInfo
 from typing import IO
 
-from . import beside, boot, checks, deadlines, folders, proof, version
+from . import boot, checks, deadlines, proof, version
 from .checks import Check, Result
 from .config import hostname
 from .config.settings import Settings as Ours
@@ -24,10 +24,11 @@ from .errors import Failure, reason
 from .invariants import Uploads
 from .mattermost.effective_config import Settings
 from .mattermost.site import Account, Endpoint, Folders, GitLab, Kind, Site
-from .plan import Plan
 from .postgresql import connection, load, scratch
 from .postgresql.growth import Outgrown
 from .proof import Kept
+from .restore import folder_swap, unpack
+from .restore.plan import Plan
 from .store import check_records, verify
 from .store.check_records import Depth, Record
 from .store.local import BackupSet
@@ -354,10 +355,10 @@ def _unpack(run: Run, endpoint: Endpoint) -> _Unpacked:
         client_programs=run.site.client_programs,
         gitlab=GitLab(run.set.manifest.gitlab, "", None),
     )
-    works = beside.works(run.set, there, _PARTS, run.place.token)
+    works = unpack.works(run.set, there, _PARTS, run.place.token)
     for work in works.values():
-        folders.make_work_folder(work.folder, work.live)
-    beside.unpack(run.set, there, _PARTS, works)
+        folder_swap.make_work_folder(work.folder, work.live)
+    unpack.unpack(run.set, there, _PARTS, works)
     staged = works["home"].staged
     return _Unpacked(staged, staged / "data")
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from . import offered, version
+from . import version
 from .backup import description
 from .backup.job import uncovered
 from .checks import Result
 from .config import hostname, identity
 from .errors import Failure
 from .mattermost import detect
+from .restore import offered
 from .standing import Found, Judgement, Line, Standing, concerns, judge, line_of, newest_of
 from .store import check_records, lineage, records
 from .store.check_records import Record

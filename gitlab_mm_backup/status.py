@@ -14,9 +14,9 @@ from .config.identity import Host
 from .config.settings import Settings
 from .doctor import service_check, sign_in_check
 from .errors import Failure
-from .journal import Journal
 from .mattermost import detect
 from .mattermost.site import Site
+from .restore.journal import Journal
 from .standing import Found
 from .store import (
     accepted,

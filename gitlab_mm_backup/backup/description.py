@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from .. import folders, version
+from .. import version
 from ..config import hostname
 from ..errors import Failure
 from ..mattermost.site import Site
 from ..postgresql.catalog import Unread
 from ..postgresql.contents import Upload
+from ..restore import folder_swap
 from ..sso import check
 from ..store import archive_writer, manifest
 from ..store.manifest import Credentials, Database, Manifest, Part
@@ -142,7 +143,7 @@ def describe(
             environment_folder=str(site.environment_folder or ""),
             files=written.packed.whole.files,
             bytes=written.packed.whole.size,
-            filled=[role for role, path in written.roles.items() if folders.filled(Path(path))],
+            filled=[role for role, path in written.roles.items() if folder_swap.filled(Path(path))],
             mounted=_mounted(site, written.roles),
         ),
         credentials=_credentials(site),
@@ -163,7 +164,7 @@ def _mounted(site: Site, roles: Mapping[str, str]) -> list[str]:
     """Return the roles whose directory is a mount point; in the view of a salvage all would be."""
     if site.missing is not None:
         return []
-    return [role for role, path in roles.items() if folders.is_mount(Path(path))]
+    return [role for role, path in roles.items() if folder_swap.is_mount(Path(path))]
 
 
 def _account(site: Site) -> manifest.Account:

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from .. import search_later
 from ..config import hooks, identity, keys
 from ..config.identity import Host
 from ..config.schema import INCREMENTAL
 from ..config.settings import Settings
 from ..errors import Failure, Interrupted
-from ..journal import Journal
 from ..mattermost.site import Site
 from ..postgresql import connection, dump, provisions, restorable
 from ..postgresql.connection import Counted, GaveWay, Snapshot
+from ..restore import search_index
+from ..restore.journal import Journal
 from ..store import archive_writer, caveats, lineage, manifest, prune, soundness
 from ..store.inventory import Store
 from ..store.local import BackupSet, Sign
@@ -87,7 +87,7 @@ def backup(
     ``nightly`` tells the hooks that nobody waits; ``make`` makes the set where ``make_set`` alone
     cannot.  Raises Failure when anything is missing from the set: then there is no set.
     """
-    later = search_later.build(site, Journal()) if site.missing is None else None
+    later = search_index.build(site, Journal()) if site.missing is None else None
     variables = {"sets": store.where}
     with hooks.on_failure(variables):
         hooks.run_phase("pre-backup", variables)

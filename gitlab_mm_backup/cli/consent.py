@@ -7,13 +7,13 @@ import shlex
 from dataclasses import replace
 from typing import Any
 
-from .. import preview, replacing
-from ..choice import Chosen
 from ..config import keys
 from ..config.origin import Kind, Origin
 from ..errors import ExitCode, Failure
 from ..mattermost.site import Site
-from ..plan import Plan
+from ..restore import preview, replacing
+from ..restore.choice import Chosen
+from ..restore.plan import Plan
 from ..store import lineage
 from ..store.local import BackupSet
 from . import output

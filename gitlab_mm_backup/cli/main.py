@@ -71,11 +71,11 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
 
     Where GitLab 19 has removed Mattermost the set is made of what it left, and marked as salvaged.
     """
-    from .. import recovery
     from ..backup import from_disk, job, schedule, sites
-    from ..journal import Journal
     from ..mattermost import detect as host_host
     from ..postgresql import guest
+    from ..restore import rollback
+    from ..restore.journal import Journal
     from ..system import process
     from ..system.lock import only_run
     from . import outcomes
@@ -90,7 +90,7 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
         absent = host_host.absent() if if_present else ""
         if absent:
             return Outcome({"set": None}, [absent])
-        recovery.refuse_unfinished(Journal())
+        rollback.refuse_unfinished(Journal())
         ours, store = _store(manner)
         if due is not None and any(schedule.covers(one, due, now) for one in _moments(store)):
             return Outcome({"set": None}, ["There is a set of this night already"])
@@ -153,8 +153,9 @@ def rehearse(
     identity: Path | None,
 ) -> Outcome:
     """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
-    from .. import offered, rehearsal
+    from .. import rehearsal
     from ..backup import sites
+    from ..restore import offered
     from ..store import records
     from ..store.check_records import Depth
     from ..store.local import Entry

@@ -43,10 +43,10 @@ def _key(place: str | None, identity: Path | None) -> Any:
 
 def wanted(settings: Any, store: Any, plan: Any, name: str, want: Any) -> Any:
     """Return the set that a restore is to put back, of the store or from elsewhere."""
-    from .. import arrival
+    from ..restore import source
 
     key = _key(plan.place or None, Path(plan.identity) if plan.identity else None)
-    return arrival.find(settings, store, plan.place, name, key, want)
+    return source.find(settings, store, plan.place, name, key, want)
 
 
 def wanted_again(settings: Any, store: Any, plan: Any, reference: str) -> Any:
@@ -59,9 +59,9 @@ def wanted_again(settings: Any, store: Any, plan: Any, reference: str) -> Any:
 def _newest() -> Any:
     """Return what latest means to whoever only looks: the newest set, sound or not."""
     from ..backup import live
-    from ..choice import Want
     from ..config import hostname, identity
     from ..mattermost import detect
+    from ..restore.choice import Want
 
     return Want(identity.known(), hostname.own(), live.look(detect.find_any()), sound=False)
 
@@ -71,23 +71,23 @@ def looked_at(
     settings: Any, store: Any, place: str | None, wanted: str, identity: Path | None
 ) -> Iterator[Any]:
     """Have the set of the store, or a copy in scratch as long as it is looked at."""
-    from .. import arrival, choice, elsewhere, offered
     from ..offsite import download
+    from ..restore import choice, elsewhere, offered, source
 
     key = _key(place, identity)
     if place is None:
-        yield arrival.find(settings, store, "", wanted, None, _newest()).set
+        yield source.find(settings, store, "", wanted, None, _newest()).set
         return
     repository = elsewhere.store(settings, place, key)
     if repository is not None:
-        if wanted == arrival.LATEST:
+        if wanted == source.LATEST:
             found = offered.of_store(repository)
             wanted = choice.choose(found, _newest(), repository.where).name
         with repository.fetched(repository.find(wanted), settings.rehearse_in) as set_:
             yield set_
         return
     remote = download.place(settings, place)
-    if wanted == arrival.LATEST:
+    if wanted == source.LATEST:
         wanted = choice.choose(offered.of_remote(remote), _newest(), remote.name).name
     with download.fetched(remote, wanted, settings.rehearse_in, key) as set_:
         yield set_
@@ -95,8 +95,8 @@ def looked_at(
 
 def listed(store: Any) -> Outcome:
     """Return the list of a store's sets, with all that is known of them."""
-    from .. import offered
     from ..config import identity
+    from ..restore import offered
     from ..store import records
     from . import outcomes as cli_outcomes
 
@@ -115,9 +115,9 @@ def listed(store: Any) -> Outcome:
 
 def list_copies(settings: Any, place: str) -> Outcome:
     """Return what there is at a remote."""
-    from .. import elsewhere, offered
     from ..config import identity
     from ..offsite import download, remote_store
+    from ..restore import elsewhere, offered
     from . import offsite_outcomes
 
     repository = elsewhere.store(settings, place)

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from .. import remarks
-from ..choice import Found
 from ..config.identity import Host
 from ..config.remote import Remote
 from ..errors import Failure
 from ..offsite.remote_store import Entry
 from ..offsite.sync import Served
+from ..restore.choice import Found
 from ..result import Outcome
 from ..store import caveats
 from ..system import humanize

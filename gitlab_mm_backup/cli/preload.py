@@ -13,51 +13,29 @@ import cryptography.hazmat.primitives.asymmetric.ed25519
 from .. import (
     aftermath,
     alerts,
-    arrival,
-    baking,
-    beside,
     boot,
     charts,
     checks,
-    choice,
     deadlines,
     doctor,
-    elsewhere,
     errors,
-    fitness,
-    folders,
     gate,
-    gitlab_side,
     invariants,
-    journal,
     leaving,
     metrics,
     monitoring,
     notices,
-    offered,
     pages,
-    plan,
-    preview,
     proof,
-    readiness,
-    recovery,
     rehearsal,
     remarks,
-    replacing,
     report,
     report_page,
-    restore,
     result,
-    rules,
     runs,
     scheduler,
-    search_later,
     standing,
     status,
-    suitable,
-    undo,
-    unpacking,
-    vacancy,
     version,
     warden,
 )
@@ -68,7 +46,6 @@ from ..backup import (
     description,
     from_disk,
     incremental,
-    job,
     live,
     parts,
     room,
@@ -77,6 +54,7 @@ from ..backup import (
     shrinkage,
     sites,
 )
+from ..backup import job as backup_job
 from ..config import (
     config_file,
     hooks,
@@ -143,6 +121,30 @@ from ..postgresql import (
     swap,
     unkept,
 )
+from ..restore import (
+    choice,
+    config_merge,
+    elsewhere,
+    fitness,
+    folder_swap,
+    journal,
+    offered,
+    plan,
+    preflight,
+    preview,
+    replacing,
+    rollback,
+    search_index,
+    suitable,
+    to_standalone,
+    undo_log,
+    unpack,
+    unpacking,
+    vacancy,
+    version_rules,
+)
+from ..restore import job as restore_job
+from ..restore import source as restore_source
 from ..sso import accounts, candidates, check, credentials, oauth, repair, stored_secret
 from ..store import (
     accepted,
@@ -170,10 +172,10 @@ from ..store import (
     retention,
     sets,
     soundness,
-    source,
     throttle,
     verify,
 )
+from ..store import source as store_source
 from ..system import (
     bug,
     clock,
@@ -227,7 +229,7 @@ def everything() -> None:
     import yaml
     from psycopg import conninfo, sql
 
-    rules.load()
+    version_rules.load()
     process.janitor()
     process.no_links()
     clients.own_search_path()

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..errors import ExitCode, Failure
-from ..plan import PARTS, Plan
+from ..restore.plan import PARTS, Plan
 from ..result import Outcome
 from . import offsite
 from .common import verb
@@ -89,8 +89,8 @@ def restore(manner: Manner, **options: Any) -> Outcome:
     Without SET it is the newest sound set of this Mattermost; on a server that was reinstalled, of
     the one that it had.
     """
-    from ..journal import Journal
     from ..mattermost import detect
+    from ..restore.journal import Journal
     from ..system.lock import only_run
 
     if options["wanted"] is not None and options["at"] is not None:
@@ -107,18 +107,18 @@ def restore(manner: Manner, **options: Any) -> Outcome:
 
 def _recover(manner: Manner, journal: Any, to: str, *, roll_back: bool) -> Outcome:
     """Take back a restore that was cut short, and do it again where that is wanted."""
-    from .. import recovery, search_later
     from ..mattermost import detect
+    from ..restore import rollback, search_index
     from . import consent, restore_outcomes, search_outcomes
 
     if not roll_back and journal.read() is None and journal.later():
-        return search_outcomes.of_search(search_later.build(detect.find(to), journal))
-    record = recovery.unfinished(journal)
+        return search_outcomes.of_search(search_index.build(detect.find(to), journal))
+    record = rollback.unfinished(journal)
     plan = Plan.of_journal(record.request["plan"])
     site = detect.find(plan.to, config_required=False)
-    taken = recovery.roll_back(site, record, journal)
+    taken = rollback.roll_back(site, record, journal)
     if taken.state == "new":
-        return restore_outcomes.of_recovery(taken, search_later.build(site, journal))
+        return restore_outcomes.of_recovery(taken, search_index.build(site, journal))
     if roll_back:
         return restore_outcomes.of_recovery(taken)
     ours, store = manner.settings(), manner.store()
@@ -131,8 +131,9 @@ def _recover(manner: Manner, journal: Any, to: str, *, roll_back: bool) -> Outco
 
 def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> Outcome:
     """Restore the set that is meant; where that turns out damaged, the next one that is sound."""
-    from .. import gitlab_side, preview, rehearsal
+    from .. import rehearsal
     from ..mattermost import detect
+    from ..restore import preview, to_standalone
     from ..store import check_records, records
     from . import consent, restore_outcomes
 
@@ -156,20 +157,19 @@ def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> 
             records.keep(wanted.set, rehearsal.verified(wanted.set, failure.checks))
             continue
         if options["nginx"]:
-            gitlab_side.write_nginx_site(options["nginx"], detect.again(site))
+            to_standalone.write_nginx_site(options["nginx"], detect.again(site))
         return made
 
 
 def _put_back(manner: Manner, wanted: Any, site: Any, plan: Plan) -> Outcome:
-    from .. import arrival
-    from .. import restore as job
     from ..backup import live
     from ..config import identity
     from ..mattermost import detect
+    from ..restore import job, source
     from . import restore_outcomes
 
     ours, store = manner.settings(), manner.store()
-    with arrival.near(wanted, site, plan) as near:
+    with source.near(wanted, site, plan) as near:
         restored = job.restore(near, site, plan, store, ours)
     here = live.note(identity.own(), live.look(detect.again(site)).installation)
     return restore_outcomes.of_restore(wanted.set, restored, wanted.chosen, here)
@@ -178,8 +178,8 @@ def _put_back(manner: Manner, wanted: Any, site: Any, plan: Plan) -> Outcome:
 def _want(site: Any, options: dict[str, Any]) -> Any:
     """Return what is looked for where no set is named."""
     from ..backup import live
-    from ..choice import Want
     from ..config import hostname, identity
+    from ..restore.choice import Want
 
     return Want(
         identity.own(),
@@ -193,8 +193,8 @@ def _want(site: Any, options: dict[str, Any]) -> Any:
 
 def _wanted(ours: Any, store: Any, plan: Plan, options: dict[str, Any], want: Any) -> Any:
     """Return the set that is meant, of the store or from elsewhere; ask where nobody else can tell."""
-    from .. import choice
     from ..config import identity
+    from ..restore import choice
     from . import output
 
     if options["dry_run"] and plan.place:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..choice import Chosen
 from ..config import identity
 from ..config.identity import Host
 from ..errors import ExitCode
-from ..preview import Preview
-from ..recovery import RolledBack
-from ..restore import Restored
+from ..restore.choice import Chosen
+from ..restore.job import Restored
+from ..restore.preview import Preview
+from ..restore.rollback import RolledBack
+from ..restore.search_index import Built
 from ..result import Outcome
-from ..search_later import Built
 from ..sso.oauth import Verdict
 from ..store import caveats
 from ..store.local import BackupSet
@@ -20,12 +20,12 @@ from ..system import humanize
 from . import search_outcomes
 
 if TYPE_CHECKING:  # whoever calls has these already
-    from ..choice import Chosen
     from ..config.identity import Host
-    from ..preview import Preview
-    from ..recovery import RolledBack
-    from ..restore import Restored
-    from ..search_later import Built
+    from ..restore.choice import Chosen
+    from ..restore.job import Restored
+    from ..restore.preview import Preview
+    from ..restore.rollback import RolledBack
+    from ..restore.search_index import Built
     from ..store.local import BackupSet
 
 _SHOWN = 8  # digits of an id that tell a host from others

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..restore.search_index import Built
 from ..result import Outcome
-from ..search_later import Built
 from ..system import humanize
 
 if TYPE_CHECKING:
-    from ..search_later import Built
+    from ..restore.search_index import Built
 
 
 def line(search: Built) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExitCode, Failure
-from ..journal import STATE
+from ..restore.journal import STATE
 from ..store.manifest import Manifest
 from ..system import memory, validation
 

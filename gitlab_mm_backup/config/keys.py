@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExitCode, Failure
-from ..journal import STATE
+from ..restore.journal import STATE
 from ..store.manifest import Manifest, utc
 from ..system import clock, memory, validation
 from ..system.redaction import Secret

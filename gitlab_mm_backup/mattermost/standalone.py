@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import Failure
-from ..journal import STATE
 from ..postgresql import connection, data_source
+from ..restore.journal import STATE
 from ..system import privileges, process
 from ..system.files import replace_file
 from ..system.process import Command

@@ -11,7 +11,7 @@ from ..config import identity
 from ..config.identity import Host
 from ..config.remote import Remote
 from ..errors import ExitCode, Failure
-from ..journal import STATE
+from ..restore.journal import STATE
 from ..store import places
 from ..store.manifest import Manifest, is_set_name
 from ..system import clock, memory, validation

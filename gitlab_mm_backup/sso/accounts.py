@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ExitCode, Failure, reason
-from ..journal import STATE
 from ..mattermost import listener, service
 from ..mattermost.site import Site
 from ..postgresql import connection
+from ..restore.journal import STATE
 from ..store.manifest import utc
 from ..system import documents, validation
 from ..system.files import replace_file

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Failure
-from ..journal import STATE
 from ..mattermost import detect, json_file, service
 from ..mattermost.json_file import Operations
 from ..mattermost.site import Site
+from ..restore.journal import STATE
 from ..store.inventory import Store
 from ..system import documents
 from ..system.files import replace_file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..journal import STATE
+from ..restore.journal import STATE
 from ..system import memory, validation
 
 FILE = STATE / "accepted.json"

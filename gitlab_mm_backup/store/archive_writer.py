@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from ..errors import Failure
-from ..folders import grounds
+from ..restore.folder_swap import grounds
 from ..system import process, progress
 from ..system.private_files import Lines, OpenFile
 from ..system.process import Command, Sink

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import Failure
-from ..journal import STATE
+from ..restore.journal import STATE
 from ..system import memory, validation
 from ..system.files import replace_file
 

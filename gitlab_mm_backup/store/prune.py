@@ -6,13 +6,13 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from .. import recovery
 from ..config import identity, keys
 from ..config.identity import Host
 from ..config.keys import Ring
 from ..config.origin import Kind
 from ..errors import ExitCode, Failure
-from ..journal import Journal
+from ..restore import rollback
+from ..restore.journal import Journal
 from ..system import clock
 from . import accepted, check_records, lineage, pruned, records, retention
 from .inventory import Store
@@ -237,4 +237,4 @@ def prune_previous(keep_time: timedelta | None, *, all_: bool = False) -> list[s
     journal = Journal()
     if not journal.previous() or (keep_time is None and not all_):
         return []
-    return recovery.drop_previous(journal, timedelta() if all_ else keep_time or timedelta())
+    return rollback.drop_previous(journal, timedelta() if all_ else keep_time or timedelta())

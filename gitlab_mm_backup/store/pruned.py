@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..journal import STATE
+from ..restore.journal import STATE
 from ..system import memory, validation
 
 FILE = STATE / "prune.json"

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from ..errors import Failure
-from ..folders import mounts
+from ..restore.folder_swap import mounts
 from . import documents, process
 from .process import Command
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from ..journal import STATE
+from ..restore.journal import STATE
 from .files import replace_file
 
 log = logging.getLogger(__name__)

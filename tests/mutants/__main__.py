@@ -33,16 +33,16 @@ MODULES = (
         "system.validation",
         "store.archive_reader",
         "sso.stored_secret",
-        "undo",
+        "restore.undo_log",
     ),
     *(
-        "rules",
+        "restore.version_rules",
         "backup.schedule",
         "mattermost.trust",
         "system.reading",
         "offsite.bound",
         "system.files",
-        "folders",
+        "restore.folder_swap",
     ),
 )
 REPORT = trials.TOP / "build" / "mutants.txt"

@@ -125,7 +125,7 @@ def test_what_is_kept_of_it(house: House, attacks: Attacks) -> None:
 def test_a_site_for_nginx(house: House, attacks: Attacks) -> None:
     """The address is Mattermost's own setting; root's nginx reads the file."""
     code = (
-        "from types import SimpleNamespace as Site; from gitlab_mm_backup import gitlab_side;"
+        "from types import SimpleNamespace as Site; from gitlab_mm_backup.restore import to_standalone as gitlab_side;"
         "from gitlab_mm_backup.mattermost.effective_config import Settings;"
         "site = Site(settings=Settings({'ServiceSettings': {'SiteURL':"
         " 'https://chat.example/\\nload_module evil.so;'}}));"

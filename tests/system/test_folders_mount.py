@@ -12,7 +12,7 @@ from tests.lab.sandbox import Lab
 CUT_SHORT = """
 import itertools, json, os, shutil, sys
 from pathlib import Path
-from gitlab_mm_backup import folders
+from gitlab_mm_backup.restore import folder_swap as folders
 
 live = Path(sys.argv[1])
 work = folders.work_folder(live, "token")
@@ -104,7 +104,7 @@ print(json.dumps(done))
 A_SITE = """
 import sys
 from pathlib import Path
-from gitlab_mm_backup import beside, folders, unpacking
+from gitlab_mm_backup.restore import unpack as beside, folder_swap as folders, unpacking
 from gitlab_mm_backup.mattermost.site import Folders
 
 home = Path("/srv/mattermost")

@@ -280,7 +280,7 @@ def test_one_at_a_time(server: Server, table: Table) -> None:
 
 def test_an_undo_that_is_missing_makes_a_row_fail(server: Server) -> None:
     """The harness itself: with one undo taken out of the product, in this lab alone, it must see red."""
-    path = "/usr/lib/python3/dist-packages/gitlab_mm_backup/recovery.py"
+    path = "/usr/lib/python3/dist-packages/gitlab_mm_backup/restore/rollback.py"
     whole = server.lab.read(path)
     undo = "folders.exchange_back(Path(live), Path(work))"
     assert undo in whole

@@ -455,7 +455,7 @@ def test_kill_9_leaves_nothing_running_and_no_copy(trees: Left, moment: str) -> 
 
 def test_the_migrations_of_a_set_are_read_out_of_its_dump(trees: Left) -> None:
     code = (
-        "from pathlib import Path; from gitlab_mm_backup import fitness;"
+        "from pathlib import Path; from gitlab_mm_backup.restore import fitness;"
         "from gitlab_mm_backup.store.local import open_set;"
         f"set_ = open_set(Path('{trees.first_set}').resolve());"
         "found = fitness.of_set(set_, '11.7.2', '16', Path('/opt/gitlab/embedded/bin'), 'postgres', False);"

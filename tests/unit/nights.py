@@ -7,12 +7,12 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from gitlab_mm_backup import beside, folders
 from gitlab_mm_backup.backup import incremental
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.mattermost.effective_config import Settings as Effective
 from gitlab_mm_backup.mattermost.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
-from gitlab_mm_backup.plan import Plan
+from gitlab_mm_backup.restore import folder_swap, unpack
+from gitlab_mm_backup.restore.plan import Plan
 from gitlab_mm_backup.store import archive_writer, file_list
 from gitlab_mm_backup.store.local import BackupSet, LocalStore
 from gitlab_mm_backup.store.part import PartWriter
@@ -92,10 +92,10 @@ class House:
             gitlab=GitLab("18.11.9", "", None),
         )
         plan = Plan(parts=("files", "config"))
-        works = beside.works(set_, site, plan, "test")
+        works = unpack.works(set_, site, plan, "test")
         for work in works.values():
-            folders.make_work_folder(work.folder, work.live)
-        beside.unpack(set_, site, plan, works)
+            folder_swap.make_work_folder(work.folder, work.live)
+        unpack.unpack(set_, site, plan, works)
         return works["home"].staged
 
 

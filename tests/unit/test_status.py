@@ -16,13 +16,13 @@ from gitlab_mm_backup.checks import failed, not_run
 from gitlab_mm_backup.cli import output, status_outcomes
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode
-from gitlab_mm_backup.journal import Journal, Previous
+from gitlab_mm_backup.restore.journal import Journal, Previous
+from gitlab_mm_backup.restore.undo_log import Step
 from gitlab_mm_backup.status import Facts, Line, State
 from gitlab_mm_backup.store.check_records import Record
 from gitlab_mm_backup.store.local import Entry
 from gitlab_mm_backup.store.manifest import Part
 from gitlab_mm_backup.store.retention import Kept
-from gitlab_mm_backup.undo import Step
 from tests.unit.builders import HOST
 from tests.unit.reports import GOOD, NOW, ago, found, made_set, record_of
 

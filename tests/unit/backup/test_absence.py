@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup import folders, replacing
 from gitlab_mm_backup.backup import absence
 from gitlab_mm_backup.backup.absence import Place, find, last_of
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost.effective_config import Settings
 from gitlab_mm_backup.mattermost.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
-from gitlab_mm_backup.plan import Plan
 from gitlab_mm_backup.postgresql.contents import Upload
+from gitlab_mm_backup.restore import folder_swap, replacing
+from gitlab_mm_backup.restore.plan import Plan
 from gitlab_mm_backup.store import caveats
 from gitlab_mm_backup.store.local import BackupSet
 from gitlab_mm_backup.store.manifest import Files, Manifest
@@ -203,9 +203,9 @@ def test_a_directory_is_filled_by_files_and_links_alone(tmp_path: Path) -> None:
     (tmp_path / "lost+found/1").touch()
     (tmp_path / ".gitlab-mm-x").mkdir()
     (tmp_path / ".gitlab-mm-x/1").touch()
-    assert not folders.filled(tmp_path) and not folders.filled(tmp_path / "gone")
+    assert not folder_swap.filled(tmp_path) and not folder_swap.filled(tmp_path / "gone")
     (tmp_path / "a/b/link").symlink_to(tmp_path)
-    assert folders.filled(tmp_path)
+    assert folder_swap.filled(tmp_path)
 
 
 @pytest.mark.parametrize(

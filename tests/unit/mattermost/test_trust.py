@@ -11,9 +11,9 @@ import pytest
 
 from gitlab_mm_backup.config import settings
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.journal import Journal, Record
 from gitlab_mm_backup.mattermost import trust
-from gitlab_mm_backup.undo import Step
+from gitlab_mm_backup.restore.journal import Journal, Record
+from gitlab_mm_backup.restore.undo_log import Step
 
 OWNER, OTHER = 65533, 65532  # no account of the machine
 ACCOUNT = str(OWNER)

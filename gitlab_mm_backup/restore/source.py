@@ -9,20 +9,20 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import beside, choice, elsewhere, offered, readiness
+from ..config.settings import Settings
+from ..errors import Failure
+from ..mattermost.site import Site
+from ..offsite import download, remote_store
+from ..postgresql import connection
+from ..store import inventory
+from ..store.inventory import Store
+from ..store.local import BackupSet
+from ..store.restic_store import ResticStore
+from ..system import disk_space
+from ..system.redaction import Secret
+from . import choice, elsewhere, offered, preflight, unpack
 from .choice import Chosen, Found, Want
-from .config.settings import Settings
-from .errors import Failure
-from .mattermost.site import Site
-from .offsite import download, remote_store
 from .plan import Plan
-from .postgresql import connection
-from .store import inventory
-from .store.inventory import Store
-from .store.local import BackupSet
-from .store.restic_store import ResticStore
-from .system import disk_space
-from .system.redaction import Secret
 
 LATEST = "latest"
 NOBODYS = Chosen("")
@@ -119,7 +119,7 @@ def near(wanted: Wanted, site: Site, plan: Plan) -> AbstractContextManager[Backu
 
 
 def _comes_once(one: BackupSet, site: Site, plan: Plan) -> bool:
-    return one.manifest.increment is None and beside.comes_once(one, site, plan)
+    return one.manifest.increment is None and unpack.comes_once(one, site, plan)
 
 
 def _is_empty(site: Site) -> bool:
@@ -132,7 +132,7 @@ def _is_empty(site: Site) -> bool:
 def _has_room(wanted: Wanted, site: Site, plan: Plan) -> bool:
     """Tell whether the folder takes the set beside what becomes of it on the same disk."""
     folder = disk_space.nearest(wanted.into)
-    disk, needed = os.stat(folder).st_dev, wanted.set.manifest.bytes + readiness.SPARE
-    for place, count in readiness.needs(wanted.set, site, plan).items():
+    disk, needed = os.stat(folder).st_dev, wanted.set.manifest.bytes + preflight.SPARE
+    for place, count in preflight.needs(wanted.set, site, plan).items():
         needed += count if os.stat(place).st_dev == disk else 0
     return disk_space.available(folder) >= needed

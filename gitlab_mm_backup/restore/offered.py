@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
+from ..config import keys
+from ..config.keys import Ring
+from ..config.remote import Remote
+from ..offsite import remote_store
+from ..offsite.remote_store import Entry as Copied
+from ..store import accepted, lineage, records, soundness
+from ..store.check_records import Record
+from ..store.inventory import Store
+from ..store.local import BackupSet, Entry
+from ..store.soundness import Flaw, Kind
+from ..store.source import cut_short
+from ..system import clock
 from .choice import Found
-from .config import keys
-from .config.keys import Ring
-from .config.remote import Remote
-from .offsite import remote_store
-from .offsite.remote_store import Entry as Copied
-from .store import accepted, lineage, records, soundness
-from .store.check_records import Record
-from .store.inventory import Store
-from .store.local import BackupSet, Entry
-from .store.soundness import Flaw, Kind
-from .store.source import cut_short
-from .system import clock
 
 
 def of_store(store: Store) -> list[Found]:

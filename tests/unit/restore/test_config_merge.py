@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from gitlab_mm_backup import baking, gitlab_side
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost import json_file
 from gitlab_mm_backup.mattermost.effective_config import Settings
 from gitlab_mm_backup.mattermost.site import Folders, Kind, Site
+from gitlab_mm_backup.restore import config_merge, to_standalone
 from gitlab_mm_backup.store.local import BackupSet
 from gitlab_mm_backup.system.redaction import Secret
 
@@ -75,7 +75,7 @@ def a_site(tree: dict[str, Any] | None = None, environment: tuple[str, ...] = ()
 
 
 def baked(tmp_path: Path, site: Site) -> dict[str, Any]:
-    patch = baking.operations(a_set(tmp_path), site, CONFIG)
+    patch = config_merge.operations(a_set(tmp_path), site, CONFIG)
     return dict(json_file.applied(CONFIG, patch, "config.json"))
 
 
@@ -119,14 +119,14 @@ def test_what_the_unit_says_is_not_written(tmp_path: Path) -> None:
 
 
 def test_what_has_no_place_is_told(tmp_path: Path) -> None:
-    (told,) = baking.left_behind(a_set(tmp_path), a_site())
+    (told,) = config_merge.left_behind(a_set(tmp_path), a_site())
     assert "MM_FEATUREFLAGS_ODD" in told
     assert "MM_INSTALL_TYPE" not in told
     assert "EnableX" not in told
 
 
 def test_nothing_secret_is_shown(tmp_path: Path) -> None:
-    lines = baking.shown(baking.operations(a_set(tmp_path), a_site(), CONFIG))
+    lines = config_merge.shown(config_merge.operations(a_set(tmp_path), a_site(), CONFIG))
     assert "replace /ServiceSettings/SiteURL: https://chat.example.test" in lines
     assert "replace /ServiceSettings/EnableX: True" in lines
     text = "\n".join(lines)
@@ -136,19 +136,19 @@ def test_nothing_secret_is_shown(tmp_path: Path) -> None:
 
 def test_a_second_baking_changes_nothing(tmp_path: Path) -> None:
     made = baked(tmp_path, a_site())
-    assert baking.operations(a_set(tmp_path), a_site(made), made) == []
+    assert config_merge.operations(a_set(tmp_path), a_site(made), made) == []
 
 
 def test_an_nginx_site() -> None:
     url = {"ServiceSettings": {"SiteURL": "https://chat.example.test", "ListenAddress": ":9000"}}
-    text = gitlab_side.nginx_site(a_site(url))
+    text = to_standalone.nginx_site(a_site(url))
     assert "listen 443 ssl;" in text
     assert "server 127.0.0.1:9000;" in text
     assert "ssl_certificate /etc/ssl/certs/chat.example.test.pem;" in text
     assert text.count("{") == text.count("}")
     for bad in ("", "ftp://x", "https://a;b{}"):
         with pytest.raises(Failure, match="No nginx site"):
-            gitlab_side.nginx_site(a_site({"ServiceSettings": {"SiteURL": bad}}))
+            to_standalone.nginx_site(a_site({"ServiceSettings": {"SiteURL": bad}}))
 
 
 def test_an_nginx_site_is_written_over_nothing(tmp_path: Path) -> None:
@@ -157,5 +157,5 @@ def test_an_nginx_site_is_written_over_nothing(tmp_path: Path) -> None:
     }
     (tmp_path / "there").write_text("mine")
     with pytest.raises(Failure, match="there already"):
-        gitlab_side.write_nginx_site(tmp_path / "there", a_site(url))
+        to_standalone.write_nginx_site(tmp_path / "there", a_site(url))
     assert (tmp_path / "there").read_text() == "mine"

@@ -17,9 +17,9 @@ from typing import Callable
 import pytest
 
 from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
-from gitlab_mm_backup.journal import Journal, Previous, Record
+from gitlab_mm_backup.restore.journal import Journal, Previous, Record
+from gitlab_mm_backup.restore.undo_log import Step, Undo, run
 from gitlab_mm_backup.system import signals
-from gitlab_mm_backup.undo import Step, Undo, run
 from tests.unit.builders import ROOT
 
 
@@ -248,8 +248,8 @@ STEPS = [Step("drop", {"name": 'a "b" \n ü \udcff'}), Step("start", {}, True)]
 KILLED = """
 import functools, os, signal, sys
 from pathlib import Path
-from gitlab_mm_backup.journal import Journal
-from gitlab_mm_backup.undo import Undo
+from gitlab_mm_backup.restore.journal import Journal
+from gitlab_mm_backup.restore.undo_log import Undo
 
 with Undo({}, functools.partial(Journal(Path(sys.argv[1])).write, {"set": "x"})) as undo:
     undo.will_last("start")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 
-from .errors import Failure
-from .mattermost.site import Kind, Site
+from ..errors import Failure
+from ..mattermost.site import Kind, Site
+from ..postgresql import connection
+from ..store.local import BackupSet
 from .plan import Plan
-from .postgresql import connection
-from .store.local import BackupSet
 
 
 def check(set_: BackupSet, site: Site, plan: Plan) -> None:

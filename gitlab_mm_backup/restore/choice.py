@@ -6,16 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from .backup.live import Live
-from .config import identity
-from .config.identity import Host
-from .config.origin import Origin
-from .errors import ExitCode, Failure
-from .store import prune
-from .store.lineage import Lineage, of
-from .store.manifest import Manifest
-from .store.soundness import Flaw, Kind
-from .system import humanize
+from ..backup.live import Live
+from ..config import identity
+from ..config.identity import Host
+from ..config.origin import Origin
+from ..errors import ExitCode, Failure
+from ..store import prune
+from ..store.lineage import Lineage, of
+from ..store.manifest import Manifest
+from ..store.soundness import Flaw, Kind
+from ..system import humanize
 
 _SHOWN = 8  # digits of an installation's id that tell it from others
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .errors import Failure
-from .mattermost.site import Endpoint, Kind, Site
-from .postgresql import connection
-from .store.local import BackupSet
-from .version import numbers
+from ..errors import Failure
+from ..mattermost.site import Endpoint, Kind, Site
+from ..postgresql import connection
+from ..store.local import BackupSet
+from ..version import numbers
 
 _UPGRADE = {Kind.OMNIBUS: ": gitlab-ctl pg-upgrade"}
 _FEWEST = 2  # sessions at a time, of any restore

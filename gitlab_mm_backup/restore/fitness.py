@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import rules
-from .mattermost import json_file
-from .mattermost.effective_config import Settings
-from .mattermost.omnibus import WITHOUT_MATTERMOST
-from .postgresql import dump_contents
-from .rules import Facts
-from .store.local import BackupSet
-from .version import numbers
+from ..mattermost import json_file
+from ..mattermost.effective_config import Settings
+from ..mattermost.omnibus import WITHOUT_MATTERMOST
+from ..postgresql import dump_contents
+from ..store.local import BackupSet
+from ..version import numbers
+from . import version_rules
+from .version_rules import Facts
 
 # Only a step over this version can meet numbers of migrations that collide.
 _FIRST_OF_11 = (11,)
@@ -39,7 +39,7 @@ def check(
     that the target has a licence of its own, ``bundled`` that it is Omnibus's.  Raises Failure when a rule refuses.
     """
     facts = of_set(set_, target, postgresql, programs, driver, licensed)
-    return rules.heed(rules.judge(replace(facts, bundled=bundled)))
+    return version_rules.heed(version_rules.judge(replace(facts, bundled=bundled)))
 
 
 def of_set(

@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .errors import ExitCode, Failure
-from .mattermost import json_file, listener
-from .mattermost.effective_config import Settings
-from .mattermost.site import Kind, Site
-from .sso import oauth
-from .sso.oauth import APPLICATION_NAME
-from .store.local import BackupSet
-from .system.files import replace_file
+from ..errors import ExitCode, Failure
+from ..mattermost import json_file, listener
+from ..mattermost.effective_config import Settings
+from ..mattermost.site import Kind, Site
+from ..sso import oauth
+from ..sso.oauth import APPLICATION_NAME
+from ..store.local import BackupSet
+from ..system.files import replace_file
 
 _NGINX = """\
 # Mattermost behind nginx, written by gitlab-mm-backup for {url}

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .errors import Failure, Interrupted
+from ..errors import Failure, Interrupted
+from ..mattermost.site import Site
+from ..postgresql import connection, encodings, load, swap
+from ..postgresql.index import Index
+from ..store.manifest import Manifest
+from ..system import signals
 from .journal import Journal
-from .mattermost.site import Site
-from .postgresql import connection, encodings, load, swap
-from .postgresql.index import Index
-from .store.manifest import Manifest
-from .system import signals
 
 if TYPE_CHECKING:
     import psycopg

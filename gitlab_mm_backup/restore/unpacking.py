@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from .folders import is_mount
-from .mattermost.site import Folders
+from ..mattermost.site import Folders
+from .folder_swap import is_mount
 
 
 @dataclass(frozen=True)

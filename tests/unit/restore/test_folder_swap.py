@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup import folders
 from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.restore import folder_swap
 from tests.unit.apart import apart, mount
 
 
@@ -51,15 +51,15 @@ class Place:
         self.live = self.root / "mattermost"
         fill(self.live, "old")
         (self.root / "neighbour").write_text("same", encoding="utf-8")
-        self.work = folders.work_folder(self.live, "token")
-        folders.make_work_folder(self.work, self.live)
+        self.work = folder_swap.work_folder(self.live, "token")
+        folder_swap.make_work_folder(self.work, self.live)
         fill(self.work / "new" / "mattermost", "new")
 
     def outside_work(self) -> dict[str, str | None]:
         return {
             name: text
             for name, text in tree(self.root).items()
-            if not name.startswith(folders.WORK)
+            if not name.startswith(folder_swap.WORK)
         }
 
 
@@ -95,20 +95,20 @@ CALLS = range(12)  # more than an exchange, or the way back, makes
 
 
 def test_an_exchange_puts_the_new_in_place_and_the_old_aside(place: Place) -> None:
-    folders.exchange(place.live, place.work)
+    folder_swap.exchange(place.live, place.work)
     assert place.outside_work() == contents("new")
     assert tree(place.work / "old") == {
         name: text for name, text in contents("old").items() if name != "neighbour"
     }
-    folders.remove_previous(str(place.work))
+    folder_swap.remove_previous(str(place.work))
     assert tree(place.root) == contents("new")
 
 
 def test_an_exchange_can_be_taken_back(place: Place) -> None:
-    folders.exchange(place.live, place.work)
-    folders.exchange_back(place.live, place.work)
+    folder_swap.exchange(place.live, place.work)
+    folder_swap.exchange_back(place.live, place.work)
     assert place.outside_work() == contents("old")
-    folders.remove_work_folder(str(place.work))
+    folder_swap.remove_work_folder(str(place.work))
     assert tree(place.root) == contents("old")
 
 
@@ -117,12 +117,12 @@ def test_an_exchange_cut_short_can_be_taken_back(
     calls: int, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with power_loss_after(calls, monkeypatch):
-        folders.exchange(place.live, place.work)
-    folders.exchange_back(place.live, place.work)
+        folder_swap.exchange(place.live, place.work)
+    folder_swap.exchange_back(place.live, place.work)
     assert place.outside_work() == contents("old")
-    folders.exchange_back(place.live, place.work)
+    folder_swap.exchange_back(place.live, place.work)
     assert place.outside_work() == contents("old")
-    folders.remove_work_folder(str(place.work))
+    folder_swap.remove_work_folder(str(place.work))
     assert tree(place.root) == contents("old")
 
 
@@ -133,12 +133,12 @@ def test_a_way_back_cut_short_can_be_gone_again(
     for back in CALLS:
         place = Place(tmp_path / str(back))
         with power_loss_after(there, monkeypatch):
-            folders.exchange(place.live, place.work)
+            folder_swap.exchange(place.live, place.work)
         with power_loss_after(back, monkeypatch):
-            folders.exchange_back(place.live, place.work)
-        folders.exchange_back(place.live, place.work)
+            folder_swap.exchange_back(place.live, place.work)
+        folder_swap.exchange_back(place.live, place.work)
         assert place.outside_work() == contents("old"), back
-        folders.remove_work_folder(str(place.work))
+        folder_swap.remove_work_folder(str(place.work))
         assert tree(place.root) == contents("old"), back
 
 
@@ -147,32 +147,32 @@ def test_at_no_moment_is_the_old_state_lost(
     calls: int, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with power_loss_after(calls, monkeypatch):
-        folders.exchange(place.live, place.work)
+        folder_swap.exchange(place.live, place.work)
     everything = list(tree(place.root).values())
     assert everything.count("old") == everything.count("new") == 2
 
 
 def test_cutting_short_reaches_every_step(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     with power_loss_after(CALLS[-1], monkeypatch):
-        folders.exchange(place.live, place.work)
-        folders.exchange_back(place.live, place.work)
+        folder_swap.exchange(place.live, place.work)
+        folder_swap.exchange_back(place.live, place.work)
         finished = True
     assert finished
 
 
 def test_a_folder_that_is_not_there_yet_is_put_in_place(place: Place) -> None:
     shutil.rmtree(place.live)
-    folders.exchange(place.live, place.work)
+    folder_swap.exchange(place.live, place.work)
     assert place.outside_work() == contents("new")
-    folders.exchange_back(place.live, place.work)
+    folder_swap.exchange_back(place.live, place.work)
     assert place.outside_work() == {"neighbour": "same"}
 
 
 def test_an_exchange_that_has_not_begun_is_taken_back_without_a_change(place: Place) -> None:
-    folders.exchange_back(place.live, place.work)
+    folder_swap.exchange_back(place.live, place.work)
     assert place.outside_work() == contents("old")
-    folders.remove_work_folder(str(place.work))
-    folders.exchange_back(place.live, place.work)
+    folder_swap.remove_work_folder(str(place.work))
+    folder_swap.exchange_back(place.live, place.work)
     assert tree(place.root) == contents("old")
 
 
@@ -182,14 +182,14 @@ def test_an_exchange_that_has_not_begun_is_taken_back_without_a_change(place: Pl
 def test_a_folder_is_emptied_but_for_our_work(place: Place) -> None:
     (place.live / "link").symlink_to(place.root / "neighbour")
     (place.live / "linked folder").symlink_to(place.root)
-    (place.live / f"{folders.WORK}x").mkdir()
-    folders.empty(place.live)
-    assert sorted(os.listdir(place.live)) == [f"{folders.WORK}x"]
+    (place.live / f"{folder_swap.WORK}x").mkdir()
+    folder_swap.empty(place.live)
+    assert sorted(os.listdir(place.live)) == [f"{folder_swap.WORK}x"]
     assert (place.root / "neighbour").read_text() == "same"
 
 
 def test_emptying_a_plain_file_removes_it(place: Place) -> None:
-    folders.empty(place.live / "config.json")
+    folder_swap.empty(place.live / "config.json")
     assert sorted(os.listdir(place.live)) == ["data"]
 
 
@@ -205,12 +205,12 @@ def test_a_work_folder_lies_beside_the_live_one_and_is_private(place: Place) -> 
 
 def test_a_work_folder_that_cannot_be_made_is_a_failure(place: Place) -> None:
     with pytest.raises(Failure, match="cannot be made"):
-        folders.make_work_folder(place.work, place.live)
+        folder_swap.make_work_folder(place.work, place.live)
 
 
 @pytest.mark.parametrize("name", ["mattermost", "gitlab-mm-x", ".gitlab-mm", "..", "."])
 def test_nothing_without_our_mark_is_removed(name: str, place: Place) -> None:
-    for remove in (folders.remove_work_folder, folders.remove_previous):
+    for remove in (folder_swap.remove_work_folder, folder_swap.remove_previous):
         with pytest.raises(Failure, match="is not removed"):
             remove(str(place.root / name))
     assert place.outside_work() == contents("old")
@@ -220,20 +220,20 @@ def test_nothing_without_our_mark_is_removed(name: str, place: Place) -> None:
 def test_what_was_live_is_not_removed_with_the_work_folder(inner: str, place: Place) -> None:
     (place.work / inner).mkdir()
     with pytest.raises(Failure, match="holds what was live before"):
-        folders.remove_work_folder(str(place.work))
+        folder_swap.remove_work_folder(str(place.work))
     assert (place.work / inner).is_dir()
 
 
 def test_half_gone_old_folders_are_not_removed_as_previous(place: Place) -> None:
     (place.work / "leaving").mkdir()
     with pytest.raises(Failure, match="holds what was live before"):
-        folders.remove_previous(str(place.work))
+        folder_swap.remove_previous(str(place.work))
 
 
 def test_removing_twice_is_no_error(place: Place) -> None:
     for _ in range(2):
-        folders.remove_work_folder(str(place.work))
-        folders.remove_previous(str(place.work))
+        folder_swap.remove_work_folder(str(place.work))
+        folder_swap.remove_previous(str(place.work))
 
 
 def test_what_cannot_be_removed_is_told_and_stays(
@@ -242,10 +242,10 @@ def test_what_cannot_be_removed_is_told_and_stays(
     def refuse(path: Path) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted", f"{path}/upload")
 
-    folders.exchange(place.live, place.work)
+    folder_swap.exchange(place.live, place.work)
     monkeypatch.setattr(shutil, "rmtree", refuse)
     with pytest.raises(Failure, match=r"is not removed: .*upload: Operation not permitted"):
-        folders.remove_previous(str(place.work))
+        folder_swap.remove_previous(str(place.work))
     assert (place.work / "old").is_dir()
 
 
@@ -261,17 +261,17 @@ def test_a_disk_that_comes_or_goes_meanwhile_does_not_change_the_way_back(
         if not comes:
             mount(disk)
             shutil.rmtree(place.work)
-            folders.make_work_folder(place.work, place.live)
+            folder_swap.make_work_folder(place.work, place.live)
             fill(place.work / "new", "new")
         before = place.outside_work()
         subprocess.run(["umount", str(disk)], check=True) if not comes else mount(disk)
-        folders.exchange(place.live, place.work)
+        folder_swap.exchange(place.live, place.work)
         assert (place.live / "config.json").read_text() == "new"
         if comes:
             subprocess.run(["umount", str(place.work / "old/mattermost/disk")], check=True)
         else:
             mount(disk)
-        folders.exchange_back(place.live, place.work)
+        folder_swap.exchange_back(place.live, place.work)
         return before, place.outside_work()
 
     before, after = apart(attempt)
@@ -279,7 +279,8 @@ def test_a_disk_that_comes_or_goes_meanwhile_does_not_change_the_way_back(
 
 
 @pytest.mark.parametrize(
-    ("inside", "remove"), [("old", folders.remove_previous), ("new", folders.remove_work_folder)]
+    ("inside", "remove"),
+    [("old", folder_swap.remove_previous), ("new", folder_swap.remove_work_folder)],
 )
 def test_a_disk_that_was_mounted_meanwhile_is_not_emptied(
     place: Place, inside: str, remove: Callable[[str], None]
@@ -301,10 +302,10 @@ def test_a_disk_that_was_mounted_meanwhile_is_not_emptied(
 
 
 def test_a_mount_point_is_known() -> None:
-    assert folders.is_mount(Path("/proc"))
-    assert folders.is_mount(Path("/proc/../proc/"))
-    assert not folders.is_mount(Path("/proc/self"))
-    assert not folders.is_mount(Path("/no such folder"))
+    assert folder_swap.is_mount(Path("/proc"))
+    assert folder_swap.is_mount(Path("/proc/../proc/"))
+    assert not folder_swap.is_mount(Path("/proc/self"))
+    assert not folder_swap.is_mount(Path("/no such folder"))
 
 
 def below(place: Path, *mounted: str) -> dict[str, Any]:
@@ -315,12 +316,12 @@ def below(place: Path, *mounted: str) -> dict[str, Any]:
             mount(place / name)
         return {
             "mounts": sorted(
-                str(one.relative_to(place)) for one in folders.mounts() if place in one.parents
+                str(one.relative_to(place)) for one in folder_swap.mounts() if place in one.parents
             ),
-            "by entries": folders.by_entries(place),
-            "deeper": [str(one.relative_to(place)) for one in folders.deeper_mounts(place)],
-            "entries": sorted(folders._entries(place)),
-            "work": str(folders.work_folder(place, "token").relative_to(place.parent)),
+            "by entries": folder_swap.by_entries(place),
+            "deeper": [str(one.relative_to(place)) for one in folder_swap.deeper_mounts(place)],
+            "entries": sorted(folder_swap._entries(place)),
+            "work": str(folder_swap.work_folder(place, "token").relative_to(place.parent)),
         }
 
     return apart(look)
@@ -365,25 +366,25 @@ def test_a_mount_of_any_name_is_found(name: str, place: Place) -> None:
 def test_what_a_file_system_keeps_for_itself_stays(place: Place) -> None:
     (place.live / "lost+found").mkdir()
     (place.live / "lost+found" / "inode").write_text("1")
-    folders.empty(place.live)
+    folder_swap.empty(place.live)
     assert [one.name for one in place.live.iterdir()] == ["lost+found"]
-    assert not folders.filled(place.live)
+    assert not folder_swap.filled(place.live)
 
 
 def test_what_lies_in_work_of_ours_fills_nothing(tmp_path: Path) -> None:
-    (tmp_path / "data" / f"{folders.WORK}x").mkdir(parents=True)
-    (tmp_path / "data" / f"{folders.WORK}x" / "new").write_text("ours")
-    assert not folders.filled(tmp_path / "data")
+    (tmp_path / "data" / f"{folder_swap.WORK}x").mkdir(parents=True)
+    (tmp_path / "data" / f"{folder_swap.WORK}x" / "new").write_text("ours")
+    assert not folder_swap.filled(tmp_path / "data")
     (tmp_path / "data" / "x").mkdir()
-    assert not folders.filled(tmp_path / "data"), "an empty directory"
+    assert not folder_swap.filled(tmp_path / "data"), "an empty directory"
     (tmp_path / "data" / "x" / "upload").write_text("theirs")
-    assert folders.filled(tmp_path / "data")
+    assert folder_swap.filled(tmp_path / "data")
 
 
 def test_what_was_live_is_set_aside_in_a_folder_of_root_s_alone(place: Place) -> None:
     umask = os.umask(0)
     try:
-        folders.exchange(place.live, place.work)
+        folder_swap.exchange(place.live, place.work)
     finally:
         os.umask(umask)
     assert described(place.work / "old")[2] == 0o700
@@ -401,7 +402,7 @@ def test_what_is_no_directory_is_not_filled(kind: str, tmp_path: Path) -> None:
         path.write_text("content")
     elif "link" in kind:
         path.symlink_to("nowhere" if "broken" in kind else other)
-    assert not folders.filled(path)
+    assert not folder_swap.filled(path)
 
 
 @pytest.mark.parametrize("kind", ["a pipe", "a link"])
@@ -412,7 +413,7 @@ def test_one_entry_that_is_no_directory_fills_it(kind: str, tmp_path: Path) -> N
         os.mkfifo(path)
     else:
         path.symlink_to(tmp_path)
-    assert folders.filled(tmp_path / "data")
+    assert folder_swap.filled(tmp_path / "data")
 
 
 def test_a_directory_is_looked_through_however_deep_it_is(tmp_path: Path) -> None:
@@ -424,26 +425,26 @@ def test_a_directory_is_looked_through_however_deep_it_is(tmp_path: Path) -> Non
             below = os.open("deeper", os.O_RDONLY, dir_fd=at)
             os.close(at)
             at = below
-        assert not folders.filled(tmp_path)
+        assert not folder_swap.filled(tmp_path)
         os.close(os.open("it", os.O_CREAT, dir_fd=at))
-        assert folders.filled(tmp_path)
+        assert folder_swap.filled(tmp_path)
     finally:  # pytest could not remove it either
         os.close(at)
         subprocess.run(["rm", "-r", str(tmp_path / "deeper")], check=True)
 
 
 def test_a_disk_that_is_not_mounted_any_more_is_missed() -> None:
-    folders.refuse_unmounted(Path("/proc"), True)
-    folders.refuse_unmounted(Path("/proc/self"), False)
+    folder_swap.refuse_unmounted(Path("/proc"), True)
+    folder_swap.refuse_unmounted(Path("/proc/self"), False)
     with pytest.raises(Failure, match="Nothing is mounted at /proc/self"):
-        folders.refuse_unmounted(Path("/proc/self"), True)
+        folder_swap.refuse_unmounted(Path("/proc/self"), True)
 
 
 def test_a_link_with_our_mark_leads_nobody_away(place: Place) -> None:
-    link = place.root / f"{folders.WORK}planted"
+    link = place.root / f"{folder_swap.WORK}planted"
     link.symlink_to(place.live)
     with pytest.raises((Failure, OSError)):
-        folders.remove_work_folder(str(link))
+        folder_swap.remove_work_folder(str(link))
     assert place.outside_work() == contents("old")
 
 
@@ -463,16 +464,16 @@ def described(folder: Path) -> tuple[int, int, int]:
 
 
 def test_the_ground_of_work_is_root_s_for_its_time(open_ground: Path) -> None:
-    grounds = folders.grounds(open_ground / ".gitlab-mm-x")
+    grounds = folder_swap.grounds(open_ground / ".gitlab-mm-x")
     assert [one.path for one in grounds] == [str(open_ground.parent), str(open_ground)]
     for ground in grounds:
-        folders.shut(ground)
-        folders.shut(ground)
+        folder_swap.shut(ground)
+        folder_swap.shut(ground)
     assert described(open_ground) == described(open_ground.parent) == (0, 65532, 0o2755)
-    assert folders.grounds(open_ground / ".gitlab-mm-x") == []
+    assert folder_swap.grounds(open_ground / ".gitlab-mm-x") == []
     for ground in reversed(grounds):
         assert list(ground.named.values()) == [str(value) for value in vars(ground).values()]
-        folders.open_again(ground)
+        folder_swap.open_again(ground)
     assert described(open_ground) == described(open_ground.parent) == (65533, 65532, 0o2775)
 
 
@@ -496,24 +497,24 @@ def test_which_folder_another_account_can_change(
     folder.mkdir()
     os.chown(folder, owner, owner)
     folder.chmod(mode)
-    found = [one.path for one in folders.grounds(folder / "work")]
+    found = [one.path for one in folder_swap.grounds(folder / "work")]
     assert (str(folder) in found) is counts
 
 
 def test_a_folder_that_became_a_link_is_not_shut(open_ground: Path, tmp_path: Path) -> None:
-    (ground,) = folders.grounds(open_ground / "x")[1:]
+    (ground,) = folder_swap.grounds(open_ground / "x")[1:]
     open_ground.rename(tmp_path / "away")
     (tmp_path / "other").mkdir()
     os.chown(tmp_path / "other", 65533, 65533)
     open_ground.symlink_to(tmp_path / "other")
     with pytest.raises(Failure, match="cannot be shut"):
-        folders.shut(ground)
+        folder_swap.shut(ground)
     assert described(tmp_path / "other")[0] == 65533
 
 
 def test_another_folder_in_place_of_ours_is_not_removed(place: Place) -> None:
     os.chown(place.work, 65533, 65533)
-    for remove in (folders.remove_work_folder, folders.remove_previous):
+    for remove in (folder_swap.remove_work_folder, folder_swap.remove_previous):
         with pytest.raises(Failure, match="another folder there"):
             remove(str(place.work))
     assert place.work.is_dir()

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import Failure, reason
-from .system import process
-from .system.files import opened, sync_folder
-from .system.process import Command
+from ..errors import Failure, reason
+from ..system import process
+from ..system.files import opened, sync_folder
+from ..system.process import Command
 
 # Work folders of ours: root alone can look into them, and only what bears the name is removed.
 WORK = ".gitlab-mm-"

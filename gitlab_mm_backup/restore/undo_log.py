@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
-from .errors import ExitCode, Failure
-from .system import bug, signals
+from ..errors import ExitCode, Failure
+from ..system import bug, signals
 
 Action = Callable[..., None]
 

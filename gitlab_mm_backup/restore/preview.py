@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import baking, beside, readiness, search_later
+from ..config.origin import Kind, Origin
+from ..errors import Failure
+from ..mattermost import json_file
+from ..mattermost.effective_config import overlay
+from ..mattermost.site import Site
+from ..store import caveats
+from ..store.local import BackupSet
+from ..system import humanize
+from . import config_merge, preflight, search_index, unpack
 from .choice import Chosen
-from .config.origin import Kind, Origin
-from .errors import Failure
-from .mattermost import json_file
-from .mattermost.effective_config import overlay
-from .mattermost.site import Site
 from .plan import Plan
 from .replacing import Loss
-from .store import caveats
-from .store.local import BackupSet
-from .system import humanize
 
 # Bytes a second that two small cores manage: loading is bound by building indexes.
 _DATABASE_RATE = 20 << 20
@@ -46,7 +46,7 @@ def preview(set_: BackupSet, site: Site, plan: Plan) -> Preview:
     """Look at everything that a restore looks at first; changes nothing."""
     obstacle, warnings = "", []
     try:
-        warnings = readiness.check(set_, site, plan)
+        warnings = preflight.check(set_, site, plan)
     except Failure as failure:
         obstacle = str(failure)
     manifest = set_.manifest
@@ -58,7 +58,7 @@ def preview(set_: BackupSet, site: Site, plan: Plan) -> Preview:
     return Preview(
         set_,
         _steps(set_, site, plan),
-        readiness.room(readiness.needs(set_, site, plan)),
+        preflight.room(preflight.needs(set_, site, plan)),
         _settings_changed(set_, site) if "config" in plan.parts else [],
         _patch(set_, site) if "config" in plan.parts else [],
         seconds,
@@ -74,12 +74,12 @@ def _steps(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
         steps.append("REMOVE the present state (in place)")
     if "database" in plan.parts:
         steps.append(f"load database {set_.manifest.database.name} beside {site.database.name}")
-    works = beside.works(set_, site, plan, "preview")
+    works = unpack.works(set_, site, plan, "preview")
     steps += [f"make a new {work.live} beside the live one" for work in works.values()]
     steps.append("exchange the new with the live")
     steps.append("run the post-restore hooks")
     steps.append("start Mattermost and wait until it answers")
-    if "database" in plan.parts and search_later.waits(plan.search, set_.manifest):
+    if "database" in plan.parts and search_index.waits(plan.search, set_.manifest):
         steps.append("build the indexes of the search while Mattermost runs")
     steps.append("keep the present state" if plan.keep_previous else "remove the previous state")
     return steps
@@ -91,13 +91,17 @@ def _settings_changed(set_: BackupSet, site: Site) -> list[str]:
     config = document.get("config")
     if not isinstance(config, dict):
         return []
-    config = json_file.applied(config, baking.operations(set_, site, config), "config.json")
+    config = json_file.applied(config, config_merge.operations(set_, site, config), "config.json")
     return overlay(config, site.environment).differences(site.settings)
 
 
 def _patch(set_: BackupSet, site: Site) -> list[str]:
     config = json_file.read(set_.file("settings")).document.get("config")
-    return baking.shown(baking.operations(set_, site, config)) if isinstance(config, dict) else []
+    return (
+        config_merge.shown(config_merge.operations(set_, site, config))
+        if isinstance(config, dict)
+        else []
+    )
 
 
 Question = tuple["list[str]", "list[str]", str]  # lines, lines of a loud warning, and what is asked

@@ -7,15 +7,15 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import baking, beside, fitness, folders, replacing, suitable, unpacking, vacancy
-from .config import settings
-from .errors import Failure
-from .mattermost.site import Kind, Site
+from ..config import settings
+from ..errors import Failure
+from ..mattermost.site import Kind, Site
+from ..postgresql import connection, load
+from ..store.local import BackupSet
+from ..store.verify import verify
+from ..system import disk_space, privileges
+from . import config_merge, fitness, folder_swap, replacing, suitable, unpack, unpacking, vacancy
 from .plan import Plan
-from .postgresql import connection, load
-from .store.local import BackupSet
-from .store.verify import verify
-from .system import disk_space, privileges
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,8 @@ def check(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
         if not plan.keep_previous:
             warnings += replacing.lost_for_good(site)
     if "config" in plan.parts:
-        warnings += beside.link_of_config(set_)
-    warnings += baking.left_behind(set_, site)
+        warnings += unpack.link_of_config(set_)
+    warnings += config_merge.left_behind(set_, site)
     _refuse_deep_mounts(site)
     if not plan.in_place:
         _refuse_without_room(set_, site, plan)
@@ -58,7 +58,7 @@ def _refuse_deep_mounts(site: Site) -> None:
     deep = [
         str(mount)
         for live in unpacking.exchanged(site.folders).values()
-        for mount in folders.deeper_mounts(live)
+        for mount in folder_swap.deeper_mounts(live)
     ]
     if deep:
         raise Failure(

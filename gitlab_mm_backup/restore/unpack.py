@@ -12,24 +12,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import baking
-from .backup import attributes
-from .backup.attributes import Keeping
-from .config import identity
-from .errors import Failure
-from .folders import WORK, work_folder, works_by_entries
-from .mattermost import json_file, targets
-from .mattermost.site import Site
+from ..backup import attributes
+from ..backup.attributes import Keeping
+from ..config import identity
+from ..errors import Failure
+from ..mattermost import json_file, targets
+from ..mattermost.site import Site
+from ..store import archive_reader, file_list, verify
+from ..store.file_list import LISTING
+from ..store.local import BackupSet
+from ..store.manifest import Account
+from ..store.restic_set import BY_RESTIC
+from ..store.verify import ETC
+from ..system import privileges, process
+from ..system.files import replace_file
+from ..system.process import Command
+from . import config_merge
+from .folder_swap import WORK, work_folder, works_by_entries
 from .plan import Plan
-from .store import archive_reader, file_list, verify
-from .store.file_list import LISTING
-from .store.local import BackupSet
-from .store.manifest import Account
-from .store.restic_set import BY_RESTIC
-from .store.verify import ETC
-from .system import privileges, process
-from .system.files import replace_file
-from .system.process import Command
 from .unpacking import Move, exchanged, moves
 
 
@@ -225,7 +225,7 @@ def _keep_host_settings(set_: BackupSet, site: Site, config: Path) -> list[str]:
     if not config.is_file():
         raise Failure("The set holds no config.json", hint="Choose another set.")
     file = json_file.read_config(config)
-    operations = baking.operations(set_, site, file.document)
+    operations = config_merge.operations(set_, site, file.document)
     if operations:
         json_file.write(config, json_file.apply(file, operations))
     return told

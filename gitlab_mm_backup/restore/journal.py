@@ -9,11 +9,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .errors import ExitCode, Failure, reason
-from .postgresql.index import Index
-from .system import clock, documents
-from .system.files import replace_file, sync_folder
-from .undo import Step
+from ..errors import ExitCode, Failure, reason
+from ..postgresql.index import Index
+from ..system import clock, documents
+from ..system.files import replace_file, sync_folder
+from .undo_log import Step
 
 _ABSENT = object()
 STATE = Path("/var/lib/gitlab-mm-backup")

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup import choice
 from gitlab_mm_backup.backup.live import Live
-from gitlab_mm_backup.choice import Found, Several, Want
 from gitlab_mm_backup.errors import ExitCode, Failure
+from gitlab_mm_backup.restore import choice
+from gitlab_mm_backup.restore.choice import Found, Several, Want
 from gitlab_mm_backup.store.manifest import Contents, name_for, utc
 from gitlab_mm_backup.store.soundness import Flaw, Kind
 from gitlab_mm_backup.system import clock

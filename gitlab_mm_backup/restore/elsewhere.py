@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from .config import identity, keys
-from .config.schema import NO_PASSWORD
-from .config.settings import Restic, Settings
-from .errors import ExitCode, Failure
-from .offsite.download import refuse_without_room
-from .store.local import BackupSet, LocalStore
-from .store.restic_set import Kept, fetch
-from .store.restic_store import ResticStore
-from .system import environment
-from .system.redaction import Secret
+from ..config import identity, keys
+from ..config.schema import NO_PASSWORD
+from ..config.settings import Restic, Settings
+from ..errors import ExitCode, Failure
+from ..offsite.download import refuse_without_room
+from ..store.local import BackupSet, LocalStore
+from ..store.restic_set import Kept, fetch
+from ..store.restic_store import ResticStore
+from ..system import environment
+from ..system.redaction import Secret
 
 _WORD = "restic"
 

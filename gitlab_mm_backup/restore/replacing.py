@@ -6,14 +6,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import beside, folders, unpacking
-from .errors import Failure
-from .mattermost.site import Site
+from ..errors import Failure
+from ..mattermost.site import Site
+from ..postgresql import connection
+from ..store.local import BackupSet
+from ..store.manifest import Manifest
+from ..system import humanize
+from . import folder_swap, unpack, unpacking
 from .plan import Plan
-from .postgresql import connection
-from .store.local import BackupSet
-from .store.manifest import Manifest
-from .system import humanize
 
 OPTION = "--replace-with-empty"
 
@@ -85,14 +85,14 @@ def _database(site: Site) -> list[Loss]:
 
 
 def _directories(set_: BackupSet, site: Site, plan: Plan) -> list[Loss]:
-    manifest, replaced = set_.manifest, beside.works(set_, site, plan, "look").keys()
+    manifest, replaced = set_.manifest, unpack.works(set_, site, plan, "look").keys()
     own = unpacking.exchanged(site.folders)
     return [
         Loss("files", f"the set has {_none(manifest, role)}; {str(path)!r} holds files")
         for role, path in site.folders.real.items()
         if not has(manifest, role)
         and _outer(path, own.items()) in replaced
-        and folders.filled(path)
+        and folder_swap.filled(path)
     ]
 
 

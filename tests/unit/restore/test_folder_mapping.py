@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup import unpacking
 from gitlab_mm_backup.mattermost.site import Folders
-from gitlab_mm_backup.unpacking import Move, exchanged, moves
+from gitlab_mm_backup.restore import unpacking
+from gitlab_mm_backup.restore.unpacking import Move, exchanged, moves
 
 HOME = "/var/opt/gitlab/mattermost"
 DEFAULT = {

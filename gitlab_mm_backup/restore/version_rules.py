@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import Failure
-from .mattermost.effective_config import Settings
-from .system import documents
-from .version import numbers
+from ..errors import Failure
+from ..mattermost.effective_config import Settings
+from ..system import documents
+from ..version import numbers
 
 FILE = Path(__file__).with_name("version_rules.yml")
 _COMPARISONS = {

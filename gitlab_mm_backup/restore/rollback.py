@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from . import folders
-from .errors import ExitCode, Failure
+from ..errors import ExitCode, Failure
+from ..mattermost import detect, service, standalone
+from ..mattermost.site import Site
+from ..postgresql import connection, swap
+from ..sso import repair
+from ..store.manifest import utc
+from . import folder_swap
 from .journal import Journal, Previous, Record
-from .mattermost import detect, service, standalone
-from .mattermost.site import Site
-from .postgresql import connection, swap
-from .sso import repair
-from .store.manifest import utc
-from .undo import Action, Step, run
+from .undo_log import Action, Step, run
 
 MOURN = "put back the live state"  # which cannot be: it was removed for --in-place
 DROP = "drop the previous database"
@@ -34,17 +34,17 @@ def actions(site: Site) -> dict[str, Action]:
             service.wait_until_it_answers(detect.again(site))
 
     def remove_folder(live: str, work: str, mounted: str) -> None:
-        folders.refuse_unmounted(Path(live), mounted == "yes")
-        folders.remove_work_folder(work)
+        folder_swap.refuse_unmounted(Path(live), mounted == "yes")
+        folder_swap.remove_work_folder(work)
 
     def exchange_back(live: str, work: str, mounted: str) -> None:
-        folders.refuse_unmounted(Path(live), mounted == "yes")
-        for ground in folders.grounds(Path(work)):  # what was noted before opens them again
-            folders.shut(ground)
-        folders.exchange_back(Path(live), Path(work))
+        folder_swap.refuse_unmounted(Path(live), mounted == "yes")
+        for ground in folder_swap.grounds(Path(work)):  # what was noted before opens them again
+            folder_swap.shut(ground)
+        folder_swap.exchange_back(Path(live), Path(work))
 
     def open_again(path: str, uid: str, gid: str, mode: str) -> None:
-        folders.open_again(folders.Ground(path, int(uid), int(gid), int(mode)))
+        folder_swap.open_again(folder_swap.Ground(path, int(uid), int(gid), int(mode)))
 
     return {
         "start Mattermost": start,
@@ -52,7 +52,7 @@ def actions(site: Site) -> dict[str, Action]:
         "stop Mattermost": mattermost.stop,
         "remove the new folder": remove_folder,
         "exchange the folders back": exchange_back,
-        "remove the previous folder": folders.remove_previous,
+        "remove the previous folder": folder_swap.remove_previous,
         OPEN: open_again,
         FORGET: standalone.forget_config,
         "take back the credentials": lambda kept: repair.take_back(site, Path(kept)),

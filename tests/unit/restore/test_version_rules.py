@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup import fitness, rules
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost.effective_config import Settings
-from gitlab_mm_backup.rules import Facts, Rule, Verdict
+from gitlab_mm_backup.restore import fitness, version_rules
+from gitlab_mm_backup.restore.version_rules import Facts, Rule, Verdict
 from tests.unit.builders import make_manifest, make_set
 
-RULES = {one.code: one for one in rules.load()}
+RULES = {one.code: one for one in version_rules.load()}
 ROLES = {142: "add_schemeid_to_roles", 143: "backfill_roles_schemeid"}
 # A move that no rule objects to; each case changes one thing that then matters.
 FINE = Facts(
@@ -121,8 +121,8 @@ def test_every_rule_has_its_cases_both_ways() -> None:
 
 
 def test_nothing_is_said_about_a_move_that_is_fine() -> None:
-    assert rules.judge(FINE) == []
-    assert rules.heed([]) == []
+    assert version_rules.judge(FINE) == []
+    assert version_rules.heed([]) == []
 
 
 @pytest.mark.parametrize(
@@ -130,11 +130,11 @@ def test_nothing_is_said_about_a_move_that_is_fine() -> None:
     [(code, changes, verdict) for code, cases in CASES.items() for changes, verdict in cases],
 )
 def test_a_rule(code: str, changes: dict[str, Any], verdict: Verdict | None) -> None:
-    found = {one.code: one for one in rules.judge(dataclasses.replace(FINE, **changes))}
+    found = {one.code: one for one in version_rules.judge(dataclasses.replace(FINE, **changes))}
     assert (found[code].verdict if code in found else None) is verdict
     if verdict is REFUSE:
         with pytest.raises(Failure) as refused:
-            rules.heed(list(found.values()))
+            version_rules.heed(list(found.values()))
         assert found[code].reason in refused.value.detail
         assert found[code].way_out in refused.value.hint
 
@@ -150,7 +150,7 @@ def test_a_rule_says_why_where_to_go_and_who_says_so(code: str) -> None:
 
 
 def test_refusals_come_first_and_what_is_only_possible_is_told_so() -> None:
-    found = rules.judge(dataclasses.replace(FINE, target="", driver="mysql"))
+    found = version_rules.judge(dataclasses.replace(FINE, target="", driver="mysql"))
     assert [one.verdict for one in found[:2]] == [REFUSE, WARN]
     assert found[1].reason.startswith("Not known, but possible: ")
 
@@ -173,7 +173,7 @@ def test_a_rule_of_another_form_is_no_rule(tmp_path: Path) -> None:
     for changes, words in bad:
         path.write_text(json.dumps([{**entry, **changes}]))
         with pytest.raises(ValueError, match=f"{words}$"):
-            rules.load(path)
+            version_rules.load(path)
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -181,7 +181,7 @@ def test_a_version_that_is_not_known_is_told_so(known: bool) -> None:
     words = "from GitLab {gitlab} to {target} on PostgreSQL {postgresql}"
     rule = Rule("x", {}, WARN, None, words, "{set}", ["https://example.org"])
     facts = FINE if known else dataclasses.replace(FINE, gitlab="", postgresql="")
-    (found,) = rules.judge(facts, [rule])
+    (found,) = version_rules.judge(facts, [rule])
     unknown = "of a version that is not known"
     gitlab, postgresql = ("18.11.9", "14.2") if known else (unknown, unknown)
     assert found.reason == f"from GitLab {gitlab} to 11.7.3 on PostgreSQL {postgresql}"
@@ -207,13 +207,13 @@ def test_facts_of_a_set(tmp_path: Path) -> None:
 
 
 def test_no_rule_refuses_what_it_cannot_know() -> None:
-    assert [one.code for one in rules.load() if one.unknown is REFUSE] == []
+    assert [one.code for one in version_rules.load() if one.unknown is REFUSE] == []
 
 
 @pytest.mark.parametrize("bundled", [True, False])
 def test_a_target_of_omnibus_is_below_11_whatever_its_version_is(bundled: bool) -> None:
     facts = dataclasses.replace(FINE, target="unknown", migrations=None, bundled=bundled)
-    found = rules.judge(facts)
+    found = version_rules.judge(facts)
     codes = {one.code for one in found if "11" in str(RULES[one.code].when.get("target", ""))}
     assert ("migrations-collide" in codes) is not bundled
     assert not any("that unknown does" in one.reason for one in found)

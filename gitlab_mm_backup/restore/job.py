@@ -13,25 +13,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from . import beside, folders, gitlab_side, readiness, recovery, search_later
-from .backup import job
-from .config import hooks
-from .config.settings import Settings
-from .errors import Failure
+from ..backup import job
+from ..config import hooks
+from ..config.settings import Settings
+from ..errors import Failure
+from ..mattermost import detect, service, standalone
+from ..mattermost.site import Kind, Site
+from ..postgresql import connection, growth, load, provisions, swap
+from ..postgresql.index import Index
+from ..postgresql.provisions import Provision
+from ..sso import check
+from ..sso.oauth import Probe
+from ..store.inventory import Store
+from ..store.local import BackupSet
+from ..system import disk_space, parallel, process
+from ..system.process import Command
+from . import folder_swap, preflight, rollback, search_index, to_standalone, unpack
 from .journal import STATE, Journal
-from .mattermost import detect, service, standalone
-from .mattermost.site import Kind, Site
 from .plan import Plan
-from .postgresql import connection, growth, load, provisions, swap
-from .postgresql.index import Index
-from .postgresql.provisions import Provision
-from .sso import check
-from .sso.oauth import Probe
-from .store.inventory import Store
-from .store.local import BackupSet
-from .system import disk_space, parallel, process
-from .system.process import Command
-from .undo import Step, Undo
+from .undo_log import Step, Undo
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Restored:
     sign_in: Probe
     safety_set: str  # name of the set of the state before, "" where none was made
     times: Times
-    search: search_later.Built | None  # None where its indexes came with the database
+    search: search_index.Built | None  # None where its indexes came with the database
     gitlab_side: list[str]  # what is left to do on GitLab's host, for a move out of the bundle
     warnings: list[str]
 
@@ -77,8 +77,8 @@ class Run:
     undo: Undo
     token: str
     sessions: int  # of PostgreSQL at a time
-    works: dict[str, beside.Work] = field(default_factory=dict)
-    shut: list[folders.Ground] = field(default_factory=list)  # for the time of the work
+    works: dict[str, unpack.Work] = field(default_factory=dict)
+    shut: list[folder_swap.Ground] = field(default_factory=list)  # for the time of the work
     search_left_out: list[Index] = field(default_factory=list)
     times: Times = field(default_factory=Times)
     warnings: list[str] = field(default_factory=list)
@@ -100,17 +100,17 @@ class Run:
 def restore(set_: BackupSet, site: Site, plan: Plan, store: Store, settings: Settings) -> Restored:
     """Put ``set_`` onto ``site``; on any failure the site is as it was."""
     journal = Journal()
-    lost = recovery.take_over(site, journal)
+    lost = rollback.take_over(site, journal)
     if not lost:
-        recovery.refuse_unfinished(journal)
-    warnings = readiness.check(set_, site, plan)
+        rollback.refuse_unfinished(journal)
+    warnings = preflight.check(set_, site, plan)
     safety_set = "" if lost else make_safety_set(site, plan, store, settings)
     variables = {"set": set_.name, "set_path": str(set_.path), "parts": " ".join(plan.parts)}
     variables["site"] = site.kind.value
     note = functools.partial(journal.write, {"set": set_.reference, "plan": asdict(plan)})
     with hooks.on_failure(variables):
         hooks.run_phase("pre-restore", variables)
-        with Undo(recovery.actions(site), note) as undo:
+        with Undo(rollback.actions(site), note) as undo:
             token, sessions = secrets.token_hex(4), settings.sessions
             run = Run(set_, site, plan, undo, token, sessions, warnings=warnings)
             for step in lost:
@@ -124,13 +124,13 @@ def restore(set_: BackupSet, site: Site, plan: Plan, store: Store, settings: Set
             exchange_both(run)
             run_hooks(run, variables)
             start_service(run)
-            leave_search_for_later(run, journal, search_later.note)
+            leave_search_for_later(run, journal, search_index.note)
             undo.commit(leftovers(run))
             run.credentials_undo.unlink(missing_ok=True)
             standalone.forget_config()
-    leave_search_for_later(run, journal, search_later.settle)
-    run.warnings.extend(recovery.finish(site, journal, keep=plan.keep_previous))
-    return report(run, safety_set, search_later.build_at_last(site, journal))
+    leave_search_for_later(run, journal, search_index.settle)
+    run.warnings.extend(rollback.finish(site, journal, keep=plan.keep_previous))
+    return report(run, safety_set, search_index.build_at_last(site, journal))
 
 
 def make_safety_set(site: Site, plan: Plan, store: Store, settings: Settings) -> str:
@@ -154,7 +154,7 @@ def make_safety_set(site: Site, plan: Plan, store: Store, settings: Settings) ->
 def keep_findable(run: Run) -> None:
     """Keep what a recovery finds the site by, where that lies among what is exchanged."""
     if run.site.kind is Kind.STANDALONE:
-        run.undo.will_last(recovery.FORGET)
+        run.undo.will_last(rollback.FORGET)
         standalone.keep_config(run.site)
 
 
@@ -177,14 +177,14 @@ def prepare_folders(run: Run) -> None:
 
     Where Mattermost's account could exchange that one, root alone can for the time of the work.
     """
-    run.works.update(beside.works(run.set, run.site, run.plan, run.token))
+    run.works.update(unpack.works(run.set, run.site, run.plan, run.token))
     for work in run.works.values():
-        for ground in folders.grounds(work.folder):
-            run.undo.will(recovery.OPEN, **ground.named)
-            folders.shut(ground)
+        for ground in folder_swap.grounds(work.folder):
+            run.undo.will(rollback.OPEN, **ground.named)
+            folder_swap.shut(ground)
             run.shut.append(ground)
         run.undo.will("remove the new folder", **_names(work))
-        folders.make_work_folder(work.folder, work.live)
+        folder_swap.make_work_folder(work.folder, work.live)
 
 
 def give_up_live_state(run: Run, safety_set: str) -> None:
@@ -192,11 +192,11 @@ def give_up_live_state(run: Run, safety_set: str) -> None:
     if not run.plan.in_place:
         return
     log.info("Removing the live state")
-    run.undo.will(recovery.MOURN, safety_set=safety_set)
+    run.undo.will(rollback.MOURN, safety_set=safety_set)
     if "database" in run.plan.parts:
         swap.empty_live(run.site.database)
     for work in run.works.values():
-        folders.empty(work.live)
+        folder_swap.empty(work.live)
 
 
 def prepare_database(run: Run) -> None:
@@ -259,7 +259,7 @@ def _disks(run: Run, opened: contextlib.ExitStack) -> list[tuple[Path, int]]:
     None where the operator has agreed to fill them.
     """
     found: dict[int, tuple[Path, int]] = {}
-    for folder in [] if run.plan.in_place else readiness.needs(run.set, run.site, run.plan):
+    for folder in [] if run.plan.in_place else preflight.needs(run.set, run.site, run.plan):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         opened.callback(os.close, descriptor)
         found.setdefault(os.fstat(descriptor).st_dev, (folder, descriptor))
@@ -269,7 +269,7 @@ def _disks(run: Run, opened: contextlib.ExitStack) -> list[tuple[Path, int]]:
 def load_database(run: Run) -> list[Index]:
     """Load the dump into the new database; return the indexes that are left for later."""
     endpoint, programs = run.site.database, run.site.client_programs
-    now = not search_later.waits(run.plan.search, run.set.manifest)
+    now = not search_index.waits(run.plan.search, run.set.manifest)
     name, provision = run.new_database, run.provision[0]
     filled = load.fill(run.set, endpoint, programs, name, run.sessions, provision, search=now)
     run.warnings.extend(filled.told)
@@ -278,7 +278,7 @@ def load_database(run: Run) -> list[Index]:
 
 def unpack_folders(run: Run) -> None:
     """Make the new folders complete, and have the disks hold them (syncfs(2) by sync(1))."""
-    run.warnings.extend(beside.unpack(run.set, run.site, run.plan, run.works))
+    run.warnings.extend(unpack.unpack(run.set, run.site, run.plan, run.works))
     for work in run.works.values():
         process.run(Command(["sync", "--file-system", str(work.folder)]))
 
@@ -296,14 +296,14 @@ def exchange_both(run: Run) -> None:
     for work in run.works.values():
         log.info("Exchanging %s", work.live)
         run.undo.will("exchange the folders back", **_names(work))
-        folders.exchange(work.live, work.folder)
+        folder_swap.exchange(work.live, work.folder)
     for ground in run.shut:
-        folders.open_again(ground)
+        folder_swap.open_again(ground)
     run.times.exchange = time.monotonic() - began
 
 
-def _names(work: beside.Work) -> dict[str, str]:
-    mounted = "yes" if folders.is_mount(work.live) else "no"
+def _names(work: unpack.Work) -> dict[str, str]:
+    mounted = "yes" if folder_swap.is_mount(work.live) else "no"
     return {"live": str(work.live), "work": str(work.folder), "mounted": mounted}
 
 
@@ -318,7 +318,7 @@ def _previous_home(run: Run) -> str:
     """Return the folder with the config.json that was live before, for the credentials hook."""
     work = run.works.get("home")
     if work is not None:
-        return str(beside.previous(work))
+        return str(unpack.previous(work))
     config = run.works.get("config")
     return str(config.folder / "old" if config else run.site.folders.home)
 
@@ -346,7 +346,7 @@ def leftovers(run: Run) -> list[Step]:
     """Return the steps that remove what was live before."""
     steps = []
     if "database" in run.plan.parts:
-        steps.append(Step(recovery.DROP, {"name": run.old_database}))
+        steps.append(Step(rollback.DROP, {"name": run.old_database}))
     steps += [
         Step("remove the previous folder", {"work": str(work.folder)})
         for work in run.works.values()
@@ -354,7 +354,7 @@ def leftovers(run: Run) -> list[Step]:
     return steps
 
 
-def report(run: Run, safety_set: str, search: search_later.Built | None) -> Restored:
+def report(run: Run, safety_set: str, search: search_index.Built | None) -> Restored:
     after, manifest = detect.again(run.site), run.set.manifest
     if run.plan.with_etc:
         run.warnings.append("/etc/gitlab was put back: run gitlab-ctl reconfigure to have it used")
@@ -371,6 +371,6 @@ def report(run: Run, safety_set: str, search: search_later.Built | None) -> Rest
         safety_set=safety_set,
         times=run.times,
         search=search,
-        gitlab_side=gitlab_side.todo(run.set, after),
+        gitlab_side=to_standalone.todo(run.set, after),
         warnings=run.warnings,
     )

@@ -1,0 +1,1 @@
+"""Put a set back: its source, checks before, unpacking, exchange, undo log, rollback."""
