@@ -123,13 +123,13 @@ def list_sets(manner: Manner, place: str | None) -> Outcome:
 @verb
 def verify(manner: Manner, wanted: str, place: str | None, identity: Path | None) -> Outcome:
     """Read a whole set and hold it against its manifest."""
-    from .. import rehearsal
+    from ..rehearsal import job as rehearsal_job
     from ..store import lineage, records
     from . import outcomes
 
     ours, store = _store(manner)
     with offsite.looked_at(ours, store, place, wanted, identity) as set_:
-        record = rehearsal.verify_only(set_)
+        record = rehearsal_job.verify_only(set_)
         warnings = records.keep(set_, record) if place is None else []
         return outcomes.of_verify(set_, record, lineage.origin_of(set_), warnings)
 
@@ -153,8 +153,8 @@ def rehearse(
     identity: Path | None,
 ) -> Outcome:
     """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
-    from .. import rehearsal
     from ..backup import sites
+    from ..rehearsal import job as rehearsal_job
     from ..restore import offered
     from ..store import records
     from ..store.check_records import Depth
@@ -171,7 +171,7 @@ def rehearse(
     manner.load_everything()
     with lock.only_rehearsal():
         ours, store = _store(manner)
-        if if_due and not rehearsal.is_due(
+        if if_due and not rehearsal_job.is_due(
             ours.rehearse, records.history(), datetime.now().astimezone()
         ):
             return Outcome({"set": None}, [f"No rehearsal is due: rehearse is {ours.rehearse}"])
@@ -188,7 +188,7 @@ def rehearse(
             made = []
             for set_ in [one.set for one in entries if one.set]:
                 with store.fetched(set_, ours.rehearse_in) as near:
-                    made.append(rehearsal.rehearse(near, site, depth, ours))
+                    made.append(rehearsal_job.rehearse(near, site, depth, ours))
                 if place is None:
                     warnings += records.keep(set_, made[-1])
     return outcomes.of_rehearse(made, warnings, expected=quick or if_due)

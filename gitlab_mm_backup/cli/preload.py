@@ -13,21 +13,16 @@ import cryptography.hazmat.primitives.asymmetric.ed25519
 from .. import (
     aftermath,
     alerts,
-    boot,
     charts,
     checks,
-    deadlines,
     doctor,
     errors,
     gate,
-    invariants,
     leaving,
     metrics,
     monitoring,
     notices,
     pages,
-    proof,
-    rehearsal,
     remarks,
     report,
     report_page,
@@ -37,7 +32,6 @@ from .. import (
     standing,
     status,
     version,
-    warden,
 )
 from ..backup import (
     absence,
@@ -121,6 +115,9 @@ from ..postgresql import (
     swap,
     unkept,
 )
+from ..rehearsal import boot, integrity, limits, warden
+from ..rehearsal import checks as rehearsal_checks
+from ..rehearsal import job as rehearsal_job
 from ..restore import (
     choice,
     config_merge,

@@ -131,8 +131,8 @@ def _recover(manner: Manner, journal: Any, to: str, *, roll_back: bool) -> Outco
 
 def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> Outcome:
     """Restore the set that is meant; where that turns out damaged, the next one that is sound."""
-    from .. import rehearsal
     from ..mattermost import detect
+    from ..rehearsal import job
     from ..restore import preview, to_standalone
     from ..store import check_records, records
     from . import consent, restore_outcomes
@@ -154,7 +154,7 @@ def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> 
             if options["wanted"] or plan.place or wanted.set.name in damaged:
                 raise
             damaged.append(wanted.set.name)
-            records.keep(wanted.set, rehearsal.verified(wanted.set, failure.checks))
+            records.keep(wanted.set, job.verified(wanted.set, failure.checks))
             continue
         if options["nginx"]:
             to_standalone.write_nginx_site(options["nginx"], detect.again(site))
@@ -165,12 +165,13 @@ def _put_back(manner: Manner, wanted: Any, site: Any, plan: Plan) -> Outcome:
     from ..backup import live
     from ..config import identity
     from ..mattermost import detect
-    from ..restore import job, source
+    from ..restore import job as restore_job
+    from ..restore import source
     from . import restore_outcomes
 
     ours, store = manner.settings(), manner.store()
     with source.near(wanted, site, plan) as near:
-        restored = job.restore(near, site, plan, store, ours)
+        restored = restore_job.restore(near, site, plan, store, ours)
     here = live.note(identity.own(), live.look(detect.again(site)).installation)
     return restore_outcomes.of_restore(wanted.set, restored, wanted.chosen, here)
 

@@ -228,7 +228,7 @@ def test_an_index_that_is_not_valid(place: House) -> None:
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'odd'::regclass", "look"
     )
     script = (
-        "import psycopg, sys; from gitlab_mm_backup import invariants as i;"
+        "import psycopg, sys; from gitlab_mm_backup.rehearsal import integrity as invariants as i;"
         "c = psycopg.connect('host=/var/opt/gitlab/postgresql dbname=look user=gitlab-psql', autocommit=True);"
         "print([(x.name, x.result.value, x.detail) for x in i.examine([c], i.Uploads(None, 'none'), [])"
         " if x.name == 'indexes'])"

@@ -13,7 +13,7 @@ import pytest
 
 from gitlab_mm_backup.checks import Check, Result, failed, guarded, not_run, passed
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.rehearsal import is_due
+from gitlab_mm_backup.rehearsal.job import is_due
 from gitlab_mm_backup.store import check_records, records
 from gitlab_mm_backup.store.check_records import EVIDENCE, Depth, Record, Verdict
 from gitlab_mm_backup.store.local import BackupSet

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from .errors import Failure, reason
-from .mattermost import service_log
-from .mattermost.listener import Listener
-from .mattermost.site import Endpoint, Site
-from .postgresql.scratch import ACCOUNT, SOCKET
-from .system import documents, process
-from .system.process import Command, Finished
-from .system.redaction import Secret
-from .system.sandbox import INSIDE, Sandbox
+from ..errors import Failure, reason
+from ..mattermost import service_log
+from ..mattermost.listener import Listener
+from ..mattermost.site import Endpoint, Site
+from ..postgresql.scratch import ACCOUNT, SOCKET
+from ..system import documents, process
+from ..system.process import Command, Finished
+from ..system.redaction import Secret
+from ..system.sandbox import INSIDE, Sandbox
 
 _CERTIFICATES = "/opt/gitlab/embedded/ssl/certs"
 _HOME = INSIDE / "home"

@@ -15,25 +15,27 @@ from pathlib import Path
 from tarfile import TarInfo
 from typing import IO
 
-from . import boot, checks, deadlines, proof, version
-from .checks import Check, Result
-from .config import hostname
-from .config.settings import Settings as Ours
-from .deadlines import Deadlines, Missed
-from .errors import Failure, reason
-from .invariants import Uploads
-from .mattermost.effective_config import Settings
-from .mattermost.site import Account, Endpoint, Folders, GitLab, Kind, Site
-from .postgresql import connection, load, scratch
-from .postgresql.growth import Outgrown
-from .proof import Kept
-from .restore import folder_swap, unpack
-from .restore.plan import Plan
-from .store import check_records, verify
-from .store.check_records import Depth, Record
-from .store.local import BackupSet
-from .store.manifest import utc
-from .system import isolation, parallel
+from .. import checks, version
+from ..checks import Check, Result
+from ..config import hostname
+from ..config.settings import Settings as Ours
+from ..errors import Failure, reason
+from ..mattermost.effective_config import Settings
+from ..mattermost.site import Account, Endpoint, Folders, GitLab, Kind, Site
+from ..postgresql import connection, load, scratch
+from ..postgresql.growth import Outgrown
+from ..restore import folder_swap, unpack
+from ..restore.plan import Plan
+from ..store import check_records, verify
+from ..store.check_records import Depth, Record
+from ..store.local import BackupSet
+from ..store.manifest import utc
+from ..system import isolation, parallel
+from . import boot, limits
+from . import checks as rehearsal_checks
+from .checks import Kept
+from .integrity import Uploads
+from .limits import Deadlines, Missed
 from .warden import Warden
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ _WEEK = timedelta(days=6, hours=12)
 # The order in which a person reads them: the bytes, what they give, and whether it works.
 _ORDER = (
     *("checksums", "structure", "database"),
-    *proof.DATABASE,
+    *rehearsal_checks.DATABASE,
     *("settings", "files", "credentials", "boot", "answers"),
 )
 # The steps, as a message calls them, and the check that fails where one takes too long.
@@ -109,7 +111,7 @@ def rehearse(set_: BackupSet, site: Site, depth: Depth, ours: Ours) -> Record:
     needed = _bytes_needed(set_, depth)
     scratch.refuse_without_room(parent, needed)
     programs = scratch.server_programs(site.client_programs, set_.manifest.database.server)
-    clock = Deadlines(deadlines.limits(ours.rehearse_timeout, needed))
+    clock = Deadlines(limits.limits(ours.rehearse_timeout, needed))
     with scratch.place(parent) as place, tempfile.TemporaryFile(dir=place.folder) as uploads:
         warden = Warden(clock, place.folder, set_.manifest.database)
         run = Run(set_, site, depth, place, ours.sessions, clock, warden, uploads)
@@ -147,7 +149,7 @@ def _record(set_: BackupSet, depth: Depth, began: datetime, found: Sequence[Chec
         host=hostname.own(),
         mattermost="",
         postgresql="",
-        checks=[*proof.origin(set_), *found],
+        checks=[*rehearsal_checks.origin(set_), *found],
     )
 
 
@@ -168,11 +170,11 @@ def _judge_settings(run: Run) -> list[Check]:
     """Ask GitLab about the credentials, the one thing that needs this host's network."""
     log.info("Asking GitLab about the credentials")
     try:
-        run.kept = proof.kept(run.set)
+        run.kept = rehearsal_checks.kept(run.set)
     except Failure as failure:
         unread = checks.not_run("credentials", "the settings part cannot be read")
         return [checks.failed("settings", str(failure)), unread]
-    return [proof.credentials(run.site, run.kept)]
+    return [rehearsal_checks.credentials(run.site, run.kept)]
 
 
 def _prove_in_time(run: Run, programs: Path) -> None:
@@ -258,7 +260,7 @@ def _fill(run: Run, endpoint: Endpoint, programs: Path) -> None:
 def _look_at_database(run: Run, endpoint: Endpoint) -> None:
     """Hold what was loaded against the manifest, the archive and Mattermost's own rules."""
     if not run.passed("database"):
-        run.leave_out("the database could not be loaded", *proof.DATABASE)
+        run.leave_out("the database could not be loaded", *rehearsal_checks.DATABASE)
         return
     uploads = _uploads(run)
     try:
@@ -266,13 +268,13 @@ def _look_at_database(run: Run, endpoint: Endpoint) -> None:
             sessions = [
                 opened.enter_context(connection.within(endpoint)) for _ in range(run.sessions)
             ]
-            found = proof.database_checks(
+            found = rehearsal_checks.database_checks(
                 sessions, run.set.manifest, uploads, run.extensions, run.without
             )
     except Failure as failure:  # a table that is none, for one
         found = [checks.failed("rows", run.warden.explained(failure))]
         why = "the database could not be looked at"
-        found += [checks.not_run(name, why) for name in proof.DATABASE[1:]]
+        found += [checks.not_run(name, why) for name in rehearsal_checks.DATABASE[1:]]
     run.note(*found)
 
 
@@ -303,7 +305,7 @@ def _look_at_config(run: Run) -> None:
     elif run.config is None:
         run.note(checks.failed("settings", "the archive holds no config.json"))
     else:
-        run.note(proof.settings(run.config, run.kept))
+        run.note(rehearsal_checks.settings(run.config, run.kept))
 
 
 def _read_and_unpack(
@@ -385,4 +387,4 @@ def _boot(run: Run, endpoint: Endpoint, there: _Unpacked) -> None:
     run.seconds += booted.seconds
     run.recovered = True
     run.note(checks.passed("boot", f"Mattermost {run.site.version} answered its ping"))
-    run.note(proof.answers(booted, run.set.manifest.mattermost, run.kept))
+    run.note(rehearsal_checks.answers(booted, run.set.manifest.mattermost, run.kept))

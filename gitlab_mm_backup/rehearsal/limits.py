@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from .errors import Failure
-from .system import humanize
+from ..errors import Failure
+from ..system import humanize
 
 KEY = "rehearse_timeout"  # of config.yml
 # Where config.yml is silent: a slow disk that others use meanwhile loads and unpacks 10 GiB in an

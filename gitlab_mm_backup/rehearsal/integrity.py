@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import checks
-from .checks import Check
-from .postgresql import connection, sequences
-from .postgresql.encodings import COMPARED
-from .system import parallel
+from .. import checks
+from ..checks import Check
+from ..postgresql import connection, sequences
+from ..postgresql.encodings import COMPARED
+from ..system import parallel
 
 if TYPE_CHECKING:
     import psycopg

@@ -7,13 +7,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from .deadlines import KEY, Deadlines, Missed
-from .errors import Failure
-from .mattermost.site import Endpoint
-from .postgresql import connection, growth, scratch
-from .postgresql.growth import Outgrown
-from .store.manifest import Database
-from .system import disk_space, humanize, parallel
+from ..errors import Failure
+from ..mattermost.site import Endpoint
+from ..postgresql import connection, growth, scratch
+from ..postgresql.growth import Outgrown
+from ..store.manifest import Database
+from ..system import disk_space, humanize, parallel
+from .limits import KEY, Deadlines, Missed
 
 _GLANCE = 0.5  # seconds between two looks at the clock
 _LOOK = 3.0  # and two looks at its server

@@ -7,22 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from . import checks, invariants
+from .. import checks
+from ..checks import Check
+from ..config.origin import Kind as OriginKind
+from ..errors import Failure
+from ..mattermost import json_file, json_text, listener, settings_part
+from ..mattermost.effective_config import Settings, overlay
+from ..mattermost.site import Site
+from ..postgresql import catalog, connection, data_source, load
+from ..sso import check, oauth
+from ..store import lineage
+from ..store.local import BackupSet
+from ..store.manifest import Manifest
+from ..system.redaction import Secret
+from ..version import numbers
+from . import integrity
 from .boot import Booted
-from .checks import Check
-from .config.origin import Kind as OriginKind
-from .errors import Failure
-from .invariants import Uploads
-from .mattermost import json_file, json_text, listener, settings_part
-from .mattermost.effective_config import Settings, overlay
-from .mattermost.site import Site
-from .postgresql import catalog, connection, data_source, load
-from .sso import check, oauth
-from .store import lineage
-from .store.local import BackupSet
-from .store.manifest import Manifest
-from .system.redaction import Secret
-from .version import numbers
+from .integrity import Uploads
 
 if TYPE_CHECKING:
     import psycopg
@@ -103,7 +104,7 @@ def database_checks(
     rows = checks.guarded(
         "rows", lambda: _rows(connection.count_rows(sessions[0]), wanted, sessions[0], manifest)
     )
-    found = invariants.examine(sessions, uploads, without)
+    found = integrity.examine(sessions, uploads, without)
     present = {row[0] for row in sessions[0].execute("SELECT extname FROM pg_extension")}
     return [rows, *found, _extensions(present, extensions)]
 

@@ -11,22 +11,22 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup import boot, proof
-from gitlab_mm_backup.boot import Booted
 from gitlab_mm_backup.checks import Result
 from gitlab_mm_backup.mattermost.effective_config import Settings
 from gitlab_mm_backup.mattermost.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
-from gitlab_mm_backup.proof import Kept
+from gitlab_mm_backup.rehearsal import boot, checks
+from gitlab_mm_backup.rehearsal.boot import Booted
+from gitlab_mm_backup.rehearsal.checks import Kept
 from gitlab_mm_backup.system.redaction import Secret
 
 WELL = {"status": "OK", "database_status": "OK", "filestore_status": "OK"}
 TOLD = {"Version": "10.11.0", "SiteURL": "https://chat.example.org/"}
 KEPT = Kept({}, Settings({"ServiceSettings": {"SiteURL": "https://chat.example.org"}}))
-FIXTURES = Path(__file__).resolve().parents[1] / "lab" / "fixtures"
+FIXTURES = Path(__file__).resolve().parents[2] / "lab" / "fixtures"
 
 
 def answers(status: dict[str, Any], config: dict[str, Any]) -> tuple[Result, str]:
-    made = proof.answers(Booted(1.0, status, config), "10.11.4", KEPT)
+    made = checks.answers(Booted(1.0, status, config), "10.11.4", KEPT)
     return made.result, made.detail
 
 
@@ -61,10 +61,10 @@ def test_what_is_not_well(status: dict[str, Any], config: dict[str, Any], words:
 
 
 def test_an_extension_that_was_not_loaded() -> None:
-    missing = proof._extensions({"plpgsql"}, ["pg_trgm", "plpgsql"])
+    missing = checks._extensions({"plpgsql"}, ["pg_trgm", "plpgsql"])
     assert missing.result is Result.FAILED
     assert missing.detail.startswith("missing: pg_trgm.")
-    assert proof._extensions({"plpgsql", "pg_trgm"}, ["pg_trgm"]).result is Result.PASSED
+    assert checks._extensions({"plpgsql", "pg_trgm"}, ["pg_trgm"]).result is Result.PASSED
 
 
 def overrides() -> dict[str, str]:
@@ -142,7 +142,7 @@ def judged(live: Mapping[str, str], kept: Mapping[str, str]) -> Result:
         gitlab=GitLab("18.11.9", "", None),
     )
     pair = {"Enable": True, "Id": "an id", "Secret": "a secret"}
-    return proof.credentials(site, Kept({}, Settings({"GitLabSettings": {**pair, **kept}}))).result
+    return checks.credentials(site, Kept({}, Settings({"GitLabSettings": {**pair, **kept}}))).result
 
 
 def test_a_host_without_endpoints_judges_a_set_by_those_of_the_set(gitlab_elsewhere: str) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from gitlab_mm_backup.deadlines import Deadlines, Limits, Missed, limits
+from gitlab_mm_backup.rehearsal.limits import Deadlines, Limits, Missed, limits
 
 
 class Clock:

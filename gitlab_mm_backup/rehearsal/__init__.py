@@ -1,0 +1,1 @@
+"""A restore into scratch, and the checks of it."""
