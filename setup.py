@@ -35,7 +35,7 @@ setup(
     license="MIT",
     python_requires=">=3.9",
     packages=find_packages(include=["gitlab_mm_backup", "gitlab_mm_backup.*"]),
-    package_data={"gitlab_mm_backup": ["*.jinja", "*.yml"]},
+    package_data={"gitlab_mm_backup": ["**/*.jinja", "**/*.yml"]},
     install_requires=[
         "click>=8",
         "cryptography>=3.3",

@@ -20,8 +20,8 @@ from .manner import Manner
 @verb
 def doctor(manner: Manner, layout: bool, to: str | None, install_alerts: bool) -> Outcome:
     """Say whether this host is ready to back up and to restore, or to upgrade GitLab."""
-    from .. import alerts, leaving
-    from .. import doctor as job
+    from ..health import alerts, upgrade_check
+    from ..health import doctor as job
     from . import notify_outcomes, outcomes
 
     if layout + bool(to) + install_alerts > 1:
@@ -29,7 +29,7 @@ def doctor(manner: Manner, layout: bool, to: str | None, install_alerts: bool) -
     if install_alerts:
         return notify_outcomes.of_alerts(*alerts.install())
     if to:
-        return outcomes.of_doctor(leaving.examine(manner.settings))
+        return outcomes.of_doctor(upgrade_check.examine(manner.settings))
     checks = job.examine(manner.settings, layout=layout)
     return outcomes.of_doctor(checks, brief=layout)
 
@@ -43,7 +43,7 @@ def gate(manner: Manner, lines: tuple[str, ...]) -> Outcome:
     Each LINE is one that apt gives to DPkg::Pre-Install-Pkgs (version 3, apt.conf(5)); others
     than those of gitlab-ce and gitlab-ee are passed over. Exit code 10 means: stop.
     """
-    from .. import gate as gate_gate
+    from ..health import upgrade_gate as gate_gate
     from . import outcomes
 
     change = gate_gate.planned(lines)

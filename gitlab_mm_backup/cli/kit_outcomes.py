@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .. import pages
+from ..health import pages
 from ..offsite import recovery_kit
 from ..offsite.recovery_kit import Kit
 from ..result import Outcome

@@ -22,12 +22,12 @@ def report(manner: Manner, file: Path) -> Outcome:
     FILE is /var/lib/gitlab-mm-backup/report.html unless given. Exit code 0 says that the page is
     written, whatever its verdict.
     """
-    from .. import report as job
-    from .. import report_page
+    from ..health import html
+    from ..health import report as job
     from . import outcomes
 
     made = job.report(job.look(manner.store()))
-    return outcomes.of_report(made, report_page.write(file, made))
+    return outcomes.of_report(made, html.write(file, made))
 
 
 @click.command()
@@ -38,7 +38,7 @@ def status(manner: Manner, nagios: bool) -> Outcome:
 
     Exit code 0: all is well; 4: something wants attention soon; 1: something is wrong now.
     """
-    from .. import status as status_status
+    from ..health import status as status_status
     from . import status_outcomes
 
     if nagios and manner.as_json:

@@ -47,7 +47,7 @@ class Manner:
 
     def begin(self, ours: Settings) -> None:
         """Tell those who want to know that the job itself begins now."""
-        from .. import aftermath
+        from ..health import aftermath
 
         aftermath.begin(self.command, ours)
 

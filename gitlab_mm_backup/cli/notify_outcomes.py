@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import notices
 from ..config import hostname
 from ..config.settings import Notice
 from ..errors import ExitCode, Failure
-from ..notices import Message
+from ..health import notify
+from ..health.notify import Message
 from ..result import Outcome
 from ..system import humanize
 
@@ -25,8 +25,8 @@ def of_test(wanted: Sequence[Notice]) -> Outcome:
         )
     host = hostname.own()
     words = "This is a test of gitlab-mm-backup's notices; nothing has happened."
-    problems = notices.send(wanted, Message(f"Test from {host}", words, "success"))
-    names = [notices.name(number, one) for number, one in enumerate(wanted, 1)]
+    problems = notify.send(wanted, Message(f"Test from {host}", words, "success"))
+    names = [notify.name(number, one) for number, one in enumerate(wanted, 1)]
     told = [{"notice": name, "problem": problems.get(name)} for name in names]
     lines = [f"{name}: {problems.get(name, 'sent')}" for name in names]
     failure = None

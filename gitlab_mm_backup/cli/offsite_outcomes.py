@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from .. import remarks
 from ..config.identity import Host
 from ..config.remote import Remote
 from ..errors import Failure
+from ..health import remarks
 from ..offsite.remote_store import Entry
 from ..offsite.sync import Served
 from ..restore.choice import Found

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import remarks
 from ..backup.job import Made
 from ..checks import LASTING, Check, Result
 from ..config import identity
 from ..config.identity import Host
 from ..config.origin import Origin
 from ..errors import ExitCode, Failure
-from ..gate import Passed
-from ..report import Report
+from ..health import remarks
+from ..health.report import Report
+from ..health.upgrade_gate import Passed
 from ..result import Outcome
 from ..store import caveats
 from ..store.check_records import (
@@ -37,8 +37,8 @@ if TYPE_CHECKING:  # whoever calls has these already, and a list needs no restor
     from ..backup.job import Made
     from ..config.identity import Host
     from ..config.origin import Origin
-    from ..gate import Passed
-    from ..report import Report
+    from ..health.report import Report
+    from ..health.upgrade_gate import Passed
     from ..store.inventory import Store
     from ..store.local import BackupSet, Entry
     from ..store.prune import Plan, Pruned

@@ -141,7 +141,7 @@ def _delivered(manner: Manner, code: ExitCode, log: SystemLog) -> ExitCode:
 def _follow(manner: Manner, outcome: Outcome, error: Failure | None, seconds: float) -> None:
     """Have metrics and notices tell how a job ended; whoever is not root has done none."""
     if manner.job and os.geteuid() == 0:
-        from .. import aftermath
+        from ..health import aftermath
 
         began = datetime.now().astimezone() - timedelta(seconds=seconds)
         ended = aftermath.Ended(manner.command, began, seconds, outcome, error)

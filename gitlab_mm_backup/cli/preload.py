@@ -10,29 +10,7 @@ from __future__ import annotations
 
 import cryptography.hazmat.primitives.asymmetric.ed25519
 
-from .. import (
-    aftermath,
-    alerts,
-    charts,
-    checks,
-    doctor,
-    errors,
-    gate,
-    leaving,
-    metrics,
-    monitoring,
-    notices,
-    pages,
-    remarks,
-    report,
-    report_page,
-    result,
-    runs,
-    scheduler,
-    standing,
-    status,
-    version,
-)
+from .. import checks, errors, result, version
 from ..backup import (
     absence,
     attributes,
@@ -61,6 +39,25 @@ from ..config import (
     remote,
     schema,
     settings,
+)
+from ..health import (
+    aftermath,
+    alerts,
+    charts,
+    doctor,
+    html,
+    metrics,
+    monitoring,
+    notify,
+    pages,
+    rating,
+    remarks,
+    report,
+    runs,
+    scheduler,
+    status,
+    upgrade_check,
+    upgrade_gate,
 )
 from ..mattermost import (
     detect,

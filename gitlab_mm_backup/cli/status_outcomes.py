@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Sequence
 
 from ..errors import ExitCode
+from ..health.status import Figure, Line, State, worst
 from ..result import Outcome
-from ..status import Figure, Line, State, worst
 
 _CODES = {State.BAD: ExitCode.FAILED, State.WARNING: ExitCode.WARNINGS}
 _COLOURS = {State.GOOD: "green", State.WARNING: "yellow", State.BAD: "red", State.OFF: "blue"}

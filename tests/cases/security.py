@@ -174,7 +174,7 @@ SECURITY = Group(
                 "system/test_boundary_settings.py::test_a_restore_with_all",
                 "unit/system/test_documents.py::test_yaml_that_is_refused",
                 "unit/system/test_documents.py::test_a_config_yml_with_it_is_refused_with_its_problems",
-                "unit/test_runs.py::test_what_cannot_be_read_is_nothing",
+                "unit/health/test_runs.py::test_what_cannot_be_read_is_nothing",
                 "system/test_backup.py::test_odd_files_come_back",
                 "unit/store/test_archive_writer.py::test_a_path_that_is_too_long_to_be_unpacked_is_left_out",
             ),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import report_page
-from gitlab_mm_backup.report import report
+from gitlab_mm_backup.health import html
+from gitlab_mm_backup.health.report import report
 from tests.system.browser import Browser, chromium
 from tests.unit.reports import ago, failing, found, made_set, many
 
@@ -70,7 +70,7 @@ def browser() -> Iterator[Browser]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("pages")
     for name, there in PAGES.items():
-        (place / f"{name}.html").write_bytes(report_page.render(report(there)))
+        (place / f"{name}.html").write_bytes(html.render(report(there)))
     return place
 
 

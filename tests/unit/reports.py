@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gitlab_mm_backup.checks import Check, failed, not_run, passed
-from gitlab_mm_backup.standing import Found
+from gitlab_mm_backup.health.rating import Found
 from gitlab_mm_backup.store.check_records import Depth, Record
 from gitlab_mm_backup.store.local import BackupSet, Entry
 from gitlab_mm_backup.store.manifest import Part, name_for, utc

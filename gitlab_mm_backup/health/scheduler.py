@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from .backup import schedule
-from .errors import Failure
-from .system import process
-from .system.process import Command
+from ..backup import schedule
+from ..errors import Failure
+from ..system import process
+from ..system.process import Command
 
 CRON = Path("/etc/cron.d/gitlab-mm-backup")
 TIMER, SERVICE = "gitlab-mm-backup.timer", "gitlab-mm-backup.service"

@@ -11,10 +11,10 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from gitlab_mm_backup import metrics
 from gitlab_mm_backup.checks import failed, not_run
-from gitlab_mm_backup.metrics import Facts
-from gitlab_mm_backup.runs import Run
+from gitlab_mm_backup.health import metrics
+from gitlab_mm_backup.health.metrics import Facts
+from gitlab_mm_backup.health.runs import Run
 from gitlab_mm_backup.store.check_records import Depth, Record
 from gitlab_mm_backup.store.local import Entry
 from tests.unit.builders import HOST

@@ -7,11 +7,11 @@ from datetime import datetime, timezone
 
 import pytest
 
-from gitlab_mm_backup import aftermath, notices
-from gitlab_mm_backup.aftermath import Ended
 from gitlab_mm_backup.config.settings import Notice
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.notices import Message
+from gitlab_mm_backup.health import aftermath, notify
+from gitlab_mm_backup.health.aftermath import Ended
+from gitlab_mm_backup.health.notify import Message
 from gitlab_mm_backup.result import Outcome
 from gitlab_mm_backup.system.redaction import Secret
 
@@ -27,10 +27,10 @@ WANTED = {  # policy -> exit codes of which it tells whatever was before
 
 @pytest.mark.parametrize(("when", "code"), list(itertools.product(WANTED, range(6))))
 def test_policies(when: str, code: int) -> None:
-    assert notices.wanted(when, code, None) is (code in WANTED[when])
-    assert notices.wanted(when, code, True) is (code in WANTED[when])
+    assert notify.wanted(when, code, None) is (code in WANTED[when])
+    assert notify.wanted(when, code, True) is (code in WANTED[when])
     recovered = when == "recovery" and code in (0, 4)
-    assert notices.wanted(when, code, False) is (code in WANTED[when] or recovered)
+    assert notify.wanted(when, code, False) is (code in WANTED[when] or recovered)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_policies(when: str, code: int) -> None:
 )
 def test_where_a_ping_goes(given: str, start: str, success: str, fail: str) -> None:
     for state, address in (("start", start), ("success", success), ("fail", fail)):
-        assert notices.ping_address(given, Message("It is done", "text", state)) == address
+        assert notify.ping_address(given, Message("It is done", "text", state)) == address
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_where_a_ping_goes(given: str, start: str, success: str, fail: str) -> N
 )
 @pytest.mark.parametrize("kind", ["mattermost", "ping"])
 def test_what_cannot_be_sent_is_told_without_the_address(kind: str, to: str) -> None:
-    problems = notices.send([Notice(kind, Secret(to))], Message("title", "text", "fail"))
+    problems = notify.send([Notice(kind, Secret(to))], Message("title", "text", "fail"))
     assert list(problems) == [f"1 ({kind})"]
     assert HIDDEN not in problems[f"1 ({kind})"]
 

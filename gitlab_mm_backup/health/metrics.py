@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..store import check_records
+from ..store.check_records import Record, Verdict
+from ..store.local import BackupSet, Entry
+from ..system.files import replace_file
 from .runs import Run
-from .store import check_records
-from .store.check_records import Record, Verdict
-from .store.local import BackupSet, Entry
-from .system.files import replace_file
 
 log = logging.getLogger(__name__)
 

@@ -7,19 +7,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from .checks import Check, Result, guarded
-from .config import settings
-from .errors import Failure
-from .mattermost import detect, listener, omnibus, omnibus_files, service
-from .mattermost.omnibus import Presence
-from .mattermost.site import Kind, Site
-from .postgresql import connection
-from .restore.journal import Journal
-from .sso import check, credentials
-from .sso.oauth import Verdict
-from .store import inventory
-from .store.retention import FOR_EVER, Rules
-from .system.process import PATH
+from ..checks import Check, Result, guarded
+from ..config import settings
+from ..errors import Failure
+from ..mattermost import detect, listener, omnibus, omnibus_files, service
+from ..mattermost.omnibus import Presence
+from ..mattermost.site import Kind, Site
+from ..postgresql import connection
+from ..restore.journal import Journal
+from ..sso import check, credentials
+from ..sso.oauth import Verdict
+from ..store import inventory
+from ..store.retention import FOR_EVER, Rules
+from ..system.process import PATH
 
 _PROGRAMS = ("zstd", "tar", "setpriv")
 _CLIENTS = ("pg_dump", "pg_restore")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..store import caveats
+from ..store.check_records import Depth, Verdict
+from ..system import humanize
 from . import charts, pages
 from .charts import Chart, Series
+from .rating import Standing
 from .report import Report
-from .standing import Standing
-from .store import caveats
-from .store.check_records import Depth, Verdict
-from .system import humanize
 
 # A browser grows slow with more; JSON has all of them, and so has the history on the disk.
 _MOST_RECORDS = 400
@@ -36,7 +36,7 @@ _DEPTHS = {
 def render(made: Report) -> bytes:
     """Return the page."""
     return pages.render(
-        "report.jinja",
+        "health/report.jinja",
         {"duration": _duration, "caveats": caveats.lines},
         made=made,
         found=made.found,

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import gate
 from gitlab_mm_backup.backup import job
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
-from gitlab_mm_backup.gate import Change
+from gitlab_mm_backup.health import upgrade_gate
+from gitlab_mm_backup.health.upgrade_gate import Change
 from gitlab_mm_backup.mattermost import omnibus
 from gitlab_mm_backup.postgresql import connection
 from gitlab_mm_backup.store.local import BackupSet
@@ -73,7 +73,7 @@ REMOVE, CONFIGURE = "**REMOVE**", "**CONFIGURE**"
     ],
 )
 def test_what_apt_is_about_to_do(lines: list[str], change: Change | None) -> None:
-    assert gate.planned(lines) == change
+    assert upgrade_gate.planned(lines) == change
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_sets_that_count_as_new(tmp_path: Path) -> None:
         aged(tmp_path, day + minute, seconds=120),
         aged(tmp_path, day + 2 * minute, seconds=60),
     ]
-    assert gate.recent(sets, NOW, day) == sets[2:4]
+    assert upgrade_gate.recent(sets, NOW, day) == sets[2:4]
 
 
 class Host:
@@ -140,19 +140,19 @@ class Host:
 
     def pass_through(
         self, change: Change, load: Callable[[], Settings] | None = None
-    ) -> gate.Passed:
-        return gate.guard(change, load or self.settings, self.root)
+    ) -> upgrade_gate.Passed:
+        return upgrade_gate.guard(change, load or self.settings, self.root)
 
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host = Host(tmp_path)
-    monkeypatch.setattr(gate, "_now", lambda: NOW)
-    monkeypatch.setattr(gate, "verify", lambda one: None)
-    monkeypatch.setattr(gate, "only_run", lambda: open(os.devnull))  # noqa: SIM115
+    monkeypatch.setattr(upgrade_gate, "_now", lambda: NOW)
+    monkeypatch.setattr(upgrade_gate, "verify", lambda one: None)
+    monkeypatch.setattr(upgrade_gate, "only_run", lambda: open(os.devnull))  # noqa: SIM115
     monkeypatch.setattr(job, "backup", host.backup)
     monkeypatch.setattr(signals, "heed", lambda: None)
-    monkeypatch.setattr(gate, "live_data", lambda: "it has 1 team and 2 users")
+    monkeypatch.setattr(upgrade_gate, "live_data", lambda: "it has 1 team and 2 users")
     monkeypatch.setattr(omnibus, "find", lambda **_: None)
     return host
 
@@ -198,7 +198,7 @@ def test_a_set_of_less_than_a_day_is_enough(host: Host, hours: int, stops: bool)
 
 
 def test_a_set_that_is_damaged_is_not_enough(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "verify", damaged)
+    monkeypatch.setattr(upgrade_gate, "verify", damaged)
     with pytest.raises(Failure) as caught:
         host.pass_through(CROSSING)
     assert "damaged" in caught.value.detail
@@ -208,7 +208,7 @@ def test_without_teams_and_users_there_is_nothing_to_stop_for(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.fails = Failure("No room")
-    monkeypatch.setattr(gate, "live_data", lambda: "")
+    monkeypatch.setattr(upgrade_gate, "live_data", lambda: "")
     assert "nothing is lost" in host.pass_through(CROSSING).lines[0]
 
 
@@ -219,7 +219,7 @@ def test_a_policy_of_warn_never_stops(host: Host) -> None:
 
 def test_a_policy_of_off_does_nothing(host: Host) -> None:
     host.policy = "off"
-    assert host.pass_through(CROSSING) == gate.Passed()
+    assert host.pass_through(CROSSING) == upgrade_gate.Passed()
     assert host.made == 0
 
 
@@ -263,7 +263,7 @@ def test_ctrl_c_is_heeded_again_once_the_set_is_there(
         return host.backup()
 
     monkeypatch.setattr(job, "backup", make)
-    monkeypatch.setattr(gate, "verify", lambda _: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(upgrade_gate, "verify", lambda _: signal.raise_signal(signal.SIGINT))
     try:
         with pytest.raises(Failure) as caught:
             host.pass_through(CROSSING)
@@ -281,14 +281,14 @@ def test_a_removal_is_only_warned_of(host: Host) -> None:
 
 def test_a_host_without_mattermost_is_left_alone(host: Host) -> None:
     (host.root / "opt/gitlab/service/mattermost").rmdir()
-    assert host.pass_through(CROSSING) == gate.Passed()
+    assert host.pass_through(CROSSING) == upgrade_gate.Passed()
     (host.root / "opt/gitlab/embedded/service/mattermost").mkdir(parents=True)
-    assert host.pass_through(CROSSING) == gate.Passed()
+    assert host.pass_through(CROSSING) == upgrade_gate.Passed()
     config = host.root / "var/opt/gitlab/mattermost/config.json"
     config.parent.mkdir(parents=True)
     config.touch()
     assert "disabled" in host.pass_through(CROSSING).warnings[0]
-    assert host.pass_through(BELOW) == gate.Passed()
+    assert host.pass_through(BELOW) == upgrade_gate.Passed()
     assert host.made == 0
 
 
@@ -303,11 +303,11 @@ def test_a_database_that_cannot_be_asked_is_taken_for_in_use(
 
     monkeypatch.setattr(omnibus, "find", lambda **_: Site())
     monkeypatch.setattr(connection, "count_people", refuse)
-    assert "PostgreSQL does not answer" in gate.live_data()
+    assert "PostgreSQL does not answer" in upgrade_gate.live_data()
     monkeypatch.setattr(connection, "count_people", lambda _: (0, 0))
-    assert gate.live_data() == ""
+    assert upgrade_gate.live_data() == ""
     monkeypatch.setattr(connection, "count_people", lambda _: (1, 0))
-    assert gate.live_data() == "it has 1 team and 0 users"
+    assert upgrade_gate.live_data() == "it has 1 team and 0 users"
 
 
 # The hook itself, against a program of ours that is broken in one way or another.

@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from . import version
-from .backup import description
-from .backup.job import uncovered
-from .checks import Result
-from .config import hostname, identity
-from .errors import Failure
-from .mattermost import detect
-from .restore import offered
-from .standing import Found, Judgement, Line, Standing, concerns, judge, line_of, newest_of
-from .store import check_records, lineage, records
-from .store.check_records import Record
-from .store.inventory import Store
-from .store.local import BackupSet
-from .store.manifest import utc
-from .system import discreet
+from .. import version
+from ..backup import description
+from ..backup.job import uncovered
+from ..checks import Result
+from ..config import hostname, identity
+from ..errors import Failure
+from ..mattermost import detect
+from ..restore import offered
+from ..store import check_records, lineage, records
+from ..store.check_records import Record
+from ..store.inventory import Store
+from ..store.local import BackupSet
+from ..store.manifest import utc
+from ..system import discreet
+from .rating import Found, Judgement, Line, Standing, concerns, judge, line_of, newest_of
 
 log = logging.getLogger(__name__)
 

@@ -7,18 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from . import report, scheduler, standing
-from .checks import Result, guarded
-from .config import identity, keys
-from .config.identity import Host
-from .config.settings import Settings
-from .doctor import service_check, sign_in_check
-from .errors import Failure
-from .mattermost import detect
-from .mattermost.site import Site
-from .restore.journal import Journal
-from .standing import Found
-from .store import (
+from ..checks import Result, guarded
+from ..config import identity, keys
+from ..config.identity import Host
+from ..config.settings import Settings
+from ..errors import Failure
+from ..mattermost import detect
+from ..mattermost.site import Site
+from ..restore.journal import Journal
+from ..store import (
     accepted,
     caveats,
     check_records,
@@ -29,14 +26,17 @@ from .store import (
     prune,
     retention,
 )
-from .store.check_records import Verdict
-from .store.hosts import Seen
-from .store.inventory import Store
-from .store.local import BackupSet
-from .store.retention import Kept
-from .store.soundness import Kind
-from .system import discreet, humanize
-from .system import disk_space as disk
+from ..store.check_records import Verdict
+from ..store.hosts import Seen
+from ..store.inventory import Store
+from ..store.local import BackupSet
+from ..store.retention import Kept
+from ..store.soundness import Kind
+from ..system import discreet, humanize
+from ..system import disk_space as disk
+from . import rating, report, scheduler
+from .doctor import service_check, sign_in_check
+from .rating import Found
 
 _NIGHTS = 60  # that the forecast looks ahead
 _SOON = 14  # nights: time to buy a disk
@@ -147,7 +147,7 @@ def last_set(facts: Facts) -> Line:
         return Line("last set", State.BAD, words, figures)
     manifest = newest.manifest
     age = facts.now - manifest.made
-    limit = str(int(standing.SET_AGE.total_seconds()))
+    limit = str(int(rating.SET_AGE.total_seconds()))
     figures["set_age"] = Figure(int(age.total_seconds()), "s", limit, limit)
     figures["set_bytes"] = Figure(manifest.bytes, "B")
     words = f"{_ago(age)}, {humanize.size(manifest.bytes)}, {humanize.number(manifest.rows, 'row')}"
@@ -156,7 +156,7 @@ def last_set(facts: Facts) -> Line:
     told = caveats.unaccepted(manifest.told, facts.settings.accept_warnings)
     state = State.WARNING if doubts or told else State.GOOD
     emptied = any(facts.found.has(one.name, Kind.EMPTIED) for one in _newer(facts, newest))
-    bad = emptied or age > standing.SET_AGE
+    bad = emptied or age > rating.SET_AGE
     words = "; ".join([words, *doubts])
     if manifest.told:
         accepted = [one for one in manifest.told if one not in told]
@@ -214,7 +214,7 @@ def last_rehearsal(facts: Facts) -> Line:
         state = State.WARNING if wanted else State.OFF
         return Line("rehearsal", state, "none was made" + ("" if wanted else "; rehearse is off"))
     age = facts.now - record.made
-    limit = str(int(standing.REHEARSAL_AGE.total_seconds()))
+    limit = str(int(rating.REHEARSAL_AGE.total_seconds()))
     figures = {"rehearsal_age": Figure(int(age.total_seconds()), "s", limit if wanted else "")}
     words = f"{record.verdict.value} {_ago(age)}"
     if record.recovery_seconds is not None:
@@ -225,7 +225,7 @@ def last_rehearsal(facts: Facts) -> Line:
         bad = [one for one in record.checks if one.result is Result.FAILED]
         words += ": " + "; ".join(f"{one.name}: {discreet.words(one.detail)}" for one in bad)
         state = State.BAD
-    elif wanted and age > standing.REHEARSAL_AGE:
+    elif wanted and age > rating.REHEARSAL_AGE:
         state = State.WARNING
     return Line("rehearsal", state, words, figures)
 

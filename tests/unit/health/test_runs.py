@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import runs
+from gitlab_mm_backup.health import runs
 
 WHEN = datetime(2026, 11, 25, 4, 17, tzinfo=timezone.utc)
 

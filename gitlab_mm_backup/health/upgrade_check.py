@@ -8,19 +8,19 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from . import gate
-from .checks import Check, Result, failed, guarded, passed
-from .config.settings import Settings
-from .errors import Failure
-from .mattermost import gitlab_rb, json_file, omnibus, omnibus_files
-from .mattermost.omnibus import WITHOUT_MATTERMOST, Presence
-from .mattermost.site import Site
-from .postgresql import connection
-from .store import check_records, inventory, records
-from .store.check_records import Verdict
-from .store.local import BackupSet
-from .system import humanize
-from .version import numbers
+from ..checks import Check, Result, failed, guarded, passed
+from ..config.settings import Settings
+from ..errors import Failure
+from ..mattermost import gitlab_rb, json_file, omnibus, omnibus_files
+from ..mattermost.omnibus import WITHOUT_MATTERMOST, Presence
+from ..mattermost.site import Site
+from ..postgresql import connection
+from ..store import check_records, inventory, records
+from ..store.check_records import Verdict
+from ..store.local import BackupSet
+from ..system import humanize
+from ..version import numbers
+from . import upgrade_gate
 
 _SECRETS = "etc/gitlab/gitlab-secrets.json"
 _FRESH = timedelta(days=1)  # as for apt's gate
@@ -173,7 +173,9 @@ def _postgresql(site: Site | None) -> Check:
 
 def _set(ours: Settings, use: Use) -> Check:
     """Look for a set that is fresh and was rehearsed; an old one lacks what came since."""
-    newest = next((one for one in gate.own(inventory.of(ours)) if not one.manifest.safety), None)
+    newest = next(
+        (one for one in upgrade_gate.own(inventory.of(ours)) if not one.manifest.safety), None
+    )
     if newest is None:
         if not use.some:
             return Check("set", Result.NOT_RUN, "none, and nothing to lose")

@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from .checks import Result
-from .store import caveats, check_records
-from .store.check_records import Record, Verdict
-from .store.local import BackupSet, Entry
-from .store.soundness import Flaw, Kind
-from .system import humanize
+from ..checks import Result
+from ..store import caveats, check_records
+from ..store.check_records import Record, Verdict
+from ..store.local import BackupSet, Entry
+from ..store.soundness import Flaw, Kind
+from ..system import humanize
 
 # cron makes a set each night; two hours more, for a night that took longer than the one before.
 SET_AGE = timedelta(hours=26)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup import doctor
 from gitlab_mm_backup.checks import Check, Result
 from gitlab_mm_backup.cli import outcomes
 from gitlab_mm_backup.config.settings import Settings
+from gitlab_mm_backup.health import doctor
 
 
 def make_gitlab(root: Path, version: str) -> None:

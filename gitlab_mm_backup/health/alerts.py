@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import Failure
+from ..system import process, traces
+from ..system.files import replace_file
+from ..system.process import Command
 from . import monitoring
-from .errors import Failure
-from .system import process, traces
-from .system.files import replace_file
-from .system.process import Command
 
 RULES = Path("/usr/share/gitlab-mm-backup/gitlab-mm-backup.rules")
 _CONTROL = "/opt/gitlab/bin/gitlab-ctl"

@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .system import memory, validation
-from .system.files import replace_file
+from ..system import memory, validation
+from ..system.files import replace_file
 
 FILE = Path("/var/lib/gitlab-mm-backup/runs.json")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .config import identity
-from .config.identity import Host
-from .config.origin import Kind as OriginKind
-from .config.origin import Origin
-from .store.manifest import Manifest
-from .store.soundness import Flaw, Kind
+from ..config import identity
+from ..config.identity import Host
+from ..config.origin import Kind as OriginKind
+from ..config.origin import Origin
+from ..store.manifest import Manifest
+from ..store.soundness import Flaw, Kind
 
 _SHOWN = 8  # digits of an id that tell it from others
 _LISTED = (Kind.EMPTIED, Kind.FUTURE, Kind.FORGED)  # what failed is told with its proof

@@ -10,12 +10,12 @@ from email.message import EmailMessage
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from .config.settings import Notice
-from .errors import Failure
-from .system import environment, process
-from .system.private_files import InMemory
-from .system.process import Command
-from .system.redaction import Secret
+from ..config.settings import Notice
+from ..errors import Failure
+from ..system import environment, process
+from ..system.private_files import InMemory
+from ..system.process import Command
+from ..system.redaction import Secret
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import Failure
-from .system import humanize
-from .system.files import replace_file
+from ..errors import Failure
+from ..system import humanize
+from ..system.files import replace_file
+
+_PACKAGE = __name__.partition(".")[0]
 
 
 def render(template: str, filters: Mapping[str, Callable[..., Any]], **values: Any) -> bytes:
@@ -17,7 +19,7 @@ def render(template: str, filters: Mapping[str, Callable[..., Any]], **values: A
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader(__package__, "."),
+        loader=PackageLoader(_PACKAGE, "."),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_visible,

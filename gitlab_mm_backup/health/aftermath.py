@@ -7,20 +7,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from . import metrics, monitoring, notices, report, runs, version
-from .config import hostname, identity
-from .config.settings import Notice, Settings
-from .errors import ExitCode, Failure, reason
-from .notices import Message
-from .offsite import ledger
-from .result import Outcome
+from .. import version
+from ..config import hostname, identity
+from ..config.settings import Notice, Settings
+from ..errors import ExitCode, Failure, reason
+from ..offsite import ledger
+from ..result import Outcome
+from ..store import inventory, records
+from ..store.inventory import Store
+from ..store.local import LocalStore
+from ..store.soundness import Kind
+from ..system import bug, discreet, disk_space, humanize, run_id, traces
+from . import metrics, monitoring, notify, report, runs
+from .notify import Message
+from .rating import Found
 from .runs import Run
-from .standing import Found
-from .store import inventory, records
-from .store.inventory import Store
-from .store.local import LocalStore
-from .store.soundness import Kind
-from .system import bug, discreet, disk_space, humanize, run_id, traces
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Ended:
 def begin(command: str, ours: Settings) -> None:
     """Tell those who want to know that a job begins."""
     title = f"gitlab-mm {command} begins on {hostname.own()}"
-    _tell(ours.notices, Message(title, title, notices.START))
+    _tell(ours.notices, Message(title, title, notify.START))
 
 
 def follow(ended: Ended, load: Callable[[], Settings], find: Callable[[], Store]) -> None:
@@ -132,13 +133,13 @@ def _send(ended: Ended, before: Run | None, ours: Settings) -> None:
     chosen = [
         one
         for one in ours.notices
-        if one.kind == "ping" or notices.wanted(one.when, int(ended.code), was_good)
+        if one.kind == "ping" or notify.wanted(one.when, int(ended.code), was_good)
     ]
     _tell(chosen, message(ended, recovered=was_good is False))
 
 
 def _tell(chosen: Sequence[Notice], message: Message) -> None:
-    for name, problem in notices.send(chosen, message).items():
+    for name, problem in notify.send(chosen, message).items():
         log.warning("Notice %s is not sent: %s", name, problem)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup import leaving
 from gitlab_mm_backup.checks import Check, Result
 from gitlab_mm_backup.cli import outcomes
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode
-from gitlab_mm_backup.leaving import Use
+from gitlab_mm_backup.health import upgrade_check
+from gitlab_mm_backup.health.upgrade_check import Use
 from gitlab_mm_backup.store import check_records, records
 from gitlab_mm_backup.store.check_records import Depth
 from gitlab_mm_backup.store.manifest import utc
@@ -53,35 +53,36 @@ def test_the_table_of_versions(
     tmp_path: Path, version: str, enabled: bool, result: Result, words: str
 ) -> None:
     make_gitlab(tmp_path, version, {"enable": enabled})
-    check = leaving._upgrade(version, tmp_path, USED)
+    check = upgrade_check._upgrade(version, tmp_path, USED)
     assert (check.result, words in check.detail) == (result, True), check
 
 
 def test_a_host_that_nobody_uses_loses_nothing(tmp_path: Path) -> None:
     make_gitlab(tmp_path, "18.11.9")
     assert (
-        leaving._upgrade("18.11.9", tmp_path, UNUSED).detail == "passes: Mattermost is not enabled"
+        upgrade_check._upgrade("18.11.9", tmp_path, UNUSED).detail
+        == "passes: Mattermost is not enabled"
     )
 
 
 def test_without_a_node_the_service_tells(tmp_path: Path) -> None:
     make_gitlab(tmp_path, "18.11.9")
     (tmp_path / "opt/gitlab/embedded/nodes/host.json").unlink()
-    assert leaving._upgrade("18.11.9", tmp_path, USED).result is Result.PASSED
+    assert upgrade_check._upgrade("18.11.9", tmp_path, USED).result is Result.PASSED
     (tmp_path / "opt/gitlab/service").mkdir()
     (tmp_path / "opt/gitlab/service/mattermost").symlink_to("../sv/mattermost")
-    assert leaving._upgrade("18.11.9", tmp_path, USED).result is Result.FAILED
+    assert upgrade_check._upgrade("18.11.9", tmp_path, USED).result is Result.FAILED
 
 
 def test_a_host_without_gitlab_and_one_that_is_there_already(tmp_path: Path) -> None:
     def load() -> Settings:
         raise AssertionError("nobody needs it")
 
-    (check,) = leaving.examine(load, tmp_path)
+    (check,) = upgrade_check.examine(load, tmp_path)
     assert (check.name, check.result) == ("GitLab", Result.FAILED)
     make_gitlab(tmp_path, "19.1.2")
     (tmp_path / "var/opt/gitlab/mattermost").mkdir(parents=True)
-    (check,) = leaving.examine(load, tmp_path)
+    (check,) = upgrade_check.examine(load, tmp_path)
     assert check.result is Result.WARNING and "gitlab-mm backup" in check.detail
 
 
@@ -119,7 +120,7 @@ def test_a_fresh_rehearsed_set_is_wanted(
         set_ = make_set(tmp_path / "mattermost", NAME, change=change)
         if proof is not None:
             records.keep(set_, record(NAME, Depth.USUAL, proof), tmp_path / "history")
-    check = leaving._set(Settings(tmp_path / "mattermost", None), use)
+    check = upgrade_check._set(Settings(tmp_path / "mattermost", None), use)
     assert (check.result, words in check.detail) == (result, True), check
 
 
@@ -127,10 +128,10 @@ def test_secrets_that_would_be_erased(tmp_path: Path) -> None:
     path = tmp_path / "etc/gitlab/gitlab-secrets.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"mattermost": {"email_invite_salt": "x"}}))
-    assert "also one that is aborted" in leaving._secrets(tmp_path, USED).detail
-    assert "nobody uses" in leaving._secrets(tmp_path, UNUSED).detail
+    assert "also one that is aborted" in upgrade_check._secrets(tmp_path, USED).detail
+    assert "nobody uses" in upgrade_check._secrets(tmp_path, UNUSED).detail
     path.write_text(json.dumps({"gitlab_rails": {}}))
-    assert "none of Mattermost's" in leaving._secrets(tmp_path, USED).detail
+    assert "none of Mattermost's" in upgrade_check._secrets(tmp_path, USED).detail
 
 
 @pytest.mark.parametrize(

@@ -10,23 +10,23 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from .backup import job
-from .config import identity
-from .config.settings import Settings
-from .errors import ExitCode, Failure, Interrupted, reason
-from .mattermost import omnibus
-from .mattermost.omnibus import Presence
-from .mattermost.site import Endpoint
-from .postgresql import connection
-from .restore.journal import Journal
-from .restore.rollback import refuse_unfinished
-from .store import accepted, inventory, lineage, soundness
-from .store.inventory import Store
-from .store.local import BackupSet
-from .store.verify import verify
-from .system import humanize, signals
-from .system.lock import only_run
-from .version import numbers
+from ..backup import job
+from ..config import identity
+from ..config.settings import Settings
+from ..errors import ExitCode, Failure, Interrupted, reason
+from ..mattermost import omnibus
+from ..mattermost.omnibus import Presence
+from ..mattermost.site import Endpoint
+from ..postgresql import connection
+from ..restore.journal import Journal
+from ..restore.rollback import refuse_unfinished
+from ..store import accepted, inventory, lineage, soundness
+from ..store.inventory import Store
+from ..store.local import BackupSet
+from ..store.verify import verify
+from ..system import humanize, signals
+from ..system.lock import only_run
+from ..version import numbers
 
 log = logging.getLogger(__name__)
 
