@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from ..errors import ExitCode, Failure
-from ..restore.journal import STATE
+from ..system.files import STATE
 
 STAMP = STATE / "nightly"  # its time is that of the last run by the schedule, however it ended
 # What was made a little before the time is of the same night.

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExitCode, Failure
-from ..restore.journal import STATE
 from ..store.manifest import Manifest
 from ..system import memory, validation
+from ..system.files import STATE
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExitCode, Failure
-from ..restore.journal import STATE
 from ..store.manifest import Manifest, utc
 from ..system import clock, memory, validation
+from ..system.files import STATE
 from ..system.redaction import Secret
 from . import identity, origin
 from .origin import Documents, Kind, Origin

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from ..errors import Failure
 from ..postgresql import connection, data_source
-from ..restore.journal import STATE
 from ..system import privileges, process
-from ..system.files import replace_file
+from ..system.files import STATE, replace_file
 from ..system.process import Command
 from ..system.redaction import Secret
 from ..version import numbers

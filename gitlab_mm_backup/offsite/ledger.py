@@ -11,10 +11,10 @@ from ..config import identity
 from ..config.identity import Host
 from ..config.remote import Remote
 from ..errors import ExitCode, Failure
-from ..restore.journal import STATE
 from ..store import places
 from ..store.manifest import Manifest, is_set_name
 from ..system import clock, memory, validation
+from ..system.files import STATE
 
 NOTES = STATE / "offsite.json"
 

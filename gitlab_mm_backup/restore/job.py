@@ -27,9 +27,10 @@ from ..sso.oauth import Probe
 from ..store.inventory import Store
 from ..store.local import BackupSet
 from ..system import disk_space, parallel, process
+from ..system.files import STATE
 from ..system.process import Command
 from . import folder_swap, preflight, rollback, search_index, to_standalone, unpack
-from .journal import STATE, Journal
+from .journal import Journal
 from .plan import Plan
 from .undo_log import Step, Undo
 

@@ -12,11 +12,10 @@ from typing import Any
 from ..errors import ExitCode, Failure, reason
 from ..postgresql.index import Index
 from ..system import clock, documents
-from ..system.files import replace_file, sync_folder
+from ..system.files import STATE, replace_file, sync_folder
 from .undo_log import Step
 
 _ABSENT = object()
-STATE = Path("/var/lib/gitlab-mm-backup")
 
 
 @dataclass(frozen=True)

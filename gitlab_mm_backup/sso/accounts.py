@@ -18,10 +18,9 @@ from ..errors import ExitCode, Failure, reason
 from ..mattermost import listener, service
 from ..mattermost.site import Site
 from ..postgresql import connection
-from ..restore.journal import STATE
 from ..store.manifest import utc
 from ..system import documents, validation
-from ..system.files import replace_file
+from ..system.files import STATE, replace_file
 from ..system.redaction import Secret
 
 if TYPE_CHECKING:

@@ -14,10 +14,9 @@ from ..errors import Failure
 from ..mattermost import detect, json_file, service
 from ..mattermost.json_file import Operations
 from ..mattermost.site import Site
-from ..restore.journal import STATE
 from ..store.inventory import Store
 from ..system import documents
-from ..system.files import replace_file
+from ..system.files import STATE, replace_file
 from ..system.redaction import Secret
 from . import candidates, credentials, oauth
 from .check import Diagnosis, effective_pair

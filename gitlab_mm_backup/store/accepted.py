@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..restore.journal import STATE
 from ..system import memory, validation
+from ..system.files import STATE
 
 FILE = STATE / "accepted.json"
 

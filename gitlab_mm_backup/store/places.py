@@ -15,9 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import Failure
-from ..restore.journal import STATE
 from ..system import memory, validation
-from ..system.files import replace_file
+from ..system.files import STATE, replace_file
 
 NOTES = STATE / "places.json"
 CONTENT = (

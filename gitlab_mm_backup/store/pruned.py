@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..restore.journal import STATE
 from ..system import memory, validation
+from ..system.files import STATE
 
 FILE = STATE / "prune.json"
 _FEW = 2  # removed at once on request: as many need not be asked for again

@@ -94,3 +94,6 @@ def sync_folder(folder: Path) -> None:
     """Make the names within ``folder`` lasting (fsync(2) of the directory); raises OSError."""
     with opened(folder, links=True) as descriptor:
         os.fsync(descriptor)
+
+
+STATE = Path("/var/lib/gitlab-mm-backup")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from ..restore.journal import STATE
-from .files import replace_file
+from .files import STATE, replace_file
 
 log = logging.getLogger(__name__)
 
