@@ -16,8 +16,9 @@ from ..config import settings
 from ..config.settings import Settings
 from ..errors import Failure
 from ..mattermost import omnibus, omnibus_files
-from ..mattermost.site import Endpoint, GitLab, Site
+from ..mattermost.site import GitLab, Site
 from ..postgresql import scratch
+from ..postgresql.endpoint import Endpoint
 from ..store.local import BackupSet, LocalStore
 from ..system import humanize, process
 from ..system.namespaces import View, within

@@ -16,8 +16,9 @@ from typing import Any
 
 from ..errors import Failure
 from ..mattermost import gitlab_rb, json_file, json_text, omnibus, omnibus_files, settings_part
-from ..mattermost.site import Account, Endpoint, Site
+from ..mattermost.site import Account, Site
 from ..postgresql import connection
+from ..postgresql.endpoint import Endpoint
 from ..sso import credentials, oauth
 from ..sso.check import effective_pair
 from ..sso.credentials import Candidate

@@ -100,6 +100,7 @@ from ..postgresql import (
     dump,
     dump_contents,
     encodings,
+    endpoint,
     growth,
     guest,
     index,

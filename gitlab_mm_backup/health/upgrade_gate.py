@@ -16,8 +16,8 @@ from ..config.settings import Settings
 from ..errors import ExitCode, Failure, Interrupted, reason
 from ..mattermost import omnibus
 from ..mattermost.omnibus import Presence
-from ..mattermost.site import Endpoint
 from ..postgresql import connection
+from ..postgresql.endpoint import Endpoint
 from ..restore.journal import Journal
 from ..restore.rollback import refuse_unfinished
 from ..store import accepted, inventory, lineage, soundness

@@ -12,12 +12,13 @@ from typing import Any
 
 from ..errors import Failure
 from ..postgresql import data_source
+from ..postgresql.endpoint import Endpoint, Login
 from ..system import reading
 from ..system.redaction import Secret
 from ..version import numbers
 from . import json_file, json_text, omnibus_files, trust
 from .effective_config import Settings, overlay
-from .site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
+from .site import Account, Folders, GitLab, Kind, Site
 
 # What Omnibus uses where no file says otherwise (omnibus-gitlab 10 to 18, attributes/default.rb).
 _HOME = "/var/opt/gitlab/mattermost"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import Failure
 from ..postgresql import connection, data_source
+from ..postgresql.endpoint import Endpoint, Login
 from ..system import privileges, process
 from ..system.files import STATE, replace_file
 from ..system.process import Command
@@ -20,7 +21,7 @@ from ..system.redaction import Secret
 from ..version import numbers
 from . import json_file, trust
 from .effective_config import Settings, overlay
-from .site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
+from .site import Account, Folders, GitLab, Kind, Site
 
 UNIT = "mattermost"
 # config.json as it was, for a recovery that begins while the folder around it is being exchanged.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Failure
-from ..mattermost.site import Endpoint
+from .endpoint import Endpoint
 
 if TYPE_CHECKING:
     import psycopg

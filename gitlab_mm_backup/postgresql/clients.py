@@ -10,13 +10,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ..mattermost.site import Endpoint
 from ..system import process, progress
 from ..system.private_files import InMemory
 from ..system.process import DECOMPRESS, Command, Finished
 from ..system.redaction import Secret
 from .connection import APPLICATION, ENDLESS, LOCK_SECONDS, NO_TIME_OUTS, PINNED
 from .encodings import AS_STORED
+from .endpoint import Endpoint
 
 _AT_ONCE = 500  # statements for one psql(1): the system limits the words of a command
 

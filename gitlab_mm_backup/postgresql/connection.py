@@ -11,7 +11,6 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Failure
-from ..mattermost.site import Endpoint, Login
 from ..store.manifest import Contents, Database
 from ..store.properties import Properties
 from ..system import privileges
@@ -20,6 +19,7 @@ from ..system.redaction import Secret
 from . import answers, catalog, contents, encodings, unkept
 from .catalog import READABLE, Server, Unread
 from .contents import Upload
+from .endpoint import Endpoint, Login
 
 if TYPE_CHECKING:
     import psycopg

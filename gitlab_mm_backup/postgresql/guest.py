@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Failure
-from ..mattermost.site import Endpoint, Login, Site
+from ..mattermost.site import Site
 from . import connection
+from .endpoint import Endpoint, Login
 from .scratch import ACCOUNT
 
 if TYPE_CHECKING:

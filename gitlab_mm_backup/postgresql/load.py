@@ -11,13 +11,13 @@ from pathlib import Path
 
 from .. import checks
 from ..errors import Failure
-from ..mattermost.site import Endpoint
 from ..store.local import BackupSet
 from ..store.manifest import Manifest
 from ..system import parallel
 from ..version import numbers
 from . import catalog, clients, connection, dump_contents, passes, provisions, swap
 from .dump_contents import DumpList
+from .endpoint import Endpoint
 from .index import Index
 from .passes import Passes
 from .provisions import Provision

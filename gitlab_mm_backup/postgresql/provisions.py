@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..mattermost.site import Endpoint
 from ..store.properties import PUBLIC, Grant, Properties, Setting
 from ..version import numbers
 from . import catalog, restorable
 from .catalog import Server
 from .connection import administering, founding
 from .dump_contents import Grants
+from .endpoint import Endpoint
 from .restorable import Sorted
 
 if TYPE_CHECKING:

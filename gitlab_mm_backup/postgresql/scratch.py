@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import Failure
-from ..mattermost.site import Endpoint, Login
 from ..store.manifest import Database
 from ..system import disk_space, humanize, lock, process
 from ..system.private_files import InMemory
@@ -23,6 +22,7 @@ from ..system.redaction import Secret
 from ..system.sandbox import INSIDE, Sandbox
 from ..version import numbers
 from . import connection, growth
+from .endpoint import Endpoint, Login
 
 # Made by the package, owns nothing else on the host, and nobody can log in as it.
 ACCOUNT = "gitlab-mm"

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Failure
-from ..mattermost.site import Endpoint
 from ..store.manifest import Database
 from ..store.properties import Properties
 from ..system import parallel
 from . import provisions
 from .connection import APPLICATION, administering
+from .endpoint import Endpoint
 from .provisions import Provision
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from urllib.parse import quote, urlencode
 from ..errors import Failure, reason
 from ..mattermost import service_log
 from ..mattermost.listener import Listener
-from ..mattermost.site import Endpoint, Site
+from ..mattermost.site import Site
+from ..postgresql.endpoint import Endpoint
 from ..postgresql.scratch import ACCOUNT, SOCKET
 from ..system import documents, process
 from ..system.process import Command, Finished

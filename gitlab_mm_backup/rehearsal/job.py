@@ -21,8 +21,9 @@ from ..config import hostname
 from ..config.settings import Settings as Ours
 from ..errors import Failure, reason
 from ..mattermost.effective_config import Settings
-from ..mattermost.site import Account, Endpoint, Folders, GitLab, Kind, Site
+from ..mattermost.site import Account, Folders, GitLab, Kind, Site
 from ..postgresql import connection, load, scratch
+from ..postgresql.endpoint import Endpoint
 from ..postgresql.growth import Outgrown
 from ..restore import folder_swap, unpack
 from ..restore.plan import Plan

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import Failure
-from ..mattermost.site import Endpoint
 from ..postgresql import connection, growth, scratch
+from ..postgresql.endpoint import Endpoint
 from ..postgresql.growth import Outgrown
 from ..store.manifest import Database
 from ..system import disk_space, humanize, parallel

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..errors import Failure
-from ..mattermost.site import Endpoint, Kind, Site
+from ..mattermost.site import Kind, Site
 from ..postgresql import connection
+from ..postgresql.endpoint import Endpoint
 from ..store.local import BackupSet
 from ..version import numbers
 

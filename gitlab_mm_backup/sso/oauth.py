@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from ..errors import Failure, reason
-from ..mattermost.site import Endpoint, Site
+from ..mattermost.site import Site
 from ..postgresql.connection import within
+from ..postgresql.endpoint import Endpoint
 from ..system import documents
 from ..system.redaction import Secret
 from ..version import numbers

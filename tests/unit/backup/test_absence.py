@@ -17,8 +17,9 @@ from gitlab_mm_backup.backup import absence
 from gitlab_mm_backup.backup.absence import Place, find, last_of
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost.effective_config import Settings
-from gitlab_mm_backup.mattermost.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
+from gitlab_mm_backup.mattermost.site import Account, Folders, GitLab, Kind, Site
 from gitlab_mm_backup.postgresql.contents import Upload
+from gitlab_mm_backup.postgresql.endpoint import Endpoint, Login
 from gitlab_mm_backup.restore import folder_swap, replacing
 from gitlab_mm_backup.restore.plan import Plan
 from gitlab_mm_backup.store import caveats

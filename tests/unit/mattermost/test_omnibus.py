@@ -13,7 +13,8 @@ import pytest
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost import omnibus, omnibus_files
 from gitlab_mm_backup.mattermost.omnibus import Presence
-from gitlab_mm_backup.mattermost.site import Account, Endpoint, Kind, Login
+from gitlab_mm_backup.mattermost.site import Account, Kind
+from gitlab_mm_backup.postgresql.endpoint import Endpoint, Login
 from gitlab_mm_backup.system.redaction import Secret
 from tests.unit.trees import ENVIRONMENT, SAMPLE, SECRET, Tree
 

@@ -9,8 +9,9 @@ import pytest
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost import standalone
 from gitlab_mm_backup.mattermost.effective_config import Settings
-from gitlab_mm_backup.mattermost.site import Account, Endpoint
+from gitlab_mm_backup.mattermost.site import Account
 from gitlab_mm_backup.postgresql import data_source
+from gitlab_mm_backup.postgresql.endpoint import Endpoint
 from gitlab_mm_backup.system.redaction import Secret
 
 CONFIG = Path("/opt/mattermost/config/config.json")

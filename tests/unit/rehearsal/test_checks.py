@@ -13,7 +13,8 @@ import pytest
 
 from gitlab_mm_backup.checks import Result
 from gitlab_mm_backup.mattermost.effective_config import Settings
-from gitlab_mm_backup.mattermost.site import Account, Endpoint, Folders, GitLab, Kind, Login, Site
+from gitlab_mm_backup.mattermost.site import Account, Folders, GitLab, Kind, Site
+from gitlab_mm_backup.postgresql.endpoint import Endpoint, Login
 from gitlab_mm_backup.rehearsal import boot, checks
 from gitlab_mm_backup.rehearsal.boot import Booted
 from gitlab_mm_backup.rehearsal.checks import Kept
