@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config import hostname, identity
+from ..config import identity
 from ..config.identity import Host
 from ..config.origin import Kind
 from ..store import accepted, hosts, lineage, records, soundness
@@ -54,7 +54,7 @@ def settle(host: Host, store: Store, made: Manifest) -> tuple[Host, list[str]]:
         host = live.note(host, made.installation)
     if not host.upgraded or made.shrunken:
         return host, _undecided(host, store)
-    names = {hostname.full(), hostname.own(), hostname.short()}
+    names = {identity.hostname_of(), identity.full_hostname(), identity.short_hostname()}
     old = [one.manifest for one in store.sets() if not one.manifest.host_id]
     mine = [one for one in old if one.host in names]
     for name in sorted({identity.of_set(one) for one in mine}):

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from .. import version
-from ..config import hostname
+from ..config import identity
 from ..errors import Failure
 from ..mattermost.site import Site
 from ..postgresql.catalog import Unread
@@ -133,7 +133,7 @@ def describe(
         kind=site.kind.value,
         gitlab=site.gitlab.version,
         mattermost=site.version,
-        host=hostname.own(),
+        host=identity.full_hostname(),
         started=manifest.utc(started),
         seconds=round(seconds, 3),
         database=written.database,

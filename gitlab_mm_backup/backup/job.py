@@ -14,7 +14,7 @@ from pathlib import Path
 from ..config import hooks, identity, keys
 from ..config.identity import Host
 from ..config.schema import INCREMENTAL
-from ..config.settings import Settings
+from ..config.settings import Rules, Settings
 from ..errors import Failure, Interrupted
 from ..mattermost.site import Site
 from ..postgresql import connection, dump, provisions, restorable
@@ -28,7 +28,7 @@ from ..store.manifest import Credentials, Manifest, Part
 from ..store.part import PartWriter
 from ..store.prune import Owner
 from ..store.restic_store import ResticStore
-from ..store.retention import FOR_EVER, Rules
+from ..store.retention import FOR_EVER
 from ..store.throttle import Throttle
 from ..system import clock, fstab, humanize, progress, signals
 from ..system.parallel import together

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..config import hostname
+from ..config import identity
 from ..config.settings import Notice
 from ..errors import ExitCode, Failure
 from ..health import notify
@@ -23,7 +23,7 @@ def of_test(wanted: Sequence[Notice]) -> Outcome:
             "gitlab-mm config explain notices says how to name somebody.",
             ExitCode.USAGE,
         )
-    host = hostname.own()
+    host = identity.full_hostname()
     words = "This is a test of gitlab-mm-backup's notices; nothing has happened."
     problems = notify.send(wanted, Message(f"Test from {host}", words, "success"))
     names = [notify.name(number, one) for number, one in enumerate(wanted, 1)]

@@ -59,11 +59,13 @@ def wanted_again(settings: Any, store: Any, plan: Any, reference: str) -> Any:
 def _newest() -> Any:
     """Return what latest means to whoever only looks: the newest set, sound or not."""
     from ..backup import live
-    from ..config import hostname, identity
+    from ..config import identity
     from ..mattermost import detect
     from ..restore.choice import Want
 
-    return Want(identity.known(), hostname.own(), live.look(detect.find_any()), sound=False)
+    return Want(
+        identity.known(), identity.full_hostname(), live.look(detect.find_any()), sound=False
+    )
 
 
 @contextmanager

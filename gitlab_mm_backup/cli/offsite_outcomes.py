@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..config.identity import Host
-from ..config.remote import Remote
+from ..config.settings import Remote
 from ..errors import Failure
 from ..health import remarks
 from ..offsite.remote_store import Entry

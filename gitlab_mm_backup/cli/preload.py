@@ -30,13 +30,11 @@ from ..backup import job as backup_job
 from ..config import (
     config_file,
     hooks,
-    hostname,
     identity,
     keys,
     option_text,
     options,
     origin,
-    remote,
     schema,
     settings,
 )

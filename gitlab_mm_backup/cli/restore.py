@@ -179,12 +179,12 @@ def _put_back(manner: Manner, wanted: Any, site: Any, plan: Plan) -> Outcome:
 def _want(site: Any, options: dict[str, Any]) -> Any:
     """Return what is looked for where no set is named."""
     from ..backup import live
-    from ..config import hostname, identity
+    from ..config import identity
     from ..restore.choice import Want
 
     return Want(
         identity.own(),
-        hostname.own(),
+        identity.full_hostname(),
         live.look(site),
         _before(options["at"]),
         options["installation"],

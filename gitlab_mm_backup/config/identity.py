@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -207,3 +208,28 @@ _FIELDS: dict[str, validation.Check] = {
     "others": validation.texts,
     "upgraded": validation.one_of(True, False),
 }
+
+
+def short_hostname() -> str:
+    """Return the name that the host has itself, without asking anybody."""
+    return socket.gethostname()
+
+
+def hostname_of() -> str:
+    """Return the full name as socket.getfqdn, or the host's own where DNS cannot be asked for that.
+
+    Linux takes names that DNS does not: of 64 letters, or with an empty label (RFC 1035).
+    """
+    try:
+        return socket.getfqdn()
+    except (OSError, UnicodeError):
+        return socket.gethostname()
+
+
+def full_hostname() -> str:
+    """Return the host's full name, or the name that it has itself where DNS has no other.
+
+    Debian's usual hosts file gives every server the full name localhost. For messages alone.
+    """
+    name = hostname_of()
+    return socket.gethostname() if name.partition(".")[0] in ("", "localhost") else name

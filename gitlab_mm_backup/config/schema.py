@@ -15,7 +15,11 @@ from .options import (
     size,
     words,
 )
-from .remote import RULES
+
+# The rules of a remote, and what config.yml calls them there.
+KEEP_RULES = {
+    one: f"keep_{one}" for one in ("last", "hourly", "daily", "weekly", "monthly", "yearly")
+}
 
 SENDERS = ("mattermost", "mail", "ping", "apprise")  # of notices
 POLICIES = ("failure", "warning", "always", "recovery")
@@ -199,7 +203,7 @@ OPTIONS: tuple[Option, ...] = (
             Option("keep_time", "As keep_time above, for the copies there.", duration()),
             *(
                 Option(name, f"As keep.{rule} above.", number(0, _MOST_KEPT))
-                for rule, name in RULES.items()
+                for rule, name in KEEP_RULES.items()
             ),
         ),
         several=True,

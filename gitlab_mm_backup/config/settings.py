@@ -3,23 +3,159 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from ..errors import ExitCode, Failure
 from ..mattermost import omnibus_files
-from ..offsite import gitlab_upload
-from ..offsite.gitlab_upload import Upload
-from ..store.retention import Rules
-from ..system import documents
+from ..system import documents, environment
 from ..system.redaction import Secret
-from . import config_file, remote
+from . import config_file
 from .options import Option, Size, leaves
-from .remote import GITLAB, Remote
-from .schema import FULL, OPTIONS
+from .schema import FULL, KEEP_RULES, OPTIONS
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What keeps a set; each rule alone is enough.  Without any rule every set is kept.
+
+    ``within`` counts back from the newest set, ``keep_time`` from now.  ``last`` counts sets, the
+    others the last hours, days ... that have a set, of which the newest is kept.
+    """
+
+    keep_time: timedelta | None = None
+    within: timedelta | None = None
+    last: int = 0
+    hourly: int = 0
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
+
+
+GITLAB = "gitlab"  # the place that GitLab's own backups are uploaded to
+NO_CONFIG = "/dev/null"  # rclone reads no file then
+RCLONE_CONFIG = "/root/.config/rclone/rclone.conf"  # where rclone keeps root's remotes
+_REMOTE = re.compile(r"([\w.+@][\w.+@ -]*):(.*)", re.DOTALL)
+_REMOTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+RETRIES = 4
+
+
+@dataclass(frozen=True)
+class Remote:
+    """One place for copies of sets.
+
+    ``path`` is rclone's ("nas:backups") or an absolute one.  What rclone has to know besides is in
+    ``environment``, or in the file ``config``.  ``account`` is what rclone runs as: None is root,
+    for files that root alone may read or write.
+    """
+
+    name: str
+    path: str
+    environment: Mapping[str, str | Secret] = field(default_factory=dict)
+    config: str = NO_CONFIG
+    account: str | None = None
+    bandwidth: int | None = None  # bytes in a second; None for no limit
+    retries: int = RETRIES
+    recipients: tuple[str, ...] = ()  # public keys of age; none: copies are as they are here
+    rules: Rules | None = None  # what is kept there; None: as here
+    add_only: bool = False  # nothing may be removed there
+
+    def place(self, *names: str) -> str:
+        """Return the path of something below this place."""
+        return self.path + "".join(
+            name if not number and self.path.endswith((":", "/")) else f"/{name}"
+            for number, name in enumerate(names)
+        )
+
+
+def remote_named(text: str) -> Remote:
+    """Return the remote that is meant by rclone's name of it, or by an absolute path.
+
+    Raises ValueError for anything else, a connection string among it: the list of processes
+    shows arguments to everybody.
+    """
+    if text.startswith("/") and "\0" not in text:
+        return Remote(text.rstrip("/").rpartition("/")[2] or "root", text.rstrip("/") or "/")
+    match = _REMOTE.fullmatch(text)
+    if match is None or "\0" in text:
+        raise ValueError(
+            "must be a remote of rclone with a path, as nas:backups, or an absolute path"
+        )
+    return Remote(match[1], text.rstrip("/"), config=environment.rclone_config())
+
+
+def remote_entry(values: Mapping[str, Any]) -> Remote:
+    """Return a remote of config.yml's ``offsite``; that of GitLab has no path yet.
+
+    Raises ValueError with what is wrong, beyond what the table of options knows.
+    """
+    text = values["remote"]
+    where = Remote(GITLAB, "") if text == GITLAB else remote_named(text)
+    name = values["name"] or where.name
+    if text == GITLAB and (values["name"] or values["rclone_config"]):
+        raise ValueError("GitLab's own place has its name and settings from GitLab")
+    if not _REMOTE_NAME.fullmatch(name) or (name == GITLAB) != (text == GITLAB):
+        raise ValueError(f"{name} cannot be the name of a remote; give it another one")
+    return Remote(
+        name,
+        where.path,
+        config=str(values["rclone_config"] or where.config),
+        bandwidth=values["bandwidth"],
+        retries=values["retries"],
+        recipients=values["recipients"],
+        rules=_rules_of_remote(values),
+        add_only=values["add_only"],
+    )
+
+
+def remote_entries(listed: Sequence[Mapping[str, Any]]) -> tuple[Remote, ...]:
+    """Return all remotes of config.yml's ``offsite``; raises ValueError as ``entry`` does."""
+    found = tuple(map(remote_entry, listed))
+    names = [one.name for one in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two remotes are called {twice[0]}; give one of them another name")
+    return found
+
+
+def _rules_of_remote(values: Mapping[str, Any]) -> Rules | None:
+    """Return what is kept there, None where that is not said: then it is as here."""
+    given = {
+        rule: values[option] for rule, option in KEEP_RULES.items() if values[option] is not None
+    }
+    if not given and values["keep_time"] is None:
+        return None
+    return Rules(keep_time=values["keep_time"], **given)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """gitlab.yml's ``backup.upload``: fog's connection, the bucket, and how to store in it."""
+
+    connection: Mapping[str, Any] = field(repr=False)
+    directory: str
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+def upload(section: Any, encryption_key: str = "") -> Upload | None:
+    """Return what gitlab.yml's ``backup.upload`` says; None where nothing is uploaded.
+
+    ``encryption_key`` is that of GitLab's environment (GITLAB_BACKUP_ENCRYPTION_KEY).
+    """
+    if not isinstance(section, dict) or not isinstance(section.get("connection"), dict):
+        return None
+    if not section["connection"]:
+        return None
+    options = {**section}
+    if encryption_key and not options.get("encryption_key"):
+        options["encryption_key"] = encryption_key
+    return Upload(section["connection"], str(section.get("remote_directory") or ""), options)
+
 
 CONFIG_FILE = Path("/etc/gitlab-mm-backup/config.yml")
 _named: Path | None = None  # that an option names
@@ -165,7 +301,7 @@ def load(
         restic=Restic(**_below("restic", values)),
         offsite=_offsite(config, values["offsite"]),
         follow_gitlab=values["follow_gitlab"],
-        upload=gitlab_upload.upload(
+        upload=upload(
             _production_backup(gitlab_yml).get("upload"), omnibus_files.first_line(_ENCRYPTION_KEY)
         ),
     )
@@ -173,7 +309,7 @@ def load(
 
 def _offsite(config: Path, listed: Sequence[Mapping[str, Any]]) -> tuple[Remote, ...]:
     try:
-        return remote.entries(listed)
+        return remote_entries(listed)
     except ValueError as error:
         raise config_file.bad(config, [f"offsite: {error}"]) from None
 

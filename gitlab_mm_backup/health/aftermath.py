@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .. import version
-from ..config import hostname, identity
+from ..config import identity
 from ..config.settings import Notice, Settings
 from ..errors import ExitCode, Failure, reason
 from ..offsite import ledger
@@ -50,7 +50,7 @@ class Ended:
 
 def begin(command: str, ours: Settings) -> None:
     """Tell those who want to know that a job begins."""
-    title = f"gitlab-mm {command} begins on {hostname.own()}"
+    title = f"gitlab-mm {command} begins on {identity.full_hostname()}"
     _tell(ours.notices, Message(title, title, notify.START))
 
 
@@ -149,7 +149,7 @@ def message(ended: Ended, *, recovered: bool = False) -> Message:
     verdict = "failed" if not good else "has warnings" if ended.code else "is done"
     if good and recovered:
         verdict += " again, after a failure"
-    host = hostname.own()
+    host = identity.full_hostname()
     lines = [
         f"gitlab-mm {ended.command}: {ended.code.meaning}, after {humanize.duration(ended.seconds)}"
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..checks import Check, Result, guarded
 from ..config import settings
+from ..config.settings import Rules
 from ..errors import Failure
 from ..mattermost import detect, listener, omnibus, omnibus_files, service
 from ..mattermost.omnibus import Presence
@@ -18,7 +19,7 @@ from ..restore.journal import Journal
 from ..sso import check, credentials
 from ..sso.oauth import Verdict
 from ..store import inventory
-from ..store.retention import FOR_EVER, Rules
+from ..store.retention import FOR_EVER
 from ..system.process import PATH
 
 _PROGRAMS = ("zstd", "tar", "setpriv")

@@ -12,7 +12,7 @@ from .. import version
 from ..backup import description
 from ..backup.job import uncovered
 from ..checks import Result
-from ..config import hostname, identity
+from ..config import identity
 from ..errors import Failure
 from ..mattermost import detect
 from ..restore import offered
@@ -140,7 +140,7 @@ def look(store: Store) -> Found:
             "GitLab": site.gitlab.version if site else "",
             "Mattermost": site.version if site else "",
         },
-        host=hostname.own(),
+        host=identity.full_hostname(),
         folder=store.where,
         now=datetime.now(timezone.utc),
         flaws={one.name: one.flaws for one in offered.of_store(store)},

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ..checks import Result, guarded
-from ..config import identity, keys
+from ..config import identity, keys, settings
 from ..config.identity import Host
 from ..config.settings import Settings
 from ..errors import Failure
@@ -266,7 +266,7 @@ def space(facts: Facts) -> Line:
     told = _NIGHTS if nights is None else nights
     figures = {"free": Figure(facts.free, "B"), "nights": Figure(told, "", f"{_SOON}:", "1:")}
     words = f"{humanize.size(facts.free)} free in {facts.found.folder}"
-    for_ever = f"; {retention.FOR_EVER}" if facts.settings.rules == retention.Rules() else ""
+    for_ever = f"; {retention.FOR_EVER}" if facts.settings.rules == settings.Rules() else ""
     if facts.good is None:
         return Line("space", State.GOOD, words + for_ever, {"free": figures["free"]})
     if nights is None:

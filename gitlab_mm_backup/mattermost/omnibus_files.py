@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import hostname
+from ..config import identity
 from ..errors import Failure
 from ..system import documents, reading
 from ..system.redaction import Secret
@@ -53,7 +53,7 @@ def attributes(root: Path) -> dict[str, Any]:
     without ``normal``; both mean "unknown", not "unset".
     """
     folder = root / NODES
-    wanted = folder / f"{hostname.full()}.json"
+    wanted = folder / f"{identity.hostname_of()}.json"
     found = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
     node = _json(wanted if wanted in found else found[-1]) if found else {}
     if not isinstance(node.get("normal"), dict):

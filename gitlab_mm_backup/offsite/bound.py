@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ..config.remote import Remote
+from ..config.settings import Remote
 from ..system.documents import from_json
 from . import rclone
 from .rclone import Listed

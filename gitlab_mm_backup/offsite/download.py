@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TypeVar
 
-from ..config import remote as places
+from ..config import settings as places
 from ..config.origin import SIGNATURE
-from ..config.remote import GITLAB, Remote
-from ..config.settings import Settings
+from ..config.settings import GITLAB, Remote, Settings
 from ..errors import ExitCode, Failure
 from ..store.archive_reader import NotWhole
 from ..store.local import BackupSet, LocalStore
@@ -57,7 +56,7 @@ def place(settings: Settings, wanted: str) -> Remote:
             )
         return gitlab_upload.remote(settings.upload, rclone.version())
     try:
-        return places.named(wanted)
+        return places.remote_named(wanted)
     except ValueError as error:
         known = ", ".join([GITLAB, *(one.name for one in settings.offsite)])
         raise Failure(

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from ..config.remote import GITLAB, Remote
+from ..config.settings import GITLAB, Remote, Upload
 from ..errors import ExitCode, Failure
 from ..system.redaction import Secret
 
@@ -25,36 +25,12 @@ Version = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Upload:
-    """gitlab.yml's ``backup.upload``: fog's connection, the bucket, and how to store in it."""
-
-    connection: Mapping[str, Any] = field(repr=False)
-    directory: str
-    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-
-@dataclass(frozen=True)
 class _Place:
     """rclone's options, the path, and the account that can read what they name."""
 
     options: Mapping[str, str | Secret]
     path: str
     account: str | None = "nobody"
-
-
-def upload(section: Any, encryption_key: str = "") -> Upload | None:
-    """Return what gitlab.yml's ``backup.upload`` says; None where nothing is uploaded.
-
-    ``encryption_key`` is that of GitLab's environment (GITLAB_BACKUP_ENCRYPTION_KEY).
-    """
-    if not isinstance(section, dict) or not isinstance(section.get("connection"), dict):
-        return None
-    if not section["connection"]:
-        return None
-    options = {**section}
-    if encryption_key and not options.get("encryption_key"):
-        options["encryption_key"] = encryption_key
-    return Upload(section["connection"], str(section.get("remote_directory") or ""), options)
 
 
 def remote(wanted: Upload, version: Version) -> Remote:

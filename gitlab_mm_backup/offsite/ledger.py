@@ -9,7 +9,7 @@ from typing import Any
 
 from ..config import identity
 from ..config.identity import Host
-from ..config.remote import Remote
+from ..config.settings import Remote
 from ..errors import ExitCode, Failure
 from ..store import places
 from ..store.manifest import Manifest, is_set_name

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from ..config.remote import NO_CONFIG, Remote
+from ..config.settings import NO_CONFIG, Remote
 from ..errors import Failure, reason
 from ..system import documents, environment, parallel, process, validation
 from ..system.parallel import Put

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from .. import version
 from ..backup import description
-from ..config import hostname, identity, keys
-from ..config.remote import GITLAB, NO_CONFIG, RCLONE_CONFIG, Remote
-from ..config.settings import Settings
+from ..config import identity, keys
+from ..config.settings import GITLAB, NO_CONFIG, RCLONE_CONFIG, Remote, Settings
 from ..errors import Failure
 from ..mattermost import omnibus_files
 from ..store import lineage
@@ -84,7 +83,7 @@ def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Pa
     own = [one for one in lineage.own(identity.known(), store.sets()) if not one.manifest.safety]
     newest = next((one.manifest for one in own), None)
     return Kit(
-        host=hostname.own(),
+        host=identity.full_hostname(),
         made=datetime.now(timezone.utc),
         places=places,
         needed=_needed(settings, remotes, newest),

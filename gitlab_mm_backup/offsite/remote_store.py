@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Union
 
 from ..config.origin import SIGNATURE, Documents
-from ..config.remote import Remote
+from ..config.settings import Remote
 from ..errors import ExitCode, Failure
 from ..store import places
 from ..store.manifest import MANIFEST, SUMS, Manifest, is_set_name, parse

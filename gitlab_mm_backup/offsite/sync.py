@@ -9,14 +9,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ..config import keys
-from ..config.remote import GITLAB, Remote
-from ..config.settings import Settings
+from ..config.settings import GITLAB, Remote, Rules, Settings
 from ..errors import Failure, Interrupted
 from ..store import accepted, check_records, lineage, prune, records
 from ..store.lineage import Lineage
 from ..store.local import BackupSet, LocalStore
 from ..store.prune import Member, Owner
-from ..store.retention import Kept, Rules
+from ..store.retention import Kept
 from ..system import fstab, signals
 from . import gitlab_upload, ledger, rclone, remote_store
 from .ledger import Notes, There

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from ..config import identity, keys
 from ..config.origin import SIGNATURE, Kind
-from ..config.remote import Remote
+from ..config.settings import Remote
 from ..errors import Failure
 from ..store import manifest
 from ..store.local import BackupSet

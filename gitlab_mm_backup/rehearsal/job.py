@@ -17,7 +17,7 @@ from typing import IO
 
 from .. import checks, version
 from ..checks import Check, Result
-from ..config import hostname
+from ..config import identity
 from ..config.settings import Settings as Ours
 from ..errors import Failure, reason
 from ..mattermost.effective_config import Settings
@@ -147,7 +147,7 @@ def _record(set_: BackupSet, depth: Depth, began: datetime, found: Sequence[Chec
         seconds=round((datetime.now(timezone.utc) - began).total_seconds(), 3),
         recovery_seconds=None,
         tool=version.tool(),
-        host=hostname.own(),
+        host=identity.full_hostname(),
         mattermost="",
         postgresql="",
         checks=[*rehearsal_checks.origin(set_), *found],

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ..config import keys
 from ..config.keys import Ring
-from ..config.remote import Remote
+from ..config.settings import Remote
 from ..offsite import remote_store
 from ..offsite.remote_store import Entry as Copied
 from ..store import accepted, lineage, records, soundness

@@ -10,6 +10,7 @@ from ..config import identity, keys
 from ..config.identity import Host
 from ..config.keys import Ring
 from ..config.origin import Kind
+from ..config.settings import Rules
 from ..errors import ExitCode, Failure
 from ..restore import rollback
 from ..restore.journal import Journal
@@ -19,7 +20,7 @@ from .inventory import Store
 from .lineage import Lineage
 from .local import BackupSet
 from .manifest import Manifest
-from .retention import Decision, Kept, Rules
+from .retention import Decision, Kept
 from .soundness import marks
 
 STORE = "the store"  # as a place; a remote is called by its name

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from ..config import hostname, identity
+from ..config import identity
 from ..config.identity import Host
 from ..config.origin import Documents
 from ..config.settings import Restic
@@ -69,7 +69,7 @@ class ResticStore(Listing):
         self.host = host
         self._named = access.host  # the host whose sets are meant, where config.yml says so
         # For people, and for restic to find the snapshot before: a name that DNS does not change.
-        self._host_name = access.host or hostname.short()
+        self._host_name = access.host or identity.short_hostname()
         self.where = f"restic repository {access.repository or '(see environment_file)'}"
         self.repository = Repository(access, bandwidth, environment)
         self._known: Mapping[_Key, Snapshots] | None = None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from ..config.settings import Rules
 from ..system import clock
 
 
@@ -21,24 +22,6 @@ class Kept:
     base: str = ""  # the set that it builds on, and is nothing without
     empty: bool = False  # nobody had used its Mattermost
     shrunken: bool = False  # it holds far less than a fuller one, and nobody has accepted that
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What keeps a set; each rule alone is enough.  Without any rule every set is kept.
-
-    ``within`` counts back from the newest set, ``keep_time`` from now.  ``last`` counts sets, the
-    others the last hours, days ... that have a set, of which the newest is kept.
-    """
-
-    keep_time: timedelta | None = None
-    within: timedelta | None = None
-    last: int = 0
-    hourly: int = 0
-    daily: int = 0
-    weekly: int = 0
-    monthly: int = 0
-    yearly: int = 0
 
 
 FOR_EVER = "sets are kept for ever: neither keep_time nor keep is set in config.yml"

@@ -18,11 +18,11 @@ import pytest
 
 from gitlab_mm_backup.cli import main as cli_module
 from gitlab_mm_backup.cli import output
+from gitlab_mm_backup.config.settings import Rules
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.result import Outcome
 from gitlab_mm_backup.store import prune
 from gitlab_mm_backup.store.local import LocalStore
-from gitlab_mm_backup.store.retention import Rules
 from gitlab_mm_backup.system.log import SystemLog
 from tests.answers import validate
 from tests.unit.builders import NAME, OWNER, ROOT, make_set

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup.config import hostname, identity
+from gitlab_mm_backup.config import identity
 from gitlab_mm_backup.config.identity import Host, Machine
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.store import hosts
@@ -253,7 +253,7 @@ def test_a_name_for_people(
 ) -> None:
     monkeypatch.setattr("socket.getfqdn", lambda: full)
     monkeypatch.setattr("socket.gethostname", lambda: short)
-    assert hostname.own() == name
+    assert identity.full_hostname() == name
 
 
 def test_a_name_that_dns_cannot_encode(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,4 +262,4 @@ def test_a_name_that_dns_cannot_encode(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("socket.getfqdn", fail)
     monkeypatch.setattr("socket.gethostname", lambda: "x" * 64)
-    assert hostname.own() == "x" * 64
+    assert identity.full_hostname() == "x" * 64

@@ -17,12 +17,9 @@ from gitlab_mm_backup.cli.manner import Manner
 from gitlab_mm_backup.config import settings
 from gitlab_mm_backup.config.option_text import sample
 from gitlab_mm_backup.config.options import leaves
-from gitlab_mm_backup.config.remote import Remote
 from gitlab_mm_backup.config.schema import OPTIONS
-from gitlab_mm_backup.config.settings import Settings
+from gitlab_mm_backup.config.settings import Remote, Rules, Settings, Upload
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.offsite.gitlab_upload import Upload
-from gitlab_mm_backup.store.retention import Rules
 
 DEFAULTS = Settings(Path("/var/opt/gitlab/backups/mattermost"), None, 3, 1, 4)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup.config.remote import Remote
+from gitlab_mm_backup.config.settings import Remote
 from gitlab_mm_backup.offsite import bound, rclone
 from gitlab_mm_backup.offsite.rclone import Listed
 

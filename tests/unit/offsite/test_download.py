@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup.config.remote import Remote
-from gitlab_mm_backup.config.settings import Settings
+from gitlab_mm_backup.config.settings import Remote, Settings
 from gitlab_mm_backup.offsite import download, remote_store
 from gitlab_mm_backup.offsite.remote_store import Entry
 from gitlab_mm_backup.store.manifest import Increment

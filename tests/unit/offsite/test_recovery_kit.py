@@ -10,9 +10,9 @@ import pytest
 
 from gitlab_mm_backup import version
 from gitlab_mm_backup.cli import kit_outcomes
-from gitlab_mm_backup.config.remote import Remote
-from gitlab_mm_backup.config.settings import Restic, Settings
-from gitlab_mm_backup.offsite import gitlab_upload, ledger, rclone, recovery_kit
+from gitlab_mm_backup.config import settings as config_settings
+from gitlab_mm_backup.config.settings import Remote, Restic, Settings
+from gitlab_mm_backup.offsite import ledger, rclone, recovery_kit
 from gitlab_mm_backup.offsite.ledger import Notes, There
 from gitlab_mm_backup.offsite.recovery_kit import Kit
 from gitlab_mm_backup.store.local import LocalStore
@@ -40,7 +40,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[bool, Kit]:
         "aws_access_key_id": "AKIA",
         "aws_secret_access_key": SECRETS[0],
     }
-    upload = gitlab_upload.upload({"connection": connection, "remote_directory": "bucket"})
+    upload = config_settings.upload({"connection": connection, "remote_directory": "bucket"})
     monkeypatch.setattr(rclone, "version", lambda: (1, 60, 1))
     notes = tmp_path / "offsite.json"
     ledger.keep(

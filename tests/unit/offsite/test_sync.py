@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup.config import remote
-from gitlab_mm_backup.config.remote import Remote
+from gitlab_mm_backup.config import settings
+from gitlab_mm_backup.config.settings import Remote
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.offsite import age, bound, copies, ledger, rclone
 from gitlab_mm_backup.offsite.copies import CopiedPart, Copy
@@ -75,14 +75,14 @@ def test_notes_that_are_none_tell_nothing(text: str, tmp_path: Path) -> None:
     ],
 )
 def test_places_below_a_remote(text: str, path: str, below: str) -> None:
-    found = remote.named(text)
+    found = settings.remote_named(text)
     assert (found.path, found.place("x", "y")) == (path, below)
 
 
 @pytest.mark.parametrize("text", ["nas", "", "-x:y", ":s3,secret=x:b", "nas:a\0b", "relative/path"])
 def test_what_is_no_remote(text: str) -> None:
     with pytest.raises(ValueError, match="remote of rclone"):
-        remote.named(text)
+        settings.remote_named(text)
 
 
 def test_rclone_is_told_nothing_secret_in_its_arguments() -> None:
@@ -141,7 +141,7 @@ def test_a_remote_that_reads_all_to_hash_it_has_the_time_for_that(
     slow.chmod(0o755)
     monkeypatch.setattr(process, "PATH", f"{tmp_path}:{process.PATH}")
     monkeypatch.setattr(rclone, "_LOOKING", 1)
-    place = remote.named("/mnt/disk")
+    place = settings.remote_named("/mnt/disk")
     with pytest.raises(Failure, match="cannot be listed"):
         rclone.listing(place, "x", hashed=0)
     assert rclone.listing(place, "x", hashed=20 << 20) == []

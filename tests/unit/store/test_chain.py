@@ -12,12 +12,12 @@ import pytest
 
 from gitlab_mm_backup import checks
 from gitlab_mm_backup.cli import outcomes
+from gitlab_mm_backup.config.settings import Rules
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.store import prune
 from gitlab_mm_backup.store.check_records import Depth, Record
 from gitlab_mm_backup.store.local import LONGEST_CHAIN, BackupSet, LocalStore, open_set
 from gitlab_mm_backup.store.manifest import MANIFEST
-from gitlab_mm_backup.store.retention import Rules
 from gitlab_mm_backup.store.sets import damage
 from tests.unit.builders import HOST, OWNER, make_set, make_set_on
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from gitlab_mm_backup.config.settings import Rules
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.store import prune
 from gitlab_mm_backup.store.local import BackupSet, LocalStore, open_set
 from gitlab_mm_backup.store.manifest import MANIFEST, SUMS, Part, to_bytes
 from gitlab_mm_backup.store.part import PartWriter
-from gitlab_mm_backup.store.retention import Rules
 from gitlab_mm_backup.store.sets import damage
 from gitlab_mm_backup.store.throttle import Throttle
 from gitlab_mm_backup.system import disk_space

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup.config.remote import Remote
+from gitlab_mm_backup.config.settings import Remote
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.offsite import ledger as offsite_ledger
 from gitlab_mm_backup.store import places

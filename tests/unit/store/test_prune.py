@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitlab_mm_backup.backup.shrinkage import against
+from gitlab_mm_backup.config.settings import Rules
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.store import accepted, prune, pruned
 from gitlab_mm_backup.store.lineage import Lineage
 from gitlab_mm_backup.store.local import BackupSet, LocalStore
 from gitlab_mm_backup.store.manifest import Contents, Manifest, name_for, utc
 from gitlab_mm_backup.store.prune import Member, Owner
-from gitlab_mm_backup.store.retention import Kept, Rules
+from gitlab_mm_backup.store.retention import Kept
 from gitlab_mm_backup.system import clock
 from tests.unit.builders import HOST, INSTALLATION, OWNER, make_manifest, make_set
 

@@ -11,15 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup.store.retention import (
-    Decision,
-    Kept,
-    Rules,
-    decide,
-    holding,
-    unusual,
-    with_bases,
-)
+from gitlab_mm_backup.config.settings import Rules
+from gitlab_mm_backup.store.retention import Decision, Kept, decide, holding, unusual, with_bases
 
 NOW = datetime(2026, 11, 22, 4, 0, tzinfo=timezone.utc)
 DAY = timedelta(days=1)

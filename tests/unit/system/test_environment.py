@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gitlab_mm_backup.config import remote
+from gitlab_mm_backup.config import settings
 from gitlab_mm_backup.offsite import rclone
 from gitlab_mm_backup.system import environment
 from gitlab_mm_backup.system.process import PATH
@@ -65,7 +65,7 @@ def test_rclone_gets_the_proxy_and_the_way_to_its_own_file() -> None:
         RCLONE_DRY_RUN="true",
         RCLONE_CONFIG_NAS_TYPE="memory",
     )
-    given = rclone.command(remote.named("nas:x"), "lsjson").environment
+    given = rclone.command(settings.remote_named("nas:x"), "lsjson").environment
     assert given == {
         "https_proxy": Secret("http://u:word@proxy:3128"),
         "RCLONE_CONFIG": "/etc/rclone.conf",
@@ -76,7 +76,7 @@ def test_rclone_gets_the_proxy_and_the_way_to_its_own_file() -> None:
 
 def test_a_place_that_needs_no_file_of_rclone_s_gets_none() -> None:
     cleanse(RCLONE_CONFIG="/etc/rclone.conf", RCLONE_CONFIG_PASS="pass")
-    given = rclone.command(remote.named("/mnt/disk"), "lsjson").environment
+    given = rclone.command(settings.remote_named("/mnt/disk"), "lsjson").environment
     assert given == {"RCLONE_CONFIG": "/dev/null", "HOME": "/root"}
 
 
