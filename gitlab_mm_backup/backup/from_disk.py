@@ -20,7 +20,7 @@ from ..mattermost.site import GitLab, Site
 from ..postgresql import scratch
 from ..postgresql.endpoint import Endpoint
 from ..store.local import BackupSet, LocalStore
-from ..system import humanize, process
+from ..system import files, humanize, process
 from ..system.namespaces import View, within
 from ..system.process import Command
 from ..system.sandbox import INSIDE
@@ -202,7 +202,7 @@ def _look() -> _Seen:
             "Dump it there with pg_dump; that server does not depend on these files.",
         )
     data = omnibus.data_folder()
-    version = omnibus_files.first_line(data / "PG_VERSION")
+    version = files.first_line(data / "PG_VERSION")
     if not re.fullmatch(r"\d+(\.\d+)?", version):
         raise Failure(
             "There are no data of PostgreSQL",

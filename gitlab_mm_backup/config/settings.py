@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExitCode, Failure
-from ..mattermost import omnibus_files
-from ..system import documents, environment
+from ..system import documents, environment, files
 from ..system.redaction import Secret
 from . import config_file
 from .options import Option, Size, leaves
@@ -302,7 +301,7 @@ def load(
         offsite=_offsite(config, values["offsite"]),
         follow_gitlab=values["follow_gitlab"],
         upload=upload(
-            _production_backup(gitlab_yml).get("upload"), omnibus_files.first_line(_ENCRYPTION_KEY)
+            _production_backup(gitlab_yml).get("upload"), files.first_line(_ENCRYPTION_KEY)
         ),
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 from ..config import identity
 from ..errors import Failure
 from ..system import documents, reading
+from ..system.files import first_line, text_of
 from ..system.redaction import Secret
 
 VERSION_MANIFEST = "opt/gitlab/version-manifest.json"
@@ -69,7 +70,7 @@ def public_attributes(root: Path) -> dict[str, Any]:
 def psql_rc(root: Path) -> dict[str, str]:
     """Return the assignments of gitlab-psql-rc, a file of shell assignments that is not run."""
     values = {}
-    for line in _text(root / PSQL_RC).splitlines():
+    for line in text_of(root / PSQL_RC).splitlines():
         name, equals, value = line.partition("=")
         if equals and name.strip().isidentifier():
             try:
@@ -83,7 +84,7 @@ def psql_rc(root: Path) -> dict[str, str]:
 def gitlab_yml(root: Path) -> dict[str, Any]:
     """Return gitlab.yml's ``production`` section; empty where it is absent or not YAML."""
     try:
-        document = documents.from_yaml(_text(root / GITLAB_YML))
+        document = documents.from_yaml(text_of(root / GITLAB_YML))
     except documents.Refused:
         return {}
     production = document.get("production") if isinstance(document, dict) else None
@@ -123,26 +124,12 @@ def variable(path: Path) -> str | None:
         return None
 
 
-def first_line(path: Path) -> str:
-    return _text(path).split("\n", 1)[0].strip()
-
-
 def _json(path: Path) -> dict[str, Any]:
     try:
-        document = documents.from_json(_text(path) or "{}")
+        document = documents.from_json(text_of(path) or "{}")
     except documents.Refused:
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def _text(path: Path) -> str:
-    """Return the file's text, "" when it is absent; raises Failure when it cannot be read."""
-    try:
-        return path.read_text(errors="surrogateescape")
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    except OSError as error:
-        raise Failure(f"{path} cannot be read", str(error.strerror)) from error
 
 
 def _merged(lower: Any, upper: Any) -> Any:

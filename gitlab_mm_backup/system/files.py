@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..errors import Failure
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 _LIST, _EXTENDED = "system.posix_acl_access", "user."  # acl(5), xattr(7)
@@ -97,3 +99,17 @@ def sync_folder(folder: Path) -> None:
 
 
 STATE = Path("/var/lib/gitlab-mm-backup")
+
+
+def first_line(path: Path) -> str:
+    return text_of(path).split("\n", 1)[0].strip()
+
+
+def text_of(path: Path) -> str:
+    """Return the file's text, "" when it is absent; raises Failure when it cannot be read."""
+    try:
+        return path.read_text(errors="surrogateescape")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise Failure(f"{path} cannot be read", str(error.strerror)) from error

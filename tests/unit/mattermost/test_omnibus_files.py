@@ -11,6 +11,7 @@ import pytest
 
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost import omnibus_files
+from gitlab_mm_backup.system import files
 from tests.unit.trees import SECRET, Tree
 
 
@@ -213,10 +214,10 @@ def test_a_file_that_cannot_be_read_is_a_failure_without_its_text(tree: Tree) ->
     loop = tree.write("place", "").with_name("loop")
     loop.symlink_to("loop")
     with pytest.raises(Failure, match="loop cannot be read"):
-        omnibus_files.first_line(loop)
+        files.first_line(loop)
 
 
 def test_first_lines(tree: Tree) -> None:
-    assert omnibus_files.first_line(tree.root / "missing") == ""
-    assert omnibus_files.first_line(tree.write("x", " 1.2 \nrest")) == "1.2"
-    assert omnibus_files.first_line(tree.root / "x" / "below a file") == ""
+    assert files.first_line(tree.root / "missing") == ""
+    assert files.first_line(tree.write("x", " 1.2 \nrest")) == "1.2"
+    assert files.first_line(tree.root / "x" / "below a file") == ""
