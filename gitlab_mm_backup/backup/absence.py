@@ -13,10 +13,9 @@ from pathlib import Path
 from ..errors import Failure
 from ..mattermost.site import Folders, Site
 from ..postgresql.contents import Upload
-from ..restore import folder_swap
 from ..store import archive_writer
 from ..store.manifest import Contents, Manifest
-from ..system import fstab, humanize, privileges
+from ..system import files, fstab, humanize, privileges
 
 _DATA = "data"
 _EXAMPLES = 3  # named of the uploads that are missing
@@ -99,7 +98,7 @@ def _directories(site: Site, last: Manifest | None) -> dict[str, list[str]]:
     found = {}
     for role, path in site.folders.real.items():
         problems = [_unusable(site, last, role) or _emptied(last, role, path)]
-        if last and role in last.files.mounted and not folder_swap.is_mount(path):
+        if last and role in last.files.mounted and not fstab.is_mount(path):
             problems.append("has nothing mounted at it")
         found[role] = [one for one in problems if one]
     return {role: problems for role, problems in found.items() if problems}
@@ -120,7 +119,7 @@ def _unusable(site: Site, last: Manifest | None, role: str) -> str:
 
 def _emptied(last: Manifest | None, role: str, path: Path) -> str:
     was_filled = last is not None and role in (last.files.filled or ())
-    return "is empty" if was_filled and not folder_swap.filled(path) else ""
+    return "is empty" if was_filled and not files.filled(path) else ""
 
 
 def _directory_words(

@@ -15,12 +15,11 @@ from ..errors import Failure
 from ..mattermost.site import Site
 from ..postgresql.catalog import Unread
 from ..postgresql.contents import Upload
-from ..restore import folder_swap
 from ..sso import check
 from ..store import archive_writer, manifest
 from ..store.manifest import Credentials, Database, Manifest, Part
 from ..store.properties import Properties
-from ..system import humanize, privileges
+from ..system import files, fstab, humanize, privileges
 from .attributes import Attributes
 from .incremental import Packed
 
@@ -143,7 +142,7 @@ def describe(
             environment_folder=str(site.environment_folder or ""),
             files=written.packed.whole.files,
             bytes=written.packed.whole.size,
-            filled=[role for role, path in written.roles.items() if folder_swap.filled(Path(path))],
+            filled=[role for role, path in written.roles.items() if files.filled(Path(path))],
             mounted=_mounted(site, written.roles),
         ),
         credentials=_credentials(site),
@@ -164,7 +163,7 @@ def _mounted(site: Site, roles: Mapping[str, str]) -> list[str]:
     """Return the roles whose directory is a mount point; in the view of a salvage all would be."""
     if site.missing is not None:
         return []
-    return [role for role, path in roles.items() if folder_swap.is_mount(Path(path))]
+    return [role for role, path in roles.items() if fstab.is_mount(Path(path))]
 
 
 def _account(site: Site) -> manifest.Account:

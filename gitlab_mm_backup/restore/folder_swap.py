@@ -4,37 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import Failure, reason
-from ..system import process
-from ..system.files import opened, sync_folder
-from ..system.process import Command
+from ..system.files import _OTHERS_WRITE, WORK, Ground, opened, sync_folder
+from ..system.fstab import is_mount, mounts
 
-# Work folders of ours: root alone can look into them, and only what bears the name is removed.
-WORK = ".gitlab-mm-"
 # Names of the folder in a work folder that says how it is worked with; the first has the names of
 # those entries where something was mounted when the work began.
 _BY_ENTRIES, _AS_A_WHOLE = "by-entries", "as-a-whole"
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-
-
-def mounts() -> set[Path]:
-    """Return every place where something is mounted, bind mounts too (proc(5), mountinfo).
-
-    Comparing devices, as os.path does, misses those, and errs on plain files of an overlay.
-    """
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        return {Path(_unescape(line.split(" ")[4])) for line in lines}
-
-
-def is_mount(path: Path) -> bool:
-    return Path(os.path.realpath(path)) in mounts()
 
 
 def by_entries(live: Path) -> bool:
@@ -64,44 +45,9 @@ def _mounted_below(folder: Path) -> list[Path]:
     return sorted(one for one in mounts() if real in one.parents)
 
 
-def _unescape(text: str) -> str:
-    """Undo the kernel's octal escapes of space, tab, newline and backslash."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
-
-
 def work_folder(live: Path, token: str) -> Path:
     """Return the place for work on ``live``: on its file system, which a rename cannot leave."""
     return (live if is_mount(live) else live.parent) / f"{WORK}{token}"
-
-
-@dataclass(frozen=True)
-class Ground:
-    """A folder around work of ours that somebody but root can change, as it was."""
-
-    path: str
-    uid: int
-    gid: int
-    mode: int
-
-    @property
-    def named(self) -> dict[str, str]:
-        """As a step of the journal has it."""
-        return {name: str(value) for name, value in vars(self).items()}
-
-
-def grounds(work: Path) -> list[Ground]:
-    """Return the folders in which another account could exchange what leads to ``work``.
-
-    The outermost comes first: whoever shuts them in this order is led nowhere else.
-    """
-    found = []
-    for folder in reversed(work.parents):
-        status = os.lstat(folder)
-        sticky = status.st_uid == 0 and status.st_mode & stat.S_ISVTX  # as /tmp: ours stays ours
-        if not sticky and (status.st_uid != 0 or status.st_mode & _OTHERS_WRITE):
-            mode = stat.S_IMODE(status.st_mode)
-            found.append(Ground(str(folder), status.st_uid, status.st_gid, mode))
-    return found
 
 
 def shut(ground: Ground) -> None:
@@ -136,18 +82,6 @@ def make_work_folder(work: Path, live: Path) -> None:
                 (how / disk.name).mkdir()
     except OSError as error:
         raise Failure(f"{work} cannot be made", str(error.strerror)) from error
-
-
-def filled(folder: Path) -> bool:
-    """Tell whether anything but directories lies in ``folder``, however deep.
-
-    Our work folders, and what a file system keeps for itself, do not count.  find(1) follows no
-    link and waits for no pipe, whatever the account puts in a directory's place meanwhile.
-    """
-    ours = ["-type", "d", "(", "-name", f"{WORK}*", "-o", "-name", "lost+found", ")", "-prune"]
-    looking = ["find", str(folder), "-mindepth", "1", *ours, "-o", "!", "-type", "d"]
-    # 1: something has vanished meanwhile.
-    return process.printed(Command([*looking, "-printf", ".", "-quit"], may_exit=(0, 1))) != b""
 
 
 def refuse_unmounted(live: Path, mounted: bool) -> None:

@@ -26,7 +26,7 @@ from ..sso import check
 from ..sso.oauth import Probe
 from ..store.inventory import Store
 from ..store.local import BackupSet
-from ..system import disk_space, parallel, process
+from ..system import disk_space, files, fstab, parallel, process
 from ..system.files import STATE
 from ..system.process import Command
 from . import folder_swap, preflight, rollback, search_index, to_standalone, unpack
@@ -79,7 +79,7 @@ class Run:
     token: str
     sessions: int  # of PostgreSQL at a time
     works: dict[str, unpack.Work] = field(default_factory=dict)
-    shut: list[folder_swap.Ground] = field(default_factory=list)  # for the time of the work
+    shut: list[files.Ground] = field(default_factory=list)  # for the time of the work
     search_left_out: list[Index] = field(default_factory=list)
     times: Times = field(default_factory=Times)
     warnings: list[str] = field(default_factory=list)
@@ -180,7 +180,7 @@ def prepare_folders(run: Run) -> None:
     """
     run.works.update(unpack.works(run.set, run.site, run.plan, run.token))
     for work in run.works.values():
-        for ground in folder_swap.grounds(work.folder):
+        for ground in files.grounds(work.folder):
             run.undo.will(rollback.OPEN, **ground.named)
             folder_swap.shut(ground)
             run.shut.append(ground)
@@ -304,7 +304,7 @@ def exchange_both(run: Run) -> None:
 
 
 def _names(work: unpack.Work) -> dict[str, str]:
-    mounted = "yes" if folder_swap.is_mount(work.live) else "no"
+    mounted = "yes" if fstab.is_mount(work.live) else "no"
     return {"live": str(work.live), "work": str(work.folder), "mounted": mounted}
 
 

@@ -11,8 +11,8 @@ from ..mattermost.site import Site
 from ..postgresql import connection
 from ..store.local import BackupSet
 from ..store.manifest import Manifest
-from ..system import humanize
-from . import folder_swap, unpack, unpacking
+from ..system import files, humanize
+from . import unpack, unpacking
 from .plan import Plan
 
 OPTION = "--replace-with-empty"
@@ -90,9 +90,7 @@ def _directories(set_: BackupSet, site: Site, plan: Plan) -> list[Loss]:
     return [
         Loss("files", f"the set has {_none(manifest, role)}; {str(path)!r} holds files")
         for role, path in site.folders.real.items()
-        if not has(manifest, role)
-        and _outer(path, own.items()) in replaced
-        and folder_swap.filled(path)
+        if not has(manifest, role) and _outer(path, own.items()) in replaced and files.filled(path)
     ]
 
 

@@ -13,6 +13,7 @@ from ..mattermost.site import Site
 from ..postgresql import connection, swap
 from ..sso import repair
 from ..store.manifest import utc
+from ..system import files
 from . import folder_swap
 from .journal import Journal, Previous, Record
 from .undo_log import Action, Step, run
@@ -39,12 +40,12 @@ def actions(site: Site) -> dict[str, Action]:
 
     def exchange_back(live: str, work: str, mounted: str) -> None:
         folder_swap.refuse_unmounted(Path(live), mounted == "yes")
-        for ground in folder_swap.grounds(Path(work)):  # what was noted before opens them again
+        for ground in files.grounds(Path(work)):  # what was noted before opens them again
             folder_swap.shut(ground)
         folder_swap.exchange_back(Path(live), Path(work))
 
     def open_again(path: str, uid: str, gid: str, mode: str) -> None:
-        folder_swap.open_again(folder_swap.Ground(path, int(uid), int(gid), int(mode)))
+        folder_swap.open_again(files.Ground(path, int(uid), int(gid), int(mode)))
 
     return {
         "start Mattermost": start,

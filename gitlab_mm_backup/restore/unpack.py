@@ -25,10 +25,10 @@ from ..store.manifest import Account
 from ..store.restic_set import BY_RESTIC
 from ..store.verify import ETC
 from ..system import privileges, process
-from ..system.files import replace_file
+from ..system.files import WORK, replace_file
 from ..system.process import Command
 from . import config_merge
-from .folder_swap import WORK, work_folder, works_by_entries
+from .folder_swap import work_folder, works_by_entries
 from .plan import Plan
 from .unpacking import Move, exchanged, moves
 

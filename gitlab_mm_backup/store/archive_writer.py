@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from ..errors import Failure
-from ..restore.folder_swap import grounds
 from ..system import process, progress
+from ..system.files import grounds
 from ..system.private_files import Lines, OpenFile
 from ..system.process import Command, Sink
 

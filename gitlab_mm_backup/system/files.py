@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import Failure
+from . import process
+from .process import Command
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -113,3 +117,50 @@ def text_of(path: Path) -> str:
         return ""
     except OSError as error:
         raise Failure(f"{path} cannot be read", str(error.strerror)) from error
+
+
+# Work folders of ours: root alone can look into them, and only what bears the name is removed.
+WORK = ".gitlab-mm-"
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A folder around work of ours that somebody but root can change, as it was."""
+
+    path: str
+    uid: int
+    gid: int
+    mode: int
+
+    @property
+    def named(self) -> dict[str, str]:
+        """As a step of the journal has it."""
+        return {name: str(value) for name, value in vars(self).items()}
+
+
+def grounds(work: Path) -> list[Ground]:
+    """Return the folders in which another account could exchange what leads to ``work``.
+
+    The outermost comes first: whoever shuts them in this order is led nowhere else.
+    """
+    found = []
+    for folder in reversed(work.parents):
+        status = os.lstat(folder)
+        sticky = status.st_uid == 0 and status.st_mode & stat.S_ISVTX  # as /tmp: ours stays ours
+        if not sticky and (status.st_uid != 0 or status.st_mode & _OTHERS_WRITE):
+            mode = stat.S_IMODE(status.st_mode)
+            found.append(Ground(str(folder), status.st_uid, status.st_gid, mode))
+    return found
+
+
+def filled(folder: Path) -> bool:
+    """Tell whether anything but directories lies in ``folder``, however deep.
+
+    Our work folders, and what a file system keeps for itself, do not count.  find(1) follows no
+    link and waits for no pipe, whatever the account puts in a directory's place meanwhile.
+    """
+    ours = ["-type", "d", "(", "-name", f"{WORK}*", "-o", "-name", "lost+found", ")", "-prune"]
+    looking = ["find", str(folder), "-mindepth", "1", *ours, "-o", "!", "-type", "d"]
+    # 1: something has vanished meanwhile.
+    return process.printed(Command([*looking, "-printf", ".", "-quit"], may_exit=(0, 1))) != b""

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from pathlib import Path
 
 from ..errors import Failure
-from ..restore.folder_swap import mounts
 from . import documents, process
 from .process import Command
+
+
+def mounts() -> set[Path]:
+    """Return every place where something is mounted, bind mounts too (proc(5), mountinfo).
+
+    Comparing devices, as os.path does, misses those, and errs on plain files of an overlay.
+    """
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        return {Path(_unescape(line.split(" ")[4])) for line in lines}
+
+
+def is_mount(path: Path) -> bool:
+    return Path(os.path.realpath(path)) in mounts()
+
+
+def _unescape(text: str) -> str:
+    """Undo the kernel's octal escapes of space, tab, newline and backslash."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+
 
 log = logging.getLogger(__name__)
 

@@ -20,12 +20,12 @@ from gitlab_mm_backup.mattermost.effective_config import Settings
 from gitlab_mm_backup.mattermost.site import Account, Folders, GitLab, Kind, Site
 from gitlab_mm_backup.postgresql.contents import Upload
 from gitlab_mm_backup.postgresql.endpoint import Endpoint, Login
-from gitlab_mm_backup.restore import folder_swap, replacing
+from gitlab_mm_backup.restore import replacing
 from gitlab_mm_backup.restore.plan import Plan
 from gitlab_mm_backup.store import caveats
 from gitlab_mm_backup.store.local import BackupSet
 from gitlab_mm_backup.store.manifest import Files, Manifest
-from gitlab_mm_backup.system import fstab, humanize
+from gitlab_mm_backup.system import files, fstab, humanize
 from tests.unit.builders import make_manifest
 
 ROLES = ("home", "data", "plugins")
@@ -204,9 +204,9 @@ def test_a_directory_is_filled_by_files_and_links_alone(tmp_path: Path) -> None:
     (tmp_path / "lost+found/1").touch()
     (tmp_path / ".gitlab-mm-x").mkdir()
     (tmp_path / ".gitlab-mm-x/1").touch()
-    assert not folder_swap.filled(tmp_path) and not folder_swap.filled(tmp_path / "gone")
+    assert not files.filled(tmp_path) and not files.filled(tmp_path / "gone")
     (tmp_path / "a/b/link").symlink_to(tmp_path)
-    assert folder_swap.filled(tmp_path)
+    assert files.filled(tmp_path)
 
 
 @pytest.mark.parametrize(

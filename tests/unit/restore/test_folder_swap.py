@@ -15,6 +15,7 @@ import pytest
 
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.restore import folder_swap
+from gitlab_mm_backup.system import files, fstab
 from tests.unit.apart import apart, mount
 
 
@@ -57,9 +58,7 @@ class Place:
 
     def outside_work(self) -> dict[str, str | None]:
         return {
-            name: text
-            for name, text in tree(self.root).items()
-            if not name.startswith(folder_swap.WORK)
+            name: text for name, text in tree(self.root).items() if not name.startswith(files.WORK)
         }
 
 
@@ -182,9 +181,9 @@ def test_an_exchange_that_has_not_begun_is_taken_back_without_a_change(place: Pl
 def test_a_folder_is_emptied_but_for_our_work(place: Place) -> None:
     (place.live / "link").symlink_to(place.root / "neighbour")
     (place.live / "linked folder").symlink_to(place.root)
-    (place.live / f"{folder_swap.WORK}x").mkdir()
+    (place.live / f"{files.WORK}x").mkdir()
     folder_swap.empty(place.live)
-    assert sorted(os.listdir(place.live)) == [f"{folder_swap.WORK}x"]
+    assert sorted(os.listdir(place.live)) == [f"{files.WORK}x"]
     assert (place.root / "neighbour").read_text() == "same"
 
 
@@ -302,10 +301,10 @@ def test_a_disk_that_was_mounted_meanwhile_is_not_emptied(
 
 
 def test_a_mount_point_is_known() -> None:
-    assert folder_swap.is_mount(Path("/proc"))
-    assert folder_swap.is_mount(Path("/proc/../proc/"))
-    assert not folder_swap.is_mount(Path("/proc/self"))
-    assert not folder_swap.is_mount(Path("/no such folder"))
+    assert fstab.is_mount(Path("/proc"))
+    assert fstab.is_mount(Path("/proc/../proc/"))
+    assert not fstab.is_mount(Path("/proc/self"))
+    assert not fstab.is_mount(Path("/no such folder"))
 
 
 def below(place: Path, *mounted: str) -> dict[str, Any]:
@@ -316,7 +315,7 @@ def below(place: Path, *mounted: str) -> dict[str, Any]:
             mount(place / name)
         return {
             "mounts": sorted(
-                str(one.relative_to(place)) for one in folder_swap.mounts() if place in one.parents
+                str(one.relative_to(place)) for one in fstab.mounts() if place in one.parents
             ),
             "by entries": folder_swap.by_entries(place),
             "deeper": [str(one.relative_to(place)) for one in folder_swap.deeper_mounts(place)],
@@ -368,17 +367,17 @@ def test_what_a_file_system_keeps_for_itself_stays(place: Place) -> None:
     (place.live / "lost+found" / "inode").write_text("1")
     folder_swap.empty(place.live)
     assert [one.name for one in place.live.iterdir()] == ["lost+found"]
-    assert not folder_swap.filled(place.live)
+    assert not files.filled(place.live)
 
 
 def test_what_lies_in_work_of_ours_fills_nothing(tmp_path: Path) -> None:
-    (tmp_path / "data" / f"{folder_swap.WORK}x").mkdir(parents=True)
-    (tmp_path / "data" / f"{folder_swap.WORK}x" / "new").write_text("ours")
-    assert not folder_swap.filled(tmp_path / "data")
+    (tmp_path / "data" / f"{files.WORK}x").mkdir(parents=True)
+    (tmp_path / "data" / f"{files.WORK}x" / "new").write_text("ours")
+    assert not files.filled(tmp_path / "data")
     (tmp_path / "data" / "x").mkdir()
-    assert not folder_swap.filled(tmp_path / "data"), "an empty directory"
+    assert not files.filled(tmp_path / "data"), "an empty directory"
     (tmp_path / "data" / "x" / "upload").write_text("theirs")
-    assert folder_swap.filled(tmp_path / "data")
+    assert files.filled(tmp_path / "data")
 
 
 def test_what_was_live_is_set_aside_in_a_folder_of_root_s_alone(place: Place) -> None:
@@ -402,7 +401,7 @@ def test_what_is_no_directory_is_not_filled(kind: str, tmp_path: Path) -> None:
         path.write_text("content")
     elif "link" in kind:
         path.symlink_to("nowhere" if "broken" in kind else other)
-    assert not folder_swap.filled(path)
+    assert not files.filled(path)
 
 
 @pytest.mark.parametrize("kind", ["a pipe", "a link"])
@@ -413,7 +412,7 @@ def test_one_entry_that_is_no_directory_fills_it(kind: str, tmp_path: Path) -> N
         os.mkfifo(path)
     else:
         path.symlink_to(tmp_path)
-    assert folder_swap.filled(tmp_path / "data")
+    assert files.filled(tmp_path / "data")
 
 
 def test_a_directory_is_looked_through_however_deep_it_is(tmp_path: Path) -> None:
@@ -425,9 +424,9 @@ def test_a_directory_is_looked_through_however_deep_it_is(tmp_path: Path) -> Non
             below = os.open("deeper", os.O_RDONLY, dir_fd=at)
             os.close(at)
             at = below
-        assert not folder_swap.filled(tmp_path)
+        assert not files.filled(tmp_path)
         os.close(os.open("it", os.O_CREAT, dir_fd=at))
-        assert folder_swap.filled(tmp_path)
+        assert files.filled(tmp_path)
     finally:  # pytest could not remove it either
         os.close(at)
         subprocess.run(["rm", "-r", str(tmp_path / "deeper")], check=True)
@@ -441,7 +440,7 @@ def test_a_disk_that_is_not_mounted_any_more_is_missed() -> None:
 
 
 def test_a_link_with_our_mark_leads_nobody_away(place: Place) -> None:
-    link = place.root / f"{folder_swap.WORK}planted"
+    link = place.root / f"{files.WORK}planted"
     link.symlink_to(place.live)
     with pytest.raises((Failure, OSError)):
         folder_swap.remove_work_folder(str(link))
@@ -464,13 +463,13 @@ def described(folder: Path) -> tuple[int, int, int]:
 
 
 def test_the_ground_of_work_is_root_s_for_its_time(open_ground: Path) -> None:
-    grounds = folder_swap.grounds(open_ground / ".gitlab-mm-x")
+    grounds = files.grounds(open_ground / ".gitlab-mm-x")
     assert [one.path for one in grounds] == [str(open_ground.parent), str(open_ground)]
     for ground in grounds:
         folder_swap.shut(ground)
         folder_swap.shut(ground)
     assert described(open_ground) == described(open_ground.parent) == (0, 65532, 0o2755)
-    assert folder_swap.grounds(open_ground / ".gitlab-mm-x") == []
+    assert files.grounds(open_ground / ".gitlab-mm-x") == []
     for ground in reversed(grounds):
         assert list(ground.named.values()) == [str(value) for value in vars(ground).values()]
         folder_swap.open_again(ground)
@@ -497,12 +496,12 @@ def test_which_folder_another_account_can_change(
     folder.mkdir()
     os.chown(folder, owner, owner)
     folder.chmod(mode)
-    found = [one.path for one in folder_swap.grounds(folder / "work")]
+    found = [one.path for one in files.grounds(folder / "work")]
     assert (str(folder) in found) is counts
 
 
 def test_a_folder_that_became_a_link_is_not_shut(open_ground: Path, tmp_path: Path) -> None:
-    (ground,) = folder_swap.grounds(open_ground / "x")[1:]
+    (ground,) = files.grounds(open_ground / "x")[1:]
     open_ground.rename(tmp_path / "away")
     (tmp_path / "other").mkdir()
     os.chown(tmp_path / "other", 65533, 65533)

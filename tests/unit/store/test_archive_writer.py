@@ -15,11 +15,10 @@ from typing import Any
 import pytest
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.restore import folder_swap
 from gitlab_mm_backup.store import archive_reader, archive_writer
 from gitlab_mm_backup.store.archive_reader import Most
 from gitlab_mm_backup.store.archive_writer import Contents, Survey
-from gitlab_mm_backup.system import nolinks, process
+from gitlab_mm_backup.system import files, nolinks, process
 from gitlab_mm_backup.system.process import Command
 
 LEVEL = process.compress(1, 1)
@@ -766,4 +765,4 @@ def test_only_where_others_can_put_a_link_is_there_a_need_to_keep_links_out(tmp_
     # nolinks becomes another program, so it cannot import the rule; it begins at the same place.
     for place in places[1:3]:
         first = os.fsdecode(nolinks._changeable(os.fsencode(place)))
-        assert first == folder_swap.grounds(place / "entry")[0].path == str(tmp_path / "theirs")
+        assert first == files.grounds(place / "entry")[0].path == str(tmp_path / "theirs")
