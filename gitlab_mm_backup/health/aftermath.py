@@ -13,7 +13,7 @@ from ..config.settings import Notice, Settings
 from ..errors import ExitCode, Failure, reason
 from ..offsite import ledger
 from ..result import Outcome
-from ..store import inventory, records
+from ..store import records
 from ..store.inventory import Store
 from ..store.local import LocalStore
 from ..store.soundness import Kind
@@ -106,7 +106,7 @@ def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:
     offsite = ledger.newest(remotes, here)
     try:
         found = report.look(store)
-        offsite = inventory.newest_elsewhere(store, remotes)
+        offsite = ledger.newest_elsewhere(store, remotes)
     except Failure as failure:
         log.warning("The metrics tell of no set: %s", discreet.words(str(failure)))
     own = [one for one in found.entries if one.name not in found.foreign] if found else []

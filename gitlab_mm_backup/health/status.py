@@ -14,18 +14,9 @@ from ..config.settings import Settings
 from ..errors import Failure
 from ..mattermost import detect
 from ..mattermost.site import Site
+from ..offsite import ledger
 from ..restore.journal import Journal
-from ..store import (
-    accepted,
-    caveats,
-    check_records,
-    hosts,
-    inventory,
-    lineage,
-    places,
-    prune,
-    retention,
-)
+from ..store import accepted, caveats, check_records, hosts, lineage, places, prune, retention
 from ..store.check_records import Verdict
 from ..store.hosts import Seen
 from ..store.inventory import Store
@@ -131,7 +122,7 @@ def look(store: Store, settings: Settings) -> Facts:
         scheduled=night.by,
         next_run=night.next_run,
         obstacle=night.obstacle,
-        offsite=inventory.newest_elsewhere(store, settings.remotes),
+        offsite=ledger.newest_elsewhere(store, settings.remotes),
         host=here,
         seen=hosts.seen(store),
     )

@@ -11,8 +11,10 @@ from ..config import identity
 from ..config.identity import Host
 from ..config.settings import Remote
 from ..errors import ExitCode, Failure
-from ..store import places
+from ..store import lineage, places
+from ..store.inventory import Store
 from ..store.manifest import Manifest, is_set_name
+from ..store.restic_store import ResticStore
 from ..system import clock, memory, validation
 from ..system.files import STATE
 
@@ -185,3 +187,18 @@ _NOTES: Mapping[str, validation.Check] = {
         validation.text, lambda value: Begun(**validation.members(value, _BEGUN, {"host"}))
     ),
 }
+
+
+def newest_elsewhere(store: Store, remotes: Iterable[str]) -> dict[str, float | None]:
+    """Return when the newest set was begun that is at each place outside of this host.
+
+    In seconds since 1970, None where there is no set, by ``remotes``; a store that is itself such a
+    place is called restic.
+    """
+    here = identity.known()
+    found = newest(remotes, here)
+    if isinstance(store, ResticStore) and store.repository.elsewhere:
+        sets = lineage.own(here, store.sets())
+        moments = [one.manifest.made for one in sets if not one.manifest.safety]
+        found["restic"] = max((one.timestamp() for one in moments), default=None)
+    return found
