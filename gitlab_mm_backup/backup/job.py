@@ -19,7 +19,7 @@ from ..errors import Failure, Interrupted
 from ..mattermost.site import Site
 from ..postgresql import connection, dump, provisions, restorable
 from ..postgresql.connection import Counted, GaveWay, Snapshot
-from ..restore import search_index
+from ..restore import rollback, search_index
 from ..restore.journal import Journal
 from ..store import archive_writer, caveats, lineage, manifest, prune, soundness
 from ..store.inventory import Store
@@ -101,7 +101,7 @@ def backup(
     warnings += baseline.copied_disk(host) + shrunken(made.manifest)
     owner = Owner(host, made.manifest.installation)
     pruned = prune.prune(store, settings.rules, owner, made.name)
-    warnings += pruned.problems + prune.prune_previous(settings.keep_time)
+    warnings += pruned.problems + rollback.prune_previous(settings.keep_time)
     variables = {**variables, "set": made.name, "set_path": made.reference}
     if nightly:
         variables["nightly"] = "yes"

@@ -217,6 +217,7 @@ def prune(
     has to agree.
     """
     from ..config import identity
+    from ..restore import rollback
     from ..store import prune as prune_prune
     from ..system.lock import only_run
     from . import outcomes, output
@@ -241,7 +242,7 @@ def prune(
             agreed = True
         done = [prune_prune.prune(store, ours.rules, one, agreed=agreed) for one in owners]
         problems = [problem for one in done for problem in one.problems]
-        problems += prune_prune.prune_previous(None if previous else ours.keep_time, all_=previous)
+        problems += rollback.prune_previous(None if previous else ours.keep_time, all_=previous)
         removed = [name for one in done for name in one.removed]
     return outcomes.of_prune(done, removed, problems, dry_run=False)
 

@@ -225,3 +225,11 @@ def drop_previous(journal: Journal, older_than: timedelta) -> list[str]:
             kept.append(one)
     journal.keep(kept)
     return problems
+
+
+def prune_previous(keep_time: timedelta | None, *, all_: bool = False) -> list[str]:
+    """Remove the states that --keep-previous kept, by the keep time or all; return problems."""
+    journal = Journal()
+    if not journal.previous() or (keep_time is None and not all_):
+        return []
+    return drop_previous(journal, timedelta() if all_ else keep_time or timedelta())

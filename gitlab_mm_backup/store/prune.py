@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 from ..config import identity, keys
 from ..config.identity import Host
@@ -12,8 +11,6 @@ from ..config.keys import Ring
 from ..config.origin import Kind
 from ..config.settings import Rules
 from ..errors import ExitCode, Failure
-from ..restore import rollback
-from ..restore.journal import Journal
 from ..system import clock
 from . import accepted, check_records, lineage, pruned, records, retention
 from .inventory import Store
@@ -231,11 +228,3 @@ def matches(manifest: Manifest, wanted: str) -> bool:
     host = identity.of_set(manifest)
     by_id = identity.has_id(host) and len(wanted) >= 6 and host.startswith(wanted)
     return by_id or wanted in (manifest.host, identity.shown(host))
-
-
-def prune_previous(keep_time: timedelta | None, *, all_: bool = False) -> list[str]:
-    """Remove the states that --keep-previous kept, by the keep time or all; return problems."""
-    journal = Journal()
-    if not journal.previous() or (keep_time is None and not all_):
-        return []
-    return rollback.drop_previous(journal, timedelta() if all_ else keep_time or timedelta())
