@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..config import identity
 from ..config.identity import Host
 from ..config.origin import Kind
-from ..store import accepted, hosts, lineage, records, soundness
+from ..store import accepted, hosts, lineage, manifest, records, soundness
 from ..store.hosts import Seen
 from ..store.inventory import Store
 from ..store.local import BackupSet
@@ -30,7 +30,7 @@ def fuller(host: Host, store: Store, own: Sequence[BackupSet]) -> Manifest | Non
             return one.manifest
     for entry in store.every():
         there = entry.set
-        if there and identity.of_set(there.manifest) not in host.others and _sound(there):
+        if there and manifest.host_of(there.manifest) not in host.others and _sound(there):
             return there.manifest
     return None
 
@@ -57,7 +57,7 @@ def settle(host: Host, store: Store, made: Manifest) -> tuple[Host, list[str]]:
     names = {identity.hostname_of(), identity.full_hostname(), identity.short_hostname()}
     old = [one.manifest for one in store.sets() if not one.manifest.host_id]
     mine = [one for one in old if one.host in names]
-    for name in sorted({identity.of_set(one) for one in mine}):
+    for name in sorted({manifest.host_of(one) for one in mine}):
         host = identity.with_taken_over(host, name)
     host = identity.settled(host)
     notes = []

@@ -194,8 +194,8 @@ def _want(site: Any, options: dict[str, Any]) -> Any:
 
 def _wanted(ours: Any, store: Any, plan: Plan, options: dict[str, Any], want: Any) -> Any:
     """Return the set that is meant, of the store or from elsewhere; ask where nobody else can tell."""
-    from ..config import identity
     from ..restore import choice
+    from ..store import manifest
     from . import output
 
     if options["dry_run"] and plan.place:
@@ -208,7 +208,7 @@ def _wanted(ours: Any, store: Any, plan: Plan, options: dict[str, Any], want: An
             raise
         picked = output.pick(several.message, [choice.describe(one) for one in several.choices])
         chosen = several.choices[picked]
-        named = replace(want, installation=chosen.installation, of_host=identity.of_set(chosen))
+        named = replace(want, installation=chosen.installation, of_host=manifest.host_of(chosen))
         return offsite.wanted(ours, store, plan, name, named)
 
 

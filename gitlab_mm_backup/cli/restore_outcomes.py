@@ -14,7 +14,7 @@ from ..restore.rollback import RolledBack
 from ..restore.search_index import Built
 from ..result import Outcome
 from ..sso.oauth import Verdict
-from ..store import caveats
+from ..store import caveats, manifest
 from ..store.local import BackupSet
 from ..system import humanize
 from . import search_outcomes
@@ -76,7 +76,7 @@ def of_restore(set_: BackupSet, restored: Restored, chosen: Chosen, here: Host) 
 
 def _former_host(set_: BackupSet, here: Host) -> list[str]:
     """Return what is left to say where another host had made the set: whether it was this one."""
-    former = identity.of_set(set_.manifest)
+    former = manifest.host_of(set_.manifest)
     if here.owns(former) or former in here.others:
         return []
     name = identity.shown(former)[:_SHOWN] if identity.has_id(former) else identity.shown(former)

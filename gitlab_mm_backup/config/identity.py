@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExitCode, Failure
-from ..store.manifest import Manifest
 from ..system import memory, validation
 from ..system.files import STATE
 
@@ -26,7 +25,7 @@ log = logging.getLogger(__name__)
 FILE = STATE / "host.json"
 # What versions before 0.2 left in the state folder: whoever has one of these has made sets.
 _FORMER_STATE = ("nightly", "offsite.json", "rehearsals.jsonl", "runs.json")
-_UNNAMED = "name:"  # begins what stands for the id in sets of format 1 and 2
+UNNAMED = "name:"  # begins what stands for the id in sets of format 1 and 2
 _MACHINE_ID = Path("/etc/machine-id")  # machine-id(5)
 _PRODUCT = Path("/sys/class/dmi/id/product_uuid")  # smbios, read by root alone
 
@@ -63,19 +62,14 @@ class Host:
         return host in (self.id, *self.took_over)
 
 
-def of_set(manifest: Manifest) -> str:
-    """Return the id of the host that made a set, or what stands for it in an old one."""
-    return manifest.host_id or f"{_UNNAMED}{manifest.host}"
-
-
 def has_id(host: str) -> bool:
     """Tell whether sets of ``host`` carry its id; else it is known by its name of then alone."""
-    return not host.startswith(_UNNAMED)
+    return not host.startswith(UNNAMED)
 
 
 def shown(host: str) -> str:
     """Return a host's id for people: what stands for one without an id is its name."""
-    return host if has_id(host) else host[len(_UNNAMED) :]
+    return host if has_id(host) else host[len(UNNAMED) :]
 
 
 def machine() -> Machine:

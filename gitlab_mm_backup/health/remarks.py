@@ -9,6 +9,7 @@ from ..config import identity
 from ..config.identity import Host
 from ..config.origin import Kind as OriginKind
 from ..config.origin import Origin
+from ..store import manifest as store_manifest
 from ..store.manifest import Manifest
 from ..store.soundness import Flaw, Kind
 
@@ -24,7 +25,7 @@ def of(manifest: Manifest, flaws: Sequence[Flaw], here: Host) -> list[str]:
 
 def whose(manifest: Manifest, here: Host) -> list[str]:
     """Return in words that a set is another host's, or of another installation; [] where it is ours."""
-    host = identity.of_set(manifest)
+    host = store_manifest.host_of(manifest)
     if not here.owns(host):
         told = "without an id" if not identity.has_id(host) else host[:_SHOWN]
         return [f"of host {manifest.host} ({told}): not pruned here"]
@@ -54,7 +55,7 @@ def fields(manifest: Manifest, flaws: Sequence[Flaw], here: Host) -> dict[str, A
     return {
         "host_id": manifest.host_id or None,
         "installation": manifest.installation or None,
-        "own": here.owns(identity.of_set(manifest)),
+        "own": here.owns(store_manifest.host_of(manifest)),
         "flaws": [{"kind": flaw.kind.value, "detail": flaw.words} for flaw in flaws],
         "contents": people
         and {

@@ -12,6 +12,7 @@ from ..config.identity import Host
 from ..config.settings import Remote
 from ..errors import ExitCode, Failure
 from ..store import lineage, places
+from ..store import manifest as store_manifest
 from ..store.inventory import Store
 from ..store.manifest import Manifest, is_set_name
 from ..store.restic_store import ResticStore
@@ -139,7 +140,7 @@ def newest(names: Iterable[str], host: Host, path: Path = NOTES) -> dict[str, fl
 def whose(manifest: Manifest) -> dict[str, Any]:
     """Return what is noted of whose a copy is, and whether it could displace a fuller one."""
     return {
-        "host": identity.of_set(manifest),
+        "host": store_manifest.host_of(manifest),
         "installation": manifest.installation,
         "empty": manifest.empty,
         "shrunken": bool(manifest.shrunken),

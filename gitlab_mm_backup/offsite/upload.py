@@ -80,7 +80,7 @@ def send(set_: BackupSet, remote: Remote, notes: Notes) -> There:
     if begun is not None and not remote.add_only:  # an earlier run was cut short
         rclone.sweep(remote, set_.name)
     if begun is None or begun.recipients != remote.recipients:
-        whose = identity.of_set(set_.manifest)
+        whose = manifest.host_of(set_.manifest)
         begun = notes.begun[set_.name] = Begun(remote.recipients, {}, whose)
     wanted = _files(set_, remote)
     _bring(set_, remote, notes, begun, wanted)
@@ -140,7 +140,7 @@ def _refuse_anothers(set_: BackupSet, remote: Remote) -> None:
     found = manifest.parse(
         persist(remote, lambda: rclone.content(remote, set_.name, MANIFEST)), place
     )
-    theirs, ours = identity.of_set(found), identity.of_set(set_.manifest)
+    theirs, ours = manifest.host_of(found), manifest.host_of(set_.manifest)
     if (theirs, found.installation) != (ours, set_.manifest.installation):
         raise Failure(
             f"{remote.name} has a set of another host that is called {set_.name}",

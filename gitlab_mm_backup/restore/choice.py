@@ -11,6 +11,7 @@ from ..config import identity
 from ..config.identity import Host
 from ..config.origin import Origin
 from ..errors import ExitCode, Failure
+from ..store import manifest as store_manifest
 from ..store import prune
 from ..store.lineage import Lineage, of
 from ..store.manifest import Manifest
@@ -181,7 +182,7 @@ def _several(of_what: str, groups: Iterable[Sequence[Found]], where: str) -> Sev
 def describe(manifest: Manifest) -> str:
     """Return a line that tells one installation, and host, from another: by its newest sound set."""
     installation = manifest.installation[:_SHOWN] or "without an id"
-    host = identity.of_set(manifest)
+    host = store_manifest.host_of(manifest)
     digits = f" {host[:_SHOWN]}" if identity.has_id(host) else ""
     told = f"installation {installation}, host {manifest.host}{digits}: "
     if manifest.contents is None:

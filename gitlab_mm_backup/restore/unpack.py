@@ -18,7 +18,7 @@ from ..config import identity
 from ..errors import Failure
 from ..mattermost import json_file, targets
 from ..mattermost.site import Site
-from ..store import archive_reader, file_list, verify
+from ..store import archive_reader, file_list, manifest, verify
 from ..store.file_list import LISTING
 from ..store.local import BackupSet
 from ..store.manifest import Account
@@ -141,7 +141,7 @@ class Archive:
         """Unpack a folder of it; return, in words, what of it ``keeping`` cannot put back."""
         one, never = self.set, [*excluded, *self.stale]
         stream = one.stream if self.part == "files" else None
-        strange = self._by_number and not identity.known().owns(identity.of_set(one.manifest))
+        strange = self._by_number and not identity.known().owns(manifest.host_of(one.manifest))
         options = keeping.options(strange)
         if stream is None:
             warned = archive_reader.unpack(one.file(self.part), folder, into, never, options)

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..config import identity, keys
+from ..config import keys
 from ..config.identity import Host
 from ..config.keys import Ring
 from ..config.origin import Kind, Origin
+from . import manifest as store_manifest
 from .local import BackupSet
 from .manifest import Manifest
 
@@ -26,7 +27,7 @@ T = TypeVar("T", bound=BackupSet)
 
 
 def of(manifest: Manifest) -> Lineage:
-    return Lineage(manifest.installation, identity.of_set(manifest))
+    return Lineage(manifest.installation, store_manifest.host_of(manifest))
 
 
 def origin_of(one: BackupSet, ring: Ring | None = None) -> Origin:
@@ -41,7 +42,8 @@ def own(host: Host, sets: Iterable[T]) -> list[T]:
     return [
         one
         for one in sets
-        if host.owns(identity.of_set(one.manifest)) and origin_of(one, ring).kind is not Kind.FORGED
+        if host.owns(store_manifest.host_of(one.manifest))
+        and origin_of(one, ring).kind is not Kind.FORGED
     ]
 
 

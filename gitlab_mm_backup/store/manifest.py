@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from ..config.identity import UNNAMED
 from ..errors import Failure
 from ..system import clock, documents, validation
 from . import properties
@@ -385,3 +386,8 @@ _LATER: dict[str, validation.Check] = {
     "properties": properties.parse,
     "attributes": validation.each(validation.one_of("acl", "user"), validation.count),
 }
+
+
+def host_of(manifest: Manifest) -> str:
+    """Return the id of the host that made a set, or what stands for it in an old one."""
+    return manifest.host_id or f"{UNNAMED}{manifest.host}"

@@ -13,6 +13,7 @@ from ..config.settings import Rules
 from ..errors import ExitCode, Failure
 from ..system import clock
 from . import accepted, check_records, lineage, pruned, records, retention
+from . import manifest as store_manifest
 from .inventory import Store
 from .lineage import Lineage
 from .local import BackupSet
@@ -210,7 +211,7 @@ def of_host(store: Store, wanted: str, here: Host) -> list[Owner]:
     found = {lineage.of(one) for one in sets if matches(one, wanted)}
     hosts = {one.host for one in found}
     if len(hosts) != 1:
-        known = ", ".join(sorted({identity.shown(identity.of_set(one)) for one in sets}))
+        known = ", ".join(sorted({identity.shown(store_manifest.host_of(one)) for one in sets}))
         raise Failure(
             f"{'More than one' if hosts else 'No'} host {wanted} has sets here",
             f"there are sets of: {known or 'none'}",
@@ -225,6 +226,6 @@ def of_host(store: Store, wanted: str, here: Host) -> list[Owner]:
 
 def matches(manifest: Manifest, wanted: str) -> bool:
     """Tell whether a host is meant by its id, the first digits of it, or its name."""
-    host = identity.of_set(manifest)
+    host = store_manifest.host_of(manifest)
     by_id = identity.has_id(host) and len(wanted) >= 6 and host.startswith(wanted)
     return by_id or wanted in (manifest.host, identity.shown(host))

@@ -22,6 +22,7 @@ from ..system import process
 from ..system.files import replace_file
 from ..system.process import printed
 from ..system.redaction import Secret
+from . import manifest
 from .local import BackupSet, Entry, Listing, LocalStore, Others, Sign
 from .manifest import MANIFEST, Manifest, Part, is_set_name, parse, to_bytes
 from .restic import ID_SHOWN, Repository, Snapshot, Taken, Write
@@ -199,7 +200,7 @@ class ResticStore(Listing):
 
     def delete(self, one: BackupSet) -> None:
         """Forget the snapshots of a set, that of the manifest first: no half set is left."""
-        key = _Key(identity.of_set(one.manifest), one.name)
+        key = _Key(manifest.host_of(one.manifest), one.name)
         kept = self._snapshots().get(key, {})
         if one.source is None or MANIFEST_TAG not in kept:
             raise Failure(f"Set {one.name} is not in {self.where}", "only sets there are removed")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gitlab_mm_backup.config import identity
 from gitlab_mm_backup.config.identity import Host, Machine
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.store import hosts
+from gitlab_mm_backup.store import hosts, manifest
 from gitlab_mm_backup.store.hosts import Seen
 from tests.unit.builders import HOST, make_manifest
 
@@ -95,11 +95,11 @@ def test_a_host_that_made_sets_before_ids_is_known(on: Path, file: str) -> None:
 
 def test_what_stands_for_the_id_of_an_old_set(on: Path) -> None:
     old = make_manifest(host_id="", host="git.example.org")
-    former = identity.of_set(old)
+    former = manifest.host_of(old)
     assert not identity.has_id(former) and identity.shown(former) == "git.example.org"
     now = identity.with_taken_over(identity.own(), former)
     assert now.owns(former) and now.owns("") and not now.owns("name:other.example.org")
-    assert identity.of_set(make_manifest()) == HOST.id
+    assert manifest.host_of(make_manifest()) == HOST.id
 
 
 @pytest.mark.parametrize(
