@@ -17,6 +17,7 @@ from ..postgresql.catalog import Unread
 from ..postgresql.contents import Upload
 from ..sso import check
 from ..store import archive_writer, manifest
+from ..store.caveats import _INSTALLED, _target
 from ..store.manifest import Credentials, Database, Manifest, Part
 from ..store.properties import Properties
 from ..system import files, fstab, humanize, privileges
@@ -25,11 +26,6 @@ from .incremental import Packed
 
 _BEGINNING = 100  # letters of a long path that are told
 _SHOWN = 20  # links that are told one by one
-# What comes with a package, or with the kernel, and so with a reinstalled host.
-_INSTALLED = tuple(
-    f"/{name}/"
-    for name in ("usr", "opt/gitlab", "bin", "sbin", "lib", "lib64", "dev", "proc", "sys")
-)
 
 
 @dataclass(frozen=True)
@@ -102,24 +98,6 @@ def matters(link: str, target: str) -> bool:
     """Tell whether something is lost with the target of a link that leads out of the set."""
     there = _target(link, target)
     return not there.startswith(_INSTALLED) and os.path.lexists(there)
-
-
-def _target(link: str, target: str) -> str:
-    return os.path.normpath(os.path.join(os.path.dirname(link), target))
-
-
-def gitlab_settings(made: Manifest) -> str:
-    """Return, in words, what a set has of /etc/gitlab; "" where it has nothing."""
-    if "etc-gitlab" not in made.parts:
-        return ""
-    links = [
-        link
-        for link, to in made.links.items()
-        if link.startswith("/etc/gitlab/") and not _target(link, to).startswith(_INSTALLED)
-    ]
-    but = f", but not what {humanize.plain(links[0])} leads to" if links else ""
-    more = f" and {len(links) - 1} more links" if len(links) > 1 else ""
-    return f"/etc/gitlab without config_backup{but}{more}"
 
 
 def describe(

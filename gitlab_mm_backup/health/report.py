@@ -9,14 +9,13 @@ from datetime import datetime, timezone
 from typing import Any
 
 from .. import version
-from ..backup import description
 from ..backup.job import uncovered
 from ..checks import Result
 from ..config import identity
 from ..errors import Failure
 from ..mattermost import detect
 from ..restore import offered
-from ..store import check_records, lineage, records
+from ..store import caveats, check_records, lineage, records
 from ..store.check_records import Record
 from ..store.inventory import Store
 from ..store.local import BackupSet
@@ -101,7 +100,7 @@ def report(found: Found) -> Report:
 
 
 def _of_gitlab(newest: BackupSet | None) -> list[str]:
-    has = description.gitlab_settings(newest.manifest) if newest else ""
+    has = caveats.gitlab_settings(newest.manifest) if newest else ""
     told = f"The newest set has {has}; a rehearsal reads that archive and puts nothing of it back"
     return [told] if has else []
 

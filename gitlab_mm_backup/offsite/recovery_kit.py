@@ -8,12 +8,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from .. import version
-from ..backup import description
 from ..config import identity, keys
 from ..config.settings import GITLAB, NO_CONFIG, RCLONE_CONFIG, Remote, Settings
 from ..errors import Failure
 from ..mattermost import omnibus_files
-from ..store import lineage
+from ..store import caveats, lineage
 from ..store.inventory import Store
 from ..store.manifest import Manifest
 from ..system import humanize
@@ -111,7 +110,7 @@ def _there(remote: Remote) -> Place:
 
 
 def _of_gitlab(newest: Manifest | None) -> str:
-    has = description.gitlab_settings(newest) if newest else ""
+    has = caveats.gitlab_settings(newest) if newest else ""
     return f" The newest set has {has}, in etc-gitlab.tar.zst" if has else ""
 
 
