@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from ..system.disk_space import Size
 from ..system.redaction import Secret
 
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
@@ -30,18 +31,6 @@ class Kind:
     read: Callable[[Any], Any]
     schema: Mapping[str, Any]
     show: Callable[[Any], Any] = lambda value: value
-
-
-@dataclass(frozen=True)
-class Size:
-    """An amount of a disk: a share of all of it, or bytes."""
-
-    percent: int = 0
-    bytes: int = 0
-
-    def of(self, total: int) -> int:
-        """Return the bytes that it is of a disk with ``total`` bytes."""
-        return total * self.percent // 100 if self.percent else self.bytes
 
 
 @dataclass(frozen=True)

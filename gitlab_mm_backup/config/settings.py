@@ -12,9 +12,10 @@ from typing import Any
 
 from ..errors import ExitCode, Failure
 from ..system import documents, environment, files
+from ..system.disk_space import Size
 from ..system.redaction import Secret
 from . import config_file
-from .options import Option, Size, leaves
+from .options import Option, leaves
 from .schema import FULL, KEEP_RULES, OPTIONS
 
 

@@ -5,11 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.options import Size
 from ..errors import Failure
 from . import humanize
+
+
+@dataclass(frozen=True)
+class Size:
+    """An amount of a disk: a share of all of it, or bytes."""
+
+    percent: int = 0
+    bytes: int = 0
+
+    def of(self, total: int) -> int:
+        """Return the bytes that it is of a disk with ``total`` bytes."""
+        return total * self.percent // 100 if self.percent else self.bytes
+
 
 _SHARE, _MOST = Size(percent=5), 2 << 30  # of a disk: what stays free where config.yml is silent
 _STEP = 4 << 20  # bytes that a file takes between two looks at its disk

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup.config.options import Size
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.store.part import PartWriter
 from gitlab_mm_backup.system import disk_space
+from gitlab_mm_backup.system.disk_space import Size
 
 MIB = 1 << 20
 
