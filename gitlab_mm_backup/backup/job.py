@@ -16,11 +16,11 @@ from ..config.identity import Host
 from ..config.schema import INCREMENTAL
 from ..config.settings import Rules, Settings
 from ..errors import Failure, Interrupted
+from ..mattermost.journal import Journal
 from ..mattermost.site import Site
 from ..postgresql import connection, dump, provisions, restorable
 from ..postgresql.connection import Counted, GaveWay, Snapshot
 from ..restore import rollback, search_index
-from ..restore.journal import Journal
 from ..store import archive_writer, caveats, lineage, manifest, prune, soundness
 from ..store.inventory import Store
 from ..store.local import BackupSet, Sign

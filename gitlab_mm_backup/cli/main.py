@@ -73,9 +73,9 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
     """
     from ..backup import from_disk, job, schedule, sites
     from ..mattermost import detect as host_host
-    from ..postgresql import guest
+    from ..mattermost import guest
+    from ..mattermost.journal import Journal
     from ..restore import rollback
-    from ..restore.journal import Journal
     from ..system import process
     from ..system.lock import only_run
     from . import outcomes

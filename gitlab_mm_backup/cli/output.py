@@ -80,7 +80,7 @@ def _failure(manner: Manner, trouble: BaseException, log: SystemLog) -> Failure:
 def _standing(manner: Manner) -> ExitCode:
     """Return whether the live state is as before: a restore that is not undone has a journal."""
     from ..config import hooks
-    from ..restore.journal import Journal
+    from ..mattermost.journal import Journal
 
     if not manner.job or os.geteuid() != 0 or hooks.PHASE_VARIABLE in os.environ:
         return ExitCode.FAILED

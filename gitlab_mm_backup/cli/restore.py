@@ -90,7 +90,7 @@ def restore(manner: Manner, **options: Any) -> Outcome:
     the one that it had.
     """
     from ..mattermost import detect
-    from ..restore.journal import Journal
+    from ..mattermost.journal import Journal
     from ..system.lock import only_run
 
     if options["wanted"] is not None and options["at"] is not None:

@@ -12,10 +12,10 @@ from ..config import settings
 from ..config.settings import Rules
 from ..errors import Failure
 from ..mattermost import detect, listener, omnibus, omnibus_files, service
+from ..mattermost.journal import Journal
 from ..mattermost.omnibus import Presence
 from ..mattermost.site import Kind, Site
 from ..postgresql import connection
-from ..restore.journal import Journal
 from ..sso import check, credentials
 from ..sso.oauth import Verdict
 from ..store import inventory

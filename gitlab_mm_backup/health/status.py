@@ -13,9 +13,9 @@ from ..config.identity import Host
 from ..config.settings import Settings
 from ..errors import Failure
 from ..mattermost import detect
+from ..mattermost.journal import Journal
 from ..mattermost.site import Site
 from ..offsite import ledger
-from ..restore.journal import Journal
 from ..store import accepted, caveats, check_records, hosts, lineage, places, prune, retention
 from ..store.check_records import Verdict
 from ..store.hosts import Seen

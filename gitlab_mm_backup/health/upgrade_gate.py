@@ -15,10 +15,10 @@ from ..config import identity
 from ..config.settings import Settings
 from ..errors import ExitCode, Failure, Interrupted, reason
 from ..mattermost import omnibus
+from ..mattermost.journal import Journal
 from ..mattermost.omnibus import Presence
 from ..postgresql import connection
 from ..postgresql.endpoint import Endpoint
-from ..restore.journal import Journal
 from ..restore.rollback import refuse_unfinished
 from ..store import accepted, inventory, lineage, soundness
 from ..store.inventory import Store

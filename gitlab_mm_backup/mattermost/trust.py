@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..config import settings
 from ..errors import Failure
-from ..restore.journal import Journal
+from .journal import Journal
 
 _LINKS = 40  # that are followed on the way to a directory, as Linux does (path_resolution(7))
 # What no directory of Mattermost's is, whoever owns it.

@@ -18,6 +18,7 @@ from ..config import hooks
 from ..config.settings import Settings
 from ..errors import Failure
 from ..mattermost import detect, service, standalone
+from ..mattermost.journal import Journal, Step
 from ..mattermost.site import Kind, Site
 from ..postgresql import connection, growth, load, provisions, swap
 from ..postgresql.index import Index
@@ -30,9 +31,8 @@ from ..system import disk_space, files, fstab, parallel, process
 from ..system.files import STATE
 from ..system.process import Command
 from . import folder_swap, preflight, rollback, search_index, to_standalone, unpack
-from .journal import Journal
 from .plan import Plan
-from .undo_log import Step, Undo
+from .undo_log import Undo
 
 log = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from ..errors import ExitCode, Failure
 from ..mattermost import detect, service, standalone
+from ..mattermost.journal import Journal, Previous, Record, Step
 from ..mattermost.site import Site
 from ..postgresql import connection, swap
 from ..sso import repair
 from ..store.manifest import utc
 from ..system import files
 from . import folder_swap
-from .journal import Journal, Previous, Record
-from .undo_log import Action, Step, run
+from .undo_log import Action, run
 
 MOURN = "put back the live state"  # which cannot be: it was removed for --in-place
 DROP = "drop the previous database"

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Failure, Interrupted
+from ..mattermost.journal import Journal
 from ..mattermost.site import Site
 from ..postgresql import connection, encodings, load, swap
 from ..postgresql.index import Index
 from ..store.manifest import Manifest
 from ..system import signals
-from .journal import Journal
 
 if TYPE_CHECKING:
     import psycopg

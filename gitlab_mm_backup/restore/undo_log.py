@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 
 from ..errors import ExitCode, Failure
+from ..mattermost.journal import Step
 from ..system import bug, signals
 
 Action = Callable[..., None]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One action by name and plain values, so that a journal on disk can hold it.
-
-    The action must be idempotent.  That of an undo must also bear that its act has not happened,
-    or only half: it is noted before the act.
-    """
-
-    action: str
-    values: Mapping[str, str]
-    last: bool = False  # not to be done while anything before it could not be done
 
 
 class Undo:

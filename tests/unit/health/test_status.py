@@ -17,8 +17,7 @@ from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode
 from gitlab_mm_backup.health import status
 from gitlab_mm_backup.health.status import Facts, Line, State
-from gitlab_mm_backup.restore.journal import Journal, Previous
-from gitlab_mm_backup.restore.undo_log import Step
+from gitlab_mm_backup.mattermost.journal import Journal, Previous, Step
 from gitlab_mm_backup.store.check_records import Record
 from gitlab_mm_backup.store.local import Entry
 from gitlab_mm_backup.store.manifest import Part

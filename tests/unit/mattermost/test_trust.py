@@ -12,8 +12,7 @@ import pytest
 from gitlab_mm_backup.config import settings
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost import trust
-from gitlab_mm_backup.restore.journal import Journal, Record
-from gitlab_mm_backup.restore.undo_log import Step
+from gitlab_mm_backup.mattermost.journal import Journal, Record, Step
 
 OWNER, OTHER = 65533, 65532  # no account of the machine
 ACCOUNT = str(OWNER)

@@ -17,8 +17,8 @@ from typing import Callable
 import pytest
 
 from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
-from gitlab_mm_backup.restore.journal import Journal, Previous, Record
-from gitlab_mm_backup.restore.undo_log import Step, Undo, run
+from gitlab_mm_backup.mattermost.journal import Journal, Previous, Record, Step
+from gitlab_mm_backup.restore.undo_log import Undo, run
 from gitlab_mm_backup.system import signals
 from tests.unit.builders import ROOT
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Failure
-from ..mattermost.site import Site
-from . import connection
-from .endpoint import Endpoint, Login
-from .scratch import ACCOUNT
+from ..postgresql import connection
+from ..postgresql.endpoint import Endpoint, Login
+from ..postgresql.scratch import ACCOUNT
+from .site import Site
 
 if TYPE_CHECKING:
     import psycopg

@@ -13,7 +13,20 @@ from ..errors import ExitCode, Failure, reason
 from ..postgresql.index import Index
 from ..system import clock, documents
 from ..system.files import STATE, replace_file, sync_folder
-from .undo_log import Step
+
+
+@dataclass(frozen=True)
+class Step:
+    """One action by name and plain values, so that a journal on disk can hold it.
+
+    The action must be idempotent.  That of an undo must also bear that its act has not happened,
+    or only half: it is noted before the act.
+    """
+
+    action: str
+    values: Mapping[str, str]
+    last: bool = False  # not to be done while anything before it could not be done
+
 
 _ABSENT = object()
 
