@@ -20,7 +20,7 @@ from ..store import archive_writer, manifest
 from ..store.caveats import _INSTALLED, _target
 from ..store.manifest import Credentials, Database, Manifest, Part
 from ..store.properties import Properties
-from ..system import files, fstab, humanize, privileges
+from ..system import clock, files, fstab, humanize, privileges
 from .attributes import Attributes
 from .incremental import Packed
 
@@ -111,7 +111,7 @@ def describe(
         gitlab=site.gitlab.version,
         mattermost=site.version,
         host=identity.full_hostname(),
-        started=manifest.utc(started),
+        started=clock.utc(started),
         seconds=round(seconds, 3),
         database=written.database,
         files=manifest.Files(

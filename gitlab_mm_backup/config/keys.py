@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExitCode, Failure
-from ..store.manifest import Manifest, utc
+from ..store.manifest import Manifest
 from ..system import clock, memory, validation
+from ..system.clock import utc
 from ..system.files import STATE
 from ..system.redaction import Secret
 from . import identity, origin

@@ -19,8 +19,8 @@ from ..store import caveats, check_records, lineage, records
 from ..store.check_records import Record
 from ..store.inventory import Store
 from ..store.local import BackupSet
-from ..store.manifest import utc
 from ..system import discreet
+from ..system.clock import utc
 from .rating import Found, Judgement, Line, Standing, concerns, judge, line_of, newest_of
 
 log = logging.getLogger(__name__)

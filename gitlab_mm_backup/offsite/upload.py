@@ -17,9 +17,10 @@ from ..config.settings import Remote
 from ..errors import Failure
 from ..store import manifest
 from ..store.local import BackupSet
-from ..store.manifest import MANIFEST, SUMS, Part, sums, to_bytes, utc
+from ..store.manifest import MANIFEST, SUMS, Part, sums, to_bytes
 from ..store.sets import damage
 from ..system import disk_space, process, progress
+from ..system.clock import utc
 from ..system.parallel import Put
 from . import age, ledger, rclone
 from .copies import COPY, ENCRYPTED, CopiedPart, Copy

@@ -30,8 +30,8 @@ from ..restore.plan import Plan
 from ..store import check_records, verify
 from ..store.check_records import Depth, Record
 from ..store.local import BackupSet
-from ..store.manifest import utc
 from ..system import isolation, parallel
+from ..system.clock import utc
 from . import boot, limits
 from . import checks as rehearsal_checks
 from .checks import Kept

@@ -13,8 +13,8 @@ from ..mattermost.journal import Journal, Previous, Record, Step
 from ..mattermost.site import Site
 from ..postgresql import connection, swap
 from ..sso import repair
-from ..store.manifest import utc
 from ..system import files
+from ..system.clock import utc
 from . import folder_swap
 from .undo_log import Action, run
 

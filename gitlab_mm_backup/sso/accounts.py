@@ -18,8 +18,8 @@ from ..errors import ExitCode, Failure, reason
 from ..mattermost import listener, service
 from ..mattermost.site import Site
 from ..postgresql import connection
-from ..store.manifest import utc
 from ..system import documents, validation
+from ..system.clock import utc
 from ..system.files import STATE, replace_file
 from ..system.redaction import Secret
 

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 from ..config.identity import UNNAMED
@@ -217,11 +217,6 @@ def is_of(name: str, host_id: str) -> bool:
 
 def is_set_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
-
-
-def utc(moment: datetime) -> str:
-    """Return ``moment`` as RFC 3339 in UTC, to the second."""
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def to_bytes(manifest: Manifest) -> bytes:

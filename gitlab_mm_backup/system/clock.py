@@ -21,3 +21,8 @@ def moment(text: str) -> datetime:
 def ahead(one: datetime, when: datetime) -> bool:
     """Tell whether a moment is in the future at ``when``."""
     return one > when + _APART
+
+
+def utc(moment: datetime) -> str:
+    """Return ``moment`` as RFC 3339 in UTC, to the second."""
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -22,8 +22,9 @@ from gitlab_mm_backup.health.upgrade_gate import Change
 from gitlab_mm_backup.mattermost import omnibus
 from gitlab_mm_backup.postgresql import connection
 from gitlab_mm_backup.store.local import BackupSet
-from gitlab_mm_backup.store.manifest import Manifest, name_for, utc
+from gitlab_mm_backup.store.manifest import Manifest, name_for
 from gitlab_mm_backup.system import signals
+from gitlab_mm_backup.system.clock import utc
 from tests.unit.builders import OWNER, ROOT, make_set
 
 HOOK = ROOT / "hooks" / "apt" / "apt-preinst"

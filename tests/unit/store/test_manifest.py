@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.store import manifest as module
 from gitlab_mm_backup.store.manifest import Credentials, Files, Increment, Manifest, Part
+from gitlab_mm_backup.system import clock
 from tests.unit.builders import NAME, make_manifest
 
 DOCUMENT: dict[str, Any] = json.loads(module.to_bytes(make_manifest()))
@@ -223,7 +224,7 @@ def test_sums_and_times() -> None:
 
 def test_times_are_written_in_utc() -> None:
     moment = datetime(2026, 11, 22, 2, 13, 20, 999999, tzinfo=timezone(timedelta(hours=1)))
-    assert module.utc(moment) == "2026-11-22T01:13:20Z"
+    assert clock.utc(moment) == "2026-11-22T01:13:20Z"
 
 
 def test_sha256sum_understands_the_sums(tmp_path: Path) -> None:
