@@ -7,11 +7,11 @@ host's key is trusted by its fingerprint, which the recovery kit has.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ..errors import ExitCode, Failure
-from ..store.manifest import Manifest
 from ..system import clock, memory, validation
 from ..system.clock import utc
 from ..system.files import STATE
@@ -46,8 +46,8 @@ class Ring:
     own: Key | None
     trusted: frozenset[str]
 
-    def origin(self, manifest: Manifest, said: Documents, *, elsewhere: bool) -> Origin:
-        """Return the origin of a set.
+    def origin(self, host: str, made: datetime, said: Documents, *, elsewhere: bool) -> Origin:
+        """Return the origin of a set that ``host`` made, as its manifest says.
 
         One from ``elsewhere`` that says this host has made it, since it signs its sets, must have
         this host's signature.  In the store of this host only root can have put it there.
@@ -55,7 +55,7 @@ class Ring:
         found = origin.judge(said, self.trusted)
         if not elsewhere or found.kind in (Kind.AUTHENTIC, Kind.FORGED) or self.own is None:
             return found
-        if manifest.host_id != self.own.host or manifest.made < clock.moment(self.own.since):
+        if host != self.own.host or made < clock.moment(self.own.since):
             return found
         by = "it is not signed" if found.kind is Kind.UNSIGNED else f"its key is {found.key}"
         return Origin(Kind.FORGED, found.key, f"it says that this host has made it, but {by}")

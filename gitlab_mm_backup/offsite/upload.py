@@ -65,7 +65,9 @@ def send(set_: BackupSet, remote: Remote, notes: Notes) -> There:
     it has no manifest.
     """
     problems = damage(set_)
-    found = keys.ring().origin(set_.manifest, set_.documents, elsewhere=False)
+    found = keys.ring().origin(
+        set_.manifest.host_id, set_.manifest.made, set_.documents, elsewhere=False
+    )
     if found.kind is Kind.FORGED:
         problems.append(found.detail)
     if problems:

@@ -66,7 +66,7 @@ def _of_copy(
     if one.manifest is None or one.said is None:
         return Found(one.name, None, [_incomplete(one.problem)])
     proven = [record for record in history if record.set == one.name]
-    origin = ring.origin(one.manifest, one.said, elsewhere=True)
+    origin = ring.origin(one.manifest.host_id, one.manifest.made, one.said, elsewhere=True)
     found = soundness.flaws(one.manifest, proven, known, now)
     found += soundness.of_origin(origin, elsewhere=True)
     return Found(one.name, one.manifest, found, origin)

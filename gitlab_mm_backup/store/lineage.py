@@ -33,7 +33,9 @@ def of(manifest: Manifest) -> Lineage:
 def origin_of(one: BackupSet, ring: Ring | None = None) -> Origin:
     """Return the origin of a set, in the store of this host or from elsewhere."""
     ring = ring or keys.ring()
-    return ring.origin(one.manifest, one.documents, elsewhere=one.said is not None)
+    return ring.origin(
+        one.manifest.host_id, one.manifest.made, one.documents, elsewhere=one.said is not None
+    )
 
 
 def own(host: Host, sets: Iterable[T]) -> list[T]:

@@ -221,7 +221,7 @@ def test_from_elsewhere_this_hosts_own_sets_have_its_signature(
     manifest = make_manifest(started="2100-01-01T00:00:00Z")
     data = to_bytes(manifest)
     said = Documents(NAME, data, stranger.sign(NAME, data) if signs else None)
-    found = ring.origin(manifest, said, elsewhere=elsewhere)
+    found = ring.origin(manifest.host_id, manifest.made, said, elsewhere=elsewhere)
     harmless = Kind.UNKNOWN if signs else Kind.UNSIGNED
     assert found.kind is (Kind.FORGED if elsewhere else harmless)
 
@@ -233,7 +233,9 @@ def test_what_is_older_than_the_key_or_of_another_host_need_not_have_it(
     for changes in ({"started": "2020-01-01T00:00:00Z"}, {"host_id": "f" * 32}):
         manifest = make_manifest(**{"started": "2100-01-01T00:00:00Z", **changes})
         said = Documents(NAME, to_bytes(manifest), None)
-        assert ring.origin(manifest, said, elsewhere=True).kind is Kind.UNSIGNED
+        assert (
+            ring.origin(manifest.host_id, manifest.made, said, elsewhere=True).kind is Kind.UNSIGNED
+        )
 
 
 def test_a_forged_set_is_not_this_hosts(tmp_path: Path) -> None:
