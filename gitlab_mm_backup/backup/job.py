@@ -313,10 +313,12 @@ def _dump(
 ) -> tuple[Part, Counted]:
     """Write the dump; return its part, and what was counted in its snapshot."""
     if isinstance(store, ResticStore):  # as it is: packed, it is another one each night
-        return store.keep_dump(staging, functools.partial(dump.dump, site, snapshot))
+        return store.keep_dump(
+            staging, functools.partial(dump.dump, site.database, site.client_programs, snapshot)
+        )
     writer = PartWriter(staging / "database.dump.zst", throttle)
     compressor = compress(settings.database_level, settings.packers)
-    counted = dump.dump(site, snapshot, compressor, writer.write)
+    counted = dump.dump(site.database, site.client_programs, snapshot, compressor, writer.write)
     return writer.finish("pg_dump custom, zstd"), counted
 
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
-from ..mattermost.site import Site
 from ..system import parallel, process, progress
 from ..system.process import Command, Sink
 from . import clients
 from .connection import Counted, Snapshot
+from .endpoint import Endpoint
 
 
-def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> Counted:
+def dump(
+    endpoint: Endpoint, programs: Path, snapshot: Snapshot, compressor: Command, sink: Sink
+) -> Counted:
     """Write the compressed dump of ``snapshot`` to ``sink``; return what was counted in it.
+
+    ``programs`` is the folder of pg_dump and pg_restore.
 
     Both are read beside each other, and then the snapshot goes with its locks, however long the
     rest of a backup takes.  Raises GaveWay where somebody wanted a table alone meanwhile.
@@ -25,8 +30,8 @@ def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> Cou
         try:
             left_out = [(one.schema, one.name) for one in snapshot.unread]
             command = clients.dump(
-                site.database,
-                site.client_programs,
+                endpoint,
+                programs,
                 snapshot.id,
                 snapshot.database.encoding,
                 left_out,
@@ -38,7 +43,7 @@ def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> Cou
                 _, counted, lines = parallel.together(
                     lambda: process.pipeline(command, compressor, sink=sink),
                     snapshot.count,
-                    lambda: _listed(site, snapshot, left_out),
+                    lambda: _listed(endpoint, programs, snapshot, left_out),
                     cancel=snapshot.cancel,
                 )
             return dataclasses.replace(counted, lines=lines)
@@ -53,10 +58,12 @@ def dump(site: Site, snapshot: Snapshot, compressor: Command, sink: Sink) -> Cou
     return counted
 
 
-def _listed(site: Site, snapshot: Snapshot, left_out: Sequence[tuple[str, str]]) -> list[str]:
+def _listed(
+    endpoint: Endpoint, programs: Path, snapshot: Snapshot, left_out: Sequence[tuple[str, str]]
+) -> list[str]:
     """Return the list of the dump, without its rows: wherever the dump goes, it is read at once."""
-    programs, encoding = site.client_programs, snapshot.database.encoding
-    command = clients.dump(site.database, programs, snapshot.id, encoding, left_out, rows=False)
+    encoding = snapshot.database.encoding
+    command = clients.dump(endpoint, programs, snapshot.id, encoding, left_out, rows=False)
     lister = Command([str(programs / "pg_restore"), "--list"], account="nobody")
     return process.printed(command, lister).decode(errors="replace").splitlines()
 
