@@ -16,11 +16,9 @@ from ..config.identity import Host
 from ..config.schema import INCREMENTAL
 from ..config.settings import Rules, Settings
 from ..errors import Failure, Interrupted
-from ..mattermost.journal import Journal
 from ..mattermost.site import Site
 from ..postgresql import connection, dump, provisions, restorable
 from ..postgresql.connection import Counted, GaveWay, Snapshot
-from ..restore import rollback, search_index
 from ..store import archive_writer, caveats, lineage, manifest, prune, soundness
 from ..store.inventory import Store
 from ..store.local import BackupSet, Sign
@@ -87,7 +85,6 @@ def backup(
     ``nightly`` tells the hooks that nobody waits; ``make`` makes the set where ``make_set`` alone
     cannot.  Raises Failure when anything is missing from the set: then there is no set.
     """
-    later = search_index.build(site, Journal()) if site.missing is None else None
     variables = {"sets": store.where}
     with hooks.on_failure(variables):
         hooks.run_phase("pre-backup", variables)
@@ -97,11 +94,10 @@ def backup(
     store.serve(host)
     told = caveats.unaccepted(made.manifest.told, settings.accept_warnings)
     notes += _accepted(len(made.manifest.told) - len(told))
-    warnings = [*told, *(later.problems if later else ())]
-    warnings += baseline.copied_disk(host) + shrunken(made.manifest)
+    warnings = [*told, *baseline.copied_disk(host), *shrunken(made.manifest)]
     owner = Owner(host, made.manifest.installation)
     pruned = prune.prune(store, settings.rules, owner, made.name)
-    warnings += pruned.problems + rollback.prune_previous(settings.keep_time)
+    warnings += pruned.problems
     variables = {**variables, "set": made.name, "set_path": made.reference}
     if nightly:
         variables["nightly"] = "yes"

@@ -75,7 +75,7 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
     from ..mattermost import detect as host_host
     from ..mattermost import guest
     from ..mattermost.journal import Journal
-    from ..restore import rollback
+    from ..restore import rollback, search_index
     from ..system import process
     from ..system.lock import only_run
     from . import outcomes
@@ -98,12 +98,14 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
         manner.begin(ours)
         if root is not None:
             made = from_disk.make(root, ours, store)
-            outcome = outcomes.of_backup(made)
+            outcome, more = outcomes.of_backup(made), []
         else:
             with guest.admitted(sites.here(store)) as site:
+                more = search_index.build_pending(site)
                 made = job.backup(site, ours, store, nightly=if_present)
             outcome = offsite.with_copies(outcomes.of_backup(made), ours, made.owner)
-    return replace(outcome, warnings=[*outcome.warnings, *job.follow(made)])
+        more += rollback.prune_previous(ours.keep_time)
+    return replace(outcome, warnings=[*more, *outcome.warnings, *job.follow(made)])
 
 
 @group.command("list")

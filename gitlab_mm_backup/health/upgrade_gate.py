@@ -19,7 +19,7 @@ from ..mattermost.journal import Journal
 from ..mattermost.omnibus import Presence
 from ..postgresql import connection
 from ..postgresql.endpoint import Endpoint
-from ..restore.rollback import refuse_unfinished
+from ..restore import rollback, search_index
 from ..store import accepted, inventory, lineage, soundness
 from ..store.inventory import Store
 from ..store.local import BackupSet
@@ -158,9 +158,12 @@ def _freshen(settings: Settings) -> tuple[str, list[str]]:
         return "", []
     try:
         with only_run():
-            refuse_unfinished(Journal())
-            made = job.backup(omnibus.find(), settings, inventory.of(settings))
-        warnings = made.warnings + job.follow(made)
+            rollback.refuse_unfinished(Journal())
+            site = omnibus.find()
+            warnings = search_index.build_pending(site)
+            made = job.backup(site, settings, inventory.of(settings))
+            warnings += rollback.prune_previous(settings.keep_time)
+        warnings += made.warnings + job.follow(made)
     except Failure as failure:
         return _words(failure), []
     except OSError as error:

@@ -81,6 +81,12 @@ def build(site: Site, journal: Journal) -> Built | None:
     return Built(built, round(time.monotonic() - began, 3), problems)
 
 
+def build_pending(site: Site) -> list[str]:
+    """Build what an earlier restore left for later, as a backup does first; return problems."""
+    built = build(site, Journal()) if site.missing is None else None
+    return built.problems if built else []
+
+
 def build_at_last(site: Site, journal: Journal) -> Built | None:
     """The same at the end of a restore, which is done: a signal ends the building alone."""
     try:
