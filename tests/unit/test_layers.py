@@ -11,237 +11,24 @@ import pytest
 from tests.unit.builders import PACKAGE
 
 TOP = "gitlab_mm_backup"
-# Lowest first; a module may import only what is listed before it.
-LAYERS = {
-    "0 values": (
-        "errors",
-        "system.clock",
-        "system.dates",
-        "config.hostname",
-        "system.run_id",
-        "system.bug",
-        "system.signals",
-        "system.redaction",
-        "system.environment",
-        "version",
-        "mattermost.effective_config",
-        "mattermost.site",
-        "system.validation",
-        "system.documents",
-        "config.origin",
-        "store.properties",
-        "store.manifest",
-        "store.retention",
-        "config.remote",
-        "offsite.gitlab_upload",
-        "offsite.copies",
-        "system.files",
-        "system.reading",
-        "system.memory",
-        "restore.undo_log",
-        "sso.stored_secret",
-        "result",
-        "system.humanize",
-        "rehearsal.limits",
-        "store.caveats",
-        "system.progress",
-        "config.options",
-        "config.schema",
-        "config.option_text",
-        "health.charts",
-        "restore.plan",
-        "checks",
-        "store.check_records",
-        "system.discreet",
-        "system.sandbox",
-        "system.confinement",
-        "system.privileges",
-        "system.endings",
-        "store.forward",
-        "system.cleanup",
-        "postgresql.search_path_filter",
-        "system.nolinks",
-        "store.throttle",
-        "postgresql.index",
-    ),
-    "1 one outside thing each": (
-        "system.private_files",
-        "system.process",
-        "system.parallel",
-        "system.namespaces",
-        "system.disk_space",
-        "config.config_file",
-        "mattermost.omnibus_files",
-        "config.settings",
-        "mattermost.json_text",
-        "mattermost.json_file",
-        "mattermost.settings_part",
-        "mattermost.gitlab_rb",
-        "system.lock",
-        "restore.journal",
-        "mattermost.trust",
-        "store.places",
-        "system.traces",
-        "config.identity",
-        "config.keys",
-        "store.accepted",
-        "store.pruned",
-        "offsite.ledger",
-        "backup.schedule",
-        "health.scheduler",
-        "system.log",
-        "store.restic",
-        "store.source",
-        "store.part",
-        "store.ground",
-        "store.local",
-        "store.sets",
-        "store.restic_set",
-        "store.restic_store",
-        "store.lineage",
-        "store.inventory",
-        "store.records",
-        "store.soundness",
-        "health.remarks",
-        "store.hosts",
-        "health.runs",
-        "health.monitoring",
-        "health.pages",
-        "offsite.rclone",
-        "offsite.age",
-        "offsite.bound",
-        "offsite.remote_store",
-        "health.metrics",
-        "health.notify",
-        "system.isolation",
-    ),
-    "2 what a Mattermost is": (
-        "config.hooks",
-        "restore.folder_swap",
-        "system.fstab",
-        "store.archive_writer",
-        "mattermost.targets",
-        "backup.attributes",
-        "store.archive_reader",
-        "store.file_list",
-        "store.verify",  # of a set alone; beside takes a name from it
-        "mattermost.systemd",
-        "mattermost.listener",
-        "mattermost.service_log",
-        "mattermost.service",
-        "postgresql.contents",
-        "postgresql.encodings",
-        "postgresql.catalog",
-        "postgresql.answers",
-        "postgresql.sequences",
-        "postgresql.unkept",
-        "postgresql.connection",
-        "postgresql.clients",
-        "postgresql.growth",
-        "postgresql.dump",
-        "postgresql.dump_contents",
-        "postgresql.restorable",
-        "postgresql.passes",
-        "postgresql.provisions",
-        "postgresql.swap",
-        "postgresql.data_source",
-        "mattermost.omnibus",
-        "mattermost.standalone",
-        "mattermost.detect",
-        "sso.oauth",
-        "sso.credentials",
-        "restore.unpacking",
-        "restore.config_merge",
-        "restore.unpack",
-        "postgresql.scratch",
-        "postgresql.guest",
-        "rehearsal.warden",
-        "postgresql.load",
-        "restore.version_rules",
-        "restore.fitness",
-        "rehearsal.integrity",
-        "rehearsal.boot",
-    ),
-    "3 jobs": (
-        "sso.check",
-        "sso.candidates",
-        "sso.repair",
-        "restore.rollback",
-        "backup.shrinkage",
-        "store.prune",
-        "backup.live",
-        "restore.choice",
-        "restore.search_index",
-        "backup.incremental",
-        "backup.parts",
-        "backup.absence",
-        "backup.description",
-        "backup.baseline",
-        "restore.offered",
-        "offsite.upload",
-        "offsite.sync",
-        "offsite.download",
-        "restore.elsewhere",
-        "backup.room",
-        "backup.job",
-        "backup.salvage",
-        "backup.sites",
-        "backup.from_disk",
-        "restore.vacancy",
-        "restore.suitable",
-        "restore.replacing",
-        "restore.preflight",
-        "restore.source",
-        "restore.to_standalone",
-        "restore.preview",
-        "restore.job",
-        "rehearsal.checks",
-        "rehearsal.job",
-        "health.rating",
-        "health.report",
-        "health.html",
-        "offsite.recovery_kit",
-        "cli.kit_outcomes",
-        "health.doctor",
-        "health.status",
-        "health.upgrade_gate",
-        "health.upgrade_check",
-        "health.aftermath",
-        "health.alerts",
-        "cli.config",
-        "cli.search_outcomes",
-        "cli.restore_outcomes",
-        "cli.outcomes",
-        "cli.sign_in_outcomes",
-        "cli.status_outcomes",
-        "cli.offsite_outcomes",
-        "cli.hosts_outcomes",
-        "sso.accounts",
-        "cli.accounts_outcomes",
-        "cli.notify_outcomes",
-    ),
-    "4 edge": (
-        "cli.streams",
-        *(
-            "cli.terminal",
-            "cli.preload",
-            "cli.manner",
-            "cli.output",
-            "cli.consent",
-            "cli.common",
-            "cli.config_verbs",
-            "cli.health",
-            "cli.look_verbs",
-        ),
-        *("cli.account_verbs", "cli.notify_verb", "cli.place_verbs", "cli.sso"),
-        "cli.offsite",
-        "cli.hosts",
-        "cli.restore",
-        "cli.main",
-        "cli.start",
-    ),
-}
-ORDER = [module for layer in LAYERS.values() for module in layer]
+# One line, the highest step first: a module imports from its own folder and from folders further down.
+# Folders on one step do not import each other; "" is what lies beside the folders.
+LINE = (
+    ("cli",),
+    ("health", "rehearsal"),
+    ("restore",),
+    ("backup",),
+    ("offsite", "sso"),
+    ("mattermost",),
+    ("postgresql",),
+    ("store",),
+    ("config",),
+    ("system",),
+    ("",),
+)
+STEPS = {folder: step for step, folders in enumerate(LINE) for folder in folders}
+# Programs of their own: nothing of ours is in their memory.
+PROGRAMS = {"system.cleanup", "system.nolinks", "postgresql.search_path_filter"}
 STARTERS = {"subprocess", "pty", "multiprocessing"}
 OS_STARTERS = {"system", "popen", "fork", "forkpty", "posix_spawn", "posix_spawnp", "startfile"}
 LONGEST_FUNCTION = 50
@@ -288,12 +75,16 @@ def imports(module: str, text: str) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{source}.{alias.name}") for alias in node.names)
 
 
+def folder(module: str) -> str:
+    return module.rpartition(".")[0]
+
+
 def target(name: str) -> str | None:
     """Return the module of ours that the imported ``name`` leads to, None for foreign ones."""
     if name != TOP and not name.startswith(f"{TOP}."):
         return None
     inner = name[len(TOP) + 1 :]
-    while inner and inner not in ORDER:
+    while inner and inner not in MODULES:
         inner = inner.rpartition(".")[0]
     return inner or name
 
@@ -302,11 +93,31 @@ def upward(sources: Sources) -> list[str]:
     """Return each import that does not point down, in words."""
     found = []
     for module in sorted(set(sources) - PACKAGES):
-        below = ORDER[: ORDER.index(module)] if module in ORDER else []
+        here = STEPS[folder(module)]
         for line, name in imports(module, sources[module]):
             leads_to = target(name)
-            if leads_to is not None and leads_to not in below:
+            if leads_to is None:
+                continue
+            known = leads_to in MODULES and leads_to != module
+            beside = known and folder(leads_to) == folder(module)
+            if not (beside or (known and STEPS[folder(leads_to)] > here)):
                 found.append(f"{module}:{line} imports {leads_to}")
+    return found
+
+
+def circles(sources: Sources) -> list[list[str]]:
+    """Return the modules that import each other in circles, folder by folder."""
+    wanted = {
+        module: {target(name) for _, name in imports(module, sources[module])} - {module}
+        for module in sources
+    }
+    found = []
+    for name in STEPS:
+        left = {module for module in sources if module not in PACKAGES and folder(module) == name}
+        while ends := {module for module in left if not wanted[module] & left}:
+            left -= ends
+        if left:
+            found.append(sorted(left))
     return found
 
 
@@ -357,12 +168,19 @@ def breaches(sources: Sources, test: object, *allowed: str) -> list[str]:
     ]
 
 
-def test_every_module_is_in_the_table_once() -> None:
-    assert sorted(ORDER) == MODULES
+def test_every_folder_has_its_step() -> None:
+    assert {folder(module) for module in MODULES} == set(STEPS)
 
 
 def test_every_import_points_down() -> None:
     assert upward(SOURCES) == []
+
+
+def test_no_two_modules_of_a_folder_import_each_other() -> None:
+    assert circles(SOURCES) == []
+    late = "def late():\n    from .lock import x"
+    ring = {"system.lock": "from . import signals", "system.signals": late}
+    assert circles(ring) == [["system.lock", "system.signals"]]
 
 
 @pytest.mark.parametrize(
@@ -396,9 +214,8 @@ def test_an_upward_import_out_of_a_package_within_is_seen(text: str) -> None:
 def test_a_job_has_all_modules_in_memory_before_it_begins() -> None:
     """Beside them a job reads version_rules.yml and programs of their own, kept by preload."""
     loaded = {target(name) for _, name in imports("cli.preload", SOURCES["cli.preload"])}
-    below = {module for module in MODULES if module not in LAYERS["4 edge"]}
-    own = {"system.cleanup", "system.nolinks", "postgresql.search_path_filter"}
-    assert below - loaded == own, "which process and clients keep"
+    below = {module for module in MODULES if folder(module) != "cli"}
+    assert below - loaded == PROGRAMS, "which process and clients keep"
 
 
 def test_nothing_is_imported_by_a_computed_name() -> None:
@@ -459,7 +276,7 @@ def test_only_the_console_prints_asks_and_exits() -> None:
 
 
 def test_only_the_edge_knows_the_command_line() -> None:
-    inner = {name: text for name, text in SOURCES.items() if name not in LAYERS["4 edge"]}
+    inner = {name: text for name, text in SOURCES.items() if folder(name) != "cli"}
     assert breaches(inner, lambda name: name.partition(".")[0] == "click") == []
 
 
