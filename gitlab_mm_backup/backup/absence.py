@@ -15,7 +15,7 @@ from ..mattermost.site import Folders, Site
 from ..postgresql.contents import Upload
 from ..store import archive_writer
 from ..store.manifest import Contents, Manifest
-from ..system import files, fstab, humanize, privileges
+from ..system import disk_space, files, humanize, sandbox
 
 _DATA = "data"
 _EXAMPLES = 3  # named of the uploads that are missing
@@ -76,7 +76,7 @@ def told(
 def _readable(path: Path, user: str) -> bool:
     """Tell whether the account may read ``path``, by owner and mode; an ACL may say anything."""
     try:
-        facts, account = path.lstat(), privileges.entry_of(user)
+        facts, account = path.lstat(), sandbox.account_entry(user)
         if "system.posix_acl_access" in os.listxattr(path, follow_symlinks=False):
             return True
     except (OSError, Failure):  # whoever reads it tells of that
@@ -98,7 +98,7 @@ def _directories(site: Site, last: Manifest | None) -> dict[str, list[str]]:
     found = {}
     for role, path in site.folders.real.items():
         problems = [_unusable(site, last, role) or _emptied(last, role, path)]
-        if last and role in last.files.mounted and not fstab.is_mount(path):
+        if last and role in last.files.mounted and not disk_space.is_mount(path):
             problems.append("has nothing mounted at it")
         found[role] = [one for one in problems if one]
     return {role: problems for role, problems in found.items() if problems}
@@ -137,7 +137,7 @@ def _directory_words(
 def _mount_words(known: Folders) -> list[str]:
     """Tell each mount point in fstab that is at, above or below one of the directories."""
     words = []
-    for mount in fstab.unmounted():
+    for mount in disk_space.unmounted():
         roles = [
             role
             for role, path in known.real.items()

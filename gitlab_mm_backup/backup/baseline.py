@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .. import clock
 from ..config import identity
 from ..config.identity import Host
 from ..config.origin import Kind
@@ -12,7 +13,7 @@ from ..store.hosts import Seen
 from ..store.inventory import Store
 from ..store.local import BackupSet
 from ..store.manifest import Manifest
-from ..system import clock, humanize
+from ..system import humanize
 from . import live
 
 _FIRST_WITH_IDS = "0.2"  # version of this program

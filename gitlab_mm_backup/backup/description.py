@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from .. import version
+from .. import clock, version
 from ..config import identity
 from ..errors import Failure
 from ..mattermost.site import Site
@@ -20,7 +20,7 @@ from ..store import archive_writer, manifest
 from ..store.caveats import _INSTALLED, _target
 from ..store.manifest import Credentials, Database, Manifest, Part
 from ..store.properties import Properties
-from ..system import clock, files, fstab, humanize, privileges
+from ..system import disk_space, files, humanize, sandbox
 from .attributes import Attributes
 from .incremental import Packed
 
@@ -141,13 +141,13 @@ def _mounted(site: Site, roles: Mapping[str, str]) -> list[str]:
     """Return the roles whose directory is a mount point; in the view of a salvage all would be."""
     if site.missing is not None:
         return []
-    return [role for role, path in roles.items() if fstab.is_mount(Path(path))]
+    return [role for role, path in roles.items() if disk_space.is_mount(Path(path))]
 
 
 def _account(site: Site) -> manifest.Account:
     """Return the account of the files; a salvage has numbers for names that are gone."""
     user, group = site.account.user, site.account.group
-    uid = int(user) if user.isdecimal() else privileges.entry_of(user).pw_uid
+    uid = int(user) if user.isdecimal() else sandbox.account_entry(user).pw_uid
     try:
         gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
     except KeyError:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO
 
+from .. import clock
 from ..config.settings import Settings
 from ..store import archive_writer, check_records, file_list, records
 from ..store.file_list import LISTING
@@ -19,7 +20,7 @@ from ..store.manifest import Increment, Part
 from ..store.part import PartWriter
 from ..store.sets import part_problem
 from ..store.throttle import Throttle
-from ..system import clock, progress
+from ..system import progress
 from ..system.process import compress, pipeline
 
 log = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+from .. import clock
 from ..config import hooks, identity, keys
 from ..config.identity import Host
 from ..config.schema import INCREMENTAL
@@ -28,7 +29,7 @@ from ..store.prune import Owner
 from ..store.restic_store import ResticStore
 from ..store.retention import FOR_EVER
 from ..store.throttle import Throttle
-from ..system import clock, fstab, humanize, progress, signals
+from ..system import disk_space, humanize, progress, signals
 from ..system.parallel import together
 from ..system.process import compress
 from . import absence, baseline, description, incremental, parts, room, shrinkage
@@ -166,7 +167,7 @@ def make_set(
     alone = purpose == SAFETY or site.missing is not None
     whole = alone or settings.files != INCREMENTAL
     if not isinstance(store, ResticStore):  # restic never makes a repository by itself
-        fstab.refuse_unmounted(store.folder)
+        disk_space.refuse_unmounted(store.folder)
     roles = _roles(site)  # once: who owns the directories may exchange them meanwhile
     room.refuse_without(site, store, before.own, _folders(roles), whole=whole)
     pack_files = _packer(roles, settings, store, before, alone, started)

@@ -18,7 +18,7 @@ import click
 
 from ..errors import ExitCode, Failure, Interrupted
 from ..result import Outcome
-from ..system import environment, humanize, run_id, signals
+from ..system import environment, humanize, log, signals
 from . import streams
 from .manner import Manner
 
@@ -83,11 +83,11 @@ def _run(command: click.Command, program: str) -> int:
     except (click.Abort, Interrupted):
         return _tell(program, Failure("Interrupted", "nothing was begun", "Run it again."))
     except Exception as error:  # before a command began, or in its very end
-        from ..system import bug
+        from ..system import log
 
-        for line in bug.trace(error):
+        for line in log.bug_trace(error):
             syslog.syslog(syslog.LOG_ERR, line)
-        return _tell(program, bug.failure(error))
+        return _tell(program, log.bug_failure(error))
     return _printed(ExitCode.DONE)
 
 
@@ -103,7 +103,7 @@ def _tell(program: str, failure: Failure) -> int:
         told = {"message": failure.message, "detail": failure.detail, "hint": failure.hint}
         document = {
             "command": program,
-            "run": run_id.current(),
+            "run": log.run_id(),
             "ok": False,
             "exit_code": int(code),
             "seconds": 0,

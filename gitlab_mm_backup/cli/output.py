@@ -19,7 +19,8 @@ import click
 
 from ..errors import ExitCode, Failure, Interrupted
 from ..result import Outcome
-from ..system import humanize, privileges, progress, run_id, signals
+from ..system import humanize, progress, sandbox, signals
+from ..system import log as system_log
 from ..system.log import SystemLog
 from ..system.redaction import Secret
 from . import streams, terminal
@@ -30,7 +31,7 @@ from .terminal import Lines, Screen
 def finish(manner: Manner, work: Callable[[], Outcome]) -> int:
     """Run ``work``, print its outcome or failure, and return the exit code."""
     terminal.prepare(sys.stdout, sys.stderr)
-    privileges.leave_no_core()
+    sandbox.leave_no_core()
     steps, lasting = _log_steps(manner)
     began = time.monotonic()
     outcome, error = Outcome({}, []), None
@@ -67,14 +68,14 @@ def _failure(manner: Manner, trouble: BaseException, log: SystemLog) -> Failure:
             "everything begun was taken back",
             "Run the command again.",
         )
-    from ..system import bug
+    from ..system import log as system_log
 
     code = _standing(manner)
     if isinstance(trouble, OSError):
-        return bug.of_system(trouble, code)
-    for line in bug.trace(trouble):
+        return system_log.failure_of_system(trouble, code)
+    for line in system_log.bug_trace(trouble):
         log.write(line, logging.ERROR)
-    return bug.failure(trouble, code)
+    return system_log.bug_failure(trouble, code)
 
 
 def _standing(manner: Manner) -> ExitCode:
@@ -95,9 +96,9 @@ def _guard(act: Callable[[], object], log: SystemLog) -> None:
     try:
         act()
     except (Exception, Interrupted) as trouble:
-        from ..system import bug
+        from ..system import log as system_log
 
-        for line in bug.trace(trouble):
+        for line in system_log.bug_trace(trouble):
             log.write(line, logging.ERROR)
 
 
@@ -155,7 +156,7 @@ def print_json(
     told = error and {"message": error.message, "detail": error.detail, "hint": error.hint}
     document = {
         "command": manner.command,
-        "run": run_id.current(),
+        "run": system_log.run_id(),
         "ok": code in (ExitCode.DONE, ExitCode.WARNINGS),
         "exit_code": int(code),
         "seconds": round(seconds, 3),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import cryptography.hazmat.primitives.asymmetric.ed25519
 
-from .. import checks, errors, result, version
+from .. import checks, clock, errors, result, version
 from ..backup import (
     absence,
     attributes,
@@ -170,34 +170,20 @@ from ..store import (
 )
 from ..store import source as store_source
 from ..system import (
-    bug,
-    clock,
-    confinement,
-    dates,
-    discreet,
     disk_space,
-    documents,
-    endings,
     environment,
     files,
-    fstab,
     humanize,
-    isolation,
     lock,
     log,
-    memory,
     namespaces,
     parallel,
     private_files,
-    privileges,
     process,
     progress,
-    reading,
     redaction,
-    run_id,
     sandbox,
     signals,
-    traces,
     validation,
 )
 from . import (

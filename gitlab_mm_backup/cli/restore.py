@@ -214,12 +214,12 @@ def _wanted(ours: Any, store: Any, plan: Plan, options: dict[str, Any], want: An
 
 def _before(day: str | None) -> datetime | None:
     """Return the end of a day, or the very moment; None is the latest of all."""
-    from ..system import dates
+    from .. import clock
 
     if day is None or day == "latest":
         return None
     try:
-        return dates.end_of(day, datetime.now().astimezone())
+        return clock.end_of(day, datetime.now().astimezone())
     except ValueError as error:
         raise Failure(f"{day!r} is no date", str(error), exit_code=ExitCode.USAGE) from None
 

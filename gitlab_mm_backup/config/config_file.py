@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExitCode, Failure, reason
-from ..system import documents
+from ..system import validation
 from .options import Option
 
 # PyYAML is imported where it is used: it is a third of the start-up time of a command that never
@@ -36,7 +36,7 @@ def read(path: Path, options: Sequence[Option], *, required: bool) -> dict[str, 
     problems: list[str] = []
     given: dict[str, Given] = {}
     try:
-        tree = documents.yaml_tree(path.read_text(encoding="utf-8"))
+        tree = validation.yaml_tree(path.read_text(encoding="utf-8"))
         if tree is not None:
             _check(tree, options, "", given, problems)
     except FileNotFoundError as error:
@@ -46,7 +46,7 @@ def read(path: Path, options: Sequence[Option], *, required: bool) -> dict[str, 
         problems.append(reason(error))
     except UnicodeDecodeError:
         problems.append("not UTF-8")
-    except documents.Refused as error:
+    except validation.Refused as error:
         problems.append(str(error))
     except yaml.YAMLError as error:
         problems.append(_syntax(error))

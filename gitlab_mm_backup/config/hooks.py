@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..errors import Failure, Interrupted
-from ..system import environment, process, run_id
+from ..system import environment, process
+from ..system import log as system_log
 from ..system.lock import only_run
 from ..system.process import Command
 
@@ -67,7 +68,7 @@ def run_phase(
     told = {
         **environment.account(),
         PHASE_VARIABLE: phase,
-        run_id.VARIABLE: run_id.current(),
+        system_log.RUN_VARIABLE: system_log.run_id(),
         **{f"GITLAB_MM_{name.upper()}": value for name, value in variables.items()},
     }
     for path in find(phase, ours, admins):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExitCode, Failure
-from ..system import memory, validation
+from ..system import files, validation
 from ..system.files import STATE
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ def own(path: Path | None = None) -> Host:
 
 def keep(host: Host, path: Path | None = None) -> None:
     """Note what is known of this host; raises Failure where that cannot be written."""
-    memory.keep(path or FILE, asdict(host))
+    files.write_state(path or FILE, asdict(host))
 
 
 def apart(host: Host, others: Iterable[str]) -> Host:
@@ -175,10 +175,10 @@ def alone(path: Path) -> Iterator[None]:
 def _read(path: Path) -> Host | None:
     """Return what is noted, None where nothing is; raises Failure where it cannot be read."""
     try:
-        return memory.read(path, lambda value: Host(**validation.members(value, _FIELDS)))
+        return files.read_state(path, lambda value: Host(**validation.members(value, _FIELDS)))
     except FileNotFoundError:
         return None
-    except memory.unreadable as error:
+    except files.unreadable_state as error:
         raise Failure(
             f"{path} cannot be read",
             str(getattr(error, "strerror", None) or "it is no file of this program"),

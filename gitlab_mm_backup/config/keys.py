@@ -11,9 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from .. import clock
+from ..clock import utc
 from ..errors import ExitCode, Failure
-from ..system import clock, memory, validation
-from ..system.clock import utc
+from ..system import files, validation
 from ..system.files import STATE
 from ..system.redaction import Secret
 from . import identity, origin
@@ -55,7 +56,7 @@ class Ring:
         found = origin.judge(said, self.trusted)
         if not elsewhere or found.kind in (Kind.AUTHENTIC, Kind.FORGED) or self.own is None:
             return found
-        if host != self.own.host or made < clock.moment(self.own.since):
+        if host != self.own.host or made < clock.parse_moment(self.own.since):
             return found
         by = "it is not signed" if found.kind is Kind.UNSIGNED else f"its key is {found.key}"
         return Origin(Kind.FORGED, found.key, f"it says that this host has made it, but {by}")
@@ -78,7 +79,7 @@ def own(host: str, path: Path | None = None, trusted_path: Path | None = None) -
         if found is not None:
             trust(found.fingerprint, trusted_path)
         made = Key(host, origin.new_private_key(), utc(clock.now()))
-        memory.keep(path, {**asdict(made), "private": made.private.reveal()})
+        files.write_state(path, {**asdict(made), "private": made.private.reveal()})
     return made
 
 
@@ -98,7 +99,7 @@ def ring(path: Path | None = None, trusted_path: Path | None = None) -> Ring:
 def trust(fingerprint: str, path: Path | None = None) -> None:
     """Trust sets that are signed with a key; raises Failure where that cannot be written."""
     path = path or TRUSTED
-    memory.keep(path, sorted({*_read_trusted(path), fingerprint}))
+    files.write_state(path, sorted({*_read_trusted(path), fingerprint}))
 
 
 def trust_typed(typed: str, path: Path | None = None) -> str:
@@ -122,7 +123,7 @@ def distrust(typed: str, path: Path | None = None) -> str:
             "gitlab-mm host shows the keys.",
             ExitCode.USAGE,
         )
-    memory.keep(path, sorted(known - {fingerprint}))
+    files.write_state(path, sorted(known - {fingerprint}))
     return fingerprint
 
 
@@ -140,19 +141,19 @@ def _typed(typed: str) -> str:
 
 def _read(path: Path) -> Key | None:
     try:
-        return memory.read(path, _key)
+        return files.read_state(path, _key)
     except FileNotFoundError:
         return None
-    except memory.unreadable as error:
+    except files.unreadable_state as error:
         raise _unreadable(path, error, "gitlab-mm backup then makes a new key.") from None
 
 
 def _read_trusted(path: Path) -> frozenset[str]:
     try:
-        return frozenset(memory.read(path, _fingerprints))
+        return frozenset(files.read_state(path, _fingerprints))
     except FileNotFoundError:
         return frozenset()
-    except memory.unreadable as error:
+    except files.unreadable_state as error:
         raise _unreadable(path, error, "gitlab-mm host trust KEY writes it again.") from None
 
 

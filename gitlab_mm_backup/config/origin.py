@@ -17,7 +17,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from ..system import documents, validation
+from ..system import validation
 from ..system.redaction import Secret
 
 SIGNATURE = "signature.json"
@@ -174,7 +174,7 @@ def _decoded(text: str, length: int) -> bytes:
 
 
 def _parse(data: bytes) -> _Signature:
-    return _Signature(**validation.members(documents.from_json(data), _MEMBERS, {"copy"}))
+    return _Signature(**validation.members(validation.from_json(data), _MEMBERS, {"copy"}))
 
 
 _MEMBERS: Mapping[str, validation.Check] = dict.fromkeys(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExitCode, Failure
-from ..system import documents, environment, files
+from ..system import environment, files, validation
 from ..system.disk_space import Size
 from ..system.redaction import Secret
 from . import config_file
@@ -361,7 +361,7 @@ def _gitlab_backup(path: Path) -> dict[str, Any]:
 def _production_backup(path: Path) -> dict[str, Any]:
     """Return gitlab.yml's ``production.backup``; empty where GitLab itself is disabled."""
     try:
-        document = documents.from_yaml(path.read_text())
+        document = validation.from_yaml(path.read_text())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -374,7 +374,7 @@ def _production_backup(path: Path) -> dict[str, Any]:
 def _unreadable(path: Path, error: Exception) -> Failure:
     return Failure(
         "GitLab's own settings cannot be read",
-        f"{path}: {error if isinstance(error, documents.Refused) else type(error).__name__}",
+        f"{path}: {error if isinstance(error, validation.Refused) else type(error).__name__}",
         "Run gitlab-ctl reconfigure, which writes the file anew.",
         ExitCode.USAGE,
     )

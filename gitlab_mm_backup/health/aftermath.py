@@ -17,7 +17,8 @@ from ..store import records
 from ..store.inventory import Store
 from ..store.local import LocalStore
 from ..store.soundness import Kind
-from ..system import bug, discreet, disk_space, humanize, run_id, traces
+from ..system import disk_space, files, humanize, redaction
+from ..system import log as system_log
 from . import metrics, monitoring, notify, report, runs
 from .notify import Message
 from .rating import Found
@@ -74,9 +75,9 @@ def _guard(act: Callable[[], None]) -> None:
     try:
         act()
     except (Failure, OSError) as error:
-        log.warning("%s", discreet.words(reason(error)))
+        log.warning("%s", redaction.without_rows(reason(error)))
     except Exception as error:  # the other one is still to be done
-        for line in bug.trace(error):
+        for line in system_log.bug_trace(error):
             log.error("%s", line)
 
 
@@ -84,7 +85,7 @@ def write_metrics(ours: Settings, find: Callable[[], Store]) -> None:
     """Write what all runs, sets and rehearsals come to, for Prometheus."""
     folder = monitoring.collector()
     if folder.is_dir():
-        traces.note(folder / metrics.FILE)
+        files.note_trace(folder / metrics.FILE)
         metrics.write(facts(find(), ours.remotes), folder)
 
 
@@ -108,7 +109,7 @@ def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:
         found = report.look(store)
         offsite = ledger.newest_elsewhere(store, remotes)
     except Failure as failure:
-        log.warning("The metrics tell of no set: %s", discreet.words(str(failure)))
+        log.warning("The metrics tell of no set: %s", redaction.without_rows(str(failure)))
     own = [one for one in found.entries if one.name not in found.foreign] if found else []
     flawed = {kind: _flawed(found, kind) for kind in Kind}
     free = disk_space.free(store.folder) if isinstance(store, LocalStore) else None
@@ -156,7 +157,7 @@ def message(ended: Ended, *, recovered: bool = False) -> Message:
     if ended.error is not None:
         lines += [str(ended.error), ended.error.hint]
     lines += ended.outcome.warnings or ([] if ended.error else ended.outcome.lines)
-    lines.append(f"More: journalctl -t gitlab-mm GITLAB_MM_RUN={run_id.current()}")
-    told = "\n".join(humanize.shown(discreet.words(line)) for line in lines if line)
+    lines.append(f"More: journalctl -t gitlab-mm GITLAB_MM_RUN={system_log.run_id()}")
+    told = "\n".join(humanize.shown(redaction.without_rows(line)) for line in lines if line)
     title = humanize.plain(f"gitlab-mm {ended.command} {verdict} on {host}")
     return Message(title, told, "success" if good else "fail")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import Failure
-from ..system import process, traces
+from ..system import files, process
 from ..system.files import replace_file
 from ..system.process import Command
 from . import monitoring
@@ -27,7 +27,7 @@ def install(source: Path = RULES, root: Path = Path("/")) -> tuple[Path, list[st
             f"{folder} is no folder",
             f"Give {source} to the Prometheus that watches this host.",
         )
-    traces.note(target)
+    files.note_trace(target)
     try:
         replace_file(target, source.read_bytes(), mode=0o644)
     except OSError as error:

@@ -11,6 +11,7 @@ from typing import Any
 from .. import version
 from ..backup.job import uncovered
 from ..checks import Result
+from ..clock import utc
 from ..config import identity
 from ..errors import Failure
 from ..mattermost import detect
@@ -19,8 +20,7 @@ from ..store import caveats, check_records, lineage, records
 from ..store.check_records import Record
 from ..store.inventory import Store
 from ..store.local import BackupSet
-from ..system import discreet
-from ..system.clock import utc
+from ..system import redaction
 from .rating import Found, Judgement, Line, Standing, concerns, judge, line_of, newest_of
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def _discreet(found: Found) -> Found:
 
 
 def _without_rows(record: Record) -> Record:
-    checks = [replace(one, detail=discreet.words(one.detail)) for one in record.checks]
+    checks = [replace(one, detail=redaction.without_rows(one.detail)) for one in record.checks]
     return replace(record, checks=checks)
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..system import memory, validation
+from ..system import files, validation
 from ..system.files import replace_file
 
 FILE = Path("/var/lib/gitlab-mm-backup/runs.json")
@@ -36,8 +36,8 @@ class Run:
 def read(path: Path = FILE) -> dict[str, Run]:
     """Return the newest run of each job; nothing where the file cannot be read."""
     try:
-        return dict(memory.read(path, validation.each(validation.text, _run)))
-    except memory.unreadable:
+        return dict(files.read_state(path, validation.each(validation.text, _run)))
+    except files.unreadable_state:
         return {}
 
 

@@ -23,8 +23,7 @@ from ..store.inventory import Store
 from ..store.local import BackupSet
 from ..store.retention import Kept
 from ..store.soundness import Kind
-from ..system import discreet, humanize
-from ..system import disk_space as disk
+from ..system import disk_space, humanize, redaction
 from . import rating, report, scheduler
 from .doctor import service_check, sign_in_check
 from .rating import Found
@@ -112,8 +111,8 @@ def look(store: Store, settings: Settings) -> Facts:
         kept=[prune.of_set(one, known, ring).kept for one in own],
         site=site,
         journal=Journal(),
-        free=disk.free(store.folder),
-        reserve=disk.reserve(store.folder),
+        free=disk_space.free(store.folder),
+        reserve=disk_space.reserve(store.folder),
         away=[
             one.name
             for one in settings.offsite
@@ -214,7 +213,9 @@ def last_rehearsal(facts: Facts) -> Line:
     state = State.GOOD if record.verdict is Verdict.PASSED else State.WARNING
     if record.verdict is Verdict.FAILED:
         bad = [one for one in record.checks if one.result is Result.FAILED]
-        words += ": " + "; ".join(f"{one.name}: {discreet.words(one.detail)}" for one in bad)
+        words += ": " + "; ".join(
+            f"{one.name}: {redaction.without_rows(one.detail)}" for one in bad
+        )
         state = State.BAD
     elif wanted and age > rating.REHEARSAL_AGE:
         state = State.WARNING

@@ -9,9 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from .. import clock
 from ..errors import ExitCode, Failure, reason
 from ..postgresql.index import Index
-from ..system import clock, documents
+from ..system import validation
 from ..system.files import STATE, replace_file, sync_folder
 
 
@@ -50,7 +51,7 @@ class Previous:
 
     @property
     def moment(self) -> datetime:
-        return clock.moment(self.since)
+        return clock.parse_moment(self.since)
 
 
 class Journal:
@@ -130,7 +131,7 @@ class Journal:
 
     def _read(self, path: Path) -> Any:
         try:
-            return documents.from_json(path.read_bytes())
+            return validation.from_json(path.read_bytes())
         except FileNotFoundError:
             return _ABSENT
         except (OSError, ValueError) as error:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Failure
-from ..system import process, reading
+from ..system import files, process
 from ..system.files import replace_file
 from ..system.process import Command
 from .json_text import Keys, Names, parse, parse_config
@@ -69,7 +69,7 @@ def _text(path: Path, errors: str, links: bool) -> str:
     try:
         if path.is_symlink() and not links:
             return _behind_a_link(path).decode(errors=errors)
-        return reading.plain(path, links=links).decode(errors=errors)
+        return files.read_regular(path, links=links).decode(errors=errors)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise Failure(f"{path} cannot be read", str(reason)) from None
@@ -86,7 +86,7 @@ def _behind_a_link(path: Path) -> bytes:
         why = "it is a link that others may exchange; put the file itself there"
         raise Failure(f"{path} cannot be read", why)
     # What the account has put there may be a pipe, or endless.
-    head = ["timeout", "30", "head", f"--bytes={reading.LARGEST}", "--", str(path)]
+    head = ["timeout", "30", "head", f"--bytes={files.LARGEST_READ}", "--", str(path)]
     return process.printed(Command(head, account=owner if folder.st_uid else None))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import Failure
 from ..postgresql import data_source
 from ..postgresql.endpoint import Endpoint, Login
-from ..system import reading
+from ..system import files
 from ..system.redaction import Secret
 from ..version import numbers
 from . import json_file, json_text, omnibus_files, trust
@@ -212,7 +212,7 @@ def _mattermost_version(root: Path, home: Path) -> str:
 def _noted_version(home: Path) -> str:
     """Return what the home says of the program that last ran; it is the account's to change."""
     try:
-        text = reading.plain(home / "VERSION", _VERSION_BYTES).decode(errors="replace")
+        text = files.read_regular(home / "VERSION", _VERSION_BYTES).decode(errors="replace")
     except (OSError, Failure):
         return ""
     return text.partition("\n")[0].strip()

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..config import identity
 from ..errors import Failure
-from ..system import documents, reading
+from ..system import files, validation
 from ..system.files import first_line, text_of
 from ..system.redaction import Secret
 
@@ -84,8 +84,8 @@ def psql_rc(root: Path) -> dict[str, str]:
 def gitlab_yml(root: Path) -> dict[str, Any]:
     """Return gitlab.yml's ``production`` section; empty where it is absent or not YAML."""
     try:
-        document = documents.from_yaml(text_of(root / GITLAB_YML))
-    except documents.Refused:
+        document = validation.from_yaml(text_of(root / GITLAB_YML))
+    except validation.Refused:
         return {}
     production = document.get("production") if isinstance(document, dict) else None
     return production if isinstance(production, dict) else {}
@@ -119,15 +119,15 @@ def variable(path: Path) -> str | None:
     where it cannot be read.
     """
     try:
-        return reading.plain(path).decode(errors="surrogateescape")
+        return files.read_regular(path).decode(errors="surrogateescape")
     except (FileNotFoundError, IsADirectoryError):
         return None
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        document = documents.from_json(text_of(path) or "{}")
-    except documents.Refused:
+        document = validation.from_json(text_of(path) or "{}")
+    except validation.Refused:
         return {}
     return document if isinstance(document, dict) else {}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import Failure, reason
-from ..system import process, reading
+from ..system import files, process
 from ..system.process import Command
 from . import listener, service_log, systemd
 from .site import Kind, Site
@@ -127,10 +127,10 @@ class Service:
 
     def current_process(self) -> str:
         """Return its number, as runsv(8) notes it: gitlab-ctl takes half a second to tell that."""
-        return "".join(reading.last_lines(self.folder / "supervise/pid"))
+        return "".join(files.last_lines(self.folder / "supervise/pid"))
 
     def said(self) -> list[str]:
-        return reading.last_lines(Path("/var/log/gitlab/mattermost/current"))
+        return files.last_lines(Path("/var/log/gitlab/mattermost/current"))
 
     @property
     def _down_file(self) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..system import documents
+from ..system import validation
 
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d_\S+ ")  # of svlogd(8)
 _GRAVE = re.compile(
@@ -18,7 +18,7 @@ def message(line: str) -> str:
     """Return what a line says; of one in JSON the message and the error alone."""
     line = _STAMP.sub("", line)
     try:
-        told = documents.from_json(line)
+        told = validation.from_json(line)
         return " ".join(str(told[key]) for key in ("msg", "err", "error") if key in told)
     except (ValueError, TypeError):
         return line

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import Failure
 from ..postgresql import connection, data_source
 from ..postgresql.endpoint import Endpoint, Login
-from ..system import privileges, process
+from ..system import process, sandbox
 from ..system.files import STATE, replace_file
 from ..system.process import Command
 from ..system.redaction import Secret
@@ -136,7 +136,7 @@ def _unit() -> _Unit:
             "Install Mattermost's own package, or its tarball with the unit of its guide, first.",
         )
     user = found.get("User") or "root"
-    gid = privileges.entry_of(user).pw_gid
+    gid = sandbox.account_entry(user).pw_gid
     return _Unit(
         Path(os.path.realpath(start[1])),
         start[2].split()[1:],

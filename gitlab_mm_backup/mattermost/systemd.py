@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import Failure
-from ..system import process, reading
+from ..system import files, process
 from ..system.process import Command
 
 # systemd itself kills after 90 s, unless the unit says otherwise.
@@ -75,7 +75,7 @@ class Service:
     def said(self) -> list[str]:
         shown = ["--unit", self.unit, "--lines=30", "--output=cat", "--no-pager", "--quiet"]
         done = process.run(Command(["journalctl", *shown], may_exit=(0, 1)))
-        return done.out.splitlines() or reading.last_lines(Path(self.log))
+        return done.out.splitlines() or files.last_lines(Path(self.log))
 
     def keep_down(self) -> None:
         """Have it left down when the host boots, by a condition that does not hold."""

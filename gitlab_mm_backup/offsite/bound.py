@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config.settings import Remote
-from ..system.documents import from_json
+from ..system.validation import from_json
 from . import rclone
 from .rclone import Listed
 

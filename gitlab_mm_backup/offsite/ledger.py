@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import clock
 from ..config import identity
 from ..config.identity import Host
 from ..config.settings import Remote
@@ -16,7 +17,7 @@ from ..store import manifest as store_manifest
 from ..store.inventory import Store
 from ..store.manifest import Manifest, is_set_name
 from ..store.restic_store import ResticStore
-from ..system import clock, memory, validation
+from ..system import files, validation
 from ..system.files import STATE
 
 NOTES = STATE / "offsite.json"
@@ -71,9 +72,9 @@ def of(remote: Remote, path: Path = NOTES) -> Notes:
 def everything(path: Path = NOTES) -> dict[str, Notes]:
     """Return what is known of each remote by its name; a file that is no notes tells nothing."""
     try:
-        found: dict[str, Notes] = memory.read(path, validation.each(validation.text, _notes))
+        found: dict[str, Notes] = files.read_state(path, validation.each(validation.text, _notes))
         return found
-    except memory.unreadable:
+    except files.unreadable_state:
         return {}
 
 
@@ -106,7 +107,7 @@ def forget_place(wanted: str, path: Path = NOTES, marks: Path = places.NOTES) ->
 
 
 def _write(known: Mapping[str, Notes], path: Path) -> None:
-    memory.keep(path, {name: asdict(one) for name, one in known.items()})
+    files.write_state(path, {name: asdict(one) for name, one in known.items()})
 
 
 def by_set(path: Path = NOTES) -> dict[str, list[str]]:

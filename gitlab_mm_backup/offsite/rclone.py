@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from ..config.settings import NO_CONFIG, Remote
 from ..errors import Failure, reason
-from ..system import documents, environment, parallel, process, validation
+from ..system import environment, parallel, process, validation
 from ..system.parallel import Put
 from ..system.process import Command, Finished
 from ..system.redaction import Secret
@@ -179,7 +179,7 @@ def listing(remote: Remote, *names: str, hashed: int | None = None) -> list[List
     if said.code == _NO_SUCH_FOLDER:
         return []
     try:
-        return [_listed(one) for one in documents.from_json(said.out)]
+        return [_listed(one) for one in validation.from_json(said.out)]
     except (ValueError, KeyError, TypeError) as error:
         raise Failure(f"{remote.name} cannot be listed", f"rclone: {reason(error)[:200]}") from None
 

@@ -16,7 +16,7 @@ from ..store.lineage import Lineage
 from ..store.local import BackupSet, LocalStore
 from ..store.prune import Member, Owner
 from ..store.retention import Kept
-from ..system import fstab, signals
+from ..system import disk_space, signals
 from . import gitlab_upload, ledger, rclone, remote_store
 from .ledger import Notes, There
 from .rclone import RemoteFailure
@@ -99,7 +99,7 @@ def serve(
     served = Served(remote)
     try:
         if remote.path.startswith("/"):
-            fstab.refuse_unmounted(Path(remote.path))
+            disk_space.refuse_unmounted(Path(remote.path))
         there = persist(remote, lambda: remote_store.complete(remote))
         notes = ledger.of(remote)
         _look(remote, notes, there, store)

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
+from ..clock import utc
 from ..config import identity, keys
 from ..config.origin import SIGNATURE, Kind
 from ..config.settings import Remote
@@ -20,7 +21,6 @@ from ..store.local import BackupSet
 from ..store.manifest import MANIFEST, SUMS, Part, sums, to_bytes
 from ..store.sets import damage
 from ..system import disk_space, process, progress
-from ..system.clock import utc
 from ..system.parallel import Put
 from . import age, ledger, rclone
 from .copies import COPY, ENCRYPTED, CopiedPart, Copy

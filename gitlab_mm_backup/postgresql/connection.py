@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Failure
 from ..store.manifest import Contents, Database
 from ..store.properties import Properties
-from ..system import privileges
+from ..system import sandbox
 from ..system.private_files import InMemory, PrivateFiles
 from ..system.redaction import Secret
 from . import answers, catalog, contents, encodings, unkept
@@ -113,7 +113,7 @@ def _session(
     import psycopg
 
     try:
-        with privileges.acting_as(login.account), PrivateFiles(0) as files:
+        with sandbox.acting_as(login.account), PrivateFiles(0) as files:
             connection = psycopg.connect(
                 host=endpoint.host,
                 port=endpoint.port,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from ..clock import utc
 from ..store.manifest import Contents
 from ..system import validation
-from ..system.clock import utc
 
 if TYPE_CHECKING:
     import psycopg

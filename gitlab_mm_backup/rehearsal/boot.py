@@ -17,7 +17,7 @@ from ..mattermost.listener import Listener
 from ..mattermost.site import Site
 from ..postgresql.endpoint import Endpoint
 from ..postgresql.scratch import ACCOUNT, SOCKET
-from ..system import documents, process
+from ..system import process, validation
 from ..system.process import Command, Finished
 from ..system.redaction import Secret
 from ..system.sandbox import INSIDE, Sandbox
@@ -205,7 +205,7 @@ def _get(there: Listener, path: str) -> Mapping[str, Any]:
     """Return a JSON object of the API; raises OSError when it does not come."""
     try:
         # Whatever its code: 500 comes with the state that is not OK.
-        document = documents.from_json(there.ask(f"/api/v4{path}", timeout=10).body)
+        document = validation.from_json(there.ask(f"/api/v4{path}", timeout=10).body)
     except ValueError as error:
         raise OSError(errno.EPROTO, f"{path} answers no JSON") from error
     if not isinstance(document, dict):

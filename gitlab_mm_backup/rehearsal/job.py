@@ -17,6 +17,7 @@ from typing import IO
 
 from .. import checks, version
 from ..checks import Check, Result
+from ..clock import utc
 from ..config import identity
 from ..config.settings import Settings as Ours
 from ..errors import Failure, reason
@@ -30,8 +31,7 @@ from ..restore.plan import Plan
 from ..store import check_records, verify
 from ..store.check_records import Depth, Record
 from ..store.local import BackupSet
-from ..system import isolation, parallel
-from ..system.clock import utc
+from ..system import namespaces, parallel
 from . import boot, limits
 from . import checks as rehearsal_checks
 from .checks import Kept
@@ -117,7 +117,7 @@ def rehearse(set_: BackupSet, site: Site, depth: Depth, ours: Ours) -> Record:
         warden = Warden(clock, place.folder, set_.manifest.database)
         run = Run(set_, site, depth, place, ours.sessions, clock, warden, uploads)
         run.note(*_judge_settings(run))
-        isolation.cut_off(functools.partial(_prove_in_time, run, programs))
+        namespaces.without_network(functools.partial(_prove_in_time, run, programs))
     record = _record(set_, depth, began, sorted(run.checks, key=lambda one: _ORDER.index(one.name)))
     return replace(
         record,

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import Failure, reason
-from ..system.files import _OTHERS_WRITE, WORK, Ground, opened, sync_folder
-from ..system.fstab import is_mount, mounts
+from ..system.disk_space import is_mount, mounts
+from ..system.files import _OTHERS_WRITE, WORK, Ground, open_directory, sync_folder
 
 # Names of the folder in a work folder that says how it is worked with; the first has the names of
 # those entries where something was mounted when the work began.
@@ -53,7 +53,7 @@ def work_folder(live: Path, token: str) -> Path:
 def shut(ground: Ground) -> None:
     """Let root alone change ``ground``; raises Failure where it is another folder by now."""
     try:
-        with opened(Path(ground.path)) as folder:
+        with open_directory(Path(ground.path)) as folder:
             os.fchown(folder, 0, -1)
             os.fchmod(folder, ground.mode & ~_OTHERS_WRITE)
     except OSError as error:
@@ -62,7 +62,7 @@ def shut(ground: Ground) -> None:
 
 def open_again(ground: Ground) -> None:
     """Undo ``shut``, whether it has happened or not: on a disk that is read-only it has not."""
-    with opened(Path(ground.path)) as folder:
+    with open_directory(Path(ground.path)) as folder:
         status = os.fstat(folder)
         if (status.st_uid, stat.S_IMODE(status.st_mode)) == (ground.uid, ground.mode):
             return
@@ -134,7 +134,7 @@ def _ours(work: Path) -> Iterator[Path | None]:
     may be able to exchange it.
     """
     try:
-        with opened(work) as folder:
+        with open_directory(work) as folder:
             if os.fstat(folder).st_uid != 0:
                 raise Failure(f"{work} is not removed", "somebody has put another folder there")
             yield Path(f"/proc/self/fd/{folder}")

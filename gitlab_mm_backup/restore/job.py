@@ -27,7 +27,7 @@ from ..sso import check
 from ..sso.oauth import Probe
 from ..store.inventory import Store
 from ..store.local import BackupSet
-from ..system import disk_space, files, fstab, parallel, process
+from ..system import disk_space, files, parallel, process
 from ..system.files import STATE
 from ..system.process import Command
 from . import folder_swap, preflight, rollback, search_index, to_standalone, unpack
@@ -304,7 +304,7 @@ def exchange_both(run: Run) -> None:
 
 
 def _names(work: unpack.Work) -> dict[str, str]:
-    mounted = "yes" if fstab.is_mount(work.live) else "no"
+    mounted = "yes" if disk_space.is_mount(work.live) else "no"
     return {"live": str(work.live), "work": str(work.folder), "mounted": mounted}
 
 

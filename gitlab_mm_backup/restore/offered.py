@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
+from .. import clock
 from ..config import keys
 from ..config.keys import Ring
 from ..config.settings import Remote
@@ -16,7 +17,6 @@ from ..store.inventory import Store
 from ..store.local import BackupSet, Entry
 from ..store.soundness import Flaw, Kind
 from ..store.source import cut_short
-from ..system import clock
 from .choice import Found
 
 

@@ -13,7 +13,7 @@ from ..mattermost.site import Kind, Site
 from ..postgresql import connection, load
 from ..store.local import BackupSet
 from ..store.verify import verify
-from ..system import disk_space, privileges
+from ..system import disk_space, sandbox
 from . import config_merge, fitness, folder_swap, replacing, suitable, unpack, unpacking, vacancy
 from .plan import Plan
 
@@ -31,7 +31,7 @@ def check(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
     for loss in replacing.refuse(set_, site, plan):
         log.warning("Live data are replaced with nothing: %s", loss.words)
     verify(set_)
-    privileges.entry_of(site.account.user)
+    sandbox.account_entry(site.account.user)
     server = suitable.server(set_, site)
     if "database" in plan.parts:
         suitable.refuse_limits(site, settings.load().sessions)

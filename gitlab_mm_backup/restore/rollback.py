@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+from ..clock import utc
 from ..errors import ExitCode, Failure
 from ..mattermost import detect, service, standalone
 from ..mattermost.journal import Journal, Previous, Record, Step
@@ -14,7 +15,6 @@ from ..mattermost.site import Site
 from ..postgresql import connection, swap
 from ..sso import repair
 from ..system import files
-from ..system.clock import utc
 from . import folder_swap
 from .undo_log import Action, run
 

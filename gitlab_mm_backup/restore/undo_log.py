@@ -7,7 +7,7 @@ from types import TracebackType
 
 from ..errors import ExitCode, Failure
 from ..mattermost.journal import Step
-from ..system import bug, signals
+from ..system import log, signals
 
 Action = Callable[..., None]
 
@@ -64,7 +64,7 @@ class Undo:
         if problems:  # what is noted stays, for gitlab-mm restore --rollback
             raise Failure(
                 "The work failed, and not everything could be put back",
-                "; ".join([*([bug.words(cause)] if cause else []), *problems]),
+                "; ".join([*([log.bug_words(cause)] if cause else []), *problems]),
                 "Put right what is named, then run gitlab-mm restore --rollback.",
                 ExitCode.ATTENTION,
             ) from cause
@@ -81,5 +81,5 @@ def run(steps: Iterable[Step], actions: Mapping[str, Action]) -> list[str]:
         try:
             actions[step.action](**step.values)
         except Exception as error:  # a bug in one must not keep the others from being done
-            problems.append(f"{step.action}: {bug.words(error)}")
+            problems.append(f"{step.action}: {log.bug_words(error)}")
     return problems

@@ -24,7 +24,7 @@ from ..store.local import BackupSet
 from ..store.manifest import Account
 from ..store.restic_set import BY_RESTIC
 from ..store.verify import ETC
-from ..system import privileges, process
+from ..system import process, sandbox
 from ..system.files import WORK, replace_file
 from ..system.process import Command
 from . import config_merge
@@ -247,7 +247,7 @@ def _as_copy(to: str) -> str:
 
 def _put_in_place_of_link(set_: BackupSet, site: Site, config: Path) -> list[str]:
     """Make config.json of what the set knows of it, where it was a link to what is in no set."""
-    to, owner = os.readlink(config), privileges.entry_of(site.account.user)
+    to, owner = os.readlink(config), sandbox.account_entry(site.account.user)
     found = json_file.read(set_.file("settings")).document.get("config")
     if not isinstance(found, dict):
         return []
@@ -274,7 +274,7 @@ def _give_to(site: Site, set_: BackupSet, work: Work) -> None:
         return
     if (before.user, before.group) == (site.account.user, site.account.group):
         return
-    target = privileges.entry_of(site.account.user)
+    target = sandbox.account_entry(site.account.user)
     uid, gid = _ids_here(before)
     for folder, names, others in os.walk(tree):
         for path in (folder, *(os.path.join(folder, name) for name in (*names, *others))):
@@ -289,7 +289,7 @@ def _give_to(site: Site, set_: BackupSet, work: Work) -> None:
 
 def _give_all_to(site: Site, work: Work) -> None:
     """Give everything to the site's account, as its package has it, with the modes of what is live."""
-    target = privileges.entry_of(site.account.user)
+    target = sandbox.account_entry(site.account.user)
     gid = grp.getgrnam(site.account.group).gr_gid
     for folder, _, names in os.walk(work.staged):
         for path in (folder, *(os.path.join(folder, name) for name in names)):

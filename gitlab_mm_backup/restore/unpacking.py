@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..mattermost.site import Folders
-from ..system.fstab import is_mount
+from ..system.disk_space import is_mount
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import Failure
 from ..mattermost.effective_config import Settings
-from ..system import documents
+from ..system import validation
 from ..version import numbers
 
 FILE = Path(__file__).with_name("version_rules.yml")
@@ -82,7 +82,7 @@ class Rule:
 @functools.lru_cache(None)
 def load(path: Path = FILE) -> list[Rule]:
     """Return the rules in the order of the file.  Raises ValueError for one of another form."""
-    return [_rule(entry) for entry in documents.from_yaml(path.read_text(encoding="utf-8"))]
+    return [_rule(entry) for entry in validation.from_yaml(path.read_text(encoding="utf-8"))]
 
 
 def _rule(entry: Mapping[str, Any]) -> Rule:

@@ -14,12 +14,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..clock import utc
 from ..errors import ExitCode, Failure, reason
 from ..mattermost import listener, service
 from ..mattermost.site import Site
 from ..postgresql import connection
-from ..system import documents, validation
-from ..system.clock import utc
+from ..system import validation
 from ..system.files import STATE, replace_file
 from ..system.redaction import Secret
 
@@ -137,7 +137,7 @@ def prove_administrator(site: Site, name: str, password: Secret) -> None:
         answer = there.ask(f"{users}/login", body, headers, timeout=30)
         if answer.status != 200:
             raise _unproven(name, f"Mattermost answers {answer.status} to the sign-in")
-        token, user = answer.headers.get("token", ""), documents.from_json(answer.body)
+        token, user = answer.headers.get("token", ""), validation.from_json(answer.body)
         there.ask(f"{users}/logout", b"", {"Authorization": f"Bearer {token}"}, timeout=30)
     except (OSError, ValueError) as error:
         raise Failure("Mattermost cannot be asked", reason(error), "Start it first.") from None
@@ -220,7 +220,7 @@ def _person(value: Any) -> Person:
 
 def _read_mapping(path: Path) -> tuple[int, list[Person]]:
     try:
-        document = documents.from_json(path.read_bytes())
+        document = validation.from_json(path.read_bytes())
         if document["format"] != _FORMAT:
             raise ValueError(f"format {document['format']} is not known")
         return validation.count(document["updateat"]), [

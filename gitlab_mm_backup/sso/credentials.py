@@ -260,7 +260,7 @@ def _write_environment(folder: Path, before: Mapping[str, str], after: Mapping[s
     """Bring ``folder`` from one state to another; in a home it is the account's to exchange."""
     place = Path(os.path.realpath(folder.parent)) / folder.name  # /opt/gitlab may be root's link
     try:
-        with files.opened(place) as there:
+        with files.open_directory(place) as there:
             for name in before.keys() - after.keys():
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=there)

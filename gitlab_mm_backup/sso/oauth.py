@@ -14,7 +14,7 @@ from ..errors import Failure, reason
 from ..mattermost.site import Site
 from ..postgresql.connection import within
 from ..postgresql.endpoint import Endpoint
-from ..system import documents
+from ..system import validation
 from ..system.redaction import Secret
 from ..version import numbers
 from .stored_secret import Form, form_of, store
@@ -193,7 +193,7 @@ def probe(site: Site, pair: Pair) -> Probe:
 
 def _judge(status: int, body: bytes) -> Probe:
     try:
-        error = documents.from_json(body).get("error")
+        error = validation.from_json(body).get("error")
     except (ValueError, AttributeError):
         error = None
     if error == "invalid_grant":

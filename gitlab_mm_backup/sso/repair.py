@@ -15,7 +15,7 @@ from ..mattermost import detect, json_file, service
 from ..mattermost.json_file import Operations
 from ..mattermost.site import Site
 from ..store.inventory import Store
-from ..system import documents
+from ..system import validation
 from ..system.files import STATE, replace_file
 from ..system.redaction import Secret
 from . import candidates, credentials, oauth
@@ -187,12 +187,12 @@ def take_back(site: Site, path: Path) -> None:
 def _kept(path: Path) -> dict[str, Operations]:
     """Return what a repair has noted; raises Failure."""
     try:
-        kept: dict[str, Operations] = documents.from_json(path.read_bytes())
+        kept: dict[str, Operations] = validation.from_json(path.read_bytes())
     except FileNotFoundError:
         raise Failure("There is no repair to take back", f"{path} is not there") from None
     except OSError as error:
         raise Failure(f"{path} cannot be read", str(error.strerror)) from error
-    except documents.Refused as error:
+    except validation.Refused as error:
         raise Failure(f"{path} cannot be read", str(error)) from error
     return kept
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..system import memory, validation
+from ..system import files, validation
 from ..system.files import STATE
 
 FILE = STATE / "accepted.json"
@@ -13,11 +13,11 @@ FILE = STATE / "accepted.json"
 def names(path: Path | None = None) -> frozenset[str]:
     """Return the names of these sets; none where the file cannot be read: that removes nothing."""
     try:
-        return frozenset(memory.read(path or FILE, validation.texts))
-    except memory.unreadable:
+        return frozenset(files.read_state(path or FILE, validation.texts))
+    except files.unreadable_state:
         return frozenset()
 
 
 def add(name: str, path: Path | None = None) -> None:
     """Note that a set is right as it is; raises Failure where that cannot be written."""
-    memory.keep(path or FILE, sorted({*names(path), name}))
+    files.write_state(path or FILE, sorted({*names(path), name}))

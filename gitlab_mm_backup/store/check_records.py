@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from .. import clock
 from ..checks import Check, Result
 from ..errors import Failure, reason
-from ..system import clock, documents, validation
+from ..system import validation
 
 FORMAT = 1
 EVIDENCE = "rehearsal.json"  # next to the manifest, outside of the checksums
@@ -53,7 +54,7 @@ class Record:
 
     @property
     def made(self) -> datetime:
-        return clock.moment(self.started)
+        return clock.parse_moment(self.started)
 
     @property
     def verdict(self) -> Verdict:
@@ -145,14 +146,14 @@ def as_fields(record: Record) -> dict[str, Any]:
 def parse(data: bytes, where: str) -> list[Record]:
     """Return the records in the rehearsal.json ``data``; raises Failure for any other content."""
     with _refusing(where):
-        records: list[Record] = validation.members(documents.from_json(data), _DOCUMENT)["records"]
+        records: list[Record] = validation.members(validation.from_json(data), _DOCUMENT)["records"]
         return records
 
 
 def parse_line(line: bytes, where: str) -> Record:
     """Return the record of a line of the history; raises Failure for any other content."""
     with _refusing(where):
-        return _record(documents.from_json(line))
+        return _record(validation.from_json(line))
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from typing import IO
 from ..config.identity import Host
 from ..config.origin import SIGNATURE, Documents
 from ..errors import ExitCode, Failure
-from ..system import lock, reading
+from ..system import files, lock
 from ..system.files import replace_file, sync_folder
 from . import ground, places
 from .manifest import MANIFEST, SUMS, Manifest, Part, is_of, is_set_name, parse, sums, to_bytes
@@ -70,8 +70,8 @@ class BackupSet:
         """What it says of itself, byte for byte; what cannot be read is empty."""
         if self.said is not None:
             return self.said
-        manifest = reading.content(self.path / MANIFEST)
-        return Documents(self.name, manifest or b"", reading.content(self.path / SIGNATURE))
+        manifest = files.read_or_none(self.path / MANIFEST)
+        return Documents(self.name, manifest or b"", files.read_or_none(self.path / SIGNATURE))
 
     @property
     def chain(self) -> tuple[BackupSet, ...]:
@@ -86,7 +86,7 @@ class BackupSet:
     @property
     def identity(self) -> str:
         """SHA-256 of manifest.json, and so of all parts: a set that builds on this one has it."""
-        return hashlib.sha256(reading.plain(self.path / MANIFEST, links=True)).hexdigest()
+        return hashlib.sha256(files.read_regular(self.path / MANIFEST, links=True)).hexdigest()
 
     def file(self, part: str) -> Path:
         """Return the file of ``part``; raises Failure when the set has no such part."""
@@ -353,7 +353,7 @@ def open_set(path: Path, longest: int = LONGEST_CHAIN, identity: str = "") -> Ba
             f"There is no set {path.name}", f"{path} is no folder", "gitlab-mm list shows the sets."
         )
     try:
-        data = reading.plain(path / MANIFEST, links=True)
+        data = files.read_regular(path / MANIFEST, links=True)
     except FileNotFoundError:
         raise Failure(
             f"Set {path.name} is not complete",

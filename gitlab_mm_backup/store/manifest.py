@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from .. import clock
 from ..config.identity import UNNAMED
 from ..errors import Failure
-from ..system import clock, documents, validation
+from ..system import validation
 from . import properties
 from .properties import Properties
 
@@ -178,7 +179,7 @@ class Manifest:
 
     @property
     def made(self) -> datetime:
-        return clock.moment(self.started)
+        return clock.parse_moment(self.started)
 
     @property
     def safety(self) -> bool:
@@ -253,7 +254,7 @@ def parse(data: bytes, where: str) -> Manifest:
     steps rely on every value having its type, and on names that do not lead out of the set.
     """
     try:
-        document = documents.from_json(data)
+        document = validation.from_json(data)
         if not isinstance(document, dict):
             raise ValueError("it is not a JSON object")
         found = document.get("format")

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import Failure
-from ..system import memory, validation
+from ..system import files, validation
 from ..system.files import STATE, replace_file
 
 NOTES = STATE / "places.json"
@@ -38,11 +38,11 @@ class Place:
 def noted(path: Path = NOTES) -> Mapping[str, Place]:
     """Return every place that this host has used, by its path; raises Failure."""
     try:
-        found: dict[str, Place] = memory.read(path, _PLACES)
+        found: dict[str, Place] = files.read_state(path, _PLACES)
         return found
     except FileNotFoundError:
         return {}
-    except memory.unreadable as error:
+    except files.unreadable_state as error:
         raise Failure(
             f"{path} cannot be read",
             str(getattr(error, "strerror", None) or "it is no file of this program"),
@@ -132,7 +132,7 @@ def forget(wanted: str, path: Path = NOTES) -> list[str]:
 
 
 def _keep(known: Mapping[str, Place], path: Path) -> None:
-    memory.keep(path, {place: asdict(one) for place, one in known.items()})
+    files.write_state(path, {place: asdict(one) for place, one in known.items()})
 
 
 def _ids(names: Iterable[str]) -> set[str]:

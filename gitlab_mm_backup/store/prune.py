@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from .. import clock
 from ..config import identity, keys
 from ..config.identity import Host
 from ..config.keys import Ring
 from ..config.origin import Kind
 from ..config.settings import Rules
 from ..errors import ExitCode, Failure
-from ..system import clock
 from . import accepted, check_records, lineage, pruned, records, retention
 from . import manifest as store_manifest
 from .inventory import Store

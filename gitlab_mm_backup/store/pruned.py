@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..system import memory, validation
+from ..system import files, validation
 from ..system.files import STATE
 
 FILE = STATE / "prune.json"
@@ -44,13 +44,15 @@ def note(place: str, removed: int, path: Path | None = None, *, agreed: bool = F
 
 def _read(path: Path) -> dict[str, Past]:
     try:
-        return dict(memory.read(path, validation.each(validation.text, _past)))
-    except memory.unreadable:
+        return dict(files.read_state(path, validation.each(validation.text, _past)))
+    except files.unreadable_state:
         return {}
 
 
 def _keep(place: str, past: Past, path: Path) -> None:
-    memory.keep(path, {name: asdict(one) for name, one in {**_read(path), place: past}.items()})
+    files.write_state(
+        path, {name: asdict(one) for name, one in {**_read(path), place: past}.items()}
+    )
 
 
 def _past(value: Any) -> Past:

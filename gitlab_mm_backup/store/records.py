@@ -7,8 +7,9 @@ import logging
 import os
 from pathlib import Path
 
+from .. import clock
 from ..errors import Failure
-from ..system import clock, lock
+from ..system import lock
 from ..system.files import replace_file
 from . import check_records
 from .check_records import EVIDENCE, Record

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from ..config.settings import Restic
 from ..errors import ExitCode, Failure, reason
-from ..system import documents, environment, privileges, process, validation
+from ..system import environment, process, sandbox, validation
 from ..system.private_files import InMemory
 from ..system.process import Command, Finished, Sink
 from ..system.redaction import Secret
@@ -92,7 +92,7 @@ class Repository:
         wanted = [*(["--host", host] if host else []), "--tag", ",".join(tags)]
         done = self._run("snapshots", "--json", "--no-lock", *wanted, timeout=_FEW)
         try:
-            return [_snapshot(one) for one in documents.from_json(done.out) or []]
+            return [_snapshot(one) for one in validation.from_json(done.out) or []]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Failure(
                 "restic's list of snapshots cannot be read", reason(error)[:200]
@@ -132,7 +132,7 @@ class Repository:
             *(f"--exclude={_literally(path)}" for path in never),
             "--",
             *map(str, every),
-            capabilities=privileges.to_read_all(),
+            capabilities=sandbox.to_read_all(),
             through_no_link=every,
             may_exit=(0, _INCOMPLETE),
             spares_cache=True,
@@ -297,7 +297,7 @@ def _snapshot(value: Any) -> Snapshot:
 def _taken(said: str) -> Taken:
     """Return what the summary tells that ends restic's output."""
     try:
-        told = documents.from_json(said.strip().splitlines()[-1])
+        told = validation.from_json(said.strip().splitlines()[-1])
         return Taken(
             _id(told["snapshot_id"]),
             validation.count(told["total_files_processed"]),
@@ -318,7 +318,7 @@ def _refuse_unread(words: str) -> None:
     unread = []
     for line in words.splitlines():
         try:
-            item = documents.from_json(line)["item"]
+            item = validation.from_json(line)["item"]
         except (ValueError, KeyError, TypeError):
             continue
         if os.path.lexists(item):

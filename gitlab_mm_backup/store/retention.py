@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from .. import clock
 from ..config.settings import Rules
-from ..system import clock
 
 
 @dataclass(frozen=True)

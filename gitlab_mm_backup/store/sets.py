@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from ..errors import Failure, reason
-from ..system import progress, reading
+from ..system import files, progress
 from .local import BackupSet
 from .manifest import MANIFEST, SUMS, Part, sums, to_bytes
 
@@ -23,8 +23,8 @@ def damage(one: BackupSet, *, lent: bool = False) -> list[str]:
         return one.source.problems()
     problems = list(one.problems)
     try:
-        known = reading.plain(one.path / MANIFEST, links=True) == to_bytes(one.manifest)
-        if not known or reading.plain(one.path / SUMS, links=True) != sums(one.manifest):
+        known = files.read_regular(one.path / MANIFEST, links=True) == to_bytes(one.manifest)
+        if not known or files.read_regular(one.path / SUMS, links=True) != sums(one.manifest):
             problems.append(f"{SUMS} and {MANIFEST} contradict each other")
     except (OSError, Failure) as error:
         problems.append(f"{SUMS}: {reason(error)}")
@@ -42,7 +42,7 @@ def part_problem(path: Path, part: Part) -> str:
     """Read the file of a part and return, in words, how it differs from what was written, or ""."""
     sha256 = hashlib.sha256()
     try:
-        with reading.opened(path, links=True) as file, progress.of_file(path.name, file):
+        with files.open_regular(path, links=True) as file, progress.of_file(path.name, file):
             size = os.fstat(file.fileno()).st_size
             if size != part.bytes:
                 return f"has {size} bytes, should have {part.bytes}"

@@ -11,10 +11,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from .. import clock
 from ..checks import Result
 from ..config.origin import Kind as OriginKind
 from ..config.origin import Origin
-from ..system import clock, discreet, humanize
+from ..system import humanize, redaction
 from . import check_records
 from .check_records import Record, Verdict
 from .manifest import Manifest
@@ -78,5 +79,5 @@ def of_origin(origin: Origin, *, elsewhere: bool) -> list[Flaw]:
 def _failure(record: Record) -> str:
     kind = "rehearsal" if record.rehearsal else "verification"
     bad = [one for one in record.checks if one.result is Result.FAILED]
-    told = "; ".join(f"{one.name}: {discreet.words(one.detail)}" for one in bad)
+    told = "; ".join(f"{one.name}: {redaction.without_rows(one.detail)}" for one in bad)
     return f"it did not pass its {kind} on {humanize.moment(record.made)} ({told})"

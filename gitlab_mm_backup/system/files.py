@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any, TypeVar
 
 from ..errors import Failure
-from . import process
+from . import process, validation
 from .process import Command
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -27,12 +30,12 @@ def replace_file(
     The file is born private (mode 0600, root) and gets its owner and mode before its name; one
     that is ``alike`` has the access control list and extended attributes of the one before.
     """
-    with opened(path.parent, links=True) as folder:
+    with open_directory(path.parent, links=True) as folder:
         replace_in(folder, path.name, data, uid, gid, mode, alike=alike)
 
 
 @contextlib.contextmanager
-def opened(folder: Path, *, links: bool = False) -> Iterator[int]:
+def open_directory(folder: Path, *, links: bool = False) -> Iterator[int]:
     """Yield a descriptor of ``folder``, which stays the same one whatever its path leads to later.
 
     Raises OSError for a link, anywhere in the path, unless ``links`` allows them.
@@ -98,7 +101,7 @@ def _liken(file: int, folder: int, name: str) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the names within ``folder`` lasting (fsync(2) of the directory); raises OSError."""
-    with opened(folder, links=True) as descriptor:
+    with open_directory(folder, links=True) as descriptor:
         os.fsync(descriptor)
 
 
@@ -164,3 +167,102 @@ def filled(folder: Path) -> bool:
     looking = ["find", str(folder), "-mindepth", "1", *ours, "-o", "!", "-type", "d"]
     # 1: something has vanished meanwhile.
     return process.printed(Command([*looking, "-printf", ".", "-quit"], may_exit=(0, 1))) != b""
+
+
+LARGEST_READ = 32 << 20  # bytes of a file of settings; Mattermost's own have some 50 kB
+_PIECE = 1 << 18
+
+
+def read_regular(path: Path, largest: int = LARGEST_READ, *, links: bool = False) -> bytes:
+    """Return the content of the plain file ``path``; through a link only where ``links`` allows it.
+
+    Raises OSError where it cannot be read, and Failure where it is anything else, or larger than
+    ``largest`` bytes.
+    """
+    found = bytearray()  # grows with the file, for the limit is far more than most have
+    with open_regular(path, links=links) as file:
+        while len(found) <= largest and (piece := file.read(_PIECE)):
+            found += piece
+    if len(found) > largest:
+        raise Failure(f"{path} cannot be read", f"it is larger than {largest >> 20} MiB")
+    return bytes(found)
+
+
+@contextlib.contextmanager
+def open_regular(path: Path, *, links: bool = False) -> Iterator[IO[bytes]]:
+    """Yield the plain file ``path``, without a buffer; raises as ``plain`` does."""
+    # Without O_NONBLOCK a pipe would hold us up until somebody writes into it.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
+    if path.is_symlink() and not links:
+        raise Failure(f"{path} cannot be read", "it is a link; put the file itself there")
+    with open(os.open(path, flags), "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise Failure(f"{path} cannot be read", "it is no plain file")
+        yield file
+
+
+def read_or_none(path: Path) -> bytes | None:
+    """Return the content of a plain file; b"" where it cannot be read, None where there is none."""
+    try:
+        return read_regular(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, Failure):
+        return b""
+
+
+def last_lines(path: Path, most: int = 16 << 10) -> list[str]:
+    """Return the lines in the last bytes of a plain file of any size; none where it cannot be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return []
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return []
+        file.seek(max(0, status.st_size - most))
+        return file.read(most).decode(errors="replace").splitlines()
+
+
+_LARGEST = 16 << 20  # bytes; more is no file of ours
+T = TypeVar("T")
+
+
+def read_state(path: Path, check: Callable[[Any], T]) -> T:
+    """Return what ``check`` makes of the document in ``path``; a link is not followed.
+
+    Raises FileNotFoundError without a file, and OSError, ValueError or RecursionError where it is
+    no file of ours: ``unreadable`` are these.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        return check(validation.from_json(file.read(_LARGEST)))
+
+
+unreadable_state = (OSError, ValueError, RecursionError)
+
+
+def write_state(path: Path, document: Any) -> None:
+    """Make ``document`` the content of ``path``; raises Failure where that cannot be written."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(path, (json.dumps(document, indent=1) + "\n").encode())
+    except OSError as error:
+        raise Failure(f"{path} cannot be written", str(error.strerror)) from error
+
+
+log = logging.getLogger(__name__)
+
+TRACES = STATE / "files-elsewhere"  # a path a line, for a shell to read
+
+
+def note_trace(path: Path, notes: Path = TRACES) -> None:
+    """Note a file that was written elsewhere; where that fails it is logged, for nothing depends on it."""
+    try:
+        known = notes.read_text(encoding="utf-8").splitlines() if notes.exists() else []
+        if str(path) not in known:
+            notes.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            replace_file(notes, "".join(f"{one}\n" for one in [*known, path]).encode())
+    except (OSError, UnicodeError) as error:
+        log.info("%s is not noted in %s: %s", path, notes, error)

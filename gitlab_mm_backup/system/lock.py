@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import ExitCode, Failure
-from .files import opened
+from .files import open_directory
 
 LOCK_FILE = Path("/run/gitlab-mm-backup.lock")
 REHEARSAL_FILE = Path("/run/gitlab-mm-rehearsal.lock")
@@ -94,7 +94,7 @@ def noting(folder: Path) -> Iterator[None]:
 
     Raises OSError where the folder cannot be opened.
     """
-    with opened(folder, links=True) as descriptor:
+    with open_directory(folder, links=True) as descriptor:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:

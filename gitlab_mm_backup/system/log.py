@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import re
 import socket
 import struct
 import syslog
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import discreet, run_id
+from ..errors import ExitCode, Failure, Interrupted, reason
+from . import redaction
 from .humanize import shown
+
+RUN_VARIABLE = "GITLAB_MM_RUN"
+
+
+@functools.lru_cache(None)
+def run_id() -> str:
+    """Return eight hexadecimal digits; those of the run whose hook we are, if we are in one."""
+    given = os.environ.get(RUN_VARIABLE, "")
+    return given if re.fullmatch(r"[0-9a-f]{8}", given) else os.urandom(4).hex()
+
 
 JOURNAL = Path("/run/systemd/journal/socket")
 _NAME = "gitlab-mm"
@@ -50,13 +63,13 @@ class SystemLog(logging.Handler):
         PostgreSQL quotes in an error.
         """
         priority = _PRIORITIES.get(level, syslog.LOG_INFO)
-        hidden = re.sub(r"\bsecret \S{1,4}…", "secret …", discreet.words(words))
+        hidden = re.sub(r"\bsecret \S{1,4}…", "secret …", redaction.without_rows(words))
         for line in shown(hidden).split("\n"):
             if line.strip():
                 self._send(f"{self._command}: {line.rstrip()}", priority, fields or {})
 
     def _send(self, line: str, priority: int, fields: Mapping[str, object]) -> None:
-        own = {"command": self._command, "run": run_id.current(), **fields}
+        own = {"command": self._command, "run": run_id(), **fields}
         entry = {
             "MESSAGE": line,
             "PRIORITY": priority,
@@ -69,7 +82,7 @@ class SystemLog(logging.Handler):
             to.setblocking(False)  # a journal that is stuck must not hold us up
             to.sendto(_native(entry), str(self._journal))
             return
-        syslog.syslog(priority, f"{line} run={run_id.current()}")
+        syslog.syslog(priority, f"{line} run={run_id()}")
 
 
 def _native(entry: Mapping[str, object]) -> bytes:
@@ -79,3 +92,72 @@ def _native(entry: Mapping[str, object]) -> bytes:
         data = str(value).encode()
         found += name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n"
     return found
+
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_NO_THREAD = "can't start new thread"  # RuntimeError of threading
+_UNFINISHED = (
+    "A restore is unfinished. Run gitlab-mm restore --rollback (the old state) or --continue "
+    "(the state of the set). "
+)
+
+
+def bug_failure(error: BaseException, code: ExitCode = ExitCode.FAILED) -> Failure:
+    """Return what the operator is told; ``code`` ATTENTION: the live state is not as before."""
+    if isinstance(error, MemoryError) or _NO_THREAD in str(error):
+        return Failure(
+            "There is not enough memory, or a limit of this process is reached",
+            "the system gave no more memory, or no further thread",
+            (_UNFINISHED if code is ExitCode.ATTENTION else "")
+            + "Free memory or raise the limit (ulimit -a; MemoryMax and TasksMax of the unit), then "
+            "try again.",
+            code,
+        )
+    last = _frames(error)[-1:] or ["an unknown place"]
+    report = (
+        "The traceback is in the system log: "
+        f"journalctl -t gitlab-mm GITLAB_MM_RUN={run_id()}. "
+        "Report it to the maintainer of the package: apt-cache show gitlab-mm-backup."
+    )
+    return Failure(
+        "gitlab-mm failed because of an error in its own program",
+        f"{type(error).__name__} at {last[0].partition(':')[0]}",
+        (_UNFINISHED if code is ExitCode.ATTENTION else "") + report,
+        code,
+    )
+
+
+def bug_trace(error: BaseException) -> list[str]:
+    """Return the traceback in lines, causes first: types, places and source lines, no texts."""
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    earlier = [*bug_trace(cause), "then, while that was handled:"] if cause is not None else []
+    return [*earlier, *_frames(error), type(error).__name__]
+
+
+def _frames(error: BaseException) -> list[str]:
+    return [
+        f"{_short_path(frame.filename)} line {frame.lineno} in {frame.name}: {frame.line}"
+        for frame in traceback.extract_tb(error.__traceback__)
+    ]
+
+
+def _short_path(filename: str) -> str:
+    path = Path(filename)
+    return str(path.relative_to(_PACKAGE)) if _PACKAGE in path.parents else filename
+
+
+def failure_of_system(error: OSError, code: ExitCode = ExitCode.FAILED) -> Failure:
+    """Return a Failure for what the kernel refused, where no job has explained it."""
+    return Failure(
+        "The operating system refused an operation",
+        reason(error),
+        _UNFINISHED if code is ExitCode.ATTENTION else "",
+        code,
+    )
+
+
+def bug_words(error: BaseException) -> str:
+    """Return an error as one part of a longer text: where it happened, and what it is."""
+    if isinstance(error, (Failure, Interrupted, OSError)):
+        return reason(error)
+    return bug_failure(error).detail

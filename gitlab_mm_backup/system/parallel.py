@@ -11,7 +11,7 @@ from typing import IO, Any, TypeVar, Union
 
 from ..errors import Failure
 from . import process
-from .endings import Stopped
+from .process import Stopped
 
 _Result = TypeVar("_Result")
 _Given = TypeVar("_Given")

@@ -15,17 +15,46 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from ..errors import Failure, reason
-from . import environment, privileges
-from .endings import LAST_WORDS, Stopped, excused, judge, last_words
+from . import environment, sandbox
 from .private_files import InMemory, Lines, OpenFile, PrivateFiles
 from .redaction import Secret
 from .sandbox import Sandbox
+
+LAST_WORDS = 2000  # bytes
+
+
+class Stopped(Failure):
+    """A program was ended because something else failed: never the cause of anything."""
+
+
+def last_words(errors: IO[bytes], most: int = LAST_WORDS) -> str:
+    """Return the end of ``errors``, whose position is the program's own to move."""
+    size = os.fstat(errors.fileno()).st_size
+    found = os.pread(errors.fileno(), most, max(0, size - most))
+    return found.decode(errors="replace").strip()
+
+
+def excused(known: re.Pattern[bytes] | None, code: int, errors: IO[bytes]) -> bool:
+    """Tell whether all that a program which failed complains of is known to be harmless."""
+    words = os.pread(errors.fileno(), os.fstat(errors.fileno()).st_size, 0)
+    return bool(known and code > 0 and words and all(map(known.fullmatch, words.splitlines())))
+
+
+def judge_ending(program: str, may_exit: Collection[int], code: int, words: str) -> None:
+    """Raise Failure for an exit code that is one."""
+    if code in may_exit:
+        return
+    if code in (126, 127) and words.startswith("setpriv:"):
+        raise Failure(f"{program} cannot be started", words)
+    how = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
+    raise Failure(f"{program} {how}", words)
+
 
 PATH = environment.PATH
 _PIPE = 1 << 20  # bytes that one of ours holds, where the system lets it
@@ -190,7 +219,7 @@ def _judge(command: Command, child: subprocess.Popen[bytes], code: int, words: s
     """Raise Failure for an exit code that is one; Stopped where ``stop_all`` is the reason."""
     if code == -signal.SIGKILL and child in _stopped:
         raise Stopped(f"{command.program} was ended", "another step failed")
-    judge(command.program, command.may_exit, code, words)
+    judge_ending(command.program, command.may_exit, code, words)
 
 
 @contextlib.contextmanager
@@ -215,7 +244,7 @@ def run_alone(command: Command, *, most_words: int) -> Finished:
     """
     with _started(command, None, None) as (child, words):
         code = child.wait()
-        judge(command.program, command.may_exit, code, last_words(words))
+        judge_ending(command.program, command.may_exit, code, last_words(words))
         return Finished(code, "", last_words(words, most_words))
 
 
@@ -331,9 +360,9 @@ def widen(pipe: IO[bytes] | int | None) -> None:
 
 def _privileges(command: Command, place: PrivateFiles) -> list[str]:
     """Return what goes before the program's own words."""
-    entry = privileges.entry_of(command.account) if command.account is not None else None
+    entry = sandbox.account_entry(command.account) if command.account is not None else None
     spare = ["nocache"] if command.spares_cache and shutil.which("nocache", path=PATH) else []
-    given = privileges.prefix(entry, command.capabilities, command.sandbox, place.inherited)
+    given = sandbox.rights_prefix(entry, command.capabilities, command.sandbox, place.inherited)
     if not command.through_no_link:
         return [*given, *spare]
     folders = map(str, command.through_no_link)
@@ -342,7 +371,7 @@ def _privileges(command: Command, place: PrivateFiles) -> list[str]:
 
 
 def _uid(account: str | None) -> int:
-    return privileges.entry_of(account).pw_uid if account is not None else 0
+    return sandbox.account_entry(account).pw_uid if account is not None else 0
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:

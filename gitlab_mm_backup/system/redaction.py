@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 
 
 class Secret:
@@ -47,3 +48,30 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash(self._value)
+
+
+# What an error names in quotation marks after one of these words is no content of a row.
+_NAMED = re.compile(
+    r"\b(?:table|relation|column|constraint|index|type|schema|database|role|user|function"
+    r'|extension|sequence|trigger|encoding|parameter) ("[\w.$-]+")'
+)
+# A line that a program begins with its own name. DETAIL and CONTEXT quote rows, and a line
+# without a name may be the second line of a message.
+_TOLD = re.compile(r"[a-z][a-z_-]*: ")
+
+
+def without_rows(detail: str) -> str:
+    """Return ``detail`` without what may be the content of a row."""
+    first, *others = detail.split("\n")
+    return "\n".join(_line(one) for one in (first, *filter(_TOLD.match, others)))
+
+
+def _line(text: str) -> str:
+    """Return a line up to the first quotation that is no name; where that ends, nobody can tell."""
+    at = 0
+    while (mark := text.find('"', at)) >= 0:
+        named = _NAMED.search(text, at)
+        if named is None or named.start(1) != mark:
+            return f'{text[:mark]}"…"'
+        at = named.end(1)
+    return text

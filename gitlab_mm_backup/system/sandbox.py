@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import errno
+import functools
 import os
-from collections.abc import Mapping, Sequence
+import pwd
+import re
+import resource
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from ..errors import Failure
 
 # Below it a sandbox shows what it was given; /run is a memory file system of its own there.
 INSIDE = Path("/run/gitlab-mm")
@@ -60,3 +71,178 @@ class Sandbox:
             *(word for one in _CAPABILITIES for word in ("--cap-add", one)),
             "--",
         ]
+
+
+# Processes and threads of the account, on the whole host.
+_PROCESSES = 1024
+_OPEN_FILES = 8192
+# PostgreSQL keeps a table in files of 1 GiB.
+_FILE = (1 << 30) + (16 << 20)
+# What one process may have of its own: half of the memory, but enough to work on any host.
+_LEAST_DATA, _MOST_DATA = 1 << 30, 4 << 30
+# The first to be ended where memory runs short (proc(5), oom_score_adj).
+_FIRST_VICTIM = "1000"
+_LIMITS = {
+    "core": resource.RLIMIT_CORE,
+    "nproc": resource.RLIMIT_NPROC,
+    "nofile": resource.RLIMIT_NOFILE,
+    "fsize": resource.RLIMIT_FSIZE,
+    "data": resource.RLIMIT_DATA,
+}
+# Those through which most ways out of a sandbox have led, and that no server needs.
+_REFUSED = (
+    *("unshare", "setns", "mount", "umount2", "move_mount", "open_tree", "fsopen", "fsmount"),
+    *("fsconfig", "fspick", "mount_setattr", "pivot_root", "chroot", "swapon", "swapoff"),
+    *("bpf", "perf_event_open", "userfaultfd", "ptrace", "process_vm_readv", "process_vm_writev"),
+    *("process_madvise", "kcmp", "pidfd_getfd", "keyctl", "add_key", "request_key"),
+    *("io_uring_setup", "io_uring_enter", "io_uring_register"),
+    *("init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load"),
+    *("open_by_handle_at", "name_to_handle_at", "fanotify_init", "quotactl", "quotactl_fd"),
+    *("acct", "reboot", "syslog", "settimeofday", "clock_settime", "clock_adjtime", "adjtimex"),
+    *("iopl", "ioperm", "modify_ldt", "vm86", "vm86old", "lookup_dcookie", "nfsservctl", "vhangup"),
+    *("personality", "uselib"),
+)
+_NAMESPACES = 0x7E020000  # every CLONE_NEW* of clone(2)
+_FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, and AF_NETLINK to ask for addresses
+
+
+def limits_prefix() -> list[str]:
+    """Return what goes before a sandbox's own words: choom(1) and prlimit(1) with the limits.
+
+    A limit that is lower already stays: not every root may raise one, in a container.
+    """
+    wanted = {
+        "core": 0,
+        "nproc": _PROCESSES,
+        "nofile": _OPEN_FILES,
+        "fsize": _FILE,
+        "data": min(max(_memory() // 2, _LEAST_DATA), _MOST_DATA),
+    }
+    given = [f"--{name}={_lower(_LIMITS[name], value)}" for name, value in wanted.items()]
+    return ["choom", f"--adjust={_FIRST_VICTIM}", "--", "prlimit", *given, "--"]
+
+
+def _lower(kind: int, wanted: int) -> int:
+    _, hard = resource.getrlimit(kind)
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@functools.lru_cache(None)
+def syscall_filter() -> bytes:
+    """Return the program (seccomp(2)) that refuses calls of the kernel, as bwrap(1) takes it.
+
+    No namespace can be made, so no user namespace with privileges of its own either.  clone3 is
+    "not there", for its flags cannot be looked at: the C library takes clone then.
+    """
+    import seccomp
+
+    made = seccomp.SyscallFilter(seccomp.ALLOW)
+    refused, absent = seccomp.ERRNO(errno.EPERM), seccomp.ERRNO(errno.ENOSYS)
+    for name in dict.fromkeys(_REFUSED):
+        _add(made, refused, name)
+    _add(made, absent, "clone3")
+    for bit in range(_NAMESPACES.bit_length()):
+        if flag := _NAMESPACES & 1 << bit:
+            _add(made, refused, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, flag, flag))
+    for number in range(_FAMILIES[-1] + 1):
+        if number not in _FAMILIES:
+            _add(made, refused, "socket", seccomp.Arg(0, seccomp.EQ, number))
+    _add(made, refused, "socket", seccomp.Arg(0, seccomp.GT, _FAMILIES[-1]))
+    with tempfile.TemporaryFile() as file:
+        made.export_bpf(file)
+        file.seek(0)
+        return file.read()
+
+
+def _add(made: Any, action: int, name: str, *arguments: Any) -> None:
+    """Add a rule, unless this host's architecture, or its libseccomp, has no such call."""
+    with contextlib.suppress(RuntimeError):
+        made.add_rule_exactly(action, name, *arguments)
+
+
+_PR_SET_DUMPABLE = 4
+
+
+def rights_prefix(
+    account: pwd.struct_passwd | None,
+    capabilities: Sequence[str] | None,
+    sandbox: Sandbox | None,
+    descriptor: Callable[[bytes], int],
+) -> list[str]:
+    """Return the words before a program's own that give up all that it does not need.
+
+    It becomes ``account``, or as root keeps ``capabilities`` alone; None leaves either as it is.
+    ``descriptor`` has the program inherit a file with the bytes that it is given.
+    """
+    words = ["setpriv", "--no-new-privs", "--pdeathsig=KILL"]
+    if sandbox is not None:
+        inside = sandbox.argv(descriptor(syscall_filter()))
+        words += ["--", *limits_prefix(), *inside, "setpriv"]
+    if account is not None:
+        words += [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+        words += ["--inh-caps=-all"]
+    elif capabilities is not None:
+        kept = [f"+{name}" for name in capabilities]
+        words += ["--inh-caps=-all", f"--bounding-set={','.join(['-all', *kept])}"]
+    return [*words, "--"]
+
+
+def to_read_all() -> tuple[str, ...]:
+    """Return the capabilities with which root reads every file: the least of those that we have.
+
+    A container has no dac_read_search unless it is given that, and dac_override by default.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        status = ""
+    found = re.search(r"^CapPrm:\s*([0-9a-f]+)", status, re.MULTILINE)
+    held = int(found[1], 16) if found else -1
+    for name, number in (("dac_read_search", 2), ("dac_override", 1)):  # capabilities(7)
+        if held >> number & 1:
+            return (name,)
+    return ()
+
+
+def leave_no_core() -> None:
+    """Have no memory of this program, nor of its children, become a core file (core(5))."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A handler that the kernel pipes cores to need not heed the limit; prctl(2) it must.
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+@contextlib.contextmanager
+def acting_as(account: str | None) -> Iterator[None]:
+    """Have the effective user id of ``account`` for a moment, as peer authentication sees it.
+
+    It holds for all threads of the process, so it may only surround the opening of a
+    connection while no other thread works on files.  Raises Failure for an unknown account.
+    """
+    if account is None:
+        yield
+        return
+    entry = account_entry(account)
+    os.setegid(entry.pw_gid)
+    try:
+        os.seteuid(entry.pw_uid)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+    finally:
+        os.setegid(0)
+
+
+def account_entry(account: str) -> pwd.struct_passwd:
+    """Return the passwd entry of ``account``; raises Failure when there is none."""
+    try:
+        return pwd.getpwnam(account)
+    except KeyError:
+        raise Failure(
+            f"There is no account {account} on this host",
+            hint="Run gitlab-ctl reconfigure, which creates GitLab's accounts, then try again.",
+        ) from None

@@ -25,7 +25,7 @@ from gitlab_mm_backup.restore.plan import Plan
 from gitlab_mm_backup.store import caveats
 from gitlab_mm_backup.store.local import BackupSet
 from gitlab_mm_backup.store.manifest import Files, Manifest
-from gitlab_mm_backup.system import files, fstab, humanize
+from gitlab_mm_backup.system import disk_space, files, humanize
 from tests.unit.builders import make_manifest
 
 ROLES = ("home", "data", "plugins")
@@ -299,8 +299,8 @@ def test_fstab_is_read_by_findmnt(tmp_path: Path) -> None:
         f"/dev/x {tmp_path}/not\\040there ext4 nofail 0 2\n/dev/y {tmp_path}/later ext4 rw,noauto 0 0\n"
         "proc /proc proc defaults 0 0\n/dev/z none swap sw 0 0\n#/dev/a /off ext4 rw 0 0\nbad\n"
     )
-    assert fstab.unmounted(table) == [tmp_path / "not there"]
-    assert fstab.unmounted(tmp_path / "none") == []
+    assert disk_space.unmounted(table) == [tmp_path / "not there"]
+    assert disk_space.unmounted(tmp_path / "none") == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from gitlab_mm_backup.config import hooks
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.system import process, run_id
+from gitlab_mm_backup.system import log, process
 
 PHASE = "pre-backup"
 
@@ -104,7 +104,7 @@ def test_a_hook_sees_what_is_documented_and_nothing_else(
     places.add(places.ours, "50-x", f'tr "\\0" "\\n" </proc/$$/environ >"{places.out}"')
     assert sorted(places.run(set="a b", set_path="/sets/a b")) == [
         "GITLAB_MM_PHASE=pre-backup",
-        f"GITLAB_MM_RUN={run_id.current()}",
+        f"GITLAB_MM_RUN={log.run_id()}",
         "GITLAB_MM_SET=a b",
         "GITLAB_MM_SET_PATH=/sets/a b",
         f"HOME={root.pw_dir}",

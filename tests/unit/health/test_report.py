@@ -22,7 +22,7 @@ from gitlab_mm_backup.health.rating import Standing
 from gitlab_mm_backup.health.report import Report, report
 from gitlab_mm_backup.store.check_records import Depth, Record
 from gitlab_mm_backup.store.local import Entry
-from gitlab_mm_backup.system import discreet, humanize
+from gitlab_mm_backup.system import humanize, redaction
 from tests.unit.reports import GOOD, NOW, ago, found, made_set, many, record_of
 
 TONIGHT = made_set(ago(hours=2))
@@ -221,8 +221,8 @@ DUPLICATE = (
 def test_no_content_of_a_row_is_handed_on(detail: str, wanted: str | None) -> None:
     checks = (*WHOLE, failed("database", detail))
     made = of(TONIGHT, records=(rehearsed(1, *checks),))
-    assert discreet.words(detail) == (detail if wanted is None else wanted)
-    assert discreet.words(detail) in made.judgement.reason
+    assert redaction.without_rows(detail) == (detail if wanted is None else wanted)
+    assert redaction.without_rows(detail) in made.judgement.reason
     told = health_html.render(made).decode() + json.dumps(made.fields())
     assert "plan" not in told and "second line" not in told
 

@@ -11,13 +11,13 @@ import pytest
 
 from gitlab_mm_backup.checks import Check, Result
 from gitlab_mm_backup.cli import outcomes
+from gitlab_mm_backup.clock import utc
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode
 from gitlab_mm_backup.health import upgrade_check
 from gitlab_mm_backup.health.upgrade_check import Use
 from gitlab_mm_backup.store import check_records, records
 from gitlab_mm_backup.store.check_records import Depth
-from gitlab_mm_backup.system.clock import utc
 from tests.unit.builders import NAME, make_set
 
 USED = Use(1, 2, None, "in use")

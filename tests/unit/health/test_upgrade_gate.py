@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup.backup import job
+from gitlab_mm_backup.clock import utc
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
 from gitlab_mm_backup.health import upgrade_gate
@@ -24,7 +25,6 @@ from gitlab_mm_backup.postgresql import connection
 from gitlab_mm_backup.store.local import BackupSet
 from gitlab_mm_backup.store.manifest import Manifest, name_for
 from gitlab_mm_backup.system import signals
-from gitlab_mm_backup.system.clock import utc
 from tests.unit.builders import OWNER, ROOT, make_set
 
 HOOK = ROOT / "hooks" / "apt" / "apt-preinst"

@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.mattermost import listener as listeners
-from gitlab_mm_backup.mattermost import service, service_log
+from gitlab_mm_backup.mattermost import listener, service, service_log
 from gitlab_mm_backup.mattermost.effective_config import Settings
-from gitlab_mm_backup.system import reading
+from gitlab_mm_backup.system import files
 
 
 def url(**values: str) -> str:
-    return listeners.of(Settings({"ServiceSettings": values})).url
+    return listener.of(Settings({"ServiceSettings": values})).url
 
 
 @pytest.mark.parametrize(
@@ -43,7 +42,7 @@ def test_it_is_asked_where_its_settings_say(
 
 
 def test_a_server_that_is_asked_by_tls_is_told_the_name_that_people_use() -> None:
-    found = listeners.of(
+    found = listener.of(
         Settings({"ServiceSettings": {"SiteURL": "https://chat.example.org:8443/x"}})
     )
     assert found.name == "chat.example.org"
@@ -68,12 +67,12 @@ def test_the_last_error_of_a_log_says_why(lines: list[str], wanted: str) -> None
 
 def test_the_end_of_a_log_is_read_whatever_it_is(tmp_path: Path) -> None:
     log = tmp_path / "current"
-    assert reading.last_lines(log) == []
+    assert files.last_lines(log) == []
     log.write_bytes(b"x" * 99 + b"\nlast\n\xff\n")
-    assert reading.last_lines(log, 7) == ["last", "\ufffd"]
+    assert files.last_lines(log, 7) == ["last", "\ufffd"]
     (tmp_path / "link").symlink_to(log)
     os.mkfifo(tmp_path / "pipe")
-    assert reading.last_lines(tmp_path / "link") == reading.last_lines(tmp_path / "pipe") == []
+    assert files.last_lines(tmp_path / "link") == files.last_lines(tmp_path / "pipe") == []
 
 
 class Ending:

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gitlab_mm_backup import clock
 from gitlab_mm_backup.backup.live import Live
+from gitlab_mm_backup.clock import utc
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.restore import choice
 from gitlab_mm_backup.restore.choice import Found, Several, Want
 from gitlab_mm_backup.store.manifest import Contents, name_for
 from gitlab_mm_backup.store.soundness import Flaw, Kind
-from gitlab_mm_backup.system import clock
-from gitlab_mm_backup.system.clock import utc
 from tests.unit.builders import HOST, INSTALLATION, make_manifest
 
 NOW = datetime(2026, 11, 28, 6, 0, tzinfo=timezone.utc)

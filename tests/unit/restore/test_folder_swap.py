@@ -15,7 +15,7 @@ import pytest
 
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.restore import folder_swap
-from gitlab_mm_backup.system import files, fstab
+from gitlab_mm_backup.system import disk_space, files
 from tests.unit.apart import apart, mount
 
 
@@ -301,10 +301,10 @@ def test_a_disk_that_was_mounted_meanwhile_is_not_emptied(
 
 
 def test_a_mount_point_is_known() -> None:
-    assert fstab.is_mount(Path("/proc"))
-    assert fstab.is_mount(Path("/proc/../proc/"))
-    assert not fstab.is_mount(Path("/proc/self"))
-    assert not fstab.is_mount(Path("/no such folder"))
+    assert disk_space.is_mount(Path("/proc"))
+    assert disk_space.is_mount(Path("/proc/../proc/"))
+    assert not disk_space.is_mount(Path("/proc/self"))
+    assert not disk_space.is_mount(Path("/no such folder"))
 
 
 def below(place: Path, *mounted: str) -> dict[str, Any]:
@@ -315,7 +315,7 @@ def below(place: Path, *mounted: str) -> dict[str, Any]:
             mount(place / name)
         return {
             "mounts": sorted(
-                str(one.relative_to(place)) for one in fstab.mounts() if place in one.parents
+                str(one.relative_to(place)) for one in disk_space.mounts() if place in one.parents
             ),
             "by entries": folder_swap.by_entries(place),
             "deeper": [str(one.relative_to(place)) for one in folder_swap.deeper_mounts(place)],

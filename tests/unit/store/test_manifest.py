@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gitlab_mm_backup import clock
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.store import manifest as module
 from gitlab_mm_backup.store.manifest import Credentials, Files, Increment, Manifest, Part
-from gitlab_mm_backup.system import clock
 from tests.unit.builders import NAME, make_manifest
 
 DOCUMENT: dict[str, Any] = json.loads(module.to_bytes(make_manifest()))

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gitlab_mm_backup import clock
 from gitlab_mm_backup.backup.shrinkage import against
+from gitlab_mm_backup.clock import utc
 from gitlab_mm_backup.config.settings import Rules
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.store import accepted, prune, pruned
@@ -19,8 +21,6 @@ from gitlab_mm_backup.store.local import BackupSet, LocalStore
 from gitlab_mm_backup.store.manifest import Contents, Manifest, name_for
 from gitlab_mm_backup.store.prune import Member, Owner
 from gitlab_mm_backup.store.retention import Kept
-from gitlab_mm_backup.system import clock
-from gitlab_mm_backup.system.clock import utc
 from tests.unit.builders import HOST, INSTALLATION, OWNER, make_manifest, make_set
 
 NOW = datetime(2026, 11, 28, 6, 0, tzinfo=timezone.utc)

@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
-from gitlab_mm_backup.system import bug
+from gitlab_mm_backup.system import log
 
 SECRET = "correct horse"
 
@@ -27,7 +27,7 @@ def caught() -> ValueError:
 
 
 def test_a_failure_names_the_place_and_the_log() -> None:
-    failure = bug.failure(caught())
+    failure = log.bug_failure(caught())
     assert failure.exit_code is ExitCode.FAILED
     assert failure.detail.startswith("ValueError at ") and "test_bug.py line " in failure.detail
     assert "journalctl -t gitlab-mm GITLAB_MM_RUN=" in failure.hint
@@ -36,13 +36,13 @@ def test_a_failure_names_the_place_and_the_log() -> None:
 
 
 def test_a_restore_that_is_not_undone_is_told_first() -> None:
-    failure = bug.failure(caught(), ExitCode.ATTENTION)
+    failure = log.bug_failure(caught(), ExitCode.ATTENTION)
     assert failure.exit_code is ExitCode.ATTENTION
     assert failure.hint.startswith("A restore is unfinished. Run gitlab-mm restore --rollback")
 
 
 def test_the_traceback_has_all_causes_and_no_text_of_theirs() -> None:
-    lines = bug.trace(caught())
+    lines = log.bug_trace(caught())
     assert [line for line in lines if line in ("KeyError", "ValueError")] == [
         "KeyError",
         "ValueError",
@@ -51,23 +51,27 @@ def test_the_traceback_has_all_causes_and_no_text_of_theirs() -> None:
 
 
 def test_what_the_kernel_refuses_is_told_in_its_own_words_alone() -> None:
-    failure = bug.of_system(OSError(errno.EACCES, "Permission denied", "/srv/x"))
+    failure = log.failure_of_system(OSError(errno.EACCES, "Permission denied", "/srv/x"))
     assert str(failure).endswith(": /srv/x: Permission denied")
-    moved = bug.of_system(OSError(errno.EXDEV, "Invalid cross-device link", "/a", None, "/b"))
+    moved = log.failure_of_system(
+        OSError(errno.EXDEV, "Invalid cross-device link", "/a", None, "/b")
+    )
     assert moved.detail == "/a -> /b: Invalid cross-device link"
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
 def test_a_lack_of_memory_is_no_bug(error: Exception) -> None:
-    failure = bug.failure(error, ExitCode.ATTENTION)
+    failure = log.bug_failure(error, ExitCode.ATTENTION)
     assert failure.message.startswith("There is not enough memory")
     assert "--rollback" in failure.hint and "ulimit" in failure.hint
 
 
 def test_an_error_as_a_part_of_a_longer_text() -> None:
-    assert bug.words(Failure("in use", "by pid 7")) == "in use: by pid 7"
-    assert bug.words(Interrupted("SIGTERM")) == "SIGTERM"
-    assert bug.words(OSError(errno.EPERM, "Operation not permitted", "a")) == (
+    assert log.bug_words(Failure("in use", "by pid 7")) == "in use: by pid 7"
+    assert log.bug_words(Interrupted("SIGTERM")) == "SIGTERM"
+    assert log.bug_words(OSError(errno.EPERM, "Operation not permitted", "a")) == (
         "a: Operation not permitted"
     )
-    assert bug.words(caught()).startswith("ValueError at ") and SECRET not in bug.words(caught())
+    assert log.bug_words(caught()).startswith("ValueError at ") and SECRET not in log.bug_words(
+        caught()
+    )

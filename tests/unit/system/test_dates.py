@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from gitlab_mm_backup.system.dates import end_of
+from gitlab_mm_backup.clock import end_of
 
 
 @pytest.fixture(autouse=True)

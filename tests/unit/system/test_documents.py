@@ -13,8 +13,8 @@ from gitlab_mm_backup.config import config_file
 from gitlab_mm_backup.config.schema import OPTIONS
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost import json_text
-from gitlab_mm_backup.system import documents
-from gitlab_mm_backup.system.documents import Refused
+from gitlab_mm_backup.system import validation
+from gitlab_mm_backup.system.validation import Refused
 
 HOSTILE_JSON: dict[str, str | bytes] = {
     "deep lists": "[" * 100_000 + "]" * 100_000,
@@ -54,13 +54,13 @@ HOSTILE_YAML = {
 @pytest.mark.parametrize("name", HOSTILE_JSON)
 def test_json_that_is_refused(name: str) -> None:
     with pytest.raises(Refused, match=r"^it (is|holds)"):
-        documents.from_json(HOSTILE_JSON[name])
+        validation.from_json(HOSTILE_JSON[name])
 
 
 @pytest.mark.parametrize("name", HOSTILE_YAML)
 def test_yaml_that_is_refused(name: str) -> None:
     with pytest.raises(Refused, match=r"^it (is|holds)"):
-        documents.from_yaml(HOSTILE_YAML[name])
+        validation.from_yaml(HOSTILE_YAML[name])
 
 
 @pytest.mark.parametrize("name", HOSTILE_YAML)
@@ -72,10 +72,10 @@ def test_a_config_yml_with_it_is_refused_with_its_problems(name: str, tmp_path: 
 
 
 def test_json_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "LARGEST", 10)
-    assert documents.from_json("[1,2,3,4] ") == [1, 2, 3, 4]
+    monkeypatch.setattr(validation, "LARGEST_DOCUMENT", 10)
+    assert validation.from_json("[1,2,3,4] ") == [1, 2, 3, 4]
     with pytest.raises(Refused, match="larger than"):
-        documents.from_json("[1,2,3,4]  ")
+        validation.from_json("[1,2,3,4]  ")
 
 
 @pytest.mark.parametrize(
@@ -89,19 +89,19 @@ def test_json_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_json_as_it_is(value: Any) -> None:
-    assert documents.from_json(json.dumps(value)) == value
-    assert documents.from_json(json.dumps(value).encode()) == value
+    assert validation.from_json(json.dumps(value)) == value
+    assert validation.from_json(json.dumps(value).encode()) == value
     deep = "[" * 101 + "]" * 101
-    assert json.dumps(documents.from_json(deep)) == deep
+    assert json.dumps(validation.from_json(deep)) == deep
 
 
 def test_yaml_as_it_is() -> None:
     text = "production: &base {a: 1, b: [x, 2026-11-29]}\ntest:\n  <<: *base\n  a: 2.5\n"
     base = {"a": 1, "b": ["x", date(2026, 11, 29)]}
-    assert documents.from_yaml(text) == {"production": base, "test": {**base, "a": 2.5}}
-    assert documents.from_yaml("") is None
-    assert documents.yaml_tree("") is None
-    assert isinstance(documents.yaml_tree("a: 1"), yaml.MappingNode)
+    assert validation.from_yaml(text) == {"production": base, "test": {**base, "a": 2.5}}
+    assert validation.from_yaml("") is None
+    assert validation.yaml_tree("") is None
+    assert isinstance(validation.yaml_tree("a: 1"), yaml.MappingNode)
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":'])

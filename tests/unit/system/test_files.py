@@ -111,7 +111,7 @@ def test_the_content_is_synced_before_the_name_and_the_folder_after_it(
 def test_a_folder_that_is_exchanged_meanwhile_gets_nothing(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "other").mkdir()
-    with files.opened(tmp_path / "folder") as folder:
+    with files.open_directory(tmp_path / "folder") as folder:
         (tmp_path / "folder").rename(tmp_path / "away")
         (tmp_path / "folder").symlink_to("other")
         files.replace_in(folder, "file", b"content", 0, 0, 0o600)
@@ -122,20 +122,20 @@ def test_a_folder_that_is_exchanged_meanwhile_gets_nothing(tmp_path: Path) -> No
 def test_a_link_is_not_opened_as_a_folder(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("folder")
-    with pytest.raises(OSError), files.opened(tmp_path / "link"):
+    with pytest.raises(OSError), files.open_directory(tmp_path / "link"):
         pass
-    with files.opened(tmp_path / "link", links=True) as folder:
+    with files.open_directory(tmp_path / "link", links=True) as folder:
         assert os.fstat(folder).st_ino == (tmp_path / "folder").stat().st_ino
 
 
 def test_no_link_is_followed_on_the_way_to_a_folder(tmp_path: Path) -> None:
     (tmp_path / "folder/inner").mkdir(parents=True)
     (tmp_path / "link").symlink_to("folder")
-    with files.opened(tmp_path / "folder/inner") as found:
+    with files.open_directory(tmp_path / "folder/inner") as found:
         assert os.path.samestat(os.fstat(found), os.stat(tmp_path / "folder/inner"))
     before = len(os.listdir("/proc/self/fd"))
     for name in ("link", "link/inner", "folder/none"):
-        with pytest.raises(OSError), files.opened(tmp_path / name):
+        with pytest.raises(OSError), files.open_directory(tmp_path / name):
             pass
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -166,7 +166,7 @@ def test_a_file_that_is_alike_has_the_attributes_of_the_one_before(tmp_path: Pat
     for name in ("link", "new"):  # what a link leads to may be anybody's
         files.replace_file(tmp_path / name, b"", alike=True)
         assert attributes(tmp_path / name) == {}
-    with files.opened(tmp_path) as folder:
+    with files.open_directory(tmp_path) as folder:
         files.replace_in(folder, path.name, b"", 0, 0, 0o600)
     assert attributes(path) == {}
     os.setxattr(path, "user.note", b"x")

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup.system import log as system_log
-from gitlab_mm_backup.system import run_id
 from gitlab_mm_backup.system.redaction import Secret
 
 RUN = "5f3c09ab"
@@ -21,10 +20,10 @@ RUN = "5f3c09ab"
 @pytest.fixture(autouse=True)
 def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Be the run of that name, as within a hook."""
-    monkeypatch.setenv(run_id.VARIABLE, RUN)
-    run_id.current.cache_clear()
+    monkeypatch.setenv(system_log.RUN_VARIABLE, RUN)
+    system_log.run_id.cache_clear()
     yield
-    run_id.current.cache_clear()
+    system_log.run_id.cache_clear()
 
 
 @pytest.fixture
@@ -92,14 +91,14 @@ def test_a_journal_that_is_stuck_holds_nobody_up(
 def test_a_run_that_is_in_no_hook_has_a_name_of_its_own(
     given: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(run_id.VARIABLE, given)
-    run_id.current.cache_clear()
-    assert re.fullmatch("[0-9a-f]{8}", run_id.current())
-    assert run_id.current() == run_id.current() != given
+    monkeypatch.setenv(system_log.RUN_VARIABLE, given)
+    system_log.run_id.cache_clear()
+    assert re.fullmatch("[0-9a-f]{8}", system_log.run_id())
+    assert system_log.run_id() == system_log.run_id() != given
 
 
 def test_a_run_within_a_hook_has_the_name_of_the_run_around_it() -> None:
-    assert run_id.current() == RUN
+    assert system_log.run_id() == RUN
 
 
 def test_each_line_with_its_command_and_level(written: list[tuple[int, str]]) -> None:

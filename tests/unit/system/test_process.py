@@ -21,7 +21,7 @@ from types import FrameType
 import pytest
 
 from gitlab_mm_backup.errors import Failure, Interrupted
-from gitlab_mm_backup.system import parallel, privileges, process
+from gitlab_mm_backup.system import parallel, process, sandbox
 from gitlab_mm_backup.system.private_files import InMemory, Lines, OpenFile
 from gitlab_mm_backup.system.process import Command
 from gitlab_mm_backup.system.redaction import Secret
@@ -577,19 +577,19 @@ def test_a_line_that_cannot_be_taken_is_not_lost_in_silence(
 
 
 def test_acting_as_an_account_ends_with_the_block() -> None:
-    with privileges.acting_as("nobody"):
+    with sandbox.acting_as("nobody"):
         assert (os.geteuid(), os.getegid()) == (NOBODY.pw_uid, NOBODY.pw_gid)
     assert (os.geteuid(), os.getegid()) == (0, 0)
-    with pytest.raises(ZeroDivisionError), privileges.acting_as("nobody"):
+    with pytest.raises(ZeroDivisionError), sandbox.acting_as("nobody"):
         raise ZeroDivisionError
     assert (os.geteuid(), os.getegid()) == (0, 0)
-    with privileges.acting_as(None):
+    with sandbox.acting_as(None):
         assert os.geteuid() == 0
 
 
 def test_nobody_acts_as_an_unknown_account() -> None:
     unknown = pytest.raises(Failure, match="no account no-such-account")
-    with unknown, privileges.acting_as("no-such-account"):
+    with unknown, sandbox.acting_as("no-such-account"):
         pass
     assert (os.geteuid(), os.getegid()) == (0, 0)
 
@@ -611,7 +611,7 @@ def test_what_failed_first_is_told_and_not_what_was_ended_for_it(mark: str) -> N
         process.run(Command(["sh", "-c", "kill -9 $$"]))
 
 
-@pytest.mark.parametrize("capabilities", [None, privileges.to_read_all()])
+@pytest.mark.parametrize("capabilities", [None, sandbox.to_read_all()])
 def test_no_path_leads_through_a_link_whatever_rights_are_given_up(
     capabilities: tuple[str, ...] | None, tmp_path: Path
 ) -> None:

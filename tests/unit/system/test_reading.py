@@ -9,35 +9,35 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.system import reading
+from gitlab_mm_backup.system import files
 
 
 def test_a_plain_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"\xff content")
-    assert reading.plain(tmp_path / "file") == b"\xff content"
+    assert files.read_regular(tmp_path / "file") == b"\xff content"
 
 
 def test_as_much_as_is_allowed_and_no_more(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"1234")
-    assert reading.plain(tmp_path / "file", 4) == b"1234"
+    assert files.read_regular(tmp_path / "file", 4) == b"1234"
     (tmp_path / "file").write_bytes(b"12345")
     with pytest.raises(Failure, match="larger than 0 MiB"):
-        reading.plain(tmp_path / "file", 4)
+        files.read_regular(tmp_path / "file", 4)
 
 
 def test_a_sparse_file_is_not_read_to_its_end(tmp_path: Path) -> None:
     with open(tmp_path / "file", "wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(Failure, match="larger than 32 MiB"):
-        reading.plain(tmp_path / "file")
+        files.read_regular(tmp_path / "file")
 
 
 def test_a_link_is_not_opened_unless_it_is_allowed(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "link").symlink_to("file")
-    with reading.opened(tmp_path / "link", links=True) as file:
+    with files.open_regular(tmp_path / "link", links=True) as file:
         assert file.read() == b"content"
-    with pytest.raises(Failure, match="it is a link"), reading.opened(tmp_path / "link"):
+    with pytest.raises(Failure, match="it is a link"), files.open_regular(tmp_path / "link"):
         pass
 
 
@@ -45,8 +45,8 @@ def test_a_link_only_where_it_is_allowed(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "link").symlink_to("file")
     with pytest.raises(Failure, match="it is a link"):
-        reading.plain(tmp_path / "link")
-    assert reading.plain(tmp_path / "link", links=True) == b"content"
+        files.read_regular(tmp_path / "link")
+    assert files.read_regular(tmp_path / "link", links=True) == b"content"
 
 
 def test_a_link_that_comes_between_is_not_followed(
@@ -55,7 +55,7 @@ def test_a_link_that_comes_between_is_not_followed(
     (tmp_path / "link").symlink_to("/etc/shadow")
     monkeypatch.setattr(Path, "is_symlink", lambda self: False)
     with pytest.raises(OSError):
-        reading.plain(tmp_path / "link")
+        files.read_regular(tmp_path / "link")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "socket"])
@@ -69,4 +69,4 @@ def test_what_is_no_plain_file(kind: str, tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as one:
             one.bind(str(path))
     with pytest.raises((Failure, OSError)):
-        reading.plain(path)
+        files.read_regular(path)

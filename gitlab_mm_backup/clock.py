@@ -1,9 +1,9 @@
-"""Days and times as an administrator types them."""
+"""What a date proves: one that lies ahead of now was written by a clock that was wrong."""
 
 from __future__ import annotations
 
 import re
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, timezone
 
 _FORMS = "2026-11-20, 20261120, yesterday, 06:00 or 2026-11-20T06:00"
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
@@ -38,3 +38,27 @@ def end_of(text: str, now: datetime) -> datetime:
 
 def _midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day).astimezone()
+
+
+_APART = timedelta(
+    minutes=5
+)  # that the clocks of two hosts, or of one before and after NTP, may be
+
+
+def now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def parse_moment(text: str) -> datetime:
+    """Return the moment that RFC 3339 writes so; raises ValueError where it is none."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def ahead(one: datetime, when: datetime) -> bool:
+    """Tell whether a moment is in the future at ``when``."""
+    return one > when + _APART
+
+
+def utc(moment: datetime) -> str:
+    """Return ``moment`` as RFC 3339 in UTC, to the second."""
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
