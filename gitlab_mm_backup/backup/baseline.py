@@ -8,11 +8,10 @@ from .. import clock
 from ..config import identity
 from ..config.identity import Host
 from ..config.origin import Kind
-from ..store import accepted, hosts, lineage, manifest, records, soundness
-from ..store.hosts import Seen
-from ..store.inventory import Store
-from ..store.local import BackupSet
+from ..store import check_records, inventory, manifest, soundness
+from ..store.inventory import Seen, Store
 from ..store.manifest import Manifest
+from ..store.sets import BackupSet
 from ..system import humanize
 from . import live
 
@@ -39,10 +38,10 @@ def fuller(host: Host, store: Store, own: Sequence[BackupSet]) -> Manifest | Non
 def _sound(one: BackupSet) -> bool:
     if one.manifest.safety or one.manifest.empty:
         return False
-    now, known = clock.now(), accepted.names()
-    if lineage.origin_of(one).kind is Kind.FORGED:
+    now, known = clock.now(), soundness.accepted_names()
+    if inventory.origin_of(one).kind is Kind.FORGED:
         return False
-    return not soundness.flaws(one.manifest, records.of_set(one), known, now)
+    return not soundness.flaws(one.manifest, check_records.of_set(one), known, now)
 
 
 def settle(host: Host, store: Store, made: Manifest) -> tuple[Host, list[str]]:
@@ -84,7 +83,7 @@ def copied_disk(host: Host) -> list[str]:
 
 def _undecided(host: Host, store: Store) -> list[str]:
     """Return what is told while nobody has said which host this is, and whose the other sets are."""
-    return [_kept(one) for one in hosts.kin(host, hosts.seen(store))]
+    return [_kept(one) for one in inventory.kin(host, inventory.seen(store))]
 
 
 def _kept(one: Seen) -> str:

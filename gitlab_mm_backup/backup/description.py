@@ -17,9 +17,9 @@ from ..postgresql.catalog import Unread
 from ..postgresql.contents import Upload
 from ..sso import check
 from ..store import archive_writer, manifest
-from ..store.caveats import _INSTALLED, _target
 from ..store.manifest import Credentials, Database, Manifest, Part
 from ..store.properties import Properties
+from ..store.soundness import _INSTALLED, _target
 from ..system import disk_space, files, humanize, sandbox
 from .attributes import Attributes
 from .incremental import Packed

@@ -19,7 +19,8 @@ from ..mattermost import omnibus, omnibus_files
 from ..mattermost.site import GitLab, Site
 from ..postgresql import scratch
 from ..postgresql.endpoint import Endpoint
-from ..store.local import BackupSet, LocalStore
+from ..store.local import LocalStore
+from ..store.sets import BackupSet
 from ..system import files, humanize, process
 from ..system.namespaces import View, within
 from ..system.process import Command

@@ -13,13 +13,11 @@ from typing import IO
 
 from .. import clock
 from ..config.settings import Settings
-from ..store import archive_writer, check_records, file_list, records
+from ..store import archive_writer, check_records, file_list
 from ..store.file_list import LISTING
-from ..store.local import LONGEST_CHAIN, BackupSet
+from ..store.local import PartWriter, Throttle
 from ..store.manifest import Increment, Part
-from ..store.part import PartWriter
-from ..store.sets import part_problem
-from ..store.throttle import Throttle
+from ..store.sets import LONGEST_CHAIN, BackupSet, part_problem
 from ..system import progress
 from ..system.process import compress, pipeline
 
@@ -71,7 +69,7 @@ def _objection(newest: BackupSet, roles: Mapping[str, str]) -> str:
     if newest.manifest.files.folders != roles:
         return f"Mattermost's folders lie elsewhere than in set {newest.name}"
     for one in newest.chain:
-        if check_records.refuted(records.of_set(one)):
+        if check_records.refuted(check_records.of_set(one)):
             return f"set {one.name} did not pass its last check"
     if part_problem(newest.path / listed.file, listed):
         return f"the listing of set {newest.name} is damaged"

@@ -20,15 +20,14 @@ from ..errors import Failure, Interrupted
 from ..mattermost.site import Site
 from ..postgresql import connection, dump, provisions, restorable
 from ..postgresql.connection import Counted, GaveWay, Snapshot
-from ..store import archive_writer, caveats, lineage, manifest, prune, soundness
+from ..store import archive_writer, inventory, manifest, prune, soundness
 from ..store.inventory import Store
-from ..store.local import BackupSet, Sign
+from ..store.local import PartWriter, Throttle
 from ..store.manifest import Credentials, Manifest, Part
-from ..store.part import PartWriter
 from ..store.prune import Owner
 from ..store.restic_store import ResticStore
 from ..store.retention import FOR_EVER
-from ..store.throttle import Throttle
+from ..store.sets import BackupSet, Sign
 from ..system import disk_space, humanize, progress, signals
 from ..system.parallel import together
 from ..system.process import compress
@@ -93,7 +92,7 @@ def backup(
         made = (make or make_set)(site, settings, store, before)
     host, notes = baseline.settle(identity.own(), store, made.manifest)
     store.serve(host)
-    told = caveats.unaccepted(made.manifest.told, settings.accept_warnings)
+    told = soundness.unaccepted(made.manifest.told, settings.accept_warnings)
     notes += _accepted(len(made.manifest.told) - len(told))
     warnings = [*told, *baseline.copied_disk(host), *shrunken(made.manifest)]
     owner = Owner(host, made.manifest.installation)
@@ -150,7 +149,7 @@ def look_before(store: Store) -> Before:
     """Return what a set is made with, and held against; raises Failure."""
     host = identity.own()
     store.serve(host)
-    own = lineage.own(host, store.sets())
+    own = inventory.own_sets(host, store.sets())
     return Before(host, keys.own(host.id).sign, own, baseline.fuller(host, store, own))
 
 

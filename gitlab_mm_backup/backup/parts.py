@@ -15,11 +15,10 @@ from ..mattermost import json_file, targets
 from ..mattermost.site import Kind, Site
 from ..store import archive_writer
 from ..store.file_list import Shifted
-from ..store.local import BackupSet
+from ..store.local import PartWriter, Throttle
 from ..store.manifest import Part
-from ..store.part import PartWriter
 from ..store.restic_store import ResticStore
-from ..store.throttle import Throttle
+from ..store.sets import BackupSet
 from ..system.process import compress
 from . import incremental
 from .incremental import Packed

@@ -14,7 +14,8 @@ from ..mattermost.site import Site
 from ..postgresql import connection
 from ..store import archive_writer
 from ..store.inventory import Store
-from ..store.local import BackupSet, LocalStore
+from ..store.local import LocalStore
+from ..store.sets import BackupSet
 from ..system import disk_space
 from ..system.parallel import together
 

@@ -23,7 +23,7 @@ from ..sso import credentials, oauth
 from ..sso.check import effective_pair
 from ..sso.credentials import Candidate
 from ..sso.oauth import Application, Pair
-from ..store.local import BackupSet
+from ..store.sets import BackupSet
 from ..system import process
 from ..system.process import Command
 from ..system.redaction import Secret

@@ -14,8 +14,8 @@ from ..mattermost.site import Site
 from ..restore import preview, replacing
 from ..restore.choice import Chosen
 from ..restore.plan import Plan
-from ..store import lineage
-from ..store.local import BackupSet
+from ..store import inventory
+from ..store.sets import BackupSet
 from . import output
 
 
@@ -27,7 +27,7 @@ def given(options: dict[str, Any], set_: BackupSet, chosen: Chosen, site: Site, 
     """
     if options["dry_run"]:
         return plan
-    origin = lineage.origin_of(set_)
+    origin = inventory.origin_of(set_)
     if set_.name != options["trust_unsigned"]:
         _refuse_unproven(set_, origin, asked=not options["yes"] and output.on_terminal())
     plan = replace(plan, accepted=_identity(set_))
@@ -43,7 +43,7 @@ def given(options: dict[str, Any], set_: BackupSet, chosen: Chosen, site: Site, 
 
 def refuse_another(set_: BackupSet, plan: Plan) -> None:
     """Raise Failure where a restore is to go on with a set that is not the one that was agreed to."""
-    origin = lineage.origin_of(set_)
+    origin = inventory.origin_of(set_)
     if plan.accepted != _identity(set_):
         _refuse_unproven(set_, origin, asked=False)
 

@@ -34,12 +34,12 @@ def host(manner: Manner) -> Outcome:
     reinstall, and on a copy of a host, it is another one until somebody says whose sets are its.
     """
     from ..config import identity, keys
-    from ..store import hosts
-    from . import hosts_outcomes as outcomes
+    from ..store import inventory
+    from . import hosts_outcomes
 
     here = identity.own()
     ring = keys.known(here.id)
-    return outcomes.of_host(here, hosts.seen(manner.store()), ring)
+    return hosts_outcomes.of_host(here, inventory.seen(manner.store()), ring)
 
 
 @host.command("take-over")
@@ -52,13 +52,15 @@ def take_over(manner: Manner, wanted: str) -> Outcome:
     its name; the only one in question unless it is given.
     """
     from ..config import identity
-    from ..store import hosts
+    from ..store import inventory
     from ..system.lock import only_run
-    from . import hosts_outcomes as outcomes
+    from . import hosts_outcomes
 
     with only_run():
         here = identity.own()
-        return outcomes.of_take_over(*hosts.take_over(here, hosts.seen(manner.store()), wanted))
+        return hosts_outcomes.of_take_over(
+            *inventory.take_over(here, inventory.seen(manner.store()), wanted)
+        )
 
 
 @host.command("new")
@@ -69,13 +71,13 @@ def new(manner: Manner) -> Outcome:
     Where no other host is in question, this one gets a new id.
     """
     from ..config import identity
-    from ..store import hosts
+    from ..store import inventory
     from ..system.lock import only_run
-    from . import hosts_outcomes as outcomes
+    from . import hosts_outcomes
 
     with only_run():
         here = identity.own()
-        return outcomes.of_new(*hosts.new(here, hosts.seen(manner.store())))
+        return hosts_outcomes.of_new(*inventory.new_identity(here, inventory.seen(manner.store())))
 
 
 @host.command("trust")
@@ -88,10 +90,10 @@ def trust(manner: Manner, key: str) -> Outcome:
     """
     from ..config import keys
     from ..system.lock import only_run
-    from . import hosts_outcomes as outcomes
+    from . import hosts_outcomes
 
     with only_run():
-        return outcomes.of_trust(keys.trust_typed(key))
+        return hosts_outcomes.of_trust(keys.trust_typed(key))
 
 
 @host.command("distrust")
@@ -101,7 +103,7 @@ def distrust(manner: Manner, key: str) -> Outcome:
     """Trust the key of another host no more."""
     from ..config import keys
     from ..system.lock import only_run
-    from . import hosts_outcomes as outcomes
+    from . import hosts_outcomes
 
     with only_run():
-        return outcomes.of_distrust(keys.distrust(key))
+        return hosts_outcomes.of_distrust(keys.distrust(key))

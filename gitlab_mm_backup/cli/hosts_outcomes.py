@@ -8,7 +8,7 @@ from ..config import identity
 from ..config.identity import Host
 from ..config.keys import Ring
 from ..result import Outcome
-from ..store.hosts import Seen
+from ..store.inventory import Seen
 from ..system import humanize
 
 _SHOWN = 8  # digits of an id that tell it from others

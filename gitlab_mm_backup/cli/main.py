@@ -72,8 +72,7 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
     Where GitLab 19 has removed Mattermost the set is made of what it left, and marked as salvaged.
     """
     from ..backup import from_disk, job, schedule, sites
-    from ..mattermost import detect as host_host
-    from ..mattermost import guest
+    from ..mattermost import detect, guest
     from ..mattermost.journal import Journal
     from ..restore import rollback, search_index
     from ..system import process
@@ -87,7 +86,7 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
     with only_run():
         if due is not None:
             schedule.record()
-        absent = host_host.absent() if if_present else ""
+        absent = detect.absent() if if_present else ""
         if absent:
             return Outcome({"set": None}, [absent])
         rollback.refuse_unfinished(Journal())
@@ -126,14 +125,14 @@ def list_sets(manner: Manner, place: str | None) -> Outcome:
 def verify(manner: Manner, wanted: str, place: str | None, identity: Path | None) -> Outcome:
     """Read a whole set and hold it against its manifest."""
     from ..rehearsal import job as rehearsal_job
-    from ..store import lineage, records
+    from ..store import check_records, inventory
     from . import outcomes
 
     ours, store = _store(manner)
     with offsite.looked_at(ours, store, place, wanted, identity) as set_:
         record = rehearsal_job.verify_only(set_)
-        warnings = records.keep(set_, record) if place is None else []
-        return outcomes.of_verify(set_, record, lineage.origin_of(set_), warnings)
+        warnings = check_records.keep_record(set_, record) if place is None else []
+        return outcomes.of_verify(set_, record, inventory.origin_of(set_), warnings)
 
 
 @group.command(epilog=_SET_HELP)
@@ -158,9 +157,9 @@ def rehearse(
     from ..backup import sites
     from ..rehearsal import job as rehearsal_job
     from ..restore import offered
-    from ..store import records
+    from ..store import check_records
     from ..store.check_records import Depth
-    from ..store.local import Entry
+    from ..store.sets import Entry
     from ..system import lock, process
     from . import outcomes
 
@@ -174,7 +173,7 @@ def rehearse(
     with lock.only_rehearsal():
         ours, store = _store(manner)
         if if_due and not rehearsal_job.is_due(
-            ours.rehearse, records.history(), datetime.now().astimezone()
+            ours.rehearse, check_records.history(), datetime.now().astimezone()
         ):
             return Outcome({"set": None}, [f"No rehearsal is due: rehearse is {ours.rehearse}"])
         depth = Depth.QUICK if quick else Depth.FULL if full else Depth.USUAL
@@ -192,7 +191,7 @@ def rehearse(
                 with store.fetched(set_, ours.rehearse_in) as near:
                     made.append(rehearsal_job.rehearse(near, site, depth, ours))
                 if place is None:
-                    warnings += records.keep(set_, made[-1])
+                    warnings += check_records.keep_record(set_, made[-1])
     return outcomes.of_rehearse(made, warnings, expected=quick or if_due)
 
 
@@ -252,18 +251,18 @@ def prune(
 def _owner(host: Any) -> Any:
     """Return for whom is pruned: this host, with the installation that is live, or was last."""
     from ..backup import live
-    from ..mattermost import detect as host_host
+    from ..mattermost import detect
     from ..store.prune import Owner
 
-    return Owner(host, live.installation(host_host.find_any(), host))
+    return Owner(host, live.installation(detect.find_any(), host))
 
 
 def _moments(store: Any) -> list[datetime]:
     """Return when this host's sets were begun; safety sets do not count."""
     from ..config import identity
-    from ..store import lineage
+    from ..store import inventory
 
-    sets = lineage.own(identity.known(), store.sets())
+    sets = inventory.own_sets(identity.known(), store.sets())
     return [one.manifest.made for one in sets if not one.manifest.safety]
 
 

@@ -75,7 +75,7 @@ class Manner:
 
         if self.job:
             identity.own()  # whoever makes, restores or removes sets has an id
-        return inventory.of(self.settings())
+        return inventory.open_store(self.settings())
 
     def values(self) -> list[Value]:
         """Read the settings, each value with where it comes from; as ``settings`` does."""

@@ -99,20 +99,20 @@ def listed(store: Any) -> Outcome:
     """Return the list of a store's sets, with all that is known of them."""
     from ..config import identity
     from ..restore import offered
-    from ..store import records
-    from . import outcomes as cli_outcomes
+    from ..store import check_records
+    from . import outcomes
 
     known = {one.name: one for one in offered.of_store(store)}
     lines = [
-        cli_outcomes.Listed(
+        outcomes.Listed(
             one,
-            records.of_set(one.set) if one.set else [],
+            check_records.of_set(one.set) if one.set else [],
             known[one.name].flaws if one.name in known else (),
             known[one.name].origin if one.name in known else None,
         )
         for one in store.entries()
     ]
-    return cli_outcomes.of_list(lines, store, identity.known())
+    return outcomes.of_list(lines, store, identity.known())
 
 
 def list_copies(settings: Any, place: str) -> Outcome:
@@ -141,7 +141,7 @@ def offsite(manner: Manner) -> Outcome:
     from ..backup import live
     from ..config import identity
     from ..mattermost import detect
-    from ..offsite import sync as offsite_offsite
+    from ..offsite import sync
     from ..store import inventory
     from ..store.prune import Owner
     from ..system.lock import only_run
@@ -151,18 +151,16 @@ def offsite(manner: Manner) -> Outcome:
     with only_run():
         ours, here = manner.settings(), identity.own()
         owner = Owner(here, live.installation(detect.find_any(), here))
-        return offsite_outcomes.of_offsite(
-            *offsite_offsite.copy(ours, inventory.local(ours), owner)
-        )
+        return offsite_outcomes.of_offsite(*sync.copy(ours, inventory.local_store(ours), owner))
 
 
 def with_copies(made: Outcome, settings: Any, owner: Any) -> Outcome:
     """Copy the sets when a backup is made, and tell it with that."""
-    from ..offsite import sync as offsite_offsite
+    from ..offsite import sync
     from ..store import inventory
     from . import offsite_outcomes
 
-    copied = offsite_offsite.copy(settings, inventory.local(settings), owner, heed=True)
+    copied = sync.copy(settings, inventory.local_store(settings), owner, heed=True)
     return offsite_outcomes.with_copies(made, *copied)
 
 
@@ -186,11 +184,11 @@ def kit(manner: Manner, file: Path | None, with_secrets: bool) -> Outcome:
     Where sets are, which keys and files are needed, versions, and the commands. With FILE it is one
     HTML page, for paper.
     """
-    from ..offsite import recovery_kit as job
-    from . import kit_outcomes as outcomes
+    from ..offsite import recovery_kit
+    from . import kit_outcomes
 
     if with_secrets and manner.as_json:
         raise click.UsageError("--with-secrets is for paper: without --json.")
     ours = manner.settings()
-    made = job.kit(ours, manner.store(), with_secrets=with_secrets)
-    return outcomes.of_kit(made, outcomes.write(file, made) if file is not None else None)
+    made = recovery_kit.kit(ours, manner.store(), with_secrets=with_secrets)
+    return kit_outcomes.of_kit(made, kit_outcomes.write(file, made) if file is not None else None)

@@ -13,7 +13,7 @@ from ..offsite.remote_store import Entry
 from ..offsite.sync import Served
 from ..restore.choice import Found
 from ..result import Outcome
-from ..store import caveats
+from ..store import soundness
 from ..system import humanize
 
 Known = Mapping[str, Found]  # by set
@@ -75,7 +75,7 @@ def _entry_line(one: Entry, found: Found, here: Host) -> str:
     lines = [line, *remarks.origin_lines(found.origin), *(f"  {words}" for words in told)]
     if one.copy.recipients:
         lines.append(f"  encrypted to {'; '.join(one.copy.recipients)}")
-    return "\n".join(lines + [f"  {words}" for words in caveats.lines(one.manifest.told)])
+    return "\n".join(lines + [f"  {words}" for words in soundness.caveat_lines(one.manifest.told)])
 
 
 def _entry_fields(remote: Remote, one: Entry, found: Found, here: Host) -> dict[str, object]:

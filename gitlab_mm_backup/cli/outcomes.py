@@ -17,7 +17,7 @@ from ..health import remarks
 from ..health.report import Report
 from ..health.upgrade_gate import Passed
 from ..result import Outcome
-from ..store import caveats
+from ..store import soundness
 from ..store.check_records import (
     Record,
     Verdict,
@@ -27,9 +27,9 @@ from ..store.check_records import (
     latest_verification,
 )
 from ..store.inventory import Store
-from ..store.local import BackupSet, Entry
 from ..store.prune import Plan, Pruned
 from ..store.retention import FOR_EVER, Decision
+from ..store.sets import BackupSet, Entry
 from ..store.soundness import Flaw
 from ..system import humanize
 
@@ -40,9 +40,9 @@ if TYPE_CHECKING:  # whoever calls has these already, and a list needs no restor
     from ..health.report import Report
     from ..health.upgrade_gate import Passed
     from ..store.inventory import Store
-    from ..store.local import BackupSet, Entry
     from ..store.prune import Plan, Pruned
     from ..store.retention import Decision
+    from ..store.sets import BackupSet, Entry
     from ..store.soundness import Flaw
 
 _VERDICTS = {
@@ -146,7 +146,7 @@ def _list_line(one: Listed, damaged: set[str], here: Host) -> str:
     base = _damaged_base(entry.set, damaged)
     if base is not None:
         lines.append(f"  NOT SOUND: {base}, which it builds on, is DAMAGED")
-    lines += [f"  {line}" for line in caveats.lines(manifest.told)]
+    lines += [f"  {line}" for line in soundness.caveat_lines(manifest.told)]
     return "\n".join(lines)
 
 

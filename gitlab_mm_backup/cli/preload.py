@@ -128,6 +128,7 @@ from ..restore import (
     replacing,
     rollback,
     search_index,
+    source,
     suitable,
     to_standalone,
     undo_log,
@@ -137,38 +138,26 @@ from ..restore import (
     version_rules,
 )
 from ..restore import job as restore_job
-from ..restore import source as restore_source
 from ..sso import accounts, candidates, check, credentials, oauth, repair, stored_secret
 from ..store import (
-    accepted,
     archive_reader,
     archive_writer,
-    caveats,
     check_records,
     file_list,
-    forward,
-    ground,
-    hosts,
     inventory,
-    lineage,
     local,
     manifest,
-    part,
     places,
     properties,
     prune,
-    pruned,
-    records,
     restic,
     restic_set,
     restic_store,
     retention,
     sets,
     soundness,
-    throttle,
     verify,
 )
-from ..store import source as store_source
 from ..system import (
     disk_space,
     environment,

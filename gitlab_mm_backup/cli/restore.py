@@ -134,7 +134,7 @@ def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> 
     from ..mattermost import detect
     from ..rehearsal import job
     from ..restore import preview, to_standalone
-    from ..store import check_records, records
+    from ..store import check_records
     from . import consent, restore_outcomes
 
     ours, store = manner.settings(), manner.store()
@@ -154,7 +154,7 @@ def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> 
             if options["wanted"] or plan.place or wanted.set.name in damaged:
                 raise
             damaged.append(wanted.set.name)
-            records.keep(wanted.set, job.verified(wanted.set, failure.checks))
+            check_records.keep_record(wanted.set, job.verified(wanted.set, failure.checks))
             continue
         if options["nginx"]:
             to_standalone.write_nginx_site(options["nginx"], detect.again(site))

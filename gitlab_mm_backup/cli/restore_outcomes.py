@@ -14,8 +14,8 @@ from ..restore.rollback import RolledBack
 from ..restore.search_index import Built
 from ..result import Outcome
 from ..sso.oauth import Verdict
-from ..store import caveats, manifest
-from ..store.local import BackupSet
+from ..store import manifest, soundness
+from ..store.sets import BackupSet
 from ..system import humanize
 from . import search_outcomes
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # whoever calls has these already
     from ..restore.preview import Preview
     from ..restore.rollback import RolledBack
     from ..restore.search_index import Built
-    from ..store.local import BackupSet
+    from ..store.sets import BackupSet
 
 _SHOWN = 8  # digits of an id that tell a host from others
 
@@ -106,7 +106,7 @@ def of_preview(preview: Preview, chosen: Chosen) -> Outcome:
         f"Set {preview.set.name}: {humanize.amounts(manifest.rows, manifest.files.files)}",
         *(f"  {note}" for note in chosen.notes),
         *(f"  {number}. {step}" for number, step in enumerate(preview.steps, 1)),
-        *caveats.lines(preview.told),
+        *soundness.caveat_lines(preview.told),
         *(f"Room: {room}" for room in preview.room),
         f"Settings that change: {', '.join(changed) or 'none'}",
         *(["What is done to the set's config.json:"] if preview.patch else []),

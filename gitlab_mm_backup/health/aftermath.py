@@ -13,7 +13,7 @@ from ..config.settings import Notice, Settings
 from ..errors import ExitCode, Failure, reason
 from ..offsite import ledger
 from ..result import Outcome
-from ..store import records
+from ..store import check_records
 from ..store.inventory import Store
 from ..store.local import LocalStore
 from ..store.soundness import Kind
@@ -123,7 +123,7 @@ def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:
         foreign=len(found.foreign) if found else 0,
         host=here.id,
         installation=here.installation,
-        history=found.history if found else records.history(),
+        history=found.history if found else check_records.history(),
         free=free,
         offsite=offsite,
     )

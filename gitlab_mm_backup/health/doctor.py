@@ -110,7 +110,7 @@ def _restic() -> Check:
 
 
 def _sets(ours: settings.Settings) -> Check:
-    store = inventory.of(ours)
+    store = inventory.open_store(ours)
     entries = store.entries()
     damaged = [entry.name for entry in entries if entry.set is None]
     if damaged:

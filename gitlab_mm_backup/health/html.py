@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..store import caveats
+from ..store import soundness
 from ..store.check_records import Depth, Verdict
 from ..system import humanize
 from . import charts, pages
@@ -37,7 +37,7 @@ def render(made: Report) -> bytes:
     """Return the page."""
     return pages.render(
         "health/report.jinja",
-        {"duration": _duration, "caveats": caveats.lines},
+        {"duration": _duration, "caveats": soundness.caveat_lines},
         made=made,
         found=made.found,
         heading=_HEADINGS[made.judgement.standing],

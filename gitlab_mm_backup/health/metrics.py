@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..store import check_records
 from ..store.check_records import Record, Verdict
-from ..store.local import BackupSet, Entry
+from ..store.sets import BackupSet, Entry
 from ..system.files import replace_file
 from .runs import Run
 

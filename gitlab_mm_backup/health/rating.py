@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ..checks import Result
-from ..store import caveats, check_records
+from ..store import check_records, soundness
 from ..store.check_records import Record, Verdict
-from ..store.local import BackupSet, Entry
+from ..store.sets import BackupSet, Entry
 from ..store.soundness import Flaw, Kind
 from ..system import humanize
 
@@ -165,7 +165,7 @@ def concerns(found: Found, newest: BackupSet | None) -> list[str]:
     if newest is not None and found.now - newest.manifest.made > SET_AGE:
         age = _age(found.now - newest.manifest.made)
         words.append(f"The newest set is {age} old: {humanize.moment(newest.manifest.made)}")
-    words += [] if newest is None else caveats.lines(newest.manifest.told)
+    words += [] if newest is None else soundness.caveat_lines(newest.manifest.told)
     bad = [one for one in found.entries if one.set is not newest and _failed(found, one)]
     if bad:
         words.append(f"{humanize.number(len(bad), 'other set')} failed: {bad[0].name}")

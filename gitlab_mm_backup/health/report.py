@@ -16,10 +16,10 @@ from ..config import identity
 from ..errors import Failure
 from ..mattermost import detect
 from ..restore import offered
-from ..store import caveats, check_records, lineage, records
+from ..store import check_records, inventory, soundness
 from ..store.check_records import Record
 from ..store.inventory import Store
-from ..store.local import BackupSet
+from ..store.sets import BackupSet
 from ..system import redaction
 from .rating import Found, Judgement, Line, Standing, concerns, judge, line_of, newest_of
 
@@ -100,7 +100,7 @@ def report(found: Found) -> Report:
 
 
 def _of_gitlab(newest: BackupSet | None) -> list[str]:
-    has = caveats.gitlab_settings(newest.manifest) if newest else ""
+    has = soundness.gitlab_settings(newest.manifest) if newest else ""
     told = f"The newest set has {has}; a rehearsal reads that archive and puts nothing of it back"
     return [told] if has else []
 
@@ -123,7 +123,7 @@ def look(store: Store) -> Found:
     """
     entries = store.entries()
     here = identity.known()
-    own = {one.name for one in lineage.own(here, [one.set for one in entries if one.set])}
+    own = {one.name for one in inventory.own_sets(here, [one.set for one in entries if one.set])}
     try:
         site = detect.find()
     except Failure as failure:  # the sets may lie on a host without GitLab
@@ -131,8 +131,8 @@ def look(store: Store) -> Found:
         site = None
     return Found(
         entries=entries,
-        records={one.name: records.of_set(one.set) for one in entries if one.set},
-        history=records.history(),
+        records={one.name: check_records.of_set(one.set) for one in entries if one.set},
+        history=check_records.history(),
         uncovered=uncovered(site) if site else [_UPLOADS_UNKNOWN],
         versions={
             "gitlab-mm-backup": version.tool(),

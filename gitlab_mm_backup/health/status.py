@@ -16,12 +16,11 @@ from ..mattermost import detect
 from ..mattermost.journal import Journal
 from ..mattermost.site import Site
 from ..offsite import ledger
-from ..store import accepted, caveats, check_records, hosts, lineage, places, prune, retention
+from ..store import check_records, inventory, places, prune, retention, soundness
 from ..store.check_records import Verdict
-from ..store.hosts import Seen
-from ..store.inventory import Store
-from ..store.local import BackupSet
+from ..store.inventory import Seen, Store
 from ..store.retention import Kept
+from ..store.sets import BackupSet
 from ..store.soundness import Kind
 from ..system import disk_space, humanize, redaction
 from . import rating, report, scheduler
@@ -102,8 +101,8 @@ def look(store: Store, settings: Settings) -> Facts:
         site = detect.find()
     except Failure:
         site = None
-    here, known, ring = identity.known(), accepted.names(), keys.ring()
-    own = lineage.own(here, [one.set for one in found.entries if one.set])
+    here, known, ring = identity.known(), soundness.accepted_names(), keys.ring()
+    own = inventory.own_sets(here, [one.set for one in found.entries if one.set])
     night = scheduler.look(found.now.astimezone())
     return Facts(
         found=found,
@@ -123,7 +122,7 @@ def look(store: Store, settings: Settings) -> Facts:
         obstacle=night.obstacle,
         offsite=ledger.newest_elsewhere(store, settings.remotes),
         host=here,
-        seen=hosts.seen(store),
+        seen=inventory.seen(store),
     )
 
 
@@ -143,14 +142,14 @@ def last_set(facts: Facts) -> Line:
     words = f"{_ago(age)}, {humanize.size(manifest.bytes)}, {humanize.number(manifest.rows, 'row')}"
     words += f", {humanize.number(manifest.files.files, 'file')}: {newest.name}"
     doubts = _doubts(facts, newest)
-    told = caveats.unaccepted(manifest.told, facts.settings.accept_warnings)
+    told = soundness.unaccepted(manifest.told, facts.settings.accept_warnings)
     state = State.WARNING if doubts or told else State.GOOD
     emptied = any(facts.found.has(one.name, Kind.EMPTIED) for one in _newer(facts, newest))
     bad = emptied or age > rating.SET_AGE
     words = "; ".join([words, *doubts])
     if manifest.told:
         accepted = [one for one in manifest.told if one not in told]
-        words += f". {caveats.sentence([*told, *accepted])}"
+        words += f". {soundness.caveat_sentence([*told, *accepted])}"
     return Line("last set", State.BAD if bad else state, words, figures)
 
 
@@ -185,7 +184,7 @@ def which_host(facts: Facts) -> Line:
     here, words = facts.host, facts.host.id[:8] or "without an id until the first backup"
     if here.installation:
         words += f", installation {here.installation[:8]}"
-    kin = hosts.kin(here, facts.seen)
+    kin = inventory.kin(here, facts.seen)
     if here.original:
         words += f"; it came with the disk of host {here.original[:8]}: gitlab-mm host take-over, "
         return Line("host", State.WARNING, f"{words}or gitlab-mm host new")

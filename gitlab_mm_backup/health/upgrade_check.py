@@ -15,9 +15,9 @@ from ..mattermost import gitlab_rb, json_file, omnibus, omnibus_files
 from ..mattermost.omnibus import WITHOUT_MATTERMOST, Presence
 from ..mattermost.site import Site
 from ..postgresql import connection
-from ..store import check_records, inventory, records
+from ..store import check_records, inventory
 from ..store.check_records import Verdict
-from ..store.local import BackupSet
+from ..store.sets import BackupSet
 from ..system import humanize
 from ..version import numbers
 from . import upgrade_gate
@@ -174,7 +174,8 @@ def _postgresql(site: Site | None) -> Check:
 def _set(ours: Settings, use: Use) -> Check:
     """Look for a set that is fresh and was rehearsed; an old one lacks what came since."""
     newest = next(
-        (one for one in upgrade_gate.own(inventory.of(ours)) if not one.manifest.safety), None
+        (one for one in upgrade_gate.own(inventory.open_store(ours)) if not one.manifest.safety),
+        None,
     )
     if newest is None:
         if not use.some:
@@ -184,7 +185,7 @@ def _set(ours: Settings, use: Use) -> Check:
 
 
 def _judge(newest: BackupSet, use: Use) -> Check:
-    settled = check_records.decisive(records.of_set(newest))
+    settled = check_records.decisive(check_records.of_set(newest))
     made = f"{newest.name}, made {humanize.moment(newest.manifest.made)}"
     if settled is not None and settled.verdict is Verdict.FAILED:
         return failed("set", f"{made}, did not pass: gitlab-mm backup, then gitlab-mm rehearse")

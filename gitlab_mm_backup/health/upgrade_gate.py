@@ -20,9 +20,9 @@ from ..mattermost.omnibus import Presence
 from ..postgresql import connection
 from ..postgresql.endpoint import Endpoint
 from ..restore import rollback, search_index
-from ..store import accepted, inventory, lineage, soundness
+from ..store import inventory, soundness
 from ..store.inventory import Store
-from ..store.local import BackupSet
+from ..store.sets import BackupSet
 from ..store.verify import verify
 from ..system import humanize, signals
 from ..system.lock import only_run
@@ -161,7 +161,7 @@ def _freshen(settings: Settings) -> tuple[str, list[str]]:
             rollback.refuse_unfinished(Journal())
             site = omnibus.find()
             warnings = search_index.build_pending(site)
-            made = job.backup(site, settings, inventory.of(settings))
+            made = job.backup(site, settings, inventory.open_store(settings))
             warnings += rollback.prune_previous(settings.keep_time)
         warnings += made.warnings + job.follow(made)
     except Failure as failure:
@@ -247,17 +247,17 @@ def _newest(settings: Settings | None) -> BackupSet | None:
 def _sets(settings: Settings | None) -> list[BackupSet]:
     """Return the sets, newest first; none where they cannot be looked for, which a backup tells."""
     try:
-        return own(inventory.of(settings)) if settings else []
+        return own(inventory.open_store(settings)) if settings else []
     except Failure:
         return []
 
 
 def own(store: Store) -> list[BackupSet]:
     """Return this host's sets; one that looks emptied, or has a wrong date, is none to rely on."""
-    known, now = accepted.names(), _now()
+    known, now = soundness.accepted_names(), _now()
     return [
         one
-        for one in lineage.own(identity.known(), store.sets())
+        for one in inventory.own_sets(identity.known(), store.sets())
         if not soundness.flaws(one.manifest, (), known, now)
     ]
 

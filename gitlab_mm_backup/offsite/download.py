@@ -17,9 +17,9 @@ from ..config.origin import SIGNATURE
 from ..config.settings import GITLAB, Remote, Settings
 from ..errors import ExitCode, Failure
 from ..store.archive_reader import NotWhole
-from ..store.local import BackupSet, LocalStore
+from ..store.local import LocalStore, PartWriter
 from ..store.manifest import Manifest, Part
-from ..store.part import PartWriter
+from ..store.sets import BackupSet
 from ..system import disk_space, process, progress
 from ..system.files import replace_file
 from ..system.parallel import Put, through

@@ -12,7 +12,7 @@ from ..config import identity
 from ..config.identity import Host
 from ..config.settings import Remote
 from ..errors import ExitCode, Failure
-from ..store import lineage, places
+from ..store import inventory, places
 from ..store import manifest as store_manifest
 from ..store.inventory import Store
 from ..store.manifest import Manifest, is_set_name
@@ -200,7 +200,7 @@ def newest_elsewhere(store: Store, remotes: Iterable[str]) -> dict[str, float | 
     here = identity.known()
     found = newest(remotes, here)
     if isinstance(store, ResticStore) and store.repository.elsewhere:
-        sets = lineage.own(here, store.sets())
+        sets = inventory.own_sets(here, store.sets())
         moments = [one.manifest.made for one in sets if not one.manifest.safety]
         found["restic"] = max((one.timestamp() for one in moments), default=None)
     return found

@@ -12,7 +12,7 @@ from ..config import identity, keys
 from ..config.settings import GITLAB, NO_CONFIG, RCLONE_CONFIG, Remote, Settings
 from ..errors import Failure
 from ..mattermost import omnibus_files
-from ..store import caveats, lineage
+from ..store import inventory, soundness
 from ..store.inventory import Store
 from ..store.manifest import Manifest
 from ..system import humanize
@@ -79,7 +79,9 @@ def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Pa
     places = [_here(settings, store), *map(_there, remotes)]
     if settings.store != RESTIC and not any(one.newest for one in places[1:]):
         warnings.append("No set has a copy outside this machine: with its disk all is lost")
-    own = [one for one in lineage.own(identity.known(), store.sets()) if not one.manifest.safety]
+    own = [
+        one for one in inventory.own_sets(identity.known(), store.sets()) if not one.manifest.safety
+    ]
     newest = next((one.manifest for one in own), None)
     return Kit(
         host=identity.full_hostname(),
@@ -96,7 +98,7 @@ def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Pa
 
 
 def _here(settings: Settings, store: Store) -> Place:
-    own = lineage.own(identity.known(), store.sets())
+    own = inventory.own_sets(identity.known(), store.sets())
     names = [one.name for one in own if not one.manifest.safety]
     kind = "restic repository" if settings.store == RESTIC else "this machine"
     return Place(kind, store.where, names[0] if names else "", len(names))
@@ -110,7 +112,7 @@ def _there(remote: Remote) -> Place:
 
 
 def _of_gitlab(newest: Manifest | None) -> str:
-    has = caveats.gitlab_settings(newest) if newest else ""
+    has = soundness.gitlab_settings(newest) if newest else ""
     return f" The newest set has {has}, in etc-gitlab.tar.zst" if has else ""
 
 

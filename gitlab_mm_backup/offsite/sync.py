@@ -11,11 +11,12 @@ from pathlib import Path
 from ..config import keys
 from ..config.settings import GITLAB, Remote, Rules, Settings
 from ..errors import Failure, Interrupted
-from ..store import accepted, check_records, lineage, prune, records
-from ..store.lineage import Lineage
-from ..store.local import BackupSet, LocalStore
+from ..store import check_records, inventory, prune, soundness
+from ..store.inventory import Lineage
+from ..store.local import LocalStore
 from ..store.prune import Member, Owner
 from ..store.retention import Kept
+from ..store.sets import BackupSet
 from ..system import disk_space, signals
 from . import gitlab_upload, ledger, rclone, remote_store
 from .ledger import Notes, There
@@ -157,9 +158,9 @@ def _missing(
 
     The newest comes first, but for what it builds on: a copy is nothing without that.
     """
-    own = lineage.own(owner.host, store.sets())
+    own = inventory.own_sets(owner.host, store.sets())
     here = {one.name: one for one in own if not one.manifest.safety}
-    known, ring = accepted.names(), keys.ring()
+    known, ring = soundness.accepted_names(), keys.ring()
     members = [prune.of_set(one, known, ring) for one in here.values()]
     members += [one for one in _members(notes) if one.kept.name not in here]
     planned = prune.decide(remote.name, members, remote.rules or rules, owner)
@@ -172,7 +173,7 @@ def _missing(
 
 def _members(notes: Notes) -> list[Member]:
     """Return the noted copies as retention sees them, by what is known of their sets here."""
-    history, known = records.history(), accepted.names()
+    history, known = check_records.history(), soundness.accepted_names()
     found = []
     for name, there in notes.sets.items():
         proofs = [record for record in history if record.set == name]

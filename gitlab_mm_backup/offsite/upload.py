@@ -17,9 +17,8 @@ from ..config.origin import SIGNATURE, Kind
 from ..config.settings import Remote
 from ..errors import Failure
 from ..store import manifest
-from ..store.local import BackupSet
 from ..store.manifest import MANIFEST, SUMS, Part, sums, to_bytes
-from ..store.sets import damage
+from ..store.sets import BackupSet, damage
 from ..system import disk_space, process, progress
 from ..system.parallel import Put
 from . import age, ledger, rclone

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from .. import checks
 from ..errors import Failure
-from ..store.local import BackupSet
 from ..store.manifest import Manifest
+from ..store.sets import BackupSet
 from ..system import parallel
 from ..version import numbers
 from . import catalog, clients, connection, dump_contents, passes, provisions, swap

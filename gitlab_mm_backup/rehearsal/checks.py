@@ -16,9 +16,9 @@ from ..mattermost.effective_config import Settings, overlay
 from ..mattermost.site import Site
 from ..postgresql import catalog, connection, data_source, load
 from ..sso import check, oauth
-from ..store import lineage
-from ..store.local import BackupSet
+from ..store import inventory
 from ..store.manifest import Manifest
+from ..store.sets import BackupSet
 from ..system.redaction import Secret
 from ..version import numbers
 from . import integrity
@@ -82,7 +82,7 @@ def kept(set_: BackupSet) -> Kept:
 
 def origin(set_: BackupSet) -> list[Check]:
     """Return what the signature of a set proves; nothing of an old one, or with an unknown key."""
-    found = lineage.origin_of(set_)
+    found = inventory.origin_of(set_)
     if found.kind is OriginKind.FORGED:
         return [checks.failed("origin", found.words)]
     return [checks.passed("origin", found.words)] if found.proven else []

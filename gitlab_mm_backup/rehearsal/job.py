@@ -30,7 +30,7 @@ from ..restore import folder_swap, unpack
 from ..restore.plan import Plan
 from ..store import check_records, verify
 from ..store.check_records import Depth, Record
-from ..store.local import BackupSet
+from ..store.sets import BackupSet
 from ..system import namespaces, parallel
 from . import boot, limits
 from . import checks as rehearsal_checks

@@ -13,7 +13,7 @@ from ..config.origin import Origin
 from ..errors import ExitCode, Failure
 from ..store import manifest as store_manifest
 from ..store import prune
-from ..store.lineage import Lineage, of
+from ..store.inventory import Lineage, lineage_of
 from ..store.manifest import Manifest
 from ..store.soundness import Flaw, Kind
 from ..system import humanize
@@ -93,7 +93,7 @@ def _counts(one: Found, want: Want) -> bool:
 
 def _whose(manifest: Manifest, want: Want) -> Lineage:
     """Return a set's lineage; all that is this host's is one, and old sets are of what it has."""
-    lineage = of(manifest)
+    lineage = lineage_of(manifest)
     if not want.host.owns(lineage.host):
         return lineage
     known = lineage.installation or want.live.installation or want.host.installation

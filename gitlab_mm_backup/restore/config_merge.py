@@ -17,7 +17,7 @@ from ..mattermost.effective_config import overlay, unplaced
 from ..mattermost.json_file import Operations
 from ..mattermost.json_text import Keys
 from ..mattermost.site import Kind, Site
-from ..store.local import BackupSet
+from ..store.sets import BackupSet
 
 # What a host says for itself: Omnibus passes these by environment from GitLab 11 on, and
 # renders them into config.json before.  A set from elsewhere must not bring its own.

@@ -13,9 +13,10 @@ from ..config.schema import NO_PASSWORD
 from ..config.settings import Restic, Settings
 from ..errors import ExitCode, Failure
 from ..offsite.download import refuse_without_room
-from ..store.local import BackupSet, LocalStore
+from ..store.local import LocalStore
 from ..store.restic_set import Kept, fetch
 from ..store.restic_store import ResticStore
+from ..store.sets import BackupSet
 from ..system import environment
 from ..system.redaction import Secret
 

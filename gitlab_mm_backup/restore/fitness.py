@@ -11,7 +11,7 @@ from ..mattermost import json_file
 from ..mattermost.effective_config import Settings
 from ..mattermost.omnibus import WITHOUT_MATTERMOST
 from ..postgresql import dump_contents
-from ..store.local import BackupSet
+from ..store.sets import BackupSet
 from ..version import numbers
 from . import version_rules
 from .version_rules import Facts

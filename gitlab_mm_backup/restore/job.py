@@ -26,7 +26,7 @@ from ..postgresql.provisions import Provision
 from ..sso import check
 from ..sso.oauth import Probe
 from ..store.inventory import Store
-from ..store.local import BackupSet
+from ..store.sets import BackupSet
 from ..system import disk_space, files, parallel, process
 from ..system.files import STATE
 from ..system.process import Command

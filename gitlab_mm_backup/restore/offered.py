@@ -11,37 +11,36 @@ from ..config.keys import Ring
 from ..config.settings import Remote
 from ..offsite import remote_store
 from ..offsite.remote_store import Entry as Copied
-from ..store import accepted, lineage, records, soundness
+from ..store import check_records, inventory, soundness
 from ..store.check_records import Record
 from ..store.inventory import Store
-from ..store.local import BackupSet, Entry
+from ..store.sets import BackupSet, Entry, cut_short
 from ..store.soundness import Flaw, Kind
-from ..store.source import cut_short
 from .choice import Found
 
 
 def of_store(store: Store) -> list[Found]:
     """Return all sets of a store, complete or not; raises Failure where it cannot be read."""
-    known, now, ring = accepted.names(), clock.now(), keys.ring()
+    known, now, ring = soundness.accepted_names(), clock.now(), keys.ring()
     return [_of_entry(one, known, now, ring) for one in store.every()]
 
 
 def of_set(one: BackupSet) -> Found:
     """Return a set that was named, with what speaks against it."""
-    return _of_entry(Entry(one.name, one, ""), accepted.names(), clock.now(), keys.ring())
+    return _of_entry(Entry(one.name, one, ""), soundness.accepted_names(), clock.now(), keys.ring())
 
 
 def _of_entry(one: Entry, known: Collection[str], now: datetime, ring: Ring) -> Found:
     if one.set is None:
         return Found(one.name, None, [_incomplete(one.problem)])
-    found = soundness.flaws(one.set.manifest, records.of_set(one.set), known, now)
+    found = soundness.flaws(one.set.manifest, check_records.of_set(one.set), known, now)
     for base in one.set.chain[:-1]:
         found += [
             Flaw(flaw.kind, f"set {base.name}, which it builds on: {flaw.words}")
-            for flaw in soundness.flaws(base.manifest, records.of_set(base), known, now)
+            for flaw in soundness.flaws(base.manifest, check_records.of_set(base), known, now)
             if flaw.kind is Kind.FAILED
         ]
-    origin = lineage.origin_of(one.set, ring)
+    origin = inventory.origin_of(one.set, ring)
     found += soundness.of_origin(origin, elsewhere=one.set.said is not None)
     if one.set.source is None:
         short = cut_short(one.set.path, one.set.manifest.parts.values())
@@ -56,7 +55,12 @@ def of_remote(remote: Remote) -> list[Found]:
 
 def of_copies(entries: Sequence[Copied]) -> list[Found]:
     """Return copies that were looked for already, in their order."""
-    known, now, history, ring = accepted.names(), clock.now(), records.history(), keys.ring()
+    known, now, history, ring = (
+        soundness.accepted_names(),
+        clock.now(),
+        check_records.history(),
+        keys.ring(),
+    )
     return [_of_copy(one, history, known, now, ring) for one in entries]
 
 
@@ -74,7 +78,7 @@ def _of_copy(
 
 def unproven(one: BackupSet) -> list[str]:
     """Return, in words, that nothing proves who made a set that is from elsewhere."""
-    found = soundness.of_origin(lineage.origin_of(one), elsewhere=one.said is not None)
+    found = soundness.of_origin(inventory.origin_of(one), elsewhere=one.said is not None)
     return [f"{one.name}: {flaw.words}" for flaw in found if flaw.kind is Kind.UNPROVEN]
 
 

@@ -11,7 +11,7 @@ from ..config import settings
 from ..errors import Failure
 from ..mattermost.site import Kind, Site
 from ..postgresql import connection, load
-from ..store.local import BackupSet
+from ..store.sets import BackupSet
 from ..store.verify import verify
 from ..system import disk_space, sandbox
 from . import config_merge, fitness, folder_swap, replacing, suitable, unpack, unpacking, vacancy

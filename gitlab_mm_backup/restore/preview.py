@@ -10,8 +10,8 @@ from ..errors import Failure
 from ..mattermost import json_file
 from ..mattermost.effective_config import overlay
 from ..mattermost.site import Site
-from ..store import caveats
-from ..store.local import BackupSet
+from ..store import soundness
+from ..store.sets import BackupSet
 from ..system import humanize
 from . import config_merge, preflight, search_index, unpack
 from .choice import Chosen
@@ -137,7 +137,7 @@ def question(set_: BackupSet, site: Site, plan: Plan, chosen: Chosen) -> Questio
         f"set {set_.name}, made {humanize.moment(manifest.made)} on {manifest.host}:",
         f"{humanize.number(manifest.rows, 'row')}, {humanize.number(manifest.files.files, 'file')}.",
         *chosen.notes,
-        *caveats.lines(manifest.told),
+        *soundness.caveat_lines(manifest.told),
     ]
     if not plan.in_place:
         return told, [*chosen.warnings], "Go on?"

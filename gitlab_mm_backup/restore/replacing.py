@@ -9,8 +9,8 @@ from pathlib import Path
 from ..errors import Failure
 from ..mattermost.site import Site
 from ..postgresql import connection
-from ..store.local import BackupSet
 from ..store.manifest import Manifest
+from ..store.sets import BackupSet
 from ..system import files, humanize
 from . import unpack, unpacking
 from .plan import Plan

@@ -16,8 +16,8 @@ from ..offsite import download, remote_store
 from ..postgresql import connection
 from ..store import inventory
 from ..store.inventory import Store
-from ..store.local import BackupSet
 from ..store.restic_store import ResticStore
+from ..store.sets import BackupSet
 from ..system import disk_space
 from ..system.redaction import Secret
 from . import choice, elsewhere, offered, preflight, unpack
@@ -50,7 +50,7 @@ def find(
     """
     if not place:
         return _of_store(settings, store, name, want)
-    here, scratch = inventory.local(settings), settings.rehearse_in
+    here, scratch = inventory.local_store(settings), settings.rehearse_in
     repository = elsewhere.store(settings, place, identity)
     if repository is not None:
         chosen = _choose(name, want, repository.where, lambda: offered.of_store(repository))

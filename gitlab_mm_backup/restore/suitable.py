@@ -6,7 +6,7 @@ from ..errors import Failure
 from ..mattermost.site import Kind, Site
 from ..postgresql import connection
 from ..postgresql.endpoint import Endpoint
-from ..store.local import BackupSet
+from ..store.sets import BackupSet
 from ..version import numbers
 
 _UPGRADE = {Kind.OMNIBUS: ": gitlab-ctl pg-upgrade"}

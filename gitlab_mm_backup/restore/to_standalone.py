@@ -12,7 +12,7 @@ from ..mattermost.effective_config import Settings
 from ..mattermost.site import Kind, Site
 from ..sso import oauth
 from ..sso.oauth import APPLICATION_NAME
-from ..store.local import BackupSet
+from ..store.sets import BackupSet
 from ..system.files import replace_file
 
 _NGINX = """\

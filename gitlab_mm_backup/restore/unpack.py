@@ -20,9 +20,9 @@ from ..mattermost import json_file, targets
 from ..mattermost.site import Site
 from ..store import archive_reader, file_list, manifest, verify
 from ..store.file_list import LISTING
-from ..store.local import BackupSet
 from ..store.manifest import Account
 from ..store.restic_set import BY_RESTIC
+from ..store.sets import BackupSet
 from ..store.verify import ETC
 from ..system import process, sandbox
 from ..system.files import WORK, replace_file

@@ -7,7 +7,7 @@ import shlex
 from ..errors import Failure
 from ..mattermost.site import Kind, Site
 from ..postgresql import connection
-from ..store.local import BackupSet
+from ..store.sets import BackupSet
 from .plan import Plan
 
 

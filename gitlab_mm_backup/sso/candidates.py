@@ -9,10 +9,10 @@ from ..config import identity
 from ..errors import Failure
 from ..mattermost import json_text
 from ..mattermost.site import Site
-from ..store import lineage
+from ..store import inventory
 from ..store.inventory import Store
-from ..store.local import BackupSet, open_set
 from ..store.manifest import MANIFEST
+from ..store.sets import BackupSet, open_set
 from ..system import process
 from ..system.process import DECOMPRESS
 from . import check, credentials
@@ -75,6 +75,6 @@ def _named(store: Store, name: str) -> list[Candidate]:
     if "/" in name and folder.is_dir() and not (folder / MANIFEST).exists():
         return credentials.from_config_file(folder / "config.json", f"{folder}/config.json")
     if name == "latest":
-        own = lineage.own(identity.known(), store.sets())
+        own = inventory.own_sets(identity.known(), store.sets())
         return from_set(own[0]) if own else []
     return from_set(open_set(folder) if "/" in name else store.find(name))

@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
+import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from .. import clock
 from ..checks import Check, Result
 from ..errors import Failure, reason
-from ..system import validation
+from ..system import lock, validation
+from ..system.files import replace_file
+from .sets import BackupSet
 
 FORMAT = 1
 EVIDENCE = "rehearsal.json"  # next to the manifest, outside of the checksums
@@ -211,3 +216,78 @@ _DOCUMENT: dict[str, validation.Check] = {
     "format": validation.one_of(FORMAT),
     "records": lambda value: [_record(one) for one in _list(value)],
 }
+
+log = logging.getLogger(__name__)
+
+HISTORY = Path("/var/lib/gitlab-mm-backup/rehearsals.jsonl")
+_MOST_IN_SET = 30  # a nightly rehearsal of all sets must not grow each of them for ever
+_MOST_IN_HISTORY = 2000
+_LARGEST = 16 << 20  # bytes; more is no file of ours
+
+
+def of_set(set_: BackupSet) -> list[Record]:
+    """Return what was proven of ``set_``, the oldest first; nothing where it cannot be read.
+
+    What was noted by a clock that was ahead proves nothing until that time has come.
+    """
+    return _dated(_all_of_set(set_))
+
+
+def _dated(found: list[Record]) -> list[Record]:
+    now = clock.now()
+    return [one for one in found if not clock.ahead(one.made, now)]
+
+
+def _all_of_set(set_: BackupSet) -> list[Record]:
+    path = set_.path / EVIDENCE
+    data = _read(path)
+    try:
+        return parse(data, str(path)) if data else []
+    except Failure as failure:
+        log.info("%s", failure)
+        return []
+
+
+def history(path: Path = HISTORY) -> list[Record]:
+    """Return the records of all sets, the oldest first; a line that a power cut tore is left out."""
+    return _dated(_all(path))
+
+
+def _all(path: Path) -> list[Record]:
+    found = []
+    for line in _read(path).splitlines():
+        with contextlib.suppress(Failure):
+            found.append(parse_line(line, str(path)))
+    return found
+
+
+def keep_record(set_: BackupSet, record: Record, path: Path = HISTORY) -> list[str]:
+    """Note ``record`` in the set and in the history; return warnings where it cannot be noted.
+
+    A rehearsal and another command may do so at the same time: neither loses the other's.
+    """
+    warnings = []
+    try:
+        with lock.noting(set_.path):
+            kept = [*_all_of_set(set_), record][-_MOST_IN_SET:]
+            replace_file(set_.path / EVIDENCE, to_bytes(kept))
+    except OSError as error:
+        warnings.append(f"The result is not noted in the set: {set_.path}: {error.strerror}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with lock.noting(path.parent):
+            lines = [to_line(one) for one in [*_all(path), record][-_MOST_IN_HISTORY:]]
+            replace_file(path, b"".join(lines))
+    except OSError as error:
+        warnings.append(f"The result is not noted in the history: {path}: {error.strerror}")
+    return warnings
+
+
+def _read(path: Path) -> bytes:
+    """Return the file's bytes; none where there is no file, or one that cannot be ours."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            return file.read(_LARGEST)
+    except OSError:
+        return b""

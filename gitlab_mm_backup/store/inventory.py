@@ -2,23 +2,169 @@
 
 from __future__ import annotations
 
-from typing import Union
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, Union
 
-from ..config import identity
+from ..config import identity, keys
+from ..config.identity import Host
+from ..config.keys import Ring
+from ..config.origin import Kind, Origin
 from ..config.settings import Settings
+from ..errors import ExitCode, Failure
+from . import manifest as store_manifest
 from .local import LocalStore
+from .manifest import Manifest
 from .restic_store import ResticStore
+from .sets import BackupSet
 
 Store = Union[LocalStore, ResticStore]
 
 
-def of(settings: Settings) -> Store:
+def open_store(settings: Settings) -> Store:
     """Return the store that ``settings`` name, as this host sees it."""
     if settings.store == "restic":
         return ResticStore(settings.restic, identity.known(), settings.bandwidth)
-    return local(settings)
+    return local_store(settings)
 
 
-def local(settings: Settings) -> LocalStore:
+def local_store(settings: Settings) -> LocalStore:
     """Return the folder of sets that ``settings`` name, whatever the store."""
     return LocalStore(settings.sets, marked=True)
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Who made a set, and of what."""
+
+    installation: str  # "" in sets from before installations had an id
+    host: str  # as identity.of_set has it
+
+
+T = TypeVar("T", bound=BackupSet)
+
+
+def lineage_of(manifest: Manifest) -> Lineage:
+    return Lineage(manifest.installation, store_manifest.host_of(manifest))
+
+
+def origin_of(one: BackupSet, ring: Ring | None = None) -> Origin:
+    """Return the origin of a set, in the store of this host or from elsewhere."""
+    ring = ring or keys.ring()
+    return ring.origin(
+        one.manifest.host_id, one.manifest.made, one.documents, elsewhere=one.said is not None
+    )
+
+
+def own_sets(host: Host, sets: Iterable[T]) -> list[T]:
+    """Return those of ``sets`` that are this host's, of whichever installation; no forged one is."""
+    ring = keys.ring()
+    return [
+        one
+        for one in sets
+        if host.owns(store_manifest.host_of(one.manifest))
+        and origin_of(one, ring).kind is not Kind.FORGED
+    ]
+
+
+def belongs(host: Host, installation: str, lineage: Lineage) -> bool:
+    """Tell whether this host may remove a set: it made it, of the installation that it has now.
+
+    A set from before installations had an id is of whichever its host had.
+    """
+    return host.owns(lineage.host) and lineage.installation in ("", installation)
+
+
+_FULL = re.compile(r"[0-9a-f]{32}")  # an id of ours
+_FEWEST = 6  # digits of an id that name a host
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a store holds of one host and installation."""
+
+    host: str  # as identity.of_set has it
+    name: str
+    installation: str
+    sets: int
+    newest: str
+
+
+def seen(store: Store) -> list[Seen]:
+    """Return whose sets the store holds, those with the newest set first."""
+    found: dict[Lineage, list[tuple[str, str]]] = {}
+    for one in store.sets():
+        found.setdefault(lineage_of(one.manifest), []).append((one.name, one.manifest.host))
+    known = [
+        Seen(key.host, max(sets)[1], key.installation, len(sets), max(sets)[0])
+        for key, sets in found.items()
+    ]
+    known += [
+        Seen(one.host, one.name, one.installation, one.sets, one.newest) for one in store.others()
+    ]
+    return sorted(known, key=lambda one: one.newest, reverse=True)
+
+
+def undecided(here: Host, known: Sequence[Seen]) -> list[str]:
+    """Return the hosts of which nobody has said whether this is one of them, without repetition."""
+    found = [here.original] if here.original else []
+    found += [one.host for one in known if not here.owns(one.host) and one.host not in here.others]
+    return list(dict.fromkeys(found))
+
+
+def kin(here: Host, known: Sequence[Seen]) -> list[Seen]:
+    """Return the hosts in question that kept this installation, those with the newest set first.
+
+    Of a host that knows no installation yet, each may be one.
+    """
+    open_ = undecided(here, known)
+    wanted = ("", here.installation)
+    return [
+        one
+        for one in known
+        if one.host in open_ and (not here.installation or one.installation in wanted)
+    ]
+
+
+def take_over(here: Host, known: Sequence[Seen], wanted: str) -> tuple[Host, str]:
+    """Have this host own the sets of the host ``wanted``; return it, and that host.
+
+    It is named by its id, the first digits of that, or its name; "" is the only one in question.
+    Raises Failure where that is none, or several.
+    """
+    open_ = undecided(here, known)
+    only = [here.original] if here.original else open_
+    found = _named(here, known, wanted) if wanted else only
+    if len(found) != 1:
+        raise Failure(
+            f"{'Several hosts are' if found else 'No host is'} meant",
+            ", ".join(map(identity.shown, found or open_)) or "there are no sets of another host",
+            "gitlab-mm host shows them; give the id of one.",
+            ExitCode.USAGE,
+        )
+    now = identity.with_taken_over(here, found[0])
+    identity.keep(now)
+    return now, found[0]
+
+
+def _named(here: Host, known: Sequence[Seen], wanted: str) -> list[str]:
+    """Return the hosts that ``wanted`` may mean; a whole id need not have sets here."""
+    by_name = {one.host for one in known if wanted in (one.name, identity.shown(one.host))}
+    ids = {*(one.host for one in known), here.original, *here.others}
+    by_id = {one for one in ids if len(wanted) >= _FEWEST and one.startswith(wanted)}
+    found = {one for one in by_id or by_name if not here.owns(one)}
+    if not found and _FULL.fullmatch(wanted) and wanted != here.id:
+        found = {wanted}
+    return sorted(found)
+
+
+def new_identity(here: Host, known: Sequence[Seen]) -> tuple[Host, list[str]]:
+    """Have this host be none of those in question; where there is none, it gets another id.
+
+    Return it, and the hosts that it is not.
+    """
+    open_ = undecided(here, known)
+    now = identity.apart(here, open_) if open_ else identity.renewed(here)
+    identity.keep(now)
+    return now, open_

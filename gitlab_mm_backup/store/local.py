@@ -2,167 +2,104 @@
 
 from __future__ import annotations
 
-import abc
 import contextlib
 import hashlib
 import os
 import shutil
+import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from ..config.identity import Host
-from ..config.origin import SIGNATURE, Documents
-from ..errors import ExitCode, Failure
-from ..system import files, lock
+from ..config.origin import SIGNATURE
+from ..errors import Failure
+from ..system import disk_space, lock
 from ..system.files import replace_file, sync_folder
-from . import ground, places
-from .manifest import MANIFEST, SUMS, Manifest, Part, is_of, is_set_name, parse, sums, to_bytes
-from .part import cannot_write
-from .source import Source, Stream, cut_short
+from . import places
+from .manifest import MANIFEST, SUMS, Manifest, Part, is_of, is_set_name, sums, to_bytes
+from .places import cannot_write
+from .sets import BackupSet, Entry, Listing, Sign, open_set
+
+
+class Throttle:
+    """Lets ``rate`` bytes a second pass, or all there are where that is None."""
+
+    def __init__(self, rate: int | None) -> None:
+        self._rate = rate
+        self._lock = threading.Lock()
+        self._free = 0.0  # when the next byte may pass, on the monotonic clock
+
+    def wait(self, count: int) -> None:
+        """Return when ``count`` bytes may pass."""
+        if self._rate is None:
+            return
+        with self._lock:
+            now = time.monotonic()
+            self._free = max(self._free, now) + count / self._rate
+            seconds = self._free - now
+        time.sleep(seconds)
+
+
+_DIRTY = 32 << 20  # bytes that memory may hold before the disk is told to take them
+
+
+class PartWriter:
+    """The sink for one part: writes, counts and hashes what passes, syncs once at the end.
+
+    Raises Failure before the disk has no more than its reserve left (see space.py).
+    """
+
+    def __init__(self, path: Path, throttle: Throttle | None = None) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
+        self._path = path
+        self._throttle = throttle or Throttle(None)
+        self._guard = disk_space.Guard(descriptor, path.parent)
+        self._sha256 = hashlib.sha256()
+        self.bytes = 0
+        self._sent = 0  # of these the disk was told to take them
+
+    def write(self, piece: bytes | memoryview) -> None:
+        self._guard.pass_(len(piece))
+        self._throttle.wait(len(piece))
+        self._sha256.update(piece)
+        self.bytes += len(piece)
+        try:
+            left = memoryview(piece)
+            while left:
+                left = left[self._file.write(left) :]
+            if self.bytes - self._sent >= _DIRTY:
+                self._let_go()
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+
+    def close(self) -> None:
+        """Let go of the file, finished or given up."""
+        self._file.close()
+
+    def finish(self, form: str) -> Part:
+        try:
+            os.fsync(self._file.fileno())
+            self._let_go()
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+        finally:
+            self._file.close()
+        return Part(self._path.name, form, self.bytes, self._sha256.hexdigest())
+
+    def _let_go(self) -> None:
+        """Have the disk begin with what is not on it yet, and memory forget the rest.
+
+        Nobody reads it soon; the memory is for what GitLab and Mattermost read all day.
+        """
+        os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        self._sent = self.bytes
+
 
 # A set in the making; the next run removes what a killed one left under this name.
 _INCOMPLETE = ".incomplete-"
 _DEAD = 2 * 86400  # seconds: no backup takes as long
-_LENT = ("files", "listing")
-Sign = Callable[[str, bytes], bytes]  # a set's name, its manifest.json -> its signature.json
-LONGEST_CHAIN = 100  # sets, of which each but the first builds on the one before
-
-
-@dataclass(frozen=True)
-class BackupSet:
-    """A complete set; one that builds on another is complete with that alone.
-
-    With a ``source`` its parts are elsewhere, and ``path`` is the folder for what this host knows
-    of it.  ``reference`` finds it in its store.
-    """
-
-    path: Path
-    manifest: Manifest
-    base: BackupSet | None = None  # the set beside it that its files part builds on
-    source: Source | None = None
-    kept_as: str = ""  # its name in a store whose sets have no folder of their own
-    problems: tuple[str, ...] = ()  # found when it was fetched
-    stream: Stream | None = None  # its files part alone is elsewhere, and comes when it is unpacked
-    said: Documents | None = None  # by a set that is elsewhere, or came from there
-
-    @property
-    def name(self) -> str:
-        return self.manifest.name
-
-    @property
-    def reference(self) -> str:
-        return self.kept_as or str(self.path)
-
-    def open(self, part: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-        """Yield the content of a part other than database and files; raises Failure."""
-        if self.source is not None:
-            return self.source.open(part)
-        try:
-            return open(self.file(part), "rb")
-        except OSError as error:
-            raise Failure(f"{self.file(part)} cannot be read", str(error.strerror)) from error
-
-    @property
-    def documents(self) -> Documents:
-        """What it says of itself, byte for byte; what cannot be read is empty."""
-        if self.said is not None:
-            return self.said
-        manifest = files.read_or_none(self.path / MANIFEST)
-        return Documents(self.name, manifest or b"", files.read_or_none(self.path / SIGNATURE))
-
-    @property
-    def chain(self) -> tuple[BackupSet, ...]:
-        """All sets that a restore of this one reads, the oldest first and this one last."""
-        return (*(self.base.chain if self.base else ()), self)
-
-    @property
-    def lent(self) -> list[Part]:
-        """The parts that sets which build on this one are restored from."""
-        return [part for name, part in self.manifest.parts.items() if name in _LENT]
-
-    @property
-    def identity(self) -> str:
-        """SHA-256 of manifest.json, and so of all parts: a set that builds on this one has it."""
-        return hashlib.sha256(files.read_regular(self.path / MANIFEST, links=True)).hexdigest()
-
-    def file(self, part: str) -> Path:
-        """Return the file of ``part``; raises Failure when the set has no such part."""
-        try:
-            return self.path / self.manifest.parts[part].file
-        except KeyError:
-            raise Failure(f"Set {self.name} holds no part {part}") from None
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A line of the list: a set, or a folder that looks like one and what is wrong with it."""
-
-    name: str
-    set: BackupSet | None
-    problem: str
-
-
-@dataclass(frozen=True)
-class Others:
-    """Sets of another host in a store that does not list them."""
-
-    host: str  # as identity.of_set has it
-    name: str  # of the host
-    installation: str
-    sets: int
-    newest: str  # name of the newest
-
-
-class Listing(abc.ABC):
-    """What every store can tell of its sets."""
-
-    where: str  # the store, for people
-    folder: Path  # for the sets, or for what this host knows of them
-
-    def others(self) -> list[Others]:
-        """Return whose sets ``entries`` leaves out; a folder shows them all."""
-        return []
-
-    @abc.abstractmethod
-    def serve(self, host: Host) -> None:
-        """Know which host asks, by what it has learnt meanwhile."""
-
-    @abc.abstractmethod
-    def entries(self) -> list[Entry]:
-        """Return all sets, complete or damaged, newest first."""
-
-    def every(self) -> list[Entry]:
-        """Return all sets of all hosts, newest first, also those that ``entries`` leaves out."""
-        return self.entries()
-
-    def sets(self) -> list[BackupSet]:
-        """Return the complete sets, newest first."""
-        return [entry.set for entry in self.entries() if entry.set is not None]
-
-    def find(self, wanted: str) -> BackupSet:
-        """Return the set called ``wanted``: a name, or a path to a set.
-
-        One in a directory that others than root can change is from elsewhere.  Raises Failure when
-        there is none or when it is not complete.
-        """
-        if "/" in wanted:
-            one = open_set(Path(wanted))
-            ours = one.path.parent == self.folder or ground.only_roots(one.path)
-            return one if ours else replace(one, said=one.documents)
-        if not is_set_name(wanted):
-            raise Failure(
-                f"{wanted!r} is neither the name of a set nor a path",
-                hint="gitlab-mm list shows the sets; a path must hold a slash.",
-                exit_code=ExitCode.USAGE,
-            )
-        return self.named(wanted)
-
-    @abc.abstractmethod
-    def named(self, name: str) -> BackupSet:
-        """Return the set of that name; raises Failure when it is not there, or not complete."""
 
 
 class LocalStore(Listing):
@@ -190,9 +127,9 @@ class LocalStore(Listing):
         try:
             staging.mkdir(mode=0o700)
         except OSError as error:
-            raise ground.cannot_use(staging, error) from error
+            raise places.cannot_use(staging, error) from error
         try:
-            ground.refuse_open(staging)
+            places.refuse_open(staging)
             yield staging
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -299,7 +236,7 @@ class LocalStore(Listing):
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise ground.cannot_use(self.folder, error) from error
+            raise places.cannot_use(self.folder, error) from error
         self._trusted()
         if self._marked:
             places.use(self.folder)
@@ -309,7 +246,7 @@ class LocalStore(Listing):
         """Refuse a folder that is not the one of before, or that somebody else put here."""
         if self._marked:
             places.insist(str(self.folder), places.names_in(self.folder))
-        ground.refuse_untrusted(self.folder)
+        places.refuse_untrusted(self.folder)
 
     def _entry(self, name: str) -> Entry:
         try:
@@ -340,52 +277,3 @@ def _refuse_taken(final: Path, manifest: Manifest) -> None:
         f"{manifest.installation}",
         "Neither was changed. Give each host a folder of its own, then try again.",
     )
-
-
-def open_set(path: Path, longest: int = LONGEST_CHAIN, identity: str = "") -> BackupSet:
-    """Return the set at ``path``; raises Failure when it, or one it builds on, is not complete.
-
-    One that is wanted by its ``identity`` must be that very set, before anything of it counts.
-    """
-    path = Path(os.path.abspath(path))
-    if not path.is_dir():
-        raise Failure(
-            f"There is no set {path.name}", f"{path} is no folder", "gitlab-mm list shows the sets."
-        )
-    try:
-        data = files.read_regular(path / MANIFEST, links=True)
-    except FileNotFoundError:
-        raise Failure(
-            f"Set {path.name} is not complete",
-            f"it has no {MANIFEST}",
-            "Its backup did not end well; choose another set (gitlab-mm list).",
-        ) from None
-    except OSError as error:
-        raise Failure(f"Set {path.name} cannot be read", str(error.strerror)) from error
-    if identity and hashlib.sha256(data).hexdigest() != identity:
-        raise Failure(f"{path} is not the set of then", f"its {MANIFEST} is another, or damaged")
-    manifest = parse(data, str(path / MANIFEST))
-    return BackupSet(path, manifest, _open_base(path, manifest, longest - 1))
-
-
-def _open_base(path: Path, manifest: Manifest, longest: int) -> BackupSet | None:
-    """Return the set that the one at ``path`` builds on: the very one, with all of its files."""
-    if manifest.increment is None:
-        return None
-    name = manifest.increment.base
-    place = Path(os.path.realpath(path)).parent / name
-    wrong = f"Set {manifest.name} is not complete: it builds on set {name}"
-    if not longest:
-        raise Failure(wrong, f"and that on more than {LONGEST_CHAIN} others; ours never do")
-    try:
-        base = open_set(place, longest, manifest.increment.manifest)
-    except Failure as failure:
-        raise Failure(
-            wrong,
-            str(failure),
-            f"Put {name}, and what it builds on, into {place.parent}; or choose another set.",
-        ) from failure
-    told = cut_short(base.path, base.lent)
-    if told:
-        raise Failure(wrong, told, "Choose another set (gitlab-mm list).")
-    return base

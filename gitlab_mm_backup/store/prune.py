@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from .. import clock
 from ..config import identity, keys
@@ -12,14 +14,66 @@ from ..config.keys import Ring
 from ..config.origin import Kind
 from ..config.settings import Rules
 from ..errors import ExitCode, Failure
-from . import accepted, check_records, lineage, pruned, records, retention
+from ..system import files, validation
+from ..system.files import STATE
+from . import check_records, inventory, retention, soundness
 from . import manifest as store_manifest
-from .inventory import Store
-from .lineage import Lineage
-from .local import BackupSet
+from .inventory import Lineage, Store
 from .manifest import Manifest
 from .retention import Decision, Kept
+from .sets import BackupSet
 from .soundness import marks
+
+PAST_FILE = STATE / "prune.json"
+_FEW = 2  # removed at once on request: as many need not be asked for again
+
+
+@dataclass(frozen=True)
+class Past:
+    """What was done at one place, the store or a remote."""
+
+    most: int = 0  # sets that one run removed at most, without being told to
+    asked: tuple[str, ...] = ()  # sets that stay until an administrator says that they may go
+
+
+def past_of(place: str, path: Path | None = None) -> Past:
+    """Return what is known of ``place``."""
+    return _read_past(path or PAST_FILE).get(place, Past())
+
+
+def note_question(place: str, names: Iterable[str], path: Path | None = None) -> None:
+    """Note that these sets stay until somebody agrees; raises Failure where it cannot be noted."""
+    past = past_of(place, path)
+    _keep_past(place, Past(past.most, tuple(sorted({*past.asked, *names}))), path or PAST_FILE)
+
+
+def note_removed(
+    place: str, removed: int, path: Path | None = None, *, agreed: bool = False
+) -> None:
+    """Note what a run has removed; ``agreed``: an administrator has seen it before."""
+    past = past_of(place, path)
+    most = max(past.most, min(removed, _FEW) if agreed else removed)
+    now = Past(most, () if agreed else past.asked)
+    if now != past:
+        _keep_past(place, now, path or PAST_FILE)
+
+
+def _read_past(path: Path) -> dict[str, Past]:
+    try:
+        return dict(files.read_state(path, validation.each(validation.text, _past)))
+    except files.unreadable_state:
+        return {}
+
+
+def _keep_past(place: str, past: Past, path: Path) -> None:
+    files.write_state(
+        path, {name: asdict(one) for name, one in {**_read_past(path), place: past}.items()}
+    )
+
+
+def _past(value: Any) -> Past:
+    return Past(**validation.members(value, {"most": validation.count, "asked": validation.texts}))
+
 
 STORE = "the store"  # as a place; a remote is called by its name
 _ASK = "gitlab-mm prune --dry-run shows them, gitlab-mm prune --yes removes them"
@@ -33,7 +87,7 @@ class Owner:
     installation: str
 
     def may_remove(self, found: Lineage) -> bool:
-        return lineage.belongs(self.host, self.installation, found)
+        return inventory.belongs(self.host, self.installation, found)
 
 
 @dataclass(frozen=True)
@@ -65,9 +119,9 @@ class Pruned:
 
 def of_set(one: BackupSet, accepted_: Collection[str], ring: Ring) -> Member:
     """Return a set as retention sees it."""
-    found = records.of_set(one)
-    below = [records.of_set(base) for base in one.chain[:-1]]
-    forged = lineage.origin_of(one, ring).kind is Kind.FORGED
+    found = check_records.of_set(one)
+    below = [check_records.of_set(base) for base in one.chain[:-1]]
+    forged = inventory.origin_of(one, ring).kind is Kind.FORGED
     kept = Kept(
         one.name,
         one.manifest.made,
@@ -78,7 +132,7 @@ def of_set(one: BackupSet, accepted_: Collection[str], ring: Ring) -> Member:
         empty=one.manifest.empty,
         shrunken=bool(marks(one.manifest, accepted_)),
     )
-    return Member(kept, lineage.of(one.manifest), one.manifest.host)
+    return Member(kept, inventory.lineage_of(one.manifest), one.manifest.host)
 
 
 def decide(
@@ -94,7 +148,7 @@ def decide(
     own = [one.kept for one in members if owner.may_remove(one.lineage)]
     now = clock.now()
     decisions = retention.decide(own, rules, now, made)
-    past = pruned.of(place)
+    past = past_of(place)
     going = [one.name for one in decisions if not one.keep]
     asked = [name for name in going if name in past.asked]
     if retention.unusual(own, decisions, rules, past.most):
@@ -131,7 +185,7 @@ def plan(store: Store, rules: Rules, owner: Owner, made: str = "", *, agreed: bo
 
     Folders that are no complete set are not ours to judge, and stay.
     """
-    known, ring = accepted.names(), keys.ring()
+    known, ring = soundness.accepted_names(), keys.ring()
     members = [of_set(one, known, ring) for one in store.sets()]
     return decide(STORE, members, rules, owner, made, agreed=agreed)
 
@@ -174,7 +228,7 @@ def settle(place: str, planned: Plan, removed: int, *, agreed: bool = False) -> 
     """Note what was done at a place; return, in words, what an administrator must say."""
     told = []
     if planned.asked:
-        pruned.ask(place, planned.asked)
+        note_question(place, planned.asked)
         told.append(
             f"{len(planned.asked)} sets in {place} would be removed at once, more than any run has "
             f"removed; the clock may have jumped. Nothing was removed: {_ASK}"
@@ -185,7 +239,7 @@ def settle(place: str, planned: Plan, removed: int, *, agreed: bool = False) -> 
             f"set, or confirm it: gitlab-mm prune --accept {planned.holding}"
         )
     if not planned.asked:
-        pruned.note(place, removed, agreed=agreed)
+        note_removed(place, removed, agreed=agreed)
     return told
 
 
@@ -198,7 +252,7 @@ def accept(one: BackupSet) -> None:
             "gitlab-mm list shows the sets that do.",
             ExitCode.USAGE,
         )
-    accepted.add(one.name)
+    soundness.accept(one.name)
 
 
 def of_host(store: Store, wanted: str, here: Host) -> list[Owner]:
@@ -208,7 +262,7 @@ def of_host(store: Store, wanted: str, here: Host) -> list[Owner]:
     is of such a host, or several such hosts have made sets.
     """
     sets = [one.manifest for one in store.sets()]
-    found = {lineage.of(one) for one in sets if matches(one, wanted)}
+    found = {inventory.lineage_of(one) for one in sets if matches(one, wanted)}
     hosts = {one.host for one in found}
     if len(hosts) != 1:
         known = ", ".join(sorted({identity.shown(store_manifest.host_of(one)) for one in sets}))

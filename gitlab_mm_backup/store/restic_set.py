@@ -16,8 +16,8 @@ from ..errors import Failure
 from ..system import disk_space, progress
 from ..system.parallel import through
 from ..system.process import Command, compress, pipeline, printed, written_by
+from .local import PartWriter
 from .manifest import MANIFEST, Manifest, Part, to_bytes
-from .part import PartWriter
 from .restic import Busy, Repository, Snapshot
 
 MANIFEST_TAG, DATABASE, FILES = "manifest", "database", "files"  # the third tag of a snapshot

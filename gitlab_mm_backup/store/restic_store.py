@@ -23,7 +23,7 @@ from ..system.files import replace_file
 from ..system.process import printed
 from ..system.redaction import Secret
 from . import manifest
-from .local import BackupSet, Entry, Listing, LocalStore, Others, Sign
+from .local import LocalStore
 from .manifest import MANIFEST, Manifest, Part, is_set_name, parse, to_bytes
 from .restic import ID_SHOWN, Repository, Snapshot, Taken, Write
 from .restic_set import (
@@ -37,6 +37,7 @@ from .restic_set import (
     fetch,
     refuse_without_room,
 )
+from .sets import BackupSet, Entry, Listing, Others, Sign
 
 log = logging.getLogger(__name__)
 

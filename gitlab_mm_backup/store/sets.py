@@ -2,14 +2,254 @@
 
 from __future__ import annotations
 
+import abc
+import contextlib
 import hashlib
 import os
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO, Protocol, TypeVar
 
-from ..errors import Failure, reason
+from ..config.identity import Host
+from ..config.origin import SIGNATURE, Documents
+from ..errors import ExitCode, Failure, reason
 from ..system import files, progress
-from .local import BackupSet
-from .manifest import MANIFEST, SUMS, Part, sums, to_bytes
+from ..system.process import Command
+from . import places
+from .manifest import MANIFEST, SUMS, Manifest, Part, is_set_name, parse, sums, to_bytes
+
+T = TypeVar("T")
+
+
+class Source(Protocol):
+    """The parts of a set that is not on this host."""
+
+    def problems(self) -> list[str]:
+        """Read all of the set; return what is wrong with it, in words."""
+        ...
+
+    def files(self) -> Command:
+        """Return what prints the files part as a tar."""
+        ...
+
+    def open(self, part: str) -> AbstractContextManager[IO[bytes]]:
+        """Yield the content of a small part; raises Failure."""
+        ...
+
+
+class Stream(Protocol):
+    """The files part of a set, where it is elsewhere and is not to be kept here."""
+
+    def read_by(self, take: Callable[[IO[bytes]], T]) -> T:
+        """Have ``take`` read its tar to the end, and return what that does.
+
+        Raises Failure where it is not what was written.
+        """
+        ...
+
+
+def cut_short(folder: Path, parts: Iterable[Part]) -> str:
+    """Tell in words which file of ``parts`` is missing or cut short, or ""; its sums come later."""
+    for part in parts:
+        path = folder / part.file
+        try:
+            size = os.lstat(path).st_size
+        except OSError as error:
+            return f"{path}: {error.strerror}"
+        if size != part.bytes:
+            return f"{path} has {size} bytes, should have {part.bytes}"
+    return ""
+
+
+_LENT = ("files", "listing")
+Sign = Callable[[str, bytes], bytes]  # a set's name, its manifest.json -> its signature.json
+LONGEST_CHAIN = 100  # sets, of which each but the first builds on the one before
+
+
+@dataclass(frozen=True)
+class BackupSet:
+    """A complete set; one that builds on another is complete with that alone.
+
+    With a ``source`` its parts are elsewhere, and ``path`` is the folder for what this host knows
+    of it.  ``reference`` finds it in its store.
+    """
+
+    path: Path
+    manifest: Manifest
+    base: BackupSet | None = None  # the set beside it that its files part builds on
+    source: Source | None = None
+    kept_as: str = ""  # its name in a store whose sets have no folder of their own
+    problems: tuple[str, ...] = ()  # found when it was fetched
+    stream: Stream | None = None  # its files part alone is elsewhere, and comes when it is unpacked
+    said: Documents | None = None  # by a set that is elsewhere, or came from there
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def reference(self) -> str:
+        return self.kept_as or str(self.path)
+
+    def open(self, part: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+        """Yield the content of a part other than database and files; raises Failure."""
+        if self.source is not None:
+            return self.source.open(part)
+        try:
+            return open(self.file(part), "rb")
+        except OSError as error:
+            raise Failure(f"{self.file(part)} cannot be read", str(error.strerror)) from error
+
+    @property
+    def documents(self) -> Documents:
+        """What it says of itself, byte for byte; what cannot be read is empty."""
+        if self.said is not None:
+            return self.said
+        manifest = files.read_or_none(self.path / MANIFEST)
+        return Documents(self.name, manifest or b"", files.read_or_none(self.path / SIGNATURE))
+
+    @property
+    def chain(self) -> tuple[BackupSet, ...]:
+        """All sets that a restore of this one reads, the oldest first and this one last."""
+        return (*(self.base.chain if self.base else ()), self)
+
+    @property
+    def lent(self) -> list[Part]:
+        """The parts that sets which build on this one are restored from."""
+        return [part for name, part in self.manifest.parts.items() if name in _LENT]
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of manifest.json, and so of all parts: a set that builds on this one has it."""
+        return hashlib.sha256(files.read_regular(self.path / MANIFEST, links=True)).hexdigest()
+
+    def file(self, part: str) -> Path:
+        """Return the file of ``part``; raises Failure when the set has no such part."""
+        try:
+            return self.path / self.manifest.parts[part].file
+        except KeyError:
+            raise Failure(f"Set {self.name} holds no part {part}") from None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the list: a set, or a folder that looks like one and what is wrong with it."""
+
+    name: str
+    set: BackupSet | None
+    problem: str
+
+
+@dataclass(frozen=True)
+class Others:
+    """Sets of another host in a store that does not list them."""
+
+    host: str  # as identity.of_set has it
+    name: str  # of the host
+    installation: str
+    sets: int
+    newest: str  # name of the newest
+
+
+class Listing(abc.ABC):
+    """What every store can tell of its sets."""
+
+    where: str  # the store, for people
+    folder: Path  # for the sets, or for what this host knows of them
+
+    def others(self) -> list[Others]:
+        """Return whose sets ``entries`` leaves out; a folder shows them all."""
+        return []
+
+    @abc.abstractmethod
+    def serve(self, host: Host) -> None:
+        """Know which host asks, by what it has learnt meanwhile."""
+
+    @abc.abstractmethod
+    def entries(self) -> list[Entry]:
+        """Return all sets, complete or damaged, newest first."""
+
+    def every(self) -> list[Entry]:
+        """Return all sets of all hosts, newest first, also those that ``entries`` leaves out."""
+        return self.entries()
+
+    def sets(self) -> list[BackupSet]:
+        """Return the complete sets, newest first."""
+        return [entry.set for entry in self.entries() if entry.set is not None]
+
+    def find(self, wanted: str) -> BackupSet:
+        """Return the set called ``wanted``: a name, or a path to a set.
+
+        One in a directory that others than root can change is from elsewhere.  Raises Failure when
+        there is none or when it is not complete.
+        """
+        if "/" in wanted:
+            one = open_set(Path(wanted))
+            ours = one.path.parent == self.folder or places.only_roots(one.path)
+            return one if ours else replace(one, said=one.documents)
+        if not is_set_name(wanted):
+            raise Failure(
+                f"{wanted!r} is neither the name of a set nor a path",
+                hint="gitlab-mm list shows the sets; a path must hold a slash.",
+                exit_code=ExitCode.USAGE,
+            )
+        return self.named(wanted)
+
+    @abc.abstractmethod
+    def named(self, name: str) -> BackupSet:
+        """Return the set of that name; raises Failure when it is not there, or not complete."""
+
+
+def open_set(path: Path, longest: int = LONGEST_CHAIN, identity: str = "") -> BackupSet:
+    """Return the set at ``path``; raises Failure when it, or one it builds on, is not complete.
+
+    One that is wanted by its ``identity`` must be that very set, before anything of it counts.
+    """
+    path = Path(os.path.abspath(path))
+    if not path.is_dir():
+        raise Failure(
+            f"There is no set {path.name}", f"{path} is no folder", "gitlab-mm list shows the sets."
+        )
+    try:
+        data = files.read_regular(path / MANIFEST, links=True)
+    except FileNotFoundError:
+        raise Failure(
+            f"Set {path.name} is not complete",
+            f"it has no {MANIFEST}",
+            "Its backup did not end well; choose another set (gitlab-mm list).",
+        ) from None
+    except OSError as error:
+        raise Failure(f"Set {path.name} cannot be read", str(error.strerror)) from error
+    if identity and hashlib.sha256(data).hexdigest() != identity:
+        raise Failure(f"{path} is not the set of then", f"its {MANIFEST} is another, or damaged")
+    manifest = parse(data, str(path / MANIFEST))
+    return BackupSet(path, manifest, _open_base(path, manifest, longest - 1))
+
+
+def _open_base(path: Path, manifest: Manifest, longest: int) -> BackupSet | None:
+    """Return the set that the one at ``path`` builds on: the very one, with all of its files."""
+    if manifest.increment is None:
+        return None
+    name = manifest.increment.base
+    place = Path(os.path.realpath(path)).parent / name
+    wrong = f"Set {manifest.name} is not complete: it builds on set {name}"
+    if not longest:
+        raise Failure(wrong, f"and that on more than {LONGEST_CHAIN} others; ours never do")
+    try:
+        base = open_set(place, longest, manifest.increment.manifest)
+    except Failure as failure:
+        raise Failure(
+            wrong,
+            str(failure),
+            f"Put {name}, and what it builds on, into {place.parent}; or choose another set.",
+        ) from failure
+    told = cut_short(base.path, base.lent)
+    if told:
+        raise Failure(wrong, told, "Choose another set (gitlab-mm list).")
+    return base
+
 
 _CHUNK = 1 << 20
 

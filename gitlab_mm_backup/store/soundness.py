@@ -7,15 +7,19 @@ the newest check of it did not fail.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Sequence
+import os
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from .. import clock
 from ..checks import Result
 from ..config.origin import Kind as OriginKind
 from ..config.origin import Origin
-from ..system import humanize, redaction
+from ..system import files, humanize, redaction, validation
+from ..system.files import STATE
 from . import check_records
 from .check_records import Record, Verdict
 from .manifest import Manifest
@@ -81,3 +85,65 @@ def _failure(record: Record) -> str:
     bad = [one for one in record.checks if one.result is Result.FAILED]
     told = "; ".join(f"{one.name}: {redaction.without_rows(one.detail)}" for one in bad)
     return f"it did not pass its {kind} on {humanize.moment(record.made)} ({told})"
+
+
+ACCEPTED_FILE = STATE / "accepted.json"
+
+
+def accepted_names(path: Path | None = None) -> frozenset[str]:
+    """Return the names of these sets; none where the file cannot be read: that removes nothing."""
+    try:
+        return frozenset(files.read_state(path or ACCEPTED_FILE, validation.texts))
+    except files.unreadable_state:
+        return frozenset()
+
+
+def accept(name: str, path: Path | None = None) -> None:
+    """Note that a set is right as it is; raises Failure where that cannot be written."""
+    files.write_state(path or ACCEPTED_FILE, sorted({*accepted_names(path), name}))
+
+
+_SHOWN = 3  # of a set; a list of many sets must stay readable
+
+
+def caveat_lines(told: Sequence[str]) -> list[str]:
+    """Return the warnings of a set's manifest as lines, the first few; they are data, so escaped."""
+    shown = [f"Warning: {humanize.plain(words)}" for words in told[:_SHOWN]]
+    more = len(told) - len(shown)
+    return shown + ([f"and {more} more: gitlab-mm list --json"] if more else [])
+
+
+def caveat_sentence(told: Sequence[str]) -> str:
+    """Return them on one line; "" where there are none."""
+    return "; ".join(caveat_lines(told))
+
+
+def unaccepted(told: Iterable[str], accepted: Sequence[str]) -> list[str]:
+    """Return the warnings in which no accepted text stands as a whole: /srv/a is not in /srv/ab."""
+    known = [re.compile(rf"(?<![\w-]){re.escape(one)}(?![\w-])") for one in accepted]
+    return [words for words in told if not any(one.search(words) for one in known)]
+
+
+# What comes with a package, or with the kernel, and so with a reinstalled host.
+_INSTALLED = tuple(
+    f"/{name}/"
+    for name in ("usr", "opt/gitlab", "bin", "sbin", "lib", "lib64", "dev", "proc", "sys")
+)
+
+
+def _target(link: str, target: str) -> str:
+    return os.path.normpath(os.path.join(os.path.dirname(link), target))
+
+
+def gitlab_settings(made: Manifest) -> str:
+    """Return, in words, what a set has of /etc/gitlab; "" where it has nothing."""
+    if "etc-gitlab" not in made.parts:
+        return ""
+    links = [
+        link
+        for link, to in made.links.items()
+        if link.startswith("/etc/gitlab/") and not _target(link, to).startswith(_INSTALLED)
+    ]
+    but = f", but not what {humanize.plain(links[0])} leads to" if links else ""
+    more = f" and {len(links) - 1} more links" if len(links) > 1 else ""
+    return f"/etc/gitlab without config_backup{but}{more}"

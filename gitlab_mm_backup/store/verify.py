@@ -15,10 +15,8 @@ from . import archive_reader, archive_writer, file_list
 from .archive_reader import Each, Most
 from .check_records import damaged
 from .file_list import LISTING
-from .local import BackupSet
 from .manifest import Manifest
-from .sets import damage
-from .source import Source
+from .sets import BackupSet, Source, damage
 
 ETC = "/etc/gitlab"
 _ETC_MOST = Most(4 << 30, 100_000)  # no manifest counts it; it has some hundred kB

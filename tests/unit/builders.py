@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gitlab_mm_backup.config.identity import Host, Machine
-from gitlab_mm_backup.store.local import BackupSet, LocalStore
+from gitlab_mm_backup.store.local import LocalStore, PartWriter
 from gitlab_mm_backup.store.manifest import (
     FILES_OF_PARTS,
     Account,
@@ -21,8 +21,8 @@ from gitlab_mm_backup.store.manifest import (
     Manifest,
     Part,
 )
-from gitlab_mm_backup.store.part import PartWriter
 from gitlab_mm_backup.store.prune import Owner
+from gitlab_mm_backup.store.sets import BackupSet
 
 INSTALLATION = "ymxcb3gnyfgqdrykq3jhwbe8zr"  # of Mattermost, as it calls itself
 HOST = Host("1f3a9c2e5b7d4860a1b2c3d4e5f60718", Machine("", ""), INSTALLATION)

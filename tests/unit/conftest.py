@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from gitlab_mm_backup.config import identity, keys
 from gitlab_mm_backup.config import settings as own_settings
-from gitlab_mm_backup.store import accepted, pruned
+from gitlab_mm_backup.store import prune, soundness
 from tests.unit.builders import HOST
 
 os.environ.setdefault(
@@ -35,7 +35,7 @@ settings.load_profile("unit")
 def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The files of the state folder that our modules find by themselves; the host is HOST."""
     folder = tmp_path_factory.mktemp("state")
-    for module in (accepted, identity, pruned):
+    for module in (soundness, identity, prune):
         monkeypatch.setattr(module, "FILE", folder / module.FILE.name)
     monkeypatch.setattr(own_settings, "_named", None)
     for name in ("KEY", "TRUSTED"):

@@ -15,9 +15,8 @@ from gitlab_mm_backup.postgresql.endpoint import Endpoint, Login
 from gitlab_mm_backup.restore import folder_swap, unpack
 from gitlab_mm_backup.restore.plan import Plan
 from gitlab_mm_backup.store import archive_writer, file_list
-from gitlab_mm_backup.store.local import BackupSet, LocalStore
-from gitlab_mm_backup.store.part import PartWriter
-from gitlab_mm_backup.store.throttle import Throttle
+from gitlab_mm_backup.store.local import LocalStore, PartWriter, Throttle
+from gitlab_mm_backup.store.sets import BackupSet
 from gitlab_mm_backup.system import process
 from tests.unit.builders import make_manifest
 

@@ -11,8 +11,8 @@ from gitlab_mm_backup.checks import Check, failed, not_run, passed
 from gitlab_mm_backup.clock import utc
 from gitlab_mm_backup.health.rating import Found
 from gitlab_mm_backup.store.check_records import Depth, Record
-from gitlab_mm_backup.store.local import BackupSet, Entry
 from gitlab_mm_backup.store.manifest import Part, name_for
+from gitlab_mm_backup.store.sets import BackupSet, Entry
 from tests.unit.builders import make_manifest
 
 NOW = datetime(2026, 11, 24, 6, 0, tzinfo=timezone.utc)

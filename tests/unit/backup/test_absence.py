@@ -22,9 +22,9 @@ from gitlab_mm_backup.postgresql.contents import Upload
 from gitlab_mm_backup.postgresql.endpoint import Endpoint, Login
 from gitlab_mm_backup.restore import replacing
 from gitlab_mm_backup.restore.plan import Plan
-from gitlab_mm_backup.store import caveats
-from gitlab_mm_backup.store.local import BackupSet
+from gitlab_mm_backup.store import soundness
 from gitlab_mm_backup.store.manifest import Files, Manifest
+from gitlab_mm_backup.store.sets import BackupSet
 from gitlab_mm_backup.system import disk_space, files, humanize
 from tests.unit.builders import make_manifest
 
@@ -225,13 +225,16 @@ def test_a_caveat_is_accepted_by_what_it_names(accepted: list[str], left: int) -
         "'/var/b' is a link to '/srv/up/2019', which is not in the set",
         "the extension pg_hint_plan is left out",
     ]
-    assert len(caveats.unaccepted(told, accepted)) == left
+    assert len(soundness.unaccepted(told, accepted)) == left
 
 
 def test_caveats_are_few_and_harmless() -> None:
-    assert caveats.lines([]) == [] and caveats.sentence([]) == ""
-    assert caveats.lines(["a\x1b[2Jb\n\u202e"]) == ["Warning: a\\x1b[2Jb\\n\\u202e"]
-    assert caveats.lines([*"abcde"])[2:] == ["Warning: c", "and 2 more: gitlab-mm list --json"]
+    assert soundness.caveat_lines([]) == [] and soundness.caveat_sentence([]) == ""
+    assert soundness.caveat_lines(["a\x1b[2Jb\n\u202e"]) == ["Warning: a\\x1b[2Jb\\n\\u202e"]
+    assert soundness.caveat_lines([*"abcde"])[2:] == [
+        "Warning: c",
+        "and 2 more: gitlab-mm list --json",
+    ]
 
 
 @given(st.text())

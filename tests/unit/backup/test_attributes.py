@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup.backup import attributes, description
-from gitlab_mm_backup.store.local import BackupSet, LocalStore
+from gitlab_mm_backup.store.local import LocalStore
 from gitlab_mm_backup.store.manifest import parse, to_bytes
 from gitlab_mm_backup.store.restic_set import BY_RESTIC
+from gitlab_mm_backup.store.sets import BackupSet
 from tests.unit.builders import PACKAGE, make_manifest
 from tests.unit.nights import House
 

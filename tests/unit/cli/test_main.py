@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup.cli import main as cli_module
-from gitlab_mm_backup.cli import output
+from gitlab_mm_backup.cli import main, output
 from gitlab_mm_backup.config.settings import Rules
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.result import Outcome
@@ -86,7 +85,7 @@ class Cli:
                 os.setgid(uid)
                 os.setuid(uid)
             try:
-                getattr(cli_module, entry)()
+                getattr(main, entry)()
                 code = 0
             except SystemExit as leaving:
                 code = leaving.code or 0

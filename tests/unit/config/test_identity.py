@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from gitlab_mm_backup.config import identity
 from gitlab_mm_backup.config.identity import Host, Machine
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.store import hosts, manifest
-from gitlab_mm_backup.store.hosts import Seen
+from gitlab_mm_backup.store import inventory, manifest
+from gitlab_mm_backup.store.inventory import Seen
 from tests.unit.builders import HOST, make_manifest
 
 HERE, THERE = Machine("a" * 32, "b" * 36), Machine("c" * 32, "d" * 36)
@@ -192,38 +192,38 @@ SEEN = [
     ],
 )
 def test_a_host_is_taken_over_by_its_id_or_name(wanted: str, host: str) -> None:
-    now, taken = hosts.take_over(HOST, SEEN, wanted)
+    now, taken = inventory.take_over(HOST, SEEN, wanted)
     assert taken == host and now.owns(host) and identity.known() == now
 
 
 @pytest.mark.parametrize("wanted", ["", "f0", "nobody", HOST.id, "1f3a9c2e"])
 def test_whose_sets_are_meant_must_be_clear(wanted: str) -> None:
     with pytest.raises(Failure, match="meant") as caught:
-        hosts.take_over(HOST, SEEN, wanted)
+        inventory.take_over(HOST, SEEN, wanted)
     assert caught.value.exit_code is ExitCode.USAGE
     assert identity.known() == HOST
 
 
 def test_the_only_one_in_question_need_not_be_named() -> None:
-    assert hosts.take_over(HOST, SEEN[:2], "")[1] == FORMER
+    assert inventory.take_over(HOST, SEEN[:2], "")[1] == FORMER
     copied = replace(HOST, original=ALPHA)
-    now, taken = hosts.take_over(copied, SEEN, "")
+    now, taken = inventory.take_over(copied, SEEN, "")
     assert taken == ALPHA and now.original == ""
 
 
 def test_a_new_host_is_none_of_the_others_and_can_change_its_mind() -> None:
-    now, others = hosts.new(replace(HOST, original="e" * 32), SEEN)
+    now, others = inventory.new_identity(replace(HOST, original="e" * 32), SEEN)
     assert others == ["e" * 32, FORMER, ALPHA, "name:old.example.org"]
-    assert now.id == HOST.id and now.original == "" and hosts.undecided(now, SEEN) == []
-    assert hosts.take_over(now, SEEN, FORMER)[0].owns(FORMER)
+    assert now.id == HOST.id and now.original == "" and inventory.undecided(now, SEEN) == []
+    assert inventory.take_over(now, SEEN, FORMER)[0].owns(FORMER)
 
 
 def test_where_no_other_is_in_question_it_gets_another_id() -> None:
     """As on a copy of a container, whose machine tells nothing."""
-    now, others = hosts.new(replace(HOST, took_over=(FORMER,)), SEEN[:2])
+    now, others = inventory.new_identity(replace(HOST, took_over=(FORMER,)), SEEN[:2])
     assert others == [] and now.id != HOST.id and now.installation == HOST.installation
     assert not now.owns(HOST.id) and not now.owns(FORMER)
-    assert hosts.undecided(now, SEEN[:2]) == []
+    assert inventory.undecided(now, SEEN[:2]) == []
 
 
 @given(st.lists(st.sampled_from([FORMER, ALPHA, "name:old.example.org", HOST.id]), max_size=6))

@@ -15,9 +15,10 @@ import pytest
 from gitlab_mm_backup.config import keys, origin
 from gitlab_mm_backup.config.origin import Documents, Kind
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.store import lineage
-from gitlab_mm_backup.store.local import LocalStore, open_set
+from gitlab_mm_backup.store import inventory
+from gitlab_mm_backup.store.local import LocalStore
 from gitlab_mm_backup.store.manifest import to_bytes
+from gitlab_mm_backup.store.sets import open_set
 from tests.unit.builders import HOST, NAME, make_manifest, make_set
 
 MANIFEST, COPY = b'{"name": "x"}\n', b'{"set": "x"}\n'
@@ -207,7 +208,7 @@ def test_a_set_of_the_store_is_signed_and_stays_readable(
     with store.create(NAME) as staging:
         store.complete(staging, make_manifest(parts={}), None, key.sign)
     again = open_set(tmp_path / "sets" / NAME)
-    assert lineage.origin_of(again, keys.ring(*files)).proven
+    assert inventory.origin_of(again, keys.ring(*files)).proven
 
 
 @pytest.mark.parametrize("elsewhere", [True, False])
@@ -240,6 +241,6 @@ def test_what_is_older_than_the_key_or_of_another_host_need_not_have_it(
 
 def test_a_forged_set_is_not_this_hosts(tmp_path: Path) -> None:
     one = make_set(tmp_path)
-    assert lineage.own(HOST, [one]) == [one]
+    assert inventory.own_sets(HOST, [one]) == [one]
     (one.path / origin.SIGNATURE).write_bytes(b"{}")
-    assert lineage.own(HOST, [one]) == []
+    assert inventory.own_sets(HOST, [one]) == []

@@ -16,7 +16,7 @@ from gitlab_mm_backup.health import metrics
 from gitlab_mm_backup.health.metrics import Facts
 from gitlab_mm_backup.health.runs import Run
 from gitlab_mm_backup.store.check_records import Depth, Record
-from gitlab_mm_backup.store.local import Entry
+from gitlab_mm_backup.store.sets import Entry
 from tests.unit.builders import HOST
 from tests.unit.reports import NOW as TODAY
 from tests.unit.reports import made_set

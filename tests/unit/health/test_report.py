@@ -21,7 +21,7 @@ from gitlab_mm_backup.health.charts import Chart, Series
 from gitlab_mm_backup.health.rating import Standing
 from gitlab_mm_backup.health.report import Report, report
 from gitlab_mm_backup.store.check_records import Depth, Record
-from gitlab_mm_backup.store.local import Entry
+from gitlab_mm_backup.store.sets import Entry
 from gitlab_mm_backup.system import humanize, redaction
 from tests.unit.reports import GOOD, NOW, ago, found, made_set, many, record_of
 

@@ -19,9 +19,9 @@ from gitlab_mm_backup.health import status
 from gitlab_mm_backup.health.status import Facts, Line, State
 from gitlab_mm_backup.mattermost.journal import Journal, Previous, Step
 from gitlab_mm_backup.store.check_records import Record
-from gitlab_mm_backup.store.local import Entry
 from gitlab_mm_backup.store.manifest import Part
 from gitlab_mm_backup.store.retention import Kept
+from gitlab_mm_backup.store.sets import Entry
 from tests.unit.builders import HOST
 from tests.unit.reports import GOOD, NOW, ago, found, made_set, record_of
 

@@ -16,7 +16,7 @@ from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode
 from gitlab_mm_backup.health import upgrade_check
 from gitlab_mm_backup.health.upgrade_check import Use
-from gitlab_mm_backup.store import check_records, records
+from gitlab_mm_backup.store import check_records
 from gitlab_mm_backup.store.check_records import Depth
 from tests.unit.builders import NAME, make_set
 
@@ -119,7 +119,7 @@ def test_a_fresh_rehearsed_set_is_wanted(
 
         set_ = make_set(tmp_path / "mattermost", NAME, change=change)
         if proof is not None:
-            records.keep(set_, record(NAME, Depth.USUAL, proof), tmp_path / "history")
+            check_records.keep_record(set_, record(NAME, Depth.USUAL, proof), tmp_path / "history")
     check = upgrade_check._set(Settings(tmp_path / "mattermost", None), use)
     assert (check.result, words in check.detail) == (result, True), check
 

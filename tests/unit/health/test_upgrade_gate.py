@@ -22,8 +22,8 @@ from gitlab_mm_backup.health import upgrade_gate
 from gitlab_mm_backup.health.upgrade_gate import Change
 from gitlab_mm_backup.mattermost import omnibus
 from gitlab_mm_backup.postgresql import connection
-from gitlab_mm_backup.store.local import BackupSet
 from gitlab_mm_backup.store.manifest import Manifest, name_for
+from gitlab_mm_backup.store.sets import BackupSet
 from gitlab_mm_backup.system import signals
 from tests.unit.builders import OWNER, ROOT, make_set
 

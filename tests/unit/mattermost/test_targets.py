@@ -14,8 +14,8 @@ from gitlab_mm_backup.backup import parts
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost import json_file, targets
-from gitlab_mm_backup.store import archive_writer, caveats
-from gitlab_mm_backup.store.throttle import Throttle
+from gitlab_mm_backup.store import archive_writer, soundness
+from gitlab_mm_backup.store.local import Throttle
 from gitlab_mm_backup.system import process
 from tests.unit.builders import make_manifest
 
@@ -125,11 +125,11 @@ def test_a_config_json_that_is_a_link_is_read_with_the_rights_of_its_directory(
 
 def test_what_a_set_has_of_gitlab_is_said_as_it_was_packed() -> None:
     made = make_manifest()
-    assert caveats.gitlab_settings(made) == ""
+    assert soundness.gitlab_settings(made) == ""
     parts = {**made.parts, "etc-gitlab": made.parts["settings"]}
     links = {"/etc/gitlab/a": "/usr/share/a", **made.links}
-    told = caveats.gitlab_settings(make_manifest(parts=parts, links=links))
+    told = soundness.gitlab_settings(make_manifest(parts=parts, links=links))
     assert told == "/etc/gitlab without config_backup"
     links["/etc/gitlab/gitlab.rb"] = "../../srv/gitlab.rb"
-    told = caveats.gitlab_settings(make_manifest(parts=parts, links=links))
+    told = soundness.gitlab_settings(make_manifest(parts=parts, links=links))
     assert told.endswith("config_backup, but not what /etc/gitlab/gitlab.rb leads to")

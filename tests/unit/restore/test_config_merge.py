@@ -14,7 +14,7 @@ from gitlab_mm_backup.mattermost import json_file
 from gitlab_mm_backup.mattermost.effective_config import Settings
 from gitlab_mm_backup.mattermost.site import Folders, Kind, Site
 from gitlab_mm_backup.restore import config_merge, to_standalone
-from gitlab_mm_backup.store.local import BackupSet
+from gitlab_mm_backup.store.sets import BackupSet
 from gitlab_mm_backup.system.redaction import Secret
 
 OLD = "/var/opt/gitlab/mattermost"

@@ -16,9 +16,9 @@ from gitlab_mm_backup.config.settings import Rules
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.store import prune
 from gitlab_mm_backup.store.check_records import Depth, Record
-from gitlab_mm_backup.store.local import LONGEST_CHAIN, BackupSet, LocalStore, open_set
+from gitlab_mm_backup.store.local import LocalStore
 from gitlab_mm_backup.store.manifest import MANIFEST
-from gitlab_mm_backup.store.sets import damage
+from gitlab_mm_backup.store.sets import LONGEST_CHAIN, BackupSet, damage, open_set
 from tests.unit.builders import HOST, OWNER, make_set, make_set_on
 
 FIRST, SECOND, THIRD, APART = (

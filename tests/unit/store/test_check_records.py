@@ -14,9 +14,9 @@ import pytest
 from gitlab_mm_backup.checks import Check, Result, failed, guarded, not_run, passed
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.rehearsal.job import is_due
-from gitlab_mm_backup.store import check_records, records
+from gitlab_mm_backup.store import check_records
 from gitlab_mm_backup.store.check_records import EVIDENCE, Depth, Record, Verdict
-from gitlab_mm_backup.store.local import BackupSet
+from gitlab_mm_backup.store.sets import BackupSet
 from tests.unit.builders import make_manifest
 
 NOW = datetime(2026, 11, 24, 4, 0, tzinfo=timezone.utc)
@@ -135,10 +135,14 @@ def test_a_file_that_is_none_of_ours_is_refused(data: bytes) -> None:
 
 def test_records_pile_up_in_set_and_history(tmp_path: Path) -> None:
     one, history = made_set(tmp_path), tmp_path / "state/rehearsals.jsonl"
-    assert records.of_set(one) == records.history(history) == []
+    assert check_records.of_set(one) == check_records.history(history) == []
     for days in (3, 2, 1):
-        assert records.keep(one, record(days), history) == []
-    assert records.of_set(one) == records.history(history) == [record(3), record(2), record(1)]
+        assert check_records.keep_record(one, record(days), history) == []
+    assert (
+        check_records.of_set(one)
+        == check_records.history(history)
+        == [record(3), record(2), record(1)]
+    )
     for path in (one.path / EVIDENCE, history):
         assert path.stat().st_mode & 0o777 == 0o600
 
@@ -149,7 +153,7 @@ def test_two_that_note_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
 
     def note() -> None:
         for days in range(1, 6):
-            assert records.keep(one, record(days), history) == []
+            assert check_records.keep_record(one, record(days), history) == []
 
     apart = multiprocessing.get_context("fork")
     children = [apart.Process(target=note) for _ in range(4)]
@@ -158,42 +162,42 @@ def test_two_that_note_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     for child in children:
         child.join()
         assert child.exitcode == 0
-    assert len(records.of_set(one)) == len(records.history(history)) == 20
+    assert len(check_records.of_set(one)) == len(check_records.history(history)) == 20
 
 
 def test_neither_grows_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "_MOST_IN_HISTORY", 40)
+    monkeypatch.setattr(check_records, "_MOST_IN_HISTORY", 40)
     one, history = made_set(tmp_path), tmp_path / "rehearsals.jsonl"
     for days in range(50, 0, -1):
-        records.keep(one, record(days), history)
-    assert records.of_set(one) == [record(days) for days in range(30, 0, -1)]
-    assert records.history(history) == [record(days) for days in range(40, 0, -1)]
+        check_records.keep_record(one, record(days), history)
+    assert check_records.of_set(one) == [record(days) for days in range(30, 0, -1)]
+    assert check_records.history(history) == [record(days) for days in range(40, 0, -1)]
 
 
 def test_a_torn_line_and_a_foreign_file_hide_nothing_else(tmp_path: Path) -> None:
     one, history = made_set(tmp_path), tmp_path / "rehearsals.jsonl"
-    records.keep(one, record(2), history)
+    check_records.keep_record(one, record(2), history)
     history.write_bytes(history.read_bytes() + check_records.to_line(record(1))[:40])
     (one.path / EVIDENCE).write_text("not ours")
-    assert records.history(history) == [record(2)]
-    assert records.of_set(one) == []
-    records.keep(one, record(0), history)
-    assert records.history(history) == [record(2), record(0)]
-    assert records.of_set(one) == [record(0)]
+    assert check_records.history(history) == [record(2)]
+    assert check_records.of_set(one) == []
+    check_records.keep_record(one, record(0), history)
+    assert check_records.history(history) == [record(2), record(0)]
+    assert check_records.of_set(one) == [record(0)]
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     one = made_set(tmp_path)
-    records.keep(one, record(), tmp_path / "rehearsals.jsonl")
+    check_records.keep_record(one, record(), tmp_path / "rehearsals.jsonl")
     (one.path / EVIDENCE).rename(tmp_path / "elsewhere")
     (one.path / EVIDENCE).symlink_to(tmp_path / "elsewhere")
-    assert records.of_set(one) == []
+    assert check_records.of_set(one) == []
 
 
 def test_a_place_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
     gone = BackupSet(tmp_path / "gone", make_manifest())
     (tmp_path / "file").write_text("")
-    warnings = records.keep(gone, record(), tmp_path / "file/rehearsals.jsonl")
+    warnings = check_records.keep_record(gone, record(), tmp_path / "file/rehearsals.jsonl")
     assert ["in the set" in warnings[0], "in the history" in warnings[1]] == [True, True]
 
 

@@ -18,7 +18,8 @@ import pytest
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.store import file_list, manifest, verify
 from gitlab_mm_backup.store.file_list import Entry
-from gitlab_mm_backup.store.local import BackupSet, LocalStore, open_set
+from gitlab_mm_backup.store.local import LocalStore
+from gitlab_mm_backup.store.sets import BackupSet, open_set
 from gitlab_mm_backup.system import process
 from tests.unit.builders import ROOT
 from tests.unit.nights import House, seen_as_a_link

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.store import ground
+from gitlab_mm_backup.store import places
 from gitlab_mm_backup.store.local import LocalStore
 
 
@@ -38,27 +38,27 @@ def test_a_link_that_others_can_change_is_refused_with_what_to_set_instead(tmp_p
 
 
 def testonly_roots_folders_are_roots_alone(tmp_path: Path) -> None:
-    assert ground.only_roots(Path("/usr"))
-    assert not ground.only_roots(tmp_path), "whoever may write to /tmp can exchange what is below"
+    assert places.only_roots(Path("/usr"))
+    assert not places.only_roots(tmp_path), "whoever may write to /tmp can exchange what is below"
 
 
 def test_a_folder_of_roots_alone_that_comes_out_open_is_refused(tmp_path: Path) -> None:
     made = tmp_path / "made"
     made.mkdir(mode=0o700)
-    ground.refuse_open(made)
+    places.refuse_open(made)
     made.chmod(0o755)
     with pytest.raises(Failure, match="Others could read") as caught:
-        ground.refuse_open(made)
+        places.refuse_open(made)
     assert "umask=0077" in caught.value.hint and "0755" in caught.value.detail
     os.chown(made, 1000, -1)
     with pytest.raises(Failure, match="Others could read"):
-        ground.refuse_open(made)
+        places.refuse_open(made)
     os.chown(made, 65534, -1)
     with pytest.raises(Failure, match="cannot be trusted") as caught:
-        ground.refuse_open(made)
+        places.refuse_open(made)
     assert "no_root_squash" in caught.value.hint and "offsite" in caught.value.hint
 
 
 @pytest.mark.parametrize("path", ["/proc/self", "/sys/kernel"])
 def test_the_file_system_of_a_path(path: str) -> None:
-    assert ground.file_system(Path(path)) == {"/proc/self": "proc", "/sys/kernel": "sysfs"}[path]
+    assert places.file_system(Path(path)) == {"/proc/self": "proc", "/sys/kernel": "sysfs"}[path]

@@ -17,11 +17,9 @@ import pytest
 from gitlab_mm_backup.config.settings import Rules
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.store import prune
-from gitlab_mm_backup.store.local import BackupSet, LocalStore, open_set
+from gitlab_mm_backup.store.local import LocalStore, PartWriter, Throttle
 from gitlab_mm_backup.store.manifest import MANIFEST, SUMS, Part, to_bytes
-from gitlab_mm_backup.store.part import PartWriter
-from gitlab_mm_backup.store.sets import damage
-from gitlab_mm_backup.store.throttle import Throttle
+from gitlab_mm_backup.store.sets import BackupSet, damage, open_set
 from gitlab_mm_backup.system import disk_space
 from tests.unit.builders import (
     HOST,

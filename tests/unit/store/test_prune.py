@@ -15,12 +15,13 @@ from gitlab_mm_backup.backup.shrinkage import against
 from gitlab_mm_backup.clock import utc
 from gitlab_mm_backup.config.settings import Rules
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.store import accepted, prune, pruned
-from gitlab_mm_backup.store.lineage import Lineage
-from gitlab_mm_backup.store.local import BackupSet, LocalStore
+from gitlab_mm_backup.store import prune, soundness
+from gitlab_mm_backup.store.inventory import Lineage
+from gitlab_mm_backup.store.local import LocalStore
 from gitlab_mm_backup.store.manifest import Contents, Manifest, name_for
 from gitlab_mm_backup.store.prune import Member, Owner
 from gitlab_mm_backup.store.retention import Kept
+from gitlab_mm_backup.store.sets import BackupSet
 from tests.unit.builders import HOST, INSTALLATION, OWNER, make_manifest, make_set
 
 NOW = datetime(2026, 11, 28, 6, 0, tzinfo=timezone.utc)
@@ -135,7 +136,7 @@ def test_nothing_goes_until_an_emptied_set_is_accepted(tmp_path: Path) -> None:
     assert prune.plan(store, Rules(last=1), OWNER).holding == emptied.name
     assert prune.prune(store, Rules(last=1), OWNER, agreed=True).removed == []
     prune.accept(emptied)
-    assert accepted.names() == {emptied.name}
+    assert soundness.accepted_names() == {emptied.name}
     # What was fuller goes by the rules now, but for the newest set that holds anything.
     assert len(prune.prune(store, Rules(last=1), OWNER).removed) == 2
     assert names(store) == {emptied.name}
@@ -165,7 +166,7 @@ def test_a_run_that_would_remove_too_much_asks_until_somebody_agrees(
     assert len(names(store)) == 6 + 8, "what is not asked about goes as ever"
     done = prune.prune(store, rules, OWNER, agreed=True)
     assert set(done.removed) == kept and not done.problems
-    assert pruned.of(prune.STORE).asked == ()
+    assert prune.past_of(prune.STORE).asked == ()
 
 
 def test_what_went_before_need_not_be_asked_again(tmp_path: Path) -> None:
@@ -182,20 +183,20 @@ def test_what_went_before_need_not_be_asked_again(tmp_path: Path) -> None:
 
 
 def test_each_place_is_asked_about_by_itself() -> None:
-    pruned.ask("nas", ["x"])
-    pruned.note("the store", 7)
-    assert pruned.of("nas").asked == ("x",) and pruned.of("nas").most == 0
-    assert pruned.of("the store").most == 7 and pruned.of("other") == pruned.Past()
-    pruned.note("nas", 9, agreed=True)
-    assert pruned.of("nas") == pruned.Past(2, ())
+    prune.note_question("nas", ["x"])
+    prune.note_removed("the store", 7)
+    assert prune.past_of("nas").asked == ("x",) and prune.past_of("nas").most == 0
+    assert prune.past_of("the store").most == 7 and prune.past_of("other") == prune.Past()
+    prune.note_removed("nas", 9, agreed=True)
+    assert prune.past_of("nas") == prune.Past(2, ())
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"nas": 5}', b'{"nas": {"most": -1}}', b"\xff"])
 def test_notes_that_are_not_ours_say_nothing(content: bytes) -> None:
-    for module in (pruned, accepted):
+    for module in (prune, soundness):
         module.FILE.write_bytes(content)
-    assert pruned.of("nas") == pruned.Past()
-    assert accepted.names() == frozenset()
+    assert prune.past_of("nas") == prune.Past()
+    assert soundness.accepted_names() == frozenset()
 
 
 # several hosts and installations
@@ -248,7 +249,7 @@ def test_the_newest_sound_set_of_every_installation_and_host_stays(
     members = [member(number, *row) for number, row in enumerate(rows)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clock, "now", lambda: NOW)
-        patch.setattr(pruned, "of", lambda place: pruned.Past())
+        patch.setattr(prune, "past_of", lambda place: prune.Past())
         planned = prune.decide("x", members, rules, owner, agreed=agreed)
     stay = {one.name for one in planned.decisions if one.keep}
     assert [one.name for one in planned.decisions] == [

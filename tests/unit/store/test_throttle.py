@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from gitlab_mm_backup.store.throttle import Throttle
+from gitlab_mm_backup.store.local import Throttle
 
 
 def test_what_passes_takes_its_time_whoever_asks() -> None:

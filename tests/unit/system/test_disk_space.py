@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.store.part import PartWriter
+from gitlab_mm_backup.store.local import PartWriter
 from gitlab_mm_backup.system import disk_space
 from gitlab_mm_backup.system.disk_space import Size
 
