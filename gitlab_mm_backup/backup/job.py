@@ -19,7 +19,7 @@ from ..config.settings import Rules, Settings
 from ..errors import Failure, Interrupted
 from ..mattermost.site import Site
 from ..postgresql import connection, dump, provisions, restorable
-from ..postgresql.connection import Counted, GaveWay, Snapshot
+from ..postgresql.dump import Counted, GaveWay, Snapshot
 from ..store import archive_writer, inventory, manifest, prune, soundness
 from ..store.inventory import Store
 from ..store.local import PartWriter, Throttle
@@ -264,7 +264,7 @@ def _write_parts(
         # Of a link that was exchanged meanwhile tar's own word counts.
         return packed, archive_writer.survey(folders).joined(found)
 
-    with connection.snapshot(site.database) as snapshot:
+    with dump.snapshot(site.database) as snapshot:
         (dumped, counted), (packed, found), (of_etc, found_there), kept, attributes = together(
             lambda: _dump(site, settings, throttle, store, staging, snapshot),
             pack_all,

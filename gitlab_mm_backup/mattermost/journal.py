@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import clock
 from ..errors import ExitCode, Failure, reason
-from ..postgresql.index import Index
+from ..postgresql.dump_contents import Index
 from ..system import validation
 from ..system.files import STATE, replace_file, sync_folder
 

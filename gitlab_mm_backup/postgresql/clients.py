@@ -14,8 +14,7 @@ from ..system import process, progress
 from ..system.private_files import InMemory
 from ..system.process import DECOMPRESS, Command, Finished
 from ..system.redaction import Secret
-from .connection import APPLICATION, ENDLESS, LOCK_SECONDS, NO_TIME_OUTS, PINNED
-from .encodings import AS_STORED
+from .connection import APPLICATION, AS_STORED, ENDLESS, LOCK_SECONDS, NO_TIME_OUTS, PINNED
 from .endpoint import Endpoint
 
 _AT_ONCE = 500  # statements for one psql(1): the system limits the words of a command

@@ -3,23 +3,65 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Failure
-from ..store.manifest import Contents, Database
-from ..store.properties import Properties
 from ..system import sandbox
 from ..system.private_files import InMemory, PrivateFiles
 from ..system.redaction import Secret
-from . import answers, catalog, contents, encodings, unkept
-from .catalog import READABLE, Server, Unread
+from . import answers, catalog, contents
+from .catalog import READABLE
 from .contents import Upload
 from .endpoint import Endpoint, Login
+
+if TYPE_CHECKING:
+    import psycopg
+
+# The server converts neither (PostgreSQL manual, 24.3.4): what a session says is what is stored.
+_BYTES = ("SQL_ASCII", "MULE_INTERNAL")
+_TYPES = ("text", "varchar", "bpchar", "name")
+_UNKNOWN, _ANY = 705, 0  # oids: of a literal, and of types that psycopg does not know
+# In SQL, an encoding in which text of the database can be held against names of files.
+COMPARED = (
+    "CASE WHEN current_setting('server_encoding') IN ('SQL_ASCII', 'MULE_INTERNAL')"
+    " THEN current_setting('server_encoding') ELSE 'UTF8' END"
+)
+
+
+# Has a session take text in the encoding of its database, as pg_restore writes it.
+AS_STORED = (
+    "SELECT pg_catalog.set_config('client_encoding',"
+    " pg_catalog.current_setting('server_encoding'), false)"
+)
+
+
+def agree(session: psycopg.Connection[Any]) -> None:
+    """Have ``session`` talk UTF-8, or bytes where the server cannot convert."""
+    from psycopg.adapt import Loader
+    from psycopg.types.string import StrDumperUnknown
+
+    class Text(Loader):
+        def load(self, data: bytes | bytearray | memoryview) -> str:
+            return bytes(data).decode(errors="surrogateescape")
+
+    class Dumper(StrDumperUnknown):
+        def dump(self, obj: str) -> bytes:
+            return obj.encode(errors="surrogateescape")
+
+    if (session.info.parameter_status("server_encoding") or "") not in _BYTES:
+        session.execute("SET client_encoding TO 'UTF8'")
+    for kind in (*_TYPES, _UNKNOWN, _ANY):
+        session.adapters.register_loader(kind, Text)
+    session.adapters.register_dumper(str, Dumper)
+
+
+def as_stored(session: psycopg.Connection[Any]) -> None:
+    """Have ``session`` take text in the encoding of its database, as pg_restore writes it."""
+    session.execute(AS_STORED)
+
 
 if TYPE_CHECKING:
     import psycopg
@@ -46,13 +88,6 @@ ENDLESS = (
 _OWN_OBJECTS = "-c search_path=pg_catalog,pg_temp "
 APPLICATION = "gitlab-mm-backup"  # what our sessions call themselves in pg_stat_activity
 LOCK_SECONDS = 600  # that a dump waits for somebody who has a table alone
-_LOOK_SECONDS = 1.0  # between two looks at who waits for us; the second one counts
-_WAITING = """
-    SELECT waits.pid FROM pg_catalog.pg_stat_activity waits
-    WHERE waits.wait_event_type OPERATOR(pg_catalog.=) 'Lock' AND EXISTS (
-        SELECT 1 FROM pg_catalog.pg_stat_activity ours
-        WHERE ours.pid OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids(waits.pid))
-            AND ours.application_name OPERATOR(pg_catalog.=) %s)"""
 _TABLES = f"""
     SELECT n.nspname, c.relname
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -128,7 +163,7 @@ def _session(
             )
         with contextlib.closing(connection):
             answers.refuse_pooler(connection)
-            encodings.agree(connection)
+            agree(connection)
             yield connection
     except psycopg.Error as error:
         raise answers.failure(error, wanted, login.role, endpoint) from None
@@ -162,73 +197,6 @@ def wait_for_server(endpoint: Endpoint, seconds: float = 30) -> None:
             time.sleep(0.2)
 
 
-class GaveWay(Failure):
-    """Somebody waited for a lock of ours, and got it: the work for the dump was ended."""
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What was counted in a snapshot."""
-
-    rows: dict[str, int]  # schema.table -> rows
-    contents: Contents | None  # None where the tables are not those of a Mattermost
-    uploads: Sequence[Upload]  # some of them, to look for on the disk
-    at_odds: Sequence[str]  # in words, what of the rows a restore or rehearsal will fail at
-    lines: Sequence[str] = ()  # of the dump's own list
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One exported snapshot of a database, as long as its session is open."""
-
-    id: str
-    database: Database  # its ``rows`` are counted by ``count``, beside the dump
-    installation: str  # which Mattermost it is of; "" where that is not known
-    table_bytes: int  # of its tables on the server's disk, without indexes
-    unread: Sequence[Unread]  # what its owner may not read, and the dump leaves out
-    properties: Properties
-    server: Server
-    large_objects: bool  # whether its owner may read them all
-    told: Sequence[str]  # what of it no restore brings back as it was
-    _session: psycopg.Connection[Any]
-    _watch: psycopg.Connection[Any]
-
-    def count(self) -> Counted:
-        """Count the rows of every table in the snapshot, and what people would miss."""
-        session = self._session
-        return Counted(
-            count_rows(session),
-            contents.count(session),
-            contents.sample(session),
-            unkept.at_odds(session),
-        )
-
-    def cancel(self) -> None:
-        """End a count in another thread, which may wait for a lock as long as it likes."""
-        self._session.cancel()
-
-    def release(self) -> None:
-        """Let go of the snapshot and of its locks, when everybody has read what they wanted."""
-        self._session.execute("COMMIT")
-
-    def refuse_to_block(self, over: threading.Event) -> None:
-        """Raise GaveWay as soon as somebody waits for a lock of ours; returns when it is ``over``.
-
-        We only read, but a migration of Mattermost's wants to have its table alone, and whoever
-        comes after it waits behind it (PostgreSQL manual, 13.3.1).
-        """
-        before: set[int] = set()
-        while not over.wait(_LOOK_SECONDS):
-            waiting = {row[0] for row in self._watch.execute(_WAITING, (APPLICATION,)).fetchall()}
-            if waiting & before:
-                raise GaveWay(
-                    "The dump stood in the way of other work on the database",
-                    f"{len(waiting)} sessions waited for it",
-                    "Mattermost seems to be migrating; make the backup when it is done.",
-                )
-            before = waiting
-
-
 # From the catalog, as of the last VACUUM: asking for sizes would wait for locks.
 _TABLE_BYTES = (
     "SELECT coalesce(sum(c.relpages), 0) * current_setting('block_size')::bigint"
@@ -242,71 +210,6 @@ def table_bytes(endpoint: Endpoint) -> int:
         row = session.execute(_TABLE_BYTES).fetchone()
     assert row is not None
     return int(row[0])
-
-
-@contextlib.contextmanager
-def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
-    """Hold a snapshot that pg_dump can share: both then see the same moment."""
-    alone = endpoint.admin == endpoint.owner  # who may not come into postgres
-    with within(endpoint) as session, (within if alone else administering)(endpoint) as watch:
-        unread = catalog.unread(session)
-        _begin_with_all_tables(session)
-        row = session.execute(
-            "SELECT pg_export_snapshot(), current_setting('server_version'),"
-            " pg_encoding_to_char(encoding), datcollate, datctype, pg_database_size(oid),"
-            f" ({_TABLE_BYTES})"
-            " FROM pg_database WHERE datname = current_database()"
-        ).fetchone()
-        assert row is not None
-        database = Database(endpoint.name, row[1].split()[0], row[2], row[3], row[4], row[5], {})
-        made_of = contents.installation(session)
-        beside = catalog.properties(session, watch, endpoint.name)
-        left_out = {f"{one.schema}.{one.name}" for one in unread}
-        left_out |= {one.replace(" ", ".", 1) for one in beside.untrusted}
-        large = catalog.unread_large_objects(session)
-        told = [*large, *catalog.told(session, watch, endpoint.name, left_out)]
-        told += unkept.told(session)
-        here = catalog.server(watch)
-        yield Snapshot(
-            row[0],
-            database,
-            made_of,
-            row[6],
-            unread,
-            beside,
-            here,
-            not large,
-            told,
-            session,
-            watch,
-        )
-
-
-def _begin_with_all_tables(session: psycopg.Connection[Any]) -> None:
-    """Begin the transaction of a snapshot with every table locked against being rewritten.
-
-    A migration that rewrites a table between snapshot and dump would leave it empty to the
-    snapshot (PostgreSQL manual, 13.6).  Raises Failure where a table is not to be had for long.
-    """
-    import psycopg
-    from psycopg import sql
-
-    # Less than the second after which PostgreSQL takes a wait for a deadlock, and ends somebody.
-    session.execute("SET lock_timeout = '500ms'")
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        tables = [sql.Identifier(*one) for one in session.execute(_TABLES).fetchall()]
-        session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        try:
-            if tables:
-                lock = sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE")
-                session.execute(lock.format(sql.SQL(", ").join(tables)))
-            return
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable):
-            session.execute("ROLLBACK")
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.5)
 
 
 def server_version(session: psycopg.Connection[Any]) -> str:

@@ -2,16 +2,177 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from ..errors import Failure
+from ..store.manifest import Contents, Database
+from ..store.properties import Properties
 from ..system import parallel, process, progress
 from ..system.process import Command, Sink
-from . import clients
-from .connection import Counted, Snapshot
+from . import catalog, clients, contents, unkept
+from .catalog import Server, Unread
+from .connection import (
+    _TABLE_BYTES,
+    _TABLES,
+    APPLICATION,
+    LOCK_SECONDS,
+    administering,
+    count_rows,
+    within,
+)
+from .contents import Upload
 from .endpoint import Endpoint
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+_LOOK_SECONDS = 1.0  # between two looks at who waits for us; the second one counts
+_WAITING = """
+    SELECT waits.pid FROM pg_catalog.pg_stat_activity waits
+    WHERE waits.wait_event_type OPERATOR(pg_catalog.=) 'Lock' AND EXISTS (
+        SELECT 1 FROM pg_catalog.pg_stat_activity ours
+        WHERE ours.pid OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids(waits.pid))
+            AND ours.application_name OPERATOR(pg_catalog.=) %s)"""
+
+
+class GaveWay(Failure):
+    """Somebody waited for a lock of ours, and got it: the work for the dump was ended."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What was counted in a snapshot."""
+
+    rows: dict[str, int]  # schema.table -> rows
+    contents: Contents | None  # None where the tables are not those of a Mattermost
+    uploads: Sequence[Upload]  # some of them, to look for on the disk
+    at_odds: Sequence[str]  # in words, what of the rows a restore or rehearsal will fail at
+    lines: Sequence[str] = ()  # of the dump's own list
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One exported snapshot of a database, as long as its session is open."""
+
+    id: str
+    database: Database  # its ``rows`` are counted by ``count``, beside the dump
+    installation: str  # which Mattermost it is of; "" where that is not known
+    table_bytes: int  # of its tables on the server's disk, without indexes
+    unread: Sequence[Unread]  # what its owner may not read, and the dump leaves out
+    properties: Properties
+    server: Server
+    large_objects: bool  # whether its owner may read them all
+    told: Sequence[str]  # what of it no restore brings back as it was
+    _session: psycopg.Connection[Any]
+    _watch: psycopg.Connection[Any]
+
+    def count(self) -> Counted:
+        """Count the rows of every table in the snapshot, and what people would miss."""
+        session = self._session
+        return Counted(
+            count_rows(session),
+            contents.count(session),
+            contents.sample(session),
+            unkept.at_odds(session),
+        )
+
+    def cancel(self) -> None:
+        """End a count in another thread, which may wait for a lock as long as it likes."""
+        self._session.cancel()
+
+    def release(self) -> None:
+        """Let go of the snapshot and of its locks, when everybody has read what they wanted."""
+        self._session.execute("COMMIT")
+
+    def refuse_to_block(self, over: threading.Event) -> None:
+        """Raise GaveWay as soon as somebody waits for a lock of ours; returns when it is ``over``.
+
+        We only read, but a migration of Mattermost's wants to have its table alone, and whoever
+        comes after it waits behind it (PostgreSQL manual, 13.3.1).
+        """
+        before: set[int] = set()
+        while not over.wait(_LOOK_SECONDS):
+            waiting = {row[0] for row in self._watch.execute(_WAITING, (APPLICATION,)).fetchall()}
+            if waiting & before:
+                raise GaveWay(
+                    "The dump stood in the way of other work on the database",
+                    f"{len(waiting)} sessions waited for it",
+                    "Mattermost seems to be migrating; make the backup when it is done.",
+                )
+            before = waiting
+
+
+@contextlib.contextmanager
+def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
+    """Hold a snapshot that pg_dump can share: both then see the same moment."""
+    alone = endpoint.admin == endpoint.owner  # who may not come into postgres
+    with within(endpoint) as session, (within if alone else administering)(endpoint) as watch:
+        unread = catalog.unread(session)
+        _begin_with_all_tables(session)
+        row = session.execute(
+            "SELECT pg_export_snapshot(), current_setting('server_version'),"
+            " pg_encoding_to_char(encoding), datcollate, datctype, pg_database_size(oid),"
+            f" ({_TABLE_BYTES})"
+            " FROM pg_database WHERE datname = current_database()"
+        ).fetchone()
+        assert row is not None
+        database = Database(endpoint.name, row[1].split()[0], row[2], row[3], row[4], row[5], {})
+        made_of = contents.installation(session)
+        beside = catalog.properties(session, watch, endpoint.name)
+        left_out = {f"{one.schema}.{one.name}" for one in unread}
+        left_out |= {one.replace(" ", ".", 1) for one in beside.untrusted}
+        large = catalog.unread_large_objects(session)
+        told = [*large, *catalog.told(session, watch, endpoint.name, left_out)]
+        told += unkept.told(session)
+        here = catalog.server(watch)
+        yield Snapshot(
+            row[0],
+            database,
+            made_of,
+            row[6],
+            unread,
+            beside,
+            here,
+            not large,
+            told,
+            session,
+            watch,
+        )
+
+
+def _begin_with_all_tables(session: psycopg.Connection[Any]) -> None:
+    """Begin the transaction of a snapshot with every table locked against being rewritten.
+
+    A migration that rewrites a table between snapshot and dump would leave it empty to the
+    snapshot (PostgreSQL manual, 13.6).  Raises Failure where a table is not to be had for long.
+    """
+    import psycopg
+    from psycopg import sql
+
+    # Less than the second after which PostgreSQL takes a wait for a deadlock, and ends somebody.
+    session.execute("SET lock_timeout = '500ms'")
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        tables = [sql.Identifier(*one) for one in session.execute(_TABLES).fetchall()]
+        session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            if tables:
+                lock = sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE")
+                session.execute(lock.format(sql.SQL(", ").join(tables)))
+            return
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable):
+            session.execute("ROLLBACK")
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)
 
 
 def dump(

@@ -11,7 +11,62 @@ from ..system import process
 from ..system.private_files import InMemory
 from ..system.process import DECOMPRESS, Command
 from ..system.redaction import Secret
-from .index import Index, Key
+
+_OF_THE_SEARCH = re.compile(r" USING gin \(to_tsvector\(")
+
+
+@dataclass(frozen=True)
+class _OnTable:
+    """What a dump makes on a table; names are written as in SQL."""
+
+    schema: str
+    name: str
+    table: str
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def full_table(self) -> str:
+        return f"{self.schema}.{self.table}"
+
+
+@dataclass(frozen=True)
+class Index(_OnTable):
+    """One index."""
+
+    statement: str  # CREATE INDEX ..., without a semicolon
+
+    @property
+    def of_the_search(self) -> bool:
+        """Tell whether this is an index of the full text search.
+
+        Those of posts take two thirds of a load's time, and nothing but the search needs them.
+        """
+        return _OF_THE_SEARCH.search(self.statement) is not None
+
+
+@dataclass(frozen=True)
+class Key(_OnTable):
+    """A primary key or another unique constraint."""
+
+    kind: str  # PRIMARY KEY or UNIQUE
+    columns: str  # with commas between them
+
+    @property
+    def index(self) -> str:
+        """The statement that makes its index, which others of the same table do not wait for."""
+        return f"CREATE UNIQUE INDEX {self.name} ON {self.full_table} USING btree ({self.columns})"
+
+    @property
+    def constraint(self) -> str:
+        """The statement that makes a key of the index, at once whatever the size."""
+        return (
+            f"ALTER TABLE ONLY {self.full_table} "
+            f"ADD CONSTRAINT {self.name} {self.kind} USING INDEX {self.name}"
+        )
+
 
 # Entries of a dump's list that belong to the server, not to Mattermost's role: the plain role
 # may not touch them, and every target has its own (pg_dump up to 10 lists them always; the

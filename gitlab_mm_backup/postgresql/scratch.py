@@ -8,10 +8,12 @@ import pwd
 import re
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..errors import Failure
 from ..store.manifest import Database
@@ -21,8 +23,53 @@ from ..system.process import Command, Finished
 from ..system.redaction import Secret
 from ..system.sandbox import INSIDE, Sandbox
 from ..version import numbers
-from . import connection, growth
+from . import connection
 from .endpoint import Endpoint, Login
+
+if TYPE_CHECKING:
+    import psycopg
+
+_GROWTH_GLANCE = 2.0  # seconds between two looks
+# A load packs rows and indexes more tightly than a server that has been at work.
+_GROWTH_SPARE = 512 << 20
+_SIZE = """
+    SELECT pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database
+    WHERE datname OPERATOR(pg_catalog.=) %s"""
+
+
+class Outgrown(Failure):
+    """A dump holds more than its set says."""
+
+
+def growth_limit(was: Database) -> int:
+    """Return the bytes that a database may have which is loaded from the dump of ``was``."""
+    return was.bytes * 3 // 2 + _GROWTH_SPARE
+
+
+def refuse_growth(session: psycopg.Connection[Any], name: str, most: int) -> None:
+    """Raise Outgrown where the database ``name`` has more than ``most`` bytes."""
+    row = session.execute(_SIZE, (name,)).fetchone()
+    if row is not None and row[0] > most:
+        raise Outgrown(
+            "Loading the dump was ended, for the database becomes larger than its set says",
+            f"it has {humanize.size(row[0])}, and may have {humanize.size(most)}",
+            "Do not use this set; find out where it comes from.",
+        )
+
+
+def watch_growth(
+    session: psycopg.Connection[Any], name: str, was: Database, over: threading.Event
+) -> None:
+    """Raise Outgrown as soon as ``name``, loaded from the dump of ``was``, does; returns when ``over``.
+
+    A server that does not answer any more ends the load itself, which says so.
+    """
+    import psycopg
+
+    with contextlib.suppress(psycopg.OperationalError, psycopg.InterfaceError):
+        while not over.wait(_GROWTH_GLANCE):
+            refuse_growth(session, name, growth_limit(was))
+
 
 # Made by the package, owns nothing else on the host, and nobody can log in as it.
 ACCOUNT = "gitlab-mm"
@@ -198,7 +245,7 @@ def cluster(
         admin=Login(_SUPERUSER, password=passwords[0]),
         session=session,
     )
-    limits = {"temp_file_limit": f"{min(growth.limit(was) >> 10, _MOST_TEMPORARY)}kB"}
+    limits = {"temp_file_limit": f"{min(growth_limit(was) >> 10, _MOST_TEMPORARY)}kB"}
     with process.background(_postgres(programs, sandbox, limits)) as ended:
         _wait(endpoint, ended)
         _create_role(endpoint)

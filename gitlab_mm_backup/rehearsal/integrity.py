@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import checks
 from ..checks import Check
-from ..postgresql import connection, sequences
-from ..postgresql.encodings import COMPARED
+from ..postgresql import connection, unkept
+from ..postgresql.connection import COMPARED
 from ..system import parallel
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _indexes(session: Session, without: Sequence[str]) -> Check:
 
 def _sequences(session: Session) -> Check:
     """See that no sequence would give out a number that its column already has."""
-    found = sequences.look(session)
+    found = unkept.sequences_behind(session)
     behind = [one.rpartition(".")[2] for one, is_behind in found.items() if is_behind]
     if behind:
         return checks.failed("sequences", f"behind their column: {', '.join(behind)}")

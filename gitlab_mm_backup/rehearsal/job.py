@@ -25,7 +25,7 @@ from ..mattermost.effective_config import Settings
 from ..mattermost.site import Account, Folders, GitLab, Kind, Site
 from ..postgresql import connection, load, scratch
 from ..postgresql.endpoint import Endpoint
-from ..postgresql.growth import Outgrown
+from ..postgresql.scratch import Outgrown
 from ..restore import folder_swap, unpack
 from ..restore.plan import Plan
 from ..store import check_records, verify

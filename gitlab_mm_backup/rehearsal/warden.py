@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import Failure
-from ..postgresql import connection, growth, scratch
+from ..postgresql import connection, scratch
 from ..postgresql.endpoint import Endpoint
-from ..postgresql.growth import Outgrown
+from ..postgresql.scratch import Outgrown
 from ..store.manifest import Database
 from ..system import disk_space, humanize, parallel
 from .limits import KEY, Deadlines, Missed
@@ -97,7 +97,7 @@ class Warden:
             with self._looking, connection.administering(server) as session:
                 for _, statement in session.execute(_END_STATEMENTS, (most,)).fetchall():
                     self._ended = " ".join(statement.split())[:_SHOWN]
-                growth.refuse(session, server.name, growth.limit(self._was))
+                scratch.refuse_growth(session, server.name, scratch.growth_limit(self._was))
         except Outgrown:
             raise
         except Failure:

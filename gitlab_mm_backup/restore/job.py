@@ -20,8 +20,8 @@ from ..errors import Failure
 from ..mattermost import detect, service, standalone
 from ..mattermost.journal import Journal, Step
 from ..mattermost.site import Kind, Site
-from ..postgresql import connection, growth, load, provisions, swap
-from ..postgresql.index import Index
+from ..postgresql import connection, load, provisions, scratch, swap
+from ..postgresql.dump_contents import Index
 from ..postgresql.provisions import Provision
 from ..sso import check
 from ..sso.oauth import Probe
@@ -246,7 +246,7 @@ def _watched(run: Run, ways: Sequence[Callable[[], object]]) -> None:
     with contextlib.ExitStack() as opened:
         # Opened before any thread: for that we act as another account.
         session = opened.enter_context(connection.administering(run.site.database))
-        watches = [functools.partial(growth.watch, session, run.new_database, was, over)]
+        watches = [functools.partial(scratch.watch_growth, session, run.new_database, was, over)]
         watches += [
             functools.partial(disk_space.watch, descriptor, folder, over, _WAYS, _RESERVE)
             for folder, descriptor in _disks(run, opened)

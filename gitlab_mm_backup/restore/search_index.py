@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Failure, Interrupted
 from ..mattermost.journal import Journal
 from ..mattermost.site import Site
-from ..postgresql import connection, encodings, load, swap
-from ..postgresql.index import Index
+from ..postgresql import connection, load, swap
+from ..postgresql.dump_contents import Index
 from ..store.manifest import Manifest
 from ..system import signals
 
@@ -70,7 +70,7 @@ def build(site: Site, journal: Journal) -> Built | None:
         # A run that was killed may have left one at work, which would be in the way.
         swap.end_our_sessions(site.database)
         with connection.within(site.database) as session:
-            encodings.as_stored(session)
+            connection.as_stored(session)
             while wanted:
                 if _build(session, wanted[0]):
                     built.append(wanted[0].full_name)

@@ -9,8 +9,8 @@ import pytest
 
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.postgresql import load
-from gitlab_mm_backup.postgresql.index import Key
-from gitlab_mm_backup.postgresql.passes import Passes
+from gitlab_mm_backup.postgresql.dump_contents import Key
+from gitlab_mm_backup.postgresql.load import Passes
 from gitlab_mm_backup.system import parallel
 
 KEY = Key("public", "posts_pkey", "posts", "PRIMARY KEY", "id")

@@ -7,9 +7,8 @@ from itertools import chain
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup.postgresql.dump_contents import DumpList
-from gitlab_mm_backup.postgresql.index import Index, Key
-from gitlab_mm_backup.postgresql.passes import Passes, plan
+from gitlab_mm_backup.postgresql.dump_contents import DumpList, Index, Key
+from gitlab_mm_backup.postgresql.load import Passes, plan_passes
 
 ROWS = {"public.posts": 1000, "public.users": 50, "public.reactions": 200, "public.teams": 3}
 FIRST = [
@@ -78,7 +77,7 @@ def groups(passes: Passes) -> list[list[str]]:
 
 
 def test_the_long_searches_wait_for_their_own_rows_and_lock_nobody_out() -> None:
-    passes = plan(CONTENTS, ROWS, 2)
+    passes = plan_passes(CONTENTS, ROWS, 2)
     *rest, names = groups(passes)
     assert (passes.first, passes.rows) == (FIRST, REST)
     assert (passes.long, names) == ([TAGS, SEARCH], [NAMES])
@@ -88,7 +87,7 @@ def test_the_long_searches_wait_for_their_own_rows_and_lock_nobody_out() -> None
 
 
 def test_without_the_search_only_the_largest_table_is_not_locked() -> None:
-    passes = plan(CONTENTS, ROWS, 2, WITHOUT_SEARCH)
+    passes = plan_passes(CONTENTS, ROWS, 2, WITHOUT_SEARCH)
     assert (passes.first, passes.long, passes.rows) == ([*FIRST, *REST], [], [])
     assert passes.keys == [KEYS["public.posts_pkey"]]
     keys = [TEAMS_KEY, REACTIONS_KEY, USERS_KEY]
@@ -97,20 +96,20 @@ def test_without_the_search_only_the_largest_table_is_not_locked() -> None:
 
 
 def test_a_key_is_the_first_of_its_session_for_it_shuts_out_all_other_work_on_its_table() -> None:
-    for one in groups(plan(DumpList(FIRST, AFTER, INDEXES, {}), ROWS, 1, WITHOUT_SEARCH)):
+    for one in groups(plan_passes(DumpList(FIRST, AFTER, INDEXES, {}), ROWS, 1, WITHOUT_SEARCH)):
         kinds = ["CONSTRAINT" in line for line in one]
         assert kinds == sorted(kinds, reverse=True)
 
 
 def test_all_tables_of_long_searches_are_filled_first() -> None:
-    passes = plan(CONTENTS, {}, 2)
+    passes = plan_passes(CONTENTS, {}, 2)
     assert (passes.first, passes.rows) == ([*FIRST, REST[0]], [REST[1]])
     assert passes.long == [NAMES, TAGS, SEARCH]
 
 
 def test_what_the_list_does_not_explain_comes_last_in_its_order() -> None:
     odd = ["30; 1259 30 INDEX public odd name mm\n", "31; 0 31 STATISTICS public odd mm\n"]
-    passes = plan(DumpList([*FIRST, *REST], [*odd, *AFTER], INDEXES, KEYS), ROWS, 2)
+    passes = plan_passes(DumpList([*FIRST, *REST], [*odd, *AFTER], INDEXES, KEYS), ROWS, 2)
     assert list(passes.last) == [*odd, USERS_KEY, FOREIGN_KEY, TRIGGER]
 
 
@@ -118,7 +117,7 @@ VIEWS = [f"{n}; 0 {n} MATERIALIZED VIEW DATA public v{n} mm\n" for n in (41, 40)
 
 
 def test_views_are_filled_beside_the_indexes_in_their_order() -> None:
-    passes = plan(
+    passes = plan_passes(
         DumpList([*FIRST, *REST], [*AFTER, *VIEWS], INDEXES, KEYS), ROWS, 2, WITHOUT_SEARCH
     )
     assert groups(passes)[0] == VIEWS, "they take about as long as a large index"
@@ -127,7 +126,7 @@ def test_views_are_filled_beside_the_indexes_in_their_order() -> None:
 
 def test_a_view_that_needs_a_primary_key_waits_for_it() -> None:
     late = ["42; 1259 42 MATERIALIZED VIEW public v40 mm\n", *VIEWS]
-    passes = plan(DumpList([*FIRST, *REST], [*AFTER, *late], INDEXES, KEYS), ROWS, 2)
+    passes = plan_passes(DumpList([*FIRST, *REST], [*AFTER, *late], INDEXES, KEYS), ROWS, 2)
     assert list(passes.last) == [USERS_KEY, FOREIGN_KEY, TRIGGER, *late]
 
 
@@ -140,7 +139,7 @@ def test_a_view_that_needs_a_primary_key_waits_for_it() -> None:
 def test_every_line_is_loaded_once(
     after: list[str], rows: dict[str, int], sessions: int, without: list[str]
 ) -> None:
-    passes = plan(DumpList([*FIRST, *REST], after, INDEXES, KEYS), rows, sessions, without)
+    passes = plan_passes(DumpList([*FIRST, *REST], after, INDEXES, KEYS), rows, sessions, without)
     left_out = [one for one in after if any(name.split(".")[1] in one for name in without)]
     keys = [one for one in after if any(f" {key.name} " in one for key in passes.keys)]
     loaded = [*passes.long, *chain(*groups(passes)), *keys, *passes.last]
