@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Failure
-from ..mattermost import gitlab_rb, json_file, json_text, omnibus, omnibus_files, settings_part
+from ..mattermost import effective_config, gitlab_rb, json_file, json_text, omnibus, omnibus_files
 from ..mattermost.site import Account, Site
 from ..postgresql import connection
 from ..postgresql.endpoint import Endpoint
@@ -79,7 +79,9 @@ def kept_in(sets: Sequence[BackupSet]) -> Kept | None:
     """Return the environment of the newest of ``sets`` that holds GitLab's credentials."""
     for one in sets:
         try:
-            found = settings_part.environment(json_file.read(one.file("settings")).document)
+            found = effective_config.environment_of_set(
+                json_file.read(one.file("settings")).document
+            )
         except Failure:
             continue
         if _ID in found and _SECRET in found:

@@ -69,11 +69,8 @@ from ..mattermost import (
     omnibus,
     omnibus_files,
     service,
-    service_log,
-    settings_part,
     site,
     standalone,
-    systemd,
     targets,
     trust,
 )

@@ -6,6 +6,8 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from ..errors import Failure
+from ..system import validation
 from ..system.redaction import Secret
 
 # How Mattermost spells the settings that Omnibus passes by environment, for a config.json that
@@ -55,7 +57,7 @@ def spelled(path: tuple[str, ...]) -> str:
     return _SPELLED.get(folded(path), path[-1])
 
 
-class Settings:
+class EffectiveConfig:
     """Read access to effective settings by section and key."""
 
     def __init__(self, tree: Mapping[str, Any]) -> None:
@@ -77,7 +79,7 @@ class Settings:
         value = self._value(section, key)
         return value if isinstance(value, bool) else str(value) in _TRUE
 
-    def differences(self, other: Settings) -> list[str]:
+    def differences(self, other: EffectiveConfig) -> list[str]:
         """Return the names (Section.Key) of what differs, never the values."""
         names = []
         for section in sorted({*self._tree, *other._tree}):
@@ -109,7 +111,7 @@ class Settings:
         return "Settings(…)"
 
 
-def overlay(config: Mapping[str, Any], environment: Mapping[str, Secret]) -> Settings:
+def overlay(config: Mapping[str, Any], environment: Mapping[str, Secret]) -> EffectiveConfig:
     """Return ``config`` with every ``MM_<SECTION>_<KEY>`` of ``environment`` laid over it.
 
     Values take the type of the one they replace: booleans by Go's ParseBool, whole numbers,
@@ -130,7 +132,7 @@ def overlay(config: Mapping[str, Any], environment: Mapping[str, Secret]) -> Set
             inside = tree[section] = {}
         if isinstance(inside, dict):
             inside[key] = _as_type_of(inside.get(key), value.reveal())
-    return Settings(tree)
+    return EffectiveConfig(tree)
 
 
 def unplaced(config: Mapping[str, Any], environment: Mapping[str, Secret]) -> list[str]:
@@ -162,3 +164,19 @@ def _as_type_of(old: Any, text: str) -> Any:
     if isinstance(old, list):
         return text.split()
     return text
+
+
+def environment_of_set(document: Mapping[str, Any]) -> dict[str, Secret]:
+    """Return the variables of the service that settings.json holds.
+
+    Raises Failure where it holds none, or what no process can be started with.
+    """
+    try:
+        found = validation.variables(document.get("environment"))
+    except ValueError as error:
+        raise Failure(
+            "The settings part of the set cannot be used",
+            f"settings.json, environment: {error}",
+            "Choose another set: gitlab-mm list.",
+        ) from None
+    return {name: Secret(value) for name, value in found.items()}

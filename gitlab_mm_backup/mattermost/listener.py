@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from .effective_config import Settings
+from .effective_config import EffectiveConfig
 
 if TYPE_CHECKING:
     import ssl
@@ -94,7 +94,7 @@ class Listener:
             raise
 
 
-def of(settings: Settings) -> Listener:
+def of(settings: EffectiveConfig) -> Listener:
     """Return where the Mattermost with these settings listens."""
     tls = settings.text("ServiceSettings", "ConnectionSecurity") == "TLS"
     listen = settings.text("ServiceSettings", "ListenAddress") or ("" if tls else f":{_USUAL}")
@@ -106,6 +106,6 @@ def of(settings: Settings) -> Listener:
     return Listener(host, number, tls, below(settings), name)
 
 
-def below(settings: Settings) -> str:
+def below(settings: EffectiveConfig) -> str:
     """Return the path that SiteURL has all addresses come after; "" where it has none."""
     return urlsplit(settings.text("ServiceSettings", "SiteURL")).path.rstrip("/")

@@ -17,7 +17,7 @@ from ..system import files
 from ..system.redaction import Secret
 from ..version import numbers
 from . import json_file, json_text, omnibus_files, trust
-from .effective_config import Settings, overlay
+from .effective_config import EffectiveConfig, overlay
 from .site import Account, Folders, GitLab, Kind, Site
 
 # What Omnibus uses where no file says otherwise (omnibus-gitlab 10 to 18, attributes/default.rb).
@@ -220,7 +220,7 @@ def _noted_version(home: Path) -> str:
 
 def _folders(
     home: Path,
-    effective: Settings,
+    effective: EffectiveConfig,
     environment: Mapping[str, Secret],
     sources: _Sources,
     account: Account,
@@ -238,7 +238,7 @@ def _folders(
 
 
 def _database(
-    effective: Settings,
+    effective: EffectiveConfig,
     environment: Mapping[str, Secret],
     sources: _Sources,
     account: Account,
@@ -280,7 +280,7 @@ def _host(given: str, socket: str) -> tuple[bool, str]:
 
 
 def _data_source(
-    effective: Settings,
+    effective: EffectiveConfig,
     environment: Mapping[str, Secret],
     sources: _Sources,
     gitlab_version: str,

@@ -2,19 +2,147 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from ..errors import Failure, reason
-from ..system import files, process
+from ..system import files, process, validation
 from ..system.process import Command
-from . import listener, service_log, systemd
+from . import listener
 from .site import Kind, Site
 
+# systemd itself kills after 90 s, unless the unit says otherwise.
+_SYSTEMD_STOP_SECONDS = 600
+_SYSTEMD_SETTLE_SECONDS = 10
+_DROP_INS = Path("/etc/systemd/system")
+# Whatever starts the unit, a boot too, is passed over as long as this very file is there.
+_KEPT_DOWN = """\
+# A restore by gitlab-mm-backup is under way, and must be finished or taken back first:
+# gitlab-mm restore --rollback
+[Unit]
+ConditionPathExists=!{path}
+"""
+
+
+@dataclass(frozen=True)
+class SystemdService:
+    """The unit of the package, or of the tarball's guide."""
+
+    log: str
+    start_by_hand: str = "systemctl start mattermost"
+    unit: str = "mattermost"
+
+    def runs(self) -> bool:
+        """Tell whether it runs, or is about to run again."""
+        return self._state()[0] not in ("inactive", "failed")
+
+    def stop(self) -> None:
+        """Stop it and have that confirmed; raises Failure when it still runs."""
+        self._control("stop", may_exit=(0, 1))
+        if self.runs():
+            raise Failure("Mattermost does not stop", "", f"systemctl status {self.unit}")
+
+    def start(self) -> None:
+        """Start it; raises Failure when it ends at once.
+
+        Not waiting for systemd: a server without its database never says that it is ready.
+        """
+        self._control("reset-failed", may_exit=(0, 1))
+        self._control("start", "--no-block", may_exit=(0, 1))
+        deadline = time.monotonic() + _SYSTEMD_SETTLE_SECONDS
+        while time.monotonic() < deadline:
+            state, sub = self._state()
+            if state == "active":
+                return
+            if state == "failed" or sub == "auto-restart":
+                break
+            time.sleep(0.05)
+        if not self.runs() or self._state()[1] == "auto-restart":
+            raise Failure(
+                "Mattermost does not start",
+                "",
+                f"Look at: journalctl --unit={self.unit}; {self.log}",
+            )
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def current_process(self) -> str:
+        """Return how often systemd has started it anew (systemd.service(5), NRestarts)."""
+        return self._control("show", "--property=NRestarts", "--value").out.strip()
+
+    def said(self) -> list[str]:
+        shown = ["--unit", self.unit, "--lines=30", "--output=cat", "--no-pager", "--quiet"]
+        done = process.run(Command(["journalctl", *shown], may_exit=(0, 1)))
+        return done.out.splitlines() or files.last_lines(Path(self.log))
+
+    def keep_down(self) -> None:
+        """Have it left down when the host boots, by a condition that does not hold."""
+        try:
+            self._drop_in.parent.mkdir(exist_ok=True)
+            self._drop_in.write_text(_KEPT_DOWN.format(path=self._drop_in))
+        except OSError as error:
+            raise Failure(f"{self._drop_in} cannot be made", str(error.strerror)) from error
+        self._reload()
+
+    def allow_start(self) -> None:
+        """Undo ``keep_down``, whether it has happened or not."""
+        self._drop_in.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the administrator's own lie there too, or it is gone
+            self._drop_in.parent.rmdir()
+        self._reload()
+
+    @property
+    def _drop_in(self) -> Path:
+        return _DROP_INS / f"{self.unit}.service.d" / "gitlab-mm-backup.conf"
+
+    def _state(self) -> tuple[str, str]:
+        shown = self._control("show", "--property=ActiveState,SubState").out
+        found = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+        return found.get("ActiveState", ""), found.get("SubState", "")
+
+    def _reload(self) -> None:
+        process.run(Command(["systemctl", "daemon-reload"]), timeout=_SYSTEMD_STOP_SECONDS)
+
+    def _control(
+        self, verb: str, *options: str, may_exit: tuple[int, ...] = (0,)
+    ) -> process.Finished:
+        command = Command(["systemctl", verb, *options, self.unit], may_exit=may_exit)
+        return process.run(command, timeout=_SYSTEMD_STOP_SECONDS)
+
+
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\d_\S+ ")  # of svlogd(8)
+_GRAVE = re.compile(
+    r'"level": ?"(error|critical|fatal|panic)"|^(panic|fatal error|Error): |\[(EROR|CRIT)\]'
+)
+_SHOWN = 400  # letters
+
+
+def log_message(line: str) -> str:
+    """Return what a line says; of one in JSON the message and the error alone."""
+    line = _STAMP.sub("", line)
+    try:
+        told = validation.from_json(line)
+        return " ".join(str(told[key]) for key in ("msg", "err", "error") if key in told)
+    except (ValueError, TypeError):
+        return line
+
+
+def log_reason(lines: Sequence[str]) -> str:
+    """Return the last line that is an error, or else the last one; "" where there is none."""
+    told = [line for line in map(str.strip, lines) if line]
+    grave = [line for line in told if _GRAVE.search(_STAMP.sub("", line))]
+    return log_message((grave or told or [""])[-1])[:_SHOWN]
+
+
 # runit waits 7 s by default; a large Mattermost takes longer to end its work.
-_STOP_SECONDS = 120
+_RUNIT_STOP_SECONDS = 120
 _SETTLE_SECONDS = 10
 _ANSWER_SECONDS = 180
 _RESTARTS = 2  # after which nobody waits for an answer any more
@@ -22,7 +150,7 @@ _GLANCE = 0.2  # seconds between looks at the process
 _PING = "/api/v4/system/ping"
 
 
-class Supervised(Protocol):
+class Service(Protocol):
     """Mattermost under whatever runs it here; each method raises Failure where it cannot."""
 
     @property
@@ -59,7 +187,7 @@ class Supervised(Protocol):
 
 
 @dataclass(frozen=True)
-class Service:
+class RunitService:
     """Mattermost as Omnibus's runit runs it."""
 
     program: Path  # gitlab-ctl
@@ -98,7 +226,7 @@ class Service:
         if self.runs():
             raise Failure(
                 "Mattermost does not stop",
-                f"it still runs after {_STOP_SECONDS} seconds",
+                f"it still runs after {_RUNIT_STOP_SECONDS} seconds",
                 "Look at /var/log/gitlab/mattermost/, end it, then try again.",
             )
 
@@ -148,13 +276,13 @@ class Service:
         return self._status().split(";", 1)[0]
 
     def _control(self, verb: str, may_exit: tuple[int, ...]) -> process.Finished:
-        wait = _STOP_SECONDS if verb == "stop" else _SETTLE_SECONDS
+        wait = _RUNIT_STOP_SECONDS if verb == "stop" else _SETTLE_SECONDS
         command = Command(
             [str(self.program), verb, self.name],
             environment={"SVWAIT": str(wait)},
             may_exit=may_exit,
         )
-        return process.run(command, timeout=_STOP_SECONDS + 30)
+        return process.run(command, timeout=_RUNIT_STOP_SECONDS + 30)
 
 
 def _confirms(said: str, state: str) -> bool:
@@ -167,10 +295,10 @@ def _confirms(said: str, state: str) -> bool:
     return own.startswith(f"ok: {state}:") and "want up" not in own
 
 
-def of(site: Site) -> Supervised:
+def of(site: Site) -> Service:
     if site.kind is Kind.STANDALONE:
-        return systemd.Service(f"{site.config_file.parents[1]}/logs/mattermost.log")
-    return Service(
+        return SystemdService(f"{site.config_file.parents[1]}/logs/mattermost.log")
+    return RunitService(
         site.below_root("/opt/gitlab/bin/gitlab-ctl"),
         site.below_root("/opt/gitlab/sv/mattermost"),
     )
@@ -180,7 +308,7 @@ def of(site: Site) -> Supervised:
 class _Watched:
     """A service whose process should stay the same."""
 
-    service: Supervised
+    service: Service
     seen: list[str] = field(default_factory=list)  # processes
     looked: float = 0.0
 
@@ -192,7 +320,7 @@ class _Watched:
         if found and found not in self.seen:
             self.seen.append(found)
         if len(self.seen) > _RESTARTS:
-            said = service_log.reason(self.service.said())
+            said = log_reason(self.service.said())
             raise Failure(
                 "Mattermost ends again and again",
                 f"it was started anew {_RESTARTS} times. The last that it said: {said or 'nothing'}",

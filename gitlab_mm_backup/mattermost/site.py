@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..postgresql.endpoint import Endpoint
 from ..system.redaction import Secret
-from .effective_config import Settings
+from .effective_config import EffectiveConfig
 
 
 class Kind(str, enum.Enum):
@@ -63,7 +63,7 @@ class Site:
     config_file: Path
     environment_folder: Path | None  # None where the service has none
     environment: Mapping[str, Secret]  # the MM_* and other variables the service runs with
-    settings: Settings  # effective: config.json overlaid by the environment
+    settings: EffectiveConfig  # effective: config.json overlaid by the environment
     database: Endpoint
     client_programs: Path  # folder with psql, pg_dump, pg_restore of the server's major version
     gitlab: GitLab

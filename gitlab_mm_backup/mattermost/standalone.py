@@ -20,7 +20,7 @@ from ..system.process import Command
 from ..system.redaction import Secret
 from ..version import numbers
 from . import json_file, trust
-from .effective_config import Settings, overlay
+from .effective_config import EffectiveConfig, overlay
 from .site import Account, Folders, GitLab, Kind, Site
 
 UNIT = "mattermost"
@@ -204,7 +204,7 @@ def _config_file(unit: _Unit) -> Path:
     )
 
 
-def _folders(unit: _Unit, config_file: Path, settings: Settings) -> Folders:
+def _folders(unit: _Unit, config_file: Path, settings: EffectiveConfig) -> Folders:
     """The home is the folder of config.json: certificates lie there too, programs do not."""
     configured, by_account = {"home": config_file.parent}, []
     for role, (section, key, usual) in _USUAL.items():
@@ -217,7 +217,7 @@ def _folders(unit: _Unit, config_file: Path, settings: Settings) -> Folders:
 
 
 def _endpoint(
-    settings: Settings,
+    settings: EffectiveConfig,
     config_file: Path,
     account: Account,
     environment: Mapping[str, Secret] | None = None,
@@ -295,5 +295,5 @@ def _client_programs(endpoint: Endpoint) -> Path:
     return found[min(fitting)]
 
 
-def _gitlab_url(settings: Settings) -> str:
+def _gitlab_url(settings: EffectiveConfig) -> str:
     return settings.text("GitLabSettings", "AuthEndpoint").removesuffix("/oauth/authorize")

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from ..errors import Failure, reason
-from ..mattermost import service_log
+from ..mattermost import service
 from ..mattermost.listener import Listener
 from ..mattermost.site import Site
 from ..postgresql.endpoint import Endpoint
@@ -198,7 +198,7 @@ def _first_answer(there: Listener, ended: Callable[[], Finished | None]) -> Mapp
 
 def _last_lines(words: str) -> str:
     """Return what the program said last; of JSON lines the message and the error alone."""
-    return "; ".join(service_log.message(line) for line in words.splitlines()[-3:])
+    return "; ".join(service.log_message(line) for line in words.splitlines()[-3:])
 
 
 def _get(there: Listener, path: str) -> Mapping[str, Any]:

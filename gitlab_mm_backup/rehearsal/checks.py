@@ -11,8 +11,8 @@ from .. import checks
 from ..checks import Check
 from ..config.origin import Kind as OriginKind
 from ..errors import Failure
-from ..mattermost import json_file, json_text, listener, settings_part
-from ..mattermost.effective_config import Settings, overlay
+from ..mattermost import effective_config, json_file, json_text, listener
+from ..mattermost.effective_config import EffectiveConfig, overlay
 from ..mattermost.site import Site
 from ..postgresql import catalog, connection, data_source, load
 from ..sso import check, oauth
@@ -46,7 +46,7 @@ class Kept:
     """The settings of a set: the variables of the environment folder, and what was in force."""
 
     environment: Mapping[str, Secret]
-    effective: Settings
+    effective: EffectiveConfig
     config: bytes = b"{}"  # what config.json held
 
     @property
@@ -73,11 +73,14 @@ class Kept:
 def kept(set_: BackupSet) -> Kept:
     """Return what the settings part of ``set_`` holds; raises Failure when it cannot be read."""
     document = json_file.read(set_.file("settings")).document
-    environment, effective = settings_part.environment(document), document.get("effective")
+    environment, effective = (
+        effective_config.environment_of_set(document),
+        document.get("effective"),
+    )
     if not isinstance(effective, dict):
         raise Failure(f"{set_.file('settings').name} holds no effective settings")
     config = json.dumps(document.get("config", {})).encode()
-    return Kept(environment, Settings(effective), config)
+    return Kept(environment, EffectiveConfig(effective), config)
 
 
 def origin(set_: BackupSet) -> list[Check]:
@@ -164,13 +167,13 @@ def credentials(site: Site, kept_: Kept) -> Check:
     return checks.passed("credentials", "GitLab accepts the id and secret of the set")
 
 
-def _with_credentials(live: Settings, kept_: Settings) -> Settings:
+def _with_credentials(live: EffectiveConfig, kept_: EffectiveConfig) -> EffectiveConfig:
     """Return the live settings with the set's id and secret, and its endpoints where there are none."""
     section = dict(live.tree.get("GitLabSettings") or {})
     lacking = [key for key in _SIGN_IN if not live.text("GitLabSettings", key)]
     for key in dict.fromkeys(("Id", "Secret", *lacking)):
         section[key] = kept_.text("GitLabSettings", key)
-    return Settings({**live.tree, "GitLabSettings": section})
+    return EffectiveConfig({**live.tree, "GitLabSettings": section})
 
 
 def answers(booted: Booted, mattermost: str, kept_: Kept) -> Check:

@@ -21,7 +21,7 @@ from ..clock import utc
 from ..config import identity
 from ..config.settings import Settings as Ours
 from ..errors import Failure, reason
-from ..mattermost.effective_config import Settings
+from ..mattermost.effective_config import EffectiveConfig
 from ..mattermost.site import Account, Folders, GitLab, Kind, Site
 from ..postgresql import connection, load, scratch
 from ..postgresql.endpoint import Endpoint
@@ -353,7 +353,7 @@ def _unpack(run: Run, endpoint: Endpoint) -> _Unpacked:
         config_file=home / "config.json",
         environment_folder=None,
         environment={},
-        settings=Settings({}),
+        settings=EffectiveConfig({}),
         database=endpoint,
         client_programs=run.site.client_programs,
         gitlab=GitLab(run.set.manifest.gitlab, "", None),

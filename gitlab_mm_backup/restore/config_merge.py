@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from ..mattermost import json_file, settings_part
+from ..mattermost import effective_config, json_file
 from ..mattermost.effective_config import overlay, unplaced
 from ..mattermost.json_file import Operations
 from ..mattermost.json_text import Keys
@@ -86,7 +86,7 @@ def _baked(
         moved = _moved(value, folders, site)
         if moved != value:
             changes[path] = moved
-    effective = overlay(config, settings_part.environment(kept))
+    effective = overlay(config, effective_config.environment_of_set(kept))
     for path in _differing(effective.tree, config):
         if not _by_environment(site, path):
             changes[path] = _moved(_value(effective.tree, path), folders, site)
@@ -115,7 +115,7 @@ def left_behind(set_: BackupSet, site: Site) -> list[str]:
     if site.kind is not Kind.STANDALONE:
         return []
     document = json_file.read(set_.file("settings")).document
-    config, environment = document.get("config"), settings_part.environment(document)
+    config, environment = document.get("config"), effective_config.environment_of_set(document)
     if not isinstance(config, Mapping):
         return []
     unknown = [one for one in unplaced(config, environment) if one not in _NOT_CONFIGURATION]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..mattermost import json_file
-from ..mattermost.effective_config import Settings
+from ..mattermost.effective_config import EffectiveConfig
 from ..mattermost.omnibus import WITHOUT_MATTERMOST
 from ..postgresql import dump_contents
 from ..store.sets import BackupSet
@@ -47,7 +47,7 @@ def of_set(
 ) -> Facts:
     """Return the facts that the rules judge; all but the migrations are quick to read."""
     manifest = set_.manifest
-    settings = Settings(_effective(set_))
+    settings = EffectiveConfig(_effective(set_))
     migrations = None
     if numbers(manifest.mattermost) < _FIRST_OF_11 <= numbers(target):
         migrations = _migrations(set_, programs)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from ..errors import ExitCode, Failure
 from ..mattermost import json_file, listener
-from ..mattermost.effective_config import Settings
+from ..mattermost.effective_config import EffectiveConfig
 from ..mattermost.site import Kind, Site
 from ..sso import oauth
 from ..sso.oauth import APPLICATION_NAME
@@ -84,7 +84,7 @@ def _url(site: Site) -> str:
 
 def _url_before(set_: BackupSet) -> str:
     tree = json_file.read(set_.file("settings")).document.get("effective")
-    settings = Settings(tree if isinstance(tree, dict) else {})
+    settings = EffectiveConfig(tree if isinstance(tree, dict) else {})
     return settings.text("ServiceSettings", "SiteURL").rstrip("/")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Failure
-from ..mattermost.effective_config import Settings
+from ..mattermost.effective_config import EffectiveConfig
 from ..system import validation
 from ..version import numbers
 
@@ -46,7 +46,9 @@ class Facts:
     bundled: bool = False  # the target is one of Omnibus's, which has none from 11 on
     postgresql: str = ""  # of the target's server, as 16.11; "" where it is not known
     driver: str = "postgres"  # SqlSettings.DriverName of the target
-    settings: Settings = field(default_factory=lambda: Settings({}))  # in force in the set
+    settings: EffectiveConfig = field(
+        default_factory=lambda: EffectiveConfig({})
+    )  # in force in the set
     migrations: Mapping[int, str] | None = None  # the set's db_migrations; None: not known
     gitlab_sign_in: bool | None = None  # the set's people sign in through GitLab
     licensed: bool | None = None  # the target will have a licence, or is of the Entry edition
@@ -173,7 +175,7 @@ def _has_setting(facts: Facts, wanted: Mapping[str, bool]) -> bool:
     return any(_switch(facts.settings, name) is value for name, value in wanted.items())
 
 
-def _switch(settings: Settings, name: str) -> bool | None:
+def _switch(settings: EffectiveConfig, name: str) -> bool | None:
     section, _, key = name.partition(".")
     inside = settings.tree.get(section)
     if not isinstance(inside, Mapping) or key not in inside:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gitlab_mm_backup.backup import incremental
 from gitlab_mm_backup.config.settings import Settings
-from gitlab_mm_backup.mattermost.effective_config import Settings as Effective
+from gitlab_mm_backup.mattermost.effective_config import EffectiveConfig as Effective
 from gitlab_mm_backup.mattermost.site import Account, Folders, GitLab, Kind, Site
 from gitlab_mm_backup.postgresql.endpoint import Endpoint, Login
 from gitlab_mm_backup.restore import folder_swap, unpack

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gitlab_mm_backup.backup import absence
 from gitlab_mm_backup.backup.absence import Place, find, last_of
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.mattermost.effective_config import Settings
+from gitlab_mm_backup.mattermost.effective_config import EffectiveConfig
 from gitlab_mm_backup.mattermost.site import Account, Folders, GitLab, Kind, Site
 from gitlab_mm_backup.postgresql.contents import Upload
 from gitlab_mm_backup.postgresql.endpoint import Endpoint, Login
@@ -36,7 +36,7 @@ def a_site(home: Path, driver: str = "local", missing: Any = None) -> Site:
     """A site whose directories lie in ``home``."""
     configured = {"home": home, **{role: home / role for role in ROLES[1:]}}
     real = {role: Path(os.path.realpath(path)) for role, path in configured.items()}
-    settings = Settings({"FileSettings": {"DriverName": driver}})
+    settings = EffectiveConfig({"FileSettings": {"DriverName": driver}})
     known = Folders(configured, real)
     login = Login("mattermost")
     return Site(

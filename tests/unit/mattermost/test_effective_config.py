@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup.mattermost.effective_config import Settings, overlay
+from gitlab_mm_backup.mattermost.effective_config import EffectiveConfig, overlay
 from gitlab_mm_backup.system.redaction import Secret
 
 CONFIG: dict[str, Any] = {
@@ -27,7 +27,7 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def over(**environment: str) -> Settings:
+def over(**environment: str) -> EffectiveConfig:
     return overlay(CONFIG, {name: Secret(value) for name, value in environment.items()})
 
 
@@ -80,7 +80,7 @@ def test_a_variable_counts_in_any_letter_case() -> None:
 
 
 def test_a_set_of_before_has_keys_as_they_were_written() -> None:
-    settings = Settings({"filesettings": {"drivername": "amazons3"}})
+    settings = EffectiveConfig({"filesettings": {"drivername": "amazons3"}})
     assert settings.text("FileSettings", "DriverName") == "amazons3"
 
 
@@ -117,8 +117,8 @@ def test_differences_are_names_in_order() -> None:
         MM_SERVICESETTINGS_SITEURL="https://chat",
         MM_GITLABSETTINGS_ID="x",
     )
-    assert Settings(CONFIG).differences(Settings(CONFIG)) == []
-    assert Settings(CONFIG).differences(other) == [
+    assert EffectiveConfig(CONFIG).differences(EffectiveConfig(CONFIG)) == []
+    assert EffectiveConfig(CONFIG).differences(other) == [
         "GitLabSettings",
         "ServiceSettings.SiteURL",
         "SqlSettings.DataSource",
@@ -134,8 +134,8 @@ TREES = st.dictionaries(NAMES, st.one_of(st.dictionaries(NAMES, VALUES), VALUES)
 def test_differences_name_what_differs_and_never_a_value(
     one: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    found = Settings(one).differences(Settings(other))
-    assert found == Settings(other).differences(Settings(one))
+    found = EffectiveConfig(one).differences(EffectiveConfig(other))
+    assert found == EffectiveConfig(other).differences(EffectiveConfig(one))
     assert (found == []) is (one == other)
     for name in found:
         section, _, key = name.partition(".")

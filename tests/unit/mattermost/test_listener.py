@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.mattermost import listener, service, service_log
-from gitlab_mm_backup.mattermost.effective_config import Settings
+from gitlab_mm_backup.mattermost import listener, service
+from gitlab_mm_backup.mattermost.effective_config import EffectiveConfig
 from gitlab_mm_backup.system import files
 
 
 def url(**values: str) -> str:
-    return listener.of(Settings({"ServiceSettings": values})).url
+    return listener.of(EffectiveConfig({"ServiceSettings": values})).url
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_it_is_asked_where_its_settings_say(
 
 def test_a_server_that_is_asked_by_tls_is_told_the_name_that_people_use() -> None:
     found = listener.of(
-        Settings({"ServiceSettings": {"SiteURL": "https://chat.example.org:8443/x"}})
+        EffectiveConfig({"ServiceSettings": {"SiteURL": "https://chat.example.org:8443/x"}})
     )
     assert found.name == "chat.example.org"
 
@@ -62,7 +62,7 @@ def test_a_server_that_is_asked_by_tls_is_told_the_name_that_people_use() -> Non
     ],
 )  # fmt: skip
 def test_the_last_error_of_a_log_says_why(lines: list[str], wanted: str) -> None:
-    assert service_log.reason(lines) == wanted
+    assert service.log_reason(lines) == wanted
 
 
 def test_the_end_of_a_log_is_read_whatever_it_is(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.mattermost import settings_part
+from gitlab_mm_backup.mattermost import effective_config
 
 HOSTILE: dict[str, Any] = {
     "no variables": None,
@@ -25,12 +25,12 @@ HOSTILE: dict[str, Any] = {
 @pytest.mark.parametrize("what", HOSTILE)
 def test_what_no_process_can_be_started_with_is_refused(what: str) -> None:
     with pytest.raises(Failure, match="settings part of the set cannot be used") as caught:
-        settings_part.environment({"environment": HOSTILE[what]})
+        effective_config.environment_of_set({"environment": HOSTILE[what]})
     assert "list" in caught.value.hint and caught.value.detail.isprintable()
 
 
 def test_variables_come_back_as_they_were() -> None:
     """Of any bytes, as an old host has them, and with line breaks, for which chpst has NUL."""
     given = {"MM_A": "B\udcfccherei", "GODEBUG": "", "odd-name.x": "a\nb", "MM_E": "🎉"}
-    found = settings_part.environment({"environment": given})
+    found = effective_config.environment_of_set({"environment": given})
     assert {name: secret.reveal() for name, secret in found.items()} == given

@@ -8,7 +8,7 @@ import pytest
 
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost import standalone
-from gitlab_mm_backup.mattermost.effective_config import Settings
+from gitlab_mm_backup.mattermost.effective_config import EffectiveConfig
 from gitlab_mm_backup.mattermost.site import Account
 from gitlab_mm_backup.postgresql import data_source
 from gitlab_mm_backup.postgresql.endpoint import Endpoint
@@ -28,7 +28,7 @@ def unit(
 
 
 def endpoint(text: str, driver: str = "postgres") -> object:
-    settings = Settings({"SqlSettings": {"DriverName": driver, "DataSource": text}})
+    settings = EffectiveConfig({"SqlSettings": {"DriverName": driver, "DataSource": text}})
     return standalone._endpoint(settings, CONFIG, ACCOUNT)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gitlab_mm_backup.checks import Result
-from gitlab_mm_backup.mattermost.effective_config import Settings
+from gitlab_mm_backup.mattermost.effective_config import EffectiveConfig
 from gitlab_mm_backup.mattermost.site import Account, Folders, GitLab, Kind, Site
 from gitlab_mm_backup.postgresql.endpoint import Endpoint, Login
 from gitlab_mm_backup.rehearsal import boot, checks
@@ -22,7 +22,7 @@ from gitlab_mm_backup.system.redaction import Secret
 
 WELL = {"status": "OK", "database_status": "OK", "filestore_status": "OK"}
 TOLD = {"Version": "10.11.0", "SiteURL": "https://chat.example.org/"}
-KEPT = Kept({}, Settings({"ServiceSettings": {"SiteURL": "https://chat.example.org"}}))
+KEPT = Kept({}, EffectiveConfig({"ServiceSettings": {"SiteURL": "https://chat.example.org"}}))
 FIXTURES = Path(__file__).resolve().parents[2] / "lab" / "fixtures"
 
 
@@ -137,13 +137,15 @@ def judged(live: Mapping[str, str], kept: Mapping[str, str]) -> Result:
         config_file=Path("/nowhere/config.json"),
         environment_folder=None,
         environment={},
-        settings=Settings({"GitLabSettings": dict(live)}),
+        settings=EffectiveConfig({"GitLabSettings": dict(live)}),
         database=Endpoint("/nowhere", 5432, "none", login, login),
         client_programs=Path("/usr/bin"),
         gitlab=GitLab("18.11.9", "", None),
     )
     pair = {"Enable": True, "Id": "an id", "Secret": "a secret"}
-    return checks.credentials(site, Kept({}, Settings({"GitLabSettings": {**pair, **kept}}))).result
+    return checks.credentials(
+        site, Kept({}, EffectiveConfig({"GitLabSettings": {**pair, **kept}}))
+    ).result
 
 
 def test_a_host_without_endpoints_judges_a_set_by_those_of_the_set(gitlab_elsewhere: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost import json_file
-from gitlab_mm_backup.mattermost.effective_config import Settings
+from gitlab_mm_backup.mattermost.effective_config import EffectiveConfig
 from gitlab_mm_backup.mattermost.site import Folders, Kind, Site
 from gitlab_mm_backup.restore import config_merge, to_standalone
 from gitlab_mm_backup.store.sets import BackupSet
@@ -66,7 +66,7 @@ def a_site(tree: dict[str, Any] | None = None, environment: tuple[str, ...] = ()
     places = {"home": base / "config", "data": base / "data", "plugins": base / "plugins"}
     made = SimpleNamespace(
         kind=Kind.STANDALONE,
-        settings=Settings(tree or HERE),
+        settings=EffectiveConfig(tree or HERE),
         environment={name: Secret("x") for name in environment},
         folders=Folders(places, places),
         config_file=base / "config/config.json",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.mattermost.effective_config import Settings
+from gitlab_mm_backup.mattermost.effective_config import EffectiveConfig
 from gitlab_mm_backup.restore import fitness, version_rules
 from gitlab_mm_backup.restore.version_rules import Facts, Rule, Verdict
 from tests.unit.builders import make_manifest, make_set
@@ -30,8 +30,8 @@ FINE = Facts(
 )
 
 
-def setting(section: str, key: str, value: bool | str) -> Settings:
-    return Settings({section: {key: value}})
+def setting(section: str, key: str, value: bool | str) -> EffectiveConfig:
+    return EffectiveConfig({section: {key: value}})
 
 
 # code: [(changes, what the rule then does)], with both sides of every border
@@ -86,7 +86,7 @@ CASES: dict[str, list[tuple[dict[str, Any], Verdict | None]]] = {
             },
             PASS,
         ),
-        ({"settings": Settings({"TeamSettings": None})}, PASS),
+        ({"settings": EffectiveConfig({"TeamSettings": None})}, PASS),
     ],
     "client-certificates": [
         ({"settings": setting("ExperimentalSettings", "ClientSideCertEnable", True)}, REFUSE),
