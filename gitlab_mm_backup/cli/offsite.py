@@ -118,7 +118,7 @@ def listed(store: Any) -> Outcome:
 def list_copies(settings: Any, place: str) -> Outcome:
     """Return what there is at a remote."""
     from ..config import identity
-    from ..offsite import download, remote_store
+    from ..offsite import copies, download
     from ..restore import elsewhere, offered
     from . import offsite_outcomes
 
@@ -126,7 +126,7 @@ def list_copies(settings: Any, place: str) -> Outcome:
     if repository is not None:
         return with_places(listed(repository))
     remote = download.place(settings, place)
-    entries = remote_store.entries(remote)
+    entries = copies.entries(remote)
     known = {one.name: one for one in offered.of_copies(entries)}
     return offsite_outcomes.of_copies(remote, entries, known, identity.known())
 

@@ -9,7 +9,7 @@ from ..config.identity import Host
 from ..config.settings import Remote
 from ..errors import Failure
 from ..health import remarks
-from ..offsite.remote_store import Entry
+from ..offsite.copies import RemoteEntry
 from ..offsite.sync import Served
 from ..restore.choice import Found
 from ..result import Outcome
@@ -54,7 +54,7 @@ def with_places(listed: Outcome, copies: Mapping[str, Sequence[str]]) -> Outcome
     return replace(listed, fields={**listed.fields, "sets": sets}, lines=lines)
 
 
-def of_copies(remote: Remote, entries: Sequence[Entry], known: Known, here: Host) -> Outcome:
+def of_copies(remote: Remote, entries: Sequence[RemoteEntry], known: Known, here: Host) -> Outcome:
     """Tell the copies at one remote, as the list of sets does."""
     return Outcome(
         {"sets": [_entry_fields(remote, one, known[one.name], here) for one in entries]},
@@ -64,7 +64,7 @@ def of_copies(remote: Remote, entries: Sequence[Entry], known: Known, here: Host
     )
 
 
-def _entry_line(one: Entry, found: Found, here: Host) -> str:
+def _entry_line(one: RemoteEntry, found: Found, here: Host) -> str:
     if one.manifest is None or one.copy is None:
         return f"{one.name}  NOT COMPLETE: {one.problem}"
     moment, size = humanize.moment(one.manifest.made), humanize.size(one.bytes)
@@ -78,7 +78,7 @@ def _entry_line(one: Entry, found: Found, here: Host) -> str:
     return "\n".join(lines + [f"  {words}" for words in soundness.caveat_lines(one.manifest.told)])
 
 
-def _entry_fields(remote: Remote, one: Entry, found: Found, here: Host) -> dict[str, object]:
+def _entry_fields(remote: Remote, one: RemoteEntry, found: Found, here: Host) -> dict[str, object]:
     manifest = one.manifest
     if manifest is None or one.copy is None:
         return {"name": one.name, "complete": False, "problem": one.problem}

@@ -83,7 +83,6 @@ from ..offsite import (
     ledger,
     rclone,
     recovery_kit,
-    remote_store,
     sync,
     upload,
 )
@@ -130,7 +129,7 @@ from ..restore import (
     version_rules,
 )
 from ..restore import job as restore_job
-from ..sso import accounts, candidates, check, credentials, oauth, repair, stored_secret
+from ..sso import accounts, check, credentials, oauth, repair, stored_secret
 from ..store import (
     archive_reader,
     archive_writer,

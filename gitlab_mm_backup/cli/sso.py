@@ -34,11 +34,11 @@ def sso_check(manner: Manner, named: tuple[str, ...]) -> Outcome:
     """Say whether GitLab accepts Mattermost's credentials, and if not, why."""
     from ..config import hooks
     from ..mattermost import detect
-    from ..sso import candidates
-    from . import sign_in_outcomes as outcomes
+    from ..sso import check
+    from . import sign_in_outcomes
 
     store = manner.store()
-    return outcomes.of_check(candidates.examine(detect.find(hooks.site_kind()), store, named))
+    return sign_in_outcomes.of_check(check.examine(detect.find(hooks.site_kind()), store, named))
 
 
 @sso.command("repair")
@@ -53,15 +53,15 @@ def sso_repair(manner: Manner, undo: bool, **how: Any) -> Outcome:
     """Give Mattermost the credentials that GitLab accepts, with the least change."""
     from ..config import hooks
     from ..mattermost import detect
-    from ..sso import repair as job
-    from . import sign_in_outcomes as outcomes
+    from ..sso import repair
+    from . import sign_in_outcomes
 
     manner.load_everything()
     with hooks.our_turn():
         site = detect.find(hooks.site_kind())
         if undo:
-            layers = job.undo(site)
+            layers = repair.undo(site)
             return Outcome({"written": layers}, [f"Put back: {', '.join(layers)}"])
-        kept = Path(os.environ.get(job.UNDO_VARIABLE, job.UNDO_FILE))
-        done = job.repair(site, manner.store(), job.Wish(**how), kept)
-        return outcomes.of_repair(done)
+        kept = Path(os.environ.get(repair.UNDO_VARIABLE, repair.UNDO_FILE))
+        done = repair.repair(site, manner.store(), repair.Wish(**how), kept)
+        return sign_in_outcomes.of_repair(done)

@@ -25,9 +25,8 @@ from ..system.files import replace_file
 from ..system.parallel import Put, through
 from ..system.process import DECOMPRESS, Command, Sink
 from ..system.redaction import Secret
-from . import age, gitlab_upload, rclone, remote_store
-from .copies import CopiedPart
-from .remote_store import Entry
+from . import age, copies, gitlab_upload, rclone
+from .copies import CopiedPart, RemoteEntry
 from .upload import persist
 
 log = logging.getLogger(__name__)
@@ -68,7 +67,7 @@ def place(settings: Settings, wanted: str) -> Remote:
 
 def fetch(
     remote: Remote,
-    wanted: Entry,
+    wanted: RemoteEntry,
     store: LocalStore,
     identity: Secret | None,
 ) -> BackupSet:
@@ -96,13 +95,13 @@ def fetched(
 ) -> Iterator[BackupSet]:
     """Have the copy of ``wanted`` in a folder of its own in ``scratch``, removed at the end."""
     with _passing(scratch) as store:
-        found = remote_store.find(remote, wanted)
+        found = copies.find(remote, wanted)
         yield replace(fetch(remote, found, store, identity), said=found.said)
 
 
 @contextlib.contextmanager
 def streamed(
-    remote: Remote, one: Entry, scratch: Path, identity: Secret | None
+    remote: Remote, one: RemoteEntry, scratch: Path, identity: Secret | None
 ) -> Iterator[BackupSet]:
     """Do the same with a copy that builds on none, but for its files: they come as they are unpacked.
 
@@ -129,15 +128,15 @@ def _passing(scratch: Path) -> Iterator[LocalStore]:
         yield LocalStore(folder)
 
 
-def _chain(remote: Remote, wanted: Entry) -> list[Entry]:
+def _chain(remote: Remote, wanted: RemoteEntry) -> list[RemoteEntry]:
     """Return the copy and all that it builds on, the base of all first."""
     links = [wanted]
     while (increment := manifest_of(links[0]).increment) and len(links) < _LONGEST_CHAIN:
-        links.insert(0, remote_store.find(remote, increment.base))
+        links.insert(0, copies.find(remote, increment.base))
     return links
 
 
-def manifest_of(one: Entry) -> Manifest:
+def manifest_of(one: RemoteEntry) -> Manifest:
     assert one.manifest is not None  # a copy that is found is complete
     return one.manifest
 
@@ -157,7 +156,7 @@ def held(store: LocalStore, wanted: Manifest, *, repacked: bool = False) -> Back
     return None
 
 
-def refuse_locked(remote: Remote, one: Entry, identity: Secret | None) -> None:
+def refuse_locked(remote: Remote, one: RemoteEntry, identity: Secret | None) -> None:
     """Raise Failure for a copy that cannot be opened, and for a plain one where ours are encrypted.
 
     Whoever can write to the place could put a plain one there: that needs no key.
@@ -185,7 +184,7 @@ def refuse_without_room(store: LocalStore, needed: int) -> None:
 
 
 def _fetch(
-    remote: Remote, one: Entry, store: LocalStore, identity: Secret | None, but: str = ""
+    remote: Remote, one: RemoteEntry, store: LocalStore, identity: Secret | None, but: str = ""
 ) -> BackupSet:
     manifest, copy = manifest_of(one), one.copy
     assert copy is not None

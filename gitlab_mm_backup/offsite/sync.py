@@ -18,7 +18,7 @@ from ..store.prune import Member, Owner
 from ..store.retention import Kept
 from ..store.sets import BackupSet
 from ..system import disk_space, signals
-from . import gitlab_upload, ledger, rclone, remote_store
+from . import copies, gitlab_upload, ledger, rclone
 from .ledger import Notes, There
 from .rclone import RemoteFailure
 from .upload import persist, send
@@ -101,7 +101,7 @@ def serve(
     try:
         if remote.path.startswith("/"):
             disk_space.refuse_unmounted(Path(remote.path))
-        there = persist(remote, lambda: remote_store.complete(remote))
+        there = persist(remote, lambda: copies.complete(remote))
         notes = ledger.of(remote)
         _look(remote, notes, there, store)
         for one in _missing(store, remote, notes, rules, owner):
@@ -139,7 +139,7 @@ def _look(remote: Remote, notes: Notes, there: Mapping[str, int], store: LocalSt
             log.info("The copy of %s is gone from %s, or not whole", name, remote.name)
             del notes.sets[name]
     here = {one.name: one.manifest for one in store.sets() if one.name not in notes.sets}
-    for one in remote_store.entries(remote) if here.keys() & there.keys() else []:
+    for one in copies.entries(remote) if here.keys() & there.keys() else []:
         if one.copy is None or one.manifest is None:
             continue
         if one.manifest == here.get(one.name) and one.copy.recipients == remote.recipients:
@@ -205,7 +205,7 @@ def _prune(
         return
 
     def delete(name: str) -> None:
-        remote_store.delete(remote, name)
+        copies.delete(remote, name)
         del notes.sets[name]
 
     served.removed, problems = prune.carry_out(planned.decisions, delete)
@@ -220,7 +220,7 @@ def _prune(
         if name in here or not owner.host.owns(begun.host):
             continue
         try:
-            remote_store.delete(remote, name)
+            copies.delete(remote, name)
             del notes.begun[name]
         except Failure as failure:
             served.problems.append(_told(failure))

@@ -9,8 +9,8 @@ from .. import clock
 from ..config import keys
 from ..config.keys import Ring
 from ..config.settings import Remote
-from ..offsite import remote_store
-from ..offsite.remote_store import Entry as Copied
+from ..offsite import copies
+from ..offsite.copies import RemoteEntry as Copied
 from ..store import check_records, inventory, soundness
 from ..store.check_records import Record
 from ..store.inventory import Store
@@ -50,7 +50,7 @@ def _of_entry(one: Entry, known: Collection[str], now: datetime, ring: Ring) -> 
 
 def of_remote(remote: Remote) -> list[Found]:
     """Return all copies at a remote; of what was proven here, by the names of sets."""
-    return of_copies(remote_store.entries(remote))
+    return of_copies(copies.entries(remote))
 
 
 def of_copies(entries: Sequence[Copied]) -> list[Found]:

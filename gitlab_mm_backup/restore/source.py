@@ -12,7 +12,7 @@ from pathlib import Path
 from ..config.settings import Settings
 from ..errors import Failure
 from ..mattermost.site import Site
-from ..offsite import download, remote_store
+from ..offsite import copies, download
 from ..postgresql import connection
 from ..store import inventory
 from ..store.inventory import Store
@@ -67,7 +67,7 @@ def find(
         )
     remote = download.place(settings, place)
     chosen = _choose(name, want, remote.name, lambda: offered.of_remote(remote))
-    entry = remote_store.find(remote, chosen.name)
+    entry = copies.find(remote, chosen.name)
     manifest = download.manifest_of(entry)
     known = download.held(here, manifest)
     if known is not None:

@@ -18,7 +18,7 @@ from ..store.inventory import Store
 from ..system import validation
 from ..system.files import STATE, replace_file
 from ..system.redaction import Secret
-from . import candidates, credentials, oauth
+from . import check, credentials, oauth
 from .check import Diagnosis, effective_pair
 from .credentials import Layer
 from .oauth import Pair
@@ -80,7 +80,7 @@ def repair(site: Site, store: Store, wish: Wish, kept: Path = UNDO_FILE) -> Repa
     Raises Failure when a layer cannot be read (then nothing is written at all), and when GitLab
     accepts no candidate and neither a new secret nor a new application is wished for.
     """
-    diagnosis = candidates.examine(site, store, wish.named)
+    diagnosis = check.examine(site, store, wish.named)
     _refuse_unreadable(diagnosis)
     if not diagnosis.in_use(site):
         return Repaired(None, diagnosis, False, wish)
@@ -96,7 +96,7 @@ def repair(site: Site, store: Store, wish: Wish, kept: Path = UNDO_FILE) -> Repa
         write(made, kept)
     after = detect.again(site)
     restarted = restart_if_needed(site, after)
-    return Repaired(made, candidates.examine(after, store, wish.named), restarted, wish)
+    return Repaired(made, check.examine(after, store, wish.named), restarted, wish)
 
 
 def _choose(

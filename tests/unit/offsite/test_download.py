@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup.config.settings import Remote, Settings
-from gitlab_mm_backup.offsite import download, remote_store
-from gitlab_mm_backup.offsite.remote_store import Entry
+from gitlab_mm_backup.offsite import copies, download
+from gitlab_mm_backup.offsite.copies import RemoteEntry
 from gitlab_mm_backup.store.manifest import Increment
 from tests.unit.builders import NAME, make_manifest
 
@@ -19,17 +19,17 @@ BASE = "1795300000_2026_11_21_10.11.4"
 
 def test_a_copy_that_was_agreed_to_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever writes there could have exchanged it after the question; what it builds on has its sum."""
-    base = Entry(BASE, 1, make_manifest(name=BASE), None)
+    base = RemoteEntry(BASE, 1, make_manifest(name=BASE), None)
     increment = Increment(BASE, "a" * 64, 1, 1)
     manifest = dataclasses.replace(make_manifest(name=NAME), increment=increment)
-    agreed = Entry(NAME, 1, manifest, None)
+    agreed = RemoteEntry(NAME, 1, manifest, None)
     looked_for = []
 
-    def find(remote: Remote, wanted: str) -> Entry:
+    def find(remote: Remote, wanted: str) -> RemoteEntry:
         looked_for.append(wanted)
         return {BASE: base}[wanted]
 
-    monkeypatch.setattr(remote_store, "find", find)
+    monkeypatch.setattr(copies, "find", find)
     assert download._chain(REMOTE, agreed) == [base, agreed]
     assert looked_for == [BASE]
 

@@ -25,7 +25,7 @@ WHOLE = json.loads(copies.to_bytes(COPY))
 
 
 def test_a_copy_tells_itself_and_is_read_again() -> None:
-    assert copies.parse(WHOLE, "x") == COPY
+    assert copies.parse_copy(WHOLE, "x") == COPY
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_copy_tells_itself_and_is_read_again() -> None:
 )
 def test_what_no_copy_of_ours_says_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(Failure):
-        copies.parse({**WHOLE, **change}, "x")
+        copies.parse_copy({**WHOLE, **change}, "x")
 
 
 def test_notes_are_kept_for_each_remote_and_place(tmp_path: Path) -> None:
