@@ -8,6 +8,7 @@ from .. import clock
 from ..config import identity
 from ..config.identity import Host
 from ..config.origin import Kind
+from ..postgresql import contents
 from ..store import check_records, inventory, manifest, soundness
 from ..store.inventory import Seen, Store
 from ..store.manifest import Manifest
@@ -94,3 +95,33 @@ def _kept(one: Seen) -> str:
         f"Kept, and not pruned here: {humanize.number(one.sets, 'set')} of host {one.name} ({name}). "
         f"If that was this host: gitlab-mm host take-over {name}; if not: gitlab-mm host new"
     )
+
+
+_FEW = 4  # of a thing; half of fewer is no news, none of them is
+
+
+def shrinkage(new: Manifest, fuller: Manifest, percent: int) -> list[str]:
+    """Return what collapsed in ``new``, to nothing or to ``percent`` of ``fuller``: "posts: 0 of 8".
+
+    Sets from before these counts are held against each other by the rows of their tables.
+    """
+    now, then = new.contents, fuller.contents
+    if then is None:
+        now, then = contents.from_rows(new.database.rows), contents.from_rows(fuller.database.rows)
+    if now is None:
+        return []
+    return [
+        f"{name}: {_shown(name, now.counts[name])} of {_shown(name, before)}"
+        for name, before in then.counts.items()
+        if _collapsed(now.counts[name], before, percent)
+    ]
+
+
+def _collapsed(now: int, before: int, percent: int) -> bool:
+    if now == 0:
+        return before > 0
+    return before >= _FEW and now * 100 <= before * percent
+
+
+def _shown(name: str, count: int) -> str:
+    return humanize.size(count) if name.startswith("bytes") else f"{count}"

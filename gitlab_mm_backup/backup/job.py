@@ -31,7 +31,7 @@ from ..store.sets import BackupSet, Sign
 from ..system import disk_space, humanize, progress, signals
 from ..system.parallel import together
 from ..system.process import compress
-from . import absence, baseline, description, incremental, parts, room, shrinkage
+from . import absence, baseline, description, incremental, parts, room
 from .attributes import look
 from .description import Written
 from .incremental import Packed
@@ -181,7 +181,7 @@ def make_set(
         described = dataclasses.replace(described, purpose=purpose, host_id=before.host.id)
         described = dataclasses.replace(described, told=_told(site, described, contents, before))
         if purpose == BACKUP and before.fuller is not None:
-            lost = shrinkage.against(described, before.fuller, settings.shrunken_below)
+            lost = baseline.shrinkage(described, before.fuller, settings.shrunken_below)
             fuller = before.fuller.name if lost else ""
             described = dataclasses.replace(described, shrunken=lost, fuller=fuller)
         if purpose == BACKUP:

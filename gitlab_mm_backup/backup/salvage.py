@@ -15,14 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Failure
-from ..mattermost import effective_config, gitlab_rb, json_file, json_text, omnibus, omnibus_files
-from ..mattermost.site import Account, Site
+from ..mattermost import (
+    detect,
+    effective_config,
+    gitlab_rb,
+    json_file,
+    json_text,
+    omnibus,
+    omnibus_files,
+)
+from ..mattermost.site import Account, Kind, Site
 from ..postgresql import connection
 from ..postgresql.endpoint import Endpoint
 from ..sso import credentials, oauth
 from ..sso.check import effective_pair
 from ..sso.credentials import Candidate
 from ..sso.oauth import Application, Pair
+from ..store.local import LocalStore
 from ..store.sets import BackupSet
 from ..system import process
 from ..system.process import Command
@@ -262,3 +271,10 @@ def _missing(site: Site) -> tuple[str, ...]:
         "the version of Mattermost": site.version != "unknown",
     }
     return tuple(words for words, there in found.items() if not there)
+
+
+def site_here(store: LocalStore) -> Site:
+    """Return this host's Mattermost, or what GitLab 19 left of it.  Raises Failure without either."""
+    if detect.kind() is Kind.OMNIBUS and left():
+        return find(kept_in(store.sets()))
+    return detect.find()

@@ -71,7 +71,7 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
 
     Where GitLab 19 has removed Mattermost the set is made of what it left, and marked as salvaged.
     """
-    from ..backup import from_disk, job, schedule, sites
+    from ..backup import from_disk, job, salvage, schedule
     from ..mattermost import detect, guest
     from ..mattermost.journal import Journal
     from ..restore import rollback, search_index
@@ -99,7 +99,7 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
             made = from_disk.make(root, ours, store)
             outcome, more = outcomes.of_backup(made), []
         else:
-            with guest.admitted(sites.here(store)) as site:
+            with guest.admitted(salvage.site_here(store)) as site:
                 more = search_index.build_pending(site)
                 made = job.backup(site, ours, store, nightly=if_present)
             outcome = offsite.with_copies(outcomes.of_backup(made), ours, made.owner)
@@ -154,7 +154,7 @@ def rehearse(
     identity: Path | None,
 ) -> Outcome:
     """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
-    from ..backup import sites
+    from ..backup import salvage
     from ..rehearsal import job as rehearsal_job
     from ..restore import offered
     from ..store import check_records
@@ -178,7 +178,7 @@ def rehearse(
             return Outcome({"set": None}, [f"No rehearsal is due: rehearse is {ours.rehearse}"])
         depth = Depth.QUICK if quick else Depth.FULL if full else Depth.USUAL
         with offsite.looked_at(ours, store, place, wanted, identity) as chosen:
-            site = sites.here(store)
+            site = salvage.site_here(store)
             entries = store.entries() if every else [Entry(wanted, chosen, "")]
             warnings = [
                 f"{one.name} is not complete: {one.problem}" for one in entries if not one.set

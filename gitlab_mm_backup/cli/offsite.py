@@ -74,13 +74,13 @@ def looked_at(
 ) -> Iterator[Any]:
     """Have the set of the store, or a copy in scratch as long as it is looked at."""
     from ..offsite import download
-    from ..restore import choice, elsewhere, offered, source
+    from ..restore import choice, offered, source
 
     key = _key(place, identity)
     if place is None:
         yield source.find(settings, store, "", wanted, None, _newest()).set
         return
-    repository = elsewhere.store(settings, place, key)
+    repository = source.store_elsewhere(settings, place, key)
     if repository is not None:
         if wanted == source.LATEST:
             found = offered.of_store(repository)
@@ -119,10 +119,10 @@ def list_copies(settings: Any, place: str) -> Outcome:
     """Return what there is at a remote."""
     from ..config import identity
     from ..offsite import copies, download
-    from ..restore import elsewhere, offered
+    from ..restore import offered, source
     from . import offsite_outcomes
 
-    repository = elsewhere.store(settings, place)
+    repository = source.store_elsewhere(settings, place)
     if repository is not None:
         return with_places(listed(repository))
     remote = download.place(settings, place)

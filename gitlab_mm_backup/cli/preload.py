@@ -23,8 +23,6 @@ from ..backup import (
     room,
     salvage,
     schedule,
-    shrinkage,
-    sites,
 )
 from ..backup import job as backup_job
 from ..config import (
@@ -109,8 +107,6 @@ from ..rehearsal import job as rehearsal_job
 from ..restore import (
     choice,
     config_merge,
-    elsewhere,
-    fitness,
     folder_swap,
     offered,
     plan,
@@ -120,12 +116,9 @@ from ..restore import (
     rollback,
     search_index,
     source,
-    suitable,
     to_standalone,
     undo_log,
     unpack,
-    unpacking,
-    vacancy,
     version_rules,
 )
 from ..restore import job as restore_job

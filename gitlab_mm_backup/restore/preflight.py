@@ -5,17 +5,162 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..config import settings
 from ..errors import Failure
+from ..mattermost import json_file
+from ..mattermost.effective_config import EffectiveConfig
+from ..mattermost.omnibus import WITHOUT_MATTERMOST
 from ..mattermost.site import Kind, Site
-from ..postgresql import connection, load
+from ..postgresql import connection, dump_contents, load
+from ..postgresql.endpoint import Endpoint
 from ..store.sets import BackupSet
 from ..store.verify import verify
 from ..system import disk_space, sandbox
-from . import config_merge, fitness, folder_swap, replacing, suitable, unpack, unpacking, vacancy
+from ..version import numbers
+from . import config_merge, folder_swap, replacing, to_standalone, unpack, version_rules
 from .plan import Plan
+from .version_rules import Facts
+
+# Only a step over this version can meet numbers of migrations that collide.
+_FIRST_OF_11 = (11,)
+_LAST_TO_BUNDLE = "18.11"
+_LICENCES = "licenses"
+
+
+def check_versions(
+    set_: BackupSet,
+    target: str,
+    postgresql: str,
+    programs: Path,
+    *,
+    driver: str = "postgres",
+    licensed: bool = False,
+    bundled: bool = False,
+) -> list[str]:
+    """Return what the operator must know before the set goes into Mattermost ``target``.
+
+    ``postgresql`` is the version of the target's server, ``programs`` a folder with a pg_restore
+    that can read the set's dump, ``driver`` the target's SqlSettings.DriverName; ``licensed`` says
+    that the target has a licence of its own, ``bundled`` that it is Omnibus's.  Raises Failure when a rule refuses.
+    """
+    facts = version_facts(set_, target, postgresql, programs, driver, licensed)
+    return version_rules.heed(version_rules.judge(replace(facts, bundled=bundled)))
+
+
+def version_facts(
+    set_: BackupSet, target: str, postgresql: str, programs: Path, driver: str, licensed: bool
+) -> Facts:
+    """Return the facts that the rules judge; all but the migrations are quick to read."""
+    manifest = set_.manifest
+    settings = EffectiveConfig(_effective(set_))
+    migrations = None
+    if numbers(manifest.mattermost) < _FIRST_OF_11 <= numbers(target):
+        migrations = _migrations(set_, programs)
+    return Facts(
+        set=manifest.mattermost,
+        target=target,
+        gitlab=_bundling(manifest.gitlab),
+        postgresql=postgresql,
+        driver=driver,
+        settings=settings,
+        migrations=migrations,
+        gitlab_sign_in=settings.flag("GitLabSettings", "Enable"),
+        licensed=licensed or bool(manifest.database.rows.get(f"{_schema(set_)}.{_LICENCES}")),
+    )
+
+
+def _bundling(gitlab: str) -> str:
+    """Return the GitLab that bundled the set's Mattermost: a salvage is made beside a later one."""
+    return _LAST_TO_BUNDLE if numbers(gitlab) >= WITHOUT_MATTERMOST else gitlab
+
+
+def _effective(set_: BackupSet) -> Mapping[str, Any]:
+    tree = json_file.read(set_.file("settings")).document.get("effective")
+    return tree if isinstance(tree, Mapping) else {}
+
+
+def _migrations(set_: BackupSet, programs: Path) -> dict[int, str]:
+    """Return the steps of the schema that the set's database has made (Mattermost 6 and later)."""
+    archive = set_.file("database")
+    found = dump_contents.rows_in(programs, archive, _schema(set_), "db_migrations")
+    return {int(row[0]): row[1] for row in found if len(row) == 2 and row[0].isdecimal()}
+
+
+def _schema(set_: BackupSet) -> str:
+    """Return the schema that Mattermost's tables are in."""
+    properties = set_.manifest.properties
+    return properties.tables.get("systems", "public") if properties else "public"
+
+
+_UPGRADE = {Kind.OMNIBUS: ": gitlab-ctl pg-upgrade"}
+_FEWEST = 2  # sessions at a time, of any restore
+_READ_ONLY = "default_transaction_read_only"
+
+
+def refuse_unsuitable_server(set_: BackupSet, site: Site) -> str:
+    """Return the server's version; refuse a replica, and one that is older than the dump's."""
+    with connection.administering(site.database) as session:
+        row = session.execute(
+            "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('server_version')"
+        ).fetchone()
+    assert row is not None
+    version = str(row[1]).split()[0]
+    if row[0]:
+        raise Failure(
+            "This host's PostgreSQL is a replica and takes no data",
+            "pg_is_in_recovery() says so",
+            "Run the restore on the primary.",
+        )
+    if numbers(set_.manifest.database.server)[:1] > numbers(version)[:1]:
+        raise Failure(
+            "The set comes from a newer PostgreSQL than this host runs",
+            f"set {set_.manifest.database.server}, host {version}",
+            f"Upgrade it first{_UPGRADE.get(site.kind, '')}.",
+        )
+    return version
+
+
+def refuse_limits(site: Site, sessions: int) -> None:
+    """Raise Failure where Mattermost's role may not write, or not open the ``sessions`` of a load."""
+    endpoint = site.database
+    _refuse_few(endpoint, max(sessions, _FEWEST))
+    with connection.administering(endpoint) as session:
+        query = "SELECT 1 FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) %s"
+        if session.execute(query, (endpoint.name,)).fetchone() is None:
+            return  # a restore makes it, and nobody has set anything for it
+    with connection.as_mattermost(endpoint) as session:
+        row = session.execute(
+            f"SELECT current_setting('{_READ_ONLY}') = 'on', r.rolconfig::text, r.rolname"
+            " FROM pg_roles r WHERE r.rolname = current_user"
+        ).fetchone()
+    if row is not None and row[0]:
+        of_role = _READ_ONLY in (row[1] or "")
+        whose = f'ROLE "{row[2]}"' if of_role else f'DATABASE "{endpoint.name}"'
+        raise Failure(
+            "Mattermost's sessions are read-only, so a restored Mattermost would not start",
+            f"{_READ_ONLY} is on for role {row[2]} in database {endpoint.name}",
+            f"As a superuser: ALTER {whose} RESET {_READ_ONLY}; or set it off in postgresql.conf.",
+        )
+
+
+def _refuse_few(endpoint: Endpoint, wanted: int) -> None:
+    with connection.administering(endpoint) as session:
+        row = session.execute(
+            "SELECT rolconnlimit FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) %s",
+            (endpoint.owner.role,),
+        ).fetchone()
+    if row is not None and 0 <= row[0] < wanted:
+        raise Failure(
+            "Mattermost's role may not open enough connections for a restore",
+            f"CONNECTION LIMIT {row[0]} is set for {endpoint.owner.role}; {wanted} are needed",
+            f'As a superuser: ALTER ROLE "{endpoint.owner.role}" CONNECTION LIMIT -1. Or lower jobs in '
+            f"/etc/gitlab-mm-backup/config.yml, to {_FEWEST} at least.",
+        )
+
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +177,13 @@ def check(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
         log.warning("Live data are replaced with nothing: %s", loss.words)
     verify(set_)
     sandbox.account_entry(site.account.user)
-    server = suitable.server(set_, site)
+    server = refuse_unsuitable_server(set_, site)
     if "database" in plan.parts:
-        suitable.refuse_limits(site, settings.load().sessions)
-    vacancy.check(set_, site, plan)
+        refuse_limits(site, settings.load().sessions)
+    to_standalone.check_vacant(set_, site, plan)
     driver = site.settings.text("SqlSettings", "DriverName")
     bundled = site.kind is Kind.OMNIBUS
-    warnings = fitness.check(
+    warnings = check_versions(
         set_, site.version, server, site.client_programs, driver=driver, bundled=bundled
     )
     if "database" in plan.parts:
@@ -57,7 +202,7 @@ def check(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
 def _refuse_deep_mounts(site: Site) -> None:
     deep = [
         str(mount)
-        for live in unpacking.exchanged(site.folders).values()
+        for live in folder_swap.exchanged(site.folders).values()
         for mount in folder_swap.deeper_mounts(live)
     ]
     if deep:
@@ -75,7 +220,7 @@ def needs(set_: BackupSet, site: Site, plan: Plan) -> dict[Path, int]:
         wanted[_data_folder(site)] = set_.manifest.database.bytes_to_load
     if plan.with_folders:
         # All of it on each disk: the archive's bytes are not known folder by folder.
-        for live in unpacking.exchanged(site.folders).values():
+        for live in folder_swap.exchanged(site.folders).values():
             wanted[live if live.is_dir() else live.parent] = set_.manifest.files.bytes
     return wanted
 

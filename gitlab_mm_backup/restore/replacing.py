@@ -12,7 +12,7 @@ from ..postgresql import connection
 from ..store.manifest import Manifest
 from ..store.sets import BackupSet
 from ..system import files, humanize
-from . import unpack, unpacking
+from . import folder_swap, unpack
 from .plan import Plan
 
 OPTION = "--replace-with-empty"
@@ -86,7 +86,7 @@ def _database(site: Site) -> list[Loss]:
 
 def _directories(set_: BackupSet, site: Site, plan: Plan) -> list[Loss]:
     manifest, replaced = set_.manifest, unpack.works(set_, site, plan, "look").keys()
-    own = unpacking.exchanged(site.folders)
+    own = folder_swap.exchanged(site.folders)
     return [
         Loss("files", f"the set has {_none(manifest, role)}; {str(path)!r} holds files")
         for role, path in site.folders.real.items()

@@ -4,25 +4,95 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+import re
+import shlex
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..config.settings import Settings
-from ..errors import Failure
+from ..config import identity, keys
+from ..config.schema import NO_PASSWORD
+from ..config.settings import Restic, Settings
+from ..errors import ExitCode, Failure
 from ..mattermost.site import Site
 from ..offsite import copies, download
+from ..offsite.download import refuse_without_room
 from ..postgresql import connection
 from ..store import inventory
 from ..store.inventory import Store
+from ..store.local import LocalStore
+from ..store.restic_set import Kept, fetch
 from ..store.restic_store import ResticStore
 from ..store.sets import BackupSet
-from ..system import disk_space
+from ..system import disk_space, environment
 from ..system.redaction import Secret
-from . import choice, elsewhere, offered, preflight, unpack
+from . import choice, offered, preflight, unpack
 from .choice import Chosen, Found, Want
 from .plan import Plan
+
+_WORD = "restic"
+
+
+def store_elsewhere(
+    settings: Settings, place: str, key: Secret | None = None
+) -> ResticStore | None:
+    """Return the repository that ``place`` means: restic:REPOSITORY, or restic for config.yml's.
+
+    None for any other place.  How to open it comes from config.yml, and what that leaves open
+    from the environment that restic itself would take it from.
+    """
+    word, _, there = place.partition(":")
+    if word != _WORD:
+        return None
+    if key is not None:
+        raise Failure(
+            "--identity opens copies by rclone",
+            "a repository of restic has a password",
+            exit_code=ExitCode.USAGE,
+        )
+    if there and not re.fullmatch(NO_PASSWORD, there):
+        raise Failure(
+            "The address of the repository holds a password",
+            "whoever looks at the list of processes could read it",
+            "Put the address into RESTIC_REPOSITORY, and give --from restic.",
+            ExitCode.USAGE,
+        )
+    given = environment.restic()
+    access = _repository_access(settings.restic, there, given)
+    return ResticStore(access, identity.known(), environment=given)
+
+
+def _repository_access(known: Restic, there: str, given: Mapping[str, Secret]) -> Restic:
+    """Return how to open the repository ``there``, "" for the one that is ``known``."""
+    access = replace(known, repository=there or known.repository)
+    if known.password_file is None and not known.password_command:
+        file, command = given.get("RESTIC_PASSWORD_FILE"), given.get("RESTIC_PASSWORD_COMMAND")
+        if file is not None:
+            return replace(access, password_file=Path(file.reveal()))
+        if command is not None:
+            return replace(access, password_command=tuple(shlex.split(command.reveal())))
+    return access
+
+
+def bring(there: ResticStore, one: BackupSet, here: LocalStore) -> BackupSet:
+    """Bring a set from a repository into the folder of sets ``here``, where it is not yet.
+
+    Raises Failure when restic cannot read all of it: then ``here`` is as before.
+    """
+    assert isinstance(one.source, Kept)
+    refuse_without_room(here, one.manifest.bytes)
+    with here.create(one.name) as staging:
+        parts, problems = fetch(one.source, staging)
+        if problems:
+            raise Failure(
+                f"Set {one.name} cannot be read from {there.where}",
+                "; ".join(problems),
+                "Choose another set; restic check tells what is wrong with the repository.",
+            )
+        sign = keys.own(identity.own().id).sign  # whoever restores it has accepted it
+        return here.complete(staging, replace(one.manifest, parts=parts), sign=sign)
+
 
 LATEST = "latest"
 NOBODYS = Chosen("")
@@ -51,7 +121,7 @@ def find(
     if not place:
         return _of_store(settings, store, name, want)
     here, scratch = inventory.local_store(settings), settings.rehearse_in
-    repository = elsewhere.store(settings, place, identity)
+    repository = store_elsewhere(settings, place, identity)
     if repository is not None:
         chosen = _choose(name, want, repository.where, lambda: offered.of_store(repository))
         one = repository.named(chosen.name)
@@ -60,7 +130,7 @@ def find(
             return _here(known, chosen)
         return Wanted(
             one,
-            lambda: nullcontext(elsewhere.bring(repository, one, here)),
+            lambda: nullcontext(bring(repository, one, here)),
             functools.partial(repository.fetched, one, scratch, streamed=True),
             here.folder,
             chosen,

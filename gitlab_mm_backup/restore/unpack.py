@@ -28,9 +28,8 @@ from ..system import process, sandbox
 from ..system.files import WORK, replace_file
 from ..system.process import Command
 from . import config_merge
-from .folder_swap import work_folder, works_by_entries
+from .folder_swap import Move, exchanged, moves, work_folder, works_by_entries
 from .plan import Plan
-from .unpacking import Move, exchanged, moves
 
 
 @dataclass(frozen=True)

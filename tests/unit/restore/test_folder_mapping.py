@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitlab_mm_backup.mattermost.site import Folders
-from gitlab_mm_backup.restore import unpacking
-from gitlab_mm_backup.restore.unpacking import Move, exchanged, moves
+from gitlab_mm_backup.restore import folder_swap
+from gitlab_mm_backup.restore.folder_swap import Move, exchanged, moves
 
 HOME = "/var/opt/gitlab/mattermost"
 DEFAULT = {
@@ -107,7 +107,7 @@ def test_a_folder_within_another_is_not_exchanged_a_second_time() -> None:
 
 
 def test_a_mount_point_in_the_home_is_exchanged_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpacking, "is_mount", lambda path: str(path) == f"{HOME}/data")
+    monkeypatch.setattr(folder_swap, "is_mount", lambda path: str(path) == f"{HOME}/data")
     assert exchanged(site()) == {"home": Path(HOME), "data": Path(f"{HOME}/data")}
     assert moves(DEFAULT, site()) == [
         move(HOME, excluded=(f"{HOME}/data",)),

@@ -12,7 +12,7 @@ import pytest
 
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost.effective_config import EffectiveConfig
-from gitlab_mm_backup.restore import fitness, version_rules
+from gitlab_mm_backup.restore import preflight, version_rules
 from gitlab_mm_backup.restore.version_rules import Facts, Rule, Verdict
 from tests.unit.builders import make_manifest, make_set
 
@@ -191,19 +191,21 @@ def test_a_version_that_is_not_known_is_told_so(known: bool) -> None:
 def test_facts_of_a_set(tmp_path: Path) -> None:
     settings = {"effective": {"GitLabSettings": {"Enable": True}}}
     set_ = make_set(tmp_path, contents={"settings": json.dumps(settings).encode()})
-    facts = fitness.of_set(set_, "10.11.20", "16.1", Path("/nowhere"), "postgres", False)
+    facts = preflight.version_facts(set_, "10.11.20", "16.1", Path("/nowhere"), "postgres", False)
     assert (facts.set, facts.target, facts.postgresql) == ("10.11.4", "10.11.20", "16.1")
     assert (facts.gitlab_sign_in, facts.licensed, facts.migrations) == (True, False, None)
     beside_19 = dataclasses.replace(set_.manifest, gitlab="19.0.0")
     salvaged = dataclasses.replace(set_, manifest=beside_19)
-    facts = fitness.of_set(salvaged, "10.11.20", "16.1", Path("/nowhere"), "postgres", False)
+    facts = preflight.version_facts(
+        salvaged, "10.11.20", "16.1", Path("/nowhere"), "postgres", False
+    )
     assert facts.gitlab == "18.11", "19 bundles none that could be installed"
     rows = {**make_manifest().database.rows, "public.licenses": 1}
     database = dataclasses.replace(make_manifest().database, rows=rows)
     licensed = dataclasses.replace(
         set_, manifest=dataclasses.replace(set_.manifest, database=database)
     )
-    assert fitness.of_set(licensed, "10.11.20", "", Path("/"), "postgres", False).licensed
+    assert preflight.version_facts(licensed, "10.11.20", "", Path("/"), "postgres", False).licensed
 
 
 def test_no_rule_refuses_what_it_cannot_know() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitlab_mm_backup import clock
-from gitlab_mm_backup.backup.shrinkage import against
+from gitlab_mm_backup.backup.baseline import shrinkage
 from gitlab_mm_backup.clock import utc
 from gitlab_mm_backup.config.settings import Rules
 from gitlab_mm_backup.errors import ExitCode, Failure
@@ -291,7 +291,7 @@ FULL = Contents(2, 40, 8000, 900, 1 << 30, None)
 
 def lost(percent: int = 50, **changes: int) -> list[str]:
     new = make_manifest(contents=Contents(**{**asdict(FULL), **changes}))
-    return against(new, make_manifest(contents=FULL), percent)
+    return shrinkage(new, make_manifest(contents=FULL), percent)
 
 
 @pytest.mark.parametrize(
@@ -322,13 +322,13 @@ def test_an_old_set_is_compared_by_its_rows() -> None:
     rows = {"public.posts": 9000, "public.users": 41, "public.bots": 1, "public.teams": 2}
     database = replace(make_manifest().database, rows=rows)
     old = make_manifest(contents=None, database=database)
-    assert against(make_manifest(contents=FULL, database=database), old, 50) == []
+    assert shrinkage(make_manifest(contents=FULL, database=database), old, 50) == []
     fewer = replace(database, rows={**rows, "public.posts": 20})
-    assert against(make_manifest(contents=FULL, database=fewer), old, 50) == ["posts: 20 of 9000"]
+    assert shrinkage(make_manifest(contents=FULL, database=fewer), old, 50) == ["posts: 20 of 9000"]
 
 
 def test_tables_that_are_not_mattermosts_collapse_to_nothing() -> None:
-    assert against(make_manifest(contents=None), make_manifest(contents=FULL), 50) == []
+    assert shrinkage(make_manifest(contents=None), make_manifest(contents=FULL), 50) == []
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 100))
@@ -336,5 +336,5 @@ def test_fewer_is_never_less_told(before: int, now: int, percent: int) -> None:
     then = make_manifest(contents=replace(FULL, posts=before))
     this = make_manifest(contents=replace(FULL, posts=now))
     less = make_manifest(contents=replace(FULL, posts=now // 2))
-    if against(this, then, percent):
-        assert against(less, then, percent)
+    if shrinkage(this, then, percent):
+        assert shrinkage(less, then, percent)
