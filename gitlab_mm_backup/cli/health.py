@@ -20,17 +20,17 @@ from .manner import Manner
 @verb
 def doctor(manner: Manner, layout: bool, to: str | None, install_alerts: bool) -> Outcome:
     """Say whether this host is ready to back up and to restore, or to upgrade GitLab."""
-    from ..health import alerts, upgrade_check
-    from ..health import doctor as job
+    from ..health import doctor as health_doctor
+    from ..health import metrics, upgrade_check
     from . import notify_outcomes, outcomes
 
     if layout + bool(to) + install_alerts > 1:
         raise click.UsageError("--layout, --to and --install-alerts exclude each other.")
     if install_alerts:
-        return notify_outcomes.of_alerts(*alerts.install())
+        return notify_outcomes.of_alerts(*metrics.install_alerts())
     if to:
         return outcomes.of_doctor(upgrade_check.examine(manner.settings))
-    checks = job.examine(manner.settings, layout=layout)
+    checks = health_doctor.examine(manner.settings, layout=layout)
     return outcomes.of_doctor(checks, brief=layout)
 
 
@@ -43,10 +43,10 @@ def gate(manner: Manner, lines: tuple[str, ...]) -> Outcome:
     Each LINE is one that apt gives to DPkg::Pre-Install-Pkgs (version 3, apt.conf(5)); others
     than those of gitlab-ce and gitlab-ee are passed over. Exit code 10 means: stop.
     """
-    from ..health import upgrade_gate as gate_gate
+    from ..health import upgrade_gate
     from . import outcomes
 
-    change = gate_gate.planned(lines)
+    change = upgrade_gate.planned(lines)
     return outcomes.of_gate(
-        gate_gate.guard(change, manner.settings) if change else gate_gate.Passed()
+        upgrade_gate.guard(change, manner.settings) if change else upgrade_gate.Passed()
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..health import pages
+from ..health import html
 from ..offsite import recovery_kit
 from ..offsite.recovery_kit import Kit
 from ..result import Outcome
@@ -12,12 +12,12 @@ from ..result import Outcome
 
 def render(made: Kit) -> bytes:
     """Return the page."""
-    return pages.render("offsite/kit.jinja", {}, made=made)
+    return html.render("offsite/kit.jinja", {}, made=made)
 
 
 def write(path: Path, made: Kit) -> Path:
     """Write the page, readable by root alone; raises Failure. Returns its full path."""
-    return pages.write(path, render(made), "gitlab-mm kit FILE")
+    return html.write(path, render(made), "gitlab-mm kit FILE")
 
 
 def of_kit(made: Kit, path: Path | None) -> Outcome:

@@ -23,11 +23,11 @@ def report(manner: Manner, file: Path) -> Outcome:
     written, whatever its verdict.
     """
     from ..health import html
-    from ..health import report as job
+    from ..health import report as health_report
     from . import outcomes
 
-    made = job.report(job.look(manner.store()))
-    return outcomes.of_report(made, html.write(file, made))
+    made = health_report.report(health_report.look(manner.store()))
+    return outcomes.of_report(made, html.write_report(file, made))
 
 
 @click.command()

@@ -47,9 +47,9 @@ class Manner:
 
     def begin(self, ours: Settings) -> None:
         """Tell those who want to know that the job itself begins now."""
-        from ..health import aftermath
+        from ..health import notify
 
-        aftermath.begin(self.command, ours)
+        notify.begin(self.command, ours)
 
     def settings(self) -> Settings:
         """Return the settings, read once; a file that was named must be there."""

@@ -142,12 +142,12 @@ def _delivered(manner: Manner, code: ExitCode, log: SystemLog) -> ExitCode:
 def _follow(manner: Manner, outcome: Outcome, error: Failure | None, seconds: float) -> None:
     """Have metrics and notices tell how a job ended; whoever is not root has done none."""
     if manner.job and os.geteuid() == 0:
-        from ..health import aftermath
+        from ..health import notify
 
         began = datetime.now().astimezone() - timedelta(seconds=seconds)
-        ended = aftermath.Ended(manner.command, began, seconds, outcome, error)
+        ended = notify.Ended(manner.command, began, seconds, outcome, error)
         with signals.heeded():  # a service that does not answer is not waited for by all means
-            aftermath.follow(ended, manner.settings, manner.store)
+            notify.follow(ended, manner.settings, manner.store)
 
 
 def print_json(

@@ -37,19 +37,13 @@ from ..config import (
     settings,
 )
 from ..health import (
-    aftermath,
-    alerts,
-    charts,
     doctor,
     html,
     metrics,
-    monitoring,
     notify,
-    pages,
     rating,
     remarks,
     report,
-    runs,
     scheduler,
     status,
     upgrade_check,
@@ -101,7 +95,7 @@ from ..postgresql import (
     swap,
     unkept,
 )
-from ..rehearsal import boot, integrity, limits, warden
+from ..rehearsal import boot, integrity, limits
 from ..rehearsal import checks as rehearsal_checks
 from ..rehearsal import job as rehearsal_job
 from ..restore import (

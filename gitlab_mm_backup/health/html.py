@@ -2,15 +2,190 @@
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from ..errors import Failure
 from ..store import soundness
 from ..store.check_records import Depth, Verdict
 from ..system import humanize
-from . import charts, pages
-from .charts import Chart, Series
+from ..system.files import replace_file
 from .rating import Standing
 from .report import Report
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+def render(template: str, filters: Mapping[str, Callable[..., Any]], **values: Any) -> bytes:
+    """Return a page; whatever a set, a host or a check is called, it is only text in it."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader(_PACKAGE, "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        size=humanize.size, moment=humanize.moment, number=humanize.number, **filters
+    )
+    page = environment.get_template(template).render(**values)
+    return page.encode(errors="backslashreplace")
+
+
+def write(path: Path, page: bytes, usage: str) -> Path:
+    """Write a page in one step; raises Failure, with ``usage`` as the way out. Returns its full path."""
+    path = Path(os.path.abspath(path))
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(21, "it is a folder")
+        replace_file(path, page)
+    except OSError as error:
+        raise Failure(
+            f"{path} cannot be written", str(error.strerror), f"Give another file: {usage}"
+        ) from error
+    return path
+
+
+def _visible(value: Any) -> Any:
+    """Return a text with what cannot be seen spelled out: it could turn a line around."""
+    if type(value) is not str:  # the output of a macro is of a type of its own, and is done
+        return value
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in value)
+
+
+WIDTH, HEIGHT = 340, 196
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 328, 26, 166  # of the plotted area
+_MOST_MARKS = 80  # more would touch each other
+_TICKS = 4
+_SIZES = (("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40))
+_TIMES = (("seconds", 1), ("minutes", 60), ("hours", 3600))
+
+
+@dataclass(frozen=True)
+class Series:
+    """Amounts, the oldest first."""
+
+    name: str
+    points: Sequence[tuple[datetime, float]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A series, drawn."""
+
+    name: str
+    line: str  # points of a polyline
+    marks: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing, all numbers in its own units."""
+
+    title: str
+    description: str
+    unit: str
+    ticks: Sequence[tuple[float, str]]  # height, label
+    dates: Sequence[tuple[float, str, str]]  # place, label, the end of the label that is there
+    curves: Sequence[Curve]
+
+    left, right, top, bottom = _LEFT, _RIGHT, _TOP, _BOTTOM
+    width, height = WIDTH, HEIGHT
+
+
+def sizes(title: str, series: Sequence[Series], words: Callable[[float], str]) -> Chart:
+    """Draw bytes; ``words`` tells an amount in the description."""
+    return _chart(title, series, words, _SIZES)
+
+
+def times(title: str, series: Sequence[Series], words: Callable[[float], str]) -> Chart:
+    """Draw seconds; ``words`` tells an amount in the description."""
+    return _chart(title, series, words, _TIMES)
+
+
+def _chart(
+    title: str,
+    series: Sequence[Series],
+    words: Callable[[float], str],
+    units: Sequence[tuple[str, int]],
+) -> Chart:
+    points = [point for one in series for point in one.points]
+    highest = max((amount for _, amount in points), default=0.0)
+    # An axis to 1.4 of a unit has hardly a tick, so a unit is used from two of it on.
+    unit, factor = [one for one in units if one[1] == 1 or highest >= 2 * one[1]][-1]
+    step = _step(highest / factor)
+    count = max(1, math.ceil(highest / factor / step))
+    top = count * step * factor
+    days = [when for when, _ in points]
+    first, last = (min(days), max(days)) if days else (None, None)
+
+    def place(when: datetime, amount: float) -> tuple[float, float]:
+        x = (_LEFT + _RIGHT) / 2
+        if first is not None and last is not None and last > first:
+            x = _LEFT + (when - first) / (last - first) * (_RIGHT - _LEFT)
+        return round(x, 1), round(_BOTTOM - amount / top * (_BOTTOM - _TOP), 1)
+
+    return Chart(
+        title=title,
+        description="; ".join(_describe(one, words) for one in series) + ".",
+        unit=unit,
+        ticks=[
+            (round(_BOTTOM - number / count * (_BOTTOM - _TOP), 1), f"{number * step:g}")
+            for number in range(count + 1)
+        ],
+        dates=_dates(first, last),
+        curves=[_curve(one.name, [place(*point) for point in one.points]) for one in series],
+    )
+
+
+def _step(highest: float) -> float:
+    """Return 1, 2 or 5 times a power of ten, so that no more than _TICKS of it are needed."""
+    if highest <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(highest / _TICKS))
+    return next(power * one for one in (1, 2, 5, 10) if power * one * _TICKS >= highest)
+
+
+def _curve(name: str, places: Sequence[tuple[float, float]]) -> Curve:
+    line = " ".join(f"{x},{y}" for x, y in places)
+    return Curve(name, line, places if len(places) <= _MOST_MARKS else places[-1:])
+
+
+def _dates(first: datetime | None, last: datetime | None) -> list[tuple[float, str, str]]:
+    if first is None or last is None:
+        return []
+    middle = (_LEFT + _RIGHT) / 2
+    begin, end = _day(first), _day(last)
+    if begin == end:
+        return [(middle, begin, "middle")]
+    found = [(float(_LEFT), begin, "start"), (float(_RIGHT), end, "end")]
+    between = _day(first + (last - first) / 2)
+    return found if between in (begin, end) else [*found, (middle, between, "middle")]
+
+
+def _day(when: datetime) -> str:
+    return when.astimezone().strftime("%Y-%m-%d")
+
+
+def _describe(series: Series, words: Callable[[float], str]) -> str:
+    if not series.points:
+        return f"{series.name}: none yet"
+    (first, _), (last, newest) = series.points[0], series.points[-1]
+    amounts = [amount for _, amount in series.points]
+    when = _day(first) if _day(first) == _day(last) else f"{_day(first)} to {_day(last)}"
+    return (
+        f"{series.name}: {len(amounts)}, {when}; least {words(min(amounts))}, "
+        f"most {words(max(amounts))}, newest {words(newest)}"
+    )
+
 
 # A browser grows slow with more; JSON has all of them, and so has the history on the disk.
 _MOST_RECORDS = 400
@@ -33,9 +208,9 @@ _DEPTHS = {
 }
 
 
-def render(made: Report) -> bytes:
+def render_report(made: Report) -> bytes:
     """Return the page."""
-    return pages.render(
+    return render(
         "health/report.jinja",
         {"duration": _duration, "caveats": soundness.caveat_lines},
         made=made,
@@ -49,9 +224,9 @@ def render(made: Report) -> bytes:
     )
 
 
-def write(path: Path, made: Report) -> Path:
+def write_report(path: Path, made: Report) -> Path:
     """Write the page, readable by root alone, in one step; raises Failure. Returns its full path."""
-    return pages.write(path, render(made), "gitlab-mm report FILE")
+    return write(path, render_report(made), "gitlab-mm report FILE")
 
 
 def _duration(seconds: float) -> str:
@@ -69,17 +244,17 @@ def _charts(made: Report) -> list[Chart]:
         (one.made, one.recovery_seconds) for one in runs if one.recovery_seconds is not None
     ]
     return [
-        charts.sizes(
+        sizes(
             "Size of each set",
             [Series("Sets", [(one.made, one.bytes) for one in sets])],
             humanize.size,
         ),
-        charts.times(
+        times(
             "Duration of each backup",
             [Series("Backups", [(one.made, one.seconds) for one in sets])],
             _duration,
         ),
-        charts.times(
+        times(
             "Duration of each rehearsal",
             [
                 Series("Rehearsals", [(one.made, one.seconds) for one in runs]),

@@ -2,20 +2,150 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from ..errors import Failure
 from ..store import check_records
 from ..store.check_records import Record, Verdict
 from ..store.sets import BackupSet, Entry
+from ..system import files, process, validation
 from ..system.files import replace_file
-from .runs import Run
+from ..system.process import Command
+
+_RUN = "opt/gitlab/sv/{}/run"
+# Omnibus's defaults, used where the services' own command lines do not say otherwise.
+_COLLECTOR = Path("/var/opt/gitlab/node-exporter/textfile_collector")  # since GitLab 10
+_PROMETHEUS = Path("/var/opt/gitlab/prometheus/prometheus.yml")
+
+
+def collector_folder(root: Path = Path("/")) -> Path:
+    """Return the folder from which node-exporter takes metrics of others."""
+    return _argument(root, "node-exporter", "collector.textfile.directory", _COLLECTOR)
+
+
+def rules_folder(root: Path = Path("/")) -> Path:
+    """Return the folder from which Prometheus takes rules, beside its own settings."""
+    return _argument(root, "prometheus", "config.file", _PROMETHEUS).parent / "rules"
+
+
+def _argument(root: Path, service: str, name: str, default: Path) -> Path:
+    """Return a path in the command line with which runit starts a service."""
+    try:
+        script = (root / _RUN.format(service)).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        script = ""
+    found = re.search(rf"--{re.escape(name)}[= ]['\"]?(/[^'\"\s]+)", script)
+    return root / (found[1] if found else str(default)).lstrip("/")
+
+
+ALERT_RULES = Path("/usr/share/gitlab-mm-backup/gitlab-mm-backup.rules")
+_CONTROL = "/opt/gitlab/bin/gitlab-ctl"
+
+
+def install_alerts(source: Path = ALERT_RULES, root: Path = Path("/")) -> tuple[Path, list[str]]:
+    """Put the rules where Prometheus reads them, and have it read them.
+
+    Returns where they are, and warnings.  Raises Failure where there is no Prometheus.
+    """
+    folder = rules_folder(root)
+    target = folder / source.name
+    if not folder.is_dir():
+        raise Failure(
+            "This host's GitLab has no Prometheus to give alerts to",
+            f"{folder} is no folder",
+            f"Give {source} to the Prometheus that watches this host.",
+        )
+    files.note_trace(target)
+    try:
+        replace_file(target, source.read_bytes(), mode=0o644)
+    except OSError as error:
+        raise Failure(f"{target} cannot be written", str(error.strerror)) from error
+    try:
+        process.run(Command([_CONTROL, "hup", "prometheus"]), timeout=60)
+    except Failure as failure:
+        return target, [f"Prometheus has not read them yet: {failure}"]
+    return target, []
+
+
+RUNS_FILE = Path("/var/lib/gitlab-mm-backup/runs.json")
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """The newest run of one job."""
+
+    began: float  # seconds since 1970
+    seconds: float
+    exit_code: int
+    succeeded: float | None  # end of the newest run that was good; None: never
+
+    @property
+    def ended(self) -> float:
+        return self.began + self.seconds
+
+    @property
+    def good(self) -> bool:
+        return self.exit_code in (0, 4)
+
+
+def read_runs(path: Path = RUNS_FILE) -> dict[str, JobRun]:
+    """Return the newest run of each job; nothing where the file cannot be read."""
+    try:
+        return dict(files.read_state(path, validation.each(validation.text, _run)))
+    except files.unreadable_state:
+        return {}
+
+
+def note_run(
+    job: str, began: datetime, seconds: float, exit_code: int, path: Path = RUNS_FILE
+) -> tuple[JobRun | None, JobRun]:
+    """Note how a run of ``job`` ended; return the run before, if there was one, and this one.
+
+    Raises OSError where that cannot be written.
+    """
+    known = read_runs(path)
+    before = known.get(job)
+    now = JobRun(
+        began.timestamp(), round(seconds, 3), exit_code, before.succeeded if before else None
+    )
+    if now.good:
+        now = JobRun(now.began, now.seconds, now.exit_code, now.ended)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    replace_file(path, _to_bytes({**known, job: now}))
+    return before, now
+
+
+def _to_bytes(known: Mapping[str, JobRun]) -> bytes:
+    return json.dumps({job: asdict(run) for job, run in known.items()}, indent=2).encode()
+
+
+def _run(value: Any) -> JobRun:
+    return JobRun(**validation.members(value, _FIELDS))
+
+
+def _moment(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e11:
+        raise ValueError("not a moment")
+    return float(value)
+
+
+_FIELDS: dict[str, validation.Check] = {
+    "began": _moment,
+    "seconds": validation.seconds,
+    "exit_code": validation.count,
+    "succeeded": lambda value: value if value is None else _moment(value),
+}
 
 log = logging.getLogger(__name__)
 
-FILE = "gitlab_mm_backup.prom"
+METRICS_FILE = "gitlab_mm_backup.prom"
 Sample = tuple[str, Mapping[str, str], float]  # name without our prefix, labels, value
 _HELP = {
     "tool": "The version of gitlab-mm-backup, as a label.",
@@ -54,7 +184,7 @@ class Facts:
     """What the metrics are made from."""
 
     tool: str  # our version
-    runs: Mapping[str, Run]
+    runs: Mapping[str, JobRun]
     entries: Sequence[Entry]  # of this host, newest first; none with a date in the future
     refuted: frozenset[str]  # names of sets that a check has failed
     emptied: frozenset[str]  # and of those that look emptied
@@ -75,9 +205,9 @@ def write(facts: Facts, folder: Path) -> None:
     if not folder.is_dir():
         return
     try:
-        replace_file(folder / FILE, text(facts).encode(), mode=0o644)
+        replace_file(folder / METRICS_FILE, text(facts).encode(), mode=0o644)
     except OSError as error:
-        log.warning("The metrics are not written: %s: %s", folder / FILE, error.strerror)
+        log.warning("The metrics are not written: %s: %s", folder / METRICS_FILE, error.strerror)
 
 
 def text(facts: Facts) -> str:
@@ -114,7 +244,7 @@ def _samples(facts: Facts) -> Iterator[Sample]:
     yield from _of_rehearsals([one for one in facts.history if one.set not in facts.emptied])
 
 
-def _of_runs(runs: Mapping[str, Run]) -> Iterator[Sample]:
+def _of_runs(runs: Mapping[str, JobRun]) -> Iterator[Sample]:
     for name, value in (
         ("run_start_timestamp_seconds", lambda run: run.began),
         ("run_end_timestamp_seconds", lambda run: run.ended),

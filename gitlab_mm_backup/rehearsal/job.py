@@ -36,8 +36,7 @@ from . import boot, limits
 from . import checks as rehearsal_checks
 from .checks import Kept
 from .integrity import Uploads
-from .limits import Deadlines, Missed
-from .warden import Warden
+from .limits import Deadlines, Missed, Warden
 
 log = logging.getLogger(__name__)
 

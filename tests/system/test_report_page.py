@@ -70,7 +70,7 @@ def browser() -> Iterator[Browser]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("pages")
     for name, there in PAGES.items():
-        (place / f"{name}.html").write_bytes(html.render(report(there)))
+        (place / f"{name}.html").write_bytes(html.render_report(report(there)))
     return place
 
 

@@ -13,8 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gitlab_mm_backup.checks import failed, not_run
 from gitlab_mm_backup.health import metrics
-from gitlab_mm_backup.health.metrics import Facts
-from gitlab_mm_backup.health.runs import Run
+from gitlab_mm_backup.health.metrics import Facts, JobRun
 from gitlab_mm_backup.store.check_records import Depth, Record
 from gitlab_mm_backup.store.sets import Entry
 from tests.unit.builders import HOST
@@ -100,7 +99,7 @@ def test_the_newest_good_set_and_all_there_are() -> None:
 
 
 def test_runs_of_each_command() -> None:
-    runs = {"backup": Run(1000.0, 5.5, 1, 900.0), "sso repair": Run(10.0, 1.0, 4, None)}
+    runs = {"backup": JobRun(1000.0, 5.5, 1, 900.0), "sso repair": JobRun(10.0, 1.0, 4, None)}
     found = samples(facts(runs=runs))
     assert found["run_success", "backup"] == 0
     assert found["run_success", "sso repair"] == 1
@@ -117,7 +116,7 @@ def test_how_old_the_copies_outside_are() -> None:
 
 
 def test_labels_are_escaped() -> None:
-    runs = {'a"b\\c\nd': Run(1.0, 1.0, 0, 2.0)}
+    runs = {'a"b\\c\nd': JobRun(1.0, 1.0, 0, 2.0)}
     assert samples(facts(runs=runs))["run_success", 'a"b\\c\nd'] == 1
 
 
@@ -134,6 +133,6 @@ def test_without_its_folder_nothing_is_written(
 ) -> None:
     metrics.write(facts([record()]), tmp_path / "none")
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / "sub" / metrics.FILE / "in the way").mkdir(parents=True)
+    (tmp_path / "sub" / metrics.METRICS_FILE / "in the way").mkdir(parents=True)
     metrics.write(facts([record()]), tmp_path / "sub")
     assert "not written" in caplog.text

@@ -9,9 +9,8 @@ import pytest
 
 from gitlab_mm_backup.config.settings import Notice
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.health import aftermath, notify
-from gitlab_mm_backup.health.aftermath import Ended
-from gitlab_mm_backup.health.notify import Message
+from gitlab_mm_backup.health import notify
+from gitlab_mm_backup.health.notify import Ended, Message
 from gitlab_mm_backup.result import Outcome
 from gitlab_mm_backup.system.redaction import Secret
 
@@ -79,7 +78,7 @@ def ended(code: ExitCode, *warnings: str, error: Failure | None = None, **fields
 
 
 def test_what_a_failure_says() -> None:
-    told = aftermath.message(
+    told = notify.message(
         ended(ExitCode.DONE, error=Failure("It broke", 'row "secret words" is bad', "Mend it"))
     )
     assert told.state == "fail"
@@ -90,8 +89,8 @@ def test_what_a_failure_says() -> None:
 
 
 def test_what_a_good_end_says() -> None:
-    assert "is done on" in aftermath.message(ended(ExitCode.DONE)).title
-    told = aftermath.message(ended(ExitCode.DONE, "look here"), recovered=True)
+    assert "is done on" in notify.message(ended(ExitCode.DONE)).title
+    told = notify.message(ended(ExitCode.DONE, "look here"), recovered=True)
     assert "has warnings again, after a failure" in told.title
     assert "look here" in told.text
 

@@ -15,9 +15,8 @@ import pytest
 from gitlab_mm_backup.checks import Check, failed, not_run, passed
 from gitlab_mm_backup.cli import outcomes
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.health import charts
 from gitlab_mm_backup.health import html as health_html
-from gitlab_mm_backup.health.charts import Chart, Series
+from gitlab_mm_backup.health.html import Chart, Series
 from gitlab_mm_backup.health.rating import Standing
 from gitlab_mm_backup.health.report import Report, report
 from gitlab_mm_backup.store.check_records import Depth, Record
@@ -223,7 +222,7 @@ def test_no_content_of_a_row_is_handed_on(detail: str, wanted: str | None) -> No
     made = of(TONIGHT, records=(rehearsed(1, *checks),))
     assert redaction.without_rows(detail) == (detail if wanted is None else wanted)
     assert redaction.without_rows(detail) in made.judgement.reason
-    told = health_html.render(made).decode() + json.dumps(made.fields())
+    told = health_html.render_report(made).decode() + json.dumps(made.fields())
     assert "plan" not in told and "second line" not in told
 
 
@@ -271,7 +270,7 @@ def test_a_hostile_name_is_only_text(words: str) -> None:
         )
         torn = Entry("1795400000_2026_11_23_10.11.4", None, said)
         made = of(entry, torn, records=(run,), uncovered=[said], host=said, folder=said)
-        return Reader(health_html.render(made))
+        return Reader(health_html.render_report(made))
 
     tame, hostile = page("tame"), page(words)
     assert hostile.elements == tame.elements
@@ -283,12 +282,12 @@ def test_a_hostile_name_is_only_text(words: str) -> None:
 
 def test_what_cannot_be_seen_is_spelled_out() -> None:
     checks = (*WHOLE, failed("rows", "a\u202eb\x07c\u200bd Grüße 表"))
-    page = health_html.render(of(TONIGHT, records=(rehearsed(1, *checks),))).decode()
+    page = health_html.render_report(of(TONIGHT, records=(rehearsed(1, *checks),))).decode()
     assert "a\\u202eb\\x07c\\u200bd Grüße 表" in page
 
 
 def test_the_page_loads_nothing() -> None:
-    page = health_html.render(report(many(12)))
+    page = health_html.render_report(report(many(12)))
     read = Reader(page)
     assert page.startswith(b"<!DOCTYPE html>\n")
     assert read.links and all(one == "data:," or one.startswith("#") for one in read.links)
@@ -299,7 +298,7 @@ def test_the_page_loads_nothing() -> None:
 
 def test_only_so_many_runs_are_on_the_page_and_the_rest_is_told() -> None:
     records = [rehearsed(number / 10) for number in range(405)]
-    read = Reader(health_html.render(of(TONIGHT, records=tuple(records))))
+    read = Reader(health_html.render_report(of(TONIGHT, records=tuple(records))))
     assert read.elements.count("details") == 400
     assert "5 older ones not shown" in read.text
     assert len(of(TONIGHT, records=tuple(records)).fields()["rehearsals"]) == 405
@@ -310,7 +309,7 @@ def test_the_file_is_private_and_replaced_in_one_step(tmp_path: Path) -> None:
     path.write_text("old")
     path.chmod(0o644)
     before = path.stat().st_ino
-    assert health_html.write(path, made) == path
+    assert health_html.write_report(path, made) == path
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.stat().st_ino != before
     assert list(tmp_path.iterdir()) == [path]
@@ -319,7 +318,7 @@ def test_the_file_is_private_and_replaced_in_one_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["", "no/such/report.html", "/", "/proc/report.html"])
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, where: str) -> None:
     with pytest.raises(Failure) as caught:
-        health_html.write(tmp_path / where, of(TONIGHT))
+        health_html.write_report(tmp_path / where, of(TONIGHT))
     assert str((tmp_path / where).resolve()) in caught.value.message
     assert list(tmp_path.iterdir()) == []
 
@@ -329,7 +328,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, where: str) -> 
 
 def drawn(amounts: list[float], apart: timedelta = timedelta(days=1)) -> Chart:
     points = [(NOW + apart * number, amount) for number, amount in enumerate(amounts)]
-    return charts.sizes("Sizes", [Series("Sets", points)], humanize.size)
+    return health_html.sizes("Sizes", [Series("Sets", points)], humanize.size)
 
 
 @pytest.mark.parametrize(

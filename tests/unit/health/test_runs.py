@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup.health import runs
+from gitlab_mm_backup.health import metrics
 
 WHEN = datetime(2026, 11, 25, 4, 17, tzinfo=timezone.utc)
 
 
 def test_a_success_is_remembered_over_failures(tmp_path: Path) -> None:
     path = tmp_path / "state" / "runs.json"
-    before, first = runs.note("backup", WHEN, 10.0, 4, path)
+    before, first = metrics.note_run("backup", WHEN, 10.0, 4, path)
     assert before is None and first.good
-    before, second = runs.note("backup", WHEN, 5.0, 1, path)
+    before, second = metrics.note_run("backup", WHEN, 5.0, 1, path)
     assert before == first
     assert not second.good and second.succeeded == first.ended
-    runs.note("prune", WHEN, 1.0, 0, path)
-    assert set(runs.read(path)) == {"backup", "prune"}
-    assert runs.read(path)["backup"] == second
+    metrics.note_run("prune", WHEN, 1.0, 0, path)
+    assert set(metrics.read_runs(path)) == {"backup", "prune"}
+    assert metrics.read_runs(path)["backup"] == second
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -29,5 +29,5 @@ def test_a_success_is_remembered_over_failures(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_nothing(tmp_path: Path, content: str) -> None:
     path = tmp_path / "runs.json"
     path.write_text(content)
-    assert runs.read(path) == {}
-    assert runs.read(tmp_path / "none") == {}
+    assert metrics.read_runs(path) == {}
+    assert metrics.read_runs(tmp_path / "none") == {}
