@@ -24,7 +24,7 @@ help:
 	echo "make test      all tests (root; labs are built from namespaces)"
 	echo "make unit      unit tests alone"
 	echo "make lab-test  lab tests alone (root)"
-	echo "make mutants   small faults in the modules that decide, and whether unit tests find them; ONLY=trust,undo"
+	echo "make mutants   small faults in the modules that decide, and whether unit tests find them; ONLY=mattermost.trust,system.files"
 	echo "make races     paths and a database that change all the time, for long (root); CHANGES=1000"
 	echo "make fuzz      odd hosts, backed up and restored on another, compared (root); SEED=19 HOSTS=200 ODD=FILE"
 	echo "make bench     ours against what can be typed by hand (root); SCALE=0.25 ROUNDS=3 ONLY=restore,nights"
@@ -86,7 +86,7 @@ mutants: setup
 # With a hundred changes for each verb they are part of all tests.
 CHANGES := 1000
 races: need-root setup deb
-	@GITLAB_MM_RACES="$(CHANGES)" $(PYTEST) tests/system/test_boundary_races.py tests/system/test_boundary_owner.py
+	@GITLAB_MM_RACES="$(CHANGES)" $(PYTEST) tests/system/boundary/test_boundary_races.py tests/system/boundary/test_boundary_owner.py
 
 # An hour, for the night: ten hosts are part of all tests. With HOSTS=1 FIRST=13 one of a seed's hosts again.
 SEED := 19

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-pytest_plugins = ("tests.system.faults_table",)
+pytest_plugins = ("tests.system.helpers.faults_table",)
 # Modules beside the tests assert too: pytest tells what differs there as well.
 pytest.register_assert_rewrite("tests.system", "tests.lab", "tests.answers")
 

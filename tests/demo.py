@@ -11,10 +11,10 @@ import time
 from collections.abc import Sequence
 
 from tests.lab.base import build_base, build_deb
+from tests.lab.installed_package import Product, install_product
 from tests.lab.omnibus import Omnibus, Spec, install
-from tests.lab.product import Product, install_product
 from tests.lab.sandbox import Lab
-from tests.lab.session import SignInFailed
+from tests.lab.signed_in_user import SignInFailed
 
 BACKUPS = "/srv/backups"  # a disk that survives: GitLab's own folders are purged
 BEFORE = Spec(backup_path=BACKUPS, seed="before the accident", first_uid=990)

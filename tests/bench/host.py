@@ -15,8 +15,8 @@ from tests.bench import by_hand
 from tests.bench.meter import Reading
 from tests.lab.base import BUILD, build_base, build_deb
 from tests.lab.errors import LabError
+from tests.lab.installed_package import install_product
 from tests.lab.omnibus import Omnibus, Spec, install
-from tests.lab.product import install_product
 from tests.lab.sandbox import PYTHON, Bind, Lab
 
 DISKS = BUILD / "bench/disks"

@@ -1,7 +1,7 @@
 """Reported cases: inputs that broke others, or that somebody attacked with, and what the program does.
 
 One table for all of them, so that each input has its result in one place, and names the tests that
-hold it. `python -m tests.cases` makes docs/reported-cases.md of it; tests/unit/test_cases.py holds both.
+hold it. `python -m tests.cases` makes docs/reported-cases.md of it; tests/unit/package/test_cases.py holds both.
 """
 
 from __future__ import annotations

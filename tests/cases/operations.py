@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from tests.cases import Case, Group
 
-_RIGHT_SET = "system/test_right_set.py"
-_HOSTS = "system/test_two_hosts.py"
-_FAULTS = "system/test_offsite_faults.py"
-_CALLER = "system/test_caller.py"
-_LIFE = "system/test_package_life.py"
-_DISKS = "system/test_disks.py"
+_RIGHT_SET = "system/offsite/test_right_set.py"
+_HOSTS = "system/offsite/test_two_hosts.py"
+_FAULTS = "system/offsite/test_offsite_faults.py"
+_CALLER = "system/cli/test_caller.py"
+_LIFE = "system/upgrade/test_package_life.py"
+_DISKS = "system/backup/test_disks.py"
 _VARIABLES = f"{_CALLER}::test_a_variable_of_the_shell_changes_nothing"
 _WHOEVER = f"{_CALLER}::test_a_set_and_its_restore_whoever_calls"
 _WHERE = f"{_CALLER}::test_where_a_backup_is_called"
@@ -115,7 +115,7 @@ OPERATIONS = Group(
             "mount with umask=0077, or an off-site copy to that disk, which works",
             (
                 f"{_DISKS}::test_a_folder_where_root_is_nobody",
-                "unit/store/test_ground.py::test_a_folder_of_roots_alone_that_comes_out_open_is_refused",
+                "unit/store/test_places_ground.py::test_a_folder_of_roots_alone_that_comes_out_open_is_refused",
             ),
             refused=True,
         ),
@@ -187,8 +187,8 @@ OPERATIONS = Group(
             "copies encrypted to SSH keys, one with a passphrase, one with CR LF",
             "opened with the private key; one with a passphrase, and a public key, are refused by name",
             (
-                "system/test_offsite.py::test_a_copy_is_verified_with_an_ssh_key",
-                "system/test_offsite.py::test_a_copy_that_stays_closed",
+                "system/offsite/test_offsite.py::test_a_copy_is_verified_with_an_ssh_key",
+                "system/offsite/test_offsite.py::test_a_copy_that_stays_closed",
             ),
         ),
         Case(
@@ -229,8 +229,8 @@ OPERATIONS = Group(
             "beside a run the next one ends with exit code 3 and the number of that process",
             (
                 f"{_CALLER}::test_a_lock_file_that_was_left",
-                "system/test_backup.py::test_a_second_run_is_refused_while_one_works",
-                "system/test_backup.py::test_a_killed_run_leaves_no_set_and_the_next_cleans_up",
+                "system/backup/test_backup.py::test_a_second_run_is_refused_while_one_works",
+                "system/backup/test_backup.py::test_a_killed_run_leaves_no_set_and_the_next_cleans_up",
             ),
         ),
         Case(
@@ -245,7 +245,7 @@ OPERATIONS = Group(
             "-",
             "1,760 files of 220 copies of another host at the same place",
             "listed, and left alone; nothing is sent twice",
-            ("system/test_boundary_bucket.py::test_very_many_copies_of_another_host",),
+            ("system/boundary/test_boundary_bucket.py::test_very_many_copies_of_another_host",),
         ),
         Case(
             "28",
@@ -277,8 +277,8 @@ OPERATIONS = Group(
             "the place of the sets",
             "every command refuses it, and nothing is written there",
             (
-                "system/test_boundary_paths.py::test_another_directory_in_place_of_the_sets",
-                "system/test_boundary_paths.py::"
+                "system/boundary/test_boundary_paths.py::test_another_directory_in_place_of_the_sets",
+                "system/boundary/test_boundary_paths.py::"
                 "test_another_directory_in_place_of_the_sets_meanwhile",
             ),
             refused=True,

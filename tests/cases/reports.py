@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from tests.cases import Case, Group
 
-_RESTORABLE = "system/test_restorable.py::test_what_a_plain_role_cannot_load"
-_PROPERTIES = "system/test_database_properties.py::test_what_a_database_is_comes_back"
+_RESTORABLE = "system/backup/test_restorable.py::test_what_a_plain_role_cannot_load"
+_PROPERTIES = "system/backup/test_database_properties.py::test_what_a_database_is_comes_back"
 _OTHER_HOST = (
-    "system/test_database_properties.py::"
+    "system/backup/test_database_properties.py::"
     "test_a_host_without_the_roles_and_places_is_told_before_anything_stops"
 )
-_ENCODING = "system/test_encodings.py::test_a_database_of_another_encoding"
-_SOURCE = "system/test_settings_odd.py::test_a_data_source_that_go_understands"
-_ONLY_GO = "system/test_settings_odd.py::test_a_config_json_that_only_go_reads"
+_ENCODING = "system/backup/test_encodings.py::test_a_database_of_another_encoding"
+_SOURCE = "system/backup/test_settings_odd.py::test_a_data_source_that_go_understands"
+_ONLY_GO = "system/backup/test_settings_odd.py::test_a_config_json_that_only_go_reads"
 _GO = "unit/mattermost/test_json_file.py::test_a_config_json_is_read_as_go_does"
-_RIGHT_SET = "system/test_right_set.py"
-_ODD_FILES = "system/test_backup.py::test_odd_files_come_back"
-_ELSEWHERE = "system/test_restore_elsewhere.py::test_a_set_comes_to_a_server_of_other_names"
-_VARIABLES = "system/test_caller.py::test_a_variable_of_the_shell_changes_nothing"
-_WHOEVER = "system/test_caller.py::test_a_set_and_its_restore_whoever_calls"
-_LIMIT = "system/test_database_limits.py::test_a_limit_is_found_before_the_stop"
+_RIGHT_SET = "system/offsite/test_right_set.py"
+_ODD_FILES = "system/backup/test_backup.py::test_odd_files_come_back"
+_ELSEWHERE = "system/restore/test_restore_elsewhere.py::test_a_set_comes_to_a_server_of_other_names"
+_VARIABLES = "system/cli/test_caller.py::test_a_variable_of_the_shell_changes_nothing"
+_WHOEVER = "system/cli/test_caller.py::test_a_set_and_its_restore_whoever_calls"
+_LIMIT = "system/backup/test_database_limits.py::test_a_limit_is_found_before_the_stop"
 
 REPORTS = Group(
     "Mattermost, GitLab and PostgreSQL",
@@ -41,7 +41,7 @@ REPORTS = Group(
             "the link is kept; that the uploads behind it are not in the set is told by the backup (exit code "
             "4) and by every list. The rehearsal of such a set fails, so a sound older set is taken before it",
             (
-                "system/test_absence.py::test_an_upload_behind_a_link_out_is_not_in_the_set",
+                "system/backup/test_absence.py::test_an_upload_behind_a_link_out_is_not_in_the_set",
                 f"{_RIGHT_SET}::TestBadSets::test_a_newer_set_that_failed_its_rehearsal_is_told",
             ),
         ),
@@ -52,8 +52,8 @@ REPORTS = Group(
             "read with the rights of Mattermost's account, which owns the directory and could have the link lead "
             "to any file of root's; a restore makes a file of it, and says so (exit code 4)",
             (
-                "system/test_attributes.py::test_what_is_managed_elsewhere_comes_back_where_nobody_keeps_it",
-                "system/test_boundary_paths.py::test_something_else_in_place_of_config_json",
+                "system/backup/test_attributes.py::test_what_is_managed_elsewhere_comes_back_where_nobody_keeps_it",
+                "system/boundary/test_boundary_paths.py::test_something_else_in_place_of_config_json",
             ),
         ),
         Case(
@@ -119,7 +119,10 @@ REPORTS = Group(
             "mattermost#1541",
             "an @ in the password of the DataSource, not escaped",
             "read as Go reads it; no part of the password is in any output, right or wrong",
-            (_SOURCE, "system/test_settings_odd.py::test_no_part_of_a_wrong_password_is_told"),
+            (
+                _SOURCE,
+                "system/backup/test_settings_odd.py::test_no_part_of_a_wrong_password_is_told",
+            ),
         ),
         Case(
             "14",
@@ -140,7 +143,7 @@ REPORTS = Group(
             "mattermost-plugin-confluence#167",
             'keys in other letters: "drivername": "amazons3"',
             "read as Go reads it: the backup tells that uploads lie in object storage (exit code 4)",
-            ("system/test_settings_odd.py::test_keys_in_other_letters", _GO),
+            ("system/backup/test_settings_odd.py::test_keys_in_other_letters", _GO),
         ),
         Case(
             "17",
@@ -161,7 +164,7 @@ REPORTS = Group(
             "rear#1175",
             "an access control list and an extended attribute on an upload",
             "the file comes back with them",
-            (_ODD_FILES, "system/test_attributes.py::test_they_come_back"),
+            (_ODD_FILES, "system/backup/test_attributes.py::test_they_come_back"),
         ),
         Case(
             "20",
@@ -187,14 +190,14 @@ REPORTS = Group(
             "config.json is immutable (chattr +i)",
             "the restore is made; it tells which file of the previous state could not be removed, and where "
             "(exit code 4). prune --previous removes it when the attribute is gone",
-            ("system/test_backup.py::test_a_config_json_that_nothing_may_change",),
+            ("system/backup/test_backup.py::test_a_config_json_that_nothing_may_change",),
         ),
         Case(
             "23",
             "-",
             "the bundled server's socket directory is written with a / at its end, or by ..",
             "recognised as the bundled server: backup and restore work",
-            ("system/test_settings_odd.py::test_the_bundled_socket_however_it_is_written",),
+            ("system/backup/test_settings_odd.py::test_the_bundled_socket_however_it_is_written",),
         ),
         Case(
             "24",
@@ -224,7 +227,7 @@ REPORTS = Group(
             "mattermost#15183",
             "the directory of uploads is mounted read-only",
             "the restore fails with the reason, and Mattermost runs as before",
-            ("system/test_restore_faults_folders.py::test_the_uploads_disk_is_read_only",),
+            ("system/restore/test_restore_faults_folders.py::test_the_uploads_disk_is_read_only",),
             refused=True,
         ),
         Case(
@@ -237,7 +240,7 @@ REPORTS = Group(
             "database with such tables (exit code 4)",
             (
                 _RESTORABLE,
-                "system/test_boundary_database.py::test_what_the_owner_may_not_read_is_told",
+                "system/boundary/test_boundary_database.py::test_what_the_owner_may_not_read_is_told",
             ),
         ),
         Case(
@@ -247,7 +250,7 @@ REPORTS = Group(
             "null, a number of 25 digits",
             "the first three stop Mattermost too, and the backup with line and column (exit code 1); with the "
             "others a set is made",
-            ("system/test_settings_odd.py::test_a_form_of_config_json", _GO),
+            ("system/backup/test_settings_odd.py::test_a_form_of_config_json", _GO),
         ),
         Case(
             "30",
@@ -256,7 +259,7 @@ REPORTS = Group(
             "refused by name: a snapshot needs sessions of the server itself. With database.host and "
             "database.port in config.yml backup and restore work beside the pooler",
             (
-                "system/test_database_limits.py::"
+                "system/backup/test_database_limits.py::"
                 "test_a_pooler_is_named_and_passed_by_with_two_settings",
             ),
         ),
@@ -289,7 +292,7 @@ REPORTS = Group(
             "reason and the statement that raises the limit",
             (
                 _LIMIT,
-                "system/test_database_limits.py::test_a_role_without_a_connection_left_is_named",
+                "system/backup/test_database_limits.py::test_a_role_without_a_connection_left_is_named",
             ),
             refused=True,
         ),
@@ -298,7 +301,7 @@ REPORTS = Group(
             "-",
             "default_transaction_read_only for Mattermost's role or database",
             "it is backed up; a restore fails before it stops Mattermost, with the statement that lifts it",
-            (_LIMIT, "system/test_boundary_settings.py::test_a_backup_with_each"),
+            (_LIMIT, "system/boundary/test_boundary_settings.py::test_a_backup_with_each"),
             refused=True,
         ),
         Case(
@@ -321,7 +324,7 @@ REPORTS = Group(
             "a SiteURL with a path",
             "the sign-in check looks for the addresses below that path; a host name in other letters in "
             "GitLab is found as what breaks the sign-in",
-            ("system/test_sign_in_check.py::test_a_site_url_with_a_path",),
+            ("system/sso/test_sign_in_check.py::test_a_site_url_with_a_path",),
         ),
         Case(
             "41",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from tests.cases import Case, Group
 
-_DATABASE = "system/test_boundary_database.py"
-_PATHS = "system/test_boundary_paths.py"
-_RACES = "system/test_boundary_races.py"
-_ORIGIN = "system/test_boundary_origin.py"
-_BUCKET = "system/test_boundary_bucket.py"
-_REHEARSAL = "system/test_boundary_rehearsal.py"
-_TERMINAL = "system/test_boundary_terminal.py"
-_HOSTILE = "system/test_hostile_sets.py"
+_DATABASE = "system/boundary/test_boundary_database.py"
+_PATHS = "system/boundary/test_boundary_paths.py"
+_RACES = "system/boundary/test_boundary_races.py"
+_ORIGIN = "system/boundary/test_boundary_origin.py"
+_BUCKET = "system/boundary/test_boundary_bucket.py"
+_REHEARSAL = "system/boundary/test_boundary_rehearsal.py"
+_TERMINAL = "system/boundary/test_boundary_terminal.py"
+_HOSTILE = "system/restore/test_hostile_sets.py"
 _TRAPS = f"{_DATABASE}::test_no_trap_of_an_owner_sees_a_superuser"
 _FORGED = f"{_ORIGIN}::test_what_claims_to_be_ours_without_our_signature_is_forged"
 _ODD_CONFIG = f"{_PATHS}::test_something_else_in_place_of_config_json"
@@ -64,8 +64,8 @@ SECURITY = Group(
             "and depth",
             (
                 _ODD_CONFIG,
-                "unit/system/test_documents.py::test_json_that_is_refused",
-                "unit/system/test_reading.py::test_a_sparse_file_is_not_read_to_its_end",
+                "unit/system/test_validation_documents.py::test_json_that_is_refused",
+                "unit/system/test_files_reading.py::test_a_sparse_file_is_not_read_to_its_end",
             ),
         ),
         Case(
@@ -76,7 +76,7 @@ SECURITY = Group(
             "processes, files and time",
             (
                 f"{_REHEARSAL}::test_what_a_program_in_the_sandbox_may_take",
-                "system/test_rehearsal_apart.py::test_no_way_leads_out_of_the_sandbox",
+                "system/rehearsal/test_rehearsal_apart.py::test_no_way_leads_out_of_the_sandbox",
                 f"{_REHEARSAL}::test_a_table_that_fills_the_disk",
             ),
         ),
@@ -90,10 +90,10 @@ SECURITY = Group(
                 f"{_HOSTILE}::test_an_archive_with",
                 f"{_HOSTILE}::test_settings_that_no_service_can_have",
                 f"{_HOSTILE}::test_a_config_json_that_is_a_link",
-                "system/test_boundary_bombs.py::test_an_archive_that_goes_on",
-                "system/test_boundary_bombs.py::test_a_dump_that_grows",
+                "system/boundary/test_boundary_bombs.py::test_an_archive_that_goes_on",
+                "system/boundary/test_boundary_bombs.py::test_a_dump_that_grows",
                 "unit/store/test_manifest.py::test_hostile_values_are_refused",
-                "unit/mattermost/test_settings_part.py::test_what_no_process_can_be_started_with_is_refused",
+                "unit/mattermost/test_effective_config_of_sets.py::test_what_no_process_can_be_started_with_is_refused",
             ),
         ),
         Case(
@@ -126,9 +126,9 @@ SECURITY = Group(
             "no secret is in an argument, an environment that others can read, a file or an output; variables "
             "of the caller change nothing; no core is left",
             (
-                "system/test_canary.py::test_no_command_lets_a_secret_out",
-                "system/test_caller.py::test_a_variable_of_the_shell_changes_nothing",
-                "unit/system/test_privileges.py::test_no_core_is_left_by_us_or_by_a_child",
+                "system/cli/test_canary.py::test_no_command_lets_a_secret_out",
+                "system/cli/test_caller.py::test_a_variable_of_the_shell_changes_nothing",
+                "unit/system/lab/test_sandbox.py::test_no_core_is_left_by_us_or_by_a_child",
                 "unit/system/test_files.py::test_a_link_is_replaced_and_not_followed",
             ),
         ),
@@ -170,12 +170,12 @@ SECURITY = Group(
             "a backup is made with each setting and can be restored; documents have a limit of size and depth; "
             "paths too long to be unpacked are left out, which the backup tells (exit code 4)",
             (
-                "system/test_boundary_settings.py::test_a_backup_with_each",
-                "system/test_boundary_settings.py::test_a_restore_with_all",
-                "unit/system/test_documents.py::test_yaml_that_is_refused",
-                "unit/system/test_documents.py::test_a_config_yml_with_it_is_refused_with_its_problems",
-                "unit/health/test_runs.py::test_what_cannot_be_read_is_nothing",
-                "system/test_backup.py::test_odd_files_come_back",
+                "system/boundary/test_boundary_settings.py::test_a_backup_with_each",
+                "system/boundary/test_boundary_settings.py::test_a_restore_with_all",
+                "unit/system/test_validation_documents.py::test_yaml_that_is_refused",
+                "unit/system/test_validation_documents.py::test_a_config_yml_with_it_is_refused_with_its_problems",
+                "unit/health/test_metrics_runs.py::test_what_cannot_be_read_is_nothing",
+                "system/backup/test_backup.py::test_odd_files_come_back",
                 "unit/store/test_archive_writer.py::test_a_path_that_is_too_long_to_be_unpacked_is_left_out",
             ),
         ),
@@ -208,9 +208,9 @@ SECURITY = Group(
             "an error of the program itself is a failure as any other: one JSON object, metrics, "
             "notifications, and no text of the input",
             (
-                "system/test_caller.py::"
+                "system/cli/test_caller.py::"
                 "test_an_error_of_the_program_is_told_in_one_object_and_to_those_who_watch",
-                "system/test_settings_odd.py::test_a_config_json_that_only_go_reads",
+                "system/backup/test_settings_odd.py::test_a_config_json_that_only_go_reads",
             ),
         ),
         Case(

@@ -14,8 +14,8 @@ from tests.fuzz import oracle
 from tests.fuzz.databases import DATABASE, ROLE
 from tests.fuzz.hosts import Host
 from tests.fuzz.oracle import Facts
+from tests.lab.installed_package import Answer, Product, install_product
 from tests.lab.omnibus import Omnibus, Spec, install
-from tests.lab.product import Answer, Product, install_product
 from tests.lab.sandbox import PYTHON, Bind, Lab
 
 BACKUPS = "/srv/backups"

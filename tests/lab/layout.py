@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.lab.standins import accounts, gitlab_files, paths, postgresql, reconfigure, services
+from tests.lab.fakes import accounts, gitlab_files, paths, postgresql, reconfigure, services
 
 HERE = Path(__file__).resolve().parent
 PREPACKAGED = ("com.github.manland.mattermost-plugin-gitlab", "com.mattermost.nps")
@@ -21,7 +21,7 @@ ENTRY = """\
 #!/usr/bin/python3 -I
 import sys
 sys.path.insert(0, "{code}")
-from standins.{module} import main
+from fakes.{module} import main
 sys.exit(main())
 """
 GITLAB_PSQL = """\
@@ -110,11 +110,11 @@ def write_gitlab_rb(spec: Spec, enabled: bool) -> None:
 
 def install_code(package: paths.Package) -> None:
     """Copy the stand-ins to where every user may read them, and link the programs."""
-    for name in ("standins", "fixtures"):
+    for name in ("fakes", "fixtures"):
         shutil.copytree(HERE / name, paths.CODE / name)
     for path in [paths.CODE, *paths.CODE.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
-    compileall.compile_dir(str(paths.CODE / "standins"), quiet=2)
+    compileall.compile_dir(str(paths.CODE / "fakes"), quiet=2)
     package.save()
     paths.write(paths.CODE / "mattermost-version", package.generation.mattermost)
     programs = {

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.lab.standins import go_json, paths
+from tests.lab.fakes import go_json, paths
 
 HERE = Path(__file__).resolve().parent
 CODE = Path("/usr/lib/lab-mattermost")
@@ -23,7 +23,7 @@ ENTRY = """\
 #!/usr/bin/python3 -I
 import sys
 sys.path.insert(0, "{code}")
-from standins.mattermost import main
+from fakes.mattermost import main
 sys.exit(main())
 """
 # The unit of Mattermost's guide for its tarball; its package ships the like.
@@ -61,12 +61,12 @@ def run(*argv: str, **named: Any) -> None:
 
 def install_program(spec: Spec, folder: Path) -> None:
     """The tree of the package: programs, the web app's folder, defaults."""
-    for name in ("standins", "fixtures"):
+    for name in ("fakes", "fixtures"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(HERE / name, CODE / name, ignore=ignored)
     for path in [CODE, *CODE.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
-    compileall.compile_dir(str(CODE / "standins"), quiet=2)
+    compileall.compile_dir(str(CODE / "fakes"), quiet=2)
     paths.write(CODE / "mattermost-version", spec["version"])
     paths.write(folder / "bin/mattermost", ENTRY.format(code=CODE), 0o755)
     for name in ("client/plugins", "data", "logs", "plugins", "prepackaged_plugins"):

@@ -6,7 +6,7 @@
         session = gitlab.sign_in("alice")
         print(session.post("hello"))
 
-Inside run Debian's PostgreSQL and runit; GitLab, Mattermost, nginx and gitlab-ctl are stand-ins (tests/lab/standins).
+Inside run Debian's PostgreSQL and runit; GitLab, Mattermost, nginx and gitlab-ctl are stand-ins (tests/lab/fakes).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from subprocess import CompletedProcess
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.lab.fakes.generation import Generation
 from tests.lab.sandbox import PYTHON, Lab, LabError
-from tests.lab.session import Session, SignInFailed
-from tests.lab.standins.generation import Generation
+from tests.lab.signed_in_user import Session, SignInFailed
 
 __all__ = ["USERS", "Omnibus", "Seed", "Session", "SignInFailed", "Spec", "State", "install"]
 
@@ -193,14 +193,14 @@ class Omnibus:
         container: bool = False,
         settings_removed: bool = True,
     ) -> tuple[Omnibus, int]:
-        """Upgrade to a GitLab without Mattermost (see standins/upgrade.py); gives it, and reconfigure's exit code."""
+        """Upgrade to a GitLab without Mattermost (see fakes/upgrade.py); gives it, and reconfigure's exit code."""
         how = {
             "version": version,
             "config_backup": config_backup,
             "container": container,
             "settings_removed": settings_removed,
         }
-        module = (PYTHON, "-m", "tests.lab.standins.upgrade")
+        module = (PYTHON, "-m", "tests.lab.fakes.upgrade")
         done = self.lab.run(*module, input=json.dumps(how), cwd="/lab/src", check=False)
         if "Traceback" in done.stderr:
             raise LabError(done.stderr)
@@ -253,11 +253,11 @@ class Omnibus:
         """Fill Mattermost with people, rooms, messages, uploads, a plugin and a certificate."""
         names = [user["username"] for user in self.spec.users][:3]
         request = {"site": self.spec.site_url, "gitlab": self.spec.gitlab_url, "users": names}
-        return Seed(**json.loads(self._inside("tests.lab.standins.seed", json.dumps(request))))
+        return Seed(**json.loads(self._inside("tests.lab.fakes.seed", json.dumps(request))))
 
     def state(self) -> State:
         """Everything that must survive."""
-        found = json.loads(self._inside("tests.lab.standins.state"))
+        found = json.loads(self._inside("tests.lab.fakes.state"))
         tables = {name: (rows, digest) for name, (rows, digest) in found["tables"].items()}
         return State(tables, found["owners"], found["files"])
 
@@ -278,11 +278,11 @@ class Omnibus:
 
     def lose_everything(self) -> None:
         """Purge GitLab: processes, folders, logs and users; the rest of the host stays."""
-        self._inside("tests.lab.standins.purge")
+        self._inside("tests.lab.fakes.purge")
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """Send a request to the browser inside (see standins/client.py)."""
-        return dict(json.loads(self._inside("tests.lab.standins.client", json.dumps(request))))
+        """Send a request to the browser inside (see fakes/client.py)."""
+        return dict(json.loads(self._inside("tests.lab.fakes.client", json.dumps(request))))
 
     def _as_superuser(self, program: str) -> list[str]:
         chpst = ["/opt/gitlab/embedded/bin/chpst", "-u", "gitlab-psql:gitlab-psql"]

@@ -251,7 +251,7 @@ def write_rclone_conf(lab: Lab) -> None:
 
 def start_cut_line(lab: Lab, target: int) -> None:
     """A line to a port that breaks after as many bytes as cut_after() said."""
-    _leave_running(lab, PYTHON, "/lab/src/tests/lab/cut_line.py", str(CUT_PORT), str(target))
+    _leave_running(lab, PYTHON, "/lab/src/tests/lab/breakable_proxy.py", str(CUT_PORT), str(target))
     wait_for_port(lab, CUT_PORT)
 
 

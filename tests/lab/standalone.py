@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 from tests.lab.errors import LabError
 from tests.lab.sandbox import PYTHON, Lab
-from tests.lab.session import Session, SignInFailed
+from tests.lab.signed_in_user import Session, SignInFailed
 
 DIGEST = (
     "SELECT '{table}|' || count(*) || '|' || md5(coalesce(string_agg(t::text, E'\\n'"
@@ -126,8 +126,8 @@ class Standalone:
         return Session(site, self.ask, username, answer["token"], answer["user_id"])
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """Send a request to the browser inside (see standins/client.py)."""
-        module = (PYTHON, "-m", "tests.lab.standins.client")
+        """Send a request to the browser inside (see fakes/client.py)."""
+        module = (PYTHON, "-m", "tests.lab.fakes.client")
         done = self.lab.run(*module, input=json.dumps(request), cwd="/lab/src")
         return dict(json.loads(done.stdout))
 

@@ -68,10 +68,10 @@ class Reach:
 
 
 def module(name: str, own: bool = False) -> Module:
-    """Return a module with all unit tests that import it; with ``own`` with the file of its name."""
+    """Return a module with all unit tests that import it; with ``own`` with those of its name."""
     folder, base = Path(*name.split(".")[:-1]), name.rpartition(".")[2]
     path = TOP / PACKAGE / folder / f"{base}.py"
-    files = [_TESTS / folder / f"test_{base}.py"] if own else sorted(_TESTS.rglob("test_*.py"))
+    files = sorted((_TESTS / folder).glob(f"test_{base}*.py") if own else _TESTS.rglob("test_*.py"))
     return Module(name, path, tuple(str(file) for file in files if name in _imported(file)))
 
 

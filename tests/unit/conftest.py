@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from gitlab_mm_backup.config import identity, keys
 from gitlab_mm_backup.config import settings as own_settings
 from gitlab_mm_backup.store import prune, soundness
-from tests.unit.builders import HOST
+from tests.unit.helpers.builders import HOST
 
 os.environ.setdefault(
     "HYPOTHESIS_STORAGE_DIRECTORY",
@@ -35,8 +35,8 @@ settings.load_profile("unit")
 def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The files of the state folder that our modules find by themselves; the host is HOST."""
     folder = tmp_path_factory.mktemp("state")
-    for module in (soundness, identity, prune):
-        monkeypatch.setattr(module, "FILE", folder / module.FILE.name)
+    for module, name in ((soundness, "ACCEPTED_FILE"), (identity, "FILE"), (prune, "PAST_FILE")):
+        monkeypatch.setattr(module, name, folder / getattr(module, name).name)
     monkeypatch.setattr(own_settings, "_named", None)
     for name in ("KEY", "TRUSTED"):
         monkeypatch.setattr(keys, name, folder / getattr(keys, name).name)

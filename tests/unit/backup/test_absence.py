@@ -26,7 +26,7 @@ from gitlab_mm_backup.store import soundness
 from gitlab_mm_backup.store.manifest import Files, Manifest
 from gitlab_mm_backup.store.sets import BackupSet
 from gitlab_mm_backup.system import disk_space, files, humanize
-from tests.unit.builders import make_manifest
+from tests.unit.helpers.builders import make_manifest
 
 ROLES = ("home", "data", "plugins")
 GONE = [Upload("a", "20261120/gone"), Upload("b", "20261120/also gone")]

@@ -17,8 +17,8 @@ from gitlab_mm_backup.store.local import LocalStore
 from gitlab_mm_backup.store.manifest import parse, to_bytes
 from gitlab_mm_backup.store.restic_set import BY_RESTIC
 from gitlab_mm_backup.store.sets import BackupSet
-from tests.unit.builders import PACKAGE, make_manifest
-from tests.unit.nights import House
+from tests.unit.helpers.builders import PACKAGE, make_manifest
+from tests.unit.helpers.nights import House
 
 # An access control list (acl(5)) that lets user 65534 read, as the kernel keeps it.
 _ENTRIES = (

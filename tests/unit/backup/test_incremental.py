@@ -14,7 +14,7 @@ from gitlab_mm_backup.store import check_records
 from gitlab_mm_backup.store.check_records import EVIDENCE, Depth, Record
 from gitlab_mm_backup.store.local import LocalStore
 from gitlab_mm_backup.store.sets import LONGEST_CHAIN, BackupSet
-from tests.unit.builders import make_manifest, make_set, make_set_on
+from tests.unit.helpers.builders import make_manifest, make_set, make_set_on
 
 ROLES = dict(make_manifest().files.folders)
 WEEK = timedelta(days=7)

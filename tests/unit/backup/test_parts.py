@@ -9,7 +9,7 @@ import pytest
 from gitlab_mm_backup.backup import parts
 from gitlab_mm_backup.store import archive_writer, file_list
 from gitlab_mm_backup.store.local import Throttle
-from tests.unit.nights import SETTINGS, seen_as_a_link
+from tests.unit.helpers.nights import SETTINGS, seen_as_a_link
 from tests.unit.store.test_archive_writer import unpacked
 
 

@@ -33,8 +33,8 @@ from gitlab_mm_backup.config.settings import Value
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.result import Outcome
 from gitlab_mm_backup.system.redaction import Secret
-from tests.unit.builders import ROOT
-from tests.unit.test_manual import generate
+from tests.unit.helpers.builders import ROOT
+from tests.unit.package.test_manual import generate
 
 CANARY = "canary-4711-0815"
 # One of everything that a table can hold.

@@ -24,7 +24,7 @@ from gitlab_mm_backup.store import prune
 from gitlab_mm_backup.store.local import LocalStore
 from gitlab_mm_backup.system.log import SystemLog
 from tests.answers import validate
-from tests.unit.builders import NAME, OWNER, ROOT, make_set
+from tests.unit.helpers.builders import NAME, OWNER, ROOT, make_set
 
 # In a fresh interpreter, as the installed program; prints afterwards what was imported.
 FRESH = """

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.unit.builders import ROOT
+from tests.unit.helpers.builders import ROOT
 
 # As a command begins; it says on descriptor 9 what became of its output.
 PROGRAM = """

@@ -15,15 +15,16 @@ import termios
 import pytest
 
 from gitlab_mm_backup.cli import terminal
-from tests.unit.builders import ROOT
+from tests.unit.helpers.builders import ROOT
 
 # A job with a step and two bars, one of which turns out longer than expected.
 JOB = """
 import logging, sys, time
 from contextlib import nullcontext
-from gitlab_mm_backup.system import progress; from gitlab_mm_backup.cli import terminal
+from gitlab_mm_backup.system import progress
+from gitlab_mm_backup.cli import terminal
 from gitlab_mm_backup.cli.output import _log_steps, _print_text
-from gitlab_mm_backup.cli.manner import Manner
+from gitlab_mm_backup.cli.output import Manner
 from gitlab_mm_backup.result import Outcome
 
 terminal.prepare(sys.stdout, sys.stderr)

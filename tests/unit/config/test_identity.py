@@ -16,7 +16,7 @@ from gitlab_mm_backup.config.identity import Host, Machine
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.store import inventory, manifest
 from gitlab_mm_backup.store.inventory import Seen
-from tests.unit.builders import HOST, make_manifest
+from tests.unit.helpers.builders import HOST, make_manifest
 
 HERE, THERE = Machine("a" * 32, "b" * 36), Machine("c" * 32, "d" * 36)
 FORMER, ALPHA = "f0" * 16, "a1" * 16

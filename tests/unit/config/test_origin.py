@@ -19,7 +19,7 @@ from gitlab_mm_backup.store import inventory
 from gitlab_mm_backup.store.local import LocalStore
 from gitlab_mm_backup.store.manifest import to_bytes
 from gitlab_mm_backup.store.sets import open_set
-from tests.unit.builders import HOST, NAME, make_manifest, make_set
+from tests.unit.helpers.builders import HOST, NAME, make_manifest, make_set
 
 MANIFEST, COPY = b'{"name": "x"}\n', b'{"set": "x"}\n'
 

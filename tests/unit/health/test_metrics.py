@@ -16,9 +16,9 @@ from gitlab_mm_backup.health import metrics
 from gitlab_mm_backup.health.metrics import Facts, JobRun
 from gitlab_mm_backup.store.check_records import Depth, Record
 from gitlab_mm_backup.store.sets import Entry
-from tests.unit.builders import HOST
-from tests.unit.reports import NOW as TODAY
-from tests.unit.reports import made_set
+from tests.unit.helpers.builders import HOST
+from tests.unit.helpers.reports import NOW as TODAY
+from tests.unit.helpers.reports import made_set
 from tests.unit.store.test_check_records import NOW, WHOLE, record
 
 

@@ -22,7 +22,7 @@ from gitlab_mm_backup.health.report import Report, report
 from gitlab_mm_backup.store.check_records import Depth, Record
 from gitlab_mm_backup.store.sets import Entry
 from gitlab_mm_backup.system import humanize, redaction
-from tests.unit.reports import GOOD, NOW, ago, found, made_set, many, record_of
+from tests.unit.helpers.reports import GOOD, NOW, ago, found, made_set, many, record_of
 
 TONIGHT = made_set(ago(hours=2))
 YESTERDAY = made_set(ago(hours=26, minutes=-1))

@@ -22,8 +22,8 @@ from gitlab_mm_backup.store.check_records import Record
 from gitlab_mm_backup.store.manifest import Part
 from gitlab_mm_backup.store.retention import Kept
 from gitlab_mm_backup.store.sets import Entry
-from tests.unit.builders import HOST
-from tests.unit.reports import GOOD, NOW, ago, found, made_set, record_of
+from tests.unit.helpers.builders import HOST
+from tests.unit.helpers.reports import GOOD, NOW, ago, found, made_set, record_of
 
 GIB = 1 << 30
 TONIGHT = made_set(ago(hours=2))

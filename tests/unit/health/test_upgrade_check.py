@@ -18,7 +18,7 @@ from gitlab_mm_backup.health import upgrade_check
 from gitlab_mm_backup.health.upgrade_check import Use
 from gitlab_mm_backup.store import check_records
 from gitlab_mm_backup.store.check_records import Depth
-from tests.unit.builders import NAME, make_set
+from tests.unit.helpers.builders import NAME, make_set
 
 USED = Use(1, 2, None, "in use")
 UNUSED = Use(0, 0, None, "unused")

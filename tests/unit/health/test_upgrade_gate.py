@@ -22,10 +22,11 @@ from gitlab_mm_backup.health import upgrade_gate
 from gitlab_mm_backup.health.upgrade_gate import Change
 from gitlab_mm_backup.mattermost import omnibus
 from gitlab_mm_backup.postgresql import connection
+from gitlab_mm_backup.restore import rollback, search_index
 from gitlab_mm_backup.store.manifest import Manifest, name_for
 from gitlab_mm_backup.store.sets import BackupSet
 from gitlab_mm_backup.system import signals
-from tests.unit.builders import OWNER, ROOT, make_set
+from tests.unit.helpers.builders import OWNER, ROOT, make_set
 
 HOOK = ROOT / "hooks" / "apt" / "apt-preinst"
 OLD, NEW, GONE = "18.10.2-ce.0", "18.11.9-ce.0", "19.0.0-ce.0"
@@ -152,6 +153,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(upgrade_gate, "verify", lambda one: None)
     monkeypatch.setattr(upgrade_gate, "only_run", lambda: open(os.devnull))  # noqa: SIM115
     monkeypatch.setattr(job, "backup", host.backup)
+    monkeypatch.setattr(search_index, "build_pending", lambda _: [])
+    monkeypatch.setattr(rollback, "prune_previous", lambda _: [])
     monkeypatch.setattr(signals, "heed", lambda: None)
     monkeypatch.setattr(upgrade_gate, "live_data", lambda: "it has 1 team and 2 users")
     monkeypatch.setattr(omnibus, "find", lambda **_: None)
@@ -316,10 +319,10 @@ def test_a_database_that_cannot_be_asked_is_taken_for_in_use(
 
 def call_hook(folder: Path, cli: str, lines: list[str]) -> subprocess.CompletedProcess[str]:
     """Run the hook as apt does, with ``cli`` for our command line."""
-    package = folder / "gitlab_mm_backup"
-    package.mkdir()
+    package = folder / "gitlab_mm_backup" / "cli"
+    package.mkdir(parents=True)
     (package / "__init__.py").touch()
-    (package / "cli.py").write_text(cli)
+    (package / "main.py").write_text(cli)
     hook = folder / "apt-preinst"
     text = HOOK.read_text().replace(
         "import os\n", f"import os, sys\nsys.path.insert(0, {str(folder)!r})\n", 1

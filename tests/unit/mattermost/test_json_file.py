@@ -20,7 +20,7 @@ from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost import json_file, json_text
 from gitlab_mm_backup.mattermost.json_file import JsonFile
 from gitlab_mm_backup.mattermost.json_text import Keys
-from tests.unit.builders import ROOT
+from tests.unit.helpers.builders import ROOT
 
 REAL = ROOT / "tests" / "lab" / "fixtures" / "config-5.37.json"
 SECRET = "glsec-0123456789abcdef"

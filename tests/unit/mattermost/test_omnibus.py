@@ -16,7 +16,7 @@ from gitlab_mm_backup.mattermost.omnibus import Presence
 from gitlab_mm_backup.mattermost.site import Account, Kind
 from gitlab_mm_backup.postgresql.endpoint import Endpoint, Login
 from gitlab_mm_backup.system.redaction import Secret
-from tests.unit.trees import ENVIRONMENT, SAMPLE, SECRET, Tree
+from tests.unit.helpers.trees import ENVIRONMENT, SAMPLE, SECRET, Tree
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost import omnibus_files
 from gitlab_mm_backup.system import files
-from tests.unit.trees import SECRET, Tree
+from tests.unit.helpers.trees import SECRET, Tree
 
 
 @pytest.fixture

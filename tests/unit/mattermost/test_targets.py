@@ -17,7 +17,7 @@ from gitlab_mm_backup.mattermost import json_file, targets
 from gitlab_mm_backup.store import archive_writer, soundness
 from gitlab_mm_backup.store.local import Throttle
 from gitlab_mm_backup.system import process
-from tests.unit.builders import make_manifest
+from tests.unit.helpers.builders import make_manifest
 
 NOBODY = 65534
 

@@ -11,7 +11,7 @@ from gitlab_mm_backup.config.settings import Remote, Settings
 from gitlab_mm_backup.offsite import copies, download
 from gitlab_mm_backup.offsite.copies import RemoteEntry
 from gitlab_mm_backup.store.manifest import Increment
-from tests.unit.builders import NAME, make_manifest
+from tests.unit.helpers.builders import NAME, make_manifest
 
 REMOTE = Remote("nas", "/srv/nas")
 BASE = "1795300000_2026_11_21_10.11.4"

@@ -16,7 +16,7 @@ from gitlab_mm_backup.offsite import ledger, rclone, recovery_kit
 from gitlab_mm_backup.offsite.ledger import Notes, There
 from gitlab_mm_backup.offsite.recovery_kit import Kit
 from gitlab_mm_backup.store.local import LocalStore
-from tests.unit.builders import HOST
+from tests.unit.helpers.builders import HOST
 
 SET = "1795310000_2026_11_22_10.11.4"
 KEY = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"

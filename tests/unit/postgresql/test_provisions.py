@@ -12,7 +12,7 @@ from gitlab_mm_backup.postgresql.catalog import Server
 from gitlab_mm_backup.postgresql.dump_contents import Grants
 from gitlab_mm_backup.store.manifest import parse, to_bytes
 from gitlab_mm_backup.store.properties import Grant, Properties, Setting
-from tests.unit.builders import make_manifest
+from tests.unit.helpers.builders import make_manifest
 
 PROPERTIES = Properties(
     owner="mm",

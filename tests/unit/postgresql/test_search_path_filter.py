@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.builders import PACKAGE
+from tests.unit.helpers.builders import PACKAGE
 
 SET = b"SELECT pg_catalog.set_config('search_path', '', false);\n"
 FILTER = [sys.executable, "-I", "-S", str(PACKAGE / "postgresql/search_path_filter.py")]

@@ -18,7 +18,7 @@ from gitlab_mm_backup.restore import choice
 from gitlab_mm_backup.restore.choice import Found, Several, Want
 from gitlab_mm_backup.store.manifest import Contents, name_for
 from gitlab_mm_backup.store.soundness import Flaw, Kind
-from tests.unit.builders import HOST, INSTALLATION, make_manifest
+from tests.unit.helpers.builders import HOST, INSTALLATION, make_manifest
 
 NOW = datetime(2026, 11, 28, 6, 0, tzinfo=timezone.utc)
 FULL = Contents(1, 40, 8000, 900, 1 << 30, "2026-11-27T20:00:00Z")

@@ -16,7 +16,7 @@ import pytest
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.restore import folder_swap
 from gitlab_mm_backup.system import disk_space, files
-from tests.unit.apart import apart, mount
+from tests.unit.helpers.apart import apart, mount
 
 
 class PowerLoss(BaseException):

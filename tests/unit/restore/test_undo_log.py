@@ -20,7 +20,7 @@ from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
 from gitlab_mm_backup.mattermost.journal import Journal, Previous, Record, Step
 from gitlab_mm_backup.restore.undo_log import Undo, run
 from gitlab_mm_backup.system import signals
-from tests.unit.builders import ROOT
+from tests.unit.helpers.builders import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -248,7 +248,7 @@ STEPS = [Step("drop", {"name": 'a "b" \n ü \udcff'}), Step("start", {}, True)]
 KILLED = """
 import functools, os, signal, sys
 from pathlib import Path
-from gitlab_mm_backup.restore.journal import Journal
+from gitlab_mm_backup.mattermost.journal import Journal
 from gitlab_mm_backup.restore.undo_log import Undo
 
 with Undo({}, functools.partial(Journal(Path(sys.argv[1])).write, {"set": "x"})) as undo:

@@ -14,7 +14,7 @@ from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost.effective_config import EffectiveConfig
 from gitlab_mm_backup.restore import preflight, version_rules
 from gitlab_mm_backup.restore.version_rules import Facts, Rule, Verdict
-from tests.unit.builders import make_manifest, make_set
+from tests.unit.helpers.builders import make_manifest, make_set
 
 RULES = {one.code: one for one in version_rules.load()}
 ROLES = {142: "add_schemeid_to_roles", 143: "backfill_roles_schemeid"}

@@ -19,7 +19,7 @@ from gitlab_mm_backup.sso.credentials import Candidate, Layer
 from gitlab_mm_backup.sso.oauth import Application, Pair
 from gitlab_mm_backup.sso.stored_secret import Form, store
 from gitlab_mm_backup.system.redaction import Secret
-from tests.unit.trees import SECRET, Tree
+from tests.unit.helpers.trees import SECRET, Tree
 
 NEW = Pair("new-id", Secret("new-secret-0123456789"))
 NOW = Pair("an-application-id", Secret(SECRET))

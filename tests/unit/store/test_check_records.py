@@ -17,7 +17,7 @@ from gitlab_mm_backup.rehearsal.job import is_due
 from gitlab_mm_backup.store import check_records
 from gitlab_mm_backup.store.check_records import EVIDENCE, Depth, Record, Verdict
 from gitlab_mm_backup.store.sets import BackupSet
-from tests.unit.builders import make_manifest
+from tests.unit.helpers.builders import make_manifest
 
 NOW = datetime(2026, 11, 24, 4, 0, tzinfo=timezone.utc)
 WHOLE = [passed("checksums"), passed("structure")]

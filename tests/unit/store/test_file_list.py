@@ -21,8 +21,8 @@ from gitlab_mm_backup.store.file_list import Entry
 from gitlab_mm_backup.store.local import LocalStore
 from gitlab_mm_backup.store.sets import BackupSet, open_set
 from gitlab_mm_backup.system import process
-from tests.unit.builders import ROOT
-from tests.unit.nights import House, seen_as_a_link
+from tests.unit.helpers.builders import ROOT
+from tests.unit.helpers.nights import House, seen_as_a_link
 from tests.unit.store.test_archive_writer import (
     compress,
     describe,

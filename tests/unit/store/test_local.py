@@ -21,7 +21,7 @@ from gitlab_mm_backup.store.local import LocalStore, PartWriter, Throttle
 from gitlab_mm_backup.store.manifest import MANIFEST, SUMS, Part, to_bytes
 from gitlab_mm_backup.store.sets import BackupSet, damage, open_set
 from gitlab_mm_backup.system import disk_space
-from tests.unit.builders import (
+from tests.unit.helpers.builders import (
     HOST,
     INSTALLATION,
     NAME,

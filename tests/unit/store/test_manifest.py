@@ -21,7 +21,7 @@ from gitlab_mm_backup import clock
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.store import manifest as module
 from gitlab_mm_backup.store.manifest import Credentials, Files, Increment, Manifest, Part
-from tests.unit.builders import NAME, make_manifest
+from tests.unit.helpers.builders import NAME, make_manifest
 
 DOCUMENT: dict[str, Any] = json.loads(module.to_bytes(make_manifest()))
 Path_ = tuple[Any, ...]

@@ -12,7 +12,7 @@ from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.offsite import ledger as offsite_ledger
 from gitlab_mm_backup.store import places
 from gitlab_mm_backup.store.local import LocalStore
-from tests.unit.builders import NAME, make_set
+from tests.unit.helpers.builders import NAME, make_set
 
 
 @pytest.fixture

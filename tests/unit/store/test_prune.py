@@ -22,7 +22,7 @@ from gitlab_mm_backup.store.manifest import Contents, Manifest, name_for
 from gitlab_mm_backup.store.prune import Member, Owner
 from gitlab_mm_backup.store.retention import Kept
 from gitlab_mm_backup.store.sets import BackupSet
-from tests.unit.builders import HOST, INSTALLATION, OWNER, make_manifest, make_set
+from tests.unit.helpers.builders import HOST, INSTALLATION, OWNER, make_manifest, make_set
 
 NOW = datetime(2026, 11, 28, 6, 0, tzinfo=timezone.utc)
 ALPHA, FORMER, EMPTY = "a1" * 16, "f0" * 16, "b" * 26
@@ -194,7 +194,7 @@ def test_each_place_is_asked_about_by_itself() -> None:
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"nas": 5}', b'{"nas": {"most": -1}}', b"\xff"])
 def test_notes_that_are_not_ours_say_nothing(content: bytes) -> None:
     for module in (prune, soundness):
-        module.FILE.write_bytes(content)
+        module.PAST_FILE.write_bytes(content)
     assert prune.past_of("nas") == prune.Past()
     assert soundness.accepted_names() == frozenset()
 

@@ -14,7 +14,7 @@ from gitlab_mm_backup.offsite import rclone
 from gitlab_mm_backup.system import environment
 from gitlab_mm_backup.system.process import PATH
 from gitlab_mm_backup.system.redaction import Secret
-from tests.unit.builders import ROOT
+from tests.unit.helpers.builders import ROOT
 
 FOREIGN = (
     *("PGSERVICE", "PGHOSTADDR", "PGOPTIONS", "PGREQUIREPEER", "PGSYSCONFDIR", "PGGSSENCMODE"),

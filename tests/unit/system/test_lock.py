@@ -12,7 +12,7 @@ import pytest
 
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.system.lock import in_use, making_scratch, only_rehearsal, only_run, unused
-from tests.unit.builders import ROOT
+from tests.unit.helpers.builders import ROOT
 
 HOLDER = """
 import sys

@@ -25,7 +25,7 @@ from gitlab_mm_backup.system import parallel, process, sandbox
 from gitlab_mm_backup.system.private_files import InMemory, Lines, OpenFile
 from gitlab_mm_backup.system.process import Command
 from gitlab_mm_backup.system.redaction import Secret
-from tests.unit.builders import ROOT
+from tests.unit.helpers.builders import ROOT
 
 SECRET = "glsec-0123456789abcdef"
 NOBODY = pwd.getpwnam("nobody")

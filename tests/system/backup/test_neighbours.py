@@ -1,0 +1,193 @@
+"""What a backup is to its neighbours: a migration, a VACUUM, whoever else wants processor, disk or memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.lab.disks import CHECKOUT
+from tests.lab.sandbox import Lab, wait_until
+from tests.system.helpers.faults import Server
+from tests.system.helpers.faults_server import server as boot
+
+CONFIG = "/etc/gitlab-mm-backup/config.yml"
+SLOW = "bandwidth: 1M\n"
+SIZE = 16 << 20  # bytes
+DATA = "/var/opt/gitlab/mattermost/data"
+# Random text, so that a dump of it lasts for some seconds at 1 MiB a second.
+BALLAST = (
+    "INSERT INTO posts SELECT p.* FROM (SELECT to_jsonb(x) AS one FROM posts x LIMIT 1) q,"
+    " generate_series(1, 8000) n, LATERAL jsonb_populate_record(NULL::posts, one || jsonb_build_object("
+    "'id', substr(md5('ballast' || n), 1, 26), 'message', (SELECT string_agg(md5(random()::text), '')"
+    " FROM generate_series(1, 60) WHERE n > 0))) p"
+)
+# A table that is rewritten is empty to whoever has taken his snapshot before.
+REWRITE = (
+    "ALTER TABLE posts ALTER COLUMN remoteid TYPE varchar(26) USING (remoteid || ''),"
+    " ALTER COLUMN remoteid SET DEFAULT 'migrated'"
+)
+READS_POSTS = (
+    "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+    " WHERE application_name = 'gitlab-mm-backup' AND relation = 'posts'::regclass AND granted"
+)
+
+
+@pytest.fixture(scope="module")
+def server(base: Path, deb: Path) -> Iterator[Server]:
+    with boot(base, deb) as made:
+        made.gitlab.sql(BALLAST)
+        yield made
+
+
+@contextmanager
+def backing_up(server: Server, settings: str = SLOW) -> Iterator[subprocess.Popen[str]]:
+    """A backup that reads the table of posts, and takes its time."""
+    whole = server.lab.read(CONFIG)
+    server.lab.write(CONFIG, settings)
+    try:
+        with server.lab.popen("gitlab-mm", "backup", "--json") as run:
+            wait_until(lambda: server.gitlab.sql(READS_POSTS) != ["0"], 30, "the dump")
+            yield run
+            run.communicate(timeout=5)  # the caller has seen the end of it
+    finally:
+        server.lab.write(CONFIG, whole)
+
+
+def ended(run: subprocess.Popen[str]) -> dict[str, object]:
+    """What a backup says at its end, which must be a good one."""
+    out, _ = run.communicate(timeout=90)
+    document = json.loads(out)
+    assert (document["exit_code"], document["warnings"]) == (0, []), document
+    return dict(document)
+
+
+def test_a_migration_does_not_wait_for_a_backup(server: Server) -> None:
+    """It gets its table while the backup goes on, which begins again and holds the new schema."""
+    with backing_up(server) as run:
+        server.gitlab.sql(REWRITE)
+        assert run.poll() is None, "the backup was over before the migration: it proves nothing"
+        made = ended(run)
+    dump = f"{made['path']}/database.dump.zst"
+    tables = f"zstd -dcq {dump} | /opt/gitlab/embedded/bin/pg_restore --schema-only --file=-"
+    manifest = json.loads(server.lab.read(f"{made['path']}/manifest.json"))
+    (rows,) = server.gitlab.sql("SELECT count(*) FROM posts")
+    assert manifest["database"]["rows"]["public.posts"] == int(rows) > 8000
+    assert "DEFAULT 'migrated'" in server.lab.run("sh", "-c", tables).stdout
+    assert server.run("verify", str(made["set"])).code == 0
+
+
+def test_people_talk_while_a_migration_and_a_backup_meet(server: Server) -> None:
+    """Whoever comes after the migration waits behind it: for a moment, and not for the backup."""
+    with backing_up(server) as run:
+        alter = server.lab.popen(
+            "/opt/gitlab/bin/gitlab-psql", "-d", "mattermost_production", "-c",
+            "ALTER TABLE posts ALTER COLUMN remoteid DROP DEFAULT",
+        )  # fmt: skip
+        session = server.gitlab.sign_in("bob")
+        assert session.read_post(session.post("while it migrates"))
+        assert alter.wait(timeout=30) == 0
+        assert run.poll() is None
+        ended(run)
+
+
+def test_a_vacuum_does_not_wait_either(server: Server) -> None:
+    with backing_up(server) as run:
+        server.gitlab.sql("VACUUM ANALYZE posts")
+        assert run.poll() is None
+        ended(run)
+
+
+def test_the_locks_go_with_the_dump_not_with_the_files(server: Server) -> None:
+    """While files are still packed a migration has the database to itself."""
+    server.lab.run("sh", "-c", f"head -c 12000000 /dev/urandom >{DATA}/large")
+    server.gitlab.sql("DELETE FROM posts WHERE id = substr(md5('ballast' || 1), 1, 26)")
+    try:
+        with backing_up(server) as run:
+            wait_until(lambda: server.gitlab.sql(READS_POSTS) == ["0"], 60, "the dump's end")
+            assert run.poll() is None, "files are still packed"
+            ended(run)
+    finally:
+        server.lab.run("rm", f"{DATA}/large")
+
+
+@pytest.mark.parametrize(
+    ("settings", "nice", "disk"),
+    [("", 10, "best-effort: prio 7"), ("nice: 0\n", 0, "none: prio 0")],
+)
+def test_a_backup_steps_back(server: Server, settings: str, nice: int, disk: str) -> None:
+    """Who is just ending has no class at the disk any more; so nobody has another one for long."""
+    seen: dict[str, list[tuple[int, str]]] = {}
+
+    def all_do() -> bool:
+        seen.update({one: priorities(server.lab, one) for one in ("gitlab-mm", "pg_dump", "zstd")})
+        return all(found and set(found) == {(nice, disk)} for found in seen.values())
+
+    with backing_up(server, SLOW + settings) as run:
+        wait_until(all_do, 5, f"{(nice, disk)} alone")
+        ended(run)
+
+
+def priorities(lab: Lab, program: str) -> list[tuple[int, str]]:
+    """Nice value and I/O class of each process of that name that has not ended (state Z)."""
+    script = (
+        'for p in $(pgrep -r R,S,D -x "$0"); do echo "$(ps -o ni= -p $p) $(ionice -p $p)"; done'
+    )
+    lines = lab.run("sh", "-c", script, program, check=False).stdout.splitlines()
+    words = [line.strip().split(None, 1) for line in lines]
+    return [(int(one[0]), one[1]) for one in words if len(one) == 2]  # or it has ended meanwhile
+
+
+def test_a_backup_keeps_to_its_bandwidth(server: Server) -> None:
+    with backing_up(server) as run:
+        made = ended(run)
+    seconds, count = made["seconds"], made["bytes"]
+    assert isinstance(seconds, float) and isinstance(count, int)
+    assert count > 4 << 20, "too little to tell"
+    assert seconds > count / (1 << 20) - 1
+
+
+@pytest.fixture
+def on_disk() -> Iterator[Path]:
+    """A folder on this machine's disk, which labs see too; what lies in memory is no test."""
+    with tempfile.TemporaryDirectory(dir=CHECKOUT / "build") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for file in ("hot", "cold"):
+            (folder / file).write_bytes(os.urandom(SIZE))
+        os.sync()
+        yield folder
+
+
+def test_the_page_cache_is_left_as_it_is(server: Server, on_disk: Path) -> None:
+    """What Mattermost has read lately stays in memory, what nobody reads does not come there."""
+    for file in on_disk.iterdir():
+        descriptor = os.open(file, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+    (on_disk / "hot").read_bytes()
+    server.lab.run("mount", "--bind", f"/lab/src/build/{on_disk.name}", DATA)
+    try:
+        assert in_memory(server.lab) == (True, False)
+        answer = server.run("backup")  # uploads are elsewhere meanwhile, which is told
+        assert answer.code == 4 and "uploads" in str(answer.document["told"]), answer
+        assert in_memory(server.lab) == (True, False)
+        server.lab.run("sh", "-c", f"cat {DATA}/cold >/dev/null")
+        assert in_memory(server.lab) == (True, True), "it would be seen"
+    finally:
+        server.lab.run("umount", DATA)
+
+
+def in_memory(lab: Lab) -> tuple[bool, bool]:
+    """Whether the page cache holds the hot and the cold file; the kernel may take a page or two."""
+    names = (f"{DATA}/hot", f"{DATA}/cold")
+    told = lab.run("fincore", "--bytes", "--noheadings", "--output", "RES", *names)
+    hot, cold = (int(line) for line in told.stdout.split())
+    assert all(count < SIZE // 20 or count > SIZE * 19 // 20 for count in (hot, cold)), told.stdout
+    return hot > SIZE // 2, cold > SIZE // 2

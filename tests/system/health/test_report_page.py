@@ -1,0 +1,189 @@
+"""The report in Debian's Chromium: nothing loaded, nothing too wide, named, legible, printable."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gitlab_mm_backup.health import html
+from gitlab_mm_backup.health.report import report
+from tests.system.helpers.browser import Browser, chromium
+from tests.unit.helpers.reports import ago, failing, found, made_set, many
+
+# A name of that length in one word, as a version or a host may be.
+LONG = "-" + "x" * 150
+BAD = made_set(ago(hours=30))
+PAGES = {
+    "none": many(0),
+    "one": many(1),
+    "many": many(60, LONG, host=f"git{LONG}.example.org"),
+    "failed": found([BAD], [failing(BAD, ago(hours=29))]),
+}
+TROUBLE = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+# Each text's contrast with what is painted behind it, by WCAG 2.2's definition.
+CONTRASTS = """
+(() => {
+  const parse = (color) => color.match(/[\\d.]+/g).map(Number);
+  const luminance = (color) => {
+    const [r, g, b] = color.slice(0, 3).map((one) => {
+      const part = one / 255;
+      return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    for (let one = element; one; one = one.parentElement) {
+      const color = parse(getComputedStyle(one).backgroundColor);
+      if (color.length < 4 || color[3] === 1) return color;
+    }
+    throw new Error("nothing is painted behind");
+  };
+  const found = {};
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((one) => one.nodeType === 3 && one.data.trim());
+    if (!own || element.matches("title, desc")) continue;
+    const style = getComputedStyle(element);
+    const color = parse(element instanceof SVGElement ? style.fill : style.color);
+    if (color.length === 4 && color[3] !== 1) throw new Error("a color that lets through");
+    const [dark, light] = [luminance(color), luminance(behind(element))].sort((a, b) => a - b);
+    const name = `${element.tagName}.${element.getAttribute("class") || ""}`;
+    found[name] = Math.min(found[name] ?? 99, (light + 0.05) / (dark + 0.05));
+  }
+  return found;
+})()
+"""
+HIDDEN = """
+[...document.querySelectorAll(".inside")].filter((one) => !one.getClientRects().length).length
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("pages")
+    for name, there in PAGES.items():
+        (place / f"{name}.html").write_bytes(html.render_report(report(there)))
+    return place
+
+
+@pytest.fixture(params=PAGES)
+def page(folder: Path, request: pytest.FixtureRequest) -> Path:
+    return folder / f"{request.param}.html"
+
+
+def test_it_renders_without_a_complaint_and_loads_nothing(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    assert browser.value("document.querySelector('h1').textContent").startswith("Mattermost")
+    assert browser.value("document.compatMode") == "CSS1Compat"
+    assert browser.value("document.querySelectorAll('svg[role=img]').length") == 3
+    assert browser.told(*TROUBLE) == []
+    asked = [one["request"]["url"] for one in browser.told("Network.requestWillBeSent")]
+    assert [one for one in asked if one != "data:,"] == [page.as_uri()]
+
+
+def test_what_the_page_may_not_do_would_be_seen(browser: Browser, folder: Path) -> None:
+    """The other tests see nothing because there is nothing: a script and a picture are refused."""
+    page = folder / "spoiled.html"
+    text = (folder / "one.html").read_text()
+    spoiled = '<script>document.title = "ran"</script><img alt="" src="other.png"></main>'
+    page.write_text(text.replace("</main>", spoiled))
+    browser.open(page)
+    told = [one["entry"]["text"] for one in browser.told("Log.entryAdded")]
+    assert len([one for one in told if "Content Security Policy" in one]) == 2, told
+    assert browser.value("document.title").startswith("Proven")
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+def test_nothing_is_wider_than_the_window(browser: Browser, page: Path, width: int) -> None:
+    browser.open(page, width)
+    assert browser.value("innerWidth") == width
+    assert browser.value("document.documentElement.scrollWidth") <= width
+    # What is wider scrolls within a region that the keyboard reaches, and not elsewhere.
+    outside = """
+    [...document.querySelectorAll("body *")].filter((one) => !one.closest(".table")
+      && one.getBoundingClientRect().right > innerWidth + 0.5).map((one) => one.outerHTML)
+    """
+    assert browser.value(outside) == []
+    reached = "[...document.querySelectorAll('.table')].every((one) => one.tabIndex === 0)"
+    assert browser.value(reached) is True
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+def test_everything_has_its_name(browser: Browser, page: Path, width: int) -> None:
+    browser.open(page, width)
+    tree = browser.tree()
+    named = ("image", "figure", "region", "navigation", "table", "link", "DisclosureTriangle")
+    assert [one for one in tree if one["role"] in named and not one["name"].strip()] == []
+    roles = [one["role"] for one in tree]
+    scrolling = browser.value("document.querySelectorAll('.table').length")
+    assert roles.count("region") == scrolling + 1  # without a name it would be none
+    assert roles.count("image") == 3 and roles.count("main") == roles.count("banner") == 1
+    assert all("; least " in one["description"] or "none yet" in one["description"]
+               for one in tree if one["role"] == "image")  # fmt: skip
+    if "none" not in page.name:  # the tables stay tables where they are stacked
+        assert {"row", "columnheader", "rowheader", "cell"} <= set(roles)
+    assert browser.value("document.documentElement.lang") == "en"
+    assert browser.value("document.title").split(":")[0] in ("Proven", "Not proven", "Failed")
+
+
+def test_headings_go_down_one_level_at_a_time(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    headings = "[...document.querySelectorAll('h1, h2, h3, h4')].map((one) => +one.tagName[1])"
+    levels = browser.value(headings)
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:]))
+    targets = "[...document.querySelectorAll('nav a')].map((one) => one.hash.slice(1))"
+    assert browser.value(f"{targets}.filter((one) => !document.getElementById(one))") == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out(browser: Browser, page: Path, scheme: str) -> None:
+    browser.open(page, scheme=scheme)
+    contrasts = browser.value(CONTRASTS)
+    assert len(contrasts) > 10
+    assert {name: found for name, found in contrasts.items() if found < 4.5} == {}
+    dark = browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
+    assert dark is (scheme == "dark")
+
+
+def test_paper_is_white_and_shows_all(browser: Browser, page: Path) -> None:
+    browser.open(page, 720, "dark", "print")  # A4 within its margins
+    assert browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert {name: found for name, found in browser.value(CONTRASTS).items() if found < 4.5} == {}
+    assert browser.value("document.documentElement.scrollWidth") <= 720
+    assert browser.value(HIDDEN) == 0
+    rows = "[...document.querySelectorAll('tr')]"
+    whole = f"{rows}.every((one) => getComputedStyle(one).breakInside === 'avoid')"
+    assert browser.value(whole) is True
+
+
+def test_on_a_screen_only_the_newest_run_is_open(browser: Browser, folder: Path) -> None:
+    browser.open(folder / "many.html")
+    assert browser.value(HIDDEN) == 59
+    browser.value("document.querySelectorAll('summary')[9].click()")
+    assert browser.value(HIDDEN) == 58
+
+
+def test_it_prints_to_pdf(browser: Browser, folder: Path, tmp_path: Path) -> None:
+    browser.open(folder / "many.html", scheme="dark")
+    browser.prefer("dark")
+    printed = tmp_path / "report.pdf"
+    printed.write_bytes(browser.printed())
+    assert printed.read_bytes().startswith(b"%PDF-")
+    done = subprocess.run(
+        ["pdftotext", "-layout", str(printed), "-"], capture_output=True, text=True, check=True
+    )
+    text = "".join(done.stdout.split())
+    for words in ("Proven", "What is not covered", "Size of each set", "Versions"):
+        assert words.replace(" ", "") in text
+    details = [one.detail for run in PAGES["many"].history for one in run.checks if one.detail]
+    assert len(details) > 60
+    assert text.count("itanswered") == details.count("it answered")

@@ -1,0 +1,178 @@
+"""The status of a server through good and bad days, on a terminal, in a pipe and for Nagios."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.lab.installed_package import JOURNAL, Answer, Product, install_product
+from tests.lab.omnibus import Omnibus, Spec, install
+from tests.lab.sandbox import Lab
+
+CHECK = "/usr/share/doc/gitlab-mm-backup/examples/check_gitlab_mm"
+CRON = "/etc/cron.d/gitlab-mm-backup"
+NAMES = ["last set", "rehearsal", "sign-in", "service", "next run", "space", "restore", "host"]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server in a lab, with our package."""
+
+    lab: Lab
+    gitlab: Omnibus
+    product: Product
+
+    def states(self) -> tuple[int, dict[str, str]]:
+        """Exit code and state of each line."""
+        answer: Answer = self.product("status")
+        return answer.code, {one["name"]: one["state"] for one in answer.document["lines"]}
+
+    def plugin(self) -> tuple[int, str]:
+        """What the example for Nagios says, with its code."""
+        done = self.lab.run("sh", CHECK, check=False)
+        return done.returncode, done.stdout
+
+    def on_a_terminal(self, *command: str, env: Mapping[str, str] | None = None) -> str:
+        """All that a command writes on a terminal of 80 columns."""
+        line = f"stty cols 80 rows 24; exec {' '.join(command)}"
+        told = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **(env or {})}
+        done = self.lab.run("script", "-qec", line, "/dev/null", env=told, check=False)
+        return done.stdout
+
+    @contextlib.contextmanager
+    def without(self, path: str) -> Iterator[None]:
+        """A file that is away for a while."""
+        self.lab.run("mv", path, f"{path}.away")
+        yield
+        self.lab.run("mv", f"{path}.away", path)
+
+
+@pytest.fixture(scope="module")
+def server(base: Path, deb: Path) -> Iterator[Server]:
+    with Lab(base=base) as lab:
+        gitlab = install(lab, Spec())
+        gitlab.seed()
+        lab.run("cron")
+        yield Server(lab, gitlab, install_product(lab, deb))
+
+
+def test_a_server_that_has_no_set_is_bad(server: Server) -> None:
+    code, states = server.states()
+    assert list(states) == NAMES
+    assert code == 1
+    assert (states["last set"], states["rehearsal"]) == ("bad", "warning")
+    assert (states["sign-in"], states["next run"], states["restore"]) == ("good", "good", "good")
+    assert server.plugin()[0] == 2
+
+
+def test_a_set_that_was_never_rehearsed_is_a_warning(server: Server) -> None:
+    server.product.backup()
+    code, states = server.states()
+    assert (code, states["last set"], states["rehearsal"]) == (4, "good", "warning")
+    code, told = server.plugin()
+    assert code == 1
+    assert told.startswith("MATTERMOST BACKUP WARNING - rehearsal: none was made | sets=1;;;0 ")
+
+
+def test_a_set_that_was_rehearsed_is_good(server: Server) -> None:
+    assert server.product("rehearse").code == 0
+    code, states = server.states()
+    assert (code, set(states.values())) == (0, {"good"})
+    code, told = server.plugin()
+    assert code == 0
+    assert told.startswith("MATTERMOST BACKUP OK - last set: ")
+    assert re.search(r" set_age=\d+s;93600;93600;0 set_bytes=\d+B;;;0 ", told)
+    assert told.count("\n") == 1
+
+
+def test_plain_in_a_pipe_and_in_colour_on_a_terminal(server: Server) -> None:
+    plain = server.lab.run("gitlab-mm", "status").stdout
+    assert re.match(r"\S+: good\n  last set   good     \d+ s ago, ", plain)
+    assert max(map(len, plain.splitlines())) <= 79
+    assert "\x1b" not in plain
+    shown = server.on_a_terminal("gitlab-mm", "status")
+    assert "\x1b[32m\x1b[1mgood\x1b[0m" in shown
+    assert re.sub(r"\x1b\[\d+m", "", shown).splitlines()[0] == plain.splitlines()[0]
+    assert "\x1b[3" not in server.on_a_terminal("gitlab-mm", "status", env={"NO_COLOR": "1"})
+    assert server.lab.run("gitlab-mm", "status", "-q").stdout == ""
+
+
+def test_sign_in_that_broke_is_bad(server: Server) -> None:
+    there = ("gitlabhq_production",)
+    (stored,) = server.gitlab.sql("SELECT secret FROM oauth_applications", *there)
+    server.gitlab.sql("UPDATE oauth_applications SET secret = 'x'", *there)
+    try:
+        code, states = server.states()
+    finally:
+        server.gitlab.sql(f"UPDATE oauth_applications SET secret = '{stored}'", *there)
+    assert (code, states["sign-in"]) == (1, "bad")
+    assert server.states()[0] == 0
+
+
+def test_a_host_that_makes_no_set_is_warned(server: Server) -> None:
+    with server.without(CRON):
+        assert server.states() == (4, {**dict.fromkeys(NAMES, "good"), "next run": "warning"})
+    assert server.states()[0] == 0
+    server.lab.run("pkill", "-x", "cron")
+    assert server.states() == (4, {**dict.fromkeys(NAMES, "good"), "next run": "warning"})
+    server.lab.run("cron")
+
+
+def test_a_restore_that_was_cut_short_is_bad(server: Server) -> None:
+    record = {"request": {"set": "x", "plan": {}}, "undo": [], "finish": []}
+    server.lab.path(JOURNAL).write_text(json.dumps(record), encoding="utf-8")
+    code, states = server.states()
+    server.lab.run("rm", JOURNAL)
+    assert (code, states["restore"]) == (1, "bad")
+
+
+def test_wrong_settings_are_unknown_to_nagios(server: Server) -> None:
+    done = server.lab.run("gitlab-mm", "status", "--nagios", "--json", check=False)
+    assert done.returncode == 2
+    assert "exclude each other" in json.loads(done.stdout)["error"]["message"]
+    server.lab.path("/etc/gitlab-mm-backup/config.yml").write_text("keep_tiem: 7d\n")
+    code, told = server.plugin()
+    server.lab.run("rm", "/etc/gitlab-mm-backup/config.yml")
+    assert (code, "line 1: keep_tiem" in told) == (3, True)
+
+
+# what the manual shows
+
+TERMINAL = Path(__file__).parents[3] / "docs/terminal.md"
+
+
+STEP = re.compile(r"\d\d:\d\d:\d\d \S+  ")
+SHOW_CURSOR = "\x1b[?25h"  # what moved is off the screen then
+
+
+def shown(written: str) -> list[str]:
+    """The lines that stay on a terminal, without their colours."""
+    before, _, after = written.rpartition(SHOW_CURSOR)
+    plain = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", one).splitlines() for one in (before, after)]
+    steps = [line for line in plain[0] if STEP.match(line)]
+    return [line.rstrip() for line in (*steps, *plain[1]) if line.strip()]
+
+
+def masked(lines: list[str]) -> str:
+    """Lines without what differs from one run to the next; where they are broken does not count."""
+    joined = re.sub(r"\d{10}_[\w.]+-[0-9a-f]{6}", "#", " ".join(" ".join(lines).split()))
+    joined = re.sub(r"[0-9a-f]{8}, installation \w{8}", "host", joined)
+    joined = re.sub(r"\d+(?:[ .,:_-]+\d+)*", "#", joined)
+    joined = re.sub(r"# (?:[KMGT]i)?B\b|# (?:s|min|h)\b", "# U", joined)
+    return re.sub(r"(id|secret) \w{4}…", r"\1 ####…", joined)
+
+
+@pytest.mark.parametrize("command", ["backup", "restore --yes", "status"])
+def test_the_manual_shows_what_a_terminal_shows(command: str, server: Server) -> None:
+    """docs/terminal.md was made from such runs; its lines are still what such a run gives."""
+    blocks = re.findall(r"^```text\n\$ (.*?)\n(.*?)^```", TERMINAL.read_text(), re.M | re.S)
+    (told,) = (text.splitlines() for words, text in blocks if words == f"gitlab-mm {command}")
+    assert max(map(len, told)) <= 80
+    fresh = shown(server.on_a_terminal("gitlab-mm", *command.split()))
+    assert masked(fresh) == masked(told)
