@@ -47,7 +47,7 @@ setup(
     ],
     entry_points={
         "console_scripts": [
-            "gitlab-mm = gitlab_mm_backup.cli.start:main",
+            "gitlab-mm = gitlab_mm_backup.cli.main:main",
             "gitlab-mm-backup = gitlab_mm_backup.cli.main:main_backup",
             "gitlab-mm-restore = gitlab_mm_backup.cli.main:main_restore",
         ]

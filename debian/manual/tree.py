@@ -57,7 +57,7 @@ class Command:
 def programs() -> list[Command]:
     """Every program of the package, the one with all verbs first."""
     main = _read(cli_main.group, "gitlab-mm", None)
-    alone = ((name, cli_main.group.commands[words.split()[1]]) for name, words in SAME.items())
+    alone = ((name, cli_main.command(words.split()[1])) for name, words in SAME.items())
     return [main, *(_read(command, name, None) for name, command in alone)]
 
 
@@ -65,7 +65,7 @@ def _read(command: click.Command, typed: str, parent: click.Context | None) -> C
     name = typed.rpartition(" ")[2]
     context = click.Context(command, info_name=name, parent=parent, **HELP_OPTIONS)
     parameters = command.get_params(context)
-    verbs = command.commands.values() if isinstance(command, click.Group) else ()
+    verbs = cli_main.commands_of(command).values() if isinstance(command, click.Group) else ()
     arguments = [one for one in parameters if isinstance(one, click.Argument)]
     options = [one for one in parameters if isinstance(one, click.Option) and not one.hidden]
     text = "\n\n".join(filter(None, (command.help, command.epilog if parent else "")))

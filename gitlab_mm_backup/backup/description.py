@@ -19,7 +19,7 @@ from ..sso import check
 from ..store import archive_writer, manifest
 from ..store.manifest import Credentials, Database, Manifest, Part
 from ..store.properties import Properties
-from ..store.soundness import _INSTALLED, _target
+from ..store.soundness import INSTALLED, target_of
 from ..system import disk_space, files, humanize, sandbox
 from .attributes import Attributes
 from .incremental import Packed
@@ -96,8 +96,8 @@ class Written:
 
 def matters(link: str, target: str) -> bool:
     """Tell whether something is lost with the target of a link that leads out of the set."""
-    there = _target(link, target)
-    return not there.startswith(_INSTALLED) and os.path.lexists(there)
+    there = target_of(link, target)
+    return not there.startswith(INSTALLED) and os.path.lexists(there)
 
 
 def describe(

@@ -10,17 +10,20 @@ import json
 import os
 import sys
 import syslog
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..checks import Check, Result
 from ..errors import ExitCode, Failure, Interrupted
 from ..result import Outcome
+from ..store.check_records import Verdict
+from ..store.retention import FOR_EVER
 from ..system import environment, humanize, log, signals
 from . import streams
-from .manner import Manner
+from .output import Manner
 
 if TYPE_CHECKING:
     from ..result import Outcome
@@ -116,3 +119,41 @@ def _tell(program: str, failure: Failure) -> int:
         for line in filter(None, (failure.detail, failure.hint)):
             click.echo(humanize.shown(f"  {line}"), err=True)
     return code
+
+
+SET_HELP = "SET is a set's name, latest, or a path to a set."
+
+VERDICTS = {
+    Verdict.PASSED: "passed",
+    Verdict.INCOMPLETE: "passed as far as it went",
+    Verdict.FAILED: "FAILED",
+}
+_BRIEF = 4  # lines
+
+
+def check_fields(checks: Sequence[Check]) -> list[dict[str, str]]:
+    return [{"name": one.name, "result": one.result.value, "detail": one.detail} for one in checks]
+
+
+def brief_lines(checks: Sequence[Check]) -> list[str]:
+    """Return what the installation of the package says, in _BRIEF lines at most."""
+    gitlab, mattermost, *others = checks
+    found = [gitlab.detail] + (
+        [mattermost.detail] if mattermost.result is not Result.NOT_RUN else []
+    )
+    amiss = [
+        f"  {one.name}: {one.detail}"
+        for one in others
+        if one.result in (Result.FAILED, Result.WARNING) or one.detail == FOR_EVER
+    ]
+    if len(amiss) >= _BRIEF:
+        amiss = [*amiss[: _BRIEF - 2], "  and more: gitlab-mm doctor"]
+    return [f"gitlab-mm-backup: {'; '.join(found)}", *amiss]
+
+
+def check_line(check: Check) -> str:
+    return f"{check.name:16} {check.result.value:8} {check.detail}".rstrip()
+
+
+def settings_and_store(manner: Manner) -> Any:
+    return manner.settings(), manner.store()

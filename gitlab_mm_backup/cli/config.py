@@ -7,15 +7,19 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import click
+
 from ..config import option_text
 from ..config.options import Option, leaves, shown
 from ..config.schema import OPTIONS
 from ..config.settings import Value
 from ..errors import ExitCode, Failure
 from ..result import Outcome
+from .common import verb
+from .output import Manner
 
 
-def of_show(values: Sequence[Value]) -> Outcome:
+def show_result(values: Sequence[Value]) -> Outcome:
     """Tell every value, and where it comes from; never a secret."""
     names = max(len(one.name) for one in values)
     texts = {one.name: _text(one) for one in values}
@@ -24,14 +28,14 @@ def of_show(values: Sequence[Value]) -> Outcome:
     return Outcome({"options": [_fields(one) for one in values]}, lines, answer=True)
 
 
-def of_check(values: Sequence[Value], file: str) -> Outcome:
+def check_result(values: Sequence[Value], file: str) -> Outcome:
     """Tell that the file is right; what is wrong with it is a Failure from reading it."""
     given = [one.name for one in values if one.origin == "config.yml"]
     told = ", ".join(given) if given else "every option is at its default, or at GitLab's"
     return Outcome({"file": file, "given": given}, [f"{file} is right: {told}"], answer=True)
 
 
-def of_explain(values: Sequence[Value], wanted: str) -> Outcome:
+def explain_result(values: Sequence[Value], wanted: str) -> Outcome:
     """Tell what an option, or each of a section, is for, what it may be, and what it is.
 
     Raises Failure where there is no such option.
@@ -89,3 +93,37 @@ def _text(value: Value) -> str:
 
 def _origin(value: Value) -> str:
     return value.origin if value.line is None else f"{value.origin}, line {value.line}"
+
+
+@click.group()
+def config() -> None:
+    """Settings: see what holds and why, check the file, explain an option."""
+
+
+@config.command("show")
+@verb
+def show(manner: Manner) -> Outcome:
+    """Show every option's value and where it comes from: default, gitlab.yml or config.yml."""
+
+    return show_result(manner.values())
+
+
+@config.command("check")
+@verb
+def check(manner: Manner) -> Outcome:
+    """Tell every mistake in config.yml at once, each with its line."""
+    from ..config import settings
+
+    return check_result(manner.values(), str(manner.config or settings.CONFIG_FILE))
+
+
+@config.command("explain")
+@click.argument("wanted", metavar="KEY")
+@verb
+def explain(manner: Manner, wanted: str) -> Outcome:
+    """Tell what an option is for, what it may be, its default, and what it is now.
+
+    KEY is an option's name, compression.threads, or a section's, compression.
+    """
+
+    return explain_result(manner.values(), wanted)

@@ -2,11 +2,154 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
 import click
 
+from ..checks import Check, Result
+from ..config import identity
+from ..config.settings import Notice
+from ..errors import ExitCode, Failure
+from ..health.notify import Message, send
+from ..health.notify import name as name_of_notice
+from ..health.report import Report
+from ..health.status import Figure, Line, State, worst
+from ..health.upgrade_gate import Passed
 from ..result import Outcome
-from .common import verb
-from .manner import Manner
+from ..system import humanize
+from .common import brief_lines, check_fields, check_line, verb
+from .output import Manner
+
+_CODES = {State.BAD: ExitCode.FAILED, State.WARNING: ExitCode.WARNINGS}
+_COLOURS = {State.GOOD: "green", State.WARNING: "yellow", State.BAD: "red", State.OFF: "blue"}
+_NAGIOS = {State.GOOD: "OK", State.WARNING: "WARNING", State.BAD: "CRITICAL"}
+_WIDTH = 79
+
+
+def status_result(lines: Sequence[Line], host: str, *, nagios: bool) -> Outcome:
+    """Tell every line, and all in one word."""
+    state = worst(lines)
+    told = _nagios(lines, state) if nagios else _screen(lines, state, host)
+    fields = {
+        "host": host,
+        "state": state.value,
+        "lines": [
+            {
+                "name": one.name,
+                "state": one.state.value,
+                "words": one.words,
+                "figures": {name: each.value for name, each in one.figures.items()},
+            }
+            for one in lines
+        ],
+    }
+    texts, tones = [text for text, _ in told], [tone for _, tone in told]
+    return Outcome(fields, texts, code=_CODES.get(state, ExitCode.DONE), answer=True, tones=tones)
+
+
+_Told = list[tuple[str, tuple[str, str]]]
+
+
+def _screen(lines: Sequence[Line], state: State, host: str) -> _Told:
+    told: _Told = [(f"{host}: {state.value}", _tone(state))]
+    for one in lines:
+        start = f"  {one.name:10} {one.state.value:8} "
+        first, *more = textwrap.wrap(
+            one.words,
+            _WIDTH,
+            initial_indent=start,
+            subsequent_indent=" " * len(start),
+            break_on_hyphens=False,
+        )
+        told += [(first, _tone(one.state)), *((line, ("", "")) for line in more)]
+    return told
+
+
+def _tone(state: State) -> tuple[str, str]:
+    return state.value, _COLOURS[state]
+
+
+def _nagios(lines: Sequence[Line], state: State) -> _Told:
+    """Return the one line that a plugin prints: what is wrong, or the newest set, and figures."""
+    amiss = [one for one in lines if one.state in _CODES] or lines[:1]
+    words = "; ".join(f"{one.name}: {one.words}" for one in amiss).replace("|", "/")
+    figures = {name: each for one in lines for name, each in one.figures.items()}
+    data = " ".join(f"{name}={_figure(each)}" for name, each in figures.items())
+    return [(f"MATTERMOST BACKUP {_NAGIOS[state]} - {words} | {data}", ("", ""))]
+
+
+def _figure(figure: Figure) -> str:
+    return f"{figure.value:.15g}{figure.unit};{figure.warning};{figure.bad};0"
+
+
+def test_result(wanted: Sequence[Notice]) -> Outcome:
+    """Send a test by every notice, and tell which did not go out."""
+    if not wanted:
+        raise Failure(
+            "There is nobody to be told",
+            "notices in config.yml is empty",
+            "gitlab-mm config explain notices says how to name somebody.",
+            ExitCode.USAGE,
+        )
+    host = identity.full_hostname()
+    words = "This is a test of gitlab-mm-backup's notices; nothing has happened."
+    problems = send(wanted, Message(f"Test from {host}", words, "success"))
+    names = [name_of_notice(number, one) for number, one in enumerate(wanted, 1)]
+    told = [{"notice": name, "problem": problems.get(name)} for name in names]
+    lines = [f"{name}: {problems.get(name, 'sent')}" for name in names]
+    failure = None
+    if problems:
+        failure = Failure(
+            f"{humanize.number(len(problems), 'notice')} could not be sent",
+            "; ".join(f"{name}: {problem}" for name, problem in problems.items()),
+            "Look at notices in /etc/gitlab-mm-backup/config.yml.",
+        )
+    return Outcome({"notices": told}, lines, answer=True, error=failure)
+
+
+def alerts_result(rules: Path, warnings: list[str]) -> Outcome:
+    return Outcome({"rules": str(rules)}, [f"Alert rules are in {rules}"], warnings, answer=True)
+
+
+@click.command()
+@click.option("--test", is_flag=True, help="Send a test to everybody in notices of config.yml.")
+@verb
+def notify(manner: Manner, test: bool) -> Outcome:
+    """Try the notices: whether everybody in config.yml can be told."""
+
+    if not test:
+        raise click.UsageError("Give --test; real notices are sent by the jobs themselves.")
+    return test_result(manner.settings().notices)
+
+
+def gate_result(passed: Passed) -> Outcome:
+    fields = {"set": passed.set or None}
+    return Outcome(fields, passed.lines, passed.warnings, answer=True, lasting=True)
+
+
+def report_result(made: Report, path: Path) -> Outcome:
+    """Tell where the page is; that nothing is proven is no failure of writing it."""
+    verdict = f"{made.judgement.standing.value.capitalize()}: {made.judgement.reason}"
+    lines = [str(path), f"  {verdict}", *(f"  {one}" for one in made.concerns)]
+    return Outcome({"path": str(path), **made.fields()}, lines, answer=True)
+
+
+def doctor_result(checks: Sequence[Check], brief: bool = False) -> Outcome:
+    """Tell every check, or in ``brief`` what there is and what is amiss."""
+    results = {check.result for check in checks}
+    code = ExitCode.DONE
+    if Result.FAILED in results:
+        code = ExitCode.FAILED
+    elif Result.WARNING in results:
+        code = ExitCode.WARNINGS
+    return Outcome(
+        {"checks": check_fields(checks)},
+        brief_lines(checks) if brief else [check_line(one) for one in checks],
+        code=code,
+        answer=True,
+    )
 
 
 @click.command()
@@ -22,16 +165,15 @@ def doctor(manner: Manner, layout: bool, to: str | None, install_alerts: bool) -
     """Say whether this host is ready to back up and to restore, or to upgrade GitLab."""
     from ..health import doctor as health_doctor
     from ..health import metrics, upgrade_check
-    from . import notify_outcomes, outcomes
 
     if layout + bool(to) + install_alerts > 1:
         raise click.UsageError("--layout, --to and --install-alerts exclude each other.")
     if install_alerts:
-        return notify_outcomes.of_alerts(*metrics.install_alerts())
+        return alerts_result(*metrics.install_alerts())
     if to:
-        return outcomes.of_doctor(upgrade_check.examine(manner.settings))
+        return doctor_result(upgrade_check.examine(manner.settings))
     checks = health_doctor.examine(manner.settings, layout=layout)
-    return outcomes.of_doctor(checks, brief=layout)
+    return doctor_result(checks, brief=layout)
 
 
 @click.command()
@@ -44,9 +186,43 @@ def gate(manner: Manner, lines: tuple[str, ...]) -> Outcome:
     than those of gitlab-ce and gitlab-ee are passed over. Exit code 10 means: stop.
     """
     from ..health import upgrade_gate
-    from . import outcomes
 
     change = upgrade_gate.planned(lines)
-    return outcomes.of_gate(
+    return gate_result(
         upgrade_gate.guard(change, manner.settings) if change else upgrade_gate.Passed()
     )
+
+
+@click.command()
+@click.argument(
+    "file", type=click.Path(path_type=Path), default="/var/lib/gitlab-mm-backup/report.html"
+)
+@verb
+def report(manner: Manner, file: Path) -> Outcome:
+    """Write what is proven of the sets as one HTML page, for whoever must be shown.
+
+    FILE is /var/lib/gitlab-mm-backup/report.html unless given. Exit code 0 says that the page is
+    written, whatever its verdict.
+    """
+    from ..health import html
+    from ..health import report as health_report
+
+    made = health_report.report(health_report.look(manner.store()))
+    return report_result(made, html.write_report(file, made))
+
+
+@click.command()
+@click.option("--nagios", is_flag=True, help="One line with performance data, for a plugin.")
+@verb
+def status(manner: Manner, nagios: bool) -> Outcome:
+    """Say at a glance how things stand: sets, rehearsal, sign-in, next run, space.
+
+    Exit code 0: all is well; 4: something wants attention soon; 1: something is wrong now.
+    """
+    from ..health import status as status_status
+
+    if nagios and manner.as_json:
+        raise click.UsageError("--nagios and --json exclude each other.")
+    ours = manner.settings()
+    facts = status_status.look(manner.store(), ours)
+    return status_result(status_status.status(facts), facts.found.host, nagios=nagios)

@@ -3,14 +3,130 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
+from ..config import identity
+from ..config.identity import Host
+from ..config.keys import Ring
 from ..result import Outcome
+from ..store.inventory import Seen
+from ..system import humanize
 from .common import verb
-from .manner import Manner
+from .output import Manner
+
+
+@click.group()
+def place() -> None:
+    """Places of sets and copies, which are known again by a mark."""
+
+
+@place.command("forget")
+@click.argument("wanted", metavar="PLACE")
+@verb
+def forget(manner: Manner, wanted: str) -> Outcome:
+    """Forget a place that was replaced or emptied on purpose; the next backup marks what is there now.
+
+    PLACE is the folder of sets, the path of a remote, or its name. Sets and copies there stay.
+    """
+    from ..offsite import ledger
+    from ..system.lock import only_run
+
+    with only_run():
+        path = ledger.forget_place(wanted)
+    return Outcome({"place": path}, [f"{path} is forgotten; the next backup marks it again"])
+
+
+_SHOWN = 8  # digits of an id that tell it from others
+
+
+def host_result(here: Host, known: Sequence[Seen], ring: Ring) -> Outcome:
+    """Tell which host this is, its key, and whose sets lie in the store."""
+    lines = [f"This is host {here.id}"]
+    lines.append(f"  Installation of Mattermost: {here.installation or 'not known yet'}")
+    key = ring.own.fingerprint if ring.own else ""
+    others = sorted(ring.trusted - {key})
+    lines.append(f"  It signs its sets with key {key}")
+    lines += [f"  It trusts sets that are signed with key {one}" for one in others]
+    lines += [f"  It has the sets of {identity.shown(one)} too" for one in here.took_over]
+    if here.original:
+        lines += [
+            f"  It came with the disk of host {here.original}, on another machine. Say which it is:",
+            "    gitlab-mm host take-over    the same host, on other hardware",
+            "    gitlab-mm host new          a copy of it",
+        ]
+    lines += [_line(one, here) for one in known] or ["There are no sets yet"]
+    fields = {
+        **_fields(here),
+        "key": key,
+        "trusted_keys": others,
+        "hosts": [
+            {
+                "host": identity.shown(one.host),
+                "name": one.name,
+                "installation": one.installation or None,
+                "sets": one.sets,
+                "newest": one.newest,
+                "own": here.owns(one.host),
+            }
+            for one in known
+        ],
+    }
+    return Outcome(fields, lines, answer=True)
+
+
+def _fields(here: Host) -> dict[str, object]:
+    return {
+        "id": here.id,
+        "installation": here.installation or None,
+        "original": here.original or None,
+        "took_over": [identity.shown(one) for one in here.took_over],
+        "others": [identity.shown(one) for one in here.others],
+    }
+
+
+def _line(one: Seen, here: Host) -> str:
+    whose = identity.shown(one.host) if identity.has_id(one.host) else "without an id"
+    of = one.installation[:_SHOWN] or "not known"
+    told = f"{humanize.number(one.sets, 'set')} of {one.name} ({whose}), installation {of}"
+    told += f", the newest {one.newest}"
+    if here.owns(one.host):
+        return f"{told}: this host's"
+    if one.host in here.others:
+        return f"{told}: another host's"
+    return f"{told}: not pruned here; gitlab-mm host take-over {_short(one.host)} if this was that host"
+
+
+def _short(host: str) -> str:
+    return host[:_SHOWN] if identity.has_id(host) else identity.shown(host)
+
+
+def take_over_result(here: Host, former: str) -> Outcome:
+    """Tell whose sets are this host's from now on."""
+    told = f"The sets of host {identity.shown(former)} are this host's: it prunes them as its own"
+    return Outcome({**_fields(here), "host": identity.shown(former)}, [told], answer=True)
+
+
+def new_result(here: Host, not_this: Sequence[str]) -> Outcome:
+    """Tell which hosts this is not."""
+    lines = [f"This is not host {identity.shown(one)}: its sets are left alone" for one in not_this]
+    lines.append(f"This is host {here.id}")
+    return Outcome(_fields(here), lines, answer=True)
+
+
+def trust_result(key: str) -> Outcome:
+    """Tell whose sets are accepted from now on."""
+    return Outcome(
+        {"key": key}, [f"Sets that are signed with key {key} are authentic"], answer=True
+    )
+
+
+def distrust_result(key: str) -> Outcome:
+    """Tell whose sets are not accepted any more."""
+    told = f"Key {key} is not trusted any more; what was restored or fetched stays"
+    return Outcome({"key": key}, [told], answer=True)
 
 
 def _alone(run: Callable[..., None]) -> Callable[..., None]:
@@ -35,11 +151,10 @@ def host(manner: Manner) -> Outcome:
     """
     from ..config import identity, keys
     from ..store import inventory
-    from . import hosts_outcomes
 
     here = identity.own()
     ring = keys.known(here.id)
-    return hosts_outcomes.of_host(here, inventory.seen(manner.store()), ring)
+    return host_result(here, inventory.seen(manner.store()), ring)
 
 
 @host.command("take-over")
@@ -54,13 +169,10 @@ def take_over(manner: Manner, wanted: str) -> Outcome:
     from ..config import identity
     from ..store import inventory
     from ..system.lock import only_run
-    from . import hosts_outcomes
 
     with only_run():
         here = identity.own()
-        return hosts_outcomes.of_take_over(
-            *inventory.take_over(here, inventory.seen(manner.store()), wanted)
-        )
+        return take_over_result(*inventory.take_over(here, inventory.seen(manner.store()), wanted))
 
 
 @host.command("new")
@@ -73,11 +185,10 @@ def new(manner: Manner) -> Outcome:
     from ..config import identity
     from ..store import inventory
     from ..system.lock import only_run
-    from . import hosts_outcomes
 
     with only_run():
         here = identity.own()
-        return hosts_outcomes.of_new(*inventory.new_identity(here, inventory.seen(manner.store())))
+        return new_result(*inventory.new_identity(here, inventory.seen(manner.store())))
 
 
 @host.command("trust")
@@ -90,10 +201,9 @@ def trust(manner: Manner, key: str) -> Outcome:
     """
     from ..config import keys
     from ..system.lock import only_run
-    from . import hosts_outcomes
 
     with only_run():
-        return hosts_outcomes.of_trust(keys.trust_typed(key))
+        return trust_result(keys.trust_typed(key))
 
 
 @host.command("distrust")
@@ -103,7 +213,6 @@ def distrust(manner: Manner, key: str) -> Outcome:
     """Trust the key of another host no more."""
     from ..config import keys
     from ..system.lock import only_run
-    from . import hosts_outcomes
 
     with only_run():
-        return hosts_outcomes.of_distrust(keys.distrust(key))
+        return distrust_result(keys.distrust(key))

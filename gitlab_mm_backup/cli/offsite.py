@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +10,67 @@ from typing import Any
 
 import click
 
+from ..errors import Failure
+from ..offsite.sync import Served
 from ..result import Outcome
+from ..system import humanize
 from .common import verb
-from .manner import Manner
+from .output import Manner
+
+_CHECKS = {"pieces": "the hashes of their pieces", "read back": "all of them read again"}
+
+
+def told_with_copies(outcome: Outcome, served: Sequence[Served], warnings: list[str]) -> Outcome:
+    """Return the outcome of a backup with what became of its copies."""
+    return replace(
+        outcome,
+        fields={**outcome.fields, "copies": copies_fields(served)},
+        lines=outcome.lines + copies_lines(served),
+        warnings=outcome.warnings + warnings,
+    )
+
+
+def offsite_result(served: Sequence[Served], warnings: list[str]) -> Outcome:
+    """Tell of gitlab-mm offsite, which was asked for copies alone: without them it has failed."""
+    told = copies_lines(served)
+    if not served and not warnings:
+        told = ["No place outside this machine is known: offsite in config.yml"]
+    elif not told and not warnings:
+        told = [f"All copies are there: {', '.join(one.remote.name for one in served)}"]
+    error = Failure("Not all sets have their copies", "; ".join(warnings)) if warnings else None
+    return Outcome({"copies": copies_fields(served)}, told, error=error)
+
+
+def copies_fields(served: Sequence[Served]) -> list[dict[str, object]]:
+    return [
+        {
+            "remote": one.remote.name,
+            "encrypted": bool(one.remote.recipients),
+            "copied": {
+                name: {"bytes": there.bytes, "checks": list(there.checks)}
+                for name, there in one.copied.items()
+            },
+            "removed": one.removed,
+            "beyond_rules": one.staying,
+            "problems": one.problems,
+        }
+        for one in served
+    ]
+
+
+def copies_lines(served: Sequence[Served]) -> list[str]:
+    told = []
+    for one in served:
+        for name, there in one.copied.items():
+            how = ", ".join(_CHECKS.get(check, check) for check in there.checks)
+            told.append(
+                f"Copied {name} to {one.remote.name}: {humanize.size(there.bytes)}, checked by {how}"
+            )
+        told += [f"Removed {name} from {one.remote.name}" for name in one.removed]
+        if one.staying:
+            copies = humanize.number(one.staying, "copy", "copies")
+            told.append(f"{copies} beyond the rules stay at {one.remote.name} (add_only)")
+    return told
 
 
 def from_elsewhere(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,42 +153,6 @@ def looked_at(
         yield set_
 
 
-def listed(store: Any) -> Outcome:
-    """Return the list of a store's sets, with all that is known of them."""
-    from ..config import identity
-    from ..restore import offered
-    from ..store import check_records
-    from . import outcomes
-
-    known = {one.name: one for one in offered.of_store(store)}
-    lines = [
-        outcomes.Listed(
-            one,
-            check_records.of_set(one.set) if one.set else [],
-            known[one.name].flaws if one.name in known else (),
-            known[one.name].origin if one.name in known else None,
-        )
-        for one in store.entries()
-    ]
-    return outcomes.of_list(lines, store, identity.known())
-
-
-def list_copies(settings: Any, place: str) -> Outcome:
-    """Return what there is at a remote."""
-    from ..config import identity
-    from ..offsite import copies, download
-    from ..restore import offered, source
-    from . import offsite_outcomes
-
-    repository = source.store_elsewhere(settings, place)
-    if repository is not None:
-        return with_places(listed(repository))
-    remote = download.place(settings, place)
-    entries = copies.entries(remote)
-    known = {one.name: one for one in offered.of_copies(entries)}
-    return offsite_outcomes.of_copies(remote, entries, known, identity.known())
-
-
 @click.command()
 @verb
 def offsite(manner: Manner) -> Outcome:
@@ -145,50 +167,18 @@ def offsite(manner: Manner) -> Outcome:
     from ..store import inventory
     from ..store.prune import Owner
     from ..system.lock import only_run
-    from . import offsite_outcomes
 
     manner.load_everything()
     with only_run():
         ours, here = manner.settings(), identity.own()
         owner = Owner(here, live.installation(detect.find_any(), here))
-        return offsite_outcomes.of_offsite(*sync.copy(ours, inventory.local_store(ours), owner))
+        return offsite_result(*sync.copy(ours, inventory.local_store(ours), owner))
 
 
 def with_copies(made: Outcome, settings: Any, owner: Any) -> Outcome:
     """Copy the sets when a backup is made, and tell it with that."""
     from ..offsite import sync
     from ..store import inventory
-    from . import offsite_outcomes
 
     copied = sync.copy(settings, inventory.local_store(settings), owner, heed=True)
-    return offsite_outcomes.with_copies(made, *copied)
-
-
-def with_places(listed: Outcome) -> Outcome:
-    """Tell the list of sets with where each has a copy."""
-    from ..offsite import ledger
-    from . import offsite_outcomes
-
-    return offsite_outcomes.with_places(listed, ledger.by_set())
-
-
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option(
-    "--with-secrets", is_flag=True, help="The keys as well; then keep it as you keep keys."
-)
-@verb
-def kit(manner: Manner, file: Path | None, with_secrets: bool) -> Outcome:
-    """Print what is needed to bring Mattermost back on an empty machine.
-
-    Where sets are, which keys and files are needed, versions, and the commands. With FILE it is one
-    HTML page, for paper.
-    """
-    from ..offsite import recovery_kit
-    from . import kit_outcomes
-
-    if with_secrets and manner.as_json:
-        raise click.UsageError("--with-secrets is for paper: without --json.")
-    ours = manner.settings()
-    made = recovery_kit.kit(ours, manner.store(), with_secrets=with_secrets)
-    return kit_outcomes.of_kit(made, kit_outcomes.write(file, made) if file is not None else None)
+    return told_with_copies(made, *copied)

@@ -153,19 +153,6 @@ from ..system import (
     signals,
     validation,
 )
-from . import (
-    accounts_outcomes,
-    config,
-    hosts_outcomes,
-    kit_outcomes,
-    notify_outcomes,
-    offsite_outcomes,
-    outcomes,
-    restore_outcomes,
-    search_outcomes,
-    sign_in_outcomes,
-    status_outcomes,
-)
 
 
 def everything() -> None:

@@ -5,18 +5,160 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..config import identity
+from ..config.identity import Host
 from ..errors import ExitCode, Failure
+from ..restore.choice import Chosen
+from ..restore.job import Restored
 from ..restore.plan import PARTS, Plan
+from ..restore.preview import Preview
+from ..restore.rollback import RolledBack
+from ..restore.search_index import Built
 from ..result import Outcome
+from ..sso.oauth import Verdict
+from ..store import manifest, soundness
+from ..store.sets import BackupSet
+from ..system import humanize
 from . import offsite
-from .common import verb
-from .manner import Manner
+from .common import SET_HELP, verb
+from .output import Manner
 
-SET_HELP = "SET is a set's name, latest, or a path to a set."
+if TYPE_CHECKING:
+    from ..restore.search_index import Built
+
+
+def search_line(search: Built) -> str:
+    count = humanize.number(len(search.indexes), "index", "indexes")
+    return f"  Search: {count} built after that, in {humanize.duration(search.seconds)}"
+
+
+def search_fields(search: Built | None) -> dict[str, Any] | None:
+    return {"indexes": search.indexes, "seconds": search.seconds} if search else None
+
+
+def search_result(search: Built | None) -> Outcome:
+    """Tell what became of indexes that an earlier restore had left for later."""
+    lines = [search_line(search)] if search else []
+    return Outcome(
+        {"search": search_fields(search)}, lines, search.problems if search else [], answer=True
+    )
+
+
+if TYPE_CHECKING:  # whoever calls has these already
+    from ..config.identity import Host
+    from ..restore.choice import Chosen
+    from ..restore.job import Restored
+    from ..restore.preview import Preview
+    from ..restore.rollback import RolledBack
+    from ..restore.search_index import Built
+    from ..store.sets import BackupSet
+
+_SHOWN = 8  # digits of an id that tell a host from others
+
+
+def restore_result(set_: BackupSet, restored: Restored, chosen: Chosen, here: Host) -> Outcome:
+    """Tell of a restore onto the host ``here``, and of how its set was ``chosen``."""
+    warnings = [*chosen.warnings, *restored.warnings]
+    notes = [*chosen.notes, *_former_host(set_, here)]
+    if restored.sign_in.verdict is not Verdict.ACCEPTED:
+        warnings.append(f"Sign-in through GitLab: {restored.sign_in.reason}")
+    changed, times, search = restored.settings_changed, restored.times, restored.search
+    return Outcome(
+        {
+            "set": set_.name,
+            "parts": list(restored.parts),
+            "rows": restored.rows,
+            "files": restored.files,
+            "bytes": restored.bytes,
+            "settings_changed": changed,
+            "sign_in": restored.sign_in.verdict.value,
+            "safety_set": restored.safety_set or None,
+            "downtime_seconds": round(times.down, 3),
+            "fill_seconds": round(times.fill, 3),
+            "exchange_seconds": round(times.exchange, 3),
+            "search": search_fields(search),
+            "gitlab_side": restored.gitlab_side,
+            "notes": notes,
+        },
+        [
+            f"Restored {set_.name}",
+            f"  {humanize.number(restored.rows, 'row')}, {humanize.number(restored.files, 'file')}, "
+            f"{humanize.size(restored.bytes)}",
+            f"  {humanize.number(len(changed), 'setting')} changed"
+            if changed
+            else "  Same settings",
+            *([f"  Before it: {restored.safety_set}"] if restored.safety_set else []),
+            f"  Mattermost was down for {humanize.duration(times.down)}, {humanize.duration(times.fill)} "
+            "of it to load and unpack",
+            *([search_line(search)] if search else []),
+            f"  Sign-in: {restored.sign_in.reason}",
+            *restored.gitlab_side,
+            *(f"  {note}" for note in notes),
+        ],
+        warnings,
+    )
+
+
+def _former_host(set_: BackupSet, here: Host) -> list[str]:
+    """Return what is left to say where another host had made the set: whether it was this one."""
+    former = manifest.host_of(set_.manifest)
+    if here.owns(former) or former in here.others:
+        return []
+    name = identity.shown(former)[:_SHOWN] if identity.has_id(former) else identity.shown(former)
+    return [
+        f"Sets of the former host ({set_.manifest.host}) are kept, and pruned only after: "
+        f"gitlab-mm host take-over {name}"
+    ]
+
+
+def recovery_result(taken: RolledBack, search: Built | None = None) -> Outcome:
+    """Tell which state is live after --rollback or --continue."""
+    words = {
+        "old": "Everything is as it was before the restore",
+        "new": "The restore was complete; what was left of the previous state is removed",
+    }
+    lines = [words[taken.state], *([search_line(search)] if search else [])]
+    problems = search.problems if search else []
+    fields = {"state": taken.state, "search": search_fields(search)}
+    return Outcome(fields, lines, taken.warnings + problems, answer=True)
+
+
+def preview_result(preview: Preview, chosen: Chosen) -> Outcome:
+    manifest = preview.set.manifest
+    code = ExitCode.FAILED if preview.obstacle else ExitCode.DONE
+    changed = preview.settings_changed
+    lines = [
+        f"Set {preview.set.name}: {humanize.amounts(manifest.rows, manifest.files.files)}",
+        *(f"  {note}" for note in chosen.notes),
+        *(f"  {number}. {step}" for number, step in enumerate(preview.steps, 1)),
+        *soundness.caveat_lines(preview.told),
+        *(f"Room: {room}" for room in preview.room),
+        f"Settings that change: {', '.join(changed) or 'none'}",
+        *(["What is done to the set's config.json:"] if preview.patch else []),
+        *(f"  {line}" for line in preview.patch),
+        f"Time: about {humanize.duration(preview.seconds)}",
+    ]
+    if preview.obstacle:
+        lines.append(f"It would be refused: {preview.obstacle}")
+    fields = {
+        "set": preview.set.name,
+        "steps": preview.steps,
+        "room": preview.room,
+        "settings_changed": changed,
+        "patch": preview.patch,
+        "expected_seconds": round(preview.seconds),
+        "obstacle": preview.obstacle or None,
+        "notes": list(chosen.notes),
+        "told": preview.told,
+    }
+    warnings = [*chosen.warnings, *preview.warnings]
+    return Outcome(fields, lines, warnings, code=code, answer=True)
+
+
 _SEARCH = {None: "auto", True: "later", False: "now"}
 
 
@@ -109,18 +251,18 @@ def _recover(manner: Manner, journal: Any, to: str, *, roll_back: bool) -> Outco
     """Take back a restore that was cut short, and do it again where that is wanted."""
     from ..mattermost import detect
     from ..restore import rollback, search_index
-    from . import consent, restore_outcomes, search_outcomes
+    from . import consent
 
     if not roll_back and journal.read() is None and journal.later():
-        return search_outcomes.of_search(search_index.build(detect.find(to), journal))
+        return search_result(search_index.build(detect.find(to), journal))
     record = rollback.unfinished(journal)
     plan = Plan.of_journal(record.request["plan"])
     site = detect.find(plan.to, config_required=False)
     taken = rollback.roll_back(site, record, journal)
     if taken.state == "new":
-        return restore_outcomes.of_recovery(taken, search_index.build(site, journal))
+        return recovery_result(taken, search_index.build(site, journal))
     if roll_back:
-        return restore_outcomes.of_recovery(taken)
+        return recovery_result(taken)
     ours, store = manner.settings(), manner.store()
     wanted = offsite.wanted_again(ours, store, plan, record.request["set"])
     consent.refuse_another(wanted.set, plan)
@@ -135,7 +277,7 @@ def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> 
     from ..rehearsal import job
     from ..restore import preview, to_standalone
     from ..store import check_records
-    from . import consent, restore_outcomes
+    from . import consent
 
     ours, store = manner.settings(), manner.store()
     damaged: list[str] = []
@@ -144,7 +286,7 @@ def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> 
         wanted = _wanted(ours, store, plan, options, want)
         if options["dry_run"]:
             with wanted.whole() as near:
-                return restore_outcomes.of_preview(preview.preview(near, site, plan), wanted.chosen)
+                return preview_result(preview.preview(near, site, plan), wanted.chosen)
         plan = consent.given(options, wanted.set, wanted.chosen, site, plan)
         if not damaged:
             manner.begin(ours)
@@ -167,13 +309,12 @@ def _put_back(manner: Manner, wanted: Any, site: Any, plan: Plan) -> Outcome:
     from ..mattermost import detect
     from ..restore import job as restore_job
     from ..restore import source
-    from . import restore_outcomes
 
     ours, store = manner.settings(), manner.store()
     with source.near(wanted, site, plan) as near:
         restored = restore_job.restore(near, site, plan, store, ours)
     here = live.note(identity.own(), live.look(detect.again(site)).installation)
-    return restore_outcomes.of_restore(wanted.set, restored, wanted.chosen, here)
+    return restore_result(wanted.set, restored, wanted.chosen, here)
 
 
 def _want(site: Any, options: dict[str, Any]) -> Any:

@@ -8,9 +8,219 @@ from typing import Any
 
 import click
 
+from ..errors import ExitCode, Failure
 from ..result import Outcome
+from ..sso.accounts import Changed, Person
+from ..sso.check import Diagnosis, Severity
+from ..sso.repair import Repair, Repaired
+from ..system import humanize
 from .common import verb
-from .manner import Manner
+from .output import Manner
+
+
+def conversion_preview_result(found: Changed) -> Outcome:
+    local = ", ".join(found.local_administrators) or "none"
+    lines = [
+        f"{humanize.number(len(found.people), 'account')} would sign in by e-mail and password",
+        *(f"  {_account_line(one)}" for one in found.people),
+        f"Administrators with a password of their own: {local}",
+    ]
+    if not found.people:
+        lines = ["No account signs in through GitLab"]
+    fields = {**_accounts_fields(found), "local_administrators": found.local_administrators}
+    return Outcome(fields, lines, found.warnings if found.people else [], answer=True)
+
+
+def conversion_question(found: Changed) -> tuple[list[str], list[str], str]:
+    """Return what the operator is told before a conversion, no loud warning, and the question."""
+    told = [f"  {_account_line(one)}" for one in found.people]
+    people = humanize.number(len(found.people), "account")
+    told.append("GitLab no longer signs them in; Mattermost restarts.")
+    return told, [], f"Convert {people}?"
+
+
+def convert_result(done: Changed) -> Outcome:
+    fields = {
+        **_accounts_fields(done),
+        "administrator": done.administrator,
+        "mapping": str(done.mapping or "") or None,
+    }
+    lines = [
+        f"{humanize.number(len(done.people), 'account')} now sign in by e-mail and password",
+        f"  {done.administrator} can sign in without GitLab",
+        "  Each asks Mattermost for a new password: Forgot your password?, at the sign-in page",
+        f"  To take it back: gitlab-mm accounts convert --undo {done.mapping}",
+    ]
+    return Outcome(fields, lines if done.people else ["Nobody is left to convert"], done.warnings)
+
+
+def undo_result(done: Changed) -> Outcome:
+    people = humanize.number(len(done.people), "account")
+    return Outcome(
+        _accounts_fields(done), [f"{people} sign in through GitLab again"], done.warnings
+    )
+
+
+def _account_line(one: Person) -> str:
+    marks = ["administrator"] if one.administrator else []
+    marks += ["deactivated"] if one.deleteat else []
+    return f"{one.username} <{one.email}>{' (' + ', '.join(marks) + ')' if marks else ''}"
+
+
+def _accounts_fields(found: Changed) -> dict[str, object]:
+    people = [
+        {
+            "username": one.username,
+            "email": one.email,
+            "administrator": one.administrator,
+            "active": not one.deleteat,
+        }
+        for one in found.people
+    ]
+    return {"accounts": people}
+
+
+@click.group()
+def accounts() -> None:
+    """Accounts that sign in through GitLab: make them ones with e-mail and password."""
+
+
+@accounts.command()
+@click.option("--from", "before", type=click.Choice(["gitlab"]), help="How they sign in now.")
+@click.option("--to", "after", type=click.Choice(["email"]), help="How they are to sign in.")
+@click.option(
+    "--admin",
+    metavar="NAME",
+    help="An administrator with a password of its own, who must be able to sign in first; the "
+    "password is asked for, or read from the first line of standard input.",
+)
+@click.option("--dry-run", is_flag=True, help="Only tell who is affected.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--undo",
+    "mapping",
+    type=click.Path(path_type=Path),
+    help="Take a conversion back from the file that it named.",
+)
+@verb
+def convert(
+    manner: Manner,
+    before: str | None,
+    after: str | None,
+    admin: str | None,
+    dry_run: bool,
+    yes: bool,
+    mapping: Path | None,
+) -> Outcome:
+    """Keep people able to sign in where GitLab sign-in ends; --undo FILE takes it back.
+
+    Everybody affected then asks Mattermost itself for a new password: "Forgot your password?".
+    """
+    from ..mattermost import detect
+    from ..sso import accounts as sso_accounts
+    from ..system.lock import only_run
+    from . import output
+
+    if mapping is None and not (before and after):
+        raise click.UsageError("Give --from gitlab --to email, or --undo FILE.")
+    with only_run():
+        site = detect.find()
+        if mapping is not None:
+            return undo_result(sso_accounts.undo(site, mapping))
+        preview = sso_accounts.preview(site)
+        if dry_run or not preview.people:
+            return conversion_preview_result(preview)
+        if admin is None:
+            raise Failure(
+                "No administrator is named who can sign in without GitLab",
+                f"there are: {', '.join(preview.local_administrators) or 'none'}",
+                "Give --admin NAME; to make one: mmctl user create --local --system-admin",
+                ExitCode.USAGE,
+            )
+        password = output.ask_password(admin)
+        if not yes:
+            output.ask(*conversion_question(preview), "accounts are changed")
+        return convert_result(sso_accounts.convert(site, admin, password))
+
+
+def check_result(diagnosis: Diagnosis) -> Outcome:
+    severities = {finding.severity for finding in diagnosis.findings}
+    code = ExitCode.DONE
+    if Severity.BROKEN in severities:
+        code = ExitCode.FAILED
+    elif Severity.WARNING in severities:
+        code = ExitCode.WARNINGS
+    return Outcome(_sign_in_fields(diagnosis), _sign_in_lines(diagnosis), code=code, answer=True)
+
+
+def repair_result(repaired: Repaired) -> Outcome:
+    """Tell what was, or would be, written; a finding that is left is a warning."""
+    repair, after, dry_run = repaired.repair, repaired.after, repaired.wish.dry_run
+    layers = repair.layers if repair else []
+    left = [f"{one.code} ({one.layer}): {one.detail}" for one in after.findings]
+    return Outcome(
+        {
+            **_sign_in_fields(after),
+            "source": repair.source if repair else None,
+            "written": [] if dry_run else layers,
+            "planned": layers,
+            "restarted": repaired.restarted,
+        },
+        [
+            _repair_line(repair, "Would write" if dry_run else "Wrote"),
+            *(["Restarted Mattermost"] if repaired.restarted else []),
+            f"Probe: {after.probe.reason}",
+        ],
+        [] if dry_run else left,
+        answer=dry_run,
+        # Within a restore what is left is no failure of the hook: the restore tells it at its end.
+        lenient=repaired.wish.if_possible,
+    )
+
+
+def _repair_line(repair: Repair | None, verb: str) -> str:
+    if repair is None:
+        return "Nothing was written: there are no credentials that GitLab accepts"
+    pair = f"id {repair.pair.id[:4]}…, secret {repair.pair.secret.hint()}"
+    if not repair.changes:
+        return f"Nothing had to be written ({pair})"
+    return f"{verb} the credentials from {repair.source} to {', '.join(repair.layers)} ({pair})"
+
+
+def _sign_in_fields(diagnosis: Diagnosis) -> dict[str, object]:
+    return {
+        "candidates": [
+            {"source": one.source, "id": one.pair.id, "verified": one.verified}
+            for one in diagnosis.candidates
+        ],
+        "findings": [
+            {
+                "code": one.code,
+                "layer": one.layer,
+                "detail": one.detail,
+                "severity": one.severity.value,
+            }
+            for one in diagnosis.findings
+        ],
+        "probe": diagnosis.probe.verdict.value,
+        "judged_by": "probe" if diagnosis.applications is None else "database",
+    }
+
+
+def _sign_in_lines(diagnosis: Diagnosis) -> list[str]:
+    words = {True: "accepted", False: "refused", None: "not known"}
+    lines = [
+        f"{one.source}: id {one.pair.id[:4]}…, secret {one.pair.secret.hint()}: "
+        f"{words[one.verified]}"
+        for one in diagnosis.candidates
+    ]
+    lines += [
+        f"{one.severity.value:8} {one.code} ({one.layer}): {one.detail}"
+        for one in diagnosis.findings
+    ]
+    if diagnosis.applications is None:
+        lines.append("GitLab's database could not be asked on this host: the probe decides")
+    return [*lines, f"Probe: {diagnosis.probe.reason}"]
 
 
 @click.group()
@@ -35,10 +245,9 @@ def sso_check(manner: Manner, named: tuple[str, ...]) -> Outcome:
     from ..config import hooks
     from ..mattermost import detect
     from ..sso import check
-    from . import sign_in_outcomes
 
     store = manner.store()
-    return sign_in_outcomes.of_check(check.examine(detect.find(hooks.site_kind()), store, named))
+    return check_result(check.examine(detect.find(hooks.site_kind()), store, named))
 
 
 @sso.command("repair")
@@ -54,7 +263,6 @@ def sso_repair(manner: Manner, undo: bool, **how: Any) -> Outcome:
     from ..config import hooks
     from ..mattermost import detect
     from ..sso import repair
-    from . import sign_in_outcomes
 
     manner.load_everything()
     with hooks.our_turn():
@@ -64,4 +272,4 @@ def sso_repair(manner: Manner, undo: bool, **how: Any) -> Outcome:
             return Outcome({"written": layers}, [f"Put back: {', '.join(layers)}"])
         kept = Path(os.environ.get(repair.UNDO_VARIABLE, repair.UNDO_FILE))
         done = repair.repair(site, manner.store(), repair.Wish(**how), kept)
-        return sign_in_outcomes.of_repair(done)
+        return repair_result(done)

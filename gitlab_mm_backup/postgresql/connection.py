@@ -88,12 +88,6 @@ ENDLESS = (
 _OWN_OBJECTS = "-c search_path=pg_catalog,pg_temp "
 APPLICATION = "gitlab-mm-backup"  # what our sessions call themselves in pg_stat_activity
 LOCK_SECONDS = 600  # that a dump waits for somebody who has a table alone
-_TABLES = f"""
-    SELECT n.nspname, c.relname
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
-        AND {READABLE}
-    ORDER BY 1, 2"""
 
 
 @contextlib.contextmanager
@@ -197,21 +191,6 @@ def wait_for_server(endpoint: Endpoint, seconds: float = 30) -> None:
             time.sleep(0.2)
 
 
-# From the catalog, as of the last VACUUM: asking for sizes would wait for locks.
-_TABLE_BYTES = (
-    "SELECT coalesce(sum(c.relpages), 0) * current_setting('block_size')::bigint"
-    " FROM pg_class c WHERE c.relkind IN ('r', 't') AND c.oid >= 16384"
-)
-
-
-def table_bytes(endpoint: Endpoint) -> int:
-    """Return about how many bytes the tables of a database have on the server's disk."""
-    with within(endpoint) as session:
-        row = session.execute(_TABLE_BYTES).fetchone()
-    assert row is not None
-    return int(row[0])
-
-
 def server_version(session: psycopg.Connection[Any]) -> str:
     """Return the server's version: "15.14"."""
     row = session.execute("SHOW server_version").fetchone()
@@ -224,7 +203,7 @@ def count_rows(session: psycopg.Connection[Any]) -> dict[str, int]:
     from psycopg import sql
 
     counts = {}
-    for schema, table in session.execute(_TABLES).fetchall():
+    for schema, table in session.execute(TABLES).fetchall():
         query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table))
         row = session.execute(query).fetchone()
         assert row is not None
@@ -288,3 +267,26 @@ def cancel(*sessions: psycopg.Connection[Any]) -> None:
 def analyze(session: psycopg.Connection[Any]) -> None:
     """Give the planner its statistics: a dump brings none."""
     session.execute("ANALYZE")
+
+
+TABLES = f"""
+    SELECT n.nspname, c.relname
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
+        AND {READABLE}
+    ORDER BY 1, 2"""
+
+
+# From the catalog, as of the last VACUUM: asking for sizes would wait for locks.
+TABLE_BYTES = (
+    "SELECT coalesce(sum(c.relpages), 0) * current_setting('block_size')::bigint"
+    " FROM pg_class c WHERE c.relkind IN ('r', 't') AND c.oid >= 16384"
+)
+
+
+def table_bytes(endpoint: Endpoint) -> int:
+    """Return about how many bytes the tables of a database have on the server's disk."""
+    with within(endpoint) as session:
+        row = session.execute(TABLE_BYTES).fetchone()
+    assert row is not None
+    return int(row[0])

@@ -19,10 +19,10 @@ from ..system.process import Command, Sink
 from . import catalog, clients, contents, unkept
 from .catalog import Server, Unread
 from .connection import (
-    _TABLE_BYTES,
-    _TABLES,
     APPLICATION,
     LOCK_SECONDS,
+    TABLE_BYTES,
+    TABLES,
     administering,
     count_rows,
     within,
@@ -120,7 +120,7 @@ def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
         row = session.execute(
             "SELECT pg_export_snapshot(), current_setting('server_version'),"
             " pg_encoding_to_char(encoding), datcollate, datctype, pg_database_size(oid),"
-            f" ({_TABLE_BYTES})"
+            f" ({TABLE_BYTES})"
             " FROM pg_database WHERE datname = current_database()"
         ).fetchone()
         assert row is not None
@@ -161,7 +161,7 @@ def _begin_with_all_tables(session: psycopg.Connection[Any]) -> None:
     session.execute("SET lock_timeout = '500ms'")
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
-        tables = [sql.Identifier(*one) for one in session.execute(_TABLES).fetchall()]
+        tables = [sql.Identifier(*one) for one in session.execute(TABLES).fetchall()]
         session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
             if tables:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from ..errors import Failure, reason
 from ..mattermost.site import Folders
 from ..system.disk_space import is_mount, mounts
-from ..system.files import _OTHERS_WRITE, WORK, Ground, open_directory, sync_folder
+from ..system.files import OTHERS_WRITE, WORK, Ground, open_directory, sync_folder
 
 # Names of the folder in a work folder that says how it is worked with; the first has the names of
 # those entries where something was mounted when the work began.
@@ -57,7 +57,7 @@ def shut(ground: Ground) -> None:
     try:
         with open_directory(Path(ground.path)) as folder:
             os.fchown(folder, 0, -1)
-            os.fchmod(folder, ground.mode & ~_OTHERS_WRITE)
+            os.fchmod(folder, ground.mode & ~OTHERS_WRITE)
     except OSError as error:
         raise Failure(f"{ground.path} cannot be shut for the work", str(error.strerror)) from error
 

@@ -125,13 +125,13 @@ def unaccepted(told: Iterable[str], accepted: Sequence[str]) -> list[str]:
 
 
 # What comes with a package, or with the kernel, and so with a reinstalled host.
-_INSTALLED = tuple(
+INSTALLED = tuple(
     f"/{name}/"
     for name in ("usr", "opt/gitlab", "bin", "sbin", "lib", "lib64", "dev", "proc", "sys")
 )
 
 
-def _target(link: str, target: str) -> str:
+def target_of(link: str, target: str) -> str:
     return os.path.normpath(os.path.join(os.path.dirname(link), target))
 
 
@@ -142,7 +142,7 @@ def gitlab_settings(made: Manifest) -> str:
     links = [
         link
         for link, to in made.links.items()
-        if link.startswith("/etc/gitlab/") and not _target(link, to).startswith(_INSTALLED)
+        if link.startswith("/etc/gitlab/") and not target_of(link, to).startswith(INSTALLED)
     ]
     but = f", but not what {humanize.plain(links[0])} leads to" if links else ""
     more = f" and {len(links) - 1} more links" if len(links) > 1 else ""

@@ -124,7 +124,7 @@ def text_of(path: Path) -> str:
 
 # Work folders of ours: root alone can look into them, and only what bears the name is removed.
 WORK = ".gitlab-mm-"
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def grounds(work: Path) -> list[Ground]:
     for folder in reversed(work.parents):
         status = os.lstat(folder)
         sticky = status.st_uid == 0 and status.st_mode & stat.S_ISVTX  # as /tmp: ours stays ours
-        if not sticky and (status.st_uid != 0 or status.st_mode & _OTHERS_WRITE):
+        if not sticky and (status.st_uid != 0 or status.st_mode & OTHERS_WRITE):
             mode = stat.S_IMODE(status.st_mode)
             found.append(Ground(str(folder), status.st_uid, status.st_gid, mode))
     return found

@@ -128,7 +128,7 @@ SECURITY = Group(
             (
                 "system/cli/test_canary.py::test_no_command_lets_a_secret_out",
                 "system/cli/test_caller.py::test_a_variable_of_the_shell_changes_nothing",
-                "unit/system/lab/test_sandbox.py::test_no_core_is_left_by_us_or_by_a_child",
+                "unit/system/test_sandbox.py::test_no_core_is_left_by_us_or_by_a_child",
                 "unit/system/test_files.py::test_a_link_is_replaced_and_not_followed",
             ),
         ),

@@ -219,8 +219,9 @@ def test_a_job_has_all_modules_in_memory_before_it_begins() -> None:
 
 
 def test_nothing_is_imported_by_a_computed_name() -> None:
+    """But a command, by the table of commands; each is asked for below."""
     dynamic = {"importlib.import_module", "__import__", "importlib.util", "runpy", "exec", "eval"}
-    assert breaches(SOURCES, lambda name: name in dynamic) == []
+    assert breaches(SOURCES, lambda name: name in dynamic, "cli.main") == []
 
 
 def test_json_and_yaml_of_others_come_through_one_door() -> None:

@@ -26,7 +26,7 @@ from gitlab_mm_backup.system.redaction import Secret
 from tests.lab.installed_package import JOURNAL, Product, install_product
 from tests.lab.omnibus import Omnibus, Spec, install
 from tests.lab.sandbox import Lab
-from tests.unit.postgresql.test_answers import verbs
+from tests.unit.cli.test_json_schemas import verbs
 
 CANARY = "Zq7w-canary-4711/+0815"  # nobody knows its first four characters; they may be shown
 NEEDLES = [

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup.cli.main import group
+from gitlab_mm_backup.cli.main import commands_of, group
 from tests.lab.installed_package import install_product
 from tests.lab.sandbox import Lab
 from tests.unit.helpers.builders import NAME, make_set
 
 STORE = "/var/opt/gitlab/backups/mattermost"
 DAMAGED = "1795396400_2026_11_23_10.11.4"
-VERBS = tuple(sorted(name for name, verb in group.commands.items() if not verb.hidden))
+VERBS = tuple(sorted(name for name, verb in commands_of(group).items() if not verb.hidden))
 PROMPT = "ready> "
 KILL_LINE = "\x15"
 SECONDS = 20

@@ -17,7 +17,7 @@ from tests.lab.installed_package import install_product
 from tests.lab.sandbox import Lab
 
 PAGES = [("1", "gitlab-mm"), ("5", "gitlab-mm-backup.yml"), ("7", "gitlab-mm-hooks")]
-PAGES += [("1", f"gitlab-mm-{verb}") for verb in sorted(main.group.commands)]
+PAGES += [("1", f"gitlab-mm-{verb}") for verb in sorted(main.COMMANDS)]
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +43,10 @@ def test_the_page_is_found_and_without_fault(section: str, name: str, lab: Lab) 
     assert f"{name} - " in lab.run("lexgrog", place).stdout
 
 
-@pytest.mark.parametrize("verb", sorted(main.group.commands))
+@pytest.mark.parametrize("verb", sorted(main.COMMANDS))
 def test_the_page_says_what_help_says(verb: str, lab: Lab) -> None:
     page = read(lab, f"gitlab-mm-{verb}")
-    group = main.group.commands[verb]
+    group = main.command(verb)
     verbs = [f"{verb} {one}" for one in getattr(group, "commands", {})] or [verb]
     for words in verbs:
         told = lab.run("gitlab-mm", *words.split(), "--help").stdout

@@ -128,7 +128,7 @@ def test_a_secret_is_a_secret_and_is_not_shown(file: File) -> None:
     values += [Value("places", TABLE[4], found["places"], "x", 2)]
     seen = str([shown(one.option, one.value) for one in values])
     assert seen.count(HIDDEN) == 2
-    for outcome in (config.of_show(values), config.of_explain(values, "places")):
+    for outcome in (config.show_result(values), config.explain_result(values, "places")):
         assert CANARY not in f"{outcome.lines} {json.dumps(outcome.fields)}"
         assert HIDDEN in json.dumps(outcome.fields)
 
@@ -166,19 +166,21 @@ def test_where_a_value_comes_from(tmp_path: Path) -> None:
     ours.write_text("\ncompression:\n  threads: 2\n", encoding="utf-8")
     gitlab.write_text("production: {backup: {keep_time: 604800}}\n", encoding="utf-8")
     values = settings.look(ours, gitlab)
-    told = config.of_show(values).fields["options"]
+    told = config.show_result(values).fields["options"]
     found = {one["name"]: (one["value"], one["origin"], one["line"]) for one in told}
     assert found["backup_path"] == ("/var/opt/gitlab/backups", "default", None)
     assert found["keep_time"] == ("1w", "gitlab.yml", None)
     assert found["compression.threads"] == (2, "config.yml", 3)
-    (line,) = (one for one in config.of_show(values).lines if one.startswith("compression.threads"))
+    (line,) = (
+        one for one in config.show_result(values).lines if one.startswith("compression.threads")
+    )
     assert line.split() == ["compression.threads", "2", "config.yml,", "line", "3"]
 
 
 @pytest.mark.parametrize("name", [*(name for name, _ in leaves(OPTIONS)), "compression"])
 def test_every_option_is_explained(name: str, tmp_path: Path) -> None:
     values = settings.look(tmp_path / "none", tmp_path / "none")
-    outcome = config.of_explain(values, name)
+    outcome = config.explain_result(values, name)
     assert outcome.lines[0].startswith(name)
     assert max(map(len, outcome.lines)) <= 79
     for one in outcome.fields["options"]:
@@ -186,14 +188,14 @@ def test_every_option_is_explained(name: str, tmp_path: Path) -> None:
 
 
 def test_an_example_is_explained() -> None:
-    lines = config.of_explain([Value("places", TABLE[4], [], "default", None)], "places").lines
+    lines = config.explain_result([Value("places", TABLE[4], [], "default", None)], "places").lines
     assert "    places:" in lines and "      - to: b2:sets" in lines
     assert "  - key: Its key. Default: none" in lines
 
 
 def test_no_such_option(tmp_path: Path) -> None:
     with pytest.raises(Failure) as caught:
-        config.of_explain(settings.look(tmp_path / "none", tmp_path / "none"), "keep_tiem")
+        config.explain_result(settings.look(tmp_path / "none", tmp_path / "none"), "keep_tiem")
     assert caught.value.exit_code is ExitCode.USAGE
     assert "keep_time" in caught.value.detail
 
@@ -201,7 +203,7 @@ def test_no_such_option(tmp_path: Path) -> None:
 def test_a_right_file_is_said_to_be_right(tmp_path: Path) -> None:
     def check(text: str) -> Outcome:
         (tmp_path / "config.yml").write_text(text, encoding="utf-8")
-        return config.of_check(settings.look(tmp_path / "config.yml", tmp_path / "none"), "it")
+        return config.check_result(settings.look(tmp_path / "config.yml", tmp_path / "none"), "it")
 
     assert check("keep_time: 0\n").fields["given"] == ["keep_time"]
     assert check("").lines == ["it is right: every option is at its default, or at GitLab's"]

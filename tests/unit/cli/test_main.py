@@ -218,63 +218,10 @@ def test_help_and_version_import_little(arguments: tuple[str, ...], cli: Cli) ->
     assert [one for one in modules if one.split(".")[0] in ("psycopg", "rich", "yaml")] == []
 
 
-# In a fresh interpreter, as the installed program with what its package keeps in a folder.
-KEPT = """
-import json, sys
-from gitlab_mm_backup.cli import start
-
-start.FOLDER = sys.argv[1]
-sys.argv = ["gitlab-mm", *sys.argv[2:]]
-try:
-    start.main()
-finally:
-    print(json.dumps(sorted(sys.modules)), file=sys.stderr)
-"""
-
-
-def start(folder: Path, *arguments: str, **environment: str) -> tuple[str, list[str]]:
-    """Run gitlab-mm as it is installed; what it prints, and the modules that it took."""
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", KEPT, str(folder), *arguments],
-        cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", **environment},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
-    return done.stdout, json.loads(done.stderr)
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The help as the package keeps it."""
-    folder = tmp_path_factory.mktemp("share")
-    subprocess.run([sys.executable, "-B", "debian/manual", folder], cwd=ROOT, check=True)
-    return (folder / "gitlab-mm-backup/kept-help").read_text(encoding="utf-8")
-
-
-def test_the_help_of_the_package_is_that_of_the_command_line(cli: Cli, kept: str) -> None:
-    (cli.folder / "kept-help").write_text(kept, encoding="utf-8")
-    for option in ("--help", "-h"):
-        told, modules = start(cli.folder, option)
-        assert told == kept
-        assert "click" not in modules
-    said, modules = start(cli.folder, "--help", COLUMNS="80")
-    assert (said, "click" in modules) == (kept, False)
-    narrow, _ = start(cli.folder, "--help", COLUMNS="60")
-    assert narrow != kept and max(map(len, narrow.splitlines())) <= 60
-
-
-def test_without_what_the_package_keeps_the_command_line_answers(cli: Cli, kept: str) -> None:
-    told, modules = start(cli.folder, "--help")
-    assert (told, "click" in modules) == (kept, True)
-
-
-def test_the_version_of_the_package_is_told_at_once(cli: Cli) -> None:
-    (cli.folder / "kept-version").write_text("gitlab-mm, version 7.8.9\n")
-    told, modules = start(cli.folder, "--version")
-    assert (told, "click" in modules) == ("gitlab-mm, version 7.8.9\n", False)
+def test_every_command_is_where_the_table_says() -> None:
+    assert {name: main.command(name).name for name in main.COMMANDS} == {
+        name: name for name in main.COMMANDS
+    }
 
 
 def test_help_tells_the_exit_codes(cli: Cli) -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from gitlab_mm_backup.cli.manner import Manner
+from gitlab_mm_backup.cli.output import Manner
 from gitlab_mm_backup.config import settings
 from gitlab_mm_backup.config.option_text import sample
 from gitlab_mm_backup.config.options import leaves

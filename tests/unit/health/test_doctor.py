@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup.checks import Check, Result
-from gitlab_mm_backup.cli import outcomes
+from gitlab_mm_backup.cli import health
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.health import doctor
 
@@ -20,7 +20,7 @@ def make_gitlab(root: Path, version: str) -> None:
 
 def brief(root: Path, sets: Path) -> list[str]:
     checks = doctor.examine(lambda: Settings(sets, None), root, layout=True)
-    return outcomes.of_doctor(checks, brief=True).lines
+    return health.doctor_result(checks, brief=True).lines
 
 
 def test_a_host_without_gitlab(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_backup_path_that_takes_no_set(tmp_path: Path, monkeypatch: pytest.Mon
 def test_never_more_than_four_lines() -> None:
     there = [Check("GitLab", Result.PASSED, "here"), Check("Mattermost", Result.PASSED, "there")]
     amiss = [Check(f"check {number}", Result.FAILED, "bad") for number in range(9)]
-    three = outcomes.of_doctor([*there, *amiss[:3]], brief=True).lines
+    three = health.doctor_result([*there, *amiss[:3]], brief=True).lines
     assert three == ["gitlab-mm-backup: here; there", *(f"  check {one}: bad" for one in range(3))]
-    four = outcomes.of_doctor([*there, *amiss[:4]], brief=True).lines
+    four = health.doctor_result([*there, *amiss[:4]], brief=True).lines
     assert four == [*three[:3], "  and more: gitlab-mm doctor"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gitlab_mm_backup.checks import Check, failed, not_run, passed
-from gitlab_mm_backup.cli import outcomes
+from gitlab_mm_backup.cli import health
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.health import html as health_html
 from gitlab_mm_backup.health.html import Chart, Series
@@ -167,7 +167,7 @@ def test_the_history_has_sets_that_are_gone_and_each_run_once() -> None:
 def test_the_fields_are_json_and_tell_what_the_page_tells() -> None:
     torn = Entry("1795400000_2026_11_23_10.11.4", None, "it has no manifest.json")
     made = of(TONIGHT, torn, records=(rehearsed(1),))
-    outcome = outcomes.of_report(made, Path("/somewhere/report.html"))
+    outcome = health.report_result(made, Path("/somewhere/report.html"))
     fields = json.loads(json.dumps(outcome.fields))
     assert (fields["path"], fields["verdict"]) == ("/somewhere/report.html", "proven")
     assert (fields["set"], fields["recovery_seconds"]) == (TONIGHT.name, 42.25)
@@ -181,7 +181,7 @@ def test_the_fields_are_json_and_tell_what_the_page_tells() -> None:
 
 @pytest.mark.parametrize("records", [(), (rehearsed(1, *BROKEN),)])
 def test_that_nothing_is_proven_is_no_failure_of_the_report(records: tuple[Record, ...]) -> None:
-    outcome = outcomes.of_report(of(TONIGHT, records=records), Path("/r.html"))
+    outcome = health.report_result(of(TONIGHT, records=records), Path("/r.html"))
     assert (outcome.exit_code, outcome.answer, outcome.warnings) == (ExitCode.DONE, True, [])
     assert outcome.lines[0] == "/r.html"
     assert outcome.lines[1].startswith(("  Not proven: ", "  Failed: "))

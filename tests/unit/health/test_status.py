@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gitlab_mm_backup.checks import failed, not_run
-from gitlab_mm_backup.cli import output, status_outcomes
+from gitlab_mm_backup.cli import health, output
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode
 from gitlab_mm_backup.health import status
@@ -211,7 +211,7 @@ WRONG = [*WARNED, Line("restore", State.BAD, "one was cut short")]
     ],
 )
 def test_what_all_comes_to(lines: list[Line], code: ExitCode, state: str) -> None:
-    outcome = status_outcomes.of_status(lines, "git.example.org", nagios=False)
+    outcome = health.status_result(lines, "git.example.org", nagios=False)
     assert outcome.exit_code is code
     assert outcome.fields["state"] == state
     assert outcome.lines[0] == f"git.example.org: {state}"
@@ -221,7 +221,7 @@ def test_what_all_comes_to(lines: list[Line], code: ExitCode, state: str) -> Non
 
 def test_only_the_state_is_in_colour() -> None:
     lines = [*WRONG, Line("off-site", State.OFF, "off and bad")]
-    outcome = status_outcomes.of_status(lines, "bad.example.org", nagios=False)
+    outcome = health.status_result(lines, "bad.example.org", nagios=False)
     painted = [output._toned(line, *tone) for line, tone in zip(outcome.lines, outcome.tones)]
     assert [re.sub(r"\x1b\[\d+m", "", one) for one in painted] == outcome.lines
     assert painted[0].startswith("bad.example.org: \x1b[31m")
@@ -234,7 +234,7 @@ def test_only_the_state_is_in_colour() -> None:
 )
 def test_one_line_for_nagios(lines: list[Line], word: str) -> None:
     """See the Monitoring Plugins Development Guidelines, on performance data."""
-    outcome = status_outcomes.of_status(lines, "x", nagios=True)
+    outcome = health.status_result(lines, "x", nagios=True)
     (line,) = outcome.lines
     told, bar, data = line.partition(" | ")
     assert bar and "|" not in told + data

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gitlab_mm_backup.checks import Check, Result
-from gitlab_mm_backup.cli import outcomes
+from gitlab_mm_backup.cli import health
 from gitlab_mm_backup.clock import utc
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode
@@ -144,7 +144,7 @@ def test_secrets_that_would_be_erased(tmp_path: Path) -> None:
 )
 def test_ready_with_warnings_and_not_ready(results: tuple[Result, ...], code: ExitCode) -> None:
     checks = [Check("one", result, "") for result in results]
-    assert outcomes.of_doctor(checks).exit_code is code
+    assert health.doctor_result(checks).exit_code is code
 
 
 def test_what_is_not_known_counts_as_used() -> None:

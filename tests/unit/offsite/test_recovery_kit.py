@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup import version
-from gitlab_mm_backup.cli import kit_outcomes
+from gitlab_mm_backup.cli import recovery_kit
 from gitlab_mm_backup.config import settings as config_settings
 from gitlab_mm_backup.config.settings import Remote, Restic, Settings
-from gitlab_mm_backup.offsite import ledger, rclone, recovery_kit
+from gitlab_mm_backup.offsite import ledger, rclone
+from gitlab_mm_backup.offsite import recovery_kit as offsite_recovery_kit
 from gitlab_mm_backup.offsite.ledger import Notes, There
 from gitlab_mm_backup.offsite.recovery_kit import Kit
 from gitlab_mm_backup.store.local import LocalStore
@@ -49,7 +50,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[bool, Kit]:
     monkeypatch.setattr(ledger, "of", lambda remote: _notes(remote, notes))
     settings = Settings(tmp_path / "sets", None, offsite=(nas,), upload=upload)
     return {
-        asked: recovery_kit.kit(
+        asked: offsite_recovery_kit.kit(
             settings, LocalStore(tmp_path / "sets"), with_secrets=asked, root=tmp_path
         )
         for asked in (False, True)
@@ -62,7 +63,7 @@ def _notes(remote: Remote, path: Path) -> Notes:
 
 
 def test_places_keys_versions_and_commands_are_told(made: dict[bool, Kit]) -> None:
-    told = "\n".join(recovery_kit.lines(made[False]))
+    told = "\n".join(offsite_recovery_kit.lines(made[False]))
     for wanted in (
         "gitlab:bucket/mattermost: none yet",
         f"nas:<b>backups: newest {SET} of 1",
@@ -80,25 +81,25 @@ def test_places_keys_versions_and_commands_are_told(made: dict[bool, Kit]) -> No
 
 
 def test_the_page_says_the_same_and_takes_names_for_text(made: dict[bool, Kit]) -> None:
-    page = kit_outcomes.render(made[False]).decode()
+    page = recovery_kit.render(made[False]).decode()
     assert "<b>backups" not in page and "nas:&lt;b&gt;backups" in page
     assert "<script" not in page and "http" not in page
-    for line in recovery_kit.lines(made[False]):
+    for line in offsite_recovery_kit.lines(made[False]):
         if line.startswith("       "):
             assert line.strip() in unescape(page)
 
 
 def test_secrets_only_for_who_asks(made: dict[bool, Kit]) -> None:
     for asked, one in made.items():
-        text, page = "\n".join(recovery_kit.lines(one)), kit_outcomes.render(one).decode()
+        text, page = "\n".join(offsite_recovery_kit.lines(one)), recovery_kit.render(one).decode()
         for secret in SECRETS:
             assert (secret in text, secret in page) == (asked, asked)
-            outcome = kit_outcomes.of_kit(one, None)
+            outcome = recovery_kit.kit_result(one, None)
             assert secret not in json.dumps(dict(outcome.fields)) + repr(one)
 
 
 def test_a_host_without_any_copy_is_warned(tmp_path: Path) -> None:
-    one = recovery_kit.kit(
+    one = offsite_recovery_kit.kit(
         Settings(tmp_path, None), LocalStore(tmp_path / "sets"), with_secrets=True, root=tmp_path
     )
     assert any("No set has a copy" in warning for warning in one.warnings)
@@ -106,7 +107,7 @@ def test_a_host_without_any_copy_is_warned(tmp_path: Path) -> None:
 
 
 def test_the_page_is_root_s_alone(made: dict[bool, Kit], tmp_path: Path) -> None:
-    path = kit_outcomes.write(tmp_path / "kit.html", made[True])
+    path = recovery_kit.write(tmp_path / "kit.html", made[True])
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -115,14 +116,14 @@ def test_a_restic_repository_needs_its_password(tmp_path: Path) -> None:
     password.write_text(SECRETS[1])
     restic = Restic("sftp:nas:/srv/restic", password)
     settings = Settings(tmp_path, None, store="restic", restic=restic)
-    one = recovery_kit.kit(
+    one = offsite_recovery_kit.kit(
         settings, LocalStore(tmp_path / "sets"), with_secrets=True, root=tmp_path
     )
-    told = "\n".join(recovery_kit.lines(one))
+    told = "\n".join(offsite_recovery_kit.lines(one))
     assert one.warnings == [] and str(password) in {each.what for each in one.needed}
     assert "restic repository: " in told and "apt install restic" in told
     assert SECRETS[1] in told
-    quiet = recovery_kit.kit(
+    quiet = offsite_recovery_kit.kit(
         settings, LocalStore(tmp_path / "sets"), with_secrets=False, root=tmp_path
     )
-    assert SECRETS[1] not in "\n".join(recovery_kit.lines(quiet))
+    assert SECRETS[1] not in "\n".join(offsite_recovery_kit.lines(quiet))

@@ -66,7 +66,7 @@ def test_each_row_of_what_is_told_is_tried() -> None:
     for begin, by in TRIED.items():
         assert [what for what in told if what.startswith(begin)], begin
         known = {by} if isinstance(by, str) else set(by)
-        files = {path.name for path in (ROOT / "tests/system").glob("test_*.py")}
+        files = {path.name for path in (ROOT / "tests/system").rglob("test_*.py")}
         assert known <= files | set(CATALOGUE), known
 
 

@@ -61,7 +61,7 @@ def more(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def test_every_verb_has_a_page(files: dict[str, str]) -> None:
     pages = {name.rpartition("/")[2] for name in files if name.startswith("man/")}
-    verbs = {f"gitlab-mm-{name}.1" for name in main.group.commands}
+    verbs = {f"gitlab-mm-{name}.1" for name in main.COMMANDS}
     assert pages == {"gitlab-mm.1", *verbs, "gitlab-mm-backup.yml.5", "gitlab-mm-hooks.7"}
 
 

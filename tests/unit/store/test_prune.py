@@ -193,8 +193,8 @@ def test_each_place_is_asked_about_by_itself() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"nas": 5}', b'{"nas": {"most": -1}}', b"\xff"])
 def test_notes_that_are_not_ours_say_nothing(content: bytes) -> None:
-    for module in (prune, soundness):
-        module.PAST_FILE.write_bytes(content)
+    for file in (prune.PAST_FILE, soundness.ACCEPTED_FILE):
+        file.write_bytes(content)
     assert prune.past_of("nas") == prune.Past()
     assert soundness.accepted_names() == frozenset()
 

@@ -31,7 +31,9 @@ ERROR = {"message": "It is damaged", "detail": "", "hint": ""}
 
 def verbs(command: click.Command = main.group, above: str = "") -> Iterator[str]:
     """Every verb of the command line, as answers name it."""
-    for name, one in command.commands.items() if isinstance(command, click.Group) else ():
+    for name, one in (
+        main.commands_of(command) if isinstance(command, click.Group) else {}
+    ).items():
         words = f"{above} {name}".strip()
         if not isinstance(one, click.Group) or one.invoke_without_command:
             yield words

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
+
 from ..health import html
 from ..offsite import recovery_kit
 from ..offsite.recovery_kit import Kit
 from ..result import Outcome
+from .common import verb
+from .output import Manner
 
 
 def render(made: Kit) -> bytes:
@@ -20,7 +24,7 @@ def write(path: Path, made: Kit) -> Path:
     return html.write(path, render(made), "gitlab-mm kit FILE")
 
 
-def of_kit(made: Kit, path: Path | None) -> Outcome:
+def kit_result(made: Kit, path: Path | None) -> Outcome:
     """Tell the kit, or where its page is; a machine is never told a secret."""
     fields = {
         "path": str(path) if path else None,
@@ -42,3 +46,24 @@ def of_kit(made: Kit, path: Path | None) -> Outcome:
     }
     lines = [str(path)] if path else recovery_kit.lines(made)
     return Outcome(fields, lines, made.warnings, answer=True)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--with-secrets", is_flag=True, help="The keys as well; then keep it as you keep keys."
+)
+@verb
+def kit(manner: Manner, file: Path | None, with_secrets: bool) -> Outcome:
+    """Print what is needed to bring Mattermost back on an empty machine.
+
+    Where sets are, which keys and files are needed, versions, and the commands. With FILE it is one
+    HTML page, for paper.
+    """
+    from ..offsite import recovery_kit
+
+    if with_secrets and manner.as_json:
+        raise click.UsageError("--with-secrets is for paper: without --json.")
+    ours = manner.settings()
+    made = recovery_kit.kit(ours, manner.store(), with_secrets=with_secrets)
+    return kit_result(made, write(file, made) if file is not None else None)

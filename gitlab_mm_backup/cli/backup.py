@@ -1,0 +1,111 @@
+"""The command line: one function per verb."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..backup.job import Made
+from ..result import Outcome
+from ..system import humanize
+from . import offsite
+from .common import settings_and_store, verb
+from .output import Manner
+from .sets import builds_on
+
+
+def backup_result(made: Made) -> Outcome:
+    manifest = made.set.manifest
+    return Outcome(
+        {
+            "set": made.set.name,
+            "path": made.set.reference,
+            "parts": {
+                name: {"file": part.file, "bytes": part.bytes, "sha256": part.sha256}
+                for name, part in manifest.parts.items()
+            },
+            "rows": manifest.rows,
+            "files": manifest.files.files,
+            "bytes": manifest.bytes,
+            "base": made.set.base and made.set.base.name,
+            "removed": made.removed,
+            "notes": made.notes,
+            "shrunken": list(manifest.shrunken),
+            "salvaged": manifest.salvaged,
+            "told": list(manifest.told),
+        },
+        [
+            f"Made {made.set.reference}{builds_on(made.set)}",
+            f"  {humanize.amounts(manifest.rows, manifest.files.files)} in {manifest.seconds:.1f} s",
+            *(f"Removed {name}" for name in made.removed),
+            *made.notes,
+        ],
+        made.warnings,
+    )
+
+
+@click.command()
+@click.option("--if-present", is_flag=True, help="Do nothing where no Mattermost is set up.")
+@click.option(
+    "--due",
+    metavar="HH:MM",
+    help="Do nothing if the nightly run of that time, or a set since, has been made; for cron.",
+)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Of a stopped host instead: where its disk is mounted, or a folder that holds Docker's "
+    "volumes as config and data.",
+)
+@verb
+def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None) -> Outcome:
+    """Make a set of Mattermost while it keeps running, then thin out old sets.
+
+    Where GitLab 19 has removed Mattermost the set is made of what it left, and marked as salvaged.
+    """
+    from ..backup import from_disk, job, salvage, schedule
+    from ..mattermost import detect, guest
+    from ..mattermost.journal import Journal
+    from ..restore import rollback, search_index
+    from ..system import process
+    from ..system.lock import only_run
+
+    now = datetime.now().astimezone()
+    if due is not None and not schedule.is_due(due, now):
+        return Outcome({"set": None}, [])
+    manner.load_everything()
+    with only_run():
+        if due is not None:
+            schedule.record()
+        absent = detect.absent() if if_present else ""
+        if absent:
+            return Outcome({"set": None}, [absent])
+        rollback.refuse_unfinished(Journal())
+        ours, store = settings_and_store(manner)
+        if due is not None and any(schedule.covers(one, due, now) for one in _moments(store)):
+            return Outcome({"set": None}, ["There is a set of this night already"])
+        process.step_back(ours.nice)
+        manner.begin(ours)
+        if root is not None:
+            made = from_disk.make(root, ours, store)
+            outcome, more = backup_result(made), []
+        else:
+            with guest.admitted(salvage.site_here(store)) as site:
+                more = search_index.build_pending(site)
+                made = job.backup(site, ours, store, nightly=if_present)
+            outcome = offsite.with_copies(backup_result(made), ours, made.owner)
+        more += rollback.prune_previous(ours.keep_time)
+    return replace(outcome, warnings=[*more, *outcome.warnings, *job.follow(made)])
+
+
+def _moments(store: Any) -> list[datetime]:
+    """Return when this host's sets were begun; safety sets do not count."""
+    from ..config import identity
+    from ..store import inventory
+
+    sets = inventory.own_sets(identity.known(), store.sets())
+    return [one.manifest.made for one in sets if not one.manifest.safety]

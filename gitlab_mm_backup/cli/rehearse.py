@@ -1,0 +1,130 @@
+"""The command line: one function per verb."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from ..checks import LASTING, Result
+from ..errors import Failure
+from ..result import Outcome
+from ..store.check_records import Record, Verdict, as_fields
+from ..system import humanize
+from . import common, offsite
+from .common import VERDICTS, check_fields, check_line, settings_and_store, verb
+from .output import Manner
+
+
+def rehearse_result(made: Sequence[Record], warnings: list[str], *, expected: bool) -> Outcome:
+    """Tell what rehearsals came to; ``expected``: it is no news that something was not run."""
+    only = made[0] if len(made) == 1 else None
+    if not expected:
+        warnings = warnings + [
+            f"{one.set}: {check.name} was not run: {check.detail}"
+            for one in made
+            for check in one.checks
+            if check.result is Result.NOT_RUN and one.verdict is not Verdict.FAILED
+        ]
+    return Outcome(
+        {
+            "set": only and only.set,
+            "result": only and only.verdict.value,
+            "checks": check_fields(only.checks) if only else [],
+            "recovery_seconds": only and only.recovery_seconds,
+            "rehearsals": [{**as_fields(one), "result": one.verdict.value} for one in made],
+        },
+        [line for one in made for line in _rehearsal_lines(one)] or ["There is no set to rehearse"],
+        warnings,
+        error=_unproven(made),
+    )
+
+
+def _unproven(made: Sequence[Record]) -> Failure | None:
+    bad = [one for one in made if one.verdict is Verdict.FAILED]
+    if not bad:
+        return None
+    failed = [(one, check) for one in bad for check in one.checks if check.result is Result.FAILED]
+    found = [f"{one.set}: {check.name}: {check.detail}" for one, check in failed]
+    lasting = any(LASTING in check.detail for _, check in failed)
+    return Failure(
+        f"{humanize.number(len(bad), 'set')} did not pass the rehearsal",
+        "; ".join(found),
+        "Do what the detail says; the page what-a-backup-contains tells more."
+        if lasting
+        else "Make a new set and rehearse it: gitlab-mm backup; gitlab-mm rehearse",
+    )
+
+
+def _rehearsal_lines(record: Record) -> list[str]:
+    name = f"Rehearsal of {record.set}"
+    lines = [
+        f"{name} {VERDICTS[record.verdict]} in {humanize.duration(record.seconds)}",
+        *(f"  {check_line(one)}" for one in record.checks),
+    ]
+    if record.recovery_seconds is not None:
+        took = humanize.duration(max(1, record.recovery_seconds))
+        without = ", without the indexes of the search" if record.left_out else ""
+        lines.append(f"  Recovery time to expect: {took}{without}")
+    return lines
+
+
+@click.command(epilog=common.SET_HELP)
+@click.argument("wanted", metavar="[SET]", default="latest")
+@click.option("--all", "every", is_flag=True, help="Every set, the newest first.")
+@click.option("--quick", is_flag=True, help="Without unpacking files and starting Mattermost.")
+@click.option("--full", is_flag=True, help="Build the indexes of the search as well.")
+@click.option("--if-due", is_flag=True, help="Only when rehearse in config.yml says so.")
+@offsite.from_elsewhere
+@verb
+def rehearse(
+    manner: Manner,
+    wanted: str,
+    every: bool,
+    quick: bool,
+    full: bool,
+    if_due: bool,
+    place: str | None,
+    identity: Path | None,
+) -> Outcome:
+    """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
+    from ..backup import salvage
+    from ..rehearsal import job
+    from ..restore import offered
+    from ..store import check_records
+    from ..store.check_records import Depth
+    from ..store.sets import Entry
+    from ..system import lock, process
+
+    if quick and full:
+        raise click.UsageError("--quick and --full exclude each other.")
+    if every and wanted != "latest":
+        raise click.UsageError("SET and --all exclude each other.")
+    if place is not None and (every or if_due):
+        raise click.UsageError("--from takes one copy: without --all and --if-due.")
+    manner.load_everything()
+    with lock.only_rehearsal():
+        ours, store = settings_and_store(manner)
+        if if_due and not job.is_due(
+            ours.rehearse, check_records.history(), datetime.now().astimezone()
+        ):
+            return Outcome({"set": None}, [f"No rehearsal is due: rehearse is {ours.rehearse}"])
+        depth = Depth.QUICK if quick else Depth.FULL if full else Depth.USUAL
+        with offsite.looked_at(ours, store, place, wanted, identity) as chosen:
+            site = salvage.site_here(store)
+            entries = store.entries() if every else [Entry(wanted, chosen, "")]
+            warnings = [
+                f"{one.name} is not complete: {one.problem}" for one in entries if not one.set
+            ]
+            warnings += [] if every else offered.unproven(chosen)
+            process.step_back(ours.nice)
+            manner.begin(ours)
+            made = []
+            for set_ in [one.set for one in entries if one.set]:
+                with store.fetched(set_, ours.rehearse_in) as near:
+                    made.append(job.rehearse(near, site, depth, ours))
+                if place is None:
+                    warnings += check_records.keep_record(set_, made[-1])
+    return rehearse_result(made, warnings, expected=quick or if_due)
