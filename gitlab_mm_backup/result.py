@@ -10,7 +10,7 @@ from .errors import ExitCode, Failure
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CommandResult:
     """The end of one command.
 
     ``fields`` are its own keys of the JSON object, ``lines`` the text for a person; a command

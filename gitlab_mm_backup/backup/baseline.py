@@ -10,7 +10,7 @@ from ..config.identity import Host
 from ..config.origin import Kind
 from ..postgresql import contents
 from ..store import check_records, inventory, manifest, soundness
-from ..store.inventory import Seen, Store
+from ..store.inventory import SeenHost, Store
 from ..store.manifest import Manifest
 from ..store.sets import BackupSet
 from ..system import humanize
@@ -87,7 +87,7 @@ def _undecided(host: Host, store: Store) -> list[str]:
     return [_kept(one) for one in inventory.kin(host, inventory.seen(store))]
 
 
-def _kept(one: Seen) -> str:
+def _kept(one: SeenHost) -> str:
     """Return what is said of the sets of another host."""
     shown = identity.shown(one.host)
     name = shown[:_SHOWN] if identity.has_id(one.host) else shown

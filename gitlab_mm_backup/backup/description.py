@@ -144,7 +144,7 @@ def _mounted(site: Site, roles: Mapping[str, str]) -> list[str]:
     return [role for role, path in roles.items() if disk_space.is_mount(Path(path))]
 
 
-def _account(site: Site) -> manifest.Account:
+def _account(site: Site) -> manifest.FileOwner:
     """Return the account of the files; a salvage has numbers for names that are gone."""
     user, group = site.account.user, site.account.group
     uid = int(user) if user.isdecimal() else sandbox.account_entry(user).pw_uid
@@ -154,7 +154,7 @@ def _account(site: Site) -> manifest.Account:
         raise Failure(
             f"There is no group {group} on this host", hint="Run gitlab-ctl reconfigure."
         ) from None
-    return manifest.Account(user, group, uid, gid)
+    return manifest.FileOwner(user, group, uid, gid)
 
 
 def _credentials(site: Site) -> Credentials:

@@ -26,7 +26,7 @@ from ..system.namespaces import View, within
 from ..system.process import Command
 from ..system.sandbox import INSIDE
 from . import job, salvage
-from .job import Before, Made
+from .job import BackupResult, Before
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class _Seen:
     size: int  # bytes
 
 
-def make(root: Path, settings: Settings, store: LocalStore) -> Made:
+def make(root: Path, settings: Settings, store: LocalStore) -> BackupResult:
     """Make a set of the Mattermost whose files lie below ``root``; nothing there is changed.
 
     ``root`` is a mounted disk of a host, or a folder with Docker's volumes ``config`` and

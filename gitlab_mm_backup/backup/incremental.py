@@ -101,7 +101,7 @@ def pack(
         file_list.take(archive_writer.outermost(folders), staging, now)
         planned, base = _plan(now, folders, base, marked)
         planned.write_names(names)
-        witness = file_list.Witness(planned, final)
+        witness = file_list.ListingWriter(planned, final)
         writer = PartWriter(staging / "files.tar.zst", throttle)
         stack.callback(writer.close)
         packer = compress(settings.files_level, settings.packers)
@@ -126,7 +126,7 @@ def pack(
 
 def _plan(
     now: IO[bytes], folders: list[Path], base: BackupSet | None, marked: IO[bytes]
-) -> tuple[file_list.Plan, BackupSet | None]:
+) -> tuple[file_list.ChangePlan, BackupSet | None]:
     """Return what to pack, and what on; most of all again is no increment, but a full set."""
     if base is not None:
         with file_list.opened(base.file(LISTING)) as before:

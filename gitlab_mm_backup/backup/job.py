@@ -19,8 +19,9 @@ from ..config.settings import Rules, Settings
 from ..errors import Failure, Interrupted
 from ..mattermost.site import Site
 from ..postgresql import connection, dump, provisions, restorable
-from ..postgresql.dump import Counted, GaveWay, Snapshot
+from ..postgresql.dump import Counted, DatabaseSnapshot, DumpBlockedOthers
 from ..store import archive_writer, inventory, manifest, prune, soundness
+from ..store.archive_writer import Survey, survey
 from ..store.inventory import Store
 from ..store.local import PartWriter, Throttle
 from ..store.manifest import Credentials, Manifest, Part
@@ -29,7 +30,7 @@ from ..store.restic_store import ResticStore
 from ..store.retention import FOR_EVER
 from ..store.sets import BackupSet, Sign
 from ..system import disk_space, humanize, progress, signals
-from ..system.parallel import together
+from ..system.parallel import run_all
 from ..system.process import compress
 from . import absence, baseline, description, incremental, parts, room
 from .attributes import look
@@ -61,7 +62,7 @@ class Before:
 
 
 @dataclass(frozen=True)
-class Made:
+class BackupResult:
     """A finished backup, and what the operator must read."""
 
     set: BackupSet
@@ -79,7 +80,7 @@ def backup(
     *,
     nightly: bool = False,
     make: Make | None = None,
-) -> Made:
+) -> BackupResult:
     """Make one set of ``site`` in ``store``, then thin the store out; ``follow`` is for afterwards.
 
     ``nightly`` tells the hooks that nobody waits; ``make`` makes the set where ``make_set`` alone
@@ -102,7 +103,7 @@ def backup(
     if nightly:
         variables["nightly"] = "yes"
     notes += _kept_for_ever(settings, before)
-    return Made(made, pruned.removed, warnings, notes, owner, variables)
+    return BackupResult(made, pruned.removed, warnings, notes, owner, variables)
 
 
 def _accepted(count: int) -> list[str]:
@@ -117,7 +118,7 @@ def _kept_for_ever(settings: Settings, before: Before) -> list[str]:
     return [f"Note: {FOR_EVER}"] if for_ever else []
 
 
-def follow(made: Made) -> list[str]:
+def follow(made: BackupResult) -> list[str]:
     """Run the hooks that follow a set; return warnings.
 
     They may take long, such as a rehearsal: nobody holds the lock for them, and a signal ends
@@ -203,7 +204,7 @@ def _told(site: Site, described: Manifest, written: Written, before: Before) -> 
     return [humanize.plain(one) for one in words]
 
 
-_PackFiles = Callable[[Throttle, Path, list[Path], archive_writer.Survey], Packed]
+_PackFiles = Callable[[Throttle, Path, list[Path], Survey], Packed]
 
 
 def _packer(
@@ -239,7 +240,7 @@ def _undisturbed(write: Callable[[], Written], staging: Path) -> Written:
     for _ in range(_ATTEMPTS - 1):
         try:
             return write()
-        except GaveWay as failure:
+        except DumpBlockedOthers as failure:
             log.info("%s; beginning again", failure)
             for half in staging.iterdir():
                 half.unlink()
@@ -258,14 +259,12 @@ def _write_parts(
     folders, etc, excluded = _folders(roles), *parts.gitlab_settings(site)
     throttle = Throttle(settings.bandwidth)
 
-    def pack_all() -> tuple[Packed, archive_writer.Survey]:
-        found = archive_writer.survey(folders, owners=site.missing is None)
-        packed = pack_files(throttle, staging, folders, found)
-        # Of a link that was exchanged meanwhile tar's own word counts.
-        return packed, archive_writer.survey(folders).joined(found)
+    def pack_all() -> tuple[Packed, Survey]:
+        found = survey(folders, owners=site.missing is None)
+        return pack_files(throttle, staging, folders, found), survey(folders).joined(found)
 
     with dump.snapshot(site.database) as snapshot:
-        (dumped, counted), (packed, found), (of_etc, found_there), kept, attributes = together(
+        (dumped, counted), (packed, found), (of_etc, there), kept, attributes = run_all(
             lambda: _dump(site, settings, throttle, store, staging, snapshot),
             pack_all,
             lambda: parts.pack_gitlab_settings(site, settings, throttle, staging),
@@ -281,7 +280,7 @@ def _write_parts(
         counted.contents,
         counted.uploads,
         packed,
-        [found, *found_there],
+        [found, *there],
         snapshot.unread,
         attributes,
         snapshot.properties,
@@ -289,7 +288,7 @@ def _write_parts(
     )
 
 
-def _beyond_a_restore(snapshot: Snapshot, counted: Counted) -> list[str]:
+def _beyond_a_restore(snapshot: DatabaseSnapshot, counted: Counted) -> list[str]:
     """Return, in words, what of the database no restore brings back as it was."""
     return [
         *snapshot.told,
@@ -305,7 +304,7 @@ def _dump(
     throttle: Throttle,
     store: Store,
     staging: Path,
-    snapshot: Snapshot,
+    snapshot: DatabaseSnapshot,
 ) -> tuple[Part, Counted]:
     """Write the dump; return its part, and what was counted in its snapshot."""
     if isinstance(store, ResticStore):  # as it is: packed, it is another one each night

@@ -17,7 +17,7 @@ from ..store.inventory import Store
 from ..store.local import LocalStore
 from ..store.sets import BackupSet
 from ..system import disk_space
-from ..system.parallel import together
+from ..system.parallel import run_all
 
 _PACKED = 3  # a dump through zstd has a third of its tables' bytes, or less
 _PARTS = ("files", "listing")
@@ -79,7 +79,7 @@ def watched(store: Store, write: Callable[[], _Result]) -> _Result:
             over.set()
 
     try:
-        result: _Result = together(work, lambda: disk_space.watch(descriptor, where, over))[0]
+        result: _Result = run_all(work, lambda: disk_space.watch(descriptor, where, over))[0]
     except disk_space.NearlyFull:
         with contextlib.suppress(Failure):
             store.repository.prune()

@@ -62,7 +62,7 @@ _MOST = 16 << 20  # bytes of a file of settings; more is none
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedEnvironment:
     """The environment of the service as an earlier set has it."""
 
     source: str
@@ -84,7 +84,7 @@ def left(root: Path = Path("/")) -> bool:
     return gone and (omnibus.home(root).is_dir() or (root / omnibus_files.ENVIRONMENT).is_dir())
 
 
-def kept_in(sets: Sequence[BackupSet]) -> Kept | None:
+def kept_in(sets: Sequence[BackupSet]) -> SavedEnvironment | None:
     """Return the environment of the newest of ``sets`` that holds GitLab's credentials."""
     for one in sets:
         try:
@@ -94,11 +94,11 @@ def kept_in(sets: Sequence[BackupSet]) -> Kept | None:
         except Failure:
             continue
         if _ID in found and _SECRET in found:
-            return Kept(f"set {one.name}", found)
+            return SavedEnvironment(f"set {one.name}", found)
     return None
 
 
-def find(kept: Kept | None, adjust: Callable[[Site], Site] = lambda site: site) -> Site:
+def find(kept: SavedEnvironment | None, adjust: Callable[[Site], Site] = lambda site: site) -> Site:
     """Return what is left of the bundled Mattermost of this host as a site.
 
     Its credentials and keys are those of the environment folder, else of GitLab's own backups of
@@ -121,7 +121,7 @@ def find(kept: Kept | None, adjust: Callable[[Site], Site] = lambda site: site) 
 
 
 def _recover(
-    bare: Site, backup: _Backup | None, ruby: Mapping[str, str], kept: Kept | None
+    bare: Site, backup: _Backup | None, ruby: Mapping[str, str], kept: SavedEnvironment | None
 ) -> dict[str, Secret]:
     """Return the variables that can still be known, without the folder that held them."""
     candidates, rows = _candidates(bare, backup, kept)
@@ -146,7 +146,7 @@ def _recover(
 
 
 def _candidates(
-    bare: Site, backup: _Backup | None, kept: Kept | None
+    bare: Site, backup: _Backup | None, kept: SavedEnvironment | None
 ) -> tuple[list[Candidate], list[Application] | None]:
     """Return every pair there is, with GitLab's verdict on each, and its rows."""
     found: list[tuple[str, Pair | None]] = []

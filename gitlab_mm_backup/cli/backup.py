@@ -9,18 +9,18 @@ from typing import Any
 
 import click
 
-from ..backup.job import Made
-from ..result import Outcome
+from ..backup.job import BackupResult
+from ..result import CommandResult
 from ..system import humanize
 from . import offsite
 from .common import settings_and_store, verb
-from .output import Manner
+from .output import Context
 from .sets import builds_on
 
 
-def backup_result(made: Made) -> Outcome:
+def backup_result(made: BackupResult) -> CommandResult:
     manifest = made.set.manifest
-    return Outcome(
+    return CommandResult(
         {
             "set": made.set.name,
             "path": made.set.reference,
@@ -62,7 +62,7 @@ def backup_result(made: Made) -> Outcome:
     "volumes as config and data.",
 )
 @verb
-def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None) -> Outcome:
+def backup(context: Context, if_present: bool, due: str | None, root: Path | None) -> CommandResult:
     """Make a set of Mattermost while it keeps running, then thin out old sets.
 
     Where GitLab 19 has removed Mattermost the set is made of what it left, and marked as salvaged.
@@ -76,20 +76,20 @@ def backup(manner: Manner, if_present: bool, due: str | None, root: Path | None)
 
     now = datetime.now().astimezone()
     if due is not None and not schedule.is_due(due, now):
-        return Outcome({"set": None}, [])
-    manner.load_everything()
+        return CommandResult({"set": None}, [])
+    context.load_everything()
     with only_run():
         if due is not None:
             schedule.record()
         absent = detect.absent() if if_present else ""
         if absent:
-            return Outcome({"set": None}, [absent])
+            return CommandResult({"set": None}, [absent])
         rollback.refuse_unfinished(Journal())
-        ours, store = settings_and_store(manner)
+        ours, store = settings_and_store(context)
         if due is not None and any(schedule.covers(one, due, now) for one in _moments(store)):
-            return Outcome({"set": None}, ["There is a set of this night already"])
-        process.step_back(ours.nice)
-        manner.begin(ours)
+            return CommandResult({"set": None}, ["There is a set of this night already"])
+        process.lower_priority(ours.nice)
+        context.begin(ours)
         if root is not None:
             made = from_disk.make(root, ours, store)
             outcome, more = backup_result(made), []

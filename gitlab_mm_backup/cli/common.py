@@ -18,20 +18,20 @@ import click
 
 from ..checks import Check, Result
 from ..errors import ExitCode, Failure, Interrupted
-from ..result import Outcome
-from ..store.check_records import Verdict
+from ..result import CommandResult
+from ..store.check_records import CheckVerdict
 from ..store.retention import FOR_EVER
 from ..system import environment, humanize, log, signals
 from . import streams
-from .output import Manner
+from .output import Context
 
 if TYPE_CHECKING:
-    from ..result import Outcome
+    from ..result import CommandResult
 
 HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 
-def verb(function: Callable[..., Outcome]) -> Callable[..., None]:
+def verb(function: Callable[..., CommandResult]) -> Callable[..., None]:
     """Give a verb the options that all have, and its end: printing, JSON, the exit code."""
 
     @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -46,8 +46,8 @@ def verb(function: Callable[..., Outcome]) -> Callable[..., None]:
     def run(as_json: bool, config: Path | None, verbose: bool, quiet: bool, **options: Any) -> None:
         from . import output
 
-        manner = Manner(_command_name(), as_json, quiet, verbose, config)
-        sys.exit(output.finish(manner, lambda: function(manner, **options)))
+        context = Context(_command_name(), as_json, quiet, verbose, config)
+        sys.exit(output.finish(context, lambda: function(context, **options)))
 
     return run
 
@@ -124,9 +124,9 @@ def _tell(program: str, failure: Failure) -> int:
 SET_HELP = "SET is a set's name, latest, or a path to a set."
 
 VERDICTS = {
-    Verdict.PASSED: "passed",
-    Verdict.INCOMPLETE: "passed as far as it went",
-    Verdict.FAILED: "FAILED",
+    CheckVerdict.PASSED: "passed",
+    CheckVerdict.INCOMPLETE: "passed as far as it went",
+    CheckVerdict.FAILED: "FAILED",
 }
 _BRIEF = 4  # lines
 
@@ -155,5 +155,5 @@ def check_line(check: Check) -> str:
     return f"{check.name:16} {check.result.value:8} {check.detail}".rstrip()
 
 
-def settings_and_store(manner: Manner) -> Any:
-    return manner.settings(), manner.store()
+def settings_and_store(context: Context) -> Any:
+    return context.settings(), context.store()

@@ -14,28 +14,28 @@ from ..config.options import Option, leaves, shown
 from ..config.schema import OPTIONS
 from ..config.settings import Value
 from ..errors import ExitCode, Failure
-from ..result import Outcome
+from ..result import CommandResult
 from .common import verb
-from .output import Manner
+from .output import Context
 
 
-def show_result(values: Sequence[Value]) -> Outcome:
+def show_result(values: Sequence[Value]) -> CommandResult:
     """Tell every value, and where it comes from; never a secret."""
     names = max(len(one.name) for one in values)
     texts = {one.name: _text(one) for one in values}
     width = max(map(len, texts.values()))
     lines = [f"{one.name:{names}}  {texts[one.name]:{width}}  {_origin(one)}" for one in values]
-    return Outcome({"options": [_fields(one) for one in values]}, lines, answer=True)
+    return CommandResult({"options": [_fields(one) for one in values]}, lines, answer=True)
 
 
-def check_result(values: Sequence[Value], file: str) -> Outcome:
+def check_result(values: Sequence[Value], file: str) -> CommandResult:
     """Tell that the file is right; what is wrong with it is a Failure from reading it."""
     given = [one.name for one in values if one.origin == "config.yml"]
     told = ", ".join(given) if given else "every option is at its default, or at GitLab's"
-    return Outcome({"file": file, "given": given}, [f"{file} is right: {told}"], answer=True)
+    return CommandResult({"file": file, "given": given}, [f"{file} is right: {told}"], answer=True)
 
 
-def explain_result(values: Sequence[Value], wanted: str) -> Outcome:
+def explain_result(values: Sequence[Value], wanted: str) -> CommandResult:
     """Tell what an option, or each of a section, is for, what it may be, and what it is.
 
     Raises Failure where there is no such option.
@@ -46,7 +46,7 @@ def explain_result(values: Sequence[Value], wanted: str) -> Outcome:
         raise Failure(f"There is no option {wanted!r}", f"known: {names}", exit_code=ExitCode.USAGE)
     lines = [line for one in found for line in (*_explained(one), "")][:-1]
     fields = [{**_fields(one), **_told(one.option)} for one in found]
-    return Outcome({"options": fields}, lines, answer=True)
+    return CommandResult({"options": fields}, lines, answer=True)
 
 
 def _explained(value: Value) -> Iterator[str]:
@@ -102,28 +102,28 @@ def config() -> None:
 
 @config.command("show")
 @verb
-def show(manner: Manner) -> Outcome:
+def show(context: Context) -> CommandResult:
     """Show every option's value and where it comes from: default, gitlab.yml or config.yml."""
 
-    return show_result(manner.values())
+    return show_result(context.values())
 
 
 @config.command("check")
 @verb
-def check(manner: Manner) -> Outcome:
+def check(context: Context) -> CommandResult:
     """Tell every mistake in config.yml at once, each with its line."""
     from ..config import settings
 
-    return check_result(manner.values(), str(manner.config or settings.CONFIG_FILE))
+    return check_result(context.values(), str(context.config or settings.CONFIG_FILE))
 
 
 @config.command("explain")
 @click.argument("wanted", metavar="KEY")
 @verb
-def explain(manner: Manner, wanted: str) -> Outcome:
+def explain(context: Context, wanted: str) -> CommandResult:
     """Tell what an option is for, what it may be, its default, and what it is now.
 
     KEY is an option's name, compression.threads, or a section's, compression.
     """
 
-    return explain_result(manner.values(), wanted)
+    return explain_result(context.values(), wanted)

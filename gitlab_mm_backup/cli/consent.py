@@ -13,13 +13,15 @@ from ..errors import ExitCode, Failure
 from ..mattermost.site import Site
 from ..restore import preview, replacing
 from ..restore.choice import Chosen
-from ..restore.plan import Plan
+from ..restore.plan import RestoreOptions
 from ..store import inventory
 from ..store.sets import BackupSet
 from . import output
 
 
-def given(options: dict[str, Any], set_: BackupSet, chosen: Chosen, site: Site, plan: Plan) -> Plan:
+def given(
+    options: dict[str, Any], set_: BackupSet, chosen: Chosen, site: Site, plan: RestoreOptions
+) -> RestoreOptions:
     """Have the operator agree, and apart to live data in whose place the set has nothing.
 
     Returns the plan with that consent.  Raises Failure without it, before any of the set is
@@ -41,7 +43,7 @@ def given(options: dict[str, Any], set_: BackupSet, chosen: Chosen, site: Site, 
     return replace(plan, replace_with_empty=plan.replace_with_empty or bool(lost))
 
 
-def refuse_another(set_: BackupSet, plan: Plan) -> None:
+def refuse_another(set_: BackupSet, plan: RestoreOptions) -> None:
     """Raise Failure where a restore is to go on with a set that is not the one that was agreed to."""
     origin = inventory.origin_of(set_)
     if plan.accepted != _identity(set_):

@@ -15,12 +15,12 @@ from ..errors import ExitCode, Failure
 from ..health.notify import Message, send
 from ..health.notify import name as name_of_notice
 from ..health.report import Report
-from ..health.status import Figure, Line, State, worst
-from ..health.upgrade_gate import Passed
-from ..result import Outcome
+from ..health.status import Figure, State, StatusLine, worst
+from ..health.upgrade_gate import GateResult
+from ..result import CommandResult
 from ..system import humanize
 from .common import brief_lines, check_fields, check_line, verb
-from .output import Manner
+from .output import Context
 
 _CODES = {State.BAD: ExitCode.FAILED, State.WARNING: ExitCode.WARNINGS}
 _COLOURS = {State.GOOD: "green", State.WARNING: "yellow", State.BAD: "red", State.OFF: "blue"}
@@ -28,7 +28,7 @@ _NAGIOS = {State.GOOD: "OK", State.WARNING: "WARNING", State.BAD: "CRITICAL"}
 _WIDTH = 79
 
 
-def status_result(lines: Sequence[Line], host: str, *, nagios: bool) -> Outcome:
+def status_result(lines: Sequence[StatusLine], host: str, *, nagios: bool) -> CommandResult:
     """Tell every line, and all in one word."""
     state = worst(lines)
     told = _nagios(lines, state) if nagios else _screen(lines, state, host)
@@ -46,13 +46,15 @@ def status_result(lines: Sequence[Line], host: str, *, nagios: bool) -> Outcome:
         ],
     }
     texts, tones = [text for text, _ in told], [tone for _, tone in told]
-    return Outcome(fields, texts, code=_CODES.get(state, ExitCode.DONE), answer=True, tones=tones)
+    return CommandResult(
+        fields, texts, code=_CODES.get(state, ExitCode.DONE), answer=True, tones=tones
+    )
 
 
 _Told = list[tuple[str, tuple[str, str]]]
 
 
-def _screen(lines: Sequence[Line], state: State, host: str) -> _Told:
+def _screen(lines: Sequence[StatusLine], state: State, host: str) -> _Told:
     told: _Told = [(f"{host}: {state.value}", _tone(state))]
     for one in lines:
         start = f"  {one.name:10} {one.state.value:8} "
@@ -71,7 +73,7 @@ def _tone(state: State) -> tuple[str, str]:
     return state.value, _COLOURS[state]
 
 
-def _nagios(lines: Sequence[Line], state: State) -> _Told:
+def _nagios(lines: Sequence[StatusLine], state: State) -> _Told:
     """Return the one line that a plugin prints: what is wrong, or the newest set, and figures."""
     amiss = [one for one in lines if one.state in _CODES] or lines[:1]
     words = "; ".join(f"{one.name}: {one.words}" for one in amiss).replace("|", "/")
@@ -84,7 +86,7 @@ def _figure(figure: Figure) -> str:
     return f"{figure.value:.15g}{figure.unit};{figure.warning};{figure.bad};0"
 
 
-def test_result(wanted: Sequence[Notice]) -> Outcome:
+def test_result(wanted: Sequence[Notice]) -> CommandResult:
     """Send a test by every notice, and tell which did not go out."""
     if not wanted:
         raise Failure(
@@ -106,37 +108,39 @@ def test_result(wanted: Sequence[Notice]) -> Outcome:
             "; ".join(f"{name}: {problem}" for name, problem in problems.items()),
             "Look at notices in /etc/gitlab-mm-backup/config.yml.",
         )
-    return Outcome({"notices": told}, lines, answer=True, error=failure)
+    return CommandResult({"notices": told}, lines, answer=True, error=failure)
 
 
-def alerts_result(rules: Path, warnings: list[str]) -> Outcome:
-    return Outcome({"rules": str(rules)}, [f"Alert rules are in {rules}"], warnings, answer=True)
+def alerts_result(rules: Path, warnings: list[str]) -> CommandResult:
+    return CommandResult(
+        {"rules": str(rules)}, [f"Alert rules are in {rules}"], warnings, answer=True
+    )
 
 
 @click.command()
 @click.option("--test", is_flag=True, help="Send a test to everybody in notices of config.yml.")
 @verb
-def notify(manner: Manner, test: bool) -> Outcome:
+def notify(context: Context, test: bool) -> CommandResult:
     """Try the notices: whether everybody in config.yml can be told."""
 
     if not test:
         raise click.UsageError("Give --test; real notices are sent by the jobs themselves.")
-    return test_result(manner.settings().notices)
+    return test_result(context.settings().notices)
 
 
-def gate_result(passed: Passed) -> Outcome:
+def gate_result(passed: GateResult) -> CommandResult:
     fields = {"set": passed.set or None}
-    return Outcome(fields, passed.lines, passed.warnings, answer=True, lasting=True)
+    return CommandResult(fields, passed.lines, passed.warnings, answer=True, lasting=True)
 
 
-def report_result(made: Report, path: Path) -> Outcome:
+def report_result(made: Report, path: Path) -> CommandResult:
     """Tell where the page is; that nothing is proven is no failure of writing it."""
     verdict = f"{made.judgement.standing.value.capitalize()}: {made.judgement.reason}"
     lines = [str(path), f"  {verdict}", *(f"  {one}" for one in made.concerns)]
-    return Outcome({"path": str(path), **made.fields()}, lines, answer=True)
+    return CommandResult({"path": str(path), **made.fields()}, lines, answer=True)
 
 
-def doctor_result(checks: Sequence[Check], brief: bool = False) -> Outcome:
+def doctor_result(checks: Sequence[Check], brief: bool = False) -> CommandResult:
     """Tell every check, or in ``brief`` what there is and what is amiss."""
     results = {check.result for check in checks}
     code = ExitCode.DONE
@@ -144,7 +148,7 @@ def doctor_result(checks: Sequence[Check], brief: bool = False) -> Outcome:
         code = ExitCode.FAILED
     elif Result.WARNING in results:
         code = ExitCode.WARNINGS
-    return Outcome(
+    return CommandResult(
         {"checks": check_fields(checks)},
         brief_lines(checks) if brief else [check_line(one) for one in checks],
         code=code,
@@ -161,7 +165,7 @@ def doctor_result(checks: Sequence[Check], brief: bool = False) -> Outcome:
 )
 @click.option("--install-alerts", is_flag=True, help="Give GitLab's Prometheus our alert rules.")
 @verb
-def doctor(manner: Manner, layout: bool, to: str | None, install_alerts: bool) -> Outcome:
+def doctor(context: Context, layout: bool, to: str | None, install_alerts: bool) -> CommandResult:
     """Say whether this host is ready to back up and to restore, or to upgrade GitLab."""
     from ..health import doctor as health_doctor
     from ..health import metrics, upgrade_check
@@ -171,15 +175,15 @@ def doctor(manner: Manner, layout: bool, to: str | None, install_alerts: bool) -
     if install_alerts:
         return alerts_result(*metrics.install_alerts())
     if to:
-        return doctor_result(upgrade_check.examine(manner.settings))
-    checks = health_doctor.examine(manner.settings, layout=layout)
+        return doctor_result(upgrade_check.run_checks(context.settings))
+    checks = health_doctor.run_checks(context.settings, layout=layout)
     return doctor_result(checks, brief=layout)
 
 
 @click.command()
 @click.argument("lines", metavar="LINE...", nargs=-1, required=True)
 @verb
-def gate(manner: Manner, lines: tuple[str, ...]) -> Outcome:
+def gate(context: Context, lines: tuple[str, ...]) -> CommandResult:
     """Decide whether apt may upgrade GitLab, as its hook asks before each upgrade.
 
     Each LINE is one that apt gives to DPkg::Pre-Install-Pkgs (version 3, apt.conf(5)); others
@@ -189,7 +193,7 @@ def gate(manner: Manner, lines: tuple[str, ...]) -> Outcome:
 
     change = upgrade_gate.planned(lines)
     return gate_result(
-        upgrade_gate.guard(change, manner.settings) if change else upgrade_gate.Passed()
+        upgrade_gate.guard(change, context.settings) if change else upgrade_gate.GateResult()
     )
 
 
@@ -198,7 +202,7 @@ def gate(manner: Manner, lines: tuple[str, ...]) -> Outcome:
     "file", type=click.Path(path_type=Path), default="/var/lib/gitlab-mm-backup/report.html"
 )
 @verb
-def report(manner: Manner, file: Path) -> Outcome:
+def report(context: Context, file: Path) -> CommandResult:
     """Write what is proven of the sets as one HTML page, for whoever must be shown.
 
     FILE is /var/lib/gitlab-mm-backup/report.html unless given. Exit code 0 says that the page is
@@ -207,22 +211,22 @@ def report(manner: Manner, file: Path) -> Outcome:
     from ..health import html
     from ..health import report as health_report
 
-    made = health_report.report(health_report.look(manner.store()))
+    made = health_report.report(health_report.collect(context.store()))
     return report_result(made, html.write_report(file, made))
 
 
 @click.command()
 @click.option("--nagios", is_flag=True, help="One line with performance data, for a plugin.")
 @verb
-def status(manner: Manner, nagios: bool) -> Outcome:
+def status(context: Context, nagios: bool) -> CommandResult:
     """Say at a glance how things stand: sets, rehearsal, sign-in, next run, space.
 
     Exit code 0: all is well; 4: something wants attention soon; 1: something is wrong now.
     """
     from ..health import status as status_status
 
-    if nagios and manner.as_json:
+    if nagios and context.as_json:
         raise click.UsageError("--nagios and --json exclude each other.")
-    ours = manner.settings()
-    facts = status_status.look(manner.store(), ours)
+    ours = context.settings()
+    facts = status_status.collect(context.store(), ours)
     return status_result(status_status.status(facts), facts.found.host, nagios=nagios)

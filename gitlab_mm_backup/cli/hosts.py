@@ -11,11 +11,11 @@ import click
 from ..config import identity
 from ..config.identity import Host
 from ..config.keys import Ring
-from ..result import Outcome
-from ..store.inventory import Seen
+from ..result import CommandResult
+from ..store.inventory import SeenHost
 from ..system import humanize
 from .common import verb
-from .output import Manner
+from .output import Context
 
 
 @click.group()
@@ -26,7 +26,7 @@ def place() -> None:
 @place.command("forget")
 @click.argument("wanted", metavar="PLACE")
 @verb
-def forget(manner: Manner, wanted: str) -> Outcome:
+def forget(context: Context, wanted: str) -> CommandResult:
     """Forget a place that was replaced or emptied on purpose; the next backup marks what is there now.
 
     PLACE is the folder of sets, the path of a remote, or its name. Sets and copies there stay.
@@ -36,13 +36,13 @@ def forget(manner: Manner, wanted: str) -> Outcome:
 
     with only_run():
         path = ledger.forget_place(wanted)
-    return Outcome({"place": path}, [f"{path} is forgotten; the next backup marks it again"])
+    return CommandResult({"place": path}, [f"{path} is forgotten; the next backup marks it again"])
 
 
 _SHOWN = 8  # digits of an id that tell it from others
 
 
-def host_result(here: Host, known: Sequence[Seen], ring: Ring) -> Outcome:
+def host_result(here: Host, known: Sequence[SeenHost], ring: Ring) -> CommandResult:
     """Tell which host this is, its key, and whose sets lie in the store."""
     lines = [f"This is host {here.id}"]
     lines.append(f"  Installation of Mattermost: {here.installation or 'not known yet'}")
@@ -74,7 +74,7 @@ def host_result(here: Host, known: Sequence[Seen], ring: Ring) -> Outcome:
             for one in known
         ],
     }
-    return Outcome(fields, lines, answer=True)
+    return CommandResult(fields, lines, answer=True)
 
 
 def _fields(here: Host) -> dict[str, object]:
@@ -87,7 +87,7 @@ def _fields(here: Host) -> dict[str, object]:
     }
 
 
-def _line(one: Seen, here: Host) -> str:
+def _line(one: SeenHost, here: Host) -> str:
     whose = identity.shown(one.host) if identity.has_id(one.host) else "without an id"
     of = one.installation[:_SHOWN] or "not known"
     told = f"{humanize.number(one.sets, 'set')} of {one.name} ({whose}), installation {of}"
@@ -103,30 +103,30 @@ def _short(host: str) -> str:
     return host[:_SHOWN] if identity.has_id(host) else identity.shown(host)
 
 
-def take_over_result(here: Host, former: str) -> Outcome:
+def take_over_result(here: Host, former: str) -> CommandResult:
     """Tell whose sets are this host's from now on."""
     told = f"The sets of host {identity.shown(former)} are this host's: it prunes them as its own"
-    return Outcome({**_fields(here), "host": identity.shown(former)}, [told], answer=True)
+    return CommandResult({**_fields(here), "host": identity.shown(former)}, [told], answer=True)
 
 
-def new_result(here: Host, not_this: Sequence[str]) -> Outcome:
+def new_result(here: Host, not_this: Sequence[str]) -> CommandResult:
     """Tell which hosts this is not."""
     lines = [f"This is not host {identity.shown(one)}: its sets are left alone" for one in not_this]
     lines.append(f"This is host {here.id}")
-    return Outcome(_fields(here), lines, answer=True)
+    return CommandResult(_fields(here), lines, answer=True)
 
 
-def trust_result(key: str) -> Outcome:
+def trust_result(key: str) -> CommandResult:
     """Tell whose sets are accepted from now on."""
-    return Outcome(
+    return CommandResult(
         {"key": key}, [f"Sets that are signed with key {key} are authentic"], answer=True
     )
 
 
-def distrust_result(key: str) -> Outcome:
+def distrust_result(key: str) -> CommandResult:
     """Tell whose sets are not accepted any more."""
     told = f"Key {key} is not trusted any more; what was restored or fetched stays"
-    return Outcome({"key": key}, [told], answer=True)
+    return CommandResult({"key": key}, [told], answer=True)
 
 
 def _alone(run: Callable[..., None]) -> Callable[..., None]:
@@ -143,7 +143,7 @@ def _alone(run: Callable[..., None]) -> Callable[..., None]:
 @click.group(invoke_without_command=True)
 @_alone
 @verb
-def host(manner: Manner) -> Outcome:
+def host(context: Context) -> CommandResult:
     """Say which host this is, and whose sets lie here.
 
     A host is known by an id of its own, not by its name. It prunes its own sets alone. After a
@@ -154,13 +154,13 @@ def host(manner: Manner) -> Outcome:
 
     here = identity.own()
     ring = keys.known(here.id)
-    return host_result(here, inventory.seen(manner.store()), ring)
+    return host_result(here, inventory.seen(context.store()), ring)
 
 
 @host.command("take-over")
 @click.argument("wanted", metavar="[ID]", default="")
 @verb
-def take_over(manner: Manner, wanted: str) -> Outcome:
+def take_over(context: Context, wanted: str) -> CommandResult:
     """Take the sets of another host for this one's: it was this host, before.
 
     They are used, and pruned, as its own from then on. ID is its id, the first digits of that, or
@@ -172,12 +172,12 @@ def take_over(manner: Manner, wanted: str) -> Outcome:
 
     with only_run():
         here = identity.own()
-        return take_over_result(*inventory.take_over(here, inventory.seen(manner.store()), wanted))
+        return take_over_result(*inventory.take_over(here, inventory.seen(context.store()), wanted))
 
 
 @host.command("new")
 @verb
-def new(manner: Manner) -> Outcome:
+def new(context: Context) -> CommandResult:
     """Say that this is none of the other hosts: a copy of one, or one that shares its place.
 
     Where no other host is in question, this one gets a new id.
@@ -188,13 +188,13 @@ def new(manner: Manner) -> Outcome:
 
     with only_run():
         here = identity.own()
-        return new_result(*inventory.new_identity(here, inventory.seen(manner.store())))
+        return new_result(*inventory.new_identity(here, inventory.seen(context.store())))
 
 
 @host.command("trust")
 @click.argument("key", metavar="KEY")
 @verb
-def trust(manner: Manner, key: str) -> Outcome:
+def trust(context: Context, key: str) -> CommandResult:
     """Trust the sets that are signed with the key of another host.
 
     KEY is the key's fingerprint, as gitlab-mm kit and gitlab-mm host print it on that host.
@@ -209,7 +209,7 @@ def trust(manner: Manner, key: str) -> Outcome:
 @host.command("distrust")
 @click.argument("key", metavar="KEY")
 @verb
-def distrust(manner: Manner, key: str) -> Outcome:
+def distrust(context: Context, key: str) -> CommandResult:
     """Trust the key of another host no more."""
     from ..config import keys
     from ..system.lock import only_run

@@ -11,16 +11,18 @@ from typing import Any
 import click
 
 from ..errors import Failure
-from ..offsite.sync import Served
-from ..result import Outcome
+from ..offsite.sync import SyncResult
+from ..result import CommandResult
 from ..system import humanize
 from .common import verb
-from .output import Manner
+from .output import Context
 
 _CHECKS = {"pieces": "the hashes of their pieces", "read back": "all of them read again"}
 
 
-def told_with_copies(outcome: Outcome, served: Sequence[Served], warnings: list[str]) -> Outcome:
+def told_with_copies(
+    outcome: CommandResult, served: Sequence[SyncResult], warnings: list[str]
+) -> CommandResult:
     """Return the outcome of a backup with what became of its copies."""
     return replace(
         outcome,
@@ -30,7 +32,7 @@ def told_with_copies(outcome: Outcome, served: Sequence[Served], warnings: list[
     )
 
 
-def offsite_result(served: Sequence[Served], warnings: list[str]) -> Outcome:
+def offsite_result(served: Sequence[SyncResult], warnings: list[str]) -> CommandResult:
     """Tell of gitlab-mm offsite, which was asked for copies alone: without them it has failed."""
     told = copies_lines(served)
     if not served and not warnings:
@@ -38,10 +40,10 @@ def offsite_result(served: Sequence[Served], warnings: list[str]) -> Outcome:
     elif not told and not warnings:
         told = [f"All copies are there: {', '.join(one.remote.name for one in served)}"]
     error = Failure("Not all sets have their copies", "; ".join(warnings)) if warnings else None
-    return Outcome({"copies": copies_fields(served)}, told, error=error)
+    return CommandResult({"copies": copies_fields(served)}, told, error=error)
 
 
-def copies_fields(served: Sequence[Served]) -> list[dict[str, object]]:
+def copies_fields(served: Sequence[SyncResult]) -> list[dict[str, object]]:
     return [
         {
             "remote": one.remote.name,
@@ -58,7 +60,7 @@ def copies_fields(served: Sequence[Served]) -> list[dict[str, object]]:
     ]
 
 
-def copies_lines(served: Sequence[Served]) -> list[str]:
+def copies_lines(served: Sequence[SyncResult]) -> list[str]:
     told = []
     for one in served:
         for name, there in one.copied.items():
@@ -155,7 +157,7 @@ def looked_at(
 
 @click.command()
 @verb
-def offsite(manner: Manner) -> Outcome:
+def offsite(context: Context) -> CommandResult:
     """Copy finished sets to the places outside this machine, check them there, thin them out.
 
     A backup does it at its end; this does it now. What an interrupted run has brought there stays.
@@ -168,14 +170,14 @@ def offsite(manner: Manner) -> Outcome:
     from ..store.prune import Owner
     from ..system.lock import only_run
 
-    manner.load_everything()
+    context.load_everything()
     with only_run():
-        ours, here = manner.settings(), identity.own()
+        ours, here = context.settings(), identity.own()
         owner = Owner(here, live.installation(detect.find_any(), here))
         return offsite_result(*sync.copy(ours, inventory.local_store(ours), owner))
 
 
-def with_copies(made: Outcome, settings: Any, owner: Any) -> Outcome:
+def with_copies(made: CommandResult, settings: Any, owner: Any) -> CommandResult:
     """Copy the sets when a backup is made, and tell it with that."""
     from ..offsite import sync
     from ..store import inventory

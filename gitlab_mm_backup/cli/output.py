@@ -21,7 +21,7 @@ import click
 
 from ..config.settings import Settings, Value
 from ..errors import ExitCode, Failure, Interrupted
-from ..result import Outcome
+from ..result import CommandResult
 from ..store.inventory import Store
 from ..system import humanize, progress, sandbox, signals
 from ..system import log as system_log
@@ -38,7 +38,7 @@ JOBS = ("backup", "restore", "rehearse", "prune", "sso repair")
 
 
 @dataclass(frozen=True)
-class Manner:
+class Context:
     """How a command was asked to speak, and the settings file."""
 
     command: str
@@ -104,13 +104,13 @@ class Manner:
         return look(required=self.config is not None)
 
 
-def finish(manner: Manner, work: Callable[[], Outcome]) -> int:
+def finish(context: Context, work: Callable[[], CommandResult]) -> int:
     """Run ``work``, print its outcome or failure, and return the exit code."""
     terminal.prepare(sys.stdout, sys.stderr)
     sandbox.leave_no_core()
-    steps, lasting = _log_steps(manner)
+    steps, lasting = _log_steps(context)
     began = time.monotonic()
-    outcome, error = Outcome({}, []), None
+    outcome, error = CommandResult({}, []), None
     try:
         _require_root()
         with progress.shown_by(steps.start) if isinstance(steps, Screen) else nullcontext():
@@ -119,22 +119,22 @@ def finish(manner: Manner, work: Callable[[], Outcome]) -> int:
     except click.UsageError:
         raise
     except (Exception, Interrupted) as trouble:
-        error = _failure(manner, trouble, lasting)
+        error = _failure(context, trouble, lasting)
     signals.ignore()  # what is left is short, and is not to be cut
     seconds = time.monotonic() - began
     code = error.exit_code if error else outcome.exit_code
     tail: list[Callable[[], object]] = [
         steps.close,
         lambda: _keep(lasting, outcome, error, code, seconds),
-        lambda: _follow(manner, outcome, error, seconds),
+        lambda: _follow(context, outcome, error, seconds),
     ]
     for act in tail:
         _guard(act, lasting)
-    _print(manner, outcome, error, code, seconds, lasting)
-    return int(_delivered(manner, code, lasting))
+    _print(context, outcome, error, code, seconds, lasting)
+    return int(_delivered(context, code, lasting))
 
 
-def _failure(manner: Manner, trouble: BaseException, log: SystemLog) -> Failure:
+def _failure(context: Context, trouble: BaseException, log: SystemLog) -> Failure:
     """Return what is told of whatever ended the work; of a bug the log has the traceback."""
     if isinstance(trouble, Failure):
         return trouble
@@ -146,7 +146,7 @@ def _failure(manner: Manner, trouble: BaseException, log: SystemLog) -> Failure:
         )
     from ..system import log as system_log
 
-    code = _standing(manner)
+    code = _standing(context)
     if isinstance(trouble, OSError):
         return system_log.failure_of_system(trouble, code)
     for line in system_log.bug_trace(trouble):
@@ -154,12 +154,12 @@ def _failure(manner: Manner, trouble: BaseException, log: SystemLog) -> Failure:
     return system_log.bug_failure(trouble, code)
 
 
-def _standing(manner: Manner) -> ExitCode:
+def _standing(context: Context) -> ExitCode:
     """Return whether the live state is as before: a restore that is not undone has a journal."""
     from ..config import hooks
     from ..mattermost.journal import Journal
 
-    if not manner.job or os.geteuid() != 0 or hooks.PHASE_VARIABLE in os.environ:
+    if not context.job or os.geteuid() != 0 or hooks.PHASE_VARIABLE in os.environ:
         return ExitCode.FAILED
     try:
         return ExitCode.FAILED if Journal().read() is None else ExitCode.ATTENTION
@@ -179,24 +179,24 @@ def _guard(act: Callable[[], object], log: SystemLog) -> None:
 
 
 def _print(
-    manner: Manner,
-    outcome: Outcome,
+    context: Context,
+    outcome: CommandResult,
     error: Failure | None,
     code: ExitCode,
     seconds: float,
     log: SystemLog,
 ) -> None:
-    if not manner.as_json:
-        _guard(lambda: _print_text(manner, outcome, error), log)
+    if not context.as_json:
+        _guard(lambda: _print_text(context, outcome, error), log)
         return
     try:
-        print_json(manner, outcome, error, code, seconds)
+        print_json(context, outcome, error, code, seconds)
     except Exception as trouble:  # a field that JSON does not have
-        bare = Outcome({}, outcome.warnings)
-        print_json(manner, bare, error or _failure(manner, trouble, log), code, seconds)
+        bare = CommandResult({}, outcome.warnings)
+        print_json(context, bare, error or _failure(context, trouble, log), code, seconds)
 
 
-def _delivered(manner: Manner, code: ExitCode, log: SystemLog) -> ExitCode:
+def _delivered(context: Context, code: ExitCode, log: SystemLog) -> ExitCode:
     """Return the exit code once it is known whether the output went out.
 
     A job is done all the same, with a warning; a question whose answer was lost is not.  Whoever
@@ -210,28 +210,30 @@ def _delivered(manner: Manner, code: ExitCode, log: SystemLog) -> ExitCode:
         told = f"The output could not be written: {trouble.strerror}"
         log.write(told, logging.WARNING)
         _say(f"Warning: {told}", err=True, fg="yellow")
-    if code is not ExitCode.DONE or (closed and manner.job):
+    if code is not ExitCode.DONE or (closed and context.job):
         return code
-    return ExitCode.WARNINGS if manner.job else ExitCode.FAILED
+    return ExitCode.WARNINGS if context.job else ExitCode.FAILED
 
 
-def _follow(manner: Manner, outcome: Outcome, error: Failure | None, seconds: float) -> None:
+def _follow(
+    context: Context, outcome: CommandResult, error: Failure | None, seconds: float
+) -> None:
     """Have metrics and notices tell how a job ended; whoever is not root has done none."""
-    if manner.job and os.geteuid() == 0:
+    if context.job and os.geteuid() == 0:
         from ..health import notify
 
         began = datetime.now().astimezone() - timedelta(seconds=seconds)
-        ended = notify.Ended(manner.command, began, seconds, outcome, error)
+        ended = notify.FinishedRun(context.command, began, seconds, outcome, error)
         with signals.heeded():  # a service that does not answer is not waited for by all means
-            notify.follow(ended, manner.settings, manner.store)
+            notify.follow(ended, context.settings, context.store)
 
 
 def print_json(
-    manner: Manner, outcome: Outcome, error: Failure | None, code: ExitCode, seconds: float
+    context: Context, outcome: CommandResult, error: Failure | None, code: ExitCode, seconds: float
 ) -> None:
     told = error and {"message": error.message, "detail": error.detail, "hint": error.hint}
     document = {
-        "command": manner.command,
+        "command": context.command,
         "run": system_log.run_id(),
         "ok": code in (ExitCode.DONE, ExitCode.WARNINGS),
         "exit_code": int(code),
@@ -245,9 +247,9 @@ def print_json(
     click.echo("".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line))
 
 
-def _print_text(manner: Manner, outcome: Outcome, error: Failure | None) -> None:
-    watched = sys.stdout.isatty() or manner.verbose or outcome.answer
-    if watched and not manner.quiet:
+def _print_text(context: Context, outcome: CommandResult, error: Failure | None) -> None:
+    watched = sys.stdout.isatty() or context.verbose or outcome.answer
+    if watched and not context.quiet:
         for line, (word, colour) in zip_longest(outcome.lines, outcome.tones, fillvalue=("", "")):
             _say(str(line), tone=(word, colour))
     for warning in outcome.warnings:
@@ -277,27 +279,27 @@ def _say(line: str, err: bool = False, tone: tuple[str, str] = ("", ""), **style
     )
 
 
-def _log_steps(manner: Manner) -> tuple[logging.Handler, SystemLog]:
+def _log_steps(context: Context) -> tuple[logging.Handler, SystemLog]:
     """Send the steps that jobs log to the system's log, and on a terminal or with -v to stderr."""
     logger = logging.getLogger("gitlab_mm_backup")
     logger.handlers.clear()
     logger.setLevel(logging.INFO)
     logger.propagate = False
     handler: logging.Handler = logging.NullHandler()
-    if manner.quiet:
+    if context.quiet:
         pass
-    elif sys.stderr.isatty() and not manner.as_json and terminal.watched():
+    elif sys.stderr.isatty() and not context.as_json and terminal.watched():
         handler = Screen(sys.stderr)
-    elif manner.verbose or (sys.stderr.isatty() and not manner.as_json):
+    elif context.verbose or (sys.stderr.isatty() and not context.as_json):
         handler = Lines(lambda line: _say(line, err=True))
-    lasting = SystemLog(manner.command)
+    lasting = SystemLog(context.command)
     logger.addHandler(handler)
     logger.addHandler(lasting)
     return handler, lasting
 
 
 def _keep(
-    log: SystemLog, outcome: Outcome, error: Failure | None, code: ExitCode, seconds: float
+    log: SystemLog, outcome: CommandResult, error: Failure | None, code: ExitCode, seconds: float
 ) -> None:
     """Have the end of a run in the system's log; the answer to a question is not worth it."""
     worth = outcome.lasting or not outcome.answer

@@ -163,6 +163,6 @@ def everything() -> None:
     from psycopg import conninfo, sql
 
     version_rules.load()
-    process.janitor()
-    process.no_links()
+    process.cleanup_program()
+    process.nolinks_program()
     clients.own_search_path()

@@ -9,9 +9,9 @@ import click
 from ..health import html
 from ..offsite import recovery_kit
 from ..offsite.recovery_kit import Kit
-from ..result import Outcome
+from ..result import CommandResult
 from .common import verb
-from .output import Manner
+from .output import Context
 
 
 def render(made: Kit) -> bytes:
@@ -24,7 +24,7 @@ def write(path: Path, made: Kit) -> Path:
     return html.write(path, render(made), "gitlab-mm kit FILE")
 
 
-def kit_result(made: Kit, path: Path | None) -> Outcome:
+def kit_result(made: Kit, path: Path | None) -> CommandResult:
     """Tell the kit, or where its page is; a machine is never told a secret."""
     fields = {
         "path": str(path) if path else None,
@@ -45,7 +45,7 @@ def kit_result(made: Kit, path: Path | None) -> Outcome:
         "told": list(made.told),
     }
     lines = [str(path)] if path else recovery_kit.lines(made)
-    return Outcome(fields, lines, made.warnings, answer=True)
+    return CommandResult(fields, lines, made.warnings, answer=True)
 
 
 @click.command()
@@ -54,7 +54,7 @@ def kit_result(made: Kit, path: Path | None) -> Outcome:
     "--with-secrets", is_flag=True, help="The keys as well; then keep it as you keep keys."
 )
 @verb
-def kit(manner: Manner, file: Path | None, with_secrets: bool) -> Outcome:
+def kit(context: Context, file: Path | None, with_secrets: bool) -> CommandResult:
     """Print what is needed to bring Mattermost back on an empty machine.
 
     Where sets are, which keys and files are needed, versions, and the commands. With FILE it is one
@@ -62,8 +62,8 @@ def kit(manner: Manner, file: Path | None, with_secrets: bool) -> Outcome:
     """
     from ..offsite import recovery_kit
 
-    if with_secrets and manner.as_json:
+    if with_secrets and context.as_json:
         raise click.UsageError("--with-secrets is for paper: without --json.")
-    ours = manner.settings()
-    made = recovery_kit.kit(ours, manner.store(), with_secrets=with_secrets)
+    ours = context.settings()
+    made = recovery_kit.kit(ours, context.store(), with_secrets=with_secrets)
     return kit_result(made, write(file, made) if file is not None else None)

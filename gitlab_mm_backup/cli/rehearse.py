@@ -10,15 +10,18 @@ import click
 
 from ..checks import LASTING, Result
 from ..errors import Failure
-from ..result import Outcome
-from ..store.check_records import Record, Verdict, as_fields
+from ..result import CommandResult
+from ..store.check_records import CheckRecord, CheckVerdict, as_fields
+from ..store.sets import SetEntry
 from ..system import humanize
 from . import common, offsite
 from .common import VERDICTS, check_fields, check_line, settings_and_store, verb
-from .output import Manner
+from .output import Context
 
 
-def rehearse_result(made: Sequence[Record], warnings: list[str], *, expected: bool) -> Outcome:
+def rehearse_result(
+    made: Sequence[CheckRecord], warnings: list[str], *, expected: bool
+) -> CommandResult:
     """Tell what rehearsals came to; ``expected``: it is no news that something was not run."""
     only = made[0] if len(made) == 1 else None
     if not expected:
@@ -26,9 +29,9 @@ def rehearse_result(made: Sequence[Record], warnings: list[str], *, expected: bo
             f"{one.set}: {check.name} was not run: {check.detail}"
             for one in made
             for check in one.checks
-            if check.result is Result.NOT_RUN and one.verdict is not Verdict.FAILED
+            if check.result is Result.NOT_RUN and one.verdict is not CheckVerdict.FAILED
         ]
-    return Outcome(
+    return CommandResult(
         {
             "set": only and only.set,
             "result": only and only.verdict.value,
@@ -42,8 +45,8 @@ def rehearse_result(made: Sequence[Record], warnings: list[str], *, expected: bo
     )
 
 
-def _unproven(made: Sequence[Record]) -> Failure | None:
-    bad = [one for one in made if one.verdict is Verdict.FAILED]
+def _unproven(made: Sequence[CheckRecord]) -> Failure | None:
+    bad = [one for one in made if one.verdict is CheckVerdict.FAILED]
     if not bad:
         return None
     failed = [(one, check) for one in bad for check in one.checks if check.result is Result.FAILED]
@@ -58,7 +61,7 @@ def _unproven(made: Sequence[Record]) -> Failure | None:
     )
 
 
-def _rehearsal_lines(record: Record) -> list[str]:
+def _rehearsal_lines(record: CheckRecord) -> list[str]:
     name = f"Rehearsal of {record.set}"
     lines = [
         f"{name} {VERDICTS[record.verdict]} in {humanize.duration(record.seconds)}",
@@ -80,7 +83,7 @@ def _rehearsal_lines(record: Record) -> list[str]:
 @offsite.from_elsewhere
 @verb
 def rehearse(
-    manner: Manner,
+    context: Context,
     wanted: str,
     every: bool,
     quick: bool,
@@ -88,39 +91,30 @@ def rehearse(
     if_due: bool,
     place: str | None,
     identity: Path | None,
-) -> Outcome:
+) -> CommandResult:
     """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
     from ..backup import salvage
     from ..rehearsal import job
     from ..restore import offered
     from ..store import check_records
     from ..store.check_records import Depth
-    from ..store.sets import Entry
     from ..system import lock, process
 
-    if quick and full:
-        raise click.UsageError("--quick and --full exclude each other.")
-    if every and wanted != "latest":
-        raise click.UsageError("SET and --all exclude each other.")
-    if place is not None and (every or if_due):
-        raise click.UsageError("--from takes one copy: without --all and --if-due.")
-    manner.load_everything()
+    _refuse_contradictions(quick and full, every and wanted != "latest", place, every or if_due)
+    context.load_everything()
     with lock.only_rehearsal():
-        ours, store = settings_and_store(manner)
-        if if_due and not job.is_due(
-            ours.rehearse, check_records.history(), datetime.now().astimezone()
-        ):
-            return Outcome({"set": None}, [f"No rehearsal is due: rehearse is {ours.rehearse}"])
+        ours, store = settings_and_store(context)
+        now = datetime.now().astimezone()
+        if if_due and not job.is_due(ours.rehearse, check_records.history(), now):
+            told = f"No rehearsal is due: rehearse is {ours.rehearse}"
+            return CommandResult({"set": None}, [told])
         depth = Depth.QUICK if quick else Depth.FULL if full else Depth.USUAL
         with offsite.looked_at(ours, store, place, wanted, identity) as chosen:
             site = salvage.site_here(store)
-            entries = store.entries() if every else [Entry(wanted, chosen, "")]
-            warnings = [
-                f"{one.name} is not complete: {one.problem}" for one in entries if not one.set
-            ]
-            warnings += [] if every else offered.unproven(chosen)
-            process.step_back(ours.nice)
-            manner.begin(ours)
+            entries = store.entries() if every else [SetEntry(wanted, chosen, "")]
+            warnings = _incomplete(entries) if every else offered.unproven(chosen)
+            process.lower_priority(ours.nice)
+            context.begin(ours)
             made = []
             for set_ in [one.set for one in entries if one.set]:
                 with store.fetched(set_, ours.rehearse_in) as near:
@@ -128,3 +122,17 @@ def rehearse(
                 if place is None:
                     warnings += check_records.keep_record(set_, made[-1])
     return rehearse_result(made, warnings, expected=quick or if_due)
+
+
+def _incomplete(entries: Sequence[SetEntry]) -> list[str]:
+    return [f"{one.name} is not complete: {one.problem}" for one in entries if not one.set]
+
+
+def _refuse_contradictions(depths: bool, sets: bool, place: str | None, several: bool) -> None:
+    """Raise a usage error for two depths, two wishes for sets, or a copy among several."""
+    if depths:
+        raise click.UsageError("--quick and --full exclude each other.")
+    if sets:
+        raise click.UsageError("SET and --all exclude each other.")
+    if place is not None and several:
+        raise click.UsageError("--from takes one copy: without --all and --if-due.")

@@ -14,36 +14,36 @@ from ..config.identity import Host
 from ..errors import ExitCode, Failure
 from ..restore.choice import Chosen
 from ..restore.job import Restored
-from ..restore.plan import PARTS, Plan
+from ..restore.plan import PARTS, RestoreOptions
 from ..restore.preview import Preview
 from ..restore.rollback import RolledBack
-from ..restore.search_index import Built
-from ..result import Outcome
-from ..sso.oauth import Verdict
+from ..restore.search_index import IndexResult
+from ..result import CommandResult
+from ..sso.oauth import ProbeResult
 from ..store import manifest, soundness
 from ..store.sets import BackupSet
 from ..system import humanize
 from . import offsite
 from .common import SET_HELP, verb
-from .output import Manner
+from .output import Context
 
 if TYPE_CHECKING:
-    from ..restore.search_index import Built
+    from ..restore.search_index import IndexResult
 
 
-def search_line(search: Built) -> str:
+def search_line(search: IndexResult) -> str:
     count = humanize.number(len(search.indexes), "index", "indexes")
     return f"  Search: {count} built after that, in {humanize.duration(search.seconds)}"
 
 
-def search_fields(search: Built | None) -> dict[str, Any] | None:
+def search_fields(search: IndexResult | None) -> dict[str, Any] | None:
     return {"indexes": search.indexes, "seconds": search.seconds} if search else None
 
 
-def search_result(search: Built | None) -> Outcome:
+def search_result(search: IndexResult | None) -> CommandResult:
     """Tell what became of indexes that an earlier restore had left for later."""
     lines = [search_line(search)] if search else []
-    return Outcome(
+    return CommandResult(
         {"search": search_fields(search)}, lines, search.problems if search else [], answer=True
     )
 
@@ -54,20 +54,23 @@ if TYPE_CHECKING:  # whoever calls has these already
     from ..restore.job import Restored
     from ..restore.preview import Preview
     from ..restore.rollback import RolledBack
-    from ..restore.search_index import Built
+    from ..restore.search_index import IndexResult
     from ..store.sets import BackupSet
 
 _SHOWN = 8  # digits of an id that tell a host from others
 
 
-def restore_result(set_: BackupSet, restored: Restored, chosen: Chosen, here: Host) -> Outcome:
+def restore_result(
+    set_: BackupSet, restored: Restored, chosen: Chosen, here: Host
+) -> CommandResult:
     """Tell of a restore onto the host ``here``, and of how its set was ``chosen``."""
-    warnings = [*chosen.warnings, *restored.warnings]
-    notes = [*chosen.notes, *_former_host(set_, here)]
-    if restored.sign_in.verdict is not Verdict.ACCEPTED:
+    warnings, notes = [*chosen.warnings, *restored.warnings], [*chosen.notes]
+    notes += _former_host(set_, here)
+    if restored.sign_in.verdict is not ProbeResult.ACCEPTED:
         warnings.append(f"Sign-in through GitLab: {restored.sign_in.reason}")
-    changed, times, search = restored.settings_changed, restored.times, restored.search
-    return Outcome(
+    changed, times = restored.settings_changed, restored.times
+    settings = f"{humanize.number(len(changed), 'setting')} changed" if changed else "Same settings"
+    return CommandResult(
         {
             "set": set_.name,
             "parts": list(restored.parts),
@@ -80,21 +83,18 @@ def restore_result(set_: BackupSet, restored: Restored, chosen: Chosen, here: Ho
             "downtime_seconds": round(times.down, 3),
             "fill_seconds": round(times.fill, 3),
             "exchange_seconds": round(times.exchange, 3),
-            "search": search_fields(search),
+            "search": search_fields(restored.search),
             "gitlab_side": restored.gitlab_side,
             "notes": notes,
         },
         [
             f"Restored {set_.name}",
-            f"  {humanize.number(restored.rows, 'row')}, {humanize.number(restored.files, 'file')}, "
-            f"{humanize.size(restored.bytes)}",
-            f"  {humanize.number(len(changed), 'setting')} changed"
-            if changed
-            else "  Same settings",
+            f"  {humanize.amounts(restored.rows, restored.files)}, {humanize.size(restored.bytes)}",
+            f"  {settings}",
             *([f"  Before it: {restored.safety_set}"] if restored.safety_set else []),
             f"  Mattermost was down for {humanize.duration(times.down)}, {humanize.duration(times.fill)} "
             "of it to load and unpack",
-            *([search_line(search)] if search else []),
+            *([search_line(restored.search)] if restored.search else []),
             f"  Sign-in: {restored.sign_in.reason}",
             *restored.gitlab_side,
             *(f"  {note}" for note in notes),
@@ -115,7 +115,7 @@ def _former_host(set_: BackupSet, here: Host) -> list[str]:
     ]
 
 
-def recovery_result(taken: RolledBack, search: Built | None = None) -> Outcome:
+def recovery_result(taken: RolledBack, search: IndexResult | None = None) -> CommandResult:
     """Tell which state is live after --rollback or --continue."""
     words = {
         "old": "Everything is as it was before the restore",
@@ -124,10 +124,10 @@ def recovery_result(taken: RolledBack, search: Built | None = None) -> Outcome:
     lines = [words[taken.state], *([search_line(search)] if search else [])]
     problems = search.problems if search else []
     fields = {"state": taken.state, "search": search_fields(search)}
-    return Outcome(fields, lines, taken.warnings + problems, answer=True)
+    return CommandResult(fields, lines, taken.warnings + problems, answer=True)
 
 
-def preview_result(preview: Preview, chosen: Chosen) -> Outcome:
+def preview_result(preview: Preview, chosen: Chosen) -> CommandResult:
     manifest = preview.set.manifest
     code = ExitCode.FAILED if preview.obstacle else ExitCode.DONE
     changed = preview.settings_changed
@@ -156,7 +156,7 @@ def preview_result(preview: Preview, chosen: Chosen) -> Outcome:
         "told": preview.told,
     }
     warnings = [*chosen.warnings, *preview.warnings]
-    return Outcome(fields, lines, warnings, code=code, answer=True)
+    return CommandResult(fields, lines, warnings, code=code, answer=True)
 
 
 _SEARCH = {None: "auto", True: "later", False: "now"}
@@ -225,7 +225,7 @@ _SEARCH = {None: "auto", True: "later", False: "now"}
 @click.option("--rollback", is_flag=True, help="Take back a restore that was cut short.")
 @click.option("--continue", "go_on", is_flag=True, help="Do a restore again that was cut short.")
 @verb
-def restore(manner: Manner, **options: Any) -> Outcome:
+def restore(context: Context, **options: Any) -> CommandResult:
     """Put a set back: messages, uploads, settings and GitLab sign-in.
 
     Without SET it is the newest sound set of this Mattermost; on a server that was reinstalled, of
@@ -237,17 +237,17 @@ def restore(manner: Manner, **options: Any) -> Outcome:
 
     if options["wanted"] is not None and options["at"] is not None:
         raise click.UsageError("SET and --at exclude each other.")
-    manner.load_everything()
+    context.load_everything()
     with only_run():
         journal, to = Journal(), options["to"] or ""
         if options["rollback"] or options["go_on"]:
-            return _recover(manner, journal, to, roll_back=options["rollback"])
+            return _recover(context, journal, to, roll_back=options["rollback"])
         site = detect.find(to, config_required=False)
         plan = _plan(options, site.kind.value)
-        return _restore(manner, site, plan, options)
+        return _restore(context, site, plan, options)
 
 
-def _recover(manner: Manner, journal: Any, to: str, *, roll_back: bool) -> Outcome:
+def _recover(context: Context, journal: Any, to: str, *, roll_back: bool) -> CommandResult:
     """Take back a restore that was cut short, and do it again where that is wanted."""
     from ..mattermost import detect
     from ..restore import rollback, search_index
@@ -256,22 +256,24 @@ def _recover(manner: Manner, journal: Any, to: str, *, roll_back: bool) -> Outco
     if not roll_back and journal.read() is None and journal.later():
         return search_result(search_index.build(detect.find(to), journal))
     record = rollback.unfinished(journal)
-    plan = Plan.of_journal(record.request["plan"])
+    plan = RestoreOptions.of_journal(record.request["plan"])
     site = detect.find(plan.to, config_required=False)
     taken = rollback.roll_back(site, record, journal)
     if taken.state == "new":
         return recovery_result(taken, search_index.build(site, journal))
     if roll_back:
         return recovery_result(taken)
-    ours, store = manner.settings(), manner.store()
+    ours, store = context.settings(), context.store()
     wanted = offsite.wanted_again(ours, store, plan, record.request["set"])
     consent.refuse_another(wanted.set, plan)
     site = detect.find(plan.to, config_required=False)
-    manner.begin(ours)
-    return _put_back(manner, wanted, site, plan)
+    context.begin(ours)
+    return _put_back(context, wanted, site, plan)
 
 
-def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> Outcome:
+def _restore(
+    context: Context, site: Any, plan: RestoreOptions, options: dict[str, Any]
+) -> CommandResult:
     """Restore the set that is meant; where that turns out damaged, the next one that is sound."""
     from ..mattermost import detect
     from ..rehearsal import job
@@ -279,7 +281,7 @@ def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> 
     from ..store import check_records
     from . import consent
 
-    ours, store = manner.settings(), manner.store()
+    ours, store = context.settings(), context.store()
     damaged: list[str] = []
     want = _want(site, options)
     while True:
@@ -289,9 +291,9 @@ def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> 
                 return preview_result(preview.preview(near, site, plan), wanted.chosen)
         plan = consent.given(options, wanted.set, wanted.chosen, site, plan)
         if not damaged:
-            manner.begin(ours)
+            context.begin(ours)
         try:
-            made = _put_back(manner, wanted, site, plan)
+            made = _put_back(context, wanted, site, plan)
         except check_records.Damaged as failure:
             if options["wanted"] or plan.place or wanted.set.name in damaged:
                 raise
@@ -303,14 +305,14 @@ def _restore(manner: Manner, site: Any, plan: Plan, options: dict[str, Any]) -> 
         return made
 
 
-def _put_back(manner: Manner, wanted: Any, site: Any, plan: Plan) -> Outcome:
+def _put_back(context: Context, wanted: Any, site: Any, plan: RestoreOptions) -> CommandResult:
     from ..backup import live
     from ..config import identity
     from ..mattermost import detect
     from ..restore import job as restore_job
     from ..restore import source
 
-    ours, store = manner.settings(), manner.store()
+    ours, store = context.settings(), context.store()
     with source.near(wanted, site, plan) as near:
         restored = restore_job.restore(near, site, plan, store, ours)
     here = live.note(identity.own(), live.look(detect.again(site)).installation)
@@ -333,7 +335,7 @@ def _want(site: Any, options: dict[str, Any]) -> Any:
     )
 
 
-def _wanted(ours: Any, store: Any, plan: Plan, options: dict[str, Any], want: Any) -> Any:
+def _wanted(ours: Any, store: Any, plan: RestoreOptions, options: dict[str, Any], want: Any) -> Any:
     """Return the set that is meant, of the store or from elsewhere; ask where nobody else can tell."""
     from ..restore import choice
     from ..store import manifest
@@ -365,8 +367,8 @@ def _before(day: str | None) -> datetime | None:
         raise Failure(f"{day!r} is no date", str(error), exit_code=ExitCode.USAGE) from None
 
 
-def _plan(options: dict[str, Any], kind: str) -> Plan:
-    return Plan(
+def _plan(options: dict[str, Any], kind: str) -> RestoreOptions:
+    return RestoreOptions(
         parts=tuple(part for part in PARTS if part in (options["only"] or PARTS)),
         with_etc=options["with_etc"],
         safety=not options["no_safety_backup"],

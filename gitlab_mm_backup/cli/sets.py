@@ -16,26 +16,26 @@ from ..config.settings import Remote
 from ..health import remarks
 from ..offsite.copies import RemoteEntry
 from ..restore.choice import Found
-from ..result import Outcome
+from ..result import CommandResult
 from ..store import soundness
-from ..store.check_records import Record, damaged, latest_rehearsal, latest_verification
+from ..store.check_records import CheckRecord, damaged, latest_rehearsal, latest_verification
 from ..store.inventory import Store
-from ..store.prune import Plan, Pruned
+from ..store.prune import Pruned, PrunePlan
 from ..store.retention import Decision
-from ..store.sets import BackupSet, Entry
+from ..store.sets import BackupSet, SetEntry
 from ..store.soundness import Flaw
 from ..system import humanize
 from . import common, offsite
 from .common import VERDICTS, check_fields, settings_and_store, verb
-from .output import Manner
+from .output import Context
 
 if TYPE_CHECKING:  # whoever calls has these already, and a list needs no restore
     from ..config.identity import Host
     from ..config.origin import Origin
     from ..store.inventory import Store
-    from ..store.prune import Plan, Pruned
+    from ..store.prune import Pruned, PrunePlan
     from ..store.retention import Decision
-    from ..store.sets import BackupSet, Entry
+    from ..store.sets import BackupSet, SetEntry
     from ..store.soundness import Flaw
 
 
@@ -43,13 +43,13 @@ if TYPE_CHECKING:  # whoever calls has these already, and a list needs no restor
 class Listed:
     """A set of a list, or what is no complete one, with all that is known of it."""
 
-    entry: Entry
-    proven: Sequence[Record] = ()
+    entry: SetEntry
+    proven: Sequence[CheckRecord] = ()
     flaws: Sequence[Flaw] = ()
     origin: Origin | None = None  # None where it is not complete
 
 
-def list_result(listed: Sequence[Listed], store: Store, here: Host) -> Outcome:
+def list_result(listed: Sequence[Listed], store: Store, here: Host) -> CommandResult:
     """Tell the sets of a store, and how many of other hosts it does not show."""
     newest = {one.entry.name: latest_verification(one.proven) for one in listed}
     damaged = {name for name, record in newest.items() if record and not record.whole}
@@ -63,7 +63,7 @@ def list_result(listed: Sequence[Listed], store: Store, here: Host) -> Outcome:
     ]
     hidden = [{"host": one.name, "sets": one.sets, "newest": one.newest} for one in others]
     told = lines or [f"There is no set in {store.where}"]
-    return Outcome({"sets": fields, "others": hidden}, told, answer=True)
+    return CommandResult({"sets": fields, "others": hidden}, told, answer=True)
 
 
 def builds_on(set_: BackupSet) -> str:
@@ -101,7 +101,7 @@ def _list_line(one: Listed, damaged: set[str], here: Host) -> str:
     return "\n".join(lines)
 
 
-def _proof(proven: Sequence[Record]) -> str:
+def _proof(proven: Sequence[CheckRecord]) -> str:
     """Return in words what the newest verification and rehearsal of a set came to."""
     verified, rehearsed = latest_verification(proven), latest_rehearsal(proven)
     if verified is None:
@@ -148,9 +148,11 @@ def _list_fields(one: Listed, damaged: set[str], here: Host) -> dict[str, object
     }
 
 
-def verify_result(set_: BackupSet, record: Record, origin: Origin, warnings: list[str]) -> Outcome:
+def verify_result(
+    set_: BackupSet, record: CheckRecord, origin: Origin, warnings: list[str]
+) -> CommandResult:
     error = damaged(set_.name, record.checks)
-    return Outcome(
+    return CommandResult(
         {
             "set": set_.name,
             **remarks.origin_fields(origin),
@@ -164,8 +166,8 @@ def verify_result(set_: BackupSet, record: Record, origin: Origin, warnings: lis
 
 
 def prune_result(
-    done: Sequence[Plan | Pruned], removed: list[str], problems: list[str], *, dry_run: bool
-) -> Outcome:
+    done: Sequence[PrunePlan | Pruned], removed: list[str], problems: list[str], *, dry_run: bool
+) -> CommandResult:
     """Tell what became of each set; of several hosts' sets at once, what went counts."""
     known: dict[str, Decision] = {}
     for one in (decision for each in done for decision in each.decisions):
@@ -174,15 +176,15 @@ def prune_result(
     decisions = list(known.values())
     lines = [f"{'keep' if one.keep else 'remove':6}  {one.name}  {one.reason}" for one in decisions]
     fields = [{"name": one.name, "keep": one.keep, "reason": one.reason} for one in decisions]
-    return Outcome({"sets": fields, "removed": removed}, lines, problems, answer=dry_run)
+    return CommandResult({"sets": fields, "removed": removed}, lines, problems, answer=dry_run)
 
 
 @click.command("list")
 @click.option("--from", "place", metavar="REMOTE", help="List the copies there; as restore --from.")
 @verb
-def list_sets(manner: Manner, place: str | None) -> Outcome:
+def list_sets(context: Context, place: str | None) -> CommandResult:
     """List the sets, newest first."""
-    ours, store = settings_and_store(manner)
+    ours, store = settings_and_store(context)
     if place is not None:
         return list_copies(ours, place)
     return with_places(listed(store))
@@ -192,12 +194,14 @@ def list_sets(manner: Manner, place: str | None) -> Outcome:
 @click.argument("wanted", metavar="[SET]", default="latest")
 @offsite.from_elsewhere
 @verb
-def verify(manner: Manner, wanted: str, place: str | None, identity: Path | None) -> Outcome:
+def verify(
+    context: Context, wanted: str, place: str | None, identity: Path | None
+) -> CommandResult:
     """Read a whole set and hold it against its manifest."""
     from ..rehearsal import job
     from ..store import check_records, inventory
 
-    ours, store = settings_and_store(manner)
+    ours, store = settings_and_store(context)
     with offsite.looked_at(ours, store, place, wanted, identity) as set_:
         record = job.verify_only(set_)
         warnings = check_records.keep_record(set_, record) if place is None else []
@@ -214,13 +218,13 @@ def verify(manner: Manner, wanted: str, place: str | None, identity: Path | None
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @verb
 def prune(
-    manner: Manner,
+    context: Context,
     previous: bool,
     accept: str | None,
     of_host: str | None,
     dry_run: bool,
     yes: bool,
-) -> Outcome:
+) -> CommandResult:
     """Remove this host's sets that no rule of config.yml keeps; never the newest.
 
     Sets of other hosts and installations stay. Where so much would go as never before, somebody
@@ -228,32 +232,30 @@ def prune(
     """
     from ..config import identity
     from ..restore import rollback
-    from ..store import prune as prune_prune
+    from ..store import prune as thinning
     from ..system.lock import only_run
     from . import output
 
-    manner.load_everything()
+    context.load_everything()
     with only_run():
-        ours, store = settings_and_store(manner)
-        host = identity.own()
+        (ours, store), host = settings_and_store(context), identity.own()
         if accept is not None and not dry_run:
-            prune_prune.accept(store.find(accept))
-        owners = prune_prune.of_host(store, of_host, host) if of_host else [_owner(host)]
-        planned = [prune_prune.plan(store, ours.rules, one, agreed=True) for one in owners]
+            thinning.accept(store.find(accept))
+        owners = thinning.of_host(store, of_host, host) if of_host else [_owner(host)]
+        planned = [thinning.plan(store, ours.rules, one, agreed=True) for one in owners]
         if dry_run:
             return prune_result(planned, [], [], dry_run=True)
         going = [one.name for each in planned for one in each.decisions if not one.keep]
-        asked = [prune_prune.plan(store, ours.rules, one).asked for one in owners]
+        asked = [thinning.plan(store, ours.rules, one).asked for one in owners]
         agreed = yes
         if not yes and going and (of_host or (any(asked) and output.on_terminal())):
-            output.ask(
-                [f"Sets to remove: {', '.join(going)}"], [], "Remove them?", "sets are removed"
-            )
+            what = [f"Sets to remove: {', '.join(going)}"]
+            output.ask(what, [], "Remove them?", "sets are removed")
             agreed = True
-        done = [prune_prune.prune(store, ours.rules, one, agreed=agreed) for one in owners]
+        done = [thinning.prune(store, ours.rules, one, agreed=agreed) for one in owners]
         problems = [problem for one in done for problem in one.problems]
         problems += rollback.prune_previous(None if previous else ours.keep_time, all_=previous)
-        removed = [name for one in done for name in one.removed]
+    removed = [name for one in done for name in one.removed]
     return prune_result(done, removed, problems, dry_run=False)
 
 
@@ -269,7 +271,7 @@ def _owner(host: Any) -> Any:
 Known = Mapping[str, Found]  # by set
 
 
-def told_with_places(listed: Outcome, copies: Mapping[str, Sequence[str]]) -> Outcome:
+def told_with_places(listed: CommandResult, copies: Mapping[str, Sequence[str]]) -> CommandResult:
     """Return the list of sets with where each has a checked copy; ``copies`` tells that by set."""
     sets = list(listed.fields["sets"])
     lines = list(listed.lines)
@@ -283,9 +285,9 @@ def told_with_places(listed: Outcome, copies: Mapping[str, Sequence[str]]) -> Ou
 
 def copies_result(
     remote: Remote, entries: Sequence[RemoteEntry], known: Known, here: Host
-) -> Outcome:
+) -> CommandResult:
     """Tell the copies at one remote, as the list of sets does."""
-    return Outcome(
+    return CommandResult(
         {"sets": [_entry_fields(remote, one, known[one.name], here) for one in entries]},
         [_entry_line(one, known[one.name], here) for one in entries]
         or [f"There is no copy of a set at {remote.name}"],
@@ -331,7 +333,7 @@ def _entry_fields(remote: Remote, one: RemoteEntry, found: Found, here: Host) ->
     }
 
 
-def listed(store: Any) -> Outcome:
+def listed(store: Any) -> CommandResult:
     """Return the list of a store's sets, with all that is known of them."""
     from ..config import identity
     from ..restore import offered
@@ -350,7 +352,7 @@ def listed(store: Any) -> Outcome:
     return list_result(lines, store, identity.known())
 
 
-def list_copies(settings: Any, place: str) -> Outcome:
+def list_copies(settings: Any, place: str) -> CommandResult:
     """Return what there is at a remote."""
     from ..config import identity
     from ..offsite import copies, download
@@ -365,7 +367,7 @@ def list_copies(settings: Any, place: str) -> Outcome:
     return copies_result(remote, entries, known, identity.known())
 
 
-def with_places(listed: Outcome) -> Outcome:
+def with_places(listed: CommandResult) -> CommandResult:
     """Tell the list of sets with where each has a copy."""
     from ..offsite import ledger
 

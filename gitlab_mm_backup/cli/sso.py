@@ -9,16 +9,16 @@ from typing import Any
 import click
 
 from ..errors import ExitCode, Failure
-from ..result import Outcome
+from ..result import CommandResult
 from ..sso.accounts import Changed, Person
 from ..sso.check import Diagnosis, Severity
 from ..sso.repair import Repair, Repaired
 from ..system import humanize
 from .common import verb
-from .output import Manner
+from .output import Context
 
 
-def conversion_preview_result(found: Changed) -> Outcome:
+def conversion_preview_result(found: Changed) -> CommandResult:
     local = ", ".join(found.local_administrators) or "none"
     lines = [
         f"{humanize.number(len(found.people), 'account')} would sign in by e-mail and password",
@@ -28,7 +28,7 @@ def conversion_preview_result(found: Changed) -> Outcome:
     if not found.people:
         lines = ["No account signs in through GitLab"]
     fields = {**_accounts_fields(found), "local_administrators": found.local_administrators}
-    return Outcome(fields, lines, found.warnings if found.people else [], answer=True)
+    return CommandResult(fields, lines, found.warnings if found.people else [], answer=True)
 
 
 def conversion_question(found: Changed) -> tuple[list[str], list[str], str]:
@@ -39,7 +39,7 @@ def conversion_question(found: Changed) -> tuple[list[str], list[str], str]:
     return told, [], f"Convert {people}?"
 
 
-def convert_result(done: Changed) -> Outcome:
+def convert_result(done: Changed) -> CommandResult:
     fields = {
         **_accounts_fields(done),
         "administrator": done.administrator,
@@ -51,12 +51,14 @@ def convert_result(done: Changed) -> Outcome:
         "  Each asks Mattermost for a new password: Forgot your password?, at the sign-in page",
         f"  To take it back: gitlab-mm accounts convert --undo {done.mapping}",
     ]
-    return Outcome(fields, lines if done.people else ["Nobody is left to convert"], done.warnings)
+    return CommandResult(
+        fields, lines if done.people else ["Nobody is left to convert"], done.warnings
+    )
 
 
-def undo_result(done: Changed) -> Outcome:
+def undo_result(done: Changed) -> CommandResult:
     people = humanize.number(len(done.people), "account")
-    return Outcome(
+    return CommandResult(
         _accounts_fields(done), [f"{people} sign in through GitLab again"], done.warnings
     )
 
@@ -104,14 +106,14 @@ def accounts() -> None:
 )
 @verb
 def convert(
-    manner: Manner,
+    context: Context,
     before: str | None,
     after: str | None,
     admin: str | None,
     dry_run: bool,
     yes: bool,
     mapping: Path | None,
-) -> Outcome:
+) -> CommandResult:
     """Keep people able to sign in where GitLab sign-in ends; --undo FILE takes it back.
 
     Everybody affected then asks Mattermost itself for a new password: "Forgot your password?".
@@ -143,22 +145,24 @@ def convert(
         return convert_result(sso_accounts.convert(site, admin, password))
 
 
-def check_result(diagnosis: Diagnosis) -> Outcome:
+def check_result(diagnosis: Diagnosis) -> CommandResult:
     severities = {finding.severity for finding in diagnosis.findings}
     code = ExitCode.DONE
     if Severity.BROKEN in severities:
         code = ExitCode.FAILED
     elif Severity.WARNING in severities:
         code = ExitCode.WARNINGS
-    return Outcome(_sign_in_fields(diagnosis), _sign_in_lines(diagnosis), code=code, answer=True)
+    return CommandResult(
+        _sign_in_fields(diagnosis), _sign_in_lines(diagnosis), code=code, answer=True
+    )
 
 
-def repair_result(repaired: Repaired) -> Outcome:
+def repair_result(repaired: Repaired) -> CommandResult:
     """Tell what was, or would be, written; a finding that is left is a warning."""
     repair, after, dry_run = repaired.repair, repaired.after, repaired.wish.dry_run
     layers = repair.layers if repair else []
     left = [f"{one.code} ({one.layer}): {one.detail}" for one in after.findings]
-    return Outcome(
+    return CommandResult(
         {
             **_sign_in_fields(after),
             "source": repair.source if repair else None,
@@ -240,14 +244,14 @@ _FROM = click.option(
 @sso.command("check")
 @_FROM
 @verb
-def sso_check(manner: Manner, named: tuple[str, ...]) -> Outcome:
+def sso_check(context: Context, named: tuple[str, ...]) -> CommandResult:
     """Say whether GitLab accepts Mattermost's credentials, and if not, why."""
     from ..config import hooks
     from ..mattermost import detect
     from ..sso import check
 
-    store = manner.store()
-    return check_result(check.examine(detect.find(hooks.site_kind()), store, named))
+    store = context.store()
+    return check_result(check.examine_folders(detect.find(hooks.site_kind()), store, named))
 
 
 @sso.command("repair")
@@ -258,18 +262,18 @@ def sso_check(manner: Manner, named: tuple[str, ...]) -> Outcome:
 @click.option("--dry-run", is_flag=True, help="Only tell what would be written.")
 @click.option("--undo", is_flag=True, help="Put the files back as the last repair found them.")
 @verb
-def sso_repair(manner: Manner, undo: bool, **how: Any) -> Outcome:
+def sso_repair(context: Context, undo: bool, **how: Any) -> CommandResult:
     """Give Mattermost the credentials that GitLab accepts, with the least change."""
     from ..config import hooks
     from ..mattermost import detect
     from ..sso import repair
 
-    manner.load_everything()
+    context.load_everything()
     with hooks.our_turn():
         site = detect.find(hooks.site_kind())
         if undo:
             layers = repair.undo(site)
-            return Outcome({"written": layers}, [f"Put back: {', '.join(layers)}"])
+            return CommandResult({"written": layers}, [f"Put back: {', '.join(layers)}"])
         kept = Path(os.environ.get(repair.UNDO_VARIABLE, repair.UNDO_FILE))
-        done = repair.repair(site, manner.store(), repair.Wish(**how), kept)
+        done = repair.repair(site, context.store(), repair.RepairOptions(**how), kept)
         return repair_result(done)

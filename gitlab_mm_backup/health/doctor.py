@@ -17,7 +17,7 @@ from ..mattermost.omnibus import Presence
 from ..mattermost.site import Kind, Site
 from ..postgresql import connection
 from ..sso import check, credentials
-from ..sso.oauth import Verdict
+from ..sso.oauth import ProbeResult
 from ..store import inventory
 from ..store.retention import FOR_EVER
 from ..system.process import PATH
@@ -26,7 +26,7 @@ _PROGRAMS = ("zstd", "tar", "setpriv")
 _CLIENTS = ("pg_dump", "pg_restore")
 
 
-def examine(
+def run_checks(
     load: Callable[[], settings.Settings] = settings.load,
     root: Path = Path("/"),
     *,
@@ -170,8 +170,8 @@ def sign_in_check(site: Site) -> Check:
     if not credentials.layers(site)[0] or check.effective_pair(site) is None:
         return Check("sign-in", Result.NOT_RUN, "GitLab sign-in is not set up")
     verified, asked = check.accepted(site), check.probe(site)
-    if verified is False or asked.verdict is Verdict.REFUSED:
+    if verified is False or asked.verdict is ProbeResult.REFUSED:
         return Check("sign-in", Result.FAILED, f"{asked.reason}: run gitlab-mm sso check")
-    if asked.verdict is Verdict.ACCEPTED:
+    if asked.verdict is ProbeResult.ACCEPTED:
         return Check("sign-in", Result.PASSED, asked.reason)
     return Check("sign-in", Result.WARNING, asked.reason)

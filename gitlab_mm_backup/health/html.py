@@ -12,10 +12,10 @@ from typing import Any
 
 from ..errors import Failure
 from ..store import soundness
-from ..store.check_records import Depth, Verdict
+from ..store.check_records import CheckVerdict, Depth
 from ..system import humanize
 from ..system.files import replace_file
-from .rating import Standing
+from .rating import Rating
 from .report import Report
 
 _PACKAGE = __name__.partition(".")[0]
@@ -191,14 +191,14 @@ def _describe(series: Series, words: Callable[[float], str]) -> str:
 _MOST_RECORDS = 400
 
 _HEADINGS = {
-    Standing.PROVEN: "Proven",
-    Standing.NOT_PROVEN: "Not proven",
-    Standing.FAILED: "Failed",
+    Rating.PROVEN: "Proven",
+    Rating.NOT_PROVEN: "Not proven",
+    Rating.FAILED: "Failed",
 }
 _RESULTS = {
-    Verdict.PASSED: "passed",
-    Verdict.INCOMPLETE: "passed as far as it went",
-    Verdict.FAILED: "failed",
+    CheckVerdict.PASSED: "passed",
+    CheckVerdict.INCOMPLETE: "passed as far as it went",
+    CheckVerdict.FAILED: "failed",
 }
 _DEPTHS = {
     Depth.VERIFY: "verification: bytes and archives alone",

@@ -13,8 +13,8 @@ from typing import Any
 
 from ..errors import Failure
 from ..store import check_records
-from ..store.check_records import Record, Verdict
-from ..store.sets import BackupSet, Entry
+from ..store.check_records import CheckRecord, CheckVerdict
+from ..store.sets import BackupSet, SetEntry
 from ..system import files, process, validation
 from ..system.files import replace_file
 from ..system.process import Command
@@ -180,24 +180,24 @@ _HELP = {
 
 
 @dataclass(frozen=True)
-class Facts:
+class MetricsInput:
     """What the metrics are made from."""
 
     tool: str  # our version
     runs: Mapping[str, JobRun]
-    entries: Sequence[Entry]  # of this host, newest first; none with a date in the future
+    entries: Sequence[SetEntry]  # of this host, newest first; none with a date in the future
     refuted: frozenset[str]  # names of sets that a check has failed
     emptied: frozenset[str]  # and of those that look emptied
     future: int  # sets with a date in the future
     foreign: int  # sets of other hosts
     host: str  # this one's id
     installation: str  # of its Mattermost, "" where that is not known
-    history: Sequence[Record]
+    history: Sequence[CheckRecord]
     free: int | None  # bytes; None where nobody knows
     offsite: Mapping[str, float | None]  # remote -> start of the newest set there
 
 
-def write(facts: Facts, folder: Path) -> None:
+def write(facts: MetricsInput, folder: Path) -> None:
     """Write the metrics into ``folder``; nothing where nobody would read it.
 
     The folder is another account's, so the file gets its name when it is complete.
@@ -210,7 +210,7 @@ def write(facts: Facts, folder: Path) -> None:
         log.warning("The metrics are not written: %s: %s", folder / METRICS_FILE, error.strerror)
 
 
-def text(facts: Facts) -> str:
+def text(facts: MetricsInput) -> str:
     """Return the file's content: OpenMetrics 1.0, which Prometheus's older format includes here."""
     lines: list[str] = []
     told = set()
@@ -230,7 +230,7 @@ def _escaped(value: str) -> str:
     return plain.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def _samples(facts: Facts) -> Iterator[Sample]:
+def _samples(facts: MetricsInput) -> Iterator[Sample]:
     """Yield all samples, those of one name together; a thing that never happened has none."""
     yield "tool", {"version": facts.tool}, 1
     yield "host", {"id": facts.host, "installation": facts.installation}, 1
@@ -258,7 +258,7 @@ def _of_runs(runs: Mapping[str, JobRun]) -> Iterator[Sample]:
                 yield name, {"command": command}, value(run)
 
 
-def _of_sets(facts: Facts) -> Iterator[Sample]:
+def _of_sets(facts: MetricsInput) -> Iterator[Sample]:
     sets = [one.set for one in facts.entries if one.set and not one.set.manifest.safety]
     yield "sets", {}, len(sets)
     yield "sets_incomplete", {}, sum(1 for one in facts.entries if one.set is None)
@@ -286,18 +286,20 @@ def _of_newest(newest: BackupSet) -> Iterator[Sample]:
         yield "sign_in_verified", {}, int(manifest.credentials.verified)
 
 
-def _of_rehearsals(history: Sequence[Record]) -> Iterator[Sample]:
+def _of_rehearsals(history: Sequence[CheckRecord]) -> Iterator[Sample]:
     newest = check_records.latest_rehearsal(history)
     if newest is None:
         return
     yield "rehearsal_timestamp_seconds", {}, newest.made.timestamp()
-    for verdict in Verdict:
+    for verdict in CheckVerdict:
         yield "rehearsal_result", {"result": verdict.value}, int(newest.verdict is verdict)
     yield "rehearsal_duration_seconds", {}, newest.seconds
     measured = [one for one in history if one.recovery_seconds is not None]
     latest = check_records.latest_rehearsal(measured)
     if latest is not None and latest.recovery_seconds is not None:
         yield "rehearsal_recovery_seconds", {}, latest.recovery_seconds
-    passed = check_records.latest_rehearsal(one for one in history if one.verdict is Verdict.PASSED)
+    passed = check_records.latest_rehearsal(
+        one for one in history if one.verdict is CheckVerdict.PASSED
+    )
     if passed is not None:
         yield "rehearsal_passed_timestamp_seconds", {}, passed.made.timestamp()

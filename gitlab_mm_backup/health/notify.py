@@ -16,7 +16,7 @@ from ..config import identity
 from ..config.settings import Notice, Settings
 from ..errors import ExitCode, Failure, reason
 from ..offsite import ledger
-from ..result import Outcome
+from ..result import CommandResult
 from ..store import check_records
 from ..store.inventory import Store
 from ..store.local import LocalStore
@@ -166,13 +166,13 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Ended:
+class FinishedRun:
     """The end of one run of a command."""
 
     command: str
     began: datetime
     seconds: float
-    outcome: Outcome
+    outcome: CommandResult
     error: Failure | None
 
     @property
@@ -193,7 +193,7 @@ def begin(command: str, ours: Settings) -> None:
     _tell(ours.notices, Message(title, title, START))
 
 
-def follow(ended: Ended, load: Callable[[], Settings], find: Callable[[], Store]) -> None:
+def follow(ended: FinishedRun, load: Callable[[], Settings], find: Callable[[], Store]) -> None:
     """Note how a run ended, write the metrics and send the notices.
 
     Bad settings, a full disk, a service that is down: all of it is logged and changes nothing.
@@ -235,7 +235,7 @@ def _flawed(found: Found | None, kind: Kind) -> frozenset[str]:
     return frozenset(name for name in own if found.has(name, kind))
 
 
-def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:
+def facts(store: Store, remotes: Sequence[str]) -> metrics.MetricsInput:
     """Return what the metrics are made from.
 
     A store that cannot be looked at, as where its disk is not mounted, has no set to tell of: how
@@ -244,14 +244,14 @@ def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:
     here, found = identity.known(), None
     offsite = ledger.newest(remotes, here)
     try:
-        found = report.look(store)
+        found = report.collect(store)
         offsite = ledger.newest_elsewhere(store, remotes)
     except Failure as failure:
         log.warning("The metrics tell of no set: %s", redaction.without_rows(str(failure)))
     own = [one for one in found.entries if one.name not in found.foreign] if found else []
     flawed = {kind: _flawed(found, kind) for kind in Kind}
     free = disk_space.free(store.folder) if isinstance(store, LocalStore) else None
-    return metrics.Facts(
+    return metrics.MetricsInput(
         tool=version.tool(),
         runs=metrics.read_runs(),
         entries=[one for one in own if one.name not in flawed[Kind.FUTURE]],
@@ -267,7 +267,7 @@ def facts(store: Store, remotes: Sequence[str]) -> metrics.Facts:
     )
 
 
-def _send(ended: Ended, before: JobRun | None, ours: Settings) -> None:
+def _send(ended: FinishedRun, before: JobRun | None, ours: Settings) -> None:
     was_good = before.good if before else None
     chosen = [
         one
@@ -282,7 +282,7 @@ def _tell(chosen: Sequence[Notice], message: Message) -> None:
         log.warning("Notice %s is not sent: %s", name, problem)
 
 
-def message(ended: Ended, *, recovered: bool = False) -> Message:
+def message(ended: FinishedRun, *, recovered: bool = False) -> Message:
     """Return what is told of a run; rows that PostgreSQL quotes stay out."""
     good = ended.code in (ExitCode.DONE, ExitCode.WARNINGS)
     verdict = "failed" if not good else "has warnings" if ended.code else "is done"

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 from ..checks import Result
 from ..store import check_records, soundness
-from ..store.check_records import Record, Verdict
-from ..store.sets import BackupSet, Entry
+from ..store.check_records import CheckRecord, CheckVerdict
+from ..store.sets import BackupSet, SetEntry
 from ..store.soundness import Flaw, Kind
 from ..system import humanize
 
@@ -22,7 +22,7 @@ REHEARSAL_AGE = timedelta(days=8)  # rehearsals may be weekly; a day more, for t
 _DOUBTS = (Kind.FUTURE, Kind.EMPTIED, Kind.FORGED)  # nothing that was proven of such a set counts
 
 
-class Standing(enum.Enum):
+class Rating(enum.Enum):
     """What the whole report comes to."""
 
     PROVEN = "proven"
@@ -34,9 +34,9 @@ class Standing(enum.Enum):
 class Found:
     """What was read for the report."""
 
-    entries: Sequence[Entry]  # the newest first, those that are not complete too
-    records: Mapping[str, Sequence[Record]]  # kept in the sets, by a set's name
-    history: Sequence[Record]  # of all sets that this host ever rehearsed
+    entries: Sequence[SetEntry]  # the newest first, those that are not complete too
+    records: Mapping[str, Sequence[CheckRecord]]  # kept in the sets, by a set's name
+    history: Sequence[CheckRecord]  # of all sets that this host ever rehearsed
     uncovered: Sequence[str]
     versions: Mapping[str, str]  # of this host's programs
     host: str
@@ -54,26 +54,26 @@ class Found:
         dated = not self.has(set_.name, Kind.FUTURE, Kind.FORGED)
         return dated and not set_.manifest.safety and set_.name not in self.foreign
 
-    def of(self, set_: BackupSet) -> list[Record]:
+    def of(self, set_: BackupSet) -> list[CheckRecord]:
         """Return what was proven of this very set: a copy of it elsewhere may be damaged."""
         return [one for one in self.records.get(set_.name, ()) if one.set == set_.name]
 
 
 @dataclass(frozen=True)
-class Judgement:
+class RatingReason:
     """The verdict, and why; without a full stop, as all sentences here."""
 
-    standing: Standing
+    standing: Rating
     reason: str
-    record: Record | None = None  # that settled it
+    record: CheckRecord | None = None  # that settled it
 
 
 @dataclass(frozen=True)
-class Line:
+class RatingLine:
     """A set, or a folder that looks like one, and what it is worth."""
 
-    entry: Entry
-    standing: Standing
+    entry: SetEntry
+    standing: Rating
     words: str
 
 
@@ -81,17 +81,17 @@ def newest_of(found: Found) -> BackupSet | None:
     return next((one.set for one in found.entries if one.set and found.counts(one.set)), None)
 
 
-def judge(found: Found, newest: BackupSet | None) -> Judgement:
+def evaluate(found: Found, newest: BackupSet | None) -> RatingReason:
     if newest is None:
-        return Judgement(Standing.NOT_PROVEN, f"There is no set in {found.folder}")
+        return RatingReason(Rating.NOT_PROVEN, f"There is no set in {found.folder}")
     emptied = [one for one in found.flaws.get(newest.name, ()) if one.kind is Kind.EMPTIED]
     if emptied:
         reason = f"Of the newest set, {newest.name}, {emptied[0].words}"
-        return Judgement(Standing.NOT_PROVEN, reason + _other_proof(found))
+        return RatingReason(Rating.NOT_PROVEN, reason + _other_proof(found))
     records = found.of(newest)
     record = check_records.decisive(records)
-    if record is not None and record.verdict is Verdict.FAILED:
-        return Judgement(Standing.FAILED, _failure(record), record)
+    if record is not None and record.verdict is CheckVerdict.FAILED:
+        return RatingReason(Rating.FAILED, _failure(record), record)
     if record is not None and _went_to_the_end(record):
         return _judge_age(found, record)
     rehearsed = check_records.latest_rehearsal(records)
@@ -100,19 +100,19 @@ def judge(found: Found, newest: BackupSet | None) -> Judgement:
     else:
         reason = f"The rehearsal of the newest set on {humanize.moment(rehearsed.made)} passed"
         reason += f" as far as it went: {', '.join(_missing(rehearsed))} not run"
-    return Judgement(Standing.NOT_PROVEN, reason + _other_proof(found), rehearsed)
+    return RatingReason(Rating.NOT_PROVEN, reason + _other_proof(found), rehearsed)
 
 
-def _judge_age(found: Found, record: Record) -> Judgement:
+def _judge_age(found: Found, record: CheckRecord) -> RatingReason:
     passed = f"The newest set passed its rehearsal on {humanize.moment(record.made)}"
     age = found.now - record.made
     if age > REHEARSAL_AGE:
         reason = f"Out of date. {passed}, {_age(age)} ago"
-        return Judgement(Standing.NOT_PROVEN, reason, record)
-    return Judgement(Standing.PROVEN, passed + _recovery(record), record)
+        return RatingReason(Rating.NOT_PROVEN, reason, record)
+    return RatingReason(Rating.PROVEN, passed + _recovery(record), record)
 
 
-def _recovery(record: Record) -> str:
+def _recovery(record: CheckRecord) -> str:
     if record.recovery_seconds is None:
         return ""
     without = ", without the indexes of the search" if record.left_out else ""
@@ -121,17 +121,17 @@ def _recovery(record: Record) -> str:
     )
 
 
-def _went_to_the_end(record: Record) -> bool:
+def _went_to_the_end(record: CheckRecord) -> bool:
     """Tell whether Mattermost was started; a file that names no checks at all proves nothing."""
     booted = any(one.name == "boot" and one.result is Result.PASSED for one in record.checks)
     return record.whole and booted
 
 
-def _missing(record: Record) -> list[str]:
+def _missing(record: CheckRecord) -> list[str]:
     return [one.name for one in record.checks if one.result is Result.NOT_RUN] or ["boot"]
 
 
-def _failure(record: Record) -> str:
+def _failure(record: CheckRecord) -> str:
     kind = "rehearsal" if record.rehearsal else "verification"
     bad = [one for one in record.checks if one.result is Result.FAILED]
     told = "; ".join(f"{one.name}: {one.detail}" for one in bad)
@@ -144,7 +144,7 @@ def _other_proof(found: Found) -> str:
         if entry.set is None or not found.counts(entry.set) or found.has(entry.name, Kind.EMPTIED):
             continue
         record = check_records.decisive(found.of(entry.set))
-        if record and record.verdict is Verdict.PASSED and _went_to_the_end(record):
+        if record and record.verdict is CheckVerdict.PASSED and _went_to_the_end(record):
             return (
                 f". The newest set that passed is {record.set}, on {humanize.moment(record.made)}"
             )
@@ -173,9 +173,9 @@ def concerns(found: Found, newest: BackupSet | None) -> list[str]:
     return words
 
 
-def _failed(found: Found, entry: Entry) -> bool:
+def _failed(found: Found, entry: SetEntry) -> bool:
     record = check_records.decisive(found.of(entry.set)) if entry.set else None
-    return record is not None and record.verdict is Verdict.FAILED
+    return record is not None and record.verdict is CheckVerdict.FAILED
 
 
 def _age(age: timedelta) -> str:
@@ -183,19 +183,19 @@ def _age(age: timedelta) -> str:
     return humanize.number(hours, "hour") if hours < 48 else humanize.number(age.days, "day")
 
 
-def line_of(found: Found, entry: Entry) -> Line:
+def line_of(found: Found, entry: SetEntry) -> RatingLine:
     if entry.set is None:
-        return Line(entry, Standing.FAILED, f"not complete: {entry.problem}")
+        return RatingLine(entry, Rating.FAILED, f"not complete: {entry.problem}")
     doubts = [one.words for one in found.flaws.get(entry.name, ()) if one.kind in _DOUBTS]
     if doubts:
-        return Line(entry, Standing.NOT_PROVEN, "; ".join(doubts))
+        return RatingLine(entry, Rating.NOT_PROVEN, "; ".join(doubts))
     records = found.of(entry.set)
     record, rehearsed = check_records.decisive(records), check_records.latest_rehearsal(records)
     if record is not None and _failed(found, entry):
-        return Line(entry, Standing.FAILED, f"failed on {humanize.moment(record.made)}")
+        return RatingLine(entry, Rating.FAILED, f"failed on {humanize.moment(record.made)}")
     if record is not None and _went_to_the_end(record):
-        return Line(entry, Standing.PROVEN, f"passed on {humanize.moment(record.made)}")
+        return RatingLine(entry, Rating.PROVEN, f"passed on {humanize.moment(record.made)}")
     if rehearsed is not None:
         words = f"passed as far as it went on {humanize.moment(rehearsed.made)}"
-        return Line(entry, Standing.NOT_PROVEN, words)
-    return Line(entry, Standing.NOT_PROVEN, "never rehearsed")
+        return RatingLine(entry, Rating.NOT_PROVEN, words)
+    return RatingLine(entry, Rating.NOT_PROVEN, "never rehearsed")

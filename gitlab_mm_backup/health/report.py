@@ -17,11 +17,11 @@ from ..errors import Failure
 from ..mattermost import detect
 from ..restore import offered
 from ..store import check_records, inventory, soundness
-from ..store.check_records import Record
+from ..store.check_records import CheckRecord
 from ..store.inventory import Store
 from ..store.sets import BackupSet
 from ..system import redaction
-from .rating import Found, Judgement, Line, Standing, concerns, judge, line_of, newest_of
+from .rating import Found, Rating, RatingLine, RatingReason, concerns, evaluate, line_of, newest_of
 
 log = logging.getLogger(__name__)
 
@@ -48,17 +48,17 @@ class Report:
 
     found: Found
     newest: BackupSet | None
-    judgement: Judgement
+    judgement: RatingReason
     concerns: Sequence[str]
-    lines: Sequence[Line]
-    records: Sequence[Record]  # verifications and rehearsals, the newest first
+    lines: Sequence[RatingLine]
+    records: Sequence[CheckRecord]  # verifications and rehearsals, the newest first
     uncovered: Sequence[str]
 
     @property
     def recovery_seconds(self) -> float | None:
         """What the rehearsal took to recover that the verdict rests on."""
         record = self.judgement.record
-        proven = self.judgement.standing is Standing.PROVEN
+        proven = self.judgement.standing is Rating.PROVEN
         return record.recovery_seconds if record and proven else None
 
     def fields(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def report(found: Found) -> Report:
     return Report(
         found=found,
         newest=newest,
-        judgement=judge(found, newest),
+        judgement=evaluate(found, newest),
         concerns=concerns(found, newest),
         lines=[line_of(found, entry) for entry in found.entries],
         records=runs,
@@ -111,12 +111,12 @@ def _discreet(found: Found) -> Found:
     return replace(found, records=kept, history=history)
 
 
-def _without_rows(record: Record) -> Record:
+def _without_rows(record: CheckRecord) -> CheckRecord:
     checks = [replace(one, detail=redaction.without_rows(one.detail)) for one in record.checks]
     return replace(record, checks=checks)
 
 
-def look(store: Store) -> Found:
+def collect(store: Store) -> Found:
     """Read what there is to report: the sets, what was proven of them, and this host's programs.
 
     Raises Failure where the folder of sets cannot be read.
@@ -147,7 +147,7 @@ def look(store: Store) -> Found:
     )
 
 
-def _all_records(found: Found) -> list[Record]:
+def _all_records(found: Found) -> list[CheckRecord]:
     """Return the history, and what sets from another host brought along, the newest first."""
     kept = [one for name, some in found.records.items() for one in some if one.set == name]
     by_run = {
@@ -156,7 +156,7 @@ def _all_records(found: Found) -> list[Record]:
     return sorted(by_run.values(), key=lambda one: one.made, reverse=True)
 
 
-def _not_run(runs: Iterable[Record]) -> list[str]:
+def _not_run(runs: Iterable[CheckRecord]) -> list[str]:
     """Return each check that rehearsals did not run, and why, those of the newest first."""
     skipped: dict[tuple[str, str], list[str]] = {}
     for record in runs:
@@ -175,7 +175,7 @@ def _where(sets: Sequence[str]) -> str:
     return f"{len(sets)} rehearsals, the newest of {sets[0]}"
 
 
-def _set_fields(line: Line) -> dict[str, Any]:
+def _set_fields(line: RatingLine) -> dict[str, Any]:
     set_ = line.entry.set
     fields = {
         "name": line.entry.name,

@@ -17,9 +17,9 @@ from ..mattermost.journal import Journal
 from ..mattermost.site import Site
 from ..offsite import ledger
 from ..store import check_records, inventory, places, prune, retention, soundness
-from ..store.check_records import Verdict
-from ..store.inventory import Seen, Store
-from ..store.retention import Kept
+from ..store.check_records import CheckVerdict
+from ..store.inventory import SeenHost, Store
+from ..store.retention import SetFacts
 from ..store.sets import BackupSet
 from ..store.soundness import Kind
 from ..system import disk_space, humanize, redaction
@@ -53,7 +53,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Line:
+class StatusLine:
     """One thing that matters."""
 
     name: str
@@ -63,12 +63,12 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Facts:
+class StatusInput:
     """What was found; the lines are made of nothing else."""
 
     found: Found
     settings: Settings
-    kept: Sequence[Kept]  # the sets as retention sees them
+    kept: Sequence[SetFacts]  # the sets as retention sees them
     site: Site | None
     journal: Journal
     free: int  # bytes, where the sets are
@@ -76,7 +76,7 @@ class Facts:
     next_run: datetime | None
     offsite: Mapping[str, float | None]  # remote -> start of the newest set there
     host: Host  # this one
-    seen: Sequence[Seen] = ()  # whose sets there are
+    seen: Sequence[SeenHost] = ()  # whose sets there are
     obstacle: str = ""  # why there is no nightly run, and what helps
     reserve: int = 0  # bytes of the free ones that must stay free
     away: Sequence[str] = ()  # remotes at a path of this host that are not the places of before
@@ -94,9 +94,9 @@ class Facts:
         return next((one for one in sets if one.name not in bad), None)
 
 
-def look(store: Store, settings: Settings) -> Facts:
+def collect(store: Store, settings: Settings) -> StatusInput:
     """Find out; changes nothing.  Raises Failure where the folder of sets cannot be read."""
-    found = report.look(store)
+    found = report.collect(store)
     try:
         site = detect.find()
     except Failure:
@@ -104,7 +104,7 @@ def look(store: Store, settings: Settings) -> Facts:
     here, known, ring = identity.known(), soundness.accepted_names(), keys.ring()
     own = inventory.own_sets(here, [one.set for one in found.entries if one.set])
     night = scheduler.look(found.now.astimezone())
-    return Facts(
+    return StatusInput(
         found=found,
         settings=settings,
         kept=[prune.of_set(one, known, ring).kept for one in own],
@@ -126,14 +126,14 @@ def look(store: Store, settings: Settings) -> Facts:
     )
 
 
-def last_set(facts: Facts) -> Line:
+def last_set(facts: StatusInput) -> StatusLine:
     """Tell of the newest set that is any good."""
     own = [one for one in facts.found.entries if one.set and one.name not in facts.found.foreign]
     newest, count = facts.good, len(own)
     figures = {"sets": Figure(count)}
     if newest is None:
         words = "; ".join([f"there is none in {facts.found.folder}", *_doubts(facts, None)])
-        return Line("last set", State.BAD, words, figures)
+        return StatusLine("last set", State.BAD, words, figures)
     manifest = newest.manifest
     age = facts.now - manifest.made
     limit = str(int(rating.SET_AGE.total_seconds()))
@@ -150,16 +150,16 @@ def last_set(facts: Facts) -> Line:
     if manifest.told:
         accepted = [one for one in manifest.told if one not in told]
         words += f". {soundness.caveat_sentence([*told, *accepted])}"
-    return Line("last set", State.BAD if bad else state, words, figures)
+    return StatusLine("last set", State.BAD if bad else state, words, figures)
 
 
-def _newer(facts: Facts, newest: BackupSet | None) -> list[BackupSet]:
+def _newer(facts: StatusInput, newest: BackupSet | None) -> list[BackupSet]:
     """Return the sets of this host that are newer than the newest sound one."""
     sets = [one.set for one in facts.found.entries if one.set and facts.found.counts(one.set)]
     return sets[: sets.index(newest)] if newest in sets else sets
 
 
-def _doubts(facts: Facts, newest: BackupSet | None) -> list[str]:
+def _doubts(facts: StatusInput, newest: BackupSet | None) -> list[str]:
     """Return what else is to be known of the sets: what is newer and not sound, or has no date."""
     found = [
         f"{one.name} {flaw.words.replace('it looks', 'looks', 1)}: gitlab-mm restore, or gitlab-mm "
@@ -179,7 +179,7 @@ def _doubts(facts: Facts, newest: BackupSet | None) -> list[str]:
     return found
 
 
-def which_host(facts: Facts) -> Line:
+def which_host(facts: StatusInput) -> StatusLine:
     """Tell which host this is, and of which others nobody has said whether it was them."""
     here, words = facts.host, facts.host.id[:8] or "without an id until the first backup"
     if here.installation:
@@ -187,21 +187,23 @@ def which_host(facts: Facts) -> Line:
     kin = inventory.kin(here, facts.seen)
     if here.original:
         words += f"; it came with the disk of host {here.original[:8]}: gitlab-mm host take-over, "
-        return Line("host", State.WARNING, f"{words}or gitlab-mm host new")
+        return StatusLine("host", State.WARNING, f"{words}or gitlab-mm host new")
     if kin:
         words += f"; {humanize.number(sum(one.sets for one in kin), 'set')} of host {kin[0].name} are kept"
         words += " until gitlab-mm host take-over, or gitlab-mm host new"
-        return Line("host", State.WARNING, words)
-    return Line("host", State.GOOD, words)
+        return StatusLine("host", State.WARNING, words)
+    return StatusLine("host", State.GOOD, words)
 
 
-def last_rehearsal(facts: Facts) -> Line:
+def last_rehearsal(facts: StatusInput) -> StatusLine:
     """Tell of the newest rehearsal of any set, and what recovery takes by it."""
     record = check_records.latest_rehearsal(facts.found.history)
     wanted = facts.settings.rehearse != "off"
     if record is None:
         state = State.WARNING if wanted else State.OFF
-        return Line("rehearsal", state, "none was made" + ("" if wanted else "; rehearse is off"))
+        return StatusLine(
+            "rehearsal", state, "none was made" + ("" if wanted else "; rehearse is off")
+        )
     age = facts.now - record.made
     limit = str(int(rating.REHEARSAL_AGE.total_seconds()))
     figures = {"rehearsal_age": Figure(int(age.total_seconds()), "s", limit if wanted else "")}
@@ -209,8 +211,8 @@ def last_rehearsal(facts: Facts) -> Line:
     if record.recovery_seconds is not None:
         figures["recovery"] = Figure(round(record.recovery_seconds, 1), "s")
         words += f", recovery in {humanize.duration(max(1, record.recovery_seconds))}"
-    state = State.GOOD if record.verdict is Verdict.PASSED else State.WARNING
-    if record.verdict is Verdict.FAILED:
+    state = State.GOOD if record.verdict is CheckVerdict.PASSED else State.WARNING
+    if record.verdict is CheckVerdict.FAILED:
         bad = [one for one in record.checks if one.result is Result.FAILED]
         words += ": " + "; ".join(
             f"{one.name}: {redaction.without_rows(one.detail)}" for one in bad
@@ -218,57 +220,59 @@ def last_rehearsal(facts: Facts) -> Line:
         state = State.BAD
     elif wanted and age > rating.REHEARSAL_AGE:
         state = State.WARNING
-    return Line("rehearsal", state, words, figures)
+    return StatusLine("rehearsal", state, words, figures)
 
 
-def sign_in(facts: Facts) -> Line:
+def sign_in(facts: StatusInput) -> StatusLine:
     """Tell whether sign-in through GitLab works now."""
     site = facts.site
     if site is None:
-        return Line("sign-in", State.WARNING, "not known: Mattermost is not set up on this host")
+        return StatusLine(
+            "sign-in", State.WARNING, "not known: Mattermost is not set up on this host"
+        )
     check = guarded("sign-in", lambda: sign_in_check(site))
     states = {Result.PASSED: State.GOOD, Result.FAILED: State.BAD, Result.NOT_RUN: State.OFF}
-    return Line("sign-in", states.get(check.result, State.WARNING), check.detail)
+    return StatusLine("sign-in", states.get(check.result, State.WARNING), check.detail)
 
 
-def running(facts: Facts) -> Line:
+def running(facts: StatusInput) -> StatusLine:
     """Tell whether Mattermost runs, and answers where a restore asks it."""
     site = facts.site
     if site is None:
-        return Line("service", State.OFF, "Mattermost is not set up on this host")
+        return StatusLine("service", State.OFF, "Mattermost is not set up on this host")
     check = guarded("service", lambda: service_check(site))
     state = State.GOOD if check.result is Result.PASSED else State.WARNING
-    return Line("service", state, check.detail)
+    return StatusLine("service", state, check.detail)
 
 
-def next_run(facts: Facts) -> Line:
+def next_run(facts: StatusInput) -> StatusLine:
     """Tell when the next set is made, and by what."""
     if not facts.scheduled:
-        return Line("next run", State.WARNING, f"no nightly set: {facts.obstacle}")
+        return StatusLine("next run", State.WARNING, f"no nightly set: {facts.obstacle}")
     when = f"{humanize.moment(facts.next_run)}, " if facts.next_run else ""
-    return Line("next run", State.GOOD, f"{when}{facts.scheduled}")
+    return StatusLine("next run", State.GOOD, f"{when}{facts.scheduled}")
 
 
-def space(facts: Facts) -> Line:
+def space(facts: StatusInput) -> StatusLine:
     """Tell for how many nights there is room, if each set is like the last ones."""
     if facts.settings.store != "local":
-        return Line("space", State.OFF, f"not known of {facts.found.folder}")
+        return StatusLine("space", State.OFF, f"not known of {facts.found.folder}")
     nights = _nights(facts)
     told = _NIGHTS if nights is None else nights
     figures = {"free": Figure(facts.free, "B"), "nights": Figure(told, "", f"{_SOON}:", "1:")}
     words = f"{humanize.size(facts.free)} free in {facts.found.folder}"
     for_ever = f"; {retention.FOR_EVER}" if facts.settings.rules == settings.Rules() else ""
     if facts.good is None:
-        return Line("space", State.GOOD, words + for_ever, {"free": figures["free"]})
+        return StatusLine("space", State.GOOD, words + for_ever, {"free": figures["free"]})
     if nights is None:
         room = f"room for {_NIGHTS} nights and more{for_ever}"
-        return Line("space", State.GOOD, f"{words}, {room}", figures)
+        return StatusLine("space", State.GOOD, f"{words}, {room}", figures)
     state = State.BAD if nights < 1 else State.WARNING if nights < _SOON else State.GOOD
     room = f"room for {humanize.number(nights, 'night')}" if nights else "no room for the next set"
-    return Line("space", state, f"{words}, {room}{for_ever}", figures)
+    return StatusLine("space", state, f"{words}, {room}{for_ever}", figures)
 
 
-def _nights(facts: Facts) -> int | None:
+def _nights(facts: StatusInput) -> int | None:
     """Return for how many nights the disk lasts, prune's doing reckoned in; None: for long.
 
     Each night a set is made, as large as the last seven are on average, before old ones go.
@@ -282,7 +286,7 @@ def _nights(facts: Facts) -> int | None:
         if free < 0:
             return night
         now = facts.now + (night + 1) * _DAY
-        there.append(Kept(f"night {night}", now))
+        there.append(SetFacts(f"night {night}", now))
         going = {
             one.name for one in retention.decide(there, facts.settings.rules, now) if not one.keep
         }
@@ -291,7 +295,7 @@ def _nights(facts: Facts) -> int | None:
     return None
 
 
-def off_site(facts: Facts) -> Line | None:
+def off_site(facts: StatusInput) -> StatusLine | None:
     """Tell how old the newest copy at each remote is; nothing where none is configured."""
     if not facts.offsite:
         return None
@@ -310,28 +314,28 @@ def off_site(facts: Facts) -> Line | None:
         words.append(f"{remote}: {_ago(timedelta(seconds=age))}")
         figures[f"offsite_age_{remote}"] = Figure(int(age), "s", f"{limit:.0f}")
         state = State.WARNING if age > limit else state
-    return Line("off-site", State.BAD if facts.away else state, "; ".join(words), figures)
+    return StatusLine("off-site", State.BAD if facts.away else state, "; ".join(words), figures)
 
 
-def open_restore(facts: Facts) -> Line:
+def open_restore(facts: StatusInput) -> StatusLine:
     """Tell of a restore that was cut short, and of states that are kept."""
     try:
         record, previous = facts.journal.read(), facts.journal.previous()
     except Failure as failure:
-        return Line("restore", State.BAD, str(failure))
+        return StatusLine("restore", State.BAD, str(failure))
     if record is not None:
         words = "one was cut short: run gitlab-mm restore --rollback, or --continue"
-        return Line("restore", State.BAD, words)
+        return StatusLine("restore", State.BAD, words)
     words = "none is open"
     if previous:
         words += (
             f"; {humanize.number(len(previous), 'previous state')} kept: gitlab-mm prune --previous"
         )
-    return Line("restore", State.GOOD, words)
+    return StatusLine("restore", State.GOOD, words)
 
 
 # In the order of the screen.  One that does not concern this host gives None.
-LINES: tuple[Callable[[Facts], Line | None], ...] = (
+LINES: tuple[Callable[[StatusInput], StatusLine | None], ...] = (
     last_set,
     last_rehearsal,
     sign_in,
@@ -344,13 +348,13 @@ LINES: tuple[Callable[[Facts], Line | None], ...] = (
 )
 
 
-def status(facts: Facts) -> list[Line]:
+def status(facts: StatusInput) -> list[StatusLine]:
     """Return every line that concerns this host."""
     made = [one(facts) for one in LINES]
     return [one for one in made if one is not None]
 
 
-def worst(lines: Sequence[Line]) -> State:
+def worst(lines: Sequence[StatusLine]) -> State:
     """Return what all lines come to."""
     states = {one.state for one in lines}
     return next((one for one in (State.BAD, State.WARNING) if one in states), State.GOOD)

@@ -16,7 +16,7 @@ from ..mattermost.omnibus import WITHOUT_MATTERMOST, Presence
 from ..mattermost.site import Site
 from ..postgresql import connection
 from ..store import check_records, inventory
-from ..store.check_records import Verdict
+from ..store.check_records import CheckVerdict
 from ..store.sets import BackupSet
 from ..system import humanize
 from ..version import numbers
@@ -44,7 +44,7 @@ class Use:
         return self.teams is None or bool(self.teams or self.users)
 
 
-def examine(load: Callable[[], Settings], root: Path = Path("/")) -> list[Check]:
+def run_checks(load: Callable[[], Settings], root: Path = Path("/")) -> list[Check]:
     """Say of each thing that an upgrade to GitLab 19 touches what becomes of it; changes nothing."""
     version = omnibus_files.gitlab_version(root)
     if not version:
@@ -187,7 +187,7 @@ def _set(ours: Settings, use: Use) -> Check:
 def _judge(newest: BackupSet, use: Use) -> Check:
     settled = check_records.decisive(check_records.of_set(newest))
     made = f"{newest.name}, made {humanize.moment(newest.manifest.made)}"
-    if settled is not None and settled.verdict is Verdict.FAILED:
+    if settled is not None and settled.verdict is CheckVerdict.FAILED:
         return failed("set", f"{made}, did not pass: gitlab-mm backup, then gitlab-mm rehearse")
     if settled is None:
         result = Result.FAILED if use.some else Result.WARNING

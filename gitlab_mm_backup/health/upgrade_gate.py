@@ -57,7 +57,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Passed:
+class GateResult:
     """The gate is open: what was found, and what the operator must read."""
 
     lines: list[str] = field(default_factory=list)
@@ -97,7 +97,7 @@ def _order(version: str) -> tuple[int, ...]:
     return numbers(re.sub(r"^\d+:", "", version))
 
 
-def guard(change: Change, load: Callable[[], Settings], root: Path = Path("/")) -> Passed:
+def guard(change: Change, load: Callable[[], Settings], root: Path = Path("/")) -> GateResult:
     """Make a fresh set where a change of GitLab asks for one, and say what the operator must know.
 
     Raises Failure with ExitCode.REFUSED when apt has to stop.  Nothing else that is amiss on
@@ -113,22 +113,22 @@ def guard(change: Change, load: Callable[[], Settings], root: Path = Path("/")) 
         ) from None
 
 
-def _guard(change: Change, load: Callable[[], Settings], root: Path) -> Passed:
+def _guard(change: Change, load: Callable[[], Settings], root: Path) -> GateResult:
     if (root / OVERRIDE.relative_to("/")).exists():
-        return Passed([f"No set of Mattermost is made: {OVERRIDE} exists"])
+        return GateResult([f"No set of Mattermost is made: {OVERRIDE} exists"])
     try:
         settings, trouble = load(), ""
     except Failure as failure:
         settings, trouble = None, _words(failure)
     if settings is not None and settings.gate == "off":
-        return Passed()
+        return GateResult()
     found = omnibus.presence(root)
     if change.removes:
         return _tell_removal(found, settings)
     if found is Presence.DISABLED and change.loses_mattermost:
-        return Passed(warnings=[f"{found.value}, and GitLab {change.new} removes it for good"])
+        return GateResult(warnings=[f"{found.value}, and GitLab {change.new} removes it for good"])
     if found is not Presence.ENABLED:
-        return Passed()
+        return GateResult()
     told: list[str] = []
     if settings is not None:
         trouble, told = _freshen(settings)
@@ -137,12 +137,12 @@ def _guard(change: Change, load: Callable[[], Settings], root: Path) -> Passed:
     return dataclasses.replace(passed, warnings=[*told, *passed.warnings])
 
 
-def _tell_removal(found: Presence, settings: Settings | None) -> Passed:
+def _tell_removal(found: Presence, settings: Settings | None) -> GateResult:
     if found is not Presence.ENABLED:
-        return Passed()
+        return GateResult()
     newest = _newest(settings)
     told = f"the newest is {_about(newest)}" if newest else "there is none"
-    return Passed(
+    return GateResult(
         warnings=[f"GitLab is removed, and no set of its Mattermost is made for that: {told}"]
     )
 
@@ -173,18 +173,18 @@ def _freshen(settings: Settings) -> tuple[str, list[str]]:
     return "", warnings
 
 
-def _passed_below(settings: Settings | None, trouble: str) -> Passed:
+def _passed_below(settings: Settings | None, trouble: str) -> GateResult:
     """The upgrade keeps Mattermost: whatever went wrong, apt goes on."""
     if trouble:
-        return Passed(
+        return GateResult(
             warnings=[f"GitLab is upgraded without a fresh set of its Mattermost: {trouble}"]
         )
     newest = _newest(settings)
     name = newest.name if newest else ""
-    return Passed([f"Mattermost is in set {name}"], set=name)
+    return GateResult([f"Mattermost is in set {name}"], set=name)
 
 
-def _cross(change: Change, settings: Settings | None, trouble: str) -> Passed:
+def _cross(change: Change, settings: Settings | None, trouble: str) -> GateResult:
     """The upgrade takes Mattermost away: it needs a verified set, or nothing that could be lost."""
     problems = [trouble] if trouble else []
     for one in recent(_sets(settings), _now(), _RECENT):
@@ -194,18 +194,18 @@ def _cross(change: Change, settings: Settings | None, trouble: str) -> Passed:
             problems.append(_words(failure))
             continue
         warnings = [f"No fresh set was made: {trouble}"] if trouble else []
-        return Passed(
+        return GateResult(
             [f"Mattermost, which GitLab {change.new} removes, is in the verified set {one.name}"],
             warnings,
             one.name,
         )
     data = live_data()
     if not data:
-        return Passed(["Mattermost has no team and no user: nothing is lost by this upgrade"])
+        return GateResult(["Mattermost has no team and no user: nothing is lost by this upgrade"])
     message = f"GitLab {change.new} removes the bundled Mattermost, and its data is in no fresh set"
     detail = "; ".join([data, *(problems or ["no verified set is newer than a day"])])
     if settings is not None and settings.gate == "warn":
-        return Passed(warnings=[f"{message}: {detail}"])
+        return GateResult(warnings=[f"{message}: {detail}"])
     raise Failure(
         f"{message}: apt is stopped",
         detail,

@@ -33,7 +33,7 @@ _ABSENT = object()
 
 
 @dataclass(frozen=True)
-class Record:
+class UnfinishedRestore:
     """A restore that was cut short."""
 
     request: Mapping[str, Any]  # the set's path and the options, to do it again
@@ -64,10 +64,10 @@ class Journal:
 
     def write(self, request: Mapping[str, Any], undo: list[Step], finish: list[Step]) -> None:
         """Make the record lasting; one with nothing to do is removed."""
-        record = asdict(Record(request, undo, finish)) if undo or finish else None
+        record = asdict(UnfinishedRestore(request, undo, finish)) if undo or finish else None
         self._write(self.path, record)
 
-    def read(self) -> Record | None:
+    def read(self) -> UnfinishedRestore | None:
         """Return the restore that was cut short, or None.
 
         Raises Failure with ExitCode.ATTENTION when its record is not readable.
@@ -77,7 +77,7 @@ class Journal:
             return None
         try:
             steps = [[Step(**one) for one in document[name]] for name in ("undo", "finish")]
-            return Record(document["request"], *steps)
+            return UnfinishedRestore(document["request"], *steps)
         except (TypeError, KeyError) as error:
             raise _unreadable(self.path, reason(error)) from error
 

@@ -16,13 +16,13 @@ from ..config import settings as places
 from ..config.origin import SIGNATURE
 from ..config.settings import GITLAB, Remote, Settings
 from ..errors import ExitCode, Failure
-from ..store.archive_reader import NotWhole
+from ..store.archive_reader import TruncatedArchive
 from ..store.local import LocalStore, PartWriter
 from ..store.manifest import Manifest, Part
 from ..store.sets import BackupSet
 from ..system import disk_space, process, progress
 from ..system.files import replace_file
-from ..system.parallel import Put, through
+from ..system.parallel import Put, pipe_between
 from ..system.process import DECOMPRESS, Command, Sink
 from ..system.redaction import Secret
 from . import age, copies, gitlab_upload, rclone
@@ -124,7 +124,7 @@ def _passing(scratch: Path) -> Iterator[LocalStore]:
     """Yield a store in ``scratch`` that is removed at the end of the block."""
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".gitlab-mm-fetched-", dir=scratch))
-    with process.removed_at_last(folder):
+    with process.temporary_folders(folder):
         yield LocalStore(folder)
 
 
@@ -227,7 +227,9 @@ class _Part:
                 with process.output(DECOMPRESS, stdin=packed) as (tar, _):
                     return take(tar)
             except Failure as failure:
-                if isinstance(failure, NotWhole) or failure.message.startswith(DECOMPRESS.program):
+                if isinstance(failure, TruncatedArchive) or failure.message.startswith(
+                    DECOMPRESS.program
+                ):
                     raise self._damaged(failure.detail) from None
                 raise
 
@@ -241,7 +243,7 @@ class _Part:
             self._read(pass_on)
             self._compare(digest.hexdigest())
 
-        return through(give, unpack)[1]
+        return pipe_between(give, unpack)[1]
 
     def _read(self, sink: Sink) -> None:
         commands: list[Command] = [rclone.read(self.remote, self.set, self.there.file)]

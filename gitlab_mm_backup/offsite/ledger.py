@@ -24,7 +24,7 @@ NOTES = STATE / "offsite.json"
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentFile:
     """A file that is written to a remote, and the hashes of what was sent."""
 
     bytes: int
@@ -32,16 +32,16 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class Begun:
+class PartialCopy:
     """A copy that is not complete: its files so far, encrypted to these recipients."""
 
     recipients: tuple[str, ...]
-    files: dict[str, Sent]
+    files: dict[str, SentFile]
     host: str = ""  # that made the set, as identity.of_set has it; "" in notes of before 0.2
 
 
 @dataclass(frozen=True)
-class There:
+class CopyRecord:
     """A copy that is complete and was checked."""
 
     at: str  # RFC 3339, UTC
@@ -59,8 +59,8 @@ class Notes:
     """What is known of one remote."""
 
     path: str
-    sets: dict[str, There] = field(default_factory=dict)
-    begun: dict[str, Begun] = field(default_factory=dict)
+    sets: dict[str, CopyRecord] = field(default_factory=dict)
+    begun: dict[str, PartialCopy] = field(default_factory=dict)
 
 
 def of(remote: Remote, path: Path = NOTES) -> Notes:
@@ -165,7 +165,7 @@ _SENT: Mapping[str, validation.Check] = {
 _BEGUN: Mapping[str, validation.Check] = {
     "recipients": _texts,
     "files": validation.each(
-        validation.text, lambda value: Sent(**validation.members(value, _SENT))
+        validation.text, lambda value: SentFile(**validation.members(value, _SENT))
     ),
     "host": validation.text,
 }
@@ -183,10 +183,10 @@ _SINCE_IDS = {"host", "installation", "empty", "shrunken"}
 _NOTES: Mapping[str, validation.Check] = {
     "path": validation.text,
     "sets": validation.each(
-        validation.text, lambda value: There(**validation.members(value, _THERE, _SINCE_IDS))
+        validation.text, lambda value: CopyRecord(**validation.members(value, _THERE, _SINCE_IDS))
     ),
     "begun": validation.each(
-        validation.text, lambda value: Begun(**validation.members(value, _BEGUN, {"host"}))
+        validation.text, lambda value: PartialCopy(**validation.members(value, _BEGUN, {"host"}))
     ),
 }
 

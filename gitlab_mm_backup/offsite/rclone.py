@@ -200,7 +200,7 @@ def write(remote: Remote, feed: Callable[[Put], object], size: int, *names: str)
     """
     asked = command(remote, "rcat", f"--size={size}", "--", remote.place(*names))
     what = f"{names[-1]} cannot be written to {remote.name}"
-    parallel.through(feed, lambda source: _run(remote, what, asked, source))
+    parallel.pipe_between(feed, lambda source: _run(remote, what, asked, source))
 
 
 def read(remote: Remote, *names: str) -> Command:

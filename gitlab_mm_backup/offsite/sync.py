@@ -15,11 +15,11 @@ from ..store import check_records, inventory, prune, soundness
 from ..store.inventory import Lineage
 from ..store.local import LocalStore
 from ..store.prune import Member, Owner
-from ..store.retention import Kept
+from ..store.retention import SetFacts
 from ..store.sets import BackupSet
 from ..system import disk_space, signals
 from . import copies, gitlab_upload, ledger, rclone
-from .ledger import Notes, There
+from .ledger import CopyRecord, Notes
 from .rclone import RemoteFailure
 from .upload import persist, send
 
@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Served:
+class SyncResult:
     """What became of the copies at one remote."""
 
     remote: Remote
-    copied: dict[str, There] = field(default_factory=dict)
+    copied: dict[str, CopyRecord] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     staying: int = 0  # copies beyond the rules, at a remote where nothing may be removed
@@ -58,7 +58,7 @@ def remotes(settings: Settings) -> list[Remote]:
 
 def copy(
     settings: Settings, store: LocalStore, owner: Owner, *, heed: bool = False
-) -> tuple[list[Served], list[str]]:
+) -> tuple[list[SyncResult], list[str]]:
     """Bring every remote up to date; return what became of each, and warnings.
 
     A remote that fails leaves the others, and the sets here, as they are.  ``heed``: a signal ends
@@ -76,7 +76,9 @@ def copy(
         signals.ignore()
 
 
-def _copy(settings: Settings, store: LocalStore, owner: Owner) -> tuple[list[Served], list[str]]:
+def _copy(
+    settings: Settings, store: LocalStore, owner: Owner
+) -> tuple[list[SyncResult], list[str]]:
     if not settings.offsite and settings.upload is None:
         return [], []
     warnings = []
@@ -92,12 +94,12 @@ def _copy(settings: Settings, store: LocalStore, owner: Owner) -> tuple[list[Ser
 
 def serve(
     remote: Remote, store: LocalStore, rules: Rules, owner: Owner, holding: str = ""
-) -> Served:
+) -> SyncResult:
     """Bring one remote up to date: what is to be there and is not, newest first.
 
     While a set here is ``holding``, for it looks emptied, nothing is removed there.
     """
-    served = Served(remote)
+    served = SyncResult(remote)
     try:
         if remote.path.startswith("/"):
             disk_space.refuse_unmounted(Path(remote.path))
@@ -113,7 +115,7 @@ def serve(
     return served
 
 
-def _send(set_: BackupSet, notes: Notes, served: Served) -> None:
+def _send(set_: BackupSet, notes: Notes, served: SyncResult) -> None:
     """Send one set; what is wrong with it alone does not keep the others from being sent."""
     try:
         served.copied[set_.name] = send(set_, served.remote, notes)
@@ -145,7 +147,7 @@ def _look(remote: Remote, notes: Notes, there: Mapping[str, int], store: LocalSt
         if one.manifest == here.get(one.name) and one.copy.recipients == remote.recipients:
             checks = tuple(sorted({part.checked for part in one.copy.parts.values()}))
             base = one.manifest.increment.base if one.manifest.increment else ""
-            notes.sets[one.name] = There(
+            notes.sets[one.name] = CopyRecord(
                 one.manifest.started, there[one.name], checks, base, **ledger.whose(one.manifest)
             )
     ledger.keep(remote, notes)
@@ -177,7 +179,7 @@ def _members(notes: Notes) -> list[Member]:
     found = []
     for name, there in notes.sets.items():
         proofs = [record for record in history if record.set == name]
-        kept = Kept(
+        kept = SetFacts(
             name,
             datetime.fromtimestamp(int(name.partition("_")[0]), timezone.utc),
             proven=check_records.proven(proofs),
@@ -195,7 +197,7 @@ def _prune(
     notes: Notes,
     rules: Rules,
     store: LocalStore,
-    served: Served,
+    served: SyncResult,
     owner: Owner,
 ) -> None:
     """Remove copies that no rule keeps, of those that this host has sent; each is tried once."""

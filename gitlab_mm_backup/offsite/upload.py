@@ -24,7 +24,7 @@ from ..system.parallel import Put
 from . import age, ledger, rclone
 from .copies import COPY, ENCRYPTED, CopiedPart, Copy
 from .copies import to_bytes as copy_bytes
-from .ledger import Begun, Notes, Sent, There
+from .ledger import CopyRecord, Notes, PartialCopy, SentFile
 from .rclone import HASHES, Listed, RemoteFailure
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def persist(remote: Remote, act: Callable[[], T]) -> T:
     return act()
 
 
-def send(set_: BackupSet, remote: Remote, notes: Notes) -> There:
+def send(set_: BackupSet, remote: Remote, notes: Notes) -> CopyRecord:
     """Copy ``set_`` to ``remote``, and return what was checked there.
 
     What an earlier run has brought there stays.  Raises Failure when the copy is not complete: then
@@ -83,7 +83,7 @@ def send(set_: BackupSet, remote: Remote, notes: Notes) -> There:
         rclone.sweep(remote, set_.name)
     if begun is None or begun.recipients != remote.recipients:
         whose = manifest.host_of(set_.manifest)
-        begun = notes.begun[set_.name] = Begun(remote.recipients, {}, whose)
+        begun = notes.begun[set_.name] = PartialCopy(remote.recipients, {}, whose)
     wanted = _files(set_, remote)
     _bring(set_, remote, notes, begun, wanted)
     checks = _check(set_, remote, notes, begun, wanted)
@@ -122,7 +122,7 @@ def _encrypt(path: Path, recipients: tuple[str, ...], put: Put) -> None:
 
 
 def _bring(
-    set_: BackupSet, remote: Remote, notes: Notes, begun: Begun, wanted: Mapping[str, _File]
+    set_: BackupSet, remote: Remote, notes: Notes, begun: PartialCopy, wanted: Mapping[str, _File]
 ) -> None:
     """Write what is not there yet, and note each file that is."""
     there = {one.path: one.bytes for one in _listing(set_, remote)}
@@ -153,8 +153,8 @@ def _refuse_anothers(set_: BackupSet, remote: Remote) -> None:
         )
 
 
-def _write(set_: BackupSet, remote: Remote, file: _File) -> Sent:
-    def once() -> Sent:
+def _write(set_: BackupSet, remote: Remote, file: _File) -> SentFile:
+    def once() -> SentFile:
         digests = [hashlib.new(one) for one in HASHES]
 
         def feed(put: Put) -> None:
@@ -166,7 +166,9 @@ def _write(set_: BackupSet, remote: Remote, file: _File) -> Sent:
             file.feed(pass_on)
 
         rclone.write(remote, feed, file.size, set_.name, file.name)
-        return Sent(file.size, {one: digest.hexdigest() for one, digest in zip(HASHES, digests)})
+        return SentFile(
+            file.size, {one: digest.hexdigest() for one, digest in zip(HASHES, digests)}
+        )
 
     return persist(remote, once)
 
@@ -176,7 +178,7 @@ def _listing(set_: BackupSet, remote: Remote, hashed: int | None = None) -> list
 
 
 def _check(
-    set_: BackupSet, remote: Remote, notes: Notes, begun: Begun, wanted: Mapping[str, _File]
+    set_: BackupSet, remote: Remote, notes: Notes, begun: PartialCopy, wanted: Mapping[str, _File]
 ) -> dict[str, str]:
     """Return by part how each file was found whole; a file that is not is sent again next time."""
     size = sum(file.size for file in wanted.values())
@@ -200,7 +202,7 @@ def _check(
 
 
 def _how(
-    set_: BackupSet, remote: Remote, name: str, sent: Sent, found: Listed | None, hashing: bool
+    set_: BackupSet, remote: Remote, name: str, sent: SentFile, found: Listed | None, hashing: bool
 ) -> str:
     """Return the check that a file passed, of copies.CHECKS; "" when it is not whole."""
     if found is None or found.bytes != sent.bytes:
@@ -224,7 +226,9 @@ def _digest(set_: BackupSet, remote: Remote, name: str) -> str:
     return digest.hexdigest()
 
 
-def _complete(set_: BackupSet, remote: Remote, notes: Notes, checks: Mapping[str, str]) -> There:
+def _complete(
+    set_: BackupSet, remote: Remote, notes: Notes, checks: Mapping[str, str]
+) -> CopyRecord:
     """Write copy.json, the signature of both, and then the manifest, which makes it a copy.
 
     It is signed with this host's key, whoever had made the set: what is sent from here was kept
@@ -242,7 +246,7 @@ def _complete(set_: BackupSet, remote: Remote, notes: Notes, checks: Mapping[str
     signature = keys.own(identity.own().id).sign(set_.name, of_set, copy)
     for file, data in ((COPY, copy), (SIGNATURE, signature), (MANIFEST, of_set)):
         _write_whole(set_, remote, file, data)
-    there = There(
+    there = CopyRecord(
         utc(datetime.now(timezone.utc)),
         sum(part.bytes for part in parts.values()),
         tuple(sorted(set(checks.values()))),

@@ -43,7 +43,7 @@ _WAITING = """
             AND ours.application_name OPERATOR(pg_catalog.=) %s)"""
 
 
-class GaveWay(Failure):
+class DumpBlockedOthers(Failure):
     """Somebody waited for a lock of ours, and got it: the work for the dump was ended."""
 
 
@@ -59,7 +59,7 @@ class Counted:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class DatabaseSnapshot:
     """One exported snapshot of a database, as long as its session is open."""
 
     id: str
@@ -93,7 +93,7 @@ class Snapshot:
         self._session.execute("COMMIT")
 
     def refuse_to_block(self, over: threading.Event) -> None:
-        """Raise GaveWay as soon as somebody waits for a lock of ours; returns when it is ``over``.
+        """Raise DumpBlockedOthers as soon as somebody waits for a lock of ours; returns when it is ``over``.
 
         We only read, but a migration of Mattermost's wants to have its table alone, and whoever
         comes after it waits behind it (PostgreSQL manual, 13.3.1).
@@ -102,7 +102,7 @@ class Snapshot:
         while not over.wait(_LOOK_SECONDS):
             waiting = {row[0] for row in self._watch.execute(_WAITING, (APPLICATION,)).fetchall()}
             if waiting & before:
-                raise GaveWay(
+                raise DumpBlockedOthers(
                     "The dump stood in the way of other work on the database",
                     f"{len(waiting)} sessions waited for it",
                     "Mattermost seems to be migrating; make the backup when it is done.",
@@ -111,7 +111,7 @@ class Snapshot:
 
 
 @contextlib.contextmanager
-def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
+def snapshot(endpoint: Endpoint) -> Iterator[DatabaseSnapshot]:
     """Hold a snapshot that pg_dump can share: both then see the same moment."""
     alone = endpoint.admin == endpoint.owner  # who may not come into postgres
     with within(endpoint) as session, (within if alone else administering)(endpoint) as watch:
@@ -133,7 +133,7 @@ def snapshot(endpoint: Endpoint) -> Iterator[Snapshot]:
         told = [*large, *catalog.told(session, watch, endpoint.name, left_out)]
         told += unkept.told(session)
         here = catalog.server(watch)
-        yield Snapshot(
+        yield DatabaseSnapshot(
             row[0],
             database,
             made_of,
@@ -176,14 +176,13 @@ def _begin_with_all_tables(session: psycopg.Connection[Any]) -> None:
 
 
 def dump(
-    endpoint: Endpoint, programs: Path, snapshot: Snapshot, compressor: Command, sink: Sink
+    endpoint: Endpoint, programs: Path, snapshot: DatabaseSnapshot, compressor: Command, sink: Sink
 ) -> Counted:
     """Write the compressed dump of ``snapshot`` to ``sink``; return what was counted in it.
 
-    ``programs`` is the folder of pg_dump and pg_restore.
-
-    Both are read beside each other, and then the snapshot goes with its locks, however long the
-    rest of a backup takes.  Raises GaveWay where somebody wanted a table alone meanwhile.
+    ``programs`` is the folder of pg_dump and pg_restore. Both are read beside each other, then
+    the snapshot goes with its locks, however long the
+    rest of a backup takes.  Raises DumpBlockedOthers where somebody wanted a table alone meanwhile.
     """
     over = threading.Event()
 
@@ -200,8 +199,7 @@ def dump(
             )
             with progress.measured("database", snapshot.table_bytes, _written):
                 counted: Counted
-                lines: list[str]
-                _, counted, lines = parallel.together(
+                _, counted, lines = parallel.run_all(
                     lambda: process.pipeline(command, compressor, sink=sink),
                     snapshot.count,
                     lambda: _listed(endpoint, programs, snapshot, left_out),
@@ -212,7 +210,7 @@ def dump(
             over.set()
 
     counted: Counted
-    counted, _ = parallel.together(
+    counted, _ = parallel.run_all(
         read, lambda: snapshot.refuse_to_block(over), cancel=snapshot.cancel
     )
     snapshot.release()
@@ -220,7 +218,10 @@ def dump(
 
 
 def _listed(
-    endpoint: Endpoint, programs: Path, snapshot: Snapshot, left_out: Sequence[tuple[str, str]]
+    endpoint: Endpoint,
+    programs: Path,
+    snapshot: DatabaseSnapshot,
+    left_out: Sequence[tuple[str, str]],
 ) -> list[str]:
     """Return the list of the dump, without its rows: wherever the dump goes, it is read at once."""
     encoding = snapshot.database.encoding

@@ -56,7 +56,7 @@ def plan_passes(
     lines = [_explained_line(line, contents, rows) for line in contents.after]
     lines = [one for one in lines if one.index is None or one.index.full_name not in without]
     search = [one for one in lines if one.index and one.index.of_the_search]
-    largest = max(lines, key=lambda one: one.rows, default=_Line(""))
+    largest = max(lines, key=lambda one: one.rows, default=_ListLine(""))
     busy = {one.table for one in (largest, *search)}
     keys = [one for one in lines if one.key and one.table in busy]
     beside = [
@@ -81,7 +81,7 @@ def plan_passes(
 
 
 @dataclass(frozen=True)
-class _Line:
+class _ListLine:
     """A line of the list, and what it stands for."""
 
     text: str
@@ -91,19 +91,19 @@ class _Line:
     key: Key | None = None  # where it is a plain one
 
 
-def _explained_line(line: str, contents: DumpList, rows: Mapping[str, int]) -> _Line:
+def _explained_line(line: str, contents: DumpList, rows: Mapping[str, int]) -> _ListLine:
     found = _INDEX_LINE.match(line)
     if found:
         index = contents.indexes.get(f"{found[1]}.{found[2]}")
         table = index.full_table if index else ""
-        return _Line(line, table, rows.get(table, 0), index)
+        return _ListLine(line, table, rows.get(table, 0), index)
     found = _CONSTRAINT_LINE.match(line)
     if found:
         table = f"{found[1]}.{found[2]}"
         # What is counted is a table of its own; one in partitions cannot be given a key this way.
         key = contents.keys.get(f"{found[1]}.{found[3]}") if table in rows else None
-        return _Line(line, table, rows.get(table, 0), None, key)
-    return _Line(line)
+        return _ListLine(line, table, rows.get(table, 0), None, key)
+    return _ListLine(line)
 
 
 def _cut(lines: Sequence[str], tables: Collection[str]) -> tuple[Sequence[str], Sequence[str]]:
@@ -125,17 +125,17 @@ def _views(contents: DumpList) -> list[str]:
     return [line for line, match in found if match]
 
 
-def _spread(lines: Iterable[_Line], into: int) -> list[list[str]]:
+def _spread(lines: Iterable[_ListLine], into: int) -> list[list[str]]:
     """Share ``lines`` out, the heaviest first, each to the group that has least to do then.
 
     Within a group constraints come first, and large tables last: a primary key shuts out all
     other work on its table, so it had better be made while the others are at other tables.
     """
 
-    def load(group: list[_Line]) -> int:
+    def load(group: list[_ListLine]) -> int:
         return sum(one.rows for one in group)
 
-    groups: list[list[_Line]] = [[] for _ in range(into)]
+    groups: list[list[_ListLine]] = [[] for _ in range(into)]
     for line in sorted(lines, key=lambda one: -one.rows):
         min(groups, key=load).append(line)
     groups.sort(key=load, reverse=True)
@@ -215,7 +215,7 @@ def fill(
     execute = functools.partial(clients.execute, endpoint, programs, name)
     try:
         load(planned.first, rows=True)
-        parallel.together(*middle(planned, load, execute), at_a_time=sessions)
+        parallel.run_all(*middle(planned, load, execute), at_a_time=sessions)
         if planned.keys:
             execute([key.constraint for key in planned.keys])
         if planned.last:
@@ -291,7 +291,7 @@ def prove(endpoint: Endpoint, name: str, manifest: Manifest) -> None:
     """
     # Opened one after the other, before any thread: for that we act as another account.
     with connection.within(endpoint, name) as first, connection.within(endpoint, name) as second:
-        _, rows = parallel.together(
+        _, rows = parallel.run_all(
             lambda: connection.analyze(first),
             lambda: connection.count_rows(second),
             cancel=lambda: connection.cancel(first, second),

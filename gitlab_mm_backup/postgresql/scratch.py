@@ -134,7 +134,7 @@ def place(parent: Path) -> Iterator[Place]:
     entry = _account()
     name = f"{_MARK}{secrets.token_hex(4)}"
     made = Place(parent / f".{name}", _SOCKETS / name)
-    with process.removed_at_last(made.folder, made.socket), contextlib.ExitStack() as held:
+    with process.temporary_folders(made.folder, made.socket), contextlib.ExitStack() as held:
         try:
             with lock.making_scratch():
                 _clear(parent)

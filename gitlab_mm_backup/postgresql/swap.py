@@ -138,7 +138,7 @@ def dropped_beside(endpoint: Endpoint, name: str) -> Iterator[None]:
             return
         _shut_out(session, name)
         drop = sql.SQL("DROP DATABASE {}").format(sql.Identifier(name))
-        with parallel.beside(lambda: session.execute(drop)) as result:
+        with parallel.in_background(lambda: session.execute(drop)) as result:
             yield
             result()
 
@@ -152,7 +152,7 @@ def _is_ours(session: psycopg.Connection[Any], name: str) -> bool:
     return row is not None
 
 
-def withhold_live(endpoint: Endpoint) -> None:
+def take_ownership(endpoint: Endpoint) -> None:
     """Give the live database to the superuser while a dump is loaded.
 
     The load runs as Mattermost's role, which owns the live database: a hostile dump could drop
@@ -169,8 +169,8 @@ def live_owner(endpoint: Endpoint) -> str:
     return str(row[0]) if row else endpoint.owner.role
 
 
-def give_back_live(endpoint: Endpoint, owner: str = "") -> None:
-    """Undo ``withhold_live``, whether it has happened or not."""
+def return_ownership(endpoint: Endpoint, owner: str = "") -> None:
+    """Undo ``take_ownership``, whether it has happened or not."""
     _change_owner(endpoint, endpoint.name, owner or endpoint.owner.role)
 
 

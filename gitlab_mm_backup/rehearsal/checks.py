@@ -42,7 +42,7 @@ _SIGN_IN = ("Id", "Secret", "AuthEndpoint", "TokenEndpoint", "UserApiEndpoint")
 
 
 @dataclass(frozen=True)
-class Kept:
+class SetSettings:
     """The settings of a set: the variables of the environment folder, and what was in force."""
 
     environment: Mapping[str, Secret]
@@ -70,7 +70,7 @@ class Kept:
         return {name: value for name, value in found.items() if name == "search_path"}
 
 
-def kept(set_: BackupSet) -> Kept:
+def kept(set_: BackupSet) -> SetSettings:
     """Return what the settings part of ``set_`` holds; raises Failure when it cannot be read."""
     document = json_file.read(set_.file("settings")).document
     environment, effective = (
@@ -80,7 +80,7 @@ def kept(set_: BackupSet) -> Kept:
     if not isinstance(effective, dict):
         raise Failure(f"{set_.file('settings').name} holds no effective settings")
     config = json.dumps(document.get("config", {})).encode()
-    return Kept(environment, EffectiveConfig(effective), config)
+    return SetSettings(environment, EffectiveConfig(effective), config)
 
 
 def origin(set_: BackupSet) -> list[Check]:
@@ -107,7 +107,7 @@ def database_checks(
     rows = checks.guarded(
         "rows", lambda: _rows(connection.count_rows(sessions[0]), wanted, sessions[0], manifest)
     )
-    found = integrity.examine(sessions, uploads, without)
+    found = integrity.run_checks(sessions, uploads, without)
     present = {row[0] for row in sessions[0].execute("SELECT extname FROM pg_extension")}
     return [rows, *found, _extensions(present, extensions)]
 
@@ -134,7 +134,7 @@ def _extensions(present: set[str], wanted: Sequence[str]) -> Check:
     return checks.passed("extensions", ", ".join(sorted(present)))
 
 
-def settings(config: bytes, kept_: Kept) -> Check:
+def settings(config: bytes, kept_: SetSettings) -> Check:
     """See that config.json parses, and that with the environment it has all that is needed."""
     try:
         document = json_text.parse_config(config.decode(errors="surrogateescape"), "config.json")
@@ -150,7 +150,7 @@ def settings(config: bytes, kept_: Kept) -> Check:
     return checks.passed("settings", "config.json and the environment are complete")
 
 
-def credentials(site: Site, kept_: Kept) -> Check:
+def credentials(site: Site, kept_: SetSettings) -> Check:
     """Have GitLab judge the pair of the set, now: its database, or the live GitLab."""
     if not kept_.effective.flag("GitLabSettings", "Enable"):
         return checks.passed("credentials", "the set has no sign-in through GitLab to verify")
@@ -158,7 +158,7 @@ def credentials(site: Site, kept_: Kept) -> Check:
     verified, told = check.accepted(there), ""
     if verified is None:
         probe = check.probe(there)
-        answers = {oauth.Verdict.ACCEPTED: True, oauth.Verdict.REFUSED: False}
+        answers = {oauth.ProbeResult.ACCEPTED: True, oauth.ProbeResult.REFUSED: False}
         verified, told = answers.get(probe.verdict), probe.reason
     if verified is None:
         return checks.not_run("credentials", f"GitLab could not be asked: {told}")
@@ -176,7 +176,7 @@ def _with_credentials(live: EffectiveConfig, kept_: EffectiveConfig) -> Effectiv
     return EffectiveConfig({**live.tree, "GitLabSettings": section})
 
 
-def answers(booted: Booted, mattermost: str, kept_: Kept) -> Check:
+def answers(booted: Booted, mattermost: str, kept_: SetSettings) -> Check:
     """Hold what Mattermost tells without a login against the set: state, version, address."""
     problems = _unwell(booted.status)
     told = str(booted.config.get("Version", ""))

@@ -61,7 +61,9 @@ class Uploads:
     untold: str = ""
 
 
-def examine(sessions: Sequence[Session], uploads: Uploads, without: Sequence[str]) -> list[Check]:
+def run_checks(
+    sessions: Sequence[Session], uploads: Uploads, without: Sequence[str]
+) -> list[Check]:
     """Return every check of the database; ``without`` are the indexes left out of the load.
 
     What takes long is asked in all ``sessions`` at the same time.
@@ -98,7 +100,7 @@ def _references(sessions: Sequence[Session]) -> Check:
                 problems[one] = _dangling(session, one)
 
     asking = [functools.partial(ask, session) for session in sessions]
-    parallel.together(*asking, cancel=lambda: connection.cancel(*sessions))
+    parallel.run_all(*asking, cancel=lambda: connection.cancel(*sessions))
     told = [problems[one] for one in present if problems[one]]
     if told:
         return checks.failed("references", "; ".join(told))

@@ -27,20 +27,20 @@ from ..postgresql import connection, load, scratch
 from ..postgresql.endpoint import Endpoint
 from ..postgresql.scratch import Outgrown
 from ..restore import folder_swap, unpack
-from ..restore.plan import Plan
+from ..restore.plan import RestoreOptions
 from ..store import check_records, verify
-from ..store.check_records import Depth, Record
+from ..store.check_records import CheckRecord, Depth
 from ..store.sets import BackupSet
 from ..system import namespaces, parallel
 from . import boot, limits
 from . import checks as rehearsal_checks
-from .checks import Kept
+from .checks import SetSettings
 from .integrity import Uploads
 from .limits import Deadlines, Missed, Warden
 
 log = logging.getLogger(__name__)
 
-_PARTS = Plan(parts=("database", "files", "config"))
+_PARTS = RestoreOptions(parts=("database", "files", "config"))
 # Less than seven days: tonight's backup may have been quicker than that of a week ago.
 _WEEK = timedelta(days=6, hours=12)
 # The order in which a person reads them: the bytes, what they give, and whether it works.
@@ -57,7 +57,7 @@ _STEPS |= {_LOOKING: "rows", _STARTING: "boot"}
 
 
 @dataclass
-class Run:
+class RehearsalRun:
     """A rehearsal under way: what is tried where, and what was found."""
 
     set: BackupSet
@@ -68,7 +68,7 @@ class Run:
     deadlines: Deadlines
     warden: Warden
     uploads: IO[bytes]  # of the archive: bytes, a space, the path below the data folder, a NUL
-    kept: Kept | None = None  # None where the settings part cannot be read
+    kept: SetSettings | None = None  # None where the settings part cannot be read
     config: bytes | None = None  # config.json as the archive has it
     without: list[str] = field(default_factory=list)  # indexes that are not built
     extensions: list[str] = field(default_factory=list)  # that the dump was made with
@@ -100,7 +100,7 @@ class _Unpacked:
     data: Path
 
 
-def rehearse(set_: BackupSet, site: Site, depth: Depth, ours: Ours) -> Record:
+def rehearse(set_: BackupSet, site: Site, depth: Depth, ours: Ours) -> CheckRecord:
     """Restore ``set_`` into scratch, prove it, and return what was found.
 
     Nothing of the site is changed and nothing leaves this host.  Raises Failure where it could
@@ -114,7 +114,7 @@ def rehearse(set_: BackupSet, site: Site, depth: Depth, ours: Ours) -> Record:
     clock = Deadlines(limits.limits(ours.rehearse_timeout, needed))
     with scratch.place(parent) as place, tempfile.TemporaryFile(dir=place.folder) as uploads:
         warden = Warden(clock, place.folder, set_.manifest.database)
-        run = Run(set_, site, depth, place, ours.sessions, clock, warden, uploads)
+        run = RehearsalRun(set_, site, depth, place, ours.sessions, clock, warden, uploads)
         run.note(*_judge_settings(run))
         namespaces.without_network(functools.partial(_prove_in_time, run, programs))
     record = _record(set_, depth, began, sorted(run.checks, key=lambda one: _ORDER.index(one.name)))
@@ -127,19 +127,19 @@ def rehearse(set_: BackupSet, site: Site, depth: Depth, ours: Ours) -> Record:
     )
 
 
-def verify_only(set_: BackupSet) -> Record:
+def verify_only(set_: BackupSet) -> CheckRecord:
     """Read all of ``set_`` and return what was found; no more is tried."""
     began = datetime.now(timezone.utc)
-    return _record(set_, Depth.VERIFY, began, verify.examine(set_))
+    return _record(set_, Depth.VERIFY, began, verify.run_checks(set_))
 
 
-def verified(set_: BackupSet, found: Sequence[Check]) -> Record:
+def verified(set_: BackupSet, found: Sequence[Check]) -> CheckRecord:
     """Return what another job ``found`` when it read all of ``set_``."""
     return _record(set_, Depth.VERIFY, datetime.now(timezone.utc), found)
 
 
-def _record(set_: BackupSet, depth: Depth, began: datetime, found: Sequence[Check]) -> Record:
-    return Record(
+def _record(set_: BackupSet, depth: Depth, began: datetime, found: Sequence[Check]) -> CheckRecord:
+    return CheckRecord(
         set=set_.name,
         depth=depth,
         started=utc(began),
@@ -153,7 +153,7 @@ def _record(set_: BackupSet, depth: Depth, began: datetime, found: Sequence[Chec
     )
 
 
-def is_due(how_often: str, done: Iterable[Record], now: datetime) -> bool:
+def is_due(how_often: str, done: Iterable[CheckRecord], now: datetime) -> bool:
     """Tell whether cron's set is to be rehearsed, by the setting and what was ``done`` so far."""
     if how_often != "weekly":
         return how_often == "nightly"
@@ -166,7 +166,7 @@ def _bytes_needed(set_: BackupSet, depth: Depth) -> int:
     return set_.manifest.database.bytes_to_load + files
 
 
-def _judge_settings(run: Run) -> list[Check]:
+def _judge_settings(run: RehearsalRun) -> list[Check]:
     """Ask GitLab about the credentials, the one thing that needs this host's network."""
     log.info("Asking GitLab about the credentials")
     try:
@@ -177,7 +177,7 @@ def _judge_settings(run: Run) -> list[Check]:
     return [rehearsal_checks.credentials(run.site, run.kept)]
 
 
-def _prove_in_time(run: Run, programs: Path) -> None:
+def _prove_in_time(run: RehearsalRun, programs: Path) -> None:
     """Do everything that needs no network; what takes too long is a failed check."""
     try:
         run.warden.guard(functools.partial(_prove, run, programs), run.end)
@@ -192,20 +192,20 @@ def _prove_in_time(run: Run, programs: Path) -> None:
         run.checks += [checks.not_run(name, why) for name in left if name != failed]
 
 
-def _prove(run: Run, programs: Path) -> None:
+def _prove(run: RehearsalRun, programs: Path) -> None:
     owner, name = run.site.database.owner.role, run.site.database.name
     examine = functools.partial(_examine, run)
     log.info("Reading the whole set, and starting a scratch PostgreSQL")
     session = run.kept.session if run.kept else {}
     was = run.set.manifest.database
     started = scratch.cluster(run.place, programs, name, owner, session, was)
-    with parallel.beside(examine) as examined, started as endpoint:
+    with parallel.in_background(examine) as examined, started as endpoint:
         run.warden.server = endpoint
         log.info("Loading its database")
         began = time.monotonic()
         unpack = functools.partial(_read_and_unpack, run, endpoint, examined)
         load = functools.partial(_load, run, endpoint, programs)
-        (found, unpacked), loaded = parallel.together(unpack, load)
+        (found, unpacked), loaded = parallel.run_all(unpack, load)
         run.seconds = time.monotonic() - began
         run.note(*found, loaded)
         log.info("Looking at what was loaded")
@@ -214,12 +214,12 @@ def _prove(run: Run, programs: Path) -> None:
         _prove_files(run, endpoint, unpacked)
 
 
-def _examine(run: Run) -> list[Check]:
+def _examine(run: RehearsalRun) -> list[Check]:
     with run.deadlines.step(_READING):
-        return verify.examine(run.set, functools.partial(_note_member, run))
+        return verify.run_checks(run.set, functools.partial(_note_member, run))
 
 
-def _note_member(run: Run, member: TarInfo, read: Callable[[], bytes]) -> None:
+def _note_member(run: RehearsalRun, member: TarInfo, read: Callable[[], bytes]) -> None:
     """Keep what the checks need of the archive: its uploads' names and sizes, and config.json."""
     roles = run.set.manifest.files.folders
     path, data = f"/{member.name}", roles.get("data", "")
@@ -232,7 +232,7 @@ def _note_member(run: Run, member: TarInfo, read: Callable[[], bytes]) -> None:
         run.uploads.write(b"%d %s\0" % (member.size, name))
 
 
-def _load(run: Run, endpoint: Endpoint, programs: Path) -> Check:
+def _load(run: RehearsalRun, endpoint: Endpoint, programs: Path) -> Check:
     """Load the dump as a restore does; without the search's indexes, unless all is wanted."""
     archive = run.set.file("database")
     try:
@@ -244,7 +244,7 @@ def _load(run: Run, endpoint: Endpoint, programs: Path) -> Check:
     return checks.passed("database", f"{archive.name} loaded into PostgreSQL {run.postgresql}")
 
 
-def _fill(run: Run, endpoint: Endpoint, programs: Path) -> None:
+def _fill(run: RehearsalRun, endpoint: Endpoint, programs: Path) -> None:
     name, full = endpoint.name, run.depth is Depth.FULL
     provision = load.plan(run.set, endpoint, programs)
     load.create(run.set, endpoint, name, provision)
@@ -257,7 +257,7 @@ def _fill(run: Run, endpoint: Endpoint, programs: Path) -> None:
             connection.analyze(session)
 
 
-def _look_at_database(run: Run, endpoint: Endpoint) -> None:
+def _look_at_database(run: RehearsalRun, endpoint: Endpoint) -> None:
     """Hold what was loaded against the manifest, the archive and Mattermost's own rules."""
     if not run.passed("database"):
         run.leave_out("the database could not be loaded", *rehearsal_checks.DATABASE)
@@ -278,7 +278,7 @@ def _look_at_database(run: Run, endpoint: Endpoint) -> None:
     run.note(*found)
 
 
-def _uploads(run: Run) -> Uploads:
+def _uploads(run: RehearsalRun) -> Uploads:
     if run.kept is not None and run.kept.uploads_elsewhere:
         return Uploads(None, "they lie in object storage, and in no set")
     if not run.passed("structure"):
@@ -297,7 +297,7 @@ def _archived(uploads: IO[bytes]) -> Iterator[tuple[bytes, int]]:
             yield name, int(size)
 
 
-def _look_at_config(run: Run) -> None:
+def _look_at_config(run: RehearsalRun) -> None:
     if run.kept is None:
         return  # told already
     if not run.passed("structure"):
@@ -309,7 +309,7 @@ def _look_at_config(run: Run) -> None:
 
 
 def _read_and_unpack(
-    run: Run, endpoint: Endpoint, examined: Callable[[], list[Check]]
+    run: RehearsalRun, endpoint: Endpoint, examined: Callable[[], list[Check]]
 ) -> tuple[list[Check], _Unpacked | Failure | None]:
     """Wait until the set is read, and unpack its files if they are whole and wanted."""
     found = examined()
@@ -323,7 +323,9 @@ def _read_and_unpack(
         return found, failure
 
 
-def _prove_files(run: Run, endpoint: Endpoint, unpacked: _Unpacked | Failure | None) -> None:
+def _prove_files(
+    run: RehearsalRun, endpoint: Endpoint, unpacked: _Unpacked | Failure | None
+) -> None:
     """Tell what became of the files, and start Mattermost from all of it."""
     if run.depth is Depth.QUICK:
         run.leave_out("a quick rehearsal leaves it out", "files", "boot", "answers")
@@ -340,7 +342,7 @@ def _prove_files(run: Run, endpoint: Endpoint, unpacked: _Unpacked | Failure | N
     _boot(run, endpoint, unpacked)
 
 
-def _unpack(run: Run, endpoint: Endpoint) -> _Unpacked:
+def _unpack(run: RehearsalRun, endpoint: Endpoint) -> _Unpacked:
     """Unpack into scratch with the restore's own code."""
     home = run.place.folder / "home"
     real = {"home": home, **{role: home / role for role in ("data", "plugins", "client-plugins")}}
@@ -365,7 +367,7 @@ def _unpack(run: Run, endpoint: Endpoint) -> _Unpacked:
     return _Unpacked(staged, staged / "data")
 
 
-def _boot(run: Run, endpoint: Endpoint, there: _Unpacked) -> None:
+def _boot(run: RehearsalRun, endpoint: Endpoint, there: _Unpacked) -> None:
     """Start this host's Mattermost from scratch, where it is the program that the set is of."""
     why = boot.refusal(run.site, run.set.manifest.mattermost)
     if not run.passed("database"):

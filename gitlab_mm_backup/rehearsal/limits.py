@@ -137,7 +137,7 @@ class Warden:
                 raise
 
         try:
-            parallel.together(
+            parallel.run_all(
                 guarded,
                 keep_time,
                 lambda: disk_space.watch(descriptor, self._folder, over, scratch.WAYS),

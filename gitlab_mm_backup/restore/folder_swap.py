@@ -210,7 +210,7 @@ def _move_all(names: list[str], source: Path, target: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Move:
+class FolderMapping:
     """One folder of the archive, unpacked into the new folder of one exchange."""
 
     source: str  # absolute path in the set
@@ -232,7 +232,9 @@ def exchanged(folders: Folders) -> dict[str, Path]:
     return chosen
 
 
-def moves(source: Mapping[str, str], target: Folders, never: tuple[str, ...] = ()) -> list[Move]:
+def moves(
+    source: Mapping[str, str], target: Folders, never: tuple[str, ...] = ()
+) -> list[FolderMapping]:
     """Return what to unpack where, an outer folder before what comes into it.
 
     ``source`` are the set's folders by role; ``never`` are paths in the set that stay out.  A
@@ -259,7 +261,7 @@ def moves(source: Mapping[str, str], target: Folders, never: tuple[str, ...] = (
         filled = [_filled(role, other, source, target) for other in apart if other != role]
         out = dict.fromkeys((*taken, *filled, *never))
         excluded = tuple(path for path in out if _is_below(path, source[role]))
-        planned.append(Move(source[role], outer, below, excluded))
+        planned.append(FolderMapping(source[role], outer, below, excluded))
     return planned
 
 

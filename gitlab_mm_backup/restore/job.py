@@ -31,7 +31,7 @@ from ..system import disk_space, files, parallel, process
 from ..system.files import STATE
 from ..system.process import Command
 from . import folder_swap, preflight, rollback, search_index, to_standalone, unpack
-from .plan import Plan
+from .plan import RestoreOptions
 from .undo_log import Undo
 
 log = logging.getLogger(__name__)
@@ -63,22 +63,22 @@ class Restored:
     sign_in: Probe
     safety_set: str  # name of the set of the state before, "" where none was made
     times: Times
-    search: search_index.Built | None  # None where its indexes came with the database
+    search: search_index.IndexResult | None  # None where its indexes came with the database
     gitlab_side: list[str]  # what is left to do on GitLab's host, for a move out of the bundle
     warnings: list[str]
 
 
 @dataclass(frozen=True)
-class Run:
+class RestoreRun:
     """A restore under way, and the names of what it makes."""
 
     set: BackupSet
     site: Site
-    plan: Plan
+    plan: RestoreOptions
     undo: Undo
     token: str
     sessions: int  # of PostgreSQL at a time
-    works: dict[str, unpack.Work] = field(default_factory=dict)
+    works: dict[str, unpack.StagedFolder] = field(default_factory=dict)
     shut: list[files.Ground] = field(default_factory=list)  # for the time of the work
     search_left_out: list[Index] = field(default_factory=list)
     times: Times = field(default_factory=Times)
@@ -98,7 +98,9 @@ class Run:
         return f"gitlab_mm_old_{self.token}"
 
 
-def restore(set_: BackupSet, site: Site, plan: Plan, store: Store, settings: Settings) -> Restored:
+def restore(
+    set_: BackupSet, site: Site, plan: RestoreOptions, store: Store, settings: Settings
+) -> Restored:
     """Put ``set_`` onto ``site``; on any failure the site is as it was."""
     journal = Journal()
     lost = rollback.take_over(site, journal)
@@ -113,7 +115,7 @@ def restore(set_: BackupSet, site: Site, plan: Plan, store: Store, settings: Set
         hooks.run_phase("pre-restore", variables)
         with Undo(rollback.actions(site), note) as undo:
             token, sessions = secrets.token_hex(4), settings.sessions
-            run = Run(set_, site, plan, undo, token, sessions, warnings=warnings)
+            run = RestoreRun(set_, site, plan, undo, token, sessions, warnings=warnings)
             for step in lost:
                 undo.will(step.action, **step.values)
             keep_findable(run)
@@ -134,7 +136,7 @@ def restore(set_: BackupSet, site: Site, plan: Plan, store: Store, settings: Set
     return report(run, safety_set, search_index.build_at_last(site, journal))
 
 
-def make_safety_set(site: Site, plan: Plan, store: Store, settings: Settings) -> str:
+def make_safety_set(site: Site, plan: RestoreOptions, store: Store, settings: Settings) -> str:
     """Make a set of the present state, so that even a restore that was a mistake can be undone."""
     if not plan.safety:
         return ""
@@ -152,14 +154,14 @@ def make_safety_set(site: Site, plan: Plan, store: Store, settings: Settings) ->
     return made.name
 
 
-def keep_findable(run: Run) -> None:
+def keep_findable(run: RestoreRun) -> None:
     """Keep what a recovery finds the site by, where that lies among what is exchanged."""
     if run.site.kind is Kind.STANDALONE:
         run.undo.will_last(rollback.FORGET)
         standalone.keep_config(run.site)
 
 
-def stop_service(run: Run) -> None:
+def stop_service(run: RestoreRun) -> None:
     """Stop Mattermost, and keep it down: a reboot in the middle must not start it on half."""
     log.info("Stopping Mattermost")
     run.times.stopped = time.monotonic()
@@ -173,7 +175,7 @@ def stop_service(run: Run) -> None:
     mattermost.stop()
 
 
-def prepare_folders(run: Run) -> None:
+def prepare_folders(run: RestoreRun) -> None:
     """Make the private work folder beside each folder that is to be exchanged.
 
     Where Mattermost's account could exchange that one, root alone can for the time of the work.
@@ -188,33 +190,33 @@ def prepare_folders(run: Run) -> None:
         folder_swap.make_work_folder(work.folder, work.live)
 
 
-def give_up_live_state(run: Run, safety_set: str) -> None:
+def give_up_live_state(run: RestoreRun, safety_set: str) -> None:
     """In place: remove what is live first, for want of room to have both.  There is no undo."""
     if not run.plan.in_place:
         return
     log.info("Removing the live state")
-    run.undo.will(rollback.MOURN, safety_set=safety_set)
+    run.undo.will(rollback.LIVE_STATE_REMOVED, safety_set=safety_set)
     if "database" in run.plan.parts:
         swap.empty_live(run.site.database)
     for work in run.works.values():
         folder_swap.empty(work.live)
 
 
-def prepare_database(run: Run) -> None:
+def prepare_database(run: RestoreRun) -> None:
     """Make the new database, still empty."""
     if "database" not in run.plan.parts:
         return
     endpoint = run.site.database
     swap.ensure_live(endpoint)
     run.undo.will("give the live database back", owner=swap.live_owner(endpoint))
-    swap.withhold_live(endpoint)
+    swap.take_ownership(endpoint)
     run.undo.will("drop the new database", name=run.new_database)
     provision = load.plan(run.set, endpoint, run.site.client_programs)
     run.provision.append(provision)
     run.warnings.extend(load.create(run.set, endpoint, run.new_database, provision))
 
 
-def fill(run: Run) -> None:
+def fill(run: RestoreRun) -> None:
     """Fill the new database and make the new folders complete, at the same time."""
     began, ways = time.monotonic(), list[Callable[[], object]]()
     if "database" in run.plan.parts:
@@ -229,17 +231,17 @@ def fill(run: Run) -> None:
     run.times.fill = time.monotonic() - began
 
 
-def _watched(run: Run, ways: Sequence[Callable[[], object]]) -> None:
+def _watched(run: RestoreRun, ways: Sequence[Callable[[], object]]) -> None:
     """Do all at the same time; a dump that holds more than its set says is ended."""
     if "database" not in run.plan.parts:
         if ways:
-            parallel.together(*ways)
+            parallel.run_all(*ways)
         return
     over, was = threading.Event(), run.set.manifest.database
 
     def fill_all() -> None:
         try:
-            parallel.together(*ways)
+            parallel.run_all(*ways)
         finally:
             over.set()
 
@@ -251,10 +253,10 @@ def _watched(run: Run, ways: Sequence[Callable[[], object]]) -> None:
             functools.partial(disk_space.watch, descriptor, folder, over, _WAYS, _RESERVE)
             for folder, descriptor in _disks(run, opened)
         ]
-        parallel.together(fill_all, *watches, cancel=over.set)
+        parallel.run_all(fill_all, *watches, cancel=over.set)
 
 
-def _disks(run: Run, opened: contextlib.ExitStack) -> list[tuple[Path, int]]:
+def _disks(run: RestoreRun, opened: contextlib.ExitStack) -> list[tuple[Path, int]]:
     """Return a folder on each disk that takes the new state, with a descriptor of it.
 
     None where the operator has agreed to fill them.
@@ -267,7 +269,7 @@ def _disks(run: Run, opened: contextlib.ExitStack) -> list[tuple[Path, int]]:
     return list(found.values())
 
 
-def load_database(run: Run) -> list[Index]:
+def load_database(run: RestoreRun) -> list[Index]:
     """Load the dump into the new database; return the indexes that are left for later."""
     endpoint, programs = run.site.database, run.site.client_programs
     now = not search_index.waits(run.plan.search, run.set.manifest)
@@ -277,14 +279,14 @@ def load_database(run: Run) -> list[Index]:
     return filled.left_out
 
 
-def unpack_folders(run: Run) -> None:
+def unpack_folders(run: RestoreRun) -> None:
     """Make the new folders complete, and have the disks hold them (syncfs(2) by sync(1))."""
     run.warnings.extend(unpack.unpack(run.set, run.site, run.plan, run.works))
     for work in run.works.values():
         process.run(Command(["sync", "--file-system", str(work.folder)]))
 
 
-def exchange_both(run: Run) -> None:
+def exchange_both(run: RestoreRun) -> None:
     """Give what is new the place of what is live: renames alone, whatever the size."""
     began = time.monotonic()
     if "database" in run.plan.parts:
@@ -303,19 +305,19 @@ def exchange_both(run: Run) -> None:
     run.times.exchange = time.monotonic() - began
 
 
-def _names(work: unpack.Work) -> dict[str, str]:
+def _names(work: unpack.StagedFolder) -> dict[str, str]:
     mounted = "yes" if disk_space.is_mount(work.live) else "no"
     return {"live": str(work.live), "work": str(work.folder), "mounted": mounted}
 
 
-def run_hooks(run: Run, variables: Mapping[str, str]) -> None:
+def run_hooks(run: RestoreRun, variables: Mapping[str, str]) -> None:
     """Run the post-restore hooks; what ours writes outside the new state can be taken back."""
     run.undo.will("take back the credentials", kept=str(run.credentials_undo))
     told = {"previous_home": _previous_home(run), "sign_in_undo": str(run.credentials_undo)}
     hooks.run_phase("post-restore", {**variables, **told})
 
 
-def _previous_home(run: Run) -> str:
+def _previous_home(run: RestoreRun) -> str:
     """Return the folder with the config.json that was live before, for the credentials hook."""
     work = run.works.get("home")
     if work is not None:
@@ -324,7 +326,7 @@ def _previous_home(run: Run) -> str:
     return str(config.folder / "old" if config else run.site.folders.home)
 
 
-def start_service(run: Run) -> None:
+def start_service(run: RestoreRun) -> None:
     log.info("Starting Mattermost")
     mattermost = service.of(run.site)
     # The first to be taken back: nothing may be exchanged under a server that runs.
@@ -336,14 +338,14 @@ def start_service(run: Run) -> None:
 
 
 def leave_search_for_later(
-    run: Run, journal: Journal, keep: Callable[[list[Index], Journal], None]
+    run: RestoreRun, journal: Journal, keep: Callable[[list[Index], Journal], None]
 ) -> None:
     """Have the journal know which indexes the new database still lacks."""
     if "database" in run.plan.parts:
         keep(run.search_left_out, journal)
 
 
-def leftovers(run: Run) -> list[Step]:
+def leftovers(run: RestoreRun) -> list[Step]:
     """Return the steps that remove what was live before."""
     steps = []
     if "database" in run.plan.parts:
@@ -355,7 +357,7 @@ def leftovers(run: Run) -> list[Step]:
     return steps
 
 
-def report(run: Run, safety_set: str, search: search_index.Built | None) -> Restored:
+def report(run: RestoreRun, safety_set: str, search: search_index.IndexResult | None) -> Restored:
     after, manifest = detect.again(run.site), run.set.manifest
     if run.plan.with_etc:
         run.warnings.append("/etc/gitlab was put back: run gitlab-ctl reconfigure to have it used")

@@ -12,9 +12,9 @@ from ..config.settings import Remote
 from ..offsite import copies
 from ..offsite.copies import RemoteEntry as Copied
 from ..store import check_records, inventory, soundness
-from ..store.check_records import Record
+from ..store.check_records import CheckRecord
 from ..store.inventory import Store
-from ..store.sets import BackupSet, Entry, cut_short
+from ..store.sets import BackupSet, SetEntry, cut_short
 from ..store.soundness import Flaw, Kind
 from .choice import Found
 
@@ -27,10 +27,12 @@ def of_store(store: Store) -> list[Found]:
 
 def of_set(one: BackupSet) -> Found:
     """Return a set that was named, with what speaks against it."""
-    return _of_entry(Entry(one.name, one, ""), soundness.accepted_names(), clock.now(), keys.ring())
+    return _of_entry(
+        SetEntry(one.name, one, ""), soundness.accepted_names(), clock.now(), keys.ring()
+    )
 
 
-def _of_entry(one: Entry, known: Collection[str], now: datetime, ring: Ring) -> Found:
+def _of_entry(one: SetEntry, known: Collection[str], now: datetime, ring: Ring) -> Found:
     if one.set is None:
         return Found(one.name, None, [_incomplete(one.problem)])
     found = soundness.flaws(one.set.manifest, check_records.of_set(one.set), known, now)
@@ -65,7 +67,7 @@ def of_copies(entries: Sequence[Copied]) -> list[Found]:
 
 
 def _of_copy(
-    one: Copied, history: Sequence[Record], known: Collection[str], now: datetime, ring: Ring
+    one: Copied, history: Sequence[CheckRecord], known: Collection[str], now: datetime, ring: Ring
 ) -> Found:
     if one.manifest is None or one.said is None:
         return Found(one.name, None, [_incomplete(one.problem)])

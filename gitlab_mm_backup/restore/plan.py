@@ -10,7 +10,7 @@ PARTS = ("database", "files", "config", "sso")
 
 
 @dataclass(frozen=True)
-class Plan:
+class RestoreOptions:
     """The parts to put back, and how."""
 
     parts: tuple[str, ...] = PARTS
@@ -28,7 +28,7 @@ class Plan:
     accepted: str = ""  # SHA-256 of the manifest.json that the operator agreed to
 
     @classmethod
-    def of_journal(cls, request: Mapping[str, Any]) -> Plan:
+    def of_journal(cls, request: Mapping[str, Any]) -> RestoreOptions:
         """Return the plan of a restore that was begun; before 0.2 none had to allow a loss."""
         return cls(**{"replace_with_empty": "named" not in request, **request})
 

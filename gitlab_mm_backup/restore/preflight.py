@@ -22,8 +22,8 @@ from ..store.verify import verify
 from ..system import disk_space, sandbox
 from ..version import numbers
 from . import config_merge, folder_swap, replacing, to_standalone, unpack, version_rules
-from .plan import Plan
-from .version_rules import Facts
+from .plan import RestoreOptions
+from .version_rules import VersionFacts
 
 # Only a step over this version can meet numbers of migrations that collide.
 _FIRST_OF_11 = (11,)
@@ -48,19 +48,19 @@ def check_versions(
     that the target has a licence of its own, ``bundled`` that it is Omnibus's.  Raises Failure when a rule refuses.
     """
     facts = version_facts(set_, target, postgresql, programs, driver, licensed)
-    return version_rules.heed(version_rules.judge(replace(facts, bundled=bundled)))
+    return version_rules.enforce(version_rules.evaluate(replace(facts, bundled=bundled)))
 
 
 def version_facts(
     set_: BackupSet, target: str, postgresql: str, programs: Path, driver: str, licensed: bool
-) -> Facts:
+) -> VersionFacts:
     """Return the facts that the rules judge; all but the migrations are quick to read."""
     manifest = set_.manifest
     settings = EffectiveConfig(_effective(set_))
     migrations = None
     if numbers(manifest.mattermost) < _FIRST_OF_11 <= numbers(target):
         migrations = _migrations(set_, programs)
-    return Facts(
+    return VersionFacts(
         set=manifest.mattermost,
         target=target,
         gitlab=_bundling(manifest.gitlab),
@@ -168,7 +168,7 @@ log = logging.getLogger(__name__)
 SPARE = 64 << 20  # bytes
 
 
-def check(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
+def check(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
     """Return what the operator must know; raises Failure for the first reason against it.
 
     Changes nothing.
@@ -213,7 +213,7 @@ def _refuse_deep_mounts(site: Site) -> None:
         )
 
 
-def needs(set_: BackupSet, site: Site, plan: Plan) -> dict[Path, int]:
+def needs(set_: BackupSet, site: Site, plan: RestoreOptions) -> dict[Path, int]:
     """Return the bytes that the new state takes, by the folder whose disk must have them."""
     wanted: dict[Path, int] = {}
     if "database" in plan.parts:
@@ -238,7 +238,7 @@ def _data_folder(site: Site) -> Path:
     return folder if folder.is_dir() else Path("/")
 
 
-def _refuse_without_room(set_: BackupSet, site: Site, plan: Plan) -> None:
+def _refuse_without_room(set_: BackupSet, site: Site, plan: RestoreOptions) -> None:
     by_disk: dict[int, tuple[Path, int]] = {}
     for folder, count in needs(set_, site, plan).items():
         disk = os.stat(folder).st_dev

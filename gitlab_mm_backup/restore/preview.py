@@ -15,7 +15,7 @@ from ..store.sets import BackupSet
 from ..system import humanize
 from . import config_merge, preflight, search_index, unpack
 from .choice import Chosen
-from .plan import Plan
+from .plan import RestoreOptions
 from .replacing import Loss
 
 # Bytes a second that two small cores manage: loading is bound by building indexes.
@@ -42,7 +42,7 @@ class Preview:
         return list(self.set.manifest.told)
 
 
-def preview(set_: BackupSet, site: Site, plan: Plan) -> Preview:
+def preview(set_: BackupSet, site: Site, plan: RestoreOptions) -> Preview:
     """Look at everything that a restore looks at first; changes nothing."""
     obstacle, warnings = "", []
     try:
@@ -67,7 +67,7 @@ def preview(set_: BackupSet, site: Site, plan: Plan) -> Preview:
     )
 
 
-def _steps(set_: BackupSet, site: Site, plan: Plan) -> list[str]:
+def _steps(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
     steps = ["make a safety set of the present state"] if plan.safety else []
     steps.append("stop Mattermost")
     if plan.in_place:
@@ -129,7 +129,7 @@ def question_of_origin(name: str, origin: Origin) -> Question:
     return [], loud, "Restore it all the same?"
 
 
-def question(set_: BackupSet, site: Site, plan: Plan, chosen: Chosen) -> Question:
+def question(set_: BackupSet, site: Site, plan: RestoreOptions, chosen: Chosen) -> Question:
     """Return what the operator is told before a restore, and asked."""
     manifest = set_.manifest
     told = [

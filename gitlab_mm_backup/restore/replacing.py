@@ -13,7 +13,7 @@ from ..store.manifest import Manifest
 from ..store.sets import BackupSet
 from ..system import files, humanize
 from . import folder_swap, unpack
-from .plan import Plan
+from .plan import RestoreOptions
 
 OPTION = "--replace-with-empty"
 
@@ -26,7 +26,7 @@ class Loss:
     words: str
 
 
-def refuse(set_: BackupSet, site: Site, plan: Plan) -> list[Loss]:
+def refuse(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[Loss]:
     """Raise Failure where live data would go for nothing, and nobody has agreed to that.
 
     Returns what goes by consent.
@@ -44,12 +44,12 @@ def refuse(set_: BackupSet, site: Site, plan: Plan) -> list[Loss]:
     )
 
 
-def unagreed(set_: BackupSet, site: Site, plan: Plan) -> list[Loss]:
+def unagreed(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[Loss]:
     """Return the losses that the operator has not agreed to yet."""
     return [loss for loss in losses(set_, site, plan) if not _agreed(loss, plan)]
 
 
-def losses(set_: BackupSet, site: Site, plan: Plan) -> list[Loss]:
+def losses(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[Loss]:
     """Return what is live and has nothing of its kind in ``set_``, among what is replaced."""
     lost = []
     if "database" in plan.parts and set_.manifest.empty:
@@ -67,7 +67,7 @@ def lost_for_good(site: Site) -> list[str]:
         return []  # there is no such database, or another check says why it does not answer
 
 
-def _agreed(loss: Loss, plan: Plan) -> bool:
+def _agreed(loss: Loss, plan: RestoreOptions) -> bool:
     return plan.replace_with_empty or loss.part in plan.named
 
 
@@ -84,7 +84,7 @@ def _database(site: Site) -> list[Loss]:
     return [Loss("database", words + (f", last post {humanize.moment(post)}" if post else ""))]
 
 
-def _directories(set_: BackupSet, site: Site, plan: Plan) -> list[Loss]:
+def _directories(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[Loss]:
     manifest, replaced = set_.manifest, unpack.works(set_, site, plan, "look").keys()
     own = folder_swap.exchanged(site.folders)
     return [

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..clock import utc
 from ..errors import ExitCode, Failure
 from ..mattermost import detect, service, standalone
-from ..mattermost.journal import Journal, Previous, Record, Step
+from ..mattermost.journal import Journal, Previous, Step, UnfinishedRestore
 from ..mattermost.site import Site
 from ..postgresql import connection, swap
 from ..sso import repair
@@ -18,7 +18,7 @@ from ..system import files
 from . import folder_swap
 from .undo_log import Action, run
 
-MOURN = "put back the live state"  # which cannot be: it was removed for --in-place
+LIVE_STATE_REMOVED = "put back the live state"  # which cannot be: it was removed for --in-place
 DROP = "drop the previous database"
 OPEN = "open the folder again"
 FORGET = "forget the copy of config.json"
@@ -57,7 +57,7 @@ def actions(site: Site) -> dict[str, Action]:
         OPEN: open_again,
         FORGET: standalone.forget_config,
         "take back the credentials": lambda kept: repair.take_back(site, Path(kept)),
-        MOURN: _mourn,
+        LIVE_STATE_REMOVED: _mourn,
         **_database_actions(site),
     }
 
@@ -73,7 +73,7 @@ def _database_actions(site: Site) -> dict[str, Action]:
 
     def give_back(owner: str = "") -> None:
         connection.wait_for_server(site.database)
-        swap.give_back_live(site.database, owner)
+        swap.return_ownership(site.database, owner)
 
     return {
         "drop the new database": drop,
@@ -131,7 +131,7 @@ class RolledBack:
     warnings: list[str]
 
 
-def roll_back(site: Site, record: Record, journal: Journal) -> RolledBack:
+def roll_back(site: Site, record: UnfinishedRestore, journal: Journal) -> RolledBack:
     """Take back a restore that was cut short.
 
     One that was complete but for its cleaning up is completed: there is nothing to go back to.
@@ -166,11 +166,11 @@ def take_over(site: Site, journal: Journal) -> list[Step]:
     Raises Failure when something cannot be cleared away.
     """
     record = journal.read()
-    mourned = [step for step in record.undo if step.action == MOURN] if record else []
+    mourned = [step for step in record.undo if step.action == LIVE_STATE_REMOVED] if record else []
     if record is None or not mourned:
         return []
     _end_leftovers(site)
-    rest = [step for step in record.undo if step.action != MOURN and not step.last]
+    rest = [step for step in record.undo if step.action != LIVE_STATE_REMOVED and not step.last]
     problems = run(reversed(rest), actions(site))
     if problems:
         raise Failure(
@@ -183,7 +183,7 @@ def take_over(site: Site, journal: Journal) -> list[Step]:
     return mourned
 
 
-def unfinished(journal: Journal) -> Record:
+def unfinished(journal: Journal) -> UnfinishedRestore:
     """Return the restore that was cut short; raises Failure where there is none."""
     record = journal.read()
     if record is None:
@@ -196,7 +196,7 @@ def unfinished(journal: Journal) -> Record:
 def refuse_unfinished(journal: Journal) -> None:
     """Raise Failure where a restore was cut short: nothing may build on a half state."""
     record = journal.read()
-    if record is not None and any(step.action == MOURN for step in record.undo):
+    if record is not None and any(step.action == LIVE_STATE_REMOVED for step in record.undo):
         raise Failure(
             "The live state was removed by a restore in place that failed",
             f"its journal is {journal.path}",

@@ -27,7 +27,7 @@ _LARGE = 1 << 30  # bytes
 
 
 @dataclass(frozen=True)
-class Built:
+class IndexResult:
     """What became of the indexes that were left for later."""
 
     indexes: list[str]  # schema.name, built now
@@ -56,7 +56,7 @@ def settle(left_out: Sequence[Index], journal: Journal) -> None:
     journal.keep_later(left_out)
 
 
-def build(site: Site, journal: Journal) -> Built | None:
+def build(site: Site, journal: Journal) -> IndexResult | None:
     """Build what is noted, beside everybody's work; None where nothing is.
 
     What cannot be built is told, and stays noted for the next run.
@@ -78,7 +78,7 @@ def build(site: Site, journal: Journal) -> Built | None:
                 journal.keep_later(wanted)
     except Failure as failure:
         problems.append(_unfinished(wanted, str(failure)))
-    return Built(built, round(time.monotonic() - began, 3), problems)
+    return IndexResult(built, round(time.monotonic() - began, 3), problems)
 
 
 def build_pending(site: Site) -> list[str]:
@@ -87,14 +87,14 @@ def build_pending(site: Site) -> list[str]:
     return built.problems if built else []
 
 
-def build_at_last(site: Site, journal: Journal) -> Built | None:
+def build_at_last(site: Site, journal: Journal) -> IndexResult | None:
     """The same at the end of a restore, which is done: a signal ends the building alone."""
     try:
         with signals.heeded():
             return build(site, journal)
     except Interrupted as interrupted:
         why = f"interrupted by {interrupted.signal_name}"
-        return Built([], 0.0, [_unfinished(journal.later(), why)])
+        return IndexResult([], 0.0, [_unfinished(journal.later(), why)])
 
 
 def _unfinished(wanted: Sequence[Index], why: str) -> str:

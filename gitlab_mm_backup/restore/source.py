@@ -22,14 +22,14 @@ from ..postgresql import connection
 from ..store import inventory
 from ..store.inventory import Store
 from ..store.local import LocalStore
-from ..store.restic_set import Kept, fetch
+from ..store.restic_set import ResticSet, fetch
 from ..store.restic_store import ResticStore
 from ..store.sets import BackupSet
 from ..system import disk_space, environment
 from ..system.redaction import Secret
 from . import choice, offered, preflight, unpack
 from .choice import Chosen, Found, Want
-from .plan import Plan
+from .plan import RestoreOptions
 
 _WORD = "restic"
 
@@ -80,7 +80,7 @@ def bring(there: ResticStore, one: BackupSet, here: LocalStore) -> BackupSet:
 
     Raises Failure when restic cannot read all of it: then ``here`` is as before.
     """
-    assert isinstance(one.source, Kept)
+    assert isinstance(one.source, ResticSet)
     refuse_without_room(here, one.manifest.bytes)
     with here.create(one.name) as staging:
         parts, problems = fetch(one.source, staging)
@@ -100,7 +100,7 @@ Way = Callable[[], AbstractContextManager[BackupSet]]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RestoreSource:
     """A set to restore, wherever its parts are."""
 
     set: BackupSet
@@ -112,7 +112,7 @@ class Wanted:
 
 def find(
     settings: Settings, store: Store, place: str, name: str, identity: Secret | None, want: Want
-) -> Wanted:
+) -> RestoreSource:
     """Return the set ``name`` of the store, or where there is a ``place`` the copy there.
 
     ``latest`` is the one that ``want`` describes.  What has come to this host already is taken
@@ -128,7 +128,7 @@ def find(
         known = download.held(here, one.manifest, repacked=True)
         if known is not None:
             return _here(known, chosen)
-        return Wanted(
+        return RestoreSource(
             one,
             lambda: nullcontext(bring(repository, one, here)),
             functools.partial(repository.fetched, one, scratch, streamed=True),
@@ -143,7 +143,7 @@ def find(
     if known is not None:
         return _here(known, chosen)
     download.refuse_locked(remote, entry, identity)
-    return Wanted(
+    return RestoreSource(
         BackupSet(here.folder / entry.name, manifest, said=entry.said),
         lambda: nullcontext(download.fetch(remote, entry, here, identity)),
         functools.partial(download.streamed, remote, entry, scratch, identity),
@@ -152,7 +152,7 @@ def find(
     )
 
 
-def _of_store(settings: Settings, store: Store, name: str, want: Want) -> Wanted:
+def _of_store(settings: Settings, store: Store, name: str, want: Want) -> RestoreSource:
     if name == LATEST:
         chosen = choice.choose(offered.of_store(store), want, store.where)
         one = store.named(chosen.name)
@@ -164,18 +164,20 @@ def _of_store(settings: Settings, store: Store, name: str, want: Want) -> Wanted
         return _here(one, chosen)
     scratch = settings.rehearse_in
     fetched = functools.partial(store.fetched, one, scratch)
-    return Wanted(one, fetched, functools.partial(fetched, streamed=True), scratch, chosen)
+    return RestoreSource(one, fetched, functools.partial(fetched, streamed=True), scratch, chosen)
 
 
 def _choose(name: str, want: Want, where: str, look: Callable[[], list[Found]]) -> Chosen:
     return choice.choose(look(), want, where) if name == LATEST else Chosen(name)
 
 
-def _here(one: BackupSet, chosen: Chosen) -> Wanted:
-    return Wanted(one, lambda: nullcontext(one), chosen=chosen)
+def _here(one: BackupSet, chosen: Chosen) -> RestoreSource:
+    return RestoreSource(one, lambda: nullcontext(one), chosen=chosen)
 
 
-def near(wanted: Wanted, site: Site, plan: Plan) -> AbstractContextManager[BackupSet]:
+def near(
+    wanted: RestoreSource, site: Site, plan: RestoreOptions
+) -> AbstractContextManager[BackupSet]:
     """Have the set near: whole and looked at before Mattermost stops, where that serves anybody.
 
     Its files come as they are unpacked where nobody uses the Mattermost that is here, and where
@@ -188,7 +190,7 @@ def near(wanted: Wanted, site: Site, plan: Plan) -> AbstractContextManager[Backu
     return wanted.whole()
 
 
-def _comes_once(one: BackupSet, site: Site, plan: Plan) -> bool:
+def _comes_once(one: BackupSet, site: Site, plan: RestoreOptions) -> bool:
     return one.manifest.increment is None and unpack.comes_once(one, site, plan)
 
 
@@ -199,7 +201,7 @@ def _is_empty(site: Site) -> bool:
         return True  # there is no such database yet
 
 
-def _has_room(wanted: Wanted, site: Site, plan: Plan) -> bool:
+def _has_room(wanted: RestoreSource, site: Site, plan: RestoreOptions) -> bool:
     """Tell whether the folder takes the set beside what becomes of it on the same disk."""
     folder = disk_space.nearest(wanted.into)
     disk, needed = os.stat(folder).st_dev, wanted.set.manifest.bytes + preflight.SPARE

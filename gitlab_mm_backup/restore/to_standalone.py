@@ -16,7 +16,7 @@ from ..sso import oauth
 from ..sso.oauth import APPLICATION_NAME
 from ..store.sets import BackupSet
 from ..system.files import replace_file
-from .plan import Plan
+from .plan import RestoreOptions
 
 _NGINX = """\
 # Mattermost behind nginx, written by gitlab-mm-backup for {url}
@@ -133,7 +133,7 @@ def write_nginx_site(path: Path, site: Site) -> None:
         raise Failure(f"{path} cannot be written", str(error.strerror)) from error
 
 
-def check_vacant(set_: BackupSet, site: Site, plan: Plan) -> None:
+def check_vacant(set_: BackupSet, site: Site, plan: RestoreOptions) -> None:
     """Raise Failure for the first reason against it; changes nothing."""
     if site.kind is Kind.OMNIBUS and set_.manifest.kind != site.kind.value:
         raise Failure(

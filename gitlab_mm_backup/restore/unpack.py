@@ -20,7 +20,7 @@ from ..mattermost import json_file, targets
 from ..mattermost.site import Site
 from ..store import archive_reader, file_list, manifest, verify
 from ..store.file_list import LISTING
-from ..store.manifest import Account
+from ..store.manifest import FileOwner
 from ..store.restic_set import BY_RESTIC
 from ..store.sets import BackupSet
 from ..store.verify import ETC
@@ -28,12 +28,12 @@ from ..system import process, sandbox
 from ..system.files import WORK, replace_file
 from ..system.process import Command
 from . import config_merge
-from .folder_swap import Move, exchanged, moves, work_folder, works_by_entries
-from .plan import Plan
+from .folder_swap import FolderMapping, exchanged, moves, work_folder, works_by_entries
+from .plan import RestoreOptions
 
 
 @dataclass(frozen=True)
-class Work:
+class StagedFolder:
     """One folder to be exchanged, and the private work folder beside it."""
 
     live: Path
@@ -46,13 +46,13 @@ class Work:
         return new if works_by_entries(self.live, self.folder) else new / self.live.name
 
 
-def previous(work: Work) -> Path:
+def previous(work: StagedFolder) -> Path:
     """Return where the former live folder is after the exchange."""
     old = work.folder / "old"
     return old if works_by_entries(work.live, work.folder) else old / work.live.name
 
 
-def works(set_: BackupSet, site: Site, plan: Plan, token: str) -> dict[str, Work]:
+def works(set_: BackupSet, site: Site, plan: RestoreOptions, token: str) -> dict[str, StagedFolder]:
     """Return the work for each folder of the site that the plan puts back, by role.
 
     ``config`` is config.json alone, ``etc`` is /etc/gitlab.
@@ -65,10 +65,15 @@ def works(set_: BackupSet, site: Site, plan: Plan, token: str) -> dict[str, Work
         live = {"config": site.folders.home / "config.json"}
     if plan.with_etc:
         live["etc"] = site.below_root(ETC)
-    return {role: Work(path, work_folder(path, f"{token}-{role}")) for role, path in live.items()}
+    return {
+        role: StagedFolder(path, work_folder(path, f"{token}-{role}"))
+        for role, path in live.items()
+    }
 
 
-def unpack(set_: BackupSet, site: Site, plan: Plan, works: Mapping[str, Work]) -> list[str]:
+def unpack(
+    set_: BackupSet, site: Site, plan: RestoreOptions, works: Mapping[str, StagedFolder]
+) -> list[str]:
     """Make what is new complete: files of the set, what is the host's own, owners.
 
     Returns, in words, what this host cannot have of the set.
@@ -92,7 +97,7 @@ def unpack(set_: BackupSet, site: Site, plan: Plan, works: Mapping[str, Work]) -
 
 
 def _unpack_folders(
-    set_: BackupSet, site: Site, plan: Plan, works: Mapping[str, Work]
+    set_: BackupSet, site: Site, plan: RestoreOptions, works: Mapping[str, StagedFolder]
 ) -> list[str]:
     told = []
     for move in _moves(set_, site):
@@ -108,7 +113,7 @@ def _unpack_folders(
     return told
 
 
-def _unpack_etc(set_: BackupSet, work: Work) -> list[str]:
+def _unpack_etc(set_: BackupSet, work: StagedFolder) -> list[str]:
     """Make the new /etc/gitlab; GitLab's own backups of it, in no set, stay."""
     told = _unpack_tree([Archive(set_, "etc-gitlab")], ETC, (), work, work.staged)
     backups = work.live / "config_backup"
@@ -118,7 +123,7 @@ def _unpack_etc(set_: BackupSet, work: Work) -> list[str]:
     return told
 
 
-def _moves(set_: BackupSet, site: Site) -> list[Move]:
+def _moves(set_: BackupSet, site: Site) -> list[FolderMapping]:
     manifest = set_.manifest.files
     never = [manifest.environment_folder] if manifest.environment_folder else []
     if set_.manifest.kind != site.kind.value:  # what the bundled program noted for itself
@@ -159,7 +164,7 @@ class Archive:
         return self.set.manifest.salvaged is not None or not {*forms}.isdisjoint(BY_RESTIC)
 
 
-def comes_once(set_: BackupSet, site: Site, plan: Plan) -> bool:
+def comes_once(set_: BackupSet, site: Site, plan: RestoreOptions) -> bool:
     """Tell whether the files part is read once at most for this plan, from end to end."""
     return set_.base is None and len(_moves(set_, site) if plan.with_folders else ()) <= 1
 
@@ -176,7 +181,7 @@ def _archives(set_: BackupSet, source: str) -> list[Archive]:
     return found
 
 
-def _unpack_one(layers: Sequence[Archive], move: Move, work: Work) -> list[str]:
+def _unpack_one(layers: Sequence[Archive], move: FolderMapping, work: StagedFolder) -> list[str]:
     target = work.staged / move.below
     if os.path.islink(target):  # the set's home had a link here; this site has the folder
         target.unlink()
@@ -185,7 +190,11 @@ def _unpack_one(layers: Sequence[Archive], move: Move, work: Work) -> list[str]:
 
 
 def _unpack_tree(
-    layers: Sequence[Archive], source: str, excluded: tuple[str, ...], work: Work, target: Path
+    layers: Sequence[Archive],
+    source: str,
+    excluded: tuple[str, ...],
+    work: StagedFolder,
+    target: Path,
 ) -> list[str]:
     """Unpack ``source`` and give it its name only when it is complete."""
     unpacking = work.folder / "unpacking"
@@ -257,7 +266,7 @@ def _put_in_place_of_link(set_: BackupSet, site: Site, config: Path) -> list[str
     return [] if link_of_config(set_) else [_as_copy(to)]
 
 
-def _keep_others(work: Work) -> None:
+def _keep_others(work: StagedFolder) -> None:
     """Keep what the program's own package has in a folder, and the set has not."""
     for entry in sorted(work.live.iterdir()) if work.live.is_dir() else []:
         kept = work.staged / entry.name
@@ -265,7 +274,7 @@ def _keep_others(work: Work) -> None:
             _copy(entry, kept)
 
 
-def _give_to(site: Site, set_: BackupSet, work: Work) -> None:
+def _give_to(site: Site, set_: BackupSet, work: StagedFolder) -> None:
     """Give the account's files to this site's account, where its name is another one here."""
     before, tree = set_.manifest.files.account, work.staged
     if set_.manifest.kind != site.kind.value:
@@ -286,7 +295,7 @@ def _give_to(site: Site, set_: BackupSet, work: Work) -> None:
             )
 
 
-def _give_all_to(site: Site, work: Work) -> None:
+def _give_all_to(site: Site, work: StagedFolder) -> None:
     """Give everything to the site's account, as its package has it, with the modes of what is live."""
     target = sandbox.account_entry(site.account.user)
     gid = grp.getgrnam(site.account.group).gr_gid
@@ -300,12 +309,12 @@ def _give_all_to(site: Site, work: Work) -> None:
             os.chmod(here, status.st_mode & 0o7777)
 
 
-def _same_config(work: Work) -> list[tuple[Path, Path]]:
+def _same_config(work: StagedFolder) -> list[tuple[Path, Path]]:
     new = work.staged / "config.json"
     return [(new, work.live / "config.json")] if new.is_file() else []
 
 
-def _ids_here(account: Account) -> tuple[int, int]:
+def _ids_here(account: FileOwner) -> tuple[int, int]:
     """Return the numbers that tar gave to the account's files: by name where it is known here."""
     uid, gid = account.uid, account.gid
     with contextlib.suppress(KeyError):

@@ -29,7 +29,7 @@ _COMPARISONS = {
 _UNBUNDLED = (11,)  # the first Mattermost that came with no GitLab
 
 
-class Verdict(enum.Enum):
+class RuleAction(enum.Enum):
     """What a rule that speaks does to a restore."""
 
     REFUSE = "refuse"
@@ -37,7 +37,7 @@ class Verdict(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Facts:
+class VersionFacts:
     """What the rules judge: the set, and the Mattermost that it is to be restored into."""
 
     set: str  # version of the set's Mattermost; anything without numbers: not known
@@ -59,7 +59,7 @@ class Finding:
     """A rule that speaks, in words."""
 
     code: str
-    verdict: Verdict
+    verdict: RuleAction
     reason: str
     way_out: str
     sources: Sequence[str]
@@ -74,8 +74,8 @@ class Rule:
 
     code: str
     when: Mapping[str, Any]
-    verdict: Verdict
-    unknown: Verdict | None  # None: passes where something of it cannot be known
+    verdict: RuleAction
+    unknown: RuleAction | None  # None: passes where something of it cannot be known
     reason: str
     way_out: str
     sources: Sequence[str]
@@ -91,8 +91,8 @@ def _rule(entry: Mapping[str, Any]) -> Rule:
     fields = dict(entry)
     unknown = fields.pop("unknown")
     rule = Rule(
-        **{**fields, "verdict": Verdict(fields["verdict"])},
-        unknown=None if unknown == "pass" else Verdict(unknown),
+        **{**fields, "verdict": RuleAction(fields["verdict"])},
+        unknown=None if unknown == "pass" else RuleAction(unknown),
     )
     strange = set(rule.when) - set(_CONDITIONS)
     if strange or not rule.sources:
@@ -100,7 +100,7 @@ def _rule(entry: Mapping[str, Any]) -> Rule:
     return rule
 
 
-def judge(facts: Facts, rules: Sequence[Rule] | None = None) -> list[Finding]:
+def evaluate(facts: VersionFacts, rules: Sequence[Rule] | None = None) -> list[Finding]:
     """Return what the rules say about ``facts``, refusals first."""
     found = []
     for rule in load() if rules is None else rules:
@@ -110,10 +110,10 @@ def judge(facts: Facts, rules: Sequence[Rule] | None = None) -> list[Finding]:
         verdict = rule.unknown if None in answers else rule.verdict
         if verdict is not None:
             found.append(_finding(rule, verdict, facts))
-    return sorted(found, key=lambda one: one.verdict is not Verdict.REFUSE)
+    return sorted(found, key=lambda one: one.verdict is not RuleAction.REFUSE)
 
 
-def _finding(rule: Rule, verdict: Verdict, facts: Facts) -> Finding:
+def _finding(rule: Rule, verdict: RuleAction, facts: VersionFacts) -> Finding:
     not_known = "of a version that is not known"
     words = {
         "set": facts.set if numbers(facts.set) else not_known,
@@ -127,9 +127,9 @@ def _finding(rule: Rule, verdict: Verdict, facts: Facts) -> Finding:
     return Finding(rule.code, verdict, reason, rule.way_out.format(**words), rule.sources)
 
 
-def heed(findings: Sequence[Finding]) -> list[str]:
+def enforce(findings: Sequence[Finding]) -> list[str]:
     """Return the warnings among ``findings``; raises Failure with all that refuse."""
-    refused = [one for one in findings if one.verdict is Verdict.REFUSE]
+    refused = [one for one in findings if one.verdict is RuleAction.REFUSE]
     if refused:
         raise Failure(
             "The set does not fit the Mattermost on this host",
@@ -152,25 +152,25 @@ def _comparisons(wanted: str) -> list[tuple[str, tuple[int, ...]]]:
     return [(part[1], numbers(part[2])) for part in parts if part]
 
 
-def _target_within(facts: Facts, wanted: str) -> bool | None:
+def _target_within(facts: VersionFacts, wanted: str) -> bool | None:
     """Tell it of the target; whatever the version of a bundled one is, it is below 11."""
     found = _within(facts.target, wanted)
     newer = any(">" in sign and theirs >= _UNBUNDLED for sign, theirs in _comparisons(wanted))
     return False if found is None and facts.bundled and newer else found
 
 
-def _is_older(facts: Facts, wanted: bool) -> bool | None:
+def _is_older(facts: VersionFacts, wanted: bool) -> bool | None:
     ours, theirs = numbers(facts.target), numbers(facts.set)
     return (ours < theirs) is wanted if ours and theirs else None
 
 
-def _has_migration(facts: Facts, wanted: Mapping[int, str]) -> bool | None:
+def _has_migration(facts: VersionFacts, wanted: Mapping[int, str]) -> bool | None:
     if facts.migrations is None:
         return None
     return any(facts.migrations.get(number) == name for number, name in wanted.items())
 
 
-def _has_setting(facts: Facts, wanted: Mapping[str, bool]) -> bool:
+def _has_setting(facts: VersionFacts, wanted: Mapping[str, bool]) -> bool:
     """Tell whether one of the switches stands as given; one that is not there stands as it should."""
     return any(_switch(facts.settings, name) is value for name, value in wanted.items())
 
@@ -187,7 +187,7 @@ def _same(told: bool | None, wanted: bool) -> bool | None:
     return None if told is None else told is wanted
 
 
-_CONDITIONS: dict[str, Callable[[Facts, Any], bool | None]] = {
+_CONDITIONS: dict[str, Callable[[VersionFacts, Any], bool | None]] = {
     "set": lambda facts, wanted: _within(facts.set, wanted),
     "target": _target_within,
     "older_than_set": _is_older,

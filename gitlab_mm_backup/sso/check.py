@@ -21,7 +21,7 @@ from ..system.process import DECOMPRESS
 from ..system.redaction import Secret
 from . import credentials, oauth
 from .credentials import Candidate, Layer
-from .oauth import APPLICATION_NAME, Application, Pair, Probe, Verdict
+from .oauth import APPLICATION_NAME, Application, Pair, Probe, ProbeResult
 
 _ENDPOINTS = ("AuthEndpoint", "TokenEndpoint", "UserApiEndpoint")
 
@@ -89,7 +89,7 @@ def probe(site: Site) -> Probe:
     """Ask the live GitLab about the pair in use."""
     pair = effective_pair(site)
     if pair is None:
-        return Probe(Verdict.UNKNOWN, "Mattermost has no GitLab credentials")
+        return Probe(ProbeResult.UNKNOWN, "Mattermost has no GitLab credentials")
     return oauth.probe(site, pair)
 
 
@@ -108,9 +108,9 @@ def check(site: Site, more: Iterable[Candidate] = ()) -> Diagnosis:
     findings += _pair_findings(site, layers, candidates, rows)
     findings += _settings_findings(site, asked)
     findings += _application_findings(site, rows)
-    if asked.verdict is Verdict.UNKNOWN and effective_pair(site) is not None:
+    if asked.verdict is ProbeResult.UNKNOWN and effective_pair(site) is not None:
         findings.append(Finding("gitlab-unknown", "gitlab", asked.reason, Severity.WARNING))
-    if asked.verdict is Verdict.REFUSED and not _broken(findings):
+    if asked.verdict is ProbeResult.REFUSED and not _broken(findings):
         findings.append(Finding("refused", "gitlab", asked.reason))
     return Diagnosis(layers, list(unreadable), candidates, rows, findings, asked)
 
@@ -121,7 +121,7 @@ def _verified(
     """Have GitLab judge each candidate: its database, or where that is elsewhere, the probe."""
     if rows is not None:
         return credentials.verify(candidates, rows)
-    words = {Verdict.ACCEPTED: True, Verdict.REFUSED: False, Verdict.UNKNOWN: None}
+    words = {ProbeResult.ACCEPTED: True, ProbeResult.REFUSED: False, ProbeResult.UNKNOWN: None}
     answers: dict[tuple[str, Secret], bool | None] = {}
     for one in candidates:
         key = (one.pair.id, one.pair.secret)
@@ -203,7 +203,7 @@ def _settings_findings(site: Site, asked: Probe) -> list[Finding]:
     findings = []
     if not site.settings.flag("GitLabSettings", "Enable"):
         findings.append(Finding("disabled", "effective", "GitLabSettings.Enable is false"))
-    known = asked.verdict is Verdict.ACCEPTED
+    known = asked.verdict is ProbeResult.ACCEPTED
     for key in _ENDPOINTS if site.gitlab.url else ():
         value = site.settings.text("GitLabSettings", key)
         if not f"{value}/".startswith(f"{site.gitlab.url}/"):
@@ -262,7 +262,7 @@ def _nearest_redirect(wanted: str, given: list[str]) -> tuple[str, str]:
     return "redirect-missing", ""
 
 
-def examine(site: Site, store: Store, named: Sequence[str] = ()) -> Diagnosis:
+def examine_folders(site: Site, store: Store, named: Sequence[str] = ()) -> Diagnosis:
     """Diagnose ``site`` with its own candidates and those of ``named`` sets and folders.
 
     Where GitLab accepts none of them, every set of ``store`` and every backup of /etc/gitlab on

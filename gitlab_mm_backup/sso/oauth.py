@@ -49,7 +49,7 @@ class Application:
     scopes: str
 
 
-class Verdict(enum.Enum):
+class ProbeResult(enum.Enum):
     """What the live GitLab says about a pair."""
 
     ACCEPTED = "accepted"
@@ -61,7 +61,7 @@ class Verdict(enum.Enum):
 class Probe:
     """A verdict and its reason, in words."""
 
-    verdict: Verdict
+    verdict: ProbeResult
     reason: str
 
 
@@ -173,7 +173,7 @@ def probe(site: Site, pair: Pair) -> Probe:
 
     endpoint = site.settings.text("GitLabSettings", "TokenEndpoint")
     if not endpoint.startswith(("http://", "https://")):
-        return Probe(Verdict.UNKNOWN, "Mattermost has no TokenEndpoint")
+        return Probe(ProbeResult.UNKNOWN, "Mattermost has no TokenEndpoint")
     form = {
         "client_id": pair.id,
         "client_secret": pair.secret.reveal(),
@@ -184,11 +184,11 @@ def probe(site: Site, pair: Pair) -> Probe:
     request = urllib.request.Request(endpoint, urlencode(form).encode())
     try:
         with _opener(site).open(request, timeout=_TIME_OUT) as answer:
-            return Probe(Verdict.UNKNOWN, f"GitLab answers {answer.status} to a made-up code")
+            return Probe(ProbeResult.UNKNOWN, f"GitLab answers {answer.status} to a made-up code")
     except urllib.error.HTTPError as error:
         return _judge(error.code, error.read(65536))
     except (urllib.error.URLError, OSError, ValueError) as error:
-        return Probe(Verdict.UNKNOWN, f"GitLab cannot be asked: {reason(error)}")
+        return Probe(ProbeResult.UNKNOWN, f"GitLab cannot be asked: {reason(error)}")
 
 
 def _judge(status: int, body: bytes) -> Probe:
@@ -197,10 +197,12 @@ def _judge(status: int, body: bytes) -> Probe:
     except (ValueError, AttributeError):
         error = None
     if error == "invalid_grant":
-        return Probe(Verdict.ACCEPTED, "GitLab accepts the id and secret")
+        return Probe(ProbeResult.ACCEPTED, "GitLab accepts the id and secret")
     if error == "invalid_client":
-        return Probe(Verdict.REFUSED, "GitLab refuses the id and secret (invalid_client)")
-    return Probe(Verdict.UNKNOWN, f"GitLab answers {status} {error or 'without an OAuth error'}")
+        return Probe(ProbeResult.REFUSED, "GitLab refuses the id and secret (invalid_client)")
+    return Probe(
+        ProbeResult.UNKNOWN, f"GitLab answers {status} {error or 'without an OAuth error'}"
+    )
 
 
 def _opener(site: Site) -> urllib.request.OpenerDirector:

@@ -28,7 +28,7 @@ UNDO_FILE = STATE / "sign-in-undo.json"
 UNDO_VARIABLE = "GITLAB_MM_SIGN_IN_UNDO"
 
 
-class NothingFits(Failure):
+class NoValidCredentials(Failure):
     """GitLab accepts no candidate, and nothing was wished for in GitLab itself."""
 
 
@@ -54,7 +54,7 @@ class Repair:
 
 
 @dataclass(frozen=True)
-class Wish:
+class RepairOptions:
     """What the operator allows a repair to do."""
 
     named: Sequence[str] = ()
@@ -71,22 +71,22 @@ class Repaired:
     repair: Repair | None  # None: nothing could, or had to, be mended
     after: Diagnosis
     restarted: bool
-    wish: Wish
+    wish: RepairOptions
 
 
-def repair(site: Site, store: Store, wish: Wish, kept: Path = UNDO_FILE) -> Repaired:
+def repair(site: Site, store: Store, wish: RepairOptions, kept: Path = UNDO_FILE) -> Repaired:
     """Mend the sign-in of ``site``: with credentials that GitLab accepts; else as wished.
 
     Raises Failure when a layer cannot be read (then nothing is written at all), and when GitLab
     accepts no candidate and neither a new secret nor a new application is wished for.
     """
-    diagnosis = check.examine(site, store, wish.named)
+    diagnosis = check.examine_folders(site, store, wish.named)
     _refuse_unreadable(diagnosis)
     if not diagnosis.in_use(site):
         return Repaired(None, diagnosis, False, wish)
     try:
         made, in_gitlab = _choose(site, diagnosis, wish)
-    except NothingFits:
+    except NoValidCredentials:
         if not wish.if_possible:
             raise
         return Repaired(None, diagnosis, False, wish)
@@ -96,11 +96,11 @@ def repair(site: Site, store: Store, wish: Wish, kept: Path = UNDO_FILE) -> Repa
         write(made, kept)
     after = detect.again(site)
     restarted = restart_if_needed(site, after)
-    return Repaired(made, check.examine(after, store, wish.named), restarted, wish)
+    return Repaired(made, check.examine_folders(after, store, wish.named), restarted, wish)
 
 
 def _choose(
-    site: Site, diagnosis: Diagnosis, wish: Wish
+    site: Site, diagnosis: Diagnosis, wish: RepairOptions
 ) -> tuple[Repair, AbstractContextManager[None]]:
     """Return the repair, and what surrounds its writing: GitLab's transaction where one is due."""
     chosen = diagnosis.chosen()
@@ -122,7 +122,7 @@ def _choose(
     consent = "let GitLab have a new secret (--rotate) or a new application (--register)"
     if site.gitlab.database is None:
         consent = "make a new application on GitLab's own host"
-    raise NothingFits(
+    raise NoValidCredentials(
         "No GitLab credentials were found that can be trusted to work",
         f"{len(diagnosis.candidates)} candidates were looked at; GitLab {known}",
         f"Give a set from a time when sign-in worked (gitlab-mm sso repair --from SET), or {consent}.",

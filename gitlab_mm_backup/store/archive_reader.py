@@ -25,7 +25,7 @@ _CHUNK = 1 << 20
 _LARGEST = 64 << 20
 
 
-class Forward(io.RawIOBase):
+class ForwardReader(io.RawIOBase):
     """What a program prints, as a file that can only go on.
 
     tarfile's own way with pipes makes three copies of each byte that it passes over; this makes one.
@@ -109,7 +109,7 @@ class Forward(io.RawIOBase):
 _A_MEMBER, _MEMBERS, _FOLDERS = 8 << 10, 10, 100_000
 
 
-class NotWhole(Failure):
+class TruncatedArchive(Failure):
     """An archive ends too early, or holds what is none."""
 
 
@@ -174,7 +174,7 @@ def inspect_stream(
     """
     contents = Contents()
     roots = [member_name(Path(folder)) for folder in allowed]
-    forward = Forward(stream, on, most.stream if most is not None else None)
+    forward = ForwardReader(stream, on, most.stream if most is not None else None)
     try:
         with tarfile.open(fileobj=forward, mode="r:") as tar:
             for member in tar:
@@ -191,7 +191,7 @@ def inspect_stream(
                 vars(tar)["members"] = []  # or it keeps every one
         forward.finish()
     except (tarfile.TarError, EOFError, ValueError) as error:
-        raise NotWhole(f"{name} is not a whole archive", str(error)) from error
+        raise TruncatedArchive(f"{name} is not a whole archive", str(error)) from error
     return contents
 
 
@@ -285,7 +285,7 @@ def unpack_as_it_comes(
 ) -> str:
     """Do the same with the tar that ``pass_on`` puts, piece by piece as it finds it good."""
     with _extracting(folder, into, excluded, attributes) as extract:
-        _, finished = parallel.through(pass_on, lambda good: process.run(extract, stdin=good))
+        _, finished = parallel.pipe_between(pass_on, lambda good: process.run(extract, stdin=good))
     _take_privileges(into)
     return finished.err
 

@@ -50,7 +50,7 @@ LISTS = ("--acls",)
 EXTENDED = ("--xattrs", "--xattrs-include=user.*", "--xattrs-exclude=user.overlay.*")
 
 
-class Line(NamedTuple):
+class NameLine(NamedTuple):
     """What tar tells of a member that it packs."""
 
     kind: bytes  # - for a file, h for a further name of one, d, l, p, b, c
@@ -64,13 +64,13 @@ class Line(NamedTuple):
         return b"/" + self.name.rstrip(b"/")
 
 
-def told(line: bytes) -> Line:
+def told(line: bytes) -> NameLine:
     """Return what a line of tar's long listing says; raises Failure where it is none."""
     found = _TOLD.fullmatch(line)
     if found is None:
         raise Failure("tar tells what cannot be understood", ascii(line[:200]))
     size = 0 if b"," in found[3] else int(found[3])  # a device has its numbers there
-    return Line(found[1], found[2], size, _plain(found[4]), _plain(found[5] or b""))
+    return NameLine(found[1], found[2], size, _plain(found[4]), _plain(found[5] or b""))
 
 
 def _plain(quoted: bytes) -> bytes:

@@ -33,7 +33,7 @@ class Depth(enum.Enum):
     FULL = "full"  # and the search index built
 
 
-class Verdict(enum.Enum):
+class CheckVerdict(enum.Enum):
     """What all checks of a record come to."""
 
     PASSED = "passed"
@@ -42,7 +42,7 @@ class Verdict(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Record:
+class CheckRecord:
     """One verification or rehearsal of one set."""
 
     set: str
@@ -62,11 +62,11 @@ class Record:
         return clock.parse_moment(self.started)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> CheckVerdict:
         results = {check.result for check in self.checks}
         if Result.FAILED in results:
-            return Verdict.FAILED
-        return Verdict.INCOMPLETE if Result.NOT_RUN in results else Verdict.PASSED
+            return CheckVerdict.FAILED
+        return CheckVerdict.INCOMPLETE if Result.NOT_RUN in results else CheckVerdict.PASSED
 
     @property
     def whole(self) -> bool:
@@ -79,36 +79,37 @@ class Record:
         return self.depth is not Depth.VERIFY
 
 
-def latest_rehearsal(records: Iterable[Record]) -> Record | None:
+def latest_rehearsal(records: Iterable[CheckRecord]) -> CheckRecord | None:
     """Return the newest record that is more than a verification."""
     return max((one for one in records if one.rehearsal), key=lambda one: one.made, default=None)
 
 
-def latest_verification(records: Iterable[Record]) -> Record | None:
+def latest_verification(records: Iterable[CheckRecord]) -> CheckRecord | None:
     """Return the newest record: each begins with reading the whole set."""
     return max(records, key=lambda one: one.made, default=None)
 
 
-def decisive(records: Iterable[Record]) -> Record | None:
+def decisive(records: Iterable[CheckRecord]) -> CheckRecord | None:
     """Return the newest record that settles anything: a rehearsal that passed, or a failure."""
     settled = [
         one
         for one in records
-        if one.verdict is Verdict.FAILED or (one.rehearsal and one.verdict is Verdict.PASSED)
+        if one.verdict is CheckVerdict.FAILED
+        or (one.rehearsal and one.verdict is CheckVerdict.PASSED)
     ]
     return max(settled, key=lambda one: one.made, default=None)
 
 
-def proven(records: Iterable[Record]) -> bool:
+def proven(records: Iterable[CheckRecord]) -> bool:
     """Tell whether a rehearsal passed, and nothing has failed since."""
     newest = decisive(records)
-    return newest is not None and newest.verdict is Verdict.PASSED
+    return newest is not None and newest.verdict is CheckVerdict.PASSED
 
 
-def refuted(records: Iterable[Record]) -> bool:
+def refuted(records: Iterable[CheckRecord]) -> bool:
     """Tell whether a check failed, and no rehearsal has passed since."""
     newest = decisive(records)
-    return newest is not None and newest.verdict is Verdict.FAILED
+    return newest is not None and newest.verdict is CheckVerdict.FAILED
 
 
 class Damaged(Failure):
@@ -131,31 +132,33 @@ def damaged(name: str, found: Sequence[Check]) -> Damaged | None:
     return failure
 
 
-def to_bytes(records: Sequence[Record]) -> bytes:
+def to_bytes(records: Sequence[CheckRecord]) -> bytes:
     """Return the content of rehearsal.json, the oldest record first."""
     document = {"format": FORMAT, "records": [as_fields(one) for one in records]}
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def to_line(record: Record) -> bytes:
+def to_line(record: CheckRecord) -> bytes:
     """Return the line of the history that stands for ``record``."""
     return (json.dumps(as_fields(record), ensure_ascii=False) + "\n").encode()
 
 
-def as_fields(record: Record) -> dict[str, Any]:
+def as_fields(record: CheckRecord) -> dict[str, Any]:
     """Return the record as JSON has it."""
     checks = [{**asdict(one), "result": one.result.value} for one in record.checks]
     return {**asdict(record), "depth": record.depth.value, "checks": checks}
 
 
-def parse(data: bytes, where: str) -> list[Record]:
+def parse(data: bytes, where: str) -> list[CheckRecord]:
     """Return the records in the rehearsal.json ``data``; raises Failure for any other content."""
     with _refusing(where):
-        records: list[Record] = validation.members(validation.from_json(data), _DOCUMENT)["records"]
+        records: list[CheckRecord] = validation.members(validation.from_json(data), _DOCUMENT)[
+            "records"
+        ]
         return records
 
 
-def parse_line(line: bytes, where: str) -> Record:
+def parse_line(line: bytes, where: str) -> CheckRecord:
     """Return the record of a line of the history; raises Failure for any other content."""
     with _refusing(where):
         return _record(validation.from_json(line))
@@ -185,9 +188,9 @@ def _check(value: Any) -> Check:
     return Check(fields["name"], Result(fields["result"]), fields["detail"])
 
 
-def _record(value: Any) -> Record:
+def _record(value: Any) -> CheckRecord:
     fields = validation.members(value, _RECORD)
-    return Record(**{**fields, "depth": Depth(fields["depth"])})
+    return CheckRecord(**{**fields, "depth": Depth(fields["depth"])})
 
 
 def _list(value: Any) -> list[Any]:
@@ -225,7 +228,7 @@ _MOST_IN_HISTORY = 2000
 _LARGEST = 16 << 20  # bytes; more is no file of ours
 
 
-def of_set(set_: BackupSet) -> list[Record]:
+def of_set(set_: BackupSet) -> list[CheckRecord]:
     """Return what was proven of ``set_``, the oldest first; nothing where it cannot be read.
 
     What was noted by a clock that was ahead proves nothing until that time has come.
@@ -233,12 +236,12 @@ def of_set(set_: BackupSet) -> list[Record]:
     return _dated(_all_of_set(set_))
 
 
-def _dated(found: list[Record]) -> list[Record]:
+def _dated(found: list[CheckRecord]) -> list[CheckRecord]:
     now = clock.now()
     return [one for one in found if not clock.ahead(one.made, now)]
 
 
-def _all_of_set(set_: BackupSet) -> list[Record]:
+def _all_of_set(set_: BackupSet) -> list[CheckRecord]:
     path = set_.path / EVIDENCE
     data = _read(path)
     try:
@@ -248,12 +251,12 @@ def _all_of_set(set_: BackupSet) -> list[Record]:
         return []
 
 
-def history(path: Path = HISTORY) -> list[Record]:
+def history(path: Path = HISTORY) -> list[CheckRecord]:
     """Return the records of all sets, the oldest first; a line that a power cut tore is left out."""
     return _dated(_all(path))
 
 
-def _all(path: Path) -> list[Record]:
+def _all(path: Path) -> list[CheckRecord]:
     found = []
     for line in _read(path).splitlines():
         with contextlib.suppress(Failure):
@@ -261,7 +264,7 @@ def _all(path: Path) -> list[Record]:
     return found
 
 
-def keep_record(set_: BackupSet, record: Record, path: Path = HISTORY) -> list[str]:
+def keep_record(set_: BackupSet, record: CheckRecord, path: Path = HISTORY) -> list[str]:
     """Note ``record`` in the set and in the history; return warnings where it cannot be noted.
 
     A rehearsal and another command may do so at the same time: neither loses the other's.

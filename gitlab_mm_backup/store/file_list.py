@@ -34,7 +34,7 @@ _PRINTED = "%p//0 %y %s %m %i %T@ %C@ %n\\0"
 _VANISHED = re.compile(rb"find: .*: No such file or directory")
 
 
-class Entry(NamedTuple):
+class FileEntry(NamedTuple):
     """One file, folder or link."""
 
     path: bytes  # absolute
@@ -57,7 +57,7 @@ class Entry(NamedTuple):
         """Whether it has one name."""
         return self.kind == b"d" or self.state.endswith(b" 1")
 
-    def same(self, now: Entry) -> bool:
+    def same(self, now: FileEntry) -> bool:
         """Tell whether it is ``now`` as it was.
 
         Never for a file with several names: all of them are to lie in one archive.
@@ -65,7 +65,7 @@ class Entry(NamedTuple):
         return self.alone and (self.kind, self.size, self.state) == (now.kind, now.size, now.state)
 
 
-def _add(entry: Entry, *amounts: Contents) -> None:
+def _add(entry: FileEntry, *amounts: Contents) -> None:
     if entry.kind == b"f":
         for one in amounts:
             one.files += 1
@@ -91,13 +91,13 @@ def take(roots: Iterable[Path], place: Path, into: IO[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Iterator[Entry]]:
+def opened(path: Path) -> Iterator[Iterator[FileEntry]]:
     """Yield the entries of a set's listing."""
     with open(path, "rb") as packed, process.output(DECOMPRESS, stdin=packed) as (stream, _):
         yield entries(stream, str(path))
 
 
-def entries(stream: IO[bytes], where: str = "a listing") -> Iterator[Entry]:
+def entries(stream: IO[bytes], where: str = "a listing") -> Iterator[FileEntry]:
     """Yield the entries in ``stream``; raises Failure for anything but a proper listing."""
     rest, before = b"", b""
     while piece := stream.read(_CHUNK):
@@ -107,18 +107,18 @@ def entries(stream: IO[bytes], where: str = "a listing") -> Iterator[Entry]:
             if found is None or found[1] + b"//" <= before or b"/../" in found[1] + b"/":
                 raise Failure(f"{where} is no listing", ascii(record[:200]))
             before = found[1] + b"//"
-            yield Entry(found[1], int(found[2]), found[3], int(found[4]), found[5])
+            yield FileEntry(found[1], int(found[2]), found[3], int(found[4]), found[5])
     if rest:
         raise Failure(f"{where} is no listing", "it ends in the middle of a record")
 
 
-def _again(file: IO[bytes]) -> Iterator[Entry]:
+def _again(file: IO[bytes]) -> Iterator[FileEntry]:
     file.seek(0)
     return entries(file)
 
 
 @dataclass
-class Plan:
+class ChangePlan:
     """What a set is to hold: everything, with what is to be packed now at ``level``."""
 
     level: int
@@ -127,7 +127,7 @@ class Plan:
     changed: Contents = field(default_factory=Contents)
     whole: Contents = field(default_factory=Contents)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[FileEntry]:
         for entry in _again(self.marked):
             yield entry._replace(level=self.level) if entry.path in self.folders else entry
 
@@ -140,14 +140,18 @@ class Plan:
 
 
 def plan(
-    now: IO[bytes], before: Iterable[Entry], level: int, always: Collection[Path], marked: IO[bytes]
-) -> Plan:
+    now: IO[bytes],
+    before: Iterable[FileEntry],
+    level: int,
+    always: Collection[Path],
+    marked: IO[bytes],
+) -> ChangePlan:
     """Hold ``now`` against the listing ``before`` of the set below, which has no more levels.
 
     The folders around what changed are packed too, for unpacking into them changes their times;
     the folders ``always`` are in every archive, so that tar finds them.
     """
-    made = Plan(level, marked, {os.fsencode(one) for one in always})
+    made = ChangePlan(level, marked, {os.fsencode(one) for one in always})
     below = iter(before)
     old = next(below, None)
     for entry in _again(now):
@@ -167,10 +171,10 @@ class Shifted(Failure):
     """A directory has become something else while it was packed name by name."""
 
 
-class Witness:
+class ListingWriter:
     """Follows what tar tells of its packing, and writes the listing of what there is then."""
 
-    def __init__(self, planned: Plan, into: IO[bytes]) -> None:
+    def __init__(self, planned: ChangePlan, into: IO[bytes]) -> None:
         self.packed = Contents()
         self.whole = Contents()
         self._level = planned.level
@@ -207,7 +211,7 @@ class Witness:
                 self._add(entry)
         self._into.flush()
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: FileEntry) -> None:
         if self._shifted and not self._shifted.isdisjoint(_above(entry.path)):
             raise Shifted("A directory is none any more", ascii(os.path.dirname(entry.path)))
         self._into.write(entry.record)
@@ -248,14 +252,14 @@ def _above(path: bytes) -> Iterator[bytes]:
         yield path
 
 
-class Follower:
+class ListingChecker:
     """Holds the members of an archive, as they pass, against the listings of two sets of a chain.
 
     ``own`` is the listing of the archive's set, at ``level`` of the chain; ``final`` that of the
     set that is wanted, in which what the archive holds may have changed since.
     """
 
-    def __init__(self, own: Iterable[Entry], final: Iterable[Entry], level: int) -> None:
+    def __init__(self, own: Iterable[FileEntry], final: Iterable[FileEntry], level: int) -> None:
         self._pairs = _pairs(own, final, level)
         self._level = level
         self._linked: set[bytes] = set()  # live files with further names
@@ -283,7 +287,7 @@ class Follower:
             raise Failure("An archive lacks what its listing has", ascii(entry.path))
 
 
-def _describes(entry: Entry, member: TarInfo) -> bool:
+def _describes(entry: FileEntry, member: TarInfo) -> bool:
     kind = b"h" if member.islnk() else b"d" if member.isdir() else b"l" if member.issym() else b"f"
     if (entry.path, entry.kind) != (os.fsencode(f"/{member.name}"), kind):
         return False
@@ -291,8 +295,8 @@ def _describes(entry: Entry, member: TarInfo) -> bool:
 
 
 def _pairs(
-    own: Iterable[Entry], final: Iterable[Entry], level: int
-) -> Iterator[tuple[Entry, Entry | None]]:
+    own: Iterable[FileEntry], final: Iterable[FileEntry], level: int
+) -> Iterator[tuple[FileEntry, FileEntry | None]]:
     """Yield what ``own`` has at ``level``, each with what ``final`` has of that path."""
     rest = iter(final)
     last = next(rest, None)

@@ -81,7 +81,7 @@ _FEWEST = 6  # digits of an id that name a host
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenHost:
     """What a store holds of one host and installation."""
 
     host: str  # as identity.of_set has it
@@ -91,29 +91,30 @@ class Seen:
     newest: str
 
 
-def seen(store: Store) -> list[Seen]:
+def seen(store: Store) -> list[SeenHost]:
     """Return whose sets the store holds, those with the newest set first."""
     found: dict[Lineage, list[tuple[str, str]]] = {}
     for one in store.sets():
         found.setdefault(lineage_of(one.manifest), []).append((one.name, one.manifest.host))
     known = [
-        Seen(key.host, max(sets)[1], key.installation, len(sets), max(sets)[0])
+        SeenHost(key.host, max(sets)[1], key.installation, len(sets), max(sets)[0])
         for key, sets in found.items()
     ]
     known += [
-        Seen(one.host, one.name, one.installation, one.sets, one.newest) for one in store.others()
+        SeenHost(one.host, one.name, one.installation, one.sets, one.newest)
+        for one in store.others()
     ]
     return sorted(known, key=lambda one: one.newest, reverse=True)
 
 
-def undecided(here: Host, known: Sequence[Seen]) -> list[str]:
+def undecided(here: Host, known: Sequence[SeenHost]) -> list[str]:
     """Return the hosts of which nobody has said whether this is one of them, without repetition."""
     found = [here.original] if here.original else []
     found += [one.host for one in known if not here.owns(one.host) and one.host not in here.others]
     return list(dict.fromkeys(found))
 
 
-def kin(here: Host, known: Sequence[Seen]) -> list[Seen]:
+def kin(here: Host, known: Sequence[SeenHost]) -> list[SeenHost]:
     """Return the hosts in question that kept this installation, those with the newest set first.
 
     Of a host that knows no installation yet, each may be one.
@@ -127,7 +128,7 @@ def kin(here: Host, known: Sequence[Seen]) -> list[Seen]:
     ]
 
 
-def take_over(here: Host, known: Sequence[Seen], wanted: str) -> tuple[Host, str]:
+def take_over(here: Host, known: Sequence[SeenHost], wanted: str) -> tuple[Host, str]:
     """Have this host own the sets of the host ``wanted``; return it, and that host.
 
     It is named by its id, the first digits of that, or its name; "" is the only one in question.
@@ -148,7 +149,7 @@ def take_over(here: Host, known: Sequence[Seen], wanted: str) -> tuple[Host, str
     return now, found[0]
 
 
-def _named(here: Host, known: Sequence[Seen], wanted: str) -> list[str]:
+def _named(here: Host, known: Sequence[SeenHost], wanted: str) -> list[str]:
     """Return the hosts that ``wanted`` may mean; a whole id need not have sets here."""
     by_name = {one.host for one in known if wanted in (one.name, identity.shown(one.host))}
     ids = {*(one.host for one in known), here.original, *here.others}
@@ -159,7 +160,7 @@ def _named(here: Host, known: Sequence[Seen], wanted: str) -> list[str]:
     return sorted(found)
 
 
-def new_identity(here: Host, known: Sequence[Seen]) -> tuple[Host, list[str]]:
+def new_identity(here: Host, known: Sequence[SeenHost]) -> tuple[Host, list[str]]:
     """Have this host be none of those in question; where there is none, it gets another id.
 
     Return it, and the hosts that it is not.

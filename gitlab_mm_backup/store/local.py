@@ -19,7 +19,7 @@ from ..system.files import replace_file, sync_folder
 from . import places
 from .manifest import MANIFEST, SUMS, Manifest, Part, is_of, is_set_name, sums, to_bytes
 from .places import cannot_write
-from .sets import BackupSet, Entry, Listing, Sign, open_set
+from .sets import BackupSet, SetEntry, SetStore, Sign, open_set
 
 
 class Throttle:
@@ -102,7 +102,7 @@ _INCOMPLETE = ".incomplete-"
 _DEAD = 2 * 86400  # seconds: no backup takes as long
 
 
-class LocalStore(Listing):
+class LocalStore(SetStore):
     """A folder of sets.
 
     One that is ``marked`` is known again by its mark (see places.py): where that is missing nothing
@@ -158,7 +158,7 @@ class LocalStore(Listing):
             raise cannot_write(final, error) from error
         return BackupSet(final, manifest, base)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[SetEntry]:
         """Return all sets, complete or damaged, newest first."""
         self._trusted()
         try:
@@ -248,11 +248,11 @@ class LocalStore(Listing):
             places.insist(str(self.folder), places.names_in(self.folder))
         places.refuse_untrusted(self.folder)
 
-    def _entry(self, name: str) -> Entry:
+    def _entry(self, name: str) -> SetEntry:
         try:
-            return Entry(name, self.named(name), "")
+            return SetEntry(name, self.named(name), "")
         except Failure as failure:
-            return Entry(name, None, str(failure))
+            return SetEntry(name, None, str(failure))
 
 
 def _is_old(left: Path) -> bool:

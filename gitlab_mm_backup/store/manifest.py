@@ -68,7 +68,7 @@ class Database:
 
 
 @dataclass(frozen=True)
-class Account:
+class FileOwner:
     """The account that owned the files: names count, numbers find its files on another host."""
 
     user: str
@@ -82,7 +82,7 @@ class Files:
     """The archived folders of Mattermost."""
 
     folders: Mapping[str, str]  # home, data ... -> absolute path at the time of the backup
-    account: Account  # that Mattermost ran as
+    account: FileOwner  # that Mattermost ran as
     environment_folder: str  # absolute path, "" where the service had none
     files: int  # that a restore of the set brings back
     bytes: int
@@ -336,7 +336,7 @@ _ACCOUNT = {
 }
 _FILES = {
     "folders": _folders,
-    "account": lambda value: Account(**validation.members(value, _ACCOUNT)),
+    "account": lambda value: FileOwner(**validation.members(value, _ACCOUNT)),
     "environment_folder": lambda value: validation.path(value) if value != "" else "",
     "files": validation.count,
     "bytes": validation.count,

@@ -20,7 +20,7 @@ from . import check_records, inventory, retention, soundness
 from . import manifest as store_manifest
 from .inventory import Lineage, Store
 from .manifest import Manifest
-from .retention import Decision, Kept
+from .retention import Decision, SetFacts
 from .sets import BackupSet
 from .soundness import marks
 
@@ -94,13 +94,13 @@ class Owner:
 class Member:
     """A set at a place, as retention sees it, and whose it is."""
 
-    kept: Kept
+    kept: SetFacts
     lineage: Lineage
     host_name: str = ""  # of the host that made it, for people
 
 
 @dataclass(frozen=True)
-class Plan:
+class PrunePlan:
     """What happens to each set of a place, newest first, and what an administrator must say."""
 
     decisions: list[Decision]
@@ -122,7 +122,7 @@ def of_set(one: BackupSet, accepted_: Collection[str], ring: Ring) -> Member:
     found = check_records.of_set(one)
     below = [check_records.of_set(base) for base in one.chain[:-1]]
     forged = inventory.origin_of(one, ring).kind is Kind.FORGED
-    kept = Kept(
+    kept = SetFacts(
         one.name,
         one.manifest.made,
         one.manifest.safety,
@@ -143,7 +143,7 @@ def decide(
     made: str = "",
     *,
     agreed: bool = False,
-) -> Plan:
+) -> PrunePlan:
     """Return what the rules say of the owner's sets at a place; all others stay."""
     own = [one.kept for one in members if owner.may_remove(one.lineage)]
     now = clock.now()
@@ -166,7 +166,7 @@ def decide(
     moments = {one.kept.name: (one.kept.made, one.kept.name) for one in members}
     every = sorted([*decisions, *foreign], key=lambda one: moments[one.name], reverse=True)
     holding = retention.holding(own, now) if rules != Rules() else ""
-    return Plan(retention.with_bases(every, bases), asked, holding)
+    return PrunePlan(retention.with_bases(every, bases), asked, holding)
 
 
 def _foreign(one: Member, owner: Owner) -> Decision:
@@ -180,7 +180,9 @@ def _foreign(one: Member, owner: Owner) -> Decision:
     return Decision(one.kept.name, True, f"{reason}: its own host removes it")
 
 
-def plan(store: Store, rules: Rules, owner: Owner, made: str = "", *, agreed: bool = False) -> Plan:
+def plan(
+    store: Store, rules: Rules, owner: Owner, made: str = "", *, agreed: bool = False
+) -> PrunePlan:
     """Return what would happen to each complete set of the store, newest first.
 
     Folders that are no complete set are not ours to judge, and stay.
@@ -224,7 +226,7 @@ def carry_out(
     return removed, problems
 
 
-def settle(place: str, planned: Plan, removed: int, *, agreed: bool = False) -> list[str]:
+def settle(place: str, planned: PrunePlan, removed: int, *, agreed: bool = False) -> list[str]:
     """Note what was done at a place; return, in words, what an administrator must say."""
     told = []
     if planned.asked:

@@ -34,7 +34,7 @@ Write = Callable[[Command, Sink], _Result]  # program, sink of its output
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class ResticSnapshot:
     """One snapshot of a repository."""
 
     id: str
@@ -45,7 +45,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Taken:
+class SnapshotSummary:
     """A snapshot that has just been taken: how its id begins, and what it holds."""
 
     id: str  # ID_SHOWN digits of restic 0.14, all 64 of a later one
@@ -53,7 +53,7 @@ class Taken:
     bytes: int
 
 
-class Busy(Failure):
+class RepositoryLocked(Failure):
     """Somebody else works in the repository."""
 
 
@@ -87,7 +87,7 @@ class Repository:
             return Path("/") / text[len("local:") :]
         return None if ":" in text and not text.startswith("/") else Path("/") / text
 
-    def snapshots(self, host: str, *tags: str) -> list[Snapshot]:
+    def snapshots(self, host: str, *tags: str) -> list[ResticSnapshot]:
         """Return the snapshots of ``host``, or "" for all, that have all ``tags``, oldest first."""
         wanted = [*(["--host", host] if host else []), "--tag", ",".join(tags)]
         done = self._run("snapshots", "--json", "--no-lock", *wanted, timeout=_FEW)
@@ -100,7 +100,7 @@ class Repository:
 
     def keep_stream(
         self, write: Write[_Result], name: str, host: str, tags: Sequence[str]
-    ) -> tuple[Taken, _Result]:
+    ) -> tuple[SnapshotSummary, _Result]:
         """Keep what ``write`` pipes into the program it is given, as the file ``name``.
 
         Returns what ``write`` does.  There may be a snapshot of it even where it fails.
@@ -110,7 +110,7 @@ class Repository:
             *("--stdin", "--stdin-filename", name),
         )
 
-        def keep_it() -> tuple[Taken, _Result]:
+        def keep_it() -> tuple[SnapshotSummary, _Result]:
             told = bytearray()
             result = write(keep, told.extend)
             return _taken(told.decode(errors="replace")), result
@@ -119,7 +119,7 @@ class Repository:
 
     def keep_folders(
         self, folders: Iterable[Path], never: Iterable[str], host: str, tags: Sequence[str]
-    ) -> Taken:
+    ) -> SnapshotSummary:
         """Keep ``folders`` without the paths ``never`` in a snapshot; only what changed is read.
 
         restic names files by their paths: none leads through a link that comes to lie in a folder.
@@ -142,11 +142,11 @@ class Repository:
             _refuse_unread(done.err)
         return _taken(done.out)
 
-    def dump(self, snapshot: Snapshot, path: str) -> Command:
+    def dump(self, snapshot: ResticSnapshot, path: str) -> Command:
         """Return what prints the file ``path`` of a snapshot, or a folder's tree as a tar."""
         return self._command("dump", "--no-lock", snapshot.id, path)
 
-    def forget(self, snapshots: Sequence[Snapshot]) -> None:
+    def forget(self, snapshots: Sequence[ResticSnapshot]) -> None:
         """Remove snapshots; what is in them goes with ``prune``.
 
         Where the store refuses a removal, as an object lock does, that is told at its third
@@ -284,8 +284,8 @@ def _literally(path: str) -> str:
     return re.sub(r"([\\*?\[])", r"\\\1", path)
 
 
-def _snapshot(value: Any) -> Snapshot:
-    return Snapshot(
+def _snapshot(value: Any) -> ResticSnapshot:
+    return ResticSnapshot(
         id=validation.sha256(value["id"]),
         tree=validation.sha256(value["tree"]),
         host=validation.text(value["hostname"]),
@@ -294,11 +294,11 @@ def _snapshot(value: Any) -> Snapshot:
     )
 
 
-def _taken(said: str) -> Taken:
+def _taken(said: str) -> SnapshotSummary:
     """Return what the summary tells that ends restic's output."""
     try:
         told = validation.from_json(said.strip().splitlines()[-1])
-        return Taken(
+        return SnapshotSummary(
             _id(told["snapshot_id"]),
             validation.count(told["total_files_processed"]),
             validation.count(told["total_bytes_processed"]),
@@ -334,7 +334,9 @@ def _refused(words: str) -> bool:
 def _explained(failure: Failure) -> Failure:
     """Return the failure with what to do, where it is one that is known."""
     if "already locked" in failure.detail:
-        return Busy(failure.message, failure.detail, "Wait until the other restic has ended.")
+        return RepositoryLocked(
+            failure.message, failure.detail, "Wait until the other restic has ended."
+        )
     if failure.message == "restic cannot be started":
         return Failure(failure.message, failure.detail, "Install it: apt install restic")
     hints = {

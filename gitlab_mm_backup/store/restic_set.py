@@ -14,11 +14,11 @@ from typing import IO, TypeVar
 
 from ..errors import Failure
 from ..system import disk_space, progress
-from ..system.parallel import through
+from ..system.parallel import pipe_between
 from ..system.process import Command, compress, pipeline, printed, written_by
 from .local import PartWriter
 from .manifest import MANIFEST, Manifest, Part, to_bytes
-from .restic import Busy, Repository, Snapshot
+from .restic import Repository, RepositoryLocked, ResticSnapshot
 
 MANIFEST_TAG, DATABASE, FILES = "manifest", "database", "files"  # the third tag of a snapshot
 DUMP = "database.dump"
@@ -26,11 +26,11 @@ DUMP = "database.dump"
 BY_RESTIC = ("folders, restic", "tar of folders, zstd")
 _PACKING = compress(1, min(4, os.cpu_count() or 1))
 T = TypeVar("T")
-Snapshots = Mapping[str, Snapshot]  # of one set, by their third tag
+Snapshots = Mapping[str, ResticSnapshot]  # of one set, by their third tag
 
 
 @dataclass(frozen=True)
-class Kept:
+class ResticSet:
     """The parts of one set in the repository."""
 
     repository: Repository
@@ -44,7 +44,7 @@ class Kept:
         for task in (look_around, self._read_manifest, self._read_dump):
             try:
                 task()
-            except Busy:
+            except RepositoryLocked:
                 raise  # says nothing about the set
             except Failure as failure:
                 problems.append(str(failure))
@@ -81,7 +81,7 @@ class Kept:
     def read_by(self, take: Callable[[IO[bytes]], T]) -> T:
         """Have ``take`` read the tar of the files; restic holds each piece against its hash."""
         with _shown(FILES, self.manifest.parts[FILES]):
-            _, taken = through(lambda put: pipeline(self.files(), sink=put), take)
+            _, taken = pipe_between(lambda put: pipeline(self.files(), sink=put), take)
         return taken
 
     @contextlib.contextmanager
@@ -109,7 +109,7 @@ def refuse_without_room(manifest: Manifest, parent: Path, but: Collection[str] =
 
 
 def fetch(
-    source: Kept, staging: Path, but: Collection[str] = ()
+    source: ResticSet, staging: Path, but: Collection[str] = ()
 ) -> tuple[dict[str, Part], tuple[str, ...]]:
     """Write the parts of a set as a local set has them, ``but`` some; return all of them.
 

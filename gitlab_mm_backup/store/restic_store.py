@@ -25,19 +25,19 @@ from ..system.redaction import Secret
 from . import manifest
 from .local import LocalStore
 from .manifest import MANIFEST, Manifest, Part, is_set_name, parse, to_bytes
-from .restic import ID_SHOWN, Repository, Snapshot, Taken, Write
+from .restic import ID_SHOWN, Repository, ResticSnapshot, SnapshotSummary, Write
 from .restic_set import (
     BY_RESTIC,
     DATABASE,
     DUMP,
     FILES,
     MANIFEST_TAG,
-    Kept,
+    ResticSet,
     Snapshots,
     fetch,
     refuse_without_room,
 )
-from .sets import BackupSet, Entry, Listing, Others, Sign
+from .sets import BackupSet, Others, SetEntry, SetStore, Sign
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ _NO_TREE = "0" * 64
 _Result = TypeVar("_Result")
 
 
-class ResticStore(Listing):
+class ResticStore(SetStore):
     """The sets in a restic repository: of one host, or of all where that has none.
 
     A set is three snapshots: its dump, its folders, and last the folder with its manifest and the
@@ -75,7 +75,7 @@ class ResticStore(Listing):
         self.where = f"restic repository {access.repository or '(see environment_file)'}"
         self.repository = Repository(access, bandwidth, environment)
         self._known: Mapping[_Key, Snapshots] | None = None
-        self._spare: list[Snapshot] = []  # of dumps that gave way and were made again
+        self._spare: list[ResticSnapshot] = []  # of dumps that gave way and were made again
         self._forgot = False
 
     def serve(self, host: Host) -> None:
@@ -107,7 +107,7 @@ class ResticStore(Listing):
 
     def keep_folders(
         self, staging: Path, folders: Iterable[Path], never: Iterable[str]
-    ) -> tuple[Part, Taken]:
+    ) -> tuple[Part, SnapshotSummary]:
         """Keep ``folders`` without the paths ``never``; only what changed is read."""
         tags = self._tags(_name_of(staging), FILES)
         taken = self.repository.keep_folders(folders, never, self._host_name, tags)
@@ -144,25 +144,25 @@ class ResticStore(Listing):
         tags += _signed(sign(manifest.name, data)) if sign else ()
         taken = self.repository.keep_folders([staging], [], self._host_name, tags)
         # As a list of the repository would tell it, which takes a third of a second to ask for.
-        of_manifest = Snapshot(taken.id, _NO_TREE, self._host_name, tags, (str(staging),))
+        of_manifest = ResticSnapshot(taken.id, _NO_TREE, self._host_name, tags, (str(staging),))
         kept = {**kept, MANIFEST_TAG: of_manifest}
         self._known = {**self._snapshots(), key: kept}
         self._note(kept, manifest.name, data)
         return self._set(kept, manifest, data)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[SetEntry]:
         return self._opened(self._meant())
 
-    def every(self) -> list[Entry]:
+    def every(self) -> list[SetEntry]:
         return self._opened(self._complete())
 
-    def _opened(self, wanted: Mapping[_Key, Snapshots]) -> list[Entry]:
+    def _opened(self, wanted: Mapping[_Key, Snapshots]) -> list[SetEntry]:
         found = []
         for key, kept in wanted.items():
             try:
-                found.append(Entry(key.name, self._open(key.name, kept), ""))
+                found.append(SetEntry(key.name, self._open(key.name, kept), ""))
             except Failure as failure:
-                found.append(Entry(key.name, None, str(failure)))
+                found.append(SetEntry(key.name, None, str(failure)))
         return found
 
     def others(self) -> list[Others]:
@@ -246,13 +246,13 @@ class ResticStore(Listing):
         when they are unpacked.  What restic cannot read is a problem of the set, which verifying it
         tells.
         """
-        if not isinstance(one.source, Kept):
+        if not isinstance(one.source, ResticSet):
             yield one
             return
         but = [FILES] if streamed else []
         refuse_without_room(one.manifest, parent, but)
         folder = parent / f"{_FETCHED}{secrets.token_hex(4)}"
-        with process.removed_at_last(folder):
+        with process.temporary_folders(folder):
             for left in parent.glob(_FETCHED + "*"):  # of a run that ended with the power
                 shutil.rmtree(left)
             folder.mkdir(mode=0o700)
@@ -293,7 +293,7 @@ class ResticStore(Listing):
     def _snapshots(self) -> dict[_Key, Snapshots]:
         """Return all snapshots of sets: those of each set by what they hold of it."""
         if self._known is None:
-            known: dict[_Key, dict[str, Snapshot]] = {}
+            known: dict[_Key, dict[str, ResticSnapshot]] = {}
             self._spare = []
             for one in self.repository.snapshots("", TAG):
                 name = next((tag for tag in one.tags if is_set_name(tag)), "")
@@ -324,7 +324,7 @@ class ResticStore(Listing):
         return self._set(kept, manifest, data)
 
     def _set(self, kept: Snapshots, manifest: Manifest, data: bytes) -> BackupSet:
-        name, source = manifest.name, Kept(self.repository, kept, manifest)
+        name, source = manifest.name, ResticSet(self.repository, kept, manifest)
         said = Documents(name, data, _signature(kept[MANIFEST_TAG]))
         return BackupSet(self.folder / name, manifest, None, source, kept_as=name, said=said)
 
@@ -367,7 +367,7 @@ class _Key:
     name: str
 
 
-def _tag(snapshot: Snapshot, start: str) -> str:
+def _tag(snapshot: ResticSnapshot, start: str) -> str:
     """Return the rest of the tag that begins so, "" without one."""
     return next((tag[len(start) :] for tag in snapshot.tags if tag.startswith(start)), "")
 
@@ -376,7 +376,7 @@ def _signed(signature: bytes) -> tuple[str, ...]:
     return (_SIGNED + base64.urlsafe_b64encode(signature).decode(),)
 
 
-def _signature(snapshot: Snapshot) -> bytes | None:
+def _signature(snapshot: ResticSnapshot) -> bytes | None:
     """Return the content of signature.json, None where the set was not signed."""
     tag = _tag(snapshot, _SIGNED)
     try:
@@ -389,5 +389,5 @@ def _name_of(staging: Path) -> str:
     return staging.name[len(_INCOMPLETE) :]
 
 
-def _part(name: str, file: str, taken: Taken) -> Part:
+def _part(name: str, file: str, taken: SnapshotSummary) -> Part:
     return Part(file, _FORMS[name], taken.bytes, _NO_TREE)

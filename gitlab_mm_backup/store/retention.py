@@ -11,7 +11,7 @@ from ..config.settings import Rules
 
 
 @dataclass(frozen=True)
-class Kept:
+class SetFacts:
     """What retention needs to know of one complete set."""
 
     name: str
@@ -48,7 +48,7 @@ _PERIODS: dict[str, Callable[[datetime], str]] = {
 }
 
 
-def decide(sets: Iterable[Kept], rules: Rules, now: datetime, made: str = "") -> list[Decision]:
+def decide(sets: Iterable[SetFacts], rules: Rules, now: datetime, made: str = "") -> list[Decision]:
     """Return a decision for each set of one host and installation, newest first.
 
     Only complete sets may be given.  Some are never removed, however old: the newest that is no
@@ -86,7 +86,9 @@ def decide(sets: Iterable[Kept], rules: Rules, now: datetime, made: str = "") ->
     return with_bases(decisions, {one.name: one.base for one in newest_first if one.base})
 
 
-def unusual(sets: Iterable[Kept], decisions: Sequence[Decision], rules: Rules, most: int) -> bool:
+def unusual(
+    sets: Iterable[SetFacts], decisions: Sequence[Decision], rules: Rules, most: int
+) -> bool:
     """Tell whether ``decisions`` would remove so much that an administrator should be asked.
 
     That is half of the sets or more, and more than the ``most`` that any run has removed: by the
@@ -100,7 +102,9 @@ def unusual(sets: Iterable[Kept], decisions: Sequence[Decision], rules: Rules, m
     return len(going) > 2 or _overtaken(going, known.values(), rules.keep_time)
 
 
-def _overtaken(going: Sequence[Kept], every: Iterable[Kept], keep_time: timedelta | None) -> bool:
+def _overtaken(
+    going: Sequence[SetFacts], every: Iterable[SetFacts], keep_time: timedelta | None
+) -> bool:
     """Tell whether all that goes was young when the last set but one was made, long ago."""
     moments = sorted(one.made for one in every if not one.safety)
     if keep_time is None or len(moments) < 2:
@@ -130,10 +134,10 @@ def with_bases(decisions: Sequence[Decision], bases: Mapping[str, str]) -> list[
     ]
 
 
-_Reason = tuple[str, Kept]
+_Reason = tuple[str, SetFacts]
 
 
-def _protected(newest_first: Sequence[Kept]) -> Iterable[_Reason]:
+def _protected(newest_first: Sequence[SetFacts]) -> Iterable[_Reason]:
     """Yield what no rule can remove."""
     regular = [one for one in newest_first if not one.safety]
     good = [one for one in regular if not one.failed]
@@ -151,18 +155,18 @@ def _protected(newest_first: Sequence[Kept]) -> Iterable[_Reason]:
         yield "the newest set whose rehearsal passed is never removed", one
 
 
-def _weak(one: Kept, every: Sequence[Kept]) -> bool:
+def _weak(one: SetFacts, every: Sequence[SetFacts]) -> bool:
     """Tell whether a set must not displace a fuller one."""
     return one.shrunken or (one.empty and any(not other.empty for other in every))
 
 
-def holding(sets: Iterable[Kept], now: datetime) -> str:
+def holding(sets: Iterable[SetFacts], now: datetime) -> str:
     """Return the name of the set for which nothing goes: it looks emptied, and no sound one is newer."""
     newest_first = sorted(sets, key=lambda one: (one.made, one.name), reverse=True)
     return _emptied([one for one in newest_first if not clock.ahead(one.made, now)])
 
 
-def _emptied(newest_first: Sequence[Kept]) -> str:
+def _emptied(newest_first: Sequence[SetFacts]) -> str:
     for one in newest_first:
         if one.shrunken and not one.safety:
             return one.name
@@ -171,7 +175,7 @@ def _emptied(newest_first: Sequence[Kept]) -> str:
     return ""
 
 
-def _young(newest_first: Sequence[Kept], rules: Rules, now: datetime) -> Iterable[_Reason]:
+def _young(newest_first: Sequence[SetFacts], rules: Rules, now: datetime) -> Iterable[_Reason]:
     newest = next((one.made for one in newest_first if not one.safety), now)
     for one in newest_first:
         if rules.keep_time is not None and now - one.made <= rules.keep_time:
@@ -180,16 +184,16 @@ def _young(newest_first: Sequence[Kept], rules: Rules, now: datetime) -> Iterabl
             yield "within the time before the newest set", one
 
 
-def _last(good: Sequence[Kept], number: int) -> Iterable[_Reason]:
+def _last(good: Sequence[SetFacts], number: int) -> Iterable[_Reason]:
     for place, one in enumerate(good[:number], 1):
         yield f"last {place} of {number}", one
 
 
-def _periods(good: Sequence[Kept], rules: Rules) -> Iterable[_Reason]:
+def _periods(good: Sequence[SetFacts], rules: Rules) -> Iterable[_Reason]:
     """Yield the newest set of each of the last hours, days ... that have one."""
     for rule, name_of in _PERIODS.items():
         number: int = getattr(rules, rule)
-        newest: dict[str, Kept] = {}
+        newest: dict[str, SetFacts] = {}
         for one in good:
             newest.setdefault(name_of(one.made.astimezone()), one)
         for place, (period, one) in enumerate(list(newest.items())[:number], 1):

@@ -134,7 +134,7 @@ class BackupSet:
 
 
 @dataclass(frozen=True)
-class Entry:
+class SetEntry:
     """A line of the list: a set, or a folder that looks like one and what is wrong with it."""
 
     name: str
@@ -153,7 +153,7 @@ class Others:
     newest: str  # name of the newest
 
 
-class Listing(abc.ABC):
+class SetStore(abc.ABC):
     """What every store can tell of its sets."""
 
     where: str  # the store, for people
@@ -168,10 +168,10 @@ class Listing(abc.ABC):
         """Know which host asks, by what it has learnt meanwhile."""
 
     @abc.abstractmethod
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[SetEntry]:
         """Return all sets, complete or damaged, newest first."""
 
-    def every(self) -> list[Entry]:
+    def every(self) -> list[SetEntry]:
         """Return all sets of all hosts, newest first, also those that ``entries`` leaves out."""
         return self.entries()
 

@@ -21,7 +21,7 @@ from ..config.origin import Origin
 from ..system import files, humanize, redaction, validation
 from ..system.files import STATE
 from . import check_records
-from .check_records import Record, Verdict
+from .check_records import CheckRecord, CheckVerdict
 from .manifest import Manifest
 
 
@@ -55,7 +55,7 @@ class Flaw:
 
 
 def flaws(
-    manifest: Manifest, records: Sequence[Record], accepted: Collection[str], now: datetime
+    manifest: Manifest, records: Sequence[CheckRecord], accepted: Collection[str], now: datetime
 ) -> list[Flaw]:
     """Return all that speaks against a complete set; [] where it is sound."""
     found = []
@@ -66,7 +66,7 @@ def flaws(
         words = f"it looks emptied ({emptied(manifest)})"
         found.append(Flaw(Kind.EMPTIED, words))
     record = check_records.decisive(records)
-    if record is not None and record.verdict is Verdict.FAILED:
+    if record is not None and record.verdict is CheckVerdict.FAILED:
         found.append(Flaw(Kind.FAILED, _failure(record)))
     return found
 
@@ -80,7 +80,7 @@ def of_origin(origin: Origin, *, elsewhere: bool) -> list[Flaw]:
     return []
 
 
-def _failure(record: Record) -> str:
+def _failure(record: CheckRecord) -> str:
     kind = "rehearsal" if record.rehearsal else "verification"
     bad = [one for one in record.checks if one.result is Result.FAILED]
     told = "; ".join(f"{one.name}: {redaction.without_rows(one.detail)}" for one in bad)

@@ -24,18 +24,18 @@ _ETC_MOST = Most(4 << 30, 100_000)  # no manifest counts it; it has some hundred
 
 def verify(set_: BackupSet) -> None:
     """Read all of ``set_``; raises Failure that names everything wrong with it."""
-    failure = damaged(set_.name, examine(set_))
+    failure = damaged(set_.name, run_checks(set_))
     if failure is not None:
         raise failure
 
 
-def examine(set_: BackupSet, each: Each = lambda member, read: None) -> list[Check]:
+def run_checks(set_: BackupSet, each: Each = lambda member, read: None) -> list[Check]:
     """Read all of ``set_``, and of what it builds on, and return what became of each check.
 
     Bytes are summed and archives looked into at the same time.  ``each`` is told of every file,
     folder and link that a restore brings back; what it hears counts only if both checks pass.
     """
-    problems, structure = parallel.together(
+    problems, structure = parallel.run_all(
         lambda: [problem for one in set_.chain for problem in _damage(one, set_)],
         lambda: checks.guarded("structure", lambda: _structure(set_, each)),
     )
@@ -117,7 +117,7 @@ def _follow(one: BackupSet, wanted: BackupSet, level: int, live: int, each: Each
         file_list.opened(one.file(LISTING)) as own,
         file_list.opened(wanted.file(LISTING)) as final,
     ):
-        follower = file_list.Follower(own, final, level)
+        follower = file_list.ListingChecker(own, final, level)
 
         def follow(member: TarInfo, read: Callable[[], bytes]) -> None:
             if follower.passes(member):

@@ -45,7 +45,7 @@ def within(view: View, base: Path, task: Callable[[], Any]) -> Any:
     ``base`` is an empty folder, which shows nothing of it to others.  Links are followed in the
     view, so none leads to what is not in it.  Raises Failure where the kernel does not allow it.
     """
-    return parallel.together(lambda: _alone(view, base, task))[0]
+    return parallel.run_all(lambda: _alone(view, base, task))[0]
 
 
 def _alone(view: View, base: Path, task: Callable[[], Any]) -> Any:
@@ -128,7 +128,7 @@ def without_network(task: Callable[[], Any], cancel: Callable[[], object] = lamb
     So have the programs that it starts, and its own threads (network_namespaces(7)).  Sockets
     with a path are reached as before.  Raises Failure where the kernel does not allow it.
     """
-    return parallel.together(lambda: _network_alone(task), cancel=cancel)[0]
+    return parallel.run_all(lambda: _network_alone(task), cancel=cancel)[0]
 
 
 def _network_alone(task: Callable[[], Any]) -> Any:

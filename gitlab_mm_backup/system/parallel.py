@@ -18,7 +18,7 @@ _Given = TypeVar("_Given")
 Put = Callable[[Union[bytes, memoryview]], object]  # takes one piece
 
 
-def together(
+def run_all(
     *tasks: Callable[[], Any],
     at_a_time: int | None = None,
     cancel: Callable[[], object] = lambda: None,
@@ -45,7 +45,7 @@ def together(
 
 
 @contextlib.contextmanager
-def beside(task: Callable[[], _Result]) -> Iterator[Callable[[], _Result]]:
+def in_background(task: Callable[[], _Result]) -> Iterator[Callable[[], _Result]]:
     """Run ``task`` in a thread beside the block; yields what waits for its result.
 
     What the block starts outlives the task, which would not be so in a thread of its own.  A
@@ -60,7 +60,7 @@ def beside(task: Callable[[], _Result]) -> Iterator[Callable[[], _Result]]:
             raise
 
 
-def through(
+def pipe_between(
     give: Callable[[Put], _Given], take: Callable[[IO[bytes]], _Result]
 ) -> tuple[_Given, _Result]:
     """Have ``take`` read, itself or by a program, what ``give`` puts beside it piece by piece.
@@ -83,7 +83,7 @@ def through(
 
     try:
         with reading, writing:  # one that has not begun when the other fails never will
-            given, taken = together(giving, taking)
+            given, taken = run_all(giving, taking)
     except Exception:
         causes = [one for one in failures if not isinstance(one, BrokenPipeError)]
         unread = Failure("A program has not read all that it was given")

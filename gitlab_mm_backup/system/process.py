@@ -249,13 +249,13 @@ def run_alone(command: Command, *, most_words: int) -> Finished:
 
 
 @contextlib.contextmanager
-def removed_at_last(*folders: Path) -> Iterator[None]:
+def temporary_folders(*folders: Path) -> Iterator[None]:
     """Have ``folders`` removed at the end of the block, also where we end by kill -9.
 
     Raises Failure when one of them is still there.
     """
     sweeper = subprocess.Popen(
-        [sys.executable, "-I", "-c", janitor(), *map(str, folders)],
+        [sys.executable, "-I", "-c", cleanup_program(), *map(str, folders)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -273,18 +273,18 @@ def removed_at_last(*folders: Path) -> Iterator[None]:
 
 
 @functools.lru_cache(None)
-def janitor() -> str:
+def cleanup_program() -> str:
     """Return the program that removes folders, read once: an upgrade may take its file away."""
     return Path(__file__).with_name("cleanup.py").read_text(encoding="utf-8")
 
 
 @functools.lru_cache(None)
-def no_links() -> str:
+def nolinks_program() -> str:
     """Return the program that goes through no link, likewise."""
     return Path(__file__).with_name("nolinks.py").read_text(encoding="utf-8")
 
 
-def step_back(niceness: int) -> None:
+def lower_priority(niceness: int) -> None:
     """Have this process, and all that it starts, come after others at processor and disk.
 
     For good.  0 changes nothing, and neither does this where whoever started us has chosen.
@@ -367,7 +367,7 @@ def _privileges(command: Command, place: PrivateFiles) -> list[str]:
         return [*given, *spare]
     folders = map(str, command.through_no_link)
     # First of all: a mount takes a right that what follows may give up.
-    return [sys.executable, "-I", "-c", no_links(), *folders, "--", *given, *spare]
+    return [sys.executable, "-I", "-c", nolinks_program(), *folders, "--", *given, *spare]
 
 
 def _uid(account: str | None) -> int:

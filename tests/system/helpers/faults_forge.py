@@ -85,9 +85,9 @@ def copied(lab: Lab, good: str) -> str:
 def main(path: Path, request: dict[str, Any]) -> None:
     """Change the set at `path`, and make its checksums fit."""
     sys.path.insert(0, "/usr/lib/python3/dist-packages")
-    from gitlab_mm_backup.store import manifest as ours
+    from gitlab_mm_backup.store import manifest
 
-    found = ours.parse((path / "manifest.json").read_bytes(), "the good set")
+    found = manifest.parse((path / "manifest.json").read_bytes(), "the good set")
     files = found.files
     if "contents" in request:
         count, size = _exchange(path / "files.tar.zst", request["contents"])
@@ -112,8 +112,8 @@ def main(path: Path, request: dict[str, Any]) -> None:
     rows = {**found.database.rows, **values.pop("rows", {})}
     database = dataclasses.replace(found.database, server=server, rows=rows)
     made = dataclasses.replace(found, files=files, parts=parts, database=database, **values)
-    (path / "manifest.json").write_bytes(ours.to_bytes(made))
-    (path / "SHA256SUMS").write_bytes(ours.sums(made))
+    (path / "manifest.json").write_bytes(manifest.to_bytes(made))
+    (path / "SHA256SUMS").write_bytes(manifest.sums(made))
     (path / "signature.json").unlink()  # which would give it away before anything is looked at
 
 

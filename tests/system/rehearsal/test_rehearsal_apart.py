@@ -132,7 +132,7 @@ POINTS = (
     Fault("postgresql.scratch:_initdb"),
     Fault("postgresql.scratch:_wait"),
     Fault("postgresql.scratch:_create_role", "after"),
-    Fault("store.verify:examine"),
+    Fault("store.verify:run_checks"),
     Fault("postgresql.load:create", "after"),
     Fault("postgresql.clients:load"),
     Fault("postgresql.load:fill", "after"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from gitlab_mm_backup.store import manifest as module
+from gitlab_mm_backup.store import manifest
 from gitlab_mm_backup.store.properties import Grant, Properties, Setting
 from tests.lab.installed_package import install_product
 from tests.lab.omnibus import Spec, install
@@ -14,11 +14,11 @@ from tests.lab.sandbox import Lab
 
 def made_elsewhere(folder: Path, locale: str, properties: Properties | None = None) -> None:
     """Have the set say that its database was another one, with sums that are right and unsigned."""
-    found = module.parse((folder / module.MANIFEST).read_bytes(), "the set")
+    found = manifest.parse((folder / manifest.MANIFEST).read_bytes(), "the set")
     database = dataclasses.replace(found.database, collate=locale, ctype=locale)
     changed = dataclasses.replace(found, database=database, properties=properties)
-    (folder / module.MANIFEST).write_bytes(module.to_bytes(changed))
-    (folder / module.SUMS).write_bytes(module.sums(changed))
+    (folder / manifest.MANIFEST).write_bytes(manifest.to_bytes(changed))
+    (folder / manifest.SUMS).write_bytes(manifest.sums(changed))
     (folder / "signature.json").unlink(missing_ok=True)
 
 

@@ -21,7 +21,7 @@ from gitlab_mm_backup.mattermost.site import Account, Folders, GitLab, Kind, Sit
 from gitlab_mm_backup.postgresql.contents import Upload
 from gitlab_mm_backup.postgresql.endpoint import Endpoint, Login
 from gitlab_mm_backup.restore import replacing
-from gitlab_mm_backup.restore.plan import Plan
+from gitlab_mm_backup.restore.plan import RestoreOptions
 from gitlab_mm_backup.store import soundness
 from gitlab_mm_backup.store.manifest import Files, Manifest
 from gitlab_mm_backup.store.sets import BackupSet
@@ -246,10 +246,13 @@ def test_plain_words_are_printable(words: str) -> None:
 
 def test_a_plan_of_before_had_no_consent_to_give() -> None:
     old = {"parts": ["database"], "keep_previous": True}
-    assert Plan.of_journal(old).replace_with_empty
-    assert Plan.of_journal(old).keep_previous
-    new = dataclasses.asdict(Plan())
-    assert Plan.of_journal(new) == Plan() and not Plan.of_journal(new).replace_with_empty
+    assert RestoreOptions.of_journal(old).replace_with_empty
+    assert RestoreOptions.of_journal(old).keep_previous
+    new = dataclasses.asdict(RestoreOptions())
+    assert (
+        RestoreOptions.of_journal(new) == RestoreOptions()
+        and not RestoreOptions.of_journal(new).replace_with_empty
+    )
 
 
 @pytest.fixture
@@ -257,7 +260,7 @@ def live(tmp_path: Path) -> Iterator[Site]:
     yield a_site(filled(tmp_path / "home", *ROLES))
 
 
-def lost(live: Site, manifest: Manifest, plan: Plan = Plan()) -> list[str]:  # noqa: B008
+def lost(live: Site, manifest: Manifest, plan: RestoreOptions = RestoreOptions()) -> list[str]:  # noqa: B008
     known = dataclasses.replace(
         manifest.files, folders={role: f"/h/{role}" for role in manifest.files.folders}
     )
@@ -272,7 +275,7 @@ def test_live_directories_that_a_set_has_nothing_of(live: Site) -> None:
     gone = {"home": "/h", "data": "/h/data"}
     (said,) = lost(live, a_set(folders=gone))
     assert said.startswith("the set has no directory plugins")
-    assert lost(live, a_set(filled=("home",)), Plan(("database", "config"))) == []
+    assert lost(live, a_set(filled=("home",)), RestoreOptions(("database", "config"))) == []
     (live.folders.real["data"] / "file").unlink()
     assert lost(live, a_set(filled=("home", "plugins"))) == []
 
@@ -289,9 +292,12 @@ def test_consent_is_an_option_or_a_part_by_name(live: Site) -> None:
     known = dataclasses.replace(known, folders={role: f"/h/{role}" for role in ROLES})
     set_ = BackupSet(Path("/set"), dataclasses.replace(make_manifest(), files=known))
     with pytest.raises(Failure) as refused:
-        replacing.refuse(set_, live, Plan(named=("database",)))
+        replacing.refuse(set_, live, RestoreOptions(named=("database",)))
     assert "--replace-with-empty" in refused.value.hint and "--only files." in refused.value.hint
-    for plan in (Plan(replace_with_empty=True), Plan(("files",), named=("files",))):
+    for plan in (
+        RestoreOptions(replace_with_empty=True),
+        RestoreOptions(("files",), named=("files",)),
+    ):
         assert len(replacing.refuse(set_, live, plan)) == 1
         assert replacing.unagreed(set_, live, plan) == []
 

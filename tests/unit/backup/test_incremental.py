@@ -11,7 +11,7 @@ import pytest
 from gitlab_mm_backup import checks
 from gitlab_mm_backup.backup import incremental
 from gitlab_mm_backup.store import check_records
-from gitlab_mm_backup.store.check_records import EVIDENCE, Depth, Record
+from gitlab_mm_backup.store.check_records import EVIDENCE, CheckRecord, Depth
 from gitlab_mm_backup.store.local import LocalStore
 from gitlab_mm_backup.store.sets import LONGEST_CHAIN, BackupSet
 from tests.unit.helpers.builders import make_manifest, make_set, make_set_on
@@ -98,7 +98,7 @@ def test_a_chain_of_which_a_check_failed_is_no_base(level: int, tmp_path: Path) 
     wrong = checks.failed("checksums", "files.tar.zst: has a wrong checksum")
     moment = "2026-11-24T04:00:00Z"
     bad = second.chain[level]
-    record = Record(bad.name, Depth.VERIFY, moment, 1.0, None, "0.1", "here", "", "", [wrong])
+    record = CheckRecord(bad.name, Depth.VERIFY, moment, 1.0, None, "0.1", "here", "", "", [wrong])
     (bad.path / EVIDENCE).write_bytes(check_records.to_bytes([record]))
     assert chosen(tmp_path, 2) is None
 

@@ -21,7 +21,7 @@ def test_a_night_comes_through_where_folders_change_too_much_for_a_listing(
     staging.mkdir()
     (home / "data").mkdir(parents=True)
     (home / "data/upload").write_bytes(b"content")
-    monkeypatch.setattr(file_list.Witness, "add_line", seen_as_a_link("data"))
+    monkeypatch.setattr(file_list.ListingWriter, "add_line", seen_as_a_link("data"))
     found = archive_writer.survey([home])
     packed = parts.changes(SETTINGS, None, Throttle(None), staging, [home], found)
     assert set(packed.parts) == {"files"} and packed.base is None

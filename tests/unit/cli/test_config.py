@@ -31,7 +31,7 @@ from gitlab_mm_backup.config.options import (
 from gitlab_mm_backup.config.schema import OPTIONS
 from gitlab_mm_backup.config.settings import Value
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.result import Outcome
+from gitlab_mm_backup.result import CommandResult
 from gitlab_mm_backup.system.redaction import Secret
 from tests.unit.helpers.builders import ROOT
 from tests.unit.package.test_manual import generate
@@ -201,7 +201,7 @@ def test_no_such_option(tmp_path: Path) -> None:
 
 
 def test_a_right_file_is_said_to_be_right(tmp_path: Path) -> None:
-    def check(text: str) -> Outcome:
+    def check(text: str) -> CommandResult:
         (tmp_path / "config.yml").write_text(text, encoding="utf-8")
         return config.check_result(settings.look(tmp_path / "config.yml", tmp_path / "none"), "it")
 

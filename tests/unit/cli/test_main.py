@@ -19,7 +19,7 @@ import pytest
 from gitlab_mm_backup.cli import main, output
 from gitlab_mm_backup.config.settings import Rules
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.result import Outcome
+from gitlab_mm_backup.result import CommandResult
 from gitlab_mm_backup.store import prune
 from gitlab_mm_backup.store.local import LocalStore
 from gitlab_mm_backup.system.log import SystemLog
@@ -306,10 +306,12 @@ def test_the_log_is_not_told_that_nothing_was_due(
     told: list[str] = []
     log = SystemLog("backup", tmp_path / "none")
     monkeypatch.setattr(log, "write", lambda text, *more, **fields: told.append(text))
-    output._keep(log, Outcome({"set": None}, []), None, ExitCode.DONE, 0)
-    output._keep(log, Outcome({}, ["There is an answer"], answer=True), None, ExitCode.DONE, 0)
+    output._keep(log, CommandResult({"set": None}, []), None, ExitCode.DONE, 0)
+    output._keep(
+        log, CommandResult({}, ["There is an answer"], answer=True), None, ExitCode.DONE, 0
+    )
     assert told == []
-    output._keep(log, Outcome({}, ["Made it"]), None, ExitCode.DONE, 3)
+    output._keep(log, CommandResult({}, ["Made it"]), None, ExitCode.DONE, 3)
     assert told == ["Made it", "Ended with exit code 0, done, after 3 s"]
-    output._keep(log, Outcome({}, []), Failure("It broke"), ExitCode.FAILED, 0)
+    output._keep(log, CommandResult({}, []), Failure("It broke"), ExitCode.FAILED, 0)
     assert told[2] == "It broke" and told[3].startswith("Ended with exit code 1, failed")

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 import pytest
 
 from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
-from gitlab_mm_backup.result import Outcome
+from gitlab_mm_backup.result import CommandResult
 from gitlab_mm_backup.system import humanize
 
 
@@ -55,12 +55,12 @@ def test_an_interruption_passes_handlers_of_ordinary_errors() -> None:
 def test_warnings_change_the_exit_code_of_success_alone(
     code: ExitCode, warnings: list[str], wanted: ExitCode
 ) -> None:
-    assert Outcome({}, [], warnings, code).exit_code is wanted
+    assert CommandResult({}, [], warnings, code).exit_code is wanted
 
 
 def test_warnings_of_a_lenient_command_do_not_show_in_its_exit_code() -> None:
-    assert Outcome({}, [], ["look"], lenient=True).exit_code is ExitCode.DONE
-    assert Outcome({}, [], [], ExitCode.FAILED, lenient=True).exit_code is ExitCode.FAILED
+    assert CommandResult({}, [], ["look"], lenient=True).exit_code is ExitCode.DONE
+    assert CommandResult({}, [], [], ExitCode.FAILED, lenient=True).exit_code is ExitCode.FAILED
 
 
 @pytest.mark.parametrize(

@@ -24,11 +24,11 @@ from contextlib import nullcontext
 from gitlab_mm_backup.system import progress
 from gitlab_mm_backup.cli import terminal
 from gitlab_mm_backup.cli.output import _log_steps, _print_text
-from gitlab_mm_backup.cli.output import Manner
-from gitlab_mm_backup.result import Outcome
+from gitlab_mm_backup.cli.output import Context
+from gitlab_mm_backup.result import CommandResult
 
 terminal.prepare(sys.stdout, sys.stderr)
-manner = Manner("backup", False, False, False, None)
+manner = Context("backup", False, False, False, None)
 steps, _ = _log_steps(manner)
 done = [0]
 with progress.shown_by(steps.start) if isinstance(steps, terminal.Screen) else nullcontext():
@@ -39,7 +39,7 @@ with progress.shown_by(steps.start) if isinstance(steps, terminal.Screen) else n
             done[0] += 150
             time.sleep(0.05)
 steps.close()
-_print_text(manner, Outcome({}, ["Made caf\\u00e9 \\u2026"], ["odd \\u2026"]), None)
+_print_text(manner, CommandResult({}, ["Made caf\\u00e9 \\u2026"], ["odd \\u2026"]), None)
 """
 COLOUR = re.compile(rb"\x1b\[(?:[0-9]+;)*[0-9]*[34][0-9](?:;[0-9]+)*m")
 

@@ -15,7 +15,7 @@ from gitlab_mm_backup.config import identity
 from gitlab_mm_backup.config.identity import Host, Machine
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.store import inventory, manifest
-from gitlab_mm_backup.store.inventory import Seen
+from gitlab_mm_backup.store.inventory import SeenHost
 from tests.unit.helpers.builders import HOST, make_manifest
 
 HERE, THERE = Machine("a" * 32, "b" * 36), Machine("c" * 32, "d" * 36)
@@ -174,10 +174,10 @@ def test_the_file_holds_the_machine_too(on: Path) -> None:
 # whose sets are this host's
 
 SEEN = [
-    Seen(HOST.id, "git", "x", 3, "1795400000_2026_11_23_10.11.4-1f3a9c"),
-    Seen(FORMER, "git", "x", 9, "1795310000_2026_11_22_10.11.4-f0f0f0"),
-    Seen(ALPHA, "alpha", "y", 1, "1795310000_2026_11_22_10.11.4-a1a1a1"),
-    Seen("name:old.example.org", "old.example.org", "", 1, "1795300000_2026_11_22_10.11.4"),
+    SeenHost(HOST.id, "git", "x", 3, "1795400000_2026_11_23_10.11.4-1f3a9c"),
+    SeenHost(FORMER, "git", "x", 9, "1795310000_2026_11_22_10.11.4-f0f0f0"),
+    SeenHost(ALPHA, "alpha", "y", 1, "1795310000_2026_11_22_10.11.4-a1a1a1"),
+    SeenHost("name:old.example.org", "old.example.org", "", 1, "1795300000_2026_11_22_10.11.4"),
 ]
 
 

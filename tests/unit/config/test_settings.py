@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from gitlab_mm_backup.cli.output import Manner
+from gitlab_mm_backup.cli.output import Context
 from gitlab_mm_backup.config import settings
 from gitlab_mm_backup.config.option_text import sample
 from gitlab_mm_backup.config.options import leaves
@@ -466,6 +466,6 @@ def test_what_an_option_names_is_read_by_all_of_the_process(tmp_path: Path) -> N
     """Also by whoever reads settings by itself, far below, such as the rule for links."""
     named = tmp_path / "other.yml"
     named.write_text("allow_links: [/srv/uploads]\n", encoding="utf-8")
-    Manner("status", as_json=False, quiet=True, verbose=False, config=named)
+    Context("status", as_json=False, quiet=True, verbose=False, config=named)
     assert settings.file() == named
     assert settings.load(gitlab_yml=tmp_path / "none").allow_links == (Path("/srv/uploads"),)

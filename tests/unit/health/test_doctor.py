@@ -19,7 +19,7 @@ def make_gitlab(root: Path, version: str) -> None:
 
 
 def brief(root: Path, sets: Path) -> list[str]:
-    checks = doctor.examine(lambda: Settings(sets, None), root, layout=True)
+    checks = doctor.run_checks(lambda: Settings(sets, None), root, layout=True)
     return health.doctor_result(checks, brief=True).lines
 
 

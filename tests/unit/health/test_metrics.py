@@ -13,16 +13,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gitlab_mm_backup.checks import failed, not_run
 from gitlab_mm_backup.health import metrics
-from gitlab_mm_backup.health.metrics import Facts, JobRun
-from gitlab_mm_backup.store.check_records import Depth, Record
-from gitlab_mm_backup.store.sets import Entry
+from gitlab_mm_backup.health.metrics import JobRun, MetricsInput
+from gitlab_mm_backup.store.check_records import CheckRecord, Depth
+from gitlab_mm_backup.store.sets import SetEntry
 from tests.unit.helpers.builders import HOST
 from tests.unit.helpers.reports import NOW as TODAY
 from tests.unit.helpers.reports import made_set
 from tests.unit.store.test_check_records import NOW, WHOLE, record
 
 
-def facts(history: Sequence[Record] = (), **changes: Any) -> Facts:
+def facts(history: Sequence[CheckRecord] = (), **changes: Any) -> MetricsInput:
     values: dict[str, Any] = {
         "tool": "0.1.0",
         "runs": {},
@@ -37,10 +37,10 @@ def facts(history: Sequence[Record] = (), **changes: Any) -> Facts:
         "free": None,
         "offsite": {},
     }
-    return Facts(**{**values, **changes})
+    return MetricsInput(**{**values, **changes})
 
 
-def samples(told: Facts) -> dict[tuple[str, ...], float]:
+def samples(told: MetricsInput) -> dict[tuple[str, ...], float]:
     """Every sample by its name and the values of its labels; both parsers must agree."""
     text = metrics.text(told)
     families = list(text_string_to_metric_families(text))
@@ -85,7 +85,7 @@ def test_what_never_happened_has_no_sample() -> None:
 def test_the_newest_good_set_and_all_there_are() -> None:
     good, bad = made_set(TODAY - timedelta(days=2)), made_set(TODAY - timedelta(days=1))
     safety = made_set(TODAY, purpose="safety")
-    entries = [safety, bad, good, Entry("1795000000_2026_11_18_10.11.4", None, "no manifest")]
+    entries = [safety, bad, good, SetEntry("1795000000_2026_11_18_10.11.4", None, "no manifest")]
     found = samples(facts(entries=entries, refuted=frozenset([bad.name]), free=7 << 30))
     assert good.set is not None
     manifest = good.set.manifest

@@ -10,8 +10,8 @@ import pytest
 from gitlab_mm_backup.config.settings import Notice
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.health import notify
-from gitlab_mm_backup.health.notify import Ended, Message
-from gitlab_mm_backup.result import Outcome
+from gitlab_mm_backup.health.notify import FinishedRun, Message
+from gitlab_mm_backup.result import CommandResult
 from gitlab_mm_backup.system.redaction import Secret
 
 WHEN = datetime(2026, 11, 25, 4, 17, tzinfo=timezone.utc)
@@ -72,9 +72,11 @@ def test_what_cannot_be_sent_is_told_without_the_address(kind: str, to: str) -> 
     assert HIDDEN not in problems[f"1 ({kind})"]
 
 
-def ended(code: ExitCode, *warnings: str, error: Failure | None = None, **fields: object) -> Ended:
-    outcome = Outcome({"set": "a", **fields}, ["Made a"], list(warnings), code)
-    return Ended("backup", WHEN, 61.0, outcome, error)
+def ended(
+    code: ExitCode, *warnings: str, error: Failure | None = None, **fields: object
+) -> FinishedRun:
+    outcome = CommandResult({"set": "a", **fields}, ["Made a"], list(warnings), code)
+    return FinishedRun("backup", WHEN, 61.0, outcome, error)
 
 
 def test_what_a_failure_says() -> None:
@@ -100,5 +102,5 @@ def test_a_run_that_had_nothing_to_do_is_idle() -> None:
     assert not ended(ExitCode.DONE, set=None, rehearsals=[{}]).idle
     assert not ended(ExitCode.DONE).idle
     assert not ended(ExitCode.DONE, set=None, error=Failure("x")).idle
-    answer = Outcome({"set": "a"}, [], answer=True)
-    assert Ended("restore", WHEN, 1.0, answer, None).idle
+    answer = CommandResult({"set": "a"}, [], answer=True)
+    assert FinishedRun("restore", WHEN, 1.0, answer, None).idle

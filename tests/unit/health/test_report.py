@@ -17,10 +17,10 @@ from gitlab_mm_backup.cli import health
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.health import html as health_html
 from gitlab_mm_backup.health.html import Chart, Series
-from gitlab_mm_backup.health.rating import Standing
+from gitlab_mm_backup.health.rating import Rating
 from gitlab_mm_backup.health.report import Report, report
-from gitlab_mm_backup.store.check_records import Depth, Record
-from gitlab_mm_backup.store.sets import Entry
+from gitlab_mm_backup.store.check_records import CheckRecord, Depth
+from gitlab_mm_backup.store.sets import SetEntry
 from gitlab_mm_backup.system import humanize, redaction
 from tests.unit.helpers.reports import GOOD, NOW, ago, found, made_set, many, record_of
 
@@ -32,11 +32,13 @@ BROKEN = (*WHOLE, failed("rows", "public.posts: 41, not 42"), not_run("boot", "r
 PARTLY = (*WHOLE, not_run("boot", "this host has no mattermost"))
 
 
-def of(*entries: Entry, records: tuple[Record, ...] = (), **changes: Any) -> Report:
+def of(*entries: SetEntry, records: tuple[CheckRecord, ...] = (), **changes: Any) -> Report:
     return report(found(entries, records, **changes))
 
 
-def rehearsed(hours: float, *checks: Check, entry: Entry = TONIGHT, **changes: Any) -> Record:
+def rehearsed(
+    hours: float, *checks: Check, entry: SetEntry = TONIGHT, **changes: Any
+) -> CheckRecord:
     """Return a record of tonight's set from that many hours ago."""
     return record_of(entry, ago(hours=hours), *checks, **changes)
 
@@ -70,7 +72,7 @@ def rehearsed(hours: float, *checks: Check, entry: Entry = TONIGHT, **changes: A
         ([rehearsed(192.1)], "not proven", "Out of date. The newest set passed its rehearsal on"),
     ],
 )
-def test_the_verdict(records: list[Record], standing: str, words: str) -> None:
+def test_the_verdict(records: list[CheckRecord], standing: str, words: str) -> None:
     made = of(TONIGHT, records=tuple(records))
     assert made.judgement.standing.value == standing
     assert words in made.judgement.reason
@@ -81,17 +83,17 @@ def test_the_verdict_is_on_the_newest_set_that_is_a_backup() -> None:
     old = rehearsed(20, entry=YESTERDAY)
     made = of(SAFETY, TONIGHT, YESTERDAY, records=(old,))
     assert made.newest is not None and made.newest.name == TONIGHT.name
-    assert made.judgement.standing is Standing.NOT_PROVEN
+    assert made.judgement.standing is Rating.NOT_PROVEN
     assert f"The newest set that passed is {YESTERDAY.name}" in made.judgement.reason
     assert of(SAFETY).judgement.reason.startswith("There is no set in /var/opt/gitlab")
 
 
 def test_only_what_is_kept_in_the_set_itself_proves_it() -> None:
     """A rehearsal of a copy is in the history under the same name."""
-    assert of(TONIGHT, history=(rehearsed(1),)).judgement.standing is Standing.NOT_PROVEN
+    assert of(TONIGHT, history=(rehearsed(1),)).judgement.standing is Rating.NOT_PROVEN
     strange = {TONIGHT.name: [rehearsed(1, entry=YESTERDAY)]}
     made = report(replace(found([TONIGHT]), records=strange))
-    assert (made.judgement.standing, made.records) == (Standing.NOT_PROVEN, [])
+    assert (made.judgement.standing, made.records) == (Rating.NOT_PROVEN, [])
 
 
 @pytest.mark.parametrize(
@@ -123,16 +125,16 @@ def test_the_recovery_time_says_what_is_not_in_it(
         (made_set(ago(days=5)), ["The newest set is 5 days old"]),
     ],
 )
-def test_the_age_of_the_newest_set_is_told(entry: Entry, words: list[str]) -> None:
+def test_the_age_of_the_newest_set_is_told(entry: SetEntry, words: list[str]) -> None:
     concerns = of(entry, records=(record_of(entry, ago(hours=1)),)).concerns
     assert [one.split(":")[0] for one in concerns] == words
 
 
 def test_other_sets_that_are_bad_are_told() -> None:
-    torn = Entry("1795400000_2026_11_23_10.11.4", None, "it has no manifest.json")
+    torn = SetEntry("1795400000_2026_11_23_10.11.4", None, "it has no manifest.json")
     bad = rehearsed(20, *BROKEN, entry=YESTERDAY)
     made = of(TONIGHT, YESTERDAY, torn, records=(rehearsed(1), bad))
-    assert made.judgement.standing is Standing.PROVEN
+    assert made.judgement.standing is Rating.PROVEN
     assert list(made.concerns) == [
         f"{torn.name} is not complete: it has no manifest.json",
         f"1 other set failed: {YESTERDAY.name}",
@@ -165,7 +167,7 @@ def test_the_history_has_sets_that_are_gone_and_each_run_once() -> None:
 
 
 def test_the_fields_are_json_and_tell_what_the_page_tells() -> None:
-    torn = Entry("1795400000_2026_11_23_10.11.4", None, "it has no manifest.json")
+    torn = SetEntry("1795400000_2026_11_23_10.11.4", None, "it has no manifest.json")
     made = of(TONIGHT, torn, records=(rehearsed(1),))
     outcome = health.report_result(made, Path("/somewhere/report.html"))
     fields = json.loads(json.dumps(outcome.fields))
@@ -180,7 +182,9 @@ def test_the_fields_are_json_and_tell_what_the_page_tells() -> None:
 
 
 @pytest.mark.parametrize("records", [(), (rehearsed(1, *BROKEN),)])
-def test_that_nothing_is_proven_is_no_failure_of_the_report(records: tuple[Record, ...]) -> None:
+def test_that_nothing_is_proven_is_no_failure_of_the_report(
+    records: tuple[CheckRecord, ...],
+) -> None:
     outcome = health.report_result(of(TONIGHT, records=records), Path("/r.html"))
     assert (outcome.exit_code, outcome.answer, outcome.warnings) == (ExitCode.DONE, True, [])
     assert outcome.lines[0] == "/r.html"
@@ -268,7 +272,7 @@ def test_a_hostile_name_is_only_text(words: str) -> None:
         run = rehearsed(
             1, *checks, entry=entry, host=said, tool=said, postgresql=said, left_out=[said]
         )
-        torn = Entry("1795400000_2026_11_23_10.11.4", None, said)
+        torn = SetEntry("1795400000_2026_11_23_10.11.4", None, said)
         made = of(entry, torn, records=(run,), uncovered=[said], host=said, folder=said)
         return Reader(health_html.render_report(made))
 

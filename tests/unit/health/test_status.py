@@ -16,12 +16,12 @@ from gitlab_mm_backup.cli import health, output
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode
 from gitlab_mm_backup.health import status
-from gitlab_mm_backup.health.status import Facts, Line, State
+from gitlab_mm_backup.health.status import State, StatusInput, StatusLine
 from gitlab_mm_backup.mattermost.journal import Journal, Previous, Step
-from gitlab_mm_backup.store.check_records import Record
+from gitlab_mm_backup.store.check_records import CheckRecord
 from gitlab_mm_backup.store.manifest import Part
-from gitlab_mm_backup.store.retention import Kept
-from gitlab_mm_backup.store.sets import Entry
+from gitlab_mm_backup.store.retention import SetFacts
+from gitlab_mm_backup.store.sets import SetEntry
 from tests.unit.helpers.builders import HOST
 from tests.unit.helpers.reports import GOOD, NOW, ago, found, made_set, record_of
 
@@ -31,17 +31,22 @@ SETTINGS = Settings(Path("/sets"), timedelta(days=7))
 BROKEN = (*GOOD[:2], failed("rows", 'ERROR: key "my message"'), not_run("boot", "rows failed"))
 
 
-def sized(hours: float, size: int = GIB, **changes: Any) -> Entry:
+def sized(hours: float, size: int = GIB, **changes: Any) -> SetEntry:
     """A set from that many hours ago, of that many bytes."""
     parts = {"database": Part("database.dump.zst", "pg_dump custom, zstd", size, "a" * 64)}
     return made_set(ago(hours=hours), parts=parts, **changes)
 
 
 def facts(
-    *entries: Entry, records: Sequence[Record] = (), refuted: Sequence[str] = (), **changes: Any
-) -> Facts:
+    *entries: SetEntry,
+    records: Sequence[CheckRecord] = (),
+    refuted: Sequence[str] = (),
+    **changes: Any,
+) -> StatusInput:
     kept = [
-        Kept(one.name, one.set.manifest.made, one.set.manifest.safety, failed=one.name in refuted)
+        SetFacts(
+            one.name, one.set.manifest.made, one.set.manifest.safety, failed=one.name in refuted
+        )
         for one in entries
         if one.set
     ]
@@ -57,7 +62,7 @@ def facts(
         "offsite": {},
         "host": HOST,
     }
-    return Facts(**{**values, **changes})
+    return StatusInput(**{**values, **changes})
 
 
 def test_a_set_of_the_night_is_good() -> None:
@@ -91,11 +96,11 @@ def test_a_set_whose_warnings_are_accepted_is_good_and_tells_them_last() -> None
         ([TONIGHT, made_set(ago(hours=20))], [TONIGHT.name], "good", "20.0 h ago"),
         ([TONIGHT, made_set(ago(hours=30))], [TONIGHT.name], "bad", "30.0 h ago"),
         ([TONIGHT], [TONIGHT.name], "bad", "there is none"),
-        ([Entry("odd", None, "no manifest"), TONIGHT], [], "warning", "; 1 set not complete"),
+        ([SetEntry("odd", None, "no manifest"), TONIGHT], [], "warning", "; 1 set not complete"),
         ([made_set(NOW + timedelta(minutes=5))], [], "good", "0 s ago"),
     ],
 )
-def test_the_last_set(entries: list[Entry], refuted: list[str], state: str, words: str) -> None:
+def test_the_last_set(entries: list[SetEntry], refuted: list[str], state: str, words: str) -> None:
     line = status.last_set(facts(*entries, refuted=refuted))
     assert line.state.value == state, line
     assert words in line.words
@@ -194,12 +199,12 @@ def test_all_lines_in_their_order() -> None:
 
 
 LINES = [
-    Line("last set", State.GOOD, "2 h ago", {"set_age": status.Figure(7200, "s", "9", "9")}),
-    Line("sign-in", State.OFF, "not set up"),
-    Line("space", State.GOOD, "word " * 30, {"free": status.Figure(123456789012, "B")}),
+    StatusLine("last set", State.GOOD, "2 h ago", {"set_age": status.Figure(7200, "s", "9", "9")}),
+    StatusLine("sign-in", State.OFF, "not set up"),
+    StatusLine("space", State.GOOD, "word " * 30, {"free": status.Figure(123456789012, "B")}),
 ]
-WARNED = [*LINES, Line("next run", State.WARNING, "none | at all")]
-WRONG = [*WARNED, Line("restore", State.BAD, "one was cut short")]
+WARNED = [*LINES, StatusLine("next run", State.WARNING, "none | at all")]
+WRONG = [*WARNED, StatusLine("restore", State.BAD, "one was cut short")]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +215,7 @@ WRONG = [*WARNED, Line("restore", State.BAD, "one was cut short")]
         (WRONG, ExitCode.FAILED, "bad"),
     ],
 )
-def test_what_all_comes_to(lines: list[Line], code: ExitCode, state: str) -> None:
+def test_what_all_comes_to(lines: list[StatusLine], code: ExitCode, state: str) -> None:
     outcome = health.status_result(lines, "git.example.org", nagios=False)
     assert outcome.exit_code is code
     assert outcome.fields["state"] == state
@@ -220,7 +225,7 @@ def test_what_all_comes_to(lines: list[Line], code: ExitCode, state: str) -> Non
 
 
 def test_only_the_state_is_in_colour() -> None:
-    lines = [*WRONG, Line("off-site", State.OFF, "off and bad")]
+    lines = [*WRONG, StatusLine("off-site", State.OFF, "off and bad")]
     outcome = health.status_result(lines, "bad.example.org", nagios=False)
     painted = [output._toned(line, *tone) for line, tone in zip(outcome.lines, outcome.tones)]
     assert [re.sub(r"\x1b\[\d+m", "", one) for one in painted] == outcome.lines
@@ -232,7 +237,7 @@ def test_only_the_state_is_in_colour() -> None:
 @pytest.mark.parametrize(
     ("lines", "word"), [(LINES, "OK"), (WARNED, "WARNING"), (WRONG, "CRITICAL")]
 )
-def test_one_line_for_nagios(lines: list[Line], word: str) -> None:
+def test_one_line_for_nagios(lines: list[StatusLine], word: str) -> None:
     """See the Monitoring Plugins Development Guidelines, on performance data."""
     outcome = health.status_result(lines, "x", nagios=True)
     (line,) = outcome.lines

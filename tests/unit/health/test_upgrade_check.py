@@ -78,19 +78,19 @@ def test_a_host_without_gitlab_and_one_that_is_there_already(tmp_path: Path) -> 
     def load() -> Settings:
         raise AssertionError("nobody needs it")
 
-    (check,) = upgrade_check.examine(load, tmp_path)
+    (check,) = upgrade_check.run_checks(load, tmp_path)
     assert (check.name, check.result) == ("GitLab", Result.FAILED)
     make_gitlab(tmp_path, "19.1.2")
     (tmp_path / "var/opt/gitlab/mattermost").mkdir(parents=True)
-    (check,) = upgrade_check.examine(load, tmp_path)
+    (check,) = upgrade_check.run_checks(load, tmp_path)
     assert check.result is Result.WARNING and "gitlab-mm backup" in check.detail
 
 
-def record(set_: str, depth: Depth, result: Result) -> check_records.Record:
+def record(set_: str, depth: Depth, result: Result) -> check_records.CheckRecord:
     names = ("checksums", "structure", "boot")
     checks = [Check(name, result if name == "boot" else Result.PASSED, "") for name in names]
     moment = utc(datetime.now(timezone.utc))
-    return check_records.Record(set_, depth, moment, 1.0, 1.0, "0", "h", "10", "16", checks)
+    return check_records.CheckRecord(set_, depth, moment, 1.0, 1.0, "0", "h", "10", "16", checks)
 
 
 @pytest.mark.parametrize(

@@ -134,15 +134,15 @@ class Host:
     def settings(self) -> Settings:
         return Settings(self.store, None, gate=self.policy)
 
-    def backup(self, *_: object) -> job.Made:
+    def backup(self, *_: object) -> job.BackupResult:
         self.made += 1
         if self.fails:
             raise self.fails
-        return job.Made(aged(self.store, timedelta()), [], [], [], OWNER, {})
+        return job.BackupResult(aged(self.store, timedelta()), [], [], [], OWNER, {})
 
     def pass_through(
         self, change: Change, load: Callable[[], Settings] | None = None
-    ) -> upgrade_gate.Passed:
+    ) -> upgrade_gate.GateResult:
         return upgrade_gate.guard(change, load or self.settings, self.root)
 
 
@@ -223,7 +223,7 @@ def test_a_policy_of_warn_never_stops(host: Host) -> None:
 
 def test_a_policy_of_off_does_nothing(host: Host) -> None:
     host.policy = "off"
-    assert host.pass_through(CROSSING) == upgrade_gate.Passed()
+    assert host.pass_through(CROSSING) == upgrade_gate.GateResult()
     assert host.made == 0
 
 
@@ -262,7 +262,7 @@ def test_ctrl_c_is_heeded_again_once_the_set_is_there(
     before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     monkeypatch.setattr(signals, "heed", HEED)
 
-    def make(*_: object) -> job.Made:
+    def make(*_: object) -> job.BackupResult:
         signals.ignore()
         return host.backup()
 
@@ -285,14 +285,14 @@ def test_a_removal_is_only_warned_of(host: Host) -> None:
 
 def test_a_host_without_mattermost_is_left_alone(host: Host) -> None:
     (host.root / "opt/gitlab/service/mattermost").rmdir()
-    assert host.pass_through(CROSSING) == upgrade_gate.Passed()
+    assert host.pass_through(CROSSING) == upgrade_gate.GateResult()
     (host.root / "opt/gitlab/embedded/service/mattermost").mkdir(parents=True)
-    assert host.pass_through(CROSSING) == upgrade_gate.Passed()
+    assert host.pass_through(CROSSING) == upgrade_gate.GateResult()
     config = host.root / "var/opt/gitlab/mattermost/config.json"
     config.parent.mkdir(parents=True)
     config.touch()
     assert "disabled" in host.pass_through(CROSSING).warnings[0]
-    assert host.pass_through(BELOW) == upgrade_gate.Passed()
+    assert host.pass_through(BELOW) == upgrade_gate.GateResult()
     assert host.made == 0
 
 

@@ -12,10 +12,10 @@ from gitlab_mm_backup.config.identity import Host, Machine
 from gitlab_mm_backup.store.local import LocalStore, PartWriter
 from gitlab_mm_backup.store.manifest import (
     FILES_OF_PARTS,
-    Account,
     Contents,
     Credentials,
     Database,
+    FileOwner,
     Files,
     Increment,
     Manifest,
@@ -54,7 +54,7 @@ def make_manifest(**changes: Any) -> Manifest:
         ),
         "files": Files(
             folders={"home": "/var/opt/gitlab/mattermost", "data": '/srv/Grüße an "alle"'},
-            account=Account("mattermost", "mattermost", 994, 994),
+            account=FileOwner("mattermost", "mattermost", 994, 994),
             environment_folder="/opt/gitlab/etc/mattermost/env",
             files=7,
             bytes=4096,

@@ -13,7 +13,7 @@ from gitlab_mm_backup.mattermost.effective_config import EffectiveConfig as Effe
 from gitlab_mm_backup.mattermost.site import Account, Folders, GitLab, Kind, Site
 from gitlab_mm_backup.postgresql.endpoint import Endpoint, Login
 from gitlab_mm_backup.restore import folder_swap, unpack
-from gitlab_mm_backup.restore.plan import Plan
+from gitlab_mm_backup.restore.plan import RestoreOptions
 from gitlab_mm_backup.store import archive_writer, file_list
 from gitlab_mm_backup.store.local import LocalStore, PartWriter, Throttle
 from gitlab_mm_backup.store.sets import BackupSet
@@ -23,11 +23,11 @@ from tests.unit.helpers.builders import make_manifest
 SETTINGS = Settings(Path("/unused"), None, files="incremental")
 
 
-def seen_as_a_link(name: str) -> Callable[[file_list.Witness, bytes], None]:
+def seen_as_a_link(name: str) -> Callable[[file_list.ListingWriter, bytes], None]:
     """Return a Witness.add_line to which tar tells of the folder ``name`` as a link."""
-    add_line = file_list.Witness.add_line
+    add_line = file_list.ListingWriter.add_line
 
-    def told(self: file_list.Witness, line: bytes) -> None:
+    def told(self: file_list.ListingWriter, line: bytes) -> None:
         if line.startswith(b"d") and line.endswith(f'{name}/"\n'.encode()):
             line = b"l" + line[1:-3] + b'" -> "/etc"\n'
         add_line(self, line)
@@ -91,7 +91,7 @@ class House:
             client_programs=Path("/usr/bin"),
             gitlab=GitLab("18.11.9", "", None),
         )
-        plan = Plan(parts=("files", "config"))
+        plan = RestoreOptions(parts=("files", "config"))
         works = unpack.works(set_, site, plan, "test")
         for work in works.values():
             folder_swap.make_work_folder(work.folder, work.live)

@@ -10,9 +10,9 @@ from typing import Any
 from gitlab_mm_backup.checks import Check, failed, not_run, passed
 from gitlab_mm_backup.clock import utc
 from gitlab_mm_backup.health.rating import Found
-from gitlab_mm_backup.store.check_records import Depth, Record
+from gitlab_mm_backup.store.check_records import CheckRecord, Depth
 from gitlab_mm_backup.store.manifest import Part, name_for
-from gitlab_mm_backup.store.sets import BackupSet, Entry
+from gitlab_mm_backup.store.sets import BackupSet, SetEntry
 from tests.unit.helpers.builders import make_manifest
 
 NOW = datetime(2026, 11, 24, 6, 0, tzinfo=timezone.utc)
@@ -23,14 +23,14 @@ def ago(**time: float) -> datetime:
     return NOW - timedelta(**time)
 
 
-def made_set(when: datetime, **changes: Any) -> Entry:
+def made_set(when: datetime, **changes: Any) -> SetEntry:
     """Return the entry of a complete set that was begun at ``when``."""
     name = changes.get("name", name_for(when, "10.11.4", "1f3a9c2e"))
     manifest = make_manifest(**{"name": name, "started": utc(when), **changes})
-    return Entry(name, BackupSet(Path("/sets") / name, manifest), "")
+    return SetEntry(name, BackupSet(Path("/sets") / name, manifest), "")
 
 
-def record_of(entry: Entry, when: datetime, *checks: Check, **changes: Any) -> Record:
+def record_of(entry: SetEntry, when: datetime, *checks: Check, **changes: Any) -> CheckRecord:
     """Return a record of ``entry``; a rehearsal that passed unless changed."""
     values: dict[str, Any] = {
         "set": entry.name,
@@ -45,18 +45,20 @@ def record_of(entry: Entry, when: datetime, *checks: Check, **changes: Any) -> R
         "checks": checks or GOOD,
         "left_out": ("public.idx_posts_message_txt",),
     }
-    return Record(**{**values, **changes})
+    return CheckRecord(**{**values, **changes})
 
 
-def failing(entry: Entry, when: datetime) -> Record:
+def failing(entry: SetEntry, when: datetime) -> CheckRecord:
     """Return the record of a rehearsal that found a row missing."""
     checks = (*GOOD[:2], failed("rows", "public.posts: 41, not 42"), not_run("boot", "rows failed"))
     return record_of(entry, when, *checks, recovery_seconds=None)
 
 
-def found(entries: Sequence[Entry], records: Sequence[Record] = (), **changes: Any) -> Found:
+def found(
+    entries: Sequence[SetEntry], records: Sequence[CheckRecord] = (), **changes: Any
+) -> Found:
     """Return what a report finds; each record is kept in its set, as a rehearsal does."""
-    kept: Mapping[str, Sequence[Record]] = {
+    kept: Mapping[str, Sequence[CheckRecord]] = {
         entry.name: [one for one in records if one.set == entry.name] for entry in entries
     }
     values: dict[str, Any] = {

@@ -12,7 +12,7 @@ import pytest
 from gitlab_mm_backup.config import settings
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost import trust
-from gitlab_mm_backup.mattermost.journal import Journal, Record, Step
+from gitlab_mm_backup.mattermost.journal import Journal, Step, UnfinishedRestore
 
 OWNER, OTHER = 65533, 65532  # no account of the machine
 ACCOUNT = str(OWNER)
@@ -231,7 +231,7 @@ def test_one_that_a_restore_has_taken_away_from_the_account(
 ) -> None:
     shut = owned(home.parent / "shut", 0)
     step = Step("open the folder again", {"path": str(shut), "uid": str(OWNER)})
-    monkeypatch.setattr(Journal, "read", lambda self: Record({}, [step], []))
+    monkeypatch.setattr(Journal, "read", lambda self: UnfinishedRestore({}, [step], []))
     assert trust.real({"home": home, "data": shut}, ACCOUNT, by_account=["data"])["data"] == shut
 
 

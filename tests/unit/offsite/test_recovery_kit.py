@@ -14,7 +14,7 @@ from gitlab_mm_backup.config import settings as config_settings
 from gitlab_mm_backup.config.settings import Remote, Restic, Settings
 from gitlab_mm_backup.offsite import ledger, rclone
 from gitlab_mm_backup.offsite import recovery_kit as offsite_recovery_kit
-from gitlab_mm_backup.offsite.ledger import Notes, There
+from gitlab_mm_backup.offsite.ledger import CopyRecord, Notes
 from gitlab_mm_backup.offsite.recovery_kit import Kit
 from gitlab_mm_backup.store.local import LocalStore
 from tests.unit.helpers.builders import HOST
@@ -45,7 +45,9 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[bool, Kit]:
     monkeypatch.setattr(rclone, "version", lambda: (1, 60, 1))
     notes = tmp_path / "offsite.json"
     ledger.keep(
-        nas, Notes(nas.path, {SET: There("2026-11-22T00:00:00Z", 5, ("md5",), "", HOST.id)}), notes
+        nas,
+        Notes(nas.path, {SET: CopyRecord("2026-11-22T00:00:00Z", 5, ("md5",), "", HOST.id)}),
+        notes,
     )
     monkeypatch.setattr(ledger, "of", lambda remote: _notes(remote, notes))
     settings = Settings(tmp_path / "sets", None, offsite=(nas,), upload=upload)

@@ -15,7 +15,7 @@ from gitlab_mm_backup.config.settings import Remote
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.offsite import age, bound, copies, ledger, rclone
 from gitlab_mm_backup.offsite.copies import CopiedPart, Copy
-from gitlab_mm_backup.offsite.ledger import Begun, Notes, Sent, There
+from gitlab_mm_backup.offsite.ledger import CopyRecord, Notes, PartialCopy, SentFile
 from gitlab_mm_backup.system import process
 from gitlab_mm_backup.system.redaction import Secret
 
@@ -49,8 +49,8 @@ def test_what_no_copy_of_ours_says_is_refused(change: dict[str, Any]) -> None:
 
 def test_notes_are_kept_for_each_remote_and_place(tmp_path: Path) -> None:
     path, nas, disk = tmp_path / "n.json", Remote("nas", "nas:a"), Remote("disk", "/mnt/a")
-    notes = Notes("nas:a", {SET: There("2026-11-22T00:00:00Z", 5, ("md5",), "")})
-    notes.begun[SET] = Begun((), {"f": Sent(5, {"md5": "0"})})
+    notes = Notes("nas:a", {SET: CopyRecord("2026-11-22T00:00:00Z", 5, ("md5",), "")})
+    notes.begun[SET] = PartialCopy((), {"f": SentFile(5, {"md5": "0"})})
     ledger.keep(nas, notes, path)
     ledger.keep(disk, Notes("/mnt/a", {SET: notes.sets[SET]}), path)
     assert ledger.of(nas, path) == notes

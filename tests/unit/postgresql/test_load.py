@@ -39,7 +39,7 @@ class Work:
         self.noted.append(f"{len(statements)} keys begin")
 
     def do(self, sessions: int) -> None:
-        parallel.together(*load.middle(PASSES, self.load, self.execute), at_a_time=sessions)
+        parallel.run_all(*load.middle(PASSES, self.load, self.execute), at_a_time=sessions)
 
 
 @pytest.mark.parametrize("sessions", [2, 3, 4, 8])

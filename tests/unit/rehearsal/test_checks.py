@@ -17,12 +17,14 @@ from gitlab_mm_backup.mattermost.site import Account, Folders, GitLab, Kind, Sit
 from gitlab_mm_backup.postgresql.endpoint import Endpoint, Login
 from gitlab_mm_backup.rehearsal import boot, checks
 from gitlab_mm_backup.rehearsal.boot import Booted
-from gitlab_mm_backup.rehearsal.checks import Kept
+from gitlab_mm_backup.rehearsal.checks import SetSettings
 from gitlab_mm_backup.system.redaction import Secret
 
 WELL = {"status": "OK", "database_status": "OK", "filestore_status": "OK"}
 TOLD = {"Version": "10.11.0", "SiteURL": "https://chat.example.org/"}
-KEPT = Kept({}, EffectiveConfig({"ServiceSettings": {"SiteURL": "https://chat.example.org"}}))
+KEPT = SetSettings(
+    {}, EffectiveConfig({"ServiceSettings": {"SiteURL": "https://chat.example.org"}})
+)
 FIXTURES = Path(__file__).resolve().parents[2] / "lab" / "fixtures"
 
 
@@ -144,7 +146,7 @@ def judged(live: Mapping[str, str], kept: Mapping[str, str]) -> Result:
     )
     pair = {"Enable": True, "Id": "an id", "Secret": "a secret"}
     return checks.credentials(
-        site, Kept({}, EffectiveConfig({"GitLabSettings": {**pair, **kept}}))
+        site, SetSettings({}, EffectiveConfig({"GitLabSettings": {**pair, **kept}}))
     ).result
 
 

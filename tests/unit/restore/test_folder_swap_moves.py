@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gitlab_mm_backup.mattermost.site import Folders
 from gitlab_mm_backup.restore import folder_swap
-from gitlab_mm_backup.restore.folder_swap import Move, exchanged, moves
+from gitlab_mm_backup.restore.folder_swap import FolderMapping, exchanged, moves
 
 HOME = "/var/opt/gitlab/mattermost"
 DEFAULT = {
@@ -27,8 +27,10 @@ def site(**places: str) -> Folders:
     return Folders(real, real)
 
 
-def move(source: str, role: str = "home", below: str = ".", excluded: tuple[str, ...] = ()) -> Move:
-    return Move(source, role, PurePosixPath(below), excluded)
+def move(
+    source: str, role: str = "home", below: str = ".", excluded: tuple[str, ...] = ()
+) -> FolderMapping:
+    return FolderMapping(source, role, PurePosixPath(below), excluded)
 
 
 def test_at_the_same_places_everything_comes_with_the_home() -> None:
@@ -147,7 +149,7 @@ def archive(source: Mapping[str, str]) -> set[str]:
     }
 
 
-def carried_out(planned: list[Move], files: set[str], target: Folders) -> list[str]:
+def carried_out(planned: list[FolderMapping], files: set[str], target: Folders) -> list[str]:
     """Return where the files of the archive come to lie, each folder unpacked and then renamed."""
     own = exchanged(target)
     found: list[str] = []

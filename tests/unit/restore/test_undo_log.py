@@ -17,7 +17,7 @@ from typing import Callable
 import pytest
 
 from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
-from gitlab_mm_backup.mattermost.journal import Journal, Previous, Record, Step
+from gitlab_mm_backup.mattermost.journal import Journal, Previous, Step, UnfinishedRestore
 from gitlab_mm_backup.restore.undo_log import Undo, run
 from gitlab_mm_backup.system import signals
 from tests.unit.helpers.builders import ROOT
@@ -208,12 +208,12 @@ def test_each_step_is_in_the_journal_before_its_act(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     with Undo(Recorder().actions, functools.partial(journal.write, REQUEST)) as undo:
         undo.will("drop", name="new")
-        assert journal.read() == Record(REQUEST, [Step("drop", {"name": "new"})], [])
+        assert journal.read() == UnfinishedRestore(REQUEST, [Step("drop", {"name": "new"})], [])
         undo.will_last("start")
         steps = [Step("drop", {"name": "new"}), Step("start", {}, True)]
-        assert journal.read() == Record(REQUEST, steps, [])
+        assert journal.read() == UnfinishedRestore(REQUEST, steps, [])
         undo.commit(LEFT)
-        assert journal.read() == Record(REQUEST, [], LEFT)
+        assert journal.read() == UnfinishedRestore(REQUEST, [], LEFT)
 
 
 def test_the_journal_is_empty_once_all_is_taken_back(tmp_path: Path) -> None:
@@ -262,9 +262,9 @@ def test_the_journal_gives_back_what_was_written(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "state")
     assert journal.read() is None
     journal.write(REQUEST, STEPS, [])
-    assert journal.read() == Record(REQUEST, STEPS, [])
+    assert journal.read() == UnfinishedRestore(REQUEST, STEPS, [])
     journal.write({}, [], STEPS[:1])
-    assert journal.read() == Record({}, [], STEPS[:1])
+    assert journal.read() == UnfinishedRestore({}, [], STEPS[:1])
     journal.write({}, [], [])
     assert journal.read() is None
     journal.write({}, [], [])
@@ -298,7 +298,7 @@ def test_a_killed_run_leaves_its_steps(tmp_path: Path) -> None:
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     steps = [Step("start", {}, True), Step("drop", {"name": "new"})]
-    assert Journal(tmp_path).read() == Record({"set": "x"}, steps, [])
+    assert Journal(tmp_path).read() == UnfinishedRestore({"set": "x"}, steps, [])
     assert os.listdir(tmp_path) == ["restore.json"]
 
 

@@ -13,13 +13,13 @@ import pytest
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost.effective_config import EffectiveConfig
 from gitlab_mm_backup.restore import preflight, version_rules
-from gitlab_mm_backup.restore.version_rules import Facts, Rule, Verdict
+from gitlab_mm_backup.restore.version_rules import Rule, RuleAction, VersionFacts
 from tests.unit.helpers.builders import make_manifest, make_set
 
 RULES = {one.code: one for one in version_rules.load()}
 ROLES = {142: "add_schemeid_to_roles", 143: "backfill_roles_schemeid"}
 # A move that no rule objects to; each case changes one thing that then matters.
-FINE = Facts(
+FINE = VersionFacts(
     set="10.11.20",
     target="11.7.3",
     gitlab="18.11.9",
@@ -35,8 +35,8 @@ def setting(section: str, key: str, value: bool | str) -> EffectiveConfig:
 
 
 # code: [(changes, what the rule then does)], with both sides of every border
-REFUSE, WARN, PASS = Verdict.REFUSE, Verdict.WARN, None
-CASES: dict[str, list[tuple[dict[str, Any], Verdict | None]]] = {
+REFUSE, WARN, PASS = RuleAction.REFUSE, RuleAction.WARN, None
+CASES: dict[str, list[tuple[dict[str, Any], RuleAction | None]]] = {
     "target-older": [
         ({"target": "10.11.19"}, REFUSE),
         ({"target": "9.11"}, REFUSE),
@@ -121,20 +121,20 @@ def test_every_rule_has_its_cases_both_ways() -> None:
 
 
 def test_nothing_is_said_about_a_move_that_is_fine() -> None:
-    assert version_rules.judge(FINE) == []
-    assert version_rules.heed([]) == []
+    assert version_rules.evaluate(FINE) == []
+    assert version_rules.enforce([]) == []
 
 
 @pytest.mark.parametrize(
     ("code", "changes", "verdict"),
     [(code, changes, verdict) for code, cases in CASES.items() for changes, verdict in cases],
 )
-def test_a_rule(code: str, changes: dict[str, Any], verdict: Verdict | None) -> None:
-    found = {one.code: one for one in version_rules.judge(dataclasses.replace(FINE, **changes))}
+def test_a_rule(code: str, changes: dict[str, Any], verdict: RuleAction | None) -> None:
+    found = {one.code: one for one in version_rules.evaluate(dataclasses.replace(FINE, **changes))}
     assert (found[code].verdict if code in found else None) is verdict
     if verdict is REFUSE:
         with pytest.raises(Failure) as refused:
-            version_rules.heed(list(found.values()))
+            version_rules.enforce(list(found.values()))
         assert found[code].reason in refused.value.detail
         assert found[code].way_out in refused.value.hint
 
@@ -150,7 +150,7 @@ def test_a_rule_says_why_where_to_go_and_who_says_so(code: str) -> None:
 
 
 def test_refusals_come_first_and_what_is_only_possible_is_told_so() -> None:
-    found = version_rules.judge(dataclasses.replace(FINE, target="", driver="mysql"))
+    found = version_rules.evaluate(dataclasses.replace(FINE, target="", driver="mysql"))
     assert [one.verdict for one in found[:2]] == [REFUSE, WARN]
     assert found[1].reason.startswith("Not known, but possible: ")
 
@@ -181,7 +181,7 @@ def test_a_version_that_is_not_known_is_told_so(known: bool) -> None:
     words = "from GitLab {gitlab} to {target} on PostgreSQL {postgresql}"
     rule = Rule("x", {}, WARN, None, words, "{set}", ["https://example.org"])
     facts = FINE if known else dataclasses.replace(FINE, gitlab="", postgresql="")
-    (found,) = version_rules.judge(facts, [rule])
+    (found,) = version_rules.evaluate(facts, [rule])
     unknown = "of a version that is not known"
     gitlab, postgresql = ("18.11.9", "14.2") if known else (unknown, unknown)
     assert found.reason == f"from GitLab {gitlab} to 11.7.3 on PostgreSQL {postgresql}"
@@ -215,7 +215,7 @@ def test_no_rule_refuses_what_it_cannot_know() -> None:
 @pytest.mark.parametrize("bundled", [True, False])
 def test_a_target_of_omnibus_is_below_11_whatever_its_version_is(bundled: bool) -> None:
     facts = dataclasses.replace(FINE, target="unknown", migrations=None, bundled=bundled)
-    found = version_rules.judge(facts)
+    found = version_rules.evaluate(facts)
     codes = {one.code for one in found if "11" in str(RULES[one.code].when.get("target", ""))}
     assert ("migrations-collide" in codes) is not bundled
     assert not any("that unknown does" in one.reason for one in found)

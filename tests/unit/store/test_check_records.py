@@ -15,7 +15,7 @@ from gitlab_mm_backup.checks import Check, Result, failed, guarded, not_run, pas
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.rehearsal.job import is_due
 from gitlab_mm_backup.store import check_records
-from gitlab_mm_backup.store.check_records import EVIDENCE, Depth, Record, Verdict
+from gitlab_mm_backup.store.check_records import EVIDENCE, CheckRecord, CheckVerdict, Depth
 from gitlab_mm_backup.store.sets import BackupSet
 from tests.unit.helpers.builders import make_manifest
 
@@ -23,9 +23,9 @@ NOW = datetime(2026, 11, 24, 4, 0, tzinfo=timezone.utc)
 WHOLE = [passed("checksums"), passed("structure")]
 
 
-def record(days: float = 0, *found: Check, depth: Depth = Depth.USUAL) -> Record:
+def record(days: float = 0, *found: Check, depth: Depth = Depth.USUAL) -> CheckRecord:
     """Return a record from that many days ago."""
-    return Record(
+    return CheckRecord(
         set="1795310000_2026_11_22_10.11.4",
         depth=depth,
         started=(NOW - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -49,12 +49,12 @@ def made_set(tmp_path: Path) -> BackupSet:
 @pytest.mark.parametrize(
     ("found", "verdict"),
     [
-        ([passed("a"), passed("b")], Verdict.PASSED),
-        ([passed("a"), not_run("b", "no program")], Verdict.INCOMPLETE),
-        ([failed("a", "bad"), not_run("b", "a failed")], Verdict.FAILED),
+        ([passed("a"), passed("b")], CheckVerdict.PASSED),
+        ([passed("a"), not_run("b", "no program")], CheckVerdict.INCOMPLETE),
+        ([failed("a", "bad"), not_run("b", "a failed")], CheckVerdict.FAILED),
     ],
 )
-def test_the_verdict_is_that_of_the_worst_check(found: list[Check], verdict: Verdict) -> None:
+def test_the_verdict_is_that_of_the_worst_check(found: list[Check], verdict: CheckVerdict) -> None:
     assert record(0, *found).verdict is verdict
 
 
@@ -84,7 +84,7 @@ def test_the_newest_rehearsal_is_no_verification() -> None:
     ],
 )
 def test_a_set_is_proven_by_a_pass_until_something_fails_and_refuted_until_a_pass(
-    history: list[Record], proven: bool, refuted: bool
+    history: list[CheckRecord], proven: bool, refuted: bool
 ) -> None:
     for order in (history, history[::-1]):
         assert (check_records.proven(order), check_records.refuted(order)) == (proven, refuted)
@@ -213,7 +213,7 @@ def test_a_place_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
         ("weekly", [record(9), record(1, *WHOLE, depth=Depth.VERIFY)], True),
     ],
 )
-def test_when_a_rehearsal_is_due(how_often: str, done: list[Record], wanted: bool) -> None:
+def test_when_a_rehearsal_is_due(how_often: str, done: list[CheckRecord], wanted: bool) -> None:
     assert is_due(how_often, done, NOW) is wanted
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.store import file_list, manifest, verify
-from gitlab_mm_backup.store.file_list import Entry
+from gitlab_mm_backup.store.file_list import FileEntry
 from gitlab_mm_backup.store.local import LocalStore
 from gitlab_mm_backup.store.sets import BackupSet, open_set
 from gitlab_mm_backup.system import process
@@ -221,9 +221,9 @@ def test_what_vanishes_while_it_is_packed_is_in_no_listing(
     house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = house.night(None)
-    write_names = file_list.Plan.write_names
+    write_names = file_list.ChangePlan.write_names
 
-    def late(self: file_list.Plan, file: object) -> None:
+    def late(self: file_list.ChangePlan, file: object) -> None:
         write_names(self, file)  # type: ignore[arg-type]
         shutil.rmtree(house.home / UPLOADS / "leaving")
         (house.home / UPLOADS / "growing").write_bytes(b"much more than before")
@@ -232,7 +232,7 @@ def test_what_vanishes_while_it_is_packed_is_in_no_listing(
     for number in range(300):
         (house.home / UPLOADS / "leaving" / f"file {number}").write_bytes(b"soon gone")
     (house.home / UPLOADS / "growing").write_bytes(b"little")
-    monkeypatch.setattr(file_list.Plan, "write_names", late)
+    monkeypatch.setattr(file_list.ChangePlan, "write_names", late)
     night = house.night(full)
     assert f"{UPLOADS}/growing" in packed(night)
     expect_back(house, night, tmp_path / "night")
@@ -244,9 +244,9 @@ def test_what_becomes_something_else_while_it_is_packed_stops_no_night(
     house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = house.night(None)
-    write_names, odd = file_list.Plan.write_names, house.home / UPLOADS / "odd"
+    write_names, odd = file_list.ChangePlan.write_names, house.home / UPLOADS / "odd"
 
-    def late(self: file_list.Plan, file: object) -> None:
+    def late(self: file_list.ChangePlan, file: object) -> None:
         write_names(self, file)  # type: ignore[arg-type]
         for name in ("link", "pipe", "folder", "was a link"):
             (odd / name).unlink()
@@ -262,7 +262,7 @@ def test_what_becomes_something_else_while_it_is_packed_stops_no_night(
         (odd / name).write_bytes(b"a file")
     (odd / "was a folder").mkdir()
     (odd / "was a link").symlink_to("link")
-    monkeypatch.setattr(file_list.Plan, "write_names", late)
+    monkeypatch.setattr(file_list.ChangePlan, "write_names", late)
     night = house.night(full)
     monkeypatch.undo()
     verify.verify(night)
@@ -278,11 +278,11 @@ def test_nothing_is_packed_through_what_takes_the_place_of_a_folder(
 ) -> None:
     """Tar is told each name, and goes by its whole path."""
     full = house.night(None)
-    write_names, odd = file_list.Plan.write_names, house.home / UPLOADS / "odd"
+    write_names, odd = file_list.ChangePlan.write_names, house.home / UPLOADS / "odd"
     (tmp_path / "root's").mkdir()
     (tmp_path / "root's/key").write_bytes(b"what root alone may read")
 
-    def late(self: file_list.Plan, file: object) -> None:
+    def late(self: file_list.ChangePlan, file: object) -> None:
         write_names(self, file)  # type: ignore[arg-type]
         odd.rename(tmp_path / "away")
         if kind == "a link":
@@ -292,7 +292,7 @@ def test_nothing_is_packed_through_what_takes_the_place_of_a_folder(
 
     odd.mkdir()
     (odd / "key").write_bytes(b"its own")
-    monkeypatch.setattr(file_list.Plan, "write_names", late)
+    monkeypatch.setattr(file_list.ChangePlan, "write_names", late)
     night = house.night(full)
     monkeypatch.undo()
     assert b"what root alone may read" not in unpacked(night.file("files"))
@@ -310,7 +310,7 @@ def test_no_set_has_something_below_what_was_a_folder(
     odd.mkdir()
     (odd / "key").write_bytes(b"its own")
     full = house.night(None)
-    monkeypatch.setattr(file_list.Witness, "add_line", seen_as_a_link("odd"))
+    monkeypatch.setattr(file_list.ListingWriter, "add_line", seen_as_a_link("odd"))
     (odd / "new").write_bytes(b"so the folder is packed")
     if children == "packed again":
         (odd / "key").write_bytes(b"another")
@@ -399,13 +399,13 @@ def forged(set_: BackupSet, part: str, data: bytes) -> BackupSet:
     return dataclasses.replace(set_, manifest=changed)
 
 
-def with_entries(set_: BackupSet, change: Callable[[Entry], Iterable[Entry]]) -> BackupSet:
+def with_entries(set_: BackupSet, change: Callable[[FileEntry], Iterable[FileEntry]]) -> BackupSet:
     with file_list.opened(set_.file("listing")) as every:
         records = [new.record for one in every for new in change(one)]
     return forged(set_, "listing", b"".join(sorted(records)))
 
 
-LISTINGS: dict[str, tuple[Callable[[Entry], Iterable[Entry]], str]] = {
+LISTINGS: dict[str, tuple[Callable[[FileEntry], Iterable[FileEntry]], str]] = {
     "other size": (
         lambda one: [one._replace(size=one.size + (one.kind == b"f"))],
         "its listing has",

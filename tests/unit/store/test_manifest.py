@@ -460,7 +460,7 @@ TYPES: Mapping[type[Any], Mapping[str, tuple[type[Any], ...]]] = {
         **dict.fromkeys(("name", "server", "encoding", "collate", "ctype"), (str,)),
         "bytes": (int,),
     },
-    module.Account: {"user": (str,), "group": (str,), "uid": (int,), "gid": (int,)},
+    module.FileOwner: {"user": (str,), "group": (str,), "uid": (int,), "gid": (int,)},
     Files: {"environment_folder": (str,), "files": (int,), "bytes": (int,)},
     Credentials: {"client_id": (str,), "verified": (bool, type(None))},
     Manifest: {

@@ -63,7 +63,7 @@ def test_a_place_that_was_replaced_is_forgotten_and_marked_again(sets: Path, not
     ledger = notes.with_name("offsite.json")
     nas, box = (Remote(name, f"{name}:backups") for name in ("nas", "box"))
     for remote in (nas, box):
-        there = offsite_ledger.There("2026-11-22T01:13:20Z", 1, (), "")
+        there = offsite_ledger.CopyRecord("2026-11-22T01:13:20Z", 1, (), "")
         offsite_ledger.keep(remote, offsite_ledger.Notes(remote.path, {NAME: there}), ledger)
     with pytest.raises(Failure, match="is not a place that this host has used") as caught:
         offsite_ledger.forget_place("/elsewhere", ledger, notes)

@@ -20,7 +20,7 @@ from gitlab_mm_backup.store.inventory import Lineage
 from gitlab_mm_backup.store.local import LocalStore
 from gitlab_mm_backup.store.manifest import Contents, Manifest, name_for
 from gitlab_mm_backup.store.prune import Member, Owner
-from gitlab_mm_backup.store.retention import Kept
+from gitlab_mm_backup.store.retention import SetFacts
 from gitlab_mm_backup.store.sets import BackupSet
 from tests.unit.helpers.builders import HOST, INSTALLATION, OWNER, make_manifest, make_set
 
@@ -230,7 +230,7 @@ OWNERS = st.sampled_from(
 
 def member(number: int, days: int, state: str, lineage: Lineage) -> Member:
     made = NOW + (days if state == "ahead" else -days) * DAY + timedelta(seconds=number)
-    kept = Kept(
+    kept = SetFacts(
         f"{number:02}",
         made,
         safety=state == "safety",

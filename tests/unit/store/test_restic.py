@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gitlab_mm_backup.config.settings import Restic
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.store import restic
-from gitlab_mm_backup.store.restic import Busy, Repository, Taken
+from gitlab_mm_backup.store.restic import Repository, RepositoryLocked, SnapshotSummary
 from gitlab_mm_backup.system.private_files import InMemory
 from gitlab_mm_backup.system.redaction import Secret
 
@@ -77,7 +77,7 @@ def test_the_summary_is_the_last_line() -> None:
         "snapshot_id": "0a1b2c3d",
     }
     said = '{"message_type":"status"}\n' + json.dumps(told) + "\n"
-    assert restic._taken(said) == Taken("0a1b2c3d", 3, 99)
+    assert restic._taken(said) == SnapshotSummary("0a1b2c3d", 3, 99)
     wrong = ({"total_files_processed": -1}, {"snapshot_id": "0a1b2c3"}, {"snapshot_id": "--help12"})
     for text in ("", "no json", "{}", *(json.dumps({**told, **one}) for one in wrong)):
         with pytest.raises(Failure, match="summary"):
@@ -154,4 +154,4 @@ def test_what_is_not_known_stays_what_it_is() -> None:
     failure = Special("x", "y")
     assert restic._explained(failure) is failure
     busy = restic._explained(Failure("x", "repository is already locked by PID 7"))
-    assert isinstance(busy, Busy)
+    assert isinstance(busy, RepositoryLocked)

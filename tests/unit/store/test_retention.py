@@ -12,14 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitlab_mm_backup.config.settings import Rules
-from gitlab_mm_backup.store.retention import Decision, Kept, decide, holding, unusual, with_bases
+from gitlab_mm_backup.store.retention import (
+    Decision,
+    SetFacts,
+    decide,
+    holding,
+    unusual,
+    with_bases,
+)
 
 NOW = datetime(2026, 11, 22, 4, 0, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
 AGES = st.integers(0, 60 * 86400)  # seconds
 SETS = st.lists(AGES, max_size=12).map(
     lambda ages: [
-        Kept(f"set-{number}", NOW - timedelta(seconds=age)) for number, age in enumerate(ages)
+        SetFacts(f"set-{number}", NOW - timedelta(seconds=age)) for number, age in enumerate(ages)
     ]
 )
 KEEP = st.one_of(st.none(), st.integers(0, 60 * 86400).map(lambda s: timedelta(seconds=s)))
@@ -41,8 +48,8 @@ def clock() -> Iterator[Clock]:
     time.tzset()
 
 
-def made(*days: float) -> list[Kept]:
-    return [Kept(f"{age} days", NOW - age * DAY) for age in days]
+def made(*days: float) -> list[SetFacts]:
+    return [SetFacts(f"{age} days", NOW - age * DAY) for age in days]
 
 
 def kept(decisions: list[Decision]) -> set[str]:
@@ -73,13 +80,13 @@ def test_no_set_no_decision() -> None:
 
 
 def test_of_sets_made_at_once_the_last_by_name_counts_as_newest() -> None:
-    twins = [Kept("a", NOW - 9 * DAY), Kept("b", NOW - 9 * DAY)]
+    twins = [SetFacts("a", NOW - 9 * DAY), SetFacts("b", NOW - 9 * DAY)]
     assert kept(decide(twins, Rules(DAY), NOW)) == {"b"}
 
 
 @given(SETS, KEEP)
 def test_every_set_gets_one_decision_newest_first(
-    sets: list[Kept], keep_time: timedelta | None
+    sets: list[SetFacts], keep_time: timedelta | None
 ) -> None:
     times = {one.name: one.made for one in sets}
     names = [one.name for one in decide(sets, Rules(keep_time), NOW)]
@@ -88,7 +95,9 @@ def test_every_set_gets_one_decision_newest_first(
 
 
 @given(SETS, KEEP)
-def test_what_goes_is_old_and_not_the_newest(sets: list[Kept], keep_time: timedelta | None) -> None:
+def test_what_goes_is_old_and_not_the_newest(
+    sets: list[SetFacts], keep_time: timedelta | None
+) -> None:
     newest = max((one.made for one in sets), default=NOW)
     stay = kept(decide(sets, Rules(keep_time), NOW))
     gone = [one for one in sets if one.name not in stay]
@@ -100,7 +109,7 @@ def test_what_goes_is_old_and_not_the_newest(sets: list[Kept], keep_time: timede
 
 @given(SETS, KEEP, KEEP)
 def test_a_longer_keep_time_keeps_no_less(
-    sets: list[Kept], one: timedelta | None, other: timedelta | None
+    sets: list[SetFacts], one: timedelta | None, other: timedelta | None
 ) -> None:
     shorter, longer = sorted((one, other), key=lambda keep: timedelta.max if keep is None else keep)
     assert kept(decide(sets, Rules(shorter), NOW)) <= kept(decide(sets, Rules(longer), NOW))
@@ -108,23 +117,23 @@ def test_a_longer_keep_time_keeps_no_less(
 
 @given(SETS, KEEP)
 def test_the_order_of_the_list_does_not_matter(
-    sets: list[Kept], keep_time: timedelta | None
+    sets: list[SetFacts], keep_time: timedelta | None
 ) -> None:
     assert decide(sets, Rules(keep_time), NOW) == decide(sets[::-1], Rules(keep_time), NOW)
 
 
 @given(SETS, KEEP, AGES)
 def test_a_newer_set_never_saves_an_old_one(
-    sets: list[Kept], keep_time: timedelta | None, age: int
+    sets: list[SetFacts], keep_time: timedelta | None, age: int
 ) -> None:
-    more = [*sets, Kept("more", NOW - timedelta(seconds=age))]
+    more = [*sets, SetFacts("more", NOW - timedelta(seconds=age))]
     assert kept(decide(more, Rules(keep_time), NOW)) - {"more"} <= kept(
         decide(sets, Rules(keep_time), NOW)
     )
 
 
-def proven(*days: float) -> list[Kept]:
-    return [Kept(f"{age} days", NOW - age * DAY, proven=True) for age in days]
+def proven(*days: float) -> list[SetFacts]:
+    return [SetFacts(f"{age} days", NOW - age * DAY, proven=True) for age in days]
 
 
 def test_the_newest_set_whose_rehearsal_passed_stays_too() -> None:
@@ -134,12 +143,12 @@ def test_the_newest_set_whose_rehearsal_passed_stays_too() -> None:
 
 
 def test_a_safety_set_that_was_proven_stays() -> None:
-    safety = Kept("safety", NOW - 20 * DAY, safety=True, proven=True)
+    safety = SetFacts("safety", NOW - 20 * DAY, safety=True, proven=True)
     assert kept(decide([*made(10), safety], Rules(7 * DAY), NOW)) == {"10 days", "safety"}
 
 
 def test_the_newest_set_of_which_no_check_failed_stays() -> None:
-    broken = Kept("broken", NOW - 8 * DAY, failed=True)
+    broken = SetFacts("broken", NOW - 8 * DAY, failed=True)
     decisions = decide([broken, *made(10, 20)], Rules(7 * DAY), NOW)
     assert kept(decisions) == {"broken", "10 days"}
     assert "no check failed" in decisions[1].reason
@@ -154,7 +163,7 @@ MARKED = st.lists(
     max_size=25,
 ).map(
     lambda rows: [
-        Kept(
+        SetFacts(
             f"set-{number}",
             NOW - timedelta(seconds=age),
             safety=safety and failed,
@@ -169,13 +178,14 @@ RULES = st.builds(Rules, KEEP, KEEP, *[st.integers(0, 8)] * len(COUNTS))
 
 def alone(rules: Rules) -> list[Rules]:
     """Each rule by itself."""
-    given_ = [one.name for one in fields(Rules) if getattr(rules, one.name)]
+    said = [one.name for one in fields(Rules)]
+    given_ = [name for name in said if getattr(rules, name) != getattr(Rules(), name)]
     return [replace(Rules(), **{name: getattr(rules, name)}) for name in given_]
 
 
 @given(MARKED, RULES)
 def test_each_rule_alone_is_enough_and_nothing_else_keeps_a_set(
-    sets: list[Kept], rules: Rules
+    sets: list[SetFacts], rules: Rules
 ) -> None:
     each = alone(rules) or [rules]
     wanted = set().union(*(kept(decide(sets, one, NOW)) for one in each))
@@ -183,7 +193,7 @@ def test_each_rule_alone_is_enough_and_nothing_else_keeps_a_set(
 
 
 @given(MARKED, RULES)
-def test_what_may_never_go_stays_under_any_rules(sets: list[Kept], rules: Rules) -> None:
+def test_what_may_never_go_stays_under_any_rules(sets: list[SetFacts], rules: Rules) -> None:
     stay = kept(decide(sets, rules, NOW))
     regular = [one for one in sets if not one.safety]
     good = [one for one in regular if not one.failed]
@@ -193,7 +203,7 @@ def test_what_may_never_go_stays_under_any_rules(sets: list[Kept], rules: Rules)
 
 
 @given(MARKED, RULES)
-def test_every_decision_is_explained_and_made_once(sets: list[Kept], rules: Rules) -> None:
+def test_every_decision_is_explained_and_made_once(sets: list[SetFacts], rules: Rules) -> None:
     decisions = decide(sets, rules, NOW)
     assert sorted(one.name for one in decisions) == sorted(one.name for one in sets)
     assert all(one.reason for one in decisions)
@@ -201,23 +211,23 @@ def test_every_decision_is_explained_and_made_once(sets: list[Kept], rules: Rule
 
 
 @given(MARKED, RULES, st.sampled_from(COUNTS))
-def test_a_larger_count_keeps_no_less(sets: list[Kept], rules: Rules, count: str) -> None:
+def test_a_larger_count_keeps_no_less(sets: list[SetFacts], rules: Rules, count: str) -> None:
     rules = replace(rules, last=rules.last + 1)  # without any rule every set stays
     more = replace(rules, **{count: getattr(rules, count) + 1})
     assert kept(decide(sets, rules, NOW)) <= kept(decide(sets, more, NOW))
 
 
 @given(MARKED, RULES)
-def test_what_a_prune_left_the_next_leaves_too(sets: list[Kept], rules: Rules) -> None:
+def test_what_a_prune_left_the_next_leaves_too(sets: list[SetFacts], rules: Rules) -> None:
     stay = kept(decide(sets, rules, NOW))
     assert kept(decide([one for one in sets if one.name in stay], rules, NOW)) == stay
 
 
 @given(MARKED.map(lambda sets: [replace(one, proven=False, failed=False) for one in sets]), RULES)
 def test_a_prune_each_night_leaves_what_one_prune_at_last_would(
-    sets: list[Kept], rules: Rules
+    sets: list[SetFacts], rules: Rules
 ) -> None:
-    left: list[Kept] = []
+    left: list[SetFacts] = []
     for one in sorted(sets, key=lambda one: (one.made, one.name)):
         left.append(one)
         stay = kept(decide(left, rules, one.made))
@@ -228,7 +238,7 @@ def test_a_prune_each_night_leaves_what_one_prune_at_last_would(
 
 @given(MARKED, st.integers(1, 8), st.sampled_from(sorted(PERIODS)))
 def test_of_each_period_that_has_a_set_the_newest_stays(
-    sets: list[Kept], number: int, rule: str
+    sets: list[SetFacts], number: int, rule: str
 ) -> None:
     """Held against a count by hand."""
     good = [one for one in sets if not one.safety and not one.failed]
@@ -243,7 +253,7 @@ def test_of_each_period_that_has_a_set_the_newest_stays(
 
 
 def test_three_years_of_nights() -> None:
-    nights = [Kept(f"{age:04}", NOW - age * DAY) for age in range(3 * 365)]
+    nights = [SetFacts(f"{age:04}", NOW - age * DAY) for age in range(3 * 365)]
     rules = Rules(keep_time=3 * DAY, daily=7, weekly=4, monthly=12, yearly=5)
     decisions = {one.name: one for one in decide(nights, rules, NOW) if one.keep}
     # Today is a Sunday, the last day of its week.
@@ -269,10 +279,10 @@ def test_three_years_of_nights() -> None:
 
 
 def test_a_safety_or_a_broken_set_never_stands_for_a_day() -> None:
-    good = Kept("good", NOW - 10 * DAY)
+    good = SetFacts("good", NOW - 10 * DAY)
     for odd in (
-        Kept("odd", good.made + timedelta(hours=1), safety=True),
-        Kept("odd", good.made + timedelta(hours=1), failed=True),
+        SetFacts("odd", good.made + timedelta(hours=1), safety=True),
+        SetFacts("odd", good.made + timedelta(hours=1), failed=True),
     ):
         found = {one.name: one for one in decide([*made(0), good, odd], Rules(daily=7), NOW)}
         assert found["good"].keep
@@ -290,9 +300,9 @@ def test_days_are_those_of_the_hosts_clock(clock: Clock) -> None:
     clock("Europe/Berlin")
     for day, hour in (("2026-11-20", 22), ("2026-07-20", 21)):
         late = datetime.fromisoformat(f"{day}T{hour}:30:00+00:00")
-        sets = [Kept("late", late), Kept("early", late + timedelta(hours=1))]
+        sets = [SetFacts("late", late), SetFacts("early", late + timedelta(hours=1))]
         assert kept(decide(sets, Rules(daily=2), NOW)) == {"late", "early"}
-        sets = [Kept("late", late), Kept("earlier", late - timedelta(hours=20))]
+        sets = [SetFacts("late", late), SetFacts("earlier", late - timedelta(hours=20))]
         assert kept(decide(sets, Rules(daily=2), NOW)) == {"late"}
     clock("UTC")
 
@@ -311,18 +321,19 @@ def test_the_end_of_a_year_with_53_weeks(
 ) -> None:
     clock(zone)
     first = datetime(2026, 12, 14, 3, 30, tzinfo=timezone.utc)
-    nights = [Kept(f"{first + one * DAY:%m-%d}", first + one * DAY) for one in range(30)]
+    nights = [SetFacts(f"{first + one * DAY:%m-%d}", first + one * DAY) for one in range(30)]
     for rules, wanted in ((Rules(weekly=4), weeks), (Rules(monthly=2), months)):
         found = decide(nights, rules, first + 30 * DAY)
         assert [one.name for one in found if one.keep] == wanted
     clock("UTC")
 
 
-def chain(*days: float) -> list[Kept]:
+def chain(*days: float) -> list[SetFacts]:
     """Sets that each build on the one before; the oldest first."""
     names = [f"{age} days" for age in days]
     return [
-        Kept(name, NOW - age * DAY, base=base) for name, age, base in zip(names, days, ["", *names])
+        SetFacts(name, NOW - age * DAY, base=base)
+        for name, age, base in zip(names, days, ["", *names])
     ]
 
 
@@ -372,7 +383,7 @@ MONTH = 30 * DAY
 
 
 def test_a_set_of_the_future_counts_for_nothing_and_stays() -> None:
-    ahead = Kept("ahead", NOW + 180 * DAY, proven=True)
+    ahead = SetFacts("ahead", NOW + 180 * DAY, proven=True)
     for rules in (Rules(7 * DAY), Rules(last=1), Rules(within=DAY), Rules(daily=1)):
         found = {one.name: one for one in decide([ahead, *made(1, 2, 9)], rules, NOW)}
         assert found["ahead"].keep and found["ahead"].reason == "its date is in the future"
@@ -381,28 +392,28 @@ def test_a_set_of_the_future_counts_for_nothing_and_stays() -> None:
 
 
 def test_the_clocks_of_two_hosts_may_differ_by_minutes() -> None:
-    near = Kept("near", NOW + timedelta(minutes=4))
+    near = SetFacts("near", NOW + timedelta(minutes=4))
     assert "the newest set is never removed" in decide([near], Rules(last=1), NOW)[0].reason
 
 
 def test_the_set_just_made_stays_whatever_its_clock_says() -> None:
     """The clock fell back to 1970: all other sets are of the future, and its own is the oldest."""
     then = datetime(1970, 1, 1, tzinfo=timezone.utc)
-    sets = [Kept("now", then), *made(1, 2)]
+    sets = [SetFacts("now", then), *made(1, 2)]
     assert kept(decide(sets, Rules(timedelta(seconds=1)), then, "now")) == {
         "now",
         "1 days",
         "2 days",
     }
-    late = [Kept("late", NOW - 90 * DAY), *made(1)]
+    late = [SetFacts("late", NOW - 90 * DAY), *made(1)]
     assert (
         "made in this run"
         in {one.name: one.reason for one in decide(late, Rules(DAY), NOW, "late")}["late"]
     )
 
 
-def emptied(age: float) -> Kept:
-    return Kept(f"emptied {age}", NOW - age * DAY, proven=True, empty=True, shrunken=True)
+def emptied(age: float) -> SetFacts:
+    return SetFacts(f"emptied {age}", NOW - age * DAY, proven=True, empty=True, shrunken=True)
 
 
 def test_nothing_goes_while_the_newest_set_looks_emptied() -> None:
@@ -415,7 +426,7 @@ def test_nothing_goes_while_the_newest_set_looks_emptied() -> None:
 
 @pytest.mark.parametrize("safety", [True, False])
 def test_neither_a_failed_nor_a_safety_set_ends_that(safety: bool) -> None:
-    newer = Kept("newer", NOW - DAY / 2, safety=safety, failed=not safety)
+    newer = SetFacts("newer", NOW - DAY / 2, safety=safety, failed=not safety)
     assert holding([newer, emptied(1), *made(2)], NOW) == "emptied 1"
 
 
@@ -433,11 +444,11 @@ def test_an_emptied_set_that_passed_its_rehearsal_does_not_take_the_place_of_a_p
 
 
 def test_empty_sets_of_a_server_that_nobody_uses_are_pruned_as_any_other() -> None:
-    sets = [Kept(str(age), NOW - age * DAY, empty=True) for age in range(5)]
+    sets = [SetFacts(str(age), NOW - age * DAY, empty=True) for age in range(5)]
     assert kept(decide(sets, Rules(last=2), NOW)) == {"0", "1"}
 
 
-def would_ask(sets: list[Kept], rules: Rules, most: int = 0) -> bool:
+def would_ask(sets: list[SetFacts], rules: Rules, most: int = 0) -> bool:
     return unusual(sets, decide(sets, rules, NOW), rules, most)
 
 
@@ -486,14 +497,14 @@ def test_what_was_just_young_enough_when_the_last_set_was_made_is_asked_about() 
 
 
 def test_a_shrunken_set_displaces_no_fuller_one_though_there_is_something_in_it() -> None:
-    shrunken = Kept("shrunken", NOW, shrunken=True)
+    shrunken = SetFacts("shrunken", NOW, shrunken=True)
     decisions = {one.name: one for one in decide([shrunken, *made(9)], Rules(last=1), NOW)}
     assert holding([shrunken, *made(9)], NOW) == "shrunken" and decisions["9 days"].keep
     assert decisions["9 days"].reason.startswith("the newest set that does not look emptied")
 
 
 def test_a_set_of_which_nothing_is_said_is_not_an_empty_one() -> None:
-    decisions = decide([Kept("empty", NOW, empty=True), *made(9)], Rules(last=1), NOW)
+    decisions = decide([SetFacts("empty", NOW, empty=True), *made(9)], Rules(last=1), NOW)
     assert "last 1 of 1" in {one.name: one.reason for one in decisions}["9 days"]
 
 
@@ -525,9 +536,9 @@ def test_the_newest_sound_set_with_anything_in_it_is_never_removed(
     assert not good or max(good, key=lambda one: (one.made, one.name)).name in stay
 
 
-def history(number: int, age: int, state: str) -> Kept:
+def history(number: int, age: int, state: str) -> SetFacts:
     seconds = timedelta(seconds=age + 400)
-    return Kept(
+    return SetFacts(
         f"{number:02}",
         NOW + seconds if state == "ahead" else NOW - seconds,
         safety=state == "safety",

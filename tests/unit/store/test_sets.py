@@ -15,7 +15,7 @@ from gitlab_mm_backup.cli import sets as cli_sets
 from gitlab_mm_backup.config.settings import Rules
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.store import prune
-from gitlab_mm_backup.store.check_records import Depth, Record
+from gitlab_mm_backup.store.check_records import CheckRecord, Depth
 from gitlab_mm_backup.store.local import LocalStore
 from gitlab_mm_backup.store.manifest import MANIFEST
 from gitlab_mm_backup.store.sets import LONGEST_CHAIN, BackupSet, damage, open_set
@@ -175,7 +175,7 @@ def test_a_set_that_cannot_be_removed_keeps_what_it_builds_on(
 def test_the_list_says_what_a_set_builds_on_and_that_it_was_found_damaged(
     tmp_path: Path, chain: tuple[BackupSet, ...]
 ) -> None:
-    bad = Record(
+    bad = CheckRecord(
         FIRST,
         Depth.VERIFY,
         "2026-11-24T04:00:00Z",

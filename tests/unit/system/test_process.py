@@ -52,7 +52,7 @@ def running(mark: str) -> list[int]:
     return found
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it does not come true"
@@ -301,7 +301,7 @@ def test_results_come_in_order() -> None:
         gate.set()
         return "second"
 
-    assert parallel.together(first, second) == ["first", "second"]
+    assert parallel.run_all(first, second) == ["first", "second"]
 
 
 def test_whoever_is_done_takes_the_next_and_no_more_work_than_may() -> None:
@@ -322,7 +322,7 @@ def test_whoever_is_done_takes_the_next_and_no_more_work_than_may() -> None:
         return number
 
     ways = [functools.partial(work, number) for number in range(6)]
-    assert parallel.together(*ways, at_a_time=2) == [0, 1, 2, 3, 4, 5]
+    assert parallel.run_all(*ways, at_a_time=2) == [0, 1, 2, 3, 4, 5]
     assert most == 2
 
 
@@ -334,8 +334,10 @@ def test_what_one_gives_goes_through_to_the_other() -> None:
 
     whole = b"".join(bytes([number % 256]) * 9000 for number in range(300))
     before = len(os.listdir("/proc/self/fd"))
-    assert parallel.through(give, lambda stream: stream.read()) == ("given", whole)
-    assert parallel.through(give, lambda stream: process.run(shell("wc -c"), stdin=stream).out) == (
+    assert parallel.pipe_between(give, lambda stream: stream.read()) == ("given", whole)
+    assert parallel.pipe_between(
+        give, lambda stream: process.run(shell("wc -c"), stdin=stream).out
+    ) == (
         "given",
         f"{len(whole)}\n",
     )
@@ -349,9 +351,9 @@ def test_who_gives_is_blamed_and_not_who_misses_the_rest(round_: int, mark: str)
         raise Failure("the giver")
 
     with pytest.raises(Failure, match="the giver"):
-        parallel.through(give, lambda source: process.run(process.DECOMPRESS, stdin=source))
+        parallel.pipe_between(give, lambda source: process.run(process.DECOMPRESS, stdin=source))
     with pytest.raises(Failure, match="the giver"):
-        parallel.through(give, lambda source: process.run(forever(mark), stdin=source))
+        parallel.pipe_between(give, lambda source: process.run(forever(mark), stdin=source))
     wait_until(lambda: not running(mark))
 
 
@@ -361,7 +363,7 @@ def test_who_reads_is_blamed_and_the_programs_of_the_giver_end(round_: int, mark
         process.pipeline(shell("cat /dev/zero", mark), sink=put)
 
     with pytest.raises(Failure, match="sh failed with exit code 3"):
-        parallel.through(give, lambda source: process.run(shell("exit 3"), stdin=source))
+        parallel.pipe_between(give, lambda source: process.run(shell("exit 3"), stdin=source))
     wait_until(lambda: not running(mark))
 
 
@@ -370,7 +372,7 @@ def test_who_does_not_read_all_has_failed() -> None:
         put(bytes(3_000_000))
 
     with pytest.raises(Failure, match="not read all"):
-        parallel.through(give, lambda source: process.run(shell("head -c 5"), stdin=source))
+        parallel.pipe_between(give, lambda source: process.run(shell("head -c 5"), stdin=source))
 
 
 def test_a_failure_ends_the_programs_of_the_others(mark: str) -> None:
@@ -380,7 +382,7 @@ def test_a_failure_ends_the_programs_of_the_others(mark: str) -> None:
 
     began = time.monotonic()
     with pytest.raises(Failure, match="the first"):
-        parallel.together(
+        parallel.run_all(
             lambda: process.run(forever(mark)),
             fail,
             lambda: collect(shell("cat /dev/zero", mark), shell("cat >/dev/null", mark)),
@@ -390,7 +392,7 @@ def test_a_failure_ends_the_programs_of_the_others(mark: str) -> None:
 
 
 def test_what_a_block_starts_outlives_the_task_beside_it(mark: str) -> None:
-    with parallel.beside(lambda: "done") as result:
+    with parallel.in_background(lambda: "done") as result:
         with process.background(forever(mark)):
             assert result() == "done"
             wait_until(lambda: running(mark))  # while it executes another program it shows nothing
@@ -400,7 +402,7 @@ def test_what_a_block_starts_outlives_the_task_beside_it(mark: str) -> None:
 def test_a_block_that_fails_ends_the_task_beside_it(mark: str) -> None:
     with (
         pytest.raises(ZeroDivisionError),
-        parallel.beside(lambda: process.run(forever(mark))),
+        parallel.in_background(lambda: process.run(forever(mark))),
     ):
         wait_until(lambda: bool(running(mark)))
         raise ZeroDivisionError
@@ -410,7 +412,7 @@ def test_a_block_that_fails_ends_the_task_beside_it(mark: str) -> None:
 def test_a_task_beside_a_block_tells_how_it_failed() -> None:
     with (
         pytest.raises(Failure, match="false failed"),
-        parallel.beside(lambda: process.run(Command(["false"]))) as result,
+        parallel.in_background(lambda: process.run(Command(["false"]))) as result,
     ):
         result()
 
@@ -428,7 +430,7 @@ def test_a_task_between_two_programs_gives_up_too(mark: str) -> None:
         raise Failure("the first")
 
     with pytest.raises(Failure, match="the first"):
-        parallel.together(one_after_the_other, fail)
+        parallel.run_all(one_after_the_other, fail)
     wait_until(lambda: not running(mark))
 
 
@@ -443,7 +445,7 @@ def test_what_waits_for_its_turn_is_not_begun_after_a_failure() -> None:
         time.sleep(0.05)
 
     with pytest.raises(Failure, match="the first"):
-        parallel.together(fail, *9 * [begin], at_a_time=1)
+        parallel.run_all(fail, *9 * [begin], at_a_time=1)
     assert not (begun.acquire(blocking=False) and begun.acquire(blocking=False))
 
 
@@ -460,7 +462,7 @@ def test_a_signal_ends_the_programs_of_all(mark: str) -> None:
     sender.start()
     try:
         with pytest.raises(Interrupted, match="SIGUSR1"):
-            parallel.together(*2 * [lambda: process.run(forever(mark))])
+            parallel.run_all(*2 * [lambda: process.run(forever(mark))])
     finally:
         signal.signal(signal.SIGUSR1, before)
         sender.join()
@@ -469,11 +471,11 @@ def test_a_signal_ends_the_programs_of_all(mark: str) -> None:
 
 PARENT = """
 import sys
-from gitlab_mm_backup.system import process, parallel as tasks
+from gitlab_mm_backup.system import parallel, process
 from gitlab_mm_backup.system.process import Command
 
 mark = {"MARK": sys.argv[1]}
-tasks.together(
+parallel.run_all(
     lambda: process.run(Command(["sleep", "600"], environment=mark)),
     lambda: process.run(Command(["sleep", "600"], "nobody", mark)),
     lambda: process.pipeline(
@@ -603,10 +605,10 @@ def test_what_failed_first_is_told_and_not_what_was_ended_for_it(mark: str) -> N
         raise Failure("the cause")
 
     def inner() -> None:
-        parallel.together(fail, lambda: seen.wait(30))
+        parallel.run_all(fail, lambda: seen.wait(30))
 
     with pytest.raises(Failure, match="the cause"):
-        parallel.together(lambda: process.run(forever(mark)), inner, cancel=seen.set)
+        parallel.run_all(lambda: process.run(forever(mark)), inner, cancel=seen.set)
     with pytest.raises(Failure, match="signal 9"):
         process.run(Command(["sh", "-c", "kill -9 $$"]))
 
