@@ -226,7 +226,9 @@ def _config_option(option: Option) -> str:
     name = roff.bold(f"{option.name}:")
     value = "" if option.options and not option.several else option_text.written(option)
     told = [
-        roff.item(rf"{name} {roff.literal(value)}".rstrip(), roff.line(roff.escape(option.text)))
+        roff.item(
+            rf"{name} {roff.literal(value)}".rstrip(), roff.line(roff.escape(option.description))
+        )
     ]
     if option.example:
         told.append(roff.example(option_text.example(option)))

@@ -10,10 +10,10 @@ import click
 
 from ..checks import Check, Result
 from ..config import identity
-from ..config.settings import Notice
+from ..config.settings import Notification
 from ..errors import ExitCode, Failure
 from ..health.notify import Message, send
-from ..health.notify import name as name_of_notice
+from ..health.notify import name as notification_name
 from ..health.report import Report
 from ..health.status import Figure, State, StatusLine, worst
 from ..health.upgrade_gate import GateResult
@@ -86,27 +86,27 @@ def _figure(figure: Figure) -> str:
     return f"{figure.value:.15g}{figure.unit};{figure.warning};{figure.bad};0"
 
 
-def test_result(wanted: Sequence[Notice]) -> CommandResult:
-    """Send a test by every notice, and tell which did not go out."""
+def test_result(wanted: Sequence[Notification]) -> CommandResult:
+    """Send a test by each notification; the result lists the problem of each."""
     if not wanted:
         raise Failure(
-            "There is nobody to be told",
-            "notices in config.yml is empty",
-            "gitlab-mm config explain notices says how to name somebody.",
+            "No notifications are configured",
+            "notifications in config.yml is empty",
+            "gitlab-mm config explain notifications shows an example.",
             ExitCode.USAGE,
         )
     host = identity.full_hostname()
-    words = "This is a test of gitlab-mm-backup's notices; nothing has happened."
+    words = "This is a test of gitlab-mm-backup's notifications; no action is needed."
     problems = send(wanted, Message(f"Test from {host}", words, "success"))
-    names = [name_of_notice(number, one) for number, one in enumerate(wanted, 1)]
+    names = [notification_name(number, entry) for number, entry in enumerate(wanted, 1)]
     told = [{"notice": name, "problem": problems.get(name)} for name in names]
     lines = [f"{name}: {problems.get(name, 'sent')}" for name in names]
     failure = None
     if problems:
         failure = Failure(
-            f"{humanize.number(len(problems), 'notice')} could not be sent",
+            f"{humanize.number(len(problems), 'notification')} could not be sent",
             "; ".join(f"{name}: {problem}" for name, problem in problems.items()),
-            "Look at notices in /etc/gitlab-mm-backup/config.yml.",
+            "Correct notifications in /etc/gitlab-mm-backup/config.yml.",
         )
     return CommandResult({"notices": told}, lines, answer=True, error=failure)
 
@@ -118,14 +118,18 @@ def alerts_result(rules: Path, warnings: list[str]) -> CommandResult:
 
 
 @click.command()
-@click.option("--test", is_flag=True, help="Send a test to everybody in notices of config.yml.")
+@click.option(
+    "--test", is_flag=True, help="Send a test to each of the notifications in config.yml."
+)
 @verb
 def notify(context: Context, test: bool) -> CommandResult:
-    """Try the notices: whether everybody in config.yml can be told."""
+    """Test the notifications in config.yml."""
 
     if not test:
-        raise click.UsageError("Give --test; real notices are sent by the jobs themselves.")
-    return test_result(context.settings().notices)
+        raise click.UsageError(
+            "Give --test; backup, restore and the other jobs send the real notifications."
+        )
+    return test_result(context.settings().notifications)
 
 
 def gate_result(passed: GateResult) -> CommandResult:

@@ -145,13 +145,13 @@ def looked_at(
         if wanted == source.LATEST:
             found = offered.of_store(repository)
             wanted = choice.choose(found, _newest(), repository.where).name
-        with repository.fetched(repository.find(wanted), settings.rehearse_in) as set_:
+        with repository.fetched(repository.find(wanted), settings.scratch_dir) as set_:
             yield set_
         return
     remote = download.place(settings, place)
     if wanted == source.LATEST:
         wanted = choice.choose(offered.of_remote(remote), _newest(), remote.name).name
-    with download.fetched(remote, wanted, settings.rehearse_in, key) as set_:
+    with download.fetched(remote, wanted, settings.scratch_dir, key) as set_:
         yield set_
 
 

@@ -66,9 +66,11 @@ class Context:
         preload.everything()
 
     def begin(self, ours: Settings) -> None:
-        """Tell those who want to know that the job itself begins now."""
+        """Log old names of options in config.yml, and send the notification of a start."""
         from ..health import notify
 
+        for old in ours.old_names:
+            logging.getLogger(__name__).warning("config.yml, %s", old)
         notify.begin(self.command, ours)
 
     def settings(self) -> Settings:

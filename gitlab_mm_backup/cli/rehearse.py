@@ -117,7 +117,7 @@ def rehearse(
             context.begin(ours)
             made = []
             for set_ in [one.set for one in entries if one.set]:
-                with store.fetched(set_, ours.rehearse_in) as near:
+                with store.fetched(set_, ours.scratch_dir) as near:
                     made.append(job.rehearse(near, site, depth, ours))
                 if place is None:
                     warnings += check_records.keep_record(set_, made[-1])

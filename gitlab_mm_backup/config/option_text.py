@@ -30,7 +30,7 @@ def sample(options: Sequence[Option], *, live: bool = False) -> str:
 def _lines(option: Option, indent: str, live: bool) -> Iterator[str]:
     mark = indent if live else f"#{indent}"
     before = indent if live or not indent else f"#{indent}"
-    yield from _comment(option.text, before)
+    yield from _comment(option.description, before)
     if option.example:
         yield from (f"{before}#   {one}" for one in example(option).splitlines())
     if option.options and not option.several:
@@ -85,14 +85,32 @@ def _mapping(options: Sequence[Option], *, null: bool) -> dict[str, Any]:
         # A section whose options are all comments is null.
         "type": ["object", "null"] if null else "object",
         "additionalProperties": False,
-        "properties": {one.name: _schema(one) for one in options},
+        "properties": {
+            **{option.name: _schema(option) for option in options},
+            **{option.old_name: _old(option) for option in options if option.old_name},
+        },
     }
-    required = [one.name for one in options if one.required]
-    return {**found, "required": required} if required else found
+    required = [option.name for option in options if option.required and not option.old_name]
+    either = [
+        {"anyOf": [{"required": [option.name]}, {"required": [option.old_name]}]}
+        for option in options
+        if option.required and option.old_name
+    ]
+    return {
+        **found,
+        **({"required": required} if required else {}),
+        **({"allOf": either} if either else {}),
+    }
+
+
+def _old(option: Option) -> Mapping[str, Any]:
+    """Return the schema of an option's old name."""
+    words = f"Old name of {option.name}; still read."
+    return {**_schema(option), "description": words, "deprecated": True}
 
 
 def _schema(option: Option) -> Mapping[str, Any]:
-    told: dict[str, Any] = {"description": option.text}
+    told: dict[str, Any] = {"description": option.description}
     if option.kind is None and not option.several:
         return {**told, **_mapping(option.options, null=True)}
     if option.kind is None:

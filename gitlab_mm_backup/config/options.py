@@ -50,6 +50,13 @@ class Option:
     required: bool = False
     gitlab: str = ""  # its name below backup: in gitlab.yml, which counts before the default
     example: str = ""  # lines of YAML for the value, where the default tells nothing
+    old_name: str = ""  # still read, with a warning
+
+    @property
+    def description(self) -> str:
+        """The text for an administrator, with the old name where there is one."""
+        old = f" The old name {self.old_name} is still read." if self.old_name else ""
+        return self.text + old
 
 
 def flag() -> Kind:

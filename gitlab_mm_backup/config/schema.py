@@ -21,7 +21,7 @@ KEEP_RULES = {
     one: f"keep_{one}" for one in ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 }
 
-SENDERS = ("mattermost", "mail", "ping", "apprise")  # of notices
+SENDERS = ("mattermost", "mail", "ping", "apprise")  # of notifications
 POLICIES = ("failure", "warning", "always", "recovery")
 REHEARSALS = ("nightly", "weekly", "off")
 FULL, INCREMENTAL = "full", "incremental"
@@ -310,11 +310,12 @@ OPTIONS: tuple[Option, ...] = (
         "nightly",
     ),
     Option(
-        "rehearse_in",
-        "Where a rehearsal unpacks. It needs room for the files and the database, and a quarter more "
-        "of that; all is removed at its end, whatever happens.",
+        "scratch_dir",
+        "Directory in which a rehearsal unpacks. It needs disk space for the files and the database, "
+        "and a quarter more. Everything in it is removed when the rehearsal ends.",
         path(),
         "/var/lib/gitlab-mm-backup",
+        old_name="rehearse_in",
     ),
     Option(
         "rehearse_timeout",
@@ -325,43 +326,45 @@ OPTIONS: tuple[Option, ...] = (
         0,
     ),
     Option(
-        "gate",
-        "What apt meets before it upgrades GitLab. block: a set is made first, and an upgrade to "
-        "19 or later, which removes Mattermost, is stopped where there are teams or users but no "
-        "verified set that is newer than a day. warn: the same, but nothing is stopped. off: "
-        "nothing is done.",
+        "upgrade_gate",
+        "The check before apt upgrades GitLab. block: back up first, and stop an upgrade to 19 or "
+        "later, which removes Mattermost, if there are teams or users but no verified backup set "
+        "newer than a day. warn: the same, but apt is never stopped. off: no check.",
         choice("block", "warn", "off"),
         "block",
+        old_name="gate",
     ),
     Option(
-        "notices",
-        "Who is told how backups, rehearsals, restores, prunings and repairs ended; a notice never "
-        "holds one up. A ping is told of every beginning and end, as healthchecks.io has it.",
+        "notifications",
+        "Where to send the result of each backup, rehearsal, restore, prune and sign-in repair. A "
+        "notification that cannot be sent does not fail the run. A ping gets every start and end, as "
+        "healthchecks.io expects.",
         options=(
             Option(
-                "kind",
+                "type",
                 "mattermost: an incoming webhook; mail: an address, through this host's own "
                 "sendmail; ping: a dead man's switch; apprise: any service that Debian's apprise knows.",
                 choice(*SENDERS),
                 required=True,
+                old_name="kind",
             ),
+            Option("to", "The URL or e-mail address. It is never shown.", secret(), required=True),
             Option(
-                "to", "The address: a URL, or of mail. It is never shown.", secret(), required=True
-            ),
-            Option(
-                "when",
-                "failure; warning: that, and warnings; always; recovery: failure, and the first "
-                "good run after one.",
+                "on",
+                "failure; warning: failures and warnings; always; recovery: failures, and the first "
+                "successful run after one.",
                 choice(*POLICIES),
                 "failure",
+                old_name="when",
             ),
         ),
         several=True,
+        old_name="notices",
         example="""
-            - kind: mattermost
+            - type: mattermost
               to: https://mattermost.example.org/hooks/xxx
-              when: recovery
-            - kind: mail
+              on: recovery
+            - type: mail
               to: admin@example.org
         """,
     ),

@@ -164,15 +164,32 @@ GITLAB_YML = Path("/opt/gitlab/embedded/service/gitlab-rails/config/gitlab.yml")
 # Where GitLab has the key of its uploads' encryption, unless gitlab.yml has it.
 _ENCRYPTION_KEY = Path("/opt/gitlab/etc/gitlab-rails/env/GITLAB_BACKUP_ENCRYPTION_KEY")
 _NO_RULES = Rules()
+_SAME_NAMES = (  # options that Settings has by the name they have in config.yml
+    "files",
+    "full_every",
+    "jobs",
+    "nice",
+    "bandwidth",
+    "min_free",
+    "allow_links",
+    "accept_warnings",
+    "rehearse",
+    "scratch_dir",
+    "rehearse_timeout",
+    "shrunken_below",
+    "upgrade_gate",
+    "store",
+    "follow_gitlab",
+)
 
 
 @dataclass(frozen=True)
-class Notice:
-    """One way to tell how a run ended; see the table of options."""
+class Notification:
+    """Where to send the results of runs, and of which runs; an item of ``notifications``."""
 
-    kind: str  # one of option_table.SENDERS
-    to: Secret  # URL or address
-    when: str = "failure"  # one of option_table.POLICIES
+    type: str  # one of schema.SENDERS
+    to: Secret  # URL or e-mail address
+    on: str = "failure"  # one of schema.POLICIES
 
 
 @dataclass(frozen=True)
@@ -203,14 +220,14 @@ class Settings:
     bandwidth: int | None = None  # bytes a second that a backup writes at most
     min_free: Size | None = None  # of each disk; None: space.py's own
     rehearse: str = "nightly"  # one of option_table.REHEARSALS: which of cron's sets are rehearsed
-    rehearse_in: Path = Path("/var/lib/gitlab-mm-backup")
+    scratch_dir: Path = Path("/var/lib/gitlab-mm-backup")
     rehearse_timeout: timedelta | None = None  # of a whole rehearsal; None: by its set's size
     shrunken_below: int = 50  # percent of the newest sound set: no more is a set that looks emptied
-    gate: str = "block"  # what an upgrade without a set meets: block, warn or off
+    upgrade_gate: str = "block"  # the check before apt upgrades GitLab: block, warn or off
     files: str = FULL  # or INCREMENTAL
     full_every: timedelta | None = timedelta(days=7)  # None: only where it must be
     keep: Rules = _NO_RULES  # what is kept longer than the keep time
-    notices: Sequence[Notice] = ()  # who is told how a run ended
+    notifications: Sequence[Notification] = ()  # where to send the results of runs
     store: str = "local"  # or restic: where sets live
     restic: Restic = _NO_RESTIC
     offsite: tuple[Remote, ...] = ()  # where copies go; GitLab's own place has no path in it
@@ -222,6 +239,7 @@ class Settings:
     database_port: int | None = None
     allow_links: tuple[Path, ...] = ()  # where links of Mattermost's account may lead to
     accept_warnings: Sequence[str] = ()  # texts in warnings of sets that are no news
+    old_names: tuple[str, ...] = ()  # of options, as config.yml uses them; each with its new name
 
     @property
     def remotes(self) -> list[str]:
@@ -256,6 +274,7 @@ class Value:
     value: Any
     origin: str  # default, gitlab.yml or config.yml
     line: int | None  # of config.yml
+    old_names: tuple[str, ...] = ()  # as Given.old_names
 
 
 def use(config: Path | None) -> None:
@@ -278,33 +297,29 @@ def load(
     line; an absent config.yml, unless ``required``, or an empty one means all defaults.
     """
     config = config or file()
-    values = {one.name: one.value for one in look(config, gitlab_yml, required=required)}
+    found = look(config, gitlab_yml, required=required)
+    values = {value.name: value.value for value in found}
     return Settings(
         sets=values["backup_path"] / "mattermost",
         keep_time=values["keep_time"],
         keep=Rules(**_below("keep", values)),
-        files=values["files"],
-        full_every=values["full_every"],
         **_below("compression", values),
-        **{name: values[name] for name in ("jobs", "nice", "bandwidth", "min_free")},
+        **{name: values[name] for name in _SAME_NAMES},
         database_host=values["database.host"],
         database_port=values["database.port"],
-        allow_links=values["allow_links"],
-        accept_warnings=values["accept_warnings"],
-        rehearse=values["rehearse"],
-        rehearse_in=values["rehearse_in"],
-        rehearse_timeout=values["rehearse_timeout"],
-        shrunken_below=values["shrunken_below"],
-        gate=values["gate"],
-        notices=tuple(Notice(**one) for one in values["notices"]),
-        store=values["store"],
+        notifications=tuple(Notification(**item) for item in values["notifications"]),
         restic=Restic(**_below("restic", values)),
         offsite=_offsite(config, values["offsite"]),
-        follow_gitlab=values["follow_gitlab"],
         upload=upload(
             _production_backup(gitlab_yml).get("upload"), files.first_line(_ENCRYPTION_KEY)
         ),
+        old_names=old_names(found),
     )
+
+
+def old_names(values: Sequence[Value]) -> tuple[str, ...]:
+    """Return the old names of options that config.yml uses, each with its line and new name."""
+    return tuple(old for value in values for old in value.old_names)
 
 
 def _offsite(config: Path, listed: Sequence[Mapping[str, Any]]) -> tuple[Remote, ...]:
@@ -336,7 +351,8 @@ def _value(
     gitlab: Mapping[str, Any],
 ) -> Value:
     if name in given:
-        return Value(name, option, given[name].value, "config.yml", given[name].line)
+        found = given[name]
+        return Value(name, option, found.value, "config.yml", found.line, found.old_names)
     if name in gitlab:
         return Value(name, option, gitlab[name], "gitlab.yml", None)
     return Value(name, option, config_file.default(option), "default", None)

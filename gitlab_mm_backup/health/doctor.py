@@ -40,6 +40,7 @@ def run_checks(
     checks = [_gitlab(root), _mattermost(root), _programs(root)]
     if detect.absent(root):
         return checks
+    checks += _config(load)
     checks.append(guarded("backup path", lambda: _backup_path(load())))
     checks.append(guarded("sets", lambda: _sets(load())))
     checks.append(guarded("retention", lambda: _retention(load())))
@@ -90,6 +91,17 @@ def _programs(root: Path) -> Check:
     if missing:
         return Check("programs", Result.FAILED, f"missing: {', '.join(missing)}")
     return Check("programs", Result.PASSED, "all there")
+
+
+def _config(load: Callable[[], settings.Settings]) -> list[Check]:
+    """Return a warning where config.yml uses old names of options; nothing else."""
+    try:
+        old_names = load().old_names
+    except Failure:  # which the next check tells
+        return []
+    if not old_names:
+        return []
+    return [Check("config.yml", Result.WARNING, f"old names of options: {'; '.join(old_names)}")]
 
 
 def _backup_path(ours: settings.Settings) -> Check:

@@ -1,4 +1,4 @@
-"""Notices: telling people and other programs how a run ended, without ever being in its way."""
+"""Send the result of each run: to Mattermost, by mail, to a dead man's switch, by apprise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from .. import version
 from ..config import identity
-from ..config.settings import Notice, Settings
+from ..config.settings import Notification, Settings
 from ..errors import ExitCode, Failure, reason
 from ..offsite import ledger
 from ..result import CommandResult
@@ -30,7 +30,7 @@ from . import metrics, report
 from .metrics import JobRun
 from .rating import Found
 
-_SECONDS = 20  # for each notice; nobody waits longer for another program
+_SECONDS = 20  # for each notification
 _SENDMAIL = "/usr/sbin/sendmail"
 START = "start"  # what a ping is told when a job begins; at its end success or fail
 
@@ -57,22 +57,22 @@ def wanted(when: str, exit_code: int, was_good: bool | None) -> bool:
     return when == "recovery" and was_good is False
 
 
-def send(notices: Iterable[Notice], message: Message) -> dict[str, str]:
-    """Send ``message`` by every notice; return what went wrong, by a name for each that failed."""
+def send(notifications: Iterable[Notification], message: Message) -> dict[str, str]:
+    """Send ``message`` by each notification; return the problems by the names of those that failed."""
     problems = {}
-    for number, notice in enumerate(notices, 1):
-        if notice.kind != "ping" and message.state == START:
+    for number, notification in enumerate(notifications, 1):
+        if notification.type != "ping" and message.state == START:
             continue
         try:
-            SENDERS[notice.kind](notice.to, message)
-        except Exception as error:  # whatever a service answers, the job has its own end
-            problems[name(number, notice)] = _without(notice.to, error)
+            SENDERS[notification.type](notification.to, message)
+        except Exception as error:  # whatever a service answers, the job's result stands
+            problems[name(number, notification)] = _without(notification.to, error)
     return problems
 
 
-def name(number: int, notice: Notice) -> str:
-    """Return what a notice is called: by its place in config.yml, never by its address."""
-    return f"{number} ({notice.kind})"
+def name(number: int, notification: Notification) -> str:
+    """Return the name of a notification: its number in config.yml and its type, no address."""
+    return f"{number} ({notification.type})"
 
 
 def _without(to: Secret, error: Exception) -> str:
@@ -190,11 +190,11 @@ class FinishedRun:
 def begin(command: str, ours: Settings) -> None:
     """Tell those who want to know that a job begins."""
     title = f"gitlab-mm {command} begins on {identity.full_hostname()}"
-    _tell(ours.notices, Message(title, title, START))
+    _tell(ours.notifications, Message(title, title, START))
 
 
 def follow(ended: FinishedRun, load: Callable[[], Settings], find: Callable[[], Store]) -> None:
-    """Note how a run ended, write the metrics and send the notices.
+    """Note how a run ended, write the metrics and send the notifications.
 
     Bad settings, a full disk, a service that is down: all of it is logged and changes nothing.
     """
@@ -270,16 +270,16 @@ def facts(store: Store, remotes: Sequence[str]) -> metrics.MetricsInput:
 def _send(ended: FinishedRun, before: JobRun | None, ours: Settings) -> None:
     was_good = before.good if before else None
     chosen = [
-        one
-        for one in ours.notices
-        if one.kind == "ping" or wanted(one.when, int(ended.code), was_good)
+        notification
+        for notification in ours.notifications
+        if notification.type == "ping" or wanted(notification.on, int(ended.code), was_good)
     ]
     _tell(chosen, message(ended, recovered=was_good is False))
 
 
-def _tell(chosen: Sequence[Notice], message: Message) -> None:
+def _tell(chosen: Sequence[Notification], message: Message) -> None:
     for name, problem in send(chosen, message).items():
-        log.warning("Notice %s is not sent: %s", name, problem)
+        log.warning("Notification %s was not sent: %s", name, problem)
 
 
 def message(ended: FinishedRun, *, recovered: bool = False) -> Message:

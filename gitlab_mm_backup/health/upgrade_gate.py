@@ -36,7 +36,7 @@ _WITHOUT_MATTERMOST = 19
 _RECENT = timedelta(days=1)
 # apt may call the hook several times in one run; a set is not made again for each call.
 _FRESH = timedelta(minutes=15)
-_WAY_AROUND = f"To upgrade without it: touch {OVERRIDE}, or gate: warn in config.yml."
+_WAY_AROUND = f"To upgrade without it: touch {OVERRIDE}, or upgrade_gate: warn in config.yml."
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _guard(change: Change, load: Callable[[], Settings], root: Path) -> GateResu
         settings, trouble = load(), ""
     except Failure as failure:
         settings, trouble = None, _words(failure)
-    if settings is not None and settings.gate == "off":
+    if settings is not None and settings.upgrade_gate == "off":
         return GateResult()
     found = omnibus.presence(root)
     if change.removes:
@@ -204,7 +204,7 @@ def _cross(change: Change, settings: Settings | None, trouble: str) -> GateResul
         return GateResult(["Mattermost has no team and no user: nothing is lost by this upgrade"])
     message = f"GitLab {change.new} removes the bundled Mattermost, and its data is in no fresh set"
     detail = "; ".join([data, *(problems or ["no verified set is newer than a day"])])
-    if settings is not None and settings.gate == "warn":
+    if settings is not None and settings.upgrade_gate == "warn":
         return GateResult(warnings=[f"{message}: {detail}"])
     raise Failure(
         f"{message}: apt is stopped",

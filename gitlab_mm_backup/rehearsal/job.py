@@ -107,7 +107,7 @@ def rehearse(set_: BackupSet, site: Site, depth: Depth, ours: Ours) -> CheckReco
     not be tried at all, for want of room or of a program; a set that is found bad is no Failure,
     and neither is one that takes longer than it may.
     """
-    began, parent = datetime.now(timezone.utc), ours.rehearse_in
+    began, parent = datetime.now(timezone.utc), ours.scratch_dir
     needed = _bytes_needed(set_, depth)
     scratch.refuse_without_room(parent, needed)
     programs = scratch.server_programs(site.client_programs, set_.manifest.database.server)

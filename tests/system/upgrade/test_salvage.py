@@ -427,7 +427,7 @@ def test_a_root_that_is_none(trees: Left, path: str) -> None:
 
 def test_no_room_for_the_copy(trees: Left) -> None:
     trees.run("mkdir /mnt/small && mount -t tmpfs -o size=40m small /mnt/small")
-    trees.lab.write("/root/small.yml", "rehearse_in: /mnt/small\n")
+    trees.lab.write("/root/small.yml", "scratch_dir: /mnt/small\n")
     with untouched(trees, DISK):
         answer = trees.product("backup", "--root", DISK, "--config", "/root/small.yml")
     assert answer.code == 1 and "no room" in answer.error["message"]

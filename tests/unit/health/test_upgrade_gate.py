@@ -132,7 +132,7 @@ class Host:
         )
 
     def settings(self) -> Settings:
-        return Settings(self.store, None, gate=self.policy)
+        return Settings(self.store, None, upgrade_gate=self.policy)
 
     def backup(self, *_: object) -> job.BackupResult:
         self.made += 1
@@ -187,7 +187,7 @@ def test_a_failing_backup_stops_the_way_to_19(host: Host, trouble: Exception) ->
     assert caught.value.exit_code is ExitCode.REFUSED
     assert "No room" in caught.value.detail and "2 users" in caught.value.detail
     assert "/etc/gitlab/skip-mattermost-backup" in caught.value.hint
-    assert "gate: warn" in caught.value.hint
+    assert "upgrade_gate: warn" in caught.value.hint
 
 
 @pytest.mark.parametrize(("hours", "stops"), [(23, False), (25, True)])
