@@ -58,7 +58,7 @@ class Page:
 def files(programs: list[tree.Command]) -> dict[str, str]:
     """Return every page's text by its path below /usr/share."""
     main = programs[0]
-    pages = [_main_page(main), *(_verb_page(verb, main) for verb in main.verbs)]
+    pages = [_main_page(main), *(_verb_page(verb) for verb in (*main.verbs, *main.hidden_verbs))]
     pages += [_config_page(), _hooks_page()]
     return {page.path: _render(page, pages) for page in pages}
 
@@ -104,7 +104,7 @@ def _main_page(main: tree.Command) -> Page:
     return Page(main.name, 1, _lower(main.summary), body)
 
 
-def _verb_page(verb: tree.Command, main: tree.Command) -> Page:
+def _verb_page(verb: tree.Command) -> Page:
     name = verb.typed.replace(" ", "-")
     document = roff.headings(_document(PROSE[verb.name])) if verb.name in PROSE else {}
     words, options, examples = _sort_out(document.pop("", ""))
@@ -115,7 +115,7 @@ def _verb_page(verb: tree.Command, main: tree.Command) -> Page:
         ("more on options", roff.markdown(options)),
         *((title, roff.markdown(text)) for title, text in document.items()),
         ("examples", roff.markdown(examples)),
-        ("output of --json", "\n".join(_answers(verb, main))),
+        ("output of --json", "\n".join(_answers(verb))),
     ]
     if name == BY_HAND_PAGE:
         by_hand = roff.untitled(_document("by-hand.md"))
@@ -158,7 +158,7 @@ def _options(command: tree.Command) -> list[str]:
     return items
 
 
-def _answers(verb: tree.Command, main: tree.Command) -> list[str]:
+def _answers(verb: tree.Command) -> list[str]:
     """What --json gives: the fields of every answer, and those of each verb of the page."""
     common = _schema("common")["$defs"]["answer"]["properties"]
     lines = [
@@ -167,10 +167,10 @@ def _answers(verb: tree.Command, main: tree.Command) -> list[str]:
         *_fields(common),
     ]
     for one in verb.verbs or (verb,):
-        words = one.typed.removeprefix(f"{main.typed} ")
-        own = _schema(words.replace(" ", "-")).get("properties", {})
+        own = _schema(one.json_name.replace(" ", "-")).get("properties", {})
         more = _fields({name: field for name, field in own.items() if name != "command"})
-        lines += [f".SS {roff.escape(f'Of {words}')}", *more] if more else []
+        title = f"Of {one.typed.partition(' ')[2]}"
+        lines += [f".SS {roff.escape(title)}", *more] if more else []
     return lines
 
 

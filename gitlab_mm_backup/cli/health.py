@@ -184,7 +184,7 @@ def doctor(context: Context, layout: bool, to: str | None, install_alerts: bool)
     return doctor_result(checks, brief=layout)
 
 
-@click.command()
+@click.command(hidden=True)  # apt's hook calls it, no administrator
 @click.argument("lines", metavar="LINE...", nargs=-1, required=True)
 @verb
 def gate(context: Context, lines: tuple[str, ...]) -> CommandResult:

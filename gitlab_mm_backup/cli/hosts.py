@@ -197,7 +197,7 @@ def new(context: Context) -> CommandResult:
 def trust(context: Context, key: str) -> CommandResult:
     """Trust the sets that are signed with the key of another host.
 
-    KEY is the key's fingerprint, as gitlab-mm kit and gitlab-mm host print it on that host.
+    KEY is the key's fingerprint, as gitlab-mm recovery-kit and gitlab-mm host print it on that host.
     """
     from ..config import keys
     from ..system.lock import only_run

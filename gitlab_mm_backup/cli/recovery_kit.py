@@ -21,7 +21,7 @@ def render(made: Kit) -> bytes:
 
 def write(path: Path, made: Kit) -> Path:
     """Write the page, readable by root alone; raises Failure. Returns its full path."""
-    return html.write(path, render(made), "gitlab-mm kit FILE")
+    return html.write(path, render(made), "gitlab-mm recovery-kit FILE")
 
 
 def kit_result(made: Kit, path: Path | None) -> CommandResult:
@@ -48,7 +48,7 @@ def kit_result(made: Kit, path: Path | None) -> CommandResult:
     return CommandResult(fields, lines, made.warnings, answer=True)
 
 
-@click.command()
+@click.command("kit")  # "command" in the JSON object; COMMANDS has the name that a user types
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--with-secrets", is_flag=True, help="The keys as well; then keep it as you keep keys."

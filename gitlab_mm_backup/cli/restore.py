@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -58,6 +59,7 @@ if TYPE_CHECKING:  # whoever calls has these already
     from ..store.sets import BackupSet
 
 _SHOWN = 8  # digits of an id that tell a host from others
+_UNDO = "undo: gitlab-mm restore"
 
 
 def restore_result(
@@ -68,8 +70,7 @@ def restore_result(
     notes += _former_host(set_, here)
     if restored.sign_in.verdict is not ProbeResult.ACCEPTED:
         warnings.append(f"Sign-in through GitLab: {restored.sign_in.reason}")
-    changed, times = restored.settings_changed, restored.times
-    settings = f"{humanize.number(len(changed), 'setting')} changed" if changed else "Same settings"
+    times = restored.times
     return CommandResult(
         {
             "set": set_.name,
@@ -77,7 +78,7 @@ def restore_result(
             "rows": restored.rows,
             "files": restored.files,
             "bytes": restored.bytes,
-            "settings_changed": changed,
+            "settings_changed": restored.settings_changed,
             "sign_in": restored.sign_in.verdict.value,
             "safety_set": restored.safety_set or None,
             "downtime_seconds": round(times.down, 3),
@@ -87,20 +88,26 @@ def restore_result(
             "gitlab_side": restored.gitlab_side,
             "notes": notes,
         },
-        [
-            f"Restored {set_.name}",
-            f"  {humanize.amounts(restored.rows, restored.files)}, {humanize.size(restored.bytes)}",
-            f"  {settings}",
-            *([f"  Before it: {restored.safety_set}"] if restored.safety_set else []),
-            f"  Mattermost was down for {humanize.duration(times.down)}, {humanize.duration(times.fill)} "
-            "of it to load and unpack",
-            *([search_line(restored.search)] if restored.search else []),
-            f"  Sign-in: {restored.sign_in.reason}",
-            *restored.gitlab_side,
-            *(f"  {note}" for note in notes),
-        ],
+        _restored_lines(set_, restored, notes),
         warnings,
     )
+
+
+def _restored_lines(set_: BackupSet, restored: Restored, notes: Sequence[str]) -> list[str]:
+    changed, times, before = restored.settings_changed, restored.times, restored.safety_set
+    settings = f"{humanize.number(len(changed), 'setting')} changed" if changed else "Same settings"
+    return [
+        f"Restored {set_.name}",
+        f"  {humanize.amounts(restored.rows, restored.files)}, {humanize.size(restored.bytes)}",
+        f"  {settings}",
+        *([f"  State before this restore: {before}", f"    {_UNDO} {before}"] if before else []),
+        f"  Mattermost was down for {humanize.duration(times.down)}, {humanize.duration(times.fill)} "
+        "of it to load and unpack",
+        *([search_line(restored.search)] if restored.search else []),
+        f"  Sign-in: {restored.sign_in.reason}",
+        *restored.gitlab_side,
+        *(f"  {note}" for note in notes),
+    ]
 
 
 def _former_host(set_: BackupSet, here: Host) -> list[str]:

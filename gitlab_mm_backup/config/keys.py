@@ -134,7 +134,7 @@ def _typed(typed: str) -> str:
         raise Failure(
             f"{typed!r} is not the fingerprint of a key",
             str(error),
-            "gitlab-mm kit and gitlab-mm host print it on the host that has the key.",
+            "gitlab-mm recovery-kit and gitlab-mm host print it on the host that has the key.",
             ExitCode.USAGE,
         ) from None
 

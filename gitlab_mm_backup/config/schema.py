@@ -297,7 +297,7 @@ OPTIONS: tuple[Option, ...] = (
         "accept_warnings",
         "Warnings about what a set lacks that somebody has read and taken care of: each entry is a "
         "path, a name or another text that stands in such a warning. It is still told by list, "
-        "status, report and kit, but a backup with no other ends with exit code 0.",
+        "status, report and recovery-kit, but a backup with no other ends with exit code 0.",
         list_of(words(r"[^\0\n]{4,}", "a text of four characters or more")),
         [],
         example="[/srv/uploads, pg_hint_plan]",
