@@ -1,4 +1,4 @@
-"""The settings themselves, looked at: every value and where it comes from, and what each is for."""
+"""gitlab-mm config: show, check and explain the settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .output import Context
 
 
 def show_result(values: Sequence[Value]) -> CommandResult:
-    """Tell every value, and where it comes from; never a secret."""
+    """Return every value and its source, without secrets."""
     names = max(len(one.name) for one in values)
     texts = {one.name: _text(one) for one in values}
     width = max(map(len, texts.values()))
@@ -37,9 +37,9 @@ def check_result(values: Sequence[Value], file: str) -> CommandResult:
 
 
 def explain_result(values: Sequence[Value], wanted: str) -> CommandResult:
-    """Tell what an option, or each of a section, is for, what it may be, and what it is.
+    """Return the purpose, allowed values, default and value of an option, or of a section's options.
 
-    Raises Failure where there is no such option.
+    Raises Failure if there is no such option.
     """
     name = next((value.name for value in values if value.option.old_name == wanted), wanted)
     found = [value for value in values if f"{value.name}.".startswith(f"{name}.")]
@@ -99,13 +99,13 @@ def _origin(value: Value) -> str:
 
 @click.group()
 def config() -> None:
-    """Settings: see what holds and why, check the file, explain an option."""
+    """Settings: show effective settings and their source, check the file, explain an option."""
 
 
 @config.command("show")
 @verb
 def show(context: Context) -> CommandResult:
-    """Show every option's value and where it comes from: default, gitlab.yml or config.yml."""
+    """Show effective settings and their source: default, gitlab.yml or config.yml."""
 
     return show_result(context.values())
 
@@ -113,7 +113,7 @@ def show(context: Context) -> CommandResult:
 @config.command("check")
 @verb
 def check(context: Context) -> CommandResult:
-    """Tell every mistake in config.yml at once, each with its line."""
+    """Check config.yml, and report every problem with its line."""
     return check_result(context.values(), str(context.config or settings.CONFIG_FILE))
 
 
@@ -121,9 +121,9 @@ def check(context: Context) -> CommandResult:
 @click.argument("wanted", metavar="KEY")
 @verb
 def explain(context: Context, wanted: str) -> CommandResult:
-    """Tell what an option is for, what it may be, its default, and what it is now.
+    """Explain an option: purpose, allowed values, default.
 
-    KEY is an option's name, compression.threads, or a section's, compression.
+    KEY is an option (compression.threads) or a section (compression).
     """
 
     return explain_result(context.values(), wanted)

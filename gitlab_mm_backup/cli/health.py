@@ -1,4 +1,4 @@
-"""The verbs that look at the host: is it ready, may GitLab be upgraded?"""
+"""gitlab-mm status, doctor, report, notify and gate."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WIDTH = 79
 
 
 def status_result(lines: Sequence[StatusLine], host: str, *, nagios: bool) -> CommandResult:
-    """Tell every line, and all in one word."""
+    """Return every line, and the overall state."""
     state = worst(lines)
     told = _nagios(lines, state) if nagios else _screen(lines, state, host)
     fields = {
@@ -74,7 +74,7 @@ def _tone(state: State) -> tuple[str, str]:
 
 
 def _nagios(lines: Sequence[StatusLine], state: State) -> _Told:
-    """Return the one line that a plugin prints: what is wrong, or the newest set, and figures."""
+    """Return the one line of a Nagios plugin: the problems, or the newest set; then the figures."""
     amiss = [one for one in lines if one.state in _CODES] or lines[:1]
     words = "; ".join(f"{one.name}: {one.words}" for one in amiss).replace("|", "/")
     figures = {name: each for one in lines for name, each in one.figures.items()}
@@ -113,7 +113,7 @@ def test_result(wanted: Sequence[Notification]) -> CommandResult:
 
 def alerts_result(rules: Path, warnings: list[str]) -> CommandResult:
     return CommandResult(
-        {"rules": str(rules)}, [f"Alert rules are in {rules}"], warnings, answer=True
+        {"rules": str(rules)}, [f"Alert rules installed: {rules}"], warnings, answer=True
     )
 
 
@@ -138,14 +138,14 @@ def gate_result(passed: GateResult) -> CommandResult:
 
 
 def report_result(made: Report, path: Path) -> CommandResult:
-    """Tell where the page is; that nothing is proven is no failure of writing it."""
+    """Return the path of the page and its verdict; a bad verdict does not fail the command."""
     verdict = f"{made.judgement.standing.value.capitalize()}: {made.judgement.reason}"
     lines = [str(path), f"  {verdict}", *(f"  {one}" for one in made.concerns)]
     return CommandResult({"path": str(path), **made.fields()}, lines, answer=True)
 
 
 def doctor_result(checks: Sequence[Check], brief: bool = False) -> CommandResult:
-    """Tell every check, or in ``brief`` what there is and what is amiss."""
+    """Return every check, or with ``brief`` the versions and the problems."""
     results = {check.result for check in checks}
     code = ExitCode.DONE
     if Result.FAILED in results:
@@ -161,16 +161,18 @@ def doctor_result(checks: Sequence[Check], brief: bool = False) -> CommandResult
 
 
 @click.command()
-@click.option("--layout", is_flag=True, help="Only what is on the disk, in four lines at most.")
+@click.option("--layout", is_flag=True, help="Check only files on disk; prints four lines at most.")
 @click.option(
     "--to",
     type=click.Choice(["19"]),
-    help="Is it ready for that GitLab: 0 ready, 4 ready with warnings, 1 not ready.",
+    help="Check readiness for GitLab 19. Exit code 0: ready; 4: ready with warnings; 1: not ready.",
 )
-@click.option("--install-alerts", is_flag=True, help="Give GitLab's Prometheus our alert rules.")
+@click.option(
+    "--install-alerts", is_flag=True, help="Install our alert rules into GitLab's Prometheus."
+)
 @verb
 def doctor(context: Context, layout: bool, to: str | None, install_alerts: bool) -> CommandResult:
-    """Say whether this host is ready to back up and to restore, or to upgrade GitLab."""
+    """Check whether this host is ready to back up and restore, or to upgrade GitLab."""
     from ..health import doctor as health_doctor
     from ..health import metrics, upgrade_check
 
@@ -188,10 +190,10 @@ def doctor(context: Context, layout: bool, to: str | None, install_alerts: bool)
 @click.argument("lines", metavar="LINE...", nargs=-1, required=True)
 @verb
 def gate(context: Context, lines: tuple[str, ...]) -> CommandResult:
-    """Decide whether apt may upgrade GitLab, as its hook asks before each upgrade.
+    """Decide whether apt may upgrade GitLab; our apt hook calls it before each upgrade.
 
-    Each LINE is one that apt gives to DPkg::Pre-Install-Pkgs (version 3, apt.conf(5)); others
-    than those of gitlab-ce and gitlab-ee are passed over. Exit code 10 means: stop.
+    Each LINE is a line of DPkg::Pre-Install-Pkgs (version 3, apt.conf(5)). Only gitlab-ce and
+    gitlab-ee are considered. Exit code 10 stops apt.
     """
     from ..health import upgrade_gate
 
@@ -207,9 +209,9 @@ def gate(context: Context, lines: tuple[str, ...]) -> CommandResult:
 )
 @verb
 def report(context: Context, file: Path) -> CommandResult:
-    """Write what is proven of the sets as one HTML page, for whoever must be shown.
+    """Write an HTML restore-test report for auditors.
 
-    FILE is /var/lib/gitlab-mm-backup/report.html unless given. Exit code 0 says that the page is
+    FILE is /var/lib/gitlab-mm-backup/report.html unless given. Exit code 0 means that the page is
     written, whatever its verdict.
     """
     from ..health import html
@@ -223,9 +225,9 @@ def report(context: Context, file: Path) -> CommandResult:
 @click.option("--nagios", is_flag=True, help="One line with performance data, for a plugin.")
 @verb
 def status(context: Context, nagios: bool) -> CommandResult:
-    """Say at a glance how things stand: sets, rehearsal, sign-in, next run, space.
+    """Show the current state: last set, rehearsal, sign-in, next run, disk space.
 
-    Exit code 0: all is well; 4: something wants attention soon; 1: something is wrong now.
+    Exit code 0: good; 4: a warning needs attention soon; 1: a problem needs attention now.
     """
     from ..health import status as status_status
 
