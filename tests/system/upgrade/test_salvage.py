@@ -152,7 +152,7 @@ def test_the_doctor_leads_through_the_way_to_19(left: Left) -> None:
     assert result == "failed"
     assert re.search(r"/etc/gitlab/gitlab\.rb line \d+: mattermost_external_url", lines)
     assert "gitlab_rails['mattermost_host'] = 'http://mattermost.example.test'" in lines
-    assert checks["set"][0] == "failed" and "never rehearsed to the end" in checks["set"][1]
+    assert checks["set"][0] == "failed" and "never rehearsed completely" in checks["set"][1]
     checks = found(left.doctor["lines removed"])
     assert checks["gitlab.rb"][0] == "passed"
     assert checks["upgrade"] == (

@@ -165,7 +165,7 @@ def test_what_is_no_upgrade_makes_no_set(server: Server) -> None:
     with server.once_19():
         removed = apt(server.lab, "remove", "gitlab-ce")
     assert removed.returncode == 0
-    assert "GitLab is removed" in removed.stdout and "there is none" in removed.stdout
+    assert "GitLab is removed" in removed.stdout and "there is no set" in removed.stdout
     assert server.sets() == []
 
 
