@@ -1,4 +1,4 @@
-"""Reading config.yml: every problem of it at once, each with its line, and none with a value."""
+"""Read config.yml; report all problems at once, each with its line and without values."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..errors import ExitCode, Failure, reason
 from ..system import validation
 from .options import Option
 
-# PyYAML is imported where it is used: it is a third of the start-up time of a command that never
-# reads settings.
+# PyYAML is imported in the functions that use it: importing it takes a third of the start-up time of
+# a command that reads no settings.
 _NULL = "tag:yaml.org,2002:null"
 
 
@@ -43,10 +43,10 @@ class _Key:
 
 
 def read(path: Path, options: Sequence[Option], *, required: bool) -> dict[str, Given]:
-    """Return what the file gives, by each option's full name.
+    """Return the values in the file by the full names of their options.
 
-    A file that is absent, unless ``required``, or empty gives nothing.  Raises Failure with
-    ExitCode.USAGE that lists every problem.
+    An empty file has no values, and neither has an absent one unless ``required``.  Raises Failure
+    with ExitCode.USAGE that lists every problem.
     """
     import yaml
 
@@ -73,17 +73,17 @@ def read(path: Path, options: Sequence[Option], *, required: bool) -> dict[str, 
 
 
 def bad(path: Path, problems: Sequence[str]) -> Failure:
-    """Return the Failure that tells all problems of the file."""
+    """Return a Failure that lists all problems of the file."""
     return Failure(
         f"{path} has {len(problems)} problem" + ("s" if len(problems) > 1 else ""),
         "; ".join(problems),
-        "Correct the file; every option stands in it with its default, as a comment.",
+        "Correct the file. gitlab-mm config explain KEY shows the allowed values of an option.",
         ExitCode.USAGE,
     )
 
 
 def _syntax(error: Any) -> str:
-    """Return what is wrong with YAML, without the words of the file: one may be a secret."""
+    """Return a syntax error of YAML without quoting the file, which may contain secrets."""
     mark = getattr(error, "problem_mark", None)
     where = f"line {mark.line + 1}: " if mark is not None else ""
     problem = re.sub(r"'[^']{2,}'", "'…'", str(getattr(error, "problem", None) or "odd characters"))
@@ -194,7 +194,7 @@ def _plain(node: Any) -> Any:
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_object(node, deep=True)
-    except Exception as error:  # PyYAML lets through whatever its converters raise
+    except Exception as error:  # PyYAML does not convert the exceptions of its constructors
         raise ValueError(f"cannot be understood ({type(error).__name__})") from error
     finally:
         loader.dispose()

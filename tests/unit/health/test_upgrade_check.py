@@ -129,7 +129,7 @@ def test_secrets_that_would_be_erased(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"mattermost": {"email_invite_salt": "x"}}))
     assert "even if it fails" in upgrade_check._secrets(tmp_path, USED).detail
-    assert "nobody uses" in upgrade_check._secrets(tmp_path, UNUSED).detail
+    assert "not used" in upgrade_check._secrets(tmp_path, UNUSED).detail
     path.write_text(json.dumps({"gitlab_rails": {}}))
     assert "none of Mattermost's" in upgrade_check._secrets(tmp_path, USED).detail
 
