@@ -1,4 +1,4 @@
-"""The manual pages: options and verbs as --help has them, prose from the project's Markdown."""
+"""The manual pages: options and verbs from --help, prose from the project's Markdown."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _main_page(main: tree.Command) -> Page:
     body = (
         roff.section("synopsis", f"{roff.bold(main.typed)} {roff.literal(main.usage)}"),
         roff.section("description", roff.markdown(main.text)),
-        roff.section("commands", "Each has a page of its own.", *verbs, ".PP", *same),
+        roff.section("commands", "Each command has its own page.", *verbs, ".PP", *same),
         roff.section("options", *_options(main)),
         roff.section("how it works", roff.markdown(readme["How it works"])),
         roff.section("on a terminal", roff.markdown(roff.untitled(_document("terminal.md")))),
@@ -132,7 +132,7 @@ def _synopsis(verb: tree.Command) -> str:
 
 
 def _sort_out(text: str) -> tuple[str, str, str]:
-    """What a document says before its first heading: paragraphs, table of options, examples."""
+    """Split the text before the first heading: paragraphs, table of options, examples."""
     pieces = [one for one in text.strip().split("\n\n") if one]
     tables = [one for one in pieces if one.startswith("|")]
     examples = [one for one in pieces if one.startswith("```")]
@@ -159,10 +159,10 @@ def _options(command: tree.Command) -> list[str]:
 
 
 def _answers(verb: tree.Command) -> list[str]:
-    """What --json gives: the fields of every answer, and those of each verb of the page."""
+    """The fields of --json: those of every command, and those of each verb of the page."""
     common = _schema("common")["$defs"]["answer"]["properties"]
     lines = [
-        "One JSON object; fields that nothing is known for after a failure are absent. The JSON "
+        "One JSON object. After a failure, fields without a value are absent. The JSON "
         rf"Schemas are in {roff.bold(SCHEMAS_PATH)}.",
         *_fields(common),
     ]
@@ -194,7 +194,7 @@ def _schema(name: str) -> dict[str, Any]:
 
 
 def _common(by_hand: bool = True) -> list[str]:
-    """What every command's page ends with."""
+    """The last sections of each command's page."""
     codes = [roff.item(roff.bold(str(int(one))), roff.escape(one.meaning)) for one in ExitCode]
     sections = [
         roff.section("exit status", *codes),
@@ -213,7 +213,7 @@ def _config_page() -> Page:
     body = (
         roff.section(
             "description",
-            rf"{roff.bold('/etc/gitlab-mm-backup/config.yml')} has the settings.",
+            rf"{roff.bold('/etc/gitlab-mm-backup/config.yml')} contains the settings.",
             head,
         ),
         roff.section("options", *(_config_option(one) for one in OPTIONS)),
@@ -222,7 +222,7 @@ def _config_page() -> Page:
 
 
 def _config_option(option: Option) -> str:
-    """An option as it stands in the file at its default, what it is for, and what is below it."""
+    """An option with its default, its text, and the options below it."""
     name = roff.bold(f"{option.name}:")
     value = "" if option.options and not option.several else option_text.written(option)
     told = [
