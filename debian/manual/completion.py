@@ -35,8 +35,8 @@ def files(programs: list[tree.Command]) -> dict[str, str]:
 def _fill(shell: str, program: tree.Command, parts: dict[str, str]) -> str:
     text = (HERE / f"completion.{shell}").read_text(encoding="utf-8")
     own = {"program": program.typed, "function": re.sub(r"\W", "_", program.typed), "sets": SETS}
-    verbs = [one.typed for one in program.walk() if one is not program]
-    patterns = [_quoted(one) for one in verbs] or ["''"]
+    verbs = [command.typed for command in program.walk() if command is not program]
+    patterns = [_quoted(verb) for verb in verbs] or ["''"]
     own["verbs"] = (" " if shell == "fish" else " | ").join(patterns)
     return Template(text).substitute(own, **parts)
 
@@ -67,7 +67,8 @@ def _cases(
         for typed, option in _with_values(program)
     )
     offered = (
-        f"        {_quoted(one.typed)})\n{verbs(one)}            ;;\n" for one in program.walk()
+        f"        {_quoted(command.typed)})\n{verbs(command)}            ;;\n"
+        for command in program.walk()
     )
     return {"values": "".join(wanted), "offers": "".join(offered)}
 
@@ -98,11 +99,11 @@ def _zsh(program: tree.Command) -> dict[str, str]:
         return _quoted(f"{name}:{told}")
 
     def verbs(command: tree.Command) -> str:
-        options = (entry(name, one.help) for one in command.options for name in one.names)
-        lines = ["options=(", *(f"    {one}" for one in options), ")"]
+        options = (entry(name, option.help) for option in command.options for name in option.names)
+        lines = ["options=(", *(f"    {line}" for line in options), ")"]
         if command.verbs:
             offered = (entry(verb.name, verb.summary) for verb in command.verbs)
-            lines += ["offers=(", *(f"    {one}" for one in offered), ")"]
+            lines += ["offers=(", *(f"    {line}" for line in offered), ")"]
         if command.takes_sets:
             lines.append("sets=yes paths=yes")
         return "".join(f"            {line}\n" for line in lines)
@@ -115,10 +116,10 @@ def _fish(program: tree.Command) -> dict[str, str]:
     lines: list[str] = []
     for command in program.walk():
         start = f"complete -c {program.typed} -n '__{function}_at {command.typed}'"
-        lines += [f"{start} -a {one.name} -d {_quoted(one.summary)}" for one in command.verbs]
+        lines += [f"{start} -a {verb.name} -d {_quoted(verb.summary)}" for verb in command.verbs]
         if command.takes_sets:
             lines.append(f"{start} -F -k -a '(__{function}_sets)'")
-        lines += [f"{start} {_fish_option(one, function)}" for one in command.options]
+        lines += [f"{start} {_fish_option(option, function)}" for option in command.options]
     return {"lines": "\n".join(lines)}
 
 

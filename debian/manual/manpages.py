@@ -67,7 +67,7 @@ def _render(page: Page, pages: list[Page]) -> str:
     version, day = _changelog()
     title = f'.TH "{roff.literal(page.name.upper())}" {page.section} "{day}" "{version}"'
     name = roff.section("name", rf"{roff.literal(page.name)} \- {roff.escape(page.summary)}")
-    others = sorted({one.reference for one in pages if one is not page})
+    others = sorted({other.reference for other in pages if other is not page})
     also = roff.section("see also", ",\n".join(others))
     comment = '.\\" Written by debian/manual from the command line and its documents.'
     return "\n".join([comment, title, name, *page.body, also]) + "\n"
@@ -89,7 +89,9 @@ def _document(name: str) -> str:
 
 
 def _main_page(main: tree.Command) -> Page:
-    verbs = [roff.item(roff.bold(one.typed), roff.escape(f"{one.summary}.")) for one in main.verbs]
+    verbs = [
+        roff.item(roff.bold(verb.typed), roff.escape(f"{verb.summary}.")) for verb in main.verbs
+    ]
     same = [f"{roff.bold(name)} is {roff.bold(words)}." for name, words in tree.SAME.items()]
     readme = roff.headings((DEBIAN.parent / "README.md").read_text(encoding="utf-8"))
     body = (
@@ -125,7 +127,7 @@ def _verb_page(verb: tree.Command) -> Page:
 
 
 def _synopsis(verb: tree.Command) -> str:
-    uses = [(one.typed, one.usage) for one in verb.verbs or (verb,)]
+    uses = [(command.typed, command.usage) for command in verb.verbs or (verb,)]
     uses += [(program, verb.usage) for program, same in tree.SAME.items() if same == verb.typed]
     lines = [f"{roff.bold(typed)} {roff.literal(usage)}" for typed, usage in uses]
     return "\n.br\n".join(lines)
@@ -133,10 +135,10 @@ def _synopsis(verb: tree.Command) -> str:
 
 def _sort_out(text: str) -> tuple[str, str, str]:
     """Split the text before the first heading: paragraphs, table of options, examples."""
-    pieces = [one for one in text.strip().split("\n\n") if one]
-    tables = [one for one in pieces if one.startswith("|")]
-    examples = [one for one in pieces if one.startswith("```")]
-    words = [one for one in pieces if one not in tables and one not in examples]
+    pieces = [piece for piece in text.strip().split("\n\n") if piece]
+    tables = [piece for piece in pieces if piece.startswith("|")]
+    examples = [piece for piece in pieces if piece.startswith("```")]
+    words = [piece for piece in pieces if piece not in tables and piece not in examples]
     return "\n\n".join(words), "\n\n".join(tables), "\n\n".join(examples)
 
 
@@ -144,17 +146,20 @@ def _leaf_options(verb: tree.Command) -> list[tuple[str, str]]:
     if not verb.verbs:
         return [("options", "\n".join(_options(verb)))]
     return [
-        (f"options of {one.typed}", "\n".join([roff.markdown(one.text), *_options(one)]))
-        for one in verb.verbs
+        (
+            f"options of {command.typed}",
+            "\n".join([roff.markdown(command.text), *_options(command)]),
+        )
+        for command in verb.verbs
     ]
 
 
 def _options(command: tree.Command) -> list[str]:
     items = []
-    for one in command.options:
-        names = ", ".join(roff.bold(name) for name in one.names)
-        value = rf" \fI{roff.literal(one.metavar)}\fR" if one.metavar else ""
-        items.append(roff.item(names + value, roff.line(roff.escape(one.help))))
+    for option in command.options:
+        names = ", ".join(roff.bold(name) for name in option.names)
+        value = rf" \fI{roff.literal(option.metavar)}\fR" if option.metavar else ""
+        items.append(roff.item(names + value, roff.line(roff.escape(option.help))))
     return items
 
 
@@ -166,18 +171,18 @@ def _answers(verb: tree.Command) -> list[str]:
         rf"Schemas are in {roff.bold(SCHEMAS_PATH)}.",
         *_fields(common),
     ]
-    for one in verb.verbs or (verb,):
-        own = _schema(one.json_name.replace(" ", "-")).get("properties", {})
+    for command in verb.verbs or (verb,):
+        own = _schema(command.json_name.replace(" ", "-")).get("properties", {})
         more = _fields({name: field for name, field in own.items() if name != "command"})
-        title = f"Of {one.typed.partition(' ')[2]}"
+        title = f"Of {command.typed.partition(' ')[2]}"
         lines += [f".SS {roff.escape(title)}", *more] if more else []
     return lines
 
 
 def _fields(properties: dict[str, Any]) -> list[str]:
     return [
-        roff.item(roff.bold(name), roff.line(roff.escape(_description(one))))
-        for name, one in properties.items()
+        roff.item(roff.bold(name), roff.line(roff.escape(_description(field))))
+        for name, field in properties.items()
     ]
 
 
@@ -195,7 +200,7 @@ def _schema(name: str) -> dict[str, Any]:
 
 def _common(by_hand: bool = True) -> list[str]:
     """The last sections of each command's page."""
-    codes = [roff.item(roff.bold(str(int(one))), roff.escape(one.meaning)) for one in ExitCode]
+    codes = [roff.item(roff.bold(str(int(code))), roff.escape(code.meaning)) for code in ExitCode]
     sections = [
         roff.section("exit status", *codes),
         roff.section("files", roff.markdown(FILES.read_text(encoding="utf-8"))),
@@ -216,7 +221,7 @@ def _config_page() -> Page:
             rf"{roff.bold('/etc/gitlab-mm-backup/config.yml')} contains the settings.",
             head,
         ),
-        roff.section("options", *(_config_option(one) for one in OPTIONS)),
+        roff.section("options", *(_config_option(option) for option in OPTIONS)),
     )
     return Page(CONFIG_PAGE, 5, "settings of gitlab-mm-backup", body)
 
@@ -233,7 +238,7 @@ def _config_option(option: Option) -> str:
     if option.example:
         told.append(roff.example(option_text.example(option)))
     if option.options:
-        told += [".RS", *(_config_option(one) for one in option.options), ".RE"]
+        told += [".RS", *(_config_option(inner) for inner in option.options), ".RE"]
     return "\n".join(told)
 
 

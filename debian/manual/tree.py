@@ -69,15 +69,19 @@ def _read(command: click.Command, typed: str, parent: click.Context | None) -> C
     parameters = command.get_params(context)
     group = cli_main.commands_of(command) if isinstance(command, click.Group) else {}
     verbs = {name: _read(verb, f"{typed} {name}", context) for name, verb in group.items()}
-    arguments = [one for one in parameters if isinstance(one, click.Argument)]
-    options = [one for one in parameters if isinstance(one, click.Option) and not one.hidden]
+    arguments = [parameter for parameter in parameters if isinstance(parameter, click.Argument)]
+    options = [
+        parameter
+        for parameter in parameters
+        if isinstance(parameter, click.Option) and not parameter.hidden
+    ]
     text = "\n\n".join(filter(None, (command.help, command.epilog if parent else "")))
     return Command(
         typed,
         text,
         " ".join(command.collect_usage_pieces(context)),
-        tuple(_option(one, context) for one in options),
-        any("SET" in (one.metavar or "") for one in arguments),
+        tuple(_option(option, context) for option in options),
+        any("SET" in (argument.metavar or "") for argument in arguments),
         tuple(verb for name, verb in verbs.items() if not group[name].hidden),
         tuple(verb for name, verb in verbs.items() if group[name].hidden),
         f"{_json_name(parent)} {command.name}".strip() if parent else "",
@@ -104,7 +108,7 @@ def _values(option: click.Option) -> tuple[str, tuple[str, ...]]:
     if option.is_flag or option.count:
         return "nothing", ()
     if isinstance(option.type, click.Choice):
-        return "choices", tuple(str(one) for one in option.type.choices)
+        return "choices", tuple(str(choice) for choice in option.type.choices)
     if "SET" in (option.metavar or ""):
         return "sets", ()
     if isinstance(option.type, (click.Path, click.File)):

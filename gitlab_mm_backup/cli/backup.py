@@ -87,7 +87,7 @@ def backup(context: Context, if_present: bool, due: str | None, root: Path | Non
             return CommandResult({"set": None}, [absent])
         rollback.refuse_unfinished(Journal())
         ours, store = settings_and_store(context)
-        if due is not None and any(schedule.covers(one, due, now) for one in _moments(store)):
+        if due is not None and any(schedule.covers(moment, due, now) for moment in _moments(store)):
             return CommandResult({"set": None}, ["Tonight's set already exists"])
         process.lower_priority(ours.nice)
         context.begin(ours)
@@ -109,4 +109,4 @@ def _moments(store: Any) -> list[datetime]:
     from ..store import inventory
 
     sets = inventory.own_sets(identity.known(), store.sets())
-    return [one.manifest.made for one in sets if not one.manifest.safety]
+    return [set_.manifest.made for set_ in sets if not set_.manifest.safety]

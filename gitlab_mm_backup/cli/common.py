@@ -132,7 +132,10 @@ _BRIEF = 4  # lines
 
 
 def check_fields(checks: Sequence[Check]) -> list[dict[str, str]]:
-    return [{"name": one.name, "result": one.result.value, "detail": one.detail} for one in checks]
+    return [
+        {"name": check.name, "result": check.result.value, "detail": check.detail}
+        for check in checks
+    ]
 
 
 def brief_lines(checks: Sequence[Check]) -> list[str]:
@@ -142,9 +145,9 @@ def brief_lines(checks: Sequence[Check]) -> list[str]:
         [mattermost.detail] if mattermost.result is not Result.NOT_RUN else []
     )
     amiss = [
-        f"  {one.name}: {one.detail}"
-        for one in others
-        if one.result in (Result.FAILED, Result.WARNING) or one.detail == FOR_EVER
+        f"  {check.name}: {check.detail}"
+        for check in others
+        if check.result in (Result.FAILED, Result.WARNING) or check.detail == FOR_EVER
     ]
     if len(amiss) >= _BRIEF:
         amiss = [*amiss[: _BRIEF - 2], "  and more: gitlab-mm doctor"]

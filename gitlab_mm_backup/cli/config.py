@@ -21,11 +21,13 @@ from .output import Context
 
 def show_result(values: Sequence[Value]) -> CommandResult:
     """Return every value and its source, without secrets."""
-    names = max(len(one.name) for one in values)
-    texts = {one.name: _text(one) for one in values}
+    names = max(len(value.name) for value in values)
+    texts = {value.name: _text(value) for value in values}
     width = max(map(len, texts.values()))
-    lines = [f"{one.name:{names}}  {texts[one.name]:{width}}  {_origin(one)}" for one in values]
-    return CommandResult({"options": [_fields(one) for one in values]}, lines, answer=True)
+    lines = [
+        f"{value.name:{names}}  {texts[value.name]:{width}}  {_origin(value)}" for value in values
+    ]
+    return CommandResult({"options": [_fields(value) for value in values]}, lines, answer=True)
 
 
 def check_result(values: Sequence[Value], file: str) -> CommandResult:
@@ -46,8 +48,8 @@ def explain_result(values: Sequence[Value], wanted: str) -> CommandResult:
     if not found:
         names = ", ".join(name for name, _ in leaves(OPTIONS))
         raise Failure(f"There is no option {wanted!r}", f"known: {names}", exit_code=ExitCode.USAGE)
-    lines = [line for one in found for line in (*_explained(one), "")][:-1]
-    fields = [{**_fields(one), **_told(one.option)} for one in found]
+    lines = [line for value in found for line in (*_explained(value), "")][:-1]
+    fields = [{**_fields(value), **_told(value.option)} for value in found]
     return CommandResult({"options": fields}, lines, answer=True)
 
 
@@ -60,7 +62,7 @@ def _explained(value: Value) -> Iterator[str]:
         yield from _wrapped(f"{inner.name}: {inner.description} Default: {need}", "  - ")
     if option.example:
         yield "  Example:"
-        yield from (f"    {one}" for one in option_text.example(option).splitlines())
+        yield from (f"    {line}" for line in option_text.example(option).splitlines())
     yield f"  Default: {option_text.written(option) or 'none'}"
     yield f"  Now: {_text(value)} ({_origin(value)})"
 

@@ -37,12 +37,12 @@ def status_result(lines: Sequence[StatusLine], host: str, *, nagios: bool) -> Co
         "state": state.value,
         "lines": [
             {
-                "name": one.name,
-                "state": one.state.value,
-                "words": one.words,
-                "figures": {name: each.value for name, each in one.figures.items()},
+                "name": line.name,
+                "state": line.state.value,
+                "words": line.words,
+                "figures": {name: figure.value for name, figure in line.figures.items()},
             }
-            for one in lines
+            for line in lines
         ],
     }
     texts, tones = [text for text, _ in told], [tone for _, tone in told]
@@ -56,16 +56,16 @@ _Told = list[tuple[str, tuple[str, str]]]
 
 def _screen(lines: Sequence[StatusLine], state: State, host: str) -> _Told:
     told: _Told = [(f"{host}: {state.value}", _tone(state))]
-    for one in lines:
-        start = f"  {one.name:10} {one.state.value:8} "
+    for line in lines:
+        start = f"  {line.name:10} {line.state.value:8} "
         first, *more = textwrap.wrap(
-            one.words,
+            line.words,
             _WIDTH,
             initial_indent=start,
             subsequent_indent=" " * len(start),
             break_on_hyphens=False,
         )
-        told += [(first, _tone(one.state)), *((line, ("", "")) for line in more)]
+        told += [(first, _tone(line.state)), *((text, ("", "")) for text in more)]
     return told
 
 
@@ -75,10 +75,10 @@ def _tone(state: State) -> tuple[str, str]:
 
 def _nagios(lines: Sequence[StatusLine], state: State) -> _Told:
     """Return the one line of a Nagios plugin: the problems, or the newest set; then the figures."""
-    amiss = [one for one in lines if one.state in _CODES] or lines[:1]
-    words = "; ".join(f"{one.name}: {one.words}" for one in amiss).replace("|", "/")
-    figures = {name: each for one in lines for name, each in one.figures.items()}
-    data = " ".join(f"{name}={_figure(each)}" for name, each in figures.items())
+    amiss = [line for line in lines if line.state in _CODES] or lines[:1]
+    words = "; ".join(f"{line.name}: {line.words}" for line in amiss).replace("|", "/")
+    figures = {name: figure for line in lines for name, figure in line.figures.items()}
+    data = " ".join(f"{name}={_figure(figure)}" for name, figure in figures.items())
     return [(f"MATTERMOST BACKUP {_NAGIOS[state]} - {words} | {data}", ("", ""))]
 
 
@@ -140,7 +140,7 @@ def gate_result(passed: GateResult) -> CommandResult:
 def report_result(made: Report, path: Path) -> CommandResult:
     """Return the path of the page and its verdict; a bad verdict does not fail the command."""
     verdict = f"{made.judgement.standing.value.capitalize()}: {made.judgement.reason}"
-    lines = [str(path), f"  {verdict}", *(f"  {one}" for one in made.concerns)]
+    lines = [str(path), f"  {verdict}", *(f"  {concern}" for concern in made.concerns)]
     return CommandResult({"path": str(path), **made.fields()}, lines, answer=True)
 
 
@@ -154,7 +154,7 @@ def doctor_result(checks: Sequence[Check], brief: bool = False) -> CommandResult
         code = ExitCode.WARNINGS
     return CommandResult(
         {"checks": check_fields(checks)},
-        brief_lines(checks) if brief else [check_line(one) for one in checks],
+        brief_lines(checks) if brief else [check_line(check) for check in checks],
         code=code,
         answer=True,
     )

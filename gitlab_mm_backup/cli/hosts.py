@@ -49,29 +49,29 @@ def host_result(here: Host, known: Sequence[SeenHost], ring: Ring) -> CommandRes
     key = ring.own.fingerprint if ring.own else ""
     others = sorted(ring.trusted - {key})
     lines.append(f"  Signs its sets with key {key}")
-    lines += [f"  Trusts sets that are signed with key {one}" for one in others]
-    lines += [f"  Owns the sets of {identity.shown(one)} too" for one in here.took_over]
+    lines += [f"  Trusts sets that are signed with key {key}" for key in others]
+    lines += [f"  Owns the sets of {identity.shown(former)} too" for former in here.took_over]
     if here.original:
         lines += [
             f"  Its disk comes from host {here.original}, on another machine. Choose one:",
             "    gitlab-mm host take-over    if it is the same host on new hardware",
             "    gitlab-mm host new          if it is a copy of that host",
         ]
-    lines += [_line(one, here) for one in known] or ["No sets yet"]
+    lines += [_line(seen, here) for seen in known] or ["No sets yet"]
     fields = {
         **_fields(here),
         "key": key,
         "trusted_keys": others,
         "hosts": [
             {
-                "host": identity.shown(one.host),
-                "name": one.name,
-                "installation": one.installation or None,
-                "sets": one.sets,
-                "newest": one.newest,
-                "own": here.owns(one.host),
+                "host": identity.shown(seen.host),
+                "name": seen.name,
+                "installation": seen.installation or None,
+                "sets": seen.sets,
+                "newest": seen.newest,
+                "own": here.owns(seen.host),
             }
-            for one in known
+            for seen in known
         ],
     }
     return CommandResult(fields, lines, answer=True)
@@ -82,21 +82,21 @@ def _fields(here: Host) -> dict[str, object]:
         "id": here.id,
         "installation": here.installation or None,
         "original": here.original or None,
-        "took_over": [identity.shown(one) for one in here.took_over],
-        "others": [identity.shown(one) for one in here.others],
+        "took_over": [identity.shown(former) for former in here.took_over],
+        "others": [identity.shown(other) for other in here.others],
     }
 
 
-def _line(one: SeenHost, here: Host) -> str:
-    whose = identity.shown(one.host) if identity.has_id(one.host) else "without an id"
-    of = one.installation[:_SHOWN] or "not known"
-    told = f"{humanize.number(one.sets, 'set')} of {one.name} ({whose}), installation {of}"
-    told += f", the newest {one.newest}"
-    if here.owns(one.host):
+def _line(seen: SeenHost, here: Host) -> str:
+    whose = identity.shown(seen.host) if identity.has_id(seen.host) else "without an id"
+    of = seen.installation[:_SHOWN] or "not known"
+    told = f"{humanize.number(seen.sets, 'set')} of {seen.name} ({whose}), installation {of}"
+    told += f", the newest {seen.newest}"
+    if here.owns(seen.host):
         return f"{told}: this host's"
-    if one.host in here.others:
+    if seen.host in here.others:
         return f"{told}: another host's"
-    return f"{told}: not pruned here; gitlab-mm host take-over {_short(one.host)} if this was that host"
+    return f"{told}: not pruned here; gitlab-mm host take-over {_short(seen.host)} if this was that host"
 
 
 def _short(host: str) -> str:
@@ -111,7 +111,9 @@ def take_over_result(here: Host, former: str) -> CommandResult:
 
 def new_result(here: Host, not_this: Sequence[str]) -> CommandResult:
     """Return the hosts that this one is not, and its id."""
-    lines = [f"This is not host {identity.shown(one)}: its sets are not pruned" for one in not_this]
+    lines = [
+        f"This is not host {identity.shown(other)}: its sets are not pruned" for other in not_this
+    ]
     lines.append(f"This is host {here.id}")
     return CommandResult(_fields(here), lines, answer=True)
 

@@ -38,7 +38,7 @@ def offsite_result(served: Sequence[SyncResult], warnings: list[str]) -> Command
     if not served and not warnings:
         told = ["No off-site copies are configured. Add `offsite:` to config.yml."]
     elif not told and not warnings:
-        told = [f"All copies are up to date: {', '.join(one.remote.name for one in served)}"]
+        told = [f"All copies are up to date: {', '.join(result.remote.name for result in served)}"]
     error = Failure("Some sets have no off-site copy", "; ".join(warnings)) if warnings else None
     return CommandResult({"copies": copies_fields(served)}, told, error=error)
 
@@ -46,32 +46,32 @@ def offsite_result(served: Sequence[SyncResult], warnings: list[str]) -> Command
 def copies_fields(served: Sequence[SyncResult]) -> list[dict[str, object]]:
     return [
         {
-            "remote": one.remote.name,
-            "encrypted": bool(one.remote.recipients),
+            "remote": result.remote.name,
+            "encrypted": bool(result.remote.recipients),
             "copied": {
                 name: {"bytes": there.bytes, "checks": list(there.checks)}
-                for name, there in one.copied.items()
+                for name, there in result.copied.items()
             },
-            "removed": one.removed,
-            "beyond_rules": one.staying,
-            "problems": one.problems,
+            "removed": result.removed,
+            "beyond_rules": result.staying,
+            "problems": result.problems,
         }
-        for one in served
+        for result in served
     ]
 
 
 def copies_lines(served: Sequence[SyncResult]) -> list[str]:
     told = []
-    for one in served:
-        for name, there in one.copied.items():
+    for result in served:
+        for name, there in result.copied.items():
             how = ", ".join(_CHECKS.get(check, check) for check in there.checks)
             told.append(
-                f"Copied {name} to {one.remote.name}: {humanize.size(there.bytes)}, checked by {how}"
+                f"Copied {name} to {result.remote.name}: {humanize.size(there.bytes)}, checked by {how}"
             )
-        told += [f"Removed {name} from {one.remote.name}" for name in one.removed]
-        if one.staying:
-            copies = humanize.number(one.staying, "copy", "copies")
-            told.append(f"{copies} beyond the rules stay at {one.remote.name} (add_only)")
+        told += [f"Removed {name} from {result.remote.name}" for name in result.removed]
+        if result.staying:
+            copies = humanize.number(result.staying, "copy", "copies")
+            told.append(f"{copies} beyond the rules stay at {result.remote.name} (add_only)")
     return told
 
 

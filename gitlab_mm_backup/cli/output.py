@@ -246,7 +246,9 @@ def print_json(
     }
     line = json.dumps(document, ensure_ascii=not terminal.in_unicode(sys.stdout))
     # Control characters and undecodable bytes are written as JSON escapes.
-    click.echo("".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line))
+    click.echo(
+        "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in line)
+    )
 
 
 def _print_text(context: Context, outcome: CommandResult, error: Failure | None) -> None:

@@ -30,18 +30,18 @@ def kit_result(made: Kit, path: Path | None) -> CommandResult:
         "path": str(path) if path else None,
         "places": [
             {
-                "name": one.name,
-                "path": one.path,
-                "newest": one.newest or None,
-                "sets": one.sets,
-                "recipients": list(one.recipients),
+                "name": place.name,
+                "path": place.path,
+                "newest": place.newest or None,
+                "sets": place.sets,
+                "recipients": list(place.recipients),
             }
-            for one in made.places
+            for place in made.places
         ],
         "key": made.key or None,
-        "needed": [{"what": one.what, "why": one.why} for one in made.needed],
+        "needed": [{"what": item.what, "why": item.why} for item in made.needed],
         "versions": dict(made.versions),
-        "steps": [{"title": one.title, "commands": list(one.commands)} for one in made.steps],
+        "steps": [{"title": step.title, "commands": list(step.commands)} for step in made.steps],
         "told": list(made.told),
     }
     lines = [str(path)] if path else recovery_kit.lines(made)

@@ -26,10 +26,10 @@ def rehearse_result(
     only = made[0] if len(made) == 1 else None
     if not expected:
         warnings = warnings + [
-            f"{one.set}: {check.name} was skipped: {check.detail}"
-            for one in made
-            for check in one.checks
-            if check.result is Result.NOT_RUN and one.verdict is not CheckVerdict.FAILED
+            f"{record.set}: {check.name} was skipped: {check.detail}"
+            for record in made
+            for check in record.checks
+            if check.result is Result.NOT_RUN and record.verdict is not CheckVerdict.FAILED
         ]
     return CommandResult(
         {
@@ -37,20 +37,27 @@ def rehearse_result(
             "result": only and only.verdict.value,
             "checks": check_fields(only.checks) if only else [],
             "recovery_seconds": only and only.recovery_seconds,
-            "rehearsals": [{**as_fields(one), "result": one.verdict.value} for one in made],
+            "rehearsals": [
+                {**as_fields(record), "result": record.verdict.value} for record in made
+            ],
         },
-        [line for one in made for line in _rehearsal_lines(one)] or ["No set to rehearse"],
+        [line for record in made for line in _rehearsal_lines(record)] or ["No set to rehearse"],
         warnings,
         error=_unproven(made),
     )
 
 
 def _unproven(made: Sequence[CheckRecord]) -> Failure | None:
-    bad = [one for one in made if one.verdict is CheckVerdict.FAILED]
+    bad = [record for record in made if record.verdict is CheckVerdict.FAILED]
     if not bad:
         return None
-    failed = [(one, check) for one in bad for check in one.checks if check.result is Result.FAILED]
-    found = [f"{one.set}: {check.name}: {check.detail}" for one, check in failed]
+    failed = [
+        (record, check)
+        for record in bad
+        for check in record.checks
+        if check.result is Result.FAILED
+    ]
+    found = [f"{record.set}: {check.name}: {check.detail}" for record, check in failed]
     lasting = any(LASTING in check.detail for _, check in failed)
     return Failure(
         f"{humanize.number(len(bad), 'set')} failed the rehearsal",
@@ -65,7 +72,7 @@ def _rehearsal_lines(record: CheckRecord) -> list[str]:
     name = f"Rehearsal of {record.set}"
     lines = [
         f"{name} {VERDICTS[record.verdict]} in {humanize.duration(record.seconds)}",
-        *(f"  {check_line(one)}" for one in record.checks),
+        *(f"  {check_line(check)}" for check in record.checks),
     ]
     if record.recovery_seconds is not None:
         took = humanize.duration(max(1, record.recovery_seconds))
@@ -118,7 +125,7 @@ def rehearse(
             process.lower_priority(ours.nice)
             context.begin(ours)
             made = []
-            for set_ in [one.set for one in entries if one.set]:
+            for set_ in [entry.set for entry in entries if entry.set]:
                 with store.fetched(set_, ours.scratch_dir) as near:
                     made.append(job.rehearse(near, site, depth, ours))
                 if place is None:
@@ -127,7 +134,7 @@ def rehearse(
 
 
 def _incomplete(entries: Sequence[SetEntry]) -> list[str]:
-    return [f"{one.name} is not complete: {one.problem}" for one in entries if not one.set]
+    return [f"{entry.name} is not complete: {entry.problem}" for entry in entries if not entry.set]
 
 
 def _refuse_contradictions(depths: bool, sets: bool, place: str | None, several: bool) -> None:

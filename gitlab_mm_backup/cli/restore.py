@@ -352,7 +352,7 @@ def _wanted(ours: Any, store: Any, plan: RestoreOptions, options: dict[str, Any]
     except choice.Several as several:
         if options["yes"] or options["dry_run"] or not output.on_terminal():
             raise
-        picked = output.pick(several.message, [choice.describe(one) for one in several.choices])
+        picked = output.pick(several.message, [choice.describe(set_) for set_ in several.choices])
         chosen = several.choices[picked]
         named = replace(want, installation=chosen.installation, of_host=manifest.host_of(chosen))
         return offsite.wanted(ours, store, plan, name, named)

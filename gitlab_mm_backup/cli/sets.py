@@ -42,17 +42,17 @@ class Listed:
 
 def list_result(listed: Sequence[Listed], store: Store, here: Host) -> CommandResult:
     """Return the list of a store's sets, and how many sets of other hosts are not shown."""
-    newest = {one.entry.name: latest_verification(one.proven) for one in listed}
+    newest = {item.entry.name: latest_verification(item.proven) for item in listed}
     damaged = {name for name, record in newest.items() if record and not record.whole}
-    lines = [_list_line(one, damaged, here) for one in listed]
-    fields = [_list_fields(one, damaged, here) for one in listed]
+    lines = [_list_line(item, damaged, here) for item in listed]
+    fields = [_list_fields(item, damaged, here) for item in listed]
     others = store.others()
     lines += [
-        f"{humanize.number(one.sets, 'set')} of host {one.name} ({identity.shown(one.host)[:8]}), "
-        f"the newest {one.newest}: not shown"
-        for one in others
+        f"{humanize.number(host.sets, 'set')} of host {host.name} ({identity.shown(host.host)[:8]}), "
+        f"the newest {host.newest}: not shown"
+        for host in others
     ]
-    hidden = [{"host": one.name, "sets": one.sets, "newest": one.newest} for one in others]
+    hidden = [{"host": host.name, "sets": host.sets, "newest": host.newest} for host in others]
     told = lines or [f"No sets in {store.where}"]
     return CommandResult({"sets": fields, "others": hidden}, told, answer=True)
 
@@ -66,11 +66,11 @@ def _damaged_base(set_: BackupSet, damaged: set[str]) -> str | None:
 
     A set is unusable if a set that it builds on is damaged.
     """
-    return next((one.name for one in set_.chain[:-1] if one.name in damaged), None)
+    return next((base.name for base in set_.chain[:-1] if base.name in damaged), None)
 
 
-def _list_line(one: Listed, damaged: set[str], here: Host) -> str:
-    entry = one.entry
+def _list_line(item: Listed, damaged: set[str], here: Host) -> str:
+    entry = item.entry
     if entry.set is None:
         return f"{entry.name}  NOT COMPLETE: {entry.problem}"
     manifest = entry.set.manifest
@@ -81,10 +81,10 @@ def _list_line(one: Listed, damaged: set[str], here: Host) -> str:
     head = f"{entry.name}  {moment}  {size:>10}  {humanize.amounts(manifest.rows, manifest.files.files)}{safety}"
     lines = [
         head + builds_on(entry.set),
-        f"  {_proof(one.proven)}",
-        *remarks.origin_lines(one.origin),
+        f"  {_proof(item.proven)}",
+        *remarks.origin_lines(item.origin),
     ]
-    lines += [f"  {remark}" for remark in remarks.of(manifest, one.flaws, here)]
+    lines += [f"  {remark}" for remark in remarks.of(manifest, item.flaws, here)]
     base = _damaged_base(entry.set, damaged)
     if base is not None:
         lines.append(f"  NOT SOUND: {base}, which it builds on, is DAMAGED")
@@ -104,8 +104,8 @@ def _proof(proven: Sequence[CheckRecord]) -> str:
     return f"{words}, rehearsal {result} on {humanize.moment(rehearsed.made)}"
 
 
-def _list_fields(one: Listed, damaged: set[str], here: Host) -> dict[str, object]:
-    entry, proven = one.entry, one.proven
+def _list_fields(item: Listed, damaged: set[str], here: Host) -> dict[str, object]:
+    entry, proven = item.entry, item.proven
     if entry.set is None:
         return {"name": entry.name, "complete": False, "problem": entry.problem}
     manifest = entry.set.manifest
@@ -121,8 +121,8 @@ def _list_fields(one: Listed, damaged: set[str], here: Host) -> dict[str, object
         "salvaged": manifest.salvaged,
         "told": list(manifest.told),
         "host": manifest.host,
-        **remarks.fields(manifest, one.flaws, here),
-        **remarks.origin_fields(one.origin),
+        **remarks.fields(manifest, item.flaws, here),
+        **remarks.origin_fields(item.origin),
         "gitlab": manifest.gitlab,
         "mattermost": manifest.mattermost,
         "rows": manifest.rows,
@@ -161,12 +161,18 @@ def prune_result(
 ) -> CommandResult:
     """Return the decision for each set; a set that one of several owners removes is removed."""
     known: dict[str, Decision] = {}
-    for one in (decision for each in done for decision in each.decisions):
-        if one.name not in known or not one.keep:
-            known[one.name] = one
+    for decision in (decision for pruned in done for decision in pruned.decisions):
+        if decision.name not in known or not decision.keep:
+            known[decision.name] = decision
     decisions = list(known.values())
-    lines = [f"{'keep' if one.keep else 'remove':6}  {one.name}  {one.reason}" for one in decisions]
-    fields = [{"name": one.name, "keep": one.keep, "reason": one.reason} for one in decisions]
+    lines = [
+        f"{'keep' if decision.keep else 'remove':6}  {decision.name}  {decision.reason}"
+        for decision in decisions
+    ]
+    fields = [
+        {"name": decision.name, "keep": decision.keep, "reason": decision.reason}
+        for decision in decisions
+    ]
     return CommandResult({"sets": fields, "removed": removed}, lines, problems, answer=dry_run)
 
 
@@ -241,20 +247,22 @@ def prune(
         if accept is not None and not dry_run:
             thinning.accept(store.find(accept))
         owners = thinning.of_host(store, of_host, host) if of_host else [_owner(host)]
-        planned = [thinning.plan(store, ours.rules, one, agreed=True) for one in owners]
+        planned = [thinning.plan(store, ours.rules, owner, agreed=True) for owner in owners]
         if dry_run:
             return prune_result(planned, [], [], dry_run=True)
-        going = [one.name for each in planned for one in each.decisions if not one.keep]
-        asked = [thinning.plan(store, ours.rules, one).asked for one in owners]
+        going = [
+            decision.name for plan in planned for decision in plan.decisions if not decision.keep
+        ]
+        asked = [thinning.plan(store, ours.rules, owner).asked for owner in owners]
         agreed = yes
         if not yes and going and (of_host or (any(asked) and output.on_terminal())):
             what = [f"Sets to remove: {', '.join(going)}"]
             output.ask(what, [], "Remove them?")
             agreed = True
-        done = [thinning.prune(store, ours.rules, one, agreed=agreed) for one in owners]
-        problems = [problem for one in done for problem in one.problems]
+        done = [thinning.prune(store, ours.rules, owner, agreed=agreed) for owner in owners]
+        problems = [problem for pruned in done for problem in pruned.problems]
         problems += rollback.prune_previous(None if previous else ours.keep_time, all_=previous)
-    removed = [name for one in done for name in one.removed]
+    removed = [name for pruned in done for name in pruned.removed]
     return prune_result(done, removed, problems, dry_run=False)
 
 
@@ -274,10 +282,10 @@ def told_with_places(listed: CommandResult, copies: Mapping[str, Sequence[str]])
     """Return the list of sets with the remotes that have a checked copy; ``copies`` has them by set."""
     sets = list(listed.fields["sets"])
     lines = list(listed.lines)
-    for number, one in enumerate(sets):
-        if one["complete"]:
-            places = list(copies.get(one["name"], ()))
-            sets[number] = {**one, "copies": places}
+    for number, fields in enumerate(sets):
+        if fields["complete"]:
+            places = list(copies.get(fields["name"], ()))
+            sets[number] = {**fields, "copies": places}
             lines[number] += f"\n  copies: {', '.join(places)}" if places else ""
     return replace(listed, fields={**listed.fields, "sets": sets}, lines=lines)
 
@@ -287,35 +295,39 @@ def copies_result(
 ) -> CommandResult:
     """Return the list of the copies at one remote."""
     return CommandResult(
-        {"sets": [_entry_fields(remote, one, known[one.name], here) for one in entries]},
-        [_entry_line(one, known[one.name], here) for one in entries]
+        {"sets": [_entry_fields(remote, entry, known[entry.name], here) for entry in entries]},
+        [_entry_line(entry, known[entry.name], here) for entry in entries]
         or [f"No copy of a set at {remote.name}"],
         answer=True,
     )
 
 
-def _entry_line(one: RemoteEntry, found: Found, here: Host) -> str:
-    if one.manifest is None or one.copy is None:
-        return f"{one.name}  NOT COMPLETE: {one.problem}"
-    moment, size = humanize.moment(one.manifest.made), humanize.size(one.bytes)
-    increment = one.manifest.increment
+def _entry_line(entry: RemoteEntry, found: Found, here: Host) -> str:
+    if entry.manifest is None or entry.copy is None:
+        return f"{entry.name}  NOT COMPLETE: {entry.problem}"
+    moment, size = humanize.moment(entry.manifest.made), humanize.size(entry.bytes)
+    increment = entry.manifest.increment
     builds = f"  (builds on {increment.base})" if increment else ""
-    line = f"{one.name}  {moment}  {size:>10}  from {one.manifest.host}{builds}"
-    told = remarks.of(one.manifest, found.flaws, here)
+    line = f"{entry.name}  {moment}  {size:>10}  from {entry.manifest.host}{builds}"
+    told = remarks.of(entry.manifest, found.flaws, here)
     lines = [line, *remarks.origin_lines(found.origin), *(f"  {words}" for words in told)]
-    if one.copy.recipients:
-        lines.append(f"  encrypted to {'; '.join(one.copy.recipients)}")
-    return "\n".join(lines + [f"  {words}" for words in soundness.caveat_lines(one.manifest.told)])
+    if entry.copy.recipients:
+        lines.append(f"  encrypted to {'; '.join(entry.copy.recipients)}")
+    return "\n".join(
+        lines + [f"  {words}" for words in soundness.caveat_lines(entry.manifest.told)]
+    )
 
 
-def _entry_fields(remote: Remote, one: RemoteEntry, found: Found, here: Host) -> dict[str, object]:
-    manifest = one.manifest
-    if manifest is None or one.copy is None:
-        return {"name": one.name, "complete": False, "problem": one.problem}
+def _entry_fields(
+    remote: Remote, entry: RemoteEntry, found: Found, here: Host
+) -> dict[str, object]:
+    manifest = entry.manifest
+    if manifest is None or entry.copy is None:
+        return {"name": entry.name, "complete": False, "problem": entry.problem}
     return {
-        "name": one.name,
+        "name": entry.name,
         "complete": True,
-        "path": remote.place(one.name),
+        "path": remote.place(entry.name),
         "made": manifest.started,
         "purpose": manifest.purpose,
         "base": manifest.increment.base if manifest.increment else None,
@@ -326,9 +338,9 @@ def _entry_fields(remote: Remote, one: RemoteEntry, found: Found, here: Host) ->
         "mattermost": manifest.mattermost,
         "rows": manifest.rows,
         "files": manifest.files.files,
-        "bytes": one.bytes,
+        "bytes": entry.bytes,
         "told": list(manifest.told),
-        "recipients": list(one.copy.recipients),
+        "recipients": list(entry.copy.recipients),
     }
 
 
@@ -338,15 +350,15 @@ def listed(store: Any) -> CommandResult:
     from ..restore import offered
     from ..store import check_records
 
-    known = {one.name: one for one in offered.of_store(store)}
+    known = {offer.name: offer for offer in offered.of_store(store)}
     lines = [
         Listed(
-            one,
-            check_records.of_set(one.set) if one.set else [],
-            known[one.name].flaws if one.name in known else (),
-            known[one.name].origin if one.name in known else None,
+            entry,
+            check_records.of_set(entry.set) if entry.set else [],
+            known[entry.name].flaws if entry.name in known else (),
+            known[entry.name].origin if entry.name in known else None,
         )
-        for one in store.entries()
+        for entry in store.entries()
     ]
     return list_result(lines, store, identity.known())
 
@@ -362,7 +374,7 @@ def list_copies(settings: Any, place: str) -> CommandResult:
         return with_places(listed(repository))
     remote = download.place(settings, place)
     entries = copies.entries(remote)
-    known = {one.name: one for one in offered.of_copies(entries)}
+    known = {offer.name: offer for offer in offered.of_copies(entries)}
     return copies_result(remote, entries, known, identity.known())
 
 

@@ -22,7 +22,7 @@ def conversion_preview_result(found: Changed) -> CommandResult:
     local = ", ".join(found.local_administrators) or "none"
     lines = [
         f"{humanize.number(len(found.people), 'account')} would sign in by e-mail and password",
-        *(f"  {_account_line(one)}" for one in found.people),
+        *(f"  {_account_line(person)}" for person in found.people),
         f"Administrators with a password of their own: {local}",
     ]
     if not found.people:
@@ -33,7 +33,7 @@ def conversion_preview_result(found: Changed) -> CommandResult:
 
 def conversion_question(found: Changed) -> tuple[list[str], list[str], str]:
     """Return the lines, no warnings, and the question before a conversion."""
-    told = [f"  {_account_line(one)}" for one in found.people]
+    told = [f"  {_account_line(person)}" for person in found.people]
     people = humanize.number(len(found.people), "account")
     told.append("They can no longer sign in through GitLab. Mattermost restarts.")
     return told, [], f"Convert {people}?"
@@ -61,21 +61,21 @@ def undo_result(done: Changed) -> CommandResult:
     )
 
 
-def _account_line(one: Person) -> str:
-    marks = ["administrator"] if one.administrator else []
-    marks += ["deactivated"] if one.deleteat else []
-    return f"{one.username} <{one.email}>{' (' + ', '.join(marks) + ')' if marks else ''}"
+def _account_line(person: Person) -> str:
+    marks = ["administrator"] if person.administrator else []
+    marks += ["deactivated"] if person.deleteat else []
+    return f"{person.username} <{person.email}>{' (' + ', '.join(marks) + ')' if marks else ''}"
 
 
 def _accounts_fields(found: Changed) -> dict[str, object]:
     people = [
         {
-            "username": one.username,
-            "email": one.email,
-            "administrator": one.administrator,
-            "active": not one.deleteat,
+            "username": person.username,
+            "email": person.email,
+            "administrator": person.administrator,
+            "active": not person.deleteat,
         }
-        for one in found.people
+        for person in found.people
     ]
     return {"accounts": people}
 
@@ -159,7 +159,7 @@ def repair_result(repaired: Repaired) -> CommandResult:
     """Return the layers that were, or would be, written; remaining findings are warnings."""
     repair, after, dry_run = repaired.repair, repaired.after, repaired.wish.dry_run
     layers = repair.layers if repair else []
-    left = [f"{one.code} ({one.layer}): {one.detail}" for one in after.findings]
+    left = [f"{finding.code} ({finding.layer}): {finding.detail}" for finding in after.findings]
     return CommandResult(
         {
             **_sign_in_fields(after),
@@ -192,17 +192,17 @@ def _repair_line(repair: Repair | None, verb: str) -> str:
 def _sign_in_fields(diagnosis: Diagnosis) -> dict[str, object]:
     return {
         "candidates": [
-            {"source": one.source, "id": one.pair.id, "verified": one.verified}
-            for one in diagnosis.candidates
+            {"source": candidate.source, "id": candidate.pair.id, "verified": candidate.verified}
+            for candidate in diagnosis.candidates
         ],
         "findings": [
             {
-                "code": one.code,
-                "layer": one.layer,
-                "detail": one.detail,
-                "severity": one.severity.value,
+                "code": finding.code,
+                "layer": finding.layer,
+                "detail": finding.detail,
+                "severity": finding.severity.value,
             }
-            for one in diagnosis.findings
+            for finding in diagnosis.findings
         ],
         "probe": diagnosis.probe.verdict.value,
         "judged_by": "probe" if diagnosis.applications is None else "database",
@@ -212,13 +212,13 @@ def _sign_in_fields(diagnosis: Diagnosis) -> dict[str, object]:
 def _sign_in_lines(diagnosis: Diagnosis) -> list[str]:
     words = {True: "accepted", False: "refused", None: "not known"}
     lines = [
-        f"{one.source}: id {one.pair.id[:4]}…, secret {one.pair.secret.hint()}: "
-        f"{words[one.verified]}"
-        for one in diagnosis.candidates
+        f"{candidate.source}: id {candidate.pair.id[:4]}…, secret {candidate.pair.secret.hint()}: "
+        f"{words[candidate.verified]}"
+        for candidate in diagnosis.candidates
     ]
     lines += [
-        f"{one.severity.value:8} {one.code} ({one.layer}): {one.detail}"
-        for one in diagnosis.findings
+        f"{finding.severity.value:8} {finding.code} ({finding.layer}): {finding.detail}"
+        for finding in diagnosis.findings
     ]
     if diagnosis.applications is None:
         lines.append("GitLab's database is not available on this host; the probe decides")

@@ -48,7 +48,7 @@ def _in_c_locale(environment: Mapping[str, str]) -> bool:
     Python sets LC_CTYPE to C.UTF-8 itself in a C locale (PEP 538).
     """
     c = ("", "C", "POSIX")
-    wanted, kind, usual = (environment.get(one, "") for one in ("LC_ALL", "LC_CTYPE", "LANG"))
+    wanted, kind, usual = (environment.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG"))
     return wanted in c and (wanted != "" or (kind in (*c, "C.UTF-8") and usual in c))
 
 

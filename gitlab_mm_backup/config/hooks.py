@@ -105,16 +105,16 @@ def on_failure(variables: Mapping[str, str]) -> Iterator[None]:
 def _refuse_untrusted(path: Path) -> None:
     """Raise Failure unless the hook is an executable that only root can write or replace."""
     real = Path(os.path.realpath(path))
-    for one in (real, real.parent, path.parent):
+    for checked in (real, real.parent, path.parent):
         try:
-            status = os.stat(one)
+            status = os.stat(checked)
         except OSError as error:
-            raise Failure(f"Hook {path} is not run", f"{one}: {error.strerror}") from error
+            raise Failure(f"Hook {path} is not run", f"{checked}: {error.strerror}") from error
         if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise Failure(
                 f"Hook {path} is not run",
-                f"{one} can be written by others than root",
-                f"chown root:root {one}; chmod go-w {one}",
+                f"{checked} can be written by others than root",
+                f"chown root:root {checked}; chmod go-w {checked}",
             )
     if not real.is_file() or not os.access(real, os.X_OK):
         raise Failure(f"Hook {path} is not run", "it is not an executable file", f"chmod +x {path}")

@@ -145,7 +145,7 @@ def with_taken_over(host: Host, former: str) -> Host:
         host,
         original="" if host.original == former else host.original,
         took_over=tuple(dict.fromkeys((*host.took_over, former))),
-        others=tuple(one for one in host.others if one != former),
+        others=tuple(other for other in host.others if other != former),
     )
 
 

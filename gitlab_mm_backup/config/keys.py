@@ -181,4 +181,4 @@ _KEY: dict[str, validation.Check] = {
 
 
 def _fingerprints(value: Any) -> tuple[str, ...]:
-    return tuple(origin.typed_fingerprint(one) for one in validation.texts(value))
+    return tuple(origin.typed_fingerprint(text) for text in validation.texts(value))

@@ -24,7 +24,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def sample(options: Sequence[Option], *, live: bool = False) -> str:
     """Return the sample config.yml; with ``live``, every option is active, at its default."""
     head = [*_comment(_HEAD, ""), f"# yaml-language-server: $schema={SCHEMA_FILE}"]
-    blocks = ["\n".join(head), *("\n".join(_lines(one, "", live)) for one in options)]
+    blocks = ["\n".join(head), *("\n".join(_lines(option, "", live)) for option in options)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -33,11 +33,11 @@ def _lines(option: Option, indent: str, live: bool) -> Iterator[str]:
     before = indent if live or not indent else f"#{indent}"
     yield from _comment(option.description, before)
     if option.example:
-        yield from (f"{before}#   {one}" for one in example(option).splitlines())
+        yield from (f"{before}#   {line}" for line in example(option).splitlines())
     if option.options and not option.several:
         yield f"{mark}{option.name}:"
-        for one in option.options:
-            yield from _lines(one, f"{indent}  ", live)
+        for inner in option.options:
+            yield from _lines(inner, f"{indent}  ", live)
     else:
         yield f"{mark}{option.name}: {written(option)}".rstrip()
 

@@ -190,7 +190,10 @@ def size() -> Kind:
         )
 
     share = "^0*([0-9]|[1-8][0-9]|90)%$"
-    forms = [{"const": 0}, *({"type": "string", "pattern": one} for one in (share, "^[0-9]+[MG]$"))]
+    forms = [
+        {"const": 0},
+        *({"type": "string", "pattern": pattern} for pattern in (share, "^[0-9]+[MG]$")),
+    ]
     return Kind(read, {"anyOf": forms}, _show_size)
 
 
@@ -209,22 +212,22 @@ def list_of(kind: Kind) -> Kind:
         raise ValueError("must be a list: [one, another]")
 
     schema = {"type": "array", "items": dict(kind.schema)}
-    return Kind(read, schema, lambda value: [kind.show(one) for one in value])
+    return Kind(read, schema, lambda value: [kind.show(item) for item in value])
 
 
 def leaves(options: Sequence[Option], above: str = "") -> Iterator[tuple[str, Option]]:
     """Yield (full name, option) for each option with a value; a list of mappings is one value."""
-    for one in options:
-        name = f"{above}.{one.name}" if above else one.name
-        if one.options and not one.several:
-            yield from leaves(one.options, name)
+    for option in options:
+        name = f"{above}.{option.name}" if above else option.name
+        if option.options and not option.several:
+            yield from leaves(option.options, name)
         else:
-            yield name, one
+            yield name, option
 
 
 def shown(option: Option, value: Any) -> Any:
     """Return the ``value`` of an option for JSON, without secrets."""
     if option.kind is not None:
         return option.kind.show(value)
-    kinds = {one.name: one for one in option.options}
-    return [{name: shown(kinds[name], inner) for name, inner in one.items()} for one in value]
+    kinds = {inner.name: inner for inner in option.options}
+    return [{name: shown(kinds[name], inner) for name, inner in item.items()} for item in value]

@@ -18,7 +18,7 @@ from .options import (
 
 # The retention rules of a remote, and their names in config.yml.
 KEEP_RULES = {
-    one: f"keep_{one}" for one in ("last", "hourly", "daily", "weekly", "monthly", "yearly")
+    rule: f"keep_{rule}" for rule in ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 }
 
 SENDERS = ("mattermost", "mail", "ping", "apprise")  # of notifications

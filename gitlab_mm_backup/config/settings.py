@@ -116,7 +116,7 @@ def remote_entry(values: Mapping[str, Any]) -> Remote:
 def remote_entries(listed: Sequence[Mapping[str, Any]]) -> tuple[Remote, ...]:
     """Return all remotes of ``offsite``; raises ValueError like ``remote_entry``."""
     found = tuple(map(remote_entry, listed))
-    names = [one.name for one in found]
+    names = [remote.name for remote in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"two remotes are called {twice[0]}; give one of them another name")
@@ -249,7 +249,7 @@ class Settings:
         if self.store == "restic":
             return []
         followed = [GITLAB] if self.follow_gitlab and self.upload is not None else []
-        return list(dict.fromkeys([*followed, *(one.name for one in self.offsite)]))
+        return list(dict.fromkeys([*followed, *(remote.name for remote in self.offsite)]))
 
     @property
     def rules(self) -> Rules:
@@ -343,7 +343,7 @@ def look(
 def _below(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a section, each by its name there."""
     start = f"{section}."
-    return {name[len(start) :]: one for name, one in values.items() if name.startswith(start)}
+    return {name[len(start) :]: value for name, value in values.items() if name.startswith(start)}
 
 
 def _value(

@@ -152,7 +152,7 @@ def _journal() -> Check:
 def _search() -> Check:
     left = Journal().later()
     if left:
-        names = ", ".join(one.name for one in left)
+        names = ", ".join(index.name for index in left)
         detail = f"search indexes are missing since a restore: {names}; build them: gitlab-mm restore --continue"
         return Check("search", Result.WARNING, detail)
     return Check("search", Result.PASSED, "no index is missing since a restore")

@@ -58,7 +58,10 @@ def _visible(value: Any) -> Any:
     """Return a text with invisible characters escaped, such as those that reverse a line."""
     if type(value) is not str:  # the output of a macro (Markup) is escaped already
         return value
-    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in value)
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1]
+        for letter in value
+    )
 
 
 WIDTH, HEIGHT = 340, 196
@@ -117,10 +120,12 @@ def _chart(
     words: Callable[[float], str],
     units: Sequence[tuple[str, int]],
 ) -> Chart:
-    points = [point for one in series for point in one.points]
+    points = [point for curve in series for point in curve.points]
     highest = max((amount for _, amount in points), default=0.0)
     # An axis up to 1.4 of a unit has too few ticks, so a unit is used from two on.
-    unit, factor = [one for one in units if one[1] == 1 or highest >= 2 * one[1]][-1]
+    unit, factor = [
+        candidate for candidate in units if candidate[1] == 1 or highest >= 2 * candidate[1]
+    ][-1]
     step = _step(highest / factor)
     count = max(1, math.ceil(highest / factor / step))
     top = count * step * factor
@@ -135,14 +140,14 @@ def _chart(
 
     return Chart(
         title=title,
-        description="; ".join(_describe(one, words) for one in series) + ".",
+        description="; ".join(_describe(curve, words) for curve in series) + ".",
         unit=unit,
         ticks=[
             (round(_BOTTOM - number / count * (_BOTTOM - _TOP), 1), f"{number * step:g}")
             for number in range(count + 1)
         ],
         dates=_dates(first, last),
-        curves=[_curve(one.name, [place(*point) for point in one.points]) for one in series],
+        curves=[_curve(curve.name, [place(*point) for point in curve.points]) for curve in series],
     )
 
 
@@ -151,7 +156,7 @@ def _step(highest: float) -> float:
     if highest <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(highest / _TICKS))
-    return next(power * one for one in (1, 2, 5, 10) if power * one * _TICKS >= highest)
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor * _TICKS >= highest)
 
 
 def _curve(name: str, places: Sequence[tuple[float, float]]) -> Curve:
@@ -239,25 +244,27 @@ def _duration(seconds: float) -> str:
 
 def _charts(made: Report) -> list[Chart]:
     sets = [line.entry.set.manifest for line in reversed(made.lines) if line.entry.set]
-    runs = [one for one in reversed(made.records) if one.rehearsal]
+    runs = [record for record in reversed(made.records) if record.rehearsal]
     recovered = [
-        (one.made, one.recovery_seconds) for one in runs if one.recovery_seconds is not None
+        (record.made, record.recovery_seconds)
+        for record in runs
+        if record.recovery_seconds is not None
     ]
     return [
         sizes(
             "Size of each set",
-            [Series("Sets", [(one.made, one.bytes) for one in sets])],
+            [Series("Sets", [(manifest.made, manifest.bytes) for manifest in sets])],
             humanize.size,
         ),
         times(
             "Duration of each backup",
-            [Series("Backups", [(one.made, one.seconds) for one in sets])],
+            [Series("Backups", [(manifest.made, manifest.seconds) for manifest in sets])],
             _duration,
         ),
         times(
             "Duration of each rehearsal",
             [
-                Series("Rehearsals", [(one.made, one.seconds) for one in runs]),
+                Series("Rehearsals", [(record.made, record.seconds) for record in runs]),
                 Series("Recovery in them", recovered),
             ],
             _duration,

@@ -220,7 +220,7 @@ def text(facts: MetricsInput) -> str:
         if name not in told:
             lines += [f"# HELP gitlab_mm_{name} {_HELP[name]}", f"# TYPE gitlab_mm_{name} gauge"]
             told.add(name)
-        inside = ",".join(f'{key}="{_escaped(one)}"' for key, one in labels.items())
+        inside = ",".join(f'{key}="{_escaped(label)}"' for key, label in labels.items())
         lines.append(
             f"gitlab_mm_{name}{{{inside}}} {value}" if inside else f"gitlab_mm_{name} {value}"
         )
@@ -243,7 +243,9 @@ def _samples(facts: MetricsInput) -> Iterator[Sample]:
     for remote, moment in facts.offsite.items():
         # 0 for a remote that has no set yet, so that an alert on its age fires.
         yield "offsite_timestamp_seconds", {"remote": remote}, moment or 0
-    yield from _of_rehearsals([one for one in facts.history if one.set not in facts.emptied])
+    yield from _of_rehearsals(
+        [record for record in facts.history if record.set not in facts.emptied]
+    )
 
 
 def _of_runs(runs: Mapping[str, JobRun]) -> Iterator[Sample]:
@@ -261,16 +263,20 @@ def _of_runs(runs: Mapping[str, JobRun]) -> Iterator[Sample]:
 
 
 def _of_sets(facts: MetricsInput) -> Iterator[Sample]:
-    sets = [one.set for one in facts.entries if one.set and not one.set.manifest.safety]
+    sets = [entry.set for entry in facts.entries if entry.set and not entry.set.manifest.safety]
     yield "sets", {}, len(sets)
-    yield "sets_incomplete", {}, sum(1 for one in facts.entries if one.set is None)
+    yield "sets_incomplete", {}, sum(1 for entry in facts.entries if entry.set is None)
     if sets:
-        yield "set_oldest_timestamp_seconds", {}, min(one.manifest.made for one in sets).timestamp()
+        yield (
+            "set_oldest_timestamp_seconds",
+            {},
+            min(set_.manifest.made for set_ in sets).timestamp(),
+        )
     yield "sets_future", {}, facts.future
     yield "sets_foreign", {}, facts.foreign
     yield "set_emptied", {}, int(bool(sets) and sets[0].name in facts.emptied)
     bad = facts.refuted | facts.emptied
-    newest = next((one for one in sets if one.name not in bad), None)
+    newest = next((set_ for set_ in sets if set_.name not in bad), None)
     if newest is not None:
         yield from _of_newest(newest)
 
@@ -296,12 +302,12 @@ def _of_rehearsals(history: Sequence[CheckRecord]) -> Iterator[Sample]:
     for verdict in CheckVerdict:
         yield "rehearsal_result", {"result": verdict.value}, int(newest.verdict is verdict)
     yield "rehearsal_duration_seconds", {}, newest.seconds
-    measured = [one for one in history if one.recovery_seconds is not None]
+    measured = [record for record in history if record.recovery_seconds is not None]
     latest = check_records.latest_rehearsal(measured)
     if latest is not None and latest.recovery_seconds is not None:
         yield "rehearsal_recovery_seconds", {}, latest.recovery_seconds
     passed = check_records.latest_rehearsal(
-        one for one in history if one.verdict is CheckVerdict.PASSED
+        record for record in history if record.verdict is CheckVerdict.PASSED
     )
     if passed is not None:
         yield "rehearsal_passed_timestamp_seconds", {}, passed.made.timestamp()

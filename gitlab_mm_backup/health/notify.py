@@ -231,7 +231,7 @@ def _flawed(found: Found | None, kind: Kind) -> frozenset[str]:
     """Return the names of this host's sets that have a flaw of this kind."""
     if found is None:
         return frozenset()
-    own = [one.name for one in found.entries if one.name not in found.foreign]
+    own = [entry.name for entry in found.entries if entry.name not in found.foreign]
     return frozenset(name for name in own if found.has(name, kind))
 
 
@@ -248,13 +248,13 @@ def facts(store: Store, remotes: Sequence[str]) -> metrics.MetricsInput:
         offsite = ledger.newest_elsewhere(store, remotes)
     except Failure as failure:
         log.warning("The metrics have no data of sets: %s", redaction.without_rows(str(failure)))
-    own = [one for one in found.entries if one.name not in found.foreign] if found else []
+    own = [entry for entry in found.entries if entry.name not in found.foreign] if found else []
     flawed = {kind: _flawed(found, kind) for kind in Kind}
     free = disk_space.free(store.folder) if isinstance(store, LocalStore) else None
     return metrics.MetricsInput(
         tool=version.tool(),
         runs=metrics.read_runs(),
-        entries=[one for one in own if one.name not in flawed[Kind.FUTURE]],
+        entries=[entry for entry in own if entry.name not in flawed[Kind.FUTURE]],
         refuted=flawed[Kind.FAILED],
         emptied=flawed[Kind.EMPTIED],
         future=len(flawed[Kind.FUTURE]),

@@ -56,7 +56,7 @@ class Found:
 
     def of(self, set_: BackupSet) -> list[CheckRecord]:
         """Return the check records of this set, without those of copies elsewhere."""
-        return [one for one in self.records.get(set_.name, ()) if one.set == set_.name]
+        return [record for record in self.records.get(set_.name, ()) if record.set == set_.name]
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,15 @@ class RatingLine:
 
 
 def newest_of(found: Found) -> BackupSet | None:
-    return next((one.set for one in found.entries if one.set and found.counts(one.set)), None)
+    return next(
+        (entry.set for entry in found.entries if entry.set and found.counts(entry.set)), None
+    )
 
 
 def evaluate(found: Found, newest: BackupSet | None) -> RatingReason:
     if newest is None:
         return RatingReason(Rating.NOT_PROVEN, f"There is no set in {found.folder}")
-    emptied = [one for one in found.flaws.get(newest.name, ()) if one.kind is Kind.EMPTIED]
+    emptied = [flaw for flaw in found.flaws.get(newest.name, ()) if flaw.kind is Kind.EMPTIED]
     if emptied:
         reason = f"The newest set, {newest.name}, is not usable: {emptied[0].words}"
         return RatingReason(Rating.NOT_PROVEN, reason + _other_proof(found))
@@ -123,18 +125,18 @@ def _recovery(record: CheckRecord) -> str:
 
 def _went_to_the_end(record: CheckRecord) -> bool:
     """Return whether all checks passed and Mattermost was started."""
-    booted = any(one.name == "boot" and one.result is Result.PASSED for one in record.checks)
+    booted = any(check.name == "boot" and check.result is Result.PASSED for check in record.checks)
     return record.whole and booted
 
 
 def _missing(record: CheckRecord) -> list[str]:
-    return [one.name for one in record.checks if one.result is Result.NOT_RUN] or ["boot"]
+    return [check.name for check in record.checks if check.result is Result.NOT_RUN] or ["boot"]
 
 
 def _failure(record: CheckRecord) -> str:
     kind = "rehearsal" if record.rehearsal else "verification"
-    bad = [one for one in record.checks if one.result is Result.FAILED]
-    told = "; ".join(f"{one.name}: {one.detail}" for one in bad)
+    bad = [check for check in record.checks if check.result is Result.FAILED]
+    told = "; ".join(f"{check.name}: {check.detail}" for check in bad)
     return f"The newest set failed its {kind} on {humanize.moment(record.made)}: {told}"
 
 
@@ -153,7 +155,9 @@ def _other_proof(found: Found) -> str:
 
 def concerns(found: Found, newest: BackupSet | None) -> list[str]:
     """Return the problems that a reader must know in addition to the verdict."""
-    words = [f"{one.name} is not complete: {one.problem}" for one in found.entries if not one.set]
+    words = [
+        f"{entry.name} is not complete: {entry.problem}" for entry in found.entries if not entry.set
+    ]
     words += [
         f"{name}: {flaw.words}"
         for name, some in found.flaws.items()
@@ -166,7 +170,7 @@ def concerns(found: Found, newest: BackupSet | None) -> list[str]:
         age = _age(found.now - newest.manifest.made)
         words.append(f"The newest set is {age} old: {humanize.moment(newest.manifest.made)}")
     words += [] if newest is None else soundness.caveat_lines(newest.manifest.told)
-    bad = [one for one in found.entries if one.set is not newest and _failed(found, one)]
+    bad = [entry for entry in found.entries if entry.set is not newest and _failed(found, entry)]
     if bad:
         words.append(f"{humanize.number(len(bad), 'other set')} failed: {bad[0].name}")
         words[-1] += " and older ones, marked below" if len(bad) > 1 else ""
@@ -186,7 +190,7 @@ def _age(age: timedelta) -> str:
 def line_of(found: Found, entry: SetEntry) -> RatingLine:
     if entry.set is None:
         return RatingLine(entry, Rating.FAILED, f"not complete: {entry.problem}")
-    doubts = [one.words for one in found.flaws.get(entry.name, ()) if one.kind in _DOUBTS]
+    doubts = [flaw.words for flaw in found.flaws.get(entry.name, ()) if flaw.kind in _DOUBTS]
     if doubts:
         return RatingLine(entry, Rating.NOT_PROVEN, "; ".join(doubts))
     records = found.of(entry.set)

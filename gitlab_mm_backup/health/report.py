@@ -70,10 +70,10 @@ class Report:
             "set": self.newest and self.newest.name,
             "recovery_seconds": self.recovery_seconds,
             "recovery_without": list(record.left_out) if record and proven else [],
-            "sets": [_set_fields(one) for one in self.lines],
+            "sets": [_set_fields(line) for line in self.lines],
             "rehearsals": [
-                {**check_records.as_fields(one), "result": one.verdict.value}
-                for one in self.records
+                {**check_records.as_fields(record), "result": record.verdict.value}
+                for record in self.records
             ],
             "not_covered": list(self.uncovered),
             "versions": dict(self.found.versions),
@@ -105,13 +105,17 @@ def _of_gitlab(newest: BackupSet | None) -> list[str]:
 
 
 def _discreet(found: Found) -> Found:
-    kept = {name: [_without_rows(one) for one in some] for name, some in found.records.items()}
-    history = [_without_rows(one) for one in found.history]
+    kept = {
+        name: [_without_rows(record) for record in some] for name, some in found.records.items()
+    }
+    history = [_without_rows(record) for record in found.history]
     return replace(found, records=kept, history=history)
 
 
 def _without_rows(record: CheckRecord) -> CheckRecord:
-    checks = [replace(one, detail=redaction.without_rows(one.detail)) for one in record.checks]
+    checks = [
+        replace(check, detail=redaction.without_rows(check.detail)) for check in record.checks
+    ]
     return replace(record, checks=checks)
 
 
@@ -122,7 +126,10 @@ def collect(store: Store) -> Found:
     """
     entries = store.entries()
     here = identity.known()
-    own = {one.name for one in inventory.own_sets(here, [one.set for one in entries if one.set])}
+    own = {
+        set_.name
+        for set_ in inventory.own_sets(here, [entry.set for entry in entries if entry.set])
+    }
     try:
         site = detect.find()
     except Failure as failure:  # the sets may be on a host without GitLab
@@ -130,7 +137,7 @@ def collect(store: Store) -> Found:
         site = None
     return Found(
         entries=entries,
-        records={one.name: check_records.of_set(one.set) for one in entries if one.set},
+        records={entry.name: check_records.of_set(entry.set) for entry in entries if entry.set},
         history=check_records.history(),
         uncovered=uncovered(site) if site else [_UPLOADS_UNKNOWN],
         versions={
@@ -141,27 +148,28 @@ def collect(store: Store) -> Found:
         host=identity.full_hostname(),
         folder=store.where,
         now=datetime.now(timezone.utc),
-        flaws={one.name: one.flaws for one in offered.of_store(store)},
-        foreign={one.name for one in entries if one.set and one.name not in own},
+        flaws={offer.name: offer.flaws for offer in offered.of_store(store)},
+        foreign={entry.name for entry in entries if entry.set and entry.name not in own},
     )
 
 
 def _all_records(found: Found) -> list[CheckRecord]:
     """Return the check records of the history and of sets from other hosts, newest first."""
-    kept = [one for name, some in found.records.items() for one in some if one.set == name]
+    kept = [record for name, some in found.records.items() for record in some if record.set == name]
     by_run = {
-        (one.set, one.started, one.depth, one.seconds): one for one in [*found.history, *kept]
+        (record.set, record.started, record.depth, record.seconds): record
+        for record in [*found.history, *kept]
     }
-    return sorted(by_run.values(), key=lambda one: one.made, reverse=True)
+    return sorted(by_run.values(), key=lambda record: record.made, reverse=True)
 
 
 def _not_run(runs: Iterable[CheckRecord]) -> list[str]:
     """Return the skipped checks of rehearsals with their reasons, newest first."""
     skipped: dict[tuple[str, str], list[str]] = {}
     for record in runs:
-        for one in record.checks if record.rehearsal else ():
-            if one.result is Result.NOT_RUN:
-                skipped.setdefault((one.name, one.detail), []).append(record.set)
+        for check in record.checks if record.rehearsal else ():
+            if check.result is Result.NOT_RUN:
+                skipped.setdefault((check.name, check.detail), []).append(record.set)
     return [
         f"{name} was skipped in {_where(sets)}: {detail}"
         for (name, detail), sets in skipped.items()

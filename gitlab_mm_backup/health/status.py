@@ -88,10 +88,12 @@ class StatusInput:
     @property
     def good(self) -> BackupSet | None:
         """The newest sound set of this host; no safety set."""
-        bad = {one.name for one in self.kept if one.failed}
-        sets = [one.set for one in self.found.entries if one.set and self.found.counts(one.set)]
-        sets = [one for one in sets if not self.found.has(one.name, Kind.EMPTIED)]
-        return next((one for one in sets if one.name not in bad), None)
+        bad = {kept.name for kept in self.kept if kept.failed}
+        sets = [
+            entry.set for entry in self.found.entries if entry.set and self.found.counts(entry.set)
+        ]
+        sets = [set_ for set_ in sets if not self.found.has(set_.name, Kind.EMPTIED)]
+        return next((set_ for set_ in sets if set_.name not in bad), None)
 
 
 def collect(store: Store, settings: Settings) -> StatusInput:
@@ -102,20 +104,20 @@ def collect(store: Store, settings: Settings) -> StatusInput:
     except Failure:
         site = None
     here, known, ring = identity.known(), soundness.accepted_names(), keys.ring()
-    own = inventory.own_sets(here, [one.set for one in found.entries if one.set])
+    own = inventory.own_sets(here, [entry.set for entry in found.entries if entry.set])
     night = scheduler.look(found.now.astimezone())
     return StatusInput(
         found=found,
         settings=settings,
-        kept=[prune.of_set(one, known, ring).kept for one in own],
+        kept=[prune.of_set(set_, known, ring).kept for set_ in own],
         site=site,
         journal=Journal(),
         free=disk_space.free(store.folder),
         reserve=disk_space.reserve(store.folder),
         away=[
-            one.name
-            for one in settings.offsite
-            if one.path.startswith("/") and places.away(one.path)
+            remote.name
+            for remote in settings.offsite
+            if remote.path.startswith("/") and places.away(remote.path)
         ],
         scheduled=night.by,
         next_run=night.next_run,
@@ -128,7 +130,11 @@ def collect(store: Store, settings: Settings) -> StatusInput:
 
 def last_set(facts: StatusInput) -> StatusLine:
     """Return the line about the newest sound set."""
-    own = [one for one in facts.found.entries if one.set and one.name not in facts.found.foreign]
+    own = [
+        entry
+        for entry in facts.found.entries
+        if entry.set and entry.name not in facts.found.foreign
+    ]
     newest, count = facts.good, len(own)
     figures = {"sets": Figure(count)}
     if newest is None:
@@ -144,28 +150,30 @@ def last_set(facts: StatusInput) -> StatusLine:
     doubts = _doubts(facts, newest)
     told = soundness.unaccepted(manifest.told, facts.settings.accept_warnings)
     state = State.WARNING if doubts or told else State.GOOD
-    emptied = any(facts.found.has(one.name, Kind.EMPTIED) for one in _newer(facts, newest))
+    emptied = any(facts.found.has(set_.name, Kind.EMPTIED) for set_ in _newer(facts, newest))
     bad = emptied or age > rating.SET_AGE
     words = "; ".join([words, *doubts])
     if manifest.told:
-        accepted = [one for one in manifest.told if one not in told]
+        accepted = [caveat for caveat in manifest.told if caveat not in told]
         words += f". {soundness.caveat_sentence([*told, *accepted])}"
     return StatusLine("last set", State.BAD if bad else state, words, figures)
 
 
 def _newer(facts: StatusInput, newest: BackupSet | None) -> list[BackupSet]:
     """Return the sets of this host that are newer than the newest sound one."""
-    sets = [one.set for one in facts.found.entries if one.set and facts.found.counts(one.set)]
+    sets = [
+        entry.set for entry in facts.found.entries if entry.set and facts.found.counts(entry.set)
+    ]
     return sets[: sets.index(newest)] if newest in sets else sets
 
 
 def _doubts(facts: StatusInput, newest: BackupSet | None) -> list[str]:
     """Return the doubts about sets: newer ones look emptied, are incomplete, or in the future."""
     found = [
-        f"{one.name} {flaw.words.replace('it looks', 'looks', 1)}: gitlab-mm restore, or gitlab-mm "
-        f"prune --accept {one.name}"
-        for one in _newer(facts, newest)
-        for flaw in facts.found.flaws.get(one.name, ())
+        f"{set_.name} {flaw.words.replace('it looks', 'looks', 1)}: gitlab-mm restore, or gitlab-mm "
+        f"prune --accept {set_.name}"
+        for set_ in _newer(facts, newest)
+        for flaw in facts.found.flaws.get(set_.name, ())
         if flaw.kind is Kind.EMPTIED
     ]
     future = [name for name in facts.found.flaws if facts.found.has(name, Kind.FUTURE)]
@@ -173,7 +181,7 @@ def _doubts(facts: StatusInput, newest: BackupSet | None) -> list[str]:
         found.append(
             f"{humanize.number(len(future), 'set')} with a date in the future: {future[0]}"
         )
-    broken = [one.name for one in facts.found.entries if one.set is None]
+    broken = [entry.name for entry in facts.found.entries if entry.set is None]
     if broken:
         found.append(f"{humanize.number(len(broken), 'set')} not complete")
     return found
@@ -189,7 +197,7 @@ def which_host(facts: StatusInput) -> StatusLine:
         words += f"; its disk comes from host {here.original[:8]}: run gitlab-mm host take-over, "
         return StatusLine("host", State.WARNING, f"{words}or gitlab-mm host new")
     if kin:
-        words += f"; {humanize.number(sum(one.sets for one in kin), 'set')} of host {kin[0].name} are not"
+        words += f"; {humanize.number(sum(seen.sets for seen in kin), 'set')} of host {kin[0].name} are not"
         words += " pruned: run gitlab-mm host take-over, or gitlab-mm host new"
         return StatusLine("host", State.WARNING, words)
     return StatusLine("host", State.GOOD, words)
@@ -213,9 +221,9 @@ def last_rehearsal(facts: StatusInput) -> StatusLine:
         words += f", recovery in {humanize.duration(max(1, record.recovery_seconds))}"
     state = State.GOOD if record.verdict is CheckVerdict.PASSED else State.WARNING
     if record.verdict is CheckVerdict.FAILED:
-        bad = [one for one in record.checks if one.result is Result.FAILED]
+        bad = [check for check in record.checks if check.result is Result.FAILED]
         words += ": " + "; ".join(
-            f"{one.name}: {redaction.without_rows(one.detail)}" for one in bad
+            f"{check.name}: {redaction.without_rows(check.detail)}" for check in bad
         )
         state = State.BAD
     elif wanted and age > rating.REHEARSAL_AGE:
@@ -277,7 +285,7 @@ def _nights(facts: StatusInput) -> int | None:
 
     Each night one set is added, of the average size of the last seven, and then old sets are pruned.
     """
-    sets = {one.name: one.set.manifest.bytes for one in facts.found.entries if one.set}
+    sets = {entry.name: entry.set.manifest.bytes for entry in facts.found.entries if entry.set}
     last = list(sets.values())[:7]
     one_set = sum(last) // len(last) if last else 0
     free, there = facts.free - facts.reserve, list(facts.kept)
@@ -288,10 +296,12 @@ def _nights(facts: StatusInput) -> int | None:
         now = facts.now + (night + 1) * _DAY
         there.append(SetFacts(f"night {night}", now))
         going = {
-            one.name for one in retention.decide(there, facts.settings.rules, now) if not one.keep
+            decision.name
+            for decision in retention.decide(there, facts.settings.rules, now)
+            if not decision.keep
         }
         free += sum(sets.get(name, one_set) for name in going)
-        there = [one for one in there if one.name not in going]
+        there = [kept for kept in there if kept.name not in going]
     return None
 
 
@@ -350,14 +360,14 @@ LINES: tuple[Callable[[StatusInput], StatusLine | None], ...] = (
 
 def status(facts: StatusInput) -> list[StatusLine]:
     """Return every line that applies to this host."""
-    made = [one(facts) for one in LINES]
-    return [one for one in made if one is not None]
+    made = [line_of(facts) for line_of in LINES]
+    return [line for line in made if line is not None]
 
 
 def worst(lines: Sequence[StatusLine]) -> State:
     """Return the worst state of all lines."""
-    states = {one.state for one in lines}
-    return next((one for one in (State.BAD, State.WARNING) if one in states), State.GOOD)
+    states = {line.state for line in lines}
+    return next((state for state in (State.BAD, State.WARNING) if state in states), State.GOOD)
 
 
 def _ago(age: timedelta) -> str:

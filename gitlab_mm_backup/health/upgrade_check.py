@@ -147,7 +147,7 @@ def _gitlab_rb(root: Path, site: Site | None) -> Check:
     found = gitlab_rb.settings(root)
     if not found:
         return passed("gitlab.rb", "has no setting of Mattermost")
-    lines = "; ".join(str(one) for one in found)
+    lines = "; ".join(str(setting) for setting in found)
     url = site.settings.text("ServiceSettings", "SiteURL") if site else ""
     return failed(
         "gitlab.rb",
@@ -174,7 +174,7 @@ def _postgresql(site: Site | None) -> Check:
 def _set(ours: Settings, use: Use) -> Check:
     """Check for a recent set that passed a rehearsal."""
     newest = next(
-        (one for one in upgrade_gate.own(inventory.open_store(ours)) if not one.manifest.safety),
+        (set_ for set_ in upgrade_gate.own(inventory.open_store(ours)) if not set_.manifest.safety),
         None,
     )
     if newest is None:

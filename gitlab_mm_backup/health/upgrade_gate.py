@@ -184,17 +184,17 @@ def _passed_below(settings: Settings | None, trouble: str) -> GateResult:
 def _cross(change: Change, settings: Settings | None, trouble: str) -> GateResult:
     """Return the result for an upgrade that removes Mattermost; raise Failure if data would be lost."""
     problems = [trouble] if trouble else []
-    for one in recent(_sets(settings), _now(), _RECENT):
+    for set_ in recent(_sets(settings), _now(), _RECENT):
         try:
-            verify(one)
+            verify(set_)
         except Failure as failure:
             problems.append(_words(failure))
             continue
         warnings = [f"No fresh set was made: {trouble}"] if trouble else []
         return GateResult(
-            [f"Mattermost, which GitLab {change.new} removes, is in the verified set {one.name}"],
+            [f"Mattermost, which GitLab {change.new} removes, is in the verified set {set_.name}"],
             warnings,
-            one.name,
+            set_.name,
         )
     data = live_data()
     if not data:
@@ -228,17 +228,17 @@ def live_data() -> str:
 
 def recent(sets: Sequence[BackupSet], now: datetime, within: timedelta) -> list[BackupSet]:
     """Return the recent sets of ``sets``, in their order, without safety sets."""
-    return [one for one in sets if not one.manifest.safety and is_recent(one, now, within)]
+    return [set_ for set_ in sets if not set_.manifest.safety and is_recent(set_, now, within)]
 
 
-def is_recent(one: BackupSet, now: datetime, within: timedelta) -> bool:
+def is_recent(set_: BackupSet, now: datetime, within: timedelta) -> bool:
     """Return whether a set was finished within this time, and is not in the future."""
-    finished = one.manifest.made + timedelta(seconds=one.manifest.seconds)
+    finished = set_.manifest.made + timedelta(seconds=set_.manifest.seconds)
     return timedelta(minutes=-1) < now - finished <= within
 
 
 def _newest(settings: Settings | None) -> BackupSet | None:
-    return next((one for one in _sets(settings) if not one.manifest.safety), None)
+    return next((set_ for set_ in _sets(settings) if not set_.manifest.safety), None)
 
 
 def _sets(settings: Settings | None) -> list[BackupSet]:
@@ -253,14 +253,14 @@ def own(store: Store) -> list[BackupSet]:
     """Return this host's sets without those that have flaws, such as a date in the future."""
     known, now = soundness.accepted_names(), _now()
     return [
-        one
-        for one in inventory.own_sets(identity.known(), store.sets())
-        if not soundness.flaws(one.manifest, (), known, now)
+        set_
+        for set_ in inventory.own_sets(identity.known(), store.sets())
+        if not soundness.flaws(set_.manifest, (), known, now)
     ]
 
 
-def _about(one: BackupSet) -> str:
-    return f"{one.name}, made {humanize.moment(one.manifest.made)}"
+def _about(set_: BackupSet) -> str:
+    return f"{set_.name}, made {humanize.moment(set_.manifest.made)}"
 
 
 def _words(failure: Failure) -> str:

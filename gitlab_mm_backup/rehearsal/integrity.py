@@ -90,24 +90,28 @@ def _looked(session: Session, name: str, look: Callable[[Session], Check]) -> Ch
 
 def _references(sessions: Sequence[Session]) -> Check:
     known = _columns(sessions[0])
-    present = [one for one in _REFERENCES if {(one.table, one.column), (one.target, "id")} <= known]
+    present = [
+        reference
+        for reference in _REFERENCES
+        if {(reference.table, reference.column), (reference.target, "id")} <= known
+    ]
     waiting, problems = collections.deque(present), dict[Reference, str]()
 
     def ask(session: Session) -> None:
         with contextlib.suppress(IndexError):  # until the queue is empty
             while True:
-                one = waiting.popleft()
-                problems[one] = _dangling(session, one)
+                reference = waiting.popleft()
+                problems[reference] = _dangling(session, reference)
 
     asking = [functools.partial(ask, session) for session in sessions]
     parallel.run_all(*asking, cancel=lambda: connection.cancel(*sessions))
-    told = [problems[one] for one in present if problems[one]]
+    told = [problems[reference] for reference in present if problems[reference]]
     if told:
         return checks.failed("references", "; ".join(told))
     return checks.passed("references", f"{len(present)} kinds of references lead to a row")
 
 
-def _dangling(session: Session, one: Reference) -> str:
+def _dangling(session: Session, reference: Reference) -> str:
     """Return, in words, how many rows refer to a missing row; "" for none."""
     from psycopg import sql
 
@@ -115,12 +119,12 @@ def _dangling(session: Session, one: Reference) -> str:
         "SELECT count(*), (array_agg({column}))[1] FROM {table} a WHERE coalesce({column}, '')"
         " <> '' AND NOT EXISTS (SELECT 1 FROM {target} b WHERE b.id = a.{column})"
     )
-    names = {key: sql.Identifier(getattr(one, key)) for key in ("table", "column", "target")}
+    names = {key: sql.Identifier(getattr(reference, key)) for key in ("table", "column", "target")}
     count, example = _row(session, query.format(**names))
     if not count:
         return ""
     return (
-        f"{count} in {one.table} name {one.target} that are not there by {one.column}, "
+        f"{count} in {reference.table} name {reference.target} that are not there by {reference.column}, "
         f"such as {example!r}"
     )
 
@@ -198,7 +202,7 @@ def _indexes(session: Session, without: Sequence[str]) -> Check:
 def _sequences(session: Session) -> Check:
     """Check that no sequence returns a number that its column already has."""
     found = unkept.sequences_behind(session)
-    behind = [one.rpartition(".")[2] for one, is_behind in found.items() if is_behind]
+    behind = [sequence.rpartition(".")[2] for sequence, is_behind in found.items() if is_behind]
     if behind:
         return checks.failed("sequences", f"behind their column: {', '.join(behind)}")
     told = f"{len(found)} in step with their columns" if found else "the database has none"

@@ -89,7 +89,7 @@ class RehearsalRun:
         self.note(*(checks.not_run(name, why) for name in names))
 
     def passed(self, name: str) -> bool:
-        return any(one.name == name and one.result is Result.PASSED for one in self.checks)
+        return any(check.name == name and check.result is Result.PASSED for check in self.checks)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,9 @@ def rehearse(set_: BackupSet, site: Site, depth: Depth, ours: Ours) -> CheckReco
         run = RehearsalRun(set_, site, depth, place, ours.sessions, clock, warden, uploads)
         run.note(*_judge_settings(run))
         namespaces.without_network(functools.partial(_prove_in_time, run, programs))
-    record = _record(set_, depth, began, sorted(run.checks, key=lambda one: _ORDER.index(one.name)))
+    record = _record(
+        set_, depth, began, sorted(run.checks, key=lambda check: _ORDER.index(check.name))
+    )
     return replace(
         record,
         recovery_seconds=round(run.seconds, 3) if run.recovered else None,
@@ -183,7 +185,7 @@ def _prove_in_time(run: RehearsalRun, programs: Path) -> None:
         run.warden.guard(functools.partial(_prove, run, programs), run.end)
     except (Missed, Outgrown) as failure:
         run.recovered = False
-        found = {one.name for one in run.checks}
+        found = {check.name for check in run.checks}
         left = [name for name in _ORDER if name not in found]
         step = failure.step if isinstance(failure, Missed) else _LOADING
         failed = _STEPS[step] if _STEPS.get(step) in left else left[0]
@@ -313,7 +315,7 @@ def _read_and_unpack(
 ) -> tuple[list[Check], _Unpacked | Failure | None]:
     """Wait until the set is read; then unpack its files, if they are intact and needed."""
     found = examined()
-    if run.depth is Depth.QUICK or not all(one.result is Result.PASSED for one in found):
+    if run.depth is Depth.QUICK or not all(check.result is Result.PASSED for check in found):
         return found, None
     log.info("Unpacking the files")
     try:
