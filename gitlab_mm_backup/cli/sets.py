@@ -250,20 +250,21 @@ def prune(
         planned = [thinning.plan(store, ours.rules, owner, agreed=True) for owner in owners]
         if dry_run:
             return prune_result(planned, [], [], dry_run=True)
-        going = [
-            decision.name for plan in planned for decision in plan.decisions if not decision.keep
-        ]
+        going = [name for plan in planned for name in _going(plan)]
         asked = [thinning.plan(store, ours.rules, owner).asked for owner in owners]
         agreed = yes
         if not yes and going and (of_host or (any(asked) and output.on_terminal())):
-            what = [f"Sets to remove: {', '.join(going)}"]
-            output.ask(what, [], "Remove them?")
+            output.ask([f"Sets to remove: {', '.join(going)}"], [], "Remove them?")
             agreed = True
         done = [thinning.prune(store, ours.rules, owner, agreed=agreed) for owner in owners]
         problems = [problem for pruned in done for problem in pruned.problems]
         problems += rollback.prune_previous(None if previous else ours.keep_time, all_=previous)
     removed = [name for pruned in done for name in pruned.removed]
     return prune_result(done, removed, problems, dry_run=False)
+
+
+def _going(plan: PrunePlan) -> list[str]:
+    return [decision.name for decision in plan.decisions if not decision.keep]
 
 
 def _owner(host: Any) -> Any:
