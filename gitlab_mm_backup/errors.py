@@ -24,7 +24,7 @@ class ExitCode(enum.IntEnum):
     LOCKED = 3, "another run holds the lock"
     WARNINGS = 4, "done, with warnings that you must read"
     ATTENTION = 5, "failed, and the live state needs attention: the message says what to do"
-    REFUSED = 10, "the gate alone: apt is not to go on"
+    REFUSED = 10, "upgrade gate only: apt is stopped"
 
 
 class Failure(Exception):
