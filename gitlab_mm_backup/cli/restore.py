@@ -13,7 +13,7 @@ from ..config import identity
 from ..config.identity import Host
 from ..errors import ExitCode, Failure
 from ..restore.choice import Chosen
-from ..restore.job import Restored
+from ..restore.job import Restored, Times
 from ..restore.plan import PARTS, RestoreOptions
 from ..restore.preview import Preview
 from ..restore.rollback import RolledBack
@@ -64,8 +64,8 @@ def restore_result(
     set_: BackupSet, restored: Restored, chosen: Chosen, here: Host
 ) -> CommandResult:
     """Tell of a restore onto the host ``here``, and of how its set was ``chosen``."""
-    warnings, notes = [*chosen.warnings, *restored.warnings], [*chosen.notes]
-    notes += _former_host(set_, here)
+    warnings = [*chosen.warnings, *restored.warnings]
+    notes = [*chosen.notes, *_former_host(set_, here)]
     if restored.sign_in.verdict is not ProbeResult.ACCEPTED:
         warnings.append(f"Sign-in through GitLab: {restored.sign_in.reason}")
     changed, times = restored.settings_changed, restored.times
@@ -92,8 +92,7 @@ def restore_result(
             f"  {humanize.amounts(restored.rows, restored.files)}, {humanize.size(restored.bytes)}",
             f"  {settings}",
             *([f"  Before it: {restored.safety_set}"] if restored.safety_set else []),
-            f"  Mattermost was down for {humanize.duration(times.down)}, {humanize.duration(times.fill)} "
-            "of it to load and unpack",
+            f"  {_downtime(times)}",
             *([search_line(restored.search)] if restored.search else []),
             f"  Sign-in: {restored.sign_in.reason}",
             *restored.gitlab_side,
@@ -101,6 +100,11 @@ def restore_result(
         ],
         warnings,
     )
+
+
+def _downtime(times: Times) -> str:
+    down, fill = humanize.duration(times.down), humanize.duration(times.fill)
+    return f"Mattermost was down for {down}, {fill} of it to load and unpack"
 
 
 def _former_host(set_: BackupSet, here: Host) -> list[str]:
