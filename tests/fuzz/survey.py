@@ -188,12 +188,11 @@ def _behind(
         real = os.path.realpath(link, strict=True)
     except OSError:
         return
-    text, around = os.fsdecode(real) + "/", os.fsdecode(os.path.realpath(home)) + "/"
-    if (
-        real in seen
-        or text.startswith((*INSTALLED, around))
-        or around.startswith(text.rstrip("/") + "/")
-    ):
+    text = os.fsdecode(real) + "/"
+    # A directory that lies on another disk is walked by its own name.
+    places = [os.path.realpath(os.path.join(home, place)) for place in (b"", *sorted(PLACED))]
+    around = [os.fsdecode(place) + "/" for place in places]
+    if real in seen or text.startswith((*INSTALLED, *around)) or around[0].startswith(text):
         return
     seen.add(real)
     if os.path.isdir(real):
