@@ -58,6 +58,12 @@ def failure(error: psycopg.Error, name: str, role: str, endpoint: Endpoint) -> F
         return _pooler(detail)
     if f'database "{name}" does not exist' in detail:
         return Failure(f"There is no database {name}", detail, endpoint.making)
+    if "permission denied for database" in detail:
+        return Failure(
+            f"Role {role} may not connect to database {name}",
+            detail,
+            f"As a superuser: GRANT CONNECT ON DATABASE {_quoted(name)} TO {_quoted(role)}",
+        )
     for words, remedy in _NO_ROOM.items():
         if words in detail:
             remedy = remedy.format(role=_quoted(role), name=_quoted(name))

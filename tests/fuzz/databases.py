@@ -289,7 +289,8 @@ KINDS: dict[str, Statements] = {
         GRANT {what} ON DATABASE mattermost_production TO {tag}_r {option};""",
         "CREATE ROLE {tag}_r;",
     ),
-    "owner of the database": Statements("", """ALTER DATABASE mattermost_production OWNER TO {tag}_r;""",
+    "owner of the database": Statements("", """ALTER DATABASE mattermost_production OWNER TO {tag}_r;
+        GRANT ALL ON DATABASE mattermost_production TO gitlab_mattermost;""",
         """CREATE ROLE {tag}_r;"""),
     # Without its own right there Mattermost could not work on a database of another owner.
     "schema public": Statements("", """REVOKE {what} ON SCHEMA public FROM PUBLIC;
