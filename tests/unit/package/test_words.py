@@ -126,7 +126,10 @@ def test_japanese_typography() -> None:
     text = (ROOT / "README.ja.md").read_text(encoding="utf-8")
     prose = re.sub(r"^```.*?^```|`[^`]*`", "", text, flags=re.MULTILINE | re.DOTALL)
     assert re.findall(r"[^\x00-\x7f]: |: \[", prose) == []
-    assert re.findall(r"\]\((?:docs/|(?:SECURITY|CONTRIBUTING)\.md)[^)]*\)(?!（英語）)", prose) == []
+    assert (
+        re.findall(r"\]\((?:docs/|(?:SECURITY|CONTRIBUTING)\.md)[^)]*\)(?!\uff08英語\uff09)", prose)
+        == []
+    )
     assert re.findall(r"\*\* ", prose) == []
 
 
