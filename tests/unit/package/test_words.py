@@ -9,27 +9,19 @@ import pytest
 
 from tests.unit.helpers.builders import ROOT
 
-# Each was replaced by the field's own words; spaces stand for line breaks too.
+# Each was replaced by the field's own words; a space stands for a line break too.
 WAS = (
     "Nothing needs to be set",
     "only tells",
-    "Only tell ",
     "at a minute of this host's own",
-    "in the next hour that the host is up",
     "nights can cost what changed",
-    "a night costs what changed",
-    "Nights that cost what changed",
     "what it came to",
-    "of each set came to",
-    "rehearsals came to",
-    "writes the evidence",
     "write the evidence",
     "for whoever must be shown",
     "It has a manifest, or it is no set",
     "a PostgreSQL and a folder of its own",
     "what holds and why",
     "what an option is for, what it may be",
-    "what one option is for, what it may be",
     "for want of room",
     "Keep the present state until prune",
     "make them ones with",
@@ -49,7 +41,6 @@ WAS = (
     "keeps a table to himself",
     "would refuse to go back to",
     "no plain file",
-    "plain files",
     "is whole",
     "as far as it went",
     "Put right what is named",
@@ -65,6 +56,18 @@ WAS = (
     "what it knows it keeps",
     "beside it piece by piece",
     "What of a set is not as it was written",
+)
+# The same in other forms, which documents had.
+WAS_IN_DOCUMENTS = (
+    "Only tell ",
+    "in the next hour that the host is up",
+    "a night costs what changed",
+    "Nights that cost what changed",
+    "of each set came to",
+    "rehearsals came to",
+    "writes the evidence",
+    "plain files",
+    "what one option is for, what it may be",
 )
 WAS_JAPANESE = (
     "`gitlab-mm kit` が印刷します",
@@ -113,7 +116,8 @@ def found_in(text: str, phrases: tuple[str, ...]) -> list[str]:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_former_wording(path: Path) -> None:
-    assert found_in(path.read_text(encoding="utf-8"), WAS) == []
+    phrases = WAS if path in OTHERS else WAS + WAS_IN_DOCUMENTS
+    assert found_in(path.read_text(encoding="utf-8"), phrases) == []
 
 
 def test_no_former_wording_in_japanese() -> None:
