@@ -234,7 +234,7 @@ def test_a_failing_backup_below_19_is_a_warning(server: Server) -> None:
     assert "no dump today" in done.stdout
 
 
-@pytest.mark.parametrize("path", [f"{CODE}/gate.py", HOOK])
+@pytest.mark.parametrize("path", [f"{CODE}/health/upgrade_gate.py", HOOK])
 def test_a_broken_program_stops_nothing(path: str, server: Server) -> None:
     server.forget()
     server.lab.run("mv", path, f"{path}.kept")
