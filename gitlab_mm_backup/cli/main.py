@@ -1,6 +1,6 @@
-"""The command line: its programs, and where each command is.
+"""The command line: its programs, and the module of each command.
 
-A command's module is imported when it is called for: who asks for one does not wait for the others.
+A module is imported when its command is called, so that a command starts without the others.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import click
 from ..errors import ExitCode
 from . import common
 
-# name -> module of this folder, and what the command is called there
+# name -> module of this folder and the command's function there
 COMMANDS = {
     "accounts": ("sso", "accounts"),
     "backup": ("backup", "backup"),
@@ -20,12 +20,12 @@ COMMANDS = {
     "doctor": ("health", "doctor"),
     "gate": ("health", "gate"),
     "host": ("hosts", "host"),
-    "kit": ("recovery_kit", "kit"),
     "list": ("sets", "list_sets"),
     "notify": ("health", "notify"),
     "offsite": ("offsite", "offsite"),
     "place": ("hosts", "place"),
     "prune": ("sets", "prune"),
+    "recovery-kit": ("recovery_kit", "kit"),
     "rehearse": ("rehearse", "rehearse"),
     "report": ("health", "report"),
     "restore": ("restore", "restore"),
@@ -33,18 +33,19 @@ COMMANDS = {
     "status": ("health", "status"),
     "verify": ("sets", "verify"),
 }
+ALIASES = {"kit": "recovery-kit"}  # old names of commands; not in --help
 _EXIT_CODES = "Exit codes: " + "; ".join(f"{int(code)} {code.meaning}" for code in ExitCode) + "."
 
 
 def command(name: str) -> click.Command:
-    """Return the command of that name; raises KeyError where there is none."""
+    """Return the command of that name; raise KeyError if there is none."""
     module, function = COMMANDS[name]
     found: click.Command = getattr(importlib.import_module(f"{__package__}.{module}"), function)
     return found
 
 
 def commands_of(group: click.Group) -> dict[str, click.Command]:
-    """Return all commands of a group by name, each imported."""
+    """Import all commands of a group, and return them by the names a user types."""
     context = click.Context(group)
     found = ((name, group.get_command(context, name)) for name in group.list_commands(context))
     return {name: command for name, command in found if command is not None}
@@ -55,13 +56,14 @@ class _Commands(click.Group):
         return sorted([*COMMANDS, *self.commands])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return command(cmd_name) if cmd_name in COMMANDS else super().get_command(ctx, cmd_name)
+        name = ALIASES.get(cmd_name, cmd_name)
+        return command(name) if name in COMMANDS else super().get_command(ctx, name)
 
 
 @click.group(cls=_Commands, epilog=_EXIT_CODES)
 @click.version_option(package_name="gitlab-mm-backup", prog_name="gitlab-mm")
 def group() -> None:
-    """Backup, restore and way out for the Mattermost bundled with Omnibus GitLab."""
+    """Backup, restore and migration for the Mattermost bundled with Omnibus GitLab."""
 
 
 def main() -> None:

@@ -93,7 +93,7 @@ def server(base: Path, deb: Path) -> Iterator[Server]:
         product = install_product(lab, deb)
         lab.run("mkdir", "-p", COLLECTOR, RULES)
         lab.write("/usr/sbin/sendmail", f"#!/bin/sh\ncat >>{TOLD}\n", mode=0o755)
-        lab.write(CONFIG, "notices:\n  - {kind: mail, to: admin@example.test, when: always}\n")
+        lab.write(CONFIG, "notifications:\n  - {type: mail, to: admin@example.test, on: always}\n")
         gitlab.seed()
         yield Server(lab, gitlab, product)
 

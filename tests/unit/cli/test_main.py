@@ -219,9 +219,15 @@ def test_help_and_version_import_little(arguments: tuple[str, ...], cli: Cli) ->
 
 
 def test_every_command_is_where_the_table_says() -> None:
-    assert {name: main.command(name).name for name in main.COMMANDS} == {
-        name: name for name in main.COMMANDS
-    }
+    names = {name: main.command(name).name for name in main.COMMANDS}
+    assert names == {name: name for name in main.COMMANDS} | {"recovery-kit": "kit"}
+
+
+def test_an_old_name_is_read_and_not_shown(cli: Cli) -> None:
+    told = cli.run("--help").stdout
+    assert "  recovery-kit " in told and "  kit " not in told and "  gate " not in told
+    for name in ("kit", "recovery-kit"):
+        assert f"Usage: gitlab-mm {name} [OPTIONS] [FILE]" in cli.run(name, "--help").stdout
 
 
 def test_help_tells_the_exit_codes(cli: Cli) -> None:
