@@ -66,7 +66,7 @@ def told(
     if site.missing is None and not _readable(site.config_file, site.account.user):
         words.append(
             f"{str(site.config_file)!r} cannot be read by {site.account.user}, so Mattermost does not start "
-            "again, here or from this set: give it to that account (chown)"
+            "again, here or after a restore of this set: chown it to that account"
         )
     if _local(site) and _DATA not in problems and site.folders.real[_DATA].is_dir():
         words += _upload_words(site.folders, uploads, still_named)
@@ -128,7 +128,7 @@ def _directory_words(
     path = str(site.folders.configured[role])
     words = f"The directory {path!r} ({role}) {' and '.join(problems)}"
     if last is not None and role in last.files.folders:
-        words += f"; in set {last.name} it was not so"
+        words += f"; in set {last.name} this was not the case"
     if role == _DATA and _local(site) and people is not None and people.uploads:
         words += f"; the database names {humanize.number(people.uploads, 'upload')}"
     return words

@@ -45,7 +45,7 @@ class Attributes:
         more = self.lost - len(self.examples)
         paths = ", ".join(map(repr, self.examples)) + (f" and {more} more" if more else "")
         return [
-            f"The extended attributes trusted.* of {paths} are not in the set; keep them with "
+            f"The extended attributes trusted.* of {paths} are not in the set; save them with "
             "getfattr -R -d -m '^trusted', and set them again after a restore (setfattr --restore)"
         ]
 

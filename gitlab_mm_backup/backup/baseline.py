@@ -65,7 +65,7 @@ def settle(host: Host, store: Store, made: Manifest) -> tuple[Host, list[str]]:
     if mine:
         notes.append(
             f"{humanize.number(len(mine), 'set')} from before {_FIRST_WITH_IDS}, when sets had no id of "
-            f"their host, are taken for this host's: they have its name, {mine[0].host}"
+            f"their host, count as this host's because they have its name, {mine[0].host}"
         )
     return host, notes + _undecided(host, store)
 
@@ -77,7 +77,7 @@ def copied_disk(host: Host) -> list[str]:
     return [
         f"This machine is not the one that host {host.original[:8]} was made on: it is a copy of that "
         f"host, or the same on other hardware. It makes sets as host {host.id[:8]}, and prunes none "
-        f"of the other's. Say which it is: gitlab-mm host take-over (the same), gitlab-mm host new "
+        f"of the other's. Tell gitlab-mm which: gitlab-mm host take-over (the same), gitlab-mm host new "
         f"(a copy)"
     ]
 
@@ -92,7 +92,7 @@ def _kept(one: SeenHost) -> str:
     shown = identity.shown(one.host)
     name = shown[:_SHOWN] if identity.has_id(one.host) else shown
     return (
-        f"Kept, and not pruned here: {humanize.number(one.sets, 'set')} of host {one.name} ({name}). "
+        f"Not pruned here: {humanize.number(one.sets, 'set')} of host {one.name} ({name}). "
         f"If that was this host: gitlab-mm host take-over {name}; if not: gitlab-mm host new"
     )
 

@@ -54,8 +54,8 @@ class Written:
         known = f"{self.roles['home']}/config.json"  # settings.json has what it says
         links = {one: to for one, to in self.links.items() if one != known and matters(one, to)}
         words = [
-            f"{link!r} is a link to {to!r}, which is not in the set: put the files in its place, or "
-            "keep those there by other means"
+            f"{link!r} is a link to {to!r}, which is not in the set: replace the link by the files, or "
+            "back up those files separately"
             for link, to in list(links.items())[:_SHOWN]
         ]
         more = len(links) - len(words)
@@ -75,8 +75,8 @@ class Written:
         """Return, in words, that on another host somebody else may get what has no owner here."""
         return [
             f"{one.ownerless!r}, and maybe more, has an owner or a group that is a number without a name; on "
-            "another host a restore gives it to whoever has this number there. find -nouser -o -nogroup "
-            "shows all, chown gives them to somebody"
+            "another host a restore gives it to the account with this number there. find -nouser -o -nogroup "
+            "shows all, chown sets an owner"
             for one in self.surveys
             if one.ownerless
         ]

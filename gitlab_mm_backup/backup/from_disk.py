@@ -118,8 +118,8 @@ def _layout(root: Path) -> tuple[dict[Path, Path], dict[Path, str]]:
         return {inside: path for inside, path in there.items() if path.is_dir()}, {}
     raise Failure(
         f"There are no files of Omnibus GitLab in {root}",
-        "it has neither var/opt/gitlab nor the folders config and data/postgresql",
-        "Name the folder where the old disk is mounted, or one that holds Docker's volumes as "
+        "it has neither var/opt/gitlab nor config and data/postgresql",
+        "Name the mount point of the old disk, or the directory with Docker's volumes "
         "config and data.",
     )
 
@@ -198,7 +198,7 @@ def _look() -> _Seen:
     site = omnibus.describe(config_required=False)
     if site.database.admin.account is None:
         raise Failure(
-            "This Mattermost keeps its database on another server",
+            "This Mattermost's database is on another server",
             f"{site.database.host} port {site.database.port}",
             "Dump it there with pg_dump; that server does not depend on these files.",
         )
@@ -206,8 +206,8 @@ def _look() -> _Seen:
     version = files.first_line(data / "PG_VERSION")
     if not re.fullmatch(r"\d+(\.\d+)?", version):
         raise Failure(
-            "There are no data of PostgreSQL",
-            f"{data}: {'PG_VERSION says nothing' if data.is_dir() else 'is no folder'}",
+            "There is no PostgreSQL data directory",
+            f"{data}: {'PG_VERSION is empty' if data.is_dir() else 'is not a directory'}",
         )
     _refuse_running(data)
     counted = process.run(Command(["du", "--summarize", "--bytes", "--dereference", str(data)]))
@@ -227,12 +227,12 @@ def _refuse_running(data: Path) -> None:
         except OSError:
             continue
         if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-            raise _running(f"process {pid} ({name}) works in {data}")
+            raise _running(f"process {pid} ({name}) uses {data}")
 
 
 def _running(detail: str) -> Failure:
     return Failure(
-        "A PostgreSQL server is running on these data",
+        "A PostgreSQL server is running on this data directory",
         detail,
         "Stop that GitLab first (gitlab-ctl stop, docker stop), or make the set on that host: "
         "gitlab-mm backup, without --root.",

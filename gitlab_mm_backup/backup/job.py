@@ -142,7 +142,7 @@ def shrunken(made: Manifest) -> list[str]:
         return []
     return [
         f"Set {made.name} looks emptied ({soundness.emptied(made)}). Restore a fuller set "
-        f"(gitlab-mm restore), or say that this is right: gitlab-mm prune --accept {made.name}"
+        f"(gitlab-mm restore), or confirm that it is correct: gitlab-mm prune --accept {made.name}"
     ]
 
 
@@ -241,7 +241,7 @@ def _undisturbed(write: Callable[[], Written], staging: Path) -> Written:
         try:
             return write()
         except DumpBlockedOthers as failure:
-            log.info("%s; beginning again", failure)
+            log.info("%s; starting again", failure)
             for half in staging.iterdir():
                 half.unlink()
     return write()
@@ -322,8 +322,8 @@ def _roles(site: Site) -> dict[str, str]:
     if not site.folders.home.is_dir():
         raise Failure(
             "Mattermost's home folder is missing",
-            f"{site.folders.home} is no folder",
-            "gitlab-ctl reconfigure creates it; if it held data, restore a set.",
+            f"{site.folders.home} is not a directory",
+            "gitlab-ctl reconfigure creates it. If it held data, restore a set.",
         )
     return {role: str(path) for role, path in site.folders.real.items() if path.is_dir()}
 
@@ -356,6 +356,6 @@ def _sign_in_warnings(credentials: Credentials) -> list[str]:
     if credentials.verified is not False:
         return []
     return [
-        "GitLab does not accept Mattermost's credentials, so sign-in is broken now; "
+        "GitLab does not accept Mattermost's credentials, so sign-in is broken; "
         "gitlab-mm sso check tells why"
     ]

@@ -115,7 +115,7 @@ def find(kept: SavedEnvironment | None, adjust: Callable[[Site], Site] = lambda 
     site = adjust(described)
     home = site.folders.home
     if not home.is_dir():
-        raise Failure("Mattermost's home folder is missing", f"{home} is no folder")
+        raise Failure("Mattermost's home folder is missing", f"{home} is not a directory")
     site = replace(site, database=_database(site), account=_owner(site))
     return replace(site, missing=_missing(site))
 
@@ -219,7 +219,7 @@ def _database(site: Site) -> Endpoint:
     if not names:
         raise Failure(
             "There is no database of Mattermost",
-            f"none is called {endpoint.name}, and none belongs to {endpoint.owner.role}",
+            f"no database is called {endpoint.name} or belongs to {endpoint.owner.role}",
         )
     return replace(endpoint, name=names[0])
 

@@ -37,7 +37,7 @@ def due_time(at: str, now: datetime) -> datetime:
     """Return the last time that the clock showed ``at``; raises Failure for what is no time."""
     match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", at)
     if match is None:
-        raise Failure(f"{at!r} is no time of day", "give it as 04:17", exit_code=ExitCode.USAGE)
+        raise Failure(f"{at!r} is not a time of day", "write it as 04:17", exit_code=ExitCode.USAGE)
     today = now.replace(hour=int(match[1]), minute=int(match[2]), second=0, microsecond=0)
     return today if today <= now else today - timedelta(days=1)
 

@@ -175,7 +175,7 @@ def environment_of_set(document: Mapping[str, Any]) -> dict[str, Secret]:
         found = validation.variables(document.get("environment"))
     except ValueError as error:
         raise Failure(
-            "The settings part of the set cannot be used",
+            "The settings part of the set is invalid",
             f"settings.json, environment: {error}",
             "Choose another set: gitlab-mm list.",
         ) from None

@@ -33,7 +33,7 @@ def admitted(site: Site) -> Iterator[Site]:
 
     The member is made for the time of the block.  It is no superuser and has no password; on this
     host our own account alone can log in as it.  Raises Failure where there is such a role already
-    that is not ours.
+    that this program did not create.
     """
     if not _shut_out(site):
         yield site
@@ -75,8 +75,8 @@ def _make(session: psycopg.Connection[Any], endpoint: Endpoint) -> None:
     ).fetchone()
     if comment is not None and comment[0] != _MARK:
         raise Failure(
-            f"PostgreSQL has a role {ACCOUNT} that is not ours",
-            "a role of this name reads the database that Mattermost left",
+            f"PostgreSQL has a role {ACCOUNT} that this program did not create",
+            "gitlab-mm needs this name to read the database that Mattermost left",
             f"Rename it: gitlab-psql -c 'ALTER ROLE \"{ACCOUNT}\" RENAME TO another'",
         )
     if comment is not None:  # of a run that was killed

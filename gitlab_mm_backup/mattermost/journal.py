@@ -142,6 +142,6 @@ def _unreadable(path: Path, detail: str) -> Failure:
     return Failure(
         f"{path} cannot be read",
         detail,
-        "It says what a restore has left to do or to take back, which is by hand without it.",
+        "Without it an interrupted restore must be finished or rolled back by hand.",
         ExitCode.ATTENTION,
     )

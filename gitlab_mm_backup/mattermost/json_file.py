@@ -83,7 +83,7 @@ def _behind_a_link(path: Path) -> bytes:
     except KeyError:
         owner = ""
     if not owner or folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        why = "it is a link that others may exchange; put the file itself there"
+        why = "it is a link that other accounts may change; replace it by the file"
         raise Failure(f"{path} cannot be read", why)
     # What the account has put there may be a pipe, or endless.
     head = ["timeout", "30", "head", f"--bytes={files.LARGEST_READ}", "--", str(path)]
@@ -163,7 +163,7 @@ def apply(file: JsonFile, operations: Operations) -> str:
     if again(text, str(file.path)) != wanted:
         raise Failure(
             f"{file.path} is not changed",
-            "a key that is to be changed stands in it several times",
+            "a key to be changed occurs more than once",
             "Remove all but the last of each, then run the command again.",
         )
     return text
@@ -178,12 +178,12 @@ def applied(document: Mapping[str, Any], operations: Operations, where: str) -> 
         return jsonpatch.JsonPatch(copy.deepcopy(operations)).apply(document)
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
         raise Failure(
-            f"{where} is not as it was",
+            f"{where} has changed since it was read",
             f"a test of the patch does not hold ({type(error).__name__})",
-            "Another program has changed it meanwhile; look at it, then run the command again.",
+            "Another program has changed it. Check it, then run the command again.",
         ) from None
     except RecursionError:
-        raise Failure(f"{where} is not proper JSON", "it goes too deep") from None
+        raise Failure(f"{where} is not valid JSON", "it is nested too deeply") from None
 
 
 def write(path: Path, text: str) -> None:
@@ -195,7 +195,7 @@ def write(path: Path, text: str) -> None:
     try:
         before = os.lstat(path)
         if os.path.islink(path) or not os.path.isfile(path):
-            raise Failure(f"{path} is not written", "it is no plain file")
+            raise Failure(f"{path} is not written", "it is not a regular file")
         replace_file(
             path,
             text.encode(errors="surrogateescape"),
@@ -238,7 +238,7 @@ def _nearest(document: Any, path: Keys) -> Keys:
     while not _look_up(document, path[:length])[0]:
         length -= 1
     if not isinstance(_look_up(document, path[:length])[1], Mapping):
-        raise Failure(f"{pointer(path[:length])} is no section", "a plain value stands there")
+        raise Failure(f"{pointer(path[:length])} is not a section", "it is a plain value")
     return path[:length]
 
 
@@ -341,7 +341,7 @@ def _rendered(value: Any, plain: bool = False) -> str:
     """
     text = json.dumps(value, ensure_ascii=False)
     if re.search("[\ud800-\udfff]", text):
-        raise Failure("A value cannot be written to a JSON file", "it is no Unicode text")
+        raise Failure("A value cannot be written to a JSON file", "it is not Unicode text")
     if plain:
         return text
     return re.sub("[&<>\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -53,11 +53,11 @@ def _parsed(text: str, where: str, names: Names) -> dict[str, Any]:
         place = f"line {error.lineno} column {error.colno}"
         raise NotJson(f"{where} is not JSON", place) from None
     except _NoNumber:
-        raise NotJson(f"{where} is not JSON", "it holds a number that JSON does not have") from None
+        raise NotJson(f"{where} is not JSON", "it holds a number that is not valid JSON") from None
     except RecursionError:
-        raise Failure(f"{where} is not proper JSON", "it goes too deep") from None
+        raise Failure(f"{where} is not valid JSON", "it is nested too deeply") from None
     if not isinstance(document, dict):
-        raise Failure(f"{where} is not proper JSON", "it holds no object")
+        raise Failure(f"{where} is not valid JSON", "it is not an object")
     return document
 
 

@@ -39,7 +39,7 @@ _FOLDERS = {
     "client-plugins": ("PluginSettings", "ClientDirectory", "plugin_client_directory"),
 }
 WITHOUT_MATTERMOST = (19,)  # the first GitLab that bundles none
-_PORTS = "Look at mattermost['sql_data_source'] and postgresql['port'] in gitlab.rb."
+_PORTS = "Check mattermost['sql_data_source'] and postgresql['port'] in gitlab.rb."
 
 
 class Presence(enum.Enum):
@@ -112,7 +112,7 @@ def find(root: Path = Path("/"), *, config_required: bool = True) -> Site:
     """
     found = presence(root)
     if found is not Presence.ENABLED:
-        raise Failure("There is no Mattermost to work on", found.value, _WAYS_OUT[found])
+        raise Failure("No usable Mattermost was found", found.value, _WAYS_OUT[found])
     return describe(root, config_required=config_required)
 
 
@@ -183,7 +183,7 @@ def _config(path: Path, required: bool) -> Mapping[str, Any]:
         either = " (Mattermost cannot start from it either)"
         hopeless = either if isinstance(failure, json_text.NotJson) else ""
         raise Failure(
-            failure.message, failure.detail, f"Mend {path}{hopeless}, or restore a set."
+            failure.message, failure.detail, f"Fix {path}{hopeless}, or restore a set."
         ) from failure
 
 
@@ -293,7 +293,7 @@ def _data_source(
     if "MM_SQLSETTINGS_DATASOURCE" not in environment and not gitlab_version.startswith("10."):
         text = ""
     return data_source.parse(
-        text, "Look at mattermost['sql_data_source'] in /etc/gitlab/gitlab.rb.", environment
+        text, "Check mattermost['sql_data_source'] in /etc/gitlab/gitlab.rb.", environment
     )
 
 

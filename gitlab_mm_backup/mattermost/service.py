@@ -22,7 +22,7 @@ _SYSTEMD_SETTLE_SECONDS = 10
 _DROP_INS = Path("/etc/systemd/system")
 # Whatever starts the unit, a boot too, is passed over as long as this very file is there.
 _KEPT_DOWN = """\
-# A restore by gitlab-mm-backup is under way, and must be finished or taken back first:
+# A restore by gitlab-mm-backup was interrupted. Finish it or roll it back first:
 # gitlab-mm restore --rollback
 [Unit]
 ConditionPathExists=!{path}
@@ -66,7 +66,7 @@ class SystemdService:
             raise Failure(
                 "Mattermost does not start",
                 "",
-                f"Look at: journalctl --unit={self.unit}; {self.log}",
+                f"See: journalctl --unit={self.unit}; {self.log}",
             )
 
     def restart(self) -> None:
@@ -227,7 +227,7 @@ class RunitService:
             raise Failure(
                 "Mattermost does not stop",
                 f"it still runs after {_RUNIT_STOP_SECONDS} seconds",
-                "Look at /var/log/gitlab/mattermost/, end it, then try again.",
+                "See /var/log/gitlab/mattermost/. End it, then try again.",
             )
 
     def start(self) -> None:
@@ -239,7 +239,7 @@ class RunitService:
             self._control("start", may_exit=(0, 1))
         if not self.runs():
             raise Failure(
-                "Mattermost does not start", "", "Look at /var/log/gitlab/mattermost/current."
+                "Mattermost does not start", "", "See /var/log/gitlab/mattermost/current."
             )
 
     def keep_down(self) -> None:
@@ -322,9 +322,9 @@ class _Watched:
         if len(self.seen) > _RESTARTS:
             said = log_reason(self.service.said())
             raise Failure(
-                "Mattermost ends again and again",
-                f"it was started anew {_RESTARTS} times. The last that it said: {said or 'nothing'}",
-                f"Look at {self.service.log}.",
+                "Mattermost keeps exiting",
+                f"it was restarted {_RESTARTS} times; its last message: {said or 'nothing'}",
+                f"See {self.service.log}.",
             )
 
 
@@ -347,7 +347,7 @@ def wait_until_it_answers(site: Site, seconds: float = _ANSWER_SECONDS) -> None:
             status = there.ask(_PING).status
             if status == 200:
                 return
-            why = f"it answers {status}"
+            why = f"it answers with status {status}"
         except OSError as error:
             why = reason(error)
         if time.monotonic() >= deadline:
@@ -357,5 +357,5 @@ def wait_until_it_answers(site: Site, seconds: float = _ANSWER_SECONDS) -> None:
     raise Failure(
         "Mattermost does not answer",
         f"{there.url}{_PING} after {seconds:.0f} seconds: {why}",
-        f"Look at {of(site).log}.",
+        f"See {of(site).log}.",
     )

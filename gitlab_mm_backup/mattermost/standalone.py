@@ -74,9 +74,9 @@ def find() -> Site:
     if not there.exists():
         raise Failure(
             "Mattermost's config.json is missing",
-            f"{config_file} is not there",
-            "Make it from config.defaults.json beside it, give SqlSettings.DataSource an empty "
-            "database, then try again.",
+            f"{config_file} does not exist",
+            "Copy config.defaults.json next to it to config.json, set SqlSettings.DataSource to an "
+            "empty database, then try again.",
         )
     settings = overlay(json_file.read_config(there).document, unit.environment)
     endpoint = _endpoint(settings, config_file, unit.account, unit.environment)
@@ -191,7 +191,7 @@ def _config_file(unit: _Unit) -> Path:
     if named.startswith(_IN_DATABASE):
         raise Failure(
             "This Mattermost keeps its configuration in its database, which is not supported",
-            "MM_CONFIG, or --config of its unit, is no file but a database",
+            "MM_CONFIG, or --config in its unit, names a database",
             "Write it to a file (mmctl config migrate DATABASE config.json), point the unit to "
             "it, then try again.",
         )
@@ -228,7 +228,7 @@ def _endpoint(
             f"SqlSettings.DriverName in {config_file} is mysql",
             "Give it a PostgreSQL database.",
         )
-    look = f"Look at SqlSettings.DataSource in {config_file}."
+    look = f"Check SqlSettings.DataSource in {config_file}."
     text = settings.text("SqlSettings", "DataSource")
     parts = data_source.direct(data_source.parse(text, look, environment))
     host, password = parts.get("host") or "localhost", parts.get("password", "")

@@ -69,6 +69,6 @@ def replaced(live: Path, staged: Path, excluded: Path) -> list[str]:
             if path.is_symlink() and new.exists() and not new.is_symlink():
                 words.append(
                     f"{path} was a link to {os.readlink(path)!r}, and is a copy of what it led to when "
-                    "the set was made: have whoever keeps the link make it again"
+                    "the set was made: create the link again if it is managed elsewhere"
                 )
     return words

@@ -47,8 +47,8 @@ def real(
         if there in _SYSTEM or any(one == there or one in there.parents for one in _KERNEL):
             raise Failure(
                 f"{path} cannot be Mattermost's directory ({role})",
-                f"it is {there}, which belongs to the system" if there != path else "",
-                "Name another one in Mattermost's settings, or put the directory back.",
+                f"it is {there}, a system directory" if there != path else "",
+                "Set another directory in Mattermost's settings, or restore the directory.",
             )
         if owner is not None:
             owners = {owner} if role in by_account and not _shut(there) else {owner, 0}
@@ -80,7 +80,7 @@ def _refuse_others(role: str, path: Path, owners: Collection[int], account: str)
     raise Failure(
         f"{path} cannot be Mattermost's directory ({role})",
         f"it belongs to user {_name(found)}, not to {account}",
-        f"chown {account} {path}, or, if that is right, {_permission(path)}.",
+        f"chown {account} {path}, or, to allow it, {_permission(path)}.",
     )
 
 
@@ -103,8 +103,8 @@ def followed(role: str, path: Path, account: str) -> Path:
         if links > _LINKS:
             raise Failure(
                 f"{path} cannot be Mattermost's directory ({role})",
-                f"more than {_LINKS} links lead to it",
-                "Name the directory itself in Mattermost's settings.",
+                f"its path goes through more than {_LINKS} links",
+                "Set the directory itself in Mattermost's settings.",
             )
         led = Path(os.path.realpath(at / target))
         if not led.exists():
@@ -117,8 +117,8 @@ def followed(role: str, path: Path, account: str) -> Path:
         else:
             raise Failure(
                 f"Mattermost's directory {path} ({role}) is behind a link that is not followed",
-                f"{place} leads to {led}, and {account} could have it lead elsewhere",
-                f"If it is right: {_permission(led)}. Or put the directory itself there.",
+                f"{place} leads to {led}, and {account} can change that link",
+                f"To allow it: {_permission(led)}. Or replace the link by the directory.",
             )
     return at
 

@@ -48,15 +48,15 @@ def read_identity(path: Path) -> Secret:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise Failure(
             f"The identity {path} cannot be read", str(reason), exit_code=ExitCode.USAGE
         ) from None
     if "AGE-SECRET-KEY-" not in text and "PRIVATE KEY-----" not in text:
         raise Failure(
-            f"{path} is no identity of age",
-            "it holds no private key that can be used without a passphrase",
-            "Give the file that age-keygen wrote; one with a passphrase is opened by age -d first.",
+            f"{path} is not an age identity",
+            "it has no private key that can be used without a passphrase",
+            "Give the file that age-keygen wrote. If it has a passphrase, decrypt it first: age -d.",
             ExitCode.USAGE,
         )
     return Secret(text)

@@ -62,7 +62,7 @@ def parse_copy(document: Any, where: str) -> Copy:
         return Copy(**validation.members(document, _COPY, _SINCE_FORMAT_2))
     except (ValueError, TypeError) as error:
         raise Failure(
-            "What a copy says of itself cannot be read", f"{where}: {reason(error)}"
+            "The description of a copy cannot be read", f"{where}: {reason(error)}"
         ) from None
 
 
@@ -189,7 +189,7 @@ def _entry(remote: Remote, name: str, files: dict[str, Listed], told: _Told) -> 
     for part in copy.parts.values():
         found = files.get(part.file)
         if found is None or found.bytes != part.bytes:
-            return RemoteEntry(name, size, None, None, f"{part.file} is missing or cut short")
+            return RemoteEntry(name, size, None, None, f"{part.file} is missing or incomplete")
     said = Documents(name, written.data, _signature(files, told.get(SIGNATURE)), recorded.data)
     return RemoteEntry(name, size, manifest, copy, said=said)
 

@@ -48,9 +48,9 @@ def place(settings: Settings, wanted: str) -> Remote:
     if wanted == GITLAB:
         if settings.upload is None:
             raise Failure(
-                "GitLab uploads its backups nowhere",
-                "gitlab.yml has no backup.upload",
-                "Name another place: a remote of rclone with a path, or an absolute path.",
+                "GitLab has no upload target for its backups",
+                "gitlab.yml has no backup.upload section",
+                "Name another remote: an rclone remote with a path, or an absolute path.",
                 ExitCode.USAGE,
             )
         return gitlab_upload.remote(settings.upload, rclone.version())
@@ -59,8 +59,8 @@ def place(settings: Settings, wanted: str) -> Remote:
     except ValueError as error:
         known = ", ".join([GITLAB, *(one.name for one in settings.offsite)])
         raise Failure(
-            f"{wanted} is no place for copies",
-            f"it {error}; config.yml and GitLab know: {known}",
+            f"{wanted} is not a place for copies",
+            f"it {error}; configured in config.yml and GitLab: {known}",
             exit_code=ExitCode.USAGE,
         ) from None
 
@@ -112,7 +112,7 @@ def streamed(
         assert copy is not None
         rest = sum(part.bytes for name, part in manifest.parts.items() if name != FILES)
         refuse_without_room(store, rest)
-        log.info("Fetching %s from %s, its files as they are unpacked", one.name, remote.name)
+        log.info("Fetching %s from %s, unpacking while downloading", one.name, remote.name)
         near = _fetch(remote, one, store, identity, but=FILES)
         locked = identity if copy.recipients else None
         stream = _Part(remote, one.name, copy.parts[FILES], manifest.parts[FILES], locked)
@@ -164,9 +164,9 @@ def refuse_locked(remote: Remote, one: RemoteEntry, identity: Secret | None) -> 
     if one.copy is not None and not one.copy.recipients and (identity or remote.recipients):
         raise Failure(
             f"The copy of {one.name} at {remote.name} is not encrypted",
-            "copies there are to be encrypted (recipients in config.yml), or --identity was given",
+            "copies there must be encrypted (recipients in config.yml), or --identity was given",
             "Take another copy (gitlab-mm list --from). If this one is older than the encryption: "
-            f"give the path of the place, and no --identity: --from {remote.path}",
+            f"give the path, without --identity: --from {remote.path}",
             ExitCode.USAGE,
         )
     if one.copy is not None and one.copy.recipients and identity is None:
@@ -271,7 +271,7 @@ class _Part:
 
     def _compare(self, sha256: str) -> None:
         if sha256 != self.part.sha256:
-            raise self._damaged(f"{self.part.bytes} bytes with another checksum")
+            raise self._damaged(f"the checksum of its {self.part.bytes} bytes differs")
 
     def _damaged(self, detail: str) -> Failure:
         return Failure(

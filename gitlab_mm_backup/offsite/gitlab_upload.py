@@ -233,7 +233,7 @@ def _needed(connection: Mapping[str, Any], key: str) -> str:
 
 def _lacking(key: str) -> Failure:
     return Failure(
-        "GitLab's settings for its uploads lack something",
+        "GitLab's upload settings are incomplete",
         f"{key} is not set",
         "Correct backup_upload_connection in gitlab.rb, then run gitlab-ctl reconfigure.",
         ExitCode.USAGE,

@@ -96,9 +96,9 @@ def forget_place(wanted: str, path: Path = NOTES, marks: Path = places.NOTES) ->
     if not found:
         all_ = dict.fromkeys([*places.noted(marks), *(one.path for one in known.values())])
         raise Failure(
-            f"{wanted} is not a place that this host has used",
+            f"{wanted} is not a location that this host has used",
             f"known: {', '.join(all_) or 'none'}",
-            "Give one of these paths, or the name of a remote.",
+            "Give one of these paths or the name of a remote.",
             ExitCode.USAGE,
         )
     if gone:

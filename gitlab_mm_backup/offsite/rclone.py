@@ -45,8 +45,8 @@ _TROUBLES = (
         r"SignatureDoesNotMatch|InvalidAccessKeyId|Unauthorized|\b401\b|unable to authenticate"
         r"|InvalidToken|AuthenticationFailed|ssh: handshake failed|invalid_grant",
         "the remote refuses the credentials",
-        "Correct them where they come from: gitlab.rb for GitLab's own place, rclone's config file "
-        "for the others.",
+        "Correct them: in gitlab.rb for GitLab's upload target, in rclone's config file for the "
+        "others.",
     ),
     Trouble(
         r"x509: certificate (?:has expired|is not yet valid)|certificate has expired",
@@ -63,39 +63,39 @@ _TROUBLES = (
         r"decrypt configuration|RCLONE_CONFIG_PASS|RCLONE_PASSWORD_COMMAND|password command",
         "rclone's configuration file is encrypted and cannot be opened",
         "Give its password by RCLONE_PASSWORD_COMMAND or RCLONE_CONFIG_PASS, for the nightly run in "
-        "/etc/cron.d/gitlab-mm-backup; docs/settings.md tells how.",
+        "/etc/cron.d/gitlab-mm-backup; see docs/settings.md.",
     ),
     Trouble(
         r"NoSuchBucket|ContainerNotFound|bucket does not exist|container not found",
-        "the bucket is not there",
-        "Make it again, or correct its name.",
+        "the bucket does not exist",
+        "Create it, or correct its name.",
     ),
     Trouble(
         r"[Nn]o space left|disk space|EntityTooLarge|InsufficientStorage|Insufficient Storage|\b507\b"
         r"|[Qq]uota|RequestEntityTooLarge|\b413\b",
         "the remote is full",
-        "Make room there, or raise its quota; then run gitlab-mm offsite.",
+        "Free space there or raise its quota, then run gitlab-mm offsite.",
     ),
     Trouble(
         r"AccessDenied|Forbidden|\b403\b|[Pp]ermission denied",
         _FORBIDDEN,
-        "Allow it for this account or key; what is needed: read, write, delete and list.",
+        "Grant this account or key read, write, delete and list.",
     ),
     Trouble(
         r"didn't find section in config file",
-        "rclone does not know the remote",
-        "rclone config makes it; rclone listremotes shows those that there are.",
+        "rclone has no such remote",
+        "Create it: rclone config. To see all: rclone listremotes.",
     ),
     Trouble(
         r"connection refused|closed network connection|no such host|i/o timeout|network is unreachable|connection reset"
         r"|broken pipe|unexpected EOF|\bEOF\b|deadline exceeded",
-        "the connection does not hold",
-        "Look at the network between both; the next run finishes what is missing.",
+        "the connection fails",
+        "Check the network between the two; the next run sends what is missing.",
         lasting=False,
     ),
 )
 _NO_LISTING = (
-    "The key may put, get and delete objects, as GitLab's manual has it, but not list them. Add "
+    "The key may put, get and delete objects, as in GitLab's manual, but not list them. Add "
     "s3:ListBucket on the bucket itself to its policy."
 )
 
@@ -278,7 +278,7 @@ def _failure(remote: Remote, what: str, words: str) -> RemoteFailure:
             failure = RemoteFailure(f"{what}: {trouble.message}", told, trouble.hint)
             failure.lasting = trouble.lasting
             return failure
-    return RemoteFailure(what, told, "The next run finishes what is missing.")
+    return RemoteFailure(what, told, "The next run sends what is missing.")
 
 
 def _plain(remote: Remote, words: str) -> str:

@@ -22,7 +22,7 @@ from . import ledger, sync
 RESTIC = "restic"  # of settings.store
 _LARGEST = 1 << 20  # bytes; a larger file is no file of keys
 
-_LACKS = "What the newest set does not bring back by itself"
+_LACKS = "Not restored from the newest set"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Pa
         remotes = [one for one in settings.offsite if one.name != GITLAB]
     places = [_here(settings, store), *map(_there, remotes)]
     if settings.store != RESTIC and not any(one.newest for one in places[1:]):
-        warnings.append("No set has a copy outside this machine: with its disk all is lost")
+        warnings.append("No set has an off-site copy. If this disk fails, all backups are lost")
     own = [
         one for one in inventory.own_sets(identity.known(), store.sets()) if not one.manifest.safety
     ]
@@ -124,23 +124,23 @@ def _needed(settings: Settings, remotes: Sequence[Remote], newest: Manifest | No
         )
     ]
     if settings.store == RESTIC:
-        why = "restic opens the repository with it; without the password nobody does"
+        why = "restic needs it to open the repository; without it the sets cannot be read"
         found += [Needed(str(path), why) for path in _keys_of_restic(settings)]
         if settings.restic.password_command:
             command = " ".join(settings.restic.password_command)
             found.append(Needed(f"the password that {command} prints", why))
     for one in remotes:
         if one.name == GITLAB:
-            why = f"rclone finds in it where and how to reach {one.path}"
+            why = f"rclone reads from it how to reach {one.path}"
             found.append(Needed("backup_upload_connection in gitlab.rb", why))
         if one.config != NO_CONFIG:
             section = one.path.partition(":")[0]
             found.append(
-                Needed(f"{one.config}, section [{section}]", f"rclone's way to {one.name}")
+                Needed(f"{one.config}, section [{section}]", f"rclone's remote {one.name}")
             )
         if one.recipients:
             keys = "; ".join(one.recipients)
-            why = f"copies at {one.name} are encrypted, and closed without it"
+            why = f"copies at {one.name} are encrypted; without it they cannot be read"
             found.append(Needed(f"the private key of one of: {keys}", why))
     return found
 
@@ -188,7 +188,7 @@ def _steps(
         ),
     ]
     if _key():
-        told = "Have it accept the sets of the old machine, by the key that signed them"
+        told = "Trust the signing key of the old machine"
         steps.append(Step(told, (f"gitlab-mm host trust {_key()}",)))
     if settings.store == RESTIC:
         told = "Put back /etc/gitlab-mm-backup/config.yml and the files that restic needs; then"
@@ -196,9 +196,11 @@ def _steps(
     steps += [_way_back(remote, first=not number) for number, remote in enumerate(remotes)]
     if settings.store != RESTIC:
         command = f"gitlab-mm restore {places[0].path}/{places[0].newest or 'SET'}"
-        steps.append(Step("Or from a folder with a set, of a disk of the old machine", (command,)))
-    steps.append(Step("See that people can sign in", ("gitlab-mm sso check", "gitlab-mm doctor")))
-    told = "When all is well, have the old machine's sets pruned as the new one's own"
+        steps.append(
+            Step("Or from a directory with a set, on a disk of the old machine", (command,))
+        )
+    steps.append(Step("Check that people can sign in", ("gitlab-mm sso check", "gitlab-mm doctor")))
+    told = "When everything works, take over the old machine's sets so that they are pruned"
     steps.append(Step(told, (f"gitlab-mm host take-over {identity.known().id}",)))
     return steps
 

@@ -70,7 +70,7 @@ def copy(
         signals.heed()
         return _copy(settings, store, owner)
     except Interrupted as interrupted:
-        told = f"Copying was ended by {interrupted.signal_name}; the next run finishes it"
+        told = f"Copying was interrupted by {interrupted.signal_name}; the next run completes it"
         return [], [told]
     finally:
         signals.ignore()
@@ -138,7 +138,7 @@ def _look(remote: Remote, notes: Notes, there: Mapping[str, int], store: LocalSt
     """
     for name, known in list(notes.sets.items()):
         if there.get(name) != known.bytes:
-            log.info("The copy of %s is gone from %s, or not whole", name, remote.name)
+            log.info("The copy of %s is gone from %s or incomplete", name, remote.name)
             del notes.sets[name]
     here = {one.name: one.manifest for one in store.sets() if one.name not in notes.sets}
     for one in copies.entries(remote) if here.keys() & there.keys() else []:
@@ -213,7 +213,7 @@ def _prune(
     served.removed, problems = prune.carry_out(planned.decisions, delete)
     if problems:
         problems.append(
-            f"If the credential of {remote.name} may not remove anything, on purpose: add_only: true "
+            f"If the credential of {remote.name} is meant not to remove anything: add_only: true "
             "in /etc/gitlab-mm-backup/config.yml"
         )
     served.problems += problems + prune.settle(remote.name, planned, len(served.removed))

@@ -52,7 +52,7 @@ def persist(remote: Remote, act: Callable[[], T]) -> T:
             if failure.lasting:
                 raise
             wait = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT)
-            log.info("%s; another try in %.0f s", failure, wait)
+            log.info("%s; retry in %.0f s", failure, wait)
         time.sleep(wait)
     return act()
 
@@ -70,7 +70,7 @@ def send(set_: BackupSet, remote: Remote, notes: Notes) -> CopyRecord:
     if found.kind is Kind.FORGED:
         problems.append(found.detail)
     if problems:
-        raise Failure(f"{set_.name} is damaged here, and is not copied", "; ".join(problems))
+        raise Failure(f"{set_.name} is damaged and was not copied", "; ".join(problems))
     if remote.path.startswith("/"):  # it may be GitLab's own disk
         ways = (
             "Free some space there, or keep fewer copies: keep_time and keep_last of that remote."
@@ -149,7 +149,7 @@ def _refuse_anothers(set_: BackupSet, remote: Remote) -> None:
             f"there: host {identity.shown(theirs)}, installation {found.installation or 'unknown'}; "
             f"here: host {identity.shown(ours)}, installation "
             f"{set_.manifest.installation or 'unknown'}",
-            "Neither is touched. Give each host a place of its own (offsite in config.yml).",
+            "Neither was changed. Give each host its own directory (offsite in config.yml).",
         )
 
 
@@ -193,9 +193,9 @@ def _check(
             del begun.files[file.name]
             ledger.keep(remote, notes)
             raise Failure(
-                f"{file.name} is not at {remote.name} as it was sent",
+                f"{file.name} arrived damaged at {remote.name}",
                 f"{found.bytes if found else 0} bytes of {sent.bytes}",
-                "The next run sends it again. If that happens again, the remote is not to be trusted.",
+                "The next run sends it again. If this happens again, do not rely on this remote.",
             )
         checks[name] = check
     return checks
@@ -263,6 +263,6 @@ def _write_whole(set_: BackupSet, remote: Remote, name: str, data: bytes) -> Non
     _write(set_, remote, _File(name, len(data), lambda put: put(data)))
     if persist(remote, lambda: rclone.content(remote, set_.name, name)) != data:
         raise Failure(
-            f"{name} is not at {remote.name} as it was sent",
+            f"{name} arrived damaged at {remote.name}",
             hint="The next run sends it again.",
         )

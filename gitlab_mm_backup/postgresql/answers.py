@@ -28,15 +28,15 @@ def refuse_pooler(session: psycopg.Connection[Any]) -> None:
     """
     row = session.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
     if row is not None and row[0] != session.info.backend_pid:
-        raise _pooler("the process that answers is not the one that was connected to")
+        raise _pooler("another server process answers than the one connected to")
 
 
 def _pooler(detail: str) -> Failure:
     return Failure(
-        "Mattermost's DataSource leads to a connection pooler such as PgBouncer, not to PostgreSQL",
-        f"{detail}; a snapshot and a restore need sessions of the server itself",
+        "Mattermost's DataSource points to a connection pooler such as PgBouncer, not to PostgreSQL",
+        f"{detail}; a backup and a restore need direct sessions of the server",
         "Name the server in /etc/gitlab-mm-backup/config.yml, below database: host (its name, or the "
-        "directory of its socket) and port, as 5432. Mattermost keeps its pooler.",
+        "directory of its socket) and port, as 5432. Mattermost can keep using the pooler.",
     )
 
 
@@ -46,7 +46,7 @@ def failure(error: psycopg.Error, name: str, role: str, endpoint: Endpoint) -> F
 
     detail = str(error).strip()
     if not isinstance(error, psycopg.OperationalError) or error.sqlstate is not None:
-        return Failure(f"PostgreSQL refused the work on {name}", detail)
+        return Failure(f"PostgreSQL reported an error in {name}", detail)
     if _POOLER in detail:
         return _pooler(detail)
     if f'database "{name}" does not exist' in detail:
@@ -55,7 +55,7 @@ def failure(error: psycopg.Error, name: str, role: str, endpoint: Endpoint) -> F
         if words in detail:
             remedy = remedy.format(role=_quoted(role), name=_quoted(name))
             return Failure(
-                "PostgreSQL has no connection left for a backup or restore",
+                "PostgreSQL has no free connection for a backup or restore",
                 detail,
                 f"Allow more, as a superuser: {remedy}. Four beside Mattermost's own are enough, and "
                 "for a restore as many as jobs in config.yml.",

@@ -57,14 +57,14 @@ def parse(text: str, hint: str, environment: Mapping[str, Secret] | None = None)
         parts.update((key, value) for key, value in found.items() if value)
         _check(parts)
     except _Bad as bad:
-        raise Failure("Mattermost's DataSource cannot be understood", str(bad), hint) from None
+        raise Failure("Mattermost's DataSource cannot be parsed", str(bad), hint) from None
     return parts
 
 
 def _check(parts: dict[str, str]) -> None:
     for value in parts.values():
         if "\0" in value or re.search("[\ud800-\udfff]", value):
-            raise _Bad("SqlSettings.DataSource holds a byte that is no UTF-8")
+            raise _Bad("SqlSettings.DataSource holds a byte that is not UTF-8")
     if parts.get("host", "").startswith("/"):
         parts["host"] = re.sub("//+", "/", os.path.normpath(parts["host"]))
 
@@ -109,7 +109,7 @@ def _of_url(text: str) -> dict[str, str]:
 
 def _decoded(text: str) -> str:
     if re.search("%(?![0-9A-Fa-f]{2})", text):
-        raise _Bad("the URL of SqlSettings.DataSource has a % that begins no percent-encoding")
+        raise _Bad("the URL of SqlSettings.DataSource has a % that is not percent-encoded (%25)")
     return unquote(text, errors="surrogateescape")
 
 
@@ -137,8 +137,8 @@ def port(parts: Mapping[str, str], usual: str, hint: str) -> int | str:
     fitting = len(ports) in (1, len(hosts))
     if not fitting or not all(one.isdecimal() and 0 < int(one) < 65536 for one in ports):
         raise Failure(
-            "Mattermost's DataSource cannot be understood",
-            "a port of PostgreSQL, between 1 and 65535, is wanted for each host",
+            "Mattermost's DataSource cannot be parsed",
+            "each host needs a port between 1 and 65535",
             hint,
         )
     return int(ports[0]) if len(set(ports)) == 1 else ",".join(ports)

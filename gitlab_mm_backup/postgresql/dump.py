@@ -103,9 +103,9 @@ class DatabaseSnapshot:
             waiting = {row[0] for row in self._watch.execute(_WAITING, (APPLICATION,)).fetchall()}
             if waiting & before:
                 raise DumpBlockedOthers(
-                    "The dump stood in the way of other work on the database",
+                    "The dump blocked other sessions of the database",
                     f"{len(waiting)} sessions waited for it",
-                    "Mattermost seems to be migrating; make the backup when it is done.",
+                    "Mattermost seems to be migrating; run the backup when it has finished.",
                 )
             before = waiting
 

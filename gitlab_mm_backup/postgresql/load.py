@@ -158,8 +158,8 @@ _BROKEN_ROWS = re.compile(
     r"ERROR: .*(?:violates .* constraint|is violated by some row|could not create unique)"
 )
 _MEND = (
-    "The rows of the database that was backed up break the constraint that the message names. Mend them "
-    "there, or drop the constraint, then make a new set."
+    "Rows of the database that was backed up violate this constraint. Fix them there, or drop the "
+    "constraint, then make a new set."
 )
 _WAY_OUT = (
     "It is loaded as Mattermost's role, which cannot create what the message names. Have this server "
@@ -306,7 +306,7 @@ def compare_seen(found: Mapping[str, str], manifest: Manifest) -> None:
     other = [name for name in wanted if found.get(name) != wanted[name]]
     if other and manifest.properties:
         raise Failure(
-            "Mattermost would not find its tables in the restored database",
+            "Mattermost's tables are not where it looks for them in the restored database",
             "; ".join(
                 f"{name}: {found.get(name, 'none')}, not {wanted[name]}.{name}" for name in other
             ),
@@ -321,7 +321,7 @@ def compare_rows(found: Mapping[str, int], wanted: Mapping[str, int]) -> None:
         return
     tables = [one for one in sorted({*found, *wanted}) if found.get(one) != wanted.get(one)]
     raise Failure(
-        "The restored database does not have the rows that were backed up",
+        "The row counts of the restored database differ from the backup",
         "; ".join(f"{one}: {found.get(one)}, not {wanted.get(one)}" for one in tables),
-        "The set's dump is not whole; choose another set.",
+        "The set's dump is incomplete; choose another set.",
     )

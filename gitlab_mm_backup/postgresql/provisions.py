@@ -110,13 +110,13 @@ def _locale(properties: Properties, found: Server) -> tuple[Properties | None, l
         return None, []
     major = numbers(found.version)[0]
     if properties.rules and _SINCE[properties.provider] <= major < _SINCE_RULES:
-        told = f"The set's database has rules of its own for ICU, which PostgreSQL {found.version} lacks"
+        told = f"The set's database has its own ICU rules, which PostgreSQL {found.version} does not support"
         return replace(properties, rules=""), [told]
     if major >= _SINCE[properties.provider]:
         return properties, []
     return None, [
         f"The set's database takes its locale {properties.locale} from {properties.provider}, which "
-        f"PostgreSQL {found.version} cannot do; the order of texts will be that of libc"
+        f"PostgreSQL {found.version} does not support; texts are sorted by libc's locale"
     ]
 
 
@@ -127,7 +127,7 @@ def _tablespace(properties: Properties, found: Server) -> tuple[str, list[str]]:
     if wanted in found.tablespaces and found.superuser:
         return wanted, []
     return "", [
-        f"The set's database lay in tablespace {wanted}, which this server lacks; it goes to the default"
+        f"The set's database lay in tablespace {wanted}, which this server does not have; the default is used"
     ]
 
 

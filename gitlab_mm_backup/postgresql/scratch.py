@@ -51,8 +51,8 @@ def refuse_growth(session: psycopg.Connection[Any], name: str, most: int) -> Non
     row = session.execute(_SIZE, (name,)).fetchone()
     if row is not None and row[0] > most:
         raise Outgrown(
-            "Loading the dump was ended, for the database becomes larger than its set says",
-            f"it has {humanize.size(row[0])}, and may have {humanize.size(most)}",
+            "Loading was stopped: the database becomes larger than its set says",
+            f"it has {humanize.size(row[0])}; at most {humanize.size(most)} are expected",
             "Do not use this set; find out where it comes from.",
         )
 
@@ -103,7 +103,7 @@ _NOT_OURS = ("postmaster.pid", "postmaster.opts", "standby.signal", "recovery.si
 # What the server, Mattermost and our own programs take beside that, with some to spare.
 _MEMORY = 768 << 20
 _MOST_TEMPORARY = (1 << 31) - 1  # kB that the server understands
-_LOCALE = "If it misses a locale, generate that: dpkg-reconfigure locales."
+_LOCALE = "If a locale is missing, generate it: dpkg-reconfigure locales."
 _PROGRAMS = ("initdb", "postgres", "pg_restore", "psql")
 WAYS = "Free some space, or give another place: rehearse_in in /etc/gitlab-mm-backup/config.yml."
 _SPARE = 256 << 20  # bytes of disk, for the server's log and catalogs
@@ -160,13 +160,13 @@ def _account() -> pwd.struct_passwd:
     except KeyError:
         raise Failure(
             f"There is no account {ACCOUNT} on this host, which rehearsals need",
-            hint="dpkg-reconfigure gitlab-mm-backup makes it.",
+            hint="Create it: dpkg-reconfigure gitlab-mm-backup.",
         ) from None
 
 
 def _unusable(parent: Path, error: OSError) -> Failure:
     return Failure(
-        f"No rehearsal can be made in {parent}",
+        f"No rehearsal is possible in {parent}",
         str(error.strerror),
         "rehearse_in in /etc/gitlab-mm-backup/config.yml names another place.",
     )
@@ -192,7 +192,7 @@ def refuse_without_room(parent: Path, wanted: int, what: str = "a rehearsal") ->
     memory = _available_memory()
     if memory < _MEMORY:
         raise Failure(
-            f"There is not enough memory for {what} beside what runs",
+            f"There is not enough memory for {what}",
             f"{humanize.size(_MEMORY)} needed, {humanize.size(memory)} available",
             "Rehearse at another hour, or switch it off: rehearse in "
             "/etc/gitlab-mm-backup/config.yml.",
@@ -219,8 +219,8 @@ def server_programs(clients: Path, at_least: str) -> Path:
             if numbers(told.split()[-1].split("(")[0])[:1] >= wanted:
                 return folder
     raise Failure(
-        "There is no PostgreSQL server to load the set into",
-        f"version {at_least} or newer is wanted, with {', '.join(_PROGRAMS)}",
+        "No suitable PostgreSQL server program was found",
+        f"version {at_least} or newer is needed, with {', '.join(_PROGRAMS)}",
         "Install Debian's postgresql package of that version, or newer.",
     )
 
@@ -264,7 +264,7 @@ def server_of(clients: Path, major: str) -> Path:
             if told.split()[-1].split("(")[0].split(".")[0] == major:
                 return folder
     raise Failure(
-        f"There is no PostgreSQL {major}, which the data is of",
+        f"PostgreSQL {major}, which wrote these data, is not installed",
         f"neither below {bundled} nor in {_DEBIAN / major}",
         f"Install it: apt install postgresql-{major} (from apt.postgresql.org where Debian has "
         "another one).",

@@ -87,7 +87,7 @@ def _create_with_locale(
             return warnings
         except complaint as error:
             warnings.append(
-                f"The database has this server's own locale: {error.diag.message_primary}"
+                f"The database gets this server's default locale: {error.diag.message_primary}"
             )
     session.execute(create)
     return warnings
@@ -148,7 +148,7 @@ def _is_ours(session: psycopg.Connection[Any], name: str) -> bool:
     row = session.execute(_COMMENT, (name,)).fetchone()
     marked = row is not None and row[0] is not None and _is_mark(row[0])
     if row is not None and not marked and not (row[0] is None and _NAME.fullmatch(name)):
-        raise Failure(f"Database {name} is not dropped", "it does not carry our mark")
+        raise Failure(f"Database {name} is not dropped", "it is not marked as made by gitlab-mm")
     return row is not None
 
 
@@ -289,7 +289,7 @@ def _end_sessions(session: psycopg.Connection[Any], which: Composed, what: str) 
     deadline = time.monotonic() + _PATIENCE
     while (row := session.execute(query.format(which)).fetchone()) and row[0]:
         if time.monotonic() > deadline:
-            raise Failure(f"{what} do not end", f"{row[0]} are left")
+            raise Failure(f"{what} do not end", f"{row[0]} remain")
         time.sleep(0.05)
 
 

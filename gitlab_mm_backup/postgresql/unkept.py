@@ -117,7 +117,7 @@ _REFERENCES = """
 def told(session: Session) -> list[str]:
     """Return, in words, what a restore will not bring back; ``session`` is Mattermost's."""
     words = [
-        f"Index {name} is not valid, so it is not in the set: drop it, or build it anew (REINDEX INDEX)"
+        f"Index {name} is not valid, so it is not in the set: drop it, or rebuild it (REINDEX INDEX)"
         for name in _names(session, _INVALID)
     ]
     words += [
@@ -149,8 +149,8 @@ def at_odds(session: Session) -> list[str]:
         row = session.execute(question).fetchone()
         if row is not None and row[0]:
             words.append(
-                f"Rows of {table} break its constraint {name}: a restore cannot make that, and fails. "
-                "Mend the rows, or drop the constraint"
+                f"Rows of {table} break its constraint {name}: a restore cannot create the constraint and fails. "
+                "Fix the rows, or drop the constraint"
             )
     words += [
         f"Sequence {name} is behind its column, so a new row gets a number that is taken, here and after a "

@@ -172,7 +172,7 @@ def _several(of_what: str, groups: Iterable[Sequence[Found]], where: str) -> Sev
     failure = Several(
         f"Sets of several {of_what} lie in {where}",
         "; ".join(describe(one) for one in newest),
-        f"Say which one is meant: {option} with the first digits of an id, or the name of a set.",
+        f"Choose one: {option} with the first digits of an id, or the name of a set.",
         ExitCode.USAGE,
     )
     failure.choices = newest
@@ -257,5 +257,5 @@ def _none(found: Sequence[Found], want: Want, where: str) -> Failure:
     return Failure(
         f"There is no sound set{when} in {where}",
         "; ".join(told),
-        "Take one from elsewhere (--from), or name the one that you want: gitlab-mm restore SET",
+        "Use an off-site copy (--from), or name a set: gitlab-mm restore SET",
     )

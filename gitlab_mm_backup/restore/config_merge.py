@@ -122,8 +122,8 @@ def left_behind(set_: BackupSet, site: Site) -> list[str]:
     told = []
     if unknown:
         told.append(
-            f"Not taken over, for config.json has no place for them: {', '.join(unknown)}; "
-            "give the unit what is needed: systemctl edit mattermost"
+            f"Not taken over, because config.json has no setting for them: {', '.join(unknown)}; "
+            "add those that are needed to the unit: systemctl edit mattermost"
         )
     baked = json_file.applied(config, operations(set_, site, config), "config.json")
     strange = [
@@ -132,7 +132,7 @@ def left_behind(set_: BackupSet, site: Site) -> list[str]:
         if isinstance(value, str) and value.startswith(_OF_GITLAB)
     ]
     if strange:
-        told.append(f"These settings still name folders of GitLab: {', '.join(strange)}")
+        told.append(f"These settings still point to directories of GitLab: {', '.join(strange)}")
     return told
 
 

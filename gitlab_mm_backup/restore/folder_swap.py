@@ -59,7 +59,9 @@ def shut(ground: Ground) -> None:
             os.fchown(folder, 0, -1)
             os.fchmod(folder, ground.mode & ~OTHERS_WRITE)
     except OSError as error:
-        raise Failure(f"{ground.path} cannot be shut for the work", str(error.strerror)) from error
+        raise Failure(
+            f"{ground.path} cannot be restricted to root for the restore", str(error.strerror)
+        ) from error
 
 
 def open_again(ground: Ground) -> None:
@@ -89,7 +91,9 @@ def make_work_folder(work: Path, live: Path) -> None:
 def refuse_unmounted(live: Path, mounted: bool) -> None:
     """Raise Failure where a disk that was mounted at ``live`` is not: its work is out of sight."""
     if mounted and not is_mount(live):
-        raise Failure(f"Nothing is mounted at {live}", "there was, when the restore was begun")
+        raise Failure(
+            f"Nothing is mounted at {live}", "a disk was mounted there when the restore began"
+        )
 
 
 def remove_work_folder(work: str) -> None:
@@ -99,10 +103,10 @@ def remove_work_folder(work: str) -> None:
     """
     path = Path(work)
     if not path.name.startswith(WORK):
-        raise Failure(f"{work} is not removed", "it does not carry our mark")
+        raise Failure(f"{work} is not removed", "it is not marked as made by gitlab-mm")
     with _ours(path) as held:
         if held and any(os.path.lexists(held / name) for name in ("old", "leaving")):
-            raise Failure(f"{work} is not removed", "it holds what was live before")
+            raise Failure(f"{work} is not removed", "it holds the previous live data")
         if held:
             _refuse_mounted(path)
             shutil.rmtree(path)
@@ -138,12 +142,12 @@ def _ours(work: Path) -> Iterator[Path | None]:
     try:
         with open_directory(work) as folder:
             if os.fstat(folder).st_uid != 0:
-                raise Failure(f"{work} is not removed", "somebody has put another folder there")
+                raise Failure(f"{work} is not removed", "it does not belong to root any more")
             yield Path(f"/proc/self/fd/{folder}")
     except FileNotFoundError:
         yield None
     except NotADirectoryError:
-        raise Failure(f"{work} is not removed", "somebody has put something else there") from None
+        raise Failure(f"{work} is not removed", "it is not a directory any more") from None
 
 
 def empty(live: Path) -> None:

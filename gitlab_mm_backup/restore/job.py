@@ -140,15 +140,15 @@ def make_safety_set(site: Site, plan: RestoreOptions, store: Store, settings: Se
     """Make a set of the present state, so that even a restore that was a mistake can be undone."""
     if not plan.safety:
         return ""
-    log.info("Making a safety set of the present state")
+    log.info("Making a safety set of the current state")
     try:
         before = job.look_before(store)
         made = job.make_set(site, settings, store, before, job.SAFETY)
     except Failure as failure:
         raise Failure(
-            "No safety set of the present state could be made",
+            "The safety set of the current state could not be made",
             str(failure),
-            f"{failure.hint} If the present state is of no worth, give --no-safety-backup.".strip(),
+            f"{failure.hint} To restore without one: --no-safety-backup.".strip(),
             failure.exit_code,
         ) from failure
     return made.name
@@ -220,10 +220,10 @@ def fill(run: RestoreRun) -> None:
     """Fill the new database and make the new folders complete, at the same time."""
     began, ways = time.monotonic(), list[Callable[[], object]]()
     if "database" in run.plan.parts:
-        log.info("Loading the database beside the live one")
+        log.info("Loading the database next to the live one")
         ways.append(lambda: run.search_left_out.extend(load_database(run)))
     if run.works:
-        log.info("Unpacking files beside the live ones")
+        log.info("Unpacking files next to the live ones")
         ways.append(lambda: unpack_folders(run))
     _watched(run, ways)
     if "database" in run.plan.parts:
@@ -360,7 +360,7 @@ def leftovers(run: RestoreRun) -> list[Step]:
 def report(run: RestoreRun, safety_set: str, search: search_index.IndexResult | None) -> Restored:
     after, manifest = detect.again(run.site), run.set.manifest
     if run.plan.with_etc:
-        run.warnings.append("/etc/gitlab was put back: run gitlab-ctl reconfigure to have it used")
+        run.warnings.append("/etc/gitlab was restored: run gitlab-ctl reconfigure to apply it")
     run.warnings.extend(job.uncovered(after))
     run.warnings.extend(search.problems if search else [])
     whole = "files" in run.plan.parts

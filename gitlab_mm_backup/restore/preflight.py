@@ -111,7 +111,7 @@ def refuse_unsuitable_server(set_: BackupSet, site: Site) -> str:
     version = str(row[1]).split()[0]
     if row[0]:
         raise Failure(
-            "This host's PostgreSQL is a replica and takes no data",
+            "This host's PostgreSQL is a replica, which is read-only",
             "pg_is_in_recovery() says so",
             "Run the restore on the primary.",
         )
@@ -207,9 +207,9 @@ def _refuse_deep_mounts(site: Site) -> None:
     ]
     if deep:
         raise Failure(
-            "Something is mounted deep inside of Mattermost's folders",
+            "A disk is mounted deep inside Mattermost's directories",
             ", ".join(deep),
-            "Unmount it, or mount it at one of the folders themselves (data, plugins).",
+            "Unmount it, or mount it at one of the directories themselves (data, plugins).",
         )
 
 
@@ -251,7 +251,7 @@ def _refuse_without_room(set_: BackupSet, site: Site, plan: RestoreOptions) -> N
     }
     if short:
         raise Failure(
-            "There is no room for the new state beside the live one",
+            "Not enough disk space for the restored data next to the live data",
             "; ".join(disk_space.words(folder, count) for folder, count in short.items()),
             "Free some space, keep less free (min_free), or give --in-place, which removes the live "
             "state first and cannot be taken back.",

@@ -68,19 +68,19 @@ def preview(set_: BackupSet, site: Site, plan: RestoreOptions) -> Preview:
 
 
 def _steps(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
-    steps = ["make a safety set of the present state"] if plan.safety else []
+    steps = ["make a safety set of the current state"] if plan.safety else []
     steps.append("stop Mattermost")
     if plan.in_place:
-        steps.append("REMOVE the present state (in place)")
+        steps.append("REMOVE the current state (in place)")
     if "database" in plan.parts:
-        steps.append(f"load database {set_.manifest.database.name} beside {site.database.name}")
+        steps.append(f"load database {set_.manifest.database.name} next to {site.database.name}")
     works = unpack.works(set_, site, plan, "preview")
-    steps += [f"make a new {work.live} beside the live one" for work in works.values()]
-    steps.append("exchange the new with the live")
+    steps += [f"make a new {work.live} next to the live one" for work in works.values()]
+    steps.append("swap the new data with the live data")
     steps.append("run the post-restore hooks")
     steps.append("start Mattermost and wait until it answers")
     if "database" in plan.parts and search_index.waits(plan.search, set_.manifest):
-        steps.append("build the indexes of the search while Mattermost runs")
+        steps.append("build the search indexes while Mattermost runs")
     steps.append("keep the present state" if plan.keep_previous else "remove the previous state")
     return steps
 
@@ -121,12 +121,12 @@ def question_of_origin(name: str, origin: Origin) -> Question:
             f"  {origin.key}",
             "The recovery kit of the host that made it has the fingerprint of its key.",
         ]
-        return [], loud, "Are the two the same?"
+        return [], loud, "Are the two fingerprints the same?"
     loud = [
         f"Set {name} is not signed: nothing proves who made it.",
-        "Whoever can write to the place that it comes from may have put it there.",
+        "Anyone who can write to its location may have put it there.",
     ]
-    return [], loud, "Restore it all the same?"
+    return [], loud, "Restore it anyway?"
 
 
 def question(set_: BackupSet, site: Site, plan: RestoreOptions, chosen: Chosen) -> Question:
@@ -140,9 +140,9 @@ def question(set_: BackupSet, site: Site, plan: RestoreOptions, chosen: Chosen) 
         *soundness.caveat_lines(manifest.told),
     ]
     if not plan.in_place:
-        return told, [*chosen.warnings], "Go on?"
+        return told, [*chosen.warnings], "Continue?"
     loud = [
-        "IN PLACE: the present state is removed FIRST. If anything fails after that,",
+        "IN PLACE: the current state is removed FIRST. If anything fails after that,",
         "Mattermost stays down until you restore a set.",
     ]
-    return told, loud, "Remove the present state and go on?"
+    return told, loud, "Remove the current state and continue?"

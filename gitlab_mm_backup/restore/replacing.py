@@ -39,7 +39,7 @@ def refuse(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[Loss]:
     raise Failure(
         "The restore would replace live data with nothing",
         "; ".join(loss.words for loss in open_),
-        f"Choose another set (gitlab-mm list). To lose these data, give {OPTION}, or name what is "
+        f"Choose another set (gitlab-mm list). To replace these data all the same, give {OPTION}, or name what is "
         f"to be replaced: {only}.",
     )
 

@@ -85,7 +85,7 @@ def _database_actions(site: Site) -> dict[str, Action]:
 
 def _mourn(safety_set: str) -> None:
     way_out = f"gitlab-mm restore {safety_set}" if safety_set else "restore another set"
-    raise Failure("it was removed to make room (--in-place)", way_out)
+    raise Failure("it was removed to free disk space (--in-place)", way_out)
 
 
 def finish(site: Site, journal: Journal, *, keep: bool) -> list[str]:
@@ -144,9 +144,9 @@ def roll_back(site: Site, record: UnfinishedRestore, journal: Journal) -> Rolled
     problems = run(reversed(record.undo), actions(site))
     if problems:
         raise Failure(
-            "The restore could not be taken back completely",
+            "The restore could not be rolled back completely",
             "; ".join(problems),
-            "Put right what is named, then run gitlab-mm restore --rollback again.",
+            "Fix the above, then run gitlab-mm restore --rollback again.",
             ExitCode.ATTENTION,
         )
     journal.write({}, [], [])
@@ -174,9 +174,9 @@ def take_over(site: Site, journal: Journal) -> list[Step]:
     problems = run(reversed(rest), actions(site))
     if problems:
         raise Failure(
-            "The failed restore could not be cleared away",
+            "The failed restore could not be cleaned up",
             "; ".join(problems),
-            "Put right what is named, then try again.",
+            "Fix the above, then try again.",
             ExitCode.ATTENTION,
         )
     journal.write(record.request, mourned, [])
@@ -187,9 +187,7 @@ def unfinished(journal: Journal) -> UnfinishedRestore:
     """Return the restore that was cut short; raises Failure where there is none."""
     record = journal.read()
     if record is None:
-        raise Failure(
-            "No restore was cut short", "there is nothing to take back", "", ExitCode.USAGE
-        )
+        raise Failure("No interrupted restore", "there is nothing to roll back", "", ExitCode.USAGE)
     return record
 
 
@@ -198,14 +196,14 @@ def refuse_unfinished(journal: Journal) -> None:
     record = journal.read()
     if record is not None and any(step.action == LIVE_STATE_REMOVED for step in record.undo):
         raise Failure(
-            "The live state was removed by a restore in place that failed",
+            "A failed restore with --in-place has removed the live state",
             f"its journal is {journal.path}",
-            "Restore a set: gitlab-mm list shows them, safety sets too.",
+            "Restore a set; gitlab-mm list shows all, safety sets included.",
             ExitCode.ATTENTION,
         )
     if record is not None:
         raise Failure(
-            "A restore was cut short, and must be finished or taken back first",
+            "A restore was interrupted; finish it or roll it back first",
             f"its journal is {journal.path}",
             "Run gitlab-mm restore --rollback (the old state) or --continue (the set's).",
             ExitCode.ATTENTION,

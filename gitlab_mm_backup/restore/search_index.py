@@ -64,7 +64,7 @@ def build(site: Site, journal: Journal) -> IndexResult | None:
     wanted = journal.later()
     if not wanted:
         return None
-    log.info("Building the indexes of the search, while Mattermost runs")
+    log.info("Building the search indexes while Mattermost runs")
     began, built, problems = time.monotonic(), list[str](), list[str]()
     try:
         # A run that was killed may have left one at work, which would be in the way.
@@ -101,7 +101,7 @@ def _unfinished(wanted: Sequence[Index], why: str) -> str:
     names = ", ".join(one.name for one in wanted)
     return (
         f"Mattermost's search is slow until its indexes are built ({names}): {why}. The next "
-        "backup builds them; gitlab-mm restore --continue does now"
+        "backup builds them; to build them now: gitlab-mm restore --continue"
     )
 
 

@@ -47,15 +47,15 @@ def store_elsewhere(
         return None
     if key is not None:
         raise Failure(
-            "--identity opens copies by rclone",
-            "a repository of restic has a password",
+            "--identity is for copies made with rclone",
+            "a restic repository is opened with its password",
             exit_code=ExitCode.USAGE,
         )
     if there and not re.fullmatch(NO_PASSWORD, there):
         raise Failure(
             "The address of the repository holds a password",
-            "whoever looks at the list of processes could read it",
-            "Put the address into RESTIC_REPOSITORY, and give --from restic.",
+            "other users could read it in the process list",
+            "Set RESTIC_REPOSITORY to the address and use --from restic.",
             ExitCode.USAGE,
         )
     given = environment.restic()
@@ -88,7 +88,7 @@ def bring(there: ResticStore, one: BackupSet, here: LocalStore) -> BackupSet:
             raise Failure(
                 f"Set {one.name} cannot be read from {there.where}",
                 "; ".join(problems),
-                "Choose another set; restic check tells what is wrong with the repository.",
+                "Choose another set; to check the repository: restic check.",
             )
         sign = keys.own(identity.own().id).sign  # whoever restores it has accepted it
         return here.complete(staging, replace(one.manifest, parts=parts), sign=sign)

@@ -63,9 +63,9 @@ class Undo:
         problems = run(reversed(self._steps), self._actions)
         if problems:  # what is noted stays, for gitlab-mm restore --rollback
             raise Failure(
-                "The work failed, and not everything could be put back",
+                "The operation failed, and not everything could be rolled back",
                 "; ".join([*([log.bug_words(cause)] if cause else []), *problems]),
-                "Put right what is named, then run gitlab-mm restore --rollback.",
+                "Fix the above, then run gitlab-mm restore --rollback.",
                 ExitCode.ATTENTION,
             ) from cause
         self._note([], [])
@@ -76,7 +76,7 @@ def run(steps: Iterable[Step], actions: Mapping[str, Action]) -> list[str]:
     problems: list[str] = []
     for step in steps:
         if step.last and problems:
-            problems.append(f"{step.action}: left undone because of the above")
+            problems.append(f"{step.action}: not done because of the above")
             continue
         try:
             actions[step.action](**step.values)

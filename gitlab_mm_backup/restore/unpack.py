@@ -249,7 +249,7 @@ def link_of_config(set_: BackupSet) -> list[str]:
 def _as_copy(to: str) -> str:
     return (
         f"config.json was a link to {to!r}, and is a copy of what it led to when the set was made: "
-        "have whoever keeps the link make it again"
+        "create the link again if it is managed elsewhere"
     )
 
 

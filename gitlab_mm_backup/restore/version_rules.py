@@ -114,7 +114,7 @@ def evaluate(facts: VersionFacts, rules: Sequence[Rule] | None = None) -> list[F
 
 
 def _finding(rule: Rule, verdict: RuleAction, facts: VersionFacts) -> Finding:
-    not_known = "of a version that is not known"
+    not_known = "of unknown version"
     words = {
         "set": facts.set if numbers(facts.set) else not_known,
         "gitlab": facts.gitlab or not_known,
@@ -123,7 +123,7 @@ def _finding(rule: Rule, verdict: RuleAction, facts: VersionFacts) -> Finding:
     }
     reason = rule.reason.format(**words)
     if verdict is not rule.verdict:
-        reason = f"Not known, but possible: {reason}"
+        reason = f"Not certain: {reason}"
     return Finding(rule.code, verdict, reason, rule.way_out.format(**words), rule.sources)
 
 

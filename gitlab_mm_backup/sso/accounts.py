@@ -95,7 +95,9 @@ def convert(site: Site, administrator: str, password: Secret) -> Changed:
         try:
             done = session.execute(_CONVERT, (now, [one.id for one in people]))
             if done.rowcount != len(people):
-                raise Failure("The accounts have changed meanwhile", f"{done.rowcount} were found")
+                raise Failure(
+                    "The accounts were changed by another program", f"{done.rowcount} were found"
+                )
         except BaseException:
             mapping.unlink(missing_ok=True)  # nothing is changed, so there is nothing to undo
             raise
@@ -116,7 +118,7 @@ def undo(site: Site, mapping: Path) -> Changed:
         for person in wanted:
             problem = _obstacle(person, found.get(person.id), taken)
             if problem:
-                warnings.append(f"{person.username} is left as it is: {problem}")
+                warnings.append(f"{person.username} is skipped: {problem}")
             elif found[person.id][0] == "":
                 _give_back(session, person, untouched=found[person.id][2] == after)
                 back.append(person)
@@ -140,17 +142,17 @@ def prove_administrator(site: Site, name: str, password: Secret) -> None:
         token, user = answer.headers.get("token", ""), validation.from_json(answer.body)
         there.ask(f"{users}/logout", b"", {"Authorization": f"Bearer {token}"}, timeout=30)
     except (OSError, ValueError) as error:
-        raise Failure("Mattermost cannot be asked", reason(error), "Start it first.") from None
+        raise Failure("Mattermost does not answer", reason(error), "Start it first.") from None
     roles = str(user.get("roles", "")).split() if isinstance(user, dict) else []
     if _ADMINISTRATOR not in roles:
-        raise _unproven(name, "the account is no system administrator")
+        raise _unproven(name, "the account is not a system administrator")
     if user.get("auth_service"):
-        raise _unproven(name, "it signs in through another service itself")
+        raise _unproven(name, "it signs in through another service")
 
 
 def _unproven(name: str, why: str) -> Failure:
     return Failure(
-        f"{name} is not proven able to administer Mattermost without GitLab",
+        f"{name} could not be confirmed as an administrator who can sign in without GitLab",
         why,
         "Name an administrator with a password of its own and without MFA (--admin). To make one: mmctl user "
         "create --local --system-admin, or in the System Console.",
@@ -160,19 +162,19 @@ def _unproven(name: str, why: str) -> Failure:
 def _refuse_without_email(site: Site) -> None:
     if not site.settings.flag("EmailSettings", "EnableSignInWithEmail"):
         raise Failure(
-            "Mattermost does not let people sign in with e-mail and password",
+            "Sign-in with email and password is off in Mattermost",
             "EmailSettings.EnableSignInWithEmail is off",
-            "Switch it on in the System Console (Authentication, Email), then try again.",
+            "Turn it on in the System Console (Authentication, Email), then try again.",
         )
 
 
 def _doubts(site: Site, people: Iterable[Person]) -> list[str]:
     told = []
     if not site.settings.text("EmailSettings", "SMTPServer"):
-        told.append("Mattermost knows no mail server, so nobody can get a new password by mail")
+        told.append("Mattermost has no mail server, so it cannot send password resets")
     without = [one.username for one in people if "@" not in one.email and not one.deleteat]
     if without:
-        told.append(f"Without an address for a new password: {', '.join(without)}")
+        told.append(f"No email address, so no password reset: {', '.join(without)}")
     return told
 
 
@@ -259,11 +261,11 @@ def _obstacle(
     person: Person, found: tuple[str, str | None, int] | None, taken: Mapping[str, str]
 ) -> str:
     if found is None:
-        return "the account is gone"
+        return "the account no longer exists"
     if person.authdata in taken:
-        return f"{taken[person.authdata]} signs in as that user of GitLab now"
+        return f"{taken[person.authdata]} now signs in as that GitLab user"
     if found[0] not in ("", "gitlab") or found[1] not in (None, "", person.authdata):
-        return "it signs in another way now"
+        return "it now signs in another way"
     return ""
 
 
@@ -282,5 +284,5 @@ def _restarted(site: Site) -> list[str]:
             mattermost.restart()
             service.wait_until_it_answers(site)
     except Failure as failure:
-        return [f"Restart Mattermost, which still remembers the accounts as they were: {failure}"]
+        return [f"Restart Mattermost; it still has the former accounts in its cache: {failure}"]
     return []

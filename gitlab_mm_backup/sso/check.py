@@ -173,7 +173,7 @@ def _pair_findings(
             detail = f"GitLab refuses this id and secret (invalid_client){_LATER.get(name, '')}"
             findings.append(Finding("refused", name, detail, severity))
         elif effective is not None and pair != effective:
-            detail = "it holds another id or secret than Mattermost uses"
+            detail = "its id or secret differs from Mattermost's"
             findings.append(Finding("differs", name, detail, Severity.WARNING))
     return findings
 
@@ -186,9 +186,9 @@ def _refusal(name: str, pair: Pair, rows: list[Application], severity: Severity)
         detail = f"GitLab has no application with the id {pair.id[:8]}…{later}"
         return Finding("unknown-application", name, detail, severity)
     if credentials.verify([Candidate(name, pair)], rows)[0].verified is None:
-        detail = "GitLab stores this application's secret in a form that is not known here"
+        detail = "GitLab stores this application's secret in an unknown format"
         return Finding("unknown-form", name, detail, Severity.WARNING)
-    detail = f"GitLab has another secret for application {row.name!r}{later}"
+    detail = f"GitLab has a different secret for application {row.name!r}{later}"
     return Finding("wrong-secret", name, detail, severity)
 
 
@@ -244,10 +244,10 @@ def _redirect_findings(site: Site, row: Application) -> list[Finding]:
         if wanted not in given:
             severity = Severity.BROKEN if place == 0 else Severity.WARNING
             code, seen = _nearest_redirect(wanted, given)
-            detail = f"GitLab would refuse to go back to {wanted}{seen}"
+            detail = f"Redirect URI {wanted} is not registered in GitLab (registered: {seen})."
             findings.append(Finding(code, "gitlab", detail, severity))
     if not findings and row.redirect_uri != "\r\n".join(oauth.redirect_uris(site)):
-        detail = "the addresses are not stored as reconfigure looks for them (two lines, CR LF)"
+        detail = "the redirect URIs are not stored in the form that reconfigure expects (two lines, CR LF)"
         findings.append(Finding("redirect-line-ends", "gitlab", detail, Severity.WARNING))
     return findings
 
@@ -258,8 +258,8 @@ def _nearest_redirect(wanted: str, given: list[str]) -> tuple[str, str]:
         other = urlsplit(uri)
         if other.path == parts.path:
             same_host = other.netloc == parts.netloc
-            return ("redirect-scheme" if same_host else "redirect-host"), f"; it knows {uri}"
-    return "redirect-missing", ""
+            return ("redirect-scheme" if same_host else "redirect-host"), uri
+    return "redirect-missing", ", ".join(given) or "none"
 
 
 def examine_folders(site: Site, store: Store, named: Sequence[str] = ()) -> Diagnosis:

@@ -94,7 +94,7 @@ def new_secret(site: Site, row: Application, secret: Secret) -> Iterator[None]:
     form = form_of(row.stored.reveal())
     if form is Form.UNKNOWN:
         raise Failure(
-            "The application's secret is stored in a form that is not known here",
+            "The application's secret is stored in an unknown format",
             f"application {row.name!r}",
             "Make a new application instead: gitlab-mm sso repair --register",
         )
@@ -105,7 +105,7 @@ def new_secret(site: Site, row: Application, secret: Secret) -> Iterator[None]:
             (store(secret, form), row.row, row.stored.reveal()),
         )
         if done.rowcount != 1:
-            raise Failure("GitLab's application has changed meanwhile", f"row {row.row}")
+            raise Failure("GitLab's application was changed by another program", f"row {row.row}")
         yield
 
 
@@ -184,7 +184,7 @@ def probe(site: Site, pair: Pair) -> Probe:
     request = urllib.request.Request(endpoint, urlencode(form).encode())
     try:
         with _opener(site).open(request, timeout=_TIME_OUT) as answer:
-            return Probe(ProbeResult.UNKNOWN, f"GitLab answers {answer.status} to a made-up code")
+            return Probe(ProbeResult.UNKNOWN, f"GitLab answers {answer.status} to a test request")
     except urllib.error.HTTPError as error:
         return _judge(error.code, error.read(65536))
     except (urllib.error.URLError, OSError, ValueError) as error:

@@ -119,13 +119,13 @@ def _choose(
         return made, oauth.new_application(site, pair)
     verdicts = {one.verified for one in diagnosis.candidates}
     known = "could not be asked about them" if None in verdicts else "accepts none of them"
-    consent = "let GitLab have a new secret (--rotate) or a new application (--register)"
+    consent = "have GitLab set a new secret (--rotate) or a new application (--register)"
     if site.gitlab.database is None:
-        consent = "make a new application on GitLab's own host"
+        consent = "create a new application on GitLab's host"
     raise NoValidCredentials(
-        "No GitLab credentials were found that can be trusted to work",
+        "No working GitLab credentials were found",
         f"{len(diagnosis.candidates)} candidates were looked at; GitLab {known}",
-        f"Give a set from a time when sign-in worked (gitlab-mm sso repair --from SET), or {consent}.",
+        f"Give a set from when sign-in worked (gitlab-mm sso repair --from SET), or {consent}.",
     )
 
 
@@ -189,7 +189,7 @@ def _kept(path: Path) -> dict[str, Operations]:
     try:
         kept: dict[str, Operations] = validation.from_json(path.read_bytes())
     except FileNotFoundError:
-        raise Failure("There is no repair to take back", f"{path} is not there") from None
+        raise Failure("There is no repair to undo", f"{path} does not exist") from None
     except OSError as error:
         raise Failure(f"{path} cannot be read", str(error.strerror)) from error
     except validation.Refused as error:
@@ -206,7 +206,7 @@ def undo(site: Site, path: Path = UNDO_FILE) -> list[str]:
     found = {layer.name: layer for layer in credentials.layers(site)[0]}
     missing = sorted(kept.keys() - found.keys())
     if missing:
-        raise Failure("The repair cannot be taken back", f"not readable: {', '.join(missing)}")
+        raise Failure("The repair cannot be undone", f"not readable: {', '.join(missing)}")
     for name, operations in kept.items():
         json_file.applied(found[name].document, operations, str(found[name].path))
     for name, operations in kept.items():
@@ -228,9 +228,9 @@ def restart_if_needed(site: Site, after: Site) -> bool:
 def _refuse_unreadable(diagnosis: Diagnosis) -> None:
     if diagnosis.unreadable:
         raise Failure(
-            "Nothing was written, because not every layer can be read",
+            "Nothing was changed, because not every layer can be read",
             ", ".join(diagnosis.unreadable),
-            "gitlab-mm sso check says what is wrong with it; mend that first.",
+            "To see why: gitlab-mm sso check. Fix that first.",
         )
 
 

@@ -89,7 +89,7 @@ class ForwardReader(io.RawIOBase):
         for piece in itertools.chain([bytes(self._held)], rest):
             self._go_on(len(piece))
             if piece.count(0) != len(piece):
-                raise ValueError("there is something after its end, or a header that is none")
+                raise ValueError("there is data after its end, or an invalid header")
             self._on(memoryview(piece))
 
     def _go_on(self, count: int) -> None:
@@ -191,7 +191,7 @@ def inspect_stream(
                 vars(tar)["members"] = []  # or it keeps every one
         forward.finish()
     except (tarfile.TarError, EOFError, ValueError) as error:
-        raise TruncatedArchive(f"{name} is not a whole archive", str(error)) from error
+        raise TruncatedArchive(f"{name} is not a complete archive", str(error)) from error
     return contents
 
 
@@ -215,13 +215,13 @@ def _refuse_foreign(
     elif member.isfifo() and path in known.pipes:
         return  # made while tar packed; nothing restores it
     elif not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
-        reason = "it is no file, folder or link"
+        reason = "it is not a file, folder or link"
     elif member.islnk() and not _within(member.linkname, roots):
         reason = "it is a hard link that leads out of the set"
     elif member.isreg() and member.mode & 0o6000 and path not in known.privileged:
-        reason = "it has the set-user-id or set-group-id bit, and the manifest does not know it"
+        reason = "it has the set-user-id or set-group-id bit, and the manifest does not list it"
     elif member.issym() and _unknown_way_out(path, member.linkname, roots, known.links_out):
-        reason = "it is a link that leads out of the set, and the manifest does not know it"
+        reason = "it is a link that leads out of the set, and the manifest does not list it"
     if reason:
         raise _foreign(archive, member, reason)
 
@@ -235,7 +235,7 @@ def _foreign(archive: str, member: tarfile.TarInfo, reason: str) -> Failure:
     return Failure(
         f"{archive} holds what no backup of ours holds",
         f"{member.name!r}: {reason}",
-        "Nothing was put in place. Do not use this set; find out where it comes from.",
+        "Nothing was changed. Do not use this set; find out where it comes from.",
     )
 
 

@@ -126,7 +126,7 @@ def damaged(name: str, found: Sequence[Check]) -> Damaged | None:
     failure = Damaged(
         f"Set {name} is damaged",
         "; ".join(problems),
-        "Choose another set (gitlab-mm list), and find out what damaged this one.",
+        "Choose another set (gitlab-mm list), and find out why this one is damaged.",
     )
     failure.checks = found
     return failure
@@ -275,14 +275,18 @@ def keep_record(set_: BackupSet, record: CheckRecord, path: Path = HISTORY) -> l
             kept = [*_all_of_set(set_), record][-_MOST_IN_SET:]
             replace_file(set_.path / EVIDENCE, to_bytes(kept))
     except OSError as error:
-        warnings.append(f"The result is not noted in the set: {set_.path}: {error.strerror}")
+        warnings.append(
+            f"The result could not be recorded in the set: {set_.path}: {error.strerror}"
+        )
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with lock.noting(path.parent):
             lines = [to_line(one) for one in [*_all(path), record][-_MOST_IN_HISTORY:]]
             replace_file(path, b"".join(lines))
     except OSError as error:
-        warnings.append(f"The result is not noted in the history: {path}: {error.strerror}")
+        warnings.append(
+            f"The result could not be recorded in the history: {path}: {error.strerror}"
+        )
     return warnings
 
 

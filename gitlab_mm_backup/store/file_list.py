@@ -105,11 +105,11 @@ def entries(stream: IO[bytes], where: str = "a listing") -> Iterator[FileEntry]:
         for record in records:
             found = _RECORD.fullmatch(record)
             if found is None or found[1] + b"//" <= before or b"/../" in found[1] + b"/":
-                raise Failure(f"{where} is no listing", ascii(record[:200]))
+                raise Failure(f"{where} is not a listing", ascii(record[:200]))
             before = found[1] + b"//"
             yield FileEntry(found[1], int(found[2]), found[3], int(found[4]), found[5])
     if rest:
-        raise Failure(f"{where} is no listing", "it ends in the middle of a record")
+        raise Failure(f"{where} is not a listing", "it ends in the middle of a record")
 
 
 def _again(file: IO[bytes]) -> Iterator[FileEntry]:
@@ -202,7 +202,7 @@ class ListingWriter:
                 return
             if entry.level != self._level:
                 self._add(entry)
-        raise Failure("tar packed what it was not told to", ascii(line[:200]))
+        raise Failure("tar packed a file that was not in its list", ascii(line[:200]))
 
     def finish(self) -> None:
         """Add what comes after the last that was packed."""
@@ -213,7 +213,9 @@ class ListingWriter:
 
     def _add(self, entry: FileEntry) -> None:
         if self._shifted and not self._shifted.isdisjoint(_above(entry.path)):
-            raise Shifted("A directory is none any more", ascii(os.path.dirname(entry.path)))
+            raise Shifted(
+                "A directory was replaced by something else", ascii(os.path.dirname(entry.path))
+            )
         self._into.write(entry.record)
         _add(entry, self.whole, *([self.packed] if entry.level == self._level else []))
 
@@ -271,20 +273,20 @@ class ListingChecker:
             return False  # made while tar packed
         entry, last = next(self._pairs, (None, None))
         if entry is None or not _describes(entry, member):
-            raise Failure("An archive is not what its listing says", ascii(member.name))
+            raise Failure("An archive differs from its listing", ascii(member.name))
         if last is None or last.level != self._level:
             return False
         if entry.kind == b"f" and not entry.alone:
             self._linked.add(entry.path)
         if entry.kind == b"h" and os.fsencode(f"/{member.linkname}") not in self._linked:
-            raise Failure("An archive has a name of a file that is not there", ascii(member.name))
+            raise Failure("An archive has a hard link to a missing file", ascii(member.name))
         self.live += 1
         return True
 
     def finish(self) -> None:
         """Raise Failure where the archive has ended before its listing."""
         for entry, _ in self._pairs:
-            raise Failure("An archive lacks what its listing has", ascii(entry.path))
+            raise Failure("An archive lacks a file of its listing", ascii(entry.path))
 
 
 def _describes(entry: FileEntry, member: TarInfo) -> bool:

@@ -139,9 +139,9 @@ def take_over(here: Host, known: Sequence[SeenHost], wanted: str) -> tuple[Host,
     found = _named(here, known, wanted) if wanted else only
     if len(found) != 1:
         raise Failure(
-            f"{'Several hosts are' if found else 'No host is'} meant",
+            f"{'Several hosts match' if found else 'No host matches'}",
             ", ".join(map(identity.shown, found or open_)) or "there are no sets of another host",
-            "gitlab-mm host shows them; give the id of one.",
+            "Give the id of one; to see them: gitlab-mm host.",
             ExitCode.USAGE,
         )
     now = identity.with_taken_over(here, found[0])

@@ -223,7 +223,7 @@ class LocalStore(SetStore):
             try:
                 shutil.rmtree(left)
             except OSError as error:
-                problems.append(f"{left}, no set any more, cannot be removed: {error.strerror}")
+                problems.append(f"{left}, no longer a set, cannot be removed: {error.strerror}")
         return problems
 
     def reclaim(self) -> list[str]:
@@ -272,8 +272,8 @@ def _refuse_taken(final: Path, manifest: Manifest) -> None:
         found = open_set(final).manifest
         theirs = f"of host {found.host_id or found.host}, installation {found.installation}"
     raise Failure(
-        f"{final} is there already",
+        f"{final} already exists",
         f"it is {theirs}; the new one is of host {manifest.host_id or manifest.host}, installation "
         f"{manifest.installation}",
-        "Neither was changed. Give each host a folder of its own, then try again.",
+        "Neither was changed. Give each host its own directory, then try again.",
     )

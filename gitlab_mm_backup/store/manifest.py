@@ -308,7 +308,7 @@ def _format(value: Any) -> int:
 def _folders(value: Any) -> dict[str, str]:
     folders: dict[str, str] = validation.each(validation.text, validation.path)(value)
     if "home" not in folders:
-        raise ValueError("no home folder is named")
+        raise ValueError("the home directory is missing")
     return folders
 
 

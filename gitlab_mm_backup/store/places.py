@@ -47,9 +47,9 @@ def noted(path: Path = NOTES) -> Mapping[str, Place]:
     except files.unreadable_state as error:
         raise Failure(
             f"{path} cannot be read",
-            str(getattr(error, "strerror", None) or "it is no file of this program"),
-            "It says by which marks this host knows the places of its sets. See that their disks are "
-            "mounted, then remove it: the marks are noted again.",
+            str(getattr(error, "strerror", None) or "it is not a file of gitlab-mm"),
+            "It lists the marker files by which this host recognizes its backup directories. Check that "
+            "their disks are mounted, then remove it; it is written again.",
         ) from None
 
 
@@ -69,11 +69,11 @@ def not_the_one(place: str, detail: str) -> Failure:
     way = "Mount it, then try again; nothing was written."
     if not place.startswith("/"):
         why = "it was replaced or emptied, or a disk there is not mounted"
-        way = "Look at it there, then try again; nothing was written."
+        way = "Check it, then try again; nothing was written."
     return Failure(
         f"{place} is not the place that was used before",
         f"{detail}; {why}",
-        f"{way} Where the place was replaced, or emptied, on purpose: gitlab-mm place forget "
+        f"{way} If it was replaced or emptied on purpose: gitlab-mm place forget "
         f"{shlex.quote(place)}",
     )
 
@@ -158,7 +158,7 @@ def cannot_write(path: Path, error: OSError) -> Failure:
     return Failure(
         f"{path} cannot be written",
         str(error.strerror),
-        "Make room or give another place (backup_path in /etc/gitlab-mm-backup/config.yml).",
+        "Free space, or set another directory (backup_path in /etc/gitlab-mm-backup/config.yml).",
     )
 
 
@@ -183,8 +183,8 @@ def refuse_untrusted(folder: Path) -> None:
     if status.st_uid != 0 or status.st_mode & 0o022 or not stat.S_ISDIR(status.st_mode):
         raise Failure(
             f"{folder} cannot be trusted",
-            f"{real} is not a folder that belongs to root and that only root can write to",
-            f"Look at it; if it is yours: chown root:root {real}; chmod 0700 {real}",
+            f"{real} must belong to root, and only root may write to it",
+            f"Check it. If it is yours: chown root:root {real}; chmod 0700 {real}",
         )
 
 
@@ -199,9 +199,9 @@ def _followed(folder: Path) -> Path:
         )
     if not os.path.lexists(target):
         raise Failure(
-            f"{folder} leads to nothing",
-            f"{target} is not there; its disk is probably not mounted",
-            f"Mount it, or make the folder: install -d -m 0700 {shlex.quote(str(target))}",
+            f"{folder} is a broken link",
+            f"{target} does not exist; its disk is probably not mounted",
+            f"Mount it, or create the directory: install -d -m 0700 {shlex.quote(str(target))}",
         )
     return target
 
@@ -238,7 +238,7 @@ def refuse_open(made: Path) -> None:
         options = "uid=0,gid=0,file_mode=0600,dir_mode=0700"
     raise Failure(
         f"Others could read the sets in {made.parent}",
-        f"its file system ({kind}) keeps no owners and modes: a folder of root's alone has mode {mode}",
+        f"its file system ({kind}) has no owners and modes: a directory for root alone has mode {mode}",
         f"Mount it with the options {options}; or keep the sets on another disk, and copy them there "
         f"encrypted: offsite in {_CONFIG}.",
     )
@@ -263,7 +263,7 @@ def squashed(folder: Path) -> Failure:
     chown = f"chown root:root {folder}; chmod 0700 {folder}"
     return Failure(
         f"{folder} cannot be trusted",
-        "it does not belong to root: on NFS with root_squash what root makes belongs to nobody",
+        "it does not belong to root; on NFS with root_squash, root's files belong to nobody",
         "On NFS: export it with no_root_squash (exports(5)); or keep the sets on a disk of this host "
         f"(backup_path) and copy them there, by this line in {_CONFIG}: offsite: [{{remote: {folder}}}]. "
         f"On a disk of this host, if the folder is yours: {chown}",

@@ -156,7 +156,7 @@ def decide(
     if agreed:
         asked = []
     decisions = [
-        replace(one, keep=True, reason=f"{one.reason}, but so many are removed on request alone")
+        replace(one, keep=True, reason=f"{one.reason}, but so many are removed only on request")
         if one.name in asked
         else one
         for one in decisions
@@ -271,7 +271,7 @@ def of_host(store: Store, wanted: str, here: Host) -> list[Owner]:
         raise Failure(
             f"{'More than one' if hosts else 'No'} host {wanted} has sets here",
             f"there are sets of: {known or 'none'}",
-            "gitlab-mm host shows them; give the id of one.",
+            "Give the id of one; to see them: gitlab-mm host.",
             ExitCode.USAGE,
         )
     host = replace(here, id=hosts.pop(), took_over=())

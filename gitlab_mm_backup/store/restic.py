@@ -335,7 +335,7 @@ def _explained(failure: Failure) -> Failure:
     """Return the failure with what to do, where it is one that is known."""
     if "already locked" in failure.detail:
         return RepositoryLocked(
-            failure.message, failure.detail, "Wait until the other restic has ended."
+            failure.message, failure.detail, "Wait until the other restic has finished."
         )
     if failure.message == "restic cannot be started":
         return Failure(failure.message, failure.detail, "Install it: apt install restic")
@@ -343,11 +343,11 @@ def _explained(failure: Failure) -> Failure:
         "x509: ": "The certificate of the server is not trusted, or not valid at this time. Put that of its "
         "authority into /usr/local/share/ca-certificates/ (as NAME.crt) and run "
         "update-ca-certificates, or give RESTIC_CACERT in restic.environment_file.",
-        "Is there a repository": "Make it once, and try again: restic init.  On a disk that is "
-        "mounted, see that it is.  docs/restic.md tells more.",
+        "Is there a repository": "If not, create it once: restic init. If it is on a disk, "
+        "check that the disk is mounted. See docs/restic.md.",
         "wrong password": "Correct restic.password_file or restic.password_command.",
-        "Remove(": "The store does not let go of it (an object lock, or append-only): it stays "
-        "until that ends, and is tried again with the next prune.",
+        "Remove(": "The storage does not allow it (object lock, or append-only). The next "
+        "prune tries again.",
     }
     hint = next((hint for words, hint in hints.items() if words in failure.detail), None)
     return Failure(failure.message, failure.detail, hint) if hint else failure

@@ -53,7 +53,7 @@ class ResticSet:
     def _read_manifest(self) -> None:
         """Hold the manifest that is kept against the copy on this host."""
         if self._content(MANIFEST) != to_bytes(self.manifest):
-            raise Failure(f"The {MANIFEST} that is kept is another one")
+            raise Failure(f"The stored {MANIFEST} differs")
 
     def _content(self, file: str) -> bytes:
         """Return what a file in the folder of small parts holds."""
@@ -103,7 +103,7 @@ def refuse_without_room(manifest: Manifest, parent: Path, but: Collection[str] =
     disk_space.refuse_without(
         parent,
         needed,
-        "the set, which is fetched first",
+        "the set, which is downloaded first",
         "Free some space, or give another place: rehearse_in in /etc/gitlab-mm-backup/config.yml.",
     )
 

@@ -132,7 +132,7 @@ class ResticStore(SetStore):
             trees = {part: kept[part].tree for part in _FORMS}
         except KeyError as missing:
             part = missing.args[0]
-            raise Failure(f"The repository has not kept {part} of set {manifest.name}") from None
+            raise Failure(f"The repository does not have {part} of set {manifest.name}") from None
         parts = {
             name: replace(one, sha256=trees.get(name, one.sha256))
             for name, one in manifest.parts.items()
@@ -223,7 +223,7 @@ class ResticStore(SetStore):
             self.repository.forget(halves)
             self._forgot = True
         except Failure as failure:
-            return [f"What is left of a run that was cut short stays: {failure}"]
+            return [f"Leftovers of an interrupted run could not be removed: {failure}"]
         return []
 
     def reclaim(self) -> list[str]:
@@ -233,7 +233,9 @@ class ResticStore(SetStore):
         try:
             self.repository.prune()
         except Failure as failure:
-            return [f"The repository keeps the room of what was removed: {failure}"]
+            return [
+                f"The disk space of removed sets could not be freed in the repository: {failure}"
+            ]
         return []
 
     @contextlib.contextmanager
@@ -356,7 +358,7 @@ class ResticStore(SetStore):
             if halves:
                 self.repository.forget(halves)
         except Failure as failure:
-            log.info("What was kept of set %s is not removed yet: %s", name, failure)
+            log.info("Files of set %s are not removed yet: %s", name, failure)
 
 
 @dataclass(frozen=True)

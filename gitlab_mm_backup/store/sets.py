@@ -51,7 +51,7 @@ class Stream(Protocol):
 
 
 def cut_short(folder: Path, parts: Iterable[Part]) -> str:
-    """Tell in words which file of ``parts`` is missing or cut short, or ""; its sums come later."""
+    """Tell in words which file of ``parts`` is missing or incomplete, or ""; its sums come later."""
     for part in parts:
         path = folder / part.file
         try:
@@ -210,7 +210,9 @@ def open_set(path: Path, longest: int = LONGEST_CHAIN, identity: str = "") -> Ba
     path = Path(os.path.abspath(path))
     if not path.is_dir():
         raise Failure(
-            f"There is no set {path.name}", f"{path} is no folder", "gitlab-mm list shows the sets."
+            f"There is no set {path.name}",
+            f"{path} is not a directory",
+            "gitlab-mm list shows the sets.",
         )
     try:
         data = files.read_regular(path / MANIFEST, links=True)
@@ -236,14 +238,14 @@ def _open_base(path: Path, manifest: Manifest, longest: int) -> BackupSet | None
     place = Path(os.path.realpath(path)).parent / name
     wrong = f"Set {manifest.name} is not complete: it builds on set {name}"
     if not longest:
-        raise Failure(wrong, f"and that on more than {LONGEST_CHAIN} others; ours never do")
+        raise Failure(wrong, f"and that on more than {LONGEST_CHAIN} others, which is not valid")
     try:
         base = open_set(place, longest, manifest.increment.manifest)
     except Failure as failure:
         raise Failure(
             wrong,
             str(failure),
-            f"Put {name}, and what it builds on, into {place.parent}; or choose another set.",
+            f"Copy {name}, and what it builds on, into {place.parent}; or choose another set.",
         ) from failure
     told = cut_short(base.path, base.lent)
     if told:

@@ -40,7 +40,7 @@ def run_checks(set_: BackupSet, each: Each = lambda member, read: None) -> list[
         lambda: checks.guarded("structure", lambda: _structure(set_, each)),
     )
     if problems:
-        untold = "what the set holds is not what was written"
+        untold = "the files of the set differ from what was written"
         return [
             checks.failed("checksums", "; ".join(problems)),
             checks.not_run("structure", untold),
@@ -78,7 +78,7 @@ def _structure(set_: BackupSet, each: Each) -> Check:
         if check.result is not Result.PASSED:
             return check
     if counted.levels:
-        return checks.failed("structure", "its listing names more sets than it builds on")
+        return checks.failed("structure", "its listing refers to more sets than it builds on")
     return checks.passed("structure")
 
 

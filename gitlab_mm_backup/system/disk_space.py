@@ -33,8 +33,8 @@ MARGIN = 4 * _STEP  # several files are written at the same time
 _GLANCE = 0.2  # seconds between two looks at the disk of a program that writes by itself
 _UNLIMITED = 1 << 62
 WAYS = (
-    "Free some space (gitlab-mm prune removes what no rule keeps), give another place (backup_path), "
-    "or keep less free (min_free; 0 turns the check off), in /etc/gitlab-mm-backup/config.yml."
+    "Free some space (gitlab-mm prune), set another directory (backup_path) or lower min_free "
+    "(0 turns the check off) in /etc/gitlab-mm-backup/config.yml."
 )
 _chosen: Size | None = None
 
@@ -92,7 +92,7 @@ def refuse_without(folder: Path, needed: int, what: str, ways: str = WAYS) -> No
     ``what`` they are for, and the ``ways`` out, are told.
     """
     if needed > available(folder):
-        raise Failure(f"There is no room for {what}", words(folder, needed), ways)
+        raise Failure(f"Not enough disk space for {what}", words(folder, needed), ways)
 
 
 class Guard:
@@ -195,7 +195,7 @@ def unmounted(table: Path = FSTAB) -> list[Path]:
         told = process.run(Command(asked, may_exit=(0, 1)), timeout=10).out  # 1: there is none
         entries = validation.from_json(told)["filesystems"] if told.strip() else []
     except (Failure, ValueError, KeyError) as error:
-        log.warning("findmnt does not tell what is in %s: %s", table, error)
+        log.warning("findmnt cannot read %s: %s", table, error)
         return []
     wanted = [
         Path(os.path.realpath(entry["target"]))

@@ -194,10 +194,10 @@ def open_regular(path: Path, *, links: bool = False) -> Iterator[IO[bytes]]:
     # Without O_NONBLOCK a pipe would hold us up until somebody writes into it.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
     if path.is_symlink() and not links:
-        raise Failure(f"{path} cannot be read", "it is a link; put the file itself there")
+        raise Failure(f"{path} cannot be read", "it is a link; replace it by the file")
     with open(os.open(path, flags), "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise Failure(f"{path} cannot be read", "it is no plain file")
+            raise Failure(f"{path} cannot be read", "it is not a regular file")
         yield file
 
 

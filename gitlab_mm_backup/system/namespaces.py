@@ -110,7 +110,7 @@ def _mount(source: str | None, target: Path, kind: str | None, flags: int) -> No
 
 def _refused(what: str, number: int) -> Failure:
     return Failure(
-        "The tree cannot be put in the place of this host's",
+        "The directory cannot be mounted in place of this host's file system",
         f"{what}: {os.strerror(number)}",
         "In a container, allow it mounts (CAP_SYS_ADMIN).",
     )
@@ -135,7 +135,7 @@ def _network_alone(task: Callable[[], Any]) -> Any:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNET) != 0:
         raise Failure(
-            "The rehearsal cannot be cut off from the network",
+            "The rehearsal cannot be isolated from the network",
             os.strerror(ctypes.get_errno()),
             "In a container, allow it network namespaces (CAP_SYS_ADMIN), or set rehearse: off in "
             "config.yml.",

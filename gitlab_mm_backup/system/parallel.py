@@ -86,7 +86,7 @@ def pipe_between(
             given, taken = run_all(giving, taking)
     except Exception:
         causes = [one for one in failures if not isinstance(one, BrokenPipeError)]
-        unread = Failure("A program has not read all that it was given")
+        unread = Failure("A program ended before it had read all its input")
         raise (causes or [unread])[0] from None
     return given, taken
 

@@ -148,7 +148,7 @@ def run(
             except subprocess.TimeoutExpired:
                 words = last_words(errors)
             if hopeless is not None and hopeless(words):
-                raise Failure(f"{command.program} cannot do it", words)
+                raise Failure(f"{command.program} cannot continue", words)
             if deadline is not None and time.monotonic() >= deadline:
                 raise Failure(f"{command.program} did not end in {timeout:.0f} seconds", words)
         words = last_words(errors, most_words)
@@ -269,7 +269,7 @@ def temporary_folders(*folders: Path) -> Iterator[None]:
         _close(sweeper.stdin)
         if sweeper.wait() != 0:
             names = ", ".join(map(str, folders))
-            raise Failure("What was made for a rehearsal could not be removed", names)
+            raise Failure("The temporary files of a rehearsal could not be removed", names)
 
 
 @functools.lru_cache(None)

@@ -66,7 +66,7 @@ def path(value: Any) -> str:
     if not isinstance(value, str) or "\0" in value or not value.startswith("/"):
         raise ValueError(f"not an absolute path: {ascii(value)[:40]}")
     if ".." in value.split("/"):
-        raise ValueError(f"a path that climbs: {ascii(value)[:40]}")
+        raise ValueError(f"a path with ..: {ascii(value)[:40]}")
     os.fsencode(value)
     return value
 
@@ -203,7 +203,7 @@ def _short_number(digits: str) -> str:
 
 
 def _no_constant(_: str) -> None:
-    raise Refused("it holds a number that JSON does not have")
+    raise Refused("it holds a number that is not valid JSON")
 
 
 def from_yaml(text: str) -> Any:
@@ -224,7 +224,7 @@ def from_yaml(text: str) -> Any:
     except Refused:
         raise
     except (ValueError, OverflowError):
-        raise Refused("it holds a number or a date that there is none of") from None
+        raise Refused("it holds an invalid number or date") from None
 
 
 def yaml_tree(text: str) -> yaml.Node | None:
@@ -254,7 +254,7 @@ def _composed(loader: yaml.SafeLoader) -> yaml.Node | None:
         level = [inner for one in level for inner in _below(one)]
         count += len(level)
         if count > _MOST_NODES:
-            raise Refused(f"it holds more than {_MOST_NODES} values, with those that it repeats")
+            raise Refused(f"it holds more than {_MOST_NODES} values, repeated ones included")
         if not level:
             return root
     raise _too_deep()
