@@ -38,9 +38,9 @@ def last_of(sets: Iterable[Manifest], installation: str) -> Manifest | None:
     """Return the first of ``sets`` that may be of ``installation``; None where none is."""
     return next(
         (
-            one
-            for one in sets
-            if not one.installation or not installation or one.installation == installation
+            set_
+            for set_ in sets
+            if not set_.installation or not installation or set_.installation == installation
         ),
         None,
     )
@@ -100,7 +100,7 @@ def _directories(site: Site, last: Manifest | None) -> dict[str, list[str]]:
         problems = [_unusable(site, last, role) or _emptied(last, role, path)]
         if last and role in last.files.mounted and not disk_space.is_mount(path):
             problems.append("has nothing mounted at it")
-        found[role] = [one for one in problems if one]
+        found[role] = [problem for problem in problems if problem]
     return {role: problems for role, problems in found.items() if problems}
 
 
@@ -141,7 +141,7 @@ def _mount_words(known: Folders) -> list[str]:
         roles = [
             role
             for role, path in known.real.items()
-            if any(_related(mount, one) for one in (path, known.configured[role]))
+            if any(_related(mount, place) for place in (path, known.configured[role]))
         ]
         if roles:
             words.append(
@@ -160,13 +160,13 @@ def _upload_words(known: Folders, uploads: Sequence[Upload], still_named: StillN
     roots = archive_writer.outermost(path for path in known.real.values() if path.is_dir())
     places = {upload: find(known.real[_DATA], roots, upload.path) for upload in uploads}
     looked = sum(place is not Place.UNKNOWN for place in places.values())
-    suspects = [one for one in uploads if places[one] in (Place.MISSING, Place.OUTSIDE)]
+    suspects = [upload for upload in uploads if places[upload] in (Place.MISSING, Place.OUTSIDE)]
     if not suspects:
         return []
     try:  # somebody may have deleted them since the snapshot
         named = still_named(suspects)
     except Failure:
-        named = {one.id for one in suspects}
+        named = {upload.id for upload in suspects}
     kinds = {
         Place.MISSING: "are missing on disk",
         Place.OUTSIDE: "lie behind a link that leads out of Mattermost's directories, and are not "
@@ -174,7 +174,9 @@ def _upload_words(known: Folders, uploads: Sequence[Upload], still_named: StillN
     }
     words = []
     for kind, what in kinds.items():
-        paths = [one.path for one in suspects if one.id in named and places[one] is kind]
+        paths = [
+            upload.path for upload in suspects if upload.id in named and places[upload] is kind
+        ]
         if paths:
             examples = ", ".join(map(repr, sorted(paths)[:_EXAMPLES]))
             words.append(f"{len(paths)} of {looked} uploads looked at {what}, such as {examples}")
@@ -204,7 +206,9 @@ def find(data: Path, roots: Sequence[Path], path: str) -> Place:
         if archive_writer.leads_out(at, target, roots):
             return Place.OUTSIDE
         led = posixpath.normpath(posixpath.join(posixpath.dirname(at), target))
-        root = next(one for one in map(str, roots) if led == one or led.startswith(f"{one}/"))
+        root = next(
+            folder for folder in map(str, roots) if led == folder or led.startswith(f"{folder}/")
+        )
         at, rest = root, _names(led[len(root) :]) + rest
     return Place.THERE
 

@@ -65,7 +65,7 @@ def _look_into(
 ) -> None:
     """Look at what is in an open directory; each one below is opened in the one around it."""
     with os.scandir(directory) as entries:
-        names = {one.name: one.is_dir(follow_symlinks=False) for one in entries}
+        names = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
     for name, is_directory in names.items():
         inner = os.path.join(path, name)
         _note(found, f"/proc/self/fd/{directory}/{name}", inner)
@@ -139,7 +139,7 @@ class Keeping:
                 "Access control lists that name accounts which this host does not have, as that of "
                 f"{strangers[0]}"
             )
-        return [f"{one} are not put back" for one in words]
+        return [f"{what} are not put back" for what in words]
 
 
 def keeping(directory: Path, place: Path) -> Keeping:

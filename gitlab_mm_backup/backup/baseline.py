@@ -26,9 +26,9 @@ def fuller(host: Host, store: Store, own: Sequence[BackupSet]) -> Manifest | Non
     It is this host's own.  A host that has none yet, as after a reinstall, takes that of the host
     that kept sets here before, unless somebody has said that this is another one.
     """
-    for one in own:
-        if _sound(one):
-            return one.manifest
+    for set_ in own:
+        if _sound(set_):
+            return set_.manifest
     for entry in store.every():
         there = entry.set
         if there and manifest.host_of(there.manifest) not in host.others and _sound(there):
@@ -36,13 +36,13 @@ def fuller(host: Host, store: Store, own: Sequence[BackupSet]) -> Manifest | Non
     return None
 
 
-def _sound(one: BackupSet) -> bool:
-    if one.manifest.safety or one.manifest.empty:
+def _sound(set_: BackupSet) -> bool:
+    if set_.manifest.safety or set_.manifest.empty:
         return False
     now, known = clock.now(), soundness.accepted_names()
-    if inventory.origin_of(one).kind is Kind.FORGED:
+    if inventory.origin_of(set_).kind is Kind.FORGED:
         return False
-    return not soundness.flaws(one.manifest, check_records.of_set(one), known, now)
+    return not soundness.flaws(set_.manifest, check_records.of_set(set_), known, now)
 
 
 def settle(host: Host, store: Store, made: Manifest) -> tuple[Host, list[str]]:
@@ -56,9 +56,9 @@ def settle(host: Host, store: Store, made: Manifest) -> tuple[Host, list[str]]:
     if not host.upgraded or made.shrunken:
         return host, _undecided(host, store)
     names = {identity.hostname_of(), identity.full_hostname(), identity.short_hostname()}
-    old = [one.manifest for one in store.sets() if not one.manifest.host_id]
-    mine = [one for one in old if one.host in names]
-    for name in sorted({manifest.host_of(one) for one in mine}):
+    old = [set_.manifest for set_ in store.sets() if not set_.manifest.host_id]
+    mine = [kept for kept in old if kept.host in names]
+    for name in sorted({manifest.host_of(kept) for kept in mine}):
         host = identity.with_taken_over(host, name)
     host = identity.settled(host)
     notes = []
@@ -84,15 +84,15 @@ def copied_disk(host: Host) -> list[str]:
 
 def _undecided(host: Host, store: Store) -> list[str]:
     """Return what is told while nobody has said which host this is, and whose the other sets are."""
-    return [_kept(one) for one in inventory.kin(host, inventory.seen(store))]
+    return [_kept(seen_host) for seen_host in inventory.kin(host, inventory.seen(store))]
 
 
-def _kept(one: SeenHost) -> str:
+def _kept(host: SeenHost) -> str:
     """Return what is said of the sets of another host."""
-    shown = identity.shown(one.host)
-    name = shown[:_SHOWN] if identity.has_id(one.host) else shown
+    shown = identity.shown(host.host)
+    name = shown[:_SHOWN] if identity.has_id(host.host) else shown
     return (
-        f"Not pruned here: {humanize.number(one.sets, 'set')} of host {one.name} ({name}). "
+        f"Not pruned here: {humanize.number(host.sets, 'set')} of host {host.name} ({name}). "
         f"If that was this host: gitlab-mm host take-over {name}; if not: gitlab-mm host new"
     )
 

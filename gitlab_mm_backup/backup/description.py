@@ -47,12 +47,12 @@ class Written:
 
     @property
     def links(self) -> dict[str, str]:
-        return {link: to for one in self.surveys for link, to in one.links_out.items()}
+        return {link: to for survey in self.surveys for link, to in survey.links_out.items()}
 
     def _untaken(self) -> list[str]:
         """Return, in words, which links lead to what is not in the set."""
         known = f"{self.roles['home']}/config.json"  # settings.json has what it says
-        links = {one: to for one, to in self.links.items() if one != known and matters(one, to)}
+        links = {link: to for link, to in self.links.items() if link != known and matters(link, to)}
         words = [
             f"{link!r} is a link to {to!r}, which is not in the set: replace the link by the files, or "
             "back up those files separately"
@@ -62,7 +62,7 @@ class Written:
         return words + ([f"{more} more links lead to what is not in the set"] if more else [])
 
     def _too_far(self) -> list[str]:
-        far = [path for one in self.surveys for path in one.far]
+        far = [path for survey in self.surveys for path in survey.far]
         if not far:
             return []
         count = humanize.number(len(far), "path")
@@ -74,17 +74,17 @@ class Written:
     def _ownerless(self) -> list[str]:
         """Return, in words, that on another host somebody else may get what has no owner here."""
         return [
-            f"{one.ownerless!r}, and maybe more, has an owner or a group that is a number without a name; on "
+            f"{survey.ownerless!r}, and maybe more, has an owner or a group that is a number without a name; on "
             "another host a restore gives it to the account with this number there. find -nouser -o -nogroup "
             "shows all, chown sets an owner"
-            for one in self.surveys
-            if one.ownerless
+            for survey in self.surveys
+            if survey.ownerless
         ]
 
     @property
     def oddities(self) -> list[str]:
-        special = [path for one in self.surveys for path in one.special]
-        privileged = [path for one in self.surveys for path in one.privileged]
+        special = [path for survey in self.surveys for path in survey.special]
+        privileged = [path for survey in self.surveys for path in survey.privileged]
         words = [f"{path!r} is a device or pipe, and is not in the set" for path in special]
         words += self._too_far() + self._ownerless()
         words += [*map(str, self.unread), *self.told, *self.attributes.told, *self._untaken()]
@@ -127,8 +127,8 @@ def describe(
         parts=written.parts,
         links=written.links,
         salvaged=None if site.missing is None else tuple(site.missing),
-        privileged=tuple(path for one in written.surveys for path in one.privileged),
-        pipes=tuple(path for one in written.surveys for path in one.special),
+        privileged=tuple(path for survey in written.surveys for path in survey.privileged),
+        pipes=tuple(path for survey in written.surveys for path in survey.special),
         increment=written.packed.increment,
         installation=written.installation,
         contents=written.people,

@@ -154,7 +154,7 @@ def _names(root: Path, inside: Path) -> list[str]:
 def _show(root: Path, inside: Path, places: dict[Path, Path], links: dict[Path, str]) -> None:
     """Show one path as it is: a link stays one, so that it leads to what is in the tree."""
     path = _outside(root, inside)
-    if any(_outside(root, one).is_symlink() for one in inside.parents):
+    if any(_outside(root, parent).is_symlink() for parent in inside.parents):
         return
     if path.is_symlink():
         links[inside] = os.readlink(path)
@@ -170,7 +170,7 @@ def _bundle(programs: Path) -> dict[Path, Path]:
     """Return this host's own bundled programs, where the server is one of them."""
     if _EMBEDDED not in programs.parents:
         return {}
-    names = [one for one in os.listdir(_EMBEDDED) if one not in _FROM_EMBEDDED]
+    names = [name for name in os.listdir(_EMBEDDED) if name not in _FROM_EMBEDDED]
     return {_EMBEDDED / name: _EMBEDDED / name for name in names}
 
 
@@ -180,8 +180,8 @@ def _files() -> dict[Path, str]:
     A number comes first as its own name: files in the tree may have the number of one of ours.
     """
     entries = [pwd.getpwnam(name) for name in _ACCOUNTS]
-    aliases = [(str(one.pw_uid), one.pw_uid, one.pw_gid) for one in entries if one.pw_uid]
-    named = [*aliases, *((one.pw_name, one.pw_uid, one.pw_gid) for one in entries)]
+    aliases = [(str(entry.pw_uid), entry.pw_uid, entry.pw_gid) for entry in entries if entry.pw_uid]
+    named = [*aliases, *((entry.pw_name, entry.pw_uid, entry.pw_gid) for entry in entries)]
     users = "".join(f"{name}:x:{uid}:{gid}::/:/usr/sbin/nologin\n" for name, uid, gid in named)
     config = settings.file()
     ours = {config: config.read_text(encoding="utf-8")} if config.is_file() else {}

@@ -50,8 +50,8 @@ def choose_base(
     ``own`` are this host's sets, newest first; one with a date in the future does not count.
     ``roles`` are Mattermost's folders as they lie now, as a manifest has them.
     """
-    counting = [one for one in own if not clock.ahead(one.manifest.made, now)]
-    newest = next((one for one in counting if not one.manifest.safety), None)
+    counting = [set_ for set_ in own if not clock.ahead(set_.manifest.made, now)]
+    newest = next((set_ for set_ in counting if not set_.manifest.safety), None)
     why = "there is no set yet"
     if newest is not None:
         why = _objection(newest, roles) or _due(newest, full_every, now)
@@ -68,9 +68,9 @@ def _objection(newest: BackupSet, roles: Mapping[str, str]) -> str:
         return f"set {newest.name} has no listing"
     if newest.manifest.files.folders != roles:
         return f"Mattermost's folders lie elsewhere than in set {newest.name}"
-    for one in newest.chain:
-        if check_records.refuted(check_records.of_set(one)):
-            return f"set {one.name} did not pass its last check"
+    for set_ in newest.chain:
+        if check_records.refuted(check_records.of_set(set_)):
+            return f"set {set_.name} did not pass its last check"
     if part_problem(newest.path / listed.file, listed):
         return f"the listing of set {newest.name} is damaged"
     return ""

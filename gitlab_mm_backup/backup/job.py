@@ -57,8 +57,10 @@ class Before:
     def earlier(self) -> list[Manifest]:
         """What this host's sets say, newest first; neither safety sets count, nor those of the future."""
         now = clock.now()
-        sets = [one.manifest for one in self.own]
-        return [one for one in sets if not one.safety and not clock.ahead(one.made, now)]
+        sets = [set_.manifest for set_ in self.own]
+        return [
+            earlier for earlier in sets if not earlier.safety and not clock.ahead(earlier.made, now)
+        ]
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ def make_set(
 def _told(site: Site, described: Manifest, written: Written, before: Before) -> list[str]:
     """Return, in words, what the set cannot hold or lacks: for the run and its manifest alike."""
     words = written.oddities + uncovered(site) + _sign_in_warnings(described.credentials)
-    words += [f"Not found, so not in the set: {one}" for one in described.salvaged or ()]
+    words += [f"Not found, so not in the set: {missing}" for missing in described.salvaged or ()]
     words += absence.told(
         site,
         absence.last_of(before.earlier, written.installation),
@@ -201,7 +203,7 @@ def _told(site: Site, described: Manifest, written: Written, before: Before) -> 
         written.uploads,
         functools.partial(connection.still_named, site.database),
     )
-    return [humanize.plain(one) for one in words]
+    return [humanize.plain(text) for text in words]
 
 
 _PackFiles = Callable[[Throttle, Path, list[Path], Survey], Packed]

@@ -86,15 +86,15 @@ def left(root: Path = Path("/")) -> bool:
 
 def kept_in(sets: Sequence[BackupSet]) -> SavedEnvironment | None:
     """Return the environment of the newest of ``sets`` that holds GitLab's credentials."""
-    for one in sets:
+    for set_ in sets:
         try:
             found = effective_config.environment_of_set(
-                json_file.read(one.file("settings")).document
+                json_file.read(set_.file("settings")).document
             )
         except Failure:
             continue
         if _ID in found and _SECRET in found:
-            return SavedEnvironment(f"set {one.name}", found)
+            return SavedEnvironment(f"set {set_.name}", found)
     return None
 
 
@@ -125,9 +125,14 @@ def _recover(
 ) -> dict[str, Secret]:
     """Return the variables that can still be known, without the folder that held them."""
     candidates, rows = _candidates(bare, backup, kept)
-    chosen = next((one for one in candidates if one.verified), next(iter(candidates), None))
+    chosen = next(
+        (candidate for candidate in candidates if candidate.verified), next(iter(candidates), None)
+    )
     found: dict[str, Secret] = {}
-    if kept and any(one.source == kept.source and one.verified is not False for one in candidates):
+    if kept and any(
+        candidate.source == kept.source and candidate.verified is not False
+        for candidate in candidates
+    ):
         found.update(kept.environment)
     found.pop("MM_SQLSETTINGS_DATASOURCE", None)  # this host's own database is looked at
     for row in rows or []:
@@ -160,7 +165,7 @@ def _candidates(
         found.append((kept.source, credentials.pair_in(words, credentials.ENVIRONMENT_KEYS)))
     candidates = [Candidate(source, pair) for source, pair in found if pair]
     try:
-        rows = oauth.applications(bare, [one.pair.id for one in candidates])
+        rows = oauth.applications(bare, [candidate.pair.id for candidate in candidates])
     except Failure:
         rows = None
     return credentials.verify(candidates, rows), rows

@@ -56,7 +56,7 @@ def settings(root: Path = Path("/")) -> list[Setting]:
         lines = _read(path)
         found += _settings_in(path, lines)
         names = (_INCLUDE.match(line) for line in lines)
-        waiting += [_place(root, path, one[2]) for one in names if one]
+        waiting += [_place(root, path, name[2]) for name in names if name]
     return found
 
 
@@ -110,7 +110,9 @@ def _end(lines: list[str], first: int) -> int:
     depth = 0
     for number in range(first, len(lines) + 1):
         bare = _STRING.sub("0", _code(lines[number - 1]))
-        depth += sum(bare.count(one) for one in "{[(") - sum(bare.count(one) for one in "}])")
+        depth += sum(bare.count(bracket) for bracket in "{[(") - sum(
+            bare.count(bracket) for bracket in "}])"
+        )
         if depth <= 0 and not bare.rstrip().endswith((",", "\\", "=", "||", "+")):
             return number
     return first

@@ -76,7 +76,7 @@ class Journal:
         if document is _ABSENT:
             return None
         try:
-            steps = [[Step(**one) for one in document[name]] for name in ("undo", "finish")]
+            steps = [[Step(**step) for step in document[name]] for name in ("undo", "finish")]
             return UnfinishedRestore(document["request"], *steps)
         except (TypeError, KeyError) as error:
             raise _unreadable(self.path, reason(error)) from error
@@ -86,30 +86,30 @@ class Journal:
         try:
             return [
                 Previous(
-                    one["since"],
-                    [Step(**step) for step in one["steps"]],
-                    one.get("site", "omnibus"),
+                    state["since"],
+                    [Step(**step) for step in state["steps"]],
+                    state.get("site", "omnibus"),
                 )
-                for one in self._previous_document()
+                for state in self._previous_document()
             ]
         except (TypeError, KeyError) as error:
             raise _unreadable(self._previous, reason(error)) from error
 
     def keep(self, states: list[Previous]) -> None:
         """Make ``states`` the previous states that are kept."""
-        self._write(self._previous, [asdict(one) for one in states] or None)
+        self._write(self._previous, [asdict(state) for state in states] or None)
 
     def later(self) -> list[Index]:
         """Return the indexes that are still to be built, in their order."""
         document = self._read(self._later)
         try:
-            return [] if document is _ABSENT else [Index(**one) for one in document]
+            return [] if document is _ABSENT else [Index(**index) for index in document]
         except TypeError as error:
             raise _unreadable(self._later, reason(error)) from error
 
     def keep_later(self, indexes: Sequence[Index]) -> None:
         """Make ``indexes`` those that are still to be built."""
-        self._write(self._later, [asdict(one) for one in indexes] or None)
+        self._write(self._later, [asdict(index) for index in indexes] or None)
 
     def _previous_document(self) -> list[Any]:
         document = self._read(self._previous)

@@ -120,29 +120,33 @@ def setting(document: Mapping[str, Any], changes: Mapping[Keys, Any]) -> Operati
 
 def inverse(operations: Operations) -> Operations:
     """Return the patch that takes ``operations`` of ``setting`` back, with tests of its own."""
-    before = {one["path"]: one["value"] for one in operations if one["op"] == "test"}
-    done = [one for one in operations if one["op"] != "test"]
+    before = {
+        operation["path"]: operation["value"]
+        for operation in operations
+        if operation["op"] == "test"
+    }
+    done = [operation for operation in operations if operation["op"] != "test"]
     tests: Operations = []
     acts: Operations = []
-    for one in reversed(done):
-        tests.append({"op": "test", "path": one["path"], "value": _grown(one, done)})
-        if one["op"] == "replace":
-            acts.append({"op": "replace", "path": one["path"], "value": before[one["path"]]})
+    for change in reversed(done):
+        tests.append({"op": "test", "path": change["path"], "value": _grown(change, done)})
+        if change["op"] == "replace":
+            acts.append({"op": "replace", "path": change["path"], "value": before[change["path"]]})
         else:
-            acts.append({"op": "remove", "path": one["path"]})
+            acts.append({"op": "remove", "path": change["path"]})
     return tests + acts
 
 
 def _grown(made: Mapping[str, Any], done: Operations) -> Any:
     """Return the value of ``made`` after all of ``done``: a new object has got members."""
     value = copy.deepcopy(made["value"])
-    for one in done:
-        if one["op"] == "add" and one["path"].startswith(made["path"] + "/"):
-            *outer, last = _keys(one["path"][len(made["path"]) :])
+    for change in done:
+        if change["op"] == "add" and change["path"].startswith(made["path"] + "/"):
+            *outer, last = _keys(change["path"][len(made["path"]) :])
             inside = value
             for step in outer:
                 inside = inside[step]
-            inside[last] = copy.deepcopy(one["value"])
+            inside[last] = copy.deepcopy(change["value"])
     return value
 
 
@@ -156,9 +160,9 @@ def apply(file: JsonFile, operations: Operations) -> str:
     # Only Mattermost's own file has Go's escapes, and Go never writes these letters as they are.
     plain = file.path.name != "config.json" or re.search("[&<>]", text) is not None
     render = functools.partial(_rendered, plain=plain)
-    for one in operations:
-        if one["op"] != "test":
-            text = _edited(text, _keys(one["path"]), one, render, Names(go=file.go))
+    for operation in operations:
+        if operation["op"] != "test":
+            text = _edited(text, _keys(operation["path"]), operation, render, Names(go=file.go))
     again = parse_config if file.go else parse
     if again(text, str(file.path)) != wanted:
         raise Failure(
@@ -266,7 +270,9 @@ def _edited(
 
 
 def _siblings(path: Keys, members: Mapping[Keys, _Member]) -> list[Keys]:
-    return [one for one in members if len(one) == len(path) and one[:-1] == path[:-1] and one]
+    return [
+        place for place in members if len(place) == len(path) and place[:-1] == path[:-1] and place
+    ]
 
 
 def _with(text: str, path: Keys, member: str, members: Mapping[Keys, _Member]) -> str:
@@ -283,10 +289,10 @@ def _with(text: str, path: Keys, member: str, members: Mapping[Keys, _Member]) -
 def _without(text: str, path: Keys, members: Mapping[Keys, _Member]) -> str:
     """Take a member out, with the comma and the space that set it off."""
     place = members[path]
-    for sibling in (members[one] for one in _siblings(path, members)):
+    for sibling in (members[key] for key in _siblings(path, members)):
         if _COMMA.fullmatch(text, sibling.end, place.key):
             return text[: sibling.end] + text[place.end :]
-    for sibling in (members[one] for one in _siblings(path, members)):
+    for sibling in (members[key] for key in _siblings(path, members)):
         if _COMMA.fullmatch(text, place.end, sibling.key):
             return text[: place.key] + text[sibling.key :]
     return text[: place.key] + text[place.end :]
@@ -324,8 +330,8 @@ def _forget(path: Keys, members: dict[Keys, _Member], names: Names) -> None:
     """Forget a member that comes again, and what is in it unless both are one object."""
     members.pop(path)
     if not names.merge(path):
-        for one in [one for one in members if one[: len(path)] == path]:
-            del members[one]
+        for inner in [inner for inner in members if inner[: len(path)] == path]:
+            del members[inner]
 
 
 def _after(pattern: re.Pattern[str], text: str, at: int) -> int:

@@ -67,8 +67,8 @@ def _refuse_deep(found: Any) -> None:
     for _ in range(_DEEPEST + 1):
         level = [
             inner
-            for one in level
-            for inner in ((pair[1] for pair in one) if isinstance(one, _Pairs) else one)
+            for value in level
+            for inner in ((pair[1] for pair in value) if isinstance(value, _Pairs) else value)
             if isinstance(inner, list)
         ]
         if not level:
@@ -117,7 +117,7 @@ def _object(value: Any, path: Keys, names: Names) -> Any:
     if not isinstance(value, list):
         return value
     if not isinstance(value, _Pairs):
-        return [_object(one, (*path, "", "", ""), names) for one in value]
+        return [_object(item, (*path, "", "", ""), names) for item in value]
     found: dict[str, Any] = {}
     for written, inside in value:
         key = names.of(path, written)

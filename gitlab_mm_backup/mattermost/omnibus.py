@@ -200,7 +200,10 @@ def _environment_folder(sources: _Sources, home: Path, account: Account) -> Path
         str(sources.root / omnibus_files.ENVIRONMENT),
         str(home / "env"),
     ]
-    found = next((Path(one) for one in candidates if one and Path(one).is_dir()), None)
+    found = next(
+        (Path(candidate) for candidate in candidates if candidate and Path(candidate).is_dir()),
+        None,
+    )
     return found and trust.followed("environment", found, account.user)
 
 

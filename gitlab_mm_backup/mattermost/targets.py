@@ -28,7 +28,7 @@ def find(etc: Path, survey: Survey) -> dict[Path, Path]:
         inside = [link]
         if link.parent == etc and link.name in _DIRECTORIES and link.is_dir():
             inside = [link / name for name in os.listdir(link)]
-        files = [trust.roots_alone(one) for one in inside]
+        files = [trust.roots_alone(file) for file in inside]
         if all(map(_is_small, files)):
             found.update((place, file) for place, file in zip(inside, files) if file is not None)
     return found
@@ -54,7 +54,7 @@ def copy(found: Mapping[Path, Path], into: Path) -> Iterator[str]:
 
 def without(survey: Survey, found: Mapping[Path, Path]) -> Survey:
     """Return the survey without the links in whose place something is packed."""
-    taken = {str(one) for place in found for one in (place, *place.parents)}
+    taken = {str(above) for place in found for above in (place, *place.parents)}
     links = {link: to for link, to in survey.links_out.items() if link not in taken}
     return replace(survey, links_out=links)
 
@@ -63,8 +63,8 @@ def replaced(live: Path, staged: Path, excluded: Path) -> list[str]:
     """Return, in words, which links in ``live`` have a file or directory in their place in ``staged``."""
     words = []
     for folder, names, others in os.walk(live):
-        names[:] = [one for one in names if Path(folder, one) != excluded]
-        for path in (Path(folder, one) for one in (*names, *others)):
+        names[:] = [name for name in names if Path(folder, name) != excluded]
+        for path in (Path(folder, name) for name in (*names, *others)):
             new = staged / path.relative_to(live)
             if path.is_symlink() and new.exists() and not new.is_symlink():
                 words.append(

@@ -44,7 +44,9 @@ def real(
     for role, path in configured.items():
         there = followed(role, path, account)
         found[role] = there
-        if there in _SYSTEM or any(one == there or one in there.parents for one in _KERNEL):
+        if there in _SYSTEM or any(
+            system == there or system in there.parents for system in _KERNEL
+        ):
             raise Failure(
                 f"{path} cannot be Mattermost's directory ({role})",
                 f"it is {there}, a system directory" if there != path else "",
@@ -67,7 +69,7 @@ def _number(account: str) -> int | None:
 def _shut(path: Path) -> bool:
     """Tell whether a restore that was cut short has taken ``path`` away from the account."""
     record = Journal().read()
-    return record is not None and any(one.values.get("path") == str(path) for one in record.undo)
+    return record is not None and any(step.values.get("path") == str(path) for step in record.undo)
 
 
 def _refuse_others(role: str, path: Path, owners: Collection[int], account: str) -> None:
@@ -177,7 +179,9 @@ def _is_read_only(folder: Path) -> bool:
 
 
 def _is_allowed(path: Path) -> bool:
-    return any(path == one or one in path.parents for one in settings.load().allow_links)
+    return any(
+        path == allowed or allowed in path.parents for allowed in settings.load().allow_links
+    )
 
 
 def _permission(path: Path) -> str:

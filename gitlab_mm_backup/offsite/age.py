@@ -19,7 +19,7 @@ _CHUNK, _TAG = 1 << 16, 16  # age(1)'s payload: 64 KiB at a time, each with 16 b
 
 def encrypt(recipients: tuple[str, ...]) -> Command:
     """Return the age that encrypts its input to ``recipients``, any of whom can open it."""
-    words = [word for one in recipients for word in ("--recipient", one)]
+    words = [word for recipient in recipients for word in ("--recipient", recipient)]
     return Command(["age", "--encrypt", *words], account="nobody")
 
 

@@ -43,7 +43,13 @@ def read(
     """
     every = list(documents(rclone.contents(remote, LARGEST, *files)))
     return {
-        file: _of_folders(remote, folders, file, key, (one for one in every if key in one.value))
+        file: _of_folders(
+            remote,
+            folders,
+            file,
+            key,
+            (file_there for file_there in every if key in file_there.value),
+        )
         for file, key in files.items()
     }
 
@@ -53,8 +59,8 @@ def _of_folders(
 ) -> dict[str, Document | str]:
     wanted = {name: files[file].bytes for name, files in folders.items() if file in files}
     claims: dict[str, list[Document]] = {}
-    for one in found:
-        claims.setdefault(str(one.value[key]), []).append(one)
+    for file_there in found:
+        claims.setdefault(str(file_there.value[key]), []).append(file_there)
     told: dict[str, Document | str] = {
         name: claims[name][0] for name in wanted if len(claims.get(name, ())) == 1
     }

@@ -92,7 +92,7 @@ def _format(value: Any) -> int:
 def _recipients(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError("recipients are a list")
-    return tuple(validation.text(one) for one in value)
+    return tuple(validation.text(recipient) for recipient in value)
 
 
 _PART: Mapping[str, validation.Check] = {
@@ -134,7 +134,7 @@ def complete(remote: Remote) -> dict[str, int]:
     """
     listed = _listing(remote)
     there = {
-        name: sum(one.bytes for file, one in files.items() if file not in _ABOUT)
+        name: sum(listed_file.bytes for file, listed_file in files.items() if file not in _ABOUT)
         for name, files in _by_folder(listed).items()
         if MANIFEST in files
     }
@@ -171,7 +171,7 @@ _Told = Mapping[str, Union[Document, str, None]]  # by file: its content, or wha
 
 
 def _entry(remote: Remote, name: str, files: dict[str, Listed], told: _Told) -> RemoteEntry:
-    size, where = sum(one.bytes for one in files.values()), f"{remote.name}: {name}"
+    size, where = sum(file.bytes for file in files.values()), f"{remote.name}: {name}"
     if MANIFEST not in files:
         return RemoteEntry(name, size, None, None, "its copy has no manifest yet")
     written, recorded = told.get(MANIFEST), told.get(COPY)
@@ -217,11 +217,13 @@ def find(remote: Remote, wanted: str) -> RemoteEntry:
             exit_code=ExitCode.USAGE,
         )
     found = entries(remote)
-    for one in found:
-        if wanted == one.name and one.manifest is None:
-            raise Failure(f"The copy of {one.name} at {remote.name} is not complete", one.problem)
-        if wanted == one.name:
-            return one
+    for entry in found:
+        if wanted == entry.name and entry.manifest is None:
+            raise Failure(
+                f"The copy of {entry.name} at {remote.name} is not complete", entry.problem
+            )
+        if wanted == entry.name:
+            return entry
     raise Failure(
         f"There is no copy of {wanted} at {remote.name}",
         f"{len(found)} folders of sets in {remote.path}",
@@ -251,13 +253,13 @@ def _listing(remote: Remote) -> list[Listed]:
 
 
 def _top(listed: list[Listed]) -> list[str]:
-    return [one.path for one in listed if "/" not in one.path]
+    return [file.path for file in listed if "/" not in file.path]
 
 
 def _by_folder(listed: list[Listed]) -> dict[str, dict[str, Listed]]:
     found: dict[str, dict[str, Listed]] = {}
-    for one in listed:
-        folder, slash, file = one.path.partition("/")
+    for listed_file in listed:
+        folder, slash, file = listed_file.path.partition("/")
         if slash and "/" not in file and is_set_name(folder):
-            found.setdefault(folder, {})[file] = one
+            found.setdefault(folder, {})[file] = listed_file
     return dict(sorted(found.items(), reverse=True))

@@ -42,9 +42,9 @@ def place(settings: Settings, wanted: str) -> Remote:
 
     Raises Failure for what is none of these.
     """
-    for one in settings.offsite:
-        if wanted in (one.name, one.path) and one.name != GITLAB:
-            return one
+    for remote in settings.offsite:
+        if wanted in (remote.name, remote.path) and remote.name != GITLAB:
+            return remote
     if wanted == GITLAB:
         if settings.upload is None:
             raise Failure(
@@ -57,7 +57,7 @@ def place(settings: Settings, wanted: str) -> Remote:
     try:
         return places.remote_named(wanted)
     except ValueError as error:
-        known = ", ".join([GITLAB, *(one.name for one in settings.offsite)])
+        known = ", ".join([GITLAB, *(remote.name for remote in settings.offsite)])
         raise Failure(
             f"{wanted} is not a place for copies",
             f"it {error}; configured in config.yml and GitLab: {known}",
@@ -78,14 +78,14 @@ def fetch(
     Failure when a copy is not what its manifest says: then the store is as before.
     """
     links = _chain(remote, wanted)
-    missing = [one for one in links if held(store, manifest_of(one)) is None]
-    for one in missing:
-        refuse_locked(remote, one, identity)
+    missing = [link for link in links if held(store, manifest_of(link)) is None]
+    for link in missing:
+        refuse_locked(remote, link, identity)
     if missing:
-        refuse_without_room(store, sum(manifest_of(one).bytes for one in missing))
-    for one in missing:
-        log.info("Fetching %s from %s", one.name, remote.name)
-        _fetch(remote, one, store, identity)
+        refuse_without_room(store, sum(manifest_of(link).bytes for link in missing))
+    for link in missing:
+        log.info("Fetching %s from %s", link.name, remote.name)
+        _fetch(remote, link, store, identity)
     return store.find(links[-1].name)
 
 
@@ -101,22 +101,22 @@ def fetched(
 
 @contextlib.contextmanager
 def streamed(
-    remote: Remote, one: RemoteEntry, scratch: Path, identity: Secret | None
+    remote: Remote, entry: RemoteEntry, scratch: Path, identity: Secret | None
 ) -> Iterator[BackupSet]:
     """Do the same with a copy that builds on none, but for its files: they come as they are unpacked.
 
     Whoever calls has refused one that the ``identity`` is wanted for and is not there.
     """
     with _passing(scratch) as store:
-        manifest, copy = manifest_of(one), one.copy
+        manifest, copy = manifest_of(entry), entry.copy
         assert copy is not None
         rest = sum(part.bytes for name, part in manifest.parts.items() if name != FILES)
         refuse_without_room(store, rest)
-        log.info("Fetching %s from %s, unpacking while downloading", one.name, remote.name)
-        near = _fetch(remote, one, store, identity, but=FILES)
+        log.info("Fetching %s from %s, unpacking while downloading", entry.name, remote.name)
+        near = _fetch(remote, entry, store, identity, but=FILES)
         locked = identity if copy.recipients else None
-        stream = _Part(remote, one.name, copy.parts[FILES], manifest.parts[FILES], locked)
-        yield replace(near, kept_as=one.name, stream=stream, said=one.said)
+        stream = _Part(remote, entry.name, copy.parts[FILES], manifest.parts[FILES], locked)
+        yield replace(near, kept_as=entry.name, stream=stream, said=entry.said)
 
 
 @contextlib.contextmanager
@@ -136,9 +136,9 @@ def _chain(remote: Remote, wanted: RemoteEntry) -> list[RemoteEntry]:
     return links
 
 
-def manifest_of(one: RemoteEntry) -> Manifest:
-    assert one.manifest is not None  # a copy that is found is complete
-    return one.manifest
+def manifest_of(entry: RemoteEntry) -> Manifest:
+    assert entry.manifest is not None  # a copy that is found is complete
+    return entry.manifest
 
 
 def held(store: LocalStore, wanted: Manifest, *, repacked: bool = False) -> BackupSet | None:
@@ -156,23 +156,23 @@ def held(store: LocalStore, wanted: Manifest, *, repacked: bool = False) -> Back
     return None
 
 
-def refuse_locked(remote: Remote, one: RemoteEntry, identity: Secret | None) -> None:
+def refuse_locked(remote: Remote, entry: RemoteEntry, identity: Secret | None) -> None:
     """Raise Failure for a copy that cannot be opened, and for a plain one where ours are encrypted.
 
     Whoever can write to the place could put a plain one there: that needs no key.
     """
-    if one.copy is not None and not one.copy.recipients and (identity or remote.recipients):
+    if entry.copy is not None and not entry.copy.recipients and (identity or remote.recipients):
         raise Failure(
-            f"The copy of {one.name} at {remote.name} is not encrypted",
+            f"The copy of {entry.name} at {remote.name} is not encrypted",
             "copies there must be encrypted (recipients in config.yml), or --identity was given",
             "Take another copy (gitlab-mm list --from). If this one is older than the encryption: "
             f"give the path, without --identity: --from {remote.path}",
             ExitCode.USAGE,
         )
-    if one.copy is not None and one.copy.recipients and identity is None:
+    if entry.copy is not None and entry.copy.recipients and identity is None:
         raise Failure(
-            f"The copy of {one.name} at {remote.name} is encrypted",
-            f"to {'; '.join(one.copy.recipients)}",
+            f"The copy of {entry.name} at {remote.name} is encrypted",
+            f"to {'; '.join(entry.copy.recipients)}",
             "Give the file of a private key of one of these: --identity FILE",
             ExitCode.USAGE,
         )
@@ -184,18 +184,18 @@ def refuse_without_room(store: LocalStore, needed: int) -> None:
 
 
 def _fetch(
-    remote: Remote, one: RemoteEntry, store: LocalStore, identity: Secret | None, but: str = ""
+    remote: Remote, entry: RemoteEntry, store: LocalStore, identity: Secret | None, but: str = ""
 ) -> BackupSet:
-    manifest, copy = manifest_of(one), one.copy
+    manifest, copy = manifest_of(entry), entry.copy
     assert copy is not None
     locked = identity if copy.recipients else None
-    with store.create(one.name) as staging:
+    with store.create(entry.name) as staging:
         for name, part in manifest.parts.items():
             if name != but:
-                there = _Part(remote, one.name, copy.parts[name], part, locked)
+                there = _Part(remote, entry.name, copy.parts[name], part, locked)
                 persist(remote, functools.partial(there.keep, staging / part.file))
-        if one.said is not None and one.said.signature is not None:
-            replace_file(staging / SIGNATURE, one.said.signature)
+        if entry.said is not None and entry.said.signature is not None:
+            replace_file(staging / SIGNATURE, entry.said.signature)
         return store.complete(staging, manifest)
 
 

@@ -91,10 +91,10 @@ def forget_place(wanted: str, path: Path = NOTES, marks: Path = places.NOTES) ->
     """
     wanted = wanted.rstrip("/") or "/"
     known = everything(path)
-    gone = {name: one.path for name, one in known.items() if wanted in (name, one.path)}
+    gone = {name: notes.path for name, notes in known.items() if wanted in (name, notes.path)}
     found = [*places.forget(wanted, marks), *gone.values()]
     if not found:
-        all_ = dict.fromkeys([*places.noted(marks), *(one.path for one in known.values())])
+        all_ = dict.fromkeys([*places.noted(marks), *(remote.path for remote in known.values())])
         raise Failure(
             f"{wanted} is not a location that this host has used",
             f"known: {', '.join(all_) or 'none'}",
@@ -102,20 +102,20 @@ def forget_place(wanted: str, path: Path = NOTES, marks: Path = places.NOTES) ->
             ExitCode.USAGE,
         )
     if gone:
-        _write({name: one for name, one in known.items() if name not in gone}, path)
+        _write({name: notes for name, notes in known.items() if name not in gone}, path)
     return found[0]
 
 
 def _write(known: Mapping[str, Notes], path: Path) -> None:
-    files.write_state(path, {name: asdict(one) for name, one in known.items()})
+    files.write_state(path, {name: asdict(notes) for name, notes in known.items()})
 
 
 def by_set(path: Path = NOTES) -> dict[str, list[str]]:
     """Return the names of the remotes that have a checked copy, by set."""
     found: dict[str, list[str]] = {}
     for name, notes in everything(path).items():
-        for one in notes.sets:
-            found.setdefault(one, []).append(name)
+        for set_ in notes.sets:
+            found.setdefault(set_, []).append(name)
     return found
 
 
@@ -134,7 +134,7 @@ def newest(names: Iterable[str], host: Host, path: Path = NOTES) -> dict[str, fl
             for name, there in sets.items()
             if is_set_name(name) and host.owns(there.host) and not there.shrunken
         )
-        found[remote] = max((one for one in moments if one <= now), default=None)
+        found[remote] = max((moment for moment in moments if moment <= now), default=None)
     return found
 
 
@@ -155,7 +155,7 @@ def _notes(value: Any) -> Notes:
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError("not a list")
-    return tuple(validation.text(one) for one in value)
+    return tuple(validation.text(name) for name in value)
 
 
 _SENT: Mapping[str, validation.Check] = {
@@ -201,6 +201,6 @@ def newest_elsewhere(store: Store, remotes: Iterable[str]) -> dict[str, float | 
     found = newest(remotes, here)
     if isinstance(store, ResticStore) and store.repository.elsewhere:
         sets = inventory.own_sets(here, store.sets())
-        moments = [one.manifest.made for one in sets if not one.manifest.safety]
-        found["restic"] = max((one.timestamp() for one in moments), default=None)
+        moments = [set_.manifest.made for set_ in sets if not set_.manifest.safety]
+        found["restic"] = max((moment.timestamp() for moment in moments), default=None)
     return found

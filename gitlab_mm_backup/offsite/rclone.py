@@ -160,7 +160,7 @@ def listing(remote: Remote, *names: str, hashed: int | None = None) -> list[List
     With their hashes where ``hashed`` says how many bytes they have: a disk reads them all for that.
     """
     hashes = hashed is not None
-    wanted = [f"--hash-type={one}" for one in HASHES] if hashes else []
+    wanted = [f"--hash-type={hash_name}" for hash_name in HASHES] if hashes else []
     asked = command(
         remote,
         *("lsjson", "--recursive", "--files-only", "--no-mimetype", "--no-modtime"),
@@ -179,7 +179,7 @@ def listing(remote: Remote, *names: str, hashed: int | None = None) -> list[List
     if said.code == _NO_SUCH_FOLDER:
         return []
     try:
-        return [_listed(one) for one in validation.from_json(said.out)]
+        return [_listed(entry) for entry in validation.from_json(said.out)]
     except (ValueError, KeyError, TypeError) as error:
         raise Failure(f"{remote.name} cannot be listed", f"rclone: {reason(error)[:200]}") from None
 
@@ -219,7 +219,7 @@ def contents(remote: Remote, largest: int, *patterns: str) -> bytes:
 
     Files of more than ``largest`` bytes are left out.
     """
-    wanted = [*(f"--include=/*/{one}" for one in patterns), f"--max-size={largest}B"]
+    wanted = [*(f"--include=/*/{pattern}" for pattern in patterns), f"--max-size={largest}B"]
     asked = command(remote, "cat", *wanted, "--", remote.path)
     with explained(remote, f"{remote.name} cannot be read"):
         return process.printed(asked)

@@ -75,14 +75,16 @@ def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Pa
         remotes = sync.remotes(settings)
     except Failure as failure:
         warnings.append(str(failure))
-        remotes = [one for one in settings.offsite if one.name != GITLAB]
+        remotes = [remote for remote in settings.offsite if remote.name != GITLAB]
     places = [_here(settings, store), *map(_there, remotes)]
-    if settings.store != RESTIC and not any(one.newest for one in places[1:]):
+    if settings.store != RESTIC and not any(place.newest for place in places[1:]):
         warnings.append("No set has an off-site copy. If this disk fails, all backups are lost")
     own = [
-        one for one in inventory.own_sets(identity.known(), store.sets()) if not one.manifest.safety
+        set_
+        for set_ in inventory.own_sets(identity.known(), store.sets())
+        if not set_.manifest.safety
     ]
-    newest = next((one.manifest for one in own), None)
+    newest = next((set_.manifest for set_ in own), None)
     return Kit(
         host=identity.full_hostname(),
         made=datetime.now(timezone.utc),
@@ -99,7 +101,7 @@ def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Pa
 
 def _here(settings: Settings, store: Store) -> Place:
     own = inventory.own_sets(identity.known(), store.sets())
-    names = [one.name for one in own if not one.manifest.safety]
+    names = [set_.name for set_ in own if not set_.manifest.safety]
     kind = "restic repository" if settings.store == RESTIC else "this machine"
     return Place(kind, store.where, names[0] if names else "", len(names))
 
@@ -129,18 +131,18 @@ def _needed(settings: Settings, remotes: Sequence[Remote], newest: Manifest | No
         if settings.restic.password_command:
             command = " ".join(settings.restic.password_command)
             found.append(Needed(f"the password that {command} prints", why))
-    for one in remotes:
-        if one.name == GITLAB:
-            why = f"rclone reads from it how to reach {one.path}"
+    for remote in remotes:
+        if remote.name == GITLAB:
+            why = f"rclone reads from it how to reach {remote.path}"
             found.append(Needed("backup_upload_connection in gitlab.rb", why))
-        if one.config != NO_CONFIG:
-            section = one.path.partition(":")[0]
+        if remote.config != NO_CONFIG:
+            section = remote.path.partition(":")[0]
             found.append(
-                Needed(f"{one.config}, section [{section}]", f"rclone's remote {one.name}")
+                Needed(f"{remote.config}, section [{section}]", f"rclone's remote {remote.name}")
             )
-        if one.recipients:
-            keys = "; ".join(one.recipients)
-            why = f"copies at {one.name} are encrypted; without it they cannot be read"
+        if remote.recipients:
+            keys = "; ".join(remote.recipients)
+            why = f"copies at {remote.name} are encrypted; without it they cannot be read"
             found.append(Needed(f"the private key of one of: {keys}", why))
     return found
 
@@ -221,11 +223,11 @@ def _secrets(settings: Settings, remotes: Sequence[Remote]) -> dict[str, Secret]
     found: dict[str, Secret] = {}
     if settings.store == RESTIC:
         found.update((str(path), _content(path)) for path in _keys_of_restic(settings))
-    for one in remotes:
-        for name, value in one.environment.items():
+    for remote in remotes:
+        for name, value in remote.environment.items():
             found[name] = value if isinstance(value, Secret) else Secret(value)
-        if one.config != NO_CONFIG:
-            found[one.config] = _content(Path(one.config))
+        if remote.config != NO_CONFIG:
+            found[remote.config] = _content(Path(remote.config))
     return found
 
 
@@ -244,21 +246,21 @@ def lines(made: Kit) -> list[str]:
         "",
         "Where sets are",
     ]
-    for one in made.places:
-        newest = f"newest {one.newest} of {one.sets}" if one.newest else "none yet"
-        told.append(f"  {one.name}: {one.path}: {newest}")
-        told += [f"    encrypted to {key}" for key in one.recipients]
+    for place in made.places:
+        newest = f"newest {place.newest} of {place.sets}" if place.newest else "none yet"
+        told.append(f"  {place.name}: {place.path}: {newest}")
+        told += [f"    encrypted to {key}" for key in place.recipients]
     told += ["", "What is needed"]
-    told += [f"  - {one.what}: {one.why}" for one in made.needed]
+    told += [f"  - {need.what}: {need.why}" for need in made.needed]
     if made.key:
         told += ["", "The key that signs the sets", f"  {made.key}"]
     told += ["", "Versions"]
     told += [f"  {name} {number}" for name, number in made.versions.items()]
     told += ["", "On the empty machine, as root"]
     for number, step in enumerate(made.steps, 1):
-        told += [f"  {number}. {step.title}", *(f"       {one}" for one in step.commands)]
+        told += [f"  {number}. {step.title}", *(f"       {command}" for command in step.commands)]
     if made.told:
         told += ["", _LACKS, *(f"  - {words}" for words in made.told)]
     for name, value in made.secrets.items():
-        told += ["", f"Secret: {name}", *(f"  {one}" for one in value.reveal().splitlines())]
+        told += ["", f"Secret: {name}", *(f"  {line}" for line in value.reveal().splitlines())]
     return told

@@ -39,19 +39,19 @@ class SyncResult:
 
 def remotes(settings: Settings) -> list[Remote]:
     """Return all remotes; raises Failure where that of GitLab cannot be told."""
-    own = [one for one in settings.offsite if one.name != GITLAB]
+    own = [remote for remote in settings.offsite if remote.name != GITLAB]
     if settings.upload is None or not settings.follow_gitlab:
         return own
     place = gitlab_upload.remote(settings.upload, rclone.version())
-    for one in settings.offsite:
-        if one.name == GITLAB:
+    for remote in settings.offsite:
+        if remote.name == GITLAB:
             place = replace(
                 place,
-                bandwidth=one.bandwidth,
-                retries=one.retries,
-                recipients=one.recipients,
-                rules=one.rules,
-                add_only=one.add_only,
+                bandwidth=remote.bandwidth,
+                retries=remote.retries,
+                recipients=remote.recipients,
+                rules=remote.rules,
+                add_only=remote.add_only,
             )
     return [place, *own]
 
@@ -86,10 +86,10 @@ def _copy(
         wanted = remotes(settings)
     except Failure as failure:
         warnings.append(_told(failure))
-        wanted = [one for one in settings.offsite if one.name != GITLAB]
+        wanted = [remote for remote in settings.offsite if remote.name != GITLAB]
     holding = prune.plan(store, settings.rules, owner).holding
-    served = [serve(one, store, settings.rules, owner, holding) for one in wanted]
-    return served, warnings + [problem for one in served for problem in one.problems]
+    served = [serve(remote, store, settings.rules, owner, holding) for remote in wanted]
+    return served, warnings + [problem for remote in served for problem in remote.problems]
 
 
 def serve(
@@ -106,8 +106,8 @@ def serve(
         there = persist(remote, lambda: copies.complete(remote))
         notes = ledger.of(remote)
         _look(remote, notes, there, store)
-        for one in _missing(store, remote, notes, rules, owner):
-            _send(one, notes, served)
+        for set_ in _missing(store, remote, notes, rules, owner):
+            _send(set_, notes, served)
         if not holding:
             _prune(remote, notes, rules, store, served, owner)
     except Failure as failure:
@@ -140,15 +140,19 @@ def _look(remote: Remote, notes: Notes, there: Mapping[str, int], store: LocalSt
         if there.get(name) != known.bytes:
             log.info("The copy of %s is gone from %s or incomplete", name, remote.name)
             del notes.sets[name]
-    here = {one.name: one.manifest for one in store.sets() if one.name not in notes.sets}
-    for one in copies.entries(remote) if here.keys() & there.keys() else []:
-        if one.copy is None or one.manifest is None:
+    here = {set_.name: set_.manifest for set_ in store.sets() if set_.name not in notes.sets}
+    for entry in copies.entries(remote) if here.keys() & there.keys() else []:
+        if entry.copy is None or entry.manifest is None:
             continue
-        if one.manifest == here.get(one.name) and one.copy.recipients == remote.recipients:
-            checks = tuple(sorted({part.checked for part in one.copy.parts.values()}))
-            base = one.manifest.increment.base if one.manifest.increment else ""
-            notes.sets[one.name] = CopyRecord(
-                one.manifest.started, there[one.name], checks, base, **ledger.whose(one.manifest)
+        if entry.manifest == here.get(entry.name) and entry.copy.recipients == remote.recipients:
+            checks = tuple(sorted({part.checked for part in entry.copy.parts.values()}))
+            base = entry.manifest.increment.base if entry.manifest.increment else ""
+            notes.sets[entry.name] = CopyRecord(
+                entry.manifest.started,
+                there[entry.name],
+                checks,
+                base,
+                **ledger.whose(entry.manifest),
             )
     ledger.keep(remote, notes)
 
@@ -161,16 +165,16 @@ def _missing(
     The newest comes first, but for what it builds on: a copy is nothing without that.
     """
     own = inventory.own_sets(owner.host, store.sets())
-    here = {one.name: one for one in own if not one.manifest.safety}
+    here = {set_.name: set_ for set_ in own if not set_.manifest.safety}
     known, ring = soundness.accepted_names(), keys.ring()
-    members = [prune.of_set(one, known, ring) for one in here.values()]
-    members += [one for one in _members(notes) if one.kept.name not in here]
+    members = [prune.of_set(set_, known, ring) for set_ in here.values()]
+    members += [member for member in _members(notes) if member.kept.name not in here]
     planned = prune.decide(remote.name, members, remote.rules or rules, owner)
     wanted: dict[str, BackupSet] = {}
-    for one in planned.decisions:
-        if one.keep and one.name in here:
-            wanted.update((link.name, link) for link in here[one.name].chain)
-    return [one for name, one in wanted.items() if name not in notes.sets]
+    for decision in planned.decisions:
+        if decision.keep and decision.name in here:
+            wanted.update((link.name, link) for link in here[decision.name].chain)
+    return [set_ for name, set_ in wanted.items() if name not in notes.sets]
 
 
 def _members(notes: Notes) -> list[Member]:
@@ -203,7 +207,7 @@ def _prune(
     """Remove copies that no rule keeps, of those that this host has sent; each is tried once."""
     planned = prune.decide(remote.name, _members(notes), remote.rules or rules, owner)
     if remote.add_only:
-        served.staying = sum(not one.keep for one in planned.decisions)
+        served.staying = sum(not decision.keep for decision in planned.decisions)
         return
 
     def delete(name: str) -> None:
@@ -217,7 +221,7 @@ def _prune(
             "in /etc/gitlab-mm-backup/config.yml"
         )
     served.problems += problems + prune.settle(remote.name, planned, len(served.removed))
-    here = {one.name for one in store.sets()}
+    here = {set_.name for set_ in store.sets()}
     for name, begun in list(notes.begun.items()):
         if name in here or not owner.host.owns(begun.host):
             continue

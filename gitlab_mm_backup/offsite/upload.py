@@ -125,7 +125,7 @@ def _bring(
     set_: BackupSet, remote: Remote, notes: Notes, begun: PartialCopy, wanted: Mapping[str, _File]
 ) -> None:
     """Write what is not there yet, and note each file that is."""
-    there = {one.path: one.bytes for one in _listing(set_, remote)}
+    there = {listed.path: listed.bytes for listed in _listing(set_, remote)}
     if MANIFEST in there and not begun.files:
         _refuse_anothers(set_, remote)
     for file in wanted.values():
@@ -155,7 +155,7 @@ def _refuse_anothers(set_: BackupSet, remote: Remote) -> None:
 
 def _write(set_: BackupSet, remote: Remote, file: _File) -> SentFile:
     def once() -> SentFile:
-        digests = [hashlib.new(one) for one in HASHES]
+        digests = [hashlib.new(hash_name) for hash_name in HASHES]
 
         def feed(put: Put) -> None:
             def pass_on(piece: bytes | memoryview) -> None:
@@ -167,7 +167,7 @@ def _write(set_: BackupSet, remote: Remote, file: _File) -> SentFile:
 
         rclone.write(remote, feed, file.size, set_.name, file.name)
         return SentFile(
-            file.size, {one: digest.hexdigest() for one, digest in zip(HASHES, digests)}
+            file.size, {hash_name: digest.hexdigest() for hash_name, digest in zip(HASHES, digests)}
         )
 
     return persist(remote, once)
@@ -182,7 +182,7 @@ def _check(
 ) -> dict[str, str]:
     """Return by part how each file was found whole; a file that is not is sent again next time."""
     size = sum(file.size for file in wanted.values())
-    there = {one.path: one for one in _listing(set_, remote, hashed=size)}
+    there = {listed.path: listed for listed in _listing(set_, remote, hashed=size)}
     small = there.get(SUMS)
     hashing = bool(small and small.hashes)
     checks = {}
@@ -207,9 +207,9 @@ def _how(
     """Return the check that a file passed, of copies.CHECKS; "" when it is not whole."""
     if found is None or found.bytes != sent.bytes:
         return ""
-    for one in HASHES:
-        if one in found.hashes:
-            return one if found.hashes[one] == sent.hashes[one] else ""
+    for hash_name in HASHES:
+        if hash_name in found.hashes:
+            return hash_name if found.hashes[hash_name] == sent.hashes[hash_name] else ""
     if hashing:
         return "pieces"
     return (

@@ -214,7 +214,7 @@ def server(watch: Session) -> Server:
         {_text(name) for name in roles},
         {_text(name) for name, is_superuser in roles.items() if is_superuser},
         bool(roles.get(row[0])),
-        {_text(one[0]) for one in places},
+        {_text(place[0]) for place in places},
         dict(watch.execute(_AVAILABLE).fetchall()),
         {(_text(role), _text(setting)) for role, setting in watch.execute(_EVERYWHERE)},
     )
@@ -222,7 +222,7 @@ def server(watch: Session) -> Server:
 
 def unread(session: Session) -> list[Unread]:
     """Return what the owner may not read: objects of other roles, and what row policies hide."""
-    return [Unread(*one) for one in session.execute(_UNREAD).fetchall()]
+    return [Unread(*row) for row in session.execute(_UNREAD).fetchall()]
 
 
 def properties(session: Session, watch: Session, name: str) -> Properties:
@@ -233,7 +233,7 @@ def properties(session: Session, watch: Session, name: str) -> Properties:
     row = watch.execute(_DATABASE, (name,)).fetchone()
     assert row is not None
     owner, tablespace, limit, comment, provider, locale, rules, usual = row
-    grants = [Grant(_text(one[0]), one[1], one[2]) for one in watch.execute(_GRANTS, (name,))]
+    grants = [Grant(_text(row[0]), row[1], row[2]) for row in watch.execute(_GRANTS, (name,))]
     path = session.execute("SELECT current_setting('search_path'), current_user").fetchone()
     assert path is not None
     role = _text(path[1])
@@ -250,11 +250,11 @@ def properties(session: Session, watch: Session, name: str) -> Properties:
         comment=_text(comment),
         grants=None if usual else grants,
         settings=_settings(watch, name, role),
-        grantees=[_text(one[0]) for one in session.execute(_GRANTEES)],
+        grantees=[_text(row[0]) for row in session.execute(_GRANTEES)],
         policies=_policies(session),
-        extensions={_text(one[0]): _text(one[1]) for one in session.execute(_EXTENSIONS)},
-        untrusted=[f"{_text(one[0])} {_text(one[1])}" for one in session.execute(_UNTRUSTED)],
-        casts=[f"{_text(one[0])} AS {_text(one[1])}" for one in session.execute(_CASTS)],
+        extensions={_text(row[0]): _text(row[1]) for row in session.execute(_EXTENSIONS)},
+        untrusted=[f"{_text(row[0])} {_text(row[1])}" for row in session.execute(_UNTRUSTED)],
+        casts=[f"{_text(row[0])} AS {_text(row[1])}" for row in session.execute(_CASTS)],
     )
 
 
@@ -291,15 +291,15 @@ def told(session: Session, watch: Session, name: str, left_out: Collection[str])
     others = session.execute(_FOREIGN).fetchall()
     words = [
         f"Role {owner} owns {what} in the database; a restore makes Mattermost's role the owner"
-        for owner, what in _grouped([one for one in others if one[1] not in left_out])
+        for owner, what in _grouped([pair for pair in others if pair[1] not in left_out])
     ]
     words += [
         f"Tablespace {place} holds {what}; a restore puts that into the database's own tablespace"
         for place, what in _grouped(session.execute(_PLACED).fetchall())
     ]
     return words + [
-        f"Subscription {_text(one[0])} is not in the set; after a restore create it again"
-        for one in _subscriptions(watch, name)
+        f"Subscription {_text(subscription[0])} is not in the set; after a restore create it again"
+        for subscription in _subscriptions(watch, name)
     ]
 
 
@@ -308,14 +308,14 @@ def unread_large_objects(session: Session) -> list[str]:
 
     pg_dump reads all or none of them.
     """
-    return [f"No large object of the database is in the set: {one}" for one in _large(session)]
+    return [f"No large object of the database is in the set: {owner}" for owner in _large(session)]
 
 
 def lost_for_good(session: Session) -> list[str]:
     """Return, in words, what no set of the live database holds, and a restore replaces."""
     where = "of the live database is in no set, and the restore loses it"
-    words = [f"{one.schema}.{one.name} {where}: {one.why}" for one in unread(session)]
-    return words + [f"Every large object {where}: {one}" for one in _large(session)]
+    words = [f"{table.schema}.{table.name} {where}: {table.why}" for table in unread(session)]
+    return words + [f"Every large object {where}: {why}" for why in _large(session)]
 
 
 def _large(session: Session) -> list[str]:

@@ -44,7 +44,7 @@ def dump(
         f"--encoding={encoding}",
         # From PostgreSQL 10 on; 16 has another name for it too.
         *([] if large_objects else ["--no-blobs"]),
-        *(f"--exclude-table={_pattern(*one)}" for one in leave_out),
+        *(f"--exclude-table={_pattern(*table)}" for table in leave_out),
     )
     return _command(endpoint, programs / "pg_dump", endpoint.name, *options)
 

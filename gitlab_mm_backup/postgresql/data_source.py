@@ -115,11 +115,11 @@ def _decoded(text: str) -> str:
 
 def _places(text: str) -> dict[str, str]:
     """Return the host, or several as libpq takes them, separated by commas, with their ports."""
-    matches = [_HOST.fullmatch(one) for one in text.split(",")]
+    matches = [_HOST.fullmatch(host) for host in text.split(",")]
     places = [(match[1].strip("[]"), match[2] or "") for match in matches if match is not None]
     if len(places) != len(matches):
         raise _Bad("the URL of SqlSettings.DataSource names no host and port")
-    hosts, ports = (",".join(one) for one in zip(*places))
+    hosts, ports = (",".join(texts) for texts in zip(*places))
     return {"host": _decoded(hosts), "port": ports if ports.strip(",") else ""}
 
 
@@ -132,10 +132,10 @@ def direct(parts: Mapping[str, str]) -> dict[str, str]:
 
 def port(parts: Mapping[str, str], usual: str, hint: str) -> int | str:
     """Return the port, or one for each of several hosts; raises Failure for nonsense."""
-    ports = [one.strip() or usual for one in (parts.get("port") or usual).split(",")]
+    ports = [port.strip() or usual for port in (parts.get("port") or usual).split(",")]
     hosts = parts.get("host", "").split(",")
     fitting = len(ports) in (1, len(hosts))
-    if not fitting or not all(one.isdecimal() and 0 < int(one) < 65536 for one in ports):
+    if not fitting or not all(number.isdecimal() and 0 < int(number) < 65536 for number in ports):
         raise Failure(
             "Mattermost's DataSource cannot be parsed",
             "each host needs a port between 1 and 65535",
@@ -172,4 +172,4 @@ def session(parts: Mapping[str, str]) -> dict[str, str]:
     given = {key.lower(): value for key, value in parts.items()}
     words = _OPTION.findall(given.get("options", ""))
     said = {name.lower(): re.sub(r"\\(.)", r"\1", value) for name, value in words}
-    return {key: one for key in _SESSION for one in [given.get(key) or said.get(key)] if one}
+    return {key: value for key in _SESSION for value in [given.get(key) or said.get(key)] if value}

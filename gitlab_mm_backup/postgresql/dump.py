@@ -127,8 +127,8 @@ def snapshot(endpoint: Endpoint) -> Iterator[DatabaseSnapshot]:
         database = Database(endpoint.name, row[1].split()[0], row[2], row[3], row[4], row[5], {})
         made_of = contents.installation(session)
         beside = catalog.properties(session, watch, endpoint.name)
-        left_out = {f"{one.schema}.{one.name}" for one in unread}
-        left_out |= {one.replace(" ", ".", 1) for one in beside.untrusted}
+        left_out = {f"{table.schema}.{table.name}" for table in unread}
+        left_out |= {function.replace(" ", ".", 1) for function in beside.untrusted}
         large = catalog.unread_large_objects(session)
         told = [*large, *catalog.told(session, watch, endpoint.name, left_out)]
         told += unkept.told(session)
@@ -161,7 +161,7 @@ def _begin_with_all_tables(session: psycopg.Connection[Any]) -> None:
     session.execute("SET lock_timeout = '500ms'")
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
-        tables = [sql.Identifier(*one) for one in session.execute(TABLES).fetchall()]
+        tables = [sql.Identifier(*row) for row in session.execute(TABLES).fetchall()]
         session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
             if tables:
@@ -188,7 +188,7 @@ def dump(
 
     def read() -> Counted:
         try:
-            left_out = [(one.schema, one.name) for one in snapshot.unread]
+            left_out = [(table.schema, table.name) for table in snapshot.unread]
             command = clients.dump(
                 endpoint,
                 programs,

@@ -137,12 +137,12 @@ class DumpList:
 
     @property
     def search(self) -> list[Index]:
-        return [one for one in self.indexes.values() if one.of_the_search]
+        return [index for index in self.indexes.values() if index.of_the_search]
 
     @property
     def extensions(self) -> list[str]:
         found = (_EXTENSION_LINE.match(line) for line in self.first)
-        return [one[1] for one in found if one]
+        return [match[1] for match in found if match]
 
     @property
     def lines(self) -> list[str]:

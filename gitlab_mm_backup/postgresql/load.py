@@ -54,29 +54,29 @@ def plan_passes(
     tables, ``without`` names indexes to leave out (schema.index).
     """
     lines = [_explained_line(line, contents, rows) for line in contents.after]
-    lines = [one for one in lines if one.index is None or one.index.full_name not in without]
-    search = [one for one in lines if one.index and one.index.of_the_search]
-    largest = max(lines, key=lambda one: one.rows, default=_ListLine(""))
-    busy = {one.table for one in (largest, *search)}
-    keys = [one for one in lines if one.key and one.table in busy]
+    lines = [line for line in lines if line.index is None or line.index.full_name not in without]
+    search = [line for line in lines if line.index and line.index.of_the_search]
+    largest = max(lines, key=lambda line: line.rows, default=_ListLine(""))
+    busy = {line.table for line in (largest, *search)}
+    keys = [line for line in lines if line.key and line.table in busy]
     beside = [
-        one
-        for one in lines
-        if one.table and one not in search and (one.index or one.table not in busy)
+        line
+        for line in lines
+        if line.table and line not in search and (line.index or line.table not in busy)
     ]
     views = _views(contents)
-    most = max((one.rows for one in search), default=0)
-    long = [one for one in search if one.rows == most]
-    others = [one.text for one in search if one not in long]
-    first, rest = _cut(contents.first, {one.table for one in long})
-    taken = {*views, *(one.text for one in (*search, *keys, *beside))}
+    most = max((line.rows for line in search), default=0)
+    long = [line for line in search if line.rows == most]
+    others = [line.text for line in search if line not in long]
+    first, rest = _cut(contents.first, {line.table for line in long})
+    taken = {*views, *(line.text for line in (*search, *keys, *beside))}
     return Passes(
         first,
-        [one.text for one in long],
+        [line.text for line in long],
         rest,
         [group for group in (views, *_spread(beside, 2 * sessions), others) if group],
-        [one.key for one in keys if one.key],
-        [one.text for one in lines if one.text not in taken],
+        [line.key for line in keys if line.key],
+        [line.text for line in lines if line.text not in taken],
     )
 
 
@@ -109,7 +109,7 @@ def _explained_line(line: str, contents: DumpList, rows: Mapping[str, int]) -> _
 def _cut(lines: Sequence[str], tables: Collection[str]) -> tuple[Sequence[str], Sequence[str]]:
     """Cut ``lines`` after the last that brings rows of one of ``tables``; the end where none does."""
     found = [_ROWS_LINE.match(line) for line in lines]
-    ends = [at for at, one in enumerate(found, 1) if one and f"{one[1]}.{one[2]}" in tables]
+    ends = [at for at, match in enumerate(found, 1) if match and f"{match[1]}.{match[2]}" in tables]
     end = max(ends, default=len(lines))
     return lines[:end], lines[end:]
 
@@ -133,14 +133,14 @@ def _spread(lines: Iterable[_ListLine], into: int) -> list[list[str]]:
     """
 
     def load(group: list[_ListLine]) -> int:
-        return sum(one.rows for one in group)
+        return sum(line.rows for line in group)
 
     groups: list[list[_ListLine]] = [[] for _ in range(into)]
-    for line in sorted(lines, key=lambda one: -one.rows):
+    for line in sorted(lines, key=lambda line: -line.rows):
         min(groups, key=load).append(line)
     groups.sort(key=load, reverse=True)
     return [
-        [one.text for one in sorted(group, key=lambda one: (one.index is not None, one.rows))]
+        [item.text for item in sorted(group, key=lambda line: (line.index is not None, line.rows))]
         for group in groups
     ]
 
@@ -249,7 +249,7 @@ def _grant(
     found = dump_contents.grants(programs, archive, contents.lines)
     statements = provisions.granted(found, provision.roles, provision.owner, endpoint.owner.role)
     complaints = clients.try_each(endpoint, programs, name, statements)
-    return [f"A privilege could not be put back: {one}" for one in complaints]
+    return [f"A privilege could not be put back: {complaint}" for complaint in complaints]
 
 
 def middle(
@@ -319,9 +319,9 @@ def compare_rows(found: Mapping[str, int], wanted: Mapping[str, int]) -> None:
     """Raise Failure naming each table that has not the rows that were backed up."""
     if found == wanted:
         return
-    tables = [one for one in sorted({*found, *wanted}) if found.get(one) != wanted.get(one)]
+    tables = [table for table in sorted({*found, *wanted}) if found.get(table) != wanted.get(table)]
     raise Failure(
         "The row counts of the restored database differ from the backup",
-        "; ".join(f"{one}: {found.get(one)}, not {wanted.get(one)}" for one in tables),
+        "; ".join(f"{table}: {found.get(table)}, not {wanted.get(table)}" for table in tables),
         "The set's dump is incomplete; choose another set.",
     )

@@ -89,9 +89,9 @@ def left_out(lines: Sequence[str]) -> list[str]:
     """Return, in words, the objects that no restore brings back."""
     found = (_LINE.match(line) for line in lines)
     return [
-        f"{_LEFT_OUT[one[1]]} {_name(one[3])} is left out by a restore; a superuser has to create it again"
-        for one in found
-        if one and _LEFT_OUT[one[1]]
+        f"{_LEFT_OUT[match[1]]} {_name(match[3])} is left out by a restore; a superuser has to create it again"
+        for match in found
+        if match and _LEFT_OUT[match[1]]
     ]
 
 
@@ -118,8 +118,8 @@ def _extensions(lines: Sequence[str]) -> list[str]:
 
 def _created(extensions: Sequence[str], here: Server) -> list[str]:
     """Return what the superuser creates: all or none, for one may need another."""
-    able = [one for one in extensions if one in ALLOWED and one in here.extensions]
-    return able if here.superuser and any(here.extensions[one] for one in able) else []
+    able = [name for name in extensions if name in ALLOWED and name in here.extensions]
+    return able if here.superuser and any(here.extensions[name] for name in able) else []
 
 
 def _missing(extensions: Sequence[str], created: Collection[str], here: Server) -> dict[str, str]:
@@ -163,17 +163,17 @@ def _withheld(properties: Properties | None, here: Server) -> tuple[list[str], l
 
 
 def _functions(properties: Properties) -> list[str]:
-    made = [f"Function {one.replace(' ', '.', 1)}" for one in properties.untrusted]
-    made += [f"Cast ({one})" for one in properties.casts]
+    made = [f"Function {function.replace(' ', '.', 1)}" for function in properties.untrusted]
+    made += [f"Cast ({cast})" for cast in properties.casts]
     return [
-        f"{one} takes a superuser; a restore leaves it out, and what needs it cannot be loaded"
-        for one in dict.fromkeys(made)
+        f"{what} takes a superuser; a restore leaves it out, and what needs it cannot be loaded"
+        for what in dict.fromkeys(made)
     ]
 
 
 def _schema_of(line: str, created: Collection[str], properties: Properties | None) -> bool:
     schemas = {schema(name, properties) for name in created}
-    return any(f" SCHEMA - {one} " in line for one in schemas)
+    return any(f" SCHEMA - {schema} " in line for schema in schemas)
 
 
 def schema(extension: str, properties: Properties | None) -> str:

@@ -70,7 +70,7 @@ def choose(found: Sequence[Found], want: Want, where: str) -> Chosen:
 
     Raises Several where nobody but the operator can tell, and Failure where there is none.
     """
-    wanted = [one for one in found if _counts(one, want)]
+    wanted = [candidate for candidate in found if _counts(candidate, want)]
     groups = _groups(wanted, want)
     usable = _usable(groups, want.sound)
     if not usable:
@@ -81,14 +81,14 @@ def choose(found: Sequence[Found], want: Want, where: str) -> Chosen:
     return Chosen(chosen.name, warnings, [*notes, *_others(usable, picked, want)])
 
 
-def _counts(one: Found, want: Want) -> bool:
-    if one.manifest is None or one.manifest.safety:
+def _counts(set_: Found, want: Want) -> bool:
+    if set_.manifest is None or set_.manifest.safety:
         return False
-    if want.before is not None and one.manifest.made >= want.before:
+    if want.before is not None and set_.manifest.made >= want.before:
         return False
-    if want.of_host and not prune.matches(one.manifest, want.of_host):
+    if want.of_host and not prune.matches(set_.manifest, want.of_host):
         return False
-    return one.manifest.installation.startswith(want.installation)
+    return set_.manifest.installation.startswith(want.installation)
 
 
 def _whose(manifest: Manifest, want: Want) -> Lineage:
@@ -102,15 +102,15 @@ def _whose(manifest: Manifest, want: Want) -> Lineage:
 
 def _groups(found: Iterable[Found], want: Want) -> Groups:
     groups: dict[Lineage, list[Found]] = {}
-    for one in sorted(found, key=_age, reverse=True):
-        assert one.manifest is not None
-        groups.setdefault(_whose(one.manifest, want), []).append(one)
+    for set_ in sorted(found, key=_age, reverse=True):
+        assert set_.manifest is not None
+        groups.setdefault(_whose(set_.manifest, want), []).append(set_)
     return groups
 
 
-def _age(one: Found) -> tuple[datetime, str]:
-    assert one.manifest is not None
-    return one.manifest.made, one.name
+def _age(set_: Found) -> tuple[datetime, str]:
+    assert set_.manifest is not None
+    return set_.manifest.made, set_.name
 
 
 def _usable(groups: Groups, sound: bool) -> Groups:
@@ -122,56 +122,58 @@ def _usable(groups: Groups, sound: bool) -> Groups:
     """
     never = (Kind.INCOMPLETE, Kind.FUTURE, Kind.FORGED, *((Kind.EMPTIED,) if sound else ()))
     left = {
-        lineage: [one for one in sets if not one.has(*never)] for lineage, sets in groups.items()
+        lineage: [set_ for set_ in sets if not set_.has(*never)] for lineage, sets in groups.items()
     }
     if sound:
         left = {lineage: _best(sets) for lineage, sets in left.items()}
-        full = {lineage: [one for one in sets if not _empty(one)] for lineage, sets in left.items()}
+        full = {
+            lineage: [set_ for set_ in sets if not _empty(set_)] for lineage, sets in left.items()
+        }
         left = full if any(full.values()) else left
     return {lineage: sets for lineage, sets in left.items() if sets}
 
 
 def _best(sets: list[Found]) -> list[Found]:
-    proven = [one for one in sets if not one.has(Kind.UNPROVEN)] or sets
-    return [one for one in proven if not one.has(Kind.FAILED)] or proven
+    proven = [set_ for set_ in sets if not set_.has(Kind.UNPROVEN)] or sets
+    return [set_ for set_ in proven if not set_.has(Kind.FAILED)] or proven
 
 
-def _empty(one: Found) -> bool:
-    return one.manifest is not None and one.manifest.empty
+def _empty(set_: Found) -> bool:
+    return set_.manifest is not None and set_.manifest.empty
 
 
 def _pick(usable: Groups, want: Want, where: str) -> Lineage:
     """Return the lineage that is meant: of what is live, else of what this host had, else the only."""
     had = [want.live.installation] if want.live.used else []
     for installation in filter(None, [*had, want.host.installation]):
-        ours = [one for one in usable if one.installation == installation]
+        ours = [lineage for lineage in usable if lineage.installation == installation]
         if ours:
             return _pick_host(ours, usable, want, where)
-    if len({one.installation for one in usable}) > 1:
+    if len({lineage.installation for lineage in usable}) > 1:
         raise _several("installations", usable.values(), where)
     return _pick_host(list(usable), usable, want, where)
 
 
 def _pick_host(ours: Sequence[Lineage], usable: Groups, want: Want, where: str) -> Lineage:
     """Return the lineage of this host, else of the only one, else of the one with this host's name."""
-    own = [one for one in ours if one.host == want.host.id]
-    named = [one for one in ours if _name(usable[one][0]) == want.host_name]
+    own = [lineage for lineage in ours if lineage.host == want.host.id]
+    named = [lineage for lineage in ours if _name(usable[lineage][0]) == want.host_name]
     for few in (own, ours, named):
         if len(few) == 1:
             return few[0]
-    raise _several("hosts", [usable[one] for one in ours], where)
+    raise _several("hosts", [usable[lineage] for lineage in ours], where)
 
 
-def _name(one: Found) -> str:
-    return one.manifest.host if one.manifest else ""
+def _name(set_: Found) -> str:
+    return set_.manifest.host if set_.manifest else ""
 
 
 def _several(of_what: str, groups: Iterable[Sequence[Found]], where: str) -> Several:
-    newest = [one[0].manifest for one in groups if one[0].manifest is not None]
+    newest = [group[0].manifest for group in groups if group[0].manifest is not None]
     option = "--installation" if of_what == "installations" else "--host"
     failure = Several(
         f"Sets of several {of_what} lie in {where}",
-        "; ".join(describe(one) for one in newest),
+        "; ".join(describe(manifest) for manifest in newest),
         f"Choose one: {option} with the first digits of an id, or the name of a set.",
         ExitCode.USAGE,
     )
@@ -204,30 +206,30 @@ def _passed_over(
     if not want.sound:
         return [], []
     # Whether an origin that is not proven will do is asked of the operator anyway.
-    notes = [f"{chosen.name}: {one.words}" for one in chosen.flaws if one.kind is Kind.UNPROVEN]
-    others = [one for one in chosen.flaws if one.kind is not Kind.UNPROVEN]
+    notes = [f"{chosen.name}: {flaw.words}" for flaw in chosen.flaws if flaw.kind is Kind.UNPROVEN]
+    others = [flaw for flaw in chosen.flaws if flaw.kind is not Kind.UNPROVEN]
     warnings = [f"{chosen.name}: {flaw.words}; no better set was found" for flaw in others]
-    for one in found:
-        newer = one.name[:10] > chosen.name[:10] or (one.has(Kind.FUTURE))
-        if not one.flaws or one is chosen or not newer or not _kin(one, picked, want):
+    for set_ in found:
+        newer = set_.name[:10] > chosen.name[:10] or (set_.has(Kind.FUTURE))
+        if not set_.flaws or set_ is chosen or not newer or not _kin(set_, picked, want):
             continue
         told = (
-            f"{one.name} is newer and is not taken: {'; '.join(each.words for each in one.flaws)}"
+            f"{set_.name} is newer and is not taken: {'; '.join(flaw.words for flaw in set_.flaws)}"
         )
         # One that looks emptied is no loss, whatever else is wrong with it.
-        (notes if one.has(Kind.EMPTIED) else warnings).append(told)
+        (notes if set_.has(Kind.EMPTIED) else warnings).append(told)
     if warnings or notes:
         notes.append(f"Taking {chosen.name}")
     return warnings, notes
 
 
-def _kin(one: Found, picked: Lineage, want: Want) -> bool:
+def _kin(set_: Found, picked: Lineage, want: Want) -> bool:
     """Tell whether somebody may take a set for the one that is meant: it is this host's, or as near."""
-    if one.manifest is None:
+    if set_.manifest is None:
         return True
-    if one.manifest.safety:
+    if set_.manifest.safety:
         return False
-    lineage = _whose(one.manifest, want)
+    lineage = _whose(set_.manifest, want)
     return lineage.host == want.host.id or lineage.installation == picked.installation
 
 
@@ -247,13 +249,16 @@ def _others(usable: Groups, picked: Lineage, want: Want) -> list[str]:
 def _none(found: Sequence[Found], want: Want, where: str) -> Failure:
     """Return what to say where no set will do: that there is none, or what is wrong with each."""
     when = f" from before {want.before:%Y-%m-%d %H:%M}" if want.before else ""
-    bad = [one for one in found if one.flaws]
+    bad = [candidate for candidate in found if candidate.flaws]
     if not bad:
         return Failure(
             f"There is no set{when} in {where}",
             hint="Give the path of a set from elsewhere, or make one: gitlab-mm backup",
         )
-    told = [f"{one.name}: {'; '.join(flaw.words for flaw in one.flaws)}" for one in bad[:3]]
+    told = [
+        f"{candidate.name}: {'; '.join(flaw.words for flaw in candidate.flaws)}"
+        for candidate in bad[:3]
+    ]
     return Failure(
         f"There is no sound set{when} in {where}",
         "; ".join(told),

@@ -118,7 +118,9 @@ def left_behind(set_: BackupSet, site: Site) -> list[str]:
     config, environment = document.get("config"), effective_config.environment_of_set(document)
     if not isinstance(config, Mapping):
         return []
-    unknown = [one for one in unplaced(config, environment) if one not in _NOT_CONFIGURATION]
+    unknown = [
+        variable for variable in unplaced(config, environment) if variable not in _NOT_CONFIGURATION
+    ]
     told = []
     if unknown:
         told.append(
@@ -139,14 +141,14 @@ def left_behind(set_: BackupSet, site: Site) -> list[str]:
 def shown(patch: Operations) -> list[str]:
     """Return the acts of a patch for a person, without anything that may be a secret."""
     lines = []
-    for one in patch:
-        if one["op"] == "test":
+    for operation in patch:
+        if operation["op"] == "test":
             continue
-        value, last = one["value"], str(one["path"]).rpartition("/")[2]
+        value, last = operation["value"], str(operation["path"]).rpartition("/")[2]
         plain = isinstance(value, (bool, int)) or value in ("", {}, []) or _PLAIN.fullmatch(last)
-        inside = "/PluginSettings/Plugins" in one["path"]
+        inside = "/PluginSettings/Plugins" in operation["path"]
         lines.append(
-            f"{one['op']} {one['path']}: {value if plain and not inside else '(not shown)'}"
+            f"{operation['op']} {operation['path']}: {value if plain and not inside else '(not shown)'}"
         )
     return lines
 

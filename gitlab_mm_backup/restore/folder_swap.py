@@ -39,12 +39,12 @@ def works_by_entries(live: Path, work: Path) -> bool:
 
 def deeper_mounts(live: Path) -> list[Path]:
     """Return the mount points below ``live`` that are no entries of it: nothing can go round them."""
-    return [one for one in _mounted_below(live) if one.parent != Path(os.path.realpath(live))]
+    return [mount for mount in _mounted_below(live) if mount.parent != Path(os.path.realpath(live))]
 
 
 def _mounted_below(folder: Path) -> list[Path]:
     real = Path(os.path.realpath(folder))
-    return sorted(one for one in mounts() if real in one.parents)
+    return sorted(mount for mount in mounts() if real in mount.parents)
 
 
 def work_folder(live: Path, token: str) -> Path:
@@ -229,7 +229,9 @@ def exchanged(folders: Folders) -> dict[str, Path]:
     The home, and each that does not simply lie below another of them on the same file system.
     """
     chosen = {"home": folders.home}
-    for role, path in sorted(folders.real.items(), key=lambda one: len(one[1].parts)):
+    for role, path in sorted(
+        folders.real.items(), key=lambda role_and_path: len(role_and_path[1].parts)
+    ):
         inside = any(outer == path or outer in path.parents for outer in chosen.values())
         if not inside or (role != "home" and is_mount(path)):
             chosen[role] = path

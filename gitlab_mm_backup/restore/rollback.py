@@ -103,7 +103,7 @@ def finish(site: Site, journal: Journal, *, keep: bool) -> list[str]:
         journal.write({}, [], [])
     except Failure as failure:
         problems.append(str(failure))
-    return [f"The previous state could not be removed: {one}" for one in problems]
+    return [f"The previous state could not be removed: {problem}" for problem in problems]
 
 
 def _remove(steps: Sequence[Step], site: Site) -> list[str]:
@@ -214,13 +214,13 @@ def drop_previous(journal: Journal, older_than: timedelta) -> list[str]:
     """Remove previous states that are kept and older than that; return what went wrong."""
     now = datetime.now(timezone.utc)
     kept, problems = [], []
-    for one in journal.previous():
+    for state in journal.previous():
         wrong = None
-        if now - one.moment >= older_than:
-            wrong = run(one.steps, actions(detect.find(one.site, config_required=False)))
+        if now - state.moment >= older_than:
+            wrong = run(state.steps, actions(detect.find(state.site, config_required=False)))
         problems += wrong or []
         if wrong is None or wrong:
-            kept.append(one)
+            kept.append(state)
     journal.keep(kept)
     return problems
 

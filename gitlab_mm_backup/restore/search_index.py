@@ -47,7 +47,7 @@ def note(left_out: Sequence[Index], journal: Journal) -> None:
     What an earlier restore left stays noted until ``settle``: if this one is taken back it is
     wanted again.
     """
-    earlier = [one for one in journal.later() if one not in left_out]
+    earlier = [index for index in journal.later() if index not in left_out]
     journal.keep_later([*left_out, *earlier])
 
 
@@ -98,7 +98,7 @@ def build_at_last(site: Site, journal: Journal) -> IndexResult | None:
 
 
 def _unfinished(wanted: Sequence[Index], why: str) -> str:
-    names = ", ".join(one.name for one in wanted)
+    names = ", ".join(index.name for index in wanted)
     return (
         f"Mattermost's search is slow until its indexes are built ({names}): {why}. The next "
         "backup builds them; to build them now: gitlab-mm restore --continue"

@@ -75,23 +75,23 @@ def _repository_access(known: Restic, there: str, given: Mapping[str, Secret]) -
     return access
 
 
-def bring(there: ResticStore, one: BackupSet, here: LocalStore) -> BackupSet:
+def bring(there: ResticStore, set_: BackupSet, here: LocalStore) -> BackupSet:
     """Bring a set from a repository into the folder of sets ``here``, where it is not yet.
 
     Raises Failure when restic cannot read all of it: then ``here`` is as before.
     """
-    assert isinstance(one.source, ResticSet)
-    refuse_without_room(here, one.manifest.bytes)
-    with here.create(one.name) as staging:
-        parts, problems = fetch(one.source, staging)
+    assert isinstance(set_.source, ResticSet)
+    refuse_without_room(here, set_.manifest.bytes)
+    with here.create(set_.name) as staging:
+        parts, problems = fetch(set_.source, staging)
         if problems:
             raise Failure(
-                f"Set {one.name} cannot be read from {there.where}",
+                f"Set {set_.name} cannot be read from {there.where}",
                 "; ".join(problems),
                 "Choose another set; to check the repository: restic check.",
             )
         sign = keys.own(identity.own().id).sign  # whoever restores it has accepted it
-        return here.complete(staging, replace(one.manifest, parts=parts), sign=sign)
+        return here.complete(staging, replace(set_.manifest, parts=parts), sign=sign)
 
 
 LATEST = "latest"
@@ -171,8 +171,8 @@ def _choose(name: str, want: Want, where: str, look: Callable[[], list[Found]]) 
     return choice.choose(look(), want, where) if name == LATEST else Chosen(name)
 
 
-def _here(one: BackupSet, chosen: Chosen) -> RestoreSource:
-    return RestoreSource(one, lambda: nullcontext(one), chosen=chosen)
+def _here(set_: BackupSet, chosen: Chosen) -> RestoreSource:
+    return RestoreSource(set_, lambda: nullcontext(set_), chosen=chosen)
 
 
 def near(
@@ -190,8 +190,8 @@ def near(
     return wanted.whole()
 
 
-def _comes_once(one: BackupSet, site: Site, plan: RestoreOptions) -> bool:
-    return one.manifest.increment is None and unpack.comes_once(one, site, plan)
+def _comes_once(set_: BackupSet, site: Site, plan: RestoreOptions) -> bool:
+    return set_.manifest.increment is None and unpack.comes_once(set_, site, plan)
 
 
 def _is_empty(site: Site) -> bool:

@@ -74,7 +74,7 @@ def todo(set_: BackupSet, site: Site) -> list[str]:
     ]
     if url != _url_before(set_):
         told.append(f"In GitLab, Admin, Applications, {APPLICATION_NAME}: add these redirect URIs")
-        told += [f"  {one}" for one in oauth.redirect_uris(site)]
+        told += [f"  {uri}" for uri in oauth.redirect_uris(site)]
     else:
         host = urlsplit(url).hostname
         told.append(f"Point the DNS name {host} to this host; GitLab's application needs no change")
@@ -181,7 +181,9 @@ def _refuse_weak_role(site: Site) -> None:
             f"Role {endpoint.owner.role} may not create and rename databases",
             "the set is loaded into a new database, which is then swapped with the live one by renaming",
             "As a superuser of that server: "
-            + "; ".join(f"psql -p {endpoint.port} -c {shlex.quote(one)}" for one in wanted)
+            + "; ".join(
+                f"psql -p {endpoint.port} -c {shlex.quote(statement)}" for statement in wanted
+            )
             + ". After the restore it can be taken back (NOCREATEDB).",
         )
 

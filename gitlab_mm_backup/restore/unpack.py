@@ -174,10 +174,10 @@ def _archives(set_: BackupSet, source: str) -> list[Archive]:
     if set_.base is None:
         return [Archive(set_)]
     final, found = set_.file(LISTING), []
-    for level, one in enumerate(set_.chain):
-        stale, anything = file_list.stale(one.file(LISTING), final, level, source)
+    for level, link in enumerate(set_.chain):
+        stale, anything = file_list.stale(link.file(LISTING), final, level, source)
         if anything:
-            found.append(Archive(one, stale=stale))
+            found.append(Archive(link, stale=stale))
     return found
 
 
@@ -200,7 +200,9 @@ def _unpack_tree(
     unpacking = work.folder / "unpacking"
     unpacking.mkdir(mode=0o700)
     keeping = attributes.keeping(unpacking, work.live)
-    told = [words for one in layers for words in one.unpack(source, unpacking, excluded, keeping)]
+    told = [
+        words for layer in layers for words in layer.unpack(source, unpacking, excluded, keeping)
+    ]
     unpacked = unpacking / Path(source).name
     if target == work.folder / "new":  # of such a folder the entries are exchanged
         for entry in unpacked.iterdir():

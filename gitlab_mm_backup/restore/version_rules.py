@@ -110,7 +110,7 @@ def evaluate(facts: VersionFacts, rules: Sequence[Rule] | None = None) -> list[F
         verdict = rule.unknown if None in answers else rule.verdict
         if verdict is not None:
             found.append(_finding(rule, verdict, facts))
-    return sorted(found, key=lambda one: one.verdict is not RuleAction.REFUSE)
+    return sorted(found, key=lambda finding: finding.verdict is not RuleAction.REFUSE)
 
 
 def _finding(rule: Rule, verdict: RuleAction, facts: VersionFacts) -> Finding:
@@ -129,14 +129,14 @@ def _finding(rule: Rule, verdict: RuleAction, facts: VersionFacts) -> Finding:
 
 def enforce(findings: Sequence[Finding]) -> list[str]:
     """Return the warnings among ``findings``; raises Failure with all that refuse."""
-    refused = [one for one in findings if one.verdict is RuleAction.REFUSE]
+    refused = [finding for finding in findings if finding.verdict is RuleAction.REFUSE]
     if refused:
         raise Failure(
             "The set does not fit the Mattermost on this host",
-            "; ".join(one.reason for one in refused),
-            " ".join(dict.fromkeys(one.way_out for one in refused)),
+            "; ".join(finding.reason for finding in refused),
+            " ".join(dict.fromkeys(finding.way_out for finding in refused)),
         )
-    return [str(one) for one in findings]
+    return [str(finding) for finding in findings]
 
 
 def _within(version: str, wanted: str) -> bool | None:

@@ -93,7 +93,7 @@ def convert(site: Site, administrator: str, password: Secret) -> Changed:
             return Changed([], administrator=administrator)
         mapping = _write_mapping(site, people, now)
         try:
-            done = session.execute(_CONVERT, (now, [one.id for one in people]))
+            done = session.execute(_CONVERT, (now, [person.id for person in people]))
             if done.rowcount != len(people):
                 raise Failure(
                     "The accounts were changed by another program", f"{done.rowcount} were found"
@@ -172,7 +172,9 @@ def _doubts(site: Site, people: Iterable[Person]) -> list[str]:
     told = []
     if not site.settings.text("EmailSettings", "SMTPServer"):
         told.append("Mattermost has no mail server, so it cannot send password resets")
-    without = [one.username for one in people if "@" not in one.email and not one.deleteat]
+    without = [
+        person.username for person in people if "@" not in person.email and not person.deleteat
+    ]
     if without:
         told.append(f"No email address, so no password reset: {', '.join(without)}")
     return told
@@ -201,7 +203,7 @@ def _write_mapping(site: Site, people: Iterable[Person], after: int) -> Path:
         "made": utc(moment),
         "site": site.settings.text("ServiceSettings", "SiteURL"),
         "updateat": after,
-        "accounts": [vars(one) for one in people],
+        "accounts": [vars(person) for person in people],
     }
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -226,7 +228,7 @@ def _read_mapping(path: Path) -> tuple[int, list[Person]]:
         if document["format"] != _FORMAT:
             raise ValueError(f"format {document['format']} is not known")
         return validation.count(document["updateat"]), [
-            _person(one) for one in document["accounts"]
+            _person(account) for account in document["accounts"]
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Failure(
@@ -243,14 +245,14 @@ def _as_they_are(
     rows = session.execute(
         "SELECT id, coalesce(authservice, ''), authdata, updateat FROM users"
         " WHERE id = ANY(%s) FOR UPDATE",
-        ([one.id for one in wanted],),
+        ([person.id for person in wanted],),
     ).fetchall()
     return {row[0]: (row[1], row[2], row[3]) for row in rows}
 
 
 def _taken_elsewhere(session: psycopg.Connection[Any], wanted: Iterable[Person]) -> dict[str, str]:
     """Return who has GitLab's id of somebody else in ``wanted`` now."""
-    ids = {one.authdata: one.id for one in wanted}
+    ids = {person.authdata: person.id for person in wanted}
     rows = session.execute(
         "SELECT authdata, id, username FROM users WHERE authdata = ANY(%s)", (list(ids),)
     ).fetchall()

@@ -60,7 +60,7 @@ class Diagnosis:
 
     def chosen(self) -> Candidate | None:
         """Return the first candidate that GitLab accepts, those of this host before any other."""
-        return next((one for one in self.candidates if one.verified), None)
+        return next((candidate for candidate in self.candidates if candidate.verified), None)
 
 
 def effective_pair(site: Site) -> Pair | None:
@@ -100,7 +100,7 @@ def check(site: Site, more: Iterable[Candidate] = ()) -> Diagnosis:
     findings = [Finding("unreadable", name, why) for name, why in unreadable.items()]
     rows: list[Application] | None = None
     try:
-        rows = oauth.applications(site, [one.pair.id for one in candidates])
+        rows = oauth.applications(site, [candidate.pair.id for candidate in candidates])
     except Failure as failure:
         findings.append(Finding("gitlab-unknown", "gitlab", str(failure), Severity.WARNING))
     candidates = _verified(site, candidates, rows)
@@ -123,17 +123,20 @@ def _verified(
         return credentials.verify(candidates, rows)
     words = {ProbeResult.ACCEPTED: True, ProbeResult.REFUSED: False, ProbeResult.UNKNOWN: None}
     answers: dict[tuple[str, Secret], bool | None] = {}
-    for one in candidates:
-        key = (one.pair.id, one.pair.secret)
+    for candidate in candidates:
+        key = (candidate.pair.id, candidate.pair.secret)
         if None in answers.values():  # it does not answer, and would keep each of them waiting
             answers[key] = None
         elif key not in answers:
-            answers[key] = words[oauth.probe(site, one.pair).verdict]
-    return [replace(one, verified=answers[(one.pair.id, one.pair.secret)]) for one in candidates]
+            answers[key] = words[oauth.probe(site, candidate.pair).verdict]
+    return [
+        replace(candidate, verified=answers[(candidate.pair.id, candidate.pair.secret)])
+        for candidate in candidates
+    ]
 
 
 def _broken(findings: list[Finding]) -> bool:
-    return any(one.severity is Severity.BROKEN for one in findings)
+    return any(finding.severity is Severity.BROKEN for finding in findings)
 
 
 def _pair_findings(
@@ -150,7 +153,7 @@ def _pair_findings(
             Finding("no-credentials", "effective", "Mattermost has no GitLab id and secret")
         )
     in_use = next((layer.name for layer in layers if layer.pair() == effective), "")
-    verdicts = {one.source: one.verified for one in candidates}
+    verdicts = {candidate.source: candidate.verified for candidate in candidates}
     pairs = {layer.name: layer.pair() for layer in layers}
     literal = credentials.literal_pair(site)
     if literal is not None:
@@ -181,7 +184,7 @@ def _pair_findings(
 def _refusal(name: str, pair: Pair, rows: list[Application], severity: Severity) -> Finding:
     """Say why GitLab does not accept a layer's pair."""
     later = "" if severity is Severity.BROKEN else _LATER.get(name, "")
-    row = next((one for one in rows if one.uid == pair.id), None)
+    row = next((application for application in rows if application.uid == pair.id), None)
     if row is None:
         detail = f"GitLab has no application with the id {pair.id[:8]}…{later}"
         return Finding("unknown-application", name, detail, severity)
@@ -219,11 +222,13 @@ def _application_findings(site: Site, rows: list[Application] | None) -> list[Fi
     """Look at GitLab's row for the pair in use: name, redirect addresses, scope."""
     pair = effective_pair(site)
     findings = []
-    named = [one for one in rows or [] if one.name == APPLICATION_NAME]
+    named = [application for application in rows or [] if application.name == APPLICATION_NAME]
     if len(named) > 1:
         detail = f"{len(named)} applications are called {APPLICATION_NAME!r}"
         findings.append(Finding("duplicate-applications", "gitlab", detail, Severity.WARNING))
-    row = next((one for one in rows or [] if pair and one.uid == pair.id), None)
+    row = next(
+        (application for application in rows or [] if pair and application.uid == pair.id), None
+    )
     if row is None:
         return findings
     if row.name != APPLICATION_NAME:
@@ -268,11 +273,11 @@ def examine_folders(site: Site, store: Store, named: Sequence[str] = ()) -> Diag
     Where GitLab accepts none of them, every set of ``store`` and every backup of /etc/gitlab on
     this host is looked into as well, the newest first.
     """
-    more = [one for name in named for one in _named(store, name)]
+    more = [candidate for name in named for candidate in _named(store, name)]
     diagnosis = check(site, more)
     if diagnosis.chosen() is not None:
         return diagnosis
-    more += [one for set_ in store.sets() for one in from_set(set_)]
+    more += [candidate for set_ in store.sets() for candidate in from_set(set_)]
     return check(site, more + from_config_backups(site))
 
 

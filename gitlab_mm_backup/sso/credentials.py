@@ -151,7 +151,7 @@ def literal_pair(site: Site) -> Pair | None:
     stated = [re.findall(_RUBY % key, text, re.MULTILINE) for key in ("id", "secret")]
     assigned = [re.search(_RUBY_ASSIGNED % key, text, re.MULTILINE) for key in ("id", "secret")]
     # What is assigned but is no literal cannot be known without running Ruby.
-    if not any(stated) or any(one and not found for one, found in zip(assigned, stated)):
+    if not any(stated) or any(given and not found for given, found in zip(assigned, stated)):
         return None
     try:
         document = json_file.read(site.root / SECRETS_FILE).document
@@ -219,7 +219,10 @@ def verify(
     candidates: Iterable[Candidate], applications: list[Application] | None
 ) -> list[Candidate]:
     """Return ``candidates`` with GitLab's verdict on each."""
-    return [Candidate(one.source, one.pair, _verdict(one.pair, applications)) for one in candidates]
+    return [
+        Candidate(candidate.source, candidate.pair, _verdict(candidate.pair, applications))
+        for candidate in candidates
+    ]
 
 
 def _verdict(pair: Pair, applications: list[Application] | None) -> bool | None:

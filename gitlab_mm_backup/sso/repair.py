@@ -117,7 +117,7 @@ def _choose(
         pair = Pair(secrets.token_urlsafe(32), secret)
         made = Repair("a new application", pair, changes(diagnosis, pair))
         return made, oauth.new_application(site, pair)
-    verdicts = {one.verified for one in diagnosis.candidates}
+    verdicts = {candidate.verified for candidate in diagnosis.candidates}
     known = "could not be asked about them" if None in verdicts else "accepts none of them"
     consent = "have GitLab set a new secret (--rotate) or a new application (--register)"
     if site.gitlab.database is None:

@@ -74,7 +74,7 @@ def told(line: bytes) -> NameLine:
 
 
 def _plain(quoted: bytes) -> bytes:
-    return _ESCAPE.sub(lambda one: _ESCAPED.get(one[1]) or _byte(one[1]), quoted)
+    return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1]) or _byte(match[1]), quoted)
 
 
 def _byte(escaped: bytes) -> bytes:
@@ -173,7 +173,7 @@ def survey(folders: Iterable[Path], *, owners: bool = False) -> Survey:
         if len(os.fsencode(path)) > LONGEST:
             far.append(path)
         elif kind.startswith("f"):
-            names.setdefault(inode, set()).add(next(one for one in every if _in(path, one)))
+            names.setdefault(inode, set()).add(next(root for root in every if _in(path, root)))
             if int(kind[1:], 8) & 0o6000:
                 found.privileged.append(path)
         elif not kind.startswith("l"):
@@ -333,7 +333,7 @@ def _changeable(roots: Iterable[Path]) -> list[Path]:
 def outermost(folders: Iterable[Path]) -> list[Path]:
     """Return ``folders`` without those that lie in another of them."""
     every = sorted(set(folders))
-    return [one for one in every if not any(other in one.parents for other in every)]
+    return [path for path in every if not any(other in path.parents for other in every)]
 
 
 def member_name(path: Path) -> str:

@@ -71,7 +71,7 @@ class CheckRecord:
     @property
     def whole(self) -> bool:
         """Tell whether the bytes and archives of the set were all as written."""
-        passed = {one.name for one in self.checks if one.result is Result.PASSED}
+        passed = {check.name for check in self.checks if check.result is Result.PASSED}
         return passed >= {"checksums", "structure"}
 
     @property
@@ -81,23 +81,27 @@ class CheckRecord:
 
 def latest_rehearsal(records: Iterable[CheckRecord]) -> CheckRecord | None:
     """Return the newest record that is more than a verification."""
-    return max((one for one in records if one.rehearsal), key=lambda one: one.made, default=None)
+    return max(
+        (record for record in records if record.rehearsal),
+        key=lambda record: record.made,
+        default=None,
+    )
 
 
 def latest_verification(records: Iterable[CheckRecord]) -> CheckRecord | None:
     """Return the newest record: each begins with reading the whole set."""
-    return max(records, key=lambda one: one.made, default=None)
+    return max(records, key=lambda record: record.made, default=None)
 
 
 def decisive(records: Iterable[CheckRecord]) -> CheckRecord | None:
     """Return the newest record that settles anything: a rehearsal that passed, or a failure."""
     settled = [
-        one
-        for one in records
-        if one.verdict is CheckVerdict.FAILED
-        or (one.rehearsal and one.verdict is CheckVerdict.PASSED)
+        record
+        for record in records
+        if record.verdict is CheckVerdict.FAILED
+        or (record.rehearsal and record.verdict is CheckVerdict.PASSED)
     ]
-    return max(settled, key=lambda one: one.made, default=None)
+    return max(settled, key=lambda record: record.made, default=None)
 
 
 def proven(records: Iterable[CheckRecord]) -> bool:
@@ -134,7 +138,7 @@ def damaged(name: str, found: Sequence[Check]) -> Damaged | None:
 
 def to_bytes(records: Sequence[CheckRecord]) -> bytes:
     """Return the content of rehearsal.json, the oldest record first."""
-    document = {"format": FORMAT, "records": [as_fields(one) for one in records]}
+    document = {"format": FORMAT, "records": [as_fields(record) for record in records]}
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -145,7 +149,7 @@ def to_line(record: CheckRecord) -> bytes:
 
 def as_fields(record: CheckRecord) -> dict[str, Any]:
     """Return the record as JSON has it."""
-    checks = [{**asdict(one), "result": one.result.value} for one in record.checks]
+    checks = [{**asdict(check), "result": check.result.value} for check in record.checks]
     return {**asdict(record), "depth": record.depth.value, "checks": checks}
 
 
@@ -181,7 +185,7 @@ def _check(value: Any) -> Check:
         value,
         {
             "name": validation.text,
-            "result": validation.one_of(*(one.value for one in Result)),
+            "result": validation.one_of(*(result.value for result in Result)),
             "detail": validation.text,
         },
     )
@@ -208,16 +212,16 @@ def _some(value: Any) -> list[Any]:
 
 _RECORD: dict[str, validation.Check] = {
     **dict.fromkeys(("set", "tool", "host", "mattermost", "postgresql"), validation.text),
-    "depth": validation.one_of(*(one.value for one in Depth)),
+    "depth": validation.one_of(*(depth_value.value for depth_value in Depth)),
     "started": validation.instant,
     "seconds": validation.seconds,
     "recovery_seconds": lambda value: value if value is None else validation.seconds(value),
-    "checks": lambda value: [_check(one) for one in _some(value)],
-    "left_out": lambda value: [validation.text(one) for one in _list(value)],
+    "checks": lambda value: [_check(entry) for entry in _some(value)],
+    "left_out": lambda value: [validation.text(text) for text in _list(value)],
 }
 _DOCUMENT: dict[str, validation.Check] = {
     "format": validation.one_of(FORMAT),
-    "records": lambda value: [_record(one) for one in _list(value)],
+    "records": lambda value: [_record(entry) for entry in _list(value)],
 }
 
 log = logging.getLogger(__name__)
@@ -238,7 +242,7 @@ def of_set(set_: BackupSet) -> list[CheckRecord]:
 
 def _dated(found: list[CheckRecord]) -> list[CheckRecord]:
     now = clock.now()
-    return [one for one in found if not clock.ahead(one.made, now)]
+    return [record for record in found if not clock.ahead(record.made, now)]
 
 
 def _all_of_set(set_: BackupSet) -> list[CheckRecord]:
@@ -281,7 +285,7 @@ def keep_record(set_: BackupSet, record: CheckRecord, path: Path = HISTORY) -> l
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with lock.noting(path.parent):
-            lines = [to_line(one) for one in [*_all(path), record][-_MOST_IN_HISTORY:]]
+            lines = [to_line(entry) for entry in [*_all(path), record][-_MOST_IN_HISTORY:]]
             replace_file(path, b"".join(lines))
     except OSError as error:
         warnings.append(

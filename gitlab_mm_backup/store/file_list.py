@@ -67,9 +67,9 @@ class FileEntry(NamedTuple):
 
 def _add(entry: FileEntry, *amounts: Contents) -> None:
     if entry.kind == b"f":
-        for one in amounts:
-            one.files += 1
-            one.size += entry.size
+        for amount in amounts:
+            amount.files += 1
+            amount.size += entry.size
 
 
 def take(roots: Iterable[Path], place: Path, into: IO[bytes]) -> None:
@@ -151,7 +151,7 @@ def plan(
     The folders around what changed are packed too, for unpacking into them changes their times;
     the folders ``always`` are in every archive, so that tar finds them.
     """
-    made = ChangePlan(level, marked, {os.fsencode(one) for one in always})
+    made = ChangePlan(level, marked, {os.fsencode(path) for path in always})
     below = iter(before)
     old = next(below, None)
     for entry in _again(now):

@@ -49,11 +49,11 @@ def lineage_of(manifest: Manifest) -> Lineage:
     return Lineage(manifest.installation, store_manifest.host_of(manifest))
 
 
-def origin_of(one: BackupSet, ring: Ring | None = None) -> Origin:
+def origin_of(set_: BackupSet, ring: Ring | None = None) -> Origin:
     """Return the origin of a set, in the store of this host or from elsewhere."""
     ring = ring or keys.ring()
     return ring.origin(
-        one.manifest.host_id, one.manifest.made, one.documents, elsewhere=one.said is not None
+        set_.manifest.host_id, set_.manifest.made, set_.documents, elsewhere=set_.said is not None
     )
 
 
@@ -61,10 +61,10 @@ def own_sets(host: Host, sets: Iterable[T]) -> list[T]:
     """Return those of ``sets`` that are this host's, of whichever installation; no forged one is."""
     ring = keys.ring()
     return [
-        one
-        for one in sets
-        if host.owns(store_manifest.host_of(one.manifest))
-        and origin_of(one, ring).kind is not Kind.FORGED
+        set_
+        for set_ in sets
+        if host.owns(store_manifest.host_of(set_.manifest))
+        and origin_of(set_, ring).kind is not Kind.FORGED
     ]
 
 
@@ -94,23 +94,27 @@ class SeenHost:
 def seen(store: Store) -> list[SeenHost]:
     """Return whose sets the store holds, those with the newest set first."""
     found: dict[Lineage, list[tuple[str, str]]] = {}
-    for one in store.sets():
-        found.setdefault(lineage_of(one.manifest), []).append((one.name, one.manifest.host))
+    for set_ in store.sets():
+        found.setdefault(lineage_of(set_.manifest), []).append((set_.name, set_.manifest.host))
     known = [
         SeenHost(key.host, max(sets)[1], key.installation, len(sets), max(sets)[0])
         for key, sets in found.items()
     ]
     known += [
-        SeenHost(one.host, one.name, one.installation, one.sets, one.newest)
-        for one in store.others()
+        SeenHost(
+            manifest.host, manifest.name, manifest.installation, manifest.sets, manifest.newest
+        )
+        for manifest in store.others()
     ]
-    return sorted(known, key=lambda one: one.newest, reverse=True)
+    return sorted(known, key=lambda host: host.newest, reverse=True)
 
 
 def undecided(here: Host, known: Sequence[SeenHost]) -> list[str]:
     """Return the hosts of which nobody has said whether this is one of them, without repetition."""
     found = [here.original] if here.original else []
-    found += [one.host for one in known if not here.owns(one.host) and one.host not in here.others]
+    found += [
+        host.host for host in known if not here.owns(host.host) and host.host not in here.others
+    ]
     return list(dict.fromkeys(found))
 
 
@@ -122,9 +126,9 @@ def kin(here: Host, known: Sequence[SeenHost]) -> list[SeenHost]:
     open_ = undecided(here, known)
     wanted = ("", here.installation)
     return [
-        one
-        for one in known
-        if one.host in open_ and (not here.installation or one.installation in wanted)
+        host
+        for host in known
+        if host.host in open_ and (not here.installation or host.installation in wanted)
     ]
 
 
@@ -151,10 +155,10 @@ def take_over(here: Host, known: Sequence[SeenHost], wanted: str) -> tuple[Host,
 
 def _named(here: Host, known: Sequence[SeenHost], wanted: str) -> list[str]:
     """Return the hosts that ``wanted`` may mean; a whole id need not have sets here."""
-    by_name = {one.host for one in known if wanted in (one.name, identity.shown(one.host))}
-    ids = {*(one.host for one in known), here.original, *here.others}
-    by_id = {one for one in ids if len(wanted) >= _FEWEST and one.startswith(wanted)}
-    found = {one for one in by_id or by_name if not here.owns(one)}
+    by_name = {host.host for host in known if wanted in (host.name, identity.shown(host.host))}
+    ids = {*(host.host for host in known), here.original, *here.others}
+    by_id = {host for host in ids if len(wanted) >= _FEWEST and host.startswith(wanted)}
+    found = {host for host in by_id or by_name if not here.owns(host)}
     if not found and _FULL.fullmatch(wanted) and wanted != here.id:
         found = {wanted}
     return sorted(found)

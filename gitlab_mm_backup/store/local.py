@@ -162,7 +162,7 @@ class LocalStore(SetStore):
         """Return all sets, complete or damaged, newest first."""
         self._trusted()
         try:
-            names = sorted((one.name for one in self.folder.iterdir()), reverse=True)
+            names = sorted((path.name for path in self.folder.iterdir()), reverse=True)
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -177,39 +177,39 @@ class LocalStore(SetStore):
         return one
 
     @contextlib.contextmanager
-    def fetched(self, one: BackupSet, parent: Path) -> Iterator[BackupSet]:
+    def fetched(self, set_: BackupSet, parent: Path) -> Iterator[BackupSet]:
         """Yield the set with all its parts on this host, for the time of the block.
 
         Nobody removes it meanwhile, nor what it builds on.  Raises Failure where that is done already.
         """
-        with lock.in_use(each.path / MANIFEST for each in one.chain if each.source is None):
-            yield one
+        with lock.in_use(link.path / MANIFEST for link in set_.chain if link.source is None):
+            yield set_
 
-    def delete(self, one: BackupSet) -> None:
+    def delete(self, set_: BackupSet) -> None:
         """Remove a set of this store: its manifest's name first, so that no half set is left.
 
         Raises Failure while another set builds on it.
         """
-        if one.path.parent != self.folder:
-            raise Failure(f"{one.path} is not in {self.folder}", "only sets there are removed")
+        if set_.path.parent != self.folder:
+            raise Failure(f"{set_.path} is not in {self.folder}", "only sets there are removed")
         needing = [
-            other.name for other in self.sets() if other.base and other.base.name == one.name
+            other.name for other in self.sets() if other.base and other.base.name == set_.name
         ]
         if needing:
-            raise Failure(f"Set {one.name} is not removed", f"{', '.join(needing)} builds on it")
-        doomed = self.folder / (_INCOMPLETE + one.name)
+            raise Failure(f"Set {set_.name} is not removed", f"{', '.join(needing)} builds on it")
+        doomed = self.folder / (_INCOMPLETE + set_.name)
         try:
-            with lock.unused(one.path / MANIFEST) as unused:
+            with lock.unused(set_.path / MANIFEST) as unused:
                 if not unused:
                     raise Failure(
-                        f"Set {one.name} is not removed",
+                        f"Set {set_.name} is not removed",
                         "a rehearsal is reading it",
                         "The next prune removes it.",
                     )
-                os.rename(one.path, doomed)
+                os.rename(set_.path, doomed)
                 shutil.rmtree(doomed)
         except OSError as error:
-            raise Failure(f"{one.path} cannot be removed", str(error.strerror)) from error
+            raise Failure(f"{set_.path} cannot be removed", str(error.strerror)) from error
 
     def sweep(self) -> list[str]:
         """Remove what earlier runs left half made or half removed; return, in words, what stays.

@@ -127,14 +127,14 @@ def forget(wanted: str, path: Path = NOTES) -> list[str]:
     What is there stays.  The next use takes the mark that it finds, or makes one.  Raises Failure.
     """
     known = noted(path)
-    found = [one for one, place in known.items() if wanted in (one, place.name)]
+    found = [mark for mark, place in known.items() if wanted in (mark, place.name)]
     if found:
-        _keep({one: place for one, place in known.items() if one not in found}, path)
+        _keep({mark: place for mark, place in known.items() if mark not in found}, path)
     return found
 
 
 def _keep(known: Mapping[str, Place], path: Path) -> None:
-    files.write_state(path, {place: asdict(one) for place, one in known.items()})
+    files.write_state(path, {place: asdict(mark) for place, mark in known.items()})
 
 
 def _ids(names: Iterable[str]) -> set[str]:
@@ -210,7 +210,7 @@ def only_roots(folder: Path) -> bool:
     """Tell whether root alone can change what is in a folder, and the path that leads to it."""
     real = Path(os.path.realpath(folder))
     found = [os.stat(path) for path in (real, *real.parents)]
-    return all(one.st_uid == 0 and not one.st_mode & 0o022 for one in found)
+    return all(status.st_uid == 0 and not status.st_mode & 0o022 for status in found)
 
 
 def _without_link(folder: Path, target: Path) -> str:

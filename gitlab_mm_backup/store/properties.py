@@ -61,7 +61,7 @@ def _list(inner: validation.Check) -> validation.Check:
     def check(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list):
             raise ValueError("not a list")
-        return tuple(inner(one) for one in value)
+        return tuple(inner(item) for item in value)
 
     return check
 

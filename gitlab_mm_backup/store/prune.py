@@ -67,7 +67,7 @@ def _read_past(path: Path) -> dict[str, Past]:
 
 def _keep_past(place: str, past: Past, path: Path) -> None:
     files.write_state(
-        path, {name: asdict(one) for name, one in {**_read_past(path), place: past}.items()}
+        path, {name: asdict(noted) for name, noted in {**_read_past(path), place: past}.items()}
     )
 
 
@@ -117,22 +117,22 @@ class Pruned:
     problems: list[str]
 
 
-def of_set(one: BackupSet, accepted_: Collection[str], ring: Ring) -> Member:
+def of_set(set_: BackupSet, accepted_: Collection[str], ring: Ring) -> Member:
     """Return a set as retention sees it."""
-    found = check_records.of_set(one)
-    below = [check_records.of_set(base) for base in one.chain[:-1]]
-    forged = inventory.origin_of(one, ring).kind is Kind.FORGED
+    found = check_records.of_set(set_)
+    below = [check_records.of_set(base) for base in set_.chain[:-1]]
+    forged = inventory.origin_of(set_, ring).kind is Kind.FORGED
     kept = SetFacts(
-        one.name,
-        one.manifest.made,
-        one.manifest.safety,
+        set_.name,
+        set_.manifest.made,
+        set_.manifest.safety,
         proven=check_records.proven(found),
-        failed=forged or any(check_records.refuted(each) for each in [found, *below]),
-        base=one.base.name if one.base else "",
-        empty=one.manifest.empty,
-        shrunken=bool(marks(one.manifest, accepted_)),
+        failed=forged or any(check_records.refuted(record) for record in [found, *below]),
+        base=set_.base.name if set_.base else "",
+        empty=set_.manifest.empty,
+        shrunken=bool(marks(set_.manifest, accepted_)),
     )
-    return Member(kept, inventory.lineage_of(one.manifest), one.manifest.host)
+    return Member(kept, inventory.lineage_of(set_.manifest), set_.manifest.host)
 
 
 def decide(
@@ -145,39 +145,47 @@ def decide(
     agreed: bool = False,
 ) -> PrunePlan:
     """Return what the rules say of the owner's sets at a place; all others stay."""
-    own = [one.kept for one in members if owner.may_remove(one.lineage)]
+    own = [member.kept for member in members if owner.may_remove(member.lineage)]
     now = clock.now()
     decisions = retention.decide(own, rules, now, made)
     past = past_of(place)
-    going = [one.name for one in decisions if not one.keep]
+    going = [decision.name for decision in decisions if not decision.keep]
     asked = [name for name in going if name in past.asked]
     if retention.unusual(own, decisions, rules, past.most):
         asked = going
     if agreed:
         asked = []
     decisions = [
-        replace(one, keep=True, reason=f"{one.reason}, but so many are removed only on request")
-        if one.name in asked
-        else one
-        for one in decisions
+        replace(
+            decision,
+            keep=True,
+            reason=f"{decision.reason}, but so many are removed only on request",
+        )
+        if decision.name in asked
+        else decision
+        for decision in decisions
     ]
-    foreign = [_foreign(one, owner) for one in members if not owner.may_remove(one.lineage)]
-    bases = {one.kept.name: one.kept.base for one in members if one.kept.base}
-    moments = {one.kept.name: (one.kept.made, one.kept.name) for one in members}
-    every = sorted([*decisions, *foreign], key=lambda one: moments[one.name], reverse=True)
+    foreign = [
+        _foreign(member, owner) for member in members if not owner.may_remove(member.lineage)
+    ]
+    bases = {member.kept.name: member.kept.base for member in members if member.kept.base}
+    moments = {member.kept.name: (member.kept.made, member.kept.name) for member in members}
+    every = sorted(
+        [*decisions, *foreign], key=lambda decision: moments[decision.name], reverse=True
+    )
     holding = retention.holding(own, now) if rules != Rules() else ""
     return PrunePlan(retention.with_bases(every, bases), asked, holding)
 
 
-def _foreign(one: Member, owner: Owner) -> Decision:
+def _foreign(member: Member, owner: Owner) -> Decision:
     """Return why a set stays that is not the owner's to remove."""
-    host = one.lineage.host
+    host = member.lineage.host
     if owner.host.owns(host):
-        reason = f"of another installation, {one.lineage.installation}"
+        reason = f"of another installation, {member.lineage.installation}"
     else:
-        name = f" ({one.host_name})" if identity.has_id(host) else ", which had no id yet"
+        name = f" ({member.host_name})" if identity.has_id(host) else ", which had no id yet"
         reason = f"made by host {identity.shown(host)}{name}"
-    return Decision(one.kept.name, True, f"{reason}: its own host removes it")
+    return Decision(member.kept.name, True, f"{reason}: its own host removes it")
 
 
 def plan(
@@ -188,7 +196,7 @@ def plan(
     Folders that are no complete set are not ours to judge, and stay.
     """
     known, ring = soundness.accepted_names(), keys.ring()
-    members = [of_set(one, known, ring) for one in store.sets()]
+    members = [of_set(set_, known, ring) for set_ in store.sets()]
     return decide(STORE, members, rules, owner, made, agreed=agreed)
 
 
@@ -245,16 +253,16 @@ def settle(place: str, planned: PrunePlan, removed: int, *, agreed: bool = False
     return told
 
 
-def accept(one: BackupSet) -> None:
+def accept(set_: BackupSet) -> None:
     """Note that a set which looks emptied is right as it is."""
-    if not one.manifest.shrunken:
+    if not set_.manifest.shrunken:
         raise Failure(
-            f"Set {one.name} does not look emptied",
+            f"Set {set_.name} does not look emptied",
             "there is nothing to accept",
             "gitlab-mm list shows the sets that do.",
             ExitCode.USAGE,
         )
-    soundness.accept(one.name)
+    soundness.accept(set_.name)
 
 
 def of_host(store: Store, wanted: str, here: Host) -> list[Owner]:
@@ -263,11 +271,11 @@ def of_host(store: Store, wanted: str, here: Host) -> list[Owner]:
     It is named by its id, the first digits of that, or a name.  Raises Failure where no set here
     is of such a host, or several such hosts have made sets.
     """
-    sets = [one.manifest for one in store.sets()]
-    found = {inventory.lineage_of(one) for one in sets if matches(one, wanted)}
-    hosts = {one.host for one in found}
+    sets = [set_.manifest for set_ in store.sets()]
+    found = {inventory.lineage_of(set_) for set_ in sets if matches(set_, wanted)}
+    hosts = {lineage.host for lineage in found}
     if len(hosts) != 1:
-        known = ", ".join(sorted({identity.shown(store_manifest.host_of(one)) for one in sets}))
+        known = ", ".join(sorted({identity.shown(store_manifest.host_of(set_)) for set_ in sets}))
         raise Failure(
             f"{'More than one' if hosts else 'No'} host {wanted} has sets here",
             f"there are sets of: {known or 'none'}",
@@ -276,7 +284,8 @@ def of_host(store: Store, wanted: str, here: Host) -> list[Owner]:
         )
     host = replace(here, id=hosts.pop(), took_over=())
     return [
-        Owner(host, one.installation) for one in sorted(found, key=lambda one: one.installation)
+        Owner(host, lineage.installation)
+        for lineage in sorted(found, key=lambda lineage: lineage.installation)
     ]
 
 

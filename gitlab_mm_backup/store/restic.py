@@ -92,7 +92,7 @@ class Repository:
         wanted = [*(["--host", host] if host else []), "--tag", ",".join(tags)]
         done = self._run("snapshots", "--json", "--no-lock", *wanted, timeout=_FEW)
         try:
-            return [_snapshot(one) for one in validation.from_json(done.out) or []]
+            return [_snapshot(entry) for entry in validation.from_json(done.out) or []]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Failure(
                 "restic's list of snapshots cannot be read", reason(error)[:200]
@@ -152,7 +152,7 @@ class Repository:
         Where the store refuses a removal, as an object lock does, that is told at its third
         repetition and not tried on.
         """
-        ids = [one.id for one in snapshots]
+        ids = [snapshot.id for snapshot in snapshots]
         self._run("forget", *ids, timeout=_FEW * max(1, len(ids)), hopeless=_refused)
 
     def prune(self) -> None:
@@ -289,8 +289,8 @@ def _snapshot(value: Any) -> ResticSnapshot:
         id=validation.sha256(value["id"]),
         tree=validation.sha256(value["tree"]),
         host=validation.text(value["hostname"]),
-        tags=tuple(validation.text(one) for one in value.get("tags") or ()),
-        paths=tuple(validation.text(one) for one in value["paths"]),
+        tags=tuple(validation.text(tag) for tag in value.get("tags") or ()),
+        paths=tuple(validation.text(path) for path in value["paths"]),
     )
 
 

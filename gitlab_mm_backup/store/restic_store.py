@@ -134,8 +134,8 @@ class ResticStore(SetStore):
             part = missing.args[0]
             raise Failure(f"The repository does not have {part} of set {manifest.name}") from None
         parts = {
-            name: replace(one, sha256=trees.get(name, one.sha256))
-            for name, one in manifest.parts.items()
+            name: replace(stored, sha256=trees.get(name, stored.sha256))
+            for name, stored in manifest.parts.items()
         }
         manifest = replace(manifest, parts=parts)
         data = to_bytes(manifest)
@@ -199,22 +199,24 @@ class ResticStore(SetStore):
             )
         return self._open(name, next(iter(chosen.values())))
 
-    def delete(self, one: BackupSet) -> None:
+    def delete(self, set_: BackupSet) -> None:
         """Forget the snapshots of a set, that of the manifest first: no half set is left."""
-        key = _Key(manifest.host_of(one.manifest), one.name)
+        key = _Key(manifest.host_of(set_.manifest), set_.name)
         kept = self._snapshots().get(key, {})
-        if one.source is None or MANIFEST_TAG not in kept:
-            raise Failure(f"Set {one.name} is not in {self.where}", "only sets there are removed")
+        if set_.source is None or MANIFEST_TAG not in kept:
+            raise Failure(f"Set {set_.name} is not in {self.where}", "only sets there are removed")
         self._known = None
         self.repository.forget([kept[MANIFEST_TAG]])
         self._forgot = True
-        shutil.rmtree(one.path, ignore_errors=True)
-        self.repository.forget([each for tag, each in kept.items() if tag != MANIFEST_TAG])
+        shutil.rmtree(set_.path, ignore_errors=True)
+        self.repository.forget([snapshot for tag, snapshot in kept.items() if tag != MANIFEST_TAG])
 
     def sweep(self) -> list[str]:
         """Forget what belongs to no set: of our runs that were killed; return problems in words."""
         own = [kept for key, kept in self._snapshots().items() if self.host.owns(key.host)]
-        halves = [each for kept in own if MANIFEST_TAG not in kept for each in kept.values()]
+        halves = [
+            snapshot for kept in own if MANIFEST_TAG not in kept for snapshot in kept.values()
+        ]
         halves += self._spare
         if not halves:
             return []
@@ -240,7 +242,7 @@ class ResticStore(SetStore):
 
     @contextlib.contextmanager
     def fetched(
-        self, one: BackupSet, parent: Path, *, streamed: bool = False
+        self, set_: BackupSet, parent: Path, *, streamed: bool = False
     ) -> Iterator[BackupSet]:
         """Yield the set as one on this host, in a private folder in ``parent`` that goes again.
 
@@ -248,24 +250,24 @@ class ResticStore(SetStore):
         when they are unpacked.  What restic cannot read is a problem of the set, which verifying it
         tells.
         """
-        if not isinstance(one.source, ResticSet):
-            yield one
+        if not isinstance(set_.source, ResticSet):
+            yield set_
             return
         but = [FILES] if streamed else []
-        refuse_without_room(one.manifest, parent, but)
+        refuse_without_room(set_.manifest, parent, but)
         folder = parent / f"{_FETCHED}{secrets.token_hex(4)}"
         with process.temporary_folders(folder):
             for left in parent.glob(_FETCHED + "*"):  # of a run that ended with the power
                 shutil.rmtree(left)
             folder.mkdir(mode=0o700)
-            log.info("Fetching set %s", one.name)
+            log.info("Fetching set %s", set_.name)
             near = LocalStore(folder)
-            with near.create(one.name) as staging:
-                parts, problems = fetch(one.source, staging, but)
-                made = near.complete(staging, replace(one.manifest, parts=parts))
-            stream = one.source if streamed else None
-            said = one.documents
-            yield replace(made, kept_as=one.name, problems=problems, stream=stream, said=said)
+            with near.create(set_.name) as staging:
+                parts, problems = fetch(set_.source, staging, but)
+                made = near.complete(staging, replace(set_.manifest, parts=parts))
+            stream = set_.source if streamed else None
+            said = set_.documents
+            yield replace(made, kept_as=set_.name, problems=problems, stream=stream, said=said)
 
     def _tags(self, name: str, part: str, installation: str = "") -> tuple[str, ...]:
         of = (f"{_INSTALLATION}{installation}",) if installation else ()
@@ -297,14 +299,14 @@ class ResticStore(SetStore):
         if self._known is None:
             known: dict[_Key, dict[str, ResticSnapshot]] = {}
             self._spare = []
-            for one in self.repository.snapshots("", TAG):
-                name = next((tag for tag in one.tags if is_set_name(tag)), "")
-                key = _Key(_tag(one, _HOST) or f"name:{one.host}", name)
+            for snapshot in self.repository.snapshots("", TAG):
+                name = next((tag for tag in snapshot.tags if is_set_name(tag)), "")
+                key = _Key(_tag(snapshot, _HOST) or f"name:{snapshot.host}", name)
                 for kind in (MANIFEST_TAG, DATABASE, FILES):
-                    if name and kind in one.tags:
+                    if name and kind in snapshot.tags:
                         before = known.setdefault(key, {}).get(kind)
                         self._spare += [before] if before and self.host.owns(key.host) else []
-                        known[key][kind] = one
+                        known[key][kind] = snapshot
             self._known = dict(known)
         return dict(self._known)
 

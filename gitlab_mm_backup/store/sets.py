@@ -256,25 +256,25 @@ def _open_base(path: Path, manifest: Manifest, longest: int) -> BackupSet | None
 _CHUNK = 1 << 20
 
 
-def damage(one: BackupSet, *, lent: bool = False) -> list[str]:
+def damage(set_: BackupSet, *, lent: bool = False) -> list[str]:
     """Read all of a set and return what differs from its manifest, in words; [] when whole.
 
     Of a set that another builds on, no more than what is ``lent`` to that matters.
     """
-    if one.source is not None:
-        return one.source.problems()
-    problems = list(one.problems)
+    if set_.source is not None:
+        return set_.source.problems()
+    problems = list(set_.problems)
     try:
-        known = files.read_regular(one.path / MANIFEST, links=True) == to_bytes(one.manifest)
-        if not known or files.read_regular(one.path / SUMS, links=True) != sums(one.manifest):
+        known = files.read_regular(set_.path / MANIFEST, links=True) == to_bytes(set_.manifest)
+        if not known or files.read_regular(set_.path / SUMS, links=True) != sums(set_.manifest):
             problems.append(f"{SUMS} and {MANIFEST} contradict each other")
     except (OSError, Failure) as error:
         problems.append(f"{SUMS}: {reason(error)}")
-    here = dict(one.manifest.parts)
-    if one.stream is not None:  # which is weighed as it comes
+    here = dict(set_.manifest.parts)
+    if set_.stream is not None:  # which is weighed as it comes
         del here["files"]
-    for part in one.lent if lent else here.values():
-        problem = part_problem(one.path / part.file, part)
+    for part in set_.lent if lent else here.values():
+        problem = part_problem(set_.path / part.file, part)
         if problem:
             problems.append(f"{part.file}: {problem}")
     return problems

@@ -82,8 +82,8 @@ def of_origin(origin: Origin, *, elsewhere: bool) -> list[Flaw]:
 
 def _failure(record: CheckRecord) -> str:
     kind = "rehearsal" if record.rehearsal else "verification"
-    bad = [one for one in record.checks if one.result is Result.FAILED]
-    told = "; ".join(f"{one.name}: {redaction.without_rows(one.detail)}" for one in bad)
+    bad = [check for check in record.checks if check.result is Result.FAILED]
+    told = "; ".join(f"{check.name}: {redaction.without_rows(check.detail)}" for check in bad)
     return f"it did not pass its {kind} on {humanize.moment(record.made)} ({told})"
 
 
@@ -120,8 +120,8 @@ def caveat_sentence(told: Sequence[str]) -> str:
 
 def unaccepted(told: Iterable[str], accepted: Sequence[str]) -> list[str]:
     """Return the warnings in which no accepted text stands as a whole: /srv/a is not in /srv/ab."""
-    known = [re.compile(rf"(?<![\w-]){re.escape(one)}(?![\w-])") for one in accepted]
-    return [words for words in told if not any(one.search(words) for one in known)]
+    known = [re.compile(rf"(?<![\w-]){re.escape(text)}(?![\w-])") for text in accepted]
+    return [words for words in told if not any(pattern.search(words) for pattern in known)]
 
 
 # What comes with a package, or with the kernel, and so with a reinstalled host.

@@ -36,7 +36,7 @@ def run_checks(set_: BackupSet, each: Each = lambda member, read: None) -> list[
     folder and link that a restore brings back; what it hears counts only if both checks pass.
     """
     problems, structure = parallel.run_all(
-        lambda: [problem for one in set_.chain for problem in _damage(one, set_)],
+        lambda: [problem for link in set_.chain for problem in _damage(link, set_)],
         lambda: checks.guarded("structure", lambda: _structure(set_, each)),
     )
     if problems:
@@ -48,10 +48,10 @@ def run_checks(set_: BackupSet, each: Each = lambda member, read: None) -> list[
     return [checks.passed("checksums"), structure]
 
 
-def _damage(one: BackupSet, wanted: BackupSet) -> list[str]:
-    if one is wanted:
-        return damage(one)
-    return [f"set {one.name}, which it builds on: {told}" for told in damage(one, lent=True)]
+def _damage(set_: BackupSet, wanted: BackupSet) -> list[str]:
+    if set_ is wanted:
+        return damage(set_)
+    return [f"set {set_.name}, which it builds on: {told}" for told in damage(set_, lent=True)]
 
 
 def _structure(set_: BackupSet, each: Each) -> Check:
@@ -71,10 +71,10 @@ def _structure(set_: BackupSet, each: Each) -> Check:
             f"its listing has {counted.whole.files} files with {counted.whole.size} bytes, "
             f"not {wanted.files} with {wanted.bytes}",
         )
-    for level, one in enumerate(set_.chain):
-        if one.manifest.files.folders != wanted.folders:
-            return checks.failed("structure", f"set {one.name} is of folders that lie elsewhere")
-        check = _follow(one, set_, level, counted.levels.pop(level, 0), each)
+    for level, link in enumerate(set_.chain):
+        if link.manifest.files.folders != wanted.folders:
+            return checks.failed("structure", f"set {link.name} is of folders that lie elsewhere")
+        check = _follow(link, set_, level, counted.levels.pop(level, 0), each)
         if check.result is not Result.PASSED:
             return check
     if counted.levels:
@@ -108,13 +108,13 @@ def _inspect_etc(packed: IO[bytes], known: Manifest) -> None:
         archive_reader.inspect_stream(stream, "etc-gitlab", [ETC], known, _ETC_MOST)
 
 
-def _follow(one: BackupSet, wanted: BackupSet, level: int, live: int, each: Each) -> Check:
+def _follow(set_: BackupSet, wanted: BackupSet, level: int, live: int, each: Each) -> Check:
     """Hold an archive of the chain of ``wanted`` against the listings, member by member.
 
     ``each`` is told of what ``wanted`` still has from there, which must be ``live`` members.
     """
     with (
-        file_list.opened(one.file(LISTING)) as own,
+        file_list.opened(set_.file(LISTING)) as own,
         file_list.opened(wanted.file(LISTING)) as final,
     ):
         follower = file_list.ListingChecker(own, final, level)
@@ -123,27 +123,27 @@ def _follow(one: BackupSet, wanted: BackupSet, level: int, live: int, each: Each
             if follower.passes(member):
                 each(member, read)
 
-        contents = archive_reader.inspect(one.file("files"), *_files(one), follow)
+        contents = archive_reader.inspect(set_.file("files"), *_files(set_), follow)
         follower.finish()
     if follower.live != live:
         return checks.failed(
-            "structure", f"set {one.name} has {follower.live} of what is wanted, not {live}"
+            "structure", f"set {set_.name} has {follower.live} of what is wanted, not {live}"
         )
-    return _compared(one, contents)
+    return _compared(set_, contents)
 
 
-def _files(one: BackupSet) -> tuple[list[str], archive_reader.Known, Most]:
+def _files(set_: BackupSet) -> tuple[list[str], archive_reader.Known, Most]:
     """Return what the files part may hold at most."""
-    packed = one.manifest.packed
+    packed = set_.manifest.packed
     return (
-        list(one.manifest.files.folders.values()),
-        one.manifest,
+        list(set_.manifest.files.folders.values()),
+        set_.manifest,
         Most(packed.bytes, packed.files),
     )
 
 
-def _compared(one: BackupSet, contents: archive_writer.Contents) -> Check:
-    wanted = one.manifest.packed
+def _compared(set_: BackupSet, contents: archive_writer.Contents) -> Check:
+    wanted = set_.manifest.packed
     if (contents.files, contents.size) != (wanted.files, wanted.bytes):
         return checks.failed(
             "structure",

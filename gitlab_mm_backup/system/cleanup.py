@@ -19,7 +19,7 @@ def main() -> int:
         pass
     deadline = time.monotonic() + _PATIENCE
     folders = sys.argv[1:]
-    while left := [one for one in folders if os.path.lexists(one)]:
+    while left := [path for path in folders if os.path.lexists(path)]:
         for folder in left:
             shutil.rmtree(folder, ignore_errors=True)
         if time.monotonic() > deadline:

@@ -62,13 +62,13 @@ def network() -> dict[str, Secret]:
 
 def proxies() -> dict[str, str]:
     """Return the caller's proxies by scheme, as urllib takes them; "no" is of hosts without one."""
-    found = {name.lower(): one.reveal() for name, one in network().items()}
+    found = {name.lower(): value.reveal() for name, value in network().items()}
     return {name[: -len("_proxy")]: url for name, url in found.items() if name.endswith("_proxy")}
 
 
 def rclone() -> dict[str, Secret]:
     """Return the caller's variables that open rclone's own configuration file."""
-    return {name: one for name, one in _those(_RCLONE).items() if name != "RCLONE_CONFIG"}
+    return {name: value for name, value in _those(_RCLONE).items() if name != "RCLONE_CONFIG"}
 
 
 def rclone_config() -> str:

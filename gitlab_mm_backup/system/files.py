@@ -263,6 +263,6 @@ def note_trace(path: Path, notes: Path = TRACES) -> None:
         known = notes.read_text(encoding="utf-8").splitlines() if notes.exists() else []
         if str(path) not in known:
             notes.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            replace_file(notes, "".join(f"{one}\n" for one in [*known, path]).encode())
+            replace_file(notes, "".join(f"{noted}\n" for noted in [*known, path]).encode())
     except (OSError, UnicodeError) as error:
         log.info("%s is not noted in %s: %s", path, notes, error)

@@ -42,7 +42,7 @@ def shown(words: str) -> str:
     A line that a value breaks off goes on indented, so that it looks like none of ours.
     """
     first, *others = words.split("\n")
-    return "\n".join([plain(first), *(f"{_indent(one)}{plain(one)}" for one in others)])
+    return "\n".join([plain(first), *(f"{_indent(line)}{plain(line)}" for line in others)])
 
 
 def _indent(line: str) -> str:

@@ -82,7 +82,7 @@ def _below(base: Path, inside: Path) -> Path:
 
 def _parent(path: Path) -> Path:
     """Have the folder that ``path`` lies in; everybody may pass through it, whatever our umask."""
-    missing = [one for one in path.parents if not one.exists()]
+    missing = [parent for parent in path.parents if not parent.exists()]
     for folder in reversed(missing):
         folder.mkdir()
         folder.chmod(0o755)
@@ -103,7 +103,7 @@ def _bind(source: Path, target: Path, *, writable: bool = False) -> None:
 
 def _mount(source: str | None, target: Path, kind: str | None, flags: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    words = [None if one is None else os.fsencode(one) for one in (source, target, kind)]
+    words = [None if word is None else os.fsencode(word) for word in (source, target, kind)]
     if libc.mount(*words, ctypes.c_ulong(flags), None) != 0:
         raise _refused(str(source or target), ctypes.get_errno())
 

@@ -30,7 +30,7 @@ _SAME = os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME
 def main() -> None:
     words = sys.argv[1:]
     end = words.index("--")
-    shut([os.fsencode(one) for one in words[:end]])
+    shut([os.fsencode(word) for word in words[:end]])
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and what follows would inherit it
         signal.signal(ignored, signal.SIG_DFL)
     os.execvp(words[end + 1], words[end + 1 :])
@@ -38,13 +38,13 @@ def main() -> None:
 
 def shut(folders: Sequence[bytes]) -> None:
     """Have no path of this process lead through a link in ``folders``, as far as that can be had."""
-    libc, folders = ctypes.CDLL(None), [_changeable(one) for one in folders]
+    libc, folders = ctypes.CDLL(None), [_changeable(path) for path in folders]
     if libc.unshare(_NEW_MOUNTS) or libc.mount(None, b"/", None, _PRIVATE | _ALL_BELOW, None):
         return
     for folder in folders:
         libc.mount(folder, folder, None, _BIND | _ALL_BELOW, None)
     for place in _mounts():
-        if any(place == one or place.startswith(one + b"/") for one in folders):
+        if any(place == path or place.startswith(path + b"/") for path in folders):
             try:
                 flags = os.statvfs(place).f_flag
             except OSError:  # of an account's own file system (FUSE)
@@ -75,7 +75,9 @@ def _mounts() -> list[bytes]:
     """Return where something is mounted; the kernel writes blanks and such as octal numbers."""
     with open("/proc/self/mountinfo", "rb") as lines:
         places = [line.split(b" ")[4] for line in lines]
-    return [re.sub(rb"\\([0-7]{3})", lambda one: bytes([int(one[1], 8)]), one) for one in places]
+    return [
+        re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), place) for place in places
+    ]
 
 
 if __name__ == "__main__":

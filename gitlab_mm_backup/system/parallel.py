@@ -85,7 +85,7 @@ def pipe_between(
         with reading, writing:  # one that has not begun when the other fails never will
             given, taken = run_all(giving, taking)
     except Exception:
-        causes = [one for one in failures if not isinstance(one, BrokenPipeError)]
+        causes = [failure for failure in failures if not isinstance(failure, BrokenPipeError)]
         unread = Failure("A program ended before it had read all its input")
         raise (causes or [unread])[0] from None
     return given, taken
@@ -109,7 +109,9 @@ def _noted(failures: list[BaseException]) -> Iterator[None]:
 def _cause(futures: Sequence[concurrent.futures.Future[Any]]) -> BaseException | None:
     """Return the first failure that is one by itself."""
     failures = [future.exception() for future in futures if not future.cancelled()]
-    return next((one for one in failures if one and not isinstance(one, Stopped)), None)
+    return next(
+        (failure for failure in failures if failure and not isinstance(failure, Stopped)), None
+    )
 
 
 def _give_up(

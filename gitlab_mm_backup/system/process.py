@@ -210,7 +210,7 @@ def output(
             ended.append(Finished(code, "", last_words(errors)))
     results = zip(children, ended)
     for (command, child, _), finished in sorted(
-        results, key=lambda one: one[1].code == -signal.SIGPIPE
+        results, key=lambda result: result[1].code == -signal.SIGPIPE
     ):
         _judge(command, child, finished.code, finished.err)
 

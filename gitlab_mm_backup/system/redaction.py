@@ -63,7 +63,7 @@ _TOLD = re.compile(r"[a-z][a-z_-]*: ")
 def without_rows(detail: str) -> str:
     """Return ``detail`` without what may be the content of a row."""
     first, *others = detail.split("\n")
-    return "\n".join(_line(one) for one in (first, *filter(_TOLD.match, others)))
+    return "\n".join(_line(line) for line in (first, *filter(_TOLD.match, others)))
 
 
 def _line(text: str) -> str:

@@ -54,7 +54,7 @@ class Sandbox:
 
         ``refusing`` is the descriptor of the program that says which calls the kernel refuses.
         """
-        hidden = [one for one in _HIDDEN if os.path.isdir(one) and not os.path.islink(one)]
+        hidden = [path for path in _HIDDEN if os.path.isdir(path) and not os.path.islink(path)]
         return [
             "bwrap",
             "--die-with-parent",
@@ -63,12 +63,12 @@ class Sandbox:
             *("--unshare-pid", "--unshare-ipc", "--unshare-uts"),
             *("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"),
             # A file system, for a mere folder would have the mode of our umask.
-            *(word for one in (*hidden, str(INSIDE)) for word in ("--tmpfs", one)),
+            *(word for path in (*hidden, str(INSIDE)) for word in ("--tmpfs", path)),
             *("--dir", "/var/tmp"),
-            *(word for one in self.readable for word in ("--ro-bind", str(one), str(one))),
+            *(word for path in self.readable for word in ("--ro-bind", str(path), str(path))),
             *(word for to, at in self.folders.items() for word in ("--bind", str(at), str(to))),
             *("--chdir", str(self.working_folder)),
-            *(word for one in _CAPABILITIES for word in ("--cap-add", one)),
+            *(word for capability in _CAPABILITIES for word in ("--cap-add", capability)),
             "--",
         ]
 

@@ -18,8 +18,8 @@ def heed() -> None:
     """Have a signal raise Interrupted in the main thread, once."""
     global _passed_over, _met
     _passed_over, _met = False, ""
-    for one in _SIGNALS:
-        signal.signal(one, _interrupt)
+    for number in _SIGNALS:
+        signal.signal(number, _interrupt)
 
 
 def met() -> str:
@@ -40,14 +40,14 @@ def ignore() -> None:
 def heeded() -> Iterator[None]:
     """Heed signals within the block, and afterwards do with them what was done before."""
     global _passed_over
-    before, passed_over = {one: signal.getsignal(one) for one in _SIGNALS}, _passed_over
+    before, passed_over = {number: signal.getsignal(number) for number in _SIGNALS}, _passed_over
     heed()
     try:
         yield
     finally:
         _passed_over = passed_over
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:

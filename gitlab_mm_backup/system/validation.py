@@ -74,13 +74,13 @@ def path(value: Any) -> str:
 def paths(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError("not a list")
-    return tuple(path(one) for one in value)
+    return tuple(path(item) for item in value)
 
 
 def texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError("not a list")
-    return tuple(text(one) for one in value)
+    return tuple(text(item) for item in value)
 
 
 def bytes_as_text(value: Any) -> str:
@@ -97,11 +97,11 @@ def variables(value: Any) -> dict[str, str]:
     for name, content in value.items():
         if not name or re.search(r"[=\0/]", name):
             raise ValueError(f"not the name of a variable: {ascii(name)[:40]}")
-        for one in (name, content):
-            if not isinstance(one, str) or "\0" in one:
+        for part in (name, content):
+            if not isinstance(part, str) or "\0" in part:
                 raise ValueError(f"not the value of a variable: {ascii(name)[:40]}")
             try:
-                os.fsencode(one)
+                os.fsencode(part)
             except UnicodeEncodeError:
                 raise ValueError(f"no bytes for the variable {ascii(name)[:40]}") from None
     return value
@@ -127,7 +127,9 @@ def sha256(value: Any) -> str:
 
 def one_of(*allowed: object) -> Check:
     def check(value: Any) -> Any:
-        if not any(value is one or (isinstance(one, str) and value == one) for one in allowed):
+        if not any(
+            value is choice or (isinstance(choice, str) and value == choice) for choice in allowed
+        ):
             raise ValueError(f"unknown value {ascii(value)[:40]}")
         return value
 
@@ -138,7 +140,7 @@ def each(key: Check, inner: Check) -> Check:
     def check(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise ValueError("not an object")
-        return {key(name): inner(one) for name, one in value.items()}
+        return {key(name): inner(item) for name, item in value.items()}
 
     return check
 
@@ -171,7 +173,7 @@ def from_json(data: str | bytes) -> Any:
         raise _too_deep() from None
     level = [found]
     for _ in range(DEEPEST + 1):
-        level = [inner for one in level for inner in _inside(one)]
+        level = [inner for outer in level for inner in _inside(outer)]
         if not level:
             return found
     raise _too_deep()
@@ -181,7 +183,7 @@ def _inside(value: Any) -> Iterator[Any]:
     """Yield what an object or a list holds, but for what can hold nothing itself."""
     if isinstance(value, (dict, list)):
         values = value.values() if isinstance(value, dict) else value
-        yield from (one for one in values if isinstance(one, (dict, list)))
+        yield from (inner for inner in values if isinstance(inner, (dict, list)))
 
 
 def _too_deep() -> Refused:
@@ -251,7 +253,7 @@ def _composed(loader: yaml.SafeLoader) -> yaml.Node | None:
     root: yaml.Node | None = loader.get_single_node()
     level, count = [root], 0
     for _ in range(DEEPEST + 1):
-        level = [inner for one in level for inner in _below(one)]
+        level = [inner for outer in level for inner in _below(outer)]
         count += len(level)
         if count > _MOST_NODES:
             raise Refused(f"it holds more than {_MOST_NODES} values, repeated ones included")
