@@ -1,4 +1,4 @@
-"""What a PostgreSQL server, or what stands before it, answers to who connects; in our words."""
+"""Errors of a PostgreSQL server, or of a pooler before it, as failures with a hint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _POOLER = "unsupported startup parameter"
 def refuse_pooler(session: psycopg.Connection[Any]) -> None:
     """Raise Failure where another program answers in place of the server.
 
-    A pooler tells a number of its own for the process at the other end (PostgreSQL manual, 55.2.9).
+    A pooler reports another process id than the server process has (PostgreSQL manual, 55.2.9).
     """
     row = session.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
     if row is not None and row[0] != session.info.backend_pid:
@@ -41,7 +41,7 @@ def _pooler(detail: str) -> Failure:
 
 
 def failure(error: psycopg.Error, name: str, role: str, endpoint: Endpoint) -> Failure:
-    """Return what an error of the database ``name`` means, and what to do about it."""
+    """Return the failure for an error of the database ``name``, with a hint."""
     import psycopg
 
     detail = str(error).strip()

@@ -1,8 +1,8 @@
-"""What PostgreSQL's catalogs say of a database beside its tables and rows.
+"""Properties of a database besides tables and rows, from PostgreSQL's catalogs.
 
-pg_dump writes this with --create: the locale, tablespace and comment in all versions, privileges,
-settings and the connection limit from 11 on (before, pg_dumpall did).  It is SQL then, for a
-superuser to execute; here it is data, of which a restore takes what it may.
+pg_dump writes them with --create: locale, tablespace and comment in all versions, privileges,
+settings and the connection limit from 11 on (before, pg_dumpall did). That is SQL for a superuser;
+here it is data, of which a restore uses what is allowed.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ _AVAILABLE = """
 
 @dataclass(frozen=True)
 class Server:
-    """What a server has that decides what of a set can be put there."""
+    """What a server offers: it decides what of a set can be restored."""
 
     version: str
     roles: Collection[str]
@@ -181,7 +181,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Unread:
-    """A table or sequence that the database's owner may not read whole."""
+    """A table or sequence that the database's owner may not read completely."""
 
     schema: str
     name: str
@@ -202,7 +202,7 @@ class Unread:
 
 
 def server(watch: Session) -> Server:
-    """Look at a server, from any database of it."""
+    """Describe a server, from any of its databases."""
     roles = dict(watch.execute("SELECT rolname, rolsuper FROM pg_catalog.pg_roles").fetchall())
     row = watch.execute(
         "SELECT current_user, pg_catalog.current_setting('server_version')"
@@ -221,14 +221,14 @@ def server(watch: Session) -> Server:
 
 
 def unread(session: Session) -> list[Unread]:
-    """Return what the owner may not read: objects of other roles, and what row policies hide."""
+    """Return what the owner may not read: objects of other roles, and rows hidden by policies."""
     return [Unread(*row) for row in session.execute(_UNREAD).fetchall()]
 
 
 def properties(session: Session, watch: Session, name: str) -> Properties:
-    """Return those of the database ``name``.
+    """Return the properties of the database ``name``.
 
-    ``session`` is Mattermost's in it; ``watch`` may be in another database of the server.
+    ``session`` is Mattermost's session in it; ``watch`` may be in another database of the server.
     """
     row = watch.execute(_DATABASE, (name,)).fetchone()
     assert row is not None
@@ -284,9 +284,9 @@ def _policies(session: Session) -> dict[str, Sequence[str]]:
 
 
 def told(session: Session, watch: Session, name: str, left_out: Collection[str]) -> list[str]:
-    """Return, in words, what of the database no restore brings back as it was.
+    """Return, as text, what of the database a restore does not bring back unchanged.
 
-    ``left_out``: schema.name of what other words tell of.
+    ``left_out``: schema.name of objects that other warnings name.
     """
     others = session.execute(_FOREIGN).fetchall()
     words = [
@@ -304,7 +304,7 @@ def told(session: Session, watch: Session, name: str, left_out: Collection[str])
 
 
 def unread_large_objects(session: Session) -> list[str]:
-    """Return, in words, the large objects that Mattermost's role may not read.
+    """Return, as text, the large objects that Mattermost's role may not read.
 
     pg_dump reads all or none of them.
     """
@@ -312,7 +312,7 @@ def unread_large_objects(session: Session) -> list[str]:
 
 
 def lost_for_good(session: Session) -> list[str]:
-    """Return, in words, what no set of the live database holds, and a restore replaces."""
+    """Return, as text, what of the live database is in no set and is lost by a restore."""
     where = "of the live database is in no set, and the restore loses it"
     words = [f"{table.schema}.{table.name} {where}: {table.why}" for table in unread(session)]
     return words + [f"Every large object {where}: {why}" for why in _large(session)]
@@ -326,7 +326,7 @@ def _large(session: Session) -> list[str]:
 
 
 def _subscriptions(watch: Session, name: str) -> Sequence[tuple[Any, ...]]:
-    """Return their names; a server before PostgreSQL 10 has none."""
+    """Return the names of subscriptions; a server before PostgreSQL 10 has none."""
     row = watch.execute(
         "SELECT pg_catalog.to_regclass('pg_catalog.pg_subscription') IS NOT NULL"
     ).fetchone()
@@ -334,7 +334,7 @@ def _subscriptions(watch: Session, name: str) -> Sequence[tuple[Any, ...]]:
 
 
 def _grouped(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return each first word with the second ones of it, the first few named."""
+    """Return each first word with its second words, the first few named."""
     found: dict[str, list[str]] = {}
     for key, name in rows:
         found.setdefault(_text(key), []).append(_text(name))
@@ -346,5 +346,5 @@ def _grouped(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _text(value: str) -> str:
-    """Return a name as a manifest can hold it: one in SQL_ASCII may have any bytes."""
+    """Return a name in the form for a manifest; in SQL_ASCII it may have any bytes."""
     return value.encode(errors="replace").decode()

@@ -41,14 +41,14 @@ _AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 class _Bad(Exception):
-    """The text is no DataSource; says why without quoting it."""
+    """The text is not a valid DataSource; the reason does not quote it."""
 
 
 def parse(text: str, hint: str, environment: Mapping[str, Secret] | None = None) -> dict[str, str]:
-    """Return the parts of ``text`` by libpq's names, settings of the server among them.
+    """Return the parts of ``text`` by libpq's names, server settings included.
 
-    What it leaves open comes from the ``environment`` of the service.  Raises Failure with
-    ``hint``; its detail never quotes the text, for that holds a password.
+    Missing parts come from the ``environment`` of the service. Raises Failure with ``hint``; its
+    detail never quotes the text, which holds a password.
     """
     given = environment or {}
     parts = {key: given[name].reveal() for name, key in _VARIABLES.items() if given.get(name)}
@@ -70,7 +70,7 @@ def _check(parts: dict[str, str]) -> None:
 
 
 def _of_keywords(text: str) -> dict[str, str]:
-    """Return what a string of key=value pairs says; of a key that comes again the last counts."""
+    """Parse a string of key=value pairs; the last value of a repeated key counts."""
     parts, at = {}, 0
     pair = re.compile(
         r"\s*([A-Za-z_][\w.]*)\s*=\s*(?:'((?:\\.|[^'\\])*)'|((?:\\.|[^'\\\s])(?:\\.|[^\\\s])*)?)",
@@ -124,14 +124,14 @@ def _places(text: str) -> dict[str, str]:
 
 
 def direct(parts: Mapping[str, str]) -> dict[str, str]:
-    """Return ``parts`` with the server that our own settings name, where they name one."""
+    """Return ``parts`` with the server from our own settings, if they name one."""
     ours = settings.load()
     place = {"host": ours.database_host or "", "port": str(ours.database_port or "")}
     return {**parts, **{key: value for key, value in place.items() if value}}
 
 
 def port(parts: Mapping[str, str], usual: str, hint: str) -> int | str:
-    """Return the port, or one for each of several hosts; raises Failure for nonsense."""
+    """Return the port, or one for each of several hosts; raises Failure for invalid ones."""
     ports = [port.strip() or usual for port in (parts.get("port") or usual).split(",")]
     hosts = parts.get("host", "").split(",")
     fitting = len(ports) in (1, len(hosts))
@@ -145,10 +145,10 @@ def port(parts: Mapping[str, str], usual: str, hint: str) -> int | str:
 
 
 def options(parts: Mapping[str, str]) -> dict[str, str | Secret]:
-    """Return what of ``parts`` says how to connect; a Secret is what a file would hold.
+    """Return the connection options in ``parts``; a Secret is the content of a file.
 
-    A socket has no TLS.  Of several hosts the one is taken that can be written to: the dump and
-    its snapshot have to be of the same.
+    A socket has no TLS. Of several hosts the writable one is used, because the dump and its
+    snapshot must be of the same server.
     """
     if parts.get("host", "").startswith("/"):
         return {}
@@ -163,12 +163,12 @@ def options(parts: Mapping[str, str]) -> dict[str, str | Secret]:
 
 
 def has_files(parts: Mapping[str, str]) -> bool:
-    """Tell whether Mattermost's account has to read files in order to connect."""
+    """Tell whether the connection needs files that Mattermost's account reads."""
     return parts.get("sslinline") != "true" and any(key in options(parts) for key in _FILES[1:])
 
 
 def session(parts: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings of the server that our sessions need too."""
+    """Return the server settings that our sessions need too."""
     given = {key.lower(): value for key, value in parts.items()}
     words = _OPTION.findall(given.get("options", ""))
     said = {name.lower(): re.sub(r"\\(.)", r"\1", value) for name, value in words}

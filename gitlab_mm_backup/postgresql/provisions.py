@@ -1,4 +1,4 @@
-"""What a set's database gets on a server beside tables and rows, and what it cannot get there."""
+"""Properties of a set's database on a server: what it gets besides tables and rows, and what not."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _ELEMENT = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^",]+?))\s*(?:,|$)')
 
 @dataclass(frozen=True)
 class Provision:
-    """What becomes here of a set's database: what it gets, and in words what it cannot get."""
+    """The properties that the new database gets, and as text those that it cannot get."""
 
     contents: Sorted
     locale: Properties | None  # whose provider the database takes; None: libc
@@ -76,7 +76,7 @@ class Provision:
 
 
 def plan(lines: Sequence[str], properties: Properties | None, endpoint: Endpoint) -> Provision:
-    """Return what becomes of a database with ``lines`` in its dump's list; changes nothing."""
+    """Return the properties for a database with ``lines`` in its dump's list; changes nothing."""
     with administering(endpoint) as session:
         found = catalog.server(session)
     contents = restorable.sort(lines, found, properties)
@@ -140,7 +140,7 @@ def _limit(properties: Properties) -> tuple[int, list[str]]:
 
 
 def beyond(properties: Properties) -> list[str]:
-    """Return, in words, what of a database no restore puts back, wherever that is."""
+    """Return, as text, the properties that no restore brings back, on any server."""
     told = [
         f"Setting {setting.name} of {_whose(setting.role)} is not put back by a restore"
         for setting in properties.settings
@@ -207,10 +207,10 @@ def _grants(properties: Properties, found: Server) -> tuple[list[Grant] | None, 
 
 
 def granted(found: Sequence[Grants], roles: Collection[str], before: str, owner: str) -> list[str]:
-    """Return the statements among ``found`` that the new ``owner`` can execute where these roles are.
+    """Return the statements of ``found`` that the new ``owner`` can execute with these roles.
 
-    What the owner ``before`` gave itself, or took, is the new one's.  Default privileges are those of
-    the owner; others' are not the new one's to set.
+    Privileges of the owner ``before`` become the new one's. Default privileges are the owner's;
+    others' cannot be set by the new one.
     """
     new, statements = '"' + owner.replace('"', '""') + '"', []
     for match in found:
@@ -222,9 +222,9 @@ def granted(found: Sequence[Grants], roles: Collection[str], before: str, owner:
 
 
 def create_extensions(endpoint: Endpoint, name: str, schemas: Mapping[str, str]) -> None:
-    """Create extensions as the superuser, in the new database ``name``, which is still empty.
+    """Create extensions as the superuser in the new database ``name``, which is empty.
 
-    Nobody but a superuser may come in, and nobody else has ever been there.
+    Only a superuser may connect, and no other role has ever been there.
     """
     from psycopg import sql
 
@@ -241,7 +241,7 @@ def create_extensions(endpoint: Endpoint, name: str, schemas: Mapping[str, str])
 
 
 def apply_settings(endpoint: Endpoint, name: str, settings: Sequence[Setting]) -> list[str]:
-    """Give the new database ``name`` the ``settings`` of a set; return what could not be set."""
+    """Apply a set's ``settings`` to the new database ``name``; return those that failed."""
 
     def change(setting: Setting) -> Composed:
         from psycopg import sql
@@ -269,9 +269,9 @@ def _value(setting: Setting) -> Composable:
 
 
 def apply_rights(endpoint: Endpoint, name: str, provision: Provision) -> list[str]:
-    """Give the filled database ``name`` its privileges and limit; return what could not be given.
+    """Apply privileges and the connection limit to the database ``name``; return what failed.
 
-    The last thing before the exchange: the limit counts for the load too.
+    Last before the exchange, because the limit counts for the load too.
     """
     from psycopg import sql
 
@@ -311,7 +311,7 @@ def _each(
     statement: Callable[[Any], Composed],
     named: Callable[[Any], str],
 ) -> list[str]:
-    """Execute a statement for each of ``what``; return, in words, which the server refused."""
+    """Execute a statement for each of ``what``; return the refused ones as text."""
     import psycopg
 
     problems = []

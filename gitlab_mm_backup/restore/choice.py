@@ -1,4 +1,4 @@
-"""The choice of a set where nobody names one: the newest sound set of the right installation."""
+"""Choose the set where none is named: the newest sound one of the right installation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHOWN = 8  # digits of an installation's id that tell it from others
 
 @dataclass(frozen=True)
 class Found:
-    """A set that may be meant, wherever it lies."""
+    """A set to choose from, in any place."""
 
     name: str
     manifest: Manifest | None  # None where it is not complete
@@ -36,7 +36,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Want:
-    """For whom a set is looked for, and what was said of it."""
+    """The host that needs a set, and the conditions on it."""
 
     host: Host
     host_name: str
@@ -49,7 +49,7 @@ class Want:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The set that is meant, and what is to be told of the choice."""
+    """The chosen set, with warnings and notes about the choice."""
 
     name: str
     warnings: Sequence[str] = ()
@@ -57,7 +57,7 @@ class Chosen:
 
 
 class Several(Failure):
-    """Sets of several installations, or hosts, might be meant; ``choices`` are told by the newest."""
+    """Sets of several installations or hosts match; ``choices`` has the newest of each."""
 
     choices: Sequence[Manifest] = ()
 
@@ -66,9 +66,9 @@ Groups = Mapping[Lineage, Sequence[Found]]
 
 
 def choose(found: Sequence[Found], want: Want, where: str) -> Chosen:
-    """Return the set of ``found`` that is meant; safety sets never are.
+    """Return the set of ``found`` to restore, never a safety set.
 
-    Raises Several where nobody but the operator can tell, and Failure where there is none.
+    Raises Several where only the operator can decide, and Failure where there is none.
     """
     wanted = [candidate for candidate in found if _counts(candidate, want)]
     groups = _groups(wanted, want)
@@ -92,7 +92,7 @@ def _counts(set_: Found, want: Want) -> bool:
 
 
 def _whose(manifest: Manifest, want: Want) -> Lineage:
-    """Return a set's lineage; all that is this host's is one, and old sets are of what it has."""
+    """Return a set's lineage; this host's sets have one, and old sets count as current."""
     lineage = lineage_of(manifest)
     if not want.host.owns(lineage.host):
         return lineage
@@ -114,11 +114,11 @@ def _age(set_: Found) -> tuple[datetime, str]:
 
 
 def _usable(groups: Groups, sound: bool) -> Groups:
-    """Return what may be chosen of each lineage.
+    """Return the sets of each lineage that may be chosen.
 
-    A set with a wrong date or a forged one is never meant.  Where it must be ``sound``, neither is
-    one that looks emptied, nor an empty one where there is anything fuller; one that a check failed,
-    or whose origin is not proven, is meant where its lineage has no better.
+    A set with a wrong date and a forged one never are. With ``sound``, neither is a set that looks
+    emptied, nor an empty one where a fuller one exists; one that failed a check or has an unproven
+    origin is used only where its lineage has no better one.
     """
     never = (Kind.INCOMPLETE, Kind.FUTURE, Kind.FORGED, *((Kind.EMPTIED,) if sound else ()))
     left = {
@@ -143,7 +143,7 @@ def _empty(set_: Found) -> bool:
 
 
 def _pick(usable: Groups, want: Want, where: str) -> Lineage:
-    """Return the lineage that is meant: of what is live, else of what this host had, else the only."""
+    """Return the lineage of the live data, else this host's former one, else the only one."""
     had = [want.live.installation] if want.live.used else []
     for installation in filter(None, [*had, want.host.installation]):
         ours = [lineage for lineage in usable if lineage.installation == installation]
@@ -155,7 +155,7 @@ def _pick(usable: Groups, want: Want, where: str) -> Lineage:
 
 
 def _pick_host(ours: Sequence[Lineage], usable: Groups, want: Want, where: str) -> Lineage:
-    """Return the lineage of this host, else of the only one, else of the one with this host's name."""
+    """Return the lineage of this host, else the only one, else that of a host with its name."""
     own = [lineage for lineage in ours if lineage.host == want.host.id]
     named = [lineage for lineage in ours if _name(usable[lineage][0]) == want.host_name]
     for few in (own, ours, named):
@@ -182,7 +182,7 @@ def _several(of_what: str, groups: Iterable[Sequence[Found]], where: str) -> Sev
 
 
 def describe(manifest: Manifest) -> str:
-    """Return a line that tells one installation, and host, from another: by its newest sound set."""
+    """Return a line that distinguishes an installation and host by its newest sound set."""
     installation = manifest.installation[:_SHOWN] or "without an id"
     host = store_manifest.host_of(manifest)
     digits = f" {host[:_SHOWN]}" if identity.has_id(host) else ""
@@ -202,7 +202,7 @@ def describe(manifest: Manifest) -> str:
 def _passed_over(
     found: Sequence[Found], chosen: Found, picked: Lineage, want: Want
 ) -> tuple[list[str], list[str]]:
-    """Return what is wrong with the chosen set, and with newer ones that were not taken."""
+    """Return the flaws of the chosen set, and why newer sets were not chosen."""
     if not want.sound:
         return [], []
     # Whether an origin that is not proven will do is asked of the operator anyway.
@@ -224,7 +224,7 @@ def _passed_over(
 
 
 def _kin(set_: Found, picked: Lineage, want: Want) -> bool:
-    """Tell whether somebody may take a set for the one that is meant: it is this host's, or as near."""
+    """Tell whether the operator might expect this set: of this host or the chosen installation."""
     if set_.manifest is None:
         return True
     if set_.manifest.safety:
@@ -234,7 +234,7 @@ def _kin(set_: Found, picked: Lineage, want: Want) -> bool:
 
 
 def _others(usable: Groups, picked: Lineage, want: Want) -> list[str]:
-    """Return what is told of a choice that is another host's, and of what else there is."""
+    """Return notes about a set of another host, and about other installations."""
     notes = []
     if picked.host != want.host.id:
         newest = usable[picked][0].manifest
@@ -247,7 +247,7 @@ def _others(usable: Groups, picked: Lineage, want: Want) -> list[str]:
 
 
 def _none(found: Sequence[Found], want: Want, where: str) -> Failure:
-    """Return what to say where no set will do: that there is none, or what is wrong with each."""
+    """Return the failure where no set can be used: there is none, or each has a flaw."""
     when = f" from before {want.before:%Y-%m-%d %H:%M}" if want.before else ""
     bad = [candidate for candidate in found if candidate.flaws]
     if not bad:

@@ -1,4 +1,4 @@
-"""Offered: the sets of a store, or at a remote, with what speaks against each."""
+"""The sets to choose from, in a store or at a remote, with their flaws."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def of_store(store: Store) -> list[Found]:
 
 
 def of_set(set_: BackupSet) -> Found:
-    """Return a set that was named, with what speaks against it."""
+    """Return a set that was named, with its flaws."""
     return _of_entry(
         SetEntry(set_.name, set_, ""), soundness.accepted_names(), clock.now(), keys.ring()
     )
@@ -51,7 +51,7 @@ def _of_entry(entry: SetEntry, known: Collection[str], now: datetime, ring: Ring
 
 
 def of_remote(remote: Remote) -> list[Found]:
-    """Return all copies at a remote; of what was proven here, by the names of sets."""
+    """Return all copies at a remote; records of checks here are found by the sets' names."""
     return of_copies(copies.entries(remote))
 
 

@@ -1,4 +1,4 @@
-"""Preview: what a restore would do, before anything is done."""
+"""Preview: what a restore would do, without doing it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FILES_RATE = 100 << 20
 
 @dataclass(frozen=True)
 class Preview:
-    """What would be done."""
+    """The plan of a restore."""
 
     set: BackupSet
     steps: list[str]
@@ -38,12 +38,12 @@ class Preview:
 
     @property
     def told(self) -> list[str]:
-        """What the backup that made the set warned of."""
+        """The warnings of the backup that made the set."""
         return list(self.set.manifest.told)
 
 
 def preview(set_: BackupSet, site: Site, plan: RestoreOptions) -> Preview:
-    """Look at everything that a restore looks at first; changes nothing."""
+    """Run all checks of a restore; changes nothing."""
     obstacle, warnings = "", []
     try:
         warnings = preflight.check(set_, site, plan)
@@ -86,7 +86,7 @@ def _steps(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
 
 
 def _settings_changed(set_: BackupSet, site: Site) -> list[str]:
-    """Hold the set's config.json against the live settings; what the environment says stays."""
+    """Compare the set's config.json with the live settings; the environment's values stay."""
     document = json_file.read(set_.file("settings")).document
     config = document.get("config")
     if not isinstance(config, dict):
@@ -108,13 +108,13 @@ Question = tuple["list[str]", "list[str]", str]  # lines, lines of a loud warnin
 
 
 def question_of_losses(lost: Sequence[Loss]) -> Question:
-    """Return the same for live data in whose place the set has nothing: it is asked for apart."""
+    """Return the question about live data that would be replaced with nothing."""
     words = [f"- {loss.words}" for loss in lost]
     return [], ["THIS REPLACES LIVE DATA WITH NOTHING:", *words], "Lose these data?"
 
 
 def question_of_origin(name: str, origin: Origin) -> Question:
-    """Return the same for a set from elsewhere whose origin is not proven."""
+    """Return the question about a set from elsewhere whose origin is not proven."""
     if origin.kind is Kind.UNKNOWN:
         loud = [
             f"Set {name} is signed with a key that this host does not know:",
@@ -130,7 +130,7 @@ def question_of_origin(name: str, origin: Origin) -> Question:
 
 
 def question(set_: BackupSet, site: Site, plan: RestoreOptions, chosen: Chosen) -> Question:
-    """Return what the operator is told before a restore, and asked."""
+    """Return the text and question before a restore."""
     manifest = set_.manifest
     told = [
         f"This replaces {', '.join(plan.parts)} of Mattermost {site.version} on this host with",

@@ -1,4 +1,7 @@
-"""How a set comes to this host for a restore: as it is, whole first, or its files as they are unpacked."""
+"""Find the set to restore, and make it available: in place, fetched whole, or streamed.
+
+A set may be in the store, at an off-site remote, or in a restic repository given with --from.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +40,10 @@ _WORD = "restic"
 def store_elsewhere(
     settings: Settings, place: str, key: Secret | None = None
 ) -> ResticStore | None:
-    """Return the repository that ``place`` means: restic:REPOSITORY, or restic for config.yml's.
+    """Return the repository for ``place``: restic:REPOSITORY, or restic for config.yml's.
 
-    None for any other place.  How to open it comes from config.yml, and what that leaves open
-    from the environment that restic itself would take it from.
+    None for any other place. The access comes from config.yml, and otherwise from restic's own
+    environment variables.
     """
     word, _, there = place.partition(":")
     if word != _WORD:
@@ -64,7 +67,7 @@ def store_elsewhere(
 
 
 def _repository_access(known: Restic, there: str, given: Mapping[str, Secret]) -> Restic:
-    """Return how to open the repository ``there``, "" for the one that is ``known``."""
+    """Return the access to the repository ``there``, "" for the configured one."""
     access = replace(known, repository=there or known.repository)
     if known.password_file is None and not known.password_command:
         file, command = given.get("RESTIC_PASSWORD_FILE"), given.get("RESTIC_PASSWORD_COMMAND")
@@ -76,9 +79,9 @@ def _repository_access(known: Restic, there: str, given: Mapping[str, Secret]) -
 
 
 def bring(there: ResticStore, set_: BackupSet, here: LocalStore) -> BackupSet:
-    """Bring a set from a repository into the folder of sets ``here``, where it is not yet.
+    """Copy a set from a repository into the local store ``here``.
 
-    Raises Failure when restic cannot read all of it: then ``here`` is as before.
+    Raises Failure when restic cannot read all of it; then ``here`` is unchanged.
     """
     assert isinstance(set_.source, ResticSet)
     refuse_without_room(here, set_.manifest.bytes)
@@ -101,7 +104,7 @@ Way = Callable[[], AbstractContextManager[BackupSet]]
 
 @dataclass(frozen=True)
 class RestoreSource:
-    """A set to restore, wherever its parts are."""
+    """A set to restore, and the ways to make it available."""
 
     set: BackupSet
     whole: Way  # has all of it on this host
@@ -113,10 +116,10 @@ class RestoreSource:
 def find(
     settings: Settings, store: Store, place: str, name: str, identity: Secret | None, want: Want
 ) -> RestoreSource:
-    """Return the set ``name`` of the store, or where there is a ``place`` the copy there.
+    """Return the set ``name`` of the store, or with a ``place`` the copy there.
 
-    ``latest`` is the one that ``want`` describes.  What has come to this host already is taken
-    from here.  Raises Failure where there is none.
+    ``latest`` is the one that ``want`` describes. A set that is already on this host is used from
+    here. Raises Failure where there is none.
     """
     if not place:
         return _of_store(settings, store, name, want)
@@ -178,10 +181,11 @@ def _here(set_: BackupSet, chosen: Chosen) -> RestoreSource:
 def near(
     wanted: RestoreSource, site: Site, plan: RestoreOptions
 ) -> AbstractContextManager[BackupSet]:
-    """Have the set near: whole and looked at before Mattermost stops, where that serves anybody.
+    """Make the set available on this host.
 
-    Its files come as they are unpacked where nobody uses the Mattermost that is here, and where
-    there is no room for both; if they can: in one piece, and not several folders for several disks.
+    It is fetched and verified before Mattermost stops, unless the site is empty or the disk cannot
+    hold both: then uploads are streamed into place, if they come from one archive and go to one
+    disk.
     """
     if wanted.streamed is None or not _comes_once(wanted.set, site, plan):
         return wanted.whole()
@@ -202,7 +206,7 @@ def _is_empty(site: Site) -> bool:
 
 
 def _has_room(wanted: RestoreSource, site: Site, plan: RestoreOptions) -> bool:
-    """Tell whether the folder takes the set beside what becomes of it on the same disk."""
+    """Tell whether the local store has space for the set in addition to the restored data."""
     folder = disk_space.nearest(wanted.into)
     disk, needed = os.stat(folder).st_dev, wanted.set.manifest.bytes + preflight.SPARE
     for place, count in preflight.needs(wanted.set, site, plan).items():

@@ -1,4 +1,4 @@
-"""What a move out of the bundle leaves to do on GitLab's host, and the web server's part."""
+"""Moves out of the bundle: checks before, remaining tasks after, and an nginx site."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _HEADERS = """\
 
 
 def todo(set_: BackupSet, site: Site) -> list[str]:
-    """Return, in words, what is to be done on GitLab's host; [] for no move out of the bundle."""
+    """Return the remaining tasks on GitLab's host; [] unless this moves out of the bundle."""
     if site.kind is not Kind.STANDALONE or set_.manifest.kind != Kind.OMNIBUS.value:
         return []
     url = _url(site)
@@ -123,7 +123,7 @@ def _harmless(host: str) -> bool:
 
 
 def write_nginx_site(path: Path, site: Site) -> None:
-    """Write it to a new file; raises Failure where one is there already."""
+    """Write it to a new file; raises Failure where the file exists."""
     text = nginx_site(site)
     if os.path.lexists(path):
         raise Failure(f"{path} already exists", "it is not overwritten", "Name a new file.")
@@ -134,7 +134,7 @@ def write_nginx_site(path: Path, site: Site) -> None:
 
 
 def check_vacant(set_: BackupSet, site: Site, plan: RestoreOptions) -> None:
-    """Raise Failure for the first reason against it; changes nothing."""
+    """Raise Failure for the first obstacle; changes nothing."""
     if site.kind is Kind.OMNIBUS and set_.manifest.kind != site.kind.value:
         raise Failure(
             "The set is from a standalone Mattermost; this host has the one bundled with GitLab",
@@ -156,9 +156,9 @@ def check_vacant(set_: BackupSet, site: Site, plan: RestoreOptions) -> None:
 
 
 def _refuse_weak_role(site: Site) -> None:
-    """The new database is made beside the live one, and the two are renamed: that takes rights.
+    """Raise Failure where Mattermost's role cannot create and rename databases.
 
-    No other login is known where Mattermost's own DataSource is all there is.
+    Where Mattermost's DataSource is the only login, its role makes the new database.
     """
     endpoint = site.database
     with connection.administering(endpoint) as session:

@@ -1,4 +1,4 @@
-"""What was proven of a set: the records of its verifications and rehearsals."""
+"""Records of verifications and rehearsals: rehearsal.json of a set, and the host's history."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EVIDENCE = "rehearsal.json"  # next to the manifest, outside of the checksums
 
 
 class Depth(enum.Enum):
-    """How much of a set was tried."""
+    """How thorough a check of a set was."""
 
     VERIFY = "verify"  # its bytes and archives alone
     QUICK = "quick"  # and its database loaded, without files and without starting Mattermost
@@ -34,7 +34,7 @@ class Depth(enum.Enum):
 
 
 class CheckVerdict(enum.Enum):
-    """What all checks of a record come to."""
+    """The overall result of a record's checks."""
 
     PASSED = "passed"
     INCOMPLETE = "incomplete"  # nothing failed, but something was not run
@@ -70,7 +70,7 @@ class CheckRecord:
 
     @property
     def whole(self) -> bool:
-        """Tell whether the bytes and archives of the set were all as written."""
+        """Tell whether all bytes and archives of the set were intact."""
         passed = {check.name for check in self.checks if check.result is Result.PASSED}
         return passed >= {"checksums", "structure"}
 
@@ -80,7 +80,7 @@ class CheckRecord:
 
 
 def latest_rehearsal(records: Iterable[CheckRecord]) -> CheckRecord | None:
-    """Return the newest record that is more than a verification."""
+    """Return the newest record of a rehearsal."""
     return max(
         (record for record in records if record.rehearsal),
         key=lambda record: record.made,
@@ -89,12 +89,12 @@ def latest_rehearsal(records: Iterable[CheckRecord]) -> CheckRecord | None:
 
 
 def latest_verification(records: Iterable[CheckRecord]) -> CheckRecord | None:
-    """Return the newest record: each begins with reading the whole set."""
+    """Return the newest record; every check begins with reading the whole set."""
     return max(records, key=lambda record: record.made, default=None)
 
 
 def decisive(records: Iterable[CheckRecord]) -> CheckRecord | None:
-    """Return the newest record that settles anything: a rehearsal that passed, or a failure."""
+    """Return the newest conclusive record: a rehearsal that passed, or a failure."""
     settled = [
         record
         for record in records
@@ -105,25 +105,25 @@ def decisive(records: Iterable[CheckRecord]) -> CheckRecord | None:
 
 
 def proven(records: Iterable[CheckRecord]) -> bool:
-    """Tell whether a rehearsal passed, and nothing has failed since."""
+    """Tell whether a rehearsal passed and no check has failed since."""
     newest = decisive(records)
     return newest is not None and newest.verdict is CheckVerdict.PASSED
 
 
 def refuted(records: Iterable[CheckRecord]) -> bool:
-    """Tell whether a check failed, and no rehearsal has passed since."""
+    """Tell whether a check failed and no rehearsal has passed since."""
     newest = decisive(records)
     return newest is not None and newest.verdict is CheckVerdict.FAILED
 
 
 class Damaged(Failure):
-    """A set is not as it was written; ``checks`` say what of it."""
+    """A set differs from what was written; ``checks`` say where."""
 
     checks: Sequence[Check] = ()
 
 
 def damaged(name: str, found: Sequence[Check]) -> Damaged | None:
-    """Return what to tell of the set ``name`` where a check failed."""
+    """Return the failure for set ``name`` after a failed check."""
     problems = [check.detail for check in found if check.result is Result.FAILED]
     if not problems:
         return None
@@ -143,12 +143,12 @@ def to_bytes(records: Sequence[CheckRecord]) -> bytes:
 
 
 def to_line(record: CheckRecord) -> bytes:
-    """Return the line of the history that stands for ``record``."""
+    """Return ``record`` as a line of the history."""
     return (json.dumps(as_fields(record), ensure_ascii=False) + "\n").encode()
 
 
 def as_fields(record: CheckRecord) -> dict[str, Any]:
-    """Return the record as JSON has it."""
+    """Return the record as a JSON object."""
     checks = [{**asdict(check), "result": check.result.value} for check in record.checks]
     return {**asdict(record), "depth": record.depth.value, "checks": checks}
 
@@ -204,7 +204,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _some(value: Any) -> list[Any]:
-    """Accept a list with something in it: a record without a check would prove nothing."""
+    """Accept a list that is not empty: a record without a check proves nothing."""
     if not _list(value):
         raise ValueError("an empty list")
     return _list(value)
@@ -233,9 +233,9 @@ _LARGEST = 16 << 20  # bytes; more is no file of ours
 
 
 def of_set(set_: BackupSet) -> list[CheckRecord]:
-    """Return what was proven of ``set_``, the oldest first; nothing where it cannot be read.
+    """Return the records of ``set_``, oldest first; none where they cannot be read.
 
-    What was noted by a clock that was ahead proves nothing until that time has come.
+    Records from a clock that was ahead count only after their date has come.
     """
     return _dated(_all_of_set(set_))
 
@@ -256,7 +256,7 @@ def _all_of_set(set_: BackupSet) -> list[CheckRecord]:
 
 
 def history(path: Path = HISTORY) -> list[CheckRecord]:
-    """Return the records of all sets, the oldest first; a line that a power cut tore is left out."""
+    """Return the records of all sets, oldest first, without lines cut by a power loss."""
     return _dated(_all(path))
 
 
@@ -269,9 +269,9 @@ def _all(path: Path) -> list[CheckRecord]:
 
 
 def keep_record(set_: BackupSet, record: CheckRecord, path: Path = HISTORY) -> list[str]:
-    """Note ``record`` in the set and in the history; return warnings where it cannot be noted.
+    """Add ``record`` to the set and the history; return warnings where that fails.
 
-    A rehearsal and another command may do so at the same time: neither loses the other's.
+    Safe against another process that does the same at the same time.
     """
     warnings = []
     try:
@@ -295,7 +295,7 @@ def keep_record(set_: BackupSet, record: CheckRecord, path: Path = HISTORY) -> l
 
 
 def _read(path: Path) -> bytes:
-    """Return the file's bytes; none where there is no file, or one that cannot be ours."""
+    """Return the file's bytes; none where it is missing or cannot be one of ours."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:

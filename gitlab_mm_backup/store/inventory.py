@@ -1,4 +1,4 @@
-"""Which store the settings name."""
+"""Stores and owners: which store the settings name, and who made each set."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ Store = Union[LocalStore, ResticStore]
 
 
 def open_store(settings: Settings) -> Store:
-    """Return the store that ``settings`` name, as this host sees it."""
+    """Return the configured store, with this host's identity."""
     if settings.store == "restic":
         return ResticStore(settings.restic, identity.known(), settings.bandwidth)
     return local_store(settings)
 
 
 def local_store(settings: Settings) -> LocalStore:
-    """Return the folder of sets that ``settings`` name, whatever the store."""
+    """Return the configured local directory of sets, whatever the store."""
     return LocalStore(settings.sets, marked=True)
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """Who made a set, and of what."""
+    """The host that made a set, and its Mattermost installation."""
 
     installation: str  # "" in sets from before installations had an id
     host: str  # as identity.of_set has it
@@ -58,7 +58,7 @@ def origin_of(set_: BackupSet, ring: Ring | None = None) -> Origin:
 
 
 def own_sets(host: Host, sets: Iterable[T]) -> list[T]:
-    """Return those of ``sets`` that are this host's, of whichever installation; no forged one is."""
+    """Return those of ``sets`` that this host made, of any installation; no forged ones."""
     ring = keys.ring()
     return [
         set_
@@ -69,9 +69,9 @@ def own_sets(host: Host, sets: Iterable[T]) -> list[T]:
 
 
 def belongs(host: Host, installation: str, lineage: Lineage) -> bool:
-    """Tell whether this host may remove a set: it made it, of the installation that it has now.
+    """Tell whether this host may remove a set: it made it, of its current installation.
 
-    A set from before installations had an id is of whichever its host had.
+    A set from before installations had ids counts as of its host's.
     """
     return host.owns(lineage.host) and lineage.installation in ("", installation)
 
@@ -92,7 +92,7 @@ class SeenHost:
 
 
 def seen(store: Store) -> list[SeenHost]:
-    """Return whose sets the store holds, those with the newest set first."""
+    """Return the owners of the sets in the store, those with the newest set first."""
     found: dict[Lineage, list[tuple[str, str]]] = {}
     for set_ in store.sets():
         found.setdefault(lineage_of(set_.manifest), []).append((set_.name, set_.manifest.host))
@@ -110,7 +110,7 @@ def seen(store: Store) -> list[SeenHost]:
 
 
 def undecided(here: Host, known: Sequence[SeenHost]) -> list[str]:
-    """Return the hosts of which nobody has said whether this is one of them, without repetition."""
+    """Return the hosts that may be this one and that the administrator has not decided about."""
     found = [here.original] if here.original else []
     found += [
         host.host for host in known if not here.owns(host.host) and host.host not in here.others
@@ -119,9 +119,9 @@ def undecided(here: Host, known: Sequence[SeenHost]) -> list[str]:
 
 
 def kin(here: Host, known: Sequence[SeenHost]) -> list[SeenHost]:
-    """Return the hosts in question that kept this installation, those with the newest set first.
+    """Return the undecided hosts of this installation, those with the newest set first.
 
-    Of a host that knows no installation yet, each may be one.
+    A host that has no installation yet may be any of them.
     """
     open_ = undecided(here, known)
     wanted = ("", here.installation)
@@ -133,10 +133,10 @@ def kin(here: Host, known: Sequence[SeenHost]) -> list[SeenHost]:
 
 
 def take_over(here: Host, known: Sequence[SeenHost], wanted: str) -> tuple[Host, str]:
-    """Have this host own the sets of the host ``wanted``; return it, and that host.
+    """Make this host the owner of the sets of host ``wanted``; return this host and that one.
 
-    It is named by its id, the first digits of that, or its name; "" is the only one in question.
-    Raises Failure where that is none, or several.
+    ``wanted`` is an id, its first digits, or a name; "" for the only undecided one. Raises Failure
+    where none or several match.
     """
     open_ = undecided(here, known)
     only = [here.original] if here.original else open_
@@ -154,7 +154,7 @@ def take_over(here: Host, known: Sequence[SeenHost], wanted: str) -> tuple[Host,
 
 
 def _named(here: Host, known: Sequence[SeenHost], wanted: str) -> list[str]:
-    """Return the hosts that ``wanted`` may mean; a whole id need not have sets here."""
+    """Return the hosts that match ``wanted``; a complete id matches even without sets here."""
     by_name = {host.host for host in known if wanted in (host.name, identity.shown(host.host))}
     ids = {*(host.host for host in known), here.original, *here.others}
     by_id = {host for host in ids if len(wanted) >= _FEWEST and host.startswith(wanted)}
@@ -165,9 +165,9 @@ def _named(here: Host, known: Sequence[SeenHost], wanted: str) -> list[str]:
 
 
 def new_identity(here: Host, known: Sequence[SeenHost]) -> tuple[Host, list[str]]:
-    """Have this host be none of those in question; where there is none, it gets another id.
+    """Declare this host to be none of the undecided ones; without any it gets a new id.
 
-    Return it, and the hosts that it is not.
+    Returns this host, and the hosts that it is not.
     """
     open_ = undecided(here, known)
     now = identity.apart(here, open_) if open_ else identity.renewed(here)

@@ -1,4 +1,4 @@
-"""Prune: thin a place out by the rules for what is kept; of its own sets alone."""
+"""Prune: remove a host's own sets by the retention rules, and ask before an unusual removal."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ _FEW = 2  # removed at once on request: as many need not be asked for again
 
 @dataclass(frozen=True)
 class Past:
-    """What was done at one place, the store or a remote."""
+    """The record of earlier removals at one place, the store or a remote."""
 
     most: int = 0  # sets that one run removed at most, without being told to
     asked: tuple[str, ...] = ()  # sets that stay until an administrator says that they may go
 
 
 def past_of(place: str, path: Path | None = None) -> Past:
-    """Return what is known of ``place``."""
+    """Return the record of ``place``."""
     return _read_past(path or PAST_FILE).get(place, Past())
 
 
 def note_question(place: str, names: Iterable[str], path: Path | None = None) -> None:
-    """Note that these sets stay until somebody agrees; raises Failure where it cannot be noted."""
+    """Record that these sets stay until the administrator agrees; raises Failure."""
     past = past_of(place, path)
     _keep_past(place, Past(past.most, tuple(sorted({*past.asked, *names}))), path or PAST_FILE)
 
@@ -50,7 +50,7 @@ def note_question(place: str, names: Iterable[str], path: Path | None = None) ->
 def note_removed(
     place: str, removed: int, path: Path | None = None, *, agreed: bool = False
 ) -> None:
-    """Note what a run has removed; ``agreed``: an administrator has seen it before."""
+    """Record removed sets; ``agreed``: the administrator has seen the list before."""
     past = past_of(place, path)
     most = max(past.most, min(removed, _FEW) if agreed else removed)
     now = Past(most, () if agreed else past.asked)
@@ -81,7 +81,7 @@ _ASK = "gitlab-mm prune --dry-run shows them, gitlab-mm prune --yes removes them
 
 @dataclass(frozen=True)
 class Owner:
-    """For whom a place is thinned out: a host, and the installation that it has."""
+    """Whose sets are removed: a host and its current installation."""
 
     host: Host
     installation: str
@@ -92,7 +92,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class Member:
-    """A set at a place, as retention sees it, and whose it is."""
+    """A set at a place, with its owner, as input for retention."""
 
     kept: SetFacts
     lineage: Lineage
@@ -101,7 +101,7 @@ class Member:
 
 @dataclass(frozen=True)
 class PrunePlan:
-    """What happens to each set of a place, newest first, and what an administrator must say."""
+    """The decision for each set of a place, newest first, and what must be confirmed."""
 
     decisions: list[Decision]
     asked: list[str]  # sets that the rules would remove, and that stay until somebody agrees
@@ -110,7 +110,7 @@ class PrunePlan:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What a run did."""
+    """The result of a run."""
 
     decisions: Sequence[Decision]
     removed: list[str]
@@ -118,7 +118,7 @@ class Pruned:
 
 
 def of_set(set_: BackupSet, accepted_: Collection[str], ring: Ring) -> Member:
-    """Return a set as retention sees it."""
+    """Return a set as input for retention."""
     found = check_records.of_set(set_)
     below = [check_records.of_set(base) for base in set_.chain[:-1]]
     forged = inventory.origin_of(set_, ring).kind is Kind.FORGED
@@ -144,7 +144,7 @@ def decide(
     *,
     agreed: bool = False,
 ) -> PrunePlan:
-    """Return what the rules say of the owner's sets at a place; all others stay."""
+    """Return the decisions about the owner's sets at a place; all other sets stay."""
     own = [member.kept for member in members if owner.may_remove(member.lineage)]
     now = clock.now()
     decisions = retention.decide(own, rules, now, made)
@@ -178,7 +178,7 @@ def decide(
 
 
 def _foreign(member: Member, owner: Owner) -> Decision:
-    """Return why a set stays that is not the owner's to remove."""
+    """Return the reason for keeping a set that the owner may not remove."""
     host = member.lineage.host
     if owner.host.owns(host):
         reason = f"of another installation, {member.lineage.installation}"
@@ -191,9 +191,9 @@ def _foreign(member: Member, owner: Owner) -> Decision:
 def plan(
     store: Store, rules: Rules, owner: Owner, made: str = "", *, agreed: bool = False
 ) -> PrunePlan:
-    """Return what would happen to each complete set of the store, newest first.
+    """Return the decision for each complete set of the store, newest first.
 
-    Folders that are no complete set are not ours to judge, and stay.
+    Incomplete sets are not judged, and stay.
     """
     known, ring = soundness.accepted_names(), keys.ring()
     members = [of_set(set_, known, ring) for set_ in store.sets()]
@@ -203,11 +203,11 @@ def plan(
 def prune(
     store: Store, rules: Rules, owner: Owner, made: str = "", *, agreed: bool = False
 ) -> Pruned:
-    """Remove what ``plan`` says; ``agreed``: also where it is more than any run has removed.
+    """Carry out ``plan``; ``agreed``: also where it removes more than any run before.
 
-    The newest goes first: whatever ends this run, no set is left without what it builds on.  What
-    may not be removed, for a disk or an object lock forbids it, is told and left to the next prune:
-    nothing is tried twice.
+    The newest goes first: if the run is interrupted, no set is left without its base. A set that
+    cannot be removed (disk error, object lock) is reported and left to the next prune; there is no
+    second try.
     """
     store.serve(owner.host)
     problems = store.sweep()
@@ -221,7 +221,7 @@ def prune(
 def carry_out(
     decisions: Iterable[Decision], delete: Callable[[str], object]
 ) -> tuple[list[str], list[str]]:
-    """Remove what is not kept; return the removed names, and what went wrong in words."""
+    """Remove the sets that are not kept; return the removed names, and problems as text."""
     removed, problems = [], []
     for decision in decisions:
         if decision.keep:
@@ -235,7 +235,7 @@ def carry_out(
 
 
 def settle(place: str, planned: PrunePlan, removed: int, *, agreed: bool = False) -> list[str]:
-    """Note what was done at a place; return, in words, what an administrator must say."""
+    """Record what was done at a place; return what the administrator must confirm."""
     told = []
     if planned.asked:
         note_question(place, planned.asked)
@@ -254,7 +254,7 @@ def settle(place: str, planned: PrunePlan, removed: int, *, agreed: bool = False
 
 
 def accept(set_: BackupSet) -> None:
-    """Note that a set which looks emptied is right as it is."""
+    """Record that a set which looks emptied is correct."""
     if not set_.manifest.shrunken:
         raise Failure(
             f"Set {set_.name} does not look emptied",
@@ -266,10 +266,10 @@ def accept(set_: BackupSet) -> None:
 
 
 def of_host(store: Store, wanted: str, here: Host) -> list[Owner]:
-    """Return as whom the sets of the host ``wanted`` are thinned out: one for each installation.
+    """Return the owners for the sets of host ``wanted``: one for each installation.
 
-    It is named by its id, the first digits of that, or a name.  Raises Failure where no set here
-    is of such a host, or several such hosts have made sets.
+    ``wanted`` is an id, its first digits, or a name. Raises Failure where no set here is of such a
+    host, or where several hosts match.
     """
     sets = [set_.manifest for set_ in store.sets()]
     found = {inventory.lineage_of(set_) for set_ in sets if matches(set_, wanted)}
@@ -290,7 +290,7 @@ def of_host(store: Store, wanted: str, here: Host) -> list[Owner]:
 
 
 def matches(manifest: Manifest, wanted: str) -> bool:
-    """Tell whether a host is meant by its id, the first digits of it, or its name."""
+    """Tell whether ``wanted`` is the host's id, its first digits, or its name."""
     host = store_manifest.host_of(manifest)
     by_id = identity.has_id(host) and len(wanted) >= 6 and host.startswith(wanted)
     return by_id or wanted in (manifest.host, identity.shown(host))

@@ -1,4 +1,4 @@
-"""Sets in a restic repository: a set exists when the snapshot with its manifest does."""
+"""Sets in a restic repository: a set exists when the snapshot with its manifest exists."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ _Result = TypeVar("_Result")
 
 
 class ResticStore(SetStore):
-    """The sets in a restic repository: of one host, or of all where that has none.
+    """The sets in a restic repository: of one host, or of all hosts if none is given.
 
-    A set is three snapshots: its dump, its folders, and last the folder with its manifest and the
-    small parts.  The manifest has the trees of the others, so that no other can stand for them.
+    A set is three snapshots: its dump, its folders, and last the directory with its manifest and
+    small parts. The manifest has the tree ids of the others, so they cannot be replaced.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class ResticStore(SetStore):
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[Path]:
-        """Yield a private folder for the small parts; without ``complete`` nothing is kept."""
+        """Yield a private directory for the small parts; without ``complete`` nothing is stored."""
         staging = self.folder / (_INCOMPLETE + name)
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ class ResticStore(SetStore):
                 self._drop_half(name)
 
     def keep_dump(self, staging: Path, write: Write[_Result]) -> tuple[Part, _Result]:
-        """Keep what ``write`` pipes; where that fails, what was kept stands in no manifest."""
+        """Store the output of ``write``; where it fails, no manifest refers to what was stored."""
         tags = self._tags(_name_of(staging), DATABASE)
         taken, result = self.repository.keep_stream(write, DUMP, self._host_name, tags)
         return _part(DATABASE, DUMP, taken), result
@@ -108,7 +108,7 @@ class ResticStore(SetStore):
     def keep_folders(
         self, staging: Path, folders: Iterable[Path], never: Iterable[str]
     ) -> tuple[Part, SnapshotSummary]:
-        """Keep ``folders`` without the paths ``never``; only what changed is read."""
+        """Store ``folders`` without the paths ``never``; only changes are read."""
         tags = self._tags(_name_of(staging), FILES)
         taken = self.repository.keep_folders(folders, never, self._host_name, tags)
         return _part(FILES, FILES, taken), taken
@@ -120,10 +120,10 @@ class ResticStore(SetStore):
         base: BackupSet | None = None,
         sign: Sign | None = None,
     ) -> BackupSet:
-        """Make the set exist: the manifest, with the trees of what was kept, goes in last.
+        """Complete the set: the manifest, with the tree ids of the other parts, is stored last.
 
-        There is no ``base``: restic itself knows what has not changed.  The signature is a tag of the
-        manifest's snapshot, so that a list of snapshots has it.
+        There is no ``base``, because restic deduplicates. The signature is a tag of the manifest's
+        snapshot, so that a list of snapshots shows it.
         """
         self._known = None
         key = _Key(self.host.id, manifest.name)
@@ -182,7 +182,7 @@ class ResticStore(SetStore):
         return told
 
     def named(self, name: str) -> BackupSet:
-        """Return the set of that name: of this host, or the only one that is called so."""
+        """Return the set of that name: of this host, or the only one with this name."""
         found = {key: kept for key, kept in self._complete().items() if key.name == name}
         own = {key: kept for key, kept in found.items() if self.host.owns(key.host)}
         chosen = own or found
@@ -200,7 +200,7 @@ class ResticStore(SetStore):
         return self._open(name, next(iter(chosen.values())))
 
     def delete(self, set_: BackupSet) -> None:
-        """Forget the snapshots of a set, that of the manifest first: no half set is left."""
+        """Forget the snapshots of a set, the manifest's first: no partial set looks valid."""
         key = _Key(manifest.host_of(set_.manifest), set_.name)
         kept = self._snapshots().get(key, {})
         if set_.source is None or MANIFEST_TAG not in kept:
@@ -212,7 +212,7 @@ class ResticStore(SetStore):
         self.repository.forget([snapshot for tag, snapshot in kept.items() if tag != MANIFEST_TAG])
 
     def sweep(self) -> list[str]:
-        """Forget what belongs to no set: of our runs that were killed; return problems in words."""
+        """Forget snapshots that interrupted runs of this host left; return problems as text."""
         own = [kept for key, kept in self._snapshots().items() if self.host.owns(key.host)]
         halves = [
             snapshot for kept in own if MANIFEST_TAG not in kept for snapshot in kept.values()
@@ -229,7 +229,7 @@ class ResticStore(SetStore):
         return []
 
     def reclaim(self) -> list[str]:
-        """Give back the room of what was forgotten; return problems in words."""
+        """Free the space of forgotten snapshots; return problems as text."""
         if not self._forgot:
             return []
         try:
@@ -244,11 +244,10 @@ class ResticStore(SetStore):
     def fetched(
         self, set_: BackupSet, parent: Path, *, streamed: bool = False
     ) -> Iterator[BackupSet]:
-        """Yield the set as one on this host, in a private folder in ``parent`` that goes again.
+        """Yield the set in a private directory in ``parent``, removed at the end.
 
-        Each byte is read from the repository once; of one that is ``streamed`` those of its files
-        when they are unpacked.  What restic cannot read is a problem of the set, which verifying it
-        tells.
+        Each byte is read from the repository once; with ``streamed``, files only when they are
+        unpacked. Data that restic cannot read is a problem of the set, which ``verify`` reports.
         """
         if not isinstance(set_.source, ResticSet):
             yield set_
@@ -276,7 +275,7 @@ class ResticStore(SetStore):
     def _meant(self) -> dict[_Key, Snapshots]:
         """Return the complete sets, newest first: this host's, or all where it has none here.
 
-        Those of a host that config.yml names are meant as well.
+        Sets of a host named in config.yml are included.
         """
         every = self._complete()
         meant = {
@@ -311,7 +310,7 @@ class ResticStore(SetStore):
         return dict(self._known)
 
     def _open(self, name: str, kept: Snapshots) -> BackupSet:
-        """Return a set by its snapshots; raises Failure when they are not those of its manifest."""
+        """Return a set from its snapshots; raises Failure when they do not match its manifest."""
         data = self._manifest(name, kept)
         manifest = parse(data, f"set {name}")
         if manifest.name != name:
@@ -333,7 +332,7 @@ class ResticStore(SetStore):
         return BackupSet(self.folder / name, manifest, None, source, kept_as=name, said=said)
 
     def _manifest(self, name: str, kept: Snapshots) -> bytes:
-        """Return the manifest in a snapshot, which never changes: this host keeps a copy."""
+        """Return the manifest in a snapshot, which never changes: this host caches it."""
         snapshot = kept[MANIFEST_TAG]
         try:
             return self._copy(name, kept).read_bytes()
@@ -353,7 +352,7 @@ class ResticStore(SetStore):
         replace_file(copy, data)
 
     def _drop_half(self, name: str) -> None:
-        """Forget what was kept of a set that failed; what stays goes with the next prune."""
+        """Forget the snapshots of a failed set; the next prune retries."""
         self._known = None
         try:
             halves = list(self._snapshots().get(_Key(self.host.id, name), {}).values())
@@ -365,14 +364,14 @@ class ResticStore(SetStore):
 
 @dataclass(frozen=True)
 class _Key:
-    """What tells a set from all others in the repository."""
+    """Identifies a set in the repository."""
 
     host: str  # as identity.of_set has it
     name: str
 
 
 def _tag(snapshot: ResticSnapshot, start: str) -> str:
-    """Return the rest of the tag that begins so, "" without one."""
+    """Return the value of the tag with that prefix, "" without one."""
     return next((tag[len(start) :] for tag in snapshot.tags if tag.startswith(start)), "")
 
 

@@ -12,7 +12,7 @@ from ..config.settings import Rules
 
 @dataclass(frozen=True)
 class SetFacts:
-    """What retention needs to know of one complete set."""
+    """What retention needs to know about one complete set."""
 
     name: str
     made: datetime
@@ -29,7 +29,7 @@ FOR_EVER = "sets are kept for ever: neither keep_time nor keep is set in config.
 
 @dataclass(frozen=True)
 class Decision:
-    """What happens to one set, and the reason an administrator is told."""
+    """The decision about one set, with its reason."""
 
     name: str
     keep: bool
@@ -51,14 +51,14 @@ _PERIODS: dict[str, Callable[[datetime], str]] = {
 def decide(sets: Iterable[SetFacts], rules: Rules, now: datetime, made: str = "") -> list[Decision]:
     """Return a decision for each set of one host and installation, newest first.
 
-    Only complete sets may be given.  Some are never removed, however old: the newest that is no
-    safety set, the newest of these of which no check failed, the newest sound one, the newest whose
-    rehearsal passed, and the set ``made`` in this run.  Safety sets, sets of which a check failed and
-    sets that look emptied never stand for a day: a good one of that day would go for them.  Hours,
-    days ... are those of this host's clock.  What a kept set builds on is kept with it.
+    Only complete sets may be given. Some are never removed, however old: the newest that is not a
+    safety set, the newest of these without a failed check, the newest sound one, the newest whose
+    rehearsal passed, and the set ``made`` in this run. Safety sets, sets with a failed check and
+    sets that look emptied never count as the set of a day, because a good one would be removed
+    instead. Hours, days and so on are in local time. A set that a kept one builds on is kept too.
 
-    A set with a date in the future is kept, and nothing is reckoned from it.  While a set that
-    looks emptied is newer than every sound one, nothing goes at all.
+    A set with a date in the future is kept and not counted. While a set that looks emptied is
+    newer than every sound one, nothing is removed.
     """
     newest_first = sorted(sets, key=lambda facts: (facts.made, facts.name), reverse=True)
     if rules == Rules():
@@ -93,11 +93,11 @@ def decide(sets: Iterable[SetFacts], rules: Rules, now: datetime, made: str = ""
 def unusual(
     sets: Iterable[SetFacts], decisions: Sequence[Decision], rules: Rules, most: int
 ) -> bool:
-    """Tell whether ``decisions`` would remove so much that an administrator should be asked.
+    """Tell whether ``decisions`` remove so much that the administrator should be asked.
 
-    That is half of the sets or more, and more than the ``most`` that any run has removed: by the
-    keep time alone, since the set before the newest was made (a clock that jumped, a host that was
-    off), or three and more for any reason.
+    That is at least half of the sets and more than the ``most`` that any run has removed: either
+    by the keep time alone, since the second newest set was made (a clock that jumped, a host that
+    was off), or at least three for any reason.
     """
     known = {facts.name: facts for facts in sets}
     going = [known[decision.name] for decision in decisions if not decision.keep]
@@ -109,7 +109,7 @@ def unusual(
 def _overtaken(
     going: Sequence[SetFacts], every: Iterable[SetFacts], keep_time: timedelta | None
 ) -> bool:
-    """Tell whether all that goes was young when the last set but one was made, long ago."""
+    """Tell whether all sets to remove were young when the second newest set was made, long ago."""
     moments = sorted(facts.made for facts in every if not facts.safety)
     if keep_time is None or len(moments) < 2:
         return False
@@ -120,9 +120,9 @@ def _overtaken(
 
 
 def with_bases(decisions: Sequence[Decision], bases: Mapping[str, str]) -> list[Decision]:
-    """Return ``decisions`` changed so that no set goes while one that stays builds on it.
+    """Return ``decisions`` changed so that the base of each kept set is kept.
 
-    ``bases`` has, for each set that builds on another, that other's name.
+    ``bases`` maps each incremental set to its base.
     """
     needed: dict[str, str] = {}  # set -> the one that builds on it, and stays
     for decision in decisions:
@@ -142,7 +142,7 @@ _Reason = tuple[str, SetFacts]
 
 
 def _protected(newest_first: Sequence[SetFacts]) -> Iterable[_Reason]:
-    """Yield what no rule can remove."""
+    """Yield the sets that no rule can remove."""
     regular = [facts for facts in newest_first if not facts.safety]
     good = [facts for facts in regular if not facts.failed]
     sound = [facts for facts in good if not _weak(facts, newest_first)]
@@ -160,12 +160,12 @@ def _protected(newest_first: Sequence[SetFacts]) -> Iterable[_Reason]:
 
 
 def _weak(facts: SetFacts, every: Sequence[SetFacts]) -> bool:
-    """Tell whether a set must not displace a fuller one."""
+    """Tell whether a set must not replace a fuller one."""
     return facts.shrunken or (facts.empty and any(not other.empty for other in every))
 
 
 def holding(sets: Iterable[SetFacts], now: datetime) -> str:
-    """Return the name of the set for which nothing goes: it looks emptied, and no sound one is newer."""
+    """Return the set that stops all removals: it looks emptied, and no sound one is newer."""
     newest_first = sorted(sets, key=lambda facts: (facts.made, facts.name), reverse=True)
     return _emptied([facts for facts in newest_first if not clock.ahead(facts.made, now)])
 
@@ -194,7 +194,7 @@ def _last(good: Sequence[SetFacts], number: int) -> Iterable[_Reason]:
 
 
 def _periods(good: Sequence[SetFacts], rules: Rules) -> Iterable[_Reason]:
-    """Yield the newest set of each of the last hours, days ... that have one."""
+    """Yield the newest set of each of the last hours, days and so on that have one."""
     for rule, name_of in _PERIODS.items():
         number: int = getattr(rules, rule)
         newest: dict[str, SetFacts] = {}
@@ -205,7 +205,7 @@ def _periods(good: Sequence[SetFacts], rules: Rules) -> Iterable[_Reason]:
 
 
 def _otherwise(rules: Rules) -> str:
-    """Return why a set goes."""
+    """Return why a set is removed."""
     if rules == Rules(keep_time=rules.keep_time):
         return "older than the keep time"
     return "no rule keeps it"

@@ -1,4 +1,4 @@
-"""Verify: does a set hold what its manifest says, byte for byte and in its structure?"""
+"""Verify: read a whole set and compare its archives with the manifest and the listing."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _ETC_MOST = Most(4 << 30, 100_000)  # no manifest counts it; it has some hundred
 
 
 def verify(set_: BackupSet) -> None:
-    """Read all of ``set_``; raises Failure that names everything wrong with it."""
+    """Read the whole set; raises Failure with everything that is wrong."""
     failure = damaged(set_.name, run_checks(set_))
     if failure is not None:
         raise failure
 
 
 def run_checks(set_: BackupSet, each: Each = lambda member, read: None) -> list[Check]:
-    """Read all of ``set_``, and of what it builds on, and return what became of each check.
+    """Read the whole set and its bases; return the result of each check.
 
-    Bytes are summed and archives looked into at the same time.  ``each`` is told of every file,
-    folder and link that a restore brings back; what it hears counts only if both checks pass.
+    Checksums and archives are checked at the same time. ``each`` is called for every file,
+    directory and link of a restore; this counts only if both checks pass.
     """
     problems, structure = parallel.run_all(
         lambda: [problem for link in set_.chain for problem in _damage(link, set_)],
@@ -55,7 +55,7 @@ def _damage(set_: BackupSet, wanted: BackupSet) -> list[str]:
 
 
 def _structure(set_: BackupSet, each: Each) -> Check:
-    """Look into the archives."""
+    """Check the archives."""
     if set_.source is not None:
         return _structure_elsewhere(set_, set_.source, each)
     if "etc-gitlab" in set_.manifest.parts:  # a standalone Mattermost has none
@@ -83,7 +83,7 @@ def _structure(set_: BackupSet, each: Each) -> Check:
 
 
 def _structure_elsewhere(set_: BackupSet, source: Source, each: Each) -> Check:
-    """The same for a set that is not on this host, without keeping anything of it here."""
+    """Do the same for a set that is not on this host, without storing it here."""
     with process.output(source.files()) as (stream, _):
         contents = archive_reader.inspect_stream(stream, "files", *_files(set_), each)
     if "etc-gitlab" in set_.manifest.parts:
@@ -93,9 +93,9 @@ def _structure_elsewhere(set_: BackupSet, source: Source, each: Each) -> Check:
 
 
 def pass_on(set_: BackupSet, tar: IO[bytes], put: Put) -> None:
-    """Pass on the files part, each member as soon as it is found good.
+    """Forward the files part, each member after its checks.
 
-    Raises Failure for what no set of ours holds, and at the end where it is not all that was packed.
+    Raises Failure for a member that no set contains, and at the end where the totals differ.
     """
     contents = archive_reader.inspect_stream(tar, "files", *_files(set_), on=put)
     failure = damaged(set_.name, [_compared(set_, contents)])
@@ -109,9 +109,10 @@ def _inspect_etc(packed: IO[bytes], known: Manifest) -> None:
 
 
 def _follow(set_: BackupSet, wanted: BackupSet, level: int, live: int, each: Each) -> Check:
-    """Hold an archive of the chain of ``wanted`` against the listings, member by member.
+    """Compare an archive of the chain of ``wanted`` with the listings, member by member.
 
-    ``each`` is told of what ``wanted`` still has from there, which must be ``live`` members.
+    ``each`` is called for the members that ``wanted`` still has from there; there must be ``live``
+    of them.
     """
     with (
         file_list.opened(set_.file(LISTING)) as own,
@@ -133,7 +134,7 @@ def _follow(set_: BackupSet, wanted: BackupSet, level: int, live: int, each: Eac
 
 
 def _files(set_: BackupSet) -> tuple[list[str], archive_reader.Known, Most]:
-    """Return what the files part may hold at most."""
+    """Return the most that the files part may hold."""
     packed = set_.manifest.packed
     return (
         list(set_.manifest.files.folders.values()),

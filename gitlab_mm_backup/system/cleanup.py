@@ -1,6 +1,6 @@
-"""Removes folders when its input ends, which it does however the process at the other end ends.
+"""Remove directories when the input ends, which it does however the other process ends.
 
-A program of its own, without imports from the package: ``python3 -I cleanup.py FOLDER...``.
+A separate program, without imports from the package: ``python3 -I cleanup.py FOLDER...``.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""Becomes another program, for which links in some directories lead nowhere.
+"""Run a program for which links in some directories cannot be followed.
 
-A program of its own, without imports from the package:
-``python3 -I nolinks.py DIRECTORY... -- PROGRAM ARGUMENT...``.  It has mounts of its own, in which
-each directory, with all that is mounted below it, has the option nosymfollow (mount(2), Linux
-5.10): whatever an account puts in the place of a directory meanwhile, no path leads through it.
-That begins where the way to the directory can first be changed by somebody but root.  The links
-themselves can be read.  Where no mount can be made, as in a container without the right to, the
-program begins all the same.
+A separate program, without imports from the package: ``python3 -I nolinks.py DIRECTORY... --
+PROGRAM ARGUMENT...``. It has private mounts in which each directory, with everything mounted below
+it, has the option nosymfollow (mount(2), Linux 5.10): no path leads through a link there, even if
+another account creates one. The option begins at the first directory of the path that another
+account can change. Links themselves can be read. Where mounts are not possible, as in a container
+without that right, the program runs all the same.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def main() -> None:
 
 
 def shut(folders: Sequence[bytes]) -> None:
-    """Have no path of this process lead through a link in ``folders``, as far as that can be had."""
+    """Let no path of this process lead through a link in ``folders``, as far as possible."""
     libc, folders = ctypes.CDLL(None), [_changeable(path) for path in folders]
     if libc.unshare(_NEW_MOUNTS) or libc.mount(None, b"/", None, _PRIVATE | _ALL_BELOW, None):
         return
@@ -54,9 +53,9 @@ def shut(folders: Sequence[bytes]) -> None:
 
 
 def _changeable(folder: bytes) -> bytes:
-    """Return the first directory on the way to ``folder`` in which others can exchange entries.
+    """Return the first directory on the way to ``folder`` in which others can replace entries.
 
-    Its own entry is root's.  It is ``folder`` where all is root's.
+    Its own entry is root's. It is ``folder`` where root owns all.
     """
     names = folder.split(b"/")
     for length in range(2, len(names) + 1):
@@ -72,7 +71,7 @@ def _changeable(folder: bytes) -> bytes:
 
 
 def _mounts() -> list[bytes]:
-    """Return where something is mounted; the kernel writes blanks and such as octal numbers."""
+    """Return all mount points; the kernel escapes blanks and the like as octal numbers."""
     with open("/proc/self/mountinfo", "rb") as lines:
         places = [line.split(b" ")[4] for line in lines]
     return [

@@ -1,6 +1,6 @@
-"""Checks of documents that somebody else may have written: each returns the value or refuses it.
+"""Validation of documents from elsewhere: JSON and YAML with limits, checks of values.
 
-All raise ValueError, with a detail that is short and printable.
+All raise ValueError with a short, printable detail.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ def text(value: Any) -> str:
 
 
 def line(value: Any) -> str:
-    """Accept a text that can be shown on one line as it is."""
+    """Accept a printable text of one line."""
     if not text(value).isprintable():
         raise ValueError(f"not one printable line: {ascii(value)[:40]}")
     return str(value)
 
 
 def instant(value: Any) -> str:
-    """Accept a moment as RFC 3339 has it, with its zone."""
+    """Accept an RFC 3339 time with its time zone."""
     if clock.parse_moment(text(value)).tzinfo is None:
         raise ValueError("a time without its zone")
     return str(value)
 
 
 def identifier(value: Any) -> str:
-    """Accept the id of a host or of an installation, or "" for one that is not known."""
+    """Accept the id of a host or an installation, or "" for an unknown one."""
     if not re.fullmatch(r"[0-9A-Za-z._-]{0,64}", text(value)):
         raise ValueError(f"not an id: {ascii(value)[:40]}")
     return str(value)
 
 
 def path(value: Any) -> str:
-    """Accept an absolute path, of whatever bytes; they come as surrogates (PEP 383)."""
+    """Accept an absolute path of any bytes, as surrogates (PEP 383)."""
     if not isinstance(value, str) or "\0" in value or not value.startswith("/"):
         raise ValueError(f"not an absolute path: {ascii(value)[:40]}")
     if ".." in value.split("/"):
@@ -156,7 +156,7 @@ _MOST_NODES = 200_000  # of YAML, each as often as an alias repeats it
 
 
 class Refused(ValueError):
-    """A document that is not read, with the reason in words that may be shown."""
+    """A document that is not read, with a reason that may be shown."""
 
 
 def from_json(data: str | bytes) -> Any:
@@ -180,7 +180,7 @@ def from_json(data: str | bytes) -> Any:
 
 
 def _inside(value: Any) -> Iterator[Any]:
-    """Yield what an object or a list holds, but for what can hold nothing itself."""
+    """Yield the members of an object or list that are objects or lists themselves."""
     if isinstance(value, (dict, list)):
         values = value.values() if isinstance(value, dict) else value
         yield from (inner for inner in values if isinstance(inner, (dict, list)))
@@ -211,7 +211,7 @@ def _no_constant(_: str) -> None:
 def from_yaml(text: str) -> Any:
     """Return the value of the one document in a YAML text, None without one; raises Refused.
 
-    Of its types only those of JSON, dates and binary data are known: yaml.SafeLoader's.
+    Only the types of JSON, dates and binary data are known: yaml.SafeLoader's.
     """
     import yaml
 
@@ -232,7 +232,7 @@ def from_yaml(text: str) -> Any:
 def yaml_tree(text: str) -> yaml.Node | None:
     """Return the nodes of the one document in a YAML text, None without one.
 
-    Raises Refused, and yaml.YAMLError where it is no YAML.
+    Raises Refused, and yaml.YAMLError where it is not YAML.
     """
     import yaml
 
@@ -249,7 +249,7 @@ def _of_a_size(text: str) -> str:
 
 
 def _composed(loader: yaml.SafeLoader) -> yaml.Node | None:
-    """Return the nodes, of which an alias may repeat some, but not without end."""
+    """Return the nodes; aliases may repeat them, within limits."""
     root: yaml.Node | None = loader.get_single_node()
     level, count = [root], 0
     for _ in range(DEEPEST + 1):
