@@ -1,4 +1,4 @@
-"""What must outlive a run: the journal of a restore, previous states kept, indexes to build."""
+"""State that survives a run: journal of a restore, previous states, indexes to build."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ..system.files import STATE, replace_file, sync_folder
 class Step:
     """One action by name and plain values, so that a journal on disk can hold it.
 
-    The action must be idempotent.  That of an undo must also bear that its act has not happened,
-    or only half: it is noted before the act.
+    The action must be idempotent. An undo must also work where its action has not happened, or
+    only in part, because it is recorded before the action.
     """
 
     action: str
@@ -34,7 +34,7 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class UnfinishedRestore:
-    """A restore that was cut short."""
+    """An interrupted restore."""
 
     request: Mapping[str, Any]  # the set's path and the options, to do it again
     undo: list[Step]  # in the order of the acts
@@ -43,7 +43,7 @@ class UnfinishedRestore:
 
 @dataclass(frozen=True)
 class Previous:
-    """What was live before a restore, and is kept."""
+    """The previous live state of a restore, which is kept."""
 
     since: str  # RFC 3339
     steps: list[Step]  # that remove it
@@ -55,7 +55,7 @@ class Previous:
 
 
 class Journal:
-    """Three files in the state folder, root's alone."""
+    """Three files in the state directory, for root only."""
 
     def __init__(self, state: Path = STATE) -> None:
         self.path = state / "restore.json"
@@ -63,14 +63,14 @@ class Journal:
         self._later = state / "indexes.json"
 
     def write(self, request: Mapping[str, Any], undo: list[Step], finish: list[Step]) -> None:
-        """Make the record lasting; one with nothing to do is removed."""
+        """Write the record to disk; a record without steps is removed."""
         record = asdict(UnfinishedRestore(request, undo, finish)) if undo or finish else None
         self._write(self.path, record)
 
     def read(self) -> UnfinishedRestore | None:
-        """Return the restore that was cut short, or None.
+        """Return the interrupted restore, or None.
 
-        Raises Failure with ExitCode.ATTENTION when its record is not readable.
+        Raises Failure with ExitCode.ATTENTION when its record cannot be read.
         """
         document = self._read(self.path)
         if document is _ABSENT:
@@ -82,7 +82,7 @@ class Journal:
             raise _unreadable(self.path, reason(error)) from error
 
     def previous(self) -> list[Previous]:
-        """Return the previous states that are kept, oldest first."""
+        """Return the kept previous states, oldest first."""
         try:
             return [
                 Previous(
@@ -96,11 +96,11 @@ class Journal:
             raise _unreadable(self._previous, reason(error)) from error
 
     def keep(self, states: list[Previous]) -> None:
-        """Make ``states`` the previous states that are kept."""
+        """Replace the list of kept previous states."""
         self._write(self._previous, [asdict(state) for state in states] or None)
 
     def later(self) -> list[Index]:
-        """Return the indexes that are still to be built, in their order."""
+        """Return the indexes still to build, in order."""
         document = self._read(self._later)
         try:
             return [] if document is _ABSENT else [Index(**index) for index in document]
@@ -108,7 +108,7 @@ class Journal:
             raise _unreadable(self._later, reason(error)) from error
 
     def keep_later(self, indexes: Sequence[Index]) -> None:
-        """Make ``indexes`` those that are still to be built."""
+        """Replace the list of indexes still to build."""
         self._write(self._later, [asdict(index) for index in indexes] or None)
 
     def _previous_document(self) -> list[Any]:

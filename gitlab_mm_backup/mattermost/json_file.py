@@ -1,7 +1,7 @@
-"""config.json and gitlab-secrets.json: read, patch under guard, write back as they were.
+"""config.json and gitlab-secrets.json: read, patch with tests, write back in the same form.
 
-A patch is RFC 6902.  It is applied to the text itself: outside the values that it names every
-byte stays, whoever wrote the file and in whatever form.
+A patch is RFC 6902. It is applied to the text: bytes outside the changed values stay, whoever
+wrote the file and in whatever form.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class JsonFile:
 def read(path: Path) -> JsonFile:
     """Read ``path``.
 
-    Raises Failure when it is absent, unreadable or not one JSON object; the detail gives line
-    and column, never content.
+    Raises Failure when it is missing, unreadable or not one JSON object; the detail gives line and
+    column, never content.
     """
     text = _text(path, "strict", links=True)
     return JsonFile(path, text, parse(text, str(path)))
@@ -56,10 +56,9 @@ def read(path: Path) -> JsonFile:
 def read_config(path: Path) -> JsonFile:
     """Read Mattermost's config.json as Go does; raises Failure as ``read`` does.
 
-    The file is Mattermost's own, and so a link that this account may put in its place is followed
-    with no rights but the account's.
-    In ``document`` keys have Mattermost's spelling, however they are written (see ``parse_config``);
-    a patch for it finds them in the text.
+    The file belongs to Mattermost's account, so a link there is followed only with the rights of
+    that account. In ``document`` keys have Mattermost's spelling, however they are written (see
+    ``parse_config``); a patch finds them in the text.
     """
     text = _text(path, "surrogateescape", links=False)
     return JsonFile(path, text, parse_config(text, str(path)), go=True)
@@ -76,7 +75,7 @@ def _text(path: Path, errors: str, links: bool) -> str:
 
 
 def _behind_a_link(path: Path) -> bytes:
-    """Return what a link leads to, as the owner of its directory reads it, who can exchange it."""
+    """Return the content of a link's target, read with the rights of its directory's owner."""
     folder = os.lstat(path.parent)
     try:
         owner = pwd.getpwuid(folder.st_uid).pw_name
@@ -93,9 +92,9 @@ def _behind_a_link(path: Path) -> bytes:
 def setting(document: Mapping[str, Any], changes: Mapping[Keys, Any]) -> Operations:
     """Return the patch that sets each path of ``changes`` to its value.
 
-    It begins with ``test`` operations of all that it relies on, so that it refuses a document
-    which has changed meanwhile.  A path that has its value already is left out; missing objects
-    on the way are made.  Raises Failure where a plain value stands in the way.
+    It begins with ``test`` operations for everything it relies on, so that it refuses a document
+    that has changed. A path that already has its value is left out; missing objects on the way are
+    created. Raises Failure where a plain value is in the way.
     """
     tests: Operations = []
     acts: Operations = []
@@ -119,7 +118,7 @@ def setting(document: Mapping[str, Any], changes: Mapping[Keys, Any]) -> Operati
 
 
 def inverse(operations: Operations) -> Operations:
-    """Return the patch that takes ``operations`` of ``setting`` back, with tests of its own."""
+    """Return the patch that undoes ``operations`` of ``setting``, with its own tests."""
     before = {
         operation["path"]: operation["value"]
         for operation in operations
@@ -138,7 +137,7 @@ def inverse(operations: Operations) -> Operations:
 
 
 def _grown(made: Mapping[str, Any], done: Operations) -> Any:
-    """Return the value of ``made`` after all of ``done``: a new object has got members."""
+    """Return the value of ``made`` after all of ``done``: a new object may have got members."""
     value = copy.deepcopy(made["value"])
     for change in done:
         if change["op"] == "add" and change["path"].startswith(made["path"] + "/"):
@@ -191,10 +190,10 @@ def applied(document: Mapping[str, Any], operations: Operations, where: str) -> 
 
 
 def write(path: Path, text: str) -> None:
-    """Replace the content of ``path`` in one step, with its owner, group and mode kept.
+    """Replace the content of ``path`` atomically, with the same owner, group and mode.
 
-    Raises Failure for anything but a plain file: through a link that Mattermost's account
-    planted it would be that account which chooses what root writes to.
+    Raises Failure for anything but a regular file: through a link, Mattermost's account could
+    choose the file that root writes to.
     """
     try:
         before = os.lstat(path)
@@ -236,7 +235,7 @@ def _look_up(document: Any, path: Keys) -> tuple[bool, Any]:
 def _nearest(document: Any, path: Keys) -> Keys:
     """Return the longest part of ``path`` that is an object: the one to add to.
 
-    RFC 6902 cannot test that a key is absent; that its object is as it was says the same.
+    RFC 6902 cannot test that a key is missing; a test of the whole object does.
     """
     length = len(path) - 1
     while not _look_up(document, path[:length])[0]:
@@ -248,7 +247,7 @@ def _nearest(document: Any, path: Keys) -> Keys:
 
 @dataclass(frozen=True)
 class _Member:
-    """Where a member of an object stands in the text: its key, its value, and the end."""
+    """The position of an object's member in the text: its key, its value, and the end."""
 
     key: int
     value: int
@@ -276,7 +275,7 @@ def _siblings(path: Keys, members: Mapping[Keys, _Member]) -> list[Keys]:
 
 
 def _with(text: str, path: Keys, member: str, members: Mapping[Keys, _Member]) -> str:
-    """Add a member behind the last one, set off from it as that one is from what precedes it."""
+    """Add a member after the last one, with the same separator as before that one."""
     siblings = _siblings(path, members)
     if not siblings:
         start = members[path[:-1]].value + 1
@@ -287,7 +286,7 @@ def _with(text: str, path: Keys, member: str, members: Mapping[Keys, _Member]) -
 
 
 def _without(text: str, path: Keys, members: Mapping[Keys, _Member]) -> str:
-    """Take a member out, with the comma and the space that set it off."""
+    """Remove a member with its comma and the space before it."""
     place = members[path]
     for sibling in (members[key] for key in _siblings(path, members)):
         if _COMMA.fullmatch(text, sibling.end, place.key):
@@ -299,9 +298,9 @@ def _without(text: str, path: Keys, members: Mapping[Keys, _Member]) -> str:
 
 
 def _scan(text: str, at: int, path: Keys | None, members: dict[Keys, _Member], names: Names) -> int:
-    """Note the members of the value at ``at``, which is known to be JSON; return its end.
+    """Record the members of the value at ``at``, which is valid JSON; return its end.
 
-    ``path`` None is within a list, which no path of ours reaches.
+    ``path`` None is within a list; no path of ours leads there.
     """
     opening = text[at]
     if opening == '"':
@@ -327,7 +326,7 @@ def _scan(text: str, at: int, path: Keys | None, members: dict[Keys, _Member], n
 
 
 def _forget(path: Keys, members: dict[Keys, _Member], names: Names) -> None:
-    """Forget a member that comes again, and what is in it unless both are one object."""
+    """Forget a repeated member with its content, unless both are one object."""
     members.pop(path)
     if not names.merge(path):
         for inner in [inner for inner in members if inner[: len(path)] == path]:
@@ -341,7 +340,7 @@ def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
 
 
 def _rendered(value: Any, plain: bool = False) -> str:
-    """Return ``value`` as Mattermost writes it: Go's encoding/json, with its escapes for HTML.
+    """Return ``value`` as Mattermost writes it: Go's encoding/json, with escapes for HTML.
 
     ``plain`` is without them, as Ruby writes GitLab's secrets.
     """

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL with the right account, and what sessions count, wait for and analyze."""
+"""Connections to PostgreSQL with the right account, and what sessions count and wait for."""
 
 from __future__ import annotations
 

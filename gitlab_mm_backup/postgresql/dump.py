@@ -93,7 +93,7 @@ class DatabaseSnapshot:
         self._session.execute("COMMIT")
 
     def refuse_to_block(self, over: threading.Event) -> None:
-        """Raise DumpBlockedOthers as soon as a session waits for our locks; returns when ``over``.
+        """Raise DumpBlockedOthers when a session waits for our locks; returns when ``over``.
 
         We only read, but a migration of Mattermost wants an exclusive lock, and later sessions
         queue behind it (PostgreSQL manual, 13.3.1).

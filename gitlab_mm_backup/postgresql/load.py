@@ -258,7 +258,7 @@ def _grant(
 def middle(
     planned: Passes, load: Callable[..., None], execute: Callable[[list[str]], None]
 ) -> Iterator[Callable[[], None]]:
-    """Yield what is done side by side, in the order in which it is begun."""
+    """Yield the parallel tasks, in the order of their start."""
     there = threading.Event()
 
     def fill_tables() -> None:

@@ -1,4 +1,4 @@
-"""Properties of a set's database on a server: what it gets besides tables and rows, and what not."""
+"""What a set's database gets on a server besides tables and rows, and what it cannot get."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scratch: temporary directories and a temporary PostgreSQL server, for a rehearsal or a salvage.
+"""Scratch: temporary directories and a temporary PostgreSQL, for a rehearsal or salvage.
 
 Both are removed at the end, even after kill -9.
 """

@@ -142,7 +142,7 @@ class Archive:
     def unpack(
         self, folder: str, into: Path, excluded: Sequence[str], keeping: Keeping
     ) -> list[str]:
-        """Unpack a folder of it; return, as text, the attributes that ``keeping`` cannot restore."""
+        """Unpack a folder of it; return, as text, what ``keeping`` cannot restore."""
         one, never = self.set, [*excluded, *self.stale]
         stream = one.stream if self.part == "files" else None
         strange = self._by_number and not identity.known().owns(manifest.host_of(one.manifest))

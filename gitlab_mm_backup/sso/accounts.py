@@ -1,7 +1,7 @@
-"""Accounts that sign in through GitLab: made ones with e-mail and password, and back.
+"""Convert accounts with GitLab sign-in to email and password, and back.
 
-Mattermost itself mails everybody a new password ("I forgot my password").  What was changed is
-in a mapping file, written first, from which it can be taken back byte by byte.
+Mattermost itself mails new passwords ("I forgot my password"). A mapping file, written first,
+records the changes for an exact undo.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _RETURN = "UPDATE users SET authservice = 'gitlab', authdata = %s, updateat = %s
 
 @dataclass(frozen=True)
 class Person:
-    """An account whose sign-in GitLab decides about."""
+    """An account that signs in through GitLab."""
 
     id: str
     username: str
@@ -59,7 +59,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Changed:
-    """What a conversion did, or with a dry run would do; or what an undo did."""
+    """The result of a conversion, of its dry run, or of an undo."""
 
     people: list[Person]
     mapping: Path | None = None
@@ -69,7 +69,7 @@ class Changed:
 
 
 def preview(site: Site) -> Changed:
-    """Return who is affected, and who could be named as administrator; changes nothing."""
+    """Return the affected accounts, and the possible administrators; changes nothing."""
     with connection.within(site.database) as session:
         people = _people(session)
         return Changed(
@@ -80,7 +80,7 @@ def preview(site: Site) -> Changed:
 
 
 def convert(site: Site, administrator: str, password: Secret) -> Changed:
-    """Have all who sign in through GitLab sign in by e-mail and password from now on.
+    """Convert all accounts with GitLab sign-in to email and password.
 
     Raises Failure, with nothing changed, unless ``administrator`` can sign in with ``password``.
     """
@@ -106,9 +106,9 @@ def convert(site: Site, administrator: str, password: Secret) -> Changed:
 
 
 def undo(site: Site, mapping: Path) -> Changed:
-    """Give the accounts in ``mapping`` back to GitLab; one that is no longer so is left, and told.
+    """Convert the accounts in ``mapping`` back; one that has changed is skipped with a warning.
 
-    A password that somebody has set meanwhile goes: Mattermost refuses an account with both.
+    A new password is removed: Mattermost refuses an account with both.
     """
     after, wanted = _read_mapping(mapping)
     back, warnings = [], []
@@ -128,9 +128,9 @@ def undo(site: Site, mapping: Path) -> Changed:
 
 
 def prove_administrator(site: Site, name: str, password: Secret) -> None:
-    """Raise Failure unless ``name`` signs in with ``password`` now, and is an administrator.
+    """Raise Failure unless ``name`` is an administrator and can sign in with ``password``.
 
-    Through Mattermost itself: that a password is stored does not say that somebody knows it.
+    Tried at Mattermost itself: a stored password may be known to nobody.
     """
     body = json.dumps({"login_id": name, "password": password.reveal()}).encode()
     there, users = listener.of(site.settings), "/api/v4/users"
@@ -195,7 +195,7 @@ def _local_administrators(session: psycopg.Connection[Any]) -> list[str]:
 
 
 def _write_mapping(site: Site, people: Iterable[Person], after: int) -> Path:
-    """Write, before any change, all that an undo needs: root's alone, and on the disk."""
+    """Write the mapping for an undo, before any change: for root only, synced to disk."""
     moment = datetime.now(timezone.utc)
     path = STATE / f"accounts-{moment:%Y%m%dT%H%M%SZ}.json"
     document = {
@@ -251,7 +251,7 @@ def _as_they_are(
 
 
 def _taken_elsewhere(session: psycopg.Connection[Any], wanted: Iterable[Person]) -> dict[str, str]:
-    """Return who has GitLab's id of somebody else in ``wanted`` now."""
+    """Return other accounts that now have a GitLab id of ``wanted``."""
     ids = {person.authdata: person.id for person in wanted}
     rows = session.execute(
         "SELECT authdata, id, username FROM users WHERE authdata = ANY(%s)", (list(ids),)
@@ -272,14 +272,14 @@ def _obstacle(
 
 
 def _give_back(session: psycopg.Connection[Any], person: Person, *, untouched: bool) -> None:
-    """Put one row back; as it was to the byte where nothing has changed it since."""
+    """Restore one row; exactly, where nothing has changed it since."""
     moment = person.updateat if untouched else int(time.time() * 1000)
     statement = _RETURN.format("" if untouched else ", password = ''")
     session.execute(statement, (person.authdata, moment, person.id))
 
 
 def _restarted(site: Site) -> list[str]:
-    """Restart Mattermost, which keeps accounts in memory; return what went wrong."""
+    """Restart Mattermost, which caches accounts; return problems as text."""
     mattermost = service.of(site)
     try:
         if mattermost.runs():

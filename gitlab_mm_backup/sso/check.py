@@ -1,4 +1,4 @@
-"""Sign-in through GitLab: what it rests on here, and what is wrong with it."""
+"""Sign-in through GitLab: the credentials in use, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Severity(enum.Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong; ``layer`` is where, or gitlab for GitLab's own side."""
+    """One problem; ``layer`` is its place, or gitlab for GitLab's own side."""
 
     code: str
     layer: str
@@ -55,11 +55,11 @@ class Diagnosis:
     probe: Probe
 
     def in_use(self, site: Site) -> bool:
-        """Tell whether anything here speaks of signing in through GitLab."""
+        """Tell whether any setting here refers to signing in through GitLab."""
         return site.settings.flag("GitLabSettings", "Enable") or bool(self.candidates)
 
     def chosen(self) -> Candidate | None:
-        """Return the first candidate that GitLab accepts, those of this host before any other."""
+        """Return the first candidate that GitLab accepts; those of this host come first."""
         return next((candidate for candidate in self.candidates if candidate.verified), None)
 
 
@@ -71,9 +71,9 @@ def effective_pair(site: Site) -> Pair | None:
 
 
 def accepted(site: Site) -> bool | None:
-    """Tell whether GitLab accepts the effective pair; None where it is not known.
+    """Tell whether GitLab accepts the effective pair; None if unknown.
 
-    Where its database is not on this host the live GitLab is asked.
+    Where its database is not on this host, the running GitLab is asked.
     """
     pair = effective_pair(site)
     if pair is None:
@@ -182,7 +182,7 @@ def _pair_findings(
 
 
 def _refusal(name: str, pair: Pair, rows: list[Application], severity: Severity) -> Finding:
-    """Say why GitLab does not accept a layer's pair."""
+    """Return the reason why GitLab does not accept a layer's pair."""
     later = "" if severity is Severity.BROKEN else _LATER.get(name, "")
     row = next((application for application in rows if application.uid == pair.id), None)
     if row is None:
@@ -284,7 +284,7 @@ def examine_folders(site: Site, store: Store, named: Sequence[str] = ()) -> Diag
 def from_set(set_: BackupSet) -> list[Candidate]:
     """Return the candidates of a set: environment, config.json, gitlab-secrets.json.
 
-    A damaged part has none; ``gitlab-mm verify`` is there to name the damage.
+    A damaged part has none; ``gitlab-mm verify`` reports the damage.
     """
     source = f"set {set_.name}"
     found: list[Candidate] = []
