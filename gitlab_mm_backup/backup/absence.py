@@ -1,4 +1,4 @@
-"""What a site lacks that it had, or that its settings, its database or /etc/fstab name."""
+"""What a site lacks: directories, mounts and uploads that the last set, settings or database name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ StillNamed = Callable[[Iterable[Upload]], "set[str]"]
 
 
 class Place(enum.Enum):
-    """Where an upload was found."""
+    """The place of an upload."""
 
     THERE = "there"
     MISSING = "missing"
@@ -35,7 +35,7 @@ class Place(enum.Enum):
 
 
 def last_of(sets: Iterable[Manifest], installation: str) -> Manifest | None:
-    """Return the first of ``sets`` that may be of ``installation``; None where none is."""
+    """Return the first of ``sets`` that may be of ``installation``; None without one."""
     return next(
         (
             set_
@@ -53,10 +53,10 @@ def told(
     uploads: Sequence[Upload],
     still_named: StillNamed,
 ) -> list[str]:
-    """Return, in words, what is missing on the disk.
+    """Return, as text, what is missing on disk.
 
-    ``last`` is the set before this one, ``people`` what the database holds, and ``uploads`` some
-    of those that it names.
+    ``last`` is the set before this one, ``people`` the counts of the database, and ``uploads`` a
+    sample of its uploads.
     """
     if site.missing is not None:  # a salvage tells itself which directories it did not find
         last = None
@@ -74,7 +74,7 @@ def told(
 
 
 def _readable(path: Path, user: str) -> bool:
-    """Tell whether the account may read ``path``, by owner and mode; an ACL may say anything."""
+    """Tell whether the account may read ``path``, by owner and mode; True with an ACL."""
     try:
         facts, account = path.lstat(), sandbox.account_entry(user)
         if "system.posix_acl_access" in os.listxattr(path, follow_symlinks=False):
@@ -94,7 +94,7 @@ def _local(site: Site) -> bool:
 
 
 def _directories(site: Site, last: Manifest | None) -> dict[str, list[str]]:
-    """Return what is wrong with directories by role: against the last set, or in any case."""
+    """Return the problems of directories by role: compared with the last set, or in any case."""
     found = {}
     for role, path in site.folders.real.items():
         problems = [_unusable(site, last, role) or _emptied(last, role, path)]
@@ -105,7 +105,7 @@ def _directories(site: Site, last: Manifest | None) -> dict[str, list[str]]:
 
 
 def _unusable(site: Site, last: Manifest | None, role: str) -> str:
-    """Return why ``role`` has no directory, where it had one or must have one; else ""."""
+    """Return why ``role`` has no directory, where it had or needs one; else ""."""
     configured, real = site.folders.configured[role], site.folders.real[role]
     if real.is_dir():
         return ""
@@ -135,7 +135,7 @@ def _directory_words(
 
 
 def _mount_words(known: Folders) -> list[str]:
-    """Tell each mount point in fstab that is at, above or below one of the directories."""
+    """Report each unmounted mount point of fstab at, above or below one of the directories."""
     words = []
     for mount in disk_space.unmounted():
         roles = [
@@ -156,7 +156,7 @@ def _related(mount: Path, path: Path) -> bool:
 
 
 def _upload_words(known: Folders, uploads: Sequence[Upload], still_named: StillNamed) -> list[str]:
-    """Tell of uploads that the database names and the set cannot have."""
+    """Report uploads of the database that the set cannot contain."""
     roots = archive_writer.outermost(path for path in known.real.values() if path.is_dir())
     places = {upload: find(known.real[_DATA], roots, upload.path) for upload in uploads}
     looked = sum(place is not Place.UNKNOWN for place in places.values())
@@ -184,10 +184,10 @@ def _upload_words(known: Folders, uploads: Sequence[Upload], still_named: StillN
 
 
 def find(data: Path, roots: Sequence[Path], path: str) -> Place:
-    """Return where the upload ``path`` is, below the directory ``data``.
+    """Return the place of the upload ``path`` below the directory ``data``.
 
-    The database may name anything: no path that climbs is looked at, and no link out of ``roots``,
-    which are real directories around ``data``, is followed.
+    The path comes from the database: one with .. is not looked at, and no link out of ``roots``,
+    the real directories around ``data``, is followed.
     """
     if not path or path.startswith("/") or ".." in path.split("/"):
         return Place.UNKNOWN

@@ -1,4 +1,4 @@
-"""Settling: which sets a new one is held against, and which older ones are this host's."""
+"""Comparison with earlier sets: the fuller one to compare with, shrinkage, and whose they are."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _SHOWN = 8  # digits of an id that tell a host from others
 
 
 def fuller(host: Host, store: Store, own: Sequence[BackupSet]) -> Manifest | None:
-    """Return the newest sound set that a new one must not fall short of; None without one.
+    """Return the newest sound set to compare a new one with; None without one.
 
-    It is this host's own.  A host that has none yet, as after a reinstall, takes that of the host
-    that kept sets here before, unless somebody has said that this is another one.
+    It is this host's own. A host without any, as after a reinstall, uses that of the host that
+    kept sets here before, unless the administrator has declared that to be another one.
     """
     for set_ in own:
         if _sound(set_):
@@ -46,10 +46,10 @@ def _sound(set_: BackupSet) -> bool:
 
 
 def settle(host: Host, store: Store, made: Manifest) -> tuple[Host, list[str]]:
-    """Note what a finished backup tells of this host; return it, and what is good to know.
+    """Record what a finished backup shows about this host; return it, and notes.
 
-    Where this program made sets before they had ids, those with the name of this host are taken
-    for its own, unless the new one looks emptied: then somebody has to say so.
+    Sets from before hosts had ids count as this host's if they have its name, unless the new set
+    looks emptied: then the administrator must decide.
     """
     if not made.shrunken and not made.empty:
         host = live.note(host, made.installation)
@@ -71,7 +71,7 @@ def settle(host: Host, store: Store, made: Manifest) -> tuple[Host, list[str]]:
 
 
 def copied_disk(host: Host) -> list[str]:
-    """Return what is told while nobody has said whether this host is a copy of another."""
+    """Return the warning while it is undecided whether this host is a copy of another."""
     if not host.original:
         return []
     return [
@@ -83,12 +83,12 @@ def copied_disk(host: Host) -> list[str]:
 
 
 def _undecided(host: Host, store: Store) -> list[str]:
-    """Return what is told while nobody has said which host this is, and whose the other sets are."""
+    """Return the warnings while it is undecided whose the other sets are."""
     return [_kept(seen_host) for seen_host in inventory.kin(host, inventory.seen(store))]
 
 
 def _kept(host: SeenHost) -> str:
-    """Return what is said of the sets of another host."""
+    """Return the warning about the sets of another host."""
     shown = identity.shown(host.host)
     name = shown[:_SHOWN] if identity.has_id(host.host) else shown
     return (
@@ -101,9 +101,9 @@ _FEW = 4  # of a thing; half of fewer is no news, none of them is
 
 
 def shrinkage(new: Manifest, fuller: Manifest, percent: int) -> list[str]:
-    """Return what collapsed in ``new``, to nothing or to ``percent`` of ``fuller``: "posts: 0 of 8".
+    """Return what collapsed in ``new``, to 0 or below ``percent`` of ``fuller``: "posts: 0 of 8".
 
-    Sets from before these counts are held against each other by the rows of their tables.
+    Sets from before these counts are compared by the rows of their tables.
     """
     now, then = new.contents, fuller.contents
     if then is None:

@@ -1,4 +1,4 @@
-"""What a manifest says of the site that its set was made of."""
+"""The manifest of a new set, from what was written and found."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHOWN = 20  # links that are told one by one
 
 @dataclass(frozen=True)
 class Written:
-    """What was written of a set: its parts, and what was found while they were."""
+    """The parts of a set, and what was found while writing them."""
 
     parts: Mapping[str, Part]
     database: Database
@@ -95,7 +95,7 @@ class Written:
 
 
 def matters(link: str, target: str) -> bool:
-    """Tell whether something is lost with the target of a link that leads out of the set."""
+    """Tell whether data are lost with the target of a link that leads out of the set."""
     there = target_of(link, target)
     return not there.startswith(INSTALLED) and os.path.lexists(there)
 
@@ -103,7 +103,7 @@ def matters(link: str, target: str) -> bool:
 def describe(
     site: Site, name: str, started: datetime, seconds: float, written: Written
 ) -> Manifest:
-    """Return the manifest of a set, but for what the run that makes it adds."""
+    """Return the manifest of a set, without the fields that the run itself adds."""
     return Manifest(
         name=name,
         tool=version.tool(),
@@ -138,14 +138,14 @@ def describe(
 
 
 def _mounted(site: Site, roles: Mapping[str, str]) -> list[str]:
-    """Return the roles whose directory is a mount point; in the view of a salvage all would be."""
+    """Return the roles whose directory is a mount point; in a salvage's view all would be."""
     if site.missing is not None:
         return []
     return [role for role, path in roles.items() if disk_space.is_mount(Path(path))]
 
 
 def _account(site: Site) -> manifest.FileOwner:
-    """Return the account of the files; a salvage has numbers for names that are gone."""
+    """Return the account of the files; a salvage has ids where names are gone."""
     user, group = site.account.user, site.account.group
     uid = int(user) if user.isdecimal() else sandbox.account_entry(user).pw_uid
     try:

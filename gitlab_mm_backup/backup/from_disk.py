@@ -1,4 +1,4 @@
-"""Trees: a set out of a stopped host's file system, or of Docker's volumes, which stay as they are."""
+"""Make a set from the disk of a stopped host, or from Docker's volumes; both stay unchanged."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _ACCOUNTS = ("root", "nobody", scratch.ACCOUNT)
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a first look into the tree tells."""
+    """The result of a first look into the tree."""
 
     site: Site
     data: Path  # PostgreSQL's data folder
@@ -56,10 +56,10 @@ class _Seen:
 
 
 def make(root: Path, settings: Settings, store: LocalStore) -> BackupResult:
-    """Make a set of the Mattermost whose files lie below ``root``; nothing there is changed.
+    """Make a set of the Mattermost whose files are below ``root``; nothing there is changed.
 
     ``root`` is a mounted disk of a host, or a folder with Docker's volumes ``config`` and
-    ``data``.  The database is dumped from a server on a copy of its data folder.
+    ``data``. The database is dumped from a server on a copy of its data directory.
     """
     places, links = _layout(Path(os.path.realpath(root)))
     kept = salvage.kept_in(store.sets())
@@ -89,7 +89,7 @@ def make(root: Path, settings: Settings, store: LocalStore) -> BackupResult:
 
 
 def _within(root: Path, view: View, base: Path, task: Callable[[], Any]) -> Any:
-    """Run ``task`` in the view; a failure's paths are those of the old host, so say where it is."""
+    """Run ``task`` in the view; a failure's paths are those of the old host, which it then says."""
     try:
         return within(view, base, task)
     except Failure as failure:
@@ -100,7 +100,7 @@ def _within(root: Path, view: View, base: Path, task: Callable[[], Any]) -> Any:
 def _make_set(
     view: View, base: Path, site: Site, settings: Settings, store: LocalStore, before: Before
 ) -> BackupSet:
-    """Make the set in the view, where the store has another place; return it at its own."""
+    """Make the set in the view, where the store has another path; return it with its own."""
     inside = LocalStore(_SETS)
     before = replace(before, fuller=None)  # the disk may be another server's, which holds less
     make = functools.partial(job.make_set, site, settings, inside, before)
@@ -109,7 +109,7 @@ def _make_set(
 
 
 def _layout(root: Path) -> tuple[dict[Path, Path], dict[Path, str]]:
-    """Return what is to be seen of ``root``: path inside -> path here, and links as they are."""
+    """Return the view of ``root``: path inside -> path here, and its links."""
     if (root / "var/opt/gitlab").is_dir():
         return _disk(root)
     volumes = {_ETC: root / "config", _VAR: root / "data", _LOG: root / "logs"}
@@ -125,7 +125,7 @@ def _layout(root: Path) -> tuple[dict[Path, Path], dict[Path, str]]:
 
 
 def _disk(root: Path) -> tuple[dict[Path, Path], dict[Path, str]]:
-    """Return a whole disk without its system; of GitLab's programs only what says how it was set."""
+    """Return a whole disk without its system, and of GitLab's programs only their description."""
     places: dict[Path, Path] = {}
     links: dict[Path, str] = {}
     top = Path("/")
@@ -152,7 +152,7 @@ def _names(root: Path, inside: Path) -> list[str]:
 
 
 def _show(root: Path, inside: Path, places: dict[Path, Path], links: dict[Path, str]) -> None:
-    """Show one path as it is: a link stays one, so that it leads to what is in the tree."""
+    """Add one path to the view; a link stays a link, so that it is resolved in the tree."""
     path = _outside(root, inside)
     if any(_outside(root, parent).is_symlink() for parent in inside.parents):
         return
@@ -175,9 +175,10 @@ def _bundle(programs: Path) -> dict[Path, Path]:
 
 
 def _files() -> dict[Path, str]:
-    """Return our own settings, and the accounts that our programs become, with no other name.
+    """Return our own settings, and passwd entries for our accounts only.
 
-    A number comes first as its own name: files in the tree may have the number of one of ours.
+    Each id also has an entry with its number as its name: files in the tree may have the id of one
+    of our accounts.
     """
     entries = [pwd.getpwnam(name) for name in _ACCOUNTS]
     aliases = [(str(entry.pw_uid), entry.pw_uid, entry.pw_gid) for entry in entries if entry.pw_uid]
@@ -194,7 +195,7 @@ def _files() -> dict[Path, str]:
 
 
 def _look() -> _Seen:
-    """Look at the tree, from within it; raises Failure where nothing can be dumped from it."""
+    """Examine the tree from within it; raises Failure where nothing can be dumped from it."""
     site = omnibus.describe(config_required=False)
     if site.database.admin.account is None:
         raise Failure(
@@ -215,9 +216,9 @@ def _look() -> _Seen:
 
 
 def _refuse_running(data: Path) -> None:
-    """Raise Failure where a server works in ``data``: it has made it its working folder.
+    """Raise Failure where a server runs on ``data``: it is its working directory.
 
-    Its file postmaster.pid proves nothing: it may be left over, removed, or from a container.
+    postmaster.pid proves nothing: it may be stale, removed, or from a container.
     """
     wanted = os.stat(data)
     for pid in filter(str.isdecimal, os.listdir("/proc")):
@@ -240,7 +241,7 @@ def _running(detail: str) -> Failure:
 
 
 def _copy(data: Path) -> None:
-    """Copy the data folder, and see that nobody wrote to it meanwhile, from another host either."""
+    """Copy the data directory, and check that nothing changed meanwhile, by another host either."""
     control = data / "global/pg_control"
     try:
         before = control.read_bytes()
@@ -259,7 +260,7 @@ def _owners(site: Site) -> tuple[str, str]:
 
 
 def _adjusted(server: Endpoint, programs: Path, site: Site) -> Site:
-    """Return ``site`` with its databases, and GitLab's, on the scratch server."""
+    """Return ``site`` with its databases on the scratch server."""
     gitlab = site.gitlab
     name = gitlab.database.name if gitlab.database else _GITLAB_DATABASE
     version = gitlab.version or omnibus_files.gitlab_that_ran(site.root) or "unknown"

@@ -216,7 +216,7 @@ class RunitService:
         """Stop it and confirm that; raises Failure when it still runs.
 
         A service that keeps exiting is down between two starts: only the absence of "want up"
-        shows that runit has accepted the command (2.1.2 ignores a stop before that).
+        shows that runit has accepted the command (2.1.2 ignores a start before that).
         """
         if _confirms(self._control("stop", may_exit=(0, 1)).out, "down"):
             return

@@ -1,7 +1,7 @@
-"""Trust: the directories in which root works although the service's account may change their paths.
+"""Trust: the directories in which root works, and links that their owner could change.
 
-Through a link that this account can change, it would choose what root packs, replaces or gives
-away. So a link is followed only where it is root's and root alone can change it, or where
+Through a link that the service's account can change, it would choose what root packs, replaces or
+gives away. So a link is followed only where it is root's and root alone can change it, or where
 config.yml names its target.
 """
 

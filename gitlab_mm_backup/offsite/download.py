@@ -1,4 +1,4 @@
-"""Fetching a copy back: part by part, opened and checked on its way, into a store of this host."""
+"""Download copies: each part is decrypted and checked while it is read."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _LONGEST_CHAIN = 1000  # links; a manifest that names itself must not be followe
 
 
 def place(settings: Settings, wanted: str) -> Remote:
-    """Return the remote that ``--from`` means: of config.yml by name or path, gitlab, or rclone's own.
+    """Return the remote that ``--from`` names: of config.yml by name or path, gitlab, or rclone's.
 
-    Raises Failure for what is none of these.
+    Raises Failure for anything else.
     """
     for remote in settings.offsite:
         if wanted in (remote.name, remote.path) and remote.name != GITLAB:
@@ -73,9 +73,9 @@ def fetch(
 ) -> BackupSet:
     """Bring a copy into ``store``, with what it builds on.
 
-    It is the one that was found and judged: what lies there by now may be another, of its name.
-    What it builds on is held against it.  What is in the store already is not fetched.  Raises
-    Failure when a copy is not what its manifest says: then the store is as before.
+    It must be the copy that was found: another one of its name may be there by now. Its bases are
+    checked against it. Sets that the store already has are not fetched. Raises Failure when a copy
+    differs from its manifest; then the store is unchanged.
     """
     links = _chain(remote, wanted)
     missing = [link for link in links if held(store, manifest_of(link)) is None]
@@ -93,7 +93,7 @@ def fetch(
 def fetched(
     remote: Remote, wanted: str, scratch: Path, identity: Secret | None
 ) -> Iterator[BackupSet]:
-    """Have the copy of ``wanted`` in a folder of its own in ``scratch``, removed at the end."""
+    """Download the copy of ``wanted`` into a directory in ``scratch``, removed at the end."""
     with _passing(scratch) as store:
         found = copies.find(remote, wanted)
         yield replace(fetch(remote, found, store, identity), said=found.said)
@@ -103,9 +103,9 @@ def fetched(
 def streamed(
     remote: Remote, entry: RemoteEntry, scratch: Path, identity: Secret | None
 ) -> Iterator[BackupSet]:
-    """Do the same with a copy that builds on none, but for its files: they come as they are unpacked.
+    """Do the same with a full set, except its files, which are read when they are unpacked.
 
-    Whoever calls has refused one that the ``identity`` is wanted for and is not there.
+    The caller has checked that the ``identity`` is given where it is needed.
     """
     with _passing(scratch) as store:
         manifest, copy = manifest_of(entry), entry.copy
@@ -129,7 +129,7 @@ def _passing(scratch: Path) -> Iterator[LocalStore]:
 
 
 def _chain(remote: Remote, wanted: RemoteEntry) -> list[RemoteEntry]:
-    """Return the copy and all that it builds on, the base of all first."""
+    """Return the copy and its bases, the oldest first."""
     links = [wanted]
     while (increment := manifest_of(links[0]).increment) and len(links) < _LONGEST_CHAIN:
         links.insert(0, copies.find(remote, increment.base))
@@ -142,10 +142,10 @@ def manifest_of(entry: RemoteEntry) -> Manifest:
 
 
 def held(store: LocalStore, wanted: Manifest, *, repacked: bool = False) -> BackupSet | None:
-    """Return the very set that is here, None where there is none of its name.
+    """Return exactly this set if it is in the store, None if there is none of its name.
 
-    One that is ``repacked`` has its parts in other forms here.  Raises Failure when its name is
-    another's here.
+    With ``repacked`` its parts have another form here. Raises Failure when the name belongs to
+    another set here.
     """
     for entry in store.entries():
         if entry.name == wanted.name and entry.set is not None:
@@ -157,9 +157,9 @@ def held(store: LocalStore, wanted: Manifest, *, repacked: bool = False) -> Back
 
 
 def refuse_locked(remote: Remote, entry: RemoteEntry, identity: Secret | None) -> None:
-    """Raise Failure for a copy that cannot be opened, and for a plain one where ours are encrypted.
+    """Raise Failure for a copy that cannot be decrypted, and a plain one where ours are encrypted.
 
-    Whoever can write to the place could put a plain one there: that needs no key.
+    Anyone who can write there could put a plain one there, without a key.
     """
     if entry.copy is not None and not entry.copy.recipients and (identity or remote.recipients):
         raise Failure(
@@ -201,7 +201,7 @@ def _fetch(
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of a copy: opened, and held against the manifest on its way."""
+    """A part of a copy, decrypted and checked while it is read."""
 
     remote: Remote
     set: str
@@ -210,7 +210,7 @@ class _Part:
     identity: Secret | None
 
     def keep(self, path: Path) -> None:
-        """Fetch it into a file."""
+        """Download it into a file."""
         path.unlink(missing_ok=True)
         writer = PartWriter(path)
         try:
@@ -220,7 +220,7 @@ class _Part:
         self._compare(made.sha256)
 
     def read_by(self, take: Callable[[IO[bytes]], T]) -> T:
-        """Have ``take`` read the tar that is packed in it, without keeping it."""
+        """Have ``take`` read its tar, without storing it."""
 
         def unpack(packed: IO[bytes]) -> T:
             try:

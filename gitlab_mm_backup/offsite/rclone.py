@@ -1,4 +1,4 @@
-"""rclone: list, write, read and remove below a remote; its errors in an administrator's words."""
+"""rclone: list, write, read and remove at a remote; its errors as readable failures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PATIENCE = ("--contimeout=30s", "--timeout=2m")
 
 @dataclass(frozen=True)
 class Trouble:
-    """What a part of rclone's last words means."""
+    """The meaning of a pattern in rclone's last error."""
 
     pattern: str
     message: str
@@ -101,14 +101,14 @@ _NO_LISTING = (
 
 
 class RemoteFailure(Failure):
-    """A failure at a remote; ``lasting``: another try would end the same way."""
+    """A failure at a remote; ``lasting``: a retry would fail too."""
 
     lasting = False
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A file below a remote; ``hashes`` of those in HASHES that the remote keeps or computes."""
+    """A file at a remote; ``hashes``: those in HASHES that the remote has."""
 
     path: str
     bytes: int
@@ -116,7 +116,7 @@ class Listed:
 
 
 def command(remote: Remote, *words: str, may_exit: tuple[int, ...] = (0,)) -> Command:
-    """Return the rclone that does ``words``: it reads no file but ours.
+    """Return the rclone command with ``words``; it reads only our configuration.
 
     Of the caller's variables it gets the proxies, and those that open root's configuration file.
     """
@@ -155,9 +155,9 @@ def version() -> tuple[int, ...]:
 
 
 def listing(remote: Remote, *names: str, hashed: int | None = None) -> list[Listed]:
-    """Return all files below a place, their paths relative to it; none where there is no place.
+    """Return all files at a location with relative paths; none where it does not exist.
 
-    With their hashes where ``hashed`` says how many bytes they have: a disk reads them all for that.
+    With hashes where ``hashed`` gives the total size: a disk has to read all files for that.
     """
     hashes = hashed is not None
     wanted = [f"--hash-type={hash_name}" for hash_name in HASHES] if hashes else []
@@ -194,9 +194,9 @@ def _listed(entry: Any) -> Listed:
 
 
 def write(remote: Remote, feed: Callable[[Put], object], size: int, *names: str) -> None:
-    """Write ``size`` bytes to a file there: ``feed`` puts them, piece by piece.
+    """Write ``size`` bytes to a file there, given piece by piece by ``feed``.
 
-    Raises Failure when either of both fails.
+    Raises Failure when either fails.
     """
     asked = command(remote, "rcat", f"--size={size}", "--", remote.place(*names))
     what = f"{names[-1]} cannot be written to {remote.name}"
@@ -215,7 +215,7 @@ def content(remote: Remote, *names: str) -> bytes:
 
 
 def contents(remote: Remote, largest: int, *patterns: str) -> bytes:
-    """Return the content of all files that match, one after the other in any order.
+    """Return the content of all matching files, in any order.
 
     Files of more than ``largest`` bytes are left out.
     """
@@ -238,10 +238,10 @@ def purge(remote: Remote, *names: str) -> None:
 
 
 def sweep(remote: Remote, *names: str) -> None:
-    """Remove what an upload that was cut short has left below a place: S3 keeps and bills its pieces.
+    """Remove incomplete uploads at a location: S3 keeps their pieces, and bills for them.
 
-    Only some storages have, and can do, that.  Nothing is said of the others.  Nobody else uploads
-    to that place, so pieces of any age are removed: the storage's clock may be ahead of ours.
+    Only some storages can do that; others are skipped silently. Only this host uploads there, so
+    pieces of any age are removed: the storage's clock may be ahead.
     """
     any_age = "max-age=-24h"
     asked = command(remote, "backend", "cleanup", "-o", any_age, "--", remote.place(*names))
@@ -262,7 +262,7 @@ def _run(
 
 @contextlib.contextmanager
 def explained(remote: Remote, what: str) -> Iterator[None]:
-    """Say what rclone's last words mean when it fails in the block."""
+    """Turn rclone's failures in the block into readable ones."""
     try:
         yield
     except Failure as failure:
@@ -282,7 +282,7 @@ def _failure(remote: Remote, what: str, words: str) -> RemoteFailure:
 
 
 def _plain(remote: Remote, words: str) -> str:
-    """Return rclone's last error, without its date, and without a secret that it may quote."""
+    """Return rclone's last error without its date, and without quoted secrets."""
     lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line) for line in words.splitlines()]
     told = "; ".join(dict.fromkeys(line.strip() for line in lines[-4:] if line.strip()))
     given = {**environment.network(), **environment.rclone(), **remote.environment}

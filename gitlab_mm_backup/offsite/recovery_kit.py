@@ -1,4 +1,4 @@
-"""The recovery kit: what it takes to bring Mattermost back on an empty machine, told for paper."""
+"""The recovery kit: all that is needed to restore Mattermost on an empty machine, for print."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LACKS = "Not restored from the newest set"
 
 @dataclass(frozen=True)
 class Place:
-    """Where sets are."""
+    """A location of sets."""
 
     name: str
     path: str
@@ -38,7 +38,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Needed:
-    """Something without which the way back is closed."""
+    """Something without which a restore is impossible."""
 
     what: str
     why: str
@@ -46,7 +46,7 @@ class Needed:
 
 @dataclass(frozen=True)
 class Step:
-    """Commands to give, and what they are for."""
+    """Commands, and their purpose."""
 
     title: str
     commands: tuple[str, ...]
@@ -54,7 +54,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Kit:
-    """All of it; ``secrets`` by what each is, empty unless they were asked for."""
+    """The content of the kit; ``secrets`` is empty unless requested."""
 
     host: str
     made: datetime
@@ -219,7 +219,7 @@ def _way_back(remote: Remote, *, first: bool) -> Step:
 
 
 def _secrets(settings: Settings, remotes: Sequence[Remote]) -> dict[str, Secret]:
-    """Return what rclone and restic need to know, by where it stands; a file that cannot be read is told."""
+    """Return the secrets for rclone and restic by their place; unreadable files are reported."""
     found: dict[str, Secret] = {}
     if settings.store == RESTIC:
         found.update((str(path), _content(path)) for path in _keys_of_restic(settings))

@@ -1,4 +1,4 @@
-"""Off-site copies: finished sets go to every remote, and old copies go by the rules of each."""
+"""Off-site copies: send finished sets to every remote, and prune copies by its rules."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class SyncResult:
-    """What became of the copies at one remote."""
+    """The result for one remote."""
 
     remote: Remote
     copied: dict[str, CopyRecord] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class SyncResult:
 
 
 def remotes(settings: Settings) -> list[Remote]:
-    """Return all remotes; raises Failure where that of GitLab cannot be told."""
+    """Return all remotes; raises Failure where GitLab's cannot be determined."""
     own = [remote for remote in settings.offsite if remote.name != GITLAB]
     if settings.upload is None or not settings.follow_gitlab:
         return own
@@ -59,10 +59,10 @@ def remotes(settings: Settings) -> list[Remote]:
 def copy(
     settings: Settings, store: LocalStore, owner: Owner, *, heed: bool = False
 ) -> tuple[list[SyncResult], list[str]]:
-    """Bring every remote up to date; return what became of each, and warnings.
+    """Bring every remote up to date; return the results, and warnings.
 
-    A remote that fails leaves the others, and the sets here, as they are.  ``heed``: a signal ends
-    the copying, and is a warning; what was made before is not taken back for it.
+    A failing remote does not affect the others. With ``heed`` a signal ends the copying with a
+    warning; finished copies stay.
     """
     if not heed:
         return _copy(settings, store, owner)
@@ -95,9 +95,9 @@ def _copy(
 def serve(
     remote: Remote, store: LocalStore, rules: Rules, owner: Owner, holding: str = ""
 ) -> SyncResult:
-    """Bring one remote up to date: what is to be there and is not, newest first.
+    """Bring one remote up to date, newest first.
 
-    While a set here is ``holding``, for it looks emptied, nothing is removed there.
+    While a set here is ``holding`` because it looks emptied, nothing is removed there.
     """
     served = SyncResult(remote)
     try:
@@ -116,7 +116,7 @@ def serve(
 
 
 def _send(set_: BackupSet, notes: Notes, served: SyncResult) -> None:
-    """Send one set; what is wrong with it alone does not keep the others from being sent."""
+    """Send one set; a problem of this set does not stop the others."""
     try:
         served.copied[set_.name] = send(set_, served.remote, notes)
     except RemoteFailure:
@@ -130,11 +130,10 @@ def _told(failure: Failure) -> str:
 
 
 def _look(remote: Remote, notes: Notes, there: Mapping[str, int], store: LocalStore) -> None:
-    """Have the notes say what is there: sets that lost their files are no copies any more.
+    """Update the record from the remote: sets that lost files there are no longer copies.
 
-    Whoever may write there can put copies there that claim to be of any host.  Of those that are
-    not noted, as where the notes were lost, only copies of what lies here are taken for ours: no
-    other one counts, or has us remove one that does.
+    Others who can write there may add copies that claim any host. So of unrecorded copies only
+    those of sets that exist here count as ours: no other one has any effect.
     """
     for name, known in list(notes.sets.items()):
         if there.get(name) != known.bytes:
@@ -160,9 +159,9 @@ def _look(remote: Remote, notes: Notes, there: Mapping[str, int], store: LocalSt
 def _missing(
     store: LocalStore, remote: Remote, notes: Notes, rules: Rules, owner: Owner
 ) -> list[BackupSet]:
-    """Return this host's sets that have no copy and whose copy the rules would keep.
+    """Return this host's sets without a copy that the rules would keep.
 
-    The newest comes first, but for what it builds on: a copy is nothing without that.
+    The newest comes first, after its bases: a copy is useless without them.
     """
     own = inventory.own_sets(owner.host, store.sets())
     here = {set_.name: set_ for set_ in own if not set_.manifest.safety}
@@ -178,7 +177,7 @@ def _missing(
 
 
 def _members(notes: Notes) -> list[Member]:
-    """Return the noted copies as retention sees them, by what is known of their sets here."""
+    """Return the recorded copies as input for retention, with what is known of their sets."""
     history, known = check_records.history(), soundness.accepted_names()
     found = []
     for name, there in notes.sets.items():
@@ -204,7 +203,7 @@ def _prune(
     served: SyncResult,
     owner: Owner,
 ) -> None:
-    """Remove copies that no rule keeps, of those that this host has sent; each is tried once."""
+    """Remove this host's copies that no rule keeps; each removal is tried once."""
     planned = prune.decide(remote.name, _members(notes), remote.rules or rules, owner)
     if remote.add_only:
         served.staying = sum(not decision.keep for decision in planned.decisions)

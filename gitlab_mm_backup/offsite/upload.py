@@ -1,4 +1,4 @@
-"""Sending one set to one remote: parts, their checks there, and the manifest last of all."""
+"""Send one set to one remote: parts, checks of them there, and the manifest last."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _File:
-    """A file that a copy needs: what it is called there, and how it comes there."""
+    """A file of a copy: its name there, and its source."""
 
     name: str
     size: int
@@ -44,7 +44,7 @@ class _File:
 
 
 def persist(remote: Remote, act: Callable[[], T]) -> T:
-    """Do ``act``; where the connection is at fault again, after a time that doubles each time."""
+    """Run ``act``; retry after connection failures, with a delay that doubles."""
     for attempt in range(remote.retries):
         try:
             return act()
@@ -58,10 +58,10 @@ def persist(remote: Remote, act: Callable[[], T]) -> T:
 
 
 def send(set_: BackupSet, remote: Remote, notes: Notes) -> CopyRecord:
-    """Copy ``set_`` to ``remote``, and return what was checked there.
+    """Copy ``set_`` to ``remote``, and return the checks that it passed there.
 
-    What an earlier run has brought there stays.  Raises Failure when the copy is not complete: then
-    it has no manifest.
+    Files from an earlier run stay. Raises Failure when the copy is incomplete: then it has no
+    manifest.
     """
     problems = damage(set_)
     found = keys.ring().origin(
@@ -91,9 +91,9 @@ def send(set_: BackupSet, remote: Remote, notes: Notes) -> CopyRecord:
 
 
 def _files(set_: BackupSet, remote: Remote) -> dict[str, _File]:
-    """Return what is to be there besides copy.json and the manifest; by part, SUMS first.
+    """Return the files of a copy besides copy.json and the manifest; by part, SUMS first.
 
-    SUMS is small: how the remote hashes it tells how it hashes at all.
+    SUMS is small: its hash shows which hashes the remote has.
     """
     known = sums(set_.manifest)
     found = {SUMS: _File(SUMS, len(known), lambda put: put(known))}
@@ -124,7 +124,7 @@ def _encrypt(path: Path, recipients: tuple[str, ...], put: Put) -> None:
 def _bring(
     set_: BackupSet, remote: Remote, notes: Notes, begun: PartialCopy, wanted: Mapping[str, _File]
 ) -> None:
-    """Write what is not there yet, and note each file that is."""
+    """Write the missing files, and record each."""
     there = {listed.path: listed.bytes for listed in _listing(set_, remote)}
     if MANIFEST in there and not begun.files:
         _refuse_anothers(set_, remote)
@@ -137,7 +137,7 @@ def _bring(
 
 
 def _refuse_anothers(set_: BackupSet, remote: Remote) -> None:
-    """Raise Failure where the name of ``set_`` is taken there, by a set of another host."""
+    """Raise Failure where a set of another host has the name of ``set_`` there."""
     place = f"{remote.name}: {set_.name}"
     found = manifest.parse(
         persist(remote, lambda: rclone.content(remote, set_.name, MANIFEST)), place
@@ -180,7 +180,7 @@ def _listing(set_: BackupSet, remote: Remote, hashed: int | None = None) -> list
 def _check(
     set_: BackupSet, remote: Remote, notes: Notes, begun: PartialCopy, wanted: Mapping[str, _File]
 ) -> dict[str, str]:
-    """Return by part how each file was found whole; a file that is not is sent again next time."""
+    """Return by part how each file was checked; a damaged one is sent again next time."""
     size = sum(file.size for file in wanted.values())
     there = {listed.path: listed for listed in _listing(set_, remote, hashed=size)}
     small = there.get(SUMS)
@@ -204,7 +204,7 @@ def _check(
 def _how(
     set_: BackupSet, remote: Remote, name: str, sent: SentFile, found: Listed | None, hashing: bool
 ) -> str:
-    """Return the check that a file passed, of copies.CHECKS; "" when it is not whole."""
+    """Return the check that a file passed, of copies.CHECKS; "" when it is damaged."""
     if found is None or found.bytes != sent.bytes:
         return ""
     for hash_name in HASHES:
@@ -229,10 +229,10 @@ def _digest(set_: BackupSet, remote: Remote, name: str) -> str:
 def _complete(
     set_: BackupSet, remote: Remote, notes: Notes, checks: Mapping[str, str]
 ) -> CopyRecord:
-    """Write copy.json, the signature of both, and then the manifest, which makes it a copy.
+    """Write copy.json, the signature of both, and then the manifest, which completes the copy.
 
-    It is signed with this host's key, whoever had made the set: what is sent from here was kept
-    where only root could write.
+    It is signed with this host's key, whoever made the set: sets here are in a directory that only
+    root can write to.
     """
     begun = notes.begun[set_.name]
     parts = {}
