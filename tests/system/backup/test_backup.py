@@ -344,7 +344,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_set(server: Server) -> None:
     finally:
         server.lab.run("umount", "/srv/small")
     assert answer.code == 1
-    assert answer.error["message"] == "There is no room for the next set"
+    assert answer.error["message"] == "Not enough disk space for the next set"
     assert left == ""
 
 

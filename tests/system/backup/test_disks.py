@@ -256,7 +256,7 @@ def test_a_set_that_cannot_fit_is_not_begun(host: Host) -> None:
     host.mount("/mnt/own", "60m")
     host.upload(70)
     answer = host.product("backup")
-    assert answer.code == 1 and answer.error["message"] == "There is no room for the next set"
+    assert answer.code == 1 and answer.error["message"] == "Not enough disk space for the next set"
     assert "must stay free (min_free)" in answer.error["detail"]
     assert "gitlab-mm prune" in answer.error["hint"] and "min_free" in answer.error["hint"]
     assert [path for path in host.files("/mnt/own") if "incomplete" in path] == []
@@ -311,7 +311,7 @@ def test_a_copy_that_cannot_fit_on_a_disk_of_this_host_is_not_begun(host: Host) 
     host.mount("/mnt/box", "60m")
     host.upload(70)
     answer = host.product("backup")
-    assert answer.code == 4 and "There is no room for the copy at disk" in said(answer), answer
+    assert answer.code == 4 and "Not enough disk space for the copy at disk" in said(answer), answer
     assert host.free("/mnt/box") > 55 * MIB
     assert len(host.product("list").document["sets"]) == 1
 
