@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import syslog
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,8 @@ from . import streams
 from .output import Context
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from ..result import CommandResult
 
 HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}

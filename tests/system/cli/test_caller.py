@@ -263,9 +263,13 @@ def broken(product: Product) -> Iterator[Product]:
     lines = [f"  - {{type: ping, to: 'http://127.0.0.1:8099/{one}'}}\n" for one in places]
     lab.write(CONFIG, "notifications:\n" + "".join(lines), mode=0o640)
     lab.run("mkdir", "-p", COLLECTOR)
-    modules = {name: lab.read(f"{PACKAGE}/{name}.py") for name in ("store/prune", "restore/rollback")}
+    modules = {
+        name: lab.read(f"{PACKAGE}/{name}.py") for name in ("store/prune", "restore/rollback")
+    }
     fault = f"    raise KeyError('{SECRET}')\n"
-    lab.write(f"{PACKAGE}/store/prune.py", f"{modules['store/prune']}\n\ndef plan(*_, **__):\n{fault}")
+    lab.write(
+        f"{PACKAGE}/store/prune.py", f"{modules['store/prune']}\n\ndef plan(*_, **__):\n{fault}"
+    )
     note = "    journal.write({'plan': {}}, [Step('stop Mattermost', {})], [])\n"
     lab.write(
         f"{PACKAGE}/restore/rollback.py",
