@@ -100,7 +100,14 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, epilog=_EXIT_CODES)
-@click.version_option(package_name="gitlab-mm-backup", prog_name="gitlab-mm")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=common.print_version,
+    help="Show the version and exit.",
+)
 def group() -> None:
     """Backup, restore and migration for the Mattermost bundled with Omnibus GitLab."""
 
