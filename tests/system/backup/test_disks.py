@@ -222,7 +222,10 @@ def test_a_safety_set_goes_to_no_other_disk(host: Host) -> None:
     with host.unmounted("/mnt/own"):
         before = host.gitlab.state()
         answer = host.product.restore("/srv/here-is-a-set")
-        assert answer.code == 1 and "No safety set" in answer.error["message"], answer
+        assert (
+            answer.code == 1
+            and "safety set of the current state could not be made" in answer.error["message"]
+        ), answer
         assert "place forget" in answer.error["hint"], answer
         assert host.files("/mnt/own") == []
         assert before.differences(host.gitlab.state()) == []
