@@ -1,4 +1,4 @@
-"""What a site lacks that it had, or that its settings, its database or /etc/fstab name."""
+"""What a site lacks: directories, mounts and uploads that the last set, settings or database name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ StillNamed = Callable[[Iterable[Upload]], "set[str]"]
 
 
 class Place(enum.Enum):
-    """Where an upload was found."""
+    """The place of an upload."""
 
     THERE = "there"
     MISSING = "missing"
@@ -35,12 +35,12 @@ class Place(enum.Enum):
 
 
 def last_of(sets: Iterable[Manifest], installation: str) -> Manifest | None:
-    """Return the first of ``sets`` that may be of ``installation``; None where none is."""
+    """Return the first of ``sets`` that may be of ``installation``; None without one."""
     return next(
         (
-            one
-            for one in sets
-            if not one.installation or not installation or one.installation == installation
+            set_
+            for set_ in sets
+            if not set_.installation or not installation or set_.installation == installation
         ),
         None,
     )
@@ -53,10 +53,10 @@ def told(
     uploads: Sequence[Upload],
     still_named: StillNamed,
 ) -> list[str]:
-    """Return, in words, what is missing on the disk.
+    """Return, as text, what is missing on disk.
 
-    ``last`` is the set before this one, ``people`` what the database holds, and ``uploads`` some
-    of those that it names.
+    ``last`` is the set before this one, ``people`` the counts of the database, and ``uploads`` a
+    sample of its uploads.
     """
     if site.missing is not None:  # a salvage tells itself which directories it did not find
         last = None
@@ -66,7 +66,7 @@ def told(
     if site.missing is None and not _readable(site.config_file, site.account.user):
         words.append(
             f"{str(site.config_file)!r} cannot be read by {site.account.user}, so Mattermost does not start "
-            "again, here or from this set: give it to that account (chown)"
+            "again, here or after a restore of this set: chown it to that account"
         )
     if _local(site) and _DATA not in problems and site.folders.real[_DATA].is_dir():
         words += _upload_words(site.folders, uploads, still_named)
@@ -74,7 +74,7 @@ def told(
 
 
 def _readable(path: Path, user: str) -> bool:
-    """Tell whether the account may read ``path``, by owner and mode; an ACL may say anything."""
+    """Tell whether the account may read ``path``, by owner and mode; True with an ACL."""
     try:
         facts, account = path.lstat(), sandbox.account_entry(user)
         if "system.posix_acl_access" in os.listxattr(path, follow_symlinks=False):
@@ -94,18 +94,18 @@ def _local(site: Site) -> bool:
 
 
 def _directories(site: Site, last: Manifest | None) -> dict[str, list[str]]:
-    """Return what is wrong with directories by role: against the last set, or in any case."""
+    """Return the problems of directories by role: compared with the last set, or in any case."""
     found = {}
     for role, path in site.folders.real.items():
         problems = [_unusable(site, last, role) or _emptied(last, role, path)]
         if last and role in last.files.mounted and not disk_space.is_mount(path):
             problems.append("has nothing mounted at it")
-        found[role] = [one for one in problems if one]
+        found[role] = [problem for problem in problems if problem]
     return {role: problems for role, problems in found.items() if problems}
 
 
 def _unusable(site: Site, last: Manifest | None, role: str) -> str:
-    """Return why ``role`` has no directory, where it had one or must have one; else ""."""
+    """Return why ``role`` has no directory, where it had or needs one; else ""."""
     configured, real = site.folders.configured[role], site.folders.real[role]
     if real.is_dir():
         return ""
@@ -128,20 +128,20 @@ def _directory_words(
     path = str(site.folders.configured[role])
     words = f"The directory {path!r} ({role}) {' and '.join(problems)}"
     if last is not None and role in last.files.folders:
-        words += f"; in set {last.name} it was not so"
+        words += f"; in set {last.name} this was not the case"
     if role == _DATA and _local(site) and people is not None and people.uploads:
         words += f"; the database names {humanize.number(people.uploads, 'upload')}"
     return words
 
 
 def _mount_words(known: Folders) -> list[str]:
-    """Tell each mount point in fstab that is at, above or below one of the directories."""
+    """Report each unmounted mount point of fstab at, above or below one of the directories."""
     words = []
     for mount in disk_space.unmounted():
         roles = [
             role
             for role, path in known.real.items()
-            if any(_related(mount, one) for one in (path, known.configured[role]))
+            if any(_related(mount, place) for place in (path, known.configured[role]))
         ]
         if roles:
             words.append(
@@ -156,17 +156,17 @@ def _related(mount: Path, path: Path) -> bool:
 
 
 def _upload_words(known: Folders, uploads: Sequence[Upload], still_named: StillNamed) -> list[str]:
-    """Tell of uploads that the database names and the set cannot have."""
+    """Report uploads of the database that the set cannot contain."""
     roots = archive_writer.outermost(path for path in known.real.values() if path.is_dir())
     places = {upload: find(known.real[_DATA], roots, upload.path) for upload in uploads}
     looked = sum(place is not Place.UNKNOWN for place in places.values())
-    suspects = [one for one in uploads if places[one] in (Place.MISSING, Place.OUTSIDE)]
+    suspects = [upload for upload in uploads if places[upload] in (Place.MISSING, Place.OUTSIDE)]
     if not suspects:
         return []
     try:  # somebody may have deleted them since the snapshot
         named = still_named(suspects)
     except Failure:
-        named = {one.id for one in suspects}
+        named = {upload.id for upload in suspects}
     kinds = {
         Place.MISSING: "are missing on disk",
         Place.OUTSIDE: "lie behind a link that leads out of Mattermost's directories, and are not "
@@ -174,7 +174,9 @@ def _upload_words(known: Folders, uploads: Sequence[Upload], still_named: StillN
     }
     words = []
     for kind, what in kinds.items():
-        paths = [one.path for one in suspects if one.id in named and places[one] is kind]
+        paths = [
+            upload.path for upload in suspects if upload.id in named and places[upload] is kind
+        ]
         if paths:
             examples = ", ".join(map(repr, sorted(paths)[:_EXAMPLES]))
             words.append(f"{len(paths)} of {looked} uploads looked at {what}, such as {examples}")
@@ -182,10 +184,10 @@ def _upload_words(known: Folders, uploads: Sequence[Upload], still_named: StillN
 
 
 def find(data: Path, roots: Sequence[Path], path: str) -> Place:
-    """Return where the upload ``path`` is, below the directory ``data``.
+    """Return the place of the upload ``path`` below the directory ``data``.
 
-    The database may name anything: no path that climbs is looked at, and no link out of ``roots``,
-    which are real directories around ``data``, is followed.
+    The path comes from the database: one with .. is not looked at, and no link out of ``roots``,
+    the real directories around ``data``, is followed.
     """
     if not path or path.startswith("/") or ".." in path.split("/"):
         return Place.UNKNOWN
@@ -204,7 +206,9 @@ def find(data: Path, roots: Sequence[Path], path: str) -> Place:
         if archive_writer.leads_out(at, target, roots):
             return Place.OUTSIDE
         led = posixpath.normpath(posixpath.join(posixpath.dirname(at), target))
-        root = next(one for one in map(str, roots) if led == one or led.startswith(f"{one}/"))
+        root = next(
+            folder for folder in map(str, roots) if led == folder or led.startswith(f"{folder}/")
+        )
         at, rest = root, _names(led[len(root) :]) + rest
     return Place.THERE
 

@@ -1,4 +1,4 @@
-"""Access control lists and extended attributes (acl(5), xattr(7)): what a set has and lacks of them."""
+"""Access control lists and extended attributes (acl(5), xattr(7)) of a set."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STRANGERS = re.compile(r"^tar: (.*): Warning: Cannot acl_from_text", re.MULTILI
 
 @dataclass
 class Attributes:
-    """Which files and directories have some: what a set holds, and the first few that it does not."""
+    """The files and directories with attributes: counts, and the first few that a set cannot hold."""
 
     kept: dict[str, int] = field(default_factory=dict)  # kind -> files and directories
     lost: int = 0
@@ -39,19 +39,19 @@ class Attributes:
 
     @property
     def told(self) -> list[str]:
-        """Return, in words, what a set lacks of them."""
+        """Return, as text, which attributes a set lacks."""
         if not self.lost:
             return []
         more = self.lost - len(self.examples)
         paths = ", ".join(map(repr, self.examples)) + (f" and {more} more" if more else "")
         return [
-            f"The extended attributes trusted.* of {paths} are not in the set; keep them with "
+            f"The extended attributes trusted.* of {paths} are not in the set; save them with "
             "getfattr -R -d -m '^trusted', and set them again after a restore (setfattr --restore)"
         ]
 
 
 def look(folders: Iterable[Path], excluded: Collection[Path] = ()) -> Attributes:
-    """Look through ``folders``, but for what is ``excluded``; what vanishes meanwhile has none."""
+    """Search ``folders`` except what is ``excluded``; files that vanish have none."""
     found = Attributes()
     for root in outermost(folders):
         _note(found, str(root), str(root))
@@ -63,9 +63,9 @@ def look(folders: Iterable[Path], excluded: Collection[Path] = ()) -> Attributes
 def _look_into(
     found: Attributes, directory: int, path: str, excluded: Collection[Path], levels: int
 ) -> None:
-    """Look at what is in an open directory; each one below is opened in the one around it."""
+    """Search an open directory; each subdirectory is opened in its parent."""
     with os.scandir(directory) as entries:
-        names = {one.name: one.is_dir(follow_symlinks=False) for one in entries}
+        names = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
     for name, is_directory in names.items():
         inner = os.path.join(path, name)
         _note(found, f"/proc/self/fd/{directory}/{name}", inner)
@@ -108,19 +108,19 @@ def _kind(name: str) -> str:
 
 @dataclass(frozen=True)
 class Keeping:
-    """What of a set's attributes can be put back at a place."""
+    """Which attributes of a set can be restored at a place."""
 
     place: Path  # for people
     lists: bool  # its file system holds them
     extended: bool
 
     def options(self, by_number: bool) -> tuple[str, ...]:
-        """Return tar's options; accounts that a list has ``by_number`` may be others here."""
+        """Return tar's options; with ``by_number``, lists may name other accounts here."""
         lists = LISTS if self.lists and not by_number else ()
         return (*lists, *(EXTENDED if self.extended else ()))
 
     def told(self, kept: Mapping[str, int], by_number: bool, warned: str) -> list[str]:
-        """Return, in words, what is not put back of what a set has ``kept``, by tar's warnings too."""
+        """Return, as text, which of the ``kept`` attributes are not restored, tar's warnings included."""
         words = []
         for kind, held, name in (
             (ACL, self.lists, "access control lists"),
@@ -139,11 +139,11 @@ class Keeping:
                 "Access control lists that name accounts which this host does not have, as that of "
                 f"{strangers[0]}"
             )
-        return [f"{one} are not put back" for one in words]
+        return [f"{what} are not put back" for what in words]
 
 
 def keeping(directory: Path, place: Path) -> Keeping:
-    """Try out an empty ``directory`` of root's, of mode 0700, which is on the disk of ``place``."""
+    """Test the disk of ``place`` in an empty private ``directory`` on it."""
     return Keeping(place, _takes(directory, _LISTS[0], _OWN_MODE), _takes(directory, _PROBE, b""))
 
 

@@ -1,4 +1,4 @@
-"""Settling: which sets a new one is held against, and which older ones are this host's."""
+"""Comparison with earlier sets: the fuller one to compare with, shrinkage, and whose they are."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _SHOWN = 8  # digits of an id that tell a host from others
 
 
 def fuller(host: Host, store: Store, own: Sequence[BackupSet]) -> Manifest | None:
-    """Return the newest sound set that a new one must not fall short of; None without one.
+    """Return the newest sound set to compare a new one with; None without one.
 
-    It is this host's own.  A host that has none yet, as after a reinstall, takes that of the host
-    that kept sets here before, unless somebody has said that this is another one.
+    It is this host's own. A host without any, as after a reinstall, uses that of the host that
+    kept sets here before, unless the administrator has declared that to be another one.
     """
-    for one in own:
-        if _sound(one):
-            return one.manifest
+    for set_ in own:
+        if _sound(set_):
+            return set_.manifest
     for entry in store.every():
         there = entry.set
         if there and manifest.host_of(there.manifest) not in host.others and _sound(there):
@@ -36,63 +36,63 @@ def fuller(host: Host, store: Store, own: Sequence[BackupSet]) -> Manifest | Non
     return None
 
 
-def _sound(one: BackupSet) -> bool:
-    if one.manifest.safety or one.manifest.empty:
+def _sound(set_: BackupSet) -> bool:
+    if set_.manifest.safety or set_.manifest.empty:
         return False
     now, known = clock.now(), soundness.accepted_names()
-    if inventory.origin_of(one).kind is Kind.FORGED:
+    if inventory.origin_of(set_).kind is Kind.FORGED:
         return False
-    return not soundness.flaws(one.manifest, check_records.of_set(one), known, now)
+    return not soundness.flaws(set_.manifest, check_records.of_set(set_), known, now)
 
 
 def settle(host: Host, store: Store, made: Manifest) -> tuple[Host, list[str]]:
-    """Note what a finished backup tells of this host; return it, and what is good to know.
+    """Record what a finished backup shows about this host; return it, and notes.
 
-    Where this program made sets before they had ids, those with the name of this host are taken
-    for its own, unless the new one looks emptied: then somebody has to say so.
+    Sets from before hosts had ids count as this host's if they have its name, unless the new set
+    looks emptied: then the administrator must decide.
     """
     if not made.shrunken and not made.empty:
         host = live.note(host, made.installation)
     if not host.upgraded or made.shrunken:
         return host, _undecided(host, store)
     names = {identity.hostname_of(), identity.full_hostname(), identity.short_hostname()}
-    old = [one.manifest for one in store.sets() if not one.manifest.host_id]
-    mine = [one for one in old if one.host in names]
-    for name in sorted({manifest.host_of(one) for one in mine}):
+    old = [set_.manifest for set_ in store.sets() if not set_.manifest.host_id]
+    mine = [kept for kept in old if kept.host in names]
+    for name in sorted({manifest.host_of(kept) for kept in mine}):
         host = identity.with_taken_over(host, name)
     host = identity.settled(host)
     notes = []
     if mine:
         notes.append(
             f"{humanize.number(len(mine), 'set')} from before {_FIRST_WITH_IDS}, when sets had no id of "
-            f"their host, are taken for this host's: they have its name, {mine[0].host}"
+            f"their host, count as this host's because they have its name, {mine[0].host}"
         )
     return host, notes + _undecided(host, store)
 
 
 def copied_disk(host: Host) -> list[str]:
-    """Return what is told while nobody has said whether this host is a copy of another."""
+    """Return the warning while it is undecided whether this host is a copy of another."""
     if not host.original:
         return []
     return [
         f"This machine is not the one that host {host.original[:8]} was made on: it is a copy of that "
         f"host, or the same on other hardware. It makes sets as host {host.id[:8]}, and prunes none "
-        f"of the other's. Say which it is: gitlab-mm host take-over (the same), gitlab-mm host new "
+        f"of the other's. Tell gitlab-mm which: gitlab-mm host take-over (the same), gitlab-mm host new "
         f"(a copy)"
     ]
 
 
 def _undecided(host: Host, store: Store) -> list[str]:
-    """Return what is told while nobody has said which host this is, and whose the other sets are."""
-    return [_kept(one) for one in inventory.kin(host, inventory.seen(store))]
+    """Return the warnings while it is undecided whose the other sets are."""
+    return [_kept(seen_host) for seen_host in inventory.kin(host, inventory.seen(store))]
 
 
-def _kept(one: SeenHost) -> str:
-    """Return what is said of the sets of another host."""
-    shown = identity.shown(one.host)
-    name = shown[:_SHOWN] if identity.has_id(one.host) else shown
+def _kept(host: SeenHost) -> str:
+    """Return the warning about the sets of another host."""
+    shown = identity.shown(host.host)
+    name = shown[:_SHOWN] if identity.has_id(host.host) else shown
     return (
-        f"Kept, and not pruned here: {humanize.number(one.sets, 'set')} of host {one.name} ({name}). "
+        f"Not pruned here: {humanize.number(host.sets, 'set')} of host {host.name} ({name}). "
         f"If that was this host: gitlab-mm host take-over {name}; if not: gitlab-mm host new"
     )
 
@@ -101,9 +101,9 @@ _FEW = 4  # of a thing; half of fewer is no news, none of them is
 
 
 def shrinkage(new: Manifest, fuller: Manifest, percent: int) -> list[str]:
-    """Return what collapsed in ``new``, to nothing or to ``percent`` of ``fuller``: "posts: 0 of 8".
+    """Return what collapsed in ``new``, to 0 or below ``percent`` of ``fuller``: "posts: 0 of 8".
 
-    Sets from before these counts are held against each other by the rows of their tables.
+    Sets from before these counts are compared by the rows of their tables.
     """
     now, then = new.contents, fuller.contents
     if then is None:

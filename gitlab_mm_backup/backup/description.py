@@ -1,4 +1,4 @@
-"""What a manifest says of the site that its set was made of."""
+"""The manifest of a new set, from what was written and found."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHOWN = 20  # links that are told one by one
 
 @dataclass(frozen=True)
 class Written:
-    """What was written of a set: its parts, and what was found while they were."""
+    """The parts of a set, and what was found while writing them."""
 
     parts: Mapping[str, Part]
     database: Database
@@ -47,22 +47,22 @@ class Written:
 
     @property
     def links(self) -> dict[str, str]:
-        return {link: to for one in self.surveys for link, to in one.links_out.items()}
+        return {link: to for survey in self.surveys for link, to in survey.links_out.items()}
 
     def _untaken(self) -> list[str]:
         """Return, in words, which links lead to what is not in the set."""
         known = f"{self.roles['home']}/config.json"  # settings.json has what it says
-        links = {one: to for one, to in self.links.items() if one != known and matters(one, to)}
+        links = {link: to for link, to in self.links.items() if link != known and matters(link, to)}
         words = [
-            f"{link!r} is a link to {to!r}, which is not in the set: put the files in its place, or "
-            "keep those there by other means"
+            f"{link!r} is a link to {to!r}, which is not in the set: replace the link by the files, or "
+            "back up those files separately"
             for link, to in list(links.items())[:_SHOWN]
         ]
         more = len(links) - len(words)
         return words + ([f"{more} more links lead to what is not in the set"] if more else [])
 
     def _too_far(self) -> list[str]:
-        far = [path for one in self.surveys for path in one.far]
+        far = [path for survey in self.surveys for path in survey.far]
         if not far:
             return []
         count = humanize.number(len(far), "path")
@@ -74,17 +74,17 @@ class Written:
     def _ownerless(self) -> list[str]:
         """Return, in words, that on another host somebody else may get what has no owner here."""
         return [
-            f"{one.ownerless!r}, and maybe more, has an owner or a group that is a number without a name; on "
-            "another host a restore gives it to whoever has this number there. find -nouser -o -nogroup "
-            "shows all, chown gives them to somebody"
-            for one in self.surveys
-            if one.ownerless
+            f"{survey.ownerless!r}, and maybe more, has an owner or a group that is a number without a name; on "
+            "another host a restore gives it to the account with this number there. find -nouser -o -nogroup "
+            "shows all, chown sets an owner"
+            for survey in self.surveys
+            if survey.ownerless
         ]
 
     @property
     def oddities(self) -> list[str]:
-        special = [path for one in self.surveys for path in one.special]
-        privileged = [path for one in self.surveys for path in one.privileged]
+        special = [path for survey in self.surveys for path in survey.special]
+        privileged = [path for survey in self.surveys for path in survey.privileged]
         words = [f"{path!r} is a device or pipe, and is not in the set" for path in special]
         words += self._too_far() + self._ownerless()
         words += [*map(str, self.unread), *self.told, *self.attributes.told, *self._untaken()]
@@ -95,7 +95,7 @@ class Written:
 
 
 def matters(link: str, target: str) -> bool:
-    """Tell whether something is lost with the target of a link that leads out of the set."""
+    """Tell whether data are lost with the target of a link that leads out of the set."""
     there = target_of(link, target)
     return not there.startswith(INSTALLED) and os.path.lexists(there)
 
@@ -103,7 +103,7 @@ def matters(link: str, target: str) -> bool:
 def describe(
     site: Site, name: str, started: datetime, seconds: float, written: Written
 ) -> Manifest:
-    """Return the manifest of a set, but for what the run that makes it adds."""
+    """Return the manifest of a set, without the fields that the run itself adds."""
     return Manifest(
         name=name,
         tool=version.tool(),
@@ -127,8 +127,8 @@ def describe(
         parts=written.parts,
         links=written.links,
         salvaged=None if site.missing is None else tuple(site.missing),
-        privileged=tuple(path for one in written.surveys for path in one.privileged),
-        pipes=tuple(path for one in written.surveys for path in one.special),
+        privileged=tuple(path for survey in written.surveys for path in survey.privileged),
+        pipes=tuple(path for survey in written.surveys for path in survey.special),
         increment=written.packed.increment,
         installation=written.installation,
         contents=written.people,
@@ -138,14 +138,14 @@ def describe(
 
 
 def _mounted(site: Site, roles: Mapping[str, str]) -> list[str]:
-    """Return the roles whose directory is a mount point; in the view of a salvage all would be."""
+    """Return the roles whose directory is a mount point; in a salvage's view all would be."""
     if site.missing is not None:
         return []
     return [role for role, path in roles.items() if disk_space.is_mount(Path(path))]
 
 
 def _account(site: Site) -> manifest.FileOwner:
-    """Return the account of the files; a salvage has numbers for names that are gone."""
+    """Return the account of the files; a salvage has ids where names are gone."""
     user, group = site.account.user, site.account.group
     uid = int(user) if user.isdecimal() else sandbox.account_entry(user).pw_uid
     try:

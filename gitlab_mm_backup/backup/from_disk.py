@@ -1,4 +1,4 @@
-"""Trees: a set out of a stopped host's file system, or of Docker's volumes, which stay as they are."""
+"""Make a set from the disk of a stopped host, or from Docker's volumes; both stay unchanged."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _ACCOUNTS = ("root", "nobody", scratch.ACCOUNT)
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a first look into the tree tells."""
+    """The result of a first look into the tree."""
 
     site: Site
     data: Path  # PostgreSQL's data folder
@@ -56,10 +56,10 @@ class _Seen:
 
 
 def make(root: Path, settings: Settings, store: LocalStore) -> BackupResult:
-    """Make a set of the Mattermost whose files lie below ``root``; nothing there is changed.
+    """Make a set of the Mattermost whose files are below ``root``; nothing there is changed.
 
     ``root`` is a mounted disk of a host, or a folder with Docker's volumes ``config`` and
-    ``data``.  The database is dumped from a server on a copy of its data folder.
+    ``data``. The database is dumped from a server on a copy of its data directory.
     """
     places, links = _layout(Path(os.path.realpath(root)))
     kept = salvage.kept_in(store.sets())
@@ -89,7 +89,7 @@ def make(root: Path, settings: Settings, store: LocalStore) -> BackupResult:
 
 
 def _within(root: Path, view: View, base: Path, task: Callable[[], Any]) -> Any:
-    """Run ``task`` in the view; a failure's paths are those of the old host, so say where it is."""
+    """Run ``task`` in the view; a failure's paths are those of the old host, which it then says."""
     try:
         return within(view, base, task)
     except Failure as failure:
@@ -100,7 +100,7 @@ def _within(root: Path, view: View, base: Path, task: Callable[[], Any]) -> Any:
 def _make_set(
     view: View, base: Path, site: Site, settings: Settings, store: LocalStore, before: Before
 ) -> BackupSet:
-    """Make the set in the view, where the store has another place; return it at its own."""
+    """Make the set in the view, where the store has another path; return it with its own."""
     inside = LocalStore(_SETS)
     before = replace(before, fuller=None)  # the disk may be another server's, which holds less
     make = functools.partial(job.make_set, site, settings, inside, before)
@@ -109,7 +109,7 @@ def _make_set(
 
 
 def _layout(root: Path) -> tuple[dict[Path, Path], dict[Path, str]]:
-    """Return what is to be seen of ``root``: path inside -> path here, and links as they are."""
+    """Return the view of ``root``: path inside -> path here, and its links."""
     if (root / "var/opt/gitlab").is_dir():
         return _disk(root)
     volumes = {_ETC: root / "config", _VAR: root / "data", _LOG: root / "logs"}
@@ -118,14 +118,14 @@ def _layout(root: Path) -> tuple[dict[Path, Path], dict[Path, str]]:
         return {inside: path for inside, path in there.items() if path.is_dir()}, {}
     raise Failure(
         f"There are no files of Omnibus GitLab in {root}",
-        "it has neither var/opt/gitlab nor the folders config and data/postgresql",
-        "Name the folder where the old disk is mounted, or one that holds Docker's volumes as "
+        "it has neither var/opt/gitlab nor config and data/postgresql",
+        "Name the mount point of the old disk, or the directory with Docker's volumes "
         "config and data.",
     )
 
 
 def _disk(root: Path) -> tuple[dict[Path, Path], dict[Path, str]]:
-    """Return a whole disk without its system; of GitLab's programs only what says how it was set."""
+    """Return a whole disk without its system, and of GitLab's programs only their description."""
     places: dict[Path, Path] = {}
     links: dict[Path, str] = {}
     top = Path("/")
@@ -152,9 +152,9 @@ def _names(root: Path, inside: Path) -> list[str]:
 
 
 def _show(root: Path, inside: Path, places: dict[Path, Path], links: dict[Path, str]) -> None:
-    """Show one path as it is: a link stays one, so that it leads to what is in the tree."""
+    """Add one path to the view; a link stays a link, so that it is resolved in the tree."""
     path = _outside(root, inside)
-    if any(_outside(root, one).is_symlink() for one in inside.parents):
+    if any(_outside(root, parent).is_symlink() for parent in inside.parents):
         return
     if path.is_symlink():
         links[inside] = os.readlink(path)
@@ -170,18 +170,19 @@ def _bundle(programs: Path) -> dict[Path, Path]:
     """Return this host's own bundled programs, where the server is one of them."""
     if _EMBEDDED not in programs.parents:
         return {}
-    names = [one for one in os.listdir(_EMBEDDED) if one not in _FROM_EMBEDDED]
+    names = [name for name in os.listdir(_EMBEDDED) if name not in _FROM_EMBEDDED]
     return {_EMBEDDED / name: _EMBEDDED / name for name in names}
 
 
 def _files() -> dict[Path, str]:
-    """Return our own settings, and the accounts that our programs become, with no other name.
+    """Return our own settings, and passwd entries for our accounts only.
 
-    A number comes first as its own name: files in the tree may have the number of one of ours.
+    Each id also has an entry with its number as its name: files in the tree may have the id of one
+    of our accounts.
     """
     entries = [pwd.getpwnam(name) for name in _ACCOUNTS]
-    aliases = [(str(one.pw_uid), one.pw_uid, one.pw_gid) for one in entries if one.pw_uid]
-    named = [*aliases, *((one.pw_name, one.pw_uid, one.pw_gid) for one in entries)]
+    aliases = [(str(entry.pw_uid), entry.pw_uid, entry.pw_gid) for entry in entries if entry.pw_uid]
+    named = [*aliases, *((entry.pw_name, entry.pw_uid, entry.pw_gid) for entry in entries)]
     users = "".join(f"{name}:x:{uid}:{gid}::/:/usr/sbin/nologin\n" for name, uid, gid in named)
     config = settings.file()
     ours = {config: config.read_text(encoding="utf-8")} if config.is_file() else {}
@@ -194,11 +195,11 @@ def _files() -> dict[Path, str]:
 
 
 def _look() -> _Seen:
-    """Look at the tree, from within it; raises Failure where nothing can be dumped from it."""
+    """Examine the tree from within it; raises Failure where nothing can be dumped from it."""
     site = omnibus.describe(config_required=False)
     if site.database.admin.account is None:
         raise Failure(
-            "This Mattermost keeps its database on another server",
+            "This Mattermost's database is on another server",
             f"{site.database.host} port {site.database.port}",
             "Dump it there with pg_dump; that server does not depend on these files.",
         )
@@ -206,8 +207,8 @@ def _look() -> _Seen:
     version = files.first_line(data / "PG_VERSION")
     if not re.fullmatch(r"\d+(\.\d+)?", version):
         raise Failure(
-            "There are no data of PostgreSQL",
-            f"{data}: {'PG_VERSION says nothing' if data.is_dir() else 'is no folder'}",
+            "There is no PostgreSQL data directory",
+            f"{data}: {'PG_VERSION is empty' if data.is_dir() else 'is not a directory'}",
         )
     _refuse_running(data)
     counted = process.run(Command(["du", "--summarize", "--bytes", "--dereference", str(data)]))
@@ -215,9 +216,9 @@ def _look() -> _Seen:
 
 
 def _refuse_running(data: Path) -> None:
-    """Raise Failure where a server works in ``data``: it has made it its working folder.
+    """Raise Failure where a server runs on ``data``: it is its working directory.
 
-    Its file postmaster.pid proves nothing: it may be left over, removed, or from a container.
+    postmaster.pid proves nothing: it may be stale, removed, or from a container.
     """
     wanted = os.stat(data)
     for pid in filter(str.isdecimal, os.listdir("/proc")):
@@ -227,12 +228,12 @@ def _refuse_running(data: Path) -> None:
         except OSError:
             continue
         if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-            raise _running(f"process {pid} ({name}) works in {data}")
+            raise _running(f"process {pid} ({name}) uses {data}")
 
 
 def _running(detail: str) -> Failure:
     return Failure(
-        "A PostgreSQL server is running on these data",
+        "A PostgreSQL server is running on this data directory",
         detail,
         "Stop that GitLab first (gitlab-ctl stop, docker stop), or make the set on that host: "
         "gitlab-mm backup, without --root.",
@@ -240,7 +241,7 @@ def _running(detail: str) -> Failure:
 
 
 def _copy(data: Path) -> None:
-    """Copy the data folder, and see that nobody wrote to it meanwhile, from another host either."""
+    """Copy the data directory, and check that nothing changed meanwhile, by another host either."""
     control = data / "global/pg_control"
     try:
         before = control.read_bytes()
@@ -259,7 +260,7 @@ def _owners(site: Site) -> tuple[str, str]:
 
 
 def _adjusted(server: Endpoint, programs: Path, site: Site) -> Site:
-    """Return ``site`` with its databases, and GitLab's, on the scratch server."""
+    """Return ``site`` with its databases on the scratch server."""
     gitlab = site.gitlab
     name = gitlab.database.name if gitlab.database else _GITLAB_DATABASE
     version = gitlab.version or omnibus_files.gitlab_that_ran(site.root) or "unknown"

@@ -1,4 +1,4 @@
-"""The files of a set beside their listing: all there is, or what changed since another set."""
+"""The files and the listing of a set: full, or the changes since another set."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SLACK = timedelta(hours=12)
 
 @dataclass(frozen=True)
 class Packed:
-    """The parts that were written, and what a restore of the set gives."""
+    """The parts that were written, and the totals of a restore of the set."""
 
     parts: Mapping[str, Part]
     whole: archive_writer.Contents
@@ -45,13 +45,13 @@ def without(part: Part, whole: archive_writer.Contents) -> Packed:
 def choose_base(
     own: Sequence[BackupSet], full_every: timedelta | None, roles: Mapping[str, str], now: datetime
 ) -> BackupSet | None:
-    """Return the set for the next one to build on: the newest, where nothing speaks against it.
+    """Return the base for the next set: the newest, unless there is an objection.
 
     ``own`` are this host's sets, newest first; one with a date in the future does not count.
-    ``roles`` are Mattermost's folders as they lie now, as a manifest has them.
+    ``roles`` are the current paths of Mattermost's folders, as in a manifest.
     """
-    counting = [one for one in own if not clock.ahead(one.manifest.made, now)]
-    newest = next((one for one in counting if not one.manifest.safety), None)
+    counting = [set_ for set_ in own if not clock.ahead(set_.manifest.made, now)]
+    newest = next((set_ for set_ in counting if not set_.manifest.safety), None)
     why = "there is no set yet"
     if newest is not None:
         why = _objection(newest, roles) or _due(newest, full_every, now)
@@ -62,15 +62,15 @@ def choose_base(
 
 
 def _objection(newest: BackupSet, roles: Mapping[str, str]) -> str:
-    """Return, in words, what speaks against building on ``newest``, or ""."""
+    """Return, as text, the objection to ``newest`` as the base, or ""."""
     listed = newest.manifest.parts.get(LISTING)
     if listed is None:
         return f"set {newest.name} has no listing"
     if newest.manifest.files.folders != roles:
         return f"Mattermost's folders lie elsewhere than in set {newest.name}"
-    for one in newest.chain:
-        if check_records.refuted(check_records.of_set(one)):
-            return f"set {one.name} did not pass its last check"
+    for set_ in newest.chain:
+        if check_records.refuted(check_records.of_set(set_)):
+            return f"set {set_.name} did not pass its last check"
     if part_problem(newest.path / listed.file, listed):
         return f"the listing of set {newest.name} is damaged"
     return ""
@@ -93,7 +93,7 @@ def pack(
     folders: list[Path],
     found: archive_writer.Survey,
 ) -> Packed:
-    """Write the files part and the listing into ``staging``, on top of ``base`` where that pays."""
+    """Write the files part and the listing into ``staging``, incremental to ``base`` if it pays."""
     with contextlib.ExitStack() as stack:
         now, marked, names, final = (
             stack.enter_context(tempfile.TemporaryFile(dir=staging)) for _ in range(4)
@@ -127,7 +127,7 @@ def pack(
 def _plan(
     now: IO[bytes], folders: list[Path], base: BackupSet | None, marked: IO[bytes]
 ) -> tuple[file_list.ChangePlan, BackupSet | None]:
-    """Return what to pack, and what on; most of all again is no increment, but a full set."""
+    """Return the changes and their base; if most has changed, it becomes a full set."""
     if base is not None:
         with file_list.opened(base.file(LISTING)) as before:
             planned = file_list.plan(now, before, len(base.chain), folders, marked)

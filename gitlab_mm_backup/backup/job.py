@@ -1,4 +1,4 @@
-"""Backup: one set out of a site, while Mattermost keeps running."""
+"""Backup: make a set of a site while Mattermost keeps running, thin out the store, run hooks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _ATTEMPTS = 3  # at a dump that gave way to a migration
 
 @dataclass(frozen=True)
 class Before:
-    """What is known before a set is made."""
+    """The state before a set is made."""
 
     host: Host  # that makes it
     sign: Sign  # makes the signature of the set
@@ -55,15 +55,17 @@ class Before:
 
     @property
     def earlier(self) -> list[Manifest]:
-        """What this host's sets say, newest first; neither safety sets count, nor those of the future."""
+        """The manifests of this host's sets, newest first, without safety sets and future dates."""
         now = clock.now()
-        sets = [one.manifest for one in self.own]
-        return [one for one in sets if not one.safety and not clock.ahead(one.made, now)]
+        sets = [set_.manifest for set_ in self.own]
+        return [
+            earlier for earlier in sets if not earlier.safety and not clock.ahead(earlier.made, now)
+        ]
 
 
 @dataclass(frozen=True)
 class BackupResult:
-    """A finished backup, and what the operator must read."""
+    """A finished backup, with warnings for the operator."""
 
     set: BackupSet
     removed: list[str]
@@ -81,10 +83,10 @@ def backup(
     nightly: bool = False,
     make: Make | None = None,
 ) -> BackupResult:
-    """Make one set of ``site`` in ``store``, then thin the store out; ``follow`` is for afterwards.
+    """Make one set of ``site`` in ``store``, then prune; ``follow`` comes after that.
 
-    ``nightly`` tells the hooks that nobody waits; ``make`` makes the set where ``make_set`` alone
-    cannot.  Raises Failure when anything is missing from the set: then there is no set.
+    ``nightly`` tells the hooks that no operator is waiting; ``make`` replaces ``make_set`` for a
+    salvage. Raises Failure when anything is missing from the set: then there is no set.
     """
     variables = {"sets": store.where}
     with hooks.on_failure(variables):
@@ -107,22 +109,21 @@ def backup(
 
 
 def _accepted(count: int) -> list[str]:
-    """Return what is said of warnings that config.yml accepts."""
+    """Return the note about warnings that config.yml accepts."""
     what = humanize.number(count, "warning")
     return [f"Note: {what} accepted by config.yml; gitlab-mm list shows them"] if count else []
 
 
 def _kept_for_ever(settings: Settings, before: Before) -> list[str]:
-    """Return what whoever makes the first set should know."""
+    """Return the note about retention for the first set."""
     for_ever = settings.rules == Rules() and not before.own
     return [f"Note: {FOR_EVER}"] if for_ever else []
 
 
 def follow(made: BackupResult) -> list[str]:
-    """Run the hooks that follow a set; return warnings.
+    """Run the hooks after a set; return warnings.
 
-    They may take long, such as a rehearsal: nobody holds the lock for them, and a signal ends
-    them, and only them.
+    They may take long, such as a rehearsal: the lock is not held, and a signal ends only them.
     """
     if signals.met():
         return [f"Interrupted by {signals.met()}: the set is made, its hooks were not run"]
@@ -137,17 +138,17 @@ def follow(made: BackupResult) -> list[str]:
 
 
 def shrunken(made: Manifest) -> list[str]:
-    """Return what is told of a set that looks emptied."""
+    """Return the warning about a set that looks emptied."""
     if not made.shrunken:
         return []
     return [
         f"Set {made.name} looks emptied ({soundness.emptied(made)}). Restore a fuller set "
-        f"(gitlab-mm restore), or say that this is right: gitlab-mm prune --accept {made.name}"
+        f"(gitlab-mm restore), or confirm that it is correct: gitlab-mm prune --accept {made.name}"
     ]
 
 
 def look_before(store: Store) -> Before:
-    """Return what a set is made with, and held against; raises Failure."""
+    """Return what a set is made with and compared with; raises Failure."""
     host = identity.own()
     store.serve(host)
     own = inventory.own_sets(host, store.sets())
@@ -157,7 +158,7 @@ def look_before(store: Store) -> Before:
 def make_set(
     site: Site, settings: Settings, store: Store, before: Before, purpose: str = BACKUP
 ) -> BackupSet:
-    """Make one set and nothing else; its manifest tells what is unusual about it.
+    """Make one set and nothing else; its manifest lists what is unusual about it.
 
     Raises Failure when there is no set then.
     """
@@ -191,9 +192,9 @@ def make_set(
 
 
 def _told(site: Site, described: Manifest, written: Written, before: Before) -> list[str]:
-    """Return, in words, what the set cannot hold or lacks: for the run and its manifest alike."""
+    """Return, as text, what the set lacks or cannot hold: for the run and its manifest."""
     words = written.oddities + uncovered(site) + _sign_in_warnings(described.credentials)
-    words += [f"Not found, so not in the set: {one}" for one in described.salvaged or ()]
+    words += [f"Not found, so not in the set: {missing}" for missing in described.salvaged or ()]
     words += absence.told(
         site,
         absence.last_of(before.earlier, written.installation),
@@ -201,7 +202,7 @@ def _told(site: Site, described: Manifest, written: Written, before: Before) -> 
         written.uploads,
         functools.partial(connection.still_named, site.database),
     )
-    return [humanize.plain(one) for one in words]
+    return [humanize.plain(text) for text in words]
 
 
 _PackFiles = Callable[[Throttle, Path, list[Path], Survey], Packed]
@@ -215,10 +216,10 @@ def _packer(
     alone: bool,
     started: datetime,
 ) -> _PackFiles:
-    """Return what packs Mattermost's folders.
+    """Return the function that packs Mattermost's folders.
 
-    The set of before a restore stands ``alone``, and so does a salvage: the files that look like
-    another set's may be another host's.
+    A safety set stands ``alone``, and so does a salvage: files that look like another set's may be
+    another host's.
     """
     if isinstance(store, ResticStore):
         return functools.partial(parts.keep, store)
@@ -229,19 +230,19 @@ def _packer(
 
 
 def _expected(roles: Mapping[str, str], before: Before) -> int | None:
-    """Return how many bytes of files there will be, about: as in the newest set, or by a walk."""
+    """Return the expected bytes of files: as in the newest set, or by a walk."""
     if before.own:
         return before.own[0].manifest.files.bytes
     return archive_writer.walk(_folders(roles)) if progress.watched() else None
 
 
 def _undisturbed(write: Callable[[], Written], staging: Path) -> Written:
-    """Write all parts; again from the start where the dump gave way, but not for ever."""
+    """Write all parts; a few times from the start where the dump blocked other sessions."""
     for _ in range(_ATTEMPTS - 1):
         try:
             return write()
         except DumpBlockedOthers as failure:
-            log.info("%s; beginning again", failure)
+            log.info("%s; starting again", failure)
             for half in staging.iterdir():
                 half.unlink()
     return write()
@@ -255,7 +256,7 @@ def _write_parts(
     staging: Path,
     pack_files: _PackFiles,
 ) -> Written:
-    """Write all parts; the snapshot comes first, so every upload it names is in the archive."""
+    """Write all parts; the snapshot comes first, so that every upload in it is in the archive."""
     folders, etc, excluded = _folders(roles), *parts.gitlab_settings(site)
     throttle = Throttle(settings.bandwidth)
 
@@ -289,7 +290,7 @@ def _write_parts(
 
 
 def _beyond_a_restore(snapshot: DatabaseSnapshot, counted: Counted) -> list[str]:
-    """Return, in words, what of the database no restore brings back as it was."""
+    """Return, as text, what of the database no restore brings back."""
     return [
         *snapshot.told,
         *counted.at_odds,
@@ -306,7 +307,7 @@ def _dump(
     staging: Path,
     snapshot: DatabaseSnapshot,
 ) -> tuple[Part, Counted]:
-    """Write the dump; return its part, and what was counted in its snapshot."""
+    """Write the dump; return its part, and the counts in its snapshot."""
     if isinstance(store, ResticStore):  # as it is: packed, it is another one each night
         return store.keep_dump(
             staging, functools.partial(dump.dump, site.database, site.client_programs, snapshot)
@@ -318,12 +319,12 @@ def _dump(
 
 
 def _roles(site: Site) -> dict[str, str]:
-    """Return Mattermost's folders that are there, by role; raises Failure without a home."""
+    """Return Mattermost's existing folders by role; raises Failure without a home."""
     if not site.folders.home.is_dir():
         raise Failure(
             "Mattermost's home folder is missing",
-            f"{site.folders.home} is no folder",
-            "gitlab-ctl reconfigure creates it; if it held data, restore a set.",
+            f"{site.folders.home} is not a directory",
+            "gitlab-ctl reconfigure creates it. If it held data, restore a set.",
         )
     return {role: str(path) for role, path in site.folders.real.items() if path.is_dir()}
 
@@ -333,7 +334,7 @@ def _folders(roles: Mapping[str, str]) -> list[Path]:
 
 
 def _free_name(store: Store, mattermost: str, host: Host) -> tuple[datetime, str]:
-    """Names are exact to the second; a run right after another takes the next free one."""
+    """Return a free name: names have seconds, so a second run in the same second takes the next."""
     started = datetime.now(timezone.utc)
     while (store.folder / (name := manifest.name_for(started, mattermost, host.id))).exists():
         started += timedelta(seconds=1)
@@ -341,7 +342,7 @@ def _free_name(store: Store, mattermost: str, host: Host) -> tuple[datetime, str
 
 
 def uncovered(site: Site) -> list[str]:
-    """Return, in words, what of the site is not in its sets."""
+    """Return, as text, data of the site that its sets do not cover."""
     driver = site.settings.text("FileSettings", "DriverName")
     if driver in ("", "local"):
         return []
@@ -356,6 +357,6 @@ def _sign_in_warnings(credentials: Credentials) -> list[str]:
     if credentials.verified is not False:
         return []
     return [
-        "GitLab does not accept Mattermost's credentials, so sign-in is broken now; "
+        "GitLab does not accept Mattermost's credentials, so sign-in is broken; "
         "gitlab-mm sso check tells why"
     ]

@@ -1,4 +1,4 @@
-"""The live Mattermost: which installation it is, and whether anybody uses it."""
+"""The live Mattermost: its installation, and whether it is used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..store.manifest import Contents
 
 @dataclass(frozen=True)
 class Live:
-    """What the database of this host's Mattermost says; nothing where it cannot be asked."""
+    """Facts from the live database; all empty where it does not answer."""
 
     installation: str = ""
     contents: Contents | None = None
@@ -25,7 +25,7 @@ class Live:
 
 
 def look(site: Site | None) -> Live:
-    """Ask the database; one that is not there, or does not answer, says nothing."""
+    """Query the database; one that is missing or does not answer gives no facts."""
     if site is None:
         return Live()
     try:
@@ -36,12 +36,12 @@ def look(site: Site | None) -> Live:
 
 
 def installation(site: Site | None, host: Host) -> str:
-    """Return the id of what is live, or of what this host had last where nobody answers."""
+    """Return the id of the live installation, or this host's last one if it does not answer."""
     return look(site).installation or host.installation
 
 
 def note(host: Host, installation: str) -> Host:
-    """Have this host remember which installation it has; raises Failure where it cannot."""
+    """Record this host's installation; raises Failure where that fails."""
     if not installation or host.installation == installation:
         return host
     now = replace(host, installation=installation)

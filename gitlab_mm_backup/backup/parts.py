@@ -1,4 +1,4 @@
-"""Parts of a set: folders, packed or kept in a repository as they are, and Mattermost's settings."""
+"""Write the parts of a set: folders (tar or restic), and Mattermost's settings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pack(
     expected: int | None = None,
     instead: Mapping[Path, Path] | None = None,
 ) -> tuple[Part, archive_writer.Contents]:
-    """Write ``folders`` as a part; ``instead`` are files for some of the links that are excluded."""
+    """Write ``folders`` as a part; ``instead`` are files that replace excluded links."""
     writer = PartWriter(path, throttle)
     compressor = compress(settings.files_level, settings.packers)
     with tempfile.TemporaryDirectory(dir=path.parent) as copies:
@@ -56,7 +56,7 @@ def whole(
     folders: list[Path],
     found: archive_writer.Survey,
 ) -> Packed:
-    """Write all files as one archive; about so many bytes are ``expected``."""
+    """Write all files as one archive; ``expected`` is the estimated size."""
     path = staging / "files.tar.zst"
     return incremental.without(*pack(settings, throttle, path, folders, [], found, expected))
 
@@ -69,7 +69,7 @@ def changes(
     folders: list[Path],
     found: archive_writer.Survey,
 ) -> Packed:
-    """Write what has changed since ``base``; all files where directories change too much for that."""
+    """Write the changes since ``base``; all files where directories change too quickly for that."""
     try:
         return incremental.pack(settings, base, throttle, staging, folders, found)
     except Shifted as shifted:
@@ -85,7 +85,7 @@ def keep(
     folders: list[Path],
     found: archive_writer.Survey,
 ) -> Packed:
-    """Have restic keep the folders as they are; it has its own limit in place of a throttle."""
+    """Store the folders with restic, which has its own limit instead of a throttle."""
     part, taken = store.keep_folders(staging, archive_writer.outermost(folders), found.left_out)
     return Packed({"files": part}, archive_writer.Contents(taken.files, taken.bytes))
 
@@ -93,7 +93,7 @@ def keep(
 def gitlab_settings(site: Site) -> tuple[list[Path], list[Path]]:
     """Return what to pack of /etc/gitlab, and what not.
 
-    A standalone Mattermost has no part in it, even where it shares a host with GitLab.
+    Nothing for a standalone Mattermost, even where it shares a host with GitLab.
     """
     if site.kind is not Kind.OMNIBUS:
         return [], []
@@ -104,7 +104,7 @@ def gitlab_settings(site: Site) -> tuple[list[Path], list[Path]]:
 def pack_gitlab_settings(
     site: Site, settings: Settings, throttle: Throttle, staging: Path
 ) -> tuple[dict[str, Part], list[archive_writer.Survey]]:
-    """Write /etc/gitlab, in which what root keeps elsewhere takes the place of links to it."""
+    """Write /etc/gitlab, with root's files in place of links to them."""
     etc, excluded = gitlab_settings(site)
     if not etc:
         return {}, []
@@ -119,7 +119,7 @@ def pack_gitlab_settings(
 
 
 def pack_settings(site: Site, path: Path) -> Part:
-    """Write settings.json: with its secrets, for the set is root's alone, as GitLab's own are."""
+    """Write settings.json with its secrets: the set is for root only, as GitLab's own files are."""
     document: dict[str, Any] = {
         "environment_folder": str(site.environment_folder or ""),
         "environment": {name: value.reveal() for name, value in site.environment.items()},
@@ -136,7 +136,7 @@ def pack_settings(site: Site, path: Path) -> Part:
 
 
 def _config(site: Site) -> Mapping[str, Any]:
-    """Return what config.json holds; a salvage takes all else along where it is lost."""
+    """Return the content of config.json; a salvage goes on without it."""
     try:
         document: Mapping[str, Any] = json_file.read_config(site.config_file).document
         return document

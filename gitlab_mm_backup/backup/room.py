@@ -1,4 +1,4 @@
-"""Room for a set: a backup that cannot fit does not begin, and one that runs leaves the reserve alone."""
+"""Disk space for a set: checked before a backup, and watched while restic writes."""
 
 from __future__ import annotations
 
@@ -25,17 +25,16 @@ _Result = TypeVar("_Result")
 
 
 def place(store: Store) -> Path | None:
-    """Return the folder on a disk of this host that sets are written to, None where there is none."""
+    """Return the local directory that sets are written to, None where there is none."""
     return store.folder if isinstance(store, LocalStore) else store.repository.folder
 
 
 def refuse_without(
     site: Site, store: Store, own: Sequence[BackupSet], folders: Iterable[Path], *, whole: bool
 ) -> None:
-    """Raise Failure where the next set does not fit beside what must stay free.
+    """Raise Failure where the next set and the reserve do not fit.
 
-    ``own`` are this host's sets there, newest first.  ``whole``: the next one has all files,
-    whatever those hold.
+    ``own`` are this host's sets there, newest first. ``whole``: the next one has all files.
     """
     where = place(store)
     if where is None or disk_space.unchecked():
@@ -47,7 +46,7 @@ def refuse_without(
 def _expected(
     site: Site, store: Store, own: Sequence[BackupSet], folders: Iterable[Path], whole: bool
 ) -> int:
-    """Return about how many bytes the next set takes: as many as the newest, if there is one."""
+    """Return the estimated size of the next set: that of the newest, if there is one."""
     newest = next((set_ for set_ in own if not set_.manifest.safety), None)
     if newest is None:
         return connection.table_bytes(site.database) // _PACKED + archive_writer.walk(folders)
@@ -62,10 +61,10 @@ def _of_files(set_: BackupSet) -> int:
 
 
 def watched(store: Store, write: Callable[[], _Result]) -> _Result:
-    """Do ``write``; a repository on a disk of this host is stopped before that is full.
+    """Run ``write``; a repository on a disk of this host is stopped before that is full.
 
-    What restic has written until then is removed, for the next run needs that room.  Sets in a
-    folder need no watching: whoever writes their parts looks by himself.
+    What restic has written is then removed, because the next run needs the space. In a directory
+    the writers of the parts check by themselves.
     """
     where = place(store)
     if isinstance(store, LocalStore) or where is None:

@@ -1,4 +1,4 @@
-"""Salvage: a bundled Mattermost whose program is gone, put together from what it left."""
+"""Salvage: back up a bundled Mattermost whose program is gone, and find this host's Mattermost."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _MOST = 16 << 20  # bytes of a file of settings; more is none
 
 @dataclass(frozen=True)
 class SavedEnvironment:
-    """The environment of the service as an earlier set has it."""
+    """The service's environment in an earlier set."""
 
     source: str
     environment: Mapping[str, Secret]
@@ -71,7 +71,7 @@ class SavedEnvironment:
 
 @dataclass(frozen=True)
 class _Backup:
-    """What GitLab's own backup of /etc/gitlab says of Mattermost."""
+    """Mattermost's settings in GitLab's own backup of /etc/gitlab."""
 
     name: str
     secrets: Mapping[str, Any]  # the section mattermost of gitlab-secrets.json
@@ -79,31 +79,31 @@ class _Backup:
 
 
 def left(root: Path = Path("/")) -> bool:
-    """Tell whether GitLab no longer brings Mattermost, and its home is still there."""
+    """Tell whether GitLab no longer bundles Mattermost, and its home still exists."""
     gone = omnibus.presence(root) is omnibus.Presence.REMOVED
     return gone and (omnibus.home(root).is_dir() or (root / omnibus_files.ENVIRONMENT).is_dir())
 
 
 def kept_in(sets: Sequence[BackupSet]) -> SavedEnvironment | None:
-    """Return the environment of the newest of ``sets`` that holds GitLab's credentials."""
-    for one in sets:
+    """Return the environment of the newest of ``sets`` with GitLab's credentials."""
+    for set_ in sets:
         try:
             found = effective_config.environment_of_set(
-                json_file.read(one.file("settings")).document
+                json_file.read(set_.file("settings")).document
             )
         except Failure:
             continue
         if _ID in found and _SECRET in found:
-            return SavedEnvironment(f"set {one.name}", found)
+            return SavedEnvironment(f"set {set_.name}", found)
     return None
 
 
 def find(kept: SavedEnvironment | None, adjust: Callable[[Site], Site] = lambda site: site) -> Site:
-    """Return what is left of the bundled Mattermost of this host as a site.
+    """Return the remains of this host's bundled Mattermost as a site.
 
-    Its credentials and keys are those of the environment folder, else of GitLab's own backups of
-    /etc/gitlab, the newest first, else ``kept``.  ``adjust`` says where its databases are, should
-    that not be where its settings say.  Raises Failure where its home or its database is gone.
+    Its credentials and keys come from the environment folder, else from GitLab's own backups of
+    /etc/gitlab, the newest first, else from ``kept``. ``adjust`` gives the place of its databases,
+    if that differs from the settings. Raises Failure where its home or its database is gone.
     """
     bare = adjust(omnibus.describe(config_required=False))
     backup = _config_backup(bare)
@@ -115,7 +115,7 @@ def find(kept: SavedEnvironment | None, adjust: Callable[[Site], Site] = lambda 
     site = adjust(described)
     home = site.folders.home
     if not home.is_dir():
-        raise Failure("Mattermost's home folder is missing", f"{home} is no folder")
+        raise Failure("Mattermost's home folder is missing", f"{home} is not a directory")
     site = replace(site, database=_database(site), account=_owner(site))
     return replace(site, missing=_missing(site))
 
@@ -123,11 +123,16 @@ def find(kept: SavedEnvironment | None, adjust: Callable[[Site], Site] = lambda 
 def _recover(
     bare: Site, backup: _Backup | None, ruby: Mapping[str, str], kept: SavedEnvironment | None
 ) -> dict[str, Secret]:
-    """Return the variables that can still be known, without the folder that held them."""
+    """Return the variables that are still known without the environment folder."""
     candidates, rows = _candidates(bare, backup, kept)
-    chosen = next((one for one in candidates if one.verified), next(iter(candidates), None))
+    chosen = next(
+        (candidate for candidate in candidates if candidate.verified), next(iter(candidates), None)
+    )
     found: dict[str, Secret] = {}
-    if kept and any(one.source == kept.source and one.verified is not False for one in candidates):
+    if kept and any(
+        candidate.source == kept.source and candidate.verified is not False
+        for candidate in candidates
+    ):
         found.update(kept.environment)
     found.pop("MM_SQLSETTINGS_DATASOURCE", None)  # this host's own database is looked at
     for row in rows or []:
@@ -148,7 +153,7 @@ def _recover(
 def _candidates(
     bare: Site, backup: _Backup | None, kept: SavedEnvironment | None
 ) -> tuple[list[Candidate], list[Application] | None]:
-    """Return every pair there is, with GitLab's verdict on each, and its rows."""
+    """Return all pairs with GitLab's verdict on each, and its rows."""
     found: list[tuple[str, Pair | None]] = []
     if backup is not None:
         section = {"mattermost": backup.secrets}
@@ -160,7 +165,7 @@ def _candidates(
         found.append((kept.source, credentials.pair_in(words, credentials.ENVIRONMENT_KEYS)))
     candidates = [Candidate(source, pair) for source, pair in found if pair]
     try:
-        rows = oauth.applications(bare, [one.pair.id for one in candidates])
+        rows = oauth.applications(bare, [candidate.pair.id for candidate in candidates])
     except Failure:
         rows = None
     return credentials.verify(candidates, rows), rows
@@ -174,7 +179,7 @@ def _live_ruby(site: Site) -> str:
 
 
 def _config_backup(site: Site) -> _Backup | None:
-    """Return the newest of ``gitlab-ctl backup-etc``'s archives that knows Mattermost's secrets."""
+    """Return the newest of ``gitlab-ctl backup-etc``'s archives with Mattermost's secrets."""
     folder = site.below_root("/etc/gitlab/config_backup")
     for path in sorted(folder.glob("gitlab_config_*.tar"), reverse=True):
         texts = _texts(path)
@@ -188,7 +193,7 @@ def _config_backup(site: Site) -> _Backup | None:
 
 
 def _texts(path: Path) -> dict[str, str]:
-    """Return gitlab.rb and gitlab-secrets.json of an archive, as far as it can be read."""
+    """Return gitlab.rb and gitlab-secrets.json of an archive, as far as readable."""
     texts: dict[str, str] = {}
     try:
         with tarfile.open(path, mode="r:") as tar:
@@ -203,7 +208,7 @@ def _texts(path: Path) -> dict[str, str]:
 
 
 def _database(site: Site) -> Endpoint:
-    """Return where the database is: by its name, or by the role that owns it."""
+    """Return the database: by its name, or by the role that owns it."""
     endpoint = site.database
     with connection.administering(endpoint) as session:
         names = [
@@ -219,13 +224,13 @@ def _database(site: Site) -> Endpoint:
     if not names:
         raise Failure(
             "There is no database of Mattermost",
-            f"none is called {endpoint.name}, and none belongs to {endpoint.owner.role}",
+            f"no database is called {endpoint.name} or belongs to {endpoint.owner.role}",
         )
     return replace(endpoint, name=names[0])
 
 
 def _owner(site: Site) -> Account:
-    """Return the account of the files: its names here, or its numbers where it is gone."""
+    """Return the account of the files: its names, or its ids where it is gone."""
     uid = os.stat(site.folders.home).st_uid
     gid = _group(site, uid)
     user, group = str(uid), str(gid)
@@ -254,7 +259,7 @@ def _readable(path: Path) -> bool:
 
 
 def _missing(site: Site) -> tuple[str, ...]:
-    """Return what could not be found, in words."""
+    """Return, as text, what was not found."""
     settings, environment = site.settings, site.environment
     by_environment = not site.gitlab.version.startswith("10.")
     known = bool(site.environment_folder) or not by_environment
@@ -274,7 +279,7 @@ def _missing(site: Site) -> tuple[str, ...]:
 
 
 def site_here(store: LocalStore) -> Site:
-    """Return this host's Mattermost, or what GitLab 19 left of it.  Raises Failure without either."""
+    """Return this host's Mattermost, or what GitLab 19 left of it. Raises Failure without either."""
     if detect.kind() is Kind.OMNIBUS and left():
         return find(kept_in(store.sets()))
     return detect.find()

@@ -1,4 +1,4 @@
-"""The nightly run under cron: once a night at its time, later where the host was off then."""
+"""The nightly run under cron: once a night, later if the host was off at that time."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _TICK = timedelta(hours=1)  # how often cron asks
 
 
 def is_due(at: str, now: datetime, stamp: Path = STAMP) -> bool:
-    """Tell whether the run of ``at`` (as 04:17) has to be made now, asked every hour.
+    """Tell whether the run of ``at`` (as 04:17) is due now; asked every hour.
 
-    On a host that has never had one it begins with the next night, not at once.
+    On a new host the first one is in the next night, not at once.
     """
     last = last_run(stamp)
     if last is None and now - due_time(at, now) >= _TICK:
@@ -29,15 +29,15 @@ def is_due(at: str, now: datetime, stamp: Path = STAMP) -> bool:
 
 
 def covers(made: datetime, at: str, now: datetime) -> bool:
-    """Tell whether something made then stands for the last night; a time to come never does."""
+    """Tell whether something made then counts for the last night; a future time never does."""
     return due_time(at, now) - _NIGHT <= made <= now + timedelta(minutes=1)
 
 
 def due_time(at: str, now: datetime) -> datetime:
-    """Return the last time that the clock showed ``at``; raises Failure for what is no time."""
+    """Return the last time at which the clock showed ``at``; raises Failure if it is invalid."""
     match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", at)
     if match is None:
-        raise Failure(f"{at!r} is no time of day", "give it as 04:17", exit_code=ExitCode.USAGE)
+        raise Failure(f"{at!r} is not a time of day", "write it as 04:17", exit_code=ExitCode.USAGE)
     today = now.replace(hour=int(match[1]), minute=int(match[2]), second=0, microsecond=0)
     return today if today <= now else today - timedelta(days=1)
 
@@ -56,6 +56,6 @@ def last_run(stamp: Path = STAMP) -> datetime | None:
 
 
 def record(stamp: Path = STAMP) -> None:
-    """Note that the run of the schedule is made now: one that fails is not repeated every hour."""
+    """Record that the scheduled run begins now: a failed one is not repeated every hour."""
     stamp.touch(mode=0o600)
     os.utime(stamp)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..backup.job import BackupResult
 from ..result import CommandResult
 from ..system import humanize
 from . import offsite
 from .common import settings_and_store, verb
-from .output import Context
 from .sets import builds_on
+
+if TYPE_CHECKING:
+    from ..backup.job import BackupResult
+    from .output import Context
 
 
 def backup_result(made: BackupResult) -> CommandResult:

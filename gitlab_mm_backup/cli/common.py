@@ -10,12 +10,12 @@ import json
 import os
 import sys
 import syslog
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import version
 from ..checks import Check, Result
 from ..errors import ExitCode, Failure, Interrupted
 from ..result import CommandResult
@@ -26,6 +26,8 @@ from . import streams
 from .output import Context
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from ..result import CommandResult
 
 HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
@@ -50,6 +52,13 @@ def verb(function: Callable[..., CommandResult]) -> Callable[..., None]:
         sys.exit(output.finish(context, lambda: function(context, **options)))
 
     return run
+
+
+def print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Print the version, as --version asks for, and end."""
+    if wanted and not context.resilient_parsing:
+        click.echo(f"gitlab-mm, version {version.tool()}")
+        context.exit()
 
 
 def _command_name() -> str:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..config import option_text, settings
 from ..config.options import Option, leaves, shown
 from ..config.schema import OPTIONS
-from ..config.settings import Value
 from ..errors import ExitCode, Failure
 from ..result import CommandResult
 from .common import verb
-from .output import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ..config.settings import Value
+    from .output import Context
 
 
 def show_result(values: Sequence[Value]) -> CommandResult:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import shlex
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import keys
 from ..config.origin import Kind, Origin
 from ..errors import ExitCode, Failure
-from ..mattermost.site import Site
 from ..restore import preview, replacing
-from ..restore.choice import Chosen
-from ..restore.plan import RestoreOptions
 from ..store import inventory
-from ..store.sets import BackupSet
 from . import output
+
+if TYPE_CHECKING:
+    from ..mattermost.site import Site
+    from ..restore.choice import Chosen
+    from ..restore.plan import RestoreOptions
+    from ..store.sets import BackupSet
 
 
 def given(

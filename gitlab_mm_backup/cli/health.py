@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..checks import Check, Result
 from ..config import identity
-from ..config.settings import Notification
 from ..errors import ExitCode, Failure
 from ..health.notify import Message, send
 from ..health.notify import name as notification_name
-from ..health.report import Report
 from ..health.status import Figure, State, StatusLine, worst
-from ..health.upgrade_gate import GateResult
 from ..result import CommandResult
 from ..system import humanize
 from .common import brief_lines, check_fields, check_line, verb
-from .output import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..config.settings import Notification
+    from ..health.report import Report
+    from ..health.upgrade_gate import GateResult
+    from .output import Context
 
 _CODES = {State.BAD: ExitCode.FAILED, State.WARNING: ExitCode.WARNINGS}
 _COLOURS = {State.GOOD: "green", State.WARNING: "yellow", State.BAD: "red", State.OFF: "blue"}

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..config import identity
-from ..config.identity import Host
-from ..config.keys import Ring
 from ..result import CommandResult
-from ..store.inventory import SeenHost
 from ..system import humanize
 from .common import verb
-from .output import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..config.identity import Host
+    from ..config.keys import Ring
+    from ..store.inventory import SeenHost
+    from .output import Context
 
 
 @click.group()

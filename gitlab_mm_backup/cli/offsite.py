@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import Failure
-from ..offsite.sync import SyncResult
 from ..result import CommandResult
 from ..system import humanize
 from .common import verb
-from .output import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ..offsite.sync import SyncResult
+    from .output import Context
 
 _CHECKS = {"pieces": "the hashes of their pieces", "read back": "all of them read again"}
 

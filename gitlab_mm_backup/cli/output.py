@@ -9,7 +9,6 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,6 +30,8 @@ from . import streams, terminal
 from .terminal import Lines, Screen
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from ..config.settings import Settings, Value
     from ..store.inventory import Store
 

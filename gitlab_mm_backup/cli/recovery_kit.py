@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..health import html
 from ..offsite import recovery_kit
-from ..offsite.recovery_kit import Kit
 from ..result import CommandResult
 from .common import verb
-from .output import Context
+
+if TYPE_CHECKING:
+    from ..offsite.recovery_kit import Kit
+    from .output import Context
 
 
 def render(made: Kit) -> bytes:

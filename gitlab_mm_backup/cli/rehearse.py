@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,7 +15,12 @@ from ..store.sets import SetEntry
 from ..system import humanize
 from . import common, offsite
 from .common import VERDICTS, check_fields, check_line, settings_and_store, verb
-from .output import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from .output import Context
 
 
 def rehearse_result(

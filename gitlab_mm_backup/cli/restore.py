@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..config import identity
-from ..config.identity import Host
 from ..errors import ExitCode, Failure
-from ..restore.choice import Chosen
-from ..restore.job import Restored
 from ..restore.plan import PARTS, RestoreOptions
-from ..restore.preview import Preview
-from ..restore.rollback import RolledBack
-from ..restore.search_index import IndexResult
 from ..result import CommandResult
 from ..sso.oauth import ProbeResult
 from ..store import manifest, soundness
-from ..store.sets import BackupSet
 from ..system import humanize
 from . import offsite
 from .common import SET_HELP, verb
-from .output import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..config.identity import Host
+    from ..restore.choice import Chosen
+    from ..restore.job import Restored
+    from ..restore.preview import Preview
+    from ..restore.rollback import RolledBack
+    from ..restore.search_index import IndexResult
+    from ..store.sets import BackupSet
+    from .output import Context
 
 
 def search_line(search: IndexResult) -> str:

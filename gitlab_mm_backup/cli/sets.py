@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..config import identity
-from ..config.identity import Host
-from ..config.origin import Origin
-from ..config.settings import Remote
 from ..health import remarks
-from ..offsite.copies import RemoteEntry
 from ..restore.choice import Found
 from ..result import CommandResult
 from ..store import soundness
 from ..store.check_records import CheckRecord, damaged, latest_rehearsal, latest_verification
-from ..store.inventory import Store
-from ..store.prune import Pruned, PrunePlan
-from ..store.retention import Decision
-from ..store.sets import BackupSet, SetEntry
-from ..store.soundness import Flaw
 from ..system import humanize
 from . import common, offsite
 from .common import VERDICTS, check_fields, settings_and_store, verb
-from .output import Context
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..config.identity import Host
+    from ..config.origin import Origin
+    from ..config.settings import Remote
+    from ..offsite.copies import RemoteEntry
+    from ..store.inventory import Store
+    from ..store.prune import Pruned, PrunePlan
+    from ..store.retention import Decision
+    from ..store.sets import BackupSet, SetEntry
+    from ..store.soundness import Flaw
+    from .output import Context
 
 
 @dataclass(frozen=True)

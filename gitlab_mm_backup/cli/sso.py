@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import ExitCode, Failure
 from ..result import CommandResult
-from ..sso.accounts import Changed, Person
 from ..sso.check import Diagnosis, Severity
-from ..sso.repair import Repair, Repaired
 from ..system import humanize
 from .common import verb
-from .output import Context
+
+if TYPE_CHECKING:
+    from ..sso.accounts import Changed, Person
+    from ..sso.repair import Repair, Repaired
+    from .output import Context
 
 
 def conversion_preview_result(found: Changed) -> CommandResult:

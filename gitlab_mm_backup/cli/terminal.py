@@ -8,17 +8,19 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from ..system import humanize
-from ..system.progress import Measure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from rich.console import Group
     from rich.progress import Progress, Task, TaskID
     from rich.text import Text
+
+    from ..system.progress import Measure
 
 
 class _Step(logging.Formatter):

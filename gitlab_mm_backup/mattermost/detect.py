@@ -1,4 +1,4 @@
-"""The Mattermost of this host, whichever kind it is."""
+"""Find the Mattermost of this host, bundled or standalone."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _ROOT = Path("/")
 
 
 def kind(root: Path = _ROOT) -> Kind:
-    """Return the kind that is meant where nobody says it: a bundled one that is enabled first."""
+    """Return the kind to use where none is given: a bundled one that is enabled comes first."""
     if omnibus.presence(root) is Presence.ENABLED or root != _ROOT:
         return Kind.OMNIBUS
     return Kind.STANDALONE if standalone.present() else Kind.OMNIBUS
 
 
 def find(wanted: str = "", *, config_required: bool = True) -> Site:
-    """Return the Mattermost of kind ``wanted``, or "" for the one that is meant.
+    """Return the Mattermost of kind ``wanted``, "" for the default.
 
     Raises Failure as omnibus.find and standalone.find do.
     """
@@ -30,7 +30,7 @@ def find(wanted: str = "", *, config_required: bool = True) -> Site:
 
 
 def find_any() -> Site | None:
-    """Return the Mattermost of this host, None where there is none, or it cannot be read."""
+    """Return the Mattermost of this host, None where there is none or it cannot be read."""
     try:
         return find(config_required=False)
     except Failure:
@@ -38,12 +38,12 @@ def find_any() -> Site | None:
 
 
 def again(site: Site) -> Site:
-    """Return ``site`` as it is now."""
+    """Return ``site``, read again."""
     return standalone.find() if site.kind is Kind.STANDALONE else omnibus.find(site.root)
 
 
 def absent(root: Path = _ROOT) -> str:
-    """Return why there is no Mattermost to work on; "" where there is one."""
+    """Return why there is no usable Mattermost; "" where there is one."""
     found = omnibus.presence(root)
     ours = found is Presence.ENABLED or kind(root) is Kind.STANDALONE
     return "" if ours else found.value

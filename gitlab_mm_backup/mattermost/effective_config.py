@@ -1,4 +1,4 @@
-"""Effective settings: config.json overlaid by the MM_* environment, as Mattermost does it."""
+"""Effective settings: config.json overlaid by MM_* variables, as Mattermost does it."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 
 
 def folded(path: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what Go compares: encoding/json takes the keys of a struct in any letter case."""
+    """Return the form that Go compares: encoding/json ignores the case of a struct's keys."""
     return tuple(step.casefold() for step in path)
 
 
 def spelled(path: tuple[str, ...]) -> str:
-    """Return Mattermost's spelling of the last step of ``path``, which is kept where unknown."""
+    """Return Mattermost's spelling of the last step of ``path``; an unknown one is kept."""
     return _SPELLED.get(folded(path), path[-1])
 
 
@@ -99,7 +99,7 @@ class EffectiveConfig:
 
     @functools.cached_property
     def _folded(self) -> dict[tuple[str, ...], Any]:
-        """All values by what Go compares; a set of an earlier version has keys as written."""
+        """All values by their folded keys; a set of an earlier version has keys as written."""
         return {
             folded((section, key)): value
             for section, inside in self._tree.items()
@@ -112,10 +112,10 @@ class EffectiveConfig:
 
 
 def overlay(config: Mapping[str, Any], environment: Mapping[str, Secret]) -> EffectiveConfig:
-    """Return ``config`` with every ``MM_<SECTION>_<KEY>`` of ``environment`` laid over it.
+    """Return ``config`` with every ``MM_<SECTION>_<KEY>`` of ``environment`` applied.
 
-    Values take the type of the one they replace: booleans by Go's ParseBool, whole numbers,
-    lists split at spaces; a key that config.json lacks is taken as text.
+    A value gets the type of the one that it replaces: booleans by Go's ParseBool, whole numbers,
+    lists split at spaces. A key that config.json lacks becomes text.
     """
     tree = {
         section: dict(inside) if isinstance(inside, Mapping) else inside
@@ -136,7 +136,7 @@ def overlay(config: Mapping[str, Any], environment: Mapping[str, Secret]) -> Eff
 
 
 def unplaced(config: Mapping[str, Any], environment: Mapping[str, Secret]) -> list[str]:
-    """Return the names in ``environment`` for which ``config`` has no place; sorted."""
+    """Return the names in ``environment`` that have no setting in ``config``; sorted."""
     names = _names(config)
     return sorted(name for name in environment if name.upper() not in names)
 
@@ -167,15 +167,15 @@ def _as_type_of(old: Any, text: str) -> Any:
 
 
 def environment_of_set(document: Mapping[str, Any]) -> dict[str, Secret]:
-    """Return the variables of the service that settings.json holds.
+    """Return the service's variables in settings.json.
 
-    Raises Failure where it holds none, or what no process can be started with.
+    Raises Failure where it has none, or invalid ones.
     """
     try:
         found = validation.variables(document.get("environment"))
     except ValueError as error:
         raise Failure(
-            "The settings part of the set cannot be used",
+            "The settings part of the set is invalid",
             f"settings.json, environment: {error}",
             "Choose another set: gitlab-mm list.",
         ) from None

@@ -1,4 +1,4 @@
-"""/etc/gitlab/gitlab.rb, which is Ruby: read as text for the lines that concern Mattermost, never run."""
+"""Read /etc/gitlab/gitlab.rb, which is Ruby, as text; it is never run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_FILES = 20
 
 @dataclass(frozen=True)
 class Setting:
-    """One assignment of a setting of Mattermost; never its value, which may be a secret."""
+    """One assignment of a Mattermost setting, without its value, which may be a secret."""
 
     file: Path
     first: int  # line, counted from 1
@@ -42,9 +42,9 @@ class Setting:
 
 
 def settings(root: Path = Path("/")) -> list[Setting]:
-    """Return what gitlab.rb, and the files that it names to from_file, set of Mattermost.
+    """Return the Mattermost settings of gitlab.rb and of files included by from_file.
 
-    Raises Failure where gitlab.rb, or such a file, cannot be read.
+    Raises Failure where one of them cannot be read.
     """
     found: list[Setting] = []
     waiting, seen = [root / FILE], set[Path]()
@@ -56,14 +56,14 @@ def settings(root: Path = Path("/")) -> list[Setting]:
         lines = _read(path)
         found += _settings_in(path, lines)
         names = (_INCLUDE.match(line) for line in lines)
-        waiting += [_place(root, path, one[2]) for one in names if one]
+        waiting += [_place(root, path, name[2]) for name in names if name]
     return found
 
 
 def literals(text: str) -> dict[str, str]:
-    """Return what ``text`` gives to settings of Mattermost as plain literals, the last one each.
+    """Return the Mattermost settings in ``text`` that are plain literals; the last one counts.
 
-    The address is called external_url.  Whatever is more than one literal is not understood.
+    The address is called external_url. Other expressions are not understood.
     """
     found = {key: value for key, _, value in _LITERAL.findall(text)}
     addresses = [value for _, value in _ADDRESS.findall(text)]
@@ -100,7 +100,7 @@ def _settings_in(path: Path, lines: list[str]) -> Iterator[Setting]:
 
 
 def _code(line: str) -> str:
-    """Return the line without its comment; a # in quotes is none."""
+    """Return the line without its comment; a # in quotes does not begin one."""
     match = re.match(r"""(?:[^'"#]|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")*""", line)
     return match[0] if match else ""
 
@@ -110,7 +110,9 @@ def _end(lines: list[str], first: int) -> int:
     depth = 0
     for number in range(first, len(lines) + 1):
         bare = _STRING.sub("0", _code(lines[number - 1]))
-        depth += sum(bare.count(one) for one in "{[(") - sum(bare.count(one) for one in "}])")
+        depth += sum(bare.count(bracket) for bracket in "{[(") - sum(
+            bare.count(bracket) for bracket in "}])"
+        )
         if depth <= 0 and not bare.rstrip().endswith((",", "\\", "=", "||", "+")):
             return number
     return first

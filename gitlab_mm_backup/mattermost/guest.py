@@ -1,7 +1,7 @@
-"""Guest: a role of ours that may do what the database's owner may, where that cannot log in any more.
+"""A temporary role with the rights of the database's owner, where the owner cannot log in.
 
-GitLab 19 takes Mattermost's line out of the server's map of accounts (pg_ident.conf).  The map's
-last line is still there: it lets every account in as the role of its own name.
+GitLab 19 removes Mattermost's line from the server's map of accounts (pg_ident.conf). The map's
+last line remains: it admits every account as the role with its name.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _MARK = "made by gitlab-mm-backup for the time of a backup"
 
 @contextlib.contextmanager
 def admitted(site: Site) -> Iterator[Site]:
-    """Yield ``site``; where its database's owner cannot log in, a member of that role does.
+    """Yield ``site``; where its database's owner cannot log in, with a member of that role.
 
-    The member is made for the time of the block.  It is no superuser and has no password; on this
-    host our own account alone can log in as it.  Raises Failure where there is such a role already
-    that is not ours.
+    The member exists for the time of the block. It is not a superuser and has no password; only
+    our own account on this host can log in as it. Raises Failure where a role of that name exists
+    that this program did not create.
     """
     if not _shut_out(site):
         yield site
@@ -55,7 +55,7 @@ def admitted(site: Site) -> Iterator[Site]:
 
 
 def _shut_out(site: Site) -> bool:
-    """Tell whether a salvaged site's owner cannot log in, while an administrator can."""
+    """Tell whether a salvaged site's owner cannot log in, but an administrator can."""
     if site.missing is None or site.database.admin == site.database.owner:
         return False
     try:
@@ -75,8 +75,8 @@ def _make(session: psycopg.Connection[Any], endpoint: Endpoint) -> None:
     ).fetchone()
     if comment is not None and comment[0] != _MARK:
         raise Failure(
-            f"PostgreSQL has a role {ACCOUNT} that is not ours",
-            "a role of this name reads the database that Mattermost left",
+            f"PostgreSQL has a role {ACCOUNT} that this program did not create",
+            "gitlab-mm needs this name to read the database that Mattermost left",
             f"Rename it: gitlab-psql -c 'ALTER ROLE \"{ACCOUNT}\" RENAME TO another'",
         )
     if comment is not None:  # of a run that was killed

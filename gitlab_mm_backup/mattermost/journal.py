@@ -1,4 +1,4 @@
-"""What must outlive a run: the journal of a restore, previous states kept, indexes to build."""
+"""State that survives a run: journal of a restore, previous states, indexes to build."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ..system.files import STATE, replace_file, sync_folder
 class Step:
     """One action by name and plain values, so that a journal on disk can hold it.
 
-    The action must be idempotent.  That of an undo must also bear that its act has not happened,
-    or only half: it is noted before the act.
+    The action must be idempotent. An undo must also work where its action has not happened, or
+    only in part, because it is recorded before the action.
     """
 
     action: str
@@ -34,7 +34,7 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class UnfinishedRestore:
-    """A restore that was cut short."""
+    """An interrupted restore."""
 
     request: Mapping[str, Any]  # the set's path and the options, to do it again
     undo: list[Step]  # in the order of the acts
@@ -43,7 +43,7 @@ class UnfinishedRestore:
 
 @dataclass(frozen=True)
 class Previous:
-    """What was live before a restore, and is kept."""
+    """The previous live state of a restore, which is kept."""
 
     since: str  # RFC 3339
     steps: list[Step]  # that remove it
@@ -55,7 +55,7 @@ class Previous:
 
 
 class Journal:
-    """Three files in the state folder, root's alone."""
+    """Three files in the state directory, for root only."""
 
     def __init__(self, state: Path = STATE) -> None:
         self.path = state / "restore.json"
@@ -63,53 +63,53 @@ class Journal:
         self._later = state / "indexes.json"
 
     def write(self, request: Mapping[str, Any], undo: list[Step], finish: list[Step]) -> None:
-        """Make the record lasting; one with nothing to do is removed."""
+        """Write the record to disk; a record without steps is removed."""
         record = asdict(UnfinishedRestore(request, undo, finish)) if undo or finish else None
         self._write(self.path, record)
 
     def read(self) -> UnfinishedRestore | None:
-        """Return the restore that was cut short, or None.
+        """Return the interrupted restore, or None.
 
-        Raises Failure with ExitCode.ATTENTION when its record is not readable.
+        Raises Failure with ExitCode.ATTENTION when its record cannot be read.
         """
         document = self._read(self.path)
         if document is _ABSENT:
             return None
         try:
-            steps = [[Step(**one) for one in document[name]] for name in ("undo", "finish")]
+            steps = [[Step(**step) for step in document[name]] for name in ("undo", "finish")]
             return UnfinishedRestore(document["request"], *steps)
         except (TypeError, KeyError) as error:
             raise _unreadable(self.path, reason(error)) from error
 
     def previous(self) -> list[Previous]:
-        """Return the previous states that are kept, oldest first."""
+        """Return the kept previous states, oldest first."""
         try:
             return [
                 Previous(
-                    one["since"],
-                    [Step(**step) for step in one["steps"]],
-                    one.get("site", "omnibus"),
+                    state["since"],
+                    [Step(**step) for step in state["steps"]],
+                    state.get("site", "omnibus"),
                 )
-                for one in self._previous_document()
+                for state in self._previous_document()
             ]
         except (TypeError, KeyError) as error:
             raise _unreadable(self._previous, reason(error)) from error
 
     def keep(self, states: list[Previous]) -> None:
-        """Make ``states`` the previous states that are kept."""
-        self._write(self._previous, [asdict(one) for one in states] or None)
+        """Replace the list of kept previous states."""
+        self._write(self._previous, [asdict(state) for state in states] or None)
 
     def later(self) -> list[Index]:
-        """Return the indexes that are still to be built, in their order."""
+        """Return the indexes still to build, in order."""
         document = self._read(self._later)
         try:
-            return [] if document is _ABSENT else [Index(**one) for one in document]
+            return [] if document is _ABSENT else [Index(**index) for index in document]
         except TypeError as error:
             raise _unreadable(self._later, reason(error)) from error
 
     def keep_later(self, indexes: Sequence[Index]) -> None:
-        """Make ``indexes`` those that are still to be built."""
-        self._write(self._later, [asdict(one) for one in indexes] or None)
+        """Replace the list of indexes still to build."""
+        self._write(self._later, [asdict(index) for index in indexes] or None)
 
     def _previous_document(self) -> list[Any]:
         document = self._read(self._previous)
@@ -142,6 +142,6 @@ def _unreadable(path: Path, detail: str) -> Failure:
     return Failure(
         f"{path} cannot be read",
         detail,
-        "It says what a restore has left to do or to take back, which is by hand without it.",
+        "Without it an interrupted restore must be finished or rolled back by hand.",
         ExitCode.ATTENTION,
     )

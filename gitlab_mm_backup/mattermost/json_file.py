@@ -1,7 +1,7 @@
-"""config.json and gitlab-secrets.json: read, patch under guard, write back as they were.
+"""config.json and gitlab-secrets.json: read, patch with tests, write back in the same form.
 
-A patch is RFC 6902.  It is applied to the text itself: outside the values that it names every
-byte stays, whoever wrote the file and in whatever form.
+A patch is RFC 6902. It is applied to the text: bytes outside the changed values stay, whoever
+wrote the file and in whatever form.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class JsonFile:
 def read(path: Path) -> JsonFile:
     """Read ``path``.
 
-    Raises Failure when it is absent, unreadable or not one JSON object; the detail gives line
-    and column, never content.
+    Raises Failure when it is missing, unreadable or not one JSON object; the detail gives line and
+    column, never content.
     """
     text = _text(path, "strict", links=True)
     return JsonFile(path, text, parse(text, str(path)))
@@ -56,10 +56,9 @@ def read(path: Path) -> JsonFile:
 def read_config(path: Path) -> JsonFile:
     """Read Mattermost's config.json as Go does; raises Failure as ``read`` does.
 
-    The file is Mattermost's own, and so a link that this account may put in its place is followed
-    with no rights but the account's.
-    In ``document`` keys have Mattermost's spelling, however they are written (see ``parse_config``);
-    a patch for it finds them in the text.
+    The file belongs to Mattermost's account, so a link there is followed only with the rights of
+    that account. In ``document`` keys have Mattermost's spelling, however they are written (see
+    ``parse_config``); a patch finds them in the text.
     """
     text = _text(path, "surrogateescape", links=False)
     return JsonFile(path, text, parse_config(text, str(path)), go=True)
@@ -76,14 +75,14 @@ def _text(path: Path, errors: str, links: bool) -> str:
 
 
 def _behind_a_link(path: Path) -> bytes:
-    """Return what a link leads to, as the owner of its directory reads it, who can exchange it."""
+    """Return the content of a link's target, read with the rights of its directory's owner."""
     folder = os.lstat(path.parent)
     try:
         owner = pwd.getpwuid(folder.st_uid).pw_name
     except KeyError:
         owner = ""
     if not owner or folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        why = "it is a link that others may exchange; put the file itself there"
+        why = "it is a link that other accounts may change; replace it by the file"
         raise Failure(f"{path} cannot be read", why)
     # What the account has put there may be a pipe, or endless.
     head = ["timeout", "30", "head", f"--bytes={files.LARGEST_READ}", "--", str(path)]
@@ -93,9 +92,9 @@ def _behind_a_link(path: Path) -> bytes:
 def setting(document: Mapping[str, Any], changes: Mapping[Keys, Any]) -> Operations:
     """Return the patch that sets each path of ``changes`` to its value.
 
-    It begins with ``test`` operations of all that it relies on, so that it refuses a document
-    which has changed meanwhile.  A path that has its value already is left out; missing objects
-    on the way are made.  Raises Failure where a plain value stands in the way.
+    It begins with ``test`` operations for everything it relies on, so that it refuses a document
+    that has changed. A path that already has its value is left out; missing objects on the way are
+    created. Raises Failure where a plain value is in the way.
     """
     tests: Operations = []
     acts: Operations = []
@@ -119,30 +118,34 @@ def setting(document: Mapping[str, Any], changes: Mapping[Keys, Any]) -> Operati
 
 
 def inverse(operations: Operations) -> Operations:
-    """Return the patch that takes ``operations`` of ``setting`` back, with tests of its own."""
-    before = {one["path"]: one["value"] for one in operations if one["op"] == "test"}
-    done = [one for one in operations if one["op"] != "test"]
+    """Return the patch that undoes ``operations`` of ``setting``, with its own tests."""
+    before = {
+        operation["path"]: operation["value"]
+        for operation in operations
+        if operation["op"] == "test"
+    }
+    done = [operation for operation in operations if operation["op"] != "test"]
     tests: Operations = []
     acts: Operations = []
-    for one in reversed(done):
-        tests.append({"op": "test", "path": one["path"], "value": _grown(one, done)})
-        if one["op"] == "replace":
-            acts.append({"op": "replace", "path": one["path"], "value": before[one["path"]]})
+    for change in reversed(done):
+        tests.append({"op": "test", "path": change["path"], "value": _grown(change, done)})
+        if change["op"] == "replace":
+            acts.append({"op": "replace", "path": change["path"], "value": before[change["path"]]})
         else:
-            acts.append({"op": "remove", "path": one["path"]})
+            acts.append({"op": "remove", "path": change["path"]})
     return tests + acts
 
 
 def _grown(made: Mapping[str, Any], done: Operations) -> Any:
-    """Return the value of ``made`` after all of ``done``: a new object has got members."""
+    """Return the value of ``made`` after all of ``done``: a new object may have got members."""
     value = copy.deepcopy(made["value"])
-    for one in done:
-        if one["op"] == "add" and one["path"].startswith(made["path"] + "/"):
-            *outer, last = _keys(one["path"][len(made["path"]) :])
+    for change in done:
+        if change["op"] == "add" and change["path"].startswith(made["path"] + "/"):
+            *outer, last = _keys(change["path"][len(made["path"]) :])
             inside = value
             for step in outer:
                 inside = inside[step]
-            inside[last] = copy.deepcopy(one["value"])
+            inside[last] = copy.deepcopy(change["value"])
     return value
 
 
@@ -156,14 +159,14 @@ def apply(file: JsonFile, operations: Operations) -> str:
     # Only Mattermost's own file has Go's escapes, and Go never writes these letters as they are.
     plain = file.path.name != "config.json" or re.search("[&<>]", text) is not None
     render = functools.partial(_rendered, plain=plain)
-    for one in operations:
-        if one["op"] != "test":
-            text = _edited(text, _keys(one["path"]), one, render, Names(go=file.go))
+    for operation in operations:
+        if operation["op"] != "test":
+            text = _edited(text, _keys(operation["path"]), operation, render, Names(go=file.go))
     again = parse_config if file.go else parse
     if again(text, str(file.path)) != wanted:
         raise Failure(
             f"{file.path} is not changed",
-            "a key that is to be changed stands in it several times",
+            "a key to be changed occurs more than once",
             "Remove all but the last of each, then run the command again.",
         )
     return text
@@ -178,24 +181,24 @@ def applied(document: Mapping[str, Any], operations: Operations, where: str) -> 
         return jsonpatch.JsonPatch(copy.deepcopy(operations)).apply(document)
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
         raise Failure(
-            f"{where} is not as it was",
+            f"{where} has changed since it was read",
             f"a test of the patch does not hold ({type(error).__name__})",
-            "Another program has changed it meanwhile; look at it, then run the command again.",
+            "Another program has changed it. Check it, then run the command again.",
         ) from None
     except RecursionError:
-        raise Failure(f"{where} is not proper JSON", "it goes too deep") from None
+        raise Failure(f"{where} is not valid JSON", "it is nested too deeply") from None
 
 
 def write(path: Path, text: str) -> None:
-    """Replace the content of ``path`` in one step, with its owner, group and mode kept.
+    """Replace the content of ``path`` atomically, with the same owner, group and mode.
 
-    Raises Failure for anything but a plain file: through a link that Mattermost's account
-    planted it would be that account which chooses what root writes to.
+    Raises Failure for anything but a regular file: through a link, Mattermost's account could
+    choose the file that root writes to.
     """
     try:
         before = os.lstat(path)
         if os.path.islink(path) or not os.path.isfile(path):
-            raise Failure(f"{path} is not written", "it is no plain file")
+            raise Failure(f"{path} is not written", "it is not a regular file")
         replace_file(
             path,
             text.encode(errors="surrogateescape"),
@@ -232,19 +235,19 @@ def _look_up(document: Any, path: Keys) -> tuple[bool, Any]:
 def _nearest(document: Any, path: Keys) -> Keys:
     """Return the longest part of ``path`` that is an object: the one to add to.
 
-    RFC 6902 cannot test that a key is absent; that its object is as it was says the same.
+    RFC 6902 cannot test that a key is missing; a test of the whole object does.
     """
     length = len(path) - 1
     while not _look_up(document, path[:length])[0]:
         length -= 1
     if not isinstance(_look_up(document, path[:length])[1], Mapping):
-        raise Failure(f"{pointer(path[:length])} is no section", "a plain value stands there")
+        raise Failure(f"{pointer(path[:length])} is not a section", "it is a plain value")
     return path[:length]
 
 
 @dataclass(frozen=True)
 class _Member:
-    """Where a member of an object stands in the text: its key, its value, and the end."""
+    """The position of an object's member in the text: its key, its value, and the end."""
 
     key: int
     value: int
@@ -266,11 +269,13 @@ def _edited(
 
 
 def _siblings(path: Keys, members: Mapping[Keys, _Member]) -> list[Keys]:
-    return [one for one in members if len(one) == len(path) and one[:-1] == path[:-1] and one]
+    return [
+        place for place in members if len(place) == len(path) and place[:-1] == path[:-1] and place
+    ]
 
 
 def _with(text: str, path: Keys, member: str, members: Mapping[Keys, _Member]) -> str:
-    """Add a member behind the last one, set off from it as that one is from what precedes it."""
+    """Add a member after the last one, with the same separator as before that one."""
     siblings = _siblings(path, members)
     if not siblings:
         start = members[path[:-1]].value + 1
@@ -281,21 +286,21 @@ def _with(text: str, path: Keys, member: str, members: Mapping[Keys, _Member]) -
 
 
 def _without(text: str, path: Keys, members: Mapping[Keys, _Member]) -> str:
-    """Take a member out, with the comma and the space that set it off."""
+    """Remove a member with its comma and the space before it."""
     place = members[path]
-    for sibling in (members[one] for one in _siblings(path, members)):
+    for sibling in (members[key] for key in _siblings(path, members)):
         if _COMMA.fullmatch(text, sibling.end, place.key):
             return text[: sibling.end] + text[place.end :]
-    for sibling in (members[one] for one in _siblings(path, members)):
+    for sibling in (members[key] for key in _siblings(path, members)):
         if _COMMA.fullmatch(text, place.end, sibling.key):
             return text[: place.key] + text[sibling.key :]
     return text[: place.key] + text[place.end :]
 
 
 def _scan(text: str, at: int, path: Keys | None, members: dict[Keys, _Member], names: Names) -> int:
-    """Note the members of the value at ``at``, which is known to be JSON; return its end.
+    """Record the members of the value at ``at``, which is valid JSON; return its end.
 
-    ``path`` None is within a list, which no path of ours reaches.
+    ``path`` None is within a list; no path of ours leads there.
     """
     opening = text[at]
     if opening == '"':
@@ -321,11 +326,11 @@ def _scan(text: str, at: int, path: Keys | None, members: dict[Keys, _Member], n
 
 
 def _forget(path: Keys, members: dict[Keys, _Member], names: Names) -> None:
-    """Forget a member that comes again, and what is in it unless both are one object."""
+    """Forget a repeated member with its content, unless both are one object."""
     members.pop(path)
     if not names.merge(path):
-        for one in [one for one in members if one[: len(path)] == path]:
-            del members[one]
+        for inner in [inner for inner in members if inner[: len(path)] == path]:
+            del members[inner]
 
 
 def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
@@ -335,13 +340,13 @@ def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
 
 
 def _rendered(value: Any, plain: bool = False) -> str:
-    """Return ``value`` as Mattermost writes it: Go's encoding/json, with its escapes for HTML.
+    """Return ``value`` as Mattermost writes it: Go's encoding/json, with escapes for HTML.
 
     ``plain`` is without them, as Ruby writes GitLab's secrets.
     """
     text = json.dumps(value, ensure_ascii=False)
     if re.search("[\ud800-\udfff]", text):
-        raise Failure("A value cannot be written to a JSON file", "it is no Unicode text")
+        raise Failure("A value cannot be written to a JSON file", "it is not Unicode text")
     if plain:
         return text
     return re.sub("[&<>\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text)

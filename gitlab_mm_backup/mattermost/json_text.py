@@ -1,4 +1,4 @@
-"""JSON text as its readers read it: GitLab's files, and config.json as Go's encoding/json does."""
+"""JSON as its programs read it: GitLab's files, and config.json as Go's encoding/json does."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _DEEPEST = 250  # levels; those who copy a document go no deeper than Python let
 
 
 class NotJson(Failure):
-    """The text is not JSON, to Mattermost neither."""
+    """The text is not JSON, for Mattermost either."""
 
 
 def parse(text: str, where: str) -> dict[str, Any]:
-    """Return the JSON object in ``text``; of a key that stands there twice the last counts.
+    """Return the JSON object in ``text``; the last of a repeated key counts.
 
     Raises Failure as ``read`` does.
     """
@@ -30,10 +30,10 @@ def parse(text: str, where: str) -> dict[str, Any]:
 
 
 def parse_config(text: str, where: str) -> dict[str, Any]:
-    """Return what Go's encoding/json makes of a config.json; raises Failure as ``read`` does.
+    """Parse a config.json as Go's encoding/json does; raises Failure as ``read`` does.
 
-    Sections and their keys count in any letter case; of a key that stands there twice the last
-    counts, and of two sections each key; what is no Unicode is U+FFFD.
+    Sections and keys match in any letter case; the last of a repeated key counts, and repeated
+    sections are merged; invalid Unicode becomes U+FFFD.
     """
     return _parsed(text, where, Names(go=True))
 
@@ -53,22 +53,22 @@ def _parsed(text: str, where: str, names: Names) -> dict[str, Any]:
         place = f"line {error.lineno} column {error.colno}"
         raise NotJson(f"{where} is not JSON", place) from None
     except _NoNumber:
-        raise NotJson(f"{where} is not JSON", "it holds a number that JSON does not have") from None
+        raise NotJson(f"{where} is not JSON", "it holds a number that is not valid JSON") from None
     except RecursionError:
-        raise Failure(f"{where} is not proper JSON", "it goes too deep") from None
+        raise Failure(f"{where} is not valid JSON", "it is nested too deeply") from None
     if not isinstance(document, dict):
-        raise Failure(f"{where} is not proper JSON", "it holds no object")
+        raise Failure(f"{where} is not valid JSON", "it is not an object")
     return document
 
 
 def _refuse_deep(found: Any) -> None:
-    """Raise RecursionError for more levels than a copy of them could have."""
+    """Raise RecursionError for nesting that is too deep to copy."""
     level = [found] if isinstance(found, list) else []
     for _ in range(_DEEPEST + 1):
         level = [
             inner
-            for one in level
-            for inner in ((pair[1] for pair in one) if isinstance(one, _Pairs) else one)
+            for value in level
+            for inner in ((pair[1] for pair in value) if isinstance(value, _Pairs) else value)
             if isinstance(inner, list)
         ]
         if not level:
@@ -81,11 +81,11 @@ class _NoNumber(ValueError):
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """The members of an object as they are written."""
+    """The members of an object in their written order."""
 
 
 class Names:
-    """What a key at a place in the text is called in the document."""
+    """The document's name for a key at a place in the text."""
 
     def __init__(self, *, go: bool) -> None:
         self._go = go
@@ -106,18 +106,18 @@ class Names:
         return _NO_UNICODE.sub("\ufffd", value) if self._go else value
 
     def merge(self, path: Keys) -> bool:
-        """Tell whether an object at ``path`` adds to one that stood there before."""
+        """Tell whether an object at ``path`` adds to an earlier one there."""
         return self._go and len(path) < 3
 
 
 def _object(value: Any, path: Keys, names: Names) -> Any:
-    """Return ``value`` with its objects as dicts; a key that comes again goes to the end."""
+    """Return ``value`` with its objects as dicts; a repeated key moves to the end."""
     if isinstance(value, str):
         return names.text(value)
     if not isinstance(value, list):
         return value
     if not isinstance(value, _Pairs):
-        return [_object(one, (*path, "", "", ""), names) for one in value]
+        return [_object(item, (*path, "", "", ""), names) for item in value]
     found: dict[str, Any] = {}
     for written, inside in value:
         key = names.of(path, written)
@@ -145,7 +145,7 @@ def _refuse_constant(_: str) -> None:
 
 
 def _finite(literal: str) -> float:
-    """Return a number as near to it as there is one; Go passes over those of unknown keys."""
+    """Return the nearest finite number; Go ignores those of unknown keys."""
     return max(-sys.float_info.max, min(float(literal), sys.float_info.max))
 
 

@@ -1,7 +1,7 @@
-"""Where a Mattermost listens, and how it is asked from its own host, past any proxy.
+"""The address of Mattermost on its own host, and requests to it without a proxy.
 
-Its server listens by TCP alone, plain or with TLS of its own; below SiteURL's path, where that has one
-(server.go, utils/subpath.go of Mattermost).  The socket of its local mode knows other addresses.
+The server listens by TCP only, plain or with its own TLS; below SiteURL's path, where that has one
+(server.go, utils/subpath.go of Mattermost). The socket of its local mode has other routes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOST = 1 << 20  # bytes of an answer
 
 
 class Answer(NamedTuple):
-    """What was answered."""
+    """A response."""
 
     status: int
     headers: Mapping[str, str]  # names in small letters
@@ -35,7 +35,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Listener:
-    """A place to ask a Mattermost at."""
+    """An address for requests to Mattermost."""
 
     host: str
     port: int
@@ -59,7 +59,7 @@ class Listener:
         headers: Mapping[str, str] | None = None,
         timeout: float = 5,
     ) -> Answer:
-        """Ask with GET, or with POST where there is a ``body``; raises OSError without an answer."""
+        """Send GET, or POST with a ``body``; raises OSError without a response."""
         import http.client
 
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
@@ -76,10 +76,10 @@ class Listener:
             raise OSError(errno.EPROTO, "it does not speak HTTP") from error
 
     def _secured(self, timeout: float) -> ssl.SSLSocket:
-        """Connect by TLS.
+        """Connect by TLS without checking the certificate.
 
-        The certificate is for the name that people use, or expired: that it is our own server is
-        known by the address.  Without a name Let's Encrypt's way of Mattermost has no certificate.
+        It is for the public name, or expired; the address already shows that it is our own server.
+        Without a name Mattermost's Let's Encrypt mode has no certificate.
         """
         import ssl
 
@@ -95,7 +95,7 @@ class Listener:
 
 
 def of(settings: EffectiveConfig) -> Listener:
-    """Return where the Mattermost with these settings listens."""
+    """Return the address at which a Mattermost with these settings listens."""
     tls = settings.text("ServiceSettings", "ConnectionSecurity") == "TLS"
     listen = settings.text("ServiceSettings", "ListenAddress") or ("" if tls else f":{_USUAL}")
     host, _, port = listen.rpartition(":")
@@ -107,5 +107,5 @@ def of(settings: EffectiveConfig) -> Listener:
 
 
 def below(settings: EffectiveConfig) -> str:
-    """Return the path that SiteURL has all addresses come after; "" where it has none."""
+    """Return the path in SiteURL, "" where it has none."""
     return urlsplit(settings.text("ServiceSettings", "SiteURL")).path.rstrip("/")

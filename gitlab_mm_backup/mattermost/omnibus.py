@@ -1,4 +1,4 @@
-"""Find the Mattermost bundled with Omnibus GitLab: only from what is on disk, never constants."""
+"""Find the Mattermost bundled with Omnibus GitLab, from the files on disk."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _FOLDERS = {
     "client-plugins": ("PluginSettings", "ClientDirectory", "plugin_client_directory"),
 }
 WITHOUT_MATTERMOST = (19,)  # the first GitLab that bundles none
-_PORTS = "Look at mattermost['sql_data_source'] and postgresql['port'] in gitlab.rb."
+_PORTS = "Check mattermost['sql_data_source'] and postgresql['port'] in gitlab.rb."
 
 
 class Presence(enum.Enum):
@@ -63,7 +63,7 @@ _WAYS_OUT = {
 
 
 def presence(root: Path = Path("/")) -> Presence:
-    """Tell how much of a bundled Mattermost is on this host; reads only."""
+    """Return how much of a bundled Mattermost is on this host; only reads."""
     version = omnibus_files.gitlab_version(root)
     if not version:
         return Presence.NO_GITLAB
@@ -77,7 +77,7 @@ def presence(root: Path = Path("/")) -> Presence:
 
 
 def home(root: Path = Path("/")) -> Path:
-    """Return Mattermost's home, which may be left where Mattermost itself is gone."""
+    """Return Mattermost's home, which may remain after Mattermost is gone."""
     return root / _home(omnibus_files.attributes(root), root).lstrip("/")
 
 
@@ -106,13 +106,13 @@ def _sources(root: Path) -> _Sources:
 def find(root: Path = Path("/"), *, config_required: bool = True) -> Site:
     """Return the bundled Mattermost.
 
-    Raises Failure when there is none, when it is not enabled, when its database is no PostgreSQL
-    and when its config.json cannot be read; the last only if ``config_required``, for a restore
-    may be what mends that file.
+    Raises Failure when there is none, when it is not enabled, when its database is not PostgreSQL,
+    and when its config.json cannot be read; the last only with ``config_required``, because a
+    restore may repair that file.
     """
     found = presence(root)
     if found is not Presence.ENABLED:
-        raise Failure("There is no Mattermost to work on", found.value, _WAYS_OUT[found])
+        raise Failure("No usable Mattermost was found", found.value, _WAYS_OUT[found])
     return describe(root, config_required=config_required)
 
 
@@ -123,10 +123,10 @@ def describe(
     stand_in: Mapping[str, Secret] | None = None,
     home: str = "",
 ) -> Site:
-    """Return what the files say of the bundled Mattermost, whether or not it is still there.
+    """Return the bundled Mattermost from its files, whether or not its program is still there.
 
-    ``stand_in`` takes the place of an environment folder that is gone, ``home`` of what the node
-    and the service's start script would say.  Raises Failure as ``find`` does.
+    ``stand_in`` replaces a missing environment folder, ``home`` the value of the node and the
+    service's start script. Raises Failure as ``find`` does.
     """
     sources = _sources(root)
     place = Path(_home(sources.attributes, root, home))
@@ -157,7 +157,7 @@ def describe(
 
 
 def _home(attributes: Mapping[str, Any], root: Path, otherwise: str = "") -> str:
-    """The node says it; after a failed reconfigure the service's own start script does."""
+    """Return the home from the node, or after a failed reconfigure from the start script."""
     home = _text(attributes.get("mattermost"), "home")
     if home:
         return home
@@ -183,7 +183,7 @@ def _config(path: Path, required: bool) -> Mapping[str, Any]:
         either = " (Mattermost cannot start from it either)"
         hopeless = either if isinstance(failure, json_text.NotJson) else ""
         raise Failure(
-            failure.message, failure.detail, f"Mend {path}{hopeless}, or restore a set."
+            failure.message, failure.detail, f"Fix {path}{hopeless}, or restore a set."
         ) from failure
 
 
@@ -200,7 +200,10 @@ def _environment_folder(sources: _Sources, home: Path, account: Account) -> Path
         str(sources.root / omnibus_files.ENVIRONMENT),
         str(home / "env"),
     ]
-    found = next((Path(one) for one in candidates if one and Path(one).is_dir()), None)
+    found = next(
+        (Path(candidate) for candidate in candidates if candidate and Path(candidate).is_dir()),
+        None,
+    )
     return found and trust.followed("environment", found, account.user)
 
 
@@ -210,7 +213,7 @@ def _mattermost_version(root: Path, home: Path) -> str:
 
 
 def _noted_version(home: Path) -> str:
-    """Return what the home says of the program that last ran; it is the account's to change."""
+    """Return the version of the program that last ran, from the home; the account may change it."""
     try:
         text = files.read_regular(home / "VERSION", _VERSION_BYTES).decode(errors="replace")
     except (OSError, Failure):
@@ -225,7 +228,7 @@ def _folders(
     sources: _Sources,
     account: Account,
 ) -> Folders:
-    """Find each folder where settings place it; raises Failure for one not to be trusted."""
+    """Find each folder in the settings; raises Failure for one that cannot be trusted."""
     configured, by_account = {"home": home}, []
     for role, (section, key, attribute) in _FOLDERS.items():
         setting = effective.text(section, key)
@@ -274,7 +277,7 @@ def _database(
 
 
 def _host(given: str, socket: str) -> tuple[bool, str]:
-    """Tell whether the bundled server is meant, in whatever way its socket folder is written."""
+    """Tell whether this is the bundled server, however its socket directory is written."""
     same = not given or (given[0] == "/" and os.path.realpath(given) == os.path.realpath(socket))
     return same, socket if same else given
 
@@ -293,7 +296,7 @@ def _data_source(
     if "MM_SQLSETTINGS_DATASOURCE" not in environment and not gitlab_version.startswith("10."):
         text = ""
     return data_source.parse(
-        text, "Look at mattermost['sql_data_source'] in /etc/gitlab/gitlab.rb.", environment
+        text, "Check mattermost['sql_data_source'] in /etc/gitlab/gitlab.rb.", environment
     )
 
 
@@ -308,7 +311,7 @@ def _port(sources: _Sources) -> str:
 
 
 def _postgresql(sources: _Sources) -> list[Mapping[str, Any]]:
-    """Return what is said of the bundled server: public attributes, then the node (12.0, 10)."""
+    """Return the bundled server's settings: public attributes, then the node (12.0, 10)."""
     gitlab = sources.attributes.get("gitlab")
     places = [sources.public, sources.attributes, gitlab if isinstance(gitlab, Mapping) else {}]
     found = [place.get("postgresql") for place in places]
@@ -328,7 +331,7 @@ def _superuser(sources: _Sources) -> Login:
 
 
 def _gitlab_database(sources: _Sources) -> Endpoint | None:
-    """Return GitLab's own database where the bundled server holds it."""
+    """Return GitLab's own database where it is on the bundled server."""
     rails = sources.attributes.get("gitlab", {})
     rails = rails.get("gitlab_rails") or rails.get("gitlab-rails") or {}
     elsewhere = not (_text(rails, "db_host") or "/").startswith("/")
@@ -346,7 +349,7 @@ def _gitlab_database(sources: _Sources) -> Endpoint | None:
 
 
 def _gitlab_account(sources: _Sources) -> str:
-    """Return the account that the bundled server's map lets in as GitLab's role."""
+    """Return the account that the bundled server's map admits as GitLab's role."""
     gitlab = sources.attributes.get("gitlab")
     user = gitlab.get("user") if isinstance(gitlab, Mapping) else None
     return _text(user, "username") or _GIT

@@ -1,4 +1,4 @@
-"""What Omnibus GitLab leaves on disk about itself: versions, Chef nodes, attributes, rc files."""
+"""Omnibus GitLab's files about itself: versions, Chef nodes, attributes, rc files."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def gitlab_version(root: Path) -> str:
 
 
 def gitlab_that_ran(root: Path) -> str:
-    """Return the version that GitLab's data was last used with, where the program is elsewhere."""
+    """Return the GitLab version that last used the data, where the program is elsewhere."""
     return first_line(root / "var/opt/gitlab/gitlab-rails/VERSION")
 
 
 def bundled_mattermost(root: Path) -> str:
-    """Return the version of the bundled Mattermost, or "" where nothing tells it.
+    """Return the version of the bundled Mattermost, "" if unknown.
 
-    Its VERSION file is there from GitLab 12.0 on; before, the package's own manifest says it.
+    From GitLab 12.0 on from its VERSION file, before from the package's manifest.
     """
     version = first_line(root / EMBEDDED_MATTERMOST / "VERSION")
     software = _json(root / VERSION_MANIFEST).get("software")
@@ -50,8 +50,8 @@ def bundled_mattermost(root: Path) -> str:
 def attributes(root: Path) -> dict[str, Any]:
     """Return the effective attributes of the last Chef run: ``default`` with ``normal`` on top.
 
-    Empty when there are none: reconfigure begins by removing them, and a failed run leaves them
-    without ``normal``; both mean "unknown", not "unset".
+    Empty when there are none: reconfigure removes them first, and a failed run leaves them without
+    ``normal``. Both mean "unknown", not "unset".
     """
     folder = root / NODES
     wanted = folder / f"{identity.hostname_of()}.json"
@@ -113,7 +113,7 @@ def environment(folder: Path) -> dict[str, Secret]:
 
 
 def variable(path: Path) -> str | None:
-    """Return the content of a file in an environment folder; None where there is no such file.
+    """Return the content of a file in an environment folder; None where it is missing.
 
     In a home the account can put anything there: raises Failure for a link or a pipe, and OSError
     where it cannot be read.

@@ -22,7 +22,7 @@ _SYSTEMD_SETTLE_SECONDS = 10
 _DROP_INS = Path("/etc/systemd/system")
 # Whatever starts the unit, a boot too, is passed over as long as this very file is there.
 _KEPT_DOWN = """\
-# A restore by gitlab-mm-backup is under way, and must be finished or taken back first:
+# A restore by gitlab-mm-backup was interrupted. Finish it or roll it back first:
 # gitlab-mm restore --rollback
 [Unit]
 ConditionPathExists=!{path}
@@ -38,19 +38,19 @@ class SystemdService:
     unit: str = "mattermost"
 
     def runs(self) -> bool:
-        """Tell whether it runs, or is about to run again."""
+        """Tell whether it runs, or is about to be restarted."""
         return self._state()[0] not in ("inactive", "failed")
 
     def stop(self) -> None:
-        """Stop it and have that confirmed; raises Failure when it still runs."""
+        """Stop it and confirm that; raises Failure when it still runs."""
         self._control("stop", may_exit=(0, 1))
         if self.runs():
             raise Failure("Mattermost does not stop", "", f"systemctl status {self.unit}")
 
     def start(self) -> None:
-        """Start it; raises Failure when it ends at once.
+        """Start it; raises Failure when it exits at once.
 
-        Not waiting for systemd: a server without its database never says that it is ready.
+        Does not wait for systemd: a server without its database never reports that it is ready.
         """
         self._control("reset-failed", may_exit=(0, 1))
         self._control("start", "--no-block", may_exit=(0, 1))
@@ -66,7 +66,7 @@ class SystemdService:
             raise Failure(
                 "Mattermost does not start",
                 "",
-                f"Look at: journalctl --unit={self.unit}; {self.log}",
+                f"See: journalctl --unit={self.unit}; {self.log}",
             )
 
     def restart(self) -> None:
@@ -74,7 +74,7 @@ class SystemdService:
         self.start()
 
     def current_process(self) -> str:
-        """Return how often systemd has started it anew (systemd.service(5), NRestarts)."""
+        """Return how often systemd has restarted it (systemd.service(5), NRestarts)."""
         return self._control("show", "--property=NRestarts", "--value").out.strip()
 
     def said(self) -> list[str]:
@@ -83,7 +83,7 @@ class SystemdService:
         return done.out.splitlines() or files.last_lines(Path(self.log))
 
     def keep_down(self) -> None:
-        """Have it left down when the host boots, by a condition that does not hold."""
+        """Prevent its start at boot by a condition that is not met."""
         try:
             self._drop_in.parent.mkdir(exist_ok=True)
             self._drop_in.write_text(_KEPT_DOWN.format(path=self._drop_in))
@@ -92,7 +92,7 @@ class SystemdService:
         self._reload()
 
     def allow_start(self) -> None:
-        """Undo ``keep_down``, whether it has happened or not."""
+        """Undo ``keep_down``, whether it happened or not."""
         self._drop_in.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # the administrator's own lie there too, or it is gone
             self._drop_in.parent.rmdir()
@@ -125,7 +125,7 @@ _SHOWN = 400  # letters
 
 
 def log_message(line: str) -> str:
-    """Return what a line says; of one in JSON the message and the error alone."""
+    """Return the message of a log line; of JSON only the message and the error."""
     line = _STAMP.sub("", line)
     try:
         told = validation.from_json(line)
@@ -135,7 +135,7 @@ def log_message(line: str) -> str:
 
 
 def log_reason(lines: Sequence[str]) -> str:
-    """Return the last line that is an error, or else the last one; "" where there is none."""
+    """Return the last error line, or else the last line; "" without any."""
     told = [line for line in map(str.strip, lines) if line]
     grave = [line for line in told if _GRAVE.search(_STAMP.sub("", line))]
     return log_message((grave or told or [""])[-1])[:_SHOWN]
@@ -151,39 +151,39 @@ _PING = "/api/v4/system/ping"
 
 
 class Service(Protocol):
-    """Mattermost under whatever runs it here; each method raises Failure where it cannot."""
+    """The Mattermost service under its supervisor; each method raises Failure where it fails."""
 
     @property
     def log(self) -> str:
-        """Where it says why it does not work."""
+        """Where to find its log."""
 
     @property
     def start_by_hand(self) -> str:
-        """The command that an administrator starts it with."""
+        """The command for an administrator to start it."""
 
     def runs(self) -> bool:
         """Tell whether it runs."""
 
     def stop(self) -> None:
-        """Stop it, and have that confirmed."""
+        """Stop it, and confirm that."""
 
     def start(self) -> None:
-        """Start it; it stays up for a moment at least."""
+        """Start it, and confirm that it stays up for a moment."""
 
     def restart(self) -> None:
         """Stop it and start it."""
 
     def current_process(self) -> str:
-        """Return what tells the process that runs now from earlier ones; "" where none does."""
+        """Return an id of the current process; "" where none runs."""
 
     def said(self) -> list[str]:
-        """Return the last lines that it has printed."""
+        """Return the last lines of its output."""
 
     def keep_down(self) -> None:
-        """Have it left down when the host boots."""
+        """Prevent its start at boot."""
 
     def allow_start(self) -> None:
-        """Undo ``keep_down``, whether it has happened or not."""
+        """Undo ``keep_down``, whether it happened or not."""
 
 
 @dataclass(frozen=True)
@@ -199,8 +199,8 @@ class RunitService:
     def runs(self) -> bool:
         """Tell whether it runs.
 
-        The first word counts, not the exit code: before GitLab 11.8, and with stock runit, it
-        is 0 for a stopped service too.
+        The first word counts, not the exit code: before GitLab 11.8, and with stock runit, that is
+        0 for a stopped service too.
         """
         said = self._status()
         word = said.split(":", 1)[0].strip()
@@ -213,10 +213,10 @@ class RunitService:
         return word == "run"
 
     def stop(self) -> None:
-        """Stop it and have that confirmed; raises Failure when it still runs.
+        """Stop it and confirm that; raises Failure when it still runs.
 
-        A service that ends again and again is down between two starts: only without "want up"
-        has runit taken the wish (2.1.2 passes over a start that comes before that).
+        A service that keeps exiting is down between two starts: only the absence of "want up"
+        shows that runit has accepted the command (2.1.2 ignores a start before that).
         """
         if _confirms(self._control("stop", may_exit=(0, 1)).out, "down"):
             return
@@ -227,7 +227,7 @@ class RunitService:
             raise Failure(
                 "Mattermost does not stop",
                 f"it still runs after {_RUNIT_STOP_SECONDS} seconds",
-                "Look at /var/log/gitlab/mattermost/, end it, then try again.",
+                "See /var/log/gitlab/mattermost/. End it, then try again.",
             )
 
     def start(self) -> None:
@@ -239,22 +239,22 @@ class RunitService:
             self._control("start", may_exit=(0, 1))
         if not self.runs():
             raise Failure(
-                "Mattermost does not start", "", "Look at /var/log/gitlab/mattermost/current."
+                "Mattermost does not start", "", "See /var/log/gitlab/mattermost/current."
             )
 
     def keep_down(self) -> None:
-        """Have runit leave it down when the host boots (runsv(8), the file "down")."""
+        """Prevent its start at boot (runsv(8), the file "down")."""
         try:
             self._down_file.touch()
         except OSError as error:
             raise Failure(f"{self._down_file} cannot be made", str(error.strerror)) from error
 
     def allow_start(self) -> None:
-        """Have runit start it again when the host boots."""
+        """Let runit start it at boot again."""
         self._down_file.unlink(missing_ok=True)
 
     def current_process(self) -> str:
-        """Return its number, as runsv(8) notes it: gitlab-ctl takes half a second to tell that."""
+        """Return its process id from runsv(8)'s file: gitlab-ctl takes half a second."""
         return "".join(files.last_lines(self.folder / "supervise/pid"))
 
     def said(self) -> list[str]:
@@ -272,7 +272,7 @@ class RunitService:
         return self._control("status", may_exit=(0, 1, 3, 4)).out
 
     def _own_status(self) -> str:
-        """Return what the status says of the service, without its log service."""
+        """Return the status of the service without its log service."""
         return self._status().split(";", 1)[0]
 
     def _control(self, verb: str, may_exit: tuple[int, ...]) -> process.Finished:
@@ -286,10 +286,10 @@ class RunitService:
 
 
 def _confirms(said: str, state: str) -> bool:
-    """Tell whether runit confirms that a verb has led to ``state`` (sv(8): "ok: down: ...").
+    """Tell whether runit reports ``state`` after a command (sv(8): "ok: down: ...").
 
-    Each gitlab-ctl starts a Ruby, and Mattermost is down meanwhile: what it has said need not be
-    asked again.
+    Each gitlab-ctl starts a Ruby while Mattermost is down, so its output is used instead of asking
+    again.
     """
     own = said.split(";", 1)[0].strip()
     return own.startswith(f"ok: {state}:") and "want up" not in own
@@ -313,7 +313,7 @@ class _Watched:
     looked: float = 0.0
 
     def refuse_loop(self) -> None:
-        """Raise Failure where it has been started anew for the second time."""
+        """Raise Failure where it has been restarted for the second time."""
         if time.monotonic() - self.looked < _GLANCE:
             return
         self.looked, found = time.monotonic(), self.service.current_process()
@@ -322,14 +322,14 @@ class _Watched:
         if len(self.seen) > _RESTARTS:
             said = log_reason(self.service.said())
             raise Failure(
-                "Mattermost ends again and again",
-                f"it was started anew {_RESTARTS} times. The last that it said: {said or 'nothing'}",
-                f"Look at {self.service.log}.",
+                "Mattermost keeps exiting",
+                f"it was restarted {_RESTARTS} times; its last message: {said or 'nothing'}",
+                f"See {self.service.log}.",
             )
 
 
 def answers(site: Site) -> bool:
-    """Tell whether Mattermost's ping is answered now."""
+    """Tell whether Mattermost answers its ping."""
     try:
         wait_until_it_answers(site, seconds=0)
     except Failure:
@@ -338,7 +338,7 @@ def answers(site: Site) -> bool:
 
 
 def wait_until_it_answers(site: Site, seconds: float = _ANSWER_SECONDS) -> None:
-    """Wait for Mattermost's ping; raises Failure with the reason its log gives."""
+    """Wait for Mattermost's ping; raises Failure with the reason from its log."""
     deadline, why = time.monotonic() + seconds, ""
     there = listener.of(site.settings)
     watched = _Watched(of(site))
@@ -347,7 +347,7 @@ def wait_until_it_answers(site: Site, seconds: float = _ANSWER_SECONDS) -> None:
             status = there.ask(_PING).status
             if status == 200:
                 return
-            why = f"it answers {status}"
+            why = f"it answers with status {status}"
         except OSError as error:
             why = reason(error)
         if time.monotonic() >= deadline:
@@ -357,5 +357,5 @@ def wait_until_it_answers(site: Site, seconds: float = _ANSWER_SECONDS) -> None:
     raise Failure(
         "Mattermost does not answer",
         f"{there.url}{_PING} after {seconds:.0f} seconds: {why}",
-        f"Look at {of(site).log}.",
+        f"See {of(site).log}.",
     )

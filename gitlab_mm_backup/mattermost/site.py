@@ -1,4 +1,4 @@
-"""A Mattermost installation that we read from or restore into, as plain frozen values."""
+"""A Mattermost installation to back up or restore to, as immutable values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find a Mattermost of its own package or tarball: by its systemd unit and its config.json."""
+"""Find a standalone Mattermost (package or tarball) by its systemd unit and config.json."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _USUAL = {
 
 @dataclass(frozen=True)
 class _Unit:
-    """What systemd says of the service, drop-ins included."""
+    """The service as systemd sees it, drop-ins included."""
 
     program: Path
     arguments: list[str]
@@ -58,15 +58,15 @@ class _Unit:
 
 
 def present() -> bool:
-    """Tell whether systemd knows a Mattermost; False where systemd does not run."""
+    """Tell whether systemd has a Mattermost unit; False where systemd does not run."""
     return Path("/run/systemd/system").is_dir() and bool(_properties().get("ExecStart"))
 
 
 def find() -> Site:
     """Return the standalone Mattermost of this host.
 
-    Raises Failure when there is none, when its config.json is missing or kept in its database, and
-    when that database is no PostgreSQL.  Whether the database answers is not looked at.
+    Raises Failure when there is none, when its config.json is missing or in its database, and when
+    that database is not PostgreSQL. Does not check whether the database answers.
     """
     unit = _unit()
     config_file = _config_file(unit)
@@ -74,9 +74,9 @@ def find() -> Site:
     if not there.exists():
         raise Failure(
             "Mattermost's config.json is missing",
-            f"{config_file} is not there",
-            "Make it from config.defaults.json beside it, give SqlSettings.DataSource an empty "
-            "database, then try again.",
+            f"{config_file} does not exist",
+            "Copy config.defaults.json next to it to config.json, set SqlSettings.DataSource to an "
+            "empty database, then try again.",
         )
     settings = overlay(json_file.read_config(there).document, unit.environment)
     endpoint = _endpoint(settings, config_file, unit.account, unit.environment)
@@ -98,9 +98,9 @@ def find() -> Site:
 
 
 def keep_config(site: Site) -> None:
-    """Keep a private copy of config.json until ``forget_config``: the site can be found by it.
+    """Keep a private copy of config.json until ``forget_config``, to find the site by it.
 
-    One that a failed restore in place has left is all there is, and stays.
+    The copy of a failed restore with --in-place is the only one, and stays.
     """
     if KEPT.exists() and not site.config_file.exists():
         return
@@ -155,7 +155,7 @@ def _group_name(gid: int) -> str:
 
 
 def _environment(found: Mapping[str, str]) -> dict[str, Secret]:
-    """Return the variables of the unit; those of its files win, as systemd.exec(5) has it."""
+    """Return the variables of the unit; those of its files win, as in systemd.exec(5)."""
     words = shlex.split(found.get("Environment", ""))
     for path in _FILE.findall(found.get("EnvironmentFiles", "")):
         try:
@@ -180,7 +180,7 @@ def _assignments(text: str) -> list[str]:
 
 
 def _config_file(unit: _Unit) -> Path:
-    """Return the file that the server is started with; raises Failure where that is a database."""
+    """Return the server's configuration file; raises Failure where it is a database."""
     given = unit.environment.get("MM_CONFIG")
     named = given.reveal() if given else ""
     for option, value in zip(unit.arguments, [*unit.arguments[1:], ""]):
@@ -191,7 +191,7 @@ def _config_file(unit: _Unit) -> Path:
     if named.startswith(_IN_DATABASE):
         raise Failure(
             "This Mattermost keeps its configuration in its database, which is not supported",
-            "MM_CONFIG, or --config of its unit, is no file but a database",
+            "MM_CONFIG, or --config in its unit, names a database",
             "Write it to a file (mmctl config migrate DATABASE config.json), point the unit to "
             "it, then try again.",
         )
@@ -205,7 +205,7 @@ def _config_file(unit: _Unit) -> Path:
 
 
 def _folders(unit: _Unit, config_file: Path, settings: EffectiveConfig) -> Folders:
-    """The home is the folder of config.json: certificates lie there too, programs do not."""
+    """Find the folders; the home is that of config.json: certificates are there, programs not."""
     configured, by_account = {"home": config_file.parent}, []
     for role, (section, key, usual) in _USUAL.items():
         path = settings.text(section, key) or usual
@@ -228,7 +228,7 @@ def _endpoint(
             f"SqlSettings.DriverName in {config_file} is mysql",
             "Give it a PostgreSQL database.",
         )
-    look = f"Look at SqlSettings.DataSource in {config_file}."
+    look = f"Check SqlSettings.DataSource in {config_file}."
     text = settings.text("SqlSettings", "DataSource")
     parts = data_source.direct(data_source.parse(text, look, environment))
     host, password = parts.get("host") or "localhost", parts.get("password", "")
@@ -253,7 +253,7 @@ def _endpoint(
 
 
 def _version(unit: _Unit) -> str:
-    """Ask the program, as the account that the service has."""
+    """Ask the program for its version, as the service's account."""
     command = Command([str(unit.program), "version"], account=unit.account.user)
     try:
         said = process.run(command, timeout=60).out
@@ -264,10 +264,10 @@ def _version(unit: _Unit) -> str:
 
 
 def _client_programs(endpoint: Endpoint) -> Path:
-    """Return the folder of the oldest clients that fit the server, of those that are installed.
+    """Return the folder of the oldest installed clients that fit the server.
 
-    Newer clients read it too, but what they send may be unknown to it.  Where the server cannot
-    be asked they are the newest: whoever needs it will find out.
+    Newer clients can read it too, but may send what it does not know. Where the server does not
+    answer, they are the newest; the error comes when they are used.
     """
     found = {numbers(path.parts[-3])[0]: path.parent for path in _CLIENTS.glob("*/bin/pg_dump")}
     plain = shutil.which("pg_dump", path=process.PATH)

@@ -1,4 +1,4 @@
-"""What links in /etc/gitlab lead to: files that somebody else keeps, such as a configuration management."""
+"""Targets of links in /etc/gitlab: files of others, such as a configuration management."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _LARGEST = 1 << 20  # bytes of a file of settings, or of a key
 
 
 def find(etc: Path, survey: Survey) -> dict[Path, Path]:
-    """Return what is packed in the place of links that lead out of ``etc``: place -> file.
+    """Return the files to pack in place of links that lead out of ``etc``: place -> file.
 
-    These are small files of which root alone can change what they are, and all of ssl and of
-    trusted-certs, where these are links to directories of such files.
+    Small files that root alone can change, and all of ssl and trusted-certs where these are links
+    to directories of such files.
     """
     found: dict[Path, Path] = {}
     for link in map(Path, survey.links_out):
         inside = [link]
         if link.parent == etc and link.name in _DIRECTORIES and link.is_dir():
             inside = [link / name for name in os.listdir(link)]
-        files = [trust.roots_alone(one) for one in inside]
+        files = [trust.roots_alone(file) for file in inside]
         if all(map(_is_small, files)):
             found.update((place, file) for place, file in zip(inside, files) if file is not None)
     return found
@@ -41,7 +41,7 @@ def _is_small(file: Path | None) -> bool:
 
 
 def copy(found: Mapping[Path, Path], into: Path) -> Iterator[str]:
-    """Copy the files below ``into``, as they are named from the root on; yield these names."""
+    """Copy the files below ``into`` by their names from the root; yield these names."""
     for place, file in found.items():
         there = into / member_name(place)
         try:
@@ -53,22 +53,22 @@ def copy(found: Mapping[Path, Path], into: Path) -> Iterator[str]:
 
 
 def without(survey: Survey, found: Mapping[Path, Path]) -> Survey:
-    """Return the survey without the links in whose place something is packed."""
-    taken = {str(one) for place in found for one in (place, *place.parents)}
+    """Return the survey without the links that are replaced by files."""
+    taken = {str(above) for place in found for above in (place, *place.parents)}
     links = {link: to for link, to in survey.links_out.items() if link not in taken}
     return replace(survey, links_out=links)
 
 
 def replaced(live: Path, staged: Path, excluded: Path) -> list[str]:
-    """Return, in words, which links in ``live`` have a file or directory in their place in ``staged``."""
+    """Return, as text, which links in ``live`` are files or directories in ``staged``."""
     words = []
     for folder, names, others in os.walk(live):
-        names[:] = [one for one in names if Path(folder, one) != excluded]
-        for path in (Path(folder, one) for one in (*names, *others)):
+        names[:] = [name for name in names if Path(folder, name) != excluded]
+        for path in (Path(folder, name) for name in (*names, *others)):
             new = staged / path.relative_to(live)
             if path.is_symlink() and new.exists() and not new.is_symlink():
                 words.append(
                     f"{path} was a link to {os.readlink(path)!r}, and is a copy of what it led to when "
-                    "the set was made: have whoever keeps the link make it again"
+                    "the set was made: create the link again if it is managed elsewhere"
                 )
     return words

@@ -1,8 +1,8 @@
-"""Trust: which directories root works in, where the service's account may have a hand in their paths.
+"""Trust: the directories in which root works, and links that their owner could change.
 
-A link that this account made, or could exchange, would have it choose what root packs, replaces or
-gives away.  So a link counts where it is root's and root alone can change it, or where config.yml
-names its target.
+Through a link that the service's account can change, it would choose what root packs, replaces or
+gives away. So a link is followed only where it is root's and root alone can change it, or where
+config.yml names its target.
 """
 
 from __future__ import annotations
@@ -33,22 +33,24 @@ _KERNEL = frozenset(map(Path, ("/dev", "/proc", "/sys")))  # nothing below them 
 def real(
     configured: Mapping[str, Path], account: str, by_account: Collection[str] = ()
 ) -> dict[str, Path]:
-    """Return the directory of each role, links followed; raises Failure for one not to be trusted.
+    """Return the directory of each role, links resolved; raises Failure for an untrusted one.
 
-    That is one behind a link of somebody else's, one of the system or of GitLab itself, and one
-    that is not the ``account``'s.  It may be root's, as a mount point without its disk is, but not
-    where its role is in ``by_account``: then the account's own config.json names it.  A path where
-    nothing is yet is taken as it is.
+    Untrusted: a link of another account, a system or GitLab directory, and one that is not the
+    ``account``'s. Root's is allowed, as for a mount point without its disk, unless its role is in
+    ``by_account``: then the account's own config.json names it. A path that does not exist is
+    returned unchanged.
     """
     owner, found = _number(account), {}
     for role, path in configured.items():
         there = followed(role, path, account)
         found[role] = there
-        if there in _SYSTEM or any(one == there or one in there.parents for one in _KERNEL):
+        if there in _SYSTEM or any(
+            system == there or system in there.parents for system in _KERNEL
+        ):
             raise Failure(
                 f"{path} cannot be Mattermost's directory ({role})",
-                f"it is {there}, which belongs to the system" if there != path else "",
-                "Name another one in Mattermost's settings, or put the directory back.",
+                f"it is {there}, a system directory" if there != path else "",
+                "Set another directory in Mattermost's settings, or restore the directory.",
             )
         if owner is not None:
             owners = {owner} if role in by_account and not _shut(there) else {owner, 0}
@@ -57,7 +59,7 @@ def real(
 
 
 def _number(account: str) -> int | None:
-    """Return the number of an account; None for one that this host does not know."""
+    """Return the uid of an account; None for an unknown one."""
     try:
         return pwd.getpwnam(account).pw_uid
     except KeyError:
@@ -65,9 +67,9 @@ def _number(account: str) -> int | None:
 
 
 def _shut(path: Path) -> bool:
-    """Tell whether a restore that was cut short has taken ``path`` away from the account."""
+    """Tell whether an interrupted restore has taken ``path`` from the account."""
     record = Journal().read()
-    return record is not None and any(one.values.get("path") == str(path) for one in record.undo)
+    return record is not None and any(step.values.get("path") == str(path) for step in record.undo)
 
 
 def _refuse_others(role: str, path: Path, owners: Collection[int], account: str) -> None:
@@ -80,14 +82,14 @@ def _refuse_others(role: str, path: Path, owners: Collection[int], account: str)
     raise Failure(
         f"{path} cannot be Mattermost's directory ({role})",
         f"it belongs to user {_name(found)}, not to {account}",
-        f"chown {account} {path}, or, if that is right, {_permission(path)}.",
+        f"chown {account} {path}, or, to allow it, {_permission(path)}.",
     )
 
 
 def followed(role: str, path: Path, account: str) -> Path:
-    """Return where ``path`` leads to; raises Failure at a link that somebody else can change.
+    """Return the target of ``path``; raises Failure at a link that another account can change.
 
-    What is looked at may be another thing a moment later, so nothing is resolved a second time.
+    A name may change after each look, so nothing is resolved twice.
     """
     at, rest, links = Path("/"), list(path.parts[1:]), 0
     while rest:
@@ -103,8 +105,8 @@ def followed(role: str, path: Path, account: str) -> Path:
         if links > _LINKS:
             raise Failure(
                 f"{path} cannot be Mattermost's directory ({role})",
-                f"more than {_LINKS} links lead to it",
-                "Name the directory itself in Mattermost's settings.",
+                f"its path goes through more than {_LINKS} links",
+                "Set the directory itself in Mattermost's settings.",
             )
         led = Path(os.path.realpath(at / target))
         if not led.exists():
@@ -117,14 +119,14 @@ def followed(role: str, path: Path, account: str) -> Path:
         else:
             raise Failure(
                 f"Mattermost's directory {path} ({role}) is behind a link that is not followed",
-                f"{place} leads to {led}, and {account} could have it lead elsewhere",
-                f"If it is right: {_permission(led)}. Or put the directory itself there.",
+                f"{place} leads to {led}, and {account} can change that link",
+                f"To allow it: {_permission(led)}. Or replace the link by the directory.",
             )
     return at
 
 
 def roots_alone(path: Path) -> Path | None:
-    """Return where ``path`` leads to; None where anybody but root can change that, on any way there."""
+    """Return the target of ``path``; None where an account other than root can change it."""
     at, rest, links = Path("/"), list(path.parts[1:]), 0
     while rest:
         place = _next(at, rest)
@@ -141,21 +143,22 @@ def roots_alone(path: Path) -> Path | None:
 
 
 def _next(at: Path, rest: list[str]) -> Path:
-    """Take the first name off ``rest``, and return where it leads to from the directory ``at``."""
+    """Take the first name off ``rest``, and resolve it in the directory ``at``."""
     name = rest.pop(0)
     return at.parent if name == ".." else at / name
 
 
 def _looked_at(place: Path) -> tuple[os.stat_result, str]:
-    """Return what is there, and the target of a link; raises OSError where nothing is."""
+    """Return a file's status and the target of a link; raises OSError for a missing one."""
     status = os.lstat(place)
     return status, os.readlink(place) if stat.S_ISLNK(status.st_mode) else ""
 
 
 def _is_of_root(status: os.stat_result) -> bool:
-    """Tell whether root alone can change it, or what of root's lies in it.
+    """Tell whether root alone can change it, or root's entries in it.
 
-    Root's own group may, as Omnibus has /etc/gitlab; in a sticky directory, as /tmp, others cannot.
+    Root's own group may, as Omnibus sets up /etc/gitlab; in a sticky directory like /tmp others
+    cannot.
     """
     group_writes = status.st_mode & stat.S_IWGRP and status.st_gid != 0
     others_write = group_writes or status.st_mode & stat.S_IWOTH
@@ -172,12 +175,14 @@ def _is_roots(status: os.stat_result) -> bool:
 
 
 def _is_read_only(folder: Path) -> bool:
-    """Tell whether nobody can exchange a link of root's there, as in the disk of a stopped host."""
+    """Tell whether the file system is read-only, so that no link can be replaced."""
     return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
 def _is_allowed(path: Path) -> bool:
-    return any(path == one or one in path.parents for one in settings.load().allow_links)
+    return any(
+        path == allowed or allowed in path.parents for allowed in settings.load().allow_links
+    )
 
 
 def _permission(path: Path) -> str:

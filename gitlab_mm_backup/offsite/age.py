@@ -1,4 +1,4 @@
-"""age: streams encrypted to public keys, and opened with the private key that lies elsewhere."""
+"""age: encrypt streams to public keys, and decrypt them with the private key."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _CHUNK, _TAG = 1 << 16, 16  # age(1)'s payload: 64 KiB at a time, each with 16 b
 
 
 def encrypt(recipients: tuple[str, ...]) -> Command:
-    """Return the age that encrypts its input to ``recipients``, any of whom can open it."""
-    words = [word for one in recipients for word in ("--recipient", one)]
+    """Return the age that encrypts its input to ``recipients``; each of them can decrypt it."""
+    words = [word for recipient in recipients for word in ("--recipient", recipient)]
     return Command(["age", "--encrypt", *words], account="nobody")
 
 
 def decrypt(identity: Secret) -> Command:
-    """Return the age that opens its input with ``identity``, the content of a private key's file."""
+    """Return the age that decrypts its input with ``identity``, the content of a key file."""
     return Command(["age", "--decrypt", "--identity", InMemory(identity)], account="nobody")
 
 
 @contextmanager
 def explained(file: str) -> Iterator[None]:
-    """Say what it means when age fails to open a file in the block."""
+    """Turn failures of age in the block into readable ones."""
     try:
         yield
     except Failure as failure:
@@ -48,22 +48,22 @@ def read_identity(path: Path) -> Secret:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise Failure(
             f"The identity {path} cannot be read", str(reason), exit_code=ExitCode.USAGE
         ) from None
     if "AGE-SECRET-KEY-" not in text and "PRIVATE KEY-----" not in text:
         raise Failure(
-            f"{path} is no identity of age",
-            "it holds no private key that can be used without a passphrase",
-            "Give the file that age-keygen wrote; one with a passphrase is opened by age -d first.",
+            f"{path} is not an age identity",
+            "it has no private key that can be used without a passphrase",
+            "Give the file that age-keygen wrote. If it has a passphrase, decrypt it first: age -d.",
             ExitCode.USAGE,
         )
     return Secret(text)
 
 
 def empty_size(recipients: tuple[str, ...]) -> int:
-    """Return the bytes of nothing, encrypted: all that does not grow with the content."""
+    """Return the size of an encrypted empty file: the constant overhead."""
     try:
         with tempfile.TemporaryFile() as nothing:
             return len(process.printed(encrypt(recipients), stdin=nothing))
@@ -76,5 +76,5 @@ def empty_size(recipients: tuple[str, ...]) -> int:
 
 
 def size(empty: int, plain: int) -> int:
-    """Return the bytes of ``plain`` bytes, encrypted, where nothing takes ``empty``."""
+    """Return the size of ``plain`` bytes, encrypted, where an empty file takes ``empty``."""
     return empty - _TAG + plain + _TAG * max(1, -(-plain // _CHUNK))

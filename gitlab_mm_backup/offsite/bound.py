@@ -1,8 +1,8 @@
-"""Documents at a remote, each bound to the folder that it lies in, whatever it says of itself.
+"""JSON documents at a remote, each assigned to the folder that it is in.
 
-They are read with one call, which tells no names; a document says whose it is.  Where several say
-the same, or none speaks for a folder, somebody may have put one there that speaks for another
-set: then the folder's own is read by itself.
+They are read with one call, which gives no file names; a document names its set. Where several
+name the same set, or none names a folder, one may claim to be another set's: then the folder's own
+is read separately.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LARGEST = 16 << 20  # bytes of a document; a manifest of 10,000 tables has one
 
 @dataclass(frozen=True)
 class Document:
-    """A JSON object, and the bytes that it was written as."""
+    """A JSON object, and its original bytes."""
 
     value: dict[str, Any]
     data: bytes
@@ -36,14 +36,20 @@ Folders = Mapping[str, Mapping[str, Listed]]  # folder -> its files by name
 def read(
     remote: Remote, folders: Folders, files: Mapping[str, str]
 ) -> dict[str, dict[str, Document | str]]:
-    """Return, for each of ``files``, its document in each folder, or in words what is wrong with it.
+    """Return, for each of ``files``, its document in each folder, or the problem as text.
 
-    ``files``: name -> the member by which such a document says whose it is.  Raises Failure where
-    the remote cannot be read.
+    ``files``: name -> the member with the set's name. Raises Failure where the remote cannot be
+    read.
     """
     every = list(documents(rclone.contents(remote, LARGEST, *files)))
     return {
-        file: _of_folders(remote, folders, file, key, (one for one in every if key in one.value))
+        file: _of_folders(
+            remote,
+            folders,
+            file,
+            key,
+            (file_there for file_there in every if key in file_there.value),
+        )
         for file, key in files.items()
     }
 
@@ -53,8 +59,8 @@ def _of_folders(
 ) -> dict[str, Document | str]:
     wanted = {name: files[file].bytes for name, files in folders.items() if file in files}
     claims: dict[str, list[Document]] = {}
-    for one in found:
-        claims.setdefault(str(one.value[key]), []).append(one)
+    for file_there in found:
+        claims.setdefault(str(file_there.value[key]), []).append(file_there)
     told: dict[str, Document | str] = {
         name: claims[name][0] for name in wanted if len(claims.get(name, ())) == 1
     }
@@ -83,7 +89,7 @@ def _alone(remote: Remote, name: str, file: str, size: int) -> Document | str:
 
 
 def documents(data: bytes) -> Iterator[Document]:
-    """Yield each JSON document of several that follow each other, passing over torn ones.
+    """Yield each JSON document of several in a row, skipping incomplete ones.
 
     As we write them, only the outermost brace is followed by an indentation of two.
     """

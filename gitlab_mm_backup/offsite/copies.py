@@ -1,6 +1,6 @@
-"""What a copy of a set says about itself, beside the set's own manifest: the file copy.json.
+"""Copies at a remote: their description (copy.json), and listing, finding and removing them.
 
-The manifest of a copy is the set's own, in plain text, so that a copy is listed without any key.
+A copy has the set's own manifest in plain text, so that it can be listed without a key.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CHECKS = ("sha256", "sha1", "md5", "pieces", "read back")
 
 @dataclass(frozen=True)
 class CopiedPart:
-    """One part as it is in the copy: with recipients its file is encrypted."""
+    """One part of a copy; with recipients its file is encrypted."""
 
     file: str
     bytes: int
@@ -57,12 +57,12 @@ def to_bytes(copy: Copy) -> bytes:
 
 
 def parse_copy(document: Any, where: str) -> Copy:
-    """Return the copy in ``document``; raises Failure for anything but a whole one."""
+    """Return the copy in ``document``; raises Failure for an invalid one."""
     try:
         return Copy(**validation.members(document, _COPY, _SINCE_FORMAT_2))
     except (ValueError, TypeError) as error:
         raise Failure(
-            "What a copy says of itself cannot be read", f"{where}: {reason(error)}"
+            "The description of a copy cannot be read", f"{where}: {reason(error)}"
         ) from None
 
 
@@ -92,7 +92,7 @@ def _format(value: Any) -> int:
 def _recipients(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError("recipients are a list")
-    return tuple(validation.text(one) for one in value)
+    return tuple(validation.text(recipient) for recipient in value)
 
 
 _PART: Mapping[str, validation.Check] = {
@@ -116,7 +116,7 @@ _ABOUT = (MANIFEST, SUMS, COPY, SIGNATURE)  # files that are about a copy, and n
 
 @dataclass(frozen=True)
 class RemoteEntry:
-    """A folder at a remote that is named as a set is: a copy, or what is wrong with it."""
+    """A folder at a remote with a set's name: a copy, or its problem."""
 
     name: str
     bytes: int
@@ -127,14 +127,14 @@ class RemoteEntry:
 
 
 def complete(remote: Remote) -> dict[str, int]:
-    """Return the bytes of the parts of each copy that has a manifest, by name, newest first.
+    """Return the bytes of the parts of each copy with a manifest, by name, newest first.
 
-    A place that is used for the first time gets its mark.  Raises Failure for one that is not the
-    one of before.
+    A location gets its marker at its first use. Raises Failure where it is not the one used
+    before.
     """
     listed = _listing(remote)
     there = {
-        name: sum(one.bytes for file, one in files.items() if file not in _ABOUT)
+        name: sum(listed_file.bytes for file, listed_file in files.items() if file not in _ABOUT)
         for name, files in _by_folder(listed).items()
         if MANIFEST in files
     }
@@ -144,7 +144,7 @@ def complete(remote: Remote) -> dict[str, int]:
 
 
 def _mark(remote: Remote, listed: list[Listed], there: Collection[str]) -> None:
-    """Mark a place; one that has lost all copies which this host had sent is another one."""
+    """Mark a location; raises Failure where all copies that this host has sent are gone."""
     sent = ledger.of(remote).sets
     mark, new = places.mark_for(_top(listed))
     if new and sent and not sent.keys() & set(there):
@@ -171,7 +171,7 @@ _Told = Mapping[str, Union[Document, str, None]]  # by file: its content, or wha
 
 
 def _entry(remote: Remote, name: str, files: dict[str, Listed], told: _Told) -> RemoteEntry:
-    size, where = sum(one.bytes for one in files.values()), f"{remote.name}: {name}"
+    size, where = sum(file.bytes for file in files.values()), f"{remote.name}: {name}"
     if MANIFEST not in files:
         return RemoteEntry(name, size, None, None, "its copy has no manifest yet")
     written, recorded = told.get(MANIFEST), told.get(COPY)
@@ -189,7 +189,7 @@ def _entry(remote: Remote, name: str, files: dict[str, Listed], told: _Told) -> 
     for part in copy.parts.values():
         found = files.get(part.file)
         if found is None or found.bytes != part.bytes:
-            return RemoteEntry(name, size, None, None, f"{part.file} is missing or cut short")
+            return RemoteEntry(name, size, None, None, f"{part.file} is missing or incomplete")
     said = Documents(name, written.data, _signature(files, told.get(SIGNATURE)), recorded.data)
     return RemoteEntry(name, size, manifest, copy, said=said)
 
@@ -202,14 +202,14 @@ def _record_of(document: Document, where: str) -> Copy | None:
 
 
 def _signature(files: Mapping[str, Listed], told: Document | str | None) -> bytes | None:
-    """Return the content of signature.json; of one that cannot be read, what is no signature."""
+    """Return the content of signature.json; an unreadable one becomes an invalid signature."""
     if SIGNATURE not in files:
         return None
     return told.data if isinstance(told, Document) else b""
 
 
 def find(remote: Remote, wanted: str) -> RemoteEntry:
-    """Return the copy of the set ``wanted``; raises Failure where it is not there, or not whole."""
+    """Return the copy of the set ``wanted``; raises Failure where it is missing or incomplete."""
     if not is_set_name(wanted):
         raise Failure(
             f"{wanted!r} is not the name of a set",
@@ -217,11 +217,13 @@ def find(remote: Remote, wanted: str) -> RemoteEntry:
             exit_code=ExitCode.USAGE,
         )
     found = entries(remote)
-    for one in found:
-        if wanted == one.name and one.manifest is None:
-            raise Failure(f"The copy of {one.name} at {remote.name} is not complete", one.problem)
-        if wanted == one.name:
-            return one
+    for entry in found:
+        if wanted == entry.name and entry.manifest is None:
+            raise Failure(
+                f"The copy of {entry.name} at {remote.name} is not complete", entry.problem
+            )
+        if wanted == entry.name:
+            return entry
     raise Failure(
         f"There is no copy of {wanted} at {remote.name}",
         f"{len(found)} folders of sets in {remote.path}",
@@ -230,7 +232,7 @@ def find(remote: Remote, wanted: str) -> RemoteEntry:
 
 
 def delete(remote: Remote, name: str) -> None:
-    """Remove a copy: its manifest first, so that what is left of it is no copy any more."""
+    """Remove a copy, its manifest first, so that the rest does not look like a copy."""
     folder = _folders(remote).get(name, {})
     if MANIFEST in folder:
         rclone.delete(remote, name, MANIFEST)
@@ -239,25 +241,25 @@ def delete(remote: Remote, name: str) -> None:
 
 
 def _folders(remote: Remote) -> dict[str, dict[str, Listed]]:
-    """Return the folders named as sets are, newest first, each with its files by name."""
+    """Return the folders with names of sets, newest first, each with its files by name."""
     return _by_folder(_listing(remote))
 
 
 def _listing(remote: Remote) -> list[Listed]:
-    """Return all files there; raises Failure where the place is not the one of before."""
+    """Return all files there; raises Failure where the location is not the one used before."""
     listed = rclone.listing(remote)
     places.insist(remote.path, _top(listed))
     return listed
 
 
 def _top(listed: list[Listed]) -> list[str]:
-    return [one.path for one in listed if "/" not in one.path]
+    return [file.path for file in listed if "/" not in file.path]
 
 
 def _by_folder(listed: list[Listed]) -> dict[str, dict[str, Listed]]:
     found: dict[str, dict[str, Listed]] = {}
-    for one in listed:
-        folder, slash, file = one.path.partition("/")
+    for listed_file in listed:
+        folder, slash, file = listed_file.path.partition("/")
         if slash and "/" not in file and is_set_name(folder):
-            found.setdefault(folder, {})[file] = one
+            found.setdefault(folder, {})[file] = listed_file
     return dict(sorted(found.items(), reverse=True))

@@ -1,4 +1,4 @@
-"""Fetching a copy back: part by part, opened and checked on its way, into a store of this host."""
+"""Download copies: each part is decrypted and checked while it is read."""
 
 from __future__ import annotations
 
@@ -38,29 +38,29 @@ _LONGEST_CHAIN = 1000  # links; a manifest that names itself must not be followe
 
 
 def place(settings: Settings, wanted: str) -> Remote:
-    """Return the remote that ``--from`` means: of config.yml by name or path, gitlab, or rclone's own.
+    """Return the remote that ``--from`` names: of config.yml by name or path, gitlab, or rclone's.
 
-    Raises Failure for what is none of these.
+    Raises Failure for anything else.
     """
-    for one in settings.offsite:
-        if wanted in (one.name, one.path) and one.name != GITLAB:
-            return one
+    for remote in settings.offsite:
+        if wanted in (remote.name, remote.path) and remote.name != GITLAB:
+            return remote
     if wanted == GITLAB:
         if settings.upload is None:
             raise Failure(
-                "GitLab uploads its backups nowhere",
-                "gitlab.yml has no backup.upload",
-                "Name another place: a remote of rclone with a path, or an absolute path.",
+                "GitLab has no upload target for its backups",
+                "gitlab.yml has no backup.upload section",
+                "Name another remote: an rclone remote with a path, or an absolute path.",
                 ExitCode.USAGE,
             )
         return gitlab_upload.remote(settings.upload, rclone.version())
     try:
         return places.remote_named(wanted)
     except ValueError as error:
-        known = ", ".join([GITLAB, *(one.name for one in settings.offsite)])
+        known = ", ".join([GITLAB, *(remote.name for remote in settings.offsite)])
         raise Failure(
-            f"{wanted} is no place for copies",
-            f"it {error}; config.yml and GitLab know: {known}",
+            f"{wanted} is not a place for copies",
+            f"it {error}; configured in config.yml and GitLab: {known}",
             exit_code=ExitCode.USAGE,
         ) from None
 
@@ -73,19 +73,19 @@ def fetch(
 ) -> BackupSet:
     """Bring a copy into ``store``, with what it builds on.
 
-    It is the one that was found and judged: what lies there by now may be another, of its name.
-    What it builds on is held against it.  What is in the store already is not fetched.  Raises
-    Failure when a copy is not what its manifest says: then the store is as before.
+    It must be the copy that was found: another one of its name may be there by now. Its bases are
+    checked against it. Sets that the store already has are not fetched. Raises Failure when a copy
+    differs from its manifest; then the store is unchanged.
     """
     links = _chain(remote, wanted)
-    missing = [one for one in links if held(store, manifest_of(one)) is None]
-    for one in missing:
-        refuse_locked(remote, one, identity)
+    missing = [link for link in links if held(store, manifest_of(link)) is None]
+    for link in missing:
+        refuse_locked(remote, link, identity)
     if missing:
-        refuse_without_room(store, sum(manifest_of(one).bytes for one in missing))
-    for one in missing:
-        log.info("Fetching %s from %s", one.name, remote.name)
-        _fetch(remote, one, store, identity)
+        refuse_without_room(store, sum(manifest_of(link).bytes for link in missing))
+    for link in missing:
+        log.info("Fetching %s from %s", link.name, remote.name)
+        _fetch(remote, link, store, identity)
     return store.find(links[-1].name)
 
 
@@ -93,7 +93,7 @@ def fetch(
 def fetched(
     remote: Remote, wanted: str, scratch: Path, identity: Secret | None
 ) -> Iterator[BackupSet]:
-    """Have the copy of ``wanted`` in a folder of its own in ``scratch``, removed at the end."""
+    """Download the copy of ``wanted`` into a directory in ``scratch``, removed at the end."""
     with _passing(scratch) as store:
         found = copies.find(remote, wanted)
         yield replace(fetch(remote, found, store, identity), said=found.said)
@@ -101,22 +101,22 @@ def fetched(
 
 @contextlib.contextmanager
 def streamed(
-    remote: Remote, one: RemoteEntry, scratch: Path, identity: Secret | None
+    remote: Remote, entry: RemoteEntry, scratch: Path, identity: Secret | None
 ) -> Iterator[BackupSet]:
-    """Do the same with a copy that builds on none, but for its files: they come as they are unpacked.
+    """Do the same with a full set, except its files, which are read when they are unpacked.
 
-    Whoever calls has refused one that the ``identity`` is wanted for and is not there.
+    The caller has checked that the ``identity`` is given where it is needed.
     """
     with _passing(scratch) as store:
-        manifest, copy = manifest_of(one), one.copy
+        manifest, copy = manifest_of(entry), entry.copy
         assert copy is not None
         rest = sum(part.bytes for name, part in manifest.parts.items() if name != FILES)
         refuse_without_room(store, rest)
-        log.info("Fetching %s from %s, its files as they are unpacked", one.name, remote.name)
-        near = _fetch(remote, one, store, identity, but=FILES)
+        log.info("Fetching %s from %s, unpacking while downloading", entry.name, remote.name)
+        near = _fetch(remote, entry, store, identity, but=FILES)
         locked = identity if copy.recipients else None
-        stream = _Part(remote, one.name, copy.parts[FILES], manifest.parts[FILES], locked)
-        yield replace(near, kept_as=one.name, stream=stream, said=one.said)
+        stream = _Part(remote, entry.name, copy.parts[FILES], manifest.parts[FILES], locked)
+        yield replace(near, kept_as=entry.name, stream=stream, said=entry.said)
 
 
 @contextlib.contextmanager
@@ -129,23 +129,23 @@ def _passing(scratch: Path) -> Iterator[LocalStore]:
 
 
 def _chain(remote: Remote, wanted: RemoteEntry) -> list[RemoteEntry]:
-    """Return the copy and all that it builds on, the base of all first."""
+    """Return the copy and its bases, the oldest first."""
     links = [wanted]
     while (increment := manifest_of(links[0]).increment) and len(links) < _LONGEST_CHAIN:
         links.insert(0, copies.find(remote, increment.base))
     return links
 
 
-def manifest_of(one: RemoteEntry) -> Manifest:
-    assert one.manifest is not None  # a copy that is found is complete
-    return one.manifest
+def manifest_of(entry: RemoteEntry) -> Manifest:
+    assert entry.manifest is not None  # a copy that is found is complete
+    return entry.manifest
 
 
 def held(store: LocalStore, wanted: Manifest, *, repacked: bool = False) -> BackupSet | None:
-    """Return the very set that is here, None where there is none of its name.
+    """Return exactly this set if it is in the store, None if there is none of its name.
 
-    One that is ``repacked`` has its parts in other forms here.  Raises Failure when its name is
-    another's here.
+    With ``repacked`` its parts have another form here. Raises Failure when the name belongs to
+    another set here.
     """
     for entry in store.entries():
         if entry.name == wanted.name and entry.set is not None:
@@ -156,23 +156,23 @@ def held(store: LocalStore, wanted: Manifest, *, repacked: bool = False) -> Back
     return None
 
 
-def refuse_locked(remote: Remote, one: RemoteEntry, identity: Secret | None) -> None:
-    """Raise Failure for a copy that cannot be opened, and for a plain one where ours are encrypted.
+def refuse_locked(remote: Remote, entry: RemoteEntry, identity: Secret | None) -> None:
+    """Raise Failure for a copy that cannot be decrypted, and a plain one where ours are encrypted.
 
-    Whoever can write to the place could put a plain one there: that needs no key.
+    Anyone who can write there could put a plain one there, without a key.
     """
-    if one.copy is not None and not one.copy.recipients and (identity or remote.recipients):
+    if entry.copy is not None and not entry.copy.recipients and (identity or remote.recipients):
         raise Failure(
-            f"The copy of {one.name} at {remote.name} is not encrypted",
-            "copies there are to be encrypted (recipients in config.yml), or --identity was given",
+            f"The copy of {entry.name} at {remote.name} is not encrypted",
+            "copies there must be encrypted (recipients in config.yml), or --identity was given",
             "Take another copy (gitlab-mm list --from). If this one is older than the encryption: "
-            f"give the path of the place, and no --identity: --from {remote.path}",
+            f"give the path, without --identity: --from {remote.path}",
             ExitCode.USAGE,
         )
-    if one.copy is not None and one.copy.recipients and identity is None:
+    if entry.copy is not None and entry.copy.recipients and identity is None:
         raise Failure(
-            f"The copy of {one.name} at {remote.name} is encrypted",
-            f"to {'; '.join(one.copy.recipients)}",
+            f"The copy of {entry.name} at {remote.name} is encrypted",
+            f"to {'; '.join(entry.copy.recipients)}",
             "Give the file of a private key of one of these: --identity FILE",
             ExitCode.USAGE,
         )
@@ -184,24 +184,24 @@ def refuse_without_room(store: LocalStore, needed: int) -> None:
 
 
 def _fetch(
-    remote: Remote, one: RemoteEntry, store: LocalStore, identity: Secret | None, but: str = ""
+    remote: Remote, entry: RemoteEntry, store: LocalStore, identity: Secret | None, but: str = ""
 ) -> BackupSet:
-    manifest, copy = manifest_of(one), one.copy
+    manifest, copy = manifest_of(entry), entry.copy
     assert copy is not None
     locked = identity if copy.recipients else None
-    with store.create(one.name) as staging:
+    with store.create(entry.name) as staging:
         for name, part in manifest.parts.items():
             if name != but:
-                there = _Part(remote, one.name, copy.parts[name], part, locked)
+                there = _Part(remote, entry.name, copy.parts[name], part, locked)
                 persist(remote, functools.partial(there.keep, staging / part.file))
-        if one.said is not None and one.said.signature is not None:
-            replace_file(staging / SIGNATURE, one.said.signature)
+        if entry.said is not None and entry.said.signature is not None:
+            replace_file(staging / SIGNATURE, entry.said.signature)
         return store.complete(staging, manifest)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of a copy: opened, and held against the manifest on its way."""
+    """A part of a copy, decrypted and checked while it is read."""
 
     remote: Remote
     set: str
@@ -210,7 +210,7 @@ class _Part:
     identity: Secret | None
 
     def keep(self, path: Path) -> None:
-        """Fetch it into a file."""
+        """Download it into a file."""
         path.unlink(missing_ok=True)
         writer = PartWriter(path)
         try:
@@ -220,7 +220,7 @@ class _Part:
         self._compare(made.sha256)
 
     def read_by(self, take: Callable[[IO[bytes]], T]) -> T:
-        """Have ``take`` read the tar that is packed in it, without keeping it."""
+        """Have ``take`` read its tar, without storing it."""
 
         def unpack(packed: IO[bytes]) -> T:
             try:
@@ -271,7 +271,7 @@ class _Part:
 
     def _compare(self, sha256: str) -> None:
         if sha256 != self.part.sha256:
-            raise self._damaged(f"{self.part.bytes} bytes with another checksum")
+            raise self._damaged(f"the checksum of its {self.part.bytes} bytes differs")
 
     def _damaged(self, detail: str) -> Failure:
         return Failure(

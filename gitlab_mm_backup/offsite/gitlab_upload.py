@@ -1,7 +1,7 @@
-"""GitLab's upload settings (gitlab.yml's ``backup.upload``, in fog's words) in rclone's words.
+"""GitLab's upload settings (gitlab.yml's ``backup.upload``, for fog) as options of rclone.
 
-rclone reads a remote from variables RCLONE_CONFIG_<NAME>_<OPTION>, so that nothing secret comes to
-a disk or into a list of arguments.
+rclone reads a remote from variables RCLONE_CONFIG_<NAME>_<OPTION>, so that no secret is on a disk
+or in an argument list.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Version = tuple[int, ...]
 
 @dataclass(frozen=True)
 class _Place:
-    """rclone's options, the path, and the account that can read what they name."""
+    """rclone's options, the path, and the account that can read the files they name."""
 
     options: Mapping[str, str | Secret]
     path: str
@@ -34,9 +34,9 @@ class _Place:
 
 
 def remote(wanted: Upload, version: Version) -> Remote:
-    """Return the place of GitLab's uploads for an rclone of ``version``, as (1, 60, 1).
+    """Return the remote of GitLab's uploads for an rclone of ``version``, as (1, 60, 1).
 
-    Raises Failure for a provider that rclone does not know, and for settings that lack something.
+    Raises Failure for a provider that rclone does not support, and for incomplete settings.
     """
     provider = str(wanted.connection.get("provider") or "")
     translate = _PROVIDERS.get(provider.lower())
@@ -87,7 +87,7 @@ def _endpoint(connection: Mapping[str, Any]) -> str:
 
 
 def _s3(wanted: Upload) -> dict[str, str | Secret]:
-    """Return what all that speak S3 have in common."""
+    """Return the options common to all S3 providers."""
     chunk = _text(wanted.options, "multipart_chunk_size")
     bytes_ = int(chunk) if chunk.isdecimal() else 0
     return {
@@ -100,7 +100,7 @@ def _s3(wanted: Upload) -> dict[str, str | Secret]:
 
 
 def _encryption(wanted: Upload) -> dict[str, str | Secret]:
-    """Return what the server is to encrypt with: its own key, one of KMS, or the customer's."""
+    """Return the server-side encryption: the server's own key, KMS, or the customer's key."""
     key, kind = _text(wanted.options, "encryption_key"), _text(wanted.options, "encryption")
     if kind and key:
         encoded = base64.b64encode(key.encode(errors="surrogateescape")).decode()
@@ -233,7 +233,7 @@ def _needed(connection: Mapping[str, Any], key: str) -> str:
 
 def _lacking(key: str) -> Failure:
     return Failure(
-        "GitLab's settings for its uploads lack something",
+        "GitLab's upload settings are incomplete",
         f"{key} is not set",
         "Correct backup_upload_connection in gitlab.rb, then run gitlab-ctl reconfigure.",
         ExitCode.USAGE,

@@ -1,4 +1,4 @@
-"""Which sets have a copy where, noted on this host: only what was checked there is noted as a copy."""
+"""The local record of copies by remote; a copy is recorded only after it was checked there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOTES = STATE / "offsite.json"
 
 @dataclass(frozen=True)
 class SentFile:
-    """A file that is written to a remote, and the hashes of what was sent."""
+    """A file at a remote, and the hashes of what was sent."""
 
     bytes: int
     hashes: Mapping[str, str]
@@ -33,7 +33,7 @@ class SentFile:
 
 @dataclass(frozen=True)
 class PartialCopy:
-    """A copy that is not complete: its files so far, encrypted to these recipients."""
+    """An incomplete copy: its files so far, encrypted to these recipients."""
 
     recipients: tuple[str, ...]
     files: dict[str, SentFile]
@@ -42,7 +42,7 @@ class PartialCopy:
 
 @dataclass(frozen=True)
 class CopyRecord:
-    """A copy that is complete and was checked."""
+    """A complete and checked copy."""
 
     at: str  # RFC 3339, UTC
     bytes: int
@@ -56,7 +56,7 @@ class CopyRecord:
 
 @dataclass
 class Notes:
-    """What is known of one remote."""
+    """The record of one remote."""
 
     path: str
     sets: dict[str, CopyRecord] = field(default_factory=dict)
@@ -64,13 +64,13 @@ class Notes:
 
 
 def of(remote: Remote, path: Path = NOTES) -> Notes:
-    """Return what is known of ``remote``; nothing where it leads to another place by now."""
+    """Return the record of ``remote``; an empty one where its path has changed."""
     notes = everything(path).get(remote.name)
     return notes if notes is not None and notes.path == remote.path else Notes(remote.path)
 
 
 def everything(path: Path = NOTES) -> dict[str, Notes]:
-    """Return what is known of each remote by its name; a file that is no notes tells nothing."""
+    """Return the record of each remote by name; an invalid file counts as empty."""
     try:
         found: dict[str, Notes] = files.read_state(path, validation.each(validation.text, _notes))
         return found
@@ -79,51 +79,50 @@ def everything(path: Path = NOTES) -> dict[str, Notes]:
 
 
 def keep(remote: Remote, notes: Notes, path: Path = NOTES) -> None:
-    """Note what is known of ``remote``; raises Failure when that cannot be written."""
+    """Write the record of ``remote``; raises Failure where that fails."""
     _write({**everything(path), remote.name: notes}, path)
 
 
 def forget_place(wanted: str, path: Path = NOTES, marks: Path = places.NOTES) -> str:
-    """Forget a place of sets or copies, by its path or the name of the remote; return its path.
+    """Forget a location of sets or copies by its path or remote; return its path.
 
-    Nothing there changes: the next run looks at what is there as if for the first time.  Raises
-    Failure.
+    Nothing there changes: the next run treats it as new. Raises Failure.
     """
     wanted = wanted.rstrip("/") or "/"
     known = everything(path)
-    gone = {name: one.path for name, one in known.items() if wanted in (name, one.path)}
+    gone = {name: notes.path for name, notes in known.items() if wanted in (name, notes.path)}
     found = [*places.forget(wanted, marks), *gone.values()]
     if not found:
-        all_ = dict.fromkeys([*places.noted(marks), *(one.path for one in known.values())])
+        all_ = dict.fromkeys([*places.noted(marks), *(remote.path for remote in known.values())])
         raise Failure(
-            f"{wanted} is not a place that this host has used",
+            f"{wanted} is not a location that this host has used",
             f"known: {', '.join(all_) or 'none'}",
-            "Give one of these paths, or the name of a remote.",
+            "Give one of these paths or the name of a remote.",
             ExitCode.USAGE,
         )
     if gone:
-        _write({name: one for name, one in known.items() if name not in gone}, path)
+        _write({name: notes for name, notes in known.items() if name not in gone}, path)
     return found[0]
 
 
 def _write(known: Mapping[str, Notes], path: Path) -> None:
-    files.write_state(path, {name: asdict(one) for name, one in known.items()})
+    files.write_state(path, {name: asdict(notes) for name, notes in known.items()})
 
 
 def by_set(path: Path = NOTES) -> dict[str, list[str]]:
     """Return the names of the remotes that have a checked copy, by set."""
     found: dict[str, list[str]] = {}
     for name, notes in everything(path).items():
-        for one in notes.sets:
-            found.setdefault(one, []).append(name)
+        for set_ in notes.sets:
+            found.setdefault(set_, []).append(name)
     return found
 
 
 def newest(names: Iterable[str], host: Host, path: Path = NOTES) -> dict[str, float | None]:
-    """Return, by remote, when the newest set of ``host`` was begun that has a checked copy there.
+    """Return, by remote, the start of the newest set of ``host`` with a checked copy there.
 
-    In seconds since 1970, as names of sets begin with; None where there is no copy.  One that looked
-    emptied, and one with a date in the future, is no newest.
+    In seconds since 1970, as in names of sets; None where there is no copy. Sets that looked
+    emptied or have a date in the future do not count.
     """
     known, now = everything(path), clock.now().timestamp()
     found: dict[str, float | None] = {}
@@ -134,12 +133,12 @@ def newest(names: Iterable[str], host: Host, path: Path = NOTES) -> dict[str, fl
             for name, there in sets.items()
             if is_set_name(name) and host.owns(there.host) and not there.shrunken
         )
-        found[remote] = max((one for one in moments if one <= now), default=None)
+        found[remote] = max((moment for moment in moments if moment <= now), default=None)
     return found
 
 
 def whose(manifest: Manifest) -> dict[str, Any]:
-    """Return what is noted of whose a copy is, and whether it could displace a fuller one."""
+    """Return the recorded owner of a copy, and whether it could replace a fuller one."""
     return {
         "host": store_manifest.host_of(manifest),
         "installation": manifest.installation,
@@ -155,7 +154,7 @@ def _notes(value: Any) -> Notes:
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError("not a list")
-    return tuple(validation.text(one) for one in value)
+    return tuple(validation.text(name) for name in value)
 
 
 _SENT: Mapping[str, validation.Check] = {
@@ -192,15 +191,15 @@ _NOTES: Mapping[str, validation.Check] = {
 
 
 def newest_elsewhere(store: Store, remotes: Iterable[str]) -> dict[str, float | None]:
-    """Return when the newest set was begun that is at each place outside of this host.
+    """Return the start of the newest set at each location outside this host.
 
-    In seconds since 1970, None where there is no set, by ``remotes``; a store that is itself such a
-    place is called restic.
+    In seconds since 1970, None where there is no set, by ``remotes``; a store elsewhere is called
+    restic.
     """
     here = identity.known()
     found = newest(remotes, here)
     if isinstance(store, ResticStore) and store.repository.elsewhere:
         sets = inventory.own_sets(here, store.sets())
-        moments = [one.manifest.made for one in sets if not one.manifest.safety]
-        found["restic"] = max((one.timestamp() for one in moments), default=None)
+        moments = [set_.manifest.made for set_ in sets if not set_.manifest.safety]
+        found["restic"] = max((moment.timestamp() for moment in moments), default=None)
     return found

@@ -1,4 +1,4 @@
-"""rclone: list, write, read and remove below a remote; its errors in an administrator's words."""
+"""rclone: list, write, read and remove at a remote; its errors as readable failures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PATIENCE = ("--contimeout=30s", "--timeout=2m")
 
 @dataclass(frozen=True)
 class Trouble:
-    """What a part of rclone's last words means."""
+    """The meaning of a pattern in rclone's last error."""
 
     pattern: str
     message: str
@@ -45,8 +45,8 @@ _TROUBLES = (
         r"SignatureDoesNotMatch|InvalidAccessKeyId|Unauthorized|\b401\b|unable to authenticate"
         r"|InvalidToken|AuthenticationFailed|ssh: handshake failed|invalid_grant",
         "the remote refuses the credentials",
-        "Correct them where they come from: gitlab.rb for GitLab's own place, rclone's config file "
-        "for the others.",
+        "Correct them: in gitlab.rb for GitLab's upload target, in rclone's config file for the "
+        "others.",
     ),
     Trouble(
         r"x509: certificate (?:has expired|is not yet valid)|certificate has expired",
@@ -63,52 +63,52 @@ _TROUBLES = (
         r"decrypt configuration|RCLONE_CONFIG_PASS|RCLONE_PASSWORD_COMMAND|password command",
         "rclone's configuration file is encrypted and cannot be opened",
         "Give its password by RCLONE_PASSWORD_COMMAND or RCLONE_CONFIG_PASS, for the nightly run in "
-        "/etc/cron.d/gitlab-mm-backup; docs/settings.md tells how.",
+        "/etc/cron.d/gitlab-mm-backup; see docs/settings.md.",
     ),
     Trouble(
         r"NoSuchBucket|ContainerNotFound|bucket does not exist|container not found",
-        "the bucket is not there",
-        "Make it again, or correct its name.",
+        "the bucket does not exist",
+        "Create it, or correct its name.",
     ),
     Trouble(
         r"[Nn]o space left|disk space|EntityTooLarge|InsufficientStorage|Insufficient Storage|\b507\b"
         r"|[Qq]uota|RequestEntityTooLarge|\b413\b",
         "the remote is full",
-        "Make room there, or raise its quota; then run gitlab-mm offsite.",
+        "Free space there or raise its quota, then run gitlab-mm offsite.",
     ),
     Trouble(
         r"AccessDenied|Forbidden|\b403\b|[Pp]ermission denied",
         _FORBIDDEN,
-        "Allow it for this account or key; what is needed: read, write, delete and list.",
+        "Grant this account or key read, write, delete and list.",
     ),
     Trouble(
         r"didn't find section in config file",
-        "rclone does not know the remote",
-        "rclone config makes it; rclone listremotes shows those that there are.",
+        "rclone has no such remote",
+        "Create it: rclone config. To see all: rclone listremotes.",
     ),
     Trouble(
         r"connection refused|closed network connection|no such host|i/o timeout|network is unreachable|connection reset"
         r"|broken pipe|unexpected EOF|\bEOF\b|deadline exceeded",
-        "the connection does not hold",
-        "Look at the network between both; the next run finishes what is missing.",
+        "the connection fails",
+        "Check the network between the two; the next run sends what is missing.",
         lasting=False,
     ),
 )
 _NO_LISTING = (
-    "The key may put, get and delete objects, as GitLab's manual has it, but not list them. Add "
+    "The key may put, get and delete objects, as in GitLab's manual, but not list them. Add "
     "s3:ListBucket on the bucket itself to its policy."
 )
 
 
 class RemoteFailure(Failure):
-    """A failure at a remote; ``lasting``: another try would end the same way."""
+    """A failure at a remote; ``lasting``: a retry would fail too."""
 
     lasting = False
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A file below a remote; ``hashes`` of those in HASHES that the remote keeps or computes."""
+    """A file at a remote; ``hashes``: those in HASHES that the remote has."""
 
     path: str
     bytes: int
@@ -116,7 +116,7 @@ class Listed:
 
 
 def command(remote: Remote, *words: str, may_exit: tuple[int, ...] = (0,)) -> Command:
-    """Return the rclone that does ``words``: it reads no file but ours.
+    """Return the rclone command with ``words``; it reads only our configuration.
 
     Of the caller's variables it gets the proxies, and those that open root's configuration file.
     """
@@ -155,12 +155,12 @@ def version() -> tuple[int, ...]:
 
 
 def listing(remote: Remote, *names: str, hashed: int | None = None) -> list[Listed]:
-    """Return all files below a place, their paths relative to it; none where there is no place.
+    """Return all files at a location with relative paths; none where it does not exist.
 
-    With their hashes where ``hashed`` says how many bytes they have: a disk reads them all for that.
+    With hashes where ``hashed`` gives the total size: a disk has to read all files for that.
     """
     hashes = hashed is not None
-    wanted = [f"--hash-type={one}" for one in HASHES] if hashes else []
+    wanted = [f"--hash-type={hash_name}" for hash_name in HASHES] if hashes else []
     asked = command(
         remote,
         *("lsjson", "--recursive", "--files-only", "--no-mimetype", "--no-modtime"),
@@ -179,7 +179,7 @@ def listing(remote: Remote, *names: str, hashed: int | None = None) -> list[List
     if said.code == _NO_SUCH_FOLDER:
         return []
     try:
-        return [_listed(one) for one in validation.from_json(said.out)]
+        return [_listed(entry) for entry in validation.from_json(said.out)]
     except (ValueError, KeyError, TypeError) as error:
         raise Failure(f"{remote.name} cannot be listed", f"rclone: {reason(error)[:200]}") from None
 
@@ -194,9 +194,9 @@ def _listed(entry: Any) -> Listed:
 
 
 def write(remote: Remote, feed: Callable[[Put], object], size: int, *names: str) -> None:
-    """Write ``size`` bytes to a file there: ``feed`` puts them, piece by piece.
+    """Write ``size`` bytes to a file there, given piece by piece by ``feed``.
 
-    Raises Failure when either of both fails.
+    Raises Failure when either fails.
     """
     asked = command(remote, "rcat", f"--size={size}", "--", remote.place(*names))
     what = f"{names[-1]} cannot be written to {remote.name}"
@@ -215,11 +215,11 @@ def content(remote: Remote, *names: str) -> bytes:
 
 
 def contents(remote: Remote, largest: int, *patterns: str) -> bytes:
-    """Return the content of all files that match, one after the other in any order.
+    """Return the content of all matching files, in any order.
 
     Files of more than ``largest`` bytes are left out.
     """
-    wanted = [*(f"--include=/*/{one}" for one in patterns), f"--max-size={largest}B"]
+    wanted = [*(f"--include=/*/{pattern}" for pattern in patterns), f"--max-size={largest}B"]
     asked = command(remote, "cat", *wanted, "--", remote.path)
     with explained(remote, f"{remote.name} cannot be read"):
         return process.printed(asked)
@@ -238,10 +238,10 @@ def purge(remote: Remote, *names: str) -> None:
 
 
 def sweep(remote: Remote, *names: str) -> None:
-    """Remove what an upload that was cut short has left below a place: S3 keeps and bills its pieces.
+    """Remove incomplete uploads at a location: S3 keeps their pieces, and bills for them.
 
-    Only some storages have, and can do, that.  Nothing is said of the others.  Nobody else uploads
-    to that place, so pieces of any age are removed: the storage's clock may be ahead of ours.
+    Only some storages can do that; others are skipped silently. Only this host uploads there, so
+    pieces of any age are removed: the storage's clock may be ahead.
     """
     any_age = "max-age=-24h"
     asked = command(remote, "backend", "cleanup", "-o", any_age, "--", remote.place(*names))
@@ -262,7 +262,7 @@ def _run(
 
 @contextlib.contextmanager
 def explained(remote: Remote, what: str) -> Iterator[None]:
-    """Say what rclone's last words mean when it fails in the block."""
+    """Turn rclone's failures in the block into readable ones."""
     try:
         yield
     except Failure as failure:
@@ -278,11 +278,11 @@ def _failure(remote: Remote, what: str, words: str) -> RemoteFailure:
             failure = RemoteFailure(f"{what}: {trouble.message}", told, trouble.hint)
             failure.lasting = trouble.lasting
             return failure
-    return RemoteFailure(what, told, "The next run finishes what is missing.")
+    return RemoteFailure(what, told, "The next run sends what is missing.")
 
 
 def _plain(remote: Remote, words: str) -> str:
-    """Return rclone's last error, without its date, and without a secret that it may quote."""
+    """Return rclone's last error without its date, and without quoted secrets."""
     lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line) for line in words.splitlines()]
     told = "; ".join(dict.fromkeys(line.strip() for line in lines[-4:] if line.strip()))
     given = {**environment.network(), **environment.rclone(), **remote.environment}

@@ -1,4 +1,4 @@
-"""The recovery kit: what it takes to bring Mattermost back on an empty machine, told for paper."""
+"""The recovery kit: all that is needed to restore Mattermost on an empty machine, for print."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from . import ledger, sync
 RESTIC = "restic"  # of settings.store
 _LARGEST = 1 << 20  # bytes; a larger file is no file of keys
 
-_LACKS = "What the newest set does not bring back by itself"
+_LACKS = "Not restored from the newest set"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where sets are."""
+    """A location of sets."""
 
     name: str
     path: str
@@ -38,7 +38,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Needed:
-    """Something without which the way back is closed."""
+    """Something without which a restore is impossible."""
 
     what: str
     why: str
@@ -46,7 +46,7 @@ class Needed:
 
 @dataclass(frozen=True)
 class Step:
-    """Commands to give, and what they are for."""
+    """Commands, and their purpose."""
 
     title: str
     commands: tuple[str, ...]
@@ -54,7 +54,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Kit:
-    """All of it; ``secrets`` by what each is, empty unless they were asked for."""
+    """The content of the kit; ``secrets`` is empty unless requested."""
 
     host: str
     made: datetime
@@ -75,14 +75,16 @@ def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Pa
         remotes = sync.remotes(settings)
     except Failure as failure:
         warnings.append(str(failure))
-        remotes = [one for one in settings.offsite if one.name != GITLAB]
+        remotes = [remote for remote in settings.offsite if remote.name != GITLAB]
     places = [_here(settings, store), *map(_there, remotes)]
-    if settings.store != RESTIC and not any(one.newest for one in places[1:]):
-        warnings.append("No set has a copy outside this machine: with its disk all is lost")
+    if settings.store != RESTIC and not any(place.newest for place in places[1:]):
+        warnings.append("No set has an off-site copy. If this disk fails, all backups are lost")
     own = [
-        one for one in inventory.own_sets(identity.known(), store.sets()) if not one.manifest.safety
+        set_
+        for set_ in inventory.own_sets(identity.known(), store.sets())
+        if not set_.manifest.safety
     ]
-    newest = next((one.manifest for one in own), None)
+    newest = next((set_.manifest for set_ in own), None)
     return Kit(
         host=identity.full_hostname(),
         made=datetime.now(timezone.utc),
@@ -99,7 +101,7 @@ def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Pa
 
 def _here(settings: Settings, store: Store) -> Place:
     own = inventory.own_sets(identity.known(), store.sets())
-    names = [one.name for one in own if not one.manifest.safety]
+    names = [set_.name for set_ in own if not set_.manifest.safety]
     kind = "restic repository" if settings.store == RESTIC else "this machine"
     return Place(kind, store.where, names[0] if names else "", len(names))
 
@@ -124,23 +126,23 @@ def _needed(settings: Settings, remotes: Sequence[Remote], newest: Manifest | No
         )
     ]
     if settings.store == RESTIC:
-        why = "restic opens the repository with it; without the password nobody does"
+        why = "restic needs it to open the repository; without it the sets cannot be read"
         found += [Needed(str(path), why) for path in _keys_of_restic(settings)]
         if settings.restic.password_command:
             command = " ".join(settings.restic.password_command)
             found.append(Needed(f"the password that {command} prints", why))
-    for one in remotes:
-        if one.name == GITLAB:
-            why = f"rclone finds in it where and how to reach {one.path}"
+    for remote in remotes:
+        if remote.name == GITLAB:
+            why = f"rclone reads from it how to reach {remote.path}"
             found.append(Needed("backup_upload_connection in gitlab.rb", why))
-        if one.config != NO_CONFIG:
-            section = one.path.partition(":")[0]
+        if remote.config != NO_CONFIG:
+            section = remote.path.partition(":")[0]
             found.append(
-                Needed(f"{one.config}, section [{section}]", f"rclone's way to {one.name}")
+                Needed(f"{remote.config}, section [{section}]", f"rclone's remote {remote.name}")
             )
-        if one.recipients:
-            keys = "; ".join(one.recipients)
-            why = f"copies at {one.name} are encrypted, and closed without it"
+        if remote.recipients:
+            keys = "; ".join(remote.recipients)
+            why = f"copies at {remote.name} are encrypted; without it they cannot be read"
             found.append(Needed(f"the private key of one of: {keys}", why))
     return found
 
@@ -188,7 +190,7 @@ def _steps(
         ),
     ]
     if _key():
-        told = "Have it accept the sets of the old machine, by the key that signed them"
+        told = "Trust the signing key of the old machine"
         steps.append(Step(told, (f"gitlab-mm host trust {_key()}",)))
     if settings.store == RESTIC:
         told = "Put back /etc/gitlab-mm-backup/config.yml and the files that restic needs; then"
@@ -196,9 +198,11 @@ def _steps(
     steps += [_way_back(remote, first=not number) for number, remote in enumerate(remotes)]
     if settings.store != RESTIC:
         command = f"gitlab-mm restore {places[0].path}/{places[0].newest or 'SET'}"
-        steps.append(Step("Or from a folder with a set, of a disk of the old machine", (command,)))
-    steps.append(Step("See that people can sign in", ("gitlab-mm sso check", "gitlab-mm doctor")))
-    told = "When all is well, have the old machine's sets pruned as the new one's own"
+        steps.append(
+            Step("Or from a directory with a set, on a disk of the old machine", (command,))
+        )
+    steps.append(Step("Check that people can sign in", ("gitlab-mm sso check", "gitlab-mm doctor")))
+    told = "When everything works, take over the old machine's sets so that they are pruned"
     steps.append(Step(told, (f"gitlab-mm host take-over {identity.known().id}",)))
     return steps
 
@@ -215,15 +219,15 @@ def _way_back(remote: Remote, *, first: bool) -> Step:
 
 
 def _secrets(settings: Settings, remotes: Sequence[Remote]) -> dict[str, Secret]:
-    """Return what rclone and restic need to know, by where it stands; a file that cannot be read is told."""
+    """Return the secrets for rclone and restic by their place; unreadable files are reported."""
     found: dict[str, Secret] = {}
     if settings.store == RESTIC:
         found.update((str(path), _content(path)) for path in _keys_of_restic(settings))
-    for one in remotes:
-        for name, value in one.environment.items():
+    for remote in remotes:
+        for name, value in remote.environment.items():
             found[name] = value if isinstance(value, Secret) else Secret(value)
-        if one.config != NO_CONFIG:
-            found[one.config] = _content(Path(one.config))
+        if remote.config != NO_CONFIG:
+            found[remote.config] = _content(Path(remote.config))
     return found
 
 
@@ -242,21 +246,21 @@ def lines(made: Kit) -> list[str]:
         "",
         "Where sets are",
     ]
-    for one in made.places:
-        newest = f"newest {one.newest} of {one.sets}" if one.newest else "none yet"
-        told.append(f"  {one.name}: {one.path}: {newest}")
-        told += [f"    encrypted to {key}" for key in one.recipients]
+    for place in made.places:
+        newest = f"newest {place.newest} of {place.sets}" if place.newest else "none yet"
+        told.append(f"  {place.name}: {place.path}: {newest}")
+        told += [f"    encrypted to {key}" for key in place.recipients]
     told += ["", "What is needed"]
-    told += [f"  - {one.what}: {one.why}" for one in made.needed]
+    told += [f"  - {need.what}: {need.why}" for need in made.needed]
     if made.key:
         told += ["", "The key that signs the sets", f"  {made.key}"]
     told += ["", "Versions"]
     told += [f"  {name} {number}" for name, number in made.versions.items()]
     told += ["", "On the empty machine, as root"]
     for number, step in enumerate(made.steps, 1):
-        told += [f"  {number}. {step.title}", *(f"       {one}" for one in step.commands)]
+        told += [f"  {number}. {step.title}", *(f"       {command}" for command in step.commands)]
     if made.told:
         told += ["", _LACKS, *(f"  - {words}" for words in made.told)]
     for name, value in made.secrets.items():
-        told += ["", f"Secret: {name}", *(f"  {one}" for one in value.reveal().splitlines())]
+        told += ["", f"Secret: {name}", *(f"  {line}" for line in value.reveal().splitlines())]
     return told

@@ -1,4 +1,4 @@
-"""Off-site copies: finished sets go to every remote, and old copies go by the rules of each."""
+"""Off-site copies: send finished sets to every remote, and prune copies by its rules."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class SyncResult:
-    """What became of the copies at one remote."""
+    """The result for one remote."""
 
     remote: Remote
     copied: dict[str, CopyRecord] = field(default_factory=dict)
@@ -38,20 +38,20 @@ class SyncResult:
 
 
 def remotes(settings: Settings) -> list[Remote]:
-    """Return all remotes; raises Failure where that of GitLab cannot be told."""
-    own = [one for one in settings.offsite if one.name != GITLAB]
+    """Return all remotes; raises Failure where GitLab's cannot be determined."""
+    own = [remote for remote in settings.offsite if remote.name != GITLAB]
     if settings.upload is None or not settings.follow_gitlab:
         return own
     place = gitlab_upload.remote(settings.upload, rclone.version())
-    for one in settings.offsite:
-        if one.name == GITLAB:
+    for remote in settings.offsite:
+        if remote.name == GITLAB:
             place = replace(
                 place,
-                bandwidth=one.bandwidth,
-                retries=one.retries,
-                recipients=one.recipients,
-                rules=one.rules,
-                add_only=one.add_only,
+                bandwidth=remote.bandwidth,
+                retries=remote.retries,
+                recipients=remote.recipients,
+                rules=remote.rules,
+                add_only=remote.add_only,
             )
     return [place, *own]
 
@@ -59,10 +59,10 @@ def remotes(settings: Settings) -> list[Remote]:
 def copy(
     settings: Settings, store: LocalStore, owner: Owner, *, heed: bool = False
 ) -> tuple[list[SyncResult], list[str]]:
-    """Bring every remote up to date; return what became of each, and warnings.
+    """Bring every remote up to date; return the results, and warnings.
 
-    A remote that fails leaves the others, and the sets here, as they are.  ``heed``: a signal ends
-    the copying, and is a warning; what was made before is not taken back for it.
+    A failing remote does not affect the others. With ``heed`` a signal ends the copying with a
+    warning; finished copies stay.
     """
     if not heed:
         return _copy(settings, store, owner)
@@ -70,7 +70,7 @@ def copy(
         signals.heed()
         return _copy(settings, store, owner)
     except Interrupted as interrupted:
-        told = f"Copying was ended by {interrupted.signal_name}; the next run finishes it"
+        told = f"Copying was interrupted by {interrupted.signal_name}; the next run completes it"
         return [], [told]
     finally:
         signals.ignore()
@@ -86,18 +86,18 @@ def _copy(
         wanted = remotes(settings)
     except Failure as failure:
         warnings.append(_told(failure))
-        wanted = [one for one in settings.offsite if one.name != GITLAB]
+        wanted = [remote for remote in settings.offsite if remote.name != GITLAB]
     holding = prune.plan(store, settings.rules, owner).holding
-    served = [serve(one, store, settings.rules, owner, holding) for one in wanted]
-    return served, warnings + [problem for one in served for problem in one.problems]
+    served = [serve(remote, store, settings.rules, owner, holding) for remote in wanted]
+    return served, warnings + [problem for remote in served for problem in remote.problems]
 
 
 def serve(
     remote: Remote, store: LocalStore, rules: Rules, owner: Owner, holding: str = ""
 ) -> SyncResult:
-    """Bring one remote up to date: what is to be there and is not, newest first.
+    """Bring one remote up to date, newest first.
 
-    While a set here is ``holding``, for it looks emptied, nothing is removed there.
+    While a set here is ``holding`` because it looks emptied, nothing is removed there.
     """
     served = SyncResult(remote)
     try:
@@ -106,8 +106,8 @@ def serve(
         there = persist(remote, lambda: copies.complete(remote))
         notes = ledger.of(remote)
         _look(remote, notes, there, store)
-        for one in _missing(store, remote, notes, rules, owner):
-            _send(one, notes, served)
+        for set_ in _missing(store, remote, notes, rules, owner):
+            _send(set_, notes, served)
         if not holding:
             _prune(remote, notes, rules, store, served, owner)
     except Failure as failure:
@@ -116,7 +116,7 @@ def serve(
 
 
 def _send(set_: BackupSet, notes: Notes, served: SyncResult) -> None:
-    """Send one set; what is wrong with it alone does not keep the others from being sent."""
+    """Send one set; a problem of this set does not stop the others."""
     try:
         served.copied[set_.name] = send(set_, served.remote, notes)
     except RemoteFailure:
@@ -130,25 +130,28 @@ def _told(failure: Failure) -> str:
 
 
 def _look(remote: Remote, notes: Notes, there: Mapping[str, int], store: LocalStore) -> None:
-    """Have the notes say what is there: sets that lost their files are no copies any more.
+    """Update the record from the remote: sets that lost files there are no longer copies.
 
-    Whoever may write there can put copies there that claim to be of any host.  Of those that are
-    not noted, as where the notes were lost, only copies of what lies here are taken for ours: no
-    other one counts, or has us remove one that does.
+    Others who can write there may add copies that claim any host. So of unrecorded copies only
+    those of sets that exist here count as ours: no other one has any effect.
     """
     for name, known in list(notes.sets.items()):
         if there.get(name) != known.bytes:
-            log.info("The copy of %s is gone from %s, or not whole", name, remote.name)
+            log.info("The copy of %s is gone from %s or incomplete", name, remote.name)
             del notes.sets[name]
-    here = {one.name: one.manifest for one in store.sets() if one.name not in notes.sets}
-    for one in copies.entries(remote) if here.keys() & there.keys() else []:
-        if one.copy is None or one.manifest is None:
+    here = {set_.name: set_.manifest for set_ in store.sets() if set_.name not in notes.sets}
+    for entry in copies.entries(remote) if here.keys() & there.keys() else []:
+        if entry.copy is None or entry.manifest is None:
             continue
-        if one.manifest == here.get(one.name) and one.copy.recipients == remote.recipients:
-            checks = tuple(sorted({part.checked for part in one.copy.parts.values()}))
-            base = one.manifest.increment.base if one.manifest.increment else ""
-            notes.sets[one.name] = CopyRecord(
-                one.manifest.started, there[one.name], checks, base, **ledger.whose(one.manifest)
+        if entry.manifest == here.get(entry.name) and entry.copy.recipients == remote.recipients:
+            checks = tuple(sorted({part.checked for part in entry.copy.parts.values()}))
+            base = entry.manifest.increment.base if entry.manifest.increment else ""
+            notes.sets[entry.name] = CopyRecord(
+                entry.manifest.started,
+                there[entry.name],
+                checks,
+                base,
+                **ledger.whose(entry.manifest),
             )
     ledger.keep(remote, notes)
 
@@ -156,25 +159,25 @@ def _look(remote: Remote, notes: Notes, there: Mapping[str, int], store: LocalSt
 def _missing(
     store: LocalStore, remote: Remote, notes: Notes, rules: Rules, owner: Owner
 ) -> list[BackupSet]:
-    """Return this host's sets that have no copy and whose copy the rules would keep.
+    """Return this host's sets without a copy that the rules would keep.
 
-    The newest comes first, but for what it builds on: a copy is nothing without that.
+    The newest comes first, after its bases: a copy is useless without them.
     """
     own = inventory.own_sets(owner.host, store.sets())
-    here = {one.name: one for one in own if not one.manifest.safety}
+    here = {set_.name: set_ for set_ in own if not set_.manifest.safety}
     known, ring = soundness.accepted_names(), keys.ring()
-    members = [prune.of_set(one, known, ring) for one in here.values()]
-    members += [one for one in _members(notes) if one.kept.name not in here]
+    members = [prune.of_set(set_, known, ring) for set_ in here.values()]
+    members += [member for member in _members(notes) if member.kept.name not in here]
     planned = prune.decide(remote.name, members, remote.rules or rules, owner)
     wanted: dict[str, BackupSet] = {}
-    for one in planned.decisions:
-        if one.keep and one.name in here:
-            wanted.update((link.name, link) for link in here[one.name].chain)
-    return [one for name, one in wanted.items() if name not in notes.sets]
+    for decision in planned.decisions:
+        if decision.keep and decision.name in here:
+            wanted.update((link.name, link) for link in here[decision.name].chain)
+    return [set_ for name, set_ in wanted.items() if name not in notes.sets]
 
 
 def _members(notes: Notes) -> list[Member]:
-    """Return the noted copies as retention sees them, by what is known of their sets here."""
+    """Return the recorded copies as input for retention, with what is known of their sets."""
     history, known = check_records.history(), soundness.accepted_names()
     found = []
     for name, there in notes.sets.items():
@@ -200,10 +203,10 @@ def _prune(
     served: SyncResult,
     owner: Owner,
 ) -> None:
-    """Remove copies that no rule keeps, of those that this host has sent; each is tried once."""
+    """Remove this host's copies that no rule keeps; each removal is tried once."""
     planned = prune.decide(remote.name, _members(notes), remote.rules or rules, owner)
     if remote.add_only:
-        served.staying = sum(not one.keep for one in planned.decisions)
+        served.staying = sum(not decision.keep for decision in planned.decisions)
         return
 
     def delete(name: str) -> None:
@@ -213,11 +216,11 @@ def _prune(
     served.removed, problems = prune.carry_out(planned.decisions, delete)
     if problems:
         problems.append(
-            f"If the credential of {remote.name} may not remove anything, on purpose: add_only: true "
+            f"If the credential of {remote.name} is meant not to remove anything: add_only: true "
             "in /etc/gitlab-mm-backup/config.yml"
         )
     served.problems += problems + prune.settle(remote.name, planned, len(served.removed))
-    here = {one.name for one in store.sets()}
+    here = {set_.name for set_ in store.sets()}
     for name, begun in list(notes.begun.items()):
         if name in here or not owner.host.owns(begun.host):
             continue

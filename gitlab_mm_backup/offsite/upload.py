@@ -1,4 +1,4 @@
-"""Sending one set to one remote: parts, their checks there, and the manifest last of all."""
+"""Send one set to one remote: parts, checks of them there, and the manifest last."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _File:
-    """A file that a copy needs: what it is called there, and how it comes there."""
+    """A file of a copy: its name there, and its source."""
 
     name: str
     size: int
@@ -44,7 +44,7 @@ class _File:
 
 
 def persist(remote: Remote, act: Callable[[], T]) -> T:
-    """Do ``act``; where the connection is at fault again, after a time that doubles each time."""
+    """Run ``act``; retry after connection failures, with a delay that doubles."""
     for attempt in range(remote.retries):
         try:
             return act()
@@ -52,16 +52,16 @@ def persist(remote: Remote, act: Callable[[], T]) -> T:
             if failure.lasting:
                 raise
             wait = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT)
-            log.info("%s; another try in %.0f s", failure, wait)
+            log.info("%s; retry in %.0f s", failure, wait)
         time.sleep(wait)
     return act()
 
 
 def send(set_: BackupSet, remote: Remote, notes: Notes) -> CopyRecord:
-    """Copy ``set_`` to ``remote``, and return what was checked there.
+    """Copy ``set_`` to ``remote``, and return the checks that it passed there.
 
-    What an earlier run has brought there stays.  Raises Failure when the copy is not complete: then
-    it has no manifest.
+    Files from an earlier run stay. Raises Failure when the copy is incomplete: then it has no
+    manifest.
     """
     problems = damage(set_)
     found = keys.ring().origin(
@@ -70,7 +70,7 @@ def send(set_: BackupSet, remote: Remote, notes: Notes) -> CopyRecord:
     if found.kind is Kind.FORGED:
         problems.append(found.detail)
     if problems:
-        raise Failure(f"{set_.name} is damaged here, and is not copied", "; ".join(problems))
+        raise Failure(f"{set_.name} is damaged and was not copied", "; ".join(problems))
     if remote.path.startswith("/"):  # it may be GitLab's own disk
         ways = (
             "Free some space there, or keep fewer copies: keep_time and keep_last of that remote."
@@ -91,9 +91,9 @@ def send(set_: BackupSet, remote: Remote, notes: Notes) -> CopyRecord:
 
 
 def _files(set_: BackupSet, remote: Remote) -> dict[str, _File]:
-    """Return what is to be there besides copy.json and the manifest; by part, SUMS first.
+    """Return the files of a copy besides copy.json and the manifest; by part, SUMS first.
 
-    SUMS is small: how the remote hashes it tells how it hashes at all.
+    SUMS is small: its hash shows which hashes the remote has.
     """
     known = sums(set_.manifest)
     found = {SUMS: _File(SUMS, len(known), lambda put: put(known))}
@@ -124,8 +124,8 @@ def _encrypt(path: Path, recipients: tuple[str, ...], put: Put) -> None:
 def _bring(
     set_: BackupSet, remote: Remote, notes: Notes, begun: PartialCopy, wanted: Mapping[str, _File]
 ) -> None:
-    """Write what is not there yet, and note each file that is."""
-    there = {one.path: one.bytes for one in _listing(set_, remote)}
+    """Write the missing files, and record each."""
+    there = {listed.path: listed.bytes for listed in _listing(set_, remote)}
     if MANIFEST in there and not begun.files:
         _refuse_anothers(set_, remote)
     for file in wanted.values():
@@ -137,7 +137,7 @@ def _bring(
 
 
 def _refuse_anothers(set_: BackupSet, remote: Remote) -> None:
-    """Raise Failure where the name of ``set_`` is taken there, by a set of another host."""
+    """Raise Failure where a set of another host has the name of ``set_`` there."""
     place = f"{remote.name}: {set_.name}"
     found = manifest.parse(
         persist(remote, lambda: rclone.content(remote, set_.name, MANIFEST)), place
@@ -149,13 +149,13 @@ def _refuse_anothers(set_: BackupSet, remote: Remote) -> None:
             f"there: host {identity.shown(theirs)}, installation {found.installation or 'unknown'}; "
             f"here: host {identity.shown(ours)}, installation "
             f"{set_.manifest.installation or 'unknown'}",
-            "Neither is touched. Give each host a place of its own (offsite in config.yml).",
+            "Neither was changed. Give each host its own directory (offsite in config.yml).",
         )
 
 
 def _write(set_: BackupSet, remote: Remote, file: _File) -> SentFile:
     def once() -> SentFile:
-        digests = [hashlib.new(one) for one in HASHES]
+        digests = [hashlib.new(hash_name) for hash_name in HASHES]
 
         def feed(put: Put) -> None:
             def pass_on(piece: bytes | memoryview) -> None:
@@ -167,7 +167,7 @@ def _write(set_: BackupSet, remote: Remote, file: _File) -> SentFile:
 
         rclone.write(remote, feed, file.size, set_.name, file.name)
         return SentFile(
-            file.size, {one: digest.hexdigest() for one, digest in zip(HASHES, digests)}
+            file.size, {hash_name: digest.hexdigest() for hash_name, digest in zip(HASHES, digests)}
         )
 
     return persist(remote, once)
@@ -180,9 +180,9 @@ def _listing(set_: BackupSet, remote: Remote, hashed: int | None = None) -> list
 def _check(
     set_: BackupSet, remote: Remote, notes: Notes, begun: PartialCopy, wanted: Mapping[str, _File]
 ) -> dict[str, str]:
-    """Return by part how each file was found whole; a file that is not is sent again next time."""
+    """Return by part how each file was checked; a damaged one is sent again next time."""
     size = sum(file.size for file in wanted.values())
-    there = {one.path: one for one in _listing(set_, remote, hashed=size)}
+    there = {listed.path: listed for listed in _listing(set_, remote, hashed=size)}
     small = there.get(SUMS)
     hashing = bool(small and small.hashes)
     checks = {}
@@ -193,9 +193,9 @@ def _check(
             del begun.files[file.name]
             ledger.keep(remote, notes)
             raise Failure(
-                f"{file.name} is not at {remote.name} as it was sent",
+                f"{file.name} arrived damaged at {remote.name}",
                 f"{found.bytes if found else 0} bytes of {sent.bytes}",
-                "The next run sends it again. If that happens again, the remote is not to be trusted.",
+                "The next run sends it again. If this happens again, do not rely on this remote.",
             )
         checks[name] = check
     return checks
@@ -204,12 +204,12 @@ def _check(
 def _how(
     set_: BackupSet, remote: Remote, name: str, sent: SentFile, found: Listed | None, hashing: bool
 ) -> str:
-    """Return the check that a file passed, of copies.CHECKS; "" when it is not whole."""
+    """Return the check that a file passed, of copies.CHECKS; "" when it is damaged."""
     if found is None or found.bytes != sent.bytes:
         return ""
-    for one in HASHES:
-        if one in found.hashes:
-            return one if found.hashes[one] == sent.hashes[one] else ""
+    for hash_name in HASHES:
+        if hash_name in found.hashes:
+            return hash_name if found.hashes[hash_name] == sent.hashes[hash_name] else ""
     if hashing:
         return "pieces"
     return (
@@ -229,10 +229,10 @@ def _digest(set_: BackupSet, remote: Remote, name: str) -> str:
 def _complete(
     set_: BackupSet, remote: Remote, notes: Notes, checks: Mapping[str, str]
 ) -> CopyRecord:
-    """Write copy.json, the signature of both, and then the manifest, which makes it a copy.
+    """Write copy.json, the signature of both, and then the manifest, which completes the copy.
 
-    It is signed with this host's key, whoever had made the set: what is sent from here was kept
-    where only root could write.
+    It is signed with this host's key, whoever made the set: sets here are in a directory that only
+    root can write to.
     """
     begun = notes.begun[set_.name]
     parts = {}
@@ -263,6 +263,6 @@ def _write_whole(set_: BackupSet, remote: Remote, name: str, data: bytes) -> Non
     _write(set_, remote, _File(name, len(data), lambda put: put(data)))
     if persist(remote, lambda: rclone.content(remote, set_.name, name)) != data:
         raise Failure(
-            f"{name} is not at {remote.name} as it was sent",
+            f"{name} arrived damaged at {remote.name}",
             hint="The next run sends it again.",
         )

@@ -1,4 +1,4 @@
-"""What a PostgreSQL server, or what stands before it, answers to who connects; in our words."""
+"""Errors of a PostgreSQL server, or of a pooler before it, as failures with a hint."""
 
 from __future__ import annotations
 
@@ -24,38 +24,51 @@ _POOLER = "unsupported startup parameter"
 def refuse_pooler(session: psycopg.Connection[Any]) -> None:
     """Raise Failure where another program answers in place of the server.
 
-    A pooler tells a number of its own for the process at the other end (PostgreSQL manual, 55.2.9).
+    A pooler reports another process id than the server process has (PostgreSQL manual, 55.2.9).
+    A role without the right to that function cannot be asked; the session is used as it is.
     """
-    row = session.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
+    import psycopg
+
+    try:
+        row = session.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        session.rollback()
+        return
     if row is not None and row[0] != session.info.backend_pid:
-        raise _pooler("the process that answers is not the one that was connected to")
+        raise _pooler("another server process answers than the one connected to")
 
 
 def _pooler(detail: str) -> Failure:
     return Failure(
-        "Mattermost's DataSource leads to a connection pooler such as PgBouncer, not to PostgreSQL",
-        f"{detail}; a snapshot and a restore need sessions of the server itself",
+        "Mattermost's DataSource points to a connection pooler such as PgBouncer, not to PostgreSQL",
+        f"{detail}; a backup and a restore need direct sessions of the server",
         "Name the server in /etc/gitlab-mm-backup/config.yml, below database: host (its name, or the "
-        "directory of its socket) and port, as 5432. Mattermost keeps its pooler.",
+        "directory of its socket) and port, as 5432. Mattermost can keep using the pooler.",
     )
 
 
 def failure(error: psycopg.Error, name: str, role: str, endpoint: Endpoint) -> Failure:
-    """Return what an error of the database ``name`` means, and what to do about it."""
+    """Return the failure for an error of the database ``name``, with a hint."""
     import psycopg
 
     detail = str(error).strip()
     if not isinstance(error, psycopg.OperationalError) or error.sqlstate is not None:
-        return Failure(f"PostgreSQL refused the work on {name}", detail)
+        return Failure(f"PostgreSQL reported an error in {name}", detail)
     if _POOLER in detail:
         return _pooler(detail)
     if f'database "{name}" does not exist' in detail:
         return Failure(f"There is no database {name}", detail, endpoint.making)
+    if "permission denied for database" in detail:
+        return Failure(
+            f"Role {role} may not connect to database {name}",
+            detail,
+            f"As a superuser: GRANT CONNECT ON DATABASE {_quoted(name)} TO {_quoted(role)}",
+        )
     for words, remedy in _NO_ROOM.items():
         if words in detail:
             remedy = remedy.format(role=_quoted(role), name=_quoted(name))
             return Failure(
-                "PostgreSQL has no connection left for a backup or restore",
+                "PostgreSQL has no free connection for a backup or restore",
                 detail,
                 f"Allow more, as a superuser: {remedy}. Four beside Mattermost's own are enough, and "
                 "for a restore as many as jobs in config.yml.",

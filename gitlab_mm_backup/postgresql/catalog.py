@@ -1,8 +1,8 @@
-"""What PostgreSQL's catalogs say of a database beside its tables and rows.
+"""Properties of a database besides tables and rows, from PostgreSQL's catalogs.
 
-pg_dump writes this with --create: the locale, tablespace and comment in all versions, privileges,
-settings and the connection limit from 11 on (before, pg_dumpall did).  It is SQL then, for a
-superuser to execute; here it is data, of which a restore takes what it may.
+pg_dump writes them with --create: locale, tablespace and comment in all versions, privileges,
+settings and the connection limit from 11 on (before, pg_dumpall did). That is SQL for a superuser;
+here it is data, of which a restore uses what is allowed.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ _AVAILABLE = """
 
 @dataclass(frozen=True)
 class Server:
-    """What a server has that decides what of a set can be put there."""
+    """What a server offers: it decides what of a set can be restored."""
 
     version: str
     roles: Collection[str]
@@ -181,7 +181,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Unread:
-    """A table or sequence that the database's owner may not read whole."""
+    """A table or sequence that the database's owner may not read completely."""
 
     schema: str
     name: str
@@ -202,7 +202,7 @@ class Unread:
 
 
 def server(watch: Session) -> Server:
-    """Look at a server, from any database of it."""
+    """Describe a server, from any of its databases."""
     roles = dict(watch.execute("SELECT rolname, rolsuper FROM pg_catalog.pg_roles").fetchall())
     row = watch.execute(
         "SELECT current_user, pg_catalog.current_setting('server_version')"
@@ -214,26 +214,26 @@ def server(watch: Session) -> Server:
         {_text(name) for name in roles},
         {_text(name) for name, is_superuser in roles.items() if is_superuser},
         bool(roles.get(row[0])),
-        {_text(one[0]) for one in places},
+        {_text(place[0]) for place in places},
         dict(watch.execute(_AVAILABLE).fetchall()),
         {(_text(role), _text(setting)) for role, setting in watch.execute(_EVERYWHERE)},
     )
 
 
 def unread(session: Session) -> list[Unread]:
-    """Return what the owner may not read: objects of other roles, and what row policies hide."""
-    return [Unread(*one) for one in session.execute(_UNREAD).fetchall()]
+    """Return what the owner may not read: objects of other roles, and rows hidden by policies."""
+    return [Unread(*row) for row in session.execute(_UNREAD).fetchall()]
 
 
 def properties(session: Session, watch: Session, name: str) -> Properties:
-    """Return those of the database ``name``.
+    """Return the properties of the database ``name``.
 
-    ``session`` is Mattermost's in it; ``watch`` may be in another database of the server.
+    ``session`` is Mattermost's session in it; ``watch`` may be in another database of the server.
     """
     row = watch.execute(_DATABASE, (name,)).fetchone()
     assert row is not None
     owner, tablespace, limit, comment, provider, locale, rules, usual = row
-    grants = [Grant(_text(one[0]), one[1], one[2]) for one in watch.execute(_GRANTS, (name,))]
+    grants = [Grant(_text(row[0]), row[1], row[2]) for row in watch.execute(_GRANTS, (name,))]
     path = session.execute("SELECT current_setting('search_path'), current_user").fetchone()
     assert path is not None
     role = _text(path[1])
@@ -250,11 +250,11 @@ def properties(session: Session, watch: Session, name: str) -> Properties:
         comment=_text(comment),
         grants=None if usual else grants,
         settings=_settings(watch, name, role),
-        grantees=[_text(one[0]) for one in session.execute(_GRANTEES)],
+        grantees=[_text(row[0]) for row in session.execute(_GRANTEES)],
         policies=_policies(session),
-        extensions={_text(one[0]): _text(one[1]) for one in session.execute(_EXTENSIONS)},
-        untrusted=[f"{_text(one[0])} {_text(one[1])}" for one in session.execute(_UNTRUSTED)],
-        casts=[f"{_text(one[0])} AS {_text(one[1])}" for one in session.execute(_CASTS)],
+        extensions={_text(row[0]): _text(row[1]) for row in session.execute(_EXTENSIONS)},
+        untrusted=[f"{_text(row[0])} {_text(row[1])}" for row in session.execute(_UNTRUSTED)],
+        casts=[f"{_text(row[0])} AS {_text(row[1])}" for row in session.execute(_CASTS)],
     )
 
 
@@ -284,38 +284,38 @@ def _policies(session: Session) -> dict[str, Sequence[str]]:
 
 
 def told(session: Session, watch: Session, name: str, left_out: Collection[str]) -> list[str]:
-    """Return, in words, what of the database no restore brings back as it was.
+    """Return, as text, what of the database a restore does not bring back unchanged.
 
-    ``left_out``: schema.name of what other words tell of.
+    ``left_out``: schema.name of objects that other warnings name.
     """
     others = session.execute(_FOREIGN).fetchall()
     words = [
         f"Role {owner} owns {what} in the database; a restore makes Mattermost's role the owner"
-        for owner, what in _grouped([one for one in others if one[1] not in left_out])
+        for owner, what in _grouped([pair for pair in others if pair[1] not in left_out])
     ]
     words += [
         f"Tablespace {place} holds {what}; a restore puts that into the database's own tablespace"
         for place, what in _grouped(session.execute(_PLACED).fetchall())
     ]
     return words + [
-        f"Subscription {_text(one[0])} is not in the set; after a restore create it again"
-        for one in _subscriptions(watch, name)
+        f"Subscription {_text(subscription[0])} is not in the set; after a restore create it again"
+        for subscription in _subscriptions(watch, name)
     ]
 
 
 def unread_large_objects(session: Session) -> list[str]:
-    """Return, in words, the large objects that Mattermost's role may not read.
+    """Return, as text, the large objects that Mattermost's role may not read.
 
     pg_dump reads all or none of them.
     """
-    return [f"No large object of the database is in the set: {one}" for one in _large(session)]
+    return [f"No large object of the database is in the set: {owner}" for owner in _large(session)]
 
 
 def lost_for_good(session: Session) -> list[str]:
-    """Return, in words, what no set of the live database holds, and a restore replaces."""
+    """Return, as text, what of the live database is in no set and is lost by a restore."""
     where = "of the live database is in no set, and the restore loses it"
-    words = [f"{one.schema}.{one.name} {where}: {one.why}" for one in unread(session)]
-    return words + [f"Every large object {where}: {one}" for one in _large(session)]
+    words = [f"{table.schema}.{table.name} {where}: {table.why}" for table in unread(session)]
+    return words + [f"Every large object {where}: {why}" for why in _large(session)]
 
 
 def _large(session: Session) -> list[str]:
@@ -326,7 +326,7 @@ def _large(session: Session) -> list[str]:
 
 
 def _subscriptions(watch: Session, name: str) -> Sequence[tuple[Any, ...]]:
-    """Return their names; a server before PostgreSQL 10 has none."""
+    """Return the names of subscriptions; a server before PostgreSQL 10 has none."""
     row = watch.execute(
         "SELECT pg_catalog.to_regclass('pg_catalog.pg_subscription') IS NOT NULL"
     ).fetchone()
@@ -334,7 +334,7 @@ def _subscriptions(watch: Session, name: str) -> Sequence[tuple[Any, ...]]:
 
 
 def _grouped(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return each first word with the second ones of it, the first few named."""
+    """Return each first word with its second words, the first few named."""
     found: dict[str, list[str]] = {}
     for key, name in rows:
         found.setdefault(_text(key), []).append(_text(name))
@@ -346,5 +346,5 @@ def _grouped(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _text(value: str) -> str:
-    """Return a name as a manifest can hold it: one in SQL_ASCII may have any bytes."""
+    """Return a name in the form for a manifest; in SQL_ASCII it may have any bytes."""
     return value.encode(errors="replace").decode()

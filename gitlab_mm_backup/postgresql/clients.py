@@ -30,10 +30,10 @@ def dump(
     large_objects: bool = True,
     rows: bool = True,
 ) -> Command:
-    """Return the pg_dump that writes the snapshot in custom form, uncompressed, to its output.
+    """Return the pg_dump that writes the snapshot in custom format, uncompressed, to its output.
 
-    ``encoding`` is that of the database, for its role may have asked for another one.
-    ``leave_out``: schema and name of tables, views and sequences.  Without ``rows`` it is over at once.
+    ``encoding`` is the database's, because its role may have set another one. ``leave_out``:
+    schema and name of tables, views and sequences. Without ``rows`` only the schema is dumped.
     """
     options = (
         "--format=custom",
@@ -44,13 +44,13 @@ def dump(
         f"--encoding={encoding}",
         # From PostgreSQL 10 on; 16 has another name for it too.
         *([] if large_objects else ["--no-blobs"]),
-        *(f"--exclude-table={_pattern(*one)}" for one in leave_out),
+        *(f"--exclude-table={_pattern(*table)}" for table in leave_out),
     )
     return _command(endpoint, programs / "pg_dump", endpoint.name, *options)
 
 
 def _pattern(*names: str) -> str:
-    """Return what pg_dump takes for this one object (psql(1), Patterns)."""
+    """Return pg_dump's pattern for exactly this object (psql(1), Patterns)."""
     quoted = (name.replace('"', '""') for name in names)
     return ".".join(f'"{name}"' for name in quoted)
 
@@ -66,9 +66,9 @@ def load(
 ) -> None:
     """Load ``lines`` of the list of the compressed dump ``archive`` into the database ``name``.
 
-    As the database's owner, so that every object is its own and the dump's SQL can do no more
-    than Mattermost could.  What brings ``rows`` is done in one transaction: under wal_level
-    minimal, what is created and filled in the same needs no log.  Raises Failure on the first error.
+    As the database's owner, so that it owns every object and the dump's SQL can do no more than
+    Mattermost could. ``rows`` are loaded in one transaction: under wal_level minimal, what is
+    created and filled in one transaction needs no WAL. Raises Failure on the first error.
     """
     options: list[str | InMemory] = [
         "--no-owner",
@@ -88,9 +88,9 @@ def load(
 
 @functools.lru_cache(None)
 def own_search_path() -> Command:
-    """Return what has a dump be loaded with its session's search_path.
+    """Return the program that makes a load keep its session's search_path.
 
-    Read once: an upgrade may take its file away.
+    Read once: an upgrade may remove its file.
     """
     program = Path(__file__).with_name("search_path_filter.py").read_text(encoding="utf-8")
     argv = [sys.executable, "-I", "-S", "-c", program]
@@ -98,7 +98,7 @@ def own_search_path() -> Command:
 
 
 def execute(endpoint: Endpoint, programs: Path, name: str, statements: Sequence[str]) -> None:
-    """Have psql(1) execute ``statements`` in the database ``name``, as its owner.
+    """Execute ``statements`` with psql(1) in the database ``name``, as its owner.
 
     Raises Failure on the first error.
     """
@@ -106,7 +106,7 @@ def execute(endpoint: Endpoint, programs: Path, name: str, statements: Sequence[
 
 
 def try_each(endpoint: Endpoint, programs: Path, name: str, statements: Sequence[str]) -> list[str]:
-    """Do the same, each for itself; return what the server complained of."""
+    """Execute each of the statements separately; return the server's errors."""
     complaints: list[str] = []
     for at in range(0, len(statements), _AT_ONCE):
         some = statements[at : at + _AT_ONCE]
@@ -153,13 +153,13 @@ def _command(endpoint: Endpoint, program: Path, name: str, *options: str | InMem
 
 
 def _plain(name: str) -> str:
-    """Return ``name`` so that libpq takes it for a name, not for a connection string."""
+    """Return ``name`` in a form that libpq does not take for a connection string."""
     escaped = name.replace("\\", "\\\\").replace("'", "\\'")
     return f"dbname='{escaped}'"
 
 
 def _environment(endpoint: Endpoint) -> dict[str, str | InMemory]:
-    """Return libpq's environment: options of the connection, and a password file in memory."""
+    """Return libpq's environment: connection options, and a password file in memory."""
     environment: dict[str, str | InMemory] = {
         "PGAPPNAME": APPLICATION,
         "PGOPTIONS": PINNED + endpoint.settings() + NO_TIME_OUTS,

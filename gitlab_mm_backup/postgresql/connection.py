@@ -1,4 +1,4 @@
-"""PostgreSQL: connect as the right account, snapshot, count."""
+"""Connections to PostgreSQL with the right account, and what sessions count and wait for."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ AS_STORED = (
 
 
 def agree(session: psycopg.Connection[Any]) -> None:
-    """Have ``session`` talk UTF-8, or bytes where the server cannot convert."""
+    """Set ``session`` to UTF-8, or to bytes where the server cannot convert."""
     from psycopg.adapt import Loader
     from psycopg.types.string import StrDumperUnknown
 
@@ -59,7 +59,7 @@ def agree(session: psycopg.Connection[Any]) -> None:
 
 
 def as_stored(session: psycopg.Connection[Any]) -> None:
-    """Have ``session`` take text in the encoding of its database, as pg_restore writes it."""
+    """Set ``session`` to the encoding of its database, as pg_restore writes it."""
     session.execute(AS_STORED)
 
 
@@ -92,12 +92,11 @@ LOCK_SECONDS = 600  # that a dump waits for somebody who has a table alone
 
 @contextlib.contextmanager
 def within(endpoint: Endpoint, name: str = "") -> Iterator[psycopg.Connection[Any]]:
-    """Yield a session in the database, or in another one ``name`` of its owner, as that owner.
+    """Yield a session in the owner's database, or in its database ``name``, as the owner.
 
-    Nobody else works there: whatever a statement calls may be the owner's own function, operator
-    or view, and has the rights of the session that called it.  The session commits each statement.
-    Raises Failure when the server cannot be reached or refuses, and for every database error
-    within the block.
+    No other role works there: functions, operators and views that a statement uses may be the
+    owner's and run with the session's rights. Each statement is committed. Raises Failure when the
+    server cannot be reached or refuses, and for every database error within the block.
     """
     with _session(endpoint, endpoint.owner, name or endpoint.name, endpoint.settings()) as session:
         session.execute(ENDLESS)
@@ -108,9 +107,9 @@ def within(endpoint: Endpoint, name: str = "") -> Iterator[psycopg.Connection[An
 def administering(endpoint: Endpoint) -> Iterator[psycopg.Connection[Any]]:
     """Yield a session in ``postgres`` as the role that may create, rename and drop databases.
 
-    Where that is a superuser it sees no object but PostgreSQL's own: everybody may have made
-    others there, until PostgreSQL 15.  What is sent there names PostgreSQL's own besides: each
-    relation, function, type and operator has its schema.  Raises Failure as ``within`` does.
+    For a superuser search_path is empty: until PostgreSQL 15 everybody may create objects there.
+    So statements name the schema of each relation, function, type and operator. Raises Failure as
+    ``within`` does.
     """
     role = endpoint.settings("role") if endpoint.admin == endpoint.owner else ""
     with _session(endpoint, endpoint.admin, "postgres", f"{role}{_OWN_OBJECTS}") as session:
@@ -120,7 +119,7 @@ def administering(endpoint: Endpoint) -> Iterator[psycopg.Connection[Any]]:
 
 @contextlib.contextmanager
 def as_mattermost(endpoint: Endpoint) -> Iterator[psycopg.Connection[Any]]:
-    """Yield a session as Mattermost itself has it, with all limits that are set for its role."""
+    """Yield a session as Mattermost opens it, with all limits of its role."""
     with _session(
         endpoint, endpoint.owner, endpoint.name, endpoint.settings(), ours=False
     ) as session:
@@ -129,7 +128,7 @@ def as_mattermost(endpoint: Endpoint) -> Iterator[psycopg.Connection[Any]]:
 
 @contextlib.contextmanager
 def founding(endpoint: Endpoint, name: str) -> Iterator[psycopg.Connection[Any]]:
-    """Yield the superuser's session in the new database ``name``, where nobody else has been yet."""
+    """Yield a superuser's session in the new database ``name``, which no other role has used."""
     with _session(endpoint, endpoint.admin, name, _OWN_OBJECTS) as session:
         session.execute(ENDLESS)
         yield session
@@ -176,9 +175,9 @@ def _options(endpoint: Endpoint, files: PrivateFiles) -> dict[str, Any]:
 
 
 def wait_for_server(endpoint: Endpoint, seconds: float = 30) -> None:
-    """Wait until the server takes connections: one that has crashed is on its way back.
+    """Wait until the server accepts connections; one that crashed may be recovering.
 
-    Raises Failure when it does not come.
+    Raises Failure when it does not.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -212,10 +211,9 @@ def count_rows(session: psycopg.Connection[Any]) -> dict[str, int]:
 
 
 def count_people(endpoint: Endpoint) -> tuple[int, int]:
-    """Return how many teams and users Mattermost has.
+    """Return the number of teams and users of Mattermost.
 
-    Bots are no users: a server that nobody has ever used makes some for itself.  A database
-    whose tables were never made has none of either.
+    Bots do not count: an unused server creates some. A database without the tables has 0 of both.
     """
     with within(endpoint) as session:
         there = session.execute(
@@ -233,19 +231,19 @@ def count_people(endpoint: Endpoint) -> tuple[int, int]:
 
 
 def lost_for_good(endpoint: Endpoint) -> list[str]:
-    """Return, in words, what no set of the live database holds, and a restore replaces."""
+    """Return, as text, what of the live database is in no set and is lost by a restore."""
     with within(endpoint) as session:
         return catalog.lost_for_good(session)
 
 
 def still_named(endpoint: Endpoint, uploads: Iterable[Upload]) -> set[str]:
-    """Return the ids of those ``uploads`` that are not deleted by now."""
+    """Return the ids of those ``uploads`` that are still not deleted."""
     with within(endpoint) as session:
         return contents.still_named(session, uploads)
 
 
 def last_post(endpoint: Endpoint) -> datetime | None:
-    """Return when somebody last posted something; None where nobody has."""
+    """Return the time of the last post; None where there is none."""
     with within(endpoint) as session:
         there = session.execute("SELECT to_regclass('posts') IS NOT NULL").fetchone()
         row = (
@@ -259,13 +257,13 @@ def last_post(endpoint: Endpoint) -> datetime | None:
 
 
 def cancel(*sessions: psycopg.Connection[Any]) -> None:
-    """End what is asked in other threads."""
+    """Cancel queries in other threads."""
     for session in sessions:
         session.cancel()
 
 
 def analyze(session: psycopg.Connection[Any]) -> None:
-    """Give the planner its statistics: a dump brings none."""
+    """Update the planner's statistics, which a dump does not contain."""
     session.execute("ANALYZE")
 
 
@@ -285,7 +283,7 @@ TABLE_BYTES = (
 
 
 def table_bytes(endpoint: Endpoint) -> int:
-    """Return about how many bytes the tables of a database have on the server's disk."""
+    """Return the approximate size of a database's tables on disk."""
     with within(endpoint) as session:
         row = session.execute(TABLE_BYTES).fetchone()
     assert row is not None

@@ -1,4 +1,4 @@
-"""What people would miss in Mattermost's database, and which installation it is of."""
+"""What people would miss in Mattermost's database, and the id of its installation."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ _LAST_MOMENT = 253402300799  # seconds since 1970: 9999-12-31; a bot may write a
 
 @dataclass(frozen=True)
 class Upload:
-    """An upload that nobody has deleted."""
+    """An upload that is not deleted."""
 
     id: str
     path: str  # below the data directory
 
 
 def installation(session: psycopg.Connection[Any]) -> str:
-    """Return Mattermost's own id of itself (DiagnosticId), "" where it has none yet.
+    """Return Mattermost's id of the installation (DiagnosticId), "" where it has none yet.
 
-    It is made at the first start on an empty database, and comes back with every restore.
+    It is created at the first start on an empty database, and restored with it.
     """
     table = _table(session, "systems")
     if table is None:
@@ -61,9 +61,9 @@ def installation(session: psycopg.Connection[Any]) -> str:
 
 
 def count(session: psycopg.Connection[Any]) -> Contents | None:
-    """Return what there is; a table that was never made has nothing.
+    """Return the counts; a missing table counts 0.
 
-    None where the tables are not those of a Mattermost.
+    None where the tables are not Mattermost's.
     """
     found: dict[str, tuple[Any, ...]] = {}
     for name, wanted in _COUNTS.items():
@@ -87,7 +87,7 @@ def count(session: psycopg.Connection[Any]) -> Contents | None:
 
 
 def sample(session: psycopg.Connection[Any]) -> list[Upload]:
-    """Return up to 200 uploads to look for on the disk; none where the tables are not as expected."""
+    """Return up to 200 uploads to look for on disk; none where the tables are unexpected."""
     from psycopg import sql
 
     table = _table(session, "fileinfo")
@@ -98,7 +98,7 @@ def sample(session: psycopg.Connection[Any]) -> list[Upload]:
 
 
 def still_named(session: psycopg.Connection[Any], uploads: Iterable[Upload]) -> set[str]:
-    """Return the ids of those ``uploads`` that are not deleted by now."""
+    """Return the ids of those ``uploads`` that are still not deleted."""
     from psycopg import sql
 
     table = _table(session, "fileinfo")
@@ -115,7 +115,7 @@ def _text(value: str | bytes) -> str:
 
 
 def from_rows(rows: Mapping[str, int]) -> Contents:
-    """Return about the same of an older set, which knows the rows of its tables alone."""
+    """Return approximate counts for an older set, from the row counts of its tables."""
     found = {name.rpartition(".")[2]: number for name, number in rows.items()}
     users = max(0, found.get("users", 0) - found.get("bots", 0))
     teams, posts, uploads = (found.get(name, 0) for name in ("teams", "posts", "fileinfo"))
@@ -123,7 +123,7 @@ def from_rows(rows: Mapping[str, int]) -> Contents:
 
 
 def _users(session: psycopg.Connection[Any]) -> int | None:
-    """Return how many there are; bots are none: a server that nobody uses makes some for itself."""
+    """Return the number of users without bots: an unused server creates some."""
     users, bots = _table(session, "users"), _table(session, "bots")
     if users is None:
         return 0
@@ -145,7 +145,7 @@ def _table(session: psycopg.Connection[Any], name: str) -> sql.Identifier | None
 def _one(
     session: psycopg.Connection[Any], query: str, *tables: sql.Identifier
 ) -> tuple[Any, ...] | None:
-    """Return the row of a query; None where its columns are not there."""
+    """Return the row of a query; None where its columns do not exist."""
     from psycopg import sql
 
     return next(iter(_rows(session, sql.SQL(query).format(*tables))), None)
@@ -154,7 +154,7 @@ def _one(
 def _rows(
     session: psycopg.Connection[Any], query: sql.Composed, *values: object
 ) -> list[tuple[Any, ...]]:
-    """Return the rows of a query; none where its columns are not there."""
+    """Return the rows of a query; none where its columns do not exist."""
     import psycopg
 
     try:

@@ -41,14 +41,14 @@ _AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 class _Bad(Exception):
-    """The text is no DataSource; says why without quoting it."""
+    """The text is not a valid DataSource; the reason does not quote it."""
 
 
 def parse(text: str, hint: str, environment: Mapping[str, Secret] | None = None) -> dict[str, str]:
-    """Return the parts of ``text`` by libpq's names, settings of the server among them.
+    """Return the parts of ``text`` by libpq's names, server settings included.
 
-    What it leaves open comes from the ``environment`` of the service.  Raises Failure with
-    ``hint``; its detail never quotes the text, for that holds a password.
+    Missing parts come from the ``environment`` of the service. Raises Failure with ``hint``; its
+    detail never quotes the text, which holds a password.
     """
     given = environment or {}
     parts = {key: given[name].reveal() for name, key in _VARIABLES.items() if given.get(name)}
@@ -57,20 +57,20 @@ def parse(text: str, hint: str, environment: Mapping[str, Secret] | None = None)
         parts.update((key, value) for key, value in found.items() if value)
         _check(parts)
     except _Bad as bad:
-        raise Failure("Mattermost's DataSource cannot be understood", str(bad), hint) from None
+        raise Failure("Mattermost's DataSource cannot be parsed", str(bad), hint) from None
     return parts
 
 
 def _check(parts: dict[str, str]) -> None:
     for value in parts.values():
         if "\0" in value or re.search("[\ud800-\udfff]", value):
-            raise _Bad("SqlSettings.DataSource holds a byte that is no UTF-8")
+            raise _Bad("SqlSettings.DataSource holds a byte that is not UTF-8")
     if parts.get("host", "").startswith("/"):
         parts["host"] = re.sub("//+", "/", os.path.normpath(parts["host"]))
 
 
 def _of_keywords(text: str) -> dict[str, str]:
-    """Return what a string of key=value pairs says; of a key that comes again the last counts."""
+    """Parse a string of key=value pairs; the last value of a repeated key counts."""
     parts, at = {}, 0
     pair = re.compile(
         r"\s*([A-Za-z_][\w.]*)\s*=\s*(?:'((?:\\.|[^'\\])*)'|((?:\\.|[^'\\\s])(?:\\.|[^\\\s])*)?)",
@@ -109,46 +109,46 @@ def _of_url(text: str) -> dict[str, str]:
 
 def _decoded(text: str) -> str:
     if re.search("%(?![0-9A-Fa-f]{2})", text):
-        raise _Bad("the URL of SqlSettings.DataSource has a % that begins no percent-encoding")
+        raise _Bad("the URL of SqlSettings.DataSource has a % that is not percent-encoded (%25)")
     return unquote(text, errors="surrogateescape")
 
 
 def _places(text: str) -> dict[str, str]:
     """Return the host, or several as libpq takes them, separated by commas, with their ports."""
-    matches = [_HOST.fullmatch(one) for one in text.split(",")]
+    matches = [_HOST.fullmatch(host) for host in text.split(",")]
     places = [(match[1].strip("[]"), match[2] or "") for match in matches if match is not None]
     if len(places) != len(matches):
         raise _Bad("the URL of SqlSettings.DataSource names no host and port")
-    hosts, ports = (",".join(one) for one in zip(*places))
+    hosts, ports = (",".join(texts) for texts in zip(*places))
     return {"host": _decoded(hosts), "port": ports if ports.strip(",") else ""}
 
 
 def direct(parts: Mapping[str, str]) -> dict[str, str]:
-    """Return ``parts`` with the server that our own settings name, where they name one."""
+    """Return ``parts`` with the server from our own settings, if they name one."""
     ours = settings.load()
     place = {"host": ours.database_host or "", "port": str(ours.database_port or "")}
     return {**parts, **{key: value for key, value in place.items() if value}}
 
 
 def port(parts: Mapping[str, str], usual: str, hint: str) -> int | str:
-    """Return the port, or one for each of several hosts; raises Failure for nonsense."""
-    ports = [one.strip() or usual for one in (parts.get("port") or usual).split(",")]
+    """Return the port, or one for each of several hosts; raises Failure for invalid ones."""
+    ports = [port.strip() or usual for port in (parts.get("port") or usual).split(",")]
     hosts = parts.get("host", "").split(",")
     fitting = len(ports) in (1, len(hosts))
-    if not fitting or not all(one.isdecimal() and 0 < int(one) < 65536 for one in ports):
+    if not fitting or not all(number.isdecimal() and 0 < int(number) < 65536 for number in ports):
         raise Failure(
-            "Mattermost's DataSource cannot be understood",
-            "a port of PostgreSQL, between 1 and 65535, is wanted for each host",
+            "Mattermost's DataSource cannot be parsed",
+            "each host needs a port between 1 and 65535",
             hint,
         )
     return int(ports[0]) if len(set(ports)) == 1 else ",".join(ports)
 
 
 def options(parts: Mapping[str, str]) -> dict[str, str | Secret]:
-    """Return what of ``parts`` says how to connect; a Secret is what a file would hold.
+    """Return the connection options in ``parts``; a Secret is the content of a file.
 
-    A socket has no TLS.  Of several hosts the one is taken that can be written to: the dump and
-    its snapshot have to be of the same.
+    A socket has no TLS. Of several hosts the writable one is used, because the dump and its
+    snapshot must be of the same server.
     """
     if parts.get("host", "").startswith("/"):
         return {}
@@ -163,13 +163,13 @@ def options(parts: Mapping[str, str]) -> dict[str, str | Secret]:
 
 
 def has_files(parts: Mapping[str, str]) -> bool:
-    """Tell whether Mattermost's account has to read files in order to connect."""
+    """Tell whether the connection needs files that Mattermost's account reads."""
     return parts.get("sslinline") != "true" and any(key in options(parts) for key in _FILES[1:])
 
 
 def session(parts: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings of the server that our sessions need too."""
+    """Return the server settings that our sessions need too."""
     given = {key.lower(): value for key, value in parts.items()}
     words = _OPTION.findall(given.get("options", ""))
     said = {name.lower(): re.sub(r"\\(.)", r"\1", value) for name, value in words}
-    return {key: one for key in _SESSION for one in [given.get(key) or said.get(key)] if one}
+    return {key: value for key in _SESSION for value in [given.get(key) or said.get(key)] if value}

@@ -1,4 +1,4 @@
-"""Dumping a site's database: one snapshot for the dump and for the count of its rows."""
+"""Dump a site's database: the dump and the row counts share one snapshot."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ _WAITING = """
 
 
 class DumpBlockedOthers(Failure):
-    """Somebody waited for a lock of ours, and got it: the work for the dump was ended."""
+    """Another session waited for a lock of ours; the dump was stopped to release it."""
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What was counted in a snapshot."""
+    """Counts in a snapshot."""
 
     rows: dict[str, int]  # schema.table -> rows
     contents: Contents | None  # None where the tables are not those of a Mattermost
@@ -85,34 +85,34 @@ class DatabaseSnapshot:
         )
 
     def cancel(self) -> None:
-        """End a count in another thread, which may wait for a lock as long as it likes."""
+        """Cancel a count in another thread, which may be waiting for a lock."""
         self._session.cancel()
 
     def release(self) -> None:
-        """Let go of the snapshot and of its locks, when everybody has read what they wanted."""
+        """Release the snapshot and its locks, when all readers are done."""
         self._session.execute("COMMIT")
 
     def refuse_to_block(self, over: threading.Event) -> None:
-        """Raise DumpBlockedOthers as soon as somebody waits for a lock of ours; returns when it is ``over``.
+        """Raise DumpBlockedOthers when a session waits for our locks; returns when ``over``.
 
-        We only read, but a migration of Mattermost's wants to have its table alone, and whoever
-        comes after it waits behind it (PostgreSQL manual, 13.3.1).
+        We only read, but a migration of Mattermost wants an exclusive lock, and later sessions
+        queue behind it (PostgreSQL manual, 13.3.1).
         """
         before: set[int] = set()
         while not over.wait(_LOOK_SECONDS):
             waiting = {row[0] for row in self._watch.execute(_WAITING, (APPLICATION,)).fetchall()}
             if waiting & before:
                 raise DumpBlockedOthers(
-                    "The dump stood in the way of other work on the database",
+                    "The dump blocked other sessions of the database",
                     f"{len(waiting)} sessions waited for it",
-                    "Mattermost seems to be migrating; make the backup when it is done.",
+                    "Mattermost seems to be migrating; run the backup when it has finished.",
                 )
             before = waiting
 
 
 @contextlib.contextmanager
 def snapshot(endpoint: Endpoint) -> Iterator[DatabaseSnapshot]:
-    """Hold a snapshot that pg_dump can share: both then see the same moment."""
+    """Hold a snapshot that pg_dump can use: both then see the same state."""
     alone = endpoint.admin == endpoint.owner  # who may not come into postgres
     with within(endpoint) as session, (within if alone else administering)(endpoint) as watch:
         unread = catalog.unread(session)
@@ -127,8 +127,8 @@ def snapshot(endpoint: Endpoint) -> Iterator[DatabaseSnapshot]:
         database = Database(endpoint.name, row[1].split()[0], row[2], row[3], row[4], row[5], {})
         made_of = contents.installation(session)
         beside = catalog.properties(session, watch, endpoint.name)
-        left_out = {f"{one.schema}.{one.name}" for one in unread}
-        left_out |= {one.replace(" ", ".", 1) for one in beside.untrusted}
+        left_out = {f"{table.schema}.{table.name}" for table in unread}
+        left_out |= {function.replace(" ", ".", 1) for function in beside.untrusted}
         large = catalog.unread_large_objects(session)
         told = [*large, *catalog.told(session, watch, endpoint.name, left_out)]
         told += unkept.told(session)
@@ -149,10 +149,10 @@ def snapshot(endpoint: Endpoint) -> Iterator[DatabaseSnapshot]:
 
 
 def _begin_with_all_tables(session: psycopg.Connection[Any]) -> None:
-    """Begin the transaction of a snapshot with every table locked against being rewritten.
+    """Begin the snapshot's transaction with a lock on every table against being rewritten.
 
-    A migration that rewrites a table between snapshot and dump would leave it empty to the
-    snapshot (PostgreSQL manual, 13.6).  Raises Failure where a table is not to be had for long.
+    Otherwise a migration that rewrites a table between snapshot and dump would make it appear
+    empty (PostgreSQL manual, 13.6). Raises Failure where a table stays locked for long.
     """
     import psycopg
     from psycopg import sql
@@ -161,7 +161,7 @@ def _begin_with_all_tables(session: psycopg.Connection[Any]) -> None:
     session.execute("SET lock_timeout = '500ms'")
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
-        tables = [sql.Identifier(*one) for one in session.execute(TABLES).fetchall()]
+        tables = [sql.Identifier(*row) for row in session.execute(TABLES).fetchall()]
         session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
             if tables:
@@ -180,15 +180,15 @@ def dump(
 ) -> Counted:
     """Write the compressed dump of ``snapshot`` to ``sink``; return what was counted in it.
 
-    ``programs`` is the folder of pg_dump and pg_restore. Both are read beside each other, then
-    the snapshot goes with its locks, however long the
-    rest of a backup takes.  Raises DumpBlockedOthers where somebody wanted a table alone meanwhile.
+    ``programs`` is the folder of pg_dump and pg_restore. Dump and count run at the same time; then
+    the snapshot and its locks are released, however long the rest of a backup takes. Raises
+    DumpBlockedOthers where another session waited for an exclusive lock.
     """
     over = threading.Event()
 
     def read() -> Counted:
         try:
-            left_out = [(one.schema, one.name) for one in snapshot.unread]
+            left_out = [(table.schema, table.name) for table in snapshot.unread]
             command = clients.dump(
                 endpoint,
                 programs,
@@ -223,7 +223,7 @@ def _listed(
     snapshot: DatabaseSnapshot,
     left_out: Sequence[tuple[str, str]],
 ) -> list[str]:
-    """Return the list of the dump, without its rows: wherever the dump goes, it is read at once."""
+    """Return the list of the dump without rows; it is read at once, wherever the dump goes."""
     encoding = snapshot.database.encoding
     command = clients.dump(endpoint, programs, snapshot.id, encoding, left_out, rows=False)
     lister = Command([str(programs / "pg_restore"), "--list"], account="nobody")
@@ -231,5 +231,5 @@ def _listed(
 
 
 def _written() -> int:
-    """Return the bytes that pg_dump has written so far: rows as text, about as large as tables."""
+    """Return the bytes that pg_dump has written: rows as text, about as large as the tables."""
     return process.written_by("pg_dump")

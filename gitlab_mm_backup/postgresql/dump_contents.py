@@ -1,4 +1,4 @@
-"""What a dump holds, by its own list of contents."""
+"""The contents of a dump, from its list (pg_restore --list)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OF_THE_SEARCH = re.compile(r" USING gin \(to_tsvector\(")
 
 @dataclass(frozen=True)
 class _OnTable:
-    """What a dump makes on a table; names are written as in SQL."""
+    """An object that a dump creates on a table; names are written as in SQL."""
 
     schema: str
     name: str
@@ -40,9 +40,9 @@ class Index(_OnTable):
 
     @property
     def of_the_search(self) -> bool:
-        """Tell whether this is an index of the full text search.
+        """Tell whether this is a full text search index.
 
-        Those of posts take two thirds of a load's time, and nothing but the search needs them.
+        Those of posts take two thirds of a load's time, and only the search needs them.
         """
         return _OF_THE_SEARCH.search(self.statement) is not None
 
@@ -56,12 +56,12 @@ class Key(_OnTable):
 
     @property
     def index(self) -> str:
-        """The statement that makes its index, which others of the same table do not wait for."""
+        """The statement that creates its index, without blocking others of the same table."""
         return f"CREATE UNIQUE INDEX {self.name} ON {self.full_table} USING btree ({self.columns})"
 
     @property
     def constraint(self) -> str:
-        """The statement that makes a key of the index, at once whatever the size."""
+        """The statement that makes the index a key, immediately whatever its size."""
         return (
             f"ALTER TABLE ONLY {self.full_table} "
             f"ADD CONSTRAINT {self.name} {self.kind} USING INDEX {self.name}"
@@ -102,14 +102,14 @@ _DEFAULT = re.compile(r"""(ALTER DEFAULT PRIVILEGES FOR ROLE )("(?:[^"]|"")+"|[^
 
 @dataclass(frozen=True)
 class Grants:
-    """A statement that grants something on an object, or takes it."""
+    """A statement that grants or revokes privileges on an object."""
 
     role: str  # as the dump names it; PUBLIC for everybody
     statement: str
 
     @property
     def default_of(self) -> str:
-        """Return the role whose default privileges it is about, "" where it is about an object."""
+        """The role whose default privileges it changes, "" where it is about an object."""
         found = _DEFAULT.match(self.statement)
         return _unquoted(found[2]) if found else ""
 
@@ -118,7 +118,7 @@ class Grants:
         return _DEFAULT.sub(lambda found: found[1] + role, self.statement, count=1)
 
     def to(self, role: str) -> Grants:
-        """Return the same, given to or taken from ``role``, which is quoted."""
+        """Return the same for grantee ``role``, which is quoted."""
         found = _GRANTEE.search(self.statement)
         if found is None:
             return self
@@ -128,7 +128,7 @@ class Grants:
 
 @dataclass(frozen=True)
 class DumpList:
-    """A dump's contents: the lines of its list that are ours to load, and its indexes."""
+    """The contents of a dump: the lines of its list to load, and its indexes."""
 
     first: Sequence[str]  # tables, functions, rows: what pg_restore calls pre-data and data
     after: Sequence[str]  # post-data: indexes, constraints, triggers
@@ -137,19 +137,19 @@ class DumpList:
 
     @property
     def search(self) -> list[Index]:
-        return [one for one in self.indexes.values() if one.of_the_search]
+        return [index for index in self.indexes.values() if index.of_the_search]
 
     @property
     def extensions(self) -> list[str]:
         found = (_EXTENSION_LINE.match(line) for line in self.first)
-        return [one[1] for one in found if one]
+        return [match[1] for match in found if match]
 
     @property
     def lines(self) -> list[str]:
         return [*self.first, *self.after]
 
     def only(self, kept: Collection[str]) -> DumpList:
-        """Return the same with the ``kept`` lines alone."""
+        """Return the same with only the ``kept`` lines."""
         return replace(
             self,
             first=[line for line in self.first if line in kept],
@@ -158,7 +158,7 @@ class DumpList:
 
 
 def read(programs: Path, archive: Path) -> DumpList:
-    """Return the contents of the compressed dump ``archive``; raises Failure if it has none."""
+    """Return the contents of the compressed dump ``archive``; raises Failure for an invalid one."""
     lines = _printed(programs, archive, "--list").splitlines(keepends=True)
     after = set(_printed(programs, archive, "--list", "--section=post-data").splitlines(True))
     script = _printed(programs, archive, "--section=post-data", "--file=-")
@@ -172,7 +172,7 @@ def read(programs: Path, archive: Path) -> DumpList:
 
 
 def grants(programs: Path, archive: Path, lines: Sequence[str]) -> list[Grants]:
-    """Return what the dump grants on its objects."""
+    """Return the privileges in the dump."""
     wanted = "".join(line for line in lines if _ACL.match(line))
     if not wanted:
         return []
@@ -181,7 +181,7 @@ def grants(programs: Path, archive: Path, lines: Sequence[str]) -> list[Grants]:
 
 
 def grants_in(script: str) -> list[Grants]:
-    """Return what pg_restore's ``script`` grants, or takes."""
+    """Return the GRANT and REVOKE statements in pg_restore's ``script``."""
     found = []
     for match in _GRANT.finditer(script):
         to = _GRANTEE.search(match[0])
@@ -198,7 +198,7 @@ def _unquoted(name: str) -> str:
 def rows_in(programs: Path, archive: Path, schema: str, table: str) -> list[list[str]]:
     """Return the rows of a table in the compressed dump, each a list of its columns.
 
-    All of the dump is read for it.  No rows where there is no such table.
+    The whole dump is read. No rows where there is no such table.
     """
     wanted = ("--data-only", f"--schema={schema}", f"--table={table}", "--file=-")
     text = _printed(programs, archive, *wanted)
@@ -221,9 +221,9 @@ def _indexes(script: str) -> dict[str, Index]:
 
 
 def keys_in(script: str) -> dict[str, Key]:
-    """Return the plain keys that pg_restore's ``script`` makes, by schema.name.
+    """Return the plain keys that pg_restore's ``script`` creates, by schema.name.
 
-    Plain is what ALTER TABLE ... USING INDEX makes the same of.
+    Plain: ALTER TABLE ... USING INDEX creates the same.
     """
     found = (
         Key(match[1], match[3], match[2], match[4], match[5]) for match in _KEY.finditer(script)
@@ -232,5 +232,5 @@ def keys_in(script: str) -> dict[str, Key]:
 
 
 def _said_more_of(key: Key, script: str) -> bool:
-    """Tell whether the dump does more with a key's index: CLUSTER ON, REPLICA IDENTITY."""
+    """Tell whether the dump changes a key's index further: CLUSTER ON, REPLICA IDENTITY."""
     return re.search(rf"^ALTER .*[ .]{re.escape(key.name)};$", script, re.M) is not None

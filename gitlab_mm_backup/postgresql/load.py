@@ -1,4 +1,7 @@
-"""Loading a set's database beside whatever is live, in a restore and in a rehearsal alike."""
+"""Load a set's database next to the live one, in parallel passes, and compare it with the set.
+
+Used by a restore and by a rehearsal.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,9 @@ _VIEW_LINE = re.compile(r"^\d+; \d+ \d+ MATERIALIZED VIEW (DATA )?")
 
 @dataclass(frozen=True)
 class Passes:
-    """The lines of a dump in the passes that load it, and the keys that it makes by itself.
+    """The lines of a dump in load passes, and the keys that the load creates itself.
 
-    The long ones can begin after the first; what is beside them needs all rows.
+    ``long`` lines can begin after the first pass; ``beside`` lines need all rows.
     """
 
     first: Sequence[str]  # tables, functions, and rows as far as a long one needs them
@@ -44,45 +47,45 @@ class Passes:
 def plan_passes(
     contents: DumpList, rows: Mapping[str, int], sessions: int, without: Collection[str] = ()
 ) -> Passes:
-    """Return the passes that load ``contents``, for so many ``sessions`` at a time.
+    """Return the passes that load ``contents`` in ``sessions`` parallel sessions.
 
-    The search's indexes of the largest table are the long ones, for one of them takes longer than
-    all else together.  CREATE INDEX takes a lock that other CREATE INDEX share, ALTER TABLE one
-    that nobody shares (PostgreSQL manual, 13.3.1): so of the keys of tables that have other long
-    work, the searched and the largest, the indexes are made beside, and the rest waits for the
-    last pass.  Views are filled beside, for they only read.  ``rows`` (schema.table -> rows) weigh
-    tables, ``without`` names indexes to leave out (schema.index).
+    The search indexes of the largest table are the long ones: one of them takes longer than
+    everything else together. CREATE INDEX takes a lock that other CREATE INDEX share, ALTER TABLE
+    an exclusive one (PostgreSQL manual, 13.3.1). So for tables with other long work, the indexes
+    of keys are created in parallel, and the constraints in the last pass. Materialized views are
+    filled in parallel, because they only read. ``rows`` (schema.table -> rows) weigh the tables;
+    ``without`` names indexes to leave out (schema.index).
     """
     lines = [_explained_line(line, contents, rows) for line in contents.after]
-    lines = [one for one in lines if one.index is None or one.index.full_name not in without]
-    search = [one for one in lines if one.index and one.index.of_the_search]
-    largest = max(lines, key=lambda one: one.rows, default=_ListLine(""))
-    busy = {one.table for one in (largest, *search)}
-    keys = [one for one in lines if one.key and one.table in busy]
+    lines = [line for line in lines if line.index is None or line.index.full_name not in without]
+    search = [line for line in lines if line.index and line.index.of_the_search]
+    largest = max(lines, key=lambda line: line.rows, default=_ListLine(""))
+    busy = {line.table for line in (largest, *search)}
+    keys = [line for line in lines if line.key and line.table in busy]
     beside = [
-        one
-        for one in lines
-        if one.table and one not in search and (one.index or one.table not in busy)
+        line
+        for line in lines
+        if line.table and line not in search and (line.index or line.table not in busy)
     ]
     views = _views(contents)
-    most = max((one.rows for one in search), default=0)
-    long = [one for one in search if one.rows == most]
-    others = [one.text for one in search if one not in long]
-    first, rest = _cut(contents.first, {one.table for one in long})
-    taken = {*views, *(one.text for one in (*search, *keys, *beside))}
+    most = max((line.rows for line in search), default=0)
+    long = [line for line in search if line.rows == most]
+    others = [line.text for line in search if line not in long]
+    first, rest = _cut(contents.first, {line.table for line in long})
+    taken = {*views, *(line.text for line in (*search, *keys, *beside))}
     return Passes(
         first,
-        [one.text for one in long],
+        [line.text for line in long],
         rest,
         [group for group in (views, *_spread(beside, 2 * sessions), others) if group],
-        [one.key for one in keys if one.key],
-        [one.text for one in lines if one.text not in taken],
+        [line.key for line in keys if line.key],
+        [line.text for line in lines if line.text not in taken],
     )
 
 
 @dataclass(frozen=True)
 class _ListLine:
-    """A line of the list, and what it stands for."""
+    """A line of the list, and its meaning."""
 
     text: str
     table: str = ""  # schema.table of an index or a plain constraint, "" for anything else
@@ -107,17 +110,17 @@ def _explained_line(line: str, contents: DumpList, rows: Mapping[str, int]) -> _
 
 
 def _cut(lines: Sequence[str], tables: Collection[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """Cut ``lines`` after the last that brings rows of one of ``tables``; the end where none does."""
+    """Cut ``lines`` after the last one with rows of one of ``tables``; at the end without any."""
     found = [_ROWS_LINE.match(line) for line in lines]
-    ends = [at for at, one in enumerate(found, 1) if one and f"{one[1]}.{one[2]}" in tables]
+    ends = [at for at, match in enumerate(found, 1) if match and f"{match[1]}.{match[2]}" in tables]
     end = max(ends, default=len(lines))
     return lines[:end], lines[end:]
 
 
 def _views(contents: DumpList) -> list[str]:
-    """Return the lines that fill views, in their order; none where a view itself comes late.
+    """Return the lines that fill views, in order; none where a view itself comes late.
 
-    pg_dump keeps a view for after the data where it groups by a primary key, which comes last.
+    pg_dump postpones a view that groups by a primary key, because the key comes last.
     """
     found = [(line, _VIEW_LINE.match(line)) for line in contents.after]
     if any(match and not match[1] for _, match in found):
@@ -126,21 +129,21 @@ def _views(contents: DumpList) -> list[str]:
 
 
 def _spread(lines: Iterable[_ListLine], into: int) -> list[list[str]]:
-    """Share ``lines`` out, the heaviest first, each to the group that has least to do then.
+    """Distribute ``lines``, the heaviest first, each to the group with the least work.
 
-    Within a group constraints come first, and large tables last: a primary key shuts out all
-    other work on its table, so it had better be made while the others are at other tables.
+    Within a group constraints come first and large tables last: a primary key blocks all other
+    work on its table, so it is created while the other groups are at other tables.
     """
 
     def load(group: list[_ListLine]) -> int:
-        return sum(one.rows for one in group)
+        return sum(line.rows for line in group)
 
     groups: list[list[_ListLine]] = [[] for _ in range(into)]
-    for line in sorted(lines, key=lambda one: -one.rows):
+    for line in sorted(lines, key=lambda line: -line.rows):
         min(groups, key=load).append(line)
     groups.sort(key=load, reverse=True)
     return [
-        [one.text for one in sorted(group, key=lambda one: (one.index is not None, one.rows))]
+        [item.text for item in sorted(group, key=lambda line: (line.index is not None, line.rows))]
         for group in groups
     ]
 
@@ -158,8 +161,8 @@ _BROKEN_ROWS = re.compile(
     r"ERROR: .*(?:violates .* constraint|is violated by some row|could not create unique)"
 )
 _MEND = (
-    "The rows of the database that was backed up break the constraint that the message names. Mend them "
-    "there, or drop the constraint, then make a new set."
+    "Rows of the database that was backed up violate this constraint. Fix them there, or drop the "
+    "constraint, then make a new set."
 )
 _WAY_OUT = (
     "It is loaded as Mattermost's role, which cannot create what the message names. Have this server "
@@ -170,7 +173,7 @@ _WAY_OUT = (
 
 @dataclass(frozen=True)
 class Filled:
-    """What came of loading a dump."""
+    """The result of loading a dump."""
 
     left_out: list[Index]  # of the search, to be built later or not at all
     extensions: list[str]  # that the dump was made with
@@ -178,13 +181,13 @@ class Filled:
 
 
 def plan(set_: BackupSet, endpoint: Endpoint, programs: Path) -> Provision:
-    """Return what becomes of the set's database at ``endpoint``; changes nothing."""
+    """Return what the set's database gets at ``endpoint``; changes nothing."""
     lines = dump_contents.read(programs, set_.file("database")).lines
     return provisions.plan(lines, set_.manifest.properties, endpoint)
 
 
 def create(set_: BackupSet, endpoint: Endpoint, name: str, provision: Provision) -> list[str]:
-    """Make the empty database ``name`` at ``endpoint`` for the set's dump; return warnings."""
+    """Create the empty database ``name`` at ``endpoint`` for the set's dump; return warnings."""
     return swap.create_beside(endpoint, name, set_.manifest.database, provision)
 
 
@@ -198,11 +201,11 @@ def fill(
     *,
     search: bool = True,
 ) -> Filled:
-    """Load the set's dump into the empty database ``name``, in ``sessions`` at a time.
+    """Load the set's dump into the empty database ``name``, in ``sessions`` parallel sessions.
 
-    Opens no connection of this process's own, so it may run beside work on files.  Without
-    ``search`` the indexes of the search are left out where Mattermost bears that.
-    Raises Failure when the dump cannot be loaded whole.
+    Opens no connection in this process, so it may run while other threads work on files. Without
+    ``search`` the search indexes are left out where Mattermost can start without them. Raises
+    Failure when the dump cannot be loaded completely.
     """
     archive, manifest = set_.file("database"), set_.manifest
     contents = dump_contents.read(programs, archive)
@@ -227,7 +230,7 @@ def fill(
 
 
 def _explained(failure: Failure) -> Failure:
-    """Return the failure of a load; with its way out where the dump is as whole as it can be."""
+    """Return the failure of a load, with a hint where the dump itself is intact."""
     if failure.hint:
         return failure
     if _BROKEN_ROWS.search(failure.detail):
@@ -245,17 +248,17 @@ def _grant(
     contents: DumpList,
     provision: Provision,
 ) -> list[str]:
-    """Give the roles of this server the privileges that they had; return what was refused."""
+    """Restore the privileges of this server's roles; return the refused ones."""
     found = dump_contents.grants(programs, archive, contents.lines)
     statements = provisions.granted(found, provision.roles, provision.owner, endpoint.owner.role)
     complaints = clients.try_each(endpoint, programs, name, statements)
-    return [f"A privilege could not be put back: {one}" for one in complaints]
+    return [f"A privilege could not be put back: {complaint}" for complaint in complaints]
 
 
 def middle(
     planned: Passes, load: Callable[..., None], execute: Callable[[list[str]], None]
 ) -> Iterator[Callable[[], None]]:
-    """Yield what is done side by side, in the order in which it is begun."""
+    """Yield the parallel tasks, in the order of their start."""
     there = threading.Event()
 
     def fill_tables() -> None:
@@ -280,12 +283,12 @@ def middle(
 
 
 def bears_no_search(manifest: Manifest) -> bool:
-    """Tell whether the set's Mattermost starts at once without the indexes of the search."""
+    """Tell whether the set's Mattermost can start without the search indexes."""
     return numbers(manifest.mattermost) >= _KEEPS_INDEXES
 
 
 def prove(endpoint: Endpoint, name: str, manifest: Manifest) -> None:
-    """Give the loaded database its statistics, and hold it against the set.
+    """Analyze the loaded database, and compare it with the set.
 
     Raises Failure where rows are missing, or where Mattermost's sessions do not find its tables.
     """
@@ -301,12 +304,12 @@ def prove(endpoint: Endpoint, name: str, manifest: Manifest) -> None:
 
 
 def compare_seen(found: Mapping[str, str], manifest: Manifest) -> None:
-    """Raise Failure where a session of Mattermost's does not ``find`` its tables as it did."""
+    """Raise Failure where a session of Mattermost ``find``s its tables in other schemas."""
     wanted = manifest.properties.tables if manifest.properties else {}
     other = [name for name in wanted if found.get(name) != wanted[name]]
     if other and manifest.properties:
         raise Failure(
-            "Mattermost would not find its tables in the restored database",
+            "Mattermost's tables are not where it looks for them in the restored database",
             "; ".join(
                 f"{name}: {found.get(name, 'none')}, not {wanted[name]}.{name}" for name in other
             ),
@@ -316,12 +319,12 @@ def compare_seen(found: Mapping[str, str], manifest: Manifest) -> None:
 
 
 def compare_rows(found: Mapping[str, int], wanted: Mapping[str, int]) -> None:
-    """Raise Failure naming each table that has not the rows that were backed up."""
+    """Raise Failure naming each table with another row count than the backup."""
     if found == wanted:
         return
-    tables = [one for one in sorted({*found, *wanted}) if found.get(one) != wanted.get(one)]
+    tables = [table for table in sorted({*found, *wanted}) if found.get(table) != wanted.get(table)]
     raise Failure(
-        "The restored database does not have the rows that were backed up",
-        "; ".join(f"{one}: {found.get(one)}, not {wanted.get(one)}" for one in tables),
-        "The set's dump is not whole; choose another set.",
+        "The row counts of the restored database differ from the backup",
+        "; ".join(f"{table}: {found.get(table)}, not {wanted.get(table)}" for table in tables),
+        "The set's dump is incomplete; choose another set.",
     )

@@ -1,4 +1,4 @@
-"""What a set's database gets on a server beside tables and rows, and what it cannot get there."""
+"""What a set's database gets on a server besides tables and rows, and what it cannot get."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _ELEMENT = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^",]+?))\s*(?:,|$)')
 
 @dataclass(frozen=True)
 class Provision:
-    """What becomes here of a set's database: what it gets, and in words what it cannot get."""
+    """The properties that the new database gets, and as text those that it cannot get."""
 
     contents: Sorted
     locale: Properties | None  # whose provider the database takes; None: libc
@@ -76,7 +76,7 @@ class Provision:
 
 
 def plan(lines: Sequence[str], properties: Properties | None, endpoint: Endpoint) -> Provision:
-    """Return what becomes of a database with ``lines`` in its dump's list; changes nothing."""
+    """Return the properties for a database with ``lines`` in its dump's list; changes nothing."""
     with administering(endpoint) as session:
         found = catalog.server(session)
     contents = restorable.sort(lines, found, properties)
@@ -110,13 +110,13 @@ def _locale(properties: Properties, found: Server) -> tuple[Properties | None, l
         return None, []
     major = numbers(found.version)[0]
     if properties.rules and _SINCE[properties.provider] <= major < _SINCE_RULES:
-        told = f"The set's database has rules of its own for ICU, which PostgreSQL {found.version} lacks"
+        told = f"The set's database has its own ICU rules, which PostgreSQL {found.version} does not support"
         return replace(properties, rules=""), [told]
     if major >= _SINCE[properties.provider]:
         return properties, []
     return None, [
         f"The set's database takes its locale {properties.locale} from {properties.provider}, which "
-        f"PostgreSQL {found.version} cannot do; the order of texts will be that of libc"
+        f"PostgreSQL {found.version} does not support; texts are sorted by libc's locale"
     ]
 
 
@@ -127,7 +127,7 @@ def _tablespace(properties: Properties, found: Server) -> tuple[str, list[str]]:
     if wanted in found.tablespaces and found.superuser:
         return wanted, []
     return "", [
-        f"The set's database lay in tablespace {wanted}, which this server lacks; it goes to the default"
+        f"The set's database lay in tablespace {wanted}, which this server does not have; the default is used"
     ]
 
 
@@ -140,11 +140,11 @@ def _limit(properties: Properties) -> tuple[int, list[str]]:
 
 
 def beyond(properties: Properties) -> list[str]:
-    """Return, in words, what of a database no restore puts back, wherever that is."""
+    """Return, as text, the properties that no restore brings back, on any server."""
     told = [
-        f"Setting {one.name} of {_whose(one.role)} is not put back by a restore"
-        for one in properties.settings
-        if not _may_be_set(one.name)
+        f"Setting {setting.name} of {_whose(setting.role)} is not put back by a restore"
+        for setting in properties.settings
+        if not _may_be_set(setting.name)
     ]
     if properties.owner != properties.role:
         told.append(
@@ -165,26 +165,26 @@ def _settings(
     properties: Properties, found: Server, endpoint: Endpoint
 ) -> tuple[list[Setting], list[str]]:
     kept, told = [], []
-    for one in properties.settings:
-        role = endpoint.owner.role if one.role == properties.role else one.role
+    for setting in properties.settings:
+        role = endpoint.owner.role if setting.role == properties.role else setting.role
         whose = _whose(role)
-        if not _may_be_set(one.name):
+        if not _may_be_set(setting.name):
             told.append(
-                f"Setting {one.name} of {whose} is not put back: set it by hand if it is wanted"
+                f"Setting {setting.name} of {whose} is not put back: set it by hand if it is wanted"
             )
         elif role and role not in found.roles:
             told.append(
-                f"Setting {one.name} of {whose} is not put back: this server has no such role"
+                f"Setting {setting.name} of {whose} is not put back: this server has no such role"
             )
         elif role in found.superusers and role != endpoint.owner.role:
-            told.append(f"Setting {one.name} of {whose} is not put back: that is a superuser")
-        elif (role, f"{one.name}={one.value}") not in found.settings:
-            kept.append(Setting(role, one.name, one.value))
+            told.append(f"Setting {setting.name} of {whose} is not put back: that is a superuser")
+        elif (role, f"{setting.name}={setting.value}") not in found.settings:
+            kept.append(Setting(role, setting.name, setting.value))
     return kept, told
 
 
 def _grants(properties: Properties, found: Server) -> tuple[list[Grant] | None, list[str]]:
-    missing = {*properties.grantees, *(one.role for one in properties.grants or ())}
+    missing = {*properties.grantees, *(grant.role for grant in properties.grants or ())}
     missing -= {*found.roles, PUBLIC, properties.role, properties.owner}
     told = [
         f"Privileges of role {role} on the database or its tables are not put back: this server has no "
@@ -198,29 +198,33 @@ def _grants(properties: Properties, found: Server) -> tuple[list[Grant] | None, 
     if properties.grants is None:
         return None, told
     owners = (properties.role, properties.owner)
-    kept = [one for one in properties.grants if one.role not in missing and one.role not in owners]
+    kept = [
+        grant
+        for grant in properties.grants
+        if grant.role not in missing and grant.role not in owners
+    ]
     return kept, told
 
 
 def granted(found: Sequence[Grants], roles: Collection[str], before: str, owner: str) -> list[str]:
-    """Return the statements among ``found`` that the new ``owner`` can execute where these roles are.
+    """Return the statements of ``found`` that the new ``owner`` can execute with these roles.
 
-    What the owner ``before`` gave itself, or took, is the new one's.  Default privileges are those of
-    the owner; others' are not the new one's to set.
+    Privileges of the owner ``before`` become the new one's. Default privileges are the owner's;
+    others' cannot be set by the new one.
     """
     new, statements = '"' + owner.replace('"', '""') + '"', []
-    for one in found:
-        whose = one.default_of
-        if one.role in ("PUBLIC", before, *roles) and whose in ("", before):
-            mine = one.to(new) if one.role == before else one
+    for match in found:
+        whose = match.default_of
+        if match.role in ("PUBLIC", before, *roles) and whose in ("", before):
+            mine = match.to(new) if match.role == before else match
             statements.append(mine.of(new) if whose else mine.statement)
     return statements
 
 
 def create_extensions(endpoint: Endpoint, name: str, schemas: Mapping[str, str]) -> None:
-    """Create extensions as the superuser, in the new database ``name``, which is still empty.
+    """Create extensions as the superuser in the new database ``name``, which is empty.
 
-    Nobody but a superuser may come in, and nobody else has ever been there.
+    Only a superuser may connect, and no other role has ever been there.
     """
     from psycopg import sql
 
@@ -237,58 +241,65 @@ def create_extensions(endpoint: Endpoint, name: str, schemas: Mapping[str, str])
 
 
 def apply_settings(endpoint: Endpoint, name: str, settings: Sequence[Setting]) -> list[str]:
-    """Give the new database ``name`` the ``settings`` of a set; return what could not be set."""
+    """Apply a set's ``settings`` to the new database ``name``; return those that failed."""
 
-    def change(one: Setting) -> Composed:
+    def change(setting: Setting) -> Composed:
         from psycopg import sql
 
         whose = sql.SQL("DATABASE {}").format(sql.Identifier(name))
-        if one.role != PUBLIC:
-            role = sql.Identifier(one.role)
+        if setting.role != PUBLIC:
+            role = sql.Identifier(setting.role)
             whose = sql.SQL("ROLE {} IN DATABASE {}").format(role, sql.Identifier(name))
         return sql.SQL("ALTER {} SET {} TO {}").format(
-            whose, sql.Identifier(*one.name.split(".")), _value(one)
+            whose, sql.Identifier(*setting.name.split(".")), _value(setting)
         )
 
-    return _each(endpoint, settings, change, lambda one: f"Setting {one.name}")
+    return _each(endpoint, settings, change, lambda setting: f"Setting {setting.name}")
 
 
-def _value(one: Setting) -> Composable:
+def _value(setting: Setting) -> Composable:
     """Return the value as SQL: a list as its elements, each quoted (pg_dump's SplitGUCList)."""
     from psycopg import sql
 
-    if one.name.lower() != "search_path":
-        return sql.Literal(one.value)
-    found = _ELEMENT.findall(one.value)
+    if setting.name.lower() != "search_path":
+        return sql.Literal(setting.value)
+    found = _ELEMENT.findall(setting.value)
     elements = [(quoted.replace('""', '"') if quoted else bare) for quoted, bare in found]
     return sql.SQL(", ").join([sql.Literal(element) for element in elements] or [sql.Literal("")])
 
 
 def apply_rights(endpoint: Endpoint, name: str, provision: Provision) -> list[str]:
-    """Give the filled database ``name`` its privileges and limit; return what could not be given.
+    """Apply privileges and the connection limit to the database ``name``; return what failed.
 
-    The last thing before the exchange: the limit counts for the load too.
+    Last before the exchange, because the limit counts for the load too.
     """
     from psycopg import sql
 
     statements = []
     if provision.grants is not None:
         revoke = sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name))
-        statements = [revoke, *(_grant(name, one) for one in provision.grants)]
+        statements = [revoke, *(_grant(name, grant) for grant in provision.grants)]
     elif provision.schemas:
         statements = [_grant(name, Grant(PUBLIC, what, False)) for what in ("CONNECT", "TEMPORARY")]
     limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}")
     if provision.limit != -1:
         statements.append(limit.format(sql.Identifier(name), sql.Literal(provision.limit)))
-    return _each(endpoint, statements, lambda one: one, lambda one: "A right on the database")
+    return _each(
+        endpoint,
+        statements,
+        lambda statement: statement,
+        lambda statement: "A right on the database",
+    )
 
 
-def _grant(name: str, one: Grant) -> Composed:
+def _grant(name: str, grant: Grant) -> Composed:
     from psycopg import sql
 
-    role = sql.SQL("PUBLIC") if one.role == PUBLIC else sql.Identifier(one.role)
-    option = sql.SQL(" WITH GRANT OPTION" if one.grantable and one.role != PUBLIC else "")
-    privilege = sql.SQL({"CONNECT": "CONNECT", "CREATE": "CREATE"}.get(one.privilege, "TEMPORARY"))
+    role = sql.SQL("PUBLIC") if grant.role == PUBLIC else sql.Identifier(grant.role)
+    option = sql.SQL(" WITH GRANT OPTION" if grant.grantable and grant.role != PUBLIC else "")
+    privilege = sql.SQL(
+        {"CONNECT": "CONNECT", "CREATE": "CREATE"}.get(grant.privilege, "TEMPORARY")
+    )
     return sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(
         privilege, sql.Identifier(name), role, option
     )
@@ -300,14 +311,16 @@ def _each(
     statement: Callable[[Any], Composed],
     named: Callable[[Any], str],
 ) -> list[str]:
-    """Execute a statement for each of ``what``; return, in words, which the server refused."""
+    """Execute a statement for each of ``what``; return the refused ones as text."""
     import psycopg
 
     problems = []
     with administering(endpoint) as session:
-        for one in what:
+        for subject in what:
             try:
-                session.execute(statement(one))
+                session.execute(statement(subject))
             except psycopg.DatabaseError as error:
-                problems.append(f"{named(one)} could not be put back: {error.diag.message_primary}")
+                problems.append(
+                    f"{named(subject)} could not be put back: {error.diag.message_primary}"
+                )
     return problems

@@ -1,7 +1,7 @@
-"""What of a dump the database's owner cannot load, and what is done about it.
+"""Objects of a dump that the database's owner cannot load.
 
-Only the database's owner loads a dump.  What takes a superuser is found by the type of its entry
-in the dump's own list (pg_restore --list).
+Only the database's owner loads a dump. Objects that need a superuser are found by the type of
+their entry in the dump's list (pg_restore --list).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _EXTENSION = re.compile(r"^\d+; \d+ \d+ (?:COMMENT - )?EXTENSION (?:- )?(\S+) ")
 
 @dataclass(frozen=True)
 class Sorted:
-    """The lines of a dump's list, sorted by what becomes of them."""
+    """The lines of a dump's list, sorted by their treatment."""
 
     lines: Sequence[str]  # the owner loads them
     extensions: Sequence[str]  # the superuser creates them, before the load
@@ -69,7 +69,7 @@ class Sorted:
 
 
 def sort(lines: Sequence[str], here: Server, properties: Properties | None) -> Sorted:
-    """Return what becomes of each of ``lines`` on a server."""
+    """Return the treatment of each of ``lines`` on a server."""
     extensions = _extensions(lines)
     created = _created(extensions, here)
     without = _missing(extensions, created, here)
@@ -86,17 +86,17 @@ def sort(lines: Sequence[str], here: Server, properties: Properties | None) -> S
 
 
 def left_out(lines: Sequence[str]) -> list[str]:
-    """Return, in words, the objects that no restore brings back."""
+    """Return, as text, the objects that no restore brings back."""
     found = (_LINE.match(line) for line in lines)
     return [
-        f"{_LEFT_OUT[one[1]]} {_name(one[3])} is left out by a restore; a superuser has to create it again"
-        for one in found
-        if one and _LEFT_OUT[one[1]]
+        f"{_LEFT_OUT[match[1]]} {_name(match[3])} is left out by a restore; a superuser has to create it again"
+        for match in found
+        if match and _LEFT_OUT[match[1]]
     ]
 
 
 def beyond_owner(lines: Sequence[str], here: Server, properties: Properties) -> list[str]:
-    """Return, in words, what a restore on a server like ``here`` leaves out, whoever lives there."""
+    """Return, as text, what a restore on a server like ``here`` leaves out."""
     extensions = _extensions(lines)
     without = _missing(extensions, _created(extensions, here), here)
     return [*left_out(lines), *without.values(), *_functions(properties)]
@@ -117,13 +117,13 @@ def _extensions(lines: Sequence[str]) -> list[str]:
 
 
 def _created(extensions: Sequence[str], here: Server) -> list[str]:
-    """Return what the superuser creates: all or none, for one may need another."""
-    able = [one for one in extensions if one in ALLOWED and one in here.extensions]
-    return able if here.superuser and any(here.extensions[one] for one in able) else []
+    """Return the extensions that the superuser creates: all or none, as one may need another."""
+    able = [name for name in extensions if name in ALLOWED and name in here.extensions]
+    return able if here.superuser and any(here.extensions[name] for name in able) else []
 
 
 def _missing(extensions: Sequence[str], created: Collection[str], here: Server) -> dict[str, str]:
-    """Return the extensions that are left out, and why in words."""
+    """Return the extensions that are left out, and the reasons as text."""
     words = {}
     for name in extensions:
         if name not in here.extensions:
@@ -140,7 +140,7 @@ def _missing(extensions: Sequence[str], created: Collection[str], here: Server) 
 
 
 def _withheld(properties: Properties | None, here: Server) -> tuple[list[str], list[str]]:
-    """Return parts of the lines of what is left out by its name, and the words for it."""
+    """Return parts of the lines of objects left out by name, and the warnings."""
     if properties is None:
         return [], []
     parts, words = [], _functions(properties)
@@ -163,17 +163,17 @@ def _withheld(properties: Properties | None, here: Server) -> tuple[list[str], l
 
 
 def _functions(properties: Properties) -> list[str]:
-    made = [f"Function {one.replace(' ', '.', 1)}" for one in properties.untrusted]
-    made += [f"Cast ({one})" for one in properties.casts]
+    made = [f"Function {function.replace(' ', '.', 1)}" for function in properties.untrusted]
+    made += [f"Cast ({cast})" for cast in properties.casts]
     return [
-        f"{one} takes a superuser; a restore leaves it out, and what needs it cannot be loaded"
-        for one in dict.fromkeys(made)
+        f"{what} takes a superuser; a restore leaves it out, and what needs it cannot be loaded"
+        for what in dict.fromkeys(made)
     ]
 
 
 def _schema_of(line: str, created: Collection[str], properties: Properties | None) -> bool:
     schemas = {schema(name, properties) for name in created}
-    return any(f" SCHEMA - {one} " in line for one in schemas)
+    return any(f" SCHEMA - {schema} " in line for schema in schemas)
 
 
 def schema(extension: str, properties: Properties | None) -> str:

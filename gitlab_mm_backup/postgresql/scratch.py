@@ -1,4 +1,7 @@
-"""Scratch: a private place and a PostgreSQL of its own, both gone afterwards whatever happens."""
+"""Scratch: temporary directories and a temporary PostgreSQL, for a rehearsal or salvage.
+
+Both are removed at the end, even after kill -9.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +41,11 @@ _SIZE = """
 
 
 class Outgrown(Failure):
-    """A dump holds more than its set says."""
+    """A load grows larger than its set says."""
 
 
 def growth_limit(was: Database) -> int:
-    """Return the bytes that a database may have which is loaded from the dump of ``was``."""
+    """Return the largest size of a database loaded from the dump of ``was``."""
     return was.bytes * 3 // 2 + _GROWTH_SPARE
 
 
@@ -51,8 +54,8 @@ def refuse_growth(session: psycopg.Connection[Any], name: str, most: int) -> Non
     row = session.execute(_SIZE, (name,)).fetchone()
     if row is not None and row[0] > most:
         raise Outgrown(
-            "Loading the dump was ended, for the database becomes larger than its set says",
-            f"it has {humanize.size(row[0])}, and may have {humanize.size(most)}",
+            "Loading was stopped: the database becomes larger than its set says",
+            f"it has {humanize.size(row[0])}; at most {humanize.size(most)} are expected",
             "Do not use this set; find out where it comes from.",
         )
 
@@ -60,9 +63,9 @@ def refuse_growth(session: psycopg.Connection[Any], name: str, most: int) -> Non
 def watch_growth(
     session: psycopg.Connection[Any], name: str, was: Database, over: threading.Event
 ) -> None:
-    """Raise Outgrown as soon as ``name``, loaded from the dump of ``was``, does; returns when ``over``.
+    """Raise Outgrown when ``name``, loaded from the dump of ``was``, grows too large.
 
-    A server that does not answer any more ends the load itself, which says so.
+    Returns when ``over``. If the server stops answering, the load itself fails and reports it.
     """
     import psycopg
 
@@ -103,7 +106,7 @@ _NOT_OURS = ("postmaster.pid", "postmaster.opts", "standby.signal", "recovery.si
 # What the server, Mattermost and our own programs take beside that, with some to spare.
 _MEMORY = 768 << 20
 _MOST_TEMPORARY = (1 << 31) - 1  # kB that the server understands
-_LOCALE = "If it misses a locale, generate that: dpkg-reconfigure locales."
+_LOCALE = "If a locale is missing, generate it: dpkg-reconfigure locales."
 _PROGRAMS = ("initdb", "postgres", "pg_restore", "psql")
 WAYS = "Free some space, or give another place: scratch_dir in /etc/gitlab-mm-backup/config.yml."
 _SPARE = 256 << 20  # bytes of disk, for the server's log and catalogs
@@ -111,7 +114,7 @@ _SPARE = 256 << 20  # bytes of disk, for the server's log and catalogs
 
 @dataclass(frozen=True)
 class Place:
-    """The private folders of one rehearsal."""
+    """The private directories of one rehearsal."""
 
     folder: Path  # root's alone
     socket: Path  # the scratch server's: for its account and for nobody, and it asks for a password
@@ -127,9 +130,9 @@ class Place:
 
 @contextlib.contextmanager
 def place(parent: Path) -> Iterator[Place]:
-    """Make private folders in ``parent``; what a rehearsal that was killed left there goes first.
+    """Create private directories in ``parent``, after removing those of killed rehearsals.
 
-    Raises Failure when they cannot be made, or at the end when they cannot be removed.
+    Raises Failure when they cannot be created, or at the end when they cannot be removed.
     """
     entry = _account()
     name = f"{_MARK}{secrets.token_hex(4)}"
@@ -160,20 +163,20 @@ def _account() -> pwd.struct_passwd:
     except KeyError:
         raise Failure(
             f"There is no account {ACCOUNT} on this host, which rehearsals need",
-            hint="dpkg-reconfigure gitlab-mm-backup makes it.",
+            hint="Create it: dpkg-reconfigure gitlab-mm-backup.",
         ) from None
 
 
 def _unusable(parent: Path, error: OSError) -> Failure:
     return Failure(
-        f"No rehearsal can be made in {parent}",
+        f"No rehearsal is possible in {parent}",
         str(error.strerror),
         "scratch_dir in /etc/gitlab-mm-backup/config.yml names another place.",
     )
 
 
 def _clear(parent: Path) -> None:
-    """Remove what carries our mark and nobody uses: whoever does holds the lock of its socket's folder."""
+    """Remove marked directories that are not in use: the lock is on their socket directory."""
     ours = re.compile(rf"\.?{_MARK}[0-9a-f]{{8}}")
     for folder in (parent, _SOCKETS):
         for left in folder.glob(f"*{_MARK}*") if folder.is_dir() else ():
@@ -183,7 +186,7 @@ def _clear(parent: Path) -> None:
 
 
 def refuse_without_room(parent: Path, wanted: int, what: str = "a rehearsal") -> None:
-    """Raise Failure where disk (``wanted`` bytes) or memory would become short for others."""
+    """Raise Failure where the disk (``wanted`` bytes) or memory is too small for this."""
     try:
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -192,7 +195,7 @@ def refuse_without_room(parent: Path, wanted: int, what: str = "a rehearsal") ->
     memory = _available_memory()
     if memory < _MEMORY:
         raise Failure(
-            f"There is not enough memory for {what} beside what runs",
+            f"There is not enough memory for {what}",
             f"{humanize.size(_MEMORY)} needed, {humanize.size(memory)} available",
             "Rehearse at another hour, or switch it off: rehearse in "
             "/etc/gitlab-mm-backup/config.yml.",
@@ -200,15 +203,15 @@ def refuse_without_room(parent: Path, wanted: int, what: str = "a rehearsal") ->
 
 
 def _available_memory() -> int:
-    """Return the bytes that programs can have without swapping (proc(5), meminfo)."""
+    """Return the memory available without swapping (proc(5), meminfo)."""
     found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     return int(found[1]) << 10 if found else _MEMORY
 
 
 def server_programs(clients: Path, at_least: str) -> Path:
-    """Return the folder of a server, and of programs to load a dump of that version with.
+    """Return the folder of server programs that can load a dump of that version.
 
-    The bundled ones, or the oldest of Debian's that will do.  Raises Failure without any.
+    The bundled ones, or the oldest suitable ones of Debian. Raises Failure without any.
     """
     wanted = numbers(at_least)[:1]
     bundled = Path(os.path.realpath(clients / "pg_restore")).parent
@@ -219,8 +222,8 @@ def server_programs(clients: Path, at_least: str) -> Path:
             if numbers(told.split()[-1].split("(")[0])[:1] >= wanted:
                 return folder
     raise Failure(
-        "There is no PostgreSQL server to load the set into",
-        f"version {at_least} or newer is wanted, with {', '.join(_PROGRAMS)}",
+        "No suitable PostgreSQL server program was found",
+        f"version {at_least} or newer is needed, with {', '.join(_PROGRAMS)}",
         "Install Debian's postgresql package of that version, or newer.",
     )
 
@@ -229,10 +232,10 @@ def server_programs(clients: Path, at_least: str) -> Path:
 def cluster(
     made: Place, programs: Path, name: str, role: str, session: Mapping[str, str], was: Database
 ) -> Iterator[Endpoint]:
-    """Run a server of its own on a private socket; it and all its data go with the block.
+    """Run a temporary server on a private socket; it is removed with its data after the block.
 
-    Its sessions sort no more beside the database than that may have which is loaded from the dump
-    of ``was``.  Yields the endpoint of the database ``name``, which does not exist yet, for ``role``.
+    Its sessions' temporary files are limited to the expected size of the database of ``was``.
+    Yields the endpoint of the database ``name``, which does not exist yet, for ``role``.
     """
     passwords = [Secret(secrets.token_urlsafe(24)) for _ in range(2)]
     sandbox = Sandbox({_DATA: made.data, SOCKET: made.socket})
@@ -253,9 +256,9 @@ def cluster(
 
 
 def server_of(clients: Path, major: str) -> Path:
-    """Return the folder with the PostgreSQL that runs on data of that very major version.
+    """Return the folder with the PostgreSQL of exactly that major version.
 
-    One of those that GitLab bundles, or Debian's.  Raises Failure without any.
+    One that GitLab bundles, or Debian's. Raises Failure without any.
     """
     bundled = clients.parent / "postgresql"
     for folder in (*bundled.glob(f"{major}*/bin"), _DEBIAN / major / "bin"):
@@ -264,7 +267,7 @@ def server_of(clients: Path, major: str) -> Path:
             if told.split()[-1].split("(")[0].split(".")[0] == major:
                 return folder
     raise Failure(
-        f"There is no PostgreSQL {major}, which the data is of",
+        f"PostgreSQL {major}, which wrote these data, is not installed",
         f"neither below {bundled} nor in {_DEBIAN / major}",
         f"Install it: apt install postgresql-{major} (from apt.postgresql.org where Debian has "
         "another one).",
@@ -275,11 +278,10 @@ def server_of(clients: Path, major: str) -> Path:
 def cluster_on_copy(
     made: Place, programs: Path, superuser: str, owners: Iterable[str]
 ) -> Iterator[Endpoint]:
-    """Run a server on the copy of another's data in ``made.data``/data, on a private socket.
+    """Run a server on a copied data directory in ``made.data``/data, on a private socket.
 
-    The copy gets a configuration of ours, with no port and with one way in: for our own account,
-    as ``superuser`` or as one of the ``owners`` of databases.  Yields the endpoint of its database
-    postgres.
+    The copy gets our configuration, without a port, that admits only our account, as ``superuser``
+    or one of the ``owners`` of databases. Yields the endpoint of its database postgres.
     """
     data, entry = made.data / "data", _account()
     texts = {
@@ -304,7 +306,7 @@ def cluster_on_copy(
 
 
 def _mapped(role: str) -> str:
-    """Return a line of pg_ident.conf that lets our account in as ``role``."""
+    """Return a line of pg_ident.conf that admits our account as ``role``."""
     if not role.isprintable():
         raise Failure("The name of a role cannot be used", repr(role))
     quoted = role.replace('"', '""')
@@ -312,10 +314,10 @@ def _mapped(role: str) -> str:
 
 
 def _initdb(programs: Path, sandbox: Sandbox, password: Secret) -> Command:
-    """Return what makes the data folder, from PostgreSQL 9.6 on.
+    """Return the initdb command, from PostgreSQL 9.6 on.
 
-    9.6 knows neither scram-sha-256 nor --no-sync by that name, and Mattermost before 5.14 cannot
-    answer scram-sha-256.  The password goes over a socket, where nobody can listen.
+    9.6 has neither scram-sha-256 nor --no-sync under that name, and Mattermost before 5.14 does
+    not support scram-sha-256. The password goes over a private socket.
     """
     return Command(
         [

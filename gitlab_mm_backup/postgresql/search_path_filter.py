@@ -1,11 +1,11 @@
-"""Has a dump be loaded with the search_path of the session that loads it.
+"""Let a dump be loaded with the search_path of the loading session.
 
-pg_dump sets an empty one for the load (since 10.3; CVE-2018-1058), with which functions that name
-others without a schema fail: in indexes, checks, generated columns, materialized views.  That
-guards a superuser who loads; a load as the database's owner meets nothing but the owner's own.
+pg_dump sets an empty one (since 10.3; CVE-2018-1058), with which functions that name others
+without a schema fail: in indexes, checks, generated columns, materialized views. It protects a
+superuser who loads; a load as the database's owner runs only the owner's own functions.
 
-A program of its own, without imports from the package: it changes one statement at the head of
-pg_dump's custom format, whose length stays, and hands all else on.
+A separate program, without imports from the package: it changes one statement at the head of
+pg_dump's custom format, whose length stays, and copies the rest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Databases side by side: make one next to the live one, exchange the two, drop what is ours."""
+"""Swap databases: create one next to the live one, exchange the two, drop ours."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _PATIENCE = 30  # seconds for ended connections to be gone
 def create_beside(endpoint: Endpoint, name: str, like: Database, provision: Provision) -> list[str]:
     """Create the empty database ``name``, owned by Mattermost's role, encoded as ``like``.
 
-    It carries our mark, and has what ``provision`` says that it gets before its rows.  Returns
-    warnings: where this server lacks the locale of ``like`` the database takes the server's own.
+    It gets our mark, and the properties of ``provision`` that precede its rows. Returns warnings:
+    where this server lacks the locale of ``like`` its default locale is used.
     """
     from psycopg import sql
 
@@ -68,7 +68,7 @@ def create_beside(endpoint: Endpoint, name: str, like: Database, provision: Prov
 def _create_with_locale(
     session: psycopg.Connection[Any], create: Composed, like: Database, more: Properties | None
 ) -> list[str]:
-    """Create a database with the locale of ``like``, or as much of it as there is here."""
+    """Create a database with the locale of ``like``, as far as it exists here."""
     import psycopg
     from psycopg import sql
 
@@ -87,14 +87,14 @@ def _create_with_locale(
             return warnings
         except complaint as error:
             warnings.append(
-                f"The database has this server's own locale: {error.diag.message_primary}"
+                f"The database gets this server's default locale: {error.diag.message_primary}"
             )
     session.execute(create)
     return warnings
 
 
 def _provided(properties: Properties) -> Composed:
-    """Return the clause for a locale of ICU (PostgreSQL 15) or PostgreSQL's own (17)."""
+    """Return the clause for a locale of ICU (PostgreSQL 15) or PostgreSQL's builtin one (17)."""
     from psycopg import sql
 
     words = {"icu": "ICU_LOCALE", "builtin": "BUILTIN_LOCALE"}[properties.provider]
@@ -107,7 +107,7 @@ def _provided(properties: Properties) -> Composed:
 
 
 def ensure_live(endpoint: Endpoint) -> None:
-    """Create the live database, empty, where it is missing: an exchange needs both sides."""
+    """Create the live database, empty, where it is missing: an exchange needs both."""
     from psycopg import sql
 
     create = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0")
@@ -119,9 +119,9 @@ def ensure_live(endpoint: Endpoint) -> None:
 
 
 def drop_marked(endpoint: Endpoint, name: str) -> None:
-    """Drop the database ``name`` if it is there; raises Failure when it lacks our mark.
+    """Drop the database ``name`` if it exists; raises Failure when it lacks our mark.
 
-    A name of ours without any comment is one whose making was cut short.
+    A database of such a name without a comment is one whose creation was interrupted.
     """
     with dropped_beside(endpoint, name):
         pass
@@ -129,7 +129,7 @@ def drop_marked(endpoint: Endpoint, name: str) -> None:
 
 @contextlib.contextmanager
 def dropped_beside(endpoint: Endpoint, name: str) -> Iterator[None]:
-    """Do the same while the block works on files, but on no database."""
+    """Do the same while the block works on files, without other database access."""
     from psycopg import sql
 
     with administering(endpoint) as session:
@@ -144,11 +144,11 @@ def dropped_beside(endpoint: Endpoint, name: str) -> Iterator[None]:
 
 
 def _is_ours(session: psycopg.Connection[Any], name: str) -> bool:
-    """Tell whether ``name`` is there; raises Failure where it is and must stay."""
+    """Tell whether ``name`` exists; raises Failure where it exists and is not ours."""
     row = session.execute(_COMMENT, (name,)).fetchone()
     marked = row is not None and row[0] is not None and _is_mark(row[0])
     if row is not None and not marked and not (row[0] is None and _NAME.fullmatch(name)):
-        raise Failure(f"Database {name} is not dropped", "it does not carry our mark")
+        raise Failure(f"Database {name} is not dropped", "it is not marked as made by gitlab-mm")
     return row is not None
 
 
@@ -162,7 +162,7 @@ def take_ownership(endpoint: Endpoint) -> None:
 
 
 def live_owner(endpoint: Endpoint) -> str:
-    """Return the role that owns the live database; Mattermost's where there is none."""
+    """Return the role that owns the live database; Mattermost's role where there is none."""
     query = f"SELECT pg_catalog.pg_get_userbyid(datdba) {_OF}"
     with administering(endpoint) as session:
         row = session.execute(query, (endpoint.name,)).fetchone()
@@ -170,7 +170,7 @@ def live_owner(endpoint: Endpoint) -> str:
 
 
 def return_ownership(endpoint: Endpoint, owner: str = "") -> None:
-    """Undo ``take_ownership``, whether it has happened or not."""
+    """Undo ``take_ownership``, whether it happened or not."""
     _change_owner(endpoint, endpoint.name, owner or endpoint.owner.role)
 
 
@@ -184,7 +184,7 @@ def _change_owner(endpoint: Endpoint, name: str, role: str) -> None:
 
 
 def end_our_sessions(endpoint: Endpoint) -> None:
-    """End what a run that was killed left at work in the server, and wait until it is gone."""
+    """End sessions that a killed run left in the server, and wait until they are gone."""
     from psycopg import sql
 
     with administering(endpoint) as session:
@@ -193,7 +193,7 @@ def end_our_sessions(endpoint: Endpoint) -> None:
 
 
 def empty_live(endpoint: Endpoint) -> None:
-    """Drop the live database and create it anew, empty.  There is no way back from this."""
+    """Drop the live database and create it again, empty. This cannot be undone."""
     from psycopg import sql
 
     with administering(endpoint) as session:
@@ -204,10 +204,10 @@ def empty_live(endpoint: Endpoint) -> None:
 
 
 def exchange(endpoint: Endpoint, new: str, old: str, comment: str = "") -> None:
-    """Give the database ``new`` the live name and the live one the name ``old``, at one moment.
+    """Rename ``new`` to the live name and the live database to ``old``, in one transaction.
 
-    Connections to the live database are ended and shut out meanwhile; ``old`` stays shut and
-    carries our mark, the live one the ``comment``.
+    Connections to the live database are ended and refused meanwhile. ``old`` stays closed and gets
+    our mark, the live one the ``comment``.
     """
     with administering(endpoint) as session:
         _shut_out(session, endpoint.name)
@@ -215,7 +215,7 @@ def exchange(endpoint: Endpoint, new: str, old: str, comment: str = "") -> None:
 
 
 def exchange_back(endpoint: Endpoint, new: str, old: str) -> None:
-    """Undo ``exchange``, whether it has happened or not."""
+    """Undo ``exchange``, whether it happened or not."""
     with administering(endpoint) as session:
         if _there(session, old):
             _shut_out(session, endpoint.name)
@@ -226,9 +226,9 @@ def exchange_back(endpoint: Endpoint, new: str, old: str) -> None:
 
 
 def _rename(session: psycopg.Connection[Any], pairs: list[tuple[str, str]], comment: str) -> None:
-    """Rename in one transaction; the last name is the live one and is open again after it.
+    """Rename in one transaction; the last name is the live one, which is opened again.
 
-    What loses the live name keeps its own comment behind our mark.
+    A database that loses the live name keeps its own comment behind our mark.
     """
     from psycopg import sql
 
@@ -264,7 +264,7 @@ def _there(session: psycopg.Connection[Any], name: str) -> bool:
 
 
 def _shut_out(session: psycopg.Connection[Any], name: str) -> None:
-    """Refuse new connections to ``name`` and end those there are; waits until they are gone."""
+    """Refuse new connections to ``name`` and end existing ones; waits until they are gone."""
     from psycopg import sql
 
     closed = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false")
@@ -289,7 +289,7 @@ def _end_sessions(session: psycopg.Connection[Any], which: Composed, what: str) 
     deadline = time.monotonic() + _PATIENCE
     while (row := session.execute(query.format(which)).fetchone()) and row[0]:
         if time.monotonic() > deadline:
-            raise Failure(f"{what} do not end", f"{row[0]} are left")
+            raise Failure(f"{what} do not end", f"{row[0]} remain")
         time.sleep(0.05)
 
 

@@ -1,8 +1,8 @@
-"""What a database has that neither its dump nor its manifest holds, asked of PostgreSQL's catalogs.
+"""What of a database neither its dump nor its manifest holds, from PostgreSQL's catalogs.
 
-pg_dump leaves out indexes that are not valid.  Rights on what is not the owner's (PostgreSQL's own
-functions, members of extensions, default privileges of other roles) are not the owner's to give.
-And a constraint may say what its rows no longer fulfil: then no dump of them can be loaded.
+pg_dump leaves out invalid indexes. Privileges on objects of others (PostgreSQL's functions,
+members of extensions, default privileges of other roles) cannot be granted by the owner. And rows
+may violate a constraint: then no dump of them can be loaded.
 """
 
 from __future__ import annotations
@@ -115,9 +115,9 @@ _REFERENCES = """
 
 
 def told(session: Session) -> list[str]:
-    """Return, in words, what a restore will not bring back; ``session`` is Mattermost's."""
+    """Return, as text, what a restore will not bring back; ``session`` is Mattermost's."""
     words = [
-        f"Index {name} is not valid, so it is not in the set: drop it, or build it anew (REINDEX INDEX)"
+        f"Index {name} is not valid, so it is not in the set: drop it, or rebuild it (REINDEX INDEX)"
         for name in _names(session, _INVALID)
     ]
     words += [
@@ -135,9 +135,9 @@ def told(session: Session) -> list[str]:
 
 
 def at_odds(session: Session) -> list[str]:
-    """Return, in words, what a restore or a rehearsal will fail at.
+    """Return, as text, why a restore or a rehearsal will fail.
 
-    Every reference is held against the rows, which takes about as long as for a restore.
+    Every reference is checked against the rows, which takes about as long as in a restore.
     """
     words = [
         f"Constraint {name} of {what} calls {function}, which is not IMMUTABLE: rows that it looks up may "
@@ -149,8 +149,8 @@ def at_odds(session: Session) -> list[str]:
         row = session.execute(question).fetchone()
         if row is not None and row[0]:
             words.append(
-                f"Rows of {table} break its constraint {name}: a restore cannot make that, and fails. "
-                "Mend the rows, or drop the constraint"
+                f"Rows of {table} break its constraint {name}: a restore cannot create the constraint and fails. "
+                "Fix the rows, or drop the constraint"
             )
     words += [
         f"Sequence {name} is behind its column, so a new row gets a number that is taken, here and after a "

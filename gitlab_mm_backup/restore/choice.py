@@ -1,4 +1,4 @@
-"""The choice of a set where nobody names one: the newest sound set of the right installation."""
+"""Choose the set where none is named: the newest sound one of the right installation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHOWN = 8  # digits of an installation's id that tell it from others
 
 @dataclass(frozen=True)
 class Found:
-    """A set that may be meant, wherever it lies."""
+    """A set to choose from, in any place."""
 
     name: str
     manifest: Manifest | None  # None where it is not complete
@@ -36,7 +36,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Want:
-    """For whom a set is looked for, and what was said of it."""
+    """The host that needs a set, and the conditions on it."""
 
     host: Host
     host_name: str
@@ -49,7 +49,7 @@ class Want:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The set that is meant, and what is to be told of the choice."""
+    """The chosen set, with warnings and notes about the choice."""
 
     name: str
     warnings: Sequence[str] = ()
@@ -57,7 +57,7 @@ class Chosen:
 
 
 class Several(Failure):
-    """Sets of several installations, or hosts, might be meant; ``choices`` are told by the newest."""
+    """Sets of several installations or hosts match; ``choices`` has the newest of each."""
 
     choices: Sequence[Manifest] = ()
 
@@ -66,11 +66,11 @@ Groups = Mapping[Lineage, Sequence[Found]]
 
 
 def choose(found: Sequence[Found], want: Want, where: str) -> Chosen:
-    """Return the set of ``found`` that is meant; safety sets never are.
+    """Return the set of ``found`` to restore, never a safety set.
 
-    Raises Several where nobody but the operator can tell, and Failure where there is none.
+    Raises Several where only the operator can decide, and Failure where there is none.
     """
-    wanted = [one for one in found if _counts(one, want)]
+    wanted = [candidate for candidate in found if _counts(candidate, want)]
     groups = _groups(wanted, want)
     usable = _usable(groups, want.sound)
     if not usable:
@@ -81,18 +81,18 @@ def choose(found: Sequence[Found], want: Want, where: str) -> Chosen:
     return Chosen(chosen.name, warnings, [*notes, *_others(usable, picked, want)])
 
 
-def _counts(one: Found, want: Want) -> bool:
-    if one.manifest is None or one.manifest.safety:
+def _counts(set_: Found, want: Want) -> bool:
+    if set_.manifest is None or set_.manifest.safety:
         return False
-    if want.before is not None and one.manifest.made >= want.before:
+    if want.before is not None and set_.manifest.made >= want.before:
         return False
-    if want.of_host and not prune.matches(one.manifest, want.of_host):
+    if want.of_host and not prune.matches(set_.manifest, want.of_host):
         return False
-    return one.manifest.installation.startswith(want.installation)
+    return set_.manifest.installation.startswith(want.installation)
 
 
 def _whose(manifest: Manifest, want: Want) -> Lineage:
-    """Return a set's lineage; all that is this host's is one, and old sets are of what it has."""
+    """Return a set's lineage; this host's sets have one, and old sets count as current."""
     lineage = lineage_of(manifest)
     if not want.host.owns(lineage.host):
         return lineage
@@ -102,77 +102,79 @@ def _whose(manifest: Manifest, want: Want) -> Lineage:
 
 def _groups(found: Iterable[Found], want: Want) -> Groups:
     groups: dict[Lineage, list[Found]] = {}
-    for one in sorted(found, key=_age, reverse=True):
-        assert one.manifest is not None
-        groups.setdefault(_whose(one.manifest, want), []).append(one)
+    for set_ in sorted(found, key=_age, reverse=True):
+        assert set_.manifest is not None
+        groups.setdefault(_whose(set_.manifest, want), []).append(set_)
     return groups
 
 
-def _age(one: Found) -> tuple[datetime, str]:
-    assert one.manifest is not None
-    return one.manifest.made, one.name
+def _age(set_: Found) -> tuple[datetime, str]:
+    assert set_.manifest is not None
+    return set_.manifest.made, set_.name
 
 
 def _usable(groups: Groups, sound: bool) -> Groups:
-    """Return what may be chosen of each lineage.
+    """Return the sets of each lineage that may be chosen.
 
-    A set with a wrong date or a forged one is never meant.  Where it must be ``sound``, neither is
-    one that looks emptied, nor an empty one where there is anything fuller; one that a check failed,
-    or whose origin is not proven, is meant where its lineage has no better.
+    A set with a wrong date and a forged one never are. With ``sound``, neither is a set that looks
+    emptied, nor an empty one where a fuller one exists; one that failed a check or has an unproven
+    origin is used only where its lineage has no better one.
     """
     never = (Kind.INCOMPLETE, Kind.FUTURE, Kind.FORGED, *((Kind.EMPTIED,) if sound else ()))
     left = {
-        lineage: [one for one in sets if not one.has(*never)] for lineage, sets in groups.items()
+        lineage: [set_ for set_ in sets if not set_.has(*never)] for lineage, sets in groups.items()
     }
     if sound:
         left = {lineage: _best(sets) for lineage, sets in left.items()}
-        full = {lineage: [one for one in sets if not _empty(one)] for lineage, sets in left.items()}
+        full = {
+            lineage: [set_ for set_ in sets if not _empty(set_)] for lineage, sets in left.items()
+        }
         left = full if any(full.values()) else left
     return {lineage: sets for lineage, sets in left.items() if sets}
 
 
 def _best(sets: list[Found]) -> list[Found]:
-    proven = [one for one in sets if not one.has(Kind.UNPROVEN)] or sets
-    return [one for one in proven if not one.has(Kind.FAILED)] or proven
+    proven = [set_ for set_ in sets if not set_.has(Kind.UNPROVEN)] or sets
+    return [set_ for set_ in proven if not set_.has(Kind.FAILED)] or proven
 
 
-def _empty(one: Found) -> bool:
-    return one.manifest is not None and one.manifest.empty
+def _empty(set_: Found) -> bool:
+    return set_.manifest is not None and set_.manifest.empty
 
 
 def _pick(usable: Groups, want: Want, where: str) -> Lineage:
-    """Return the lineage that is meant: of what is live, else of what this host had, else the only."""
+    """Return the lineage of the live data, else this host's former one, else the only one."""
     had = [want.live.installation] if want.live.used else []
     for installation in filter(None, [*had, want.host.installation]):
-        ours = [one for one in usable if one.installation == installation]
+        ours = [lineage for lineage in usable if lineage.installation == installation]
         if ours:
             return _pick_host(ours, usable, want, where)
-    if len({one.installation for one in usable}) > 1:
+    if len({lineage.installation for lineage in usable}) > 1:
         raise _several("installations", usable.values(), where)
     return _pick_host(list(usable), usable, want, where)
 
 
 def _pick_host(ours: Sequence[Lineage], usable: Groups, want: Want, where: str) -> Lineage:
-    """Return the lineage of this host, else of the only one, else of the one with this host's name."""
-    own = [one for one in ours if one.host == want.host.id]
-    named = [one for one in ours if _name(usable[one][0]) == want.host_name]
+    """Return the lineage of this host, else the only one, else that of a host with its name."""
+    own = [lineage for lineage in ours if lineage.host == want.host.id]
+    named = [lineage for lineage in ours if _name(usable[lineage][0]) == want.host_name]
     for few in (own, ours, named):
         if len(few) == 1:
             return few[0]
-    raise _several("hosts", [usable[one] for one in ours], where)
+    raise _several("hosts", [usable[lineage] for lineage in ours], where)
 
 
-def _name(one: Found) -> str:
-    return one.manifest.host if one.manifest else ""
+def _name(set_: Found) -> str:
+    return set_.manifest.host if set_.manifest else ""
 
 
 def _several(of_what: str, groups: Iterable[Sequence[Found]], where: str) -> Several:
-    newest = [one[0].manifest for one in groups if one[0].manifest is not None]
+    newest = [group[0].manifest for group in groups if group[0].manifest is not None]
     option = "--installation" if of_what == "installations" else "--host"
     failure = Several(
         f"Sets of several {of_what} lie in {where}",
-        "; ".join(describe(one) for one in newest),
-        f"Say which one is meant: {option} with the first digits of an id, or the name of a set.",
+        "; ".join(describe(manifest) for manifest in newest),
+        f"Choose one: {option} with the first digits of an id, or the name of a set.",
         ExitCode.USAGE,
     )
     failure.choices = newest
@@ -180,7 +182,7 @@ def _several(of_what: str, groups: Iterable[Sequence[Found]], where: str) -> Sev
 
 
 def describe(manifest: Manifest) -> str:
-    """Return a line that tells one installation, and host, from another: by its newest sound set."""
+    """Return a line that distinguishes an installation and host by its newest sound set."""
     installation = manifest.installation[:_SHOWN] or "without an id"
     host = store_manifest.host_of(manifest)
     digits = f" {host[:_SHOWN]}" if identity.has_id(host) else ""
@@ -200,39 +202,39 @@ def describe(manifest: Manifest) -> str:
 def _passed_over(
     found: Sequence[Found], chosen: Found, picked: Lineage, want: Want
 ) -> tuple[list[str], list[str]]:
-    """Return what is wrong with the chosen set, and with newer ones that were not taken."""
+    """Return the flaws of the chosen set, and why newer sets were not chosen."""
     if not want.sound:
         return [], []
     # Whether an origin that is not proven will do is asked of the operator anyway.
-    notes = [f"{chosen.name}: {one.words}" for one in chosen.flaws if one.kind is Kind.UNPROVEN]
-    others = [one for one in chosen.flaws if one.kind is not Kind.UNPROVEN]
+    notes = [f"{chosen.name}: {flaw.words}" for flaw in chosen.flaws if flaw.kind is Kind.UNPROVEN]
+    others = [flaw for flaw in chosen.flaws if flaw.kind is not Kind.UNPROVEN]
     warnings = [f"{chosen.name}: {flaw.words}; no better set was found" for flaw in others]
-    for one in found:
-        newer = one.name[:10] > chosen.name[:10] or (one.has(Kind.FUTURE))
-        if not one.flaws or one is chosen or not newer or not _kin(one, picked, want):
+    for set_ in found:
+        newer = set_.name[:10] > chosen.name[:10] or (set_.has(Kind.FUTURE))
+        if not set_.flaws or set_ is chosen or not newer or not _kin(set_, picked, want):
             continue
         told = (
-            f"{one.name} is newer and is not taken: {'; '.join(each.words for each in one.flaws)}"
+            f"{set_.name} is newer and is not taken: {'; '.join(flaw.words for flaw in set_.flaws)}"
         )
         # One that looks emptied is no loss, whatever else is wrong with it.
-        (notes if one.has(Kind.EMPTIED) else warnings).append(told)
+        (notes if set_.has(Kind.EMPTIED) else warnings).append(told)
     if warnings or notes:
         notes.append(f"Taking {chosen.name}")
     return warnings, notes
 
 
-def _kin(one: Found, picked: Lineage, want: Want) -> bool:
-    """Tell whether somebody may take a set for the one that is meant: it is this host's, or as near."""
-    if one.manifest is None:
+def _kin(set_: Found, picked: Lineage, want: Want) -> bool:
+    """Tell whether the operator might expect this set: of this host or the chosen installation."""
+    if set_.manifest is None:
         return True
-    if one.manifest.safety:
+    if set_.manifest.safety:
         return False
-    lineage = _whose(one.manifest, want)
+    lineage = _whose(set_.manifest, want)
     return lineage.host == want.host.id or lineage.installation == picked.installation
 
 
 def _others(usable: Groups, picked: Lineage, want: Want) -> list[str]:
-    """Return what is told of a choice that is another host's, and of what else there is."""
+    """Return notes about a set of another host, and about other installations."""
     notes = []
     if picked.host != want.host.id:
         newest = usable[picked][0].manifest
@@ -245,17 +247,20 @@ def _others(usable: Groups, picked: Lineage, want: Want) -> list[str]:
 
 
 def _none(found: Sequence[Found], want: Want, where: str) -> Failure:
-    """Return what to say where no set will do: that there is none, or what is wrong with each."""
+    """Return the failure where no set can be used: there is none, or each has a flaw."""
     when = f" from before {want.before:%Y-%m-%d %H:%M}" if want.before else ""
-    bad = [one for one in found if one.flaws]
+    bad = [candidate for candidate in found if candidate.flaws]
     if not bad:
         return Failure(
             f"There is no set{when} in {where}",
             hint="Give the path of a set from elsewhere, or make one: gitlab-mm backup",
         )
-    told = [f"{one.name}: {'; '.join(flaw.words for flaw in one.flaws)}" for one in bad[:3]]
+    told = [
+        f"{candidate.name}: {'; '.join(flaw.words for flaw in candidate.flaws)}"
+        for candidate in bad[:3]
+    ]
     return Failure(
         f"There is no sound set{when} in {where}",
         "; ".join(told),
-        "Take one from elsewhere (--from), or name the one that you want: gitlab-mm restore SET",
+        "Use an off-site copy (--from), or name a set: gitlab-mm restore SET",
     )

@@ -1,8 +1,8 @@
-"""Baking: config.json of a set made fit for a site that has no environment folder over it.
+"""Adapt a set's config.json to a site without an environment folder over it.
 
-On Omnibus the service's environment says what config.json does not; a standalone Mattermost has
-config.json alone.  So what the environment said is written there, except what a host says for
-itself, and paths into the set's folders lead to this site's.
+On Omnibus the service's environment sets what config.json does not; a standalone Mattermost has
+config.json only. So the environment's values are written there, except values that a host sets
+itself, and paths in the set's folders become paths in this site's.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _PLAIN = re.compile(
 
 
 def operations(set_: BackupSet, site: Site, config: Mapping[str, Any]) -> Operations:
-    """Return the patch that makes the set's ``config`` this site's own, with tests first."""
+    """Return the patch that adapts the set's ``config`` to this site, with tests first."""
     if site.kind is Kind.STANDALONE:
         kept, folders = (
             json_file.read(set_.file("settings")).document,
@@ -64,7 +64,7 @@ def operations(set_: BackupSet, site: Site, config: Mapping[str, Any]) -> Operat
 
 
 def _said_here(site: Site) -> dict[Keys, Any]:
-    """Return what this host says for itself, where no environment does (GitLab 10)."""
+    """Return the values that this host sets, where no environment does (GitLab 10)."""
     return {
         (section, key): site.settings.text(section, key)
         for section, keys in _HOST_BOUND.items()
@@ -103,14 +103,14 @@ def _baked(
 
 
 def _by_environment(site: Site, path: Keys) -> bool:
-    """Tell whether the service's own environment says it: Mattermost never writes that down."""
+    """Tell whether the service's environment sets it: Mattermost never writes that to the file."""
     return "_".join(("MM", *path)).upper() in site.environment
 
 
 def left_behind(set_: BackupSet, site: Site) -> list[str]:
-    """Return, in words, what of the set's settings has no place on a standalone site.
+    """Return, as text, the settings of the set that a standalone site cannot have.
 
-    Variables that are no setting of config.json, and paths that still lead into GitLab's folders.
+    Variables without a setting in config.json, and paths that still lead into GitLab's folders.
     """
     if site.kind is not Kind.STANDALONE:
         return []
@@ -118,12 +118,14 @@ def left_behind(set_: BackupSet, site: Site) -> list[str]:
     config, environment = document.get("config"), effective_config.environment_of_set(document)
     if not isinstance(config, Mapping):
         return []
-    unknown = [one for one in unplaced(config, environment) if one not in _NOT_CONFIGURATION]
+    unknown = [
+        variable for variable in unplaced(config, environment) if variable not in _NOT_CONFIGURATION
+    ]
     told = []
     if unknown:
         told.append(
-            f"Not taken over, for config.json has no place for them: {', '.join(unknown)}; "
-            "give the unit what is needed: systemctl edit mattermost"
+            f"Not taken over, because config.json has no setting for them: {', '.join(unknown)}; "
+            "add those that are needed to the unit: systemctl edit mattermost"
         )
     baked = json_file.applied(config, operations(set_, site, config), "config.json")
     strange = [
@@ -132,34 +134,34 @@ def left_behind(set_: BackupSet, site: Site) -> list[str]:
         if isinstance(value, str) and value.startswith(_OF_GITLAB)
     ]
     if strange:
-        told.append(f"These settings still name folders of GitLab: {', '.join(strange)}")
+        told.append(f"These settings still point to directories of GitLab: {', '.join(strange)}")
     return told
 
 
 def shown(patch: Operations) -> list[str]:
-    """Return the acts of a patch for a person, without anything that may be a secret."""
+    """Return the changes of a patch as text, without possible secrets."""
     lines = []
-    for one in patch:
-        if one["op"] == "test":
+    for operation in patch:
+        if operation["op"] == "test":
             continue
-        value, last = one["value"], str(one["path"]).rpartition("/")[2]
+        value, last = operation["value"], str(operation["path"]).rpartition("/")[2]
         plain = isinstance(value, (bool, int)) or value in ("", {}, []) or _PLAIN.fullmatch(last)
-        inside = "/PluginSettings/Plugins" in one["path"]
+        inside = "/PluginSettings/Plugins" in operation["path"]
         lines.append(
-            f"{one['op']} {one['path']}: {value if plain and not inside else '(not shown)'}"
+            f"{operation['op']} {operation['path']}: {value if plain and not inside else '(not shown)'}"
         )
     return lines
 
 
 def _leaves(tree: Any, path: Keys = ()) -> list[tuple[Keys, Any]]:
-    """Return each value that is no object, with its path; lists count as values."""
+    """Return each value that is not an object, with its path; lists count as values."""
     if not isinstance(tree, Mapping):
         return [(path, tree)]
     return [leaf for key, inside in tree.items() for leaf in _leaves(inside, (*path, key))]
 
 
 def _moved(value: Any, folders: Mapping[str, str], site: Site) -> Any:
-    """Return a path below one of the set's folders as one below this site's of the same role."""
+    """Return a path below a folder of the set as a path below this site's folder of that role."""
     if not isinstance(value, str) or not value.startswith("/"):
         return value
     roles = sorted(folders, key=lambda role: -len(folders[role]))
@@ -172,7 +174,7 @@ def _moved(value: Any, folders: Mapping[str, str], site: Site) -> Any:
 
 
 def _differing(tree: Mapping[str, Any], config: Mapping[str, Any]) -> list[Keys]:
-    """Return the keys (section, key) at which ``tree`` says something else than ``config``."""
+    """Return the keys (section, key) whose values differ between ``tree`` and ``config``."""
     return [
         (section, key)
         for section, inside in tree.items()

@@ -1,4 +1,7 @@
-"""Folders side by side: one made next to the live one, and the two exchanged."""
+"""Swap directories: make a new one next to the live one, exchange the two, plan what goes where.
+
+A restore maps the folders of a set to those of the site by role.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ def by_entries(live: Path) -> bool:
 
 
 def works_by_entries(live: Path, work: Path) -> bool:
-    """Tell the same as it was when ``work`` began: a disk may come or go meanwhile."""
+    """Return the same for when ``work`` began: a disk may have been mounted or unmounted since."""
     if (work / _BY_ENTRIES).is_dir():
         return True
     # Not begun, or by a version that did not note it.
@@ -38,32 +41,34 @@ def works_by_entries(live: Path, work: Path) -> bool:
 
 
 def deeper_mounts(live: Path) -> list[Path]:
-    """Return the mount points below ``live`` that are no entries of it: nothing can go round them."""
-    return [one for one in _mounted_below(live) if one.parent != Path(os.path.realpath(live))]
+    """Return the mount points below ``live`` that are not its direct entries: they block a swap."""
+    return [mount for mount in _mounted_below(live) if mount.parent != Path(os.path.realpath(live))]
 
 
 def _mounted_below(folder: Path) -> list[Path]:
     real = Path(os.path.realpath(folder))
-    return sorted(one for one in mounts() if real in one.parents)
+    return sorted(mount for mount in mounts() if real in mount.parents)
 
 
 def work_folder(live: Path, token: str) -> Path:
-    """Return the place for work on ``live``: on its file system, which a rename cannot leave."""
+    """Return the work directory for ``live``: on the same file system, so that renames work."""
     return (live if is_mount(live) else live.parent) / f"{WORK}{token}"
 
 
 def shut(ground: Ground) -> None:
-    """Let root alone change ``ground``; raises Failure where it is another folder by now."""
+    """Let only root change ``ground``; raises Failure where it has been replaced by another one."""
     try:
         with open_directory(Path(ground.path)) as folder:
             os.fchown(folder, 0, -1)
             os.fchmod(folder, ground.mode & ~OTHERS_WRITE)
     except OSError as error:
-        raise Failure(f"{ground.path} cannot be shut for the work", str(error.strerror)) from error
+        raise Failure(
+            f"{ground.path} cannot be restricted to root for the restore", str(error.strerror)
+        ) from error
 
 
 def open_again(ground: Ground) -> None:
-    """Undo ``shut``, whether it has happened or not: on a disk that is read-only it has not."""
+    """Undo ``shut``, whether it happened or not (on a read-only disk it did not)."""
     with open_directory(Path(ground.path)) as folder:
         status = os.fstat(folder)
         if (status.st_uid, stat.S_IMODE(status.st_mode)) == (ground.uid, ground.mode):
@@ -87,29 +92,31 @@ def make_work_folder(work: Path, live: Path) -> None:
 
 
 def refuse_unmounted(live: Path, mounted: bool) -> None:
-    """Raise Failure where a disk that was mounted at ``live`` is not: its work is out of sight."""
+    """Raise Failure where the disk of ``live`` is no longer mounted: its work is on that disk."""
     if mounted and not is_mount(live):
-        raise Failure(f"Nothing is mounted at {live}", "there was, when the restore was begun")
+        raise Failure(
+            f"Nothing is mounted at {live}", "a disk was mounted there when the restore began"
+        )
 
 
 def remove_work_folder(work: str) -> None:
-    """Remove a work folder and what was made in it, if it is there.
+    """Remove a work directory with its content, if it exists.
 
-    Refuses any other folder, and one that holds what was live before (see ``exchange_back``).
+    Refuses any other directory, and one that holds previous live data (see ``exchange_back``).
     """
     path = Path(work)
     if not path.name.startswith(WORK):
-        raise Failure(f"{work} is not removed", "it does not carry our mark")
+        raise Failure(f"{work} is not removed", "it is not marked as made by gitlab-mm")
     with _ours(path) as held:
         if held and any(os.path.lexists(held / name) for name in ("old", "leaving")):
-            raise Failure(f"{work} is not removed", "it holds what was live before")
+            raise Failure(f"{work} is not removed", "it holds the previous live data")
         if held:
             _refuse_mounted(path)
             shutil.rmtree(path)
 
 
 def remove_previous(work: str) -> None:
-    """Remove what an exchange set aside, and the work folder with it: the new state is final."""
+    """Remove the previous live data and the work directory: the new state is final."""
     with _ours(Path(work)) as held:
         if held and os.path.lexists(held / "old"):
             _refuse_mounted(Path(work))
@@ -121,7 +128,7 @@ def remove_previous(work: str) -> None:
 
 
 def _refuse_mounted(work: Path) -> None:
-    """Raise Failure where a disk has been mounted in ``work`` meanwhile: it would be emptied."""
+    """Raise Failure where a disk is mounted in ``work`` now: its content would be deleted."""
     if disks := _mounted_below(work):
         raise Failure(
             f"{work} is not removed", f"a disk is mounted in it: {disks[0]}", "Unmount it."
@@ -130,24 +137,24 @@ def _refuse_mounted(work: Path) -> None:
 
 @contextlib.contextmanager
 def _ours(work: Path) -> Iterator[Path | None]:
-    """Yield a path of a work folder that leads nowhere else meanwhile; None where it is gone.
+    """Yield a path of an open work directory that cannot be redirected; None where it is gone.
 
-    Raises Failure where something else is in its place: Mattermost runs again, and its account
-    may be able to exchange it.
+    Raises Failure where something else is in its place: Mattermost runs again, and its account may
+    be able to replace it.
     """
     try:
         with open_directory(work) as folder:
             if os.fstat(folder).st_uid != 0:
-                raise Failure(f"{work} is not removed", "somebody has put another folder there")
+                raise Failure(f"{work} is not removed", "it does not belong to root any more")
             yield Path(f"/proc/self/fd/{folder}")
     except FileNotFoundError:
         yield None
     except NotADirectoryError:
-        raise Failure(f"{work} is not removed", "somebody has put something else there") from None
+        raise Failure(f"{work} is not removed", "it is not a directory any more") from None
 
 
 def empty(live: Path) -> None:
-    """Remove all that an exchange of ``live`` would set aside; a plain file is removed itself."""
+    """Remove what an exchange of ``live`` would set aside; a regular file is removed itself."""
     if live.is_file() and not live.is_symlink():
         live.unlink()
         return
@@ -159,9 +166,9 @@ def empty(live: Path) -> None:
 
 
 def exchange(live: Path, work: Path) -> None:
-    """Put what lies in ``work``/new in the place of ``live``; the old goes to ``work``/old.
+    """Move the content of ``work``/new to ``live``, and the old content to ``work``/old.
 
-    Mattermost is stopped meanwhile, and ``exchange_back`` puts right a half done exchange.
+    Mattermost is stopped; ``exchange_back`` undoes an incomplete exchange.
     """
     place = live if works_by_entries(live, work) else live.parent
     leaving = work / "leaving"
@@ -173,7 +180,7 @@ def exchange(live: Path, work: Path) -> None:
 
 
 def exchange_back(live: Path, work: Path) -> None:
-    """Undo ``exchange``, whether it has happened, half happened or not begun."""
+    """Undo ``exchange``, whether it was complete, incomplete or not begun."""
     place = live if works_by_entries(live, work) else live.parent
     leaving, old = work / "leaving", work / "old"
     if old.is_dir():
@@ -186,7 +193,7 @@ def exchange_back(live: Path, work: Path) -> None:
 
 
 def _names(live: Path, work: Path) -> list[str]:
-    """Return what is exchanged: entries of ``live``, or itself."""
+    """Return the names to exchange: the entries of ``live``, or ``live`` itself."""
     if not works_by_entries(live, work):
         return [live.name] if os.path.lexists(live) else []
     disks = work / _BY_ENTRIES
@@ -194,7 +201,7 @@ def _names(live: Path, work: Path) -> list[str]:
 
 
 def _entries(live: Path) -> list[str]:
-    """Return the entries of ``live`` but ours, a file system's own, and those mounted there."""
+    """Return the entries of ``live`` except work directories, lost+found and mount points."""
     here = mounts()
     real = Path(os.path.realpath(live))
     return [
@@ -211,7 +218,7 @@ def _move_all(names: list[str], source: Path, target: Path) -> None:
 
 @dataclass(frozen=True)
 class FolderMapping:
-    """One folder of the archive, unpacked into the new folder of one exchange."""
+    """A folder of the archive, and where it is unpacked in a new folder."""
 
     source: str  # absolute path in the set
     role: str  # the exchanged folder of the site: home, or a role that lies elsewhere
@@ -220,12 +227,14 @@ class FolderMapping:
 
 
 def exchanged(folders: Folders) -> dict[str, Path]:
-    """Return the site's folders that are exchanged on their own.
+    """Return the site's folders that are exchanged separately.
 
-    The home, and each that does not simply lie below another of them on the same file system.
+    The home, and each folder that is not simply below another one on the same file system.
     """
     chosen = {"home": folders.home}
-    for role, path in sorted(folders.real.items(), key=lambda one: len(one[1].parts)):
+    for role, path in sorted(
+        folders.real.items(), key=lambda role_and_path: len(role_and_path[1].parts)
+    ):
         inside = any(outer == path or outer in path.parents for outer in chosen.values())
         if not inside or (role != "home" and is_mount(path)):
             chosen[role] = path
@@ -235,10 +244,10 @@ def exchanged(folders: Folders) -> dict[str, Path]:
 def moves(
     source: Mapping[str, str], target: Folders, never: tuple[str, ...] = ()
 ) -> list[FolderMapping]:
-    """Return what to unpack where, an outer folder before what comes into it.
+    """Return where to unpack each folder, outer folders first.
 
-    ``source`` are the set's folders by role; ``never`` are paths in the set that stay out.  A
-    role that lies at the same place in its outer folder on both sides comes with that.
+    ``source`` are the set's folders by role; ``never`` are paths in the set that are left out. A
+    role at the same place in its outer folder on both sides is unpacked with that.
     """
     own = exchanged(target)
     known = [role for role in source if role in target.real]
@@ -266,7 +275,7 @@ def moves(
 
 
 def _outer(role: str, target: Folders, own: Mapping[str, Path]) -> str:
-    """Return the exchanged folder that ``role`` comes into: itself, or the nearest around it."""
+    """Return the exchanged folder that contains ``role``: itself, or the nearest one around it."""
     if role in own:
         return role
     around = [name for name, path in own.items() if path in target.real[role].parents]
@@ -276,14 +285,14 @@ def _outer(role: str, target: Folders, own: Mapping[str, Path]) -> str:
 def _comes_along(
     role: str, source: Mapping[str, str], target: Folders, own: Mapping[str, Path]
 ) -> bool:
-    """Tell whether ``role`` lies at the same place in its outer folder on both sides."""
+    """Tell whether ``role`` is at the same place in its outer folder on both sides."""
     outer = _outer(role, target, own)
     there = target.real[role].relative_to(own[outer])
     return outer in source and source[role] == f"{source[outer].rstrip('/')}/{there}"
 
 
 def _filled(role: str, other: str, source: Mapping[str, str], target: Folders) -> str:
-    """Return what of ``role`` in the set would lie where ``other`` comes to lie here."""
+    """Return the path in the set's ``role`` that would end up at the place of ``other`` here."""
     if target.real[role] not in target.real[other].parents:
         return ""
     return f"{source[role].rstrip('/')}/{target.real[other].relative_to(target.real[role])}"

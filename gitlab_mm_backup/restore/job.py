@@ -1,4 +1,4 @@
-"""Restore: one set onto a site, made beside the live state and then exchanged with it."""
+"""Restore: put a set onto a site; the new state is made next to the live one, then swapped."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _WAYS = "Free some space, keep less free (min_free), or choose another set."
 
 @dataclass
 class Times:
-    """How long Mattermost was down, and what for, in seconds; 0 where it did not come to it."""
+    """How long Mattermost was down, by phase, in seconds; 0 for a phase that was not reached."""
 
     stopped: float = 0.0  # on the monotonic clock
     down: float = 0.0  # from its stop to its first answered ping
@@ -53,7 +53,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Restored:
-    """What came back."""
+    """The result of a restore."""
 
     parts: tuple[str, ...]
     rows: int
@@ -70,7 +70,7 @@ class Restored:
 
 @dataclass(frozen=True)
 class RestoreRun:
-    """A restore under way, and the names of what it makes."""
+    """A running restore, and the names of its new databases and directories."""
 
     set: BackupSet
     site: Site
@@ -101,7 +101,7 @@ class RestoreRun:
 def restore(
     set_: BackupSet, site: Site, plan: RestoreOptions, store: Store, settings: Settings
 ) -> Restored:
-    """Put ``set_`` onto ``site``; on any failure the site is as it was."""
+    """Restore ``set_`` to ``site``; after a failure the site is as before."""
     journal = Journal()
     lost = rollback.take_over(site, journal)
     if not lost:
@@ -137,32 +137,32 @@ def restore(
 
 
 def make_safety_set(site: Site, plan: RestoreOptions, store: Store, settings: Settings) -> str:
-    """Make a set of the present state, so that even a restore that was a mistake can be undone."""
+    """Back up the current state, so that a mistaken restore can be undone."""
     if not plan.safety:
         return ""
-    log.info("Making a safety set of the present state")
+    log.info("Making a safety set of the current state")
     try:
         before = job.look_before(store)
         made = job.make_set(site, settings, store, before, job.SAFETY)
     except Failure as failure:
         raise Failure(
-            "No safety set of the present state could be made",
+            "The safety set of the current state could not be made",
             str(failure),
-            f"{failure.hint} If the present state is of no worth, give --no-safety-backup.".strip(),
+            f"{failure.hint} To restore without one: --no-safety-backup.".strip(),
             failure.exit_code,
         ) from failure
     return made.name
 
 
 def keep_findable(run: RestoreRun) -> None:
-    """Keep what a recovery finds the site by, where that lies among what is exchanged."""
+    """Save what a rollback needs to find the site, where that is among the exchanged files."""
     if run.site.kind is Kind.STANDALONE:
         run.undo.will_last(rollback.FORGET)
         standalone.keep_config(run.site)
 
 
 def stop_service(run: RestoreRun) -> None:
-    """Stop Mattermost, and keep it down: a reboot in the middle must not start it on half."""
+    """Stop Mattermost and prevent its start: a reboot must not start it in an incomplete state."""
     log.info("Stopping Mattermost")
     run.times.stopped = time.monotonic()
     mattermost = service.of(run.site)
@@ -176,9 +176,9 @@ def stop_service(run: RestoreRun) -> None:
 
 
 def prepare_folders(run: RestoreRun) -> None:
-    """Make the private work folder beside each folder that is to be exchanged.
+    """Make the private work directory next to each folder to exchange.
 
-    Where Mattermost's account could exchange that one, root alone can for the time of the work.
+    Where Mattermost's account could replace it, its parent is restricted to root meanwhile.
     """
     run.works.update(unpack.works(run.set, run.site, run.plan, run.token))
     for work in run.works.values():
@@ -191,7 +191,7 @@ def prepare_folders(run: RestoreRun) -> None:
 
 
 def give_up_live_state(run: RestoreRun, safety_set: str) -> None:
-    """In place: remove what is live first, for want of room to have both.  There is no undo."""
+    """In place: remove the live data first, because the disk cannot hold both. There is no undo."""
     if not run.plan.in_place:
         return
     log.info("Removing the live state")
@@ -220,10 +220,10 @@ def fill(run: RestoreRun) -> None:
     """Fill the new database and make the new folders complete, at the same time."""
     began, ways = time.monotonic(), list[Callable[[], object]]()
     if "database" in run.plan.parts:
-        log.info("Loading the database beside the live one")
+        log.info("Loading the database next to the live one")
         ways.append(lambda: run.search_left_out.extend(load_database(run)))
     if run.works:
-        log.info("Unpacking files beside the live ones")
+        log.info("Unpacking files next to the live ones")
         ways.append(lambda: unpack_folders(run))
     _watched(run, ways)
     if "database" in run.plan.parts:
@@ -232,7 +232,7 @@ def fill(run: RestoreRun) -> None:
 
 
 def _watched(run: RestoreRun, ways: Sequence[Callable[[], object]]) -> None:
-    """Do all at the same time; a dump that holds more than its set says is ended."""
+    """Run all in parallel; a load that grows beyond the set's size is ended."""
     if "database" not in run.plan.parts:
         if ways:
             parallel.run_all(*ways)
@@ -257,7 +257,7 @@ def _watched(run: RestoreRun, ways: Sequence[Callable[[], object]]) -> None:
 
 
 def _disks(run: RestoreRun, opened: contextlib.ExitStack) -> list[tuple[Path, int]]:
-    """Return a folder on each disk that takes the new state, with a descriptor of it.
+    """Return a folder and its descriptor on each disk that gets new data.
 
     None where the operator has agreed to fill them.
     """
@@ -270,7 +270,7 @@ def _disks(run: RestoreRun, opened: contextlib.ExitStack) -> list[tuple[Path, in
 
 
 def load_database(run: RestoreRun) -> list[Index]:
-    """Load the dump into the new database; return the indexes that are left for later."""
+    """Load the dump into the new database; return the indexes to build later."""
     endpoint, programs = run.site.database, run.site.client_programs
     now = not search_index.waits(run.plan.search, run.set.manifest)
     name, provision = run.new_database, run.provision[0]
@@ -280,14 +280,14 @@ def load_database(run: RestoreRun) -> list[Index]:
 
 
 def unpack_folders(run: RestoreRun) -> None:
-    """Make the new folders complete, and have the disks hold them (syncfs(2) by sync(1))."""
+    """Unpack the new folders and sync their disks (syncfs(2) by sync(1))."""
     run.warnings.extend(unpack.unpack(run.set, run.site, run.plan, run.works))
     for work in run.works.values():
         process.run(Command(["sync", "--file-system", str(work.folder)]))
 
 
 def exchange_both(run: RestoreRun) -> None:
-    """Give what is new the place of what is live: renames alone, whatever the size."""
+    """Swap the new data with the live data by renames, whatever the size."""
     began = time.monotonic()
     if "database" in run.plan.parts:
         log.info("Exchanging the databases")
@@ -311,14 +311,14 @@ def _names(work: unpack.StagedFolder) -> dict[str, str]:
 
 
 def run_hooks(run: RestoreRun, variables: Mapping[str, str]) -> None:
-    """Run the post-restore hooks; what ours writes outside the new state can be taken back."""
+    """Run the post-restore hooks; changes of our hook outside the new state can be undone."""
     run.undo.will("take back the credentials", kept=str(run.credentials_undo))
     told = {"previous_home": _previous_home(run), "sign_in_undo": str(run.credentials_undo)}
     hooks.run_phase("post-restore", {**variables, **told})
 
 
 def _previous_home(run: RestoreRun) -> str:
-    """Return the folder with the config.json that was live before, for the credentials hook."""
+    """Return the folder with the previous config.json, for the credentials hook."""
     work = run.works.get("home")
     if work is not None:
         return str(unpack.previous(work))
@@ -340,13 +340,13 @@ def start_service(run: RestoreRun) -> None:
 def leave_search_for_later(
     run: RestoreRun, journal: Journal, keep: Callable[[list[Index], Journal], None]
 ) -> None:
-    """Have the journal know which indexes the new database still lacks."""
+    """Record in the journal which indexes the new database lacks."""
     if "database" in run.plan.parts:
         keep(run.search_left_out, journal)
 
 
 def leftovers(run: RestoreRun) -> list[Step]:
-    """Return the steps that remove what was live before."""
+    """Return the steps that remove the previous live data."""
     steps = []
     if "database" in run.plan.parts:
         steps.append(Step(rollback.DROP, {"name": run.old_database}))
@@ -360,7 +360,7 @@ def leftovers(run: RestoreRun) -> list[Step]:
 def report(run: RestoreRun, safety_set: str, search: search_index.IndexResult | None) -> Restored:
     after, manifest = detect.again(run.site), run.set.manifest
     if run.plan.with_etc:
-        run.warnings.append("/etc/gitlab was put back: run gitlab-ctl reconfigure to have it used")
+        run.warnings.append("/etc/gitlab was restored: run gitlab-ctl reconfigure to apply it")
     run.warnings.extend(job.uncovered(after))
     run.warnings.extend(search.problems if search else [])
     whole = "files" in run.plan.parts

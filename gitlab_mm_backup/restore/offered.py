@@ -1,4 +1,4 @@
-"""Offered: the sets of a store, or at a remote, with what speaks against each."""
+"""The sets to choose from, in a store or at a remote, with their flaws."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ from .choice import Found
 def of_store(store: Store) -> list[Found]:
     """Return all sets of a store, complete or not; raises Failure where it cannot be read."""
     known, now, ring = soundness.accepted_names(), clock.now(), keys.ring()
-    return [_of_entry(one, known, now, ring) for one in store.every()]
+    return [_of_entry(entry, known, now, ring) for entry in store.every()]
 
 
-def of_set(one: BackupSet) -> Found:
-    """Return a set that was named, with what speaks against it."""
+def of_set(set_: BackupSet) -> Found:
+    """Return a set that was named, with its flaws."""
     return _of_entry(
-        SetEntry(one.name, one, ""), soundness.accepted_names(), clock.now(), keys.ring()
+        SetEntry(set_.name, set_, ""), soundness.accepted_names(), clock.now(), keys.ring()
     )
 
 
-def _of_entry(one: SetEntry, known: Collection[str], now: datetime, ring: Ring) -> Found:
-    if one.set is None:
-        return Found(one.name, None, [_incomplete(one.problem)])
-    found = soundness.flaws(one.set.manifest, check_records.of_set(one.set), known, now)
-    for base in one.set.chain[:-1]:
+def _of_entry(entry: SetEntry, known: Collection[str], now: datetime, ring: Ring) -> Found:
+    if entry.set is None:
+        return Found(entry.name, None, [_incomplete(entry.problem)])
+    found = soundness.flaws(entry.set.manifest, check_records.of_set(entry.set), known, now)
+    for base in entry.set.chain[:-1]:
         found += [
             Flaw(flaw.kind, f"set {base.name}, which it builds on: {flaw.words}")
             for flaw in soundness.flaws(base.manifest, check_records.of_set(base), known, now)
             if flaw.kind is Kind.FAILED
         ]
-    origin = inventory.origin_of(one.set, ring)
-    found += soundness.of_origin(origin, elsewhere=one.set.said is not None)
-    if one.set.source is None:
-        short = cut_short(one.set.path, one.set.manifest.parts.values())
+    origin = inventory.origin_of(entry.set, ring)
+    found += soundness.of_origin(origin, elsewhere=entry.set.said is not None)
+    if entry.set.source is None:
+        short = cut_short(entry.set.path, entry.set.manifest.parts.values())
         found += [_incomplete(short)] if short else []
-    return Found(one.name, one.set.manifest, found, origin)
+    return Found(entry.name, entry.set.manifest, found, origin)
 
 
 def of_remote(remote: Remote) -> list[Found]:
-    """Return all copies at a remote; of what was proven here, by the names of sets."""
+    """Return all copies at a remote; records of checks here are found by the sets' names."""
     return of_copies(copies.entries(remote))
 
 
@@ -63,25 +63,25 @@ def of_copies(entries: Sequence[Copied]) -> list[Found]:
         check_records.history(),
         keys.ring(),
     )
-    return [_of_copy(one, history, known, now, ring) for one in entries]
+    return [_of_copy(entry, history, known, now, ring) for entry in entries]
 
 
 def _of_copy(
-    one: Copied, history: Sequence[CheckRecord], known: Collection[str], now: datetime, ring: Ring
+    entry: Copied, history: Sequence[CheckRecord], known: Collection[str], now: datetime, ring: Ring
 ) -> Found:
-    if one.manifest is None or one.said is None:
-        return Found(one.name, None, [_incomplete(one.problem)])
-    proven = [record for record in history if record.set == one.name]
-    origin = ring.origin(one.manifest.host_id, one.manifest.made, one.said, elsewhere=True)
-    found = soundness.flaws(one.manifest, proven, known, now)
+    if entry.manifest is None or entry.said is None:
+        return Found(entry.name, None, [_incomplete(entry.problem)])
+    proven = [record for record in history if record.set == entry.name]
+    origin = ring.origin(entry.manifest.host_id, entry.manifest.made, entry.said, elsewhere=True)
+    found = soundness.flaws(entry.manifest, proven, known, now)
     found += soundness.of_origin(origin, elsewhere=True)
-    return Found(one.name, one.manifest, found, origin)
+    return Found(entry.name, entry.manifest, found, origin)
 
 
-def unproven(one: BackupSet) -> list[str]:
+def unproven(set_: BackupSet) -> list[str]:
     """Return, in words, that nothing proves who made a set that is from elsewhere."""
-    found = soundness.of_origin(inventory.origin_of(one), elsewhere=one.said is not None)
-    return [f"{one.name}: {flaw.words}" for flaw in found if flaw.kind is Kind.UNPROVEN]
+    found = soundness.of_origin(inventory.origin_of(set_), elsewhere=set_.said is not None)
+    return [f"{set_.name}: {flaw.words}" for flaw in found if flaw.kind is Kind.UNPROVEN]
 
 
 def _incomplete(problem: str) -> Flaw:

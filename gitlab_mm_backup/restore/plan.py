@@ -1,4 +1,4 @@
-"""What a restore is to do."""
+"""The options of a restore."""
 
 from __future__ import annotations
 

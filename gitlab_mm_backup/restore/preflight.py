@@ -1,4 +1,4 @@
-"""Readiness: every reason against a restore that can be known before it begins."""
+"""Checks before a restore: versions, server, connection limits, mounts, disk space."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def check_versions(
     licensed: bool = False,
     bundled: bool = False,
 ) -> list[str]:
-    """Return what the operator must know before the set goes into Mattermost ``target``.
+    """Return warnings for restoring the set into Mattermost ``target``.
 
     ``postgresql`` is the version of the target's server, ``programs`` a folder with a pg_restore
-    that can read the set's dump, ``driver`` the target's SqlSettings.DriverName; ``licensed`` says
-    that the target has a licence of its own, ``bundled`` that it is Omnibus's.  Raises Failure when a rule refuses.
+    that can read the set's dump, ``driver`` the target's SqlSettings.DriverName; ``licensed``: the
+    target has a licence, ``bundled``: it is Omnibus's. Raises Failure when a rule refuses.
     """
     facts = version_facts(set_, target, postgresql, programs, driver, licensed)
     return version_rules.enforce(version_rules.evaluate(replace(facts, bundled=bundled)))
@@ -54,7 +54,7 @@ def check_versions(
 def version_facts(
     set_: BackupSet, target: str, postgresql: str, programs: Path, driver: str, licensed: bool
 ) -> VersionFacts:
-    """Return the facts that the rules judge; all but the migrations are quick to read."""
+    """Return the facts for the version rules; all except the migrations are quick to read."""
     manifest = set_.manifest
     settings = EffectiveConfig(_effective(set_))
     migrations = None
@@ -74,7 +74,7 @@ def version_facts(
 
 
 def _bundling(gitlab: str) -> str:
-    """Return the GitLab that bundled the set's Mattermost: a salvage is made beside a later one."""
+    """Return the GitLab that bundled the set's Mattermost: a salvage runs on a later GitLab."""
     return _LAST_TO_BUNDLE if numbers(gitlab) >= WITHOUT_MATTERMOST else gitlab
 
 
@@ -84,7 +84,7 @@ def _effective(set_: BackupSet) -> Mapping[str, Any]:
 
 
 def _migrations(set_: BackupSet, programs: Path) -> dict[int, str]:
-    """Return the steps of the schema that the set's database has made (Mattermost 6 and later)."""
+    """Return the migrations that the set's database has applied (Mattermost 6 and later)."""
     archive = set_.file("database")
     found = dump_contents.rows_in(programs, archive, _schema(set_), "db_migrations")
     return {int(row[0]): row[1] for row in found if len(row) == 2 and row[0].isdecimal()}
@@ -102,7 +102,7 @@ _READ_ONLY = "default_transaction_read_only"
 
 
 def refuse_unsuitable_server(set_: BackupSet, site: Site) -> str:
-    """Return the server's version; refuse a replica, and one that is older than the dump's."""
+    """Return the server's version; refuse a replica, and a server older than the dump's."""
     with connection.administering(site.database) as session:
         row = session.execute(
             "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('server_version')"
@@ -111,7 +111,7 @@ def refuse_unsuitable_server(set_: BackupSet, site: Site) -> str:
     version = str(row[1]).split()[0]
     if row[0]:
         raise Failure(
-            "This host's PostgreSQL is a replica and takes no data",
+            "This host's PostgreSQL is a replica, which is read-only",
             "pg_is_in_recovery() says so",
             "Run the restore on the primary.",
         )
@@ -125,7 +125,7 @@ def refuse_unsuitable_server(set_: BackupSet, site: Site) -> str:
 
 
 def refuse_limits(site: Site, sessions: int) -> None:
-    """Raise Failure where Mattermost's role may not write, or not open the ``sessions`` of a load."""
+    """Raise Failure where Mattermost's role may not write, or not open ``sessions`` connections."""
     endpoint = site.database
     _refuse_few(endpoint, max(sessions, _FEWEST))
     with connection.administering(endpoint) as session:
@@ -169,7 +169,7 @@ SPARE = 64 << 20  # bytes
 
 
 def check(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
-    """Return what the operator must know; raises Failure for the first reason against it.
+    """Return warnings for the operator; raises Failure for the first obstacle.
 
     Changes nothing.
     """
@@ -207,14 +207,14 @@ def _refuse_deep_mounts(site: Site) -> None:
     ]
     if deep:
         raise Failure(
-            "Something is mounted deep inside of Mattermost's folders",
+            "A disk is mounted deep inside Mattermost's directories",
             ", ".join(deep),
-            "Unmount it, or mount it at one of the folders themselves (data, plugins).",
+            "Unmount it, or mount it at one of the directories themselves (data, plugins).",
         )
 
 
 def needs(set_: BackupSet, site: Site, plan: RestoreOptions) -> dict[Path, int]:
-    """Return the bytes that the new state takes, by the folder whose disk must have them."""
+    """Return the bytes that the new state needs, by a folder on each disk."""
     wanted: dict[Path, int] = {}
     if "database" in plan.parts:
         wanted[_data_folder(site)] = set_.manifest.database.bytes_to_load
@@ -226,9 +226,9 @@ def needs(set_: BackupSet, site: Site, plan: RestoreOptions) -> dict[Path, int]:
 
 
 def _data_folder(site: Site) -> Path:
-    """Return PostgreSQL's data folder, or / where the server is elsewhere.
+    """Return PostgreSQL's data directory, or / where the server is on another host.
 
-    A plain role is not told where it is.
+    A role without special rights cannot ask for it.
     """
     if site.database.admin == site.database.owner:
         return Path("/")
@@ -251,7 +251,7 @@ def _refuse_without_room(set_: BackupSet, site: Site, plan: RestoreOptions) -> N
     }
     if short:
         raise Failure(
-            "There is no room for the new state beside the live one",
+            "Not enough disk space for the restored data next to the live data",
             "; ".join(disk_space.words(folder, count) for folder, count in short.items()),
             "Free some space, keep less free (min_free), or give --in-place, which removes the live "
             "state first and cannot be taken back.",
@@ -259,5 +259,5 @@ def _refuse_without_room(set_: BackupSet, site: Site, plan: RestoreOptions) -> N
 
 
 def room(wanted: Mapping[Path, int]) -> list[str]:
-    """Return, in words, what each disk needs and has."""
+    """Return, as text, the needed and the free space of each disk."""
     return [disk_space.words(folder, count) for folder, count in wanted.items()]

@@ -1,4 +1,4 @@
-"""Preview: what a restore would do, before anything is done."""
+"""Preview: what a restore would do, without doing it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FILES_RATE = 100 << 20
 
 @dataclass(frozen=True)
 class Preview:
-    """What would be done."""
+    """The plan of a restore."""
 
     set: BackupSet
     steps: list[str]
@@ -38,12 +38,12 @@ class Preview:
 
     @property
     def told(self) -> list[str]:
-        """What the backup that made the set warned of."""
+        """The warnings of the backup that made the set."""
         return list(self.set.manifest.told)
 
 
 def preview(set_: BackupSet, site: Site, plan: RestoreOptions) -> Preview:
-    """Look at everything that a restore looks at first; changes nothing."""
+    """Run all checks of a restore; changes nothing."""
     obstacle, warnings = "", []
     try:
         warnings = preflight.check(set_, site, plan)
@@ -68,25 +68,25 @@ def preview(set_: BackupSet, site: Site, plan: RestoreOptions) -> Preview:
 
 
 def _steps(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
-    steps = ["make a safety set of the present state"] if plan.safety else []
+    steps = ["make a safety set of the current state"] if plan.safety else []
     steps.append("stop Mattermost")
     if plan.in_place:
-        steps.append("REMOVE the present state (in place)")
+        steps.append("REMOVE the current state (in place)")
     if "database" in plan.parts:
-        steps.append(f"load database {set_.manifest.database.name} beside {site.database.name}")
+        steps.append(f"load database {set_.manifest.database.name} next to {site.database.name}")
     works = unpack.works(set_, site, plan, "preview")
-    steps += [f"make a new {work.live} beside the live one" for work in works.values()]
-    steps.append("exchange the new with the live")
+    steps += [f"make a new {work.live} next to the live one" for work in works.values()]
+    steps.append("swap the new data with the live data")
     steps.append("run the post-restore hooks")
     steps.append("start Mattermost and wait until it answers")
     if "database" in plan.parts and search_index.waits(plan.search, set_.manifest):
-        steps.append("build the indexes of the search while Mattermost runs")
+        steps.append("build the search indexes while Mattermost runs")
     steps.append("keep the present state" if plan.keep_previous else "remove the previous state")
     return steps
 
 
 def _settings_changed(set_: BackupSet, site: Site) -> list[str]:
-    """Hold the set's config.json against the live settings; what the environment says stays."""
+    """Compare the set's config.json with the live settings; the environment's values stay."""
     document = json_file.read(set_.file("settings")).document
     config = document.get("config")
     if not isinstance(config, dict):
@@ -108,29 +108,29 @@ Question = tuple["list[str]", "list[str]", str]  # lines, lines of a loud warnin
 
 
 def question_of_losses(lost: Sequence[Loss]) -> Question:
-    """Return the same for live data in whose place the set has nothing: it is asked for apart."""
+    """Return the question about live data that would be replaced with nothing."""
     words = [f"- {loss.words}" for loss in lost]
     return [], ["THIS REPLACES LIVE DATA WITH NOTHING:", *words], "Lose these data?"
 
 
 def question_of_origin(name: str, origin: Origin) -> Question:
-    """Return the same for a set from elsewhere whose origin is not proven."""
+    """Return the question about a set from elsewhere whose origin is not proven."""
     if origin.kind is Kind.UNKNOWN:
         loud = [
             f"Set {name} is signed with a key that this host does not know:",
             f"  {origin.key}",
             "The recovery kit of the host that made it has the fingerprint of its key.",
         ]
-        return [], loud, "Are the two the same?"
+        return [], loud, "Are the two fingerprints the same?"
     loud = [
         f"Set {name} is not signed: nothing proves who made it.",
-        "Whoever can write to the place that it comes from may have put it there.",
+        "Anyone who can write to its location may have put it there.",
     ]
-    return [], loud, "Restore it all the same?"
+    return [], loud, "Restore it anyway?"
 
 
 def question(set_: BackupSet, site: Site, plan: RestoreOptions, chosen: Chosen) -> Question:
-    """Return what the operator is told before a restore, and asked."""
+    """Return the text and question before a restore."""
     manifest = set_.manifest
     told = [
         f"This replaces {', '.join(plan.parts)} of Mattermost {site.version} on this host with",
@@ -140,9 +140,9 @@ def question(set_: BackupSet, site: Site, plan: RestoreOptions, chosen: Chosen) 
         *soundness.caveat_lines(manifest.told),
     ]
     if not plan.in_place:
-        return told, [*chosen.warnings], "Go on?"
+        return told, [*chosen.warnings], "Continue?"
     loud = [
-        "IN PLACE: the present state is removed FIRST. If anything fails after that,",
+        "IN PLACE: the current state is removed FIRST. If anything fails after that,",
         "Mattermost stays down until you restore a set.",
     ]
-    return told, loud, "Remove the present state and go on?"
+    return told, loud, "Remove the current state and continue?"

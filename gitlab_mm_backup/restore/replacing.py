@@ -1,4 +1,4 @@
-"""Live data in whose place a restore would put nothing: told, and refused without consent."""
+"""Live data that a restore would replace with nothing: reported, and refused without consent."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ OPTION = "--replace-with-empty"
 
 @dataclass(frozen=True)
 class Loss:
-    """Something that is live, and that the set has nothing of."""
+    """Live data of a kind that the set does not have."""
 
     part: str  # of the plan
     words: str
 
 
 def refuse(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[Loss]:
-    """Raise Failure where live data would go for nothing, and nobody has agreed to that.
+    """Raise Failure where live data would be lost without consent.
 
-    Returns what goes by consent.
+    Returns the losses that the operator has agreed to.
     """
     lost = losses(set_, site, plan)
     open_ = [loss for loss in lost if not _agreed(loss, plan)]
@@ -39,7 +39,7 @@ def refuse(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[Loss]:
     raise Failure(
         "The restore would replace live data with nothing",
         "; ".join(loss.words for loss in open_),
-        f"Choose another set (gitlab-mm list). To lose these data, give {OPTION}, or name what is "
+        f"Choose another set (gitlab-mm list). To replace these data all the same, give {OPTION}, or name what is "
         f"to be replaced: {only}.",
     )
 
@@ -50,7 +50,7 @@ def unagreed(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[Loss]:
 
 
 def losses(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[Loss]:
-    """Return what is live and has nothing of its kind in ``set_``, among what is replaced."""
+    """Return the live data among the replaced parts that ``set_`` has nothing of."""
     lost = []
     if "database" in plan.parts and set_.manifest.empty:
         lost += _database(site)
@@ -60,7 +60,7 @@ def losses(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[Loss]:
 
 
 def lost_for_good(site: Site) -> list[str]:
-    """Return, in words, what of the live database not even the safety set brings back."""
+    """Return, as text, parts of the live database that even the safety set does not hold."""
     try:
         return connection.lost_for_good(site.database)
     except Failure:
@@ -95,7 +95,7 @@ def _directories(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[Loss
 
 
 def has(manifest: Manifest, role: str) -> bool:
-    """Tell whether a set has anything in the directory of ``role``, as far as it says so."""
+    """Tell whether a set has files in the directory of ``role``, as far as its manifest shows."""
     known = manifest.files
     if known.filled is None:  # before format 3
         return role in known.folders and known.files > 0
@@ -108,7 +108,7 @@ def _none(manifest: Manifest, role: str) -> str:
 
 
 def _outer(path: Path, own: Collection[tuple[str, Path]]) -> str:
-    """Return the role that is exchanged with ``path`` in it."""
+    """Return the role whose exchange includes ``path``."""
     around = [(len(outer.parts), role) for role, outer in own if _in(path, outer)]
     return max(around)[1]
 

@@ -1,4 +1,4 @@
-"""Recovery: how each step of a restore is taken back or finished, in this run or a later one."""
+"""Rollback: undo or finish each step of a restore, in this run or a later one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FORGET = "forget the copy of config.json"
 
 
 def actions(site: Site) -> dict[str, Action]:
-    """Return what each noted step does; every one bears being done twice."""
+    """Return the function for each recorded step; all may be run twice."""
     mattermost = service.of(site)
 
     def start(answered: str) -> None:
@@ -85,13 +85,14 @@ def _database_actions(site: Site) -> dict[str, Action]:
 
 def _mourn(safety_set: str) -> None:
     way_out = f"gitlab-mm restore {safety_set}" if safety_set else "restore another set"
-    raise Failure("it was removed to make room (--in-place)", way_out)
+    raise Failure("it was removed to free disk space (--in-place)", way_out)
 
 
 def finish(site: Site, journal: Journal, *, keep: bool) -> list[str]:
-    """Remove what was live before a complete restore, or keep it for ``prune``.
+    """Remove the previous live data after a complete restore, or keep it for ``prune``.
 
-    What cannot be removed is returned in words, and kept for ``prune`` too: the restore is done.
+    Returns what could not be removed, as text; it is kept for ``prune`` too, since the restore is
+    done.
     """
     record = journal.read()
     steps = record.finish if record else []
@@ -103,11 +104,11 @@ def finish(site: Site, journal: Journal, *, keep: bool) -> list[str]:
         journal.write({}, [], [])
     except Failure as failure:
         problems.append(str(failure))
-    return [f"The previous state could not be removed: {one}" for one in problems]
+    return [f"The previous state could not be removed: {problem}" for problem in problems]
 
 
 def _remove(steps: Sequence[Step], site: Site) -> list[str]:
-    """Do ``steps``, those at folders while the server drops the database."""
+    """Run ``steps``; directories are removed while the server drops the database."""
     known = actions(site)
     databases = [step for step in steps if step.action == DROP]
     left = [step for step in steps if step.action != DROP]
@@ -125,17 +126,17 @@ def _remove(steps: Sequence[Step], site: Site) -> list[str]:
 
 @dataclass(frozen=True)
 class RolledBack:
-    """What is live after a rollback."""
+    """The live state after a rollback."""
 
     state: str  # "old", or "new" where the restore was complete but for its cleaning up
     warnings: list[str]
 
 
 def roll_back(site: Site, record: UnfinishedRestore, journal: Journal) -> RolledBack:
-    """Take back a restore that was cut short.
+    """Undo an interrupted restore.
 
-    One that was complete but for its cleaning up is completed: there is nothing to go back to.
-    Raises Failure with ExitCode.ATTENTION when some step could not be taken back.
+    A restore that was complete except for its cleanup is finished instead, because its previous
+    state may be gone. Raises Failure with ExitCode.ATTENTION when some step could not be undone.
     """
     if record.finish:
         keep = bool(record.request.get("plan", {}).get("keep_previous"))
@@ -144,9 +145,9 @@ def roll_back(site: Site, record: UnfinishedRestore, journal: Journal) -> Rolled
     problems = run(reversed(record.undo), actions(site))
     if problems:
         raise Failure(
-            "The restore could not be taken back completely",
+            "The restore could not be rolled back completely",
             "; ".join(problems),
-            "Put right what is named, then run gitlab-mm restore --rollback again.",
+            "Fix the above, then run gitlab-mm restore --rollback again.",
             ExitCode.ATTENTION,
         )
     journal.write({}, [], [])
@@ -154,16 +155,16 @@ def roll_back(site: Site, record: UnfinishedRestore, journal: Journal) -> Rolled
 
 
 def _end_leftovers(site: Site) -> None:
-    """A server may still be at work for a run that was killed."""
+    """End sessions of a killed run that are still active in the server."""
     connection.wait_for_server(site.database)
     swap.end_our_sessions(site.database)
 
 
 def take_over(site: Site, journal: Journal) -> list[Step]:
-    """Clear away a failed restore in place, whose live state is gone, for the next restore.
+    """Clean up after a failed restore with --in-place, whose live data are gone.
 
-    Returns the step that says so, which the next one notes too; [] where there is none.
-    Raises Failure when something cannot be cleared away.
+    Returns the step that records this, for the next restore's journal; [] where there is none.
+    Raises Failure when something cannot be cleaned up.
     """
     record = journal.read()
     mourned = [step for step in record.undo if step.action == LIVE_STATE_REMOVED] if record else []
@@ -174,9 +175,9 @@ def take_over(site: Site, journal: Journal) -> list[Step]:
     problems = run(reversed(rest), actions(site))
     if problems:
         raise Failure(
-            "The failed restore could not be cleared away",
+            "The failed restore could not be cleaned up",
             "; ".join(problems),
-            "Put right what is named, then try again.",
+            "Fix the above, then try again.",
             ExitCode.ATTENTION,
         )
     journal.write(record.request, mourned, [])
@@ -184,28 +185,26 @@ def take_over(site: Site, journal: Journal) -> list[Step]:
 
 
 def unfinished(journal: Journal) -> UnfinishedRestore:
-    """Return the restore that was cut short; raises Failure where there is none."""
+    """Return the interrupted restore; raises Failure where there is none."""
     record = journal.read()
     if record is None:
-        raise Failure(
-            "No restore was cut short", "there is nothing to take back", "", ExitCode.USAGE
-        )
+        raise Failure("No interrupted restore", "there is nothing to roll back", "", ExitCode.USAGE)
     return record
 
 
 def refuse_unfinished(journal: Journal) -> None:
-    """Raise Failure where a restore was cut short: nothing may build on a half state."""
+    """Raise Failure after an interrupted restore: nothing may build on its incomplete state."""
     record = journal.read()
     if record is not None and any(step.action == LIVE_STATE_REMOVED for step in record.undo):
         raise Failure(
-            "The live state was removed by a restore in place that failed",
+            "A failed restore with --in-place has removed the live state",
             f"its journal is {journal.path}",
-            "Restore a set: gitlab-mm list shows them, safety sets too.",
+            "Restore a set; gitlab-mm list shows all, safety sets included.",
             ExitCode.ATTENTION,
         )
     if record is not None:
         raise Failure(
-            "A restore was cut short, and must be finished or taken back first",
+            "A restore was interrupted; finish it or roll it back first",
             f"its journal is {journal.path}",
             "Run gitlab-mm restore --rollback (the old state) or --continue (the set's).",
             ExitCode.ATTENTION,
@@ -213,22 +212,22 @@ def refuse_unfinished(journal: Journal) -> None:
 
 
 def drop_previous(journal: Journal, older_than: timedelta) -> list[str]:
-    """Remove previous states that are kept and older than that; return what went wrong."""
+    """Remove kept previous states that are old enough; return problems as text."""
     now = datetime.now(timezone.utc)
     kept, problems = [], []
-    for one in journal.previous():
+    for state in journal.previous():
         wrong = None
-        if now - one.moment >= older_than:
-            wrong = run(one.steps, actions(detect.find(one.site, config_required=False)))
+        if now - state.moment >= older_than:
+            wrong = run(state.steps, actions(detect.find(state.site, config_required=False)))
         problems += wrong or []
         if wrong is None or wrong:
-            kept.append(one)
+            kept.append(state)
     journal.keep(kept)
     return problems
 
 
 def prune_previous(keep_time: timedelta | None, *, all_: bool = False) -> list[str]:
-    """Remove the states that --keep-previous kept, by the keep time or all; return problems."""
+    """Remove the states kept by --keep-previous, by keep time or all; return problems as text."""
     journal = Journal()
     if not journal.previous() or (keep_time is None and not all_):
         return []

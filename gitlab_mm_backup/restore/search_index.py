@@ -1,4 +1,4 @@
-"""The search's indexes, built after a restore while Mattermost runs again."""
+"""The search indexes: built after a restore, while Mattermost runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LARGE = 1 << 30  # bytes
 
 @dataclass(frozen=True)
 class IndexResult:
-    """What became of the indexes that were left for later."""
+    """The result of building the postponed indexes."""
 
     indexes: list[str]  # schema.name, built now
     seconds: float
@@ -36,35 +36,35 @@ class IndexResult:
 
 
 def waits(wish: str, manifest: Manifest) -> bool:
-    """Tell whether a restore leaves the search's indexes for later, by the plan's ``wish``."""
+    """Tell whether a restore postpones the search indexes, by the plan's ``wish``."""
     large = wish == "auto" and manifest.database.bytes > _LARGE
     return (wish == "later" or large) and load.bears_no_search(manifest)
 
 
 def note(left_out: Sequence[Index], journal: Journal) -> None:
-    """Note what is to be built, before the restore is final.
+    """Record the indexes to build, before the restore is final.
 
-    What an earlier restore left stays noted until ``settle``: if this one is taken back it is
-    wanted again.
+    Indexes postponed by an earlier restore stay recorded until ``settle``: after a rollback of
+    this one they are needed again.
     """
-    earlier = [one for one in journal.later() if one not in left_out]
+    earlier = [index for index in journal.later() if index not in left_out]
     journal.keep_later([*left_out, *earlier])
 
 
 def settle(left_out: Sequence[Index], journal: Journal) -> None:
-    """Forget what an earlier restore left: its database is live no more."""
+    """Forget the indexes of an earlier restore: its database is no longer live."""
     journal.keep_later(left_out)
 
 
 def build(site: Site, journal: Journal) -> IndexResult | None:
-    """Build what is noted, beside everybody's work; None where nothing is.
+    """Build the recorded indexes without blocking other sessions; None where there are none.
 
-    What cannot be built is told, and stays noted for the next run.
+    Indexes that cannot be built are reported and stay recorded for the next run.
     """
     wanted = journal.later()
     if not wanted:
         return None
-    log.info("Building the indexes of the search, while Mattermost runs")
+    log.info("Building the search indexes while Mattermost runs")
     began, built, problems = time.monotonic(), list[str](), list[str]()
     try:
         # A run that was killed may have left one at work, which would be in the way.
@@ -82,13 +82,13 @@ def build(site: Site, journal: Journal) -> IndexResult | None:
 
 
 def build_pending(site: Site) -> list[str]:
-    """Build what an earlier restore left for later, as a backup does first; return problems."""
+    """Build the indexes of an earlier restore, before a backup; return problems as text."""
     built = build(site, Journal()) if site.missing is None else None
     return built.problems if built else []
 
 
 def build_at_last(site: Site, journal: Journal) -> IndexResult | None:
-    """The same at the end of a restore, which is done: a signal ends the building alone."""
+    """Do the same at the end of a complete restore: a signal interrupts only the building."""
     try:
         with signals.heeded():
             return build(site, journal)
@@ -98,18 +98,18 @@ def build_at_last(site: Site, journal: Journal) -> IndexResult | None:
 
 
 def _unfinished(wanted: Sequence[Index], why: str) -> str:
-    names = ", ".join(one.name for one in wanted)
+    names = ", ".join(index.name for index in wanted)
     return (
         f"Mattermost's search is slow until its indexes are built ({names}): {why}. The next "
-        "backup builds them; gitlab-mm restore --continue does now"
+        "backup builds them; to build them now: gitlab-mm restore --continue"
     )
 
 
 def _build(session: psycopg.Connection[Any], index: Index) -> bool:
-    """Build one index as the dump defines it; False where it is there, or its table is not.
+    """Build one index as the dump defines it; False where it exists, or its table does not.
 
-    CONCURRENTLY, so that nobody waits for it; one that was cut short stays behind as invalid and
-    goes first (PostgreSQL manual, CREATE INDEX).
+    CONCURRENTLY, so that nothing is blocked; an interrupted build leaves an invalid index, which
+    is dropped first (PostgreSQL manual, CREATE INDEX).
     """
     row = session.execute(
         "SELECT to_regclass(%s) IS NOT NULL,"
@@ -128,7 +128,7 @@ def _build(session: psycopg.Connection[Any], index: Index) -> bool:
 
 
 def _execute(session: psycopg.Connection[Any], statement: str) -> None:
-    """Execute what the dump says; when we are interrupted, so is the server's work for us."""
+    """Execute a statement of the dump; on an interruption, cancel it in the server too."""
     try:
         session.execute(statement.encode(errors="surrogateescape"))
     except BaseException:

@@ -1,4 +1,7 @@
-"""How a set comes to this host for a restore: as it is, whole first, or its files as they are unpacked."""
+"""Find the set to restore, and make it available: in place, fetched whole, or streamed.
+
+A set may be in the store, at an off-site remote, or in a restic repository given with --from.
+"""
 
 from __future__ import annotations
 
@@ -37,25 +40,25 @@ _WORD = "restic"
 def store_elsewhere(
     settings: Settings, place: str, key: Secret | None = None
 ) -> ResticStore | None:
-    """Return the repository that ``place`` means: restic:REPOSITORY, or restic for config.yml's.
+    """Return the repository for ``place``: restic:REPOSITORY, or restic for config.yml's.
 
-    None for any other place.  How to open it comes from config.yml, and what that leaves open
-    from the environment that restic itself would take it from.
+    None for any other place. The access comes from config.yml, and otherwise from restic's own
+    environment variables.
     """
     word, _, there = place.partition(":")
     if word != _WORD:
         return None
     if key is not None:
         raise Failure(
-            "--identity opens copies by rclone",
-            "a repository of restic has a password",
+            "--identity is for copies made with rclone",
+            "a restic repository is opened with its password",
             exit_code=ExitCode.USAGE,
         )
     if there and not re.fullmatch(NO_PASSWORD, there):
         raise Failure(
             "The address of the repository holds a password",
-            "whoever looks at the list of processes could read it",
-            "Put the address into RESTIC_REPOSITORY, and give --from restic.",
+            "other users could read it in the process list",
+            "Set RESTIC_REPOSITORY to the address and use --from restic.",
             ExitCode.USAGE,
         )
     given = environment.restic()
@@ -64,7 +67,7 @@ def store_elsewhere(
 
 
 def _repository_access(known: Restic, there: str, given: Mapping[str, Secret]) -> Restic:
-    """Return how to open the repository ``there``, "" for the one that is ``known``."""
+    """Return the access to the repository ``there``, "" for the configured one."""
     access = replace(known, repository=there or known.repository)
     if known.password_file is None and not known.password_command:
         file, command = given.get("RESTIC_PASSWORD_FILE"), given.get("RESTIC_PASSWORD_COMMAND")
@@ -75,23 +78,23 @@ def _repository_access(known: Restic, there: str, given: Mapping[str, Secret]) -
     return access
 
 
-def bring(there: ResticStore, one: BackupSet, here: LocalStore) -> BackupSet:
-    """Bring a set from a repository into the folder of sets ``here``, where it is not yet.
+def bring(there: ResticStore, set_: BackupSet, here: LocalStore) -> BackupSet:
+    """Copy a set from a repository into the local store ``here``.
 
-    Raises Failure when restic cannot read all of it: then ``here`` is as before.
+    Raises Failure when restic cannot read all of it; then ``here`` is unchanged.
     """
-    assert isinstance(one.source, ResticSet)
-    refuse_without_room(here, one.manifest.bytes)
-    with here.create(one.name) as staging:
-        parts, problems = fetch(one.source, staging)
+    assert isinstance(set_.source, ResticSet)
+    refuse_without_room(here, set_.manifest.bytes)
+    with here.create(set_.name) as staging:
+        parts, problems = fetch(set_.source, staging)
         if problems:
             raise Failure(
-                f"Set {one.name} cannot be read from {there.where}",
+                f"Set {set_.name} cannot be read from {there.where}",
                 "; ".join(problems),
-                "Choose another set; restic check tells what is wrong with the repository.",
+                "Choose another set; to check the repository: restic check.",
             )
         sign = keys.own(identity.own().id).sign  # whoever restores it has accepted it
-        return here.complete(staging, replace(one.manifest, parts=parts), sign=sign)
+        return here.complete(staging, replace(set_.manifest, parts=parts), sign=sign)
 
 
 LATEST = "latest"
@@ -101,7 +104,7 @@ Way = Callable[[], AbstractContextManager[BackupSet]]
 
 @dataclass(frozen=True)
 class RestoreSource:
-    """A set to restore, wherever its parts are."""
+    """A set to restore, and the ways to make it available."""
 
     set: BackupSet
     whole: Way  # has all of it on this host
@@ -113,10 +116,10 @@ class RestoreSource:
 def find(
     settings: Settings, store: Store, place: str, name: str, identity: Secret | None, want: Want
 ) -> RestoreSource:
-    """Return the set ``name`` of the store, or where there is a ``place`` the copy there.
+    """Return the set ``name`` of the store, or with a ``place`` the copy there.
 
-    ``latest`` is the one that ``want`` describes.  What has come to this host already is taken
-    from here.  Raises Failure where there is none.
+    ``latest`` is the one that ``want`` describes. A set that is already on this host is used from
+    here. Raises Failure where there is none.
     """
     if not place:
         return _of_store(settings, store, name, want)
@@ -171,17 +174,18 @@ def _choose(name: str, want: Want, where: str, look: Callable[[], list[Found]]) 
     return choice.choose(look(), want, where) if name == LATEST else Chosen(name)
 
 
-def _here(one: BackupSet, chosen: Chosen) -> RestoreSource:
-    return RestoreSource(one, lambda: nullcontext(one), chosen=chosen)
+def _here(set_: BackupSet, chosen: Chosen) -> RestoreSource:
+    return RestoreSource(set_, lambda: nullcontext(set_), chosen=chosen)
 
 
 def near(
     wanted: RestoreSource, site: Site, plan: RestoreOptions
 ) -> AbstractContextManager[BackupSet]:
-    """Have the set near: whole and looked at before Mattermost stops, where that serves anybody.
+    """Make the set available on this host.
 
-    Its files come as they are unpacked where nobody uses the Mattermost that is here, and where
-    there is no room for both; if they can: in one piece, and not several folders for several disks.
+    It is fetched and verified before Mattermost stops, unless the site is empty or the disk cannot
+    hold both: then uploads are streamed into place, if they come from one archive and go to one
+    disk.
     """
     if wanted.streamed is None or not _comes_once(wanted.set, site, plan):
         return wanted.whole()
@@ -190,8 +194,8 @@ def near(
     return wanted.whole()
 
 
-def _comes_once(one: BackupSet, site: Site, plan: RestoreOptions) -> bool:
-    return one.manifest.increment is None and unpack.comes_once(one, site, plan)
+def _comes_once(set_: BackupSet, site: Site, plan: RestoreOptions) -> bool:
+    return set_.manifest.increment is None and unpack.comes_once(set_, site, plan)
 
 
 def _is_empty(site: Site) -> bool:
@@ -202,7 +206,7 @@ def _is_empty(site: Site) -> bool:
 
 
 def _has_room(wanted: RestoreSource, site: Site, plan: RestoreOptions) -> bool:
-    """Tell whether the folder takes the set beside what becomes of it on the same disk."""
+    """Tell whether the local store has space for the set in addition to the restored data."""
     folder = disk_space.nearest(wanted.into)
     disk, needed = os.stat(folder).st_dev, wanted.set.manifest.bytes + preflight.SPARE
     for place, count in preflight.needs(wanted.set, site, plan).items():

@@ -1,4 +1,4 @@
-"""What a move out of the bundle leaves to do on GitLab's host, and the web server's part."""
+"""Moves out of the bundle: checks before, remaining tasks after, and an nginx site."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _HEADERS = """\
 
 
 def todo(set_: BackupSet, site: Site) -> list[str]:
-    """Return, in words, what is to be done on GitLab's host; [] for no move out of the bundle."""
+    """Return the remaining tasks on GitLab's host; [] unless this moves out of the bundle."""
     if site.kind is not Kind.STANDALONE or set_.manifest.kind != Kind.OMNIBUS.value:
         return []
     url = _url(site)
@@ -74,10 +74,10 @@ def todo(set_: BackupSet, site: Site) -> list[str]:
     ]
     if url != _url_before(set_):
         told.append(f"In GitLab, Admin, Applications, {APPLICATION_NAME}: add these redirect URIs")
-        told += [f"  {one}" for one in oauth.redirect_uris(site)]
+        told += [f"  {uri}" for uri in oauth.redirect_uris(site)]
     else:
         host = urlsplit(url).hostname
-        told.append(f"Let the name {host} lead to this host; GitLab's application stays as it is")
+        told.append(f"Point the DNS name {host} to this host; GitLab's application needs no change")
     return told
 
 
@@ -99,7 +99,7 @@ def nginx_site(site: Site) -> str:
     if not web or not whole or not host or not _harmless(host):
         raise Failure(
             "No nginx site can be written",
-            "ServiceSettings.SiteURL is no address",
+            "ServiceSettings.SiteURL is not a URL",
             "Set it in the System Console, then give --nginx again.",
             ExitCode.USAGE,
         )
@@ -123,10 +123,10 @@ def _harmless(host: str) -> bool:
 
 
 def write_nginx_site(path: Path, site: Site) -> None:
-    """Write it to a new file; raises Failure where one is there already."""
+    """Write it to a new file; raises Failure where the file exists."""
     text = nginx_site(site)
     if os.path.lexists(path):
-        raise Failure(f"{path} is there already", "it is not overwritten", "Name a new file.")
+        raise Failure(f"{path} already exists", "it is not overwritten", "Name a new file.")
     try:
         replace_file(path, text.encode(), mode=0o644)
     except OSError as error:
@@ -134,18 +134,18 @@ def write_nginx_site(path: Path, site: Site) -> None:
 
 
 def check_vacant(set_: BackupSet, site: Site, plan: RestoreOptions) -> None:
-    """Raise Failure for the first reason against it; changes nothing."""
+    """Raise Failure for the first obstacle; changes nothing."""
     if site.kind is Kind.OMNIBUS and set_.manifest.kind != site.kind.value:
         raise Failure(
-            "The set is of a standalone Mattermost, and this is the one bundled with GitLab",
-            "there is no way back into the bundle: its environment folder would win",
+            "The set is from a standalone Mattermost; this host has the one bundled with GitLab",
+            "the bundled one cannot take its settings: its environment folder overrides them",
             "Restore it where Mattermost's own package is installed.",
         )
     if site.kind is Kind.STANDALONE and plan.with_etc:
         raise Failure(
             "/etc/gitlab is not put back on a standalone Mattermost",
             "it belongs to GitLab, on GitLab's host",
-            "Leave out --with-etc.",
+            "Run it without --with-etc.",
         )
     if "database" not in plan.parts:
         return
@@ -156,9 +156,9 @@ def check_vacant(set_: BackupSet, site: Site, plan: RestoreOptions) -> None:
 
 
 def _refuse_weak_role(site: Site) -> None:
-    """The new database is made beside the live one, and the two are renamed: that takes rights.
+    """Raise Failure where Mattermost's role cannot create and rename databases.
 
-    No other login is known where Mattermost's own DataSource is all there is.
+    Where Mattermost's DataSource is the only login, its role makes the new database.
     """
     endpoint = site.database
     with connection.administering(endpoint) as session:
@@ -178,10 +178,12 @@ def _refuse_weak_role(site: Site) -> None:
     wanted = [statement for statement, there in missing.items() if not there]
     if wanted:
         raise Failure(
-            f"Role {endpoint.owner.role} may not exchange databases",
-            "the set is loaded into a new database beside the live one, and the two are renamed",
+            f"Role {endpoint.owner.role} may not create and rename databases",
+            "the set is loaded into a new database, which is then swapped with the live one by renaming",
             "As a superuser of that server: "
-            + "; ".join(f"psql -p {endpoint.port} -c {shlex.quote(one)}" for one in wanted)
+            + "; ".join(
+                f"psql -p {endpoint.port} -c {shlex.quote(statement)}" for statement in wanted
+            )
             + ". After the restore it can be taken back (NOCREATEDB).",
         )
 
@@ -193,9 +195,9 @@ def _refuse_data(site: Site) -> None:
         return  # there is no such database yet; whatever else is wrong was found before
     if teams or users:
         raise Failure(
-            "This Mattermost holds data already",
+            "This Mattermost already holds data",
             f"its database {site.database.name} has {teams} teams and {users} users",
-            "Give --replace to put the set in their place; a safety set of them is made first.",
+            "To replace them, give --replace; a safety set is made first.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Steps that can be taken back: a stack of undos, each written down before its act."""
+"""Undo: a stack of undo steps, each recorded before its action."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Action = Callable[..., None]
 
 
 class Undo:
-    """On any way out of the ``with`` block but after ``commit``, take all steps back.
+    """Undo all steps when the ``with`` block ends, except after ``commit``.
 
-    The last one comes first; a failing undo does not stop those before it.  When one failed the
-    exception that leaves the block is a Failure with ExitCode.ATTENTION which names it.
+    The last step is undone first; a failing undo does not stop the others. When one failed, the
+    block raises a Failure with ExitCode.ATTENTION that names it.
     """
 
     def __init__(
@@ -24,18 +24,18 @@ class Undo:
         actions: Mapping[str, Action],
         note: Callable[[list[Step], list[Step]], None],
     ) -> None:
-        """``note`` makes two lists lasting: what to take back, and what is left to finish."""
+        """``note`` writes two lists to disk: the steps to undo, and those left to finish."""
         self._actions = actions
         self._note = note
         self._steps: list[Step] = []
         self._committed = False
 
     def will(self, action: str, **values: str) -> None:
-        """Note, before an act, the action that takes it back."""
+        """Record the undo of an action, before the action."""
         self._add(Step(action, values))
 
     def will_last(self, action: str, **values: str) -> None:
-        """The same, for an action that must not be done where one before it fails."""
+        """Record an undo that must not run where an earlier one failed."""
         self._add(Step(action, values, last=True))
 
     def _add(self, step: Step) -> None:
@@ -43,7 +43,7 @@ class Undo:
         self._note(self._steps, [])
 
     def commit(self, finish: list[Step]) -> None:
-        """Make everything so far final; ``finish`` is noted as still to be done."""
+        """Make all steps final; ``finish`` is recorded as still to do."""
         signals.ignore()  # from here on an interruption could only be told wrongly
         self._note([], finish)
         self._committed = True
@@ -63,20 +63,20 @@ class Undo:
         problems = run(reversed(self._steps), self._actions)
         if problems:  # what is noted stays, for gitlab-mm restore --rollback
             raise Failure(
-                "The work failed, and not everything could be put back",
+                "The operation failed, and not everything could be rolled back",
                 "; ".join([*([log.bug_words(cause)] if cause else []), *problems]),
-                "Put right what is named, then run gitlab-mm restore --rollback.",
+                "Fix the above, then run gitlab-mm restore --rollback.",
                 ExitCode.ATTENTION,
             ) from cause
         self._note([], [])
 
 
 def run(steps: Iterable[Step], actions: Mapping[str, Action]) -> list[str]:
-    """Do ``steps`` in their order, all of them, and return what went wrong, in words."""
+    """Run all ``steps`` in order; return the problems as text."""
     problems: list[str] = []
     for step in steps:
         if step.last and problems:
-            problems.append(f"{step.action}: left undone because of the above")
+            problems.append(f"{step.action}: not done because of the above")
             continue
         try:
             actions[step.action](**step.values)

@@ -1,4 +1,4 @@
-"""The new folders of a restore, made next to the live ones."""
+"""The new folders of a restore, unpacked next to the live ones."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ from .plan import RestoreOptions
 
 @dataclass(frozen=True)
 class StagedFolder:
-    """One folder to be exchanged, and the private work folder beside it."""
+    """A folder to exchange, and its private work directory."""
 
     live: Path
     folder: Path
 
     @property
     def staged(self) -> Path:
-        """Where the new folder is made: the folder itself, or what goes into a mount point."""
+        """Where the new folder is made: the folder itself, or the content for a mount point."""
         new = self.folder / "new"
         return new if works_by_entries(self.live, self.folder) else new / self.live.name
 
 
 def previous(work: StagedFolder) -> Path:
-    """Return where the former live folder is after the exchange."""
+    """Return the place of the previous live folder after the exchange."""
     old = work.folder / "old"
     return old if works_by_entries(work.live, work.folder) else old / work.live.name
 
 
 def works(set_: BackupSet, site: Site, plan: RestoreOptions, token: str) -> dict[str, StagedFolder]:
-    """Return the work for each folder of the site that the plan puts back, by role.
+    """Return the work for each folder that the plan restores, by role.
 
     ``config`` is config.json alone, ``etc`` is /etc/gitlab.
     """
@@ -74,9 +74,9 @@ def works(set_: BackupSet, site: Site, plan: RestoreOptions, token: str) -> dict
 def unpack(
     set_: BackupSet, site: Site, plan: RestoreOptions, works: Mapping[str, StagedFolder]
 ) -> list[str]:
-    """Make what is new complete: files of the set, what is the host's own, owners.
+    """Complete the new folders: the set's files, the host's own files, owners.
 
-    Returns, in words, what this host cannot have of the set.
+    Returns, as text, what this host cannot have of the set.
     """
     told: list[str] = []
     if "home" in works:
@@ -142,7 +142,7 @@ class Archive:
     def unpack(
         self, folder: str, into: Path, excluded: Sequence[str], keeping: Keeping
     ) -> list[str]:
-        """Unpack a folder of it; return, in words, what of it ``keeping`` cannot put back."""
+        """Unpack a folder of it; return, as text, what ``keeping`` cannot restore."""
         one, never = self.set, [*excluded, *self.stale]
         stream = one.stream if self.part == "files" else None
         strange = self._by_number and not identity.known().owns(manifest.host_of(one.manifest))
@@ -165,19 +165,19 @@ class Archive:
 
 
 def comes_once(set_: BackupSet, site: Site, plan: RestoreOptions) -> bool:
-    """Tell whether the files part is read once at most for this plan, from end to end."""
+    """Tell whether this plan reads the files part at most once, from start to end."""
     return set_.base is None and len(_moves(set_, site) if plan.with_folders else ()) <= 1
 
 
 def _archives(set_: BackupSet, source: str) -> list[Archive]:
-    """Return what to unpack for ``source``, the oldest first: each file comes from one of them."""
+    """Return the archives to unpack for ``source``, oldest first; each file is in one of them."""
     if set_.base is None:
         return [Archive(set_)]
     final, found = set_.file(LISTING), []
-    for level, one in enumerate(set_.chain):
-        stale, anything = file_list.stale(one.file(LISTING), final, level, source)
+    for level, link in enumerate(set_.chain):
+        stale, anything = file_list.stale(link.file(LISTING), final, level, source)
         if anything:
-            found.append(Archive(one, stale=stale))
+            found.append(Archive(link, stale=stale))
     return found
 
 
@@ -196,11 +196,13 @@ def _unpack_tree(
     work: StagedFolder,
     target: Path,
 ) -> list[str]:
-    """Unpack ``source`` and give it its name only when it is complete."""
+    """Unpack ``source``, and rename it to its name only when it is complete."""
     unpacking = work.folder / "unpacking"
     unpacking.mkdir(mode=0o700)
     keeping = attributes.keeping(unpacking, work.live)
-    told = [words for one in layers for words in one.unpack(source, unpacking, excluded, keeping)]
+    told = [
+        words for layer in layers for words in layer.unpack(source, unpacking, excluded, keeping)
+    ]
     unpacked = unpacking / Path(source).name
     if target == work.folder / "new":  # of such a folder the entries are exchanged
         for entry in unpacked.iterdir():
@@ -212,7 +214,7 @@ def _unpack_tree(
 
 
 def _keep_links(site: Site, home: Path) -> None:
-    """Make the links by which this site's home reaches folders that lie elsewhere."""
+    """Create the links from this site's home to its folders elsewhere."""
     for role, path in site.folders.configured.items():
         if role != "home" and path.is_symlink() and site.folders.home in path.parents:
             link = home / path.relative_to(site.folders.home)
@@ -221,14 +223,14 @@ def _keep_links(site: Site, home: Path) -> None:
 
 
 def _keep_environment(site: Site, home: Path) -> None:
-    """Keep the host's environment folder where it lies in the home (GitLab 10 to 11.5)."""
+    """Copy the host's environment folder if it is in the home (GitLab 10 to 11.5)."""
     folder = site.environment_folder
     if folder is not None and site.folders.home in folder.parents:
         _copy(folder, home / folder.relative_to(site.folders.home))
 
 
 def _keep_host_settings(set_: BackupSet, site: Site, config: Path) -> list[str]:
-    """Give the new config.json what this host says for itself, where no environment does."""
+    """Write this host's own settings into the new config.json, unless the environment has them."""
     told = _put_in_place_of_link(set_, site, config) if config.is_symlink() else []
     if not config.is_file():
         raise Failure("The set holds no config.json", hint="Choose another set.")
@@ -240,7 +242,7 @@ def _keep_host_settings(set_: BackupSet, site: Site, config: Path) -> list[str]:
 
 
 def link_of_config(set_: BackupSet) -> list[str]:
-    """Return, in words, that config.json was a link that led out of the set's directories."""
+    """Return a warning where config.json was a link out of the set's directories."""
     path = f"{set_.manifest.files.folders['home']}/config.json"
     to = set_.manifest.links.get(path)
     return [] if to is None else [_as_copy(to)]
@@ -249,12 +251,12 @@ def link_of_config(set_: BackupSet) -> list[str]:
 def _as_copy(to: str) -> str:
     return (
         f"config.json was a link to {to!r}, and is a copy of what it led to when the set was made: "
-        "have whoever keeps the link make it again"
+        "create the link again if it is managed elsewhere"
     )
 
 
 def _put_in_place_of_link(set_: BackupSet, site: Site, config: Path) -> list[str]:
-    """Make config.json of what the set knows of it, where it was a link to what is in no set."""
+    """Write config.json from the set's settings, where it was a link to a file that no set has."""
     to, owner = os.readlink(config), sandbox.account_entry(site.account.user)
     found = json_file.read(set_.file("settings")).document.get("config")
     if not isinstance(found, dict):
@@ -267,7 +269,7 @@ def _put_in_place_of_link(set_: BackupSet, site: Site, config: Path) -> list[str
 
 
 def _keep_others(work: StagedFolder) -> None:
-    """Keep what the program's own package has in a folder, and the set has not."""
+    """Keep files of the program's package that are not in the set."""
     for entry in sorted(work.live.iterdir()) if work.live.is_dir() else []:
         kept = work.staged / entry.name
         if not os.path.lexists(kept) and not entry.name.startswith(WORK):
@@ -275,7 +277,7 @@ def _keep_others(work: StagedFolder) -> None:
 
 
 def _give_to(site: Site, set_: BackupSet, work: StagedFolder) -> None:
-    """Give the account's files to this site's account, where its name is another one here."""
+    """Give the files to this site's account, where its name differs from the set's."""
     before, tree = set_.manifest.files.account, work.staged
     if set_.manifest.kind != site.kind.value:
         _give_all_to(site, work)
@@ -296,7 +298,7 @@ def _give_to(site: Site, set_: BackupSet, work: StagedFolder) -> None:
 
 
 def _give_all_to(site: Site, work: StagedFolder) -> None:
-    """Give everything to the site's account, as its package has it, with the modes of what is live."""
+    """Give all files to the site's account, with the modes of the live ones."""
     target = sandbox.account_entry(site.account.user)
     gid = grp.getgrnam(site.account.group).gr_gid
     for folder, _, names in os.walk(work.staged):
@@ -315,7 +317,7 @@ def _same_config(work: StagedFolder) -> list[tuple[Path, Path]]:
 
 
 def _ids_here(account: FileOwner) -> tuple[int, int]:
-    """Return the numbers that tar gave to the account's files: by name where it is known here."""
+    """Return the ids that tar gave to the account's files: by name where it exists here."""
     uid, gid = account.uid, account.gid
     with contextlib.suppress(KeyError):
         uid = pwd.getpwnam(account.user).pw_uid

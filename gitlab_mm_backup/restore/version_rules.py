@@ -1,4 +1,4 @@
-"""Rules: what stands between a set and a Mattermost of another version, as version_rules.yml says."""
+"""Version rules: whether a set fits a Mattermost of another version, by version_rules.yml."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _UNBUNDLED = (11,)  # the first Mattermost that came with no GitLab
 
 
 class RuleAction(enum.Enum):
-    """What a rule that speaks does to a restore."""
+    """The effect of a rule that applies."""
 
     REFUSE = "refuse"
     WARN = "warn"
@@ -38,7 +38,7 @@ class RuleAction(enum.Enum):
 
 @dataclass(frozen=True)
 class VersionFacts:
-    """What the rules judge: the set, and the Mattermost that it is to be restored into."""
+    """The input of the rules: the set, and the Mattermost to restore it to."""
 
     set: str  # version of the set's Mattermost; anything without numbers: not known
     target: str  # of the program on the host
@@ -56,7 +56,7 @@ class VersionFacts:
 
 @dataclass(frozen=True)
 class Finding:
-    """A rule that speaks, in words."""
+    """A rule that applies, as text."""
 
     code: str
     verdict: RuleAction
@@ -83,7 +83,7 @@ class Rule:
 
 @functools.lru_cache(None)
 def load(path: Path = FILE) -> list[Rule]:
-    """Return the rules in the order of the file.  Raises ValueError for one of another form."""
+    """Return the rules in the order of the file. Raises ValueError for an invalid one."""
     return [_rule(entry) for entry in validation.from_yaml(path.read_text(encoding="utf-8"))]
 
 
@@ -101,7 +101,7 @@ def _rule(entry: Mapping[str, Any]) -> Rule:
 
 
 def evaluate(facts: VersionFacts, rules: Sequence[Rule] | None = None) -> list[Finding]:
-    """Return what the rules say about ``facts``, refusals first."""
+    """Return the findings of the rules about ``facts``, refusals first."""
     found = []
     for rule in load() if rules is None else rules:
         answers = [_CONDITIONS[name](facts, value) for name, value in rule.when.items()]
@@ -110,11 +110,11 @@ def evaluate(facts: VersionFacts, rules: Sequence[Rule] | None = None) -> list[F
         verdict = rule.unknown if None in answers else rule.verdict
         if verdict is not None:
             found.append(_finding(rule, verdict, facts))
-    return sorted(found, key=lambda one: one.verdict is not RuleAction.REFUSE)
+    return sorted(found, key=lambda finding: finding.verdict is not RuleAction.REFUSE)
 
 
 def _finding(rule: Rule, verdict: RuleAction, facts: VersionFacts) -> Finding:
-    not_known = "of a version that is not known"
+    not_known = "of unknown version"
     words = {
         "set": facts.set if numbers(facts.set) else not_known,
         "gitlab": facts.gitlab or not_known,
@@ -123,24 +123,24 @@ def _finding(rule: Rule, verdict: RuleAction, facts: VersionFacts) -> Finding:
     }
     reason = rule.reason.format(**words)
     if verdict is not rule.verdict:
-        reason = f"Not known, but possible: {reason}"
+        reason = f"Not certain: {reason}"
     return Finding(rule.code, verdict, reason, rule.way_out.format(**words), rule.sources)
 
 
 def enforce(findings: Sequence[Finding]) -> list[str]:
-    """Return the warnings among ``findings``; raises Failure with all that refuse."""
-    refused = [one for one in findings if one.verdict is RuleAction.REFUSE]
+    """Return the warnings among ``findings``; raises Failure with all refusals."""
+    refused = [finding for finding in findings if finding.verdict is RuleAction.REFUSE]
     if refused:
         raise Failure(
             "The set does not fit the Mattermost on this host",
-            "; ".join(one.reason for one in refused),
-            " ".join(dict.fromkeys(one.way_out for one in refused)),
+            "; ".join(finding.reason for finding in refused),
+            " ".join(dict.fromkeys(finding.way_out for finding in refused)),
         )
-    return [str(one) for one in findings]
+    return [str(finding) for finding in findings]
 
 
 def _within(version: str, wanted: str) -> bool | None:
-    """Tell whether ``version`` meets every comparison of ``wanted``; None where it has no numbers."""
+    """Tell whether ``version`` meets all comparisons of ``wanted``; None if it has no numbers."""
     ours = numbers(version)
     if not ours:
         return None
@@ -153,7 +153,7 @@ def _comparisons(wanted: str) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def _target_within(facts: VersionFacts, wanted: str) -> bool | None:
-    """Tell it of the target; whatever the version of a bundled one is, it is below 11."""
+    """Do the same for the target; a bundled Mattermost of unknown version is below 11."""
     found = _within(facts.target, wanted)
     newer = any(">" in sign and theirs >= _UNBUNDLED for sign, theirs in _comparisons(wanted))
     return False if found is None and facts.bundled and newer else found
@@ -171,7 +171,7 @@ def _has_migration(facts: VersionFacts, wanted: Mapping[int, str]) -> bool | Non
 
 
 def _has_setting(facts: VersionFacts, wanted: Mapping[str, bool]) -> bool:
-    """Tell whether one of the switches stands as given; one that is not there stands as it should."""
+    """Tell whether one of the switches has the given value; a missing switch has none."""
     return any(_switch(facts.settings, name) is value for name, value in wanted.items())
 
 

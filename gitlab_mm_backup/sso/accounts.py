@@ -1,7 +1,7 @@
-"""Accounts that sign in through GitLab: made ones with e-mail and password, and back.
+"""Convert accounts with GitLab sign-in to email and password, and back.
 
-Mattermost itself mails everybody a new password ("I forgot my password").  What was changed is
-in a mapping file, written first, from which it can be taken back byte by byte.
+Mattermost itself mails new passwords ("I forgot my password"). A mapping file, written first,
+records the changes for an exact undo.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _RETURN = "UPDATE users SET authservice = 'gitlab', authdata = %s, updateat = %s
 
 @dataclass(frozen=True)
 class Person:
-    """An account whose sign-in GitLab decides about."""
+    """An account that signs in through GitLab."""
 
     id: str
     username: str
@@ -59,7 +59,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Changed:
-    """What a conversion did, or with a dry run would do; or what an undo did."""
+    """The result of a conversion, of its dry run, or of an undo."""
 
     people: list[Person]
     mapping: Path | None = None
@@ -69,7 +69,7 @@ class Changed:
 
 
 def preview(site: Site) -> Changed:
-    """Return who is affected, and who could be named as administrator; changes nothing."""
+    """Return the affected accounts, and the possible administrators; changes nothing."""
     with connection.within(site.database) as session:
         people = _people(session)
         return Changed(
@@ -80,7 +80,7 @@ def preview(site: Site) -> Changed:
 
 
 def convert(site: Site, administrator: str, password: Secret) -> Changed:
-    """Have all who sign in through GitLab sign in by e-mail and password from now on.
+    """Convert all accounts with GitLab sign-in to email and password.
 
     Raises Failure, with nothing changed, unless ``administrator`` can sign in with ``password``.
     """
@@ -93,9 +93,11 @@ def convert(site: Site, administrator: str, password: Secret) -> Changed:
             return Changed([], administrator=administrator)
         mapping = _write_mapping(site, people, now)
         try:
-            done = session.execute(_CONVERT, (now, [one.id for one in people]))
+            done = session.execute(_CONVERT, (now, [person.id for person in people]))
             if done.rowcount != len(people):
-                raise Failure("The accounts have changed meanwhile", f"{done.rowcount} were found")
+                raise Failure(
+                    "The accounts were changed by another program", f"{done.rowcount} were found"
+                )
         except BaseException:
             mapping.unlink(missing_ok=True)  # nothing is changed, so there is nothing to undo
             raise
@@ -104,9 +106,9 @@ def convert(site: Site, administrator: str, password: Secret) -> Changed:
 
 
 def undo(site: Site, mapping: Path) -> Changed:
-    """Give the accounts in ``mapping`` back to GitLab; one that is no longer so is left, and told.
+    """Convert the accounts in ``mapping`` back; one that has changed is skipped with a warning.
 
-    A password that somebody has set meanwhile goes: Mattermost refuses an account with both.
+    A new password is removed: Mattermost refuses an account with both.
     """
     after, wanted = _read_mapping(mapping)
     back, warnings = [], []
@@ -116,7 +118,7 @@ def undo(site: Site, mapping: Path) -> Changed:
         for person in wanted:
             problem = _obstacle(person, found.get(person.id), taken)
             if problem:
-                warnings.append(f"{person.username} is left as it is: {problem}")
+                warnings.append(f"{person.username} is skipped: {problem}")
             elif found[person.id][0] == "":
                 _give_back(session, person, untouched=found[person.id][2] == after)
                 back.append(person)
@@ -126,9 +128,9 @@ def undo(site: Site, mapping: Path) -> Changed:
 
 
 def prove_administrator(site: Site, name: str, password: Secret) -> None:
-    """Raise Failure unless ``name`` signs in with ``password`` now, and is an administrator.
+    """Raise Failure unless ``name`` is an administrator and can sign in with ``password``.
 
-    Through Mattermost itself: that a password is stored does not say that somebody knows it.
+    Tried at Mattermost itself: a stored password may be known to nobody.
     """
     body = json.dumps({"login_id": name, "password": password.reveal()}).encode()
     there, users = listener.of(site.settings), "/api/v4/users"
@@ -140,17 +142,17 @@ def prove_administrator(site: Site, name: str, password: Secret) -> None:
         token, user = answer.headers.get("token", ""), validation.from_json(answer.body)
         there.ask(f"{users}/logout", b"", {"Authorization": f"Bearer {token}"}, timeout=30)
     except (OSError, ValueError) as error:
-        raise Failure("Mattermost cannot be asked", reason(error), "Start it first.") from None
+        raise Failure("Mattermost does not answer", reason(error), "Start it first.") from None
     roles = str(user.get("roles", "")).split() if isinstance(user, dict) else []
     if _ADMINISTRATOR not in roles:
-        raise _unproven(name, "the account is no system administrator")
+        raise _unproven(name, "the account is not a system administrator")
     if user.get("auth_service"):
-        raise _unproven(name, "it signs in through another service itself")
+        raise _unproven(name, "it signs in through another service")
 
 
 def _unproven(name: str, why: str) -> Failure:
     return Failure(
-        f"{name} is not proven able to administer Mattermost without GitLab",
+        f"{name} could not be confirmed as an administrator who can sign in without GitLab",
         why,
         "Name an administrator with a password of its own and without MFA (--admin). To make one: mmctl user "
         "create --local --system-admin, or in the System Console.",
@@ -160,19 +162,21 @@ def _unproven(name: str, why: str) -> Failure:
 def _refuse_without_email(site: Site) -> None:
     if not site.settings.flag("EmailSettings", "EnableSignInWithEmail"):
         raise Failure(
-            "Mattermost does not let people sign in with e-mail and password",
+            "Sign-in with email and password is off in Mattermost",
             "EmailSettings.EnableSignInWithEmail is off",
-            "Switch it on in the System Console (Authentication, Email), then try again.",
+            "Turn it on in the System Console (Authentication, Email), then try again.",
         )
 
 
 def _doubts(site: Site, people: Iterable[Person]) -> list[str]:
     told = []
     if not site.settings.text("EmailSettings", "SMTPServer"):
-        told.append("Mattermost knows no mail server, so nobody can get a new password by mail")
-    without = [one.username for one in people if "@" not in one.email and not one.deleteat]
+        told.append("Mattermost has no mail server, so it cannot send password resets")
+    without = [
+        person.username for person in people if "@" not in person.email and not person.deleteat
+    ]
     if without:
-        told.append(f"Without an address for a new password: {', '.join(without)}")
+        told.append(f"No email address, so no password reset: {', '.join(without)}")
     return told
 
 
@@ -191,7 +195,7 @@ def _local_administrators(session: psycopg.Connection[Any]) -> list[str]:
 
 
 def _write_mapping(site: Site, people: Iterable[Person], after: int) -> Path:
-    """Write, before any change, all that an undo needs: root's alone, and on the disk."""
+    """Write the mapping for an undo, before any change: for root only, synced to disk."""
     moment = datetime.now(timezone.utc)
     path = STATE / f"accounts-{moment:%Y%m%dT%H%M%SZ}.json"
     document = {
@@ -199,7 +203,7 @@ def _write_mapping(site: Site, people: Iterable[Person], after: int) -> Path:
         "made": utc(moment),
         "site": site.settings.text("ServiceSettings", "SiteURL"),
         "updateat": after,
-        "accounts": [vars(one) for one in people],
+        "accounts": [vars(person) for person in people],
     }
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -224,7 +228,7 @@ def _read_mapping(path: Path) -> tuple[int, list[Person]]:
         if document["format"] != _FORMAT:
             raise ValueError(f"format {document['format']} is not known")
         return validation.count(document["updateat"]), [
-            _person(one) for one in document["accounts"]
+            _person(account) for account in document["accounts"]
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Failure(
@@ -241,14 +245,14 @@ def _as_they_are(
     rows = session.execute(
         "SELECT id, coalesce(authservice, ''), authdata, updateat FROM users"
         " WHERE id = ANY(%s) FOR UPDATE",
-        ([one.id for one in wanted],),
+        ([person.id for person in wanted],),
     ).fetchall()
     return {row[0]: (row[1], row[2], row[3]) for row in rows}
 
 
 def _taken_elsewhere(session: psycopg.Connection[Any], wanted: Iterable[Person]) -> dict[str, str]:
-    """Return who has GitLab's id of somebody else in ``wanted`` now."""
-    ids = {one.authdata: one.id for one in wanted}
+    """Return other accounts that now have a GitLab id of ``wanted``."""
+    ids = {person.authdata: person.id for person in wanted}
     rows = session.execute(
         "SELECT authdata, id, username FROM users WHERE authdata = ANY(%s)", (list(ids),)
     ).fetchall()
@@ -259,28 +263,28 @@ def _obstacle(
     person: Person, found: tuple[str, str | None, int] | None, taken: Mapping[str, str]
 ) -> str:
     if found is None:
-        return "the account is gone"
+        return "the account no longer exists"
     if person.authdata in taken:
-        return f"{taken[person.authdata]} signs in as that user of GitLab now"
+        return f"{taken[person.authdata]} now signs in as that GitLab user"
     if found[0] not in ("", "gitlab") or found[1] not in (None, "", person.authdata):
-        return "it signs in another way now"
+        return "it now signs in another way"
     return ""
 
 
 def _give_back(session: psycopg.Connection[Any], person: Person, *, untouched: bool) -> None:
-    """Put one row back; as it was to the byte where nothing has changed it since."""
+    """Restore one row; exactly, where nothing has changed it since."""
     moment = person.updateat if untouched else int(time.time() * 1000)
     statement = _RETURN.format("" if untouched else ", password = ''")
     session.execute(statement, (person.authdata, moment, person.id))
 
 
 def _restarted(site: Site) -> list[str]:
-    """Restart Mattermost, which keeps accounts in memory; return what went wrong."""
+    """Restart Mattermost, which caches accounts; return problems as text."""
     mattermost = service.of(site)
     try:
         if mattermost.runs():
             mattermost.restart()
             service.wait_until_it_answers(site)
     except Failure as failure:
-        return [f"Restart Mattermost, which still remembers the accounts as they were: {failure}"]
+        return [f"Restart Mattermost; it still has the former accounts in its cache: {failure}"]
     return []

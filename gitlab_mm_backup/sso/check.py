@@ -1,4 +1,4 @@
-"""Sign-in through GitLab: what it rests on here, and what is wrong with it."""
+"""Sign-in through GitLab: the credentials in use, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Severity(enum.Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong; ``layer`` is where, or gitlab for GitLab's own side."""
+    """One problem; ``layer`` is its place, or gitlab for GitLab's own side."""
 
     code: str
     layer: str
@@ -55,12 +55,12 @@ class Diagnosis:
     probe: Probe
 
     def in_use(self, site: Site) -> bool:
-        """Tell whether anything here speaks of signing in through GitLab."""
+        """Tell whether any setting here refers to signing in through GitLab."""
         return site.settings.flag("GitLabSettings", "Enable") or bool(self.candidates)
 
     def chosen(self) -> Candidate | None:
-        """Return the first candidate that GitLab accepts, those of this host before any other."""
-        return next((one for one in self.candidates if one.verified), None)
+        """Return the first candidate that GitLab accepts; those of this host come first."""
+        return next((candidate for candidate in self.candidates if candidate.verified), None)
 
 
 def effective_pair(site: Site) -> Pair | None:
@@ -71,9 +71,9 @@ def effective_pair(site: Site) -> Pair | None:
 
 
 def accepted(site: Site) -> bool | None:
-    """Tell whether GitLab accepts the effective pair; None where it is not known.
+    """Tell whether GitLab accepts the effective pair; None if unknown.
 
-    Where its database is not on this host the live GitLab is asked.
+    Where its database is not on this host, the running GitLab is asked.
     """
     pair = effective_pair(site)
     if pair is None:
@@ -100,7 +100,7 @@ def check(site: Site, more: Iterable[Candidate] = ()) -> Diagnosis:
     findings = [Finding("unreadable", name, why) for name, why in unreadable.items()]
     rows: list[Application] | None = None
     try:
-        rows = oauth.applications(site, [one.pair.id for one in candidates])
+        rows = oauth.applications(site, [candidate.pair.id for candidate in candidates])
     except Failure as failure:
         findings.append(Finding("gitlab-unknown", "gitlab", str(failure), Severity.WARNING))
     candidates = _verified(site, candidates, rows)
@@ -123,17 +123,20 @@ def _verified(
         return credentials.verify(candidates, rows)
     words = {ProbeResult.ACCEPTED: True, ProbeResult.REFUSED: False, ProbeResult.UNKNOWN: None}
     answers: dict[tuple[str, Secret], bool | None] = {}
-    for one in candidates:
-        key = (one.pair.id, one.pair.secret)
+    for candidate in candidates:
+        key = (candidate.pair.id, candidate.pair.secret)
         if None in answers.values():  # it does not answer, and would keep each of them waiting
             answers[key] = None
         elif key not in answers:
-            answers[key] = words[oauth.probe(site, one.pair).verdict]
-    return [replace(one, verified=answers[(one.pair.id, one.pair.secret)]) for one in candidates]
+            answers[key] = words[oauth.probe(site, candidate.pair).verdict]
+    return [
+        replace(candidate, verified=answers[(candidate.pair.id, candidate.pair.secret)])
+        for candidate in candidates
+    ]
 
 
 def _broken(findings: list[Finding]) -> bool:
-    return any(one.severity is Severity.BROKEN for one in findings)
+    return any(finding.severity is Severity.BROKEN for finding in findings)
 
 
 def _pair_findings(
@@ -150,7 +153,7 @@ def _pair_findings(
             Finding("no-credentials", "effective", "Mattermost has no GitLab id and secret")
         )
     in_use = next((layer.name for layer in layers if layer.pair() == effective), "")
-    verdicts = {one.source: one.verified for one in candidates}
+    verdicts = {candidate.source: candidate.verified for candidate in candidates}
     pairs = {layer.name: layer.pair() for layer in layers}
     literal = credentials.literal_pair(site)
     if literal is not None:
@@ -173,22 +176,22 @@ def _pair_findings(
             detail = f"GitLab refuses this id and secret (invalid_client){_LATER.get(name, '')}"
             findings.append(Finding("refused", name, detail, severity))
         elif effective is not None and pair != effective:
-            detail = "it holds another id or secret than Mattermost uses"
+            detail = "its id or secret differs from Mattermost's"
             findings.append(Finding("differs", name, detail, Severity.WARNING))
     return findings
 
 
 def _refusal(name: str, pair: Pair, rows: list[Application], severity: Severity) -> Finding:
-    """Say why GitLab does not accept a layer's pair."""
+    """Return the reason why GitLab does not accept a layer's pair."""
     later = "" if severity is Severity.BROKEN else _LATER.get(name, "")
-    row = next((one for one in rows if one.uid == pair.id), None)
+    row = next((application for application in rows if application.uid == pair.id), None)
     if row is None:
         detail = f"GitLab has no application with the id {pair.id[:8]}…{later}"
         return Finding("unknown-application", name, detail, severity)
     if credentials.verify([Candidate(name, pair)], rows)[0].verified is None:
-        detail = "GitLab stores this application's secret in a form that is not known here"
+        detail = "GitLab stores this application's secret in an unknown format"
         return Finding("unknown-form", name, detail, Severity.WARNING)
-    detail = f"GitLab has another secret for application {row.name!r}{later}"
+    detail = f"GitLab has a different secret for application {row.name!r}{later}"
     return Finding("wrong-secret", name, detail, severity)
 
 
@@ -219,11 +222,13 @@ def _application_findings(site: Site, rows: list[Application] | None) -> list[Fi
     """Look at GitLab's row for the pair in use: name, redirect addresses, scope."""
     pair = effective_pair(site)
     findings = []
-    named = [one for one in rows or [] if one.name == APPLICATION_NAME]
+    named = [application for application in rows or [] if application.name == APPLICATION_NAME]
     if len(named) > 1:
         detail = f"{len(named)} applications are called {APPLICATION_NAME!r}"
         findings.append(Finding("duplicate-applications", "gitlab", detail, Severity.WARNING))
-    row = next((one for one in rows or [] if pair and one.uid == pair.id), None)
+    row = next(
+        (application for application in rows or [] if pair and application.uid == pair.id), None
+    )
     if row is None:
         return findings
     if row.name != APPLICATION_NAME:
@@ -244,10 +249,10 @@ def _redirect_findings(site: Site, row: Application) -> list[Finding]:
         if wanted not in given:
             severity = Severity.BROKEN if place == 0 else Severity.WARNING
             code, seen = _nearest_redirect(wanted, given)
-            detail = f"GitLab would refuse to go back to {wanted}{seen}"
+            detail = f"Redirect URI {wanted} is not registered in GitLab (registered: {seen})."
             findings.append(Finding(code, "gitlab", detail, severity))
     if not findings and row.redirect_uri != "\r\n".join(oauth.redirect_uris(site)):
-        detail = "the addresses are not stored as reconfigure looks for them (two lines, CR LF)"
+        detail = "the redirect URIs are not stored in the form that reconfigure expects (two lines, CR LF)"
         findings.append(Finding("redirect-line-ends", "gitlab", detail, Severity.WARNING))
     return findings
 
@@ -258,8 +263,8 @@ def _nearest_redirect(wanted: str, given: list[str]) -> tuple[str, str]:
         other = urlsplit(uri)
         if other.path == parts.path:
             same_host = other.netloc == parts.netloc
-            return ("redirect-scheme" if same_host else "redirect-host"), f"; it knows {uri}"
-    return "redirect-missing", ""
+            return ("redirect-scheme" if same_host else "redirect-host"), uri
+    return "redirect-missing", ", ".join(given) or "none"
 
 
 def examine_folders(site: Site, store: Store, named: Sequence[str] = ()) -> Diagnosis:
@@ -268,18 +273,18 @@ def examine_folders(site: Site, store: Store, named: Sequence[str] = ()) -> Diag
     Where GitLab accepts none of them, every set of ``store`` and every backup of /etc/gitlab on
     this host is looked into as well, the newest first.
     """
-    more = [one for name in named for one in _named(store, name)]
+    more = [candidate for name in named for candidate in _named(store, name)]
     diagnosis = check(site, more)
     if diagnosis.chosen() is not None:
         return diagnosis
-    more += [one for set_ in store.sets() for one in from_set(set_)]
+    more += [candidate for set_ in store.sets() for candidate in from_set(set_)]
     return check(site, more + from_config_backups(site))
 
 
 def from_set(set_: BackupSet) -> list[Candidate]:
     """Return the candidates of a set: environment, config.json, gitlab-secrets.json.
 
-    A damaged part has none; ``gitlab-mm verify`` is there to name the damage.
+    A damaged part has none; ``gitlab-mm verify`` reports the damage.
     """
     source = f"set {set_.name}"
     found: list[Candidate] = []

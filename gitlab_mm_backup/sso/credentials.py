@@ -46,7 +46,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Layer:
-    """One of the places on this host that hold the pair, as a document.
+    """A place on this host with the pair, as a document.
 
     The environment folder is a document too: file name -> content.
     """
@@ -61,7 +61,7 @@ class Layer:
         return pair_in(self.document, self.keys)
 
     def half(self) -> bool:
-        """Tell whether it holds an id without a secret, or a secret without an id."""
+        """Tell whether it holds an id without a secret, or the reverse."""
         return [bool(_text_at(self.document, path)) for path in self.keys].count(True) == 1
 
 
@@ -80,11 +80,11 @@ def _text_at(document: Mapping[str, Any], path: Keys) -> str:
 
 
 def layers(site: Site) -> tuple[list[Layer], dict[str, str]]:
-    """Return the layers that this GitLab uses, the one that wins first, and those unreadable.
+    """Return the layers that this GitLab uses, the effective one first, and unreadable ones.
 
     GitLab 10 renders config.json from gitlab-secrets.json at every reconfigure; from 11 on it
-    renders the environment folder, which overrides config.json.  On 10 too it overrides it, should
-    somebody have put the variables there.
+    renders the environment folder, which overrides config.json. On 10 variables in that folder
+    override it too.
     """
     wanted: list[tuple[str, Path]] = []
     folder, rendered = site.environment_folder, not site.gitlab.version.startswith("10.")
@@ -103,7 +103,7 @@ def layers(site: Site) -> tuple[list[Layer], dict[str, str]]:
 
 
 def read_again(layer: Layer) -> Layer:
-    """Return ``layer`` as it is now; raises Failure when it cannot be read any more."""
+    """Return ``layer``, read again; raises Failure when it cannot be read any more."""
     return _layer(layer.name, layer.path)
 
 
@@ -140,9 +140,9 @@ def collect(site: Site, found: Iterable[Layer]) -> list[Candidate]:
 
 
 def literal_pair(site: Site) -> Pair | None:
-    """Return the pair that the next reconfigure takes because gitlab.rb states it literally.
+    """Return the pair that gitlab.rb states literally; the next reconfigure uses it.
 
-    It may state only one half; the other then comes from gitlab-secrets.json.
+    If it states only one half, the other comes from gitlab-secrets.json.
     """
     try:
         text = (site.root / "etc/gitlab/gitlab.rb").read_text(errors="replace")
@@ -151,7 +151,7 @@ def literal_pair(site: Site) -> Pair | None:
     stated = [re.findall(_RUBY % key, text, re.MULTILINE) for key in ("id", "secret")]
     assigned = [re.search(_RUBY_ASSIGNED % key, text, re.MULTILINE) for key in ("id", "secret")]
     # What is assigned but is no literal cannot be known without running Ruby.
-    if not any(stated) or any(one and not found for one, found in zip(assigned, stated)):
+    if not any(stated) or any(given and not found for given, found in zip(assigned, stated)):
         return None
     try:
         document = json_file.read(site.root / SECRETS_FILE).document
@@ -219,7 +219,10 @@ def verify(
     candidates: Iterable[Candidate], applications: list[Application] | None
 ) -> list[Candidate]:
     """Return ``candidates`` with GitLab's verdict on each."""
-    return [Candidate(one.source, one.pair, _verdict(one.pair, applications)) for one in candidates]
+    return [
+        Candidate(candidate.source, candidate.pair, _verdict(candidate.pair, applications))
+        for candidate in candidates
+    ]
 
 
 def _verdict(pair: Pair, applications: list[Application] | None) -> bool | None:
@@ -232,7 +235,7 @@ def _verdict(pair: Pair, applications: list[Application] | None) -> bool | None:
 
 
 def plan(layer: Layer, pair: Pair) -> Operations:
-    """Return the patch that makes ``layer`` hold ``pair``; [] when it does."""
+    """Return the patch that writes ``pair`` to ``layer``; [] when it has it."""
     if layer.pair() == pair:
         return []
     values = dict(zip(layer.keys, (pair.id, pair.secret.reveal())))
@@ -240,9 +243,9 @@ def plan(layer: Layer, pair: Pair) -> Operations:
 
 
 def write(layer: Layer, operations: Operations) -> None:
-    """Apply ``operations`` to ``layer``; raises Failure when its pair has changed meanwhile.
+    """Apply ``operations`` to ``layer``; raises Failure when its pair has changed.
 
-    It is read once more: GitLab was asked since, and what another program wrote stays.
+    It is read again first, so that changes of other programs are kept.
     """
     layer = read_again(layer)
     if layer.file is not None:
@@ -257,7 +260,7 @@ def write(layer: Layer, operations: Operations) -> None:
 
 
 def _write_environment(folder: Path, before: Mapping[str, str], after: Mapping[str, str]) -> None:
-    """Bring ``folder`` from one state to another; in a home it is the account's to exchange."""
+    """Change the files in ``folder``; in a home its account could replace the directory."""
     place = Path(os.path.realpath(folder.parent)) / folder.name  # /opt/gitlab may be root's link
     try:
         with files.open_directory(place) as there:
@@ -272,7 +275,7 @@ def _write_environment(folder: Path, before: Mapping[str, str], after: Mapping[s
 
 
 def _write_variable(folder: int, name: str, content: str) -> None:
-    """Write one file of the environment folder with the owner and mode it, or its like, has."""
+    """Write a file of the environment folder with its owner and mode, or those of its like."""
     owner, group, mode = 0, 0, 0o600
     for like in (name, "MM_SERVICESETTINGS_SITEURL"):
         try:

@@ -31,7 +31,7 @@ _CERTIFICATES = ("opt/gitlab/embedded/ssl/certs", "etc/gitlab/trusted-certs")
 
 @dataclass(frozen=True)
 class Pair:
-    """What an OAuth client signs in with: the application's id and secret."""
+    """The credentials of an OAuth client: the application's id and secret."""
 
     id: str
     secret: Secret
@@ -50,7 +50,7 @@ class Application:
 
 
 class ProbeResult(enum.Enum):
-    """What the live GitLab says about a pair."""
+    """The running GitLab's verdict on a pair."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
@@ -87,14 +87,14 @@ def applications(site: Site, ids: Sequence[str]) -> list[Application] | None:
 
 @contextlib.contextmanager
 def new_secret(site: Site, row: Application, secret: Secret) -> Iterator[None]:
-    """Give ``row`` a new secret, in the form that it has, when the block ends well.
+    """Give ``row`` a new secret, in its form, when the block succeeds.
 
-    Raises Failure for a form that is not known, and when the row has changed meanwhile.
+    Raises Failure for an unknown form, and when the row has changed.
     """
     form = form_of(row.stored.reveal())
     if form is Form.UNKNOWN:
         raise Failure(
-            "The application's secret is stored in a form that is not known here",
+            "The application's secret is stored in an unknown format",
             f"application {row.name!r}",
             "Make a new application instead: gitlab-mm sso repair --register",
         )
@@ -105,16 +105,16 @@ def new_secret(site: Site, row: Application, secret: Secret) -> Iterator[None]:
             (store(secret, form), row.row, row.stored.reveal()),
         )
         if done.rowcount != 1:
-            raise Failure("GitLab's application has changed meanwhile", f"row {row.row}")
+            raise Failure("GitLab's application was changed by another program", f"row {row.row}")
         yield
 
 
 @contextlib.contextmanager
 def new_application(site: Site, pair: Pair) -> Iterator[None]:
-    """Register ``pair`` as reconfigure does, when the block ends well.
+    """Register ``pair`` as reconfigure does, when the block succeeds.
 
-    The secret takes the form of the newest application there is; in a GitLab without any, the
-    one that its version began with.
+    The secret gets the form of the newest application; without any, the first form of this GitLab
+    version.
     """
     with _transaction(site) as session:
         newest = session.execute(
@@ -157,16 +157,16 @@ def refuse_without_database(site: Site) -> Endpoint:
 
 
 def redirect_uris(site: Site) -> tuple[str, str]:
-    """Return the two addresses that GitLab must send browsers back to, as Omnibus registers."""
+    """Return the two redirect URIs that Omnibus registers."""
     url = site.settings.text("ServiceSettings", "SiteURL").rstrip("/")
     return f"{url}/signup/gitlab/complete", f"{url}/login/gitlab/complete"
 
 
 def probe(site: Site, pair: Pair) -> Probe:
-    """Ask the live GitLab whether it accepts ``pair``, without any user.
+    """Ask the running GitLab whether it accepts ``pair``, without a user.
 
-    A token request with a made-up code: RFC 6749 section 5.2 has invalid_client for wrong
-    credentials and invalid_grant for a wrong code, which GitLab looks at only afterwards.
+    A token request with an invalid code: by RFC 6749 section 5.2 the answer is invalid_client for
+    wrong credentials and invalid_grant for a wrong code, which GitLab checks only afterwards.
     """
     import urllib.error
     import urllib.request
@@ -184,7 +184,7 @@ def probe(site: Site, pair: Pair) -> Probe:
     request = urllib.request.Request(endpoint, urlencode(form).encode())
     try:
         with _opener(site).open(request, timeout=_TIME_OUT) as answer:
-            return Probe(ProbeResult.UNKNOWN, f"GitLab answers {answer.status} to a made-up code")
+            return Probe(ProbeResult.UNKNOWN, f"GitLab answers {answer.status} to a test request")
     except urllib.error.HTTPError as error:
         return _judge(error.code, error.read(65536))
     except (urllib.error.URLError, OSError, ValueError) as error:
@@ -206,7 +206,7 @@ def _judge(status: int, body: bytes) -> Probe:
 
 
 def _opener(site: Site) -> urllib.request.OpenerDirector:
-    """Verify TLS with what Omnibus trusts; follow nothing, for a secret is in the request."""
+    """Verify TLS by Omnibus's certificates; follow no redirect, since the request has a secret."""
     import urllib.request
 
     class Stay(urllib.request.HTTPRedirectHandler):

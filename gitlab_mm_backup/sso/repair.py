@@ -1,4 +1,4 @@
-"""Repair of sign-in: the least change that makes GitLab accept what Mattermost sends."""
+"""Repair of sign-in: the smallest change that makes GitLab accept Mattermost's credentials."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ UNDO_VARIABLE = "GITLAB_MM_SIGN_IN_UNDO"
 
 
 class NoValidCredentials(Failure):
-    """GitLab accepts no candidate, and nothing was wished for in GitLab itself."""
+    """GitLab accepts no candidate, and no change in GitLab was allowed."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a repair does to one layer."""
+    """The change of one layer."""
 
     layer: Layer
     operations: Operations
@@ -66,7 +66,7 @@ class RepairOptions:
 
 @dataclass(frozen=True)
 class Repaired:
-    """What a repair did, or with ``dry_run`` would do, and how sign-in is now."""
+    """The result of a repair or its ``dry_run``, and the state of sign-in."""
 
     repair: Repair | None  # None: nothing could, or had to, be mended
     after: Diagnosis
@@ -75,10 +75,10 @@ class Repaired:
 
 
 def repair(site: Site, store: Store, wish: RepairOptions, kept: Path = UNDO_FILE) -> Repaired:
-    """Mend the sign-in of ``site``: with credentials that GitLab accepts; else as wished.
+    """Repair the sign-in of ``site`` with credentials that GitLab accepts, or as allowed.
 
     Raises Failure when a layer cannot be read (then nothing is written at all), and when GitLab
-    accepts no candidate and neither a new secret nor a new application is wished for.
+    accepts no candidate and neither a new secret nor a new application is allowed.
     """
     diagnosis = check.examine_folders(site, store, wish.named)
     _refuse_unreadable(diagnosis)
@@ -102,7 +102,7 @@ def repair(site: Site, store: Store, wish: RepairOptions, kept: Path = UNDO_FILE
 def _choose(
     site: Site, diagnosis: Diagnosis, wish: RepairOptions
 ) -> tuple[Repair, AbstractContextManager[None]]:
-    """Return the repair, and what surrounds its writing: GitLab's transaction where one is due."""
+    """Return the repair, and a context for its writing: GitLab's transaction, if needed."""
     chosen = diagnosis.chosen()
     if chosen is not None:
         made = Repair(chosen.source, chosen.pair, changes(diagnosis, chosen.pair))
@@ -117,22 +117,22 @@ def _choose(
         pair = Pair(secrets.token_urlsafe(32), secret)
         made = Repair("a new application", pair, changes(diagnosis, pair))
         return made, oauth.new_application(site, pair)
-    verdicts = {one.verified for one in diagnosis.candidates}
+    verdicts = {candidate.verified for candidate in diagnosis.candidates}
     known = "could not be asked about them" if None in verdicts else "accepts none of them"
-    consent = "let GitLab have a new secret (--rotate) or a new application (--register)"
+    consent = "have GitLab set a new secret (--rotate) or a new application (--register)"
     if site.gitlab.database is None:
-        consent = "make a new application on GitLab's own host"
+        consent = "create a new application on GitLab's host"
     raise NoValidCredentials(
-        "No GitLab credentials were found that can be trusted to work",
+        "No working GitLab credentials were found",
         f"{len(diagnosis.candidates)} candidates were looked at; GitLab {known}",
-        f"Give a set from a time when sign-in worked (gitlab-mm sso repair --from SET), or {consent}.",
+        f"Give a set from when sign-in worked (gitlab-mm sso repair --from SET), or {consent}.",
     )
 
 
 def changes(diagnosis: Diagnosis, pair: Pair) -> list[Change]:
-    """Return the changes that make every layer hold ``pair``.
+    """Return the changes that write ``pair`` to every layer.
 
-    A config.json without a pair stays so where the environment folder overrides it.
+    A config.json without a pair is left so where the environment folder overrides it.
     """
     environment = any(layer.name == "environment" for layer in diagnosis.layers)
     planned = []
@@ -146,7 +146,7 @@ def changes(diagnosis: Diagnosis, pair: Pair) -> list[Change]:
 
 
 def write(repair: Repair, kept: Path) -> None:
-    """Make all changes; the inverse of each is in the file ``kept`` before the first."""
+    """Make all changes; their inverses are in the file ``kept`` first."""
     if not repair.changes:
         return
     _keep_inverse(repair.changes, kept)
@@ -156,7 +156,7 @@ def write(repair: Repair, kept: Path) -> None:
 
 @contextmanager
 def _all_or_nothing(site: Site, kept: Path) -> Iterator[None]:
-    """Take back what was written when the block fails, GitLab's commit included."""
+    """Undo the writes when the block fails, GitLab's commit included."""
     before = kept.read_bytes() if kept.exists() else None
     try:
         yield
@@ -169,7 +169,7 @@ def _all_or_nothing(site: Site, kept: Path) -> Iterator[None]:
 
 
 def take_back(site: Site, path: Path) -> None:
-    """Take back what a restore's hook has repaired, if it has; a half done repair too."""
+    """Undo the repair of a restore's hook, if there was one; an incomplete one too."""
     if not path.exists():
         return
     kept = _kept(path)
@@ -185,11 +185,11 @@ def take_back(site: Site, path: Path) -> None:
 
 
 def _kept(path: Path) -> dict[str, Operations]:
-    """Return what a repair has noted; raises Failure."""
+    """Return the recorded repair; raises Failure."""
     try:
         kept: dict[str, Operations] = validation.from_json(path.read_bytes())
     except FileNotFoundError:
-        raise Failure("There is no repair to take back", f"{path} is not there") from None
+        raise Failure("There is no repair to undo", f"{path} does not exist") from None
     except OSError as error:
         raise Failure(f"{path} cannot be read", str(error.strerror)) from error
     except validation.Refused as error:
@@ -198,7 +198,7 @@ def _kept(path: Path) -> dict[str, Operations]:
 
 
 def undo(site: Site, path: Path = UNDO_FILE) -> list[str]:
-    """Take the last repair back; return the layers that are as they were before it.
+    """Undo the last repair; return the restored layers.
 
     Raises Failure, before any write, when one of them has changed since.
     """
@@ -206,7 +206,7 @@ def undo(site: Site, path: Path = UNDO_FILE) -> list[str]:
     found = {layer.name: layer for layer in credentials.layers(site)[0]}
     missing = sorted(kept.keys() - found.keys())
     if missing:
-        raise Failure("The repair cannot be taken back", f"not readable: {', '.join(missing)}")
+        raise Failure("The repair cannot be undone", f"not readable: {', '.join(missing)}")
     for name, operations in kept.items():
         json_file.applied(found[name].document, operations, str(found[name].path))
     for name, operations in kept.items():
@@ -216,7 +216,7 @@ def undo(site: Site, path: Path = UNDO_FILE) -> list[str]:
 
 
 def restart_if_needed(site: Site, after: Site) -> bool:
-    """Restart Mattermost when it runs and what it reads has changed; tell whether it did."""
+    """Restart Mattermost if it runs and its settings changed; tell whether it did."""
     mattermost = service.of(site)
     if effective_pair(after) == effective_pair(site) or not mattermost.runs():
         return False
@@ -228,9 +228,9 @@ def restart_if_needed(site: Site, after: Site) -> bool:
 def _refuse_unreadable(diagnosis: Diagnosis) -> None:
     if diagnosis.unreadable:
         raise Failure(
-            "Nothing was written, because not every layer can be read",
+            "Nothing was changed, because not every layer can be read",
             ", ".join(diagnosis.unreadable),
-            "gitlab-mm sso check says what is wrong with it; mend that first.",
+            "To see why: gitlab-mm sso check. Fix that first.",
         )
 
 

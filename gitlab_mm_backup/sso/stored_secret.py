@@ -66,7 +66,7 @@ def store(secret: Secret, form: Form) -> str:
     if form is Form.PBKDF2:
         digest = hashlib.pbkdf2_hmac("sha512", secret.encoded(), b"", _GITLAB_ROUNDS)
         return f"$pbkdf2-sha512${_GITLAB_ROUNDS}$${_encode(digest)}"
-    raise ValueError("a secret cannot be stored in an unknown form")
+    raise ValueError("a secret cannot be stored in an unknown format")
 
 
 def _decode(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Archives of file trees: looked into, and unpacked."""
+"""Archives of file trees: read, check and unpack tar streams."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _LARGEST = 64 << 20
 
 
 class ForwardReader(io.RawIOBase):
-    """What a program prints, as a file that can only go on.
+    """Forward-only file over a pipe, for tarfile: seek() skips ahead; checked bytes go on.
 
-    tarfile's own way with pipes makes three copies of each byte that it passes over; this makes one.
-    All of it is passed ``on``, in its order; but what has been read waits for ``release``.
+    tarfile's own stream mode copies each skipped byte three times; this copies it once. Bytes are
+    forwarded to ``on`` in order; bytes that were read wait for ``release``.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ForwardReader(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next ``size`` bytes, fewer at the end alone; raises ValueError for too many."""
+        """Return the next ``size`` bytes, fewer only at the end; raises ValueError for too many."""
         if size > _LARGEST:
             raise ValueError(f"a header or a file of settings has {size} bytes")
         piece = self._stream.read(size)
@@ -59,7 +59,7 @@ class ForwardReader(io.RawIOBase):
         return piece
 
     def release(self) -> None:
-        """Pass on what has been read: it is as it should be."""
+        """Forward the bytes read so far: their member passed the checks."""
         if self._held:
             self._on(memoryview(self._held))
             self._held = bytearray()
@@ -68,10 +68,10 @@ class ForwardReader(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Pass on what lies before ``offset``; at the end there may be less.
+        """Forward the bytes up to ``offset``, or up to the end.
 
-        That is the content of a file, and as good as its header.  Raises io.UnsupportedOperation
-        for a way back.
+        They are the content of a file whose header passed the checks. Raises
+        io.UnsupportedOperation for a position further back.
         """
         if whence != io.SEEK_SET or offset < self._at:
             raise io.UnsupportedOperation("a pipe has no way back")
@@ -84,12 +84,12 @@ class ForwardReader(io.RawIOBase):
         return self._at
 
     def finish(self) -> None:
-        """Pass on what is left; raises ValueError where that is more than the zeros of an end."""
+        """Forward the rest; raises ValueError where it is more than the zero blocks of an end."""
         rest = iter(lambda: self._stream.read(_CHUNK), b"")
         for piece in itertools.chain([bytes(self._held)], rest):
             self._go_on(len(piece))
             if piece.count(0) != len(piece):
-                raise ValueError("there is something after its end, or a header that is none")
+                raise ValueError("there is data after its end, or an invalid header")
             self._on(memoryview(piece))
 
     def _go_on(self, count: int) -> None:
@@ -110,11 +110,11 @@ _A_MEMBER, _MEMBERS, _FOLDERS = 8 << 10, 10, 100_000
 
 
 class TruncatedArchive(Failure):
-    """An archive ends too early, or holds what is none."""
+    """An archive ends too early, or has data that are not tar."""
 
 
 class Known(Protocol):
-    """What a backup found unusual and has told: a Survey, or a manifest."""
+    """The unusual files that a backup found and listed: a Survey, or a manifest."""
 
     @property
     def links_out(self) -> Mapping[str, str]: ...
@@ -127,14 +127,14 @@ class Known(Protocol):
 
 
 class Most(NamedTuple):
-    """What a part may hold at most."""
+    """The most that a part may hold."""
 
     bytes: int  # of its files
     files: int
 
     @property
     def stream(self) -> int:
-        """Return the bytes that its archive may have, with folders, links and long names."""
+        """Return the largest size of its archive, with headers, links and long names."""
         return self.bytes + _A_MEMBER * (_MEMBERS * self.files + _FOLDERS)
 
 
@@ -149,11 +149,11 @@ def inspect(
     most: Most | None = None,
     each: Each = lambda member, read: None,
 ) -> Contents:
-    """Read all of a compressed tar, tell ``each`` of its members, and return what it holds.
+    """Read a whole compressed tar, call ``each`` for its members, and return its totals.
 
-    Raises Failure for a member that a set of ours cannot have: outside the ``allowed`` absolute
-    folders, a device; a file with set-user-id, or a link that leads out, that is not ``known``;
-    and as soon as there is more than ``most``.
+    Raises Failure for a member that no set contains: outside the ``allowed`` absolute directories,
+    a device, a set-user-id file or an escaping link that is not ``known``; and as soon as there is
+    more than ``most``.
     """
     with open(archive, "rb") as packed, process.output(DECOMPRESS, stdin=packed) as (stream, _):
         return inspect_stream(stream, archive.name, allowed, known, most, each)
@@ -168,9 +168,9 @@ def inspect_stream(
     each: Each = lambda member, read: None,
     on: Sink = lambda piece: None,
 ) -> Contents:
-    """Do the same with a tar that some program prints; failures call it ``name``.
+    """Do the same with a tar from a program; failures call it ``name``.
 
-    It is passed ``on``, but nothing of it before what stands there has been found good.
+    Bytes are forwarded to ``on``, each member only after its header passed the checks.
     """
     contents = Contents()
     roots = [member_name(Path(folder)) for folder in allowed]
@@ -191,7 +191,7 @@ def inspect_stream(
                 vars(tar)["members"] = []  # or it keeps every one
         forward.finish()
     except (tarfile.TarError, EOFError, ValueError) as error:
-        raise TruncatedArchive(f"{name} is not a whole archive", str(error)) from error
+        raise TruncatedArchive(f"{name} is not a complete archive", str(error)) from error
     return contents
 
 
@@ -215,13 +215,13 @@ def _refuse_foreign(
     elif member.isfifo() and path in known.pipes:
         return  # made while tar packed; nothing restores it
     elif not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
-        reason = "it is no file, folder or link"
+        reason = "it is not a file, folder or link"
     elif member.islnk() and not _within(member.linkname, roots):
         reason = "it is a hard link that leads out of the set"
     elif member.isreg() and member.mode & 0o6000 and path not in known.privileged:
-        reason = "it has the set-user-id or set-group-id bit, and the manifest does not know it"
+        reason = "it has the set-user-id or set-group-id bit, and the manifest does not list it"
     elif member.issym() and _unknown_way_out(path, member.linkname, roots, known.links_out):
-        reason = "it is a link that leads out of the set, and the manifest does not know it"
+        reason = "it is a link that leads out of the set, and the manifest does not list it"
     if reason:
         raise _foreign(archive, member, reason)
 
@@ -235,14 +235,14 @@ def _foreign(archive: str, member: tarfile.TarInfo, reason: str) -> Failure:
     return Failure(
         f"{archive} holds what no backup of ours holds",
         f"{member.name!r}: {reason}",
-        "Nothing was put in place. Do not use this set; find out where it comes from.",
+        "Nothing was changed. Do not use this set; find out where it comes from.",
     )
 
 
 def _within(name: str, roots: list[str]) -> bool:
-    """Tell whether a member lies in one of ``roots``; a name that is not plain does in none.
+    """Tell whether a member lies in one of ``roots``; False for a name with . or .. in it.
 
-    By text alone: there may be a million of them, for each of which a Path would be made.
+    Compares text: there may be a million members, and a Path for each is slow.
     """
     if name.startswith("/") or ".." in name.split("/"):
         return False
@@ -262,9 +262,9 @@ def unpack(
 ) -> str:
     """Unpack one absolute ``folder`` of a compressed tar to ``into``/<its last name>.
 
-    Owners are given by name where this host knows the name, modes are kept, and with the options
-    ``attributes`` of tar's what else a file has.  ``excluded`` are absolute paths below ``folder``.
-    Returns the end of what tar warned of.
+    Owners are set by name where this host has the name. Modes are kept, and with tar's options
+    ``attributes`` the other attributes too. ``excluded`` are absolute paths below ``folder``.
+    Returns the end of tar's warnings.
     """
     with (
         _extracting(folder, into, excluded, attributes) as extract,
@@ -283,7 +283,7 @@ def unpack_as_it_comes(
     excluded: Iterable[str] = (),
     attributes: Iterable[str] = (),
 ) -> str:
-    """Do the same with the tar that ``pass_on`` puts, piece by piece as it finds it good."""
+    """Do the same with a tar that ``pass_on`` forwards member by member after its checks."""
     with _extracting(folder, into, excluded, attributes) as extract:
         _, finished = parallel.pipe_between(pass_on, lambda good: process.run(extract, stdin=good))
     _take_privileges(into)
@@ -294,7 +294,7 @@ def unpack_as_it_comes(
 def _extracting(
     folder: str, into: Path, excluded: Iterable[str], attributes: Iterable[str]
 ) -> Iterator[Command]:
-    """Yield the tar that unpacks what it reads."""
+    """Yield the tar that unpacks its input."""
     member = member_name(Path(folder))
     never = [member_name(Path(path)) for path in excluded]
     with tempfile.TemporaryFile() as many:
@@ -324,7 +324,7 @@ def _extracting(
 
 
 def _take_privileges(into: Path) -> None:
-    """Take away the bits and the pipes that a backup may have met, and no restore brings back."""
+    """Remove set-user-id bits and pipes: backups may contain them, restores never create them."""
     # Nobody can have reached them: the folder is root's alone until all is in place.
     privileged = ["find", str(into), "-type", "f", "-perm", "/6000"]
     process.run(Command([*privileged, "-exec", "chmod", "ug-s", "--", "{}", "+"]))

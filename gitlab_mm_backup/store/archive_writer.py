@@ -1,4 +1,4 @@
-"""File trees: what is unusual in them, and how they are packed."""
+"""Archives of file trees: find what is unusual in them, and pack them with tar."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ EXTENDED = ("--xattrs", "--xattrs-include=user.*", "--xattrs-exclude=user.overla
 
 
 class NameLine(NamedTuple):
-    """What tar tells of a member that it packs."""
+    """One line of tar's long listing about a member."""
 
     kind: bytes  # - for a file, h for a further name of one, d, l, p, b, c
     mode: bytes  # as ls(1) has it
@@ -65,7 +65,7 @@ class NameLine(NamedTuple):
 
 
 def told(line: bytes) -> NameLine:
-    """Return what a line of tar's long listing says; raises Failure where it is none."""
+    """Parse a line of tar's long listing; raises Failure for anything else."""
     found = _TOLD.fullmatch(line)
     if found is None:
         raise Failure("tar tells what cannot be understood", ascii(line[:200]))
@@ -74,7 +74,7 @@ def told(line: bytes) -> NameLine:
 
 
 def _plain(quoted: bytes) -> bytes:
-    return _ESCAPE.sub(lambda one: _ESCAPED.get(one[1]) or _byte(one[1]), quoted)
+    return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1]) or _byte(match[1]), quoted)
 
 
 def _byte(escaped: bytes) -> bytes:
@@ -83,7 +83,7 @@ def _byte(escaped: bytes) -> bytes:
 
 @dataclass
 class Contents:
-    """How many plain files an archive holds, and their bytes."""
+    """Number and bytes of the regular files in an archive."""
 
     files: int = 0
     size: int = 0  # bytes
@@ -91,7 +91,7 @@ class Contents:
 
     @property
     def done(self) -> int:
-        """Bytes that are packed for certain: tar tells of a file when it begins with it."""
+        """Bytes that are certainly packed: tar lists a file when it begins with it."""
         return self.size - self.newest
 
     def add_line(self, line: bytes) -> None:
@@ -105,7 +105,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class Survey:
-    """What is unusual in some folders: a restore refuses all of it that is not accounted for."""
+    """Unusual files in some directories; a restore refuses those that are not listed."""
 
     links_out: dict[str, str]  # link -> target outside; kept as a link, its target is not packed
     special: list[str]  # devices and pipes; not packed
@@ -116,16 +116,16 @@ class Survey:
 
     @property
     def left_out(self) -> list[str]:
-        """What is not to be packed."""
+        """Paths that are not packed."""
         return [*self.special, *self.far]
 
     @property
     def pipes(self) -> list[str]:
-        """What of it an archive may hold all the same, where it was made while tar packed."""
+        """Those of them that the archive may contain: they were created while tar packed."""
         return self.special
 
     def learn(self, line: bytes, roots: Sequence[Path]) -> None:
-        """Take from a line of tar's what it met, which no look before or after may have found."""
+        """Add what a line of tar's listing shows and the survey could not have found."""
         kind, mode = line[:1], line[1:10]
         if kind in b"dh" or (kind == b"-" and b"s" not in mode.lower()):
             return
@@ -139,7 +139,7 @@ class Survey:
             self.links_out[path] = target
 
     def joined(self, later: Survey) -> Survey:
-        """Return what this one or a ``later`` one found; of a link the later one counts."""
+        """Return the findings of both; for a link those of the ``later`` one."""
         return Survey(
             {**self.links_out, **later.links_out},
             list(dict.fromkeys((*self.special, *later.special))),
@@ -151,9 +151,9 @@ class Survey:
 
 
 def survey(folders: Iterable[Path], *, owners: bool = False) -> Survey:
-    """Look through ``folders`` with find(1); for ``owners`` without a name only where these matter.
+    """Search ``folders`` with find(1); ``owners``: also for files whose owner has no name.
 
-    Nobody of a disk that was carried here has a name here.
+    On a disk from another host no owner has a name.
     """
     every = sorted(set(folders), key=lambda folder: -len(folder.parts))  # inner ones first
     roots = outermost(every)
@@ -173,7 +173,7 @@ def survey(folders: Iterable[Path], *, owners: bool = False) -> Survey:
         if len(os.fsencode(path)) > LONGEST:
             far.append(path)
         elif kind.startswith("f"):
-            names.setdefault(inode, set()).add(next(one for one in every if _in(path, one)))
+            names.setdefault(inode, set()).add(next(root for root in every if _in(path, root)))
             if int(kind[1:], 8) & 0o6000:
                 found.privileged.append(path)
         elif not kind.startswith("l"):
@@ -193,7 +193,7 @@ def _ownerless(roots: Sequence[Path]) -> str:
 
 
 def walk(folders: Iterable[Path]) -> int:
-    """Return the bytes of all files in ``folders``, by a quick walk (du(1))."""
+    """Return the total size of the files in ``folders`` by a quick walk (du(1))."""
     options, roots = (
         ["--apparent-size", "--block-size=1", "--summarize", "--total"],
         outermost(folders),
@@ -204,7 +204,7 @@ def walk(folders: Iterable[Path]) -> int:
 
 
 def leads_out(link: str, target: str, roots: Iterable[Path]) -> bool:
-    """Tell whether the symbolic ``link`` points outside of ``roots``, by its text alone."""
+    """Tell whether the symbolic ``link`` points outside ``roots``, by its text alone."""
     real = PurePosixPath(posixpath.normpath(posixpath.join(posixpath.dirname(link), target)))
     return not any(_in(str(real), root) for root in roots)
 
@@ -222,14 +222,13 @@ def pack(
     expected: int | None = None,
     instead: tuple[Path, Sequence[str]] | None = None,
 ) -> Contents:
-    """Write ``folders`` as a compressed tar to ``sink``, its members named from the root on.
+    """Write ``folders`` as a compressed tar to ``sink``; member names begin at the root.
 
-    About so many bytes are ``expected`` in it.  What tar meets is added to what was ``found``.
-    ``instead`` are a directory, and names in it of what is packed in the place of links that are
-    ``excluded``.
+    ``expected`` is the estimated size. Unusual files that tar meets are added to ``found``.
+    ``instead`` is a directory with copies that replace ``excluded`` links, and their names.
 
-    Returns what was packed.  Files that change or vanish under tar are normal beside a running
-    service (it exits 1 for them); anything it cannot read raises Failure.
+    Returns the totals. Files that change or vanish while tar reads are normal beside a running
+    service (tar exits with 1); a file that cannot be read raises Failure.
     """
     contents, roots = Contents(), outermost(folders)
 
@@ -253,9 +252,9 @@ def pack(
 
 
 def _in_place(directory: Path, names: Sequence[str]) -> list[str]:
-    """Return tar's words for files that come from another directory than their names say.
+    """Return tar's arguments for files that come from another directory than their names say.
 
-    The ./ keeps --exclude from them.
+    The leading ./ protects them from --exclude.
     """
     away = "--transform=flags=r;s|^\\./||"
     return [away, f"--directory={directory}", *(f"./{name}" for name in names), "--directory=/"]
@@ -269,10 +268,10 @@ def pack_named(
     sink: Sink,
     each: Callable[[bytes], None],
 ) -> None:
-    """Write what ``names`` lists, and nothing below it, as a compressed tar to ``sink``.
+    """Write exactly the files listed in ``names`` as a compressed tar to ``sink``.
 
-    The names end with NUL bytes, begin at the root and lie in ``roots``; ``each`` gets tar's long
-    listing, line by line and in their order.  What has vanished meanwhile is left out.
+    The names end with NUL bytes, begin at the root and lie in ``roots``. ``each`` gets tar's long
+    listing line by line, in the same order. Files that have vanished are left out.
     """
 
     def each_and_learn(line: bytes) -> None:
@@ -290,7 +289,7 @@ def pack_named(
 def _archive(
     found: Survey, each: Callable[[bytes], None], what: Sequence[str | OpenFile]
 ) -> Command:
-    """Return the tar that packs ``what``, and tells ``each`` of it."""
+    """Return the tar command that packs ``what`` and calls ``each`` with its listing."""
     return Command(
         [
             "tar",
@@ -315,9 +314,9 @@ def _archive(
 
 
 def _changeable(roots: Iterable[Path]) -> list[Path]:
-    """Return those in which, or on the way to which, somebody but root can put a link.
+    """Return the directories in which, or above which, another account can create a link.
 
-    The others, as /etc/gitlab, need no mounts of their own, which cost as much as a small walk.
+    The others, such as /etc/gitlab, need no private mounts, which cost as much as a short walk.
     """
     found = []
     for root in roots:
@@ -333,9 +332,9 @@ def _changeable(roots: Iterable[Path]) -> list[Path]:
 def outermost(folders: Iterable[Path]) -> list[Path]:
     """Return ``folders`` without those that lie in another of them."""
     every = sorted(set(folders))
-    return [one for one in every if not any(other in one.parents for other in every)]
+    return [path for path in every if not any(other in path.parents for other in every)]
 
 
 def member_name(path: Path) -> str:
-    """Return how an archive of ours names an absolute path."""
+    """Return the name of an absolute path in our archives."""
     return str(path).lstrip("/")

@@ -1,4 +1,4 @@
-"""What was proven of a set: the records of its verifications and rehearsals."""
+"""Records of verifications and rehearsals: rehearsal.json of a set, and the host's history."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EVIDENCE = "rehearsal.json"  # next to the manifest, outside of the checksums
 
 
 class Depth(enum.Enum):
-    """How much of a set was tried."""
+    """How thorough a check of a set was."""
 
     VERIFY = "verify"  # its bytes and archives alone
     QUICK = "quick"  # and its database loaded, without files and without starting Mattermost
@@ -34,7 +34,7 @@ class Depth(enum.Enum):
 
 
 class CheckVerdict(enum.Enum):
-    """What all checks of a record come to."""
+    """The overall result of a record's checks."""
 
     PASSED = "passed"
     INCOMPLETE = "incomplete"  # nothing failed, but something was not run
@@ -70,8 +70,8 @@ class CheckRecord:
 
     @property
     def whole(self) -> bool:
-        """Tell whether the bytes and archives of the set were all as written."""
-        passed = {one.name for one in self.checks if one.result is Result.PASSED}
+        """Tell whether all bytes and archives of the set were intact."""
+        passed = {check.name for check in self.checks if check.result is Result.PASSED}
         return passed >= {"checksums", "structure"}
 
     @property
@@ -80,53 +80,57 @@ class CheckRecord:
 
 
 def latest_rehearsal(records: Iterable[CheckRecord]) -> CheckRecord | None:
-    """Return the newest record that is more than a verification."""
-    return max((one for one in records if one.rehearsal), key=lambda one: one.made, default=None)
+    """Return the newest record of a rehearsal."""
+    return max(
+        (record for record in records if record.rehearsal),
+        key=lambda record: record.made,
+        default=None,
+    )
 
 
 def latest_verification(records: Iterable[CheckRecord]) -> CheckRecord | None:
-    """Return the newest record: each begins with reading the whole set."""
-    return max(records, key=lambda one: one.made, default=None)
+    """Return the newest record; every check begins with reading the whole set."""
+    return max(records, key=lambda record: record.made, default=None)
 
 
 def decisive(records: Iterable[CheckRecord]) -> CheckRecord | None:
-    """Return the newest record that settles anything: a rehearsal that passed, or a failure."""
+    """Return the newest conclusive record: a rehearsal that passed, or a failure."""
     settled = [
-        one
-        for one in records
-        if one.verdict is CheckVerdict.FAILED
-        or (one.rehearsal and one.verdict is CheckVerdict.PASSED)
+        record
+        for record in records
+        if record.verdict is CheckVerdict.FAILED
+        or (record.rehearsal and record.verdict is CheckVerdict.PASSED)
     ]
-    return max(settled, key=lambda one: one.made, default=None)
+    return max(settled, key=lambda record: record.made, default=None)
 
 
 def proven(records: Iterable[CheckRecord]) -> bool:
-    """Tell whether a rehearsal passed, and nothing has failed since."""
+    """Tell whether a rehearsal passed and no check has failed since."""
     newest = decisive(records)
     return newest is not None and newest.verdict is CheckVerdict.PASSED
 
 
 def refuted(records: Iterable[CheckRecord]) -> bool:
-    """Tell whether a check failed, and no rehearsal has passed since."""
+    """Tell whether a check failed and no rehearsal has passed since."""
     newest = decisive(records)
     return newest is not None and newest.verdict is CheckVerdict.FAILED
 
 
 class Damaged(Failure):
-    """A set is not as it was written; ``checks`` say what of it."""
+    """A set differs from what was written; ``checks`` say where."""
 
     checks: Sequence[Check] = ()
 
 
 def damaged(name: str, found: Sequence[Check]) -> Damaged | None:
-    """Return what to tell of the set ``name`` where a check failed."""
+    """Return the failure for set ``name`` after a failed check."""
     problems = [check.detail for check in found if check.result is Result.FAILED]
     if not problems:
         return None
     failure = Damaged(
         f"Set {name} is damaged",
         "; ".join(problems),
-        "Choose another set (gitlab-mm list), and find out what damaged this one.",
+        "Choose another set (gitlab-mm list), and find out why this one is damaged.",
     )
     failure.checks = found
     return failure
@@ -134,18 +138,18 @@ def damaged(name: str, found: Sequence[Check]) -> Damaged | None:
 
 def to_bytes(records: Sequence[CheckRecord]) -> bytes:
     """Return the content of rehearsal.json, the oldest record first."""
-    document = {"format": FORMAT, "records": [as_fields(one) for one in records]}
+    document = {"format": FORMAT, "records": [as_fields(record) for record in records]}
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def to_line(record: CheckRecord) -> bytes:
-    """Return the line of the history that stands for ``record``."""
+    """Return ``record`` as a line of the history."""
     return (json.dumps(as_fields(record), ensure_ascii=False) + "\n").encode()
 
 
 def as_fields(record: CheckRecord) -> dict[str, Any]:
-    """Return the record as JSON has it."""
-    checks = [{**asdict(one), "result": one.result.value} for one in record.checks]
+    """Return the record as a JSON object."""
+    checks = [{**asdict(check), "result": check.result.value} for check in record.checks]
     return {**asdict(record), "depth": record.depth.value, "checks": checks}
 
 
@@ -181,7 +185,7 @@ def _check(value: Any) -> Check:
         value,
         {
             "name": validation.text,
-            "result": validation.one_of(*(one.value for one in Result)),
+            "result": validation.one_of(*(result.value for result in Result)),
             "detail": validation.text,
         },
     )
@@ -200,7 +204,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _some(value: Any) -> list[Any]:
-    """Accept a list with something in it: a record without a check would prove nothing."""
+    """Accept a list that is not empty: a record without a check proves nothing."""
     if not _list(value):
         raise ValueError("an empty list")
     return _list(value)
@@ -208,16 +212,16 @@ def _some(value: Any) -> list[Any]:
 
 _RECORD: dict[str, validation.Check] = {
     **dict.fromkeys(("set", "tool", "host", "mattermost", "postgresql"), validation.text),
-    "depth": validation.one_of(*(one.value for one in Depth)),
+    "depth": validation.one_of(*(depth_value.value for depth_value in Depth)),
     "started": validation.instant,
     "seconds": validation.seconds,
     "recovery_seconds": lambda value: value if value is None else validation.seconds(value),
-    "checks": lambda value: [_check(one) for one in _some(value)],
-    "left_out": lambda value: [validation.text(one) for one in _list(value)],
+    "checks": lambda value: [_check(entry) for entry in _some(value)],
+    "left_out": lambda value: [validation.text(text) for text in _list(value)],
 }
 _DOCUMENT: dict[str, validation.Check] = {
     "format": validation.one_of(FORMAT),
-    "records": lambda value: [_record(one) for one in _list(value)],
+    "records": lambda value: [_record(entry) for entry in _list(value)],
 }
 
 log = logging.getLogger(__name__)
@@ -229,16 +233,16 @@ _LARGEST = 16 << 20  # bytes; more is no file of ours
 
 
 def of_set(set_: BackupSet) -> list[CheckRecord]:
-    """Return what was proven of ``set_``, the oldest first; nothing where it cannot be read.
+    """Return the records of ``set_``, oldest first; none where they cannot be read.
 
-    What was noted by a clock that was ahead proves nothing until that time has come.
+    Records from a clock that was ahead count only after their date has come.
     """
     return _dated(_all_of_set(set_))
 
 
 def _dated(found: list[CheckRecord]) -> list[CheckRecord]:
     now = clock.now()
-    return [one for one in found if not clock.ahead(one.made, now)]
+    return [record for record in found if not clock.ahead(record.made, now)]
 
 
 def _all_of_set(set_: BackupSet) -> list[CheckRecord]:
@@ -252,7 +256,7 @@ def _all_of_set(set_: BackupSet) -> list[CheckRecord]:
 
 
 def history(path: Path = HISTORY) -> list[CheckRecord]:
-    """Return the records of all sets, the oldest first; a line that a power cut tore is left out."""
+    """Return the records of all sets, oldest first, without lines cut by a power loss."""
     return _dated(_all(path))
 
 
@@ -265,9 +269,9 @@ def _all(path: Path) -> list[CheckRecord]:
 
 
 def keep_record(set_: BackupSet, record: CheckRecord, path: Path = HISTORY) -> list[str]:
-    """Note ``record`` in the set and in the history; return warnings where it cannot be noted.
+    """Add ``record`` to the set and the history; return warnings where that fails.
 
-    A rehearsal and another command may do so at the same time: neither loses the other's.
+    Safe against another process that does the same at the same time.
     """
     warnings = []
     try:
@@ -275,19 +279,23 @@ def keep_record(set_: BackupSet, record: CheckRecord, path: Path = HISTORY) -> l
             kept = [*_all_of_set(set_), record][-_MOST_IN_SET:]
             replace_file(set_.path / EVIDENCE, to_bytes(kept))
     except OSError as error:
-        warnings.append(f"The result is not noted in the set: {set_.path}: {error.strerror}")
+        warnings.append(
+            f"The result could not be recorded in the set: {set_.path}: {error.strerror}"
+        )
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with lock.noting(path.parent):
-            lines = [to_line(one) for one in [*_all(path), record][-_MOST_IN_HISTORY:]]
+            lines = [to_line(entry) for entry in [*_all(path), record][-_MOST_IN_HISTORY:]]
             replace_file(path, b"".join(lines))
     except OSError as error:
-        warnings.append(f"The result is not noted in the history: {path}: {error.strerror}")
+        warnings.append(
+            f"The result could not be recorded in the history: {path}: {error.strerror}"
+        )
     return warnings
 
 
 def _read(path: Path) -> bytes:
-    """Return the file's bytes; none where there is no file, or one that cannot be ours."""
+    """Return the file's bytes; none where it is missing or cannot be one of ours."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:

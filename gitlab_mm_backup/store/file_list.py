@@ -45,7 +45,7 @@ class FileEntry(NamedTuple):
 
     @property
     def key(self) -> bytes:
-        """What a listing is sorted by."""
+        """The sort key in a listing."""
         return self.path + b"//"
 
     @property
@@ -54,29 +54,29 @@ class FileEntry(NamedTuple):
 
     @property
     def alone(self) -> bool:
-        """Whether it has one name."""
+        """Whether it has one name only (no hard links)."""
         return self.kind == b"d" or self.state.endswith(b" 1")
 
     def same(self, now: FileEntry) -> bool:
-        """Tell whether it is ``now`` as it was.
+        """Tell whether the file is unchanged ``now``.
 
-        Never for a file with several names: all of them are to lie in one archive.
+        Never for a file with hard links: all its names must be in one archive.
         """
         return self.alone and (self.kind, self.size, self.state) == (now.kind, now.size, now.state)
 
 
 def _add(entry: FileEntry, *amounts: Contents) -> None:
     if entry.kind == b"f":
-        for one in amounts:
-            one.files += 1
-            one.size += entry.size
+        for amount in amounts:
+            amount.files += 1
+            amount.size += entry.size
 
 
 def take(roots: Iterable[Path], place: Path, into: IO[bytes]) -> None:
-    """List all below ``roots`` as it is now; ``place`` is the folder for what sort has to put down.
+    """List everything below ``roots``; ``place`` is a directory for sort's temporary files.
 
-    What vanishes meanwhile is left out; whatever cannot be read raises Failure, for the next set
-    would take it for removed.
+    Files that vanish are left out. Anything that cannot be read raises Failure, because the next
+    set would take it for removed.
     """
     kinds = ["(", "-type", "f", "-o", "-type", "d", "-o", "-type", "l", ")"]
     shown = ["-printf", _PRINTED]
@@ -98,18 +98,18 @@ def opened(path: Path) -> Iterator[Iterator[FileEntry]]:
 
 
 def entries(stream: IO[bytes], where: str = "a listing") -> Iterator[FileEntry]:
-    """Yield the entries in ``stream``; raises Failure for anything but a proper listing."""
+    """Yield the entries in ``stream``; raises Failure for an invalid listing."""
     rest, before = b"", b""
     while piece := stream.read(_CHUNK):
         *records, rest = (rest + piece).split(b"\0")
         for record in records:
             found = _RECORD.fullmatch(record)
             if found is None or found[1] + b"//" <= before or b"/../" in found[1] + b"/":
-                raise Failure(f"{where} is no listing", ascii(record[:200]))
+                raise Failure(f"{where} is not a listing", ascii(record[:200]))
             before = found[1] + b"//"
             yield FileEntry(found[1], int(found[2]), found[3], int(found[4]), found[5])
     if rest:
-        raise Failure(f"{where} is no listing", "it ends in the middle of a record")
+        raise Failure(f"{where} is not a listing", "it ends in the middle of a record")
 
 
 def _again(file: IO[bytes]) -> Iterator[FileEntry]:
@@ -119,7 +119,7 @@ def _again(file: IO[bytes]) -> Iterator[FileEntry]:
 
 @dataclass
 class ChangePlan:
-    """What a set is to hold: everything, with what is to be packed now at ``level``."""
+    """The new listing, and which entries are packed now, at ``level``."""
 
     level: int
     marked: IO[bytes]  # a listing
@@ -132,7 +132,7 @@ class ChangePlan:
             yield entry._replace(level=self.level) if entry.path in self.folders else entry
 
     def write_names(self, file: IO[bytes]) -> None:
-        """Write what is to be packed for tar's --null --files-from, from the root on."""
+        """Write the names to pack for tar's --null --files-from, beginning at the root."""
         for entry in self.entries():
             if entry.level == self.level:
                 file.write(entry.path[1:] + b"\0")
@@ -146,12 +146,12 @@ def plan(
     always: Collection[Path],
     marked: IO[bytes],
 ) -> ChangePlan:
-    """Hold ``now`` against the listing ``before`` of the set below, which has no more levels.
+    """Compare ``now`` with the listing ``before`` of the base set, the last of its chain.
 
-    The folders around what changed are packed too, for unpacking into them changes their times;
-    the folders ``always`` are in every archive, so that tar finds them.
+    Parent directories of changed files are packed too, because unpacking changes their times. The
+    folders ``always`` are in every archive, so that tar finds them.
     """
-    made = ChangePlan(level, marked, {os.fsencode(one) for one in always})
+    made = ChangePlan(level, marked, {os.fsencode(path) for path in always})
     below = iter(before)
     old = next(below, None)
     for entry in _again(now):
@@ -168,11 +168,11 @@ def plan(
 
 
 class Shifted(Failure):
-    """A directory has become something else while it was packed name by name."""
+    """A directory was replaced by something else while it was being packed."""
 
 
 class ListingWriter:
-    """Follows what tar tells of its packing, and writes the listing of what there is then."""
+    """Follow tar's output and write the listing of what was packed."""
 
     def __init__(self, planned: ChangePlan, into: IO[bytes]) -> None:
         self.packed = Contents()
@@ -183,12 +183,12 @@ class ListingWriter:
         self._into = into
 
     def add_line(self, line: bytes) -> None:
-        """Take a line of tar's long listing.
+        """Process a line of tar's long listing.
 
-        Tar packs in the order of the names that it is given; what it does not tell of has vanished.
-        It may be of another kind by now; a pipe is in no listing, and nothing restores it.  Raises
-        Shifted where it was a directory, and what was below it is in this set or one before all the
-        same: no restore could put that below a link.
+        Tar packs in the order of the names that it gets; a name that is missing in its output has
+        vanished. A file may have another type by now; pipes are in no listing and are never
+        restored. Raises Shifted where it was a directory whose content is in this set or an
+        earlier one: no restore could unpack that below a link.
         """
         one = told(line)
         for entry in self._planned:
@@ -202,10 +202,10 @@ class ListingWriter:
                 return
             if entry.level != self._level:
                 self._add(entry)
-        raise Failure("tar packed what it was not told to", ascii(line[:200]))
+        raise Failure("tar packed a file that was not in its list", ascii(line[:200]))
 
     def finish(self) -> None:
-        """Add what comes after the last that was packed."""
+        """Write the entries after the last that was packed."""
         for entry in self._planned:
             if entry.level != self._level:
                 self._add(entry)
@@ -213,24 +213,26 @@ class ListingWriter:
 
     def _add(self, entry: FileEntry) -> None:
         if self._shifted and not self._shifted.isdisjoint(_above(entry.path)):
-            raise Shifted("A directory is none any more", ascii(os.path.dirname(entry.path)))
+            raise Shifted(
+                "A directory was replaced by something else", ascii(os.path.dirname(entry.path))
+            )
         self._into.write(entry.record)
         _add(entry, self.whole, *([self.packed] if entry.level == self._level else []))
 
 
 @dataclass
 class Counted:
-    """What a listing comes to."""
+    """Totals of a listing."""
 
     whole: Contents = field(default_factory=Contents)
     levels: Counter[int] = field(default_factory=Counter)  # level -> entries
 
 
 def count(path: Path) -> Counted:
-    """Read all of the listing at ``path``.
+    """Read the whole listing at ``path``.
 
-    Raises Failure where something lies below a symbolic link: what one archive of a chain has put
-    there, the next must not be unpacked through.
+    Raises Failure where an entry lies below a symbolic link: the next archive of the chain must
+    not be unpacked through it.
     """
     counted, links = Counted(), set()
     with opened(path) as every:
@@ -253,10 +255,10 @@ def _above(path: bytes) -> Iterator[bytes]:
 
 
 class ListingChecker:
-    """Holds the members of an archive, as they pass, against the listings of two sets of a chain.
+    """Compare the members of an archive with the listings of two sets of a chain.
 
-    ``own`` is the listing of the archive's set, at ``level`` of the chain; ``final`` that of the
-    set that is wanted, in which what the archive holds may have changed since.
+    ``own`` is the listing of the archive's set, at ``level`` of the chain. ``final`` is that of
+    the requested set, in which files may have changed since.
     """
 
     def __init__(self, own: Iterable[FileEntry], final: Iterable[FileEntry], level: int) -> None:
@@ -266,25 +268,25 @@ class ListingChecker:
         self.live = 0  # members that the wanted set still has from here
 
     def passes(self, member: TarInfo) -> bool:
-        """Tell whether ``member`` is live; raises Failure where it is not the one listed next."""
+        """Tell whether ``member`` is in the final state; raises Failure if it is out of order."""
         if member.isfifo():
             return False  # made while tar packed
         entry, last = next(self._pairs, (None, None))
         if entry is None or not _describes(entry, member):
-            raise Failure("An archive is not what its listing says", ascii(member.name))
+            raise Failure("An archive differs from its listing", ascii(member.name))
         if last is None or last.level != self._level:
             return False
         if entry.kind == b"f" and not entry.alone:
             self._linked.add(entry.path)
         if entry.kind == b"h" and os.fsencode(f"/{member.linkname}") not in self._linked:
-            raise Failure("An archive has a name of a file that is not there", ascii(member.name))
+            raise Failure("An archive has a hard link to a missing file", ascii(member.name))
         self.live += 1
         return True
 
     def finish(self) -> None:
         """Raise Failure where the archive has ended before its listing."""
         for entry, _ in self._pairs:
-            raise Failure("An archive lacks what its listing has", ascii(entry.path))
+            raise Failure("An archive lacks a file of its listing", ascii(entry.path))
 
 
 def _describes(entry: FileEntry, member: TarInfo) -> bool:
@@ -297,7 +299,7 @@ def _describes(entry: FileEntry, member: TarInfo) -> bool:
 def _pairs(
     own: Iterable[FileEntry], final: Iterable[FileEntry], level: int
 ) -> Iterator[tuple[FileEntry, FileEntry | None]]:
-    """Yield what ``own`` has at ``level``, each with what ``final`` has of that path."""
+    """Yield each entry of ``own`` at ``level`` with the entry of ``final`` for the same path."""
     rest = iter(final)
     last = next(rest, None)
     for entry in own:
@@ -308,10 +310,10 @@ def _pairs(
 
 
 def stale(own: Path, final: Path, level: int, source: str) -> tuple[list[str], bool]:
-    """Return what of an archive must not be unpacked, and whether anything is left to unpack.
+    """Return the members that must not be unpacked, and whether any others are left.
 
-    ``own``, ``final`` and ``level`` are as for Follower; only what lies at or below ``source``
-    counts.  A folder that is there to the end is unpacked from each archive that has it.
+    ``own``, ``final`` and ``level`` are as for ListingChecker; only entries at or below ``source``
+    count. A folder that exists in the final state is unpacked from each archive that has it.
     """
     top, left_out, anything = os.fsencode(source), [], False
     with opened(own) as ours, opened(final) as wanted:

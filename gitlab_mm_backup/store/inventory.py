@@ -1,4 +1,4 @@
-"""Which store the settings name."""
+"""Stores and owners: which store the settings name, and who made each set."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ Store = Union[LocalStore, ResticStore]
 
 
 def open_store(settings: Settings) -> Store:
-    """Return the store that ``settings`` name, as this host sees it."""
+    """Return the configured store, with this host's identity."""
     if settings.store == "restic":
         return ResticStore(settings.restic, identity.known(), settings.bandwidth)
     return local_store(settings)
 
 
 def local_store(settings: Settings) -> LocalStore:
-    """Return the folder of sets that ``settings`` name, whatever the store."""
+    """Return the configured local directory of sets, whatever the store."""
     return LocalStore(settings.sets, marked=True)
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """Who made a set, and of what."""
+    """The host that made a set, and its Mattermost installation."""
 
     installation: str  # "" in sets from before installations had an id
     host: str  # as identity.of_set has it
@@ -49,29 +49,29 @@ def lineage_of(manifest: Manifest) -> Lineage:
     return Lineage(manifest.installation, store_manifest.host_of(manifest))
 
 
-def origin_of(one: BackupSet, ring: Ring | None = None) -> Origin:
+def origin_of(set_: BackupSet, ring: Ring | None = None) -> Origin:
     """Return the origin of a set, in the store of this host or from elsewhere."""
     ring = ring or keys.ring()
     return ring.origin(
-        one.manifest.host_id, one.manifest.made, one.documents, elsewhere=one.said is not None
+        set_.manifest.host_id, set_.manifest.made, set_.documents, elsewhere=set_.said is not None
     )
 
 
 def own_sets(host: Host, sets: Iterable[T]) -> list[T]:
-    """Return those of ``sets`` that are this host's, of whichever installation; no forged one is."""
+    """Return those of ``sets`` that this host made, of any installation; no forged ones."""
     ring = keys.ring()
     return [
-        one
-        for one in sets
-        if host.owns(store_manifest.host_of(one.manifest))
-        and origin_of(one, ring).kind is not Kind.FORGED
+        set_
+        for set_ in sets
+        if host.owns(store_manifest.host_of(set_.manifest))
+        and origin_of(set_, ring).kind is not Kind.FORGED
     ]
 
 
 def belongs(host: Host, installation: str, lineage: Lineage) -> bool:
-    """Tell whether this host may remove a set: it made it, of the installation that it has now.
+    """Tell whether this host may remove a set: it made it, of its current installation.
 
-    A set from before installations had an id is of whichever its host had.
+    A set from before installations had ids counts as of its host's.
     """
     return host.owns(lineage.host) and lineage.installation in ("", installation)
 
@@ -92,56 +92,60 @@ class SeenHost:
 
 
 def seen(store: Store) -> list[SeenHost]:
-    """Return whose sets the store holds, those with the newest set first."""
+    """Return the owners of the sets in the store, those with the newest set first."""
     found: dict[Lineage, list[tuple[str, str]]] = {}
-    for one in store.sets():
-        found.setdefault(lineage_of(one.manifest), []).append((one.name, one.manifest.host))
+    for set_ in store.sets():
+        found.setdefault(lineage_of(set_.manifest), []).append((set_.name, set_.manifest.host))
     known = [
         SeenHost(key.host, max(sets)[1], key.installation, len(sets), max(sets)[0])
         for key, sets in found.items()
     ]
     known += [
-        SeenHost(one.host, one.name, one.installation, one.sets, one.newest)
-        for one in store.others()
+        SeenHost(
+            manifest.host, manifest.name, manifest.installation, manifest.sets, manifest.newest
+        )
+        for manifest in store.others()
     ]
-    return sorted(known, key=lambda one: one.newest, reverse=True)
+    return sorted(known, key=lambda host: host.newest, reverse=True)
 
 
 def undecided(here: Host, known: Sequence[SeenHost]) -> list[str]:
-    """Return the hosts of which nobody has said whether this is one of them, without repetition."""
+    """Return the hosts that may be this one and that the administrator has not decided about."""
     found = [here.original] if here.original else []
-    found += [one.host for one in known if not here.owns(one.host) and one.host not in here.others]
+    found += [
+        host.host for host in known if not here.owns(host.host) and host.host not in here.others
+    ]
     return list(dict.fromkeys(found))
 
 
 def kin(here: Host, known: Sequence[SeenHost]) -> list[SeenHost]:
-    """Return the hosts in question that kept this installation, those with the newest set first.
+    """Return the undecided hosts of this installation, those with the newest set first.
 
-    Of a host that knows no installation yet, each may be one.
+    A host that has no installation yet may be any of them.
     """
     open_ = undecided(here, known)
     wanted = ("", here.installation)
     return [
-        one
-        for one in known
-        if one.host in open_ and (not here.installation or one.installation in wanted)
+        host
+        for host in known
+        if host.host in open_ and (not here.installation or host.installation in wanted)
     ]
 
 
 def take_over(here: Host, known: Sequence[SeenHost], wanted: str) -> tuple[Host, str]:
-    """Have this host own the sets of the host ``wanted``; return it, and that host.
+    """Make this host the owner of the sets of host ``wanted``; return this host and that one.
 
-    It is named by its id, the first digits of that, or its name; "" is the only one in question.
-    Raises Failure where that is none, or several.
+    ``wanted`` is an id, its first digits, or a name; "" for the only undecided one. Raises Failure
+    where none or several match.
     """
     open_ = undecided(here, known)
     only = [here.original] if here.original else open_
     found = _named(here, known, wanted) if wanted else only
     if len(found) != 1:
         raise Failure(
-            f"{'Several hosts are' if found else 'No host is'} meant",
+            f"{'Several hosts match' if found else 'No host matches'}",
             ", ".join(map(identity.shown, found or open_)) or "there are no sets of another host",
-            "gitlab-mm host shows them; give the id of one.",
+            "Give the id of one; to see them: gitlab-mm host.",
             ExitCode.USAGE,
         )
     now = identity.with_taken_over(here, found[0])
@@ -150,20 +154,20 @@ def take_over(here: Host, known: Sequence[SeenHost], wanted: str) -> tuple[Host,
 
 
 def _named(here: Host, known: Sequence[SeenHost], wanted: str) -> list[str]:
-    """Return the hosts that ``wanted`` may mean; a whole id need not have sets here."""
-    by_name = {one.host for one in known if wanted in (one.name, identity.shown(one.host))}
-    ids = {*(one.host for one in known), here.original, *here.others}
-    by_id = {one for one in ids if len(wanted) >= _FEWEST and one.startswith(wanted)}
-    found = {one for one in by_id or by_name if not here.owns(one)}
+    """Return the hosts that match ``wanted``; a complete id matches even without sets here."""
+    by_name = {host.host for host in known if wanted in (host.name, identity.shown(host.host))}
+    ids = {*(host.host for host in known), here.original, *here.others}
+    by_id = {host for host in ids if len(wanted) >= _FEWEST and host.startswith(wanted)}
+    found = {host for host in by_id or by_name if not here.owns(host)}
     if not found and _FULL.fullmatch(wanted) and wanted != here.id:
         found = {wanted}
     return sorted(found)
 
 
 def new_identity(here: Host, known: Sequence[SeenHost]) -> tuple[Host, list[str]]:
-    """Have this host be none of those in question; where there is none, it gets another id.
+    """Declare this host to be none of the undecided ones; without any it gets a new id.
 
-    Return it, and the hosts that it is not.
+    Returns this host, and the hosts that it is not.
     """
     open_ = undecided(here, known)
     now = identity.apart(here, open_) if open_ else identity.renewed(here)

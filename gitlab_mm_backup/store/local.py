@@ -1,4 +1,4 @@
-"""Sets in a folder of this host: complete with a manifest, or not there at all."""
+"""The local store: sets as directories of this host, and the writer of their parts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .sets import BackupSet, SetEntry, SetStore, Sign, open_set
 
 
 class Throttle:
-    """Lets ``rate`` bytes a second pass, or all there are where that is None."""
+    """Limit a stream to ``rate`` bytes a second; None for no limit."""
 
     def __init__(self, rate: int | None) -> None:
         self._rate = rate
@@ -31,7 +31,7 @@ class Throttle:
         self._free = 0.0  # when the next byte may pass, on the monotonic clock
 
     def wait(self, count: int) -> None:
-        """Return when ``count`` bytes may pass."""
+        """Return when ``count`` more bytes may pass."""
         if self._rate is None:
             return
         with self._lock:
@@ -45,9 +45,9 @@ _DIRTY = 32 << 20  # bytes that memory may hold before the disk is told to take 
 
 
 class PartWriter:
-    """The sink for one part: writes, counts and hashes what passes, syncs once at the end.
+    """Sink for one part: writes, counts and hashes its input, and syncs once at the end.
 
-    Raises Failure before the disk has no more than its reserve left (see space.py).
+    Raises Failure before the disk has less than its reserve left (see system/disk_space.py).
     """
 
     def __init__(self, path: Path, throttle: Throttle | None = None) -> None:
@@ -75,7 +75,7 @@ class PartWriter:
             raise cannot_write(self._path, error) from error
 
     def close(self) -> None:
-        """Let go of the file, finished or given up."""
+        """Close the file, complete or not."""
         self._file.close()
 
     def finish(self, form: str) -> Part:
@@ -89,9 +89,9 @@ class PartWriter:
         return Part(self._path.name, form, self.bytes, self._sha256.hexdigest())
 
     def _let_go(self) -> None:
-        """Have the disk begin with what is not on it yet, and memory forget the rest.
+        """Start writing cached pages to disk, and drop them from the page cache.
 
-        Nobody reads it soon; the memory is for what GitLab and Mattermost read all day.
+        They are not read again soon; GitLab and Mattermost need the memory.
         """
         os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         self._sent = self.bytes
@@ -103,10 +103,10 @@ _DEAD = 2 * 86400  # seconds: no backup takes as long
 
 
 class LocalStore(SetStore):
-    """A folder of sets.
+    """A directory of sets.
 
-    One that is ``marked`` is known again by its mark (see places.py): where that is missing nothing
-    is read, and nothing is made.
+    One that is ``marked`` is recognized by its marker file (see places.py): without it nothing is
+    read or written.
     """
 
     def __init__(self, folder: Path, *, marked: bool = False) -> None:
@@ -116,12 +116,12 @@ class LocalStore(SetStore):
         self.where = str(self.folder)
 
     def serve(self, host: Host) -> None:
-        """Know whose unfinished sets may be removed; a folder shows every host the same."""
+        """Set whose unfinished sets ``sweep`` may remove; hosts may share the directory."""
         self._host = host.id
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[Path]:
-        """Yield a private folder for the parts of a new set; without ``complete`` it vanishes."""
+        """Yield a private directory for the parts of a new set, removed without ``complete``."""
         self.prepare()
         staging = self.folder / (_INCOMPLETE + name)
         try:
@@ -141,9 +141,9 @@ class LocalStore(SetStore):
         base: BackupSet | None = None,
         sign: Sign | None = None,
     ) -> BackupSet:
-        """Make the parts in ``staging`` a set: checksums, manifest last, then its own name.
+        """Make ``staging`` a set: checksums, the manifest last, then its final name.
 
-        ``sign`` makes its signature, where ``staging`` does not have one that came with it.
+        ``sign`` makes the signature, unless ``staging`` already has one.
         """
         final = self.folder / manifest.name
         _refuse_taken(final, manifest)
@@ -162,7 +162,7 @@ class LocalStore(SetStore):
         """Return all sets, complete or damaged, newest first."""
         self._trusted()
         try:
-            names = sorted((one.name for one in self.folder.iterdir()), reverse=True)
+            names = sorted((path.name for path in self.folder.iterdir()), reverse=True)
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -177,44 +177,44 @@ class LocalStore(SetStore):
         return one
 
     @contextlib.contextmanager
-    def fetched(self, one: BackupSet, parent: Path) -> Iterator[BackupSet]:
-        """Yield the set with all its parts on this host, for the time of the block.
+    def fetched(self, set_: BackupSet, parent: Path) -> Iterator[BackupSet]:
+        """Yield the set with all its parts on this host; it cannot be removed within the block.
 
-        Nobody removes it meanwhile, nor what it builds on.  Raises Failure where that is done already.
+        The sets that it builds on cannot be removed either. Raises Failure where one is gone.
         """
-        with lock.in_use(each.path / MANIFEST for each in one.chain if each.source is None):
-            yield one
+        with lock.in_use(link.path / MANIFEST for link in set_.chain if link.source is None):
+            yield set_
 
-    def delete(self, one: BackupSet) -> None:
-        """Remove a set of this store: its manifest's name first, so that no half set is left.
+    def delete(self, set_: BackupSet) -> None:
+        """Remove a set of this store, its manifest first, so that no partial set looks valid.
 
         Raises Failure while another set builds on it.
         """
-        if one.path.parent != self.folder:
-            raise Failure(f"{one.path} is not in {self.folder}", "only sets there are removed")
+        if set_.path.parent != self.folder:
+            raise Failure(f"{set_.path} is not in {self.folder}", "only sets there are removed")
         needing = [
-            other.name for other in self.sets() if other.base and other.base.name == one.name
+            other.name for other in self.sets() if other.base and other.base.name == set_.name
         ]
         if needing:
-            raise Failure(f"Set {one.name} is not removed", f"{', '.join(needing)} builds on it")
-        doomed = self.folder / (_INCOMPLETE + one.name)
+            raise Failure(f"Set {set_.name} is not removed", f"{', '.join(needing)} builds on it")
+        doomed = self.folder / (_INCOMPLETE + set_.name)
         try:
-            with lock.unused(one.path / MANIFEST) as unused:
+            with lock.unused(set_.path / MANIFEST) as unused:
                 if not unused:
                     raise Failure(
-                        f"Set {one.name} is not removed",
+                        f"Set {set_.name} is not removed",
                         "a rehearsal is reading it",
                         "The next prune removes it.",
                     )
-                os.rename(one.path, doomed)
+                os.rename(set_.path, doomed)
                 shutil.rmtree(doomed)
         except OSError as error:
-            raise Failure(f"{one.path} cannot be removed", str(error.strerror)) from error
+            raise Failure(f"{set_.path} cannot be removed", str(error.strerror)) from error
 
     def sweep(self) -> list[str]:
-        """Remove what earlier runs left half made or half removed; return, in words, what stays.
+        """Remove the leftovers of interrupted runs; return problems as text.
 
-        What another host is making in the same folder is left to it, but for what is old.
+        Unfinished sets of other hosts in the same directory are left alone unless they are old.
         """
         problems = []
         for left in sorted(self.folder.glob(_INCOMPLETE + "*")):
@@ -223,15 +223,15 @@ class LocalStore(SetStore):
             try:
                 shutil.rmtree(left)
             except OSError as error:
-                problems.append(f"{left}, no set any more, cannot be removed: {error.strerror}")
+                problems.append(f"{left}, no longer a set, cannot be removed: {error.strerror}")
         return problems
 
     def reclaim(self) -> list[str]:
-        """Give back the room of what was removed, as ``delete`` has done; return problems."""
+        """Free the space of removed sets: nothing to do here, ``delete`` has done it."""
         return []
 
     def prepare(self) -> None:
-        """Have the folder, and room in it; what cannot be removed is told by the next prune."""
+        """Create the directory and check its disk space; the next prune reports leftovers."""
         self._trusted()
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -243,7 +243,7 @@ class LocalStore(SetStore):
         self.sweep()
 
     def _trusted(self) -> None:
-        """Refuse a folder that is not the one of before, or that somebody else put here."""
+        """Refuse a directory that is not the previous one, or that another account created."""
         if self._marked:
             places.insist(str(self.folder), places.names_in(self.folder))
         places.refuse_untrusted(self.folder)
@@ -256,7 +256,7 @@ class LocalStore(SetStore):
 
 
 def _is_old(left: Path) -> bool:
-    """Tell whether nobody has worked on an unfinished set for so long that its run is dead."""
+    """Tell whether an unfinished set has not been touched for so long that its run must be dead."""
     try:
         return time.time() - left.stat().st_mtime > _DEAD
     except OSError:
@@ -264,7 +264,7 @@ def _is_old(left: Path) -> bool:
 
 
 def _refuse_taken(final: Path, manifest: Manifest) -> None:
-    """Raise Failure where another set has the name: no manifest is ever overwritten."""
+    """Raise Failure where the name is taken: no manifest is ever overwritten."""
     if not final.exists():
         return
     theirs = "no set that can be read"
@@ -272,8 +272,8 @@ def _refuse_taken(final: Path, manifest: Manifest) -> None:
         found = open_set(final).manifest
         theirs = f"of host {found.host_id or found.host}, installation {found.installation}"
     raise Failure(
-        f"{final} is there already",
+        f"{final} already exists",
         f"it is {theirs}; the new one is of host {manifest.host_id or manifest.host}, installation "
         f"{manifest.installation}",
-        "Neither was changed. Give each host a folder of its own, then try again.",
+        "Neither was changed. Give each host its own directory, then try again.",
     )

@@ -1,4 +1,4 @@
-"""What a set says about itself: the manifest, and the two files that prove it."""
+"""The manifest of a set, and the two files that prove it: SHA256SUMS and signature.json."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Database:
-    """The dumped database, as it was in the dump's own snapshot."""
+    """The dumped database, as seen by the dump's snapshot."""
 
     name: str
     server: str  # PostgreSQL's version, as 16.11
@@ -63,7 +63,7 @@ class Database:
 
     @property
     def bytes_to_load(self) -> int:
-        """The bytes of disk that a load takes: PostgreSQL sorts what it indexes beside it."""
+        """Disk space that a load needs: PostgreSQL sorts index data in temporary files."""
         return self.bytes * 5 // 4
 
 
@@ -92,7 +92,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Increment:
-    """What the files part of a set holds that has only what changed since another set, its base."""
+    """What the files part of an incremental set holds, relative to its base."""
 
     base: str  # name of that set, which lies beside this one
     manifest: str  # SHA-256 of that set's manifest.json, and so of all its parts
@@ -102,7 +102,7 @@ class Increment:
 
 @dataclass(frozen=True)
 class Contents:
-    """What people would miss, counted in the dump's own snapshot; what they deleted is not counted."""
+    """What people would miss, counted in the dump's snapshot, without deleted entries."""
 
     teams: int
     users: int  # without bots
@@ -113,12 +113,12 @@ class Contents:
 
     @property
     def empty(self) -> bool:
-        """Tell whether nobody has used this Mattermost yet."""
+        """Tell whether this Mattermost has never been used."""
         return not (self.teams or self.users or self.posts or self.uploads)
 
     @property
     def counts(self) -> dict[str, int]:
-        """The counts by what they are of, as people call it."""
+        """The counts by their names."""
         return {
             "teams": self.teams,
             "users": self.users,
@@ -170,7 +170,7 @@ class Manifest:
 
     @property
     def packed(self) -> Increment | Files:
-        """How many files, with how many bytes, the files part itself holds."""
+        """Number and bytes of the files in the files part itself."""
         return self.increment or self.files
 
     @property
@@ -187,7 +187,7 @@ class Manifest:
 
     @property
     def empty(self) -> bool:
-        """Tell whether nobody used the Mattermost of this set; an old one tells it by its rows."""
+        """Tell whether this set's Mattermost was never used; an old set shows it by row counts."""
         if self.contents is not None:
             return self.contents.empty
         rows = {name.rpartition(".")[2]: count for name, count in self.database.rows.items()}
@@ -211,7 +211,7 @@ def name_for(moment: datetime, mattermost: str, host_id: str) -> str:
 
 
 def is_of(name: str, host_id: str) -> bool:
-    """Tell whether a set's name is one that this host gives; before format 3 names had no host."""
+    """Tell whether this host gave a set that name; before format 3 names had no host."""
     found = _OF_HOST.search(name)
     return found is None or found[1] == host_id[:_HOST_DIGITS]
 
@@ -221,7 +221,7 @@ def is_set_name(name: str) -> bool:
 
 
 def to_bytes(manifest: Manifest) -> bytes:
-    """Return the content of manifest.json; bytes of a name that are no UTF-8 stay, escaped."""
+    """Return the content of manifest.json; bytes that are not UTF-8 are kept, escaped."""
     document = dataclasses.asdict(manifest)
     if manifest.increment is None:  # as programs of before have it
         del document["increment"]
@@ -250,8 +250,8 @@ def sums(manifest: Manifest) -> bytes:
 def parse(data: bytes, where: str) -> Manifest:
     """Return the manifest in ``data``; ``where`` names it in failures.
 
-    Raises Failure for anything but a whole manifest of a format that this program knows: later
-    steps rely on every value having its type, and on names that do not lead out of the set.
+    Raises Failure for an incomplete manifest or an unknown format: later steps rely on the type of
+    every value, and on names that do not lead out of the set.
     """
     try:
         document = validation.from_json(data)
@@ -274,7 +274,7 @@ def parse(data: bytes, where: str) -> Manifest:
 
 
 def _wanted(found: Any) -> tuple[Mapping[str, validation.Check], set[str]]:
-    """Return the members of a manifest of a format, and which of them may be left out."""
+    """Return the members of a manifest of that format, and which of them are optional."""
     optional = {"purpose", "salvaged"}
     if found == FORMAT:
         new = {**_MANIFEST, **_SINCE_FORMAT_3, "increment": _increment, **_LATER}
@@ -308,7 +308,7 @@ def _format(value: Any) -> int:
 def _folders(value: Any) -> dict[str, str]:
     folders: dict[str, str] = validation.each(validation.text, validation.path)(value)
     if "home" not in folders:
-        raise ValueError("no home folder is named")
+        raise ValueError("the home directory is missing")
     return folders
 
 
@@ -385,5 +385,5 @@ _LATER: dict[str, validation.Check] = {
 
 
 def host_of(manifest: Manifest) -> str:
-    """Return the id of the host that made a set, or what stands for it in an old one."""
+    """Return the id of the host that made a set; an old set has its name instead."""
     return manifest.host_id or f"{UNNAMED}{manifest.host}"

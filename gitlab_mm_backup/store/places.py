@@ -1,7 +1,8 @@
-"""Places that hold sets and copies: each bears a mark, so that an unmounted disk is no empty one.
+"""Directories of sets and copies: markers that detect an unmounted disk, and trust.
 
-The mark is a file whose name holds a random id.  Whoever lists the place sees it; nothing more has to
-be asked for it.  This host notes which id it found or made where.
+The marker is a file whose name holds a random id; a listing of the directory shows it. This host
+records the id of each directory that it has used. A directory is trusted where root owns it and
+root alone can change it, or a link to it.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ _MARK = re.compile(rf"{re.escape(_START)}([0-9a-f]{{32}})")
 
 @dataclass(frozen=True)
 class Place:
-    """A place that this host has used."""
+    """A directory or remote that this host has used."""
 
     id: str  # in the name of its mark
     name: str  # of the remote, "" for a folder of sets
 
 
 def noted(path: Path = NOTES) -> Mapping[str, Place]:
-    """Return every place that this host has used, by its path; raises Failure."""
+    """Return the recorded directories by their path; raises Failure."""
     try:
         found: dict[str, Place] = files.read_state(path, _PLACES)
         return found
@@ -47,16 +48,16 @@ def noted(path: Path = NOTES) -> Mapping[str, Place]:
     except files.unreadable_state as error:
         raise Failure(
             f"{path} cannot be read",
-            str(getattr(error, "strerror", None) or "it is no file of this program"),
-            "It says by which marks this host knows the places of its sets. See that their disks are "
-            "mounted, then remove it: the marks are noted again.",
+            str(getattr(error, "strerror", None) or "it is not a file of gitlab-mm"),
+            "It lists the marker files by which this host recognizes its backup directories. Check that "
+            "their disks are mounted, then remove it; it is written again.",
         ) from None
 
 
 def insist(place: str, names: Iterable[str], path: Path = NOTES) -> None:
-    """Raise Failure where ``place``, in which files with these ``names`` are, is not that of before.
+    """Raise Failure where ``place``, which holds files ``names``, is not the one used before.
 
-    A place that this host has not used yet is none of before.
+    A directory that was never used passes.
     """
     known = noted(path).get(place)
     if known is not None and known.id not in _ids(names):
@@ -64,36 +65,36 @@ def insist(place: str, names: Iterable[str], path: Path = NOTES) -> None:
 
 
 def not_the_one(place: str, detail: str) -> Failure:
-    """Return what to tell where a place has not what it had before."""
+    """Return the failure for a directory without its former marker."""
     why = "its disk is probably not mounted"
     way = "Mount it, then try again; nothing was written."
     if not place.startswith("/"):
         why = "it was replaced or emptied, or a disk there is not mounted"
-        way = "Look at it there, then try again; nothing was written."
+        way = "Check it, then try again; nothing was written."
     return Failure(
         f"{place} is not the place that was used before",
         f"{detail}; {why}",
-        f"{way} Where the place was replaced, or emptied, on purpose: gitlab-mm place forget "
+        f"{way} If it was replaced or emptied on purpose: gitlab-mm place forget "
         f"{shlex.quote(place)}",
     )
 
 
 def mark_for(names: Iterable[str]) -> tuple[str, bool]:
-    """Return the name of the mark for a place with these files, and whether it has to be made.
+    """Return the name of the marker for a directory, and whether it must be created.
 
-    A place that another host, or this one before a reinstallation, has marked keeps that mark.
+    A marker of another host, or of this one before a reinstallation, is kept.
     """
     there = sorted(_ids(names))
     return _START + (there[0] if there else secrets.token_hex(16)), not there
 
 
 def note(place: str, name: str, mark: str, path: Path = NOTES) -> None:
-    """Note that ``place`` bears ``mark``; raises Failure."""
+    """Record that ``place`` has ``mark``; raises Failure."""
     _keep({**noted(path), place: Place(mark[len(_START) :], name)}, path)
 
 
 def use(folder: Path, path: Path = NOTES) -> None:
-    """Mark the folder of sets ``folder``, which is there, when it is used for the first time."""
+    """Mark the existing directory of sets ``folder`` at its first use."""
     if str(folder) in noted(path):
         return
     mark, new = mark_for(names_in(folder))
@@ -106,13 +107,13 @@ def use(folder: Path, path: Path = NOTES) -> None:
 
 
 def away(place: str, path: Path = NOTES) -> bool:
-    """Tell whether a place at an absolute path lacks its mark: its disk is not mounted; raises Failure."""
+    """Tell whether the marker is missing at an absolute path (disk not mounted); raises Failure."""
     known = noted(path).get(place)
     return known is not None and known.id not in _ids(names_in(Path(place)))
 
 
 def names_in(folder: Path) -> list[str]:
-    """Return what is in a folder of this host, nothing where it is not there; raises Failure."""
+    """Return the names in a directory, none where it does not exist; raises Failure."""
     try:
         return os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
@@ -122,19 +123,19 @@ def names_in(folder: Path) -> list[str]:
 
 
 def forget(wanted: str, path: Path = NOTES) -> list[str]:
-    """Forget a place, by its path or the name of the remote; return the paths that were known so.
+    """Forget a directory by its path or the remote's name; return its recorded paths.
 
-    What is there stays.  The next use takes the mark that it finds, or makes one.  Raises Failure.
+    Its content stays. The next use takes the marker that it finds, or creates one. Raises Failure.
     """
     known = noted(path)
-    found = [one for one, place in known.items() if wanted in (one, place.name)]
+    found = [mark for mark, place in known.items() if wanted in (mark, place.name)]
     if found:
-        _keep({one: place for one, place in known.items() if one not in found}, path)
+        _keep({mark: place for mark, place in known.items() if mark not in found}, path)
     return found
 
 
 def _keep(known: Mapping[str, Place], path: Path) -> None:
-    files.write_state(path, {place: asdict(one) for place, one in known.items()})
+    files.write_state(path, {place: asdict(mark) for place, mark in known.items()})
 
 
 def _ids(names: Iterable[str]) -> set[str]:
@@ -154,11 +155,11 @@ _PLACES = validation.each(
 
 
 def cannot_write(path: Path, error: OSError) -> Failure:
-    """Return what to tell where something of a set cannot be written."""
+    """Return the failure for a part that cannot be written."""
     return Failure(
         f"{path} cannot be written",
         str(error.strerror),
-        "Make room or give another place (backup_path in /etc/gitlab-mm-backup/config.yml).",
+        "Free space, or set another directory (backup_path in /etc/gitlab-mm-backup/config.yml).",
     )
 
 
@@ -167,10 +168,10 @@ _CONFIG = "/etc/gitlab-mm-backup/config.yml"
 
 
 def refuse_untrusted(folder: Path) -> None:
-    """Refuse a folder that somebody else put here: GitLab's backup path belongs to git.
+    """Refuse a directory that another account created: GitLab's backup path belongs to git.
 
-    A link counts where only root can have made it.  Raises Failure; a folder that is not there is
-    not refused.
+    A link is accepted only where root alone can have made it. Raises Failure; a missing directory
+    is not refused.
     """
     try:
         status = os.lstat(folder)
@@ -183,13 +184,13 @@ def refuse_untrusted(folder: Path) -> None:
     if status.st_uid != 0 or status.st_mode & 0o022 or not stat.S_ISDIR(status.st_mode):
         raise Failure(
             f"{folder} cannot be trusted",
-            f"{real} is not a folder that belongs to root and that only root can write to",
-            f"Look at it; if it is yours: chown root:root {real}; chmod 0700 {real}",
+            f"{real} must belong to root, and only root may write to it",
+            f"Check it. If it is yours: chown root:root {real}; chmod 0700 {real}",
         )
 
 
 def _followed(folder: Path) -> Path:
-    """Return the folder that a link leads to, in one step; raises Failure where it may not."""
+    """Return the target of a link to a directory, one step; raises Failure if it is not trusted."""
     target = Path(os.path.normpath(folder.parent / os.readlink(folder)))
     if os.lstat(folder).st_uid != 0 or not only_roots(folder.parent):
         raise Failure(
@@ -199,22 +200,22 @@ def _followed(folder: Path) -> Path:
         )
     if not os.path.lexists(target):
         raise Failure(
-            f"{folder} leads to nothing",
-            f"{target} is not there; its disk is probably not mounted",
-            f"Mount it, or make the folder: install -d -m 0700 {shlex.quote(str(target))}",
+            f"{folder} is a broken link",
+            f"{target} does not exist; its disk is probably not mounted",
+            f"Mount it, or create the directory: install -d -m 0700 {shlex.quote(str(target))}",
         )
     return target
 
 
 def only_roots(folder: Path) -> bool:
-    """Tell whether root alone can change what is in a folder, and the path that leads to it."""
+    """Tell whether root alone can change a directory's content and the path to it."""
     real = Path(os.path.realpath(folder))
     found = [os.stat(path) for path in (real, *real.parents)]
-    return all(one.st_uid == 0 and not one.st_mode & 0o022 for one in found)
+    return all(status.st_uid == 0 and not status.st_mode & 0o022 for status in found)
 
 
 def _without_link(folder: Path, target: Path) -> str:
-    """Return how to keep sets at ``target`` without the link."""
+    """Return the advice for keeping sets at ``target`` without the link."""
     if target.name == folder.name:
         return f"Remove the link, and write into {_CONFIG}: backup_path: {target.parent}"
     here, there = shlex.quote(str(folder)), shlex.quote(str(target))
@@ -225,7 +226,7 @@ def _without_link(folder: Path, target: Path) -> str:
 
 
 def refuse_open(made: Path) -> None:
-    """Refuse a disk on which ``made``, a folder made for root alone (0700), is not root's alone."""
+    """Refuse a file system on which ``made``, created with mode 0700 for root, has another mode."""
     status = os.lstat(made)
     if status.st_uid != 0 and _squashed(made, status.st_uid):
         raise squashed(made.parent)
@@ -238,14 +239,14 @@ def refuse_open(made: Path) -> None:
         options = "uid=0,gid=0,file_mode=0600,dir_mode=0700"
     raise Failure(
         f"Others could read the sets in {made.parent}",
-        f"its file system ({kind}) keeps no owners and modes: a folder of root's alone has mode {mode}",
+        f"its file system ({kind}) has no owners and modes: a directory for root alone has mode {mode}",
         f"Mount it with the options {options}; or keep the sets on another disk, and copy them there "
         f"encrypted: offsite in {_CONFIG}.",
     )
 
 
 def cannot_use(path: Path, error: OSError) -> Failure:
-    """Return what to tell where a folder of sets, or one in it, cannot be made."""
+    """Return the failure for a directory of sets that cannot be created."""
     refused = error.errno in (errno.EACCES, errno.EPERM)
     return squashed(path) if refused and _is_nfs(path) else cannot_write(path, error)
 
@@ -259,11 +260,11 @@ def _is_nfs(path: Path) -> bool:
 
 
 def squashed(folder: Path) -> Failure:
-    """Return what to tell of a folder where root is nobody."""
+    """Return the failure for a directory where root's files belong to nobody (NFS root_squash)."""
     chown = f"chown root:root {folder}; chmod 0700 {folder}"
     return Failure(
         f"{folder} cannot be trusted",
-        "it does not belong to root: on NFS with root_squash what root makes belongs to nobody",
+        "it does not belong to root; on NFS with root_squash, root's files belong to nobody",
         "On NFS: export it with no_root_squash (exports(5)); or keep the sets on a disk of this host "
         f"(backup_path) and copy them there, by this line in {_CONFIG}: offsite: [{{remote: {folder}}}]. "
         f"On a disk of this host, if the folder is yours: {chown}",

@@ -1,4 +1,4 @@
-"""What a database is beside its tables and rows, as a set's manifest has it."""
+"""Properties of a database besides tables and rows, as in a set's manifest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Grant:
 
 @dataclass(frozen=True)
 class Properties:
-    """What pg_dump writes with --create alone, and what Mattermost's sessions saw."""
+    """The properties that pg_dump writes with --create only, and Mattermost's session settings."""
 
     owner: str
     role: str  # Mattermost's
@@ -61,7 +61,7 @@ def _list(inner: validation.Check) -> validation.Check:
     def check(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list):
             raise ValueError("not a list")
-        return tuple(inner(one) for one in value)
+        return tuple(inner(item) for item in value)
 
     return check
 

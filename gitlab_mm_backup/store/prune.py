@@ -1,4 +1,4 @@
-"""Prune: thin a place out by the rules for what is kept; of its own sets alone."""
+"""Prune: remove a host's own sets by the retention rules, and ask before an unusual removal."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ _FEW = 2  # removed at once on request: as many need not be asked for again
 
 @dataclass(frozen=True)
 class Past:
-    """What was done at one place, the store or a remote."""
+    """The record of earlier removals at one place, the store or a remote."""
 
     most: int = 0  # sets that one run removed at most, without being told to
     asked: tuple[str, ...] = ()  # sets that stay until an administrator says that they may go
 
 
 def past_of(place: str, path: Path | None = None) -> Past:
-    """Return what is known of ``place``."""
+    """Return the record of ``place``."""
     return _read_past(path or PAST_FILE).get(place, Past())
 
 
 def note_question(place: str, names: Iterable[str], path: Path | None = None) -> None:
-    """Note that these sets stay until somebody agrees; raises Failure where it cannot be noted."""
+    """Record that these sets stay until the administrator agrees; raises Failure."""
     past = past_of(place, path)
     _keep_past(place, Past(past.most, tuple(sorted({*past.asked, *names}))), path or PAST_FILE)
 
@@ -50,7 +50,7 @@ def note_question(place: str, names: Iterable[str], path: Path | None = None) ->
 def note_removed(
     place: str, removed: int, path: Path | None = None, *, agreed: bool = False
 ) -> None:
-    """Note what a run has removed; ``agreed``: an administrator has seen it before."""
+    """Record removed sets; ``agreed``: the administrator has seen the list before."""
     past = past_of(place, path)
     most = max(past.most, min(removed, _FEW) if agreed else removed)
     now = Past(most, () if agreed else past.asked)
@@ -67,7 +67,7 @@ def _read_past(path: Path) -> dict[str, Past]:
 
 def _keep_past(place: str, past: Past, path: Path) -> None:
     files.write_state(
-        path, {name: asdict(one) for name, one in {**_read_past(path), place: past}.items()}
+        path, {name: asdict(noted) for name, noted in {**_read_past(path), place: past}.items()}
     )
 
 
@@ -81,7 +81,7 @@ _ASK = "gitlab-mm prune --dry-run shows them, gitlab-mm prune --yes removes them
 
 @dataclass(frozen=True)
 class Owner:
-    """For whom a place is thinned out: a host, and the installation that it has."""
+    """Whose sets are removed: a host and its current installation."""
 
     host: Host
     installation: str
@@ -92,7 +92,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class Member:
-    """A set at a place, as retention sees it, and whose it is."""
+    """A set at a place, with its owner, as input for retention."""
 
     kept: SetFacts
     lineage: Lineage
@@ -101,7 +101,7 @@ class Member:
 
 @dataclass(frozen=True)
 class PrunePlan:
-    """What happens to each set of a place, newest first, and what an administrator must say."""
+    """The decision for each set of a place, newest first, and what must be confirmed."""
 
     decisions: list[Decision]
     asked: list[str]  # sets that the rules would remove, and that stay until somebody agrees
@@ -110,29 +110,29 @@ class PrunePlan:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What a run did."""
+    """The result of a run."""
 
     decisions: Sequence[Decision]
     removed: list[str]
     problems: list[str]
 
 
-def of_set(one: BackupSet, accepted_: Collection[str], ring: Ring) -> Member:
-    """Return a set as retention sees it."""
-    found = check_records.of_set(one)
-    below = [check_records.of_set(base) for base in one.chain[:-1]]
-    forged = inventory.origin_of(one, ring).kind is Kind.FORGED
+def of_set(set_: BackupSet, accepted_: Collection[str], ring: Ring) -> Member:
+    """Return a set as input for retention."""
+    found = check_records.of_set(set_)
+    below = [check_records.of_set(base) for base in set_.chain[:-1]]
+    forged = inventory.origin_of(set_, ring).kind is Kind.FORGED
     kept = SetFacts(
-        one.name,
-        one.manifest.made,
-        one.manifest.safety,
+        set_.name,
+        set_.manifest.made,
+        set_.manifest.safety,
         proven=check_records.proven(found),
-        failed=forged or any(check_records.refuted(each) for each in [found, *below]),
-        base=one.base.name if one.base else "",
-        empty=one.manifest.empty,
-        shrunken=bool(marks(one.manifest, accepted_)),
+        failed=forged or any(check_records.refuted(record) for record in [found, *below]),
+        base=set_.base.name if set_.base else "",
+        empty=set_.manifest.empty,
+        shrunken=bool(marks(set_.manifest, accepted_)),
     )
-    return Member(kept, inventory.lineage_of(one.manifest), one.manifest.host)
+    return Member(kept, inventory.lineage_of(set_.manifest), set_.manifest.host)
 
 
 def decide(
@@ -144,62 +144,70 @@ def decide(
     *,
     agreed: bool = False,
 ) -> PrunePlan:
-    """Return what the rules say of the owner's sets at a place; all others stay."""
-    own = [one.kept for one in members if owner.may_remove(one.lineage)]
+    """Return the decisions about the owner's sets at a place; all other sets stay."""
+    own = [member.kept for member in members if owner.may_remove(member.lineage)]
     now = clock.now()
     decisions = retention.decide(own, rules, now, made)
     past = past_of(place)
-    going = [one.name for one in decisions if not one.keep]
+    going = [decision.name for decision in decisions if not decision.keep]
     asked = [name for name in going if name in past.asked]
     if retention.unusual(own, decisions, rules, past.most):
         asked = going
     if agreed:
         asked = []
     decisions = [
-        replace(one, keep=True, reason=f"{one.reason}, but so many are removed on request alone")
-        if one.name in asked
-        else one
-        for one in decisions
+        replace(
+            decision,
+            keep=True,
+            reason=f"{decision.reason}, but so many are removed only on request",
+        )
+        if decision.name in asked
+        else decision
+        for decision in decisions
     ]
-    foreign = [_foreign(one, owner) for one in members if not owner.may_remove(one.lineage)]
-    bases = {one.kept.name: one.kept.base for one in members if one.kept.base}
-    moments = {one.kept.name: (one.kept.made, one.kept.name) for one in members}
-    every = sorted([*decisions, *foreign], key=lambda one: moments[one.name], reverse=True)
+    foreign = [
+        _foreign(member, owner) for member in members if not owner.may_remove(member.lineage)
+    ]
+    bases = {member.kept.name: member.kept.base for member in members if member.kept.base}
+    moments = {member.kept.name: (member.kept.made, member.kept.name) for member in members}
+    every = sorted(
+        [*decisions, *foreign], key=lambda decision: moments[decision.name], reverse=True
+    )
     holding = retention.holding(own, now) if rules != Rules() else ""
     return PrunePlan(retention.with_bases(every, bases), asked, holding)
 
 
-def _foreign(one: Member, owner: Owner) -> Decision:
-    """Return why a set stays that is not the owner's to remove."""
-    host = one.lineage.host
+def _foreign(member: Member, owner: Owner) -> Decision:
+    """Return the reason for keeping a set that the owner may not remove."""
+    host = member.lineage.host
     if owner.host.owns(host):
-        reason = f"of another installation, {one.lineage.installation}"
+        reason = f"of another installation, {member.lineage.installation}"
     else:
-        name = f" ({one.host_name})" if identity.has_id(host) else ", which had no id yet"
+        name = f" ({member.host_name})" if identity.has_id(host) else ", which had no id yet"
         reason = f"made by host {identity.shown(host)}{name}"
-    return Decision(one.kept.name, True, f"{reason}: its own host removes it")
+    return Decision(member.kept.name, True, f"{reason}: its own host removes it")
 
 
 def plan(
     store: Store, rules: Rules, owner: Owner, made: str = "", *, agreed: bool = False
 ) -> PrunePlan:
-    """Return what would happen to each complete set of the store, newest first.
+    """Return the decision for each complete set of the store, newest first.
 
-    Folders that are no complete set are not ours to judge, and stay.
+    Incomplete sets are not judged, and stay.
     """
     known, ring = soundness.accepted_names(), keys.ring()
-    members = [of_set(one, known, ring) for one in store.sets()]
+    members = [of_set(set_, known, ring) for set_ in store.sets()]
     return decide(STORE, members, rules, owner, made, agreed=agreed)
 
 
 def prune(
     store: Store, rules: Rules, owner: Owner, made: str = "", *, agreed: bool = False
 ) -> Pruned:
-    """Remove what ``plan`` says; ``agreed``: also where it is more than any run has removed.
+    """Carry out ``plan``; ``agreed``: also where it removes more than any run before.
 
-    The newest goes first: whatever ends this run, no set is left without what it builds on.  What
-    may not be removed, for a disk or an object lock forbids it, is told and left to the next prune:
-    nothing is tried twice.
+    The newest goes first: if the run is interrupted, no set is left without its base. A set that
+    cannot be removed (disk error, object lock) is reported and left to the next prune; there is no
+    second try.
     """
     store.serve(owner.host)
     problems = store.sweep()
@@ -213,7 +221,7 @@ def prune(
 def carry_out(
     decisions: Iterable[Decision], delete: Callable[[str], object]
 ) -> tuple[list[str], list[str]]:
-    """Remove what is not kept; return the removed names, and what went wrong in words."""
+    """Remove the sets that are not kept; return the removed names, and problems as text."""
     removed, problems = [], []
     for decision in decisions:
         if decision.keep:
@@ -227,7 +235,7 @@ def carry_out(
 
 
 def settle(place: str, planned: PrunePlan, removed: int, *, agreed: bool = False) -> list[str]:
-    """Note what was done at a place; return, in words, what an administrator must say."""
+    """Record what was done at a place; return what the administrator must confirm."""
     told = []
     if planned.asked:
         note_question(place, planned.asked)
@@ -245,43 +253,44 @@ def settle(place: str, planned: PrunePlan, removed: int, *, agreed: bool = False
     return told
 
 
-def accept(one: BackupSet) -> None:
-    """Note that a set which looks emptied is right as it is."""
-    if not one.manifest.shrunken:
+def accept(set_: BackupSet) -> None:
+    """Record that a set which looks emptied is correct."""
+    if not set_.manifest.shrunken:
         raise Failure(
-            f"Set {one.name} does not look emptied",
+            f"Set {set_.name} does not look emptied",
             "there is nothing to accept",
             "gitlab-mm list shows the sets that do.",
             ExitCode.USAGE,
         )
-    soundness.accept(one.name)
+    soundness.accept(set_.name)
 
 
 def of_host(store: Store, wanted: str, here: Host) -> list[Owner]:
-    """Return as whom the sets of the host ``wanted`` are thinned out: one for each installation.
+    """Return the owners for the sets of host ``wanted``: one for each installation.
 
-    It is named by its id, the first digits of that, or a name.  Raises Failure where no set here
-    is of such a host, or several such hosts have made sets.
+    ``wanted`` is an id, its first digits, or a name. Raises Failure where no set here is of such a
+    host, or where several hosts match.
     """
-    sets = [one.manifest for one in store.sets()]
-    found = {inventory.lineage_of(one) for one in sets if matches(one, wanted)}
-    hosts = {one.host for one in found}
+    sets = [set_.manifest for set_ in store.sets()]
+    found = {inventory.lineage_of(set_) for set_ in sets if matches(set_, wanted)}
+    hosts = {lineage.host for lineage in found}
     if len(hosts) != 1:
-        known = ", ".join(sorted({identity.shown(store_manifest.host_of(one)) for one in sets}))
+        known = ", ".join(sorted({identity.shown(store_manifest.host_of(set_)) for set_ in sets}))
         raise Failure(
             f"{'More than one' if hosts else 'No'} host {wanted} has sets here",
             f"there are sets of: {known or 'none'}",
-            "gitlab-mm host shows them; give the id of one.",
+            "Give the id of one; to see them: gitlab-mm host.",
             ExitCode.USAGE,
         )
     host = replace(here, id=hosts.pop(), took_over=())
     return [
-        Owner(host, one.installation) for one in sorted(found, key=lambda one: one.installation)
+        Owner(host, lineage.installation)
+        for lineage in sorted(found, key=lambda lineage: lineage.installation)
     ]
 
 
 def matches(manifest: Manifest, wanted: str) -> bool:
-    """Tell whether a host is meant by its id, the first digits of it, or its name."""
+    """Tell whether ``wanted`` is the host's id, its first digits, or its name."""
     host = store_manifest.host_of(manifest)
     by_id = identity.has_id(host) and len(wanted) >= 6 and host.startswith(wanted)
     return by_id or wanted in (manifest.host, identity.shown(host))

@@ -1,4 +1,4 @@
-"""A restic repository: the only door to restic(1), of Debian 12 (0.14) and of later ones."""
+"""A restic repository: runs restic(1), of Debian 12 (0.14) and later."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ResticSnapshot:
 
 @dataclass(frozen=True)
 class SnapshotSummary:
-    """A snapshot that has just been taken: how its id begins, and what it holds."""
+    """A new snapshot: the beginning of its id, and its totals."""
 
     id: str  # ID_SHOWN digits of restic 0.14, all 64 of a later one
     files: int
@@ -54,13 +54,13 @@ class SnapshotSummary:
 
 
 class RepositoryLocked(Failure):
-    """Somebody else works in the repository."""
+    """Another process has locked the repository."""
 
 
 class Repository:
-    """One repository.  Every method raises Failure where restic fails.
+    """One repository. Every method raises Failure where restic fails.
 
-    ``environment`` is what restic has from it beside what the access says.
+    ``environment`` holds further variables for restic.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Repository:
 
     @property
     def elsewhere(self) -> bool:
-        """Tell whether its address leads away from this host's own disks."""
+        """Tell whether the repository is not on a disk of this host."""
         return self.folder is None
 
     @property
@@ -92,7 +92,7 @@ class Repository:
         wanted = [*(["--host", host] if host else []), "--tag", ",".join(tags)]
         done = self._run("snapshots", "--json", "--no-lock", *wanted, timeout=_FEW)
         try:
-            return [_snapshot(one) for one in validation.from_json(done.out) or []]
+            return [_snapshot(entry) for entry in validation.from_json(done.out) or []]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Failure(
                 "restic's list of snapshots cannot be read", reason(error)[:200]
@@ -101,9 +101,9 @@ class Repository:
     def keep_stream(
         self, write: Write[_Result], name: str, host: str, tags: Sequence[str]
     ) -> tuple[SnapshotSummary, _Result]:
-        """Keep what ``write`` pipes into the program it is given, as the file ``name``.
+        """Store the output of ``write`` as the file ``name``.
 
-        Returns what ``write`` does.  There may be a snapshot of it even where it fails.
+        Returns the result of ``write``. A snapshot of it may exist even where it fails.
         """
         keep = self._command(
             *(*self._keep, "--host", host, "--tag", ",".join(tags)),
@@ -120,11 +120,10 @@ class Repository:
     def keep_folders(
         self, folders: Iterable[Path], never: Iterable[str], host: str, tags: Sequence[str]
     ) -> SnapshotSummary:
-        """Keep ``folders`` without the paths ``never`` in a snapshot; only what changed is read.
+        """Store ``folders`` without the paths ``never`` in a snapshot; only changes are read.
 
-        restic names files by their paths: none leads through a link that comes to lie in a folder.
-        A file that vanishes meanwhile is normal beside a running service, one that cannot be read
-        raises Failure.
+        restic opens files by their paths, so no link that appears in a folder is followed. A file
+        that vanishes is normal beside a running service; one that cannot be read raises Failure.
         """
         every = tuple(folders)
         done = self._run(
@@ -143,24 +142,23 @@ class Repository:
         return _taken(done.out)
 
     def dump(self, snapshot: ResticSnapshot, path: str) -> Command:
-        """Return what prints the file ``path`` of a snapshot, or a folder's tree as a tar."""
+        """Return the command that prints the file ``path`` of a snapshot, or a directory as tar."""
         return self._command("dump", "--no-lock", snapshot.id, path)
 
     def forget(self, snapshots: Sequence[ResticSnapshot]) -> None:
-        """Remove snapshots; what is in them goes with ``prune``.
+        """Remove snapshots; ``prune`` frees their space.
 
-        Where the store refuses a removal, as an object lock does, that is told at its third
-        repetition and not tried on.
+        Where the storage refuses (object lock), the removal is given up after three refusals.
         """
-        ids = [one.id for one in snapshots]
+        ids = [snapshot.id for snapshot in snapshots]
         self._run("forget", *ids, timeout=_FEW * max(1, len(ids)), hopeless=_refused)
 
     def prune(self) -> None:
-        """Remove what no snapshot holds any more."""
+        """Remove data that no snapshot refers to."""
         self._run("prune", "--quiet", hopeless=_refused)
 
     def check(self, today: date) -> None:
-        """Have restic look for damage, in the data of one pack in ten: all of them in ten days."""
+        """Check a tenth of the data for damage: all of it in ten days."""
         share = today.toordinal() % _SHARES + 1
         self._run("check", "--quiet", f"--read-data-subset={share}/{_SHARES}")
 
@@ -183,7 +181,7 @@ class Repository:
         return self._unlocked(lambda: process.run(command, **how))
 
     def _unlocked(self, task: Callable[[], _Result]) -> _Result:
-        """Do ``task``; where a run that was killed left a lock behind, without that once more."""
+        """Run ``task``; where a killed run left a lock, remove it and run ``task`` once more."""
         try:
             return task()
         except Failure as failure:
@@ -225,10 +223,10 @@ class Repository:
 
     @functools.cached_property
     def _password(self) -> Mapping[str, Secret | InMemory]:
-        """Return the variable by which restic gets the password; it takes it from it as from a file.
+        """Return the variable that passes the password to restic as a file.
 
-        Of a file and of what a command prints restic takes all lines, without blanks around them;
-        of RESTIC_PASSWORD every character.
+        From a file or a command's output restic takes all lines without surrounding blanks; from
+        RESTIC_PASSWORD every character.
         """
         if self._access.password_command:
             command = Command(list(self._access.password_command))
@@ -280,7 +278,7 @@ def _variables(path: Path) -> dict[str, Secret]:
 
 
 def _literally(path: str) -> str:
-    """Return the pattern that matches ``path`` and nothing else."""
+    """Return a pattern that matches only ``path``."""
     return re.sub(r"([\\*?\[])", r"\\\1", path)
 
 
@@ -289,13 +287,13 @@ def _snapshot(value: Any) -> ResticSnapshot:
         id=validation.sha256(value["id"]),
         tree=validation.sha256(value["tree"]),
         host=validation.text(value["hostname"]),
-        tags=tuple(validation.text(one) for one in value.get("tags") or ()),
-        paths=tuple(validation.text(one) for one in value["paths"]),
+        tags=tuple(validation.text(tag) for tag in value.get("tags") or ()),
+        paths=tuple(validation.text(path) for path in value["paths"]),
     )
 
 
 def _taken(said: str) -> SnapshotSummary:
-    """Return what the summary tells that ends restic's output."""
+    """Return the summary at the end of restic's output."""
     try:
         told = validation.from_json(said.strip().splitlines()[-1])
         return SnapshotSummary(
@@ -314,7 +312,7 @@ def _id(value: Any) -> str:
 
 
 def _refuse_unread(words: str) -> None:
-    """Raise Failure for the files that could not be read, unless they all have vanished."""
+    """Raise Failure for files that could not be read, unless all of them have vanished."""
     unread = []
     for line in words.splitlines():
         try:
@@ -332,10 +330,10 @@ def _refused(words: str) -> bool:
 
 
 def _explained(failure: Failure) -> Failure:
-    """Return the failure with what to do, where it is one that is known."""
+    """Return the failure with a hint, where the cause is known."""
     if "already locked" in failure.detail:
         return RepositoryLocked(
-            failure.message, failure.detail, "Wait until the other restic has ended."
+            failure.message, failure.detail, "Wait until the other restic has finished."
         )
     if failure.message == "restic cannot be started":
         return Failure(failure.message, failure.detail, "Install it: apt install restic")
@@ -343,11 +341,11 @@ def _explained(failure: Failure) -> Failure:
         "x509: ": "The certificate of the server is not trusted, or not valid at this time. Put that of its "
         "authority into /usr/local/share/ca-certificates/ (as NAME.crt) and run "
         "update-ca-certificates, or give RESTIC_CACERT in restic.environment_file.",
-        "Is there a repository": "Make it once, and try again: restic init.  On a disk that is "
-        "mounted, see that it is.  docs/restic.md tells more.",
+        "Is there a repository": "If not, create it once: restic init. If it is on a disk, "
+        "check that the disk is mounted. See docs/restic.md.",
         "wrong password": "Correct restic.password_file or restic.password_command.",
-        "Remove(": "The store does not let go of it (an object lock, or append-only): it stays "
-        "until that ends, and is tried again with the next prune.",
+        "Remove(": "The storage does not allow it (object lock, or append-only). The next "
+        "prune tries again.",
     }
     hint = next((hint for words, hint in hints.items() if words in failure.detail), None)
     return Failure(failure.message, failure.detail, hint) if hint else failure

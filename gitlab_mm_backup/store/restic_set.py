@@ -1,4 +1,4 @@
-"""The parts of one set in a restic repository: read where they are, or fetched to this host."""
+"""The parts of one set in a restic repository: read in place, or fetched to this host."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ResticSet:
     manifest: Manifest
 
     def problems(self) -> list[str]:
-        """Have restic read all of the set, and look for damage in the rest of the repository."""
+        """Read the whole set with restic, and check the rest of the repository for damage."""
         problems: list[str] = []
         look_around = functools.partial(self.repository.check, date.today())
         for task in (look_around, self._read_manifest, self._read_dump):
@@ -51,17 +51,17 @@ class ResticSet:
         return problems
 
     def _read_manifest(self) -> None:
-        """Hold the manifest that is kept against the copy on this host."""
+        """Compare the stored manifest with the copy on this host."""
         if self._content(MANIFEST) != to_bytes(self.manifest):
-            raise Failure(f"The {MANIFEST} that is kept is another one")
+            raise Failure(f"The stored {MANIFEST} differs")
 
     def _content(self, file: str) -> bytes:
-        """Return what a file in the folder of small parts holds."""
+        """Return the content of a file in the snapshot of small parts."""
         place = self.snapshots[MANIFEST_TAG]
         return printed(self.repository.dump(place, f"{place.paths[0]}/{file}"))
 
     def _read_dump(self) -> None:
-        """Read the dump; restic holds each piece against its hash."""
+        """Read the dump; restic checks the hash of each piece."""
         count, wanted = 0, self.manifest.parts[DATABASE].bytes
 
         def weigh(piece: memoryview) -> None:
@@ -79,7 +79,7 @@ class ResticSet:
         return self.repository.dump(self.snapshots[FILES], "/")
 
     def read_by(self, take: Callable[[IO[bytes]], T]) -> T:
-        """Have ``take`` read the tar of the files; restic holds each piece against its hash."""
+        """Have ``take`` read the tar of the files; restic checks the hash of each piece."""
         with _shown(FILES, self.manifest.parts[FILES]):
             _, taken = pipe_between(lambda put: pipeline(self.files(), sink=put), take)
         return taken
@@ -93,7 +93,7 @@ class ResticSet:
 
 
 def _shown(name: str, part: Part) -> contextlib.AbstractContextManager[None]:
-    """Show how much of a part restic has printed."""
+    """Show the progress of restic's output of a part."""
     return progress.measured(name, part.bytes, lambda: written_by("restic"))
 
 
@@ -103,7 +103,7 @@ def refuse_without_room(manifest: Manifest, parent: Path, but: Collection[str] =
     disk_space.refuse_without(
         parent,
         needed,
-        "the set, which is fetched first",
+        "the set, which is downloaded first",
         "Free some space, or give another place: scratch_dir in /etc/gitlab-mm-backup/config.yml.",
     )
 
@@ -111,9 +111,9 @@ def refuse_without_room(manifest: Manifest, parent: Path, but: Collection[str] =
 def fetch(
     source: ResticSet, staging: Path, but: Collection[str] = ()
 ) -> tuple[dict[str, Part], tuple[str, ...]]:
-    """Write the parts of a set as a local set has them, ``but`` some; return all of them.
+    """Write the parts of a set, ``but`` some, in the form of a local set; return all parts.
 
-    Beside them, in words, what could not be read.
+    Also returns what could not be read, as text.
     """
     parts: dict[str, Part] = {name: source.manifest.parts[name] for name in but}
     problems = []

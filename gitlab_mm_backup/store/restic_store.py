@@ -1,4 +1,4 @@
-"""Sets in a restic repository: a set exists when the snapshot with its manifest does."""
+"""Sets in a restic repository: a set exists when the snapshot with its manifest exists."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ _Result = TypeVar("_Result")
 
 
 class ResticStore(SetStore):
-    """The sets in a restic repository: of one host, or of all where that has none.
+    """The sets in a restic repository: of one host, or of all hosts if none is given.
 
-    A set is three snapshots: its dump, its folders, and last the folder with its manifest and the
-    small parts.  The manifest has the trees of the others, so that no other can stand for them.
+    A set is three snapshots: its dump, its folders, and last the directory with its manifest and
+    small parts. The manifest has the tree ids of the others, so they cannot be replaced.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class ResticStore(SetStore):
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[Path]:
-        """Yield a private folder for the small parts; without ``complete`` nothing is kept."""
+        """Yield a private directory for the small parts; without ``complete`` nothing is stored."""
         staging = self.folder / (_INCOMPLETE + name)
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ class ResticStore(SetStore):
                 self._drop_half(name)
 
     def keep_dump(self, staging: Path, write: Write[_Result]) -> tuple[Part, _Result]:
-        """Keep what ``write`` pipes; where that fails, what was kept stands in no manifest."""
+        """Store the output of ``write``; where it fails, no manifest refers to what was stored."""
         tags = self._tags(_name_of(staging), DATABASE)
         taken, result = self.repository.keep_stream(write, DUMP, self._host_name, tags)
         return _part(DATABASE, DUMP, taken), result
@@ -108,7 +108,7 @@ class ResticStore(SetStore):
     def keep_folders(
         self, staging: Path, folders: Iterable[Path], never: Iterable[str]
     ) -> tuple[Part, SnapshotSummary]:
-        """Keep ``folders`` without the paths ``never``; only what changed is read."""
+        """Store ``folders`` without the paths ``never``; only changes are read."""
         tags = self._tags(_name_of(staging), FILES)
         taken = self.repository.keep_folders(folders, never, self._host_name, tags)
         return _part(FILES, FILES, taken), taken
@@ -120,10 +120,10 @@ class ResticStore(SetStore):
         base: BackupSet | None = None,
         sign: Sign | None = None,
     ) -> BackupSet:
-        """Make the set exist: the manifest, with the trees of what was kept, goes in last.
+        """Complete the set: the manifest, with the tree ids of the other parts, is stored last.
 
-        There is no ``base``: restic itself knows what has not changed.  The signature is a tag of the
-        manifest's snapshot, so that a list of snapshots has it.
+        There is no ``base``, because restic deduplicates. The signature is a tag of the manifest's
+        snapshot, so that a list of snapshots shows it.
         """
         self._known = None
         key = _Key(self.host.id, manifest.name)
@@ -132,10 +132,10 @@ class ResticStore(SetStore):
             trees = {part: kept[part].tree for part in _FORMS}
         except KeyError as missing:
             part = missing.args[0]
-            raise Failure(f"The repository has not kept {part} of set {manifest.name}") from None
+            raise Failure(f"The repository does not have {part} of set {manifest.name}") from None
         parts = {
-            name: replace(one, sha256=trees.get(name, one.sha256))
-            for name, one in manifest.parts.items()
+            name: replace(stored, sha256=trees.get(name, stored.sha256))
+            for name, stored in manifest.parts.items()
         }
         manifest = replace(manifest, parts=parts)
         data = to_bytes(manifest)
@@ -182,7 +182,7 @@ class ResticStore(SetStore):
         return told
 
     def named(self, name: str) -> BackupSet:
-        """Return the set of that name: of this host, or the only one that is called so."""
+        """Return the set of that name: of this host, or the only one with this name."""
         found = {key: kept for key, kept in self._complete().items() if key.name == name}
         own = {key: kept for key, kept in found.items() if self.host.owns(key.host)}
         chosen = own or found
@@ -199,22 +199,24 @@ class ResticStore(SetStore):
             )
         return self._open(name, next(iter(chosen.values())))
 
-    def delete(self, one: BackupSet) -> None:
-        """Forget the snapshots of a set, that of the manifest first: no half set is left."""
-        key = _Key(manifest.host_of(one.manifest), one.name)
+    def delete(self, set_: BackupSet) -> None:
+        """Forget the snapshots of a set, the manifest's first: no partial set looks valid."""
+        key = _Key(manifest.host_of(set_.manifest), set_.name)
         kept = self._snapshots().get(key, {})
-        if one.source is None or MANIFEST_TAG not in kept:
-            raise Failure(f"Set {one.name} is not in {self.where}", "only sets there are removed")
+        if set_.source is None or MANIFEST_TAG not in kept:
+            raise Failure(f"Set {set_.name} is not in {self.where}", "only sets there are removed")
         self._known = None
         self.repository.forget([kept[MANIFEST_TAG]])
         self._forgot = True
-        shutil.rmtree(one.path, ignore_errors=True)
-        self.repository.forget([each for tag, each in kept.items() if tag != MANIFEST_TAG])
+        shutil.rmtree(set_.path, ignore_errors=True)
+        self.repository.forget([snapshot for tag, snapshot in kept.items() if tag != MANIFEST_TAG])
 
     def sweep(self) -> list[str]:
-        """Forget what belongs to no set: of our runs that were killed; return problems in words."""
+        """Forget snapshots that interrupted runs of this host left; return problems as text."""
         own = [kept for key, kept in self._snapshots().items() if self.host.owns(key.host)]
-        halves = [each for kept in own if MANIFEST_TAG not in kept for each in kept.values()]
+        halves = [
+            snapshot for kept in own if MANIFEST_TAG not in kept for snapshot in kept.values()
+        ]
         halves += self._spare
         if not halves:
             return []
@@ -223,47 +225,48 @@ class ResticStore(SetStore):
             self.repository.forget(halves)
             self._forgot = True
         except Failure as failure:
-            return [f"What is left of a run that was cut short stays: {failure}"]
+            return [f"Leftovers of an interrupted run could not be removed: {failure}"]
         return []
 
     def reclaim(self) -> list[str]:
-        """Give back the room of what was forgotten; return problems in words."""
+        """Free the space of forgotten snapshots; return problems as text."""
         if not self._forgot:
             return []
         try:
             self.repository.prune()
         except Failure as failure:
-            return [f"The repository keeps the room of what was removed: {failure}"]
+            return [
+                f"The disk space of removed sets could not be freed in the repository: {failure}"
+            ]
         return []
 
     @contextlib.contextmanager
     def fetched(
-        self, one: BackupSet, parent: Path, *, streamed: bool = False
+        self, set_: BackupSet, parent: Path, *, streamed: bool = False
     ) -> Iterator[BackupSet]:
-        """Yield the set as one on this host, in a private folder in ``parent`` that goes again.
+        """Yield the set in a private directory in ``parent``, removed at the end.
 
-        Each byte is read from the repository once; of one that is ``streamed`` those of its files
-        when they are unpacked.  What restic cannot read is a problem of the set, which verifying it
-        tells.
+        Each byte is read from the repository once; with ``streamed``, files only when they are
+        unpacked. Data that restic cannot read is a problem of the set, which ``verify`` reports.
         """
-        if not isinstance(one.source, ResticSet):
-            yield one
+        if not isinstance(set_.source, ResticSet):
+            yield set_
             return
         but = [FILES] if streamed else []
-        refuse_without_room(one.manifest, parent, but)
+        refuse_without_room(set_.manifest, parent, but)
         folder = parent / f"{_FETCHED}{secrets.token_hex(4)}"
         with process.temporary_folders(folder):
             for left in parent.glob(_FETCHED + "*"):  # of a run that ended with the power
                 shutil.rmtree(left)
             folder.mkdir(mode=0o700)
-            log.info("Fetching set %s", one.name)
+            log.info("Fetching set %s", set_.name)
             near = LocalStore(folder)
-            with near.create(one.name) as staging:
-                parts, problems = fetch(one.source, staging, but)
-                made = near.complete(staging, replace(one.manifest, parts=parts))
-            stream = one.source if streamed else None
-            said = one.documents
-            yield replace(made, kept_as=one.name, problems=problems, stream=stream, said=said)
+            with near.create(set_.name) as staging:
+                parts, problems = fetch(set_.source, staging, but)
+                made = near.complete(staging, replace(set_.manifest, parts=parts))
+            stream = set_.source if streamed else None
+            said = set_.documents
+            yield replace(made, kept_as=set_.name, problems=problems, stream=stream, said=said)
 
     def _tags(self, name: str, part: str, installation: str = "") -> tuple[str, ...]:
         of = (f"{_INSTALLATION}{installation}",) if installation else ()
@@ -272,7 +275,7 @@ class ResticStore(SetStore):
     def _meant(self) -> dict[_Key, Snapshots]:
         """Return the complete sets, newest first: this host's, or all where it has none here.
 
-        Those of a host that config.yml names are meant as well.
+        Sets of a host named in config.yml are included.
         """
         every = self._complete()
         meant = {
@@ -295,19 +298,19 @@ class ResticStore(SetStore):
         if self._known is None:
             known: dict[_Key, dict[str, ResticSnapshot]] = {}
             self._spare = []
-            for one in self.repository.snapshots("", TAG):
-                name = next((tag for tag in one.tags if is_set_name(tag)), "")
-                key = _Key(_tag(one, _HOST) or f"name:{one.host}", name)
+            for snapshot in self.repository.snapshots("", TAG):
+                name = next((tag for tag in snapshot.tags if is_set_name(tag)), "")
+                key = _Key(_tag(snapshot, _HOST) or f"name:{snapshot.host}", name)
                 for kind in (MANIFEST_TAG, DATABASE, FILES):
-                    if name and kind in one.tags:
+                    if name and kind in snapshot.tags:
                         before = known.setdefault(key, {}).get(kind)
                         self._spare += [before] if before and self.host.owns(key.host) else []
-                        known[key][kind] = one
+                        known[key][kind] = snapshot
             self._known = dict(known)
         return dict(self._known)
 
     def _open(self, name: str, kept: Snapshots) -> BackupSet:
-        """Return a set by its snapshots; raises Failure when they are not those of its manifest."""
+        """Return a set from its snapshots; raises Failure when they do not match its manifest."""
         data = self._manifest(name, kept)
         manifest = parse(data, f"set {name}")
         if manifest.name != name:
@@ -329,7 +332,7 @@ class ResticStore(SetStore):
         return BackupSet(self.folder / name, manifest, None, source, kept_as=name, said=said)
 
     def _manifest(self, name: str, kept: Snapshots) -> bytes:
-        """Return the manifest in a snapshot, which never changes: this host keeps a copy."""
+        """Return the manifest in a snapshot, which never changes: this host caches it."""
         snapshot = kept[MANIFEST_TAG]
         try:
             return self._copy(name, kept).read_bytes()
@@ -349,26 +352,26 @@ class ResticStore(SetStore):
         replace_file(copy, data)
 
     def _drop_half(self, name: str) -> None:
-        """Forget what was kept of a set that failed; what stays goes with the next prune."""
+        """Forget the snapshots of a failed set; the next prune retries."""
         self._known = None
         try:
             halves = list(self._snapshots().get(_Key(self.host.id, name), {}).values())
             if halves:
                 self.repository.forget(halves)
         except Failure as failure:
-            log.info("What was kept of set %s is not removed yet: %s", name, failure)
+            log.info("Files of set %s are not removed yet: %s", name, failure)
 
 
 @dataclass(frozen=True)
 class _Key:
-    """What tells a set from all others in the repository."""
+    """Identifies a set in the repository."""
 
     host: str  # as identity.of_set has it
     name: str
 
 
 def _tag(snapshot: ResticSnapshot, start: str) -> str:
-    """Return the rest of the tag that begins so, "" without one."""
+    """Return the value of the tag with that prefix, "" without one."""
     return next((tag[len(start) :] for tag in snapshot.tags if tag.startswith(start)), "")
 
 

@@ -12,7 +12,7 @@ from ..config.settings import Rules
 
 @dataclass(frozen=True)
 class SetFacts:
-    """What retention needs to know of one complete set."""
+    """What retention needs to know about one complete set."""
 
     name: str
     made: datetime
@@ -29,7 +29,7 @@ FOR_EVER = "sets are kept for ever: neither keep_time nor keep is set in config.
 
 @dataclass(frozen=True)
 class Decision:
-    """What happens to one set, and the reason an administrator is told."""
+    """The decision about one set, with its reason."""
 
     name: str
     keep: bool
@@ -51,31 +51,35 @@ _PERIODS: dict[str, Callable[[datetime], str]] = {
 def decide(sets: Iterable[SetFacts], rules: Rules, now: datetime, made: str = "") -> list[Decision]:
     """Return a decision for each set of one host and installation, newest first.
 
-    Only complete sets may be given.  Some are never removed, however old: the newest that is no
-    safety set, the newest of these of which no check failed, the newest sound one, the newest whose
-    rehearsal passed, and the set ``made`` in this run.  Safety sets, sets of which a check failed and
-    sets that look emptied never stand for a day: a good one of that day would go for them.  Hours,
-    days ... are those of this host's clock.  What a kept set builds on is kept with it.
+    Only complete sets may be given. Some are never removed, however old: the newest that is not a
+    safety set, the newest of these without a failed check, the newest sound one, the newest whose
+    rehearsal passed, and the set ``made`` in this run. Safety sets, sets with a failed check and
+    sets that look emptied never count as the set of a day, because a good one would be removed
+    instead. Hours, days and so on are in local time. A set that a kept one builds on is kept too.
 
-    A set with a date in the future is kept, and nothing is reckoned from it.  While a set that
-    looks emptied is newer than every sound one, nothing goes at all.
+    A set with a date in the future is kept and not counted. While a set that looks emptied is
+    newer than every sound one, nothing is removed.
     """
-    newest_first = sorted(sets, key=lambda one: (one.made, one.name), reverse=True)
+    newest_first = sorted(sets, key=lambda facts: (facts.made, facts.name), reverse=True)
     if rules == Rules():
-        return [Decision(one.name, True, "no keep time is set") for one in newest_first]
-    reasons: dict[str, list[str]] = {one.name: [] for one in newest_first}
-    dated = [one for one in newest_first if not clock.ahead(one.made, now)]
-    for one in newest_first:
-        if clock.ahead(one.made, now):
-            reasons[one.name].append("its date is in the future")
-        if one.name == made:
-            reasons[one.name].append("made in this run")
+        return [Decision(facts.name, True, "no keep time is set") for facts in newest_first]
+    reasons: dict[str, list[str]] = {facts.name: [] for facts in newest_first}
+    dated = [facts for facts in newest_first if not clock.ahead(facts.made, now)]
+    for facts in newest_first:
+        if clock.ahead(facts.made, now):
+            reasons[facts.name].append("its date is in the future")
+        if facts.name == made:
+            reasons[facts.name].append("made in this run")
     for reason, found in [*_protected(dated), *_young(dated, rules, now)]:
         reasons[found.name].append(reason)
     emptied = _emptied(dated)
-    for one in dated if emptied else ():
-        reasons[one.name].append(f"nothing goes while {emptied} looks emptied")
-    good = [one for one in dated if not one.safety and not one.failed and not _weak(one, dated)]
+    for facts in dated if emptied else ():
+        reasons[facts.name].append(f"nothing goes while {emptied} looks emptied")
+    good = [
+        facts
+        for facts in dated
+        if not facts.safety and not facts.failed and not _weak(facts, dated)
+    ]
     for reason, found in [*_last(good, rules.last), *_periods(good, rules)]:
         reasons[found.name].append(reason)
     otherwise = _otherwise(rules)
@@ -83,20 +87,20 @@ def decide(sets: Iterable[SetFacts], rules: Rules, now: datetime, made: str = ""
         Decision(name, bool(found), "; ".join(found) or otherwise)
         for name, found in reasons.items()
     ]
-    return with_bases(decisions, {one.name: one.base for one in newest_first if one.base})
+    return with_bases(decisions, {facts.name: facts.base for facts in newest_first if facts.base})
 
 
 def unusual(
     sets: Iterable[SetFacts], decisions: Sequence[Decision], rules: Rules, most: int
 ) -> bool:
-    """Tell whether ``decisions`` would remove so much that an administrator should be asked.
+    """Tell whether ``decisions`` remove so much that the administrator should be asked.
 
-    That is half of the sets or more, and more than the ``most`` that any run has removed: by the
-    keep time alone, since the set before the newest was made (a clock that jumped, a host that was
-    off), or three and more for any reason.
+    That is at least half of the sets and more than the ``most`` that any run has removed: either
+    by the keep time alone, since the second newest set was made (a clock that jumped, a host that
+    was off), or at least three for any reason.
     """
-    known = {one.name: one for one in sets}
-    going = [known[one.name] for one in decisions if not one.keep]
+    known = {facts.name: facts for facts in sets}
+    going = [known[decision.name] for decision in decisions if not decision.keep]
     if not going or len(going) * 2 < len(known) or len(going) <= most:
         return False
     return len(going) > 2 or _overtaken(going, known.values(), rules.keep_time)
@@ -105,20 +109,20 @@ def unusual(
 def _overtaken(
     going: Sequence[SetFacts], every: Iterable[SetFacts], keep_time: timedelta | None
 ) -> bool:
-    """Tell whether all that goes was young when the last set but one was made, long ago."""
-    moments = sorted(one.made for one in every if not one.safety)
+    """Tell whether all sets to remove were young when the second newest set was made, long ago."""
+    moments = sorted(facts.made for facts in every if not facts.safety)
     if keep_time is None or len(moments) < 2:
         return False
     before, newest = moments[-2:]
     return newest - before > max(_LEAP * keep_time, _NIGHTS) and all(
-        before - one.made <= keep_time for one in going
+        before - facts.made <= keep_time for facts in going
     )
 
 
 def with_bases(decisions: Sequence[Decision], bases: Mapping[str, str]) -> list[Decision]:
-    """Return ``decisions`` changed so that no set goes while one that stays builds on it.
+    """Return ``decisions`` changed so that the base of each kept set is kept.
 
-    ``bases`` has, for each set that builds on another, that other's name.
+    ``bases`` maps each incremental set to its base.
     """
     needed: dict[str, str] = {}  # set -> the one that builds on it, and stays
     for decision in decisions:
@@ -127,10 +131,10 @@ def with_bases(decisions: Sequence[Decision], bases: Mapping[str, str]) -> list[
             needed[bases[name]] = name
             name = bases[name]
     return [
-        one
-        if one.keep or one.name not in needed
-        else Decision(one.name, True, f"set {needed[one.name]} builds on it")
-        for one in decisions
+        decision
+        if decision.keep or decision.name not in needed
+        else Decision(decision.name, True, f"set {needed[decision.name]} builds on it")
+        for decision in decisions
     ]
 
 
@@ -138,70 +142,70 @@ _Reason = tuple[str, SetFacts]
 
 
 def _protected(newest_first: Sequence[SetFacts]) -> Iterable[_Reason]:
-    """Yield what no rule can remove."""
-    regular = [one for one in newest_first if not one.safety]
-    good = [one for one in regular if not one.failed]
-    sound = [one for one in good if not _weak(one, newest_first)]
-    proven = [one for one in newest_first if one.proven and not _weak(one, newest_first)]
-    for one in regular[:1]:
-        yield "the newest set is never removed", one
-    for one in good[:1]:
-        if one != regular[0]:
-            yield "the newest set of which no check failed is never removed", one
-    for one in sound[:1]:
-        if one != good[0]:
-            yield "the newest set that does not look emptied is never removed", one
-    for one in proven[:1]:
-        yield "the newest set whose rehearsal passed is never removed", one
+    """Yield the sets that no rule can remove."""
+    regular = [facts for facts in newest_first if not facts.safety]
+    good = [facts for facts in regular if not facts.failed]
+    sound = [facts for facts in good if not _weak(facts, newest_first)]
+    proven = [facts for facts in newest_first if facts.proven and not _weak(facts, newest_first)]
+    for facts in regular[:1]:
+        yield "the newest set is never removed", facts
+    for facts in good[:1]:
+        if facts != regular[0]:
+            yield "the newest set of which no check failed is never removed", facts
+    for facts in sound[:1]:
+        if facts != good[0]:
+            yield "the newest set that does not look emptied is never removed", facts
+    for facts in proven[:1]:
+        yield "the newest set whose rehearsal passed is never removed", facts
 
 
-def _weak(one: SetFacts, every: Sequence[SetFacts]) -> bool:
-    """Tell whether a set must not displace a fuller one."""
-    return one.shrunken or (one.empty and any(not other.empty for other in every))
+def _weak(facts: SetFacts, every: Sequence[SetFacts]) -> bool:
+    """Tell whether a set must not replace a fuller one."""
+    return facts.shrunken or (facts.empty and any(not other.empty for other in every))
 
 
 def holding(sets: Iterable[SetFacts], now: datetime) -> str:
-    """Return the name of the set for which nothing goes: it looks emptied, and no sound one is newer."""
-    newest_first = sorted(sets, key=lambda one: (one.made, one.name), reverse=True)
-    return _emptied([one for one in newest_first if not clock.ahead(one.made, now)])
+    """Return the set that stops all removals: it looks emptied, and no sound one is newer."""
+    newest_first = sorted(sets, key=lambda facts: (facts.made, facts.name), reverse=True)
+    return _emptied([facts for facts in newest_first if not clock.ahead(facts.made, now)])
 
 
 def _emptied(newest_first: Sequence[SetFacts]) -> str:
-    for one in newest_first:
-        if one.shrunken and not one.safety:
-            return one.name
-        if not one.safety and not one.failed:
+    for facts in newest_first:
+        if facts.shrunken and not facts.safety:
+            return facts.name
+        if not facts.safety and not facts.failed:
             return ""
     return ""
 
 
 def _young(newest_first: Sequence[SetFacts], rules: Rules, now: datetime) -> Iterable[_Reason]:
-    newest = next((one.made for one in newest_first if not one.safety), now)
-    for one in newest_first:
-        if rules.keep_time is not None and now - one.made <= rules.keep_time:
-            yield "younger than the keep time", one
-        if rules.within is not None and newest - one.made <= rules.within:
-            yield "within the time before the newest set", one
+    newest = next((facts.made for facts in newest_first if not facts.safety), now)
+    for facts in newest_first:
+        if rules.keep_time is not None and now - facts.made <= rules.keep_time:
+            yield "younger than the keep time", facts
+        if rules.within is not None and newest - facts.made <= rules.within:
+            yield "within the time before the newest set", facts
 
 
 def _last(good: Sequence[SetFacts], number: int) -> Iterable[_Reason]:
-    for place, one in enumerate(good[:number], 1):
-        yield f"last {place} of {number}", one
+    for place, facts in enumerate(good[:number], 1):
+        yield f"last {place} of {number}", facts
 
 
 def _periods(good: Sequence[SetFacts], rules: Rules) -> Iterable[_Reason]:
-    """Yield the newest set of each of the last hours, days ... that have one."""
+    """Yield the newest set of each of the last hours, days and so on that have one."""
     for rule, name_of in _PERIODS.items():
         number: int = getattr(rules, rule)
         newest: dict[str, SetFacts] = {}
-        for one in good:
-            newest.setdefault(name_of(one.made.astimezone()), one)
-        for place, (period, one) in enumerate(list(newest.items())[:number], 1):
-            yield f"{rule} {place} of {number}, the newest of {period}", one
+        for facts in good:
+            newest.setdefault(name_of(facts.made.astimezone()), facts)
+        for place, (period, facts) in enumerate(list(newest.items())[:number], 1):
+            yield f"{rule} {place} of {number}, the newest of {period}", facts
 
 
 def _otherwise(rules: Rules) -> str:
-    """Return why a set goes."""
+    """Return why a set is removed."""
     if rules == Rules(keep_time=rules.keep_time):
         return "older than the keep time"
     return "no rule keeps it"

@@ -1,4 +1,4 @@
-"""What of a set is not as it was written."""
+"""Sets on disk: find, open and read a set with its base, and check its files."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Source(Protocol):
     """The parts of a set that is not on this host."""
 
     def problems(self) -> list[str]:
-        """Read all of the set; return what is wrong with it, in words."""
+        """Read the whole set; return its problems as text."""
         ...
 
     def files(self) -> Command:
-        """Return what prints the files part as a tar."""
+        """Return the command that prints the files part as a tar."""
         ...
 
     def open(self, part: str) -> AbstractContextManager[IO[bytes]]:
@@ -40,7 +40,7 @@ class Source(Protocol):
 
 
 class Stream(Protocol):
-    """The files part of a set, where it is elsewhere and is not to be kept here."""
+    """The files part of a set, read from elsewhere without keeping it here."""
 
     def read_by(self, take: Callable[[IO[bytes]], T]) -> T:
         """Have ``take`` read its tar to the end, and return what that does.
@@ -51,7 +51,7 @@ class Stream(Protocol):
 
 
 def cut_short(folder: Path, parts: Iterable[Part]) -> str:
-    """Tell in words which file of ``parts`` is missing or cut short, or ""; its sums come later."""
+    """Return, as text, which file of ``parts`` is missing or too short, or ""; no checksums."""
     for part in parts:
         path = folder / part.file
         try:
@@ -70,10 +70,10 @@ LONGEST_CHAIN = 100  # sets, of which each but the first builds on the one befor
 
 @dataclass(frozen=True)
 class BackupSet:
-    """A complete set; one that builds on another is complete with that alone.
+    """A complete set; an incremental one is complete only with its base.
 
-    With a ``source`` its parts are elsewhere, and ``path`` is the folder for what this host knows
-    of it.  ``reference`` finds it in its store.
+    With a ``source`` its parts are elsewhere, and ``path`` is the directory for the local
+    information about it. ``reference`` finds it in its store.
     """
 
     path: Path
@@ -104,7 +104,7 @@ class BackupSet:
 
     @property
     def documents(self) -> Documents:
-        """What it says of itself, byte for byte; what cannot be read is empty."""
+        """Its manifest and signature, byte for byte; empty where they cannot be read."""
         if self.said is not None:
             return self.said
         manifest = files.read_or_none(self.path / MANIFEST)
@@ -117,12 +117,12 @@ class BackupSet:
 
     @property
     def lent(self) -> list[Part]:
-        """The parts that sets which build on this one are restored from."""
+        """The parts that incremental sets need from this one."""
         return [part for name, part in self.manifest.parts.items() if name in _LENT]
 
     @property
     def identity(self) -> str:
-        """SHA-256 of manifest.json, and so of all parts: a set that builds on this one has it."""
+        """SHA-256 of manifest.json, and so of all parts; an incremental set records its base's."""
         return hashlib.sha256(files.read_regular(self.path / MANIFEST, links=True)).hexdigest()
 
     def file(self, part: str) -> Path:
@@ -135,7 +135,7 @@ class BackupSet:
 
 @dataclass(frozen=True)
 class SetEntry:
-    """A line of the list: a set, or a folder that looks like one and what is wrong with it."""
+    """An entry of the list: a set, or a directory that looks like one and its problem."""
 
     name: str
     set: BackupSet | None
@@ -154,25 +154,25 @@ class Others:
 
 
 class SetStore(abc.ABC):
-    """What every store can tell of its sets."""
+    """The operations that every store has."""
 
     where: str  # the store, for people
     folder: Path  # for the sets, or for what this host knows of them
 
     def others(self) -> list[Others]:
-        """Return whose sets ``entries`` leaves out; a folder shows them all."""
+        """Return the owners of sets that ``entries`` leaves out; a directory lists all."""
         return []
 
     @abc.abstractmethod
     def serve(self, host: Host) -> None:
-        """Know which host asks, by what it has learnt meanwhile."""
+        """Set the host for which the store works."""
 
     @abc.abstractmethod
     def entries(self) -> list[SetEntry]:
         """Return all sets, complete or damaged, newest first."""
 
     def every(self) -> list[SetEntry]:
-        """Return all sets of all hosts, newest first, also those that ``entries`` leaves out."""
+        """Return all sets of all hosts, newest first, those left out by ``entries`` included."""
         return self.entries()
 
     def sets(self) -> list[BackupSet]:
@@ -180,10 +180,10 @@ class SetStore(abc.ABC):
         return [entry.set for entry in self.entries() if entry.set is not None]
 
     def find(self, wanted: str) -> BackupSet:
-        """Return the set called ``wanted``: a name, or a path to a set.
+        """Return the set ``wanted``: a name, or a path to a set.
 
-        One in a directory that others than root can change is from elsewhere.  Raises Failure when
-        there is none or when it is not complete.
+        A set in a directory that other accounts can change counts as from elsewhere. Raises
+        Failure when there is none or it is incomplete.
         """
         if "/" in wanted:
             one = open_set(Path(wanted))
@@ -199,18 +199,20 @@ class SetStore(abc.ABC):
 
     @abc.abstractmethod
     def named(self, name: str) -> BackupSet:
-        """Return the set of that name; raises Failure when it is not there, or not complete."""
+        """Return the set of that name; raises Failure when it is missing or incomplete."""
 
 
 def open_set(path: Path, longest: int = LONGEST_CHAIN, identity: str = "") -> BackupSet:
-    """Return the set at ``path``; raises Failure when it, or one it builds on, is not complete.
+    """Return the set at ``path``; raises Failure when it or one of its bases is incomplete.
 
-    One that is wanted by its ``identity`` must be that very set, before anything of it counts.
+    With an ``identity`` it must be exactly that set, checked before anything of it is used.
     """
     path = Path(os.path.abspath(path))
     if not path.is_dir():
         raise Failure(
-            f"There is no set {path.name}", f"{path} is no folder", "gitlab-mm list shows the sets."
+            f"There is no set {path.name}",
+            f"{path} is not a directory",
+            "gitlab-mm list shows the sets.",
         )
     try:
         data = files.read_regular(path / MANIFEST, links=True)
@@ -229,21 +231,21 @@ def open_set(path: Path, longest: int = LONGEST_CHAIN, identity: str = "") -> Ba
 
 
 def _open_base(path: Path, manifest: Manifest, longest: int) -> BackupSet | None:
-    """Return the set that the one at ``path`` builds on: the very one, with all of its files."""
+    """Return the base of the set at ``path``: exactly the recorded one, with all of its files."""
     if manifest.increment is None:
         return None
     name = manifest.increment.base
     place = Path(os.path.realpath(path)).parent / name
     wrong = f"Set {manifest.name} is not complete: it builds on set {name}"
     if not longest:
-        raise Failure(wrong, f"and that on more than {LONGEST_CHAIN} others; ours never do")
+        raise Failure(wrong, f"and that on more than {LONGEST_CHAIN} others, which is not valid")
     try:
         base = open_set(place, longest, manifest.increment.manifest)
     except Failure as failure:
         raise Failure(
             wrong,
             str(failure),
-            f"Put {name}, and what it builds on, into {place.parent}; or choose another set.",
+            f"Copy {name}, and what it builds on, into {place.parent}; or choose another set.",
         ) from failure
     told = cut_short(base.path, base.lent)
     if told:
@@ -254,32 +256,29 @@ def _open_base(path: Path, manifest: Manifest, longest: int) -> BackupSet | None
 _CHUNK = 1 << 20
 
 
-def damage(one: BackupSet, *, lent: bool = False) -> list[str]:
-    """Read all of a set and return what differs from its manifest, in words; [] when whole.
-
-    Of a set that another builds on, no more than what is ``lent`` to that matters.
-    """
-    if one.source is not None:
-        return one.source.problems()
-    problems = list(one.problems)
+def damage(set_: BackupSet, *, lent: bool = False) -> list[str]:
+    """Compare a set's files with their recorded sizes and checksums; return problems as text."""
+    if set_.source is not None:
+        return set_.source.problems()
+    problems = list(set_.problems)
     try:
-        known = files.read_regular(one.path / MANIFEST, links=True) == to_bytes(one.manifest)
-        if not known or files.read_regular(one.path / SUMS, links=True) != sums(one.manifest):
+        known = files.read_regular(set_.path / MANIFEST, links=True) == to_bytes(set_.manifest)
+        if not known or files.read_regular(set_.path / SUMS, links=True) != sums(set_.manifest):
             problems.append(f"{SUMS} and {MANIFEST} contradict each other")
     except (OSError, Failure) as error:
         problems.append(f"{SUMS}: {reason(error)}")
-    here = dict(one.manifest.parts)
-    if one.stream is not None:  # which is weighed as it comes
+    here = dict(set_.manifest.parts)
+    if set_.stream is not None:  # which is weighed as it comes
         del here["files"]
-    for part in one.lent if lent else here.values():
-        problem = part_problem(one.path / part.file, part)
+    for part in set_.lent if lent else here.values():
+        problem = part_problem(set_.path / part.file, part)
         if problem:
             problems.append(f"{part.file}: {problem}")
     return problems
 
 
 def part_problem(path: Path, part: Part) -> str:
-    """Read the file of a part and return, in words, how it differs from what was written, or ""."""
+    """Read the file of a part; return how it differs from its record, or ""."""
     sha256 = hashlib.sha256()
     try:
         with files.open_regular(path, links=True) as file, progress.of_file(path.name, file):

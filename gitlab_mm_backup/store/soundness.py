@@ -1,8 +1,4 @@
-"""Soundness: what speaks against a set, by what this host knows of it.
-
-A set is sound where nothing does: it is complete, not from the future, does not look emptied, and
-the newest check of it did not fail.
-"""
+"""Soundness: the flaws of a set, and how warnings of its backup are shown and accepted."""
 
 from __future__ import annotations
 
@@ -26,17 +22,17 @@ from .manifest import Manifest
 
 
 def marks(manifest: Manifest, accepted: Collection[str]) -> Sequence[str]:
-    """Return, in words, what collapsed in a set, unless somebody has said that this is right."""
+    """Return, as text, what collapsed in a set, unless the administrator has accepted it."""
     return () if manifest.name in accepted else manifest.shrunken
 
 
 def emptied(manifest: Manifest) -> str:
-    """Return, in words, what collapsed in a set, and against which."""
+    """Return, as text, what collapsed in a set and compared with which set."""
     return f"{', '.join(manifest.shrunken)}; compared with {manifest.fuller}"
 
 
 class Kind(enum.Enum):
-    """What is wrong with a set."""
+    """The kind of a flaw."""
 
     INCOMPLETE = "incomplete"
     FUTURE = "future"
@@ -48,7 +44,7 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True)
 class Flaw:
-    """One thing that speaks against a set; its words go on after the set's name and a comma."""
+    """A flaw of a set; ``words`` follow the set's name and a comma."""
 
     kind: Kind
     words: str
@@ -57,7 +53,7 @@ class Flaw:
 def flaws(
     manifest: Manifest, records: Sequence[CheckRecord], accepted: Collection[str], now: datetime
 ) -> list[Flaw]:
-    """Return all that speaks against a complete set; [] where it is sound."""
+    """Return the flaws of a complete set; [] where it is sound."""
     found = []
     if clock.ahead(manifest.made, now):
         words = f"its date is in the future, {humanize.moment(manifest.made)}"
@@ -72,7 +68,7 @@ def flaws(
 
 
 def of_origin(origin: Origin, *, elsewhere: bool) -> list[Flaw]:
-    """Return what the origin of a set says against it; from ``elsewhere`` it must be proven."""
+    """Return the flaw in a set's origin; a set from ``elsewhere`` needs a proven one."""
     if origin.kind is OriginKind.FORGED:
         return [Flaw(Kind.FORGED, f"it is {origin.words}")]
     if elsewhere and not origin.proven:
@@ -82,8 +78,8 @@ def of_origin(origin: Origin, *, elsewhere: bool) -> list[Flaw]:
 
 def _failure(record: CheckRecord) -> str:
     kind = "rehearsal" if record.rehearsal else "verification"
-    bad = [one for one in record.checks if one.result is Result.FAILED]
-    told = "; ".join(f"{one.name}: {redaction.without_rows(one.detail)}" for one in bad)
+    bad = [check for check in record.checks if check.result is Result.FAILED]
+    told = "; ".join(f"{check.name}: {redaction.without_rows(check.detail)}" for check in bad)
     return f"it did not pass its {kind} on {humanize.moment(record.made)} ({told})"
 
 
@@ -91,7 +87,7 @@ ACCEPTED_FILE = STATE / "accepted.json"
 
 
 def accepted_names(path: Path | None = None) -> frozenset[str]:
-    """Return the names of these sets; none where the file cannot be read: that removes nothing."""
+    """Return the accepted sets; none where the file cannot be read, which removes nothing."""
     try:
         return frozenset(files.read_state(path or ACCEPTED_FILE, validation.texts))
     except files.unreadable_state:
@@ -99,7 +95,7 @@ def accepted_names(path: Path | None = None) -> frozenset[str]:
 
 
 def accept(name: str, path: Path | None = None) -> None:
-    """Note that a set is right as it is; raises Failure where that cannot be written."""
+    """Record that a set is correct; raises Failure where that cannot be written."""
     files.write_state(path or ACCEPTED_FILE, sorted({*accepted_names(path), name}))
 
 
@@ -107,21 +103,21 @@ _SHOWN = 3  # of a set; a list of many sets must stay readable
 
 
 def caveat_lines(told: Sequence[str]) -> list[str]:
-    """Return the warnings of a set's manifest as lines, the first few; they are data, so escaped."""
+    """Return the first warnings of a set's manifest as lines, escaped because they are data."""
     shown = [f"Warning: {humanize.plain(words)}" for words in told[:_SHOWN]]
     more = len(told) - len(shown)
     return shown + ([f"and {more} more: gitlab-mm list --json"] if more else [])
 
 
 def caveat_sentence(told: Sequence[str]) -> str:
-    """Return them on one line; "" where there are none."""
+    """Return them as one line; "" where there are none."""
     return "; ".join(caveat_lines(told))
 
 
 def unaccepted(told: Iterable[str], accepted: Sequence[str]) -> list[str]:
-    """Return the warnings in which no accepted text stands as a whole: /srv/a is not in /srv/ab."""
-    known = [re.compile(rf"(?<![\w-]){re.escape(one)}(?![\w-])") for one in accepted]
-    return [words for words in told if not any(one.search(words) for one in known)]
+    """Return the warnings without an accepted text as a whole word: /srv/a is not in /srv/ab."""
+    known = [re.compile(rf"(?<![\w-]){re.escape(text)}(?![\w-])") for text in accepted]
+    return [words for words in told if not any(pattern.search(words) for pattern in known)]
 
 
 # What comes with a package, or with the kernel, and so with a reinstalled host.
@@ -136,7 +132,7 @@ def target_of(link: str, target: str) -> str:
 
 
 def gitlab_settings(made: Manifest) -> str:
-    """Return, in words, what a set has of /etc/gitlab; "" where it has nothing."""
+    """Return, as text, what a set has of /etc/gitlab; "" for nothing."""
     if "etc-gitlab" not in made.parts:
         return ""
     links = [

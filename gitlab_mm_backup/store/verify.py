@@ -1,4 +1,4 @@
-"""Verify: does a set hold what its manifest says, byte for byte and in its structure?"""
+"""Verify: read a whole set and compare its archives with the manifest and the listing."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ _ETC_MOST = Most(4 << 30, 100_000)  # no manifest counts it; it has some hundred
 
 
 def verify(set_: BackupSet) -> None:
-    """Read all of ``set_``; raises Failure that names everything wrong with it."""
+    """Read the whole set; raises Failure with everything that is wrong."""
     failure = damaged(set_.name, run_checks(set_))
     if failure is not None:
         raise failure
 
 
 def run_checks(set_: BackupSet, each: Each = lambda member, read: None) -> list[Check]:
-    """Read all of ``set_``, and of what it builds on, and return what became of each check.
+    """Read the whole set and its bases; return the result of each check.
 
-    Bytes are summed and archives looked into at the same time.  ``each`` is told of every file,
-    folder and link that a restore brings back; what it hears counts only if both checks pass.
+    Checksums and archives are checked at the same time. ``each`` is called for every file,
+    directory and link of a restore; this counts only if both checks pass.
     """
     problems, structure = parallel.run_all(
-        lambda: [problem for one in set_.chain for problem in _damage(one, set_)],
+        lambda: [problem for link in set_.chain for problem in _damage(link, set_)],
         lambda: checks.guarded("structure", lambda: _structure(set_, each)),
     )
     if problems:
-        untold = "what the set holds is not what was written"
+        untold = "the files of the set differ from what was written"
         return [
             checks.failed("checksums", "; ".join(problems)),
             checks.not_run("structure", untold),
@@ -48,14 +48,14 @@ def run_checks(set_: BackupSet, each: Each = lambda member, read: None) -> list[
     return [checks.passed("checksums"), structure]
 
 
-def _damage(one: BackupSet, wanted: BackupSet) -> list[str]:
-    if one is wanted:
-        return damage(one)
-    return [f"set {one.name}, which it builds on: {told}" for told in damage(one, lent=True)]
+def _damage(set_: BackupSet, wanted: BackupSet) -> list[str]:
+    if set_ is wanted:
+        return damage(set_)
+    return [f"set {set_.name}, which it builds on: {told}" for told in damage(set_, lent=True)]
 
 
 def _structure(set_: BackupSet, each: Each) -> Check:
-    """Look into the archives."""
+    """Check the archives."""
     if set_.source is not None:
         return _structure_elsewhere(set_, set_.source, each)
     if "etc-gitlab" in set_.manifest.parts:  # a standalone Mattermost has none
@@ -71,19 +71,19 @@ def _structure(set_: BackupSet, each: Each) -> Check:
             f"its listing has {counted.whole.files} files with {counted.whole.size} bytes, "
             f"not {wanted.files} with {wanted.bytes}",
         )
-    for level, one in enumerate(set_.chain):
-        if one.manifest.files.folders != wanted.folders:
-            return checks.failed("structure", f"set {one.name} is of folders that lie elsewhere")
-        check = _follow(one, set_, level, counted.levels.pop(level, 0), each)
+    for level, link in enumerate(set_.chain):
+        if link.manifest.files.folders != wanted.folders:
+            return checks.failed("structure", f"set {link.name} is of folders that lie elsewhere")
+        check = _follow(link, set_, level, counted.levels.pop(level, 0), each)
         if check.result is not Result.PASSED:
             return check
     if counted.levels:
-        return checks.failed("structure", "its listing names more sets than it builds on")
+        return checks.failed("structure", "its listing refers to more sets than it builds on")
     return checks.passed("structure")
 
 
 def _structure_elsewhere(set_: BackupSet, source: Source, each: Each) -> Check:
-    """The same for a set that is not on this host, without keeping anything of it here."""
+    """Do the same for a set that is not on this host, without storing it here."""
     with process.output(source.files()) as (stream, _):
         contents = archive_reader.inspect_stream(stream, "files", *_files(set_), each)
     if "etc-gitlab" in set_.manifest.parts:
@@ -93,9 +93,9 @@ def _structure_elsewhere(set_: BackupSet, source: Source, each: Each) -> Check:
 
 
 def pass_on(set_: BackupSet, tar: IO[bytes], put: Put) -> None:
-    """Pass on the files part, each member as soon as it is found good.
+    """Forward the files part, each member after its checks.
 
-    Raises Failure for what no set of ours holds, and at the end where it is not all that was packed.
+    Raises Failure for a member that no set contains, and at the end where the totals differ.
     """
     contents = archive_reader.inspect_stream(tar, "files", *_files(set_), on=put)
     failure = damaged(set_.name, [_compared(set_, contents)])
@@ -108,13 +108,14 @@ def _inspect_etc(packed: IO[bytes], known: Manifest) -> None:
         archive_reader.inspect_stream(stream, "etc-gitlab", [ETC], known, _ETC_MOST)
 
 
-def _follow(one: BackupSet, wanted: BackupSet, level: int, live: int, each: Each) -> Check:
-    """Hold an archive of the chain of ``wanted`` against the listings, member by member.
+def _follow(set_: BackupSet, wanted: BackupSet, level: int, live: int, each: Each) -> Check:
+    """Compare an archive of the chain of ``wanted`` with the listings, member by member.
 
-    ``each`` is told of what ``wanted`` still has from there, which must be ``live`` members.
+    ``each`` is called for the members that ``wanted`` still has from there; there must be ``live``
+    of them.
     """
     with (
-        file_list.opened(one.file(LISTING)) as own,
+        file_list.opened(set_.file(LISTING)) as own,
         file_list.opened(wanted.file(LISTING)) as final,
     ):
         follower = file_list.ListingChecker(own, final, level)
@@ -123,27 +124,27 @@ def _follow(one: BackupSet, wanted: BackupSet, level: int, live: int, each: Each
             if follower.passes(member):
                 each(member, read)
 
-        contents = archive_reader.inspect(one.file("files"), *_files(one), follow)
+        contents = archive_reader.inspect(set_.file("files"), *_files(set_), follow)
         follower.finish()
     if follower.live != live:
         return checks.failed(
-            "structure", f"set {one.name} has {follower.live} of what is wanted, not {live}"
+            "structure", f"set {set_.name} has {follower.live} of what is wanted, not {live}"
         )
-    return _compared(one, contents)
+    return _compared(set_, contents)
 
 
-def _files(one: BackupSet) -> tuple[list[str], archive_reader.Known, Most]:
-    """Return what the files part may hold at most."""
-    packed = one.manifest.packed
+def _files(set_: BackupSet) -> tuple[list[str], archive_reader.Known, Most]:
+    """Return the most that the files part may hold."""
+    packed = set_.manifest.packed
     return (
-        list(one.manifest.files.folders.values()),
-        one.manifest,
+        list(set_.manifest.files.folders.values()),
+        set_.manifest,
         Most(packed.bytes, packed.files),
     )
 
 
-def _compared(one: BackupSet, contents: archive_writer.Contents) -> Check:
-    wanted = one.manifest.packed
+def _compared(set_: BackupSet, contents: archive_writer.Contents) -> Check:
+    wanted = set_.manifest.packed
     if (contents.files, contents.size) != (wanted.files, wanted.bytes):
         return checks.failed(
             "structure",

@@ -1,6 +1,6 @@
-"""Removes folders when its input ends, which it does however the process at the other end ends.
+"""Remove directories when the input ends, which it does however the other process ends.
 
-A program of its own, without imports from the package: ``python3 -I cleanup.py FOLDER...``.
+A separate program, without imports from the package: ``python3 -I cleanup.py FOLDER...``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def main() -> int:
         pass
     deadline = time.monotonic() + _PATIENCE
     folders = sys.argv[1:]
-    while left := [one for one in folders if os.path.lexists(one)]:
+    while left := [path for path in folders if os.path.lexists(path)]:
         for folder in left:
             shutil.rmtree(folder, ignore_errors=True)
         if time.monotonic() > deadline:

@@ -1,4 +1,7 @@
-"""Disk space: what is free, what must stay free for others, and the refusal where that is too little."""
+"""Disk space: free space, the reserve (min_free), mount points, and refusals.
+
+A directory whose disk is in /etc/fstab but not mounted is refused too.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ from .process import Command
 
 @dataclass(frozen=True)
 class Size:
-    """An amount of a disk: a share of all of it, or bytes."""
+    """An amount of disk space: a percentage of the disk, or bytes."""
 
     percent: int = 0
     bytes: int = 0
 
     def of(self, total: int) -> int:
-        """Return the bytes that it is of a disk with ``total`` bytes."""
+        """Return the number of bytes on a disk of ``total`` bytes."""
         return total * self.percent // 100 if self.percent else self.bytes
 
 
@@ -33,24 +36,24 @@ MARGIN = 4 * _STEP  # several files are written at the same time
 _GLANCE = 0.2  # seconds between two looks at the disk of a program that writes by itself
 _UNLIMITED = 1 << 62
 WAYS = (
-    "Free some space (gitlab-mm prune removes what no rule keeps), give another place (backup_path), "
-    "or keep less free (min_free; 0 turns the check off), in /etc/gitlab-mm-backup/config.yml."
+    "Free some space (gitlab-mm prune), set another directory (backup_path) or lower min_free "
+    "(0 turns the check off) in /etc/gitlab-mm-backup/config.yml."
 )
 _chosen: Size | None = None
 
 
 class NearlyFull(Failure):
-    """A disk has little more left than what must stay free."""
+    """A disk has hardly more free space than its reserve."""
 
 
 def leave(min_free: Size | None) -> None:
-    """Leave ``min_free`` of every disk free from now on, in this whole process; None: the default."""
+    """Set ``min_free`` for the whole process; None for the default."""
     global _chosen
     _chosen = min_free
 
 
 def unchecked() -> bool:
-    """Tell whether the administrator wants nothing to stay free, and no estimate to count."""
+    """Tell whether the administrator has switched the check off (min_free: 0)."""
     return _chosen == Size()
 
 
@@ -75,35 +78,35 @@ def _reserve(total: int) -> int:
 
 
 def available(folder: Path) -> int:
-    """Return the bytes that may be used on the disk of ``folder``, below 0 where none may be."""
+    """Return the bytes free above the reserve on the disk of ``folder``; may be negative."""
     return free(folder) - reserve(folder)
 
 
 def words(folder: Path, needed: int) -> str:
-    """Say what is needed on the disk of ``folder``, and what it has."""
+    """Return, as text, the needed and the free space on the disk of ``folder``."""
     told = f"{folder}: {humanize.size(needed)} needed, {humanize.size(free(folder))} free"
     kept = reserve(folder)
     return f"{told}, of which {humanize.size(kept)} must stay free (min_free)" if kept else told
 
 
 def refuse_without(folder: Path, needed: int, what: str, ways: str = WAYS) -> None:
-    """Raise Failure where ``needed`` bytes do not fit on the disk of ``folder``, beside the reserve.
+    """Raise Failure where ``needed`` bytes and the reserve do not fit on the disk of ``folder``.
 
-    ``what`` they are for, and the ``ways`` out, are told.
+    The message names ``what`` they are for; ``ways`` is the hint.
     """
     if needed > available(folder):
-        raise Failure(f"There is no room for {what}", words(folder, needed), ways)
+        raise Failure(f"Not enough disk space for {what}", words(folder, needed), ways)
 
 
 class Guard:
-    """Has a file that is being written end before its disk has no more than the reserve left."""
+    """Stop writing a file before its disk has less free space than the reserve."""
 
     def __init__(self, descriptor: int, folder: Path) -> None:
         self._descriptor, self._folder = descriptor, folder
         self._unseen = _STEP  # bytes since the last look; the first one comes at once
 
     def pass_(self, count: int) -> None:
-        """Count bytes that are about to be written; raises Failure."""
+        """Count bytes before they are written; raises Failure."""
         self._unseen += count
         if self._unseen < _STEP:
             return
@@ -120,12 +123,12 @@ def watch(
     ways: str = WAYS,
     share: float = 1.0,
 ) -> None:
-    """Raise Failure before what others write leaves no more than the reserve; returns when ``over``.
+    """Raise Failure before other writers use up the reserve; returns when ``over`` is set.
 
-    Or no more than a ``share`` of it, for work that was found to fit and may have been misjudged.
+    With a ``share`` only that part of the reserve is kept, for work whose estimate fitted.
 
-    ``descriptor`` is of the open ``folder``, which other threads may make unreadable by its name;
-    the ``ways`` out are told.
+    ``descriptor`` is of the open ``folder``, which other threads may make unreachable by name;
+    ``ways`` is the hint.
     """
     before, kept = _look(descriptor, share)
     while kept and not over.wait(_GLANCE):
@@ -136,7 +139,7 @@ def watch(
 
 
 def _look(descriptor: int, share: float = 1.0) -> tuple[int, int]:
-    """Return the bytes free on the disk of an open file, and a ``share`` of those that must stay so."""
+    """Return the bytes free on the disk of an open file, and a ``share`` of its reserve."""
     disk = os.fstatvfs(descriptor)
     return disk.f_bavail * disk.f_frsize, int(_reserve(disk.f_blocks * disk.f_frsize) * share)
 
@@ -150,9 +153,10 @@ def _nearly_full(folder: Path, left: int, kept: int, ways: str = WAYS) -> Nearly
 
 
 def mounts() -> set[Path]:
-    """Return every place where something is mounted, bind mounts too (proc(5), mountinfo).
+    """Return all mount points, bind mounts included (proc(5), mountinfo).
 
-    Comparing devices, as os.path does, misses those, and errs on plain files of an overlay.
+    Comparing devices, as os.path does, misses bind mounts, and is wrong for regular files of an
+    overlay.
     """
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         return {Path(_unescape(line.split(" ")[4])) for line in lines}
@@ -173,7 +177,7 @@ FSTAB = Path("/etc/fstab")
 
 
 def refuse_unmounted(folder: Path, table: Path = FSTAB) -> None:
-    """Raise Failure where ``folder`` would come to lie on a disk that is not mounted."""
+    """Raise Failure where ``folder`` belongs to a disk that is not mounted."""
     real = Path(os.path.realpath(folder))
     for place in unmounted(table):
         if place == real or place in real.parents:
@@ -185,17 +189,16 @@ def refuse_unmounted(folder: Path, table: Path = FSTAB) -> None:
 
 
 def unmounted(table: Path = FSTAB) -> list[Path]:
-    """Return the mount points in ``table``, links followed, at which nothing is mounted.
+    """Return the mount points in ``table``, links resolved, where nothing is mounted.
 
-    Entries that are not mounted at boot (noauto) do not count.  findmnt(8) reads the file; where
-    it cannot, there are none.
+    Entries with noauto do not count. findmnt(8) parses the file; where it fails, there are none.
     """
     asked = ["findmnt", "--tab-file", str(table), "--list", "--json", "--output", "TARGET,OPTIONS"]
     try:
         told = process.run(Command(asked, may_exit=(0, 1)), timeout=10).out  # 1: there is none
         entries = validation.from_json(told)["filesystems"] if told.strip() else []
     except (Failure, ValueError, KeyError) as error:
-        log.warning("findmnt does not tell what is in %s: %s", table, error)
+        log.warning("findmnt cannot read %s: %s", table, error)
         return []
     wanted = [
         Path(os.path.realpath(entry["target"]))

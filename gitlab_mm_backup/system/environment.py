@@ -1,6 +1,6 @@
-"""Environment variables: which of the caller's count, and for what. All others are removed.
+"""Environment variables: which ones of the caller are used. All others are removed.
 
-The documentation lists them: docs/settings.md, "Environment variables".
+They are documented in docs/settings.md, "Environment variables".
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _callers: dict[str, str] = {}
 
 
 def cleanse() -> None:
-    """Remove every variable but those that say how to write, once, before anything reads them.
+    """Remove every variable except those for language and terminal, once, at the start.
 
-    The caller's others are kept aside for ``network``, ``rclone`` and ``restic`` alone: libpq,
-    Python's libraries and the C library then find nothing.
+    The caller's variables are saved for ``network``, ``rclone`` and ``restic``; libpq, Python's
+    libraries and the C library no longer see them.
     """
     given = dict(os.environ)
     _callers.clear()
@@ -47,7 +47,7 @@ def cleanse() -> None:
 
 
 def account() -> dict[str, str]:
-    """Return HOME, USER and LOGNAME of the account that we are."""
+    """Return HOME, USER and LOGNAME of the current account."""
     try:
         entry = pwd.getpwuid(os.geteuid())
     except KeyError:
@@ -61,18 +61,18 @@ def network() -> dict[str, Secret]:
 
 
 def proxies() -> dict[str, str]:
-    """Return the caller's proxies by scheme, as urllib takes them; "no" is of hosts without one."""
-    found = {name.lower(): one.reveal() for name, one in network().items()}
+    """Return the caller's proxies by scheme, as urllib takes them; "no" lists the exceptions."""
+    found = {name.lower(): value.reveal() for name, value in network().items()}
     return {name[: -len("_proxy")]: url for name, url in found.items() if name.endswith("_proxy")}
 
 
 def rclone() -> dict[str, Secret]:
     """Return the caller's variables that open rclone's own configuration file."""
-    return {name: one for name, one in _those(_RCLONE).items() if name != "RCLONE_CONFIG"}
+    return {name: value for name, value in _those(_RCLONE).items() if name != "RCLONE_CONFIG"}
 
 
 def rclone_config() -> str:
-    """Return the path of rclone's own configuration file: RCLONE_CONFIG, or where root's is."""
+    """Return the path of rclone's own configuration file: RCLONE_CONFIG, or root's."""
     named = _callers.get("RCLONE_CONFIG", "")
     return named or next((path for path in _ROOTS if os.path.exists(path)), _ROOTS[0])
 

@@ -1,4 +1,7 @@
-"""Writing so that a power loss leaves the old file or the new one, and nothing between."""
+"""Files: atomic writes, state files, safe reads, directories that others can change.
+
+A write leaves the old content or the new one after a power loss, never a mixture.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,10 @@ _LIST, _EXTENDED = "system.posix_acl_access", "user."  # acl(5), xattr(7)
 def replace_file(
     path: Path, data: bytes, uid: int = 0, gid: int = 0, mode: int = 0o600, *, alike: bool = False
 ) -> None:
-    """Write ``data`` beside ``path``, sync it and rename it there; raises OSError.
+    """Write ``data`` to a temporary file, sync it and rename it to ``path``; raises OSError.
 
-    The file is born private (mode 0600, root) and gets its owner and mode before its name; one
-    that is ``alike`` has the access control list and extended attributes of the one before.
+    The temporary file is created private (mode 0600, root) and gets owner and mode before the
+    rename. With ``alike`` it gets the access control list and extended attributes of the old file.
     """
     with open_directory(path.parent, links=True) as folder:
         replace_in(folder, path.name, data, uid, gid, mode, alike=alike)
@@ -36,9 +39,9 @@ def replace_file(
 
 @contextlib.contextmanager
 def open_directory(folder: Path, *, links: bool = False) -> Iterator[int]:
-    """Yield a descriptor of ``folder``, which stays the same one whatever its path leads to later.
+    """Yield a descriptor of ``folder`` that stays valid if its path changes.
 
-    Raises OSError for a link, anywhere in the path, unless ``links`` allows them.
+    Raises OSError for a link anywhere in the path, unless ``links`` allows them.
     """
     descriptor = os.open(folder, _FOLDER) if links else _through_no_link(folder)
     try:
@@ -48,9 +51,9 @@ def open_directory(folder: Path, *, links: bool = False) -> Iterator[int]:
 
 
 def _through_no_link(folder: Path) -> int:
-    """Open ``folder`` from the root on, each name within the one before.
+    """Open ``folder`` name by name from the root, without following links.
 
-    That is openat2(2) with RESOLVE_NO_SYMLINKS, on kernels of before 5.6 too.
+    As openat2(2) with RESOLVE_NO_SYMLINKS, also on kernels before 5.6.
     """
     descriptor = os.open("/", _FOLDER)
     for name in folder.absolute().parts[1:]:
@@ -65,7 +68,7 @@ def _through_no_link(folder: Path) -> int:
 def replace_in(
     folder: int, name: str, data: bytes, uid: int, gid: int, mode: int, *, alike: bool = False
 ) -> None:
-    """Do what ``replace_file`` does in the folder of a descriptor; raises OSError."""
+    """Do the same as ``replace_file`` in an open directory; raises OSError."""
     temporary = f".{name}.{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600, dir_fd=folder)
@@ -87,7 +90,7 @@ def replace_in(
 
 
 def _liken(file: int, folder: int, name: str) -> None:
-    """Give a file the attributes of the one of that name, as far as there is one, and it has any."""
+    """Copy the attributes of the file with that name, if there is one and it has any."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         before = os.open(name, flags, dir_fd=folder)
@@ -100,7 +103,7 @@ def _liken(file: int, folder: int, name: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names within ``folder`` lasting (fsync(2) of the directory); raises OSError."""
+    """Sync the names in ``folder`` to disk (fsync(2)); raises OSError."""
     with open_directory(folder, links=True) as descriptor:
         os.fsync(descriptor)
 
@@ -129,7 +132,7 @@ OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 @dataclass(frozen=True)
 class Ground:
-    """A folder around work of ours that somebody but root can change, as it was."""
+    """A directory above a work directory that others can change, with owner and mode."""
 
     path: str
     uid: int
@@ -138,14 +141,14 @@ class Ground:
 
     @property
     def named(self) -> dict[str, str]:
-        """As a step of the journal has it."""
+        """The values for a step of the journal."""
         return {name: str(value) for name, value in vars(self).items()}
 
 
 def grounds(work: Path) -> list[Ground]:
-    """Return the folders in which another account could exchange what leads to ``work``.
+    """Return the directories in which another account could replace part of the path ``work``.
 
-    The outermost comes first: whoever shuts them in this order is led nowhere else.
+    The outermost comes first, so that they can be locked in this order.
     """
     found = []
     for folder in reversed(work.parents):
@@ -158,10 +161,10 @@ def grounds(work: Path) -> list[Ground]:
 
 
 def filled(folder: Path) -> bool:
-    """Tell whether anything but directories lies in ``folder``, however deep.
+    """Tell whether ``folder`` contains anything but directories, at any depth.
 
-    Our work folders, and what a file system keeps for itself, do not count.  find(1) follows no
-    link and waits for no pipe, whatever the account puts in a directory's place meanwhile.
+    Our work directories and lost+found do not count. find(1) follows no link and opens no pipe,
+    whatever another account puts there.
     """
     ours = ["-type", "d", "(", "-name", f"{WORK}*", "-o", "-name", "lost+found", ")", "-prune"]
     looking = ["find", str(folder), "-mindepth", "1", *ours, "-o", "!", "-type", "d"]
@@ -174,10 +177,10 @@ _PIECE = 1 << 18
 
 
 def read_regular(path: Path, largest: int = LARGEST_READ, *, links: bool = False) -> bytes:
-    """Return the content of the plain file ``path``; through a link only where ``links`` allows it.
+    """Return the content of the regular file ``path``; links are followed only with ``links``.
 
-    Raises OSError where it cannot be read, and Failure where it is anything else, or larger than
-    ``largest`` bytes.
+    Raises OSError where it cannot be read, and Failure where it is not a regular file or larger
+    than ``largest`` bytes.
     """
     found = bytearray()  # grows with the file, for the limit is far more than most have
     with open_regular(path, links=links) as file:
@@ -190,19 +193,19 @@ def read_regular(path: Path, largest: int = LARGEST_READ, *, links: bool = False
 
 @contextlib.contextmanager
 def open_regular(path: Path, *, links: bool = False) -> Iterator[IO[bytes]]:
-    """Yield the plain file ``path``, without a buffer; raises as ``plain`` does."""
+    """Yield the open regular file ``path``, unbuffered; raises as ``read_regular`` does."""
     # Without O_NONBLOCK a pipe would hold us up until somebody writes into it.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
     if path.is_symlink() and not links:
-        raise Failure(f"{path} cannot be read", "it is a link; put the file itself there")
+        raise Failure(f"{path} cannot be read", "it is a link; replace it by the file")
     with open(os.open(path, flags), "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise Failure(f"{path} cannot be read", "it is no plain file")
+            raise Failure(f"{path} cannot be read", "it is not a regular file")
         yield file
 
 
 def read_or_none(path: Path) -> bytes | None:
-    """Return the content of a plain file; b"" where it cannot be read, None where there is none."""
+    """Return the content of a regular file; b"" where it cannot be read, None without one."""
     try:
         return read_regular(path)
     except FileNotFoundError:
@@ -212,7 +215,7 @@ def read_or_none(path: Path) -> bytes | None:
 
 
 def last_lines(path: Path, most: int = 16 << 10) -> list[str]:
-    """Return the lines in the last bytes of a plain file of any size; none where it cannot be read."""
+    """Return the last lines of a regular file of any size; none where it cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -230,10 +233,10 @@ T = TypeVar("T")
 
 
 def read_state(path: Path, check: Callable[[Any], T]) -> T:
-    """Return what ``check`` makes of the document in ``path``; a link is not followed.
+    """Return the result of ``check`` for the JSON document in ``path``; links are not followed.
 
-    Raises FileNotFoundError without a file, and OSError, ValueError or RecursionError where it is
-    no file of ours: ``unreadable`` are these.
+    Raises FileNotFoundError where it is missing, and one of ``unreadable_state`` where it is not a
+    file of ours.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
@@ -244,7 +247,7 @@ unreadable_state = (OSError, ValueError, RecursionError)
 
 
 def write_state(path: Path, document: Any) -> None:
-    """Make ``document`` the content of ``path``; raises Failure where that cannot be written."""
+    """Write ``document`` to ``path`` as JSON; raises Failure where that fails."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(path, (json.dumps(document, indent=1) + "\n").encode())
@@ -258,11 +261,11 @@ TRACES = STATE / "files-elsewhere"  # a path a line, for a shell to read
 
 
 def note_trace(path: Path, notes: Path = TRACES) -> None:
-    """Note a file that was written elsewhere; where that fails it is logged, for nothing depends on it."""
+    """Record a file written outside the usual directories; a failure is only logged."""
     try:
         known = notes.read_text(encoding="utf-8").splitlines() if notes.exists() else []
         if str(path) not in known:
             notes.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            replace_file(notes, "".join(f"{one}\n" for one in [*known, path]).encode())
+            replace_file(notes, "".join(f"{noted}\n" for noted in [*known, path]).encode())
     except (OSError, UnicodeError) as error:
         log.info("%s is not noted in %s: %s", path, notes, error)

@@ -1,4 +1,4 @@
-"""Numbers and times as people read them."""
+"""Numbers, sizes and times as text."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def amounts(rows: int, files: int) -> str:
 
 
 def plain(words: str) -> str:
-    """Return ``words`` as one line that a terminal only shows: what it would act on comes escaped."""
+    """Return ``words`` as one line without terminal control characters: they are escaped."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in words
     )
 
 
 def shown(words: str) -> str:
-    """Return ``words`` as they may be printed: what a terminal would act on comes escaped.
+    """Return ``words`` for printing, with terminal control characters escaped.
 
-    A line that a value breaks off goes on indented, so that it looks like none of ours.
+    Lines after the first are indented, so that they do not look like lines of ours.
     """
     first, *others = words.split("\n")
-    return "\n".join([plain(first), *(f"{_indent(one)}{plain(one)}" for one in others)])
+    return "\n".join([plain(first), *(f"{_indent(line)}{plain(line)}" for line in others)])
 
 
 def _indent(line: str) -> str:

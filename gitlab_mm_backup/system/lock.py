@@ -6,9 +6,12 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from .. import clock
 from ..errors import ExitCode, Failure
 from .files import open_directory
 
@@ -17,27 +20,29 @@ REHEARSAL_FILE = Path("/run/gitlab-mm-rehearsal.lock")
 _SCRATCH_FILE = Path("/run/gitlab-mm-scratch.lock")
 # flock(2) of file systems that have no locks, as some network mounts.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
+_LONGEST_NOTE = 200  # characters of a lock file
 
 
 @contextlib.contextmanager
 def only_run(lock_file: Path = LOCK_FILE) -> Iterator[None]:
-    """Hold the lock; the kernel drops it (flock(2)) however this process ends.
+    """Hold the lock for the block; the kernel releases it (flock(2)) however this process ends.
 
     Raises Failure with ExitCode.LOCKED when another run holds it.
     """
-    with _alone(lock_file, "Another run of gitlab-mm is at work"):
+    with _exclusive(lock_file, "gitlab-mm is already running"):
         yield
 
 
 @contextlib.contextmanager
 def only_rehearsal(lock_file: Path = REHEARSAL_FILE) -> Iterator[None]:
     """Hold the lock of rehearsals, which keeps no other command out; raises as ``only_run``."""
-    with _alone(lock_file, "Another rehearsal is running"):
+    with _exclusive(lock_file, "Another rehearsal is running"):
         yield
 
 
 @contextlib.contextmanager
-def _alone(lock_file: Path, refusal: str) -> Iterator[None]:
+def _exclusive(lock_file: Path, refusal: str) -> Iterator[None]:
+    """Hold ``lock_file`` and write into it who does, for the message of those that it keeps out."""
     descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+") as file:
         try:
@@ -45,21 +50,39 @@ def _alone(lock_file: Path, refusal: str) -> Iterator[None]:
         except BlockingIOError:
             raise Failure(
                 refusal,
-                f"process {file.read().strip() or 'unknown'} holds {lock_file}",
+                _holder(file.read(_LONGEST_NOTE)) or f"{lock_file} is locked",
                 "Wait until it has ended, then try again.",
                 ExitCode.LOCKED,
             ) from None
         file.truncate(0)
-        file.write(f"{os.getpid()}\n")
+        file.write(f"{os.getpid()} {clock.utc(clock.now())} {_command()}\n")
         file.flush()
         yield
 
 
+def _command() -> str:
+    """Return the command that this process runs, "" where its arguments have none: backup."""
+    program = re.sub(r".*gitlab-mm[- ]?", "", sys.argv[0])  # of gitlab-mm-backup: backup
+    words = (program, *sys.argv[1:])
+    return next((word for word in words if re.fullmatch(r"[a-z][a-z-]*", word)), "")
+
+
+def _holder(note: str) -> str:
+    """Return who holds a lock, from its file: "backup, since 18:44 (pid 4711)"; "" if unknown."""
+    found = re.fullmatch(r"(\d+) (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) ([a-z-]*)\n", note)
+    if found is None:
+        return ""
+    since = clock.parse_moment(found[2]).astimezone()
+    today = since.date() == clock.now().astimezone().date()
+    begun = since.strftime("%H:%M" if today else "%Y-%m-%d %H:%M")
+    return f"{f'{found[3]}, ' if found[3] else ''}since {begun} (pid {found[1]})"
+
+
 @contextlib.contextmanager
 def in_use(files: Iterable[Path]) -> Iterator[None]:
-    """Share the locks of ``files`` for the block: of the manifests of sets that are read.
+    """Hold shared locks on ``files``, the manifests of sets that are read, for the block.
 
-    Raises Failure where one of them is removed, or is just being removed.
+    Raises Failure where one of them is removed, or is being removed.
     """
     with contextlib.ExitStack() as held:
         for path in files:
@@ -67,21 +90,21 @@ def in_use(files: Iterable[Path]) -> Iterator[None]:
                 raise Failure(
                     f"Set {path.parent.name} is gone",
                     "it was removed just now",
-                    "gitlab-mm list shows the sets that there are.",
+                    "gitlab-mm list shows the remaining sets.",
                 )
         yield
 
 
 @contextlib.contextmanager
 def unused(path: Path) -> Iterator[bool]:
-    """Yield whether nobody uses ``path``, and have nobody begin to for the time of the block."""
+    """Lock ``path`` against use for the block; yield False where it is in use already."""
     with _locked(path, fcntl.LOCK_EX) as free:
         yield free
 
 
 @contextlib.contextmanager
 def making_scratch(lock_file: Path = _SCRATCH_FILE) -> Iterator[None]:
-    """Wait until nobody else makes or clears scratch directories; that is soon."""
+    """Hold the lock for making and clearing scratch directories; waits for it, which is short."""
     descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -90,7 +113,7 @@ def making_scratch(lock_file: Path = _SCRATCH_FILE) -> Iterator[None]:
 
 @contextlib.contextmanager
 def noting(folder: Path) -> Iterator[None]:
-    """Wait until nobody else reads, changes and writes a file of state in ``folder``; that is soon.
+    """Hold the lock for changing a state file in ``folder``; waits for it, which is short.
 
     Raises OSError where the folder cannot be opened.
     """
@@ -105,10 +128,9 @@ def noting(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(path: Path, how: int) -> Iterator[bool]:
-    """Yield whether the lock of a file or directory is ours, or cannot be had by anybody.
+    """Yield whether we hold the lock of a file or directory; True where its file system has none.
 
-    A network file system may want an exclusive lock's file open for writing; where none can be
-    had it counts as free, for then nobody else has one either.
+    Some network file systems lock a file exclusively only where it is open for writing.
     """
     try:
         mode = os.O_RDONLY if path.is_dir() or how == fcntl.LOCK_SH else os.O_RDWR

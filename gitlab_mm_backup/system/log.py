@@ -1,4 +1,4 @@
-"""The system's log (journal or syslog): what a run did, for whoever asks later."""
+"""The system log (journal or syslog), and failures for unexpected errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RUN_VARIABLE = "GITLAB_MM_RUN"
 
 @functools.lru_cache(None)
 def run_id() -> str:
-    """Return eight hexadecimal digits; those of the run whose hook we are, if we are in one."""
+    """Return the run's id, eight hexadecimal digits; within a hook that of the calling run."""
     given = os.environ.get(RUN_VARIABLE, "")
     return given if re.fullmatch(r"[0-9a-f]{8}", given) else os.urandom(4).hex()
 
@@ -38,9 +38,9 @@ _PRIORITIES = {
 
 
 class SystemLog(logging.Handler):
-    """Passes on what is logged: to the journal with fields of its own, else to syslog.
+    """Logging handler: writes to the journal with extra fields, otherwise to syslog.
 
-    Where nobody listens on /dev/log, syslog(3) drops it.
+    syslog(3) drops messages where nothing listens on /dev/log.
     """
 
     def __init__(self, command: str, journal: Path = JOURNAL) -> None:
@@ -55,12 +55,11 @@ class SystemLog(logging.Handler):
     def write(
         self, words: str, level: int = logging.INFO, fields: Mapping[str, object] | None = None
     ) -> None:
-        """Write each line of ``words``, escaped: a line that a value breaks off goes on indented.
+        """Write each line of ``words``, escaped; continuation lines are indented.
 
-        The journal gets ``fields`` too, each under GITLAB_MM_ and its name in capitals.  Others
-        than root read this log, and it is sent to other machines: the first characters of a
-        secret, which a person at the terminal is shown, stay out, and so do the rows that
-        PostgreSQL quotes in an error.
+        The journal also gets ``fields``, each as GITLAB_MM_ and its name in capitals. Others than
+        root read this log, and it may be sent to other machines: so the first characters of a
+        secret, which the terminal shows, and rows that PostgreSQL quotes in errors are left out.
         """
         priority = _PRIORITIES.get(level, syslog.LOG_INFO)
         hidden = re.sub(r"\bsecret \S{1,4}…", "secret …", redaction.without_rows(words))
@@ -86,7 +85,7 @@ class SystemLog(logging.Handler):
 
 
 def _native(entry: Mapping[str, object]) -> bytes:
-    """Return an entry as the journal takes it (systemd.io/JOURNAL_NATIVE_PROTOCOL)."""
+    """Return an entry in the journal's format (systemd.io/JOURNAL_NATIVE_PROTOCOL)."""
     found = b""
     for name, value in entry.items():
         data = str(value).encode()
@@ -103,7 +102,7 @@ _UNFINISHED = (
 
 
 def bug_failure(error: BaseException, code: ExitCode = ExitCode.FAILED) -> Failure:
-    """Return what the operator is told; ``code`` ATTENTION: the live state is not as before."""
+    """Return the failure for an unexpected error; ``code`` ATTENTION: the live state changed."""
     if isinstance(error, MemoryError) or _NO_THREAD in str(error):
         return Failure(
             "There is not enough memory, or a limit of this process is reached",
@@ -128,7 +127,7 @@ def bug_failure(error: BaseException, code: ExitCode = ExitCode.FAILED) -> Failu
 
 
 def bug_trace(error: BaseException) -> list[str]:
-    """Return the traceback in lines, causes first: types, places and source lines, no texts."""
+    """Return the traceback as lines, causes first: types, places and source lines, no messages."""
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     earlier = [*bug_trace(cause), "then, while that was handled:"] if cause is not None else []
     return [*earlier, *_frames(error), type(error).__name__]
@@ -147,7 +146,7 @@ def _short_path(filename: str) -> str:
 
 
 def failure_of_system(error: OSError, code: ExitCode = ExitCode.FAILED) -> Failure:
-    """Return a Failure for what the kernel refused, where no job has explained it."""
+    """Return the failure for an OSError that no job has handled."""
     return Failure(
         "The operating system refused an operation",
         reason(error),
@@ -157,7 +156,7 @@ def failure_of_system(error: OSError, code: ExitCode = ExitCode.FAILED) -> Failu
 
 
 def bug_words(error: BaseException) -> str:
-    """Return an error as one part of a longer text: where it happened, and what it is."""
+    """Return an error as part of a longer text: its place and type."""
     if isinstance(error, (Failure, Interrupted, OSError)):
         return reason(error)
     return bug_failure(error).detail

@@ -1,4 +1,4 @@
-"""View: work with another file system tree in the place of this host's, read-only."""
+"""Namespaces: run a task with another file system tree, or without the network."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _HOST = (
 
 @dataclass(frozen=True)
 class View:
-    """What there is besides this host's programs; each path inside -> a path of this host.
+    """The files that a task sees besides this host's programs; path inside -> path of this host.
 
-    No path inside may lie below another one.
+    No path inside may be below another one.
     """
 
     readable: Mapping[Path, Path]
@@ -39,11 +39,11 @@ class View:
 
 
 def within(view: View, base: Path, task: Callable[[], Any]) -> Any:
-    """Run ``task`` in a thread to which ``view`` is the whole file system; return its result.
+    """Run ``task`` in a thread whose file system is ``view``; return its result.
 
-    So it is to the programs that it starts, and to its own threads (mount_namespaces(7)).
-    ``base`` is an empty folder, which shows nothing of it to others.  Links are followed in the
-    view, so none leads to what is not in it.  Raises Failure where the kernel does not allow it.
+    The programs and threads that it starts have the same view (mount_namespaces(7)). ``base`` is
+    an empty directory; other processes see nothing in it. Links are resolved within the view.
+    Raises Failure where the kernel does not allow it.
     """
     return parallel.run_all(lambda: _alone(view, base, task))[0]
 
@@ -81,8 +81,8 @@ def _below(base: Path, inside: Path) -> Path:
 
 
 def _parent(path: Path) -> Path:
-    """Have the folder that ``path`` lies in; everybody may pass through it, whatever our umask."""
-    missing = [one for one in path.parents if not one.exists()]
+    """Create the parent directory of ``path`` with mode 0755, whatever the umask."""
+    missing = [parent for parent in path.parents if not parent.exists()]
     for folder in reversed(missing):
         folder.mkdir()
         folder.chmod(0o755)
@@ -90,7 +90,7 @@ def _parent(path: Path) -> Path:
 
 
 def _bind(source: Path, target: Path, *, writable: bool = False) -> None:
-    """Show ``source`` at ``target``; read-only, or with neither devices nor set-user-id programs."""
+    """Mount ``source`` at ``target``, read-only with nodev and nosuid unless ``writable``."""
     _parent(target)
     if source.is_dir():
         target.mkdir()
@@ -103,14 +103,14 @@ def _bind(source: Path, target: Path, *, writable: bool = False) -> None:
 
 def _mount(source: str | None, target: Path, kind: str | None, flags: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    words = [None if one is None else os.fsencode(one) for one in (source, target, kind)]
+    words = [None if word is None else os.fsencode(word) for word in (source, target, kind)]
     if libc.mount(*words, ctypes.c_ulong(flags), None) != 0:
         raise _refused(str(source or target), ctypes.get_errno())
 
 
 def _refused(what: str, number: int) -> Failure:
     return Failure(
-        "The tree cannot be put in the place of this host's",
+        "The directory cannot be mounted in place of this host's file system",
         f"{what}: {os.strerror(number)}",
         "In a container, allow it mounts (CAP_SYS_ADMIN).",
     )
@@ -123,10 +123,10 @@ _INTERFACE = struct.Struct("16sh14x")  # struct ifreq: name, flags
 
 
 def without_network(task: Callable[[], Any], cancel: Callable[[], object] = lambda: None) -> Any:
-    """Run ``task`` in a thread that has no network but a loopback of its own; return its result.
+    """Run ``task`` in a thread without network except a private loopback; return its result.
 
-    So have the programs that it starts, and its own threads (network_namespaces(7)).  Sockets
-    with a path are reached as before.  Raises Failure where the kernel does not allow it.
+    The programs and threads that it starts have the same network (network_namespaces(7)). Sockets
+    with a path work as before. Raises Failure where the kernel does not allow it.
     """
     return parallel.run_all(lambda: _network_alone(task), cancel=cancel)[0]
 
@@ -135,7 +135,7 @@ def _network_alone(task: Callable[[], Any]) -> Any:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNET) != 0:
         raise Failure(
-            "The rehearsal cannot be cut off from the network",
+            "The rehearsal cannot be isolated from the network",
             os.strerror(ctypes.get_errno()),
             "In a container, allow it network namespaces (CAP_SYS_ADMIN), or set rehearse: off in "
             "config.yml.",

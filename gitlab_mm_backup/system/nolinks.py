@@ -1,12 +1,11 @@
-"""Becomes another program, for which links in some directories lead nowhere.
+"""Run a program for which links in some directories cannot be followed.
 
-A program of its own, without imports from the package:
-``python3 -I nolinks.py DIRECTORY... -- PROGRAM ARGUMENT...``.  It has mounts of its own, in which
-each directory, with all that is mounted below it, has the option nosymfollow (mount(2), Linux
-5.10): whatever an account puts in the place of a directory meanwhile, no path leads through it.
-That begins where the way to the directory can first be changed by somebody but root.  The links
-themselves can be read.  Where no mount can be made, as in a container without the right to, the
-program begins all the same.
+A separate program, without imports from the package: ``python3 -I nolinks.py DIRECTORY... --
+PROGRAM ARGUMENT...``. It has private mounts in which each directory, with everything mounted below
+it, has the option nosymfollow (mount(2), Linux 5.10): no path leads through a link there, even if
+another account creates one. The option begins at the first directory of the path that another
+account can change. Links themselves can be read. Where mounts are not possible, as in a container
+without that right, the program runs all the same.
 """
 
 from __future__ import annotations
@@ -30,21 +29,21 @@ _SAME = os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME
 def main() -> None:
     words = sys.argv[1:]
     end = words.index("--")
-    shut([os.fsencode(one) for one in words[:end]])
+    shut([os.fsencode(word) for word in words[:end]])
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and what follows would inherit it
         signal.signal(ignored, signal.SIG_DFL)
     os.execvp(words[end + 1], words[end + 1 :])
 
 
 def shut(folders: Sequence[bytes]) -> None:
-    """Have no path of this process lead through a link in ``folders``, as far as that can be had."""
-    libc, folders = ctypes.CDLL(None), [_changeable(one) for one in folders]
+    """Let no path of this process lead through a link in ``folders``, as far as possible."""
+    libc, folders = ctypes.CDLL(None), [_changeable(path) for path in folders]
     if libc.unshare(_NEW_MOUNTS) or libc.mount(None, b"/", None, _PRIVATE | _ALL_BELOW, None):
         return
     for folder in folders:
         libc.mount(folder, folder, None, _BIND | _ALL_BELOW, None)
     for place in _mounts():
-        if any(place == one or place.startswith(one + b"/") for one in folders):
+        if any(place == path or place.startswith(path + b"/") for path in folders):
             try:
                 flags = os.statvfs(place).f_flag
             except OSError:  # of an account's own file system (FUSE)
@@ -54,9 +53,9 @@ def shut(folders: Sequence[bytes]) -> None:
 
 
 def _changeable(folder: bytes) -> bytes:
-    """Return the first directory on the way to ``folder`` in which others can exchange entries.
+    """Return the first directory on the way to ``folder`` in which others can replace entries.
 
-    Its own entry is root's.  It is ``folder`` where all is root's.
+    Its own entry is root's. It is ``folder`` where root owns all.
     """
     names = folder.split(b"/")
     for length in range(2, len(names) + 1):
@@ -72,10 +71,12 @@ def _changeable(folder: bytes) -> bytes:
 
 
 def _mounts() -> list[bytes]:
-    """Return where something is mounted; the kernel writes blanks and such as octal numbers."""
+    """Return all mount points; the kernel escapes blanks and the like as octal numbers."""
     with open("/proc/self/mountinfo", "rb") as lines:
         places = [line.split(b" ")[4] for line in lines]
-    return [re.sub(rb"\\([0-7]{3})", lambda one: bytes([int(one[1], 8)]), one) for one in places]
+    return [
+        re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), place) for place in places
+    ]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tasks beside each other, each in a thread; where one fails, the programs of all are ended."""
+"""Run tasks at the same time, each in a thread; a failure of one ends the programs of all."""
 
 from __future__ import annotations
 
@@ -23,12 +23,10 @@ def run_all(
     at_a_time: int | None = None,
     cancel: Callable[[], object] = lambda: None,
 ) -> list[Any]:
-    """Run ``tasks`` at the same time, each in a thread, and return their results in order.
+    """Run ``tasks`` in parallel threads, ``at_a_time`` at most; return their results in order.
 
-    ``at_a_time`` is how many at most: whoever is done takes the next.
-
-    The first failure, or a signal, ends the programs of all of them and calls ``cancel``, which
-    must end whatever else a task waits for; it is raised when every thread is done.
+    The first failure, or a signal, ends the programs of all tasks and calls ``cancel``, which must
+    end whatever else they wait for; it is raised when every thread has ended.
     """
     with concurrent.futures.ThreadPoolExecutor(max_workers=at_a_time or len(tasks)) as pool:
         futures = [pool.submit(task) for task in tasks]
@@ -46,10 +44,9 @@ def run_all(
 
 @contextlib.contextmanager
 def in_background(task: Callable[[], _Result]) -> Iterator[Callable[[], _Result]]:
-    """Run ``task`` in a thread beside the block; yields what waits for its result.
+    """Run ``task`` in a thread during the block; yields a function that waits for its result.
 
-    What the block starts outlives the task, which would not be so in a thread of its own.  A
-    block that fails ends the programs of the task too.
+    Programs that the block starts outlive the task. A failing block ends the task's programs.
     """
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
         future = pool.submit(task)
@@ -63,10 +60,10 @@ def in_background(task: Callable[[], _Result]) -> Iterator[Callable[[], _Result]
 def pipe_between(
     give: Callable[[Put], _Given], take: Callable[[IO[bytes]], _Result]
 ) -> tuple[_Given, _Result]:
-    """Have ``take`` read, itself or by a program, what ``give`` puts beside it piece by piece.
+    """Connect two threads by a pipe: ``give`` writes, ``take`` reads; return both results.
 
-    Returns what both return.  Where one fails the other ends; the cause is raised, which is noted
-    before the pipe closes and the other can fail of that.
+    Where one fails the other ends, and the first failure is raised: it is recorded before the pipe
+    closes, which may make the other fail.
     """
     ends = os.pipe()
     process.widen(ends[0])
@@ -85,8 +82,8 @@ def pipe_between(
         with reading, writing:  # one that has not begun when the other fails never will
             given, taken = run_all(giving, taking)
     except Exception:
-        causes = [one for one in failures if not isinstance(one, BrokenPipeError)]
-        unread = Failure("A program has not read all that it was given")
+        causes = [failure for failure in failures if not isinstance(failure, BrokenPipeError)]
+        unread = Failure("A program ended before it had read all its input")
         raise (causes or [unread])[0] from None
     return given, taken
 
@@ -107,15 +104,17 @@ def _noted(failures: list[BaseException]) -> Iterator[None]:
 
 
 def _cause(futures: Sequence[concurrent.futures.Future[Any]]) -> BaseException | None:
-    """Return the first failure that is one by itself."""
+    """Return the first failure that is not Stopped."""
     failures = [future.exception() for future in futures if not future.cancelled()]
-    return next((one for one in failures if one and not isinstance(one, Stopped)), None)
+    return next(
+        (failure for failure in failures if failure and not isinstance(failure, Stopped)), None
+    )
 
 
 def _give_up(
     futures: Sequence[concurrent.futures.Future[Any]], cancel: Callable[[], object]
 ) -> None:
-    """End the programs of all; one may be between two of them, so until each has given up."""
+    """End the programs of all tasks, repeatedly: a task may be between two programs."""
     # What waits for its turn, the last first: none is begun when one before it never will be.
     for future in reversed(futures):
         future.cancel()

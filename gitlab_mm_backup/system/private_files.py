@@ -1,4 +1,4 @@
-"""Files that exist between us and one child only: no name, no disk where it matters."""
+"""Files shared with one child process only: without a name, and in memory where it matters."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from .redaction import Secret
 
 @dataclass(frozen=True)
 class InMemory:
-    """Content that the program reads as a file of its own, which never touches a disk."""
+    """Content that the program reads as a file; it never touches a disk."""
 
     content: Secret
 
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A file of ours that the program may read by a path of its own, though it has no name."""
+    """An open file without a name that the program may read by a path."""
 
     file: IO[bytes]
 
 
 @dataclass(frozen=True)
 class Lines:
-    """A file to the program, to us a stream of lines; ``each`` is called in a thread of its own."""
+    """A file that the program writes and we read line by line; ``each`` is called in a thread."""
 
     each: Callable[[bytes], None]
 
@@ -62,7 +62,7 @@ class PrivateFiles:
         return f"/dev/fd/{file.fileno()}"
 
     def inherited(self, content: bytes) -> int:
-        """Return the descriptor of a file with ``content``, which the child has as well."""
+        """Return the descriptor of a file with ``content`` that the child inherits."""
         file = os.fdopen(os.memfd_create("private"), "r+b")
         self._files.append(file)
         file.write(content)
@@ -70,7 +70,7 @@ class PrivateFiles:
         return file.fileno()
 
     def hand_over(self) -> None:
-        """Close our own ends, so that readers see the end when the child is gone."""
+        """Close our ends, so that readers see the end when the child exits."""
         for file in self._files:
             file.close()
         self._files = []

@@ -1,4 +1,4 @@
-"""The only door to other programs: argument lists, small environment, least privilege."""
+"""Run other programs: argument lists, a minimal environment, least privilege."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ LAST_WORDS = 2000  # bytes
 
 
 class Stopped(Failure):
-    """A program was ended because something else failed: never the cause of anything."""
+    """A program was ended because another step failed; never a cause itself."""
 
 
 def last_words(errors: IO[bytes], most: int = LAST_WORDS) -> str:
-    """Return the end of ``errors``, whose position is the program's own to move."""
+    """Return the end of ``errors`` without moving the file position, which the program uses."""
     size = os.fstat(errors.fileno()).st_size
     found = os.pread(errors.fileno(), most, max(0, size - most))
     return found.decode(errors="replace").strip()
 
 
 def excused(known: re.Pattern[bytes] | None, code: int, errors: IO[bytes]) -> bool:
-    """Tell whether all that a program which failed complains of is known to be harmless."""
+    """Tell whether all error lines of a failed program are known to be harmless."""
     words = os.pread(errors.fileno(), os.fstat(errors.fileno()).st_size, 0)
     return bool(known and code > 0 and words and all(map(known.fullmatch, words.splitlines())))
 
 
 def judge_ending(program: str, may_exit: Collection[int], code: int, words: str) -> None:
-    """Raise Failure for an exit code that is one."""
+    """Raise Failure for an exit code that means failure."""
     if code in may_exit:
         return
     if code in (126, 127) and words.startswith("setpriv:"):
@@ -73,18 +73,17 @@ _stopped: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()  # by sto
 
 @dataclass(frozen=True)
 class Command:
-    """A program to run: arguments, the account to become, and what its environment adds.
+    """A program to run: arguments, account, and additional environment variables.
 
-    An InMemory, OpenFile or Lines among either becomes the path of a file that only the account can use.
+    InMemory, OpenFile or Lines in either become the path of a file that only the account can use.
 
-    ``account`` None keeps root; every child loses the means to gain privileges
-    (setpriv(1) --no-new-privs) and dies with the thread that started it.  In a ``sandbox`` it
-    sees and changes what that gives.  ``may_exit`` lists the exit codes that are no failure; in a
-    pipe no other is one either where every line of the errors is as ``excused`` says.
-    One that ``spares_cache`` leaves the page cache as it finds it, whatever it reads (nocache(1),
-    where that is installed).  With ``capabilities`` root has no other than these, as
-    capabilities(7) names them without "cap_".  ``through_no_link`` names directories in which
-    none of its paths leads through a link: who owns them may exchange anything there meanwhile.
+    ``account`` None keeps root. Every child loses the means to gain privileges (setpriv(1)
+    --no-new-privs) and dies with the thread that started it. In a ``sandbox`` it sees and changes
+    only what that allows. ``may_exit`` lists the exit codes that are no failure; in a pipe others
+    are accepted too where every error line matches ``excused``. With ``spares_cache`` its reads do
+    not fill the page cache (nocache(1), where installed). With ``capabilities`` root has only
+    these, as in capabilities(7) without "cap_". ``through_no_link`` names directories whose owners
+    may replace entries: none of its paths leads through a link there.
     """
 
     argv: Sequence[str | InMemory | OpenFile | Lines]
@@ -113,13 +112,13 @@ DECOMPRESS = Command(
 
 
 def compress(level: int, threads: int) -> Command:
-    """Return the zstd(1) that packs its input; memory grows with the threads."""
+    """Return the zstd(1) that compresses its input; memory grows with the threads."""
     return Command(["zstd", f"-{level}", f"-T{threads}", "--quiet"], account="nobody")
 
 
 @dataclass(frozen=True)
 class Finished:
-    """How a program ended."""
+    """The result of a program."""
 
     code: int
     out: str
@@ -134,10 +133,10 @@ def run(
     most_words: int = LAST_WORDS,
     hopeless: Callable[[str], bool] | None = None,
 ) -> Finished:
-    """Run ``command`` to its end and return what it printed, of its errors the last ``most_words``.
+    """Run ``command`` to its end; return its output, and the last ``most_words`` of its errors.
 
-    Raises Failure when it cannot be started, exits with a code outside ``may_exit``, is still
-    running after ``timeout`` seconds, or when what it complains of meanwhile is ``hopeless``.
+    Raises Failure when it cannot be started, exits with a code outside ``may_exit``, still runs
+    after ``timeout`` seconds, or when its errors so far are ``hopeless``.
     """
     with _started(command, stdin, subprocess.PIPE) as (child, errors):
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -148,7 +147,7 @@ def run(
             except subprocess.TimeoutExpired:
                 words = last_words(errors)
             if hopeless is not None and hopeless(words):
-                raise Failure(f"{command.program} cannot do it", words)
+                raise Failure(f"{command.program} cannot continue", words)
             if deadline is not None and time.monotonic() >= deadline:
                 raise Failure(f"{command.program} did not end in {timeout:.0f} seconds", words)
         words = last_words(errors, most_words)
@@ -161,10 +160,10 @@ def pipeline(
     stdin: IO[bytes] | None = None,
     sink: Sink | None = None,
 ) -> list[Finished]:
-    """Join ``commands`` by pipes; what the last one prints goes to ``sink`` in pieces.
+    """Join ``commands`` by pipes; the last one's output goes to ``sink`` in pieces.
 
-    A piece is bytes for as long as ``sink`` has it alone: the next one comes into the same memory.
-    Returns how each ended.  Raises Failure when any of them failed.
+    A piece is valid only during the call of ``sink``, because the buffer is reused. Returns the
+    result of each. Raises Failure when any of them failed.
     """
     piece = memoryview(bytearray(_PIECE))
     with output(*commands, stdin=stdin) as (stream, ended):
@@ -185,11 +184,10 @@ def printed(*commands: Command, stdin: IO[bytes] | None = None) -> bytes:
 def output(
     *commands: Command, stdin: IO[bytes] | None = None
 ) -> Iterator[tuple[IO[bytes], list[Finished]]]:
-    """Yield what the last of ``commands`` prints, and the list that will tell how each ended.
+    """Yield the output of the last of ``commands``, and a list for the results of all.
 
-    After the block a Failure is raised when a program
-    failed: the first in the order of the pipe, except that a broken pipe is the fault of a
-    later one.
+    After the block a Failure is raised when a program failed: the first one in the pipe, except
+    that a broken pipe is the fault of a later one.
     """
     ended: list[Finished] = []
     with contextlib.ExitStack() as stack:
@@ -210,7 +208,7 @@ def output(
             ended.append(Finished(code, "", last_words(errors)))
     results = zip(children, ended)
     for (command, child, _), finished in sorted(
-        results, key=lambda one: one[1].code == -signal.SIGPIPE
+        results, key=lambda result: result[1].code == -signal.SIGPIPE
     ):
         _judge(command, child, finished.code, finished.err)
 
@@ -224,9 +222,9 @@ def _judge(command: Command, child: subprocess.Popen[bytes], code: int, words: s
 
 @contextlib.contextmanager
 def background(command: Command) -> Iterator[Callable[[], Finished | None]]:
-    """Run ``command`` beside the block; whatever happens it is gone at the end.
+    """Run ``command`` during the block; it is ended at the end in any case.
 
-    Yields what tells how it ended, with the last of all that it printed; None while it runs.
+    Yields a function that returns its result with the last of its output; None while it runs.
     """
     with _started(command, None, None) as (child, words):
 
@@ -238,9 +236,9 @@ def background(command: Command) -> Iterator[Callable[[], Finished | None]]:
 
 
 def run_alone(command: Command, *, most_words: int) -> Finished:
-    """Run ``command`` until it ends itself, whatever it leaves running with its output.
+    """Run ``command`` until it ends, even if processes that it started keep its output open.
 
-    Returns the last ``most_words`` of all that it printed, as its errors.  Raises as ``run`` does.
+    Returns the last ``most_words`` of its output as its errors. Raises as ``run`` does.
     """
     with _started(command, None, None) as (child, words):
         code = child.wait()
@@ -250,9 +248,9 @@ def run_alone(command: Command, *, most_words: int) -> Finished:
 
 @contextlib.contextmanager
 def temporary_folders(*folders: Path) -> Iterator[None]:
-    """Have ``folders`` removed at the end of the block, also where we end by kill -9.
+    """Remove ``folders`` at the end of the block, even after kill -9.
 
-    Raises Failure when one of them is still there.
+    Raises Failure when one of them still exists.
     """
     sweeper = subprocess.Popen(
         [sys.executable, "-I", "-c", cleanup_program(), *map(str, folders)],
@@ -269,25 +267,25 @@ def temporary_folders(*folders: Path) -> Iterator[None]:
         _close(sweeper.stdin)
         if sweeper.wait() != 0:
             names = ", ".join(map(str, folders))
-            raise Failure("What was made for a rehearsal could not be removed", names)
+            raise Failure("The temporary files of a rehearsal could not be removed", names)
 
 
 @functools.lru_cache(None)
 def cleanup_program() -> str:
-    """Return the program that removes folders, read once: an upgrade may take its file away."""
+    """Return the source of cleanup.py, read once: an upgrade may remove the file."""
     return Path(__file__).with_name("cleanup.py").read_text(encoding="utf-8")
 
 
 @functools.lru_cache(None)
 def nolinks_program() -> str:
-    """Return the program that goes through no link, likewise."""
+    """Return the source of nolinks.py, likewise."""
     return Path(__file__).with_name("nolinks.py").read_text(encoding="utf-8")
 
 
 def lower_priority(niceness: int) -> None:
-    """Have this process, and all that it starts, come after others at processor and disk.
+    """Lower the CPU and disk priority of this process and its children, permanently.
 
-    For good.  0 changes nothing, and neither does this where whoever started us has chosen.
+    0 changes nothing, and neither does a process that was started with a priority of its own.
     """
     if niceness and os.nice(0) == 0:
         os.nice(niceness)
@@ -318,9 +316,9 @@ def stop_all() -> None:
 def _started(
     command: Command, stdin: IO[bytes] | None, stdout: int | None
 ) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
-    """Start ``command``; whatever happens it is gone at the end.
+    """Start ``command``; it is ended at the end of the block in any case.
 
-    ``stdout`` None sends what it prints to where its errors go.
+    ``stdout`` None sends its output where its errors go.
     """
     with tempfile.TemporaryFile() as errors, PrivateFiles(_uid(command.account)) as place:
         variables = {name: place.resolve(value) for name, value in command.environment.items()}
@@ -352,14 +350,14 @@ def _started(
 
 
 def widen(pipe: IO[bytes] | int | None) -> None:
-    """Have a pipe hold more than 64 KiB, so that those at its ends wait less often (pipe(7))."""
+    """Enlarge the buffer of a pipe, so that both ends wait less often (pipe(7))."""
     if pipe is not None:
         with contextlib.suppress(OSError):  # somebody has set a lower limit
             fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE)
 
 
 def _privileges(command: Command, place: PrivateFiles) -> list[str]:
-    """Return what goes before the program's own words."""
+    """Return the words before the program's own arguments."""
     entry = sandbox.account_entry(command.account) if command.account is not None else None
     spare = ["nocache"] if command.spares_cache and shutil.which("nocache", path=PATH) else []
     given = sandbox.rights_prefix(entry, command.capabilities, command.sandbox, place.inherited)
@@ -375,7 +373,7 @@ def _uid(account: str | None) -> int:
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    """Kill ``child`` and whatever it started: each child leads a process group of its own."""
+    """Kill ``child`` and all processes of its process group."""
     if child.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""How far a job is: jobs tell it here, and the edge shows it where somebody watches."""
+"""Progress of jobs: jobs report it here, and the terminal shows it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Measure = Callable[[], int]  # bytes that are done
 
 
 class Bar(Protocol):
-    """One piece of work on the screen."""
+    """One progress bar on the screen."""
 
     def advance(self, amount: int) -> None:
         """Count ``amount`` more bytes as done."""
 
     def end(self) -> None:
-        """Take it off the screen."""
+        """Remove it from the screen."""
 
 
 # What the edge shows bars with: the name, the bytes to expect (None: nobody knows), and what tells
@@ -29,7 +29,7 @@ _start: list[Start] = []  # one at most
 
 @contextlib.contextmanager
 def shown_by(start: Start) -> Iterator[None]:
-    """Have ``start`` show what jobs tell in the block, from whatever thread."""
+    """Use ``start`` to show the progress of jobs in the block, from any thread."""
     _start.append(start)
     try:
         yield
@@ -38,15 +38,15 @@ def shown_by(start: Start) -> Iterator[None]:
 
 
 def watched() -> bool:
-    """Tell whether anybody sees how far a job is: only then is an estimate worth a walk."""
+    """Tell whether progress is shown; only then is an estimate worth its time."""
     return bool(_start)
 
 
 @contextlib.contextmanager
 def of(what: str, total: int | None = None) -> Iterator[Advance]:
-    """Yield what a job calls with the number of bytes that it has done more.
+    """Yield a function that a job calls with the number of additional bytes done.
 
-    ``total`` is how many there will be, as far as known; a wrong one does no harm.
+    ``total`` is the expected number, if known; a wrong one does no harm.
     """
     if not _start:
         yield lambda amount: None
@@ -60,7 +60,7 @@ def of(what: str, total: int | None = None) -> Iterator[Advance]:
 
 @contextlib.contextmanager
 def measured(what: str, total: int | None, done: Measure) -> Iterator[None]:
-    """Show how far the block is, which ``done`` tells whenever it is asked, from another thread."""
+    """Show the progress of the block as reported by ``done``, called from another thread."""
     bar = _start[-1](what, total, done) if _start else None
     try:
         yield
@@ -70,9 +70,9 @@ def measured(what: str, total: int | None, done: Measure) -> Iterator[None]:
 
 
 def of_file(what: str, file: IO[bytes]) -> contextlib.AbstractContextManager[None]:
-    """Show how far ``file`` has been read, by us or by a program that has it as its input.
+    """Show how much of ``file`` has been read, by us or by a program that has it as its input.
 
-    A program that was given the descriptor shares its position with us.
+    A program that inherited the descriptor shares its position with us.
     """
     descriptor = file.fileno()
     size = os.fstat(descriptor).st_size

@@ -1,4 +1,4 @@
-"""A value that cannot be printed by accident."""
+"""Secrets that cannot be printed by accident, and error texts without the content of rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Secret:
         return self._value
 
     def encoded(self) -> bytes:
-        """Return the value as bytes; a file may hold some that are no UTF-8."""
+        """Return the value as bytes; a file may hold some that are not UTF-8."""
         return self._value.encode(errors="surrogatepass")
 
     def hint(self) -> str:
@@ -61,13 +61,13 @@ _TOLD = re.compile(r"[a-z][a-z_-]*: ")
 
 
 def without_rows(detail: str) -> str:
-    """Return ``detail`` without what may be the content of a row."""
+    """Return ``detail`` without parts that may be the content of a row."""
     first, *others = detail.split("\n")
-    return "\n".join(_line(one) for one in (first, *filter(_TOLD.match, others)))
+    return "\n".join(_line(line) for line in (first, *filter(_TOLD.match, others)))
 
 
 def _line(text: str) -> str:
-    """Return a line up to the first quotation that is no name; where that ends, nobody can tell."""
+    """Return a line up to its first quotation that is not a name; its end cannot be found."""
     at = 0
     while (mark := text.find('"', at)) >= 0:
         named = _NAMED.search(text, at)

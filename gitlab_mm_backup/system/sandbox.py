@@ -1,4 +1,8 @@
-"""A view of this host in which a program can change, and look into, what it is given only."""
+"""Restricted programs: bubblewrap sandbox, resource limits, system call filter, privileges.
+
+In the sandbox the host is read-only, data directories are hidden, and only the given directories
+are writable.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +43,11 @@ _CAPABILITIES = ("CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID")
 
 @dataclass(frozen=True)
 class Sandbox:
-    """Folders by their path inside, all below INSIDE, and what stays readable of the host.
+    """A bubblewrap sandbox: the writable directories by their path inside, and readable ones.
 
-    The program sees its own processes alone, can write to ``folders`` and to memory, and reads
-    the rest of the host without what is hidden.  It dies with whoever started it.
+    All paths inside are below INSIDE. The program sees only its own processes, can write to
+    ``folders`` and to memory, and reads the rest of the host except hidden directories. It dies
+    with the process that started it.
     """
 
     folders: Mapping[Path, Path]  # path inside -> folder of the host, writable
@@ -52,9 +57,9 @@ class Sandbox:
     def argv(self, refusing: int) -> list[str]:
         """Return the bwrap(1) prefix; the program follows it.
 
-        ``refusing`` is the descriptor of the program that says which calls the kernel refuses.
+        ``refusing`` is the descriptor of the system call filter.
         """
-        hidden = [one for one in _HIDDEN if os.path.isdir(one) and not os.path.islink(one)]
+        hidden = [path for path in _HIDDEN if os.path.isdir(path) and not os.path.islink(path)]
         return [
             "bwrap",
             "--die-with-parent",
@@ -63,12 +68,12 @@ class Sandbox:
             *("--unshare-pid", "--unshare-ipc", "--unshare-uts"),
             *("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"),
             # A file system, for a mere folder would have the mode of our umask.
-            *(word for one in (*hidden, str(INSIDE)) for word in ("--tmpfs", one)),
+            *(word for path in (*hidden, str(INSIDE)) for word in ("--tmpfs", path)),
             *("--dir", "/var/tmp"),
-            *(word for one in self.readable for word in ("--ro-bind", str(one), str(one))),
+            *(word for path in self.readable for word in ("--ro-bind", str(path), str(path))),
             *(word for to, at in self.folders.items() for word in ("--bind", str(at), str(to))),
             *("--chdir", str(self.working_folder)),
-            *(word for one in _CAPABILITIES for word in ("--cap-add", one)),
+            *(word for capability in _CAPABILITIES for word in ("--cap-add", capability)),
             "--",
         ]
 
@@ -107,9 +112,9 @@ _FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, and AF_NETLINK to ask 
 
 
 def limits_prefix() -> list[str]:
-    """Return what goes before a sandbox's own words: choom(1) and prlimit(1) with the limits.
+    """Return the prefix of choom(1) and prlimit(1) that sets the limits.
 
-    A limit that is lower already stays: not every root may raise one, in a container.
+    A lower existing limit stays: in a container root may not be allowed to raise one.
     """
     wanted = {
         "core": 0,
@@ -133,10 +138,10 @@ def _memory() -> int:
 
 @functools.lru_cache(None)
 def syscall_filter() -> bytes:
-    """Return the program (seccomp(2)) that refuses calls of the kernel, as bwrap(1) takes it.
+    """Return the seccomp(2) filter that refuses system calls, in the format that bwrap(1) takes.
 
-    No namespace can be made, so no user namespace with privileges of its own either.  clone3 is
-    "not there", for its flags cannot be looked at: the C library takes clone then.
+    No namespace can be created, so no user namespace with privileges in it. clone3 is reported as
+    missing, because its flags cannot be checked; the C library then uses clone.
     """
     import seccomp
 
@@ -159,7 +164,7 @@ def syscall_filter() -> bytes:
 
 
 def _add(made: Any, action: int, name: str, *arguments: Any) -> None:
-    """Add a rule, unless this host's architecture, or its libseccomp, has no such call."""
+    """Add a rule, unless this architecture or its libseccomp has no such call."""
     with contextlib.suppress(RuntimeError):
         made.add_rule_exactly(action, name, *arguments)
 
@@ -173,10 +178,10 @@ def rights_prefix(
     sandbox: Sandbox | None,
     descriptor: Callable[[bytes], int],
 ) -> list[str]:
-    """Return the words before a program's own that give up all that it does not need.
+    """Return the prefix that drops all privileges that a program does not need.
 
-    It becomes ``account``, or as root keeps ``capabilities`` alone; None leaves either as it is.
-    ``descriptor`` has the program inherit a file with the bytes that it is given.
+    It becomes ``account``, or as root keeps only ``capabilities``; None changes neither.
+    ``descriptor`` makes the program inherit a file with the given bytes.
     """
     words = ["setpriv", "--no-new-privs", "--pdeathsig=KILL"]
     if sandbox is not None:
@@ -192,9 +197,9 @@ def rights_prefix(
 
 
 def to_read_all() -> tuple[str, ...]:
-    """Return the capabilities with which root reads every file: the least of those that we have.
+    """Return the least capabilities of this process with which root reads every file.
 
-    A container has no dac_read_search unless it is given that, and dac_override by default.
+    A container has dac_override by default, and dac_read_search only if it was added.
     """
     try:
         status = Path("/proc/self/status").read_text()
@@ -209,7 +214,7 @@ def to_read_all() -> tuple[str, ...]:
 
 
 def leave_no_core() -> None:
-    """Have no memory of this program, nor of its children, become a core file (core(5))."""
+    """Prevent core files of this program and its children (core(5))."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # A handler that the kernel pipes cores to need not heed the limit; prctl(2) it must.
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -217,10 +222,10 @@ def leave_no_core() -> None:
 
 @contextlib.contextmanager
 def acting_as(account: str | None) -> Iterator[None]:
-    """Have the effective user id of ``account`` for a moment, as peer authentication sees it.
+    """Take the effective user id of ``account`` for the block, for peer authentication.
 
-    It holds for all threads of the process, so it may only surround the opening of a
-    connection while no other thread works on files.  Raises Failure for an unknown account.
+    It holds for all threads of the process, so it may only surround the opening of a connection
+    while no other thread works on files. Raises Failure for an unknown account.
     """
     if account is None:
         yield

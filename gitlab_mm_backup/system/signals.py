@@ -1,4 +1,4 @@
-"""Signals that ask us to stop: heeded while work can be taken back, and not while it is."""
+"""Signals that ask us to stop: handled while work can be undone, ignored otherwise."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ _met = ""  # the signal that was heeded, since it was last said that one is
 
 
 def heed() -> None:
-    """Have a signal raise Interrupted in the main thread, once."""
+    """Let a signal raise Interrupted in the main thread, once."""
     global _passed_over, _met
     _passed_over, _met = False, ""
-    for one in _SIGNALS:
-        signal.signal(one, _interrupt)
+    for number in _SIGNALS:
+        signal.signal(number, _interrupt)
 
 
 def met() -> str:
-    """Return the signal that has ended what was last heeding one, "" where none came."""
+    """Return the signal that interrupted the last block that handles signals, "" for none."""
     return _met
 
 
 def ignore() -> None:
-    """Pass over signals from now on: what runs to the end is short, and must not be cut.
+    """Ignore signals from now on: the rest is short and must not be interrupted.
 
-    From any thread; and a handler rather than SIG_IGN, which programs that we start would inherit.
+    From any thread; a handler instead of SIG_IGN, because programs that we start would inherit
+    that.
     """
     global _passed_over
     _passed_over = True
@@ -38,16 +39,16 @@ def ignore() -> None:
 
 @contextlib.contextmanager
 def heeded() -> Iterator[None]:
-    """Heed signals within the block, and afterwards do with them what was done before."""
+    """Handle signals within the block, and restore the former handlers afterwards."""
     global _passed_over
-    before, passed_over = {one: signal.getsignal(one) for one in _SIGNALS}, _passed_over
+    before, passed_over = {number: signal.getsignal(number) for number in _SIGNALS}, _passed_over
     heed()
     try:
         yield
     finally:
         _passed_over = passed_over
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:

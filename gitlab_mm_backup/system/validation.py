@@ -1,6 +1,6 @@
-"""Checks of documents that somebody else may have written: each returns the value or refuses it.
+"""Validation of documents from elsewhere: JSON and YAML with limits, checks of values.
 
-All raise ValueError, with a detail that is short and printable.
+All raise ValueError with a short, printable detail.
 """
 
 from __future__ import annotations
@@ -41,32 +41,32 @@ def text(value: Any) -> str:
 
 
 def line(value: Any) -> str:
-    """Accept a text that can be shown on one line as it is."""
+    """Accept a printable text of one line."""
     if not text(value).isprintable():
         raise ValueError(f"not one printable line: {ascii(value)[:40]}")
     return str(value)
 
 
 def instant(value: Any) -> str:
-    """Accept a moment as RFC 3339 has it, with its zone."""
+    """Accept an RFC 3339 time with its time zone."""
     if clock.parse_moment(text(value)).tzinfo is None:
         raise ValueError("a time without its zone")
     return str(value)
 
 
 def identifier(value: Any) -> str:
-    """Accept the id of a host or of an installation, or "" for one that is not known."""
+    """Accept the id of a host or an installation, or "" for an unknown one."""
     if not re.fullmatch(r"[0-9A-Za-z._-]{0,64}", text(value)):
         raise ValueError(f"not an id: {ascii(value)[:40]}")
     return str(value)
 
 
 def path(value: Any) -> str:
-    """Accept an absolute path, of whatever bytes; they come as surrogates (PEP 383)."""
+    """Accept an absolute path of any bytes, as surrogates (PEP 383)."""
     if not isinstance(value, str) or "\0" in value or not value.startswith("/"):
         raise ValueError(f"not an absolute path: {ascii(value)[:40]}")
     if ".." in value.split("/"):
-        raise ValueError(f"a path that climbs: {ascii(value)[:40]}")
+        raise ValueError(f"a path with ..: {ascii(value)[:40]}")
     os.fsencode(value)
     return value
 
@@ -74,13 +74,13 @@ def path(value: Any) -> str:
 def paths(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError("not a list")
-    return tuple(path(one) for one in value)
+    return tuple(path(item) for item in value)
 
 
 def texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError("not a list")
-    return tuple(text(one) for one in value)
+    return tuple(text(item) for item in value)
 
 
 def bytes_as_text(value: Any) -> str:
@@ -97,11 +97,11 @@ def variables(value: Any) -> dict[str, str]:
     for name, content in value.items():
         if not name or re.search(r"[=\0/]", name):
             raise ValueError(f"not the name of a variable: {ascii(name)[:40]}")
-        for one in (name, content):
-            if not isinstance(one, str) or "\0" in one:
+        for part in (name, content):
+            if not isinstance(part, str) or "\0" in part:
                 raise ValueError(f"not the value of a variable: {ascii(name)[:40]}")
             try:
-                os.fsencode(one)
+                os.fsencode(part)
             except UnicodeEncodeError:
                 raise ValueError(f"no bytes for the variable {ascii(name)[:40]}") from None
     return value
@@ -127,7 +127,9 @@ def sha256(value: Any) -> str:
 
 def one_of(*allowed: object) -> Check:
     def check(value: Any) -> Any:
-        if not any(value is one or (isinstance(one, str) and value == one) for one in allowed):
+        if not any(
+            value is choice or (isinstance(choice, str) and value == choice) for choice in allowed
+        ):
             raise ValueError(f"unknown value {ascii(value)[:40]}")
         return value
 
@@ -138,7 +140,7 @@ def each(key: Check, inner: Check) -> Check:
     def check(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise ValueError("not an object")
-        return {key(name): inner(one) for name, one in value.items()}
+        return {key(name): inner(item) for name, item in value.items()}
 
     return check
 
@@ -154,7 +156,7 @@ _MOST_NODES = 200_000  # of YAML, each as often as an alias repeats it
 
 
 class Refused(ValueError):
-    """A document that is not read, with the reason in words that may be shown."""
+    """A document that is not read, with a reason that may be shown."""
 
 
 def from_json(data: str | bytes) -> Any:
@@ -171,17 +173,17 @@ def from_json(data: str | bytes) -> Any:
         raise _too_deep() from None
     level = [found]
     for _ in range(DEEPEST + 1):
-        level = [inner for one in level for inner in _inside(one)]
+        level = [inner for outer in level for inner in _inside(outer)]
         if not level:
             return found
     raise _too_deep()
 
 
 def _inside(value: Any) -> Iterator[Any]:
-    """Yield what an object or a list holds, but for what can hold nothing itself."""
+    """Yield the members of an object or list that are objects or lists themselves."""
     if isinstance(value, (dict, list)):
         values = value.values() if isinstance(value, dict) else value
-        yield from (one for one in values if isinstance(one, (dict, list)))
+        yield from (inner for inner in values if isinstance(inner, (dict, list)))
 
 
 def _too_deep() -> Refused:
@@ -203,13 +205,13 @@ def _short_number(digits: str) -> str:
 
 
 def _no_constant(_: str) -> None:
-    raise Refused("it holds a number that JSON does not have")
+    raise Refused("it holds a number that is not valid JSON")
 
 
 def from_yaml(text: str) -> Any:
     """Return the value of the one document in a YAML text, None without one; raises Refused.
 
-    Of its types only those of JSON, dates and binary data are known: yaml.SafeLoader's.
+    Only the types of JSON, dates and binary data are known: yaml.SafeLoader's.
     """
     import yaml
 
@@ -224,13 +226,13 @@ def from_yaml(text: str) -> Any:
     except Refused:
         raise
     except (ValueError, OverflowError):
-        raise Refused("it holds a number or a date that there is none of") from None
+        raise Refused("it holds an invalid number or date") from None
 
 
 def yaml_tree(text: str) -> yaml.Node | None:
     """Return the nodes of the one document in a YAML text, None without one.
 
-    Raises Refused, and yaml.YAMLError where it is no YAML.
+    Raises Refused, and yaml.YAMLError where it is not YAML.
     """
     import yaml
 
@@ -247,14 +249,14 @@ def _of_a_size(text: str) -> str:
 
 
 def _composed(loader: yaml.SafeLoader) -> yaml.Node | None:
-    """Return the nodes, of which an alias may repeat some, but not without end."""
+    """Return the nodes; aliases may repeat them, within limits."""
     root: yaml.Node | None = loader.get_single_node()
     level, count = [root], 0
     for _ in range(DEEPEST + 1):
-        level = [inner for one in level for inner in _below(one)]
+        level = [inner for outer in level for inner in _below(outer)]
         count += len(level)
         if count > _MOST_NODES:
-            raise Refused(f"it holds more than {_MOST_NODES} values, with those that it repeats")
+            raise Refused(f"it holds more than {_MOST_NODES} values, repeated ones included")
         if not level:
             return root
     raise _too_deep()

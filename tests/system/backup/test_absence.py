@@ -150,7 +150,7 @@ def test_a_directory_that_the_last_set_had(server: Server, case: str) -> None:
     before = server.good_night()
     with server.broken(breaking, healing):
         (said,) = server.told().document["told"]
-    wanted = f"{words}; in set {before} it was not so"
+    wanted = f"{words}; in set {before} this was not the case"
     if "(data)" in words:
         wanted += f"; the database names {server.uploads()} uploads"
     assert said == wanted
@@ -171,7 +171,7 @@ def test_missing_data_are_told_every_night(server: Server) -> None:
     server.good_night()
     with server.broken(*AWAY):
         first, second = (server.told().document["told"][0] for _ in range(2))
-    assert "it was not so" in first and "it was not so" not in second
+    assert "this was not the case" in first and "this was not the case" not in second
     assert second.startswith(f"The directory '{DATA}' (data) is missing")
 
 
@@ -186,7 +186,7 @@ def test_a_mount_point_with_nothing_mounted(server: Server) -> None:
         (said,) = server.told().document["told"]
         assert said == (
             f"The directory '{DATA}' (data) is empty and has nothing mounted at it; in set "
-            f"{before} it was not so; the database names {server.uploads()} uploads"
+            f"{before} this was not the case; the database names {server.uploads()} uploads"
         )
         server.lab.write("/etc/fstab", f"tmpfs {DATA} tmpfs nofail 0 0\nnone /srv/x tmpfs 0 0\n")
         told = server.told().document["told"]

@@ -222,7 +222,10 @@ def test_a_safety_set_goes_to_no_other_disk(host: Host) -> None:
     with host.unmounted("/mnt/own"):
         before = host.gitlab.state()
         answer = host.product.restore("/srv/here-is-a-set")
-        assert answer.code == 1 and "No safety set" in answer.error["message"], answer
+        assert (
+            answer.code == 1
+            and "safety set of the current state could not be made" in answer.error["message"]
+        ), answer
         assert "place forget" in answer.error["hint"], answer
         assert host.files("/mnt/own") == []
         assert before.differences(host.gitlab.state()) == []
@@ -256,7 +259,7 @@ def test_a_set_that_cannot_fit_is_not_begun(host: Host) -> None:
     host.mount("/mnt/own", "60m")
     host.upload(70)
     answer = host.product("backup")
-    assert answer.code == 1 and answer.error["message"] == "There is no room for the next set"
+    assert answer.code == 1 and answer.error["message"] == "Not enough disk space for the next set"
     assert "must stay free (min_free)" in answer.error["detail"]
     assert "gitlab-mm prune" in answer.error["hint"] and "min_free" in answer.error["hint"]
     assert [path for path in host.files("/mnt/own") if "incomplete" in path] == []
@@ -311,7 +314,7 @@ def test_a_copy_that_cannot_fit_on_a_disk_of_this_host_is_not_begun(host: Host) 
     host.mount("/mnt/box", "60m")
     host.upload(70)
     answer = host.product("backup")
-    assert answer.code == 4 and "There is no room for the copy at disk" in said(answer), answer
+    assert answer.code == 4 and "Not enough disk space for the copy at disk" in said(answer), answer
     assert host.free("/mnt/box") > 55 * MIB
     assert len(host.product("list").document["sets"]) == 1
 

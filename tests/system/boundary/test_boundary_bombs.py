@@ -101,5 +101,5 @@ def test_an_archive_that_goes_on(
         for verb in (("verify",), ("rehearse",), ("restore", "--yes", "--no-safety-backup")):
             answer = product(*verb, path)
             assert answer.code == 1, (verb, answer)
-            assert "is not a whole archive" in str(answer.document), (verb, answer)
+            assert "is not a complete archive" in str(answer.document), (verb, answer)
     assert product.leftovers() == []

@@ -247,7 +247,7 @@ def test_an_empty_machine_trusts_the_key_of_the_kit(
     asked = f"gitlab-mm restore --no-safety-backup --from nas {house.copy}"
     done = lab.run("script", "-qec", asked, "/dev/null", input="n\n", check=False)
     assert done.returncode == 2, done
-    assert house.key in done.stdout and "Are the two the same?" in done.stdout
+    assert house.key in done.stdout and "Are the two fingerprints the same?" in done.stdout
     answer = product("host", "trust", house.key.replace("-", " ").upper())
     assert (answer.code, answer.document["key"]) == (0, house.key)
     answer = restore(product, house.copy)

@@ -263,13 +263,17 @@ def broken(product: Product) -> Iterator[Product]:
     lines = [f"  - {{type: ping, to: 'http://127.0.0.1:8099/{one}'}}\n" for one in places]
     lab.write(CONFIG, "notifications:\n" + "".join(lines), mode=0o640)
     lab.run("mkdir", "-p", COLLECTOR)
-    modules = {name: lab.read(f"{PACKAGE}/{name}.py") for name in ("prune", "recovery")}
+    modules = {
+        name: lab.read(f"{PACKAGE}/{name}.py") for name in ("store/prune", "restore/rollback")
+    }
     fault = f"    raise KeyError('{SECRET}')\n"
-    lab.write(f"{PACKAGE}/prune.py", f"{modules['prune']}\n\ndef plan(*_, **__):\n{fault}")
+    lab.write(
+        f"{PACKAGE}/store/prune.py", f"{modules['store/prune']}\n\ndef plan(*_, **__):\n{fault}"
+    )
     note = "    journal.write({'plan': {}}, [Step('stop Mattermost', {})], [])\n"
     lab.write(
-        f"{PACKAGE}/recovery.py",
-        f"{modules['recovery']}\n\ndef take_over(site, journal):\n{note}{fault}",
+        f"{PACKAGE}/restore/rollback.py",
+        f"{modules['restore/rollback']}\n\ndef take_over(site, journal):\n{note}{fault}",
     )
     try:
         yield product
@@ -286,7 +290,7 @@ def test_an_error_of_the_program_is_told_in_one_object_and_to_those_who_watch(
     answer = broken("prune")
     assert answer.code == 1
     assert answer.error["message"] == "gitlab-mm failed because of an error in its own program"
-    assert answer.error["detail"].startswith("KeyError at prune.py line ")
+    assert answer.error["detail"].startswith("KeyError at store/prune.py line ")
     assert SECRET not in json.dumps(answer.document) + answer.stderr
     pings = broken.lab.read("/tmp/pings").splitlines()
     assert SECRET not in "".join(pings)

@@ -211,7 +211,7 @@ class Server:
         assert checks["restore journal"] == "failed"
         for words in (("backup",), ("restore", "--yes", *QUICK)):
             answer = self.run(*words)
-            assert (answer.code, "cut short" in answer.error["message"]) == (5, True), answer
+            assert (answer.code, "interrupted" in answer.error["message"]) == (5, True), answer
 
 
 def environment(fault: Fault | None) -> dict[str, str]:

@@ -274,7 +274,7 @@ def test_the_connection_is_cut_and_the_next_run_sends_what_is_missing(host: Host
     remotes.cut_after(host.lab, big["bytes"] // 2)
     try:
         answer = host.offsite()
-        assert answer.code == 1 and "connection does not hold" in answer.error["detail"], answer
+        assert answer.code == 1 and "the connection fails" in answer.error["detail"], answer
         assert not host.lab.path(f"{DAV}/mattermost/{name}/manifest.json").exists()
         notes = json.loads(host.lab.read(NOTES))["cut"]
         assert name not in notes["sets"], "no copy, not counted"
@@ -406,7 +406,7 @@ REFUSED = {
     "no key": ((), 2, "--identity"),
     "a wrong key": (("--identity", "/srv/wrong-key"), 1, "cannot be opened"),
     "no such file": (("--identity", "/srv/nowhere"), 2, "cannot be read"),
-    "no key at all": (("--identity", CONFIG), 2, "no identity"),
+    "no key at all": (("--identity", CONFIG), 2, "not an age identity"),
     "the public half of a key": (("--identity", f"{SSH_KEY}.pub"), 2, "no private key"),
     "a key with a passphrase": (("--identity", LOCKED_KEY), 1, "passphrase"),
 }

@@ -198,10 +198,12 @@ def test_what_is_refused_before_anything_is_fetched(lost: Lost) -> None:
         answer = product.restore("--from", "gitlab")
     finally:
         lost.lab.run("rm", FILL)
-    assert answer.code == 1 and "no room for the copy" in answer.error["message"], answer
+    assert answer.code == 1 and "Not enough disk space for the copy" in answer.error["message"], (
+        answer
+    )
     for words, code, told in (
-        (("--from", "nowhere"), 2, "is no place for copies"),
-        (("--from", "absent:x"), 1, "does not know the remote"),
+        (("--from", "nowhere"), 2, "is not a place for copies"),
+        (("--from", "absent:x"), 1, "rclone has no such remote"),
         (("--from", "gitlab", "1795310000_2026_11_22_10.11.4"), 1, "There is no copy of"),
         (("--from", "gitlab", "--at", "2001-01-01"), 1, "There is no set from before"),
     ):

@@ -91,7 +91,7 @@ def test_dies_reinstalled_three_nights_then_restored_without_any_option(
         answers = "y\ny\n" if place == "restic" else "y\n"
         done = lab.run("sh", "-c", prompt, input=answers, check=False, timeout=180)
         assert done.returncode == 0, done.stdout
-        assert ("Are the two the same?" in done.stdout) is (place == "restic")
+        assert ("Are the two fingerprints the same?" in done.stdout) is (place == "restic")
         for wanted in (f"Restored {good}", f"Taking {good}", "gitlab-mm host take-over"):
             assert wanted in done.stdout, done.stdout
         assert before.differences(gitlab.state(), ignore=DERIVED) == []

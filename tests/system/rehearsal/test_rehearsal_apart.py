@@ -299,7 +299,7 @@ def test_no_room_on_the_disk(place: House) -> None:
     place.lab.write("/root/small.yml", "scratch_dir: /mnt/small\n")
     answer = place.rehearse("--config", "/root/small.yml")
     assert answer.code == 1
-    assert answer.error["message"] == "There is no room for a rehearsal"
+    assert answer.error["message"] == "Not enough disk space for a rehearsal"
     assert "/mnt/small" in answer.error["detail"]
     assert "scratch_dir" in answer.error["hint"]
     assert list(place.lab.path("/mnt/small").iterdir()) == []

@@ -24,9 +24,9 @@ ARCHIVES: dict[str, tuple[dict[str, Any], str]] = {
     "a name elsewhere": ({"name": "etc/cron.d/evil", "size": 9}, "leads out of the folders"),
     "a device": (
         {"name": f"{HOME}/data/disk", "type_": "BLKTYPE", "devmajor": 8},
-        "no file, folder or link",
+        "not a file, folder or link",
     ),
-    "a pipe": ({"name": f"{HOME}/data/pipe", "type_": "FIFOTYPE"}, "no file, folder or link"),
+    "a pipe": ({"name": f"{HOME}/data/pipe", "type_": "FIFOTYPE"}, "not a file, folder or link"),
     "a set-user-id file": ({"name": f"{HOME}/data/sh", "size": 9, "mode": 0o4755}, "set-user-id"),
     "a hard link out": (
         {"name": f"{HOME}/data/shadow", "type_": "LNKTYPE", "linkname": "etc/shadow"},

@@ -182,10 +182,10 @@ def test_no_room(server: Server) -> None:
     try:
         said = unchanged(server, "--yes", *QUICK, server.sets[server.other])
         answer = server.run("restore", "--dry-run", server.sets[server.other])
-        assert answer.code == 1 and "no room" in answer.document["obstacle"]
+        assert answer.code == 1 and "Not enough disk space" in answer.document["obstacle"]
     finally:
         server.lab.run("rm", FILL)
-    assert "no room" in said and "--in-place" in said
+    assert "Not enough disk space" in said and "--in-place" in said
 
 
 REFUSED = {

@@ -96,7 +96,7 @@ def test_a_small_database_does_not_wait(server: Server, definitions: list[str]) 
 
 def test_a_dry_run_tells_of_it(server: Server) -> None:
     steps = server.run("restore", "--dry-run", *LATER, "latest").document["steps"]
-    assert "build the indexes of the search while Mattermost runs" in steps
+    assert "build the search indexes while Mattermost runs" in steps
     steps = server.run("restore", "--dry-run", *QUICK, "latest").document["steps"]
     assert not any("search" in step for step in steps)
 

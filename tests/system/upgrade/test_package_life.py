@@ -120,7 +120,7 @@ def test_a_job_outlives_the_upgrade_of_its_package(server: Server, job: str) -> 
     lab.run("sh", "-ec", RENAME)
     lab.run("dpkg", "--install", "/tmp/newer.deb")
     try:
-        assert not lab.path(f"{PROGRAMS}/outcomes.py").exists()
+        assert not lab.path(f"{PROGRAMS}/health/rating.py").exists()
         said = server.let_go(program, running)
     finally:
         lab.run("dpkg", "--install", "--force-downgrade", DEB)

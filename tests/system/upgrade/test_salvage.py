@@ -204,7 +204,10 @@ def test_no_superuser_reads_what_mattermost_left(left: Left) -> None:
 def test_the_role_of_a_killed_run_goes_and_another_s_stays(left: Left) -> None:
     left.gitlab.sql('CREATE ROLE "gitlab-mm"')
     refused = left.product("backup")
-    assert refused.code == 1 and "role gitlab-mm that is not ours" in refused.error["message"]
+    assert (
+        refused.code == 1
+        and "role gitlab-mm that this program did not create" in refused.error["message"]
+    )
     assert left.gitlab.sql(GUEST) == ["gitlab-mm|"]
     mark = "made by gitlab-mm-backup for the time of a backup"
     left.gitlab.sql(f"COMMENT ON ROLE \"gitlab-mm\" IS '{mark}'")
@@ -374,7 +377,7 @@ def test_the_data_of_a_running_server_are_refused(trees: Left, pid_file: str) ->
             trees.lab.run("mv", "/root/postmaster.pid", path)
     assert answer.code == 1
     assert "server is running" in answer.error["message"]
-    assert "(postgres) works in" in answer.error["detail"]
+    assert "(postgres) uses" in answer.error["detail"]
     assert trees.product.leftovers() == []
 
 
@@ -389,9 +392,12 @@ def test_a_pid_file_of_a_server_that_is_gone_is_no_hindrance(trees: Left) -> Non
 
 
 BAD = {
-    "no PostgreSQL": (f"rm -r {{}}/{DATA}", "There are no data of PostgreSQL"),
-    "no version": (f"truncate -s 0 {{}}/{DATA}/PG_VERSION", "There are no data of PostgreSQL"),
-    "another major": (f"echo 9.6 >{{}}/{DATA}/PG_VERSION", "There is no PostgreSQL 9.6"),
+    "no PostgreSQL": (f"rm -r {{}}/{DATA}", "There is no PostgreSQL data directory"),
+    "no version": (
+        f"truncate -s 0 {{}}/{DATA}/PG_VERSION",
+        "There is no PostgreSQL data directory",
+    ),
+    "another major": (f"echo 9.6 >{{}}/{DATA}/PG_VERSION", "PostgreSQL 9.6, which wrote"),
     "no control file": (f"rm {{}}/{DATA}/global/pg_control", "cannot be read"),
     "torn control file": (f"truncate -s 99 {{}}/{DATA}/global/pg_control", "does not start"),
     "no home": ("rm -r {}/var/opt/gitlab/mattermost", "home folder is missing"),
@@ -430,7 +436,7 @@ def test_no_room_for_the_copy(trees: Left) -> None:
     trees.lab.write("/root/small.yml", "scratch_dir: /mnt/small\n")
     with untouched(trees, DISK):
         answer = trees.product("backup", "--root", DISK, "--config", "/root/small.yml")
-    assert answer.code == 1 and "no room" in answer.error["message"]
+    assert answer.code == 1 and "Not enough disk space" in answer.error["message"]
     assert trees.run("ls -A /mnt/small") == ""
 
 

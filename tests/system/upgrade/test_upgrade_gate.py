@@ -234,7 +234,7 @@ def test_a_failing_backup_below_19_is_a_warning(server: Server) -> None:
     assert "no dump today" in done.stdout
 
 
-@pytest.mark.parametrize("path", [f"{CODE}/gate.py", HOOK])
+@pytest.mark.parametrize("path", [f"{CODE}/health/upgrade_gate.py", HOOK])
 def test_a_broken_program_stops_nothing(path: str, server: Server) -> None:
     server.forget()
     server.lab.run("mv", path, f"{path}.kept")
@@ -250,7 +250,7 @@ def test_a_broken_program_stops_nothing(path: str, server: Server) -> None:
     if path == HOOK:
         assert "apt-preinst: not found" in done.stdout
     else:
-        assert "ModuleNotFoundError at gate.py line 1" in done.stdout
+        assert "ModuleNotFoundError at health/upgrade_gate.py line 1" in done.stdout
         assert "Warning: gitlab-mm-backup could not look at this change" in done.stdout
 
 

@@ -91,7 +91,7 @@ def test_a_directory_that_is_gone_and_one_that_is_empty(tmp_path: Path, role: st
     (home / role / "file").unlink()
     (home / role / "sub/deeper").mkdir(parents=True)
     (said,) = told(a_site(home), a_set())
-    assert f"({role}) is empty; in set {make_manifest().name} it was not so" in said
+    assert f"({role}) is empty; in set {make_manifest().name} this was not the case" in said
     assert ("; the database names 5 uploads" in said) == (role == "data")
     assert told(a_site(home), a_set(filled=("home",))) == []
     assert told(a_site(home), None) == []

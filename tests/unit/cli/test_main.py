@@ -230,6 +230,13 @@ def test_an_old_name_is_read_and_not_shown(cli: Cli) -> None:
         assert f"Usage: gitlab-mm {name} [OPTIONS] [FILE]" in cli.run(name, "--help").stdout
 
 
+def test_the_table_has_the_first_words_of_each_command() -> None:
+    for name, (_, _, line) in main.COMMANDS.items():
+        command = main.command(name)
+        first = " ".join((command.help or "").split("\n\n")[0].split())
+        assert line == ("" if command.hidden else first), name
+
+
 def test_help_tells_the_exit_codes(cli: Cli) -> None:
     told = " ".join(cli.run("--help").stdout.split())
     for text in ("0 done", "1 failed", "2 bad usage", "3 another run", "4 done, with", "5 failed"):

@@ -24,7 +24,7 @@ HOSTILE: dict[str, Any] = {
 
 @pytest.mark.parametrize("what", HOSTILE)
 def test_what_no_process_can_be_started_with_is_refused(what: str) -> None:
-    with pytest.raises(Failure, match="settings part of the set cannot be used") as caught:
+    with pytest.raises(Failure, match="settings part of the set is invalid") as caught:
         effective_config.environment_of_set({"environment": HOSTILE[what]})
     assert "list" in caught.value.hint and caught.value.detail.isprintable()
 

@@ -218,7 +218,7 @@ def test_the_named_keys_change_and_the_way_back_is_exact(edit: tuple[str, dict[K
     text, changes = edit
     file = file_of(text)
     if any(plain_in_the_way(file.document, path) for path in changes):
-        with pytest.raises(Failure, match="is no section"):
+        with pytest.raises(Failure, match="is not a section"):
             json_file.setting(file.document, changes)
         return
     operations = json_file.setting(file.document, changes)
@@ -365,7 +365,7 @@ def test_a_document_that_has_changed_where_it_matters_is_refused(
     meanwhile = put(file.document, {path: "something else"}) if path else {"something": "else"}
     assume(meanwhile != file.document)
     now = JsonFile(HERE, json.dumps(meanwhile), meanwhile)
-    with pytest.raises(Failure, match="is not as it was") as caught:
+    with pytest.raises(Failure, match="has changed since it was read") as caught:
         json_file.apply(now, operations)
     assert "something" not in str(caught.value)
 
@@ -373,13 +373,13 @@ def test_a_document_that_has_changed_where_it_matters_is_refused(
 @pytest.mark.parametrize(("before", "meanwhile"), [("true", "1"), ("0", "false"), ("1", '"1"')])
 def test_a_value_of_another_type_is_another_value(before: str, meanwhile: str) -> None:
     operations = json_file.setting(json.loads(f'{{"a": {before}}}'), {("a",): "new"})
-    with pytest.raises(Failure, match="is not as it was"):
+    with pytest.raises(Failure, match="has changed since it was read"):
         json_file.apply(file_of(f'{{"a": {meanwhile}}}'), operations)
 
 
 def test_taking_back_refuses_a_value_that_is_another_now() -> None:
     operations = json_file.inverse(json_file.setting({"a": 1}, {("a",): 2}))
-    with pytest.raises(Failure, match="is not as it was"):
+    with pytest.raises(Failure, match="has changed since it was read"):
         json_file.apply(file_of('{"a": 3}'), operations)
 
 
@@ -387,7 +387,7 @@ def test_taking_a_made_section_back_does_not_take_what_others_put_there() -> Non
     changes: dict[Keys, Any] = {("GitLabSettings", "Id"): "x"}
     back = json_file.inverse(json_file.setting({}, changes))
     later = file_of('{"GitLabSettings": {"Id": "x", "Enable": true, "Scope": "read"}}')
-    with pytest.raises(Failure, match="is not as it was"):
+    with pytest.raises(Failure, match="has changed since it was read"):
         json_file.apply(later, back)
 
 
@@ -417,10 +417,10 @@ def test_a_failure_shows_no_value() -> None:
         (b'{"Secret": NaN}', "JSON", ""),
         (b'{"Secret": Infinity}', "JSON", ""),
         (b'{"Secret": -Infinity}', "JSON", ""),
-        (b'["glsec-0123456789abcdef"]', "is not proper JSON", "it holds no object"),
-        (b'"glsec-0123456789abcdef"', "is not proper JSON", "it holds no object"),
-        (b"null", "is not proper JSON", "it holds no object"),
-        (b'{"a": ' * 100000, "is not proper JSON", ""),
+        (b'["glsec-0123456789abcdef"]', "is not valid JSON", "it is not an object"),
+        (b'"glsec-0123456789abcdef"', "is not valid JSON", "it is not an object"),
+        (b"null", "is not valid JSON", "it is not an object"),
+        (b'{"a": ' * 100000, "is not valid JSON", ""),
         (b'{"Secret": "glsec-0123456789abcdef\xff"}', "cannot be read", "it is not UTF-8"),
     ],
     ids=lambda value: repr(value)[:30],
@@ -538,7 +538,7 @@ def test_a_section_that_stands_twice_is_not_replaced_as_a_whole(tmp_path: Path) 
     file = json_file.read_config(path)
     with pytest.raises(Failure, match="is not changed") as caught:
         json_file.apply(file, json_file.setting(file.document, {("X",): {"Z": 1}}))
-    assert "several times" in caught.value.detail
+    assert "more than once" in caught.value.detail
 
 
 def test_what_is_not_there_is_a_failure(tmp_path: Path) -> None:

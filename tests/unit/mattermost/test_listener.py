@@ -99,6 +99,6 @@ def look(*processes: str) -> None:
 
 def test_the_second_time_that_it_is_started_anew_is_enough() -> None:
     look("1", "", "1", "2", "2", "")
-    with pytest.raises(Failure, match="again and again") as failure:
+    with pytest.raises(Failure, match="keeps exiting") as failure:
         look("1", "", "2", "", "3")
     assert "no such table" in failure.value.detail and "/var/log/x" in failure.value.hint

@@ -100,7 +100,7 @@ def test_what_a_data_source_leaves_out() -> None:
     "text", ["user=a host", "http://secret@host/db", "host=a port=1,2", "port=70000"]
 )
 def test_a_data_source_that_is_none_is_named_and_not_quoted(text: str) -> None:
-    with pytest.raises(Failure, match="cannot be understood") as caught:
+    with pytest.raises(Failure, match="cannot be parsed") as caught:
         endpoint(text)
     assert "secret" not in str(caught.value)
     assert str(CONFIG) in caught.value.hint

@@ -119,7 +119,7 @@ def test_a_config_json_that_is_a_link_is_read_with_the_rights_of_its_directory(
         json_file.read_config(home / "config.json")
     managed.chmod(0o644)
     home.chmod(0o777)
-    with pytest.raises(Failure, match="others may exchange"):
+    with pytest.raises(Failure, match="other accounts may change"):
         json_file.read_config(home / "config.json")
 
 

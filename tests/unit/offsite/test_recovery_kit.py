@@ -104,7 +104,7 @@ def test_a_host_without_any_copy_is_warned(tmp_path: Path) -> None:
     one = offsite_recovery_kit.kit(
         Settings(tmp_path, None), LocalStore(tmp_path / "sets"), with_secrets=True, root=tmp_path
     )
-    assert any("No set has a copy" in warning for warning in one.warnings)
+    assert any("No set has an off-site copy" in warning for warning in one.warnings)
     assert one.secrets == {}
 
 

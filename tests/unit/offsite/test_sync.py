@@ -102,22 +102,22 @@ TOLD = {
     "InvalidAccessKeyId: no\n\tstatus code: 403": "refuses the credentials",
     "couldn't list: 401 Unauthorized": "refuses the credentials",
     "ssh: handshake failed: ssh: unable to authenticate": "refuses the credentials",
-    "NoSuchBucket: The specified bucket does not exist": "the bucket is not there",
+    "NoSuchBucket: The specified bucket does not exist": "the bucket does not exist",
     "RequestTimeTooSkewed: The difference\n\tstatus code: 403": "clocks",
     "EntityTooLarge: Your upload": "the remote is full",
     "write /mnt/x: no space left on device": "the remote is full",
     'sftp: "preallocate: file too big for remaining disk space"': "the remote is full",
     "InsufficientStorage: 507": "the remote is full",
     "AccessDenied: Access Denied\n\tstatus code: 403": "does not allow it",
-    "didn't find section in config file": "does not know the remote",
-    "dial tcp 127.0.0.1:1: connect: connection refused": "does not hold",
+    "didn't find section in config file": "no such remote",
+    "dial tcp 127.0.0.1:1: connect: connection refused": "connection fails",
     'Put "https://x": x509: certificate signed by unknown authority': "is not trusted",
     'Put "https://x": x509: certificate has expired or is not yet valid': "not valid at this time",
     "couldn't decrypt configuration, most likely wrong password.": "is encrypted",
     "Config file is encrypted: unable to decrypt configuration and not allowed to ask for password "
     "- set RCLONE_CONFIG_PASS to your configuration password": "is encrypted",
-    'Put "http://x": set tcp 127.0.0.1:4: use of closed network connection': "does not hold",
-    'Put "http://x": EOF': "does not hold",
+    'Put "http://x": set tcp 127.0.0.1:4: use of closed network connection': "connection fails",
+    'Put "http://x": EOF': "connection fails",
 }
 
 
@@ -129,7 +129,7 @@ def test_rclone_s_words_in_an_administrator_s(words: str) -> None:
         raise Failure("rclone failed with exit code 1", said)
     failure = caught.value
     assert TOLD[words] in failure.message and failure.hint
-    assert failure.lasting != ("does not hold" in TOLD[words])
+    assert failure.lasting != ("connection fails" in TOLD[words])
     assert "s3cret" not in str(failure) and "2026/" not in failure.detail
 
 
@@ -165,7 +165,7 @@ def test_the_size_of_what_is_encrypted(plain: int) -> None:
 def test_what_is_no_identity(text: str, tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text(text)
-    with pytest.raises(Failure, match="no identity") as caught:
+    with pytest.raises(Failure, match="not an age identity") as caught:
         age.read_identity(path)
     assert caught.value.exit_code is ExitCode.USAGE
     with pytest.raises(Failure, match="cannot be read"):

@@ -180,7 +180,7 @@ def test_a_failing_undo_does_not_stop_the_others(error: Exception, told: str) ->
     assert failure.exit_code is ExitCode.ATTENTION
     assert failure.detail.startswith(f"the cause; remove: {told}")
     assert "a bug" not in failure.detail
-    assert "start: left undone" in failure.detail
+    assert "start: not done" in failure.detail
     assert "--rollback" in failure.hint
     assert isinstance(failure.__cause__, Failure)
     assert recorder.noted[-1][0] != [], "the journal must stay for the rollback"

@@ -116,7 +116,7 @@ def test_a_pair_that_was_changed_meanwhile_is_not_overwritten(name: str, tree: T
     operations = credentials.plan(layer, NEW)
     other = credentials.plan(layers(tree)[name], Pair("meanwhile", Secret("meanwhile-secret")))
     credentials.write(layers(tree)[name], other)
-    with pytest.raises(Failure, match="is not as it was"):
+    with pytest.raises(Failure, match="has changed since it was read"):
         credentials.write(layer, operations)
     assert layers(tree)[name].pair() == Pair("meanwhile", Secret("meanwhile-secret"))
 

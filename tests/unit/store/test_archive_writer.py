@@ -679,7 +679,7 @@ def test_an_archive_is_read_to_its_very_end(packed: Path, home: Path) -> None:
 
 def test_nothing_follows_the_end_of_an_archive(packed: Path, home: Path) -> None:
     compress(packed, unpacked(packed) + b"more")
-    with pytest.raises(Failure, match="is not a whole archive") as caught:
+    with pytest.raises(Failure, match="is not a complete archive") as caught:
         inspect(packed, home, known=archive_writer.survey([home]))
     assert "after its end" in caught.value.detail
 
@@ -691,7 +691,7 @@ def test_nothing_hides_behind_a_header_that_is_none(tmp_path: Path) -> None:
     at = data.index(f"{ROOT}/link".encode())
     hidden = data[:at] + b"not a header".ljust(512, b".") + data[at:]
     compress(tmp_path / "x", bytes(hidden))
-    with pytest.raises(Failure, match="is not a whole archive"):
+    with pytest.raises(Failure, match="is not a complete archive"):
         inspect(tmp_path / "x", f"/{ROOT}")
 
 

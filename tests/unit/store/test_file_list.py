@@ -416,7 +416,7 @@ LISTINGS: dict[str, tuple[Callable[[FileEntry], Iterable[FileEntry]], str]] = {
     ),
     "told of another set": (
         lambda one: [one._replace(level=1) if one.path.endswith(b"upload-05") else one],
-        "not what its listing says",
+        "differs from its listing",
     ),
     "told of no set": (
         lambda one: [one._replace(level=7) if one.path.endswith(b"upload-05") else one],
@@ -424,7 +424,7 @@ LISTINGS: dict[str, tuple[Callable[[FileEntry], Iterable[FileEntry]], str]] = {
     ),
     "a name of what is not there": (
         lambda one: [one._replace(level=0) if one.kind == b"h" else one],
-        "a name of a file that is not there",
+        "hard link to a missing file",
     ),
     "below a link": (
         lambda one: [one, one._replace(path=one.path + b"/x")] if one.kind == b"l" else [one],
@@ -432,7 +432,7 @@ LISTINGS: dict[str, tuple[Callable[[FileEntry], Iterable[FileEntry]], str]] = {
     ),
     "climbing": (
         lambda one: [one, one._replace(path=one.path + b"/../x")] if one.kind == b"l" else [one],
-        "is no listing",
+        "is not a listing",
     ),
 }
 
@@ -462,7 +462,7 @@ def test_a_listing_that_is_not_of_these_archives_is_refused(forgery: str, house:
     ],
 )
 def test_what_is_no_listing_is_a_failure(data: bytes) -> None:
-    with pytest.raises(Failure, match="is no listing"):
+    with pytest.raises(Failure, match="is not a listing"):
         list(file_list.entries(io.BytesIO(data)))
 
 

@@ -137,7 +137,7 @@ def test_leftovers_of_a_killed_run_go_with_the_next(store: LocalStore) -> None:
 
 def test_a_set_of_that_name_is_not_overwritten(store: LocalStore) -> None:
     made = make_set(store.folder)
-    with pytest.raises(Failure, match="is there already"):
+    with pytest.raises(Failure, match="already exists"):
         make_set(store.folder, contents={"database": b"another"})
     assert store.sets() == [made]
     assert damage(made) == []
@@ -247,8 +247,11 @@ def spoil_manifest(one: BackupSet, change: Callable[[bytes], bytes]) -> None:
             lambda one: replace_by_folder(one.path / MANIFEST),
             "cannot be read",
         ),
-        (lambda one: replace_by_pipe(one.path / MANIFEST), "no plain file"),
-        (lambda one: one.path.rename(one.path.with_name("away")) and one.path.touch(), "no folder"),
+        (lambda one: replace_by_pipe(one.path / MANIFEST), "not a regular file"),
+        (
+            lambda one: one.path.rename(one.path.with_name("away")) and one.path.touch(),
+            "not a directory",
+        ),
     ],
 )
 def test_a_half_set_is_listed_with_its_problem_and_never_taken(
@@ -272,7 +275,7 @@ def test_a_pipe_in_a_set_is_damage(store: LocalStore) -> None:
         assert [
             one
             for one in damage(made)
-            if one.endswith(f"{file} cannot be read: it is no plain file")
+            if one.endswith(f"{file} cannot be read: it is not a regular file")
         ]
 
 
@@ -410,7 +413,7 @@ def test_a_name_that_is_taken_is_told_with_both_hosts(store: LocalStore) -> None
     there = make_set(store.folder)
     with store.create("another") as staging:
         mine = dataclasses.replace(there.manifest, host_id="a1" * 16, installation="y")
-        with pytest.raises(Failure, match="is there already") as caught:
+        with pytest.raises(Failure, match="already exists") as caught:
             store.complete(staging, mine)
     for wanted in (HOST.id, INSTALLATION, "a1" * 16, "installation y"):
         assert wanted in caught.value.detail

@@ -65,7 +65,7 @@ def test_a_place_that_was_replaced_is_forgotten_and_marked_again(sets: Path, not
     for remote in (nas, box):
         there = offsite_ledger.CopyRecord("2026-11-22T01:13:20Z", 1, (), "")
         offsite_ledger.keep(remote, offsite_ledger.Notes(remote.path, {NAME: there}), ledger)
-    with pytest.raises(Failure, match="is not a place that this host has used") as caught:
+    with pytest.raises(Failure, match="is not a location that this host has used") as caught:
         offsite_ledger.forget_place("/elsewhere", ledger, notes)
     assert caught.value.detail == f"known: {sets}, nas:backups, box:backups"
     assert caught.value.exit_code == 2

@@ -42,7 +42,7 @@ def test_what_fits_only_with_the_reserve_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "not/there/yet"
     leave_but(tmp_path, 500 * MIB)
     disk_space.refuse_without(folder, 100 * MIB, "a set")
-    with pytest.raises(Failure, match="There is no room for a set") as caught:
+    with pytest.raises(Failure, match="Not enough disk space for a set") as caught:
         disk_space.refuse_without(folder, 900 * MIB, "a set", "Buy a disk.")
     assert "900.0 MiB needed" in caught.value.detail and "must stay free" in caught.value.detail
     assert (caught.value.hint, "min_free" in disk_space.WAYS) == ("Buy a disk.", True)

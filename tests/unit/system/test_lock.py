@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
+from gitlab_mm_backup import clock
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.system.lock import in_use, making_scratch, only_rehearsal, only_run, unused
 from tests.unit.helpers.builders import ROOT
 
 HOLDER = """
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from gitlab_mm_backup.system.lock import only_run
 
@@ -32,7 +36,8 @@ def test_a_second_run_is_told_who_holds_the_lock(tmp_path: Path) -> None:
         with pytest.raises(Failure) as caught, only_run(lock):
             raise AssertionError("two runs at once")
         assert caught.value.exit_code is ExitCode.LOCKED
-        assert f"process {os.getpid()} holds" in caught.value.detail
+        assert caught.value.message == "gitlab-mm is already running"
+        assert f"(pid {os.getpid()})" in caught.value.detail
     with only_run(lock):
         pass
 
@@ -49,10 +54,52 @@ def test_a_killed_run_leaves_no_lock(tmp_path: Path) -> None:
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(Failure) as caught, only_run(lock):
             raise AssertionError("two runs at once")
-        assert f"process {holder.pid} holds" in caught.value.detail
+        assert f"(pid {holder.pid})" in caught.value.detail
         holder.kill()
     with only_run(lock):
-        assert lock.read_text() == f"{os.getpid()}\n"
+        assert lock.read_text().startswith(f"{os.getpid()} ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["/usr/bin/gitlab-mm", "backup", "-q"], "backup, "),
+        (["/usr/bin/gitlab-mm-backup", "--quiet"], "backup, "),
+        (["gitlab-mm gate", "/var/cache/apt/x.deb"], "gate, "),
+        (["-c"], ""),
+    ],
+)
+def test_the_refusal_names_command_start_and_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], command: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", arguments)
+    with only_run(tmp_path / "lock"), pytest.raises(Failure) as caught:
+        only_run(tmp_path / "lock").__enter__()
+    words = rf"gitlab-mm is already running: {command}since \d\d:\d\d \(pid {os.getpid()}\)"
+    assert re.fullmatch(words, str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("note", "detail"),
+    [
+        (
+            "4711 2026-11-25T08:44:05Z restore\n",
+            r"restore, since 2026-11-2\d \d\d:\d\d \(pid 4711\)",
+        ),
+        ("4711\n", r"/.*/lock is locked"),
+        ("", r"/.*/lock is locked"),
+    ],
+)
+def test_what_the_refusal_tells_of_other_lock_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note: str, detail: str
+) -> None:
+    now = datetime(2026, 11, 29, 12, tzinfo=timezone.utc)
+    with only_run(tmp_path / "lock"):
+        (tmp_path / "lock").write_text(note, encoding="utf-8")
+        monkeypatch.setattr(clock, "now", lambda: now)
+        with pytest.raises(Failure) as caught:
+            only_run(tmp_path / "lock").__enter__()
+    assert re.fullmatch(detail, caught.value.detail)
 
 
 def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:

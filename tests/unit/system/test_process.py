@@ -371,7 +371,7 @@ def test_who_does_not_read_all_has_failed() -> None:
     def give(put: parallel.Put) -> None:
         put(bytes(3_000_000))
 
-    with pytest.raises(Failure, match="not read all"):
+    with pytest.raises(Failure, match="read all its input"):
         parallel.pipe_between(give, lambda source: process.run(shell("head -c 5"), stdin=source))
 
 
