@@ -1,4 +1,4 @@
-"""What a site lacks: directories, mounts and uploads that the last set, settings or database name."""
+"""What a site lacks: directories, mounts and uploads, compared with its last set."""
 
 from __future__ import annotations
 

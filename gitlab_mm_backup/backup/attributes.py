@@ -31,7 +31,7 @@ _STRANGERS = re.compile(r"^tar: (.*): Warning: Cannot acl_from_text", re.MULTILI
 
 @dataclass
 class Attributes:
-    """The files and directories with attributes: counts, and the first few that a set cannot hold."""
+    """Files and directories with attributes: counts, and the first few that a set cannot hold."""
 
     kept: dict[str, int] = field(default_factory=dict)  # kind -> files and directories
     lost: int = 0
@@ -120,7 +120,7 @@ class Keeping:
         return (*lists, *(EXTENDED if self.extended else ()))
 
     def told(self, kept: Mapping[str, int], by_number: bool, warned: str) -> list[str]:
-        """Return, as text, which of the ``kept`` attributes are not restored, tar's warnings included."""
+        """Return, as text, the ``kept`` attributes that are not restored, with tar's warnings."""
         words = []
         for kind, held, name in (
             (ACL, self.lists, "access control lists"),

@@ -101,9 +101,9 @@ _FEW = 4  # of a thing; half of fewer is no news, none of them is
 
 
 def shrinkage(new: Manifest, fuller: Manifest, percent: int) -> list[str]:
-    """Return what collapsed in ``new``, to 0 or below ``percent`` of ``fuller``: "posts: 0 of 8".
+    """Return what collapsed in ``new``, to 0 or below ``percent`` of ``fuller``.
 
-    Sets from before these counts are compared by the rows of their tables.
+    As "posts: 0 of 8". Sets from before these counts are compared by the rows of their tables.
     """
     now, then = new.contents, fuller.contents
     if then is None:

@@ -38,7 +38,7 @@ class Packed:
 
 
 def without(part: Part, whole: archive_writer.Contents) -> Packed:
-    """Return what was packed without a listing: nothing builds on it, nor it on anything."""
+    """Return what was packed, without a listing: the set is neither a base nor incremental."""
     return Packed({"files": part}, whole)
 
 

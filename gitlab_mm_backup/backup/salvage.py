@@ -279,7 +279,7 @@ def _missing(site: Site) -> tuple[str, ...]:
 
 
 def site_here(store: LocalStore) -> Site:
-    """Return this host's Mattermost, or what GitLab 19 left of it. Raises Failure without either."""
+    """Return this host's Mattermost, or what GitLab 19 left of it; raises Failure without one."""
     if detect.kind() is Kind.OMNIBUS and left():
         return find(kept_in(store.sets()))
     return detect.find()

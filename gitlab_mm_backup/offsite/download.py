@@ -38,7 +38,7 @@ _LONGEST_CHAIN = 1000  # links; a manifest that names itself must not be followe
 
 
 def place(settings: Settings, wanted: str) -> Remote:
-    """Return the remote that ``--from`` names: of config.yml by name or path, gitlab, or rclone's.
+    """Return the remote that ``--from`` names: of config.yml by name or path, gitlab, rclone's.
 
     Raises Failure for anything else.
     """
@@ -157,7 +157,7 @@ def held(store: LocalStore, wanted: Manifest, *, repacked: bool = False) -> Back
 
 
 def refuse_locked(remote: Remote, entry: RemoteEntry, identity: Secret | None) -> None:
-    """Raise Failure for a copy that cannot be decrypted, and a plain one where ours are encrypted.
+    """Raise Failure for a copy without its key, and for a plain one where ours are encrypted.
 
     Anyone who can write there could put a plain one there, without a key.
     """
