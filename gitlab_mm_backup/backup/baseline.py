@@ -18,6 +18,7 @@ from . import live
 
 _FIRST_WITH_IDS = "0.2"  # version of this program
 _SHOWN = 8  # digits of an id that tell a host from others
+_FEW = 4  # of a thing; half of fewer is no news, none of them is
 
 
 def fuller(host: Host, store: Store, own: Sequence[BackupSet]) -> Manifest | None:
@@ -95,9 +96,6 @@ def _kept(host: SeenHost) -> str:
         f"Not pruned here: {humanize.number(host.sets, 'set')} of host {host.name} ({name}). "
         f"If that was this host: gitlab-mm host take-over {name}; if not: gitlab-mm host new"
     )
-
-
-_FEW = 4  # of a thing; half of fewer is no news, none of them is
 
 
 def shrinkage(new: Manifest, fuller: Manifest, percent: int) -> list[str]:

@@ -27,6 +27,18 @@ _KEPT_DOWN = """\
 [Unit]
 ConditionPathExists=!{path}
 """
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\d_\S+ ")  # of svlogd(8)
+_GRAVE = re.compile(
+    r'"level": ?"(error|critical|fatal|panic)"|^(panic|fatal error|Error): |\[(EROR|CRIT)\]'
+)
+_SHOWN = 400  # letters
+# runit waits 7 s by default; a large Mattermost takes longer to end its work.
+_RUNIT_STOP_SECONDS = 120
+_SETTLE_SECONDS = 10
+_ANSWER_SECONDS = 180
+_RESTARTS = 2  # after which nobody waits for an answer any more
+_GLANCE = 0.2  # seconds between looks at the process
+_PING = "/api/v4/system/ping"
 
 
 @dataclass(frozen=True)
@@ -117,13 +129,6 @@ class SystemdService:
         return process.run(command, timeout=_SYSTEMD_STOP_SECONDS)
 
 
-_STAMP = re.compile(r"^\d{4}-\d\d-\d\d_\S+ ")  # of svlogd(8)
-_GRAVE = re.compile(
-    r'"level": ?"(error|critical|fatal|panic)"|^(panic|fatal error|Error): |\[(EROR|CRIT)\]'
-)
-_SHOWN = 400  # letters
-
-
 def log_message(line: str) -> str:
     """Return the message of a log line; of JSON only the message and the error."""
     line = _STAMP.sub("", line)
@@ -139,15 +144,6 @@ def log_reason(lines: Sequence[str]) -> str:
     told = [line for line in map(str.strip, lines) if line]
     grave = [line for line in told if _GRAVE.search(_STAMP.sub("", line))]
     return log_message((grave or told or [""])[-1])[:_SHOWN]
-
-
-# runit waits 7 s by default; a large Mattermost takes longer to end its work.
-_RUNIT_STOP_SECONDS = 120
-_SETTLE_SECONDS = 10
-_ANSWER_SECONDS = 180
-_RESTARTS = 2  # after which nobody waits for an answer any more
-_GLANCE = 0.2  # seconds between looks at the process
-_PING = "/api/v4/system/ping"
 
 
 class Service(Protocol):

@@ -21,6 +21,11 @@ from ..system import files, validation
 from ..system.files import STATE
 
 NOTES = STATE / "offsite.json"
+_SENT: Mapping[str, validation.Check] = {
+    "bytes": validation.count,
+    "hashes": validation.each(validation.text, validation.text),
+}
+_SINCE_IDS = {"host", "installation", "empty", "shrunken"}
 
 
 @dataclass(frozen=True)
@@ -157,10 +162,6 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(validation.text(name) for name in value)
 
 
-_SENT: Mapping[str, validation.Check] = {
-    "bytes": validation.count,
-    "hashes": validation.each(validation.text, validation.text),
-}
 _BEGUN: Mapping[str, validation.Check] = {
     "recipients": _texts,
     "files": validation.each(
@@ -178,7 +179,6 @@ _THERE: Mapping[str, validation.Check] = {
     "empty": validation.one_of(True, False),
     "shrunken": validation.one_of(True, False),
 }
-_SINCE_IDS = {"host", "installation", "empty", "shrunken"}
 _NOTES: Mapping[str, validation.Check] = {
     "path": validation.text,
     "sets": validation.each(

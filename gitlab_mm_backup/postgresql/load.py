@@ -27,6 +27,26 @@ _INDEX_LINE = re.compile(r"^\d+; \d+ \d+ INDEX (\S+) (\S+) ")
 _CONSTRAINT_LINE = re.compile(r"^\d+; \d+ \d+ CONSTRAINT (\S+) (\S+) (\S+) ")
 _ROWS_LINE = re.compile(r"^\d+; \d+ \d+ TABLE DATA (\S+) (\S+) ")
 _VIEW_LINE = re.compile(r"^\d+; \d+ \d+ MATERIALIZED VIEW (DATA )?")
+# From 6.0 on Mattermost leaves its indexes to migrations, which it does once; before, it makes
+# a search index that is missing each time it starts, and lets nobody in until it is done.
+_KEEPS_INDEXES = (6,)
+# What PostgreSQL says where the database's owner lacks a right, or something that is not in the dump.
+_BEYOND_OWNER = re.compile(
+    r"ERROR: .*(?:permission denied|[Mm]ust be (?:a )?superuser|must be owner|does not exist"
+    r"|could not (?:open|access|load|create locale)|not available|only superuser)"
+)
+_BROKEN_ROWS = re.compile(
+    r"ERROR: .*(?:violates .* constraint|is violated by some row|could not create unique)"
+)
+_MEND = (
+    "Rows of the database that was backed up violate this constraint. Fix them there, or drop the "
+    "constraint, then make a new set."
+)
+_WAY_OUT = (
+    "It is loaded as Mattermost's role, which cannot create what the message names. Have this server "
+    "provide it (install its package, create the role), or drop it from the live database. The "
+    "page what-a-backup-contains tells what a restore cannot create."
+)
 
 
 @dataclass(frozen=True)
@@ -146,29 +166,6 @@ def _spread(lines: Iterable[_ListLine], into: int) -> list[list[str]]:
         [item.text for item in sorted(group, key=lambda line: (line.index is not None, line.rows))]
         for group in groups
     ]
-
-
-# From 6.0 on Mattermost leaves its indexes to migrations, which it does once; before, it makes
-# a search index that is missing each time it starts, and lets nobody in until it is done.
-_KEEPS_INDEXES = (6,)
-
-# What PostgreSQL says where the database's owner lacks a right, or something that is not in the dump.
-_BEYOND_OWNER = re.compile(
-    r"ERROR: .*(?:permission denied|[Mm]ust be (?:a )?superuser|must be owner|does not exist"
-    r"|could not (?:open|access|load|create locale)|not available|only superuser)"
-)
-_BROKEN_ROWS = re.compile(
-    r"ERROR: .*(?:violates .* constraint|is violated by some row|could not create unique)"
-)
-_MEND = (
-    "Rows of the database that was backed up violate this constraint. Fix them there, or drop the "
-    "constraint, then make a new set."
-)
-_WAY_OUT = (
-    "It is loaded as Mattermost's role, which cannot create what the message names. Have this server "
-    "provide it (install its package, create the role), or drop it from the live database. The "
-    "page what-a-backup-contains tells what a restore cannot create."
-)
 
 
 @dataclass(frozen=True)

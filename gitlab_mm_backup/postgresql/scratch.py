@@ -38,42 +38,6 @@ _GROWTH_SPARE = 512 << 20
 _SIZE = """
     SELECT pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database
     WHERE datname OPERATOR(pg_catalog.=) %s"""
-
-
-class Outgrown(Failure):
-    """A load grows larger than its set says."""
-
-
-def growth_limit(was: Database) -> int:
-    """Return the largest size of a database loaded from the dump of ``was``."""
-    return was.bytes * 3 // 2 + _GROWTH_SPARE
-
-
-def refuse_growth(session: psycopg.Connection[Any], name: str, most: int) -> None:
-    """Raise Outgrown where the database ``name`` has more than ``most`` bytes."""
-    row = session.execute(_SIZE, (name,)).fetchone()
-    if row is not None and row[0] > most:
-        raise Outgrown(
-            "Loading was stopped: the database becomes larger than its set says",
-            f"it has {humanize.size(row[0])}; at most {humanize.size(most)} are expected",
-            "Do not use this set; find out where it comes from.",
-        )
-
-
-def watch_growth(
-    session: psycopg.Connection[Any], name: str, was: Database, over: threading.Event
-) -> None:
-    """Raise Outgrown when ``name``, loaded from the dump of ``was``, grows too large.
-
-    Returns when ``over``. If the server stops answering, the load itself fails and reports it.
-    """
-    import psycopg
-
-    with contextlib.suppress(psycopg.OperationalError, psycopg.InterfaceError):
-        while not over.wait(_GROWTH_GLANCE):
-            refuse_growth(session, name, growth_limit(was))
-
-
 # Made by the package, owns nothing else on the host, and nobody can log in as it.
 ACCOUNT = "gitlab-mm"
 SOCKET = INSIDE / "socket"  # of the scratch server, as its own programs and Mattermost see it
@@ -110,6 +74,40 @@ _LOCALE = "If a locale is missing, generate it: dpkg-reconfigure locales."
 _PROGRAMS = ("initdb", "postgres", "pg_restore", "psql")
 WAYS = "Free some space, or give another place: rehearse_in in /etc/gitlab-mm-backup/config.yml."
 _SPARE = 256 << 20  # bytes of disk, for the server's log and catalogs
+
+
+class Outgrown(Failure):
+    """A load grows larger than its set says."""
+
+
+def growth_limit(was: Database) -> int:
+    """Return the largest size of a database loaded from the dump of ``was``."""
+    return was.bytes * 3 // 2 + _GROWTH_SPARE
+
+
+def refuse_growth(session: psycopg.Connection[Any], name: str, most: int) -> None:
+    """Raise Outgrown where the database ``name`` has more than ``most`` bytes."""
+    row = session.execute(_SIZE, (name,)).fetchone()
+    if row is not None and row[0] > most:
+        raise Outgrown(
+            "Loading was stopped: the database becomes larger than its set says",
+            f"it has {humanize.size(row[0])}; at most {humanize.size(most)} are expected",
+            "Do not use this set; find out where it comes from.",
+        )
+
+
+def watch_growth(
+    session: psycopg.Connection[Any], name: str, was: Database, over: threading.Event
+) -> None:
+    """Raise Outgrown when ``name``, loaded from the dump of ``was``, grows too large.
+
+    Returns when ``over``. If the server stops answering, the load itself fails and reports it.
+    """
+    import psycopg
+
+    with contextlib.suppress(psycopg.OperationalError, psycopg.InterfaceError):
+        while not over.wait(_GROWTH_GLANCE):
+            refuse_growth(session, name, growth_limit(was))
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,13 @@ from .version_rules import VersionFacts
 _FIRST_OF_11 = (11,)
 _LAST_TO_BUNDLE = "18.11"
 _LICENCES = "licenses"
+log = logging.getLogger(__name__)
+
+_UPGRADE = {Kind.OMNIBUS: ": gitlab-ctl pg-upgrade"}
+_FEWEST = 2  # sessions at a time, of any restore
+_READ_ONLY = "default_transaction_read_only"
+# Room that must be left beside what is reckoned, for PostgreSQL's log and small things.
+SPARE = 64 << 20  # bytes
 
 
 def check_versions(
@@ -96,11 +103,6 @@ def _schema(set_: BackupSet) -> str:
     return properties.tables.get("systems", "public") if properties else "public"
 
 
-_UPGRADE = {Kind.OMNIBUS: ": gitlab-ctl pg-upgrade"}
-_FEWEST = 2  # sessions at a time, of any restore
-_READ_ONLY = "default_transaction_read_only"
-
-
 def refuse_unsuitable_server(set_: BackupSet, site: Site) -> str:
     """Return the server's version; refuse a replica, and a server older than the dump's."""
     with connection.administering(site.database) as session:
@@ -160,12 +162,6 @@ def _refuse_few(endpoint: Endpoint, wanted: int) -> None:
             f'As a superuser: ALTER ROLE "{endpoint.owner.role}" CONNECTION LIMIT -1. Or lower jobs in '
             f"/etc/gitlab-mm-backup/config.yml, to {_FEWEST} at least.",
         )
-
-
-log = logging.getLogger(__name__)
-
-# Room that must be left beside what is reckoned, for PostgreSQL's log and small things.
-SPARE = 64 << 20  # bytes
 
 
 def check(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:

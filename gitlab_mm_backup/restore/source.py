@@ -35,6 +35,9 @@ from .choice import Chosen, Found, Want
 from .plan import RestoreOptions
 
 _WORD = "restic"
+LATEST = "latest"
+NOBODYS = Chosen("")
+Way = Callable[[], AbstractContextManager[BackupSet]]
 
 
 def store_elsewhere(
@@ -95,11 +98,6 @@ def bring(there: ResticStore, set_: BackupSet, here: LocalStore) -> BackupSet:
             )
         sign = keys.own(identity.own().id).sign  # whoever restores it has accepted it
         return here.complete(staging, replace(set_.manifest, parts=parts), sign=sign)
-
-
-LATEST = "latest"
-NOBODYS = Chosen("")
-Way = Callable[[], AbstractContextManager[BackupSet]]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ from .soundness import marks
 
 PAST_FILE = STATE / "prune.json"
 _FEW = 2  # removed at once on request: as many need not be asked for again
+STORE = "the store"  # as a place; a remote is called by its name
+_ASK = "gitlab-mm prune --dry-run shows them, gitlab-mm prune --yes removes them"
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,6 @@ def _keep_past(place: str, past: Past, path: Path) -> None:
 
 def _past(value: Any) -> Past:
     return Past(**validation.members(value, {"most": validation.count, "asked": validation.texts}))
-
-
-STORE = "the store"  # as a place; a remote is called by its name
-_ASK = "gitlab-mm prune --dry-run shows them, gitlab-mm prune --yes removes them"
 
 
 @dataclass(frozen=True)

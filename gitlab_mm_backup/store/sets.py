@@ -21,6 +21,10 @@ from . import places
 from .manifest import MANIFEST, SUMS, Manifest, Part, is_set_name, parse, sums, to_bytes
 
 T = TypeVar("T")
+_LENT = ("files", "listing")
+Sign = Callable[[str, bytes], bytes]  # a set's name, its manifest.json -> its signature.json
+LONGEST_CHAIN = 100  # sets, of which each but the first builds on the one before
+_CHUNK = 1 << 20
 
 
 class Source(Protocol):
@@ -61,11 +65,6 @@ def cut_short(folder: Path, parts: Iterable[Part]) -> str:
         if size != part.bytes:
             return f"{path} has {size} bytes, should have {part.bytes}"
     return ""
-
-
-_LENT = ("files", "listing")
-Sign = Callable[[str, bytes], bytes]  # a set's name, its manifest.json -> its signature.json
-LONGEST_CHAIN = 100  # sets, of which each but the first builds on the one before
 
 
 @dataclass(frozen=True)
@@ -251,9 +250,6 @@ def _open_base(path: Path, manifest: Manifest, longest: int) -> BackupSet | None
     if told:
         raise Failure(wrong, told, "Choose another set (gitlab-mm list).")
     return base
-
-
-_CHUNK = 1 << 20
 
 
 def damage(set_: BackupSet, *, lent: bool = False) -> list[str]:

@@ -23,6 +23,10 @@ _HOST = (
     *("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "proc", "dev", "run/systemd"),
     *("etc/alternatives", "etc/hosts", "etc/ld.so.cache", "etc/localtime", "etc/ssl"),
 )
+_CLONE_NEWNET = 0x40000000  # unshare(2)
+_SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914  # netdevice(7)
+_IFF_UP = 1
+_INTERFACE = struct.Struct("16sh14x")  # struct ifreq: name, flags
 
 
 @dataclass(frozen=True)
@@ -114,12 +118,6 @@ def _refused(what: str, number: int) -> Failure:
         f"{what}: {os.strerror(number)}",
         "In a container, allow it mounts (CAP_SYS_ADMIN).",
     )
-
-
-_CLONE_NEWNET = 0x40000000  # unshare(2)
-_SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914  # netdevice(7)
-_IFF_UP = 1
-_INTERFACE = struct.Struct("16sh14x")  # struct ifreq: name, flags
 
 
 def without_network(task: Callable[[], Any], cancel: Callable[[], object] = lambda: None) -> Any:

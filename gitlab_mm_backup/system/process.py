@@ -27,6 +27,17 @@ from .redaction import Secret
 from .sandbox import Sandbox
 
 LAST_WORDS = 2000  # bytes
+PATH = environment.PATH
+_PIPE = 1 << 20  # bytes that one of ours holds, where the system lets it
+_PIECE = 256 << 10  # bytes that are read at once: what has just come is in the processor's cache
+_F_SETPIPE_SZ = 1031  # fcntl(2); the module fcntl knows it from Python 3.10 on
+_GLANCE = 0.5  # seconds between looks at what a program complains of
+# What takes the output of programs, piece by piece.
+Sink = Callable[[memoryview], object]
+# Children that run now; a signal or a failure in one thread ends those of all threads.
+_running: dict[subprocess.Popen[bytes], str] = {}  # and the program that each is
+_running_lock = threading.Lock()
+_stopped: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()  # by stop_all
 
 
 class Stopped(Failure):
@@ -54,21 +65,6 @@ def judge_ending(program: str, may_exit: Collection[int], code: int, words: str)
         raise Failure(f"{program} cannot be started", words)
     how = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
     raise Failure(f"{program} {how}", words)
-
-
-PATH = environment.PATH
-_PIPE = 1 << 20  # bytes that one of ours holds, where the system lets it
-_PIECE = 256 << 10  # bytes that are read at once: what has just come is in the processor's cache
-_F_SETPIPE_SZ = 1031  # fcntl(2); the module fcntl knows it from Python 3.10 on
-_GLANCE = 0.5  # seconds between looks at what a program complains of
-
-# What takes the output of programs, piece by piece.
-Sink = Callable[[memoryview], object]
-
-# Children that run now; a signal or a failure in one thread ends those of all threads.
-_running: dict[subprocess.Popen[bytes], str] = {}  # and the program that each is
-_running_lock = threading.Lock()
-_stopped: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()  # by stop_all
 
 
 @dataclass(frozen=True)

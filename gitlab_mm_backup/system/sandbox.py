@@ -39,6 +39,38 @@ _HIDDEN = (
 )
 # What setpriv(1) needs to become the account; the program itself has none.
 _CAPABILITIES = ("CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID")
+# Processes and threads of the account, on the whole host.
+_PROCESSES = 1024
+_OPEN_FILES = 8192
+# PostgreSQL keeps a table in files of 1 GiB.
+_FILE = (1 << 30) + (16 << 20)
+# What one process may have of its own: half of the memory, but enough to work on any host.
+_LEAST_DATA, _MOST_DATA = 1 << 30, 4 << 30
+# The first to be ended where memory runs short (proc(5), oom_score_adj).
+_FIRST_VICTIM = "1000"
+_LIMITS = {
+    "core": resource.RLIMIT_CORE,
+    "nproc": resource.RLIMIT_NPROC,
+    "nofile": resource.RLIMIT_NOFILE,
+    "fsize": resource.RLIMIT_FSIZE,
+    "data": resource.RLIMIT_DATA,
+}
+# Those through which most ways out of a sandbox have led, and that no server needs.
+_REFUSED = (
+    *("unshare", "setns", "mount", "umount2", "move_mount", "open_tree", "fsopen", "fsmount"),
+    *("fsconfig", "fspick", "mount_setattr", "pivot_root", "chroot", "swapon", "swapoff"),
+    *("bpf", "perf_event_open", "userfaultfd", "ptrace", "process_vm_readv", "process_vm_writev"),
+    *("process_madvise", "kcmp", "pidfd_getfd", "keyctl", "add_key", "request_key"),
+    *("io_uring_setup", "io_uring_enter", "io_uring_register"),
+    *("init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load"),
+    *("open_by_handle_at", "name_to_handle_at", "fanotify_init", "quotactl", "quotactl_fd"),
+    *("acct", "reboot", "syslog", "settimeofday", "clock_settime", "clock_adjtime", "adjtimex"),
+    *("iopl", "ioperm", "modify_ldt", "vm86", "vm86old", "lookup_dcookie", "nfsservctl", "vhangup"),
+    *("personality", "uselib"),
+)
+_NAMESPACES = 0x7E020000  # every CLONE_NEW* of clone(2)
+_FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, and AF_NETLINK to ask for addresses
+_PR_SET_DUMPABLE = 4
 
 
 @dataclass(frozen=True)
@@ -76,39 +108,6 @@ class Sandbox:
             *(word for capability in _CAPABILITIES for word in ("--cap-add", capability)),
             "--",
         ]
-
-
-# Processes and threads of the account, on the whole host.
-_PROCESSES = 1024
-_OPEN_FILES = 8192
-# PostgreSQL keeps a table in files of 1 GiB.
-_FILE = (1 << 30) + (16 << 20)
-# What one process may have of its own: half of the memory, but enough to work on any host.
-_LEAST_DATA, _MOST_DATA = 1 << 30, 4 << 30
-# The first to be ended where memory runs short (proc(5), oom_score_adj).
-_FIRST_VICTIM = "1000"
-_LIMITS = {
-    "core": resource.RLIMIT_CORE,
-    "nproc": resource.RLIMIT_NPROC,
-    "nofile": resource.RLIMIT_NOFILE,
-    "fsize": resource.RLIMIT_FSIZE,
-    "data": resource.RLIMIT_DATA,
-}
-# Those through which most ways out of a sandbox have led, and that no server needs.
-_REFUSED = (
-    *("unshare", "setns", "mount", "umount2", "move_mount", "open_tree", "fsopen", "fsmount"),
-    *("fsconfig", "fspick", "mount_setattr", "pivot_root", "chroot", "swapon", "swapoff"),
-    *("bpf", "perf_event_open", "userfaultfd", "ptrace", "process_vm_readv", "process_vm_writev"),
-    *("process_madvise", "kcmp", "pidfd_getfd", "keyctl", "add_key", "request_key"),
-    *("io_uring_setup", "io_uring_enter", "io_uring_register"),
-    *("init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load"),
-    *("open_by_handle_at", "name_to_handle_at", "fanotify_init", "quotactl", "quotactl_fd"),
-    *("acct", "reboot", "syslog", "settimeofday", "clock_settime", "clock_adjtime", "adjtimex"),
-    *("iopl", "ioperm", "modify_ldt", "vm86", "vm86old", "lookup_dcookie", "nfsservctl", "vhangup"),
-    *("personality", "uselib"),
-)
-_NAMESPACES = 0x7E020000  # every CLONE_NEW* of clone(2)
-_FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, and AF_NETLINK to ask for addresses
 
 
 def limits_prefix() -> list[str]:
@@ -167,9 +166,6 @@ def _add(made: Any, action: int, name: str, *arguments: Any) -> None:
     """Add a rule, unless this architecture or its libseccomp has no such call."""
     with contextlib.suppress(RuntimeError):
         made.add_rule_exactly(action, name, *arguments)
-
-
-_PR_SET_DUMPABLE = 4
 
 
 def rights_prefix(
