@@ -23,7 +23,7 @@ from ..system.process import compress, pipeline
 
 log = logging.getLogger(__name__)
 
-# So much earlier than told a full set is due: tonight's run may be quicker than that of a week ago.
+# A full set is due this much early, because tonight's run may be quicker than last week's.
 _SLACK = timedelta(hours=12)
 
 

@@ -20,7 +20,7 @@ from .site import Kind, Site
 _SYSTEMD_STOP_SECONDS = 600
 _SYSTEMD_SETTLE_SECONDS = 10
 _DROP_INS = Path("/etc/systemd/system")
-# Whatever starts the unit, a boot too, is passed over as long as this very file is there.
+# Every start of the unit, at boot too, is skipped while this file exists.
 _KEPT_DOWN = """\
 # A restore by gitlab-mm-backup was interrupted. Finish it or roll it back first:
 # gitlab-mm restore --rollback
@@ -36,7 +36,7 @@ _SHOWN = 400  # letters
 _RUNIT_STOP_SECONDS = 120
 _SETTLE_SECONDS = 10
 _ANSWER_SECONDS = 180
-_RESTARTS = 2  # after which nobody waits for an answer any more
+_RESTARTS = 2  # restarts after which waiting ends
 _GLANCE = 0.2  # seconds between looks at the process
 _PING = "/api/v4/system/ping"
 

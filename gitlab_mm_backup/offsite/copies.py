@@ -24,8 +24,8 @@ from .rclone import Listed
 COPY = "copy.json"
 ENCRYPTED = ".age"  # ends the name of a file that is encrypted
 FORMAT = 2  # 1: from before sets had a host and an installation
-# How a file was found whole after it was written: the remote's own hash of it, its pieces' hashes
-# (of a file that went there in several, as S3 has it), or all of it read again.
+# How a file was checked after it was written: by the remote's hash of it, by the hashes of its pieces
+# (multipart uploads of S3), or by reading it back.
 CHECKS = ("sha256", "sha1", "md5", "pieces", "read back")
 _PART: Mapping[str, validation.Check] = {
     "file": validation.text,

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 FILES = "files"
-_SPARE = 64 << 20  # bytes that must be left beside what is fetched
+_SPARE = 64 << 20  # bytes to leave free in addition to the download
 _LONGEST_CHAIN = 1000  # links; a manifest that names itself must not be followed for ever
 
 

@@ -55,7 +55,7 @@ class CopyRecord:
     base: str  # the set that it builds on, "" where it is whole by itself
     host: str = ""  # that made the set, as identity.of_set has it; "" in notes of before 0.2
     installation: str = ""  # that the set is of; "" where it is not known
-    empty: bool = False  # nobody had used that Mattermost
+    empty: bool = False  # that Mattermost had never been used
     shrunken: bool = False  # it looked emptied when it was made
 
 

@@ -205,7 +205,7 @@ def _passed_over(
     """Return the flaws of the chosen set, and why newer sets were not chosen."""
     if not want.sound:
         return [], []
-    # Whether an origin that is not proven will do is asked of the operator anyway.
+    # The operator is asked about an unproven origin anyway.
     notes = [f"{chosen.name}: {flaw.words}" for flaw in chosen.flaws if flaw.kind is Kind.UNPROVEN]
     others = [flaw for flaw in chosen.flaws if flaw.kind is not Kind.UNPROVEN]
     warnings = [f"{chosen.name}: {flaw.words}; no better set was found" for flaw in others]
@@ -216,7 +216,7 @@ def _passed_over(
         told = (
             f"{set_.name} is newer and is not taken: {'; '.join(flaw.words for flaw in set_.flaws)}"
         )
-        # One that looks emptied is no loss, whatever else is wrong with it.
+        # Skipping a set that looks emptied is no loss, whatever its other flaws.
         (notes if set_.has(Kind.EMPTIED) else warnings).append(told)
     if warnings or notes:
         notes.append(f"Taking {chosen.name}")

@@ -25,7 +25,7 @@ from . import config_merge, folder_swap, replacing, to_standalone, unpack, versi
 from .plan import RestoreOptions
 from .version_rules import VersionFacts
 
-# Only a step over this version can meet numbers of migrations that collide.
+# Migration numbers collide only in an upgrade across this version.
 _FIRST_OF_11 = (11,)
 _LAST_TO_BUNDLE = "18.11"
 _LICENCES = "licenses"
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 _UPGRADE = {Kind.OMNIBUS: ": gitlab-ctl pg-upgrade"}
 _FEWEST = 2  # sessions at a time, of any restore
 _READ_ONLY = "default_transaction_read_only"
-# Room that must be left beside what is reckoned, for PostgreSQL's log and small things.
+# Additional free space besides the estimate, for PostgreSQL's WAL and small files.
 SPARE = 64 << 20  # bytes
 
 
@@ -133,7 +133,7 @@ def refuse_limits(site: Site, sessions: int) -> None:
     with connection.administering(endpoint) as session:
         query = "SELECT 1 FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) %s"
         if session.execute(query, (endpoint.name,)).fetchone() is None:
-            return  # a restore makes it, and nobody has set anything for it
+            return  # a restore creates it; it has no settings yet
     with connection.as_mattermost(endpoint) as session:
         row = session.execute(
             f"SELECT current_setting('{_READ_ONLY}') = 'on', r.rolconfig::text, r.rolname"

@@ -21,8 +21,8 @@ from .manifest import MANIFEST, SUMS, Manifest, Part, is_of, is_set_name, sums, 
 from .places import cannot_write
 from .sets import BackupSet, SetEntry, SetStore, Sign, open_set
 
-_DIRTY = 32 << 20  # bytes that memory may hold before the disk is told to take them
-# A set in the making; the next run removes what a killed one left under this name.
+_DIRTY = 32 << 20  # bytes in the page cache before writing to disk is started
+# An unfinished set; the next run removes those of killed runs.
 _INCOMPLETE = ".incomplete-"
 _DEAD = 2 * 86400  # seconds: no backup takes as long
 

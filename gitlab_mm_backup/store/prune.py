@@ -102,7 +102,7 @@ class PrunePlan:
     """The decision for each set of a place, newest first, and what must be confirmed."""
 
     decisions: list[Decision]
-    asked: list[str]  # sets that the rules would remove, and that stay until somebody agrees
+    asked: list[str]  # sets that the rules would remove, kept until the administrator agrees
     holding: str = ""  # the set that looks emptied, for which nothing goes
 
 

@@ -77,7 +77,7 @@ class BackupSet:
 
     path: Path
     manifest: Manifest
-    base: BackupSet | None = None  # the set beside it that its files part builds on
+    base: BackupSet | None = None  # the base of an incremental set
     source: Source | None = None
     kept_as: str = ""  # its name in a store whose sets have no folder of their own
     problems: tuple[str, ...] = ()  # found when it was fetched
@@ -156,7 +156,7 @@ class SetStore(abc.ABC):
     """The operations that every store has."""
 
     where: str  # the store, for people
-    folder: Path  # for the sets, or for what this host knows of them
+    folder: Path  # of the sets, or of the local information about them
 
     def others(self) -> list[Others]:
         """Return the owners of sets that ``entries`` leaves out; a directory lists all."""

@@ -22,7 +22,7 @@ from .manifest import Manifest
 
 ACCEPTED_FILE = STATE / "accepted.json"
 _SHOWN = 3  # of a set; a list of many sets must stay readable
-# What comes with a package, or with the kernel, and so with a reinstalled host.
+# Directories of packages or the kernel: a reinstalled host has their files.
 INSTALLED = tuple(
     f"/{name}/"
     for name in ("usr", "opt/gitlab", "bin", "sbin", "lib", "lib64", "dev", "proc", "sys")
@@ -46,7 +46,7 @@ class Kind(enum.Enum):
     FUTURE = "future"
     EMPTIED = "emptied"
     FAILED = "failed"
-    FORGED = "forged"  # somebody else made it, or changed it
+    FORGED = "forged"  # made or changed by somebody else
     UNPROVEN = "unproven"  # from elsewhere, and nothing proves whose it is
 
 

@@ -60,7 +60,7 @@ def _structure(set_: BackupSet, each: Each) -> Check:
         return _structure_elsewhere(set_, set_.source, each)
     if "etc-gitlab" in set_.manifest.parts:  # a standalone Mattermost has none
         archive_reader.inspect(set_.file("etc-gitlab"), [ETC], set_.manifest, _ETC_MOST)
-    if set_.stream is not None:  # its files are looked at as they come
+    if set_.stream is not None:  # its files are checked while they are read
         return checks.passed("structure")
     if LISTING not in set_.manifest.parts and set_.base is None:
         return _compared(set_, archive_reader.inspect(set_.file("files"), *_files(set_), each))

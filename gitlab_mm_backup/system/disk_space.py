@@ -43,7 +43,7 @@ class Size:
         return total * self.percent // 100 if self.percent else self.bytes
 
 
-_SHARE, _MOST = Size(percent=5), 2 << 30  # of a disk: what stays free where config.yml is silent
+_SHARE, _MOST = Size(percent=5), 2 << 30  # free space of a disk to keep, by default
 
 
 class NearlyFull(Failure):

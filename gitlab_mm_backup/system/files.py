@@ -26,7 +26,7 @@ _LIST, _EXTENDED = "system.posix_acl_access", "user."  # acl(5), xattr(7)
 log = logging.getLogger(__name__)
 
 STATE = Path("/var/lib/gitlab-mm-backup")
-# Work folders of ours: root alone can look into them, and only what bears the name is removed.
+# Names of our work directories: for root only; no other directory is ever removed.
 WORK = ".gitlab-mm-"
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 LARGEST_READ = 32 << 20  # bytes of a file of settings; Mattermost's own have some 50 kB
@@ -172,7 +172,7 @@ def filled(folder: Path) -> bool:
     """
     ours = ["-type", "d", "(", "-name", f"{WORK}*", "-o", "-name", "lost+found", ")", "-prune"]
     looking = ["find", str(folder), "-mindepth", "1", *ours, "-o", "!", "-type", "d"]
-    # 1: something has vanished meanwhile.
+    # 1: a file has vanished.
     return process.printed(Command([*looking, "-printf", ".", "-quit"], may_exit=(0, 1))) != b""
 
 
@@ -194,7 +194,7 @@ def read_regular(path: Path, largest: int = LARGEST_READ, *, links: bool = False
 @contextlib.contextmanager
 def open_regular(path: Path, *, links: bool = False) -> Iterator[IO[bytes]]:
     """Yield the open regular file ``path``, unbuffered; raises as ``read_regular`` does."""
-    # Without O_NONBLOCK a pipe would hold us up until somebody writes into it.
+    # Without O_NONBLOCK, opening a pipe would block until there is a writer.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
     if path.is_symlink() and not links:
         raise Failure(f"{path} cannot be read", "it is a link; replace it by the file")
