@@ -67,7 +67,7 @@ def _objection(newest: BackupSet, roles: Mapping[str, str]) -> str:
     if listed is None:
         return f"set {newest.name} has no listing"
     if newest.manifest.files.folders != roles:
-        return f"Mattermost's folders lie elsewhere than in set {newest.name}"
+        return f"Mattermost's directories are not where they were in set {newest.name}"
     for set_ in newest.chain:
         if check_records.refuted(check_records.of_set(set_)):
             return f"set {set_.name} did not pass its last check"

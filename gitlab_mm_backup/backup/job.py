@@ -348,7 +348,7 @@ def uncovered(site: Site) -> list[str]:
         return []
     bucket = site.settings.text("FileSettings", "AmazonS3Bucket")
     return [
-        f"Uploads lie in object storage ({driver}, bucket {bucket or 'unnamed'}) and are in no "
+        f"Uploads are in object storage ({driver}, bucket {bucket or 'unnamed'}) and are in no "
         "set; use the bucket's own versioning or replication"
     ]
 
@@ -358,5 +358,5 @@ def _sign_in_warnings(credentials: Credentials) -> list[str]:
         return []
     return [
         "GitLab does not accept Mattermost's credentials, so sign-in is broken; "
-        "gitlab-mm sso check tells why"
+        "to see why: gitlab-mm sso check"
     ]

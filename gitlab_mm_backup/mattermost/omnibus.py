@@ -188,7 +188,7 @@ def _config(path: Path, required: bool) -> Mapping[str, Any]:
 
 
 def _environment_folder(sources: _Sources, home: Path, account: Account) -> Path | None:
-    """GitLab 11.6 to 18 have their own folder, 10 and 11.0 to 11.5 one below the home.
+    """Return the environment folder: of GitLab 11.6 to 18, or one below the home (10 to 11.5).
 
     The service's start script names the one that is used; an upgrade may leave the other.
     """

@@ -179,7 +179,7 @@ def refuse_locked(remote: Remote, entry: RemoteEntry, identity: Secret | None) -
 
 
 def refuse_without_room(store: LocalStore, needed: int) -> None:
-    """Raise Failure where ``needed`` bytes have no room in the folder of sets."""
+    """Raise Failure where ``needed`` bytes do not fit in the directory of sets."""
     disk_space.refuse_without(store.folder, needed + _SPARE, "the copy here")
 
 

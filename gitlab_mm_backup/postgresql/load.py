@@ -43,9 +43,9 @@ _MEND = (
     "constraint, then make a new set."
 )
 _WAY_OUT = (
-    "It is loaded as Mattermost's role, which cannot create what the message names. Have this server "
-    "provide it (install its package, create the role), or drop it from the live database. The "
-    "page what-a-backup-contains tells what a restore cannot create."
+    "The set is loaded as Mattermost's role, which cannot create this object. Provide it on this "
+    "server (install its package, create the role), or drop it from the live database. "
+    "docs/what-a-backup-contains.md lists what a restore cannot create."
 )
 
 

@@ -172,7 +172,7 @@ def _several(of_what: str, groups: Iterable[Sequence[Found]], where: str) -> Sev
     newest = [group[0].manifest for group in groups if group[0].manifest is not None]
     option = "--installation" if of_what == "installations" else "--host"
     failure = Several(
-        f"Sets of several {of_what} lie in {where}",
+        f"{where} has sets of several {of_what}",
         "; ".join(describe(manifest) for manifest in newest),
         f"Choose one: {option} with the first digits of an id, or the name of a set.",
         ExitCode.USAGE,

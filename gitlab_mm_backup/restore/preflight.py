@@ -250,7 +250,7 @@ def _refuse_without_room(set_: BackupSet, site: Site, plan: RestoreOptions) -> N
             "Not enough disk space for the restored data next to the live data",
             "; ".join(disk_space.words(folder, count) for folder, count in short.items()),
             "Free some space, keep less free (min_free), or give --in-place, which removes the live "
-            "state first and cannot be taken back.",
+            "state first and cannot be undone.",
         )
 
 

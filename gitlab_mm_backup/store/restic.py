@@ -246,7 +246,7 @@ def _unsaid(detail: str) -> Failure:
     return Failure(
         "The restic repository cannot be used",
         detail,
-        "Correct /etc/gitlab-mm-backup/config.yml; gitlab-mm config explain restic tells how.",
+        "Correct /etc/gitlab-mm-backup/config.yml; see gitlab-mm config explain restic.",
         ExitCode.USAGE,
     )
 

@@ -73,7 +73,7 @@ def _structure(set_: BackupSet, each: Each) -> Check:
         )
     for level, link in enumerate(set_.chain):
         if link.manifest.files.folders != wanted.folders:
-            return checks.failed("structure", f"set {link.name} is of folders that lie elsewhere")
+            return checks.failed("structure", f"set {link.name} has other directories")
         check = _follow(link, set_, level, counted.levels.pop(level, 0), each)
         if check.result is not Result.PASSED:
             return check
