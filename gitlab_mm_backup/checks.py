@@ -1,4 +1,4 @@
-"""One check and how it ended, in plain words: what doctor, verify and rehearse are made of."""
+"""A check and its result; doctor, verify and rehearse return lists of them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from .errors import Failure
 
-# In the detail of a failed check: what failed lies in the live database, and in every set of it.
+# In the detail of a failed check: the live database has the problem, and so has every set of it.
 LASTING = "A new set of this database would not differ"
 
 
 class Result(enum.Enum):
-    """How one check ended."""
+    """The result of a check."""
 
     PASSED = "passed"
     WARNING = "warning"
@@ -23,7 +23,7 @@ class Result(enum.Enum):
 
 @dataclass(frozen=True)
 class Check:
-    """One check, in plain words."""
+    """A check, its result and the detail in words."""
 
     name: str
     result: Result
@@ -43,7 +43,7 @@ def not_run(name: str, detail: str) -> Check:
 
 
 def guarded(name: str, look: Callable[[], Check]) -> Check:
-    """Return what ``look`` finds; that it could not look is a failed check too."""
+    """Return the check from ``look``; a Failure becomes a failed check called ``name``."""
     try:
         return look()
     except Failure as failure:

@@ -1,4 +1,4 @@
-"""What a date proves: one that lies ahead of now was written by a clock that was wrong."""
+"""Dates: parse and format them, and recognise one in the future (a clock was wrong)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ _COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)(?:[T ]?(\d\d):?(\d\d)(?::?(\d\d))?)?
 
 
 def end_of(text: str, now: datetime) -> datetime:
-    """Return the end of the day that is meant, or the very moment; local time unless it says so.
+    """Return the end of the day in ``text``, or its exact time; local time without a time zone.
 
-    A time alone is the last that the clock showed.  Raises ValueError with the forms that there are.
+    A time without a date is today's, or yesterday's if today's is still to come.  Raises ValueError
+    with the accepted forms.
     """
     days = {"today": now.date(), "yesterday": now.date() - timedelta(days=1)}
     if text in days:
@@ -25,7 +26,7 @@ def end_of(text: str, now: datetime) -> datetime:
     compact = _COMPACT.fullmatch(text)
     try:
         if compact:
-            year, month, day, hour, minute, second = (int(one or 0) for one in compact.groups())
+            year, month, day, hour, minute, second = (int(group or 0) for group in compact.groups())
             if compact[4] is None:
                 return _midnight(date(year, month, day) + timedelta(days=1))
             return datetime(year, month, day, hour, minute, second).astimezone()
@@ -40,9 +41,7 @@ def _midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day).astimezone()
 
 
-_APART = timedelta(
-    minutes=5
-)  # that the clocks of two hosts, or of one before and after NTP, may be
+_APART = timedelta(minutes=5)  # tolerated between two clocks, or before and after NTP sets one
 
 
 def now() -> datetime:
@@ -50,13 +49,13 @@ def now() -> datetime:
 
 
 def parse_moment(text: str) -> datetime:
-    """Return the moment that RFC 3339 writes so; raises ValueError where it is none."""
+    """Return the moment of an RFC 3339 text; raise ValueError if it is not one."""
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
-def ahead(one: datetime, when: datetime) -> bool:
-    """Tell whether a moment is in the future at ``when``."""
-    return one > when + _APART
+def ahead(moment: datetime, when: datetime) -> bool:
+    """Return whether ``moment`` is in the future at ``when``."""
+    return moment > when + _APART
 
 
 def utc(moment: datetime) -> str:

@@ -1,4 +1,4 @@
-"""What can go wrong, in the words an administrator reads, and the one table of exit codes."""
+"""Failures, interruptions and the exit codes of every command."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 
 
 class ExitCode(enum.IntEnum):
-    """How a command ended, and what that means; scripts and cron rely on these numbers."""
+    """The exit codes with their meaning; scripts and cron rely on these numbers."""
 
     meaning: str
 
     def __new__(cls, number: int, meaning: str) -> ExitCode:
-        """Let a code be its number and know its meaning, which --help and the manual show."""
+        """Create a code from its number and its meaning, which --help and the manual show."""
         code = int.__new__(cls, number)
         code._value_ = number
         code.meaning = meaning
@@ -30,7 +30,7 @@ class ExitCode(enum.IntEnum):
 class Failure(Exception):
     """An expected failure: what happened, the detail, and what to do next.
 
-    No traceback is shown for it.  Neither text may hold a secret.
+    It is shown without a traceback.  No text may contain a secret.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class Failure(Exception):
 
 
 def reason(error: BaseException) -> str:
-    """Return in words why something failed: a Failure's, the system's, or ours, but not Python's."""
+    """Return why something failed, in words for an administrator: never Python's own text."""
     inner = getattr(error, "reason", None)
-    if isinstance(inner, BaseException):  # urllib's, around what the system said
+    if isinstance(inner, BaseException):  # urllib wraps the error of the system
         return reason(inner)
     if untrusted := getattr(error, "verify_message", ""):  # of TLS
         return f"its certificate is not trusted: {untrusted}"
@@ -68,14 +68,14 @@ def reason(error: BaseException) -> str:
         why = error.strerror or "the connection was closed"
         return f"{place}: {why}" if place else why
     if isinstance(error, (KeyError, TypeError, IndexError, RecursionError)):
-        return "it has not the form that is expected"
+        return "it does not have the expected form"
     return str(error)
 
 
 class Interrupted(BaseException):
     """A signal asked us to stop.
 
-    Not an ``Exception``, so that no handler of ordinary errors takes it for one on its way up.
+    Not an ``Exception``, so that no handler of ordinary errors catches it.
     """
 
     def __init__(self, signal_name: str) -> None:

@@ -1,4 +1,4 @@
-"""What a command has to say at its end, for a person and for a machine."""
+"""The result of a command, for a person and for a machine."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .errors import ExitCode, Failure
 
 @dataclass(frozen=True)
 class CommandResult:
-    """The end of one command.
+    """The result of one command.
 
-    ``fields`` are its own keys of the JSON object, ``lines`` the text for a person; a command
-    that was asked a question (``answer``) prints them also where nobody watches.
+    ``fields`` are its own keys in the JSON object, ``lines`` the text for a person.  A command that
+    answers a question (``answer``) prints the lines without a terminal too.
     """
 
     fields: Mapping[str, Any]
@@ -22,10 +22,10 @@ class CommandResult:
     warnings: list[str] = field(default_factory=list)
     code: ExitCode = ExitCode.DONE
     answer: bool = False
-    lasting: bool = False  # the system's log keeps the lines of this answer too
-    lenient: bool = False  # warnings do not show in the exit code
-    tones: Sequence[tuple[str, str]] = ()  # for each line a word of it, and its colour
-    error: Failure | None = None  # what was looked at is bad, and the fields say more of it
+    lasting: bool = False  # write the lines of this answer to the system's log too
+    lenient: bool = False  # warnings do not change the exit code
+    tones: Sequence[tuple[str, str]] = ()  # for each line, a word in it and its colour
+    error: Failure | None = None  # the command failed, and has fields all the same
 
     @property
     def exit_code(self) -> ExitCode:

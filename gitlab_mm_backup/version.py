@@ -1,4 +1,4 @@
-"""Versions: our own, and how Mattermost's compare."""
+"""The version of this program, and the comparison of versions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _KEPT = Path(__file__).with_name("kept-version")  # "gitlab-mm, version 1.2"
 
 
 def tool() -> str:
-    """Return this program's version, which debian/changelog alone states.
+    """Return the version of this program, from debian/changelog.
 
-    The package keeps it beside this module; looking for it among all that is installed takes long.
+    The package has it in a file next to this module, because importlib.metadata is slow.
     """
     with contextlib.suppress(OSError):
         return _KEPT.read_text().split()[-1]
@@ -22,6 +22,6 @@ def tool() -> str:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """Return the leading numbers of ``version`` for comparing: 10.11.4-rc1 gives (10, 11, 4)."""
+    """Return the leading numbers of ``version``, to compare them: (10, 11, 4) of 10.11.4-rc1."""
     match = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(int(number) for number in match[0].split(".")) if match else ()

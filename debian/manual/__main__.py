@@ -1,10 +1,10 @@
-"""Write manual pages, shell completions and what settings need into a package's /usr/share.
+"""Write manual pages, shell completions, config.yml and its JSON Schema below a /usr/share.
 
     python3 debian/manual FOLDER
 
-The first two come from the command line itself, so they cannot differ from --help, and from the
-Markdown of this project; config.yml and its JSON Schema from the table that checks it. debian/rules
-runs it; nothing of it is installed.
+Pages and completions are generated from the command line, so that they equal --help, and from the
+Markdown of this project; config.yml and its JSON Schema from the table of options. debian/rules runs
+this program; it is not installed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Completion for bash, zsh and fish: verbs and options as they are, sets as `list` has them.
+"""Completion for bash, zsh and fish: verbs, options, and sets from `gitlab-mm list`.
 
-The scripts hold all that, so a TAB starts no Python except where names of sets are wanted, and they
-work with any version of click. `gitlab-mm list` says nothing on stdout to whoever is not root.
+The scripts contain verbs and options, so a TAB starts Python only for names of sets, and they work
+with any version of click. `gitlab-mm list` prints nothing on stdout unless root calls it.
 """
 
 from __future__ import annotations

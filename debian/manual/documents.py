@@ -1,4 +1,4 @@
-"""What the package says of itself, as files: config.yml as it is shipped, its JSON Schema, the help."""
+"""The sample config.yml and its JSON Schema, as files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The manual pages: options and verbs as --help has them, prose from the project's Markdown."""
+"""The manual pages: options and verbs from --help, prose from the project's Markdown."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Page:
 def files(programs: list[tree.Command]) -> dict[str, str]:
     """Return every page's text by its path below /usr/share."""
     main = programs[0]
-    pages = [_main_page(main), *(_verb_page(verb, main) for verb in main.verbs)]
+    pages = [_main_page(main), *(_verb_page(verb) for verb in (*main.verbs, *main.hidden_verbs))]
     pages += [_config_page(), _hooks_page()]
     return {page.path: _render(page, pages) for page in pages}
 
@@ -95,7 +95,7 @@ def _main_page(main: tree.Command) -> Page:
     body = (
         roff.section("synopsis", f"{roff.bold(main.typed)} {roff.literal(main.usage)}"),
         roff.section("description", roff.markdown(main.text)),
-        roff.section("commands", "Each has a page of its own.", *verbs, ".PP", *same),
+        roff.section("commands", "Each command has its own page.", *verbs, ".PP", *same),
         roff.section("options", *_options(main)),
         roff.section("how it works", roff.markdown(readme["How it works"])),
         roff.section("on a terminal", roff.markdown(roff.untitled(_document("terminal.md")))),
@@ -104,7 +104,7 @@ def _main_page(main: tree.Command) -> Page:
     return Page(main.name, 1, _lower(main.summary), body)
 
 
-def _verb_page(verb: tree.Command, main: tree.Command) -> Page:
+def _verb_page(verb: tree.Command) -> Page:
     name = verb.typed.replace(" ", "-")
     document = roff.headings(_document(PROSE[verb.name])) if verb.name in PROSE else {}
     words, options, examples = _sort_out(document.pop("", ""))
@@ -115,7 +115,7 @@ def _verb_page(verb: tree.Command, main: tree.Command) -> Page:
         ("more on options", roff.markdown(options)),
         *((title, roff.markdown(text)) for title, text in document.items()),
         ("examples", roff.markdown(examples)),
-        ("output of --json", "\n".join(_answers(verb, main))),
+        ("output of --json", "\n".join(_answers(verb))),
     ]
     if name == BY_HAND_PAGE:
         by_hand = roff.untitled(_document("by-hand.md"))
@@ -132,7 +132,7 @@ def _synopsis(verb: tree.Command) -> str:
 
 
 def _sort_out(text: str) -> tuple[str, str, str]:
-    """What a document says before its first heading: paragraphs, table of options, examples."""
+    """Split the text before the first heading: paragraphs, table of options, examples."""
     pieces = [one for one in text.strip().split("\n\n") if one]
     tables = [one for one in pieces if one.startswith("|")]
     examples = [one for one in pieces if one.startswith("```")]
@@ -158,19 +158,19 @@ def _options(command: tree.Command) -> list[str]:
     return items
 
 
-def _answers(verb: tree.Command, main: tree.Command) -> list[str]:
-    """What --json gives: the fields of every answer, and those of each verb of the page."""
+def _answers(verb: tree.Command) -> list[str]:
+    """The fields of --json: those of every command, and those of each verb of the page."""
     common = _schema("common")["$defs"]["answer"]["properties"]
     lines = [
-        "One JSON object; fields that nothing is known for after a failure are absent. The JSON "
+        "One JSON object. After a failure, fields without a value are absent. The JSON "
         rf"Schemas are in {roff.bold(SCHEMAS_PATH)}.",
         *_fields(common),
     ]
     for one in verb.verbs or (verb,):
-        words = one.typed.removeprefix(f"{main.typed} ")
-        own = _schema(words.replace(" ", "-")).get("properties", {})
+        own = _schema(one.json_name.replace(" ", "-")).get("properties", {})
         more = _fields({name: field for name, field in own.items() if name != "command"})
-        lines += [f".SS {roff.escape(f'Of {words}')}", *more] if more else []
+        title = f"Of {one.typed.partition(' ')[2]}"
+        lines += [f".SS {roff.escape(title)}", *more] if more else []
     return lines
 
 
@@ -194,7 +194,7 @@ def _schema(name: str) -> dict[str, Any]:
 
 
 def _common(by_hand: bool = True) -> list[str]:
-    """What every command's page ends with."""
+    """The last sections of each command's page."""
     codes = [roff.item(roff.bold(str(int(one))), roff.escape(one.meaning)) for one in ExitCode]
     sections = [
         roff.section("exit status", *codes),
@@ -213,7 +213,7 @@ def _config_page() -> Page:
     body = (
         roff.section(
             "description",
-            rf"{roff.bold('/etc/gitlab-mm-backup/config.yml')} has the settings.",
+            rf"{roff.bold('/etc/gitlab-mm-backup/config.yml')} contains the settings.",
             head,
         ),
         roff.section("options", *(_config_option(one) for one in OPTIONS)),
@@ -222,11 +222,13 @@ def _config_page() -> Page:
 
 
 def _config_option(option: Option) -> str:
-    """An option as it stands in the file at its default, what it is for, and what is below it."""
+    """An option with its default, its text, and the options below it."""
     name = roff.bold(f"{option.name}:")
     value = "" if option.options and not option.several else option_text.written(option)
     told = [
-        roff.item(rf"{name} {roff.literal(value)}".rstrip(), roff.line(roff.escape(option.text)))
+        roff.item(
+            rf"{name} {roff.literal(value)}".rstrip(), roff.line(roff.escape(option.description))
+        )
     ]
     if option.example:
         told.append(roff.example(option_text.example(option)))

@@ -36,6 +36,8 @@ class Command:
     options: tuple[Option, ...]
     takes_sets: bool
     verbs: tuple[Command, ...] = ()
+    hidden_verbs: tuple[Command, ...] = ()  # with a manual page, but not in --help or completion
+    json_name: str = ""  # "command" of its JSON object
 
     @property
     def name(self) -> str:
@@ -65,7 +67,8 @@ def _read(command: click.Command, typed: str, parent: click.Context | None) -> C
     name = typed.rpartition(" ")[2]
     context = click.Context(command, info_name=name, parent=parent, **HELP_OPTIONS)
     parameters = command.get_params(context)
-    verbs = cli_main.commands_of(command).values() if isinstance(command, click.Group) else ()
+    group = cli_main.commands_of(command) if isinstance(command, click.Group) else {}
+    verbs = {name: _read(verb, f"{typed} {name}", context) for name, verb in group.items()}
     arguments = [one for one in parameters if isinstance(one, click.Argument)]
     options = [one for one in parameters if isinstance(one, click.Option) and not one.hidden]
     text = "\n\n".join(filter(None, (command.help, command.epilog if parent else "")))
@@ -75,8 +78,16 @@ def _read(command: click.Command, typed: str, parent: click.Context | None) -> C
         " ".join(command.collect_usage_pieces(context)),
         tuple(_option(one, context) for one in options),
         any("SET" in (one.metavar or "") for one in arguments),
-        tuple(_read(one, f"{typed} {one.name}", context) for one in verbs if not one.hidden),
+        tuple(verb for name, verb in verbs.items() if not group[name].hidden),
+        tuple(verb for name, verb in verbs.items() if group[name].hidden),
+        f"{_json_name(parent)} {command.name}".strip() if parent else "",
     )
+
+
+def _json_name(context: click.Context | None) -> str:
+    """Return the "command" of a group's JSON objects; "" for the program itself."""
+    inner = context is not None and context.parent is not None
+    return str(context.command.name) if context and inner else ""
 
 
 def _option(option: click.Option, context: click.Context) -> Option:

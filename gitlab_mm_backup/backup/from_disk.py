@@ -64,7 +64,7 @@ def make(root: Path, settings: Settings, store: LocalStore) -> BackupResult:
     places, links = _layout(Path(os.path.realpath(root)))
     kept = salvage.kept_in(store.sets())
     store.prepare()
-    with scratch.place(settings.rehearse_in) as place:
+    with scratch.place(settings.scratch_dir) as place:
         base = place.folder / "view"
         base.mkdir()
         view = View(
@@ -75,7 +75,7 @@ def make(root: Path, settings: Settings, store: LocalStore) -> BackupResult:
         )
         seen = _within(root, view, base, _look)
         programs = scratch.server_of(_OWN_CLIENTS, seen.major)
-        scratch.refuse_without_room(settings.rehearse_in, seen.size, "a copy of the database")
+        scratch.refuse_without_room(settings.scratch_dir, seen.size, "a copy of the database")
         log.info("Copying %s of PostgreSQL's data", humanize.size(seen.size))
         _within(root, view, base, functools.partial(_copy, seen.data))
         log.info("Starting a scratch PostgreSQL on the copy")

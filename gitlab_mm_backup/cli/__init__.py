@@ -1,1 +1,1 @@
-"""The command line: options of each command, the call, and how its result is told."""
+"""The command line: options of each command, the call, and its result as text and JSON."""

@@ -1,21 +1,23 @@
-"""The command line: one function per verb."""
+"""gitlab-mm backup."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..backup.job import BackupResult
 from ..result import CommandResult
 from ..system import humanize
 from . import offsite
 from .common import settings_and_store, verb
-from .output import Context
 from .sets import builds_on
+
+if TYPE_CHECKING:
+    from ..backup.job import BackupResult
+    from .output import Context
 
 
 def backup_result(made: BackupResult) -> CommandResult:
@@ -49,23 +51,24 @@ def backup_result(made: BackupResult) -> CommandResult:
 
 
 @click.command()
-@click.option("--if-present", is_flag=True, help="Do nothing where no Mattermost is set up.")
+@click.option("--if-present", is_flag=True, help="Do nothing if Mattermost is not set up.")
 @click.option(
     "--due",
     metavar="HH:MM",
-    help="Do nothing if the nightly run of that time, or a set since, has been made; for cron.",
+    help="For cron: do nothing if the nightly run of that time is done, or a newer set exists.",
 )
 @click.option(
     "--root",
     type=click.Path(path_type=Path),
-    help="Of a stopped host instead: where its disk is mounted, or a folder that holds Docker's "
-    "volumes as config and data.",
+    help="Back up a stopped host: the mount point of its disk, or a directory with Docker's volumes "
+    "named config and data.",
 )
 @verb
 def backup(context: Context, if_present: bool, due: str | None, root: Path | None) -> CommandResult:
-    """Make a set of Mattermost while it keeps running, then thin out old sets.
+    """Back up Mattermost while it runs, then prune old sets.
 
-    Where GitLab 19 has removed Mattermost the set is made of what it left, and marked as salvaged.
+    If GitLab 19 has removed Mattermost, the remaining data is backed up, and the set is marked as
+    salvaged.
     """
     from ..backup import from_disk, job, salvage, schedule
     from ..mattermost import detect, guest
@@ -87,7 +90,7 @@ def backup(context: Context, if_present: bool, due: str | None, root: Path | Non
         rollback.refuse_unfinished(Journal())
         ours, store = settings_and_store(context)
         if due is not None and any(schedule.covers(one, due, now) for one in _moments(store)):
-            return CommandResult({"set": None}, ["There is a set of this night already"])
+            return CommandResult({"set": None}, ["Tonight's set already exists"])
         process.lower_priority(ours.nice)
         context.begin(ours)
         if root is not None:
@@ -103,7 +106,7 @@ def backup(context: Context, if_present: bool, due: str | None, root: Path | Non
 
 
 def _moments(store: Any) -> list[datetime]:
-    """Return when this host's sets were begun; safety sets do not count."""
+    """Return when each set of this host was started, without safety sets."""
     from ..config import identity
     from ..store import inventory
 

@@ -1,6 +1,6 @@
-"""The console: how every verb begins, with the options that all have.
+"""Common to all verbs: their options, and how a program starts and exits.
 
-What its end takes is imported when it comes to that: a --help need not wait for it.
+output.py is imported late, so that --help is fast.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import syslog
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +25,15 @@ from . import streams
 from .output import Context
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from ..result import CommandResult
 
 HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 
 def verb(function: Callable[..., CommandResult]) -> Callable[..., None]:
-    """Give a verb the options that all have, and its end: printing, JSON, the exit code."""
+    """Add the common options to a verb; print its result as text or JSON, and exit with its code."""
 
     @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
     @click.option(
@@ -40,8 +41,8 @@ def verb(function: Callable[..., CommandResult]) -> Callable[..., None]:
         type=click.Path(path_type=Path, readable=False),
         help="Settings file, instead of /etc/gitlab-mm-backup/config.yml.",
     )
-    @click.option("-v", "--verbose", is_flag=True, help="Tell every step, also without a terminal.")
-    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+    @click.option("-v", "--verbose", is_flag=True, help="Print every step, without a terminal too.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print only warnings and errors.")
     @functools.wraps(function)
     def run(as_json: bool, config: Path | None, verbose: bool, quiet: bool, **options: Any) -> None:
         from . import output
@@ -53,7 +54,7 @@ def verb(function: Callable[..., CommandResult]) -> Callable[..., None]:
 
 
 def _command_name() -> str:
-    """Return the verb as it stands in the contract: backup, sso check."""
+    """Return the verb for the JSON field "command": backup, sso check."""
     names: list[str] = []
     context: click.Context | None = click.get_current_context()
     while context is not None and (context.parent is not None or not names):
@@ -63,7 +64,7 @@ def _command_name() -> str:
 
 
 def enter(command: click.Command, program: str) -> None:
-    """Run ``command`` and exit; however it ends, the exit code is true and --json gives one object."""
+    """Run ``command`` and exit with its code; with --json, print one JSON object in every case."""
     streams.settle()
     environment.cleanse()
     os.umask(0o077)
@@ -84,8 +85,8 @@ def _run(command: click.Command, program: str) -> int:
             error.show()
         return ExitCode.USAGE
     except (click.Abort, Interrupted):
-        return _tell(program, Failure("Interrupted", "nothing was begun", "Run it again."))
-    except Exception as error:  # before a command began, or in its very end
+        return _tell(program, Failure("Interrupted", "nothing was started", "Run it again."))
+    except Exception as error:  # before a verb has started, or after it has ended
         from ..system import log
 
         for line in log.bug_trace(error):
@@ -95,12 +96,12 @@ def _run(command: click.Command, program: str) -> int:
 
 
 def _printed(code: int) -> int:
-    """Return how an answer ended, such as the help: what was not printed did not answer."""
+    """Return ``code``, or FAILED if the output, such as the help, could not be written."""
     return ExitCode.FAILED if streams.trouble() is not None else code
 
 
 def _tell(program: str, failure: Failure) -> int:
-    """Print a failure outside of any verb, with as little of the program as that takes."""
+    """Print a failure outside of any verb; uses as few modules as possible."""
     code = failure.exit_code
     if "--json" in sys.argv:
         told = {"message": failure.message, "detail": failure.detail, "hint": failure.hint}
@@ -125,7 +126,7 @@ SET_HELP = "SET is a set's name, latest, or a path to a set."
 
 VERDICTS = {
     CheckVerdict.PASSED: "passed",
-    CheckVerdict.INCOMPLETE: "passed as far as it went",
+    CheckVerdict.INCOMPLETE: "passed; some checks were skipped",
     CheckVerdict.FAILED: "FAILED",
 }
 _BRIEF = 4  # lines
@@ -136,7 +137,7 @@ def check_fields(checks: Sequence[Check]) -> list[dict[str, str]]:
 
 
 def brief_lines(checks: Sequence[Check]) -> list[str]:
-    """Return what the installation of the package says, in _BRIEF lines at most."""
+    """Return the lines that installing the package prints: _BRIEF at most."""
     gitlab, mattermost, *others = checks
     found = [gitlab.detail] + (
         [mattermost.detail] if mattermost.result is not Result.NOT_RUN else []

@@ -1,26 +1,29 @@
-"""The settings themselves, looked at: every value and where it comes from, and what each is for."""
+"""gitlab-mm config: show, check and explain the settings."""
 
 from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..config import option_text
+from ..config import option_text, settings
 from ..config.options import Option, leaves, shown
 from ..config.schema import OPTIONS
-from ..config.settings import Value
 from ..errors import ExitCode, Failure
 from ..result import CommandResult
 from .common import verb
-from .output import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ..config.settings import Value
+    from .output import Context
 
 
 def show_result(values: Sequence[Value]) -> CommandResult:
-    """Tell every value, and where it comes from; never a secret."""
+    """Return every value and its source, without secrets."""
     names = max(len(one.name) for one in values)
     texts = {one.name: _text(one) for one in values}
     width = max(map(len, texts.values()))
@@ -29,18 +32,20 @@ def show_result(values: Sequence[Value]) -> CommandResult:
 
 
 def check_result(values: Sequence[Value], file: str) -> CommandResult:
-    """Tell that the file is right; what is wrong with it is a Failure from reading it."""
-    given = [one.name for one in values if one.origin == "config.yml"]
-    told = ", ".join(given) if given else "every option is at its default, or at GitLab's"
-    return CommandResult({"file": file, "given": given}, [f"{file} is right: {told}"], answer=True)
+    """Say which options a valid file changes, and warn of old names; reading it checked the rest."""
+    given = [value.name for value in values if value.origin == "config.yml"]
+    line = f"{file} is valid. Changed from default: {', '.join(given) or 'nothing'}"
+    warnings = [f"{file}, {old}" for old in settings.old_names(values)]
+    return CommandResult({"file": file, "given": given}, [line], warnings, answer=True)
 
 
 def explain_result(values: Sequence[Value], wanted: str) -> CommandResult:
-    """Tell what an option, or each of a section, is for, what it may be, and what it is.
+    """Return the purpose, allowed values, default and value of an option, or of a section's options.
 
-    Raises Failure where there is no such option.
+    Raises Failure if there is no such option.
     """
-    found = [one for one in values if one.name == wanted or one.name.startswith(f"{wanted}.")]
+    name = next((value.name for value in values if value.option.old_name == wanted), wanted)
+    found = [value for value in values if f"{value.name}.".startswith(f"{name}.")]
     if not found:
         names = ", ".join(name for name, _ in leaves(OPTIONS))
         raise Failure(f"There is no option {wanted!r}", f"known: {names}", exit_code=ExitCode.USAGE)
@@ -52,10 +57,10 @@ def explain_result(values: Sequence[Value], wanted: str) -> CommandResult:
 def _explained(value: Value) -> Iterator[str]:
     option = value.option
     yield value.name
-    yield from _wrapped(option.text, "  ")
+    yield from _wrapped(option.description, "  ")
     for inner in option.options:
         need = "must be given" if inner.required else option_text.written(inner) or "none"
-        yield from _wrapped(f"{inner.name}: {inner.text} Default: {need}", "  - ")
+        yield from _wrapped(f"{inner.name}: {inner.description} Default: {need}", "  - ")
     if option.example:
         yield "  Example:"
         yield from (f"    {one}" for one in option_text.example(option).splitlines())
@@ -72,7 +77,7 @@ def _wrapped(text: str, start: str) -> list[str]:
 
 def _told(option: Option) -> dict[str, Any]:
     schema = option_text.schema([option])["properties"][option.name]
-    return {"text": option.text, "default": schema.get("default"), "allowed": schema}
+    return {"text": option.description, "default": schema.get("default"), "allowed": schema}
 
 
 def _fields(value: Value) -> dict[str, Any]:
@@ -97,13 +102,13 @@ def _origin(value: Value) -> str:
 
 @click.group()
 def config() -> None:
-    """Settings: see what holds and why, check the file, explain an option."""
+    """Settings: show effective settings and their source, check the file, explain an option."""
 
 
 @config.command("show")
 @verb
 def show(context: Context) -> CommandResult:
-    """Show every option's value and where it comes from: default, gitlab.yml or config.yml."""
+    """Show effective settings and their source: default, gitlab.yml or config.yml."""
 
     return show_result(context.values())
 
@@ -111,9 +116,7 @@ def show(context: Context) -> CommandResult:
 @config.command("check")
 @verb
 def check(context: Context) -> CommandResult:
-    """Tell every mistake in config.yml at once, each with its line."""
-    from ..config import settings
-
+    """Check config.yml, and report every problem with its line."""
     return check_result(context.values(), str(context.config or settings.CONFIG_FILE))
 
 
@@ -121,9 +124,9 @@ def check(context: Context) -> CommandResult:
 @click.argument("wanted", metavar="KEY")
 @verb
 def explain(context: Context, wanted: str) -> CommandResult:
-    """Tell what an option is for, what it may be, its default, and what it is now.
+    """Explain an option: purpose, allowed values, default.
 
-    KEY is an option's name, compression.threads, or a section's, compression.
+    KEY is an option (compression.threads) or a section (compression).
     """
 
     return explain_result(context.values(), wanted)

@@ -1,31 +1,33 @@
-"""The operator's consent to a restore."""
+"""Confirm a restore, and refuse sets whose origin is not proven."""
 
 from __future__ import annotations
 
 import hashlib
 import shlex
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import keys
 from ..config.origin import Kind, Origin
 from ..errors import ExitCode, Failure
-from ..mattermost.site import Site
 from ..restore import preview, replacing
-from ..restore.choice import Chosen
-from ..restore.plan import RestoreOptions
 from ..store import inventory
-from ..store.sets import BackupSet
 from . import output
+
+if TYPE_CHECKING:
+    from ..mattermost.site import Site
+    from ..restore.choice import Chosen
+    from ..restore.plan import RestoreOptions
+    from ..store.sets import BackupSet
 
 
 def given(
     options: dict[str, Any], set_: BackupSet, chosen: Chosen, site: Site, plan: RestoreOptions
 ) -> RestoreOptions:
-    """Have the operator agree, and apart to live data in whose place the set has nothing.
+    """Ask the operator to confirm a restore, and separately to replace live data with nothing.
 
-    Returns the plan with that consent.  Raises Failure without it, before any of the set is
-    fetched: --yes alone does not give it.
+    Returns the plan with that consent.  Raises Failure without it, before any part of the set is
+    fetched.  --yes does not confirm replacing live data with nothing.
     """
     if options["dry_run"]:
         return plan
@@ -44,7 +46,7 @@ def given(
 
 
 def refuse_another(set_: BackupSet, plan: RestoreOptions) -> None:
-    """Raise Failure where a restore is to go on with a set that is not the one that was agreed to."""
+    """Raise Failure if a continued restore would use another set than the confirmed one."""
     origin = inventory.origin_of(set_)
     if plan.accepted != _identity(set_):
         _refuse_unproven(set_, origin, asked=False)
@@ -55,19 +57,17 @@ def _identity(set_: BackupSet) -> str:
 
 
 def _refuse_unproven(set_: BackupSet, origin: Origin, *, asked: bool) -> None:
-    """Raise Failure for a forged set, and for one from elsewhere that nobody vouches for.
+    """Raise Failure for a forged set, and for a set from elsewhere whose origin is not proven.
 
-    Where the operator can be ``asked``, the key of a host that is gone is compared with that in its
-    recovery kit, and is trusted from then on.
+    If the operator can be ``asked``, they compare an unknown key with the one in the recovery kit of
+    the host that made the set; the key is then trusted.
     """
     elsewhere = set_.said is not None
     if origin.kind is Kind.FORGED or (elsewhere and not origin.proven and not asked):
         raise _unproven(set_.name, origin)
     if not elsewhere or origin.proven:
         return
-    output.ask(
-        *preview.question_of_origin(set_.name, origin), "the origin of the set is not proven"
-    )
+    output.ask(*preview.question_of_origin(set_.name, origin))
     if origin.kind is Kind.UNKNOWN:
         keys.trust(origin.key)
 

@@ -1,26 +1,30 @@
-"""The verbs that look at the host: is it ready, may GitLab be upgraded?"""
+"""gitlab-mm status, doctor, report, notify and gate."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..checks import Check, Result
 from ..config import identity
-from ..config.settings import Notice
 from ..errors import ExitCode, Failure
 from ..health.notify import Message, send
-from ..health.notify import name as name_of_notice
-from ..health.report import Report
+from ..health.notify import name as notification_name
 from ..health.status import Figure, State, StatusLine, worst
-from ..health.upgrade_gate import GateResult
 from ..result import CommandResult
 from ..system import humanize
 from .common import brief_lines, check_fields, check_line, verb
-from .output import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..config.settings import Notification
+    from ..health.report import Report
+    from ..health.upgrade_gate import GateResult
+    from .output import Context
 
 _CODES = {State.BAD: ExitCode.FAILED, State.WARNING: ExitCode.WARNINGS}
 _COLOURS = {State.GOOD: "green", State.WARNING: "yellow", State.BAD: "red", State.OFF: "blue"}
@@ -29,7 +33,7 @@ _WIDTH = 79
 
 
 def status_result(lines: Sequence[StatusLine], host: str, *, nagios: bool) -> CommandResult:
-    """Tell every line, and all in one word."""
+    """Return every line, and the overall state."""
     state = worst(lines)
     told = _nagios(lines, state) if nagios else _screen(lines, state, host)
     fields = {
@@ -74,7 +78,7 @@ def _tone(state: State) -> tuple[str, str]:
 
 
 def _nagios(lines: Sequence[StatusLine], state: State) -> _Told:
-    """Return the one line that a plugin prints: what is wrong, or the newest set, and figures."""
+    """Return the one line of a Nagios plugin: the problems, or the newest set; then the figures."""
     amiss = [one for one in lines if one.state in _CODES] or lines[:1]
     words = "; ".join(f"{one.name}: {one.words}" for one in amiss).replace("|", "/")
     figures = {name: each for one in lines for name, each in one.figures.items()}
@@ -86,46 +90,50 @@ def _figure(figure: Figure) -> str:
     return f"{figure.value:.15g}{figure.unit};{figure.warning};{figure.bad};0"
 
 
-def test_result(wanted: Sequence[Notice]) -> CommandResult:
-    """Send a test by every notice, and tell which did not go out."""
+def test_result(wanted: Sequence[Notification]) -> CommandResult:
+    """Send a test by each notification; the result lists the problem of each."""
     if not wanted:
         raise Failure(
-            "There is nobody to be told",
-            "notices in config.yml is empty",
-            "gitlab-mm config explain notices says how to name somebody.",
+            "No notifications are configured",
+            "notifications in config.yml is empty",
+            "gitlab-mm config explain notifications shows an example.",
             ExitCode.USAGE,
         )
     host = identity.full_hostname()
-    words = "This is a test of gitlab-mm-backup's notices; nothing has happened."
+    words = "This is a test of gitlab-mm-backup's notifications; no action is needed."
     problems = send(wanted, Message(f"Test from {host}", words, "success"))
-    names = [name_of_notice(number, one) for number, one in enumerate(wanted, 1)]
+    names = [notification_name(number, entry) for number, entry in enumerate(wanted, 1)]
     told = [{"notice": name, "problem": problems.get(name)} for name in names]
     lines = [f"{name}: {problems.get(name, 'sent')}" for name in names]
     failure = None
     if problems:
         failure = Failure(
-            f"{humanize.number(len(problems), 'notice')} could not be sent",
+            f"{humanize.number(len(problems), 'notification')} could not be sent",
             "; ".join(f"{name}: {problem}" for name, problem in problems.items()),
-            "Look at notices in /etc/gitlab-mm-backup/config.yml.",
+            "Correct notifications in /etc/gitlab-mm-backup/config.yml.",
         )
     return CommandResult({"notices": told}, lines, answer=True, error=failure)
 
 
 def alerts_result(rules: Path, warnings: list[str]) -> CommandResult:
     return CommandResult(
-        {"rules": str(rules)}, [f"Alert rules are in {rules}"], warnings, answer=True
+        {"rules": str(rules)}, [f"Alert rules installed: {rules}"], warnings, answer=True
     )
 
 
 @click.command()
-@click.option("--test", is_flag=True, help="Send a test to everybody in notices of config.yml.")
+@click.option(
+    "--test", is_flag=True, help="Send a test to each of the notifications in config.yml."
+)
 @verb
 def notify(context: Context, test: bool) -> CommandResult:
-    """Try the notices: whether everybody in config.yml can be told."""
+    """Test the notifications in config.yml."""
 
     if not test:
-        raise click.UsageError("Give --test; real notices are sent by the jobs themselves.")
-    return test_result(context.settings().notices)
+        raise click.UsageError(
+            "Give --test; backup, restore and the other jobs send the real notifications."
+        )
+    return test_result(context.settings().notifications)
 
 
 def gate_result(passed: GateResult) -> CommandResult:
@@ -134,14 +142,14 @@ def gate_result(passed: GateResult) -> CommandResult:
 
 
 def report_result(made: Report, path: Path) -> CommandResult:
-    """Tell where the page is; that nothing is proven is no failure of writing it."""
+    """Return the path of the page and its verdict; a bad verdict does not fail the command."""
     verdict = f"{made.judgement.standing.value.capitalize()}: {made.judgement.reason}"
     lines = [str(path), f"  {verdict}", *(f"  {one}" for one in made.concerns)]
     return CommandResult({"path": str(path), **made.fields()}, lines, answer=True)
 
 
 def doctor_result(checks: Sequence[Check], brief: bool = False) -> CommandResult:
-    """Tell every check, or in ``brief`` what there is and what is amiss."""
+    """Return every check, or with ``brief`` the versions and the problems."""
     results = {check.result for check in checks}
     code = ExitCode.DONE
     if Result.FAILED in results:
@@ -157,16 +165,18 @@ def doctor_result(checks: Sequence[Check], brief: bool = False) -> CommandResult
 
 
 @click.command()
-@click.option("--layout", is_flag=True, help="Only what is on the disk, in four lines at most.")
+@click.option("--layout", is_flag=True, help="Check only files on disk; prints four lines at most.")
 @click.option(
     "--to",
     type=click.Choice(["19"]),
-    help="Is it ready for that GitLab: 0 ready, 4 ready with warnings, 1 not ready.",
+    help="Check readiness for GitLab 19. Exit code 0: ready; 4: ready with warnings; 1: not ready.",
 )
-@click.option("--install-alerts", is_flag=True, help="Give GitLab's Prometheus our alert rules.")
+@click.option(
+    "--install-alerts", is_flag=True, help="Install our alert rules into GitLab's Prometheus."
+)
 @verb
 def doctor(context: Context, layout: bool, to: str | None, install_alerts: bool) -> CommandResult:
-    """Say whether this host is ready to back up and to restore, or to upgrade GitLab."""
+    """Check whether this host is ready to back up and restore, or to upgrade GitLab."""
     from ..health import doctor as health_doctor
     from ..health import metrics, upgrade_check
 
@@ -180,14 +190,14 @@ def doctor(context: Context, layout: bool, to: str | None, install_alerts: bool)
     return doctor_result(checks, brief=layout)
 
 
-@click.command()
+@click.command(hidden=True)  # apt's hook calls it, no administrator
 @click.argument("lines", metavar="LINE...", nargs=-1, required=True)
 @verb
 def gate(context: Context, lines: tuple[str, ...]) -> CommandResult:
-    """Decide whether apt may upgrade GitLab, as its hook asks before each upgrade.
+    """Decide whether apt may upgrade GitLab; our apt hook calls it before each upgrade.
 
-    Each LINE is one that apt gives to DPkg::Pre-Install-Pkgs (version 3, apt.conf(5)); others
-    than those of gitlab-ce and gitlab-ee are passed over. Exit code 10 means: stop.
+    Each LINE is a line of DPkg::Pre-Install-Pkgs (version 3, apt.conf(5)). Only gitlab-ce and
+    gitlab-ee are considered. Exit code 10 stops apt.
     """
     from ..health import upgrade_gate
 
@@ -203,9 +213,9 @@ def gate(context: Context, lines: tuple[str, ...]) -> CommandResult:
 )
 @verb
 def report(context: Context, file: Path) -> CommandResult:
-    """Write what is proven of the sets as one HTML page, for whoever must be shown.
+    """Write an HTML restore-test report for auditors.
 
-    FILE is /var/lib/gitlab-mm-backup/report.html unless given. Exit code 0 says that the page is
+    FILE is /var/lib/gitlab-mm-backup/report.html unless given. Exit code 0 means that the page is
     written, whatever its verdict.
     """
     from ..health import html
@@ -219,9 +229,9 @@ def report(context: Context, file: Path) -> CommandResult:
 @click.option("--nagios", is_flag=True, help="One line with performance data, for a plugin.")
 @verb
 def status(context: Context, nagios: bool) -> CommandResult:
-    """Say at a glance how things stand: sets, rehearsal, sign-in, next run, space.
+    """Show the current state: last set, rehearsal, sign-in, next run, disk space.
 
-    Exit code 0: all is well; 4: something wants attention soon; 1: something is wrong now.
+    Exit code 0: good; 4: a warning needs attention soon; 1: a problem needs attention now.
     """
     from ..health import status as status_status
 

@@ -1,63 +1,66 @@
-"""The verbs that say which host this is."""
+"""gitlab-mm host and gitlab-mm place."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..config import identity
-from ..config.identity import Host
-from ..config.keys import Ring
 from ..result import CommandResult
-from ..store.inventory import SeenHost
 from ..system import humanize
 from .common import verb
-from .output import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..config.identity import Host
+    from ..config.keys import Ring
+    from ..store.inventory import SeenHost
+    from .output import Context
 
 
 @click.group()
 def place() -> None:
-    """Places of sets and copies, which are known again by a mark."""
+    """Places of sets and copies; each is recognised by a mark file."""
 
 
 @place.command("forget")
 @click.argument("wanted", metavar="PLACE")
 @verb
 def forget(context: Context, wanted: str) -> CommandResult:
-    """Forget a place that was replaced or emptied on purpose; the next backup marks what is there now.
+    """Forget a place that was replaced or emptied on purpose; the next backup marks it again.
 
-    PLACE is the folder of sets, the path of a remote, or its name. Sets and copies there stay.
+    PLACE is the directory of the sets, or the path or name of a remote. Sets and copies there stay.
     """
     from ..offsite import ledger
     from ..system.lock import only_run
 
     with only_run():
         path = ledger.forget_place(wanted)
-    return CommandResult({"place": path}, [f"{path} is forgotten; the next backup marks it again"])
+    return CommandResult({"place": path}, [f"Forgot {path}; the next backup marks it again"])
 
 
-_SHOWN = 8  # digits of an id that tell it from others
+_SHOWN = 8  # digits of an id
 
 
 def host_result(here: Host, known: Sequence[SeenHost], ring: Ring) -> CommandResult:
-    """Tell which host this is, its key, and whose sets lie in the store."""
+    """Return which host this is, its key, and the hosts whose sets are in the store."""
     lines = [f"This is host {here.id}"]
     lines.append(f"  Installation of Mattermost: {here.installation or 'not known yet'}")
     key = ring.own.fingerprint if ring.own else ""
     others = sorted(ring.trusted - {key})
-    lines.append(f"  It signs its sets with key {key}")
-    lines += [f"  It trusts sets that are signed with key {one}" for one in others]
-    lines += [f"  It has the sets of {identity.shown(one)} too" for one in here.took_over]
+    lines.append(f"  Signs its sets with key {key}")
+    lines += [f"  Trusts sets that are signed with key {one}" for one in others]
+    lines += [f"  Owns the sets of {identity.shown(one)} too" for one in here.took_over]
     if here.original:
         lines += [
-            f"  It came with the disk of host {here.original}, on another machine. Say which it is:",
-            "    gitlab-mm host take-over    the same host, on other hardware",
-            "    gitlab-mm host new          a copy of it",
+            f"  Its disk comes from host {here.original}, on another machine. Choose one:",
+            "    gitlab-mm host take-over    if it is the same host on new hardware",
+            "    gitlab-mm host new          if it is a copy of that host",
         ]
-    lines += [_line(one, here) for one in known] or ["There are no sets yet"]
+    lines += [_line(one, here) for one in known] or ["No sets yet"]
     fields = {
         **_fields(here),
         "key": key,
@@ -104,33 +107,33 @@ def _short(host: str) -> str:
 
 
 def take_over_result(here: Host, former: str) -> CommandResult:
-    """Tell whose sets are this host's from now on."""
-    told = f"The sets of host {identity.shown(former)} are this host's: it prunes them as its own"
+    """Return the result of taking over the sets of another host."""
+    told = f"This host now owns the sets of host {identity.shown(former)}, and prunes them"
     return CommandResult({**_fields(here), "host": identity.shown(former)}, [told], answer=True)
 
 
 def new_result(here: Host, not_this: Sequence[str]) -> CommandResult:
-    """Tell which hosts this is not."""
-    lines = [f"This is not host {identity.shown(one)}: its sets are left alone" for one in not_this]
+    """Return the hosts that this one is not, and its id."""
+    lines = [f"This is not host {identity.shown(one)}: its sets are not pruned" for one in not_this]
     lines.append(f"This is host {here.id}")
     return CommandResult(_fields(here), lines, answer=True)
 
 
 def trust_result(key: str) -> CommandResult:
-    """Tell whose sets are accepted from now on."""
+    """Return the key that is trusted now."""
     return CommandResult(
-        {"key": key}, [f"Sets that are signed with key {key} are authentic"], answer=True
+        {"key": key}, [f"Trusted: sets that are signed with key {key}"], answer=True
     )
 
 
 def distrust_result(key: str) -> CommandResult:
-    """Tell whose sets are not accepted any more."""
-    told = f"Key {key} is not trusted any more; what was restored or fetched stays"
+    """Return the key that is no longer trusted."""
+    told = f"Key {key} is no longer trusted; restored and fetched data stays"
     return CommandResult({"key": key}, [told], answer=True)
 
 
 def _alone(run: Callable[..., None]) -> Callable[..., None]:
-    """Have the group itself be a verb where none of its own follows."""
+    """Make the group itself a verb if it is called without a subcommand."""
 
     @functools.wraps(run)
     def call(**options: Any) -> None:
@@ -144,10 +147,10 @@ def _alone(run: Callable[..., None]) -> Callable[..., None]:
 @_alone
 @verb
 def host(context: Context) -> CommandResult:
-    """Say which host this is, and whose sets lie here.
+    """Show which host this is, and the hosts whose sets are here.
 
-    A host is known by an id of its own, not by its name. It prunes its own sets alone. After a
-    reinstall, and on a copy of a host, it is another one until somebody says whose sets are its.
+    A host is identified by an id, not by its name. It prunes only its own sets. After a reinstall,
+    and on a copy of a host, it is a new host until gitlab-mm host take-over assigns sets to it.
     """
     from ..config import identity, keys
     from ..store import inventory
@@ -161,10 +164,10 @@ def host(context: Context) -> CommandResult:
 @click.argument("wanted", metavar="[ID]", default="")
 @verb
 def take_over(context: Context, wanted: str) -> CommandResult:
-    """Take the sets of another host for this one's: it was this host, before.
+    """Take over the sets of a former host: this host owns and prunes them from then on.
 
-    They are used, and pruned, as its own from then on. ID is its id, the first digits of that, or
-    its name; the only one in question unless it is given.
+    ID is the former host's id, its first digits, or its name. Without ID, the only host in question
+    is taken.
     """
     from ..config import identity
     from ..store import inventory
@@ -178,9 +181,9 @@ def take_over(context: Context, wanted: str) -> CommandResult:
 @host.command("new")
 @verb
 def new(context: Context) -> CommandResult:
-    """Say that this is none of the other hosts: a copy of one, or one that shares its place.
+    """Declare that this is none of the other hosts: it is a copy, or shares a backup place.
 
-    Where no other host is in question, this one gets a new id.
+    If no other host is in question, this host gets a new id.
     """
     from ..config import identity
     from ..store import inventory
@@ -197,7 +200,7 @@ def new(context: Context) -> CommandResult:
 def trust(context: Context, key: str) -> CommandResult:
     """Trust the sets that are signed with the key of another host.
 
-    KEY is the key's fingerprint, as gitlab-mm kit and gitlab-mm host print it on that host.
+    KEY is the key's fingerprint; gitlab-mm recovery-kit and gitlab-mm host on that host print it.
     """
     from ..config import keys
     from ..system.lock import only_run
@@ -210,7 +213,7 @@ def trust(context: Context, key: str) -> CommandResult:
 @click.argument("key", metavar="KEY")
 @verb
 def distrust(context: Context, key: str) -> CommandResult:
-    """Trust the key of another host no more."""
+    """Stop trusting the key of another host."""
     from ..config import keys
     from ..system.lock import only_run
 

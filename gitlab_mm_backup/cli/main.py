@@ -1,6 +1,6 @@
-"""The command line: its programs, and where each command is.
+"""The command line: its programs, and the module of each command.
 
-A command's module is imported when it is called for: who asks for one does not wait for the others.
+A module is imported when its command is called, so that a command starts without the others.
 """
 
 from __future__ import annotations
@@ -12,56 +12,97 @@ import click
 from ..errors import ExitCode
 from . import common
 
-# name -> module of this folder, and what the command is called there
+# name -> module of this folder, the command's function there, and its line in --help ("": hidden)
 COMMANDS = {
-    "accounts": ("sso", "accounts"),
-    "backup": ("backup", "backup"),
-    "config": ("config", "config"),
-    "doctor": ("health", "doctor"),
-    "gate": ("health", "gate"),
-    "host": ("hosts", "host"),
-    "kit": ("recovery_kit", "kit"),
-    "list": ("sets", "list_sets"),
-    "notify": ("health", "notify"),
-    "offsite": ("offsite", "offsite"),
-    "place": ("hosts", "place"),
-    "prune": ("sets", "prune"),
-    "rehearse": ("rehearse", "rehearse"),
-    "report": ("health", "report"),
-    "restore": ("restore", "restore"),
-    "sso": ("sso", "sso"),
-    "status": ("health", "status"),
-    "verify": ("sets", "verify"),
+    "accounts": ("sso", "accounts", "Convert GitLab accounts to email and password."),
+    "backup": ("backup", "backup", "Back up Mattermost while it runs, then prune old sets."),
+    "config": (
+        "config",
+        "config",
+        "Settings: show effective settings and their source, check the file, explain an option.",
+    ),
+    "doctor": (
+        "health",
+        "doctor",
+        "Check whether this host is ready to back up and restore, or to upgrade GitLab.",
+    ),
+    "gate": ("health", "gate", ""),
+    "host": ("hosts", "host", "Show which host this is, and the hosts whose sets are here."),
+    "list": ("sets", "list_sets", "List the sets, newest first."),
+    "notify": ("health", "notify", "Test the notifications in config.yml."),
+    "offsite": (
+        "offsite",
+        "offsite",
+        "Copy finished sets to the off-site remotes, check the copies, and prune them.",
+    ),
+    "place": ("hosts", "place", "Places of sets and copies; each is recognised by a mark file."),
+    "prune": (
+        "sets",
+        "prune",
+        "Remove this host's sets that no retention rule in config.yml keeps; never the newest.",
+    ),
+    "recovery-kit": (
+        "recovery_kit",
+        "kit",
+        "Show what is needed to restore Mattermost on an empty machine.",
+    ),
+    "rehearse": (
+        "rehearse",
+        "rehearse",
+        "Test a set: restore it into a temporary PostgreSQL and directory; start Mattermost there.",
+    ),
+    "report": ("health", "report", "Write an HTML restore-test report for auditors."),
+    "restore": (
+        "restore",
+        "restore",
+        "Restore a set: messages, uploads, settings and GitLab sign-in.",
+    ),
+    "sso": ("sso", "sso", "Check and repair sign-in through GitLab."),
+    "status": (
+        "health",
+        "status",
+        "Show the current state: last set, rehearsal, sign-in, next run, disk space.",
+    ),
+    "verify": ("sets", "verify", "Read a set completely and compare it with its manifest."),
 }
+ALIASES = {"kit": "recovery-kit"}  # old names of commands; not in --help
 _EXIT_CODES = "Exit codes: " + "; ".join(f"{int(code)} {code.meaning}" for code in ExitCode) + "."
 
 
 def command(name: str) -> click.Command:
-    """Return the command of that name; raises KeyError where there is none."""
-    module, function = COMMANDS[name]
+    """Return the command of that name; raise KeyError if there is none."""
+    module, function, _ = COMMANDS[name]
     found: click.Command = getattr(importlib.import_module(f"{__package__}.{module}"), function)
     return found
 
 
 def commands_of(group: click.Group) -> dict[str, click.Command]:
-    """Return all commands of a group by name, each imported."""
+    """Import all commands of a group, and return them by the names a user types."""
     context = click.Context(group)
     found = ((name, group.get_command(context, name)) for name in group.list_commands(context))
     return {name: command for name, command in found if command is not None}
 
 
 class _Commands(click.Group):
+    """Commands of the table; none is imported for the list of all."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        lines = [(name, text) for name, (_, _, text) in COMMANDS.items() if text]
+        with formatter.section("Commands"):
+            formatter.write_dl(lines)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*COMMANDS, *self.commands])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return command(cmd_name) if cmd_name in COMMANDS else super().get_command(ctx, cmd_name)
+        name = ALIASES.get(cmd_name, cmd_name)
+        return command(name) if name in COMMANDS else super().get_command(ctx, name)
 
 
 @click.group(cls=_Commands, epilog=_EXIT_CODES)
 @click.version_option(package_name="gitlab-mm-backup", prog_name="gitlab-mm")
 def group() -> None:
-    """Backup, restore and way out for the Mattermost bundled with Omnibus GitLab."""
+    """Backup, restore and migration for the Mattermost bundled with Omnibus GitLab."""
 
 
 def main() -> None:

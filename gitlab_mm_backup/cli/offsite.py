@@ -1,21 +1,24 @@
-"""The verbs for what is outside this machine."""
+"""gitlab-mm offsite, and the options --from and --identity of other verbs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import Failure
-from ..offsite.sync import SyncResult
 from ..result import CommandResult
 from ..system import humanize
 from .common import verb
-from .output import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ..offsite.sync import SyncResult
+    from .output import Context
 
 _CHECKS = {"pieces": "the hashes of their pieces", "read back": "all of them read again"}
 
@@ -23,7 +26,7 @@ _CHECKS = {"pieces": "the hashes of their pieces", "read back": "all of them rea
 def told_with_copies(
     outcome: CommandResult, served: Sequence[SyncResult], warnings: list[str]
 ) -> CommandResult:
-    """Return the outcome of a backup with what became of its copies."""
+    """Return the result of a backup with the result of its off-site copies added."""
     return replace(
         outcome,
         fields={**outcome.fields, "copies": copies_fields(served)},
@@ -33,13 +36,13 @@ def told_with_copies(
 
 
 def offsite_result(served: Sequence[SyncResult], warnings: list[str]) -> CommandResult:
-    """Tell of gitlab-mm offsite, which was asked for copies alone: without them it has failed."""
+    """Return the result of gitlab-mm offsite; a missing copy makes it fail."""
     told = copies_lines(served)
     if not served and not warnings:
-        told = ["No place outside this machine is known: offsite in config.yml"]
+        told = ["No off-site copies are configured. Add `offsite:` to config.yml."]
     elif not told and not warnings:
-        told = [f"All copies are there: {', '.join(one.remote.name for one in served)}"]
-    error = Failure("Not all sets have their copies", "; ".join(warnings)) if warnings else None
+        told = [f"All copies are up to date: {', '.join(one.remote.name for one in served)}"]
+    error = Failure("Some sets have no off-site copy", "; ".join(warnings)) if warnings else None
     return CommandResult({"copies": copies_fields(served)}, told, error=error)
 
 
@@ -76,19 +79,19 @@ def copies_lines(served: Sequence[SyncResult]) -> list[str]:
 
 
 def from_elsewhere(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb the options that name a copy in place of a set."""
+    """Add the options --from and --identity to a verb."""
     place = click.option(
         "--from",
         "place",
         metavar="REMOTE",
-        help="Take a copy: from a remote in config.yml, gitlab, nas:backups as rclone has it, "
+        help="Use a copy from: a remote in config.yml, gitlab, an rclone remote (nas:backups), "
         "restic:REPOSITORY, or a path.",
     )
     identity = click.option(
         "--identity",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="File with the private key that opens an encrypted copy.",
+        help="File with the private key that decrypts the copy.",
     )
     return place(identity(function))
 
@@ -97,12 +100,12 @@ def _key(place: str | None, identity: Path | None) -> Any:
     from ..offsite import age
 
     if identity is not None and place is None:
-        raise click.UsageError("--identity opens copies: give --from as well.")
+        raise click.UsageError("--identity needs --from.")
     return age.read_identity(identity) if identity is not None else None
 
 
 def wanted(settings: Any, store: Any, plan: Any, name: str, want: Any) -> Any:
-    """Return the set that a restore is to put back, of the store or from elsewhere."""
+    """Return the set to restore, from the store or from --from."""
     from ..restore import source
 
     key = _key(plan.place or None, Path(plan.identity) if plan.identity else None)
@@ -110,14 +113,14 @@ def wanted(settings: Any, store: Any, plan: Any, name: str, want: Any) -> Any:
 
 
 def wanted_again(settings: Any, store: Any, plan: Any, reference: str) -> Any:
-    """Return the set of a restore that was cut short, by how its journal has it."""
-    if "/" in reference:  # it had come to this host, whole
+    """Return the set of an interrupted restore, by the reference in its journal."""
+    if "/" in reference:  # a path: the set is complete on this host
         plan = replace(plan, place="", identity="")
     return wanted(settings, store, plan, reference, _newest())
 
 
 def _newest() -> Any:
-    """Return what latest means to whoever only looks: the newest set, sound or not."""
+    """Return the criteria of "latest" for verbs that only read: the newest set, sound or not."""
     from ..backup import live
     from ..config import identity
     from ..mattermost import detect
@@ -132,7 +135,7 @@ def _newest() -> Any:
 def looked_at(
     settings: Any, store: Any, place: str | None, wanted: str, identity: Path | None
 ) -> Iterator[Any]:
-    """Have the set of the store, or a copy in scratch as long as it is looked at."""
+    """Yield a set of the store, or a copy in scratch that is removed afterwards."""
     from ..offsite import download
     from ..restore import choice, offered, source
 
@@ -145,22 +148,22 @@ def looked_at(
         if wanted == source.LATEST:
             found = offered.of_store(repository)
             wanted = choice.choose(found, _newest(), repository.where).name
-        with repository.fetched(repository.find(wanted), settings.rehearse_in) as set_:
+        with repository.fetched(repository.find(wanted), settings.scratch_dir) as set_:
             yield set_
         return
     remote = download.place(settings, place)
     if wanted == source.LATEST:
         wanted = choice.choose(offered.of_remote(remote), _newest(), remote.name).name
-    with download.fetched(remote, wanted, settings.rehearse_in, key) as set_:
+    with download.fetched(remote, wanted, settings.scratch_dir, key) as set_:
         yield set_
 
 
 @click.command()
 @verb
 def offsite(context: Context) -> CommandResult:
-    """Copy finished sets to the places outside this machine, check them there, thin them out.
+    """Copy finished sets to the off-site remotes, check the copies, and prune them.
 
-    A backup does it at its end; this does it now. What an interrupted run has brought there stays.
+    Each backup does this at its end. Data that an interrupted run has copied is not sent again.
     """
     from ..backup import live
     from ..config import identity
@@ -178,7 +181,7 @@ def offsite(context: Context) -> CommandResult:
 
 
 def with_copies(made: CommandResult, settings: Any, owner: Any) -> CommandResult:
-    """Copy the sets when a backup is made, and tell it with that."""
+    """Copy the sets after a backup, and add the result of that to the result of the backup."""
     from ..offsite import sync
     from ..store import inventory
 

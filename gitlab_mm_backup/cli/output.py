@@ -1,4 +1,4 @@
-"""The end of every verb: its work is done, told and turned into an exit code; what asks is here too."""
+"""Run a verb, print its result and return its exit code; and ask the operator questions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,6 +30,8 @@ from . import streams, terminal
 from .terminal import Lines, Screen
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from ..config.settings import Settings, Value
     from ..store.inventory import Store
 
@@ -39,16 +40,16 @@ JOBS = ("backup", "restore", "rehearse", "prune", "sso repair")
 
 @dataclass(frozen=True)
 class Context:
-    """How a command was asked to speak, and the settings file."""
+    """The common options of a command; gives access to settings and store."""
 
     command: str
     as_json: bool
     quiet: bool
     verbose: bool
-    config: Path | None  # None: the usual one, which need not be there
+    config: Path | None  # None: the default file, which may be absent
 
     def __post_init__(self) -> None:
-        """Have whoever reads settings by itself, far below, read the same file."""
+        """Make this file the one that settings.load() reads in this process."""
         if self.config:
             from ..config import settings
 
@@ -56,27 +57,29 @@ class Context:
 
     @property
     def job(self) -> bool:
-        """Tell whether the command does what metrics and notices tell of."""
+        """Whether metrics and notifications report the command."""
         return self.command in JOBS
 
     def load_everything(self) -> None:
-        """Have all that a job may need in memory: an upgrade of the package cannot break it then."""
+        """Import everything a job may need, so that upgrading the package cannot break it."""
         from . import preload
 
         preload.everything()
 
     def begin(self, ours: Settings) -> None:
-        """Tell those who want to know that the job itself begins now."""
+        """Log old names of options in config.yml, and send the notification of a start."""
         from ..health import notify
 
+        for old in ours.old_names:
+            logging.getLogger(__name__).warning("config.yml, %s", old)
         notify.begin(self.command, ours)
 
     def settings(self) -> Settings:
-        """Return the settings, read once; a file that was named must be there."""
+        """Return the settings, read once; a file given with --config must exist."""
         return self._settings
 
     def store(self) -> Store:
-        """Return the store that the settings name, one for the whole run: what it knows it keeps."""
+        """Return the configured store; created once per run."""
         return self._store
 
     @functools.cached_property
@@ -94,18 +97,18 @@ class Context:
         from ..store import inventory
 
         if self.job:
-            identity.own()  # whoever makes, restores or removes sets has an id
+            identity.own()  # a host that makes, restores or removes sets needs an id
         return inventory.open_store(self.settings())
 
     def values(self) -> list[Value]:
-        """Read the settings, each value with where it comes from; as ``settings`` does."""
+        """Read the settings, and return each value with its source."""
         from ..config.settings import look
 
         return look(required=self.config is not None)
 
 
 def finish(context: Context, work: Callable[[], CommandResult]) -> int:
-    """Run ``work``, print its outcome or failure, and return the exit code."""
+    """Run ``work``, print its result or failure, and return the exit code."""
     terminal.prepare(sys.stdout, sys.stderr)
     sandbox.leave_no_core()
     steps, lasting = _log_steps(context)
@@ -120,7 +123,7 @@ def finish(context: Context, work: Callable[[], CommandResult]) -> int:
         raise
     except (Exception, Interrupted) as trouble:
         error = _failure(context, trouble, lasting)
-    signals.ignore()  # what is left is short, and is not to be cut
+    signals.ignore()  # the rest is short and must not be interrupted
     seconds = time.monotonic() - began
     code = error.exit_code if error else outcome.exit_code
     tail: list[Callable[[], object]] = [
@@ -135,13 +138,13 @@ def finish(context: Context, work: Callable[[], CommandResult]) -> int:
 
 
 def _failure(context: Context, trouble: BaseException, log: SystemLog) -> Failure:
-    """Return what is told of whatever ended the work; of a bug the log has the traceback."""
+    """Convert an exception to the Failure that is shown; the traceback of a bug goes to the log."""
     if isinstance(trouble, Failure):
         return trouble
     if isinstance(trouble, Interrupted):
         return Failure(
             f"Interrupted by {trouble.signal_name}",
-            "everything begun was taken back",
+            "the changes so far are rolled back",
             "Run the command again.",
         )
     from ..system import log as system_log
@@ -155,7 +158,7 @@ def _failure(context: Context, trouble: BaseException, log: SystemLog) -> Failur
 
 
 def _standing(context: Context) -> ExitCode:
-    """Return whether the live state is as before: a restore that is not undone has a journal."""
+    """Return ATTENTION if an interrupted restore has left its journal, else FAILED."""
     from ..config import hooks
     from ..mattermost.journal import Journal
 
@@ -168,7 +171,7 @@ def _standing(context: Context) -> ExitCode:
 
 
 def _guard(act: Callable[[], object], log: SystemLog) -> None:
-    """Do one thing that follows the work; a bug in it changes nothing of how the work ended."""
+    """Run a step after the work; a bug in it is logged, and does not change the result."""
     try:
         act()
     except (Exception, Interrupted) as trouble:
@@ -191,16 +194,16 @@ def _print(
         return
     try:
         print_json(context, outcome, error, code, seconds)
-    except Exception as trouble:  # a field that JSON does not have
+    except Exception as trouble:  # a field that JSON cannot represent
         bare = CommandResult({}, outcome.warnings)
         print_json(context, bare, error or _failure(context, trouble, log), code, seconds)
 
 
 def _delivered(context: Context, code: ExitCode, log: SystemLog) -> ExitCode:
-    """Return the exit code once it is known whether the output went out.
+    """Return the exit code, after checking that the output could be written.
 
-    A job is done all the same, with a warning; a question whose answer was lost is not.  Whoever
-    closed a pipe has read enough of a job, and wants no word about that.
+    If not, a job ends with a warning, and a command that answers a question fails.  A job whose
+    reader closed the pipe (such as head) ends as usual.
     """
     trouble = streams.trouble()
     if trouble is None:
@@ -218,13 +221,13 @@ def _delivered(context: Context, code: ExitCode, log: SystemLog) -> ExitCode:
 def _follow(
     context: Context, outcome: CommandResult, error: Failure | None, seconds: float
 ) -> None:
-    """Have metrics and notices tell how a job ended; whoever is not root has done none."""
+    """Write the metrics and send the notifications of a job; only root can have run one."""
     if context.job and os.geteuid() == 0:
         from ..health import notify
 
         began = datetime.now().astimezone() - timedelta(seconds=seconds)
         ended = notify.FinishedRun(context.command, began, seconds, outcome, error)
-        with signals.heeded():  # a service that does not answer is not waited for by all means
+        with signals.heeded():  # so that a signal ends waiting for a slow service
             notify.follow(ended, context.settings, context.store)
 
 
@@ -243,7 +246,7 @@ def print_json(
         **outcome.fields,
     }
     line = json.dumps(document, ensure_ascii=not terminal.in_unicode(sys.stdout))
-    # What a terminal would act on comes as JSON's own escapes, and so do bytes of no encoding.
+    # Control characters and undecodable bytes are written as JSON escapes.
     click.echo("".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line))
 
 
@@ -262,7 +265,7 @@ def _print_text(context: Context, outcome: CommandResult, error: Failure | None)
 
 
 def _toned(line: str, word: str, colour: str) -> str:
-    """Return a line with one word of it in colour; where that is not wanted it is taken out."""
+    """Return a line with its first ``word`` in colour; _say removes the colour if unwanted."""
     if not word:
         return line
     painted = click.style(word, fg=colour, bold=True)
@@ -270,9 +273,9 @@ def _toned(line: str, word: str, colour: str) -> str:
 
 
 def _say(line: str, err: bool = False, tone: tuple[str, str] = ("", ""), **style: Any) -> None:
-    """Print what a command tells, and nothing that a name or a message in it would have printed."""
+    """Print a line, with control characters in names and messages escaped."""
     told = humanize.shown(line)
-    # click would write UTF-8 to a terminal that says it takes ASCII, were it left to choose.
+    # Without file=, click would write UTF-8 to an ASCII terminal.
     stream = sys.stderr if err else sys.stdout
     click.secho(
         _toned(told, *tone), file=stream, color=None if terminal.colours() else False, **style
@@ -280,7 +283,7 @@ def _say(line: str, err: bool = False, tone: tuple[str, str] = ("", ""), **style
 
 
 def _log_steps(context: Context) -> tuple[logging.Handler, SystemLog]:
-    """Send the steps that jobs log to the system's log, and on a terminal or with -v to stderr."""
+    """Send log messages to the system's log, and on a terminal or with -v to stderr too."""
     logger = logging.getLogger("gitlab_mm_backup")
     logger.handlers.clear()
     logger.setLevel(logging.INFO)
@@ -301,7 +304,7 @@ def _log_steps(context: Context) -> tuple[logging.Handler, SystemLog]:
 def _keep(
     log: SystemLog, outcome: CommandResult, error: Failure | None, code: ExitCode, seconds: float
 ) -> None:
-    """Have the end of a run in the system's log; the answer to a question is not worth it."""
+    """Write the result of a run to the system's log; answers to questions are left out."""
     worth = outcome.lasting or not outcome.answer
     for line in outcome.lines if worth else []:
         log.write(line)
@@ -309,7 +312,7 @@ def _keep(
         log.write(warning, logging.WARNING)
     if error is not None:
         log.write(str(error), logging.ERROR)
-    # cron asks every hour whether anything is due; that nothing was is no news.
+    # cron runs us every hour; a run that had nothing to do is not logged.
     if (worth and outcome.lines) or error is not None or outcome.warnings:
         ended = (
             f"Ended with exit code {int(code)}, {code.meaning}, after {humanize.duration(seconds)}"
@@ -328,12 +331,12 @@ def _require_root() -> None:
 
 
 def on_terminal() -> bool:
-    """Tell whether somebody is there to be asked."""
+    """Return whether an operator can be asked."""
     return sys.stdin.isatty()
 
 
 def pick(told: str, choices: Sequence[str]) -> int:
-    """Have the operator pick one of ``choices``; return its place.  Only where ``on_terminal``."""
+    """Ask the operator to pick one of ``choices``; return its index.  Needs a terminal."""
     _pause()
     _say(told, err=True)
     for place, choice in enumerate(choices, 1):
@@ -341,7 +344,7 @@ def pick(told: str, choices: Sequence[str]) -> int:
     try:
         number: int = click.prompt("Which one?", type=click.IntRange(1, len(choices)), err=True)
     except click.Abort:
-        raise Failure("Nothing was done", "none was chosen", exit_code=ExitCode.USAGE) from None
+        raise Failure("Cancelled; nothing changed", exit_code=ExitCode.USAGE) from None
     return number - 1
 
 
@@ -351,18 +354,13 @@ def _pause() -> None:
             screen.pause()
 
 
-def ask(
-    told: Sequence[str],
-    loud: Sequence[str],
-    question: str,
-    what: str = "what is live is replaced",
-) -> None:
-    """Have the operator confirm ``what``, or say how to go without asking; the first are lines."""
+def ask(told: Sequence[str], loud: Sequence[str], question: str) -> None:
+    """Print the lines ``told``, then ``loud`` in red, and ask; raise Failure unless confirmed."""
     if not sys.stdin.isatty():
         raise Failure(
-            f"Nobody can be asked, and {what}",
-            "there is no terminal",
-            "Give --yes to go on without a question.",
+            "Confirmation needed, but there is no terminal",
+            "",
+            "Re-run with --yes.",
             ExitCode.USAGE,
         )
     _pause()
@@ -375,14 +373,14 @@ def ask(
     except click.Abort:
         agreed = False
     if not agreed:
-        raise Failure("Nothing was done", "the answer was not yes", exit_code=ExitCode.USAGE)
+        raise Failure("Cancelled; nothing changed", exit_code=ExitCode.USAGE)
 
 
 def ask_password(name: str) -> Secret:
-    """Ask for a password without showing it; without a terminal it is the first line of stdin."""
+    """Ask for a password without echo; without a terminal, read the first line of stdin."""
     if not sys.stdin.isatty():
         return Secret(sys.stdin.readline().rstrip("\n"))
     try:
         return Secret(click.prompt(f"Password of {name}", hide_input=True, err=True))
     except click.Abort:
-        raise Failure("Nothing was done", "no password came", exit_code=ExitCode.USAGE) from None
+        raise Failure("Cancelled; nothing changed", exit_code=ExitCode.USAGE) from None

@@ -1,7 +1,7 @@
-"""Everything that a job may come to need, loaded before it begins.
+"""Imports everything a job may need before the job starts.
 
-The package may be upgraded while a job runs: its modules and templates are then others, or gone.
-Imports of this module are for that alone; a test holds them against the list of all modules.
+If the package is upgraded while a job runs, its modules and templates change or disappear.
+A test compares these imports with the list of all modules.
 """
 
 # ruff: noqa: F401
@@ -156,7 +156,7 @@ from ..system import (
 
 
 def everything() -> None:
-    """Load the libraries and files, too, that are otherwise read when they are wanted."""
+    """Load the libraries and files that are otherwise loaded on first use."""
     import jsonpatch
     import psycopg
     import yaml

@@ -1,17 +1,20 @@
-"""The recovery kit for a person, a printer and a machine."""
+"""gitlab-mm recovery-kit: the kit as text, as an HTML page and as JSON."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..health import html
 from ..offsite import recovery_kit
-from ..offsite.recovery_kit import Kit
 from ..result import CommandResult
 from .common import verb
-from .output import Context
+
+if TYPE_CHECKING:
+    from ..offsite.recovery_kit import Kit
+    from .output import Context
 
 
 def render(made: Kit) -> bytes:
@@ -20,12 +23,12 @@ def render(made: Kit) -> bytes:
 
 
 def write(path: Path, made: Kit) -> Path:
-    """Write the page, readable by root alone; raises Failure. Returns its full path."""
-    return html.write(path, render(made), "gitlab-mm kit FILE")
+    """Write the page, readable only by root; return its full path. Raises Failure."""
+    return html.write(path, render(made), "gitlab-mm recovery-kit FILE")
 
 
 def kit_result(made: Kit, path: Path | None) -> CommandResult:
-    """Tell the kit, or where its page is; a machine is never told a secret."""
+    """Return the kit, or the path of its page; the JSON fields contain no secrets."""
     fields = {
         "path": str(path) if path else None,
         "places": [
@@ -48,22 +51,24 @@ def kit_result(made: Kit, path: Path | None) -> CommandResult:
     return CommandResult(fields, lines, made.warnings, answer=True)
 
 
-@click.command()
+@click.command("kit")  # "command" in the JSON object; COMMANDS has the name that a user types
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option(
-    "--with-secrets", is_flag=True, help="The keys as well; then keep it as you keep keys."
+    "--with-secrets",
+    is_flag=True,
+    help="Include secrets. Store the output as securely as a password.",
 )
 @verb
 def kit(context: Context, file: Path | None, with_secrets: bool) -> CommandResult:
-    """Print what is needed to bring Mattermost back on an empty machine.
+    """Show what is needed to restore Mattermost on an empty machine.
 
-    Where sets are, which keys and files are needed, versions, and the commands. With FILE it is one
-    HTML page, for paper.
+    It lists the places of the sets, the required keys and files, versions, and the commands. With
+    FILE, it is written as an HTML page for printing.
     """
     from ..offsite import recovery_kit
 
     if with_secrets and context.as_json:
-        raise click.UsageError("--with-secrets is for paper: without --json.")
+        raise click.UsageError("--with-secrets and --json exclude each other.")
     ours = context.settings()
     made = recovery_kit.kit(ours, context.store(), with_secrets=with_secrets)
     return kit_result(made, write(file, made) if file is not None else None)

@@ -1,10 +1,9 @@
-"""The command line: one function per verb."""
+"""gitlab-mm rehearse."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,17 +15,22 @@ from ..store.sets import SetEntry
 from ..system import humanize
 from . import common, offsite
 from .common import VERDICTS, check_fields, check_line, settings_and_store, verb
-from .output import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from .output import Context
 
 
 def rehearse_result(
     made: Sequence[CheckRecord], warnings: list[str], *, expected: bool
 ) -> CommandResult:
-    """Tell what rehearsals came to; ``expected``: it is no news that something was not run."""
+    """Return the result of rehearsals; skipped checks are a warning unless ``expected``."""
     only = made[0] if len(made) == 1 else None
     if not expected:
         warnings = warnings + [
-            f"{one.set}: {check.name} was not run: {check.detail}"
+            f"{one.set}: {check.name} was skipped: {check.detail}"
             for one in made
             for check in one.checks
             if check.result is Result.NOT_RUN and one.verdict is not CheckVerdict.FAILED
@@ -39,7 +43,7 @@ def rehearse_result(
             "recovery_seconds": only and only.recovery_seconds,
             "rehearsals": [{**as_fields(one), "result": one.verdict.value} for one in made],
         },
-        [line for one in made for line in _rehearsal_lines(one)] or ["There is no set to rehearse"],
+        [line for one in made for line in _rehearsal_lines(one)] or ["No set to rehearse"],
         warnings,
         error=_unproven(made),
     )
@@ -53,11 +57,11 @@ def _unproven(made: Sequence[CheckRecord]) -> Failure | None:
     found = [f"{one.set}: {check.name}: {check.detail}" for one, check in failed]
     lasting = any(LASTING in check.detail for _, check in failed)
     return Failure(
-        f"{humanize.number(len(bad), 'set')} did not pass the rehearsal",
+        f"{humanize.number(len(bad), 'set')} failed the rehearsal",
         "; ".join(found),
-        "Do what the detail says; the page what-a-backup-contains tells more."
+        "Do what the detail says; docs/what-a-backup-contains.md explains it."
         if lasting
-        else "Make a new set and rehearse it: gitlab-mm backup; gitlab-mm rehearse",
+        else "Make a new backup and test it: gitlab-mm backup; gitlab-mm rehearse",
     )
 
 
@@ -69,17 +73,19 @@ def _rehearsal_lines(record: CheckRecord) -> list[str]:
     ]
     if record.recovery_seconds is not None:
         took = humanize.duration(max(1, record.recovery_seconds))
-        without = ", without the indexes of the search" if record.left_out else ""
+        without = ", without the search indexes" if record.left_out else ""
         lines.append(f"  Recovery time to expect: {took}{without}")
     return lines
 
 
 @click.command(epilog=common.SET_HELP)
 @click.argument("wanted", metavar="[SET]", default="latest")
-@click.option("--all", "every", is_flag=True, help="Every set, the newest first.")
-@click.option("--quick", is_flag=True, help="Without unpacking files and starting Mattermost.")
-@click.option("--full", is_flag=True, help="Build the indexes of the search as well.")
-@click.option("--if-due", is_flag=True, help="Only when rehearse in config.yml says so.")
+@click.option("--all", "every", is_flag=True, help="Rehearse every set, newest first.")
+@click.option("--quick", is_flag=True, help="Do not unpack files or start Mattermost.")
+@click.option("--full", is_flag=True, help="Build the search indexes too.")
+@click.option(
+    "--if-due", is_flag=True, help="Do nothing unless a rehearsal is due (rehearse in config.yml)."
+)
 @offsite.from_elsewhere
 @verb
 def rehearse(
@@ -92,7 +98,7 @@ def rehearse(
     place: str | None,
     identity: Path | None,
 ) -> CommandResult:
-    """Prove a set: restore it into scratch and start Mattermost from it, cut off from the network."""
+    """Test a set: restore it into a temporary PostgreSQL and directory; start Mattermost there."""
     from ..backup import salvage
     from ..rehearsal import job
     from ..restore import offered
@@ -106,7 +112,7 @@ def rehearse(
         ours, store = settings_and_store(context)
         now = datetime.now().astimezone()
         if if_due and not job.is_due(ours.rehearse, check_records.history(), now):
-            told = f"No rehearsal is due: rehearse is {ours.rehearse}"
+            told = f"No rehearsal is due (rehearse: {ours.rehearse})"
             return CommandResult({"set": None}, [told])
         depth = Depth.QUICK if quick else Depth.FULL if full else Depth.USUAL
         with offsite.looked_at(ours, store, place, wanted, identity) as chosen:
@@ -117,7 +123,7 @@ def rehearse(
             context.begin(ours)
             made = []
             for set_ in [one.set for one in entries if one.set]:
-                with store.fetched(set_, ours.rehearse_in) as near:
+                with store.fetched(set_, ours.scratch_dir) as near:
                     made.append(job.rehearse(near, site, depth, ours))
                 if place is None:
                     warnings += check_records.keep_record(set_, made[-1])
@@ -129,10 +135,10 @@ def _incomplete(entries: Sequence[SetEntry]) -> list[str]:
 
 
 def _refuse_contradictions(depths: bool, sets: bool, place: str | None, several: bool) -> None:
-    """Raise a usage error for two depths, two wishes for sets, or a copy among several."""
+    """Raise a usage error for options that exclude each other."""
     if depths:
         raise click.UsageError("--quick and --full exclude each other.")
     if sets:
         raise click.UsageError("SET and --all exclude each other.")
     if place is not None and several:
-        raise click.UsageError("--from takes one copy: without --all and --if-due.")
+        raise click.UsageError("--from excludes --all and --if-due.")

@@ -1,4 +1,4 @@
-"""The verb that puts a set back."""
+"""gitlab-mm restore."""
 
 from __future__ import annotations
 
@@ -10,45 +10,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..config import identity
-from ..config.identity import Host
 from ..errors import ExitCode, Failure
-from ..restore.choice import Chosen
-from ..restore.job import Restored
 from ..restore.plan import PARTS, RestoreOptions
-from ..restore.preview import Preview
-from ..restore.rollback import RolledBack
-from ..restore.search_index import IndexResult
 from ..result import CommandResult
 from ..sso.oauth import ProbeResult
 from ..store import manifest, soundness
-from ..store.sets import BackupSet
 from ..system import humanize
 from . import offsite
 from .common import SET_HELP, verb
-from .output import Context
 
 if TYPE_CHECKING:
-    from ..restore.search_index import IndexResult
+    from collections.abc import Sequence
 
-
-def search_line(search: IndexResult) -> str:
-    count = humanize.number(len(search.indexes), "index", "indexes")
-    return f"  Search: {count} built after that, in {humanize.duration(search.seconds)}"
-
-
-def search_fields(search: IndexResult | None) -> dict[str, Any] | None:
-    return {"indexes": search.indexes, "seconds": search.seconds} if search else None
-
-
-def search_result(search: IndexResult | None) -> CommandResult:
-    """Tell what became of indexes that an earlier restore had left for later."""
-    lines = [search_line(search)] if search else []
-    return CommandResult(
-        {"search": search_fields(search)}, lines, search.problems if search else [], answer=True
-    )
-
-
-if TYPE_CHECKING:  # whoever calls has these already
     from ..config.identity import Host
     from ..restore.choice import Chosen
     from ..restore.job import Restored
@@ -56,20 +29,39 @@ if TYPE_CHECKING:  # whoever calls has these already
     from ..restore.rollback import RolledBack
     from ..restore.search_index import IndexResult
     from ..store.sets import BackupSet
+    from .output import Context
 
-_SHOWN = 8  # digits of an id that tell a host from others
+
+def search_line(search: IndexResult) -> str:
+    count = humanize.number(len(search.indexes), "index", "indexes")
+    return f"  Search: {count} built afterwards, in {humanize.duration(search.seconds)}"
+
+
+def search_fields(search: IndexResult | None) -> dict[str, Any] | None:
+    return {"indexes": search.indexes, "seconds": search.seconds} if search else None
+
+
+def search_result(search: IndexResult | None) -> CommandResult:
+    """Return the result of building search indexes that an earlier restore has postponed."""
+    lines = [search_line(search)] if search else []
+    return CommandResult(
+        {"search": search_fields(search)}, lines, search.problems if search else [], answer=True
+    )
+
+
+_SHOWN = 8  # digits of a host's id
+_UNDO = "undo: gitlab-mm restore"
 
 
 def restore_result(
     set_: BackupSet, restored: Restored, chosen: Chosen, here: Host
 ) -> CommandResult:
-    """Tell of a restore onto the host ``here``, and of how its set was ``chosen``."""
+    """Return the result of a restore onto the host ``here``, and the notes on choosing the set."""
     warnings, notes = [*chosen.warnings, *restored.warnings], [*chosen.notes]
     notes += _former_host(set_, here)
     if restored.sign_in.verdict is not ProbeResult.ACCEPTED:
         warnings.append(f"Sign-in through GitLab: {restored.sign_in.reason}")
-    changed, times = restored.settings_changed, restored.times
-    settings = f"{humanize.number(len(changed), 'setting')} changed" if changed else "Same settings"
+    times = restored.times
     return CommandResult(
         {
             "set": set_.name,
@@ -77,7 +69,7 @@ def restore_result(
             "rows": restored.rows,
             "files": restored.files,
             "bytes": restored.bytes,
-            "settings_changed": changed,
+            "settings_changed": restored.settings_changed,
             "sign_in": restored.sign_in.verdict.value,
             "safety_set": restored.safety_set or None,
             "downtime_seconds": round(times.down, 3),
@@ -87,39 +79,45 @@ def restore_result(
             "gitlab_side": restored.gitlab_side,
             "notes": notes,
         },
-        [
-            f"Restored {set_.name}",
-            f"  {humanize.amounts(restored.rows, restored.files)}, {humanize.size(restored.bytes)}",
-            f"  {settings}",
-            *([f"  Before it: {restored.safety_set}"] if restored.safety_set else []),
-            f"  Mattermost was down for {humanize.duration(times.down)}, {humanize.duration(times.fill)} "
-            "of it to load and unpack",
-            *([search_line(restored.search)] if restored.search else []),
-            f"  Sign-in: {restored.sign_in.reason}",
-            *restored.gitlab_side,
-            *(f"  {note}" for note in notes),
-        ],
+        _restored_lines(set_, restored, notes),
         warnings,
     )
 
 
+def _restored_lines(set_: BackupSet, restored: Restored, notes: Sequence[str]) -> list[str]:
+    changed, times, before = restored.settings_changed, restored.times, restored.safety_set
+    settings = f"{humanize.number(len(changed), 'setting')} changed" if changed else "Same settings"
+    return [
+        f"Restored {set_.name}",
+        f"  {humanize.amounts(restored.rows, restored.files)}, {humanize.size(restored.bytes)}",
+        f"  {settings}",
+        *([f"  State before this restore: {before}", f"    {_UNDO} {before}"] if before else []),
+        f"  Mattermost was down for {humanize.duration(times.down)}, {humanize.duration(times.fill)} "
+        "of it to load and unpack",
+        *([search_line(restored.search)] if restored.search else []),
+        f"  Sign-in: {restored.sign_in.reason}",
+        *restored.gitlab_side,
+        *(f"  {note}" for note in notes),
+    ]
+
+
 def _former_host(set_: BackupSet, here: Host) -> list[str]:
-    """Return what is left to say where another host had made the set: whether it was this one."""
+    """Return a note if a host made the set that may be this one before a reinstall, else []."""
     former = manifest.host_of(set_.manifest)
     if here.owns(former) or former in here.others:
         return []
     name = identity.shown(former)[:_SHOWN] if identity.has_id(former) else identity.shown(former)
     return [
-        f"Sets of the former host ({set_.manifest.host}) are kept, and pruned only after: "
+        f"Sets of the former host ({set_.manifest.host}) are not pruned until you run: "
         f"gitlab-mm host take-over {name}"
     ]
 
 
 def recovery_result(taken: RolledBack, search: IndexResult | None = None) -> CommandResult:
-    """Tell which state is live after --rollback or --continue."""
+    """Return which state is live after --rollback or --continue."""
     words = {
-        "old": "Everything is as it was before the restore",
-        "new": "The restore was complete; what was left of the previous state is removed",
+        "old": "The restore is rolled back: Mattermost is in its state before it",
+        "new": "The restore was complete; the rest of the previous state is removed",
     }
     lines = [words[taken.state], *([search_line(search)] if search else [])]
     problems = search.problems if search else []
@@ -136,14 +134,14 @@ def preview_result(preview: Preview, chosen: Chosen) -> CommandResult:
         *(f"  {note}" for note in chosen.notes),
         *(f"  {number}. {step}" for number, step in enumerate(preview.steps, 1)),
         *soundness.caveat_lines(preview.told),
-        *(f"Room: {room}" for room in preview.room),
-        f"Settings that change: {', '.join(changed) or 'none'}",
-        *(["What is done to the set's config.json:"] if preview.patch else []),
+        *(f"Disk space: {room}" for room in preview.room),
+        f"Changed settings: {', '.join(changed) or 'none'}",
+        *(["Changes to the set's config.json:"] if preview.patch else []),
         *(f"  {line}" for line in preview.patch),
         f"Time: about {humanize.duration(preview.seconds)}",
     ]
     if preview.obstacle:
-        lines.append(f"It would be refused: {preview.obstacle}")
+        lines.append(f"The restore would be refused: {preview.obstacle}")
     fields = {
         "set": preview.set.name,
         "steps": preview.steps,
@@ -167,69 +165,77 @@ _SEARCH = {None: "auto", True: "later", False: "now"}
 @click.option(
     "--at",
     metavar="DATE",
-    help="The newest set of that day or before: 2026-11-20, 20261120, yesterday, 06:00.",
+    help="The newest set at or before this date: 2026-11-20, 20261120, yesterday, 06:00.",
 )
 @click.option(
     "--installation",
     metavar="ID",
     default="",
-    help="Which Mattermost, where sets of several lie there; the first digits of its id will do.",
+    help="The Mattermost installation, if there are sets of several: its id, or its first digits.",
 )
 @click.option(
     "--host",
     "of_host",
     metavar="ID",
     default="",
-    help="Whose sets, where several hosts made some; an id, its first digits, or a name.",
+    help="The host that made the set, if several did: its id, its first digits, or its name.",
 )
 @click.option(
     "--only",
     multiple=True,
     type=click.Choice(PARTS),
-    help="Put back only this; may be repeated.",
+    help="Restore only this part; may be repeated.",
 )
 @click.option(
     "--to",
     type=click.Choice(["omnibus", "standalone"]),
-    help="The kind of Mattermost to restore onto, where this host has both.",
+    help="The kind of Mattermost to restore onto, if this host has both.",
 )
-@click.option("--replace", is_flag=True, help="Replace what a standalone Mattermost holds.")
+@click.option("--replace", is_flag=True, help="Replace the data of a standalone Mattermost.")
 @click.option(
     "--nginx",
     type=click.Path(path_type=Path),
-    help="Write an nginx site for the standalone Mattermost to this new file.",
+    help="Write an nginx site for the standalone Mattermost to this file, which must not exist.",
 )
-@click.option("--with-etc", is_flag=True, help="Put /etc/gitlab back too.")
-@click.option("--no-safety-backup", is_flag=True, help="Make no set of the present state first.")
-@click.option("--keep-previous", is_flag=True, help="Keep the present state until prune.")
-@click.option("--in-place", is_flag=True, help="Remove the present state first, for want of room.")
+@click.option("--with-etc", is_flag=True, help="Restore /etc/gitlab too.")
+@click.option("--no-safety-backup", is_flag=True, help="Do not back up the current state first.")
+@click.option(
+    "--keep-previous",
+    is_flag=True,
+    help="Keep the old database and directories until the next prune.",
+)
+@click.option(
+    "--in-place",
+    is_flag=True,
+    help="Delete current data first (disk too small). Cannot be rolled back.",
+)
 @click.option(
     "--search-later/--search-now",
     default=None,
-    help="Build the search's indexes when Mattermost is back, or before; by size unless given.",
+    help="Build the search indexes after Mattermost has started, or before. Default: by size.",
 )
 @click.option(
     "--replace-with-empty",
     is_flag=True,
-    help="Replace live data also where the set has nothing in their place; --yes alone does not.",
+    help="Replace live data even if the set has no such data; --yes alone does not.",
 )
 @click.option(
     "--trust-unsigned",
     metavar="SET",
     default="",
-    help="Restore this set although nothing proves who made it.",
+    help="Restore this set although its origin is not proven.",
 )
-@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Show the plan; change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @offsite.from_elsewhere
-@click.option("--rollback", is_flag=True, help="Take back a restore that was cut short.")
-@click.option("--continue", "go_on", is_flag=True, help="Do a restore again that was cut short.")
+@click.option("--rollback", is_flag=True, help="Roll back an interrupted restore.")
+@click.option("--continue", "go_on", is_flag=True, help="Run an interrupted restore again.")
 @verb
 def restore(context: Context, **options: Any) -> CommandResult:
-    """Put a set back: messages, uploads, settings and GitLab sign-in.
+    """Restore a set: messages, uploads, settings and GitLab sign-in.
 
-    Without SET it is the newest sound set of this Mattermost; on a server that was reinstalled, of
-    the one that it had.
+    Without SET, the newest sound set of this Mattermost is restored; after a reinstall, the newest
+    of the former one.
     """
     from ..mattermost import detect
     from ..mattermost.journal import Journal
@@ -248,7 +254,7 @@ def restore(context: Context, **options: Any) -> CommandResult:
 
 
 def _recover(context: Context, journal: Any, to: str, *, roll_back: bool) -> CommandResult:
-    """Take back a restore that was cut short, and do it again where that is wanted."""
+    """Roll back an interrupted restore and, unless ``roll_back``, run it again."""
     from ..mattermost import detect
     from ..restore import rollback, search_index
     from . import consent
@@ -274,7 +280,7 @@ def _recover(context: Context, journal: Any, to: str, *, roll_back: bool) -> Com
 def _restore(
     context: Context, site: Any, plan: RestoreOptions, options: dict[str, Any]
 ) -> CommandResult:
-    """Restore the set that is meant; where that turns out damaged, the next one that is sound."""
+    """Restore the chosen set; if it turns out to be damaged, the next sound one."""
     from ..mattermost import detect
     from ..rehearsal import job
     from ..restore import preview, to_standalone
@@ -320,7 +326,7 @@ def _put_back(context: Context, wanted: Any, site: Any, plan: RestoreOptions) ->
 
 
 def _want(site: Any, options: dict[str, Any]) -> Any:
-    """Return what is looked for where no set is named."""
+    """Return the criteria for choosing a set."""
     from ..backup import live
     from ..config import identity
     from ..restore.choice import Want
@@ -336,13 +342,13 @@ def _want(site: Any, options: dict[str, Any]) -> Any:
 
 
 def _wanted(ours: Any, store: Any, plan: RestoreOptions, options: dict[str, Any], want: Any) -> Any:
-    """Return the set that is meant, of the store or from elsewhere; ask where nobody else can tell."""
+    """Return the set to restore, from the store or --from; ask if several are possible."""
     from ..restore import choice
     from ..store import manifest
     from . import output
 
     if options["dry_run"] and plan.place:
-        raise click.UsageError("--dry-run looks at a set that is here: without --from.")
+        raise click.UsageError("--dry-run and --from exclude each other.")
     name = options["wanted"] or "latest"
     try:
         return offsite.wanted(ours, store, plan, name, want)
@@ -356,7 +362,7 @@ def _wanted(ours: Any, store: Any, plan: RestoreOptions, options: dict[str, Any]
 
 
 def _before(day: str | None) -> datetime | None:
-    """Return the end of a day, or the very moment; None is the latest of all."""
+    """Return the end of the day in ``day``, or its exact time; None for the latest."""
     from .. import clock
 
     if day is None or day == "latest":
@@ -364,7 +370,7 @@ def _before(day: str | None) -> datetime | None:
     try:
         return clock.end_of(day, datetime.now().astimezone())
     except ValueError as error:
-        raise Failure(f"{day!r} is no date", str(error), exit_code=ExitCode.USAGE) from None
+        raise Failure(f"{day!r} is not a date", str(error), exit_code=ExitCode.USAGE) from None
 
 
 def _plan(options: dict[str, Any], kind: str) -> RestoreOptions:

@@ -1,56 +1,50 @@
-"""The command line: one function per verb."""
+"""gitlab-mm list, verify and prune."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..config import identity
-from ..config.identity import Host
-from ..config.origin import Origin
-from ..config.settings import Remote
 from ..health import remarks
-from ..offsite.copies import RemoteEntry
 from ..restore.choice import Found
 from ..result import CommandResult
 from ..store import soundness
 from ..store.check_records import CheckRecord, damaged, latest_rehearsal, latest_verification
-from ..store.inventory import Store
-from ..store.prune import Pruned, PrunePlan
-from ..store.retention import Decision
-from ..store.sets import BackupSet, SetEntry
-from ..store.soundness import Flaw
 from ..system import humanize
 from . import common, offsite
 from .common import VERDICTS, check_fields, settings_and_store, verb
-from .output import Context
 
-if TYPE_CHECKING:  # whoever calls has these already, and a list needs no restore
+if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..config.identity import Host
     from ..config.origin import Origin
+    from ..config.settings import Remote
+    from ..offsite.copies import RemoteEntry
     from ..store.inventory import Store
     from ..store.prune import Pruned, PrunePlan
     from ..store.retention import Decision
     from ..store.sets import BackupSet, SetEntry
     from ..store.soundness import Flaw
+    from .output import Context
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A set of a list, or what is no complete one, with all that is known of it."""
+    """A set, or an incomplete one, with its check records and flaws, for a list."""
 
     entry: SetEntry
     proven: Sequence[CheckRecord] = ()
     flaws: Sequence[Flaw] = ()
-    origin: Origin | None = None  # None where it is not complete
+    origin: Origin | None = None  # None: not complete
 
 
 def list_result(listed: Sequence[Listed], store: Store, here: Host) -> CommandResult:
-    """Tell the sets of a store, and how many of other hosts it does not show."""
+    """Return the list of a store's sets, and how many sets of other hosts are not shown."""
     newest = {one.entry.name: latest_verification(one.proven) for one in listed}
     damaged = {name for name, record in newest.items() if record and not record.whole}
     lines = [_list_line(one, damaged, here) for one in listed]
@@ -62,7 +56,7 @@ def list_result(listed: Sequence[Listed], store: Store, here: Host) -> CommandRe
         for one in others
     ]
     hidden = [{"host": one.name, "sets": one.sets, "newest": one.newest} for one in others]
-    told = lines or [f"There is no set in {store.where}"]
+    told = lines or [f"No sets in {store.where}"]
     return CommandResult({"sets": fields, "others": hidden}, told, answer=True)
 
 
@@ -71,9 +65,9 @@ def builds_on(set_: BackupSet) -> str:
 
 
 def _damaged_base(set_: BackupSet, damaged: set[str]) -> str | None:
-    """Return the lowest set below ``set_`` whose newest verification found it damaged.
+    """Return the first set of the chain of ``set_`` that is damaged, None if there is none.
 
-    What builds on it is damaged by that alone.
+    A set is unusable if a set that it builds on is damaged.
     """
     return next((one.name for one in set_.chain[:-1] if one.name in damaged), None)
 
@@ -102,11 +96,11 @@ def _list_line(one: Listed, damaged: set[str], here: Host) -> str:
 
 
 def _proof(proven: Sequence[CheckRecord]) -> str:
-    """Return in words what the newest verification and rehearsal of a set came to."""
+    """Return the results of a set's newest verification and rehearsal, in words."""
     verified, rehearsed = latest_verification(proven), latest_rehearsal(proven)
     if verified is None:
         return "never verified, never rehearsed"
-    words = f"{'whole' if verified.whole else 'DAMAGED'} on {humanize.moment(verified.made)}"
+    words = f"{'intact' if verified.whole else 'DAMAGED'} on {humanize.moment(verified.made)}"
     if rehearsed is None:
         return f"{words}, never rehearsed"
     result = VERDICTS[rehearsed.verdict]
@@ -158,7 +152,7 @@ def verify_result(
             **remarks.origin_fields(origin),
             "checks": check_fields(record.checks),
         },
-        [] if error else [f"{set_.name} is whole, and {origin.words}"],
+        [] if error else [f"{set_.name} is intact, and {origin.words}"],
         warnings,
         answer=True,
         error=error,
@@ -168,7 +162,7 @@ def verify_result(
 def prune_result(
     done: Sequence[PrunePlan | Pruned], removed: list[str], problems: list[str], *, dry_run: bool
 ) -> CommandResult:
-    """Tell what became of each set; of several hosts' sets at once, what went counts."""
+    """Return the decision for each set; a set that one of several owners removes is removed."""
     known: dict[str, Decision] = {}
     for one in (decision for each in done for decision in each.decisions):
         if one.name not in known or not one.keep:
@@ -180,7 +174,9 @@ def prune_result(
 
 
 @click.command("list")
-@click.option("--from", "place", metavar="REMOTE", help="List the copies there; as restore --from.")
+@click.option(
+    "--from", "place", metavar="REMOTE", help="List the copies at a remote, as in restore --from."
+)
 @verb
 def list_sets(context: Context, place: str | None) -> CommandResult:
     """List the sets, newest first."""
@@ -197,7 +193,7 @@ def list_sets(context: Context, place: str | None) -> CommandResult:
 def verify(
     context: Context, wanted: str, place: str | None, identity: Path | None
 ) -> CommandResult:
-    """Read a whole set and hold it against its manifest."""
+    """Read a set completely and compare it with its manifest."""
     from ..rehearsal import job
     from ..store import check_records, inventory
 
@@ -209,13 +205,19 @@ def verify(
 
 
 @click.command()
-@click.option("--previous", is_flag=True, help="Remove all that --keep-previous kept, too.")
 @click.option(
-    "--accept", metavar="SET", help="This set looks emptied, and is right so: go on with it."
+    "--previous", is_flag=True, help="Also remove everything that restore --keep-previous kept."
 )
-@click.option("--host", "of_host", metavar="ID", help="The sets of another host, instead of ours.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would be removed, and why.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--accept", metavar="SET", help="Accept this set although it looks emptied, and prune by it."
+)
+@click.option(
+    "--host", "of_host", metavar="ID", help="Prune the sets of another host instead of this host's."
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Show which sets would be removed and why; change nothing."
+)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @verb
 def prune(
     context: Context,
@@ -225,10 +227,10 @@ def prune(
     dry_run: bool,
     yes: bool,
 ) -> CommandResult:
-    """Remove this host's sets that no rule of config.yml keeps; never the newest.
+    """Remove this host's sets that no retention rule in config.yml keeps; never the newest.
 
-    Sets of other hosts and installations stay. Where so much would go as never before, somebody
-    has to agree.
+    Sets of other hosts and installations stay. Removing more sets than ever before needs a
+    confirmation.
     """
     from ..config import identity
     from ..restore import rollback
@@ -250,7 +252,7 @@ def prune(
         agreed = yes
         if not yes and going and (of_host or (any(asked) and output.on_terminal())):
             what = [f"Sets to remove: {', '.join(going)}"]
-            output.ask(what, [], "Remove them?", "sets are removed")
+            output.ask(what, [], "Remove them?")
             agreed = True
         done = [thinning.prune(store, ours.rules, one, agreed=agreed) for one in owners]
         problems = [problem for one in done for problem in one.problems]
@@ -260,7 +262,7 @@ def prune(
 
 
 def _owner(host: Any) -> Any:
-    """Return for whom is pruned: this host, with the installation that is live, or was last."""
+    """Return the owner to prune for: this host, with its current or last installation."""
     from ..backup import live
     from ..mattermost import detect
     from ..store.prune import Owner
@@ -272,7 +274,7 @@ Known = Mapping[str, Found]  # by set
 
 
 def told_with_places(listed: CommandResult, copies: Mapping[str, Sequence[str]]) -> CommandResult:
-    """Return the list of sets with where each has a checked copy; ``copies`` tells that by set."""
+    """Return the list of sets with the remotes that have a checked copy; ``copies`` has them by set."""
     sets = list(listed.fields["sets"])
     lines = list(listed.lines)
     for number, one in enumerate(sets):
@@ -286,11 +288,11 @@ def told_with_places(listed: CommandResult, copies: Mapping[str, Sequence[str]])
 def copies_result(
     remote: Remote, entries: Sequence[RemoteEntry], known: Known, here: Host
 ) -> CommandResult:
-    """Tell the copies at one remote, as the list of sets does."""
+    """Return the list of the copies at one remote."""
     return CommandResult(
         {"sets": [_entry_fields(remote, one, known[one.name], here) for one in entries]},
         [_entry_line(one, known[one.name], here) for one in entries]
-        or [f"There is no copy of a set at {remote.name}"],
+        or [f"No copy of a set at {remote.name}"],
         answer=True,
     )
 
@@ -334,7 +336,7 @@ def _entry_fields(remote: Remote, one: RemoteEntry, found: Found, here: Host) ->
 
 
 def listed(store: Any) -> CommandResult:
-    """Return the list of a store's sets, with all that is known of them."""
+    """Return the list of a store's sets with their check records, flaws and origins."""
     from ..config import identity
     from ..restore import offered
     from ..store import check_records
@@ -353,7 +355,7 @@ def listed(store: Any) -> CommandResult:
 
 
 def list_copies(settings: Any, place: str) -> CommandResult:
-    """Return what there is at a remote."""
+    """Return the list of the sets or copies at a remote."""
     from ..config import identity
     from ..offsite import copies, download
     from ..restore import offered, source
@@ -368,7 +370,7 @@ def list_copies(settings: Any, place: str) -> CommandResult:
 
 
 def with_places(listed: CommandResult) -> CommandResult:
-    """Tell the list of sets with where each has a copy."""
+    """Return the list of sets with the remotes that have a checked copy of each."""
     from ..offsite import ledger
 
     return told_with_places(listed, ledger.by_set())

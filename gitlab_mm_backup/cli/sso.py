@@ -1,21 +1,23 @@
-"""The command line's part about sign-in through GitLab."""
+"""gitlab-mm sso and gitlab-mm accounts."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import ExitCode, Failure
 from ..result import CommandResult
-from ..sso.accounts import Changed, Person
 from ..sso.check import Diagnosis, Severity
-from ..sso.repair import Repair, Repaired
 from ..system import humanize
 from .common import verb
-from .output import Context
+
+if TYPE_CHECKING:
+    from ..sso.accounts import Changed, Person
+    from ..sso.repair import Repair, Repaired
+    from .output import Context
 
 
 def conversion_preview_result(found: Changed) -> CommandResult:
@@ -32,10 +34,10 @@ def conversion_preview_result(found: Changed) -> CommandResult:
 
 
 def conversion_question(found: Changed) -> tuple[list[str], list[str], str]:
-    """Return what the operator is told before a conversion, no loud warning, and the question."""
+    """Return the lines, no warnings, and the question before a conversion."""
     told = [f"  {_account_line(one)}" for one in found.people]
     people = humanize.number(len(found.people), "account")
-    told.append("GitLab no longer signs them in; Mattermost restarts.")
+    told.append("They can no longer sign in through GitLab. Mattermost restarts.")
     return told, [], f"Convert {people}?"
 
 
@@ -48,12 +50,10 @@ def convert_result(done: Changed) -> CommandResult:
     lines = [
         f"{humanize.number(len(done.people), 'account')} now sign in by e-mail and password",
         f"  {done.administrator} can sign in without GitLab",
-        "  Each asks Mattermost for a new password: Forgot your password?, at the sign-in page",
-        f"  To take it back: gitlab-mm accounts convert --undo {done.mapping}",
+        '  Each sets a new password with "Forgot your password?" on the sign-in page',
+        f"  undo: gitlab-mm accounts convert --undo {done.mapping}",
     ]
-    return CommandResult(
-        fields, lines if done.people else ["Nobody is left to convert"], done.warnings
-    )
+    return CommandResult(fields, lines if done.people else ["No account to convert"], done.warnings)
 
 
 def undo_result(done: Changed) -> CommandResult:
@@ -84,25 +84,25 @@ def _accounts_fields(found: Changed) -> dict[str, object]:
 
 @click.group()
 def accounts() -> None:
-    """Accounts that sign in through GitLab: make them ones with e-mail and password."""
+    """Convert GitLab accounts to email and password."""
 
 
 @accounts.command()
-@click.option("--from", "before", type=click.Choice(["gitlab"]), help="How they sign in now.")
-@click.option("--to", "after", type=click.Choice(["email"]), help="How they are to sign in.")
+@click.option("--from", "before", type=click.Choice(["gitlab"]), help="The current sign-in method.")
+@click.option("--to", "after", type=click.Choice(["email"]), help="The new sign-in method.")
 @click.option(
     "--admin",
     metavar="NAME",
-    help="An administrator with a password of its own, who must be able to sign in first; the "
-    "password is asked for, or read from the first line of standard input.",
+    help="An administrator with a Mattermost password, whose sign-in is tested first. The password "
+    "is asked for, or read from the first line of standard input.",
 )
-@click.option("--dry-run", is_flag=True, help="Only tell who is affected.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Show the affected accounts; change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option(
     "--undo",
     "mapping",
     type=click.Path(path_type=Path),
-    help="Take a conversion back from the file that it named.",
+    help="Undo a conversion, with the file that it named.",
 )
 @verb
 def convert(
@@ -114,9 +114,9 @@ def convert(
     yes: bool,
     mapping: Path | None,
 ) -> CommandResult:
-    """Keep people able to sign in where GitLab sign-in ends; --undo FILE takes it back.
+    """Convert accounts from GitLab sign-in to email and password; --undo FILE reverts it.
 
-    Everybody affected then asks Mattermost itself for a new password: "Forgot your password?".
+    The affected people then set a new password in Mattermost: "Forgot your password?".
     """
     from ..mattermost import detect
     from ..sso import accounts as sso_accounts
@@ -134,14 +134,14 @@ def convert(
             return conversion_preview_result(preview)
         if admin is None:
             raise Failure(
-                "No administrator is named who can sign in without GitLab",
-                f"there are: {', '.join(preview.local_administrators) or 'none'}",
-                "Give --admin NAME; to make one: mmctl user create --local --system-admin",
+                "No administrator who can sign in without GitLab is given",
+                f"known: {', '.join(preview.local_administrators) or 'none'}",
+                "Give --admin NAME. To create one: mmctl user create --local --system-admin",
                 ExitCode.USAGE,
             )
         password = output.ask_password(admin)
         if not yes:
-            output.ask(*conversion_question(preview), "accounts are changed")
+            output.ask(*conversion_question(preview))
         return convert_result(sso_accounts.convert(site, admin, password))
 
 
@@ -158,7 +158,7 @@ def check_result(diagnosis: Diagnosis) -> CommandResult:
 
 
 def repair_result(repaired: Repaired) -> CommandResult:
-    """Tell what was, or would be, written; a finding that is left is a warning."""
+    """Return the layers that were, or would be, written; remaining findings are warnings."""
     repair, after, dry_run = repaired.repair, repaired.after, repaired.wish.dry_run
     layers = repair.layers if repair else []
     left = [f"{one.code} ({one.layer}): {one.detail}" for one in after.findings]
@@ -177,17 +177,17 @@ def repair_result(repaired: Repaired) -> CommandResult:
         ],
         [] if dry_run else left,
         answer=dry_run,
-        # Within a restore what is left is no failure of the hook: the restore tells it at its end.
+        # In a restore, remaining findings do not fail the hook: the restore reports them.
         lenient=repaired.wish.if_possible,
     )
 
 
 def _repair_line(repair: Repair | None, verb: str) -> str:
     if repair is None:
-        return "Nothing was written: there are no credentials that GitLab accepts"
+        return "Nothing written: GitLab accepts none of the credentials that were found"
     pair = f"id {repair.pair.id[:4]}…, secret {repair.pair.secret.hint()}"
     if not repair.changes:
-        return f"Nothing had to be written ({pair})"
+        return f"Already correct; nothing written ({pair})"
     return f"{verb} the credentials from {repair.source} to {', '.join(repair.layers)} ({pair})"
 
 
@@ -223,21 +223,21 @@ def _sign_in_lines(diagnosis: Diagnosis) -> list[str]:
         for one in diagnosis.findings
     ]
     if diagnosis.applications is None:
-        lines.append("GitLab's database could not be asked on this host: the probe decides")
+        lines.append("GitLab's database is not available on this host; the probe decides")
     return [*lines, f"Probe: {diagnosis.probe.reason}"]
 
 
 @click.group()
 def sso() -> None:
-    """Sign-in through GitLab: check it, mend it."""
+    """Check and repair sign-in through GitLab."""
 
 
 _FROM = click.option(
     "--from",
     "named",
     multiple=True,
-    metavar="SET|FOLDER",
-    help="Look for credentials there too; may be repeated.",
+    metavar="SET|DIRECTORY",
+    help="Also look for credentials there; may be repeated.",
 )
 
 
@@ -245,7 +245,7 @@ _FROM = click.option(
 @_FROM
 @verb
 def sso_check(context: Context, named: tuple[str, ...]) -> CommandResult:
-    """Say whether GitLab accepts Mattermost's credentials, and if not, why."""
+    """Check whether GitLab accepts Mattermost's credentials."""
     from ..config import hooks
     from ..mattermost import detect
     from ..sso import check
@@ -256,14 +256,20 @@ def sso_check(context: Context, named: tuple[str, ...]) -> CommandResult:
 
 @sso.command("repair")
 @_FROM
-@click.option("--rotate", is_flag=True, help="Where nothing fits: a new secret in GitLab's row.")
-@click.option("--register", is_flag=True, help="Where nothing fits: a new application in GitLab.")
-@click.option("--if-possible", is_flag=True, help="Where nothing fits: warn instead of failing.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would be written.")
-@click.option("--undo", is_flag=True, help="Put the files back as the last repair found them.")
+@click.option(
+    "--rotate", is_flag=True, help="If no credentials work: write a new secret into GitLab's row."
+)
+@click.option(
+    "--register", is_flag=True, help="If no credentials work: register a new application in GitLab."
+)
+@click.option(
+    "--if-possible", is_flag=True, help="If no credentials work: warn instead of failing."
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be written; change nothing.")
+@click.option("--undo", is_flag=True, help="Undo the last repair: write back the former files.")
 @verb
 def sso_repair(context: Context, undo: bool, **how: Any) -> CommandResult:
-    """Give Mattermost the credentials that GitLab accepts, with the least change."""
+    """Write the credentials that GitLab accepts into Mattermost's configuration."""
     from ..config import hooks
     from ..mattermost import detect
     from ..sso import repair
@@ -273,7 +279,7 @@ def sso_repair(context: Context, undo: bool, **how: Any) -> CommandResult:
         site = detect.find(hooks.site_kind())
         if undo:
             layers = repair.undo(site)
-            return CommandResult({"written": layers}, [f"Put back: {', '.join(layers)}"])
+            return CommandResult({"written": layers}, [f"Restored: {', '.join(layers)}"])
         kept = Path(os.environ.get(repair.UNDO_VARIABLE, repair.UNDO_FILE))
         done = repair.repair(site, context.store(), repair.RepairOptions(**how), kept)
         return repair_result(done)

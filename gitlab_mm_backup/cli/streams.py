@@ -1,7 +1,7 @@
-"""stdin, stdout and stderr: all three are open, and writing to one never fails.
+"""stdin, stdout and stderr: keep all three open, and never fail when writing to them.
 
-cron lines close them, disks behind them fill up, and an SSH session may end in the middle of a
-restore: none of it may end the work. What could not be written is asked for at the end.
+A closed descriptor, a full disk or the end of an SSH session must not end a restore. ``trouble``
+returns the error at the end.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _raw: dict[int, _Raw] = {}
-_before: list[Any] = []  # which could close the descriptors, were they let go of
+_before: list[Any] = []  # kept, because deleting them could close the descriptors
 
 
 class _Raw(io.FileIO):
-    """A descriptor that takes everything; ``trouble`` says why some of it was dropped."""
+    """A descriptor whose write() never fails; ``trouble`` is the first error."""
 
     trouble: OSError | None = None
 
@@ -34,15 +34,17 @@ class _Raw(io.FileIO):
                 return memoryview(piece).nbytes
             if written is not None:
                 return written
-            select.select([], [self.fileno()], [])  # somebody set O_NONBLOCK on a shared terminal
+            select.select(
+                [], [self.fileno()], []
+            )  # another process set O_NONBLOCK on a shared terminal
 
 
 def settle() -> None:
-    """Open what is closed on /dev/null, and have Python's three streams never fail."""
+    """Open closed descriptors on /dev/null, and replace Python's streams by ones that never fail."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
-        except OSError:  # or a file that we open would get the number, and our output
+        except OSError:  # else the next file we open would get this number
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     _before[:] = [sys.stdin, sys.stdout, sys.stderr]
     stdin = io.BufferedReader(io.FileIO(0, closefd=False))
@@ -66,8 +68,8 @@ def _encoding(stream: Any) -> str:
 
 
 def trouble() -> OSError | None:
-    """Return why some of stdout could not be written, after all of it was tried; None if it was."""
-    with contextlib.suppress(ValueError):  # closed by whoever took it
+    """Flush stdout; return the first error of writing to it, None if there was none."""
+    with contextlib.suppress(ValueError):  # already closed
         sys.stdout.flush()
     raw = _raw.get(1)
     return raw.trouble if raw is not None else None

@@ -1,4 +1,4 @@
-"""The terminal while a job runs: its steps as lines, and below them bars of how far each part is."""
+"""The terminal while a job runs: a line for each step, and progress bars below."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from ..system import humanize
-from ..system.progress import Measure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from rich.console import Group
     from rich.progress import Progress, Task, TaskID
     from rich.text import Text
 
+    from ..system.progress import Measure
+
 
 class _Step(logging.Formatter):
-    """A step's time and words, on one line and without what a terminal would act on."""
+    """Formats a step as time and text, on one line without control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
         return humanize.plain(super().format(record))
@@ -34,7 +36,7 @@ _BAR = 24  # columns
 
 
 def prepare(*streams: TextIO) -> None:
-    """Have ``streams`` take every text: what their encoding cannot show comes near to it."""
+    """Let ``streams`` accept every text: replace characters that their encoding does not have."""
     codecs.register_error("plain", _plain)
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
@@ -43,9 +45,9 @@ def prepare(*streams: TextIO) -> None:
 
 
 def _in_c_locale(environment: Mapping[str, str]) -> bool:
-    """Tell whether the user's locale is C: Python writes UTF-8 there, a terminal shows none.
+    """Return whether the user's locale is C: Python writes UTF-8 then, the terminal expects ASCII.
 
-    Where Python finds it, it sets LC_CTYPE to C.UTF-8 itself (PEP 538).
+    Python sets LC_CTYPE to C.UTF-8 itself in a C locale (PEP 538).
     """
     c = ("", "C", "POSIX")
     wanted, kind, usual = (environment.get(one, "") for one in ("LC_ALL", "LC_CTYPE", "LANG"))
@@ -53,19 +55,19 @@ def _in_c_locale(environment: Mapping[str, str]) -> bool:
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """Write what cannot be encoded as near to it as ASCII comes."""
+    """Replace characters that cannot be encoded by ASCII; an error handler of codecs."""
     assert isinstance(error, UnicodeEncodeError)
     bad = error.object[error.start : error.end].translate(_PLAIN)
     return bad.encode("ascii", "backslashreplace").decode(), error.end
 
 
 def in_unicode(stream: TextIO) -> bool:
-    """Tell whether ``stream`` can take any character."""
+    """Return whether the encoding of ``stream`` is Unicode."""
     return (stream.encoding or "").lower().replace("-", "").startswith("utf")
 
 
 class Lines(logging.Handler):
-    """Writes a line for each step that jobs log."""
+    """Prints a line for each logged step."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__()
@@ -92,10 +94,10 @@ class _Row:
 
 
 class Screen(logging.Handler):
-    """Shows the steps that jobs log, the present one with a wheel, and bars below it."""
+    """Prints the logged steps; shows the current one with a spinner, and progress bars below."""
 
     def __init__(self, stream: TextIO) -> None:
-        from rich.console import Console  # here: a tenth of a second that only this needs
+        from rich.console import Console  # imported here: it takes a tenth of a second
         from rich.live import Live
         from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
         from rich.spinner import Spinner
@@ -131,7 +133,7 @@ class Screen(logging.Handler):
         self._live.start()
 
     def start(self, what: str, total: int | None, done: Measure | None) -> _Row:
-        """Show a bar; see progress.Start."""
+        """Show a progress bar; see progress.Start."""
         row = _Row(self, self.progress.add_task(what, total=total), done)
         with self._rows_lock:
             self._rows.append(row)
@@ -144,7 +146,7 @@ class Screen(logging.Handler):
         self.progress.remove_task(row.task)
 
     def pause(self) -> None:
-        """Leave the terminal alone until there is something new to show."""
+        """Stop drawing until the next step or bar."""
         self._live.stop()
 
     def close(self) -> None:
@@ -152,7 +154,7 @@ class Screen(logging.Handler):
         super().close()
 
     def __rich__(self) -> Group:
-        """Measure what is measured, and return all that moves."""
+        """Update the bars, and return spinner and bars."""
         from rich.console import Group
 
         with self._rows_lock:
@@ -161,12 +163,12 @@ class Screen(logging.Handler):
                     self.progress.update(row.task, completed=row.done())
         for task in self.progress.tasks:
             if task.total is not None and task.completed > task.total:
-                task.total = None  # nobody knows any more
+                task.total = None  # more than expected: the total is unknown now
         return Group(self._wheel, self.progress)
 
 
 def _amount(task: Task) -> Text:
-    """Return what is done of what, and how long the rest takes at the pace so far."""
+    """Return the bytes done, the total, and the remaining time at the average speed."""
     from rich.text import Text
 
     told = humanize.size(task.completed)
@@ -178,10 +180,10 @@ def _amount(task: Task) -> Text:
 
 
 def colours() -> bool:
-    """Tell whether the user wants any (no-color.org)."""
+    """Return whether the user wants colours (no-color.org)."""
     return not os.environ.get("NO_COLOR")
 
 
 def watched() -> bool:
-    """Tell whether somebody looks at what moves."""
+    """Return whether stderr is a terminal that can move its cursor."""
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")

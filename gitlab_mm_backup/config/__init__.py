@@ -1,1 +1,1 @@
-"""This host's own: config.yml, its identity and keys, hooks."""
+"""The configuration of this host: config.yml, identity, keys, hooks."""

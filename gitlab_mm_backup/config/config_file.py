@@ -1,4 +1,4 @@
-"""Reading config.yml: every problem of it at once, each with its line, and none with a value."""
+"""Read config.yml; report all problems at once, each with its line and without values."""
 
 from __future__ import annotations
 
@@ -12,24 +12,41 @@ from ..errors import ExitCode, Failure, reason
 from ..system import validation
 from .options import Option
 
-# PyYAML is imported where it is used: it is a third of the start-up time of a command that never
-# reads settings.
+# PyYAML is imported in the functions that use it: importing it takes a third of the start-up time of
+# a command that reads no settings.
 _NULL = "tag:yaml.org,2002:null"
 
 
 @dataclass(frozen=True)
 class Given:
-    """A value that stands in the file."""
+    """A value in the file, and the old names of options that it was given by."""
 
     value: Any
     line: int
+    old_names: tuple[str, ...] = ()  # "line 4: rehearse_in is now scratch_dir"
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A key of the file: the full name of its option, the name as it was typed, and the line."""
+
+    name: str
+    typed: str
+    line: int
+
+    @property
+    def old_names(self) -> tuple[str, ...]:
+        if self.typed == self.name:
+            return ()
+        new = self.name.rpartition(".")[2]
+        return (f"line {self.line}: {self.typed} is now {new}",)
 
 
 def read(path: Path, options: Sequence[Option], *, required: bool) -> dict[str, Given]:
-    """Return what the file gives, by each option's full name.
+    """Return the values in the file by the full names of their options.
 
-    A file that is absent, unless ``required``, or empty gives nothing.  Raises Failure with
-    ExitCode.USAGE that lists every problem.
+    An empty file has no values, and neither has an absent one unless ``required``.  Raises Failure
+    with ExitCode.USAGE that lists every problem.
     """
     import yaml
 
@@ -56,17 +73,17 @@ def read(path: Path, options: Sequence[Option], *, required: bool) -> dict[str, 
 
 
 def bad(path: Path, problems: Sequence[str]) -> Failure:
-    """Return the Failure that tells all problems of the file."""
+    """Return a Failure that lists all problems of the file."""
     return Failure(
         f"{path} has {len(problems)} problem" + ("s" if len(problems) > 1 else ""),
         "; ".join(problems),
-        "Correct the file; every option stands in it with its default, as a comment.",
+        "Correct the file. gitlab-mm config explain KEY shows the allowed values of an option.",
         ExitCode.USAGE,
     )
 
 
 def _syntax(error: Any) -> str:
-    """Return what is wrong with YAML, without the words of the file: one may be a secret."""
+    """Return a syntax error of YAML without quoting the file, which may contain secrets."""
     mark = getattr(error, "problem_mark", None)
     where = f"line {mark.line + 1}: " if mark is not None else ""
     problem = re.sub(r"'[^']{2,}'", "'…'", str(getattr(error, "problem", None) or "odd characters"))
@@ -80,72 +97,75 @@ def _check(
     given: dict[str, Given],
     problems: list[str],
 ) -> None:
-    """Check one mapping of the file; add its values and its problems to what there is of them."""
+    """Check one mapping of the file; add its values to ``given``, its problems to ``problems``."""
     import yaml
 
-    known = {one.name: one for one in options}
+    known = {option.name: option for option in options}
+    renamed = {option.old_name: option.name for option in options if option.old_name}
     if node.tag == _NULL:  # all its options are comments
         return
     if not isinstance(node, yaml.MappingNode):
         line = node.start_mark.line + 1
         problems.append(f"line {line}: {section or 'the file'} must hold options")
         return
-    seen: set[str] = set()
+    seen: dict[str, str] = {}  # an option's name, and the key that gave it
     for key_node, value_node in node.value:
-        key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "…"
-        name = f"{section}.{key}" if section else key
-        where = f"line {key_node.start_mark.line + 1}: {name}"
-        if key not in known:
+        typed = key_node.value if isinstance(key_node, yaml.ScalarNode) else "…"
+        name, start = renamed.get(typed, typed), f"{section}." if section else ""
+        key = _Key(start + name, start + typed, key_node.start_mark.line + 1)
+        where = f"line {key.line}: {key.typed}"
+        if name not in known:
             problems.append(f"{where}: unknown option; known: {', '.join(sorted(known))}")
-        elif key in seen:
-            problems.append(f"{where}: given twice")
-        elif known[key].options and not known[key].several:
-            _check(value_node, known[key].options, name, given, problems)
+        elif name in seen:
+            both = "" if seen[name] == typed else f", as {seen[name]} and as {typed}; keep {name}"
+            problems.append(f"{where}: given twice{both}")
+        elif known[name].options and not known[name].several:
+            _check(value_node, known[name].options, key.name, given, problems)
         else:
-            _take(value_node, known[key], name, given, problems, key_node.start_mark.line + 1)
-        seen.add(key)
+            _take(value_node, known[name], key, given, problems)
+        seen[name] = typed
 
 
 def _take(
-    node: Any,
-    option: Option,
-    name: str,
-    given: dict[str, Given],
-    problems: list[str],
-    line: int,
+    node: Any, option: Option, key: _Key, given: dict[str, Given], problems: list[str]
 ) -> None:
+    """Add the value of one option to ``given``, or its problem to ``problems``."""
     try:
-        if option.kind is not None:
-            if node.tag != _NULL or option.default is not None:  # or there is nothing to replace
-                given[name] = Given(option.kind.read(_plain(node)), line)
-        else:
-            given[name] = Given(_items(node, option, name, problems), line)
+        if option.kind is None:
+            items, old_names = _items(node, option, key.typed, problems)
+            given[key.name] = Given(items, key.line, (*key.old_names, *old_names))
+        elif node.tag != _NULL or option.default is not None:  # or there is nothing to replace
+            given[key.name] = Given(option.kind.read(_plain(node)), key.line, key.old_names)
     except ValueError as error:
-        problems.append(f"line {line}: {name}: {error}")
+        problems.append(f"line {key.line}: {key.typed}: {error}")
 
 
-def _items(node: Any, option: Option, name: str, problems: list[str]) -> list[dict[str, Any]]:
-    """Return a list of mappings, each with every option: what is not given has its default."""
+def _items(
+    node: Any, option: Option, name: str, problems: list[str]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the mappings of a list, each with every option or its default, and old names in it."""
     import yaml
 
     if node.tag == _NULL:
-        return []
+        return [], []
     if not isinstance(node, yaml.SequenceNode):
         raise ValueError("must be a list; each item begins with a hyphen")
-    items = []
-    for number, one in enumerate(node.value, 1):
+    items, old_names = list[dict[str, Any]](), list[str]()
+    for number, item in enumerate(node.value, 1):
         place, given = f"{name}[{number}]", dict[str, Given]()
-        _check(one, option.options, place, given, problems)
-        items.append({each.name: _value(each, place, given) for each in option.options})
+        _check(item, option.options, place, given, problems)
+        old_names += (old for value in given.values() for old in value.old_names)
+        items.append({inner.name: _value(inner, place, given) for inner in option.options})
+        keys = _keys(item)
         missing = [
-            each.name
-            for each in option.options
-            if each.required and f"{place}.{each.name}" not in _named(one, place)
+            inner.name
+            for inner in option.options
+            if inner.required and not keys & {inner.name, inner.old_name}
         ]
         if missing:
-            line = one.start_mark.line + 1
+            line = item.start_mark.line + 1
             problems.append(f"line {line}: {place}: {', '.join(missing)} must be given")
-    return items
+    return items, old_names
 
 
 def _value(option: Option, place: str, given: dict[str, Given]) -> Any:
@@ -153,16 +173,16 @@ def _value(option: Option, place: str, given: dict[str, Given]) -> Any:
     return found.value if found else default(option)
 
 
-def _named(node: Any, place: str) -> set[str]:
-    """Return the full names of what an item gives, right or wrong: a wrong value is told once."""
+def _keys(node: Any) -> set[str]:
+    """Return the keys of a list's item, also those whose value is wrong."""
     import yaml
 
     pairs = node.value if isinstance(node, yaml.MappingNode) else []
-    return {f"{place}.{key.value}" for key, _ in pairs if isinstance(key, yaml.ScalarNode)}
+    return {key.value for key, _ in pairs if isinstance(key, yaml.ScalarNode)}
 
 
 def default(option: Option) -> Any:
-    """Return an option's default as a value of ours."""
+    """Return an option's default, converted as a value of the file is."""
     if option.kind is None:
         return []
     return None if option.default is None else option.kind.read(option.default)
@@ -174,7 +194,7 @@ def _plain(node: Any) -> Any:
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_object(node, deep=True)
-    except Exception as error:  # PyYAML lets through whatever its converters raise
+    except Exception as error:  # PyYAML does not convert the exceptions of its constructors
         raise ValueError(f"cannot be understood ({type(error).__name__})") from error
     finally:
         loader.dispose()

@@ -1,4 +1,4 @@
-"""Hooks: executables in a phase folder, ours and the administrator's, in one order by name."""
+"""Run the hooks of a phase: the package's and the administrator's, sorted by name."""
 
 from __future__ import annotations
 
@@ -20,30 +20,31 @@ log = logging.getLogger(__name__)
 
 OURS = Path("/usr/lib/gitlab-mm-backup/hooks")
 ADMINS = Path("/etc/gitlab-mm-backup/hooks")
-# Set for every hook; a gitlab-mm that a hook calls runs within the run that holds the lock, if any.
+# Set for every hook. A gitlab-mm that a hook calls uses the lock of the run that called the hook.
 PHASE_VARIABLE = "GITLAB_MM_PHASE"
-POST_BACKUP = "post-backup"  # a run has dropped the lock before it: a rehearsal may take hours
+POST_BACKUP = "post-backup"  # runs without the lock, because a rehearsal may take hours
 PHASES = ("pre-backup", POST_BACKUP, "pre-restore", "post-restore", "on-failure")
-# As run-parts(8) does: editors' and dpkg's leftovers (name~, name.dpkg-old) do not run.
+# As in run-parts(8): backup files of editors and dpkg (name~, name.dpkg-old) do not run.
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_MOST_WORDS = 1 << 20  # bytes of what a hook prints that go to the log
+_MOST_WORDS = 1 << 20  # bytes of a hook's output that go to the log
 
 
 def our_turn() -> contextlib.AbstractContextManager[None]:
-    """Hold the lock; within a hook the run that called it holds it for us, but for the last phase."""
+    """Take the lock, unless we run in a hook whose caller holds it (every phase but post-backup)."""
     held = os.environ.get(PHASE_VARIABLE, POST_BACKUP) != POST_BACKUP
     return contextlib.nullcontext() if held else only_run()
 
 
 def site_kind() -> str:
-    """Return the kind of site that a run works on whose hook we are, "" outside of hooks."""
+    """Return the kind of site of the run that called this hook, "" outside of hooks."""
     return os.environ.get("GITLAB_MM_SITE", "") if PHASE_VARIABLE in os.environ else ""
 
 
 def find(phase: str, ours: Path = OURS, admins: Path = ADMINS) -> list[Path]:
-    """Return the hooks of ``phase`` in their order.
+    """Return the hooks of ``phase``, sorted by name.
 
-    An administrator's file replaces ours of the same name; a link to /dev/null masks it.
+    A file of the administrator replaces the package's of the same name; a link to /dev/null
+    disables it.
     """
     by_name: dict[str, Path] = {}
     for folder in (ours / f"{phase}.d", admins / f"{phase}.d"):
@@ -61,9 +62,8 @@ def run_phase(
 ) -> None:
     """Run the hooks of ``phase`` with root's HOME and ``GITLAB_MM_*`` in their environment.
 
-    What they print goes to the log; what they leave running in the background is not waited for.
-    Raises Failure at the first that fails, or that somebody
-    but root could have written.
+    Their output goes to the log; background processes that they start are not waited for.  Raises
+    Failure at the first hook that fails, or that others than root can write.
     """
     told = {
         **environment.account(),
@@ -81,7 +81,7 @@ def run_phase(
             raise Failure(
                 f"Hook {phase}.d/{path.name} failed",
                 failure.detail or failure.message,
-                f"Mend {path}, or mask it with a link to /dev/null in {admins / phase}.d/.",
+                f"Correct {path}, or disable it with a link to /dev/null in {admins / phase}.d/.",
             ) from failure
         for line in finished.err.splitlines():
             log.info("%s: %s", path.name, line)
@@ -89,7 +89,7 @@ def run_phase(
 
 @contextlib.contextmanager
 def on_failure(variables: Mapping[str, str]) -> Iterator[None]:
-    """Run the on-failure hooks when the block fails; they cannot make it worse, or better."""
+    """Run the on-failure hooks if the block fails; their result changes nothing."""
     try:
         yield
     except (Exception, Interrupted) as failure:
@@ -103,7 +103,7 @@ def on_failure(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _refuse_untrusted(path: Path) -> None:
-    """Only root's files run, and only where nobody else could have put or changed them."""
+    """Raise Failure unless the hook is an executable that only root can write or replace."""
     real = Path(os.path.realpath(path))
     for one in (real, real.parent, path.parent):
         try:
@@ -117,4 +117,4 @@ def _refuse_untrusted(path: Path) -> None:
                 f"chown root:root {one}; chmod go-w {one}",
             )
     if not real.is_file() or not os.access(real, os.X_OK):
-        raise Failure(f"Hook {path} is not run", "it is no executable file", f"chmod +x {path}")
+        raise Failure(f"Hook {path} is not run", "it is not an executable file", f"chmod +x {path}")

@@ -1,6 +1,6 @@
-"""Which host this is: a random id of ours, kept with the machine that it was made on.
+"""The identity of this host: a random id, stored together with the ids of its machine.
 
-A name cannot tell that: it comes from DNS, changes with it, and copies of a host share it.
+A host's name is not enough: it depends on DNS, it may change, and copies of a host share it.
 """
 
 from __future__ import annotations
@@ -23,57 +23,57 @@ from ..system.files import STATE
 log = logging.getLogger(__name__)
 
 FILE = STATE / "host.json"
-# What versions before 0.2 left in the state folder: whoever has one of these has made sets.
+# Files of versions before 0.2: a host that has one of them has made sets.
 _FORMER_STATE = ("nightly", "offsite.json", "rehearsals.jsonl", "runs.json")
-UNNAMED = "name:"  # begins what stands for the id in sets of format 1 and 2
+UNNAMED = "name:"  # prefix of the name that replaces the id in sets of format 1 and 2
 _MACHINE_ID = Path("/etc/machine-id")  # machine-id(5)
-_PRODUCT = Path("/sys/class/dmi/id/product_uuid")  # smbios, read by root alone
+_PRODUCT = Path("/sys/class/dmi/id/product_uuid")  # SMBIOS, readable only by root
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What tells one machine from another; "" for what cannot be known here (a container)."""
+    """The ids of a machine; "" for one that is not available, as in a container."""
 
     machine_id: str
     product: str
 
     def differs(self, other: Machine) -> bool:
-        """Tell whether the two cannot be one machine, by what is known of both."""
+        """Return whether the two are different machines, by the ids that both have."""
         pairs = ((self.machine_id, other.machine_id), (self.product, other.product))
-        return any(one and another and one != another for one, another in pairs)
+        return any(ours and theirs and ours != theirs for ours, theirs in pairs)
 
 
 @dataclass(frozen=True)
 class Host:
-    """This host, as its state folder knows it."""
+    """This host, as stored in its state directory."""
 
     id: str
-    machine: Machine  # that the id was made on
-    installation: str = ""  # of the newest backup or restore; "" where there was none
-    original: str = ""  # the id that came here with a copied disk, until somebody decides
-    took_over: tuple[str, ...] = ()  # hosts whose sets are this one's
-    others: tuple[str, ...] = ()  # hosts that somebody said are not this one
-    upgraded: bool = False  # sets were made here before hosts had ids, and nobody owns them yet
+    machine: Machine  # on which the id was created
+    installation: str = ""  # of the newest backup or restore; "" if there was none
+    original: str = ""  # the id that came with a copied disk, until the administrator decides
+    took_over: tuple[str, ...] = ()  # hosts whose sets this host owns
+    others: tuple[str, ...] = ()  # hosts that are declared not to be this one
+    upgraded: bool = False  # sets from before hosts had ids exist, and have no owner yet
 
     def owns(self, host: str) -> bool:
-        """Tell whether sets of ``host`` are this one's; "" is in notes of before hosts had ids."""
+        """Return whether this host owns the sets of ``host``; "" stands for records without an id."""
         if host == "":
             return self.upgraded or any(not has_id(former) for former in self.took_over)
         return host in (self.id, *self.took_over)
 
 
 def has_id(host: str) -> bool:
-    """Tell whether sets of ``host`` carry its id; else it is known by its name of then alone."""
+    """Return whether ``host`` is an id, and not a name from sets without ids."""
     return not host.startswith(UNNAMED)
 
 
 def shown(host: str) -> str:
-    """Return a host's id for people: what stands for one without an id is its name."""
+    """Return a host's id, or its name if it has none."""
     return host if has_id(host) else host[len(UNNAMED) :]
 
 
 def machine() -> Machine:
-    """Return what is known of this machine."""
+    """Return the ids of this machine."""
     return Machine(_first_line(_MACHINE_ID), _first_line(_PRODUCT).lower())
 
 
@@ -87,9 +87,9 @@ def _first_line(path: Path) -> str:
 
 
 def known(path: Path | None = None) -> Host:
-    """Return what is known of this host, for whoever only looks: without an id it owns nothing.
+    """Return this host as stored, without creating an id; without an id it owns no sets.
 
-    Raises Failure where the file cannot be read.
+    Raises Failure if the file cannot be read.
     """
     path = path or FILE
     noted, here = _read(path), machine()
@@ -97,18 +97,18 @@ def known(path: Path | None = None) -> Host:
         former = any((path.parent / name).exists() for name in _FORMER_STATE)
         return Host("", here, upgraded=former)
     if noted.machine.differs(here):
-        # A host that has made nothing, as in an image for many, leaves nobody in doubt.
+        # A host that has made no set, such as an image for many, needs no decision.
         original = noted.original or (noted.id if noted.installation else "")
         return Host("", here, noted.installation, original=original)
     return noted
 
 
 def own(path: Path | None = None) -> Host:
-    """Return this host; one that has no id yet gets it, and so does a copy of another.
+    """Return this host; create an id if it has none, or if it is a copy of another host.
 
-    A copy is known by its machine, which is not the noted one.  It is a host of its own from then
-    on, and remembers whose id came with its disk.  Raises Failure where the file cannot be read
-    or written.
+    A copy is recognised by the ids of its machine, which differ from the stored ones.  It gets a
+    new id, and ``original`` is the former one.  Raises Failure if the file cannot be read or
+    written.
     """
     path = path or FILE
     found = known(path)
@@ -123,24 +123,24 @@ def own(path: Path | None = None) -> Host:
 
 
 def keep(host: Host, path: Path | None = None) -> None:
-    """Note what is known of this host; raises Failure where that cannot be written."""
+    """Store this host; raises Failure if the file cannot be written."""
     files.write_state(path or FILE, asdict(host))
 
 
 def apart(host: Host, others: Iterable[str]) -> Host:
-    """Return ``host`` as none of ``others``."""
+    """Return ``host``, declared to be none of ``others``."""
     return replace(host, original="", others=tuple(dict.fromkeys((*host.others, *others))))
 
 
 def renewed(host: Host) -> Host:
-    """Return ``host`` with an id of its own: a copy that the machine does not give away."""
+    """Return ``host`` with a new id, for a copy whose machine has the same ids."""
     gone = (host.id, *host.took_over)
     others = tuple(dict.fromkeys((*host.others, *gone)))
     return Host(_new_id(), host.machine, host.installation, others=others)
 
 
 def with_taken_over(host: Host, former: str) -> Host:
-    """Return ``host`` as the one that has the sets of ``former`` from now on."""
+    """Return ``host`` as owner of the sets of ``former``."""
     return replace(
         host,
         original="" if host.original == former else host.original,
@@ -150,7 +150,7 @@ def with_taken_over(host: Host, former: str) -> Host:
 
 
 def settled(host: Host) -> Host:
-    """Note that it is decided which of the sets from before hosts had ids are this one's."""
+    """Store that the owner of the sets from before hosts had ids is decided."""
     now = replace(host, upgraded=False)
     keep(now)
     return now
@@ -162,7 +162,7 @@ def _new_id() -> str:
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Let no other process make an id meanwhile."""
+    """Lock the directory of ``path``, so that no other process creates an id or a key."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -173,7 +173,7 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def _read(path: Path) -> Host | None:
-    """Return what is noted, None where nothing is; raises Failure where it cannot be read."""
+    """Return the stored host, None if there is none; raises Failure if it cannot be read."""
     try:
         return files.read_state(path, lambda value: Host(**validation.members(value, _FIELDS)))
     except FileNotFoundError:
@@ -182,8 +182,8 @@ def _read(path: Path) -> Host | None:
         raise Failure(
             f"{path} cannot be read",
             str(getattr(error, "strerror", None) or "it is no file of this program"),
-            "It says which host this is. Put it back, or remove it: this is a new host then, which "
-            "gets its sets back by gitlab-mm host take-over.",
+            "It identifies this host. Restore the file, or remove it; then this is a new host, and "
+            "gitlab-mm host take-over assigns its sets to it.",
             ExitCode.FAILED,
         ) from None
 
@@ -205,14 +205,14 @@ _FIELDS: dict[str, validation.Check] = {
 
 
 def short_hostname() -> str:
-    """Return the name that the host has itself, without asking anybody."""
+    """Return the host's own name, without DNS."""
     return socket.gethostname()
 
 
 def hostname_of() -> str:
-    """Return the full name as socket.getfqdn, or the host's own where DNS cannot be asked for that.
+    """Return the full name from socket.getfqdn, or the host's own name if that fails.
 
-    Linux takes names that DNS does not: of 64 letters, or with an empty label (RFC 1035).
+    Linux allows names that DNS does not: of 64 letters, or with an empty label (RFC 1035).
     """
     try:
         return socket.getfqdn()
@@ -221,9 +221,9 @@ def hostname_of() -> str:
 
 
 def full_hostname() -> str:
-    """Return the host's full name, or the name that it has itself where DNS has no other.
+    """Return the host's full name, or its own name if DNS has only localhost; for messages.
 
-    Debian's usual hosts file gives every server the full name localhost. For messages alone.
+    Debian's default hosts file gives a server the full name localhost.
     """
     name = hostname_of()
     return socket.gethostname() if name.partition(".")[0] in ("", "localhost") else name

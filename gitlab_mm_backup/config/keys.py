@@ -1,7 +1,7 @@
-"""The keys of this host: the one that it signs its sets with, and those whose sets it trusts.
+"""The signing key of this host, and the keys that it trusts.
 
-Both files are root's alone.  The private key never leaves this host; after a reinstall the former
-host's key is trusted by its fingerprint, which the recovery kit has.
+Only root can read both files.  The private key never leaves this host.  After a reinstall, the
+former host's key is trusted by its fingerprint, which is in the recovery kit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Key:
 
     host: str  # its id
     private: Secret
-    since: str  # RFC 3339, UTC; all sets that the host has made after it are signed
+    since: str  # RFC 3339, UTC; all later sets of the host are signed
 
     @property
     def fingerprint(self) -> str:
@@ -42,16 +42,16 @@ class Key:
 
 @dataclass(frozen=True)
 class Ring:
-    """The keys that this host knows: its own, and the fingerprints of all that it trusts."""
+    """The host's own key, and the fingerprints of all keys that it trusts."""
 
     own: Key | None
     trusted: frozenset[str]
 
     def origin(self, host: str, made: datetime, said: Documents, *, elsewhere: bool) -> Origin:
-        """Return the origin of a set that ``host`` made, as its manifest says.
+        """Return the origin of a set that ``host`` made according to its manifest.
 
-        One from ``elsewhere`` that says this host has made it, since it signs its sets, must have
-        this host's signature.  In the store of this host only root can have put it there.
+        A set from ``elsewhere`` that claims to be made by this host, after it began to sign, must
+        have this host's signature.  In the local store, only root can have added a set.
         """
         found = origin.judge(said, self.trusted)
         if not elsewhere or found.kind in (Kind.AUTHENTIC, Kind.FORGED) or self.own is None:
@@ -59,14 +59,14 @@ class Ring:
         if host != self.own.host or made < clock.parse_moment(self.own.since):
             return found
         by = "it is not signed" if found.kind is Kind.UNSIGNED else f"its key is {found.key}"
-        return Origin(Kind.FORGED, found.key, f"it says that this host has made it, but {by}")
+        return Origin(Kind.FORGED, found.key, f"it claims to be made by this host, but {by}")
 
 
 def own(host: str, path: Path | None = None, trusted_path: Path | None = None) -> Key:
-    """Return the key of this host, whose id is ``host``; one that has none yet gets it.
+    """Return the signing key of this host, whose id is ``host``; create one if needed.
 
-    A copy of a host, and one that was given a new id, gets another key and trusts the former one.
-    Raises Failure where a file cannot be read or written.
+    If the id has changed, as on a copy of a host, a new key is created and the former one trusted.
+    Raises Failure if a file cannot be read or written.
     """
     path = path or KEY
     found = _read(path)
@@ -84,41 +84,41 @@ def own(host: str, path: Path | None = None, trusted_path: Path | None = None) -
 
 
 def known(host: str) -> Ring:
-    """Return the keys that this host knows; its own is made where there is none yet."""
+    """Return all keys of this host; create its own if needed."""
     own(host)
     return ring()
 
 
 def ring(path: Path | None = None, trusted_path: Path | None = None) -> Ring:
-    """Return the keys that this host knows; raises Failure where a file cannot be read."""
+    """Return all keys of this host; raises Failure if a file cannot be read."""
     found = _read(path or KEY)
     others = _read_trusted(trusted_path or TRUSTED)
     return Ring(found, frozenset({*others, *([found.fingerprint] if found else [])}))
 
 
 def trust(fingerprint: str, path: Path | None = None) -> None:
-    """Trust sets that are signed with a key; raises Failure where that cannot be written."""
+    """Trust the key with this fingerprint; raises Failure if the file cannot be written."""
     path = path or TRUSTED
     files.write_state(path, sorted({*_read_trusted(path), fingerprint}))
 
 
 def trust_typed(typed: str, path: Path | None = None) -> str:
-    """Trust a key by its fingerprint as somebody typed it; return that; raises Failure."""
+    """Trust the key with this typed fingerprint; return it normalised.  Raises Failure."""
     fingerprint = _typed(typed)
     trust(fingerprint, path)
     return fingerprint
 
 
 def distrust(typed: str, path: Path | None = None) -> str:
-    """Trust a key no more; return its fingerprint.
+    """Stop trusting a key; return its fingerprint.
 
-    Raises Failure where it was not trusted, or that cannot be written.
+    Raises Failure if it was not trusted, or if the file cannot be written.
     """
     path, fingerprint = path or TRUSTED, _typed(typed)
     known = _read_trusted(path)
     if fingerprint not in known:
         raise Failure(
-            f"{fingerprint} is not a key that this host was told to trust",
+            f"{fingerprint} is not a key that this host trusts",
             f"trusted: {', '.join(sorted(known)) or 'none but its own'}",
             "gitlab-mm host shows the keys.",
             ExitCode.USAGE,
@@ -134,7 +134,7 @@ def _typed(typed: str) -> str:
         raise Failure(
             f"{typed!r} is not the fingerprint of a key",
             str(error),
-            "gitlab-mm kit and gitlab-mm host print it on the host that has the key.",
+            "gitlab-mm recovery-kit and gitlab-mm host print it on the host that has the key.",
             ExitCode.USAGE,
         ) from None
 
@@ -161,7 +161,7 @@ def _unreadable(path: Path, error: Exception, then: str) -> Failure:
     return Failure(
         f"{path} cannot be read",
         str(getattr(error, "strerror", None) or "it is not a file of this program"),
-        f"Put it back from a copy of /var/lib/gitlab-mm-backup, or remove it: {then}",
+        f"Restore it from a copy of /var/lib/gitlab-mm-backup, or remove it: {then}",
         ExitCode.FAILED,
     )
 

@@ -1,4 +1,4 @@
-"""What is made of the table of options: config.yml as it is shipped, and a JSON Schema of it."""
+"""The sample config.yml and its JSON Schema, generated from the table of options."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from .options import Option
 
 SCHEMA_FILE = "/usr/share/gitlab-mm-backup/config.schema.json"
 _HEAD = (
-    "Settings of gitlab-mm-backup. Every option stands here with its default, as a comment: "
-    "nothing needs to be set. A wrong or unknown option is refused with its line before anything "
-    "is done; gitlab-mm config check tells all of them, gitlab-mm config show what holds and why."
+    "Settings of gitlab-mm-backup. No configuration is required: every option is listed here as a "
+    "comment, with its default. A wrong or unknown option is refused with its line before a run "
+    "starts. gitlab-mm config check reports all problems; gitlab-mm config show lists the effective "
+    "settings and their source."
 )
 _WIDTH = 100
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def sample(options: Sequence[Option], *, live: bool = False) -> str:
-    """Return config.yml as it is shipped; ``live`` with every option given, at its default."""
+    """Return the sample config.yml; with ``live``, every option is active, at its default."""
     head = [*_comment(_HEAD, ""), f"# yaml-language-server: $schema={SCHEMA_FILE}"]
     blocks = ["\n".join(head), *("\n".join(_lines(one, "", live)) for one in options)]
     return "\n\n".join(blocks) + "\n"
@@ -30,7 +31,7 @@ def sample(options: Sequence[Option], *, live: bool = False) -> str:
 def _lines(option: Option, indent: str, live: bool) -> Iterator[str]:
     mark = indent if live else f"#{indent}"
     before = indent if live or not indent else f"#{indent}"
-    yield from _comment(option.text, before)
+    yield from _comment(option.description, before)
     if option.example:
         yield from (f"{before}#   {one}" for one in example(option).splitlines())
     if option.options and not option.several:
@@ -54,7 +55,7 @@ def _comment(text: str, before: str) -> list[str]:
 
 
 def written(option: Option) -> str:
-    """Return an option's default as it is written in YAML, "" where there is none."""
+    """Return an option's default in YAML, "" if there is none."""
     if option.kind is None:
         return "[]"
     if option.default is None:
@@ -64,7 +65,7 @@ def written(option: Option) -> str:
 
 
 def example(option: Option) -> str:
-    """Return an option with its example, as it would stand in the file."""
+    """Return the lines of an option with its example."""
     text = textwrap.dedent(option.example).strip("\n")
     if "\n" not in text and not text.startswith("- "):
         return f"{option.name}: {text}"
@@ -72,7 +73,7 @@ def example(option: Option) -> str:
 
 
 def schema(options: Sequence[Option]) -> dict[str, Any]:
-    """Return the JSON Schema by which an editor checks and completes config.yml."""
+    """Return the JSON Schema with which an editor checks and completes config.yml."""
     return {
         "$schema": _DIALECT,
         "title": "Settings of gitlab-mm-backup",
@@ -85,20 +86,38 @@ def _mapping(options: Sequence[Option], *, null: bool) -> dict[str, Any]:
         # A section whose options are all comments is null.
         "type": ["object", "null"] if null else "object",
         "additionalProperties": False,
-        "properties": {one.name: _schema(one) for one in options},
+        "properties": {
+            **{option.name: _schema(option) for option in options},
+            **{option.old_name: _old(option) for option in options if option.old_name},
+        },
     }
-    required = [one.name for one in options if one.required]
-    return {**found, "required": required} if required else found
+    required = [option.name for option in options if option.required and not option.old_name]
+    either = [
+        {"anyOf": [{"required": [option.name]}, {"required": [option.old_name]}]}
+        for option in options
+        if option.required and option.old_name
+    ]
+    return {
+        **found,
+        **({"required": required} if required else {}),
+        **({"allOf": either} if either else {}),
+    }
+
+
+def _old(option: Option) -> Mapping[str, Any]:
+    """Return the schema of an option's old name."""
+    words = f"Old name of {option.name}; still read."
+    return {**_schema(option), "description": words, "deprecated": True}
 
 
 def _schema(option: Option) -> Mapping[str, Any]:
-    told: dict[str, Any] = {"description": option.text}
+    told: dict[str, Any] = {"description": option.description}
     if option.kind is None and not option.several:
         return {**told, **_mapping(option.options, null=True)}
     if option.kind is None:
         items = _mapping(option.options, null=False)
         return {**told, "type": ["array", "null"], "items": items, "default": []}
-    if option.default is None and not option.required:  # null is as good as not given
+    if option.default is None and not option.required:  # null means not given
         return {**told, "anyOf": [dict(option.kind.schema), {"type": "null"}]}
     if option.default is None:
         return {**told, **option.kind.schema}

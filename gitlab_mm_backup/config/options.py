@@ -1,4 +1,4 @@
-"""What an option of config.yml is: its check, its default and its words, for all that tells them."""
+"""The types of options in config.yml: how a value is checked, converted and shown."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ..system.redaction import Secret
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 _POWERS = {"M": 20, "G": 30}  # of two
 _MOST_PERCENT = 90
-_FOREVER = 10**11  # seconds, some 3000 years: more is a slip of the finger
+_FOREVER = 10**11  # seconds, some 3000 years: more is a typing error
 HIDDEN = "(hidden)"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a value may be.
+    """The type of an option.
 
-    ``read`` turns what YAML holds into ours, or raises ValueError with words that do not hold
-    the value; ``show`` turns ours back into what may be seen of it.  ``schema`` says to an editor
-    what ``read`` accepts (JSON Schema).
+    ``read`` converts a value from YAML, or raises ValueError with a text that does not contain the
+    value.  ``show`` converts it back for display, hiding secrets.  ``schema`` is the JSON Schema of
+    the values that ``read`` accepts.
     """
 
     read: Callable[[Any], Any]
@@ -35,25 +35,31 @@ class Kind:
 
 @dataclass(frozen=True)
 class Option:
-    """One option: a value of a ``kind``, or a section with ``options`` below it.
+    """An option: a value of a ``kind``, or a section with ``options``.
 
-    A section that may be there ``several`` times is a list of such mappings, each with all its
-    options; what is ``required`` has no default there.
+    A section with ``several`` is a list of mappings; a ``required`` option of it has no default.
     """
 
     name: str
-    text: str  # for whoever writes config.yml, with full stops
+    text: str  # for the administrator, with full stops
     kind: Kind | None = None
-    default: Any = None  # as YAML has it
+    default: Any = None  # as written in YAML
     options: tuple[Option, ...] = ()
     several: bool = False
     required: bool = False
-    gitlab: str = ""  # its name below backup: in gitlab.yml, which counts before the default
-    example: str = ""  # lines of YAML for the value, where the default tells nothing
+    gitlab: str = ""  # its key in the backup: section of gitlab.yml, which precedes the default
+    example: str = ""  # the value as lines of YAML
+    old_name: str = ""  # still read, with a warning
+
+    @property
+    def description(self) -> str:
+        """The text for an administrator, with the old name where there is one."""
+        old = f" The old name {self.old_name} is still read." if self.old_name else ""
+        return self.text + old
 
 
 def flag() -> Kind:
-    """Yes or no."""
+    """Return the kind of true or false."""
 
     def read(value: Any) -> bool:
         if isinstance(value, bool):
@@ -64,7 +70,7 @@ def flag() -> Kind:
 
 
 def number(lowest: int, highest: int) -> Kind:
-    """Return a whole number's kind."""
+    """Return the kind of a whole number in a range."""
 
     def read(value: Any) -> int:
         if isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest:
@@ -75,10 +81,10 @@ def number(lowest: int, highest: int) -> Kind:
 
 
 def choice(*words: str) -> Kind:
-    """Return the kind of one of some words."""
+    """Return the kind of one of ``words``."""
 
     def read(value: Any) -> str:
-        # YAML 1.1 takes off for false, and nobody should have to know that.
+        # YAML 1.1 reads an unquoted off as false.
         word = "off" if value is False and "off" in words else value
         if isinstance(word, str) and word in words:
             return word
@@ -88,7 +94,7 @@ def choice(*words: str) -> Kind:
 
 
 def words(pattern: str = r"[^\0\n]+", told: str = "a line of text") -> Kind:
-    """Return the kind of a text that all of ``pattern`` matches; ``told`` is it in words."""
+    """Return the kind of a text that matches ``pattern``; ``told`` describes it in messages."""
 
     def read(value: Any) -> str:
         if isinstance(value, str) and re.fullmatch(pattern, value):
@@ -121,7 +127,7 @@ def path() -> Kind:
 
 
 def duration() -> Kind:
-    """Return the kind of a length of time, a timedelta; 0 is for ever, None."""
+    """Return the kind of a duration: a timedelta; None for 0, which means for ever."""
     forms = [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+[smhdw]$"}]
     return Kind(_duration, {"anyOf": forms}, _show_duration)
 
@@ -146,7 +152,7 @@ def _show_duration(value: timedelta | None) -> Any:
 
 
 def rate() -> Kind:
-    """Return the kind of a speed in bytes a second, an int; 0 is no limit, None."""
+    """Return the kind of a rate in bytes per second: an int; None for 0, which means no limit."""
 
     def read(value: Any) -> int | None:
         match = re.fullmatch(r"([0-9]{1,6})([MG])", value) if isinstance(value, str) else None
@@ -168,7 +174,7 @@ def _show_rate(value: int | None) -> Any:
 
 
 def size() -> Kind:
-    """Return the kind of an amount of a disk, a Size: a share or bytes; 0 is nothing."""
+    """Return the kind of disk space: a Size, in percent or bytes; an empty Size for 0."""
 
     def read(value: Any) -> Size:
         match = re.fullmatch(r"([0-9]{1,6})([%MG])", value) if isinstance(value, str) else None
@@ -195,7 +201,7 @@ def _show_size(value: Size | None) -> Any:
 
 
 def list_of(kind: Kind) -> Kind:
-    """Return the kind of a list, a tuple, of plain values."""
+    """Return the kind of a list of values: a tuple."""
 
     def read(value: Any) -> tuple[Any, ...]:
         if isinstance(value, list):
@@ -207,7 +213,7 @@ def list_of(kind: Kind) -> Kind:
 
 
 def leaves(options: Sequence[Option], above: str = "") -> Iterator[tuple[str, Option]]:
-    """Yield the full name of each option that has a value, and the option; a list is one value."""
+    """Yield (full name, option) for each option with a value; a list of mappings is one value."""
     for one in options:
         name = f"{above}.{one.name}" if above else one.name
         if one.options and not one.several:
@@ -217,7 +223,7 @@ def leaves(options: Sequence[Option], above: str = "") -> Iterator[tuple[str, Op
 
 
 def shown(option: Option, value: Any) -> Any:
-    """Return what may be seen of the ``value`` of an option, as JSON has it."""
+    """Return the ``value`` of an option for JSON, without secrets."""
     if option.kind is not None:
         return option.kind.show(value)
     kinds = {one.name: one for one in option.options}

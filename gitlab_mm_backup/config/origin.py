@@ -1,8 +1,8 @@
-"""The origin of a set: whose key has signed its manifest.
+"""The origin of a set: the key that signed its manifest.
 
-``signature.json`` lies beside ``manifest.json`` and holds Ed25519 signatures (RFC 8032) of the bytes
-of the manifest, and in an off-site copy of ``copy.json``.  The manifest has the SHA-256 of every part,
-so it stands for the whole set; its name is in it, so it speaks for one directory alone.
+``signature.json`` next to ``manifest.json`` has Ed25519 signatures (RFC 8032) of the manifest and, in
+an off-site copy, of ``copy.json``.  The manifest contains the SHA-256 of every part, so its signature
+covers the whole set, and the name of the set, so it is valid only for that one.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from ..system.redaction import Secret
 SIGNATURE = "signature.json"
 _KEY, _SIGNED = 32, 64  # bytes of a key, and of a signature
 _DIGITS = 32  # hexadecimal, of a fingerprint: 128 bits
-_GROUP = 4  # digits, for people who compare it with one on paper
+_GROUP = 4  # digits, to compare it with a printed one
 
 
 class Kind(enum.Enum):
-    """What a signature proves on this host."""
+    """The result of checking a signature."""
 
-    AUTHENTIC = "authentic"  # it is by a key that this host trusts
-    UNKNOWN = "unknown key"  # it is valid, by a key that this host does not know
-    UNSIGNED = "unsigned"  # there is none: the set is from before sets were signed
-    FORGED = "forged"  # the signature is not one of this manifest
+    AUTHENTIC = "authentic"  # valid, by a trusted key
+    UNKNOWN = "unknown key"  # valid, by a key that this host does not know
+    UNSIGNED = "unsigned"  # no signature: the set is from before sets were signed
+    FORGED = "forged"  # the signature does not match the manifest
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What is known of who made a set; ``key`` is the fingerprint of the key, "" without one."""
+    """The result for a set; ``key`` is the fingerprint of its key, "" without a signature."""
 
     kind: Kind
     key: str = ""
@@ -49,7 +49,7 @@ class Origin:
 
     @property
     def words(self) -> str:
-        """Return it for people: what goes on after the name of a set and a comma."""
+        """The origin in words, to follow the name of the set and a comma."""
         return {
             Kind.AUTHENTIC: f"authentic, signed with key {self.key}",
             Kind.UNKNOWN: f"signed with key {self.key}, which this host does not know",
@@ -60,7 +60,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Documents:
-    """What a set or a copy says of itself, byte for byte; None where it is not there."""
+    """The files of a set or a copy that are checked, as bytes; None for a missing one."""
 
     name: str
     manifest: bytes
@@ -75,7 +75,7 @@ class _Signature:
     signed: str  # name of the set
     key: str
     manifest: str
-    copy: str = ""  # "" where there is no copy.json
+    copy: str = ""  # "" without copy.json
 
 
 def new_private_key() -> Secret:
@@ -92,7 +92,7 @@ def new_private_key() -> Secret:
 
 
 def public_key(private: Secret) -> str:
-    """Return the public key of a private one, as Base64; raises ValueError where it is none."""
+    """Return the public key of a private one, as Base64; raises ValueError if it is not a key."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -117,13 +117,13 @@ def sign(private: Secret, name: str, manifest: bytes, copy: bytes | None = None)
 
 
 def fingerprint(public: str) -> str:
-    """Return what a public key is called: the first 128 bits of its SHA-256, in groups."""
+    """Return the fingerprint of a public key: the first 128 bits of its SHA-256, in groups."""
     digits = hashlib.sha256(_decoded(public, _KEY)).hexdigest()[:_DIGITS]
     return "-".join(digits[start : start + _GROUP] for start in range(0, _DIGITS, _GROUP))
 
 
 def typed_fingerprint(typed: str) -> str:
-    """Return a fingerprint as ``fingerprint`` has it, however its digits were grouped.
+    """Return a typed fingerprint in the format of ``fingerprint``; its grouping does not matter.
 
     Raises ValueError for anything else.
     """
@@ -134,7 +134,7 @@ def typed_fingerprint(typed: str) -> str:
 
 
 def judge(said: Documents, trusted: Collection[str]) -> Origin:
-    """Return the origin of a set; ``trusted`` are the fingerprints of keys that this host trusts."""
+    """Check the signature of a set; ``trusted`` are the fingerprints of trusted keys."""
     if said.signature is None:
         return Origin(Kind.UNSIGNED)
     try:

@@ -1,4 +1,4 @@
-"""Our own settings: /etc/gitlab-mm-backup/config.yml over GitLab's own backup settings."""
+"""The settings: config.yml, then GitLab's backup settings (gitlab.yml), then defaults."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .schema import FULL, KEEP_RULES, OPTIONS
 
 @dataclass(frozen=True)
 class Rules:
-    """What keeps a set; each rule alone is enough.  Without any rule every set is kept.
+    """Retention rules: a set is kept if any rule keeps it, or if there are no rules.
 
-    ``within`` counts back from the newest set, ``keep_time`` from now.  ``last`` counts sets, the
-    others the last hours, days ... that have a set, of which the newest is kept.
+    ``keep_time`` counts back from now, ``within`` from the newest set.  ``last`` is a number of sets;
+    ``hourly`` and the others are numbers of periods that have a set, of which the newest is kept.
     """
 
     keep_time: timedelta | None = None
@@ -37,9 +37,9 @@ class Rules:
     yearly: int = 0
 
 
-GITLAB = "gitlab"  # the place that GitLab's own backups are uploaded to
-NO_CONFIG = "/dev/null"  # rclone reads no file then
-RCLONE_CONFIG = "/root/.config/rclone/rclone.conf"  # where rclone keeps root's remotes
+GITLAB = "gitlab"  # the remote to which GitLab uploads its own backups
+NO_CONFIG = "/dev/null"  # makes rclone read no configuration file
+RCLONE_CONFIG = "/root/.config/rclone/rclone.conf"  # rclone's default for root
 _REMOTE = re.compile(r"([\w.+@][\w.+@ -]*):(.*)", re.DOTALL)
 _REMOTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 RETRIES = 4
@@ -47,11 +47,11 @@ RETRIES = 4
 
 @dataclass(frozen=True)
 class Remote:
-    """One place for copies of sets.
+    """A remote for off-site copies.
 
-    ``path`` is rclone's ("nas:backups") or an absolute one.  What rclone has to know besides is in
-    ``environment``, or in the file ``config``.  ``account`` is what rclone runs as: None is root,
-    for files that root alone may read or write.
+    ``path`` is an rclone path ("nas:backups") or an absolute one.  Other settings of rclone are in
+    ``environment`` or the file ``config``.  ``account`` is the user that runs rclone; None for root,
+    if only root may access the files.
     """
 
     name: str
@@ -61,12 +61,12 @@ class Remote:
     account: str | None = None
     bandwidth: int | None = None  # bytes in a second; None for no limit
     retries: int = RETRIES
-    recipients: tuple[str, ...] = ()  # public keys of age; none: copies are as they are here
-    rules: Rules | None = None  # what is kept there; None: as here
-    add_only: bool = False  # nothing may be removed there
+    recipients: tuple[str, ...] = ()  # public keys of age; none: copies are not encrypted
+    rules: Rules | None = None  # retention there; None: as for local sets
+    add_only: bool = False  # remove nothing there
 
     def place(self, *names: str) -> str:
-        """Return the path of something below this place."""
+        """Return the path of a file or directory at this remote."""
         return self.path + "".join(
             name if not number and self.path.endswith((":", "/")) else f"/{name}"
             for number, name in enumerate(names)
@@ -74,10 +74,10 @@ class Remote:
 
 
 def remote_named(text: str) -> Remote:
-    """Return the remote that is meant by rclone's name of it, or by an absolute path.
+    """Return the remote for an rclone path (nas:backups) or an absolute path.
 
-    Raises ValueError for anything else, a connection string among it: the list of processes
-    shows arguments to everybody.
+    Raises ValueError for anything else, also for rclone's connection strings, because every user
+    can see the arguments of processes.
     """
     if text.startswith("/") and "\0" not in text:
         return Remote(text.rstrip("/").rpartition("/")[2] or "root", text.rstrip("/") or "/")
@@ -90,9 +90,9 @@ def remote_named(text: str) -> Remote:
 
 
 def remote_entry(values: Mapping[str, Any]) -> Remote:
-    """Return a remote of config.yml's ``offsite``; that of GitLab has no path yet.
+    """Return the remote for an item of ``offsite``; GitLab's own has no path yet.
 
-    Raises ValueError with what is wrong, beyond what the table of options knows.
+    Raises ValueError for problems that the types of the options cannot find.
     """
     text = values["remote"]
     where = Remote(GITLAB, "") if text == GITLAB else remote_named(text)
@@ -114,7 +114,7 @@ def remote_entry(values: Mapping[str, Any]) -> Remote:
 
 
 def remote_entries(listed: Sequence[Mapping[str, Any]]) -> tuple[Remote, ...]:
-    """Return all remotes of config.yml's ``offsite``; raises ValueError as ``entry`` does."""
+    """Return all remotes of ``offsite``; raises ValueError like ``remote_entry``."""
     found = tuple(map(remote_entry, listed))
     names = [one.name for one in found]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -124,7 +124,7 @@ def remote_entries(listed: Sequence[Mapping[str, Any]]) -> tuple[Remote, ...]:
 
 
 def _rules_of_remote(values: Mapping[str, Any]) -> Rules | None:
-    """Return what is kept there, None where that is not said: then it is as here."""
+    """Return the retention rules of a remote, None if it has none of its own."""
     given = {
         rule: values[option] for rule, option in KEEP_RULES.items() if values[option] is not None
     }
@@ -135,7 +135,7 @@ def _rules_of_remote(values: Mapping[str, Any]) -> Rules | None:
 
 @dataclass(frozen=True)
 class Upload:
-    """gitlab.yml's ``backup.upload``: fog's connection, the bucket, and how to store in it."""
+    """``backup.upload`` of gitlab.yml: the connection of fog, the bucket, and its options."""
 
     connection: Mapping[str, Any] = field(repr=False)
     directory: str
@@ -143,9 +143,9 @@ class Upload:
 
 
 def upload(section: Any, encryption_key: str = "") -> Upload | None:
-    """Return what gitlab.yml's ``backup.upload`` says; None where nothing is uploaded.
+    """Return ``backup.upload`` of gitlab.yml, None if GitLab uploads nothing.
 
-    ``encryption_key`` is that of GitLab's environment (GITLAB_BACKUP_ENCRYPTION_KEY).
+    ``encryption_key`` is GITLAB_BACKUP_ENCRYPTION_KEY of GitLab's environment.
     """
     if not isinstance(section, dict) or not isinstance(section.get("connection"), dict):
         return None
@@ -158,32 +158,49 @@ def upload(section: Any, encryption_key: str = "") -> Upload | None:
 
 
 CONFIG_FILE = Path("/etc/gitlab-mm-backup/config.yml")
-_named: Path | None = None  # that an option names
-# Linked to the rendered file wherever gitlab.rb puts it (omnibus-gitlab 10 to 19).
+_named: Path | None = None  # by --config
+# A link to the rendered file (omnibus-gitlab 10 to 19).
 GITLAB_YML = Path("/opt/gitlab/embedded/service/gitlab-rails/config/gitlab.yml")
-# Where GitLab has the key of its uploads' encryption, unless gitlab.yml has it.
+# The encryption key of uploads, unless gitlab.yml has it.
 _ENCRYPTION_KEY = Path("/opt/gitlab/etc/gitlab-rails/env/GITLAB_BACKUP_ENCRYPTION_KEY")
 _NO_RULES = Rules()
+_SAME_NAMES = (  # options that Settings has by the name they have in config.yml
+    "files",
+    "full_every",
+    "jobs",
+    "nice",
+    "bandwidth",
+    "min_free",
+    "allow_links",
+    "accept_warnings",
+    "rehearse",
+    "scratch_dir",
+    "rehearse_timeout",
+    "shrunken_below",
+    "upgrade_gate",
+    "store",
+    "follow_gitlab",
+)
 
 
 @dataclass(frozen=True)
-class Notice:
-    """One way to tell how a run ended; see the table of options."""
+class Notification:
+    """Where to send the results of runs, and of which runs; an item of ``notifications``."""
 
-    kind: str  # one of option_table.SENDERS
-    to: Secret  # URL or address
-    when: str = "failure"  # one of option_table.POLICIES
+    type: str  # one of schema.SENDERS
+    to: Secret  # URL or e-mail address
+    on: str = "failure"  # one of schema.POLICIES
 
 
 @dataclass(frozen=True)
 class Restic:
-    """The repository that sets go to, and how to open it."""
+    """The restic repository, and how to open it."""
 
-    repository: str | None = None  # as restic names it; None: environment_file has it
+    repository: str | None = None  # None: it is in environment_file
     password_file: Path | None = None
-    password_command: tuple[str, ...] = ()  # what it prints is the password
-    environment_file: Path | None = None  # lines NAME=VALUE, root's alone
-    host: str | None = None  # whose sets they are; None: this host's
+    password_command: tuple[str, ...] = ()  # it prints the password
+    environment_file: Path | None = None  # lines NAME=VALUE, readable only by root
+    host: str | None = None  # the host that made the sets; None: this host
 
 
 _NO_RESTIC = Restic()
@@ -191,41 +208,44 @@ _NO_RESTIC = Restic()
 
 @dataclass(frozen=True)
 class Settings:
-    """How backups are made and kept; the defaults are those of the table, which a test holds."""
+    """All settings; a test checks that the defaults equal those of schema.py."""
 
-    sets: Path  # folder that holds the sets
+    sets: Path  # directory of the sets
     keep_time: timedelta | None  # None: for ever
     database_level: int = 3
     files_level: int = 1
     threads: int = 4
     jobs: int = 4
-    nice: int = 10  # of backups and rehearsals; 0 leaves processor and disk to chance
-    bandwidth: int | None = None  # bytes a second that a backup writes at most
-    min_free: Size | None = None  # of each disk; None: space.py's own
-    rehearse: str = "nightly"  # one of option_table.REHEARSALS: which of cron's sets are rehearsed
-    rehearse_in: Path = Path("/var/lib/gitlab-mm-backup")
-    rehearse_timeout: timedelta | None = None  # of a whole rehearsal; None: by its set's size
-    shrunken_below: int = 50  # percent of the newest sound set: no more is a set that looks emptied
-    gate: str = "block"  # what an upgrade without a set meets: block, warn or off
+    nice: int = 10  # of backups and rehearsals
+    bandwidth: int | None = None  # bytes per second that a backup may write; None: no limit
+    min_free: Size | None = None  # of each disk; None: the default of disk_space.py
+    rehearse: str = "nightly"  # one of schema.REHEARSALS: which of cron's sets are rehearsed
+    scratch_dir: Path = Path("/var/lib/gitlab-mm-backup")
+    rehearse_timeout: timedelta | None = None  # of a whole rehearsal; None: by the size of the set
+    shrunken_below: int = 50  # percent of the newest sound set, below which a set looks emptied
+    upgrade_gate: str = "block"  # the check before apt upgrades GitLab: block, warn or off
     files: str = FULL  # or INCREMENTAL
-    full_every: timedelta | None = timedelta(days=7)  # None: only where it must be
-    keep: Rules = _NO_RULES  # what is kept longer than the keep time
-    notices: Sequence[Notice] = ()  # who is told how a run ended
-    store: str = "local"  # or restic: where sets live
+    full_every: timedelta | None = timedelta(days=7)  # None: only if necessary
+    keep: Rules = _NO_RULES  # sets that are kept beyond keep_time
+    notifications: Sequence[Notification] = ()  # where to send the results of runs
+    store: str = "local"  # or restic
     restic: Restic = _NO_RESTIC
-    offsite: tuple[Remote, ...] = ()  # where copies go; GitLab's own place has no path in it
-    follow_gitlab: bool = True  # copies go to where GitLab uploads its backups, too
-    upload: Upload | None = None  # how GitLab uploads them
-    database_host: str | None = (
-        None  # where PostgreSQL answers itself; None: as the DataSource has it
-    )
+    offsite: tuple[Remote, ...] = ()  # remotes; GitLab's own has no path
+    follow_gitlab: bool = True  # also copy to the remote of GitLab's backups
+    upload: Upload | None = None  # GitLab's upload of backups
+    database_host: str | None = None  # PostgreSQL behind a pooler; None: as in the DataSource
     database_port: int | None = None
-    allow_links: tuple[Path, ...] = ()  # where links of Mattermost's account may lead to
-    accept_warnings: Sequence[str] = ()  # texts in warnings of sets that are no news
+    allow_links: tuple[
+        Path, ...
+    ] = ()  # allowed targets of links that belong to Mattermost's account
+    accept_warnings: Sequence[
+        str
+    ] = ()  # texts in warnings about sets that do not change the exit code
+    old_names: tuple[str, ...] = ()  # of options, as config.yml uses them; each with its new name
 
     @property
     def remotes(self) -> list[str]:
-        """The names of all places that copies go to; none where sets are in restic's repository."""
+        """The names of all remotes for copies; [] if the sets are in a restic repository."""
         if self.store == "restic":
             return []
         followed = [GITLAB] if self.follow_gitlab and self.upload is not None else []
@@ -233,33 +253,34 @@ class Settings:
 
     @property
     def rules(self) -> Rules:
-        """All that keeps a set."""
+        """All retention rules."""
         return replace(self.keep, keep_time=self.keep_time)
 
     @property
     def sessions(self) -> int:
-        """How many sessions of PostgreSQL load a dump: more than processors only disturb."""
+        """How many sessions of PostgreSQL load a dump; at most one per processor."""
         return min(self.jobs, os.cpu_count() or 1)
 
     @property
     def packers(self) -> int:
-        """How many threads each zstd has: more than processors only disturb."""
+        """How many threads each zstd has; at most one per processor."""
         return min(self.threads, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
 class Value:
-    """An option's value, and where it comes from."""
+    """An option, its value and its source."""
 
     name: str  # in full: compression.threads
     option: Option
     value: Any
     origin: str  # default, gitlab.yml or config.yml
     line: int | None  # of config.yml
+    old_names: tuple[str, ...] = ()  # as Given.old_names
 
 
 def use(config: Path | None) -> None:
-    """Read this file from now on, in this whole process; None: the usual one."""
+    """Make ``config`` the file that this process reads; None for the default file."""
     global _named
     _named = config
 
@@ -272,39 +293,35 @@ def file() -> Path:
 def load(
     config: Path | None = None, gitlab_yml: Path = GITLAB_YML, *, required: bool = False
 ) -> Settings:
-    """Read both files; ``config`` is that which the process uses, unless it is given.
+    """Return the settings from config.yml and gitlab.yml; ``config`` defaults to ``file()``.
 
-    Raises Failure with ExitCode.USAGE that lists every problem of config.yml, each with its
-    line; an absent config.yml, unless ``required``, or an empty one means all defaults.
+    An empty config.yml means all defaults, and so does an absent one unless ``required``.  Raises
+    Failure with ExitCode.USAGE that lists every problem of config.yml, each with its line.
     """
     config = config or file()
-    values = {one.name: one.value for one in look(config, gitlab_yml, required=required)}
+    found = look(config, gitlab_yml, required=required)
+    values = {value.name: value.value for value in found}
     return Settings(
         sets=values["backup_path"] / "mattermost",
         keep_time=values["keep_time"],
         keep=Rules(**_below("keep", values)),
-        files=values["files"],
-        full_every=values["full_every"],
         **_below("compression", values),
-        **{name: values[name] for name in ("jobs", "nice", "bandwidth", "min_free")},
+        **{name: values[name] for name in _SAME_NAMES},
         database_host=values["database.host"],
         database_port=values["database.port"],
-        allow_links=values["allow_links"],
-        accept_warnings=values["accept_warnings"],
-        rehearse=values["rehearse"],
-        rehearse_in=values["rehearse_in"],
-        rehearse_timeout=values["rehearse_timeout"],
-        shrunken_below=values["shrunken_below"],
-        gate=values["gate"],
-        notices=tuple(Notice(**one) for one in values["notices"]),
-        store=values["store"],
+        notifications=tuple(Notification(**item) for item in values["notifications"]),
         restic=Restic(**_below("restic", values)),
         offsite=_offsite(config, values["offsite"]),
-        follow_gitlab=values["follow_gitlab"],
         upload=upload(
             _production_backup(gitlab_yml).get("upload"), files.first_line(_ENCRYPTION_KEY)
         ),
+        old_names=old_names(found),
     )
+
+
+def old_names(values: Sequence[Value]) -> tuple[str, ...]:
+    """Return the old names of options that config.yml uses, each with its line and new name."""
+    return tuple(old for value in values for old in value.old_names)
 
 
 def _offsite(config: Path, listed: Sequence[Mapping[str, Any]]) -> tuple[Remote, ...]:
@@ -317,7 +334,7 @@ def _offsite(config: Path, listed: Sequence[Mapping[str, Any]]) -> tuple[Remote,
 def look(
     config: Path | None = None, gitlab_yml: Path = GITLAB_YML, *, required: bool = False
 ) -> list[Value]:
-    """Read both files and return every option's value, in the order of the table."""
+    """Read both files, and return every option's value in the order of the table."""
     given = config_file.read(config or file(), OPTIONS, required=required)
     gitlab = _gitlab_backup(gitlab_yml)
     return [_value(name, option, given, gitlab) for name, option in leaves(OPTIONS)]
@@ -336,16 +353,17 @@ def _value(
     gitlab: Mapping[str, Any],
 ) -> Value:
     if name in given:
-        return Value(name, option, given[name].value, "config.yml", given[name].line)
+        found = given[name]
+        return Value(name, option, found.value, "config.yml", found.line, found.old_names)
     if name in gitlab:
         return Value(name, option, gitlab[name], "gitlab.yml", None)
     return Value(name, option, config_file.default(option), "default", None)
 
 
 def _gitlab_backup(path: Path) -> dict[str, Any]:
-    """Return what gitlab.yml's ``production.backup`` gives, by the names of our options.
+    """Return the values of ``production.backup`` in gitlab.yml by the names of our options.
 
-    What it leaves empty is left out.
+    Empty values are left out.
     """
     backup = _production_backup(path)
     try:
@@ -359,7 +377,7 @@ def _gitlab_backup(path: Path) -> dict[str, Any]:
 
 
 def _production_backup(path: Path) -> dict[str, Any]:
-    """Return gitlab.yml's ``production.backup``; empty where GitLab itself is disabled."""
+    """Return ``production.backup`` of gitlab.yml, {} if the file does not exist."""
     try:
         document = validation.from_yaml(path.read_text())
     except FileNotFoundError:
@@ -375,6 +393,6 @@ def _unreadable(path: Path, error: Exception) -> Failure:
     return Failure(
         "GitLab's own settings cannot be read",
         f"{path}: {error if isinstance(error, validation.Refused) else type(error).__name__}",
-        "Run gitlab-ctl reconfigure, which writes the file anew.",
+        "Run gitlab-ctl reconfigure, which writes the file again.",
         ExitCode.USAGE,
     )

@@ -1,1 +1,1 @@
-"""Are the backups well: doctor, status, report, metrics, notices, the gate before upgrades."""
+"""The state of the backups: doctor, status, report, metrics, notifications, the upgrade gate."""

@@ -1,4 +1,4 @@
-"""Doctor: is this host ready to back up and to restore?"""
+"""gitlab-mm doctor: check whether this host is ready to back up and to restore."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ def run_checks(
     *,
     layout: bool = False,
 ) -> list[Check]:
-    """Look at everything that a backup and a restore need; changes nothing.
+    """Check everything that a backup and a restore need; change nothing.
 
-    With ``layout`` only at what lies on the disk, and at no service: while GitLab is being
-    upgraded they come and go.
+    With ``layout``, check only files on disk and no services, because these stop and start while
+    GitLab is being upgraded.
     """
     checks = [_gitlab(root), _mattermost(root), _programs(root)]
     if detect.absent(root):
         return checks
+    checks += _config(load)
     checks.append(guarded("backup path", lambda: _backup_path(load())))
     checks.append(guarded("sets", lambda: _sets(load())))
     checks.append(guarded("retention", lambda: _retention(load())))
@@ -74,11 +75,11 @@ def _mattermost(root: Path) -> Check:
         version = omnibus_files.bundled_mattermost(root)
         return Check("Mattermost", Result.PASSED, f"{found.value}, version {version or 'unknown'}")
     if found is Presence.NO_GITLAB:
-        return Check("Mattermost", Result.NOT_RUN, "without GitLab there is none to look for")
+        return Check("Mattermost", Result.NOT_RUN, "not checked: GitLab is not installed")
     home = omnibus.home(root) if found is Presence.REMOVED else Path("/nonexistent")
     left = ""
     if home.is_dir():
-        left = f"; its data is still in {home} and in its database: gitlab-mm backup saves it"
+        left = f"; its data is still in {home} and in its database: save it with gitlab-mm backup"
     return Check("Mattermost", Result.WARNING, f"{found.value}{left}")
 
 
@@ -89,11 +90,22 @@ def _programs(root: Path) -> Check:
         missing += [name for name in _CLIENTS if not os.access(clients / name, os.X_OK)]
     if missing:
         return Check("programs", Result.FAILED, f"missing: {', '.join(missing)}")
-    return Check("programs", Result.PASSED, "all there")
+    return Check("programs", Result.PASSED, "all installed")
+
+
+def _config(load: Callable[[], settings.Settings]) -> list[Check]:
+    """Return a warning where config.yml uses old names of options; nothing else."""
+    try:
+        old_names = load().old_names
+    except Failure:  # which the next check tells
+        return []
+    if not old_names:
+        return []
+    return [Check("config.yml", Result.WARNING, f"old names of options: {'; '.join(old_names)}")]
 
 
 def _backup_path(ours: settings.Settings) -> Check:
-    """Ask the kernel about the nearest folder that is there: it may be on a read-only disk."""
+    """Check that the nearest existing directory is writable; its disk may be mounted read-only."""
     if ours.store == "restic":
         return _restic()
     there = next(path for path in (ours.sets, *ours.sets.parents) if path.exists())
@@ -106,7 +118,7 @@ def _restic() -> Check:
     found = shutil.which("restic", path=PATH)
     if found is None:
         return Check("backup path", Result.FAILED, "restic is not installed: apt install restic")
-    return Check("backup path", Result.PASSED, f"sets go into a repository, by {found}")
+    return Check("backup path", Result.PASSED, f"sets are in a restic repository, through {found}")
 
 
 def _sets(ours: settings.Settings) -> Check:
@@ -125,34 +137,36 @@ def _sets(ours: settings.Settings) -> Check:
 def _retention(ours: settings.Settings) -> Check:
     if ours.rules == Rules():
         return Check("retention", Result.PASSED, FOR_EVER)
-    return Check("retention", Result.PASSED, "sets are removed by rules: gitlab-mm prune --dry-run")
+    return Check(
+        "retention", Result.PASSED, "old sets are pruned; to preview: gitlab-mm prune --dry-run"
+    )
 
 
 def _journal() -> Check:
     if Journal().read() is not None:
-        detail = "a restore was cut short: run gitlab-mm restore --rollback, or --continue"
+        detail = "a restore was interrupted: run gitlab-mm restore --rollback, or --continue"
         return Check("restore journal", Result.FAILED, detail)
-    return Check("restore journal", Result.PASSED, "no restore is under way")
+    return Check("restore journal", Result.PASSED, "interrupted restore: none")
 
 
 def _search() -> Check:
     left = Journal().later()
     if left:
         names = ", ".join(one.name for one in left)
-        detail = f"a restore left indexes to be built: {names}: gitlab-mm restore --continue"
+        detail = f"search indexes are missing since a restore: {names}; build them: gitlab-mm restore --continue"
         return Check("search", Result.WARNING, detail)
-    return Check("search", Result.PASSED, "no restore has left an index to be built")
+    return Check("search", Result.PASSED, "no index is missing since a restore")
 
 
 def service_check(site: Site) -> Check:
-    """Say whether Mattermost runs, and answers where a restore asks it."""
+    """Check whether Mattermost runs, and answers at the address that a restore uses."""
     if not service.of(site).runs():
         how = service.of(site).start_by_hand
         return Check("service", Result.WARNING, f"Mattermost is stopped: {how}")
     try:
         service.wait_until_it_answers(site, seconds=0)
     except Failure as failure:
-        told = f"Mattermost runs, but a restore could not tell: {failure.detail}"
+        told = f"Mattermost runs, but does not answer as a restore expects: {failure.detail}"
         return Check("service", Result.WARNING, told)
     url = listener.of(site.settings).url
     return Check("service", Result.PASSED, f"Mattermost runs, and answers at {url}")
@@ -166,7 +180,7 @@ def _database(site: Site) -> Check:
 
 
 def sign_in_check(site: Site) -> Check:
-    """Say whether sign-in through GitLab works now."""
+    """Check whether sign-in through GitLab works now."""
     if not credentials.layers(site)[0] or check.effective_pair(site) is None:
         return Check("sign-in", Result.NOT_RUN, "GitLab sign-in is not set up")
     verified, asked = check.accepted(site), check.probe(site)

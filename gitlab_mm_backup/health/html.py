@@ -1,4 +1,4 @@
-"""The report as one HTML page that loads nothing: for a browser, a printer and an auditor."""
+"""The report as one HTML page that loads no other files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 def render(template: str, filters: Mapping[str, Callable[..., Any]], **values: Any) -> bytes:
-    """Return a page; whatever a set, a host or a check is called, it is only text in it."""
+    """Return a page; all values are escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -41,11 +41,11 @@ def render(template: str, filters: Mapping[str, Callable[..., Any]], **values: A
 
 
 def write(path: Path, page: bytes, usage: str) -> Path:
-    """Write a page in one step; raises Failure, with ``usage`` as the way out. Returns its full path."""
+    """Replace ``path`` by the page; return its full path. Raises Failure that names ``usage``."""
     path = Path(os.path.abspath(path))
     try:
         if path.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
+            raise IsADirectoryError(21, "it is a directory")
         replace_file(path, page)
     except OSError as error:
         raise Failure(
@@ -55,15 +55,15 @@ def write(path: Path, page: bytes, usage: str) -> Path:
 
 
 def _visible(value: Any) -> Any:
-    """Return a text with what cannot be seen spelled out: it could turn a line around."""
-    if type(value) is not str:  # the output of a macro is of a type of its own, and is done
+    """Return a text with invisible characters escaped, such as those that reverse a line."""
+    if type(value) is not str:  # the output of a macro (Markup) is escaped already
         return value
     return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in value)
 
 
 WIDTH, HEIGHT = 340, 196
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 328, 26, 166  # of the plotted area
-_MOST_MARKS = 80  # more would touch each other
+_MOST_MARKS = 80  # more would overlap
 _TICKS = 4
 _SIZES = (("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40))
 _TIMES = (("seconds", 1), ("minutes", 60), ("hours", 3600))
@@ -71,7 +71,7 @@ _TIMES = (("seconds", 1), ("minutes", 60), ("hours", 3600))
 
 @dataclass(frozen=True)
 class Series:
-    """Amounts, the oldest first."""
+    """Amounts with their times, oldest first."""
 
     name: str
     points: Sequence[tuple[datetime, float]]
@@ -79,7 +79,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Curve:
-    """A series, drawn."""
+    """A series as drawn."""
 
     name: str
     line: str  # points of a polyline
@@ -88,13 +88,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing, all numbers in its own units."""
+    """A chart; all numbers are in units of the SVG."""
 
     title: str
     description: str
     unit: str
     ticks: Sequence[tuple[float, str]]  # height, label
-    dates: Sequence[tuple[float, str, str]]  # place, label, the end of the label that is there
+    dates: Sequence[tuple[float, str, str]]  # x, label, text-anchor
     curves: Sequence[Curve]
 
     left, right, top, bottom = _LEFT, _RIGHT, _TOP, _BOTTOM
@@ -102,12 +102,12 @@ class Chart:
 
 
 def sizes(title: str, series: Sequence[Series], words: Callable[[float], str]) -> Chart:
-    """Draw bytes; ``words`` tells an amount in the description."""
+    """Draw bytes; ``words`` formats an amount for the description."""
     return _chart(title, series, words, _SIZES)
 
 
 def times(title: str, series: Sequence[Series], words: Callable[[float], str]) -> Chart:
-    """Draw seconds; ``words`` tells an amount in the description."""
+    """Draw seconds; ``words`` formats an amount for the description."""
     return _chart(title, series, words, _TIMES)
 
 
@@ -119,7 +119,7 @@ def _chart(
 ) -> Chart:
     points = [point for one in series for point in one.points]
     highest = max((amount for _, amount in points), default=0.0)
-    # An axis to 1.4 of a unit has hardly a tick, so a unit is used from two of it on.
+    # An axis up to 1.4 of a unit has too few ticks, so a unit is used from two on.
     unit, factor = [one for one in units if one[1] == 1 or highest >= 2 * one[1]][-1]
     step = _step(highest / factor)
     count = max(1, math.ceil(highest / factor / step))
@@ -147,7 +147,7 @@ def _chart(
 
 
 def _step(highest: float) -> float:
-    """Return 1, 2 or 5 times a power of ten, so that no more than _TICKS of it are needed."""
+    """Return a step of 1, 2 or 5 times a power of ten that needs at most _TICKS ticks."""
     if highest <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(highest / _TICKS))
@@ -187,7 +187,7 @@ def _describe(series: Series, words: Callable[[float], str]) -> str:
     )
 
 
-# A browser grows slow with more; JSON has all of them, and so has the history on the disk.
+# More would make a browser slow; JSON and the history on disk have all of them.
 _MOST_RECORDS = 400
 
 _HEADINGS = {
@@ -197,14 +197,14 @@ _HEADINGS = {
 }
 _RESULTS = {
     CheckVerdict.PASSED: "passed",
-    CheckVerdict.INCOMPLETE: "passed as far as it went",
+    CheckVerdict.INCOMPLETE: "passed; some checks were skipped",
     CheckVerdict.FAILED: "failed",
 }
 _DEPTHS = {
-    Depth.VERIFY: "verification: bytes and archives alone",
-    Depth.QUICK: "quick: the database alone",
-    Depth.USUAL: "usual: without the indexes of the search",
-    Depth.FULL: "full: with the indexes of the search",
+    Depth.VERIFY: "verification: only bytes and archives",
+    Depth.QUICK: "quick: only the database",
+    Depth.USUAL: "usual: without the search indexes",
+    Depth.FULL: "full: with the search indexes",
 }
 
 
@@ -225,12 +225,12 @@ def render_report(made: Report) -> bytes:
 
 
 def write_report(path: Path, made: Report) -> Path:
-    """Write the page, readable by root alone, in one step; raises Failure. Returns its full path."""
+    """Write the page, readable only by root; return its full path. Raises Failure."""
     return write(path, render_report(made), "gitlab-mm report FILE")
 
 
 def _duration(seconds: float) -> str:
-    """Return a length of time as exact as a table needs it: 9.5 s, 75 s, 2 min 31 s, 1 h 35 min."""
+    """Return a duration for a table: 9.5 s, 75 s, 2 min 31 s, 1 h 35 min."""
     if seconds < 90:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

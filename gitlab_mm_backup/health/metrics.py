@@ -1,4 +1,4 @@
-"""Metrics, where the node-exporter that Omnibus brings picks them up for Prometheus."""
+"""Metrics for Prometheus, in the textfile collector of Omnibus's node-exporter."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from ..system.files import replace_file
 from ..system.process import Command
 
 _RUN = "opt/gitlab/sv/{}/run"
-# Omnibus's defaults, used where the services' own command lines do not say otherwise.
+# Omnibus's defaults, used if the command lines of the services do not set the paths.
 _COLLECTOR = Path("/var/opt/gitlab/node-exporter/textfile_collector")  # since GitLab 10
 _PROMETHEUS = Path("/var/opt/gitlab/prometheus/prometheus.yml")
 
 
 def collector_folder(root: Path = Path("/")) -> Path:
-    """Return the folder from which node-exporter takes metrics of others."""
+    """Return the directory of node-exporter's textfile collector."""
     return _argument(root, "node-exporter", "collector.textfile.directory", _COLLECTOR)
 
 
 def rules_folder(root: Path = Path("/")) -> Path:
-    """Return the folder from which Prometheus takes rules, beside its own settings."""
+    """Return the directory of Prometheus's rules, next to its configuration file."""
     return _argument(root, "prometheus", "config.file", _PROMETHEUS).parent / "rules"
 
 
 def _argument(root: Path, service: str, name: str, default: Path) -> Path:
-    """Return a path in the command line with which runit starts a service."""
+    """Return a path from the command line by which runit starts a service."""
     try:
         script = (root / _RUN.format(service)).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -50,17 +50,17 @@ _CONTROL = "/opt/gitlab/bin/gitlab-ctl"
 
 
 def install_alerts(source: Path = ALERT_RULES, root: Path = Path("/")) -> tuple[Path, list[str]]:
-    """Put the rules where Prometheus reads them, and have it read them.
+    """Install the alert rules into Prometheus's directory and reload Prometheus.
 
-    Returns where they are, and warnings.  Raises Failure where there is no Prometheus.
+    Returns the path of the rules, and warnings.  Raises Failure if there is no Prometheus.
     """
     folder = rules_folder(root)
     target = folder / source.name
     if not folder.is_dir():
         raise Failure(
-            "This host's GitLab has no Prometheus to give alerts to",
-            f"{folder} is no folder",
-            f"Give {source} to the Prometheus that watches this host.",
+            "GitLab on this host has no Prometheus",
+            f"{folder} is not a directory",
+            f"Add {source} to the rules of the Prometheus that monitors this host.",
         )
     files.note_trace(target)
     try:
@@ -70,7 +70,7 @@ def install_alerts(source: Path = ALERT_RULES, root: Path = Path("/")) -> tuple[
     try:
         process.run(Command([_CONTROL, "hup", "prometheus"]), timeout=60)
     except Failure as failure:
-        return target, [f"Prometheus has not read them yet: {failure}"]
+        return target, [f"Prometheus has not loaded them yet: {failure}"]
     return target, []
 
 
@@ -84,7 +84,7 @@ class JobRun:
     began: float  # seconds since 1970
     seconds: float
     exit_code: int
-    succeeded: float | None  # end of the newest run that was good; None: never
+    succeeded: float | None  # end of the newest successful run; None: never
 
     @property
     def ended(self) -> float:
@@ -96,7 +96,7 @@ class JobRun:
 
 
 def read_runs(path: Path = RUNS_FILE) -> dict[str, JobRun]:
-    """Return the newest run of each job; nothing where the file cannot be read."""
+    """Return the newest run of each job; {} if the file cannot be read."""
     try:
         return dict(files.read_state(path, validation.each(validation.text, _run)))
     except files.unreadable_state:
@@ -106,9 +106,9 @@ def read_runs(path: Path = RUNS_FILE) -> dict[str, JobRun]:
 def note_run(
     job: str, began: datetime, seconds: float, exit_code: int, path: Path = RUNS_FILE
 ) -> tuple[JobRun | None, JobRun]:
-    """Note how a run of ``job`` ended; return the run before, if there was one, and this one.
+    """Record the end of a run of ``job``; return the previous run, None if there is none, and this.
 
-    Raises OSError where that cannot be written.
+    Raises OSError if the file cannot be written.
     """
     known = read_runs(path)
     before = known.get(job)
@@ -152,66 +152,68 @@ _HELP = {
     "host": "This host's id and that of its Mattermost, as labels.",
     "run_start_timestamp_seconds": "Start of the newest run of a command.",
     "run_end_timestamp_seconds": "End of the newest run of a command.",
-    "run_success": "1 where the newest run of a command was good, also with warnings.",
-    "run_success_timestamp_seconds": "End of the newest run of a command that was good.",
-    "run_duration_seconds": "Time that the newest run of a command took.",
+    "run_success": "1 if the newest run of a command succeeded, also with warnings.",
+    "run_success_timestamp_seconds": "End of the newest successful run of a command.",
+    "run_duration_seconds": "Duration of the newest run of a command.",
     "run_exit_code": "Exit code of the newest run of a command.",
     "sets": "Complete sets that are kept, safety sets aside.",
-    "sets_incomplete": "Folders that look like sets and are not complete.",
-    "sets_future": "Sets with a date in the future, which count for nothing.",
-    "sets_foreign": "Sets of other hosts that lie in the same place.",
-    "set_emptied": "1 where the newest set looks emptied, and nobody has accepted it.",
-    "set_oldest_timestamp_seconds": "Start of the oldest set that is kept.",
+    "sets_incomplete": "Directories of sets that are not complete.",
+    "sets_future": "Sets with a date in the future; they are ignored.",
+    "sets_foreign": "Sets of other hosts in the same place.",
+    "set_emptied": "1 if the newest set looks emptied and was not accepted.",
+    "set_oldest_timestamp_seconds": "Start of the oldest set.",
     "set_newest_timestamp_seconds": "Start of the newest sound set.",
-    "set_bytes": "Bytes of that newest set.",
-    "set_part_bytes": "Bytes of a part of that newest set.",
-    "set_rows": "Rows in that newest set.",
-    "set_files": "Files in that newest set.",
-    "set_duration_seconds": "Time that making that newest set took.",
-    "sign_in_verified": "1 where GitLab accepted the credentials when that newest set was made.",
-    "free_bytes": "Bytes free where the sets are.",
+    "set_bytes": "Bytes of the newest sound set.",
+    "set_part_bytes": "Bytes of a part of the newest sound set.",
+    "set_rows": "Rows in the newest sound set.",
+    "set_files": "Files in the newest sound set.",
+    "set_duration_seconds": "Duration of making the newest sound set.",
+    "sign_in_verified": "1 if GitLab accepted the credentials when the newest sound set was made.",
+    "free_bytes": "Free bytes on the disk of the sets.",
     "offsite_timestamp_seconds": "Start of the newest set that has a checked copy at a remote.",
     "rehearsal_timestamp_seconds": "Start of the newest rehearsal of a set.",
-    "rehearsal_result": "1 for what the newest rehearsal came to, 0 for the others.",
-    "rehearsal_duration_seconds": "Time that the newest rehearsal took.",
-    "rehearsal_recovery_seconds": "Recovery time that was measured last.",
+    "rehearsal_result": "1 for the result of the newest rehearsal, 0 for the other results.",
+    "rehearsal_duration_seconds": "Duration of the newest rehearsal.",
+    "rehearsal_recovery_seconds": "Recovery time measured in the newest rehearsal.",
     "rehearsal_passed_timestamp_seconds": "Start of the newest rehearsal that passed.",
 }
 
 
 @dataclass(frozen=True)
 class MetricsInput:
-    """What the metrics are made from."""
+    """The input of the metrics."""
 
     tool: str  # our version
     runs: Mapping[str, JobRun]
-    entries: Sequence[SetEntry]  # of this host, newest first; none with a date in the future
-    refuted: frozenset[str]  # names of sets that a check has failed
-    emptied: frozenset[str]  # and of those that look emptied
+    entries: Sequence[SetEntry]  # of this host, newest first, without those in the future
+    refuted: frozenset[str]  # names of sets that failed a check
+    emptied: frozenset[str]  # names of sets that look emptied
     future: int  # sets with a date in the future
     foreign: int  # sets of other hosts
     host: str  # this one's id
-    installation: str  # of its Mattermost, "" where that is not known
+    installation: str  # of its Mattermost; "" if not known
     history: Sequence[CheckRecord]
-    free: int | None  # bytes; None where nobody knows
+    free: int | None  # bytes; None if not known
     offsite: Mapping[str, float | None]  # remote -> start of the newest set there
 
 
 def write(facts: MetricsInput, folder: Path) -> None:
-    """Write the metrics into ``folder``; nothing where nobody would read it.
+    """Write the metrics into ``folder``, if it exists.
 
-    The folder is another account's, so the file gets its name when it is complete.
+    The folder belongs to another account, so the file gets its name when it is complete.
     """
     if not folder.is_dir():
         return
     try:
         replace_file(folder / METRICS_FILE, text(facts).encode(), mode=0o644)
     except OSError as error:
-        log.warning("The metrics are not written: %s: %s", folder / METRICS_FILE, error.strerror)
+        log.warning(
+            "The metrics could not be written: %s: %s", folder / METRICS_FILE, error.strerror
+        )
 
 
 def text(facts: MetricsInput) -> str:
-    """Return the file's content: OpenMetrics 1.0, which Prometheus's older format includes here."""
+    """Return the content of the file, valid as OpenMetrics 1.0 and as Prometheus's text format."""
     lines: list[str] = []
     told = set()
     for name, labels, value in _samples(facts):
@@ -231,7 +233,7 @@ def _escaped(value: str) -> str:
 
 
 def _samples(facts: MetricsInput) -> Iterator[Sample]:
-    """Yield all samples, those of one name together; a thing that never happened has none."""
+    """Yield all samples, grouped by name; a metric is absent until its event has happened once."""
     yield "tool", {"version": facts.tool}, 1
     yield "host", {"id": facts.host, "installation": facts.installation}, 1
     yield from _of_runs(facts.runs)
@@ -239,7 +241,7 @@ def _samples(facts: MetricsInput) -> Iterator[Sample]:
     if facts.free is not None:
         yield "free_bytes", {}, facts.free
     for remote, moment in facts.offsite.items():
-        # A remote that has never got a set is as stale as can be.
+        # 0 for a remote that has no set yet, so that an alert on its age fires.
         yield "offsite_timestamp_seconds", {"remote": remote}, moment or 0
     yield from _of_rehearsals([one for one in facts.history if one.set not in facts.emptied])
 

@@ -1,4 +1,4 @@
-"""Notices: telling people and other programs how a run ended, without ever being in its way."""
+"""Send the result of each run: to Mattermost, by mail, to a dead man's switch, by apprise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from .. import version
 from ..config import identity
-from ..config.settings import Notice, Settings
+from ..config.settings import Notification, Settings
 from ..errors import ExitCode, Failure, reason
 from ..offsite import ledger
 from ..result import CommandResult
@@ -30,14 +30,14 @@ from . import metrics, report
 from .metrics import JobRun
 from .rating import Found
 
-_SECONDS = 20  # for each notice; nobody waits longer for another program
+_SECONDS = 20  # for each notification
 _SENDMAIL = "/usr/sbin/sendmail"
-START = "start"  # what a ping is told when a job begins; at its end success or fail
+START = "start"  # the state of a ping when a job begins; success or fail at its end
 
 
 @dataclass(frozen=True)
 class Message:
-    """What is told; neither text may hold a secret."""
+    """The text of a notification; it may not contain a secret."""
 
     title: str
     text: str
@@ -45,9 +45,9 @@ class Message:
 
 
 def wanted(when: str, exit_code: int, was_good: bool | None) -> bool:
-    """Tell whether policy ``when`` wants a run told that ended so.
+    """Return whether the policy ``when`` (option ``on``) includes a run with this exit code.
 
-    ``was_good`` is how the run before of the same job ended, None where there was none.
+    ``was_good`` is whether the previous run of the same job succeeded, None if there was none.
     """
     good = exit_code in (0, 4)
     if not good or when == "always":
@@ -57,26 +57,26 @@ def wanted(when: str, exit_code: int, was_good: bool | None) -> bool:
     return when == "recovery" and was_good is False
 
 
-def send(notices: Iterable[Notice], message: Message) -> dict[str, str]:
-    """Send ``message`` by every notice; return what went wrong, by a name for each that failed."""
+def send(notifications: Iterable[Notification], message: Message) -> dict[str, str]:
+    """Send ``message`` by each notification; return the problems by the names of those that failed."""
     problems = {}
-    for number, notice in enumerate(notices, 1):
-        if notice.kind != "ping" and message.state == START:
+    for number, notification in enumerate(notifications, 1):
+        if notification.type != "ping" and message.state == START:
             continue
         try:
-            SENDERS[notice.kind](notice.to, message)
-        except Exception as error:  # whatever a service answers, the job has its own end
-            problems[name(number, notice)] = _without(notice.to, error)
+            SENDERS[notification.type](notification.to, message)
+        except Exception as error:  # whatever a service answers, the job's result stands
+            problems[name(number, notification)] = _without(notification.to, error)
     return problems
 
 
-def name(number: int, notice: Notice) -> str:
-    """Return what a notice is called: by its place in config.yml, never by its address."""
-    return f"{number} ({notice.kind})"
+def name(number: int, notification: Notification) -> str:
+    """Return the name of a notification: its number in config.yml and its type, no address."""
+    return f"{number} ({notification.type})"
 
 
 def _without(to: Secret, error: Exception) -> str:
-    """Return what went wrong, without the address, which may hold a password."""
+    """Return the problem in words, without the address, which may contain a password."""
     import urllib.error
 
     if isinstance(error, urllib.error.HTTPError):
@@ -93,17 +93,17 @@ def _mattermost(to: Secret, message: Message) -> None:
 
 
 def _ping(to: Secret, message: Message) -> None:
-    """Tell a dead man's switch how a job ended."""
+    """Send the state of a job to a dead man's switch."""
     address = ping_address(to.reveal(), message)
     if address:
         _http(address, message.text.encode(), {})
 
 
 def ping_address(given: str, message: Message) -> str:
-    """Return where to tell it; "" where a service does not want to know.
+    """Return the URL for the state of ``message``; "" if the service has none.
 
-    healthchecks.io has a path for each: /start, nothing, /fail; its query stays behind that.  The
-    push monitors of Uptime Kuma have status and msg in the query, and no word for a beginning.
+    healthchecks.io has a path for each state: /start, none, /fail; its query stays behind the path.
+    Push monitors of Uptime Kuma have status and msg in the query, and no state for a start.
     """
     address = urlsplit(given)
     query = parse_qsl(address.query, keep_blank_values=True)
@@ -121,7 +121,7 @@ def _http(url: str, body: bytes, headers: Mapping[str, str]) -> None:
     import urllib.request
 
     if not url.startswith(("http://", "https://")):
-        raise ValueError("an http or https address is wanted")
+        raise ValueError("the address must begin with http:// or https://")
     request = urllib.request.Request(url, body, dict(headers), method="POST")
     proxies = environment.proxies()
     if urllib.request.proxy_bypass_environment(request.host, proxies):  # type: ignore[attr-defined]
@@ -132,7 +132,7 @@ def _http(url: str, body: bytes, headers: Mapping[str, str]) -> None:
 
 
 def _mail(to: Secret, message: Message) -> None:
-    """Hand a mail to the local MTA, which takes it from there (sendmail(8), -t)."""
+    """Pass a mail to the local MTA (sendmail(8), -t)."""
     mail = EmailMessage()
     mail["To"], mail["Subject"] = to.reveal(), message.title
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834
@@ -141,7 +141,7 @@ def _mail(to: Secret, message: Message) -> None:
 
 
 def _apprise(to: Secret, message: Message) -> None:
-    """Have apprise(1) send it; the address goes by a file that exists in memory alone."""
+    """Send it through apprise(1); the address is passed in a file in memory."""
     config = InMemory(Secret(f"{to.reveal()}\n"))
     _run(["apprise", "--title", message.title, "--config", config], message.text.encode())
 
@@ -181,22 +181,22 @@ class FinishedRun:
 
     @property
     def idle(self) -> bool:
-        """Tell whether it had nothing to do: cron asks every hour, and a question changes nothing."""
+        """Whether it had nothing to do, as most hourly runs of cron, or only answered a question."""
         told = self.outcome.fields
         nothing = told.get("set", self) is None and not told.get("rehearsals")
         return self.error is None and (self.outcome.answer or nothing)
 
 
 def begin(command: str, ours: Settings) -> None:
-    """Tell those who want to know that a job begins."""
+    """Send the start of a job to each ping."""
     title = f"gitlab-mm {command} begins on {identity.full_hostname()}"
-    _tell(ours.notices, Message(title, title, START))
+    _tell(ours.notifications, Message(title, title, START))
 
 
 def follow(ended: FinishedRun, load: Callable[[], Settings], find: Callable[[], Store]) -> None:
-    """Note how a run ended, write the metrics and send the notices.
+    """Record how a run ended, write the metrics and send the notifications.
 
-    Bad settings, a full disk, a service that is down: all of it is logged and changes nothing.
+    Bad settings, a full disk or an unavailable service are logged, and do not change the result.
     """
     if ended.idle:
         return
@@ -204,7 +204,7 @@ def follow(ended: FinishedRun, load: Callable[[], Settings], find: Callable[[], 
     try:
         before, _ = metrics.note_run(ended.command, ended.began, ended.seconds, int(ended.code))
     except OSError as error:
-        log.warning("How this run ended is not noted: %s", error.strerror)
+        log.warning("The result of this run could not be recorded: %s", error.strerror)
     _guard(lambda: write_metrics(load(), find))
     _guard(lambda: _send(ended, before, load()))
 
@@ -214,13 +214,13 @@ def _guard(act: Callable[[], None]) -> None:
         act()
     except (Failure, OSError) as error:
         log.warning("%s", redaction.without_rows(reason(error)))
-    except Exception as error:  # the other one is still to be done
+    except Exception as error:  # so that the next step runs too
         for line in system_log.bug_trace(error):
             log.error("%s", line)
 
 
 def write_metrics(ours: Settings, find: Callable[[], Store]) -> None:
-    """Write what all runs, sets and rehearsals come to, for Prometheus."""
+    """Write the metrics of all runs, sets and rehearsals for Prometheus."""
     folder = metrics.collector_folder()
     if folder.is_dir():
         files.note_trace(folder / metrics.METRICS_FILE)
@@ -228,7 +228,7 @@ def write_metrics(ours: Settings, find: Callable[[], Store]) -> None:
 
 
 def _flawed(found: Found | None, kind: Kind) -> frozenset[str]:
-    """Return the names of this host's sets against which something of a kind speaks."""
+    """Return the names of this host's sets that have a flaw of this kind."""
     if found is None:
         return frozenset()
     own = [one.name for one in found.entries if one.name not in found.foreign]
@@ -236,10 +236,10 @@ def _flawed(found: Found | None, kind: Kind) -> frozenset[str]:
 
 
 def facts(store: Store, remotes: Sequence[str]) -> metrics.MetricsInput:
-    """Return what the metrics are made from.
+    """Return the input of the metrics.
 
-    A store that cannot be looked at, as where its disk is not mounted, has no set to tell of: how
-    the run ended is told all the same.
+    If the store cannot be read, for example because its disk is not mounted, the metrics have no
+    sets, but still the end of the run.
     """
     here, found = identity.known(), None
     offsite = ledger.newest(remotes, here)
@@ -247,7 +247,7 @@ def facts(store: Store, remotes: Sequence[str]) -> metrics.MetricsInput:
         found = report.collect(store)
         offsite = ledger.newest_elsewhere(store, remotes)
     except Failure as failure:
-        log.warning("The metrics tell of no set: %s", redaction.without_rows(str(failure)))
+        log.warning("The metrics have no data of sets: %s", redaction.without_rows(str(failure)))
     own = [one for one in found.entries if one.name not in found.foreign] if found else []
     flawed = {kind: _flawed(found, kind) for kind in Kind}
     free = disk_space.free(store.folder) if isinstance(store, LocalStore) else None
@@ -270,20 +270,20 @@ def facts(store: Store, remotes: Sequence[str]) -> metrics.MetricsInput:
 def _send(ended: FinishedRun, before: JobRun | None, ours: Settings) -> None:
     was_good = before.good if before else None
     chosen = [
-        one
-        for one in ours.notices
-        if one.kind == "ping" or wanted(one.when, int(ended.code), was_good)
+        notification
+        for notification in ours.notifications
+        if notification.type == "ping" or wanted(notification.on, int(ended.code), was_good)
     ]
     _tell(chosen, message(ended, recovered=was_good is False))
 
 
-def _tell(chosen: Sequence[Notice], message: Message) -> None:
+def _tell(chosen: Sequence[Notification], message: Message) -> None:
     for name, problem in send(chosen, message).items():
-        log.warning("Notice %s is not sent: %s", name, problem)
+        log.warning("Notification %s was not sent: %s", name, problem)
 
 
 def message(ended: FinishedRun, *, recovered: bool = False) -> Message:
-    """Return what is told of a run; rows that PostgreSQL quotes stay out."""
+    """Return the notification of a run, without rows that PostgreSQL quotes in errors."""
     good = ended.code in (ExitCode.DONE, ExitCode.WARNINGS)
     verdict = "failed" if not good else "has warnings" if ended.code else "is done"
     if good and recovered:

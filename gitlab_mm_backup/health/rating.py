@@ -1,4 +1,4 @@
-"""Standing: what the newest set is worth, and why, by what was proven of it and by its age."""
+"""Rate sets by their check records and age, for the report."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..store.sets import BackupSet, SetEntry
 from ..store.soundness import Flaw, Kind
 from ..system import humanize
 
-# cron makes a set each night; two hours more, for a night that took longer than the one before.
+# cron backs up every night; two hours more, if a backup takes longer than the one before.
 SET_AGE = timedelta(hours=26)
 REHEARSAL_AGE = timedelta(days=8)  # rehearsals may be weekly; a day more, for the same reason
 
 
-_DOUBTS = (Kind.FUTURE, Kind.EMPTIED, Kind.FORGED)  # nothing that was proven of such a set counts
+_DOUBTS = (Kind.FUTURE, Kind.EMPTIED, Kind.FORGED)  # a set with one of these is never proven
 
 
 class Rating(enum.Enum):
-    """What the whole report comes to."""
+    """The rating of a set, or of the whole report."""
 
     PROVEN = "proven"
     NOT_PROVEN = "not proven"
@@ -32,10 +32,10 @@ class Rating(enum.Enum):
 
 @dataclass(frozen=True)
 class Found:
-    """What was read for the report."""
+    """The input of the report."""
 
-    entries: Sequence[SetEntry]  # the newest first, those that are not complete too
-    records: Mapping[str, Sequence[CheckRecord]]  # kept in the sets, by a set's name
+    entries: Sequence[SetEntry]  # the newest first, incomplete ones too
+    records: Mapping[str, Sequence[CheckRecord]]  # stored in the sets, by a set's name
     history: Sequence[CheckRecord]  # of all sets that this host ever rehearsed
     uncovered: Sequence[str]
     versions: Mapping[str, str]  # of this host's programs
@@ -43,34 +43,34 @@ class Found:
     folder: str
     now: datetime
     flaws: Mapping[str, Sequence[Flaw]] = field(default_factory=dict)  # by a set's name
-    foreign: Collection[str] = ()  # names of the sets that are other hosts'
+    foreign: Collection[str] = ()  # names of the sets of other hosts
 
     def has(self, name: str, *kinds: Kind) -> bool:
-        """Tell whether something of these kinds speaks against a set."""
+        """Return whether a set has a flaw of one of these kinds."""
         return any(flaw.kind in kinds for flaw in self.flaws.get(name, ()))
 
     def counts(self, set_: BackupSet) -> bool:
-        """Tell whether a set may be this host's newest: its own, for no restore, with a true date."""
+        """Return whether a set is this host's own, not a safety set, authentic, and not in the future."""
         dated = not self.has(set_.name, Kind.FUTURE, Kind.FORGED)
         return dated and not set_.manifest.safety and set_.name not in self.foreign
 
     def of(self, set_: BackupSet) -> list[CheckRecord]:
-        """Return what was proven of this very set: a copy of it elsewhere may be damaged."""
+        """Return the check records of this set, without those of copies elsewhere."""
         return [one for one in self.records.get(set_.name, ()) if one.set == set_.name]
 
 
 @dataclass(frozen=True)
 class RatingReason:
-    """The verdict, and why; without a full stop, as all sentences here."""
+    """The verdict and its reason; sentences here have no full stop."""
 
     standing: Rating
     reason: str
-    record: CheckRecord | None = None  # that settled it
+    record: CheckRecord | None = None  # that decided it
 
 
 @dataclass(frozen=True)
 class RatingLine:
-    """A set, or a folder that looks like one, and what it is worth."""
+    """A set, or an incomplete one, and its rating."""
 
     entry: SetEntry
     standing: Rating
@@ -86,7 +86,7 @@ def evaluate(found: Found, newest: BackupSet | None) -> RatingReason:
         return RatingReason(Rating.NOT_PROVEN, f"There is no set in {found.folder}")
     emptied = [one for one in found.flaws.get(newest.name, ()) if one.kind is Kind.EMPTIED]
     if emptied:
-        reason = f"Of the newest set, {newest.name}, {emptied[0].words}"
+        reason = f"The newest set, {newest.name}, is not usable: {emptied[0].words}"
         return RatingReason(Rating.NOT_PROVEN, reason + _other_proof(found))
     records = found.of(newest)
     record = check_records.decisive(records)
@@ -99,7 +99,7 @@ def evaluate(found: Found, newest: BackupSet | None) -> RatingReason:
         reason = "The newest set was never rehearsed"
     else:
         reason = f"The rehearsal of the newest set on {humanize.moment(rehearsed.made)} passed"
-        reason += f" as far as it went: {', '.join(_missing(rehearsed))} not run"
+        reason += f"; some checks were skipped: {', '.join(_missing(rehearsed))}"
     return RatingReason(Rating.NOT_PROVEN, reason + _other_proof(found), rehearsed)
 
 
@@ -115,14 +115,14 @@ def _judge_age(found: Found, record: CheckRecord) -> RatingReason:
 def _recovery(record: CheckRecord) -> str:
     if record.recovery_seconds is None:
         return ""
-    without = ", without the indexes of the search" if record.left_out else ""
+    without = ", without the search indexes" if record.left_out else ""
     return (
         f"; recovery time to expect: {humanize.duration(max(1, record.recovery_seconds))}{without}"
     )
 
 
 def _went_to_the_end(record: CheckRecord) -> bool:
-    """Tell whether Mattermost was started; a file that names no checks at all proves nothing."""
+    """Return whether all checks passed and Mattermost was started."""
     booted = any(one.name == "boot" and one.result is Result.PASSED for one in record.checks)
     return record.whole and booted
 
@@ -135,11 +135,11 @@ def _failure(record: CheckRecord) -> str:
     kind = "rehearsal" if record.rehearsal else "verification"
     bad = [one for one in record.checks if one.result is Result.FAILED]
     told = "; ".join(f"{one.name}: {one.detail}" for one in bad)
-    return f"The newest set did not pass its {kind} on {humanize.moment(record.made)}: {told}"
+    return f"The newest set failed its {kind} on {humanize.moment(record.made)}: {told}"
 
 
 def _other_proof(found: Found) -> str:
-    """Return in words which set there is that passed, to fall back on."""
+    """Return, in words, the newest set that passed a rehearsal."""
     for entry in found.entries:
         if entry.set is None or not found.counts(entry.set) or found.has(entry.name, Kind.EMPTIED):
             continue
@@ -152,7 +152,7 @@ def _other_proof(found: Found) -> str:
 
 
 def concerns(found: Found, newest: BackupSet | None) -> list[str]:
-    """Return what a reader must know besides the verdict."""
+    """Return the problems that a reader must know in addition to the verdict."""
     words = [f"{one.name} is not complete: {one.problem}" for one in found.entries if not one.set]
     words += [
         f"{name}: {flaw.words}"
@@ -161,7 +161,7 @@ def concerns(found: Found, newest: BackupSet | None) -> list[str]:
         if flaw.kind in (Kind.FUTURE, Kind.EMPTIED)
     ]
     if found.foreign:
-        words.append(f"{humanize.number(len(found.foreign), 'set')} of other hosts lie here too")
+        words.append(f"{humanize.number(len(found.foreign), 'set')} of other hosts are here too")
     if newest is not None and found.now - newest.manifest.made > SET_AGE:
         age = _age(found.now - newest.manifest.made)
         words.append(f"The newest set is {age} old: {humanize.moment(newest.manifest.made)}")
@@ -196,6 +196,6 @@ def line_of(found: Found, entry: SetEntry) -> RatingLine:
     if record is not None and _went_to_the_end(record):
         return RatingLine(entry, Rating.PROVEN, f"passed on {humanize.moment(record.made)}")
     if rehearsed is not None:
-        words = f"passed as far as it went on {humanize.moment(rehearsed.made)}"
+        words = f"passed on {humanize.moment(rehearsed.made)}; some checks were skipped"
         return RatingLine(entry, Rating.NOT_PROVEN, words)
     return RatingLine(entry, Rating.NOT_PROVEN, "never rehearsed")

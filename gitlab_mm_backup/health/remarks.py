@@ -1,4 +1,4 @@
-"""Remarks: what every list tells of a set besides its numbers: whose it is, and what is wrong with it."""
+"""Remarks on a set for lists: its host, its origin and its flaws."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..store import manifest as store_manifest
 from ..store.manifest import Manifest
 from ..store.soundness import Flaw, Kind
 
-_SHOWN = 8  # digits of an id that tell it from others
-_LISTED = (Kind.EMPTIED, Kind.FUTURE, Kind.FORGED)  # what failed is told with its proof
+_SHOWN = 8  # digits of an id
+_LISTED = (Kind.EMPTIED, Kind.FUTURE, Kind.FORGED)  # failed checks are shown with the check records
 
 
 def of(manifest: Manifest, flaws: Sequence[Flaw], here: Host) -> list[str]:
-    """Return what stands below a set in a list, each a line."""
+    """Return the lines below a set in a list."""
     told = [f"NOT SOUND: {flaw.words}" for flaw in flaws if flaw.kind in _LISTED]
     return told + whose(manifest, here)
 
 
 def whose(manifest: Manifest, here: Host) -> list[str]:
-    """Return in words that a set is another host's, or of another installation; [] where it is ours."""
+    """Return a line if a set is of another host or installation, else []."""
     host = store_manifest.host_of(manifest)
     if not here.owns(host):
         told = "without an id" if not identity.has_id(host) else host[:_SHOWN]
@@ -36,13 +36,13 @@ def whose(manifest: Manifest, here: Host) -> list[str]:
 
 
 def origin_lines(origin: Origin | None) -> list[str]:
-    """Return the line of a list that says whose signature a set has; a forged one is a flaw."""
+    """Return the line about the signature of a set; [] for a forged one, which is a flaw."""
     shown = origin is not None and origin.kind is not OriginKind.FORGED
     return [f"  {origin.words}"] if origin and shown else []
 
 
 def origin_fields(origin: Origin | None) -> dict[str, Any]:
-    """Return whose signature a set has, for a machine."""
+    """Return the JSON fields about the signature of a set."""
     return {
         "origin": origin and origin.kind.value,
         "key": (origin and origin.key) or None,
@@ -50,7 +50,7 @@ def origin_fields(origin: Origin | None) -> dict[str, Any]:
 
 
 def fields(manifest: Manifest, flaws: Sequence[Flaw], here: Host) -> dict[str, Any]:
-    """Return the same for a machine."""
+    """Return the JSON fields with the host, flaws and contents of a set."""
     people = manifest.contents
     return {
         "host_id": manifest.host_id or None,

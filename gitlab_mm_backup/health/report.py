@@ -1,4 +1,4 @@
-"""Report: what the sets and their rehearsals amount to, as facts for a page and for a machine."""
+"""The report on sets and their rehearsals, for the HTML page and for JSON."""
 
 from __future__ import annotations
 
@@ -26,25 +26,24 @@ from .rating import Found, Rating, RatingLine, RatingReason, concerns, evaluate,
 log = logging.getLogger(__name__)
 
 _ALWAYS_UNCOVERED = (
-    "GitLab itself: its repositories, database and uploads are in no set and need GitLab's own "
-    "backup",
-    "The indexes of Elasticsearch and Bleve: no rehearsal looks at them. Mattermost builds them "
-    "from its database",
-    "Whatever needs a network: in a rehearsal Mattermost sends no mail and no push message, and "
-    "runs no plugins and no jobs",
-    "Copies of the sets on other machines: only the folder of sets on this host is looked at",
+    "GitLab itself: back up its repositories, database and uploads with gitlab-backup",
+    "The indexes of Elasticsearch and Bleve: they are not in the sets. Mattermost rebuilds them from "
+    "its database",
+    "Functions that need a network: in a rehearsal, Mattermost sends no mail and no push messages, "
+    "and runs no plugins and no jobs",
+    "Copies of the sets on other machines: only the sets on this host are checked",
 )
 
 
 _UPLOADS_UNKNOWN = (
-    "Uploads in object storage would be in no set; whether there are any is not known, for the "
+    "Uploads in object storage are not in the sets; whether there are any is not known, because the "
     "settings of Mattermost could not be read on this host"
 )
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that the page says."""
+    """The content of the page."""
 
     found: Found
     newest: BackupSet | None
@@ -56,13 +55,13 @@ class Report:
 
     @property
     def recovery_seconds(self) -> float | None:
-        """What the rehearsal took to recover that the verdict rests on."""
+        """The recovery time in the rehearsal that decided the verdict; None unless proven."""
         record = self.judgement.record
         proven = self.judgement.standing is Rating.PROVEN
         return record.recovery_seconds if record and proven else None
 
     def fields(self) -> dict[str, Any]:
-        """Return the report as JSON has it."""
+        """Return the JSON fields of the report."""
         record, proven = self.judgement.record, self.recovery_seconds is not None
         return {
             "verdict": self.judgement.standing.value,
@@ -84,7 +83,7 @@ class Report:
 
 
 def report(found: Found) -> Report:
-    """Return what ``found`` amounts to, in words that may be handed on."""
+    """Return the report, without rows of the database, so that it can be given to others."""
     found = _discreet(found)
     newest = newest_of(found)
     runs = _all_records(found)
@@ -101,7 +100,7 @@ def report(found: Found) -> Report:
 
 def _of_gitlab(newest: BackupSet | None) -> list[str]:
     has = soundness.gitlab_settings(newest.manifest) if newest else ""
-    told = f"The newest set has {has}; a rehearsal reads that archive and puts nothing of it back"
+    told = f"The newest set has {has}; a rehearsal reads that archive, but does not restore it"
     return [told] if has else []
 
 
@@ -117,16 +116,16 @@ def _without_rows(record: CheckRecord) -> CheckRecord:
 
 
 def collect(store: Store) -> Found:
-    """Read what there is to report: the sets, what was proven of them, and this host's programs.
+    """Read the sets, their check records, and the versions of this host's programs.
 
-    Raises Failure where the folder of sets cannot be read.
+    Raises Failure if the directory of the sets cannot be read.
     """
     entries = store.entries()
     here = identity.known()
     own = {one.name for one in inventory.own_sets(here, [one.set for one in entries if one.set])}
     try:
         site = detect.find()
-    except Failure as failure:  # the sets may lie on a host without GitLab
+    except Failure as failure:  # the sets may be on a host without GitLab
         log.info("%s", failure)
         site = None
     return Found(
@@ -148,7 +147,7 @@ def collect(store: Store) -> Found:
 
 
 def _all_records(found: Found) -> list[CheckRecord]:
-    """Return the history, and what sets from another host brought along, the newest first."""
+    """Return the check records of the history and of sets from other hosts, newest first."""
     kept = [one for name, some in found.records.items() for one in some if one.set == name]
     by_run = {
         (one.set, one.started, one.depth, one.seconds): one for one in [*found.history, *kept]
@@ -157,14 +156,14 @@ def _all_records(found: Found) -> list[CheckRecord]:
 
 
 def _not_run(runs: Iterable[CheckRecord]) -> list[str]:
-    """Return each check that rehearsals did not run, and why, those of the newest first."""
+    """Return the skipped checks of rehearsals with their reasons, newest first."""
     skipped: dict[tuple[str, str], list[str]] = {}
     for record in runs:
         for one in record.checks if record.rehearsal else ():
             if one.result is Result.NOT_RUN:
                 skipped.setdefault((one.name, one.detail), []).append(record.set)
     return [
-        f"{name} was not run in {_where(sets)}: {detail}"
+        f"{name} was skipped in {_where(sets)}: {detail}"
         for (name, detail), sets in skipped.items()
     ]
 

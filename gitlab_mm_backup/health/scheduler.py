@@ -1,4 +1,4 @@
-"""Who makes the set of the night: systemd's timer or cron, asked whether they really run."""
+"""Find out what starts the nightly backup: systemd's timer or cron, and whether it runs."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ CRON = Path("/etc/cron.d/gitlab-mm-backup")
 TIMER, SERVICE = "gitlab-mm-backup.timer", "gitlab-mm-backup.service"
 _SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
 _DAEMONS = ("cron", "crond", "fcron", "bcron-sched")  # that read /etc/cron.d
-_SYSTEMD_CRON = "cron.target"  # of Debian's systemd-cron, which makes timers of /etc/cron.d
+_SYSTEMD_CRON = "cron.target"  # of Debian's systemd-cron, which creates timers from /etc/cron.d
 _LINE = re.compile(r"^[^#\s].* (\d\d?:\d\d)\s*$", re.M)
 
 
 @dataclass(frozen=True)
 class Scheduler:
-    """What makes the next set."""
+    """What starts the next backup."""
 
-    by: str = ""  # in words, "" where nothing does
+    by: str = ""  # in words; "" if nothing does
     next_run: datetime | None = None
-    obstacle: str = ""  # why nothing does, and what helps
+    obstacle: str = ""  # why nothing does, and the fix
 
 
 def look(now: datetime) -> Scheduler:
-    """Return who makes the next set, or why nobody does."""
+    """Return what starts the next backup, or why nothing does."""
     units = _units() if _SYSTEMD.is_dir() else {}
     timer, service = units.get(TIMER, {}), units.get(SERVICE, {})
     active = timer.get("ActiveState") == "active"
@@ -56,7 +56,7 @@ def look(now: datetime) -> Scheduler:
 def _without_timer(at: str, systemd: bool) -> str:
     timer = f"systemctl enable --now {TIMER}"
     if not at:
-        return f"no line in {CRON} makes one, and {TIMER} is not active" + (
+        return f"{CRON} has no line for it, and {TIMER} is not active" + (
             f": {timer}" if systemd else ""
         )
     if systemd:
@@ -73,7 +73,7 @@ def _time_of_cron() -> str:
 
 
 def _refused_by_cron() -> str:
-    """Return why cron passes the file over, and what helps; "" where it does not (cron(8))."""
+    """Return why cron ignores the file, and the fix; "" if it does not (cron(8))."""
     try:
         status = os.stat(CRON)
     except OSError:
@@ -84,7 +84,7 @@ def _refused_by_cron() -> str:
 
 
 def _cron_runs() -> bool:
-    """Tell whether a daemon runs that reads /etc/cron.d (proc(5), comm); in a container it is another's."""
+    """Return whether a cron daemon runs in this PID namespace (proc(5), comm), or systemd-cron."""
     ours = os.readlink("/proc/self/ns/pid")
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -101,7 +101,7 @@ def _units() -> Mapping[str, Mapping[str, str]]:
 
 
 def _shown(unit: str) -> Mapping[str, str]:
-    """Return what systemd knows of a unit, nothing where it does not answer."""
+    """Return the properties of a systemd unit, {} if systemd does not answer."""
     told = _show(unit, "--property=LoadState,ActiveState,UnitFileState")
     return dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
 
@@ -114,7 +114,7 @@ def _show(unit: str, *options: str) -> str:
 
 
 def _next_elapse() -> datetime | None:
-    """Return when systemd runs the timer next, where it tells: from 248 on."""
+    """Return when systemd runs the timer next; None before systemd 248."""
     told = _show(TIMER, "--property=NextElapseUSecRealtime", "--timestamp=unix")
     found = re.search(r"=@(\d+)", told)
     return datetime.fromtimestamp(int(found[1])).astimezone() if found else None

@@ -1,4 +1,4 @@
-"""Status: what matters, at a glance; each line a small function of what was found."""
+"""gitlab-mm status: one function for each line, from data that is collected first."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from . import rating, report, scheduler
 from .doctor import service_check, sign_in_check
 from .rating import Found
 
-_NIGHTS = 60  # that the forecast looks ahead
+_NIGHTS = 60  # of the forecast
 _SOON = 14  # nights: time to buy a disk
 _DAY = timedelta(days=1)
-_STALE = timedelta(days=2)  # of a copy outside this machine
+_STALE = timedelta(days=2)  # of an off-site copy
 
 
 class State(enum.Enum):
-    """What a line comes to."""
+    """The state of a line."""
 
     GOOD = "good"
     WARNING = "warning"
     BAD = "bad"
-    OFF = "off"  # as somebody wanted it
+    OFF = "off"  # disabled, or not set up
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A number for a monitoring system, and from where on it would be a warning or bad."""
+    """A number for a monitoring system, with its thresholds."""
 
     value: float
     unit: str = ""  # of Nagios: s, B or none
@@ -54,7 +54,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class StatusLine:
-    """One thing that matters."""
+    """One line of the status."""
 
     name: str
     state: State
@@ -64,22 +64,22 @@ class StatusLine:
 
 @dataclass(frozen=True)
 class StatusInput:
-    """What was found; the lines are made of nothing else."""
+    """The collected data; the only input of the lines."""
 
     found: Found
     settings: Settings
-    kept: Sequence[SetFacts]  # the sets as retention sees them
+    kept: Sequence[SetFacts]  # the sets as input of retention
     site: Site | None
     journal: Journal
     free: int  # bytes, where the sets are
-    scheduled: str  # how the nightly run comes about, "" where it does not
+    scheduled: str  # what starts the nightly run; "" if nothing does
     next_run: datetime | None
     offsite: Mapping[str, float | None]  # remote -> start of the newest set there
     host: Host  # this one
-    seen: Sequence[SeenHost] = ()  # whose sets there are
-    obstacle: str = ""  # why there is no nightly run, and what helps
-    reserve: int = 0  # bytes of the free ones that must stay free
-    away: Sequence[str] = ()  # remotes at a path of this host that are not the places of before
+    seen: Sequence[SeenHost] = ()  # the hosts whose sets are in the store
+    obstacle: str = ""  # why there is no nightly run, and the fix
+    reserve: int = 0  # bytes that must stay free
+    away: Sequence[str] = ()  # remotes at a local path whose disk is not mounted
 
     @property
     def now(self) -> datetime:
@@ -87,7 +87,7 @@ class StatusInput:
 
     @property
     def good(self) -> BackupSet | None:
-        """The newest sound set of this host, safety sets aside."""
+        """The newest sound set of this host; no safety set."""
         bad = {one.name for one in self.kept if one.failed}
         sets = [one.set for one in self.found.entries if one.set and self.found.counts(one.set)]
         sets = [one for one in sets if not self.found.has(one.name, Kind.EMPTIED)]
@@ -95,7 +95,7 @@ class StatusInput:
 
 
 def collect(store: Store, settings: Settings) -> StatusInput:
-    """Find out; changes nothing.  Raises Failure where the folder of sets cannot be read."""
+    """Collect the data; change nothing.  Raises Failure if the directory of sets cannot be read."""
     found = report.collect(store)
     try:
         site = detect.find()
@@ -127,7 +127,7 @@ def collect(store: Store, settings: Settings) -> StatusInput:
 
 
 def last_set(facts: StatusInput) -> StatusLine:
-    """Tell of the newest set that is any good."""
+    """Return the line about the newest sound set."""
     own = [one for one in facts.found.entries if one.set and one.name not in facts.found.foreign]
     newest, count = facts.good, len(own)
     figures = {"sets": Figure(count)}
@@ -160,7 +160,7 @@ def _newer(facts: StatusInput, newest: BackupSet | None) -> list[BackupSet]:
 
 
 def _doubts(facts: StatusInput, newest: BackupSet | None) -> list[str]:
-    """Return what else is to be known of the sets: what is newer and not sound, or has no date."""
+    """Return the doubts about sets: newer ones look emptied, are incomplete, or in the future."""
     found = [
         f"{one.name} {flaw.words.replace('it looks', 'looks', 1)}: gitlab-mm restore, or gitlab-mm "
         f"prune --accept {one.name}"
@@ -180,23 +180,23 @@ def _doubts(facts: StatusInput, newest: BackupSet | None) -> list[str]:
 
 
 def which_host(facts: StatusInput) -> StatusLine:
-    """Tell which host this is, and of which others nobody has said whether it was them."""
+    """Return the line about this host, and about former hosts whose sets are not assigned yet."""
     here, words = facts.host, facts.host.id[:8] or "without an id until the first backup"
     if here.installation:
         words += f", installation {here.installation[:8]}"
     kin = inventory.kin(here, facts.seen)
     if here.original:
-        words += f"; it came with the disk of host {here.original[:8]}: gitlab-mm host take-over, "
+        words += f"; its disk comes from host {here.original[:8]}: run gitlab-mm host take-over, "
         return StatusLine("host", State.WARNING, f"{words}or gitlab-mm host new")
     if kin:
-        words += f"; {humanize.number(sum(one.sets for one in kin), 'set')} of host {kin[0].name} are kept"
-        words += " until gitlab-mm host take-over, or gitlab-mm host new"
+        words += f"; {humanize.number(sum(one.sets for one in kin), 'set')} of host {kin[0].name} are not"
+        words += " pruned: run gitlab-mm host take-over, or gitlab-mm host new"
         return StatusLine("host", State.WARNING, words)
     return StatusLine("host", State.GOOD, words)
 
 
 def last_rehearsal(facts: StatusInput) -> StatusLine:
-    """Tell of the newest rehearsal of any set, and what recovery takes by it."""
+    """Return the line about the newest rehearsal of any set, and its recovery time."""
     record = check_records.latest_rehearsal(facts.found.history)
     wanted = facts.settings.rehearse != "off"
     if record is None:
@@ -224,7 +224,7 @@ def last_rehearsal(facts: StatusInput) -> StatusLine:
 
 
 def sign_in(facts: StatusInput) -> StatusLine:
-    """Tell whether sign-in through GitLab works now."""
+    """Return the line about sign-in through GitLab."""
     site = facts.site
     if site is None:
         return StatusLine(
@@ -236,7 +236,7 @@ def sign_in(facts: StatusInput) -> StatusLine:
 
 
 def running(facts: StatusInput) -> StatusLine:
-    """Tell whether Mattermost runs, and answers where a restore asks it."""
+    """Return the line about the service: whether Mattermost runs and answers."""
     site = facts.site
     if site is None:
         return StatusLine("service", State.OFF, "Mattermost is not set up on this host")
@@ -246,7 +246,7 @@ def running(facts: StatusInput) -> StatusLine:
 
 
 def next_run(facts: StatusInput) -> StatusLine:
-    """Tell when the next set is made, and by what."""
+    """Return the line about the next backup, and what starts it."""
     if not facts.scheduled:
         return StatusLine("next run", State.WARNING, f"no nightly set: {facts.obstacle}")
     when = f"{humanize.moment(facts.next_run)}, " if facts.next_run else ""
@@ -254,7 +254,7 @@ def next_run(facts: StatusInput) -> StatusLine:
 
 
 def space(facts: StatusInput) -> StatusLine:
-    """Tell for how many nights there is room, if each set is like the last ones."""
+    """Return the line about disk space, with a forecast from the size of the last sets."""
     if facts.settings.store != "local":
         return StatusLine("space", State.OFF, f"not known of {facts.found.folder}")
     nights = _nights(facts)
@@ -273,9 +273,9 @@ def space(facts: StatusInput) -> StatusLine:
 
 
 def _nights(facts: StatusInput) -> int | None:
-    """Return for how many nights the disk lasts, prune's doing reckoned in; None: for long.
+    """Return for how many nights the disk space lasts, None for _NIGHTS or more.
 
-    Each night a set is made, as large as the last seven are on average, before old ones go.
+    Each night one set is added, of the average size of the last seven, and then old sets are pruned.
     """
     sets = {one.name: one.set.manifest.bytes for one in facts.found.entries if one.set}
     last = list(sets.values())[:7]
@@ -296,13 +296,13 @@ def _nights(facts: StatusInput) -> int | None:
 
 
 def off_site(facts: StatusInput) -> StatusLine | None:
-    """Tell how old the newest copy at each remote is; nothing where none is configured."""
+    """Return the line about the newest copy at each remote; None if none is configured."""
     if not facts.offsite:
         return None
     words, figures, state = [], {}, State.GOOD
     limit = _STALE.total_seconds()
     for remote in facts.away:
-        words.append(f"{remote}: not the place of before; is its disk mounted?")
+        words.append(f"{remote}: not the expected place; is its disk mounted?")
     for remote, moment in facts.offsite.items():
         if remote in facts.away:
             continue
@@ -318,15 +318,15 @@ def off_site(facts: StatusInput) -> StatusLine | None:
 
 
 def open_restore(facts: StatusInput) -> StatusLine:
-    """Tell of a restore that was cut short, and of states that are kept."""
+    """Return the line about an interrupted restore and about previous states."""
     try:
         record, previous = facts.journal.read(), facts.journal.previous()
     except Failure as failure:
         return StatusLine("restore", State.BAD, str(failure))
     if record is not None:
-        words = "one was cut short: run gitlab-mm restore --rollback, or --continue"
+        words = "interrupted: run gitlab-mm restore --rollback, or --continue"
         return StatusLine("restore", State.BAD, words)
-    words = "none is open"
+    words = "interrupted restore: none"
     if previous:
         words += (
             f"; {humanize.number(len(previous), 'previous state')} kept: gitlab-mm prune --previous"
@@ -334,7 +334,7 @@ def open_restore(facts: StatusInput) -> StatusLine:
     return StatusLine("restore", State.GOOD, words)
 
 
-# In the order of the screen.  One that does not concern this host gives None.
+# In the order of the output.  A line that does not apply to this host is None.
 LINES: tuple[Callable[[StatusInput], StatusLine | None], ...] = (
     last_set,
     last_rehearsal,
@@ -349,13 +349,13 @@ LINES: tuple[Callable[[StatusInput], StatusLine | None], ...] = (
 
 
 def status(facts: StatusInput) -> list[StatusLine]:
-    """Return every line that concerns this host."""
+    """Return every line that applies to this host."""
     made = [one(facts) for one in LINES]
     return [one for one in made if one is not None]
 
 
 def worst(lines: Sequence[StatusLine]) -> State:
-    """Return what all lines come to."""
+    """Return the worst state of all lines."""
     states = {one.state for one in lines}
     return next((one for one in (State.BAD, State.WARNING) if one in states), State.GOOD)
 

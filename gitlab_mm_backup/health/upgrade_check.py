@@ -1,4 +1,4 @@
-"""Leaving: what GitLab 19, which has no Mattermost, would do to this host, and is it ready for that?"""
+"""gitlab-mm doctor --to 19: what GitLab 19, which has no Mattermost, does to this host."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from ..version import numbers
 from . import upgrade_gate
 
 _SECRETS = "etc/gitlab/gitlab-secrets.json"
-_FRESH = timedelta(days=1)  # as for apt's gate
-_FIRST_TO_LEAVE = (18, 11)  # what the package of 19.0 asks for before it is unpacked
+_FRESH = timedelta(days=1)  # as in upgrade_gate.py
+_FIRST_TO_LEAVE = (18, 11)  # the package of 19.0 refuses to be unpacked over older ones
 _LEAST_POSTGRESQL = 17
 _KNOWN_GOOD = "18.11.9"
 
 
 @dataclass(frozen=True)
 class Use:
-    """How much Mattermost is used; None where nobody can be asked."""
+    """How much Mattermost is used; None if not known."""
 
     teams: int | None
     users: int | None
@@ -40,12 +40,12 @@ class Use:
 
     @property
     def some(self) -> bool:
-        """Tell whether something would be lost; what is not known counts as used."""
+        """Return whether data could be lost; unknown counts as used."""
         return self.teams is None or bool(self.teams or self.users)
 
 
 def run_checks(load: Callable[[], Settings], root: Path = Path("/")) -> list[Check]:
-    """Say of each thing that an upgrade to GitLab 19 touches what becomes of it; changes nothing."""
+    """Check each part of this host that an upgrade to GitLab 19 affects; change nothing."""
     version = omnibus_files.gitlab_version(root)
     if not version:
         return [failed("GitLab", Presence.NO_GITLAB.value)]
@@ -68,23 +68,23 @@ def run_checks(load: Callable[[], Settings], root: Path = Path("/")) -> list[Che
 
 def _upgraded(version: str, root: Path) -> Check:
     there = omnibus.home(root).is_dir()
-    kept = "; gitlab-mm backup makes a set of what it left" if there else ""
+    kept = "; gitlab-mm backup saves the remaining data of Mattermost" if there else ""
     return Check("upgrade", Result.WARNING, f"this is GitLab {version} already{kept}")
 
 
 def _use(site: Site | None) -> Use:
-    """Ask Mattermost's database; the keys that every 18.x host has are no use."""
+    """Count teams and users in Mattermost's database; the secrets exist on every 18.x host."""
     if site is None:
-        return Use(None, None, None, "not known: its settings cannot be read; taken for in use")
+        return Use(None, None, None, "not known: its settings cannot be read; assumed in use")
     try:
         teams, users = connection.count_people(site.database)
         last = connection.last_post(site.database)
     except Failure as failure:
         if "does not exist" in failure.detail:
-            return Use(0, 0, None, "no database: left-over keys at most, nothing to lose")
-        return Use(None, None, None, f"not known ({failure}); taken for in use")
+            return Use(0, 0, None, "no database: nothing to lose")
+        return Use(None, None, None, f"not known ({failure}); assumed in use")
     if not teams and not users:
-        return Use(0, 0, None, "no team and no user: left-over keys at most, nothing to lose")
+        return Use(0, 0, None, "no team and no user: nothing to lose")
     ago = f", last post {humanize.moment(last)}" if last else ", no post"
     return Use(
         teams,
@@ -95,23 +95,23 @@ def _use(site: Site | None) -> Use:
 
 
 def _upgrade(version: str, root: Path, use: Use) -> Check:
-    """Judge by what each patch release of 18.11 is known to do (omnibus-gitlab #9916, #10001)."""
+    """Check the version; the patch releases of 18.11 differ (omnibus-gitlab #9916, #10001)."""
     ours = numbers(version)
     if ours < _FIRST_TO_LEAVE:
         return failed(
             "upgrade",
-            f"blocked: GitLab 19 wants 18.11 first, this is {version}; go to {_KNOWN_GOOD}",
+            f"blocked: GitLab 19 requires 18.11 first, this is {version}; upgrade to {_KNOWN_GOOD}",
         )
     known = {
         7: failed(
             "upgrade",
-            f"blocked: {version} blocks every host, for it trips over the secrets that all have; "
-            f"go to {_KNOWN_GOOD} first",
+            f"blocked: {version} refuses the upgrade on every host, because of the secrets that all "
+            f"hosts have; upgrade to {_KNOWN_GOOD} first",
         ),
         8: failed(
             "upgrade",
-            f"blocked: {version} turns Mattermost on, also where it never was; go to {_KNOWN_GOOD} "
-            "first",
+            f"blocked: {version} enables Mattermost, also where it never was; upgrade to "
+            f"{_KNOWN_GOOD} first",
         ),
     }
     patch = ours[2] if len(ours) > 2 else 0
@@ -121,21 +121,21 @@ def _upgrade(version: str, root: Path, use: Use) -> Check:
         return Check(
             "upgrade",
             Result.WARNING,
-            f"passes silently: {version} knows nothing of it and stops nobody, and the secrets are "
-            f"erased; {_KNOWN_GOOD} or later would tell",
+            f"passes silently: {version} does not check for Mattermost, and GitLab 19 erases the "
+            f"secrets; {_KNOWN_GOOD} or later warns",
         )
     if _enabled(root):
         return failed(
             "upgrade",
             "blocked: mattermost['enable'] is true (mattermost_external_url alone makes it so); "
-            "take its lines out of gitlab.rb, then gitlab-ctl reconfigure",
+            "remove its lines from gitlab.rb, then run gitlab-ctl reconfigure",
         )
     erased = ", and erases Mattermost's secrets" if use.some else ""
     return passed("upgrade", f"passes: Mattermost is not enabled{erased}")
 
 
 def _enabled(root: Path) -> bool:
-    """Tell what the last reconfigure had; where nothing tells, whether its service is there."""
+    """Return mattermost['enable'] of the last reconfigure; if unknown, whether its service exists."""
     known: Mapping[str, Any] = omnibus_files.attributes(root).get("mattermost") or {}
     if "enable" in known:
         return known["enable"] is True
@@ -143,7 +143,7 @@ def _enabled(root: Path) -> bool:
 
 
 def _gitlab_rb(root: Path, site: Site | None) -> Check:
-    """Any value ends the first reconfigure of most 19.x, after the secrets are gone."""
+    """Any setting fails the first reconfigure of most 19.x, after the secrets are erased."""
     found = gitlab_rb.settings(root)
     if not found:
         return passed("gitlab.rb", "has no setting of Mattermost")
@@ -151,8 +151,8 @@ def _gitlab_rb(root: Path, site: Site | None) -> Check:
     url = site.settings.text("ServiceSettings", "SiteURL") if site else ""
     return failed(
         "gitlab.rb",
-        f"to remove before the upgrade, or the first reconfigure of 19 may end over them: {lines}. "
-        f"Instead, for GitLab's links to it: gitlab_rails['mattermost_host'] = {url or '…'!r}",
+        f"remove before the upgrade, or the first reconfigure of 19 may fail: {lines}. "
+        f"To keep GitLab's links to it, set gitlab_rails['mattermost_host'] = {url or '…'!r}",
     )
 
 
@@ -166,13 +166,13 @@ def _postgresql(site: Site | None) -> Check:
         return passed("PostgreSQL", server)
     return failed(
         "PostgreSQL",
-        f"blocked: GitLab 19 wants {_LEAST_POSTGRESQL} or newer, this is {server}; "
-        "gitlab-ctl pg-upgrade",
+        f"blocked: GitLab 19 requires {_LEAST_POSTGRESQL} or newer, this is {server}; "
+        "run gitlab-ctl pg-upgrade",
     )
 
 
 def _set(ours: Settings, use: Use) -> Check:
-    """Look for a set that is fresh and was rehearsed; an old one lacks what came since."""
+    """Check for a recent set that passed a rehearsal."""
     newest = next(
         (one for one in upgrade_gate.own(inventory.open_store(ours)) if not one.manifest.safety),
         None,
@@ -180,7 +180,7 @@ def _set(ours: Settings, use: Use) -> Check:
     if newest is None:
         if not use.some:
             return Check("set", Result.NOT_RUN, "none, and nothing to lose")
-        return failed("set", "there is none: gitlab-mm backup, then gitlab-mm rehearse")
+        return failed("set", "there is none: run gitlab-mm backup, then gitlab-mm rehearse")
     return _judge(newest, use)
 
 
@@ -188,25 +188,27 @@ def _judge(newest: BackupSet, use: Use) -> Check:
     settled = check_records.decisive(check_records.of_set(newest))
     made = f"{newest.name}, made {humanize.moment(newest.manifest.made)}"
     if settled is not None and settled.verdict is CheckVerdict.FAILED:
-        return failed("set", f"{made}, did not pass: gitlab-mm backup, then gitlab-mm rehearse")
+        return failed("set", f"{made}, did not pass: run gitlab-mm backup, then gitlab-mm rehearse")
     if settled is None:
         result = Result.FAILED if use.some else Result.WARNING
-        return Check("set", result, f"{made}, was never rehearsed to the end: gitlab-mm rehearse")
+        return Check(
+            "set", result, f"{made}, was never rehearsed completely: run gitlab-mm rehearse"
+        )
     if datetime.now(timezone.utc) - newest.manifest.made > _FRESH:
         return Check("set", Result.WARNING, f"{made}, passed its rehearsal, but is over a day old")
     return passed("set", f"{made}, passed its rehearsal")
 
 
 def _secrets(root: Path, use: Use) -> Check:
-    """The first run of 19 writes the file anew without Mattermost's section, even when it fails."""
+    """The first reconfigure of 19 rewrites the file without Mattermost's section, even if it fails."""
     section = json_file.read(root / _SECRETS).document.get("mattermost")
     if not isinstance(section, Mapping) or not section:
         return passed("secrets", "gitlab-secrets.json has none of Mattermost's")
     if not use.some:
-        return passed("secrets", "GitLab 19 erases those of Mattermost, which nobody uses")
+        return passed("secrets", "GitLab 19 erases those of Mattermost, which is not used")
     return Check(
         "secrets",
         Result.PASSED,
-        "the first run of GitLab 19 erases Mattermost's from gitlab-secrets.json, also one that "
-        "is aborted; sets hold them",
+        "the first reconfigure of GitLab 19 erases those of Mattermost, even if it fails; they are "
+        "in the sets",
     )

@@ -1,4 +1,4 @@
-"""Gate: what apt's hook decides before GitLab is upgraded, most of all to the version without Mattermost."""
+"""The upgrade gate: before apt upgrades GitLab, back up, and stop an upgrade that loses data."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from ..version import numbers
 log = logging.getLogger(__name__)
 
 PACKAGES = ("gitlab-ce", "gitlab-ee")
-OVERRIDE = Path("/etc/gitlab/skip-mattermost-backup")  # named as GitLab's own skip-auto-backup is
+OVERRIDE = Path("/etc/gitlab/skip-mattermost-backup")  # named like GitLab's own skip-auto-backup
 _WITHOUT_MATTERMOST = 19
 _RECENT = timedelta(days=1)
-# apt may call the hook several times in one run; a set is not made again for each call.
+# apt may call the hook several times in one run; only the first call makes a set.
 _FRESH = timedelta(minutes=15)
-_WAY_AROUND = f"To upgrade without it: touch {OVERRIDE}, or gate: warn in config.yml."
+_WAY_AROUND = f"To upgrade without it: touch {OVERRIDE}, or upgrade_gate: warn in config.yml."
 
 
 @dataclass(frozen=True)
 class Change:
-    """What apt is about to do to GitLab; "" for a version that there is not."""
+    """The upgrade or removal of GitLab that apt has planned; "" for no version."""
 
     old: str
     new: str
@@ -52,13 +52,13 @@ class Change:
 
     @property
     def loses_mattermost(self) -> bool:
-        """Whether this upgrade crosses to the version that no longer bundles Mattermost."""
+        """Whether this upgrade removes the bundled Mattermost."""
         return major(self.old) < _WITHOUT_MATTERMOST <= major(self.new)
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """The gate is open: what was found, and what the operator must read."""
+    """The upgrade may go on: lines, warnings, and the set that has the data."""
 
     lines: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -66,11 +66,11 @@ class GateResult:
 
 
 def planned(lines: Sequence[str]) -> Change | None:
-    """Return GitLab's upgrade or removal among apt's lines (version 3), None when there is neither.
+    """Return GitLab's upgrade or removal in apt's lines (version 3), None if there is none.
 
-    A line: name, old version, architecture, multi-arch, direction, the same three of the new
-    one, and the .deb or what else is done.  A change from gitlab-ce to gitlab-ee is one of
-    GitLab, told in two lines.  Lines of another form are passed over.
+    A line has: name, old version, architecture, multi-arch, direction, the same three of the new
+    version, and the .deb or **REMOVE**, **CONFIGURE**.  A change from gitlab-ce to gitlab-ee has
+    two lines, and is one upgrade.  Other lines are ignored.
     """
     olds, news, upward = set(), set(), False
     for line in lines:
@@ -89,7 +89,7 @@ def planned(lines: Sequence[str]) -> Change | None:
 
 
 def major(version: str) -> int:
-    """Return the first number of a Debian version: 19 of 19.0.0-ce.0 and of 19.0.0~rc1."""
+    """Return the major version of a Debian version: 19 of 19.0.0-ce.0 and of 19.0.0~rc1."""
     return (*_order(version), 0)[0]
 
 
@@ -98,29 +98,28 @@ def _order(version: str) -> tuple[int, ...]:
 
 
 def guard(change: Change, load: Callable[[], Settings], root: Path = Path("/")) -> GateResult:
-    """Make a fresh set where a change of GitLab asks for one, and say what the operator must know.
+    """Back up before an upgrade of GitLab if needed, and return what the operator must know.
 
-    Raises Failure with ExitCode.REFUSED when apt has to stop.  Nothing else that is amiss on
-    this host stops it.
+    Raises Failure with ExitCode.REFUSED if apt must stop.  No other problem of this host stops it.
     """
     try:
         return _guard(change, load, root)
     except Interrupted as interrupted:
         raise Failure(
             f"Interrupted by {interrupted.signal_name}: apt is stopped",
-            "everything begun was taken back, and nothing is upgraded",
+            "the changes so far are rolled back; nothing is upgraded",
             exit_code=ExitCode.REFUSED,
         ) from None
 
 
 def _guard(change: Change, load: Callable[[], Settings], root: Path) -> GateResult:
     if (root / OVERRIDE.relative_to("/")).exists():
-        return GateResult([f"No set of Mattermost is made: {OVERRIDE} exists"])
+        return GateResult([f"Mattermost is not backed up, because {OVERRIDE} exists"])
     try:
         settings, trouble = load(), ""
     except Failure as failure:
         settings, trouble = None, _words(failure)
-    if settings is not None and settings.gate == "off":
+    if settings is not None and settings.upgrade_gate == "off":
         return GateResult()
     found = omnibus.presence(root)
     if change.removes:
@@ -141,16 +140,14 @@ def _tell_removal(found: Presence, settings: Settings | None) -> GateResult:
     if found is not Presence.ENABLED:
         return GateResult()
     newest = _newest(settings)
-    told = f"the newest is {_about(newest)}" if newest else "there is none"
-    return GateResult(
-        warnings=[f"GitLab is removed, and no set of its Mattermost is made for that: {told}"]
-    )
+    told = f"the newest set is {_about(newest)}" if newest else "there is no set"
+    return GateResult(warnings=[f"GitLab is removed; its Mattermost is not backed up now: {told}"])
 
 
 def _freshen(settings: Settings) -> tuple[str, list[str]]:
-    """Make a set unless there is one from just now.
+    """Back up unless there is a set of the last _FRESH.
 
-    Returns in words why there is none, and what the operator must read about one that there is.
+    Returns why there is none ("" on success), and warnings.
     """
     newest = _newest(settings)
     if newest is not None and is_recent(newest, _now(), _FRESH):
@@ -169,12 +166,12 @@ def _freshen(settings: Settings) -> tuple[str, list[str]]:
     except OSError as error:
         return reason(error), []
     finally:
-        signals.heed()  # a finished set passes signals over; what follows may be interrupted
+        signals.heed()  # the end of a backup ignores signals; from here they interrupt again
     return "", warnings
 
 
 def _passed_below(settings: Settings | None, trouble: str) -> GateResult:
-    """The upgrade keeps Mattermost: whatever went wrong, apt goes on."""
+    """Return the result for an upgrade that keeps Mattermost: apt goes on in any case."""
     if trouble:
         return GateResult(
             warnings=[f"GitLab is upgraded without a fresh set of its Mattermost: {trouble}"]
@@ -185,7 +182,7 @@ def _passed_below(settings: Settings | None, trouble: str) -> GateResult:
 
 
 def _cross(change: Change, settings: Settings | None, trouble: str) -> GateResult:
-    """The upgrade takes Mattermost away: it needs a verified set, or nothing that could be lost."""
+    """Return the result for an upgrade that removes Mattermost; raise Failure if data would be lost."""
     problems = [trouble] if trouble else []
     for one in recent(_sets(settings), _now(), _RECENT):
         try:
@@ -201,23 +198,23 @@ def _cross(change: Change, settings: Settings | None, trouble: str) -> GateResul
         )
     data = live_data()
     if not data:
-        return GateResult(["Mattermost has no team and no user: nothing is lost by this upgrade"])
-    message = f"GitLab {change.new} removes the bundled Mattermost, and its data is in no fresh set"
+        return GateResult(["Mattermost has no team and no user: this upgrade loses no data"])
+    message = f"GitLab {change.new} removes the bundled Mattermost, and no fresh set has its data"
     detail = "; ".join([data, *(problems or ["no verified set is newer than a day"])])
-    if settings is not None and settings.gate == "warn":
+    if settings is not None and settings.upgrade_gate == "warn":
         return GateResult(warnings=[f"{message}: {detail}"])
     raise Failure(
         f"{message}: apt is stopped",
         detail,
-        f"Make a set: gitlab-mm backup. {_WAY_AROUND}",
+        f"Back up first: gitlab-mm backup. {_WAY_AROUND}",
         ExitCode.REFUSED,
     )
 
 
 def live_data() -> str:
-    """Say in words how many teams and users Mattermost has, "" for none.
+    """Return, in words, how many teams and users Mattermost has, "" for none.
 
-    Where nobody can be asked it is taken for in use: going on cannot be taken back.
+    If the database does not answer, Mattermost is assumed in use: the upgrade cannot be undone.
     """
     try:
         endpoint: Endpoint = omnibus.find(config_required=False).database
@@ -230,12 +227,12 @@ def live_data() -> str:
 
 
 def recent(sets: Sequence[BackupSet], now: datetime, within: timedelta) -> list[BackupSet]:
-    """Return those of ``sets`` that count as new, in their order; safety sets never do."""
+    """Return the recent sets of ``sets``, in their order, without safety sets."""
     return [one for one in sets if not one.manifest.safety and is_recent(one, now, within)]
 
 
 def is_recent(one: BackupSet, now: datetime, within: timedelta) -> bool:
-    """Tell whether a set was finished no longer ago; one from the future was made by a wrong clock."""
+    """Return whether a set was finished within this time, and is not in the future."""
     finished = one.manifest.made + timedelta(seconds=one.manifest.seconds)
     return timedelta(minutes=-1) < now - finished <= within
 
@@ -245,7 +242,7 @@ def _newest(settings: Settings | None) -> BackupSet | None:
 
 
 def _sets(settings: Settings | None) -> list[BackupSet]:
-    """Return the sets, newest first; none where they cannot be looked for, which a backup tells."""
+    """Return the sets, newest first; [] if the store cannot be read (a backup reports that)."""
     try:
         return own(inventory.open_store(settings)) if settings else []
     except Failure:
@@ -253,7 +250,7 @@ def _sets(settings: Settings | None) -> list[BackupSet]:
 
 
 def own(store: Store) -> list[BackupSet]:
-    """Return this host's sets; one that looks emptied, or has a wrong date, is none to rely on."""
+    """Return this host's sets without those that have flaws, such as a date in the future."""
     known, now = soundness.accepted_names(), _now()
     return [
         one
@@ -267,7 +264,7 @@ def _about(one: BackupSet) -> str:
 
 
 def _words(failure: Failure) -> str:
-    """Put a failure into a line: what, the detail, and what to do."""
+    """Return a failure as one line: message, detail and hint."""
     return ". ".join(part for part in (str(failure), failure.hint) if part).rstrip(".")
 
 

@@ -25,8 +25,15 @@ def refuse_pooler(session: psycopg.Connection[Any]) -> None:
     """Raise Failure where another program answers in place of the server.
 
     A pooler reports another process id than the server process has (PostgreSQL manual, 55.2.9).
+    A role without the right to that function cannot be asked; the session is used as it is.
     """
-    row = session.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
+    import psycopg
+
+    try:
+        row = session.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        session.rollback()
+        return
     if row is not None and row[0] != session.info.backend_pid:
         raise _pooler("another server process answers than the one connected to")
 
@@ -51,6 +58,12 @@ def failure(error: psycopg.Error, name: str, role: str, endpoint: Endpoint) -> F
         return _pooler(detail)
     if f'database "{name}" does not exist' in detail:
         return Failure(f"There is no database {name}", detail, endpoint.making)
+    if "permission denied for database" in detail:
+        return Failure(
+            f"Role {role} may not connect to database {name}",
+            detail,
+            f"As a superuser: GRANT CONNECT ON DATABASE {_quoted(name)} TO {_quoted(role)}",
+        )
     for words, remedy in _NO_ROOM.items():
         if words in detail:
             remedy = remedy.format(role=_quoted(role), name=_quoted(name))

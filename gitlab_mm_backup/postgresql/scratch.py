@@ -72,7 +72,7 @@ _MEMORY = 768 << 20
 _MOST_TEMPORARY = (1 << 31) - 1  # kB that the server understands
 _LOCALE = "If a locale is missing, generate it: dpkg-reconfigure locales."
 _PROGRAMS = ("initdb", "postgres", "pg_restore", "psql")
-WAYS = "Free some space, or give another place: rehearse_in in /etc/gitlab-mm-backup/config.yml."
+WAYS = "Free some space, or give another place: scratch_dir in /etc/gitlab-mm-backup/config.yml."
 _SPARE = 256 << 20  # bytes of disk, for the server's log and catalogs
 
 
@@ -169,7 +169,7 @@ def _unusable(parent: Path, error: OSError) -> Failure:
     return Failure(
         f"No rehearsal is possible in {parent}",
         str(error.strerror),
-        "rehearse_in in /etc/gitlab-mm-backup/config.yml names another place.",
+        "scratch_dir in /etc/gitlab-mm-backup/config.yml names another place.",
     )
 
 

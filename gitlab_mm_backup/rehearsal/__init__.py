@@ -1,1 +1,1 @@
-"""A restore into scratch, and the checks of it."""
+"""Test restores into a temporary PostgreSQL and directory, and their checks."""

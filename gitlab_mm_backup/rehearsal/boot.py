@@ -1,4 +1,4 @@
-"""Boot: start the host's Mattermost on a restored state, with nothing that could leave."""
+"""Start the host's Mattermost from restored data, without network."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from ..system.sandbox import INSIDE, Sandbox
 _CERTIFICATES = "/opt/gitlab/embedded/ssl/certs"
 _HOME = INSIDE / "home"
 _HERE = Listener("127.0.0.1", 8065)
-_NOWHERE = "127.0.0.1"  # a loopback on which nobody listens
-_PATIENCE = 180  # seconds until the first answer: a large site takes its time
-# From here on Go collects garbage rather than grow (runtime, from Go 1.19); older ones pass over it.
+_NOWHERE = "127.0.0.1"  # loopback; nothing listens there
+_PATIENCE = 180  # seconds until the first answer; a large site is slow
+# Memory limit of Go's garbage collector (from Go 1.19; ignored by older versions).
 _MEMORY = "512MiB"
-_CONNECTIONS = "10"  # of each pool: it waits for one rather than open more
-# What would speak to the world, or change data that a rehearsal only wants to see.
+_CONNECTIONS = "10"  # of each pool
+# Settings that would use the network, or change the data under test.
 _OFF = (
     ("ANNOUNCEMENTSETTINGS", "ADMINNOTICESENABLED"),
     ("ANNOUNCEMENTSETTINGS", "USERNOTICESENABLED"),
@@ -68,12 +68,12 @@ class Booted:
     """A Mattermost that has answered."""
 
     seconds: float  # from its start to its first answer
-    status: Mapping[str, Any]  # its ping, with the state of database and files
-    config: Mapping[str, Any]  # what it tells every browser
+    status: Mapping[str, Any]  # the answer to ping, with the state of database and files
+    config: Mapping[str, Any]  # the client configuration, readable without login
 
 
 def refusal(site: Site, wanted: str) -> str:
-    """Return why this host's program cannot show that a set of version ``wanted`` starts; ""."""
+    """Return why this host cannot start a set of version ``wanted``, "" if it can."""
     if not os.access(site.below_root(str(site.program)), os.X_OK):
         return f"this host has no {site.program}"
     if site.version != wanted:
@@ -90,12 +90,11 @@ def boot(
     database: Endpoint,
     below: str = "",
 ) -> Booted:
-    """Start ``site``'s program on the folder ``home`` and ``database``; read what needs no login.
+    """Start ``site``'s program with the directory ``home`` and ``database``; return its answers.
 
-    ``environment`` are the set's own variables, ``socket`` the folder of the database's socket,
-    ``below`` is the path in its SiteURL.
-    It may only be called where there is no network (isolation.cut_off).  Raises Failure with the
-    program's last words when it ends, or does not answer.
+    ``environment`` are the set's variables, ``socket`` is the directory of the database's socket,
+    ``below`` the path in SiteURL.  Call it only without network (namespaces.without_network).
+    Raises Failure with the last log lines if the program ends or does not answer.
     """
     began = time.monotonic()
     command = _command(site, environment, home, data, socket, database)
@@ -128,9 +127,9 @@ def _inside(home: Path, data: Path) -> Path:
 
 
 def _kept(environment: Mapping[str, Secret]) -> dict[str, Secret]:
-    """Return the set's own settings, and no variable that the linker or a shell would heed.
+    """Return only the MM_ variables of the set, without those of the linker or a shell.
 
-    MM_CONFIG would lead to another configuration than the one that was restored.
+    MM_CONFIG is left out, because it would replace the restored configuration.
     """
     return {
         name: value
@@ -140,7 +139,7 @@ def _kept(environment: Mapping[str, Secret]) -> dict[str, Secret]:
 
 
 def overrides(data: Path, database: Endpoint) -> dict[str, str | Secret]:
-    """Return the variables that cut Mattermost off and lead it to scratch; all win over files."""
+    """Return the variables that direct Mattermost to scratch; they override its files."""
     source = Secret(_data_source(database))
     values: dict[str, str | Secret] = {f"MM_{section}_{key}": "false" for section, key in _OFF}
     values.update(
@@ -169,7 +168,7 @@ def overrides(data: Path, database: Endpoint) -> dict[str, str | Secret]:
 
 
 def _data_source(database: Endpoint) -> str:
-    """Return a URL: replicas are a list, and Mattermost splits a list's variable at each blank."""
+    """Return the DataSource as a URL, because Mattermost splits lists of replicas at blanks."""
     owner = database.owner
     password = owner.password.reveal() if owner.password else ""
     login = f"{quote(owner.role, safe='')}:{quote(password, safe='')}"
@@ -197,14 +196,14 @@ def _first_answer(there: Listener, ended: Callable[[], Finished | None]) -> Mapp
 
 
 def _last_lines(words: str) -> str:
-    """Return what the program said last; of JSON lines the message and the error alone."""
+    """Return the last three log lines; of JSON lines only the message and the error."""
     return "; ".join(service.log_message(line) for line in words.splitlines()[-3:])
 
 
 def _get(there: Listener, path: str) -> Mapping[str, Any]:
-    """Return a JSON object of the API; raises OSError when it does not come."""
+    """Return a JSON object from the API; raises OSError if there is none."""
     try:
-        # Whatever its code: 500 comes with the state that is not OK.
+        # The HTTP status is ignored: 500 comes with the state that is not OK.
         document = validation.from_json(there.ask(f"/api/v4{path}", timeout=10).body)
     except ValueError as error:
         raise OSError(errno.EPROTO, f"{path} answers no JSON") from error

@@ -1,4 +1,4 @@
-"""Proof: what a rehearsal brought to light, held against what must be; each answer is a check."""
+"""The checks of a rehearsal: compare the restored state with the set."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import psycopg
 
 DATABASE = ("rows", "references", "uploads", "previews", "indexes", "sequences", "extensions")
-# Without any of these Mattermost would not start, or start with links and invitations broken.
+# Without one of these, Mattermost does not start, or links and invitations are broken.
 _NEEDED = (
     ("ServiceSettings", "SiteURL"),
     ("SqlSettings", "DriverName"),
@@ -43,25 +43,25 @@ _SIGN_IN = ("Id", "Secret", "AuthEndpoint", "TokenEndpoint", "UserApiEndpoint")
 
 @dataclass(frozen=True)
 class SetSettings:
-    """The settings of a set: the variables of the environment folder, and what was in force."""
+    """The settings of a set: its environment variables, and the effective settings."""
 
     environment: Mapping[str, Secret]
     effective: EffectiveConfig
-    config: bytes = b"{}"  # what config.json held
+    config: bytes = b"{}"  # the content of config.json
 
     @property
     def below(self) -> str:
-        """Return the path in SiteURL, below which Mattermost answers."""
+        """The path in SiteURL, below which Mattermost answers."""
         return listener.below(self.effective)
 
     @property
     def uploads_elsewhere(self) -> bool:
-        """Tell whether the uploads lie in object storage, and so in no set."""
+        """Whether the uploads are in object storage, and so not in the set."""
         return self.effective.text("FileSettings", "DriverName") not in ("", "local")
 
     @property
     def session(self) -> Mapping[str, str]:
-        """Return the search_path that Mattermost's DataSource gives its sessions, if any."""
+        """The search_path in Mattermost's DataSource, if any."""
         text = self.effective.text("SqlSettings", "DataSource")
         try:
             found = data_source.session(data_source.parse(text, "", self.environment))
@@ -71,7 +71,7 @@ class SetSettings:
 
 
 def kept(set_: BackupSet) -> SetSettings:
-    """Return what the settings part of ``set_`` holds; raises Failure when it cannot be read."""
+    """Return the settings of ``set_``; raises Failure if they cannot be read."""
     document = json_file.read(set_.file("settings")).document
     environment, effective = (
         effective_config.environment_of_set(document),
@@ -84,7 +84,7 @@ def kept(set_: BackupSet) -> SetSettings:
 
 
 def origin(set_: BackupSet) -> list[Check]:
-    """Return what the signature of a set proves; nothing of an old one, or with an unknown key."""
+    """Check the signature of a set; [] if it has none, or an unknown key."""
     found = inventory.origin_of(set_)
     if found.kind is OriginKind.FORGED:
         return [checks.failed("origin", found.words)]
@@ -100,8 +100,8 @@ def database_checks(
 ) -> list[Check]:
     """Return a check for each name in DATABASE.
 
-    The ``sessions`` are of one database, and work at the same time.  ``extensions`` are those of
-    the dump, ``without`` the indexes that were left out of the load.
+    The ``sessions`` belong to one database and are used in parallel.  ``extensions`` are those of
+    the dump, ``without`` the indexes that were not built.
     """
     wanted = manifest.database.rows
     rows = checks.guarded(
@@ -135,7 +135,7 @@ def _extensions(present: set[str], wanted: Sequence[str]) -> Check:
 
 
 def settings(config: bytes, kept_: SetSettings) -> Check:
-    """See that config.json parses, and that with the environment it has all that is needed."""
+    """Check that config.json can be parsed, and has all required settings with the environment."""
     try:
         document = json_text.parse_config(config.decode(errors="surrogateescape"), "config.json")
     except Failure as failure:
@@ -151,7 +151,7 @@ def settings(config: bytes, kept_: SetSettings) -> Check:
 
 
 def credentials(site: Site, kept_: SetSettings) -> Check:
-    """Have GitLab judge the pair of the set, now: its database, or the live GitLab."""
+    """Check whether GitLab accepts the set's id and secret: by its database, or by a request."""
     if not kept_.effective.flag("GitLabSettings", "Enable"):
         return checks.passed("credentials", "the set has no sign-in through GitLab to verify")
     there = replace(site, settings=_with_credentials(site.settings, kept_.effective))
@@ -161,14 +161,14 @@ def credentials(site: Site, kept_: SetSettings) -> Check:
         answers = {oauth.ProbeResult.ACCEPTED: True, oauth.ProbeResult.REFUSED: False}
         verified, told = answers.get(probe.verdict), probe.reason
     if verified is None:
-        return checks.not_run("credentials", f"GitLab could not be asked: {told}")
+        return checks.not_run("credentials", f"GitLab did not answer: {told}")
     if not verified:
         return checks.failed("credentials", "GitLab does not accept the id and secret of the set")
     return checks.passed("credentials", "GitLab accepts the id and secret of the set")
 
 
 def _with_credentials(live: EffectiveConfig, kept_: EffectiveConfig) -> EffectiveConfig:
-    """Return the live settings with the set's id and secret, and its endpoints where there are none."""
+    """Return the live settings with the set's id and secret, and its endpoints if they have none."""
     section = dict(live.tree.get("GitLabSettings") or {})
     lacking = [key for key in _SIGN_IN if not live.text("GitLabSettings", key)]
     for key in dict.fromkeys(("Id", "Secret", *lacking)):
@@ -177,13 +177,13 @@ def _with_credentials(live: EffectiveConfig, kept_: EffectiveConfig) -> Effectiv
 
 
 def answers(booted: Booted, mattermost: str, kept_: SetSettings) -> Check:
-    """Hold what Mattermost tells without a login against the set: state, version, address."""
+    """Compare Mattermost's state, version and address, readable without login, with the set."""
     problems = _unwell(booted.status)
     told = str(booted.config.get("Version", ""))
     if numbers(told)[:2] != numbers(mattermost)[:2]:
         problems.append(f"it says it is version {told or 'unknown'}")
     at = ""
-    if "SiteURL" in booted.config:  # 5 and 6 tell it to nobody without a login
+    if "SiteURL" in booted.config:  # versions 5 and 6 require a login for it
         url = str(booted.config["SiteURL"]).rstrip("/")
         wanted = kept_.effective.text("ServiceSettings", "SiteURL").rstrip("/")
         at = f", at {url}"
@@ -196,6 +196,6 @@ def answers(booted: Booted, mattermost: str, kept_: SetSettings) -> Check:
 
 
 def _unwell(status: Mapping[str, Any]) -> list[str]:
-    """Return what is not well in the answer to a ping; before 5.14 it told no more than its own."""
+    """Return the bad states in the answer to ping; before 5.14 it has only one state."""
     told = {"status": "unknown", **status}
     return [f"{name} is {told[name]}" for name in _STATES if told.get(name, "OK") != "OK"]

@@ -1,6 +1,6 @@
-"""Mattermost's own invariants, held against a database that a set was loaded into.
+"""Check a loaded database: references, uploads, indexes and sequences.
 
-Tables are looked at as Mattermost finds them: by the search_path of its sessions.
+Tables are found as Mattermost finds them, by the search_path of its sessions.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
     Session = psycopg.Connection[Any]
 
-_EXAMPLES = 3  # named in a detail: enough to look at, few enough to read
+_EXAMPLES = 3  # in a detail
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A column that names a row of another table; an empty text names none."""
+    """A column with the id of a row in another table; it may be empty."""
 
     table: str
     column: str
     target: str
 
 
-# As Mattermost's own integrity check has them (store/sqlstore/integrity.go, 5.37), those that
-# every version since 4.2 knows.
+# From Mattermost's own integrity check (store/sqlstore/integrity.go, 5.37), those that every version
+# since 4.2 has.
 _REFERENCES = (
     Reference("posts", "channelid", "channels"),
     Reference("posts", "userid", "users"),
@@ -55,7 +55,7 @@ _REFERENCES = (
 
 @dataclass(frozen=True)
 class Uploads:
-    """The uploads of a set as (path below the data folder, bytes); None where ``untold`` says why."""
+    """The uploads of a set as (path below the data directory, bytes); None for the reason ``untold``."""
 
     archived: Iterable[tuple[bytes, int]] | None
     untold: str = ""
@@ -64,9 +64,9 @@ class Uploads:
 def run_checks(
     sessions: Sequence[Session], uploads: Uploads, without: Sequence[str]
 ) -> list[Check]:
-    """Return every check of the database; ``without`` are the indexes left out of the load.
+    """Return every check of the database; ``without`` are the indexes that were not built.
 
-    What takes long is asked in all ``sessions`` at the same time.
+    Slow queries run in all ``sessions`` in parallel.
     """
     looks: dict[str, Callable[[Session], Check]] = {
         "references": lambda _: _references(sessions),
@@ -79,7 +79,7 @@ def run_checks(
 
 
 def _looked(session: Session, name: str, look: Callable[[Session], Check]) -> Check:
-    """Return what ``look`` finds; a database that cannot be asked, such as a foreign one, fails."""
+    """Return the check from ``look``; a database error becomes a failed check."""
     import psycopg
 
     try:
@@ -94,7 +94,7 @@ def _references(sessions: Sequence[Session]) -> Check:
     waiting, problems = collections.deque(present), dict[Reference, str]()
 
     def ask(session: Session) -> None:
-        with contextlib.suppress(IndexError):  # nothing is waiting any more
+        with contextlib.suppress(IndexError):  # until the queue is empty
             while True:
                 one = waiting.popleft()
                 problems[one] = _dangling(session, one)
@@ -108,7 +108,7 @@ def _references(sessions: Sequence[Session]) -> Check:
 
 
 def _dangling(session: Session, one: Reference) -> str:
-    """Return, in words, how many rows name one that is not there; "" for none."""
+    """Return, in words, how many rows refer to a missing row; "" for none."""
     from psycopg import sql
 
     query = sql.SQL(
@@ -134,7 +134,7 @@ def _columns(session: Session) -> set[tuple[str, str]]:
 
 
 def _note_uploads(session: Session, archived: Iterable[tuple[bytes, int]]) -> None:
-    # Names of files are bytes; the database may have another encoding than they.
+    # File names are bytes, possibly in another encoding than the database.
     session.execute("CREATE TEMPORARY TABLE archived (path bytea NOT NULL, size bigint NOT NULL)")
     with session.cursor().copy("COPY pg_temp.archived (path, size) FROM STDIN") as copy:
         for row in archived:
@@ -144,7 +144,7 @@ def _note_uploads(session: Session, archived: Iterable[tuple[bytes, int]]) -> No
 
 
 def _uploads(session: Session, uploads: Uploads) -> Check:
-    """Hold every upload that is not deleted against the archive, and its size."""
+    """Compare every upload that is not deleted, and its size, with the archive."""
     if uploads.archived is None:
         return checks.not_run("uploads", uploads.untold)
     _note_uploads(session, uploads.archived)
@@ -166,7 +166,7 @@ def _uploads(session: Session, uploads: Uploads) -> Check:
 
 
 def _previews(session: Session, uploads: Uploads) -> Check:
-    """Tell of thumbnails and previews apart: an image opens without them too."""
+    """Check thumbnails and previews; missing ones are no failure, as images open without them."""
     if uploads.archived is None:
         return checks.not_run("previews", uploads.untold)
     wanted, missing = _row(
@@ -196,7 +196,7 @@ def _indexes(session: Session, without: Sequence[str]) -> Check:
 
 
 def _sequences(session: Session) -> Check:
-    """See that no sequence would give out a number that its column already has."""
+    """Check that no sequence returns a number that its column already has."""
     found = unkept.sequences_behind(session)
     behind = [one.rpartition(".")[2] for one, is_behind in found.items() if is_behind]
     if behind:

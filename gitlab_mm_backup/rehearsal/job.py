@@ -1,4 +1,4 @@
-"""Rehearsal: the restore, aimed at scratch, plus proof that Mattermost starts from the set."""
+"""A rehearsal: restore a set into scratch, check it, and start Mattermost from it."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ from .limits import Deadlines, Missed, Warden
 log = logging.getLogger(__name__)
 
 _PARTS = RestoreOptions(parts=("database", "files", "config"))
-# Less than seven days: tonight's backup may have been quicker than that of a week ago.
+# Less than seven days, because tonight's backup may finish earlier than that of a week ago.
 _WEEK = timedelta(days=6, hours=12)
-# The order in which a person reads them: the bytes, what they give, and whether it works.
+# The order of the checks in the output.
 _ORDER = (
     *("checksums", "structure", "database"),
     *rehearsal_checks.DATABASE,
     *("settings", "files", "credentials", "boot", "answers"),
 )
-# The steps, as a message calls them, and the check that fails where one takes too long.
+# The steps, as named in messages, and the check that fails if a step takes too long.
 _READING, _LOADING, _UNPACKING = "Reading the set", "Loading its database", "Unpacking its files"
 _LOOKING, _STARTING = "Looking at its database", "Starting Mattermost"
 _STEPS = {_READING: "structure", _LOADING: "database", _UNPACKING: "files"}
@@ -58,25 +58,25 @@ _STEPS |= {_LOOKING: "rows", _STARTING: "boot"}
 
 @dataclass
 class RehearsalRun:
-    """A rehearsal under way: what is tried where, and what was found."""
+    """A running rehearsal, and its checks so far."""
 
     set: BackupSet
-    site: Site  # this host's own, whose programs are used; nothing of it is changed
+    site: Site  # this host's, whose programs are used; it is not changed
     depth: Depth
     place: scratch.Place
-    sessions: int  # of PostgreSQL at a time
+    sessions: int  # PostgreSQL sessions in parallel
     deadlines: Deadlines
     warden: Warden
     uploads: IO[bytes]  # of the archive: bytes, a space, the path below the data folder, a NUL
-    kept: SetSettings | None = None  # None where the settings part cannot be read
-    config: bytes | None = None  # config.json as the archive has it
+    kept: SetSettings | None = None  # None if the settings part cannot be read
+    config: bytes | None = None  # config.json in the archive
     without: list[str] = field(default_factory=list)  # indexes that are not built
-    extensions: list[str] = field(default_factory=list)  # that the dump was made with
+    extensions: list[str] = field(default_factory=list)  # of the dump
     checks: list[Check] = field(default_factory=list)
     postgresql: str = ""
     seconds: float = 0.0  # load, unpack and start, so far
     recovered: bool = False  # to the end
-    over: bool = False  # whatever is found from now on comes of its having been ended
+    over: bool = False  # ignore later checks: they fail because the rehearsal was ended
 
     def note(self, *made: Check) -> None:
         if not self.over:
@@ -94,20 +94,20 @@ class RehearsalRun:
 
 @dataclass(frozen=True)
 class _Unpacked:
-    """The files of a set in scratch."""
+    """The unpacked files of a set."""
 
     home: Path
     data: Path
 
 
 def rehearse(set_: BackupSet, site: Site, depth: Depth, ours: Ours) -> CheckRecord:
-    """Restore ``set_`` into scratch, prove it, and return what was found.
+    """Restore ``set_`` into scratch, check it, and return the checks.
 
-    Nothing of the site is changed and nothing leaves this host.  Raises Failure where it could
-    not be tried at all, for want of room or of a program; a set that is found bad is no Failure,
-    and neither is one that takes longer than it may.
+    The site is not changed, and no data leaves this host.  Raises Failure if the rehearsal could not
+    start, for example without disk space.  A bad set, or one that takes too long, is no Failure: the
+    record has the failed checks.
     """
-    began, parent = datetime.now(timezone.utc), ours.rehearse_in
+    began, parent = datetime.now(timezone.utc), ours.scratch_dir
     needed = _bytes_needed(set_, depth)
     scratch.refuse_without_room(parent, needed)
     programs = scratch.server_programs(site.client_programs, set_.manifest.database.server)
@@ -128,13 +128,13 @@ def rehearse(set_: BackupSet, site: Site, depth: Depth, ours: Ours) -> CheckReco
 
 
 def verify_only(set_: BackupSet) -> CheckRecord:
-    """Read all of ``set_`` and return what was found; no more is tried."""
+    """Read ``set_`` completely, and return the checks."""
     began = datetime.now(timezone.utc)
     return _record(set_, Depth.VERIFY, began, verify.run_checks(set_))
 
 
 def verified(set_: BackupSet, found: Sequence[Check]) -> CheckRecord:
-    """Return what another job ``found`` when it read all of ``set_``."""
+    """Return a record of the checks ``found`` by another job that read ``set_`` completely."""
     return _record(set_, Depth.VERIFY, datetime.now(timezone.utc), found)
 
 
@@ -154,7 +154,7 @@ def _record(set_: BackupSet, depth: Depth, began: datetime, found: Sequence[Chec
 
 
 def is_due(how_often: str, done: Iterable[CheckRecord], now: datetime) -> bool:
-    """Tell whether cron's set is to be rehearsed, by the setting and what was ``done`` so far."""
+    """Return whether cron's set is to be rehearsed, by the setting and the records ``done``."""
     if how_often != "weekly":
         return how_often == "nightly"
     newest = check_records.latest_rehearsal(done)
@@ -167,7 +167,7 @@ def _bytes_needed(set_: BackupSet, depth: Depth) -> int:
 
 
 def _judge_settings(run: RehearsalRun) -> list[Check]:
-    """Ask GitLab about the credentials, the one thing that needs this host's network."""
+    """Check the credentials; only this needs the network of the host."""
     log.info("Asking GitLab about the credentials")
     try:
         run.kept = rehearsal_checks.kept(run.set)
@@ -178,7 +178,7 @@ def _judge_settings(run: RehearsalRun) -> list[Check]:
 
 
 def _prove_in_time(run: RehearsalRun, programs: Path) -> None:
-    """Do everything that needs no network; what takes too long is a failed check."""
+    """Run everything that needs no network; exceeding a limit is a failed check."""
     try:
         run.warden.guard(functools.partial(_prove, run, programs), run.end)
     except (Missed, Outgrown) as failure:
@@ -220,20 +220,20 @@ def _examine(run: RehearsalRun) -> list[Check]:
 
 
 def _note_member(run: RehearsalRun, member: TarInfo, read: Callable[[], bytes]) -> None:
-    """Keep what the checks need of the archive: its uploads' names and sizes, and config.json."""
+    """Store data of the archive for the checks: names and sizes of uploads, and config.json."""
     roles = run.set.manifest.files.folders
     path, data = f"/{member.name}", roles.get("data", "")
     if path == f"{roles['home']}/config.json" and member.isreg():
         run.config = read()
     elif path == f"{roles['home']}/config.json" and member.issym() and run.kept is not None:
-        run.config = run.kept.config  # what the link led to
+        run.config = run.kept.config  # the target of the link
     if data and member.isreg() and path.startswith(f"{data}/"):
         name = os.fsencode(path[len(data) + 1 :])
         run.uploads.write(b"%d %s\0" % (member.size, name))
 
 
 def _load(run: RehearsalRun, endpoint: Endpoint, programs: Path) -> Check:
-    """Load the dump as a restore does; without the search's indexes, unless all is wanted."""
+    """Load the dump as a restore does; search indexes only with --full."""
     archive = run.set.file("database")
     try:
         with run.deadlines.step(_LOADING):
@@ -253,12 +253,12 @@ def _fill(run: RehearsalRun, endpoint: Endpoint, programs: Path) -> None:
     run.extensions = filled.extensions
     with connection.within(endpoint, name) as session:
         run.postgresql = connection.server_version(session)
-        if full:  # then the seconds are those of a restore; our checks can do without
+        if full:  # as a restore does, so that the time is comparable
             connection.analyze(session)
 
 
 def _look_at_database(run: RehearsalRun, endpoint: Endpoint) -> None:
-    """Hold what was loaded against the manifest, the archive and Mattermost's own rules."""
+    """Compare the loaded database with the manifest, the archive and Mattermost's rules."""
     if not run.passed("database"):
         run.leave_out("the database could not be loaded", *rehearsal_checks.DATABASE)
         return
@@ -271,7 +271,7 @@ def _look_at_database(run: RehearsalRun, endpoint: Endpoint) -> None:
             found = rehearsal_checks.database_checks(
                 sessions, run.set.manifest, uploads, run.extensions, run.without
             )
-    except Failure as failure:  # a table that is none, for one
+    except Failure as failure:  # for example, a view in place of a table
         found = [checks.failed("rows", run.warden.explained(failure))]
         why = "the database could not be looked at"
         found += [checks.not_run(name, why) for name in rehearsal_checks.DATABASE[1:]]
@@ -280,14 +280,14 @@ def _look_at_database(run: RehearsalRun, endpoint: Endpoint) -> None:
 
 def _uploads(run: RehearsalRun) -> Uploads:
     if run.kept is not None and run.kept.uploads_elsewhere:
-        return Uploads(None, "they lie in object storage, and in no set")
+        return Uploads(None, "they are in object storage, not in the set")
     if not run.passed("structure"):
-        return Uploads(None, "the archive of the files is not whole")
+        return Uploads(None, "the archive of the files is not intact")
     return Uploads(_archived(run.uploads))
 
 
 def _archived(uploads: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Yield (path, bytes) of each upload that was noted, a piece at a time."""
+    """Yield (path, bytes) of each upload, reading the file in pieces."""
     uploads.seek(0)
     rest = b""
     while piece := uploads.read(1 << 20):
@@ -299,9 +299,9 @@ def _archived(uploads: IO[bytes]) -> Iterator[tuple[bytes, int]]:
 
 def _look_at_config(run: RehearsalRun) -> None:
     if run.kept is None:
-        return  # told already
+        return  # already reported
     if not run.passed("structure"):
-        run.leave_out("the archive of the files is not whole", "settings")
+        run.leave_out("the archive of the files is not intact", "settings")
     elif run.config is None:
         run.note(checks.failed("settings", "the archive holds no config.json"))
     else:
@@ -311,7 +311,7 @@ def _look_at_config(run: RehearsalRun) -> None:
 def _read_and_unpack(
     run: RehearsalRun, endpoint: Endpoint, examined: Callable[[], list[Check]]
 ) -> tuple[list[Check], _Unpacked | Failure | None]:
-    """Wait until the set is read, and unpack its files if they are whole and wanted."""
+    """Wait until the set is read; then unpack its files, if they are intact and needed."""
     found = examined()
     if run.depth is Depth.QUICK or not all(one.result is Result.PASSED for one in found):
         return found, None
@@ -326,12 +326,12 @@ def _read_and_unpack(
 def _prove_files(
     run: RehearsalRun, endpoint: Endpoint, unpacked: _Unpacked | Failure | None
 ) -> None:
-    """Tell what became of the files, and start Mattermost from all of it."""
+    """Add the check of the files, and start Mattermost."""
     if run.depth is Depth.QUICK:
-        run.leave_out("a quick rehearsal leaves it out", "files", "boot", "answers")
+        run.leave_out("skipped in a quick rehearsal", "files", "boot", "answers")
         return
     if unpacked is None:
-        run.leave_out("the archive of the files is not whole", "files", "boot", "answers")
+        run.leave_out("the archive of the files is not intact", "files", "boot", "answers")
         return
     if isinstance(unpacked, Failure):
         run.note(checks.failed("files", str(unpacked)))
@@ -343,7 +343,7 @@ def _prove_files(
 
 
 def _unpack(run: RehearsalRun, endpoint: Endpoint) -> _Unpacked:
-    """Unpack into scratch with the restore's own code."""
+    """Unpack into scratch with the code of a restore."""
     home = run.place.folder / "home"
     real = {"home": home, **{role: home / role for role in ("data", "plugins", "client-plugins")}}
     there = Site(
@@ -368,14 +368,14 @@ def _unpack(run: RehearsalRun, endpoint: Endpoint) -> _Unpacked:
 
 
 def _boot(run: RehearsalRun, endpoint: Endpoint, there: _Unpacked) -> None:
-    """Start this host's Mattermost from scratch, where it is the program that the set is of."""
+    """Start this host's Mattermost from scratch, if it has the version of the set."""
     why = boot.refusal(run.site, run.set.manifest.mattermost)
     if not run.passed("database"):
         why = "the database could not be loaded"
     if why or run.kept is None:
         run.leave_out(why or "the settings part cannot be read", "boot", "answers")
         return
-    log.info("Starting Mattermost, cut off from the network")
+    log.info("Starting Mattermost, without network")
     try:
         with run.deadlines.step(_STARTING):
             start = functools.partial(

@@ -1,4 +1,4 @@
-"""Deadlines: how long a rehearsal may take, each of its steps, and a statement in its PostgreSQL."""
+"""Time limits of a rehearsal, of each step, and of each SQL statement."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ..store.manifest import Database
 from ..system import disk_space, humanize, parallel
 
 KEY = "rehearse_timeout"  # of config.yml
-# Where config.yml is silent: a slow disk that others use meanwhile loads and unpacks 10 GiB in an
-# hour; and it ends before systemd's timer, which starts no unit that still runs, wants the next.
+# Defaults: a slow disk in use loads and unpacks 10 GiB in an hour. The limit of 20 hours ends a
+# rehearsal before systemd's timer starts the next one; the timer skips a unit that still runs.
 _LEAST, _A_SECOND, _MOST = 3600.0, (10 << 30) / 3600, 20 * 3600.0
 _STEP, _STATEMENT = 3 / 4, 1 / 2  # shares of the whole
 
 
 class Missed(Failure):
-    """A deadline was missed."""
+    """A time limit is exceeded."""
 
     def __init__(self, step: str, seconds: float, of: str) -> None:
         super().__init__(
@@ -38,7 +38,7 @@ class Missed(Failure):
 
 @dataclass(frozen=True)
 class Limits:
-    """How many seconds a rehearsal may take at most."""
+    """The time limits of a rehearsal, in seconds."""
 
     whole: float
 
@@ -52,24 +52,24 @@ class Limits:
 
 
 def limits(configured: timedelta | None, size: int) -> Limits:
-    """Return what config.yml says, or what ``size`` bytes of database and files call for."""
+    """Return the configured limits, or those for ``size`` bytes of database and files."""
     if configured is not None:
         return Limits(configured.total_seconds())
     return Limits(min(_LEAST + size / _A_SECOND, _MOST))
 
 
 class Deadlines:
-    """The clock of one rehearsal; steps may be at work beside each other."""
+    """The time limits of one rehearsal while it runs; steps may run in parallel."""
 
     def __init__(self, given: Limits, now: Callable[[], float] = time.monotonic) -> None:
         self.given = given
         self._now, self._began = now, now()
         self._lock = threading.Lock()
-        self._steps: dict[str, float] = {}  # at work -> since when, in the order of their beginning
+        self._steps: dict[str, float] = {}  # running step -> its start, in the order of starting
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Have the block be a step; ``name`` says what it is in a message."""
+        """Run the block as a step, called ``name`` in messages."""
         with self._lock:
             self._steps[name] = self._now()
         try:
@@ -79,7 +79,7 @@ class Deadlines:
                 del self._steps[name]
 
     def look(self) -> None:
-        """Raise Missed where a step, or the whole, has taken too long."""
+        """Raise Missed if a step or the whole rehearsal exceeds its limit."""
         with self._lock:
             steps = dict(self._steps)
         now = self._now()
@@ -91,10 +91,10 @@ class Deadlines:
             raise Missed(last, self.given.whole, "a whole rehearsal")
 
 
-_GLANCE = 0.5  # seconds between two looks at the clock
-_LOOK = 3.0  # and two looks at its server
-# By a session of the superuser's in postgres, for what a dump says of time-outs counts in its own
-# sessions: pg_restore sets them to 0, and a function may set, and catch, what it likes.
+_GLANCE = 0.5  # seconds between two checks of the time
+_LOOK = 3.0  # seconds between two checks of the server
+# Run by a superuser's session, because statement_timeout is not reliable: pg_restore sets it to 0 in its
+# sessions, and a function in a dump may change it or catch the error.
 _END_STATEMENTS = """
     SELECT pg_catalog.pg_terminate_backend(pid), query FROM pg_catalog.pg_stat_activity
     WHERE backend_type OPERATOR(pg_catalog.=) 'client backend'
@@ -106,19 +106,19 @@ _SHOWN = 100  # characters of a statement
 
 
 class Warden:
-    """Watches over one rehearsal, whose scratch is ``folder``."""
+    """Enforces the limits of time and disk space of a rehearsal in the directory ``folder``."""
 
     def __init__(self, deadlines: Deadlines, folder: Path, was: Database) -> None:
-        self.server: Endpoint | None = None  # as soon as it takes connections
+        self.server: Endpoint | None = None  # set when it accepts connections
         self._deadlines, self._folder, self._was = deadlines, folder, was
-        self._ended = ""  # the statement that was
+        self._ended = ""  # the statement that was ended
         self._looking = threading.Lock()
 
     def guard(self, task: Callable[[], object], missed: Callable[[], object]) -> None:
-        """Run ``task``; where it goes too far all its programs are ended.
+        """Run ``task``; if it exceeds a limit, end all its programs.
 
-        Raises Missed or Outgrown, before which ``missed`` is called while they still run, and Failure
-        where the disk is nearly full.
+        Raises Missed or Outgrown after calling ``missed`` while the programs still run, and Failure if
+        the disk is nearly full.
         """
         over = threading.Event()
         descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -147,8 +147,8 @@ class Warden:
             os.close(descriptor)
 
     def explained(self, failure: Failure) -> str:
-        """Return a failure in words; where a statement was ended for its time, with that first."""
-        with self._looking:  # or its end is felt before it is noted
+        """Return a failure in words; if a statement was ended for its time limit, that one."""
+        with self._looking:  # wait until _ended is set
             ended = self._ended
         if not ended:
             return str(failure)
@@ -177,4 +177,4 @@ class Warden:
         except Outgrown:
             raise
         except Failure:
-            pass  # it is on its way down, or will answer at the next look
+            pass  # it is shutting down, or answers at the next check

@@ -121,7 +121,7 @@ def find(
     """
     if not place:
         return _of_store(settings, store, name, want)
-    here, scratch = inventory.local_store(settings), settings.rehearse_in
+    here, scratch = inventory.local_store(settings), settings.scratch_dir
     repository = store_elsewhere(settings, place, identity)
     if repository is not None:
         chosen = _choose(name, want, repository.where, lambda: offered.of_store(repository))
@@ -163,7 +163,7 @@ def _of_store(settings: Settings, store: Store, name: str, want: Want) -> Restor
         chosen = Chosen(one.name, [f"{one.name}: {flaw.words}" for flaw in flaws])
     if not isinstance(store, ResticStore) or one.source is None:
         return _here(one, chosen)
-    scratch = settings.rehearse_in
+    scratch = settings.scratch_dir
     fetched = functools.partial(store.fetched, one, scratch)
     return RestoreSource(one, fetched, functools.partial(fetched, streamed=True), scratch, chosen)
 

@@ -104,7 +104,7 @@ def refuse_without_room(manifest: Manifest, parent: Path, but: Collection[str] =
         parent,
         needed,
         "the set, which is downloaded first",
-        "Free some space, or give another place: rehearse_in in /etc/gitlab-mm-backup/config.yml.",
+        "Free some space, or give another place: scratch_dir in /etc/gitlab-mm-backup/config.yml.",
     )
 
 

@@ -26,7 +26,7 @@ TABLE = """CREATE TABLE {tag} (i int PRIMARY KEY, t text); INSERT INTO {tag} SEL
 PLACE = "CREATE TABLESPACE {tag} LOCATION '/srv/place-{tag}';"  # the directory is made before
 KINDS: dict[str, Statements] = {
     "table names": Statements(
-        """CREATE TABLE "{tag} {name}" ("{name}" int, "SELECT" text, "é" int DEFAULT 3);
+        """CREATE TABLE "{tag} {name}" ("{name}" int, "SELECT" text, "ü" int DEFAULT 3);
         INSERT INTO "{tag} {name}" VALUES (1, 'x');
         CREATE INDEX "{tag} {name} idx" ON "{tag} {name}" ("{name}");"""
     ),
@@ -285,12 +285,16 @@ KINDS: dict[str, Statements] = {
     "rights on the database": Statements(
         "",
         """REVOKE {what} ON DATABASE mattermost_production FROM PUBLIC;
+        GRANT {what} ON DATABASE mattermost_production TO gitlab_mattermost;
         GRANT {what} ON DATABASE mattermost_production TO {tag}_r {option};""",
         "CREATE ROLE {tag}_r;",
     ),
-    "owner of the database": Statements("", """ALTER DATABASE mattermost_production OWNER TO {tag}_r;""",
+    "owner of the database": Statements("", """ALTER DATABASE mattermost_production OWNER TO {tag}_r;
+        GRANT ALL ON DATABASE mattermost_production TO gitlab_mattermost;""",
         """CREATE ROLE {tag}_r;"""),
+    # Without its own right there Mattermost could not work on a database of another owner.
     "schema public": Statements("", """REVOKE {what} ON SCHEMA public FROM PUBLIC;
+        GRANT {what} ON SCHEMA public TO gitlab_mattermost;
         COMMENT ON SCHEMA public IS '{tag}';"""),
 }  # fmt: skip
 

@@ -108,11 +108,12 @@ CATALOGS = {
             spcname,
             'comment', shobj_description(d.oid, 'pg_database'))
         FROM pg_database d JOIN pg_tablespace t ON t.oid = dattablespace WHERE datname = current_database()""",
+    # Mattermost's role owns the database after a restore, whoever did before: it has all rights then.
     "privilege": """
         SELECT 'database ' || coalesce(nullif(grantee, 0)::regrole::text, 'PUBLIC') || ' ' || privilege_type,
             json_build_object('grantable', is_grantable)
         FROM pg_database d, aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE datname = current_database()
-            AND grantee <> datdba""",
+            AND grantee NOT IN (datdba, 'gitlab_mattermost'::regrole)""",
     "own privilege": """
         SELECT format('%s %s', p.oid::regprocedure, coalesce(nullif(grantee, 0)::regrole::text, 'PUBLIC')), '{}'::json
         FROM pg_proc p, aclexplode(p.proacl) WHERE pronamespace = 'pg_catalog'::regnamespace AND grantor <> grantee""",
@@ -188,12 +189,11 @@ def _behind(
         real = os.path.realpath(link, strict=True)
     except OSError:
         return
-    text, around = os.fsdecode(real) + "/", os.fsdecode(os.path.realpath(home)) + "/"
-    if (
-        real in seen
-        or text.startswith((*INSTALLED, around))
-        or around.startswith(text.rstrip("/") + "/")
-    ):
+    text = os.fsdecode(real) + "/"
+    # A directory that lies on another disk is walked by its own name.
+    places = [os.path.realpath(os.path.join(home, place)) for place in (b"", *sorted(PLACED))]
+    around = [os.fsdecode(place) + "/" for place in places]
+    if real in seen or text.startswith((*INSTALLED, *around)) or around[0].startswith(text):
         return
     seen.add(real)
     if os.path.isdir(real):

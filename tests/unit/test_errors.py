@@ -44,7 +44,7 @@ def plain() -> ssl.SSLError:
             "its certificate is not trusted: self-signed certificate",
         ),
         (urllib.error.URLError(plain()), "no connection by TLS: wrong version number"),
-        (KeyError("members"), "it has not the form that is expected"),
+        (KeyError("members"), "it does not have the expected form"),
         (ValueError("format 9 is not known"), "format 9 is not known"),
     ],
 )

@@ -11,7 +11,7 @@ from tests.system.helpers.faults import SETS, Fault, Server
 from tests.system.helpers.faults_rows import FILL, Table, filling
 from tests.system.helpers.faults_server import server as boot
 
-STORE, PART = "store.local", "store.part"
+STORE = "store.local"
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,8 @@ def check(server: Server, before: dict[str, str], more: int = 0) -> None:
 
 
 KILLS = {
-    "kill -9 while the first bytes are written": Fault(f"{PART}:PartWriter.write"),
-    "kill -9 while a part is ended": Fault(f"{PART}:PartWriter.finish", nth=2),
+    "kill -9 while the first bytes are written": Fault(f"{STORE}:PartWriter.write"),
+    "kill -9 while a part is ended": Fault(f"{STORE}:PartWriter.finish", nth=2),
     "kill -9 before checksums and manifest": Fault(f"{STORE}:LocalStore.complete"),
     "kill -9 between checksums and manifest": Fault(f"{STORE}:replace_file", nth=2),
     "kill -9 between manifest and the set's name": Fault(f"{STORE}:replace_file", "after", 2),
@@ -58,7 +58,7 @@ ENDS = {
     "kill -9 of pg_dump": Fault("child:pg_dump", target="pg_dump"),
     "kill -9 of zstd": Fault("child:zstd", target="zstd"),
     "kill -9 of tar": Fault("child:tar", target="tar"),
-    "failure while a part is written": Fault(f"{PART}:PartWriter.write", act="fail"),
+    "failure while a part is written": Fault(f"{STORE}:PartWriter.write", act="fail"),
     "I/O error between checksums and manifest": Fault(f"{STORE}:replace_file", nth=2, act="EIO"),
     "I/O error after the manifest": Fault(f"{STORE}:replace_file", "after", 2, "EIO"),
 }
@@ -113,7 +113,7 @@ def test_the_disk_of_the_sets_is_full(server: Server, table: Table) -> None:
 @pytest.mark.parametrize(
     ("place", "fault"),
     {
-        "in the dump": Fault(f"{PART}:PartWriter.write", act="hold"),
+        "in the dump": Fault(f"{STORE}:PartWriter.write", act="hold"),
         "between manifest and name": Fault(f"{STORE}:replace_file", "after", 2, "hold"),
     }.items(),
 )

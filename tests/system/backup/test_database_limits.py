@@ -108,6 +108,32 @@ def test_a_role_without_a_connection_left_is_named(house: tuple[Lab, Omnibus, Pr
         as_superuser(gitlab, f"ALTER ROLE {ROLE} CONNECTION LIMIT -1", "postgres")
 
 
+def test_a_role_that_may_not_connect_is_named(house: tuple[Lab, Omnibus, Product]) -> None:
+    _, gitlab, product = house
+    name = "mattermost_production"
+    rights = f"CONNECT ON DATABASE {name}"
+    as_superuser(gitlab, f"REVOKE {rights} FROM PUBLIC, {ROLE}", "postgres")
+    try:
+        answer = product("backup")
+        assert answer.code == 1
+        assert answer.error["message"] == f"Role {ROLE} may not connect to database {name}"
+        assert f'GRANT CONNECT ON DATABASE "{name}" TO "{ROLE}"' in answer.error["hint"]
+    finally:
+        as_superuser(gitlab, f"GRANT {rights} TO PUBLIC, {ROLE}", "postgres")
+
+
+def test_a_role_that_may_not_ask_for_its_process_is_backed_up(
+    house: tuple[Lab, Omnibus, Product],
+) -> None:
+    _, gitlab, product = house
+    asks = "EXECUTE ON FUNCTION pg_catalog.pg_backend_pid()"
+    as_superuser(gitlab, f"REVOKE {asks} FROM PUBLIC", "mattermost_production")
+    try:
+        assert product("backup").code in (0, 4), "what was taken from PUBLIC is told"
+    finally:
+        as_superuser(gitlab, f"GRANT {asks} TO PUBLIC", "mattermost_production")
+
+
 def test_no_time_out_of_the_role_ends_a_backup(house: tuple[Lab, Omnibus, Product]) -> None:
     _, gitlab, product = house
     names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")

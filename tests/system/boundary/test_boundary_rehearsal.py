@@ -211,7 +211,7 @@ def test_a_table_that_fills_the_disk(place: House, attacks: Attacks) -> None:
     """On a disk of its own, of which 5 % stay free."""
     place.lab.run("mkdir", "-p", "/mnt/disk")
     place.lab.run("mount", "-t", "tmpfs", "-o", "size=600m", "tmpfs", "/mnt/disk")
-    place.lab.write("/root/disk.yml", f"{LIMITS}rehearse_in: /mnt/disk\n")
+    place.lab.write("/root/disk.yml", f"{LIMITS}scratch_dir: /mnt/disk\n")
     path = with_sql(
         place.gitlab,
         place.set,
@@ -221,7 +221,7 @@ def test_a_table_that_fills_the_disk(place: House, attacks: Attacks) -> None:
         answer = place.product("rehearse", "--config", "/root/disk.yml", path)
         assert answer.code == 1
         assert answer.error["message"] == "Writing was stopped before the disk is full"
-        assert "rehearse_in" in answer.error["hint"]
+        assert "scratch_dir" in answer.error["hint"]
         assert list(place.lab.path("/mnt/disk").iterdir()) == []
         place.lab.run("umount", "/mnt/disk")
         place.expect_nothing_left()

@@ -165,8 +165,8 @@ def test_a_host_that_cannot_send_mail(product: Product) -> None:
     """The set is made; what could not be sent, and why, is in the log, and told by a trial."""
     lab = product.lab
     programs = ("/usr/sbin/sendmail", "/usr/bin/apprise")
-    kinds = ("{kind: mail, to: admin@example.test", "{kind: apprise, to: 'json://127.0.0.1:9/'")
-    lab.write(CONFIG, "notices:\n" + "".join(f"  - {one}, when: always}}\n" for one in kinds))
+    kinds = ("{type: mail, to: admin@example.test", "{type: apprise, to: 'json://127.0.0.1:9/'")
+    lab.write(CONFIG, "notifications:\n" + "".join(f"  - {one}, on: always}}\n" for one in kinds))
     for program in programs:
         lab.run("mv", program, f"{program}.away")
     try:
@@ -260,16 +260,20 @@ def broken(product: Product) -> Iterator[Product]:
     )
     # As dead man's switches have it: healthchecks.io, with a query, and Uptime Kuma's.
     places = ("push", "key/nightly?create=1", "api/push/AbC?status=up&msg=OK&ping=")
-    lines = [f"  - {{kind: ping, to: 'http://127.0.0.1:8099/{one}'}}\n" for one in places]
-    lab.write(CONFIG, "notices:\n" + "".join(lines), mode=0o640)
+    lines = [f"  - {{type: ping, to: 'http://127.0.0.1:8099/{one}'}}\n" for one in places]
+    lab.write(CONFIG, "notifications:\n" + "".join(lines), mode=0o640)
     lab.run("mkdir", "-p", COLLECTOR)
-    modules = {name: lab.read(f"{PACKAGE}/{name}.py") for name in ("prune", "recovery")}
+    modules = {
+        name: lab.read(f"{PACKAGE}/{name}.py") for name in ("store/prune", "restore/rollback")
+    }
     fault = f"    raise KeyError('{SECRET}')\n"
-    lab.write(f"{PACKAGE}/prune.py", f"{modules['prune']}\n\ndef plan(*_, **__):\n{fault}")
+    lab.write(
+        f"{PACKAGE}/store/prune.py", f"{modules['store/prune']}\n\ndef plan(*_, **__):\n{fault}"
+    )
     note = "    journal.write({'plan': {}}, [Step('stop Mattermost', {})], [])\n"
     lab.write(
-        f"{PACKAGE}/recovery.py",
-        f"{modules['recovery']}\n\ndef take_over(site, journal):\n{note}{fault}",
+        f"{PACKAGE}/restore/rollback.py",
+        f"{modules['restore/rollback']}\n\ndef take_over(site, journal):\n{note}{fault}",
     )
     try:
         yield product
@@ -286,7 +290,7 @@ def test_an_error_of_the_program_is_told_in_one_object_and_to_those_who_watch(
     answer = broken("prune")
     assert answer.code == 1
     assert answer.error["message"] == "gitlab-mm failed because of an error in its own program"
-    assert answer.error["detail"].startswith("KeyError at prune.py line ")
+    assert answer.error["detail"].startswith("KeyError at store/prune.py line ")
     assert SECRET not in json.dumps(answer.document) + answer.stderr
     pings = broken.lab.read("/tmp/pings").splitlines()
     assert SECRET not in "".join(pings)

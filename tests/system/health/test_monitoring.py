@@ -26,17 +26,17 @@ HOOKS, MAILS = "/srv/hooks", "/srv/mails"
 SECRET = "hook-glsec-0123456789"
 NOTICES = f"""\
 rehearse: off
-notices:
-  - kind: mattermost
+notifications:
+  - type: mattermost
     to: http://127.0.0.1:9901/hooks/{SECRET}
-    when: recovery
-  - kind: mail
+    on: recovery
+  - type: mail
     to: admin@example.test
-  - kind: ping
+  - type: ping
     to: http://127.0.0.1:9901/ping/{SECRET}
-  - kind: apprise
+  - type: apprise
     to: json://127.0.0.1:9901/apprise/{SECRET}
-    when: always
+    on: always
 """
 # Keeps what it is sent as files, one a request.
 LISTENER = f"""

@@ -296,12 +296,12 @@ def test_what_it_takes_is_within_what_it_asks_for(place: House) -> None:
 def test_no_room_on_the_disk(place: House) -> None:
     place.lab.run("mkdir", "-p", "/mnt/small")
     place.lab.run("mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", "/mnt/small")
-    place.lab.write("/root/small.yml", "rehearse_in: /mnt/small\n")
+    place.lab.write("/root/small.yml", "scratch_dir: /mnt/small\n")
     answer = place.rehearse("--config", "/root/small.yml")
     assert answer.code == 1
     assert answer.error["message"] == "Not enough disk space for a rehearsal"
     assert "/mnt/small" in answer.error["detail"]
-    assert "rehearse_in" in answer.error["hint"]
+    assert "scratch_dir" in answer.error["hint"]
     assert list(place.lab.path("/mnt/small").iterdir()) == []
     place.lab.run("umount", "/mnt/small")
 
@@ -320,7 +320,7 @@ def test_no_memory_to_spare(place: House) -> None:
 
 
 def test_another_place(place: House) -> None:
-    place.lab.write("/root/place.yml", "rehearse_in: /srv/scratch\n")
+    place.lab.write("/root/place.yml", "scratch_dir: /srv/scratch\n")
     with_hold = Fault(
         "rehearsal.checks:database_checks",
         act="run",

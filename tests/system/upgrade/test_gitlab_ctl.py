@@ -147,6 +147,6 @@ def test_the_installed_package_answers_through_gitlab_ctl(base: Path, deb: Path)
         assert json.loads(checked.stdout)["command"] == "sso check"
         wrong = host.run("gitlab-ctl", "mattermost-restore", "--at", "a b", "--yes", check=False)
         assert wrong.returncode == 2
-        assert "'a b' is no date" in wrong.stderr
+        assert "'a b' is not a date" in wrong.stderr
         unknown = host.run("gitlab-ctl", "mattermost-unknown", check=False)
         assert unknown.returncode == 1

@@ -93,7 +93,7 @@ def server(base: Path, deb: Path) -> Iterator[Server]:
         product = install_product(lab, deb)
         lab.run("mkdir", "-p", COLLECTOR, RULES)
         lab.write("/usr/sbin/sendmail", f"#!/bin/sh\ncat >>{TOLD}\n", mode=0o755)
-        lab.write(CONFIG, "notices:\n  - {kind: mail, to: admin@example.test, when: always}\n")
+        lab.write(CONFIG, "notifications:\n  - {type: mail, to: admin@example.test, on: always}\n")
         gitlab.seed()
         yield Server(lab, gitlab, product)
 
@@ -120,7 +120,7 @@ def test_a_job_outlives_the_upgrade_of_its_package(server: Server, job: str) -> 
     lab.run("sh", "-ec", RENAME)
     lab.run("dpkg", "--install", "/tmp/newer.deb")
     try:
-        assert not lab.path(f"{PROGRAMS}/outcomes.py").exists()
+        assert not lab.path(f"{PROGRAMS}/health/rating.py").exists()
         said = server.let_go(program, running)
     finally:
         lab.run("dpkg", "--install", "--force-downgrade", DEB)

@@ -152,7 +152,7 @@ def test_the_doctor_leads_through_the_way_to_19(left: Left) -> None:
     assert result == "failed"
     assert re.search(r"/etc/gitlab/gitlab\.rb line \d+: mattermost_external_url", lines)
     assert "gitlab_rails['mattermost_host'] = 'http://mattermost.example.test'" in lines
-    assert checks["set"][0] == "failed" and "never rehearsed to the end" in checks["set"][1]
+    assert checks["set"][0] == "failed" and "never rehearsed completely" in checks["set"][1]
     checks = found(left.doctor["lines removed"])
     assert checks["gitlab.rb"][0] == "passed"
     assert checks["upgrade"] == (
@@ -433,7 +433,7 @@ def test_a_root_that_is_none(trees: Left, path: str) -> None:
 
 def test_no_room_for_the_copy(trees: Left) -> None:
     trees.run("mkdir /mnt/small && mount -t tmpfs -o size=40m small /mnt/small")
-    trees.lab.write("/root/small.yml", "rehearse_in: /mnt/small\n")
+    trees.lab.write("/root/small.yml", "scratch_dir: /mnt/small\n")
     with untouched(trees, DISK):
         answer = trees.product("backup", "--root", DISK, "--config", "/root/small.yml")
     assert answer.code == 1 and "Not enough disk space" in answer.error["message"]

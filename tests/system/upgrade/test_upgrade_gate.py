@@ -165,7 +165,7 @@ def test_what_is_no_upgrade_makes_no_set(server: Server) -> None:
     with server.once_19():
         removed = apt(server.lab, "remove", "gitlab-ce")
     assert removed.returncode == 0
-    assert "GitLab is removed" in removed.stdout and "there is none" in removed.stdout
+    assert "GitLab is removed" in removed.stdout and "there is no set" in removed.stdout
     assert server.sets() == []
 
 
@@ -180,7 +180,7 @@ def test_without_a_set_the_way_to_19_is_closed(server: Server) -> None:
         "it has 1 team and 1 user",
         "no dump today",
         f"touch {OVERRIDE}",
-        "gate: warn",
+        "upgrade_gate: warn",
     ):
         assert words in done.stdout, done.stdout
     assert "Unpacking" not in done.stdout
@@ -210,7 +210,7 @@ def test_a_set_opens_it(server: Server) -> None:
 @pytest.mark.parametrize("how", ["override", "warn"])
 def test_the_administrator_may_pass_without_one(how: str, server: Server) -> None:
     server.forget()
-    policy = "" if how == "override" else f"gate: {how}\n"
+    policy = "" if how == "override" else f"upgrade_gate: {how}\n"
     if how == "override":
         server.lab.write(OVERRIDE, "")
     try:
@@ -234,7 +234,7 @@ def test_a_failing_backup_below_19_is_a_warning(server: Server) -> None:
     assert "no dump today" in done.stdout
 
 
-@pytest.mark.parametrize("path", [f"{CODE}/gate.py", HOOK])
+@pytest.mark.parametrize("path", [f"{CODE}/health/upgrade_gate.py", HOOK])
 def test_a_broken_program_stops_nothing(path: str, server: Server) -> None:
     server.forget()
     server.lab.run("mv", path, f"{path}.kept")
@@ -250,7 +250,7 @@ def test_a_broken_program_stops_nothing(path: str, server: Server) -> None:
     if path == HOOK:
         assert "apt-preinst: not found" in done.stdout
     else:
-        assert "ModuleNotFoundError at gate.py line 1" in done.stdout
+        assert "ModuleNotFoundError at health/upgrade_gate.py line 1" in done.stdout
         assert "Warning: gitlab-mm-backup could not look at this change" in done.stdout
 
 

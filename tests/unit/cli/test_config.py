@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,17 @@ TABLE = (
             - to: b2:sets
               key: hunter2
         """,
+    ),
+    Option("new", "Renamed.", path(), old_name="old"),
+    Option(
+        "lists",
+        "Renamed, with renamed keys in it.",
+        options=(
+            Option("type", "Renamed.", words(), required=True, old_name="kind"),
+            Option("on", "Renamed.", words(), "x", old_name="when"),
+        ),
+        several=True,
+        old_name="items",
     ),
     Option("deep", "Below.", options=(Option("down", "Down.", number(1, 9), 3),)),
 )
@@ -200,16 +212,34 @@ def test_no_such_option(tmp_path: Path) -> None:
     assert "keep_time" in caught.value.detail
 
 
-def test_a_right_file_is_said_to_be_right(tmp_path: Path) -> None:
+def test_an_option_is_found_by_its_old_name(tmp_path: Path) -> None:
+    values = settings.look(tmp_path / "none", tmp_path / "none")
+    (option,) = config.explain_result(values, "gate").fields["options"]
+    assert option["name"] == "upgrade_gate"
+    assert "The old name gate is still read." in option["text"]
+
+
+def test_a_valid_file_is_said_to_be_valid(tmp_path: Path) -> None:
     def check(text: str) -> CommandResult:
         (tmp_path / "config.yml").write_text(text, encoding="utf-8")
         return config.check_result(settings.look(tmp_path / "config.yml", tmp_path / "none"), "it")
 
     assert check("keep_time: 0\n").fields["given"] == ["keep_time"]
-    assert check("").lines == ["it is right: every option is at its default, or at GitLab's"]
+    assert check("keep_time: 0\n").lines == ["it is valid. Changed from default: keep_time"]
+    assert check("").lines == ["it is valid. Changed from default: nothing"]
+    assert check("").warnings == []
+    old = check("rehearse_in: /srv/x\n")
+    assert old.fields["given"] == ["scratch_dir"]
+    assert old.warnings == ["it, line 1: rehearse_in is now scratch_dir"]
+    assert old.exit_code is ExitCode.WARNINGS
 
 
 # what an editor checks
+
+
+def parsed(text: str) -> Any:
+    """A document as an editor reads it (YAML 1.2): the key on is a word there, and not true."""
+    return yaml.safe_load(re.sub(r"\bon:", '"on":', text))
 
 
 def editor(options: tuple[Option, ...] = TABLE) -> Draft202012Validator:
@@ -232,11 +262,15 @@ def editor(options: tuple[Option, ...] = TABLE) -> Draft202012Validator:
         "places: [{to: 'b2:x', keep: 0}]",
         "deep: {down: 9}",
         "deep:",
+        "old: /x",
+        "new: /x",
+        "items: [{kind: x, when: y}]",
+        "lists: [{type: x, on: y}]",
     ],
 )
 def test_an_editor_takes_what_we_take(text: str, file: File) -> None:
     file.read(text)
-    assert editor().is_valid(yaml.safe_load(text))
+    assert editor().is_valid(parsed(text))
 
 
 @pytest.mark.parametrize(
@@ -256,17 +290,19 @@ def test_an_editor_takes_what_we_take(text: str, file: File) -> None:
         "places: [{to: 'b2:x', keep: 7y}]",
         "deep: {down: 10}",
         "deep: {up: 1}",
+        "old: x",
+        "lists: [{on: x}]",
         "deep: [1]",
     ],
 )
 def test_an_editor_refuses_what_we_refuse(text: str, file: File) -> None:
     file.problems(text)
-    assert not editor().is_valid(yaml.safe_load(text))
+    assert not editor().is_valid(parsed(text))
 
 
 @pytest.mark.parametrize("live", [True, False])
 def test_an_editor_takes_the_shipped_file(live: bool) -> None:
-    document = yaml.safe_load(option_text.sample(OPTIONS, live=live)) or {}
+    document = parsed(option_text.sample(OPTIONS, live=live)) or {}
     editor(OPTIONS).validate(document)
 
 
@@ -280,7 +316,7 @@ def test_every_example_is_right(option: Option, tmp_path: Path) -> None:
     text = option_text.example(option)
     (tmp_path / "x").write_text(text, encoding="utf-8")
     config_file.read(tmp_path / "x", (option,), required=True)
-    editor((option,)).validate(yaml.safe_load(text))
+    editor((option,)).validate(parsed(text))
 
 
 def test_the_package_ships_what_the_table_says(tmp_path: Path) -> None:

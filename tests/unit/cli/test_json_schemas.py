@@ -31,13 +31,12 @@ ERROR = {"message": "It is damaged", "detail": "", "hint": ""}
 
 def verbs(command: click.Command = main.group, above: str = "") -> Iterator[str]:
     """Every verb of the command line, as answers name it."""
-    for name, one in (
-        main.commands_of(command) if isinstance(command, click.Group) else {}
-    ).items():
-        words = f"{above} {name}".strip()
-        if not isinstance(one, click.Group) or one.invoke_without_command:
+    inner = main.commands_of(command) if isinstance(command, click.Group) else {}
+    for verb in inner.values():
+        words = f"{above} {verb.name}".strip()
+        if not isinstance(verb, click.Group) or verb.invoke_without_command:
             yield words
-        yield from verbs(one, words)
+        yield from verbs(verb, words)
 
 
 def test_every_verb_has_a_schema_and_every_schema_a_verb() -> None:

@@ -219,9 +219,22 @@ def test_help_and_version_import_little(arguments: tuple[str, ...], cli: Cli) ->
 
 
 def test_every_command_is_where_the_table_says() -> None:
-    assert {name: main.command(name).name for name in main.COMMANDS} == {
-        name: name for name in main.COMMANDS
-    }
+    names = {name: main.command(name).name for name in main.COMMANDS}
+    assert names == {name: name for name in main.COMMANDS} | {"recovery-kit": "kit"}
+
+
+def test_an_old_name_is_read_and_not_shown(cli: Cli) -> None:
+    told = cli.run("--help").stdout
+    assert "  recovery-kit " in told and "  kit " not in told and "  gate " not in told
+    for name in ("kit", "recovery-kit"):
+        assert f"Usage: gitlab-mm {name} [OPTIONS] [FILE]" in cli.run(name, "--help").stdout
+
+
+def test_the_table_has_the_first_words_of_each_command() -> None:
+    for name, (_, _, line) in main.COMMANDS.items():
+        command = main.command(name)
+        first = " ".join((command.help or "").split("\n\n")[0].split())
+        assert line == ("" if command.hidden else first), name
 
 
 def test_help_tells_the_exit_codes(cli: Cli) -> None:

@@ -176,7 +176,7 @@ def test_a_key_is_trusted_until_it_is_not(files: tuple[Path, Path]) -> None:
     assert keys.ring(*files).trusted == {key}
     assert keys.distrust(key, files[1]) == key
     assert keys.ring(*files).trusted == frozenset()
-    with pytest.raises(Failure, match="not a key that this host was told to trust") as caught:
+    with pytest.raises(Failure, match="not a key that this host trusts") as caught:
         keys.distrust(key, files[1])
     assert caught.value.exit_code is ExitCode.USAGE
 

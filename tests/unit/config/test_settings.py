@@ -235,8 +235,8 @@ def test_what_is_no_rhythm_is_refused(word: str, files: Files) -> None:
 
 
 def test_where_to_rehearse(files: Files) -> None:
-    assert files.load("rehearse_in: /srv/scratch\n").rehearse_in == Path("/srv/scratch")
-    assert "absolute path" in files.problems("rehearse_in: scratch\n").detail
+    assert files.load("scratch_dir: /srv/scratch\n").scratch_dir == Path("/srv/scratch")
+    assert "absolute path" in files.problems("scratch_dir: scratch\n").detail
 
 
 def test_levels_and_threads(files: Files) -> None:
@@ -249,8 +249,8 @@ def test_levels_and_threads(files: Files) -> None:
 @pytest.mark.parametrize("text", ["off", '"off"', "warn", "block"])
 def test_the_gate(text: str, files: Files) -> None:
     """A bare off, which YAML 1.1 takes for a truth value, is meant as it is written."""
-    assert files.load(f"gate: {text}\n").gate == text.strip('"')
-    assert DEFAULTS.gate == "block"
+    assert files.load(f"upgrade_gate: {text}\n").upgrade_gate == text.strip('"')
+    assert DEFAULTS.upgrade_gate == "block"
 
 
 def test_all_problems_are_told_at_once_with_their_lines(files: Files) -> None:
@@ -341,9 +341,9 @@ def test_a_section_whose_options_are_all_comments_is_at_its_defaults(files: File
         "compression: {threads: 65}\n",
         "compression: {threads: true}\n",
         "compression: {threads: '4'}\n",
-        "gate: true\n",
-        "gate: stop\n",
-        "gate: [off]\n",
+        "upgrade_gate: true\n",
+        "upgrade_gate: stop\n",
+        "upgrade_gate: [off]\n",
         "compression: {files_level: 1.0}\n",
         "? [a, b]\n: 1\n",
         "1: 2\n",
@@ -389,6 +389,65 @@ def test_any_text_gives_settings_or_a_failure(files: Files, text: str) -> None:
         assert failure.exit_code is ExitCode.USAGE
         return
     assert found.sets.is_absolute()
+
+
+# old names of options
+
+
+def test_old_names_are_read_with_their_new_names_told(files: Files) -> None:
+    found = files.load(
+        "rehearse_in: /srv/scratch\n"
+        "gate: warn\n"
+        "notices:\n"
+        "  - kind: mail\n"
+        "    to: admin@example.org\n"
+        "    when: always\n"
+        "  - {type: ping, to: 'https://example.org/x'}\n"
+    )
+    assert (found.scratch_dir, found.upgrade_gate) == (Path("/srv/scratch"), "warn")
+    assert [(one.type, one.to.reveal(), one.on) for one in found.notifications] == [
+        ("mail", "admin@example.org", "always"),
+        ("ping", "https://example.org/x", "failure"),
+    ]
+    assert found.old_names == (
+        "line 1: rehearse_in is now scratch_dir",
+        "line 2: gate is now upgrade_gate",
+        "line 3: notices is now notifications",
+        "line 4: notices[1].kind is now type",
+        "line 6: notices[1].when is now on",
+    )
+
+
+def test_the_new_names_are_read_without_a_warning(files: Files) -> None:
+    text = "notifications: [{type: mail, to: a@example.org, on: warning}]\n"
+    found = files.load(f"scratch_dir: /srv/x\nupgrade_gate: off\n{text}")
+    assert (found.scratch_dir, found.upgrade_gate) == (Path("/srv/x"), "off")
+    assert [(one.type, one.on) for one in found.notifications] == [("mail", "warning")]
+    assert found.old_names == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "gate: off\nupgrade_gate: off\n",
+            "line 2: upgrade_gate: given twice, as gate and as upgrade_gate; keep upgrade_gate",
+        ),
+        (
+            "scratch_dir: /x\nrehearse_in: /x\n",
+            "line 2: rehearse_in: given twice, as scratch_dir and as rehearse_in; keep scratch_dir",
+        ),
+        (
+            "notices: [{kind: mail, type: mail, to: x}]\n",
+            "line 1: notices[1].type: given twice, as kind and as type; keep type",
+        ),
+        ("gate: off\ngate: off\n", "line 2: gate: given twice"),
+        ("rehearse_in: x\n", "line 1: rehearse_in: must be an absolute path"),
+        ("notifications: [{to: x}]\n", "line 1: notifications[1]: type must be given"),
+    ],
+)
+def test_problems_with_old_names(text: str, told: str, files: Files) -> None:
+    assert files.problems(text).detail == told
 
 
 # off-site copies

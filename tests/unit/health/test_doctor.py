@@ -59,3 +59,12 @@ def test_never_more_than_four_lines() -> None:
     assert three == ["gitlab-mm-backup: here; there", *(f"  check {one}: bad" for one in range(3))]
     four = health.doctor_result([*there, *amiss[:4]], brief=True).lines
     assert four == [*three[:3], "  and more: gitlab-mm doctor"]
+
+
+def test_old_names_of_options_are_a_warning(tmp_path: Path) -> None:
+    old = Settings(tmp_path, None, old_names=("line 1: gate is now upgrade_gate",))
+    (check,) = doctor._config(lambda: old)
+    assert check == Check(
+        "config.yml", Result.WARNING, "old names of options: line 1: gate is now upgrade_gate"
+    )
+    assert doctor._config(lambda: Settings(tmp_path, None)) == []

@@ -135,4 +135,4 @@ def test_without_its_folder_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "sub" / metrics.METRICS_FILE / "in the way").mkdir(parents=True)
     metrics.write(facts([record()]), tmp_path / "sub")
-    assert "not written" in caplog.text
+    assert "could not be written" in caplog.text

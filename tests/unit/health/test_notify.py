@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from gitlab_mm_backup.config.settings import Notice
+from gitlab_mm_backup.config.settings import Notification
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.health import notify
 from gitlab_mm_backup.health.notify import FinishedRun, Message
@@ -67,7 +67,7 @@ def test_where_a_ping_goes(given: str, start: str, success: str, fail: str) -> N
 )
 @pytest.mark.parametrize("kind", ["mattermost", "ping"])
 def test_what_cannot_be_sent_is_told_without_the_address(kind: str, to: str) -> None:
-    problems = notify.send([Notice(kind, Secret(to))], Message("title", "text", "fail"))
+    problems = notify.send([Notification(kind, Secret(to))], Message("title", "text", "fail"))
     assert list(problems) == [f"1 ({kind})"]
     assert HIDDEN not in problems[f"1 ({kind})"]
 

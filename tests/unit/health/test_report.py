@@ -56,7 +56,7 @@ def rehearsed(
         ([rehearsed(1, *BROKEN)], "failed", "its rehearsal on"),
         ([rehearsed(2), rehearsed(1, *BROKEN)], "failed", "rows: public.posts: 41, not 42"),
         ([rehearsed(2, *BROKEN), rehearsed(1, *PARTLY)], "failed", "public.posts"),
-        ([rehearsed(1, *PARTLY)], "not proven", "passed as far as it went: boot not run"),
+        ([rehearsed(1, *PARTLY)], "not proven", "passed; some checks were skipped: boot"),
         ([rehearsed(1, *WHOLE, depth=Depth.VERIFY)], "not proven", "never rehearsed"),
         (
             [
@@ -66,8 +66,8 @@ def rehearsed(
             "failed",
             "its verification on",
         ),
-        ([rehearsed(1, passed("rows"))], "not proven", "as far as it went"),
-        ([rehearsed(1, *WHOLE)], "not proven", "as far as it went"),
+        ([rehearsed(1, passed("rows"))], "not proven", "some checks were skipped"),
+        ([rehearsed(1, *WHOLE)], "not proven", "some checks were skipped"),
         ([rehearsed(192)], "proven", "passed its rehearsal"),
         ([rehearsed(192.1)], "not proven", "Out of date. The newest set passed its rehearsal on"),
     ],
@@ -102,7 +102,7 @@ def test_only_what_is_kept_in_the_set_itself_proves_it() -> None:
         (
             ["public.idx"],
             200.0,
-            "recovery time to expect: 3 min, without the indexes of the search",
+            "recovery time to expect: 3 min, without the search indexes",
         ),
         ([], 200.0, "recovery time to expect: 3 min"),
         ([], 0.2, "recovery time to expect: 1 s"),
@@ -153,10 +153,10 @@ def test_what_was_not_run_is_told_once_with_its_newest_set() -> None:
     assert [one.split(":")[0] for one in told[1:5]] == [
         "GitLab itself",
         "The indexes of Elasticsearch and Bleve",
-        "Whatever needs a network",
+        "Functions that need a network",
         "Copies of the sets on other machines",
     ]
-    where = f"boot was not run in 2 rehearsals, the newest of {TONIGHT.name}"
+    where = f"boot was skipped in 2 rehearsals, the newest of {TONIGHT.name}"
     assert list(told[5:]) == [f"{where}: this host has no mattermost"]
 
 

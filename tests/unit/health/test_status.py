@@ -179,7 +179,7 @@ def test_the_room_of_a_host_that_has_no_set() -> None:
 
 def test_an_open_restore(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    assert status.open_restore(facts(journal=journal)).words == "none is open"
+    assert status.open_restore(facts(journal=journal)).words == "interrupted restore: none"
     journal.keep([Previous("2026-11-20T00:00:00Z", [])])
     line = status.open_restore(facts(journal=journal))
     assert (line.state, "1 previous state kept" in line.words) == (State.GOOD, True)
@@ -272,7 +272,7 @@ def test_a_place_whose_disk_is_not_mounted_is_bad() -> None:
         facts(offsite={"disk": ago(hours=1).timestamp(), "nas": None}, away=["disk"])
     )
     assert line is not None and line.state is State.BAD
-    assert line.words == "disk: not the place of before; is its disk mounted?; nas: nothing yet"
+    assert line.words == "disk: not the expected place; is its disk mounted?; nas: nothing yet"
     assert line.figures == {}
 
 

@@ -37,13 +37,13 @@ def make_gitlab(root: Path, version: str, mattermost: dict[str, Any] | None = No
 @pytest.mark.parametrize(
     ("version", "enabled", "result", "words"),
     [
-        ("18.10.8", True, Result.FAILED, "blocked: GitLab 19 wants 18.11 first"),
-        ("18.9.0", False, Result.FAILED, "blocked: GitLab 19 wants 18.11 first"),
+        ("18.10.8", True, Result.FAILED, "blocked: GitLab 19 requires 18.11 first"),
+        ("18.9.0", False, Result.FAILED, "blocked: GitLab 19 requires 18.11 first"),
         ("18.11.0", True, Result.WARNING, "passes silently"),
-        ("18.11.6", True, Result.WARNING, "the secrets are erased"),
-        ("18.11.7", True, Result.FAILED, "blocks every host"),
-        ("18.11.7", False, Result.FAILED, "blocks every host"),
-        ("18.11.8", False, Result.FAILED, "turns Mattermost on"),
+        ("18.11.6", True, Result.WARNING, "GitLab 19 erases the secrets"),
+        ("18.11.7", True, Result.FAILED, "refuses the upgrade on every host"),
+        ("18.11.7", False, Result.FAILED, "refuses the upgrade on every host"),
+        ("18.11.8", False, Result.FAILED, "enables Mattermost"),
         ("18.11.9", True, Result.FAILED, "mattermost['enable'] is true"),
         ("18.11.9", False, Result.PASSED, "not enabled, and erases Mattermost's secrets"),
         ("18.11.11", True, Result.FAILED, "mattermost['enable'] is true"),
@@ -128,8 +128,8 @@ def test_secrets_that_would_be_erased(tmp_path: Path) -> None:
     path = tmp_path / "etc/gitlab/gitlab-secrets.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"mattermost": {"email_invite_salt": "x"}}))
-    assert "also one that is aborted" in upgrade_check._secrets(tmp_path, USED).detail
-    assert "nobody uses" in upgrade_check._secrets(tmp_path, UNUSED).detail
+    assert "even if it fails" in upgrade_check._secrets(tmp_path, USED).detail
+    assert "not used" in upgrade_check._secrets(tmp_path, UNUSED).detail
     path.write_text(json.dumps({"gitlab_rails": {}}))
     assert "none of Mattermost's" in upgrade_check._secrets(tmp_path, USED).detail
 

@@ -132,7 +132,7 @@ class Host:
         )
 
     def settings(self) -> Settings:
-        return Settings(self.store, None, gate=self.policy)
+        return Settings(self.store, None, upgrade_gate=self.policy)
 
     def backup(self, *_: object) -> job.BackupResult:
         self.made += 1
@@ -187,7 +187,7 @@ def test_a_failing_backup_stops_the_way_to_19(host: Host, trouble: Exception) ->
     assert caught.value.exit_code is ExitCode.REFUSED
     assert "No room" in caught.value.detail and "2 users" in caught.value.detail
     assert "/etc/gitlab/skip-mattermost-backup" in caught.value.hint
-    assert "gate: warn" in caught.value.hint
+    assert "upgrade_gate: warn" in caught.value.hint
 
 
 @pytest.mark.parametrize(("hours", "stops"), [(23, False), (25, True)])
@@ -213,7 +213,7 @@ def test_without_teams_and_users_there_is_nothing_to_stop_for(
 ) -> None:
     host.fails = Failure("No room")
     monkeypatch.setattr(upgrade_gate, "live_data", lambda: "")
-    assert "nothing is lost" in host.pass_through(CROSSING).lines[0]
+    assert "loses no data" in host.pass_through(CROSSING).lines[0]
 
 
 def test_a_policy_of_warn_never_stops(host: Host) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.unit.helpers.builders import ROOT
 
 ENGLISH, JAPANESE = "README.md", "README.ja.md"
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 
 
 def sections(name: str) -> list[str]:
@@ -69,7 +71,37 @@ def test_the_same_links(english: str, japanese: str) -> None:
         return [link for link in found if link not in (ENGLISH, JAPANESE)]
 
     assert links(japanese) == links(english)
-    assert [link for link in links(english) if not (ROOT / link).exists()] == []
+
+
+def anchors(path: Path) -> set[str]:
+    """What each heading of a document is called in a link, as GitHub and GitLab have it."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_each_link_leads_to_a_heading_of_a_document(path: Path) -> None:
+    dead = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        name, _, anchor = link.partition("#")
+        target = path.parent / name if name else path
+        if "://" in link:
+            continue
+        if not target.is_file() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
+    assert dead == []
+
+
+def test_the_index_has_every_document() -> None:
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    missing = [path.name for path in DOCUMENTS if path.parent.name == "docs"]
+    assert [name for name in missing if f"]({name}" not in index and name != "README.md"] == []
+
+
+def test_the_glossary_is_short() -> None:
+    text = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    assert 5 < len(re.findall(r"^\| (?!word |---)", text, re.MULTILINE)) <= 15
 
 
 def test_each_leads_to_the_other() -> None:
