@@ -1,4 +1,4 @@
-"""What a site lacks: directories, mounts and uploads that the last set, settings or database name."""
+"""What a site lacks: directories, mounts and uploads, compared with its last set."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def told(
     ``last`` is the set before this one, ``people`` the counts of the database, and ``uploads`` a
     sample of its uploads.
     """
-    if site.missing is not None:  # a salvage tells itself which directories it did not find
+    if site.missing is not None:  # a salvage reports missing directories itself
         last = None
     problems = _directories(site, last)
     words = [_directory_words(site, last, people, role, what) for role, what in problems.items()]
@@ -79,7 +79,7 @@ def _readable(path: Path, user: str) -> bool:
         facts, account = path.lstat(), sandbox.account_entry(user)
         if "system.posix_acl_access" in os.listxattr(path, follow_symlinks=False):
             return True
-    except (OSError, Failure):  # whoever reads it tells of that
+    except (OSError, Failure):  # reported by the code that reads it
         return True
     if facts.st_uid == account.pw_uid:
         return bool(facts.st_mode & stat.S_IRUSR)
@@ -163,7 +163,7 @@ def _upload_words(known: Folders, uploads: Sequence[Upload], still_named: StillN
     suspects = [upload for upload in uploads if places[upload] in (Place.MISSING, Place.OUTSIDE)]
     if not suspects:
         return []
-    try:  # somebody may have deleted them since the snapshot
+    try:  # they may have been deleted since the snapshot
         named = still_named(suspects)
     except Failure:
         named = {upload.id for upload in suspects}

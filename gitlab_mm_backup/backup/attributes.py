@@ -15,12 +15,12 @@ from ..store.archive_writer import EXTENDED, LISTS, outermost
 
 ACL, USER = "acl", "user"  # kinds that a set holds, as its manifest counts them
 _LISTS = ("system.posix_acl_access", "system.posix_acl_default")
-# security.* is the kernel's own, or a privilege; overlayfs keeps its notes among the others.
+# security.* is the kernel's, or a privilege; overlayfs uses some of the others.
 _LOST = "trusted."
 _NOTES = ("user.overlay.", "trusted.overlay.")
 _EXAMPLES = 3
 _DEEPEST = 200  # levels below a folder; Mattermost's own have ten
-# The list that says no more than mode 0700: the kernel then keeps the mode alone (posix_acl_xattr.h).
+# A list equal to mode 0700: the kernel then stores only the mode (posix_acl_xattr.h).
 _NOBODY = 0xFFFFFFFF
 _OWN_MODE = struct.pack("<I", 2) + b"".join(
     struct.pack("<HHI", *entry) for entry in ((1, 7, _NOBODY), (4, 0, _NOBODY), (32, 0, _NOBODY))
@@ -31,7 +31,7 @@ _STRANGERS = re.compile(r"^tar: (.*): Warning: Cannot acl_from_text", re.MULTILI
 
 @dataclass
 class Attributes:
-    """The files and directories with attributes: counts, and the first few that a set cannot hold."""
+    """Files and directories with attributes: counts, and the first few that a set cannot hold."""
 
     kept: dict[str, int] = field(default_factory=dict)  # kind -> files and directories
     lost: int = 0
@@ -87,7 +87,7 @@ def _opened(name: str, directory: int | None = None) -> Iterator[int]:
 def _note(found: Attributes, place: str, path: str) -> None:
     try:
         names = os.listxattr(place, follow_symlinks=False)
-    except OSError:  # gone meanwhile, or on a file system that has none
+    except OSError:  # it has vanished, or its file system has none
         return
     for kind in {_kind(name) for name in names} - {""}:
         if kind != _LOST:
@@ -120,7 +120,7 @@ class Keeping:
         return (*lists, *(EXTENDED if self.extended else ()))
 
     def told(self, kept: Mapping[str, int], by_number: bool, warned: str) -> list[str]:
-        """Return, as text, which of the ``kept`` attributes are not restored, tar's warnings included."""
+        """Return, as text, the ``kept`` attributes that are not restored, with tar's warnings."""
         words = []
         for kind, held, name in (
             (ACL, self.lists, "access control lists"),

@@ -18,6 +18,7 @@ from . import live
 
 _FIRST_WITH_IDS = "0.2"  # version of this program
 _SHOWN = 8  # digits of an id that tell a host from others
+_FEW = 4  # of a thing; half of fewer is no news, none of them is
 
 
 def fuller(host: Host, store: Store, own: Sequence[BackupSet]) -> Manifest | None:
@@ -97,13 +98,10 @@ def _kept(host: SeenHost) -> str:
     )
 
 
-_FEW = 4  # of a thing; half of fewer is no news, none of them is
-
-
 def shrinkage(new: Manifest, fuller: Manifest, percent: int) -> list[str]:
-    """Return what collapsed in ``new``, to 0 or below ``percent`` of ``fuller``: "posts: 0 of 8".
+    """Return what collapsed in ``new``, to 0 or below ``percent`` of ``fuller``.
 
-    Sets from before these counts are compared by the rows of their tables.
+    As "posts: 0 of 8". Sets from before these counts are compared by the rows of their tables.
     """
     now, then = new.contents, fuller.contents
     if then is None:

@@ -50,7 +50,7 @@ class Written:
         return {link: to for survey in self.surveys for link, to in survey.links_out.items()}
 
     def _untaken(self) -> list[str]:
-        """Return, in words, which links lead to what is not in the set."""
+        """Return, as text, the links to files that are not in the set."""
         known = f"{self.roles['home']}/config.json"  # settings.json has what it says
         links = {link: to for link, to in self.links.items() if link != known and matters(link, to)}
         words = [
@@ -72,7 +72,7 @@ class Written:
         ]
 
     def _ownerless(self) -> list[str]:
-        """Return, in words, that on another host somebody else may get what has no owner here."""
+        """Return a warning about files without an owner, which another account may get elsewhere."""
         return [
             f"{survey.ownerless!r}, and maybe more, has an owner or a group that is a number without a name; on "
             "another host a restore gives it to the account with this number there. find -nouser -o -nogroup "

@@ -34,12 +34,12 @@ _SETS, _COPY = INSIDE / "sets", INSIDE / "postgresql"
 _ETC, _VAR, _LOG = Path("/etc/gitlab"), Path("/var/opt/gitlab"), Path("/var/log/gitlab")
 _OPT, _EMBEDDED = Path("/opt/gitlab"), Path("/opt/gitlab/embedded")
 _OWN_CLIENTS = _EMBEDDED / "bin"
-# Of a whole disk: what programs of this host need in their own place, and what nobody does.
+# Paths of a whole disk that are not shown: this host's own are used, or they are not needed.
 _HOST_PLACES = (
     *("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"),
     *("proc", "sys", "dev", "run", "tmp", "etc", "boot", "lost+found"),
 )
-# Of GitLab's program folder: data that says how it was configured.
+# In GitLab's program folder: files about its configuration.
 _FROM_EMBEDDED = ("nodes", "service")
 _GITLAB_DATABASE = "gitlabhq_production"
 _ACCOUNTS = ("root", "nobody", scratch.ACCOUNT)

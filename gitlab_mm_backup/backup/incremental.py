@@ -23,7 +23,7 @@ from ..system.process import compress, pipeline
 
 log = logging.getLogger(__name__)
 
-# So much earlier than told a full set is due: tonight's run may be quicker than that of a week ago.
+# A full set is due this much early, because tonight's run may be quicker than last week's.
 _SLACK = timedelta(hours=12)
 
 
@@ -38,7 +38,7 @@ class Packed:
 
 
 def without(part: Part, whole: archive_writer.Contents) -> Packed:
-    """Return what was packed without a listing: nothing builds on it, nor it on anything."""
+    """Return what was packed, without a listing: the set is neither a base nor incremental."""
     return Packed({"files": part}, whole)
 
 
@@ -67,7 +67,7 @@ def _objection(newest: BackupSet, roles: Mapping[str, str]) -> str:
     if listed is None:
         return f"set {newest.name} has no listing"
     if newest.manifest.files.folders != roles:
-        return f"Mattermost's folders lie elsewhere than in set {newest.name}"
+        return f"Mattermost's directories are not where they were in set {newest.name}"
     for set_ in newest.chain:
         if check_records.refuted(check_records.of_set(set_)):
             return f"set {set_.name} did not pass its last check"

@@ -169,7 +169,7 @@ def make_set(
     whole = alone or settings.files != INCREMENTAL
     if not isinstance(store, ResticStore):  # restic never makes a repository by itself
         disk_space.refuse_unmounted(store.folder)
-    roles = _roles(site)  # once: who owns the directories may exchange them meanwhile
+    roles = _roles(site)  # once: the owner of the directories may replace them later
     room.refuse_without(site, store, before.own, _folders(roles), whole=whole)
     pack_files = _packer(roles, settings, store, before, alone, started)
     with store.create(name) as staging:
@@ -308,7 +308,7 @@ def _dump(
     snapshot: DatabaseSnapshot,
 ) -> tuple[Part, Counted]:
     """Write the dump; return its part, and the counts in its snapshot."""
-    if isinstance(store, ResticStore):  # as it is: packed, it is another one each night
+    if isinstance(store, ResticStore):  # uncompressed: compressed, restic could not deduplicate it
         return store.keep_dump(
             staging, functools.partial(dump.dump, site.database, site.client_programs, snapshot)
         )
@@ -348,7 +348,7 @@ def uncovered(site: Site) -> list[str]:
         return []
     bucket = site.settings.text("FileSettings", "AmazonS3Bucket")
     return [
-        f"Uploads lie in object storage ({driver}, bucket {bucket or 'unnamed'}) and are in no "
+        f"Uploads are in object storage ({driver}, bucket {bucket or 'unnamed'}) and are in no "
         "set; use the bucket's own versioning or replication"
     ]
 
@@ -358,5 +358,5 @@ def _sign_in_warnings(credentials: Credentials) -> list[str]:
         return []
     return [
         "GitLab does not accept Mattermost's credentials, so sign-in is broken; "
-        "gitlab-mm sso check tells why"
+        "to see why: gitlab-mm sso check"
     ]

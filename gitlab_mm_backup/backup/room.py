@@ -51,7 +51,7 @@ def _expected(
     if newest is None:
         return connection.table_bytes(site.database) // _PACKED + archive_writer.walk(folders)
     if not isinstance(store, LocalStore):
-        return 0  # restic keeps what is new alone, and is watched
+        return 0  # restic stores only new data, and is watched
     rest = sum(part.bytes for name, part in newest.manifest.parts.items() if name not in _PARTS)
     return rest + _of_files(newest.chain[0] if whole else newest)
 

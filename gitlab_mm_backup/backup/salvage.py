@@ -48,7 +48,7 @@ _ENDPOINTS = {
     "MM_GITLABSETTINGS_USERAPIENDPOINT": "/api/v4/user",
 }
 _COMPLETE = "/signup/gitlab/complete"
-# What gitlab.rb may say of these beats all else, for the next reconfigure would have done so.
+# gitlab.rb's values of these come first, as in the next reconfigure.
 _RUBY_KEYS = {
     "external_url": _SITE_URL,
     "sql_at_rest_encrypt_key": _KEY,
@@ -134,7 +134,7 @@ def _recover(
         for candidate in candidates
     ):
         found.update(kept.environment)
-    found.pop("MM_SQLSETTINGS_DATASOURCE", None)  # this host's own database is looked at
+    found.pop("MM_SQLSETTINGS_DATASOURCE", None)  # the database of this host is used
     for row in rows or []:
         if chosen is not None and row.uid == chosen.pair.id:
             found[_SITE_URL] = Secret(row.redirect_uri.split(_COMPLETE)[0])
@@ -279,7 +279,7 @@ def _missing(site: Site) -> tuple[str, ...]:
 
 
 def site_here(store: LocalStore) -> Site:
-    """Return this host's Mattermost, or what GitLab 19 left of it. Raises Failure without either."""
+    """Return this host's Mattermost, or what GitLab 19 left of it; raises Failure without one."""
     if detect.kind() is Kind.OMNIBUS and left():
         return find(kept_in(store.sets()))
     return detect.find()

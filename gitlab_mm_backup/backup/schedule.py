@@ -11,7 +11,7 @@ from ..errors import ExitCode, Failure
 from ..system.files import STATE
 
 STAMP = STATE / "nightly"  # its time is that of the last run by the schedule, however it ended
-# What was made a little before the time is of the same night.
+# A set made shortly before the time counts for the same night.
 _NIGHT = timedelta(hours=3)
 _TICK = timedelta(hours=1)  # how often cron asks
 

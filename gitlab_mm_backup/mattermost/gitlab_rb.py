@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import Failure
 
 FILE = "etc/gitlab/gitlab.rb"
-# All that sets something of the bundled Mattermost; gitlab_rails['mattermost_host'] is GitLab's own.
+# Settings of the bundled Mattermost; gitlab_rails['mattermost_host'] is GitLab's own.
 _SETTING = re.compile(
     r"(?<![\w'\"@$.])(mattermost(?:_nginx)?\s*\[[^\]]*\]|mattermost_external_url)"
 )

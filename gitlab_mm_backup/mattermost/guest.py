@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What a role of ours says about itself in its comment.
+# The comment of our role.
 _MARK = "made by gitlab-mm-backup for the time of a backup"
 
 
@@ -42,7 +42,7 @@ def admitted(site: Site) -> Iterator[Site]:
     with connection.administering(endpoint) as session:
         _make(session, endpoint)
     try:
-        # At once as the owner: what belongs to that role is then Mattermost's own.
+        # SET ROLE to the owner: new objects then belong to Mattermost's role.
         as_owner = {**endpoint.session, "role": endpoint.owner.role}
         guest = replace(endpoint, owner=Login(ACCOUNT, ACCOUNT), session=as_owner)
         yield replace(site, database=guest)

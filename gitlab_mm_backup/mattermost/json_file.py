@@ -84,7 +84,7 @@ def _behind_a_link(path: Path) -> bytes:
     if not owner or folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         why = "it is a link that other accounts may change; replace it by the file"
         raise Failure(f"{path} cannot be read", why)
-    # What the account has put there may be a pipe, or endless.
+    # The account may have put a pipe or an endless file there.
     head = ["timeout", "30", "head", f"--bytes={files.LARGEST_READ}", "--", str(path)]
     return process.printed(Command(head, account=owner if folder.st_uid else None))
 
@@ -177,7 +177,7 @@ def applied(document: Mapping[str, Any], operations: Operations, where: str) -> 
     import jsonpatch
 
     try:
-        # A copy, for python3-jsonpatch 1.32 puts the patch's own values into the document.
+        # A copy, because python3-jsonpatch 1.32 puts the patch's own values into the document.
         return jsonpatch.JsonPatch(copy.deepcopy(operations)).apply(document)
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
         raise Failure(

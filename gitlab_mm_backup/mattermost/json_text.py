@@ -124,7 +124,7 @@ def _object(value: Any, path: Keys, names: Names) -> Any:
         made = _object(inside, (*path, key), names)
         before = found.pop(key, None)
         if isinstance(before, dict) and names.merge((*path, key)):
-            if made is None:  # encoding/json leaves a struct as it is
+            if made is None:  # encoding/json does not change a struct
                 made = before
             elif isinstance(made, dict):
                 made = _both(before, made, (*path, key), names)

@@ -20,7 +20,7 @@ from . import json_file, json_text, omnibus_files, trust
 from .effective_config import EffectiveConfig, overlay
 from .site import Account, Folders, GitLab, Kind, Site
 
-# What Omnibus uses where no file says otherwise (omnibus-gitlab 10 to 18, attributes/default.rb).
+# Omnibus's defaults (omnibus-gitlab 10 to 18, attributes/default.rb).
 _HOME = "/var/opt/gitlab/mattermost"
 _ACCOUNT = "mattermost"
 _DATABASE = "mattermost_production"
@@ -179,7 +179,7 @@ def _config(path: Path, required: bool) -> Mapping[str, Any]:
     except Failure as failure:
         if not required:
             return {}
-        # What Mattermost does not read either is said; it makes a file that is missing itself.
+        # A file that Mattermost cannot read either is reported; a missing one it creates itself.
         either = " (Mattermost cannot start from it either)"
         hopeless = either if isinstance(failure, json_text.NotJson) else ""
         raise Failure(
@@ -188,7 +188,7 @@ def _config(path: Path, required: bool) -> Mapping[str, Any]:
 
 
 def _environment_folder(sources: _Sources, home: Path, account: Account) -> Path | None:
-    """GitLab 11.6 to 18 have their own folder, 10 and 11.0 to 11.5 one below the home.
+    """Return the environment folder: of GitLab 11.6 to 18, or one below the home (10 to 11.5).
 
     The service's start script names the one that is used; an upgrade may leave the other.
     """
@@ -257,7 +257,7 @@ def _database(
     own = _data_source(effective, environment, sources, gitlab_version)
     given = data_source.direct(own)
     bundled, host = _host(given.get("host", ""), _socket(sources))
-    # Its socket lets accounts in, not passwords, which may be a pooler's.
+    # Its socket admits accounts; a password may be a pooler's.
     password = "" if bundled and given != own else given.get("password", "")
     peer = host.startswith("/") and not password
     owner = Login(

@@ -20,13 +20,25 @@ from .site import Kind, Site
 _SYSTEMD_STOP_SECONDS = 600
 _SYSTEMD_SETTLE_SECONDS = 10
 _DROP_INS = Path("/etc/systemd/system")
-# Whatever starts the unit, a boot too, is passed over as long as this very file is there.
+# Every start of the unit, at boot too, is skipped while this file exists.
 _KEPT_DOWN = """\
 # A restore by gitlab-mm-backup was interrupted. Finish it or roll it back first:
 # gitlab-mm restore --rollback
 [Unit]
 ConditionPathExists=!{path}
 """
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\d_\S+ ")  # of svlogd(8)
+_GRAVE = re.compile(
+    r'"level": ?"(error|critical|fatal|panic)"|^(panic|fatal error|Error): |\[(EROR|CRIT)\]'
+)
+_SHOWN = 400  # letters
+# runit waits 7 s by default; a large Mattermost takes longer to end its work.
+_RUNIT_STOP_SECONDS = 120
+_SETTLE_SECONDS = 10
+_ANSWER_SECONDS = 180
+_RESTARTS = 2  # restarts after which waiting ends
+_GLANCE = 0.2  # seconds between looks at the process
+_PING = "/api/v4/system/ping"
 
 
 @dataclass(frozen=True)
@@ -117,13 +129,6 @@ class SystemdService:
         return process.run(command, timeout=_SYSTEMD_STOP_SECONDS)
 
 
-_STAMP = re.compile(r"^\d{4}-\d\d-\d\d_\S+ ")  # of svlogd(8)
-_GRAVE = re.compile(
-    r'"level": ?"(error|critical|fatal|panic)"|^(panic|fatal error|Error): |\[(EROR|CRIT)\]'
-)
-_SHOWN = 400  # letters
-
-
 def log_message(line: str) -> str:
     """Return the message of a log line; of JSON only the message and the error."""
     line = _STAMP.sub("", line)
@@ -139,15 +144,6 @@ def log_reason(lines: Sequence[str]) -> str:
     told = [line for line in map(str.strip, lines) if line]
     grave = [line for line in told if _GRAVE.search(_STAMP.sub("", line))]
     return log_message((grave or told or [""])[-1])[:_SHOWN]
-
-
-# runit waits 7 s by default; a large Mattermost takes longer to end its work.
-_RUNIT_STOP_SECONDS = 120
-_SETTLE_SECONDS = 10
-_ANSWER_SECONDS = 180
-_RESTARTS = 2  # after which nobody waits for an answer any more
-_GLANCE = 0.2  # seconds between looks at the process
-_PING = "/api/v4/system/ping"
 
 
 class Service(Protocol):

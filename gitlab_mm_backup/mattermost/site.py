@@ -69,7 +69,7 @@ class Site:
     gitlab: GitLab
     root: Path = Path("/")
     missing: Sequence[str] | None = None  # of a salvaged one, in words; None: it is installed
-    # What starts it, for a trial; the defaults are the bundled one's.
+    # How a rehearsal starts it; the defaults are the bundled one's.
     program: Path = Path("/opt/gitlab/embedded/bin/mattermost")
     working_folder: Path = Path("/opt/gitlab/embedded/service/mattermost")
 

@@ -24,7 +24,7 @@ from .effective_config import EffectiveConfig, overlay
 from .site import Account, Folders, GitLab, Kind, Site
 
 UNIT = "mattermost"
-# config.json as it was, for a recovery that begins while the folder around it is being exchanged.
+# A copy of config.json, for a rollback while its folder is being exchanged.
 KEPT = STATE / "standalone-config.json"
 _PROPERTIES = (
     "LoadState",
@@ -38,7 +38,7 @@ _START = re.compile(r"path=(\S+) ; argv\[\]=(.*?) ; ignore_errors=")
 _FILE = re.compile(r"(/.*?) \(ignore_errors=\w+\)")
 _IN_DATABASE = ("postgres://", "postgresql://", "mysql://")
 _CLIENTS = Path("/usr/lib/postgresql")
-# Where Mattermost itself looks when the settings do not say (its own config.json, 5.0 to 11).
+# Mattermost's default directories (its own config.json, 5.0 to 11).
 _USUAL = {
     "data": ("FileSettings", "Directory", "./data/"),
     "plugins": ("PluginSettings", "Directory", "./plugins"),
@@ -280,7 +280,7 @@ def _client_programs(endpoint: Endpoint) -> Path:
     if not found:
         return Path(str(plain)).parent
     try:
-        # Not the database itself: a wrong name must not hide that the server is there.
+        # Not the database itself: a wrong name must not hide a running server.
         with connection.administering(endpoint) as session:
             server = numbers(connection.server_version(session))[0]
     except Failure:

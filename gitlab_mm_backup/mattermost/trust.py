@@ -18,7 +18,7 @@ from ..errors import Failure
 from .journal import Journal
 
 _LINKS = 40  # that are followed on the way to a directory, as Linux does (path_resolution(7))
-# What no directory of Mattermost's is, whoever owns it.
+# Never a directory of Mattermost, whoever owns it.
 _SYSTEM = frozenset(
     Path(f"/{name}")
     for name in (

@@ -24,9 +24,18 @@ from .rclone import Listed
 COPY = "copy.json"
 ENCRYPTED = ".age"  # ends the name of a file that is encrypted
 FORMAT = 2  # 1: from before sets had a host and an installation
-# How a file was found whole after it was written: the remote's own hash of it, its pieces' hashes
-# (of a file that went there in several, as S3 has it), or all of it read again.
+# How a file was checked after it was written: by the remote's hash of it, by the hashes of its pieces
+# (multipart uploads of S3), or by reading it back.
 CHECKS = ("sha256", "sha1", "md5", "pieces", "read back")
+_PART: Mapping[str, validation.Check] = {
+    "file": validation.text,
+    "bytes": validation.count,
+    "sha256": validation.sha256,
+    "checked": validation.one_of(*CHECKS),
+}
+_SINCE_FORMAT_2 = {"host_id", "installation"}
+_ABOUT = (MANIFEST, SUMS, COPY, SIGNATURE)  # files that are about a copy, and no part of it
+_Told = Mapping[str, Union[Document, str, None]]  # by file: its content, or what is wrong with it
 
 
 @dataclass(frozen=True)
@@ -95,12 +104,6 @@ def _recipients(value: Any) -> tuple[str, ...]:
     return tuple(validation.text(recipient) for recipient in value)
 
 
-_PART: Mapping[str, validation.Check] = {
-    "file": validation.text,
-    "bytes": validation.count,
-    "sha256": validation.sha256,
-    "checked": validation.one_of(*CHECKS),
-}
 _COPY: Mapping[str, validation.Check] = {
     "set": _set_name,
     "recipients": _recipients,
@@ -109,9 +112,6 @@ _COPY: Mapping[str, validation.Check] = {
     "installation": validation.identifier,
     "format": _format,
 }
-_SINCE_FORMAT_2 = {"host_id", "installation"}
-
-_ABOUT = (MANIFEST, SUMS, COPY, SIGNATURE)  # files that are about a copy, and no part of it
 
 
 @dataclass(frozen=True)
@@ -165,9 +165,6 @@ def entries(remote: Remote) -> list[RemoteEntry]:
         _entry(remote, name, files, {file: told.get(name) for file, told in found.items()})
         for name, files in folders.items()
     ]
-
-
-_Told = Mapping[str, Union[Document, str, None]]  # by file: its content, or what is wrong with it
 
 
 def _entry(remote: Remote, name: str, files: dict[str, Listed], told: _Told) -> RemoteEntry:

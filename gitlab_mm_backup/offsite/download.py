@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 FILES = "files"
-_SPARE = 64 << 20  # bytes that must be left beside what is fetched
+_SPARE = 64 << 20  # bytes to leave free in addition to the download
 _LONGEST_CHAIN = 1000  # links; a manifest that names itself must not be followed for ever
 
 
 def place(settings: Settings, wanted: str) -> Remote:
-    """Return the remote that ``--from`` names: of config.yml by name or path, gitlab, or rclone's.
+    """Return the remote that ``--from`` names: of config.yml by name or path, gitlab, rclone's.
 
     Raises Failure for anything else.
     """
@@ -157,7 +157,7 @@ def held(store: LocalStore, wanted: Manifest, *, repacked: bool = False) -> Back
 
 
 def refuse_locked(remote: Remote, entry: RemoteEntry, identity: Secret | None) -> None:
-    """Raise Failure for a copy that cannot be decrypted, and a plain one where ours are encrypted.
+    """Raise Failure for a copy without its key, and for a plain one where ours are encrypted.
 
     Anyone who can write there could put a plain one there, without a key.
     """
@@ -179,7 +179,7 @@ def refuse_locked(remote: Remote, entry: RemoteEntry, identity: Secret | None) -
 
 
 def refuse_without_room(store: LocalStore, needed: int) -> None:
-    """Raise Failure where ``needed`` bytes have no room in the folder of sets."""
+    """Raise Failure where ``needed`` bytes do not fit in the directory of sets."""
     disk_space.refuse_without(store.folder, needed + _SPARE, "the copy here")
 
 

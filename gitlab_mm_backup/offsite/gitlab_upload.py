@@ -63,7 +63,7 @@ def _aws(wanted: Upload, version: Version) -> _Place:
         "PROVIDER": "Other" if endpoint else "AWS",
         "ENDPOINT": endpoint,
         "REGION": _text(connection, "region") or _REGION,
-        # fog addresses a bucket by its host name, rclone by the path, unless told.
+        # By default fog puts the bucket into the host name, rclone into the path.
         "FORCE_PATH_STYLE": "true" if _true(connection.get("path_style")) else "false",
     }
     if profile:
@@ -92,7 +92,7 @@ def _s3(wanted: Upload) -> dict[str, str | Secret]:
     bytes_ = int(chunk) if chunk.isdecimal() else 0
     return {
         "TYPE": "s3",
-        # Whoever may only put and get objects may not ask whether the bucket is there.
+        # A key that may only put and get objects may not check that the bucket exists.
         "NO_CHECK_BUCKET": "true",
         "CHUNK_SIZE": f"{max(bytes_, _SMALLEST_CHUNK)}B" if bytes_ else "",
         "STORAGE_CLASS": _text(wanted.options, "storage_class"),

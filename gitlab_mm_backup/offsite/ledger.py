@@ -21,6 +21,11 @@ from ..system import files, validation
 from ..system.files import STATE
 
 NOTES = STATE / "offsite.json"
+_SENT: Mapping[str, validation.Check] = {
+    "bytes": validation.count,
+    "hashes": validation.each(validation.text, validation.text),
+}
+_SINCE_IDS = {"host", "installation", "empty", "shrunken"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class CopyRecord:
     base: str  # the set that it builds on, "" where it is whole by itself
     host: str = ""  # that made the set, as identity.of_set has it; "" in notes of before 0.2
     installation: str = ""  # that the set is of; "" where it is not known
-    empty: bool = False  # nobody had used that Mattermost
+    empty: bool = False  # that Mattermost had never been used
     shrunken: bool = False  # it looked emptied when it was made
 
 
@@ -157,10 +162,6 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(validation.text(name) for name in value)
 
 
-_SENT: Mapping[str, validation.Check] = {
-    "bytes": validation.count,
-    "hashes": validation.each(validation.text, validation.text),
-}
 _BEGUN: Mapping[str, validation.Check] = {
     "recipients": _texts,
     "files": validation.each(
@@ -178,7 +179,6 @@ _THERE: Mapping[str, validation.Check] = {
     "empty": validation.one_of(True, False),
     "shrunken": validation.one_of(True, False),
 }
-_SINCE_IDS = {"host", "installation", "empty", "shrunken"}
 _NOTES: Mapping[str, validation.Check] = {
     "path": validation.text,
     "sets": validation.each(

@@ -17,7 +17,7 @@ _NO_ROOM = {
     "connection slots are reserved": "a larger max_connections in postgresql.conf",
     "too many clients": "a larger max_connections in postgresql.conf",
 }
-# PgBouncer's words for what libpq sends as PGOPTIONS.
+# PgBouncer's error about libpq's PGOPTIONS.
 _POOLER = "unsupported startup parameter"
 
 

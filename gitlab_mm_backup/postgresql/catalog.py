@@ -56,7 +56,7 @@ _GRANTS = """
     FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) a
     WHERE d.datname OPERATOR(pg_catalog.=) %s AND a.grantee OPERATOR(pg_catalog.<>) d.datdba
     ORDER BY 1, 2"""
-# Those of a role everywhere come first: those of the role in this database win over them.
+# A role's settings for all databases first: those for this database override them.
 _SETTINGS = """
     SELECT CASE WHEN s.setrole OPERATOR(pg_catalog.=) 0 THEN ''
         ELSE pg_catalog.pg_get_userbyid(s.setrole) END, c.setting
@@ -86,7 +86,7 @@ _POLICIES = """
     FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace, unnest(p.polroles) r (role)
     WHERE r.role <> 0 AND pg_get_userbyid(r.role) <> current_user ORDER BY 1, 2, 3, 4"""
-# What an extension brings comes with it; what is PostgreSQL's own is on every server.
+# Members of extensions come with them; PostgreSQL's own objects are on every server.
 _OURS = """n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
     AND NOT EXISTS (SELECT 1 FROM pg_depend e
         WHERE e.classid = '{0}'::regclass AND e.objid = o.oid AND e.deptype = 'e')"""
@@ -100,7 +100,7 @@ _UNTRUSTED = f"""
     WHERE (NOT l.lanpltrusted OR o.proleakproof
             OR coalesce(to_jsonb(o) ->> 'prosupport', '-') NOT IN ('0', '-')) AND {_MADE}
         AND NOT EXISTS (SELECT 1 FROM pg_aggregate g WHERE g.aggfnoid = o.oid) ORDER BY 1, 2"""
-# Whoever makes a cast owns one of its types, and a superuser alone says that none is needed.
+# Creating a cast needs ownership of one type; one WITHOUT FUNCTION needs a superuser.
 _CASTS = """
     SELECT format_type(o.castsource, NULL), format_type(o.casttarget, NULL)
     FROM pg_cast o JOIN pg_type s ON s.oid = o.castsource JOIN pg_type t ON t.oid = o.casttarget

@@ -127,7 +127,7 @@ def _psql(
         "--no-psqlrc",
         "--quiet",
         *more,
-        # So, and not from a file, they are SQL alone: psql's own commands have no place there.
+        # With --command instead of a file, psql's own commands are not possible.
         *(f"--command={statement}" for statement in (ENDLESS, AS_STORED, *statements)),
     )
     command = _command(endpoint, programs / "psql", name, *options)

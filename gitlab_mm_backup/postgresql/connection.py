@@ -20,21 +20,53 @@ from .endpoint import Endpoint, Login
 if TYPE_CHECKING:
     import psycopg
 
-# The server converts neither (PostgreSQL manual, 24.3.4): what a session says is what is stored.
+# The server converts neither (PostgreSQL manual, 24.3.4): bytes are stored unchanged.
 _BYTES = ("SQL_ASCII", "MULE_INTERNAL")
 _TYPES = ("text", "varchar", "bpchar", "name")
 _UNKNOWN, _ANY = 705, 0  # oids: of a literal, and of types that psycopg does not know
-# In SQL, an encoding in which text of the database can be held against names of files.
+# In SQL, an encoding in which text of the database can be compared with file names.
 COMPARED = (
     "CASE WHEN current_setting('server_encoding') IN ('SQL_ASCII', 'MULE_INTERNAL')"
     " THEN current_setting('server_encoding') ELSE 'UTF8' END"
 )
 
 
-# Has a session take text in the encoding of its database, as pg_restore writes it.
+# Sets a session to the encoding of its database, as pg_restore writes it.
 AS_STORED = (
     "SELECT pg_catalog.set_config('client_encoding',"
     " pg_catalog.current_setting('server_encoding'), false)"
+)
+# Omnibus ends a statement, and a session that idles in a transaction, after 60 s.
+NO_TIME_OUTS = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
+# ALTER ROLE and ALTER DATABASE may have unsuitable settings for our sessions; a connection's options
+# override them (PostgreSQL manual, 20.1.3). Not role and search_path: Mattermost's sessions need them.
+PINNED = (
+    "-c local_preload_libraries= -c default_transaction_read_only=off"
+    " -c default_transaction_isolation=read\\ committed -c default_transaction_deferrable=off"
+    " -c standard_conforming_strings=on -c quote_all_identifiers=off -c row_security=on"
+    " -c bytea_output=hex -c DateStyle=ISO -c IntervalStyle=postgres"
+    " -c default_tablespace= -c temp_tablespaces= -c xmloption=content "
+)
+# Settings since PostgreSQL 14 and 17: an older server refuses a connection with them.
+ENDLESS = (
+    "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
+    " WHERE name OPERATOR(pg_catalog.=) 'idle_session_timeout'"
+    " OR name OPERATOR(pg_catalog.=) 'transaction_timeout'"
+)
+# Temporary tables last: by default they are searched first.
+_OWN_OBJECTS = "-c search_path=pg_catalog,pg_temp "
+APPLICATION = "gitlab-mm-backup"  # what our sessions call themselves in pg_stat_activity
+LOCK_SECONDS = 600  # that a dump waits for an exclusive lock to be released
+TABLES = f"""
+    SELECT n.nspname, c.relname
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
+        AND {READABLE}
+    ORDER BY 1, 2"""
+# From the catalog, as of the last VACUUM: asking for sizes would wait for locks.
+TABLE_BYTES = (
+    "SELECT coalesce(sum(c.relpages), 0) * current_setting('block_size')::bigint"
+    " FROM pg_class c WHERE c.relkind IN ('r', 't') AND c.oid >= 16384"
 )
 
 
@@ -65,29 +97,6 @@ def as_stored(session: psycopg.Connection[Any]) -> None:
 
 if TYPE_CHECKING:
     import psycopg
-
-# Omnibus ends a statement, and a session that idles in a transaction, after 60 s.
-NO_TIME_OUTS = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
-# ALTER ROLE and ALTER DATABASE may have set what a session of ours cannot bear; a connection's options
-# win (PostgreSQL manual, 20.1.3). Not role and search_path: Mattermost's own sessions have those.
-PINNED = (
-    "-c local_preload_libraries= -c default_transaction_read_only=off"
-    " -c default_transaction_isolation=read\\ committed -c default_transaction_deferrable=off"
-    " -c standard_conforming_strings=on -c quote_all_identifiers=off -c row_security=on"
-    " -c bytea_output=hex -c DateStyle=ISO -c IntervalStyle=postgres"
-    " -c default_tablespace= -c temp_tablespaces= -c xmloption=content "
-)
-# Those that came with PostgreSQL 14 and 17, for a server that does not know them refuses a
-# connection that names them.
-ENDLESS = (
-    "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
-    " WHERE name OPERATOR(pg_catalog.=) 'idle_session_timeout'"
-    " OR name OPERATOR(pg_catalog.=) 'transaction_timeout'"
-)
-# Temporary tables come last: else they are looked at before all others.
-_OWN_OBJECTS = "-c search_path=pg_catalog,pg_temp "
-APPLICATION = "gitlab-mm-backup"  # what our sessions call themselves in pg_stat_activity
-LOCK_SECONDS = 600  # that a dump waits for somebody who has a table alone
 
 
 @contextlib.contextmanager
@@ -265,21 +274,6 @@ def cancel(*sessions: psycopg.Connection[Any]) -> None:
 def analyze(session: psycopg.Connection[Any]) -> None:
     """Update the planner's statistics, which a dump does not contain."""
     session.execute("ANALYZE")
-
-
-TABLES = f"""
-    SELECT n.nspname, c.relname
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
-        AND {READABLE}
-    ORDER BY 1, 2"""
-
-
-# From the catalog, as of the last VACUUM: asking for sizes would wait for locks.
-TABLE_BYTES = (
-    "SELECT coalesce(sum(c.relpages), 0) * current_setting('block_size')::bigint"
-    " FROM pg_class c WHERE c.relkind IN ('r', 't') AND c.oid >= 16384"
-)
 
 
 def table_bytes(endpoint: Endpoint) -> int:

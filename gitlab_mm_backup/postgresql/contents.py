@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import psycopg
     from psycopg import sql
 
-# Mattermost 4.6 to 11 have these columns; what is deleted has a deleteat (milliseconds since 1970).
+# Mattermost 4.6 to 11 have these columns; deleted rows have a deleteat (milliseconds since 1970).
 _COUNTS = {
     "teams": "count(*) FILTER (WHERE deleteat = 0)",
     "posts": "count(*) FILTER (WHERE deleteat = 0), max(createat) FILTER (WHERE deleteat = 0)",
@@ -30,7 +30,7 @@ _SCHEMA = """
     AND n.nspname NOT LIKE 'pg\\_%%'
     ORDER BY pg_catalog.array_position(pg_catalog.current_schemas(false), n.nspname),
         n.nspname <> 'public', n.nspname LIMIT 1"""
-# The newest, for what is going wrong now, and others from all over the table, each time different.
+# The newest, which show current problems, and a random sample of the others.
 _SAMPLE = """
     (SELECT id, path FROM {0} WHERE deleteat = 0 ORDER BY createat DESC LIMIT 100)
     UNION (SELECT id, path FROM {0} WHERE deleteat = 0 ORDER BY random() LIMIT 100)"""

@@ -16,7 +16,7 @@ from ..errors import Failure
 from ..system.redaction import Secret
 
 SCHEMES = ("postgres://", "postgresql://")
-# What those drivers take from the environment of Mattermost's service.
+# Environment variables of Mattermost's service that those drivers read.
 _VARIABLES = {
     "PGHOST": "host",
     "PGPORT": "port",
@@ -31,8 +31,8 @@ _VARIABLES = {
 }
 _FILES = ("sslrootcert", "sslcert", "sslkey")
 _CONNECTION = ("sslmode", *_FILES, "target_session_attrs")
-# Settings of the server that say which tables are meant, and as whom they are worked on; time-outs,
-# time zones and all others are Mattermost's own affair.
+# Server settings that select the tables and the role; time-outs, time zones and all others
+# concern only Mattermost.
 _SESSION = ("search_path", "role")
 _OPTION = re.compile(r"(?:-c\s*|--)([\w.-]+)=((?:\\.|[^\\\s])*)")
 _USERINFO = re.compile(r"[A-Za-z0-9._:~!$&'()*+,;=%@-]*")  # validUserinfo of net/url

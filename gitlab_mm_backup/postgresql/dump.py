@@ -63,7 +63,7 @@ class DatabaseSnapshot:
     """One exported snapshot of a database, as long as its session is open."""
 
     id: str
-    database: Database  # its ``rows`` are counted by ``count``, beside the dump
+    database: Database  # its ``rows`` are counted by ``count`` during the dump
     installation: str  # which Mattermost it is of; "" where that is not known
     table_bytes: int  # of its tables on the server's disk, without indexes
     unread: Sequence[Unread]  # what its owner may not read, and the dump leaves out
@@ -157,7 +157,7 @@ def _begin_with_all_tables(session: psycopg.Connection[Any]) -> None:
     import psycopg
     from psycopg import sql
 
-    # Less than the second after which PostgreSQL takes a wait for a deadlock, and ends somebody.
+    # Less than deadlock_timeout (1 s), after which PostgreSQL may cancel a session.
     session.execute("SET lock_timeout = '500ms'")
     deadline = time.monotonic() + LOCK_SECONDS
     while True:

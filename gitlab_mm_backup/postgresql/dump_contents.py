@@ -77,13 +77,13 @@ _NOT_OURS = re.compile(
 )
 _EXTENSION_LINE = re.compile(r"^\d+; \d+ \d+ EXTENSION - (\S+) ")
 _INDEX = re.compile(r"^CREATE (?:UNIQUE )?INDEX (\S+) ON (?:ONLY )?(\S+)\.(\S+) USING .*;$", re.M)
-# A plain one: with INCLUDE, DEFERRABLE and the like it stays as the dump has it.
+# Plain keys only: those with INCLUDE, DEFERRABLE and the like are loaded as in the dump.
 _KEY = re.compile(
     r"^ALTER TABLE ONLY (\S+)\.(\S+)\n    ADD CONSTRAINT (\S+) (PRIMARY KEY|UNIQUE) \(([^()]+)\);$",
     re.M,
 )
 _ACL = re.compile(r"^\d+; \d+ \d+ (?:DEFAULT )?ACL ")
-# A statement to its end: a semicolon within quotes is none.
+# A whole statement: a semicolon within quotes does not end it.
 _GRANT = re.compile(
     r"""^(?:GRANT|REVOKE|ALTER DEFAULT PRIVILEGES)\s(?:[^;"']|"(?:[^"]|"")*"|'(?:[^']|'')*')*;""",
     re.M,
@@ -92,8 +92,8 @@ _GRANTEE = re.compile(
     r"""\s(?:TO|FROM)\s+(?:GROUP\s+)?("(?:[^"]|"")+"|[^\s";]+)(?:\s+WITH GRANT OPTION)?;$"""
 )
 
-# Of the schema that every database has, only what is given to roles: pg_dump up to 10 lists all of
-# it, and what everybody may do there is the server's own affair.
+# For the schema public only privileges of roles: pg_dump up to 10 lists all privileges, and those
+# of PUBLIC depend on the server.
 _OF_SERVER = re.compile(
     r"REVOKE [^;]* ON SCHEMA public FROM |GRANT [^;]* ON SCHEMA public TO PUBLIC;"
 )

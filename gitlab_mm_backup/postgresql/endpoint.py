@@ -29,14 +29,14 @@ class Endpoint:
     host: str  # a socket folder when it begins with "/"; several are separated by commas
     port: int | str  # of several hosts, each with its own: as libpq takes them
     name: str
-    owner: Login  # owns the database and what is in it; whoever works there does so as this role
+    owner: Login  # owns the database and its objects; all work there is done as this role
     # May create and drop databases, and works in ``postgres`` alone; the owner where nobody else
     # is known.
     admin: Login
     # libpq's, such as sslmode; a Secret is the content of a file.
     options: Mapping[str, str | Secret] = field(default_factory=dict)
     session: Mapping[str, str] = field(default_factory=dict)  # of the server: search_path, role
-    # What an administrator does where it does not answer, and where it is missing.
+    # Hints where it does not answer, and where it is missing.
     care: str = "gitlab-ctl status postgresql; gitlab-ctl start postgresql"
     making: str = "gitlab-ctl reconfigure creates it where Mattermost is enabled."
 

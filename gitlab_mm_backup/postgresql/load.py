@@ -27,6 +27,26 @@ _INDEX_LINE = re.compile(r"^\d+; \d+ \d+ INDEX (\S+) (\S+) ")
 _CONSTRAINT_LINE = re.compile(r"^\d+; \d+ \d+ CONSTRAINT (\S+) (\S+) (\S+) ")
 _ROWS_LINE = re.compile(r"^\d+; \d+ \d+ TABLE DATA (\S+) (\S+) ")
 _VIEW_LINE = re.compile(r"^\d+; \d+ \d+ MATERIALIZED VIEW (DATA )?")
+# From 6.0 on migrations create Mattermost's indexes, once; before, each start created a missing
+# search index, and nobody could sign in until it was done.
+_KEEPS_INDEXES = (6,)
+# PostgreSQL's errors for a missing privilege, or an object that is not in the dump.
+_BEYOND_OWNER = re.compile(
+    r"ERROR: .*(?:permission denied|[Mm]ust be (?:a )?superuser|must be owner|does not exist"
+    r"|could not (?:open|access|load|create locale)|not available|only superuser)"
+)
+_BROKEN_ROWS = re.compile(
+    r"ERROR: .*(?:violates .* constraint|is violated by some row|could not create unique)"
+)
+_MEND = (
+    "Rows of the database that was backed up violate this constraint. Fix them there, or drop the "
+    "constraint, then make a new set."
+)
+_WAY_OUT = (
+    "The set is loaded as Mattermost's role, which cannot create this object. Provide it on this "
+    "server (install its package, create the role), or drop it from the live database. "
+    "docs/what-a-backup-contains.md lists what a restore cannot create."
+)
 
 
 @dataclass(frozen=True)
@@ -37,10 +57,10 @@ class Passes:
     """
 
     first: Sequence[str]  # tables, functions, and rows as far as a long one needs them
-    long: Sequence[str]  # indexes of the search, each to be made in a session of its own
+    long: Sequence[str]  # search indexes, each created in a separate session
     rows: Sequence[str]  # all other rows
-    beside: Sequence[Sequence[str]]  # for a session at a time; none is empty
-    keys: Sequence[Key]  # their indexes are made beside those, and become keys before the last
+    beside: Sequence[Sequence[str]]  # one group for each session; none is empty
+    keys: Sequence[Key]  # their indexes are created in parallel, the constraints last
     last: Sequence[str]  # what locks whole tables, or relies on what came before
 
 
@@ -103,7 +123,7 @@ def _explained_line(line: str, contents: DumpList, rows: Mapping[str, int]) -> _
     found = _CONSTRAINT_LINE.match(line)
     if found:
         table = f"{found[1]}.{found[2]}"
-        # What is counted is a table of its own; one in partitions cannot be given a key this way.
+        # Only ordinary tables have row counts; a partitioned one cannot get a key this way.
         key = contents.keys.get(f"{found[1]}.{found[3]}") if table in rows else None
         return _ListLine(line, table, rows.get(table, 0), None, key)
     return _ListLine(line)
@@ -146,29 +166,6 @@ def _spread(lines: Iterable[_ListLine], into: int) -> list[list[str]]:
         [item.text for item in sorted(group, key=lambda line: (line.index is not None, line.rows))]
         for group in groups
     ]
-
-
-# From 6.0 on Mattermost leaves its indexes to migrations, which it does once; before, it makes
-# a search index that is missing each time it starts, and lets nobody in until it is done.
-_KEEPS_INDEXES = (6,)
-
-# What PostgreSQL says where the database's owner lacks a right, or something that is not in the dump.
-_BEYOND_OWNER = re.compile(
-    r"ERROR: .*(?:permission denied|[Mm]ust be (?:a )?superuser|must be owner|does not exist"
-    r"|could not (?:open|access|load|create locale)|not available|only superuser)"
-)
-_BROKEN_ROWS = re.compile(
-    r"ERROR: .*(?:violates .* constraint|is violated by some row|could not create unique)"
-)
-_MEND = (
-    "Rows of the database that was backed up violate this constraint. Fix them there, or drop the "
-    "constraint, then make a new set."
-)
-_WAY_OUT = (
-    "It is loaded as Mattermost's role, which cannot create what the message names. Have this server "
-    "provide it (install its package, create the role), or drop it from the live database. The "
-    "page what-a-backup-contains tells what a restore cannot create."
-)
 
 
 @dataclass(frozen=True)
@@ -266,7 +263,7 @@ def middle(
             if planned.rows:
                 load(planned.rows, rows=True)
         finally:
-            there.set()  # also where that failed: then nobody may wait
+            there.set()  # also after a failure: the others must not wait
 
     def when_filled(task: Callable[[], None]) -> None:
         there.wait()
@@ -292,7 +289,7 @@ def prove(endpoint: Endpoint, name: str, manifest: Manifest) -> None:
 
     Raises Failure where rows are missing, or where Mattermost's sessions do not find its tables.
     """
-    # Opened one after the other, before any thread: for that we act as another account.
+    # Opened before any thread starts: it needs another effective user id for a moment.
     with connection.within(endpoint, name) as first, connection.within(endpoint, name) as second:
         _, rows = parallel.run_all(
             lambda: connection.analyze(first),

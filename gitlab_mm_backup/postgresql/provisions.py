@@ -19,8 +19,8 @@ from .restorable import Sorted
 if TYPE_CHECKING:
     from psycopg.sql import Composable, Composed
 
-# Settings of a database or role that a set may bring: how text is read, sorted and written, and how
-# queries are planned and timed.  None of them loads code or changes who somebody is.
+# Settings of a database or role that a restore accepts: reading, sorting and writing of text, planning
+# and timing of queries.  None of them loads code or changes the role.
 _ALLOWED = frozenset(
     (
         *("search_path", "default_text_search_config", "client_min_messages"),

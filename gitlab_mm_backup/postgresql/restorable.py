@@ -50,7 +50,7 @@ _LEFT_OUT = {
 }
 _TYPES = "|".join(sorted(_LEFT_OUT, key=len, reverse=True))
 _LINE = re.compile(rf"^\d+; \d+ \d+ ({_TYPES}) (\S+) (.*)$")
-# What is said of such an object: its comment, its privileges, its label.
+# Entries about such an object: comment, privileges, label.
 _SAID = re.compile(
     r"^\d+; \d+ \d+ (?:COMMENT|ACL|SECURITY LABEL) \S+ (?:EVENT TRIGGER|PUBLICATION|SUBSCRIPTION"
     r"|FOREIGN DATA WRAPPER|FOREIGN SERVER|SERVER|FOREIGN TABLE|(?:PROCEDURAL )?LANGUAGE"

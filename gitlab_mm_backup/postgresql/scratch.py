@@ -33,11 +33,47 @@ if TYPE_CHECKING:
     import psycopg
 
 _GROWTH_GLANCE = 2.0  # seconds between two looks
-# A load packs rows and indexes more tightly than a server that has been at work.
+# After a load, tables and indexes are smaller than in a server in use.
 _GROWTH_SPARE = 512 << 20
 _SIZE = """
     SELECT pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database
     WHERE datname OPERATOR(pg_catalog.=) %s"""
+# Created by the package; owns nothing else on the host, and has no login.
+ACCOUNT = "gitlab-mm"
+SOCKET = INSIDE / "socket"  # of the scratch server, as its own programs and Mattermost see it
+_MARK = "gitlab-mm-rehearsal-"
+_SOCKETS = Path("/run")  # a socket's whole path may have 107 bytes (unix(7))
+_DATA = INSIDE / "postgresql"
+_DEBIAN = Path("/usr/lib/postgresql")
+_SUPERUSER = "scratch"
+_PORT = 5432
+_PATIENCE = 60  # seconds for the server to take connections
+# Nothing here must survive a crash, and a nightly rehearsal shares the memory with GitLab:
+# 64 MB shared, and 64 MB for each of the few that build an index at a time.
+_CONFIGURATION = {
+    "listen_addresses": "",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "1GB",
+    "autovacuum": "off",
+    "shared_buffers": "64MB",
+    "maintenance_work_mem": "64MB",
+    "max_connections": "40",
+    "log_min_messages": "fatal",  # a set's functions can say as much as they like
+    "dynamic_shared_memory_type": "mmap",
+}
+# Files in a copied data directory that tie it to its former server.
+_NOT_OURS = ("postmaster.pid", "postmaster.opts", "standby.signal", "recovery.signal")
+# Memory for the server, Mattermost and our own programs, with a margin.
+_MEMORY = 768 << 20
+_MOST_TEMPORARY = (1 << 31) - 1  # kB that the server understands
+_LOCALE = "If a locale is missing, generate it: dpkg-reconfigure locales."
+_PROGRAMS = ("initdb", "postgres", "pg_restore", "psql")
+WAYS = "Free some space, or give another place: scratch_dir in /etc/gitlab-mm-backup/config.yml."
+_SPARE = 256 << 20  # bytes of disk, for the server's log and catalogs
 
 
 class Outgrown(Failure):
@@ -74,50 +110,12 @@ def watch_growth(
             refuse_growth(session, name, growth_limit(was))
 
 
-# Made by the package, owns nothing else on the host, and nobody can log in as it.
-ACCOUNT = "gitlab-mm"
-SOCKET = INSIDE / "socket"  # of the scratch server, as its own programs and Mattermost see it
-_MARK = "gitlab-mm-rehearsal-"
-_SOCKETS = Path("/run")  # a socket's whole path may have 107 bytes (unix(7))
-_DATA = INSIDE / "postgresql"
-_DEBIAN = Path("/usr/lib/postgresql")
-_SUPERUSER = "scratch"
-_PORT = 5432
-_PATIENCE = 60  # seconds for the server to take connections
-# Nothing here has to outlive a crash, and a night's rehearsal shares the memory with GitLab:
-# 64 MB shared, and 64 MB for each of the few that build an index at a time.
-_CONFIGURATION = {
-    "listen_addresses": "",
-    "fsync": "off",
-    "full_page_writes": "off",
-    "synchronous_commit": "off",
-    "wal_level": "minimal",
-    "max_wal_senders": "0",
-    "max_wal_size": "1GB",
-    "autovacuum": "off",
-    "shared_buffers": "64MB",
-    "maintenance_work_mem": "64MB",
-    "max_connections": "40",
-    "log_min_messages": "fatal",  # a set's functions can say as much as they like
-    "dynamic_shared_memory_type": "mmap",
-}
-# Of a copied data folder: what ties it to the server that it was of.
-_NOT_OURS = ("postmaster.pid", "postmaster.opts", "standby.signal", "recovery.signal")
-# What the server, Mattermost and our own programs take beside that, with some to spare.
-_MEMORY = 768 << 20
-_MOST_TEMPORARY = (1 << 31) - 1  # kB that the server understands
-_LOCALE = "If a locale is missing, generate it: dpkg-reconfigure locales."
-_PROGRAMS = ("initdb", "postgres", "pg_restore", "psql")
-WAYS = "Free some space, or give another place: scratch_dir in /etc/gitlab-mm-backup/config.yml."
-_SPARE = 256 << 20  # bytes of disk, for the server's log and catalogs
-
-
 @dataclass(frozen=True)
 class Place:
     """The private directories of one rehearsal."""
 
     folder: Path  # root's alone
-    socket: Path  # the scratch server's: for its account and for nobody, and it asks for a password
+    socket: Path  # of the scratch server: for its account and the account nobody, with a password
 
     @property
     def data(self) -> Path:
@@ -142,7 +140,7 @@ def place(parent: Path) -> Iterator[Place]:
             with lock.making_scratch():
                 _clear(parent)
                 made.folder.mkdir(mode=0o700)
-                # Clients with a password run as nobody; others could hold all its connections.
+                # Clients with a password run as nobody; other accounts could use up its connections.
                 clients = pwd.getpwnam("nobody").pw_gid
                 for folder, group, mode in (
                     (made.data, entry.pw_gid, 0o700),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import psycopg
     from psycopg.sql import Composed
 
-# What a database of ours says about itself in its comment.
+# The comment of our databases.
 _MARK = "made or set aside by gitlab-mm-backup"
 _NAME = re.compile(r"gitlab_mm_(?:new|old)_[0-9a-f]{8}")
 _OF = "FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) %s"
@@ -41,7 +41,7 @@ def create_beside(endpoint: Endpoint, name: str, like: Database, provision: Prov
     """
     from psycopg import sql
 
-    # While the superuser is at work in it, it is the superuser's, and nobody else may come in.
+    # While the superuser works in it, the superuser owns it, and no other role may connect.
     owner = endpoint.admin.role if provision.schemas else endpoint.owner.role
     create = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING {}{}{}").format(
         sql.Identifier(name),
@@ -78,7 +78,7 @@ def _create_with_locale(
     wanted: list[tuple[Composed, type[psycopg.Error]]] = [
         (locale, psycopg.errors.WrongObjectType)  # "invalid locale name"
     ]
-    if more:  # what ICU does not like has no code of its own
+    if more:  # ICU's errors have no SQLSTATE of their own
         wanted.insert(0, (locale + _provided(more), psycopg.DatabaseError))
     warnings: list[str] = []
     for clause, complaint in wanted:
@@ -269,7 +269,7 @@ def _shut_out(session: psycopg.Connection[Any], name: str) -> None:
 
     closed = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false")
     limit = session.execute(f"SELECT datconnlimit {_OF}", (name,))
-    # -2: the server died while it dropped it; nobody gets in, and all it takes is DROP again.
+    # -2: the server crashed during DROP; no connections are possible, and DROP works again.
     if limit.fetchone() != (-2,):
         session.execute(closed.format(sql.Identifier(name)))
     theirs = sql.SQL("datname OPERATOR(pg_catalog.=) {}").format(name)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Session = psycopg.Connection[Any]
 
-# A sequence that begins again after its end is no promise.  Columns of other types may own one too.
+# Sequences with CYCLE do not count.  Columns of other types may own one too.
 _OWNED = f"""
     SELECT m.nspname, s.relname, n.nspname, c.relname, a.attname, i.increment::numeric < 0
     FROM pg_class s JOIN pg_namespace m ON m.oid = s.relnamespace
@@ -57,8 +57,8 @@ _INVALID = """
 _DEFAULTS = """
     SELECT DISTINCT pg_get_userbyid(defaclrole) FROM pg_default_acl
     WHERE pg_get_userbyid(defaclrole) <> current_user ORDER BY 1"""
-# What initdb and extensions gave at first, pg_init_privs has; without an entry, nothing was given.
-# It has nothing of information_schema, nor does a dump.
+# pg_init_privs has the initial privileges of initdb and extensions; no entry means none.
+# It has none of information_schema, and neither has a dump.
 _GIVEN = """
     SELECT n.nspname || '.' || o.name FROM (
         SELECT 'pg_class'::regclass, oid, relname, relnamespace, relacl FROM pg_class
@@ -81,7 +81,7 @@ _LOOKING_UP = """
         SELECT 1 FROM pg_depend e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid
             AND e.deptype = 'e')
     ORDER BY 2, 1"""
-# Others were held against each row when it came; a function may have been another one then.
+# Other constraints were checked for each new row, but a function may have changed since.
 _CHECKS = """
     SELECT o.conname, o.conrelid::regclass::text, format('SELECT EXISTS (SELECT 1 FROM %s%s WHERE NOT (%s))',
         CASE t.relkind WHEN 'p' THEN '' ELSE 'ONLY ' END, o.conrelid::regclass,

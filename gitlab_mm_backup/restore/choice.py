@@ -172,7 +172,7 @@ def _several(of_what: str, groups: Iterable[Sequence[Found]], where: str) -> Sev
     newest = [group[0].manifest for group in groups if group[0].manifest is not None]
     option = "--installation" if of_what == "installations" else "--host"
     failure = Several(
-        f"Sets of several {of_what} lie in {where}",
+        f"{where} has sets of several {of_what}",
         "; ".join(describe(manifest) for manifest in newest),
         f"Choose one: {option} with the first digits of an id, or the name of a set.",
         ExitCode.USAGE,
@@ -205,7 +205,7 @@ def _passed_over(
     """Return the flaws of the chosen set, and why newer sets were not chosen."""
     if not want.sound:
         return [], []
-    # Whether an origin that is not proven will do is asked of the operator anyway.
+    # The operator is asked about an unproven origin anyway.
     notes = [f"{chosen.name}: {flaw.words}" for flaw in chosen.flaws if flaw.kind is Kind.UNPROVEN]
     others = [flaw for flaw in chosen.flaws if flaw.kind is not Kind.UNPROVEN]
     warnings = [f"{chosen.name}: {flaw.words}; no better set was found" for flaw in others]
@@ -216,7 +216,7 @@ def _passed_over(
         told = (
             f"{set_.name} is newer and is not taken: {'; '.join(flaw.words for flaw in set_.flaws)}"
         )
-        # One that looks emptied is no loss, whatever else is wrong with it.
+        # Skipping a set that looks emptied is no loss, whatever its other flaws.
         (notes if set_.has(Kind.EMPTIED) else warnings).append(told)
     if warnings or notes:
         notes.append(f"Taking {chosen.name}")

@@ -19,8 +19,8 @@ from ..mattermost.json_text import Keys
 from ..mattermost.site import Kind, Site
 from ..store.sets import BackupSet
 
-# What a host says for itself: Omnibus passes these by environment from GitLab 11 on, and
-# renders them into config.json before.  A set from elsewhere must not bring its own.
+# A host's own settings: Omnibus passes them by environment from GitLab 11 on, and renders
+# them into config.json before.  Those of a set from elsewhere must not replace them.
 _HOST_BOUND: Mapping[str, tuple[str, ...]] = {
     "ServiceSettings": ("SiteURL", "ListenAddress"),
     "SqlSettings": ("DriverName", "DataSource"),
@@ -42,10 +42,10 @@ _STANDALONE: Mapping[str, tuple[str, ...]] = {
     "FileSettings": ("Directory",),
     "PluginSettings": ("Directory", "ClientDirectory"),
 }
-# Of no use there: the last two are what Omnibus gives its own build of the program.
+# Not used there: the last two are for Omnibus's own build of the program.
 _NOT_CONFIGURATION = ("MM_INSTALL_TYPE", "MM_CONFIG", "GODEBUG", "SSL_CERT_DIR")
 _OF_GITLAB = ("/opt/gitlab/", "/var/opt/gitlab/", "/var/log/gitlab/", "/etc/gitlab/")
-# Values that a person may see; whatever is not named here may be a secret.
+# Values that may be shown; all others may be secrets.
 _PLAIN = re.compile(
     r"SiteURL|ListenAddress|SiteName|DriverName|Directory|ClientDirectory|FileLocation|Scope"
     r"|\w+Endpoint|Enable\w*|AllowedUntrustedInternalConnections"

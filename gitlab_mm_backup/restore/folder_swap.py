@@ -18,8 +18,8 @@ from ..mattermost.site import Folders
 from ..system.disk_space import is_mount, mounts
 from ..system.files import OTHERS_WRITE, WORK, Ground, open_directory, sync_folder
 
-# Names of the folder in a work folder that says how it is worked with; the first has the names of
-# those entries where something was mounted when the work began.
+# A directory with one of these names in a work directory records the method; the first contains
+# the names of the entries that were mount points when the work began.
 _BY_ENTRIES, _AS_A_WHOLE = "by-entries", "as-a-whole"
 
 
@@ -36,7 +36,7 @@ def works_by_entries(live: Path, work: Path) -> bool:
     """Return the same for when ``work`` began: a disk may have been mounted or unmounted since."""
     if (work / _BY_ENTRIES).is_dir():
         return True
-    # Not begun, or by a version that did not note it.
+    # Not begun, or by a version that did not record it.
     return not (work / _AS_A_WHOLE).is_dir() and by_entries(live)
 
 
@@ -223,7 +223,7 @@ class FolderMapping:
     source: str  # absolute path in the set
     role: str  # the exchanged folder of the site: home, or a role that lies elsewhere
     below: PurePosixPath  # place within that folder; "." for the folder itself
-    excluded: tuple[str, ...]  # absolute paths in the set that other moves, or nobody, take
+    excluded: tuple[str, ...]  # absolute paths in the set that other moves take, or none
 
 
 def exchanged(folders: Folders) -> dict[str, Path]:
@@ -252,7 +252,7 @@ def moves(
     own = exchanged(target)
     known = [role for role in source if role in target.real]
     apart = [role for role in known if role in own or not _comes_along(role, source, target, own)]
-    # What lies within a folder that is moved on its own, on either side, is moved on its own too.
+    # A folder inside a separately moved one, on either side, is moved separately too.
     for role in sorted(known, key=lambda role: len(target.real[role].parts)):
         if role not in apart and any(
             target.real[other] in target.real[role].parents

@@ -36,7 +36,7 @@ from .undo_log import Undo
 
 log = logging.getLogger(__name__)
 
-# Of what must stay free on a disk: the rest may go for what nobody can foresee, such as PostgreSQL's log.
+# Share of the disk's reserve to keep: the rest is for the unforeseen, such as PostgreSQL's WAL.
 _RESERVE = 0.5
 _WAYS = "Free some space, keep less free (min_free), or choose another set."
 
@@ -246,7 +246,7 @@ def _watched(run: RestoreRun, ways: Sequence[Callable[[], object]]) -> None:
             over.set()
 
     with contextlib.ExitStack() as opened:
-        # Opened before any thread: for that we act as another account.
+        # Opened before any thread starts: it needs another effective user id for a moment.
         session = opened.enter_context(connection.administering(run.site.database))
         watches = [functools.partial(scratch.watch_growth, session, run.new_database, was, over)]
         watches += [
@@ -329,7 +329,7 @@ def _previous_home(run: RestoreRun) -> str:
 def start_service(run: RestoreRun) -> None:
     log.info("Starting Mattermost")
     mattermost = service.of(run.site)
-    # The first to be taken back: nothing may be exchanged under a server that runs.
+    # Undone first: nothing may be exchanged under a running server.
     run.undo.will("stop Mattermost")
     mattermost.allow_start()
     mattermost.start()

@@ -79,7 +79,7 @@ def _of_copy(
 
 
 def unproven(set_: BackupSet) -> list[str]:
-    """Return, in words, that nothing proves who made a set that is from elsewhere."""
+    """Return a warning where nothing proves who made a set from elsewhere."""
     found = soundness.of_origin(inventory.origin_of(set_), elsewhere=set_.said is not None)
     return [f"{set_.name}: {flaw.words}" for flaw in found if flaw.kind is Kind.UNPROVEN]
 

@@ -19,7 +19,7 @@ class RestoreOptions:
     keep_previous: bool = False
     in_place: bool = False  # remove what is live first, for want of room; without undo
     search: str = "auto"  # when its indexes are built: now, later, or by the database's size
-    to: str = ""  # the kind of the site, "" for the one that is meant where nobody says it
+    to: str = ""  # the kind of the site, "" for the default
     replace: bool = False  # what a standalone site holds already
     place: str = ""  # where a copy comes from, "" for a set of the store
     identity: str = ""  # the file with the key that opens it

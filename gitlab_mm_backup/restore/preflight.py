@@ -25,10 +25,17 @@ from . import config_merge, folder_swap, replacing, to_standalone, unpack, versi
 from .plan import RestoreOptions
 from .version_rules import VersionFacts
 
-# Only a step over this version can meet numbers of migrations that collide.
+# Migration numbers collide only in an upgrade across this version.
 _FIRST_OF_11 = (11,)
 _LAST_TO_BUNDLE = "18.11"
 _LICENCES = "licenses"
+log = logging.getLogger(__name__)
+
+_UPGRADE = {Kind.OMNIBUS: ": gitlab-ctl pg-upgrade"}
+_FEWEST = 2  # sessions at a time, of any restore
+_READ_ONLY = "default_transaction_read_only"
+# Additional free space besides the estimate, for PostgreSQL's WAL and small files.
+SPARE = 64 << 20  # bytes
 
 
 def check_versions(
@@ -96,11 +103,6 @@ def _schema(set_: BackupSet) -> str:
     return properties.tables.get("systems", "public") if properties else "public"
 
 
-_UPGRADE = {Kind.OMNIBUS: ": gitlab-ctl pg-upgrade"}
-_FEWEST = 2  # sessions at a time, of any restore
-_READ_ONLY = "default_transaction_read_only"
-
-
 def refuse_unsuitable_server(set_: BackupSet, site: Site) -> str:
     """Return the server's version; refuse a replica, and a server older than the dump's."""
     with connection.administering(site.database) as session:
@@ -131,7 +133,7 @@ def refuse_limits(site: Site, sessions: int) -> None:
     with connection.administering(endpoint) as session:
         query = "SELECT 1 FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) %s"
         if session.execute(query, (endpoint.name,)).fetchone() is None:
-            return  # a restore makes it, and nobody has set anything for it
+            return  # a restore creates it; it has no settings yet
     with connection.as_mattermost(endpoint) as session:
         row = session.execute(
             f"SELECT current_setting('{_READ_ONLY}') = 'on', r.rolconfig::text, r.rolname"
@@ -160,12 +162,6 @@ def _refuse_few(endpoint: Endpoint, wanted: int) -> None:
             f'As a superuser: ALTER ROLE "{endpoint.owner.role}" CONNECTION LIMIT -1. Or lower jobs in '
             f"/etc/gitlab-mm-backup/config.yml, to {_FEWEST} at least.",
         )
-
-
-log = logging.getLogger(__name__)
-
-# Room that must be left beside what is reckoned, for PostgreSQL's log and small things.
-SPARE = 64 << 20  # bytes
 
 
 def check(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
@@ -254,7 +250,7 @@ def _refuse_without_room(set_: BackupSet, site: Site, plan: RestoreOptions) -> N
             "Not enough disk space for the restored data next to the live data",
             "; ".join(disk_space.words(folder, count) for folder, count in short.items()),
             "Free some space, keep less free (min_free), or give --in-place, which removes the live "
-            "state first and cannot be taken back.",
+            "state first and cannot be undone.",
         )
 
 

@@ -18,7 +18,7 @@ from .choice import Chosen
 from .plan import RestoreOptions
 from .replacing import Loss
 
-# Bytes a second that two small cores manage: loading is bound by building indexes.
+# Bytes a second on two small cores: index builds dominate a load.
 _DATABASE_RATE = 20 << 20
 _FILES_RATE = 100 << 20
 

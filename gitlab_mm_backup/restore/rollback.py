@@ -128,7 +128,7 @@ def _remove(steps: Sequence[Step], site: Site) -> list[str]:
 class RolledBack:
     """The live state after a rollback."""
 
-    state: str  # "old", or "new" where the restore was complete but for its cleaning up
+    state: str  # "old", or "new" where only the cleanup of a restore was missing
     warnings: list[str]
 
 

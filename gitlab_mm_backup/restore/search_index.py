@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Above this size of the database nobody should have to wait for the search before they can talk
-# again: its indexes then take up to half a minute, or longer (docs/performance.md).
+# For larger databases Mattermost starts before the search indexes are built: they take half a
+# minute or longer (docs/performance.md).
 _LARGE = 1 << 30  # bytes
 
 
@@ -67,7 +67,7 @@ def build(site: Site, journal: Journal) -> IndexResult | None:
     log.info("Building the search indexes while Mattermost runs")
     began, built, problems = time.monotonic(), list[str](), list[str]()
     try:
-        # A run that was killed may have left one at work, which would be in the way.
+        # A killed run may have left a session that still builds one, which would block this one.
         swap.end_our_sessions(site.database)
         with connection.within(site.database) as session:
             connection.as_stored(session)

@@ -35,6 +35,9 @@ from .choice import Chosen, Found, Want
 from .plan import RestoreOptions
 
 _WORD = "restic"
+LATEST = "latest"
+NOBODYS = Chosen("")
+Way = Callable[[], AbstractContextManager[BackupSet]]
 
 
 def store_elsewhere(
@@ -93,13 +96,8 @@ def bring(there: ResticStore, set_: BackupSet, here: LocalStore) -> BackupSet:
                 "; ".join(problems),
                 "Choose another set; to check the repository: restic check.",
             )
-        sign = keys.own(identity.own().id).sign  # whoever restores it has accepted it
+        sign = keys.own(identity.own().id).sign  # the operator has accepted it for the restore
         return here.complete(staging, replace(set_.manifest, parts=parts), sign=sign)
-
-
-LATEST = "latest"
-NOBODYS = Chosen("")
-Way = Callable[[], AbstractContextManager[BackupSet]]
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ class RestoreSource:
     whole: Way  # has all of it on this host
     streamed: Way | None = None  # all but its files; None where it is here
     into: Path = Path("/")  # the folder that it would come to, whole
-    chosen: Chosen = NOBODYS  # what is to be told of it
+    chosen: Chosen = NOBODYS  # the choice, with its warnings and notes
 
 
 def find(

@@ -264,7 +264,7 @@ def _put_in_place_of_link(set_: BackupSet, site: Site, config: Path) -> list[str
     config.unlink()
     data = json.dumps(found, indent=4, ensure_ascii=False).encode(errors="backslashreplace")
     replace_file(config, data + b"\n", owner.pw_uid, owner.pw_gid, 0o600)
-    # One that leads out has been told before anything was replaced.
+    # A link out of the set's directories has been reported before the restore.
     return [] if link_of_config(set_) else [_as_copy(to)]
 
 

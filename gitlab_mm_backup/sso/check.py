@@ -118,7 +118,7 @@ def check(site: Site, more: Iterable[Candidate] = ()) -> Diagnosis:
 def _verified(
     site: Site, candidates: list[Candidate], rows: list[Application] | None
 ) -> list[Candidate]:
-    """Have GitLab judge each candidate: its database, or where that is elsewhere, the probe."""
+    """Check each candidate with GitLab's database, or where that is elsewhere, with the probe."""
     if rows is not None:
         return credentials.verify(candidates, rows)
     words = {ProbeResult.ACCEPTED: True, ProbeResult.REFUSED: False, ProbeResult.UNKNOWN: None}

@@ -150,7 +150,7 @@ def literal_pair(site: Site) -> Pair | None:
         return None
     stated = [re.findall(_RUBY % key, text, re.MULTILINE) for key in ("id", "secret")]
     assigned = [re.search(_RUBY_ASSIGNED % key, text, re.MULTILINE) for key in ("id", "secret")]
-    # What is assigned but is no literal cannot be known without running Ruby.
+    # A value that is not a literal cannot be known without running Ruby.
     if not any(stated) or any(given and not found for given, found in zip(assigned, stated)):
         return None
     try:

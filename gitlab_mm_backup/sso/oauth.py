@@ -59,7 +59,7 @@ class ProbeResult(enum.Enum):
 
 @dataclass(frozen=True)
 class Probe:
-    """A verdict and its reason, in words."""
+    """A verdict and its reason."""
 
     verdict: ProbeResult
     reason: str

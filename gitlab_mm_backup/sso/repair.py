@@ -23,7 +23,7 @@ from .check import Diagnosis, effective_pair
 from .credentials import Layer
 from .oauth import Pair
 
-# The inverse of the last repair; a restore names another place for that of its hook.
+# The inverse of the last repair; a restore uses another file for that of its hook.
 UNDO_FILE = STATE / "sign-in-undo.json"
 UNDO_VARIABLE = "GITLAB_MM_SIGN_IN_UNDO"
 

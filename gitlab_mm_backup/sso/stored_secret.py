@@ -18,7 +18,7 @@ from ..system.redaction import Secret
 
 _PBKDF2 = re.compile(r"\$pbkdf2-sha512\$(\d{1,7})\$([A-Za-z0-9./]*)\$([A-Za-z0-9./]{86})")
 _SHA512 = re.compile(r"[0-9a-f]{128}")
-# What GitLab and Omnibus make themselves: hexadecimal or URL-safe base64.
+# The forms that GitLab and Omnibus create: hexadecimal or URL-safe base64.
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{16,127}")
 _GITLAB_ROUNDS = 20000  # devise-pbkdf2-encryptable's stretches, with an empty salt
 _MOST_ROUNDS = 1000000

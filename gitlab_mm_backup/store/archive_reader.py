@@ -21,7 +21,7 @@ from ..system.process import DECOMPRESS, Command, Sink
 from .archive_writer import Contents, leads_out, member_name
 
 _CHUNK = 1 << 20
-# Bytes that are read at once: of a header, or of a file of settings.
+# The most bytes to read at once: of a header, or of a file of settings.
 _LARGEST = 64 << 20
 
 
@@ -138,7 +138,7 @@ class Most(NamedTuple):
         return self.bytes + _A_MEMBER * (_MEMBERS * self.files + _FOLDERS)
 
 
-# Told of each member of an archive as it passes, with the means to read it there and then.
+# Called for each member of an archive, with a function that reads it.
 Each = Callable[[tarfile.TarInfo, Callable[[], bytes]], None]
 
 
@@ -298,7 +298,7 @@ def _extracting(
     member = member_name(Path(folder))
     never = [member_name(Path(path)) for path in excluded]
     with tempfile.TemporaryFile() as many:
-        # A line of such a file cannot hold all names; an argument can, but there may be too many.
+        # A line of an --exclude-from file cannot hold all names; an argument can, but not too many.
         plain = [name for name in never if "\n" not in name and name == name.rstrip()]
         many.writelines(os.fsencode(name) + b"\n" for name in plain)
         many.flush()
@@ -325,7 +325,7 @@ def _extracting(
 
 def _take_privileges(into: Path) -> None:
     """Remove set-user-id bits and pipes: backups may contain them, restores never create them."""
-    # Nobody can have reached them: the folder is root's alone until all is in place.
+    # No other account could reach them: until the end the directory is for root only.
     privileged = ["find", str(into), "-type", "f", "-perm", "/6000"]
     process.run(Command([*privileged, "-exec", "chmod", "ug-s", "--", "{}", "+"]))
     process.run(Command(["find", str(into), "-type", "p", "-delete"]))

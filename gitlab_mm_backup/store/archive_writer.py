@@ -16,14 +16,14 @@ from ..system.files import grounds
 from ..system.private_files import Lines, OpenFile
 from ..system.process import Command, Sink
 
-# Owner and group may hold spaces; the size is what stands before date and time.
+# Owner and group may hold spaces; the size is the number before date and time.
 _VANISHED = re.compile(
     rb"tar: (.*: ((Warning: )?Cannot (stat|open|(file_has|acl_get)_\w+|[fl](list|get)xattr(at)?): "
     rb"(No such file or directory|Not a directory|Too many levels of symbolic links|"
     rb"No data available)|File removed before we read it|"
     rb"file changed as we read it|socket ignored)|Exiting with failure status due to previous errors)"
 )
-# A year may have any sign and length, as btrfs keeps it; a moment that no year has is a number.
+# A year may have any sign and length (btrfs); a time outside all years is a number.
 _WHEN = rb"(?:-?\d{4,}-\d\d-\d\d \d\d:\d\d(?::\d\d)?|-?\d{15,}) +"
 # Of tar's long listing in its quoting style "c": kind, mode, bytes, name, and what a link leads to.
 _TOLD = re.compile(
@@ -33,20 +33,20 @@ _TOLD = re.compile(
 )
 # Bytes of a path: Linux takes 4095 (path_resolution(7)), and a restore unpacks in a longer place.
 LONGEST = 3900
-# What find(1) leaves out so, with all below it, is no part of a set.
+# find(1) expressions for files that are not part of a set.
 TOO_LONG = ("-regextype", "posix-extended", "-regex", f".{{{LONGEST}}}.+", "-prune")
 BYTES = {"LC_ALL": "C"}  # so that a letter is a byte
 _ESCAPE = re.compile(rb"\\([0-7]{3}|.)")
 _ESCAPED = dict(zip((b"a", b"b", b"f", b"n", b"r", b"t", b"v"), map(bytes, zip(b"\a\b\f\n\r\t\v"))))
 _LISTED_FILE = re.compile(rb"-\S{9}\S? .*? *(\d+) " + _WHEN)
-# A member has more than GNU's own form can hold.  Without what changes with each run, and what
-# nobody restores.
+# The pax format, because members have more than GNU's format can hold.  Without values that
+# change with each run or are never restored.
 _FORM = (
     "--format=posix",
     "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
 )
 LISTS = ("--acls",)
-# overlayfs keeps its own notes among those that everybody may set.
+# overlayfs uses some of the user attributes.
 EXTENDED = ("--xattrs", "--xattrs-include=user.*", "--xattrs-exclude=user.overlay.*")
 
 
@@ -163,7 +163,7 @@ def survey(folders: Iterable[Path], *, owners: bool = False) -> Survey:
     looking = Command(
         ["find", *map(str, roots), *wanted, "-printf", "%y%m\\0%D:%i\\0%p\\0%l\\0"],
         environment=BYTES,
-        may_exit=(0, 1),  # 1: something vanished meanwhile
+        may_exit=(0, 1),  # 1: a file has vanished
         through_no_link=_changeable(roots),
     )
     fields = os.fsdecode(process.printed(looking)).split("\0")[:-1]
@@ -279,7 +279,7 @@ def pack_named(
         found.learn(line, roots)
 
     what = ("--no-recursion", "--null", "--verbatim-files-from", "--files-from", OpenFile(names))
-    # Unlike names that tar finds itself, each is a path, which it follows to its end.
+    # Unlike names that tar finds itself, each is a path whose links tar follows.
     archive = replace(
         _archive(found, each_and_learn, what), excused=_VANISHED, through_no_link=roots
     )
@@ -298,7 +298,7 @@ def _archive(
             *LISTS,
             *EXTENDED,
             "--blocking-factor=512",
-            # Two names of one file in two folders may come to lie on two disks.
+            # Two names of one file in two folders may end up on two disks.
             *(["--hard-dereference"] if found.shared else []),
             "--directory=/",
             "-vv",  # the listing that is counted; "c" keeps each member on one line, and names apart
@@ -322,7 +322,7 @@ def _changeable(roots: Iterable[Path]) -> list[Path]:
     for root in roots:
         try:
             theirs = bool(grounds(root / "entry"))
-        except OSError:  # whoever walks there will tell
+        except OSError:  # reported by the code that reads it
             theirs = True
         if theirs:
             found.append(root)

@@ -20,6 +20,9 @@ from .restic_store import ResticStore
 from .sets import BackupSet
 
 Store = Union[LocalStore, ResticStore]
+T = TypeVar("T", bound=BackupSet)
+_FULL = re.compile(r"[0-9a-f]{32}")  # an id of ours
+_FEWEST = 6  # digits of an id that name a host
 
 
 def open_store(settings: Settings) -> Store:
@@ -40,9 +43,6 @@ class Lineage:
 
     installation: str  # "" in sets from before installations had an id
     host: str  # as identity.of_set has it
-
-
-T = TypeVar("T", bound=BackupSet)
 
 
 def lineage_of(manifest: Manifest) -> Lineage:
@@ -74,10 +74,6 @@ def belongs(host: Host, installation: str, lineage: Lineage) -> bool:
     A set from before installations had ids counts as of its host's.
     """
     return host.owns(lineage.host) and lineage.installation in ("", installation)
-
-
-_FULL = re.compile(r"[0-9a-f]{32}")  # an id of ours
-_FEWEST = 6  # digits of an id that name a host
 
 
 @dataclass(frozen=True)

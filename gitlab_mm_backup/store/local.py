@@ -21,6 +21,11 @@ from .manifest import MANIFEST, SUMS, Manifest, Part, is_of, is_set_name, sums, 
 from .places import cannot_write
 from .sets import BackupSet, SetEntry, SetStore, Sign, open_set
 
+_DIRTY = 32 << 20  # bytes in the page cache before writing to disk is started
+# An unfinished set; the next run removes those of killed runs.
+_INCOMPLETE = ".incomplete-"
+_DEAD = 2 * 86400  # seconds: no backup takes as long
+
 
 class Throttle:
     """Limit a stream to ``rate`` bytes a second; None for no limit."""
@@ -39,9 +44,6 @@ class Throttle:
             self._free = max(self._free, now) + count / self._rate
             seconds = self._free - now
         time.sleep(seconds)
-
-
-_DIRTY = 32 << 20  # bytes that memory may hold before the disk is told to take them
 
 
 class PartWriter:
@@ -95,11 +97,6 @@ class PartWriter:
         """
         os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         self._sent = self.bytes
-
-
-# A set in the making; the next run removes what a killed one left under this name.
-_INCOMPLETE = ".incomplete-"
-_DEAD = 2 * 86400  # seconds: no backup takes as long
 
 
 class LocalStore(SetStore):

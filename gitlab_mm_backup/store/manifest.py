@@ -19,7 +19,7 @@ from . import properties
 from .properties import Properties
 
 # 1: from before sets had a host and an installation; 2: of these, one whose files part builds on
-# another set. Who does not know a format must not restore from it.
+# another set. A program that does not know a format must not restore from it.
 FORMAT = 3
 _INCREMENTAL_FORMAT = 2
 MANIFEST = "manifest.json"
@@ -94,7 +94,7 @@ class Files:
 class Increment:
     """What the files part of an incremental set holds, relative to its base."""
 
-    base: str  # name of that set, which lies beside this one
+    base: str  # name of that set, in the same store
     manifest: str  # SHA-256 of that set's manifest.json, and so of all its parts
     files: int  # plain files in the part
     bytes: int
@@ -133,7 +133,7 @@ class Credentials:
     """GitLab's OAuth application in this set; the secret itself lies in settings.json."""
 
     client_id: str
-    verified: bool | None  # None: nobody could be asked
+    verified: bool | None  # None: GitLab did not answer
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,8 @@ class Manifest:
     shrunken: Sequence[str] = ()  # what collapsed, as "posts: 0 of 8000": see shrinkage
     fuller: str = ""  # name of the set that it fell short of
     told: Sequence[str] = ()  # what the run warned of: what the set cannot hold, or lacks
-    properties: Properties | None = None  # of the database; None: not looked at (before format 3)
-    pipes: Sequence[str] = ()  # devices and pipes, left out; one made meanwhile may be packed
+    properties: Properties | None = None  # of the database; None: not recorded (before format 3)
+    pipes: Sequence[str] = ()  # devices and pipes, left out; a new one may be packed
     attributes: Mapping[str, int] = field(default_factory=dict)  # acl, user -> files that have some
     format: int = FORMAT
 

@@ -28,6 +28,8 @@ CONTENT = (
 )
 _START = ".place-of-gitlab-mm-"
 _MARK = re.compile(rf"{re.escape(_START)}([0-9a-f]{{32}})")
+_NOBODY = 65534
+_CONFIG = "/etc/gitlab-mm-backup/config.yml"
 
 
 @dataclass(frozen=True)
@@ -161,10 +163,6 @@ def cannot_write(path: Path, error: OSError) -> Failure:
         str(error.strerror),
         "Free space, or set another directory (backup_path in /etc/gitlab-mm-backup/config.yml).",
     )
-
-
-_NOBODY = 65534
-_CONFIG = "/etc/gitlab-mm-backup/config.yml"
 
 
 def refuse_untrusted(folder: Path) -> None:

@@ -26,6 +26,8 @@ from .soundness import marks
 
 PAST_FILE = STATE / "prune.json"
 _FEW = 2  # removed at once on request: as many need not be asked for again
+STORE = "the store"  # as a place; a remote is called by its name
+_ASK = "gitlab-mm prune --dry-run shows them, gitlab-mm prune --yes removes them"
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,6 @@ def _past(value: Any) -> Past:
     return Past(**validation.members(value, {"most": validation.count, "asked": validation.texts}))
 
 
-STORE = "the store"  # as a place; a remote is called by its name
-_ASK = "gitlab-mm prune --dry-run shows them, gitlab-mm prune --yes removes them"
-
-
 @dataclass(frozen=True)
 class Owner:
     """Whose sets are removed: a host and its current installation."""
@@ -104,7 +102,7 @@ class PrunePlan:
     """The decision for each set of a place, newest first, and what must be confirmed."""
 
     decisions: list[Decision]
-    asked: list[str]  # sets that the rules would remove, and that stay until somebody agrees
+    asked: list[str]  # sets that the rules would remove, kept until the administrator agrees
     holding: str = ""  # the set that looks emptied, for which nothing goes
 
 

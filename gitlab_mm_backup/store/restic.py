@@ -22,7 +22,7 @@ from ..system.redaction import Secret
 CACHE = Path("/var/cache/gitlab-mm-backup")
 _FEW = 60  # seconds: more than a list of snapshots ever takes, restic repeats what fails for 15 min
 _MANY_WORDS = 1 << 20
-ID_SHOWN = 8  # digits of a snapshot's id that every restic tells, and takes for the whole
+ID_SHOWN = 8  # digits of a snapshot's id that every restic prints, and accepts
 _SHARES = 10  # a check reads the data of one in so many packs, of another share each day
 _ID = re.compile(rf"[0-9a-f]{{{ID_SHOWN},64}}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -246,7 +246,7 @@ def _unsaid(detail: str) -> Failure:
     return Failure(
         "The restic repository cannot be used",
         detail,
-        "Correct /etc/gitlab-mm-backup/config.yml; gitlab-mm config explain restic tells how.",
+        "Correct /etc/gitlab-mm-backup/config.yml; see gitlab-mm config explain restic.",
         ExitCode.USAGE,
     )
 

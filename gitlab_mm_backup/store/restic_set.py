@@ -22,7 +22,7 @@ from .restic import Repository, RepositoryLocked, ResticSnapshot
 
 MANIFEST_TAG, DATABASE, FILES = "manifest", "database", "files"  # the third tag of a snapshot
 DUMP = "database.dump"
-# How the files part is to be read where it lies, and where it was fetched to.
+# The forms of the files part in the repository, and after download.
 BY_RESTIC = ("folders, restic", "tar of folders, zstd")
 _PACKING = compress(1, min(4, os.cpu_count() or 1))
 T = TypeVar("T")

@@ -70,7 +70,7 @@ class ResticStore(SetStore):
         self.folder = folder
         self.host = host
         self._named = access.host  # the host whose sets are meant, where config.yml says so
-        # For people, and for restic to find the snapshot before: a name that DNS does not change.
+        # For people, and for restic to find the parent snapshot: a name that does not depend on DNS.
         self._host_name = access.host or identity.short_hostname()
         self.where = f"restic repository {access.repository or '(see environment_file)'}"
         self.repository = Repository(access, bandwidth, environment)
@@ -143,7 +143,7 @@ class ResticStore(SetStore):
         tags = self._tags(manifest.name, MANIFEST_TAG, manifest.installation)
         tags += _signed(sign(manifest.name, data)) if sign else ()
         taken = self.repository.keep_folders([staging], [], self._host_name, tags)
-        # As a list of the repository would tell it, which takes a third of a second to ask for.
+        # The same as in a list of the repository, which would take a third of a second.
         of_manifest = ResticSnapshot(taken.id, _NO_TREE, self._host_name, tags, (str(staging),))
         kept = {**kept, MANIFEST_TAG: of_manifest}
         self._known = {**self._snapshots(), key: kept}
@@ -385,7 +385,7 @@ def _signature(snapshot: ResticSnapshot) -> bytes | None:
     try:
         return base64.urlsafe_b64decode(tag) if tag else None
     except binascii.Error:
-        return b""  # which is no signature of anybody
+        return b""  # which is not a valid signature
 
 
 def _name_of(staging: Path) -> str:

@@ -20,8 +20,8 @@ class SetFacts:
     proven: bool = False  # a rehearsal passed, and nothing has failed since
     failed: bool = False  # a verification or rehearsal failed, and no rehearsal has passed since
     base: str = ""  # the set that it builds on, and is nothing without
-    empty: bool = False  # nobody had used its Mattermost
-    shrunken: bool = False  # it holds far less than a fuller one, and nobody has accepted that
+    empty: bool = False  # its Mattermost had never been used
+    shrunken: bool = False  # it holds far less than a fuller one, and was not accepted
 
 
 FOR_EVER = "sets are kept for ever: neither keep_time nor keep is set in config.yml"
@@ -38,7 +38,7 @@ class Decision:
 
 _LEAP = 3  # keep times between two sets: more is a clock that jumped, or a host that was off
 _NIGHTS = timedelta(days=2)  # between two sets are usual, with one that failed
-# The name of the hour, day ... that a local time lies in; weeks begin on Monday (ISO 8601).
+# The name of the hour, day and so on of a local time; weeks begin on Monday (ISO 8601).
 _PERIODS: dict[str, Callable[[datetime], str]] = {
     "hourly": lambda made: f"{made:%Y-%m-%d %H}:00",
     "daily": lambda made: f"{made:%Y-%m-%d}",

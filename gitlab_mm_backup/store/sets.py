@@ -21,6 +21,10 @@ from . import places
 from .manifest import MANIFEST, SUMS, Manifest, Part, is_set_name, parse, sums, to_bytes
 
 T = TypeVar("T")
+_LENT = ("files", "listing")
+Sign = Callable[[str, bytes], bytes]  # a set's name, its manifest.json -> its signature.json
+LONGEST_CHAIN = 100  # sets, of which each but the first builds on the one before
+_CHUNK = 1 << 20
 
 
 class Source(Protocol):
@@ -63,11 +67,6 @@ def cut_short(folder: Path, parts: Iterable[Part]) -> str:
     return ""
 
 
-_LENT = ("files", "listing")
-Sign = Callable[[str, bytes], bytes]  # a set's name, its manifest.json -> its signature.json
-LONGEST_CHAIN = 100  # sets, of which each but the first builds on the one before
-
-
 @dataclass(frozen=True)
 class BackupSet:
     """A complete set; an incremental one is complete only with its base.
@@ -78,7 +77,7 @@ class BackupSet:
 
     path: Path
     manifest: Manifest
-    base: BackupSet | None = None  # the set beside it that its files part builds on
+    base: BackupSet | None = None  # the base of an incremental set
     source: Source | None = None
     kept_as: str = ""  # its name in a store whose sets have no folder of their own
     problems: tuple[str, ...] = ()  # found when it was fetched
@@ -157,7 +156,7 @@ class SetStore(abc.ABC):
     """The operations that every store has."""
 
     where: str  # the store, for people
-    folder: Path  # for the sets, or for what this host knows of them
+    folder: Path  # of the sets, or of the local information about them
 
     def others(self) -> list[Others]:
         """Return the owners of sets that ``entries`` leaves out; a directory lists all."""
@@ -251,9 +250,6 @@ def _open_base(path: Path, manifest: Manifest, longest: int) -> BackupSet | None
     if told:
         raise Failure(wrong, told, "Choose another set (gitlab-mm list).")
     return base
-
-
-_CHUNK = 1 << 20
 
 
 def damage(set_: BackupSet, *, lent: bool = False) -> list[str]:

@@ -20,6 +20,14 @@ from . import check_records
 from .check_records import CheckRecord, CheckVerdict
 from .manifest import Manifest
 
+ACCEPTED_FILE = STATE / "accepted.json"
+_SHOWN = 3  # of a set; a list of many sets must stay readable
+# Directories of packages or the kernel: a reinstalled host has their files.
+INSTALLED = tuple(
+    f"/{name}/"
+    for name in ("usr", "opt/gitlab", "bin", "sbin", "lib", "lib64", "dev", "proc", "sys")
+)
+
 
 def marks(manifest: Manifest, accepted: Collection[str]) -> Sequence[str]:
     """Return, as text, what collapsed in a set, unless the administrator has accepted it."""
@@ -38,7 +46,7 @@ class Kind(enum.Enum):
     FUTURE = "future"
     EMPTIED = "emptied"
     FAILED = "failed"
-    FORGED = "forged"  # somebody else made it, or changed it
+    FORGED = "forged"  # made or changed by somebody else
     UNPROVEN = "unproven"  # from elsewhere, and nothing proves whose it is
 
 
@@ -83,9 +91,6 @@ def _failure(record: CheckRecord) -> str:
     return f"it did not pass its {kind} on {humanize.moment(record.made)} ({told})"
 
 
-ACCEPTED_FILE = STATE / "accepted.json"
-
-
 def accepted_names(path: Path | None = None) -> frozenset[str]:
     """Return the accepted sets; none where the file cannot be read, which removes nothing."""
     try:
@@ -97,9 +102,6 @@ def accepted_names(path: Path | None = None) -> frozenset[str]:
 def accept(name: str, path: Path | None = None) -> None:
     """Record that a set is correct; raises Failure where that cannot be written."""
     files.write_state(path or ACCEPTED_FILE, sorted({*accepted_names(path), name}))
-
-
-_SHOWN = 3  # of a set; a list of many sets must stay readable
 
 
 def caveat_lines(told: Sequence[str]) -> list[str]:
@@ -118,13 +120,6 @@ def unaccepted(told: Iterable[str], accepted: Sequence[str]) -> list[str]:
     """Return the warnings without an accepted text as a whole word: /srv/a is not in /srv/ab."""
     known = [re.compile(rf"(?<![\w-]){re.escape(text)}(?![\w-])") for text in accepted]
     return [words for words in told if not any(pattern.search(words) for pattern in known)]
-
-
-# What comes with a package, or with the kernel, and so with a reinstalled host.
-INSTALLED = tuple(
-    f"/{name}/"
-    for name in ("usr", "opt/gitlab", "bin", "sbin", "lib", "lib64", "dev", "proc", "sys")
-)
 
 
 def target_of(link: str, target: str) -> str:

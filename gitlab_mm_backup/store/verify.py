@@ -60,7 +60,7 @@ def _structure(set_: BackupSet, each: Each) -> Check:
         return _structure_elsewhere(set_, set_.source, each)
     if "etc-gitlab" in set_.manifest.parts:  # a standalone Mattermost has none
         archive_reader.inspect(set_.file("etc-gitlab"), [ETC], set_.manifest, _ETC_MOST)
-    if set_.stream is not None:  # its files are looked at as they come
+    if set_.stream is not None:  # its files are checked while they are read
         return checks.passed("structure")
     if LISTING not in set_.manifest.parts and set_.base is None:
         return _compared(set_, archive_reader.inspect(set_.file("files"), *_files(set_), each))
@@ -73,7 +73,7 @@ def _structure(set_: BackupSet, each: Each) -> Check:
         )
     for level, link in enumerate(set_.chain):
         if link.manifest.files.folders != wanted.folders:
-            return checks.failed("structure", f"set {link.name} is of folders that lie elsewhere")
+            return checks.failed("structure", f"set {link.name} has other directories")
         check = _follow(link, set_, level, counted.levels.pop(level, 0), each)
         if check.result is not Result.PASSED:
             return check

@@ -17,6 +17,19 @@ from ..errors import Failure
 from . import humanize, process, validation
 from .process import Command
 
+log = logging.getLogger(__name__)
+
+_STEP = 4 << 20  # bytes that a file takes between two looks at its disk
+MARGIN = 4 * _STEP  # several files are written at the same time
+_GLANCE = 0.2  # seconds between two looks at the disk of a program that writes by itself
+_UNLIMITED = 1 << 62
+WAYS = (
+    "Free some space (gitlab-mm prune), set another directory (backup_path) or lower min_free "
+    "(0 turns the check off) in /etc/gitlab-mm-backup/config.yml."
+)
+_chosen: Size | None = None
+FSTAB = Path("/etc/fstab")
+
 
 @dataclass(frozen=True)
 class Size:
@@ -30,16 +43,7 @@ class Size:
         return total * self.percent // 100 if self.percent else self.bytes
 
 
-_SHARE, _MOST = Size(percent=5), 2 << 30  # of a disk: what stays free where config.yml is silent
-_STEP = 4 << 20  # bytes that a file takes between two looks at its disk
-MARGIN = 4 * _STEP  # several files are written at the same time
-_GLANCE = 0.2  # seconds between two looks at the disk of a program that writes by itself
-_UNLIMITED = 1 << 62
-WAYS = (
-    "Free some space (gitlab-mm prune), set another directory (backup_path) or lower min_free "
-    "(0 turns the check off) in /etc/gitlab-mm-backup/config.yml."
-)
-_chosen: Size | None = None
+_SHARE, _MOST = Size(percent=5), 2 << 30  # free space of a disk to keep, by default
 
 
 class NearlyFull(Failure):
@@ -169,11 +173,6 @@ def is_mount(path: Path) -> bool:
 def _unescape(text: str) -> str:
     """Undo the kernel's octal escapes of space, tab, newline and backslash."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
-
-
-log = logging.getLogger(__name__)
-
-FSTAB = Path("/etc/fstab")
 
 
 def refuse_unmounted(folder: Path, table: Path = FSTAB) -> None:

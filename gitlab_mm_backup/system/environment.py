@@ -12,20 +12,20 @@ import re
 from .redaction import Secret
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# How we write: the language and width of the terminal, and the time zone.
+# Output: language and width of the terminal, and the time zone.
 _OWN = re.compile(
     r"TERM|COLUMNS|LINES|NO_COLOR|TZ|LANG|LANGUAGE|LC_[A-Z]+"
-    r"|GITLAB_MM_[A-Z_]+"  # what a run tells its hooks, and those hand on to us
+    r"|GITLAB_MM_[A-Z_]+"  # of a run for its hooks, which may call us
 )
-# The way to other machines, as Go's net/http and crypto/x509, and curl, read it.
+# Proxies and certificates, as Go's net/http and crypto/x509, and curl, read them.
 _NETWORK = re.compile(
     r"https?_proxy|all_proxy|no_proxy|HTTPS?_PROXY|ALL_PROXY|NO_PROXY|SSL_CERT_(?:FILE|DIR)"
 )
-# Where rclone's own configuration file is, and how to open it (rclone's manual, "Environment
+# Path and password of rclone's own configuration file (rclone's manual, "Environment
 # Variables").
 _RCLONE = re.compile(r"RCLONE_CONFIG|RCLONE_CONFIG_PASS|RCLONE_PASSWORD_COMMAND")
-# What restic and the storages that it reaches take (its manual, "Environment Variables"): on an
-# empty host there is no file with it yet.
+# Variables of restic and its storages (its manual, "Environment Variables"): on an empty host
+# there is no file with them yet.
 _RESTIC = re.compile(r"(?:RESTIC|AWS|B2|AZURE|GOOGLE|OS|ST|RCLONE)_[A-Z0-9_]+")
 _ROOTS = ("/root/.config/rclone/rclone.conf", "/root/.rclone.conf")
 

@@ -23,6 +23,18 @@ from .process import Command
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 _LIST, _EXTENDED = "system.posix_acl_access", "user."  # acl(5), xattr(7)
+log = logging.getLogger(__name__)
+
+STATE = Path("/var/lib/gitlab-mm-backup")
+# Names of our work directories: for root only; no other directory is ever removed.
+WORK = ".gitlab-mm-"
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+LARGEST_READ = 32 << 20  # bytes of a file of settings; Mattermost's own have some 50 kB
+_PIECE = 1 << 18
+_LARGEST = 16 << 20  # bytes; more is no file of ours
+T = TypeVar("T")
+unreadable_state = (OSError, ValueError, RecursionError)
+TRACES = STATE / "files-elsewhere"  # a path a line, for a shell to read
 
 
 def replace_file(
@@ -108,9 +120,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
 
 
-STATE = Path("/var/lib/gitlab-mm-backup")
-
-
 def first_line(path: Path) -> str:
     return text_of(path).split("\n", 1)[0].strip()
 
@@ -123,11 +132,6 @@ def text_of(path: Path) -> str:
         return ""
     except OSError as error:
         raise Failure(f"{path} cannot be read", str(error.strerror)) from error
-
-
-# Work folders of ours: root alone can look into them, and only what bears the name is removed.
-WORK = ".gitlab-mm-"
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True)
@@ -168,12 +172,8 @@ def filled(folder: Path) -> bool:
     """
     ours = ["-type", "d", "(", "-name", f"{WORK}*", "-o", "-name", "lost+found", ")", "-prune"]
     looking = ["find", str(folder), "-mindepth", "1", *ours, "-o", "!", "-type", "d"]
-    # 1: something has vanished meanwhile.
+    # 1: a file has vanished.
     return process.printed(Command([*looking, "-printf", ".", "-quit"], may_exit=(0, 1))) != b""
-
-
-LARGEST_READ = 32 << 20  # bytes of a file of settings; Mattermost's own have some 50 kB
-_PIECE = 1 << 18
 
 
 def read_regular(path: Path, largest: int = LARGEST_READ, *, links: bool = False) -> bytes:
@@ -194,7 +194,7 @@ def read_regular(path: Path, largest: int = LARGEST_READ, *, links: bool = False
 @contextlib.contextmanager
 def open_regular(path: Path, *, links: bool = False) -> Iterator[IO[bytes]]:
     """Yield the open regular file ``path``, unbuffered; raises as ``read_regular`` does."""
-    # Without O_NONBLOCK a pipe would hold us up until somebody writes into it.
+    # Without O_NONBLOCK, opening a pipe would block until there is a writer.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
     if path.is_symlink() and not links:
         raise Failure(f"{path} cannot be read", "it is a link; replace it by the file")
@@ -228,10 +228,6 @@ def last_lines(path: Path, most: int = 16 << 10) -> list[str]:
         return file.read(most).decode(errors="replace").splitlines()
 
 
-_LARGEST = 16 << 20  # bytes; more is no file of ours
-T = TypeVar("T")
-
-
 def read_state(path: Path, check: Callable[[Any], T]) -> T:
     """Return the result of ``check`` for the JSON document in ``path``; links are not followed.
 
@@ -243,9 +239,6 @@ def read_state(path: Path, check: Callable[[Any], T]) -> T:
         return check(validation.from_json(file.read(_LARGEST)))
 
 
-unreadable_state = (OSError, ValueError, RecursionError)
-
-
 def write_state(path: Path, document: Any) -> None:
     """Write ``document`` to ``path`` as JSON; raises Failure where that fails."""
     try:
@@ -253,11 +246,6 @@ def write_state(path: Path, document: Any) -> None:
         replace_file(path, (json.dumps(document, indent=1) + "\n").encode())
     except OSError as error:
         raise Failure(f"{path} cannot be written", str(error.strerror)) from error
-
-
-log = logging.getLogger(__name__)
-
-TRACES = STATE / "files-elsewhere"  # a path a line, for a shell to read
 
 
 def note_trace(path: Path, notes: Path = TRACES) -> None:

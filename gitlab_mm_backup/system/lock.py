@@ -18,7 +18,7 @@ from .files import open_directory
 LOCK_FILE = Path("/run/gitlab-mm-backup.lock")
 REHEARSAL_FILE = Path("/run/gitlab-mm-rehearsal.lock")
 _SCRATCH_FILE = Path("/run/gitlab-mm-scratch.lock")
-# flock(2) of file systems that have no locks, as some network mounts.
+# Errors of flock(2) on file systems without locks, such as some network mounts.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
 _LONGEST_NOTE = 200  # characters of a lock file
 

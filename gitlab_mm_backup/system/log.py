@@ -19,15 +19,6 @@ from . import redaction
 from .humanize import shown
 
 RUN_VARIABLE = "GITLAB_MM_RUN"
-
-
-@functools.lru_cache(None)
-def run_id() -> str:
-    """Return the run's id, eight hexadecimal digits; within a hook that of the calling run."""
-    given = os.environ.get(RUN_VARIABLE, "")
-    return given if re.fullmatch(r"[0-9a-f]{8}", given) else os.urandom(4).hex()
-
-
 JOURNAL = Path("/run/systemd/journal/socket")
 _NAME = "gitlab-mm"
 _PRIORITIES = {
@@ -35,6 +26,18 @@ _PRIORITIES = {
     logging.WARNING: syslog.LOG_WARNING,
     logging.ERROR: syslog.LOG_ERR,
 }
+_NO_THREAD = "can't start new thread"  # RuntimeError of threading
+_UNFINISHED = (
+    "A restore is unfinished. Run gitlab-mm restore --rollback (the old state) or --continue "
+    "(the state of the set). "
+)
+
+
+@functools.lru_cache(None)
+def run_id() -> str:
+    """Return the run's id, eight hexadecimal digits; within a hook that of the calling run."""
+    given = os.environ.get(RUN_VARIABLE, "")
+    return given if re.fullmatch(r"[0-9a-f]{8}", given) else os.urandom(4).hex()
 
 
 class SystemLog(logging.Handler):
@@ -94,11 +97,6 @@ def _native(entry: Mapping[str, object]) -> bytes:
 
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_NO_THREAD = "can't start new thread"  # RuntimeError of threading
-_UNFINISHED = (
-    "A restore is unfinished. Run gitlab-mm restore --rollback (the old state) or --continue "
-    "(the state of the set). "
-)
 
 
 def bug_failure(error: BaseException, code: ExitCode = ExitCode.FAILED) -> Failure:

@@ -18,11 +18,15 @@ from . import parallel
 _CLONE_NEWNS = 0x00020000  # unshare(2)
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 0x1, 0x2, 0x4  # mount(2)
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
-# What programs of this host need to run, the means to talk to the system's log included.
+# Paths that programs of this host need, those of the system's log included.
 _HOST = (
     *("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "proc", "dev", "run/systemd"),
     *("etc/alternatives", "etc/hosts", "etc/ld.so.cache", "etc/localtime", "etc/ssl"),
 )
+_CLONE_NEWNET = 0x40000000  # unshare(2)
+_SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914  # netdevice(7)
+_IFF_UP = 1
+_INTERFACE = struct.Struct("16sh14x")  # struct ifreq: name, flags
 
 
 @dataclass(frozen=True)
@@ -114,12 +118,6 @@ def _refused(what: str, number: int) -> Failure:
         f"{what}: {os.strerror(number)}",
         "In a container, allow it mounts (CAP_SYS_ADMIN).",
     )
-
-
-_CLONE_NEWNET = 0x40000000  # unshare(2)
-_SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914  # netdevice(7)
-_IFF_UP = 1
-_INTERFACE = struct.Struct("16sh14x")  # struct ifreq: name, flags
 
 
 def without_network(task: Callable[[], Any], cancel: Callable[[], object] = lambda: None) -> Any:

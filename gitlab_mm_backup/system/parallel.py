@@ -33,7 +33,7 @@ def run_all(
         try:
             for future in concurrent.futures.as_completed(futures):
                 future.result()
-        except Stopped as stopped:  # by whoever gave up in another thread, whose reason counts
+        except Stopped as stopped:  # another thread has failed, and its failure counts
             _give_up(futures, cancel)
             raise _cause(futures) or stopped from None
         except BaseException:
@@ -115,7 +115,7 @@ def _give_up(
     futures: Sequence[concurrent.futures.Future[Any]], cancel: Callable[[], object]
 ) -> None:
     """End the programs of all tasks, repeatedly: a task may be between two programs."""
-    # What waits for its turn, the last first: none is begun when one before it never will be.
+    # Waiting tasks, the last first, so that none starts after an earlier one was cancelled.
     for future in reversed(futures):
         future.cancel()
     while concurrent.futures.wait(futures, timeout=0.1).not_done:

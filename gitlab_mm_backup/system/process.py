@@ -27,6 +27,17 @@ from .redaction import Secret
 from .sandbox import Sandbox
 
 LAST_WORDS = 2000  # bytes
+PATH = environment.PATH
+_PIPE = 1 << 20  # bytes that one of ours holds, where the system lets it
+_PIECE = 256 << 10  # bytes to read at once: small enough for the processor's cache
+_F_SETPIPE_SZ = 1031  # fcntl(2); the module fcntl knows it from Python 3.10 on
+_GLANCE = 0.5  # seconds between looks at a program's errors
+# Takes the output of programs, piece by piece.
+Sink = Callable[[memoryview], object]
+# Running children; a signal or a failure in one thread ends those of all threads.
+_running: dict[subprocess.Popen[bytes], str] = {}  # and the program that each is
+_running_lock = threading.Lock()
+_stopped: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()  # by stop_all
 
 
 class Stopped(Failure):
@@ -54,21 +65,6 @@ def judge_ending(program: str, may_exit: Collection[int], code: int, words: str)
         raise Failure(f"{program} cannot be started", words)
     how = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
     raise Failure(f"{program} {how}", words)
-
-
-PATH = environment.PATH
-_PIPE = 1 << 20  # bytes that one of ours holds, where the system lets it
-_PIECE = 256 << 10  # bytes that are read at once: what has just come is in the processor's cache
-_F_SETPIPE_SZ = 1031  # fcntl(2); the module fcntl knows it from Python 3.10 on
-_GLANCE = 0.5  # seconds between looks at what a program complains of
-
-# What takes the output of programs, piece by piece.
-Sink = Callable[[memoryview], object]
-
-# Children that run now; a signal or a failure in one thread ends those of all threads.
-_running: dict[subprocess.Popen[bytes], str] = {}  # and the program that each is
-_running_lock = threading.Lock()
-_stopped: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()  # by stop_all
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ class Command:
         return Path(str(self.argv[0])).name
 
 
-# A reader that has all it needs closes the pipe; whether that was too early, its own exit tells.
+# A reader may close the pipe early; its own exit code shows whether that was right.
 DECOMPRESS = Command(
     ["zstd", "--decompress", "--stdout", "--quiet"],
     account="nobody",
@@ -352,7 +348,7 @@ def _started(
 def widen(pipe: IO[bytes] | int | None) -> None:
     """Enlarge the buffer of a pipe, so that both ends wait less often (pipe(7))."""
     if pipe is not None:
-        with contextlib.suppress(OSError):  # somebody has set a lower limit
+        with contextlib.suppress(OSError):  # the system has a lower limit
             fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE)
 
 
@@ -364,7 +360,7 @@ def _privileges(command: Command, place: PrivateFiles) -> list[str]:
     if not command.through_no_link:
         return [*given, *spare]
     folders = map(str, command.through_no_link)
-    # First of all: a mount takes a right that what follows may give up.
+    # First, because a mount needs a privilege that the next prefix may drop.
     return [sys.executable, "-I", "-c", nolinks_program(), *folders, "--", *given, *spare]
 
 

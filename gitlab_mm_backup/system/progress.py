@@ -21,8 +21,8 @@ class Bar(Protocol):
         """Remove it from the screen."""
 
 
-# What the edge shows bars with: the name, the bytes to expect (None: nobody knows), and what tells
-# those that are done where nothing advances the bar.
+# Shows a bar: its name, the expected bytes (None: unknown), and a function that returns the bytes
+# done, for a bar that is not advanced.
 Start = Callable[[str, "int | None", "Measure | None"], Bar]
 _start: list[Start] = []  # one at most
 

@@ -50,7 +50,7 @@ class Secret:
         return hash(self._value)
 
 
-# What an error names in quotation marks after one of these words is no content of a row.
+# Quoted text after one of these words is a name, not the content of a row.
 _NAMED = re.compile(
     r"\b(?:table|relation|column|constraint|index|type|schema|database|role|user|function"
     r'|extension|sequence|trigger|encoding|parameter) ("[\w.$-]+")'

@@ -22,9 +22,9 @@ from typing import Any
 
 from ..errors import Failure
 
-# Below it a sandbox shows what it was given; /run is a memory file system of its own there.
+# The given directories are below it in a sandbox, where /run is a private tmpfs.
 INSIDE = Path("/run/gitlab-mm")
-# Empty inside, but for what is given: data, settings, sockets and temporary files of the host.
+# Empty inside, except given directories: the host's data, settings, sockets, temporary files.
 _HIDDEN = (
     "/etc/gitlab",
     "/opt/gitlab/etc",
@@ -37,8 +37,40 @@ _HIDDEN = (
     "/tmp",
     "/var",
 )
-# What setpriv(1) needs to become the account; the program itself has none.
+# Capabilities for setpriv(1) to become the account; the program itself has none.
 _CAPABILITIES = ("CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID")
+# Processes and threads of the account, on the whole host.
+_PROCESSES = 1024
+_OPEN_FILES = 8192
+# PostgreSQL keeps a table in files of 1 GiB.
+_FILE = (1 << 30) + (16 << 20)
+# Private memory of one process: half of the host's, within these limits.
+_LEAST_DATA, _MOST_DATA = 1 << 30, 4 << 30
+# The first to be ended where memory runs short (proc(5), oom_score_adj).
+_FIRST_VICTIM = "1000"
+_LIMITS = {
+    "core": resource.RLIMIT_CORE,
+    "nproc": resource.RLIMIT_NPROC,
+    "nofile": resource.RLIMIT_NOFILE,
+    "fsize": resource.RLIMIT_FSIZE,
+    "data": resource.RLIMIT_DATA,
+}
+# System calls of most known sandbox escapes; no server needs them.
+_REFUSED = (
+    *("unshare", "setns", "mount", "umount2", "move_mount", "open_tree", "fsopen", "fsmount"),
+    *("fsconfig", "fspick", "mount_setattr", "pivot_root", "chroot", "swapon", "swapoff"),
+    *("bpf", "perf_event_open", "userfaultfd", "ptrace", "process_vm_readv", "process_vm_writev"),
+    *("process_madvise", "kcmp", "pidfd_getfd", "keyctl", "add_key", "request_key"),
+    *("io_uring_setup", "io_uring_enter", "io_uring_register"),
+    *("init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load"),
+    *("open_by_handle_at", "name_to_handle_at", "fanotify_init", "quotactl", "quotactl_fd"),
+    *("acct", "reboot", "syslog", "settimeofday", "clock_settime", "clock_adjtime", "adjtimex"),
+    *("iopl", "ioperm", "modify_ldt", "vm86", "vm86old", "lookup_dcookie", "nfsservctl", "vhangup"),
+    *("personality", "uselib"),
+)
+_NAMESPACES = 0x7E020000  # every CLONE_NEW* of clone(2)
+_FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, and AF_NETLINK to ask for addresses
+_PR_SET_DUMPABLE = 4
 
 
 @dataclass(frozen=True)
@@ -67,7 +99,7 @@ class Sandbox:
             *("--seccomp", str(refusing)),
             *("--unshare-pid", "--unshare-ipc", "--unshare-uts"),
             *("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"),
-            # A file system, for a mere folder would have the mode of our umask.
+            # A tmpfs, because a plain directory would get the mode of our umask.
             *(word for path in (*hidden, str(INSIDE)) for word in ("--tmpfs", path)),
             *("--dir", "/var/tmp"),
             *(word for path in self.readable for word in ("--ro-bind", str(path), str(path))),
@@ -76,39 +108,6 @@ class Sandbox:
             *(word for capability in _CAPABILITIES for word in ("--cap-add", capability)),
             "--",
         ]
-
-
-# Processes and threads of the account, on the whole host.
-_PROCESSES = 1024
-_OPEN_FILES = 8192
-# PostgreSQL keeps a table in files of 1 GiB.
-_FILE = (1 << 30) + (16 << 20)
-# What one process may have of its own: half of the memory, but enough to work on any host.
-_LEAST_DATA, _MOST_DATA = 1 << 30, 4 << 30
-# The first to be ended where memory runs short (proc(5), oom_score_adj).
-_FIRST_VICTIM = "1000"
-_LIMITS = {
-    "core": resource.RLIMIT_CORE,
-    "nproc": resource.RLIMIT_NPROC,
-    "nofile": resource.RLIMIT_NOFILE,
-    "fsize": resource.RLIMIT_FSIZE,
-    "data": resource.RLIMIT_DATA,
-}
-# Those through which most ways out of a sandbox have led, and that no server needs.
-_REFUSED = (
-    *("unshare", "setns", "mount", "umount2", "move_mount", "open_tree", "fsopen", "fsmount"),
-    *("fsconfig", "fspick", "mount_setattr", "pivot_root", "chroot", "swapon", "swapoff"),
-    *("bpf", "perf_event_open", "userfaultfd", "ptrace", "process_vm_readv", "process_vm_writev"),
-    *("process_madvise", "kcmp", "pidfd_getfd", "keyctl", "add_key", "request_key"),
-    *("io_uring_setup", "io_uring_enter", "io_uring_register"),
-    *("init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load"),
-    *("open_by_handle_at", "name_to_handle_at", "fanotify_init", "quotactl", "quotactl_fd"),
-    *("acct", "reboot", "syslog", "settimeofday", "clock_settime", "clock_adjtime", "adjtimex"),
-    *("iopl", "ioperm", "modify_ldt", "vm86", "vm86old", "lookup_dcookie", "nfsservctl", "vhangup"),
-    *("personality", "uselib"),
-)
-_NAMESPACES = 0x7E020000  # every CLONE_NEW* of clone(2)
-_FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, and AF_NETLINK to ask for addresses
 
 
 def limits_prefix() -> list[str]:
@@ -169,9 +168,6 @@ def _add(made: Any, action: int, name: str, *arguments: Any) -> None:
         made.add_rule_exactly(action, name, *arguments)
 
 
-_PR_SET_DUMPABLE = 4
-
-
 def rights_prefix(
     account: pwd.struct_passwd | None,
     capabilities: Sequence[str] | None,
@@ -216,7 +212,7 @@ def to_read_all() -> tuple[str, ...]:
 def leave_no_core() -> None:
     """Prevent core files of this program and its children (core(5))."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # A handler that the kernel pipes cores to need not heed the limit; prctl(2) it must.
+    # A core handler (core_pattern with a pipe) may ignore the limit, but not prctl(2).
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 

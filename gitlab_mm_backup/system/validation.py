@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from .. import clock
 
+if TYPE_CHECKING:
+    import yaml
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Check = Callable[[Any], Any]
+LARGEST_DOCUMENT = 32 << 20  # bytes or characters; a manifest with all tables has some 10 kB
+DEEPEST = 100  # levels: Mattermost's own settings have five
+_LONGEST = 100  # digits of a number
+_LARGEST_YAML = 4 << 20  # characters: its parser takes a second for 100 kB
+_MOST_NODES = 200_000  # of YAML, each as often as an alias repeats it
 
 
 def members(
@@ -143,16 +151,6 @@ def each(key: Check, inner: Check) -> Check:
         return {key(name): inner(item) for name, item in value.items()}
 
     return check
-
-
-if TYPE_CHECKING:
-    import yaml
-
-LARGEST_DOCUMENT = 32 << 20  # bytes or characters; a manifest with all tables has some 10 kB
-DEEPEST = 100  # levels: Mattermost's own settings have five
-_LONGEST = 100  # digits of a number
-_LARGEST_YAML = 4 << 20  # characters: its parser takes a second for 100 kB
-_MOST_NODES = 200_000  # of YAML, each as often as an alias repeats it
 
 
 class Refused(ValueError):

@@ -1,8 +1,8 @@
 # The commands of gitlab-mm-backup in gitlab-ctl; see gitlab-mm(1).
 #
 # gitlab-ctl evaluates this text inside its own object whenever it runs, so a fault in here would
-# break all of gitlab-ctl: nothing is required, nothing is looked up, no constant is made, the text
-# is plain ASCII, and a gitlab-ctl without this interface is left as it is.
+# break all of gitlab-ctl: it requires nothing, looks up nothing, defines no constant, is plain ASCII,
+# and does nothing in a gitlab-ctl without this interface.
 {
   'mattermost-backup' => ['backup', 'Make a backup set of Mattermost while it keeps running'],
   'mattermost-restore' => ['restore', 'Put a backup set of Mattermost back [SET] [options]'],
