@@ -134,7 +134,7 @@ def preview_result(preview: Preview, chosen: Chosen) -> CommandResult:
         *(f"  {note}" for note in chosen.notes),
         *(f"  {number}. {step}" for number, step in enumerate(preview.steps, 1)),
         *soundness.caveat_lines(preview.told),
-        *(f"Disk space: {room}" for room in preview.room),
+        *(f"Disk space: {space}" for space in preview.space),
         f"Changed settings: {', '.join(changed) or 'none'}",
         *(["Changes to the set's config.json:"] if preview.patch else []),
         *(f"  {line}" for line in preview.patch),
@@ -145,7 +145,7 @@ def preview_result(preview: Preview, chosen: Chosen) -> CommandResult:
     fields = {
         "set": preview.set.name,
         "steps": preview.steps,
-        "room": preview.room,
+        "room": preview.space,
         "settings_changed": changed,
         "patch": preview.patch,
         "expected_seconds": round(preview.seconds),

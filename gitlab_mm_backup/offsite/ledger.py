@@ -52,7 +52,7 @@ class CopyRecord:
     at: str  # RFC 3339, UTC
     bytes: int
     checks: tuple[str, ...]  # of copies.CHECKS
-    base: str  # the set that it builds on, "" where it is whole by itself
+    base: str  # the set that it builds on; "" if it needs no other
     host: str = ""  # that made the set, as identity.of_set has it; "" in notes of before 0.2
     installation: str = ""  # that the set is of; "" where it is not known
     empty: bool = False  # that Mattermost had never been used

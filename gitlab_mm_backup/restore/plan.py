@@ -15,9 +15,9 @@ class RestoreOptions:
 
     parts: tuple[str, ...] = PARTS
     with_etc: bool = False
-    safety: bool = True  # a set of the present state first
+    safety: bool = True  # back up the current state first
     keep_previous: bool = False
-    in_place: bool = False  # remove what is live first, for want of room; without undo
+    in_place: bool = False  # delete current data first (disk too small); cannot be rolled back
     search: str = "auto"  # when its indexes are built: now, later, or by the database's size
     to: str = ""  # the kind of the site, "" for the default
     replace: bool = False  # what a standalone site holds already

@@ -29,7 +29,7 @@ class Preview:
 
     set: BackupSet
     steps: list[str]
-    room: list[str]
+    space: list[str]  # lines about disk space
     settings_changed: list[str]  # Section.Key
     patch: list[str]  # what is done to the set's config.json, nothing secret
     seconds: float  # a rough guess, by the sizes

@@ -102,9 +102,8 @@ DOCUMENTS = [
     for path in sorted(ROOT.glob(pattern))
     if path.name not in GENERATED
 ]
-# Other text that a user or a developer reads, once its words are changed:
-# [*ROOT.glob("gitlab_mm_backup/**/*.py"), *ROOT.glob("debian/manual/*.*")]
-OTHERS: list[Path] = []
+# Other text that a user or a developer reads.
+OTHERS = [*ROOT.glob("gitlab_mm_backup/**/*.py"), *ROOT.glob("debian/manual/*.*")]
 PAGES = [*DOCUMENTS, *OTHERS]
 
 
