@@ -187,7 +187,7 @@ def _repair_line(repair: Repair | None, verb: str) -> str:
         return "Nothing written: GitLab accepts none of the credentials that were found"
     pair = f"id {repair.pair.id[:4]}…, secret {repair.pair.secret.hint()}"
     if not repair.changes:
-        return f"Already correct; nothing written ({pair})"
+        return f"Already correct ({pair})"
     return f"{verb} the credentials from {repair.source} to {', '.join(repair.layers)} ({pair})"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -230,7 +231,7 @@ def settings_full_of_canaries() -> str:
 
 def filled_in(option: Option) -> Any:
     """An option as its example gives it, the canary at the end of each secret."""
-    given = yaml.safe_load(example(option))[option.name] if option.example else None
+    given = given_by(option)
     if is_secret(option):
         return f"{given or ''}{CANARY}"
     if option.several:
@@ -243,6 +244,14 @@ def filled_in(option: Option) -> Any:
         inner = {one.name: filled_in(one) for one in option.options}
         return {name: value for name, value in inner.items() if value is not None}
     return given
+
+
+def given_by(option: Option) -> Any:
+    """An option's example; PyYAML takes a key ``on`` for true, as YAML 1.1 has it."""
+    if not option.example:
+        return None
+    text = re.sub(r"^( *)on:", r"\1'on':", example(option), flags=re.MULTILINE)
+    return yaml.safe_load(text)[option.name]
 
 
 def plant(lab: Lab, gitlab: Omnibus) -> None:
