@@ -230,7 +230,7 @@ def test_an_index_that_is_not_valid(place: House) -> None:
     script = (
         "import psycopg, sys; from gitlab_mm_backup.rehearsal import integrity as i;"
         "c = psycopg.connect('host=/var/opt/gitlab/postgresql dbname=look user=gitlab-psql', autocommit=True);"
-        "print([(x.name, x.result.value, x.detail) for x in i.examine([c], i.Uploads(None, 'none'), [])"
+        "print([(x.name, x.result.value, x.detail) for x in i.run_checks([c], i.Uploads(None, 'none'), [])"
         " if x.name == 'indexes'])"
     )
     told = place.lab.run("/usr/bin/python3", "-c", script, user="gitlab-psql").stdout
@@ -264,7 +264,7 @@ def expect_no_boot(place: House, path: str, why: str) -> None:
     }
     assert results(answer)["boot"] == "not run"
     assert why in detail(answer, "boot")
-    assert any("boot was not run" in warning for warning in answer.document["warnings"])
+    assert any("boot was skipped" in warning for warning in answer.document["warnings"])
     assert answer.document["recovery_seconds"] is None
 
 

@@ -104,14 +104,14 @@ print(json.dumps(done))
 A_SITE = """
 import sys
 from pathlib import Path
-from gitlab_mm_backup.restore import unpack as beside, folder_swap as folders, unpacking
+from gitlab_mm_backup.restore import folder_swap as folders, unpack
 from gitlab_mm_backup.mattermost.site import Folders
 
 home = Path("/srv/mattermost")
 places = {"home": home, "data": home / "data"}
-own = unpacking.exchanged(Folders(places, places))
+own = folders.exchanged(Folders(places, places))
 works = [
-    beside.Work(live, folders.work_folder(live, f"token-{role}")) for role, live in own.items()
+    unpack.StagedFolder(live, folders.work_folder(live, f"token-{role}")) for role, live in own.items()
 ]
 
 
