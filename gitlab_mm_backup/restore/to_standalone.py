@@ -143,7 +143,7 @@ def check_vacant(set_: BackupSet, site: Site, plan: RestoreOptions) -> None:
         )
     if site.kind is Kind.STANDALONE and plan.with_etc:
         raise Failure(
-            "/etc/gitlab is not put back on a standalone Mattermost",
+            "/etc/gitlab is not restored on a standalone Mattermost",
             "it belongs to GitLab, on GitLab's host",
             "Run it without --with-etc.",
         )
