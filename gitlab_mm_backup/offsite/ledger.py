@@ -42,7 +42,7 @@ class PartialCopy:
 
     recipients: tuple[str, ...]
     files: dict[str, SentFile]
-    host: str = ""  # that made the set, as identity.of_set has it; "" in notes of before 0.2
+    host: str = ""  # that made the set, as manifest.host_of has it; "" in notes of before 0.2
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class CopyRecord:
     bytes: int
     checks: tuple[str, ...]  # of copies.CHECKS
     base: str  # the set that it builds on; "" if it needs no other
-    host: str = ""  # that made the set, as identity.of_set has it; "" in notes of before 0.2
+    host: str = ""  # that made the set, as manifest.host_of has it; "" in notes of before 0.2
     installation: str = ""  # that the set is of; "" where it is not known
     empty: bool = False  # that Mattermost had never been used
     shrunken: bool = False  # it looked emptied when it was made

@@ -42,7 +42,7 @@ class Lineage:
     """The host that made a set, and its Mattermost installation."""
 
     installation: str  # "" in sets from before installations had an id
-    host: str  # as identity.of_set has it
+    host: str  # as manifest.host_of has it
 
 
 def lineage_of(manifest: Manifest) -> Lineage:
@@ -80,7 +80,7 @@ def belongs(host: Host, installation: str, lineage: Lineage) -> bool:
 class SeenHost:
     """What a store holds of one host and installation."""
 
-    host: str  # as identity.of_set has it
+    host: str  # as manifest.host_of has it
     name: str
     installation: str
     sets: int

@@ -366,7 +366,7 @@ class ResticStore(SetStore):
 class _Key:
     """Identifies a set in the repository."""
 
-    host: str  # as identity.of_set has it
+    host: str  # as manifest.host_of has it
     name: str
 
 

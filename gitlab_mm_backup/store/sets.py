@@ -145,7 +145,7 @@ class SetEntry:
 class Others:
     """Sets of another host in a store that does not list them."""
 
-    host: str  # as identity.of_set has it
+    host: str  # as manifest.host_of has it
     name: str  # of the host
     installation: str
     sets: int
