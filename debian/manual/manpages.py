@@ -193,7 +193,7 @@ def _description(field: dict[str, Any]) -> str:
 
 
 def _schema(name: str) -> dict[str, Any]:
-    """Return a schema; a verb without one, which a test refuses, has no fields of its own."""
+    """Return the schema of a command; without one it has only the fields that all have."""
     path = SCHEMAS / f"{name}.json"
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 

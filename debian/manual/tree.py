@@ -97,7 +97,7 @@ def _json_name(context: click.Context | None) -> str:
 def _option(option: click.Option, context: click.Context) -> Option:
     record = option.get_help_record(context)
     assert record is not None
-    # "-o, --output FILE"; a choice's metavar may hold blanks and commas of its own.
+    # "-o, --output FILE"; a choice's metavar may contain blanks and commas.
     names = re.findall(r"(?:^|, )(-[^\s,]+)", record[0])
     metavar = record[0].removeprefix(", ".join(names)).strip()
     values, choices = _values(option)

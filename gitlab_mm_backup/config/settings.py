@@ -124,7 +124,7 @@ def remote_entries(listed: Sequence[Mapping[str, Any]]) -> tuple[Remote, ...]:
 
 
 def _rules_of_remote(values: Mapping[str, Any]) -> Rules | None:
-    """Return the retention rules of a remote, None if it has none of its own."""
+    """Return the retention rules of a remote, None if the general rules apply."""
     given = {
         rule: values[option] for rule, option in KEEP_RULES.items() if values[option] is not None
     }
