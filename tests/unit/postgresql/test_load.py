@@ -1,4 +1,4 @@
-"""Loading side by side: who waits for the rows, and that nobody waits for ever."""
+"""Loading in parallel: who waits for the rows, an end for each, and the rows compared."""
 
 from __future__ import annotations
 
@@ -63,3 +63,22 @@ def test_one_session_does_one_after_the_other() -> None:
 def test_a_failure_leaves_nobody_waiting(broken: str, sessions: int, _: int) -> None:
     with pytest.raises(Failure, match=f"{broken} cannot be loaded"):
         Work(broken).do(sessions)
+
+
+@pytest.mark.parametrize(
+    ("found", "named"),
+    [
+        ({"a": 1, "b": 2}, ""),
+        ({"a": 1, "b": 3}, "b: 3, not 2"),
+        ({"a": 1}, "b: None, not 2"),
+        ({"a": 1, "b": 2, "c": 0}, "c: 0, not None"),
+        ({}, "a: None, not 1; b: None, not 2"),
+    ],
+)
+def test_each_table_with_another_number_of_rows_is_named(found: dict[str, int], named: str) -> None:
+    if not named:
+        load.compare_rows(found, {"a": 1, "b": 2})
+        return
+    with pytest.raises(Failure) as caught:
+        load.compare_rows(found, {"a": 1, "b": 2})
+    assert caught.value.detail == named
