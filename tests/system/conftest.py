@@ -13,6 +13,9 @@ import pytest
 from tests.lab.base import BUILD, build_base, build_deb, locked
 from tests.lab.disks import CHECKOUT
 from tests.lab.sandbox import Lab
+from tests.system.helpers.faults import Server
+from tests.system.helpers.faults_rows import Table
+from tests.system.helpers.faults_server import server as boot
 
 MakeLab = Callable[..., Lab]
 
@@ -43,3 +46,16 @@ def make_lab(base: Path) -> Iterator[MakeLab]:
             return labs.enter_context(Lab(**{"base": base, **options}))
 
         yield boot
+
+
+@pytest.fixture(scope="module")
+def server(base: Path, deb: Path) -> Iterator[Server]:
+    """The server of tests that break something; files that need another one have their own."""
+    with boot(base, deb) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def table(request: pytest.FixtureRequest) -> Table:
+    """The rows of a file's cases, written under its name."""
+    return Table(request.path.stem)

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.system.helpers.faults import SETS, Fault, Server
 from tests.system.helpers.faults_rows import FILL, Table, filling
-from tests.system.helpers.faults_server import server as boot
 
 STORE = "store.local"
-
-
-@pytest.fixture(scope="module")
-def server(base: Path, deb: Path) -> Iterator[Server]:
-    with boot(base, deb) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def table() -> Table:
-    return Table(Path(__file__).stem)
 
 
 def sets(server: Server) -> dict[str, str]:

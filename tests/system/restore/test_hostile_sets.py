@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +11,6 @@ import pytest
 from tests.system.helpers.faults import QUICK, Server
 from tests.system.helpers.faults_forge import copied, forged, forged_sql, resum
 from tests.system.helpers.faults_rows import Table
-from tests.system.helpers.faults_server import server as boot
 
 HOME = "var/opt/gitlab/mattermost"
 GITLABS = "SELECT md5(string_agg(u::text, '' ORDER BY u.id)) FROM users u"
@@ -51,17 +48,6 @@ STATEMENTS = {
     "a read of the host's files": "SELECT pg_read_file('/etc/passwd');",
     "a large read of a server file": "SELECT lo_import('/etc/shadow');",
 }
-
-
-@pytest.fixture(scope="module")
-def server(base: Path, deb: Path) -> Iterator[Server]:
-    with boot(base, deb) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def table() -> Table:
-    return Table(Path(__file__).stem)
 
 
 def refused(server: Server, path: str) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.system.helpers.faults import Fault, Server, journal_write
 from tests.system.helpers.faults_rows import Case, Table, play, recover
-from tests.system.helpers.faults_server import server as boot
 
 # What the quick restore notes, in this order; the last but one is the commit.
 NOTES = (
@@ -24,17 +22,6 @@ NOTES = (
     "remove what was before",
     "end",
 )
-
-
-@pytest.fixture(scope="module")
-def server(base: Path, deb: Path) -> Iterator[Server]:
-    with boot(base, deb) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def table() -> Table:
-    return Table(Path(__file__).stem)
 
 
 def boundaries() -> Iterator[Case]:

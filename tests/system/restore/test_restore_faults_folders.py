@@ -34,11 +34,6 @@ def server(base: Path, deb: Path) -> Iterator[Server]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def table() -> Table:
-    return Table(Path(__file__).stem)
-
-
 @contextlib.contextmanager
 def laid_out(server: Server, layout: str) -> Iterator[None]:
     """Have the uploads lie so; Mattermost is started anew, as it keeps no folder open."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.system.helpers.faults import HOME, Fault, Server, differences, journal_write
 from tests.system.helpers.faults_rows import FILL, Case, Table, filling, play
-from tests.system.helpers.faults_server import server as boot
 
 STATE = "/var/lib/gitlab-mm-backup"
 DATA = "/var/opt/gitlab/postgresql/data"
@@ -23,17 +21,6 @@ CRASH = (
     " kill -9 $server; for one in $rest; do while kill -0 $one; do sleep 0.01; done; done 2>&-",
 )
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
-
-
-@pytest.fixture(scope="module")
-def server(base: Path, deb: Path) -> Iterator[Server]:
-    with boot(base, deb) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def table() -> Table:
-    return Table(Path(__file__).stem)
 
 
 def killed() -> Iterator[Case]:
