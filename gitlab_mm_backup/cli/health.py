@@ -177,7 +177,7 @@ def doctor_result(checks: Sequence[Check], brief: bool = False) -> CommandResult
 @verb
 def doctor(context: Context, layout: bool, to: str | None, install_alerts: bool) -> CommandResult:
     """Check whether this host is ready to back up and restore, or to upgrade GitLab."""
-    from ..health import doctor as health_doctor
+    from ..health import doctor as host_doctor
     from ..health import metrics, upgrade_check
 
     if layout + bool(to) + install_alerts > 1:
@@ -186,7 +186,7 @@ def doctor(context: Context, layout: bool, to: str | None, install_alerts: bool)
         return alerts_result(*metrics.install_alerts())
     if to:
         return doctor_result(upgrade_check.run_checks(context.settings))
-    checks = health_doctor.run_checks(context.settings, layout=layout)
+    checks = host_doctor.run_checks(context.settings, layout=layout)
     return doctor_result(checks, brief=layout)
 
 
@@ -219,9 +219,9 @@ def report(context: Context, file: Path) -> CommandResult:
     written, whatever its verdict.
     """
     from ..health import html
-    from ..health import report as health_report
+    from ..health import report as host_report
 
-    made = health_report.report(health_report.collect(context.store()))
+    made = host_report.report(host_report.collect(context.store()))
     return report_result(made, html.write_report(file, made))
 
 
@@ -233,10 +233,10 @@ def status(context: Context, nagios: bool) -> CommandResult:
 
     Exit code 0: good; 4: a warning needs attention soon; 1: a problem needs attention now.
     """
-    from ..health import status as status_status
+    from ..health import status as host_status
 
     if nagios and context.as_json:
         raise click.UsageError("--nagios and --json exclude each other.")
     ours = context.settings()
-    facts = status_status.collect(context.store(), ours)
-    return status_result(status_status.status(facts), facts.found.host, nagios=nagios)
+    facts = host_status.collect(context.store(), ours)
+    return status_result(host_status.status(facts), facts.found.host, nagios=nagios)

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TypeVar
 
-from ..config import settings as places
 from ..config.origin import SIGNATURE
-from ..config.settings import GITLAB, Remote, Settings
+from ..config.settings import GITLAB, Remote, Settings, remote_named
 from ..errors import ExitCode, Failure
 from ..store.archive_reader import TruncatedArchive
 from ..store.local import LocalStore, PartWriter
@@ -55,7 +54,7 @@ def place(settings: Settings, wanted: str) -> Remote:
             )
         return gitlab_upload.remote(settings.upload, rclone.version())
     try:
-        return places.remote_named(wanted)
+        return remote_named(wanted)
     except ValueError as error:
         known = ", ".join([GITLAB, *(remote.name for remote in settings.offsite)])
         raise Failure(

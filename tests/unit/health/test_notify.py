@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 
 import pytest
 
+from gitlab_mm_backup.config import schema
 from gitlab_mm_backup.config.settings import Notification
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.health import notify
@@ -104,3 +105,7 @@ def test_a_run_that_had_nothing_to_do_is_idle() -> None:
     assert not ended(ExitCode.DONE, set=None, error=Failure("x")).idle
     answer = CommandResult({"set": "a"}, [], answer=True)
     assert FinishedRun("restore", WHEN, 1.0, answer, None).idle
+
+
+def test_config_yml_names_every_way_to_send() -> None:
+    assert set(notify.SENDERS) == set(schema.SENDERS)
