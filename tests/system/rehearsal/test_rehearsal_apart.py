@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.lab.sandbox import PYTHON
 from tests.system.helpers.faults import Fault
 from tests.system.helpers.faults_forge import forge
 from tests.system.helpers.rehearsals import CHECKS, STATE, House, detail, house, results
@@ -151,6 +152,39 @@ CAUGHT = (
     "rehearsal.boot:boot",
 )
 
+# A sandbox like that of the scratch server, and who kills its parent while it is being set up.
+SANDBOXED = """
+import sys, time
+from pathlib import Path
+from gitlab_mm_backup.system import process, sandbox
+folder = Path(sys.argv[1])
+inside = sandbox.Sandbox({sandbox.INSIDE / "here": folder})
+with process.temporary_folders(folder):
+    folder.mkdir()
+    with process.background(process.Command(["sleep", "999"], account="nobody", sandbox=inside)):
+        time.sleep(60)
+"""
+KILLER = """
+import os, random, subprocess, sys, time
+def prefix(folder):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as words:
+                if b"setpriv" in (text := words.read()) and folder in text:
+                    return True
+        except OSError:
+            pass
+for number in range(int(sys.argv[2])):
+    folder = f"/run/gitlab-mm-killed-{number:04d}"
+    parent = subprocess.Popen(["/usr/bin/python3", "-c", sys.argv[1], folder])
+    while not prefix(folder.encode()) and parent.poll() is None:
+        pass
+    time.sleep(random.random() / 100)
+    assert parent.poll() is None, "it ended by itself"
+    parent.kill()
+    parent.wait()
+"""
+
 
 @pytest.fixture(scope="module")
 def place(base: Path, deb: Path) -> Iterator[House]:
@@ -181,6 +215,13 @@ def test_a_rehearsal_that_is_cut_short(place: House, point: Fault, act: str) -> 
         assert "On purpose" in json.dumps(answer.document)
     if act != "fail":
         assert (kept.read_bytes() if kept.exists() else b"") == before
+
+
+def test_a_kill_while_a_sandbox_is_set_up_leaves_nothing_in_it(place: House) -> None:
+    """Within some milliseconds neither the kernel nor bwrap ends a child with its parent."""
+    place.lab.run(PYTHON, "-c", KILLER, SANDBOXED, "40", timeout=120)
+    place.expect_nothing_left()
+    assert place.lab.run("pgrep", "-f", "sleep 999", check=False).stdout == ""
 
 
 def test_what_a_power_cut_left_goes_with_the_next_rehearsal(place: House) -> None:
