@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import struct
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ _NOBODY = 0xFFFFFFFF
 _OWN_MODE = struct.pack("<I", 2) + b"".join(
     struct.pack("<HHI", *entry) for entry in ((1, 7, _NOBODY), (4, 0, _NOBODY), (32, 0, _NOBODY))
 )
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PROBE = "user.gitlab-mm"
 _STRANGERS = re.compile(r"^tar: (.*): Warning: Cannot acl_from_text", re.MULTILINE)
 
@@ -52,42 +53,38 @@ class Attributes:
 
 def look(folders: Iterable[Path], excluded: Collection[Path] = ()) -> Attributes:
     """Search ``folders`` except what is ``excluded``; files that vanish have none."""
-    found = Attributes()
-    for root in outermost(folders):
-        _note(found, str(root), str(root))
-        with contextlib.suppress(OSError), _opened(str(root)) as descriptor:
-            _look_into(found, descriptor, str(root), excluded, _DEEPEST)
+    found, never = Attributes(), set(map(str, excluded))
+    for root in map(str, outermost(folders)):
+        _note(found, root, root)
+        with contextlib.suppress(OSError):
+            _look_into(found, os.open(root, _DIRECTORY), root, never, _DEEPEST)
     return found
 
 
 def _look_into(
-    found: Attributes, directory: int, path: str, excluded: Collection[Path], levels: int
+    found: Attributes, directory: int, path: str, excluded: Collection[str], levels: int
 ) -> None:
-    """Search an open directory; each subdirectory is opened in its parent."""
-    with os.scandir(directory) as entries:
-        names = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
-    for name, is_directory in names.items():
-        inner = os.path.join(path, name)
-        _note(found, f"/proc/self/fd/{directory}/{name}", inner)
-        if is_directory and levels and Path(inner) not in excluded:
-            with contextlib.suppress(OSError), _opened(name, directory) as descriptor:
-                _look_into(found, descriptor, inner, excluded, levels - 1)
-
-
-@contextlib.contextmanager
-def _opened(name: str, directory: int | None = None) -> Iterator[int]:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(name, flags, dir_fd=directory)
+    """Search an open directory and close it; each subdirectory is opened in its parent."""
     try:
-        yield descriptor
+        with os.scandir(directory) as entries:
+            names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for name, is_directory in names:
+            inner = f"{path}/{name}"
+            _note(found, f"/proc/self/fd/{directory}/{name}", inner)
+            if is_directory and levels and inner not in excluded:
+                with contextlib.suppress(OSError):
+                    opened = os.open(name, _DIRECTORY, dir_fd=directory)
+                    _look_into(found, opened, inner, excluded, levels - 1)
     finally:
-        os.close(descriptor)
+        os.close(directory)
 
 
 def _note(found: Attributes, place: str, path: str) -> None:
     try:
         names = os.listxattr(place, follow_symlinks=False)
     except OSError:  # it has vanished, or its file system has none
+        return
+    if not names:  # as nearly all
         return
     for kind in {_kind(name) for name in names} - {""}:
         if kind != _LOST:

@@ -262,7 +262,7 @@ def _write_parts(
 
     def pack_all() -> tuple[Packed, Survey]:
         found = survey(folders, owners=site.missing is None)
-        return pack_files(throttle, staging, folders, found), survey(folders).joined(found)
+        return pack_files(throttle, staging, folders, found), found
 
     with dump.snapshot(site.database) as snapshot:
         (dumped, counted), (packed, found), (of_etc, there), kept, attributes = run_all(

@@ -87,6 +87,8 @@ def keep(
 ) -> Packed:
     """Store the folders with restic, which has its own limit instead of a throttle."""
     part, taken = store.keep_folders(staging, archive_writer.outermost(folders), found.left_out)
+    # Unlike tar, restic does not list what it packs: what is unusual may have come meanwhile.
+    found.add(archive_writer.survey(folders))
     return Packed({"files": part}, archive_writer.Contents(taken.files, taken.bytes))
 
 
@@ -113,9 +115,7 @@ def pack_gitlab_settings(
     left = targets.without(found, instead).links_out
     excluded += [Path(link) for link in found.links_out if link not in left]
     part, _ = pack(settings, throttle, path, etc, excluded, found, instead=instead)
-    return {"etc-gitlab": part}, [
-        targets.without(archive_writer.survey(etc).joined(found), instead)
-    ]
+    return {"etc-gitlab": part}, [targets.without(found, instead)]
 
 
 def pack_settings(site: Site, path: Path) -> Part:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import grp
 import os
 import posixpath
+import pwd
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -48,6 +51,7 @@ _FORM = (
 LISTS = ("--acls",)
 # overlayfs uses some of the user attributes.
 EXTENDED = ("--xattrs", "--xattrs-include=user.*", "--xattrs-exclude=user.overlay.*")
+_OWNERLESS = "n"  # in place of a file's kind
 
 
 class NameLine(NamedTuple):
@@ -111,7 +115,7 @@ class Survey:
     special: list[str]  # devices and pipes; not packed
     privileged: list[str]  # files with set-user-id or set-group-id; unpacked without
     shared: bool = False  # one file has names in several of the folders
-    far: tuple[str, ...] = ()  # paths that are too long to be unpacked, and all below; not packed
+    far: list[str] = field(default_factory=list)  # paths too long to be unpacked, and all below
     ownerless: str = ""  # a path whose owner or group is a number without a name
 
     @property
@@ -124,9 +128,21 @@ class Survey:
         """Those of them that the archive may contain: they were created while tar packed."""
         return self.special
 
+    def add(self, later: Survey) -> None:
+        """Add what a ``later`` search of the same directories found."""
+        self.links_out.update(later.links_out)
+        for mine, theirs in (
+            (self.special, later.special),
+            (self.privileged, later.privileged),
+            (self.far, later.far),
+        ):
+            mine += [path for path in theirs if path not in mine]
+
     def learn(self, line: bytes, roots: Sequence[Path]) -> None:
         """Add what a line of tar's listing shows and the survey could not have found."""
         kind, mode = line[:1], line[1:10]
+        if len(line) > LONGEST and len(long := told(line).path) > LONGEST:
+            self.far.append(os.fsdecode(long))
         if kind in b"dh" or (kind == b"-" and b"s" not in mode.lower()):
             return
         one = told(line)
@@ -138,17 +154,6 @@ class Survey:
         elif leads_out(path, target, roots):
             self.links_out[path] = target
 
-    def joined(self, later: Survey) -> Survey:
-        """Return the findings of both; for a link those of the ``later`` one."""
-        return Survey(
-            {**self.links_out, **later.links_out},
-            list(dict.fromkeys((*self.special, *later.special))),
-            list(dict.fromkeys((*self.privileged, *later.privileged))),
-            self.shared,
-            tuple(dict.fromkeys((*self.far, *later.far))),
-            self.ownerless or later.ownerless,
-        )
-
 
 def survey(folders: Iterable[Path], *, owners: bool = False) -> Survey:
     """Search ``folders`` with find(1); ``owners``: also for files whose owner has no name.
@@ -159,19 +164,22 @@ def survey(folders: Iterable[Path], *, owners: bool = False) -> Survey:
     roots = outermost(every)
     wanted = ["-type", "l", "-o", "-type", "p", "-o", "-type", "b", "-o", "-type", "c"]
     wanted += ["-o", "-type", "f", "(", "-perm", "/6000", "-o", "-links", "+1", ")"]
-    wanted = ["(", *TOO_LONG, "-o", *wanted, ")"]
+    told = ["-printf", "%y%m\\0%D:%i\\0%p\\0%l\\0"]
+    looks = ["(", *wanted, ")", *told, *([",", *_ownerless(roots)] if owners else [])]
     looking = Command(
-        ["find", *map(str, roots), *wanted, "-printf", "%y%m\\0%D:%i\\0%p\\0%l\\0"],
+        ["find", *map(str, roots), *TOO_LONG, *told, "-o", "(", *looks, ")"],
         environment=BYTES,
         may_exit=(0, 1),  # 1: a file has vanished
         through_no_link=_changeable(roots),
     )
     fields = os.fsdecode(process.printed(looking)).split("\0")[:-1]
-    found, far = Survey({}, [], []), list[str]()
+    found, ownerless = Survey({}, [], []), ""
     names: dict[str, set[Path]] = {}
     for kind, inode, path, target in zip(*(fields[start::4] for start in range(4))):
-        if len(os.fsencode(path)) > LONGEST:
-            far.append(path)
+        if kind == _OWNERLESS:
+            ownerless = ownerless or path
+        elif len(os.fsencode(path)) > LONGEST:
+            found.far.append(path)
         elif kind.startswith("f"):
             names.setdefault(inode, set()).add(next(root for root in every if _in(path, root)))
             if int(kind[1:], 8) & 0o6000:
@@ -181,15 +189,27 @@ def survey(folders: Iterable[Path], *, owners: bool = False) -> Survey:
         elif leads_out(path, target, roots):
             found.links_out[path] = target
     shared = any(len(places) > 1 for places in names.values())
-    ownerless = _ownerless(roots) if owners else ""
-    return replace(found, shared=shared, far=tuple(far), ownerless=ownerless)
+    return replace(found, shared=shared, ownerless=ownerless)
 
 
-def _ownerless(roots: Sequence[Path]) -> str:
-    looking = ["find", *map(str, roots), *TOO_LONG, "-o"]
-    looking += ["(", "-nouser", "-o", "-nogroup", ")", "-printf", "%p", "-quit"]
-    command = Command(looking, environment=BYTES, may_exit=(0, 1), through_no_link=roots)
-    return os.fsdecode(process.printed(command))
+def _ownerless(roots: Sequence[Path]) -> list[str]:
+    """Return the part of find's expression that prints files whose owner or group has no name.
+
+    Names are looked up for owners other than those of ``roots``, which nearly all files have: for
+    each file it takes longer than all the rest.
+    """
+    uids, gids = set[int](), set[int]()
+    for root in roots:
+        with contextlib.suppress(OSError, KeyError):
+            status = root.lstat()
+            pwd.getpwuid(status.st_uid)
+            grp.getgrgid(status.st_gid)
+            uids.add(status.st_uid)
+            gids.add(status.st_gid)
+    known_users = [word for uid in uids for word in ("-not", "-uid", str(uid))]
+    known_groups = [word for gid in gids for word in ("-not", "-gid", str(gid))]
+    either = ["(", *known_users, "-nouser", "-o", *known_groups, "-nogroup", ")"]
+    return [*either, "-printf", f"{_OWNERLESS}\\0\\0%p\\0\\0"]
 
 
 def walk(folders: Iterable[Path]) -> int:

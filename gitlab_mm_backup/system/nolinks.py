@@ -1,6 +1,6 @@
 """Run a program for which links in some directories cannot be followed.
 
-A separate program, without imports from the package: ``python3 -I nolinks.py DIRECTORY... --
+A separate program, without imports from the package: ``python3 -I -S nolinks.py DIRECTORY... --
 PROGRAM ARGUMENT...``. It has private mounts in which each directory, with everything mounted below
 it, has the option nosymfollow (mount(2), Linux 5.10): no path leads through a link there, even if
 another account creates one. The option begins at the first directory of the path that another

@@ -361,7 +361,7 @@ def _privileges(command: Command, place: PrivateFiles) -> list[str]:
         return [*given, *spare]
     folders = map(str, command.through_no_link)
     # First, because a mount needs a privilege that the next prefix may drop.
-    return [sys.executable, "-I", "-c", nolinks_program(), *folders, "--", *given, *spare]
+    return [sys.executable, "-I", "-S", "-c", nolinks_program(), *folders, "--", *given, *spare]
 
 
 def _uid(account: str | None) -> int:

@@ -265,11 +265,18 @@ def test_what_is_unusual_is_found(tmp_path: Path, home: Path) -> None:
 
 def test_an_owner_without_a_name_is_found_where_it_matters(home: Path) -> None:
     assert archive_writer.survey([home], owners=True).ownerless == ""
-    os.chown(home / "run.sh", 4242, 4343)
-    assert archive_writer.survey([home]).ownerless == ""
-    found = archive_writer.survey([home], owners=True)
-    assert found.ownerless == str(home / "run.sh")
-    assert NOTHING.joined(found).ownerless == found.joined(NOTHING).ownerless == found.ownerless
+    for place, uid, gid in (
+        (home / "run.sh", 4242, 4343),
+        (home / "run.sh", 4242, -1),
+        (home / "run.sh", -1, 4343),
+        (home, 4242, 4343),
+        (home, -1, 4343),
+    ):
+        before = place.stat()
+        os.chown(place, uid, gid)
+        assert archive_writer.survey([home]).ownerless == ""
+        assert archive_writer.survey([home], owners=True).ownerless == str(place)
+        os.chown(place, before.st_uid, before.st_gid)
 
 
 @pytest.mark.parametrize(
@@ -363,9 +370,8 @@ def test_what_is_made_while_it_is_packed_does_not_make_a_set_refuse_itself(
     made = ("to ", 'a "pipe"', "in", "set")
     for name in made if not seen else ():
         (home / name).unlink()
-    after = archive_writer.survey([home]).joined(before)
-    assert str(home / "in") not in after.links_out, "a way that leads nowhere else"
-    assert inspect(tmp_path / "x.tar.zst", home, known=after) == counted
+    assert str(home / "in") not in before.links_out, "a way that leads nowhere else"
+    assert inspect(tmp_path / "x.tar.zst", home, known=before) == counted
     (tmp_path / "into").mkdir()
     archive_reader.unpack(tmp_path / "x.tar.zst", str(home), tmp_path / "into")
     there = tmp_path / "into/mattermost"
@@ -389,8 +395,7 @@ def test_of_a_link_that_is_exchanged_all_the_time_the_one_that_was_packed_counts
     leads_to("/packed")
     counted = pack(tmp_path / "x.tar.zst", home, found=before)
     leads_to("/last")
-    after = archive_writer.survey([home]).joined(before)
-    assert inspect(tmp_path / "x.tar.zst", home, known=after) == counted
+    assert inspect(tmp_path / "x.tar.zst", home, known=before) == counted
 
 
 @pytest.mark.parametrize(
@@ -416,13 +421,19 @@ def test_what_tar_tells_and_nobody_understands_is_a_failure(line: bytes) -> None
         archive_writer.told(line)
 
 
-def test_what_is_gone_after_the_packing_is_known_all_the_same() -> None:
-    first = Survey({"/a": "/x"}, ["/p"], ["/s"], shared=True, far=("/f",))
-    second = Survey({"/b": "/y"}, ["/p", "/q"], [], far=("/g", "/f"))
-    both = first.joined(second)
-    assert both == Survey(
-        {"/a": "/x", "/b": "/y"}, ["/p", "/q"], ["/s"], shared=True, far=("/f", "/g")
+def test_what_a_later_search_finds_is_added() -> None:
+    found = Survey({"/a": "/x"}, ["/p"], ["/s"], shared=True, far=["/f"])
+    found.add(Survey({"/a": "/z", "/b": "/y"}, ["/p", "/q"], [], far=["/g", "/f"]))
+    assert found == Survey(
+        {"/a": "/z", "/b": "/y"}, ["/p", "/q"], ["/s"], shared=True, far=["/f", "/g"]
     )
+
+
+def test_a_path_too_long_that_tar_meets_is_known() -> None:
+    found, name = Survey({}, [], []), "x" * (archive_writer.LONGEST + 1)
+    for packed in (name, name[:100]):
+        found.learn(f'-rw-r--r-- a/b 7 2026-11-29 13:08 "{packed}"\n'.encode(), [])
+    assert found.far == [f"/{name}"]
 
 
 # trees that change, and disks that do not work
@@ -450,7 +461,7 @@ def test_what_is_there_while_tar_packs_alone_is_known_from_what_was_packed(tmp_p
     (folder / "changing").symlink_to("/etc/third")
     later = archive_writer.survey([folder])
     assert (later.special, later.privileged) == ([], [])
-    assert inspect(tmp_path / "x", str(folder), known=later.joined(before)).files == 2
+    assert inspect(tmp_path / "x", str(folder), known=before).files == 2
     with pytest.raises(Failure, match="holds what no backup of ours holds"):
         inspect(tmp_path / "x", str(folder), known=later)
 
