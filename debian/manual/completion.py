@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 #: Names of complete sets, one a line.
 SETS = (
     "gitlab-mm list 2>/dev/null | "
-    r"sed -n '/NOT COMPLETE/d; s/^\([0-9]\{10\}_[^ ]*\) .*/\1/p'"
+    r"sed -n 's/^\([0-9]\{10\}_[^ ]*\) .*/\1/p'"  # an incomplete one has nothing after its name
 )
 
 

@@ -55,7 +55,7 @@ class _Seen:
     size: int  # bytes
 
 
-def make(root: Path, settings: Settings, store: LocalStore) -> BackupResult:
+def make(root: Path, settings: Settings, store: LocalStore, note: str = "") -> BackupResult:
     """Make a set of the Mattermost whose files are below ``root``; nothing there is changed.
 
     ``root`` is a mounted disk of a host, or a folder with Docker's volumes ``config`` and
@@ -85,7 +85,8 @@ def make(root: Path, settings: Settings, store: LocalStore) -> BackupResult:
             adjust = functools.partial(_adjusted, server, programs)
             found = functools.partial(salvage.find, kept, adjust)
             site = _within(root, view, base, found)
-            return job.backup(site, settings, store, make=functools.partial(_make_set, view, base))
+            made = functools.partial(_make_set, view, base)
+            return job.backup(site, settings, store, make=made, note=note)
 
 
 def _within(root: Path, view: View, base: Path, task: Callable[[], Any]) -> Any:

@@ -52,6 +52,7 @@ class Before:
     sign: Sign  # makes the signature of the set
     own: Sequence[BackupSet] = ()  # sets of this host at the place, newest first
     fuller: Manifest | None = None  # the sound set that it must not fall short of
+    note: str = ""  # of the administrator, for the set
 
     @property
     def earlier(self) -> list[Manifest]:
@@ -82,16 +83,18 @@ def backup(
     *,
     nightly: bool = False,
     make: Make | None = None,
+    note: str = "",
 ) -> BackupResult:
     """Make one set of ``site`` in ``store``, then prune; ``follow`` comes after that.
 
     ``nightly`` tells the hooks that no operator is waiting; ``make`` replaces ``make_set`` for a
-    salvage. Raises Failure when anything is missing from the set: then there is no set.
+    salvage; ``note`` is one line for the manifest. Raises Failure when anything is missing from
+    the set: then there is no set.
     """
     variables = {"sets": store.where}
     with hooks.on_failure(variables):
         hooks.run_phase("pre-backup", variables)
-        before = look_before(store)
+        before = dataclasses.replace(look_before(store), note=note)
         made = (make or make_set)(site, settings, store, before)
     host, notes = baseline.settle(identity.own(), store, made.manifest)
     store.serve(host)
@@ -180,7 +183,9 @@ def make_set(
             staging,
         )
         described = description.describe(site, name, started, time.monotonic() - clock, contents)
-        described = dataclasses.replace(described, purpose=purpose, host_id=before.host.id)
+        described = dataclasses.replace(
+            described, purpose=purpose, host_id=before.host.id, note=before.note
+        )
         described = dataclasses.replace(described, told=_told(site, described, contents, before))
         if purpose == BACKUP and before.fuller is not None:
             lost = baseline.shrinkage(described, before.fuller, settings.shrunken_below)

@@ -11,17 +11,18 @@ import click
 
 from ..result import CommandResult
 from ..system import humanize
-from . import offsite
+from . import common, offsite
 from .common import settings_and_store, verb
-from .sets import builds_on
 
 if TYPE_CHECKING:
     from ..backup.job import BackupResult
     from .output import Context
 
+_LONGEST_NOTE = 200
+
 
 def backup_result(made: BackupResult) -> CommandResult:
-    manifest = made.set.manifest
+    manifest, base = made.set.manifest, made.set.base
     return CommandResult(
         {
             "set": made.set.name,
@@ -33,7 +34,7 @@ def backup_result(made: BackupResult) -> CommandResult:
             "rows": manifest.rows,
             "files": manifest.files.files,
             "bytes": manifest.bytes,
-            "base": made.set.base and made.set.base.name,
+            "base": base and base.name,
             "removed": made.removed,
             "notes": made.notes,
             "shrunken": list(manifest.shrunken),
@@ -41,13 +42,20 @@ def backup_result(made: BackupResult) -> CommandResult:
             "told": list(manifest.told),
         },
         [
-            f"Made {made.set.reference}{builds_on(made.set)}",
+            f"Made {made.set.reference}" + (f", which builds on {base.name}" if base else ""),
             f"  {humanize.amounts(manifest.rows, manifest.files.files)} in {manifest.seconds:.1f} s",
             *(f"Removed {name}" for name in made.removed),
             *made.notes,
         ],
         made.warnings,
     )
+
+
+def _one_line(context: click.Context, option: click.Parameter, text: str) -> str:
+    """Return a note as it is; raises BadParameter for one that no list could show."""
+    if len(text) > _LONGEST_NOTE or not text.isprintable():
+        raise click.BadParameter(f"give one line of at most {_LONGEST_NOTE} characters")
+    return text
 
 
 @click.command()
@@ -63,8 +71,14 @@ def backup_result(made: BackupResult) -> CommandResult:
     help="Back up a stopped host: the mount point of its disk, or a directory with Docker's volumes "
     "named config and data.",
 )
+@click.option(
+    "--note", metavar="TEXT", default="", callback=_one_line, help="A line about this set."
+)
+@common.waits
 @verb
-def backup(context: Context, if_present: bool, due: str | None, root: Path | None) -> CommandResult:
+def backup(
+    context: Context, if_present: bool, due: str | None, root: Path | None, note: str
+) -> CommandResult:
     """Back up Mattermost while it runs, then prune old sets.
 
     If GitLab 19 has removed Mattermost, the remaining data is backed up, and the set is marked as
@@ -75,13 +89,12 @@ def backup(context: Context, if_present: bool, due: str | None, root: Path | Non
     from ..mattermost.journal import Journal
     from ..restore import rollback, search_index
     from ..system import process
-    from ..system.lock import only_run
 
     now = datetime.now().astimezone()
     if due is not None and not schedule.is_due(due, now):
         return CommandResult({"set": None}, [])
     context.load_everything()
-    with only_run():
+    with context.only_run():
         if due is not None:
             schedule.record()
         absent = detect.absent() if if_present else ""
@@ -94,12 +107,12 @@ def backup(context: Context, if_present: bool, due: str | None, root: Path | Non
         process.lower_priority(ours.nice)
         context.begin(ours)
         if root is not None:
-            made = from_disk.make(root, ours, store)
+            made = from_disk.make(root, ours, store, note)
             outcome, more = backup_result(made), []
         else:
             with guest.admitted(salvage.site_here(store)) as site:
                 more = search_index.build_pending(site)
-                made = job.backup(site, ours, store, nightly=if_present)
+                made = job.backup(site, ours, store, nightly=if_present, note=note)
             outcome = offsite.with_copies(backup_result(made), ours, made.owner)
         more += rollback.prune_previous(ours.keep_time)
     return replace(outcome, warnings=[*more, *outcome.warnings, *job.follow(made)])

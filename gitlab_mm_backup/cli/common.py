@@ -5,11 +5,13 @@ output.py is imported late, so that --help is fast.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
 import os
 import sys
 import syslog
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,22 +38,80 @@ HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 def verb(function: Callable[..., CommandResult]) -> Callable[..., None]:
     """Add the common options to a verb; print its result as text or JSON, and exit with its code."""
 
-    @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-    @click.option(
-        "--config",
-        type=click.Path(path_type=Path, readable=False),
-        help="Settings file, instead of /etc/gitlab-mm-backup/config.yml.",
-    )
-    @click.option("-v", "--verbose", is_flag=True, help="Print every step, without a terminal too.")
-    @click.option("-q", "--quiet", is_flag=True, help="Print only warnings and errors.")
+    @everywhere
     @functools.wraps(function)
     def run(as_json: bool, config: Path | None, verbose: bool, quiet: bool, **options: Any) -> None:
         from . import output
 
-        context = Context(_command_name(), as_json, quiet, verbose, config)
+        before = click.get_current_context().find_object(Before) or Before()
+        context = Context(
+            _command_name(),
+            as_json or before.as_json,
+            quiet or before.quiet,
+            verbose or before.verbose,
+            config or before.config,
+            bool(options.pop("wait", False)),
+        )
         sys.exit(output.finish(context, lambda: function(context, **options)))
 
     return run
+
+
+@dataclass(frozen=True)
+class Before:
+    """The common options that were typed before the verb."""
+
+    as_json: bool = False
+    config: Path | None = None
+    verbose: bool = False
+    quiet: bool = False
+
+
+def everywhere(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that all verbs have."""
+    for option in (
+        click.option("-q", "--quiet", is_flag=True, help="Print only warnings and errors."),
+        click.option(
+            "-v", "--verbose", is_flag=True, help="Print every step, without a terminal too."
+        ),
+        click.option(
+            "-c",
+            "--config",
+            type=click.Path(path_type=Path, readable=False),
+            help="Settings file, instead of /etc/gitlab-mm-backup/config.yml.",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
+    ):
+        function = option(function)
+    return function
+
+
+def agreed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that answers a verb's question."""
+    return click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")(function)
+
+
+def waits(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option --wait to a verb that runs alone; ``verb`` puts it into the context."""
+    return click.option(
+        "--wait", is_flag=True, help="Wait until another run has ended, instead of exit code 3."
+    )(function)
+
+
+class Group(click.Group):
+    """Commands that say what may have been meant where a name is misspelt."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=3)
+            if not near:
+                raise
+            told = f"There is no command {args[0]!r}. Did you mean {' or '.join(near)}?"
+            raise click.UsageError(told, ctx) from None
 
 
 def print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:

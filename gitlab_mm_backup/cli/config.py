@@ -13,6 +13,7 @@ from ..config.options import Option, leaves, shown
 from ..config.schema import OPTIONS
 from ..errors import ExitCode, Failure
 from ..result import CommandResult
+from . import common
 from .common import verb
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _origin(value: Value) -> str:
     return value.origin if value.line is None else f"{value.origin}, line {value.line}"
 
 
-@click.group()
+@click.group(cls=common.Group)
 def config() -> None:
     """Settings: show effective settings and their source, check the file, explain an option."""
 

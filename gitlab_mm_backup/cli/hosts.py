@@ -10,6 +10,7 @@ import click
 from ..config import identity
 from ..result import CommandResult
 from ..system import humanize
+from . import common
 from .common import verb
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .output import Context
 
 
-@click.group()
+@click.group(cls=common.Group)
 def place() -> None:
     """Places of sets and copies; each is recognised by a mark file."""
 
@@ -35,9 +36,8 @@ def forget(context: Context, wanted: str) -> CommandResult:
     PLACE is the directory of the sets, or the path or name of a remote. Sets and copies there stay.
     """
     from ..offsite import ledger
-    from ..system.lock import only_run
 
-    with only_run():
+    with context.only_run():
         path = ledger.forget_place(wanted)
     return CommandResult({"place": path}, [f"Forgot {path}; the next backup marks it again"])
 
@@ -145,7 +145,7 @@ def _alone(run: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=common.Group, invoke_without_command=True)
 @_alone
 @verb
 def host(context: Context) -> CommandResult:
@@ -173,9 +173,8 @@ def take_over(context: Context, wanted: str) -> CommandResult:
     """
     from ..config import identity
     from ..store import inventory
-    from ..system.lock import only_run
 
-    with only_run():
+    with context.only_run():
         here = identity.own()
         return take_over_result(*inventory.take_over(here, inventory.seen(context.store()), wanted))
 
@@ -189,9 +188,8 @@ def new(context: Context) -> CommandResult:
     """
     from ..config import identity
     from ..store import inventory
-    from ..system.lock import only_run
 
-    with only_run():
+    with context.only_run():
         here = identity.own()
         return new_result(*inventory.new_identity(here, inventory.seen(context.store())))
 
@@ -205,9 +203,8 @@ def trust(context: Context, key: str) -> CommandResult:
     KEY is the key's fingerprint; gitlab-mm recovery-kit and gitlab-mm host on that host print it.
     """
     from ..config import keys
-    from ..system.lock import only_run
 
-    with only_run():
+    with context.only_run():
         return trust_result(keys.trust_typed(key))
 
 
@@ -217,7 +214,6 @@ def trust(context: Context, key: str) -> CommandResult:
 def distrust(context: Context, key: str) -> CommandResult:
     """Stop trusting the key of another host."""
     from ..config import keys
-    from ..system.lock import only_run
 
-    with only_run():
+    with context.only_run():
         return distrust_result(keys.distrust(key))

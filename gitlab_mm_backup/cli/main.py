@@ -6,64 +6,70 @@ A module is imported when its command is called, so that a command starts withou
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 import click
 
 from ..errors import ExitCode
 from . import common
 
-# name -> module of this folder, the command's function there, and its line in --help ("": hidden)
+# In the order of use: name -> module of this folder, the command's function there, and its line in
+# --help ("": hidden).
 COMMANDS = {
-    "accounts": ("sso", "accounts", "Convert GitLab accounts to email and password."),
     "backup": ("backup", "backup", "Back up Mattermost while it runs, then prune old sets."),
-    "config": (
-        "config",
-        "config",
-        "Settings: show effective settings and their source, check the file, explain an option.",
+    "list": ("listing", "list_sets", "List the sets, newest first."),
+    "info": ("sets", "info", "Show what one set holds, and what is known of it."),
+    "restore": (
+        "restore",
+        "restore",
+        "Restore a set: messages, uploads, settings and GitLab sign-in.",
+    ),
+    "verify": ("sets", "verify", "Read a set completely and compare it with its manifest."),
+    "rehearse": (
+        "rehearse",
+        "rehearse",
+        "Test a set: restore it into a temporary PostgreSQL and directory; start Mattermost there.",
+    ),
+    "status": (
+        "health",
+        "status",
+        "Show the current state: last set, rehearsal, sign-in, next run, disk space.",
     ),
     "doctor": (
         "health",
         "doctor",
         "Check whether this host is ready to back up and restore, or to upgrade GitLab.",
     ),
-    "gate": ("health", "gate", ""),
-    "host": ("hosts", "host", "Show which host this is, and the hosts whose sets are here."),
-    "list": ("sets", "list_sets", "List the sets, newest first."),
-    "notify": ("health", "notify", "Test the notifications in config.yml."),
-    "offsite": (
-        "offsite",
-        "offsite",
-        "Copy finished sets to the off-site remotes, check the copies, and prune them.",
-    ),
-    "place": ("hosts", "place", "Places of sets and copies; each is recognised by a mark file."),
+    "report": ("health", "report", "Write an HTML restore-test report for auditors."),
+    "sso": ("sso", "sso", "Check and repair sign-in through GitLab."),
+    "accounts": ("sso", "accounts", "Convert GitLab accounts to email and password."),
     "prune": (
         "sets",
         "prune",
         "Remove this host's sets that no retention rule in config.yml keeps; never the newest.",
     ),
+    "delete": ("sets", "delete", "Remove one set, after a question. Its copies elsewhere stay."),
+    "pin": ("sets", "pin", "Keep a set and its copies, whatever the retention rules say."),
+    "unpin": ("sets", "unpin", "Leave a pinned set to the retention rules again."),
+    "offsite": (
+        "offsite",
+        "offsite",
+        "Copy finished sets to the off-site remotes, check the copies, and prune them.",
+    ),
     "recovery-kit": (
-        "recovery_kit",
+        "offsite",
         "kit",
         "Show what is needed to restore Mattermost on an empty machine.",
     ),
-    "rehearse": (
-        "rehearse",
-        "rehearse",
-        "Test a set: restore it into a temporary PostgreSQL and directory; start Mattermost there.",
+    "config": (
+        "config",
+        "config",
+        "Settings: show effective settings and their source, check the file, explain an option.",
     ),
-    "report": ("health", "report", "Write an HTML restore-test report for auditors."),
-    "restore": (
-        "restore",
-        "restore",
-        "Restore a set: messages, uploads, settings and GitLab sign-in.",
-    ),
-    "sso": ("sso", "sso", "Check and repair sign-in through GitLab."),
-    "status": (
-        "health",
-        "status",
-        "Show the current state: last set, rehearsal, sign-in, next run, disk space.",
-    ),
-    "verify": ("sets", "verify", "Read a set completely and compare it with its manifest."),
+    "notify": ("health", "notify", "Test the notifications in config.yml."),
+    "host": ("hosts", "host", "Show which host this is, and the hosts whose sets are here."),
+    "place": ("hosts", "place", "Places of sets and copies; each is recognised by a mark file."),
+    "gate": ("health", "gate", ""),
 }
 ALIASES = {"kit": "recovery-kit"}  # old names of commands; not in --help
 _EXIT_CODES = "Exit codes: " + "; ".join(f"{int(code)} {code.meaning}" for code in ExitCode) + "."
@@ -83,7 +89,7 @@ def commands_of(group: click.Group) -> dict[str, click.Command]:
     return {name: command for name, command in found if command is not None}
 
 
-class _Commands(click.Group):
+class _Commands(common.Group):
     """Commands of the table; none is imported for the list of all."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -91,8 +97,16 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(lines)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take help and version as the first word for the options --help and --version."""
+        if args[:1] == ["help"]:
+            args = [*args[1:], "--help"]
+        elif args[:1] == ["version"]:
+            args = ["--version"]
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*COMMANDS, *self.commands])
+        return [*COMMANDS, *self.commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         name = ALIASES.get(cmd_name, cmd_name)
@@ -101,6 +115,7 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, epilog=_EXIT_CODES)
 @click.option(
+    "-V",
     "--version",
     is_flag=True,
     is_eager=True,
@@ -108,8 +123,13 @@ class _Commands(click.Group):
     callback=common.print_version,
     help="Show the version and exit.",
 )
-def group() -> None:
+@common.everywhere
+@click.pass_context
+def group(
+    context: click.Context, as_json: bool, config: Path | None, verbose: bool, quiet: bool
+) -> None:
     """Backup, restore and migration for the Mattermost bundled with Omnibus GitLab."""
+    context.obj = common.Before(as_json, config, verbose, quiet)
 
 
 def main() -> None:

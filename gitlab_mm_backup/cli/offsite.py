@@ -1,4 +1,4 @@
-"""gitlab-mm offsite, and the options --from and --identity of other verbs."""
+"""gitlab-mm offsite and recovery-kit, and the options --from and --identity of other verbs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import click
 from ..errors import Failure
 from ..result import CommandResult
 from ..system import humanize
+from . import common
 from .common import verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ..offsite.recovery_kit import Kit
     from ..offsite.sync import SyncResult
     from .output import Context
 
@@ -159,6 +161,7 @@ def looked_at(
 
 
 @click.command()
+@common.waits
 @verb
 def offsite(context: Context) -> CommandResult:
     """Copy finished sets to the off-site remotes, check the copies, and prune them.
@@ -171,10 +174,9 @@ def offsite(context: Context) -> CommandResult:
     from ..offsite import sync
     from ..store import inventory
     from ..store.prune import Owner
-    from ..system.lock import only_run
 
     context.load_everything()
-    with only_run():
+    with context.only_run():
         ours, here = context.settings(), identity.own()
         owner = Owner(here, live.installation(detect.find_any(), here))
         return offsite_result(*sync.copy(ours, inventory.local_store(ours), owner))
@@ -187,3 +189,66 @@ def with_copies(made: CommandResult, settings: Any, owner: Any) -> CommandResult
 
     copied = sync.copy(settings, inventory.local_store(settings), owner, heed=True)
     return told_with_copies(made, *copied)
+
+
+def render_kit(made: Kit) -> bytes:
+    """Return the page of the kit."""
+    from ..health import html
+
+    return html.render("offsite/kit.jinja", {}, made=made)
+
+
+def write_kit(path: Path, made: Kit) -> Path:
+    """Write the page of the kit, readable only by root; return its full path. Raises Failure."""
+    from ..health import html
+
+    return html.write(path, render_kit(made), "gitlab-mm recovery-kit FILE")
+
+
+def kit_result(made: Kit, path: Path | None) -> CommandResult:
+    """Return the kit, or the path of its page; the JSON fields contain no secrets."""
+    from ..offsite import recovery_kit
+
+    fields = {
+        "path": str(path) if path else None,
+        "places": [
+            {
+                "name": place.name,
+                "path": place.path,
+                "newest": place.newest or None,
+                "sets": place.sets,
+                "recipients": list(place.recipients),
+            }
+            for place in made.places
+        ],
+        "key": made.key or None,
+        "needed": [{"what": item.what, "why": item.why} for item in made.needed],
+        "versions": dict(made.versions),
+        "steps": [{"title": step.title, "commands": list(step.commands)} for step in made.steps],
+        "told": list(made.told),
+    }
+    lines = [str(path)] if path else recovery_kit.lines(made)
+    return CommandResult(fields, lines, made.warnings, answer=True)
+
+
+@click.command("kit")  # "command" in the JSON object; COMMANDS has the name that a user types
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--with-secrets",
+    is_flag=True,
+    help="Include secrets. Store the output as securely as a password.",
+)
+@verb
+def kit(context: Context, file: Path | None, with_secrets: bool) -> CommandResult:
+    """Show what is needed to restore Mattermost on an empty machine.
+
+    It lists the places of the sets, the required keys and files, versions, and the commands. With
+    FILE, it is written as an HTML page for printing.
+    """
+    from ..offsite import recovery_kit
+
+    if with_secrets and context.as_json:
+        raise click.UsageError("--with-secrets and --json exclude each other.")
+    ours = context.settings()
+    made = recovery_kit.kit(ours, context.store(), with_secrets=with_secrets)
+    return kit_result(made, write_kit(file, made) if file is not None else None)

@@ -31,6 +31,7 @@ from .terminal import Lines, Screen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from ..config.settings import Settings, Value
     from ..store.inventory import Store
@@ -47,6 +48,7 @@ class Context:
     quiet: bool
     verbose: bool
     config: Path | None  # None: the default file, which may be absent
+    wait: bool = False  # for another run to end
 
     def __post_init__(self) -> None:
         """Make this file the one that settings.load() reads in this process."""
@@ -59,6 +61,12 @@ class Context:
     def job(self) -> bool:
         """Whether metrics and notifications report the command."""
         return self.command in JOBS
+
+    def only_run(self) -> AbstractContextManager[None]:
+        """Hold the lock of runs for a block, after waiting for it where --wait was given."""
+        from ..system import lock
+
+        return lock.only_run(wait=self.wait)
 
     def load_everything(self) -> None:
         """Import everything a job may need, so that upgrading the package cannot break it."""

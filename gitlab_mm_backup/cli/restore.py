@@ -16,7 +16,7 @@ from ..result import CommandResult
 from ..sso.oauth import ProbeResult
 from ..store import manifest, soundness
 from ..system import humanize
-from . import offsite
+from . import common, offsite
 from .common import SET_HELP, verb
 
 if TYPE_CHECKING:
@@ -225,8 +225,9 @@ _SEARCH = {None: "auto", True: "later", False: "now"}
     default="",
     help="Restore this set although its origin is not proven.",
 )
-@click.option("--dry-run", is_flag=True, help="Show the plan; change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("-n", "--dry-run", is_flag=True, help="Show the plan; change nothing.")
+@common.agreed
+@common.waits
 @offsite.from_elsewhere
 @click.option("--rollback", is_flag=True, help="Roll back an interrupted restore.")
 @click.option("--continue", "go_on", is_flag=True, help="Run an interrupted restore again.")
@@ -239,12 +240,11 @@ def restore(context: Context, **options: Any) -> CommandResult:
     """
     from ..mattermost import detect
     from ..mattermost.journal import Journal
-    from ..system.lock import only_run
 
     if options["wanted"] is not None and options["at"] is not None:
         raise click.UsageError("SET and --at exclude each other.")
     context.load_everything()
-    with only_run():
+    with context.only_run():
         journal, to = Journal(), options["to"] or ""
         if options["rollback"] or options["go_on"]:
             return _recover(context, journal, to, roll_back=options["rollback"])

@@ -1,145 +1,34 @@
-"""gitlab-mm list, verify and prune."""
+"""gitlab-mm verify, prune, info, delete, pin and unpin: what concerns sets that exist."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..config import identity
+from .. import clock
+from ..config import identity as own_identity
+from ..errors import ExitCode, Failure
 from ..health import remarks
-from ..restore.choice import Found
 from ..result import CommandResult
-from ..store import soundness
-from ..store.check_records import CheckRecord, damaged, latest_rehearsal, latest_verification
+from ..store import prune as thinning
+from ..store.check_records import CheckRecord, damaged
 from ..system import humanize
-from . import common, offsite
-from .common import VERDICTS, check_fields, settings_and_store, verb
+from . import common, listing, offsite
+from .common import check_fields, settings_and_store, verb
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..config.identity import Host
     from ..config.origin import Origin
-    from ..config.settings import Remote
-    from ..offsite.copies import RemoteEntry
     from ..store.inventory import Store
+    from ..store.manifest import Manifest
     from ..store.prune import Pruned, PrunePlan
     from ..store.retention import Decision
-    from ..store.sets import BackupSet, SetEntry
-    from ..store.soundness import Flaw
+    from ..store.sets import BackupSet
+    from .listing import Listed
     from .output import Context
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A set, or an incomplete one, with its check records and flaws, for a list."""
-
-    entry: SetEntry
-    proven: Sequence[CheckRecord] = ()
-    flaws: Sequence[Flaw] = ()
-    origin: Origin | None = None  # None: not complete
-
-
-def list_result(listed: Sequence[Listed], store: Store, here: Host) -> CommandResult:
-    """Return the list of a store's sets, and how many sets of other hosts are not shown."""
-    newest = {item.entry.name: latest_verification(item.proven) for item in listed}
-    damaged = {name for name, record in newest.items() if record and not record.whole}
-    lines = [_list_line(item, damaged, here) for item in listed]
-    fields = [_list_fields(item, damaged, here) for item in listed]
-    others = store.others()
-    lines += [
-        f"{humanize.number(host.sets, 'set')} of host {host.name} ({identity.shown(host.host)[:8]}), "
-        f"the newest {host.newest}: not shown"
-        for host in others
-    ]
-    hidden = [{"host": host.name, "sets": host.sets, "newest": host.newest} for host in others]
-    told = lines or [f"No sets in {store.where}"]
-    return CommandResult({"sets": fields, "others": hidden}, told, answer=True)
-
-
-def builds_on(set_: BackupSet) -> str:
-    return f"  (builds on {set_.base.name})" if set_.base else ""
-
-
-def _damaged_base(set_: BackupSet, damaged: set[str]) -> str | None:
-    """Return the first set of the chain of ``set_`` that is damaged, None if there is none.
-
-    A set is unusable if a set that it builds on is damaged.
-    """
-    return next((base.name for base in set_.chain[:-1] if base.name in damaged), None)
-
-
-def _list_line(item: Listed, damaged: set[str], here: Host) -> str:
-    entry = item.entry
-    if entry.set is None:
-        return f"{entry.name}  NOT COMPLETE: {entry.problem}"
-    manifest = entry.set.manifest
-    size = humanize.size(manifest.bytes)
-    safety = "  (safety set)" if manifest.safety else ""
-    safety += "  (salvaged)" if manifest.salvaged is not None else ""
-    moment = humanize.moment(manifest.made)
-    head = f"{entry.name}  {moment}  {size:>10}  {humanize.amounts(manifest.rows, manifest.files.files)}{safety}"
-    lines = [
-        head + builds_on(entry.set),
-        f"  {_proof(item.proven)}",
-        *remarks.origin_lines(item.origin),
-    ]
-    lines += [f"  {remark}" for remark in remarks.of(manifest, item.flaws, here)]
-    base = _damaged_base(entry.set, damaged)
-    if base is not None:
-        lines.append(f"  NOT SOUND: {base}, which it builds on, is DAMAGED")
-    lines += [f"  {line}" for line in soundness.caveat_lines(manifest.told)]
-    return "\n".join(lines)
-
-
-def _proof(proven: Sequence[CheckRecord]) -> str:
-    """Return the results of a set's newest verification and rehearsal, in words."""
-    verified, rehearsed = latest_verification(proven), latest_rehearsal(proven)
-    if verified is None:
-        return "never verified, never rehearsed"
-    words = f"{'intact' if verified.whole else 'DAMAGED'} on {humanize.moment(verified.made)}"
-    if rehearsed is None:
-        return f"{words}, never rehearsed"
-    result = VERDICTS[rehearsed.verdict]
-    return f"{words}, rehearsal {result} on {humanize.moment(rehearsed.made)}"
-
-
-def _list_fields(item: Listed, damaged: set[str], here: Host) -> dict[str, object]:
-    entry, proven = item.entry, item.proven
-    if entry.set is None:
-        return {"name": entry.name, "complete": False, "problem": entry.problem}
-    manifest = entry.set.manifest
-    verified, rehearsed = latest_verification(proven), latest_rehearsal(proven)
-    return {
-        "name": entry.name,
-        "complete": True,
-        "path": entry.set.reference,
-        "made": manifest.started,
-        "purpose": manifest.purpose,
-        "base": entry.set.base and entry.set.base.name,
-        "damaged_base": _damaged_base(entry.set, damaged),
-        "salvaged": manifest.salvaged,
-        "told": list(manifest.told),
-        "host": manifest.host,
-        **remarks.fields(manifest, item.flaws, here),
-        **remarks.origin_fields(item.origin),
-        "gitlab": manifest.gitlab,
-        "mattermost": manifest.mattermost,
-        "rows": manifest.rows,
-        "files": manifest.files.files,
-        "bytes": manifest.bytes,
-        "verified": verified and {"at": verified.started, "whole": verified.whole},
-        "rehearsed": rehearsed
-        and {
-            "at": rehearsed.started,
-            "result": rehearsed.verdict.value,
-            "depth": rehearsed.depth.value,
-            "recovery_seconds": rehearsed.recovery_seconds,
-        },
-    }
 
 
 def verify_result(
@@ -179,19 +68,6 @@ def prune_result(
     return CommandResult({"sets": fields, "removed": removed}, lines, problems, answer=dry_run)
 
 
-@click.command("list")
-@click.option(
-    "--from", "place", metavar="REMOTE", help="List the copies at a remote, as in restore --from."
-)
-@verb
-def list_sets(context: Context, place: str | None) -> CommandResult:
-    """List the sets, newest first."""
-    ours, store = settings_and_store(context)
-    if place is not None:
-        return list_copies(ours, place)
-    return with_places(listed(store))
-
-
 @click.command(epilog=common.SET_HELP)
 @click.argument("wanted", metavar="[SET]", default="latest")
 @offsite.from_elsewhere
@@ -221,9 +97,13 @@ def verify(
     "--host", "of_host", metavar="ID", help="Prune the sets of another host instead of this host's."
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Show which sets would be removed and why; change nothing."
+    "-n",
+    "--dry-run",
+    is_flag=True,
+    help="Show which sets would be removed and why; change nothing.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@common.agreed
+@common.waits
 @verb
 def prune(
     context: Context,
@@ -240,12 +120,10 @@ def prune(
     """
     from ..config import identity
     from ..restore import rollback
-    from ..store import prune as thinning
-    from ..system.lock import only_run
     from . import output
 
     context.load_everything()
-    with only_run():
+    with context.only_run():
         (ours, store), host = settings_and_store(context), identity.own()
         if accept is not None and not dry_run:
             thinning.accept(store.find(accept))
@@ -279,111 +157,130 @@ def _owner(host: Any) -> Any:
     return Owner(host, live.installation(detect.find_any(), host))
 
 
-Known = Mapping[str, Found]  # by set
+@click.command(epilog=common.SET_HELP)
+@click.argument("wanted", metavar="[SET]", default="latest")
+@offsite.from_elsewhere
+@verb
+def info(context: Context, wanted: str, place: str | None, identity: Path | None) -> CommandResult:
+    """Show what one set holds, and what is known of it."""
+    ours, store = settings_and_store(context)
+    with offsite.looked_at(ours, store, place, wanted, identity) as set_:
+        return info_result(set_, listing.of_set(set_))
 
 
-def told_with_places(listed: CommandResult, copies: Mapping[str, Sequence[str]]) -> CommandResult:
-    """Return the list of sets with the remotes that have a checked copy; ``copies`` has them by set."""
-    sets = list(listed.fields["sets"])
-    lines = list(listed.lines)
-    for number, fields in enumerate(sets):
-        if fields["complete"]:
-            places = list(copies.get(fields["name"], ()))
-            sets[number] = {**fields, "copies": places}
-            lines[number] += f"\n  copies: {', '.join(places)}" if places else ""
-    return replace(listed, fields={**listed.fields, "sets": sets}, lines=lines)
-
-
-def copies_result(
-    remote: Remote, entries: Sequence[RemoteEntry], known: Known, here: Host
-) -> CommandResult:
-    """Return the list of the copies at one remote."""
-    return CommandResult(
-        {"sets": [_entry_fields(remote, entry, known[entry.name], here) for entry in entries]},
-        [_entry_line(entry, known[entry.name], here) for entry in entries]
-        or [f"No copy of a set at {remote.name}"],
-        answer=True,
-    )
-
-
-def _entry_line(entry: RemoteEntry, found: Found, here: Host) -> str:
-    if entry.manifest is None or entry.copy is None:
-        return f"{entry.name}  NOT COMPLETE: {entry.problem}"
-    moment, size = humanize.moment(entry.manifest.made), humanize.size(entry.bytes)
-    increment = entry.manifest.increment
-    builds = f"  (builds on {increment.base})" if increment else ""
-    line = f"{entry.name}  {moment}  {size:>10}  from {entry.manifest.host}{builds}"
-    told = remarks.of(entry.manifest, found.flaws, here)
-    lines = [line, *remarks.origin_lines(found.origin), *(f"  {words}" for words in told)]
-    if entry.copy.recipients:
-        lines.append(f"  encrypted to {'; '.join(entry.copy.recipients)}")
-    return "\n".join(
-        lines + [f"  {words}" for words in soundness.caveat_lines(entry.manifest.told)]
-    )
-
-
-def _entry_fields(
-    remote: Remote, entry: RemoteEntry, found: Found, here: Host
-) -> dict[str, object]:
-    manifest = entry.manifest
-    if manifest is None or entry.copy is None:
-        return {"name": entry.name, "complete": False, "problem": entry.problem}
-    return {
-        "name": entry.name,
-        "complete": True,
-        "path": remote.place(entry.name),
-        "made": manifest.started,
-        "purpose": manifest.purpose,
-        "base": manifest.increment.base if manifest.increment else None,
-        "host": manifest.host,
-        **remarks.fields(manifest, found.flaws, here),
-        **remarks.origin_fields(found.origin),
-        "gitlab": manifest.gitlab,
-        "mattermost": manifest.mattermost,
-        "rows": manifest.rows,
-        "files": manifest.files.files,
-        "bytes": entry.bytes,
-        "told": list(manifest.told),
-        "recipients": list(entry.copy.recipients),
+def info_result(set_: BackupSet, item: Listed) -> CommandResult:
+    """Return everything that the manifest and this host know of a set."""
+    fields = listing.fields_of(item, listing.damaged_names([item]), own_identity.known())
+    parts = {
+        name: {"file": part.file, "bytes": part.bytes, "sha256": part.sha256}
+        for name, part in set_.manifest.parts.items()
     }
+    facts = [*_held(set_.manifest), *_known(set_, item)]
+    lines = [f"{name + ':':20} {humanize.plain(text)}" for name, text in facts]
+    return CommandResult({"set": set_.name, **fields, "parts": parts}, lines, answer=True)
 
 
-def listed(store: Any) -> CommandResult:
-    """Return the list of a store's sets with their check records, flaws and origins."""
-    from ..config import identity
-    from ..restore import offered
-    from ..store import check_records
-
-    known = {offer.name: offer for offer in offered.of_store(store)}
-    lines = [
-        Listed(
-            entry,
-            check_records.of_set(entry.set) if entry.set else [],
-            known[entry.name].flaws if entry.name in known else (),
-            known[entry.name].origin if entry.name in known else None,
-        )
-        for entry in store.entries()
+def _held(manifest: Manifest) -> list[tuple[str, str]]:
+    """Return what a set holds, as names and texts."""
+    people = manifest.contents
+    facts = [
+        ("Set", manifest.name),
+        ("Made", f"{humanize.moment(manifest.made)} on {manifest.host}"),
+        ("Mattermost", manifest.mattermost),
+        ("GitLab", manifest.gitlab or "none"),
+        ("PostgreSQL", manifest.database.server),
+        ("Size", humanize.size(manifest.bytes)),
+        *((f"  {part.file}", humanize.size(part.bytes)) for part in manifest.parts.values()),
+        ("Rows", humanize.grouped(manifest.rows)),
+        ("Files", _counted(manifest.files.files, manifest.files.bytes)),
     ]
-    return list_result(lines, store, identity.known())
+    if people is not None:
+        facts += [
+            ("Teams", humanize.grouped(people.teams)),
+            ("Users", humanize.grouped(people.users)),
+            ("Posts", humanize.grouped(people.posts)),
+            ("Last post", people.last_post or "none"),
+            ("Uploads", _counted(people.uploads, people.upload_bytes)),
+        ]
+    return facts
 
 
-def list_copies(settings: Any, place: str) -> CommandResult:
-    """Return the list of the sets or copies at a remote."""
-    from ..config import identity
-    from ..offsite import copies, download
-    from ..restore import offered, source
-
-    repository = source.store_elsewhere(settings, place)
-    if repository is not None:
-        return with_places(listed(repository))
-    remote = download.place(settings, place)
-    entries = copies.entries(remote)
-    known = {offer.name: offer for offer in offered.of_copies(entries)}
-    return copies_result(remote, entries, known, identity.known())
+def _counted(files: int, size: int) -> str:
+    return f"{humanize.grouped(files)}, {humanize.size(size)}"
 
 
-def with_places(listed: CommandResult) -> CommandResult:
-    """Return the list of sets with the remotes that have a checked copy of each."""
-    from ..offsite import ledger
+def _known(set_: BackupSet, item: Listed) -> list[tuple[str, str]]:
+    """Return what this host knows of a set, as names and texts."""
+    verified, rehearsed = listing.proof_cells(item.proven, clock.now())
+    return [
+        ("Path", set_.reference),
+        ("Origin", item.origin.words if item.origin else "not known"),
+        ("Verified", verified),
+        ("Rehearsed", rehearsed),
+        ("Copies", ", ".join(item.copies) or "none"),
+        ("Pinned", "yes" if thinning.pinned(set_) else "no"),
+        ("Note", set_.manifest.note or "none"),
+        *(("Warning", text) for text in set_.manifest.told),
+        *(("NOT SOUND", flaw.words) for flaw in item.flaws),
+    ]
 
-    return told_with_places(listed, ledger.by_set())
+
+@click.command()
+@click.argument("wanted", metavar="SET")
+@common.agreed
+@common.waits
+@verb
+def delete(context: Context, wanted: str, yes: bool) -> CommandResult:
+    """Remove one set, after a question. Its copies elsewhere stay."""
+    from . import output
+
+    _, store = settings_and_store(context)
+    with context.only_run():
+        set_ = _named(store, wanted)
+        if thinning.pinned(set_):
+            raise Failure(
+                f"Set {set_.name} is pinned",
+                "a pinned set is not removed",
+                f"First: gitlab-mm unpin {set_.name}",
+                ExitCode.USAGE,
+            )
+        if not yes:
+            copies = f"Copies elsewhere: {', '.join(listing.of_set(set_).copies) or 'none'}"
+            loud = [] if len(store.sets()) > 1 else ["It is the only set here."]
+            output.ask([f"Set to remove: {set_.reference}", copies], loud, "Remove it?")
+        store.delete(set_)
+        problems = store.reclaim()
+    return CommandResult(
+        {"set": set_.name, "removed": [set_.name]}, [f"Removed {set_.name}"], problems
+    )
+
+
+@click.command()
+@click.argument("wanted", metavar="SET")
+@verb
+def pin(context: Context, wanted: str) -> CommandResult:
+    """Keep a set and its copies, whatever the retention rules say."""
+    _, store = settings_and_store(context)
+    set_ = _named(store, wanted)
+    thinning.pin(set_)
+    return CommandResult({"set": set_.name, "pinned": True}, [f"Pinned {set_.name}"])
+
+
+@click.command()
+@click.argument("wanted", metavar="SET")
+@verb
+def unpin(context: Context, wanted: str) -> CommandResult:
+    """Leave a pinned set to the retention rules again."""
+    _, store = settings_and_store(context)
+    set_ = _named(store, wanted)
+    thinning.unpin(set_)
+    return CommandResult({"set": set_.name, "pinned": False}, [f"Unpinned {set_.name}"])
+
+
+def _named(store: Store, wanted: str) -> BackupSet:
+    """Return the set of that name; what removes or pins a set does not guess which."""
+    if wanted == "latest":
+        raise Failure(
+            "Name the set", "latest may be another one tomorrow", "gitlab-mm list", ExitCode.USAGE
+        )
+    return store.find(wanted)

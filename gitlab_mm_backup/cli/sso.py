@@ -12,6 +12,7 @@ from ..errors import ExitCode, Failure
 from ..result import CommandResult
 from ..sso.check import Diagnosis, Severity
 from ..system import humanize
+from . import common
 from .common import verb
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _accounts_fields(found: Changed) -> dict[str, object]:
     return {"accounts": people}
 
 
-@click.group()
+@click.group(cls=common.Group)
 def accounts() -> None:
     """Convert GitLab accounts to email and password."""
 
@@ -96,8 +97,9 @@ def accounts() -> None:
     help="An administrator with a Mattermost password, whose sign-in is tested first. The password "
     "is asked for, or read from the first line of standard input.",
 )
-@click.option("--dry-run", is_flag=True, help="Show the affected accounts; change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("-n", "--dry-run", is_flag=True, help="Show the affected accounts; change nothing.")
+@common.agreed
+@common.waits
 @click.option(
     "--undo",
     "mapping",
@@ -120,12 +122,11 @@ def convert(
     """
     from ..mattermost import detect
     from ..sso import accounts as sso_accounts
-    from ..system.lock import only_run
     from . import output
 
     if mapping is None and not (before and after):
         raise click.UsageError("Give --from gitlab --to email, or --undo FILE.")
-    with only_run():
+    with context.only_run():
         site = detect.find()
         if mapping is not None:
             return undo_result(sso_accounts.undo(site, mapping))
@@ -227,7 +228,7 @@ def _sign_in_lines(diagnosis: Diagnosis) -> list[str]:
     return [*lines, f"Probe: {diagnosis.probe.reason}"]
 
 
-@click.group()
+@click.group(cls=common.Group)
 def sso() -> None:
     """Check and repair sign-in through GitLab."""
 
@@ -265,7 +266,7 @@ def sso_check(context: Context, named: tuple[str, ...]) -> CommandResult:
 @click.option(
     "--if-possible", is_flag=True, help="If no credentials work: warn instead of failing."
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be written; change nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would be written; change nothing.")
 @click.option("--undo", is_flag=True, help="Undo the last repair: write back the former files.")
 @verb
 def sso_repair(context: Context, undo: bool, **how: Any) -> CommandResult:

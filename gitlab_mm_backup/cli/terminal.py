@@ -6,6 +6,7 @@ import codecs
 import io
 import logging
 import os
+import shutil
 import sys
 import threading
 from dataclasses import dataclass
@@ -182,6 +183,11 @@ def _amount(task: Task) -> Text:
 def colours() -> bool:
     """Return whether the user wants colours (no-color.org)."""
     return not os.environ.get("NO_COLOR")
+
+
+def columns() -> int | None:
+    """Return the width of the terminal; None where stdout is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def watched() -> bool:

@@ -38,7 +38,7 @@ def whose(manifest: Manifest, here: Host) -> list[str]:
 def origin_lines(origin: Origin | None) -> list[str]:
     """Return the line about the signature of a set; [] for a forged one, which is a flaw."""
     shown = origin is not None and origin.kind is not OriginKind.FORGED
-    return [f"  {origin.words}"] if origin and shown else []
+    return [origin.words] if origin and shown else []
 
 
 def origin_fields(origin: Origin | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -167,7 +167,7 @@ def _missing(
     here = {set_.name: set_ for set_ in own if not set_.manifest.safety}
     known, ring = soundness.accepted_names(), keys.ring()
     members = [prune.of_set(set_, known, ring) for set_ in here.values()]
-    members += [member for member in _members(notes) if member.kept.name not in here]
+    members += [member for member in _members(notes, ()) if member.kept.name not in here]
     planned = prune.decide(remote.name, members, remote.rules or rules, owner)
     wanted: dict[str, BackupSet] = {}
     for decision in planned.decisions:
@@ -176,8 +176,11 @@ def _missing(
     return [set_ for name, set_ in wanted.items() if name not in notes.sets]
 
 
-def _members(notes: Notes) -> list[Member]:
-    """Return the recorded copies as input for retention, with what is known of their sets."""
+def _members(notes: Notes, pinned: Collection[str]) -> list[Member]:
+    """Return the recorded copies as input for retention, with what is known of their sets.
+
+    ``pinned`` are the names of sets that stay, here and there.
+    """
     history, known = check_records.history(), soundness.accepted_names()
     found = []
     for name, there in notes.sets.items():
@@ -190,6 +193,7 @@ def _members(notes: Notes) -> list[Member]:
             base=there.base,
             empty=there.empty,
             shrunken=there.shrunken and name not in known,
+            pinned=name in pinned,
         )
         found.append(Member(kept, Lineage(there.installation, there.host)))
     return found
@@ -204,7 +208,8 @@ def _prune(
     owner: Owner,
 ) -> None:
     """Remove this host's copies that no rule keeps; each removal is tried once."""
-    planned = prune.decide(remote.name, _members(notes), remote.rules or rules, owner)
+    members = _members(notes, prune.pinned_names(store))
+    planned = prune.decide(remote.name, members, remote.rules or rules, owner)
     if remote.add_only:
         served.staying = sum(not decision.keep for decision in planned.decisions)
         return

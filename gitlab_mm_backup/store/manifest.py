@@ -166,6 +166,7 @@ class Manifest:
     properties: Properties | None = None  # of the database; None: not recorded (before format 3)
     pipes: Sequence[str] = ()  # devices and pipes, left out; a new one may be packed
     attributes: Mapping[str, int] = field(default_factory=dict)  # acl, user -> files that have some
+    note: str = ""  # of the administrator, one line
     format: int = FORMAT
 
     @property
@@ -231,6 +232,8 @@ def to_bytes(manifest: Manifest) -> bytes:
         del document["properties"]
     if not manifest.attributes:
         del document["attributes"]
+    if not manifest.note:
+        del document["note"]
     if manifest.format < FORMAT:
         for name in _SINCE_FORMAT_3:
             del document[name]
@@ -381,6 +384,7 @@ _SINCE_FORMAT_3: dict[str, validation.Check] = {
 _LATER: dict[str, validation.Check] = {
     "properties": properties.parse,
     "attributes": validation.each(validation.one_of("acl", "user"), validation.count),
+    "note": validation.line,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from .sets import BackupSet
 from .soundness import marks
 
 PAST_FILE = STATE / "prune.json"
+PINNED = "pinned.json"  # next to the manifest, outside of the checksums
 _FEW = 2  # removed at once on request: as many need not be asked for again
 STORE = "the store"  # as a place; a remote is called by its name
 _ASK = "gitlab-mm prune --dry-run shows them, gitlab-mm prune --yes removes them"
@@ -129,6 +131,7 @@ def of_set(set_: BackupSet, accepted_: Collection[str], ring: Ring) -> Member:
         base=set_.base.name if set_.base else "",
         empty=set_.manifest.empty,
         shrunken=bool(marks(set_.manifest, accepted_)),
+        pinned=pinned(set_),
     )
     return Member(kept, inventory.lineage_of(set_.manifest), set_.manifest.host)
 
@@ -261,6 +264,30 @@ def accept(set_: BackupSet) -> None:
             ExitCode.USAGE,
         )
     soundness.accept(set_.name)
+
+
+def pin(set_: BackupSet) -> None:
+    """Keep a set, and its copies, whatever the rules say; raises Failure."""
+    files.write_state(set_.path / PINNED, {"at": clock.utc(clock.now())})
+
+
+def unpin(set_: BackupSet) -> None:
+    """Leave a set to the rules again; raises Failure where it is not pinned."""
+    try:
+        os.unlink(set_.path / PINNED)
+    except FileNotFoundError:
+        raise Failure(f"Set {set_.name} is not pinned", exit_code=ExitCode.USAGE) from None
+    except OSError as error:
+        raise Failure(f"Set {set_.name} stays pinned", str(error.strerror)) from error
+
+
+def pinned(set_: BackupSet) -> bool:
+    return os.path.lexists(set_.path / PINNED)
+
+
+def pinned_names(store: Store) -> set[str]:
+    """Return the names of the pinned sets in a store."""
+    return {set_.name for set_ in store.sets() if pinned(set_)}
 
 
 def of_host(store: Store, wanted: str, here: Host) -> list[Owner]:

@@ -22,6 +22,7 @@ class SetFacts:
     base: str = ""  # the set that it builds on, and is nothing without
     empty: bool = False  # its Mattermost had never been used
     shrunken: bool = False  # it holds far less than a fuller one, and was not accepted
+    pinned: bool = False  # the administrator keeps it
 
 
 FOR_EVER = "sets are kept for ever: neither keep_time nor keep is set in config.yml"
@@ -53,7 +54,7 @@ def decide(sets: Iterable[SetFacts], rules: Rules, now: datetime, made: str = ""
 
     Only complete sets may be given. Some are never removed, however old: the newest that is not a
     safety set, the newest of these without a failed check, the newest sound one, the newest whose
-    rehearsal passed, and the set ``made`` in this run. Safety sets, sets with a failed check and
+    rehearsal passed, pinned ones, and the set ``made`` in this run. Safety sets, sets with a failed check and
     sets that look emptied never count as the set of a day, because a good one would be removed
     instead. Hours, days and so on are in local time. A set that a kept one builds on is kept too.
 
@@ -66,10 +67,7 @@ def decide(sets: Iterable[SetFacts], rules: Rules, now: datetime, made: str = ""
     reasons: dict[str, list[str]] = {facts.name: [] for facts in newest_first}
     dated = [facts for facts in newest_first if not clock.ahead(facts.made, now)]
     for facts in newest_first:
-        if clock.ahead(facts.made, now):
-            reasons[facts.name].append("its date is in the future")
-        if facts.name == made:
-            reasons[facts.name].append("made in this run")
+        reasons[facts.name] += _own_reasons(facts, now, made)
     for reason, found in [*_protected(dated), *_young(dated, rules, now)]:
         reasons[found.name].append(reason)
     emptied = _emptied(dated)
@@ -136,6 +134,16 @@ def with_bases(decisions: Sequence[Decision], bases: Mapping[str, str]) -> list[
         else Decision(decision.name, True, f"set {needed[decision.name]} builds on it")
         for decision in decisions
     ]
+
+
+def _own_reasons(facts: SetFacts, now: datetime, made: str) -> list[str]:
+    """Return why a set is kept whatever others there are."""
+    reasons = {
+        "its date is in the future": clock.ahead(facts.made, now),
+        "pinned": facts.pinned,
+        "made in this run": facts.name == made,
+    }
+    return [reason for reason, holds in reasons.items() if holds]
 
 
 _Reason = tuple[str, SetFacts]

@@ -19,9 +19,24 @@ def moment(when: datetime) -> str:
     return when.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
+def age(seconds: float) -> str:
+    """Return how long ago something was, in one unit: 5 min, 3 h, 12 d; of the future: future."""
+    if seconds < -60:
+        return "future"
+    for unit, length in (("d", 86400), ("h", 3600)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(seconds, 0) // 60:.0f} min"
+
+
 def number(count: int, singular: str, plural: str = "") -> str:
     """Return a count with its noun: 1 file, 2 files."""
-    return f"{count:,} {singular if count == 1 else plural or singular + 's'}".replace(",", " ")
+    return f"{grouped(count)} {singular if count == 1 else plural or singular + 's'}"
+
+
+def grouped(count: int) -> str:
+    """Return a count with its digits in groups of three: 12 345."""
+    return f"{count:,}".replace(",", " ")
 
 
 def amounts(rows: int, files: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import re
 import sys
@@ -15,6 +16,8 @@ from .. import clock
 from ..errors import ExitCode, Failure
 from .files import open_directory
 
+log = logging.getLogger(__name__)
+
 LOCK_FILE = Path("/run/gitlab-mm-backup.lock")
 REHEARSAL_FILE = Path("/run/gitlab-mm-rehearsal.lock")
 _SCRATCH_FILE = Path("/run/gitlab-mm-scratch.lock")
@@ -24,12 +27,12 @@ _LONGEST_NOTE = 200  # characters of a lock file
 
 
 @contextlib.contextmanager
-def only_run(lock_file: Path = LOCK_FILE) -> Iterator[None]:
+def only_run(lock_file: Path = LOCK_FILE, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock for the block; the kernel releases it (flock(2)) however this process ends.
 
-    Raises Failure with ExitCode.LOCKED when another run holds it.
+    Raises Failure with ExitCode.LOCKED when another run holds it, unless told to ``wait``.
     """
-    with _exclusive(lock_file, "gitlab-mm is already running"):
+    with _exclusive(lock_file, "gitlab-mm is already running", wait=wait):
         yield
 
 
@@ -41,20 +44,21 @@ def only_rehearsal(lock_file: Path = REHEARSAL_FILE) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _exclusive(lock_file: Path, refusal: str) -> Iterator[None]:
+def _exclusive(lock_file: Path, refusal: str, *, wait: bool = False) -> Iterator[None]:
     """Hold ``lock_file`` and write into it who does, for the message of those that it keeps out."""
     descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Failure(
-                refusal,
-                _holder(file.read(_LONGEST_NOTE)) or f"{lock_file} is locked",
-                "Wait until it has ended, then try again.",
-                ExitCode.LOCKED,
-            ) from None
-        file.truncate(0)
+            holder = _holder(file.read(_LONGEST_NOTE)) or f"{lock_file} is locked"
+            if not wait:
+                hint = "Wait until it has ended, then try again."
+                raise Failure(refusal, holder, hint, ExitCode.LOCKED) from None
+            log.info("Waiting for the end of another run: %s", holder)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        file.truncate()
         file.write(f"{os.getpid()} {clock.utc(clock.now())} {_command()}\n")
         file.flush()
         yield

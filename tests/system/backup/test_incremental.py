@@ -105,7 +105,7 @@ def test_a_night_names_its_base_and_holds_what_changed(nights: Nights) -> None:
         assert "files.list.zst: OK" in sums
     names = [path.rpartition("/")[2] for path in nights.sets]
     assert [nights.listed(path)["base"] for path in nights.sets] == [None, *names[:2]]
-    assert f"(builds on {names[1]})" in nights.product.run("list").stdout
+    assert f"builds on {names[1]}" in nights.product.run("list").stdout
 
 
 def test_each_night_is_whole_and_passes_its_rehearsal(nights: Nights) -> None:
@@ -153,7 +153,7 @@ def test_a_broken_base_shows_in_the_list_and_stops_a_restore(nights: Nights, cas
             listed = nights.listed(above)
             assert listed["complete"] is False
             assert told.format(*names) in str(listed["problem"])
-        assert f"{names[2]}  NOT COMPLETE" in nights.product.run("list").stdout
+        assert f"{names[2]}\n  NOT COMPLETE" in nights.product.run("list").stdout
         answer = nights.product.restore(names[2])
         assert answer.code == 1
         assert f"it builds on set {names[1]}" in answer.error["message"]

@@ -219,7 +219,7 @@ def test_every_command_takes_a_salvaged_set(left: Left) -> None:
     name = left.backup().document["set"]
     (listed,) = [one for one in left.product("list").document["sets"] if one["name"] == name]
     assert (listed["complete"], listed["salvaged"]) == (True, [])
-    assert "(salvaged)" in left.product.run("list").stdout
+    assert "  salvaged\n" in left.product.run("list").stdout
     assert left.product("verify", name).code == 0
     rehearsed = left.product("rehearse", name)
     assert (rehearsed.code, rehearsed.document["result"]) == (4, "incomplete")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup.cli import main, output
+from gitlab_mm_backup.cli import listing, main, output
 from gitlab_mm_backup.config.settings import Rules
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.result import CommandResult
@@ -261,9 +261,10 @@ def test_the_list_of_sets(cli: Cli) -> None:
     assert "no manifest.json" in newest["problem"]
     assert (oldest["name"], oldest["rows"], oldest["path"]) == (NAME, 44, str(folder / NAME))
     done = cli.run("list", "--config", str(cli.config))
-    heads = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
+    headings, *heads = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
+    assert headings.split() == list(listing.HEADINGS)
     assert [line.split()[0] for line in heads] == [newest["name"], NAME]
-    assert "never verified, never rehearsed" in done.stdout
+    assert heads[1].split()[-3:] == ["never", "never", "0"]
     assert (oldest["verified"], oldest["rehearsed"]) == (None, None)
 
 
@@ -328,3 +329,58 @@ def test_the_log_is_not_told_that_nothing_was_due(
     assert told == ["Made it", "Ended with exit code 0, done, after 3 s"]
     output._keep(log, CommandResult({}, []), Failure("It broke"), ExitCode.FAILED, 0)
     assert told[2] == "It broke" and told[3].startswith("Ended with exit code 1, failed")
+
+
+# what people type
+
+
+def test_a_misspelt_command_is_answered_with_what_may_have_been_meant(cli: Cli) -> None:
+    done = cli.run("bakcup")
+    assert (done.returncode, "Did you mean backup?" in done.stderr) == (2, True)
+    done = cli.run("sso", "chekc")
+    assert (done.returncode, "Did you mean check?" in done.stderr) == (2, True)
+    done = cli.run("list", "--jsno")
+    assert done.returncode == 2 and "Did you mean" in done.stderr and "--json" in done.stderr
+    assert "Did you mean" not in cli.run("zzzz").stderr
+
+
+def test_help_and_version_are_words_too(cli: Cli) -> None:
+    assert cli.run("help").stdout == cli.run("--help").stdout
+    assert cli.run("help", "sso", "repair").stdout == cli.run("sso", "repair", "--help").stdout
+    assert cli.run("version").stdout == cli.run("-V").stdout == cli.run("--version").stdout
+
+
+def test_common_options_may_come_before_the_command(cli: Cli) -> None:
+    make_set(cli.folder / "backups" / "mattermost")
+    done = cli.run("--json", "-c", str(cli.config), "list")
+    assert [one["name"] for one in json.loads(done.stdout)["sets"]] == [NAME]
+    assert cli.run("-q", "-c", str(cli.config), "list").stdout == ""
+
+
+def test_a_set_that_is_pinned_is_not_deleted(cli: Cli) -> None:
+    folder, options = cli.folder / "backups" / "mattermost", ("--config", str(cli.config))
+    make_set(folder)
+    assert cli.json("pin", *options, NAME, code=0)["pinned"] is True
+    assert cli.json("info", *options, NAME, code=0)["pinned"] is True
+    refused = cli.json("delete", *options, NAME, "-y", code=2)
+    assert refused["error"]["hint"] == f"First: gitlab-mm unpin {NAME}"
+    assert cli.json("unpin", *options, NAME, code=0)["pinned"] is False
+    assert "not pinned" in cli.json("unpin", *options, NAME, code=2)["error"]["message"]
+    assert (folder / NAME).is_dir()
+    assert "no terminal" in cli.json("delete", *options, NAME, code=2)["error"]["message"]
+    assert (
+        "Name the set" in cli.json("delete", *options, "latest", "-y", code=2)["error"]["message"]
+    )
+    assert cli.json("delete", *options, NAME, "-y", code=0)["removed"] == [NAME]
+    assert not (folder / NAME).exists()
+
+
+def test_what_is_known_of_a_set(cli: Cli) -> None:
+    make_set(cli.folder / "backups" / "mattermost")
+    told = cli.run("info", "--config", str(cli.config)).stdout
+    for words in (
+        f"Set:                 {NAME}",
+        "Rows:                44",
+        "Rehearsed:           never",
+    ):
+        assert words in told

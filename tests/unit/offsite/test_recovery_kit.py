@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup import version
-from gitlab_mm_backup.cli import recovery_kit
+from gitlab_mm_backup.cli import offsite as cli_offsite
 from gitlab_mm_backup.config import settings as config_settings
 from gitlab_mm_backup.config.settings import Remote, Restic, Settings
 from gitlab_mm_backup.offsite import ledger, rclone
@@ -83,7 +83,7 @@ def test_places_keys_versions_and_commands_are_told(made: dict[bool, Kit]) -> No
 
 
 def test_the_page_says_the_same_and_takes_names_for_text(made: dict[bool, Kit]) -> None:
-    page = recovery_kit.render(made[False]).decode()
+    page = cli_offsite.render_kit(made[False]).decode()
     assert "<b>backups" not in page and "nas:&lt;b&gt;backups" in page
     assert "<script" not in page and "http" not in page
     for line in offsite_recovery_kit.lines(made[False]):
@@ -93,10 +93,13 @@ def test_the_page_says_the_same_and_takes_names_for_text(made: dict[bool, Kit]) 
 
 def test_secrets_only_for_who_asks(made: dict[bool, Kit]) -> None:
     for asked, one in made.items():
-        text, page = "\n".join(offsite_recovery_kit.lines(one)), recovery_kit.render(one).decode()
+        text, page = (
+            "\n".join(offsite_recovery_kit.lines(one)),
+            cli_offsite.render_kit(one).decode(),
+        )
         for secret in SECRETS:
             assert (secret in text, secret in page) == (asked, asked)
-            outcome = recovery_kit.kit_result(one, None)
+            outcome = cli_offsite.kit_result(one, None)
             assert secret not in json.dumps(dict(outcome.fields)) + repr(one)
 
 
@@ -109,7 +112,7 @@ def test_a_host_without_any_copy_is_warned(tmp_path: Path) -> None:
 
 
 def test_the_page_is_root_s_alone(made: dict[bool, Kit], tmp_path: Path) -> None:
-    path = recovery_kit.write(tmp_path / "kit.html", made[True])
+    path = cli_offsite.write_kit(tmp_path / "kit.html", made[True])
     assert path.stat().st_mode & 0o777 == 0o600
 
 

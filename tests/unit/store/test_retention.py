@@ -56,6 +56,13 @@ def kept(decisions: list[Decision]) -> set[str]:
     return {one.name for one in decisions if one.keep}
 
 
+def test_a_pinned_set_stays_and_counts_as_before() -> None:
+    old = replace(made(90)[0], pinned=True)
+    decisions = decide([*made(1, 2, 91), old], Rules(7 * DAY, last=1), NOW)
+    assert kept(decisions) == {"1 days", "2 days", "90 days"}
+    assert next(one.reason for one in decisions if one.name == "90 days") == "pinned"
+
+
 def test_sets_up_to_the_keep_time_stay() -> None:
     decisions = decide(made(6.9, 1, 7, 7.1), Rules(7 * DAY), NOW)
     assert [(one.name, one.keep) for one in decisions] == [

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup import checks
-from gitlab_mm_backup.cli import sets as cli_sets
+from gitlab_mm_backup.cli import listing
 from gitlab_mm_backup.config.settings import Rules
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.store import prune
@@ -183,10 +183,10 @@ def test_the_list_says_what_a_set_builds_on_and_that_it_was_found_damaged(
         [checks.failed("checksums", "files.tar.zst: has a wrong checksum")],
     )
     entries = LocalStore(tmp_path).entries()
-    listed = [cli_sets.Listed(one, [bad] if one.name == FIRST else []) for one in entries]
-    told = cli_sets.list_result(listed, LocalStore(tmp_path), HOST)
+    listed = [listing.Listed(one, [bad] if one.name == FIRST else []) for one in entries]
+    told = listing.list_result(listed, LocalStore(tmp_path), HOST)
     sets = {one["name"]: one for one in told.fields["sets"]}
     assert [sets[name]["base"] for name in (FIRST, SECOND, THIRD)] == [None, FIRST, SECOND]
     assert [sets[name]["damaged_base"] for name in (FIRST, SECOND, THIRD)] == [None, FIRST, FIRST]
     (line,) = [one for one in told.lines if one.startswith(THIRD)]
-    assert f"(builds on {SECOND})" in line and f"NOT SOUND: {FIRST}" in line
+    assert f"builds on {SECOND}" in line and f"NOT SOUND: {FIRST}" in line
