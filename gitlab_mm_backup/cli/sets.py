@@ -77,13 +77,17 @@ def verify(
 ) -> CommandResult:
     """Read a set completely and compare it with its manifest."""
     from ..rehearsal import job
+    from ..restore import offered
     from ..store import check_records, inventory
 
     ours, store = settings_and_store(context)
     with offsite.looked_at(ours, store, place, wanted, identity) as set_:
         record = job.verify_only(set_)
         warnings = check_records.keep_record(set_, record) if place is None else []
-        return verify_result(set_, record, inventory.origin_of(set_), warnings)
+        told = verify_result(set_, record, inventory.origin_of(set_), warnings)
+        if told.error is not None:
+            told.error.hint = offered.instead_of(set_, store)
+        return told
 
 
 @click.command()

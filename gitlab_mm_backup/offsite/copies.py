@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, Union
 
 from ..config.origin import SIGNATURE, Documents
@@ -34,6 +35,7 @@ _PART: Mapping[str, validation.Check] = {
     "checked": validation.one_of(*CHECKS),
 }
 _SINCE_FORMAT_2 = {"host_id", "installation"}
+_FEW = 5  # names that are told
 _ABOUT = (MANIFEST, SUMS, COPY, SIGNATURE)  # files that are about a copy, and no part of it
 _Told = Mapping[str, Union[Document, str, None]]  # by file: its content, or what is wrong with it
 
@@ -235,6 +237,23 @@ def delete(remote: Remote, name: str) -> None:
         rclone.delete(remote, name, MANIFEST)
     if folder:
         rclone.purge(remote, name)
+
+
+def no_copy(remote: Remote) -> Failure:
+    """Return the failure for a remote without a copy, with what is there instead."""
+    paths = [PurePosixPath(file.path) for file in rclone.listing(remote)]
+    message = f"There is no copy of a set at {remote.name}"
+    below = [path.parent.parent for path in paths if is_set_name(path.parent.name)]
+    if below:
+        place = remote.place(str(below[0]))
+        return Failure(message, f"there are some in {place}", f"Give that: --from {place}")
+    names = sorted({path.parts[0] for path in paths})
+    few = ", ".join(names[:_FEW]) + (" and more" if len(names) > _FEW else "")
+    return Failure(
+        message,
+        f"{remote.path} has: {few or 'nothing'}",
+        "Give the directory that holds the sets, as --from nas:backups/mattermost.",
+    )
 
 
 def _folders(remote: Remote) -> dict[str, dict[str, Listed]]:

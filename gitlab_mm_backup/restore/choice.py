@@ -18,6 +18,11 @@ from ..store.manifest import Manifest
 from ..store.soundness import Flaw, Kind
 from ..system import humanize
 
+ELSEWHERE = """Say where the sets are:
+--from gitlab: where GitLab uploads its own backups
+--from nas:backups/mattermost: a remote of rclone
+--from restic:REPOSITORY: a restic repository
+/path/of/a/set: on a disk of this host"""
 _SHOWN = 8  # digits of an installation's id that tell it from others
 
 
@@ -253,7 +258,7 @@ def _none(found: Sequence[Found], want: Want, where: str) -> Failure:
     if not bad:
         return Failure(
             f"There is no set{when} in {where}",
-            hint="Give the path of a set from elsewhere, or make one: gitlab-mm backup",
+            hint=ELSEWHERE,
         )
     told = [
         f"{candidate.name}: {'; '.join(flaw.words for flaw in candidate.flaws)}"

@@ -9,7 +9,7 @@ from .. import clock
 from ..config import keys
 from ..config.keys import Ring
 from ..config.settings import Remote
-from ..offsite import copies
+from ..offsite import copies, ledger
 from ..offsite.copies import RemoteEntry as Copied
 from ..store import check_records, inventory, soundness
 from ..store.check_records import CheckRecord
@@ -82,6 +82,21 @@ def unproven(set_: BackupSet) -> list[str]:
     """Return a warning where nothing proves who made a set from elsewhere."""
     found = soundness.of_origin(inventory.origin_of(set_), elsewhere=set_.said is not None)
     return [f"{set_.name}: {flaw.words}" for flaw in found if flaw.kind is Kind.UNPROVEN]
+
+
+def instead_of(set_: BackupSet, store: Store) -> str:
+    """Return the commands that restore what is next best where ``set_`` is damaged."""
+    places = ledger.by_set().get(set_.name, [])
+    lines = [f"A copy of it: gitlab-mm restore --from {place} {set_.name}" for place in places[:1]]
+    sound = [found for found in of_store(store) if not found.flaws and found.name != set_.name]
+    newest = max(
+        (found for found in sound if found.manifest and not found.manifest.safety),
+        key=lambda found: found.name,
+        default=None,
+    )
+    if newest is not None:
+        lines.append(f"The newest sound set: gitlab-mm restore {newest.name}")
+    return "\n".join(lines or ["Other places: gitlab-mm restore --from PLACE"])
 
 
 def _incomplete(problem: str) -> Flaw:

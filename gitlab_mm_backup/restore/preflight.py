@@ -17,11 +17,13 @@ from ..mattermost.omnibus import WITHOUT_MATTERMOST
 from ..mattermost.site import Kind, Site
 from ..postgresql import connection, dump_contents, load
 from ..postgresql.endpoint import Endpoint
+from ..store import inventory
+from ..store.check_records import Damaged
 from ..store.sets import BackupSet
 from ..store.verify import verify
 from ..system import disk_space, sandbox
 from ..version import numbers
-from . import config_merge, folder_swap, replacing, to_standalone, unpack, version_rules
+from . import config_merge, folder_swap, offered, replacing, to_standalone, unpack, version_rules
 from .plan import RestoreOptions
 from .version_rules import VersionFacts
 
@@ -171,7 +173,11 @@ def check(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
     """
     for loss in replacing.refuse(set_, site, plan):
         log.warning("Live data are replaced with nothing: %s", loss.words)
-    verify(set_)
+    try:
+        verify(set_)
+    except Damaged as failure:
+        failure.hint = offered.instead_of(set_, inventory.open_store(settings.load()))
+        raise
     sandbox.account_entry(site.account.user)
     server = refuse_unsuitable_server(set_, site)
     if "database" in plan.parts:

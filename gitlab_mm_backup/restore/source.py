@@ -6,17 +6,18 @@ A set may be in the store, at an off-site remote, or in a restic repository give
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import identity, keys
 from ..config.schema import NO_PASSWORD
-from ..config.settings import Restic, Settings
+from ..config.settings import Remote, Restic, Settings
 from ..errors import ExitCode, Failure
 from ..mattermost.site import Site
 from ..offsite import copies, download
@@ -27,12 +28,14 @@ from ..store.inventory import Store
 from ..store.local import LocalStore
 from ..store.restic_set import ResticSet, fetch
 from ..store.restic_store import ResticStore
-from ..store.sets import BackupSet
+from ..store.sets import BackupSet, damage
 from ..system import disk_space, environment
 from ..system.redaction import Secret
 from . import choice, offered, preflight, unpack
 from .choice import Chosen, Found, Want
 from .plan import RestoreOptions
+
+log = logging.getLogger(__name__)
 
 _WORD = "restic"
 LATEST = "latest"
@@ -117,7 +120,7 @@ def find(
     """Return the set ``name`` of the store, or with a ``place`` the copy there.
 
     ``latest`` is the one that ``want`` describes. A set that is already on this host is used from
-    here. Raises Failure where there is none.
+    here, if it is intact. Raises Failure where there is none.
     """
     if not place:
         return _of_store(settings, store, name, want)
@@ -128,7 +131,7 @@ def find(
         one = repository.named(chosen.name)
         known = download.held(here, one.manifest, repacked=True)
         if known is not None:
-            return _here(known, chosen)
+            return _held(known, chosen, functools.partial(repository.fetched, one, scratch))
         return RestoreSource(
             one,
             lambda: nullcontext(bring(repository, one, here)),
@@ -137,12 +140,13 @@ def find(
             chosen,
         )
     remote = download.place(settings, place)
-    chosen = _choose(name, want, remote.name, lambda: offered.of_remote(remote))
+    chosen = _choose(name, want, remote.name, lambda: _copies(remote))
     entry = copies.find(remote, chosen.name)
     manifest = download.manifest_of(entry)
     known = download.held(here, manifest)
     if known is not None:
-        return _here(known, chosen)
+        there = functools.partial(download.fetched, remote, entry.name, scratch, identity)
+        return _held(known, chosen, there)
     download.refuse_locked(remote, entry, identity)
     return RestoreSource(
         BackupSet(here.folder / entry.name, manifest, said=entry.said),
@@ -172,8 +176,32 @@ def _choose(name: str, want: Want, where: str, look: Callable[[], list[Found]]) 
     return choice.choose(look(), want, where) if name == LATEST else Chosen(name)
 
 
+def _copies(remote: Remote) -> list[Found]:
+    """Return the copies at a remote; raises Failure where there are none."""
+    found = offered.of_remote(remote)
+    if not found:
+        raise copies.no_copy(remote)
+    return found
+
+
 def _here(set_: BackupSet, chosen: Chosen) -> RestoreSource:
     return RestoreSource(set_, lambda: nullcontext(set_), chosen=chosen)
+
+
+def _held(known: BackupSet, chosen: Chosen, fetched: Way) -> RestoreSource:
+    """Return a set that is on this host too; the copy is ``fetched`` only where this is damaged."""
+
+    @contextmanager
+    def way() -> Iterator[BackupSet]:
+        problems = [told for link in known.chain for told in damage(link, lent=link is not known)]
+        if not problems:
+            yield known
+            return
+        log.warning("Set %s on this host is damaged: %s", known.name, "; ".join(problems))
+        with fetched() as set_:
+            yield set_
+
+    return RestoreSource(known, way, chosen=chosen)
 
 
 def near(

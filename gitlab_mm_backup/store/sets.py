@@ -15,7 +15,7 @@ from typing import IO, Protocol, TypeVar
 from ..config.identity import Host
 from ..config.origin import SIGNATURE, Documents
 from ..errors import ExitCode, Failure, reason
-from ..system import files, progress
+from ..system import files, humanize, progress
 from ..system.process import Command
 from . import places
 from .manifest import MANIFEST, SUMS, Manifest, Part, is_set_name, parse, sums, to_bytes
@@ -25,6 +25,8 @@ _LENT = ("files", "listing")
 Sign = Callable[[str, bytes], bytes]  # a set's name, its manifest.json -> its signature.json
 LONGEST_CHAIN = 100  # sets, of which each but the first builds on the one before
 _CHUNK = 1 << 20
+_FEW, _MANY = 5, 100  # entries of a directory that is no set: told, and looked into
+_SETS_HAVE = "A set is a directory with manifest.json; a tar of one must be unpacked first."
 
 
 class Source(Protocol):
@@ -216,17 +218,43 @@ def open_set(path: Path, longest: int = LONGEST_CHAIN, identity: str = "") -> Ba
     try:
         data = files.read_regular(path / MANIFEST, links=True)
     except FileNotFoundError:
-        raise Failure(
-            f"Set {path.name} is not complete",
-            f"it has no {MANIFEST}",
-            "Its backup did not end well; choose another set (gitlab-mm list).",
-        ) from None
+        raise _no_set(path) from None
     except OSError as error:
         raise Failure(f"Set {path.name} cannot be read", str(error.strerror)) from error
     if identity and hashlib.sha256(data).hexdigest() != identity:
         raise Failure(f"{path} is not the set of then", f"its {MANIFEST} is another, or damaged")
     manifest = parse(data, str(path / MANIFEST))
     return BackupSet(path, manifest, _open_base(path, manifest, longest - 1))
+
+
+def _no_set(path: Path) -> Failure:
+    """Return the failure for a directory without a manifest, with what is there instead."""
+    if is_set_name(path.name):
+        return Failure(
+            f"Set {path.name} is not complete",
+            f"it has no {MANIFEST}",
+            "Its backup did not end well; choose another set (gitlab-mm list).",
+        )
+    names = sorted(_names_in(path))
+    for folder in (path, *(path / name for name in names[:_MANY])):
+        sets = sorted(filter(is_set_name, names if folder is path else _names_in(folder)))
+        if sets:
+            return Failure(
+                f"{path} is not a set",
+                f"{folder} has {humanize.number(len(sets), 'set')}, the newest {sets[-1]}",
+                f"Give its path: {folder / sets[-1]}",
+            )
+    few = ", ".join(names[:_FEW]) + (" and more" if len(names) > _FEW else "")
+    return Failure(
+        f"{path} is not a set", f"it has no {MANIFEST}; it has: {few or 'nothing'}", _SETS_HAVE
+    )
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _open_base(path: Path, manifest: Manifest, longest: int) -> BackupSet | None:

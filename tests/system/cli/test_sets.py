@@ -17,7 +17,7 @@ from tests.lab.sandbox import Lab
 CONFIG = "/etc/gitlab-mm-backup/config.yml"
 COPIES = "/srv/copies"
 LOCK = "/run/gitlab-mm-backup.lock"
-RULES = f"""follow_gitlab: false
+RULES = """follow_gitlab: false
 rehearse: off
 keep:
   last: 1
@@ -103,3 +103,44 @@ def test_a_run_waits_for_another_where_it_is_told_to(host: Host) -> None:
     held.stdin.write("\n")
     held.stdin.close()
     assert (held.wait(30), waiting.wait(120)) == (0, 0)
+
+
+def test_a_damaged_set_is_answered_with_what_is_next_best(host: Host) -> None:
+    host.lab.write(CONFIG, RULES.replace("last: 1", "last: 2"), mode=0o600)
+    sound, damaged = host.backup(), host.backup()
+    path = host.product("info", damaged).document["path"]
+    host.lab.run("truncate", "--size=-1", f"{path}/files.tar.zst")
+    wanted = [
+        f"A copy of it: gitlab-mm restore --from nas {damaged}",
+        f"The newest sound set: gitlab-mm restore {sound}",
+    ]
+    for verb in (("restore", "--yes", damaged), ("verify", damaged)):
+        answer = host.product(*verb)
+        assert (answer.code, answer.error["hint"].splitlines()) == (1, wanted), answer
+    for number, line in enumerate(wanted):  # as printed, but without a question
+        words = line.partition(": gitlab-mm restore ")[2].split()
+        done = host.product("restore", "--dry-run" if number else "--yes", *words)
+        assert done.code == 0, done
+
+
+def test_an_empty_host_is_told_the_ways_and_a_wrong_place_what_is_there(host: Host) -> None:
+    host.lab.run("mv", "/var/opt/gitlab/backups/mattermost", "/srv/away")
+    host.lab.run("rm", "-r", "/var/lib/gitlab-mm-backup/places.json")
+    try:
+        answer = host.product("restore", "--yes")
+        assert answer.code == 1 and "There is no set in" in answer.error["message"]
+        for way in ("--from gitlab", "--from nas:", "--from restic:", "/path/of/a/set"):
+            assert way in answer.error["hint"]
+        assert "gitlab-mm backup" not in answer.error["hint"]
+        answer = host.product("restore", "--yes", "--from", "nas:")
+        assert answer.error["hint"] == "Give that: --from nas:copies", answer
+        host.lab.run("mkdir", "-p", "/srv/photos/holiday")
+        host.lab.write("/srv/photos/holiday/1.jpg", "")
+        answer = host.product("restore", "--yes", "--from", "nas:photos")
+        assert answer.error["detail"] == "nas:photos has: holiday", answer
+        answer = host.product("restore", "--yes", "/srv/away/")
+        assert "/srv/away has" in answer.error["detail"]
+        assert host.product("restore", "--dry-run", answer.error["hint"].split()[-1]).code == 0
+    finally:
+        host.lab.run("rm", "-rf", "/var/opt/gitlab/backups/mattermost")
+        host.lab.run("mv", "/srv/away", "/var/opt/gitlab/backups/mattermost")

@@ -72,6 +72,23 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
 }
 
 
+def test_what_is_no_set_says_what_it_has(tmp_path: Path) -> None:
+    """The directory of the sets, the one above, and any other."""
+    store = tmp_path / "mattermost"
+    for name in (FIRST, SECOND):
+        (store / name).mkdir(parents=True)
+    (tmp_path / "notes.txt").write_text("")
+    for path in (store, tmp_path):
+        with pytest.raises(Failure, match=f"{path} is not a set") as caught:
+            LocalStore(tmp_path).find(f"{path}/")
+        assert caught.value.detail == f"{store} has 2 sets, the newest {SECOND}"
+        assert caught.value.hint == f"Give its path: {store / SECOND}"
+    shutil.rmtree(store)
+    with pytest.raises(Failure) as caught:
+        LocalStore(tmp_path).find(f"{tmp_path}/")
+    assert caught.value.detail == "it has no manifest.json; it has: notes.txt"
+
+
 @pytest.mark.parametrize("spoilt", SPOILT)
 def test_a_broken_base_shows_at_once_in_all_that_build_on_it(
     spoilt: str, tmp_path: Path, chain: tuple[BackupSet, ...]
