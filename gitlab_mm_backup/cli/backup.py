@@ -16,6 +16,7 @@ from .common import settings_and_store, verb
 
 if TYPE_CHECKING:
     from ..backup.job import BackupResult
+    from ..store.manifest import Manifest
     from .output import Context
 
 _LONGEST_NOTE = 200
@@ -44,11 +45,17 @@ def backup_result(made: BackupResult) -> CommandResult:
         [
             f"Made {made.set.reference}" + (f", which builds on {base.name}" if base else ""),
             f"  {humanize.amounts(manifest.rows, manifest.files.files)} in {manifest.seconds:.1f} s",
+            f"  {humanize.size(manifest.bytes)}: {_sizes(manifest)}",
             *(f"Removed {name}" for name in made.removed),
             *made.notes,
         ],
         made.warnings,
     )
+
+
+def _sizes(manifest: Manifest) -> str:
+    """Return the size of each part: database 1.2 GiB, files 3.4 GiB."""
+    return ", ".join(f"{name} {humanize.size(part.bytes)}" for name, part in manifest.parts.items())
 
 
 def _one_line(context: click.Context, option: click.Parameter, text: str) -> str:
