@@ -14,10 +14,12 @@ from typing import Any
 from ..errors import Failure
 from ..store import check_records
 from ..store.check_records import CheckRecord, CheckVerdict
-from ..store.sets import BackupSet, SetEntry
+from ..store.sets import BackupSet
+from ..store.soundness import Kind
 from ..system import files, process, validation
 from ..system.files import replace_file
 from ..system.process import Command
+from .rating import Found
 
 _RUN = "opt/gitlab/sv/{}/run"
 # Omnibus's defaults, used if the command lines of the services do not set the paths.
@@ -185,11 +187,7 @@ class MetricsInput:
 
     tool: str  # our version
     runs: Mapping[str, JobRun]
-    entries: Sequence[SetEntry]  # of this host, newest first, without those in the future
-    refuted: frozenset[str]  # names of sets that failed a check
-    emptied: frozenset[str]  # names of sets that look emptied
-    future: int  # sets with a date in the future
-    foreign: int  # sets of other hosts
+    found: Found | None  # the sets; None if the store cannot be read
     host: str  # this one's id
     installation: str  # of its Mattermost; "" if not known
     history: Sequence[CheckRecord]
@@ -243,8 +241,9 @@ def _samples(facts: MetricsInput) -> Iterator[Sample]:
     for remote, moment in facts.offsite.items():
         # 0 for a remote that has no set yet, so that an alert on its age fires.
         yield "offsite_timestamp_seconds", {"remote": remote}, moment or 0
+    found = facts.found
     yield from _of_rehearsals(
-        [record for record in facts.history if record.set not in facts.emptied]
+        [record for record in facts.history if not found or not found.has(record.set, Kind.EMPTIED)]
     )
 
 
@@ -263,22 +262,24 @@ def _of_runs(runs: Mapping[str, JobRun]) -> Iterator[Sample]:
 
 
 def _of_sets(facts: MetricsInput) -> Iterator[Sample]:
-    sets = [entry.set for entry in facts.entries if entry.set and not entry.set.manifest.safety]
+    found = facts.found
+    sets = found.counted if found else []
     yield "sets", {}, len(sets)
-    yield "sets_incomplete", {}, sum(1 for entry in facts.entries if entry.set is None)
+    yield "sets_incomplete", {}, len(found.incomplete) if found else 0
     if sets:
         yield (
             "set_oldest_timestamp_seconds",
             {},
             min(set_.manifest.made for set_ in sets).timestamp(),
         )
-    yield "sets_future", {}, facts.future
-    yield "sets_foreign", {}, facts.foreign
-    yield "set_emptied", {}, int(bool(sets) and sets[0].name in facts.emptied)
-    bad = facts.refuted | facts.emptied
-    newest = next((set_ for set_ in sets if set_.name not in bad), None)
-    if newest is not None:
-        yield from _of_newest(newest)
+    own = [name for name in found.flaws if name not in found.foreign] if found else []
+    future = [name for name in own if found and found.has(name, Kind.FUTURE)]
+    yield "sets_future", {}, len(future)
+    yield "sets_foreign", {}, len(found.foreign) if found else 0
+    emptied = found is not None and bool(sets) and found.has(sets[0].name, Kind.EMPTIED)
+    yield "set_emptied", {}, int(emptied)
+    if found and found.sound:
+        yield from _of_newest(found.sound)
 
 
 def _of_newest(newest: BackupSet) -> Iterator[Sample]:

@@ -20,7 +20,6 @@ from ..result import CommandResult
 from ..store import check_records
 from ..store.inventory import Store
 from ..store.local import LocalStore
-from ..store.soundness import Kind
 from ..system import disk_space, environment, files, humanize, process, redaction
 from ..system import log as system_log
 from ..system.private_files import InMemory
@@ -28,7 +27,6 @@ from ..system.process import Command
 from ..system.redaction import Secret
 from . import metrics, report
 from .metrics import JobRun
-from .rating import Found
 
 _SECONDS = 20  # for each notification
 _SENDMAIL = "/usr/sbin/sendmail"
@@ -227,14 +225,6 @@ def write_metrics(ours: Settings, find: Callable[[], Store]) -> None:
         metrics.write(facts(find(), ours.remotes), folder)
 
 
-def _flawed(found: Found | None, kind: Kind) -> frozenset[str]:
-    """Return the names of this host's sets that have a flaw of this kind."""
-    if found is None:
-        return frozenset()
-    own = [entry.name for entry in found.entries if entry.name not in found.foreign]
-    return frozenset(name for name in own if found.has(name, kind))
-
-
 def facts(store: Store, remotes: Sequence[str]) -> metrics.MetricsInput:
     """Return the input of the metrics.
 
@@ -248,17 +238,11 @@ def facts(store: Store, remotes: Sequence[str]) -> metrics.MetricsInput:
         offsite = ledger.newest_elsewhere(store, remotes)
     except Failure as failure:
         log.warning("The metrics have no data of sets: %s", redaction.without_rows(str(failure)))
-    own = [entry for entry in found.entries if entry.name not in found.foreign] if found else []
-    flawed = {kind: _flawed(found, kind) for kind in Kind}
     free = disk_space.free(store.folder) if isinstance(store, LocalStore) else None
     return metrics.MetricsInput(
         tool=version.tool(),
         runs=metrics.read_runs(),
-        entries=[entry for entry in own if entry.name not in flawed[Kind.FUTURE]],
-        refuted=flawed[Kind.FAILED],
-        emptied=flawed[Kind.EMPTIED],
-        future=len(flawed[Kind.FUTURE]),
-        foreign=len(found.foreign) if found else 0,
+        found=found,
         host=here.id,
         installation=here.installation,
         history=found.history if found else check_records.history(),

@@ -50,9 +50,29 @@ class Found:
         return any(flaw.kind in kinds for flaw in self.flaws.get(name, ()))
 
     def counts(self, set_: BackupSet) -> bool:
-        """Return whether a set is this host's own, not a safety set, authentic, and not in the future."""
-        dated = not self.has(set_.name, Kind.FUTURE, Kind.FORGED)
-        return dated and not set_.manifest.safety and set_.name not in self.foreign
+        """Return whether a set counts as a backup of this host (soundness.counts)."""
+        own = set_.name not in self.foreign
+        return soundness.counts(set_.manifest, self.flaws.get(set_.name, ()), own=own)
+
+    @property
+    def counted(self) -> list[BackupSet]:
+        """The sets that count as backups of this host, newest first."""
+        return [entry.set for entry in self.entries if entry.set and self.counts(entry.set)]
+
+    @property
+    def sound(self) -> BackupSet | None:
+        """The newest set that counts and has no flaw."""
+        return next((set_ for set_ in self.counted if not self.flaws.get(set_.name)), None)
+
+    @property
+    def incomplete(self) -> list[str]:
+        """The names of sets that are not complete; those of other hosts too, if unreadable."""
+        return [
+            entry.name
+            for entry in self.entries
+            if entry.set is None
+            or (entry.name not in self.foreign and self.has(entry.name, Kind.INCOMPLETE))
+        ]
 
     def of(self, set_: BackupSet) -> list[CheckRecord]:
         """Return the check records of this set, without those of copies elsewhere."""
@@ -75,12 +95,6 @@ class RatingLine:
     entry: SetEntry
     standing: Rating
     words: str
-
-
-def newest_of(found: Found) -> BackupSet | None:
-    return next(
-        (entry.set for entry in found.entries if entry.set and found.counts(entry.set)), None
-    )
 
 
 def evaluate(found: Found, newest: BackupSet | None) -> RatingReason:
@@ -142,10 +156,10 @@ def _failure(record: CheckRecord) -> str:
 
 def _other_proof(found: Found) -> str:
     """Return, in words, the newest set that passed a rehearsal."""
-    for entry in found.entries:
-        if entry.set is None or not found.counts(entry.set) or found.has(entry.name, Kind.EMPTIED):
+    for set_ in found.counted:
+        if found.has(set_.name, Kind.EMPTIED):
             continue
-        record = check_records.decisive(found.of(entry.set))
+        record = check_records.decisive(found.of(set_))
         if record and record.verdict is CheckVerdict.PASSED and _went_to_the_end(record):
             return (
                 f". The newest set that passed is {record.set}, on {humanize.moment(record.made)}"
@@ -158,11 +172,12 @@ def concerns(found: Found, newest: BackupSet | None) -> list[str]:
     words = [
         f"{entry.name} is not complete: {entry.problem}" for entry in found.entries if not entry.set
     ]
+    here = {entry.name for entry in found.entries if entry.set}
     words += [
         f"{name}: {flaw.words}"
         for name, some in found.flaws.items()
         for flaw in some
-        if flaw.kind in (Kind.FUTURE, Kind.EMPTIED)
+        if flaw.kind in (Kind.FUTURE, Kind.EMPTIED, Kind.INCOMPLETE) and name in here
     ]
     if found.foreign:
         words.append(f"{humanize.number(len(found.foreign), 'set')} of other hosts are here too")
@@ -190,6 +205,9 @@ def _age(age: timedelta) -> str:
 def line_of(found: Found, entry: SetEntry) -> RatingLine:
     if entry.set is None:
         return RatingLine(entry, Rating.FAILED, f"not complete: {entry.problem}")
+    short = [flaw for flaw in found.flaws.get(entry.name, ()) if flaw.kind is Kind.INCOMPLETE]
+    if short:
+        return RatingLine(entry, Rating.FAILED, short[0].words.replace("it is ", "", 1))
     doubts = [flaw.words for flaw in found.flaws.get(entry.name, ()) if flaw.kind in _DOUBTS]
     if doubts:
         return RatingLine(entry, Rating.NOT_PROVEN, "; ".join(doubts))

@@ -10,11 +10,13 @@ from ..config.identity import Host
 from ..config.origin import Kind as OriginKind
 from ..config.origin import Origin
 from ..store import manifest as store_manifest
+from ..store import soundness
 from ..store.manifest import Manifest
 from ..store.soundness import Flaw, Kind
 
 _SHOWN = 8  # digits of an id
-_LISTED = (Kind.EMPTIED, Kind.FUTURE, Kind.FORGED)  # failed checks are shown with the check records
+# Failed checks are shown with the check records.
+_LISTED = (Kind.INCOMPLETE, Kind.EMPTIED, Kind.FUTURE, Kind.FORGED)
 
 
 def of(manifest: Manifest, flaws: Sequence[Flaw], here: Host) -> list[str]:
@@ -51,11 +53,12 @@ def origin_fields(origin: Origin | None) -> dict[str, Any]:
 
 def fields(manifest: Manifest, flaws: Sequence[Flaw], here: Host) -> dict[str, Any]:
     """Return the JSON fields with the host, flaws and contents of a set."""
-    people = manifest.contents
+    people, own = manifest.contents, here.owns(store_manifest.host_of(manifest))
     return {
         "host_id": manifest.host_id or None,
         "installation": manifest.installation or None,
-        "own": here.owns(store_manifest.host_of(manifest)),
+        "own": own,
+        "counts": soundness.counts(manifest, flaws, own=own),
         "flaws": [{"kind": flaw.kind.value, "detail": flaw.words} for flaw in flaws],
         "contents": people
         and {

@@ -21,7 +21,7 @@ from ..store.check_records import CheckRecord
 from ..store.inventory import Store
 from ..store.sets import BackupSet
 from ..system import redaction
-from .rating import Found, Rating, RatingLine, RatingReason, concerns, evaluate, line_of, newest_of
+from .rating import Found, Rating, RatingLine, RatingReason, concerns, evaluate, line_of
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Report:
 def report(found: Found) -> Report:
     """Return the report, without rows of the database, so that it can be given to others."""
     found = _discreet(found)
-    newest = newest_of(found)
+    newest = next(iter(found.counted), None)
     runs = _all_records(found)
     return Report(
         found=found,

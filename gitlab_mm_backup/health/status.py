@@ -88,12 +88,7 @@ class StatusInput:
     @property
     def good(self) -> BackupSet | None:
         """The newest sound set of this host; no safety set."""
-        bad = {kept.name for kept in self.kept if kept.failed}
-        sets = [
-            entry.set for entry in self.found.entries if entry.set and self.found.counts(entry.set)
-        ]
-        sets = [set_ for set_ in sets if not self.found.has(set_.name, Kind.EMPTIED)]
-        return next((set_ for set_ in sets if set_.name not in bad), None)
+        return self.found.sound
 
 
 def collect(store: Store, settings: Settings) -> StatusInput:
@@ -130,13 +125,8 @@ def collect(store: Store, settings: Settings) -> StatusInput:
 
 def last_set(facts: StatusInput) -> StatusLine:
     """Return the line about the newest sound set."""
-    own = [
-        entry
-        for entry in facts.found.entries
-        if entry.set and entry.name not in facts.found.foreign
-    ]
-    newest, count = facts.good, len(own)
-    figures = {"sets": Figure(count)}
+    newest = facts.good
+    figures = {"sets": Figure(len(facts.found.counted))}
     if newest is None:
         words = "; ".join([f"there is none in {facts.found.folder}", *_doubts(facts, None)])
         return StatusLine("last set", State.BAD, words, figures)
@@ -161,9 +151,7 @@ def last_set(facts: StatusInput) -> StatusLine:
 
 def _newer(facts: StatusInput, newest: BackupSet | None) -> list[BackupSet]:
     """Return the sets of this host that are newer than the newest sound one."""
-    sets = [
-        entry.set for entry in facts.found.entries if entry.set and facts.found.counts(entry.set)
-    ]
+    sets = facts.found.counted
     return sets[: sets.index(newest)] if newest in sets else sets
 
 
@@ -181,9 +169,9 @@ def _doubts(facts: StatusInput, newest: BackupSet | None) -> list[str]:
         found.append(
             f"{humanize.number(len(future), 'set')} with a date in the future: {future[0]}"
         )
-    broken = [entry.name for entry in facts.found.entries if entry.set is None]
+    broken = facts.found.incomplete
     if broken:
-        found.append(f"{humanize.number(len(broken), 'set')} not complete")
+        found.append(f"{humanize.number(len(broken), 'set')} not complete: {broken[0]}")
     return found
 
 

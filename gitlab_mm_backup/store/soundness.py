@@ -75,6 +75,19 @@ def flaws(
     return found
 
 
+# A set with one of these is no backup: it cannot be read, or its date or origin does not hold.
+_DISCOUNTED = (Kind.INCOMPLETE, Kind.FUTURE, Kind.FORGED)
+
+
+def counts(manifest: Manifest, found: Iterable[Flaw], *, own: bool) -> bool:
+    """Return whether a set counts as a backup of this host; ``own`` is whether this host made it.
+
+    The one rule of list, status, Nagios and the metrics.  A set that counts can still have a flaw;
+    it is sound if it counts and has none.
+    """
+    return own and not manifest.safety and all(flaw.kind not in _DISCOUNTED for flaw in found)
+
+
 def of_origin(origin: Origin, *, elsewhere: bool) -> list[Flaw]:
     """Return the flaw in a set's origin; a set from ``elsewhere`` needs a proven one."""
     if origin.kind is OriginKind.FORGED:

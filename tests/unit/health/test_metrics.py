@@ -12,12 +12,15 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from gitlab_mm_backup.checks import failed, not_run
-from gitlab_mm_backup.health import metrics
+from gitlab_mm_backup.health import metrics, remarks, status
 from gitlab_mm_backup.health.metrics import JobRun, MetricsInput
 from gitlab_mm_backup.store.check_records import CheckRecord, Depth
 from gitlab_mm_backup.store.sets import SetEntry
+from gitlab_mm_backup.store.soundness import Flaw, Kind
+from tests.unit.health.test_status import facts as status_facts
 from tests.unit.helpers.builders import HOST
 from tests.unit.helpers.reports import NOW as TODAY
+from tests.unit.helpers.reports import found as sets_found
 from tests.unit.helpers.reports import made_set
 from tests.unit.store.test_check_records import NOW, WHOLE, record
 
@@ -26,11 +29,7 @@ def facts(history: Sequence[CheckRecord] = (), **changes: Any) -> MetricsInput:
     values: dict[str, Any] = {
         "tool": "0.1.0",
         "runs": {},
-        "entries": [],
-        "refuted": frozenset(),
-        "emptied": frozenset(),
-        "future": 0,
-        "foreign": 0,
+        "found": None,
         "host": HOST.id,
         "installation": "",
         "history": history,
@@ -86,7 +85,8 @@ def test_the_newest_good_set_and_all_there_are() -> None:
     good, bad = made_set(TODAY - timedelta(days=2)), made_set(TODAY - timedelta(days=1))
     safety = made_set(TODAY, purpose="safety")
     entries = [safety, bad, good, SetEntry("1795000000_2026_11_18_10.11.4", None, "no manifest")]
-    found = samples(facts(entries=entries, refuted=frozenset([bad.name]), free=7 << 30))
+    flaws = {bad.name: [Flaw(Kind.FAILED, "it did not pass its verification")]}
+    found = samples(facts(found=sets_found(entries, flaws=flaws), free=7 << 30))
     assert good.set is not None
     manifest = good.set.manifest
     assert (found["sets",], found["sets_incomplete",], found["free_bytes",]) == (2, 1, 7 << 30)
@@ -136,3 +136,43 @@ def test_without_its_folder_nothing_is_written(
     (tmp_path / "sub" / metrics.METRICS_FILE / "in the way").mkdir(parents=True)
     metrics.write(facts([record()]), tmp_path / "sub")
     assert "could not be written" in caplog.text
+
+
+ODD = (Kind.INCOMPLETE, Kind.FUTURE, Kind.FORGED, Kind.EMPTIED, Kind.FAILED)
+
+
+def test_list_status_nagios_and_metrics_count_the_same_sets() -> None:
+    """One set for each flaw, one of another host, a safety set, one without a manifest, a sound one."""
+    sound = made_set(TODAY - timedelta(hours=20))
+    flawed = [
+        made_set(TODAY - timedelta(hours=hours), name=f"179530000{hours}_2026_11_22_10.11.4")
+        for hours in range(1, len(ODD) + 1)
+    ]
+    safety, foreign = made_set(TODAY, purpose="safety"), made_set(TODAY, host_id="f" * 32)
+    torn = SetEntry("1795000000_2026_11_18_10.11.4", None, "no manifest")
+    there = sets_found(
+        [safety, foreign, *flawed, sound, torn],
+        flaws={entry.name: [Flaw(kind, "odd")] for entry, kind in zip(flawed, ODD)},
+        foreign=[foreign.name],
+    )
+    counted = [flawed[3].name, flawed[4].name, sound.name]
+    listed = [
+        fields["name"]
+        for entry in there.entries
+        if entry.set
+        for fields in [
+            {
+                "name": entry.name,
+                **remarks.fields(entry.set.manifest, there.flaws.get(entry.name, ()), HOST),
+            }
+        ]
+        if fields["counts"]
+    ]
+    assert listed == counted == [set_.name for set_ in there.counted]
+    found = samples(facts(found=there))
+    assert (found["sets",], found["sets_incomplete",], found["sets_foreign",]) == (3, 2, 1)
+    assert sound.set is not None
+    assert found["set_newest_timestamp_seconds",] == sound.set.manifest.made.timestamp()
+    line = status.last_set(status_facts(found=there))
+    assert line.figures["sets"].value == 3
+    assert sound.name in line.words

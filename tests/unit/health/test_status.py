@@ -22,12 +22,14 @@ from gitlab_mm_backup.store.check_records import CheckRecord
 from gitlab_mm_backup.store.manifest import Part
 from gitlab_mm_backup.store.retention import SetFacts
 from gitlab_mm_backup.store.sets import SetEntry
+from gitlab_mm_backup.store.soundness import Flaw, Kind
 from tests.unit.helpers.builders import HOST
 from tests.unit.helpers.reports import GOOD, NOW, ago, found, made_set, record_of
 
 GIB = 1 << 30
 TONIGHT = made_set(ago(hours=2))
 SETTINGS = Settings(Path("/sets"), timedelta(days=7))
+BAD = "it did not pass its verification (checksums: database.dump.zst has a wrong checksum)"
 BROKEN = (*GOOD[:2], failed("rows", 'ERROR: key "my message"'), not_run("boot", "rows failed"))
 
 
@@ -44,14 +46,13 @@ def facts(
     **changes: Any,
 ) -> StatusInput:
     kept = [
-        SetFacts(
-            one.name, one.set.manifest.made, one.set.manifest.safety, failed=one.name in refuted
-        )
+        SetFacts(one.name, one.set.manifest.made, one.set.manifest.safety)
         for one in entries
         if one.set
     ]
+    flaws = {name: [Flaw(Kind.FAILED, BAD)] for name in refuted}
     values: dict[str, Any] = {
-        "found": found(entries, records),
+        "found": found(entries, records, flaws=flaws),
         "settings": SETTINGS,
         "kept": kept,
         "site": None,
