@@ -48,6 +48,11 @@ def now() -> datetime:
     return datetime.now(timezone.utc)
 
 
+def moment_of(seconds: float) -> datetime:
+    """Return the moment ``seconds`` after 1970, in UTC."""
+    return datetime.fromtimestamp(seconds, timezone.utc)
+
+
 def parse_moment(text: str) -> datetime:
     """Return the moment of an RFC 3339 text; raise ValueError if it is not one."""
     return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -11,9 +11,10 @@ import click
 from ..checks import Check, Result
 from ..config import identity
 from ..errors import ExitCode, Failure
+from ..health.lights import Figure, State, StatusLine
 from ..health.notify import Message, send
 from ..health.notify import name as notification_name
-from ..health.status import Figure, State, StatusLine, worst
+from ..health.status import worst
 from ..result import CommandResult
 from ..system import humanize
 from .common import brief_lines, check_fields, check_line, verb
@@ -43,7 +44,8 @@ def status_result(lines: Sequence[StatusLine], host: str, *, nagios: bool) -> Co
             {
                 "name": line.name,
                 "state": line.state.value,
-                "words": line.words,
+                "words": line.told,
+                "fix": line.fix,
                 "figures": {name: figure.value for name, figure in line.figures.items()},
             }
             for line in lines
@@ -63,7 +65,7 @@ def _screen(lines: Sequence[StatusLine], state: State, host: str) -> _Told:
     for line in lines:
         start = f"  {line.name:10} {line.state.value:8} "
         first, *more = textwrap.wrap(
-            line.words,
+            line.text,
             _WIDTH,
             initial_indent=start,
             subsequent_indent=" " * len(start),
@@ -80,7 +82,7 @@ def _tone(state: State) -> tuple[str, str]:
 def _nagios(lines: Sequence[StatusLine], state: State) -> _Told:
     """Return the one line of a Nagios plugin: the problems, or the newest set; then the figures."""
     amiss = [line for line in lines if line.state in _CODES] or lines[:1]
-    words = "; ".join(f"{line.name}: {line.words}" for line in amiss).replace("|", "/")
+    words = "; ".join(f"{line.name}: {line.text}" for line in amiss).replace("|", "/")
     figures = {name: figure for line in lines for name, figure in line.figures.items()}
     data = " ".join(f"{name}={_figure(figure)}" for name, figure in figures.items())
     return [(f"MATTERMOST BACKUP {_NAGIOS[state]} - {words} | {data}", ("", ""))]
@@ -233,10 +235,11 @@ def status(context: Context, nagios: bool) -> CommandResult:
 
     Exit code 0: good; 4: a warning needs attention soon; 1: a problem needs attention now.
     """
+    from ..health import lights
     from ..health import status as host_status
 
     if nagios and context.as_json:
         raise click.UsageError("--nagios and --json exclude each other.")
     ours = context.settings()
-    facts = host_status.collect(context.store(), ours)
+    facts = lights.collect(context.store(), ours)
     return status_result(host_status.status(facts), facts.found.host, nagios=nagios)

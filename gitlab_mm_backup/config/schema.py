@@ -296,7 +296,8 @@ OPTIONS: tuple[Option, ...] = (
         "accept_warnings",
         "Accepted warnings about data that is missing in a set. Each entry is a path, a name or another "
         "text that such a warning contains. The warning is still shown by list, "
-        "status, report and recovery-kit, but a backup without other warnings ends with exit code 0.",
+        "status, report and recovery-kit, but a backup without other warnings ends with exit code 0. "
+        "'off-site copies' accepts that no off-site copies are configured.",
         list_of(words(r"[^\0\n]{4,}", "a text of four characters or more")),
         [],
         example="[/srv/uploads, pg_hint_plan]",

@@ -5,22 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ..checks import Check, Result, guarded
 from ..config import settings
 from ..config.settings import Rules
 from ..errors import Failure
-from ..mattermost import detect, listener, omnibus, omnibus_files, service
+from ..mattermost import detect, omnibus, omnibus_files
 from ..mattermost.journal import Journal
 from ..mattermost.omnibus import Presence
 from ..mattermost.site import Kind, Site
 from ..postgresql import connection
-from ..sso import check, credentials
-from ..sso.oauth import ProbeResult
 from ..store import inventory
 from ..store.retention import FOR_EVER
 from ..system.process import PATH
+from . import lights, set_lights, status
+from .lights import State, StatusLine
 
 _PROGRAMS = ("zstd", "tar", "setpriv")
 _CLIENTS = ("pg_dump", "pg_restore")
@@ -42,20 +43,63 @@ def run_checks(
         return checks
     checks += _config(load)
     checks.append(guarded("backup path", lambda: _backup_path(load())))
-    checks.append(guarded("sets", lambda: _sets(load())))
+    if layout:
+        checks.append(guarded("sets", lambda: _sets(load())))
     checks.append(guarded("retention", lambda: _retention(load())))
     checks.append(guarded("restore journal", _journal))
     checks.append(guarded("search", _search))
     if layout:
         return checks
+    checks += _lights(load)
     try:
         site = detect.find() if root == Path("/") else omnibus.find(root)
     except Failure as failure:
-        return [*checks, Check("settings", Result.FAILED, str(failure))]
-    checks.append(guarded("service", lambda: service_check(site)))
+        fix = (
+            "gitlab-ctl reconfigure"
+            if detect.kind(root) is Kind.OMNIBUS
+            else "systemctl status mattermost"
+        )
+        return [*checks, _amiss("settings", str(failure), fix)]
+    checks.append(_check_of(status.running_site(site)))
     checks.append(guarded("database", lambda: _database(site)))
-    checks.append(guarded("sign-in", lambda: sign_in_check(site)))
+    checks.append(_check_of(status.sign_in_of(site)))
     return checks
+
+
+def _amiss(name: str, detail: str, fix: str, result: Result = Result.FAILED) -> Check:
+    """Return a check that did not pass; its detail ends in the command that helps."""
+    return Check(name, result, f"{detail}. Run: {fix}")
+
+
+_RESULTS = {
+    State.GOOD: Result.PASSED,
+    State.WARNING: Result.WARNING,
+    State.BAD: Result.FAILED,
+    State.OFF: Result.NOT_RUN,
+}
+
+
+def _check_of(line: StatusLine) -> Check:
+    return Check(line.name, _RESULTS[line.state], line.text)
+
+
+def _lights(load: Callable[[], settings.Settings]) -> list[Check]:
+    """Return what status says about sets, the last and the next run, and copies."""
+    try:
+        ours = load()
+        facts = lights.collect(inventory.open_store(ours), ours)
+    except Failure as failure:
+        return [_amiss("last set", str(failure), "gitlab-mm config check")]
+    lines = [
+        set_lights.last_set(facts),
+        set_lights.last_run(facts),
+        status.next_run(facts),
+        set_lights.off_site(facts),
+    ]
+    found = [_check_of(line) for line in lines if line is not None]
+    if not facts.found.entries:  # a host that is ready, and has made no set yet
+        found[0] = replace(found[0], result=Result.WARNING)
+    return found
 
 
 def _gitlab(root: Path) -> Check:
@@ -79,7 +123,7 @@ def _mattermost(root: Path) -> Check:
     home = omnibus.home(root) if found is Presence.REMOVED else Path("/nonexistent")
     left = ""
     if home.is_dir():
-        left = f"; its data is still in {home} and in its database: save it with gitlab-mm backup"
+        left = f"; its data is still in {home} and in its database. Run: gitlab-mm backup"
     return Check("Mattermost", Result.WARNING, f"{found.value}{left}")
 
 
@@ -89,7 +133,10 @@ def _programs(root: Path) -> Check:
         clients = root / "opt/gitlab/embedded/bin"
         missing += [name for name in _CLIENTS if not os.access(clients / name, os.X_OK)]
     if missing:
-        return Check("programs", Result.FAILED, f"missing: {', '.join(missing)}")
+        fix = "apt install --reinstall gitlab-mm-backup zstd tar util-linux"
+        if set(missing) & set(_CLIENTS):
+            fix = "gitlab-ctl reconfigure"
+        return _amiss("programs", f"missing: {', '.join(missing)}", fix)
     return Check("programs", Result.PASSED, "all installed")
 
 
@@ -101,7 +148,8 @@ def _config(load: Callable[[], settings.Settings]) -> list[Check]:
         return []
     if not old_names:
         return []
-    return [Check("config.yml", Result.WARNING, f"old names of options: {'; '.join(old_names)}")]
+    told = f"old names of options: {'; '.join(old_names)}"
+    return [_amiss("config.yml", told, "gitlab-mm config check", Result.WARNING)]
 
 
 def _backup_path(ours: settings.Settings) -> Check:
@@ -111,13 +159,13 @@ def _backup_path(ours: settings.Settings) -> Check:
     there = next(path for path in (ours.sets, *ours.sets.parents) if path.exists())
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return Check("backup path", Result.PASSED, f"{there} can be written to")
-    return Check("backup path", Result.FAILED, f"{there} cannot be written to")
+    return _amiss("backup path", f"{there} cannot be written to", f"findmnt --target {there}")
 
 
 def _restic() -> Check:
     found = shutil.which("restic", path=PATH)
     if found is None:
-        return Check("backup path", Result.FAILED, "restic is not installed: apt install restic")
+        return _amiss("backup path", "restic is not installed", "apt install restic")
     return Check("backup path", Result.PASSED, f"sets are in a restic repository, through {found}")
 
 
@@ -126,9 +174,11 @@ def _sets(ours: settings.Settings) -> Check:
     entries = store.entries()
     damaged = [entry.name for entry in entries if entry.set is None]
     if damaged:
-        return Check("sets", Result.WARNING, f"not complete: {', '.join(damaged)}")
+        told = f"not complete: {', '.join(damaged)}"
+        return _amiss("sets", told, "gitlab-mm list", Result.WARNING)
     if not entries:
-        return Check("sets", Result.WARNING, f"none yet in {store.where}")
+        told = f"none yet in {store.where}"
+        return _amiss("sets", told, "gitlab-mm backup", Result.WARNING)
     return Check(
         "sets", Result.PASSED, f"{len(entries)} in {store.where}, newest {entries[0].name}"
     )
@@ -144,8 +194,8 @@ def _retention(ours: settings.Settings) -> Check:
 
 def _journal() -> Check:
     if Journal().read() is not None:
-        detail = "a restore was interrupted: run gitlab-mm restore --rollback, or --continue"
-        return Check("restore journal", Result.FAILED, detail)
+        fix = "gitlab-mm restore --rollback, or gitlab-mm restore --continue"
+        return _amiss("restore journal", "a restore was interrupted", fix)
     return Check("restore journal", Result.PASSED, "interrupted restore: none")
 
 
@@ -153,23 +203,9 @@ def _search() -> Check:
     left = Journal().later()
     if left:
         names = ", ".join(index.name for index in left)
-        detail = f"search indexes are missing since a restore: {names}; build them: gitlab-mm restore --continue"
-        return Check("search", Result.WARNING, detail)
+        detail = f"search indexes are missing since a restore: {names}"
+        return _amiss("search", detail, "gitlab-mm restore --continue", Result.WARNING)
     return Check("search", Result.PASSED, "no index is missing since a restore")
-
-
-def service_check(site: Site) -> Check:
-    """Check whether Mattermost runs, and answers at the address that a restore uses."""
-    if not service.of(site).runs():
-        how = service.of(site).start_by_hand
-        return Check("service", Result.WARNING, f"Mattermost is stopped: {how}")
-    try:
-        service.wait_until_it_answers(site, seconds=0)
-    except Failure as failure:
-        told = f"Mattermost runs, but does not answer as a restore expects: {failure.detail}"
-        return Check("service", Result.WARNING, told)
-    url = listener.of(site.settings).url
-    return Check("service", Result.PASSED, f"Mattermost runs, and answers at {url}")
 
 
 def _database(site: Site) -> Check:
@@ -177,15 +213,3 @@ def _database(site: Site) -> Check:
         version = session.execute("SHOW server_version").fetchone()
     assert version is not None
     return Check("database", Result.PASSED, f"{site.database.name} on PostgreSQL {version[0]}")
-
-
-def sign_in_check(site: Site) -> Check:
-    """Check whether sign-in through GitLab works now."""
-    if not credentials.layers(site)[0] or check.effective_pair(site) is None:
-        return Check("sign-in", Result.NOT_RUN, "GitLab sign-in is not set up")
-    verified, asked = check.accepted(site), check.probe(site)
-    if verified is False or asked.verdict is ProbeResult.REFUSED:
-        return Check("sign-in", Result.FAILED, f"{asked.reason}: run gitlab-mm sso check")
-    if asked.verdict is ProbeResult.ACCEPTED:
-        return Check("sign-in", Result.PASSED, asked.reason)
-    return Check("sign-in", Result.WARNING, asked.reason)

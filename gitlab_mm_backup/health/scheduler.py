@@ -16,6 +16,9 @@ from ..system.process import Command
 
 CRON = Path("/etc/cron.d/gitlab-mm-backup")
 TIMER, SERVICE = "gitlab-mm-backup.timer", "gitlab-mm-backup.service"
+_START = f"systemctl enable --now {TIMER}"
+# As the package does it once, at the first installation.
+_AGAIN = f"sed s/@MINUTE@/29/g /usr/share/gitlab-mm-backup/cron >{CRON}"
 _SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
 _DAEMONS = ("cron", "crond", "fcron", "bcron-sched")  # that read /etc/cron.d
 _SYSTEMD_CRON = "cron.target"  # of Debian's systemd-cron, which creates timers from /etc/cron.d
@@ -28,7 +31,8 @@ class Scheduler:
 
     by: str = ""  # in words; "" if nothing does
     next_run: datetime | None = None
-    obstacle: str = ""  # why nothing does, and the fix
+    obstacle: str = ""  # why nothing does
+    fix: str = ""  # the command that helps
 
 
 def look(now: datetime) -> Scheduler:
@@ -43,25 +47,21 @@ def look(now: datetime) -> Scheduler:
     if at and not refused and _cron_runs():
         return Scheduler("by cron", schedule.next_time(at, now))
     if at and refused:
-        return Scheduler(obstacle=refused)
+        return Scheduler(obstacle=refused, fix=f"chown root:root {CRON}; chmod 0644 {CRON}")
     if active:
-        return Scheduler(
-            obstacle=f"{SERVICE}, which {TIMER} starts, is masked: systemctl unmask {SERVICE}"
-        )
+        told = f"{SERVICE}, which {TIMER} starts, is masked"
+        return Scheduler(obstacle=told, fix=f"systemctl unmask {SERVICE}")
     if timer.get("UnitFileState") == "enabled":
-        return Scheduler(obstacle=f"{TIMER} is enabled but not started: systemctl start {TIMER}")
-    return Scheduler(obstacle=_without_timer(at, bool(units)))
-
-
-def _without_timer(at: str, systemd: bool) -> str:
-    timer = f"systemctl enable --now {TIMER}"
+        told = f"{TIMER} is enabled but not started"
+        return Scheduler(obstacle=told, fix=f"systemctl start {TIMER}")
+    if timer.get("LoadState") == "masked" and not at:
+        told = f"{TIMER} is masked, and {CRON} has no line for it"
+        return Scheduler(obstacle=told, fix=f"systemctl unmask {TIMER}; {_START}")
     if not at:
-        return f"{CRON} has no line for it, and {TIMER} is not active" + (
-            f": {timer}" if systemd else ""
-        )
-    if systemd:
-        return f"cron is not running: systemctl enable --now cron, or {timer}"
-    return "cron is not running: service cron start"
+        told = f"{CRON} has no line for it, and {TIMER} is not active"
+        return Scheduler(obstacle=told, fix=_START if units else _AGAIN)
+    fix = f"systemctl enable --now cron, or {_START}" if units else "service cron start"
+    return Scheduler(obstacle="cron is not running", fix=fix)
 
 
 def _time_of_cron() -> str:
@@ -73,14 +73,14 @@ def _time_of_cron() -> str:
 
 
 def _refused_by_cron() -> str:
-    """Return why cron ignores the file, and the fix; "" if it does not (cron(8))."""
+    """Return why cron ignores the file; "" if it does not (cron(8))."""
     try:
         status = os.stat(CRON)
     except OSError:
         return ""
     if status.st_uid == 0 and not status.st_mode & 0o022:
         return ""
-    return f"cron ignores {CRON}, which others can write: chown root:root {CRON}; chmod 0644 {CRON}"
+    return f"cron ignores {CRON}, which others can write"
 
 
 def _cron_runs() -> bool:

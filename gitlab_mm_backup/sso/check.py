@@ -33,6 +33,14 @@ class Severity(enum.Enum):
     WARNING = "warning"
 
 
+class Verdict(enum.Enum):
+    """Whether people can sign in through GitLab now."""
+
+    WORKS = "works"
+    BROKEN = "broken"
+    UNKNOWN = "unknown"  # GitLab or its database does not answer
+
+
 @dataclass(frozen=True)
 class Finding:
     """One problem; ``layer`` is its place, or gitlab for GitLab's own side."""
@@ -53,6 +61,19 @@ class Diagnosis:
     applications: list[Application] | None  # None: GitLab's database could not be asked
     findings: list[Finding]
     probe: Probe
+
+    @property
+    def broken(self) -> list[Finding]:
+        """The findings that break sign-in now."""
+        return [finding for finding in self.findings if finding.severity is Severity.BROKEN]
+
+    @property
+    def verdict(self) -> Verdict:
+        """A finding decides; without one, the answer of the running GitLab."""
+        if self.broken:
+            return Verdict.BROKEN
+        works = self.probe.verdict is ProbeResult.ACCEPTED
+        return Verdict.WORKS if works else Verdict.UNKNOWN
 
     def in_use(self, site: Site) -> bool:
         """Tell whether any setting here refers to signing in through GitLab."""

@@ -155,7 +155,8 @@ def test_an_upgrade_waits_for_a_job_that_ends_soon(server: Server) -> None:
 
 def next_run(server: Server) -> tuple[str, str]:
     lines = {one["name"]: one for one in server.product("status").document["lines"]}
-    return lines["next run"]["state"], lines["next run"]["words"]
+    line = lines["next run"]
+    return line["state"], f"{line['words']} {line['fix']}".strip()
 
 
 def night(server: Server) -> int:
@@ -174,7 +175,7 @@ def night(server: Server) -> int:
 def test_without_cron_and_timer_nobody_makes_a_set(server: Server) -> None:
     server.lab.run("systemctl", "stop", "cron", check=False)
     state, words = next_run(server)
-    assert (state, "cron is not running: systemctl enable --now cron" in words) == ("warning", True)
+    assert (state, "cron is not running systemctl enable --now cron" in words) == ("warning", True)
     server.lab.run("systemctl", "start", "cron")
     state, words = next_run(server)
     assert (state, words.endswith("by cron")) == ("good", True)
@@ -210,6 +211,22 @@ def test_a_timer_that_runs_and_one_whose_service_is_masked(server: Server) -> No
     finally:
         lab.run("systemctl", "unmask", "gitlab-mm-backup.service")
         lab.run("systemctl", "disable", "--now", TIMER)
+
+
+def test_a_timer_that_is_masked_and_no_line_for_cron(server: Server) -> None:
+    lab = server.lab
+    lab.run("systemctl", "start", "cron")
+    lab.run("mv", CRON, "/srv/cron")
+    try:
+        state, words = next_run(server)
+        assert (state, words.endswith(f"systemctl enable --now {TIMER}")) == ("warning", True)
+        lab.run("systemctl", "mask", TIMER)
+        state, words = next_run(server)
+        assert state == "warning" and f"systemctl unmask {TIMER}; systemctl enable" in words
+    finally:
+        lab.run("systemctl", "unmask", TIMER, check=False)
+        lab.run("mv", "/srv/cron", CRON)
+    assert next_run(server)[0] == "good"
 
 
 def test_that_sets_are_kept_for_ever_is_said(server: Server) -> None:

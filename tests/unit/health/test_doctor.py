@@ -44,7 +44,7 @@ def test_a_backup_path_that_takes_no_set(tmp_path: Path, monkeypatch: pytest.Mon
     refused = doctor._backup_path(Settings(tmp_path / "file" / "mattermost", None))
     assert (refused.result, refused.detail) == (
         Result.FAILED,
-        f"{tmp_path}/file cannot be written to",
+        f"{tmp_path}/file cannot be written to. Run: findmnt --target {tmp_path}/file",
     )
     wanted = Settings(tmp_path / "new" / "mattermost", None)
     assert doctor._backup_path(wanted).result is Result.PASSED
@@ -65,6 +65,8 @@ def test_old_names_of_options_are_a_warning(tmp_path: Path) -> None:
     old = Settings(tmp_path, None, old_names=("line 1: gate is now upgrade_gate",))
     (check,) = doctor._config(lambda: old)
     assert check == Check(
-        "config.yml", Result.WARNING, "old names of options: line 1: gate is now upgrade_gate"
+        "config.yml",
+        Result.WARNING,
+        "old names of options: line 1: gate is now upgrade_gate. Run: gitlab-mm config check",
     )
     assert doctor._config(lambda: Settings(tmp_path, None)) == []

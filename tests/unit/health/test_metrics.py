@@ -12,7 +12,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from gitlab_mm_backup.checks import failed, not_run
-from gitlab_mm_backup.health import metrics, remarks, status
+from gitlab_mm_backup.health import metrics, remarks, set_lights
 from gitlab_mm_backup.health.metrics import JobRun, MetricsInput
 from gitlab_mm_backup.store.check_records import CheckRecord, Depth
 from gitlab_mm_backup.store.sets import SetEntry
@@ -173,6 +173,6 @@ def test_list_status_nagios_and_metrics_count_the_same_sets() -> None:
     assert (found["sets",], found["sets_incomplete",], found["sets_foreign",]) == (3, 2, 1)
     assert sound.set is not None
     assert found["set_newest_timestamp_seconds",] == sound.set.manifest.made.timestamp()
-    line = status.last_set(status_facts(found=there))
+    line = set_lights.last_set(status_facts(found=there))
     assert line.figures["sets"].value == 3
     assert sound.name in line.words

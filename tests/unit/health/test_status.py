@@ -15,8 +15,10 @@ from gitlab_mm_backup.checks import failed, not_run
 from gitlab_mm_backup.cli import health, output
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode
-from gitlab_mm_backup.health import status
-from gitlab_mm_backup.health.status import State, StatusInput, StatusLine
+from gitlab_mm_backup.health import set_lights, status
+from gitlab_mm_backup.health.lights import Figure, State, StatusInput, StatusLine
+from gitlab_mm_backup.health.metrics import JobRun
+from gitlab_mm_backup.health.scheduler import Scheduler
 from gitlab_mm_backup.mattermost.journal import Journal, Previous, Step
 from gitlab_mm_backup.store.check_records import CheckRecord
 from gitlab_mm_backup.store.manifest import Part
@@ -56,10 +58,10 @@ def facts(
         "settings": SETTINGS,
         "kept": kept,
         "site": None,
+        "no_site": "GitLab is not installed",
         "journal": Journal(Path("/nonexistent")),
         "free": 1000 * GIB,
-        "scheduled": "by cron",
-        "next_run": NOW + timedelta(hours=20),
+        "night": Scheduler("by cron", NOW + timedelta(hours=20)),
         "offsite": {},
         "host": HOST,
     }
@@ -67,7 +69,7 @@ def facts(
 
 
 def test_a_set_of_the_night_is_good() -> None:
-    line = status.last_set(facts(TONIGHT))
+    line = set_lights.last_set(facts(TONIGHT))
     assert line.state is State.GOOD
     assert line.words.startswith("2.0 h ago, ") and line.words.endswith(TONIGHT.name)
     assert line.figures["set_age"].value == 7200
@@ -77,12 +79,14 @@ def test_a_set_of_the_night_is_good() -> None:
 def test_a_set_whose_warnings_are_accepted_is_good_and_tells_them_last() -> None:
     told = [f"'/a{number}' is a link to '/srv/old'" for number in range(4)]
     entry = made_set(ago(hours=2), told=[*told, "'/b' is a device"])
-    line = status.last_set(facts(entry))
+    line = set_lights.last_set(facts(entry))
     assert (line.state, "device" in line.words) == (State.WARNING, False)
-    line = status.last_set(facts(entry, settings=replace(SETTINGS, accept_warnings=["/srv/old"])))
+    line = set_lights.last_set(
+        facts(entry, settings=replace(SETTINGS, accept_warnings=["/srv/old"]))
+    )
     assert (line.state, "Warning: '/b' is a device" in line.words) == (State.WARNING, True)
     both = replace(SETTINGS, accept_warnings=["/srv/old", "/b"])
-    line = status.last_set(facts(entry, settings=both))
+    line = set_lights.last_set(facts(entry, settings=both))
     assert (line.state, "Warning: '/a0'" in line.words) == (State.GOOD, True)
 
 
@@ -94,17 +98,20 @@ def test_a_set_whose_warnings_are_accepted_is_good_and_tells_them_last() -> None
         ([made_set(ago(hours=26.1))], [], "bad", "26.1 h ago"),
         ([made_set(ago(days=3))], [], "bad", "3 days ago"),
         ([made_set(ago(hours=1), purpose="safety")], [], "bad", "there is none"),
-        ([TONIGHT, made_set(ago(hours=20))], [TONIGHT.name], "good", "20.0 h ago"),
-        ([TONIGHT, made_set(ago(hours=30))], [TONIGHT.name], "bad", "30.0 h ago"),
-        ([TONIGHT], [TONIGHT.name], "bad", "there is none"),
+        ([TONIGHT, made_set(ago(hours=20))], [TONIGHT.name], "bad", f"{TONIGHT.name}, is damaged"),
+        ([TONIGHT, made_set(ago(hours=20))], [TONIGHT.name], "bad", "sound set is from 20.0 h ago"),
+        ([TONIGHT, made_set(ago(hours=20))], [TONIGHT.name], "bad", "has a wrong checksum"),
+        ([TONIGHT, made_set(ago(hours=20))], [made_set(ago(hours=20)).name], "good", "2.0 h ago"),
+        ([TONIGHT], [TONIGHT.name], "bad", "there is no sound set"),
         ([SetEntry("odd", None, "no manifest"), TONIGHT], [], "warning", "; 1 set not complete"),
         ([made_set(NOW + timedelta(minutes=5))], [], "good", "0 s ago"),
     ],
 )
 def test_the_last_set(entries: list[SetEntry], refuted: list[str], state: str, words: str) -> None:
-    line = status.last_set(facts(*entries, refuted=refuted))
+    line = set_lights.last_set(facts(*entries, refuted=refuted))
     assert line.state.value == state, line
-    assert words in line.words
+    assert words in line.told
+    assert bool(line.fix) is (state != "good")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +123,7 @@ def test_the_last_set(entries: list[SetEntry], refuted: list[str], state: str, w
         (24 * 8.1, GOOD, "weekly", "warning", "passed 8 days ago"),
         (24 * 8.1, GOOD, "off", "good", "passed 8 days ago"),
         (1, (*GOOD[:2], not_run("boot", "-")), "nightly", "warning", "incomplete"),
-        (1, BROKEN, "nightly", "bad", "failed 60 min ago: rows: ERROR: key"),
+        (1, BROKEN, "nightly", "bad", "rows: ERROR: key"),
         (1, BROKEN, "off", "bad", "failed"),
     ],
 )
@@ -126,28 +133,106 @@ def test_the_last_rehearsal(
     records = [] if hours is None else [record_of(TONIGHT, ago(hours=hours), *checks)]
     if checks is BROKEN:
         records = [replace(records[0], recovery_seconds=None)]
-    line = status.last_rehearsal(
+    line = set_lights.last_rehearsal(
         facts(TONIGHT, records=records, settings=replace(SETTINGS, rehearse=rehearse))
     )
     assert line.state.value == state
-    assert words in line.words
-    assert "my message" not in line.words
+    assert words in line.words or words in line.detail
+    assert "my message" not in line.text
+    assert bool(line.fix) is (state in ("bad", "warning"))
 
 
-def test_sign_in_of_a_host_without_mattermost() -> None:
-    assert status.sign_in(facts()).state is State.WARNING
+def test_a_host_without_mattermost_is_bad() -> None:
+    there = facts(TONIGHT, absent=True)
+    lines = {line.name: line for line in status.status(there)}
+    assert lines["sign-in"].state is lines["next run"].state is State.OFF
+    assert lines["service"].state is status.worst(list(lines.values())) is State.BAD
+    assert "GitLab is not installed" in lines["service"].words
+    assert "gitlab-mm backup" not in status.mattermost(facts(absent=True)).text
+    assert set_lights.last_set(facts(absent=True)).fix == "gitlab-mm doctor"
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "words", "fix"),
+    [
+        (0, "good", "the backup was done 60 min ago, in 2 min", ""),
+        (4, "good", "was done with warnings", ""),
+        (
+            1,
+            "warning",
+            "did not succeed 60 min ago (exit code 1: failed",
+            "journalctl -t gitlab-mm",
+        ),
+        (2, "warning", "exit code 2: bad usage or settings", "gitlab-mm config check"),
+        (5, "bad", "exit code 5", "journalctl -t gitlab-mm"),
+        (77, "warning", "exit code 77: ended unexpectedly", "journalctl -t gitlab-mm"),
+    ],
+)
+def test_the_last_run(code: int, state: str, words: str, fix: str) -> None:
+    run = JobRun(ago(hours=1, minutes=2).timestamp(), 120.0, code, None)
+    line = set_lights.last_run(facts(TONIGHT, runs={"backup": run}))
+    assert line is not None
+    assert (line.state.value, words in line.words, line.fix) == (state, True, fix), line
+    assert set_lights.last_run(facts(TONIGHT, runs={"restore": run})) is None
+
+
+def test_a_set_that_is_cut_short_is_damaged() -> None:
+    flaws = {TONIGHT.name: [Flaw(Kind.INCOMPLETE, "it is not complete: /x has 1 bytes")]}
+    entries = [TONIGHT, made_set(ago(hours=20))]
+    line = set_lights.last_set(facts(found=found(entries, flaws=flaws)))
+    assert (line.state, TONIGHT.name in line.words) == (State.BAD, True)
+    assert "/x has 1 bytes" in line.detail
+
+
+def test_what_is_not_good_ends_in_a_command() -> None:
+    """Every line in each state that it can have here."""
+    future = {"in_future": [Flaw(Kind.FUTURE, "its date is in the future")]}
+    torn = SetEntry("torn", None, "no manifest")
+    emptied = {TONIGHT.name: [Flaw(Kind.EMPTIED, "it looks emptied (posts)")]}
+    failed_run = {"backup": JobRun(1.0, 1.0, 1, None)}
+    cases = [
+        facts(runs=failed_run, night=Scheduler(obstacle="none", fix="systemctl start x")),
+        facts(TONIGHT, free=1, offsite={"nas": None}),
+        facts(TONIGHT, offsite={"nas": 1.0}, away={"nas": "/mnt/nas"}),
+        facts(found=found([torn, TONIGHT], flaws=future)),
+        facts(found=found([TONIGHT, made_set(ago(hours=20))], flaws=emptied)),
+        facts(made_set(ago(hours=2), told=["a warning"])),
+        facts(made_set(ago(days=3)), host=replace(HOST, original="f" * 32)),
+        facts(TONIGHT, records=[record_of(TONIGHT, ago(hours=1), *BROKEN)]),
+        facts(TONIGHT, refuted=[TONIGHT.name]),
+    ]
+    command = re.compile(r"(gitlab-mm|gitlab-ctl|systemctl|journalctl|mount|timedatectl)( |,)")
+    seen = set()
+    for case in cases:
+        for line in status.status(case):
+            amiss = line.state in (State.BAD, State.WARNING)
+            assert bool(line.fix) is amiss, line
+            if amiss:
+                assert line.text.endswith(f". Run: {line.fix}") and command.match(line.fix), line
+                seen.add(line.name)
+    names = {
+        "last set",
+        "last run",
+        "rehearsal",
+        "service",
+        "next run",
+        "space",
+        "off-site",
+        "host",
+    }
+    assert seen == names
 
 
 def test_the_next_run() -> None:
     line = status.next_run(facts())
     assert line.state is State.GOOD
     assert re.fullmatch(r"2026-11-25 \d\d:00:00 \S+, by cron", line.words)
-    assert status.next_run(facts(next_run=None)).words == "by cron"
-    assert status.next_run(facts(scheduled="", next_run=None)).state is State.WARNING
+    assert status.next_run(facts(night=Scheduler("by cron"))).words == "by cron"
+    assert status.next_run(facts(night=Scheduler(obstacle="x", fix="y"))).state is State.WARNING
 
 
 def test_the_room_of_a_repository_is_not_known() -> None:
-    line = status.space(facts(settings=replace(SETTINGS, store="restic")))
+    line = set_lights.space(facts(settings=replace(SETTINGS, store="restic")))
     assert (line.state, line.figures) == (State.OFF, {})
 
 
@@ -167,14 +252,14 @@ def test_the_room_of_a_repository_is_not_known() -> None:
 def test_the_room_that_is_left(free: float, keep: int | None, state: str, words: str) -> None:
     days = None if keep is None else timedelta(days=keep)
     entries = (sized(2), sized(26))
-    line = status.space(
+    line = set_lights.space(
         facts(*entries, free=int(free * GIB), settings=replace(SETTINGS, keep_time=days))
     )
     assert (line.state.value, words in line.words) == (state, True), line.words
 
 
 def test_the_room_of_a_host_that_has_no_set() -> None:
-    line = status.space(facts(free=5))
+    line = set_lights.space(facts(free=5))
     assert (line.state, sorted(line.figures)) == (State.GOOD, ["free"])
 
 
@@ -186,7 +271,7 @@ def test_an_open_restore(tmp_path: Path) -> None:
     assert (line.state, "1 previous state kept" in line.words) == (State.GOOD, True)
     journal.write({"set": "x"}, [Step("stop Mattermost", {})], [])
     line = status.open_restore(facts(journal=journal))
-    assert (line.state, "--rollback" in line.words) == (State.BAD, True)
+    assert (line.state, "--rollback" in line.fix) == (State.BAD, True)
     journal.path.write_text("{", encoding="utf-8")
     assert status.open_restore(facts(journal=journal)).state is State.BAD
 
@@ -200,9 +285,9 @@ def test_all_lines_in_their_order() -> None:
 
 
 LINES = [
-    StatusLine("last set", State.GOOD, "2 h ago", {"set_age": status.Figure(7200, "s", "9", "9")}),
+    StatusLine("last set", State.GOOD, "2 h ago", {"set_age": Figure(7200, "s", "9", "9")}),
     StatusLine("sign-in", State.OFF, "not set up"),
-    StatusLine("space", State.GOOD, "word " * 30, {"free": status.Figure(123456789012, "B")}),
+    StatusLine("space", State.GOOD, "word " * 30, {"free": Figure(123456789012, "B")}),
 ]
 WARNED = [*LINES, StatusLine("next run", State.WARNING, "none | at all")]
 WRONG = [*WARNED, StatusLine("restore", State.BAD, "one was cut short")]
@@ -262,17 +347,29 @@ def test_copies_outside(hours: list[float | None], state: str, words: str) -> No
         f"r{number}": None if one is None else ago(hours=one).timestamp()
         for number, one in enumerate(hours)
     }
-    line = status.off_site(facts(offsite=places))
-    assert line is not None
+    line = set_lights.off_site(facts(offsite=places))
     assert (line.state.value, line.words) == (state, words)
-    assert status.off_site(facts()) is None
+
+
+def test_no_copy_elsewhere_is_a_warning_unless_accepted() -> None:
+    line = set_lights.off_site(facts())
+    assert (line.state, line.fix) == (State.WARNING, "gitlab-mm config explain offsite")
+    accepted = replace(SETTINGS, accept_warnings=["off-site copies"])
+    assert set_lights.off_site(facts(settings=accepted)).state is State.OFF
+    other = replace(SETTINGS, accept_warnings=["/srv/copies"])
+    assert set_lights.off_site(facts(settings=other)).state is State.WARNING
+
+
+def test_a_copy_with_a_date_in_the_future_is_a_warning() -> None:
+    line = set_lights.off_site(facts(offsite={"nas": (NOW + timedelta(days=300)).timestamp()}))
+    assert (line.state, "in the future" in line.words) == (State.WARNING, True)
 
 
 def test_a_place_whose_disk_is_not_mounted_is_bad() -> None:
-    line = status.off_site(
-        facts(offsite={"disk": ago(hours=1).timestamp(), "nas": None}, away=["disk"])
+    line = set_lights.off_site(
+        facts(offsite={"disk": ago(hours=1).timestamp(), "nas": None}, away={"disk": "/mnt/disk"})
     )
-    assert line is not None and line.state is State.BAD
+    assert (line.state, line.fix) == (State.BAD, "mount /mnt/disk")
     assert line.words == "disk: not the expected place; is its disk mounted?; nas: nothing yet"
     assert line.figures == {}
 
@@ -280,12 +377,11 @@ def test_a_place_whose_disk_is_not_mounted_is_bad() -> None:
 def test_that_sets_are_kept_for_ever_is_said() -> None:
     for_ever = replace(SETTINGS, keep_time=None)
     for found_sets in ((), (sized(2),)):
-        assert "kept for ever" in status.space(facts(*found_sets, settings=for_ever)).words
-        assert "kept for ever" not in status.space(facts(*found_sets)).words
+        assert "kept for ever" in set_lights.space(facts(*found_sets, settings=for_ever)).words
+        assert "kept for ever" not in set_lights.space(facts(*found_sets)).words
 
 
 def test_why_no_set_is_made_is_said() -> None:
-    line = status.next_run(
-        facts(scheduled="", next_run=None, obstacle="cron is not running: start it")
-    )
-    assert line.words == "no nightly set: cron is not running: start it"
+    night = Scheduler(obstacle="cron is not running", fix="service cron start")
+    line = status.next_run(facts(night=night))
+    assert line.text == "no nightly set: cron is not running. Run: service cron start"

@@ -1,0 +1,142 @@
+"""The facts of gitlab-mm status, collected once, and the form of its lines."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ..config import identity, keys
+from ..config.identity import Host
+from ..config.settings import Settings
+from ..errors import Failure
+from ..mattermost import detect
+from ..mattermost.journal import Journal
+from ..mattermost.site import Site
+from ..offsite import ledger
+from ..store import inventory, places, prune, soundness
+from ..store.inventory import SeenHost, Store
+from ..store.retention import SetFacts
+from ..store.sets import BackupSet
+from ..system import disk_space, humanize
+from . import metrics, report, scheduler
+from .metrics import JobRun
+from .rating import Found
+from .scheduler import Scheduler
+
+
+class State(enum.Enum):
+    """The state of a line."""
+
+    GOOD = "good"
+    WARNING = "warning"
+    BAD = "bad"
+    OFF = "off"  # disabled, or not set up
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number for a monitoring system, with its thresholds."""
+
+    value: float
+    unit: str = ""  # of Nagios: s, B or none
+    warning: str = ""  # a range of Nagios: 60 is above 60, 14: is below 14
+    bad: str = ""
+
+
+@dataclass(frozen=True)
+class StatusLine:
+    """One line of the status.
+
+    ``fix`` is a command; a line that is bad or a warning has one.  ``detail`` may name files, tables
+    and addresses, and is for root only.
+    """
+
+    name: str
+    state: State
+    words: str
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    fix: str = ""
+    detail: str = ""
+
+    @property
+    def told(self) -> str:
+        """The words with the detail."""
+        return f"{self.words}: {self.detail}" if self.detail else self.words
+
+    @property
+    def text(self) -> str:
+        """All of it, ending with the command."""
+        return f"{self.told}. Run: {self.fix}" if self.fix else self.told
+
+
+@dataclass(frozen=True)
+class StatusInput:
+    """The collected data; the only input of the lines."""
+
+    found: Found
+    settings: Settings
+    kept: Sequence[SetFacts]  # the sets as input of retention
+    site: Site | None
+    journal: Journal
+    free: int  # bytes, where the sets are
+    night: Scheduler  # what starts the nightly run
+    offsite: Mapping[str, float | None]  # place -> start of the newest set there
+    host: Host  # this one
+    seen: Sequence[SeenHost] = ()  # the hosts whose sets are in the store
+    reserve: int = 0  # bytes that must stay free
+    away: Mapping[str, str] = field(default_factory=dict)  # remote -> path of its unmounted disk
+    runs: Mapping[str, JobRun] = field(default_factory=dict)  # the newest run of each job
+    no_site: str = ""  # why there is no ``site``
+    absent: bool = False  # whether no Mattermost is set up, so that no nightly run is made
+
+    @property
+    def now(self) -> datetime:
+        return self.found.now
+
+    @property
+    def good(self) -> BackupSet | None:
+        """The newest sound set of this host; no safety set."""
+        return self.found.sound
+
+
+def collect(store: Store, settings: Settings) -> StatusInput:
+    """Collect the data; change nothing.  Raises Failure if the directory of sets cannot be read."""
+    found = report.collect(store)
+    site, no_site = None, detect.absent()
+    absent = bool(no_site)
+    try:
+        site = detect.find()
+    except Failure as failure:
+        no_site = no_site or str(failure)
+    here, known, ring = identity.known(), soundness.accepted_names(), keys.ring()
+    own = inventory.own_sets(here, [entry.set for entry in found.entries if entry.set])
+    return StatusInput(
+        found=found,
+        settings=settings,
+        kept=[prune.of_set(set_, known, ring).kept for set_ in own],
+        site=site,
+        journal=Journal(),
+        free=disk_space.free(store.folder),
+        reserve=disk_space.reserve(store.folder),
+        away={
+            remote.name: remote.path
+            for remote in settings.offsite
+            if remote.path.startswith("/") and places.away(remote.path)
+        },
+        night=scheduler.look(found.now.astimezone()),
+        offsite=ledger.newest_elsewhere(store, settings.remotes),
+        host=here,
+        seen=inventory.seen(store),
+        runs=metrics.read_runs(),
+        no_site=no_site,
+        absent=absent,
+    )
+
+
+def ago(age: timedelta) -> str:
+    seconds = max(0.0, age.total_seconds())
+    if seconds < 48 * 3600:
+        return f"{humanize.duration(seconds)} ago"
+    return f"{humanize.number(age.days, 'day')} ago"
