@@ -235,11 +235,13 @@ def status(context: Context, nagios: bool) -> CommandResult:
 
     Exit code 0: good; 4: a warning needs attention soon; 1: a problem needs attention now.
     """
-    from ..health import lights
+    from ..health import lights, publish
     from ..health import status as host_status
 
     if nagios and context.as_json:
         raise click.UsageError("--nagios and --json exclude each other.")
     ours = context.settings()
     facts = lights.collect(context.store(), ours)
-    return status_result(host_status.status(facts), facts.found.host, nagios=nagios)
+    lines = host_status.status(facts)
+    publish.publish(facts, lines)
+    return status_result(lines, facts.found.host, nagios=nagios)

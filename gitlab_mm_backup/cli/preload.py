@@ -42,6 +42,7 @@ from ..health import (
     lights,
     metrics,
     notify,
+    publish,
     rating,
     remarks,
     report,

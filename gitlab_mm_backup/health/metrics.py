@@ -150,8 +150,8 @@ log = logging.getLogger(__name__)
 METRICS_FILE = "gitlab_mm_backup.prom"
 Sample = tuple[str, Mapping[str, str], float]  # name without our prefix, labels, value
 _HELP = {
-    "tool": "The version of gitlab-mm-backup, as a label.",
-    "host": "This host's id and that of its Mattermost, as labels.",
+    "tool_info": "The version of gitlab-mm-backup, as a label.",
+    "host_info": "This host's id and that of its Mattermost, as labels.",
     "run_start_timestamp_seconds": "Start of the newest run of a command.",
     "run_end_timestamp_seconds": "End of the newest run of a command.",
     "run_success": "1 if the newest run of a command succeeded, also with warnings.",
@@ -170,9 +170,11 @@ _HELP = {
     "set_rows": "Rows in the newest sound set.",
     "set_files": "Files in the newest sound set.",
     "set_duration_seconds": "Duration of making the newest sound set.",
-    "sign_in_verified": "1 if GitLab accepted the credentials when the newest sound set was made.",
+    "sign_in_verified": "1 if sign-in through GitLab works, 0 if it is broken; absent if not known.",
     "free_bytes": "Free bytes on the disk of the sets.",
     "offsite_timestamp_seconds": "Start of the newest set that has a checked copy at a remote.",
+    "offsite_missing": "1 if no off-site copies are configured and that is not accepted.",
+    "rehearsal_scheduled": "1 if scheduled backups are rehearsed (rehearse in config.yml).",
     "rehearsal_timestamp_seconds": "Start of the newest rehearsal of a set.",
     "rehearsal_result": "1 for the result of the newest rehearsal, 0 for the other results.",
     "rehearsal_duration_seconds": "Duration of the newest rehearsal.",
@@ -193,6 +195,10 @@ class MetricsInput:
     history: Sequence[CheckRecord]
     free: int | None  # bytes; None if not known
     offsite: Mapping[str, float | None]  # remote -> start of the newest set there
+    sign_in: bool | None = None  # whether sign-in works now; None if not known
+    rehearse: bool = True  # whether scheduled backups are rehearsed
+    no_copy: bool = False  # no copies elsewhere are configured, and that is not accepted
+    absent: bool = False  # no Mattermost is set up on this host
 
 
 def write(facts: MetricsInput, folder: Path) -> None:
@@ -232,10 +238,16 @@ def _escaped(value: str) -> str:
 
 def _samples(facts: MetricsInput) -> Iterator[Sample]:
     """Yield all samples, grouped by name; a metric is absent until its event has happened once."""
-    yield "tool", {"version": facts.tool}, 1
-    yield "host", {"id": facts.host, "installation": facts.installation}, 1
+    yield "tool_info", {"version": facts.tool}, 1
+    yield "host_info", {"id": facts.host, "installation": facts.installation}, 1
     yield from _of_runs(facts.runs)
-    yield from _of_sets(facts)
+    # A host that has no Mattermost, and never had sets, needs none.
+    if not facts.absent or (facts.found and facts.found.counted):
+        yield from _of_sets(facts)
+        yield "rehearsal_scheduled", {}, int(facts.rehearse)
+        yield "offsite_missing", {}, int(facts.no_copy)
+    if facts.sign_in is not None:
+        yield "sign_in_verified", {}, int(facts.sign_in)
     if facts.free is not None:
         yield "free_bytes", {}, facts.free
     for remote, moment in facts.offsite.items():
@@ -291,8 +303,6 @@ def _of_newest(newest: BackupSet) -> Iterator[Sample]:
     yield "set_rows", {}, manifest.rows
     yield "set_files", {}, manifest.files.files
     yield "set_duration_seconds", {}, manifest.seconds
-    if manifest.credentials.verified is not None:
-        yield "sign_in_verified", {}, int(manifest.credentials.verified)
 
 
 def _of_rehearsals(history: Sequence[CheckRecord]) -> Iterator[Sample]:

@@ -11,21 +11,17 @@ from email.message import EmailMessage
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from .. import version
 from ..config import identity
 from ..config.settings import Notification, Settings
 from ..errors import ExitCode, Failure, reason
-from ..offsite import ledger
 from ..result import CommandResult
-from ..store import check_records
 from ..store.inventory import Store
-from ..store.local import LocalStore
-from ..system import disk_space, environment, files, humanize, process, redaction
+from ..system import environment, humanize, process, redaction
 from ..system import log as system_log
 from ..system.private_files import InMemory
 from ..system.process import Command
 from ..system.redaction import Secret
-from . import metrics, report
+from . import metrics, publish
 from .metrics import JobRun
 
 _SECONDS = 20  # for each notification
@@ -203,7 +199,7 @@ def follow(ended: FinishedRun, load: Callable[[], Settings], find: Callable[[], 
         before, _ = metrics.note_run(ended.command, ended.began, ended.seconds, int(ended.code))
     except OSError as error:
         log.warning("The result of this run could not be recorded: %s", error.strerror)
-    _guard(lambda: write_metrics(load(), find))
+    _guard(lambda: publish.after_job(load(), find))
     _guard(lambda: _send(ended, before, load()))
 
 
@@ -215,40 +211,6 @@ def _guard(act: Callable[[], None]) -> None:
     except Exception as error:  # so that the next step runs too
         for line in system_log.bug_trace(error):
             log.error("%s", line)
-
-
-def write_metrics(ours: Settings, find: Callable[[], Store]) -> None:
-    """Write the metrics of all runs, sets and rehearsals for Prometheus."""
-    folder = metrics.collector_folder()
-    if folder.is_dir():
-        files.note_trace(folder / metrics.METRICS_FILE)
-        metrics.write(facts(find(), ours.remotes), folder)
-
-
-def facts(store: Store, remotes: Sequence[str]) -> metrics.MetricsInput:
-    """Return the input of the metrics.
-
-    If the store cannot be read, for example because its disk is not mounted, the metrics have no
-    sets, but still the end of the run.
-    """
-    here, found = identity.known(), None
-    offsite = ledger.newest(remotes, here)
-    try:
-        found = report.collect(store)
-        offsite = ledger.newest_elsewhere(store, remotes)
-    except Failure as failure:
-        log.warning("The metrics have no data of sets: %s", redaction.without_rows(str(failure)))
-    free = disk_space.free(store.folder) if isinstance(store, LocalStore) else None
-    return metrics.MetricsInput(
-        tool=version.tool(),
-        runs=metrics.read_runs(),
-        found=found,
-        host=here.id,
-        installation=here.installation,
-        history=found.history if found else check_records.history(),
-        free=free,
-        offsite=offsite,
-    )
 
 
 def _send(ended: FinishedRun, before: JobRun | None, ours: Settings) -> None:

@@ -6,6 +6,7 @@ import email
 import email.policy
 import functools
 import json
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,6 +89,10 @@ class Place:
         (line,) = [one for one in lines if one.rpartition(" ")[0] == f"gitlab_mm_{name}"]
         return float(line.rpartition(" ")[2])
 
+    def used(self, path: str) -> set[str]:
+        """The metrics that a file asks for."""
+        return set(re.findall(r"gitlab_mm_\w+", self.lab.read(path)))
+
     def promtool(self, *words: str, text: str | None = None) -> str:
         """What promtool says; it must be content."""
         return self.lab.run("promtool", *words, input=text).stdout
@@ -98,6 +103,9 @@ def place(base: Path, deb: Path) -> Iterator[Place]:
     with Lab(base=base) as lab:
         gitlab = install(lab, Spec())
         product = install_product(lab, deb)
+        told = lab.read(METRICS)
+        assert "gitlab_mm_sets 0\n" in told, "written at the installation, before any job"
+        assert "gitlab_mm_set_newest" not in told and "gitlab_mm_run" not in told
         gitlab.seed()
         lab.run("mkdir", "-p", HOOKS)
         lab.write("/srv/listener.py", LISTENER)
@@ -222,7 +230,7 @@ def test_the_alerts_fire_and_resolve(place: Place) -> None:
     answer = place.product("doctor", "--install-alerts")
     assert (answer.code, answer.document["rules"]) == (0, RULES)
     assert stat.S_IMODE(place.lab.path(RULES).stat().st_mode) == 0o644
-    assert "9 rules found" in place.promtool("check", "rules", RULES)
+    assert "11 rules found" in place.promtool("check", "rules", RULES)
     assert "SUCCESS" in place.promtool(
         "test", "rules", "/lab/src/tests/lab/fixtures/alerts-test.yml"
     )
@@ -236,20 +244,30 @@ def test_metrics_and_alerts_go_where_the_services_look(place: Place) -> None:
     place.lab.write("/opt/gitlab/sv/node-exporter/run", script)
     try:
         assert place.product("prune").code == 0
-        assert "gitlab_mm_tool" in place.lab.read("/srv/collector/gitlab_mm_backup.prom")
+        assert "gitlab_mm_tool_info" in place.lab.read("/srv/collector/gitlab_mm_backup.prom")
     finally:
         place.lab.run("rm", "-r", "/opt/gitlab/sv/node-exporter")
 
 
-def test_the_dashboard_asks_for_metrics_that_there_are(place: Place) -> None:
-    path = "/usr/share/gitlab-mm-backup/grafana-dashboard.json"
-    panels = json.loads(place.lab.read(path))["panels"]
-    wanted = {
-        word
-        for panel in panels
-        for target in panel["targets"]
-        for word in target["expr"].replace("(", " ").split()
-        if word.startswith("gitlab_mm_")
-    }
-    there = {line.split("{")[0].split(" ")[0] for line in place.lab.read(METRICS).splitlines()}
-    assert wanted - there == {"gitlab_mm_offsite_timestamp_seconds"}, "this host has no remote"
+def test_sign_in_that_is_repaired_is_normal_at_once(place: Place) -> None:
+    there = ("gitlabhq_production",)
+    place.gitlab.sql("UPDATE oauth_applications SET secret = 'x'", *there)
+    assert place.product("status").code == 1
+    assert place.metric("sign_in_verified") == 0
+    assert place.product("sso", "repair", "--register").code in (0, 4)
+    assert place.metric("sign_in_verified") == 1, "no backup was made since"
+
+
+def test_every_metric_in_use_is_written(place: Place) -> None:
+    """By the dashboard and the rules; this host has a copy at a remote for it."""
+    names = place.used("/usr/share/gitlab-mm-backup/grafana-dashboard.json") | place.used(RULES)
+    place.lab.write(CONFIG, f"{NOTICES}offsite:\n  - remote: /srv/copies\n", mode=0o600)
+    place.lab.run("mkdir", "-p", "/srv/copies")
+    try:
+        assert place.product("backup").code in (0, 4)
+        assert place.product("rehearse").code == 0
+        there = {line.split("{")[0].split(" ")[0] for line in place.lab.read(METRICS).splitlines()}
+    finally:
+        place.lab.write(CONFIG, NOTICES, mode=0o600)
+    assert len(names) > 15
+    assert names - there == set()

@@ -60,7 +60,8 @@ def samples(told: MetricsInput) -> dict[tuple[str, ...], float]:
 def test_without_anything_the_version_is_told() -> None:
     found = samples(facts([record(1, *WHOLE, depth=Depth.VERIFY)]))
     assert {name for name, *_ in found} == {
-        *("tool", "host", "sets", "sets_incomplete", "sets_future", "sets_foreign", "set_emptied")
+        *("tool_info", "host_info", "sets", "sets_incomplete", "sets_future", "sets_foreign"),
+        *("set_emptied", "rehearsal_scheduled", "offsite_missing"),
     }
 
 
@@ -176,3 +177,21 @@ def test_list_status_nagios_and_metrics_count_the_same_sets() -> None:
     line = set_lights.last_set(status_facts(found=there))
     assert line.figures["sets"].value == 3
     assert sound.name in line.words
+
+
+@pytest.mark.parametrize(("works", "sample"), [(True, 1), (False, 0), (None, None)])
+def test_sign_in_is_that_of_now(works: bool | None, sample: float | None) -> None:
+    assert samples(facts(sign_in=works)).get(("sign_in_verified",)) == sample
+
+
+def test_a_host_without_mattermost_and_sets_misses_none() -> None:
+    """The alert on missing sets asks for the metric sets."""
+    found = samples(facts(absent=True))
+    assert {name for name, *_ in found} == {"tool_info", "host_info"}
+    there = sets_found([made_set(TODAY - timedelta(days=3))])
+    assert samples(facts(absent=True, found=there))["sets",] == 1, "Mattermost was removed later"
+
+
+def test_what_the_settings_say_is_there() -> None:
+    found = samples(facts(rehearse=False, no_copy=True))
+    assert (found["rehearsal_scheduled",], found["offsite_missing",]) == (0, 1)
