@@ -25,6 +25,7 @@ class CommandResult:
     lasting: bool = False  # write the lines of this answer to the system's log too
     lenient: bool = False  # warnings do not change the exit code
     tones: Sequence[tuple[str, str]] = ()  # for each line, a word in it and its colour
+    status: int | None = None  # exit status by the rules of another program, such as Nagios
     error: Failure | None = None  # the command failed, and has fields all the same
 
     @property

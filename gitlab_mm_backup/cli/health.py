@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 _CODES = {State.BAD: ExitCode.FAILED, State.WARNING: ExitCode.WARNINGS}
 _COLOURS = {State.GOOD: "green", State.WARNING: "yellow", State.BAD: "red", State.OFF: "blue"}
-_NAGIOS = {State.GOOD: "OK", State.WARNING: "WARNING", State.BAD: "CRITICAL"}
+# The words and exit codes of Nagios (Monitoring Plugins Development Guidelines, "Plugin return codes").
+_NAGIOS = {State.GOOD: ("OK", 0), State.WARNING: ("WARNING", 1), State.BAD: ("CRITICAL", 2)}
+_UNKNOWN = ("UNKNOWN", 3)
 _WIDTH = 79
 
 
@@ -53,8 +55,20 @@ def status_result(lines: Sequence[StatusLine], host: str, *, nagios: bool) -> Co
     }
     texts, tones = [text for text, _ in told], [tone for _, tone in told]
     return CommandResult(
-        fields, texts, code=_CODES.get(state, ExitCode.DONE), answer=True, tones=tones
+        fields,
+        texts,
+        code=_CODES.get(state, ExitCode.DONE),
+        answer=True,
+        tones=tones,
+        status=_NAGIOS[state][1] if nagios else None,
     )
+
+
+def unknown_result(failure: Failure) -> CommandResult:
+    """Return the answer to Nagios where the state could not be looked at."""
+    words = ". ".join(text for text in (str(failure), failure.hint) if text).replace("|", "/")
+    line = f"MATTERMOST BACKUP {_UNKNOWN[0]} - {' '.join(words.split())}"
+    return CommandResult({}, [line], answer=True, status=_UNKNOWN[1])
 
 
 _Told = list[tuple[str, tuple[str, str]]]
@@ -85,7 +99,7 @@ def _nagios(lines: Sequence[StatusLine], state: State) -> _Told:
     words = "; ".join(f"{line.name}: {line.text}" for line in amiss).replace("|", "/")
     figures = {name: figure for line in lines for name, figure in line.figures.items()}
     data = " ".join(f"{name}={_figure(figure)}" for name, figure in figures.items())
-    return [(f"MATTERMOST BACKUP {_NAGIOS[state]} - {words} | {data}", ("", ""))]
+    return [(f"MATTERMOST BACKUP {_NAGIOS[state][0]} - {words} | {data}", ("", ""))]
 
 
 def _figure(figure: Figure) -> str:
@@ -228,18 +242,32 @@ def report(context: Context, file: Path) -> CommandResult:
 
 
 @click.command()
-@click.option("--nagios", is_flag=True, help="One line with performance data, for a plugin.")
+@click.option(
+    "--nagios",
+    is_flag=True,
+    help="One line with performance data and the exit codes of Nagios: 0, 1, 2, 3.",
+)
 @verb
 def status(context: Context, nagios: bool) -> CommandResult:
     """Show the current state: last set, rehearsal, sign-in, next run, disk space.
 
-    Exit code 0: good; 4: a warning needs attention soon; 1: a problem needs attention now.
+    Exit code 0: good; 4: a warning needs attention soon; 1: a problem needs attention now. With
+    --nagios 0: OK; 1: WARNING; 2: CRITICAL; 3: UNKNOWN, the state could not be looked at.
     """
+    if nagios and context.as_json:
+        raise click.UsageError("--nagios and --json exclude each other.")
+    try:
+        return _status(context, nagios=nagios)
+    except Failure as failure:
+        if nagios:
+            return unknown_result(failure)
+        raise
+
+
+def _status(context: Context, *, nagios: bool) -> CommandResult:
     from ..health import lights, publish
     from ..health import status as host_status
 
-    if nagios and context.as_json:
-        raise click.UsageError("--nagios and --json exclude each other.")
     ours = context.settings()
     facts = lights.collect(context.store(), ours)
     lines = host_status.status(facts)

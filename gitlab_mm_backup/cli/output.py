@@ -142,7 +142,10 @@ def finish(context: Context, work: Callable[[], CommandResult]) -> int:
     for act in tail:
         _guard(act, lasting)
     _print(context, outcome, error, code, seconds, lasting)
-    return int(_delivered(context, code, lasting))
+    delivered = _delivered(context, code, lasting)
+    if outcome.status is not None and delivered is code and error is None:
+        return outcome.status
+    return int(delivered)
 
 
 def _failure(context: Context, trouble: BaseException, log: SystemLog) -> Failure:

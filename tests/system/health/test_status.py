@@ -15,7 +15,6 @@ from tests.lab.installed_package import JOURNAL, Answer, Product, install_produc
 from tests.lab.omnibus import Omnibus, Spec, install
 from tests.lab.sandbox import Lab
 
-CHECK = "/usr/share/doc/gitlab-mm-backup/examples/check_gitlab_mm"
 CRON = "/etc/cron.d/gitlab-mm-backup"
 CONFIG = "/etc/gitlab-mm-backup/config.yml"
 SETS = "/var/opt/gitlab/backups/mattermost"
@@ -44,8 +43,8 @@ class Server:
         return answer.code, {one["name"]: one["state"] for one in answer.document["lines"]}
 
     def plugin(self) -> tuple[int, str]:
-        """What the example for Nagios says, with its code."""
-        done = self.lab.run("sh", CHECK, check=False)
+        """What Nagios gets, with the exit code."""
+        done = self.lab.run("gitlab-mm", "status", "--nagios", check=False)
         return done.returncode, done.stdout
 
     def on_a_terminal(self, *command: str, env: Mapping[str, str] | None = None) -> str:
@@ -237,6 +236,7 @@ def test_wrong_settings_are_unknown_to_nagios(server: Server) -> None:
     code, told = server.plugin()
     server.lab.path(CONFIG).write_text(ACCEPTED)
     assert (code, "line 1: keep_tiem" in told) == (3, True)
+    assert told.startswith("MATTERMOST BACKUP UNKNOWN - ") and told.count("\n") == 1
 
 
 # what the manual shows

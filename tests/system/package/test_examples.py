@@ -40,7 +40,7 @@ def server(base: Path, deb: Path) -> Iterator[Server]:
 
 def test_every_example_is_used_here(server: Server) -> None:
     names = {path.name for path in server.lab.path(EXAMPLES).iterdir()}
-    assert names == {"check_gitlab_mm", "config.yml", "copy-to-disk", "cron.d"}
+    assert names == {"config.yml", "copy-to-disk", "cron.d"}
 
 
 def test_the_settings(server: Server) -> None:

@@ -14,7 +14,7 @@ import pytest
 from gitlab_mm_backup.checks import failed, not_run
 from gitlab_mm_backup.cli import health, output
 from gitlab_mm_backup.config.settings import Settings
-from gitlab_mm_backup.errors import ExitCode
+from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.health import set_lights, status
 from gitlab_mm_backup.health.lights import Figure, State, StatusInput, StatusLine
 from gitlab_mm_backup.health.metrics import JobRun
@@ -321,17 +321,26 @@ def test_only_the_state_is_in_colour() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "word"), [(LINES, "OK"), (WARNED, "WARNING"), (WRONG, "CRITICAL")]
+    ("lines", "word", "code"),
+    [(LINES, "OK", 0), (WARNED, "WARNING", 1), (WRONG, "CRITICAL", 2)],
 )
-def test_one_line_for_nagios(lines: list[StatusLine], word: str) -> None:
-    """See the Monitoring Plugins Development Guidelines, on performance data."""
+def test_one_line_for_nagios(lines: list[StatusLine], word: str, code: int) -> None:
+    """See the Monitoring Plugins Development Guidelines, on return codes and performance data."""
     outcome = health.status_result(lines, "x", nagios=True)
+    assert outcome.status == code
+    assert health.status_result(lines, "x", nagios=False).status is None
     (line,) = outcome.lines
     told, bar, data = line.partition(" | ")
     assert bar and "|" not in told + data
     assert told.startswith(f"MATTERMOST BACKUP {word} - ")
     assert data == "set_age=7200s;9;9;0 free=123456789012B;;;0"
     assert ("one was cut short" in told) is (word == "CRITICAL")
+
+
+def test_a_failure_is_unknown_to_nagios() -> None:
+    outcome = health.unknown_result(Failure("A | B", "line 1\nline 2", "Run: x"))
+    assert outcome.status == 3
+    assert outcome.lines == ["MATTERMOST BACKUP UNKNOWN - A / B: line 1 line 2. Run: x"]
 
 
 @pytest.mark.parametrize(
