@@ -25,7 +25,7 @@ from ..store.check_records import CheckVerdict
 from ..store.retention import FOR_EVER
 from ..system import environment, humanize, log, signals
 from . import streams
-from .output import Context
+from .output import SCHEMA, Context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -174,6 +174,7 @@ def _tell(program: str, failure: Failure) -> int:
     if "--json" in sys.argv:
         told = {"message": failure.message, "detail": failure.detail, "hint": failure.hint}
         document = {
+            "schema": SCHEMA,
             "command": program,
             "run": log.run_id(),
             "ok": False,

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from ..config.settings import Settings, Value
     from ..store.inventory import Store
 
+# The version of the JSON objects: it rises when a field is removed or changes its meaning.
+SCHEMA = 1
 JOBS = ("backup", "restore", "rehearse", "prune", "sso repair")
 
 
@@ -247,6 +249,7 @@ def print_json(
 ) -> None:
     told = error and {"message": error.message, "detail": error.detail, "hint": error.hint}
     document = {
+        "schema": SCHEMA,
         "command": context.command,
         "run": system_log.run_id(),
         "ok": code in (ExitCode.DONE, ExitCode.WARNINGS),

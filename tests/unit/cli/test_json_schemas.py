@@ -10,10 +10,11 @@ import click
 import pytest
 from jsonschema import Draft202012Validator
 
-from gitlab_mm_backup.cli import main
+from gitlab_mm_backup.cli import main, output
 from tests.answers import COMMON, SCHEMAS, USAGE, registry, validate
 
 SAID: dict[str, Any] = {
+    "schema": output.SCHEMA,
     "command": "verify",
     "run": "5f3c09ab",
     "ok": True,
@@ -76,8 +77,8 @@ def properties(schema: Any, place: str = "$") -> Iterator[tuple[str, dict[str, A
 def test_an_answer_that_is_as_told() -> None:
     validate(SAID)
     validate({**SAID, "ok": False, "exit_code": 1, "error": ERROR})
-    validate({name: SAID[name] for name in list(SAID)[:6]} | {"error": ERROR, "ok": False})
-    validate({**{name: SAID[name] for name in list(SAID)[:6]}, "command": "gitlab-mm", "ok": False,
+    validate({name: SAID[name] for name in list(SAID)[:7]} | {"error": ERROR, "ok": False})
+    validate({**{name: SAID[name] for name in list(SAID)[:7]}, "command": "gitlab-mm", "ok": False,
               "exit_code": 2, "error": ERROR})  # fmt: skip
 
 
@@ -104,3 +105,13 @@ def test_an_answer_that_is_not(change: dict[str, Any]) -> None:
 def test_an_answer_without_what_it_promises() -> None:
     with pytest.raises(AssertionError, match="'checks' is a required property"):
         validate({name: value for name, value in SAID.items() if name != "checks"})
+
+
+def test_every_answer_has_the_version_of_its_schema() -> None:
+    """Another number, or none, is refused: who reads the answers can rely on it."""
+    validate(SAID)
+    for document in ({**SAID, "schema": output.SCHEMA + 1}, {**SAID, "schema": "1"}):
+        with pytest.raises(AssertionError, match="schema"):
+            validate(document)
+    with pytest.raises(AssertionError, match="schema"):
+        validate({name: value for name, value in SAID.items() if name != "schema"})
