@@ -120,7 +120,7 @@ from ..restore import (
     version_rules,
 )
 from ..restore import job as restore_job
-from ..sso import accounts, check, credentials, oauth, repair, stored_secret
+from ..sso import accounts, advice, check, credentials, oauth, repair, stored_secret
 from ..store import (
     archive_reader,
     archive_writer,

@@ -10,12 +10,14 @@ import click
 
 from ..errors import ExitCode, Failure
 from ..result import CommandResult
-from ..sso.check import Diagnosis, Severity
+from ..sso.check import Diagnosis, Verdict
 from ..system import humanize
 from . import common
 from .common import verb
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..sso.accounts import Changed, Person
     from ..sso.repair import Repair, Repaired
     from .output import Context
@@ -146,16 +148,29 @@ def convert(
         return convert_result(sso_accounts.convert(site, admin, password))
 
 
-def check_result(diagnosis: Diagnosis) -> CommandResult:
-    severities = {finding.severity for finding in diagnosis.findings}
-    code = ExitCode.DONE
-    if Severity.BROKEN in severities:
-        code = ExitCode.FAILED
-    elif Severity.WARNING in severities:
+_VERDICTS = {
+    Verdict.WORKS: ("sign-in works", "works", "green"),
+    Verdict.BROKEN: ("sign-in is BROKEN", "BROKEN", "red"),
+    Verdict.UNKNOWN: ("sign-in is unknown", "unknown", "yellow"),
+}
+
+
+def check_result(diagnosis: Diagnosis, fixes: Sequence[str]) -> CommandResult:
+    """Return the verdict first, then why, then the fix, then what it is based on."""
+    verdict = diagnosis.verdict
+    code = ExitCode.DONE if verdict is Verdict.WORKS else ExitCode.FAILED
+    if code is ExitCode.DONE and diagnosis.findings:
         code = ExitCode.WARNINGS
-    return CommandResult(
-        _sign_in_fields(diagnosis), _sign_in_lines(diagnosis), code=code, answer=True
-    )
+    head, word, colour = _VERDICTS[verdict]
+    why = [finding.detail for finding in diagnosis.broken]
+    if verdict is Verdict.UNKNOWN:
+        why = list(dict.fromkeys(finding.detail for finding in diagnosis.findings))
+    lines = [head, *(f"  why: {detail}" for detail in why or [diagnosis.probe.reason])]
+    marks = ["  fix:", *["      "] * len(fixes)]
+    lines += [f"{mark} {line}" for mark, line in zip(marks, fixes)]
+    fields = {"verdict": verdict.value, "fix": list(fixes), **_sign_in_fields(diagnosis)}
+    lines += ["", *_sign_in_lines(diagnosis)]
+    return CommandResult(fields, lines, code=code, answer=True, tones=[(word, colour)])
 
 
 def repair_result(repaired: Repaired) -> CommandResult:
@@ -246,13 +261,19 @@ _FROM = click.option(
 @_FROM
 @verb
 def sso_check(context: Context, named: tuple[str, ...]) -> CommandResult:
-    """Check whether GitLab accepts Mattermost's credentials."""
+    """Check whether people can sign in through GitLab; if not, show why and the fix.
+
+    Exit code 0: it works; 4: it works, with warnings; 1: it is broken, or not known because GitLab
+    or its database does not answer.
+    """
     from ..config import hooks
     from ..mattermost import detect
-    from ..sso import check
+    from ..sso import advice, check
 
     store = context.store()
-    return check_result(check.examine_folders(detect.find(hooks.site_kind()), store, named))
+    site = detect.find(hooks.site_kind())
+    found = check.examine_folders(site, store, named)
+    return check_result(found, advice.fixes(site, found))
 
 
 @sso.command("repair")

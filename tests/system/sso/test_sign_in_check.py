@@ -161,6 +161,31 @@ def test_applications(host: Host, state: str) -> None:
     assert checked.findings == findings
     assert checked.code == (1 if BROKEN in severities else 4 if findings else 0)
     assert host.signs_in() == works == (checked.code != 1)
+    assert checked.document["verdict"] == ("works" if works else "broken")
+    assert bool(checked.document["fix"]) is bool(findings)
+
+
+@pytest.mark.parametrize(
+    "state", [state for state, (_, _, works) in APPLICATIONS.items() if not works]
+)
+def test_the_first_line_is_the_verdict_and_the_fix_works_as_printed(host: Host, state: str) -> None:
+    host.restart()  # it may run with what a repair before wrote
+    host.sql(APPLICATIONS[state][0])
+    told = host.lab.run("gitlab-mm", "sso", "check", check=False).stdout.splitlines()
+    assert told[0] == "sign-in is BROKEN"
+    assert told[1].startswith("  why: ")
+    fix = host.check().document["fix"]
+    assert f"  fix: {fix[0]}" in told
+    if fix[0].startswith("gitlab-mm "):
+        assert host.repair(*fix[0].split()[3:]).code in (0, 4)
+    else:
+        assert fix[0].startswith("Replace the redirect URIs of 'GitLab Mattermost'")
+        host.sql(redirect(*(line.strip() for line in fix[1:])))
+    assert host.check().document["verdict"] == "works"
+    assert host.lab.run("gitlab-mm", "sso", "check", check=False).stdout.startswith(
+        "sign-in works\n"
+    )
+    assert host.signs_in()
 
 
 def test_a_site_url_of_https_with_addresses_of_http(host: Host) -> None:
@@ -339,8 +364,8 @@ def test_trailing_blanks_and_further_lines_of_a_variable_do_not_count(host: Host
 def test_a_gitlab_that_is_down_is_unknown(host: Host) -> None:
     with host.stopped(host.omnibus.spec.generation.web_service):
         checked = host.check()
-    assert checked.document["probe"] == "unknown"
-    assert checked.code in (0, 4)
+    assert checked.document["probe"] == checked.document["verdict"] == "unknown"
+    assert (checked.code, checked.document["fix"]) == (1, ["gitlab-ctl status"])
     assert not [one for one in checked.findings if one[2] == BROKEN]
     assert set(checked.sources.values()) == {True}
 
@@ -349,8 +374,8 @@ def test_a_database_that_is_down_is_unknown(host: Host) -> None:
     with host.stopped("postgresql"):
         checked, before = host.check(), host.files()
         repaired, rotated, after = host.repair(), host.repair("--rotate"), host.files()
-    assert (checked.code, checked.findings) == (4, {("gitlab-unknown", "gitlab", WARNING)})
-    assert checked.document["probe"] == "unknown"
+    assert (checked.code, checked.findings) == (1, {("gitlab-unknown", "gitlab", WARNING)})
+    assert checked.document["probe"] == checked.document["verdict"] == "unknown"
     assert set(checked.sources.values()) == {None}
     assert (repaired.code, rotated.code, after) == (1, 1, before)
     assert "could not be asked" in repaired.error()
