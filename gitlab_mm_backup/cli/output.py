@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 # The version of the JSON objects: it rises when a field is removed or changes its meaning.
 SCHEMA = 1
+PUBLIC = ("status",)  # commands that other accounts than root may run
 JOBS = ("backup", "restore", "rehearse", "prune", "sso repair")
 
 
@@ -125,7 +126,8 @@ def finish(context: Context, work: Callable[[], CommandResult]) -> int:
     began = time.monotonic()
     outcome, error = CommandResult({}, []), None
     try:
-        _require_root()
+        if context.command not in PUBLIC:
+            _require_root()
         with progress.shown_by(steps.start) if isinstance(steps, Screen) else nullcontext():
             outcome = work()
         error = outcome.error

@@ -50,6 +50,7 @@ from ..health import (
     scheduler,
     set_lights,
     status,
+    summary,
     upgrade_check,
     upgrade_gate,
 )

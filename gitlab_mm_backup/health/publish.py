@@ -1,11 +1,11 @@
-"""Publish the state for monitoring: the metrics of all runs, sets and rehearsals."""
+"""Publish the state: metrics for Prometheus, and a summary for accounts other than root."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
 
-from .. import version
+from .. import clock, version
 from ..config import identity
 from ..config.settings import Settings
 from ..errors import Failure
@@ -14,8 +14,9 @@ from ..offsite import ledger
 from ..store import check_records
 from ..store.inventory import Store
 from ..system import files, redaction
-from . import lights, metrics, set_lights, status
+from . import lights, metrics, set_lights, status, summary
 from .lights import State, StatusInput, StatusLine
+from .summary import Summary
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,9 @@ def after_job(ours: Settings, find: Callable[[], Store]) -> None:
     except Failure as failure:
         log.warning("The metrics have no data of sets: %s", redaction.without_rows(str(failure)))
         _write(_without_sets(ours))
+        told = redaction.without_rows(str(failure))
+        line = StatusLine("last set", State.BAD, told, fix="gitlab-mm doctor")
+        summary.write(Summary(identity.full_hostname(), clock.now(), [line]))
         return
     publish(facts, status.status(facts))
 
@@ -38,6 +42,7 @@ def after_job(ours: Settings, find: Callable[[], Store]) -> None:
 def publish(facts: StatusInput, lines: Sequence[StatusLine]) -> None:
     """Publish the state, of which ``lines`` is the status."""
     _write(_metrics(facts, lines))
+    summary.write(Summary(facts.found.host, facts.now, lines))
 
 
 def _write(told: metrics.MetricsInput) -> None:

@@ -59,15 +59,15 @@ def _with_doubts(
     """Return the line of a sound set that is new enough: its warnings, and sets that do not count."""
     doubts, fix = _doubts(facts)
     words = "; ".join([words, *doubts])
-    told = newest.manifest.told
+    told, detail = newest.manifest.told, ""
     open_ = soundness.unaccepted(told, facts.settings.accept_warnings)
     if told:
         accepted = [caveat for caveat in told if caveat not in open_]
-        words += f". {soundness.caveat_sentence([*open_, *accepted])}"
+        detail = soundness.caveat_sentence([*open_, *accepted])
     if open_ and not fix:
         fix = "gitlab-mm config explain accept_warnings"
     state = State.WARNING if doubts or open_ else State.GOOD
-    return StatusLine("last set", state, words, figures, fix)
+    return StatusLine("last set", state, words, figures, fix, detail)
 
 
 def _trouble(facts: StatusInput) -> tuple[str, str, str] | None:

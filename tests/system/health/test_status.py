@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.answers import validate
 from tests.lab.installed_package import JOURNAL, Answer, Product, install_product
 from tests.lab.omnibus import Omnibus, Spec, install
 from tests.lab.sandbox import Lab
@@ -209,6 +210,24 @@ def test_list_status_nagios_and_metrics_count_the_same(server: Server) -> None:
     assert f"| sets={len(counted)};" in server.plugin()[1]
     lines = {one["name"]: one for one in server.product("status").document["lines"]}
     assert lines["last set"]["figures"]["sets"] == len(counted)
+
+
+def test_other_accounts_see_what_root_saw(server: Server) -> None:
+    assert server.states()[0] == 0
+    done = server.lab.run("gitlab-mm", "status", "--json", user="git", check=False)
+    seen, now = json.loads(done.stdout), server.product("status").document
+    validate(seen)
+    assert done.returncode == 0
+    assert [(one["name"], one["state"]) for one in seen["lines"]] == [
+        (one["name"], one["state"]) for one in now["lines"]
+    ]
+    plain = server.lab.run("gitlab-mm", "status", user="git").stdout
+    assert re.match(r"\S+: good \(looked at \d+ s ago\)\n", plain)
+    done = server.lab.run("gitlab-mm", "status", "--nagios", user="git", check=False)
+    assert (done.returncode, done.stdout.startswith("MATTERMOST BACKUP OK - ")) == (0, True)
+    with server.without("/var/cache/gitlab-mm-status/status.json"):
+        done = server.lab.run("gitlab-mm", "status", "--nagios", user="git", check=False)
+    assert (done.returncode, "sudo gitlab-mm status" in done.stdout) == (3, True)
 
 
 def test_a_host_without_gitlab_is_bad(server: Server) -> None:

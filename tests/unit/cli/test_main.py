@@ -181,6 +181,13 @@ def test_only_root_may(arguments: tuple[str, ...], cli: Cli) -> None:
     assert document["error"]["message"] == "This must be run by root"
 
 
+def test_everybody_may_ask_for_the_status(cli: Cli) -> None:
+    """There is no summary on this machine."""
+    document = cli.json("status", code=2, uid=65534)
+    assert document["error"]["hint"] == "sudo gitlab-mm status"
+    assert cli.run("status", "--nagios", uid=65534).returncode == 3
+
+
 def test_what_is_not_root_s_is_said_in_words_too(cli: Cli) -> None:
     done = cli.run("list", uid=65534)
     assert (done.returncode, done.stdout) == (2, "")

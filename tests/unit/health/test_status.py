@@ -19,6 +19,7 @@ from gitlab_mm_backup.health import set_lights, status
 from gitlab_mm_backup.health.lights import Figure, State, StatusInput, StatusLine
 from gitlab_mm_backup.health.metrics import JobRun
 from gitlab_mm_backup.health.scheduler import Scheduler
+from gitlab_mm_backup.health.summary import Summary
 from gitlab_mm_backup.mattermost.journal import Journal, Previous, Step
 from gitlab_mm_backup.store.check_records import CheckRecord
 from gitlab_mm_backup.store.manifest import Part
@@ -80,14 +81,14 @@ def test_a_set_whose_warnings_are_accepted_is_good_and_tells_them_last() -> None
     told = [f"'/a{number}' is a link to '/srv/old'" for number in range(4)]
     entry = made_set(ago(hours=2), told=[*told, "'/b' is a device"])
     line = set_lights.last_set(facts(entry))
-    assert (line.state, "device" in line.words) == (State.WARNING, False)
+    assert (line.state, "device" in line.told) == (State.WARNING, False)
     line = set_lights.last_set(
         facts(entry, settings=replace(SETTINGS, accept_warnings=["/srv/old"]))
     )
-    assert (line.state, "Warning: '/b' is a device" in line.words) == (State.WARNING, True)
+    assert (line.state, "Warning: '/b' is a device" in line.told) == (State.WARNING, True)
     both = replace(SETTINGS, accept_warnings=["/srv/old", "/b"])
     line = set_lights.last_set(facts(entry, settings=both))
-    assert (line.state, "Warning: '/a0'" in line.words) == (State.GOOD, True)
+    assert (line.state, "Warning: '/a0'" in line.told) == (State.GOOD, True)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +303,7 @@ WRONG = [*WARNED, StatusLine("restore", State.BAD, "one was cut short")]
     ],
 )
 def test_what_all_comes_to(lines: list[StatusLine], code: ExitCode, state: str) -> None:
-    outcome = health.status_result(lines, "git.example.org", nagios=False)
+    outcome = health.status_result(Summary("git.example.org", NOW, lines), nagios=False)
     assert outcome.exit_code is code
     assert outcome.fields["state"] == state
     assert outcome.lines[0] == f"git.example.org: {state}"
@@ -312,7 +313,7 @@ def test_what_all_comes_to(lines: list[StatusLine], code: ExitCode, state: str) 
 
 def test_only_the_state_is_in_colour() -> None:
     lines = [*WRONG, StatusLine("off-site", State.OFF, "off and bad")]
-    outcome = health.status_result(lines, "bad.example.org", nagios=False)
+    outcome = health.status_result(Summary("bad.example.org", NOW, lines), nagios=False)
     painted = [output._toned(line, *tone) for line, tone in zip(outcome.lines, outcome.tones)]
     assert [re.sub(r"\x1b\[\d+m", "", one) for one in painted] == outcome.lines
     assert painted[0].startswith("bad.example.org: \x1b[31m")
@@ -326,9 +327,9 @@ def test_only_the_state_is_in_colour() -> None:
 )
 def test_one_line_for_nagios(lines: list[StatusLine], word: str, code: int) -> None:
     """See the Monitoring Plugins Development Guidelines, on return codes and performance data."""
-    outcome = health.status_result(lines, "x", nagios=True)
+    outcome = health.status_result(Summary("x", NOW, lines), nagios=True)
     assert outcome.status == code
-    assert health.status_result(lines, "x", nagios=False).status is None
+    assert health.status_result(Summary("x", NOW, lines), nagios=False).status is None
     (line,) = outcome.lines
     told, bar, data = line.partition(" | ")
     assert bar and "|" not in told + data
