@@ -243,7 +243,8 @@ def report(context: Context, file: Path) -> CommandResult:
     from ..health import html
     from ..health import report as host_report
 
-    made = host_report.report(host_report.collect(context.store()))
+    store, ours = context.store(), context.settings()
+    made = host_report.report(host_report.collect(store), host_report.protection(store, ours))
     return report_result(made, html.write_report(file, made))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -217,16 +218,29 @@ def render_report(made: Report) -> bytes:
     """Return the page."""
     return render(
         "health/report.jinja",
-        {"duration": _duration, "caveats": soundness.caveat_lines},
+        {"duration": _duration, "caveats": soundness.caveat_lines, "named": _named},
         made=made,
         found=made.found,
         heading=_HEADINGS[made.judgement.standing],
-        records=made.records[:_MOST_RECORDS],
-        older=len(made.records[_MOST_RECORDS:]),
+        rehearsals=made.rehearsals[:_MOST_RECORDS],
+        verifications=made.verifications[:_MOST_RECORDS],
+        older=len(made.rehearsals[_MOST_RECORDS:]) + len(made.verifications[_MOST_RECORDS:]),
         charts=_charts(made),
         results=_RESULTS,
         depths=_DEPTHS,
     )
+
+
+# A name of the usual length; a longer one may break, so that the page fits its window.
+_NAME = re.compile(r"\b\d{10}_\d{4}_\d\d_\d\d_[\w.+~-]{0,23}\w(?![\w.+~-]*\w)")
+
+
+def _named(text: str) -> Any:
+    """Return a text in which no line breaks within the name of a set."""
+    from markupsafe import Markup, escape
+
+    told = str(escape(_visible(text)))
+    return Markup(_NAME.sub(r'<span class="set">\g<0></span>', told))
 
 
 def write_report(path: Path, made: Report) -> Path:

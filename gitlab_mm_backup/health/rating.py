@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from ..checks import Result
@@ -94,7 +94,8 @@ class RatingLine:
 
     entry: SetEntry
     standing: Rating
-    words: str
+    words: str  # about its rehearsal
+    verified: str = ""  # about its newest verification
 
 
 def evaluate(found: Found, newest: BackupSet | None) -> RatingReason:
@@ -107,9 +108,9 @@ def evaluate(found: Found, newest: BackupSet | None) -> RatingReason:
     records = found.of(newest)
     record = check_records.decisive(records)
     if record is not None and record.verdict is CheckVerdict.FAILED:
-        return RatingReason(Rating.FAILED, _failure(record), record)
+        return RatingReason(Rating.FAILED, _failure(record) + _other_proof(found), record)
     if record is not None and _went_to_the_end(record):
-        return _judge_age(found, record)
+        return _judge_age(found, newest, record)
     rehearsed = check_records.latest_rehearsal(records)
     if rehearsed is None:
         reason = "The newest set was never rehearsed"
@@ -119,11 +120,15 @@ def evaluate(found: Found, newest: BackupSet | None) -> RatingReason:
     return RatingReason(Rating.NOT_PROVEN, reason + _other_proof(found), rehearsed)
 
 
-def _judge_age(found: Found, record: CheckRecord) -> RatingReason:
+def _judge_age(found: Found, newest: BackupSet, record: CheckRecord) -> RatingReason:
+    """A proof counts only if it is new, and so is the set."""
     passed = f"The newest set passed its rehearsal on {humanize.moment(record.made)}"
-    age = found.now - record.made
+    age, age_of_set = found.now - record.made, found.now - newest.manifest.made
     if age > REHEARSAL_AGE:
         reason = f"Out of date. {passed}, {_age(age)} ago"
+        return RatingReason(Rating.NOT_PROVEN, reason, record)
+    if age_of_set > SET_AGE:
+        reason = f"Out of date. {passed}, but it is {_age(age_of_set)} old"
         return RatingReason(Rating.NOT_PROVEN, reason, record)
     return RatingReason(Rating.PROVEN, passed + _recovery(record), record)
 
@@ -154,17 +159,23 @@ def _failure(record: CheckRecord) -> str:
     return f"The newest set failed its {kind} on {humanize.moment(record.made)}: {told}"
 
 
-def _other_proof(found: Found) -> str:
-    """Return, in words, the newest set that passed a rehearsal."""
+def last_proof(found: Found) -> CheckRecord | None:
+    """Return the rehearsal that proved the newest proven set, whatever its age; None if none is."""
     for set_ in found.counted:
         if found.has(set_.name, Kind.EMPTIED):
             continue
         record = check_records.decisive(found.of(set_))
         if record and record.verdict is CheckVerdict.PASSED and _went_to_the_end(record):
-            return (
-                f". The newest set that passed is {record.set}, on {humanize.moment(record.made)}"
-            )
-    return ". No other set has passed one"
+            return record
+    return None
+
+
+def _other_proof(found: Found) -> str:
+    """Return, in words, the newest set that passed a rehearsal."""
+    record = last_proof(found)
+    if record is None:
+        return ". No other set has passed one"
+    return f". The newest set that passed is {record.set}, on {humanize.moment(record.made)}"
 
 
 def concerns(found: Found, newest: BackupSet | None) -> list[str]:
@@ -208,16 +219,31 @@ def line_of(found: Found, entry: SetEntry) -> RatingLine:
     short = [flaw for flaw in found.flaws.get(entry.name, ()) if flaw.kind is Kind.INCOMPLETE]
     if short:
         return RatingLine(entry, Rating.FAILED, short[0].words.replace("it is ", "", 1))
+    verified = _verified(found.of(entry.set))
     doubts = [flaw.words for flaw in found.flaws.get(entry.name, ()) if flaw.kind in _DOUBTS]
     if doubts:
-        return RatingLine(entry, Rating.NOT_PROVEN, "; ".join(doubts))
-    records = found.of(entry.set)
+        return RatingLine(entry, Rating.NOT_PROVEN, "; ".join(doubts), verified)
+    return replace(_rehearsed(found, entry, entry.set), verified=verified)
+
+
+def _rehearsed(found: Found, entry: SetEntry, set_: BackupSet) -> RatingLine:
+    """Return the rating of a set by its rehearsals, and by a verification that failed."""
+    records = found.of(set_)
     record, rehearsed = check_records.decisive(records), check_records.latest_rehearsal(records)
     if record is not None and _failed(found, entry):
-        return RatingLine(entry, Rating.FAILED, f"failed on {humanize.moment(record.made)}")
+        kind = "failed" if record.rehearsal else "verification failed"
+        return RatingLine(entry, Rating.FAILED, f"{kind} on {humanize.moment(record.made)}")
     if record is not None and _went_to_the_end(record):
         return RatingLine(entry, Rating.PROVEN, f"passed on {humanize.moment(record.made)}")
     if rehearsed is not None:
         words = f"passed on {humanize.moment(rehearsed.made)}; some checks were skipped"
         return RatingLine(entry, Rating.NOT_PROVEN, words)
     return RatingLine(entry, Rating.NOT_PROVEN, "never rehearsed")
+
+
+def _verified(records: Sequence[CheckRecord]) -> str:
+    """Return, in words, whether the newest reading of all bytes found them intact."""
+    record = check_records.latest_verification(records)
+    if record is None:
+        return "never"
+    return f"{'intact' if record.whole else 'damaged'} on {humanize.moment(record.made)}"

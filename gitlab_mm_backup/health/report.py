@@ -5,23 +5,34 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from .. import version
+from .. import clock, version
 from ..backup.job import uncovered
 from ..checks import Result
 from ..clock import utc
 from ..config import identity
+from ..config.settings import Rules, Settings
 from ..errors import Failure
 from ..mattermost import detect
+from ..offsite import ledger
 from ..restore import offered
-from ..store import check_records, inventory, soundness
+from ..store import check_records, inventory, retention, soundness
 from ..store.check_records import CheckRecord
 from ..store.inventory import Store
 from ..store.sets import BackupSet
-from ..system import redaction
-from .rating import Found, Rating, RatingLine, RatingReason, concerns, evaluate, line_of
+from ..system import humanize, redaction
+from .rating import (
+    Found,
+    Rating,
+    RatingLine,
+    RatingReason,
+    concerns,
+    evaluate,
+    last_proof,
+    line_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +42,7 @@ _ALWAYS_UNCOVERED = (
     "its database",
     "Functions that need a network: in a rehearsal, Mattermost sends no mail and no push messages, "
     "and runs no plugins and no jobs",
-    "Copies of the sets on other machines: only the sets on this host are checked",
+    "The content of copies on other machines: only the sets on this host are checked",
 )
 
 
@@ -42,10 +53,60 @@ _UPLOADS_UNKNOWN = (
 
 
 @dataclass(frozen=True)
+class Place:
+    """A place outside this host for copies."""
+
+    name: str
+    newest: datetime | None  # start of the newest set there
+    encrypted: bool
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What the settings say about copies, retention and encryption."""
+
+    places: Sequence[Place] = ()
+    retention: str = ""  # in words
+    encrypted: bool = False  # whether the sets on this host are, by restic
+
+
+def protection(store: Store, ours: Settings) -> Protection:
+    """Read where copies are, and how long sets are kept."""
+    recipients = {remote.name: bool(remote.recipients) for remote in ours.offsite}
+    places = [
+        Place(
+            name,
+            clock.moment_of(at) if at is not None else None,
+            recipients.get(name, name == "restic"),
+        )
+        for name, at in ledger.newest_elsewhere(store, ours.remotes).items()
+    ]
+    return Protection(places, _retention(ours.rules), ours.store == "restic")
+
+
+def _retention(rules: Rules) -> str:
+    if rules == Rules():
+        return retention.FOR_EVER
+    told = [f"all sets of the last {_span(rules.keep_time)}"] if rules.keep_time else []
+    if rules.within:
+        told.append(f"all within {_span(rules.within)} of the newest")
+    counts = {"last": rules.last, "hourly": rules.hourly, "daily": rules.daily}
+    counts.update(weekly=rules.weekly, monthly=rules.monthly, yearly=rules.yearly)
+    return ", ".join([*told, *(f"{count} {name}" for name, count in counts.items() if count)])
+
+
+def _span(time: timedelta) -> str:
+    whole = humanize.number(time.days, "day")
+    return whole if time.days > 1 else humanize.duration(time.total_seconds())
+
+
+@dataclass(frozen=True)
 class Report:
     """The content of the page."""
 
     found: Found
+    protection: Protection
+    proof: CheckRecord | None  # of the newest proven set, whatever its age
     newest: BackupSet | None
     judgement: RatingReason
     concerns: Sequence[str]
@@ -60,6 +121,14 @@ class Report:
         proven = self.judgement.standing is Rating.PROVEN
         return record.recovery_seconds if record and proven else None
 
+    @property
+    def rehearsals(self) -> list[CheckRecord]:
+        return [record for record in self.records if record.rehearsal]
+
+    @property
+    def verifications(self) -> list[CheckRecord]:
+        return [record for record in self.records if not record.rehearsal]
+
     def fields(self) -> dict[str, Any]:
         """Return the JSON fields of the report."""
         record, proven = self.judgement.record, self.recovery_seconds is not None
@@ -68,6 +137,17 @@ class Report:
             "reason": self.judgement.reason,
             "concerns": list(self.concerns),
             "set": self.newest and self.newest.name,
+            "last_proven": self.proof and {"set": self.proof.set, "at": self.proof.started},
+            "copies": [
+                {
+                    "place": place.name,
+                    "newest": place.newest and utc(place.newest),
+                    "encrypted": place.encrypted,
+                }
+                for place in self.protection.places
+            ],
+            "retention": self.protection.retention,
+            "encrypted": self.protection.encrypted,
             "recovery_seconds": self.recovery_seconds,
             "recovery_without": list(record.left_out) if record and proven else [],
             "sets": [_set_fields(line) for line in self.lines],
@@ -82,13 +162,15 @@ class Report:
         }
 
 
-def report(found: Found) -> Report:
+def report(found: Found, protected: Protection) -> Report:
     """Return the report, without rows of the database, so that it can be given to others."""
     found = _discreet(found)
     newest = next(iter(found.counted), None)
     runs = _all_records(found)
     return Report(
         found=found,
+        protection=protected,
+        proof=last_proof(found),
         newest=newest,
         judgement=evaluate(found, newest),
         concerns=concerns(found, newest),
@@ -195,6 +277,7 @@ def _set_fields(line: RatingLine) -> dict[str, Any]:
     manifest = set_.manifest
     return {
         **fields,
+        "verified": line.verified,
         "made": manifest.started,
         "purpose": manifest.purpose,
         "told": list(manifest.told),

@@ -10,17 +10,32 @@ import pytest
 
 from gitlab_mm_backup.health import html
 from gitlab_mm_backup.health.report import report
+from gitlab_mm_backup.store.check_records import Depth
 from tests.system.helpers.browser import Browser, chromium
-from tests.unit.helpers.reports import ago, failing, found, made_set, many
+from tests.unit.helpers.reports import (
+    GOOD,
+    PROTECTED,
+    ago,
+    failing,
+    found,
+    made_set,
+    many,
+    record_of,
+)
 
 # A name of that length in one word, as a version or a host may be.
 LONG = "-" + "x" * 150
-BAD = made_set(ago(hours=30))
+BAD = made_set(ago(hours=300))
+OLD = made_set(ago(hours=240))
 PAGES = {
     "none": many(0),
     "one": many(1),
     "many": many(60, LONG, host=f"git{LONG}.example.org"),
     "failed": found([BAD], [failing(BAD, ago(hours=29))]),
+    "old": found(
+        [OLD, BAD],
+        [record_of(OLD, ago(days=9)), record_of(OLD, ago(hours=1), *GOOD[:2], depth=Depth.VERIFY)],
+    ),
 }
 TROUBLE = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
 # Each text's contrast with what is painted behind it, by WCAG 2.2's definition.
@@ -70,7 +85,7 @@ def browser() -> Iterator[Browser]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("pages")
     for name, there in PAGES.items():
-        (place / f"{name}.html").write_bytes(html.render_report(report(there)))
+        (place / f"{name}.html").write_bytes(html.render_report(report(there, PROTECTED)))
     return place
 
 
@@ -101,7 +116,7 @@ def test_what_the_page_may_not_do_would_be_seen(browser: Browser, folder: Path) 
     assert browser.value("document.title").startswith("Proven")
 
 
-@pytest.mark.parametrize("width", [375, 1280])
+@pytest.mark.parametrize("width", [375, 800, 1280])
 def test_nothing_is_wider_than_the_window(browser: Browser, page: Path, width: int) -> None:
     browser.open(page, width)
     assert browser.value("innerWidth") == width
@@ -116,7 +131,7 @@ def test_nothing_is_wider_than_the_window(browser: Browser, page: Path, width: i
     assert browser.value(reached) is True
 
 
-@pytest.mark.parametrize("width", [375, 1280])
+@pytest.mark.parametrize("width", [375, 800, 1280])
 def test_everything_has_its_name(browser: Browser, page: Path, width: int) -> None:
     browser.open(page, width)
     tree = browser.tree()
@@ -132,6 +147,61 @@ def test_everything_has_its_name(browser: Browser, page: Path, width: int) -> No
         assert {"row", "columnheader", "rowheader", "cell"} <= set(roles)
     assert browser.value("document.documentElement.lang") == "en"
     assert browser.value("document.title").split(":")[0] in ("Proven", "Not proven", "Failed")
+
+
+# The name of a set is one line, and the result of a row comes first, unless the row is of a table.
+LINES = "[...document.querySelectorAll('.set')].map((one) => one.getClientRects().length)"
+OUT = """
+[...document.querySelectorAll(".set")].filter((one) => {
+  const right = (one.closest(".table") || document.documentElement).getBoundingClientRect().right;
+  return one.getClientRects().length && one.getBoundingClientRect().right > right + 0.5;
+}).map((one) => one.outerHTML)
+"""
+ORDER = """
+[...document.querySelectorAll(".wide tbody tr")].map((row) => [...row.children]
+  .sort((a, b) => {
+    const [one, two] = [a.getBoundingClientRect(), b.getBoundingClientRect()];
+    return one.top - two.top || one.left - two.left;
+  })
+  .map((cell) => cell.className.split(" ")[0])[0])
+"""
+
+
+@pytest.mark.parametrize("width", [375, 699, 800, 1280])
+@pytest.mark.parametrize("name", ["one", "failed", "old"])
+def test_names_of_sets_do_not_break(browser: Browser, folder: Path, name: str, width: int) -> None:
+    browser.open(folder / f"{name}.html", width)
+    found = browser.value(LINES)
+    assert len(found) > 3 and set(found) <= {0, 1}, "0: a run that is closed"
+    assert browser.value(OUT) == []
+
+
+@pytest.mark.parametrize(
+    ("width", "cards"), [(375, True), (699, True), (700, False), (1280, False)]
+)
+def test_cards_below_700_pixels_have_their_result_first(
+    browser: Browser, folder: Path, width: int, cards: bool
+) -> None:
+    browser.open(folder / "old.html", width)
+    first = browser.value(ORDER)
+    assert len(first) > 3
+    with_result = [one for one in first if one]  # a place of copies has none
+    assert (set(with_result) == {"result"}) is cards
+    hidden = "getComputedStyle(document.querySelector('.wide thead')).position"
+    assert (browser.value(hidden) == "absolute") is cards
+
+
+def test_an_old_proof_is_amber(browser: Browser, folder: Path) -> None:
+    colour = "getComputedStyle(document.querySelector('.verdict h2')).color"
+    seen = {}
+    for name in ("one", "old", "failed"):
+        browser.open(folder / f"{name}.html")
+        seen[name] = browser.value(colour)
+    assert seen == {
+        "one": "rgb(23, 101, 58)",
+        "old": "rgb(122, 82, 0)",
+        "failed": "rgb(161, 42, 32)",
+    }
 
 
 def test_headings_go_down_one_level_at_a_time(browser: Browser, page: Path) -> None:

@@ -14,15 +14,17 @@ import pytest
 
 from gitlab_mm_backup.checks import Check, failed, not_run, passed
 from gitlab_mm_backup.cli import health
+from gitlab_mm_backup.config.settings import Rules
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.health import html as health_html
+from gitlab_mm_backup.health import report as health_report
 from gitlab_mm_backup.health.html import Chart, Series
 from gitlab_mm_backup.health.rating import Rating
-from gitlab_mm_backup.health.report import Report, report
+from gitlab_mm_backup.health.report import Protection, Report, report
 from gitlab_mm_backup.store.check_records import CheckRecord, Depth
 from gitlab_mm_backup.store.sets import SetEntry
 from gitlab_mm_backup.system import humanize, redaction
-from tests.unit.helpers.reports import GOOD, NOW, ago, found, made_set, many, record_of
+from tests.unit.helpers.reports import GOOD, NOW, PROTECTED, ago, found, made_set, many, record_of
 
 TONIGHT = made_set(ago(hours=2))
 YESTERDAY = made_set(ago(hours=26, minutes=-1))
@@ -33,7 +35,7 @@ PARTLY = (*WHOLE, not_run("boot", "this host has no mattermost"))
 
 
 def of(*entries: SetEntry, records: tuple[CheckRecord, ...] = (), **changes: Any) -> Report:
-    return report(found(entries, records, **changes))
+    return report(found(entries, records, **changes), PROTECTED)
 
 
 def rehearsed(
@@ -79,6 +81,64 @@ def test_the_verdict(records: list[CheckRecord], standing: str, words: str) -> N
     assert (made.recovery_seconds is not None) is (standing == "proven")
 
 
+def test_a_proof_of_an_old_set_is_out_of_date() -> None:
+    entry = made_set(ago(hours=27))
+    made = of(entry, records=(record_of(entry, ago(hours=1)),))
+    assert made.judgement.standing is Rating.NOT_PROVEN
+    assert made.judgement.reason.startswith("Out of date. ")
+    assert made.judgement.reason.endswith("but it is 27 hours old")
+
+
+def test_the_last_proven_set_is_named_whatever_the_verdict() -> None:
+    old = rehearsed(20, entry=YESTERDAY)
+    for records in ((old,), (old, rehearsed(1, *BROKEN)), (old, rehearsed(1, *PARTLY))):
+        made = of(TONIGHT, YESTERDAY, records=records)
+        assert made.judgement.standing is not Rating.PROVEN
+        assert made.proof is not None and made.proof.started == old.started
+        assert YESTERDAY.name in made.judgement.reason
+        assert made.fields()["last_proven"] == {"set": YESTERDAY.name, "at": old.started}
+    assert of(TONIGHT).fields()["last_proven"] is None
+
+
+def test_verifications_are_apart_from_rehearsals() -> None:
+    read = rehearsed(1, *WHOLE, depth=Depth.VERIFY)
+    made = of(TONIGHT, records=(rehearsed(2), read))
+    depths = [record.depth for record in (*made.rehearsals, *made.verifications)]
+    assert depths == [Depth.USUAL, Depth.VERIFY]
+    (line,) = made.lines
+    assert (line.words[:9], line.verified[:9]) == ("passed on", "intact on")
+    page = health_html.render_report(made).decode()
+    rehearsals, verifications = page.partition('id="rehearsals">')[2].split('id="verifications">')
+    assert rehearsals.count("<tr>") == 2, "the heading and one"
+    assert "verify" not in rehearsals
+    assert verifications.partition("</table>")[0].count("<tr>") == 2
+    bad = rehearsed(1, failed("checksums", "x"), depth=Depth.VERIFY)
+    (line,) = of(TONIGHT, records=(rehearsed(2), bad)).lines
+    assert (line.words[:22], line.verified[:7]) == ("verification failed on", "damaged")
+
+
+def test_copies_retention_and_encryption_are_on_the_page() -> None:
+    made = of(TONIGHT, records=(rehearsed(1),))
+    page = " ".join(health_html.render_report(made).decode().split())
+    assert "Retention: all sets of the last 7 days, 12 monthly." in page
+    assert "are not encrypted." in page
+    assert made.fields()["copies"] == [
+        {"place": "nas", "newest": "2026-11-24T04:03:00Z", "encrypted": True},
+        {"place": "b2", "newest": None, "encrypted": False},
+    ]
+    none = report(found([TONIGHT]), Protection())
+    assert "No copies on other machines are configured" in health_html.render_report(none).decode()
+
+
+def test_retention_in_words() -> None:
+    rules = Rules(timedelta(days=7), timedelta(hours=30), 3, 0, 7, 0, 12)
+    told = (
+        "all sets of the last 7 days, all within 30.0 h of the newest, 3 last, 7 daily, 12 monthly"
+    )
+    assert health_report._retention(rules) == told
+    assert "for ever" in health_report._retention(Rules())
+
+
 def test_the_verdict_is_on_the_newest_set_that_is_a_backup() -> None:
     old = rehearsed(20, entry=YESTERDAY)
     made = of(SAFETY, TONIGHT, YESTERDAY, records=(old,))
@@ -92,7 +152,7 @@ def test_only_what_is_kept_in_the_set_itself_proves_it() -> None:
     """A rehearsal of a copy is in the history under the same name."""
     assert of(TONIGHT, history=(rehearsed(1),)).judgement.standing is Rating.NOT_PROVEN
     strange = {TONIGHT.name: [rehearsed(1, entry=YESTERDAY)]}
-    made = report(replace(found([TONIGHT]), records=strange))
+    made = report(replace(found([TONIGHT]), records=strange), PROTECTED)
     assert (made.judgement.standing, made.records) == (Rating.NOT_PROVEN, [])
 
 
@@ -154,7 +214,7 @@ def test_what_was_not_run_is_told_once_with_its_newest_set() -> None:
         "GitLab itself",
         "The indexes of Elasticsearch and Bleve",
         "Functions that need a network",
-        "Copies of the sets on other machines",
+        "The content of copies on other machines",
     ]
     where = f"boot was skipped in 2 rehearsals, the newest of {TONIGHT.name}"
     assert list(told[5:]) == [f"{where}: this host has no mattermost"]
@@ -291,7 +351,7 @@ def test_what_cannot_be_seen_is_spelled_out() -> None:
 
 
 def test_the_page_loads_nothing() -> None:
-    page = health_html.render_report(report(many(12)))
+    page = health_html.render_report(report(many(12), PROTECTED))
     read = Reader(page)
     assert page.startswith(b"<!DOCTYPE html>\n")
     assert read.links and all(one == "data:," or one.startswith("#") for one in read.links)

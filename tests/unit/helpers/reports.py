@@ -10,12 +10,20 @@ from typing import Any
 from gitlab_mm_backup.checks import Check, failed, not_run, passed
 from gitlab_mm_backup.clock import utc
 from gitlab_mm_backup.health.rating import Found
+from gitlab_mm_backup.health.report import Place, Protection
 from gitlab_mm_backup.store.check_records import CheckRecord, Depth
 from gitlab_mm_backup.store.manifest import Part, name_for
 from gitlab_mm_backup.store.sets import BackupSet, SetEntry
 from tests.unit.helpers.builders import make_manifest
 
 NOW = datetime(2026, 11, 24, 6, 0, tzinfo=timezone.utc)
+PROTECTED = Protection(
+    [
+        Place("nas", datetime(2026, 11, 24, 4, 3, tzinfo=timezone.utc), encrypted=True),
+        Place("b2", None, encrypted=False),
+    ],
+    "all sets of the last 7 days, 12 monthly",
+)
 GOOD = (passed("checksums"), passed("structure"), passed("boot", "it answered"))
 
 
