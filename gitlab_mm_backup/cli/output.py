@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from ..config.settings import Settings, Value
-    from ..store.inventory import Store
-
 # The version of the JSON objects: it rises when a field is removed or changes its meaning.
 SCHEMA = 1
 PUBLIC = ("status",)  # commands that other accounts than root may run
@@ -162,8 +159,6 @@ def _failure(context: Context, trouble: BaseException, log: SystemLog) -> Failur
             "the changes so far are rolled back",
             "Run the command again.",
         )
-    from ..system import log as system_log
-
     code = _standing(context)
     if isinstance(trouble, OSError):
         return system_log.failure_of_system(trouble, code)
@@ -190,8 +185,6 @@ def _guard(act: Callable[[], object], log: SystemLog) -> None:
     try:
         act()
     except (Exception, Interrupted) as trouble:
-        from ..system import log as system_log
-
         for line in system_log.bug_trace(trouble):
             log.write(line, logging.ERROR)
 

@@ -142,14 +142,13 @@ def find(
     remote = download.place(settings, place)
     chosen = _choose(name, want, remote.name, lambda: _copies(remote))
     entry = copies.find(remote, chosen.name)
-    manifest = download.manifest_of(entry)
-    known = download.held(here, manifest)
+    known = download.held(here, download.manifest_of(entry))
     if known is not None:
         there = functools.partial(download.fetched, remote, entry.name, scratch, identity)
         return _held(known, chosen, there)
     download.refuse_locked(remote, entry, identity)
     return RestoreSource(
-        BackupSet(here.folder / entry.name, manifest, said=entry.said),
+        BackupSet(here.folder / entry.name, download.manifest_of(entry), said=entry.said),
         lambda: nullcontext(download.fetch(remote, entry, here, identity)),
         functools.partial(download.streamed, remote, entry, scratch, identity),
         here.folder,
