@@ -69,7 +69,7 @@ def todo(set_: BackupSet, site: Site) -> list[str]:
     told = [
         "On GitLab's host, in /etc/gitlab/gitlab.rb: remove every line that begins with mattermost "
         "(mattermost_external_url, mattermost['...'], mattermost_nginx['...'])",
-        f"  and add: gitlab_rails['mattermost_host'] = '{url}'",
+        f"  and add: gitlab_rails['mattermost_host'] = {_ruby(url)}",
         "  then: gitlab-ctl reconfigure",
     ]
     if url != _url_before(set_):
@@ -79,6 +79,12 @@ def todo(set_: BackupSet, site: Site) -> list[str]:
         host = urlsplit(url).hostname
         told.append(f"Point the DNS name {host} to this host; GitLab's application needs no change")
     return told
+
+
+def _ruby(text: str) -> str:
+    """Return a literal for gitlab.rb, which root runs: Mattermost's account can change the address."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _url(site: Site) -> str:
