@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -192,11 +191,6 @@ _SEARCH = {None: "auto", True: "later", False: "now"}
     help="The kind of Mattermost to restore onto, if this host has both.",
 )
 @click.option("--replace", is_flag=True, help="Replace the data of a standalone Mattermost.")
-@click.option(
-    "--nginx",
-    type=click.Path(path_type=Path),
-    help="Write an nginx site for the standalone Mattermost to this file, which must not exist.",
-)
 @click.option("--with-etc", is_flag=True, help="Restore /etc/gitlab too.")
 @click.option("--no-safety-backup", is_flag=True, help="Do not back up the current state first.")
 @click.option(
@@ -281,9 +275,8 @@ def _restore(
     context: Context, site: Any, plan: RestoreOptions, options: dict[str, Any]
 ) -> CommandResult:
     """Restore the chosen set; if it turns out to be damaged, the next sound one."""
-    from ..mattermost import detect
     from ..rehearsal import job
-    from ..restore import preview, to_standalone
+    from ..restore import preview
     from ..store import check_records
     from . import consent
 
@@ -299,16 +292,12 @@ def _restore(
         if not damaged:
             context.begin(ours)
         try:
-            made = _put_back(context, wanted, site, plan)
+            return _put_back(context, wanted, site, plan)
         except check_records.Damaged as failure:
             if options["wanted"] or plan.place or wanted.set.name in damaged:
                 raise
             damaged.append(wanted.set.name)
             check_records.keep_record(wanted.set, job.verified(wanted.set, failure.checks))
-            continue
-        if options["nginx"]:
-            to_standalone.write_nginx_site(options["nginx"], detect.again(site))
-        return made
 
 
 def _put_back(context: Context, wanted: Any, site: Any, plan: RestoreOptions) -> CommandResult:

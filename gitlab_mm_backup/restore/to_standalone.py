@@ -1,64 +1,19 @@
-"""Moves out of the bundle: checks before, remaining tasks after, and an nginx site."""
+"""Moves out of the bundle: checks before, and remaining tasks after."""
 
 from __future__ import annotations
 
-import os
 import shlex
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..errors import ExitCode, Failure
-from ..mattermost import json_file, listener
+from ..errors import Failure
+from ..mattermost import json_file
 from ..mattermost.effective_config import EffectiveConfig
 from ..mattermost.site import Kind, Site
 from ..postgresql import connection
 from ..sso import oauth
 from ..sso.oauth import APPLICATION_NAME
 from ..store.sets import BackupSet
-from ..system.files import replace_file
 from .plan import RestoreOptions
-
-_NGINX = """\
-# Mattermost behind nginx, written by gitlab-mm-backup for {url}
-upstream mattermost {{
-    server {backend};
-    keepalive 32;
-}}
-
-server {{
-    listen {listen};
-    server_name {host};
-{tls}
-    location ~ /api/v[0-9]+/(users/)?websocket$ {{
-        proxy_pass http://mattermost;
-        proxy_http_version 1.1;
-        proxy_set_header Upgrade $http_upgrade;
-        proxy_set_header Connection "upgrade";
-{headers}        proxy_read_timeout 600s;
-    }}
-
-    location / {{
-        # As large as FileSettings.MaxFileSize.
-        client_max_body_size {largest};
-        proxy_pass http://mattermost;
-        proxy_http_version 1.1;
-        proxy_set_header Connection "";
-{headers}        proxy_read_timeout 600s;
-    }}
-}}
-"""
-_TLS = """\
-    # The certificate of {host}: put it here, or change the two lines.
-    ssl_certificate /etc/ssl/certs/{host}.pem;
-    ssl_certificate_key /etc/ssl/private/{host}.key;
-"""
-_HEADERS = """\
-        proxy_set_header Host $http_host;
-        proxy_set_header X-Real-IP $remote_addr;
-        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-        proxy_set_header X-Forwarded-Proto $scheme;
-        proxy_set_header X-Frame-Options SAMEORIGIN;
-"""
 
 
 def todo(set_: BackupSet, site: Site) -> list[str]:
@@ -95,48 +50,6 @@ def _url_before(set_: BackupSet) -> str:
     tree = json_file.read(set_.file("settings")).document.get("effective")
     settings = EffectiveConfig(tree if isinstance(tree, dict) else {})
     return settings.text("ServiceSettings", "SiteURL").rstrip("/")
-
-
-def nginx_site(site: Site) -> str:
-    """Return an nginx site for the site's own address; raises Failure where it has none."""
-    url = urlsplit(_url(site))
-    host = url.hostname or ""
-    web, whole = url.scheme in ("http", "https"), _url(site).isprintable()
-    if not web or not whole or not host or not _harmless(host):
-        raise Failure(
-            "No nginx site can be written",
-            "ServiceSettings.SiteURL is not a URL",
-            "Set it in the System Console, then give --nginx again.",
-            ExitCode.USAGE,
-        )
-    secure = url.scheme == "https"
-    port = url.port or (443 if secure else 80)
-    tree = site.settings.tree.get("FileSettings")
-    largest = tree.get("MaxFileSize") if isinstance(tree, dict) else None
-    return _NGINX.format(
-        url=_url(site),
-        backend=listener.of(site.settings).place,
-        listen=f"{port} ssl" if secure else str(port),
-        host=host,
-        tls=_TLS.format(host=host) if secure else "",
-        headers=_HEADERS,
-        largest=largest if isinstance(largest, int) else "100m",
-    )
-
-
-def _harmless(host: str) -> bool:
-    return all(letter.isalnum() or letter in ".-" for letter in host)
-
-
-def write_nginx_site(path: Path, site: Site) -> None:
-    """Write it to a new file; raises Failure where the file exists."""
-    text = nginx_site(site)
-    if os.path.lexists(path):
-        raise Failure(f"{path} already exists", "it is not overwritten", "Name a new file.")
-    try:
-        replace_file(path, text.encode(), mode=0o644)
-    except OSError as error:
-        raise Failure(f"{path} cannot be written", str(error.strerror)) from error
 
 
 def check_vacant(set_: BackupSet, site: Site, plan: RestoreOptions) -> None:

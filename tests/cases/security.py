@@ -11,6 +11,7 @@ _ORIGIN = "system/boundary/test_boundary_origin.py"
 _BUCKET = "system/boundary/test_boundary_bucket.py"
 _REHEARSAL = "system/boundary/test_boundary_rehearsal.py"
 _TERMINAL = "system/boundary/test_boundary_terminal.py"
+_RUBY = "unit/restore/test_to_standalone.py"
 _HOSTILE = "system/restore/test_hostile_sets.py"
 _TRAPS = f"{_DATABASE}::test_no_trap_of_an_owner_sees_a_superuser"
 _FORGED = f"{_ORIGIN}::test_what_claims_to_be_ours_without_our_signature_is_forged"
@@ -135,9 +136,10 @@ SECURITY = Group(
         Case(
             "12",
             "account mattermost",
-            "a SiteURL with line breaks and directives of nginx",
-            "no site is written",
-            (f"{_TERMINAL}::test_a_site_for_nginx",),
+            "a SiteURL with line breaks and directives of nginx, or with quotes",
+            "no command writes a configuration of nginx; in the line for gitlab.rb that a move prints, it is "
+            "one string",
+            (f"{_RUBY}::test_the_address_is_one_string_in_the_line_for_gitlab_rb",),
         ),
         Case(
             "13",

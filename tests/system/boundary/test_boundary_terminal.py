@@ -120,18 +120,3 @@ def test_what_is_kept_of_it(house: House, attacks: Attacks) -> None:
         harmless(house.lab.read(f"{TEXTFILES}/gitlab_mm_backup.prom"), "metrics")
         for name in ("/tmp/report.html", "/tmp/kit.html"):  # where a line break is a blank
             assert house.lab.read(name).replace("\n", "").isprintable(), name
-
-
-def test_a_site_for_nginx(house: House, attacks: Attacks) -> None:
-    """The address is Mattermost's own setting; root's nginx reads the file."""
-    code = (
-        "from types import SimpleNamespace as Site; from gitlab_mm_backup.restore import to_standalone;"
-        "from gitlab_mm_backup.mattermost.effective_config import EffectiveConfig;"
-        "site = Site(settings=EffectiveConfig({'ServiceSettings': {'SiteURL':"
-        " 'https://chat.example/\\nload_module evil.so;'}}));"
-        "print(to_standalone.nginx_site(site))"
-    )
-    with attacks.row("SiteURL has a line break and a directive of nginx"):
-        done = house.lab.run("/usr/bin/python3", "-c", code, check=False)
-        assert done.returncode == 1 and "load_module" not in done.stdout
-        assert "No nginx site can be written" in done.stderr

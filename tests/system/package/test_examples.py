@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup.config.settings import Settings, load
+from gitlab_mm_backup.mattermost import listener
+from gitlab_mm_backup.mattermost.effective_config import EffectiveConfig
 from tests.lab.installed_package import Product, install_product
 from tests.lab.omnibus import Spec, install
 from tests.lab.sandbox import Lab, wait_until
@@ -40,7 +42,17 @@ def server(base: Path, deb: Path) -> Iterator[Server]:
 
 def test_every_example_is_used_here(server: Server) -> None:
     names = {path.name for path in server.lab.path(EXAMPLES).iterdir()}
-    assert names == {"config.yml", "copy-to-disk", "cron.d"}
+    assert names == {
+        "config.yml",
+        "copy-to-disk",
+        "cron.d",
+        "nginx-mattermost.conf",
+    }
+
+
+def test_the_site_for_nginx_leads_to_a_standalone_mattermost(server: Server) -> None:
+    site = server.lab.read(f"{EXAMPLES}/nginx-mattermost.conf")
+    assert f"server {listener.of(EffectiveConfig({})).place};" in site
 
 
 def test_the_settings(server: Server) -> None:

@@ -7,13 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import pytest
-
-from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost import json_file
 from gitlab_mm_backup.mattermost.effective_config import EffectiveConfig
 from gitlab_mm_backup.mattermost.site import Folders, Kind, Site
-from gitlab_mm_backup.restore import config_merge, to_standalone
+from gitlab_mm_backup.restore import config_merge
 from gitlab_mm_backup.store.sets import BackupSet
 from gitlab_mm_backup.system.redaction import Secret
 
@@ -137,25 +134,3 @@ def test_nothing_secret_is_shown(tmp_path: Path) -> None:
 def test_a_second_baking_changes_nothing(tmp_path: Path) -> None:
     made = baked(tmp_path, a_site())
     assert config_merge.operations(a_set(tmp_path), a_site(made), made) == []
-
-
-def test_an_nginx_site() -> None:
-    url = {"ServiceSettings": {"SiteURL": "https://chat.example.test", "ListenAddress": ":9000"}}
-    text = to_standalone.nginx_site(a_site(url))
-    assert "listen 443 ssl;" in text
-    assert "server 127.0.0.1:9000;" in text
-    assert "ssl_certificate /etc/ssl/certs/chat.example.test.pem;" in text
-    assert text.count("{") == text.count("}")
-    for bad in ("", "ftp://x", "https://a;b{}"):
-        with pytest.raises(Failure, match="No nginx site"):
-            to_standalone.nginx_site(a_site({"ServiceSettings": {"SiteURL": bad}}))
-
-
-def test_an_nginx_site_is_written_over_nothing(tmp_path: Path) -> None:
-    url = {
-        "ServiceSettings": {"SiteURL": "http://chat.example.test:8080", "ListenAddress": ":8065"}
-    }
-    (tmp_path / "there").write_text("mine")
-    with pytest.raises(Failure, match="there already"):
-        to_standalone.write_nginx_site(tmp_path / "there", a_site(url))
-    assert (tmp_path / "there").read_text() == "mine"
