@@ -14,11 +14,12 @@ from typing import Any
 
 from ..config import settings
 from ..config.settings import Settings
-from ..errors import Failure
+from ..errors import ExitCode, Failure
 from ..mattermost import omnibus, omnibus_files
 from ..mattermost.site import GitLab, Site
 from ..postgresql import scratch
 from ..postgresql.endpoint import Endpoint
+from ..store.inventory import Store
 from ..store.local import LocalStore
 from ..store.sets import BackupSet
 from ..system import files, humanize, process
@@ -55,12 +56,20 @@ class _Seen:
     size: int  # bytes
 
 
-def make(root: Path, settings: Settings, store: LocalStore, note: str = "") -> BackupResult:
+def make(root: Path, settings: Settings, store: Store, note: str = "") -> BackupResult:
     """Make a set of the Mattermost whose files are below ``root``; nothing there is changed.
 
     ``root`` is a mounted disk of a host, or a folder with Docker's volumes ``config`` and
-    ``data``. The database is dumped from a server on a copy of its data directory.
+    ``data``. The database is dumped from a server on a copy of its data directory. Raises Failure for
+    a restic repository: the set is made within a view of this host that shows a directory of sets.
     """
+    if not isinstance(store, LocalStore):
+        raise Failure(
+            "--root backs up into a directory, not into a restic repository",
+            "config.yml has store: restic",
+            "Give a file with store: local and a backup_path: gitlab-mm backup --config FILE --root ...",
+            ExitCode.USAGE,
+        )
     places, links = _layout(Path(os.path.realpath(root)))
     kept = salvage.kept_in(store.sets())
     store.prepare()
