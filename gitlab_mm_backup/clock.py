@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import date, datetime, timedelta, timezone
 
+from .errors import ExitCode, Failure
+
 _FORMS = "2026-11-20, 20261120, yesterday, 06:00 or 2026-11-20T06:00"
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 _COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)(?:[T ]?(\d\d):?(\d\d)(?::?(\d\d))?)?")
@@ -13,7 +15,7 @@ _COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)(?:[T ]?(\d\d):?(\d\d)(?::?(\d\d))?)?
 def end_of(text: str, now: datetime) -> datetime:
     """Return the end of the day in ``text``, or its exact time; local time without a time zone.
 
-    A time without a date is today's, or yesterday's if today's is still to come.  Raises ValueError
+    A time without a date is today's, or yesterday's if today's is still to come.  Raises Failure
     with the accepted forms.
     """
     days = {"today": now.date(), "yesterday": now.date() - timedelta(days=1)}
@@ -34,7 +36,9 @@ def end_of(text: str, now: datetime) -> datetime:
         whole = re.fullmatch(r"\d{4}-\d\d-\d\d", text)
         return _midnight(moment.date() + timedelta(days=1)) if whole else moment.astimezone()
     except (ValueError, OverflowError):
-        raise ValueError(f"give it as {_FORMS}") from None
+        raise Failure(
+            f"{text!r} is not a date", f"give it as {_FORMS}", exit_code=ExitCode.USAGE
+        ) from None
 
 
 def _midnight(day: date) -> datetime:

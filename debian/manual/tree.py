@@ -65,7 +65,7 @@ def programs() -> list[Command]:
 
 def _read(command: click.Command, typed: str, parent: click.Context | None) -> Command:
     name = typed.rpartition(" ")[2]
-    context = click.Context(command, info_name=name, parent=parent, **HELP_OPTIONS)
+    context = click.Context(command, info_name=name, parent=parent, help_option_names=HELP_OPTIONS)
     parameters = command.get_params(context)
     group = cli_main.commands_of(command) if isinstance(command, click.Group) else {}
     verbs = {name: _read(verb, f"{typed} {name}", context) for name, verb in group.items()}

@@ -31,7 +31,7 @@ from ..sso import credentials, oauth
 from ..sso.check import effective_pair
 from ..sso.credentials import Candidate
 from ..sso.oauth import Application, Pair
-from ..store.local import LocalStore
+from ..store.inventory import Store
 from ..store.sets import BackupSet
 from ..system import process
 from ..system.process import Command
@@ -278,7 +278,7 @@ def _missing(site: Site) -> tuple[str, ...]:
     return tuple(words for words, there in found.items() if not there)
 
 
-def site_here(store: LocalStore) -> Site:
+def site_here(store: Store) -> Site:
     """Return this host's Mattermost, or what GitLab 19 left of it; raises Failure without one."""
     if detect.kind() is Kind.OMNIBUS and left():
         return find(kept_in(store.sets()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,7 @@ from .common import settings_and_store, verb
 
 if TYPE_CHECKING:
     from ..backup.job import BackupResult
+    from ..store.inventory import Store
     from ..store.manifest import Manifest
     from .output import Context
 
@@ -125,7 +126,7 @@ def backup(
     return replace(outcome, warnings=[*more, *outcome.warnings, *job.follow(made)])
 
 
-def _moments(store: Any) -> list[datetime]:
+def _moments(store: Store) -> list[datetime]:
     """Return when each set of this host was started, without safety sets."""
     from ..config import identity
     from ..store import inventory

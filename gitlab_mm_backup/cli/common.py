@@ -13,7 +13,7 @@ import sys
 import syslog
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -30,9 +30,11 @@ from .output import SCHEMA, Context
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..result import CommandResult
+    from ..config.settings import Settings
+    from ..store.inventory import Store
 
-HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+HELP_OPTIONS = ["-h", "--help"]
+T = TypeVar("T")
 
 
 def verb(function: Callable[..., CommandResult]) -> Callable[..., None]:
@@ -40,7 +42,9 @@ def verb(function: Callable[..., CommandResult]) -> Callable[..., None]:
 
     @everywhere
     @functools.wraps(function)
-    def run(as_json: bool, config: Path | None, verbose: bool, quiet: bool, **options: Any) -> None:
+    def run(
+        as_json: bool, config: Path | None, verbose: bool, quiet: bool, **options: object
+    ) -> None:
         from . import output
 
         before = click.get_current_context().find_object(Before) or Before()
@@ -67,7 +71,7 @@ class Before:
     quiet: bool = False
 
 
-def everywhere(function: Callable[..., Any]) -> Callable[..., Any]:
+def everywhere(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options that all verbs have."""
     for option in (
         click.option("-q", "--quiet", is_flag=True, help="Print only warnings and errors."),
@@ -86,12 +90,12 @@ def everywhere(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def agreed(function: Callable[..., Any]) -> Callable[..., Any]:
+def agreed(function: Callable[..., None]) -> Callable[..., None]:
     """Add the option that answers a verb's question."""
     return click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")(function)
 
 
-def waits(function: Callable[..., Any]) -> Callable[..., Any]:
+def waits(function: Callable[..., None]) -> Callable[..., None]:
     """Add the option --wait to a verb that runs alone; ``verb`` puts it into the context."""
     return click.option(
         "--wait", is_flag=True, help="Wait until another run has ended, instead of exit code 3."
@@ -112,6 +116,21 @@ class Group(click.Group):
                 raise
             told = f"There is no command {args[0]!r}. Did you mean {' or '.join(near)}?"
             raise click.UsageError(told, ctx) from None
+
+
+def filled(
+    kind: Callable[..., T],
+) -> Callable[[Callable[[Context, T], CommandResult]], Callable[..., CommandResult]]:
+    """Give a verb with many options one object of them: a ``kind``, whose fields are their names."""
+
+    def decorate(function: Callable[[Context, T], CommandResult]) -> Callable[..., CommandResult]:
+        @functools.wraps(function)
+        def call(context: Context, **options: object) -> CommandResult:
+            return function(context, kind(**options))
+
+        return call
+
+    return decorate
 
 
 def print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -142,7 +161,7 @@ def enter(command: click.Command, program: str) -> None:
 
 def _run(command: click.Command, program: str) -> int:
     try:
-        command.main(prog_name=program, standalone_mode=False, **HELP_OPTIONS)
+        command.main(prog_name=program, standalone_mode=False, help_option_names=HELP_OPTIONS)
     except click.exceptions.Exit as leaving:
         return _printed(leaving.exit_code)
     except click.ClickException as error:
@@ -228,5 +247,5 @@ def check_line(check: Check) -> str:
     return f"{check.name:16} {check.result.value:8} {check.detail}".rstrip()
 
 
-def settings_and_store(context: Context) -> Any:
+def settings_and_store(context: Context) -> tuple[Settings, Store]:
     return context.settings(), context.store()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -78,12 +78,12 @@ def _wrapped(text: str, start: str) -> list[str]:
     )
 
 
-def _told(option: Option) -> dict[str, Any]:
+def _told(option: Option) -> dict[str, object]:
     schema = option_text.schema([option])["properties"][option.name]
     return {"text": option.description, "default": schema.get("default"), "allowed": schema}
 
 
-def _fields(value: Value) -> dict[str, Any]:
+def _fields(value: Value) -> dict[str, object]:
     return {
         "name": value.name,
         "value": shown(value.option, value.value),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..config import keys
 from ..config.origin import Kind, Origin
@@ -16,29 +16,29 @@ from . import output
 
 if TYPE_CHECKING:
     from ..mattermost.site import Site
-    from ..restore.choice import Chosen
     from ..restore.plan import RestoreOptions
+    from ..restore.source import RestoreSource
     from ..store.sets import BackupSet
 
 
 def given(
-    options: dict[str, Any], set_: BackupSet, chosen: Chosen, site: Site, plan: RestoreOptions
+    wanted: RestoreSource, site: Site, plan: RestoreOptions, *, yes: bool, trusted: str
 ) -> RestoreOptions:
     """Ask the operator to confirm a restore, and separately to replace live data with nothing.
 
     Returns the plan with that consent.  Raises Failure without it, before any part of the set is
-    fetched.  --yes does not confirm replacing live data with nothing.
+    fetched.  --yes does not confirm replacing live data with nothing.  The origin of the set with the
+    name ``trusted`` need not be proven.
     """
-    if options["dry_run"]:
-        return plan
+    set_ = wanted.set
     origin = inventory.origin_of(set_)
-    if set_.name != options["trust_unsigned"]:
-        _refuse_unproven(set_, origin, asked=not options["yes"] and output.on_terminal())
+    if set_.name != trusted:
+        _refuse_unproven(set_, origin, asked=not yes and output.on_terminal())
     plan = replace(plan, accepted=_identity(set_))
-    if options["yes"]:
+    if yes:
         replacing.refuse(set_, site, plan)
         return plan
-    output.ask(*preview.question(set_, site, plan, chosen))
+    output.ask(*preview.question(set_, site, plan, wanted.chosen))
     lost = replacing.unagreed(set_, site, plan)
     if lost:
         output.ask(*preview.question_of_losses(lost))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -138,7 +138,7 @@ def _alone(run: Callable[..., None]) -> Callable[..., None]:
     """Make the group itself a verb if it is called without a subcommand."""
 
     @functools.wraps(run)
-    def call(**options: Any) -> None:
+    def call(**options: object) -> None:
         if click.get_current_context().invoked_subcommand is None:
             run(**options)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,8 +18,16 @@ from .common import verb
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ..config.settings import Settings
     from ..offsite.recovery_kit import Kit
     from ..offsite.sync import SyncResult
+    from ..restore.choice import Want
+    from ..restore.plan import RestoreOptions
+    from ..restore.source import RestoreSource
+    from ..store.inventory import Store
+    from ..store.prune import Owner
+    from ..store.sets import BackupSet
+    from ..system.redaction import Secret
     from .output import Context
 
 _CHECKS = {"pieces": "the hashes of their pieces", "read back": "all of them read again"}
@@ -80,7 +88,7 @@ def copies_lines(served: Sequence[SyncResult]) -> list[str]:
     return told
 
 
-def from_elsewhere(function: Callable[..., Any]) -> Callable[..., Any]:
+def from_elsewhere(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options --from and --identity to a verb."""
     place = click.option(
         "--from",
@@ -98,7 +106,7 @@ def from_elsewhere(function: Callable[..., Any]) -> Callable[..., Any]:
     return place(identity(function))
 
 
-def _key(place: str | None, identity: Path | None) -> Any:
+def _key(place: str | None, identity: Path | None) -> Secret | None:
     from ..offsite import age
 
     if identity is not None and place is None:
@@ -106,7 +114,9 @@ def _key(place: str | None, identity: Path | None) -> Any:
     return age.read_identity(identity) if identity is not None else None
 
 
-def wanted(settings: Any, store: Any, plan: Any, name: str, want: Any) -> Any:
+def wanted(
+    settings: Settings, store: Store, plan: RestoreOptions, name: str, want: Want
+) -> RestoreSource:
     """Return the set to restore, from the store or from --from."""
     from ..restore import source
 
@@ -114,14 +124,16 @@ def wanted(settings: Any, store: Any, plan: Any, name: str, want: Any) -> Any:
     return source.find(settings, store, plan.place, name, key, want)
 
 
-def wanted_again(settings: Any, store: Any, plan: Any, reference: str) -> Any:
+def wanted_again(
+    settings: Settings, store: Store, plan: RestoreOptions, reference: str
+) -> RestoreSource:
     """Return the set of an interrupted restore, by the reference in its journal."""
     if "/" in reference:  # a path: the set is complete on this host
         plan = replace(plan, place="", identity="")
     return wanted(settings, store, plan, reference, _newest())
 
 
-def _newest() -> Any:
+def _newest() -> Want:
     """Return the criteria of "latest" for verbs that only read: the newest set, sound or not."""
     from ..backup import live
     from ..config import identity
@@ -135,8 +147,8 @@ def _newest() -> Any:
 
 @contextmanager
 def looked_at(
-    settings: Any, store: Any, place: str | None, wanted: str, identity: Path | None
-) -> Iterator[Any]:
+    settings: Settings, store: Store, place: str | None, wanted: str, identity: Path | None
+) -> Iterator[BackupSet]:
     """Yield a set of the store, or a copy in scratch that is removed afterwards."""
     from ..offsite import download
     from ..restore import choice, offered, source
@@ -182,7 +194,7 @@ def offsite(context: Context) -> CommandResult:
         return offsite_result(*sync.copy(ours, inventory.local_store(ours), owner))
 
 
-def with_copies(made: CommandResult, settings: Any, owner: Any) -> CommandResult:
+def with_copies(made: CommandResult, settings: Settings, owner: Owner) -> CommandResult:
     """Copy the sets after a backup, and add the result of that to the result of the backup."""
     from ..offsite import sync
     from ..store import inventory

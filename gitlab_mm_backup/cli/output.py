@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -220,7 +220,7 @@ def _delivered(context: Context, code: ExitCode, log: SystemLog) -> ExitCode:
     if not closed:
         told = f"The output could not be written: {trouble.strerror}"
         log.write(told, logging.WARNING)
-        _say(f"Warning: {told}", err=True, fg="yellow")
+        _say(f"Warning: {told}", err=True, colour="yellow")
     if code is not ExitCode.DONE or (closed and context.job):
         return code
     return ExitCode.WARNINGS if context.job else ExitCode.FAILED
@@ -267,9 +267,9 @@ def _print_text(context: Context, outcome: CommandResult, error: Failure | None)
         for line, (word, colour) in zip_longest(outcome.lines, outcome.tones, fillvalue=("", "")):
             _say(str(line), tone=(word, colour))
     for warning in outcome.warnings:
-        _say(f"Warning: {warning}", err=True, fg="yellow")
+        _say(f"Warning: {warning}", err=True, colour="yellow")
     if error is not None:
-        _say(f"Error: {error.message}", err=True, fg="red", bold=True)
+        _say(f"Error: {error.message}", err=True, colour="red")
         for line in (error.detail, error.hint):
             if line:
                 _say(f"  {line}", err=True)
@@ -283,14 +283,14 @@ def _toned(line: str, word: str, colour: str) -> str:
     return re.sub(rf"(?<= ){re.escape(word)}(?= |$)", painted, line, count=1)
 
 
-def _say(line: str, err: bool = False, tone: tuple[str, str] = ("", ""), **style: Any) -> None:
-    """Print a line, with control characters in names and messages escaped."""
-    told = humanize.shown(line)
+def _say(line: str, err: bool = False, tone: tuple[str, str] = ("", ""), colour: str = "") -> None:
+    """Print a line, with control characters in names and messages escaped; what is red is bold."""
+    told = _toned(humanize.shown(line), *tone)
+    if colour:
+        told = click.style(told, fg=colour, bold=colour == "red" or None)
     # Without file=, click would write UTF-8 to an ASCII terminal.
     stream = sys.stderr if err else sys.stdout
-    click.secho(
-        _toned(told, *tone), file=stream, color=None if terminal.colours() else False, **style
-    )
+    click.echo(told, file=stream, color=None if terminal.colours() else False)
 
 
 def _log_steps(context: Context) -> tuple[logging.Handler, SystemLog]:
@@ -378,7 +378,7 @@ def ask(told: Sequence[str], loud: Sequence[str], question: str) -> None:
     for line in told:
         _say(line, err=True)
     for line in loud:
-        _say(line, err=True, fg="red", bold=True)
+        _say(line, err=True, colour="red")
     try:
         agreed = click.confirm(question, err=True)
     except click.Abort:

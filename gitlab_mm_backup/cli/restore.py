@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from .. import clock
 from ..config import identity
-from ..errors import ExitCode, Failure
+from ..errors import ExitCode
 from ..restore.plan import PARTS, RestoreOptions
 from ..result import CommandResult
 from ..sso.oauth import ProbeResult
 from ..store import manifest, soundness
 from ..system import humanize
 from . import common, offsite
-from .common import SET_HELP, verb
+from .common import SET_HELP, filled, settings_and_store, verb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..config.identity import Host
-    from ..restore.choice import Chosen
+    from ..config.settings import Settings
+    from ..mattermost.journal import Journal
+    from ..mattermost.site import Site
+    from ..restore.choice import Chosen, Want
     from ..restore.job import Restored
     from ..restore.preview import Preview
     from ..restore.rollback import RolledBack
     from ..restore.search_index import IndexResult
+    from ..restore.source import RestoreSource
+    from ..store.inventory import Store
     from ..store.sets import BackupSet
     from .output import Context
 
@@ -36,7 +43,7 @@ def search_line(search: IndexResult) -> str:
     return f"  Search: {count} built afterwards, in {humanize.duration(search.seconds)}"
 
 
-def search_fields(search: IndexResult | None) -> dict[str, Any] | None:
+def search_fields(search: IndexResult | None) -> dict[str, object] | None:
     return {"indexes": search.indexes, "seconds": search.seconds} if search else None
 
 
@@ -119,9 +126,9 @@ def recovery_result(taken: RolledBack, search: IndexResult | None = None) -> Com
         "new": "The restore was complete; the rest of the previous state is removed",
     }
     lines = [words[taken.state], *([search_line(search)] if search else [])]
-    problems = search.problems if search else []
     fields = {"state": taken.state, "search": search_fields(search)}
-    return CommandResult(fields, lines, taken.warnings + problems, answer=True)
+    warnings = [*taken.warnings, *(search.problems if search else [])]
+    return CommandResult(fields, lines, warnings, answer=True)
 
 
 def preview_result(preview: Preview, chosen: Chosen) -> CommandResult:
@@ -152,11 +159,53 @@ def preview_result(preview: Preview, chosen: Chosen) -> CommandResult:
         "notes": list(chosen.notes),
         "told": preview.told,
     }
-    warnings = [*chosen.warnings, *preview.warnings]
-    return CommandResult(fields, lines, warnings, code=code, answer=True)
+    return CommandResult(fields, lines, [*chosen.warnings, *preview.warnings], code, answer=True)
 
 
 _SEARCH = {None: "auto", True: "later", False: "now"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of gitlab-mm restore, by the names that click gives them."""
+
+    wanted: str | None
+    at: str | None
+    installation: str
+    of_host: str
+    only: tuple[str, ...]
+    to: str | None
+    replace: bool
+    with_etc: bool
+    no_safety_backup: bool
+    keep_previous: bool
+    in_place: bool
+    search_later: bool | None
+    replace_with_empty: bool
+    trust_unsigned: str
+    dry_run: bool
+    yes: bool
+    place: str | None
+    identity: Path | None
+    rollback: bool
+    go_on: bool
+
+    def plan(self, kind: str) -> RestoreOptions:
+        """Return what to restore onto a site of this kind, and how."""
+        return RestoreOptions(
+            parts=tuple(part for part in PARTS if part in (self.only or PARTS)),
+            with_etc=self.with_etc,
+            safety=not self.no_safety_backup,
+            keep_previous=self.keep_previous,
+            in_place=self.in_place,
+            search=_SEARCH[self.search_later],
+            to=kind,
+            replace=self.replace,
+            place=self.place or "",
+            identity=str(self.identity.absolute()) if self.identity else "",
+            named=self.only,
+            replace_with_empty=self.replace_with_empty,
+        )
 
 
 @click.command(epilog=SET_HELP)
@@ -226,7 +275,8 @@ _SEARCH = {None: "auto", True: "later", False: "now"}
 @click.option("--rollback", is_flag=True, help="Roll back an interrupted restore.")
 @click.option("--continue", "go_on", is_flag=True, help="Run an interrupted restore again.")
 @verb
-def restore(context: Context, **options: Any) -> CommandResult:
+@filled(Options)
+def restore(context: Context, options: Options) -> CommandResult:
     """Restore a set: messages, uploads, settings and GitLab sign-in.
 
     Without SET, the newest sound set of this Mattermost is restored; after a reinstall, the newest
@@ -235,19 +285,16 @@ def restore(context: Context, **options: Any) -> CommandResult:
     from ..mattermost import detect
     from ..mattermost.journal import Journal
 
-    if options["wanted"] is not None and options["at"] is not None:
+    if options.wanted is not None and options.at is not None:
         raise click.UsageError("SET and --at exclude each other.")
     context.load_everything()
     with context.only_run():
-        journal, to = Journal(), options["to"] or ""
-        if options["rollback"] or options["go_on"]:
-            return _recover(context, journal, to, roll_back=options["rollback"])
-        site = detect.find(to, config_required=False)
-        plan = _plan(options, site.kind.value)
-        return _restore(context, site, plan, options)
+        if options.rollback or options.go_on:
+            return _recover(context, Journal(), options.to or "", roll_back=options.rollback)
+        return _restore(context, detect.find(options.to or "", config_required=False), options)
 
 
-def _recover(context: Context, journal: Any, to: str, *, roll_back: bool) -> CommandResult:
+def _recover(context: Context, journal: Journal, to: str, *, roll_back: bool) -> CommandResult:
     """Roll back an interrupted restore and, unless ``roll_back``, run it again."""
     from ..mattermost import detect
     from ..restore import rollback, search_index
@@ -263,7 +310,7 @@ def _recover(context: Context, journal: Any, to: str, *, roll_back: bool) -> Com
         return recovery_result(taken, search_index.build(site, journal))
     if roll_back:
         return recovery_result(taken)
-    ours, store = context.settings(), context.store()
+    ours, store = settings_and_store(context)
     wanted = offsite.wanted_again(ours, store, plan, record.request["set"])
     consent.refuse_another(wanted.set, plan)
     site = detect.find(plan.to, config_required=False)
@@ -271,109 +318,80 @@ def _recover(context: Context, journal: Any, to: str, *, roll_back: bool) -> Com
     return _put_back(context, wanted, site, plan)
 
 
-def _restore(
-    context: Context, site: Any, plan: RestoreOptions, options: dict[str, Any]
-) -> CommandResult:
+def _restore(context: Context, site: Site, options: Options) -> CommandResult:
     """Restore the chosen set; if it turns out to be damaged, the next sound one."""
     from ..rehearsal import job
     from ..restore import preview
     from ..store import check_records
     from . import consent
 
-    ours, store = context.settings(), context.store()
+    ours, store = settings_and_store(context)
+    plan, want = options.plan(site.kind.value), _want(site, options)
     damaged: list[str] = []
-    want = _want(site, options)
     while True:
         wanted = _wanted(ours, store, plan, options, want)
-        if options["dry_run"]:
+        if options.dry_run:
             with wanted.whole() as near:
                 return preview_result(preview.preview(near, site, plan), wanted.chosen)
-        plan = consent.given(options, wanted.set, wanted.chosen, site, plan)
+        plan = consent.given(wanted, site, plan, yes=options.yes, trusted=options.trust_unsigned)
         if not damaged:
             context.begin(ours)
         try:
             return _put_back(context, wanted, site, plan)
         except check_records.Damaged as failure:
-            if options["wanted"] or plan.place or wanted.set.name in damaged:
+            if options.wanted or plan.place or wanted.set.name in damaged:
                 raise
             damaged.append(wanted.set.name)
             check_records.keep_record(wanted.set, job.verified(wanted.set, failure.checks))
 
 
-def _put_back(context: Context, wanted: Any, site: Any, plan: RestoreOptions) -> CommandResult:
+def _put_back(
+    context: Context, wanted: RestoreSource, site: Site, plan: RestoreOptions
+) -> CommandResult:
     from ..backup import live
-    from ..config import identity
     from ..mattermost import detect
     from ..restore import job as restore_job
     from ..restore import source
 
-    ours, store = context.settings(), context.store()
+    ours, store = settings_and_store(context)
     with source.near(wanted, site, plan) as near:
         restored = restore_job.restore(near, site, plan, store, ours)
     here = live.note(identity.own(), live.look(detect.again(site)).installation)
     return restore_result(wanted.set, restored, wanted.chosen, here)
 
 
-def _want(site: Any, options: dict[str, Any]) -> Any:
+def _want(site: Site, options: Options) -> Want:
     """Return the criteria for choosing a set."""
     from ..backup import live
-    from ..config import identity
     from ..restore.choice import Want
 
+    at = options.at if options.at != "latest" else None
     return Want(
         identity.own(),
         identity.full_hostname(),
         live.look(site),
-        _before(options["at"]),
-        options["installation"],
-        options["of_host"],
+        clock.end_of(at, datetime.now().astimezone()) if at is not None else None,
+        options.installation,
+        options.of_host,
     )
 
 
-def _wanted(ours: Any, store: Any, plan: RestoreOptions, options: dict[str, Any], want: Any) -> Any:
+def _wanted(
+    ours: Settings, store: Store, plan: RestoreOptions, options: Options, want: Want
+) -> RestoreSource:
     """Return the set to restore, from the store or --from; ask if several are possible."""
     from ..restore import choice
-    from ..store import manifest
     from . import output
 
-    if options["dry_run"] and plan.place:
+    if options.dry_run and plan.place:
         raise click.UsageError("--dry-run and --from exclude each other.")
-    name = options["wanted"] or "latest"
+    name = options.wanted or "latest"
     try:
         return offsite.wanted(ours, store, plan, name, want)
     except choice.Several as several:
-        if options["yes"] or options["dry_run"] or not output.on_terminal():
+        if options.yes or options.dry_run or not output.on_terminal():
             raise
         picked = output.pick(several.message, [choice.describe(set_) for set_ in several.choices])
         chosen = several.choices[picked]
         named = replace(want, installation=chosen.installation, of_host=manifest.host_of(chosen))
         return offsite.wanted(ours, store, plan, name, named)
-
-
-def _before(day: str | None) -> datetime | None:
-    """Return the end of the day in ``day``, or its exact time; None for the latest."""
-    from .. import clock
-
-    if day is None or day == "latest":
-        return None
-    try:
-        return clock.end_of(day, datetime.now().astimezone())
-    except ValueError as error:
-        raise Failure(f"{day!r} is not a date", str(error), exit_code=ExitCode.USAGE) from None
-
-
-def _plan(options: dict[str, Any], kind: str) -> RestoreOptions:
-    return RestoreOptions(
-        parts=tuple(part for part in PARTS if part in (options["only"] or PARTS)),
-        with_etc=options["with_etc"],
-        safety=not options["no_safety_backup"],
-        keep_previous=options["keep_previous"],
-        in_place=options["in_place"],
-        search=_SEARCH[options["search_later"]],
-        to=kind,
-        replace=options["replace"],
-        place=options["place"] or "",
-        identity=str(options["identity"].absolute()) if options["identity"] else "",
-        named=options["only"],
-        replace_with_empty=options["replace_with_empty"],
-    )

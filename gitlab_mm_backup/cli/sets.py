@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,10 +21,11 @@ from .common import check_fields, settings_and_store, verb
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..config.identity import Host
     from ..config.origin import Origin
     from ..store.inventory import Store
     from ..store.manifest import Manifest
-    from ..store.prune import Pruned, PrunePlan
+    from ..store.prune import Owner, Pruned, PrunePlan
     from ..store.retention import Decision
     from ..store.sets import BackupSet
     from .listing import Listed
@@ -152,7 +153,7 @@ def _going(plan: PrunePlan) -> list[str]:
     return [decision.name for decision in plan.decisions if not decision.keep]
 
 
-def _owner(host: Any) -> Any:
+def _owner(host: Host) -> Owner:
     """Return the owner to prune for: this host, with its current or last installation."""
     from ..backup import live
     from ..mattermost import detect

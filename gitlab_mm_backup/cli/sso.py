@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -290,7 +290,15 @@ def sso_check(context: Context, named: tuple[str, ...]) -> CommandResult:
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be written; change nothing.")
 @click.option("--undo", is_flag=True, help="Undo the last repair: write back the former files.")
 @verb
-def sso_repair(context: Context, undo: bool, **how: Any) -> CommandResult:
+def sso_repair(
+    context: Context,
+    named: tuple[str, ...],
+    rotate: bool,
+    register: bool,
+    if_possible: bool,
+    dry_run: bool,
+    undo: bool,
+) -> CommandResult:
     """Write the credentials that GitLab accepts into Mattermost's configuration."""
     from ..config import hooks
     from ..mattermost import detect
@@ -303,5 +311,6 @@ def sso_repair(context: Context, undo: bool, **how: Any) -> CommandResult:
             layers = repair.undo(site)
             return CommandResult({"written": layers}, [f"Restored: {', '.join(layers)}"])
         kept = Path(os.environ.get(repair.UNDO_VARIABLE, repair.UNDO_FILE))
-        done = repair.repair(site, context.store(), repair.RepairOptions(**how), kept)
+        wish = repair.RepairOptions(named, rotate, register, if_possible, dry_run)
+        done = repair.repair(site, context.store(), wish, kept)
         return repair_result(done)

@@ -11,13 +11,13 @@ import io
 import os
 import select
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _raw: dict[int, _Raw] = {}
-_before: list[Any] = []  # kept, because deleting them could close the descriptors
+_before: list[TextIO] = []  # kept, because deleting them could close the descriptors
 
 
 class _Raw(io.FileIO):
@@ -53,7 +53,7 @@ def settle() -> None:
     sys.stderr = _tolerant(2, sys.stderr)
 
 
-def _tolerant(number: int, before: Any) -> io.TextIOWrapper:
+def _tolerant(number: int, before: TextIO) -> io.TextIOWrapper:
     raw = _raw[number] = _Raw(number, "w", closefd=False)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
@@ -63,7 +63,7 @@ def _tolerant(number: int, before: Any) -> io.TextIOWrapper:
     )
 
 
-def _encoding(stream: Any) -> str:
+def _encoding(stream: TextIO) -> str:
     return getattr(stream, "encoding", None) or "utf-8"
 
 

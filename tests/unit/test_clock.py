@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from gitlab_mm_backup.clock import end_of
+from gitlab_mm_backup.errors import Failure
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +51,7 @@ def test_what_is_meant(text: str, end: str) -> None:
 )
 def test_what_is_no_date(text: str) -> None:
     now = datetime.fromisoformat("2026-11-28T12:00:00+01:00").astimezone()
-    with pytest.raises(ValueError, match="yesterday"):
+    with pytest.raises(Failure, match="yesterday"):
         end_of(text, now)
 
 

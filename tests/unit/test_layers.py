@@ -282,6 +282,12 @@ def test_only_the_edge_knows_the_command_line() -> None:
     assert breaches(inner, lambda name: name.partition(".")[0] == "click") == []
 
 
+def test_the_command_line_is_typed() -> None:
+    edge = {name: text for name, text in SOURCES.items() if folder(name) == "cli"}
+    assert breaches(edge, lambda name: name in {"Any", "typing.Any"}) == []
+    assert breaches({"x": "from typing import Any"}, lambda name: name == "typing.Any")
+
+
 @pytest.mark.parametrize(
     "text",
     [
