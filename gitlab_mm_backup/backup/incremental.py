@@ -15,7 +15,7 @@ from .. import clock
 from ..config.settings import Settings
 from ..store import archive_writer, check_records, file_list
 from ..store.file_list import LISTING
-from ..store.local import PartWriter, Throttle
+from ..store.local import PartWriter
 from ..store.manifest import Increment, Part
 from ..store.sets import LONGEST_CHAIN, BackupSet, part_problem
 from ..system import progress
@@ -88,7 +88,6 @@ def _due(newest: BackupSet, full_every: timedelta | None, now: datetime) -> str:
 def pack(
     settings: Settings,
     base: BackupSet | None,
-    throttle: Throttle,
     staging: Path,
     folders: list[Path],
     found: archive_writer.Survey,
@@ -102,7 +101,7 @@ def pack(
         planned, base = _plan(now, folders, base, marked)
         planned.write_names(names)
         witness = file_list.ListingWriter(planned, final)
-        writer = PartWriter(staging / "files.tar.zst", throttle)
+        writer = PartWriter(staging / "files.tar.zst")
         stack.callback(writer.close)
         packer = compress(settings.files_level, settings.packers)
         with progress.measured("files", planned.changed.size, lambda: witness.packed.size):

@@ -23,7 +23,7 @@ from ..postgresql.dump import Counted, DatabaseSnapshot, DumpBlockedOthers
 from ..store import archive_writer, inventory, manifest, prune, soundness
 from ..store.archive_writer import Survey, survey
 from ..store.inventory import Store
-from ..store.local import PartWriter, Throttle
+from ..store.local import PartWriter
 from ..store.manifest import Credentials, Manifest, Part
 from ..store.prune import Owner
 from ..store.restic_store import ResticStore
@@ -210,7 +210,7 @@ def _told(site: Site, described: Manifest, written: Written, before: Before) -> 
     return [humanize.plain(text) for text in words]
 
 
-_PackFiles = Callable[[Throttle, Path, list[Path], Survey], Packed]
+_PackFiles = Callable[[Path, list[Path], Survey], Packed]
 
 
 def _packer(
@@ -263,17 +263,16 @@ def _write_parts(
 ) -> Written:
     """Write all parts; the snapshot comes first, so that every upload in it is in the archive."""
     folders, etc, excluded = _folders(roles), *parts.gitlab_settings(site)
-    throttle = Throttle(settings.bandwidth)
 
     def pack_all() -> tuple[Packed, Survey]:
         found = survey(folders, owners=site.missing is None)
-        return pack_files(throttle, staging, folders, found), found
+        return pack_files(staging, folders, found), found
 
     with dump.snapshot(site.database) as snapshot:
         (dumped, counted), (packed, found), (of_etc, there), kept, attributes = run_all(
-            lambda: _dump(site, settings, throttle, store, staging, snapshot),
+            lambda: _dump(site, settings, store, staging, snapshot),
             pack_all,
-            lambda: parts.pack_gitlab_settings(site, settings, throttle, staging),
+            lambda: parts.pack_gitlab_settings(site, settings, staging),
             lambda: parts.pack_settings(site, staging / "settings.json"),
             lambda: look([*folders, *etc], excluded),
             cancel=snapshot.cancel,
@@ -307,7 +306,6 @@ def _beyond_a_restore(snapshot: DatabaseSnapshot, counted: Counted) -> list[str]
 def _dump(
     site: Site,
     settings: Settings,
-    throttle: Throttle,
     store: Store,
     staging: Path,
     snapshot: DatabaseSnapshot,
@@ -317,7 +315,7 @@ def _dump(
         return store.keep_dump(
             staging, functools.partial(dump.dump, site.database, site.client_programs, snapshot)
         )
-    writer = PartWriter(staging / "database.dump.zst", throttle)
+    writer = PartWriter(staging / "database.dump.zst")
     compressor = compress(settings.database_level, settings.packers)
     counted = dump.dump(site.database, site.client_programs, snapshot, compressor, writer.write)
     return writer.finish("pg_dump custom, zstd"), counted

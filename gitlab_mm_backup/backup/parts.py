@@ -15,7 +15,7 @@ from ..mattermost import json_file, targets
 from ..mattermost.site import Kind, Site
 from ..store import archive_writer
 from ..store.file_list import Shifted
-from ..store.local import PartWriter, Throttle
+from ..store.local import PartWriter
 from ..store.manifest import Part
 from ..store.restic_store import ResticStore
 from ..store.sets import BackupSet
@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 
 def pack(
     settings: Settings,
-    throttle: Throttle,
     path: Path,
     folders: list[Path],
     excluded: list[Path],
@@ -37,7 +36,7 @@ def pack(
     instead: Mapping[Path, Path] | None = None,
 ) -> tuple[Part, archive_writer.Contents]:
     """Write ``folders`` as a part; ``instead`` are files that replace excluded links."""
-    writer = PartWriter(path, throttle)
+    writer = PartWriter(path)
     compressor = compress(settings.files_level, settings.packers)
     with tempfile.TemporaryDirectory(dir=path.parent) as copies:
         names = list(targets.copy(instead or {}, Path(copies)))
@@ -51,41 +50,38 @@ def pack(
 def whole(
     settings: Settings,
     expected: int | None,
-    throttle: Throttle,
     staging: Path,
     folders: list[Path],
     found: archive_writer.Survey,
 ) -> Packed:
     """Write all files as one archive; ``expected`` is the estimated size."""
     path = staging / "files.tar.zst"
-    return incremental.without(*pack(settings, throttle, path, folders, [], found, expected))
+    return incremental.without(*pack(settings, path, folders, [], found, expected))
 
 
 def changes(
     settings: Settings,
     base: BackupSet | None,
-    throttle: Throttle,
     staging: Path,
     folders: list[Path],
     found: archive_writer.Survey,
 ) -> Packed:
     """Write the changes since ``base``; all files where directories change too quickly for that."""
     try:
-        return incremental.pack(settings, base, throttle, staging, folders, found)
+        return incremental.pack(settings, base, staging, folders, found)
     except Shifted as shifted:
         log.info("Packing all files, for no other set to build on: %s", shifted)
         (staging / "files.tar.zst").unlink()
-        return whole(settings, None, throttle, staging, folders, found)
+        return whole(settings, None, staging, folders, found)
 
 
 def keep(
     store: ResticStore,
-    throttle: Throttle,
     staging: Path,
     folders: list[Path],
     found: archive_writer.Survey,
 ) -> Packed:
-    """Store the folders with restic, which has its own limit instead of a throttle."""
+    """Store the folders with restic."""
     part, taken = store.keep_folders(staging, archive_writer.outermost(folders), found.left_out)
     # Unlike tar, restic does not list what it packs: what is unusual may have come meanwhile.
     found.add(archive_writer.survey(folders))
@@ -104,7 +100,7 @@ def gitlab_settings(site: Site) -> tuple[list[Path], list[Path]]:
 
 
 def pack_gitlab_settings(
-    site: Site, settings: Settings, throttle: Throttle, staging: Path
+    site: Site, settings: Settings, staging: Path
 ) -> tuple[dict[str, Part], list[archive_writer.Survey]]:
     """Write /etc/gitlab, with root's files in place of links to them."""
     etc, excluded = gitlab_settings(site)
@@ -114,7 +110,7 @@ def pack_gitlab_settings(
     instead = targets.find(etc[0], found)
     left = targets.without(found, instead).links_out
     excluded += [Path(link) for link in found.links_out if link not in left]
-    part, _ = pack(settings, throttle, path, etc, excluded, found, instead=instead)
+    part, _ = pack(settings, path, etc, excluded, found, instead=instead)
     return {"etc-gitlab": part}, [targets.without(found, instead)]
 
 

@@ -47,7 +47,7 @@ def explain_result(values: Sequence[Value], wanted: str) -> CommandResult:
 
     Raises Failure if there is no such option.
     """
-    name = next((value.name for value in values if value.option.old_name == wanted), wanted)
+    name = next((value.name for value in values if wanted in value.option.old_names), wanted)
     found = [value for value in values if f"{value.name}.".startswith(f"{name}.")]
     if not found:
         names = ", ".join(name for name, _ in leaves(OPTIONS))

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import ExitCode, Failure, reason
 from ..system import validation
-from .options import Option
+from .options import Option, by_key
 
 # PyYAML is imported in the functions that use it: importing it takes a third of the start-up time of
 # a command that reads no settings.
@@ -38,7 +38,9 @@ class _Key:
     def old_names(self) -> tuple[str, ...]:
         if self.typed == self.name:
             return ()
-        new = self.name.rpartition(".")[2]
+        section, _, new = self.name.rpartition(".")
+        if section and "." not in self.typed:  # it was outside of the section
+            new = f"{self.name}, for {section} alone"
         return (f"line {self.line}: {self.typed} is now {new}",)
 
 
@@ -100,8 +102,7 @@ def _check(
     """Check one mapping of the file; add its values to ``given``, its problems to ``problems``."""
     import yaml
 
-    known = {option.name: option for option in options}
-    renamed = {option.old_name: option.name for option in options if option.old_name}
+    known = by_key(options)
     if node.tag == _NULL:  # all its options are comments
         return
     if not isinstance(node, yaml.MappingNode):
@@ -111,18 +112,25 @@ def _check(
     seen: dict[str, str] = {}  # an option's name, and the key that gave it
     for key_node, value_node in node.value:
         typed = key_node.value if isinstance(key_node, yaml.ScalarNode) else "…"
-        name, start = renamed.get(typed, typed), f"{section}." if section else ""
+        start = f"{section}." if section else ""
+        where = f"line {key_node.start_mark.line + 1}: {start}{typed}"
+        if typed not in known:
+            names = sorted(option.name for option in options)
+            problems.append(f"{where}: unknown option; known: {', '.join(names)}")
+            continue
+        name, option = known[typed]
         key = _Key(start + name, start + typed, key_node.start_mark.line + 1)
-        where = f"line {key.line}: {key.typed}"
-        if name not in known:
-            problems.append(f"{where}: unknown option; known: {', '.join(sorted(known))}")
-        elif name in seen:
+        if name in seen:
             both = "" if seen[name] == typed else f", as {seen[name]} and as {typed}; keep {name}"
             problems.append(f"{where}: given twice{both}")
-        elif known[name].options and not known[name].several:
-            _check(value_node, known[name].options, key.name, given, problems)
+        elif key.name in given:  # in the section, and outside of it
+            problems.append(
+                f"{where}: given twice, as {option.old_outer} and as {key.name}; keep {key.name}"
+            )
+        elif option.options and not option.several:
+            _check(value_node, option.options, key.name, given, problems)
         else:
-            _take(value_node, known[name], key, given, problems)
+            _take(value_node, option, key, given, problems)
         seen[name] = typed
 
 

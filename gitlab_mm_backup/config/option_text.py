@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .options import Option
+from .options import Option, by_key
 
 SCHEMA_FILE = "/usr/share/gitlab-mm-backup/config.schema.json"
 _HEAD = (
@@ -88,7 +88,11 @@ def _mapping(options: Sequence[Option], *, null: bool) -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             **{option.name: _schema(option) for option in options},
-            **{option.old_name: _old(option) for option in options if option.old_name},
+            **{
+                key: _old(name, option)
+                for key, (name, option) in by_key(options).items()
+                if key in option.old_names
+            },
         },
     }
     required = [option.name for option in options if option.required and not option.old_name]
@@ -104,9 +108,9 @@ def _mapping(options: Sequence[Option], *, null: bool) -> dict[str, Any]:
     }
 
 
-def _old(option: Option) -> Mapping[str, Any]:
-    """Return the schema of an option's old name."""
-    words = f"Old name of {option.name}; still read."
+def _old(name: str, option: Option) -> Mapping[str, Any]:
+    """Return the schema of an old name of the option that is called ``name`` now."""
+    words = f"Old name of {name}; still read."
     return {**_schema(option), "description": words, "deprecated": True}
 
 

@@ -50,12 +50,18 @@ class Option:
     gitlab: str = ""  # its key in the backup: section of gitlab.yml, which precedes the default
     example: str = ""  # the value as lines of YAML
     old_name: str = ""  # still read, with a warning
+    old_outer: str = ""  # its old name where it was outside of its section; read likewise
 
     @property
     def description(self) -> str:
         """The text for an administrator, with the old name where there is one."""
         old = f" The old name {self.old_name} is still read." if self.old_name else ""
-        return self.text + old
+        outer = f" {self.old_outer} outside of the section is still read." if self.old_outer else ""
+        return self.text + old + outer
+
+    @property
+    def old_names(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.old_name, self.old_outer)))
 
 
 def flag() -> Kind:
@@ -223,6 +229,20 @@ def leaves(options: Sequence[Option], above: str = "") -> Iterator[tuple[str, Op
             yield from leaves(option.options, name)
         else:
             yield name, option
+
+
+def by_key(options: Sequence[Option]) -> dict[str, tuple[str, Option]]:
+    """Return each option of a mapping by every key that means it, with its name from there.
+
+    An old key may mean an option of a section.
+    """
+    found = {option.name: (option.name, option) for option in options}
+    found.update({option.old_name: (option.name, option) for option in options if option.old_name})
+    for option in options:
+        for inner in () if option.several else option.options:
+            if inner.old_outer:
+                found[inner.old_outer] = (f"{option.name}.{inner.name}", inner)
+    return found
 
 
 def shown(option: Option, value: Any) -> Any:

@@ -88,6 +88,14 @@ OPTIONS: tuple[Option, ...] = (
                 words(r"[^\0\n,]+", "the name of a host"),
                 example="gitlab.example.org",
             ),
+            Option(
+                "bandwidth",
+                "Limit of restic's uploads in bytes per second: a number with a unit (20M, 1G); 0: no "
+                "limit.",
+                rate(),
+                0,
+                old_outer="bandwidth",
+            ),
         ),
     ),
     Option(
@@ -249,12 +257,6 @@ OPTIONS: tuple[Option, ...] = (
         "disk priority (ionice(1)).",
         number(0, _NICEST),
         10,
-    ),
-    Option(
-        "bandwidth",
-        "Limit of what a backup writes per second: a number with a unit (20M, 1G); 0: no limit.",
-        rate(),
-        0,
     ),
     Option(
         "min_free",

@@ -169,7 +169,6 @@ _SAME_NAMES = (  # options that Settings has by the name they have in config.yml
     "full_every",
     "jobs",
     "nice",
-    "bandwidth",
     "min_free",
     "allow_links",
     "accept_warnings",
@@ -201,6 +200,7 @@ class Restic:
     password_command: tuple[str, ...] = ()  # it prints the password
     environment_file: Path | None = None  # lines NAME=VALUE, readable only by root
     host: str | None = None  # the host that made the sets; None: this host
+    bandwidth: int | None = None  # bytes per second of uploads; None: no limit
 
 
 _NO_RESTIC = Restic()
@@ -217,7 +217,6 @@ class Settings:
     threads: int = 4
     jobs: int = 4
     nice: int = 10  # of backups and rehearsals
-    bandwidth: int | None = None  # bytes per second that a backup may write; None: no limit
     min_free: Size | None = None  # of each disk; None: the default of disk_space.py
     rehearse: str = "nightly"  # one of schema.REHEARSALS: which of cron's sets are rehearsed
     scratch_dir: Path = Path("/var/lib/gitlab-mm-backup")

@@ -28,7 +28,7 @@ _FEWEST = 6  # digits of an id that name a host
 def open_store(settings: Settings) -> Store:
     """Return the configured store, with this host's identity."""
     if settings.store == "restic":
-        return ResticStore(settings.restic, identity.known(), settings.bandwidth)
+        return ResticStore(settings.restic, identity.known())
     return local_store(settings)
 
 

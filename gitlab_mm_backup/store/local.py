@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,36 +26,16 @@ _INCOMPLETE = ".incomplete-"
 _DEAD = 2 * 86400  # seconds: no backup takes as long
 
 
-class Throttle:
-    """Limit a stream to ``rate`` bytes a second; None for no limit."""
-
-    def __init__(self, rate: int | None) -> None:
-        self._rate = rate
-        self._lock = threading.Lock()
-        self._free = 0.0  # when the next byte may pass, on the monotonic clock
-
-    def wait(self, count: int) -> None:
-        """Return when ``count`` more bytes may pass."""
-        if self._rate is None:
-            return
-        with self._lock:
-            now = time.monotonic()
-            self._free = max(self._free, now) + count / self._rate
-            seconds = self._free - now
-        time.sleep(seconds)
-
-
 class PartWriter:
     """Sink for one part: writes, counts and hashes its input, and syncs once at the end.
 
     Raises Failure before the disk has less than its reserve left (see system/disk_space.py).
     """
 
-    def __init__(self, path: Path, throttle: Throttle | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         self._file = os.fdopen(descriptor, "wb", buffering=0)
         self._path = path
-        self._throttle = throttle or Throttle(None)
         self._guard = disk_space.Guard(descriptor, path.parent)
         self._sha256 = hashlib.sha256()
         self.bytes = 0
@@ -64,7 +43,6 @@ class PartWriter:
 
     def write(self, piece: bytes | memoryview) -> None:
         self._guard.pass_(len(piece))
-        self._throttle.wait(len(piece))
         self._sha256.update(piece)
         self.bytes += len(piece)
         try:

@@ -66,11 +66,12 @@ class Repository:
     def __init__(
         self,
         access: Restic,
-        bandwidth: int | None = None,
         environment: Mapping[str, Secret] | None = None,
     ) -> None:
         self._access, self._given = access, environment or {}
-        limit = [] if bandwidth is None else [f"--limit-upload={max(1, bandwidth >> 10)}"]  # KiB/s
+        limit = []
+        if access.bandwidth is not None:
+            limit = [f"--limit-upload={max(1, access.bandwidth >> 10)}"]  # KiB/s
         self._keep = ["backup", "--json", "--quiet", *limit]
 
     @property

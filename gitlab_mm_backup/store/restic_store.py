@@ -63,7 +63,6 @@ class ResticStore(SetStore):
         self,
         access: Restic,
         host: Host,
-        bandwidth: int | None = None,
         folder: Path = STATE,
         environment: Mapping[str, Secret] | None = None,
     ) -> None:
@@ -73,7 +72,7 @@ class ResticStore(SetStore):
         # For people, and for restic to find the parent snapshot: a name that does not depend on DNS.
         self._host_name = access.host or identity.short_hostname()
         self.where = f"restic repository {access.repository or '(see environment_file)'}"
-        self.repository = Repository(access, bandwidth, environment)
+        self.repository = Repository(access, environment)
         self._known: Mapping[_Key, Snapshots] | None = None
         self._spare: list[ResticSnapshot] = []  # of dumps that gave way and were made again
         self._forgot = False

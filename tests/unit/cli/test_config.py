@@ -217,6 +217,9 @@ def test_an_option_is_found_by_its_old_name(tmp_path: Path) -> None:
     (option,) = config.explain_result(values, "gate").fields["options"]
     assert option["name"] == "upgrade_gate"
     assert "The old name gate is still read." in option["text"]
+    (option,) = config.explain_result(values, "bandwidth").fields["options"]
+    assert option["name"] == "restic.bandwidth"
+    assert "bandwidth outside of the section is still read." in option["text"]
 
 
 def test_a_valid_file_is_said_to_be_valid(tmp_path: Path) -> None:

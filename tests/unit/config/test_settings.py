@@ -418,6 +418,15 @@ def test_old_names_are_read_with_their_new_names_told(files: Files) -> None:
     )
 
 
+def test_the_old_limit_of_bandwidth_is_that_of_restic(files: Files) -> None:
+    """Backups to a directory have none any more."""
+    found = files.load("bandwidth: 20M\n")
+    assert found.restic.bandwidth == 20 << 20
+    assert found.old_names == ("line 1: bandwidth is now restic.bandwidth, for restic alone",)
+    found = files.load("restic: {bandwidth: 20M}\n")
+    assert (found.restic.bandwidth, found.old_names) == (20 << 20, ())
+
+
 def test_the_new_names_are_read_without_a_warning(files: Files) -> None:
     text = "notifications: [{type: mail, to: a@example.org, on: warning}]\n"
     found = files.load(f"scratch_dir: /srv/x\nupgrade_gate: off\n{text}")
@@ -441,6 +450,17 @@ def test_the_new_names_are_read_without_a_warning(files: Files) -> None:
             "notices: [{kind: mail, type: mail, to: x}]\n",
             "line 1: notices[1].type: given twice, as kind and as type; keep type",
         ),
+        (
+            "bandwidth: 1M\nrestic:\n  bandwidth: 2M\n",
+            "line 3: restic.bandwidth: given twice, as bandwidth and as restic.bandwidth; "
+            "keep restic.bandwidth",
+        ),
+        (
+            "restic: {bandwidth: 2M}\nbandwidth: 1M\n",
+            "line 2: bandwidth: given twice, as bandwidth and as restic.bandwidth; "
+            "keep restic.bandwidth",
+        ),
+        ("bandwidth: 1M\nbandwidth: 1M\n", "line 2: bandwidth: given twice"),
         ("gate: off\ngate: off\n", "line 2: gate: given twice"),
         ("rehearse_in: x\n", "line 1: rehearse_in: must be an absolute path"),
         ("notifications: [{to: x}]\n", "line 1: notifications[1]: type must be given"),

@@ -15,7 +15,7 @@ from gitlab_mm_backup.postgresql.endpoint import Endpoint, Login
 from gitlab_mm_backup.restore import folder_swap, unpack
 from gitlab_mm_backup.restore.plan import RestoreOptions
 from gitlab_mm_backup.store import archive_writer, file_list
-from gitlab_mm_backup.store.local import LocalStore, PartWriter, Throttle
+from gitlab_mm_backup.store.local import LocalStore, PartWriter
 from gitlab_mm_backup.store.sets import BackupSet
 from gitlab_mm_backup.system import process
 from tests.unit.helpers.builders import make_manifest
@@ -55,7 +55,7 @@ class House:
         places = list(self.roles.values())
         with self.store.create(name) as staging:
             found = archive_writer.survey(places)
-            packed = incremental.pack(SETTINGS, base, Throttle(None), staging, places, found)
+            packed = incremental.pack(SETTINGS, base, staging, places, found)
             before = make_manifest(name=name)
             changed = functools.partial(dataclasses.replace, before)
             described = changed(

@@ -15,7 +15,6 @@ from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost import json_file, targets
 from gitlab_mm_backup.store import archive_writer, soundness
-from gitlab_mm_backup.store.local import Throttle
 from gitlab_mm_backup.system import process
 from tests.unit.helpers.builders import make_manifest
 
@@ -80,7 +79,7 @@ def test_the_archive_has_files_in_place_of_links(etc: Path, tmp_path: Path) -> N
     (etc.parent / "kept/ssl/host.key").chmod(0o600)
     archive = sets / "etc-gitlab.tar.zst"
     settings = Settings(Path("/unused"), None)
-    parts.pack(settings, Throttle(None), archive, [etc], links, survey, instead=instead)
+    parts.pack(settings, archive, [etc], links, survey, instead=instead)
     assert list(sets.iterdir()) == [archive]
     tar = process.Command(["tar", "--extract", "--zstd", "--directory", str(sets)])
     with open(archive, "rb") as packed:

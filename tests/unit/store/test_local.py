@@ -17,7 +17,7 @@ import pytest
 from gitlab_mm_backup.config.settings import Rules
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.store import prune
-from gitlab_mm_backup.store.local import LocalStore, PartWriter, Throttle
+from gitlab_mm_backup.store.local import LocalStore, PartWriter
 from gitlab_mm_backup.store.manifest import MANIFEST, SUMS, Part, to_bytes
 from gitlab_mm_backup.store.sets import BackupSet, damage, open_set
 from gitlab_mm_backup.system import disk_space
@@ -72,7 +72,6 @@ def test_a_full_disk_is_a_failure_with_a_hint() -> None:
         writer.__dict__.update(
             _file=full,
             _path=Path("/sets/part"),
-            _throttle=Throttle(None),
             _sha256=hashlib.sha256(),
             bytes=0,
             _guard=disk_space.Guard(full.fileno(), Path("/sets")),

@@ -129,9 +129,17 @@ def test_an_empty_password_is_none(tmp_path: Path) -> None:
 
 def test_a_repository_file_of_the_caller_s_counts_where_no_repository_is_named() -> None:
     given = {"RESTIC_REPOSITORY_FILE": Secret("/root/repo")}
-    assert Repository(Restic(), None, given)._environment == given
-    named = Repository(Restic("/srv/restic"), None, given)._environment
+    assert Repository(Restic(), given)._environment == given
+    named = Repository(Restic("/srv/restic"), given)._environment
     assert named == {"RESTIC_REPOSITORY": "/srv/restic"}
+
+
+def test_uploads_have_the_limit_of_the_settings() -> None:
+    """In KiB a second, of which restic wants one at least."""
+    limits = {20 << 20: ["--limit-upload=20480"], 1: ["--limit-upload=1"], None: []}
+    for bandwidth, options in limits.items():
+        keep = Repository(Restic("r", bandwidth=bandwidth))._keep
+        assert [option for option in keep if option.startswith("--limit")] == options
 
 
 @pytest.mark.parametrize(
