@@ -12,10 +12,11 @@ import click
 from .. import clock
 from ..checks import Check, Result
 from ..config import identity
+from ..config.notification_channels import Message
 from ..errors import ExitCode, Failure
 from ..health.lights import Figure, State, StatusLine
-from ..health.notify import Message, send
 from ..health.notify import name as notification_name
+from ..health.notify import send
 from ..health.status import worst
 from ..health.summary import Summary
 from ..result import CommandResult

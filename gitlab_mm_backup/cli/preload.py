@@ -30,6 +30,7 @@ from ..config import (
     hooks,
     identity,
     keys,
+    notification_channels,
     option_text,
     options,
     origin,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .notification_channels import CHANNELS
 from .options import (
     Option,
     choice,
@@ -21,7 +22,6 @@ KEEP_RULES = {
     rule: f"keep_{rule}" for rule in ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 }
 
-SENDERS = ("mattermost", "mail", "ping", "apprise")  # of notifications
 POLICIES = ("failure", "warning", "always", "recovery")
 REHEARSALS = ("nightly", "weekly", "off")
 FULL, INCREMENTAL = "full", "incremental"
@@ -344,9 +344,8 @@ OPTIONS: tuple[Option, ...] = (
         options=(
             Option(
                 "type",
-                "mattermost: an incoming webhook; mail: an address, through this host's own "
-                "sendmail; ping: a dead man's switch; apprise: any service that Debian's apprise knows.",
-                choice(*SENDERS),
+                "; ".join(f"{name}: {channel.address}" for name, channel in CHANNELS.items()) + ".",
+                choice(*CHANNELS),
                 required=True,
                 old_name="kind",
             ),

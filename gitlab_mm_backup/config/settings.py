@@ -186,7 +186,7 @@ _SAME_NAMES = (  # options that Settings has by the name they have in config.yml
 class Notification:
     """Where to send the results of runs, and of which runs; an item of ``notifications``."""
 
-    type: str  # one of schema.SENDERS
+    type: str  # one of notification_channels.CHANNELS
     to: Secret  # URL or e-mail address
     on: str = "failure"  # one of schema.POLICIES
 

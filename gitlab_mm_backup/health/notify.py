@@ -1,41 +1,23 @@
-"""Send the result of each run: to Mattermost, by mail, to a dead man's switch, by apprise."""
+"""Send the result of each run by the notifications in config.yml, and write the metrics."""
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from email.message import EmailMessage
-from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from ..config import identity
+from ..config.notification_channels import CHANNELS, START, Message
 from ..config.settings import Notification, Settings
 from ..errors import ExitCode, Failure, reason
 from ..result import CommandResult
 from ..store.inventory import Store
-from ..system import environment, humanize, process, redaction
+from ..system import humanize, redaction
 from ..system import log as system_log
-from ..system.private_files import InMemory
-from ..system.process import Command
 from ..system.redaction import Secret
 from . import metrics, publish
 from .metrics import JobRun
-
-_SECONDS = 20  # for each notification
-_SENDMAIL = "/usr/sbin/sendmail"
-START = "start"  # the state of a ping when a job begins; success or fail at its end
-
-
-@dataclass(frozen=True)
-class Message:
-    """The text of a notification; it may not contain a secret."""
-
-    title: str
-    text: str
-    state: str  # START, success or fail
 
 
 def wanted(when: str, exit_code: int, was_good: bool | None) -> bool:
@@ -55,10 +37,11 @@ def send(notifications: Iterable[Notification], message: Message) -> dict[str, s
     """Send ``message`` by each notification; return the problems by the names of those that failed."""
     problems = {}
     for number, notification in enumerate(notifications, 1):
-        if notification.type != "ping" and message.state == START:
+        channel = CHANNELS[notification.type]
+        if message.state == START and not channel.every_run:
             continue
         try:
-            SENDERS[notification.type](notification.to, message)
+            channel.send(notification.to, message)
         except Exception as error:  # whatever a service answers, the job's result stands
             problems[name(number, notification)] = _without(notification.to, error)
     return problems
@@ -79,82 +62,6 @@ def _without(to: Secret, error: Exception) -> str:
     told = str(error) if isinstance(error, Failure) else str(getattr(cause, "strerror", None) or "")
     return told[:200] if told and to.reveal() not in told else "it cannot be sent"
 
-
-def _mattermost(to: Secret, message: Message) -> None:
-    """Post to an incoming webhook (Mattermost's documentation, "Incoming webhooks")."""
-    text = f"**{message.title}**\n```text\n{message.text.replace('```', '')}\n```"
-    _http(to.reveal(), json.dumps({"text": text}).encode(), {"Content-Type": "application/json"})
-
-
-def _ping(to: Secret, message: Message) -> None:
-    """Send the state of a job to a dead man's switch."""
-    address = ping_address(to.reveal(), message)
-    if address:
-        _http(address, message.text.encode(), {})
-
-
-def ping_address(given: str, message: Message) -> str:
-    """Return the URL for the state of ``message``; "" if the service has none.
-
-    healthchecks.io has a path for each state: /start, none, /fail; its query stays behind the path.
-    Push monitors of Uptime Kuma have status and msg in the query, and no state for a start.
-    """
-    address = urlsplit(given)
-    query = parse_qsl(address.query, keep_blank_values=True)
-    if "status" not in dict(query):
-        end = "" if message.state == "success" else f"/{message.state}"
-        return urlunsplit(address._replace(path=address.path.rstrip("/") + end))
-    if message.state == START:
-        return ""
-    told = {"status": "up" if message.state == "success" else "down", "msg": message.title}
-    changed = [(name, told.get(name, value)) for name, value in query]
-    return urlunsplit(address._replace(query=urlencode(changed)))
-
-
-def _http(url: str, body: bytes, headers: Mapping[str, str]) -> None:
-    import urllib.request
-
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("the address must begin with http:// or https://")
-    request = urllib.request.Request(url, body, dict(headers), method="POST")
-    proxies = environment.proxies()
-    if urllib.request.proxy_bypass_environment(request.host, proxies):  # type: ignore[attr-defined]
-        proxies = {}
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
-    with opener.open(request, timeout=_SECONDS) as answer:
-        answer.read(1 << 16)
-
-
-def _mail(to: Secret, message: Message) -> None:
-    """Pass a mail to the local MTA (sendmail(8), -t)."""
-    mail = EmailMessage()
-    mail["To"], mail["Subject"] = to.reveal(), message.title
-    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834
-    mail.set_content(message.text)
-    _run([_SENDMAIL, "-t", "-i"], mail.as_bytes())
-
-
-def _apprise(to: Secret, message: Message) -> None:
-    """Send it through apprise(1); the address is passed in a file in memory."""
-    config = InMemory(Secret(f"{to.reveal()}\n"))
-    _run(["apprise", "--title", message.title, "--config", config], message.text.encode())
-
-
-def _run(argv: list[Any], text: bytes) -> None:
-    import tempfile
-
-    with tempfile.TemporaryFile() as told:
-        told.write(text)
-        told.seek(0)
-        process.run(Command(argv), stdin=told, timeout=_SECONDS)
-
-
-SENDERS: Mapping[str, Callable[[Secret, Message], None]] = {
-    "mattermost": _mattermost,
-    "mail": _mail,
-    "ping": _ping,
-    "apprise": _apprise,
-}
 
 log = logging.getLogger(__name__)
 
@@ -218,7 +125,8 @@ def _send(ended: FinishedRun, before: JobRun | None, ours: Settings) -> None:
     chosen = [
         notification
         for notification in ours.notifications
-        if notification.type == "ping" or wanted(notification.on, int(ended.code), was_good)
+        if CHANNELS[notification.type].every_run
+        or wanted(notification.on, int(ended.code), was_good)
     ]
     _tell(chosen, message(ended, recovered=was_good is False))
 

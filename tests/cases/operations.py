@@ -44,7 +44,7 @@ OPERATIONS = Group(
             (
                 f"{_CALLER}::"
                 "test_an_error_of_the_program_is_told_in_one_object_and_to_those_who_watch",
-                "unit/health/test_notify.py::test_where_a_ping_goes",
+                "unit/config/test_notification_channels.py::test_where_a_ping_goes",
             ),
         ),
         Case(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 from datetime import datetime, timezone
+from typing import cast
 
 import pytest
 
-from gitlab_mm_backup.config import schema
+from gitlab_mm_backup.config.notification_channels import CHANNELS, START, Channel, Message
 from gitlab_mm_backup.config.settings import Notification
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.health import notify
-from gitlab_mm_backup.health.notify import FinishedRun, Message
+from gitlab_mm_backup.health.notify import FinishedRun
 from gitlab_mm_backup.result import CommandResult
 from gitlab_mm_backup.system.redaction import Secret
 
@@ -31,30 +32,6 @@ def test_policies(when: str, code: int) -> None:
     assert notify.wanted(when, code, True) is (code in WANTED[when])
     recovered = when == "recovery" and code in (0, 4)
     assert notify.wanted(when, code, False) is (code in WANTED[when] or recovered)
-
-
-@pytest.mark.parametrize(
-    ("given", "start", "success", "fail"),
-    [
-        ("https://h/x", "https://h/x/start", "https://h/x", "https://h/x/fail"),
-        ("https://h/x/", "https://h/x/start", "https://h/x", "https://h/x/fail"),
-        (
-            "https://h/key/nightly?create=1",
-            "https://h/key/nightly/start?create=1",
-            "https://h/key/nightly?create=1",
-            "https://h/key/nightly/fail?create=1",
-        ),
-        (
-            "http://h/api/push/AbC?status=up&msg=OK&ping=",
-            "",
-            "http://h/api/push/AbC?status=up&msg=It+is+done&ping=",
-            "http://h/api/push/AbC?status=down&msg=It+is+done&ping=",
-        ),
-    ],
-)
-def test_where_a_ping_goes(given: str, start: str, success: str, fail: str) -> None:
-    for state, address in (("start", start), ("success", success), ("fail", fail)):
-        assert notify.ping_address(given, Message("It is done", "text", state)) == address
 
 
 @pytest.mark.parametrize(
@@ -107,5 +84,13 @@ def test_a_run_that_had_nothing_to_do_is_idle() -> None:
     assert FinishedRun("restore", WHEN, 1.0, answer, None).idle
 
 
-def test_config_yml_names_every_way_to_send() -> None:
-    assert set(notify.SENDERS) == set(schema.SENDERS)
+def test_only_a_channel_that_gets_every_run_gets_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+    for name, every_run in (("each", True), ("ends", False)):
+        channel = Channel("a list", lambda to, message: sent.append(to.reveal()), every_run)
+        monkeypatch.setitem(cast(dict[str, Channel], CHANNELS), name, channel)
+    both = [Notification(name, Secret(name)) for name in ("each", "ends")]
+    assert notify.send(both, Message("title", "text", START)) == {}
+    assert sent == ["each"]
+    assert notify.send(both, Message("title", "text", "fail")) == {}
+    assert sent == ["each", "each", "ends"]
