@@ -107,7 +107,7 @@ def find(kept: SavedEnvironment | None, adjust: Callable[[Site], Site] = lambda 
     """
     bare = adjust(omnibus.describe(config_required=False))
     backup = _config_backup(bare)
-    ruby = gitlab_rb.literals("\n".join((backup.ruby if backup else "", _live_ruby(bare))))
+    ruby = gitlab_rb.literals("\n".join((backup.ruby if backup else "", gitlab_rb.text(bare.root))))
     recovered = {} if bare.environment_folder else _recover(bare, backup, ruby, kept)
     described = omnibus.describe(
         config_required=False, stand_in=recovered, home=ruby.get("home", "")
@@ -169,13 +169,6 @@ def _candidates(
     except Failure:
         rows = None
     return credentials.verify(candidates, rows), rows
-
-
-def _live_ruby(site: Site) -> str:
-    try:
-        return (site.root / _RUBY).read_text(errors="replace")
-    except OSError:
-        return ""
 
 
 def _config_backup(site: Site) -> _Backup | None:

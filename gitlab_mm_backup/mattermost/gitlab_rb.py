@@ -18,6 +18,7 @@ _INCLUDE = re.compile(r"""^\s*from_file[\s(]+(['"])([^'"#]+)\1""")
 _LITERAL = re.compile(
     r"""^\s*mattermost\[\s*['"](\w+)['"]\s*\]\s*=\s*(['"])([^'"#\\]+)\2\s*(?:#.*)?$""", re.MULTILINE
 )
+_ASSIGNED = re.compile(r"""^\s*mattermost\[\s*['"](\w+)['"]\s*\]\s*=""", re.MULTILINE)
 _ADDRESS = re.compile(
     r"""^\s*mattermost_external_url[\s(]+(['"])(https?://[^'"#\s]+)\1""", re.MULTILINE
 )
@@ -58,6 +59,22 @@ def settings(root: Path = Path("/")) -> list[Setting]:
         names = (_INCLUDE.match(line) for line in lines)
         waiting += [_place(root, path, name[2]) for name in names if name]
     return found
+
+
+def text(root: Path) -> str:
+    """Return the text of gitlab.rb, "" where it cannot be read."""
+    try:
+        return (root / FILE).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def unknown(text: str) -> set[str]:
+    """Return the keys of ``mattermost`` that are assigned, but never as a plain literal.
+
+    Their values cannot be known without running Ruby.
+    """
+    return set(_ASSIGNED.findall(text)) - literals(text).keys()
 
 
 def literals(text: str) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 import tarfile
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Failure
-from ..mattermost import json_file, json_text, omnibus_files
+from ..mattermost import gitlab_rb, json_file, json_text, omnibus_files
 from ..mattermost.json_file import JsonFile, Operations
 from ..mattermost.json_text import Keys
 from ..mattermost.site import Kind, Site
@@ -29,10 +28,6 @@ ENVIRONMENT_KEYS: tuple[Keys, Keys] = (
 )
 _CONFIG_KEYS: tuple[Keys, Keys] = (("GitLabSettings", "Id"), ("GitLabSettings", "Secret"))
 SECRETS_KEYS: tuple[Keys, Keys] = (("mattermost", "gitlab_id"), ("mattermost", "gitlab_secret"))
-# A literal assignment only: gitlab.rb is Ruby, and is never evaluated.
-_RUBY = r"""^\s*mattermost\[\s*['"]gitlab_%s['"]\s*\]\s*=\s*(['"])([^'"#\\]+)\1\s*(?:#.*)?$"""
-
-_RUBY_ASSIGNED = r"""^\s*mattermost\[\s*['"]gitlab_%s['"]\s*\]\s*="""
 
 
 @dataclass(frozen=True)
@@ -144,22 +139,18 @@ def literal_pair(site: Site) -> Pair | None:
 
     If it states only one half, the other comes from gitlab-secrets.json.
     """
-    try:
-        text = (site.root / "etc/gitlab/gitlab.rb").read_text(errors="replace")
-    except OSError:
-        return None
-    stated = [re.findall(_RUBY % key, text, re.MULTILINE) for key in ("id", "secret")]
-    assigned = [re.search(_RUBY_ASSIGNED % key, text, re.MULTILINE) for key in ("id", "secret")]
-    # A value that is not a literal cannot be known without running Ruby.
-    if not any(stated) or any(given and not found for given, found in zip(assigned, stated)):
+    text = gitlab_rb.text(site.root)
+    stated = gitlab_rb.literals(text)
+    keys = [key for _, key in SECRETS_KEYS]
+    if not stated.keys() & set(keys) or gitlab_rb.unknown(text) & set(keys):
         return None
     try:
         document = json_file.read(site.root / SECRETS_FILE).document
     except Failure:
         document = {}
     halves = [
-        found[-1][1] if found else _text_at(document, path)
-        for found, path in zip(stated, SECRETS_KEYS)
+        stated[key] if key in stated else _text_at(document, (section, key))
+        for section, key in SECRETS_KEYS
     ]
     return Pair(halves[0], Secret(halves[1])) if all(halves) else None
 
