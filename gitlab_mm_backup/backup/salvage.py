@@ -7,7 +7,6 @@ import grp
 import logging
 import os
 import pwd
-import tarfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -57,8 +56,7 @@ _RUBY_KEYS = {
     "plugin_directory": "MM_PLUGINSETTINGS_DIRECTORY",
     "plugin_client_directory": "MM_PLUGINSETTINGS_CLIENTDIRECTORY",
 }
-_RUBY, _SECRETS = gitlab_rb.FILE, credentials.SECRETS_FILE
-_MOST = 16 << 20  # bytes of a file of settings; more is none
+_RUBY, _SECRETS = gitlab_rb.FILE, omnibus_files.SECRETS
 
 
 @dataclass(frozen=True)
@@ -174,30 +172,14 @@ def _candidates(
 def _config_backup(site: Site) -> _Backup | None:
     """Return the newest of ``gitlab-ctl backup-etc``'s archives with Mattermost's secrets."""
     folder = site.below_root("/etc/gitlab/config_backup")
-    for path in sorted(folder.glob("gitlab_config_*.tar"), reverse=True):
-        texts = _texts(path)
+    for name, texts in omnibus_files.own_backups(folder, [_RUBY, _SECRETS]):
         try:
-            section = json_text.parse(texts.get(_SECRETS, ""), path.name).get("mattermost")
+            section = json_text.parse(texts.get(_SECRETS, ""), name).get("mattermost")
         except Failure:
             continue
         if isinstance(section, Mapping) and section:
-            return _Backup(path.name, section, texts.get(_RUBY, ""))
+            return _Backup(name, section, texts.get(_RUBY, ""))
     return None
-
-
-def _texts(path: Path) -> dict[str, str]:
-    """Return gitlab.rb and gitlab-secrets.json of an archive, as far as readable."""
-    texts: dict[str, str] = {}
-    try:
-        with tarfile.open(path, mode="r:") as tar:
-            for member in tar:
-                name = member.name.lstrip("./")
-                if name in (_RUBY, _SECRETS) and member.isreg() and member.size <= _MOST:
-                    file = tar.extractfile(member)
-                    texts[name] = file.read().decode(errors="replace") if file else ""
-    except (tarfile.TarError, EOFError, OSError) as error:
-        log.info("%s cannot be read: %s", path, error)
-    return texts
 
 
 def _database(site: Site) -> Endpoint:

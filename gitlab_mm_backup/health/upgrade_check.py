@@ -22,7 +22,7 @@ from ..system import humanize
 from ..version import numbers
 from . import upgrade_gate
 
-_SECRETS = "etc/gitlab/gitlab-secrets.json"
+_SECRETS = omnibus_files.SECRETS
 _FRESH = timedelta(days=1)  # as in upgrade_gate.py
 _FIRST_TO_LEAVE = (18, 11)  # the package of 19.0 refuses to be unpacked over older ones
 _LEAST_POSTGRESQL = 17

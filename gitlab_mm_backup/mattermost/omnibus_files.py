@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
-from collections.abc import Mapping
+import tarfile
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..config import identity
-from ..errors import Failure
+from ..errors import Failure, reason
 from ..system import files, validation
 from ..system.files import first_line, text_of
 from ..system.redaction import Secret
@@ -20,6 +22,9 @@ PSQL_RC = "opt/gitlab/etc/gitlab-psql-rc"
 GITLAB_YML = "opt/gitlab/embedded/service/gitlab-rails/config/gitlab.yml"
 EMBEDDED_MATTERMOST = "opt/gitlab/embedded/service/mattermost"
 ENVIRONMENT = "opt/gitlab/etc/mattermost/env"  # GitLab 11.6 to 18
+SECRETS = "etc/gitlab/gitlab-secrets.json"
+_MOST = 16 << 20  # bytes of a file of settings; a larger one is none
+log = logging.getLogger(__name__)
 
 
 def gitlab_version(root: Path) -> str:
@@ -79,6 +84,37 @@ def psql_rc(root: Path) -> dict[str, str]:
                 continue
             values[name.strip()] = words[0] if words else ""
     return values
+
+
+def packed(stream: IO[bytes], names: Collection[str]) -> dict[str, str]:
+    """Return the files ``names`` of an uncompressed tar of /etc/gitlab, as far as readable.
+
+    ``stream`` is read to its end.
+    """
+    texts: dict[str, str] = {}
+    try:
+        with tarfile.open(fileobj=stream, mode="r|") as tar:
+            for member in tar:
+                name = member.name.lstrip("./")
+                if name in names and member.isreg() and member.size <= _MOST:
+                    file = tar.extractfile(member)
+                    texts[name] = file.read().decode(errors="replace") if file else ""
+    except (tarfile.TarError, EOFError, OSError) as error:
+        log.info("A copy of /etc/gitlab cannot be read to its end: %s", reason(error))
+    return texts
+
+
+def own_backups(folder: Path, names: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the archives of ``gitlab-ctl backup-etc`` in ``folder``, the newest first.
+
+    Each is its name and its files ``names``, as far as readable.
+    """
+    for path in sorted(folder.glob("gitlab_config_*.tar"), reverse=True):
+        try:
+            with open(path, "rb") as stream:
+                yield path.name, packed(stream, names)
+        except OSError as error:
+            log.info("%s cannot be read: %s", path, reason(error))
 
 
 def gitlab_yml(root: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from ..config import identity
 from ..errors import Failure
-from ..mattermost import json_text
+from ..mattermost import json_text, omnibus_files
 from ..mattermost.site import Site
 from ..store import inventory
 from ..store.inventory import Store
@@ -322,7 +322,8 @@ def from_set(set_: BackupSet) -> list[Candidate]:
             set_.open("etc-gitlab") as packed,
             process.output(DECOMPRESS, stdin=packed) as (stream, _),
         ):
-            found += credentials.from_tar(stream, f"{source}: gitlab-secrets.json")
+            texts = omnibus_files.packed(stream, [omnibus_files.SECRETS])
+            found += credentials.from_secrets(texts, f"{source}: gitlab-secrets.json")
     except (Failure, OSError):
         return found
     return found
@@ -332,9 +333,8 @@ def from_config_backups(site: Site) -> list[Candidate]:
     """Return the candidates in ``gitlab-ctl backup-etc``'s archives, the newest first."""
     folder = site.below_root("/etc/gitlab/config_backup")
     found: list[Candidate] = []
-    for path in sorted(folder.glob("gitlab_config_*.tar"), reverse=True):
-        with open(path, "rb") as stream:
-            found += credentials.from_tar(stream, f"{path.name}: gitlab-secrets.json")
+    for name, texts in omnibus_files.own_backups(folder, [omnibus_files.SECRETS]):
+        found += credentials.from_secrets(texts, f"{name}: gitlab-secrets.json")
     return found
 
 

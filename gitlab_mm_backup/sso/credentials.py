@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from ..system.redaction import Secret
 from .oauth import Application, Pair
 from .stored_secret import matches
 
-SECRETS_FILE = "etc/gitlab/gitlab-secrets.json"
 ENVIRONMENT_KEYS: tuple[Keys, Keys] = (
     ("MM_GITLABSETTINGS_ID",),
     ("MM_GITLABSETTINGS_SECRET",),
@@ -87,7 +85,7 @@ def layers(site: Site) -> tuple[list[Layer], dict[str, str]]:
         wanted.append(("environment", folder))
     wanted.append(("config.json", site.config_file))
     if site.kind is Kind.OMNIBUS:
-        wanted.append(("gitlab-secrets.json", site.root / SECRETS_FILE))
+        wanted.append(("gitlab-secrets.json", site.root / omnibus_files.SECRETS))
     readable, unreadable = [], {}
     for name, path in wanted:
         try:
@@ -145,7 +143,7 @@ def literal_pair(site: Site) -> Pair | None:
     if not stated.keys() & set(keys) or gitlab_rb.unknown(text) & set(keys):
         return None
     try:
-        document = json_file.read(site.root / SECRETS_FILE).document
+        document = json_file.read(site.root / omnibus_files.SECRETS).document
     except Failure:
         document = {}
     halves = [
@@ -178,26 +176,13 @@ def from_config_file(path: Path, source: str) -> list[Candidate]:
     return _from_json(read, _CONFIG_KEYS, source) if path.is_file() else []
 
 
-def from_tar(stream: Any, source: str) -> list[Candidate]:
-    """Return the candidates in an uncompressed tar of /etc/gitlab: gitlab-secrets.json.
-
-    ``stream`` is read to its end.
-    """
-    candidates: list[Candidate] = []
-    try:
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
-            for member in tar:
-                if member.name.lstrip("./") == SECRETS_FILE and member.isreg():
-                    file = tar.extractfile(member)
-                    assert file is not None
-                    text = file.read().decode(errors="replace")
-                    candidates += _from_json(lambda text=text: text, SECRETS_KEYS, source)
-    except (tarfile.TarError, EOFError, OSError):
-        return candidates
-    return candidates
+def from_secrets(texts: Mapping[str, str], source: str) -> list[Candidate]:
+    """Return the candidate in gitlab-secrets.json, if that is among the files of a copy."""
+    text = texts.get(omnibus_files.SECRETS)
+    return [] if text is None else _from_json(lambda: text, SECRETS_KEYS, source)
 
 
-def _from_json(read: Any, keys: tuple[Keys, Keys], source: str) -> list[Candidate]:
+def _from_json(read: Callable[[], str], keys: tuple[Keys, Keys], source: str) -> list[Candidate]:
     try:
         parse = json_text.parse_config if keys is _CONFIG_KEYS else json_text.parse
         pair = pair_in(parse(read(), source), keys)

@@ -8,11 +8,12 @@ import json
 import os
 import tarfile
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.mattermost import json_file, omnibus
+from gitlab_mm_backup.mattermost import json_file, omnibus, omnibus_files
 from gitlab_mm_backup.mattermost.site import Site
 from gitlab_mm_backup.sso import credentials
 from gitlab_mm_backup.sso.credentials import Candidate, Layer
@@ -193,6 +194,23 @@ def tar_of(**contents: bytes) -> io.BytesIO:
     return data
 
 
+def from_tar(stream: IO[bytes]) -> list[Candidate]:
+    texts = omnibus_files.packed(stream, [omnibus_files.SECRETS])
+    return credentials.from_secrets(texts, "archive")
+
+
+def test_own_backups_are_read_newest_first_as_far_as_readable(tmp_path: Path) -> None:
+    good = tar_of(**{omnibus_files.SECRETS: SECRETS, "etc/gitlab/gitlab.rb": b"x = 1"}).read()
+    (tmp_path / "gitlab_config_1_2026.tar").write_bytes(good)
+    (tmp_path / "gitlab_config_2_2026.tar").write_bytes(b"no tar" * 200)
+    (tmp_path / "gitlab_config_3_2026.tar").mkdir()
+    found = omnibus_files.own_backups(tmp_path, [omnibus_files.SECRETS])
+    assert list(found) == [
+        ("gitlab_config_2_2026.tar", {}),
+        ("gitlab_config_1_2026.tar", {omnibus_files.SECRETS: SECRETS.decode()}),
+    ]
+
+
 SECRETS = json.dumps({"mattermost": {"gitlab_id": "a", "gitlab_secret": "b"}}).encode()
 
 
@@ -200,7 +218,7 @@ SECRETS = json.dumps({"mattermost": {"gitlab_id": "a", "gitlab_secret": "b"}}).e
     "name", ["etc/gitlab/gitlab-secrets.json", "/etc/gitlab/gitlab-secrets.json"]
 )
 def test_candidates_of_an_archive(name: str) -> None:
-    found = credentials.from_tar(tar_of(**{name: SECRETS, "etc/gitlab/x": b"{}"}), "archive")
+    found = from_tar(tar_of(**{name: SECRETS, "etc/gitlab/x": b"{}"}))
     assert found == [Candidate("archive", Pair("a", Secret("b")))]
 
 
@@ -217,4 +235,4 @@ def test_candidates_of_an_archive(name: str) -> None:
     ids=lambda data: repr(data[:20]),
 )
 def test_a_damaged_archive_has_no_candidates(data: bytes) -> None:
-    assert credentials.from_tar(io.BytesIO(data), "archive") == []
+    assert from_tar(io.BytesIO(data)) == []
