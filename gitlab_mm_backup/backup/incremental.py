@@ -89,7 +89,6 @@ def pack(
     settings: Settings,
     base: BackupSet | None,
     staging: Path,
-    folders: list[Path],
     found: archive_writer.Survey,
 ) -> Packed:
     """Write the files part and the listing into ``staging``, incremental to ``base`` if it pays."""
@@ -97,8 +96,9 @@ def pack(
         now, marked, names, final = (
             stack.enter_context(tempfile.TemporaryFile(dir=staging)) for _ in range(4)
         )
-        file_list.take(archive_writer.outermost(folders), staging, now)
-        planned, base = _plan(now, folders, base, marked)
+        roots = archive_writer.outermost(found.folders)
+        file_list.take(roots, staging, now)
+        planned, base = _plan(now, list(found.folders), base, marked)
         planned.write_names(names)
         witness = file_list.ListingWriter(planned, final)
         writer = PartWriter(staging / "files.tar.zst")
@@ -107,7 +107,7 @@ def pack(
         with progress.measured("files", planned.changed.size, lambda: witness.packed.size):
             archive_writer.pack_named(
                 names,
-                archive_writer.outermost(folders),
+                roots,
                 found,
                 packer,
                 writer.write,

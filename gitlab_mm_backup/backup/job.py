@@ -210,7 +210,7 @@ def _told(site: Site, described: Manifest, written: Written, before: Before) -> 
     return [humanize.plain(text) for text in words]
 
 
-_PackFiles = Callable[[Path, list[Path], Survey], Packed]
+_PackFiles = Callable[[Path, Survey], Packed]
 
 
 def _packer(
@@ -266,7 +266,7 @@ def _write_parts(
 
     def pack_all() -> tuple[Packed, Survey]:
         found = survey(folders, owners=site.missing is None)
-        return pack_files(staging, folders, found), found
+        return pack_files(staging, found), found
 
     with dump.snapshot(site.database) as snapshot:
         (dumped, counted), (packed, found), (of_etc, there), kept, attributes = run_all(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +29,19 @@ log = logging.getLogger(__name__)
 def pack(
     settings: Settings,
     path: Path,
-    folders: list[Path],
-    excluded: list[Path],
     found: archive_writer.Survey,
+    excluded: Sequence[Path] = (),
     expected: int | None = None,
     instead: Mapping[Path, Path] | None = None,
 ) -> tuple[Part, archive_writer.Contents]:
-    """Write ``folders`` as a part; ``instead`` are files that replace excluded links."""
+    """Write the folders of a survey as a part; ``instead`` are files that replace excluded links."""
     writer = PartWriter(path)
     compressor = compress(settings.files_level, settings.packers)
     with tempfile.TemporaryDirectory(dir=path.parent) as copies:
         names = list(targets.copy(instead or {}, Path(copies)))
         taken = (Path(copies), names) if names else None
         contents = archive_writer.pack(
-            folders, excluded, found, compressor, writer.write, expected, taken
+            found.folders, excluded, found, compressor, writer.write, expected, taken
         )
     return writer.finish("tar, zstd"), contents
 
@@ -51,40 +50,39 @@ def whole(
     settings: Settings,
     expected: int | None,
     staging: Path,
-    folders: list[Path],
     found: archive_writer.Survey,
 ) -> Packed:
     """Write all files as one archive; ``expected`` is the estimated size."""
     path = staging / "files.tar.zst"
-    return incremental.without(*pack(settings, path, folders, [], found, expected))
+    return incremental.without(*pack(settings, path, found, expected=expected))
 
 
 def changes(
     settings: Settings,
     base: BackupSet | None,
     staging: Path,
-    folders: list[Path],
     found: archive_writer.Survey,
 ) -> Packed:
     """Write the changes since ``base``; all files where directories change too quickly for that."""
     try:
-        return incremental.pack(settings, base, staging, folders, found)
+        return incremental.pack(settings, base, staging, found)
     except Shifted as shifted:
         log.info("Packing all files, for no other set to build on: %s", shifted)
         (staging / "files.tar.zst").unlink()
-        return whole(settings, None, staging, folders, found)
+        return whole(settings, None, staging, found)
 
 
 def keep(
     store: ResticStore,
     staging: Path,
-    folders: list[Path],
     found: archive_writer.Survey,
 ) -> Packed:
     """Store the folders with restic."""
-    part, taken = store.keep_folders(staging, archive_writer.outermost(folders), found.left_out)
+    part, taken = store.keep_folders(
+        staging, archive_writer.outermost(found.folders), found.left_out
+    )
     # Unlike tar, restic does not list what it packs: what is unusual may have come meanwhile.
-    found.add(archive_writer.survey(folders))
+    found.add(archive_writer.survey(found.folders))
     return Packed({"files": part}, archive_writer.Contents(taken.files, taken.bytes))
 
 
@@ -110,7 +108,7 @@ def pack_gitlab_settings(
     instead = targets.find(etc[0], found)
     left = targets.without(found, instead).links_out
     excluded += [Path(link) for link in found.links_out if link not in left]
-    part, _ = pack(settings, path, etc, excluded, found, instead=instead)
+    part, _ = pack(settings, path, found, excluded, instead=instead)
     return {"etc-gitlab": part}, [targets.without(found, instead)]
 
 

@@ -117,6 +117,7 @@ class Survey:
     shared: bool = False  # one file has names in several of the folders
     far: list[str] = field(default_factory=list)  # paths too long to be unpacked, and all below
     ownerless: str = ""  # a path whose owner or group is a number without a name
+    folders: Sequence[Path] = ()  # the directories
 
     @property
     def left_out(self) -> list[str]:
@@ -160,6 +161,7 @@ def survey(folders: Iterable[Path], *, owners: bool = False) -> Survey:
 
     On a disk from another host no owner has a name.
     """
+    folders = tuple(folders)
     every = sorted(set(folders), key=lambda folder: -len(folder.parts))  # inner ones first
     roots = outermost(every)
     wanted = ["-type", "l", "-o", "-type", "p", "-o", "-type", "b", "-o", "-type", "c"]
@@ -189,7 +191,7 @@ def survey(folders: Iterable[Path], *, owners: bool = False) -> Survey:
         elif leads_out(path, target, roots):
             found.links_out[path] = target
     shared = any(len(places) > 1 for places in names.values())
-    return replace(found, shared=shared, ownerless=ownerless)
+    return replace(found, shared=shared, ownerless=ownerless, folders=folders)
 
 
 def _ownerless(roots: Sequence[Path]) -> list[str]:

@@ -55,7 +55,7 @@ class House:
         places = list(self.roles.values())
         with self.store.create(name) as staging:
             found = archive_writer.survey(places)
-            packed = incremental.pack(SETTINGS, base, staging, places, found)
+            packed = incremental.pack(SETTINGS, base, staging, found)
             before = make_manifest(name=name)
             changed = functools.partial(dataclasses.replace, before)
             described = changed(

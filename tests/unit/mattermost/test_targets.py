@@ -79,7 +79,7 @@ def test_the_archive_has_files_in_place_of_links(etc: Path, tmp_path: Path) -> N
     (etc.parent / "kept/ssl/host.key").chmod(0o600)
     archive = sets / "etc-gitlab.tar.zst"
     settings = Settings(Path("/unused"), None)
-    parts.pack(settings, archive, [etc], links, survey, instead=instead)
+    parts.pack(settings, archive, survey, links, instead=instead)
     assert list(sets.iterdir()) == [archive]
     tar = process.Command(["tar", "--extract", "--zstd", "--directory", str(sets)])
     with open(archive, "rb") as packed:
