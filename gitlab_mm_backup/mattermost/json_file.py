@@ -1,7 +1,8 @@
 """config.json and gitlab-secrets.json: read, patch with tests, write back in the same form.
 
 A patch is RFC 6902. It is applied to the text: bytes outside the changed values stay, whoever
-wrote the file and in whatever form.
+wrote the file and in whatever form. A whole write would lose values that are no Unicode, and
+digits of numbers.
 """
 
 from __future__ import annotations

@@ -532,6 +532,37 @@ def test_a_patch_hits_the_key_as_it_is_written_and_that_counts(
     assert back == before
 
 
+@pytest.mark.parametrize(
+    "literal",
+    ['"B\udcfccherei"', '"Welcome \\ud83d"', "1e400", "1" * 5000, "0.10", "12345678901234567890.5"],
+    ids=lambda literal: str(literal)[:20].encode("ascii", "replace").decode(),
+)
+def test_a_value_that_a_whole_write_would_lose_stays_as_it_is(literal: str, tmp_path: Path) -> None:
+    """Why the text is edited: it holds what neither Go's nor Python's reading of it keeps."""
+    path = tmp_path / "config.json"
+    text = f'{{"GitLabSettings": {{"Id": "old"}}, "X": {{"Y": {literal}}}}}'
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    file = json_file.read_config(path)
+    assert literal not in json.dumps(file.document, ensure_ascii=False), "a whole write"
+    operations = json_file.setting(file.document, {("GitLabSettings", "Id"): "new"})
+    json_file.write(path, json_file.apply(file, operations))
+    after = path.read_bytes().decode(errors="surrogateescape")
+    assert after == text.replace('"old"', '"new"')
+
+
+def test_taking_back_keeps_what_mattermost_has_written_since(tmp_path: Path) -> None:
+    """Why the way back is a patch: the former bytes of the file would undo this as well."""
+    path = tmp_path / "config.json"
+    path.write_text('{"GitLabSettings": {"Id": "old"}, "TeamSettings": {"SiteName": "a"}}')
+    file = json_file.read_config(path)
+    operations = json_file.setting(file.document, {("GitLabSettings", "Id"): "new"})
+    saved = {"GitLabSettings": {"Id": "new"}, "TeamSettings": {"SiteName": "b"}}
+    path.write_text(json.dumps(saved, indent=4))  # by the System Console
+    back = json_file.apply(json_file.read_config(path), json_file.inverse(operations))
+    saved["GitLabSettings"]["Id"] = "old"
+    assert back == json.dumps(saved, indent=4)
+
+
 def test_a_section_that_stands_twice_is_not_replaced_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text('{"X": {"A": {"B": 1}}, "X": {"A": {"C": 2}}}')
