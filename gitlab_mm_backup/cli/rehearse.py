@@ -10,7 +10,7 @@ import click
 from ..checks import LASTING, Result
 from ..errors import Failure
 from ..result import CommandResult
-from ..store.check_records import CheckRecord, CheckVerdict, as_fields
+from ..store.check_records import CheckRecord, CheckVerdict, result_fields
 from ..store.sets import SetEntry
 from ..system import humanize
 from . import common, offsite
@@ -41,9 +41,7 @@ def rehearse_result(
             "result": only and only.verdict.value,
             "checks": check_fields(only.checks) if only else [],
             "recovery_seconds": only and only.recovery_seconds,
-            "rehearsals": [
-                {**as_fields(record), "result": record.verdict.value} for record in made
-            ],
+            "rehearsals": [result_fields(record) for record in made],
         },
         [line for record in made for line in _rehearsal_lines(record)] or ["No set to rehearse"],
         warnings,

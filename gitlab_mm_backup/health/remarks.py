@@ -51,6 +51,20 @@ def origin_fields(origin: Origin | None) -> dict[str, Any]:
     }
 
 
+def set_fields(manifest: Manifest) -> dict[str, Any]:
+    """Return the JSON fields that a set has wherever sets are listed."""
+    return {
+        "made": manifest.started,
+        "purpose": manifest.purpose,
+        "told": list(manifest.told),
+        "host": manifest.host,
+        "gitlab": manifest.gitlab,
+        "mattermost": manifest.mattermost,
+        "rows": manifest.rows,
+        "files": manifest.files.files,
+    }
+
+
 def fields(manifest: Manifest, flaws: Sequence[Flaw], here: Host) -> dict[str, Any]:
     """Return the JSON fields with the host, flaws and contents of a set."""
     people, own = manifest.contents, here.owns(store_manifest.host_of(manifest))

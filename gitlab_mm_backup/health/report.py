@@ -23,6 +23,7 @@ from ..store.check_records import CheckRecord
 from ..store.inventory import Store
 from ..store.sets import BackupSet
 from ..system import humanize, redaction
+from . import remarks
 from .rating import (
     Found,
     Rating,
@@ -151,10 +152,7 @@ class Report:
             "recovery_seconds": self.recovery_seconds,
             "recovery_without": list(record.left_out) if record and proven else [],
             "sets": [_set_fields(line) for line in self.lines],
-            "rehearsals": [
-                {**check_records.as_fields(record), "result": record.verdict.value}
-                for record in self.records
-            ],
+            "rehearsals": [check_records.result_fields(record) for record in self.records],
             "not_covered": list(self.uncovered),
             "versions": dict(self.found.versions),
             "host": self.found.host,
@@ -278,15 +276,8 @@ def _set_fields(line: RatingLine) -> dict[str, Any]:
     return {
         **fields,
         "verified": line.verified,
-        "made": manifest.started,
-        "purpose": manifest.purpose,
-        "told": list(manifest.told),
-        "host": manifest.host,
-        "gitlab": manifest.gitlab,
-        "mattermost": manifest.mattermost,
+        **remarks.set_fields(manifest),
         "postgresql": manifest.database.server,
-        "rows": manifest.rows,
-        "files": manifest.files.files,
         "bytes": manifest.bytes,
         "seconds": manifest.seconds,
     }

@@ -153,6 +153,11 @@ def as_fields(record: CheckRecord) -> dict[str, Any]:
     return {**asdict(record), "depth": record.depth.value, "checks": checks}
 
 
+def result_fields(record: CheckRecord) -> dict[str, Any]:
+    """Return the record as it is shown: with its result."""
+    return {**as_fields(record), "result": record.verdict.value}
+
+
 def parse(data: bytes, where: str) -> list[CheckRecord]:
     """Return the records in the rehearsal.json ``data``; raises Failure for any other content."""
     with _refusing(where):
