@@ -16,7 +16,7 @@ from ..config.origin import SIGNATURE, Documents
 from ..config.settings import Remote
 from ..errors import ExitCode, Failure, reason
 from ..store import places
-from ..store.manifest import FILES_OF_PARTS, MANIFEST, SUMS, Manifest, is_set_name, parse
+from ..store.manifest import FILES_OF_PARTS, MANIFEST, SUMS, Manifest, is_set_name, parse, set_name
 from ..system import validation
 from . import bound, ledger, rclone
 from .bound import Document
@@ -77,12 +77,6 @@ def parse_copy(document: Any, where: str) -> Copy:
         ) from None
 
 
-def _set_name(value: Any) -> str:
-    if not is_set_name(validation.text(value)):
-        raise ValueError("not the name of a set")
-    return str(value)
-
-
 def _parts(value: Any) -> dict[str, CopiedPart]:
     parts: dict[str, CopiedPart] = validation.each(
         validation.text, lambda part: CopiedPart(**validation.members(part, _PART))
@@ -107,7 +101,7 @@ def _recipients(value: Any) -> tuple[str, ...]:
 
 
 _COPY: Mapping[str, validation.Check] = {
-    "set": _set_name,
+    "set": set_name,
     "recipients": _recipients,
     "parts": _parts,
     "host_id": validation.identifier,

@@ -286,7 +286,8 @@ def _wanted(found: Any) -> tuple[Mapping[str, validation.Check], set[str]]:
     return {**old, "increment": _increment} if found == _INCREMENTAL_FORMAT else old, optional
 
 
-def _set_name(value: Any) -> str:
+def set_name(value: Any) -> str:
+    """Check a set's name in a document; raises ValueError for anything else."""
     if not is_set_name(validation.text(value)):
         raise ValueError(f"not the name of a set: {ascii(value)[:40]}")
     return str(value)
@@ -350,7 +351,7 @@ _CONTENTS = {
     "last_post": lambda value: value if value is None else validation.instant(value),
 }
 _INCREMENT = {
-    "base": _set_name,
+    "base": set_name,
     "manifest": validation.sha256,
     "files": validation.count,
     "bytes": validation.count,
@@ -358,7 +359,7 @@ _INCREMENT = {
 _CREDENTIALS = {"client_id": validation.text, "verified": validation.one_of(True, False, None)}
 _MANIFEST: dict[str, validation.Check] = {
     **dict.fromkeys(("tool", "kind", "gitlab", "mattermost", "host"), validation.line),
-    "name": _set_name,
+    "name": set_name,
     "started": validation.instant,
     "seconds": validation.seconds,
     "database": lambda value: Database(**validation.members(value, _DATABASE)),
@@ -376,7 +377,7 @@ _SINCE_FORMAT_3: dict[str, validation.Check] = {
     "host_id": validation.identifier,
     "contents": lambda value: value and Contents(**validation.members(value, _CONTENTS)),
     "shrunken": validation.texts,
-    "fuller": lambda value: _set_name(value) if value else "",
+    "fuller": lambda value: set_name(value) if value else "",
     "told": validation.texts,
     "pipes": validation.paths,
 }
