@@ -27,6 +27,7 @@ from ..backup import (
 from ..backup import job as backup_job
 from ..config import (
     config_file,
+    gitlab_yml,
     hooks,
     identity,
     keys,

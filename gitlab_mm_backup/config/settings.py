@@ -10,11 +10,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from ..errors import ExitCode, Failure
-from ..system import environment, files, validation
+from ..system import environment, files
 from ..system.disk_space import Size
 from ..system.redaction import Secret
 from . import config_file
+from .gitlab_yml import GITLAB_YML, production, unreadable
 from .options import Option, leaves
 from .schema import FULL, KEEP_RULES, OPTIONS
 
@@ -159,8 +159,6 @@ def upload(section: Any, encryption_key: str = "") -> Upload | None:
 
 CONFIG_FILE = Path("/etc/gitlab-mm-backup/config.yml")
 _named: Path | None = None  # by --config
-# A link to the rendered file (omnibus-gitlab 10 to 19).
-GITLAB_YML = Path("/opt/gitlab/embedded/service/gitlab-rails/config/gitlab.yml")
 # The encryption key of uploads, unless gitlab.yml has it.
 _ENCRYPTION_KEY = Path("/opt/gitlab/etc/gitlab-rails/env/GITLAB_BACKUP_ENCRYPTION_KEY")
 _NO_RULES = Rules()
@@ -311,9 +309,7 @@ def load(
         notifications=tuple(Notification(**item) for item in values["notifications"]),
         restic=Restic(**_below("restic", values)),
         offsite=_offsite(config, values["offsite"]),
-        upload=upload(
-            _production_backup(gitlab_yml).get("upload"), files.first_line(_ENCRYPTION_KEY)
-        ),
+        upload=upload(_backup_section(gitlab_yml).get("upload"), files.first_line(_ENCRYPTION_KEY)),
         old_names=old_names(found),
     )
 
@@ -364,7 +360,7 @@ def _gitlab_backup(path: Path) -> dict[str, Any]:
 
     Empty values are left out.
     """
-    backup = _production_backup(path)
+    backup = _backup_section(path)
     try:
         return {
             name: option.kind.read(backup[option.gitlab])
@@ -372,26 +368,9 @@ def _gitlab_backup(path: Path) -> dict[str, Any]:
             if option.kind and backup.get(option.gitlab)
         }
     except ValueError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
-def _production_backup(path: Path) -> dict[str, Any]:
-    """Return ``production.backup`` of gitlab.yml, {} if the file does not exist."""
-    try:
-        document = validation.from_yaml(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
-    for key in ("production", "backup"):
-        document = document.get(key) if isinstance(document, dict) else None
-    return document if isinstance(document, dict) else {}
-
-
-def _unreadable(path: Path, error: Exception) -> Failure:
-    return Failure(
-        "GitLab's own settings cannot be read",
-        f"{path}: {error if isinstance(error, validation.Refused) else type(error).__name__}",
-        "Run gitlab-ctl reconfigure, which writes the file again.",
-        ExitCode.USAGE,
-    )
+def _backup_section(path: Path) -> dict[str, Any]:
+    section = production(path).get("backup")
+    return section if isinstance(section, dict) else {}

@@ -356,7 +356,7 @@ def _gitlab_account(sources: _Sources) -> str:
 
 
 def _gitlab_url(root: Path) -> str:
-    section = omnibus_files.gitlab_yml(root).get("gitlab")
+    section = omnibus_files.production(root).get("gitlab")
     if not isinstance(section, Mapping) or not section.get("host"):
         return ""
     scheme, usual = ("https", 443) if section.get("https") else ("http", 80)

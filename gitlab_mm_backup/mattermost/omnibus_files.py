@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from ..config import identity
+from ..config import gitlab_yml, identity
 from ..errors import Failure, reason
 from ..system import files, validation
 from ..system.files import first_line, text_of
@@ -19,7 +19,7 @@ VERSION_MANIFEST = "opt/gitlab/version-manifest.json"
 NODES = "opt/gitlab/embedded/nodes"
 PUBLIC_ATTRIBUTES = "var/opt/gitlab/public_attributes.json"
 PSQL_RC = "opt/gitlab/etc/gitlab-psql-rc"
-GITLAB_YML = "opt/gitlab/embedded/service/gitlab-rails/config/gitlab.yml"
+GITLAB_YML = str(gitlab_yml.GITLAB_YML.relative_to("/"))
 EMBEDDED_MATTERMOST = "opt/gitlab/embedded/service/mattermost"
 ENVIRONMENT = "opt/gitlab/etc/mattermost/env"  # GitLab 11.6 to 18
 SECRETS = "etc/gitlab/gitlab-secrets.json"
@@ -117,14 +117,12 @@ def own_backups(folder: Path, names: Collection[str]) -> Iterator[tuple[str, dic
             log.info("%s cannot be read: %s", path, reason(error))
 
 
-def gitlab_yml(root: Path) -> dict[str, Any]:
-    """Return gitlab.yml's ``production`` section; empty where it is absent or not YAML."""
+def production(root: Path) -> dict[str, Any]:
+    """Return gitlab.yml's ``production`` section; empty where it is absent or cannot be read."""
     try:
-        document = validation.from_yaml(text_of(root / GITLAB_YML))
-    except validation.Refused:
+        return gitlab_yml.production(root / GITLAB_YML)
+    except Failure:
         return {}
-    production = document.get("production") if isinstance(document, dict) else None
-    return production if isinstance(production, dict) else {}
 
 
 def environment(folder: Path) -> dict[str, Secret]:

@@ -149,14 +149,14 @@ def test_without_a_psql_rc_nothing_is_known(tree: Tree) -> None:
 
 @pytest.mark.parametrize("text", ["", "[", "a: b", "production:\n", "production: [1]\n", "- 1\n"])
 def test_a_gitlab_yml_without_production_tells_nothing(text: str, tree: Tree) -> None:
-    assert omnibus_files.gitlab_yml(tree.root) == {}
+    assert omnibus_files.production(tree.root) == {}
     tree.write(omnibus_files.GITLAB_YML, text)
-    assert omnibus_files.gitlab_yml(tree.root) == {}
+    assert omnibus_files.production(tree.root) == {}
 
 
 def test_gitlab_yml_s_production_section(tree: Tree) -> None:
     tree.write(omnibus_files.GITLAB_YML, "production: &base\n  gitlab: {host: h}\ntest: *base\n")
-    assert omnibus_files.gitlab_yml(tree.root) == {"gitlab": {"host": "h"}}
+    assert omnibus_files.production(tree.root) == {"gitlab": {"host": "h"}}
 
 
 # the environment folder

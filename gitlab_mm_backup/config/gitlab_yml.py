@@ -1,0 +1,37 @@
+"""gitlab.yml, the settings of GitLab's web application that gitlab-ctl reconfigure writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import ExitCode, Failure
+from ..system import validation
+
+# A link to the rendered file (omnibus-gitlab 10 to 19).
+GITLAB_YML = Path("/opt/gitlab/embedded/service/gitlab-rails/config/gitlab.yml")
+
+
+def production(path: Path) -> dict[str, Any]:
+    """Return the section ``production`` of gitlab.yml, {} if the file does not exist.
+
+    Raises Failure where it cannot be read.
+    """
+    try:
+        document = validation.from_yaml(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from None
+    section = document.get("production") if isinstance(document, dict) else None
+    return section if isinstance(section, dict) else {}
+
+
+def unreadable(path: Path, error: Exception) -> Failure:
+    """Return the failure for a gitlab.yml that cannot be used, without a word of it."""
+    return Failure(
+        "GitLab's own settings cannot be read",
+        f"{path}: {error if isinstance(error, validation.Refused) else type(error).__name__}",
+        "Run gitlab-ctl reconfigure, which writes the file again.",
+        ExitCode.USAGE,
+    )
