@@ -1,4 +1,7 @@
-"""The manual pages: options and verbs from --help, prose from the project's Markdown."""
+"""The manual pages as Markdown: options and verbs from --help, prose from the project's documents.
+
+debian/rules makes man(7) of them with pandoc(1).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import roff
+import markdown
 import tree
 
 from gitlab_mm_backup.config import option_text
@@ -22,6 +25,7 @@ DOCS = DEBIAN.parent / "docs"
 SCHEMAS = DEBIAN.parent / "docs/schemas"
 SCHEMAS_PATH = "/usr/share/gitlab-mm-backup/schemas/"
 FILES = Path(__file__).with_name("files.md")
+EXAMPLES = Path(__file__).with_name("examples.md")
 #: Documents that belong to a verb; their sections follow its options.
 PROSE = {
     "config": "settings.md",
@@ -32,9 +36,18 @@ PROSE = {
     "sso": "sign-in.md",
     "status": "status.md",
 }
+COMMANDS = 8  # the section of the manual for administrators' commands
 CONFIG_PAGE = "gitlab-mm-backup.yml"
 HOOKS_PAGE = "gitlab-mm-hooks"
 BY_HAND_PAGE = "gitlab-mm-restore"
+HEAD = """\
+---
+title: {title}
+section: "{section}"
+date: "{day}"
+footer: "{version}"
+---
+"""
 
 
 @dataclass(frozen=True)
@@ -48,11 +61,11 @@ class Page:
 
     @property
     def path(self) -> str:
-        return f"man/man{self.section}/{self.name}.{self.section}"
+        return f"man/man{self.section}/{self.name}.{self.section}.md"
 
     @property
     def reference(self) -> str:
-        return rf"{roff.bold(self.name)}({self.section})"
+        return f"{markdown.code(self.name)}({self.section})"
 
 
 def files(programs: list[tree.Command]) -> dict[str, str]:
@@ -65,12 +78,15 @@ def files(programs: list[tree.Command]) -> dict[str, str]:
 
 def _render(page: Page, pages: list[Page]) -> str:
     version, day = _changelog()
-    title = f'.TH "{roff.literal(page.name.upper())}" {page.section} "{day}" "{version}"'
-    name = roff.section("name", rf"{roff.literal(page.name)} \- {roff.escape(page.summary)}")
+    head = HEAD.format(title=page.name.upper(), section=page.section, day=day, version=version)
+    # whatis(1) wants this hyphen.
+    whatis = rf"{page.name} `\-`{{=man}} {markdown.escape(page.summary)}"
+    name = markdown.section("name", whatis)
     others = sorted({other.reference for other in pages if other is not page})
-    also = roff.section("see also", ",\n".join(others))
-    comment = '.\\" Written by debian/manual from the command line and its documents.'
-    return "\n".join([comment, title, name, *page.body, also]) + "\n"
+    return (
+        "\n\n".join([head, name, *page.body, markdown.section("see also", ", ".join(others))])
+        + "\n"
+    )
 
 
 def _changelog() -> tuple[str, str]:
@@ -90,47 +106,55 @@ def _document(name: str) -> str:
 
 def _main_page(main: tree.Command) -> Page:
     verbs = [
-        roff.item(roff.bold(verb.typed), roff.escape(f"{verb.summary}.")) for verb in main.verbs
+        markdown.item(markdown.code(verb.typed), markdown.escape(f"{verb.summary}."))
+        for verb in main.verbs
     ]
-    same = [f"{roff.bold(name)} is {roff.bold(words)}." for name, words in tree.SAME.items()]
-    readme = roff.headings((DEBIAN.parent / "README.md").read_text(encoding="utf-8"))
+    same = [
+        f"{markdown.code(name)} is {markdown.code(words)}." for name, words in tree.SAME.items()
+    ]
+    readme = markdown.headings((DEBIAN.parent / "README.md").read_text(encoding="utf-8"))
     body = (
-        roff.section("synopsis", f"{roff.bold(main.typed)} {roff.literal(main.usage)}"),
-        roff.section("description", roff.markdown(main.text)),
-        roff.section("commands", "Each command has its own page.", *verbs, ".PP", *same),
-        roff.section("options", *_options(main)),
-        roff.section("how it works", roff.markdown(readme["How it works"])),
-        roff.section("on a terminal", roff.markdown(roff.untitled(_document("terminal.md")))),
+        markdown.section("synopsis", _use(main.typed, main.usage)),
+        markdown.section("description", markdown.paragraphs(main.text)),
+        markdown.section("commands", "Each command has its own page.", *verbs, *same),
+        markdown.section("options", *_options(main)),
+        markdown.section("how it works", readme["How it works"]),
+        markdown.section("on a terminal", markdown.untitled(_document("terminal.md"))),
+        *_examples(main.name),
         *_common(),
     )
-    return Page(main.name, 1, _lower(main.summary), body)
+    return Page(main.name, COMMANDS, _lower(main.summary), body)
 
 
 def _verb_page(verb: tree.Command) -> Page:
     name = verb.typed.replace(" ", "-")
-    document = roff.headings(_document(PROSE[verb.name])) if verb.name in PROSE else {}
-    words, options, examples = _sort_out(document.pop("", ""))
-    sections = [
-        ("synopsis", _synopsis(verb)),
-        ("description", roff.markdown(f"{verb.text}\n\n{words}")),
+    document = markdown.headings(_document(PROSE[verb.name])) if verb.name in PROSE else {}
+    words, options, shown = _sort_out(document.pop("", ""))
+    body = [
+        markdown.section("synopsis", _synopsis(verb)),
+        markdown.section("description", markdown.paragraphs(verb.text), words),
         *_leaf_options(verb),
-        ("more on options", roff.markdown(options)),
-        *((title, roff.markdown(text)) for title, text in document.items()),
-        ("examples", roff.markdown(examples)),
-        ("output of --json", "\n".join(_answers(verb))),
     ]
+    if options:
+        body.append(markdown.section("more on options", options))
+    body += [markdown.section(title, text) for title, text in document.items()]
+    body += _examples(verb.name, shown)
+    body.append(markdown.section("output of --json", *_answers(verb)))
     if name == BY_HAND_PAGE:
-        by_hand = roff.untitled(_document("by-hand.md"))
-        sections.append(("restoring by hand", roff.markdown(by_hand)))
-    body = [roff.section(title, text) for title, text in sections if text]
-    return Page(name, 1, _lower(verb.summary), (*body, *_common(by_hand=name != BY_HAND_PAGE)))
+        by_hand = markdown.untitled(_document("by-hand.md"))
+        body.append(markdown.section("restoring by hand", by_hand))
+    body += _common(by_hand=name != BY_HAND_PAGE)
+    return Page(name, COMMANDS, _lower(verb.summary), tuple(body))
 
 
 def _synopsis(verb: tree.Command) -> str:
     uses = [(command.typed, command.usage) for command in verb.verbs or (verb,)]
     uses += [(program, verb.usage) for program, same in tree.SAME.items() if same == verb.typed]
-    lines = [f"{roff.bold(typed)} {roff.literal(usage)}" for typed, usage in uses]
-    return "\n.br\n".join(lines)
+    return "\\\n".join(_use(typed, usage) for typed, usage in uses)
+
+
+def _use(typed: str, usage: str) -> str:
+    return f"{markdown.code(typed)} {markdown.escape(usage)}"
 
 
 def _sort_out(text: str) -> tuple[str, str, str]:
@@ -142,13 +166,21 @@ def _sort_out(text: str) -> tuple[str, str, str]:
     return "\n\n".join(words), "\n\n".join(tables), "\n\n".join(examples)
 
 
-def _leaf_options(verb: tree.Command) -> list[tuple[str, str]]:
+def _examples(name: str, shown: str = "") -> list[str]:
+    """The section of examples: those of the document, and those written for the page alone."""
+    own = markdown.headings(EXAMPLES.read_text(encoding="utf-8")).get(name, "")
+    parts = [part for part in (shown, own) if part]
+    return [markdown.section("examples", *parts)] if parts else []
+
+
+def _leaf_options(verb: tree.Command) -> list[str]:
     if not verb.verbs:
-        return [("options", "\n".join(_options(verb)))]
+        return [markdown.section("options", *_options(verb))]
     return [
-        (
+        markdown.section(
             f"options of {command.typed}",
-            "\n".join([roff.markdown(command.text), *_options(command)]),
+            *([markdown.paragraphs(command.text)] if command is not verb else []),
+            *_options(command),
         )
         for command in verb.verbs
     ]
@@ -157,31 +189,31 @@ def _leaf_options(verb: tree.Command) -> list[tuple[str, str]]:
 def _options(command: tree.Command) -> list[str]:
     items = []
     for option in command.options:
-        names = ", ".join(roff.bold(name) for name in option.names)
-        value = rf" \fI{roff.literal(option.metavar)}\fR" if option.metavar else ""
-        items.append(roff.item(names + value, roff.line(roff.escape(option.help))))
+        names = ", ".join(markdown.code(name) for name in option.names)
+        value = f" {markdown.emphasis(option.metavar)}" if option.metavar else ""
+        items.append(markdown.item(names + value, markdown.escape(option.help)))
     return items
 
 
 def _answers(verb: tree.Command) -> list[str]:
     """The fields of --json: those of every command, and those of each verb of the page."""
     common = _schema("common")["$defs"]["answer"]["properties"]
-    lines = [
+    parts = [
         "One JSON object. After a failure, fields without a value are absent. The JSON "
-        rf"Schemas are in {roff.bold(SCHEMAS_PATH)}.",
+        f"Schemas are in {markdown.code(SCHEMAS_PATH)}.",
         *_fields(common),
     ]
     for command in verb.verbs or (verb,):
         own = _schema(command.json_name.replace(" ", "-")).get("properties", {})
         more = _fields({name: field for name, field in own.items() if name != "command"})
         title = f"Of {command.typed.partition(' ')[2]}"
-        lines += [f".SS {roff.escape(title)}", *more] if more else []
-    return lines
+        parts += [markdown.subsection(title, *more)] if more else []
+    return parts
 
 
 def _fields(properties: dict[str, Any]) -> list[str]:
     return [
-        roff.item(roff.bold(name), roff.line(roff.escape(_description(field))))
+        markdown.item(markdown.code(name), markdown.escape(_description(field)))
         for name, field in properties.items()
     ]
 
@@ -200,51 +232,52 @@ def _schema(name: str) -> dict[str, Any]:
 
 def _common(by_hand: bool = True) -> list[str]:
     """The last sections of each command's page."""
-    codes = [roff.item(roff.bold(str(int(code))), roff.escape(code.meaning)) for code in ExitCode]
+    codes = [
+        markdown.item(markdown.code(str(int(code))), markdown.escape(code.meaning))
+        for code in ExitCode
+    ]
     sections = [
-        roff.section("exit status", *codes),
-        roff.section("files", roff.markdown(FILES.read_text(encoding="utf-8"))),
+        markdown.section("exit status", *codes),
+        markdown.section("files", FILES.read_text(encoding="utf-8")),
     ]
     if by_hand:
-        told = rf"{roff.bold(BY_HAND_PAGE)}(1) has the commands that restore a set with tar, zstd"
-        sections.append(
-            roff.section("restoring by hand", told, "and pg_restore, without this program.")
-        )
+        told = f"{markdown.code(BY_HAND_PAGE)}({COMMANDS}) has the commands that restore a set"
+        words = f"{told} with tar, zstd and pg_restore, without this program."
+        sections.append(markdown.section("restoring by hand", words))
     return sections
 
 
 def _config_page() -> Page:
-    head = roff.markdown(roff.headings(_document("settings.md"))["The file"])
+    head = markdown.headings(_document("settings.md"))["The file"]
     body = (
-        roff.section(
+        markdown.section(
             "description",
-            rf"{roff.bold('/etc/gitlab-mm-backup/config.yml')} contains the settings.",
+            f"{markdown.code('/etc/gitlab-mm-backup/config.yml')} contains the settings.",
             head,
         ),
-        roff.section("options", *(_config_option(option) for option in OPTIONS)),
+        markdown.section("options", *(_config_option(option) for option in OPTIONS)),
+        *_examples(CONFIG_PAGE),
     )
     return Page(CONFIG_PAGE, 5, "settings of gitlab-mm-backup", body)
 
 
 def _config_option(option: Option) -> str:
     """An option with its default, its text, and the options below it."""
-    name = roff.bold(f"{option.name}:")
     value = "" if option.options and not option.several else option_text.written(option)
-    told = [
-        roff.item(
-            rf"{name} {roff.literal(value)}".rstrip(), roff.line(roff.escape(option.description))
-        )
-    ]
-    if option.example:
-        told.append(roff.example(option_text.example(option)))
-    if option.options:
-        told += [".RS", *(_config_option(inner) for inner in option.options), ".RE"]
-    return "\n".join(told)
+    return markdown.item(
+        f"{markdown.code(f'{option.name}:')} {markdown.escape(value)}".rstrip(),
+        markdown.escape(option.description),
+        markdown.fenced(option_text.example(option)) if option.example else "",
+        *(_config_option(inner) for inner in option.options),
+    )
 
 
 def _hooks_page() -> Page:
-    body = roff.section("description", roff.markdown(roff.untitled(_document("hooks.md"))))
-    return Page(HOOKS_PAGE, 7, "programs that gitlab-mm runs before and after its work", (body,))
+    body = (
+        markdown.section("description", markdown.untitled(_document("hooks.md"))),
+        *_examples(HOOKS_PAGE),
+    )
+    return Page(HOOKS_PAGE, 7, "programs that gitlab-mm runs before and after its work", body)
 
 
 def _lower(summary: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +15,14 @@ from gitlab_mm_backup.config.option_text import written
 from gitlab_mm_backup.config.options import leaves
 from gitlab_mm_backup.config.schema import OPTIONS
 from gitlab_mm_backup.errors import ExitCode
+from tests.lab.base import apt_install
+from tests.lab.disks import CHECKOUT
 from tests.lab.installed_package import install_product
+from tests.lab.releases import build_root
 from tests.lab.sandbox import Lab
 
-PAGES = [("1", "gitlab-mm"), ("5", "gitlab-mm-backup.yml"), ("7", "gitlab-mm-hooks")]
-PAGES += [("1", f"gitlab-mm-{verb}") for verb in sorted(main.COMMANDS)]
+PAGES = [("8", "gitlab-mm"), ("5", "gitlab-mm-backup.yml"), ("7", "gitlab-mm-hooks")]
+PAGES += [("8", f"gitlab-mm-{verb}") for verb in sorted(main.COMMANDS)]
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +46,7 @@ def test_the_page_is_found_and_without_fault(section: str, name: str, lab: Lab) 
     assert formatted.stderr == ""
     assert lab.run("mandoc", "-T", "lint", "-W", "warning", place, check=False).stdout == ""
     assert f"{name} - " in lab.run("lexgrog", place).stdout
+    assert "\nEXAMPLES\n" in formatted.stdout
 
 
 @pytest.mark.parametrize("verb", sorted(main.COMMANDS))
@@ -79,10 +85,31 @@ def test_the_pages_tell_files_codes_and_the_way_by_hand(lab: Lab) -> None:
     by_hand = (Path(__file__).parents[3] / "docs/by-hand.md").read_text()
     for block in re.findall(r"```sh\n(.*?)```", by_hand, re.DOTALL):
         assert re.sub(r"\s+", " ", block).strip() in page
-    assert "gitlab-mm-restore(1) has the commands" in read(lab, "gitlab-mm-list")
+    assert "gitlab-mm-restore(8) has the commands" in read(lab, "gitlab-mm-list")
 
 
 def test_the_page_of_the_settings_has_every_option(lab: Lab) -> None:
     page = read(lab, "gitlab-mm-backup.yml")
     for name, option in leaves(OPTIONS):
         assert f"{name.rpartition('.')[2]}: {written(option)}".rstrip() in page
+
+
+@pytest.mark.long  # pandoc has to be fetched
+@pytest.mark.parametrize("suite", ["bullseye", "trixie"])
+def test_other_pandocs_give_the_same_pages(suite: str, lab: Lab, tmp_path: Path) -> None:
+    """As man(1) of this release shows them; bullseye has pandoc 2.9, trixie 3.1."""
+    subprocess.run([sys.executable, "-B", "debian/manual", tmp_path], cwd=CHECKOUT, check=True)
+    with Lab(root=build_root(suite), network=True) as other:
+        apt_install(other, "pandoc")
+        for name in ("man.lua", "render.sh"):
+            text = (CHECKOUT / "debian/manual" / name).read_text(encoding="utf-8")
+            other.write(f"/manual/{name}", text)
+        for source in (tmp_path / "man").rglob("*.md"):
+            other.write(f"/share/{source.name}", source.read_text(encoding="utf-8"))
+        other.run("sh", "/manual/render.sh", "/share")
+        for section, name in PAGES:
+            lab.write(f"/{suite}/{name}", other.read(f"/share/{name}.{section}"))
+    other_than_ours = [
+        name for _, name in PAGES if read(lab, f"/{suite}/{name}") != read(lab, name)
+    ]
+    assert other_than_ours == []

@@ -41,6 +41,7 @@ BUILDING = (
     "debhelper",
     "dh-python",
     "lintian",
+    "pandoc",
     "python3-all",
     "python3-click",
     "python3-setuptools",
@@ -165,7 +166,7 @@ def lintian(lab: Lab, changes: str, *options: str) -> str:
     Its exit code tells no more: 2 also stands for what it masks by itself, as Python's metadata.
     """
     command = ("lintian", "--allow-root", "--pedantic", "--display-info", "--fail-on", "info")
-    done = lab.run(*command, *options, changes, check=False)
+    done = lab.run(*command, *options, changes, check=False, timeout=600)
     assert done.returncode in (0, 2)
     return done.stdout + done.stderr
 

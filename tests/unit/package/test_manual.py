@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from gitlab_mm_backup.cli import main
+from gitlab_mm_backup.config import settings
 from gitlab_mm_backup.errors import ExitCode
 from tests.unit.helpers.builders import ROOT
 
@@ -60,9 +63,69 @@ def more(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def test_every_verb_has_a_page(files: dict[str, str]) -> None:
-    pages = {name.rpartition("/")[2] for name in files if name.startswith("man/")}
-    verbs = {f"gitlab-mm-{name}.1" for name in main.COMMANDS}
-    assert pages == {"gitlab-mm.1", *verbs, "gitlab-mm-backup.yml.5", "gitlab-mm-hooks.7"}
+    pages = {name for name in files if name.startswith("man/")}
+    verbs = {f"man/man8/gitlab-mm-{name}.8.md" for name in main.COMMANDS}
+    others = {"man/man5/gitlab-mm-backup.yml.5.md", "man/man7/gitlab-mm-hooks.7.md"}
+    assert pages == {"man/man8/gitlab-mm.8.md", *verbs, *others}
+
+
+def part(page: str, title: str) -> str:
+    """A section of a page's Markdown, without its heading; code keeps lines that begin with #."""
+    outside = re.split(r"(^```.*?^```$)", page, flags=re.MULTILINE | re.DOTALL)
+    outside[::2] = (re.sub(r"^# ", "\0", piece, flags=re.MULTILINE) for piece in outside[::2])
+    sections = dict(piece.partition("\n")[::2] for piece in "".join(outside).split("\0"))
+    return sections.get(title, "")
+
+
+def test_every_page_has_examples(files: dict[str, str]) -> None:
+    without = [
+        name
+        for name, page in files.items()
+        if name.startswith("man/") and "```" not in part(page, "EXAMPLES")
+    ]
+    assert without == []
+
+
+def test_every_example_is_understood(files: dict[str, str]) -> None:
+    """Options and verbs of examples exist, arguments are as many as asked for."""
+    tried = 0
+    for name, page in files.items():
+        if not name.startswith("man/man8/"):
+            continue
+        for block in re.findall(r"```sh\n(.*?)```", part(page, "EXAMPLES"), re.DOTALL):
+            for line in re.findall(r"^(?:sudo )?gitlab-mm (.*)$", block, re.MULTILINE):
+                words = shlex.split(re.split(r"\s(?:\||\|\||&&)\s", line)[0], comments=True)
+                understand(main.group, words)
+                tried += 1
+    assert tried > 40
+    with pytest.raises(click.UsageError):
+        understand(main.group, ["sso", "check", "--fix"])
+
+
+def understand(command: click.Command, words: list[str]) -> None:
+    """Parse a command line, without running it; raises click.UsageError."""
+    if isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        verb = command.get_command(click.Context(command), words[0])
+        assert verb is not None, words
+        understand(verb, words[1:])
+    else:
+        command.make_context(command.name, list(words))
+
+
+def test_the_settings_of_the_example_are_valid(files: dict[str, str], tmp_path: Path) -> None:
+    examples = part(files["man/man5/gitlab-mm-backup.yml.5.md"], "EXAMPLES")
+    (text,) = re.findall(r"```yaml\n(.*?)```", examples, re.DOTALL)
+    (tmp_path / "config.yml").write_text(text, encoding="utf-8")
+    ours = settings.load(tmp_path / "config.yml", required=True)
+    assert (ours.keep.daily, len(ours.notifications)) == (30, 1)
+
+
+def test_the_commands_are_in_the_order_of_use(files: dict[str, str]) -> None:
+    """Of the first minutes, not of the alphabet; and all pages are for administrators (man(1))."""
+    commands = part(files["man/man8/gitlab-mm.8.md"], "COMMANDS")
+    found = re.findall(r"^`gitlab-mm ([a-z-]+)`$", commands, re.MULTILINE)
+    assert found[:2] == ["backup", "list"]
+    assert found == [name for name, (_, _, text) in main.COMMANDS.items() if text]
 
 
 def test_the_same_bytes_on_any_day_in_any_place(files: dict[str, str], tmp_path: Path) -> None:
@@ -71,13 +134,14 @@ def test_the_same_bytes_on_any_day_in_any_place(files: dict[str, str], tmp_path:
     entry = (ROOT / "debian/changelog").read_text(encoding="utf-8")
     day = re.search(r"^ -- .*>\s+\w+, (\d+) \w+ (\d+)", entry, re.MULTILINE)
     assert day
-    assert re.search(rf'^\.TH \S+ 1 "{day[2]}-\d\d-{day[1]}"', files["man/man1/gitlab-mm.1"], re.M)
+    page = files["man/man8/gitlab-mm.8.md"]
+    assert re.search(rf'^date: "{day[2]}-\d\d-{day[1]}"$', page, re.MULTILINE)
 
 
 def test_the_pages_have_every_exit_code(files: dict[str, str]) -> None:
-    for name in (one for one in files if one.startswith("man/man1/")):
-        table = files[name].partition(".SH EXIT STATUS\n")[2].partition(".SH")[0]
-        found = re.findall(r"\\fB(\d+)\\fR\n(.+)", table)
+    for name in (one for one in files if one.startswith("man/man8/")):
+        table = part(files[name], "EXIT STATUS").replace("\\", "")
+        found = re.findall(r"`(\d+)`\n\n:   (.+)", table)
         assert found == [(str(int(code)), code.meaning) for code in ExitCode]
 
 
@@ -88,14 +152,14 @@ def test_the_readme_has_the_same_exit_codes() -> None:
 
 
 def test_a_new_verb_has_a_page_without_an_edit(more: dict[str, str]) -> None:
-    page = more["man/man1/gitlab-mm-rehearse-it.1"]
-    assert r"gitlab\-mm\-rehearse\-it \- prove a set - .all of it" in page
-    assert r"\fB\-o\fR, \fB\-\-output\fR" in page
-    assert "It\\(aqs where \\(aqit\\(aq goes." in page
-    assert "\n" + r"\&.A \(ti\(ha\(gachoice\e." in page
+    page = more["man/man8/gitlab-mm-rehearse-it.8.md"]
+    assert r"gitlab-mm-rehearse-it `\-`{=man} prove a set \- \.all of it" in page
+    assert "`-o`, `--output` *PATH*" in page
+    assert r"It\'s where \'it\' goes\." in page
+    assert r"\.A \~\^\`choice\\\." in page
     assert "covert" not in page
-    assert r"\fBgitlab\-mm rehearse\-it\fR" in more["man/man1/gitlab-mm.1"]
-    assert r"\fBgitlab\-mm\-rehearse\-it\fR(1)" in more["man/man1/gitlab-mm-restore.1"]
+    assert "`gitlab-mm rehearse-it`" in more["man/man8/gitlab-mm.8.md"]
+    assert "`gitlab-mm-rehearse-it`(8)" in more["man/man8/gitlab-mm-restore.8.md"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
