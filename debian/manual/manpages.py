@@ -36,6 +36,7 @@ PROSE = {
     "sso": "sign-in.md",
     "status": "status.md",
 }
+MAIN_PAGE = "gitlab-mm"
 COMMANDS = 8  # the section of the manual for administrators' commands
 CONFIG_PAGE = "gitlab-mm-backup.yml"
 HOOKS_PAGE = "gitlab-mm-hooks"
@@ -82,7 +83,8 @@ def _render(page: Page, pages: list[Page]) -> str:
     # whatis(1) wants this hyphen.
     whatis = rf"{page.name} `\-`{{=man}} {markdown.escape(page.summary)}"
     name = markdown.section("name", whatis)
-    others = sorted({other.reference for other in pages if other is not page})
+    listed = pages if page.name == MAIN_PAGE else [pages[0], *pages[-2:]]
+    others = [other.reference for other in listed if other is not page]
     return (
         "\n\n".join([head, name, *page.body, markdown.section("see also", ", ".join(others))])
         + "\n"
@@ -121,7 +123,9 @@ def _main_page(main: tree.Command) -> Page:
         markdown.section("how it works", readme["How it works"]),
         markdown.section("on a terminal", markdown.untitled(_document("terminal.md"))),
         *_examples(main.name),
+        markdown.section("output of --json", *_answer_of_all()),
         *_common(),
+        markdown.section("files", FILES.read_text(encoding="utf-8")),
     )
     return Page(main.name, COMMANDS, _lower(main.summary), body)
 
@@ -196,19 +200,23 @@ def _options(command: tree.Command) -> list[str]:
 
 
 def _answers(verb: tree.Command) -> list[str]:
-    """The fields of --json: those of every command, and those of each verb of the page."""
-    common = _schema("common")["$defs"]["answer"]["properties"]
-    parts = [
-        "One JSON object. After a failure, fields without a value are absent. The JSON "
-        f"Schemas are in {markdown.code(SCHEMAS_PATH)}.",
-        *_fields(common),
-    ]
+    """The fields of --json of each verb of the page."""
+    parts = [f"The fields of every command are in {markdown.code(MAIN_PAGE)}({COMMANDS})."]
     for command in verb.verbs or (verb,):
         own = _schema(command.json_name.replace(" ", "-")).get("properties", {})
         more = _fields({name: field for name, field in own.items() if name != "command"})
         title = f"Of {command.typed.partition(' ')[2]}"
         parts += [markdown.subsection(title, *more)] if more else []
     return parts
+
+
+def _answer_of_all() -> list[str]:
+    """The fields of --json of every command."""
+    return [
+        "One JSON object. After a failure, fields without a value are absent. The JSON "
+        f"Schemas are in {markdown.code(SCHEMAS_PATH)}.",
+        *_fields(_schema("common")["$defs"]["answer"]["properties"]),
+    ]
 
 
 def _fields(properties: dict[str, Any]) -> list[str]:
@@ -236,10 +244,7 @@ def _common(by_hand: bool = True) -> list[str]:
         markdown.item(markdown.code(str(int(code))), markdown.escape(code.meaning))
         for code in ExitCode
     ]
-    sections = [
-        markdown.section("exit status", *codes),
-        markdown.section("files", FILES.read_text(encoding="utf-8")),
-    ]
+    sections = [markdown.section("exit status", *codes)]
     if by_hand:
         told = f"{markdown.code(BY_HAND_PAGE)}({COMMANDS}) has the commands that restore a set"
         words = f"{told} with tar, zstd and pg_restore, without this program."

@@ -81,7 +81,7 @@ def test_the_pages_tell_files_codes_and_the_way_by_hand(lab: Lab) -> None:
     page = read(lab, "gitlab-mm-restore")
     for code in ExitCode:
         assert f"{int(code)} {code.meaning}" in page
-    assert "/etc/gitlab-mm-backup/config.yml settings" in page
+    assert "/etc/gitlab-mm-backup/config.yml settings" in read(lab, "gitlab-mm")
     by_hand = (Path(__file__).parents[3] / "docs/by-hand.md").read_text()
     for block in re.findall(r"```sh\n(.*?)```", by_hand, re.DOTALL):
         assert re.sub(r"\s+", " ", block).strip() in page

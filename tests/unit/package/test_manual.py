@@ -159,7 +159,7 @@ def test_a_new_verb_has_a_page_without_an_edit(more: dict[str, str]) -> None:
     assert r"\.A \~\^\`choice\\\." in page
     assert "covert" not in page
     assert "`gitlab-mm rehearse-it`" in more["man/man8/gitlab-mm.8.md"]
-    assert "`gitlab-mm-rehearse-it`(8)" in more["man/man8/gitlab-mm-restore.8.md"]
+    assert "`gitlab-mm-rehearse-it`(8)" in more["man/man8/gitlab-mm.8.md"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
