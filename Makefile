@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON := /usr/bin/python3
 ONLY :=
 VENV := build/venv
-HOST_PACKAGES := ca-certificates chromium git mmdebstrap mount poppler-utils python3 python3-venv \
+HOST_PACKAGES := ca-certificates chromium gettext git mmdebstrap mount poppler-utils python3 python3-venv \
 	shellcheck systemd tar util-linux zstd
 # The long ones first, so that all workers are busy to the end.
 SUITES := $(wildcard tests/system tests/unit)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .. import translation
 from ..config.settings import Settings, Value
 from ..errors import ExitCode, Failure, Interrupted
 from ..result import CommandResult
@@ -26,6 +27,7 @@ from ..system import humanize, progress, sandbox, signals
 from ..system import log as system_log
 from ..system.log import SystemLog
 from ..system.redaction import Secret
+from ..translation import _
 from . import streams, terminal
 from .terminal import Lines, Screen
 
@@ -118,6 +120,8 @@ class Context:
 def finish(context: Context, work: Callable[[], CommandResult]) -> int:
     """Run ``work``, print its result or failure, and return the exit code."""
     terminal.prepare(sys.stdout, sys.stderr)
+    if terminal.in_unicode(sys.stderr):
+        translation.choose(os.environ)
     sandbox.leave_no_core()
     steps, lasting = _log_steps(context)
     began = time.monotonic()
@@ -269,10 +273,11 @@ def _print_text(context: Context, outcome: CommandResult, error: Failure | None)
     for warning in outcome.warnings:
         _say(f"Warning: {warning}", err=True, colour="yellow")
     if error is not None:
-        _say(f"Error: {error.message}", err=True, colour="red")
-        for line in (error.detail, error.hint):
-            if line:
-                _say(f"  {line}", err=True)
+        told = [_(text) for text in (error.message, error.detail, error.hint) if text]
+        word = "Error" if told[0] == error.message else _("Error")
+        _say(f"{word}: {told[0]}", err=True, colour="red")
+        for line in told[1:]:
+            _say(f"  {line}", err=True)
 
 
 def _toned(line: str, word: str, colour: str) -> str:
@@ -353,9 +358,9 @@ def pick(told: str, choices: Sequence[str]) -> int:
     for place, choice in enumerate(choices, 1):
         _say(f"  {place}. {choice}", err=True)
     try:
-        number: int = click.prompt("Which one?", type=click.IntRange(1, len(choices)), err=True)
-    except click.Abort:
-        raise Failure("Cancelled; nothing changed", exit_code=ExitCode.USAGE) from None
+        number: int = click.prompt(_("Which one?"), type=click.IntRange(1, len(choices)), err=True)
+    except (click.Abort, Interrupted):
+        raise Failure(terminal.CANCELLED, exit_code=ExitCode.USAGE) from None
     return number - 1
 
 
@@ -368,23 +373,19 @@ def _pause() -> None:
 def ask(told: Sequence[str], loud: Sequence[str], question: str) -> None:
     """Print the lines ``told``, then ``loud`` in red, and ask; raise Failure unless confirmed."""
     if not sys.stdin.isatty():
-        raise Failure(
-            "Confirmation needed, but there is no terminal",
-            "",
-            "Re-run with --yes.",
-            ExitCode.USAGE,
-        )
+        raise Failure(terminal.NO_TERMINAL, "", terminal.RUN_WITH_YES, ExitCode.USAGE)
     _pause()
     for line in told:
         _say(line, err=True)
     for line in loud:
         _say(line, err=True, colour="red")
     try:
-        agreed = click.confirm(question, err=True)
-    except click.Abort:
+        agreed = terminal.agreed(question)
+    except (click.Abort, Interrupted):
+        click.echo(err=True)  # the cursor stands behind the question
         agreed = False
     if not agreed:
-        raise Failure("Cancelled; nothing changed", exit_code=ExitCode.USAGE)
+        raise Failure(terminal.CANCELLED, exit_code=ExitCode.USAGE)
 
 
 def ask_password(name: str) -> Secret:
@@ -394,4 +395,4 @@ def ask_password(name: str) -> Secret:
     try:
         return Secret(click.prompt(f"Password of {name}", hide_input=True, err=True))
     except click.Abort:
-        raise Failure("Cancelled; nothing changed", exit_code=ExitCode.USAGE) from None
+        raise Failure(terminal.CANCELLED, exit_code=ExitCode.USAGE) from None

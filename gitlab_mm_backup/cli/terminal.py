@@ -12,7 +12,10 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
+import click
+
 from ..system import humanize
+from ..translation import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +37,10 @@ class _Step(logging.Formatter):
 STEP = _Step("%(asctime)s  %(message)s", "%H:%M:%S %Z")
 _PLAIN = {ord("…"): "..."}
 _BAR = 24  # columns
+# Failures at a prompt: English in the log and in --json; the terminal shows their translation.
+CANCELLED = "Cancelled; nothing changed"
+NO_TERMINAL = "Confirmation needed, but there is no terminal"
+RUN_WITH_YES = "Re-run with --yes."
 
 
 def prepare(*streams: TextIO) -> None:
@@ -65,6 +72,17 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 def in_unicode(stream: TextIO) -> bool:
     """Return whether the encoding of ``stream`` is Unicode."""
     return (stream.encoding or "").lower().replace("-", "").startswith("utf")
+
+
+def agreed(question: str) -> bool:
+    """Ask until the answer is yes or no, in English or the operator's language; the default is no."""
+    yes, no = ("y", "yes", _("yes")), ("", "n", "no", _("no"))
+    while True:
+        given = str(click.prompt(f"{question} [y/N]", default="", show_default=False, err=True))
+        answer = given.strip().lower()
+        if answer in yes or answer in no:
+            return answer in yes
+        click.echo(_("Please answer y (yes) or n (no)."), err=True)
 
 
 class Lines(logging.Handler):

@@ -13,6 +13,7 @@ from ..mattermost.site import Site
 from ..store import soundness
 from ..store.sets import BackupSet
 from ..system import humanize
+from ..translation import _, plural
 from . import config_merge, preflight, search_index, unpack
 from .choice import Chosen
 from .plan import RestoreOptions
@@ -110,39 +111,45 @@ Question = tuple["list[str]", "list[str]", str]  # lines, lines of a loud warnin
 def question_of_losses(lost: Sequence[Loss]) -> Question:
     """Return the question about live data that would be replaced with nothing."""
     words = [f"- {loss.words}" for loss in lost]
-    return [], ["THIS REPLACES LIVE DATA WITH NOTHING:", *words], "Lose these data?"
+    return [], [_("THIS REPLACES LIVE DATA WITH NOTHING:"), *words], _("Lose these data?")
 
 
 def question_of_origin(name: str, origin: Origin) -> Question:
     """Return the question about a set from elsewhere whose origin is not proven."""
     if origin.kind is Kind.UNKNOWN:
-        loud = [
-            f"Set {name} is signed with a key that this host does not know:",
-            f"  {origin.key}",
-            "The recovery kit of the host that made it has the fingerprint of its key.",
-        ]
-        return [], loud, "Are the two fingerprints the same?"
-    loud = [
-        f"Set {name} is not signed: nothing proves who made it.",
-        "Anyone who can write to its location may have put it there.",
-    ]
-    return [], loud, "Restore it anyway?"
+        unknown = _(
+            "Set {name} is signed with a key that this host does not know:\n  {key}\n"
+            "The recovery kit of the host that made it has the fingerprint of its key."
+        )
+        loud = unknown.format(name=name, key=origin.key)
+        return [], loud.split("\n"), _("Are the two fingerprints the same?")
+    unsigned = _(
+        "Set {name} is not signed: nothing proves who made it.\n"
+        "Anyone who can write to its location may have put it there."
+    )
+    return [], unsigned.format(name=name).split("\n"), _("Restore it anyway?")
 
 
 def question(set_: BackupSet, site: Site, plan: RestoreOptions, chosen: Chosen) -> Question:
     """Return the text and question before a restore."""
     manifest = set_.manifest
-    told = [
-        f"This replaces {', '.join(plan.parts)} of Mattermost {site.version} on this host with",
-        f"set {set_.name}, made {humanize.moment(manifest.made)} on {manifest.host}:",
-        f"{humanize.number(manifest.rows, 'row')}, {humanize.number(manifest.files.files, 'file')}.",
-        *chosen.notes,
-        *soundness.caveat_lines(manifest.told),
-    ]
+    summary = _(
+        "This replaces {parts} of Mattermost {version} on this host with\n"
+        "set {name}, made {made} on {host}:\n{rows}, {files}."
+    ).format(
+        parts=", ".join(plan.parts),
+        version=site.version,
+        name=set_.name,
+        made=humanize.moment(manifest.made),
+        host=manifest.host,
+        rows=plural("{count} row", "{count} rows", manifest.rows),
+        files=plural("{count} file", "{count} files", manifest.files.files),
+    )
+    told = [*summary.split("\n"), *chosen.notes, *soundness.caveat_lines(manifest.told)]
     if not plan.in_place:
-        return told, [*chosen.warnings], "Continue?"
-    loud = [
-        "IN PLACE: the current state is removed FIRST. If anything fails after that,",
-        "Mattermost stays down until you restore a set.",
-    ]
-    return told, loud, "Remove the current state and continue?"
+        return told, [*chosen.warnings], _("Continue?")
+    loud = _(
+        "IN PLACE: the current state is removed FIRST. If anything fails after that,\n"
+        "Mattermost stays down until you restore a set."
+    )
+    return told, loud.split("\n"), _("Remove the current state and continue?")

@@ -40,6 +40,7 @@ BUILDING = (
     "build-essential",
     "debhelper",
     "dh-python",
+    "gettext",
     "lintian",
     "pandoc",
     "python3-all",

@@ -1,0 +1,108 @@
+"""What a restore asks on a terminal, in the language of the operator's locale."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from tests.lab.installed_package import Product, install_product
+from tests.lab.omnibus import Omnibus, Spec, install
+from tests.lab.sandbox import PYTHON, Lab
+
+# Types argv[1] when the question is there; "^C" is the key.
+ANSWER = """
+import os, pty, sys
+
+def reads(pid):  # a signal before the read has begun would be seen after it
+    with open(f"/proc/{pid}/syscall") as call:
+        return call.read().split()[1:2] == ["0x0"]
+
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[2], sys.argv[2:])
+said, waits = b"", sys.argv[1].encode()
+try:
+    while piece := os.read(terminal, 4096):
+        said += piece
+        if waits and said.endswith(b"[y/N]: "):
+            while not reads(pid):
+                pass
+            os.write(terminal, b"\\x03" if waits == b"^C" else waits + b"\\n")
+            waits = b""
+except OSError:
+    pass
+print(said.decode())
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+JAPANESE = {"LANG": "ja_JP.UTF-8"}
+KANA = re.compile("[\u3040-\u30ff]")
+
+
+@pytest.fixture(scope="module")
+def gitlab(base: Path) -> Iterator[Omnibus]:
+    with Lab(base=base) as lab:
+        yield install(lab, Spec())
+
+
+@pytest.fixture(scope="module")
+def product(gitlab: Omnibus, deb: Path) -> Product:
+    gitlab.seed()
+    product = install_product(gitlab.lab, deb)
+    product.backup()
+    return product
+
+
+def restore(
+    product: Product, answer: str, *options: str, **environment: str
+) -> CompletedProcess[str]:
+    command = (PYTHON, "-c", ANSWER, answer, "gitlab-mm-restore", *options)
+    return product.lab.run(*command, env=environment, check=False, timeout=120)
+
+
+@pytest.mark.parametrize("answer", ["n", "", "いいえ", "^C"])
+def test_no_in_japanese_changes_nothing(answer: str, gitlab: Omnibus, product: Product) -> None:
+    before = gitlab.state()
+    done = restore(product, answer or "\n", **JAPANESE)
+    assert done.returncode == 2
+    assert "を、次のセットの内容に置き換えます。" in done.stdout
+    assert re.search(r"\d+ 行、\d+ ファイル", done.stdout)
+    assert re.search(r"続行しますか.+ \[y/N\]: ", done.stdout)
+    assert "エラー: キャンセルしました。何も変更していません" in done.stdout
+    assert before.differences(gitlab.state()) == []
+
+
+@pytest.mark.parametrize("answer", ["y", "はい"])
+def test_yes_in_japanese_restores(answer: str, product: Product) -> None:
+    done = restore(product, answer, "--no-safety-backup", **JAPANESE)
+    assert done.returncode == 0, done.stdout
+    assert "Restored " in done.stdout
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"LC_ALL": "C", **JAPANESE, "LANGUAGE": "ja"},
+        {"LC_ALL": "ja_JP.eucJP", **JAPANESE},
+        {"LANG": "en_US.UTF-8"},
+    ],
+    ids=["C", "EUC", "English"],
+)
+def test_another_locale_is_asked_in_english(environment: dict[str, str], product: Product) -> None:
+    done = restore(product, "n", **environment)
+    assert done.returncode == 2
+    assert "Continue? [y/N]: " in done.stdout
+    assert "Error: Cancelled; nothing changed" in done.stdout
+    assert not KANA.search(done.stdout)
+
+
+def test_json_log_and_exit_code_are_english(product: Product) -> None:
+    done = product.lab.run("gitlab-mm", "restore", "--json", env=JAPANESE, check=False)
+    assert done.returncode == 2
+    assert "Confirmation needed, but there is no terminal" in done.stdout
+    assert not KANA.search(done.stdout + done.stderr)
+    told = product.lab.run("gitlab-mm", "restore", env=JAPANESE, check=False)
+    assert "エラー: 確認が必要ですが、端末がありません" in told.stderr
