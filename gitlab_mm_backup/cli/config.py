@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import textwrap
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..config import option_text, settings
+from ..config.config_file import BadSettings
 from ..config.options import Option, leaves, shown
 from ..config.schema import OPTIONS
 from ..errors import ExitCode, Failure
@@ -18,6 +20,7 @@ from .common import verb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from ..config.settings import Value
     from .output import Context
@@ -34,12 +37,36 @@ def show_result(values: Sequence[Value]) -> CommandResult:
     return CommandResult({"options": [_fields(value) for value in values]}, lines, answer=True)
 
 
-def check_result(values: Sequence[Value], file: str) -> CommandResult:
-    """Say which options a valid file changes, and warn of old names; reading it checked the rest."""
-    given = [value.name for value in values if value.origin == "config.yml"]
+def check_result(values: Sequence[Value], file: Path) -> CommandResult:
+    """Say which options valid files change, and warn of old names and of readable secrets."""
+    given = [value.name for value in values if value.line is not None]
     line = f"{file} is valid. Changed from default: {', '.join(given) or 'nothing'}"
     warnings = [f"{file}, {old}" for old in settings.old_names(values)]
-    return CommandResult({"file": file, "given": given}, [line], warnings, answer=True)
+    warnings += [
+        f"Every user can read {path}, which has a secret: chmod 640 {path}"
+        for path in settings.readable_secrets(values)
+    ]
+    fields = {"file": str(file), "given": given, "problems": []}
+    return CommandResult(fields, [line], warnings, answer=True)
+
+
+def problems_result(failure: BadSettings, file: Path) -> CommandResult:
+    """Return the problems of the settings, one a line; the command fails with them."""
+    fields = [
+        {
+            "file": str(problem.file),
+            "line": problem.line,
+            "key": problem.key or None,
+            "message": problem.message,
+        }
+        for problem in failure.problems
+    ]
+    return CommandResult(
+        {"file": str(file), "given": [], "problems": fields},
+        [f"{problem.file}, {problem}" for problem in failure.problems],
+        answer=True,
+        error=Failure(failure.message, "", failure.hint, failure.exit_code),
+    )
 
 
 def explain_result(values: Sequence[Value], wanted: str) -> CommandResult:
@@ -50,8 +77,11 @@ def explain_result(values: Sequence[Value], wanted: str) -> CommandResult:
     name = next((value.name for value in values if wanted in value.option.old_names), wanted)
     found = [value for value in values if f"{value.name}.".startswith(f"{name}.")]
     if not found:
-        names = ", ".join(name for name, _ in leaves(OPTIONS))
-        raise Failure(f"There is no option {wanted!r}", f"known: {names}", exit_code=ExitCode.USAGE)
+        names = [name for name, _ in leaves(OPTIONS)]
+        near = difflib.get_close_matches(wanted, names, n=3)
+        hint = f"Did you mean {' or '.join(near)}?" if near else ""
+        told = f"known: {', '.join(names)}"
+        raise Failure(f"There is no option {wanted!r}", told, hint, ExitCode.USAGE)
     lines = [line for value in found for line in (*_explained(value), "")][:-1]
     fields = [{**_fields(value), **_told(value.option)} for value in found]
     return CommandResult({"options": fields}, lines, answer=True)
@@ -119,8 +149,11 @@ def show(context: Context) -> CommandResult:
 @config.command("check")
 @verb
 def check(context: Context) -> CommandResult:
-    """Check config.yml, and report every problem with its line."""
-    return check_result(context.values(), str(context.config or settings.CONFIG_FILE))
+    """Check config.yml and config.d, and report every problem with its line."""
+    try:
+        return check_result(context.values(), settings.file())
+    except BadSettings as failure:
+        return problems_result(failure, settings.file())
 
 
 @config.command("explain")

@@ -1,10 +1,11 @@
-"""Read config.yml; report all problems at once, each with its line and without values."""
+"""Read config.yml and config.d; report all problems, each with its line and without values."""
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,27 @@ class Given:
     value: Any
     line: int
     old_names: tuple[str, ...] = ()  # "line 4: rehearse_in is now scratch_dir"
+    file: Path = Path()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a file, at a line if that is known."""
+
+    message: str
+    key: str = ""  # the full name of the option, as it was typed
+    line: int | None = None
+    file: Path = Path()
+
+    def __str__(self) -> str:
+        where = f"line {self.line}" if self.line else ""
+        return ": ".join(filter(None, (where, self.key, self.message)))
+
+
+class BadSettings(Failure):
+    """The settings have problems; every one is in ``problems``."""
+
+    problems: Sequence[Problem] = ()
 
 
 @dataclass(frozen=True)
@@ -44,52 +66,85 @@ class _Key:
         return (f"line {self.line}: {self.typed} is now {new}",)
 
 
-def read(path: Path, options: Sequence[Option], *, required: bool) -> dict[str, Given]:
-    """Return the values in the file by the full names of their options.
+def files(path: Path) -> list[Path]:
+    """Return ``path`` and the files in the directory of its name that are read after it.
 
-    An empty file has no values, and neither has an absent one unless ``required``.  Raises Failure
-    with ExitCode.USAGE that lists every problem.
+    For config.yml that is config.d, with every *.yml in the order of their names.
     """
+    return [path, *sorted(path.with_suffix(".d").glob("*.yml"))]
+
+
+def read(path: Path, options: Sequence[Option], *, required: bool) -> dict[str, Given]:
+    """Return the values in the ``files`` of ``path`` by the full names of their options.
+
+    A later file replaces the value of an option, a list as a whole. An empty file has no values,
+    and neither has an absent one unless ``required``. Raises BadSettings with every problem.
+    """
+    found: dict[str, Given] = {}
+    problems: list[Problem] = []
+    for number, file in enumerate(files(path)):
+        given, wrong = _read(file, options, required=required or number > 0)
+        found.update({name: replace(value, file=file) for name, value in given.items()})
+        problems += (replace(problem, file=file) for problem in wrong)
+    if problems:
+        raise bad(problems)
+    return found
+
+
+def _read(
+    path: Path, options: Sequence[Option], *, required: bool
+) -> tuple[dict[str, Given], list[Problem]]:
+    """Return the values and the problems of one file."""
     import yaml
 
-    problems: list[str] = []
+    problems: list[Problem] = []
     given: dict[str, Given] = {}
     try:
         tree = validation.yaml_tree(path.read_text(encoding="utf-8"))
         if tree is not None:
             _check(tree, options, "", given, problems)
     except FileNotFoundError as error:
-        if required:
-            raise bad(path, [reason(error)]) from None
+        problems += [Problem(reason(error))] if required else []
     except OSError as error:
-        problems.append(reason(error))
+        problems.append(Problem(reason(error)))
     except UnicodeDecodeError:
-        problems.append("not UTF-8")
+        problems.append(Problem("not UTF-8"))
     except validation.Refused as error:
-        problems.append(str(error))
+        problems.append(Problem(str(error)))
     except yaml.YAMLError as error:
         problems.append(_syntax(error))
-    if problems:
-        raise bad(path, problems)
-    return given
+    return given, problems
 
 
-def bad(path: Path, problems: Sequence[str]) -> Failure:
-    """Return a Failure that lists all problems of the file."""
-    return Failure(
-        f"{path} has {len(problems)} problem" + ("s" if len(problems) > 1 else ""),
-        "; ".join(problems),
+def bad(problems: Sequence[Problem]) -> BadSettings:
+    """Return a failure that lists all problems, with their files where there are several."""
+    places = {problem.file for problem in problems}
+    several = len(places) > 1
+    texts = [f"{problem.file}, {problem}" if several else str(problem) for problem in problems]
+    failure = BadSettings(
+        f"{'The settings have' if several else f'{places.pop()} has'} {len(problems)} problem"
+        + ("s" if len(problems) > 1 else ""),
+        "; ".join(texts),
         "Correct the file. gitlab-mm config explain KEY shows the allowed values of an option.",
         ExitCode.USAGE,
     )
+    failure.problems = problems
+    return failure
 
 
-def _syntax(error: Any) -> str:
+def _syntax(error: Any) -> Problem:
     """Return a syntax error of YAML without quoting the file, which may contain secrets."""
     mark = getattr(error, "problem_mark", None)
-    where = f"line {mark.line + 1}: " if mark is not None else ""
     problem = re.sub(r"'[^']{2,}'", "'…'", str(getattr(error, "problem", None) or "odd characters"))
-    return f"{where}not YAML: {problem}"
+    return Problem(f"not YAML: {problem}", line=mark.line + 1 if mark is not None else None)
+
+
+def _unknown(typed: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    near = difflib.get_close_matches(typed, names, n=1)
+    return "unknown option; " + (
+        f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
+    )
 
 
 def _check(
@@ -97,7 +152,7 @@ def _check(
     options: Sequence[Option],
     section: str,
     given: dict[str, Given],
-    problems: list[str],
+    problems: list[Problem],
 ) -> None:
     """Check one mapping of the file; add its values to ``given``, its problems to ``problems``."""
     import yaml
@@ -107,26 +162,25 @@ def _check(
         return
     if not isinstance(node, yaml.MappingNode):
         line = node.start_mark.line + 1
-        problems.append(f"line {line}: {section or 'the file'} must hold options")
+        problems.append(Problem(f"{section or 'the file'} must hold options", line=line))
         return
     seen: dict[str, str] = {}  # an option's name, and the key that gave it
     for key_node, value_node in node.value:
         typed = key_node.value if isinstance(key_node, yaml.ScalarNode) else "…"
         start = f"{section}." if section else ""
-        where = f"line {key_node.start_mark.line + 1}: {start}{typed}"
+        line = key_node.start_mark.line + 1
         if typed not in known:
-            names = sorted(option.name for option in options)
-            problems.append(f"{where}: unknown option; known: {', '.join(names)}")
+            told = _unknown(typed, (option.name for option in options))
+            problems.append(Problem(told, start + typed, line))
             continue
         name, option = known[typed]
-        key = _Key(start + name, start + typed, key_node.start_mark.line + 1)
+        key = _Key(start + name, start + typed, line)
         if name in seen:
             both = "" if seen[name] == typed else f", as {seen[name]} and as {typed}; keep {name}"
-            problems.append(f"{where}: given twice{both}")
+            problems.append(Problem(f"given twice{both}", key.typed, line))
         elif key.name in given:  # in the section, and outside of it
-            problems.append(
-                f"{where}: given twice, as {option.old_outer} and as {key.name}; keep {key.name}"
-            )
+            told = f"given twice, as {option.old_outer} and as {key.name}; keep {key.name}"
+            problems.append(Problem(told, key.typed, line))
         elif option.options and not option.several:
             _check(value_node, option.options, key.name, given, problems)
         else:
@@ -135,7 +189,7 @@ def _check(
 
 
 def _take(
-    node: Any, option: Option, key: _Key, given: dict[str, Given], problems: list[str]
+    node: Any, option: Option, key: _Key, given: dict[str, Given], problems: list[Problem]
 ) -> None:
     """Add the value of one option to ``given``, or its problem to ``problems``."""
     try:
@@ -145,11 +199,11 @@ def _take(
         elif node.tag != _NULL or option.default is not None:  # or there is nothing to replace
             given[key.name] = Given(option.kind.read(_plain(node)), key.line, key.old_names)
     except ValueError as error:
-        problems.append(f"line {key.line}: {key.typed}: {error}")
+        problems.append(Problem(str(error), key.typed, key.line))
 
 
 def _items(
-    node: Any, option: Option, name: str, problems: list[str]
+    node: Any, option: Option, name: str, problems: list[Problem]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the mappings of a list, each with every option or its default, and old names in it."""
     import yaml
@@ -172,7 +226,7 @@ def _items(
         ]
         if missing:
             line = item.start_mark.line + 1
-            problems.append(f"line {line}: {place}: {', '.join(missing)} must be given")
+            problems.append(Problem(f"{', '.join(missing)} must be given", place, line))
     return items, old_names
 
 

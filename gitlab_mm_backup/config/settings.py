@@ -14,6 +14,7 @@ from ..system import environment, files
 from ..system.disk_space import Size
 from ..system.redaction import Secret
 from . import config_file
+from .config_file import Problem
 from .gitlab_yml import GITLAB_YML, production, unreadable
 from .options import Option, leaves
 from .schema import FULL, KEEP_RULES, OPTIONS
@@ -271,9 +272,10 @@ class Value:
     name: str  # in full: compression.threads
     option: Option
     value: Any
-    origin: str  # default, gitlab.yml or config.yml
-    line: int | None  # of config.yml
+    origin: str  # default, gitlab.yml, or the name of a file: config.yml
+    line: int | None  # of that file
     old_names: tuple[str, ...] = ()  # as Given.old_names
+    file: Path = Path()  # that has the line
 
 
 def use(config: Path | None) -> None:
@@ -290,10 +292,10 @@ def file() -> Path:
 def load(
     config: Path | None = None, gitlab_yml: Path = GITLAB_YML, *, required: bool = False
 ) -> Settings:
-    """Return the settings from config.yml and gitlab.yml; ``config`` defaults to ``file()``.
+    """Return the settings from config.yml, config.d and gitlab.yml; ``config`` is ``file()``.
 
     An empty config.yml means all defaults, and so does an absent one unless ``required``.  Raises
-    Failure with ExitCode.USAGE that lists every problem of config.yml, each with its line.
+    BadSettings with every problem of config.yml and config.d, each with its line.
     """
     config = config or file()
     found = look(config, gitlab_yml, required=required)
@@ -319,11 +321,24 @@ def old_names(values: Sequence[Value]) -> tuple[str, ...]:
     return tuple(old for value in values for old in value.old_names)
 
 
+def readable_secrets(values: Sequence[Value]) -> list[Path]:
+    """Return the files with a secret in them that every user can read."""
+    held = {value.file for value in values if value.line is not None and _holds(value.value)}
+    return sorted(path for path in held if path.stat().st_mode & 0o004)
+
+
+def _holds(value: Any) -> bool:
+    """Tell whether there is a secret in the value of an option."""
+    if isinstance(value, Mapping):
+        return any(map(_holds, value.values()))
+    return isinstance(value, Secret) or (isinstance(value, list) and any(map(_holds, value)))
+
+
 def _offsite(config: Path, listed: Sequence[Mapping[str, Any]]) -> tuple[Remote, ...]:
     try:
         return remote_entries(listed)
     except ValueError as error:
-        raise config_file.bad(config, [f"offsite: {error}"]) from None
+        raise config_file.bad([Problem(str(error), "offsite", file=config)]) from None
 
 
 def look(
@@ -349,7 +364,9 @@ def _value(
 ) -> Value:
     if name in given:
         found = given[name]
-        return Value(name, option, found.value, "config.yml", found.line, found.old_names)
+        return Value(
+            name, option, found.value, found.file.name, found.line, found.old_names, found.file
+        )
     if name in gitlab:
         return Value(name, option, gitlab[name], "gitlab.yml", None)
     return Value(name, option, config_file.default(option), "default", None)

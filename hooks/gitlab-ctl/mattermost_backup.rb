@@ -1,4 +1,4 @@
-# The commands of gitlab-mm-backup in gitlab-ctl; see gitlab-mm(1).
+# The commands of gitlab-mm-backup in gitlab-ctl; see gitlab-mm(8).
 #
 # gitlab-ctl evaluates this text inside its own object whenever it runs, so a fault in here would
 # break all of gitlab-ctl: it requires nothing, looks up nothing, defines no constant, is plain ASCII,

@@ -118,7 +118,7 @@ def test_all_problems_of_a_list_with_their_lines(file: File) -> None:
     for problem in (
         "line 2: places[1]: to must be given",
         "line 3: places[2].to: must be a remote and a path, b2:sets",
-        "line 5: places[3].kee: unknown option; known: keep, key, to",
+        "line 5: places[3].kee: unknown option; did you mean keep?",
         "line 6: places[3].keep: must be seconds",
         "line 7: places[4] must hold options",
         "line 8: names: must be a list",
@@ -225,7 +225,8 @@ def test_an_option_is_found_by_its_old_name(tmp_path: Path) -> None:
 def test_a_valid_file_is_said_to_be_valid(tmp_path: Path) -> None:
     def check(text: str) -> CommandResult:
         (tmp_path / "config.yml").write_text(text, encoding="utf-8")
-        return config.check_result(settings.look(tmp_path / "config.yml", tmp_path / "none"), "it")
+        file = tmp_path / "config.yml"
+        return config.check_result(settings.look(file, tmp_path / "none"), Path("it"))
 
     assert check("keep_time: 0\n").fields["given"] == ["keep_time"]
     assert check("keep_time: 0\n").lines == ["it is valid. Changed from default: keep_time"]
@@ -235,6 +236,45 @@ def test_a_valid_file_is_said_to_be_valid(tmp_path: Path) -> None:
     assert old.fields["given"] == ["scratch_dir"]
     assert old.warnings == ["it, line 1: rehearse_in is now scratch_dir"]
     assert old.exit_code is ExitCode.WARNINGS
+
+
+def test_secrets_that_every_user_can_read_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "config.yml"
+    secret = tmp_path / "config.d" / "10-mail.yml"
+    secret.parent.mkdir()
+    secret.write_text(
+        "notifications:\n- {type: mattermost, to: 'https://mm.example.org/hooks/b0'}\n"
+    )
+    for one, text in ((file, "keep_time: 3d\n"), (secret, secret.read_text())):
+        one.write_text(text)
+        one.chmod(0o644)
+    told = config.check_result(settings.look(file, tmp_path / "none"), file)
+    assert told.warnings == [
+        f"Every user can read {secret}, which has a secret: chmod 640 {secret}"
+    ]
+    secret.chmod(0o640)
+    assert config.check_result(settings.look(file, tmp_path / "none"), file).warnings == []
+
+
+def test_each_problem_is_a_line_and_an_object(tmp_path: Path) -> None:
+    file, other = tmp_path / "config.yml", tmp_path / "config.d" / "fleet.yml"
+    other.parent.mkdir()
+    file.write_text("keep_tiem: 3d\n")
+    other.write_text("# ours\nnice: 99\nstore: [\n")
+    with pytest.raises(config_file.BadSettings) as caught:
+        settings.look(file, tmp_path / "none")
+    told = config.problems_result(caught.value, file)
+    assert told.exit_code is ExitCode.USAGE
+    assert told.lines[0] == f"{file}, line 1: keep_tiem: unknown option; did you mean keep_time?"
+    assert told.lines[1].startswith(f"{other}, line 4: not YAML")
+    assert told.fields["problems"][0] == {
+        "file": str(file),
+        "line": 1,
+        "key": "keep_tiem",
+        "message": "unknown option; did you mean keep_time?",
+    }
+    assert caught.value.message == "The settings have 2 problems"
+    assert f"{other}, line 4" in caught.value.detail
 
 
 # what an editor checks

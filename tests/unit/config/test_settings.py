@@ -281,15 +281,33 @@ def test_all_problems_are_told_at_once_with_their_lines(files: Files) -> None:
         (
             "backup_path: must be an absolute path",
             "keep_time: must be seconds",
-            "keep_tiem: unknown option; known: accept_warnings, allow_links, backup_path, ",
+            "keep_tiem: unknown option; did you mean keep_time?",
             "compression.database_level: must be a whole number between 1 and 19",
             "compression.files_level: must be a whole number between 1 and 19",
-            "compression.thread: unknown option; known: database_level, files_level, threads",
+            "compression.thread: unknown option; did you mean threads?",
             "compression.threads: given twice",
         ),
         problems,
     ):
         assert problem.partition(": ")[2].startswith(name)
+
+
+def test_files_in_config_d_are_read_after_it_in_the_order_of_their_names(files: Files) -> None:
+    folder = files.config.parent / "config.d"
+    folder.mkdir()
+    (folder / "20-site.yml").write_text("keep_time: 9d\nallow_links: [/srv/b]\n")
+    (folder / "10-fleet.yml").write_text("keep_time: 5d\nnice: 3\n")
+    (folder / "30-other.yml.dpkg-old").write_text("nice: 4\n")
+    ours = files.load("keep_time: 3d\nallow_links: [/srv/a]\nkeep: {last: 2}\n")
+    assert (ours.keep_time, ours.nice, ours.keep.last) == (timedelta(days=9), 3, 2)
+    assert ours.allow_links == (Path("/srv/b"),)
+    values = {value.name: value for value in settings.look(files.config, files.gitlab)}
+    assert (values["nice"].origin, values["nice"].line) == ("10-fleet.yml", 2)
+    assert values["keep.last"].origin == "config.yml"
+
+
+def test_an_unknown_option_like_none_is_answered_with_all(files: Files) -> None:
+    assert "unknown option; known: accept_warnings, " in files.problems("zzzzzzzz: 1\n").detail
 
 
 def test_an_option_given_twice_is_told_though_the_first_is_wrong(files: Files) -> None:
