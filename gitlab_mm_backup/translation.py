@@ -1,4 +1,4 @@
-"""Text of the restore prompt in the operator's language; English is the source, po/ has the others.
+"""Text of the restore prompt in the operator's language: English, or a catalog of debian/translations.
 
 Only what an operator reads at the prompt is translated.  Logs, --json and failures stay English.
 """

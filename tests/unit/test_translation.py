@@ -1,4 +1,4 @@
-"""The catalogs of po/ against the texts in the code, and the choice of the language."""
+"""The catalogs of debian/translations against the texts in the code, and the choice of the language."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from gitlab_mm_backup import translation
 from tests.unit.helpers.builders import PACKAGE, ROOT
 
-CATALOGS = sorted((ROOT / "po").glob("*.po"))
+CATALOGS = sorted((ROOT / "debian/translations").glob("*.po"))
 # Texts that are passed to _() by their name: failures, which are English until the terminal shows them.
 NAMED = ("CANCELLED", "NO_TERMINAL", "RUN_WITH_YES")
 Catalog = dict["str | tuple[str, int]", str]  # msgid, or (msgid, number of a plural) -> text
@@ -107,6 +107,6 @@ def test_counts_have_their_noun_in_both_languages(
     monkeypatch.setattr(translation, "_catalog", gettext.NullTranslations())
     counts = [translation.plural("{count} row", "{count} rows", number) for number in (1, 12345)]
     assert counts == ["1 row", "12 345 rows"]
-    compile_to(tmp_path, ROOT / "po/ja.po")
+    compile_to(tmp_path, ROOT / "debian/translations/ja.po")
     translation.choose({"LANG": "ja_JP.UTF-8"}, str(tmp_path))
     assert translation.plural("{count} row", "{count} rows", 12345) == "12 345 行"
