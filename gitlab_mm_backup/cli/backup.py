@@ -55,8 +55,9 @@ def backup_result(made: BackupResult) -> CommandResult:
 
 
 def _sizes(manifest: Manifest) -> str:
-    """Return the size of each part: database 1.2 GiB, files 3.4 GiB."""
-    return ", ".join(f"{name} {humanize.size(part.bytes)}" for name, part in manifest.parts.items())
+    """Return the sizes of the large parts: database 1.2 GiB, files 3.4 GiB."""
+    sizes = {name: manifest.parts[name].bytes for name in ("database", "files")}
+    return ", ".join(f"{name} {humanize.size(size)}" for name, size in sizes.items())
 
 
 def _one_line(context: click.Context, option: click.Parameter, text: str) -> str:

@@ -48,12 +48,14 @@ FOREIGN_KEY = "0123-4567-89ab-cdef-0123-4567-89ab-cdef"
 CONVERT = ["--from", "gitlab", "--to", "email"]
 
 # How each verb is driven when all is well, in this order; what it says is read, not what it does.
+NEWEST = "NEWEST"  # the name of the newest set, when the verb is driven
 DRIVES: dict[str, list[list[str]]] = {
     "config show": [[]],
     "config check": [[]],
     "config explain": [["backup_path"], ["no_such_option"]],
     "backup": [[], ["--if-present"], ["--due", "no time"]],
     "list": [[]],
+    "info": [[], ["/nowhere"]],
     "verify": [[], ["/nowhere"]],
     "rehearse": [["--quick"], [], ["--if-due"]],
     "doctor": [[], ["--layout"]],
@@ -71,6 +73,9 @@ DRIVES: dict[str, list[list[str]]] = {
         ["--undo", "/nowhere"],
     ],
     "restore": [["--dry-run"], ["--yes"], ["--rollback"], ["nothing"]],
+    "pin": [[NEWEST], ["/nowhere"], ["latest"]],
+    "unpin": [[NEWEST], ["/nowhere"]],
+    "delete": [[NEWEST, "--yes"], ["/nowhere", "--yes"], ["latest"]],
     "prune": [["--dry-run"], [], ["--host", "nobody"]],
     "host": [[]],
     "host take-over": [[], ["nobody"], ["f" * 32]],
@@ -166,7 +171,8 @@ class House:
     def drive(self, verb: str, arguments: list[str], *ways: list[str], what: str = "") -> None:
         """Run a verb in each way; look for the canary in all that it says."""
         for how in ways:
-            words = ["gitlab-mm", *verb.split(), *how, *arguments]
+            given = [self.newest() if word == NEWEST else word for word in arguments]
+            words = ["gitlab-mm", *verb.split(), *how, *given]
             # Who is asked for a password is given the canary.
             done = self.lab.run(*words, input=f"{CANARY}\n", check=False, timeout=120)
             said = f"{what}gitlab-mm {verb} {' '.join([*how, *arguments])}"
@@ -174,6 +180,11 @@ class House:
             self.look(said, done.stdout + done.stderr)
             self.codes.setdefault(verb, set()).add(done.returncode)
             assert done.returncode != 3, f"{said}: the lock is held"
+
+    def newest(self) -> str:
+        """The name of the newest complete set."""
+        found = self.lab.run("find", SETS, "-name", "manifest.json").stdout.split()
+        return max(path.split("/")[-2] for path in found)
 
     def look(self, where: str, text: str) -> None:
         self.found += [f"{where}: {one[:8]}…" for one in self.needles if one in text]
