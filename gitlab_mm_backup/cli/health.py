@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import textwrap
 from pathlib import Path
@@ -21,6 +22,7 @@ from ..health.status import worst
 from ..health.summary import Summary
 from ..result import CommandResult
 from ..system import humanize
+from ..system import log as system_log
 from .common import brief_lines, check_fields, check_line, verb
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from ..health.report import Report
     from ..health.upgrade_gate import GateResult
     from .output import Context
+
+log = logging.getLogger(__name__)
 
 _CODES = {State.BAD: ExitCode.FAILED, State.WARNING: ExitCode.WARNINGS}
 _COLOURS = {State.GOOD: "green", State.WARNING: "yellow", State.BAD: "red", State.OFF: "blue"}
@@ -268,10 +272,17 @@ def status(context: Context, nagios: bool) -> CommandResult:
         raise click.UsageError("--nagios and --json exclude each other.")
     try:
         return _status(context, nagios=nagios)
-    except Failure as failure:
-        if nagios:
-            return unknown_result(failure)
-        raise
+    except Exception as error:
+        if not nagios:
+            raise
+        return unknown_result(error if isinstance(error, Failure) else _bug(error))
+
+
+def _bug(error: Exception) -> Failure:
+    """Return the failure for an unexpected error, with its traceback in the log."""
+    for line in system_log.bug_trace(error):
+        log.error("%s", line)
+    return system_log.bug_failure(error)
 
 
 def _status(context: Context, *, nagios: bool) -> CommandResult:

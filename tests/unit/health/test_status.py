@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from gitlab_mm_backup.checks import failed, not_run
 from gitlab_mm_backup.cli import health, output
@@ -395,3 +396,15 @@ def test_why_no_set_is_made_is_said() -> None:
     night = Scheduler(obstacle="cron is not running", fix="service cron start")
     line = status.next_run(facts(night=night))
     assert line.text == "no nightly set: cron is not running. Run: service cron start"
+
+
+def test_a_bug_is_unknown_to_nagios_and_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the set of 1795310000")
+
+    monkeypatch.setattr(health, "_status", broken)
+    done = CliRunner().invoke(health.status, ["--nagios"])
+    assert done.exit_code == 3
+    assert done.stdout.startswith("MATTERMOST BACKUP UNKNOWN - ")
+    assert "Traceback" not in done.output and done.stdout.count("\n") == 1
+    assert CliRunner().invoke(health.status, []).exit_code == 1
