@@ -40,7 +40,7 @@ def fenced(text: str) -> str:
 
 
 def item(term: str, *body: str) -> str:
-    """An entry of a definition list; each part of the body is a block of its own."""
+    """An entry of a definition list; each part of the body is a separate block."""
     blocks = textwrap.indent("\n\n".join(part for part in body if part), "    ")
     return f"{term}\n\n:   {blocks.lstrip()}"
 
