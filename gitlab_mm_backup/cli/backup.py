@@ -83,7 +83,7 @@ def _one_line(context: click.Context, option: click.Parameter, text: str) -> str
 @click.option(
     "--note", metavar="TEXT", default="", callback=_one_line, help="A line about this set."
 )
-@common.waits
+@common.wait_option
 @verb
 def backup(
     context: Context, if_present: bool, due: str | None, root: Path | None, note: str

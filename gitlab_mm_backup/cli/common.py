@@ -40,20 +40,20 @@ T = TypeVar("T")
 def verb(function: Callable[..., CommandResult]) -> Callable[..., None]:
     """Add the common options to a verb; print its result as text or JSON, and exit with its code."""
 
-    @everywhere
+    @common_options
     @functools.wraps(function)
     def run(
         as_json: bool, config: Path | None, verbose: bool, quiet: bool, **options: object
     ) -> None:
         from . import output
 
-        before = click.get_current_context().find_object(Before) or Before()
+        first = click.get_current_context().find_object(Typed) or Typed()
         context = Context(
             _command_name(),
-            as_json or before.as_json,
-            quiet or before.quiet,
-            verbose or before.verbose,
-            config or before.config,
+            as_json or first.as_json,
+            quiet or first.quiet,
+            verbose or first.verbose,
+            config or first.config,
             bool(options.pop("wait", False)),
         )
         sys.exit(output.finish(context, lambda: function(context, **options)))
@@ -62,7 +62,7 @@ def verb(function: Callable[..., CommandResult]) -> Callable[..., None]:
 
 
 @dataclass(frozen=True)
-class Before:
+class Typed:
     """The common options that were typed before the verb."""
 
     as_json: bool = False
@@ -71,7 +71,7 @@ class Before:
     quiet: bool = False
 
 
-def everywhere(function: Callable[..., None]) -> Callable[..., None]:
+def common_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options that all verbs have."""
     for option in (
         click.option("-q", "--quiet", is_flag=True, help="Print only warnings and errors."),
@@ -90,12 +90,12 @@ def everywhere(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-def agreed(function: Callable[..., None]) -> Callable[..., None]:
+def yes_option(function: Callable[..., None]) -> Callable[..., None]:
     """Add the option that answers a verb's question."""
     return click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")(function)
 
 
-def waits(function: Callable[..., None]) -> Callable[..., None]:
+def wait_option(function: Callable[..., None]) -> Callable[..., None]:
     """Add the option --wait to a verb that runs alone; ``verb`` puts it into the context."""
     return click.option(
         "--wait", is_flag=True, help="Wait until another run has ended, instead of exit code 3."

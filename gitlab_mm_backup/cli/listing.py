@@ -12,7 +12,7 @@ from .. import clock
 from ..config import identity
 from ..health import remarks
 from ..result import CommandResult
-from ..store import prune, soundness
+from ..store import check_records, prune, soundness
 from ..store.check_records import CheckRecord, CheckVerdict, latest_rehearsal, latest_verification
 from ..system import humanize
 from . import terminal
@@ -62,7 +62,7 @@ class Row:
 def table(rows: Sequence[Row], width: int | None) -> list[str]:
     """Return the heading and one text for each row.
 
-    Where the table is wider than ``width``, each name has a line of its own.
+    Where the table is wider than ``width``, each name has its own line.
     """
     columns = [HEADINGS[1:], *(row.cells for row in rows if row.cells)]
     widths = [max(map(len, column)) for column in zip(*columns)]
@@ -228,35 +228,27 @@ def look(store: Store) -> list[Listed]:
     """Return the sets of a store with what is known of each."""
     from ..offsite import ledger
     from ..restore import offered
-    from ..store import check_records
 
     known, copies = {offer.name: offer for offer in offered.of_store(store)}, ledger.by_set()
-    return [
-        Listed(
-            entry,
-            check_records.of_set(entry.set) if entry.set else [],
-            known[entry.name].flaws if entry.name in known else (),
-            known[entry.name].origin if entry.name in known else None,
-            copies.get(entry.name, ()),
-        )
-        for entry in store.entries()
-    ]
+    return [_listed(entry, known.get(entry.name), copies) for entry in store.entries()]
 
 
 def of_set(set_: BackupSet) -> Listed:
     """Return one set, of the store or from elsewhere, with what is known of it."""
     from ..offsite import ledger
     from ..restore import offered
-    from ..store import check_records
     from ..store.sets import SetEntry
 
-    found = offered.of_set(set_)
+    return _listed(SetEntry(set_.name, set_, ""), offered.of_set(set_), ledger.by_set())
+
+
+def _listed(entry: SetEntry, found: Found | None, copies: Mapping[str, Sequence[str]]) -> Listed:
     return Listed(
-        SetEntry(set_.name, set_, ""),
-        check_records.of_set(set_),
-        found.flaws,
-        found.origin,
-        ledger.by_set().get(set_.name, ()),
+        entry,
+        check_records.of_set(entry.set) if entry.set else (),
+        found.flaws if found else (),
+        found.origin if found else None,
+        copies.get(entry.name, ()),
     )
 
 
@@ -278,20 +270,19 @@ def copies_result(
     remote: Remote, entries: Sequence[RemoteEntry], known: Mapping[str, Found], here: Host
 ) -> CommandResult:
     """Return the list of the copies at one remote."""
-    rows = [_copy_row(entry, known[entry.name], here) for entry in entries]
+    history = check_records.history()
+    rows = [_copy_row(entry, known[entry.name], here, history) for entry in entries]
     lines = table(rows, terminal.columns()) if rows else [f"No copy of a set at {remote.name}"]
     fields = [_copy_fields(remote, entry, known[entry.name], here) for entry in entries]
     return CommandResult({"sets": fields}, lines, answer=True, tones=_tones(lines))
 
 
-def _copy_row(entry: RemoteEntry, found: Found, here: Host) -> Row:
+def _copy_row(entry: RemoteEntry, found: Found, here: Host, history: Sequence[CheckRecord]) -> Row:
     if entry.manifest is None or entry.copy is None:
         return Row(entry.name, (), [f"NOT COMPLETE: {entry.problem}"])
-    from ..store import check_records
-
     manifest, now = entry.manifest, clock.now()
-    proven = [record for record in check_records.history() if record.set == entry.name]
-    cells = [*_amounts(manifest, entry.bytes, now), *proof_cells(proven, now), "1"]
+    proven = [record for record in history if record.set == entry.name]
+    cells = [*_amounts(manifest, entry.bytes, now), *proof_cells(proven, now), _NOT_KNOWN]
     below = [f"from {manifest.host}"]
     if manifest.increment:
         below[0] += f", builds on {manifest.increment.base}"

@@ -123,13 +123,13 @@ class _Commands(common.Group):
     callback=common.print_version,
     help="Show the version and exit.",
 )
-@common.everywhere
+@common.common_options
 @click.pass_context
 def group(
     context: click.Context, as_json: bool, config: Path | None, verbose: bool, quiet: bool
 ) -> None:
     """Backup, restore and migration for the Mattermost bundled with Omnibus GitLab."""
-    context.obj = common.Before(as_json, config, verbose, quiet)
+    context.obj = common.Typed(as_json, config, verbose, quiet)
 
 
 def main() -> None:

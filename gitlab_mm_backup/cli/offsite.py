@@ -173,7 +173,7 @@ def looked_at(
 
 
 @click.command()
-@common.waits
+@common.wait_option
 @verb
 def offsite(context: Context) -> CommandResult:
     """Copy finished sets to the off-site remotes, check the copies, and prune them.

@@ -269,8 +269,8 @@ class Options:
     help="Restore this set although its origin is not proven.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan; change nothing.")
-@common.agreed
-@common.waits
+@common.yes_option
+@common.wait_option
 @offsite.from_elsewhere
 @click.option("--rollback", is_flag=True, help="Roll back an interrupted restore.")
 @click.option("--continue", "go_on", is_flag=True, help="Run an interrupted restore again.")

@@ -107,8 +107,8 @@ def verify(
     is_flag=True,
     help="Show which sets would be removed and why; change nothing.",
 )
-@common.agreed
-@common.waits
+@common.yes_option
+@common.wait_option
 @verb
 def prune(
     context: Context,
@@ -232,14 +232,14 @@ def _known(set_: BackupSet, item: Listed) -> list[tuple[str, str]]:
 
 @click.command()
 @click.argument("wanted", metavar="SET")
-@common.agreed
-@common.waits
+@common.yes_option
+@common.wait_option
 @verb
 def delete(context: Context, wanted: str, yes: bool) -> CommandResult:
     """Remove one set, after a question. Its copies elsewhere stay."""
     from . import output
 
-    _, store = settings_and_store(context)
+    store = context.store()
     with context.only_run():
         set_ = _named(store, wanted)
         if thinning.pinned(set_):
@@ -265,10 +265,7 @@ def delete(context: Context, wanted: str, yes: bool) -> CommandResult:
 @verb
 def pin(context: Context, wanted: str) -> CommandResult:
     """Keep a set and its copies, whatever the retention rules say."""
-    _, store = settings_and_store(context)
-    set_ = _named(store, wanted)
-    thinning.pin(set_)
-    return CommandResult({"set": set_.name, "pinned": True}, [f"Pinned {set_.name}"])
+    return _pinned(context, wanted, pinned=True)
 
 
 @click.command()
@@ -276,16 +273,19 @@ def pin(context: Context, wanted: str) -> CommandResult:
 @verb
 def unpin(context: Context, wanted: str) -> CommandResult:
     """Leave a pinned set to the retention rules again."""
-    _, store = settings_and_store(context)
-    set_ = _named(store, wanted)
-    thinning.unpin(set_)
-    return CommandResult({"set": set_.name, "pinned": False}, [f"Unpinned {set_.name}"])
+    return _pinned(context, wanted, pinned=False)
+
+
+def _pinned(context: Context, wanted: str, *, pinned: bool) -> CommandResult:
+    set_ = _named(context.store(), wanted)
+    change, word = (thinning.pin, "Pinned") if pinned else (thinning.unpin, "Unpinned")
+    change(set_)
+    return CommandResult({"set": set_.name, "pinned": pinned}, [f"{word} {set_.name}"])
 
 
 def _named(store: Store, wanted: str) -> BackupSet:
-    """Return the set of that name; what removes or pins a set does not guess which."""
-    if wanted == "latest":
-        raise Failure(
-            "Name the set", "latest may be another one tomorrow", "gitlab-mm list", ExitCode.USAGE
-        )
+    """Return the set of the store with that name; what removes or pins one does not guess which."""
+    if wanted == "latest" or "/" in wanted:
+        told = "latest may be another one tomorrow, and a path may lead out of the store"
+        raise Failure("Give the name of a set", told, "gitlab-mm list", ExitCode.USAGE)
     return store.find(wanted)

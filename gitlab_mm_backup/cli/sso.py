@@ -100,8 +100,8 @@ def accounts() -> None:
     "is asked for, or read from the first line of standard input.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Show the affected accounts; change nothing.")
-@common.agreed
-@common.waits
+@common.yes_option
+@common.wait_option
 @click.option(
     "--undo",
     "mapping",
