@@ -29,14 +29,13 @@ def after_job(ours: Settings, find: Callable[[], Store]) -> None:
     """
     try:
         facts = lights.collect(find(), ours)
+        publish(facts, status.status(facts))
     except Failure as failure:
         log.warning("The metrics have no data of sets: %s", redaction.without_rows(str(failure)))
         _write(_without_sets(ours))
         told = redaction.without_rows(str(failure))
         line = StatusLine("last set", State.BAD, told, fix="gitlab-mm doctor")
         summary.write(Summary(identity.full_hostname(), clock.now(), [line]))
-        return
-    publish(facts, status.status(facts))
 
 
 def publish(facts: StatusInput, lines: Sequence[StatusLine]) -> None:
