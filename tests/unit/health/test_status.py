@@ -162,11 +162,11 @@ def test_a_host_without_mattermost_is_bad() -> None:
         (
             1,
             "warning",
-            "did not succeed 60 min ago (exit code 1: failed",
+            "did not succeed 60 min ago (exit code 1: failed)",
             "journalctl -t gitlab-mm",
         ),
         (2, "warning", "exit code 2: bad usage or settings", "gitlab-mm config check"),
-        (5, "bad", "exit code 5", "journalctl -t gitlab-mm"),
+        (5, "warning", "(exit code 5: failed)", "journalctl -t gitlab-mm"),
         (77, "warning", "exit code 77: ended unexpectedly", "journalctl -t gitlab-mm"),
     ],
 )
