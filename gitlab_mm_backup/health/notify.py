@@ -106,7 +106,8 @@ def follow(ended: FinishedRun, load: Callable[[], Settings], find: Callable[[], 
         before, _ = metrics.note_run(ended.command, ended.began, ended.seconds, int(ended.code))
     except OSError as error:
         log.warning("The result of this run could not be recorded: %s", error.strerror)
-    _guard(lambda: publish.after_job(load(), find))
+    # A rehearsal leaves what is live alone: it asks no live service either.
+    _guard(lambda: publish.after_job(load(), find, live=ended.command != "rehearse"))
     _guard(lambda: _send(ended, before, load()))
 
 

@@ -21,21 +21,29 @@ from .summary import Summary
 log = logging.getLogger(__name__)
 
 
-def after_job(ours: Settings, find: Callable[[], Store]) -> None:
-    """Publish the state after a job.
+def after_job(ours: Settings, find: Callable[[], Store], *, live: bool = True) -> None:
+    """Publish the state after a job; without ``live`` nothing live is asked.
 
     If the store cannot be read, for example because its disk is not mounted, the metrics have no
     sets, but still the end of the run.
     """
     try:
         facts = lights.collect(find(), ours)
-        publish(facts, status.status(facts))
+        publish(facts, status.status(facts, None if live else _seen(facts)))
     except Failure as failure:
         log.warning("The metrics have no data of sets: %s", redaction.without_rows(str(failure)))
         _write(_without_sets(ours))
         told = redaction.without_rows(str(failure))
         line = StatusLine("last set", State.BAD, told, fix="gitlab-mm doctor")
         summary.write(Summary(identity.full_hostname(), clock.now(), [line]))
+
+
+def _seen(facts: StatusInput) -> dict[str, StatusLine]:
+    """Return the lines of the newest summary."""
+    try:
+        return {line.name: line for line in summary.read(facts.now).lines}
+    except Failure:
+        return {}
 
 
 def publish(facts: StatusInput, lines: Sequence[StatusLine]) -> None:

@@ -283,6 +283,15 @@ def test_all_lines_in_their_order() -> None:
     assert names[:4] == ["last set", "rehearsal", "sign-in", "service"]
 
 
+def test_what_is_live_is_not_asked_where_it_was_seen_before() -> None:
+    """A rehearsal leaves the live Mattermost alone."""
+    seen = StatusLine("service", State.WARNING, "Mattermost is stopped", fix="start it")
+    names = {line.name: line for line in status.status(facts(TONIGHT), {"service": seen})}
+    assert names["service"] == seen
+    assert "sign-in" not in names
+    assert "next run" in names
+
+
 # how it is told
 
 
