@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,16 @@ def production(path: Path) -> dict[str, Any]:
     Raises Failure where it cannot be read.
     """
     try:
-        document = validation.from_yaml(path.read_text())
+        return _production(path.read_text())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
+
+
+@functools.lru_cache(maxsize=2)  # it is a long file, and a backup asks ten times
+def _production(text: str) -> dict[str, Any]:
+    document = validation.from_yaml(text)
     section = document.get("production") if isinstance(document, dict) else None
     return section if isinstance(section, dict) else {}
 
