@@ -35,7 +35,7 @@ SIZES = (0.25, 0.5, 1.0)
 
 
 def say(text: str) -> None:
-    """Tell whoever waits what is going on."""
+    """Print the progress."""
     print(text, file=sys.stderr, flush=True)
 
 

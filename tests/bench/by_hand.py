@@ -68,7 +68,7 @@ rm -rf /var/opt/gitlab/mattermost.before
 (cd /tmp && $pg/dropdb $at --if-exists mattermost_before)
 """
 
-#: pg_restore with one job from the compressed stream, into a database of its own. $1 is the set.
+#: pg_restore with one job from the compressed stream, into a new database. $1 is the set.
 ONE_JOB = """
 (cd /tmp && $pg/createdb $at -O gitlab_mattermost -T template0 mattermost_try)
 zstd -q -dc $1/database.dump.zst | (cd /tmp && $pg/pg_restore $at --no-owner --no-acl \\

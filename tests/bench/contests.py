@@ -241,7 +241,7 @@ def rehearsal(host: Host, rounds: int, say: Say) -> dict[str, Measured]:
 def _rehearser(host: Host, *words: str) -> Run:
     """A rehearsal up to the start of Mattermost, if it comes to that.
 
-    Its processor time is not told: the scratch server ends with a process namespace of its own,
+    Its processor time is not shown: the scratch server ends with its process namespace,
     and Linux does not account for what is left in one.
     """
 

@@ -31,7 +31,7 @@ TITLES = {
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown that also reads well as it is."""
+    """A Markdown table that is readable as plain text."""
     widths = [max(len(line[place]) for line in (head, *lines)) for place in range(len(head))]
     rule = ["-" * width for width in widths]
     return "\n".join(

@@ -300,7 +300,7 @@ def database(name: str) -> Facts:
         ("rows of", ROWS, ("count", "digest")),
         ("sequence", SEQUENCES, ("last", "called")),
     ):
-        # As JSON each is a line of its own, whatever its names hold.
+        # As JSON each is one line, whatever its names hold.
         asked = psql(name, f"SELECT to_json(q) FROM ({query}) x (q)").splitlines()
         each = [
             f"SELECT json_build_array(a, b, c) FROM ({json.loads(one)}) x (a, b, c);"

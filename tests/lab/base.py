@@ -45,7 +45,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Tell whoever waits why it takes long."""
+    """Print why it takes long."""
     print(f"lab: {text}", file=sys.stderr, flush=True)
 
 

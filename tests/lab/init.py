@@ -30,7 +30,7 @@ CLONE_NEWCGROUP = 0x02000000  # unshare(2)
 POWER_OFF = 0x4321FEDC  # reboot(2); within a PID namespace it ends that alone
 CGROUP = "lab-"
 SYSTEMD = "/lib/systemd/systemd"
-# Nothing of the machine's own: services are started by whoever wants them.
+# No service of the machine starts by itself.
 TARGET = "[Unit]\nDescription=Lab\nAllowIsolate=yes\n"
 
 

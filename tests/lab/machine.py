@@ -62,7 +62,7 @@ def _removed(group: Path) -> bool:
 def resolve_inside(root: Path, path: str, follow: bool = True) -> Path:
     """Where `path` of the system below `root` lies: absolute links, too, stay below `root`.
 
-    Without `follow` a link at the very end stays a link. What does not exist is taken as it is.
+    Without `follow` a link at the very end stays a link. A path that does not exist is returned unchanged.
     """
     pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
     found: list[str] = []

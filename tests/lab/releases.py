@@ -11,7 +11,7 @@ from tests.lab.errors import LabError
 from tests.lab.sandbox import SEARCH_PATH
 
 DEBIAN = "http://deb.debian.org/debian"
-# apt's lists stay, so that packages can be installed; nobody reads translations in a lab.
+# apt's lists stay, so that packages can be installed; a lab needs no translations.
 OPTIONS = (
     "--quiet", "--variant=apt", "--skip=cleanup/apt/lists", "--dpkgopt=force-unsafe-io",
     "--dpkgopt=path-exclude=/usr/share/locale/*",

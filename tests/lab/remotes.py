@@ -185,12 +185,12 @@ def start_s3_with_tls(lab: Lab) -> None:
 
 
 def start_webdav(lab: Lab, folder: str) -> None:
-    """Serve a folder by WebDAV, to nobody but "backup" with its password."""
+    """Serve a folder by WebDAV, only to "backup" with its password."""
     _serve(lab, "webdav", WEBDAV_PORT, folder)
 
 
 def start_sftp(lab: Lab, folder: str) -> None:
-    """Serve a folder by SFTP, to nobody but "backup" with its password."""
+    """Serve a folder by SFTP, only to "backup" with its password."""
     _serve(lab, "sftp", SFTP_PORT, folder)
 
 
@@ -213,7 +213,7 @@ def start_ssh(lab: Lab, folder: str, denied: str = "") -> None:
 
 
 def start_restic(lab: Lab, folder: str) -> None:
-    """Serve a repository to restic, to nobody but "backup" with its password."""
+    """Serve a repository to restic, only to "backup" with its password."""
     address = ("--addr", f"127.0.0.1:{RESTIC_PORT}", "--user", "backup", "--pass", PASSWORD)
     _leave_running(lab, "rclone", "serve", "restic", *address, folder)
     wait_for_port(lab, RESTIC_PORT)

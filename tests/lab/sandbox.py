@@ -1,4 +1,4 @@
-"""A throwaway host: an overlay of this machine in namespaces of its own, with a power switch.
+"""A throwaway host: an overlay of this machine in its own namespaces, with a power switch.
 
     with Lab(base=build_base()) as lab:
         lab.write("/etc/gitlab/gitlab.rb", "...")
@@ -118,7 +118,7 @@ class Lab:
         return self._pid
 
     def boot(self) -> None:
-        """Switch the lab on, with its disk as it is."""
+        """Switch the lab on with its unchanged disk."""
         if self._pid is not None:
             raise LabError("the lab is switched on already")
         shared = self._plan["network"] or self._network_of

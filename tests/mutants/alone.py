@@ -18,7 +18,7 @@ _BUILD = _TOP / "build"
 
 
 def without_writing() -> None:
-    """Go on in mount and process namespaces of our own; without root's rights there is no need."""
+    """Continue in private mount and process namespaces; not needed without root."""
     if os.geteuid() != 0:
         return
     if os.environ.get(_MARK):

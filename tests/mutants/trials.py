@@ -1,6 +1,6 @@
-"""Unit tests run against a changed module, each time in a process of its own.
+"""Unit tests run against a changed module, each time in a new process.
 
-A process is forked from one that has pytest, and nothing of ours, in memory: the changed code is
+A process is forked from one that has pytest, and no module of the package, in memory: the changed code is
 what it imports.  No file of the checkout changes.
 """
 

@@ -33,7 +33,7 @@ def base() -> Path:
 
 @pytest.fixture(scope="session")
 def deb() -> Path:
-    """Our package, built from the checkout as it is."""
+    """The package, built from the checkout."""
     return build_deb()
 
 

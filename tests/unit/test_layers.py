@@ -27,7 +27,7 @@ LINE = (
     ("",),
 )
 STEPS = {folder: step for step, folders in enumerate(LINE) for folder in folders}
-# Programs of their own: nothing of ours is in their memory.
+# Separate programs: no module of the package is in their memory.
 PROGRAMS = {"system.cleanup", "system.nolinks", "postgresql.search_path_filter"}
 STARTERS = {"subprocess", "pty", "multiprocessing"}
 OS_STARTERS = {"system", "popen", "fork", "forkpty", "posix_spawn", "posix_spawnp", "startfile"}
@@ -262,7 +262,7 @@ def test_every_way_to_start_a_program_is_seen(text: str) -> None:
 
 
 def test_only_the_console_prints_asks_and_exits() -> None:
-    """And what ends with an exit code of its own where the program cannot begin that it becomes."""
+    """And what exits where the program that replaces it cannot start."""
     assert (
         breaches(
             SOURCES,

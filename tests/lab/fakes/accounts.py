@@ -22,7 +22,7 @@ def start_numbers(first: int) -> None:
 
 
 def ensure(name: str, home: Path, shell: str) -> None:
-    """Make a system user with a group of its own, if it is missing."""
+    """Create a system user and its group, if missing."""
     if paths.user_exists(name):
         return
     number = int(NEXT_NUMBER.read_text())

@@ -46,7 +46,7 @@ def urlsafe(data: bytes) -> str:
 
 
 def other_sections(package: paths.Package) -> Settings:
-    """Secrets of GitLab's other parts: nobody here needs them, but the real file has them."""
+    """Secrets of GitLab's other parts: unused here, but the real file has them."""
     return {
         "gitlab_workhorse": {"secret_token": hexadecimal(package, "workhorse", 44)},
         "gitlab_shell": {"secret_token": hexadecimal(package, "shell", 128)},

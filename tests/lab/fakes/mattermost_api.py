@@ -127,7 +127,7 @@ class Api:
         return json_response(told)
 
     def log_in(self, request: Request) -> Response:
-        """Sign in with a password; the session's token is in a header. An account of another service has none."""
+        """Sign in with a password; the session's token is in a header. An account of another service has no token."""
         asked = request.json()
         refused = failure(
             401, "api.user.login.invalid_credentials_email_username", "Wrong password."

@@ -176,7 +176,7 @@ def test_a_flipped_bit_in_the_base_is_found_before_anything_is_done(nights: Nigh
             assert wrong in answer.error["detail"]
         rehearsed = nights.product("rehearse", names[1])
         assert (rehearsed.code, results(rehearsed)["checksums"]) == (1, "failed")
-        # Known to be damaged, it is no base for tonight's set.
+        # A set known to be damaged is no base for the next one.
         assert nights.product("verify", names[0]).code == 1
         assert nights.listed(names[2])["damaged_base"] == names[0]
         assert f"NOT SOUND: {names[0]}" in nights.product.run("list").stdout

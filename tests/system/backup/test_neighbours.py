@@ -1,4 +1,4 @@
-"""What a backup is to its neighbours: a migration, a VACUUM, whoever else wants processor, disk or memory."""
+"""The impact of a backup on migrations, VACUUM, and other users of processor, disk and memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BALLAST = (
     "'id', substr(md5('ballast' || n), 1, 26), 'message', (SELECT string_agg(md5(random()::text), '')"
     " FROM generate_series(1, 60) WHERE n > 0))) p"
 )
-# A table that is rewritten is empty to whoever has taken his snapshot before.
+# A rewritten table is empty in snapshots that are older.
 REWRITE = (
     "ALTER TABLE posts ALTER COLUMN remoteid TYPE varchar(26) USING (remoteid || ''),"
     " ALTER COLUMN remoteid SET DEFAULT 'migrated'"
@@ -113,7 +113,7 @@ def test_the_locks_go_with_the_dump_not_with_the_files(server: Server) -> None:
     [("", 10, "best-effort: prio 7"), ("nice: 0\n", 0, "none: prio 0")],
 )
 def test_a_backup_steps_back(server: Server, settings: str, nice: int, disk: str) -> None:
-    """Who is just ending has no class at the disk any more; so nobody has another one for long."""
+    """A process that is ending has no I/O class any more; so no process keeps another one."""
     seen: dict[str, list[tuple[int, str]]] = {}
 
     def all_do() -> bool:
@@ -137,7 +137,7 @@ def priorities(lab: Lab, program: str) -> list[tuple[int, str]]:
 
 @pytest.fixture
 def on_disk() -> Iterator[Path]:
-    """A folder on this machine's disk, which labs see too; what lies in memory is no test."""
+    """A directory on this machine's disk, which labs see too; tmpfs would not test it."""
     with tempfile.TemporaryDirectory(dir=CHECKOUT / "build") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -148,7 +148,7 @@ def on_disk() -> Iterator[Path]:
 
 
 def test_the_page_cache_is_left_as_it_is(server: Server, on_disk: Path) -> None:
-    """What Mattermost has read lately stays in memory, what nobody reads does not come there."""
+    """The page cache keeps what Mattermost has read, and gets nothing from the backup."""
     for file in on_disk.iterdir():
         descriptor = os.open(file, os.O_RDONLY)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -40,7 +40,7 @@ def replaced(text: bytes, *changes: tuple[bytes, bytes]) -> bytes:
     return text
 
 
-# What the lab's Mattermost, which is no Go, starts from too.
+# The lab's Mattermost, not written in Go, starts from these too.
 MILD = (
     (rb'"ServiceSettings": \{', b'"ServiceSettings": {\n "EnableCommands": true,'),
     (rb'"GitLabSettings": \{', b'"New": 1e400, "gitlabsettings": {'),
@@ -116,7 +116,7 @@ def test_a_form_of_config_json(form: str, server: tuple[Omnibus, Product]) -> No
 
 
 def test_keys_in_other_letters(server: tuple[Omnibus, Product]) -> None:
-    """Go reads a key in any letters, so uploads may lie in a bucket by one that nobody looks for."""
+    """Go reads keys in any letter case, so an oddly written key may put uploads into a bucket."""
     product = server[1]
     document = json.loads(product.lab.path(CONFIG).read_bytes())
     settings = document.pop("FileSettings") | {"drivername": "amazons3", "amazons3bucket": "chat"}

@@ -187,7 +187,7 @@ def test_what_claims_to_be_ours_without_our_signature_is_forged(
         answer = house.product(*RESTORE, name)
         assert answer.code == 2 and "is forged" in answer.document["error"]["message"], answer
         assert house.teams() == before
-        if name != house.copy:  # nor is it taken where nobody names a set
+        if name != house.copy:  # nor is it taken if no set is named
             answer = house.product("verify", "--from", "nas", "latest")
             assert (answer.code, answer.document["set"]) == (0, house.copy), answer
 
@@ -262,7 +262,7 @@ def test_an_empty_machine_trusts_the_key_of_the_kit(
 
 
 def test_a_credential_that_may_not_remove_is_enough(house: House, attacks: Attacks) -> None:
-    """As docs/authenticity.md has it for OpenSSH: whoever is root here cannot remove the copies."""
+    """As docs/authenticity.md describes for OpenSSH: root of this host cannot remove the copies."""
     lab, product = house.lab, house.product
     remotes.start_ssh(lab, "/srv/vault", "remove,rmdir,rename,posix-rename")
     remotes.write_ssh_conf(lab, "vault")

@@ -1,4 +1,4 @@
-"""An owner who keeps changing the database while we work in it: nothing of ours is torn or led astray.
+"""An owner who keeps changing the database while we work in it: no set is inconsistent, no session is misused.
 
 `make races` runs this with a thousand changes for each verb instead of a hundred.
 """

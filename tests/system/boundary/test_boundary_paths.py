@@ -66,7 +66,7 @@ CONFIGS = {
 
 @dataclass
 class House:
-    """A server whose account mattermost attacks, and a tree of root's that nobody may touch."""
+    """A server whose account mattermost attacks, and a tree of root's that must not be touched."""
 
     lab: Lab
     gitlab: Omnibus
@@ -192,7 +192,7 @@ print("done", flush=True)
 
 
 def test_what_is_made_while_tar_packs(house: House, attacks: Attacks) -> None:
-    """The set is one that a restore takes; what it is not to have is told, and not restored."""
+    """A restore accepts the set; what it must not hold is reported, and not restored."""
     house.lab.write("/tmp/meanwhile.py", MEANWHILE)
     house.shell(f"head -c 4M /dev/urandom >{HOME}/data/a-pad", user="mattermost")
     making = house.lab.popen(

@@ -68,7 +68,7 @@ def test_the_witness_tells_what_somebody_does(house: House) -> None:
 def test_what_is_swapped_all_the_time(
     house: House, attacks: Attacks, name: str, kinds: str, verb: tuple[str, ...]
 ) -> None:
-    """Whatever the verb says, nothing of root's is read, written or given away."""
+    """Whatever the result, no file of root's is read, written or chowned."""
     who = "a disk comes and goes at" if kinds == "mount" else f"mattermost swaps ({kinds})"
     with attacks.row(f"{who} {name} all the time: {' '.join(verb)}"):
         house.race(name, kinds, *verb)

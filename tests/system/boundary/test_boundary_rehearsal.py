@@ -208,7 +208,7 @@ def test_a_mattermost_that_never_answers(place: House, attacks: Attacks) -> None
 
 
 def test_a_table_that_fills_the_disk(place: House, attacks: Attacks) -> None:
-    """On a disk of its own, of which 5 % stay free."""
+    """On a separate disk, of which 5 % stay free."""
     place.lab.run("mkdir", "-p", "/mnt/disk")
     place.lab.run("mount", "-t", "tmpfs", "-o", "size=600m", "tmpfs", "/mnt/disk")
     place.lab.write("/root/disk.yml", f"{LIMITS}scratch_dir: /mnt/disk\n")

@@ -250,7 +250,7 @@ def test_a_program_that_a_hook_left_holds_no_lock(product: Product) -> None:
 
 @pytest.fixture
 def broken(product: Product) -> Iterator[Product]:
-    """The program with errors of its own in prune and restore, and somebody who is told."""
+    """The program with bugs in prune and restore, and a receiver of notifications."""
     lab = product.lab
     product.backup()  # for a restore
     lab.write("/tmp/catch.py", CATCH)

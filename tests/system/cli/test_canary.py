@@ -29,7 +29,7 @@ from tests.lab.omnibus import Omnibus, Spec, install
 from tests.lab.sandbox import Lab
 from tests.unit.cli.test_json_schemas import verbs
 
-CANARY = "Zq7w-canary-4711/+0815"  # nobody knows its first four characters; they may be shown
+CANARY = "Zq7w-canary-4711/+0815"  # its first four characters may be shown
 NEEDLES = [
     CANARY,
     quote(CANARY, safe=""),

@@ -113,7 +113,7 @@ class Browser:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start Chromium with a profile of its own; it ends with the block, and leaves nothing."""
+    """Start Chromium with a temporary profile; both end with the block."""
     there, writing = os.pipe()
     reading, back = os.pipe()
     # The protocol's descriptors are 3 and 4: ours must not be in the way of that.

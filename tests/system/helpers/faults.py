@@ -176,7 +176,7 @@ class Server:
         return seen
 
     def expect(self, name: str, ignore: Sequence[str] = ()) -> None:
-        """Exactly this state is served, whole, and nothing of ours lies about."""
+        """Exactly this state is served, intact, without temporary files."""
         problems = differences(self.states[name], self.observe(), ignore)
         assert not problems, f"not exactly state {name}:\n" + "\n".join(problems[:12])
         self.live = name

@@ -26,7 +26,7 @@ mkdir -m 700 {CANARY}/keys {CANARY}/bells
 echo {SECRET} >{CANARY}/keys/key; echo 'echo {SECRET}' >{CANARY}/run.sh
 chmod 600 {CANARY}/keys/key
 """
-# Owners, modes, sizes and times of change; it opens directories, so nobody may watch meanwhile.
+# Owners, modes, sizes and times of change; it opens directories, so the watch is off meanwhile.
 _SEAL = f"find {CANARY} -path {CANARY}/bells -prune -o -printf '%p %u:%g %m %T@ %C@ %s\\n' | sort"
 _EVENTS = "access,open,modify,attrib,close,create,delete,delete_self,move,move_self"
 _SEEN = "/root/witness.log"
@@ -108,7 +108,7 @@ rm -rf "$0.strange"
 
 @dataclass
 class House:
-    """A server, where Mattermost's directories are, and a tree of root's that nobody may touch."""
+    """A server, where Mattermost's directories are, and a tree of root's that must not be touched."""
 
     lab: Lab
     product: Product
@@ -179,7 +179,7 @@ class House:
 def witness(lab: Lab) -> Iterator[Callable[[], list[str]]]:
     """Watch the canary, without our programs having a part in it; yield what tells all events.
 
-    It is inotify(7)'s: whoever opens, reads, writes, chowns or renames what is there, or enters it.
+    By inotify(7): each open, read, write, chown and rename in it.
     """
     script = f"exec inotifywait -q -m -r -e {_EVENTS} --format '%e %w%f' {CANARY} >{_SEEN}"
     watching = lab.popen("sh", "-c", script)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tests.lab.sandbox import Lab
 
 LOG = "/var/log/gitlab/postgresql/current"
-# Written to the server's log by whoever calls it: that takes nobody's rights, and outlives a rollback.
+# Written to the server's log by each caller: it needs no rights, and a rollback keeps it.
 SPY = """
 CREATE OR REPLACE FUNCTION public.spy(trap text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE super boolean;

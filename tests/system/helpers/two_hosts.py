@@ -18,7 +18,7 @@ _RENAME = "import socket, sys; socket.sethostname(sys.argv[1])"
 
 @dataclass
 class Hosts:
-    """The lab as one host, or another; each with a state of ours, sets, and a Mattermost of its own.
+    """The lab as one host, or another; each with its state directory, sets and Mattermost.
 
     GitLab is one: both have the same people.  What tells the two Mattermosts apart is what real ones
     differ by, the id in the table systems, and one message.
@@ -100,7 +100,7 @@ class Hosts:
         return {one["name"]: one["own"] for one in self.product("list").document["sets"]}
 
     def names(self, folder: str) -> set[str]:
-        """The sets in a folder, whoever looks; marks and the like are no sets."""
+        """The sets in a directory, without marker files."""
         found = self.lab.path(folder)
         return {path.name for path in found.iterdir() if path.name[:1].isdigit()}
 

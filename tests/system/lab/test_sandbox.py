@@ -1,4 +1,4 @@
-"""The lab itself: a world of its own inside, nothing touched outside, nothing left behind."""
+"""The lab itself: isolated, without changes outside, without leftovers."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Lost:
     key: str  # that signed its sets
 
     def empty_host(self) -> tuple[Omnibus, Product]:
-        """The host is lost, and built anew: nothing of ours is on it but the package."""
+        """The host is lost and rebuilt: only the package is installed."""
         self.lab.run("dpkg", "--purge", "gitlab-mm-backup", check=False)
         Omnibus(self.lab, Spec()).lose_everything()
         self.lab.run("rm", "-rf", "/etc/gitlab-mm-backup", "/var/lib/gitlab-mm-backup")
@@ -213,7 +213,7 @@ def test_what_is_refused_before_anything_is_fetched(lost: Lost) -> None:
 
 
 def test_beside_what_is_used_a_set_comes_whole_or_without_its_files(lost: Lost) -> None:
-    """First it is had here and looked at; where there is no room for both, its files are not kept."""
+    """It is fetched and verified first; without disk space for both, its files are not kept."""
     gitlab, product = lost.empty_host()
     answer = product.restore("--no-safety-backup", "--from", "dav:mattermost")
     lost.is_back(answer, lost.set, gitlab, product)

@@ -141,7 +141,7 @@ def test_copies_of_two_hosts_that_began_in_one_second(hosts: Hosts) -> None:
 
 
 def test_nothing_overwrites_the_manifest_of_another(hosts: Hosts) -> None:
-    """Whatever the names: a folder there that has another's manifest is left as it is, and told."""
+    """A directory there with the manifest of another set is left unchanged, and reported."""
     hosts.write_config("keep_time: 0\n")
     name = hosts.backup()
     theirs = f"{REMOTE}/{name}/manifest.json"

@@ -1,4 +1,4 @@
-"""Rehearsals leave the host alone: interrupted or not, nothing stays, nothing live changes, nothing leaves."""
+"""Rehearsals leave the host alone, interrupted or not: no leftovers, no live change, no packets."""
 
 from __future__ import annotations
 
@@ -299,7 +299,7 @@ def test_no_way_leads_out_of_the_sandbox(place: House) -> None:
 
 
 def test_what_could_speak_is_off(place: House) -> None:
-    """Whatever the set says, and with a replica that nobody reaches."""
+    """Whatever the set says, and with an unreachable replica."""
     config = place.gitlab.config()
     for section, key in LOUD.values():
         config[section][key] = True

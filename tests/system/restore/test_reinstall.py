@@ -75,7 +75,7 @@ def test_reinstall_with_gitlab_restored_from_its_own_backup(
 
 @pytest.mark.parametrize("version", GENERATIONS)
 def test_reinstall_with_a_new_gitlab(base: Path, deb: Path, version: str) -> None:
-    """GitLab has a row of its own for the new host: the set's credentials must not win."""
+    """GitLab has its own row for the new host: the set's credentials must not win."""
     with Lab(base=base) as lab:
         gitlab, product = first_server(lab, deb, version)
         gitlab.seed()

@@ -54,7 +54,7 @@ def killed() -> Iterator[Case]:
 
 
 def signalled() -> Iterator[Case]:
-    """Each of the three signals, in a step of its own and in turn."""
+    """Each of the three signals, each in another step."""
     places = {
         "the load": Fault("child:pg_restore"),
         "the unpacking": Fault("stream:tar"),

@@ -19,7 +19,7 @@ TOKEN_ENDPOINT = "/opt/gitlab/etc/mattermost/env/MM_GITLABSETTINGS_TOKENENDPOINT
 
 @pytest.fixture(scope="module")
 def product(base: Path, deb: Path) -> Iterator[Product]:
-    """A server whose token endpoint is reached by https, with a certificate of its own."""
+    """A server whose token endpoint has https with a self-signed certificate."""
     with Lab(base=base) as lab:
         install(lab, Spec())
         product = install_product(lab, deb)

@@ -188,7 +188,7 @@ class Matrix:
             return server.contents()
 
     def lasts(self, server: Server, rows: list[str]) -> None:
-        """Reconfigure leaves all as it is, and another repair finds nothing to do."""
+        """Reconfigure changes nothing, and another repair finds nothing to do."""
         before, pid = server.contents(), server.pid()
         server.omnibus.gitlab_ctl("reconfigure")
         strays = {str(path) for path in self.strays(server)}

@@ -64,14 +64,14 @@ def stale(host: Host) -> Pair:
 
 
 def lose(host: Host) -> Pair:
-    """Have GitLab hold a pair that nobody else has; gives it."""
+    """Store a new pair in GitLab only; return it."""
     right = new_pair()
     host.accept(right, "pbkdf2")
     return right
 
 
 def state_of(host: Host) -> tuple[object, ...]:
-    """All that a repair which does nothing leaves as it is."""
+    """Everything that a repair without work leaves unchanged."""
     return host.files(), host.rows(), host.pid()
 
 

@@ -33,7 +33,7 @@ COMMANDS = {
     "mattermost-sso": "sso",
     "mattermost-doctor": "doctor",
 }
-# Tells its process and its arguments, each ended by a null, and ends as it is told to.
+# Prints its process and its arguments, each ended by a null; exits with the given code.
 RECORDER = """\
 #!/bin/sh
 printf '%s\\0' "$$" "$@" >/tmp/called

@@ -263,7 +263,7 @@ def test_what_is_removed_and_installed_again_is_as_before(server: Server) -> Non
     assert (quiet.stdout, quiet.stderr) == ("", ""), "cron's line says nothing meanwhile"
     lab.run("dpkg", "--install", DEB)
     assert (server.sets(), lab.read(CRON), lab.read(CONFIG)) == (sets, line, settings)
-    # A newer version with another config.yml, with nobody there to be asked.
+    # A newer version with another config.yml, without a terminal for questions.
     lab.run("sh", "-ec", OTHER_DEFAULTS)
     lab.run("dpkg", "--force-confdef", "--force-confold", "--install", "/tmp/newer.deb")
     assert lab.read(CONFIG) == settings

@@ -66,7 +66,7 @@ class Left:
     seed: Seed
     environment: dict[str, str]
     before: State
-    first_set: str  # of 18.11, where nobody finds it by himself
+    first_set: str  # of 18.11, where no search finds it
     doctor: dict[str, Answer]  # what was said before the upgrade, by how far it had come
 
     def backup(self, *words: str) -> Answer:
@@ -162,7 +162,7 @@ def test_the_doctor_leads_through_the_way_to_19(left: Left) -> None:
 
 
 def test_the_doctor_says_ready_with_the_right_code(left: Left) -> None:
-    """The lab's PostgreSQL is Debian's, and too old for 19; where GitLab's is elsewhere nobody asks."""
+    """The lab's PostgreSQL is Debian's, too old for 19; the path of GitLab's is given."""
     answer = left.doctor["lines removed"]
     results = {name: result for name, (result, _) in found(answer).items()}
     assert (answer.code, results.pop("PostgreSQL")) == (1, "failed")

@@ -1,4 +1,4 @@
-"""apt, as it is, upgrading a stand-in of the gitlab-ce package: our trigger, and our gate before it."""
+"""The real apt upgrades a stand-in of gitlab-ce: our trigger, and our gate before it."""
 
 from __future__ import annotations
 
@@ -276,7 +276,7 @@ def test_ctrl_c_leaves_no_set_and_the_old_gitlab(server: Server) -> None:
 
 
 def test_a_mattermost_that_nobody_uses_stops_nothing(server: Server) -> None:
-    """Last but one: it empties the tables. What a server makes for itself, bots, is nobody."""
+    """Last but one: it empties the tables. Bots, which a server creates itself, are not users."""
     server.forget()
     server.gitlab.sql("DELETE FROM teams")
     server.gitlab.sql("CREATE TABLE IF NOT EXISTS bots (userid varchar(26))")

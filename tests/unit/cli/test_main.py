@@ -49,7 +49,7 @@ class Done:
 
 
 class Cli:
-    """Runs the command line in a process of its own."""
+    """Run the command line in a separate process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

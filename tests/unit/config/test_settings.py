@@ -248,7 +248,7 @@ def test_levels_and_threads(files: Files) -> None:
 
 @pytest.mark.parametrize("text", ["off", '"off"', "warn", "block"])
 def test_the_gate(text: str, files: Files) -> None:
-    """A bare off, which YAML 1.1 takes for a truth value, is meant as it is written."""
+    """A bare off, a boolean in YAML 1.1, is read as the word."""
     assert files.load(f"upgrade_gate: {text}\n").upgrade_gate == text.strip('"')
     assert DEFAULTS.upgrade_gate == "block"
 
@@ -560,7 +560,7 @@ def test_no_private_key_is_quoted(files: Files) -> None:
 
 
 def test_what_an_option_names_is_read_by_all_of_the_process(tmp_path: Path) -> None:
-    """Also by whoever reads settings by itself, far below, such as the rule for links."""
+    """Also where a lower module reads the settings, such as the rule for links."""
     named = tmp_path / "other.yml"
     named.write_text("allow_links: [/srv/uploads]\n", encoding="utf-8")
     Context("status", as_json=False, quiet=True, verbose=False, config=named)

@@ -236,7 +236,7 @@ def test_the_override_does_nothing_but_say_so(host: Host) -> None:
 
 
 def test_wrong_settings_warn_below_19_and_stop_at_it(host: Host) -> None:
-    """They are the administrator's to mend, and without them there is no set to be known of."""
+    """The administrator corrects them; without them no set is known."""
 
     def load() -> Settings:
         raise Failure("config.yml has 1 problem", "line 1: x")

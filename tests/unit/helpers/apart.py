@@ -1,4 +1,4 @@
-"""Work done in a process with mounts of its own, which end with it."""
+"""Run a function in a process with private mounts, which end with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS, unshare(2)
 
 
 def apart(work: Callable[[], T]) -> T:
-    """Return what ``work`` returns, done where mounts are seen by nobody else."""
+    """Return what ``work`` returns, which runs with private mounts."""
     reading, writing = os.pipe()
     process = os.fork()
     if not process:

@@ -35,7 +35,7 @@ def old(tree: Tree) -> Tree:
 
 
 def refusal(tree: Tree, *, config_required: bool = True) -> Failure:
-    """Return why there is no site, once it is sure that no secret is told."""
+    """Return why there is no site, after checking that no secret is shown."""
     with pytest.raises(Failure) as caught:
         omnibus.find(tree.root, config_required=config_required)
     error: BaseException | None = caught.value

@@ -93,7 +93,7 @@ def test_a_link_that_the_account_can_exchange_does_not_count(
 def test_a_link_on_a_disk_that_is_read_only_counts_where_it_is_root_s(
     owner: int, counts: bool, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as that of a stopped host, which is looked at as it is."""
+    """Such as the disk of a stopped host, which is read without changes."""
     target, link = owned(home.parent / "target"), home / "data"
     link.symlink_to(target)
     os.chown(link, owner, owner, follow_symlinks=False)

@@ -17,7 +17,7 @@ from gitlab_mm_backup.config import settings
 from gitlab_mm_backup.errors import ExitCode
 from tests.unit.helpers.builders import ROOT
 
-# A verb that nobody knows yet, with one of everything that a value can be; then the generator.
+# A new verb with a value of each kind; then the generator.
 WITH_A_NEW_VERB = """
 import runpy, sys
 import click

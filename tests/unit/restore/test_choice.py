@@ -1,4 +1,4 @@
-"""Which set is meant where nobody names one."""
+"""Which set is restored if none is named."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def half(days: float) -> Found:
 
 
 WANT = Want(HOST, "git", Live(INSTALLATION, FULL))
-# A server that died: its own id is new, its Mattermost too, and nobody has used that.
+# A replaced server: a new id, a new Mattermost without data.
 REINSTALLED = Want(replace(HOST, installation=""), "git", Live(NEW, NOTHING))
 
 

@@ -337,7 +337,7 @@ def test_a_path_that_is_too_long_to_be_unpacked_is_left_out(
 
 
 def test_what_is_unusual_is_packed_so_that_it_can_be_restored(tmp_path: Path, home: Path) -> None:
-    """Without what no restore accepts, and with everything else as it is."""
+    """Without what no restore accepts; the rest unchanged."""
     wanted = describe(home)
     (home / "run.sh").chmod(0o6755)
     os.mkfifo(home / "pipe")
@@ -620,7 +620,7 @@ def test_what_no_backup_of_ours_holds_is_refused(bad: tarfile.TarInfo, tmp_path:
 
 
 def test_the_folders_above_are_passed_over(tmp_path: Path) -> None:
-    """A tar of restic's begins at the root; nobody unpacks what is above the folders of the set."""
+    """A tar of restic's begins at the root; what is above the set's directories is not unpacked."""
     above = [member(name, tarfile.DIRTYPE, mode=0o777) for name in ("var", "var/opt/gitlab")]
     write_archive(tmp_path / "x", *above)
     assert inspect(tmp_path / "x", f"/{ROOT}", known=KNOWN) == Contents(1, 4)

@@ -175,7 +175,7 @@ def die_after(calls: int, folder: Path) -> None:
 
 
 def kill_after(calls: int, folder: Path) -> bool:
-    """Have a child make a set and die; tell whether it came to its end before."""
+    """Have a child make a set and die; return whether it had ended before."""
     child = os.fork()
     if child == 0:
         die_after(calls, folder)
@@ -318,7 +318,7 @@ def test_a_set_can_be_given_by_any_path(
 def test_only_a_directory_that_root_alone_can_change_is_as_good_as_the_store(
     store: LocalStore, tmp_path: Path
 ) -> None:
-    """/tmp is none; what lies in the store is the store's to judge, whoever owns what it is in."""
+    """/tmp is refused; files in the store are judged by the store, whoever owns its parent."""
     ours = make_set(store.folder)
     assert store.find(str(ours.path)).said is None
     theirs = make_set(tmp_path / "elsewhere")
@@ -394,7 +394,7 @@ def test_what_must_not_be_removed_is_told_and_stops_nothing(
 
 
 def test_what_another_host_is_making_is_left_to_it(store: LocalStore) -> None:
-    """Its run may be at work; only what nobody has touched for days is removed."""
+    """Its run may still be active; only what is unchanged for days is removed."""
     ours, theirs, dead, old = (
         store.folder / f".incomplete-1795310000_2026_11_22_10.11.4{of}"
         for of in (f"-{HOST.id[:6]}", "-a1a1a1", "-f0f0f0", "")

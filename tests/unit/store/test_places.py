@@ -17,7 +17,7 @@ from tests.unit.helpers.builders import NAME, make_set
 
 @pytest.fixture
 def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Notes of a host of its own, for what has them at their usual path too."""
+    """Records of a separate host, also where the usual path is used."""
     path = tmp_path / "state/places.json"
     for function in (places.noted, places.insist, places.note, places.use):
         monkeypatch.setattr(function, "__defaults__", (path,))

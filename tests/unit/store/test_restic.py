@@ -1,4 +1,4 @@
-"""The door to restic: what it is told, and what is made of what it says. The program itself runs in labs."""
+"""The commands for restic and the reading of its output. restic itself runs in labs."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def replace_by_another(base: Path) -> None:
 
 
 def replace_by_one_above(base: Path) -> None:
-    """A set that builds on one that would build on it: nobody may go round in circles."""
+    """Two sets that build on each other: no endless loop."""
     shutil.rmtree(base)
     shutil.copytree(base.parent / THIRD, base)
 

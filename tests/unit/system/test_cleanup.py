@@ -17,7 +17,7 @@ WAIT = "import sys; print(flush=True); sys.stdin.read()"
 
 @contextmanager
 def program(argument: str, terminal: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program that was started with ``argument`` in a session of its own, and waits."""
+    """Run a program that was started with ``argument`` in its own session, and wait."""
 
     def take_terminal() -> None:
         if terminal is not None:

@@ -1,4 +1,4 @@
-"""Of the caller's environment only what is documented counts, and only for what it is meant."""
+"""Only documented variables of the caller's environment are used, each for its purpose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of an error that nobody foresaw: where it was, never its own text."""
+"""The log of an unexpected error: where it was raised, never its text."""
 
 from __future__ import annotations
 
