@@ -70,16 +70,26 @@ def run(
             product = install_product(lab, deb)
             assert product("host", "trust", key).code == 0
             _prepare(lab, host, everything=host.prepared)
+            fresh = None if rehearsed else survey(gitlab)
             told += _restore(product, host, backup, rehearsed, outcome)
-            if outcome.codes["restore"] in (0, 4):
-                if harm is not None:
-                    harm(lab, gitlab)
-                differences = oracle.differences(lost, survey(gitlab))
-                untold, idle = oracle.judge(differences, told)
-                outcome.problems += [f"not told: {one}" for one in untold]
-                outcome.notes += [f"told, and yet the same: {one}" for one in idle]
+            restored = outcome.codes["restore"] in (0, 4)
+            if restored and harm is not None:
+                harm(lab, gitlab)
+            if restored:
+                _judge(lost, survey(gitlab), told, outcome)
+            elif fresh is not None:
+                changed = oracle.differences(fresh, survey(gitlab))
+                outcome.problems += [
+                    f"changed by a refused restore: {difference}" for difference in changed
+                ]
     outcome.seconds = time.monotonic() - began
     return outcome
+
+
+def _judge(lost: Facts, found: Facts, told: Sequence[str], outcome: Outcome) -> None:
+    untold, idle = oracle.judge(oracle.differences(lost, found), told)
+    outcome.problems += [f"not told: {difference}" for difference in untold]
+    outcome.notes += [f"told, and yet the same: {sentence}" for sentence in idle]
 
 
 def furnish(lab: Lab, deb: Path, host: Host) -> tuple[Omnibus, Product]:
@@ -176,14 +186,18 @@ def _rehearse(product: Product, host: Host, backup: Answer, outcome: Outcome) ->
     answer = _ask(product, "rehearse")
     outcome.codes["rehearse"] = answer.code
     failed = answer.code not in (0, 4)
-    known = any(one.kind in REHEARSAL_ALONE for one in host.oddities)
     if (
         failed
-        and not known
+        and not _is_known(host)
         and (backup.code == 0 or not _names(host, answer, backup.document["told"]))
     ):
         outcome.problems.append(f"rehearsal after a backup with {backup.code}: {answer.error}")
     return not failed
+
+
+def _is_known(host: Host) -> bool:
+    """Whether the host has what only a rehearsal looks at."""
+    return any(oddity.kind in REHEARSAL_ALONE for oddity in host.oddities)
 
 
 def _restore(
@@ -196,8 +210,9 @@ def _restore(
     outcome.codes["restore"] = answer.code
     told: list[str] = planned.document.get("warnings", [])
     if answer.code not in (0, 4):
-        if rehearsed:  # else that has named the cause
+        if rehearsed or not (_is_known(host) or _names(host, answer, backup.document["told"])):
             outcome.problems.append(f"restore after a backup with {backup.code}: {answer.error}")
+        _leaves_nothing(product, outcome)
         return told
     if not rehearsed:
         outcome.notes.append("a restore was made of what a rehearsal refused")
@@ -209,10 +224,14 @@ def _restore(
         if one not in told and not (refused and one.startswith("A privilege could not be put back"))
     ]
     outcome.problems += [f"told after the exchange alone: {one}" for one in late]
-    left = [one for one in product.leftovers() if not oracle.TAG.search(one)]
+    _leaves_nothing(product, outcome)
+    return told
+
+
+def _leaves_nothing(product: Product, outcome: Outcome) -> None:
+    left = [path for path in product.leftovers() if not oracle.TAG.search(path)]
     if left:
         outcome.problems.append(f"left behind: {left}")
-    return told
 
 
 def reading(path: Path) -> Host:
