@@ -372,8 +372,8 @@ def test_no_command_lets_a_secret_out(house: House) -> None:
                 house.drive(verb, [], BOTH)
             house.drive("notify", ["--test"], BOTH)
             house.drive("kit", [], BOTH)
-            for option in OPTIONS if text.count(CANARY) > 1 else []:
-                house.drive("config explain", [option.name], BOTH)
+            for name in holding_the_canary(text):
+                house.drive("config explain", [name], BOTH)
         lab.run("rm", "-f", CONFIG)
     assert lab.path("/root/journal").stat().st_size > 10_000
     assert lab.path("/root/notices").stat().st_size > 0
@@ -400,6 +400,17 @@ def broken_settings() -> Iterator[str]:
     yield f"keep_time: {CANARY}\nrehearse: {CANARY}\n"
     yield f"backup_path: [{CANARY}\n"
     yield f"{CANARY}\n"
+
+
+def holding_the_canary(text: str) -> list[str]:
+    """Return the names of the options that have the canary; none if ``text`` is not YAML of options."""
+    try:
+        options = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return []
+    if not isinstance(options, dict):
+        return []
+    return [name for name, value in options.items() if CANARY in json.dumps(value, default=str)]
 
 
 @contextlib.contextmanager
