@@ -23,12 +23,20 @@ from ..system.files import OTHERS_WRITE, WORK, Ground, open_directory, sync_fold
 _BY_ENTRIES, _AS_A_WHOLE = "by-entries", "as-a-whole"
 
 
+def _itself(live: Path) -> Path:
+    """Return the path with the links of its parents followed.
+
+    ``live`` was resolved before: a link in its own place is a swap of Mattermost's account.
+    """
+    return Path(os.path.realpath(live.parent)) / live.name
+
+
 def by_entries(live: Path) -> bool:
     """Tell whether ``live`` cannot be renamed as a whole: it is, or holds, a mount point.
 
     Of such a folder the entries are exchanged, but those where something is mounted.
     """
-    real = Path(os.path.realpath(live))
+    real = _itself(live)
     return any(real == mount or real in mount.parents for mount in mounts())
 
 
@@ -42,17 +50,17 @@ def works_by_entries(live: Path, work: Path) -> bool:
 
 def deeper_mounts(live: Path) -> list[Path]:
     """Return the mount points below ``live`` that are not its direct entries: they block a swap."""
-    return [mount for mount in _mounted_below(live) if mount.parent != Path(os.path.realpath(live))]
+    return [mount for mount in _mounted_below(live) if mount.parent != _itself(live)]
 
 
 def _mounted_below(folder: Path) -> list[Path]:
-    real = Path(os.path.realpath(folder))
+    real = _itself(folder)
     return sorted(mount for mount in mounts() if real in mount.parents)
 
 
 def work_folder(live: Path, token: str) -> Path:
     """Return the work directory for ``live``: on the same file system, so that renames work."""
-    return (live if is_mount(live) else live.parent) / f"{WORK}{token}"
+    return (live if _itself(live) in mounts() else live.parent) / f"{WORK}{token}"
 
 
 def shut(ground: Ground) -> None:
@@ -85,7 +93,7 @@ def make_work_folder(work: Path, live: Path) -> None:
         how = work / (_BY_ENTRIES if by_entries(live) else _AS_A_WHOLE)
         how.mkdir()
         for disk in _mounted_below(live):
-            if disk.parent == Path(os.path.realpath(live)):
+            if disk.parent == _itself(live):
                 (how / disk.name).mkdir()
     except OSError as error:
         raise Failure(f"{work} cannot be made", str(error.strerror)) from error
@@ -93,7 +101,7 @@ def make_work_folder(work: Path, live: Path) -> None:
 
 def refuse_unmounted(live: Path, mounted: bool) -> None:
     """Raise Failure where the disk of ``live`` is no longer mounted: its work is on that disk."""
-    if mounted and not is_mount(live):
+    if mounted and _itself(live) not in mounts():
         raise Failure(
             f"Nothing is mounted at {live}", "a disk was mounted there when the restore began"
         )
@@ -203,7 +211,7 @@ def _names(live: Path, work: Path) -> list[str]:
 def _entries(live: Path) -> list[str]:
     """Return the entries of ``live`` except work directories, lost+found and mount points."""
     here = mounts()
-    real = Path(os.path.realpath(live))
+    real = _itself(live)
     return [
         name
         for name in os.listdir(live)

@@ -306,7 +306,8 @@ def exchange_both(run: RestoreRun) -> None:
 
 
 def _names(work: unpack.StagedFolder) -> dict[str, str]:
-    mounted = "yes" if disk_space.is_mount(work.live) else "no"
+    # The work directory lies on the disk that is mounted at the live one, if there is one.
+    mounted = "yes" if work.folder.parent == work.live else "no"
     return {"live": str(work.live), "work": str(work.folder), "mounted": mounted}
 
 

@@ -25,6 +25,7 @@ from ..store.restic_set import BY_RESTIC
 from ..store.sets import BackupSet
 from ..store.verify import ETC
 from ..system import process, sandbox
+from ..system.disk_space import is_mount
 from ..system.files import WORK, replace_file
 from ..system.process import Command
 from . import config_merge
@@ -64,7 +65,8 @@ def works(set_: BackupSet, site: Site, plan: RestoreOptions, token: str) -> dict
     elif "config" in plan.parts:
         live = {"config": site.folders.home / "config.json"}
     if plan.with_etc:
-        live["etc"] = site.below_root(ETC)
+        etc = site.below_root(ETC)
+        live["etc"] = Path(os.path.realpath(etc)) if is_mount(etc) else etc
     return {
         role: StagedFolder(path, work_folder(path, f"{token}-{role}"))
         for role, path in live.items()

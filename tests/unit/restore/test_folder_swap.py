@@ -439,6 +439,17 @@ def test_a_disk_that_is_not_mounted_any_more_is_missed() -> None:
         folder_swap.refuse_unmounted(Path("/proc/self"), True)
 
 
+def test_a_link_to_a_mount_point_is_not_that_mount_point(tmp_path: Path) -> None:
+    """Mattermost's account may put such a link in the place of a directory at any moment."""
+    live = tmp_path / "data"
+    live.symlink_to("/proc")
+    assert folder_swap.work_folder(live, "token").parent == tmp_path
+    assert not folder_swap.by_entries(live)
+    assert folder_swap.deeper_mounts(live) == []
+    with pytest.raises(Failure, match="Nothing is mounted"):
+        folder_swap.refuse_unmounted(live, True)
+
+
 def test_a_link_with_our_mark_leads_nobody_away(place: Place) -> None:
     link = place.root / f"{files.WORK}planted"
     link.symlink_to(place.live)
