@@ -189,7 +189,7 @@ def _behind(
         real = os.path.realpath(link, strict=True)
     except OSError:
         return
-    text = os.fsdecode(real) + "/"
+    text = os.fsdecode(real).rstrip("/") + "/"  # the root is one slash
     # A directory that lies on another disk is walked by its own name.
     places = [os.path.realpath(os.path.join(home, place)) for place in (b"", *sorted(PLACED))]
     around = [os.fsdecode(place) + "/" for place in places]
