@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import Failure, reason
 from ..mattermost.site import Folders
-from ..system.disk_space import is_mount, mounts
+from ..system.disk_space import mounts
 from ..system.files import OTHERS_WRITE, WORK, Ground, open_directory, sync_folder
 
 # A directory with one of these names in a work directory records the method; the first contains
@@ -29,6 +29,10 @@ def _itself(live: Path) -> Path:
     ``live`` was resolved before: a link in its own place is a swap of Mattermost's account.
     """
     return Path(os.path.realpath(live.parent)) / live.name
+
+
+def _is_mount(live: Path) -> bool:
+    return _itself(live) in mounts()
 
 
 def by_entries(live: Path) -> bool:
@@ -60,7 +64,7 @@ def _mounted_below(folder: Path) -> list[Path]:
 
 def work_folder(live: Path, token: str) -> Path:
     """Return the work directory for ``live``: on the same file system, so that renames work."""
-    return (live if _itself(live) in mounts() else live.parent) / f"{WORK}{token}"
+    return (live if _is_mount(live) else live.parent) / f"{WORK}{token}"
 
 
 def shut(ground: Ground) -> None:
@@ -73,6 +77,16 @@ def shut(ground: Ground) -> None:
         raise Failure(
             f"{ground.path} cannot be restricted to root for the restore", str(error.strerror)
         ) from error
+
+
+def refuse_swapped(live: Path) -> None:
+    """Raise Failure where ``live`` is a link by now; call it when nobody can change that any more."""
+    if live.is_symlink():
+        raise Failure(
+            f"{live} has become a link",
+            "it was a directory when this run began",
+            "Put the directory back in its place, and find out what replaced it.",
+        )
 
 
 def open_again(ground: Ground) -> None:
@@ -101,7 +115,7 @@ def make_work_folder(work: Path, live: Path) -> None:
 
 def refuse_unmounted(live: Path, mounted: bool) -> None:
     """Raise Failure where the disk of ``live`` is no longer mounted: its work is on that disk."""
-    if mounted and _itself(live) not in mounts():
+    if mounted and not _is_mount(live):
         raise Failure(
             f"Nothing is mounted at {live}", "a disk was mounted there when the restore began"
         )
@@ -162,8 +176,8 @@ def _ours(work: Path) -> Iterator[Path | None]:
 
 
 def empty(live: Path) -> None:
-    """Remove what an exchange of ``live`` would set aside; a regular file is removed itself."""
-    if live.is_file() and not live.is_symlink():
+    """Remove what an exchange of ``live`` would set aside; a file or link is removed itself."""
+    if live.is_symlink() or live.is_file():
         live.unlink()
         return
     for entry in (live / name for name in _entries(live)):
@@ -244,7 +258,7 @@ def exchanged(folders: Folders) -> dict[str, Path]:
         folders.real.items(), key=lambda role_and_path: len(role_and_path[1].parts)
     ):
         inside = any(outer == path or outer in path.parents for outer in chosen.values())
-        if not inside or (role != "home" and is_mount(path)):
+        if not inside or (role != "home" and _is_mount(path)):
             chosen[role] = path
     return chosen
 

@@ -181,11 +181,13 @@ def prepare_folders(run: RestoreRun) -> None:
     Where Mattermost's account could replace it, its parent is restricted to root meanwhile.
     """
     run.works.update(unpack.works(run.set, run.site, run.plan, run.token))
-    for work in run.works.values():
+    for role, work in run.works.items():
         for ground in files.grounds(work.folder):
             run.undo.will(rollback.OPEN, **ground.named)
             folder_swap.shut(ground)
             run.shut.append(ground)
+        if role in run.site.folders.real:
+            folder_swap.refuse_swapped(work.live)
         run.undo.will("remove the new folder", **_names(work))
         folder_swap.make_work_folder(work.folder, work.live)
 
@@ -259,11 +261,17 @@ def _watched(run: RestoreRun, ways: Sequence[Callable[[], object]]) -> None:
 def _disks(run: RestoreRun, opened: contextlib.ExitStack) -> list[tuple[Path, int]]:
     """Return a folder and its descriptor on each disk that gets new data.
 
-    None where the operator has agreed to fill them.
+    None where the operator has agreed to fill them.  A work directory stands for its live one.
     """
+    if run.plan.in_place:
+        return []
+    places = [(work.live, work.folder) for work in run.works.values()]
+    if "database" in run.plan.parts:
+        folder = preflight.data_folder(run.site)
+        places.append((folder, folder))
     found: dict[int, tuple[Path, int]] = {}
-    for folder in [] if run.plan.in_place else preflight.needs(run.set, run.site, run.plan):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for folder, at in places:
+        descriptor = os.open(at, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         opened.callback(os.close, descriptor)
         found.setdefault(os.fstat(descriptor).st_dev, (folder, descriptor))
     return list(found.values())

@@ -219,7 +219,7 @@ def needs(set_: BackupSet, site: Site, plan: RestoreOptions) -> dict[Path, int]:
     """Return the bytes that the new state needs, by a folder on each disk."""
     wanted: dict[Path, int] = {}
     if "database" in plan.parts:
-        wanted[_data_folder(site)] = set_.manifest.database.bytes_to_load
+        wanted[data_folder(site)] = set_.manifest.database.bytes_to_load
     if plan.with_folders:
         # All of it on each disk: the archive's bytes are not known folder by folder.
         for live in folder_swap.exchanged(site.folders).values():
@@ -227,7 +227,7 @@ def needs(set_: BackupSet, site: Site, plan: RestoreOptions) -> dict[Path, int]:
     return wanted
 
 
-def _data_folder(site: Site) -> Path:
+def data_folder(site: Site) -> Path:
     """Return PostgreSQL's data directory, or / where the server is on another host.
 
     A role without special rights cannot ask for it.

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.mattermost.site import Folders
 from gitlab_mm_backup.restore import folder_swap
 from gitlab_mm_backup.system import disk_space, files
 from tests.unit.helpers.apart import apart, mount
@@ -185,6 +186,23 @@ def test_a_folder_is_emptied_but_for_our_work(place: Place) -> None:
     folder_swap.empty(place.live)
     assert sorted(os.listdir(place.live)) == [f"{files.WORK}x"]
     assert (place.root / "neighbour").read_text() == "same"
+
+
+def test_emptying_a_link_removes_the_link(place: Place) -> None:
+    """And not what it leads to: Mattermost's account may have put it in the directory's place."""
+    place.live.rename(place.root / "theirs")
+    place.live.symlink_to(place.root / "theirs")
+    folder_swap.empty(place.live)
+    assert not os.path.lexists(place.live)
+    assert tree(place.root / "theirs")
+
+
+def test_a_directory_that_became_a_link_is_not_restored(place: Place) -> None:
+    folder_swap.refuse_swapped(place.live)
+    place.live.rename(place.root / "theirs")
+    place.live.symlink_to(place.root / "theirs")
+    with pytest.raises(Failure, match="mattermost has become a link"):
+        folder_swap.refuse_swapped(place.live)
 
 
 def test_emptying_a_plain_file_removes_it(place: Place) -> None:
@@ -446,6 +464,8 @@ def test_a_link_to_a_mount_point_is_not_that_mount_point(tmp_path: Path) -> None
     assert folder_swap.work_folder(live, "token").parent == tmp_path
     assert not folder_swap.by_entries(live)
     assert folder_swap.deeper_mounts(live) == []
+    folders = Folders({}, {"home": tmp_path, "data": live})
+    assert folder_swap.exchanged(folders) == {"home": tmp_path}
     with pytest.raises(Failure, match="Nothing is mounted"):
         folder_swap.refuse_unmounted(live, True)
 

@@ -109,7 +109,7 @@ def test_a_folder_within_another_is_not_exchanged_a_second_time() -> None:
 
 
 def test_a_mount_point_in_the_home_is_exchanged_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder_swap, "is_mount", lambda path: str(path) == f"{HOME}/data")
+    monkeypatch.setattr(folder_swap, "mounts", lambda: {Path(f"{HOME}/data")})
     assert exchanged(site()) == {"home": Path(HOME), "data": Path(f"{HOME}/data")}
     assert moves(DEFAULT, site()) == [
         move(HOME, excluded=(f"{HOME}/data",)),
