@@ -297,7 +297,6 @@ def load(
     An empty config.yml means all defaults, and so does an absent one unless ``required``.  Raises
     BadSettings with every problem of config.yml and config.d, each with its line.
     """
-    config = config or file()
     found = look(config, gitlab_yml, required=required)
     values = {value.name: value.value for value in found}
     return Settings(
@@ -310,7 +309,7 @@ def load(
         database_port=values["database.port"],
         notifications=tuple(Notification(**item) for item in values["notifications"]),
         restic=Restic(**_below("restic", values)),
-        offsite=_offsite(config, values["offsite"]),
+        offsite=remote_entries(values["offsite"]),
         upload=upload(_backup_section(gitlab_yml).get("upload"), files.first_line(_ENCRYPTION_KEY)),
         old_names=old_names(found),
     )
@@ -334,11 +333,13 @@ def _holds(value: Any) -> bool:
     return isinstance(value, Secret) or (isinstance(value, list) and any(map(_holds, value)))
 
 
-def _offsite(config: Path, listed: Sequence[Mapping[str, Any]]) -> tuple[Remote, ...]:
+def _check_offsite(given: config_file.Given) -> None:
+    """Raise BadSettings for what is wrong among the remotes, which no option shows alone."""
     try:
-        return remote_entries(listed)
+        remote_entries(given.value)
     except ValueError as error:
-        raise config_file.bad([Problem(str(error), "offsite", file=config)]) from None
+        problem = Problem(str(error), "offsite", given.line, given.file)
+        raise config_file.bad([problem]) from None
 
 
 def look(
@@ -346,6 +347,8 @@ def look(
 ) -> list[Value]:
     """Read both files, and return every option's value in the order of the table."""
     given = config_file.read(config or file(), OPTIONS, required=required)
+    if "offsite" in given:
+        _check_offsite(given["offsite"])
     gitlab = _gitlab_backup(gitlab_yml)
     return [_value(name, option, given, gitlab) for name, option in leaves(OPTIONS)]
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gitlab_mm_backup.cli.output import Context
 from gitlab_mm_backup.config import settings
+from gitlab_mm_backup.config.config_file import BadSettings
 from gitlab_mm_backup.config.option_text import sample
 from gitlab_mm_backup.config.options import leaves
 from gitlab_mm_backup.config.schema import OPTIONS
@@ -54,8 +55,12 @@ class Files:
         return settings.load(self.config, self.gitlab)
 
     def problems(self, config: str | bytes) -> Failure:
+        """What every command says; gitlab-mm config check, which only looks, says the same."""
         with pytest.raises(Failure) as caught:
             self.load(config)
+        with pytest.raises(Failure) as checked:
+            settings.look(self.config, self.gitlab)
+        assert checked.value.detail == caught.value.detail
         assert caught.value.exit_code is ExitCode.USAGE
         assert str(self.config) in caught.value.message
         return caught.value
@@ -550,6 +555,16 @@ def test_places_outside_this_machine(files: Files) -> None:
 )
 def test_a_place_that_makes_no_sense(text: str, reason: str, files: Files) -> None:
     assert reason in files.problems(text).detail
+
+
+def test_two_places_of_one_name_are_told_with_their_file_and_line(files: Files) -> None:
+    fleet = files.config.parent / "config.d/50-fleet.yml"
+    fleet.parent.mkdir()
+    fleet.write_text("# ours\noffsite: [{remote: 'nas:x'}, {remote: 'nas:y'}]\n")
+    with pytest.raises(BadSettings) as caught:
+        files.load("offsite: [{remote: 'b2:x'}]\n")
+    (problem,) = caught.value.problems
+    assert (problem.file, problem.line, problem.key) == (fleet, 2, "offsite")
 
 
 def test_no_private_key_is_quoted(files: Files) -> None:
