@@ -1,9 +1,9 @@
-"""Write manual pages, shell completions, config.yml and its JSON Schema below a /usr/share.
+"""Write manual pages, shell completions, the example of all options and its JSON Schema below a /usr/share.
 
     python3 debian/manual FOLDER
 
 Pages and completions are generated from the command line, so that they equal --help, and from the
-Markdown of this project; config.yml and its JSON Schema from the table of options. debian/rules runs
+Markdown of this project; the example and its JSON Schema from the table of options. debian/rules runs
 this program; it is not installed.
 """
 

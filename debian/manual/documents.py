@@ -1,4 +1,4 @@
-"""The sample config.yml and its JSON Schema, as files."""
+"""The example with every option, and the JSON Schema of config.yml, as files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ FOLDER = "gitlab-mm-backup"
 
 
 def files() -> dict[str, str]:
-    """Return every file's text by its path below /usr/share; debian/rules moves config.yml."""
+    """Return every file's text by its path below /usr/share."""
     return {
-        f"{FOLDER}/config.yml": option_text.sample(OPTIONS),
+        f"doc/{FOLDER}/examples/all-options.yml": option_text.sample(OPTIONS),
         f"{FOLDER}/config.schema.json": _json(option_text.schema(OPTIONS)),
     }
 

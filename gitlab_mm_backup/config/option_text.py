@@ -1,4 +1,4 @@
-"""The sample config.yml and its JSON Schema, generated from the table of options."""
+"""The example of all options and its JSON Schema, generated from the table of options."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from .options import Option, by_key
 
 SCHEMA_FILE = "/usr/share/gitlab-mm-backup/config.schema.json"
 _HEAD = (
-    "Settings of gitlab-mm-backup. No configuration is required: every option is listed here as a "
-    "comment, with its default. A wrong or unknown option is refused with its line before a run "
-    "starts. gitlab-mm config check reports all problems; gitlab-mm config show lists the effective "
-    "settings and their source."
+    "Every option of /etc/gitlab-mm-backup/config.yml, as a comment with its default: copy what you "
+    "change. A wrong or unknown option is refused with its line before a run starts. gitlab-mm config "
+    "check reports all problems; gitlab-mm config show lists the effective settings and their source."
 )
 _WIDTH = 100
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def sample(options: Sequence[Option], *, live: bool = False) -> str:
-    """Return the sample config.yml; with ``live``, every option is active, at its default."""
+    """Return a config.yml with all options as comments; with ``live``, all are active."""
     head = [*_comment(_HEAD, ""), f"# yaml-language-server: $schema={SCHEMA_FILE}"]
     blocks = ["\n".join(head), *("\n".join(_lines(option, "", live)) for option in options)]
     return "\n\n".join(blocks) + "\n"

@@ -1,4 +1,4 @@
-"""The table of all options in config.yml; sample, JSON Schema and manual are generated from it."""
+"""The table of all options in config.yml; an example, JSON Schema and manual come from it."""
 
 from __future__ import annotations
 

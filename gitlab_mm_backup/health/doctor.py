@@ -141,15 +141,17 @@ def _programs(root: Path) -> Check:
 
 
 def _config(load: Callable[[], settings.Settings]) -> list[Check]:
-    """Return a warning where config.yml uses old names of options; nothing else."""
+    """Return a warning of old names of options and of secrets that every user can read."""
     try:
         old_names = load().old_names
+        readable = settings.readable_secrets(settings.look())
     except Failure:  # which the next check tells
         return []
-    if not old_names:
+    told = [f"old names of options: {'; '.join(old_names)}"] if old_names else []
+    told += [f"every user can read {path}, which has a secret" for path in readable]
+    if not told:
         return []
-    told = f"old names of options: {'; '.join(old_names)}"
-    return [_amiss("config.yml", told, "gitlab-mm config check", Result.WARNING)]
+    return [_amiss("config.yml", "; ".join(told), "gitlab-mm config check", Result.WARNING)]
 
 
 def _backup_path(ours: settings.Settings) -> Check:

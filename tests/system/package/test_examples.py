@@ -43,6 +43,7 @@ def server(base: Path, deb: Path) -> Iterator[Server]:
 def test_every_example_is_used_here(server: Server) -> None:
     names = {path.name for path in server.lab.path(EXAMPLES).iterdir()}
     assert names == {
+        "all-options.yml",
         "config.yml",
         "copy-to-disk",
         "cron.d",
@@ -53,6 +54,13 @@ def test_every_example_is_used_here(server: Server) -> None:
 def test_the_site_for_nginx_leads_to_a_standalone_mattermost(server: Server) -> None:
     site = server.lab.read(f"{EXAMPLES}/nginx-mattermost.conf")
     assert f"server {listener.of(EffectiveConfig({})).place};" in site
+
+
+def test_the_file_with_all_options_changes_none(server: Server) -> None:
+    file = f"{EXAMPLES}/all-options.yml"
+    answer = server.product("config", "check", "--config", file)
+    assert (answer.code, answer.document["given"]) == (0, [])
+    assert "\n#keep_time:" in server.lab.read(file)
 
 
 def test_the_settings(server: Server) -> None:

@@ -246,30 +246,65 @@ def test_that_sets_are_kept_for_ever_is_said(server: Server) -> None:
 
 # removed, and half installed
 
-OTHER_DEFAULTS = rf"""
-rm -rf /tmp/new; dpkg-deb -R {DEB} /tmp/new
-cd /tmp/new; sed -i 's/^Version: .*/Version: 9.9/' DEBIAN/control; rm -f DEBIAN/md5sums
-echo '# another default' >>etc/gitlab-mm-backup/config.yml
-dpkg-deb --root-owner-group -b /tmp/new /tmp/newer.deb >/dev/null
+# A version with another config.yml; as CONFFILE, as all did until they left the file to postinst.
+OTHER_CONFIG = r"""
+rm -rf /tmp/new; dpkg-deb -R "$1" /tmp/new
+cd /tmp/new; sed -i "s/^Version: .*/Version: $2/" DEBIAN/control; rm -f DEBIAN/md5sums
+echo "# of version $2" >>usr/share/gitlab-mm-backup/config.yml
+if [ "$3" = conffile ]; then
+    cp usr/share/gitlab-mm-backup/config.yml etc/gitlab-mm-backup/config.yml
+    echo /etc/gitlab-mm-backup/config.yml >>DEBIAN/conffiles
+fi
+dpkg-deb --root-owner-group -Znone -b /tmp/new "/tmp/$2.deb" >/dev/null
 """
+
+
+def settings_files(lab: Lab) -> str:
+    """The files of the settings and what dpkg left beside them, with mode, time and content."""
+    find = "find /etc/gitlab-mm-backup -type f -printf '%p %m %T@ ' -exec sha256sum {} +"
+    return lab.run("sh", "-c", find).stdout
 
 
 def test_what_is_removed_and_installed_again_is_as_before(server: Server) -> None:
     lab = server.lab
-    sets, line, settings = server.sets(), lab.read(CRON), lab.read(CONFIG)
+    sets, line, settings = server.sets(), lab.read(CRON), settings_files(lab)
     lab.run("dpkg", "--remove", "gitlab-mm-backup")
     command = " ".join(line.splitlines()[-1].split()[6:])  # after the time and the account
     quiet = lab.run("sh", "-c", command, check=False)
     assert (quiet.stdout, quiet.stderr) == ("", ""), "cron's line says nothing meanwhile"
     lab.run("dpkg", "--install", DEB)
-    assert (server.sets(), lab.read(CRON), lab.read(CONFIG)) == (sets, line, settings)
+    assert (server.sets(), lab.read(CRON), settings_files(lab)) == (sets, line, settings)
     # A newer version with another config.yml, without a terminal for questions.
-    lab.run("sh", "-ec", OTHER_DEFAULTS)
-    lab.run("dpkg", "--force-confdef", "--force-confold", "--install", "/tmp/newer.deb")
-    assert lab.read(CONFIG) == settings
-    assert "# another default" in lab.read(f"{CONFIG}.dpkg-dist")
-    lab.run("dpkg", "--force-confold", "--force-downgrade", "--install", DEB)
-    lab.path(f"{CONFIG}.dpkg-dist").unlink(missing_ok=True)
+    lab.run("sh", "-ec", OTHER_CONFIG, "sh", DEB, "9.9", "ours")
+    lab.run("dpkg", "--install", "/tmp/9.9.deb")
+    assert settings_files(lab) == settings
+    lab.run("dpkg", "--force-downgrade", "--install", DEB)
+
+
+@pytest.fixture(scope="module")
+def bare(base: Path, deb: Path) -> Iterator[Lab]:
+    """A host with the packages 0.0.9, in which config.yml is a conffile, and 1.0, not installed."""
+    with Lab(base=base) as lab:
+        lab.path(DEB).write_bytes(deb.read_bytes())
+        for version, kind in (("0.0.9", "conffile"), ("1.0", "ours")):
+            lab.run("sh", "-ec", OTHER_CONFIG, "sh", DEB, version, kind)
+        yield lab
+
+
+@pytest.mark.parametrize("edit", ["", "keep_time: 9d\n", None])
+def test_a_file_that_was_a_conffile_is_left_alone(bare: Lab, edit: str | None) -> None:
+    """As it came, changed or removed: nothing is asked, nothing lies beside it, and a purge takes it."""
+    bare.run("dpkg", "--install", "/tmp/0.0.9.deb")
+    assert CONFIG in bare.run("dpkg-query", "-W", "-f", "${Conffiles}", "gitlab-mm-backup").stdout
+    if edit is None:
+        bare.path(CONFIG).unlink()
+    else:
+        bare.write(CONFIG, bare.read(CONFIG) + edit, mode=0o600)
+    before = settings_files(bare)
+    bare.run("dpkg", "--install", "/tmp/1.0.deb")
+    assert settings_files(bare) == before
+    bare.run("dpkg", "--purge", "gitlab-mm-backup")
+    assert not bare.path("/etc/gitlab-mm-backup").exists()
 
 
 def test_a_package_that_is_only_unpacked_works(server: Server) -> None:

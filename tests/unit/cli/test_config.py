@@ -364,10 +364,15 @@ def test_every_example_is_right(option: Option, tmp_path: Path) -> None:
 
 def test_the_package_ships_what_the_table_says(tmp_path: Path) -> None:
     files = generate(tmp_path)
-    assert files["gitlab-mm-backup/config.yml"] == option_text.sample(OPTIONS)
+    example = files["doc/gitlab-mm-backup/examples/all-options.yml"]
+    assert example == option_text.sample(OPTIONS)
     schema = json.loads(files["gitlab-mm-backup/config.schema.json"])
     assert schema == option_text.schema(OPTIONS)
-    assert f"$schema={option_text.SCHEMA_FILE}\n" in files["gitlab-mm-backup/config.yml"]
+    installed = (ROOT / "debian/config.yml").read_text(encoding="utf-8")
+    assert len(installed.splitlines()) < 10
+    assert "/usr/share/doc/gitlab-mm-backup/examples/all-options.yml\n" in installed
+    for text in (example, installed):
+        assert f"$schema={option_text.SCHEMA_FILE}\n" in text
     assert option_text.SCHEMA_FILE == "/usr/share/gitlab-mm-backup/config.schema.json"
 
 

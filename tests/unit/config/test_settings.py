@@ -21,6 +21,7 @@ from gitlab_mm_backup.config.options import leaves
 from gitlab_mm_backup.config.schema import OPTIONS
 from gitlab_mm_backup.config.settings import Remote, Rules, Settings, Upload
 from gitlab_mm_backup.errors import ExitCode, Failure
+from tests.unit.helpers.builders import ROOT
 
 DEFAULTS = Settings(Path("/var/opt/gitlab/backups/mattermost"), None, 3, 1, 4)
 
@@ -91,14 +92,14 @@ def test_a_file_without_options_changes_nothing(text: str, files: Files) -> None
     assert files.load(text) == DEFAULTS
 
 
-def test_the_shipped_file_changes_nothing(files: Files) -> None:
-    text = sample(OPTIONS)
+@pytest.mark.parametrize("text", [sample(OPTIONS), (ROOT / "debian/config.yml").read_text()])
+def test_the_shipped_files_change_nothing(text: str, files: Files) -> None:
     assert all(line.startswith("#") or not line for line in text.splitlines())
     assert max(map(len, text.splitlines())) <= 100
     assert files.load(text) == DEFAULTS
 
 
-def test_every_option_stands_in_the_shipped_file_at_its_default(files: Files) -> None:
+def test_every_option_stands_in_the_example_at_its_default(files: Files) -> None:
     """And Settings, made without a file, has the same defaults as the table."""
     live = sample(OPTIONS, live=True)
     lines = [line for line in live.splitlines() if line and not line.lstrip().startswith("#")]

@@ -9,6 +9,7 @@ import pytest
 
 from gitlab_mm_backup.checks import Check, Result
 from gitlab_mm_backup.cli import health
+from gitlab_mm_backup.config import settings
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.health import doctor
 
@@ -70,3 +71,18 @@ def test_old_names_of_options_are_a_warning(tmp_path: Path) -> None:
         "old names of options: line 1: gate is now upgrade_gate. Run: gitlab-mm config check",
     )
     assert doctor._config(lambda: Settings(tmp_path, None)) == []
+
+
+def test_a_secret_that_every_user_can_read_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "config.d/10-mail.yml"
+    file.parent.mkdir()
+    file.write_text("notifications: [{type: mattermost, to: 'https://mm.example.org/hooks/b0'}]\n")
+    monkeypatch.setattr(settings, "CONFIG_FILE", tmp_path / "config.yml")
+    file.chmod(0o644)
+    (check,) = doctor._config(settings.load)
+    told = f"every user can read {file}, which has a secret. Run: gitlab-mm config check"
+    assert check == Check("config.yml", Result.WARNING, told)
+    file.chmod(0o640)
+    assert doctor._config(settings.load) == []

@@ -148,6 +148,27 @@ def test_the_first_installation_draws_a_minute_and_later_ones_keep_it(tmp_path: 
     assert not file.exists()
 
 
+def test_the_first_installation_writes_the_settings_and_later_ones_keep_them(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "etc" / PACKAGE / "config.yml"
+
+    def install(*versions: str) -> str | None:
+        run_script("postinst", "configure", tmp_path, "exit 0", *versions)
+        return file.read_text(encoding="utf-8") if file.exists() else None
+
+    assert install() == (DEBIAN / "config.yml").read_text(encoding="utf-8")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    file.unlink()
+    assert install("0.1.0") is None, "the administrator's removal was not kept"
+    file.write_text("nice: 3\n", encoding="utf-8")
+    assert install() == install("0.1.0") == "nice: 3\n"
+    file.unlink()
+    file.symlink_to("/nowhere/yet")
+    assert install() is None and file.is_symlink()
+    assert [path.name for path in file.parent.iterdir()] == ["config.yml"], "a leftover"
+
+
 def test_the_timer_is_shipped_disabled_and_catches_up() -> None:
     units = {}
     for suffix in ("service", "timer"):
@@ -253,9 +274,10 @@ def run_script(suffix: str, argument: str, root: Path, doctor: str, *more: str) 
     for name, body in (("gitlab-mm", doctor), ("ldconfig", "exit 0"), ("adduser", "exit 0")):
         (programs / name).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
         (programs / name).chmod(0o755)
-    template = root / "usr" / "share" / PACKAGE / "cron"
-    template.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(DEBIAN / "cron", template)
+    templates = root / "usr" / "share" / PACKAGE
+    templates.mkdir(parents=True, exist_ok=True)
+    for name in ("cron", "config.yml"):
+        shutil.copy(DEBIAN / name, templates)
     text = (DEBIAN / f"{PACKAGE}.{suffix}").read_text(encoding="utf-8")
     ours = rf"(?:etc|etc/cron\.d|var/lib|usr/share)/{PACKAGE}|opt/gitlab|var/opt/gitlab"
     text = re.sub(rf"(?<![\w/}}])/(?={ours})", f"{root}/", text)
@@ -311,6 +333,7 @@ def test_purge_keeps_the_folder_in_which_a_set_lies(tmp_path: Path) -> None:
     ("path", "text"),
     [
         ("etc/gitlab-mm-backup/config.yml", 'keep_time: 7d\nbackup_path: "{place}"  # big disk\n'),
+        ("etc/gitlab-mm-backup/config.d/10-fleet.yml", "backup_path: {place}\n"),
         (
             "opt/gitlab/embedded/service/gitlab-rails/config/gitlab.yml",
             "production:\n  pages:\n    path: /x\n  backup:\n    path: {place}\n    keep_time: 7\n",
