@@ -9,15 +9,15 @@ MAKEFLAGS += --no-print-directory
 PYTHON := /usr/bin/python3
 ONLY :=
 VENV := build/venv
-HOST_PACKAGES := ca-certificates chromium gettext git mmdebstrap mount poppler-utils python3 python3-venv \
-	shellcheck systemd tar util-linux zstd
+HOST_PACKAGES := apt-utils ca-certificates chromium gettext git gnupg mmdebstrap mount poppler-utils python3 \
+	python3-venv shellcheck systemd tar util-linux zstd
 # The long ones first, so that all workers are busy to the end.
 SUITES := $(wildcard tests/system tests/unit)
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # Three at a time, for they often wait; a file, or a class of it, shares one lab, so it stays with one of them.
 PYTEST := $(VENV)/bin/python -m pytest -c tests/pytest.ini -n 3 --dist loadscope --no-loadscope-reorder
 
-.PHONY: help setup check unit lab-test test long mutants races fuzz bench deb deb-deps demo clean need-root
+.PHONY: help setup check unit lab-test test long mutants races fuzz bench deb deb-deps repo demo clean need-root
 
 help:
 	@echo "make check     formatting, lint, types"
@@ -30,6 +30,7 @@ help:
 	echo "make bench     ours against what can be typed by hand (root); SCALE=0.25 ROUNDS=3 ONLY=restore,nights"
 	echo "make deb       the package, into build/deb (root)"
 	echo "make deb-deps  packages of what bullseye lacks, into build/deb-deps (root)"
+	echo "make repo      a signed apt repository with the package, into build/repo; KEY=FINGERPRINT URL=https://apt.example.org"
 	echo "make demo      the whole story in a lab (root)"
 	echo "make clean     remove build/"
 
@@ -107,6 +108,13 @@ deb: need-root build/.host
 
 deb-deps: need-root setup
 	@$(VENV)/bin/python -B -m tests.lab.dependencies
+
+# Not as root: the key is that of whoever publishes. The packages that are in REPO stay there.
+REPO := build/repo
+URL :=
+KEY :=
+repo: build/.host
+	@debian/repository/build.sh "$(REPO)" "$(URL)" "$(KEY)" "$(wildcard build/deb/*.deb)"
 
 demo: need-root build/.host
 	@$(PYTHON) -B -m tests.demo
