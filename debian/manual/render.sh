@@ -4,7 +4,7 @@
 set -eu
 here=$(dirname "$0")
 # No mark that the project's documents do not use, or that an older pandoc reads otherwise.
-markdown=markdown-smart-tex_math_dollars-raw_tex-raw_html-citations-subscript-superscript
+markdown="markdown-smart-tex_math_dollars-raw_tex-raw_html-citations-subscript-superscript"
 find "$1" -name '*.md' -print | while IFS= read -r source; do
     page=${source%.md}
     pandoc --standalone --from "$markdown" --to man --lua-filter "$here/man.lua" \

@@ -44,6 +44,7 @@ def test_every_example_is_used_here(server: Server) -> None:
     names = {path.name for path in server.lab.path(EXAMPLES).iterdir()}
     assert names == {
         "all-options.yml",
+        "ansible",  # in test_ansible
         "config.yml",
         "copy-to-disk",
         "cron.d",

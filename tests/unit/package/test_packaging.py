@@ -258,8 +258,10 @@ def test_maintainer_script_is_valid_shell_that_debhelper_can_complete(script: Pa
     assert (result.returncode, result.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("script", MAINTAINER_SCRIPTS, ids=lambda path: path.suffix[1:])
-def test_maintainer_script_passes_shellcheck(script: Path) -> None:
+@pytest.mark.parametrize(
+    "script", [*MAINTAINER_SCRIPTS, *sorted(DEBIAN.glob("*/*.sh"))], ids=lambda path: path.name
+)
+def test_every_script_passes_shellcheck(script: Path) -> None:
     result = run(["shellcheck", "--shell=sh", str(script)])
     assert result.returncode == 0, result.stdout
 
