@@ -257,6 +257,6 @@ def _plain(node: Any) -> Any:
     try:
         return loader.construct_object(node, deep=True)
     except Exception as error:  # PyYAML does not convert the exceptions of its constructors
-        raise ValueError(f"cannot be understood ({type(error).__name__})") from error
+        raise ValueError("cannot be understood; give a plain value, a text in quotes") from error
     finally:
         loader.dispose()

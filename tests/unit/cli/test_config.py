@@ -170,6 +170,12 @@ def test_no_problem_tells_a_value(text: str, file: File) -> None:
     assert CANARY not in file.problems(text)
 
 
+def test_what_yaml_cannot_convert_is_told_without_the_words_of_python(file: File) -> None:
+    told = file.problems("password: !vault |\n  secret\nnames: 2026-13-45\n")
+    assert "line 1: password: cannot be understood; give a plain value, a text in quotes" in told
+    assert "line 3: names: " in told and "Error" not in told
+
+
 # what is told
 
 
