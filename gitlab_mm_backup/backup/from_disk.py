@@ -26,7 +26,7 @@ from ..system import files, humanize, process
 from ..system.namespaces import View, within
 from ..system.process import Command
 from ..system.sandbox import INSIDE
-from . import job, salvage
+from . import configuration, job, salvage
 from .job import BackupResult, Before
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,8 @@ def _make_set(
 ) -> BackupSet:
     """Make the set in the view, where the store has another path; return it with its own."""
     inside = LocalStore(_SETS)
-    before = replace(before, fuller=None)  # the disk may be another server's, which holds less
+    # The disk may be another server's: that holds less, and has another configuration.
+    before = replace(before, fuller=None, configuration=configuration.NONE)
     make = functools.partial(job.make_set, site, settings, inside, before)
     made: BackupSet = within(view, base, make)
     return store.find(made.name)

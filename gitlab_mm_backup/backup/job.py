@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 from .. import clock
 from ..config import hooks, identity, keys
@@ -32,8 +33,9 @@ from ..store.sets import BackupSet, Sign
 from ..system import disk_space, humanize, progress, signals
 from ..system.parallel import run_all
 from ..system.process import compress
-from . import absence, baseline, description, incremental, parts, room
+from . import absence, baseline, configuration, description, incremental, parts, room
 from .attributes import look
+from .configuration import NONE, Configuration
 from .description import Written
 from .incremental import Packed
 
@@ -53,6 +55,18 @@ class Before:
     own: Sequence[BackupSet] = ()  # sets of this host at the place, newest first
     fuller: Manifest | None = None  # the sound set that it must not fall short of
     note: str = ""  # of the administrator, for the set
+    configuration: Configuration = NONE  # this program's own, for the set
+
+    @property
+    def described(self) -> Mapping[str, Any]:
+        """The fields of the manifest that are known before."""
+        files, left_out = self.configuration.files, self.configuration.left_out
+        return {
+            "host_id": self.host.id,
+            "note": self.note,
+            "configuration": tuple(map(str, files)),
+            "left_out": left_out,
+        }
 
     @property
     def earlier(self) -> list[Manifest]:
@@ -94,12 +108,13 @@ def backup(
     variables = {"sets": store.where}
     with hooks.on_failure(variables):
         hooks.run_phase("pre-backup", variables)
-        before = dataclasses.replace(look_before(store), note=note)
+        before = dataclasses.replace(look_before(store, settings), note=note)
         made = (make or make_set)(site, settings, store, before)
     host, notes = baseline.settle(identity.own(), store, made.manifest)
     store.serve(host)
     told = soundness.unaccepted(made.manifest.told, settings.accept_warnings)
     notes += _accepted(len(made.manifest.told) - len(told))
+    notes += configuration.notes(made.manifest.left_out)
     warnings = [*told, *baseline.copied_disk(host), *shrunken(made.manifest)]
     owner = Owner(host, made.manifest.installation)
     pruned = prune.prune(store, settings.rules, owner, made.name)
@@ -150,12 +165,13 @@ def shrunken(made: Manifest) -> list[str]:
     ]
 
 
-def look_before(store: Store) -> Before:
+def look_before(store: Store, settings: Settings) -> Before:
     """Return what a set is made with and compared with; raises Failure."""
     host = identity.own()
     store.serve(host)
     own = inventory.own_sets(host, store.sets())
-    return Before(host, keys.own(host.id).sign, own, baseline.fuller(host, store, own))
+    fuller, found = baseline.fuller(host, store, own), configuration.find(settings)
+    return Before(host, keys.own(host.id).sign, own, fuller, configuration=found)
 
 
 def make_set(
@@ -182,11 +198,15 @@ def make_set(
             ),
             staging,
         )
+        ours = configuration.pack(before.configuration, settings, staging)
+        contents = dataclasses.replace(contents, parts={**contents.parts, **ours})
         described = description.describe(site, name, started, time.monotonic() - clock, contents)
         described = dataclasses.replace(
-            described, purpose=purpose, host_id=before.host.id, note=before.note
+            described,
+            purpose=purpose,
+            told=_told(site, described, contents, before),
+            **before.described,
         )
-        described = dataclasses.replace(described, told=_told(site, described, contents, before))
         if purpose == BACKUP and before.fuller is not None:
             lost = baseline.shrinkage(described, before.fuller, settings.shrunken_below)
             fuller = before.fuller.name if lost else ""

@@ -34,7 +34,8 @@ def given(
     origin = inventory.origin_of(set_)
     if set_.name != trusted:
         _refuse_unproven(set_, origin, asked=not yes and output.on_terminal())
-    plan = replace(plan, accepted=_identity(set_))
+    proven = set_.said is None or inventory.origin_of(set_).proven  # maybe by a key just trusted
+    plan = replace(plan, accepted=_identity(set_), proven=proven)
     if yes:
         replacing.refuse(set_, site, plan)
         return plan

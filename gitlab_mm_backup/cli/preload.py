@@ -15,6 +15,7 @@ from ..backup import (
     absence,
     attributes,
     baseline,
+    configuration,
     description,
     from_disk,
     incremental,
@@ -122,6 +123,7 @@ from ..restore import (
     unpack,
     version_rules,
 )
+from ..restore import configuration as restore_configuration
 from ..restore import job as restore_job
 from ..sso import accounts, advice, check, credentials, oauth, repair, stored_secret
 from ..store import (

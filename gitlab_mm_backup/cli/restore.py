@@ -63,7 +63,7 @@ def restore_result(
     set_: BackupSet, restored: Restored, chosen: Chosen, here: Host
 ) -> CommandResult:
     """Return the result of a restore onto the host ``here``, and the notes on choosing the set."""
-    warnings, notes = [*chosen.warnings, *restored.warnings], [*chosen.notes]
+    warnings, notes = [*chosen.warnings, *restored.warnings], [*chosen.notes, *restored.notes]
     notes += _former_host(set_, here)
     if restored.sign_in.verdict is not ProbeResult.ACCEPTED:
         warnings.append(f"Sign-in through GitLab: {restored.sign_in.reason}")

@@ -182,7 +182,9 @@ def info_result(set_: BackupSet, item: Listed) -> CommandResult:
     }
     facts = [*_held(set_.manifest), *_known(set_, item)]
     lines = [f"{name + ':':20} {humanize.plain(text)}" for name, text in facts]
-    return CommandResult({"set": set_.name, **fields, "parts": parts}, lines, answer=True)
+    manifest = set_.manifest
+    own = {"configuration": list(manifest.configuration), "left_out": dict(manifest.left_out)}
+    return CommandResult({"set": set_.name, **fields, "parts": parts, **own}, lines, answer=True)
 
 
 def _held(manifest: Manifest) -> list[tuple[str, str]]:
@@ -198,6 +200,8 @@ def _held(manifest: Manifest) -> list[tuple[str, str]]:
         *((f"  {part.file}", humanize.size(part.bytes)) for part in manifest.parts.values()),
         ("Rows", humanize.grouped(manifest.rows)),
         ("Files", _counted(manifest.files.files, manifest.files.bytes)),
+        *(("Configuration", path) for path in manifest.configuration),
+        *(("Not in it", f"{path}: {why}") for path, why in manifest.left_out.items()),
     ]
     if people is not None:
         facts += [

@@ -91,6 +91,11 @@ def read(path: Path, options: Sequence[Option], *, required: bool) -> dict[str, 
     return found
 
 
+def read_alone(path: Path, options: Sequence[Option]) -> dict[str, Given]:
+    """Return the values in ``path`` without other files, as far as they are valid."""
+    return _read(path, options, required=False)[0]
+
+
 def _read(
     path: Path, options: Sequence[Option], *, required: bool
 ) -> tuple[dict[str, Given], list[Problem]]:

@@ -229,6 +229,15 @@ OPTIONS: tuple[Option, ...] = (
         True,
     ),
     Option(
+        "secrets_in_sets",
+        "Whether a set also contains the files of this configuration that have secrets: config.yml "
+        "or a file of config.d with notifications, rclone's configuration file, and restic's "
+        "password_file and environment_file. false: only in a restic repository, which is encrypted. "
+        "With true, whoever can read a set or an unencrypted copy can read these secrets.",
+        flag(),
+        False,
+    ),
+    Option(
         "compression",
         "Compression by zstd. More than four threads need memory and gain little.",
         options=(

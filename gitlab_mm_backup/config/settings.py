@@ -178,6 +178,7 @@ _SAME_NAMES = (  # options that Settings has by the name they have in config.yml
     "upgrade_gate",
     "store",
     "follow_gitlab",
+    "secrets_in_sets",
 )
 
 
@@ -230,6 +231,7 @@ class Settings:
     restic: Restic = _NO_RESTIC
     offsite: tuple[Remote, ...] = ()  # remotes; GitLab's own has no path
     follow_gitlab: bool = True  # also copy to the remote of GitLab's backups
+    secrets_in_sets: bool = False  # also sets that are not encrypted get our files with secrets
     upload: Upload | None = None  # GitLab's upload of backups
     database_host: str | None = None  # PostgreSQL behind a pooler; None: as in the DataSource
     database_port: int | None = None
@@ -320,10 +322,14 @@ def old_names(values: Sequence[Value]) -> tuple[str, ...]:
     return tuple(old for value in values for old in value.old_names)
 
 
-def readable_secrets(values: Sequence[Value]) -> list[Path]:
-    """Return the files with a secret in them that every user can read."""
-    held = {value.file for value in values if value.line is not None and _holds(value.value)}
-    return sorted(path for path in held if path.stat().st_mode & 0o004)
+def has_secret(path: Path) -> bool:
+    """Tell whether a file of the settings has a secret, even where a later file replaces it."""
+    return any(_holds(given.value) for given in given_in(path).values())
+
+
+def given_in(path: Path) -> dict[str, config_file.Given]:
+    """Return the values in one file of the settings; none where it is absent."""
+    return config_file.read_alone(path, OPTIONS)
 
 
 def _holds(value: Any) -> bool:

@@ -28,16 +28,21 @@ def find(etc: Path, survey: Survey) -> dict[Path, Path]:
         inside = [link]
         if link.parent == etc and link.name in _DIRECTORIES and link.is_dir():
             inside = [link / name for name in os.listdir(link)]
-        files = [trust.roots_alone(file) for file in inside]
-        if all(map(_is_small, files)):
+        files = [file_of(place) for place in inside]
+        if all(files):
             found.update((place, file) for place, file in zip(inside, files) if file is not None)
     return found
 
 
-def _is_small(file: Path | None) -> bool:
-    if file is None or not file.is_file():
-        return False
-    return file.stat().st_size <= _LARGEST
+def file_of(place: Path) -> Path | None:
+    """Return the file at ``place``, links followed; None where root alone cannot have made it.
+
+    Also None for anything but a small regular file.
+    """
+    file = trust.roots_alone(place)
+    if file is None or not file.is_file() or file.stat().st_size > _LARGEST:
+        return None
+    return file
 
 
 def copy(found: Mapping[Path, Path], into: Path) -> Iterator[str]:

@@ -30,7 +30,15 @@ from ..store.sets import BackupSet
 from ..system import disk_space, files, parallel, process
 from ..system.files import STATE
 from ..system.process import Command
-from . import folder_swap, preflight, rollback, search_index, to_standalone, unpack
+from . import (
+    configuration,
+    folder_swap,
+    preflight,
+    rollback,
+    search_index,
+    to_standalone,
+    unpack,
+)
 from .plan import RestoreOptions
 from .undo_log import Undo
 
@@ -65,6 +73,7 @@ class Restored:
     times: Times
     search: search_index.IndexResult | None  # None where its indexes came with the database
     gitlab_side: list[str]  # what is left to do on GitLab's host, for a move out of the bundle
+    notes: list[str]  # about this program's own configuration
     warnings: list[str]
 
 
@@ -142,7 +151,7 @@ def make_safety_set(site: Site, plan: RestoreOptions, store: Store, settings: Se
         return ""
     log.info("Making a safety set of the current state")
     try:
-        before = job.look_before(store)
+        before = job.look_before(store, settings)
         made = job.make_set(site, settings, store, before, job.SAFETY)
     except Failure as failure:
         raise Failure(
@@ -384,5 +393,6 @@ def report(run: RestoreRun, safety_set: str, search: search_index.IndexResult | 
         times=run.times,
         search=search,
         gitlab_side=to_standalone.todo(run.set, after),
+        notes=configuration.put_back(run.set, run.plan),
         warnings=run.warnings,
     )

@@ -26,6 +26,7 @@ class RestoreOptions:
     named: tuple[str, ...] = ()  # the parts that were asked for by name
     replace_with_empty: bool = False  # live data for which the set has nothing
     accepted: str = ""  # SHA-256 of the manifest.json that the operator agreed to
+    proven: bool = False  # its origin; a set in a directory of root's needs no proof
 
     @classmethod
     def of_journal(cls, request: Mapping[str, Any]) -> RestoreOptions:

@@ -14,7 +14,7 @@ from ..store import soundness
 from ..store.sets import BackupSet
 from ..system import humanize
 from ..translation import _, plural
-from . import config_merge, preflight, search_index, unpack
+from . import config_merge, configuration, preflight, search_index, unpack
 from .choice import Chosen
 from .plan import RestoreOptions
 from .replacing import Loss
@@ -83,6 +83,8 @@ def _steps(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
     if "database" in plan.parts and search_index.waits(plan.search, set_.manifest):
         steps.append("build the search indexes while Mattermost runs")
     steps.append("keep the present state" if plan.keep_previous else "remove the previous state")
+    if configuration.wanted(set_, plan):
+        steps.append("put back the configuration of gitlab-mm-backup, because this host has none")
     return steps
 
 

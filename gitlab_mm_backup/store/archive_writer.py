@@ -264,6 +264,7 @@ def pack(
         "--anchored",
         *(f"--exclude={member_name(Path(path))}" for path in never),
         *(_in_place(*instead) if instead else ()),
+        *(["--directory=/"] if instead and roots else []),
         "--",
         *(member_name(folder) for folder in roots),
     ]
@@ -279,7 +280,7 @@ def _in_place(directory: Path, names: Sequence[str]) -> list[str]:
     The leading ./ protects them from --exclude.
     """
     away = "--transform=flags=r;s|^\\./||"
-    return [away, f"--directory={directory}", *(f"./{name}" for name in names), "--directory=/"]
+    return [away, f"--directory={directory}", *(f"./{name}" for name in names)]
 
 
 def pack_named(

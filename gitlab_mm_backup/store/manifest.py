@@ -34,6 +34,7 @@ FILES_OF_PARTS = {
     "etc-gitlab": ("etc-gitlab.tar.zst",),
     "settings": ("settings.json",),
     "listing": ("files.list.zst",),
+    "configuration": ("configuration.tar.zst",),
 }
 _HOST_DIGITS = 6  # of a host's id in the names of its sets
 _OF_HOST = re.compile(rf"-([0-9a-f]{{{_HOST_DIGITS}}})$")
@@ -167,6 +168,8 @@ class Manifest:
     pipes: Sequence[str] = ()  # devices and pipes, left out; a new one may be packed
     attributes: Mapping[str, int] = field(default_factory=dict)  # acl, user -> files that have some
     note: str = ""  # of the administrator, one line
+    configuration: Sequence[str] = ()  # files of this program's own, in the part of that name
+    left_out: Mapping[str, str] = field(default_factory=dict)  # of these -> why not in the set
     format: int = FORMAT
 
     @property
@@ -224,16 +227,9 @@ def is_set_name(name: str) -> bool:
 def to_bytes(manifest: Manifest) -> bytes:
     """Return the content of manifest.json; bytes that are not UTF-8 are kept, escaped."""
     document = dataclasses.asdict(manifest)
-    if manifest.increment is None:  # as programs of before have it
-        del document["increment"]
-    if manifest.salvaged is None:
-        del document["salvaged"]
-    if manifest.properties is None:
-        del document["properties"]
-    if not manifest.attributes:
-        del document["attributes"]
-    if not manifest.note:
-        del document["note"]
+    for name, value in _NOT_GIVEN.items():  # as programs of before have it
+        if document[name] == value:
+            del document[name]
     if manifest.format < FORMAT:
         for name in _SINCE_FORMAT_3:
             del document[name]
@@ -386,6 +382,12 @@ _LATER: dict[str, validation.Check] = {
     "properties": properties.parse,
     "attributes": validation.each(validation.one_of("acl", "user"), validation.count),
     "note": validation.line,
+    "configuration": validation.paths,
+    "left_out": validation.each(validation.path, validation.line),
+}
+_NOT_GIVEN: dict[str, Any] = {
+    **dict.fromkeys(("increment", "salvaged", "properties")),
+    **{"attributes": {}, "note": "", "configuration": (), "left_out": {}},
 }
 
 

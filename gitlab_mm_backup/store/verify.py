@@ -8,6 +8,7 @@ from typing import IO
 
 from .. import checks
 from ..checks import Check, Result
+from ..errors import Failure
 from ..system import parallel, process
 from ..system.parallel import Put
 from ..system.process import DECOMPRESS
@@ -20,6 +21,8 @@ from .sets import BackupSet, Source, damage
 
 ETC = "/etc/gitlab"
 _ETC_MOST = Most(4 << 30, 100_000)  # no manifest counts it; it has some hundred kB
+CONFIGURATION = "configuration"
+_CONFIGURATION_MOST = Most(64 << 20, 1000)
 
 
 def verify(set_: BackupSet) -> None:
@@ -60,6 +63,7 @@ def _structure(set_: BackupSet, each: Each) -> Check:
         return _structure_elsewhere(set_, set_.source, each)
     if "etc-gitlab" in set_.manifest.parts:  # a standalone Mattermost has none
         archive_reader.inspect(set_.file("etc-gitlab"), [ETC], set_.manifest, _ETC_MOST)
+    configuration(set_)
     if set_.stream is not None:  # its files are checked while they are read
         return checks.passed("structure")
     if LISTING not in set_.manifest.parts and set_.base is None:
@@ -89,7 +93,35 @@ def _structure_elsewhere(set_: BackupSet, source: Source, each: Each) -> Check:
     if "etc-gitlab" in set_.manifest.parts:
         with source.open("etc-gitlab") as packed:
             _inspect_etc(packed, set_.manifest)
+    configuration(set_)
     return _compared(set_, contents)
+
+
+def configuration(set_: BackupSet) -> dict[str, bytes]:
+    """Return the files of this program's configuration in a set, by their paths.
+
+    Raises Failure where they are not exactly those that the manifest names.
+    """
+    known, found = set_.manifest, dict[str, bytes]()
+    if CONFIGURATION not in known.parts:
+        return found
+
+    def take(member: TarInfo, read: Callable[[], bytes]) -> None:
+        if member.isreg():
+            found[f"/{member.name}"] = read()
+
+    with (
+        set_.open(CONFIGURATION) as packed,
+        process.output(DECOMPRESS, stdin=packed) as (stream, _),
+    ):
+        archive_reader.inspect_stream(
+            stream, CONFIGURATION, known.configuration, known, _CONFIGURATION_MOST, take
+        )
+    if sorted(found) != sorted(known.configuration):
+        raise Failure(
+            f"{CONFIGURATION} of set {set_.name} has not the files that its manifest names"
+        )
+    return found
 
 
 def pass_on(set_: BackupSet, tar: IO[bytes], put: Put) -> None:

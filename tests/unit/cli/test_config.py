@@ -258,6 +258,9 @@ def test_secrets_that_every_user_can_read_are_told(tmp_path: Path) -> None:
     assert told.warnings == [
         f"Every user can read {secret}, which has a secret: chmod 640 {secret}"
     ]
+    later = secret.with_name("20-none.yml")
+    later.write_text("notifications: []\n")
+    assert len(config.check_result(settings.look(file, tmp_path / "none"), file).warnings) == 1
     secret.chmod(0o640)
     assert config.check_result(settings.look(file, tmp_path / "none"), file).warnings == []
 
