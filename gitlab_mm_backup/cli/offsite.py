@@ -206,8 +206,10 @@ def with_copies(made: CommandResult, settings: Settings, owner: Owner) -> Comman
 def render_kit(made: Kit) -> bytes:
     """Return the page of the kit."""
     from ..health import html
+    from ..offsite import recovery_kit
 
-    return html.render("offsite/kit.jinja", {}, made=made)
+    versions = recovery_kit.versions(made)
+    return html.render("offsite/kit.jinja", {}, made=made, versions=versions)
 
 
 def write_kit(path: Path, made: Kit) -> Path:
@@ -236,6 +238,13 @@ def kit_result(made: Kit, path: Path | None) -> CommandResult:
         "key": made.key or None,
         "needed": [{"what": item.what, "why": item.why} for item in made.needed],
         "versions": dict(made.versions),
+        "editions": dict(made.editions),
+        "package": made.held
+        and {
+            "version": made.held.package.version,
+            "sha256": made.held.package.sha256,
+            "places": list(made.held.places),
+        },
         "steps": [{"title": step.title, "commands": list(step.commands)} for step in made.steps],
         "told": list(made.told),
     }
@@ -250,17 +259,25 @@ def kit_result(made: Kit, path: Path | None) -> CommandResult:
     is_flag=True,
     help="Include secrets. Store the output as securely as a password.",
 )
+@click.option(
+    "--package",
+    "deb",
+    type=click.Path(path_type=Path),
+    metavar="DEB",
+    help="The package that this version was installed from, if this host does not have it any more.",
+)
 @verb
-def kit(context: Context, file: Path | None, with_secrets: bool) -> CommandResult:
+def kit(context: Context, file: Path | None, with_secrets: bool, deb: Path | None) -> CommandResult:
     """Show what is needed to restore Mattermost on an empty machine.
 
     It lists the places of the sets, the required keys and files, versions, and the commands. With
-    FILE, it is written as an HTML page for printing.
+    FILE, it is written as an HTML page for printing. The package of this program is put beside the
+    sets and copies.
     """
     from ..offsite import recovery_kit
 
     if with_secrets and context.as_json:
         raise click.UsageError("--with-secrets and --json exclude each other.")
     ours = context.settings()
-    made = recovery_kit.kit(ours, context.store(), with_secrets=with_secrets)
+    made = recovery_kit.kit(ours, context.store(), with_secrets=with_secrets, deb=deb)
     return kit_result(made, write_kit(file, made) if file is not None else None)

@@ -81,6 +81,7 @@ from ..offsite import (
     download,
     gitlab_upload,
     ledger,
+    package,
     rclone,
     recovery_kit,
     sync,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import tarfile
 from collections.abc import Collection, Iterator, Mapping
@@ -16,6 +17,7 @@ from ..system.files import first_line, text_of
 from ..system.redaction import Secret
 
 VERSION_MANIFEST = "opt/gitlab/version-manifest.json"
+VERSION_TEXT = "opt/gitlab/version-manifest.txt"  # "gitlab-ce 18.11.9"
 NODES = "opt/gitlab/embedded/nodes"
 PUBLIC_ATTRIBUTES = "var/opt/gitlab/public_attributes.json"
 PSQL_RC = "opt/gitlab/etc/gitlab-psql-rc"
@@ -33,6 +35,12 @@ def gitlab_version(root: Path) -> str:
     if isinstance(version, str) and version:
         return version.split("+")[0]
     return first_line(root / "opt/gitlab/embedded/service/gitlab-rails/VERSION")
+
+
+def gitlab_package(root: Path) -> str:
+    """Return the name of GitLab's package (gitlab-ce, gitlab-ee), "" where it is not known."""
+    name = first_line(root / VERSION_TEXT).partition(" ")[0]
+    return name if re.fullmatch(r"gitlab-[a-z]+", name) else ""
 
 
 def gitlab_that_ran(root: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -17,9 +18,12 @@ from ..store.inventory import Store
 from ..store.manifest import Manifest
 from ..system import humanize
 from ..system.redaction import Secret
-from . import ledger, sync
+from . import ledger, package, sync
+from .package import Package
 
 RESTIC = "restic"  # of settings.store
+_EDITIONS = {"gitlab-ce": "Community Edition", "gitlab-ee": "Enterprise Edition"}
+_KEY = "/root/key.txt"  # where the private key of age is to be put
 _LARGEST = 1 << 20  # bytes; a larger file is no file of keys
 
 _LACKS = "Not restored from the newest set"
@@ -53,6 +57,14 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Held:
+    """The package of this program, and the directories and remotes that have it."""
+
+    package: Package
+    places: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Kit:
     """The content of the kit; ``secrets`` is empty unless requested."""
 
@@ -62,15 +74,28 @@ class Kit:
     needed: Sequence[Needed]
     key: str  # fingerprint of the one that signs the sets, "" before the first
     versions: Mapping[str, str]
+    editions: Mapping[str, str]  # of GitLab and Mattermost, as far as known
+    held: Held | None
     steps: Sequence[Step]
     told: Sequence[str]  # what the newest set cannot hold, or lacks
     warnings: list[str]
     secrets: Mapping[str, Secret] = field(default_factory=dict)
 
 
-def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Path("/")) -> Kit:
-    """Return the kit of this host."""
+def kit(
+    settings: Settings,
+    store: Store,
+    *,
+    with_secrets: bool,
+    root: Path = Path("/"),
+    deb: Path | None = None,
+) -> Kit:
+    """Return the kit of this host, and put this program's package beside the sets and copies.
+
+    The package is ``deb``, or the one that this host has. Raises Failure for another one.
+    """
     warnings: list[str] = []
+    found = package.find(deb)
     try:
         remotes = sync.remotes(settings)
     except Failure as failure:
@@ -79,24 +104,34 @@ def kit(settings: Settings, store: Store, *, with_secrets: bool, root: Path = Pa
     places = [_here(settings, store), *map(_there, remotes)]
     if settings.store != RESTIC and not any(place.newest for place in places[1:]):
         warnings.append("No set has an off-site copy. If this disk fails, all backups are lost")
-    own = [
-        set_
-        for set_ in inventory.own_sets(identity.known(), store.sets())
-        if not set_.manifest.safety
-    ]
-    newest = next((set_.manifest for set_ in own), None)
+    own = inventory.own_sets(identity.known(), store.sets())
+    newest = next((set_.manifest for set_ in own if not set_.manifest.safety), None)
+    held = _put(found, store, remotes, warnings)
     return Kit(
         host=identity.full_hostname(),
         made=datetime.now(timezone.utc),
         places=places,
-        needed=_needed(settings, remotes, newest),
+        needed=[*_needed(settings, remotes, newest), *_package_needed(remotes, held)],
         key=_key(),
         versions=_versions(newest, root),
-        steps=_steps(settings, remotes, places, newest, root),
-        told=[humanize.plain(words) for words in newest.told] if newest else [],
+        editions=_editions(newest, root),
+        held=held,
+        steps=_steps(settings, remotes, places, newest, root, held),
+        told=_lacks(newest) if newest else [],
         warnings=warnings,
         secrets=_secrets(settings, remotes) if with_secrets else {},
     )
+
+
+def _put(
+    found: Package | None, store: Store, remotes: Sequence[Remote], warnings: list[str]
+) -> Held | None:
+    """Put the package beside sets and copies; problems are added to ``warnings``."""
+    if found is None:
+        return None
+    there, problems = package.put(found, store, remotes)
+    warnings += problems
+    return Held(found, there)
 
 
 def _here(settings: Settings, store: Store) -> Place:
@@ -170,52 +205,116 @@ def _versions(newest: Manifest | None, root: Path) -> dict[str, str]:
     return {name: number or "unknown" for name, number in found.items()}
 
 
+def _editions(newest: Manifest | None, root: Path) -> dict[str, str]:
+    found = {"GitLab": _EDITIONS.get(omnibus_files.gitlab_package(root), "")}
+    bundled = newest.kind == "omnibus" if newest else omnibus_files.bundled_mattermost(root)
+    found["Mattermost"] = "Team Edition, bundled with GitLab" if bundled else ""
+    return {name: edition for name, edition in found.items() if edition}
+
+
+def _lacks(newest: Manifest) -> list[str]:
+    """Return, as text, what a restore of the newest set does not bring back."""
+    left = (f"{path}: {why}" for path, why in newest.left_out.items())
+    return [humanize.plain(words) for words in (*newest.told, *left)]
+
+
+def _package_needed(remotes: Sequence[Remote], held: Held | None) -> list[Needed]:
+    """Return the package as something to keep elsewhere, where no remote has it."""
+    places = held.places if held else ()
+    if any(remote.path in places for remote in remotes):
+        return []
+    why = "no remote has it; to put it there: gitlab-mm recovery-kit --package DEB"
+    if places:
+        why = f"only {places[0]} on this machine has it; keep it elsewhere too"
+    return [Needed(f"{package.NAME} {version.tool()} as a package (.deb)", why)]
+
+
 def _steps(
     settings: Settings,
     remotes: Sequence[Remote],
     places: Sequence[Place],
     newest: Manifest | None,
     root: Path,
+    held: Held | None,
 ) -> list[Step]:
-    gitlab = (newest.gitlab if newest else "") or omnibus_files.gitlab_version(root) or "VERSION"
-    steps = [
+    steps = _gitlab(newest, root)
+    programs = "restic" if settings.store == RESTIC else "rclone age"
+    steps.append(Step("Install what fetches and opens copies", (f"apt install {programs}",)))
+    configured = {remote.config for remote in remotes} - {NO_CONFIG, RCLONE_CONFIG}
+    steps += [
         Step(
-            "Install the same GitLab, and put /etc/gitlab back from its own backup",
-            (f"apt install gitlab-ce={gitlab}-ce.0   # or gitlab-ee", "gitlab-ctl reconfigure"),
-        ),
-        Step("Restore GitLab itself", ("gitlab-backup restore", "gitlab-ctl reconfigure")),
-        Step(
-            "Install this program, and what fetches and opens copies",
-            ("apt install rclone age", "apt install ./gitlab-mm-backup_*_all.deb"),
-        ),
+            f"Put back {file}, and use it for rclone",
+            (f"install -D -m 0600 {shlex.quote(file)} {RCLONE_CONFIG}",),
+        )
+        for file in sorted(configured)
     ]
+    steps.append(_install(remotes, held))
     if _key():
         told = "Trust the signing key of the old machine"
         steps.append(Step(told, (f"gitlab-mm host trust {_key()}",)))
     if settings.store == RESTIC:
-        told = "Put back /etc/gitlab-mm-backup/config.yml and the files that restic needs; then"
-        steps.append(Step(told, ("apt install restic", "gitlab-mm list", "gitlab-mm restore")))
+        steps.append(_way_back_from_restic(settings))
     steps += [_way_back(remote, first=not number) for number, remote in enumerate(remotes)]
-    if settings.store != RESTIC:
-        command = f"gitlab-mm restore {places[0].path}/{places[0].newest or 'SET'}"
+    if settings.store != RESTIC and places[0].newest:
+        command = f"gitlab-mm restore {shlex.quote(f'{places[0].path}/{places[0].newest}')}"
         steps.append(
             Step("Or from a directory with a set, on a disk of the old machine", (command,))
         )
-    steps.append(Step("Check that people can sign in", ("gitlab-mm sso check", "gitlab-mm doctor")))
+    steps.append(Step("Check that people can sign in", ("gitlab-mm sso check",)))
+    told = "Make the first set of this machine, and see what is left to do"
+    steps.append(Step(told, ("gitlab-mm backup", "gitlab-mm doctor")))
     told = "When everything works, take over the old machine's sets so that they are pruned"
     steps.append(Step(told, (f"gitlab-mm host take-over {identity.known().id}",)))
     return steps
 
 
+def _gitlab(newest: Manifest | None, root: Path) -> list[Step]:
+    """Return the steps for GitLab: these are its own commands."""
+    number = (newest.gitlab if newest else "") or omnibus_files.gitlab_version(root)
+    name = omnibus_files.gitlab_package(root) or "gitlab-ce"
+    exact = f"={number}-{name.partition('-')[2]}.0" if number else ""
+    return [
+        Step(
+            "Install the same GitLab, and put /etc/gitlab back from its own backup",
+            (f"apt install {name}{exact}", "gitlab-ctl reconfigure"),
+        ),
+        Step("Restore GitLab itself", ("gitlab-backup restore", "gitlab-ctl reconfigure")),
+    ]
+
+
+def _install(remotes: Sequence[Remote], held: Held | None) -> Step:
+    """Return the step that installs this program."""
+    if held is None or not held.places:
+        title = "Install this program, from where the old machine had it"
+        return Step(title, (f"apt install ./{package.NAME}_{version.tool()}_all.deb",))
+    reached = [remote for remote in remotes if remote.path in held.places and remote.name != GITLAB]
+    place = reached[0].path if reached else held.places[0]
+    file = shlex.quote(reached[0].place(package.FILE) if reached else f"{place}/{package.FILE}")
+    fetch = f"cp {file} ." if place.startswith("/") else f"rclone copyto {file} {package.FILE}"
+    title = (
+        f"Install this program: from {reached[0].name if reached else place}, if the sum matches"
+    )
+    check = f"echo '{held.package.sha256}  {package.FILE}' | sha256sum --check"
+    return Step(title, (fetch, f"{check} && apt install ./{package.FILE}"))
+
+
+def _way_back_from_restic(settings: Settings) -> Step:
+    access = settings.restic
+    if access.repository and access.password_file and not access.environment_file:
+        file, place = shlex.quote(str(access.password_file)), shlex.quote(access.repository)
+        told = f"Put back {access.password_file}; then restore the newest set"
+        restore = f"RESTIC_PASSWORD_FILE={file} gitlab-mm restore --from restic:{place}"
+        return Step(told, (restore,))
+    told = "Put back /etc/gitlab-mm-backup/config.yml and the files that restic needs; then"
+    return Step(told, ("gitlab-mm list", "gitlab-mm restore"))
+
+
 def _way_back(remote: Remote, *, first: bool) -> Step:
-    place = remote.name if remote.name == GITLAB else remote.path
-    key = " --identity FILE" if remote.recipients else ""
+    place = shlex.quote(remote.name if remote.name == GITLAB else remote.path)
+    key = f" --identity {_KEY}" if remote.recipients else ""
     told = "Fetch the newest set from" if first else "Or from"
-    title = f"{told} {remote.name}" + (" (FILE: the private key)" if key else "")
-    commands = [f"gitlab-mm list --from {place}", f"gitlab-mm restore --from {place}{key}"]
-    if remote.config not in (NO_CONFIG, RCLONE_CONFIG):
-        commands.insert(0, f"install -D -m 0600 {remote.config} {RCLONE_CONFIG}")
-    return Step(title, tuple(commands))
+    title = f"{told} {remote.name}" + (f" ({_KEY}: the private key)" if key else "")
+    return Step(title, (f"gitlab-mm list --from {place}", f"gitlab-mm restore --from {place}{key}"))
 
 
 def _secrets(settings: Settings, remotes: Sequence[Remote]) -> dict[str, Secret]:
@@ -239,6 +338,14 @@ def _content(path: Path) -> Secret:
         return Secret(f"(cannot be read: {error.strerror})")
 
 
+def versions(made: Kit) -> list[str]:
+    """Return the versions with the editions: GitLab 18.11.9, Community Edition."""
+    return [
+        ", ".join(filter(None, (f"{name} {number}", made.editions.get(name, ""))))
+        for name, number in made.versions.items()
+    ]
+
+
 def lines(made: Kit) -> list[str]:
     """Return the kit as text."""
     told = [
@@ -254,8 +361,12 @@ def lines(made: Kit) -> list[str]:
     told += [f"  - {need.what}: {need.why}" for need in made.needed]
     if made.key:
         told += ["", "The key that signs the sets", f"  {made.key}"]
-    told += ["", "Versions"]
-    told += [f"  {name} {number}" for name, number in made.versions.items()]
+    told += ["", "Versions", *(f"  {text}" for text in versions(made))]
+    if made.held is not None and made.held.places:
+        told += ["", "The package of this program"]
+        told += [f"  {package.FILE}, version {made.held.package.version}"]
+        told += [f"  SHA-256 {made.held.package.sha256}"]
+        told += [f"  in {place}" for place in made.held.places]
     told += ["", "On the empty machine, as root"]
     for number, step in enumerate(made.steps, 1):
         told += [f"  {number}. {step.title}", *(f"       {command}" for command in step.commands)]

@@ -66,7 +66,11 @@ DRIVES: dict[str, list[list[str]]] = {
     "sso repair": [["--dry-run"], [], ["--undo"]],
     "notify": [["--test"]],
     "offsite": [[]],
-    "kit": [[], ["/root/kit.html"]],  # with --with-secrets it is for telling them
+    "kit": [
+        [],
+        ["/root/kit.html"],
+        ["--package", "/nowhere"],
+    ],  # with --with-secrets it is for telling them
     "accounts convert": [
         [*CONVERT, "--dry-run"],
         [*CONVERT, "--admin", "alice", "--yes"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from subprocess import Popen
 import pytest
 
 from tests.lab import remotes
-from tests.lab.installed_package import Answer, Product, install_product
+from tests.lab.installed_package import DEB, Answer, Product, install_product
 from tests.lab.omnibus import Omnibus, Seed, Spec, install
-from tests.lab.sandbox import Lab, wait_until
+from tests.lab.sandbox import PYTHON, Lab, wait_until
 from tests.system.helpers.faults_rows import FILL, filling
 from tests.system.offsite.test_offsite import CONFIG, UPLOADS
+from tests.system.restore.test_restore_prompt import ANSWER
 
 SETS = "/var/opt/gitlab/backups/mattermost"
 DAV, KEY = "/srv/dav", "/srv/key"
@@ -38,16 +40,21 @@ class Lost:
     kept: str  # another one, in the repository
     sum: str  # SHA-256 of the large file
     key: str  # that signed its sets
+    kit: str  # as it was printed
 
     def empty_host(self) -> tuple[Omnibus, Product]:
         """The host is lost and rebuilt: only the package is installed."""
-        self.lab.run("dpkg", "--purge", "gitlab-mm-backup", check=False)
-        Omnibus(self.lab, Spec()).lose_everything()
-        self.lab.run("rm", "-rf", "/etc/gitlab-mm-backup", "/var/lib/gitlab-mm-backup")
-        gitlab = install(self.lab, Spec(seed="second", first_uid=1480, gitlab_rb=UPLOADS))
+        gitlab = self.new_gitlab()
         product = install_product(self.lab, self.deb)
         assert product("host", "trust", self.key).code == 0, "which the kit has"
         return gitlab, product
+
+    def new_gitlab(self) -> Omnibus:
+        """The host is lost, and only GitLab is there again."""
+        self.lab.run("dpkg", "--purge", "gitlab-mm-backup", check=False)
+        Omnibus(self.lab, Spec()).lose_everything()
+        self.lab.run("rm", "-rf", "/etc/gitlab-mm-backup", "/var/lib/gitlab-mm-backup")
+        return install(self.lab, Spec(seed="second", first_uid=1480, gitlab_rb=UPLOADS))
 
     def is_back(self, answer: Answer, set_: str, gitlab: Omnibus, product: Product) -> None:
         """People sign in and read on, and nothing is left of how it came."""
@@ -115,8 +122,11 @@ def lost(base: Path, deb: Path) -> Iterator[Lost]:
         lab.write("/srv/restic.yml", settings, mode=0o600)
         kept = product("backup", "--config", "/srv/restic.yml")
         assert kept.code == 0, kept
+        printed = product.run("recovery-kit", "--package", DEB)
+        assert printed.returncode == 0, printed
         key = str(product("kit").document["key"])
-        yield Lost(lab, seed, deb, Path(made).name, str(kept.document["set"]), sum_, key)
+        name, other = Path(made).name, str(kept.document["set"])
+        yield Lost(lab, seed, deb, name, other, sum_, key, printed.stdout)
 
 
 PLACES = {
@@ -138,6 +148,43 @@ def test_an_empty_host_takes_its_set_from_elsewhere(lost: Lost, name: str) -> No
 
     lost.is_back(answer, lost.set, gitlab, product)
     assert lost.sets() == [], "the files went where they belong, and nowhere else"
+
+
+def steps(kit: str) -> dict[str, list[str]]:
+    """The commands of a printed kit, by the title of their step."""
+    found, title = dict[str, list[str]](), ""
+    _, _, printed = kit.partition("On the empty machine, as root\n")
+    for line in printed.splitlines():
+        if line.startswith("       "):
+            found[title].append(line.strip())
+        elif line.strip():
+            title = line.partition(". ")[2]
+            found[title] = []
+    return found
+
+
+def test_the_commands_of_the_kit_bring_everything_back(lost: Lost) -> None:
+    """Each as it is printed, but GitLab's own; the private key is where the kit wants it."""
+    lab, gitlab = lost.lab, lost.new_gitlab()
+    lab.run("cp", KEY, "/root/key.txt")
+    lab.run("rm", DEB)
+    for title, commands in steps(lost.kit).items():
+        if title.startswith(("Install the same GitLab", "Restore GitLab", "Or from a directory")):
+            continue
+        for command in commands:
+            words = ["sh", "-c", command]
+            if command.startswith("gitlab-mm restore"):  # which asks
+                words = [PYTHON, "-c", ANSWER, "y", *shlex.split(command)]
+            done = lab.run(*words, cwd="/root", check=False, timeout=120)
+            may = (0, 4) if command == "gitlab-mm doctor" else (0,)  # the lab has no cron
+            assert done.returncode in may, (title, command, done)
+    product = Product(lab)
+    assert lost.set in {one["name"] for one in product("list").document["sets"]}
+    assert "nas:mattermost" in lab.read(CONFIG), "the configuration came with it"
+    session = gitlab.sign_in("alice")
+    for identifier, text in lost.seed.posts.items():
+        assert session.read_post(identifier) == text
+    assert product.leftovers() == []
 
 
 def test_an_empty_host_takes_its_set_from_a_repository(lost: Lost) -> None:
