@@ -29,3 +29,20 @@ class Group:
     words: str  # what is common to them
     source: str  # head of that column
     cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a new user met, and what there is now."""
+
+    found: str
+    now: str
+    tests: tuple[str, ...]  # as those of a case
+
+
+@dataclass(frozen=True)
+class Topic:
+    """Findings about one subject."""
+
+    title: str
+    findings: tuple[Finding, ...]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
+from gitlab_mm_backup.backup.job import BackupResult
+from gitlab_mm_backup.cli.backup import backup_result
 from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
 from gitlab_mm_backup.result import CommandResult
+from gitlab_mm_backup.store.prune import Owner
 from gitlab_mm_backup.system import humanize
+from tests.unit.helpers.builders import HOST, make_set
 
 
 def test_exit_codes_are_those_that_scripts_rely_on() -> None:
@@ -35,6 +41,22 @@ def test_exit_codes_are_those_that_scripts_rely_on() -> None:
 def test_a_failure_says_what_and_the_detail(failure: Failure, shown: str) -> None:
     assert str(failure) == shown
     assert failure.exit_code is ExitCode.FAILED
+
+
+def test_a_backup_ends_with_sizes_and_what_was_pruned(tmp_path: Path) -> None:
+    made = make_set(
+        tmp_path,
+        contents={"database": b"d" * 2048, "files": b"f" * 5120, "settings": b"{}"},
+        change=lambda known: replace(known, seconds=6.84),
+    )
+    owner = Owner(HOST, made.manifest.installation)
+    told = backup_result(BackupResult(made, ["1795223600_2026_11_21_10.11.4"], [], [], owner, {}))
+    assert told.lines == [
+        f"Made {made.path}",
+        "  44 rows, 7 files in 6.8 s",
+        "  7.0 KiB: database 2.0 KiB, files 5.0 KiB",
+        "Removed 1795223600_2026_11_21_10.11.4",
+    ]
 
 
 def test_an_interruption_passes_handlers_of_ordinary_errors() -> None:

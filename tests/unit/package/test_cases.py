@@ -1,4 +1,4 @@
-"""The table of reported cases: complete, held by tests that exist, and on its page."""
+"""The tables of reported cases and of findings: held by tests that exist, and on their pages."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cases import Group, page
+from tests.cases.findings import TOPICS
 from tests.cases.operations import OPERATIONS
 from tests.cases.reports import REPORTS
 from tests.cases.security import SECURITY
@@ -20,7 +21,10 @@ NUMBERS = {
     OPERATIONS.title: [*range(2, 25), 26, 27, 28, 29, 31, *range(35, 38), *range(39, 50)],
     SECURITY.title: [1, 3, 4, 5, 6, *range(8, 14), *range(15, 21)],
 }
-NAMED = sorted({test for group in page.GROUPS for case in group.cases for test in case.tests})
+FINDINGS = [finding for topic in TOPICS for finding in topic.findings]
+CASES = [case for group in page.GROUPS for case in group.cases]
+TESTS = [*(case.tests for case in CASES), *(finding.tests for finding in FINDINGS)]
+NAMED = sorted({test for tests in TESTS for test in tests})
 
 
 @functools.cache
@@ -51,5 +55,11 @@ def test_every_row_is_held_by_a_test_that_exists(test: str) -> None:
     assert name in found_in(file)
 
 
-def test_the_page_is_made_of_the_table() -> None:
-    assert page.PATH.read_text(encoding="utf-8") == page.page(), "python -m tests.cases"
+def test_every_finding_is_told_once_with_what_there_is_now() -> None:
+    assert all(finding.found and finding.now and finding.tests for finding in FINDINGS)
+    assert len({finding.found for finding in FINDINGS}) == len(FINDINGS)
+
+
+def test_the_pages_are_made_of_the_tables() -> None:
+    for path, text in ((page.PATH, page.page()), (page.FINDINGS, page.findings())):
+        assert path.read_text(encoding="utf-8") == text, "python -m tests.cases"
