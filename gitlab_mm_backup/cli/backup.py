@@ -54,6 +54,15 @@ def backup_result(made: BackupResult) -> CommandResult:
     )
 
 
+def with_next(made: CommandResult, now: datetime) -> CommandResult:
+    """Add the last line of a backup: when the next one starts, or the command that helps."""
+    from ..health import scheduler
+
+    night = scheduler.look(now)
+    told = ". ".join(filter(None, (f"Next run: {night.words}", night.fix and f"Run: {night.fix}")))
+    return replace(made, lines=[*made.lines, told])
+
+
 def _sizes(manifest: Manifest) -> str:
     """Return the sizes of the large parts: database 1.2 GiB, files 3.4 GiB."""
     sizes = {name: manifest.parts[name].bytes for name in ("database", "files")}
@@ -122,7 +131,7 @@ def backup(
             with guest.admitted(salvage.site_here(store)) as site:
                 more = search_index.build_pending(site)
                 made = job.backup(site, ours, store, nightly=if_present, note=note)
-            outcome = offsite.with_copies(backup_result(made), ours, made.owner)
+            outcome = with_next(offsite.with_copies(backup_result(made), ours, made.owner), now)
         more += rollback.prune_previous(ours.keep_time)
     return replace(outcome, warnings=[*more, *outcome.warnings, *job.follow(made)])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..backup import schedule
 from ..errors import Failure
-from ..system import process
+from ..system import humanize, process
 from ..system.process import Command
 
 CRON = Path("/etc/cron.d/gitlab-mm-backup")
@@ -33,6 +33,13 @@ class Scheduler:
     next_run: datetime | None = None
     obstacle: str = ""  # why nothing does
     fix: str = ""  # the command that helps
+
+    @property
+    def words(self) -> str:
+        """When the next backup starts, and by what; or why none does."""
+        if not self.by:
+            return f"no nightly set: {self.obstacle}"
+        return f"{humanize.moment(self.next_run)}, {self.by}" if self.next_run else self.by
 
 
 def look(now: datetime) -> Scheduler:

@@ -79,12 +79,10 @@ def next_run(facts: StatusInput) -> StatusLine:
     """Return the line about the next backup, and what starts it."""
     night = facts.night
     if not night.by:
-        words = f"no nightly set: {night.obstacle}"
-        return StatusLine("next run", State.WARNING, words, fix=night.fix)
+        return StatusLine("next run", State.WARNING, night.words, fix=night.fix)
     if facts.absent:
         return StatusLine("next run", State.OFF, "no nightly set is made without Mattermost")
-    when = f"{humanize.moment(night.next_run)}, " if night.next_run else ""
-    return StatusLine("next run", State.GOOD, f"{when}{night.by}")
+    return StatusLine("next run", State.GOOD, night.words)
 
 
 def open_restore(facts: StatusInput) -> StatusLine:

@@ -227,9 +227,13 @@ _TERMINAL = Topic(
             ),
         ),
         Finding(
-            "backup did not say how large the set is, nor what was pruned",
-            "its last lines have the size, of the database and the files, and each removed set",
-            ("unit/cli/test_result.py::test_a_backup_ends_with_sizes_and_what_was_pruned",),
+            "backup did not say how large the set is, what was pruned, and what is next",
+            "its last lines have the size, of the database and the files, each removed set, and the next run",
+            (
+                "unit/cli/test_result.py::test_a_backup_ends_with_sizes_and_what_was_pruned",
+                "unit/cli/test_result.py::test_the_last_line_of_a_backup_is_about_the_next",
+                f"{_STATUS}::test_the_manual_shows_what_a_terminal_shows",
+            ),
         ),
         Finding(
             "Ctrl-C and no at the question did not say what had happened",

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup.backup.job import BackupResult
-from gitlab_mm_backup.cli.backup import backup_result
+from gitlab_mm_backup.cli.backup import backup_result, with_next
 from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
+from gitlab_mm_backup.health import scheduler
+from gitlab_mm_backup.health.scheduler import Scheduler
 from gitlab_mm_backup.result import CommandResult
 from gitlab_mm_backup.store.prune import Owner
 from gitlab_mm_backup.system import humanize
@@ -57,6 +59,24 @@ def test_a_backup_ends_with_sizes_and_what_was_pruned(tmp_path: Path) -> None:
         "  7.0 KiB: database 2.0 KiB, files 5.0 KiB",
         "Removed 1795223600_2026_11_21_10.11.4",
     ]
+
+
+@pytest.mark.parametrize(
+    ("night", "told"),
+    [
+        (Scheduler("by cron"), "Next run: by cron"),
+        (
+            Scheduler(obstacle="cron is not running", fix="service cron start"),
+            "Next run: no nightly set: cron is not running. Run: service cron start",
+        ),
+    ],
+)
+def test_the_last_line_of_a_backup_is_about_the_next(
+    night: Scheduler, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "look", lambda now: night)
+    made = with_next(CommandResult({}, ["Made it"], ["odd"]), datetime.now(timezone.utc))
+    assert (made.lines, made.warnings) == (["Made it", told], ["odd"])
 
 
 def test_an_interruption_passes_handlers_of_ordinary_errors() -> None:
