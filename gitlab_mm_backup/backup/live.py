@@ -11,6 +11,9 @@ from ..mattermost.site import Site
 from ..postgresql import connection, contents
 from ..store.manifest import Contents
 
+_ABSENT = "the database has no tables of Mattermost"
+_UNEXPECTED = "its tables are not those of a known Mattermost"
+
 
 @dataclass(frozen=True)
 class Live:
@@ -18,6 +21,7 @@ class Live:
 
     installation: str = ""
     contents: Contents | None = None
+    trouble: str = ""  # why there are no contents, "" where there are
 
     @property
     def used(self) -> bool:
@@ -30,9 +34,13 @@ def look(site: Site | None) -> Live:
         return Live()
     try:
         with connection.within(site.database) as session:
-            return Live(contents.installation(session), contents.count(session))
-    except Failure:
-        return Live()
+            installation, counted = contents.installation(session), contents.count(session)
+            absent = "" if contents.present(session) else _ABSENT
+    except Failure as failure:
+        return Live(trouble=str(failure))
+    if absent or counted is None:
+        return Live(installation, trouble=absent or _UNEXPECTED)
+    return Live(installation, counted)
 
 
 def installation(site: Site | None, host: Host) -> str:

@@ -15,6 +15,7 @@ from ..store import inventory
 from . import output
 
 if TYPE_CHECKING:
+    from ..backup.live import Live
     from ..mattermost.site import Site
     from ..restore.plan import RestoreOptions
     from ..restore.source import RestoreSource
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def given(
-    wanted: RestoreSource, site: Site, plan: RestoreOptions, *, yes: bool, trusted: str
+    wanted: RestoreSource, site: Site, plan: RestoreOptions, live: Live, *, yes: bool, trusted: str
 ) -> RestoreOptions:
     """Ask the operator to confirm a restore, and separately to replace live data with nothing.
 
@@ -39,7 +40,7 @@ def given(
     if yes:
         replacing.refuse(set_, site, plan)
         return plan
-    output.ask(*preview.question(set_, site, plan, wanted.chosen))
+    output.ask(*preview.question(wanted, site, plan, live))
     lost = replacing.unagreed(set_, site, plan)
     if lost:
         output.ask(*preview.question_of_losses(lost))

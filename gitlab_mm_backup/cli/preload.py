@@ -109,6 +109,7 @@ from ..rehearsal import checks as rehearsal_checks
 from ..rehearsal import job as rehearsal_job
 from ..restore import (
     choice,
+    comparison,
     config_merge,
     folder_swap,
     offered,

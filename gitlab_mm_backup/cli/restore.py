@@ -333,7 +333,9 @@ def _restore(context: Context, site: Site, options: Options) -> CommandResult:
         if options.dry_run:
             with wanted.whole() as near:
                 return preview_result(preview.preview(near, site, plan), wanted.chosen)
-        plan = consent.given(wanted, site, plan, yes=options.yes, trusted=options.trust_unsigned)
+        plan = consent.given(
+            wanted, site, plan, want.live, yes=options.yes, trusted=options.trust_unsigned
+        )
         if not damaged:
             context.begin(ours)
         try:

@@ -60,6 +60,11 @@ def installation(session: psycopg.Connection[Any]) -> str:
         return ""
 
 
+def present(session: psycopg.Connection[Any]) -> bool:
+    """Tell whether the database has tables of Mattermost: an empty one has no posts either."""
+    return any(_table(session, name) is not None for name in ("posts", "users"))
+
+
 def count(session: psycopg.Connection[Any]) -> Contents | None:
     """Return the counts; a missing table counts 0.
 

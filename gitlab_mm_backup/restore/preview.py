@@ -5,23 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..backup.live import Live
 from ..config.origin import Kind, Origin
 from ..errors import Failure
 from ..mattermost import json_file
 from ..mattermost.effective_config import overlay
+from ..mattermost.journal import Journal
 from ..mattermost.site import Site
 from ..store import soundness
+from ..store.manifest import Manifest
 from ..store.sets import BackupSet
 from ..system import humanize
 from ..translation import _, plural
-from . import config_merge, configuration, preflight, search_index, unpack
-from .choice import Chosen
+from . import (
+    comparison,
+    config_merge,
+    configuration,
+    preflight,
+    rollback,
+    search_index,
+    source,
+    unpack,
+)
 from .plan import RestoreOptions
 from .replacing import Loss
+from .source import RestoreSource
 
 # Bytes a second on two small cores: index builds dominate a load.
 _DATABASE_RATE = 20 << 20
 _FILES_RATE = 100 << 20
+_WITHOUT_SEARCH = 1 / 3  # of the time of a load (docs/restore.md)
 
 
 @dataclass(frozen=True)
@@ -50,22 +63,26 @@ def preview(set_: BackupSet, site: Site, plan: RestoreOptions) -> Preview:
         warnings = preflight.check(set_, site, plan)
     except Failure as failure:
         obstacle = str(failure)
-    manifest = set_.manifest
-    seconds = 5.0
-    if "database" in plan.parts:
-        seconds += manifest.database.bytes / _DATABASE_RATE
-    if plan.with_folders:
-        seconds += manifest.files.bytes / _FILES_RATE
     return Preview(
         set_,
         _steps(set_, site, plan),
         preflight.room(preflight.needs(set_, site, plan)),
         _settings_changed(set_, site) if "config" in plan.parts else [],
         _patch(set_, site) if "config" in plan.parts else [],
-        seconds,
+        _seconds(set_.manifest, plan),
         obstacle,
         warnings,
     )
+
+
+def _seconds(manifest: Manifest, plan: RestoreOptions, *, search: bool = True) -> float:
+    """Return about how long a restore takes; without ``search``, until its indexes are built."""
+    seconds = 5.0
+    if "database" in plan.parts:
+        seconds += manifest.database.bytes / _DATABASE_RATE * (1 if search else _WITHOUT_SEARCH)
+    if plan.with_folders:
+        seconds += manifest.files.bytes / _FILES_RATE
+    return seconds
 
 
 def _steps(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
@@ -132,26 +149,47 @@ def question_of_origin(name: str, origin: Origin) -> Question:
     return [], unsigned.format(name=name).split("\n"), _("Restore it anyway?")
 
 
-def question(set_: BackupSet, site: Site, plan: RestoreOptions, chosen: Chosen) -> Question:
-    """Return the text and question before a restore."""
-    manifest = set_.manifest
+def question(wanted: RestoreSource, site: Site, plan: RestoreOptions, live: Live) -> Question:
+    """Return the text and question before a restore: what is replaced, with what, at what cost."""
+    manifest = wanted.set.manifest
     summary = _(
-        "This replaces {parts} of Mattermost {version} on this host with\n"
-        "set {name}, made {made} on {host}:\n{rows}, {files}."
+        "This replaces {parts} of Mattermost {version} on this host\n"
+        "with set {name},\nmade {made} on {host}:\n{rows}, {files}."
     ).format(
         parts=", ".join(plan.parts),
         version=site.version,
-        name=set_.name,
+        name=wanted.set.name,
         made=humanize.moment(manifest.made),
         host=manifest.host,
         rows=plural("{count} row", "{count} rows", manifest.rows),
         files=plural("{count} file", "{count} files", manifest.files.files),
     )
-    told = [*summary.split("\n"), *chosen.notes, *soundness.caveat_lines(manifest.told)]
+    told = [*summary.split("\n"), *comparison.lines(manifest, live, plan.parts)]
+    told += [_downtime(wanted, site, plan), *_safety(plan)]
+    told += [*wanted.chosen.notes, *soundness.caveat_lines(manifest.told)]
     if not plan.in_place:
-        return told, [*chosen.warnings], _("Continue?")
+        return told, [*wanted.chosen.warnings], _("Continue?")
     loud = _(
         "IN PLACE: the current state is removed FIRST. If anything fails after that,\n"
         "Mattermost stays down until you restore a set."
     )
     return told, loud.split("\n"), _("Remove the current state and continue?")
+
+
+def _downtime(wanted: RestoreSource, site: Site, plan: RestoreOptions) -> str:
+    manifest = wanted.set.manifest
+    search = not search_index.waits(plan.search, manifest)
+    time = humanize.duration(_seconds(manifest, plan, search=search))
+    if source.streams(wanted, site, plan) is None:
+        return _("Mattermost will be down for about {time}.").format(time=time)
+    told = _("Mattermost will be down for about {time}, and while {size} are downloaded.")
+    return told.format(time=time, size=humanize.size(manifest.bytes))
+
+
+def _safety(plan: RestoreOptions) -> list[str]:
+    """Return whether the live state is backed up first; none where an earlier restore removed it."""
+    if rollback.live_state_removed(Journal()):
+        return []
+    if not plan.safety:
+        return [_("NO safety backup of the live state is made (--no-safety-backup).")]
+    return [_("A safety backup of the live state is made first.")]

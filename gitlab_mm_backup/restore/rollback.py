@@ -160,14 +160,19 @@ def _end_leftovers(site: Site) -> None:
     swap.end_our_sessions(site.database)
 
 
+def live_state_removed(journal: Journal) -> list[Step]:
+    """Return the step of a failed restore with --in-place that says so; [] where there is none."""
+    record = journal.read()
+    return [step for step in record.undo if step.action == LIVE_STATE_REMOVED] if record else []
+
+
 def take_over(site: Site, journal: Journal) -> list[Step]:
     """Clean up after a failed restore with --in-place, whose live data are gone.
 
     Returns the step that records this, for the next restore's journal; [] where there is none.
     Raises Failure when something cannot be cleaned up.
     """
-    record = journal.read()
-    mourned = [step for step in record.undo if step.action == LIVE_STATE_REMOVED] if record else []
+    record, mourned = journal.read(), live_state_removed(journal)
     if record is None or not mourned:
         return []
     _end_leftovers(site)
@@ -195,7 +200,7 @@ def unfinished(journal: Journal) -> UnfinishedRestore:
 def refuse_unfinished(journal: Journal) -> None:
     """Raise Failure after an interrupted restore: nothing may build on its incomplete state."""
     record = journal.read()
-    if record is not None and any(step.action == LIVE_STATE_REMOVED for step in record.undo):
+    if live_state_removed(journal):
         raise Failure(
             "A failed restore with --in-place has removed the live state",
             f"its journal is {journal.path}",

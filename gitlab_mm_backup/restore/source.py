@@ -206,17 +206,20 @@ def _held(known: BackupSet, chosen: Chosen, fetched: Way) -> RestoreSource:
 def near(
     wanted: RestoreSource, site: Site, plan: RestoreOptions
 ) -> AbstractContextManager[BackupSet]:
-    """Make the set available on this host.
+    """Make the set available on this host, as ``streams`` says."""
+    way = streams(wanted, site, plan) or wanted.whole
+    return way()
 
-    It is fetched and verified before Mattermost stops, unless the site is empty or the disk cannot
-    hold both: then uploads are streamed into place, if they come from one archive and go to one
-    disk.
+
+def streams(wanted: RestoreSource, site: Site, plan: RestoreOptions) -> Way | None:
+    """Return the way by which uploads are streamed into place; None where it is not taken.
+
+    A set is fetched and verified before Mattermost stops, unless the site is empty or the disk
+    cannot hold both: then uploads are streamed, if they come from one archive and go to one disk.
     """
     if wanted.streamed is None or not _comes_once(wanted.set, site, plan):
-        return wanted.whole()
-    if _is_empty(site) or not _has_room(wanted, site, plan):
-        return wanted.streamed()
-    return wanted.whole()
+        return None
+    return wanted.streamed if _is_empty(site) or not _has_room(wanted, site, plan) else None
 
 
 def _comes_once(set_: BackupSet, site: Site, plan: RestoreOptions) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import datetime
 
 
@@ -42,6 +43,16 @@ def grouped(count: int) -> str:
 def amounts(rows: int, files: int) -> str:
     """Return what a set holds: 3 rows, 1 file."""
     return f"{number(rows, 'row')}, {number(files, 'file')}"
+
+
+def padded(words: str, columns: int) -> str:
+    """Return ``words`` with blanks up to ``columns`` of a terminal; a wide letter takes two."""
+    return words + " " * (columns - width(words))
+
+
+def width(words: str) -> int:
+    """Return how many columns of a terminal ``words`` take."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in words)
 
 
 def plain(words: str) -> str:

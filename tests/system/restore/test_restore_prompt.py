@@ -99,6 +99,33 @@ def test_another_locale_is_asked_in_english(environment: dict[str, str], product
     assert not KANA.search(done.stdout)
 
 
+def test_the_live_state_and_the_set_are_compared(gitlab: Omnibus, product: Product) -> None:
+    (posts,) = gitlab.sql("SELECT count(*) FROM posts WHERE deleteat = 0")
+    gitlab.sql("UPDATE posts SET deleteat = 1 WHERE id = (SELECT min(id) FROM posts)")
+    try:
+        said = restore(product, "n").stdout
+    finally:
+        gitlab.sql("UPDATE posts SET deleteat = 0 WHERE deleteat = 1")
+    assert re.search(r"^ +LIVE +SET\r$", said, re.M)
+    assert re.search(rf"^  posts +{int(posts) - 1} +{posts}\r$", said, re.M), said
+    assert re.search(r"^  last post  (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC) +\1\r$", said, re.M)
+    assert re.search(r"Mattermost will be down for about \d+ s\.\r\n", said)
+    assert "A safety backup of the live state is made first.\r\n" in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
+def test_a_live_state_that_cannot_be_read_is_not_known(gitlab: Omnibus, product: Product) -> None:
+    gitlab.gitlab_ctl("stop", "postgresql")
+    try:
+        done = restore(product, "n")
+    finally:
+        gitlab.gitlab_ctl("start", "postgresql")
+        gitlab.wait_until_ready()
+    assert done.returncode == 2 and "Error: Cancelled; nothing changed" in done.stdout
+    assert re.search(r"^  posts +not known +\d+\r$", done.stdout, re.M), done.stdout
+    assert "The live state is not known: " in done.stdout
+
+
 def test_json_log_and_exit_code_are_english(product: Product) -> None:
     done = product.lab.run("gitlab-mm", "restore", "--json", env=JAPANESE, check=False)
     assert done.returncode == 2
