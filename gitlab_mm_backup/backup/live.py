@@ -10,6 +10,7 @@ from ..errors import Failure
 from ..mattermost.site import Site
 from ..postgresql import connection, contents
 from ..store.manifest import Contents
+from ..system import progress
 
 _ABSENT = "the database has no tables of Mattermost"
 _UNEXPECTED = "its tables are not those of a known Mattermost"
@@ -28,6 +29,7 @@ class Live:
         return self.contents is not None and not self.contents.empty
 
 
+@progress.waiting("database")
 def look(site: Site | None) -> Live:
     """Query the database; one that is missing or does not answer gives no facts."""
     if site is None:

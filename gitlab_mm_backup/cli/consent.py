@@ -12,7 +12,7 @@ from ..config.origin import Kind, Origin
 from ..errors import ExitCode, Failure
 from ..restore import preview, replacing
 from ..store import inventory
-from . import output
+from . import terminal
 
 if TYPE_CHECKING:
     from ..backup.live import Live
@@ -34,16 +34,16 @@ def given(
     set_ = wanted.set
     origin = inventory.origin_of(set_)
     if set_.name != trusted:
-        _refuse_unproven(set_, origin, asked=not yes and output.on_terminal())
+        _refuse_unproven(set_, origin, asked=not yes and terminal.interactive())
     proven = set_.said is None or inventory.origin_of(set_).proven  # maybe by a key just trusted
     plan = replace(plan, accepted=_identity(set_), proven=proven)
     if yes:
         replacing.refuse(set_, site, plan)
         return plan
-    output.ask(*preview.question(wanted, site, plan, live))
+    terminal.ask(*preview.question(wanted, site, plan, live))
     lost = replacing.unagreed(set_, site, plan)
     if lost:
-        output.ask(*preview.question_of_losses(lost))
+        terminal.ask(*preview.question_of_losses(lost))
     return replace(plan, replace_with_empty=plan.replace_with_empty or bool(lost))
 
 
@@ -69,7 +69,7 @@ def _refuse_unproven(set_: BackupSet, origin: Origin, *, asked: bool) -> None:
         raise _unproven(set_.name, origin)
     if not elsewhere or origin.proven:
         return
-    output.ask(*preview.question_of_origin(set_.name, origin))
+    terminal.ask(*preview.question_of_origin(set_.name, origin))
     if origin.kind is Kind.UNKNOWN:
         keys.trust(origin.key)
 

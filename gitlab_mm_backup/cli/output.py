@@ -1,4 +1,4 @@
-"""Run a verb, print its result and return its exit code; and ask the operator questions."""
+"""Run a verb, print its result and return its exit code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import functools
 import json
 import logging
 import os
-import re
 import sys
 import time
 from contextlib import nullcontext
@@ -26,13 +25,12 @@ from ..store.inventory import Store
 from ..system import humanize, progress, sandbox, signals
 from ..system import log as system_log
 from ..system.log import SystemLog
-from ..system.redaction import Secret
 from ..translation import _
 from . import streams, terminal
 from .terminal import Lines, Screen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
 # The version of the JSON objects: it rises when a field is removed or changes its meaning.
@@ -129,10 +127,11 @@ def finish(context: Context, work: Callable[[], CommandResult]) -> int:
     try:
         if context.command not in PUBLIC:
             _require_root()
-        with progress.shown_by(steps.start) if isinstance(steps, Screen) else nullcontext():
+        with _shown_by(steps):
             outcome = work()
         error = outcome.error
     except click.UsageError:
+        steps.close()
         raise
     except (Exception, Interrupted) as trouble:
         error = _failure(context, trouble, lasting)
@@ -140,9 +139,9 @@ def finish(context: Context, work: Callable[[], CommandResult]) -> int:
     seconds = time.monotonic() - began
     code = error.exit_code if error else outcome.exit_code
     tail: list[Callable[[], object]] = [
-        steps.close,
         lambda: _keep(lasting, outcome, error, code, seconds),
-        lambda: _follow(context, outcome, error, seconds),
+        lambda: _follow(context, outcome, error, seconds, steps),
+        steps.close,
     ]
     for act in tail:
         _guard(act, lasting)
@@ -151,6 +150,11 @@ def finish(context: Context, work: Callable[[], CommandResult]) -> int:
     if outcome.status is not None and delivered is code and error is None:
         return outcome.status
     return int(delivered)
+
+
+def _shown_by(steps: logging.Handler) -> AbstractContextManager[None]:
+    """Show the progress of the block below the steps, on a terminal."""
+    return progress.shown_by(steps.start) if isinstance(steps, Screen) else nullcontext()
 
 
 def _failure(context: Context, trouble: BaseException, log: SystemLog) -> Failure:
@@ -224,14 +228,18 @@ def _delivered(context: Context, code: ExitCode, log: SystemLog) -> ExitCode:
     if not closed:
         told = f"The output could not be written: {trouble.strerror}"
         log.write(told, logging.WARNING)
-        _say(f"Warning: {told}", err=True, colour="yellow")
+        terminal.say(f"Warning: {told}", err=True, colour="yellow")
     if code is not ExitCode.DONE or (closed and context.job):
         return code
     return ExitCode.WARNINGS if context.job else ExitCode.FAILED
 
 
 def _follow(
-    context: Context, outcome: CommandResult, error: Failure | None, seconds: float
+    context: Context,
+    outcome: CommandResult,
+    error: Failure | None,
+    seconds: float,
+    steps: logging.Handler,
 ) -> None:
     """Write the metrics and send the notifications of a job; only root can have run one."""
     if context.job and os.geteuid() == 0:
@@ -239,7 +247,7 @@ def _follow(
 
         began = datetime.now().astimezone() - timedelta(seconds=seconds)
         ended = notify.FinishedRun(context.command, began, seconds, outcome, error)
-        with signals.heeded():  # so that a signal ends waiting for a slow service
+        with _shown_by(steps), signals.heeded():  # so that a signal ends waiting for a slow service
             notify.follow(ended, context.settings, context.store)
 
 
@@ -269,33 +277,15 @@ def _print_text(context: Context, outcome: CommandResult, error: Failure | None)
     watched = sys.stdout.isatty() or context.verbose or outcome.answer
     if watched and not context.quiet:
         for line, (word, colour) in zip_longest(outcome.lines, outcome.tones, fillvalue=("", "")):
-            _say(str(line), tone=(word, colour))
+            terminal.say(str(line), tone=(word, colour))
     for warning in outcome.warnings:
-        _say(f"Warning: {warning}", err=True, colour="yellow")
+        terminal.say(f"Warning: {warning}", err=True, colour="yellow")
     if error is not None:
         told = [_(text) for text in (error.message, error.detail, error.hint) if text]
         word = "Error" if told[0] == error.message else _("Error")
-        _say(f"{word}: {told[0]}", err=True, colour="red")
+        terminal.say(f"{word}: {told[0]}", err=True, colour="red")
         for line in told[1:]:
-            _say(f"  {line}", err=True)
-
-
-def _toned(line: str, word: str, colour: str) -> str:
-    """Return a line with its first ``word`` in colour; _say removes the colour if unwanted."""
-    if not word:
-        return line
-    painted = click.style(word, fg=colour, bold=True)
-    return re.sub(rf"(?<= ){re.escape(word)}(?= |$)", painted, line, count=1)
-
-
-def _say(line: str, err: bool = False, tone: tuple[str, str] = ("", ""), colour: str = "") -> None:
-    """Print a line, with control characters in names and messages escaped; what is red is bold."""
-    told = _toned(humanize.shown(line), *tone)
-    if colour:
-        told = click.style(told, fg=colour, bold=colour == "red" or None)
-    # Without file=, click would write UTF-8 to an ASCII terminal.
-    stream = sys.stderr if err else sys.stdout
-    click.echo(told, file=stream, color=None if terminal.colours() else False)
+            terminal.say(f"  {line}", err=True)
 
 
 def _log_steps(context: Context) -> tuple[logging.Handler, SystemLog]:
@@ -308,9 +298,9 @@ def _log_steps(context: Context) -> tuple[logging.Handler, SystemLog]:
     if context.quiet:
         pass
     elif sys.stderr.isatty() and not context.as_json and terminal.watched():
-        handler = Screen(sys.stderr)
+        handler = Screen(sys.stderr, f"gitlab-mm {context.command}")
     elif context.verbose or (sys.stderr.isatty() and not context.as_json):
-        handler = Lines(lambda line: _say(line, err=True))
+        handler = Lines(lambda line: terminal.say(line, err=True))
     lasting = SystemLog(context.command)
     logger.addHandler(handler)
     logger.addHandler(lasting)
@@ -344,55 +334,3 @@ def _require_root() -> None:
             f"sudo {Path(sys.argv[0]).name} ...",
             ExitCode.USAGE,
         )
-
-
-def on_terminal() -> bool:
-    """Return whether an operator can be asked."""
-    return sys.stdin.isatty()
-
-
-def pick(told: str, choices: Sequence[str]) -> int:
-    """Ask the operator to pick one of ``choices``; return its index.  Needs a terminal."""
-    _pause()
-    _say(told, err=True)
-    for place, choice in enumerate(choices, 1):
-        _say(f"  {place}. {choice}", err=True)
-    try:
-        number: int = click.prompt(_("Which one?"), type=click.IntRange(1, len(choices)), err=True)
-    except (click.Abort, Interrupted):
-        raise Failure(terminal.CANCELLED, exit_code=ExitCode.USAGE) from None
-    return number - 1
-
-
-def _pause() -> None:
-    for screen in logging.getLogger("gitlab_mm_backup").handlers:
-        if isinstance(screen, Screen):
-            screen.pause()
-
-
-def ask(told: Sequence[str], loud: Sequence[str], question: str) -> None:
-    """Print the lines ``told``, then ``loud`` in red, and ask; raise Failure unless confirmed."""
-    if not sys.stdin.isatty():
-        raise Failure(terminal.NO_TERMINAL, "", terminal.RUN_WITH_YES, ExitCode.USAGE)
-    _pause()
-    for line in told:
-        _say(line, err=True)
-    for line in loud:
-        _say(line, err=True, colour="red")
-    try:
-        agreed = terminal.agreed(question)
-    except (click.Abort, Interrupted):
-        click.echo(err=True)  # the cursor stands behind the question
-        agreed = False
-    if not agreed:
-        raise Failure(terminal.CANCELLED, exit_code=ExitCode.USAGE)
-
-
-def ask_password(name: str) -> Secret:
-    """Ask for a password without echo; without a terminal, read the first line of stdin."""
-    if not sys.stdin.isatty():
-        return Secret(sys.stdin.readline().rstrip("\n"))
-    try:
-        return Secret(click.prompt(f"Password of {name}", hide_input=True, err=True))
-    except click.Abort:
-        raise Failure(terminal.CANCELLED, exit_code=ExitCode.USAGE) from None

@@ -97,6 +97,7 @@ from ..postgresql import (
     dump,
     dump_contents,
     endpoint,
+    index_builds,
     load,
     provisions,
     restorable,

@@ -383,7 +383,7 @@ def _wanted(
 ) -> RestoreSource:
     """Return the set to restore, from the store or --from; ask if several are possible."""
     from ..restore import choice
-    from . import output
+    from . import terminal
 
     if options.dry_run and plan.place:
         raise click.UsageError("--dry-run and --from exclude each other.")
@@ -391,9 +391,9 @@ def _wanted(
     try:
         return offsite.wanted(ours, store, plan, name, want)
     except choice.Several as several:
-        if options.yes or options.dry_run or not output.on_terminal():
+        if options.yes or options.dry_run or not terminal.interactive():
             raise
-        picked = output.pick(several.message, [choice.describe(set_) for set_ in several.choices])
+        picked = terminal.pick(several.message, [choice.describe(set_) for set_ in several.choices])
         chosen = several.choices[picked]
         named = replace(want, installation=chosen.installation, of_host=manifest.host_of(chosen))
         return offsite.wanted(ours, store, plan, name, named)

@@ -125,7 +125,7 @@ def prune(
     """
     from ..config import identity
     from ..restore import rollback
-    from . import output
+    from . import terminal
 
     context.load_everything()
     with context.only_run():
@@ -139,8 +139,8 @@ def prune(
         going = [name for plan in planned for name in _going(plan)]
         asked = [thinning.plan(store, ours.rules, owner).asked for owner in owners]
         agreed = yes
-        if not yes and going and (of_host or (any(asked) and output.on_terminal())):
-            output.ask([f"Sets to remove: {', '.join(going)}"], [], "Remove them?")
+        if not yes and going and (of_host or (any(asked) and terminal.interactive())):
+            terminal.ask([f"Sets to remove: {', '.join(going)}"], [], "Remove them?")
             agreed = True
         done = [thinning.prune(store, ours.rules, owner, agreed=agreed) for owner in owners]
         problems = [problem for pruned in done for problem in pruned.problems]
@@ -241,7 +241,7 @@ def _known(set_: BackupSet, item: Listed) -> list[tuple[str, str]]:
 @verb
 def delete(context: Context, wanted: str, yes: bool) -> CommandResult:
     """Remove one set, after a question. Its copies elsewhere stay."""
-    from . import output
+    from . import terminal
 
     store = context.store()
     with context.only_run():
@@ -256,7 +256,7 @@ def delete(context: Context, wanted: str, yes: bool) -> CommandResult:
         if not yes:
             copies = f"Copies elsewhere: {', '.join(listing.of_set(set_).copies) or 'none'}"
             loud = [] if len(store.sets()) > 1 else ["It is the only set here."]
-            output.ask([f"Set to remove: {set_.reference}", copies], loud, "Remove it?")
+            terminal.ask([f"Set to remove: {set_.reference}", copies], loud, "Remove it?")
         store.delete(set_)
         problems = store.reclaim()
     return CommandResult(

@@ -124,7 +124,7 @@ def convert(
     """
     from ..mattermost import detect
     from ..sso import accounts as sso_accounts
-    from . import output
+    from . import terminal
 
     if mapping is None and not (before and after):
         raise click.UsageError("Give --from gitlab --to email, or --undo FILE.")
@@ -142,9 +142,9 @@ def convert(
                 "Give --admin NAME. To create one: mmctl user create --local --system-admin",
                 ExitCode.USAGE,
             )
-        password = output.ask_password(admin)
+        password = terminal.ask_password(admin)
         if not yes:
-            output.ask(*conversion_question(preview))
+            terminal.ask(*conversion_question(preview))
         return convert_result(sso_accounts.convert(site, admin, password))
 
 

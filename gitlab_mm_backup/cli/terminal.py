@@ -1,24 +1,30 @@
-"""The terminal while a job runs: a line for each step, and progress bars below."""
+"""The terminal: a line for each step of a job with progress bars below, and questions."""
 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import logging
 import os
+import re
 import shutil
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from ..errors import ExitCode, Failure, Interrupted
 from ..system import humanize
+from ..system.progress import PATIENCE, Unit
+from ..system.redaction import Secret
 from ..translation import _
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rich.console import Group
     from rich.progress import Progress, Task, TaskID
@@ -74,17 +80,6 @@ def in_unicode(stream: TextIO) -> bool:
     return (stream.encoding or "").lower().replace("-", "").startswith("utf")
 
 
-def agreed(question: str) -> bool:
-    """Ask until the answer is yes or no, in English or the operator's language; the default is no."""
-    yes, no = ("y", "yes", _("yes")), ("", "n", "no", _("no"))
-    while True:
-        given = str(click.prompt(f"{question} [y/N]", default="", show_default=False, err=True))
-        answer = given.strip().lower()
-        if answer in yes or answer in no:
-            return answer in yes
-        click.echo(_("Please answer y (yes) or n (no)."), err=True)
-
-
 class Lines(logging.Handler):
     """Prints a line for each logged step."""
 
@@ -113,9 +108,13 @@ class _Row:
 
 
 class Screen(logging.Handler):
-    """Prints the logged steps; shows the current one with a spinner, and progress bars below."""
+    """Prints the logged steps; shows the current one with a spinner, and progress bars below.
 
-    def __init__(self, stream: TextIO) -> None:
+    ``what`` stands in place of a step before the first one. Each that takes longer than PATIENCE is
+    shown with its seconds so far.
+    """
+
+    def __init__(self, stream: TextIO, what: str) -> None:
         from rich.console import Console  # imported here: it takes a tenth of a second
         from rich.live import Live
         from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
@@ -141,22 +140,24 @@ class Screen(logging.Handler):
         self._rows: list[_Row] = []
         self._rows_lock = threading.Lock()
         self._live = Live(self, console=console, refresh_per_second=8, transient=True)
+        self._draw_lock = threading.RLock()
+        self._held = False
+        self._timer: threading.Timer | None = None
+        self._begin_step(what)
 
     def emit(self, record: logging.LogRecord) -> None:
         from rich.text import Text
 
         self._live.console.print(Text(self.format(record), style="dim"), soft_wrap=True)
-        step = Text(humanize.plain(record.getMessage()))
-        step.truncate(self._live.console.width - 6, overflow="ellipsis")
-        self._wheel.update(text=step)
-        self._live.start()
+        self._begin_step(humanize.plain(record.getMessage()))
+        self._draw()
 
-    def start(self, what: str, total: int | None, done: Measure | None) -> _Row:
+    def start(self, what: str, total: int | None, done: Measure | None, unit: Unit) -> _Row:
         """Show a progress bar; see progress.Start."""
-        row = _Row(self, self.progress.add_task(what, total=total), done)
+        row = _Row(self, self.progress.add_task(what, total=total, unit=unit), done)
         with self._rows_lock:
             self._rows.append(row)
-        self._live.start()
+        self._draw()
         return row
 
     def drop(self, row: _Row) -> None:
@@ -164,18 +165,44 @@ class Screen(logging.Handler):
             self._rows.remove(row)
         self.progress.remove_task(row.task)
 
-    def pause(self) -> None:
-        """Stop drawing until the next step or bar."""
-        self._live.stop()
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Draw nothing for the block, in which the operator is asked."""
+        self._hold()
+        try:
+            yield
+        finally:
+            self._held = False
+            self._begin_step(self._step)
 
     def close(self) -> None:
-        self._live.stop()
+        self._hold()
         super().close()
 
+    def _begin_step(self, step: str) -> None:
+        """Count the seconds of a step from now on; it is drawn at the latest after PATIENCE."""
+        self._step, self._since = step, time.monotonic()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = threading.Timer(PATIENCE, self._draw)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _draw(self) -> None:
+        with self._draw_lock:
+            if not self._held:
+                self._live.start()
+
+    def _hold(self) -> None:
+        with self._draw_lock:
+            self._held = True
+            self._live.stop()
+
     def __rich__(self) -> Group:
-        """Update the bars, and return spinner and bars."""
+        """Update step and bars, and return both."""
         from rich.console import Group
 
+        self._wheel.update(text=self._step_so_far())
         with self._rows_lock:
             for row in self._rows:
                 if row.done is not None:
@@ -185,17 +212,34 @@ class Screen(logging.Handler):
                 task.total = None  # more than expected: the total is unknown now
         return Group(self._wheel, self.progress)
 
+    def _step_so_far(self) -> Text:
+        from rich.text import Text
+
+        taken = time.monotonic() - self._since
+        so_far = f"  {humanize.duration(taken)}" if taken >= PATIENCE else ""
+        text = Text(self._step)
+        text.truncate(self._live.console.width - 6 - len(so_far), overflow="ellipsis")
+        return text.append(so_far)
+
 
 def _amount(task: Task) -> Text:
-    """Return the bytes done, the total, and the remaining time at the average speed."""
+    """Return how much is done, the total, and the remaining time at the average speed."""
     from rich.text import Text
 
-    told = humanize.size(task.completed)
+    unit: Unit = task.fields["unit"]
+    told = _UNITS[unit](task.completed)
     if task.total is not None:
-        told += f" of {humanize.size(task.total)}"
+        told += f" of {_UNITS[unit](task.total)}"
         if task.time_remaining:
             told += f", {humanize.duration(task.time_remaining)} left"
     return Text(told, no_wrap=True)
+
+
+_UNITS: Mapping[Unit, Callable[[float], str]] = {
+    Unit.BYTES: humanize.size,
+    Unit.THINGS: lambda count: humanize.grouped(int(count)),
+    Unit.SECONDS: humanize.duration,
+}
 
 
 def colours() -> bool:
@@ -211,3 +255,82 @@ def columns() -> int | None:
 def watched() -> bool:
     """Return whether stderr is a terminal that can move its cursor."""
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def toned(line: str, word: str, colour: str) -> str:
+    """Return a line with its first ``word`` in colour; ``say`` removes the colour if unwanted."""
+    if not word:
+        return line
+    painted = click.style(word, fg=colour, bold=True)
+    return re.sub(rf"(?<= ){re.escape(word)}(?= |$)", painted, line, count=1)
+
+
+def say(line: str, err: bool = False, tone: tuple[str, str] = ("", ""), colour: str = "") -> None:
+    """Print a line, with control characters in names and messages escaped; what is red is bold."""
+    told = toned(humanize.shown(line), *tone)
+    if colour:
+        told = click.style(told, fg=colour, bold=colour == "red" or None)
+    # Without file=, click would write UTF-8 to an ASCII terminal.
+    stream = sys.stderr if err else sys.stdout
+    click.echo(told, file=stream, color=None if colours() else False)
+
+
+def interactive() -> bool:
+    """Return whether an operator can be asked."""
+    return sys.stdin.isatty()
+
+
+def ask(told: Sequence[str], loud: Sequence[str], question: str) -> None:
+    """Print the lines ``told``, then ``loud`` in red, and ask; raise Failure unless confirmed."""
+    if not interactive():
+        raise Failure(NO_TERMINAL, "", RUN_WITH_YES, ExitCode.USAGE)
+    with _asking():
+        for line in told:
+            say(line, err=True)
+        for line in loud:
+            say(line, err=True, colour="red")
+        if not _agreed(question):
+            raise Failure(CANCELLED, exit_code=ExitCode.USAGE)
+
+
+def _agreed(question: str) -> bool:
+    """Ask until the answer is yes or no, in English or the operator's language; the default is no."""
+    yes, no = ("y", "yes", _("yes")), ("", "n", "no", _("no"))
+    while True:
+        given = str(click.prompt(f"{question} [y/N]", default="", show_default=False, err=True))
+        answer = given.strip().lower()
+        if answer in yes or answer in no:
+            return answer in yes
+        click.echo(_("Please answer y (yes) or n (no)."), err=True)
+
+
+def pick(told: str, choices: Sequence[str]) -> int:
+    """Ask the operator to pick one of ``choices``; return its index.  Needs a terminal."""
+    with _asking():
+        say(told, err=True)
+        for place, choice in enumerate(choices, 1):
+            say(f"  {place}. {choice}", err=True)
+        number: int = click.prompt(_("Which one?"), type=click.IntRange(1, len(choices)), err=True)
+    return number - 1
+
+
+def ask_password(name: str) -> Secret:
+    """Ask for a password without echo; without a terminal, read the first line of stdin."""
+    if not interactive():
+        return Secret(sys.stdin.readline().rstrip("\n"))
+    with _asking():
+        return Secret(click.prompt(f"Password of {name}", hide_input=True, err=True))
+
+
+@contextlib.contextmanager
+def _asking() -> Iterator[None]:
+    """Draw nothing while the operator is asked; raise Failure after Ctrl-C or the end of input."""
+    with contextlib.ExitStack() as undrawn:
+        for screen in logging.getLogger("gitlab_mm_backup").handlers:
+            if isinstance(screen, Screen):
+                undrawn.enter_context(screen.held())
+        try:
+            yield
+        except (click.Abort, Interrupted):
+            click.echo(err=True)  # the cursor stands behind the question
+            raise Failure(CANCELLED, exit_code=ExitCode.USAGE) from None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from ..system import environment, process
+from ..system import environment, process, progress
 from ..system.private_files import InMemory
 from ..system.process import Command
 from ..system.redaction import Secret
@@ -69,6 +69,7 @@ def ping_address(given: str, message: Message) -> str:
     return urlunsplit(address._replace(query=urlencode(changed)))
 
 
+@progress.waiting("webhook")
 def _http(url: str, body: bytes, headers: Mapping[str, str]) -> None:
     import urllib.request
 

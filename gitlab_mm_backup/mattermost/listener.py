@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from ..system import progress
 from .effective_config import EffectiveConfig
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Listener:
     def url(self) -> str:
         return f"{'https' if self.tls else 'http'}://{self.place}{self.below}"
 
+    @progress.waiting("Mattermost")
     def ask(
         self,
         path: str,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import Failure, reason
-from ..system import files, process, validation
+from ..system import files, process, progress, validation
 from ..system.process import Command
 from . import listener
 from .site import Kind, Site
@@ -59,6 +59,7 @@ class SystemdService:
         if self.runs():
             raise Failure("Mattermost does not stop", "", f"systemctl status {self.unit}")
 
+    @progress.waiting("Mattermost")
     def start(self) -> None:
         """Start it; raises Failure when it exits at once.
 
@@ -208,6 +209,7 @@ class RunitService:
             )
         return word == "run"
 
+    @progress.waiting("Mattermost")
     def stop(self) -> None:
         """Stop it and confirm that; raises Failure when it still runs.
 
@@ -226,6 +228,7 @@ class RunitService:
                 "See /var/log/gitlab/mattermost/. End it, then try again.",
             )
 
+    @progress.waiting("Mattermost")
     def start(self) -> None:
         """Start it; raises Failure when it does not stay up for as long as runit waits."""
         deadline = time.monotonic() + _SETTLE_SECONDS
@@ -333,6 +336,7 @@ def answers(site: Site) -> bool:
     return True
 
 
+@progress.waiting("Mattermost")
 def wait_until_it_answers(site: Site, seconds: float = _ANSWER_SECONDS) -> None:
     """Wait for Mattermost's ping; raises Failure with the reason from its log."""
     deadline, why = time.monotonic() + seconds, ""

@@ -53,7 +53,8 @@ def persist(remote: Remote, act: Callable[[], T]) -> T:
                 raise
             wait = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT)
             log.info("%s; retry in %.0f s", failure, wait)
-        time.sleep(wait)
+        with progress.waiting("retry"):
+            time.sleep(wait)
     return act()
 
 

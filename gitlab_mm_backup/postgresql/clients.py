@@ -16,6 +16,7 @@ from ..system.process import DECOMPRESS, Command, Finished
 from ..system.redaction import Secret
 from .connection import APPLICATION, AS_STORED, ENDLESS, LOCK_SECONDS, NO_TIME_OUTS, PINNED
 from .endpoint import Endpoint
+from .index_builds import IndexBuilds
 
 _AT_ONCE = 500  # statements for one psql(1): the system limits the words of a command
 
@@ -60,6 +61,7 @@ def load(
     programs: Path,
     name: str,
     archive: Path,
+    builds: IndexBuilds,
     lines: Sequence[str],
     *,
     rows: bool = False,
@@ -68,7 +70,8 @@ def load(
 
     As the database's owner, so that it owns every object and the dump's SQL can do no more than
     Mattermost could. ``rows`` are loaded in one transaction: under wal_level minimal, what is
-    created and filled in one transaction needs no WAL. Raises Failure on the first error.
+    created and filled in one transaction needs no WAL. ``builds`` counts the indexes. Raises
+    Failure on the first error.
     """
     options: list[str | InMemory] = [
         "--no-owner",
@@ -79,10 +82,13 @@ def load(
         "--use-list",
         InMemory(Secret("".join(lines))),
     ]
-    restore = _command(endpoint, programs / "pg_restore", name, *options)
     with open(archive, "rb") as packed, contextlib.ExitStack() as shown:
         if rows:  # other passes read almost nothing
             shown.enter_context(progress.of_file("database", packed))
+        said = shown.enter_context(builds.heard(lines))
+        options += ["--verbose"] if said else []
+        restore = _command(endpoint, programs / "pg_restore", name, *options)
+        restore = dataclasses.replace(restore, errors=said)
         process.pipeline(DECOMPRESS, own_search_path(), restore, stdin=packed)
 
 

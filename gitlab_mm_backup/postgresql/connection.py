@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Failure
-from ..system import sandbox
+from ..system import progress, sandbox
 from ..system.private_files import InMemory, PrivateFiles
 from ..system.redaction import Secret
 from . import answers, catalog, contents
@@ -183,6 +183,7 @@ def _options(endpoint: Endpoint, files: PrivateFiles) -> dict[str, Any]:
     }
 
 
+@progress.waiting("PostgreSQL")
 def wait_for_server(endpoint: Endpoint, seconds: float = 30) -> None:
     """Wait until the server accepts connections; one that crashed may be recovering.
 

@@ -148,6 +148,7 @@ def snapshot(endpoint: Endpoint) -> Iterator[DatabaseSnapshot]:
         )
 
 
+@progress.waiting("locks")
 def _begin_with_all_tables(session: psycopg.Connection[Any]) -> None:
     """Begin the snapshot's transaction with a lock on every table against being rewritten.
 

@@ -6,6 +6,7 @@ Used by a restore and by a rehearsal.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -16,11 +17,12 @@ from .. import checks
 from ..errors import Failure
 from ..store.manifest import Manifest
 from ..store.sets import BackupSet
-from ..system import parallel
+from ..system import parallel, progress
 from ..version import numbers
 from . import catalog, clients, connection, dump_contents, provisions, swap
 from .dump_contents import DumpList, Index, Key
 from .endpoint import Endpoint
+from .index_builds import IndexBuilds, counted
 from .provisions import Provision
 
 _INDEX_LINE = re.compile(r"^\d+; \d+ \d+ INDEX (\S+) (\S+) ")
@@ -62,6 +64,12 @@ class Passes:
     beside: Sequence[Sequence[str]]  # one group for each session; none is empty
     keys: Sequence[Key]  # their indexes are created in parallel, the constraints last
     last: Sequence[str]  # what locks whole tables, or relies on what came before
+
+    @property
+    def indexes(self) -> int:
+        """The number of indexes that the load builds, those of constraints too."""
+        lines = [*self.long, *itertools.chain(*self.beside), *self.last]
+        return counted(lines) + len(self.keys)
 
 
 def plan_passes(
@@ -211,19 +219,35 @@ def fill(
     left_out = [] if search or not bears_no_search(manifest) else contents.search
     without = [index.full_name for index in left_out]
     planned = plan_passes(contents, manifest.database.rows, sessions, without)
-    load = functools.partial(clients.load, endpoint, programs, name, archive)
+    builds = IndexBuilds()
+    load = functools.partial(clients.load, endpoint, programs, name, archive, builds)
     execute = functools.partial(clients.execute, endpoint, programs, name)
     try:
-        load(planned.first, rows=True)
-        parallel.run_all(*middle(planned, load, execute), at_a_time=sessions)
-        if planned.keys:
-            execute([key.constraint for key in planned.keys])
-        if planned.last:
-            load(planned.last)
+        with builds.shown(planned.indexes):
+            _run_passes(planned, load, execute, builds, sessions)
     except Failure as failure:
         raise _explained(failure) from None
     told = _grant(endpoint, programs, name, archive, contents, provision)
     return Filled(left_out, extensions, told)
+
+
+def _run_passes(
+    planned: Passes,
+    load: Callable[..., None],
+    execute: Callable[[list[str]], None],
+    builds: IndexBuilds,
+    sessions: int,
+) -> None:
+    def build(statements: list[str]) -> None:
+        execute(statements)
+        builds.add(len(statements))
+
+    load(planned.first, rows=True)
+    parallel.run_all(*middle(planned, load, build), at_a_time=sessions)
+    if planned.keys:
+        execute([key.constraint for key in planned.keys])
+    if planned.last:
+        load(planned.last)
 
 
 def _explained(failure: Failure) -> Failure:
@@ -284,6 +308,7 @@ def bears_no_search(manifest: Manifest) -> bool:
     return numbers(manifest.mattermost) >= _KEEPS_INDEXES
 
 
+@progress.waiting("row counts")
 def prove(endpoint: Endpoint, name: str, manifest: Manifest) -> None:
     """Analyze the loaded database, and compare it with the set.
 

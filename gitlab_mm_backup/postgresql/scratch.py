@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Failure
 from ..store.manifest import Database
-from ..system import disk_space, humanize, lock, process
+from ..system import disk_space, humanize, lock, process, progress
 from ..system.private_files import InMemory
 from ..system.process import Command, Finished
 from ..system.redaction import Secret
@@ -349,6 +349,7 @@ def _postgres(programs: Path, sandbox: Sandbox, limits: Mapping[str, str]) -> Co
     )
 
 
+@progress.waiting("PostgreSQL")
 def _wait(endpoint: Endpoint, ended: Callable[[], Finished | None]) -> None:
     deadline = time.monotonic() + _PATIENCE
     while True:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Failure
 from ..store.manifest import Database
 from ..store.properties import Properties
-from ..system import parallel
+from ..system import parallel, progress
 from . import provisions
 from .connection import APPLICATION, administering
 from .endpoint import Endpoint
@@ -276,6 +276,7 @@ def _shut_out(session: psycopg.Connection[Any], name: str) -> None:
     _end_sessions(session, theirs, f"Connections to database {name}")
 
 
+@progress.waiting("sessions")
 def _end_sessions(session: psycopg.Connection[Any], which: Composed, what: str) -> None:
     from psycopg import sql
 

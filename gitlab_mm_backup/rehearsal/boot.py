@@ -17,7 +17,7 @@ from ..mattermost.listener import Listener
 from ..mattermost.site import Site
 from ..postgresql.endpoint import Endpoint
 from ..postgresql.scratch import ACCOUNT, SOCKET
-from ..system import process, validation
+from ..system import process, progress, validation
 from ..system.process import Command, Finished
 from ..system.redaction import Secret
 from ..system.sandbox import INSIDE, Sandbox
@@ -177,6 +177,7 @@ def _data_source(database: Endpoint) -> str:
     return f"postgres://{login}@/{quote(database.name, safe='')}?{where}"
 
 
+@progress.waiting("Mattermost")
 def _first_answer(there: Listener, ended: Callable[[], Finished | None]) -> Mapping[str, Any]:
     deadline = time.monotonic() + _PATIENCE
     while True:

@@ -14,7 +14,8 @@ from ..mattermost.site import Site
 from ..postgresql import connection, load, swap
 from ..postgresql.dump_contents import Index
 from ..store.manifest import Manifest
-from ..system import signals
+from ..system import progress, signals
+from ..system.progress import Unit
 
 if TYPE_CHECKING:
     import psycopg
@@ -71,11 +72,13 @@ def build(site: Site, journal: Journal) -> IndexResult | None:
         swap.end_our_sessions(site.database)
         with connection.within(site.database) as session:
             connection.as_stored(session)
-            while wanted:
-                if _build(session, wanted[0]):
-                    built.append(wanted[0].full_name)
-                wanted = wanted[1:]
-                journal.keep_later(wanted)
+            with progress.of("indexes", len(wanted), Unit.THINGS) as advance:
+                while wanted:
+                    if _build(session, wanted[0]):
+                        built.append(wanted[0].full_name)
+                    wanted = wanted[1:]
+                    journal.keep_later(wanted)
+                    advance(1)
     except Failure as failure:
         problems.append(_unfinished(wanted, str(failure)))
     return IndexResult(built, round(time.monotonic() - began, 3), problems)

@@ -14,7 +14,7 @@ from ..errors import Failure, reason
 from ..mattermost.site import Site
 from ..postgresql.connection import within
 from ..postgresql.endpoint import Endpoint
-from ..system import validation
+from ..system import progress, validation
 from ..system.redaction import Secret
 from ..version import numbers
 from .stored_secret import Form, form_of, store
@@ -162,6 +162,7 @@ def redirect_uris(site: Site) -> tuple[str, str]:
     return f"{url}/signup/gitlab/complete", f"{url}/login/gitlab/complete"
 
 
+@progress.waiting("GitLab")
 def probe(site: Site, pair: Pair) -> Probe:
     """Ask the running GitLab whether it accepts ``pair``, without a user.
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .. import clock
 from ..errors import ExitCode, Failure
+from . import progress
 from .files import open_directory
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ def _exclusive(lock_file: Path, refusal: str, *, wait: bool = False) -> Iterator
                 hint = "Wait until it has ended, then try again."
                 raise Failure(refusal, holder, hint, ExitCode.LOCKED) from None
             log.info("Waiting for the end of another run: %s", holder)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            with progress.waiting("other run"):
+                fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         file.truncate()
         file.write(f"{os.getpid()} {clock.utc(clock.now())} {_command()}\n")
@@ -111,7 +113,8 @@ def making_scratch(lock_file: Path = _SCRATCH_FILE) -> Iterator[None]:
     """Hold the lock for making and clearing scratch directories; waits for it, which is short."""
     descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with progress.waiting("other run"):
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import Failure, reason
-from . import environment, sandbox
+from . import environment, progress, sandbox
 from .private_files import InMemory, Lines, OpenFile, PrivateFiles
 from .redaction import Secret
 from .sandbox import Sandbox
@@ -79,7 +79,8 @@ class Command:
     are accepted too where every error line matches ``excused``. With ``spares_cache`` its reads do
     not fill the page cache (nocache(1), where installed). With ``capabilities`` root has only
     these, as in capabilities(7) without "cap_". ``through_no_link`` names directories whose owners
-    may replace entries: none of its paths leads through a link there.
+    may replace entries: none of its paths leads through a link there. ``errors`` is an open file of
+    the caller's for its errors, who may read them while it runs.
     """
 
     argv: Sequence[str | InMemory | OpenFile | Lines]
@@ -93,6 +94,7 @@ class Command:
     excused: re.Pattern[bytes] | None = None
     capabilities: Sequence[str] | None = None
     through_no_link: Sequence[Path] = ()
+    errors: IO[bytes] | None = None
 
     @property
     def program(self) -> str:
@@ -134,7 +136,8 @@ def run(
     Raises Failure when it cannot be started, exits with a code outside ``may_exit``, still runs
     after ``timeout`` seconds, or when its errors so far are ``hopeless``.
     """
-    with _started(command, stdin, subprocess.PIPE) as (child, errors):
+    with progress.waiting(command.program), _started(command, stdin, subprocess.PIPE) as started:
+        child, errors = started
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             try:
@@ -172,7 +175,8 @@ def pipeline(
 def printed(*commands: Command, stdin: IO[bytes] | None = None) -> bytes:
     """Join ``commands`` by pipes and return what the last one prints; raises as ``pipeline``."""
     whole = bytearray()
-    pipeline(*commands, stdin=stdin, sink=whole.extend)
+    with progress.waiting(commands[0].program):
+        pipeline(*commands, stdin=stdin, sink=whole.extend)
     return bytes(whole)
 
 
@@ -236,7 +240,7 @@ def run_alone(command: Command, *, most_words: int) -> Finished:
 
     Returns the last ``most_words`` of its output as its errors. Raises as ``run`` does.
     """
-    with _started(command, None, None) as (child, words):
+    with progress.waiting(command.program), _started(command, None, None) as (child, words):
         code = child.wait()
         judge_ending(command.program, command.may_exit, code, last_words(words))
         return Finished(code, "", last_words(words, most_words))
@@ -316,7 +320,9 @@ def _started(
 
     ``stdout`` None sends its output where its errors go.
     """
-    with tempfile.TemporaryFile() as errors, PrivateFiles(_uid(command.account)) as place:
+    with contextlib.ExitStack() as held:
+        errors = command.errors or held.enter_context(tempfile.TemporaryFile())
+        place = held.enter_context(PrivateFiles(_uid(command.account)))
         variables = {name: place.resolve(value) for name, value in command.environment.items()}
         try:
             child = subprocess.Popen(

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import IO, Protocol
 
-Advance = Callable[[int], object]  # by so many bytes more
-Measure = Callable[[], int]  # bytes that are done
+PATIENCE = 2.0  # seconds that a wait may take without being shown
+
+
+class Unit(enum.Enum):
+    """What a bar counts."""
+
+    BYTES = "bytes"
+    THINGS = "things"
+    SECONDS = "seconds"  # of a wait so far
+
+
+Advance = Callable[[int], object]  # by so much more
+Measure = Callable[[], int]  # how much is done
 
 
 class Bar(Protocol):
     """One progress bar on the screen."""
 
     def advance(self, amount: int) -> None:
-        """Count ``amount`` more bytes as done."""
+        """Count ``amount`` more as done."""
 
     def end(self) -> None:
         """Remove it from the screen."""
 
 
-# Shows a bar: its name, the expected bytes (None: unknown), and a function that returns the bytes
-# done, for a bar that is not advanced.
-Start = Callable[[str, "int | None", "Measure | None"], Bar]
+# Shows a bar: its name, the expected amount (None: unknown), a function that returns the amount done,
+# for a bar that is not advanced, and the unit of both.
+Start = Callable[[str, "int | None", "Measure | None", Unit], Bar]
 _start: list[Start] = []  # one at most
 
 
@@ -43,15 +57,15 @@ def watched() -> bool:
 
 
 @contextlib.contextmanager
-def of(what: str, total: int | None = None) -> Iterator[Advance]:
-    """Yield a function that a job calls with the number of additional bytes done.
+def of(what: str, total: int | None = None, unit: Unit = Unit.BYTES) -> Iterator[Advance]:
+    """Yield a function that a job calls with the additional amount done.
 
     ``total`` is the expected number, if known; a wrong one does no harm.
     """
     if not _start:
         yield lambda amount: None
         return
-    bar = _start[-1](what, total, None)
+    bar = _start[-1](what, total, None, unit)
     try:
         yield bar.advance
     finally:
@@ -59,13 +73,41 @@ def of(what: str, total: int | None = None) -> Iterator[Advance]:
 
 
 @contextlib.contextmanager
-def measured(what: str, total: int | None, done: Measure) -> Iterator[None]:
+def measured(
+    what: str, total: int | None, done: Measure, unit: Unit = Unit.BYTES
+) -> Iterator[None]:
     """Show the progress of the block as reported by ``done``, called from another thread."""
-    bar = _start[-1](what, total, done) if _start else None
+    bar = _start[-1](what, total, done, unit) if _start else None
     try:
         yield
     finally:
         if bar is not None:
+            bar.end()
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show what is waited for and the seconds so far, once the block takes longer than PATIENCE.
+
+    It decorates a function that waits, too.
+    """
+    if not _start:
+        yield
+        return
+    began, bars, start = time.monotonic(), list[Bar](), _start[-1]
+
+    def show() -> None:
+        bars.append(start(what, None, lambda: int(time.monotonic() - began), Unit.SECONDS))
+
+    timer = threading.Timer(PATIENCE, show)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # a bar that is just being shown ends too
+        for bar in bars:
             bar.end()
 
 

@@ -106,11 +106,11 @@ def test_the_live_state_and_the_set_are_compared(gitlab: Omnibus, product: Produ
         said = restore(product, "n").stdout
     finally:
         gitlab.sql("UPDATE posts SET deleteat = 0 WHERE deleteat = 1")
-    assert re.search(r"^ +LIVE +SET\r$", said, re.M)
-    assert re.search(rf"^  posts +{int(posts) - 1} +{posts}\r$", said, re.M), said
-    assert re.search(r"^  last post  (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC) +\1\r$", said, re.M)
-    assert re.search(r"Mattermost will be down for about \d+ s\.\r\n", said)
-    assert "A safety backup of the live state is made first.\r\n" in said
+    assert re.search(r"^ +LIVE +SET$", said, re.M)
+    assert re.search(rf"^  posts +{int(posts) - 1} +{posts}$", said, re.M), said
+    assert re.search(r"^  last post  (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC) +\1$", said, re.M)
+    assert re.search(r"Mattermost will be down for about \d+ s\.\n", said)
+    assert "A safety backup of the live state is made first.\n" in said
     assert max(map(len, said.splitlines())) <= 80
 
 
@@ -122,7 +122,7 @@ def test_a_live_state_that_cannot_be_read_is_not_known(gitlab: Omnibus, product:
         gitlab.gitlab_ctl("start", "postgresql")
         gitlab.wait_until_ready()
     assert done.returncode == 2 and "Error: Cancelled; nothing changed" in done.stdout
-    assert re.search(r"^  posts +not known +\d+\r$", done.stdout, re.M), done.stdout
+    assert re.search(r"^  posts +not known +\d+$", done.stdout, re.M), done.stdout
     assert "The live state is not known: " in done.stdout
 
 

@@ -11,12 +11,21 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 
 import pytest
 
 from gitlab_mm_backup.cli import terminal
 from tests.unit.helpers.builders import ROOT
 
+# The terminal is the controlling one, so that Ctrl-C comes as a signal.
+START = """
+import fcntl, os, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from gitlab_mm_backup.system import signals
+signals.heed()
+"""
 # A job with a step and two bars, one of which turns out longer than expected.
 JOB = """
 import logging, sys, time
@@ -44,12 +53,65 @@ _print_text(manner, CommandResult({}, ["Made caf\\u00e9 \\u2026"], ["odd \\u2026
 COLOUR = re.compile(rb"\x1b\[(?:[0-9]+;)*[0-9]*[34][0-9](?:;[0-9]+)*m")
 
 
-def on_a_terminal(**environment: str) -> bytes:
-    """Run the job on a terminal of 80 columns; return all that it wrote there."""
+# A verb without steps that waits, one thing of three at a time; and is then asked in between.
+WAIT = """
+import sys, time
+from gitlab_mm_backup.system import process, progress
+progress.PATIENCE = 0.3
+from gitlab_mm_backup.cli import terminal
+from gitlab_mm_backup.cli.output import Context, _log_steps
+from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.system.process import Command
+from gitlab_mm_backup.system.progress import Unit
+
+steps, _ = _log_steps(Context("list", False, False, False, None))
+with progress.shown_by(steps.start):
+    with progress.of("indexes", 1234, Unit.THINGS) as advance:
+        for _ in range(3):
+            advance(1)
+            time.sleep(0.2)
+    process.run(Command(["sleep", "1"]))
+    process.run(Command(["true"]))
+    try:
+        with progress.waiting("question"):
+            terminal.ask(["told"], [], "Continue?")
+    except Failure as failure:
+        print(failure.message)
+    time.sleep(1)
+steps.close()
+print("after", flush=True)
+"""
+
+
+def test_waits_are_shown_by_their_names_and_seconds() -> None:
+    text = shown(on_a_terminal(WAIT, answer=b"\x03", LC_ALL="C.UTF-8"))
+    before, _, after = text.partition("told")
+    assert re.search(r"indexes +[━╸╺]+ 2 of 1 234", before)
+    assert re.search(r"\S gitlab-mm list\s", before), "there is no step yet"
+    assert re.search(r"sleep +[━╸╺ ]+ \d s", before) and "true" not in text
+    asked, _, rest = after.partition("Cancelled; nothing changed")
+    assert asked.replace("^C", "").split() == ["Continue?", "[y/N]:"], "nothing is drawn meanwhile"
+    assert re.search(r"\S gitlab-mm list  1 s", rest), "its own seconds only"
+    assert rest.rstrip().endswith("after")
+
+
+def test_the_seconds_of_a_step_stand_behind_it_on_80_columns() -> None:
+    job = WAIT.replace(
+        "time.sleep(1)",
+        "logging.getLogger('gitlab_mm_backup.x').info('Stopping ' * 20); time.sleep(1)",
+    )
+    text = shown(on_a_terminal("import logging" + job, answer=b"n\n", LC_ALL="C.UTF-8"))
+    rows = [row for row in re.split(r"[\r\n]+", text) if "…  1 s" in row]
+    assert rows and max(len(row.rstrip()) for row in rows) <= 80
+    assert re.search(r"\d\d:\d\d:\d\d UTC  (Stopping ){20}", text)
+
+
+def on_a_terminal(job: str = JOB, answer: bytes = b"", **environment: str) -> bytes:
+    """Run the job on a terminal of 80 columns, and answer its question; return all that it wrote."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     child = subprocess.Popen(
-        [sys.executable, "-B", "-c", JOB],
+        [sys.executable, "-B", "-c", START + job],
         cwd=ROOT,
         env={"PATH": "/usr/bin:/bin", "TERM": "xterm-256color", **environment},
         stdin=theirs,
@@ -61,6 +123,10 @@ def on_a_terminal(**environment: str) -> bytes:
     try:
         while piece := os.read(ours, 1 << 16):
             pieces.append(piece)
+            if answer and b"".join(pieces).endswith(b"[y/N]: "):
+                time.sleep(1)  # in which nothing may be drawn
+                os.write(ours, answer)
+                answer = b""
     except OSError:  # what a terminal gives for the end
         pass
     os.close(ours)
@@ -91,7 +157,7 @@ def test_steps_and_bars() -> None:
     "locale", [{}, {"LANG": "C"}, {"LC_ALL": "C"}, {"LC_ALL": "POSIX", "LANG": "de_DE.UTF-8"}]
 )
 def test_the_c_locale_is_shown_ascii_alone(locale: dict[str, str]) -> None:
-    written = on_a_terminal(**locale)
+    written = on_a_terminal(JOB, b"", **locale)
     assert written.isascii()
     text = shown(written)
     assert re.search(r"database +-+ ", text)

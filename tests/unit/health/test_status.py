@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from gitlab_mm_backup.checks import failed, not_run
-from gitlab_mm_backup.cli import health, output
+from gitlab_mm_backup.cli import health, terminal
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.health import set_lights, status
@@ -324,7 +324,7 @@ def test_what_all_comes_to(lines: list[StatusLine], code: ExitCode, state: str) 
 def test_only_the_state_is_in_colour() -> None:
     lines = [*WRONG, StatusLine("off-site", State.OFF, "off and bad")]
     outcome = health.status_result(Summary("bad.example.org", NOW, lines), nagios=False)
-    painted = [output._toned(line, *tone) for line, tone in zip(outcome.lines, outcome.tones)]
+    painted = [terminal.toned(line, *tone) for line, tone in zip(outcome.lines, outcome.tones)]
     assert [re.sub(r"\x1b\[\d+m", "", one) for one in painted] == outcome.lines
     assert painted[0].startswith("bad.example.org: \x1b[31m")
     assert painted[1].startswith("  last set   \x1b[32m")

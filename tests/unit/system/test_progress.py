@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from gitlab_mm_backup.system import progress
-from gitlab_mm_backup.system.progress import Measure
+from gitlab_mm_backup.system.progress import Measure, Unit
+from tests.unit.helpers.builders import PACKAGE
 
 
 @dataclass
@@ -22,6 +26,7 @@ class Bar:
     done: Measure | None
     amount: int = 0
     ended: bool = False
+    unit: Unit = Unit.BYTES
 
     def advance(self, amount: int) -> None:
         self.amount += amount
@@ -36,8 +41,8 @@ class Edge:
 
     bars: list[Bar] = field(default_factory=list)
 
-    def start(self, what: str, total: int | None, done: Measure | None) -> Bar:
-        self.bars.append(Bar(what, total, done))
+    def start(self, what: str, total: int | None, done: Measure | None, unit: Unit) -> Bar:
+        self.bars.append(Bar(what, total, done, unit=unit))
         return self.bars[-1]
 
 
@@ -92,3 +97,72 @@ def test_a_file_tells_how_far_a_program_has_read_it(tmp_path: Path) -> None:
         )
         assert bar.done() == 2000
     assert bar.ended
+
+
+def test_a_wait_is_shown_with_its_seconds_once_it_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    edge, shown = Edge(), threading.Event()
+    monkeypatch.setattr(progress, "PATIENCE", 0.05)
+
+    def start(what: str, total: int | None, done: Measure | None, unit: Unit) -> Bar:
+        shown.set()
+        return edge.start(what, total, done, unit)
+
+    with progress.shown_by(start), progress.waiting("Mattermost"):
+        assert shown.wait(10)
+    (bar,) = edge.bars
+    assert (bar.what, bar.total, bar.unit, bar.ended) == ("Mattermost", None, Unit.SECONDS, True)
+    assert bar.done is not None and bar.done() == 0
+
+
+def test_a_short_wait_and_one_that_nobody_watches_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    edge, threads = Edge(), threading.active_count()
+    with progress.shown_by(edge.start):
+        with progress.waiting("GitLab"):
+            assert threading.active_count() == threads + 1
+        with pytest.raises(ValueError), progress.waiting("GitLab"):
+            raise ValueError
+    with progress.waiting("GitLab"):
+        assert threading.active_count() == threads
+    assert (edge.bars, threading.active_count()) == ([], threads)
+
+
+# Waits of threads beside the work, of programs that a bar shows, and of programs of their own.
+BESIDE = {
+    "postgresql.dump.refuse_to_block",
+    "postgresql.load.middle",
+    "postgresql.load.when_filled",
+    "postgresql.scratch.watch_growth",
+    "rehearsal.limits._keep_time",
+    "system.cleanup.main",
+    "system.disk_space.watch",
+    "system.parallel._give_up",
+    "system.process._started",
+    "system.process.output",
+    "system.process.temporary_folders",
+}
+# Locks that are held to write one small file, or not waited for.
+SHORT = {"config.identity.alone", "system.lock.noting", "system.lock.unused"}
+
+
+def waits() -> Iterator[tuple[str, bool]]:
+    """Yield each function of the package that waits itself, and whether that is shown."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                text = [ast.unparse(part) for part in (*node.decorator_list, *node.body)]
+                inner = "\n".join(text)
+                calls = re.findall(
+                    r"time\.sleep\(|\.wait\(|LOCK_EX\)|\.communicate\(|\.open\(request|getresponse\(",
+                    inner,
+                )
+                if calls:
+                    yield f"{module}.{node.name}", "progress.waiting(" in inner
+
+
+def test_every_wait_is_shown() -> None:
+    found = dict(waits())
+    assert {name for name, shown in found.items() if not shown} == BESIDE | SHORT
+    assert len(found) > 15, "they are seen at all"
