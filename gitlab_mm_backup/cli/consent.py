@@ -31,11 +31,11 @@ def given(
     fetched.  --yes does not confirm replacing live data with nothing.  The origin of the set with the
     name ``trusted`` need not be proven.
     """
-    set_ = wanted.set
+    set_, key = wanted.set, ""
     origin = inventory.origin_of(set_)
     if set_.name != trusted:
-        _refuse_unproven(set_, origin, asked=not yes and terminal.interactive())
-    proven = set_.said is None or inventory.origin_of(set_).proven  # maybe by a key just trusted
+        key = _prove(set_, origin, asked=not yes and terminal.interactive())
+    proven = set_.said is None or origin.proven or bool(key)
     plan = replace(plan, accepted=_identity(set_), proven=proven)
     if yes:
         replacing.refuse(set_, site, plan)
@@ -44,34 +44,34 @@ def given(
     lost = replacing.unagreed(set_, site, plan)
     if lost:
         terminal.ask(*preview.question_of_losses(lost))
+    if key:  # now: until the last answer nothing is changed
+        keys.trust(key)
     return replace(plan, replace_with_empty=plan.replace_with_empty or bool(lost))
 
 
 def refuse_another(set_: BackupSet, plan: RestoreOptions) -> None:
     """Raise Failure if a continued restore would use another set than the confirmed one."""
-    origin = inventory.origin_of(set_)
     if plan.accepted != _identity(set_):
-        _refuse_unproven(set_, origin, asked=False)
+        _prove(set_, inventory.origin_of(set_), asked=False)
 
 
 def _identity(set_: BackupSet) -> str:
     return hashlib.sha256(set_.documents.manifest).hexdigest()
 
 
-def _refuse_unproven(set_: BackupSet, origin: Origin, *, asked: bool) -> None:
+def _prove(set_: BackupSet, origin: Origin, *, asked: bool) -> str:
     """Raise Failure for a forged set, and for a set from elsewhere whose origin is not proven.
 
     If the operator can be ``asked``, they compare an unknown key with the one in the recovery kit of
-    the host that made the set; the key is then trusted.
+    the host that made the set. Returns the key to trust then, "" for none.
     """
     elsewhere = set_.said is not None
     if origin.kind is Kind.FORGED or (elsewhere and not origin.proven and not asked):
         raise _unproven(set_.name, origin)
     if not elsewhere or origin.proven:
-        return
+        return ""
     terminal.ask(*preview.question_of_origin(set_.name, origin))
-    if origin.kind is Kind.UNKNOWN:
-        keys.trust(origin.key)
+    return origin.key if origin.kind is Kind.UNKNOWN else ""
 
 
 def _unproven(name: str, origin: Origin) -> Failure:

@@ -140,7 +140,9 @@ def prune(
         asked = [thinning.plan(store, ours.rules, owner).asked for owner in owners]
         agreed = yes
         if not yes and going and (of_host or (any(asked) and terminal.interactive())):
-            terminal.ask([f"Sets to remove: {', '.join(going)}"], [], "Remove them?")
+            told = [f"Sets to remove: {', '.join(going)}"]
+            stays = f"no set is removed; {accept} stays accepted" if accept else ""
+            terminal.ask(told, [], "Remove them?", done=stays)
             agreed = True
         done = [thinning.prune(store, ours.rules, owner, agreed=agreed) for owner in owners]
         problems = [problem for pruned in done for problem in pruned.problems]

@@ -280,17 +280,20 @@ def interactive() -> bool:
     return sys.stdin.isatty()
 
 
-def ask(told: Sequence[str], loud: Sequence[str], question: str) -> None:
-    """Print the lines ``told``, then ``loud`` in red, and ask; raise Failure unless confirmed."""
+def ask(told: Sequence[str], loud: Sequence[str], question: str, *, done: str = "") -> None:
+    """Print the lines ``told``, then ``loud`` in red, and ask; raise Failure unless confirmed.
+
+    ``done`` is what the command has changed already, "" for nothing.
+    """
     if not interactive():
         raise Failure(NO_TERMINAL, "", RUN_WITH_YES, ExitCode.USAGE)
-    with _asking():
+    with _asking(done):
         for line in told:
             say(line, err=True)
         for line in loud:
             say(line, err=True, colour="red")
         if not _agreed(question):
-            raise Failure(CANCELLED, exit_code=ExitCode.USAGE)
+            raise _cancelled(done)
 
 
 def _agreed(question: str) -> bool:
@@ -323,7 +326,7 @@ def ask_password(name: str) -> Secret:
 
 
 @contextlib.contextmanager
-def _asking() -> Iterator[None]:
+def _asking(done: str = "") -> Iterator[None]:
     """Draw nothing while the operator is asked; raise Failure after Ctrl-C or the end of input."""
     with contextlib.ExitStack() as undrawn:
         for screen in logging.getLogger("gitlab_mm_backup").handlers:
@@ -333,4 +336,10 @@ def _asking() -> Iterator[None]:
             yield
         except (click.Abort, Interrupted):
             click.echo(err=True)  # the cursor stands behind the question
-            raise Failure(CANCELLED, exit_code=ExitCode.USAGE) from None
+            raise _cancelled(done) from None
+
+
+def _cancelled(done: str) -> Failure:
+    if not done:
+        return Failure(CANCELLED, exit_code=ExitCode.USAGE)
+    return Failure("Cancelled", done, exit_code=ExitCode.USAGE)

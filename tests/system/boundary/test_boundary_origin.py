@@ -248,6 +248,9 @@ def test_an_empty_machine_trusts_the_key_of_the_kit(
     done = lab.run("script", "-qec", asked, "/dev/null", input="n\n", check=False)
     assert done.returncode == 2, done
     assert house.key in done.stdout and "Are the two fingerprints the same?" in done.stdout
+    done = lab.run("script", "-qec", asked, "/dev/null", input="y\nn\n", check=False)
+    assert done.returncode == 2 and "Cancelled; nothing changed" in done.stdout, done
+    assert restore(product, house.copy).code == 2, "the key is not trusted after the second answer"
     answer = product("host", "trust", house.key.replace("-", " ").upper())
     assert (answer.code, answer.document["key"]) == (0, house.key)
     answer = restore(product, house.copy)

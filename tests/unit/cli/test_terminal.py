@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 
 import pytest
 
@@ -106,6 +107,42 @@ def test_the_seconds_of_a_step_stand_behind_it_on_80_columns() -> None:
     assert re.search(r"\d\d:\d\d:\d\d UTC  (Stopping ){20}", text)
 
 
+ASK = """
+from gitlab_mm_backup.cli import terminal
+from gitlab_mm_backup.errors import Failure
+
+try:
+    {}
+    print("agreed")
+except Failure as failure:
+    print(f"{{failure.message}}|{{failure.detail}}|{{failure.exit_code}}")
+"""
+NOTHING = "Cancelled; nothing changed||2"
+QUESTION = "terminal.ask([], [], 'Continue?')"
+AFTER = "terminal.ask([], [], 'Remove them?', done='x stays accepted')"
+
+
+@pytest.mark.parametrize(
+    ("call", "answer", "said"),
+    [
+        (QUESTION, b"y\n", "agreed"),
+        (QUESTION, b"n\n", NOTHING),
+        (QUESTION, b"\n", NOTHING),
+        (QUESTION, b"\x03", NOTHING),
+        (QUESTION, b"\x04", NOTHING),
+        (AFTER, b"n\n", "Cancelled|x stays accepted|2"),
+        (AFTER, b"\x03", "Cancelled|x stays accepted|2"),
+        ("terminal.pick('Several', ['a', 'b'])", b"2\n", "agreed"),
+        ("terminal.pick('Several', ['a', 'b'])", b"\x03", NOTHING),
+        ("terminal.ask_password('alice')", b"x\n", "agreed"),
+        ("terminal.ask_password('alice')", b"\x03", NOTHING),
+    ],
+)
+def test_what_is_said_after_a_question_is_true(call: str, answer: bytes, said: str) -> None:
+    text = shown(on_a_terminal(ASK.format(call), answer, LC_ALL="C.UTF-8"))
+    assert text.split("\r\n")[-2:] == [said, ""], text
+
+
 def on_a_terminal(job: str = JOB, answer: bytes = b"", **environment: str) -> bytes:
     """Run the job on a terminal of 80 columns, and answer its question; return all that it wrote."""
     ours, theirs = pty.openpty()
@@ -123,8 +160,9 @@ def on_a_terminal(job: str = JOB, answer: bytes = b"", **environment: str) -> by
     try:
         while piece := os.read(ours, 1 << 16):
             pieces.append(piece)
-            if answer and b"".join(pieces).endswith(b"[y/N]: "):
-                time.sleep(1)  # in which nothing may be drawn
+            if answer and b"".join(pieces).endswith(b": "):
+                time.sleep(1 if WAIT in job else 0)  # in which nothing may be drawn
+                wait_for_reader(child.pid)
                 os.write(ours, answer)
                 answer = b""
     except OSError:  # what a terminal gives for the end
@@ -133,6 +171,13 @@ def on_a_terminal(job: str = JOB, answer: bytes = b"", **environment: str) -> by
     written = b"".join(pieces)
     assert child.wait(timeout=30) == 0, written.decode(errors="replace")
     return written
+
+
+def wait_for_reader(pid: int) -> None:
+    """Wait until a process sleeps: a signal just before it reads would be seen after the read."""
+    end, stat = time.monotonic() + 10, Path(f"/proc/{pid}/stat")
+    while stat.read_text().rpartition(")")[2].split()[0] != "S":
+        assert time.monotonic() < end, "it does not read"
 
 
 def shown(written: bytes) -> str:
