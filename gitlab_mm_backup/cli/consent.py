@@ -49,6 +49,12 @@ def given(
     return replace(plan, replace_with_empty=plan.replace_with_empty or bool(lost))
 
 
+def refuse_unproven(set_: BackupSet, trusted: str) -> None:
+    """Raise Failure for a set that a restore would not take without asking about its origin."""
+    if set_.name != trusted:
+        _prove(set_, inventory.origin_of(set_), asked=False)
+
+
 def refuse_another(set_: BackupSet, plan: RestoreOptions) -> None:
     """Raise Failure if a continued restore would use another set than the confirmed one."""
     if plan.accepted != _identity(set_):

@@ -134,32 +134,33 @@ def recovery_result(taken: RolledBack, search: IndexResult | None = None) -> Com
 def preview_result(preview: Preview, chosen: Chosen) -> CommandResult:
     manifest = preview.set.manifest
     code = ExitCode.FAILED if preview.obstacle else ExitCode.DONE
-    changed = preview.settings_changed
+    fetched = ", and the time to fetch the set" if preview.where else ""
     lines = [
+        *([f"The restore would be REFUSED now: {preview.obstacle}"] if preview.obstacle else []),
         f"Set {preview.set.name}: {humanize.amounts(manifest.rows, manifest.files.files)}",
         *(f"  {note}" for note in chosen.notes),
         *(f"  {number}. {step}" for number, step in enumerate(preview.steps, 1)),
         *soundness.caveat_lines(preview.told),
         *(f"Disk space: {space}" for space in preview.space),
-        f"Changed settings: {', '.join(changed) or 'none'}",
+        f"Changed settings: {', '.join(preview.settings_changed) or 'none'}",
         *(["Changes to the set's config.json:"] if preview.patch else []),
         *(f"  {line}" for line in preview.patch),
-        f"Time: about {humanize.duration(preview.seconds)}",
+        f"Time: about {humanize.duration(preview.seconds)}{fetched}",
     ]
-    if preview.obstacle:
-        lines.append(f"The restore would be refused: {preview.obstacle}")
     fields = {
         "set": preview.set.name,
         "steps": preview.steps,
         "room": preview.space,
-        "settings_changed": changed,
+        "settings_changed": preview.settings_changed,
         "patch": preview.patch,
         "expected_seconds": round(preview.seconds),
         "obstacle": preview.obstacle or None,
         "notes": list(chosen.notes),
         "told": preview.told,
     }
-    return CommandResult(fields, lines, [*chosen.warnings, *preview.warnings], code, answer=True)
+    warnings = [*chosen.warnings, *preview.warnings]
+    tones = [("REFUSED", "red")]  # of the first line
+    return CommandResult(fields, lines, warnings, code, answer=True, tones=tones)
 
 
 _SEARCH = {None: "auto", True: "later", False: "now"}
@@ -331,8 +332,10 @@ def _restore(context: Context, site: Site, options: Options) -> CommandResult:
     while True:
         wanted = _wanted(ours, store, plan, options, want)
         if options.dry_run:
-            with wanted.whole() as near:
-                return preview_result(preview.preview(near, site, plan), wanted.chosen)
+            consent.refuse_unproven(wanted.set, options.trust_unsigned)
+            with wanted.planned() as near:
+                found = preview.preview(near, wanted, site, plan)
+                return preview_result(found, wanted.chosen)
         plan = consent.given(
             wanted, site, plan, want.live, yes=options.yes, trusted=options.trust_unsigned
         )
@@ -385,8 +388,6 @@ def _wanted(
     from ..restore import choice
     from . import terminal
 
-    if options.dry_run and plan.place:
-        raise click.UsageError("--dry-run and --from exclude each other.")
     name = options.wanted or "latest"
     try:
         return offsite.wanted(ours, store, plan, name, want)

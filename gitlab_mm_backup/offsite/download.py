@@ -111,7 +111,9 @@ def streamed(
         assert copy is not None
         rest = sum(part.bytes for name, part in manifest.parts.items() if name != FILES)
         refuse_without_room(store, rest)
-        log.info("Fetching %s from %s, unpacking while downloading", entry.name, remote.name)
+        log.info(
+            "Fetching %s from %s, its files only when they are unpacked", entry.name, remote.name
+        )
         near = _fetch(remote, entry, store, identity, but=FILES)
         locked = identity if copy.recipients else None
         stream = _Part(remote, entry.name, copy.parts[FILES], manifest.parts[FILES], locked)

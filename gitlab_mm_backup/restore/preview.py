@@ -42,6 +42,7 @@ class Preview:
     """The plan of a restore."""
 
     set: BackupSet
+    where: str  # the place that it is fetched from; "" where it is here
     steps: list[str]
     space: list[str]  # lines about disk space
     settings_changed: list[str]  # Section.Key
@@ -56,8 +57,8 @@ class Preview:
         return list(self.set.manifest.told)
 
 
-def preview(set_: BackupSet, site: Site, plan: RestoreOptions) -> Preview:
-    """Run all checks of a restore; changes nothing."""
+def preview(set_: BackupSet, wanted: RestoreSource, site: Site, plan: RestoreOptions) -> Preview:
+    """Run all checks of a restore of ``wanted``, which is available as ``set_``; changes nothing."""
     obstacle, warnings = "", []
     try:
         warnings = preflight.check(set_, site, plan)
@@ -65,7 +66,8 @@ def preview(set_: BackupSet, site: Site, plan: RestoreOptions) -> Preview:
         obstacle = str(failure)
     return Preview(
         set_,
-        _steps(set_, site, plan),
+        wanted.where,
+        [*_fetching(wanted, site, plan), *_steps(set_, site, plan)],
         preflight.room(preflight.needs(set_, site, plan)),
         _settings_changed(set_, site) if "config" in plan.parts else [],
         _patch(set_, site) if "config" in plan.parts else [],
@@ -83,6 +85,16 @@ def _seconds(manifest: Manifest, plan: RestoreOptions, *, search: bool = True) -
     if plan.with_folders:
         seconds += manifest.files.bytes / _FILES_RATE
     return seconds
+
+
+def _fetching(wanted: RestoreSource, site: Site, plan: RestoreOptions) -> list[str]:
+    if not wanted.where:
+        return []
+    step = f"fetch {humanize.size(wanted.set.manifest.bytes)} from {wanted.where}"
+    if wanted.set.manifest.increment is not None:
+        step += ", and the sets that it builds on"
+    streamed = source.streams(wanted, site, plan) is not None
+    return [step + (", its files while they are unpacked" if streamed else "")]
 
 
 def _steps(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:

@@ -112,6 +112,13 @@ class RestoreSource:
     streamed: Way | None = None  # all but its files; None where it is here
     into: Path = Path("/")  # the folder that it would come to, whole
     chosen: Chosen = NOBODYS  # the choice, with its warnings and notes
+    where: str = ""  # the place that it is fetched from; "" where it is here
+    scratch: Way | None = None  # has it for a plan, after which nothing of it stays; None: as whole
+
+    def planned(self) -> AbstractContextManager[BackupSet]:
+        """Make the set available for a plan, except the files of a copy, if they are not needed."""
+        way = self.scratch or self.whole
+        return way()
 
 
 def find(
@@ -127,32 +134,45 @@ def find(
     here, scratch = inventory.local_store(settings), settings.scratch_dir
     repository = store_elsewhere(settings, place, identity)
     if repository is not None:
-        chosen = _choose(name, want, repository.where, lambda: offered.of_store(repository))
-        one = repository.named(chosen.name)
-        known = download.held(here, one.manifest, repacked=True)
-        if known is not None:
-            return _held(known, chosen, functools.partial(repository.fetched, one, scratch))
-        return RestoreSource(
-            one,
-            lambda: nullcontext(bring(repository, one, here)),
-            functools.partial(repository.fetched, one, scratch, streamed=True),
-            here.folder,
-            chosen,
-        )
+        return _of_repository(repository, here, scratch, name, want)
     remote = download.place(settings, place)
     chosen = _choose(name, want, remote.name, lambda: _copies(remote))
     entry = copies.find(remote, chosen.name)
-    known = download.held(here, download.manifest_of(entry))
+    manifest = download.manifest_of(entry)
+    known = download.held(here, manifest)
+    fetched = functools.partial(download.fetched, remote, entry.name, scratch, identity)
     if known is not None:
-        there = functools.partial(download.fetched, remote, entry.name, scratch, identity)
-        return _held(known, chosen, there)
+        return _held(known, chosen, fetched)
     download.refuse_locked(remote, entry, identity)
+    streamed = functools.partial(download.streamed, remote, entry, scratch, identity)
     return RestoreSource(
-        BackupSet(here.folder / entry.name, download.manifest_of(entry), said=entry.said),
+        BackupSet(here.folder / entry.name, manifest, said=entry.said),
         lambda: nullcontext(download.fetch(remote, entry, here, identity)),
-        functools.partial(download.streamed, remote, entry, scratch, identity),
+        streamed,
         here.folder,
         chosen,
+        remote.name,
+        streamed if manifest.increment is None else fetched,
+    )
+
+
+def _of_repository(
+    repository: ResticStore, here: LocalStore, scratch: Path, name: str, want: Want
+) -> RestoreSource:
+    chosen = _choose(name, want, repository.where, lambda: offered.of_store(repository))
+    one = repository.named(chosen.name)
+    known = download.held(here, one.manifest, repacked=True)
+    if known is not None:
+        return _held(known, chosen, functools.partial(repository.fetched, one, scratch))
+    streamed = functools.partial(repository.fetched, one, scratch, streamed=True)
+    return RestoreSource(
+        one,
+        lambda: nullcontext(bring(repository, one, here)),
+        streamed,
+        here.folder,
+        chosen,
+        repository.where,
+        streamed,
     )
 
 
@@ -168,7 +188,8 @@ def _of_store(settings: Settings, store: Store, name: str, want: Want) -> Restor
         return _here(one, chosen)
     scratch = settings.scratch_dir
     fetched = functools.partial(store.fetched, one, scratch)
-    return RestoreSource(one, fetched, functools.partial(fetched, streamed=True), scratch, chosen)
+    streamed = functools.partial(fetched, streamed=True)
+    return RestoreSource(one, fetched, streamed, scratch, chosen, store.where)
 
 
 def _choose(name: str, want: Want, where: str, look: Callable[[], list[Found]]) -> Chosen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shlex
 import struct
 from collections.abc import Callable, Iterator
@@ -235,6 +236,39 @@ def test_a_repository_of_several_hosts_shows_a_new_one_all_of_them(lost: Lost) -
     settings = f"restic: {{password_file: {WORD}, host: {host}}}\n"
     lost.lab.write("/srv/restic.yml", settings, mode=0o600)
     assert [one["name"] for one in product(*words).document["sets"]] == [lost.kept]
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_plan_for_a_copy_changes_nothing_here(lost: Lost, name: str) -> None:
+    gitlab, product = lost.empty_host()
+    before = gitlab.state()
+    place, *key = PLACES[name]
+    planned = product("restore", "--dry-run", "--from", place, *key)
+    assert (planned.code, planned.document["set"]) == (0, lost.set), planned
+    fetch = planned.document["steps"][0]
+    assert re.fullmatch(r"fetch 2\d\.\d MiB from \S+, its files while they are unpacked", fetch), (
+        fetch
+    )
+    lines = lost.lab.run("gitlab-mm", "restore", "-n", "--from", place, *key).stdout.splitlines()
+    assert lines[0].startswith(f"Set {lost.set}: ")
+    assert lines[-1].endswith(", and the time to fetch the set")
+    product("host", "distrust", lost.key)
+    refused = lost.lab.run("gitlab-mm", "restore", "-n", "--from", place, *key, check=False)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(f"Error: Nothing proves who made {lost.set}")
+    assert before.differences(gitlab.state()) == []
+    assert lost.sets() == [] and product.leftovers() == []
+
+
+def test_a_plan_for_a_set_of_a_repository(lost: Lost) -> None:
+    _, product = lost.empty_host()
+    settings = f"restic: {{password_file: {WORD}}}\n"
+    lost.lab.write("/srv/restic.yml", settings, mode=0o600)
+    words = ("--from", f"restic:{REPOSITORY}", "--config", "/srv/restic.yml")
+    planned = product("restore", "--dry-run", *words)
+    assert (planned.code, planned.document["set"]) == (0, lost.kept), planned
+    assert planned.document["steps"][0].startswith("fetch ")
+    assert lost.sets() == [] and product.leftovers() == []
 
 
 def test_what_is_refused_before_anything_is_fetched(lost: Lost) -> None:

@@ -6,9 +6,15 @@ import dataclasses
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+import click
 import pytest
 
-from gitlab_mm_backup.cli.restore import Options, restore
+from gitlab_mm_backup.cli import terminal
+from gitlab_mm_backup.cli.restore import Options, preview_result, restore
+from gitlab_mm_backup.restore.choice import Chosen
+from gitlab_mm_backup.restore.preview import Preview
+from gitlab_mm_backup.store.sets import BackupSet
+from tests.unit.helpers.builders import NAME, make_manifest
 
 COMMON = {"as_json", "config", "verbose", "quiet", "wait"}  # not of this verb alone
 ALL = [
@@ -48,3 +54,28 @@ def test_what_is_given_is_planned() -> None:
     assert plan.replace and plan.with_etc and plan.keep_previous and plan.in_place
     assert plan.replace_with_empty and not plan.safety
     assert options([]).plan("omnibus").search == "auto"
+
+
+PLAN = Preview(
+    BackupSet(Path("/sets/1"), make_manifest()), "", ["stop Mattermost"], [], ["A.B"], [], 7, "", []
+)
+
+
+def test_a_refusal_is_the_first_line_of_a_plan() -> None:
+    planned = preview_result(PLAN, Chosen(""))
+    assert (planned.exit_code, planned.lines[0]) == (0, f"Set {NAME}: 44 rows, 7 files")
+    assert planned.lines[-1] == "Time: about 7 s"
+    refused = preview_result(dataclasses.replace(PLAN, obstacle="no room: 3 B"), Chosen(""))
+    assert refused.exit_code == 1
+    assert refused.lines[:2] == [
+        "The restore would be REFUSED now: no room: 3 B",
+        planned.lines[0],
+    ]
+    assert (refused.fields["obstacle"], planned.fields["obstacle"]) == ("no room: 3 B", None)
+    painted = terminal.toned(refused.lines[0], *refused.tones[0])
+    assert click.style("REFUSED", fg="red", bold=True) in painted
+
+
+def test_a_plan_for_a_copy_elsewhere_names_the_time_to_fetch_it() -> None:
+    planned = preview_result(dataclasses.replace(PLAN, where="nas"), Chosen(""))
+    assert planned.lines[-1] == "Time: about 7 s, and the time to fetch the set"
