@@ -5,8 +5,12 @@ _${function}_sets() {
     $sets
 }
 
+_${function}_places() {
+    $places
+}
+
 _$function() {
-    local at=$program word i words='' options='' sets='' paths=''
+    local at=$program word i words='' options='' sets='' places='' paths=''
     local cur=$${COMP_WORDS[COMP_CWORD]} prev=$${COMP_WORDS[COMP_CWORD - 1]}
     # bash splits --option=value into three words.
     if [[ $$cur == '=' ]]; then
@@ -25,8 +29,10 @@ $values        *)
             _${function}_offer
             ;;
     esac
-    [[ $$cur == -* && $$options ]] && words=$$options sets='' paths=''
-    [[ $$sets && $$cur != */* ]] && words=$$(_${function}_sets)
+    [[ $$cur == -* && $$options ]] && words=$$options sets='' places='' paths=''
+    [[ $$sets && $$cur != */* ]] && words+=" $$(_${function}_sets)"
+    [[ $$places && $$cur != */* ]] && words=$$(_${function}_places)
+    [[ $$paths == begun && $$cur != [./~]* && $$cur != */* ]] && paths=''
     mapfile -t COMPREPLY < <(compgen -W "$$words" -- "$$cur")
     if [[ $$paths ]]; then
         compopt -o filenames

@@ -15,5 +15,17 @@ function __${function}_sets
     $sets
 end
 
+function __${function}_places
+    $places
+end
+
+# Files, where a path is begun.
+function __${function}_begun
+    set -l word (commandline -ct)
+    if string match -qr '^[./~]|/' -- $$word
+        __fish_complete_path $$word
+    end
+end
+
 complete -c $program -f
 $lines

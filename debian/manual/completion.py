@@ -1,7 +1,8 @@
-"""Completion for bash, zsh and fish: verbs, options, and sets from `gitlab-mm list`.
+"""Completion for bash, zsh and fish: verbs, options, sets from `gitlab-mm list`, and remotes.
 
-The scripts contain verbs and options, so a TAB starts Python only for names of sets, and they work
-with any version of click. `gitlab-mm list` prints nothing on stdout unless root calls it.
+The scripts contain verbs and options, so a TAB starts Python only for names of sets and remotes, and
+they work with any version of click. The commands print nothing on stdout unless root calls them.
+Files are offered for a set or a remote only where a path is begun: in / there are many.
 """
 
 from __future__ import annotations
@@ -14,11 +15,17 @@ from string import Template
 import tree
 
 HERE = Path(__file__).parent
-#: Names of complete sets, one a line.
-SETS = (
-    "gitlab-mm list 2>/dev/null | "
-    r"sed -n 's/^\([0-9]\{10\}_[^ ]*\) .*/\1/p'"  # an incomplete one has nothing after its name
-)
+#: Commands that print names of complete sets, one a line.
+SETS = """gitlab-mm list 2>/dev/null | sed -n 's/^\\([0-9]\\{10\\}_[^ ]*\\) .*/\\1/p'\
+"""  # an incomplete one has nothing after its name
+#: Commands that print names of remotes: as given, or of rclone's remote, or the last word of a path.
+PLACES = """echo gitlab
+    gitlab-mm config show 2>/dev/null | sed -n 's/^offsite  *//p' |
+        grep -o '{"remote": "[^"]*", "name": [^,]*' |
+        sed -e 's/.*"name": "\\(.*\\)"/\\1/;t' -e 's/{"remote": "\\([^"]*\\)".*/\\1/' \\
+            -e 's:/*$::' -e 's:^/.*/::' -e 's/:.*//' |
+        grep -vx gitlab\
+"""
 
 
 def files(programs: list[tree.Command]) -> dict[str, str]:
@@ -34,7 +41,8 @@ def files(programs: list[tree.Command]) -> dict[str, str]:
 
 def _fill(shell: str, program: tree.Command, parts: dict[str, str]) -> str:
     text = (HERE / f"completion.{shell}").read_text(encoding="utf-8")
-    own = {"program": program.typed, "function": re.sub(r"\W", "_", program.typed), "sets": SETS}
+    own = {"program": program.typed, "function": re.sub(r"\W", "_", program.typed)}
+    own.update(sets=SETS, places=PLACES)
     verbs = [command.typed for command in program.walk() if command is not program]
     patterns = [_quoted(verb) for verb in verbs] or ["''"]
     own["verbs"] = (" " if shell == "fish" else " | ").join(patterns)
@@ -73,18 +81,26 @@ def _cases(
     return {"values": "".join(wanted), "offers": "".join(offered)}
 
 
+# In bash and zsh: what an option's value may be; "begun" paths are offered where one is begun.
+_VALUES = {
+    "sets": "sets=yes paths=begun",
+    "places": "places=yes paths=begun",
+    "paths": "paths=yes",
+}
+
+
 def _bash(program: tree.Command) -> dict[str, str]:
     def values(option: tree.Option) -> str:
         offer = {"choices": f"words={_quoted(' '.join(option.choices))}", "text": ":"}
-        return {**offer, "sets": "sets=yes paths=yes", "paths": "paths=yes"}[option.values]
+        return {**offer, **_VALUES}[option.values]
 
     def verbs(command: tree.Command) -> str:
         options = " ".join(name for option in command.options for name in option.names)
         lines = [f"options={_quoted(options)}"]
-        if command.verbs:
-            lines.append(f"words={_quoted(' '.join(verb.name for verb in command.verbs))}")
+        if words := [*(verb.name for verb in command.verbs), *command.words]:
+            lines.append(f"words={_quoted(' '.join(words))}")
         if command.takes_sets:
-            lines.append("sets=yes paths=yes")
+            lines.append(_VALUES["sets"])
         return "".join(f"            {line}\n" for line in lines)
 
     return _cases(program, values, verbs)
@@ -93,7 +109,7 @@ def _bash(program: tree.Command) -> dict[str, str]:
 def _zsh(program: tree.Command) -> dict[str, str]:
     def values(option: tree.Option) -> str:
         offer = {"choices": f"offers=({' '.join(option.choices)})", "text": ":"}
-        return {**offer, "sets": "sets=yes paths=yes", "paths": "paths=yes"}[option.values]
+        return {**offer, **_VALUES}[option.values]
 
     def entry(name: str, told: str) -> str:
         return _quoted(f"{name}:{told}")
@@ -104,8 +120,10 @@ def _zsh(program: tree.Command) -> dict[str, str]:
         if command.verbs:
             offered = (entry(verb.name, verb.summary) for verb in command.verbs)
             lines += ["offers=(", *(f"    {line}" for line in offered), ")"]
+        if command.words:
+            lines.append(f"known=({' '.join(command.words)})")
         if command.takes_sets:
-            lines.append("sets=yes paths=yes")
+            lines.append(_VALUES["sets"])
         return "".join(f"            {line}\n" for line in lines)
 
     return _cases(program, values, verbs)
@@ -117,8 +135,10 @@ def _fish(program: tree.Command) -> dict[str, str]:
     for command in program.walk():
         start = f"complete -c {program.typed} -n '__{function}_at {command.typed}'"
         lines += [f"{start} -a {verb.name} -d {_quoted(verb.summary)}" for verb in command.verbs]
+        if command.words:
+            lines.append(f"{start} -a {_quoted(' '.join(command.words))}")
         if command.takes_sets:
-            lines.append(f"{start} -F -k -a '(__{function}_sets)'")
+            lines.append(f"{start} -k -a '(__{function}_sets) (__{function}_begun)'")
         lines += [f"{start} {_fish_option(option, function)}" for option in command.options]
     return {"lines": "\n".join(lines)}
 
@@ -130,7 +150,8 @@ def _fish_option(option: tree.Option, function: str) -> str:
     value = {
         "nothing": "",
         "choices": f" -x -a {_quoted(' '.join(option.choices))}",
-        "sets": f" -r -F -a '(__{function}_sets)'",
+        "sets": f" -x -a '(__{function}_sets) (__{function}_begun)'",
+        "places": f" -x -a '(__{function}_places) (__{function}_begun)'",
         "paths": " -r -F",
         "text": " -x",
     }[option.values]

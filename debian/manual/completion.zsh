@@ -2,8 +2,8 @@
 # Completion of $program for zsh; written by debian/manual from the command line itself.
 
 _$function() {
-    local at=$program word previous=$${words[CURRENT - 1]} sets= paths=
-    local -a offers options
+    local at=$program word previous=$${words[CURRENT - 1]} sets= places= paths=
+    local -a offers known options
     for word in $${words[2,CURRENT - 1]}; do
         case "$$at $$word" in
             $verbs) at="$$at $$word" ;;
@@ -23,10 +23,16 @@ $values        *)
         return
     fi
     (( $$#offers )) && _describe value offers
+    (( $$#known )) && compadd -a known
     if [[ -n $$sets && $$PREFIX != */* ]]; then
         offers=($${(f)"$$($sets)"})
         (( $$#offers )) && compadd -a offers
     fi
+    if [[ -n $$places && $$PREFIX != */* ]]; then
+        offers=($${(f)"$$($places)"})
+        (( $$#offers )) && compadd -a offers
+    fi
+    [[ $$paths == begun && $$PREFIX != [./~]* && $$PREFIX != */* ]] && paths=
     [[ -n $$paths ]] && _files
 }
 

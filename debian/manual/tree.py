@@ -17,7 +17,7 @@ SAME = {"gitlab-mm-backup": "gitlab-mm backup", "gitlab-mm-restore": "gitlab-mm 
 
 @dataclass(frozen=True)
 class Option:
-    """An option; `values` says what follows it: nothing, sets, paths, choices or text."""
+    """An option; `values` says what follows it: nothing, sets, places, paths, choices or text."""
 
     names: tuple[str, ...]
     metavar: str
@@ -35,6 +35,7 @@ class Command:
     usage: str
     options: tuple[Option, ...]
     takes_sets: bool
+    words: tuple[str, ...] = ()  # that its arguments may be, as far as they are known
     verbs: tuple[Command, ...] = ()
     hidden_verbs: tuple[Command, ...] = ()  # with a manual page, but not in --help or completion
     json_name: str = ""  # "command" of its JSON object
@@ -82,10 +83,18 @@ def _read(command: click.Command, typed: str, parent: click.Context | None) -> C
         " ".join(command.collect_usage_pieces(context)),
         tuple(_option(option, context) for option in options),
         any("SET" in (argument.metavar or "") for argument in arguments),
+        tuple(word for argument in arguments for word in _words(argument, context)),
         tuple(verb for name, verb in verbs.items() if not group[name].hidden),
         tuple(verb for name, verb in verbs.items() if group[name].hidden),
         f"{_json_name(parent)} {command.name}".strip() if parent else "",
     )
+
+
+def _words(argument: click.Argument, context: click.Context) -> list[str]:
+    """What click itself would offer for an argument, without files; one that may be absent is a set."""
+    offered = argument.shell_complete(context, "")
+    latest = ["latest"] if argument.metavar == "[SET]" else []
+    return latest + [str(item.value) for item in offered if item.type == "plain"]
 
 
 def _json_name(context: click.Context | None) -> str:
@@ -111,6 +120,8 @@ def _values(option: click.Option) -> tuple[str, tuple[str, ...]]:
         return "choices", tuple(str(choice) for choice in option.type.choices)
     if "SET" in (option.metavar or ""):
         return "sets", ()
+    if option.metavar == "REMOTE":
+        return "places", ()
     if isinstance(option.type, (click.Path, click.File)):
         return "paths", ()
     return "text", ()

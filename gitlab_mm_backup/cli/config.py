@@ -157,8 +157,15 @@ def check(context: Context) -> CommandResult:
         return problems_result(failure, settings.file())
 
 
+def _known_keys(context: click.Context, argument: click.Parameter, begun: str) -> list[str]:
+    """Return the options and sections that begin so, for completion."""
+    names = [name for name, _ in leaves(OPTIONS)]
+    sections = [name.rpartition(".")[0] for name in names]
+    return sorted(name for name in {*names, *sections} if name and name.startswith(begun))
+
+
 @config.command("explain")
-@click.argument("wanted", metavar="KEY")
+@click.argument("wanted", metavar="KEY", shell_complete=_known_keys)
 @verb
 def explain(context: Context, wanted: str) -> CommandResult:
     """Explain an option: purpose, allowed values, default.

@@ -19,6 +19,14 @@ from tests.lab.sandbox import Lab
 from tests.unit.helpers.builders import NAME, make_set
 
 STORE = "/var/opt/gitlab/backups/mattermost"
+REMOTES = """\
+offsite:
+  - remote: nas:backups/mattermost
+  - remote: /mnt/usb disk/copies
+    name: usb
+  - remote: /mnt/disk/mattermost
+  - remote: gitlab
+"""
 DAMAGED = "1795396400_2026_11_23_10.11.4"
 VERBS = tuple(sorted(name for name, verb in commands_of(group).items() if not verb.hidden))
 PROMPT = "ready> "
@@ -41,6 +49,7 @@ def lab(base: Path, deb: Path) -> Iterator[Lab]:
         install_product(lab, deb)
         lab.run("mkdir", "-p", f"{STORE}/{DAMAGED}", "/root/a/folder")
         make_set(lab.path(STORE))
+        lab.write("/etc/gitlab-mm-backup/config.yml", REMOTES, mode=0o640)
         yield lab
 
 
@@ -120,6 +129,33 @@ def test_names_of_complete_sets(line: str, terminal: Terminal) -> None:
     assert DAMAGED not in words
 
 
+def test_a_set_may_be_the_latest_or_a_path_that_is_begun(terminal: Terminal) -> None:
+    words = terminal.complete("gitlab-mm restore ", NAME)
+    assert "latest" in words and "folder/" not in words
+    assert "latest" not in terminal.complete("gitlab-mm pin ", NAME), "which takes a name only"
+    terminal.type("cd /; echo moved=$((1 + 1))\r", "moved=2")
+    try:
+        assert not {"bin", "etc/", "root/"} & set(terminal.complete("gitlab-mm restore ", NAME))
+    finally:
+        terminal.type("cd /root/a; echo back=$((1 + 1))\r", "back=2")
+
+
+@pytest.mark.parametrize("line", ["gitlab-mm restore --from ", "gitlab-mm-restore -n --from "])
+def test_remotes_of_the_settings(line: str, terminal: Terminal) -> None:
+    words = terminal.complete(line, "usb")
+    assert {"gitlab", "nas", "usb", "mattermost"} <= set(words)
+    assert not {NAME, "folder/", "--json", "null"} & set(words)
+    assert "./folder/" in terminal.complete(f"{line}./fol", "./folder/")
+    assert "--from=nas" in "".join(terminal.complete(f"{line.rstrip()}=na", "s"))
+
+
+def test_options_of_the_settings(terminal: Terminal) -> None:
+    words = terminal.complete("gitlab-mm config explain compression.", "threads")
+    assert {"compression.files_level", "compression.threads"} <= set(words)
+    assert "folder/" not in terminal.complete("gitlab-mm config explain ", "offsite")
+    assert "compression" not in terminal.complete("gitlab-mm host trust ", "")
+
+
 def test_a_started_name_is_finished(terminal: Terminal) -> None:
     words = terminal.complete(f"gitlab-mm restore {NAME[:12]}", NAME[12:])
     assert any(word.endswith(NAME[12:]) for word in words)
@@ -155,7 +191,11 @@ def test_fish(lab: Lab) -> None:
     assert ask_fish(lab, "gitlab-mm-restore --only ") == ["config", "database", "files", "sso"]
     offered = ask_fish(lab, "gitlab-mm verify ")
     assert NAME in offered and DAMAGED not in offered
+    assert "latest" in offered and "folder/" not in offered
+    assert ask_fish(lab, "gitlab-mm verify ./fol") == ["./folder/"]
     assert ask_fish(lab, "gitlab-mm list --config fol") == ["folder/"]
+    assert set(ask_fish(lab, "gitlab-mm restore --from ")) == {"gitlab", "nas", "usb", "mattermost"}
+    assert "compression.threads" in ask_fish(lab, "gitlab-mm config explain comp")
 
 
 def test_the_scripts_pass_shellcheck(lab: Lab) -> None:

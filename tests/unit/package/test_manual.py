@@ -7,12 +7,13 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
 
-from gitlab_mm_backup.cli import main
+from gitlab_mm_backup.cli import config, main
 from gitlab_mm_backup.config import settings
 from gitlab_mm_backup.errors import ExitCode
 from tests.unit.helpers.builders import ROOT
@@ -178,3 +179,75 @@ def test_odd_help_does_not_break_a_script(name: str, more: dict[str, str]) -> No
     script = more[f"bash-completion/completions/{name}"]
     done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+REMOTES = """\
+offsite:
+  - remote: nas:backups/in a place
+  - remote: "/mnt/usb:1/copies/"
+    name: usb
+    keep_time: 7d
+  - remote: /mnt/disk/mattermost
+  - remote: gitlab
+"""
+COMPLETE = """
+compopt() { :; }; . "$1"; shift
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+_gitlab_mm; printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.fixture(scope="module")
+def typed(
+    files: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., list[str]]:
+    """What bash offers for the last of some words, in a directory that has files."""
+    home = tmp_path_factory.mktemp("typed")
+    (home / "bin/here").mkdir(parents=True)
+    (home / "bin/script").write_text(files["bash-completion/completions/gitlab-mm"])
+    (home / "config.yml").write_text(REMOTES)
+    shown = config.show_result(settings.look(home / "config.yml", required=True)).lines
+    (home / "shown").write_text("\n".join(shown) + "\n", encoding="utf-8")
+    (home / "listed").write_text("SET  AGE\n1795310000_2026_11_22_10.11.4  1 d\n")
+    program = (
+        '#!/bin/sh\ncase $1 in config) cat "$HOME/shown" ;; list) cat "$HOME/listed" ;; esac\n'
+    )
+    (home / "bin/gitlab-mm").write_text(program)
+    (home / "bin/gitlab-mm").chmod(0o755)
+    given = {"PATH": f"{home}/bin:{os.environ['PATH']}", "HOME": str(home)}
+
+    def complete(*words: str) -> list[str]:
+        command = ["bash", "-c", COMPLETE, "bash", "bin/script", "gitlab-mm", *words]
+        done = subprocess.run(
+            command, cwd=home, env=given, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.split()
+
+    return complete
+
+
+def test_remotes_and_begun_paths_are_completed(typed: Callable[..., list[str]]) -> None:
+    assert sorted(typed("restore", "--from", "")) == ["gitlab", "mattermost", "nas", "usb"]
+    assert typed("list", "--from", "n") == ["nas"]
+    assert typed("restore", "--from", "./bi") == ["./bin"]
+    assert typed("restore", "--from", "=", "us") == ["usb"]
+
+
+def test_sets_are_completed_without_the_files_of_the_directory(
+    typed: Callable[..., list[str]],
+) -> None:
+    assert typed("restore", "") == ["latest", "1795310000_2026_11_22_10.11.4"]
+    assert typed("delete", "") == ["1795310000_2026_11_22_10.11.4"]
+    assert typed("verify", "./b") == ["./bin"]
+    assert typed("verify", "--config", "b") == ["bin"]
+
+
+def test_keys_of_the_settings_are_completed(typed: Callable[..., list[str]]) -> None:
+    keys = typed("config", "explain", "compression")
+    assert keys == [
+        "compression",
+        *("compression.database_level", "compression.files_level", "compression.threads"),
+    ]
+    assert typed("config", "explain", "b") == ["backup_path"]
+    assert typed("host", "trust", "c") == []
