@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..config import config_file, settings
+from ..config import config_file, secret_files, settings
 from ..config.settings import NO_CONFIG, Settings
 from ..mattermost import targets
 from ..store.archive_writer import Survey
@@ -38,8 +38,8 @@ def find(ours: Settings) -> Configuration:
     """
     files, left_out = dict[Path, Path](), dict[str, str]()
     consented = ours.secrets_in_sets or ours.store == "restic"
-    given = [path for path in config_file.files(settings.file()) if settings.given_in(path)]
-    secret = {*filter(settings.has_secret, given), *named(ours)}
+    given = [path for path in config_file.files(settings.file()) if secret_files.given_in(path)]
+    secret = {*filter(secret_files.has_secret, given), *named(ours)}
     for path in filter(os.path.lexists, dict.fromkeys([*given, *named(ours)])):
         file = targets.file_of(path)
         if file is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..config import config_file, option_text, settings
+from ..config import option_text, secret_files, settings
 from ..config.config_file import BadSettings
 from ..config.options import Option, leaves, shown
 from ..config.schema import OPTIONS
@@ -44,8 +44,7 @@ def check_result(values: Sequence[Value], file: Path) -> CommandResult:
     warnings = [f"{file}, {old}" for old in settings.old_names(values)]
     warnings += [
         f"Every user can read {path}, which has a secret: chmod 640 {path}"
-        for path in config_file.files(file)
-        if path.exists() and path.stat().st_mode & 0o004 and settings.has_secret(path)
+        for path in secret_files.readable_secrets(file)
     ]
     fields = {"file": str(file), "given": given, "problems": []}
     return CommandResult(fields, [line], warnings, answer=True)

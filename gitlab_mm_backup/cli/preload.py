@@ -37,6 +37,7 @@ from ..config import (
     options,
     origin,
     schema,
+    secret_files,
     settings,
 )
 from ..health import (
@@ -110,7 +111,6 @@ from ..rehearsal import checks as rehearsal_checks
 from ..rehearsal import job as rehearsal_job
 from ..restore import (
     choice,
-    comparison,
     config_merge,
     folder_swap,
     offered,

@@ -322,23 +322,6 @@ def old_names(values: Sequence[Value]) -> tuple[str, ...]:
     return tuple(old for value in values for old in value.old_names)
 
 
-def has_secret(path: Path) -> bool:
-    """Tell whether a file of the settings has a secret, even where a later file replaces it."""
-    return any(_holds(given.value) for given in given_in(path).values())
-
-
-def given_in(path: Path) -> dict[str, config_file.Given]:
-    """Return the values in one file of the settings; none where it is absent."""
-    return config_file.read_alone(path, OPTIONS)
-
-
-def _holds(value: Any) -> bool:
-    """Tell whether there is a secret in the value of an option."""
-    if isinstance(value, Mapping):
-        return any(map(_holds, value.values()))
-    return isinstance(value, Secret) or (isinstance(value, list) and any(map(_holds, value)))
-
-
 def _check_offsite(given: config_file.Given) -> None:
     """Raise BadSettings for what is wrong among the remotes, which no option shows alone."""
     try:

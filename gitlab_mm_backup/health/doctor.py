@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..checks import Check, Result, guarded
-from ..config import settings
+from ..config import secret_files, settings
 from ..config.settings import Rules
 from ..errors import Failure
 from ..mattermost import detect, omnibus, omnibus_files
@@ -144,7 +144,7 @@ def _config(load: Callable[[], settings.Settings]) -> list[Check]:
     """Return a warning of old names of options and of secrets that every user can read."""
     try:
         old_names = load().old_names
-        readable = settings.readable_secrets(settings.look())
+        readable = secret_files.readable_secrets(settings.file())
     except Failure:  # which the next check tells
         return []
     told = [f"old names of options: {'; '.join(old_names)}"] if old_names else []

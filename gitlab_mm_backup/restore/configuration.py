@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..backup import configuration
-from ..config import config_file, settings
+from ..config import config_file, secret_files, settings
 from ..config.config_file import BadSettings
 from ..errors import Failure, reason
 from ..mattermost import targets, trust
@@ -74,7 +74,7 @@ def _written(found: Mapping[Path, bytes], plan: RestoreOptions) -> dict[Path, st
 
 def _own() -> bool:
     """Tell whether config.yml or config.d of this host sets any option."""
-    return any(map(settings.given_in, config_file.files(settings.file())))
+    return any(map(secret_files.given_in, config_file.files(settings.file())))
 
 
 def _is_ours(path: Path) -> bool:

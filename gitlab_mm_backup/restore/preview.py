@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from .. import clock
 from ..backup.live import Live
 from ..config.origin import Kind, Origin
 from ..errors import Failure
@@ -12,13 +14,13 @@ from ..mattermost import json_file
 from ..mattermost.effective_config import overlay
 from ..mattermost.journal import Journal
 from ..mattermost.site import Site
+from ..postgresql import contents
 from ..store import soundness
-from ..store.manifest import Manifest
+from ..store.manifest import Contents, Manifest
 from ..store.sets import BackupSet
 from ..system import humanize
 from ..translation import _, plural
 from . import (
-    comparison,
     config_merge,
     configuration,
     preflight,
@@ -35,6 +37,9 @@ from .source import RestoreSource
 _DATABASE_RATE = 20 << 20
 _FILES_RATE = 100 << 20
 _WITHOUT_SEARCH = 1 / 3  # of the time of a load (docs/restore.md)
+_COLUMNS = 79  # a terminal of 80, without its last
+_GAP = "  "
+_UPLOADS = 3  # the row that a restore of the files alone has
 
 
 @dataclass(frozen=True)
@@ -176,7 +181,7 @@ def question(wanted: RestoreSource, site: Site, plan: RestoreOptions, live: Live
         rows=plural("{count} row", "{count} rows", manifest.rows),
         files=plural("{count} file", "{count} files", manifest.files.files),
     )
-    told = [*summary.split("\n"), *comparison.lines(manifest, live, plan.parts)]
+    told = [*summary.split("\n"), *comparison(manifest, live, plan.parts)]
     told += [_downtime(wanted, site, plan), *_safety(plan)]
     told += [*wanted.chosen.notes, *soundness.caveat_lines(manifest.told)]
     if not plan.in_place:
@@ -205,3 +210,50 @@ def _safety(plan: RestoreOptions) -> list[str]:
     if not plan.safety:
         return [_("NO safety backup of the live state is made (--no-safety-backup).")]
     return [_("A safety backup of the live state is made first.")]
+
+
+def comparison(manifest: Manifest, live: Live, parts: Collection[str]) -> list[str]:
+    """Return a table of what people would miss, as far as ``parts`` replace it.
+
+    Where the live state could not be read, the reason stands below.
+    """
+    names = (_("posts"), _("last post"), _("users"), _("uploads"))
+    sides = (_cells(live.contents), _of_set(manifest))
+    rows = [("", _("LIVE"), _("SET")), *zip(names, *sides)]
+    if "database" not in parts:
+        rows = [rows[0], rows[1 + _UPLOADS]] if "files" in parts else []
+    widths = [max(map(humanize.width, column)) for column in zip(*rows)]
+    table = [_GAP + _GAP.join(map(humanize.padded, row, widths)).rstrip() for row in rows]
+    return table + (_why_unknown(live) if rows else [])
+
+
+def _of_set(manifest: Manifest) -> Sequence[str]:
+    """Return the cells of a set; an older one has the rows of its tables only."""
+    if manifest.contents is not None:
+        return _cells(manifest.contents)
+    rough = contents.from_rows(manifest.database.rows)
+    posts, users, uploads = (
+        _("about {count}").format(count=humanize.grouped(count))
+        for count in (rough.posts, rough.users, rough.uploads)
+    )
+    return posts, _("not known"), users, uploads
+
+
+def _cells(found: Contents | None) -> Sequence[str]:
+    if found is None:
+        return (_("not known"),) * 4
+    last = found.last_post and humanize.moment(clock.parse_moment(found.last_post))
+    uploads = humanize.grouped(found.uploads)
+    return (
+        humanize.grouped(found.posts),
+        last or (_("not known") if found.posts else _("none")),
+        humanize.grouped(found.users),
+        f"{uploads}, {humanize.size(found.upload_bytes)}" if found.uploads else uploads,
+    )
+
+
+def _why_unknown(live: Live) -> list[str]:
+    if live.contents is not None:
+        return []
+    told = _("The live state is not known: {reason}").format(reason=humanize.plain(live.trouble))
+    return textwrap.wrap(told, _COLUMNS - len(_GAP), break_on_hyphens=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gitlab_mm_backup.cli import listing, output
+from gitlab_mm_backup.cli import listing, terminal
 from gitlab_mm_backup.cli.listing import HEADINGS, Row, table
 
 NAMES = ("1795310000_2026_11_22_10.11.4-aaaaaa", "1795223600_2026_11_21_10.11.4-aaaaaa")
@@ -49,7 +49,7 @@ def test_at_80_columns_the_name_has_a_line_of_its_own() -> None:
 
 def test_what_is_wrong_with_a_set_is_red() -> None:
     lines = table(ROWS, None)
-    painted = [output._toned(line, *tone) for line, tone in zip(lines, listing._tones(lines))]
+    painted = [terminal.toned(line, *tone) for line, tone in zip(lines, listing._tones(lines))]
     assert "\x1b[31m" not in painted[0] + painted[3]
     assert painted[1].endswith("  \x1b[31m\x1b[1mNOT\x1b[0m SOUND: something")
     assert "\x1b[31m\x1b[1mNOT\x1b[0m COMPLETE" in painted[2]

@@ -17,7 +17,7 @@ from gitlab_mm_backup import translation
 from gitlab_mm_backup.backup.live import Live
 from gitlab_mm_backup.mattermost.journal import Journal, Step
 from gitlab_mm_backup.mattermost.site import Site
-from gitlab_mm_backup.restore import comparison, preview, rollback, source
+from gitlab_mm_backup.restore import preview, rollback, source
 from gitlab_mm_backup.restore.plan import RestoreOptions
 from gitlab_mm_backup.restore.source import RestoreSource
 from gitlab_mm_backup.store.manifest import Contents, Manifest
@@ -59,7 +59,7 @@ def told(plan: RestoreOptions, live: Live = LIVE, **changes: object) -> list[str
 
 
 def test_live_and_set_stand_side_by_side() -> None:
-    assert comparison.lines(make_manifest(), LIVE, ALL) == [
+    assert preview.comparison(make_manifest(), LIVE, ALL) == [
         "             LIVE                     SET",
         "  posts      12 345 678               41",
         "  last post  2026-11-29 21:07:15 UTC  2026-11-22 01:10:00 UTC",
@@ -69,7 +69,7 @@ def test_live_and_set_stand_side_by_side() -> None:
 
 
 def test_an_older_set_has_its_rows_alone() -> None:
-    rows = comparison.lines(make_manifest(contents=None), LIVE, ALL)
+    rows = preview.comparison(make_manifest(contents=None), LIVE, ALL)
     assert [row.split("  ")[-1].strip() for row in rows[1:]] == [
         "about 41",
         "not known",
@@ -79,7 +79,7 @@ def test_an_older_set_has_its_rows_alone() -> None:
 
 
 def test_an_unused_mattermost_has_no_last_post() -> None:
-    rows = comparison.lines(make_manifest(), Live("", Contents(0, 0, 0, 0, 0, None)), ALL)
+    rows = preview.comparison(make_manifest(), Live("", Contents(0, 0, 0, 0, 0, None)), ALL)
     assert [row.split()[-4 if "last" in row else -2] for row in rows[1:3]] == ["0", "none"]
 
 
@@ -92,15 +92,15 @@ def test_an_unused_mattermost_has_no_last_post() -> None:
     ],
 )
 def test_only_what_is_replaced_is_compared(parts: tuple[str, ...], names: list[str]) -> None:
-    rows = comparison.lines(make_manifest(), LIVE, parts)
+    rows = preview.comparison(make_manifest(), LIVE, parts)
     assert [row[2:11].strip() for row in rows[1:]] == names
-    unread = comparison.lines(make_manifest(), Live(trouble="no"), parts)
+    unread = preview.comparison(make_manifest(), Live(trouble="no"), parts)
     assert len(unread) == len(rows) + bool(names)
 
 
 def test_a_live_state_that_cannot_be_read_is_not_known_and_why() -> None:
     why = "PostgreSQL cannot be reached: connection to server on socket " + "/x" * 60 + " failed"
-    rows = comparison.lines(make_manifest(), Live(trouble=f"{why}\x1b[31m\nRestored"), ALL)
+    rows = preview.comparison(make_manifest(), Live(trouble=f"{why}\x1b[31m\nRestored"), ALL)
     assert all(re.match(r"  [a-z ]+  not known  +\d", row) for row in rows[1:5]), rows
     assert rows[5].startswith("The live state is not known: PostgreSQL cannot be reached: ")
     assert max(map(len, rows)) <= 79
