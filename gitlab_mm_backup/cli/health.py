@@ -23,6 +23,7 @@ from ..health.summary import Summary
 from ..result import CommandResult
 from ..system import humanize
 from ..system import log as system_log
+from . import terminal
 from .common import brief_lines, check_fields, check_line, verb
 
 if TYPE_CHECKING:
@@ -87,11 +88,12 @@ _Told = list[tuple[str, tuple[str, str]]]
 def _screen(lines: Sequence[StatusLine], state: State, host: str, since: str) -> _Told:
     head = f"{host}: {state.value}" + (f" (looked at {since})" if since else "")
     told: _Told = [(head, _tone(state))]
+    width = max(_WIDTH, (terminal.columns() or 0) - 1)
     for line in lines:
         start = f"  {line.name:10} {line.state.value:8} "
         first, *more = textwrap.wrap(
             line.text,
-            _WIDTH,
+            width,
             initial_indent=start,
             subsequent_indent=" " * len(start),
             break_on_hyphens=False,

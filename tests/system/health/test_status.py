@@ -256,39 +256,3 @@ def test_wrong_settings_are_unknown_to_nagios(server: Server) -> None:
     server.lab.path(CONFIG).write_text(ACCEPTED)
     assert (code, "line 1: keep_tiem" in told) == (3, True)
     assert told.startswith("MATTERMOST BACKUP UNKNOWN - ") and told.count("\n") == 1
-
-
-# what the manual shows
-
-TERMINAL = Path(__file__).parents[3] / "docs/terminal.md"
-
-
-STEP = re.compile(r"\d\d:\d\d:\d\d \S+  ")
-SHOW_CURSOR = "\x1b[?25h"  # what moved is off the screen then
-
-
-def shown(written: str) -> list[str]:
-    """The lines that stay on a terminal, without their colours."""
-    before, _, after = written.rpartition(SHOW_CURSOR)
-    plain = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", one).splitlines() for one in (before, after)]
-    steps = [line for line in plain[0] if STEP.match(line)]
-    return [line.rstrip() for line in (*steps, *plain[1]) if line.strip()]
-
-
-def masked(lines: list[str]) -> str:
-    """Lines without what differs from one run to the next; where they are broken does not count."""
-    joined = re.sub(r"\d{10}_[\w.]+-[0-9a-f]{6}", "#", " ".join(" ".join(lines).split()))
-    joined = re.sub(r"[0-9a-f]{8}, installation \w{8}", "host", joined)
-    joined = re.sub(r"\d+(?:[ .,:_-]+\d+)*", "#", joined)
-    joined = re.sub(r"# (?:[KMGT]i)?B\b|# (?:s|min|h)\b", "# U", joined)
-    return re.sub(r"(id|secret) \w{4}…", r"\1 ####…", joined)
-
-
-@pytest.mark.parametrize("command", ["backup", "restore --yes", "status"])
-def test_the_manual_shows_what_a_terminal_shows(command: str, server: Server) -> None:
-    """docs/terminal.md was made from such runs; its lines are still what such a run gives."""
-    blocks = re.findall(r"^```text\n\$ (.*?)\n(.*?)^```", TERMINAL.read_text(), re.M | re.S)
-    (told,) = (text.splitlines() for words, text in blocks if words == f"gitlab-mm {command}")
-    assert max(map(len, told)) <= 80
-    fresh = shown(server.on_a_terminal("gitlab-mm", *command.split()))
-    assert masked(fresh) == masked(told)
