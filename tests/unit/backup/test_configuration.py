@@ -238,3 +238,19 @@ def test_a_new_host_is_told_what_the_set_lacks(host: Host) -> None:
         f"Put back {host.config}: this host had none",
         f"Not in the set: {host.rclone}, because it has secrets",
     ]
+
+
+def test_nothing_is_written_where_others_could_replace_it(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.write("etc/config.yml", PLAIN + offsite(host) + "secrets_in_sets: true\n")
+    host.write("root/rclone.conf", PASSWORD)
+    made = host.set()
+    for path in (host.config, host.rclone):
+        path.unlink()
+    theirs = host.rclone.parent
+    monkeypatch.setattr(trust, "roots_alone", lambda path: None if path == theirs else path)
+    told = back.put_back(made, PROVEN)
+    assert told[0] == f"Put back {host.config}: this host had none"
+    assert f"accounts other than root can change {theirs}" in told[1]
+    assert not host.rclone.exists()
