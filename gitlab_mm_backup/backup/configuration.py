@@ -53,8 +53,8 @@ def find(ours: Settings) -> Configuration:
 
 def notes(left_out: Mapping[str, str]) -> list[str]:
     """Return a line about the files that a set has not; no warning, because that is usual."""
-    told = "; ".join(f"{humanize.plain(path)}: {why}" for path, why in left_out.items())
-    return [f"Note: not in the set: {told} (secrets_in_sets in config.yml)"] if told else []
+    text = "; ".join(f"{humanize.plain(path)}: {why}" for path, why in left_out.items())
+    return [f"Note: not in the set: {text} (secrets_in_sets in config.yml)"] if text else []
 
 
 def named(ours: Settings) -> list[Path]:

@@ -59,8 +59,8 @@ def with_next(made: CommandResult, now: datetime) -> CommandResult:
     from ..health import scheduler
 
     night = scheduler.look(now)
-    told = ". ".join(filter(None, (f"Next run: {night.words}", night.fix and f"Run: {night.fix}")))
-    return replace(made, lines=[*made.lines, told])
+    text = ". ".join(filter(None, (f"Next run: {night.words}", night.fix and f"Run: {night.fix}")))
+    return replace(made, lines=[*made.lines, text])
 
 
 def _sizes(manifest: Manifest) -> str:

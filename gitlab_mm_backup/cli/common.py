@@ -114,8 +114,8 @@ class Group(click.Group):
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=3)
             if not near:
                 raise
-            told = f"There is no command {args[0]!r}. Did you mean {' or '.join(near)}?"
-            raise click.UsageError(told, ctx) from None
+            text = f"There is no command {args[0]!r}. Did you mean {' or '.join(near)}?"
+            raise click.UsageError(text, ctx) from None
 
 
 def filled(
@@ -191,7 +191,7 @@ def _tell(program: str, failure: Failure) -> int:
     """Print a failure outside of any verb; uses as few modules as possible."""
     code = failure.exit_code
     if "--json" in sys.argv:
-        told = {"message": failure.message, "detail": failure.detail, "hint": failure.hint}
+        fields = {"message": failure.message, "detail": failure.detail, "hint": failure.hint}
         document = {
             "schema": SCHEMA,
             "command": program,
@@ -200,7 +200,7 @@ def _tell(program: str, failure: Failure) -> int:
             "exit_code": int(code),
             "seconds": 0,
             "warnings": [],
-            "error": told,
+            "error": fields,
         }
         click.echo(json.dumps(document))
     else:

@@ -80,8 +80,8 @@ def explain_result(values: Sequence[Value], wanted: str) -> CommandResult:
         names = [name for name, _ in leaves(OPTIONS)]
         near = difflib.get_close_matches(wanted, names, n=3)
         hint = f"Did you mean {' or '.join(near)}?" if near else ""
-        told = f"known: {', '.join(names)}"
-        raise Failure(f"There is no option {wanted!r}", told, hint, ExitCode.USAGE)
+        text = f"known: {', '.join(names)}"
+        raise Failure(f"There is no option {wanted!r}", text, hint, ExitCode.USAGE)
     lines = [line for value in found for line in (*_explained(value), "")][:-1]
     fields = [{**_fields(value), **_told(value.option)} for value in found]
     return CommandResult({"options": fields}, lines, answer=True)

@@ -132,7 +132,7 @@ def test_result(wanted: Sequence[Notification]) -> CommandResult:
     words = "This is a test of gitlab-mm-backup's notifications; no action is needed."
     problems = send(wanted, Message(f"Test from {host}", words, "success"))
     names = [notification_name(number, entry) for number, entry in enumerate(wanted, 1)]
-    told = [{"notice": name, "problem": problems.get(name)} for name in names]
+    notices = [{"notice": name, "problem": problems.get(name)} for name in names]
     lines = [f"{name}: {problems.get(name, 'sent')}" for name in names]
     failure = None
     if problems:
@@ -141,7 +141,7 @@ def test_result(wanted: Sequence[Notification]) -> CommandResult:
             "; ".join(f"{name}: {problem}" for name, problem in problems.items()),
             "Correct notifications in /etc/gitlab-mm-backup/config.yml.",
         )
-    return CommandResult({"notices": told}, lines, answer=True, error=failure)
+    return CommandResult({"notices": notices}, lines, answer=True, error=failure)
 
 
 def alerts_result(rules: Path, warnings: list[str]) -> CommandResult:

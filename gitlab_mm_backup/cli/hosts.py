@@ -93,13 +93,13 @@ def _fields(here: Host) -> dict[str, object]:
 def _line(seen: SeenHost, here: Host) -> str:
     whose = identity.shown(seen.host) if identity.has_id(seen.host) else "without an id"
     of = seen.installation[:_SHOWN] or "not known"
-    told = f"{humanize.number(seen.sets, 'set')} of {seen.name} ({whose}), installation {of}"
-    told += f", the newest {seen.newest}"
+    text = f"{humanize.number(seen.sets, 'set')} of {seen.name} ({whose}), installation {of}"
+    text += f", the newest {seen.newest}"
     if here.owns(seen.host):
-        return f"{told}: this host's"
+        return f"{text}: this host's"
     if seen.host in here.others:
-        return f"{told}: another host's"
-    return f"{told}: not pruned here; gitlab-mm host take-over {_short(seen.host)} if this was that host"
+        return f"{text}: another host's"
+    return f"{text}: not pruned here; gitlab-mm host take-over {_short(seen.host)} if this was that host"
 
 
 def _short(host: str) -> str:
@@ -108,8 +108,8 @@ def _short(host: str) -> str:
 
 def take_over_result(here: Host, former: str) -> CommandResult:
     """Return the result of taking over the sets of another host."""
-    told = f"This host now owns the sets of host {identity.shown(former)}, and prunes them"
-    return CommandResult({**_fields(here), "host": identity.shown(former)}, [told], answer=True)
+    text = f"This host now owns the sets of host {identity.shown(former)}, and prunes them"
+    return CommandResult({**_fields(here), "host": identity.shown(former)}, [text], answer=True)
 
 
 def new_result(here: Host, not_this: Sequence[str]) -> CommandResult:
@@ -130,8 +130,8 @@ def trust_result(key: str) -> CommandResult:
 
 def distrust_result(key: str) -> CommandResult:
     """Return the key that is no longer trusted."""
-    told = f"Key {key} is no longer trusted; restored and fetched data stays"
-    return CommandResult({"key": key}, [told], answer=True)
+    text = f"Key {key} is no longer trusted; restored and fetched data stays"
+    return CommandResult({"key": key}, [text], answer=True)
 
 
 def _alone(run: Callable[..., None]) -> Callable[..., None]:

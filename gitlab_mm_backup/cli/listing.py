@@ -153,8 +153,8 @@ def _kind(set_: BackupSet) -> list[str]:
         "pinned" if prune.pinned(set_) else "",
         f"builds on {set_.base.name}" if set_.base else "",
     ]
-    told = ", ".join(filter(None, words))
-    return [*([told] if told else []), *([f"note: {manifest.note}"] if manifest.note else [])]
+    text = ", ".join(filter(None, words))
+    return [*([text] if text else []), *([f"note: {manifest.note}"] if manifest.note else [])]
 
 
 def proof_cells(proven: Sequence[CheckRecord], now: datetime) -> list[str]:

@@ -47,13 +47,13 @@ def told_with_copies(
 
 def offsite_result(served: Sequence[SyncResult], warnings: list[str]) -> CommandResult:
     """Return the result of gitlab-mm offsite; a missing copy makes it fail."""
-    told = copies_lines(served)
+    lines = copies_lines(served)
     if not served and not warnings:
-        told = ["No off-site copies are configured. Add `offsite:` to config.yml."]
-    elif not told and not warnings:
-        told = [f"All copies are up to date: {', '.join(result.remote.name for result in served)}"]
+        lines = ["No off-site copies are configured. Add `offsite:` to config.yml."]
+    elif not lines and not warnings:
+        lines = [f"All copies are up to date: {', '.join(result.remote.name for result in served)}"]
     error = Failure("Some sets have no off-site copy", "; ".join(warnings)) if warnings else None
-    return CommandResult({"copies": copies_fields(served)}, told, error=error)
+    return CommandResult({"copies": copies_fields(served)}, lines, error=error)
 
 
 def copies_fields(served: Sequence[SyncResult]) -> list[dict[str, object]]:
@@ -74,18 +74,18 @@ def copies_fields(served: Sequence[SyncResult]) -> list[dict[str, object]]:
 
 
 def copies_lines(served: Sequence[SyncResult]) -> list[str]:
-    told = []
+    lines = []
     for result in served:
         for name, there in result.copied.items():
             how = ", ".join(_CHECKS.get(check, check) for check in there.checks)
-            told.append(
+            lines.append(
                 f"Copied {name} to {result.remote.name}: {humanize.size(there.bytes)}, checked by {how}"
             )
-        told += [f"Removed {name} from {result.remote.name}" for name in result.removed]
+        lines += [f"Removed {name} from {result.remote.name}" for name in result.removed]
         if result.staying:
             copies = humanize.number(result.staying, "copy", "copies")
-            told.append(f"{copies} beyond the rules stay at {result.remote.name} (add_only)")
-    return told
+            lines.append(f"{copies} beyond the rules stay at {result.remote.name} (add_only)")
+    return lines
 
 
 def from_elsewhere(function: Callable[..., None]) -> Callable[..., None]:

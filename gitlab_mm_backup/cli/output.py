@@ -226,9 +226,9 @@ def _delivered(context: Context, code: ExitCode, log: SystemLog) -> ExitCode:
         return code
     closed = isinstance(trouble, BrokenPipeError)
     if not closed:
-        told = f"The output could not be written: {trouble.strerror}"
-        log.write(told, logging.WARNING)
-        terminal.say(f"Warning: {told}", err=True, colour="yellow")
+        text = f"The output could not be written: {trouble.strerror}"
+        log.write(text, logging.WARNING)
+        terminal.say(f"Warning: {text}", err=True, colour="yellow")
     if code is not ExitCode.DONE or (closed and context.job):
         return code
     return ExitCode.WARNINGS if context.job else ExitCode.FAILED
@@ -281,10 +281,10 @@ def _print_text(context: Context, outcome: CommandResult, error: Failure | None)
     for warning in outcome.warnings:
         terminal.say(f"Warning: {warning}", err=True, colour="yellow")
     if error is not None:
-        told = [_(text) for text in (error.message, error.detail, error.hint) if text]
-        word = "Error" if told[0] == error.message else _("Error")
-        terminal.say(f"{word}: {told[0]}", err=True, colour="red")
-        for line in told[1:]:
+        lines = [_(text) for text in (error.message, error.detail, error.hint) if text]
+        word = "Error" if lines[0] == error.message else _("Error")
+        terminal.say(f"{word}: {lines[0]}", err=True, colour="red")
+        for line in lines[1:]:
             terminal.say(f"  {line}", err=True)
 
 

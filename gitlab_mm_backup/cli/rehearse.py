@@ -117,8 +117,8 @@ def rehearse(
         ours, store = settings_and_store(context)
         now = datetime.now().astimezone()
         if if_due and not job.is_due(ours.rehearse, check_records.history(), now):
-            told = f"No rehearsal is due (rehearse: {ours.rehearse})"
-            return CommandResult({"set": None}, [told])
+            text = f"No rehearsal is due (rehearse: {ours.rehearse})"
+            return CommandResult({"set": None}, [text])
         depth = Depth.QUICK if quick else Depth.FULL if full else Depth.USUAL
         with offsite.looked_at(ours, store, place, wanted, identity) as chosen:
             site = salvage.site_here(store)

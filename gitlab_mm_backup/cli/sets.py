@@ -140,9 +140,9 @@ def prune(
         asked = [thinning.plan(store, ours.rules, owner).asked for owner in owners]
         agreed = yes
         if not yes and going and (of_host or (any(asked) and terminal.interactive())):
-            told = [f"Sets to remove: {', '.join(going)}"]
+            lines = [f"Sets to remove: {', '.join(going)}"]
             stays = f"no set is removed; {accept} stays accepted" if accept else ""
-            terminal.ask(told, [], "Remove them?", done=stays)
+            terminal.ask(lines, [], "Remove them?", done=stays)
             agreed = True
         done = [thinning.prune(store, ours.rules, owner, agreed=agreed) for owner in owners]
         problems = [problem for pruned in done for problem in pruned.problems]
@@ -292,6 +292,6 @@ def _pinned(context: Context, wanted: str, *, pinned: bool) -> CommandResult:
 def _named(store: Store, wanted: str) -> BackupSet:
     """Return the set of the store with that name; what removes or pins one does not guess which."""
     if wanted == "latest" or "/" in wanted:
-        told = "latest may be another one tomorrow, and a path may lead out of the store"
-        raise Failure("Give the name of a set", told, "gitlab-mm list", ExitCode.USAGE)
+        text = "latest may be another one tomorrow, and a path may lead out of the store"
+        raise Failure("Give the name of a set", text, "gitlab-mm list", ExitCode.USAGE)
     return store.find(wanted)

@@ -38,10 +38,10 @@ def conversion_preview_result(found: Changed) -> CommandResult:
 
 def conversion_question(found: Changed) -> tuple[list[str], list[str], str]:
     """Return the lines, no warnings, and the question before a conversion."""
-    told = [f"  {_account_line(person)}" for person in found.people]
+    lines = [f"  {_account_line(person)}" for person in found.people]
     people = humanize.number(len(found.people), "account")
-    told.append("They can no longer sign in through GitLab. Mattermost restarts.")
-    return told, [], f"Convert {people}?"
+    lines.append("They can no longer sign in through GitLab. Mattermost restarts.")
+    return lines, [], f"Convert {people}?"
 
 
 def convert_result(done: Changed) -> CommandResult:

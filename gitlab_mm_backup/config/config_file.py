@@ -175,8 +175,8 @@ def _check(
         start = f"{section}." if section else ""
         line = key_node.start_mark.line + 1
         if typed not in known:
-            told = _unknown(typed, (option.name for option in options))
-            problems.append(Problem(told, start + typed, line))
+            text = _unknown(typed, (option.name for option in options))
+            problems.append(Problem(text, start + typed, line))
             continue
         name, option = known[typed]
         key = _Key(start + name, start + typed, line)
@@ -184,8 +184,8 @@ def _check(
             both = "" if seen[name] == typed else f", as {seen[name]} and as {typed}; keep {name}"
             problems.append(Problem(f"given twice{both}", key.typed, line))
         elif key.name in given:  # in the section, and outside of it
-            told = f"given twice, as {option.old_outer} and as {key.name}; keep {key.name}"
-            problems.append(Problem(told, key.typed, line))
+            text = f"given twice, as {option.old_outer} and as {key.name}; keep {key.name}"
+            problems.append(Problem(text, key.typed, line))
         elif option.options and not option.several:
             _check(value_node, option.options, key.name, given, problems)
         else:

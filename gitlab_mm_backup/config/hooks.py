@@ -65,7 +65,7 @@ def run_phase(
     Their output goes to the log; background processes that they start are not waited for.  Raises
     Failure at the first hook that fails, or that others than root can write.
     """
-    told = {
+    fields = {
         **environment.account(),
         PHASE_VARIABLE: phase,
         system_log.RUN_VARIABLE: system_log.run_id(),
@@ -75,7 +75,7 @@ def run_phase(
         _refuse_untrusted(path)
         try:
             finished = process.run_alone(
-                Command([str(path)], environment=told), most_words=_MOST_WORDS
+                Command([str(path)], environment=fields), most_words=_MOST_WORDS
             )
         except Failure as failure:
             raise Failure(
@@ -94,9 +94,9 @@ def on_failure(variables: Mapping[str, str]) -> Iterator[None]:
         yield
     except (Exception, Interrupted) as failure:
         foreseen = isinstance(failure, (Failure, Interrupted, OSError))
-        told = str(failure) if foreseen else type(failure).__name__
+        text = str(failure) if foreseen else type(failure).__name__
         try:
-            run_phase("on-failure", {**variables, "error": told})
+            run_phase("on-failure", {**variables, "error": text})
         except Failure as second:
             log.warning("%s", second)
         raise

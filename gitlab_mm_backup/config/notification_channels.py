@@ -64,8 +64,8 @@ def ping_address(given: str, message: Message) -> str:
         return urlunsplit(address._replace(path=address.path.rstrip("/") + end))
     if message.state == START:
         return ""
-    told = {"status": "up" if message.state == "success" else "down", "msg": message.title}
-    changed = [(name, told.get(name, value)) for name, value in query]
+    fields = {"status": "up" if message.state == "success" else "down", "msg": message.title}
+    changed = [(name, fields.get(name, value)) for name, value in query]
     return urlunsplit(address._replace(query=urlencode(changed)))
 
 

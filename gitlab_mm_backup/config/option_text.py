@@ -114,14 +114,14 @@ def _old(name: str, option: Option) -> Mapping[str, Any]:
 
 
 def _schema(option: Option) -> Mapping[str, Any]:
-    told: dict[str, Any] = {"description": option.description}
+    fields: dict[str, Any] = {"description": option.description}
     if option.kind is None and not option.several:
-        return {**told, **_mapping(option.options, null=True)}
+        return {**fields, **_mapping(option.options, null=True)}
     if option.kind is None:
         items = _mapping(option.options, null=False)
-        return {**told, "type": ["array", "null"], "items": items, "default": []}
+        return {**fields, "type": ["array", "null"], "items": items, "default": []}
     if option.default is None and not option.required:  # null means not given
-        return {**told, "anyOf": [dict(option.kind.schema), {"type": "null"}]}
+        return {**fields, "anyOf": [dict(option.kind.schema), {"type": "null"}]}
     if option.default is None:
-        return {**told, **option.kind.schema}
-    return {**told, **option.kind.schema, "default": option.default}
+        return {**fields, **option.kind.schema}
+    return {**fields, **option.kind.schema, "default": option.default}

@@ -147,11 +147,11 @@ def _config(load: Callable[[], settings.Settings]) -> list[Check]:
         readable = secret_files.readable_secrets(settings.file())
     except Failure:  # which the next check tells
         return []
-    told = [f"old names of options: {'; '.join(old_names)}"] if old_names else []
-    told += [f"every user can read {path}, which has a secret" for path in readable]
-    if not told:
+    lines = [f"old names of options: {'; '.join(old_names)}"] if old_names else []
+    lines += [f"every user can read {path}, which has a secret" for path in readable]
+    if not lines:
         return []
-    return [_amiss("config.yml", "; ".join(told), "gitlab-mm config check", Result.WARNING)]
+    return [_amiss("config.yml", "; ".join(lines), "gitlab-mm config check", Result.WARNING)]
 
 
 def _backup_path(ours: settings.Settings) -> Check:
@@ -176,11 +176,11 @@ def _sets(ours: settings.Settings) -> Check:
     entries = store.entries()
     damaged = [entry.name for entry in entries if entry.set is None]
     if damaged:
-        told = f"not complete: {', '.join(damaged)}"
-        return _amiss("sets", told, "gitlab-mm list", Result.WARNING)
+        text = f"not complete: {', '.join(damaged)}"
+        return _amiss("sets", text, "gitlab-mm list", Result.WARNING)
     if not entries:
-        told = f"none yet in {store.where}"
-        return _amiss("sets", told, "gitlab-mm backup", Result.WARNING)
+        text = f"none yet in {store.where}"
+        return _amiss("sets", text, "gitlab-mm backup", Result.WARNING)
     return Check(
         "sets", Result.PASSED, f"{len(entries)} in {store.where}, newest {entries[0].name}"
     )

@@ -239,8 +239,8 @@ def _named(text: str) -> Any:
     """Return a text in which no line breaks within the name of a set."""
     from markupsafe import Markup, escape
 
-    told = str(escape(_visible(text)))
-    return Markup(_NAME.sub(r'<span class="set">\g<0></span>', told))
+    sentence = str(escape(_visible(text)))
+    return Markup(_NAME.sub(r'<span class="set">\g<0></span>', sentence))
 
 
 def write_report(path: Path, made: Report) -> Path:

@@ -59,8 +59,8 @@ def _without(to: Secret, error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         return f"the service answers with HTTP status {error.code}"
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    told = str(error) if isinstance(error, Failure) else str(getattr(cause, "strerror", None) or "")
-    return told[:200] if told and to.reveal() not in told else "it cannot be sent"
+    text = str(error) if isinstance(error, Failure) else str(getattr(cause, "strerror", None) or "")
+    return text[:200] if text and to.reveal() not in text else "it cannot be sent"
 
 
 log = logging.getLogger(__name__)
@@ -151,6 +151,6 @@ def message(ended: FinishedRun, *, recovered: bool = False) -> Message:
         lines += [str(ended.error), ended.error.hint]
     lines += ended.outcome.warnings or ([] if ended.error else ended.outcome.lines)
     lines.append(f"More: journalctl -t gitlab-mm GITLAB_MM_RUN={system_log.run_id()}")
-    told = "\n".join(humanize.shown(redaction.without_rows(line)) for line in lines if line)
+    text = "\n".join(humanize.shown(redaction.without_rows(line)) for line in lines if line)
     title = humanize.plain(f"gitlab-mm {ended.command} {verdict} on {host}")
-    return Message(title, told, "success" if good else "fail")
+    return Message(title, text, "success" if good else "fail")

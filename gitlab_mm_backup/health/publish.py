@@ -33,8 +33,8 @@ def after_job(ours: Settings, find: Callable[[], Store], *, live: bool = True) -
     except Failure as failure:
         log.warning("The metrics have no data of sets: %s", redaction.without_rows(str(failure)))
         _write(_without_sets(ours))
-        told = redaction.without_rows(str(failure))
-        line = StatusLine("last set", State.BAD, told, fix="gitlab-mm doctor")
+        text = redaction.without_rows(str(failure))
+        line = StatusLine("last set", State.BAD, text, fix="gitlab-mm doctor")
         summary.write(Summary(identity.full_hostname(), clock.now(), [line]))
 
 

@@ -155,8 +155,8 @@ def _missing(record: CheckRecord) -> list[str]:
 def _failure(record: CheckRecord) -> str:
     kind = "rehearsal" if record.rehearsal else "verification"
     bad = [check for check in record.checks if check.result is Result.FAILED]
-    told = "; ".join(f"{check.name}: {check.detail}" for check in bad)
-    return f"The newest set failed its {kind} on {humanize.moment(record.made)}: {told}"
+    text = "; ".join(f"{check.name}: {check.detail}" for check in bad)
+    return f"The newest set failed its {kind} on {humanize.moment(record.made)}: {text}"
 
 
 def last_proof(found: Found) -> CheckRecord | None:

@@ -21,19 +21,19 @@ _LISTED = (Kind.INCOMPLETE, Kind.EMPTIED, Kind.FUTURE, Kind.FORGED)
 
 def of(manifest: Manifest, flaws: Sequence[Flaw], here: Host) -> list[str]:
     """Return the lines below a set in a list."""
-    told = [f"NOT SOUND: {flaw.words}" for flaw in flaws if flaw.kind in _LISTED]
-    return told + whose(manifest, here)
+    lines = [f"NOT SOUND: {flaw.words}" for flaw in flaws if flaw.kind in _LISTED]
+    return lines + whose(manifest, here)
 
 
 def whose(manifest: Manifest, here: Host) -> list[str]:
     """Return a line if a set is of another host or installation, else []."""
     host = store_manifest.host_of(manifest)
     if not here.owns(host):
-        told = "without an id" if not identity.has_id(host) else host[:_SHOWN]
-        return [f"of host {manifest.host} ({told}): not pruned here"]
+        text = "without an id" if not identity.has_id(host) else host[:_SHOWN]
+        return [f"of host {manifest.host} ({text}): not pruned here"]
     if here.installation and manifest.installation not in ("", here.installation):
-        told = manifest.installation[:_SHOWN]
-        return [f"of another installation, {told}: not pruned here"]
+        text = manifest.installation[:_SHOWN]
+        return [f"of another installation, {text}: not pruned here"]
     return []
 
 

@@ -88,12 +88,12 @@ def protection(store: Store, ours: Settings) -> Protection:
 def _retention(rules: Rules) -> str:
     if rules == Rules():
         return retention.FOR_EVER
-    told = [f"all sets of the last {_span(rules.keep_time)}"] if rules.keep_time else []
+    lines = [f"all sets of the last {_span(rules.keep_time)}"] if rules.keep_time else []
     if rules.within:
-        told.append(f"all within {_span(rules.within)} of the newest")
+        lines.append(f"all within {_span(rules.within)} of the newest")
     counts = {"last": rules.last, "hourly": rules.hourly, "daily": rules.daily}
     counts.update(weekly=rules.weekly, monthly=rules.monthly, yearly=rules.yearly)
-    return ", ".join([*told, *(f"{count} {name}" for name, count in counts.items() if count)])
+    return ", ".join([*lines, *(f"{count} {name}" for name, count in counts.items() if count)])
 
 
 def _span(time: timedelta) -> str:
@@ -180,8 +180,8 @@ def report(found: Found, protected: Protection) -> Report:
 
 def _of_gitlab(newest: BackupSet | None) -> list[str]:
     has = soundness.gitlab_settings(newest.manifest) if newest else ""
-    told = f"The newest set has {has}; a rehearsal reads that archive, but does not restore it"
-    return [told] if has else []
+    text = f"The newest set has {has}; a rehearsal reads that archive, but does not restore it"
+    return [text] if has else []
 
 
 def _discreet(found: Found) -> Found:

@@ -25,8 +25,8 @@ def service_check(site: Site) -> Check:
     try:
         service.wait_until_it_answers(site, seconds=0)
     except Failure as failure:
-        told = f"Mattermost runs, but does not answer as a restore expects: {failure.detail}"
-        return Check("service", Result.WARNING, told)
+        text = f"Mattermost runs, but does not answer as a restore expects: {failure.detail}"
+        return Check("service", Result.WARNING, text)
     url = listener.of(site.settings).url
     return Check("service", Result.PASSED, f"Mattermost runs, and answers at {url}")
 

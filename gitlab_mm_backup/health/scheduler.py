@@ -56,17 +56,17 @@ def look(now: datetime) -> Scheduler:
     if at and refused:
         return Scheduler(obstacle=refused, fix=f"chown root:root {CRON}; chmod 0644 {CRON}")
     if active:
-        told = f"{SERVICE}, which {TIMER} starts, is masked"
-        return Scheduler(obstacle=told, fix=f"systemctl unmask {SERVICE}")
+        text = f"{SERVICE}, which {TIMER} starts, is masked"
+        return Scheduler(obstacle=text, fix=f"systemctl unmask {SERVICE}")
     if timer.get("UnitFileState") == "enabled":
-        told = f"{TIMER} is enabled but not started"
-        return Scheduler(obstacle=told, fix=f"systemctl start {TIMER}")
+        text = f"{TIMER} is enabled but not started"
+        return Scheduler(obstacle=text, fix=f"systemctl start {TIMER}")
     if timer.get("LoadState") == "masked" and not at:
-        told = f"{TIMER} is masked, and {CRON} has no line for it"
-        return Scheduler(obstacle=told, fix=f"systemctl unmask {TIMER}; {_START}")
+        text = f"{TIMER} is masked, and {CRON} has no line for it"
+        return Scheduler(obstacle=text, fix=f"systemctl unmask {TIMER}; {_START}")
     if not at:
-        told = f"{CRON} has no line for it, and {TIMER} is not active"
-        return Scheduler(obstacle=told, fix=_START if units else _AGAIN)
+        text = f"{CRON} has no line for it, and {TIMER} is not active"
+        return Scheduler(obstacle=text, fix=_START if units else _AGAIN)
     fix = f"systemctl enable --now cron, or {_START}" if units else "service cron start"
     return Scheduler(obstacle="cron is not running", fix=fix)
 

@@ -210,23 +210,23 @@ def off_site(facts: StatusInput) -> StatusLine:
         return StatusLine("off-site", State.WARNING, words, fix="gitlab-mm config explain offsite")
     figures: dict[str, Figure] = {}
     limit, stale = STALE.total_seconds(), False
-    told = [f"{remote}: not the expected place; is its disk mounted?" for remote in facts.away]
+    lines = [f"{remote}: not the expected place; is its disk mounted?" for remote in facts.away]
     for remote, moment in facts.offsite.items():
         if remote in facts.away:
             continue
         if moment is None:
-            told.append(f"{remote}: nothing yet")
+            lines.append(f"{remote}: nothing yet")
             stale = True
             continue
         age = facts.now.timestamp() - moment
         if clock.ahead(clock.moment_of(moment), facts.now):
-            told.append(f"{remote}: the newest copy has a date in the future")
+            lines.append(f"{remote}: the newest copy has a date in the future")
             stale = True
             continue
-        told.append(f"{remote}: {ago(timedelta(seconds=age))}")
+        lines.append(f"{remote}: {ago(timedelta(seconds=age))}")
         figures[f"offsite_age_{remote}"] = Figure(int(age), "s", f"{limit:.0f}")
         stale = stale or age > limit
-    words = "; ".join(told)
+    words = "; ".join(lines)
     if facts.away:
         fix = f"mount {next(iter(facts.away.values()))}"
         return StatusLine("off-site", State.BAD, words, figures, fix)

@@ -128,20 +128,20 @@ def _guard(change: Change, load: Callable[[], Settings], root: Path) -> GateResu
         return GateResult(warnings=[f"{found.value}, and GitLab {change.new} removes it for good"])
     if found is not Presence.ENABLED:
         return GateResult()
-    told: list[str] = []
+    lines: list[str] = []
     if settings is not None:
-        trouble, told = _freshen(settings)
+        trouble, lines = _freshen(settings)
     crosses = change.loses_mattermost
     passed = _cross(change, settings, trouble) if crosses else _passed_below(settings, trouble)
-    return dataclasses.replace(passed, warnings=[*told, *passed.warnings])
+    return dataclasses.replace(passed, warnings=[*lines, *passed.warnings])
 
 
 def _tell_removal(found: Presence, settings: Settings | None) -> GateResult:
     if found is not Presence.ENABLED:
         return GateResult()
     newest = _newest(settings)
-    told = f"the newest set is {_about(newest)}" if newest else "there is no set"
-    return GateResult(warnings=[f"GitLab is removed; its Mattermost is not backed up now: {told}"])
+    text = f"the newest set is {_about(newest)}" if newest else "there is no set"
+    return GateResult(warnings=[f"GitLab is removed; its Mattermost is not backed up now: {text}"])
 
 
 def _freshen(settings: Settings) -> tuple[str, list[str]]:

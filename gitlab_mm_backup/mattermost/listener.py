@@ -72,8 +72,8 @@ class Listener:
                 method = "GET" if body is None else "POST"
                 connection.request(method, self.below + path, body, dict(headers or {}))
                 found = connection.getresponse()
-                told = {name.lower(): value for name, value in found.getheaders()}
-                return Answer(found.status, told, found.read(_MOST))
+                fields = {name.lower(): value for name, value in found.getheaders()}
+                return Answer(found.status, fields, found.read(_MOST))
         except http.client.HTTPException as error:
             raise OSError(errno.EPROTO, "it does not speak HTTP") from error
 

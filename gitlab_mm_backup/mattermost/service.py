@@ -142,9 +142,9 @@ def log_message(line: str) -> str:
 
 def log_reason(lines: Sequence[str]) -> str:
     """Return the last error line, or else the last line; "" without any."""
-    told = [line for line in map(str.strip, lines) if line]
-    grave = [line for line in told if _GRAVE.search(_STAMP.sub("", line))]
-    return log_message((grave or told or [""])[-1])[:_SHOWN]
+    texts = [line for line in map(str.strip, lines) if line]
+    grave = [line for line in texts if _GRAVE.search(_STAMP.sub("", line))]
+    return log_message((grave or texts or [""])[-1])[:_SHOWN]
 
 
 class Service(Protocol):

@@ -61,20 +61,20 @@ def _of_folders(
     claims: dict[str, list[Document]] = {}
     for file_there in found:
         claims.setdefault(str(file_there.value[key]), []).append(file_there)
-    told: dict[str, Document | str] = {
+    fields: dict[str, Document | str] = {
         name: claims[name][0] for name in wanted if len(claims.get(name, ())) == 1
     }
-    doubtful, read_alone = sorted(wanted.keys() - told.keys()), set[str]()
+    doubtful, read_alone = sorted(wanted.keys() - fields.keys()), set[str]()
     while doubtful:
         name = doubtful.pop()
         read_alone.add(name)
-        told[name] = document = _alone(remote, name, file, wanted[name])
+        fields[name] = document = _alone(remote, name, file, wanted[name])
         claimed = str(document.value.get(key)) if isinstance(document, Document) else name
         if claimed != name:
-            told[name] = f"its {file} is that of {claimed[:80]}"
+            fields[name] = f"its {file} is that of {claimed[:80]}"
         if claimed in wanted and claimed not in read_alone and claimed not in doubtful:
             doubtful.append(claimed)
-    return told
+    return fields
 
 
 def _alone(remote: Remote, name: str, file: str, size: int) -> Document | str:

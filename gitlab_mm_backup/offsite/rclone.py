@@ -272,21 +272,21 @@ def explained(remote: Remote, what: str) -> Iterator[None]:
 
 
 def _failure(remote: Remote, what: str, words: str) -> RemoteFailure:
-    told = _plain(remote, words)
+    text = _plain(remote, words)
     for trouble in _TROUBLES:
         if re.search(trouble.pattern, words):
-            failure = RemoteFailure(f"{what}: {trouble.message}", told, trouble.hint)
+            failure = RemoteFailure(f"{what}: {trouble.message}", text, trouble.hint)
             failure.lasting = trouble.lasting
             return failure
-    return RemoteFailure(what, told, "The next run sends what is missing.")
+    return RemoteFailure(what, text, "The next run sends what is missing.")
 
 
 def _plain(remote: Remote, words: str) -> str:
     """Return rclone's last error without its date, and without quoted secrets."""
     lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line) for line in words.splitlines()]
-    told = "; ".join(dict.fromkeys(line.strip() for line in lines[-4:] if line.strip()))
+    text = "; ".join(dict.fromkeys(line.strip() for line in lines[-4:] if line.strip()))
     given = {**environment.network(), **environment.rclone(), **remote.environment}
     for value in given.values():
         if isinstance(value, Secret) and value:
-            told = told.replace(value.reveal(), "…")
-    return told[:600]
+            text = text.replace(value.reveal(), "…")
+    return text[:600]

@@ -250,8 +250,8 @@ def _steps(
     ]
     steps.append(_install(remotes, held))
     if _key():
-        told = "Trust the signing key of the old machine"
-        steps.append(Step(told, (f"gitlab-mm host trust {_key()}",)))
+        text = "Trust the signing key of the old machine"
+        steps.append(Step(text, (f"gitlab-mm host trust {_key()}",)))
     if settings.store == RESTIC:
         steps.append(_way_back_from_restic(settings))
     steps += [_way_back(remote, first=not number) for number, remote in enumerate(remotes)]
@@ -261,10 +261,10 @@ def _steps(
             Step("Or from a directory with a set, on a disk of the old machine", (command,))
         )
     steps.append(Step("Check that people can sign in", ("gitlab-mm sso check",)))
-    told = "Make the first set of this machine, and see what is left to do"
-    steps.append(Step(told, ("gitlab-mm backup", "gitlab-mm doctor")))
-    told = "When everything works, take over the old machine's sets so that they are pruned"
-    steps.append(Step(told, (f"gitlab-mm host take-over {identity.known().id}",)))
+    text = "Make the first set of this machine, and see what is left to do"
+    steps.append(Step(text, ("gitlab-mm backup", "gitlab-mm doctor")))
+    text = "When everything works, take over the old machine's sets so that they are pruned"
+    steps.append(Step(text, (f"gitlab-mm host take-over {identity.known().id}",)))
     return steps
 
 
@@ -302,18 +302,18 @@ def _way_back_from_restic(settings: Settings) -> Step:
     access = settings.restic
     if access.repository and access.password_file and not access.environment_file:
         file, place = shlex.quote(str(access.password_file)), shlex.quote(access.repository)
-        told = f"Put back {access.password_file}; then restore the newest set"
+        text = f"Put back {access.password_file}; then restore the newest set"
         restore = f"RESTIC_PASSWORD_FILE={file} gitlab-mm restore --from restic:{place}"
-        return Step(told, (restore,))
-    told = "Put back /etc/gitlab-mm-backup/config.yml and the files that restic needs; then"
-    return Step(told, ("gitlab-mm list", "gitlab-mm restore"))
+        return Step(text, (restore,))
+    text = "Put back /etc/gitlab-mm-backup/config.yml and the files that restic needs; then"
+    return Step(text, ("gitlab-mm list", "gitlab-mm restore"))
 
 
 def _way_back(remote: Remote, *, first: bool) -> Step:
     place = shlex.quote(remote.name if remote.name == GITLAB else remote.path)
     key = f" --identity {_KEY}" if remote.recipients else ""
-    told = "Fetch the newest set from" if first else "Or from"
-    title = f"{told} {remote.name}" + (f" ({_KEY}: the private key)" if key else "")
+    text = "Fetch the newest set from" if first else "Or from"
+    title = f"{text} {remote.name}" + (f" ({_KEY}: the private key)" if key else "")
     return Step(title, (f"gitlab-mm list --from {place}", f"gitlab-mm restore --from {place}{key}"))
 
 
@@ -348,30 +348,30 @@ def versions(made: Kit) -> list[str]:
 
 def lines(made: Kit) -> list[str]:
     """Return the kit as text."""
-    told = [
+    texts = [
         f"Recovery kit of Mattermost on {made.host}, {humanize.moment(made.made)}",
         "",
         "Where sets are",
     ]
     for place in made.places:
         newest = f"newest {place.newest} of {place.sets}" if place.newest else "none yet"
-        told.append(f"  {place.name}: {place.path}: {newest}")
-        told += [f"    encrypted to {key}" for key in place.recipients]
-    told += ["", "What is needed"]
-    told += [f"  - {need.what}: {need.why}" for need in made.needed]
+        texts.append(f"  {place.name}: {place.path}: {newest}")
+        texts += [f"    encrypted to {key}" for key in place.recipients]
+    texts += ["", "What is needed"]
+    texts += [f"  - {need.what}: {need.why}" for need in made.needed]
     if made.key:
-        told += ["", "The key that signs the sets", f"  {made.key}"]
-    told += ["", "Versions", *(f"  {text}" for text in versions(made))]
+        texts += ["", "The key that signs the sets", f"  {made.key}"]
+    texts += ["", "Versions", *(f"  {text}" for text in versions(made))]
     if made.held is not None and made.held.places:
-        told += ["", "The package of this program"]
-        told += [f"  {package.FILE}, version {made.held.package.version}"]
-        told += [f"  SHA-256 {made.held.package.sha256}"]
-        told += [f"  in {place}" for place in made.held.places]
-    told += ["", "On the empty machine, as root"]
+        texts += ["", "The package of this program"]
+        texts += [f"  {package.FILE}, version {made.held.package.version}"]
+        texts += [f"  SHA-256 {made.held.package.sha256}"]
+        texts += [f"  in {place}" for place in made.held.places]
+    texts += ["", "On the empty machine, as root"]
     for number, step in enumerate(made.steps, 1):
-        told += [f"  {number}. {step.title}", *(f"       {command}" for command in step.commands)]
+        texts += [f"  {number}. {step.title}", *(f"       {command}" for command in step.commands)]
     if made.told:
-        told += ["", _LACKS, *(f"  - {words}" for words in made.told)]
+        texts += ["", _LACKS, *(f"  - {words}" for words in made.told)]
     for name, value in made.secrets.items():
-        told += ["", f"Secret: {name}", *(f"  {line}" for line in value.reveal().splitlines())]
-    return told
+        texts += ["", f"Secret: {name}", *(f"  {line}" for line in value.reveal().splitlines())]
+    return texts

@@ -70,8 +70,8 @@ def copy(
         signals.heed()
         return _copy(settings, store, owner)
     except Interrupted as interrupted:
-        told = f"Copying was interrupted by {interrupted.signal_name}; the next run completes it"
-        return [], [told]
+        text = f"Copying was interrupted by {interrupted.signal_name}; the next run completes it"
+        return [], [text]
     finally:
         signals.ignore()
 

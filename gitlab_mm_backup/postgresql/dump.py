@@ -130,8 +130,8 @@ def snapshot(endpoint: Endpoint) -> Iterator[DatabaseSnapshot]:
         left_out = {f"{table.schema}.{table.name}" for table in unread}
         left_out |= {function.replace(" ", ".", 1) for function in beside.untrusted}
         large = catalog.unread_large_objects(session)
-        told = [*large, *catalog.told(session, watch, endpoint.name, left_out)]
-        told += unkept.told(session)
+        lines = [*large, *catalog.told(session, watch, endpoint.name, left_out)]
+        lines += unkept.told(session)
         here = catalog.server(watch)
         yield DatabaseSnapshot(
             row[0],
@@ -142,7 +142,7 @@ def snapshot(endpoint: Endpoint) -> Iterator[DatabaseSnapshot]:
             beside,
             here,
             not large,
-            told,
+            lines,
             session,
             watch,
         )

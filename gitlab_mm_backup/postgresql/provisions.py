@@ -110,8 +110,8 @@ def _locale(properties: Properties, found: Server) -> tuple[Properties | None, l
         return None, []
     major = numbers(found.version)[0]
     if properties.rules and _SINCE[properties.provider] <= major < _SINCE_RULES:
-        told = f"The set's database has its own ICU rules, which PostgreSQL {found.version} does not support"
-        return replace(properties, rules=""), [told]
+        text = f"The set's database has its own ICU rules, which PostgreSQL {found.version} does not support"
+        return replace(properties, rules=""), [text]
     if major >= _SINCE[properties.provider]:
         return properties, []
     return None, [
@@ -141,16 +141,16 @@ def _limit(properties: Properties) -> tuple[int, list[str]]:
 
 def beyond(properties: Properties) -> list[str]:
     """Return, as text, the properties that no restore brings back, on any server."""
-    told = [
+    lines = [
         f"Setting {setting.name} of {_whose(setting.role)} is not put back by a restore"
         for setting in properties.settings
         if not _may_be_set(setting.name)
     ]
     if properties.owner != properties.role:
-        told.append(
+        lines.append(
             f"The database belongs to role {properties.owner}; a restore makes Mattermost's its owner"
         )
-    return told
+    return lines
 
 
 def _whose(role: str) -> str:
@@ -164,46 +164,46 @@ def _may_be_set(name: str) -> bool:
 def _settings(
     properties: Properties, found: Server, endpoint: Endpoint
 ) -> tuple[list[Setting], list[str]]:
-    kept, told = [], []
+    kept, lines = [], []
     for setting in properties.settings:
         role = endpoint.owner.role if setting.role == properties.role else setting.role
         whose = _whose(role)
         if not _may_be_set(setting.name):
-            told.append(
+            lines.append(
                 f"Setting {setting.name} of {whose} is not put back: set it by hand if it is wanted"
             )
         elif role and role not in found.roles:
-            told.append(
+            lines.append(
                 f"Setting {setting.name} of {whose} is not put back: this server has no such role"
             )
         elif role in found.superusers and role != endpoint.owner.role:
-            told.append(f"Setting {setting.name} of {whose} is not put back: that is a superuser")
+            lines.append(f"Setting {setting.name} of {whose} is not put back: that is a superuser")
         elif (role, f"{setting.name}={setting.value}") not in found.settings:
             kept.append(Setting(role, setting.name, setting.value))
-    return kept, told
+    return kept, lines
 
 
 def _grants(properties: Properties, found: Server) -> tuple[list[Grant] | None, list[str]]:
     missing = {*properties.grantees, *(grant.role for grant in properties.grants or ())}
     missing -= {*found.roles, PUBLIC, properties.role, properties.owner}
-    told = [
+    lines = [
         f"Privileges of role {role} on the database or its tables are not put back: this server has no "
         "such role"
         for role in sorted(missing)
     ]
     if properties.owner != properties.role:
-        told.append(
+        lines.append(
             f"The set's database belonged to role {properties.owner}; Mattermost's role becomes its owner"
         )
     if properties.grants is None:
-        return None, told
+        return None, lines
     owners = (properties.role, properties.owner)
     kept = [
         grant
         for grant in properties.grants
         if grant.role not in missing and grant.role not in owners
     ]
-    return kept, told
+    return kept, lines
 
 
 def granted(found: Sequence[Grants], roles: Collection[str], before: str, owner: str) -> list[str]:

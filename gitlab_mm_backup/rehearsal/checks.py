@@ -155,13 +155,13 @@ def credentials(site: Site, kept_: SetSettings) -> Check:
     if not kept_.effective.flag("GitLabSettings", "Enable"):
         return checks.passed("credentials", "the set has no sign-in through GitLab to verify")
     there = replace(site, settings=_with_credentials(site.settings, kept_.effective))
-    verified, told = check.accepted(there), ""
+    verified, text = check.accepted(there), ""
     if verified is None:
         probe = check.probe(there)
         answers = {oauth.ProbeResult.ACCEPTED: True, oauth.ProbeResult.REFUSED: False}
-        verified, told = answers.get(probe.verdict), probe.reason
+        verified, text = answers.get(probe.verdict), probe.reason
     if verified is None:
-        return checks.not_run("credentials", f"GitLab did not answer: {told}")
+        return checks.not_run("credentials", f"GitLab did not answer: {text}")
     if not verified:
         return checks.failed("credentials", "GitLab does not accept the id and secret of the set")
     return checks.passed("credentials", "GitLab accepts the id and secret of the set")
@@ -179,9 +179,9 @@ def _with_credentials(live: EffectiveConfig, kept_: EffectiveConfig) -> Effectiv
 def answers(booted: Booted, mattermost: str, kept_: SetSettings) -> Check:
     """Compare Mattermost's state, version and address, readable without login, with the set."""
     problems = _unwell(booted.status)
-    told = str(booted.config.get("Version", ""))
-    if numbers(told)[:2] != numbers(mattermost)[:2]:
-        problems.append(f"it says it is version {told or 'unknown'}")
+    text = str(booted.config.get("Version", ""))
+    if numbers(text)[:2] != numbers(mattermost)[:2]:
+        problems.append(f"it says it is version {text or 'unknown'}")
     at = ""
     if "SiteURL" in booted.config:  # versions 5 and 6 require a login for it
         url = str(booted.config["SiteURL"]).rstrip("/")
@@ -192,10 +192,10 @@ def answers(booted: Booted, mattermost: str, kept_: SetSettings) -> Check:
     if problems:
         return checks.failed("answers", "; ".join(problems))
     states = ", ".join(f"{name} OK" for name in _STATES if name in booted.status)
-    return checks.passed("answers", f"{states}; version {told}{at}")
+    return checks.passed("answers", f"{states}; version {text}{at}")
 
 
 def _unwell(status: Mapping[str, Any]) -> list[str]:
     """Return the bad states in the answer to ping; before 5.14 it has only one state."""
-    told = {"status": "unknown", **status}
-    return [f"{name} is {told[name]}" for name in _STATES if told.get(name, "OK") != "OK"]
+    fields = {"status": "unknown", **status}
+    return [f"{name} is {fields[name]}" for name in _STATES if fields.get(name, "OK") != "OK"]

@@ -105,9 +105,9 @@ def _references(sessions: Sequence[Session]) -> Check:
 
     asking = [functools.partial(ask, session) for session in sessions]
     parallel.run_all(*asking, cancel=lambda: connection.cancel(*sessions))
-    told = [problems[reference] for reference in present if problems[reference]]
-    if told:
-        return checks.failed("references", "; ".join(told))
+    lines = [problems[reference] for reference in present if problems[reference]]
+    if lines:
+        return checks.failed("references", "; ".join(lines))
     return checks.passed("references", f"{len(present)} kinds of references lead to a row")
 
 
@@ -180,8 +180,8 @@ def _previews(session: Session, uploads: Uploads) -> Check:
         " (SELECT unnest(ARRAY[thumbnailpath, previewpath]) AS path FROM fileinfo"
         " WHERE deleteat = 0) p WHERE p.path <> ''",
     )
-    told = f"{missing} of {wanted} are missing; the images themselves are looked at as uploads"
-    return checks.passed("previews", told if missing else f"{wanted} in the archive")
+    text = f"{missing} of {wanted} are missing; the images themselves are looked at as uploads"
+    return checks.passed("previews", text if missing else f"{wanted} in the archive")
 
 
 def _indexes(session: Session, without: Sequence[str]) -> Check:
@@ -205,8 +205,8 @@ def _sequences(session: Session) -> Check:
     behind = [sequence.rpartition(".")[2] for sequence, is_behind in found.items() if is_behind]
     if behind:
         return checks.failed("sequences", f"behind their column: {', '.join(behind)}")
-    told = f"{len(found)} in step with their columns" if found else "the database has none"
-    return checks.passed("sequences", told)
+    text = f"{len(found)} in step with their columns" if found else "the database has none"
+    return checks.passed("sequences", text)
 
 
 def _row(session: Session, query: str | Composed) -> Sequence[Any]:

@@ -241,8 +241,8 @@ def _load(run: RehearsalRun, endpoint: Endpoint, programs: Path) -> Check:
         with run.deadlines.step(_LOADING):
             _fill(run, endpoint, programs)
     except Failure as failure:
-        told = run.warden.explained(failure)
-        return checks.failed("database", ". ".join(filter(None, (told, failure.hint))))
+        text = run.warden.explained(failure)
+        return checks.failed("database", ". ".join(filter(None, (text, failure.hint))))
     return checks.passed("database", f"{archive.name} loaded into PostgreSQL {run.postgresql}")
 
 

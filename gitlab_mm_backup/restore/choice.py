@@ -191,15 +191,15 @@ def describe(manifest: Manifest) -> str:
     installation = manifest.installation[:_SHOWN] or "without an id"
     host = store_manifest.host_of(manifest)
     digits = f" {host[:_SHOWN]}" if identity.has_id(host) else ""
-    told = f"installation {installation}, host {manifest.host}{digits}: "
+    text = f"installation {installation}, host {manifest.host}{digits}: "
     if manifest.contents is None:
         return (
-            f"{told}{humanize.number(manifest.rows, 'row')}, made {humanize.moment(manifest.made)}"
+            f"{text}{humanize.number(manifest.rows, 'row')}, made {humanize.moment(manifest.made)}"
         )
     people = manifest.contents
     last = people.last_post or "never"
     return (
-        f"{told}{humanize.number(people.posts, 'post')}, {humanize.number(people.users, 'user')}, "
+        f"{text}{humanize.number(people.posts, 'post')}, {humanize.number(people.users, 'user')}, "
         f"last post {last}"
     )
 
@@ -218,11 +218,11 @@ def _passed_over(
         newer = set_.name[:10] > chosen.name[:10] or (set_.has(Kind.FUTURE))
         if not set_.flaws or set_ is chosen or not newer or not _kin(set_, picked, want):
             continue
-        told = (
+        text = (
             f"{set_.name} is newer and is not taken: {'; '.join(flaw.words for flaw in set_.flaws)}"
         )
         # Skipping a set that looks emptied is no loss, whatever its other flaws.
-        (notes if set_.has(Kind.EMPTIED) else warnings).append(told)
+        (notes if set_.has(Kind.EMPTIED) else warnings).append(text)
     if warnings or notes:
         notes.append(f"Taking {chosen.name}")
     return warnings, notes
@@ -260,12 +260,12 @@ def _none(found: Sequence[Found], want: Want, where: str) -> Failure:
             f"There is no set{when} in {where}",
             hint=ELSEWHERE,
         )
-    told = [
+    lines = [
         f"{candidate.name}: {'; '.join(flaw.words for flaw in candidate.flaws)}"
         for candidate in bad[:3]
     ]
     return Failure(
         f"There is no sound set{when} in {where}",
-        "; ".join(told),
+        "; ".join(lines),
         "Use an off-site copy (--from), or name a set: gitlab-mm restore SET",
     )

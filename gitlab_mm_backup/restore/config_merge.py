@@ -121,9 +121,9 @@ def left_behind(set_: BackupSet, site: Site) -> list[str]:
     unknown = [
         variable for variable in unplaced(config, environment) if variable not in _NOT_CONFIGURATION
     ]
-    told = []
+    lines = []
     if unknown:
-        told.append(
+        lines.append(
             f"Not taken over, because config.json has no setting for them: {', '.join(unknown)}; "
             "add those that are needed to the unit: systemctl edit mattermost"
         )
@@ -134,8 +134,8 @@ def left_behind(set_: BackupSet, site: Site) -> list[str]:
         if isinstance(value, str) and value.startswith(_OF_GITLAB)
     ]
     if strange:
-        told.append(f"These settings still point to directories of GitLab: {', '.join(strange)}")
-    return told
+        lines.append(f"These settings still point to directories of GitLab: {', '.join(strange)}")
+    return lines
 
 
 def shown(patch: Operations) -> list[str]:

@@ -114,10 +114,10 @@ def _write(path: Path, data: bytes) -> str:
 
 
 def _told(path: Path, why: str) -> str:
-    told = f"Put back {path}: this host had none"
+    text = f"Put back {path}: this host had none"
     if why:
-        told = f"Not put back: {path}, because {why}. The set's is in {_kept(path)}"
-    return humanize.plain(told)
+        text = f"Not put back: {path}, because {why}. The set's is in {_kept(path)}"
+    return humanize.plain(text)
 
 
 def _lacking(set_: BackupSet, results: Mapping[Path, str]) -> list[str]:

@@ -331,8 +331,8 @@ def _names(work: unpack.StagedFolder) -> dict[str, str]:
 def run_hooks(run: RestoreRun, variables: Mapping[str, str]) -> None:
     """Run the post-restore hooks; changes of our hook outside the new state can be undone."""
     run.undo.will("take back the credentials", kept=str(run.credentials_undo))
-    told = {"previous_home": _previous_home(run), "sign_in_undo": str(run.credentials_undo)}
-    hooks.run_phase("post-restore", {**variables, **told})
+    fields = {"previous_home": _previous_home(run), "sign_in_undo": str(run.credentials_undo)}
+    hooks.run_phase("post-restore", {**variables, **fields})
 
 
 def _previous_home(run: RestoreRun) -> str:

@@ -181,16 +181,16 @@ def question(wanted: RestoreSource, site: Site, plan: RestoreOptions, live: Live
         rows=plural("{count} row", "{count} rows", manifest.rows),
         files=plural("{count} file", "{count} files", manifest.files.files),
     )
-    told = [*summary.split("\n"), *comparison(manifest, live, plan.parts)]
-    told += [_downtime(wanted, site, plan), *_safety(plan)]
-    told += [*wanted.chosen.notes, *soundness.caveat_lines(manifest.told)]
+    lines = [*summary.split("\n"), *comparison(manifest, live, plan.parts)]
+    lines += [_downtime(wanted, site, plan), *_safety(plan)]
+    lines += [*wanted.chosen.notes, *soundness.caveat_lines(manifest.told)]
     if not plan.in_place:
-        return told, [*wanted.chosen.warnings], _("Continue?")
+        return lines, [*wanted.chosen.warnings], _("Continue?")
     loud = _(
         "IN PLACE: the current state is removed FIRST. If anything fails after that,\n"
         "Mattermost stays down until you restore a set."
     )
-    return told, loud.split("\n"), _("Remove the current state and continue?")
+    return lines, loud.split("\n"), _("Remove the current state and continue?")
 
 
 def _downtime(wanted: RestoreSource, site: Site, plan: RestoreOptions) -> str:

@@ -21,19 +21,21 @@ def todo(set_: BackupSet, site: Site) -> list[str]:
     if site.kind is not Kind.STANDALONE or set_.manifest.kind != Kind.OMNIBUS.value:
         return []
     url = _url(site)
-    told = [
+    lines = [
         "On GitLab's host, in /etc/gitlab/gitlab.rb: remove every line that begins with mattermost "
         "(mattermost_external_url, mattermost['...'], mattermost_nginx['...'])",
         f"  and add: gitlab_rails['mattermost_host'] = {_ruby(url)}",
         "  then: gitlab-ctl reconfigure",
     ]
     if url != _url_before(set_):
-        told.append(f"In GitLab, Admin, Applications, {APPLICATION_NAME}: add these redirect URIs")
-        told += [f"  {uri}" for uri in oauth.redirect_uris(site)]
+        lines.append(f"In GitLab, Admin, Applications, {APPLICATION_NAME}: add these redirect URIs")
+        lines += [f"  {uri}" for uri in oauth.redirect_uris(site)]
     else:
         host = urlsplit(url).hostname
-        told.append(f"Point the DNS name {host} to this host; GitLab's application needs no change")
-    return told
+        lines.append(
+            f"Point the DNS name {host} to this host; GitLab's application needs no change"
+        )
+    return lines
 
 
 def _ruby(text: str) -> str:

@@ -80,39 +80,39 @@ def unpack(
 
     Returns, as text, what this host cannot have of the set.
     """
-    told: list[str] = []
+    lines: list[str] = []
     if "home" in works:
-        told += _unpack_folders(set_, site, plan, works)
+        lines += _unpack_folders(set_, site, plan, works)
     elif "config" in works:
         source = f"{set_.manifest.files.folders['home']}/config.json"
         layers = _archives(set_, source)
-        told += _unpack_tree(layers, source, (), works["config"], works["config"].staged)
-        told += _keep_host_settings(set_, site, works["config"].staged)
+        lines += _unpack_tree(layers, source, (), works["config"], works["config"].staged)
+        lines += _keep_host_settings(set_, site, works["config"].staged)
     for role, work in works.items():
         if role == "etc":
-            told += _unpack_etc(set_, work)
+            lines += _unpack_etc(set_, work)
         else:
             _give_to(site, set_, work)
         if role in site.folders.shared:
             _keep_others(work)
-    return list(dict.fromkeys(told))
+    return list(dict.fromkeys(lines))
 
 
 def _unpack_folders(
     set_: BackupSet, site: Site, plan: RestoreOptions, works: Mapping[str, StagedFolder]
 ) -> list[str]:
-    told = []
+    lines = []
     for move in _moves(set_, site):
-        told += _unpack_one(_archives(set_, move.source), move, works[move.role])
+        lines += _unpack_one(_archives(set_, move.source), move, works[move.role])
     home = works["home"].staged
     _keep_links(site, home)
     _keep_environment(site, home)
     if "config" in plan.parts:
-        told += _keep_host_settings(set_, site, home / "config.json")
+        lines += _keep_host_settings(set_, site, home / "config.json")
     else:
         (home / "config.json").unlink(missing_ok=True)
         _copy(site.folders.home / "config.json", home / "config.json")
-    return told
+    return lines
 
 
 def _unpack_etc(set_: BackupSet, work: StagedFolder) -> list[str]:
@@ -202,7 +202,7 @@ def _unpack_tree(
     unpacking = work.folder / "unpacking"
     unpacking.mkdir(mode=0o700)
     keeping = attributes.keeping(unpacking, work.live)
-    told = [
+    lines = [
         words for layer in layers for words in layer.unpack(source, unpacking, excluded, keeping)
     ]
     unpacked = unpacking / Path(source).name
@@ -212,7 +212,7 @@ def _unpack_tree(
     else:
         os.rename(unpacked, target)
     shutil.rmtree(unpacking)
-    return told
+    return lines
 
 
 def _keep_links(site: Site, home: Path) -> None:
@@ -233,14 +233,14 @@ def _keep_environment(site: Site, home: Path) -> None:
 
 def _keep_host_settings(set_: BackupSet, site: Site, config: Path) -> list[str]:
     """Write this host's own settings into the new config.json, unless the environment has them."""
-    told = _put_in_place_of_link(set_, site, config) if config.is_symlink() else []
+    lines = _put_in_place_of_link(set_, site, config) if config.is_symlink() else []
     if not config.is_file():
         raise Failure("The set holds no config.json", hint="Choose another set.")
     file = json_file.read_config(config)
     operations = config_merge.operations(set_, site, file.document)
     if operations:
         json_file.write(config, json_file.apply(file, operations))
-    return told
+    return lines
 
 
 def link_of_config(set_: BackupSet) -> list[str]:

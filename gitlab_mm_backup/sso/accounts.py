@@ -169,15 +169,15 @@ def _refuse_without_email(site: Site) -> None:
 
 
 def _doubts(site: Site, people: Iterable[Person]) -> list[str]:
-    told = []
+    lines = []
     if not site.settings.text("EmailSettings", "SMTPServer"):
-        told.append("Mattermost has no mail server, so it cannot send password resets")
+        lines.append("Mattermost has no mail server, so it cannot send password resets")
     without = [
         person.username for person in people if "@" not in person.email and not person.deleteat
     ]
     if without:
-        told.append(f"No email address, so no password reset: {', '.join(without)}")
-    return told
+        lines.append(f"No email address, so no password reset: {', '.join(without)}")
+    return lines
 
 
 def _people(session: psycopg.Connection[Any], lock: str = "") -> list[Person]:

@@ -166,10 +166,10 @@ def survey(folders: Iterable[Path], *, owners: bool = False) -> Survey:
     roots = outermost(every)
     wanted = ["-type", "l", "-o", "-type", "p", "-o", "-type", "b", "-o", "-type", "c"]
     wanted += ["-o", "-type", "f", "(", "-perm", "/6000", "-o", "-links", "+1", ")"]
-    told = ["-printf", "%y%m\\0%D:%i\\0%p\\0%l\\0"]
-    looks = ["(", *wanted, ")", *told, *([",", *_ownerless(roots)] if owners else [])]
+    lines = ["-printf", "%y%m\\0%D:%i\\0%p\\0%l\\0"]
+    looks = ["(", *wanted, ")", *lines, *([",", *_ownerless(roots)] if owners else [])]
     looking = Command(
-        ["find", *map(str, roots), *TOO_LONG, *told, "-o", "(", *looks, ")"],
+        ["find", *map(str, roots), *TOO_LONG, *lines, "-o", "(", *looks, ")"],
         environment=BYTES,
         may_exit=(0, 1),  # 1: a file has vanished
         through_no_link=_changeable(roots),

@@ -237,21 +237,21 @@ def carry_out(
 
 def settle(place: str, planned: PrunePlan, removed: int, *, agreed: bool = False) -> list[str]:
     """Record what was done at a place; return what the administrator must confirm."""
-    told = []
+    lines = []
     if planned.asked:
         note_question(place, planned.asked)
-        told.append(
+        lines.append(
             f"{len(planned.asked)} sets in {place} would be removed at once, more than any run has "
             f"removed; the clock may have jumped. Nothing was removed: {_ASK}"
         )
     if planned.holding:
-        told.append(
+        lines.append(
             f"Nothing is removed in {place} while {planned.holding} looks emptied: restore a fuller "
             f"set, or confirm it: gitlab-mm prune --accept {planned.holding}"
         )
     if not planned.asked:
         note_removed(place, removed, agreed=agreed)
-    return told
+    return lines
 
 
 def accept(set_: BackupSet) -> None:

@@ -171,14 +171,14 @@ class ResticStore(SetStore):
             if key not in meant:
                 found.setdefault(key.host, []).append(key)
         known = self._snapshots()
-        told = []
+        lines = []
         for host, keys in found.items():
             newest = max(keys, key=lambda key: key.name)
             snapshot = known[newest][MANIFEST_TAG]
-            told.append(
+            lines.append(
                 Others(host, snapshot.host, _tag(snapshot, _INSTALLATION), len(keys), newest.name)
             )
-        return told
+        return lines
 
     def named(self, name: str) -> BackupSet:
         """Return the set of that name: of this host, or the only one with this name."""

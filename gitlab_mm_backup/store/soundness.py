@@ -100,8 +100,8 @@ def of_origin(origin: Origin, *, elsewhere: bool) -> list[Flaw]:
 def _failure(record: CheckRecord) -> str:
     kind = "rehearsal" if record.rehearsal else "verification"
     bad = [check for check in record.checks if check.result is Result.FAILED]
-    told = "; ".join(f"{check.name}: {redaction.without_rows(check.detail)}" for check in bad)
-    return f"it did not pass its {kind} on {humanize.moment(record.made)} ({told})"
+    text = "; ".join(f"{check.name}: {redaction.without_rows(check.detail)}" for check in bad)
+    return f"it did not pass its {kind} on {humanize.moment(record.made)} ({text})"
 
 
 def accepted_names(path: Path | None = None) -> frozenset[str]:

@@ -88,9 +88,9 @@ def available(folder: Path) -> int:
 
 def words(folder: Path, needed: int) -> str:
     """Return, as text, the needed and the free space on the disk of ``folder``."""
-    told = f"{folder}: {humanize.size(needed)} needed, {humanize.size(free(folder))} free"
+    text = f"{folder}: {humanize.size(needed)} needed, {humanize.size(free(folder))} free"
     kept = reserve(folder)
-    return f"{told}, of which {humanize.size(kept)} must stay free (min_free)" if kept else told
+    return f"{text}, of which {humanize.size(kept)} must stay free (min_free)" if kept else text
 
 
 def refuse_without(folder: Path, needed: int, what: str, ways: str = WAYS) -> None:
