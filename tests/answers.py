@@ -26,7 +26,7 @@ def registry() -> Registry[Any]:
     """All schemas, by their $id."""
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in SCHEMAS.glob("*.json")]
     return Registry().with_resources(
-        [(one["$id"], Resource.from_contents(one)) for one in documents]
+        [(document["$id"], Resource.from_contents(document)) for document in documents]
     )
 
 
@@ -41,6 +41,8 @@ def validate(document: dict[str, Any]) -> None:
     """Raise AssertionError with every place where an answer is not what its schema says."""
     name = file_of(document["command"], document["exit_code"])
     found = sorted(validator(name).iter_errors(document), key=str)
-    told = [f"{one.json_path}: {one.message[:300]}" for one in found]
-    told += [f"{one.json_path}: {one.message[:300]}" for top in found for one in top.context or ()]
+    told = [f"{error.json_path}: {error.message[:300]}" for error in found]
+    told += [
+        f"{error.json_path}: {error.message[:300]}" for top in found for error in top.context or ()
+    ]
     assert not told, f"docs/schemas/{name}: " + "; ".join(told)

@@ -83,7 +83,7 @@ def verdict(
 ) -> int:
     """Read everything back as alice, and compare what was with what is."""
     session = gitlab.sign_in("alice")
-    lost = [one for one, text in posts.items() if session.read_post(one) != text]
+    lost = [post for post, text in posts.items() if session.read_post(post) != text]
     if lost or differences:
         return fail("\n".join([*lost, *differences]))
     fact(f"all {len(posts)} messages read back through Mattermost, among them:")

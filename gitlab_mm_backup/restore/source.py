@@ -160,14 +160,14 @@ def _of_repository(
     repository: ResticStore, here: LocalStore, scratch: Path, name: str, want: Want
 ) -> RestoreSource:
     chosen = _choose(name, want, repository.where, lambda: offered.of_store(repository))
-    one = repository.named(chosen.name)
-    known = download.held(here, one.manifest, repacked=True)
+    set_ = repository.named(chosen.name)
+    known = download.held(here, set_.manifest, repacked=True)
     if known is not None:
-        return _held(known, chosen, functools.partial(repository.fetched, one, scratch))
-    streamed = functools.partial(repository.fetched, one, scratch, streamed=True)
+        return _held(known, chosen, functools.partial(repository.fetched, set_, scratch))
+    streamed = functools.partial(repository.fetched, set_, scratch, streamed=True)
     return RestoreSource(
-        one,
-        lambda: nullcontext(bring(repository, one, here)),
+        set_,
+        lambda: nullcontext(bring(repository, set_, here)),
         streamed,
         here.folder,
         chosen,
@@ -179,17 +179,17 @@ def _of_repository(
 def _of_store(settings: Settings, store: Store, name: str, want: Want) -> RestoreSource:
     if name == LATEST:
         chosen = choice.choose(offered.of_store(store), want, store.where)
-        one = store.named(chosen.name)
+        set_ = store.named(chosen.name)
     else:
-        one = store.find(name)
-        flaws = offered.of_set(one).flaws
-        chosen = Chosen(one.name, [f"{one.name}: {flaw.words}" for flaw in flaws])
-    if not isinstance(store, ResticStore) or one.source is None:
-        return _here(one, chosen)
+        set_ = store.find(name)
+        flaws = offered.of_set(set_).flaws
+        chosen = Chosen(set_.name, [f"{set_.name}: {flaw.words}" for flaw in flaws])
+    if not isinstance(store, ResticStore) or set_.source is None:
+        return _here(set_, chosen)
     scratch = settings.scratch_dir
-    fetched = functools.partial(store.fetched, one, scratch)
+    fetched = functools.partial(store.fetched, set_, scratch)
     streamed = functools.partial(fetched, streamed=True)
-    return RestoreSource(one, fetched, streamed, scratch, chosen, store.where)
+    return RestoreSource(set_, fetched, streamed, scratch, chosen, store.where)
 
 
 def _choose(name: str, want: Want, where: str, look: Callable[[], list[Found]]) -> Chosen:

@@ -145,19 +145,19 @@ class Archive:
         self, folder: str, into: Path, excluded: Sequence[str], keeping: Keeping
     ) -> list[str]:
         """Unpack a folder of it; return, as text, what ``keeping`` cannot restore."""
-        one, never = self.set, [*excluded, *self.stale]
-        stream = one.stream if self.part == "files" else None
-        strange = self._by_number and not identity.known().owns(manifest.host_of(one.manifest))
+        set_, never = self.set, [*excluded, *self.stale]
+        stream = set_.stream if self.part == "files" else None
+        strange = self._by_number and not identity.known().owns(manifest.host_of(set_.manifest))
         options = keeping.options(strange)
         if stream is None:
-            warned = archive_reader.unpack(one.file(self.part), folder, into, never, options)
+            warned = archive_reader.unpack(set_.file(self.part), folder, into, never, options)
         else:
             warned = stream.read_by(
                 lambda tar: archive_reader.unpack_as_it_comes(
-                    lambda put: verify.pass_on(one, tar, put), folder, into, never, options
+                    lambda put: verify.pass_on(set_, tar, put), folder, into, never, options
                 )
             )
-        return keeping.told(one.manifest.attributes, strange, warned)
+        return keeping.told(set_.manifest.attributes, strange, warned)
 
     @property
     def _by_number(self) -> bool:

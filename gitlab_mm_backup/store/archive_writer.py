@@ -146,8 +146,8 @@ class Survey:
             self.far.append(os.fsdecode(long))
         if kind in b"dh" or (kind == b"-" and b"s" not in mode.lower()):
             return
-        one = told(line)
-        path, target = os.fsdecode(one.path), os.fsdecode(one.target)
+        packed = told(line)
+        path, target = os.fsdecode(packed.path), os.fsdecode(packed.target)
         if kind == b"-":
             self.privileged.append(path)
         elif kind != b"l":

@@ -190,14 +190,14 @@ class ListingWriter:
         restored. Raises Shifted where it was a directory whose content is in this set or an
         earlier one: no restore could unpack that below a link.
         """
-        one = told(line)
+        packed = told(line)
         for entry in self._planned:
-            if entry.level == self._level and entry.path == one.path:
-                kind = {b"-": b"f"}.get(one.kind, one.kind)
+            if entry.level == self._level and entry.path == packed.path:
+                kind = {b"-": b"f"}.get(packed.kind, packed.kind)
                 if entry.kind == b"d" != kind:
                     self._shifted.add(entry.path)
                 if kind in b"fdlh":
-                    size = one.size if kind == b"f" else entry.size
+                    size = packed.size if kind == b"f" else entry.size
                     self._add(entry._replace(kind=kind, size=size))
                 return
             if entry.level != self._level:

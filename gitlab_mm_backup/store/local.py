@@ -146,10 +146,10 @@ class LocalStore(SetStore):
 
     def named(self, name: str) -> BackupSet:
         self._trusted()
-        one = open_set(self.folder / name)
-        if one.name != name:
-            raise Failure(f"Folder {name} holds another set", f"its manifest says {one.name}")
-        return one
+        set_ = open_set(self.folder / name)
+        if set_.name != name:
+            raise Failure(f"Folder {name} holds another set", f"its manifest says {set_.name}")
+        return set_
 
     @contextlib.contextmanager
     def fetched(self, set_: BackupSet, parent: Path) -> Iterator[BackupSet]:

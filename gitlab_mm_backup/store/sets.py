@@ -187,9 +187,9 @@ class SetStore(abc.ABC):
         Failure when there is none or it is incomplete.
         """
         if "/" in wanted:
-            one = open_set(Path(wanted))
-            ours = one.path.parent == self.folder or places.only_roots(one.path)
-            return one if ours else replace(one, said=one.documents)
+            set_ = open_set(Path(wanted))
+            ours = set_.path.parent == self.folder or places.only_roots(set_.path)
+            return set_ if ours else replace(set_, said=set_.documents)
         if not is_set_name(wanted):
             raise Failure(
                 f"{wanted!r} is neither the name of a set nor a path",

@@ -107,7 +107,9 @@ def sizes(group: Group, job: str) -> list[tuple[float, Measured]]:
     """A job of the contest of sizes, by scale."""
     title = f"{job} at "
     found = [
-        (float(name[len(title) :]), one) for name, one in group.items() if name.startswith(title)
+        (float(name[len(title) :]), value)
+        for name, value in group.items()
+        if name.startswith(title)
     ]
     return sorted(found, key=lambda pair: pair[0])
 
@@ -126,10 +128,10 @@ def _growth(group: Group) -> Iterator[Row]:
 
 def _memory(results: Results) -> Row | None:
     peaks = {
-        f"{name}: {one}": measured.peak
+        f"{name}: {value}": measured.peak
         for name, group in results.items()
-        for one, measured in group.items()
-        if measured.peak and not any(one.startswith(word) for word in NOT_OURS)
+        for value, measured in group.items()
+        if measured.peak and not any(value.startswith(word) for word in NOT_OURS)
     }
     if not peaks:
         return None

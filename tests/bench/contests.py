@@ -59,21 +59,21 @@ class Contender:
 
 def compete(contenders: Sequence[Contender], rounds: int, say: Say) -> dict[str, Measured]:
     """Measure all of them in turns, every second round in the opposite order."""
-    samples: dict[str, list[Sample]] = {one.name: [] for one in contenders}
+    samples: dict[str, list[Sample]] = {contender.name: [] for contender in contenders}
     peaks = dict.fromkeys(samples, 0)
     for round_ in range(rounds + 1):
         order = contenders if round_ % 2 == 0 else list(reversed(contenders))
-        for one in order:
-            if not (one.warm if round_ == 0 else round_ <= one.most):
+        for next_ in order:
+            if not (next_.warm if round_ == 0 else round_ <= next_.most):
                 continue
-            one.before()
-            sample, peak = one.run(round_ == 0)
+            next_.before()
+            sample, peak = next_.run(round_ == 0)
             title = "warm-up" if round_ == 0 else f"round {round_}"
-            say(f"  {title:8} {one.name:24} {sample.wall:8.2f} s  {sample.cpu:8.2f} s CPU")
+            say(f"  {title:8} {next_.name:24} {sample.wall:8.2f} s  {sample.cpu:8.2f} s CPU")
             if round_ == 0:
-                peaks[one.name] = peak
+                peaks[next_.name] = peak
             else:
-                samples[one.name].append(sample)
+                samples[next_.name].append(sample)
     return {name: Measured(found, peaks[name]) for name, found in samples.items()}
 
 
@@ -164,8 +164,8 @@ def _seed(host: Host) -> Sample:
     }
     whole = database, etc
     return Sample(
-        wall=sum(one.wall for one in whole) + factor * files.wall,
-        cpu=sum(one.cpu + one.server_cpu for one in whole) + factor * files.cpu,
+        wall=sum(sample.wall for sample in whole) + factor * files.wall,
+        cpu=sum(sample.cpu + sample.server_cpu for sample in whole) + factor * files.cpu,
         bytes=sizes["database.dump"] + sizes["etc.tar"] + round(factor * sizes["files.tar.xz"]),
         extra={"share": 1 / factor},
     )

@@ -61,9 +61,9 @@ def descendants(pid: int) -> list[int]:
     """A process's whole tree, without itself."""
     found, waiting = [], children(pid)
     while waiting:
-        one = waiting.pop()
-        found.append(one)
-        waiting += children(one)
+        child = waiting.pop()
+        found.append(child)
+        waiting += children(child)
     return found
 
 
@@ -75,10 +75,10 @@ def is_server(pid: int) -> bool:
 def tree_memory(pid: int) -> int:
     """Bytes of memory of the tree below a process, each shared page counted once."""
     total = 0
-    for one in descendants(pid):
+    for child in descendants(pid):
         with contextlib.suppress(OSError):
-            if not is_server(one):
-                rollup = Path(f"/proc/{one}/smaps_rollup").read_text()
+            if not is_server(child):
+                rollup = Path(f"/proc/{child}/smaps_rollup").read_text()
                 total += next(
                     int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")
                 )
@@ -99,7 +99,7 @@ def server_seconds(file: str) -> float:
     if not file:
         return 0.0
     postmaster = int(Path(file).read_text().split()[0])
-    return sum(ticks(one) for one in (postmaster, *descendants(postmaster))) / TICK
+    return sum(ticks(pid) for pid in (postmaster, *descendants(postmaster))) / TICK
 
 
 class Watcher:

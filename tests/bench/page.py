@@ -48,30 +48,30 @@ def bars(found: Sequence[Row]) -> str:
 
 def figures(group: Group) -> str:
     """The table of one contest: medians of every contender, and what else it measures."""
-    more = [name for name in EXTRAS if any(_has(one, name) for one in group.values())]
+    more = [name for name in EXTRAS if any(_has(value, name) for value in group.values())]
     head = ("", "wall, s", "CPU, s", "peak, MB", "MB", *(EXTRAS[name] for name in more), "rounds")
-    return table(head, [_figures(name, one, more) for name, one in group.items()])
+    return table(head, [_figures(name, value, more) for name, value in group.items()])
 
 
-def _has(one: Measured, extra: str) -> bool:
-    return any(extra in sample.extra for sample in one.samples)
+def _has(measured: Measured, extra: str) -> bool:
+    return any(extra in sample.extra for sample in measured.samples)
 
 
-def _figures(name: str, one: Measured, more: Sequence[str]) -> Sequence[str]:
-    extras = [_number(one, extra) if _has(one, extra) else "" for extra in more]
+def _figures(name: str, measured: Measured, more: Sequence[str]) -> Sequence[str]:
+    extras = [_number(measured, extra) if _has(measured, extra) else "" for extra in more]
     return (
         name,
-        *(_number(one, what) for what in ("wall", "cpu")),
-        f"{one.peak / MEGABYTE:.0f}" if one.peak else "",
-        _number(one, "bytes"),
+        *(_number(measured, what) for what in ("wall", "cpu")),
+        f"{measured.peak / MEGABYTE:.0f}" if measured.peak else "",
+        _number(measured, "bytes"),
         *extras,
-        str(len(one.samples)),
+        str(len(measured.samples)),
     )
 
 
-def _number(one: Measured, what: str) -> str:
+def _number(measured: Measured, what: str) -> str:
     """A median: seconds, or megabytes; "" for none."""
-    if not one.samples or not (value := median(one, what)):
+    if not measured.samples or not (value := median(measured, what)):
         return ""
     if what.endswith("bytes"):
         return f"{value / MEGABYTE:.1f}"

@@ -58,14 +58,14 @@ def load(scale: float, rounds: int) -> Kept:
     if FILE.exists():
         found = json.loads(FILE.read_text(encoding="utf-8"))
         if (found["scale"], found["rounds"], found["machine"]) == (scale, rounds, kept.machine):
-            kept.contests = {name: _contest(one) for name, one in found["contests"].items()}
+            kept.contests = {name: _contest(contest) for name, contest in found["contests"].items()}
     return kept
 
 
 def _contest(found: dict[str, Any]) -> Contest:
     group = {
-        name: Measured([Sample(**sample) for sample in one["samples"]], one["peak"])
-        for name, one in found["group"].items()
+        name: Measured([Sample(**sample) for sample in value["samples"]], value["peak"])
+        for name, value in found["group"].items()
     }
     return Contest(found["when"], found["commit"], found["load"], group)
 

@@ -232,7 +232,7 @@ _TERMINAL = Topic(
             (
                 "unit/cli/test_result.py::test_a_backup_ends_with_sizes_and_what_was_pruned",
                 "unit/cli/test_result.py::test_the_last_line_of_a_backup_is_about_the_next",
-                f"{_STATUS}::test_the_manual_shows_what_a_terminal_shows",
+                "system/health/test_captures.py::test_a_terminal_shows_what_the_manual_shows",
             ),
         ),
         Finding(

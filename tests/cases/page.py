@@ -36,7 +36,7 @@ def _lines(group: Group) -> list[str]:
 def _row(case: Case) -> str:
     result = f"*refused:* {case.result}" if case.refused else case.result
     cells = (case.number, case.source, case.given, result)
-    return f"| {' | '.join(one.replace('|', '&#124;') for one in cells)} |"
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
 _HEAD_OF_FINDINGS = """\
@@ -60,4 +60,4 @@ def findings() -> str:
 
 def _finding(row: Finding) -> str:
     cells = (row.found, row.now, "<br>".join(f"`{test}`" for test in row.tests))
-    return f"| {' | '.join(one.replace('|', '&#124;') for one in cells)} |"
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"

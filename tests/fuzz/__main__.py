@@ -39,7 +39,7 @@ def smaller(host: Host, base: Path, deb: Path) -> tuple[Host, cycle.Outcome | No
     """Drop oddities while the host still fails: halves first, then one after the other."""
     outcome, left, size = None, ATTEMPTS, max(1, len(host.oddities) // 2)
     while left > 0 and len(host.oddities) > 1:
-        tags = [one.tag for one in host.oddities]
+        tags = [oddity.tag for oddity in host.oddities]
         for start in range(0, len(tags), size):
             left -= 1
             candidate = host.without(set(tags[start : start + size]))
@@ -65,7 +65,7 @@ def chosen(seed: int, first: int, count: int, odd: str) -> list[tuple[str, Host]
 
 def report(name: str, host: Host, outcome: cycle.Outcome) -> None:
     """Say what came of a host, and write it down where it failed."""
-    kinds = ", ".join(one.kind for one in host.oddities)
+    kinds = ", ".join(oddity.kind for oddity in host.oddities)
     codes = " ".join(f"{verb} {code}" for verb, code in outcome.codes.items())
     print(f"{name}: {codes}, {outcome.seconds:.0f} s: {kinds}", flush=True)
     more = len(outcome.problems) - SHOWN

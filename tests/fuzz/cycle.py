@@ -103,7 +103,7 @@ def furnish(lab: Lab, deb: Path, host: Host) -> tuple[Omnibus, Product]:
         execute(lab, DATABASE, f"SET ROLE {ROLE};\n{made.owner}")
     for made in host.of_database():
         execute(lab, DATABASE, made.superuser)
-    moved = [f"/srv/disk/{one.tag}" for one in host.oddities if one.kind == "moved"]
+    moved = [f"/srv/disk/{oddity.tag}" for oddity in host.oddities if oddity.kind == "moved"]
     if moved:
         lab.write(CONFIG, f"allow_links: {moved}\n")
     asked = json.dumps({"home": gitlab.home, "oddities": host.of_files()})
@@ -115,8 +115,10 @@ def furnish(lab: Lab, deb: Path, host: Host) -> tuple[Omnibus, Product]:
 
 def _prepare(lab: Lab, host: Host, *, everything: bool) -> None:
     """Give the server what it has for the oddities; without everything, nothing."""
-    for one in host.oddities if everything else ():
-        lab.run("install", "-d", "-o", "gitlab-psql", "-g", "gitlab-psql", f"/srv/place-{one.tag}")
+    for oddity in host.oddities if everything else ():
+        lab.run(
+            "install", "-d", "-o", "gitlab-psql", "-g", "gitlab-psql", f"/srv/place-{oddity.tag}"
+        )
     for made in host.of_database() if everything else ():
         execute(lab, "postgres", made.server)
 
@@ -144,9 +146,9 @@ def _ask(product: Product, *words: str) -> Answer:
 def _names(host: Host, answer: Answer, told: Sequence[str] | None = None) -> bool:
     """Whether an error names something of one of the oddities, of which the backup has told too if that is given."""
     text = " ".join(answer.error.values())
-    words = [word for one in host.oddities for word in one.words]
+    words = [word for oddity in host.oddities for word in oddity.words]
     named = [word for word in words if word in text]
-    return any(told is None or any(word in one for one in told) for word in named)
+    return any(told is None or any(word in sentence for sentence in told) for word in named)
 
 
 def _backup(product: Product, host: Host, outcome: Outcome) -> Answer | None:
@@ -217,13 +219,14 @@ def _restore(
     if not rehearsed:
         outcome.notes.append("a restore was made of what a rehearsal refused")
     # In the words of PostgreSQL, which knows the right way to say what the backup has told.
-    refused = any(one.startswith("Privileges on ") for one in backup.document["told"])
+    refused = any(sentence.startswith("Privileges on ") for sentence in backup.document["told"])
     late = [
-        one
-        for one in answer.document["warnings"]
-        if one not in told and not (refused and one.startswith("A privilege could not be put back"))
+        warning
+        for warning in answer.document["warnings"]
+        if warning not in told
+        and not (refused and warning.startswith("A privilege could not be put back"))
     ]
-    outcome.problems += [f"told after the exchange alone: {one}" for one in late]
+    outcome.problems += [f"told after the exchange alone: {sentence}" for sentence in late]
     _leaves_nothing(product, outcome)
     return told
 

@@ -303,4 +303,6 @@ def statements(kind: str, tag: str, values: dict[str, object]) -> Statements:
     """The statements of one oddity."""
     made = KINDS[kind]
     words = {"tag": tag, **values}
-    return Statements(*(one.format(**words) for one in (made.owner, made.superuser, made.server)))
+    return Statements(
+        *(statement.format(**words) for statement in (made.owner, made.superuser, made.server))
+    )

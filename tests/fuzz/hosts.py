@@ -81,9 +81,9 @@ _SET = st.sampled_from([{"name": name, "value": value} for name, value in SETTIN
 _MODES = _some(0o000, 0o400, 0o777, 0o200, 0o644, 0o111)
 _FILES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "names": {"names": st.lists(st.one_of(
-        st.sampled_from([one for one in NAMES if "/" not in one and one != "."]),
+        st.sampled_from([name for name in NAMES if "/" not in name and name != "."]),
         st.text(st.characters(min_codepoint=1, max_codepoint=255, blacklist_characters="/"), min_size=1, max_size=30)
-        .filter(lambda one: one not in (".", ".."))), min_size=1, max_size=6)},
+        .filter(lambda name: name not in (".", ".."))), min_size=1, max_size=6)},
     "own_names": {"names": _some(*OWN_NAMES)},
     "deep": {"levels": _one(20, 60, 250), "length": _one(3, 20, 255)},
     "modes": {"modes": _MODES},
@@ -230,7 +230,9 @@ class Host:
 
     def without(self, leave: set[str]) -> Host:
         """The host without the oddities of these tags."""
-        return replace(self, oddities=tuple(one for one in self.oddities if one.tag not in leave))
+        return replace(
+            self, oddities=tuple(oddity for oddity in self.oddities if oddity.tag not in leave)
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -238,15 +240,19 @@ class Host:
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Host:
         """A host as to_json() gave it."""
-        return cls(document["prepared"], tuple(Oddity(**one) for one in document["oddities"]))
+        return cls(document["prepared"], tuple(Oddity(**oddity) for oddity in document["oddities"]))
 
     def of_files(self) -> list[tuple[str, str, dict[str, Any]]]:
         """What planting takes."""
-        return [(one.kind, one.tag, one.values) for one in self.oddities if one.kind in _FILES]
+        return [
+            (oddity.kind, oddity.tag, oddity.values)
+            for oddity in self.oddities
+            if oddity.kind in _FILES
+        ]
 
     def of_database(self) -> list[databases.Statements]:
-        found = [one for one in self.oddities if one.kind in _DATABASE]
-        return [databases.statements(one.kind, one.tag, one.values) for one in found]
+        found = [oddity for oddity in self.oddities if oddity.kind in _DATABASE]
+        return [databases.statements(oddity.kind, oddity.tag, oddity.values) for oddity in found]
 
 
 CATALOGUE = {**_FILES, **_DATABASE}
@@ -315,6 +321,7 @@ def _tagged(kind: str, tag: str, drawn_: dict[str, Any]) -> Oddity:
     if kind in _FILES:
         return Oddity(kind, tag, drawn_)
     texts = {
-        name: one.format(tag=tag) if isinstance(one, str) else one for name, one in drawn_.items()
+        name: value.format(tag=tag) if isinstance(value, str) else value
+        for name, value in drawn_.items()
     }
     return Oddity(kind, tag, texts)

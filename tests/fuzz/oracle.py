@@ -119,50 +119,57 @@ def differences(before: Facts, after: Facts) -> list[Difference]:
             for aspect in sorted({*old, *new})
             if old.get(aspect) != new.get(aspect)
         ]
-    return [one for one in found if not _is_documented(one, before, after)]
+    return [difference for difference in found if not _is_documented(difference, before, after)]
 
 
-def _is_documented(one: Difference, before: Facts, after: Facts) -> bool:
+def _is_documented(difference: Difference, before: Facts, after: Facts) -> bool:
     # Where one file lies in two of Mattermost's directories, hard links are given up.
     shared = before.get("host files", {}).get("in two directories")
-    if shared and (one.aspect == "names" or one.what == "host files"):
+    if shared and (difference.aspect == "names" or difference.what == "host files"):
         return True
     if any(
-        what.fullmatch(one.what) and aspect.fullmatch(one.aspect) for what, aspect in NOT_COVERED
+        what.fullmatch(difference.what) and aspect.fullmatch(difference.aspect)
+        for what, aspect in NOT_COVERED
     ):
         return True
     # What Mattermost's role had in all databases it then has in this one.
-    everywhere = before.get(one.what.replace(" here ", " everywhere "))
-    here = after.get(one.what.replace(" everywhere ", " here "))
-    return one.what.startswith("setting ") and everywhere is not None and everywhere == here
+    everywhere = before.get(difference.what.replace(" here ", " everywhere "))
+    here = after.get(difference.what.replace(" everywhere ", " here "))
+    return difference.what.startswith("setting ") and everywhere is not None and everywhere == here
 
 
 def judge(found: Sequence[Difference], told: Sequence[str]) -> tuple[list[Difference], list[str]]:
     """Return the differences that nothing told, and the warnings that no difference answers to."""
     words = list(dict.fromkeys(told))
     untold, used = [], set()
-    for one in found:
-        telling = [sentence for sentence in words if tells(sentence, one)]
+    for difference in found:
+        telling = [sentence for sentence in words if tells(sentence, difference)]
         used.update(telling)
         if not telling:
-            untold.append(one)
-    return untold, [one for one in words if one not in used and "pass its rehearsal" not in one]
+            untold.append(difference)
+    return untold, [word for word in words if word not in used and "pass its rehearsal" not in word]
 
 
-def tells(sentence: str, one: Difference) -> bool:
+def tells(sentence: str, difference: Difference) -> bool:
     """Whether a warning tells of a difference: it names it, or it counts those of its kind."""
-    if one.what.startswith("file config.json") and sentence.startswith("config.json was a link to"):
+    if difference.what.startswith("file config.json") and sentence.startswith(
+        "config.json was a link to"
+    ):
         return True  # a copy then, by the set's settings.json
-    if not re.search(WORDS.get(one.aspect, ""), sentence):
+    if not re.search(WORDS.get(difference.aspect, ""), sentence):
         return False
-    counted = COUNTED.get(one.aspect)
-    if counted and re.search(counted, sentence) and (one.aspect != "is gone" or _is_file(one)):
+    counted = COUNTED.get(difference.aspect)
+    if (
+        counted
+        and re.search(counted, sentence)
+        and (difference.aspect != "is gone" or _is_file(difference))
+    ):
         return True
-    return any(name in sentence for name in one.names)
+    return any(name in sentence for name in difference.names)
 
 
-def _is_file(one: Difference) -> bool:
-    return one.what.startswith("file ")
+def _is_file(difference: Difference) -> bool:
+    return difference.what.startswith("file ")
 
 
 def plain_html(page: str) -> str:
@@ -175,4 +182,4 @@ def one_line(text: str) -> str:
 
 
 def lines(found: Iterable[object]) -> str:
-    return "\n".join(f"  {one}" for one in found)
+    return "\n".join(f"  {difference}" for difference in found)

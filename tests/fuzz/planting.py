@@ -141,8 +141,8 @@ def specials(home: Path, tag: str, values: Values) -> None:
 def sockets(home: Path, tag: str, values: Values) -> None:
     place = folder(home / "data" / tag)
     os.chdir(place)
-    with socket.socket(socket.AF_UNIX) as one:
-        one.bind("a.sock")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("a.sock")
     os.chdir("/")
 
 
@@ -266,7 +266,7 @@ def config_place(home: Path, tag: str, values: Values) -> None:
 
 def missing_upload(home: Path, tag: str, values: Values) -> None:
     """A disk that lost an upload."""
-    uploads = sorted(one for one in (home / "data").glob("2*/**/*") if one.is_file())
+    uploads = sorted(path for path in (home / "data").glob("2*/**/*") if path.is_file())
     uploads[0].unlink()
 
 
@@ -300,7 +300,7 @@ PLANTS: dict[str, Plant] = {
 def main() -> None:
     """Make what standard input asks for; what was moved comes last, for the rest goes into it."""
     asked = json.load(sys.stdin)
-    for kind, tag, values in sorted(asked["oddities"], key=lambda one: one[0] == "moved"):
+    for kind, tag, values in sorted(asked["oddities"], key=lambda oddity: oddity[0] == "moved"):
         PLANTS[kind](Path(asked["home"]), tag, values)
     subprocess.run(["sync", "-f", asked["home"]], check=True)
 

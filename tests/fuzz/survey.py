@@ -302,11 +302,11 @@ def database(name: str) -> Facts:
     ):
         # As JSON each is one line, whatever its names hold.
         asked = psql(name, f"SELECT to_json(q) FROM ({query}) x (q)").splitlines()
-        each = [
-            f"SELECT json_build_array(a, b, c) FROM ({json.loads(one)}) x (a, b, c);"
-            for one in asked
+        statements = [
+            f"SELECT json_build_array(a, b, c) FROM ({json.loads(question)}) x (a, b, c);"
+            for question in asked
         ]
-        for row in psql(name, "\n".join(each)).splitlines():
+        for row in psql(name, "\n".join(statements)).splitlines():
             key, *values = json.loads(row)
             found[f"{kind} {key}"] = dict(zip(aspects, values))
     return {**found, **_dumped(name)}

@@ -53,14 +53,14 @@ def every(names: Sequence[str]) -> list[Mutant]:
 
 def run(mutants: Sequence[Mutant], jobs: int, sample: bool) -> set[Mutant]:
     """Return those that no test noticed."""
-    names = dict.fromkeys(one.module for one in mutants)
+    names = dict.fromkeys(mutant.module for mutant in mutants)
     modules = {name: trials.module(name, own=sample) for name in names}
     survived = set()
     with tempfile.TemporaryDirectory(prefix="mutants-") as place:
         folder = Path(place)
         watched = {} if sample else modules
         reach = {name: trials.reach(module, folder) for name, module in watched.items()}
-        work = ((one, _trial(modules, one, reach)) for one in mutants)
+        work = ((mutant, _trial(modules, mutant, reach)) for mutant in mutants)
         for number, (mutant, killed) in enumerate(trials.all_of(work, jobs, folder), 1):
             if not killed:
                 survived.add(mutant)

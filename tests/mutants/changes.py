@@ -65,23 +65,25 @@ def of_module(module: str, source: str) -> list[Mutant]:
             continue
         for number, changed in enumerate(_changes(node, parents)):
             around = list(_functions(node, parents))
-            name = ".".join([module, *(one.name for one in reversed(around))])
-            innermost = [one for one in around if not isinstance(one, ast.ClassDef)][:1]
+            name = ".".join([module, *(node.name for node in reversed(around))])
+            innermost = [node for node in around if not isinstance(node, ast.ClassDef)][:1]
             words = f"{name}: {_shown(node, changed, parents)}"
-            begin = min((_begin(one) for one in innermost), default=0)
+            begin = min((_begin(node) for node in innermost), default=0)
             line = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
             found.append((line, Mutant(module, words, begin, place, number)))
-    return _numbered([mutant for _, mutant in sorted(found, key=lambda one: one[0])])
+    return _numbered([mutant for _, mutant in sorted(found, key=lambda change: change[0])])
 
 
 def _numbered(mutants: list[Mutant]) -> list[Mutant]:
     """Give those of the same words a number."""
     seen: Counter[str] = Counter()
     result = []
-    for one in mutants:
-        seen[one.words] += 1
-        words = one.words if seen[one.words] == 1 else f"{one.words} ({seen[one.words]})"
-        result.append(Mutant(one.module, words, one.function, one.place, one.change))
+    for mutant in mutants:
+        seen[mutant.words] += 1
+        words = (
+            mutant.words if seen[mutant.words] == 1 else f"{mutant.words} ({seen[mutant.words]})"
+        )
+        result.append(Mutant(mutant.module, words, mutant.function, mutant.place, mutant.change))
     return result
 
 
@@ -105,7 +107,7 @@ def _functions(
 
 def _begin(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> int:
     """Return the line that a code object names as its first."""
-    return min([node.lineno, *(one.lineno for one in node.decorator_list)])
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
 
 
 def _told(tree: ast.AST) -> set[ast.AST]:
@@ -191,7 +193,7 @@ class _Swap(ast.NodeTransformer):
                 fields[name] = self.visit(value)
             elif isinstance(value, list):
                 fields[name] = [
-                    self.visit(one) if isinstance(one, ast.AST) else one for one in value
+                    self.visit(item) if isinstance(item, ast.AST) else item for item in value
                 ]
             else:
                 fields[name] = value

@@ -42,11 +42,11 @@ def judge(
     known: Collection[Mutant],
 ) -> tuple[str, bool]:
     """Return the table with what is to be done, and whether all is well."""
-    alive = {one.words for one in survived}
+    alive = {mutant.words for mutant in survived}
     equal = {words for words, why in listed.items() if why.startswith(EQUIVALENT)}
     rows, good = [], True
-    for name in [*dict.fromkeys(one.module for one in mutants), ""]:
-        of_it = [one.words for one in mutants if name in ("", one.module)]
+    for name in [*dict.fromkeys(mutant.module for mutant in mutants), ""]:
+        of_it = [mutant.words for mutant in mutants if name in ("", mutant.module)]
         killed = sum(words not in alive for words in of_it)
         behave = sum(words in alive and words not in equal for words in of_it)
         share = 100 * killed / (killed + behave) if killed + behave else 100.0
@@ -56,10 +56,14 @@ def judge(
         rows.append(f"{name or 'all':16} {row}")
     lines = [_HEAD, *rows]
     lines += _with_head(f"Fewer than {LEAST} of 100 are killed.", [] if good else [""])
-    unlisted = [one.words for one in mutants if one.words in alive and one.words not in listed]
+    unlisted = [
+        mutant.words for mutant in mutants if mutant.words in alive and mutant.words not in listed
+    ]
     lines += _with_head("Noticed by no test, and not in survivors.txt:", unlisted)
-    gone = sorted(listed.keys() - {one.words for one in known})
-    gone += sorted(one.words for one in mutants if one.words in listed and one.words not in alive)
+    gone = sorted(listed.keys() - {mutant.words for mutant in known})
+    gone += sorted(
+        mutant.words for mutant in mutants if mutant.words in listed and mutant.words not in alive
+    )
     lines += _with_head("In survivors.txt, but there no more, or noticed:", gone)
     lines += _with_head(
         "Listed:", [f"{words}\n      {listed[words]}" for words in sorted(alive & listed.keys())]

@@ -81,7 +81,7 @@ def _imported(file: Path) -> set[str]:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE:
             inner = (node.module or "")[len(PACKAGE) + 1 :]
-            found |= {inner, *(f"{inner}.{one.name}".lstrip(".") for one in node.names)}
+            found |= {inner, *(f"{inner}.{name.name}".lstrip(".") for name in node.names)}
     return found
 
 
@@ -202,7 +202,7 @@ def all_of(
                 break
         if not running:
             return
-        process, status = _one_ended({one: end for one, (_, end, _) in running.items()})
+        process, status = _one_ended({trial: end for trial, (_, end, _) in running.items()})
         mutant, _, place = running.pop(process)
         shutil.rmtree(place, ignore_errors=True)
         yield mutant, os.waitstatus_to_exitcode(status) not in (_PASSED, _NONE_RUN)
@@ -219,7 +219,7 @@ def _one_ended(ends: dict[int, float]) -> tuple[int, int]:
             return process, status
         if not process:
             signal.sigtimedwait({signal.SIGCHLD}, max(0.0, min(ends.values()) - time.monotonic()))
-        for late in (one for one, end in ends.items() if end < time.monotonic()):
+        for late in (trial for trial, end in ends.items() if end < time.monotonic()):
             os.killpg(late, signal.SIGKILL)
 
 

@@ -155,7 +155,7 @@ def prints(name: str) -> bool:
     names = ("print", "input", "rich", "sys.stdout", "sys.stderr", "sys.__stdout__", "sys.exit")
     if name.startswith("click."):
         return name.partition(".")[2].startswith(("echo", "secho", "confirm", "prompt", "style"))
-    return any(name == one or name.startswith(f"{one}.") for one in names)
+    return any(name == word or name.startswith(f"{word}.") for word in names)
 
 
 def breaches(sources: Sources, test: object, *allowed: str) -> list[str]:
@@ -350,7 +350,7 @@ def pythons_words(text: str) -> list[int]:
         if not isinstance(handler, ast.ExceptHandler) or handler.name is None:
             continue
         caught = {
-            dotted(one).rpartition(".")[2] for one in ast.walk(handler.type or ast.Tuple(elts=[]))
+            dotted(node).rpartition(".")[2] for node in ast.walk(handler.type or ast.Tuple(elts=[]))
         }
         if not caught & {"OSError", "FileNotFoundError", "URLError", "KeyError", "TypeError"}:
             continue

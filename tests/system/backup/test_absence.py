@@ -78,16 +78,16 @@ class Server:
         text = self.product.run("list").stdout
         assert all(f"  Warning: {words}\n" in text for words in told), text
         assert told[0] in self.status()["words"] and self.status()["state"] == "warning"
-        assert any(told[0] in one for one in self.concerns())
+        assert any(told[0] in concern for concern in self.concerns())
         return answer
 
     def listed(self, name: str) -> dict[str, Any]:
         sets = self.product("list").document["sets"]
-        return next(dict(one) for one in sets if one["name"] == name)
+        return next(dict(set_) for set_ in sets if set_["name"] == name)
 
     def status(self) -> dict[str, Any]:
         lines = self.product("status").document["lines"]
-        return next(dict(one) for one in lines if one["name"] == "last set")
+        return next(dict(line) for line in lines if line["name"] == "last set")
 
     def concerns(self) -> list[str]:
         return list(self.product("report", "/tmp/report.html").document["concerns"])
@@ -221,7 +221,8 @@ def test_an_upload_behind_a_link_out_is_not_in_the_set(server: Server) -> None:
     with server.broken(link, f"rm '{DATA}/{top}'; mv /srv/away '{DATA}/{top}'"):
         told = server.told().document["told"]
     assert any(
-        "lie behind a link that leads out of Mattermost's directories" in one for one in told
+        "lie behind a link that leads out of Mattermost's directories" in warning
+        for warning in told
     )
 
 
@@ -292,7 +293,9 @@ def test_a_rehearsal_looks_at_all_uploads(server: Server) -> None:
     _, bad = of_missing_data(server)
     answer = server.product("rehearse", bad)
     assert answer.code == 1, answer
-    (said,) = [one["detail"] for one in answer.document["checks"] if one["result"] == "failed"]
+    (said,) = [
+        check["detail"] for check in answer.document["checks"] if check["result"] == "failed"
+    ]
     number = server.uploads()
     assert said.startswith(f"{number} of {number} are missing, 0 have another size: '")
 

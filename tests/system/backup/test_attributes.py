@@ -63,7 +63,9 @@ def test_they_come_back(config: str, server: tuple[Omnibus, Product]) -> None:
     assert "posix_acl" not in python(lab, SHOW)
     restored = product.restore("--no-safety-backup", "--with-etc")
     assert restored.code == 4, restored  # of /etc/gitlab alone
-    assert [one for one in restored.document["warnings"] if "/etc/gitlab was" not in one] == []
+    assert [
+        warning for warning in restored.document["warnings"] if "/etc/gitlab was" not in warning
+    ] == []
     assert python(lab, SHOW) == before
     gitlab.sign_in("alice")
 
@@ -82,7 +84,7 @@ def test_a_warning_that_is_accepted_stays_told_but_is_none_of_the_run(
     accepted = product("backup")
     assert (accepted.code, accepted.document["warnings"]) == (0, []), accepted
     assert accepted.document["told"] == answer.document["warnings"]
-    assert any("1 warning accepted by config.yml" in one for one in accepted.document["notes"])
+    assert any("1 warning accepted by config.yml" in note for note in accepted.document["notes"])
     assert "/srv/old uploads" in product.run("list").stdout
     lab.run("rm", f"{gitlab.home}/data/old")
 

@@ -31,7 +31,7 @@ class Server:
 
     def sets(self) -> list[str]:
         """Names of the complete sets, as our own list gives them."""
-        return [one["name"] for one in self.product("list").document["sets"] if one["complete"]]
+        return [set_["name"] for set_ in self.product("list").document["sets"] if set_["complete"]]
 
     @contextlib.contextmanager
     def replaced(self, path: str, content: str, mode: int = 0o755) -> Iterator[None]:
@@ -237,7 +237,7 @@ def test_odd_files_come_back(server: Server) -> None:
             "1 path of more than 3900 bytes, and what is below, are not in the set",
             "has an owner or a group that is a number without a name",
         ):
-            assert [one for one in told if words in one], words
+            assert [warning for warning in told if words in warning], words
         assert len(told) == 3
         for verb in (("verify",), ("rehearse", "--quick")):
             assert server.product(*verb).code == 0

@@ -13,10 +13,11 @@ STORE = "store.local"
 def sets(server: Server) -> dict[str, str]:
     """The complete sets by name, each with the checksums of its files as they are on disk."""
     entries = server.run("list").document["sets"]
-    assert all(one["complete"] for one in entries), entries
+    assert all(entry["complete"] for entry in entries), entries
     digest = "find . -type f -exec sha256sum {} + | sort"
     return {
-        one["name"]: server.lab.run("sh", "-c", digest, cwd=one["path"]).stdout for one in entries
+        entry["name"]: server.lab.run("sh", "-c", digest, cwd=entry["path"]).stdout
+        for entry in entries
     }
 
 

@@ -60,7 +60,7 @@ def refused(house: tuple[Lab, Omnibus, Product], *words: str) -> Answer:
     assert answer.code == 1, answer
     assert process(gitlab) == before, "nothing has stopped it"
     told = " ".join(answer.error.values())
-    assert not [one for one in words if one not in told], told
+    assert not [word for word in words if word not in told], told
     return answer
 
 
@@ -166,7 +166,7 @@ def test_a_pooler_is_named_and_passed_by_with_two_settings(
         assert "database" in answer.error["hint"] and "port" in answer.error["hint"]
         assert "p@Secret99" not in str(answer)
         refused(house, "PgBouncer", "host", "port")
-        checks = {one["name"]: one for one in product("doctor").document["checks"]}
+        checks = {check["name"]: check for check in product("doctor").document["checks"]}
         assert "PgBouncer" in checks["database"]["detail"]
         # By its port alone: as Mattermost's role, with a password, which may make a set of it all.
         config.parent.mkdir(parents=True, exist_ok=True)

@@ -81,10 +81,13 @@ def as_superuser(gitlab: Omnibus, statements: str, database: str = DATABASE) -> 
 
 def told_each(answer: Answer, wanted: Mapping[str, str]) -> list[str]:
     """What a backup told: one warning for each beginning that is ``wanted``, with the words that go with it."""
-    told = [str(one) for one in answer.document["told"]]
+    told = [str(warning) for warning in answer.document["told"]]
     assert len(told) == len(wanted), told
     for what, words in wanted.items():
-        assert [one for one in told if one.startswith(what) and words in one], (what, told)
+        assert [warning for warning in told if warning.startswith(what) and words in warning], (
+            what,
+            told,
+        )
     return told
 
 
@@ -183,11 +186,13 @@ def test_a_host_without_the_roles_and_places_is_told_before_anything_stops(
             "Setting work_mem of role grafana",
             "check_function_bodies",
         ):
-            assert [one for one in told if words in one], (words, told)
+            assert [warning for warning in told if words in warning], (words, told)
         answer = product.restore("--no-safety-backup", set_)
         assert answer.code == 4
         assert set(told) <= set(answer.document["warnings"])
-        after = asked(gitlab, {name: one for name, one in ASKED.items() if "grafana" not in one})
+        after = asked(
+            gitlab, {name: query for name, query in ASKED.items() if "grafana" not in query}
+        )
         assert after["comment"] == ["of team X; don't touch"]
         assert after["limit"] == ["77"]
         assert after["tablespace"] == ["pg_default"]

@@ -71,7 +71,7 @@ class Host:
 
     def line(self, name: str) -> tuple[str, str]:
         """State and words of a line of the status."""
-        lines = {one["name"]: one for one in self.product("status").document["lines"]}
+        lines = {line["name"]: line for line in self.product("status").document["lines"]}
         return lines[name]["state"], lines[name]["words"]
 
 
@@ -205,7 +205,9 @@ def test_the_disk_of_the_sets_is_not_mounted(host: Host, name: str) -> None:
         metrics = host.lab.read(f"{COLLECTOR}/gitlab_mm_backup.prom")
         assert 'gitlab_mm_run_success{command="backup"} 0' in metrics
         assert "gitlab_mm_sets 0" in metrics and "set_newest" not in metrics, "what alerts look at"
-    assert [one["name"] for one in host.product("list").document["sets"]] == [made.document["set"]]
+    assert [set_["name"] for set_ in host.product("list").document["sets"]] == [
+        made.document["set"]
+    ]
     assert host.product.restore("--only", "config").code == 0
     with host.unmounted(MOUNTS[name]):
         host.gitlab.sql("UPDATE posts SET message = 'kept'")
@@ -282,7 +284,7 @@ def test_a_set_that_grew_is_given_up_before_the_reserve_is_touched(host: Host) -
     assert answer.code == 1 and "stopped before the disk is full" in answer.error["message"], answer
     assert min(frees) >= host.reserve("/mnt/own"), "the reserve was touched"
     assert host.files("/mnt/own") == before
-    assert [one["name"] for one in host.product("list").document["sets"]] == [first]
+    assert [set_["name"] for set_ in host.product("list").document["sets"]] == [first]
     host.config("backup_path: /mnt/own\nmin_free: 0\n")
     full = host.product("backup")
     assert full.code == 1 and "No space left" in full.error["detail"], full
@@ -335,7 +337,9 @@ def test_a_repository_of_restic_is_stopped_before_the_reserve_is_touched(host: H
     answer = host.product("backup", timeout=180)
     assert answer.code == 1 and "stopped before the disk is full" in answer.error["message"], answer
     assert host.free("/mnt/own") > host.reserve("/mnt/own") + 100 * MIB, "what it wrote is gone"
-    assert [one["name"] for one in host.product("list").document["sets"]] == [first.document["set"]]
+    assert [set_["name"] for set_ in host.product("list").document["sets"]] == [
+        first.document["set"]
+    ]
     host.lab.run("rm", UPLOAD)
     assert host.product("backup").code == 0
     assert host.product.leftovers() == []

@@ -55,7 +55,7 @@ class Nights:
 
     def listed(self, path: str) -> dict[str, object]:
         name = path.rpartition("/")[2]
-        (found,) = [one for one in self.product("list").document["sets"] if one["name"] == name]
+        (found,) = [set_ for set_ in self.product("list").document["sets"] if set_["name"] == name]
         return dict(found)
 
 
@@ -96,7 +96,7 @@ def test_a_night_names_its_base_and_holds_what_changed(nights: Nights) -> None:
         assert (
             lab.run("sha256sum", f"{path}/manifest.json").stdout.split()[0] == increment["manifest"]
         )
-    sizes = [nights.server.lab.path(f"{one}/files.tar.zst").stat().st_size for one in nights.sets]
+    sizes = [nights.server.lab.path(f"{set_}/files.tar.zst").stat().st_size for set_ in nights.sets]
     assert max(sizes[1:]) < sizes[0] / 10
     for path in nights.sets:
         modes = lab.run("find", path, "-printf", "%m %u:%g %y\n").stdout.splitlines()
@@ -188,7 +188,7 @@ def test_prune_keeps_what_a_kept_set_builds_on_and_says_so(nights: Nights) -> No
     names = [path.rpartition("/")[2] for path in nights.sets]
     with nights.server.replaced(CONFIG, "files: incremental\nkeep:\n  last: 1\n", 0o640):
         planned = nights.product("prune", "--dry-run").document["sets"]
-        reasons = {one["name"]: (one["keep"], one["reason"]) for one in planned}
+        reasons = {decision["name"]: (decision["keep"], decision["reason"]) for decision in planned}
         assert reasons[names[1]] == (True, f"set {names[2]} builds on it")
         assert reasons[names[0]] == (True, f"set {names[1]} builds on it")
         assert nights.product("prune").document["removed"] == []

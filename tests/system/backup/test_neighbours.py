@@ -117,7 +117,12 @@ def test_a_backup_steps_back(server: Server, settings: str, nice: int, disk: str
     seen: dict[str, list[tuple[int, str]]] = {}
 
     def all_do() -> bool:
-        seen.update({one: priorities(server.lab, one) for one in ("gitlab-mm", "pg_dump", "zstd")})
+        seen.update(
+            {
+                program: priorities(server.lab, program)
+                for program in ("gitlab-mm", "pg_dump", "zstd")
+            }
+        )
         return all(found and set(found) == {(nice, disk)} for found in seen.values())
 
     with backing_up(server, settings) as backup:
@@ -132,7 +137,9 @@ def priorities(lab: Lab, program: str) -> list[tuple[int, str]]:
     )
     lines = lab.run("sh", "-c", script, program, check=False).stdout.splitlines()
     words = [line.strip().split(None, 1) for line in lines]
-    return [(int(one[0]), one[1]) for one in words if len(one) == 2]  # or it has ended meanwhile
+    return [
+        (int(word[0]), word[1]) for word in words if len(word) == 2
+    ]  # or it has ended meanwhile
 
 
 @pytest.fixture

@@ -137,11 +137,15 @@ def test_what_a_plain_role_cannot_load(base: Path, deb: Path) -> None:
         restored = product.restore("--no-safety-backup")
         assert restored.code == 4, restored
         for what in ("Event trigger audit_ddl", "Publication changes", "Foreign server elsewhere"):
-            assert [one for one in restored.document["warnings"] if one.startswith(what)], what
+            assert [
+                warning for warning in restored.document["warnings"] if warning.startswith(what)
+            ], what
         # Not even the safety set would have had these.
         for what in ("public.audit", "public.audited", "public.hidden", "Every large object"):
             words = f"{what} of the live database is in no set, and the restore loses it: "
-            assert [one for one in restored.document["warnings"] if one.startswith(words)], what
+            assert [
+                warning for warning in restored.document["warnings"] if warning.startswith(words)
+            ], what
         before["extensions"].remove("pageinspect|public")
         assert asked(gitlab) == before
         assert gitlab.sql("SELECT count(*) FROM pg_event_trigger") == ["0"]
@@ -153,9 +157,11 @@ def test_what_a_plain_role_cannot_load(base: Path, deb: Path) -> None:
         as_superuser(gitlab, "DROP TABLESPACE fast", "postgres")
         again = product.restore("--no-safety-backup")
         assert again.code == 4, again
-        assert not [one for one in again.document["warnings"] if "in no set" in one]
+        assert not [warning for warning in again.document["warnings"] if "in no set" in warning]
         assert asked(gitlab) == before
         gitlab.sql("SET ROLE gitlab_mattermost; SELECT lo_from_bytea(0, 'of Mattermost')")
-        assert not [one for one in product("backup").document["told"] if "large object" in one]
+        assert not [
+            warning for warning in product("backup").document["told"] if "large object" in warning
+        ]
         assert product.restore("--no-safety-backup").code in (0, 4)
         assert gitlab.sql(LARGE) == ["of Mattermost"]

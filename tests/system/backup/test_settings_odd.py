@@ -54,7 +54,7 @@ ODD = (
 def test_a_config_json_that_only_go_reads(server: tuple[Omnibus, Product]) -> None:
     product = server[1]
     path, name = (
-        product.lab.path(one) for one in (CONFIG, f"{ENVIRONMENT}/MM_TEAMSETTINGS_SITENAME")
+        product.lab.path(path) for path in (CONFIG, f"{ENVIRONMENT}/MM_TEAMSETTINGS_SITENAME")
     )
     before, known = path.read_bytes(), name.read_bytes()
     mild = replaced(before, *MILD)

@@ -111,7 +111,7 @@ def test_rows_that_break_a_constraint_are_told_and_named_again_by_a_rehearsal(
 
         assert answer.code == 4, answer
         told = answer.document["told"]
-        assert [one.partition(":")[0] for one in told] == [
+        assert [warning.partition(":")[0] for warning in told] == [
             "Constraint asks_i_check of asks calls there, which is not IMMUTABLE",
             "Rows of small break its constraint small_i_check",
             "Rows of pieces break its constraint pieces_i_fkey",

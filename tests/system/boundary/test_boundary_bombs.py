@@ -77,7 +77,7 @@ def test_a_dump_that_grows(
     with attacks.row(f"a dump that grows without end {where}: rehearsed"):
         answer = product("rehearse", path)
         assert answer.code == 1 and "checks" in answer.document, answer
-        (check,) = [one for one in answer.document["checks"] if one["result"] == "failed"]
+        (check,) = [check for check in answer.document["checks"] if check["result"] == "failed"]
         assert check["name"] == "database"
         assert rehearsed in check["detail"]
     with attacks.row(f"a dump that grows without end {where}: restored"):

@@ -31,7 +31,7 @@ class House:
     copies: list[str]  # names, the newest last
 
     def there(self) -> set[str]:
-        return {one.name for one in self.lab.path(BUCKET).iterdir() if one.name[0].isdigit()}
+        return {path.name for path in self.lab.path(BUCKET).iterdir() if path.name[0].isdigit()}
 
     def sums(self, *names: str) -> str:
         script = 'cd "$0"; find "$@" -type f -print0 | sort -z | xargs -0 sha256sum'
@@ -51,7 +51,7 @@ class House:
         self.lab.write(f"{BUCKET}/{place}/manifest.json", text)
         copy = json.loads(self.lab.read(f"{source}/copy.json")) | {"set": name}
         self.lab.write(f"{BUCKET}/{place}/copy.json", json.dumps(copy, indent=2) + "\n")
-        sums = {one["file"]: one["sha256"] for one in manifest["parts"].values()}
+        sums = {part["file"]: part["sha256"] for part in manifest["parts"].values()}
         sums["manifest.json"] = hashlib.sha256(text.encode()).hexdigest()
         lines = "".join(f"{value}  {file}\n" for file, value in sums.items())
         self.lab.write(f"{BUCKET}/{place}/SHA256SUMS", lines)
@@ -100,7 +100,7 @@ def test_newer_copies_that_claim_to_be_ours_push_none_of_ours_out(
         forged = {house.forge(later(house, number), seconds=1.0) for number in range(1, 11)}
         before = house.sums(*house.copies)
         answer = house.offsite()
-        assert [one["removed"] for one in answer.document["copies"]] == [[]]
+        assert [copy_["removed"] for copy_ in answer.document["copies"]] == [[]]
         assert house.there() == {*house.copies, *forged} and house.sums(*house.copies) == before
         assert house.noted() == set(house.copies)
 
@@ -126,7 +126,7 @@ def test_a_manifest_speaks_for_its_own_folder_alone(
     with row, house.forged():
         house.forge(victim, folder, **changes)
         listed = {
-            one["name"]: one for one in house.product("list", "--from", "nas").document["sets"]
+            set_["name"]: set_ for set_ in house.product("list", "--from", "nas").document["sets"]
         }
         assert listed[victim]["complete"] and listed[victim]["mattermost"] == "10.11.20"
         assert house.product("verify", "--from", "nas", victim).code == 0
@@ -212,7 +212,7 @@ def test_a_huge_manifest_is_not_read(house: House, attacks: Attacks) -> None:
             done = house.lab.run(*limited, check=False)
             assert done.returncode in (0, 4) and "Traceback" not in done.stderr, (verb, done)
         listed = {
-            one["name"]: one for one in house.product("list", "--from", "nas").document["sets"]
+            set_["name"]: set_ for set_ in house.product("list", "--from", "nas").document["sets"]
         }
         assert not listed[name]["complete"] and "larger than 16 MiB" in listed[name]["problem"]
         assert house.noted() == set(house.copies)

@@ -193,8 +193,8 @@ def test_no_trap_of_an_owner_sees_a_superuser(
     found = seen(house.lab)[before:]
     for trap in (*traps, EVENT_TRIGGER):
         with attacks.row(f"the owner of {who[1]} plants {trap}"):
-            assert not [one for one in found if one.trap == trap and one.superuser]
-    assert some <= {one.trap for one in found}, "they are where our sessions step into them"
+            assert not [visit for visit in found if visit.trap == trap and visit.superuser]
+    assert some <= {visit.trap for visit in found}, "they are where our sessions step into them"
 
 
 def test_what_everybody_may_plant_in_postgres_is_not_seen(house: House, attacks: Attacks) -> None:
@@ -202,7 +202,7 @@ def test_what_everybody_may_plant_in_postgres_is_not_seen(house: House, attacks:
     with attacks.row(
         "everybody may create in the schema public of postgres, as until PostgreSQL 15"
     ):
-        assert not [one for one in seen(house.lab) if one.superuser]
+        assert not [visit for visit in seen(house.lab) if visit.superuser]
 
 
 def test_a_superuser_names_the_schema_of_all_that_it_uses(house: House, attacks: Attacks) -> None:
@@ -210,7 +210,9 @@ def test_a_superuser_names_the_schema_of_all_that_it_uses(house: House, attacks:
     statements = set(sent(house.lab))
     assert len(statements) > 20
     with attacks.row("a name or an operator without its schema in a superuser's statement"):
-        assert {one: words for one in statements if (words := unqualified(one))} == {}
+        assert {
+            statement: words for statement in statements if (words := unqualified(statement))
+        } == {}
     house.gitlab.sql(DEAF, "postgres")
 
 
@@ -235,8 +237,8 @@ def test_a_superuser_who_works_there_would_be_seen(house: House) -> None:
     lay(house, MATTERMOST, trap, IN_MATTERMOST[trap])
     house.gitlab.sql("SELECT count(*) FROM teams")
     house.gitlab.sql("SELECT 1 FROM pg_database WHERE datname NOT LIKE 'x%'", "postgres")
-    found = [one for one in seen(house.lab) if one.superuser]
-    assert {one.trap for one in found} == {trap, "an operator"}
+    found = [visit for visit in seen(house.lab) if visit.superuser]
+    assert {visit.trap for visit in found} == {trap, "an operator"}
     house.as_owner(MATTERMOST, "DROP VIEW teams; ALTER TABLE teams_real RENAME TO teams")
 
 
@@ -246,8 +248,8 @@ def test_what_the_owner_may_not_read_is_told(house: House) -> None:
     house.gitlab.sql("CREATE TABLE audit (id serial)")
     answer = house.product("backup")
     assert answer.code == 4, answer
-    told = {one.partition(" ")[0]: one for one in answer.document["told"]}
-    assert {name: one.partition(": ")[2] for name, one in told.items()} == {
+    told = {warning.partition(" ")[0]: warning for warning in answer.document["told"]}
+    assert {name: warning.partition(": ")[2] for name, warning in told.items()} == {
         "public.secret": "a policy hides rows of it from Mattermost's role",
         "public.audit": "it belongs to gitlab-psql, and Mattermost's role may not read it",
         "public.audit_id_seq": "it belongs to gitlab-psql, and Mattermost's role may not read it",

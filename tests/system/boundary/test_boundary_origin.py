@@ -36,7 +36,7 @@ class House:
 
     def listed(self) -> dict[str, dict[str, Any]]:
         found = self.product("list", "--from", "nas").document["sets"]
-        return {one["name"]: one for one in found}
+        return {copy_["name"]: copy_ for copy_ in found}
 
     def teams(self) -> str:
         return database(self.lab, "SELECT count(*) FROM teams")
@@ -78,7 +78,7 @@ class Forger:
         copy = json.loads(self.lab.read(f"{source}/copy.json")) | {"set": name}
         record = json.dumps(copy, indent=2) + "\n"
         self.lab.write(f"{place}/copy.json", record)
-        sums = {one["file"]: one["sha256"] for one in manifest["parts"].values()}
+        sums = {part["file"]: part["sha256"] for part in manifest["parts"].values()}
         sums["manifest.json"] = hashlib.sha256(text.encode()).hexdigest()
         lines = "".join(f"{value}  {file}\n" for file, value in sums.items())
         self.lab.write(f"{place}/SHA256SUMS", lines)
@@ -89,7 +89,7 @@ class Forger:
     def sign(self, name: str, *documents: bytes) -> None:
         key = Ed25519PrivateKey.generate()
         public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        text = [base64.b64encode(one).decode() for one in (public, *map(key.sign, documents))]
+        text = [base64.b64encode(data).decode() for data in (public, *map(key.sign, documents))]
         document = dict(zip(("signed", "key", "manifest", "copy"), (name, *text)))
         path = f"{BUCKET}/{name}/signature.json"
         self.lab.write(path, json.dumps(document, indent=2) + "\n")
@@ -98,11 +98,11 @@ class Forger:
 @pytest.fixture
 def forger(house: House) -> Iterator[Forger]:
     house.lab.run("rm", "-rf", f"{SETS}/{house.copy}")  # or it would be taken from there
-    there = {one.name for one in house.lab.path(BUCKET).iterdir()}
+    there = {path.name for path in house.lab.path(BUCKET).iterdir()}
     house.lab.run("cp", "-a", f"{BUCKET}/{house.copy}", "/root/kept")
     yield Forger(house.lab, house.copy)
-    for one in {one.name for one in house.lab.path(BUCKET).iterdir()} - there | {house.copy}:
-        house.lab.run("rm", "-rf", f"{BUCKET}/{one}")
+    for name in {path.name for path in house.lab.path(BUCKET).iterdir()} - there | {house.copy}:
+        house.lab.run("rm", "-rf", f"{BUCKET}/{name}")
     house.lab.run("mv", "/root/kept", f"{BUCKET}/{house.copy}")
 
 
@@ -142,7 +142,7 @@ def stripped(forger: Forger) -> str:
 def signed_anew(forger: Forger) -> str:
     place = f"{BUCKET}/{forger.real}"
     documents = (forger.lab.read(f"{place}/{file}") for file in ("manifest.json", "copy.json"))
-    forger.sign(forger.real, *(one.encode() for one in documents))
+    forger.sign(forger.real, *(document.encode() for document in documents))
     return forger.real
 
 
@@ -285,7 +285,9 @@ def test_a_credential_that_may_not_remove_is_enough(house: House, attacks: Attac
         assert done.returncode != 0 and lab.run("find", "/srv/vault", "-type", "f").stdout == before
     lab.write(CONFIG, vault, mode=0o640)
     answer = product("backup")
-    assert answer.code == 4 and any("add_only" in one for one in answer.document["warnings"])
+    assert answer.code == 4 and any(
+        "add_only" in warning for warning in answer.document["warnings"]
+    )
 
 
 def test_a_repository_that_others_write_to(house: House, attacks: Attacks) -> None:
@@ -305,9 +307,9 @@ def test_a_repository_that_others_write_to(house: House, attacks: Attacks) -> No
     with attacks.row("another host strips the signature from our newest set in a repository"):
         listed = lab.run(*restic, "snapshots", "--json", "--tag", f"{bad},manifest").stdout
         (snapshot,) = json.loads(listed)
-        (signed,) = [one for one in snapshot["tags"] if one.startswith("signed:")]
+        (signed,) = [tag for tag in snapshot["tags"] if tag.startswith("signed:")]
         lab.run(*restic, "tag", "--remove", signed, snapshot["id"])
-        origins = {one["name"]: one["origin"] for one in product("list").document["sets"]}
+        origins = {set_["name"]: set_["origin"] for set_ in product("list").document["sets"]}
         assert origins == {good: "authentic", bad: "forged"}
         answer = product("restore", "--dry-run")
         assert answer.document["set"] == good, answer

@@ -49,7 +49,7 @@ def attacks() -> Attacks:
 
 
 def sets(product: Product) -> list[str]:
-    return [str(one["name"]) for one in product("list").document["sets"]]
+    return [str(set_["name"]) for set_ in product("list").document["sets"]]
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
@@ -69,7 +69,7 @@ def test_a_database_that_is_changed_all_the_time(
             if answer.code == 1:
                 assert answer.error["message"] and answer.error["detail"], answer
             house.made += verb == ("backup",) and answer.code != 1
-        assert not [one for one in seen(lab)[before:] if one.superuser]
+        assert not [visit for visit in seen(lab)[before:] if visit.superuser]
         assert product.leftovers() == []
 
 

@@ -325,7 +325,8 @@ def test_a_work_folder_within_a_mount_of_the_account(
                 answer = product.restore("--no-safety-backup", made.rpartition("/")[2])
                 assert answer.code in (0, 4), answer
                 assert all(
-                    "does not belong to root any more" in one for one in answer.document["warnings"]
+                    "does not belong to root any more" in warning
+                    for warning in answer.document["warnings"]
                 )
                 assert "Permission denied" in lab.read("/tmp/attack.log"), "it was tried meanwhile"
                 assert house.seal() == before

@@ -90,8 +90,8 @@ def test_what_is_swapped_while_changes_alone_are_packed(
 
 def test_after_all_that_no_set_holds_what_is_not_mattermost_s(house: House) -> None:
     house.shell(SECRETS)
-    for one in house.product("list").document["sets"]:
-        answer = house.product("verify", str(one["name"]))
+    for set_ in house.product("list").document["sets"]:
+        answer = house.product("verify", str(set_["name"]))
         assert answer.code in (0, 4), answer
     assert house.ended["backup", 0] + house.ended["backup", 4] and house.ended["rehearse", 0]
     # Some hold little by now, and say so: what the account takes away cannot be packed.

@@ -235,7 +235,7 @@ def test_what_a_program_in_the_sandbox_may_take(place: House, attacks: Attacks) 
     finally:
         place.lab.run("mv", f"{PROGRAM}.whole", PROGRAM)
     told = detail(answer, "boot").partition("exit code 1: ")[2]
-    found = dict(one.split(": ", 1) for one in told.split("; "))
+    found = dict(part.split(": ", 1) for part in told.split("; "))
     for name, wanted in HELD.items():
         with attacks.row(f"Mattermost in a rehearsal: {name}"):
             assert found[name] == wanted, found

@@ -77,12 +77,14 @@ def altered(gitlab: Omnibus, values: dict[str, str]) -> None:
     """Have the owner set these for the database and for its role, and nothing else."""
     for what in (f"ROLE {ROLE}", f"DATABASE {DATABASE}"):
         statements = [f"ALTER {what} RESET ALL"]
-        statements += [f"ALTER {what} SET {name} = {_literal(one)}" for name, one in values.items()]
+        statements += [
+            f"ALTER {what} SET {name} = {_literal(value)}" for name, value in values.items()
+        ]
         gitlab.sql("; ".join(statements), "postgres")
 
 
 def _literal(value: str) -> str:
-    return ", ".join(f"'{one}'" for one in value.split(", "))
+    return ", ".join(f"'{word}'" for word in value.split(", "))
 
 
 def rows(gitlab: Omnibus) -> list[str]:
@@ -99,7 +101,9 @@ def test_a_backup_with_each(host: tuple[Lab, Omnibus, Product], attacks: Attacks
         try:
             with attacks.row(f"the owner sets {name} = {value}: a backup is made"):
                 answer = product("backup")
-                told = [one for one in answer.document["warnings"] if _BEYOND not in one]
+                told = [
+                    warning for warning in answer.document["warnings"] if _BEYOND not in warning
+                ]
                 assert answer.code in (0, 4) and not told, answer
         except AssertionError as error:
             failed.append(f"{name}: {error}")
@@ -113,7 +117,7 @@ def test_a_restore_with_all(host: tuple[Lab, Omnibus, Product], attacks: Attacks
     product("backup")
     before = rows(gitlab)
     gitlab.sql("DELETE FROM odd")
-    altered(gitlab, {name: one for name, one in SETTINGS.items() if name not in BREAKING})
+    altered(gitlab, {name: value for name, value in SETTINGS.items() if name not in BREAKING})
     with attacks.row("the owner sets all that Mattermost bears: a restore is made, byte for byte"):
         answer = product.restore("--no-safety-backup")
         altered(gitlab, {})

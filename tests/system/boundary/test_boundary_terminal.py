@@ -75,7 +75,7 @@ def forge(lab: Lab, made: str) -> str:
     manifest["told"] = [f"lost{EVIL}"]
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
     lab.write(f"{path}/manifest.json", text, mode=0o600)
-    sums = {one["file"]: one["sha256"] for one in manifest["parts"].values()}
+    sums = {part["file"]: part["sha256"] for part in manifest["parts"].values()}
     sums["manifest.json"] = hashlib.sha256(text.encode()).hexdigest()
     lines = "".join(f"{value}  {name}\n" for name, value in sums.items())
     lab.write(f"{path}/SHA256SUMS", lines, mode=0o600)
@@ -91,7 +91,7 @@ def attacks() -> Attacks:
 def harmless(shown: str, where: object) -> None:
     """Nothing in it is acted on, and no line of it looks like one of ours."""
     assert shown.replace("\n", "").isprintable(), (where, ascii(shown))
-    assert not [one for one in shown.splitlines() if one.startswith("Error: forged")], where
+    assert not [line for line in shown.splitlines() if line.startswith("Error: forged")], where
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)

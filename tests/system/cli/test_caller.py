@@ -166,7 +166,7 @@ def test_a_host_that_cannot_send_mail(product: Product) -> None:
     lab = product.lab
     programs = ("/usr/sbin/sendmail", "/usr/bin/apprise")
     kinds = ("{type: mail, to: admin@example.test", "{type: apprise, to: 'json://127.0.0.1:9/'")
-    lab.write(CONFIG, "notifications:\n" + "".join(f"  - {one}, on: always}}\n" for one in kinds))
+    lab.write(CONFIG, "notifications:\n" + "".join(f"  - {kind}, on: always}}\n" for kind in kinds))
     for program in programs:
         lab.run("mv", program, f"{program}.away")
     try:
@@ -260,7 +260,7 @@ def broken(product: Product) -> Iterator[Product]:
     )
     # As dead man's switches have it: healthchecks.io, with a query, and Uptime Kuma's.
     places = ("push", "key/nightly?create=1", "api/push/AbC?status=up&msg=OK&ping=")
-    lines = [f"  - {{type: ping, to: 'http://127.0.0.1:8099/{one}'}}\n" for one in places]
+    lines = [f"  - {{type: ping, to: 'http://127.0.0.1:8099/{place}'}}\n" for place in places]
     lab.write(CONFIG, "notifications:\n" + "".join(lines), mode=0o640)
     lab.run("mkdir", "-p", COLLECTOR)
     modules = {
@@ -295,7 +295,7 @@ def test_an_error_of_the_program_is_told_in_one_object_and_to_those_who_watch(
     pings = broken.lab.read("/tmp/pings").splitlines()
     assert SECRET not in "".join(pings)
     for wanted in ("/push/fail ", "/key/nightly/fail?create=1 ", "/api/push/AbC?status=down&msg="):
-        assert [one for one in pings if one.startswith(wanted)], (wanted, pings)
+        assert [ping for ping in pings if ping.startswith(wanted)], (wanted, pings)
     metrics = broken.lab.run("sh", "-c", f"cat {COLLECTOR}/*.prom").stdout
     assert 'gitlab_mm_run_exit_code{command="prune"} 1' in metrics
 

@@ -191,11 +191,11 @@ class House:
         return max(path.split("/")[-2] for path in found)
 
     def look(self, where: str, text: str) -> None:
-        self.found += [f"{where}: {one[:8]}…" for one in self.needles if one in text]
+        self.found += [f"{where}: {needle[:8]}…" for needle in self.needles if needle in text]
 
     def look_into_files(self, *roots: str) -> None:
         """Look into all that was written for others' eyes."""
-        grep = ["grep", "-r", "-l", "-s", "-F", *(f"-e{one}" for one in self.needles), *roots]
+        grep = ["grep", "-r", "-l", "-s", "-F", *(f"-e{needle}" for needle in self.needles), *roots]
         self.found += self.lab.run(*grep, check=False).stdout.splitlines()
 
 
@@ -239,7 +239,7 @@ def is_secret(option: Option) -> bool:
 
 def settings_full_of_canaries() -> str:
     """A config.yml with the example of every option that has a secret, and the canary in each secret."""
-    filled = {one.name: filled_in(one) for one in OPTIONS}
+    filled = {option.name: filled_in(option) for option in OPTIONS}
     wanted = {name: value for name, value in filled.items() if CANARY in str(value)}
     return str(yaml.safe_dump(wanted))
 
@@ -250,13 +250,13 @@ def filled_in(option: Option) -> Any:
     if is_secret(option):
         return f"{given or ''}{CANARY}"
     if option.several:
-        names = [one.name for one in option.options if is_secret(one)]
+        names = [inner.name for inner in option.options if is_secret(inner)]
         return [
-            {**one, **{name: f"{one.get(name, '')}{CANARY}" for name in names}}
-            for one in given or []
+            {**entry, **{name: f"{entry.get(name, '')}{CANARY}" for name in names}}
+            for entry in given or []
         ]
     if option.options:
-        inner = {one.name: filled_in(one) for one in option.options}
+        inner = {inner.name: filled_in(inner) for inner in option.options}
         return {name: value for name, value in inner.items() if value is not None}
     return given
 
@@ -346,9 +346,9 @@ def test_every_verb_can_be_driven() -> None:
 
 
 def test_every_secret_option_is_given_the_canary() -> None:
-    every = [one for option in OPTIONS for one in (option, *option.options)]
+    every = [inner for option in OPTIONS for inner in (option, *option.options)]
     text = settings_full_of_canaries()
-    assert text.count(CANARY) >= len([one for one in every if is_secret(one)])
+    assert text.count(CANARY) >= len([option for option in every if is_secret(option)])
 
 
 def test_no_command_lets_a_secret_out(house: House) -> None:
@@ -368,7 +368,7 @@ def test_no_command_lets_a_secret_out(house: House) -> None:
         for name, (path, text) in faults(house).items():
             with replaced(lab, path, text):
                 for words in UNDER_FAULTS:
-                    verb = next(one for one in DRIVES if words.startswith(one))
+                    verb = next(drive for drive in DRIVES if words.startswith(drive))
                     house.drive(verb, words[len(verb) :].split(), BOTH, what=f"{name}: ")
         for text in broken_settings():
             lab.write(CONFIG, text)
@@ -439,6 +439,6 @@ def test_the_watch_sees_what_it_is_for(house: House) -> None:
         assert seen.line().startswith("cmdline: ")
         hidden = house.lab.popen(*child, env=quiet)
         assert any(seen.line().startswith("environ: ") for _ in range(9)), seen.lines
-        for one in (loud, hidden):
-            house.lab.send_signal(one, signal.SIGKILL)
-            one.wait()
+        for program in (loud, hidden):
+            house.lab.send_signal(program, signal.SIGKILL)
+            program.wait()

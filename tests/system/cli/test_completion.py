@@ -179,7 +179,7 @@ def test_it_is_silent_for_who_may_not_see_sets(shell: tuple[str, ...], lab: Lab)
 def ask_fish(lab: Lab, line: str) -> list[str]:
     """What fish offers for a line, one word each, without the descriptions."""
     shown = lab.run("fish", "-c", f"complete -C '{line}'", cwd="/root/a").stdout
-    return [one.split("\t")[0] for one in shown.splitlines()]
+    return [line.split("\t")[0] for line in shown.splitlines()]
 
 
 def test_fish(lab: Lab) -> None:

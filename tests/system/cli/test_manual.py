@@ -53,12 +53,12 @@ def test_the_page_is_found_and_without_fault(section: str, name: str, lab: Lab) 
 def test_the_page_says_what_help_says(verb: str, lab: Lab) -> None:
     page = read(lab, f"gitlab-mm-{verb}")
     group = main.command(verb)
-    verbs = [f"{verb} {one}" for one in getattr(group, "commands", {})] or [verb]
+    verbs = [f"{verb} {name}" for name in getattr(group, "commands", {})] or [verb]
     for words in verbs:
         told = lab.run("gitlab-mm", *words.split(), "--help").stdout
         options = re.findall(r"^  (-.+?)(?:  |$)", told, re.MULTILINE)
         assert "-h, --help" in options and len(options) > 4
-        assert [one for one in options if one not in page] == []
+        assert [option for option in options if option not in page] == []
         assert f"gitlab-mm {words} [OPTIONS]" in page
 
 

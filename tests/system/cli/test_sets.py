@@ -40,7 +40,7 @@ class Host:
         return str(answer.document["set"])
 
     def sets(self) -> list[str]:
-        return [one["name"] for one in self.product("list").document["sets"]]
+        return [set_["name"] for set_ in self.product("list").document["sets"]]
 
     def copies(self) -> list[str]:
         return sorted(name for name in os.listdir(self.lab.path(COPIES)) if name[0] != ".")
@@ -70,7 +70,7 @@ def test_a_pinned_set_and_its_copy_outlive_the_rules(host: Host) -> None:
     shown = host.product("info", pinned).document
     assert (shown["pinned"], shown["note"]) == (True, "before the move to the new disks")
     assert shown["copies"] == ["nas"]
-    planned = {one["name"]: one for one in host.product("prune", "-n").document["sets"]}
+    planned = {set_["name"]: set_ for set_ in host.product("prune", "-n").document["sets"]}
     assert planned[pinned]["reason"] == "pinned"
 
     assert host.product("unpin", pinned).code == 0

@@ -86,7 +86,7 @@ class Place:
     def metric(self, name: str) -> float:
         """A sample by its name and labels."""
         lines = self.lab.read(METRICS).splitlines()
-        (line,) = [one for one in lines if one.rpartition(" ")[0] == f"gitlab_mm_{name}"]
+        (line,) = [line for line in lines if line.rpartition(" ")[0] == f"gitlab_mm_{name}"]
         return float(line.rpartition(" ")[2])
 
     def used(self, path: str) -> set[str]:
@@ -148,7 +148,7 @@ def night(place: Place) -> int:
 def test_a_test_reaches_everybody(place: Place) -> None:
     answer = place.product("notify", "--test")
     assert answer.code == 0, answer
-    assert [one["problem"] for one in answer.document["notices"]] == [None] * 4
+    assert [notice["problem"] for notice in answer.document["notices"]] == [None] * 4
     found = place.received()
     assert set(found) == {"hooks", "ping", "apprise"}
     assert len(place.mails()) == 1
@@ -184,7 +184,7 @@ def test_a_failed_night_reaches_people_and_the_next_good_one_too(place: Place) -
     assert place.metric('run_success_timestamp_seconds{command="backup"}') == made
     place.gitlab.wait_until_ready()
     assert night(place) == 0
-    (text,) = [json.loads(one)["text"] for one in place.received()["hooks"]]
+    (text,) = [json.loads(body)["text"] for body in place.received()["hooks"]]
     assert "is done again, after a failure" in text
     assert place.mails() == []
 
@@ -196,7 +196,7 @@ def test_what_cannot_be_told_harms_no_job(place: Place) -> None:
         assert night(place) == 0
         answer = place.product("notify", "--test")
         assert answer.code == 1
-        problems = {one["notice"]: one["problem"] for one in answer.document["notices"]}
+        problems = {notice["notice"]: notice["problem"] for notice in answer.document["notices"]}
         assert [name for name, problem in problems.items() if problem] == [
             "1 (mattermost)",
             "4 (apprise)",

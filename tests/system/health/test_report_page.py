@@ -77,8 +77,8 @@ HIDDEN = """
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with chromium() as one:
-        yield one
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +100,8 @@ def test_it_renders_without_a_complaint_and_loads_nothing(browser: Browser, page
     assert browser.value("document.compatMode") == "CSS1Compat"
     assert browser.value("document.querySelectorAll('svg[role=img]').length") == 3
     assert browser.told(*TROUBLE) == []
-    asked = [one["request"]["url"] for one in browser.told("Network.requestWillBeSent")]
-    assert [one for one in asked if one != "data:,"] == [page.as_uri()]
+    asked = [event["request"]["url"] for event in browser.told("Network.requestWillBeSent")]
+    assert [url for url in asked if url != "data:,"] == [page.as_uri()]
 
 
 def test_what_the_page_may_not_do_would_be_seen(browser: Browser, folder: Path) -> None:
@@ -111,8 +111,8 @@ def test_what_the_page_may_not_do_would_be_seen(browser: Browser, folder: Path) 
     spoiled = '<script>document.title = "ran"</script><img alt="" src="other.png"></main>'
     page.write_text(text.replace("</main>", spoiled))
     browser.open(page)
-    told = [one["entry"]["text"] for one in browser.told("Log.entryAdded")]
-    assert len([one for one in told if "Content Security Policy" in one]) == 2, told
+    told = [event["entry"]["text"] for event in browser.told("Log.entryAdded")]
+    assert len([text for text in told if "Content Security Policy" in text]) == 2, told
     assert browser.value("document.title").startswith("Proven")
 
 
@@ -136,13 +136,13 @@ def test_everything_has_its_name(browser: Browser, page: Path, width: int) -> No
     browser.open(page, width)
     tree = browser.tree()
     named = ("image", "figure", "region", "navigation", "table", "link", "DisclosureTriangle")
-    assert [one for one in tree if one["role"] in named and not one["name"].strip()] == []
-    roles = [one["role"] for one in tree]
+    assert [node for node in tree if node["role"] in named and not node["name"].strip()] == []
+    roles = [node["role"] for node in tree]
     scrolling = browser.value("document.querySelectorAll('.table').length")
     assert roles.count("region") == scrolling + 1  # without a name it would be none
     assert roles.count("image") == 3 and roles.count("main") == roles.count("banner") == 1
-    assert all("; least " in one["description"] or "none yet" in one["description"]
-               for one in tree if one["role"] == "image")  # fmt: skip
+    assert all("; least " in node["description"] or "none yet" in node["description"]
+               for node in tree if node["role"] == "image")  # fmt: skip
     if "none" not in page.name:  # the tables stay tables where they are stacked
         assert {"row", "columnheader", "rowheader", "cell"} <= set(roles)
     assert browser.value("document.documentElement.lang") == "en"
@@ -185,7 +185,7 @@ def test_cards_below_700_pixels_have_their_result_first(
     browser.open(folder / "old.html", width)
     first = browser.value(ORDER)
     assert len(first) > 3
-    with_result = [one for one in first if one]  # a place of copies has none
+    with_result = [line for line in first if line]  # a place of copies has none
     assert (set(with_result) == {"result"}) is cards
     hidden = "getComputedStyle(document.querySelector('.wide thead')).position"
     assert (browser.value(hidden) == "absolute") is cards
@@ -254,6 +254,8 @@ def test_it_prints_to_pdf(browser: Browser, folder: Path, tmp_path: Path) -> Non
     text = "".join(done.stdout.split())
     for words in ("Proven", "What is not covered", "Size of each set", "Versions"):
         assert words.replace(" ", "") in text
-    details = [one.detail for run in PAGES["many"].history for one in run.checks if one.detail]
+    details = [
+        check.detail for run in PAGES["many"].history for check in run.checks if check.detail
+    ]
     assert len(details) > 60
     assert text.count("itanswered") == details.count("it answered")

@@ -41,7 +41,7 @@ class Server:
     def states(self) -> tuple[int, dict[str, str]]:
         """Exit code and state of each line."""
         answer: Answer = self.product("status")
-        return answer.code, {one["name"]: one["state"] for one in answer.document["lines"]}
+        return answer.code, {line["name"]: line["state"] for line in answer.document["lines"]}
 
     def plugin(self) -> tuple[int, str]:
         """What Nagios gets, with the exit code."""
@@ -145,7 +145,7 @@ def test_a_host_that_makes_no_set_is_warned(server: Server) -> None:
 
 def line(server: Server, name: str) -> dict[str, str]:
     """A line that is not good, whose last words are the command that helps."""
-    lines = {one["name"]: one for one in server.product("status").document["lines"]}
+    lines = {line["name"]: line for line in server.product("status").document["lines"]}
     found: dict[str, str] = lines[name]
     plain = " ".join(server.lab.run("gitlab-mm", "status", check=False).stdout.split())
     assert found["fix"] and f"Run: {found['fix']}" in plain
@@ -157,7 +157,7 @@ def test_no_copy_elsewhere_is_a_warning(server: Server) -> None:
     found = line(server, "off-site")
     assert (found["state"], found["fix"]) == ("warning", "gitlab-mm config explain offsite")
     server.lab.run(*found["fix"].split())
-    checks = {one["name"]: one for one in server.product("doctor").document["checks"]}
+    checks = {check["name"]: check for check in server.product("doctor").document["checks"]}
     assert (checks["off-site"]["result"], found["fix"] in checks["off-site"]["detail"]) == (
         "warning",
         True,
@@ -175,7 +175,9 @@ def test_a_backup_that_failed_is_not_good_before_one_succeeds(server: Server) ->
     server.gitlab.wait_until_ready()
     assert server.states() == (4, {**GOOD, "last run": "warning"})
     assert line(server, "last run")["fix"] == "journalctl -t gitlab-mm"
-    checks = {one["name"]: one["result"] for one in server.product("doctor").document["checks"]}
+    checks = {
+        check["name"]: check["result"] for check in server.product("doctor").document["checks"]
+    }
     assert checks["last run"] == "warning"
     assert server.product("backup").code == 0
     assert server.states() == (0, GOOD)
@@ -196,7 +198,7 @@ def test_a_damaged_newest_set_is_named(act: str, server: Server) -> None:
         assert (found["state"], found["fix"]) == ("bad", "gitlab-mm backup")
         assert found["words"].startswith(f"the newest set, {newest}, is damaged; ")
         assert "NOT SOUND" in server.lab.run("gitlab-mm", "list").stdout or act == "changed"
-        checks = {one["name"]: one for one in server.product("doctor").document["checks"]}
+        checks = {check["name"]: check for check in server.product("doctor").document["checks"]}
         assert checks["last set"]["result"] == "failed"
     finally:
         server.lab.run("rm", "-r", f"{SETS}/{newest}")
@@ -205,10 +207,10 @@ def test_a_damaged_newest_set_is_named(act: str, server: Server) -> None:
 
 def test_list_status_nagios_and_metrics_count_the_same(server: Server) -> None:
     server.product("restore", "--yes", "latest")  # which makes a safety set
-    counted = [one for one in server.product("list").document["sets"] if one["counts"]]
+    counted = [set_ for set_ in server.product("list").document["sets"] if set_["counts"]]
     assert 0 < len(counted) < len(server.product("list").document["sets"])
     assert f"| sets={len(counted)};" in server.plugin()[1]
-    lines = {one["name"]: one for one in server.product("status").document["lines"]}
+    lines = {line["name"]: line for line in server.product("status").document["lines"]}
     assert lines["last set"]["figures"]["sets"] == len(counted)
 
 
@@ -218,8 +220,8 @@ def test_other_accounts_see_what_root_saw(server: Server) -> None:
     seen, now = json.loads(done.stdout), server.product("status").document
     validate(seen)
     assert done.returncode == 0
-    assert [(one["name"], one["state"]) for one in seen["lines"]] == [
-        (one["name"], one["state"]) for one in now["lines"]
+    assert [(line["name"], line["state"]) for line in seen["lines"]] == [
+        (line["name"], line["state"]) for line in now["lines"]
     ]
     plain = server.lab.run("gitlab-mm", "status", user="git").stdout
     assert re.match(r"\S+: good \(looked at \d+ s ago\)\n", plain)

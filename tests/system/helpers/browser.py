@@ -33,7 +33,9 @@ class Browser:
         self._session: dict[str, str] = {}
         self.events: list[dict[str, Any]] = []
         (target, *_) = [
-            one for one in self("Target.getTargets")["targetInfos"] if one["type"] == "page"
+            target
+            for target in self("Target.getTargets")["targetInfos"]
+            if target["type"] == "page"
         ]
         attached = self("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = {"sessionId": attached["sessionId"]}
@@ -83,7 +85,7 @@ class Browser:
     def told(self, *methods: str) -> list[dict[str, Any]]:
         """Return what these events said since the page was opened."""
         self("Runtime.evaluate", expression="0")  # whatever was told before has arrived then
-        return [one["params"] for one in self.events if one.get("method") in methods]
+        return [event["params"] for event in self.events if event.get("method") in methods]
 
     def value(self, expression: str) -> Any:
         """Return what a JavaScript expression gives."""
@@ -96,13 +98,13 @@ class Browser:
         nodes = self("Accessibility.getFullAXTree")["nodes"]
         return [
             {
-                "role": one["role"]["value"],
-                "name": one.get("name", {}).get("value", ""),
-                **{more["name"]: more["value"].get("value") for more in one["properties"]},
-                "description": one.get("description", {}).get("value", ""),
+                "role": node["role"]["value"],
+                "name": node.get("name", {}).get("value", ""),
+                **{more["name"]: more["value"].get("value") for more in node["properties"]},
+                "description": node.get("description", {}).get("value", ""),
             }
-            for one in nodes
-            if not one["ignored"]
+            for node in nodes
+            if not node["ignored"]
         ]
 
     def printed(self) -> bytes:
@@ -117,7 +119,7 @@ def chromium() -> Iterator[Browser]:
     there, writing = os.pipe()
     reading, back = os.pipe()
     # The protocol's descriptors are 3 and 4: ours must not be in the way of that.
-    inner = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 10) for one in (there, back)]
+    inner = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (there, back)]
     os.close(there)
     os.close(back)
 
@@ -146,8 +148,8 @@ def chromium() -> Iterator[Browser]:
             stdout=log,
             stderr=log,
         ) as process:
-            for one in inner:
-                os.close(one)
+            for end in inner:
+                os.close(end)
             try:
                 browser = Browser(reading, writing)
                 yield browser

@@ -206,7 +206,8 @@ class Server:
     def expect_noticed(self) -> None:
         """doctor, a backup and another restore see the unfinished journal; none of them changes a thing."""
         checks = {
-            one["name"]: one["result"] for one in self.run("doctor").document.get("checks", [])
+            check["name"]: check["result"]
+            for check in self.run("doctor").document.get("checks", [])
         }
         assert checks["restore journal"] == "failed"
         for words in (("backup",), ("restore", "--yes", *QUICK)):
@@ -221,7 +222,7 @@ def environment(fault: Fault | None) -> dict[str, str]:
 
 def differences(wanted: Any, found: Any, ignore: Sequence[str] = (), place: str = "") -> list[str]:
     """Where two documents differ, one line each."""
-    if any(place.startswith(one) for one in ignore):
+    if any(place.startswith(prefix) for prefix in ignore):
         return []
     if isinstance(wanted, dict) and isinstance(found, dict):
         keys = sorted({*wanted, *found})

@@ -104,7 +104,9 @@ class Trap:
                 program = _program(argv)
                 feed: int | None = None
                 stdin: Any = named.get("stdin")
-                source = next((one for one in trap._printing if one.stdout is stdin), None)
+                source = next(
+                    (printer for printer in trap._printing if printer.stdout is stdin), None
+                )
                 if kind == "stream" and program == "zstd" and trap._unpacking:
                     reading, feed = os.pipe()
                     named["stdin"] = reading

@@ -62,17 +62,17 @@ def _served(request: dict[str, Any]) -> dict[str, Any]:
         return body if status == 200 else None
 
     name = json.loads(client.send(site, token, "GET", "/config/client")[1] or b"{}").get("SiteName")
-    posts = {one: get(f"/posts/{one}") for one in request["posts"]}
-    files = {one: get(f"/files/{one}") for one in request["files"]}
+    posts = {post: get(f"/posts/{post}") for post in request["posts"]}
+    files = {file: get(f"/files/{file}") for file in request["files"]}
     return {
         "site name": name,  # from the settings that the process started with
         "posts": {
-            one: body and (json.loads(body)["message"] if body.startswith(b"{") else repr(body))
-            for one, body in posts.items()
+            post: body and (json.loads(body)["message"] if body.startswith(b"{") else repr(body))
+            for post, body in posts.items()
         },
         "files": {
-            one: body if body is None else hashlib.sha256(body).hexdigest()
-            for one, body in files.items()
+            file: body if body is None else hashlib.sha256(body).hexdigest()
+            for file, body in files.items()
         },
     }
 
@@ -93,7 +93,7 @@ def _left() -> dict[str, Any]:
     # Of verifications too, and of the newest runs, if their disk had room: these are to stay.
     history = [f"/var/lib/gitlab-mm-backup/{name}" for name in ("rehearsals.jsonl", "runs.json")]
     return {
-        "folders": sorted(one for one in folders if one not in ("", *history)),
+        "folders": sorted(folder for folder in folders if folder not in ("", *history)),
         "processes": sorted(_processes()),
         "down": Path("/opt/gitlab/sv/mattermost/down").exists(),
     }

@@ -106,8 +106,8 @@ def record(made: Server, name: str) -> None:
     made.gitlab.restart_mattermost()
     made.sets[name] = made.product.backup()
     made.states[name] = made.observe()
-    for one, text in made.seed.posts.items():
-        assert made.states[name]["api"]["posts"][one] == text
+    for post, text in made.seed.posts.items():
+        assert made.states[name]["api"]["posts"][post] == text
 
 
 def change(made: Server, session: Any, only_in_a: str, channel: str) -> None:

@@ -110,7 +110,7 @@ def moving(base: Path, deb: Path, folder: Path, spec: standalone.Spec) -> Iterat
         switch_on(gitlab, {"FileSettings": {"EnablePublicLink": True}})
         session = gitlab.sign_in("alice")
         links = {
-            one: str(session.get(f"/files/{one}/link")["link"]) for one in list(seed.files)[:2]
+            file: str(session.get(f"/files/{file}/link")["link"]) for file in list(seed.files)[:2]
         }
         path = product.backup()
         old.run("cp", "-a", path, "/mnt/sets/")

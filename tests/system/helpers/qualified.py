@@ -49,11 +49,11 @@ def unqualified(statement: str) -> list[str]:
         return []
     text = re.sub(r"'(?:[^']|'')*'", "''", statement)
     text = re.sub(r'"(?:[^"]|"")*"', "quoted", text)
-    found = [one for one in _RELATION.findall(text) if not one.startswith("pg_catalog.")]
-    found += [one for one in _TYPE.findall(text) if not one.startswith("pg_catalog.")]
+    found = [name for name in _RELATION.findall(text) if not name.startswith("pg_catalog.")]
+    found += [name for name in _TYPE.findall(text) if not name.startswith("pg_catalog.")]
     text = _OPERATOR.sub(" ", _TYPE.sub(" ", text)).replace("secs =>", "")
     text = re.sub(r"\bpg_catalog\.\w+\s*\(", "(", text)
     found += _SYMBOL.findall(re.sub(r"\(\*\)", "()", text))
     return found + [
-        one for one in _CALL.findall(_ALIAS.sub(")", text)) if not _GRAMMAR.fullmatch(one)
+        name for name in _CALL.findall(_ALIAS.sub(")", text)) if not _GRAMMAR.fullmatch(name)
     ]

@@ -108,9 +108,9 @@ def look(lab: Lab) -> dict[str, Any]:
 
 def results(answer: Answer) -> dict[str, str]:
     """Each check's result."""
-    return {one["name"]: one["result"] for one in answer.document["checks"]}
+    return {check["name"]: check["result"] for check in answer.document["checks"]}
 
 
 def detail(answer: Answer, name: str) -> str:
     """What a check says."""
-    return str({one["name"]: one["detail"] for one in answer.document["checks"]}[name])
+    return str({check["name"]: check["detail"] for check in answer.document["checks"]}[name])

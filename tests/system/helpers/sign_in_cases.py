@@ -65,12 +65,17 @@ class Answer:
 
     @property
     def findings(self) -> set[Seen]:
-        return {(one["code"], one["layer"], one["severity"]) for one in self.document["findings"]}
+        return {
+            (finding["code"], finding["layer"], finding["severity"])
+            for finding in self.document["findings"]
+        }
 
     @property
     def sources(self) -> dict[str, bool | None]:
         """Candidates by source, and whether GitLab's database accepts each."""
-        return {one["source"]: one["verified"] for one in self.document["candidates"]}
+        return {
+            candidate["source"]: candidate["verified"] for candidate in self.document["candidates"]
+        }
 
     def error(self) -> str:
         """Message, detail and hint of a failure, in one text."""
@@ -105,7 +110,9 @@ class Host:
         done = self.lab.run("gitlab-mm", *arguments, "--json", check=False)
         for pair in (self.pair(layer) for layer in LAYERS):
             self.known |= {pair.secret} if pair else set()
-        assert not [one for one in self.known if one in done.stdout + done.stderr], arguments
+        assert not [secret for secret in self.known if secret in done.stdout + done.stderr], (
+            arguments
+        )
         document = json.loads(done.stdout)
         validate(document)
         assert document["exit_code"] == done.returncode, done.stderr
@@ -235,7 +242,9 @@ class Host:
         found = {}
         for place in places:
             path = self.lab.path(place)
-            below = {f"{place}/{one.name}": one for one in path.iterdir()} if path.is_dir() else {}
+            below = (
+                {f"{place}/{file.name}": file for file in path.iterdir()} if path.is_dir() else {}
+            )
             found.update(below or {place: path})
         for name in ("runs.json", "files-elsewhere"):
             found.pop(f"{STATE}/{name}", None)
@@ -244,7 +253,7 @@ class Host:
     def contents(self) -> dict[str, Content]:
         """The same without inode and time, for what is written anew; our own state is left out."""
         found = self.files().items()
-        return {name: one[:4] for name, one in found if not name.startswith(STATE)}
+        return {name: facts[:4] for name, facts in found if not name.startswith(STATE)}
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -272,12 +281,12 @@ class Host:
         now = self.contents()
         for name in now.keys() - before.keys():
             self.lab.path(name).unlink()
-        for name, one in before.items():
-            if now.get(name) != one:
+        for name, facts in before.items():
+            if now.get(name) != facts:
                 path = self.lab.path(name)
-                path.write_bytes(one[0])
-                os.chown(path, one[1], one[2])
-                path.chmod(one[3] & 0o7777)
+                path.write_bytes(facts[0])
+                os.chown(path, facts[1], facts[2])
+                path.chmod(facts[3] & 0o7777)
 
 
 def _keys(layer: str) -> tuple[str, str]:

@@ -46,4 +46,4 @@ class Seen:
 def seen(lab: Lab) -> list[Seen]:
     """Who stepped into which trap so far."""
     found = _LINE.finditer(lab.read(LOG))
-    return [Seen(one["trap"], one["super"] == "t", one["role"]) for one in found]
+    return [Seen(row["trap"], row["super"] == "t", row["role"]) for row in found]

@@ -97,7 +97,7 @@ class Hosts:
 
     def listed(self) -> dict[str, bool]:
         """The sets in the store by name, and whether each is this host's."""
-        return {one["name"]: one["own"] for one in self.product("list").document["sets"]}
+        return {set_["name"]: set_["own"] for set_ in self.product("list").document["sets"]}
 
     def names(self, folder: str) -> set[str]:
         """The sets in a directory, without marker files."""

@@ -116,7 +116,7 @@ def the_sets_here_are_untouched(host: Host) -> Iterator[None]:
 
 
 def copies(answer: Answer) -> dict[str, dict[str, Any]]:
-    return {one["remote"]: one for one in answer.document["copies"]}
+    return {copy_["remote"]: copy_ for copy_ in answer.document["copies"]}
 
 
 def test_a_backup_copies_its_set_to_every_place_and_checks_it_there(host: Host) -> None:
@@ -124,7 +124,7 @@ def test_a_backup_copies_its_set_to_every_place_and_checks_it_there(host: Host) 
     assert answer.code == 0, answer
     name, here = str(answer.document["set"]), str(answer.document["path"])
     found = copies(answer)
-    assert {one: found[one]["copied"][name]["checks"] for one in found} == {
+    assert {remote: found[remote]["copied"][name]["checks"] for remote in found} == {
         "gitlab": ["md5"],  # of Swift, by way of S3
         "dav": ["read back"],  # WebDAV has no hashes
         "nas": ["sha1"],  # of the server's sha1sum
@@ -136,7 +136,11 @@ def test_a_backup_copies_its_set_to_every_place_and_checks_it_there(host: Host) 
     objects = remotes.s3(host.lab, "lsf", "-R", "--files-only", f"s3:{remotes.BUCKET}")
     assert f"mattermost/{name}/manifest.json" in objects.split()
     listed = json.loads(host.lab.read(NOTES))
-    assert {one for one in listed if name in listed[one]["sets"]} == {"gitlab", "dav", "nas"}
+    assert {remote for remote in listed if name in listed[remote]["sets"]} == {
+        "gitlab",
+        "dav",
+        "nas",
+    }
 
 
 def test_the_manifest_is_written_last(host: Host) -> None:
@@ -165,7 +169,7 @@ def test_what_is_there_is_not_sent_again(host: Host) -> None:
     host.lab.path(CALLS).write_text("")
     answer = host.offsite()
     assert answer.code == 0, answer
-    assert all(not one["copied"] for one in answer.document["copies"])
+    assert all(not copy_["copied"] for copy_ in answer.document["copies"])
     assert "rcat" not in host.lab.read(CALLS)
 
 
@@ -173,7 +177,7 @@ def test_the_notes_can_be_lost(host: Host) -> None:
     host.lab.path(NOTES).unlink()
     answer = host.offsite()
     assert answer.code == 0, answer
-    assert all(not one["copied"] for one in answer.document["copies"])
+    assert all(not copy_["copied"] for copy_ in answer.document["copies"])
     assert host.set() in host.lab.read(NOTES)
 
 
@@ -182,9 +186,9 @@ def test_a_copy_that_lost_a_file_there_is_made_again(host: Host) -> None:
     host.lab.path(f"{NAS}/mattermost/{name}/files.tar.zst").unlink()
     answer = host.offsite()
     assert answer.code == 0, answer
-    assert {one for one, found in copies(answer).items() if found["copied"]} == {"nas"}
+    assert {remote for remote, found in copies(answer).items() if found["copied"]} == {"nas"}
     assert host.lab.path(f"{NAS}/mattermost/{name}/files.tar.zst").exists()
-    listed = {one["name"]: one for one in host.product("list").document["sets"]}
+    listed = {set_["name"]: set_ for set_ in host.product("list").document["sets"]}
     assert set(listed[name]["copies"]) == {"gitlab", "dav", "nas"}
 
 
@@ -223,7 +227,7 @@ def test_s3_refuses(host: Host, name: str) -> None:
         host.follow()
     assert answer.code == 1 and told in answer.error["detail"], answer
     assert remotes.SECRET not in json.dumps(answer.document) + answer.stderr
-    assert [one for one in copies(answer) if copies(answer)[one]["problems"]] == ["gitlab"]
+    assert [remote for remote in copies(answer) if copies(answer)[remote]["problems"]] == ["gitlab"]
     assert host.offsite().code == 0
 
 
@@ -251,13 +255,13 @@ def test_the_remote_is_full(host: Host) -> None:
         remotes.quota(host.lab, 0)
     assert host.product("place", "forget", "nas").code == 0, "that disk is away for good"
     assert answer.code == 1, answer
-    told = {one: " ".join(found["problems"]) for one, found in copies(answer).items()}
+    told = {remote: " ".join(found["problems"]) for remote, found in copies(answer).items()}
     assert "the remote is full" in told["gitlab"], told
     assert "the remote is full" in told["nas"], told
     assert host.set() in copies(answer)["dav"]["copied"], "the others are served all the same"
     answer = host.offsite()
     assert answer.code == 0, answer
-    assert "gitlab" in {one for one, found in copies(answer).items() if found["copied"]}
+    assert "gitlab" in {remote for remote, found in copies(answer).items() if found["copied"]}
 
 
 def biggest(host: Host) -> dict[str, Any]:
@@ -306,7 +310,7 @@ def test_a_connection_that_comes_back_is_waited_for(host: Host) -> None:
     assert answer.code == 0, answer
     assert host.set() in copies(answer)["cut"]["copied"]
     sent = [line.rpartition("/")[2] for line in host.lab.read(CALLS).splitlines() if "rcat" in line]
-    assert sum(sent.count(one) - 1 for one in set(sent)) == 1, sent
+    assert sum(sent.count(request) - 1 for request in set(sent)) == 1, sent
 
 
 def test_old_copies_go_by_the_rules_of_their_remote(host: Host) -> None:
@@ -323,7 +327,7 @@ def test_old_copies_go_by_the_rules_of_their_remote(host: Host) -> None:
     assert answer.code == 0, answer
     assert copies(answer)["nas"]["removed"] == [old] and not copies(answer)["dav"]["removed"]
     left = {path.name for path in host.lab.path(f"{NAS}/mattermost").iterdir()}
-    assert {one for one in left if not one.startswith(".place-of-")} == {host.set(), "precious"}
+    assert {name for name in left if not name.startswith(".place-of-")} == {host.set(), "precious"}
 
 
 # --- encrypted
@@ -358,14 +362,14 @@ def encrypted(host: Host) -> str:
 def test_an_encrypted_copy_shows_only_what_a_list_needs(host: Host, encrypted: str) -> None:
     folder = f"{NAS}/mattermost/{encrypted}"
     names = {path.name for path in host.lab.path(folder).iterdir()}
-    parts = {one for one in names if one.endswith(".age")}
+    parts = {name for name in names if name.endswith(".age")}
     about = {"manifest.json", "SHA256SUMS", "copy.json", "signature.json"}
     assert names - parts == about and len(parts) == 4
     secret = host.gitlab.environment()["MM_GITLABSETTINGS_SECRET"]
     assert host.lab.run("grep", "-rl", secret, folder, check=False).stdout == ""
     answer = host.product("list", "--from", "nas")
     assert answer.code == 0, answer
-    listed = [one for one in answer.document["sets"] if one["name"] == encrypted]
+    listed = [set_ for set_ in answer.document["sets"] if set_["name"] == encrypted]
     assert listed[0]["complete"] and len(listed[0]["recipients"]) == 4
 
 
@@ -391,14 +395,14 @@ def test_a_copy_is_verified_and_rehearsed(host: Host, encrypted: str) -> None:
     words = ("--from", "nas:mattermost", "--identity", KEY, encrypted)
     answer = host.product("verify", *words)
     assert answer.code == 0, answer
-    assert {one["name"]: one["result"] for one in answer.document["checks"]} == {
+    assert {check["name"]: check["result"] for check in answer.document["checks"]} == {
         "origin": "passed",
         "checksums": "passed",
         "structure": "passed",
     }
     answer = host.product("rehearse", "--quick", *words)
     assert answer.code == 0, answer
-    assert {one["result"] for one in answer.document["checks"]} <= {"passed", "not run"}
+    assert {check["result"] for check in answer.document["checks"]} <= {"passed", "not run"}
     assert host.product.leftovers() == []
 
 
@@ -417,7 +421,7 @@ def test_a_copy_that_stays_closed(host: Host, encrypted: str, name: str) -> None
     words, code, told = REFUSED[name]
     answer = host.product("verify", "--from", "nas", *words, encrypted)
     assert answer.code == code, answer
-    assert told in " ".join(str(one) for one in answer.error.values())
+    assert told in " ".join(str(text) for text in answer.error.values())
     assert "AGE-SECRET-KEY" not in json.dumps(answer.document) + answer.stderr
     assert host.product.leftovers() == []
 

@@ -92,7 +92,7 @@ def test_restic_in_a_container_with_a_password_of_two_lines(product: Product) ->
     lab.run("restic", "-r", "/srv/restic", "-p", PASSWORD, "init")
     restic = f"store: restic\nrestic:\n  repository: /srv/restic\n  password_file: {PASSWORD}\n"
     lab.write(CONFIG, restic, mode=0o640)
-    bounding = ",".join(["-all", *(f"+{one}" for one in CAPABILITIES.split())])
+    bounding = ",".join(["-all", *(f"+{capability}" for capability in CAPABILITIES.split())])
     inside = ("setpriv", f"--bounding-set={bounding}", "--inh-caps=-all", "--")
     done = lab.run(*inside, "gitlab-mm", "backup", "-q", check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -89,7 +89,7 @@ class Lost:
     def sets(self) -> list[str]:
         """The sets of the host."""
         folder = self.lab.path(SETS)
-        names = [one.name for one in folder.iterdir()] if folder.exists() else []
+        names = [path.name for path in folder.iterdir()] if folder.exists() else []
         return [name for name in names if not name.startswith(".place-of-")]
 
 
@@ -143,7 +143,7 @@ def test_an_empty_host_takes_its_set_from_elsewhere(lost: Lost, name: str) -> No
     assert not lost.lab.path(SETS).exists()
     place, *key = PLACES[name]
     listed = product("list", "--from", place)
-    assert [one["name"] for one in listed.document["sets"]] == [lost.set], listed
+    assert [set_["name"] for set_ in listed.document["sets"]] == [lost.set], listed
 
     answer = product.restore("--no-safety-backup", "--from", place, *key)
 
@@ -180,7 +180,7 @@ def test_the_commands_of_the_kit_bring_everything_back(lost: Lost) -> None:
             may = (0, 4) if command == "gitlab-mm doctor" else (0,)  # the lab has no cron
             assert done.returncode in may, (title, command, done)
     product = Product(lab)
-    assert lost.set in {one["name"] for one in product("list").document["sets"]}
+    assert lost.set in {set_["name"] for set_ in product("list").document["sets"]}
     assert "nas:mattermost" in lab.read(CONFIG), "the configuration came with it"
     session = gitlab.sign_in("alice")
     for identifier, text in lost.seed.posts.items():
@@ -199,7 +199,7 @@ def test_an_empty_host_takes_its_set_from_a_repository(lost: Lost) -> None:
         return Answer(done.returncode, json.loads(done.stdout), done.stderr)
 
     listed = ask("list", "--from", "restic")
-    assert [one["name"] for one in listed.document["sets"]] == [lost.kept], listed
+    assert [set_["name"] for set_ in listed.document["sets"]] == [lost.kept], listed
     assert ask("verify", "--from", f"restic:{REPOSITORY}").code == 0
     refused = ask("list", "--from", f"restic:{SERVED}")
     assert (refused.code, "password" in refused.error["message"]) == (2, True), refused
@@ -229,13 +229,13 @@ def test_a_repository_of_several_hosts_shows_a_new_one_all_of_them(lost: Lost) -
         answer = product(*words)
     finally:
         lost.lab.run("hostname", own)
-    listed = {one["name"]: one for one in answer.document["sets"]}
+    listed = {set_["name"]: set_ for set_ in answer.document["sets"]}
     assert answer.code == 0 and {name, lost.kept} <= set(listed), answer
     assert not listed[name]["complete"] and listed[lost.kept]["own"] is False
     host = json.loads(lost.lab.run(*restic, "snapshots", "--json").stdout)[0]["hostname"]
     settings = f"restic: {{password_file: {WORD}, host: {host}}}\n"
     lost.lab.write("/srv/restic.yml", settings, mode=0o600)
-    assert [one["name"] for one in product(*words).document["sets"]] == [lost.kept]
+    assert [set_["name"] for set_ in product(*words).document["sets"]] == [lost.kept]
 
 
 @pytest.mark.parametrize("name", PLACES)

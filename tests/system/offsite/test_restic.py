@@ -50,8 +50,8 @@ class Server:
     def sets(self) -> list[str]:
         answer = self.product("list")
         assert answer.code == 0, answer
-        assert all(one["complete"] for one in answer.document["sets"])
-        return [one["name"] for one in answer.document["sets"]]
+        assert all(set_["complete"] for set_ in answer.document["sets"])
+        return [set_["name"] for set_ in answer.document["sets"]]
 
     def backup(self) -> str:
         answer = self.product("backup")
@@ -74,8 +74,8 @@ class Server:
         found = self.lab.run("find", "/var/lib/gitlab-mm-backup", "-name", ".*").stdout
         assert found == ""
         tags: dict[str, set[str]] = {}
-        for one in self.snapshots():
-            tags.setdefault(one["tags"][1], set()).add(one["tags"][2])
+        for snapshot in self.snapshots():
+            tags.setdefault(snapshot["tags"][1], set()).add(snapshot["tags"][2])
         assert {frozenset(kinds) for kinds in tags.values()} <= {
             frozenset({"database", "files", "manifest"})
         }
@@ -101,8 +101,10 @@ def server(base: Path, deb: Path) -> Iterator[Server]:
 
 def test_a_set_is_three_snapshots_and_goes_the_way_of_local_ones(server: Server) -> None:
     (name,) = server.sets()
-    kept = {one["tags"][2]: one for one in server.snapshots()}
-    assert {tuple(one["tags"][:2]) for one in kept.values()} == {("gitlab-mm-backup", name)}
+    kept = {snapshot["tags"][2]: snapshot for snapshot in server.snapshots()}
+    assert {tuple(snapshot["tags"][:2]) for snapshot in kept.values()} == {
+        ("gitlab-mm-backup", name)
+    }
     assert kept["files"]["paths"] == [HOME]
     dump = server.restic("dump", kept["database"]["id"], "database.dump")
     assert dump.startswith("PGDMP"), "the dump is not compressed"
@@ -110,14 +112,14 @@ def test_a_set_is_three_snapshots_and_goes_the_way_of_local_ones(server: Server)
     assert (entry["path"], entry["verified"], entry["rehearsed"]) == (name, None, None)
     checked = server.product("verify", name)
     assert checked.code == 0, checked
-    assert {one["name"]: one["result"] for one in checked.document["checks"]} == {
+    assert {check["name"]: check["result"] for check in checked.document["checks"]} == {
         "origin": "passed",
         "checksums": "passed",
         "structure": "passed",
     }
     rehearsed = server.product("rehearse")
     assert rehearsed.code == 0, rehearsed
-    assert {one["result"] for one in rehearsed.document["checks"]} == {"passed"}
+    assert {check["result"] for check in rehearsed.document["checks"]} == {"passed"}
     (entry,) = server.product("list").document["sets"]
     assert entry["verified"]["whole"] and entry["rehearsed"]["result"] == "passed"
     server.nothing_is_left()
@@ -151,7 +153,7 @@ def test_a_restore_is_equal_to_what_was(server: Server) -> None:
 def test_a_safety_set_goes_there_too(server: Server) -> None:
     answer = server.product.restore("--only", "config")
     assert answer.code == 0, answer
-    purposes = [one["purpose"] for one in server.product("list").document["sets"]]
+    purposes = [set_["purpose"] for set_ in server.product("list").document["sets"]]
     assert purposes[0] == "safety"
     server.nothing_is_left()
 
@@ -187,7 +189,7 @@ def test_a_run_that_was_killed_leaves_no_set_and_the_next_goes_on(server: Server
         run = server.lab.popen("gitlab-mm", "backup", stderr=subprocess.DEVNULL)
 
         def is_half_kept() -> bool:
-            parts = [one["tags"][2] for one in server.snapshots()]
+            parts = [snapshot["tags"][2] for snapshot in server.snapshots()]
             return parts.count("files") > len(before) and server.lab.path("/tmp/dumped").exists()
 
         wait_until(is_half_kept, 30, "the files to be kept")
@@ -210,19 +212,20 @@ def test_prune_forgets_sets_and_gives_back_their_room(server: Server) -> None:
     server.restic("backup", "--host", "other", "--tag", f"gitlab-mm-backup,{newest},files", foreign)
     server.lab.write(CONFIG, f"{SETTINGS}keep: {{last: 1}}\n")
     told = server.product("prune", "--dry-run").document["sets"]
-    assert all(one["reason"] for one in told)
+    assert all(decision["reason"] for decision in told)
     assert len(server.sets()) == len(told)
     asked = server.product("prune")
     assert asked.code == 4 and asked.document["removed"] == [], asked
     answer = server.product("prune", "--yes")
     server.lab.write(CONFIG, SETTINGS)
-    kept = [one["name"] for one in told if one["keep"]]
+    kept = [decision["name"] for decision in told if decision["keep"]]
     assert answer.code == 0, answer
     assert newest in kept and server.sets() == kept
     assert size - server.size() > 15_000_000
-    assert [one["hostname"] for one in server.snapshots()].count("other") == 2
+    assert [snapshot["hostname"] for snapshot in server.snapshots()].count("other") == 2
     server.restic(
-        "forget", *[one["id"] for one in server.snapshots() if one["hostname"] == "other"]
+        "forget",
+        *[snapshot["id"] for snapshot in server.snapshots() if snapshot["hostname"] == "other"],
     )
     assert server.product("verify").code == 0
     server.nothing_is_left()
@@ -308,7 +311,7 @@ def test_a_store_that_refuses_removals_is_told_and_not_asked_for_ever(server: Se
         assert answer.code == 4, answer
         told = server.product("prune", "--yes", timeout=120)
         assert told.code == 4 and told.document["removed"] == [], told
-        assert all("403" in one for one in told.document["warnings"]), told
+        assert all("403" in warning for warning in told.document["warnings"]), told
         assert "er-secret" not in str(answer.document) + answer.stderr
         assert server.sets() == [answer.document["set"], *before]
     with rest_server(server):
@@ -319,7 +322,7 @@ def test_a_store_that_refuses_removals_is_told_and_not_asked_for_ever(server: Se
 def test_a_repository_on_another_machine_counts_as_off_site(server: Server) -> None:
     def off_site() -> list[dict[str, Any]]:
         lines = server.product("status").document["lines"]
-        return [one for one in lines if one["name"] == "off-site"]
+        return [line for line in lines if line["name"] == "off-site"]
 
     (line,) = off_site()
     assert line["state"] == "warning", "it is on a disk of this host"
@@ -366,7 +369,7 @@ def test_a_damaged_repository_is_noticed(server: Server) -> None:
     damage(server, "data")
     rehearsed = server.product("rehearse")
     assert rehearsed.code == 1
-    assert {one["name"]: one["result"] for one in rehearsed.document["checks"]}[
+    assert {check["name"]: check["result"] for check in rehearsed.document["checks"]}[
         "checksums"
     ] == "failed"
     live = server.gitlab.state()
@@ -375,7 +378,11 @@ def test_a_damaged_repository_is_noticed(server: Server) -> None:
     assert live.differences(server.gitlab.state(), DERIVED) == []
     server.lab.run("sh", "-c", f"rm -rf {REPOSITORY}; cp -a /srv/whole {REPOSITORY}")
     newest = server.sets()[0]
-    files = [one["id"] for one in server.snapshots() if {newest, "files"} <= {*one["tags"]}]
+    files = [
+        snapshot["id"]
+        for snapshot in server.snapshots()
+        if {newest, "files"} <= {*snapshot["tags"]}
+    ]
     server.restic("forget", *files)
     entry = server.product("list").document["sets"][0]
     assert (entry["name"], entry["complete"]) == (newest, False)

@@ -87,9 +87,9 @@ def test_a_set_goes_there_and_comes_back(server: Server, name: str) -> None:
     session = server.gitlab.sign_in("alice")
     for identifier, text in server.seed.posts.items():
         assert session.read_post(identifier) == text
-    lines = {one["name"]: one for one in product("status").document["lines"]}
+    lines = {line["name"]: line for line in product("status").document["lines"]}
     assert lines["off-site"]["state"] == "good", "it is on no disk of this host"
-    said = "".join(str(one.document) + one.stderr for one in (made, restored))
+    said = "".join(str(answer.document) + answer.stderr for answer in (made, restored))
     assert remotes.SECRET not in said and WORD not in said
     assert product.leftovers() == []
 

@@ -45,7 +45,7 @@ def days(text: int) -> str:
 
 def line(product: Product, name: str) -> Mapping[str, Any]:
     """One line of the status."""
-    (found,) = [one for one in product("status").document["lines"] if one["name"] == name]
+    (found,) = [line for line in product("status").document["lines"] if line["name"] == name]
     return dict(found)
 
 
@@ -66,7 +66,7 @@ def test_dies_reinstalled_three_nights_then_restored_without_any_option(
         seed = gitlab.seed()
         before, rows = gitlab.state(), gitlab.gitlab_database_dump()
         nights = [at(lab, days(-number), "backup") for number in (9, 8)]
-        assert [one.code for one in nights] == [0, 0], nights
+        assert [night.code for night in nights] == [0, 0], nights
         good = str(nights[1].document["set"])
         lab.run("dpkg", "--purge", "gitlab-mm-backup")
         gitlab.lose_everything()
@@ -80,11 +80,11 @@ def test_dies_reinstalled_three_nights_then_restored_without_any_option(
         for _ in range(3):
             night = json.loads(lab.run(*NIGHTLY, check=False).stdout)
             assert night["exit_code"] == 4 and night["shrunken"] and night["removed"] == [], night
-            assert any("--accept" in one for one in night["warnings"])
-            assert any("2 sets of host gitlab" in one for one in night["notes"]), night
+            assert any("--accept" in warning for warning in night["warnings"])
+            assert any("2 sets of host gitlab" in note for note in night["notes"]), night
         if place == "folder":
             there = {path.name for path in lab.path(REMOTE).iterdir() if path.name[:1].isdigit()}
-            assert {str(one.document["set"]) for one in nights} < there
+            assert {str(night.document["set"]) for night in nights} < there
 
         prompt = "script --quiet --return --command gitlab-mm-restore /dev/null"
         # In a repository others may have made it: its key is compared with that in the kit.
@@ -161,14 +161,18 @@ class TestEmptied:
             assert answer.code == 4 and answer.document["removed"] == [], answer
             assert len(answer.document["shrunken"]) == 1
             assert answer.document["shrunken"][0].startswith("posts: ")
-            assert any(f"prune --accept {emptied}" in one for one in answer.document["warnings"])
+            assert any(
+                f"prune --accept {emptied}" in warning for warning in answer.document["warnings"]
+            )
             assert product("rehearse", emptied).code == 0, "an emptied set is a perfect set"
             assert product("prune").code == 4
-            listed = {one["name"]: one for one in product("list").document["sets"]}
-            assert [one["kind"] for one in listed[emptied]["flaws"]] == ["emptied"]
+            listed = {set_["name"]: set_ for set_ in product("list").document["sets"]}
+            assert [flaw["kind"] for flaw in listed[emptied]["flaws"]] == ["emptied"]
             assert listed[full]["flaws"] == []
-            there = {one["name"]: one for one in product("list", "--from", "nas").document["sets"]}
-            assert [one["kind"] for one in there[emptied]["flaws"]] == ["emptied"]
+            there = {
+                set_["name"]: set_ for set_ in product("list", "--from", "nas").document["sets"]
+            }
+            assert [flaw["kind"] for flaw in there[emptied]["flaws"]] == ["emptied"]
             status = line(product, "last set")
             assert (
                 status["state"] == "bad" and emptied in status["words"] and full in status["words"]
@@ -225,7 +229,7 @@ class TestEmptied:
         try:
             answer = product("backup")
             assert answer.document["rows"] == before["rows"]
-            assert any(one.startswith("posts: 0 of ") for one in answer.document["shrunken"])
+            assert any(name.startswith("posts: 0 of ") for name in answer.document["shrunken"])
         finally:
             gitlab.sql("UPDATE posts SET deleteat = 0 WHERE deleteat = 1700000000000")
         assert product("backup").document["shrunken"] == []
@@ -246,16 +250,18 @@ class TestClocks:
         assert today in status["words"] and "with a date in the future" in status["words"]
         assert status["state"] == "warning"
         assert line(product, "rehearsal")["words"] == "none was made"
-        flaws = {one["name"]: one["flaws"] for one in product("list").document["sets"]}
-        assert [one["kind"] for one in flaws[ahead]] == ["future"] and flaws[today] == []
+        flaws = {set_["name"]: set_["flaws"] for set_ in product("list").document["sets"]}
+        assert [flaw["kind"] for flaw in flaws[ahead]] == ["future"] and flaws[today] == []
         assert metric(lab, "gitlab_mm_sets_future") == 1
         assert abs(metric(lab, "gitlab_mm_set_newest_timestamp_seconds") - now()) < 300
         assert abs(metric(lab, "gitlab_mm_offsite_timestamp_seconds") - now()) < 300
         report = product("report").document
-        assert report["set"] == today and any(ahead in one for one in report["concerns"])
+        assert report["set"] == today and any(ahead in concern for concern in report["concerns"])
         answer = product.restore("--no-safety-backup")
         assert answer.document["set"] == today and answer.code == 4
-        assert any(ahead in one and "future" in one for one in answer.document["warnings"])
+        assert any(
+            ahead in warning and "future" in warning for warning in answer.document["warnings"]
+        )
         assert gitlab.sign_in("alice").read_post(post).startswith("posted")
         assert ahead not in product("prune").document["removed"]
 
@@ -275,7 +281,7 @@ class TestClocks:
         }
         jumped = at(lab, days(60), "backup")
         assert jumped.code == 4 and jumped.document["removed"] == [], jumped
-        assert any("gitlab-mm prune --yes" in one for one in jumped.document["warnings"])
+        assert any("gitlab-mm prune --yes" in warning for warning in jumped.document["warnings"])
         for place in (SETS, REMOTE):
             assert nights < {path.name for path in lab.path(place).iterdir()}
         # Still ahead the next night, and then right again.
@@ -320,9 +326,9 @@ class TestElsewhere:
         jumped = at(lab, days(60), "backup")
         assert jumped.code == 4 and jumped.document["removed"] == [], jumped
         today = str(product("backup").document["set"])
-        listed = {one["name"]: one["flaws"] for one in product("list").document["sets"]}
+        listed = {set_["name"]: set_["flaws"] for set_ in product("list").document["sets"]}
         ahead = str(jumped.document["set"])
-        assert nights < set(listed) and [one["kind"] for one in listed[ahead]] == ["future"]
+        assert nights < set(listed) and [flaw["kind"] for flaw in listed[ahead]] == ["future"]
         assert product("restore", "--dry-run").document["set"] == today
 
     def test_a_repository_and_a_set_that_failed_its_rehearsal(self, in_restic: Fresh) -> None:
@@ -333,7 +339,9 @@ class TestElsewhere:
             assert product("rehearse", bad).code == 1
             answer = product("restore", "--dry-run")
         assert answer.document["set"] == good
-        assert any(bad in one and "rehearsal" in one for one in answer.document["warnings"])
+        assert any(
+            bad in warning and "rehearsal" in warning for warning in answer.document["warnings"]
+        )
 
     def test_a_copy_of_a_host_and_its_repository(self, in_restic: Fresh) -> None:
         lab, _, product = in_restic
@@ -361,7 +369,7 @@ class TestElsewhere:
         answer = product.restore("--from", "nas", "--no-safety-backup")
         assert answer.document["set"] == good and answer.code == 4, answer
         for name in (ahead, bad):
-            assert any(name in one for one in answer.document["warnings"])
+            assert any(name in warning for warning in answer.document["warnings"])
 
 
 @contextlib.contextmanager
@@ -390,7 +398,9 @@ class TestBadSets:
             assert product("rehearse", bad).code == 1
             answer = product.restore("--no-safety-backup")
         assert answer.code == 4 and answer.document["set"] == good, answer
-        assert any(bad in one and "rehearsal" in one for one in answer.document["warnings"])
+        assert any(
+            bad in warning and "rehearsal" in warning for warning in answer.document["warnings"]
+        )
         assert f"Taking {good}" in answer.document["notes"]
 
     @pytest.mark.parametrize("how", ["cut", "flipped", "no manifest"])
@@ -409,7 +419,7 @@ class TestBadSets:
             (path / "manifest.json").unlink()
         answer = product.restore("--no-safety-backup")
         assert answer.code == 4 and answer.document["set"] == good, answer
-        assert any(path.name in one for one in answer.document["warnings"])
+        assert any(path.name in warning for warning in answer.document["warnings"])
         assert product.leftovers() == []
 
     def test_a_set_that_is_named_is_taken_and_what_is_wrong_is_told(self, fresh: Fresh) -> None:
@@ -418,7 +428,7 @@ class TestBadSets:
         ahead = str(at(lab, days(180), "backup").document["set"])
         answer = product.restore(ahead, "--no-safety-backup")
         assert answer.code == 4 and answer.document["set"] == ahead
-        assert any("future" in one for one in answer.document["warnings"])
+        assert any("future" in warning for warning in answer.document["warnings"])
 
 
 # --at

@@ -107,7 +107,7 @@ def test_one_removes_the_others_sets_on_request_alone(hosts: Hosts) -> None:
     hosts.write_config(f"backup_path: {SHARE}\nkeep:\n  last: 1\n")
     mine = hosts.backup()
     shown = hosts.product("prune", "--host", "alpha", "--dry-run").document
-    assert sum(not one["keep"] for one in shown["sets"]) == 1 and shown["removed"] == []
+    assert sum(not set_["keep"] for set_ in shown["sets"]) == 1 and shown["removed"] == []
     refused = hosts.product("prune", "--host", "alpha")
     assert refused.code == 2 and "--yes" in refused.error["hint"]
     assert len(hosts.names(f"{SHARE}/mattermost")) == 3
@@ -207,15 +207,17 @@ def test_a_copy_of_a_host_prunes_and_adopts_nothing_of_it(hosts: Hosts) -> None:
         f"{TO_REMOTE}    keep_last: 1\nkeep:\n  last: 1\n".replace("keep_time: 0\n", "")
     )
     status = hosts.product("status").document
-    (line,) = [one for one in status["lines"] if one["name"] == "host"]
+    (line,) = [line for line in status["lines"] if line["name"] == "host"]
     assert line["state"] == "warning" and original[:8] in line["words"]
     answer = hosts.product("backup")
     assert answer.code == 4, answer
-    assert any("take-over" in one and "host new" in one for one in answer.document["warnings"])
+    assert any(
+        "take-over" in warning and "host new" in warning for warning in answer.document["warnings"]
+    )
     assert mine < hosts.names(REMOTE) and mine < hosts.names(SETS)
     here = hosts.product("host").document
     assert here["id"] != original and here["original"] == original
-    assert [one["own"] for one in here["hosts"]] == [True, False]
+    assert [host["own"] for host in here["hosts"]] == [True, False]
     said = hosts.product("host", "new").document
     assert said["others"] == [original] and said["original"] is None
     assert hosts.product("backup").code == 0
@@ -255,12 +257,14 @@ def test_a_repository_that_two_hosts_share(hosts: Hosts) -> None:
     assert hosts.listed() == {of_beta: True}
     (other,) = hosts.product("list").document["others"]
     assert (other["sets"], other["newest"]) == (1, of_alpha)
-    assert {tag for one in snapshots(hosts) for tag in one["tags"] if tag[0].isdigit()} == {
+    assert {
+        tag for snapshot in snapshots(hosts) for tag in snapshot["tags"] if tag[0].isdigit()
+    } == {
         of_alpha,
         of_beta,
     }
-    tags = {tag for one in snapshots(hosts) for tag in one["tags"]}
-    assert {f"installation:{one}" for one in hosts.installations.values()} <= tags
+    tags = {tag for snapshot in snapshots(hosts) for tag in snapshot["tags"]}
+    assert {f"installation:{installation}" for installation in hosts.installations.values()} <= tags
     hosts.become("alpha")
     hosts.say(hosts.installations["alpha"], "changed")
     answer = hosts.product.restore("--no-safety-backup")
@@ -277,7 +281,7 @@ def test_halves_of_another_hosts_run_are_left_to_it(hosts: Hosts) -> None:
     hosts.lab.run(*half, env=ENVIRONMENT)
     hosts.backup()
     assert hosts.product("prune").code == 0
-    assert any("a1" * 16 in tag for one in snapshots(hosts) for tag in one["tags"])
+    assert any("a1" * 16 in tag for snapshot in snapshots(hosts) for tag in snapshot["tags"])
 
 
 def test_a_full_name_that_dns_does_not_tell_one_night(hosts: Hosts) -> None:

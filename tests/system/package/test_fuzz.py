@@ -53,7 +53,7 @@ FILES = "cd {home}/data; touch gone open changed first; ln first twin; ln -s gon
 
 
 def test_every_kind_of_oddity_is_there() -> None:
-    assert sorted(one.kind for host in HOSTS for one in host.oddities) == sorted(CATALOGUE)
+    assert sorted(oddity.kind for host in HOSTS for oddity in host.oddities) == sorted(CATALOGUE)
 
 
 @pytest.mark.parametrize("number", range(len(HOSTS)))
@@ -79,5 +79,7 @@ def test_what_a_bad_restore_would_do_is_found(base: Path, deb: Path) -> None:
 
     assert outcome.codes == {"backup": 0, "rehearse": 0, "restore": 0}
     for _, words in (*PLANTED, *PLANTED_ROWS):
-        found = [one for one in outcome.problems if one.startswith(f"not told: {words}")]
+        found = [
+            problem for problem in outcome.problems if problem.startswith(f"not told: {words}")
+        ]
         assert found, f"{words} among\n{lines(outcome.problems)}"

@@ -74,7 +74,7 @@ class Release:
         assert "gitlab-mm-backup: Omnibus GitLab is not installed on this host" in said
         assert lab.run("python3", "--version").stdout.startswith(f"Python {self.python}.")
         answer = Product(lab)("doctor")
-        results = {one["name"]: one["result"] for one in answer.document["checks"]}
+        results = {check["name"]: check["result"] for check in answer.document["checks"]}
         assert results == {"GitLab": "failed", "Mattermost": "not run", "programs": "passed"}
 
     def test_a_lost_server_comes_back(self, lab: Lab, deb: Path) -> None:
@@ -85,7 +85,7 @@ class Release:
         gitlab, product = install(lab, Spec(backup_path=BACKUPS)), Product(lab)
         seed = gitlab.seed()
         checks = product("doctor").document["checks"]
-        fresh = {one["name"] for one in checks if one["result"] != "passed"}
+        fresh = {check["name"] for check in checks if check["result"] != "passed"}
         assert fresh <= {"last set", "next run", "off-site"}, "no set, no cron, no copies yet"
         product.backup()
         assert product("rehearse").code == 0
@@ -100,7 +100,7 @@ class Release:
         answer = product.restore()
         assert (answer.code, answer.document["sign_in"]) == (0, "accepted"), answer
         session = gitlab.sign_in("alice")
-        assert {one: session.read_post(one) for one in seed.posts} == seed.posts
+        assert {post: session.read_post(post) for post in seed.posts} == seed.posts
         assert state.differences(gitlab.state(), ignore=DERIVED) == []
 
 

@@ -38,14 +38,16 @@ def test_a_night_with_the_unit(base: Path, deb: Path) -> None:
         assert started.returncode == 0, lab.run("journalctl", "--no-pager", check=False).stdout
         (made,) = product("list").document["sets"]
         records = json.loads(lab.read(f"{made['path']}/rehearsal.json"))["records"]
-        (results,) = [{one["name"]: one["result"] for one in each["checks"]} for each in records]
+        (results,) = [
+            {check["name"]: check["result"] for check in record["checks"]} for record in records
+        ]
         assert set(results.values()) == {"passed"}, results
         told = lab.read(TOLD)
         (held,) = re.findall(r"^CapBnd:\s*([0-9a-f]+)$", told, re.M)
         assert int(held, 16) == CAPABILITIES
         assert re.search(r"^NoNewPrivs:\s*1$", told, re.M)
         assert re.search(r"^Seccomp:\s*2$", told, re.M)
-        assert [one for one in told.splitlines() if ":" not in one] == [
+        assert [line for line in told.splitlines() if ":" not in line] == [
             "cannot write /usr/x",
             "cannot write /etc/x",
             "cannot write /proc/sys/kernel/x",

@@ -75,7 +75,7 @@ def test_quick_and_full(place: House) -> None:
     left_out = usual.document["rehearsals"][0]["left_out"]
     assert "public.idx_posts_message_txt" in left_out
     assert full.document["rehearsals"][0]["left_out"] == []
-    counts = [int(detail(one, "indexes").split()[0]) for one in (usual, full)]
+    counts = [int(detail(answer, "indexes").split()[0]) for answer in (usual, full)]
     assert counts[1] - counts[0] == len(left_out)
     assert place.product.run("rehearse", "--quick", "--full").returncode == 2
     assert place.product.run("rehearse", "--all", Path(place.set).name).returncode == 2
@@ -85,7 +85,7 @@ def test_all_sets(place: House) -> None:
     second = place.product.backup()
     (place.lab.path(second).parent / "1700000000_2023_11_14_5.37.0").mkdir()
     answer = place.rehearse("--all", "--quick")
-    names = [one["set"] for one in answer.document["rehearsals"]]
+    names = [rehearsal["set"] for rehearsal in answer.document["rehearsals"]]
     assert names == [Path(second).name, Path(place.set).name]
     assert "is not complete" in answer.document["warnings"][0]
     (place.lab.path(second).parent / "1700000000_2023_11_14_5.37.0").rmdir()
@@ -107,7 +107,7 @@ def test_a_flipped_bit(place: House, part: str) -> None:
     verified = place.product("verify", path)
     assert verified.code == 1
     assert part in verified.error["detail"]
-    assert {one["name"]: one["result"] for one in verified.document["checks"]} == {
+    assert {check["name"]: check["result"] for check in verified.document["checks"]} == {
         "origin": "passed",
         "checksums": "failed",
         "structure": "not run",
@@ -207,7 +207,7 @@ def test_damage_that_checksums_do_not_see(place: House, name: str) -> None:
     make, wanted = DAMAGE[name]
     answer = place.rehearse(make(place))
     assert answer.code == 1
-    failed = {one for one, result in results(answer).items() if result == "failed"}
+    failed = {check for check, result in results(answer).items() if result == "failed"}
     assert failed == set(wanted), answer.document["checks"]
     for check, words in wanted.items():
         assert words in detail(answer, check)
@@ -251,14 +251,16 @@ def test_credentials_that_no_longer_match(place: House) -> None:
         f"UPDATE oauth_applications SET secret = '{secret}' WHERE {other}", "gitlabhq_production"
     )
     assert answer.code == 1
-    assert [one for one, result in results(answer).items() if result == "failed"] == ["credentials"]
+    assert [check for check, result in results(answer).items() if result == "failed"] == [
+        "credentials"
+    ]
     assert "does not accept" in detail(answer, "credentials")
 
 
 def expect_no_boot(place: House, path: str, why: str) -> None:
     answer = place.rehearse(path)
     assert (answer.code, answer.document["result"]) == (4, "incomplete"), answer
-    assert {one for one, result in results(answer).items() if result != "passed"} == {
+    assert {check for check, result in results(answer).items() if result != "passed"} == {
         "boot",
         "answers",
     }
@@ -288,7 +290,7 @@ def test_a_mattermost_that_does_not_start(place: House, word: str, why: str) -> 
     answer = place.rehearse(fault=Fault(patience=2))
     place.lab.path(f"{SERVICE}/misbehave").unlink()
     assert answer.code == 1
-    assert [one for one, result in results(answer).items() if result == "failed"] == ["boot"]
+    assert [check for check, result in results(answer).items() if result == "failed"] == ["boot"]
     assert results(answer)["answers"] == "not run"
     assert why in detail(answer, "boot")
 
@@ -312,8 +314,8 @@ def test_the_newest_set_whose_rehearsal_passed_stays(place: House) -> None:
     third = place.product.backup()
     place.lab.write("/root/short.yml", "keep_time: 1s\n")
     decisions = {
-        one["name"]: (one["keep"], one["reason"])
-        for one in place.product("prune", "--dry-run", "--config", "/root/short.yml").document[
+        set_["name"]: (set_["keep"], set_["reason"])
+        for set_ in place.product("prune", "--dry-run", "--config", "/root/short.yml").document[
             "sets"
         ]
     }

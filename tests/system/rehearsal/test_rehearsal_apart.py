@@ -194,12 +194,12 @@ def place(base: Path, deb: Path) -> Iterator[House]:
 
 
 # What fails unwinds as an interruption does, but where it is caught, noted and the run goes on.
-CUTS = [(one, act) for one in POINTS for act in ("SIGKILL", "SIGTERM", "fail")
-        if act != "fail" or one.point in CAUGHT]  # fmt: skip
+CUTS = [(point, act) for point in POINTS for act in ("SIGKILL", "SIGTERM", "fail")
+        if act != "fail" or point.point in CAUGHT]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("point", "act"), CUTS, ids=[f"{one.when} {one.point}-{act}" for one, act in CUTS]
+    ("point", "act"), CUTS, ids=[f"{fault.when} {fault.point}-{act}" for fault, act in CUTS]
 )
 def test_a_rehearsal_that_is_cut_short(place: House, point: Fault, act: str) -> None:
     kept = place.lab.path(f"{place.set}/rehearsal.json")
@@ -230,7 +230,12 @@ def test_what_a_power_cut_left_goes_with_the_next_rehearsal(place: House) -> Non
     place.lab.run("mkdir", *ours, *others)
     place.lab.write(f"{ours[0]}/postgresql/data/PG_VERSION", "15\n")
     assert place.rehearse("--quick").code == 0
-    assert [place.lab.path(one).exists() for one in (*ours, *others)] == [False, False, True, True]
+    assert [place.lab.path(path).exists() for path in (*ours, *others)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
     place.lab.run("rmdir", *others)
 
 
@@ -294,7 +299,7 @@ def test_no_way_leads_out_of_the_sandbox(place: House) -> None:
     place.lab.run("mv", f"{PROGRAM}.whole", PROGRAM)
     assert results(answer)["boot"] == "failed"
     told = detail(answer, "boot").partition("exit code 1: ")[2]
-    assert dict(one.split(": ", 1) for one in told.split("; ")) == REFUSED
+    assert dict(part.split(": ", 1) for part in told.split("; ")) == REFUSED
     assert not place.lab.path("/etc/cron.d/mine").exists()
 
 
@@ -311,7 +316,7 @@ def test_what_could_speak_is_off(place: House) -> None:
     answer = place.rehearse(path)
     place.lab.run("mv", f"{PROGRAM}.whole", PROGRAM)
     told = detail(answer, "boot").partition("exit code 1: ")[2]
-    in_force = dict(one.split(": ", 1) for one in told.split("; "))
+    in_force = dict(part.split(": ", 1) for part in told.split("; "))
     assert in_force == {**dict.fromkeys(LOUD, "False"), "memory": "512MiB"}
     assert results(place.rehearse(path)) == dict.fromkeys(CHECKS, "passed")
 
@@ -327,7 +332,7 @@ def test_what_it_takes_is_within_what_it_asks_for(place: House) -> None:
     asked = manifest["database"]["bytes"] * 5 // 4 + manifest["files"]["bytes"] + (256 << 20)
     assert manifest["database"]["bytes"] < measured["disk"] < asked
     assert 0 < measured["memory"] < 768 << 20
-    (server,) = [one for one in measured["server"] if "-D" in one]
+    (server,) = [argv for argv in measured["server"] if "-D" in argv]
     assert {
         "listen_addresses=", "fsync=off", "shared_buffers=64MB", "maintenance_work_mem=64MB",
     } <= set(server)  # fmt: skip

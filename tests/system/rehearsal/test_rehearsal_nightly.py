@@ -28,11 +28,11 @@ def place(base: Path, deb: Path) -> Iterator[House]:
 def night(place: House, *arguments: str) -> tuple[CompletedProcess[str], list[str]]:
     """What cron's command says, and how the rehearsals of its set came out."""
     done = place.lab.run("gitlab-mm-backup", *arguments, check=False)
-    newest = next(one for one in place.product("list").document["sets"] if one["complete"])
+    newest = next(set_ for set_ in place.product("list").document["sets"] if set_["complete"])
     kept = place.lab.path(f"{newest['path']}/rehearsal.json")
     records = json.loads(kept.read_text())["records"] if kept.exists() else []
-    results = [{one["name"]: one["result"] for one in record["checks"]} for record in records]
-    return done, [one["boot"] for one in results]
+    results = [{check["name"]: check["result"] for check in record["checks"]} for record in records]
+    return done, [result["boot"] for result in results]
 
 
 def test_each_night_without_a_word(place: House) -> None:

@@ -117,7 +117,7 @@ def test_settings_that_no_service_can_have(server: Server, table: Table) -> None
     with table.row("hostile set: variables that no process can be started with", "old"):
         answer = server.run("rehearse", path)
         assert answer.code == 1, answer
-        (failed,) = [one for one in answer.document["checks"] if one["result"] == "failed"]
+        (failed,) = [check for check in answer.document["checks"] if check["result"] == "failed"]
         assert failed["name"] == "settings"
         assert "not the name of a variable: 'MM_A=B'" in failed["detail"]
         server.expect(server.live)

@@ -58,9 +58,9 @@ def test_it_is_reached_whatever_its_listener_is(kind: str, server: tuple[Omnibus
         assert (results(rehearsed)["boot"], results(rehearsed)["answers"]) == ("passed", "passed")
         restored = product.restore("--no-safety-backup")
         assert restored.code in (0, 4), restored
-        checks = {one["name"]: one for one in product("doctor").document["checks"]}
+        checks = {check["name"]: check for check in product("doctor").document["checks"]}
         assert checks["service"]["detail"] == f"Mattermost runs, and answers at {url}"
-        lines = {one["name"]: one for one in product("status").document["lines"]}
+        lines = {line["name"]: line for line in product("status").document["lines"]}
         assert (lines["service"]["state"], url in lines["service"]["words"]) == ("good", True)
     finally:
         for path in files:

@@ -85,7 +85,7 @@ def test_a_previous_state_that_is_kept_survives_a_kill(server: Server, table: Ta
         server.expect(new)
 
 
-@pytest.mark.parametrize("number", [2, 5, 6, 9], ids=lambda one: f"note {one}")
+@pytest.mark.parametrize("number", [2, 5, 6, 9], ids=lambda note: f"note {note}")
 def test_a_power_cut(server: Server, table: Table, number: int) -> None:
     way = "--continue" if number == 5 else "--rollback"
     state = "old" if number in (2, 6) else "new"

@@ -101,7 +101,7 @@ def test_in_place_that_fails_is_said_and_the_safety_set_is_the_way_back(server: 
     answer = server.run("restore", "--yes", "--in-place", server.sets[server.other], fault=fault)
     assert answer.code == 5, answer
     assert server.service() == "down"
-    checks = {one["name"]: one for one in server.run("doctor").document["checks"]}
+    checks = {check["name"]: check for check in server.run("doctor").document["checks"]}
     assert checks["restore journal"]["result"] == "failed"
     backup = server.run("backup")
     assert "gitlab-mm restore " in answer.error["detail"]
@@ -116,10 +116,10 @@ def test_the_previous_state_can_be_kept_and_removed(server: Server) -> None:
     new = server.other
     assert server.restore("--keep-previous").code == 0
     names = server.gitlab.sql("SELECT datname FROM pg_database", "postgres")
-    assert [one for one in names if one.startswith("gitlab_mm_old_")][1:] != []
-    assert any("-home" in one for one in server.observe()["left"]["folders"])
+    assert [name for name in names if name.startswith("gitlab_mm_old_")][1:] != []
+    assert any("-home" in folder for folder in server.observe()["left"]["folders"])
     assert server.run("prune").code == 0
-    assert any("-home" in one for one in server.observe()["left"]["folders"])
+    assert any("-home" in folder for folder in server.observe()["left"]["folders"])
     assert server.run("prune", "--previous").code == 0
     server.expect(new)
 
@@ -138,7 +138,7 @@ def test_a_safety_set_is_made_and_never_the_latest(server: Server) -> None:
 def test_at_a_day(server: Server) -> None:
     listed = server.run("list").document["sets"]
     day = listed[0]["made"][:10]
-    newest = next(one["name"] for one in listed if one["purpose"] == "backup")
+    newest = next(set_["name"] for set_ in listed if set_["purpose"] == "backup")
     for words in (("--at", day), ("--at", "latest"), ("latest",), ()):
         assert server.run("restore", "--dry-run", *words).document["set"] == newest
     first = server.run("restore", "--dry-run", "--at", listed[-1]["made"].replace("Z", "+00:00"))

@@ -60,7 +60,7 @@ def valid(server: Server, index: str = INDEX) -> list[str]:
 
 
 def checks(server: Server) -> dict[str, str]:
-    return {one["name"]: one["result"] for one in server.run("doctor").document["checks"]}
+    return {check["name"]: check["result"] for check in server.run("doctor").document["checks"]}
 
 
 def swap(server: Server) -> None:
@@ -154,7 +154,9 @@ def test_indexes_and_keys_come_back_as_they_were(server: Server) -> None:
     server.gitlab.sql(f"SET ROLE gitlab_mattermost; {ODD_KEYS}")
     before = server.gitlab.sql(INDEXES)
     told = "\n".join(before)
-    assert all(one in told for one in ("posts_pkey PRIMARY", "DEFERRABLE", "INCLUDE", "fillfactor"))
+    assert all(
+        word in told for word in ("posts_pkey PRIMARY", "DEFERRABLE", "INCLUDE", "fillfactor")
+    )
     assert server.run("backup").code == 0
     answer = server.run("restore", "--yes", *QUICK, "latest")
     assert answer.code == 0, answer

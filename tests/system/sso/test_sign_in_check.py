@@ -202,10 +202,10 @@ def test_a_site_url_with_a_slash_at_its_end_is_the_same(host: Host) -> None:
 def test_a_site_url_with_a_path(host: Host) -> None:
     """Mattermost below a path of another site, whose name is in other letters in GitLab."""
     set_variable(host, "SERVICESETTINGS_SITEURL", f"{SITE}/chat/")
-    below = [one.replace(SITE, f"{SITE}/chat") for one in (SIGNUP, LOGIN)]
+    below = [url.replace(SITE, f"{SITE}/chat") for url in (SIGNUP, LOGIN)]
     host.sql(redirect(*below))
     assert host.check().findings == set()
-    host.sql(redirect(*(one.replace("mattermost.", "MATTERMOST.") for one in below)))
+    host.sql(redirect(*(url.replace("mattermost.", "MATTERMOST.") for url in below)))
     expected = {("redirect-host", "gitlab", BROKEN), ("redirect-host", "gitlab", WARNING)}
     assert host.check().findings == expected
 
@@ -235,9 +235,9 @@ def test_endpoints_of_another_gitlab(host: Host, other: str) -> None:
     for name, path in places.items():
         set_variable(host, f"GITLABSETTINGS_{name}", other + path)
     checked = host.check()
-    found = [one for one in checked.document["findings"] if one["severity"] == BROKEN]
-    assert [one["code"] for one in found] == ["endpoint-elsewhere"] * 3
-    assert [one["detail"].split()[0].upper() for one in found] == list(places)
+    found = [finding for finding in checked.document["findings"] if finding["severity"] == BROKEN]
+    assert [finding["code"] for finding in found] == ["endpoint-elsewhere"] * 3
+    assert [finding["detail"].split()[0].upper() for finding in found] == list(places)
     assert (checked.code, checked.document["probe"]) == (1, "unknown")
 
 
@@ -279,7 +279,7 @@ def test_literal_credentials_in_gitlab_rb(host: Host, lines: str) -> None:
     append_to_gitlab_rb(host, lines, own(host).with_new_secret())
     checked = host.check()
     expected = {("wrong-secret", "gitlab.rb", WARNING)} if RUBY_LINES[lines] else set()
-    assert {one for one in checked.findings if one[1] == "gitlab.rb"} == expected
+    assert {finding for finding in checked.findings if finding[1] == "gitlab.rb"} == expected
     assert ("gitlab.rb" in checked.sources) == RUBY_LINES[lines]
     assert not host.lab.path(EVALUATED).exists()
 
@@ -314,7 +314,7 @@ def test_a_secrets_file_without_the_pair(host: Host, text: str) -> None:
 
 
 # Go, and so Mattermost, reads bytes that are no UTF-8 as U+FFFD (encoding/json).
-@pytest.mark.parametrize("kind", [one for one in BAD_JSON if one != "latin-1"])
+@pytest.mark.parametrize("kind", [text for text in BAD_JSON if text != "latin-1"])
 def test_a_config_json_that_cannot_be_read(host: Host, kind: str) -> None:
     host.place("config.json").write_bytes(BAD_JSON[kind])
     checked = host.gitlab_mm("sso", "check")
@@ -350,7 +350,7 @@ def test_halves_of_two_pairs(host: Host) -> None:
     host.put("config.json", new_pair())
     checked = host.check()
     assert checked.code == 1
-    broken = {one[1] for one in checked.findings if one[2] == BROKEN}
+    broken = {finding[1] for finding in checked.findings if finding[2] == BROKEN}
     assert "environment" in broken, checked.findings
 
 
@@ -366,7 +366,7 @@ def test_a_gitlab_that_is_down_is_unknown(host: Host) -> None:
         checked = host.check()
     assert checked.document["probe"] == checked.document["verdict"] == "unknown"
     assert (checked.code, checked.document["fix"]) == (1, ["gitlab-ctl status"])
-    assert not [one for one in checked.findings if one[2] == BROKEN]
+    assert not [finding for finding in checked.findings if finding[2] == BROKEN]
     assert set(checked.sources.values()) == {True}
 
 

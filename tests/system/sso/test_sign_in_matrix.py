@@ -193,7 +193,7 @@ class Matrix:
         server.omnibus.gitlab_ctl("reconfigure")
         strays = {str(path) for path in self.strays(server)}
         if strays & before.keys():
-            before = {name: one for name, one in before.items() if name not in strays}
+            before = {name: facts for name, facts in before.items() if name not in strays}
             server.omnibus.wait_until_ready()
             pid = server.pid()  # reconfigure removed the strays, and restarted Mattermost for that
             assert server.signs_in()
@@ -218,7 +218,7 @@ class Matrix:
         server.lab.run("mv", spy, "/root/spy")
         done = server.lab.run("gitlab-mm", "rehearse", "--json", server.kept_set, check=False)
         server.lab.run("mv", "/root/spy", spy)
-        checks = {one["name"]: one for one in json.loads(done.stdout)["checks"]}
+        checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
         assert [checks[name]["result"] for name in ("boot", "answers")] == ["passed"] * 2, checks
         # Without a login 5.2 and 5.21 do not tell the address.
         told = "mattermost.example.test" in checks["answers"]["detail"]

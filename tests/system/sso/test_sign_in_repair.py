@@ -304,7 +304,7 @@ def test_a_set_that_is_named_is_looked_into(host: Host) -> None:
     name = f"set {Path(path).name}"
     found = host.check("--from", moved).sources
     places = ("environment", "config.json", "gitlab-secrets.json")
-    assert {one: found[one] for one in found if one.startswith("set")} == {
+    assert {name: found[name] for name in found if name.startswith("set")} == {
         f"{name}: {place}": True for place in places
     }
     repaired = host.repair("--from", moved)
@@ -506,7 +506,9 @@ class TestElsewhere:
         host.accept(right, "pbkdf2")
         checked = host.check()
         assert (checked.code, checked.document["probe"]) == (1, "refused")
-        assert {one[1] for one in checked.findings if one[2] == BROKEN} == {"environment"}
+        assert {finding[1] for finding in checked.findings if finding[2] == BROKEN} == {
+            "environment"
+        }
         repaired = host.repair()
         assert (repaired.code, repaired.document["written"]) == (0, ["environment"])
         assert host.signs_in()
@@ -516,7 +518,7 @@ class TestElsewhere:
             checked, before = host.check(), state_of(host)
             repaired, after = host.repair("--rotate"), state_of(host)
         assert (checked.document["probe"], repaired.code) == ("unknown", 1)
-        assert not [one for one in checked.findings if one[2] == BROKEN]
+        assert not [finding for finding in checked.findings if finding[2] == BROKEN]
         assert after == before
 
     @pytest.mark.parametrize("option", ["--rotate", "--register"])

@@ -299,13 +299,13 @@ def test_a_standalone_site_is_backed_up_and_put_back(move: Move) -> None:
     assert not differences(before, move.look())
     assert move.new.sql(f"SELECT count(*) FROM posts WHERE id = '{late}'") == ["0"]
     verdict = move.run("rehearse", answer.document["set"])
-    checks = {one["name"]: one["result"] for one in verdict.document["checks"]}
+    checks = {check["name"]: check["result"] for check in verdict.document["checks"]}
     assert set(checks.values()) == {"passed"}, verdict
 
 
 def test_doctor_knows_it(move: Move) -> None:
     answer = move.run("doctor")
-    results = {one["name"]: one["result"] for one in answer.document["checks"]}
+    results = {check["name"]: check["result"] for check in answer.document["checks"]}
     assert answer.code == 4, answer
     amiss = {name for name, result in results.items() if result != "passed"}
     assert amiss <= {"GitLab", "last set", "next run", "off-site"}, "no cron, no copies"
@@ -358,7 +358,7 @@ def test_nobody_is_locked_out_by_a_conversion(move: Move) -> None:
     assert code == 1
     assert "not a system administrator" in str(document["error"])
     code, document = convert(move, *WAY, "--dry-run")
-    affected = {one["username"]: one["administrator"] for one in document["accounts"]}  # type: ignore[attr-defined]
+    affected = {account["username"]: account["administrator"] for account in document["accounts"]}  # type: ignore[attr-defined]
     assert affected == {"root": True, "alice": False, "bob": False}
     assert users(move) == before
 
@@ -367,7 +367,7 @@ def test_convert_and_undo_are_byte_equal(move: Move) -> None:
     move.new.sql("UPDATE users SET roles = 'system_admin system_user' WHERE username = 'local'")
     lab, before = move.new.lab, users(move)
     lab.write("/root/password", "Passw0rd!\n", mode=0o600)
-    script = next(one for _, one in blocks() if "--admin local" in one)
+    script = next(block for _, block in blocks() if "--admin local" in block)
     said = follow(move, f"{script.rstrip()} --json")
     mapping = json.loads(said)["mapping"]
     assert lab.run("stat", "-c", "%U %a", mapping).stdout == "root 600\n"
@@ -394,7 +394,8 @@ def test_an_undo_heeds_what_happened_since(move: Move) -> None:
     move.new.sql("DELETE FROM users WHERE username = 'bob'")
     code, undone = convert(move, "--undo", str(document["mapping"]))
     assert code == 4, undone
-    assert any("bob is skipped: the account no longer exists" in one for one in undone["warnings"])  # type: ignore[attr-defined]
+    assert any("bob is skipped: the account no longer exists" in text
+               for text in undone["warnings"])  # type: ignore[attr-defined]  # fmt: skip
     assert move.new.sql(
         "SELECT authservice, authdata, password FROM users WHERE username = 'alice'"
     ) == ["gitlab|42|"]

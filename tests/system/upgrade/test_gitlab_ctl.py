@@ -142,7 +142,7 @@ def test_the_installed_package_answers_through_gitlab_ctl(base: Path, deb: Path)
         assert under_backup(help_) == ["backup-etc", *sorted(COMMANDS)]
         made = json.loads(host.run("gitlab-ctl", "mattermost-backup", "--json").stdout)
         listed = json.loads(host.run("gitlab-mm", "list", "--json").stdout)["sets"]
-        assert [one["name"] for one in listed] == [made["set"]]
+        assert [set_["name"] for set_ in listed] == [made["set"]]
         checked = host.run("gitlab-ctl", "mattermost-sso", "check", "--json", check=False)
         assert json.loads(checked.stdout)["command"] == "sso check"
         wrong = host.run("gitlab-ctl", "mattermost-restore", "--at", "a b", "--yes", check=False)

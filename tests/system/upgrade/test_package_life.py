@@ -64,7 +64,7 @@ class Server:
     product: Product
 
     def sets(self) -> list[str]:
-        return [one["name"] for one in self.product("list").document["sets"]]
+        return [set_["name"] for set_ in self.product("list").document["sets"]]
 
     def start_held(self, program: str, words: Sequence[str]) -> subprocess.Popen[str]:
         """Start a job, and return when it waits for a program in its middle."""
@@ -154,7 +154,7 @@ def test_an_upgrade_waits_for_a_job_that_ends_soon(server: Server) -> None:
 
 
 def next_run(server: Server) -> tuple[str, str]:
-    lines = {one["name"]: one for one in server.product("status").document["lines"]}
+    lines = {line["name"]: line for line in server.product("status").document["lines"]}
     line = lines["next run"]
     return line["state"], f"{line['words']} {line['fix']}".strip()
 

@@ -39,7 +39,7 @@ def test_a_gitlab_whose_mattermost_is_not_on(base: Path, deb: Path, state: str, 
         assert "gitlab.rb" in answer.error["hint"]
         quiet = lab.run("gitlab-mm-backup", "--if-present", "--quiet")
         assert (quiet.stdout, quiet.stderr) == ("", "")
-        checks = {one["name"]: one for one in product("doctor").document["checks"]}
+        checks = {check["name"]: check for check in product("doctor").document["checks"]}
         assert checks["Mattermost"]["result"] == "warning"
         assert words in checks["Mattermost"]["detail"]
         assert words in installing_again(lab)

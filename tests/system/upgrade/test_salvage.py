@@ -139,7 +139,9 @@ def left(base: Path, deb: Path) -> Iterator[Left]:
 
 
 def found(answer: Answer) -> dict[str, tuple[str, str]]:
-    return {one["name"]: (one["result"], one["detail"]) for one in answer.document["checks"]}
+    return {
+        check["name"]: (check["result"], check["detail"]) for check in answer.document["checks"]
+    }
 
 
 def test_the_doctor_leads_through_the_way_to_19(left: Left) -> None:
@@ -195,7 +197,7 @@ def test_no_superuser_reads_what_mattermost_left(left: Left) -> None:
     left.gitlab.sql(f"SET ROLE gitlab_mattermost; {SPY} {OPERATOR}")
     try:
         left.backup()
-        assert {(one.role, one.superuser) for one in seen(left.lab)} == {("gitlab-mm", False)}
+        assert {(visit.role, visit.superuser) for visit in seen(left.lab)} == {("gitlab-mm", False)}
     finally:
         left.gitlab.sql("DROP OPERATOR public.!~~ (name, name)")
     assert left.gitlab.sql(GUEST) == []
@@ -217,14 +219,14 @@ def test_the_role_of_a_killed_run_goes_and_another_s_stays(left: Left) -> None:
 
 def test_every_command_takes_a_salvaged_set(left: Left) -> None:
     name = left.backup().document["set"]
-    (listed,) = [one for one in left.product("list").document["sets"] if one["name"] == name]
+    (listed,) = [set_ for set_ in left.product("list").document["sets"] if set_["name"] == name]
     assert (listed["complete"], listed["salvaged"]) == (True, [])
     assert "  salvaged\n" in left.product.run("list").stdout
     assert left.product("verify", name).code == 0
     rehearsed = left.product("rehearse", name)
     assert (rehearsed.code, rehearsed.document["result"]) == (4, "incomplete")
-    results = {one["name"]: one["result"] for one in rehearsed.document["checks"]}
-    not_run = {one for one, result in results.items() if result != "passed"}
+    results = {check["name"]: check["result"] for check in rehearsed.document["checks"]}
+    not_run = {check for check, result in results.items() if result != "passed"}
     assert not_run == {"boot", "answers"}, "19 has no program to start"
     refused = left.product("restore", "--yes", name)
     assert refused.code == 1 and "no longer bundles" in refused.error["detail"]
@@ -249,8 +251,8 @@ def test_without_the_folder_gitlabs_own_backup_has_the_secrets(left: Left) -> No
         answer = left.backup()
         assert answer.document["salvaged"] == ["the environment folder"]
         environment = left.environment_in(answer)
-        assert {one: environment.get(one) for one in RECOVERED} == {
-            one: left.environment[one] for one in RECOVERED
+        assert {name: environment.get(name) for name in RECOVERED} == {
+            name: left.environment[name] for name in RECOVERED
         }
         assert left.manifest(answer)["credentials"]["verified"] is True
 
@@ -262,8 +264,8 @@ def test_without_that_too_an_earlier_set_has_them(left: Left) -> None:
         answer = left.backup()
         assert answer.document["salvaged"] == ["the environment folder"]
         environment = left.environment_in(answer)
-        assert {one: environment.get(one) for one in RECOVERED} == {
-            one: left.environment[one] for one in RECOVERED
+        assert {name: environment.get(name) for name in RECOVERED} == {
+            name: left.environment[name] for name in RECOVERED
         }
         assert left.manifest(answer)["credentials"]["verified"] is True
 
@@ -331,7 +333,7 @@ def untouched(left: Left, tree: str) -> Iterator[None]:
     assert left.run(SEAL, tree) == before
     assert left.run(SUMS, tree) == sums
     left_over = left.run(f"ls -d {SCRATCH}/.* /run/*rehearsal*[!k] 2>/dev/null; true").split()
-    assert [one for one in left_over if not one.endswith(("/.", "/.."))] == []
+    assert [path for path in left_over if not path.endswith(("/.", "/.."))] == []
     assert left.product.leftovers() == []
     assert left.run("pgrep -af '[c]leanup.py'; true") == ""
 
@@ -359,8 +361,8 @@ def test_dockers_volumes(trees: Left) -> None:
     assert (told["gitlab"], told["mattermost"]) == ("19.0.0", "10.11.20")
     assert told["files"]["account"]["user"].isdecimal()
     environment = trees.environment_in(answer)
-    assert {one: environment.get(one) for one in RECOVERED} == {
-        one: trees.environment[one] for one in RECOVERED
+    assert {name: environment.get(name) for name in RECOVERED} == {
+        name: trees.environment[name] for name in RECOVERED
     }
     trees.run(f"mv {answer.document['path']} /root/salvaged/")
 
@@ -496,7 +498,7 @@ def test_a_disk_alone_is_enough_for_a_standalone_host(trees: Left, base: Path, d
             if name not in passing:
                 assert after[name] == f"{rows}|{digest}", name
         uploads = set(data_files(lab, "/opt/mattermost/data/").values())
-        assert {one["sha256"] for one in trees.seed.files.values()} <= uploads
+        assert {file["sha256"] for file in trees.seed.files.values()} <= uploads
         secret = mattermost.config()["GitLabSettings"]["Secret"]
         assert secret == trees.environment["MM_GITLABSETTINGS_SECRET"]
         assert product.leftovers() == []

@@ -39,10 +39,10 @@ def apt(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
 def our_words(output: str) -> list[str]:
     """The lines of the check that the trigger repeats."""
     lines = output.splitlines()
-    starts = [number for number, one in enumerate(lines) if one.startswith("gitlab-mm-backup: ")]
+    starts = [number for number, line in enumerate(lines) if line.startswith("gitlab-mm-backup: ")]
     assert len(starts) == 1, output
     (start,) = starts
-    rest = [one for one in lines[start + 1 :] if one.startswith("  ")]
+    rest = [line for line in lines[start + 1 :] if line.startswith("  ")]
     return [lines[start], *rest]
 
 
@@ -86,7 +86,7 @@ class Server:
     product: Product
 
     def sets(self) -> list[str]:
-        return [one["name"] for one in self.product("list").document["sets"]]
+        return [set_["name"] for set_ in self.product("list").document["sets"]]
 
     def forget(self) -> None:
         """Have no set."""

@@ -74,7 +74,7 @@ def a_set(**changes: Any) -> Manifest:
 
 def told(site: Site, last: Manifest | None, *uploads: Upload, named: Any = None) -> list[str]:
     def still_named(asked: Iterable[Upload]) -> set[str]:
-        return {one.id for one in asked} if named is None else named
+        return {option.id for option in asked} if named is None else named
 
     return absence.told(site, last, make_manifest().contents, uploads, still_named)
 
@@ -335,12 +335,12 @@ def test_a_config_json_that_mattermost_cannot_read(
 
     words = absence.told(site, None, None, [], lambda uploads: set())
 
-    assert [one.partition(",")[0] for one in words if "config.json" in one] == (
+    assert [word.partition(",")[0] for word in words if "config.json" in word] == (
         [f"'{site.config_file}' cannot be read by nobody"] if is_told else []
     )
     salvaged = dataclasses.replace(site, missing=[])
     assert not [
-        one
-        for one in absence.told(salvaged, None, None, [], lambda uploads: set())
-        if "config.json" in one
+        warning
+        for warning in absence.told(salvaged, None, None, [], lambda uploads: set())
+        if "config.json" in warning
     ]

@@ -64,7 +64,7 @@ def test_what_somebody_has_set_is_kept_or_told(
     os.setxattr(tree / "deep/plain", name, value)
     found = attributes.look([tree])
     assert found.kept == kept
-    assert [repr(str(tree / "deep/plain")) in one for one in found.told] == [True] * is_told
+    assert [repr(str(tree / "deep/plain")) in warning for warning in found.told] == [True] * is_told
 
 
 def test_a_directory_and_the_folder_itself_may_have_some(tree: Path) -> None:
@@ -154,7 +154,7 @@ def restored(house: House, set_: BackupSet, place: Path) -> Path:
 
 
 def expect_kept(home: Path) -> None:
-    assert [of(one) for one in (home, home / "data")] == [{"user.note": NOTE}, {DEFAULT: ACL}]
+    assert [of(path) for path in (home, home / "data")] == [{"user.note": NOTE}, {DEFAULT: ACL}]
     for name in ("config.json", "data/plain", os.fsdecode(b"data/\xff odd \n")):
         assert of(home / name) == FILE
 
@@ -198,7 +198,7 @@ def test_lists_with_numbers_of_accounts_stay_out_on_another_host(
         expect_kept(restored(house, changed(set_, **fields), place))
         strange = changed(set_, **fields, host_id="f" * 32)
         home = restored(house, strange, tmp_path / f"strange {number}")
-        assert [of(home / one) for one in ("data/plain", "data")] == [{"user.note": NOTE}, {}]
+        assert [of(home / name) for name in ("data/plain", "data")] == [{"user.note": NOTE}, {}]
 
 
 def test_what_a_list_names_that_is_not_here_is_told() -> None:
@@ -230,7 +230,10 @@ def test_a_file_system_that_holds_none_is_told(tmp_path: Path) -> None:
     )
     options, told, without = json.loads(done.stdout)
     assert (options, without) == ([], [])
-    assert [one.startswith("The file system of /srv cannot hold") for one in told] == [True, True]
+    assert [warning.startswith("The file system of /srv cannot hold") for warning in told] == [
+        True,
+        True,
+    ]
 
 
 def test_a_manifest_counts_them_and_one_without_any_is_as_before() -> None:

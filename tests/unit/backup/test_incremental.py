@@ -33,7 +33,7 @@ def full(folder: Path, night: int = 0, **changes: object) -> BackupSet:
         folder,
         name(night),
         LISTED,
-        lambda one: dataclasses.replace(one, **{"started": stamp, **changes}),  # type: ignore[arg-type]
+        lambda manifest: dataclasses.replace(manifest, **{"started": stamp, **changes}),  # type: ignore[arg-type]
     )
 
 

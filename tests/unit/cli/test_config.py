@@ -84,7 +84,7 @@ class File:
     def read(self, text: str) -> dict[str, Any]:
         self.path.write_text(text, encoding="utf-8")
         given = config_file.read(self.path, TABLE, required=True)
-        return {name: one.value for name, one in given.items()}
+        return {name: value.value for name, value in given.items()}
 
     def problems(self, text: str) -> str:
         with pytest.raises(Failure) as caught:
@@ -136,9 +136,9 @@ def test_what_has_no_default_may_stand_empty(file: File) -> None:
 def test_a_secret_is_a_secret_and_is_not_shown(file: File) -> None:
     found = file.read(f"password: {CANARY}\nplaces: [{{to: 'b2:x', key: {CANARY}}}]\n")
     assert found["password"] == Secret(CANARY)
-    values = [Value(name, one, found.get(name), "x", 1) for name, one in leaves(TABLE[2:3])]
+    values = [Value(name, option, found.get(name), "x", 1) for name, option in leaves(TABLE[2:3])]
     values += [Value("places", TABLE[4], found["places"], "x", 2)]
-    seen = str([shown(one.option, one.value) for one in values])
+    seen = str([shown(value.option, value.value) for value in values])
     assert seen.count(HIDDEN) == 2
     for outcome in (config.show_result(values), config.explain_result(values, "places")):
         assert CANARY not in f"{outcome.lines} {json.dumps(outcome.fields)}"
@@ -185,12 +185,16 @@ def test_where_a_value_comes_from(tmp_path: Path) -> None:
     gitlab.write_text("production: {backup: {keep_time: 604800}}\n", encoding="utf-8")
     values = settings.look(ours, gitlab)
     told = config.show_result(values).fields["options"]
-    found = {one["name"]: (one["value"], one["origin"], one["line"]) for one in told}
+    found = {
+        setting["name"]: (setting["value"], setting["origin"], setting["line"]) for setting in told
+    }
     assert found["backup_path"] == ("/var/opt/gitlab/backups", "default", None)
     assert found["keep_time"] == ("1w", "gitlab.yml", None)
     assert found["compression.threads"] == (2, "config.yml", 3)
     (line,) = (
-        one for one in config.show_result(values).lines if one.startswith("compression.threads")
+        value
+        for value in config.show_result(values).lines
+        if value.startswith("compression.threads")
     )
     assert line.split() == ["compression.threads", "2", "config.yml,", "line", "3"]
 
@@ -201,8 +205,8 @@ def test_every_option_is_explained(name: str, tmp_path: Path) -> None:
     outcome = config.explain_result(values, name)
     assert outcome.lines[0].startswith(name)
     assert max(map(len, outcome.lines)) <= 79
-    for one in outcome.fields["options"]:
-        assert one["text"].endswith(".")
+    for option in outcome.fields["options"]:
+        assert option["text"].endswith(".")
 
 
 def test_an_example_is_explained() -> None:
@@ -251,9 +255,9 @@ def test_secrets_that_every_user_can_read_are_told(tmp_path: Path) -> None:
     secret.write_text(
         "notifications:\n- {type: mattermost, to: 'https://mm.example.org/hooks/b0'}\n"
     )
-    for one, text in ((file, "keep_time: 3d\n"), (secret, secret.read_text())):
-        one.write_text(text)
-        one.chmod(0o644)
+    for written, text in ((file, "keep_time: 3d\n"), (secret, secret.read_text())):
+        written.write_text(text)
+        written.chmod(0o644)
     told = config.check_result(settings.look(file, tmp_path / "none"), file)
     assert told.warnings == [
         f"Every user can read {secret}, which has a secret: chmod 640 {secret}"
@@ -363,7 +367,9 @@ def test_an_editor_takes_the_example() -> None:
     editor(OPTIONS).validate(yaml.safe_load(text))
 
 
-@pytest.mark.parametrize("option", [one for _, one in leaves((*OPTIONS, *TABLE)) if one.example])
+@pytest.mark.parametrize(
+    "option", [option for _, option in leaves((*OPTIONS, *TABLE)) if option.example]
+)
 def test_every_example_is_right(option: Option, tmp_path: Path) -> None:
     text = option_text.example(option)
     (tmp_path / "x").write_text(text, encoding="utf-8")

@@ -53,8 +53,8 @@ def test_a_schema_is_one_and_tells_every_field(path: Any) -> None:
     schema = json.loads(path.read_text(encoding="utf-8"))
     assert schema["$id"] == path.name
     Draft202012Validator.check_schema(schema)
-    for place, one in properties(schema):
-        told = "description" in one or "$ref" in one or "const" in one
+    for place, definition in properties(schema):
+        told = "description" in definition or "$ref" in definition or "const" in definition
         assert told or path.name == USAGE, f"{place}: no description"
     if path.name != COMMON:
         assert schema["unevaluatedProperties"] is False
@@ -63,15 +63,15 @@ def test_a_schema_is_one_and_tells_every_field(path: Any) -> None:
 def properties(schema: Any, place: str = "$") -> Iterator[tuple[str, dict[str, Any]]]:
     """Every field of a schema; objects without a word on fields unknown to them are an error."""
     if isinstance(schema, list):
-        for one in schema:
-            yield from properties(one, place)
+        for definition in schema:
+            yield from properties(definition, place)
     if not isinstance(schema, dict):
         return
-    for name, one in schema.get("properties", {}).items():
+    for name, inner in schema.get("properties", {}).items():
         if "if" not in place:
-            yield f"{place}.{name}", one
-    for name, one in schema.items():
-        yield from properties(one, f"{place}.{name}")
+            yield f"{place}.{name}", inner
+    for name, part in schema.items():
+        yield from properties(part, f"{place}.{name}")
 
 
 def test_an_answer_that_is_as_told() -> None:

@@ -222,7 +222,9 @@ def test_help_and_version_import_little(arguments: tuple[str, ...], cli: Cli) ->
     assert done.stdout == "gitlab-mm, version 7.8.9\n" or arguments != ("--version",)
     modules = json.loads(done.stderr)
     assert "click" in modules
-    assert [one for one in modules if one.split(".")[0] in ("psycopg", "rich", "yaml")] == []
+    assert [
+        module for module in modules if module.split(".")[0] in ("psycopg", "rich", "yaml")
+    ] == []
 
 
 def test_every_command_is_where_the_table_says() -> None:
@@ -287,7 +289,7 @@ def test_one_odd_set_does_not_hide_the_others(part: str, key: str, value: str, c
     odd.write_text(json.dumps(document), encoding="utf-8")
     assert len(cli.json("list", "--config", str(cli.config), code=0)["sets"]) == 2
     planned = prune.plan(LocalStore(folder), Rules(timedelta(days=7)), OWNER)
-    assert NAME in [one.name for one in planned.decisions]
+    assert NAME in [decision.name for decision in planned.decisions]
 
 
 def test_a_store_that_cannot_be_trusted(cli: Cli) -> None:
@@ -360,7 +362,7 @@ def test_help_and_version_are_words_too(cli: Cli) -> None:
 def test_common_options_may_come_before_the_command(cli: Cli) -> None:
     make_set(cli.folder / "backups" / "mattermost")
     done = cli.run("--json", "-c", str(cli.config), "list")
-    assert [one["name"] for one in json.loads(done.stdout)["sets"]] == [NAME]
+    assert [set_["name"] for set_ in json.loads(done.stdout)["sets"]] == [NAME]
     assert cli.run("-q", "-c", str(cli.config), "list").stdout == ""
 
 

@@ -20,7 +20,7 @@ from tests.unit.helpers.builders import HOST, make_set
 
 
 def test_exit_codes_are_those_that_scripts_rely_on() -> None:
-    table = {one.name: int(one) for one in ExitCode}
+    table = {code.name: int(code) for code in ExitCode}
     assert table == {
         "DONE": 0,
         "FAILED": 1,

@@ -194,8 +194,8 @@ def test_steps_and_bars() -> None:
     assert re.search(r"files +[━╸╺]+ 2\.\d KiB *[\r\n]", text), "more than expected has no end"
     assert text.rstrip().endswith("Warning: odd …")
     assert COLOUR.search(written)
-    rows = [one for one in re.split(r"[\r\n]+", text) if "database" in one]
-    assert max(len(one.rstrip()) for one in rows) <= 80
+    rows = [line for line in re.split(r"[\r\n]+", text) if "database" in line]
+    assert max(len(row.rstrip()) for row in rows) <= 80
 
 
 @pytest.mark.parametrize(

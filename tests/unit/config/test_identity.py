@@ -59,7 +59,7 @@ def test_a_copy_of_a_host_is_another_one_and_owns_nothing_of_it(
     copy = identity.own()
     assert copy.id not in (original.id, "") and copy.original == original.id
     assert copy.installation == "x" and copy.machine == machine
-    assert not any(copy.owns(one) for one in (original.id, FORMER, ""))
+    assert not any(copy.owns(id_) for id_ in (original.id, FORMER, ""))
     assert identity.own() == copy
     # A copy of the copy, before anybody has said anything: the first one is still in question.
     monkeypatch.setattr(identity, "machine", lambda: Machine("z", "z"))

@@ -240,7 +240,7 @@ def test_what_is_older_than_the_key_or_of_another_host_need_not_have_it(
 
 
 def test_a_forged_set_is_not_this_hosts(tmp_path: Path) -> None:
-    one = make_set(tmp_path)
-    assert inventory.own_sets(HOST, [one]) == [one]
-    (one.path / origin.SIGNATURE).write_bytes(b"{}")
-    assert inventory.own_sets(HOST, [one]) == []
+    set_ = make_set(tmp_path)
+    assert inventory.own_sets(HOST, [set_]) == [set_]
+    (set_.path / origin.SIGNATURE).write_bytes(b"{}")
+    assert inventory.own_sets(HOST, [set_]) == []

@@ -106,8 +106,8 @@ def test_every_option_stands_in_the_example_at_its_default(files: Files) -> None
     assert [line[1:] for line in sample(OPTIONS).splitlines() if line[1:] in lines] == lines
     assert files.load(live) == DEFAULTS
     found = settings.look(files.config, files.gitlab)
-    given = {one.name for one in found if one.origin == "config.yml"}
-    empty = {name for name, one in leaves(OPTIONS) if one.kind and one.default is None}
+    given = {setting.name for setting in found if setting.origin == "config.yml"}
+    empty = {name for name, option in leaves(OPTIONS) if option.kind and option.default is None}
     assert given == {name for name, _ in leaves(OPTIONS)} - empty
 
 
@@ -429,7 +429,10 @@ def test_old_names_are_read_with_their_new_names_told(files: Files) -> None:
         "  - {type: ping, to: 'https://example.org/x'}\n"
     )
     assert (found.scratch_dir, found.upgrade_gate) == (Path("/srv/scratch"), "warn")
-    assert [(one.type, one.to.reveal(), one.on) for one in found.notifications] == [
+    assert [
+        (notification.type, notification.to.reveal(), notification.on)
+        for notification in found.notifications
+    ] == [
         ("mail", "admin@example.org", "always"),
         ("ping", "https://example.org/x", "failure"),
     ]
@@ -455,7 +458,9 @@ def test_the_new_names_are_read_without_a_warning(files: Files) -> None:
     text = "notifications: [{type: mail, to: a@example.org, on: warning}]\n"
     found = files.load(f"scratch_dir: /srv/x\nupgrade_gate: off\n{text}")
     assert (found.scratch_dir, found.upgrade_gate) == (Path("/srv/x"), "off")
-    assert [(one.type, one.on) for one in found.notifications] == [("mail", "warning")]
+    assert [(notification.type, notification.on) for notification in found.notifications] == [
+        ("mail", "warning")
+    ]
     assert found.old_names == ()
 
 

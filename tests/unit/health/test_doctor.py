@@ -57,7 +57,10 @@ def test_never_more_than_four_lines() -> None:
     there = [Check("GitLab", Result.PASSED, "here"), Check("Mattermost", Result.PASSED, "there")]
     amiss = [Check(f"check {number}", Result.FAILED, "bad") for number in range(9)]
     three = health.doctor_result([*there, *amiss[:3]], brief=True).lines
-    assert three == ["gitlab-mm-backup: here; there", *(f"  check {one}: bad" for one in range(3))]
+    assert three == [
+        "gitlab-mm-backup: here; there",
+        *(f"  check {number}: bad" for number in range(3)),
+    ]
     four = health.doctor_result([*there, *amiss[:4]], brief=True).lines
     assert four == [*three[:3], "  and more: gitlab-mm doctor"]
 

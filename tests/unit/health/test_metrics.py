@@ -47,13 +47,13 @@ def samples(told: MetricsInput) -> dict[tuple[str, ...], float]:
     names = [family.name for family in families]
     assert len(set(names)) == len(names), "the samples of a name stand together"
     found = {
-        (one.name.replace("gitlab_mm_", "", 1), *one.labels.values()): one.value
+        (sample.name.replace("gitlab_mm_", "", 1), *sample.labels.values()): sample.value
         for family in families
-        for one in family.samples
+        for sample in family.samples
     }
     strict = list(openmetrics.text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
-    again = [one for family in strict for one in family.samples]
-    assert sorted(one.value for one in again) == sorted(found.values())
+    again = [sample for family in strict for sample in family.samples]
+    assert sorted(sample.value for sample in again) == sorted(found.values())
     return found
 
 

@@ -187,7 +187,7 @@ def test_the_recovery_time_says_what_is_not_in_it(
 )
 def test_the_age_of_the_newest_set_is_told(entry: SetEntry, words: list[str]) -> None:
     concerns = of(entry, records=(record_of(entry, ago(hours=1)),)).concerns
-    assert [one.split(":")[0] for one in concerns] == words
+    assert [concern.split(":")[0] for concern in concerns] == words
 
 
 def test_other_sets_that_are_bad_are_told() -> None:
@@ -210,7 +210,7 @@ def test_what_was_not_run_is_told_once_with_its_newest_set() -> None:
     twice = (rehearsed(3, *PARTLY), rehearsed(1, *PARTLY), rehearsed(2, *WHOLE, depth=Depth.VERIFY))
     told = of(TONIGHT, records=twice, uncovered=["Uploads are elsewhere"]).uncovered
     assert told[0] == "Uploads are elsewhere"
-    assert [one.split(":")[0] for one in told[1:5]] == [
+    assert [line.split(":")[0] for line in told[1:5]] == [
         "GitLab itself",
         "The indexes of Elasticsearch and Bleve",
         "Functions that need a network",
@@ -223,7 +223,7 @@ def test_what_was_not_run_is_told_once_with_its_newest_set() -> None:
 def test_the_history_has_sets_that_are_gone_and_each_run_once() -> None:
     gone = rehearsed(50, entry=YESTERDAY)
     made = of(TONIGHT, records=(gone, rehearsed(1)))
-    assert [one.set for one in made.records] == [TONIGHT.name, YESTERDAY.name]
+    assert [record.set for record in made.records] == [TONIGHT.name, YESTERDAY.name]
 
 
 def test_the_fields_are_json_and_tell_what_the_page_tells() -> None:
@@ -233,7 +233,7 @@ def test_the_fields_are_json_and_tell_what_the_page_tells() -> None:
     fields = json.loads(json.dumps(outcome.fields))
     assert (fields["path"], fields["verdict"]) == ("/somewhere/report.html", "proven")
     assert (fields["set"], fields["recovery_seconds"]) == (TONIGHT.name, 42.25)
-    assert [one["name"] for one in fields["sets"]] == [TONIGHT.name, torn.name]
+    assert [set_["name"] for set_ in fields["sets"]] == [TONIGHT.name, torn.name]
     assert (fields["sets"][0]["bytes"], fields["sets"][0]["seconds"]) == (12, 12.345)
     (run,) = fields["rehearsals"]
     assert (run["result"], run["checks"][2]["detail"]) == ("passed", "it answered")
@@ -354,7 +354,7 @@ def test_the_page_loads_nothing() -> None:
     page = health_html.render_report(report(many(12), PROTECTED))
     read = Reader(page)
     assert page.startswith(b"<!DOCTYPE html>\n")
-    assert read.links and all(one == "data:," or one.startswith("#") for one in read.links)
+    assert read.links and all(link == "data:," or link.startswith("#") for link in read.links)
     assert not {"script", "iframe", "object", "embed", "base", "form"} & set(read.elements)
     assert b"default-src 'none'; style-src 'unsafe-inline'; img-src data:" in page
     assert b"url(" not in page and b"@import" not in page
@@ -423,7 +423,7 @@ def test_every_point_is_where_its_amount_and_time_are(count: int) -> None:
     amounts = [float((number * 7919) % 1000) for number in range(count)]
     chart = drawn(amounts)
     (curve,) = chart.curves
-    places = [tuple(map(float, one.split(","))) for one in curve.line.split()]
+    places = [tuple(map(float, point.split(","))) for point in curve.line.split()]
     assert len(places) == count
     top = float(chart.ticks[-1][1])
     for number, (x, y) in enumerate(places):
@@ -445,6 +445,6 @@ def test_all_on_one_day_have_one_date() -> None:
 
 def test_a_chart_tells_its_numbers_in_words() -> None:
     assert drawn([]).description == "Sets: none yet."
-    days = " to ".join(f"{NOW.astimezone() + timedelta(days=one):%Y-%m-%d}" for one in (0, 2))
+    days = " to ".join(f"{NOW.astimezone() + timedelta(days=days):%Y-%m-%d}" for days in (0, 2))
     wanted = f"Sets: 3, {days}; least 1.0 KiB, most 2.0 KiB, newest 1.5 KiB."
     assert drawn([2048, 1024, 1536]).description == wanted

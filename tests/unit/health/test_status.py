@@ -50,9 +50,9 @@ def facts(
     **changes: Any,
 ) -> StatusInput:
     kept = [
-        SetFacts(one.name, one.set.manifest.made, one.set.manifest.safety)
-        for one in entries
-        if one.set
+        SetFacts(entry.name, entry.set.manifest.made, entry.set.manifest.safety)
+        for entry in entries
+        if entry.set
     ]
     flaws = {name: [Flaw(Kind.FAILED, BAD)] for name in refuted}
     values: dict[str, Any] = {
@@ -279,7 +279,7 @@ def test_an_open_restore(tmp_path: Path) -> None:
 
 
 def test_all_lines_in_their_order() -> None:
-    names = [one.name for one in status.status(facts(TONIGHT))]
+    names = [line.name for line in status.status(facts(TONIGHT))]
     assert names[:4] == ["last set", "rehearsal", "sign-in", "service"]
 
 
@@ -325,7 +325,7 @@ def test_only_the_state_is_in_colour() -> None:
     lines = [*WRONG, StatusLine("off-site", State.OFF, "off and bad")]
     outcome = health.status_result(Summary("bad.example.org", NOW, lines), nagios=False)
     painted = [terminal.toned(line, *tone) for line, tone in zip(outcome.lines, outcome.tones)]
-    assert [re.sub(r"\x1b\[\d+m", "", one) for one in painted] == outcome.lines
+    assert [re.sub(r"\x1b\[\d+m", "", line) for line in painted] == outcome.lines
     assert painted[0].startswith("bad.example.org: \x1b[31m")
     assert painted[1].startswith("  last set   \x1b[32m")
     assert painted[-1].startswith("  off-site   \x1b[34m")
@@ -364,8 +364,8 @@ def test_a_failure_is_unknown_to_nagios() -> None:
 )
 def test_copies_outside(hours: list[float | None], state: str, words: str) -> None:
     places = {
-        f"r{number}": None if one is None else ago(hours=one).timestamp()
-        for number, one in enumerate(hours)
+        f"r{number}": None if age is None else ago(hours=age).timestamp()
+        for number, age in enumerate(hours)
     }
     line = set_lights.off_site(facts(offsite=places))
     assert (line.state.value, line.words) == (state, words)

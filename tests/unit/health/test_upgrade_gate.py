@@ -38,7 +38,10 @@ NOW = datetime(2026, 11, 24, 12, 0, tzinfo=timezone.utc)
 
 def line(package: str, old: str, sign: str, new: str, what: str = "/var/cache/x.deb") -> str:
     """A line as apt writes it."""
-    facts = [("-", "-", "none") if one == "-" else (one, "amd64", "none") for one in (old, new)]
+    facts = [
+        ("-", "-", "none") if release == "-" else (release, "amd64", "none")
+        for release in (old, new)
+    ]
     return " ".join((package, *facts[0], sign, *facts[1], what))
 
 
@@ -150,7 +153,7 @@ class Host:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host = Host(tmp_path)
     monkeypatch.setattr(upgrade_gate, "_now", lambda: NOW)
-    monkeypatch.setattr(upgrade_gate, "verify", lambda one: None)
+    monkeypatch.setattr(upgrade_gate, "verify", lambda _: None)
     monkeypatch.setattr(upgrade_gate, "only_run", lambda: open(os.devnull))  # noqa: SIM115
     monkeypatch.setattr(job, "backup", host.backup)
     monkeypatch.setattr(search_index, "build_pending", lambda _: [])
@@ -259,7 +262,10 @@ def test_ctrl_c_is_heeded_again_once_the_set_is_there(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A backup passes signals over at its end; reading a large set may take minutes after that."""
-    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    }
     monkeypatch.setattr(signals, "heed", HEED)
 
     def make(*_: object) -> job.BackupResult:

@@ -106,6 +106,6 @@ def make_set_on(base: BackupSet, name: str, contents: dict[str, bytes] | None = 
         base.path.parent,
         name,
         contents,
-        lambda one: dataclasses.replace(one, increment=increment),
+        lambda manifest: dataclasses.replace(manifest, increment=increment),
     )
     return dataclasses.replace(made, base=base)

@@ -67,7 +67,7 @@ def found(
 ) -> Found:
     """Return what a report finds; each record is kept in its set, as a rehearsal does."""
     kept: Mapping[str, Sequence[CheckRecord]] = {
-        entry.name: [one for one in records if one.set == entry.name] for entry in entries
+        entry.name: [record for record in records if record.set == entry.name] for entry in entries
     }
     values: dict[str, Any] = {
         "entries": entries,

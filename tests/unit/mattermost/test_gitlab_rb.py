@@ -47,7 +47,10 @@ def test_every_setting_is_found_with_its_file_and_lines(tmp_path: Path) -> None:
         tmp_path, "more.rb", "\nmattermost['home'] = '/srv/mm'\nfrom_file '/etc/gitlab/gitlab.rb'\n"
     )
     write(tmp_path, "beside.rb", "mattermost['group'] = 'mm'")
-    found = [(one.file.name, one.first, one.last, one.name) for one in gitlab_rb.settings(tmp_path)]
+    found = [
+        (setting.file.name, setting.first, setting.last, setting.name)
+        for setting in gitlab_rb.settings(tmp_path)
+    ]
     assert found == [
         ("gitlab.rb", 3, 3, "mattermost_external_url"),
         ("gitlab.rb", 4, 4, "mattermost['sql_data_source']"),
@@ -62,14 +65,14 @@ def test_every_setting_is_found_with_its_file_and_lines(tmp_path: Path) -> None:
 
 def test_values_are_never_told(tmp_path: Path) -> None:
     write(tmp_path, "gitlab.rb", "mattermost['gitlab_secret'] = 'hush'\n")
-    (one,) = gitlab_rb.settings(tmp_path)
-    assert str(one) == f"{tmp_path}/etc/gitlab/gitlab.rb line 1: mattermost['gitlab_secret']"
+    (setting,) = gitlab_rb.settings(tmp_path)
+    assert str(setting) == f"{tmp_path}/etc/gitlab/gitlab.rb line 1: mattermost['gitlab_secret']"
 
 
 def test_a_bracket_that_never_closes_ends_somewhere(tmp_path: Path) -> None:
     write(tmp_path, "gitlab.rb", "mattermost['env'] = {\n'A' => 1\n")
-    (one,) = gitlab_rb.settings(tmp_path)
-    assert (one.first, one.last) == (1, 1)
+    (setting,) = gitlab_rb.settings(tmp_path)
+    assert (setting.first, setting.last) == (1, 1)
 
 
 def test_no_file_has_no_setting_and_one_that_cannot_be_read_is_told(tmp_path: Path) -> None:

@@ -108,12 +108,12 @@ class Layout:
         inner = depth + 1
         if isinstance(value, dict):
             parts = [
-                f"{written(key, len(key) % 4)}{self.colon()}{self.text(one, inner)}"
-                for key, one in value.items()
+                f"{written(key, len(key) % 4)}{self.colon()}{self.text(item, inner)}"
+                for key, item in value.items()
             ]
             left, right = "{", "}"
         else:
-            parts = [self.text(one, inner) for one in value]
+            parts = [self.text(item, inner) for item in value]
             left, right = "[", "]"
         if not parts:
             return left + (next(self.draw) if self.kind == "odd" else "") + right
@@ -174,7 +174,9 @@ def edits(draw: st.DrawFn) -> tuple[str, dict[Keys, Any]]:
     known = list(all_paths(json.loads(text)))
     paths = st.one_of(st.sampled_from(known), PATHS) if known else PATHS
     chosen = draw(st.lists(paths, min_size=1, max_size=4, unique=True))
-    assume(not any(one != other and other[: len(one)] == one for one in chosen for other in chosen))
+    assume(
+        not any(path != other and other[: len(path)] == path for path in chosen for other in chosen)
+    )
     return text, {path: draw(NEW) for path in chosen}
 
 
@@ -257,7 +259,7 @@ def common(one: str, other: str) -> int:
 
 def unchanged_bytes(before: str, after: str, operations: json_file.Operations) -> bool:
     """Tell whether ``after`` is ``before`` but for the one piece that a single act puts there."""
-    acts = [one for one in operations if one["op"] != "test"]
+    acts = [operation for operation in operations if operation["op"] != "test"]
     if not acts:
         return before == after
     if len(acts) > 1:
@@ -267,7 +269,7 @@ def unchanged_bytes(before: str, after: str, operations: json_file.Operations) -
     end = common(before[start:][::-1], after[start:][::-1])
     piece = after[start : len(after) - end]
     if acts[0]["op"] == "replace":
-        return any(piece in one for one in added)
+        return any(piece in text for text in added)
     return len(piece) <= len(added[0]) + len(json_file._rendered(acts[0]["path"])) + 40
 
 
@@ -341,9 +343,13 @@ def test_a_secrets_file_as_ruby_writes_it_comes_back_byte_for_byte() -> None:
 def test_a_patch_begins_with_tests_of_all_that_it_relies_on() -> None:
     document = {"a": {"b": 1}, "c": 2}
     operations = json_file.setting(document, {("a", "b"): 3, ("c",): 4, ("d",): 5})
-    kinds = [one["op"] for one in operations]
+    kinds = [operation["op"] for operation in operations]
     assert kinds == sorted(kinds, key=lambda kind: kind != "test")
-    tested = {one["path"]: one["value"] for one in operations if one["op"] == "test"}
+    tested = {
+        operation["path"]: operation["value"]
+        for operation in operations
+        if operation["op"] == "test"
+    }
     assert tested == {"/a/b": 1, "/c": 2, "": document}
 
 
@@ -359,7 +365,7 @@ def test_a_document_that_has_changed_where_it_matters_is_refused(
     assume(not any(plain_in_the_way(file.document, path) for path in changes))
     operations = json_file.setting(file.document, changes)
     assume(operations)
-    tested = [one for one in operations if one["op"] == "test"]
+    tested = [operation for operation in operations if operation["op"] == "test"]
     chosen = data.draw(st.sampled_from(tested))
     path = json_file._keys(chosen["path"])
     meanwhile = put(file.document, {path: "something else"}) if path else {"something": "else"}

@@ -104,7 +104,7 @@ def test_a_modern_site(modern: Tree) -> None:
     assert (site.version, site.gitlab.version) == ("10.11.20", "18.11.9")
     assert site.account == Account("mattermost", "mattermost")
     assert (site.config_file, site.environment_folder) == (modern.config, modern.env)
-    assert {name: one.reveal() for name, one in site.environment.items()} == ENVIRONMENT
+    assert {name: value.reveal() for name, value in site.environment.items()} == ENVIRONMENT
     assert site.database == Endpoint(
         "/var/opt/gitlab/postgresql",
         5432,

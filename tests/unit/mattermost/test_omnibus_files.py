@@ -180,7 +180,7 @@ def test_variables_are_the_first_lines_of_files(tree: Tree) -> None:
     tree.write(tree.env / ".hidden", "x")
     tree.write(tree.env / "with=equals", "x")
     (tree.env / "folder").mkdir()
-    found = {name: one.reveal() for name, one in omnibus_files.environment(tree.env).items()}
+    found = {name: value.reveal() for name, value in omnibus_files.environment(tree.env).items()}
     assert found == {
         "PLAIN": "value",
         "ENDED": "value",

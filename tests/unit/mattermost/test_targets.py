@@ -39,8 +39,8 @@ def etc(tmp_path: Path) -> Path:
 
 def found(etc: Path) -> dict[str, Path]:
     return {
-        str(one.relative_to(etc)): to
-        for one, to in targets.find(etc, archive_writer.survey([etc])).items()
+        str(path.relative_to(etc)): to
+        for path, to in targets.find(etc, archive_writer.survey([etc])).items()
     }
 
 
@@ -85,7 +85,10 @@ def test_the_archive_has_files_in_place_of_links(etc: Path, tmp_path: Path) -> N
     with open(archive, "rb") as packed:
         process.run(tar, stdin=packed)
     out = sets / str(etc).lstrip("/")
-    assert {str(one.relative_to(out)) for one in out.rglob("*") if one.is_file()} == {*ALL, "other"}
+    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == {
+        *ALL,
+        "other",
+    }
     assert (out / "other").is_symlink() and not (out / "ssl").is_symlink()
     assert (out / "ssl/host.key").read_text() == "ssl/host.key\n"
     assert (out / "ssl/host.key").stat().st_mode & 0o777 == 0o600

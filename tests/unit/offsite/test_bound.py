@@ -30,7 +30,7 @@ class Place:
 
     def _contents(self, remote: Remote, largest: int, *patterns: str) -> bytes:
         assert (remote, patterns) == (REMOTE, (FILE,))
-        return b"".join(one for one in self.files.values() if len(one) <= largest)
+        return b"".join(file for file in self.files.values() if len(file) <= largest)
 
     def _content(self, remote: Remote, *names: str) -> bytes:
         self.read_alone.append(names[0])
@@ -41,9 +41,11 @@ class Place:
             name: {FILE: Listed(f"{name}/{FILE}", len(self.files[name]), {})} for name in folders
         }
         told = bound.read(REMOTE, listed, {FILE: "name"})[FILE]
-        for name, one in told.items():
-            assert isinstance(one, str) or self.files[name] == one.data
-        return {name: one if isinstance(one, str) else one.value for name, one in told.items()}
+        for name, item in told.items():
+            assert isinstance(item, str) or self.files[name] == item.data
+        return {
+            name: value if isinstance(value, str) else value.value for name, value in told.items()
+        }
 
 
 def test_all_are_read_at_once_where_each_speaks_for_its_folder(

@@ -103,23 +103,23 @@ def test_the_page_says_the_same_and_takes_names_for_text(made: dict[bool, Kit]) 
 
 
 def test_secrets_only_for_who_asks(made: dict[bool, Kit]) -> None:
-    for asked, one in made.items():
+    for asked, kit in made.items():
         text, page = (
-            "\n".join(offsite_recovery_kit.lines(one)),
-            cli_offsite.render_kit(one).decode(),
+            "\n".join(offsite_recovery_kit.lines(kit)),
+            cli_offsite.render_kit(kit).decode(),
         )
         for secret in SECRETS:
             assert (secret in text, secret in page) == (asked, asked)
-            outcome = cli_offsite.kit_result(one, None)
-            assert secret not in json.dumps(dict(outcome.fields)) + repr(one)
+            outcome = cli_offsite.kit_result(kit, None)
+            assert secret not in json.dumps(dict(outcome.fields)) + repr(kit)
 
 
 def test_a_host_without_any_copy_is_warned(tmp_path: Path) -> None:
-    one = offsite_recovery_kit.kit(
+    kit = offsite_recovery_kit.kit(
         Settings(tmp_path, None), LocalStore(tmp_path / "sets"), with_secrets=True, root=tmp_path
     )
-    assert any("No set has an off-site copy" in warning for warning in one.warnings)
-    assert one.secrets == {}
+    assert any("No set has an off-site copy" in warning for warning in kit.warnings)
+    assert kit.secrets == {}
 
 
 def test_the_page_is_root_s_alone(made: dict[bool, Kit], tmp_path: Path) -> None:
@@ -132,11 +132,11 @@ def test_a_restic_repository_needs_its_password(tmp_path: Path) -> None:
     password.write_text(SECRETS[1])
     restic = Restic("sftp:nas:/srv/restic", password)
     settings = Settings(tmp_path, None, store="restic", restic=restic)
-    one = offsite_recovery_kit.kit(
+    kit = offsite_recovery_kit.kit(
         settings, LocalStore(tmp_path / "sets"), with_secrets=True, root=tmp_path
     )
-    told = "\n".join(offsite_recovery_kit.lines(one))
-    assert one.warnings == [] and str(password) in {each.what for each in one.needed}
+    told = "\n".join(offsite_recovery_kit.lines(kit))
+    assert kit.warnings == [] and str(password) in {need.what for need in kit.needed}
     assert "restic repository: " in told and "apt install restic" in told
     assert SECRETS[1] in told
     quiet = offsite_recovery_kit.kit(
@@ -199,23 +199,23 @@ def test_the_package_is_put_beside_sets_and_copies(
 ) -> None:
     made = deb(tmp_path)
     data, sum_ = made.read_bytes(), hashlib.sha256(made.read_bytes()).hexdigest()
-    one = kit_with(tmp_path, made)
+    kit = kit_with(tmp_path, made)
     line = f"{sum_}  gitlab-mm-backup.deb\n".encode()
     wanted = {"gitlab-mm-backup.deb": data, "gitlab-mm-backup.deb.sha256": line}
     assert remote == wanted
     assert {name: (tmp_path / "sets" / name).read_bytes() for name in wanted} == wanted
     assert LocalStore(tmp_path / "sets").entries() == [], "it is no set"
-    told = "\n".join(offsite_recovery_kit.lines(one))
-    assert f"SHA-256 {sum_}" in told and sum_ in cli_offsite.render_kit(one).decode()
+    told = "\n".join(offsite_recovery_kit.lines(kit))
+    assert f"SHA-256 {sum_}" in told and sum_ in cli_offsite.render_kit(kit).decode()
     assert "rclone copyto nas:backups/gitlab-mm-backup.deb gitlab-mm-backup.deb\n" in told
     assert f"echo '{sum_}  gitlab-mm-backup.deb' | sha256sum --check && apt install ./" in told
-    assert not any("as a package" in item.what for item in one.needed)
+    assert not any("as a package" in item.what for item in kit.needed)
 
     made.unlink()
     writes = dict(remote)
     remote["gitlab-mm-backup.deb"] = b"?" * len(data)  # not sent again: its size and sum are there
     again = kit_with(tmp_path)
-    assert again.held == one.held, "it was kept"
+    assert again.held == kit.held, "it was kept"
     assert remote["gitlab-mm-backup.deb"] != writes["gitlab-mm-backup.deb"]
 
 
@@ -225,8 +225,8 @@ def test_a_package_in_the_cache_of_apt_is_found(
     (tmp_path / "archives").mkdir()
     for number in ("0.1.0", "0.2.0"):
         deb(tmp_path, number).rename(tmp_path / "archives" / f"gitlab-mm-backup_{number}_all.deb")
-    one = kit_with(tmp_path)
-    assert one.held is not None and one.held.package.version == "0.1.0"
+    kit = kit_with(tmp_path)
+    assert kit.held is not None and kit.held.package.version == "0.1.0"
     monkeypatch.setattr(trust, "roots_alone", lambda path: None)
     package.KEPT.unlink()
     assert kit_with(tmp_path).held is None, "others can change it"
@@ -242,12 +242,12 @@ def test_another_package_is_refused(tmp_path: Path, remote: dict[str, bytes]) ->
 
 
 def test_a_host_without_the_package_is_told_how_to_give_it(tmp_path: Path) -> None:
-    one = kit_with(tmp_path)
-    assert one.held is None
-    [need] = [item for item in one.needed if "as a package" in item.what]
+    kit = kit_with(tmp_path)
+    assert kit.held is None
+    [need] = [item for item in kit.needed if "as a package" in item.what]
     assert "gitlab-mm-backup 0.1.0" in need.what and "recovery-kit --package DEB" in need.why
     assert "apt install ./gitlab-mm-backup_0.1.0_all.deb" in "\n".join(
-        offsite_recovery_kit.lines(one)
+        offsite_recovery_kit.lines(kit)
     )
 
 
@@ -258,9 +258,9 @@ def test_a_remote_that_fails_is_a_warning(
         raise Failure("nas cannot be listed", "no route")
 
     monkeypatch.setattr(copies, "complete", fails)
-    one = kit_with(tmp_path, deb(tmp_path))
-    assert any("nas cannot be listed" in warning for warning in one.warnings)
-    [need] = [item for item in one.needed if "as a package" in item.what]
+    kit = kit_with(tmp_path, deb(tmp_path))
+    assert any("nas cannot be listed" in warning for warning in kit.warnings)
+    [need] = [item for item in kit.needed if "as a package" in item.what]
     assert str(tmp_path / "sets") in need.why
 
 
@@ -278,8 +278,8 @@ def test_editions_are_named_and_installed(
     (tmp_path / "opt/gitlab").mkdir(parents=True)
     (tmp_path / "opt/gitlab/version-manifest.txt").write_text(f"{name} 18.11.9\n")
     make_set(tmp_path / "sets")
-    one = kit_with(tmp_path)
-    told = "\n".join(offsite_recovery_kit.lines(one)) + "\n"
+    kit = kit_with(tmp_path)
+    told = "\n".join(offsite_recovery_kit.lines(kit)) + "\n"
     assert f"  GitLab 18.11.9{edition and ', '}{edition}\n" in told
     assert "  Mattermost 10.11.4, Team Edition, bundled with GitLab\n" in told
     assert f"{command}\n" in told and "VERSION" not in told

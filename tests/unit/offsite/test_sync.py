@@ -176,5 +176,5 @@ def test_a_torn_document_does_not_hide_the_others() -> None:
     """An interrupted upload may leave half a manifest in front of whole ones."""
     whole = copies.to_bytes(COPY)
     for cut in range(0, len(whole) - 2, 7):
-        found = [one.value for one in bound.documents(whole + whole[:cut] + whole)]
+        found = [document.value for document in bound.documents(whole + whole[:cut] + whole)]
         assert found == [WHOLE, WHOLE], cut

@@ -43,9 +43,9 @@ def _functions(tree: ast.AST, prefix: str = "") -> Iterator[str]:
 
 @pytest.mark.parametrize("group", page.GROUPS, ids=lambda group: group.title)
 def test_every_report_has_its_row(group: Group) -> None:
-    numbers = [one for case in group.cases for one in case.number.split(", ")]
+    numbers = [number for case in group.cases for number in case.number.split(", ")]
     assert len(numbers) == len(set(numbers))
-    assert [int(one) for one in numbers if one.isdecimal()] == NUMBERS[group.title]
+    assert [int(number) for number in numbers if number.isdecimal()] == NUMBERS[group.title]
     assert all(case.given and case.result and case.tests for case in group.cases)
 
 

@@ -76,14 +76,14 @@ def test_all_that_statements_leave_open_is_drawn(kind: str) -> None:
     text = f"{made.owner}{made.superuser}{made.server}"
     wanted = {name for _, name, _, _ in string.Formatter().parse(text) if name} - {"tag"}
     found = drawn(values(kind), 3, 5)
-    assert found and all(set(one) >= wanted for one in found)
+    assert found and all(set(difference) >= wanted for difference in found)
 
 
 def test_a_seed_gives_the_same_hosts_which_can_be_written_down() -> None:
     hosts = dealt(7, 30)
     assert hosts == dealt(7, 30) and hosts[:5] == dealt(7, 5) and hosts != dealt(8, 30)
-    assert [Host.from_json(one.to_json()) for one in hosts] == hosts
-    kinds = [one.kind for host in hosts for one in host.oddities]
+    assert [Host.from_json(host.to_json()) for host in hosts] == hosts
+    kinds = [oddity.kind for host in hosts for oddity in host.oddities]
     assert set(kinds) == set(CATALOGUE)
 
 
@@ -95,7 +95,7 @@ def test_what_differs_is_found_in_both_directions() -> None:
     before = {"file a": fact(mode="0600"), "file b": fact(mode="0600"), "file c": fact(mode="0")}
     after = {"file b": fact(mode="0644"), "file c": fact(mode="0"), "file d": fact(mode="0600")}
     found = oracle.differences(before, after)
-    assert [(one.what, one.aspect) for one in found] == [
+    assert [(difference.what, difference.aspect) for difference in found] == [
         ("file a", "is gone"),
         ("file b", "mode"),
         ("file d", "is new"),
@@ -116,7 +116,7 @@ def test_what_the_page_does_not_cover_is_no_difference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "sentence", "is_told"),
+    ("pair", "sentence", "is_told"),
     [
         (
             ("file data/odd3x/pipe", "is gone"),
@@ -152,9 +152,9 @@ def test_what_the_page_does_not_cover_is_no_difference() -> None:
     ],
 )
 def test_a_warning_tells_of_what_it_names(
-    one: tuple[str, str], sentence: str, is_told: bool
+    pair: tuple[str, str], sentence: str, is_told: bool
 ) -> None:
-    difference = Difference(*one, {}, None)
+    difference = Difference(*pair, {}, None)
     assert oracle.tells(sentence, difference) is is_told
     assert oracle.judge([difference], [sentence]) == (
         ([], []) if is_told else ([difference], [sentence])
@@ -163,18 +163,18 @@ def test_a_warning_tells_of_what_it_names(
 
 def test_a_failing_host_becomes_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of eight oddities is the cause; few cycles find it."""
-    host = next(one for one in dealt(7, 60) if len(one.oddities) >= 8)
+    host = next(host for host in dealt(7, 60) if len(host.oddities) >= 8)
     cause, cycles = host.oddities[5].tag, 0
 
     def attempt(candidate: Host, *_: object) -> Any:
         nonlocal cycles
         cycles += 1
-        has = any(one.tag == cause for one in candidate.oddities)
+        has = any(oddity.tag == cause for oddity in candidate.oddities)
         return type("Outcome", (), {"problems": ["bad"] if has else []})
 
     monkeypatch.setattr("tests.fuzz.__main__.attempt", attempt)
     found, _ = smaller(host, PAGE, PAGE)
-    assert [one.tag for one in found.oddities] == [cause]
+    assert [oddity.tag for oddity in found.oddities] == [cause]
     assert cycles <= 12
 
 

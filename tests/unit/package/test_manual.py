@@ -140,7 +140,7 @@ def test_the_same_bytes_on_any_day_in_any_place(files: dict[str, str], tmp_path:
 
 
 def test_the_pages_have_every_exit_code(files: dict[str, str]) -> None:
-    for name in (one for one in files if one.startswith("man/man8/")):
+    for name in (file for file in files if file.startswith("man/man8/")):
         table = part(files[name], "EXIT STATUS").replace("\\", "")
         found = re.findall(r"`(\d+)`\n\n:   (.+)", table)
         assert found == [(str(int(code)), code.meaning) for code in ExitCode]
@@ -166,7 +166,7 @@ def test_a_new_verb_has_a_page_without_an_edit(more: dict[str, str]) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_new_verb_is_completed_without_an_edit(shell: str, more: dict[str, str]) -> None:
     (name,) = (
-        one for one in more if one.startswith(shell) and re.search(r"/_?gitlab-mm(\.|$)", one)
+        path for path in more if path.startswith(shell) and re.search(r"/_?gitlab-mm(\.|$)", path)
     )
     script = more[name]
     assert "'gitlab-mm rehearse-it'" in script

@@ -26,7 +26,7 @@ class Rule:
 
 
 def words(source: str) -> list[str]:
-    return [one.words.partition(": ")[2] for one in changes.of_module("rules", source)]
+    return [mutant.words.partition(": ")[2] for mutant in changes.of_module("rules", source)]
 
 
 def test_every_kind_of_change_is_made_once() -> None:
@@ -53,9 +53,9 @@ def test_a_change_is_named_by_where_it_is_and_not_by_a_line() -> None:
     found = changes.of_module("rules", SOURCE)
     assert found[-1].words == "rules.Rule.holds: a + b -> a - b"
     moved = changes.of_module("rules", "\n\n" + SOURCE)
-    assert [one.words for one in moved] == [one.words for one in found]
+    assert [mutant.words for mutant in moved] == [mutant.words for mutant in found]
     twice = changes.of_module("m", "def f(a):\n    return (a + 1) * (a + 1)\n")
-    assert [one.words for one in twice][-1].endswith(" (2)")
+    assert [mutant.words for mutant in twice][-1].endswith(" (2)")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_code_of_a_change_does_it(source: str, value: object, changed: list[
         return space["value"]
 
     assert run(source) is value or run(source) == value
-    found = [run(one.code(source, "x.py")) for one in changes.of_module("x", source)]
+    found = [run(mutant.code(source, "x.py")) for mutant in changes.of_module("x", source)]
     assert found == changed
 
 
@@ -88,7 +88,7 @@ MUTANTS = [mutant(f"trust.f: {number}") for number in range(40)]
 
 def judge(*alive: int, **listed: str) -> tuple[str, bool]:
     listed = {f"trust.f: {name[1:]}": why for name, why in listed.items()}
-    return survivors.judge(MUTANTS, [MUTANTS[one] for one in alive], listed, MUTANTS)
+    return survivors.judge(MUTANTS, [MUTANTS[number] for number in alive], listed, MUTANTS)
 
 
 def test_all_is_well_where_all_are_killed_or_listed_with_a_reason() -> None:

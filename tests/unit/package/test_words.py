@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -134,6 +135,20 @@ def test_japanese_typography() -> None:
         == []
     )
     assert re.findall(r"\*\* ", prose) == []
+
+
+@pytest.mark.parametrize("folder", ["gitlab_mm_backup", "debian", "tests"])
+def test_loop_variables_are_named_for_the_thing(folder: str) -> None:
+    targets = [
+        (path.relative_to(ROOT), name.lineno, name.id)
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for loop in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(loop, (ast.For, ast.comprehension))
+        for name in ast.walk(loop.target)
+        if isinstance(name, ast.Name)
+    ]
+    assert targets
+    assert [target for target in targets if target[2] in ("one", "each")] == []
 
 
 def test_a_phrase_is_found_over_line_breaks() -> None:

@@ -54,7 +54,16 @@ def test_only_the_long_ones_begin_before_the_rows_are_in(sessions: int) -> None:
 def test_one_session_does_one_after_the_other() -> None:
     work = Work(broken="nothing")
     work.do(1)
-    assert [one.split()[0] for one in work.noted] == ["a", "b", "rows", "rows", "1", "c", "d", "e"]
+    assert [note.split()[0] for note in work.noted] == [
+        "a",
+        "b",
+        "rows",
+        "rows",
+        "1",
+        "c",
+        "d",
+        "e",
+    ]
 
 
 @pytest.mark.parametrize("broken", ["a", "rows", "c"])

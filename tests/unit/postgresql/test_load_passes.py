@@ -44,8 +44,8 @@ def line(number: int, name: str) -> str:
 
 
 INDEXES = {
-    one.full_name: one
-    for one in (
+    index_.full_name: index_
+    for index_ in (
         *(
             index(table, name, "gin (to_tsvector('english'::regconfig, x))")
             for name, table in SEARCHES.items()
@@ -96,8 +96,8 @@ def test_without_the_search_only_the_largest_table_is_not_locked() -> None:
 
 
 def test_a_key_is_the_first_of_its_session_for_it_shuts_out_all_other_work_on_its_table() -> None:
-    for one in groups(plan_passes(DumpList(FIRST, AFTER, INDEXES, {}), ROWS, 1, WITHOUT_SEARCH)):
-        kinds = ["CONSTRAINT" in line for line in one]
+    for group in groups(plan_passes(DumpList(FIRST, AFTER, INDEXES, {}), ROWS, 1, WITHOUT_SEARCH)):
+        kinds = ["CONSTRAINT" in line for line in group]
         assert kinds == sorted(kinds, reverse=True)
 
 
@@ -140,8 +140,8 @@ def test_every_line_is_loaded_once(
     after: list[str], rows: dict[str, int], sessions: int, without: list[str]
 ) -> None:
     passes = plan_passes(DumpList([*FIRST, *REST], after, INDEXES, KEYS), rows, sessions, without)
-    left_out = [one for one in after if any(name.split(".")[1] in one for name in without)]
-    keys = [one for one in after if any(f" {key.name} " in one for key in passes.keys)]
+    left_out = [line for line in after if any(name.split(".")[1] in line for name in without)]
+    keys = [line for line in after if any(f" {key.name} " in line for key in passes.keys)]
     loaded = [*passes.long, *chain(*groups(passes)), *keys, *passes.last]
     assert [*passes.first, *passes.rows] == [*FIRST, *REST]
     assert sorted(loaded) == sorted(set(after) - set(left_out))

@@ -137,27 +137,31 @@ def test_a_policy_of_a_role_that_is_missing_is_left_out() -> None:
     here = dataclasses.replace(SERVER, roles={"mm", "postgres"})
     found = restorable.sort(LIST, here, PROPERTIES)
     assert not [line for line in found.lines if "POLICY" in line]
-    assert [one for one in found.told if "Policy readers on public.kpi" in one]
+    assert [warning for warning in found.told if "Policy readers on public.kpi" in warning]
 
 
 def test_without_a_superuser_an_extension_for_one_is_left_out_alone() -> None:
     here = dataclasses.replace(SERVER, superuser=False)
     found = restorable.sort(LIST, here, PROPERTIES)
     assert found.extensions == []
-    assert [one for one in found.lines if "EXTENSION" in one] == [LIST[3]]
-    assert [one for one in found.told if one.startswith("Extension pg_stat_statements takes")]
+    assert [line for line in found.lines if "EXTENSION" in line] == [LIST[3]]
+    assert [
+        warning
+        for warning in found.told
+        if warning.startswith("Extension pg_stat_statements takes")
+    ]
 
 
 def test_an_extension_that_nobody_knows_is_never_created_by_ours() -> None:
     lines = ["1; 3079 1 EXTENSION - timescaledb \n", "2; 3079 2 EXTENSION - gone \n"]
     found = restorable.sort(lines, SERVER, PROPERTIES)
     assert (found.lines, found.extensions) == ([], [])
-    assert [one.split(" ")[1] for one in found.told[:2]] == ["timescaledb", "gone"]
+    assert [warning.split(" ")[1] for warning in found.told[:2]] == ["timescaledb", "gone"]
 
 
 def test_grants_are_read_from_a_script_whatever_the_names() -> None:
     found = dump_contents.grants_in(SCRIPT)
-    assert [one.role for one in found] == [
+    assert [provision.role for provision in found] == [
         "grafana",
         "Mr. X",
         "PUBLIC",
@@ -173,10 +177,12 @@ def test_grants_are_read_from_a_script_whatever_the_names() -> None:
 def test_of_default_privileges_those_of_the_former_owner_go_to_the_new_one() -> None:
     found = dump_contents.grants_in(SCRIPT)
     statements = provisions.granted(found, {"grafana"}, "mm", "mattermost")
-    assert [one for one in statements if "DEFAULT" in one] == [
+    assert [statement for statement in statements if "DEFAULT" in statement] == [
         'ALTER DEFAULT PRIVILEGES FOR ROLE "mattermost" IN SCHEMA public GRANT SELECT ON TABLES  TO grafana;'
     ]
-    assert not [one for one in statements if "gone" in one or "Mr. X" in one]
+    assert not [
+        statement for statement in statements if "gone" in statement or "Mr. X" in statement
+    ]
 
 
 def test_what_the_former_owner_took_from_itself_is_taken_from_the_new_one() -> None:

@@ -93,7 +93,7 @@ def test_the_database_is_one_word_that_means_the_scratch_server() -> None:
 
     made = overrides()
     sources = {
-        made[f"MM_SQLSETTINGS_DATASOURCE{one}"] for one in ("", "REPLICAS", "SEARCHREPLICAS")
+        made[f"MM_SQLSETTINGS_DATASOURCE{suffix}"] for suffix in ("", "REPLICAS", "SEARCHREPLICAS")
     }
     (source,) = sources
     assert " " not in source

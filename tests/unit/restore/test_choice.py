@@ -136,7 +136,7 @@ def test_after_a_reinstall_it_is_the_set_of_the_host_that_was() -> None:
     made = chosen([*nights, *before], REINSTALLED)
     assert made.name == before[0].name and not made.warnings
     assert any("8 000 posts, 40 users" in note for note in made.notes), made.notes
-    assert all(any(one.name in note for note in made.notes) for one in nights)
+    assert all(any(night.name in note for note in made.notes) for night in nights)
 
 
 def test_an_empty_set_without_a_mark_does_not_count_beside_a_fuller_one() -> None:
@@ -221,15 +221,15 @@ def test_of_one_installation_none_better_is_passed_over(
         found(day + number / 100, *flaws, contents=NOTHING if nobody else FULL)
         for number, (day, flaws, nobody) in enumerate(rows)
     ]
-    sound = [one for one in sets if not one.flaws and one.manifest and not one.manifest.empty]
+    sound = [set_ for set_ in sets if not set_.flaws and set_.manifest and not set_.manifest.empty]
     try:
         name = chosen(sets).name
     except Failure:
         assert not sound
         return
     if sound:
-        assert name == max(one.name for one in sound)
-    picked = next(one for one in sets if one.name == name)
+        assert name == max(set_.name for set_ in sound)
+    picked = next(set_ for set_ in sets if set_.name == name)
     assert not picked.has(Kind.EMPTIED, Kind.FUTURE)
 
 

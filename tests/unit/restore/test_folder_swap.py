@@ -333,10 +333,12 @@ def below(place: Path, *mounted: str) -> dict[str, Any]:
             mount(place / name)
         return {
             "mounts": sorted(
-                str(one.relative_to(place)) for one in disk_space.mounts() if place in one.parents
+                str(mount.relative_to(place))
+                for mount in disk_space.mounts()
+                if place in mount.parents
             ),
             "by entries": folder_swap.by_entries(place),
-            "deeper": [str(one.relative_to(place)) for one in folder_swap.deeper_mounts(place)],
+            "deeper": [str(path.relative_to(place)) for path in folder_swap.deeper_mounts(place)],
             "entries": sorted(folder_swap._entries(place)),
             "work": str(folder_swap.work_folder(place, "token").relative_to(place.parent)),
         }
@@ -384,7 +386,7 @@ def test_what_a_file_system_keeps_for_itself_stays(place: Place) -> None:
     (place.live / "lost+found").mkdir()
     (place.live / "lost+found" / "inode").write_text("1")
     folder_swap.empty(place.live)
-    assert [one.name for one in place.live.iterdir()] == ["lost+found"]
+    assert [path.name for path in place.live.iterdir()] == ["lost+found"]
     assert not files.filled(place.live)
 
 
@@ -495,7 +497,7 @@ def described(folder: Path) -> tuple[int, int, int]:
 
 def test_the_ground_of_work_is_root_s_for_its_time(open_ground: Path) -> None:
     grounds = files.grounds(open_ground / ".gitlab-mm-x")
-    assert [one.path for one in grounds] == [str(open_ground.parent), str(open_ground)]
+    assert [ground.path for ground in grounds] == [str(open_ground.parent), str(open_ground)]
     for ground in grounds:
         folder_swap.shut(ground)
         folder_swap.shut(ground)
@@ -527,7 +529,7 @@ def test_which_folder_another_account_can_change(
     folder.mkdir()
     os.chown(folder, owner, owner)
     folder.chmod(mode)
-    found = [one.path for one in files.grounds(folder / "work")]
+    found = [ground.path for ground in files.grounds(folder / "work")]
     assert (str(folder) in found) is counts
 
 

@@ -51,7 +51,10 @@ def test_data_that_lies_elsewhere_here_is_unpacked_there() -> None:
 def test_data_that_lay_elsewhere_comes_into_the_home() -> None:
     planned = moves({**DEFAULT, "data": "/mnt/uploads"}, site())
     assert move("/mnt/uploads", below="data") in planned
-    assert [(one.source, one.role) for one in planned] == [(HOME, "home"), ("/mnt/uploads", "home")]
+    assert [(move.source, move.role) for move in planned] == [
+        (HOME, "home"),
+        ("/mnt/uploads", "home"),
+    ]
 
 
 def test_what_the_old_home_had_at_that_place_stays_out() -> None:
@@ -153,14 +156,14 @@ def carried_out(planned: list[FolderMapping], files: set[str], target: Folders) 
     """Return where the files of the archive come to lie, each folder unpacked and then renamed."""
     own = exchanged(target)
     found: list[str] = []
-    for one in planned:
-        place = str(own[one.role] / one.below)
+    for move in planned:
+        place = str(own[move.role] / move.below)
         assert not any(path.startswith(f"{place}/") for path in found), f"{place} is there already"
         found += [
-            f"{place}/{path[len(one.source) + 1 :]}"
+            f"{place}/{path[len(move.source) + 1 :]}"
             for path in sorted(files)
-            if path.startswith(f"{one.source}/")
-            and not any(f"{path}/".startswith(f"{out}/") for out in one.excluded)
+            if path.startswith(f"{move.source}/")
+            and not any(f"{path}/".startswith(f"{out}/") for out in move.excluded)
         ]
     return found
 

@@ -16,7 +16,7 @@ from gitlab_mm_backup.restore import preflight, version_rules
 from gitlab_mm_backup.restore.version_rules import Rule, RuleAction, VersionFacts
 from tests.unit.helpers.builders import make_manifest, make_set
 
-RULES = {one.code: one for one in version_rules.load()}
+RULES = {rule.code: rule for rule in version_rules.load()}
 ROLES = {142: "add_schemeid_to_roles", 143: "backfill_roles_schemeid"}
 # A move that no rule objects to; each case changes one thing that then matters.
 FINE = VersionFacts(
@@ -130,7 +130,9 @@ def test_nothing_is_said_about_a_move_that_is_fine() -> None:
     [(code, changes, verdict) for code, cases in CASES.items() for changes, verdict in cases],
 )
 def test_a_rule(code: str, changes: dict[str, Any], verdict: RuleAction | None) -> None:
-    found = {one.code: one for one in version_rules.evaluate(dataclasses.replace(FINE, **changes))}
+    found = {
+        rule.code: rule for rule in version_rules.evaluate(dataclasses.replace(FINE, **changes))
+    }
     assert (found[code].verdict if code in found else None) is verdict
     if verdict is REFUSE:
         with pytest.raises(Failure) as refused:
@@ -151,7 +153,7 @@ def test_a_rule_says_why_where_to_go_and_who_says_so(code: str) -> None:
 
 def test_refusals_come_first_and_what_is_only_possible_is_told_so() -> None:
     found = version_rules.evaluate(dataclasses.replace(FINE, target="", driver="mysql"))
-    assert [one.verdict for one in found[:2]] == [REFUSE, WARN]
+    assert [rule.verdict for rule in found[:2]] == [REFUSE, WARN]
     assert found[1].reason.startswith("Not certain: ")
 
 
@@ -209,15 +211,15 @@ def test_facts_of_a_set(tmp_path: Path) -> None:
 
 
 def test_no_rule_refuses_what_it_cannot_know() -> None:
-    assert [one.code for one in version_rules.load() if one.unknown is REFUSE] == []
+    assert [rule.code for rule in version_rules.load() if rule.unknown is REFUSE] == []
 
 
 @pytest.mark.parametrize("bundled", [True, False])
 def test_a_target_of_omnibus_is_below_11_whatever_its_version_is(bundled: bool) -> None:
     facts = dataclasses.replace(FINE, target="unknown", migrations=None, bundled=bundled)
     found = version_rules.evaluate(facts)
-    codes = {one.code for one in found if "11" in str(RULES[one.code].when.get("target", ""))}
+    codes = {rule.code for rule in found if "11" in str(RULES[rule.code].when.get("target", ""))}
     assert ("migrations-collide" in codes) is not bundled
-    assert not any("that unknown does" in one.reason for one in found)
-    (older,) = [one for one in found if one.code == "target-older"]
+    assert not any("that unknown does" in rule.reason for rule in found)
+    (older,) = [rule for rule in found if rule.code == "target-older"]
     assert "than the target, Mattermost of unknown version;" in older.reason

@@ -173,14 +173,14 @@ def test_verdicts(form: Form) -> None:
         Candidate("unknown id", Pair("nobody", Secret(SECRET))),
         Candidate("unknown form", Pair("other", Secret(SECRET))),
     ]
-    assert [one.verified for one in credentials.verify(candidates, rows)] == [
+    assert [candidate.verified for candidate in credentials.verify(candidates, rows)] == [
         True,
         False,
         False,
         None,
     ]
-    assert {one.verified for one in credentials.verify(candidates, None)} == {None}
-    assert {one.verified for one in credentials.verify(candidates, [])} == {False}
+    assert {candidate.verified for candidate in credentials.verify(candidates, None)} == {None}
+    assert {candidate.verified for candidate in credentials.verify(candidates, [])} == {False}
 
 
 def tar_of(**contents: bytes) -> io.BytesIO:

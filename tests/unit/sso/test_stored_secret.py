@@ -49,7 +49,7 @@ def test_vectors(secret: str, stored: str, form: Form) -> None:
 
 
 @pytest.mark.parametrize(
-    ("secret", "stored", "form"), [one for one in VECTORS if one[0] == EXAMPLE]
+    ("secret", "stored", "form"), [vector for vector in VECTORS if vector[0] == EXAMPLE]
 )
 def test_secrets_are_stored_as_gitlab_stores_them(secret: str, stored: str, form: Form) -> None:
     assert store(Secret(secret), form) == stored
@@ -99,7 +99,9 @@ def test_a_salt_of_any_length_counts(size: int) -> None:
     """Its base64 comes without the padding."""
     salt = bytes(range(100, 100 + size))
     digest = hashlib.pbkdf2_hmac("sha512", EXAMPLE.encode(), salt, 2)
-    told = [base64.b64encode(one).decode().rstrip("=").replace("+", ".") for one in (salt, digest)]
+    told = [
+        base64.b64encode(data).decode().rstrip("=").replace("+", ".") for data in (salt, digest)
+    ]
     stored = f"$pbkdf2-sha512$2${told[0]}${told[1]}"
     assert matches(stored, Secret(EXAMPLE)) is True
     assert matches(stored, Secret("another")) is False

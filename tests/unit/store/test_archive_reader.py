@@ -65,7 +65,7 @@ def test_an_archive_of_ours_comes_through_as_it_is(files: list[tuple[str, int]],
     assert passed_on(data) == data
 
 
-@pytest.mark.parametrize("bad", HOSTILE, ids=lambda one: f"{one.name} {one.type.decode()}")
+@pytest.mark.parametrize("bad", HOSTILE, ids=lambda member: f"{member.name} {member.type.decode()}")
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_nothing_comes_through_from_the_first_bad_member_on(
     bad: tarfile.TarInfo, form: int
@@ -218,8 +218,8 @@ def test_each_member_is_told_and_can_be_read_there_and_then() -> None:
     data = tar_of(*good(), member(f"{ROOT}/link", tarfile.SYMTYPE, linkname="good"))
     read: dict[str, bytes] = {}
 
-    def note(one: tarfile.TarInfo, content: Callable[[], bytes]) -> None:
-        read[one.name] = b"" if one.issym() else content()
+    def note(member: tarfile.TarInfo, content: Callable[[], bytes]) -> None:
+        read[member.name] = b"" if member.issym() else content()
 
     stream = io.BufferedReader(io.BytesIO(data))
     archive_reader.inspect_stream(stream, "x", [f"/{ROOT}"], KNOWN, each=note)
@@ -252,7 +252,7 @@ def leaving_out(tmp_path: Path, files: list[str], *without: str) -> set[str]:
 
     excluded = [f"/{ROOT}/{name}" for name in without]
     archive_reader.unpack_as_it_comes(pass_on, f"/{ROOT}", tmp_path / "into", excluded)
-    return {one.name for one in (tmp_path / "into" / Path(ROOT).name).iterdir()} - {"good"}
+    return {path.name for path in (tmp_path / "into" / Path(ROOT).name).iterdir()} - {"good"}
 
 
 def test_what_is_left_out_is_just_that_whatever_its_name(tmp_path: Path) -> None:

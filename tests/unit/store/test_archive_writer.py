@@ -331,8 +331,8 @@ def test_a_path_that_is_too_long_to_be_unpacked_is_left_out(
     assert depth == far.count(name) - 1
     subprocess.run(["rm", "-r", str(tmp_path / "into/mattermost" / name)], check=True)
     unpacked, before = describe(tmp_path / "into/mattermost"), dict(wanted)
-    assert {one: facts for one, facts in unpacked.items() if one != "."} == {
-        one: facts for one, facts in before.items() if one != "."
+    assert {name: facts for name, facts in unpacked.items() if name != "."} == {
+        name: facts for name, facts in before.items() if name != "."
     }
 
 
@@ -411,8 +411,8 @@ def test_of_a_link_that_is_exchanged_all_the_time_the_one_that_was_packed_counts
     ],
 )
 def test_what_tar_tells(line: bytes, told: tuple[bytes, int, bytes, bytes]) -> None:
-    one = archive_writer.told(line)
-    assert (one.kind, one.size, one.path, one.target) == told
+    packed = archive_writer.told(line)
+    assert (packed.kind, packed.size, packed.path, packed.target) == told
 
 
 @pytest.mark.parametrize("line", [b"", b"tar: x\n", b'-rw-r--r-- a/b 7 2026-11-29 13:08 "x\n'])

@@ -134,26 +134,26 @@ def test_a_file_that_is_none_of_ours_is_refused(data: bytes) -> None:
 
 
 def test_records_pile_up_in_set_and_history(tmp_path: Path) -> None:
-    one, history = made_set(tmp_path), tmp_path / "state/rehearsals.jsonl"
-    assert check_records.of_set(one) == check_records.history(history) == []
+    set_, history = made_set(tmp_path), tmp_path / "state/rehearsals.jsonl"
+    assert check_records.of_set(set_) == check_records.history(history) == []
     for days in (3, 2, 1):
-        assert check_records.keep_record(one, record(days), history) == []
+        assert check_records.keep_record(set_, record(days), history) == []
     assert (
-        check_records.of_set(one)
+        check_records.of_set(set_)
         == check_records.history(history)
         == [record(3), record(2), record(1)]
     )
-    for path in (one.path / EVIDENCE, history):
+    for path in (set_.path / EVIDENCE, history):
         assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_two_that_note_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     """A rehearsal holds up no other command, so both may."""
-    one, history = made_set(tmp_path), tmp_path / "rehearsals.jsonl"
+    set_, history = made_set(tmp_path), tmp_path / "rehearsals.jsonl"
 
     def note() -> None:
         for days in range(1, 6):
-            assert check_records.keep_record(one, record(days), history) == []
+            assert check_records.keep_record(set_, record(days), history) == []
 
     apart = multiprocessing.get_context("fork")
     children = [apart.Process(target=note) for _ in range(4)]
@@ -162,36 +162,36 @@ def test_two_that_note_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     for child in children:
         child.join()
         assert child.exitcode == 0
-    assert len(check_records.of_set(one)) == len(check_records.history(history)) == 20
+    assert len(check_records.of_set(set_)) == len(check_records.history(history)) == 20
 
 
 def test_neither_grows_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_records, "_MOST_IN_HISTORY", 40)
-    one, history = made_set(tmp_path), tmp_path / "rehearsals.jsonl"
+    set_, history = made_set(tmp_path), tmp_path / "rehearsals.jsonl"
     for days in range(50, 0, -1):
-        check_records.keep_record(one, record(days), history)
-    assert check_records.of_set(one) == [record(days) for days in range(30, 0, -1)]
+        check_records.keep_record(set_, record(days), history)
+    assert check_records.of_set(set_) == [record(days) for days in range(30, 0, -1)]
     assert check_records.history(history) == [record(days) for days in range(40, 0, -1)]
 
 
 def test_a_torn_line_and_a_foreign_file_hide_nothing_else(tmp_path: Path) -> None:
-    one, history = made_set(tmp_path), tmp_path / "rehearsals.jsonl"
-    check_records.keep_record(one, record(2), history)
+    set_, history = made_set(tmp_path), tmp_path / "rehearsals.jsonl"
+    check_records.keep_record(set_, record(2), history)
     history.write_bytes(history.read_bytes() + check_records.to_line(record(1))[:40])
-    (one.path / EVIDENCE).write_text("not ours")
+    (set_.path / EVIDENCE).write_text("not ours")
     assert check_records.history(history) == [record(2)]
-    assert check_records.of_set(one) == []
-    check_records.keep_record(one, record(0), history)
+    assert check_records.of_set(set_) == []
+    check_records.keep_record(set_, record(0), history)
     assert check_records.history(history) == [record(2), record(0)]
-    assert check_records.of_set(one) == [record(0)]
+    assert check_records.of_set(set_) == [record(0)]
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
-    one = made_set(tmp_path)
-    check_records.keep_record(one, record(), tmp_path / "rehearsals.jsonl")
-    (one.path / EVIDENCE).rename(tmp_path / "elsewhere")
-    (one.path / EVIDENCE).symlink_to(tmp_path / "elsewhere")
-    assert check_records.of_set(one) == []
+    set_ = made_set(tmp_path)
+    check_records.keep_record(set_, record(), tmp_path / "rehearsals.jsonl")
+    (set_.path / EVIDENCE).rename(tmp_path / "elsewhere")
+    (set_.path / EVIDENCE).symlink_to(tmp_path / "elsewhere")
+    assert check_records.of_set(set_) == []
 
 
 def test_a_place_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:

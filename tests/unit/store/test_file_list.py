@@ -54,8 +54,8 @@ def house(tmp_path: Path) -> House:
 
 def times(root: Path) -> dict[str, int]:
     return {
-        str(one.relative_to(root)): one.lstat().st_mtime_ns // 10**9
-        for one in [root, *root.rglob("*")]
+        str(path.relative_to(root)): path.lstat().st_mtime_ns // 10**9
+        for path in [root, *root.rglob("*")]
     }
 
 
@@ -75,7 +75,9 @@ def packed(set_: BackupSet) -> list[str]:
     with tarfile.open(fileobj=io.BytesIO(unpacked(set_.file("files")))) as tar:
         home = set_.manifest.files.folders["home"]
         return sorted(
-            os.path.relpath(f"/{one.name}", home) for one in tar.getmembers() if not one.isdir()
+            os.path.relpath(f"/{member.name}", home)
+            for member in tar.getmembers()
+            if not member.isdir()
         )
 
 
@@ -92,7 +94,7 @@ def rewrite_in_place(path: Path) -> None:
 def test_a_night_holds_what_is_new_and_a_restore_gives_all(house: House, tmp_path: Path) -> None:
     full = house.night(None)
     assert full.manifest.increment is None and "files.list.zst" in {
-        one.file for one in full.manifest.parts.values()
+        part.file for part in full.manifest.parts.values()
     }
     expect_back(house, full, tmp_path / "full")
     new = house.home / UPLOADS / "new upload \n"
@@ -139,8 +141,8 @@ def test_three_nights_of_all_that_can_happen(house: House, tmp_path: Path) -> No
         (uploads / name).unlink(missing_ok=True)
     sets.append(house.night(sets[-1]))
     expect_back(house, sets[-1], tmp_path / "third")
-    assert [len(one.chain) for one in sets] == [1, 2, 3, 4]
-    assert not any(one.manifest.increment is None for one in sets[1:])
+    assert [len(set_.chain) for set_ in sets] == [1, 2, 3, 4]
+    assert not any(set_.manifest.increment is None for set_ in sets[1:])
     earlier = open_set(sets[1].path)
     verify.verify(earlier)  # a later night changes nothing of an earlier one
 
@@ -338,7 +340,9 @@ def test_a_chain_is_unpacked_by_hand_as_the_document_says(house: House, tmp_path
     assert len(newest.chain) == 4
     wanted, when = describe(house.home), times(house.home)
     document = (ROOT / "docs/by-hand.md").read_text()
-    (script,) = (one for one in re.findall(r"```sh\n(.*?)```", document, re.S) if "$sets" in one)
+    (script,) = (
+        block for block in re.findall(r"```sh\n(.*?)```", document, re.S) if "$sets" in block
+    )
     for told, here in (
         ("/var/opt/gitlab/mattermost", house.home),
         ("/root/files-then", tmp_path / "then"),
@@ -401,37 +405,41 @@ def forged(set_: BackupSet, part: str, data: bytes) -> BackupSet:
 
 def with_entries(set_: BackupSet, change: Callable[[FileEntry], Iterable[FileEntry]]) -> BackupSet:
     with file_list.opened(set_.file("listing")) as every:
-        records = [new.record for one in every for new in change(one)]
+        records = [new.record for records in every for new in change(records)]
     return forged(set_, "listing", b"".join(sorted(records)))
 
 
 LISTINGS: dict[str, tuple[Callable[[FileEntry], Iterable[FileEntry]], str]] = {
     "other size": (
-        lambda one: [one._replace(size=one.size + (one.kind == b"f"))],
+        lambda entry: [entry._replace(size=entry.size + (entry.kind == b"f"))],
         "its listing has",
     ),
     "file taken from below": (
-        lambda one: [] if one.path.endswith(b"/upload-05/picture.png") else [one],
+        lambda entry: [] if entry.path.endswith(b"/upload-05/picture.png") else [entry],
         "its listing has",
     ),
     "told of another set": (
-        lambda one: [one._replace(level=1) if one.path.endswith(b"upload-05") else one],
+        lambda entry: [entry._replace(level=1) if entry.path.endswith(b"upload-05") else entry],
         "differs from its listing",
     ),
     "told of no set": (
-        lambda one: [one._replace(level=7) if one.path.endswith(b"upload-05") else one],
+        lambda entry: [entry._replace(level=7) if entry.path.endswith(b"upload-05") else entry],
         "more sets than it builds on",
     ),
     "a name of what is not there": (
-        lambda one: [one._replace(level=0) if one.kind == b"h" else one],
+        lambda entry: [entry._replace(level=0) if entry.kind == b"h" else entry],
         "hard link to a missing file",
     ),
     "below a link": (
-        lambda one: [one, one._replace(path=one.path + b"/x")] if one.kind == b"l" else [one],
+        lambda entry: (
+            [entry, entry._replace(path=entry.path + b"/x")] if entry.kind == b"l" else [entry]
+        ),
         "below a link",
     ),
     "climbing": (
-        lambda one: [one, one._replace(path=one.path + b"/../x")] if one.kind == b"l" else [one],
+        lambda entry: (
+            [entry, entry._replace(path=entry.path + b"/../x")] if entry.kind == b"l" else [entry]
+        ),
         "is not a listing",
     ),
 }
@@ -481,4 +489,4 @@ def test_a_folder_that_cannot_be_looked_into_ends_the_backup(
     with pytest.raises(Failure, match="find") as caught:
         house.night(full)
     assert "Input/output error" in caught.value.detail
-    assert [one.name for one in house.store.entries()] == [full.name]
+    assert [entry.name for entry in house.store.entries()] == [full.name]

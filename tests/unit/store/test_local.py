@@ -192,8 +192,8 @@ def test_a_killed_run_leaves_nothing_that_counts(tmp_path: Path) -> None:
         done = kill_after(calls, store.folder)
         listed = {entry.name: entry.set for entry in store.entries()}
         assert listed[OLDER] == before
-        for one in listed.values():
-            assert one is not None and damage(one) == []
+        for set_ in listed.values():
+            assert set_ is not None and damage(set_) == []
         assert make_set(store.folder, NEWER) == store.sets()[0]
         assert [name for name in os.listdir(store.folder) if name.startswith(".")] == []
         if done:
@@ -227,28 +227,28 @@ def replace_by_pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
-def spoil_manifest(one: BackupSet, change: Callable[[bytes], bytes]) -> None:
-    path = one.path / MANIFEST
+def spoil_manifest(set_: BackupSet, change: Callable[[bytes], bytes]) -> None:
+    path = set_.path / MANIFEST
     path.write_bytes(change(path.read_bytes()))
 
 
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
-        (lambda one: (one.path / MANIFEST).unlink(), "no manifest.json"),
-        (lambda one: spoil_manifest(one, lambda data: data[:-20]), "cannot be read"),
-        (lambda one: spoil_manifest(one, lambda _: b""), "cannot be read"),
+        (lambda set_: (set_.path / MANIFEST).unlink(), "no manifest.json"),
+        (lambda set_: spoil_manifest(set_, lambda data: data[:-20]), "cannot be read"),
+        (lambda set_: spoil_manifest(set_, lambda _: b""), "cannot be read"),
         (
-            lambda one: spoil_manifest(one, lambda _: b'{"format": 99}'),
+            lambda set_: spoil_manifest(set_, lambda _: b'{"format": 99}'),
             "newer gitlab-mm-backup",
         ),
         (
-            lambda one: replace_by_folder(one.path / MANIFEST),
+            lambda set_: replace_by_folder(set_.path / MANIFEST),
             "cannot be read",
         ),
-        (lambda one: replace_by_pipe(one.path / MANIFEST), "not a regular file"),
+        (lambda set_: replace_by_pipe(set_.path / MANIFEST), "not a regular file"),
         (
-            lambda one: one.path.rename(one.path.with_name("away")) and one.path.touch(),
+            lambda set_: set_.path.rename(set_.path.with_name("away")) and set_.path.touch(),
             "not a directory",
         ),
     ],
@@ -272,9 +272,9 @@ def test_a_pipe_in_a_set_is_damage(store: LocalStore) -> None:
     for file in (SUMS, *(part.file for part in made.manifest.parts.values())):
         replace_by_pipe(made.path / file)
         assert [
-            one
-            for one in damage(made)
-            if one.endswith(f"{file} cannot be read: it is not a regular file")
+            text
+            for text in damage(made)
+            if text.endswith(f"{file} cannot be read: it is not a regular file")
         ]
 
 
@@ -382,7 +382,7 @@ def test_what_must_not_be_removed_is_told_and_stops_nothing(
         done = prune.prune(store, Rules(last=1), OWNER)
         assert done.removed == []
         assert len(calls) == len(done.problems) == 2
-        assert all("Operation not permitted" in one for one in done.problems)
+        assert all("Operation not permitted" in problem for problem in done.problems)
         newest = make_set(store.folder, "1795482800_2026_11_24_10.11.4")
         assert newest in store.sets()
         assert len(prune.prune(store, Rules(last=9), OWNER).problems) == 2
@@ -473,76 +473,76 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
-def rewrite_manifest(one: BackupSet, **changes: object) -> None:
-    manifest = dataclasses.replace(one.manifest, **changes)  # type: ignore[arg-type]
-    (one.path / MANIFEST).write_bytes(to_bytes(manifest))
+def rewrite_manifest(set_: BackupSet, **changes: object) -> None:
+    manifest = dataclasses.replace(set_.manifest, **changes)  # type: ignore[arg-type]
+    (set_.path / MANIFEST).write_bytes(to_bytes(manifest))
 
 
 DAMAGES: dict[str, tuple[Callable[[BackupSet], object], str]] = {
     "flipped bit": (
-        lambda one: flip(one.path / "database.dump.zst", 77),
+        lambda set_: flip(set_.path / "database.dump.zst", 77),
         "database.dump.zst: has a wrong",
     ),
-    "first bit": (lambda one: flip(one.path / "settings.json", 0), "settings.json: has a wrong"),
+    "first bit": (lambda set_: flip(set_.path / "settings.json", 0), "settings.json: has a wrong"),
     "shorter": (
-        lambda one: os.truncate(one.path / "database.dump.zst", 100),
+        lambda set_: os.truncate(set_.path / "database.dump.zst", 100),
         "database.dump.zst: has 100 bytes, should have 250",
     ),
-    "longer": (lambda one: append(one.path / "database.dump.zst", b"x"), "has 251 bytes"),
-    "empty": (lambda one: os.truncate(one.path / "database.dump.zst", 0), "has 0 bytes"),
+    "longer": (lambda set_: append(set_.path / "database.dump.zst", b"x"), "has 251 bytes"),
+    "empty": (lambda set_: os.truncate(set_.path / "database.dump.zst", 0), "has 0 bytes"),
     "missing": (
-        lambda one: (one.path / "database.dump.zst").unlink(),
+        lambda set_: (set_.path / "database.dump.zst").unlink(),
         "database.dump.zst: is missing",
     ),
     "folder": (
-        lambda one: replace_by_folder(one.path / "settings.json"),
+        lambda set_: replace_by_folder(set_.path / "settings.json"),
         "settings.json: ",
     ),
     "swapped": (
-        lambda one: os.replace(one.path / "database.dump.zst", one.path / "settings.json"),
+        lambda set_: os.replace(set_.path / "database.dump.zst", set_.path / "settings.json"),
         "settings.json: has 250 bytes",
     ),
-    "no sums": (lambda one: (one.path / SUMS).unlink(), f"{SUMS}: "),
-    "other sums": (lambda one: append(one.path / SUMS, b"x\n"), "contradict each other"),
+    "no sums": (lambda set_: (set_.path / SUMS).unlink(), f"{SUMS}: "),
+    "other sums": (lambda set_: append(set_.path / SUMS, b"x\n"), "contradict each other"),
     "other rows": (
-        lambda one: rewrite_manifest(
-            one, database=dataclasses.replace(one.manifest.database, rows={})
+        lambda set_: rewrite_manifest(
+            set_, database=dataclasses.replace(set_.manifest.database, rows={})
         ),
         "contradict each other",
     ),
-    "other host": (lambda one: rewrite_manifest(one, host="evil"), "contradict each other"),
+    "other host": (lambda set_: rewrite_manifest(set_, host="evil"), "contradict each other"),
     # The values are the same, and yet sha256sum says that the file is not what it was.
     "reformatted manifest": (
-        lambda one: spoil_manifest(
-            one, lambda data: json.dumps(json.loads(data), sort_keys=True).encode()
+        lambda set_: spoil_manifest(
+            set_, lambda data: json.dumps(json.loads(data), sort_keys=True).encode()
         ),
         "contradict each other",
     ),
-    "longer manifest": (lambda one: append(one.path / MANIFEST, b"\n"), "contradict each other"),
+    "longer manifest": (lambda set_: append(set_.path / MANIFEST, b"\n"), "contradict each other"),
 }
 
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_every_damage_is_found_and_named(name: str, store: LocalStore) -> None:
     spoil, problem = DAMAGES[name]
-    one = make_set(store.folder)
-    spoil(one)
+    set_ = make_set(store.folder)
+    spoil(set_)
     check = ["sha256sum", "--check", "--quiet", "--strict", SUMS]
-    by_hand = subprocess.run(check, cwd=one.path, capture_output=True, check=False)
+    by_hand = subprocess.run(check, cwd=set_.path, capture_output=True, check=False)
     assert by_hand.returncode != 0, "no damage was done"
-    found = damage(open_set(one.path))
+    found = damage(open_set(set_.path))
     assert any(problem in text for text in found), found
 
 
 def test_all_damages_are_named_at_once(store: LocalStore) -> None:
-    one = make_set(store.folder)
-    flip(one.path / "database.dump.zst", 3)
-    (one.path / "settings.json").unlink()
-    (one.path / SUMS).unlink()
-    assert len(damage(one)) == 3
+    set_ = make_set(store.folder)
+    flip(set_.path / "database.dump.zst", 3)
+    (set_.path / "settings.json").unlink()
+    (set_.path / SUMS).unlink()
+    assert len(damage(set_)) == 3
 
 
 def test_a_manifest_that_names_another_file_is_found(store: LocalStore) -> None:
     part = Part("gone", "bytes", 1, "a" * 64)
-    one = make_set(store.folder, change=lambda manifest: make_manifest(parts={"database": part}))
-    assert damage(one) == ["gone: is missing"]
+    set_ = make_set(store.folder, change=lambda manifest: make_manifest(parts={"database": part}))
+    assert damage(set_) == ["gone: is missing"]

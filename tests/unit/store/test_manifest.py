@@ -77,7 +77,7 @@ def test_any_proper_manifest_comes_back_as_it_was_written(
 ) -> None:
     before = make_manifest()
     manifest = make_manifest(
-        host="".join(one for one in text if one.isprintable()),
+        host="".join(character for character in text if character.isprintable()),
         credentials=Credentials(text, verified),
         database=dataclasses.replace(before.database, rows={f"public.{text}": number}),
         files=dataclasses.replace(
@@ -485,8 +485,8 @@ def assert_refused_or_equal(document: object) -> None:
     except Failure:
         return
     assert json.loads(module.to_bytes(found)) == document
-    for one in (found, found.database, found.files, found.files.account, found.credentials):
-        assert_proper(one)
+    for value in (found, found.database, found.files, found.files.account, found.credentials):
+        assert_proper(value)
     for part in found.parts.values():
         assert_proper(part)
     assert isinstance(found.made, datetime) and found.made.tzinfo is not None

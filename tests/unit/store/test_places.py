@@ -93,7 +93,7 @@ def test_a_store_whose_disk_is_gone_makes_and_reads_nothing(sets: Path, notes: P
     store = LocalStore(sets, marked=True)
     store.prepare()
     made = make_set(sets)
-    assert [one.name for one in store.sets()] == [made.name]
+    assert [set_.name for set_ in store.sets()] == [made.name]
     sets.parent.rename(sets.parent.with_name("unplugged"))
     for act in (store.entries, store.prepare, lambda: store.named(NAME)):
         with pytest.raises(Failure, match="is not the place that was used before"):

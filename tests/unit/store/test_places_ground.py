@@ -29,7 +29,7 @@ def test_a_link_that_others_can_change_is_refused_with_what_to_set_instead(tmp_p
             act()
         assert "it is a link to" in caught.value.detail
         assert f"backup_path: {tmp_path}/big" in caught.value.hint
-    assert [one.name for one in LocalStore(tmp_path / "big/mattermost").sets()] == []
+    assert [set_.name for set_ in LocalStore(tmp_path / "big/mattermost").sets()] == []
     store.folder.unlink()
     store = link(store.folder, tmp_path / "other")
     with pytest.raises(Failure) as caught:

@@ -45,7 +45,7 @@ def a_set(folder: Path, days: float, **changes: object) -> BackupSet:
 
 
 def names(store: LocalStore) -> set[str]:
-    return {one.name for one in store.sets()}
+    return {set_.name for set_ in store.sets()}
 
 
 def test_only_sets_of_this_host_and_installation_go(tmp_path: Path) -> None:
@@ -58,9 +58,9 @@ def test_only_sets_of_this_host_and_installation_go(tmp_path: Path) -> None:
         a_set(tmp_path, 13, host_id="", installation="", contents=None),
     ]
     done = prune.prune(store, Rules(last=1), OWNER)
-    assert set(done.removed) == {one.name for one in own[1:]} and not done.problems
-    assert names(store) == {own[0].name, *(one.name for one in others)}
-    reasons = {one.name: one.reason for one in done.decisions}
+    assert set(done.removed) == {member.name for member in own[1:]} and not done.problems
+    assert names(store) == {own[0].name, *(member.name for member in others)}
+    reasons = {decision.name: decision.reason for decision in done.decisions}
     assert ALPHA in reasons[others[0].name] and "its own host removes it" in reasons[others[0].name]
     assert "another installation" in reasons[others[2].name]
     assert "no id" in reasons[others[3].name]
@@ -97,9 +97,9 @@ def test_the_sets_of_another_host_go_on_request_by_the_same_rules(tmp_path: Path
     elsewhere = [a_set(tmp_path, day + 0.5, host_id=ALPHA, installation=EMPTY) for day in range(2)]
     own = a_set(tmp_path, 50)
     for wanted in ("alpha", ALPHA, ALPHA[:8]):
-        assert {one.host.id for one in prune.of_host(store, wanted, HOST)} == {ALPHA}
+        assert {owner.host.id for owner in prune.of_host(store, wanted, HOST)} == {ALPHA}
     owners = prune.of_host(store, ALPHA, HOST)
-    assert [one.installation for one in owners] == sorted([EMPTY, INSTALLATION])
+    assert [owner.installation for owner in owners] == sorted([EMPTY, INSTALLATION])
     for owner in owners:
         prune.prune(store, Rules(last=1), owner, agreed=True)
     assert names(store) == {theirs[0].name, elsewhere[0].name, own.name}
@@ -156,7 +156,7 @@ def test_a_run_that_would_remove_too_much_asks_until_somebody_agrees(
     """Six nights and a clock two months ahead; then the clock goes on from there, night by night."""
     store, rules = LocalStore(tmp_path), Rules(7 * DAY)
     nights = [a_set(tmp_path, day) for day in range(6)]
-    kept = {one.name for one in nights}
+    kept = {night.name for night in nights}
     for night in range(60, 80):
         monkeypatch.setattr(clock, "now", lambda night=night: NOW + night * DAY)
         made = a_set(tmp_path, -night)
@@ -251,37 +251,49 @@ def test_the_newest_sound_set_of_every_installation_and_host_stays(
         patch.setattr(clock, "now", lambda: NOW)
         patch.setattr(prune, "past_of", lambda place: prune.Past())
         planned = prune.decide("x", members, rules, owner, agreed=agreed)
-    stay = {one.name for one in planned.decisions if one.keep}
-    assert [one.name for one in planned.decisions] == [
-        one.kept.name
-        for one in sorted(members, key=lambda one: (one.kept.made, one.kept.name), reverse=True)
+    stay = {decision.name for decision in planned.decisions if decision.keep}
+    assert [decision.name for decision in planned.decisions] == [
+        candidate.kept.name
+        for candidate in sorted(
+            members, key=lambda candidate: (candidate.kept.made, candidate.kept.name), reverse=True
+        )
     ]
-    for one in members:
-        if not owner.host.owns(one.lineage.host):
-            assert one.kept.name in stay, "of another host"
-        if one.lineage.installation not in (owner.installation, ""):
-            assert one.kept.name in stay, "of another installation"
-        if one.kept.made > NOW:
-            assert one.kept.name in stay, "of the future"
+    for candidate in members:
+        if not owner.host.owns(candidate.lineage.host):
+            assert candidate.kept.name in stay, "of another host"
+        if candidate.lineage.installation not in (owner.installation, ""):
+            assert candidate.kept.name in stay, "of another installation"
+        if candidate.kept.made > NOW:
+            assert candidate.kept.name in stay, "of the future"
     for lineage in LINEAGES:
         sound = [
-            one.kept
-            for one in members
-            if one.lineage == lineage
-            and one.kept.made <= NOW
-            and not (one.kept.safety or one.kept.failed or one.kept.shrunken or one.kept.empty)
+            candidate.kept
+            for candidate in members
+            if candidate.lineage == lineage
+            and candidate.kept.made <= NOW
+            and not (
+                candidate.kept.safety
+                or candidate.kept.failed
+                or candidate.kept.shrunken
+                or candidate.kept.empty
+            )
         ]
         if owner.may_remove(lineage):  # those count together
             continue
-        assert all(one.name in stay for one in sound)
+        assert all(candidate.name in stay for candidate in sound)
     ours = [
-        one.kept
-        for one in members
-        if owner.may_remove(one.lineage)
-        and one.kept.made <= NOW
-        and not (one.kept.safety or one.kept.failed or one.kept.shrunken or one.kept.empty)
+        candidate.kept
+        for candidate in members
+        if owner.may_remove(candidate.lineage)
+        and candidate.kept.made <= NOW
+        and not (
+            candidate.kept.safety
+            or candidate.kept.failed
+            or candidate.kept.shrunken
+            or candidate.kept.empty
+        )
     ]
-    assert not ours or max(ours, key=lambda one: (one.made, one.name)).name in stay
+    assert not ours or max(ours, key=lambda set_: (set_.made, set_.name)).name in stay
 
 
 # what collapsed

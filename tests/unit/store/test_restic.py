@@ -79,7 +79,7 @@ def test_the_summary_is_the_last_line() -> None:
     said = '{"message_type":"status"}\n' + json.dumps(told) + "\n"
     assert restic._taken(said) == SnapshotSummary("0a1b2c3d", 3, 99)
     wrong = ({"total_files_processed": -1}, {"snapshot_id": "0a1b2c3"}, {"snapshot_id": "--help12"})
-    for text in ("", "no json", "{}", *(json.dumps({**told, **one}) for one in wrong)):
+    for text in ("", "no json", "{}", *(json.dumps({**told, **change}) for change in wrong)):
         with pytest.raises(Failure, match="summary"):
             restic._taken(text)
 

@@ -53,25 +53,25 @@ def made(*days: float) -> list[SetFacts]:
 
 
 def kept(decisions: list[Decision]) -> set[str]:
-    return {one.name for one in decisions if one.keep}
+    return {decision.name for decision in decisions if decision.keep}
 
 
 def test_a_pinned_set_stays_and_counts_as_before() -> None:
     old = replace(made(90)[0], pinned=True)
     decisions = decide([*made(1, 2, 91), old], Rules(7 * DAY, last=1), NOW)
     assert kept(decisions) == {"1 days", "2 days", "90 days"}
-    assert next(one.reason for one in decisions if one.name == "90 days") == "pinned"
+    assert next(decision.reason for decision in decisions if decision.name == "90 days") == "pinned"
 
 
 def test_sets_up_to_the_keep_time_stay() -> None:
     decisions = decide(made(6.9, 1, 7, 7.1), Rules(7 * DAY), NOW)
-    assert [(one.name, one.keep) for one in decisions] == [
+    assert [(decision.name, decision.keep) for decision in decisions] == [
         ("1 days", True),
         ("6.9 days", True),
         ("7 days", True),
         ("7.1 days", False),
     ]
-    assert all(one.reason for one in decisions)
+    assert all(decision.reason for decision in decisions)
 
 
 def test_the_newest_stays_however_old() -> None:
@@ -95,8 +95,8 @@ def test_of_sets_made_at_once_the_last_by_name_counts_as_newest() -> None:
 def test_every_set_gets_one_decision_newest_first(
     sets: list[SetFacts], keep_time: timedelta | None
 ) -> None:
-    times = {one.name: one.made for one in sets}
-    names = [one.name for one in decide(sets, Rules(keep_time), NOW)]
+    times = {set_.name: set_.made for set_ in sets}
+    names = [decision.name for decision in decide(sets, Rules(keep_time), NOW)]
     assert sorted(names) == sorted(times)
     assert [times[name] for name in names] == sorted(times.values(), reverse=True)
 
@@ -105,12 +105,12 @@ def test_every_set_gets_one_decision_newest_first(
 def test_what_goes_is_old_and_not_the_newest(
     sets: list[SetFacts], keep_time: timedelta | None
 ) -> None:
-    newest = max((one.made for one in sets), default=NOW)
+    newest = max((set_.made for set_ in sets), default=NOW)
     stay = kept(decide(sets, Rules(keep_time), NOW))
-    gone = [one for one in sets if one.name not in stay]
-    assert all(keep_time is not None and NOW - one.made > keep_time for one in gone)
-    assert not sets or any(one.made == newest for one in sets if one.name in stay)
-    old = [one for one in sets if keep_time is not None and NOW - one.made > keep_time]
+    gone = [set_ for set_ in sets if set_.name not in stay]
+    assert all(keep_time is not None and NOW - set_.made > keep_time for set_ in gone)
+    assert not sets or any(set_.made == newest for set_ in sets if set_.name in stay)
+    old = [set_ for set_ in sets if keep_time is not None and NOW - set_.made > keep_time]
     assert len(old) - len(gone) in (0, 1)
 
 
@@ -185,7 +185,7 @@ RULES = st.builds(Rules, KEEP, KEEP, *[st.integers(0, 8)] * len(COUNTS))
 
 def alone(rules: Rules) -> list[Rules]:
     """Each rule by itself."""
-    said = [one.name for one in fields(Rules)]
+    said = [field_.name for field_ in fields(Rules)]
     given_ = [name for name in said if getattr(rules, name) != getattr(Rules(), name)]
     return [replace(Rules(), **{name: getattr(rules, name)}) for name in given_]
 
@@ -194,26 +194,26 @@ def alone(rules: Rules) -> list[Rules]:
 def test_each_rule_alone_is_enough_and_nothing_else_keeps_a_set(
     sets: list[SetFacts], rules: Rules
 ) -> None:
-    each = alone(rules) or [rules]
-    wanted = set().union(*(kept(decide(sets, one, NOW)) for one in each))
+    every_rule = alone(rules) or [rules]
+    wanted = set().union(*(kept(decide(sets, rules_, NOW)) for rules_ in every_rule))
     assert kept(decide(sets, rules, NOW)) == wanted
 
 
 @given(MARKED, RULES)
 def test_what_may_never_go_stays_under_any_rules(sets: list[SetFacts], rules: Rules) -> None:
     stay = kept(decide(sets, rules, NOW))
-    regular = [one for one in sets if not one.safety]
-    good = [one for one in regular if not one.failed]
-    proven = [one for one in sets if one.proven]
+    regular = [set_ for set_ in sets if not set_.safety]
+    good = [set_ for set_ in regular if not set_.failed]
+    proven = [set_ for set_ in sets if set_.proven]
     for group in (regular, good, proven):
-        assert not group or max(group, key=lambda one: (one.made, one.name)).name in stay
+        assert not group or max(group, key=lambda set_: (set_.made, set_.name)).name in stay
 
 
 @given(MARKED, RULES)
 def test_every_decision_is_explained_and_made_once(sets: list[SetFacts], rules: Rules) -> None:
     decisions = decide(sets, rules, NOW)
-    assert sorted(one.name for one in decisions) == sorted(one.name for one in sets)
-    assert all(one.reason for one in decisions)
+    assert sorted(decision.name for decision in decisions) == sorted(set_.name for set_ in sets)
+    assert all(decision.reason for decision in decisions)
     assert decide(sets[::-1], rules, NOW) == decisions
 
 
@@ -227,19 +227,19 @@ def test_a_larger_count_keeps_no_less(sets: list[SetFacts], rules: Rules, count:
 @given(MARKED, RULES)
 def test_what_a_prune_left_the_next_leaves_too(sets: list[SetFacts], rules: Rules) -> None:
     stay = kept(decide(sets, rules, NOW))
-    assert kept(decide([one for one in sets if one.name in stay], rules, NOW)) == stay
+    assert kept(decide([set_ for set_ in sets if set_.name in stay], rules, NOW)) == stay
 
 
-@given(MARKED.map(lambda sets: [replace(one, proven=False, failed=False) for one in sets]), RULES)
+@given(MARKED.map(lambda sets: [replace(set_, proven=False, failed=False) for set_ in sets]), RULES)
 def test_a_prune_each_night_leaves_what_one_prune_at_last_would(
     sets: list[SetFacts], rules: Rules
 ) -> None:
     left: list[SetFacts] = []
-    for one in sorted(sets, key=lambda one: (one.made, one.name)):
-        left.append(one)
-        stay = kept(decide(left, rules, one.made))
-        left = [one for one in left if one.name in stay]
-    now = max([NOW, *(one.made for one in sets)])
+    for backup_set in sorted(sets, key=lambda set_: (set_.made, set_.name)):
+        left.append(backup_set)
+        stay = kept(decide(left, rules, backup_set.made))
+        left = [set_ for set_ in left if set_.name in stay]
+    now = max([NOW, *(set_.made for set_ in sets)])
     assert kept(decide(left, rules, now)) == kept(decide(sets, rules, now))
 
 
@@ -248,30 +248,36 @@ def test_of_each_period_that_has_a_set_the_newest_stays(
     sets: list[SetFacts], number: int, rule: str
 ) -> None:
     """Held against a count by hand."""
-    good = [one for one in sets if not one.safety and not one.failed]
+    good = [set_ for set_ in sets if not set_.safety and not set_.failed]
     newest = {
-        int(one.made.timestamp() // PERIODS[rule]): one.name
-        for one in sorted(good, key=lambda one: (one.made, one.name))
+        int(backup_set.made.timestamp() // PERIODS[rule]): backup_set.name
+        for backup_set in sorted(good, key=lambda set_: (set_.made, set_.name))
     }
     wanted = [name for _, name in sorted(newest.items(), reverse=True)[:number]]
     rules = Rules(hourly=number) if rule == "hourly" else Rules(daily=number)
     found = decide(sets, rules, NOW)
-    assert [one.name for one in found if f"{rule} " in one.reason] == wanted
+    assert [decision.name for decision in found if f"{rule} " in decision.reason] == wanted
 
 
 def test_three_years_of_nights() -> None:
     nights = [SetFacts(f"{age:04}", NOW - age * DAY) for age in range(3 * 365)]
     rules = Rules(keep_time=3 * DAY, daily=7, weekly=4, monthly=12, yearly=5)
-    decisions = {one.name: one for one in decide(nights, rules, NOW) if one.keep}
+    decisions = {
+        decision.name: decision for decision in decide(nights, rules, NOW) if decision.keep
+    }
     # Today is a Sunday, the last day of its week.
     assert list(decisions)[:7] == [f"{age:04}" for age in range(7)]
-    assert [name for name, one in decisions.items() if "weekly" in one.reason] == [
+    assert [name for name, decision in decisions.items() if "weekly" in decision.reason] == [
         f"{age:04}" for age in (0, 7, 14, 21)
     ]
-    monthly = [NOW - int(name) * DAY for name, one in decisions.items() if "monthly" in one.reason]
+    monthly = [
+        NOW - int(name) * DAY
+        for name, decision in decisions.items()
+        if "monthly" in decision.reason
+    ]
     assert [f"{(day + DAY):%d}" for day in monthly[1:]] == ["01"] * 11
     assert [f"{day:%Y}" for day in monthly if day.month == 12] == ["2025"]
-    yearly = [name for name, one in decisions.items() if "yearly" in one.reason]
+    yearly = [name for name, decision in decisions.items() if "yearly" in decision.reason]
     assert [f"{NOW - int(name) * DAY:%m-%d}" for name in yearly] == [
         "11-22",
         "12-31",
@@ -291,7 +297,10 @@ def test_a_safety_or_a_broken_set_never_stands_for_a_day() -> None:
         SetFacts("odd", good.made + timedelta(hours=1), safety=True),
         SetFacts("odd", good.made + timedelta(hours=1), failed=True),
     ):
-        found = {one.name: one for one in decide([*made(0), good, odd], Rules(daily=7), NOW)}
+        found = {
+            decision.name: decision
+            for decision in decide([*made(0), good, odd], Rules(daily=7), NOW)
+        }
         assert found["good"].keep
         assert (found["odd"].keep, found["odd"].reason) == (False, "no rule keeps it")
 
@@ -328,10 +337,12 @@ def test_the_end_of_a_year_with_53_weeks(
 ) -> None:
     clock(zone)
     first = datetime(2026, 12, 14, 3, 30, tzinfo=timezone.utc)
-    nights = [SetFacts(f"{first + one * DAY:%m-%d}", first + one * DAY) for one in range(30)]
+    nights = [
+        SetFacts(f"{first + number * DAY:%m-%d}", first + number * DAY) for number in range(30)
+    ]
     for rules, wanted in ((Rules(weekly=4), weeks), (Rules(monthly=2), months)):
         found = decide(nights, rules, first + 30 * DAY)
-        assert [one.name for one in found if one.keep] == wanted
+        assert [decision.name for decision in found if decision.keep] == wanted
     clock("UTC")
 
 
@@ -346,7 +357,7 @@ def chain(*days: float) -> list[SetFacts]:
 
 def test_what_a_kept_set_builds_on_stays_with_the_reason() -> None:
     decisions = decide([*chain(16, 14, 10, 6, 5), *made(30)], Rules(7 * DAY), NOW)
-    assert [(one.name, one.keep) for one in decisions] == [
+    assert [(decision.name, decision.keep) for decision in decisions] == [
         ("5 days", True),
         ("6 days", True),
         ("10 days", True),
@@ -377,11 +388,15 @@ def test_no_set_goes_while_one_that_stays_builds_on_it(drawn: list[tuple[bool, i
     bases = {str(number): str(base) for number, (_, base) in enumerate(drawn) if base < number}
     after = with_bases(before, bases)
     stay = kept(after)
-    assert [one.name for one in after] == [one.name for one in before]
+    assert [decision.name for decision in after] == [decision.name for decision in before]
     assert all(bases[name] in stay for name in stay if name in bases and bases[name] != "-1")
     needed = {bases[name] for name in stay if name in bases}
     assert stay - kept(before) <= needed
-    assert all(one == was for one, was in zip(after, before) if was.keep or one.name not in needed)
+    assert all(
+        decision == was
+        for decision, was in zip(after, before)
+        if was.keep or decision.name not in needed
+    )
 
 
 # sets of the future, sets that look emptied, and runs that would remove too much
@@ -392,7 +407,9 @@ MONTH = 30 * DAY
 def test_a_set_of_the_future_counts_for_nothing_and_stays() -> None:
     ahead = SetFacts("ahead", NOW + 180 * DAY, proven=True)
     for rules in (Rules(7 * DAY), Rules(last=1), Rules(within=DAY), Rules(daily=1)):
-        found = {one.name: one for one in decide([ahead, *made(1, 2, 9)], rules, NOW)}
+        found = {
+            decision.name: decision for decision in decide([ahead, *made(1, 2, 9)], rules, NOW)
+        }
         assert found["ahead"].keep and found["ahead"].reason == "its date is in the future"
         assert "never removed" in found["1 days"].reason
         assert not found["9 days"].keep
@@ -415,7 +432,9 @@ def test_the_set_just_made_stays_whatever_its_clock_says() -> None:
     late = [SetFacts("late", NOW - 90 * DAY), *made(1)]
     assert (
         "made in this run"
-        in {one.name: one.reason for one in decide(late, Rules(DAY), NOW, "late")}["late"]
+        in {decision.name: decision.reason for decision in decide(late, Rules(DAY), NOW, "late")}[
+            "late"
+        ]
     )
 
 
@@ -426,8 +445,8 @@ def emptied(age: float) -> SetFacts:
 def test_nothing_goes_while_the_newest_set_looks_emptied() -> None:
     sets = [emptied(0), emptied(1), *made(9, 10, 11)]
     decisions = decide(sets, Rules(last=1), NOW)
-    assert kept(decisions) == {one.name for one in sets}
-    assert all("while emptied 0 looks emptied" in one.reason for one in decisions)
+    assert kept(decisions) == {set_.name for set_ in sets}
+    assert all("while emptied 0 looks emptied" in decision.reason for decision in decisions)
     assert holding(sets, NOW) == "emptied 0"
 
 
@@ -445,7 +464,7 @@ def test_a_sound_set_after_it_ends_that_and_the_emptied_one_stands_for_no_day() 
 
 def test_an_emptied_set_that_passed_its_rehearsal_does_not_take_the_place_of_a_proven_one() -> None:
     sets = [*made(0), emptied(1), *proven(20)]
-    decisions = {one.name: one for one in decide(sets, Rules(DAY / 2), NOW)}
+    decisions = {decision.name: decision for decision in decide(sets, Rules(DAY / 2), NOW)}
     assert decisions["20 days"].keep and "rehearsal passed" in decisions["20 days"].reason
     assert not decisions["emptied 1"].keep
 
@@ -505,18 +524,20 @@ def test_what_was_just_young_enough_when_the_last_set_was_made_is_asked_about() 
 
 def test_a_shrunken_set_displaces_no_fuller_one_though_there_is_something_in_it() -> None:
     shrunken = SetFacts("shrunken", NOW, shrunken=True)
-    decisions = {one.name: one for one in decide([shrunken, *made(9)], Rules(last=1), NOW)}
+    decisions = {
+        decision.name: decision for decision in decide([shrunken, *made(9)], Rules(last=1), NOW)
+    }
     assert holding([shrunken, *made(9)], NOW) == "shrunken" and decisions["9 days"].keep
     assert decisions["9 days"].reason.startswith("the newest set that does not look emptied")
 
 
 def test_a_set_of_which_nothing_is_said_is_not_an_empty_one() -> None:
     decisions = decide([SetFacts("empty", NOW, empty=True), *made(9)], Rules(last=1), NOW)
-    assert "last 1 of 1" in {one.name: one.reason for one in decisions}["9 days"]
+    assert "last 1 of 1" in {decision.name: decision.reason for decision in decisions}["9 days"]
 
 
 def test_the_last_ones_are_counted_from_one() -> None:
-    reasons = [one.reason for one in decide(made(0, 1, 2), Rules(last=2), NOW)]
+    reasons = [decision.reason for decision in decide(made(0, 1, 2), Rules(last=2), NOW)]
     assert "last 1 of 2" in reasons[0] and reasons[1] == "last 2 of 2"
     assert reasons[2] == "no rule keeps it"
 
@@ -533,14 +554,14 @@ def test_the_newest_sound_set_with_anything_in_it_is_never_removed(
     sets = [history(number, age, state) for number, (age, state) in enumerate(rows)]
     stay = kept(decide(sets, rules, NOW))
     sound = [
-        one
-        for one in sets
-        if not (one.safety or one.failed or one.shrunken or one.empty) and one.made <= NOW
+        set_
+        for set_ in sets
+        if not (set_.safety or set_.failed or set_.shrunken or set_.empty) and set_.made <= NOW
     ]
-    assert not sound or max(sound, key=lambda one: (one.made, one.name)).name in stay
-    assert all(one.name in stay for one in sets if one.made > NOW)
-    good = [one for one in sound if one.proven]
-    assert not good or max(good, key=lambda one: (one.made, one.name)).name in stay
+    assert not sound or max(sound, key=lambda set_: (set_.made, set_.name)).name in stay
+    assert all(set_.name in stay for set_ in sets if set_.made > NOW)
+    good = [set_ for set_ in sound if set_.proven]
+    assert not good or max(good, key=lambda set_: (set_.made, set_.name)).name in stay
 
 
 def history(number: int, age: int, state: str) -> SetFacts:

@@ -95,7 +95,7 @@ def test_a_broken_base_shows_at_once_in_all_that_build_on_it(
 ) -> None:
     spoil, told = SPOILT[spoilt]
     spoil(tmp_path / FIRST)
-    entries = {one.name: one for one in LocalStore(tmp_path).entries()}
+    entries = {entry.name: entry for entry in LocalStore(tmp_path).entries()}
     for name, base in ((SECOND, FIRST), (THIRD, SECOND)):
         assert entries[name].set is None
         assert f"builds on set {base}" in entries[name].problem
@@ -132,7 +132,7 @@ def test_a_set_that_was_copied_needs_its_base_beside_it(
         assert f"There is no set {FIRST}" in caught.value.detail
         assert str(elsewhere) in caught.value.hint
     shutil.copytree(tmp_path / FIRST, elsewhere / FIRST)
-    assert [one.name for one in open_set(elsewhere / THIRD).chain] == [FIRST, SECOND, THIRD]
+    assert [link.name for link in open_set(elsewhere / THIRD).chain] == [FIRST, SECOND, THIRD]
 
 
 def test_no_chain_is_longer_than_ours_ever_are(tmp_path: Path) -> None:
@@ -146,9 +146,9 @@ def test_no_chain_is_longer_than_ours_ever_are(tmp_path: Path) -> None:
 
 
 def test_what_others_build_on_is_not_removed(tmp_path: Path, chain: tuple[BackupSet, ...]) -> None:
-    for one in chain[:2]:
+    for link in chain[:2]:
         with pytest.raises(Failure, match="is not removed") as caught:
-            LocalStore(tmp_path).delete(one)
+            LocalStore(tmp_path).delete(link)
         assert "builds on it" in caught.value.detail
     assert len(LocalStore(tmp_path).sets()) == 4
 
@@ -160,9 +160,9 @@ def test_prune_removes_a_chain_from_its_end(
     store, seen = LocalStore(tmp_path), []
     delete = LocalStore.delete
 
-    def watched(self: LocalStore, one: BackupSet) -> None:
-        delete(self, one)
-        seen.append(one.name)
+    def watched(self: LocalStore, set_: BackupSet) -> None:
+        delete(self, set_)
+        seen.append(set_.name)
         assert not [entry for entry in self.entries() if entry.set is None]
 
     monkeypatch.setattr(LocalStore, "delete", watched)
@@ -200,10 +200,10 @@ def test_the_list_says_what_a_set_builds_on_and_that_it_was_found_damaged(
         [checks.failed("checksums", "files.tar.zst: has a wrong checksum")],
     )
     entries = LocalStore(tmp_path).entries()
-    listed = [listing.Listed(one, [bad] if one.name == FIRST else []) for one in entries]
+    listed = [listing.Listed(entry, [bad] if entry.name == FIRST else []) for entry in entries]
     told = listing.list_result(listed, LocalStore(tmp_path), HOST)
-    sets = {one["name"]: one for one in told.fields["sets"]}
+    sets = {set_["name"]: set_ for set_ in told.fields["sets"]}
     assert [sets[name]["base"] for name in (FIRST, SECOND, THIRD)] == [None, FIRST, SECOND]
     assert [sets[name]["damaged_base"] for name in (FIRST, SECOND, THIRD)] == [None, FIRST, FIRST]
-    (line,) = [one for one in told.lines if one.startswith(THIRD)]
+    (line,) = [line for line in told.lines if line.startswith(THIRD)]
     assert f"builds on {SECOND}" in line and f"NOT SOUND: {FIRST}" in line

@@ -72,6 +72,6 @@ def test_programs_of_others_go_on(tmp_path: Path) -> None:
         program(str(folder), theirs) as administrator,
     ):
         assert clean(folder) == 0
-        assert [one.poll() for one in (beside, above, administrator)] == [None] * 3
+        assert [child.poll() for child in (beside, above, administrator)] == [None] * 3
     os.close(ours)
     os.close(theirs)

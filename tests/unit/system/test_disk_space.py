@@ -65,8 +65,8 @@ def test_a_file_ends_before_the_reserve_is_touched(tmp_path: Path) -> None:
         another.write(b"x")
     disk_space.leave(Size())
     another.write(b"x")
-    for one in (writer, another):
-        one.finish("bytes")
+    for progress in (writer, another):
+        progress.finish("bytes")
 
 
 def test_a_program_that_writes_is_watched(tmp_path: Path) -> None:

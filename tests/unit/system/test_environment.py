@@ -82,7 +82,7 @@ def test_a_place_that_needs_no_file_of_rclone_s_gets_none() -> None:
 
 def test_restic_is_opened_by_its_own_variables_and_those_of_storages() -> None:
     cleanse(RESTIC_REPOSITORY="r", AWS_ACCESS_KEY_ID="k", PGHOST="h", no_proxy="localhost")
-    found = {name: one.reveal() for name, one in environment.restic().items()}
+    found = {name: value.reveal() for name, value in environment.restic().items()}
     assert found == {"RESTIC_REPOSITORY": "r", "AWS_ACCESS_KEY_ID": "k", "no_proxy": "localhost"}
 
 

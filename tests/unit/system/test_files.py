@@ -144,8 +144,8 @@ NOT = 0xFFFFFFFF  # a number, where an entry has none
 ATTRIBUTES = {"user.note": b"x\0", "trusted.note": b"y"}
 # An access control list (acl(5)) that lets user 65534 read, as the kernel keeps it.
 ACL = struct.pack("<I", 2) + b"".join(
-    struct.pack("<HHI", *one)
-    for one in ((1, 6, NOT), (2, 4, 65534), (4, 4, NOT), (16, 4, NOT), (32, 0, NOT))
+    struct.pack("<HHI", *entry)
+    for entry in ((1, 6, NOT), (2, 4, 65534), (4, 4, NOT), (16, 4, NOT), (32, 0, NOT))
 )
 
 

@@ -66,7 +66,7 @@ def test_what_is_no_plain_file(kind: str, tmp_path: Path) -> None:
     elif kind == "device":
         os.mknod(path, 0o020600, os.makedev(1, 5))
     else:
-        with socket.socket(socket.AF_UNIX) as one:
-            one.bind(str(path))
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
     with pytest.raises((Failure, OSError)):
         files.read_regular(path)

@@ -12,14 +12,14 @@ from gitlab_mm_backup.system import humanize
 @given(st.text())
 def test_what_is_shown_has_no_character_that_a_terminal_acts_on(words: str) -> None:
     lines = humanize.shown(words).split("\n")
-    assert all(one.isprintable() for one in lines)
+    assert all(line.isprintable() for line in lines)
     assert len(lines) == words.count("\n") + 1
 
 
 @given(st.text(), st.text())
 def test_a_line_that_a_value_breaks_off_looks_like_none_of_ours(words: str, more: str) -> None:
     _, *others = humanize.shown(f"{words}\n{more}").split("\n")
-    assert all(one.startswith("  ") for one in others)
+    assert all(line.startswith("  ") for line in others)
 
 
 @pytest.mark.parametrize("words", ["", "plain", "Größe 日本語 🦊", "a\n  b\n    c"])

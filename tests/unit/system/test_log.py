@@ -67,13 +67,13 @@ def test_the_journal_gets_fields(journal: tuple[Path, socket.socket]) -> None:
     log.write("one\ntwo: 2", logging.WARNING, {"exit_code": 4})
     first, second = (entry(listener.recv(1 << 16)) for _ in range(2))
     assert (first["MESSAGE"], second["MESSAGE"]) == ("sso repair: one", "sso repair:     two: 2")
-    for one in (first, second):
-        assert one["PRIORITY"] == str(syslog.LOG_WARNING)
-        assert one["SYSLOG_IDENTIFIER"] == "gitlab-mm"
-        assert one["SYSLOG_FACILITY"] == "3", "daemon"
-        assert one["GITLAB_MM_COMMAND"] == "sso repair"
-        assert one["GITLAB_MM_RUN"] == RUN
-        assert one["GITLAB_MM_EXIT_CODE"] == "4"
+    for fields in (first, second):
+        assert fields["PRIORITY"] == str(syslog.LOG_WARNING)
+        assert fields["SYSLOG_IDENTIFIER"] == "gitlab-mm"
+        assert fields["SYSLOG_FACILITY"] == "3", "daemon"
+        assert fields["GITLAB_MM_COMMAND"] == "sso repair"
+        assert fields["GITLAB_MM_RUN"] == RUN
+        assert fields["GITLAB_MM_EXIT_CODE"] == "4"
 
 
 def test_a_journal_that_is_stuck_holds_nobody_up(

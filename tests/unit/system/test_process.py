@@ -201,7 +201,7 @@ def test_bytes_go_through_a_pipe_as_they_are(tmp_path: Path) -> None:
 
 def test_a_pipe_tells_how_each_program_ended() -> None:
     ended = process.pipeline(shell("echo one; echo e1 >&2"), shell("cat; echo e2 >&2"))
-    assert [(one.code, one.err) for one in ended] == [(0, "e1"), (0, "e2")]
+    assert [(result.code, result.err) for result in ended] == [(0, "e1"), (0, "e2")]
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_a_program_of_a_pipe_is_excused_for_what_it_says_if_it_says_nothing_else
 ) -> None:
     command = dataclasses.replace(shell(script), excused=re.compile(rb"gone: .*"))
     if fine:
-        assert [one.code for one in process.pipeline(command, shell("cat"))] == [0, 0]
+        assert [result.code for result in process.pipeline(command, shell("cat"))] == [0, 0]
     else:
         with pytest.raises(Failure, match="sh "):
             process.pipeline(command, shell("cat"))
@@ -269,7 +269,7 @@ def test_a_reader_may_stop_early_where_that_is_no_failure() -> None:
     endless = Command(["cat", "/dev/zero"], may_exit=(0, -signal.SIGPIPE))
     with process.output(endless) as (stream, ended):
         assert stream.read(3) == b"\0\0\0"
-    assert [one.code for one in ended] == [-signal.SIGPIPE]
+    assert [result.code for result in ended] == [-signal.SIGPIPE]
 
 
 def test_a_block_that_fails_ends_the_programs(mark: str) -> None:
