@@ -5,6 +5,7 @@ Nothing that this host knows of itself is read or written: tests have a state of
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -33,7 +34,11 @@ settings.load_profile("unit")
 
 @pytest.fixture(autouse=True)
 def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The files of the state folder that our modules find by themselves; the host is HOST."""
+    """The files of the state folder that our modules find by themselves; the host is HOST.
+
+    A command keeps its log from the root logger: for pytest, only until the test ends.
+    """
+    monkeypatch.setattr(logging.getLogger("gitlab_mm_backup"), "propagate", True)
     folder = tmp_path_factory.mktemp("state")
     for module, name in ((soundness, "ACCEPTED_FILE"), (identity, "FILE"), (prune, "PAST_FILE")):
         monkeypatch.setattr(module, name, folder / getattr(module, name).name)

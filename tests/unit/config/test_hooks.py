@@ -130,14 +130,8 @@ def test_what_a_hook_prints_goes_to_the_log(
     places: Places, caplog: pytest.LogCaptureFixture
 ) -> None:
     places.add(places.ours, "50-x", "echo one; echo two >&2")
-    logger = logging.getLogger("gitlab_mm_backup")
-    before = logger.propagate
-    logger.propagate = True
-    try:
-        with caplog.at_level(logging.INFO, "gitlab_mm_backup"):
-            places.run()
-    finally:
-        logger.propagate = before
+    with caplog.at_level(logging.INFO, "gitlab_mm_backup"):
+        places.run()
     assert caplog.messages == ["50-x: one", "50-x: two"]
 
 
