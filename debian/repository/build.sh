@@ -80,7 +80,9 @@ case $url in
     https://?* | http://?*) ;;
     *) refuse "make repo: where will it be published?" "  URL=https://apt.example.org" ;;
 esac
-mkdir -p "$repository"
+mkdir -p "$repository" 2>/dev/null || true
+[ -w "$repository" ] ||
+    refuse "make repo: $(id -un) cannot write to $repository." "  Choose another directory: REPO=DIRECTORY"
 cd "$repository"
 trap 'rm -rf dists.new dists.old' EXIT
 rm -rf dists.new

@@ -129,14 +129,16 @@ def test_apt_refuses_another_key(
 # who builds it
 
 
-def make(publisher: Publisher, *words: str, env: dict[str, str] | None = None) -> tuple[int, str]:
-    done = publisher.lab.run("make", "-C", "/lab/src", "repo", *words, env=env, check=False)
+def make(
+    publisher: Publisher, *words: str, env: dict[str, str] | None = None, user: str = "root"
+) -> tuple[int, str]:
+    command = ("make", "-C", "/lab/src", "repo", f"URL={URL}", *words)
+    done = publisher.lab.run(*command, env=env, user=user, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
 def test_make_repo_builds_it_with_a_key_that_was_named(publisher: Publisher) -> None:
-    words = ("REPO=/srv/made", f"URL={URL}", "KEY=a throwaway key")
-    code, said = make(publisher, *words, env=publisher.key)
+    code, said = make(publisher, "REPO=/srv/made", "KEY=a throwaway key", env=publisher.key)
     assert (code, "is signed with" in said) == (0, True), said
     lab = publisher.lab
     assert lab.run("ls", "/srv/made").stdout.split() == [
@@ -152,13 +154,23 @@ def test_make_repo_builds_it_with_a_key_that_was_named(publisher: Publisher) -> 
 
 
 def test_without_a_key_or_an_address_it_says_what_to_do(publisher: Publisher) -> None:
-    code, said = make(publisher, "REPO=/srv/none", f"URL={URL}")
+    code, said = make(publisher, "REPO=/srv/none")
     assert (code, "gpg --quick-generate-key" in said) == (2, True), said
-    code, said = make(publisher, "REPO=/srv/none", f"URL={URL}", "KEY=nobody", env=publisher.key)
+    code, said = make(publisher, "REPO=/srv/none", "KEY=nobody", env=publisher.key)
     assert (code, "no secret key nobody" in said) == (2, True), said
-    code, said = make(publisher, "REPO=/srv/none", env=publisher.key)
+    code, said = make(publisher, "REPO=/srv/none", "URL=", env=publisher.key)
     assert (code, "URL=https://apt.example.org" in said) == (2, True), said
     assert not publisher.lab.path("/srv/none").exists()
+
+
+def test_any_account_builds_it_where_it_may_write(publisher: Publisher) -> None:
+    lab, home = publisher.lab, {"GNUPGHOME": "/srv/key"}
+    lab.run("cp", "-a", publisher.key["GNUPGHOME"], "/srv/key")
+    lab.run("chown", "-R", "nobody", "/srv/key")
+    code, said = make(publisher, "REPO=/srv/closed", env=home, user="nobody")
+    assert (code, "nobody cannot write to /srv/closed" in said) == (2, True), said
+    code, said = make(publisher, "REPO=/tmp/open", env=home, user="nobody")
+    assert (code, "is signed with" in said) == (0, True), said
 
 
 def test_a_version_is_not_replaced_by_another_package_of_that_version(publisher: Publisher) -> None:
