@@ -276,8 +276,8 @@ def print_json(
 def _print_text(context: Context, outcome: CommandResult, error: Failure | None) -> None:
     watched = sys.stdout.isatty() or context.verbose or outcome.answer
     if watched and not context.quiet:
-        for line, (word, colour) in zip_longest(outcome.lines, outcome.tones, fillvalue=("", "")):
-            terminal.say(str(line), tone=(word, colour))
+        for line, tone in zip_longest(outcome.lines, outcome.tones, fillvalue=("", "")):
+            terminal.say(str(line), tone=tone if tone[0] else terminal.tone_of(str(line)))
     for warning in outcome.warnings:
         terminal.say(f"Warning: {warning}", err=True, colour="yellow")
     if error is not None:

@@ -257,12 +257,26 @@ def watched() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
+_RESULTS = {
+    **dict.fromkeys(("passed", "intact", "authentic"), "green"),
+    **dict.fromkeys(("failed", "FAILED", "damaged", "forged"), "red"),
+    **dict.fromkeys(("warning", "skipped", "remove"), "yellow"),
+}
+_RESULT = re.compile(rf"(?<![^ ])(?:{'|'.join(_RESULTS)})(?=[ ,;:]|$)")
+
+
 def toned(line: str, word: str, colour: str) -> str:
     """Return a line with its first ``word`` in colour; ``say`` removes the colour if unwanted."""
     if not word:
         return line
     painted = click.style(word, fg=colour, bold=True)
-    return re.sub(rf"(?<= ){re.escape(word)}(?= |$)", painted, line, count=1)
+    return re.sub(rf"(?<![^ ]){re.escape(word)}(?=[ ,;:]|$)", painted, line, count=1)
+
+
+def tone_of(line: str) -> tuple[str, str]:
+    """Return the first word of a result in a line and its colour, which all commands share."""
+    found = _RESULT.search(line)
+    return (found[0], _RESULTS[found[0]]) if found else ("", "")
 
 
 def say(line: str, err: bool = False, tone: tuple[str, str] = ("", ""), colour: str = "") -> None:

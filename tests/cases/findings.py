@@ -16,6 +16,9 @@ _SETS, _MAIN, _LIST = "system/cli/test_sets.py", "unit/cli/test_main.py", "unit/
 _LIFE, _CHECK = "system/upgrade/test_package_life.py", "system/sso/test_sign_in_check.py"
 _PROMPT, _BACK = "system/restore/test_restore_prompt.py", "system/restore/test_configuration.py"
 _OWN, _KIT = "unit/backup/test_configuration.py", "unit/offsite/test_recovery_kit.py"
+_QUESTION = "unit/restore/test_preview_question.py"
+_ROLE, _REPOSITORY = "system/package/test_ansible.py", "system/package/test_repository.py"
+_RELEASES, _COMPLETION = "system/package/test_releases.py", "system/cli/test_completion.py"
 _EMPTY = "system/offsite/test_offsite_restore.py"
 _CONFIG, _SETTINGS = "unit/cli/test_config.py", "unit/config/test_settings.py"
 _MANUAL = "unit/package/test_manual.py"
@@ -218,8 +221,9 @@ _TERMINAL = Topic(
         ),
         Finding(
             "few verbs had colour",
-            "status and doctor have their states in colour on a terminal, list what is wrong; nothing in a pipe",
+            "on a terminal the word of a result has its colour in every command; nothing in a pipe",
             (
+                "unit/cli/test_terminal.py::test_the_word_of_a_result_has_its_colour_in_every_command",
                 f"{_STATUS}::test_plain_in_a_pipe_and_in_colour_on_a_terminal",
                 f"{_LIGHTS}::test_only_the_state_is_in_colour",
                 f"{_LIST}::test_what_is_wrong_with_a_set_is_red",
@@ -236,9 +240,50 @@ _TERMINAL = Topic(
             ),
         ),
         Finding(
-            "Ctrl-C and no at the question did not say what had happened",
-            "Cancelled; nothing changed, in Japanese too",
+            "restore asked without a word of what it replaces",
+            "posts, last post, users and uploads of the live Mattermost and of the set side by side, about how long it "
+            "will be down, and that a safety backup comes first",
             (
+                f"{_PROMPT}::test_the_live_state_and_the_set_are_compared",
+                f"{_PROMPT}::test_a_live_state_that_cannot_be_read_is_not_known",
+                f"{_QUESTION}::test_it_fits_80_columns",
+                f"{_QUESTION}::test_a_safety_backup_is_promised_where_one_is_made",
+                f"{_QUESTION}::test_the_downtime_follows_from_what_is_loaded",
+            ),
+        ),
+        Finding(
+            "silence while indexes are built, and in long waits",
+            "the number of indexes built, and the seconds of each wait of more than two",
+            (
+                "unit/postgresql/test_index_builds.py::test_the_one_that_is_being_built_is_not_done",
+                "unit/system/test_progress.py::test_every_wait_is_shown",
+                "unit/cli/test_terminal.py::test_waits_are_shown_by_their_names_and_seconds",
+                "system/health/test_captures.py::test_the_bars_of_a_restore",
+            ),
+        ),
+        Finding(
+            "a dry run showed no plan for a copy elsewhere, and a refusal stood below it",
+            "restore --dry-run --from shows the plan; a refusal is the first line",
+            (
+                f"{_EMPTY}::test_a_plan_for_a_copy_changes_nothing_here",
+                f"{_EMPTY}::test_a_plan_for_a_set_of_a_repository",
+                f"{_EMPTY}::test_what_is_refused_before_anything_is_fetched",
+            ),
+        ),
+        Finding(
+            "the manual did not show what it looks like",
+            "docs/terminal.md and docs/terminal-wide.md, at 80 and at 120 columns",
+            (
+                "system/health/test_captures.py::test_a_terminal_shows_what_the_manual_shows",
+                "system/health/test_captures.py::test_the_examples_fit",
+            ),
+        ),
+        Finding(
+            "Ctrl-C and no at the question did not say what had happened",
+            "Cancelled; nothing changed, in Japanese too; or what has changed already",
+            (
+                "unit/cli/test_terminal.py::test_what_is_said_after_a_question_is_true",
+                "unit/cli/test_consent.py::test_no_to_any_question_changes_nothing",
                 f"{_PROMPT}::test_no_in_japanese_changes_nothing",
                 f"{_PROMPT}::test_another_locale_is_asked_in_english",
                 "system/restore/test_restore_options.py::test_somebody_says_no",
@@ -353,8 +398,40 @@ _FLEETS = Topic(
         ),
         Finding(
             "secrets in files that every user can read",
-            "config check warns, also where a later file replaces the value",
+            "config check and doctor warn, also where a later file replaces the value",
             (f"{_CONFIG}::test_secrets_that_every_user_can_read_are_told",),
+        ),
+        Finding(
+            "dpkg asked about config.yml on upgrades",
+            "a file of four lines, written once; all options are an example",
+            (
+                f"{_LIFE}::test_a_file_that_was_a_conffile_is_left_alone",
+                f"{_LIFE}::test_what_is_removed_and_installed_again_is_as_before",
+            ),
+        ),
+        Finding(
+            "nothing to roll it out with",
+            "an Ansible role among the examples, whose second run changes nothing",
+            (
+                f"{_ROLE}::test_the_first_run_changes_and_the_second_nothing",
+                f"{_ROLE}::test_wrong_settings_stop_it_before_anything_is_written",
+                f"{_ROLE}::test_check_mode_before_the_first_run_changes_nothing",
+            ),
+        ),
+        Finding(
+            "no apt repository",
+            "make repo builds a signed one for both releases; README has its three lines",
+            (
+                f"{_REPOSITORY}::test_the_three_lines_of_the_readme_install_it_and_apt_upgrades_it",
+                f"{_REPOSITORY}::test_the_apt_of_trixie_takes_it_without_a_word",
+                f"{_REPOSITORY}::test_apt_refuses_what_has_a_changed_byte",
+                f"{_REPOSITORY}::test_apt_refuses_another_key",
+            ),
+        ),
+        Finding(
+            "a package of more than 300 kB",
+            "not met: 454 kB, most of it readable modules; docs/packaging.md says why",
+            (f"{_RELEASES}::test_trixie_builds_it_the_same_twice_and_lintian_is_silent",),
         ),
     ),
 )
@@ -368,6 +445,15 @@ _TYPED = Topic(
             (
                 f"{_MAIN}::test_a_misspelt_command_is_answered_with_what_may_have_been_meant",
                 f"{_SETTINGS}::test_all_problems_are_told_at_once_with_their_lines",
+            ),
+        ),
+        Finding(
+            "completion offered the files of the root directory, and no remotes, settings or latest",
+            "sets, latest, remotes after --from, and settings after config explain; files once a path is begun",
+            (
+                f"{_COMPLETION}::test_a_set_may_be_the_latest_or_a_path_that_is_begun",
+                f"{_COMPLETION}::test_remotes_of_the_settings",
+                f"{_COMPLETION}::test_options_of_the_settings",
             ),
         ),
         Finding(

@@ -14,6 +14,7 @@ import termios
 import time
 from pathlib import Path
 
+import click
 import pytest
 
 from gitlab_mm_backup.cli import terminal
@@ -208,6 +209,27 @@ def test_the_c_locale_is_shown_ascii_alone(locale: dict[str, str]) -> None:
     assert re.search(r"database +-+ ", text)
     assert "Made caf\\xe9 ..." in text
     assert "odd ..." in text
+
+
+@pytest.mark.parametrize(
+    ("line", "tone"),
+    [
+        ("20261130_x is intact, and authentic", ("intact", "green")),
+        ("tables           passed   12 tables", ("passed", "green")),
+        ("Rehearsal of 20261130_x: FAILED", ("FAILED", "red")),
+        ("indexes          warning  1 is not valid", ("warning", "yellow")),
+        ("remove  20261130_x  no rule keeps it", ("remove", "yellow")),
+        ("Made 20261130_failed", ("", "")),
+        ("keep    20261130_x  daily", ("", "")),
+    ],
+)
+def test_the_word_of_a_result_has_its_colour_in_every_command(
+    line: str, tone: tuple[str, str]
+) -> None:
+    assert terminal.tone_of(line) == tone
+    painted = terminal.toned(line, *tone)
+    assert click.unstyle(painted) == line
+    assert (painted != line) is bool(tone[0])
 
 
 def test_no_colour_where_none_is_wanted() -> None:
