@@ -247,6 +247,8 @@ def by_key(options: Sequence[Option]) -> dict[str, tuple[str, Option]]:
 
 def shown(option: Option, value: Any) -> Any:
     """Return the ``value`` of an option for JSON, without secrets."""
+    if value is None:
+        return None
     if option.kind is not None:
         return option.kind.show(value)
     kinds = {inner.name: inner for inner in option.options}

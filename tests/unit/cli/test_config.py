@@ -133,6 +133,11 @@ def test_what_has_no_default_may_stand_empty(file: File) -> None:
     assert file.read("password:\n") == {}
 
 
+def test_a_value_that_is_not_given_is_null(file: File) -> None:
+    found = file.read("places: [{to: 'b2:x'}]\n")
+    assert shown(TABLE[4], found["places"])[0]["key"] is None
+
+
 def test_a_secret_is_a_secret_and_is_not_shown(file: File) -> None:
     found = file.read(f"password: {CANARY}\nplaces: [{{to: 'b2:x', key: {CANARY}}}]\n")
     assert found["password"] == Secret(CANARY)
