@@ -237,9 +237,10 @@ def no_copy(remote: Remote) -> Failure:
     """Return the failure for a remote without a copy, with what is there instead."""
     paths = [PurePosixPath(file.path) for file in rclone.listing(remote)]
     message = f"There is no copy of a set at {remote.name}"
-    below = [path.parent.parent for path in paths if is_set_name(path.parent.name)]
-    if below:
-        place = remote.place(str(below[0]))
+    # Several places may have some: the one with the newest.
+    below = [(path.parent.name, str(path.parent.parent)) for path in paths]
+    if newest := max((found for found in below if is_set_name(found[0])), default=None):
+        place = remote.place(newest[1])
         return Failure(message, f"there are some in {place}", f"Give that: --from {place}")
     names = sorted({path.parts[0] for path in paths})
     few = ", ".join(names[:_FEW]) + (" and more" if len(names) > _FEW else "")

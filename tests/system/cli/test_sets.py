@@ -124,7 +124,7 @@ def test_a_damaged_set_is_answered_with_what_is_next_best(host: Host) -> None:
 
 
 def test_an_empty_host_is_told_the_ways_and_a_wrong_place_what_is_there(host: Host) -> None:
-    host.lab.run("mv", "/var/opt/gitlab/backups/mattermost", "/srv/away")
+    host.lab.run("mv", "/var/opt/gitlab/backups/mattermost", "/mnt/away")
     host.lab.run("rm", "-r", "/var/lib/gitlab-mm-backup/places.json")
     try:
         answer = host.product("restore", "--yes")
@@ -132,15 +132,18 @@ def test_an_empty_host_is_told_the_ways_and_a_wrong_place_what_is_there(host: Ho
         for way in ("--from gitlab", "--from nas:", "--from restic:", "/path/of/a/set"):
             assert way in answer.error["hint"]
         assert "gitlab-mm backup" not in answer.error["hint"]
+        older = "/srv/another/1000000000_2001_09_09_10.11.20-d2ff35"
+        host.lab.run("mkdir", "-p", older)
+        host.lab.write(f"{older}/manifest.json", "{}")
         answer = host.product("restore", "--yes", "--from", "nas:")
         assert answer.error["hint"] == "Give that: --from nas:copies", answer
         host.lab.run("mkdir", "-p", "/srv/photos/holiday")
         host.lab.write("/srv/photos/holiday/1.jpg", "")
         answer = host.product("restore", "--yes", "--from", "nas:photos")
         assert answer.error["detail"] == "nas:photos has: holiday", answer
-        answer = host.product("restore", "--yes", "/srv/away/")
-        assert "/srv/away has" in answer.error["detail"]
+        answer = host.product("restore", "--yes", "/mnt/away/")
+        assert "/mnt/away has" in answer.error["detail"]
         assert host.product("restore", "--dry-run", answer.error["hint"].split()[-1]).code == 0
     finally:
         host.lab.run("rm", "-rf", "/var/opt/gitlab/backups/mattermost")
-        host.lab.run("mv", "/srv/away", "/var/opt/gitlab/backups/mattermost")
+        host.lab.run("mv", "/mnt/away", "/var/opt/gitlab/backups/mattermost")
