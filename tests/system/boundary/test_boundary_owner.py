@@ -67,7 +67,10 @@ def test_a_database_that_is_changed_all_the_time(
             changes += counts[-1]
             assert answer.code in (0, 1, 4), answer
             if answer.code == 1:
-                assert answer.error["message"] and answer.error["detail"], answer
+                # A set of a moment without posts looks emptied, which is a check of doctor.
+                checks = answer.document.get("checks", [])
+                failed = [check["name"] for check in checks if check["result"] == "failed"]
+                assert failed or (answer.error["message"] and answer.error["detail"]), answer
             house.made += verb == ("backup",) and answer.code != 1
         assert not [visit for visit in seen(lab)[before:] if visit.superuser]
         assert product.leftovers() == []
