@@ -31,7 +31,7 @@ def _itself(live: Path) -> Path:
     return Path(os.path.realpath(live.parent)) / live.name
 
 
-def _is_mount(live: Path) -> bool:
+def is_mount(live: Path) -> bool:
     return _itself(live) in mounts()
 
 
@@ -64,7 +64,7 @@ def _mounted_below(folder: Path) -> list[Path]:
 
 def work_folder(live: Path, token: str) -> Path:
     """Return the work directory for ``live``: on the same file system, so that renames work."""
-    return (live if _is_mount(live) else live.parent) / f"{WORK}{token}"
+    return (live if is_mount(live) else live.parent) / f"{WORK}{token}"
 
 
 def shut(ground: Ground) -> None:
@@ -115,7 +115,7 @@ def make_work_folder(work: Path, live: Path) -> None:
 
 def refuse_unmounted(live: Path, mounted: bool) -> None:
     """Raise Failure where the disk of ``live`` is no longer mounted: its work is on that disk."""
-    if mounted and not _is_mount(live):
+    if mounted and not is_mount(live):
         raise Failure(
             f"Nothing is mounted at {live}", "a disk was mounted there when the restore began"
         )
@@ -258,7 +258,7 @@ def exchanged(folders: Folders) -> dict[str, Path]:
         folders.real.items(), key=lambda role_and_path: len(role_and_path[1].parts)
     ):
         inside = any(outer == path or outer in path.parents for outer in chosen.values())
-        if not inside or (role != "home" and _is_mount(path)):
+        if not inside or (role != "home" and is_mount(path)):
             chosen[role] = path
     return chosen
 
