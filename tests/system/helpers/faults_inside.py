@@ -11,6 +11,7 @@ import contextlib
 import errno
 import functools
 import importlib
+import inspect
 import json
 import os
 import signal
@@ -240,7 +241,8 @@ def arm() -> None:
         fault = json.loads(text)
         if fault.get("patience"):
             service = importlib.import_module("gitlab_mm_backup.mattermost.service")
-            service.wait_until_it_answers.__defaults__ = (float(fault["patience"]),)
+            waiting = inspect.unwrap(service.wait_until_it_answers)
+            waiting.__defaults__ = (float(fault["patience"]),)
             boot = importlib.import_module("gitlab_mm_backup.rehearsal.boot")
             vars(boot)["_PATIENCE"] = float(fault["patience"])
         if fault["point"]:
