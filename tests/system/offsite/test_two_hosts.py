@@ -338,10 +338,15 @@ def make_old(hosts: Hosts, path: str) -> None:
     del manifest["properties"]
     for name in ("filled", "mounted"):
         del manifest["files"][name]
+    for name in ("configuration", "left_out"):
+        manifest.pop(name, None)
+    later = manifest["parts"].pop("configuration", {"file": "none"})["file"]
+    hosts.lab.run("rm", "-f", f"{path}/{later}")
     manifest["format"] = 1
     data = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
     hosts.lab.path(f"{path}/manifest.json").write_bytes(data)
     sums = hosts.lab.read(f"{path}/SHA256SUMS").splitlines()[:-1]
+    sums = [line for line in sums if not line.endswith(f"  {later}")]
     made = hosts.lab.run("sha256sum", f"{path}/manifest.json").stdout.split()[0]
     hosts.lab.write(f"{path}/SHA256SUMS", "\n".join([*sums, f"{made}  manifest.json"]) + "\n")
     hosts.lab.run("rm", f"{path}/signature.json")
