@@ -14,8 +14,8 @@ import pytest
 
 from tests.lab.installed_package import Answer, Product, install_product
 from tests.lab.omnibus import Omnibus, Spec, install
-from tests.lab.sandbox import PYTHON, Lab, wait_until
-from tests.system.restore.test_restore_options import ASK
+from tests.lab.sandbox import Lab, wait_until
+from tests.system.helpers.terminals import on_a_terminal
 
 HOME = "/var/opt/gitlab/mattermost"
 DATA, PLUGINS = f"{HOME}/data", f"{HOME}/plugins"
@@ -300,19 +300,14 @@ def test_a_rehearsal_looks_at_all_uploads(server: Server) -> None:
     assert said.startswith(f"{number} of {number} are missing, 0 have another size: '")
 
 
-def asked(server: Server, answers: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    words = (PYTHON, "-c", ASK, answers, "gitlab-mm", "restore", *arguments)
-    return server.lab.run(*words, check=False)
-
-
 def test_a_person_is_asked_for_the_loss_apart(server: Server) -> None:
     good, bad = of_missing_data(server)
     before = server.files()
-    answer = asked(server, "y\nn", bad)
+    answer = on_a_terminal(server.lab, "gitlab-mm", "restore", bad, answers=("y", "n"))
     assert answer.returncode == 2 and "THIS REPLACES LIVE DATA WITH NOTHING" in answer.stdout
     assert LOST[0] in answer.stdout and "Warning: The directory" in answer.stdout
     assert server.files() == before
-    answer = asked(server, "y\ny", bad)
+    answer = on_a_terminal(server.lab, "gitlab-mm", "restore", bad, answers=("y", "y"))
     assert answer.returncode in (0, 4), answer
     assert not server.lab.path(DATA).exists()
     assert server.product.restore(good).code == 0

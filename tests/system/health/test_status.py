@@ -15,6 +15,7 @@ from tests.answers import validate
 from tests.lab.installed_package import JOURNAL, Answer, Product, install_product
 from tests.lab.omnibus import Omnibus, Spec, install
 from tests.lab.sandbox import Lab
+from tests.system.helpers.terminals import on_a_terminal
 
 CRON = "/etc/cron.d/gitlab-mm-backup"
 CONFIG = "/etc/gitlab-mm-backup/config.yml"
@@ -50,10 +51,8 @@ class Server:
 
     def on_a_terminal(self, *command: str, env: Mapping[str, str] | None = None) -> str:
         """All that a command writes on a terminal of 80 columns."""
-        line = f"stty cols 80 rows 24; exec {' '.join(command)}"
         told = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **(env or {})}
-        done = self.lab.run("script", "-qec", line, "/dev/null", env=told, check=False)
-        return done.stdout
+        return on_a_terminal(self.lab, *command, env=told).stdout
 
     @contextlib.contextmanager
     def without(self, path: str) -> Iterator[None]:

@@ -15,33 +15,14 @@ from pathlib import Path
 from tests.lab.base import build_base, build_deb
 from tests.lab.installed_package import Product, install_product
 from tests.lab.omnibus import Omnibus, Spec, install
-from tests.lab.sandbox import PYTHON, Lab
+from tests.lab.sandbox import Lab
+from tests.system.helpers.terminals import on_a_terminal
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 PAGES = {80: DOCS / "terminal.md", 120: DOCS / "terminal-wide.md"}
 CONFIG = "/etc/gitlab-mm-backup/config.yml"
 SETS = "/var/opt/gitlab/backups/mattermost"
 ACCEPTED = "accept_warnings: [off-site copies]\n"
-# Runs argv[3:] on a terminal of argv[1] columns, and answers its first question with argv[2].
-PROGRAM = """
-import fcntl, os, pty, struct, sys, termios
-
-pid, terminal = pty.fork()
-if pid == 0:
-    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, int(sys.argv[1]), 0, 0))
-    os.execvp(sys.argv[3], sys.argv[3:])
-said, answer = b"", sys.argv[2].encode()
-try:
-    while piece := os.read(terminal, 4096):
-        said += piece
-        if answer and said.endswith(b"[y/N]: "):
-            os.write(terminal, answer + b"\\n")
-            answer = b""
-except OSError:
-    pass
-sys.stdout.buffer.write(said)
-os.waitpid(pid, 0)
-"""
 # While the cursor is hidden, steps stay and the rest moves; it is off the screen in the end.
 MOVING = re.compile(r"\x1b\[\?25l(.*?)\x1b\[\?25h", re.DOTALL)
 STEP = re.compile(r"\d\d:\d\d:\d\d \S+  ")
@@ -65,9 +46,10 @@ class Host:
 
     def on_a_terminal(self, columns: int, *command: str, answer: str = "") -> str:
         """All that a command writes on a terminal."""
-        told = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
-        line = (PYTHON, "-c", PROGRAM, str(columns), answer, *command)
-        return self.lab.run(*line, env=told).stdout
+        env = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+        answers = (answer,) if answer else ()
+        done = on_a_terminal(self.lab, *command, answers=answers, columns=columns, env=env)
+        return done.stdout
 
     def shown(self, columns: int, *command: str, answer: str = "") -> list[str]:
         return shown(self.on_a_terminal(columns, *command, answer=answer))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shlex
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ import pytest
 from tests.lab import remotes
 from tests.lab.installed_package import DEB, Answer, Product, install_product
 from tests.lab.omnibus import Omnibus, Seed, Spec, install
-from tests.lab.sandbox import PYTHON, Lab, wait_until
+from tests.lab.sandbox import Lab, wait_until
 from tests.system.helpers.faults_rows import FILL, filling
+from tests.system.helpers.terminals import on_a_terminal
 from tests.system.offsite.test_offsite import CONFIG, UPLOADS
-from tests.system.restore.test_restore_prompt import ANSWER
 
 SETS = "/var/opt/gitlab/backups/mattermost"
 DAV, KEY = "/srv/dav", "/srv/key"
@@ -378,10 +377,8 @@ def test_the_commands_of_the_kit_bring_everything_back(lost: Lost) -> None:
         if title.startswith(("Install the same GitLab", "Restore GitLab", "Or from a directory")):
             continue
         for command in commands:
-            words = ["sh", "-c", command]
-            if command.startswith("gitlab-mm restore"):  # which asks
-                words = [PYTHON, "-c", ANSWER, "y", *shlex.split(command)]
-            done = lab.run(*words, cwd="/root", check=False, timeout=120)
+            answers = ("y",) if command.startswith("gitlab-mm restore") else ()
+            done = on_a_terminal(lab, "sh", "-c", command, answers=answers, cwd="/root")
             may = (0, 4) if command == "gitlab-mm doctor" else (0,)  # the lab has no cron
             assert done.returncode in may, (title, command, done)
     product = Product(lab)

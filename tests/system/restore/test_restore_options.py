@@ -9,28 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.sandbox import PYTHON
 from tests.system.helpers.faults import HOME, QUICK, Fault, Server, differences
 from tests.system.helpers.faults_forge import forged
 from tests.system.helpers.faults_rows import FILL, filling
 from tests.system.helpers.faults_server import server as boot
+from tests.system.helpers.terminals import on_a_terminal
 
 ENVIRONMENT = "/opt/gitlab/etc/mattermost/env"
-ASK = """
-import os, pty, sys
-pid, terminal = pty.fork()
-if pid == 0:
-    os.execvp(sys.argv[2], sys.argv[2:])
-os.write(terminal, sys.argv[1].encode() + b"\\n")
-said = b""
-try:
-    while piece := os.read(terminal, 4096):
-        said += piece
-except OSError:
-    pass
-print(said.decode())
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -164,14 +149,13 @@ def test_nobody_to_ask(server: Server) -> None:
 
 @pytest.mark.parametrize("in_place", [False, True])
 def test_somebody_says_no(server: Server, in_place: bool) -> None:
-    server.lab.write("/root/ask.py", ASK)
     words = [
         "gitlab-mm",
         "restore",
         server.sets[server.other],
         *(["--in-place"] if in_place else []),
     ]
-    done = server.lab.run(PYTHON, "/root/ask.py", "n", *words, check=False)
+    done = on_a_terminal(server.lab, *words, answers=("n",))
     assert done.returncode == 2, done
     assert ("IN PLACE" in done.stdout) == in_place
     assert "rows" in done.stdout

@@ -11,33 +11,9 @@ import pytest
 
 from tests.lab.installed_package import Product, install_product
 from tests.lab.omnibus import Omnibus, Spec, install
-from tests.lab.sandbox import PYTHON, Lab
+from tests.lab.sandbox import Lab
+from tests.system.helpers.terminals import on_a_terminal
 
-# Types argv[1] when the question is there; "^C" is the key.
-ANSWER = """
-import os, pty, sys
-
-def reads(pid):  # a signal before the read has begun would be seen after it
-    with open(f"/proc/{pid}/syscall") as call:
-        return call.read().split()[1:2] == ["0x0"]
-
-pid, terminal = pty.fork()
-if pid == 0:
-    os.execvp(sys.argv[2], sys.argv[2:])
-said, waits = b"", sys.argv[1].encode()
-try:
-    while piece := os.read(terminal, 4096):
-        said += piece
-        if waits and said.endswith(b"[y/N]: "):
-            while not reads(pid):
-                pass
-            os.write(terminal, b"\\x03" if waits == b"^C" else waits + b"\\n")
-            waits = b""
-except OSError:
-    pass
-print(said.decode())
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-"""
 JAPANESE = {"LANG": "ja_JP.UTF-8"}
 KANA = re.compile("[\u3040-\u30ff]")
 
@@ -59,14 +35,14 @@ def product(gitlab: Omnibus, deb: Path) -> Product:
 def restore(
     product: Product, answer: str, *options: str, **environment: str
 ) -> CompletedProcess[str]:
-    command = (PYTHON, "-c", ANSWER, answer, "gitlab-mm-restore", *options)
-    return product.lab.run(*command, env=environment, check=False, timeout=120)
+    command = ("gitlab-mm-restore", *options)
+    return on_a_terminal(product.lab, *command, answers=(answer,), env=environment)
 
 
 @pytest.mark.parametrize("answer", ["n", "", "いいえ", "^C"])
 def test_no_in_japanese_changes_nothing(answer: str, gitlab: Omnibus, product: Product) -> None:
     before = gitlab.state()
-    done = restore(product, answer or "\n", **JAPANESE)
+    done = restore(product, answer, **JAPANESE)
     assert done.returncode == 2
     assert "を、次のセットの内容に置き換えます。" in done.stdout
     assert re.search(r"\d+ 行、\d+ ファイル", done.stdout)
