@@ -242,6 +242,11 @@ def member(number: int, days: int, state: str, lineage: Lineage) -> Member:
     return Member(kept, lineage)
 
 
+def is_sound(kept: SetFacts) -> bool:
+    flawed = kept.safety or kept.failed or kept.shrunken or kept.empty
+    return not flawed and kept.made <= NOW
+
+
 @given(MEMBERS, SOME_RULES, OWNERS, st.booleans())
 def test_the_newest_sound_set_of_every_installation_and_host_stays(
     rows: list[tuple[int, str, Lineage]], rules: Rules, owner: Owner, agreed: bool
@@ -269,14 +274,7 @@ def test_the_newest_sound_set_of_every_installation_and_host_stays(
         sound = [
             candidate.kept
             for candidate in members
-            if candidate.lineage == lineage
-            and candidate.kept.made <= NOW
-            and not (
-                candidate.kept.safety
-                or candidate.kept.failed
-                or candidate.kept.shrunken
-                or candidate.kept.empty
-            )
+            if candidate.lineage == lineage and is_sound(candidate.kept)
         ]
         if owner.may_remove(lineage):  # those count together
             continue
@@ -284,14 +282,7 @@ def test_the_newest_sound_set_of_every_installation_and_host_stays(
     ours = [
         candidate.kept
         for candidate in members
-        if owner.may_remove(candidate.lineage)
-        and candidate.kept.made <= NOW
-        and not (
-            candidate.kept.safety
-            or candidate.kept.failed
-            or candidate.kept.shrunken
-            or candidate.kept.empty
-        )
+        if owner.may_remove(candidate.lineage) and is_sound(candidate.kept)
     ]
     assert not ours or max(ours, key=lambda set_: (set_.made, set_.name)).name in stay
 
