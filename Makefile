@@ -109,7 +109,7 @@ deb: need-root build/.host
 deb-deps: need-root setup
 	@$(VENV)/bin/python -B -m tests.lab.dependencies
 
-# Not as root: the key is that of whoever publishes. The packages that are in REPO stay there.
+# Not as root: the key is that of the publisher. The packages that are in REPO stay there.
 REPO := build/repo
 URL :=
 KEY :=

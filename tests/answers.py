@@ -16,7 +16,7 @@ PROGRAMS = ("gitlab-mm", "gitlab-mm-backup", "gitlab-mm-restore", "gitlab-mm gat
 
 
 def file_of(command: str, exit_code: int = 0) -> str:
-    """Name of the schema for an answer; what fails before a command begins is told by the program."""
+    """Name of the schema for an answer; a failure before a command begins has that of the program."""
     early = command in PROGRAMS and exit_code in (1, 2)
     return USAGE if early else f"{command.replace(' ', '-')}.json"
 

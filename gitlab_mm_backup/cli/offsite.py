@@ -271,7 +271,7 @@ def kit(context: Context, file: Path | None, with_secrets: bool, deb: Path | Non
     """Show what is needed to restore Mattermost on an empty machine.
 
     It lists the places of the sets, the required keys and files, versions, and the commands. With
-    FILE, it is written as an HTML page for printing. The package of this program is put beside the
+    FILE, it is written as an HTML page for printing. The package of this program is put next to the
     sets and copies.
     """
     from ..offsite import recovery_kit

@@ -233,7 +233,7 @@ OPTIONS: tuple[Option, ...] = (
         "Whether a set also contains the files of this configuration that have secrets: config.yml "
         "or a file of config.d with notifications, rclone's configuration file, and restic's "
         "password_file and environment_file. false: only in a restic repository, which is encrypted. "
-        "With true, whoever can read a set or an unencrypted copy can read these secrets.",
+        "With true, anyone who can read a set or an unencrypted copy can read these secrets.",
         flag(),
         False,
     ),

@@ -1,4 +1,4 @@
-"""This program's own package, beside the sets and copies: an empty machine installs it from there."""
+"""This program's own package, next to the sets and copies: an empty machine installs it from there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from . import copies, rclone
 NAME = "gitlab-mm-backup"
 FILE = f"{NAME}.deb"
 SUM = f"{FILE}.sha256"
-KEPT = STATE / FILE  # the one that was put beside the copies
+KEPT = STATE / FILE  # the one that was put next to the copies
 _CACHE = Path("/var/cache/apt/archives")
 _LARGEST = 32 << 20  # bytes; it has some 400 kB
 
@@ -89,7 +89,7 @@ def _read(path: Path) -> bytes:
 
 def _version(data: bytes) -> str:
     """Return the version of a package of this program, "" for any other file."""
-    copy = KEPT.with_suffix(".new")  # that nobody else can change
+    copy = KEPT.with_suffix(".new")  # only root can change it
     try:
         files.replace_file(copy, data)
         said = process.run(Command(["dpkg-deb", "--field", str(copy), "Package", "Version"])).out
@@ -102,7 +102,7 @@ def _version(data: bytes) -> str:
 
 
 def put(found: Package, store: Store, remotes: Sequence[Remote]) -> tuple[list[str], list[str]]:
-    """Put the package and its checksum beside the sets here and the copies at each remote.
+    """Put the package and its checksum next to the sets here and the copies at each remote.
 
     Returns the directories and remotes that have it, and problems as text.
     """

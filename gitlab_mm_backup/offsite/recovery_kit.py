@@ -90,7 +90,7 @@ def kit(
     root: Path = Path("/"),
     deb: Path | None = None,
 ) -> Kit:
-    """Return the kit of this host, and put this program's package beside the sets and copies.
+    """Return the kit of this host, and put this program's package next to the sets and copies.
 
     The package is ``deb``, or the one that this host has. Raises Failure for another one.
     """
@@ -126,7 +126,7 @@ def kit(
 def _put(
     found: Package | None, store: Store, remotes: Sequence[Remote], warnings: list[str]
 ) -> Held | None:
-    """Put the package beside sets and copies; problems are added to ``warnings``."""
+    """Put the package next to sets and copies; problems are added to ``warnings``."""
     if found is None:
         return None
     there, problems = package.put(found, store, remotes)

@@ -50,8 +50,8 @@ class IndexBuilds:
     def heard(self, lines: Sequence[str]) -> Iterator[IO[bytes] | None]:
         """Yield a file for the errors of the pg_restore of ``lines``, which names what it creates.
 
-        None where nobody watches, or no index is built. A Failure of the block has its words
-        without these names.
+        None if progress is not shown, or if no index is built. A Failure of the block does not
+        contain these names.
         """
         count = counted(lines)
         if not count or not progress.watched():

@@ -30,7 +30,7 @@ _CONSTRAINT_LINE = re.compile(r"^\d+; \d+ \d+ CONSTRAINT (\S+) (\S+) (\S+) ")
 _ROWS_LINE = re.compile(r"^\d+; \d+ \d+ TABLE DATA (\S+) (\S+) ")
 _VIEW_LINE = re.compile(r"^\d+; \d+ \d+ MATERIALIZED VIEW (DATA )?")
 # From 6.0 on migrations create Mattermost's indexes, once; before, each start created a missing
-# search index, and nobody could sign in until it was done.
+# search index, and sign-in was not possible until that was done.
 _KEEPS_INDEXES = (6,)
 # PostgreSQL's errors for a missing privilege, or an object that is not in the dump.
 _BEYOND_OWNER = re.compile(

@@ -1,4 +1,4 @@
-"""This program's own configuration, from a set: put back where the host has none of its own.
+"""This program's own configuration, from a set: put back where the host has none.
 
 Root runs what it names (restic's password_command, programs in rclone.conf), so it is taken only
 from a set whose origin is proven. What this host has is never replaced.

@@ -80,7 +80,7 @@ def shut(ground: Ground) -> None:
 
 
 def refuse_swapped(live: Path) -> None:
-    """Raise Failure where ``live`` is a link by now; call it when nobody can change that any more."""
+    """Raise Failure where ``live`` has become a link; call this when only root can change it."""
     if live.is_symlink():
         raise Failure(
             f"{live} has become a link",

@@ -130,7 +130,7 @@ def undo(site: Site, mapping: Path) -> Changed:
 def prove_administrator(site: Site, name: str, password: Secret) -> None:
     """Raise Failure unless ``name`` is an administrator and can sign in with ``password``.
 
-    Tried at Mattermost itself: a stored password may be known to nobody.
+    Tried at Mattermost itself: the stored password may be an unknown one.
     """
     body = json.dumps({"login_id": name, "password": password.reveal()}).encode()
     there, users = listener.of(site.settings), "/api/v4/users"

@@ -285,7 +285,7 @@ def nolinks_program() -> str:
 def lower_priority(niceness: int) -> None:
     """Lower the CPU and disk priority of this process and its children, permanently.
 
-    0 changes nothing, and neither does a process that was started with a priority of its own.
+    0 changes nothing, and a process that was started with another priority keeps it.
     """
     if niceness and os.nice(0) == 0:
         os.nice(niceness)

@@ -11,7 +11,7 @@ from tests.bench.host import SETS, Host
 from tests.bench.meter import Reading
 
 Say = Callable[[str], None]
-#: Does a job and says what it took, with its memory if it is told to look.
+#: Runs a job and returns its figures, with its memory if asked for.
 Run = Callable[[bool], tuple[Sample, int]]
 #: Of scale 1; xz takes longer on more than anybody waits.
 MOST_FOR_XZ = 0.25
@@ -48,7 +48,7 @@ NIGHTS_APART = 100  # from those of the contest of nights, which adds the same n
 
 @dataclass(frozen=True)
 class Contender:
-    """A job that is measured; `run` is told whether to look at memory, `before` is not counted."""
+    """A job that is measured; `run` gets whether to measure memory, `before` is not counted."""
 
     name: str
     run: Run

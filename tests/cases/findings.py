@@ -185,7 +185,7 @@ _ALARM = Topic(
             ),
         ),
         Finding(
-            "status --nagios had exit codes of its own",
+            "status --nagios did not use the exit codes of Nagios",
             "0, 1, 2 and 3 as Nagios defines them",
             (
                 f"{_LIGHTS}::test_one_line_for_nagios",
@@ -211,8 +211,8 @@ _TERMINAL = Topic(
     (
         Finding(
             "list did not fit 80 columns and had no headings",
-            "a table with SET, AGE, SIZE, POSTS, FILES, VERIFIED, REHEARSED and COPIES; at 80 columns the name has a "
-            "line of its own",
+            "a table with SET, AGE, SIZE, POSTS, FILES, VERIFIED, REHEARSED and COPIES; at 80 columns the name is on a "
+            "separate line",
             (
                 f"{_LIST}::test_a_set_is_one_line_where_there_is_room",
                 f"{_LIST}::test_at_80_columns_the_name_has_a_line_of_its_own",
@@ -315,7 +315,7 @@ _NIGHT = Topic(
         ),
         Finding(
             "the package itself was nowhere to be had",
-            "recovery-kit puts the .deb with its SHA-256 beside the sets and the copies, and prints the sum",
+            "recovery-kit puts the .deb with its SHA-256 next to the sets and the copies, and prints the sum",
             (
                 f"{_EMPTY}::test_the_commands_of_the_kit_bring_everything_back",
                 f"{_KIT}::test_the_package_is_put_beside_sets_and_copies",
