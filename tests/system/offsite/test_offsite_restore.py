@@ -41,6 +41,7 @@ class Lost:
     sum: str  # SHA-256 of the large file
     key: str  # that signed its sets
     kit: str  # as it was printed
+    kit_of_repository: str  # the same where sets are in restic's
 
     def empty_host(self) -> tuple[Omnibus, Product]:
         """The host is lost and rebuilt: only the package is installed."""
@@ -123,10 +124,12 @@ def lost(base: Path, deb: Path) -> Iterator[Lost]:
         kept = product("backup", "--config", "/srv/restic.yml")
         assert kept.code == 0, kept
         printed = product.run("recovery-kit", "--package", DEB)
-        assert printed.returncode == 0, printed
+        of_repository = product.run("recovery-kit", "--config", "/srv/restic.yml")
+        assert (printed.returncode, of_repository.returncode) == (0, 0), (printed, of_repository)
         key = str(product("kit").document["key"])
         name, other = Path(made).name, str(kept.document["set"])
-        yield Lost(lab, seed, deb, name, other, sum_, key, printed.stdout)
+        kits = (printed.stdout, of_repository.stdout)
+        yield Lost(lab, seed, deb, name, other, sum_, key, *kits)
 
 
 PLACES = {
@@ -188,6 +191,15 @@ def test_an_empty_host_takes_its_set_from_a_repository(lost: Lost) -> None:
         lost.is_back(again, lost.kept, gitlab, product)
         assert lost.sets() == [lost.kept]
         assert product("verify", lost.kept).code == 0, "it is a set of this host now"
+    gitlab.sql("DELETE FROM posts")
+    printed = {
+        title.split("; ")[-1]: lines for title, lines in steps(lost.kit_of_repository).items()
+    }
+    (command,) = printed["then restore the newest set"]
+    done = on_a_terminal(lost.lab, "sh", "-c", command, answers=("y",), cwd="/root")
+    assert done.returncode == 0, done
+    session = gitlab.sign_in("alice")
+    assert {post: session.read_post(post) for post in lost.seed.posts} == lost.seed.posts
 
 
 def test_a_repository_of_several_hosts_shows_a_new_one_all_of_them(lost: Lost) -> None:
