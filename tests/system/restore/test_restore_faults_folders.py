@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.helpers.faults import Fault, Server, journal_write
+from tests.system.helpers.faults import Fault, Server, differences, journal_write
 from tests.system.helpers.faults_rows import Case, Table, filling, play
 from tests.system.helpers.faults_server import server as boot
 
@@ -76,6 +76,23 @@ def test_uploads_that_lie_elsewhere(server: Server, table: Table, layout: str) -
             ),
         ):
             play(server, table, case)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_directory_that_becomes_a_link_is_refused(server: Server, in_place: bool) -> None:
+    """After the checks, and before its parents are root's alone: then the account may do that."""
+    lab, before = server.lab, server.observe()
+    lab.run("sh", "-ec", "mkdir /srv/canary; echo kept >/srv/canary/key")
+    swap = ("sh", "-ec", f"mv {DATA} {REAL}; ln -s /srv/canary {DATA}")
+    fault = Fault("restore.unpack:works", act="run", argv=swap)
+    words = ["--in-place"] if in_place else []
+    wanted = server.sets[server.other]
+    answer = server.run("restore", "--yes", "--no-safety-backup", *words, wanted, fault=fault)
+    found = lab.run("sh", "-ec", "cat /srv/canary/*; ls -A /srv/canary").stdout
+    lab.run("sh", "-ec", f"rm {DATA}; mv {REAL} {DATA}; rm -r /srv/canary")
+    assert (answer.code, answer.error["message"]) == (1, f"{DATA} has become a link"), answer
+    assert found == "kept\nkey\n"
+    assert not differences(before, server.observe())
 
 
 def test_the_uploads_disk_is_full(server: Server, table: Table) -> None:
