@@ -265,3 +265,58 @@ def test_what_is_left_out_is_just_that_whatever_its_name(tmp_path: Path) -> None
 def test_more_can_be_left_out_than_a_command_line_holds(tmp_path: Path) -> None:
     many = [f"{number:06}{'x' * 120}" for number in range(30_000)]  # over 4 MB
     assert leaving_out(tmp_path, ["a", many[0], many[-1]], *many) == {"a"}
+
+
+FIELDS = ("name", "mode", "size", "type", "linkname")
+
+
+def _header(
+    name: bytes, prefix: bytes, kind: bytes, mode: bytes, size: bytes, magic: bytes, wrong: int
+) -> bytes:
+    """Return a block of 512 bytes with these fields, whose sum is `wrong` by so much."""
+    block = bytearray(512)
+    for at, field in (
+        (0, name),
+        (100, mode),
+        (124, size),
+        (156, kind),
+        (257, magic),
+        (345, prefix),
+    ):
+        block[at : at + len(field)] = field
+    block[157:162] = b"to/it"
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % (sum(block) + wrong)
+    return bytes(block)
+
+
+HEADERS = st.builds(
+    _header,
+    st.binary(max_size=100),
+    st.binary(max_size=155),
+    st.sampled_from([bytes([kind]) for kind in b"\x0001234567xgLKSDN"]),
+    st.sampled_from([b"0000644\0", b" 644 \0  ", b"junk", b"\x80\0\0\0\0\0\1\0", b"-000644\0"]),
+    st.sampled_from([b"00000000017\0", b"\x80\0\0\0\0\0\0\0\0\0\1\0", b"0000x17\0", b"_00017"]),
+    st.sampled_from([b"ustar\x0000", b"ustar  \0", b""]),
+    st.sampled_from([0, 1, -1]),
+)
+
+
+@given(HEADERS)
+def test_a_header_is_read_as_tarfile_reads_it(block: bytes) -> None:
+    def read(by: type[tarfile.TarInfo]) -> object:
+        try:
+            found = by.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.TarError as error:
+            return type(error)
+        return [getattr(found, field) for field in FIELDS]
+
+    assert read(archive_reader._Header) == read(tarfile.TarInfo)
+
+
+@pytest.mark.parametrize("block", [b"", bytes(512), bytes(100)])
+def test_what_is_no_header_is_refused_as_tarfile_refuses_it(block: bytes) -> None:
+    with pytest.raises(tarfile.TarError) as theirs:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    with pytest.raises(type(theirs.value)):
+        archive_reader._Header.frombuf(block, "utf-8", "surrogateescape")
