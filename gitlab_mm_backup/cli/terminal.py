@@ -21,7 +21,7 @@ from ..errors import ExitCode, Failure, Interrupted
 from ..system import humanize
 from ..system.progress import PATIENCE, Unit
 from ..system.redaction import Secret
-from ..translation import _
+from ..translation import _, local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -303,9 +303,9 @@ def ask(told: Sequence[str], loud: Sequence[str], question: str, *, done: str = 
         raise Failure(NO_TERMINAL, "", RUN_WITH_YES, ExitCode.USAGE)
     with _asking(done):
         for line in told:
-            say(line, err=True)
+            say(local(line), err=True)
         for line in loud:
-            say(line, err=True, colour="red")
+            say(local(line), err=True, colour="red")
         if not _agreed(question):
             raise _cancelled(done)
 
@@ -324,9 +324,9 @@ def _agreed(question: str) -> bool:
 def pick(told: str, choices: Sequence[str]) -> int:
     """Ask the operator to pick one of ``choices``; return its index.  Needs a terminal."""
     with _asking():
-        say(told, err=True)
+        say(local(told), err=True)
         for place, choice in enumerate(choices, 1):
-            say(f"  {place}. {choice}", err=True)
+            say(f"  {place}. {local(choice)}", err=True)
         number: int = click.prompt(_("Which one?"), type=click.IntRange(1, len(choices)), err=True)
     return number - 1
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from ..system import validation
 from ..system.redaction import Secret
+from ..translation import Text, phrase
 
 SIGNATURE = "signature.json"
 _KEY, _SIGNED = 32, 64  # bytes of a key, and of a signature
@@ -48,14 +49,15 @@ class Origin:
         return self.kind is Kind.AUTHENTIC
 
     @property
-    def words(self) -> str:
+    def words(self) -> Text:
         """The origin in words, to follow the name of the set and a comma."""
-        return {
-            Kind.AUTHENTIC: f"authentic, signed with key {self.key}",
-            Kind.UNKNOWN: f"signed with key {self.key}, which this host does not know",
-            Kind.UNSIGNED: "not signed",
-            Kind.FORGED: f"FORGED: {self.detail}",
-        }[self.kind]
+        if self.kind is Kind.AUTHENTIC:
+            return phrase("authentic, signed with key {key}", key=self.key)
+        if self.kind is Kind.UNKNOWN:
+            return phrase("signed with key {key}, which this host does not know", key=self.key)
+        if self.kind is Kind.UNSIGNED:
+            return phrase("not signed")
+        return phrase("FORGED: {detail}", detail=self.detail)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ..store.inventory import Lineage, lineage_of
 from ..store.manifest import Manifest
 from ..store.soundness import Flaw, Kind
 from ..system import humanize
+from ..translation import Text, amount, joined, phrase
 
 ELSEWHERE = """Say where the sets are:
 --from gitlab: where GitLab uploads its own backups
@@ -155,7 +156,8 @@ def _pick(usable: Groups, want: Want, where: str) -> Lineage:
         if ours:
             return _pick_host(ours, usable, want, where)
     if len({lineage.installation for lineage in usable}) > 1:
-        raise _several("installations", usable.values(), where)
+        many = phrase("{where} has sets of several installations", where=where)
+        raise _several(many, "--installation", usable.values())
     return _pick_host(list(usable), usable, want, where)
 
 
@@ -166,18 +168,18 @@ def _pick_host(ours: Sequence[Lineage], usable: Groups, want: Want, where: str) 
     for few in (own, ours, named):
         if len(few) == 1:
             return few[0]
-    raise _several("hosts", [usable[lineage] for lineage in ours], where)
+    many = phrase("{where} has sets of several hosts", where=where)
+    raise _several(many, "--host", [usable[lineage] for lineage in ours])
 
 
 def _name(set_: Found) -> str:
     return set_.manifest.host if set_.manifest else ""
 
 
-def _several(of_what: str, groups: Iterable[Sequence[Found]], where: str) -> Several:
+def _several(many: Text, option: str, groups: Iterable[Sequence[Found]]) -> Several:
     newest = [group[0].manifest for group in groups if group[0].manifest is not None]
-    option = "--installation" if of_what == "installations" else "--host"
     failure = Several(
-        f"{where} has sets of several {of_what}",
+        many,
         "; ".join(describe(manifest) for manifest in newest),
         f"Choose one: {option} with the first digits of an id, or the name of a set.",
         ExitCode.USAGE,
@@ -186,21 +188,28 @@ def _several(of_what: str, groups: Iterable[Sequence[Found]], where: str) -> Sev
     return failure
 
 
-def describe(manifest: Manifest) -> str:
+def describe(manifest: Manifest) -> Text:
     """Return a line that distinguishes an installation and host by its newest sound set."""
-    installation = manifest.installation[:_SHOWN] or "without an id"
     host = store_manifest.host_of(manifest)
     digits = f" {host[:_SHOWN]}" if identity.has_id(host) else ""
-    text = f"installation {installation}, host {manifest.host}{digits}: "
-    if manifest.contents is None:
-        return (
-            f"{text}{humanize.number(manifest.rows, 'row')}, made {humanize.moment(manifest.made)}"
-        )
+    whose = {
+        "installation": manifest.installation[:_SHOWN] or phrase("without an id"),
+        "host": f"{manifest.host}{digits}",
+    }
     people = manifest.contents
-    last = people.last_post or "never"
-    return (
-        f"{text}{humanize.number(people.posts, 'post')}, {humanize.number(people.users, 'user')}, "
-        f"last post {last}"
+    if people is None:
+        return phrase(
+            "installation {installation}, host {host}: {rows}, made {made}",
+            **whose,
+            rows=amount("{count} row", "{count} rows", manifest.rows),
+            made=humanize.moment(manifest.made),
+        )
+    return phrase(
+        "installation {installation}, host {host}: {posts}, {users}, last post {last}",
+        **whose,
+        posts=amount("{count} post", "{count} posts", people.posts),
+        users=amount("{count} user", "{count} users", people.users),
+        last=people.last_post or phrase("never"),
     )
 
 
@@ -211,20 +220,26 @@ def _passed_over(
     if not want.sound:
         return [], []
     # The operator is asked about an unproven origin anyway.
-    notes = [f"{chosen.name}: {flaw.words}" for flaw in chosen.flaws if flaw.kind is Kind.UNPROVEN]
-    others = [flaw for flaw in chosen.flaws if flaw.kind is not Kind.UNPROVEN]
-    warnings = [f"{chosen.name}: {flaw.words}; no better set was found" for flaw in others]
+    notes: list[str] = [
+        phrase("{name}: {flaw}", name=chosen.name, flaw=flaw.words)
+        for flaw in chosen.flaws
+        if flaw.kind is Kind.UNPROVEN
+    ]
+    warnings: list[str] = [
+        phrase("{name}: {flaw}; no better set was found", name=chosen.name, flaw=flaw.words)
+        for flaw in chosen.flaws
+        if flaw.kind is not Kind.UNPROVEN
+    ]
     for set_ in found:
         newer = set_.name[:10] > chosen.name[:10] or (set_.has(Kind.FUTURE))
         if not set_.flaws or set_ is chosen or not newer or not _kin(set_, picked, want):
             continue
-        text = (
-            f"{set_.name} is newer and is not taken: {'; '.join(flaw.words for flaw in set_.flaws)}"
-        )
+        why = joined("; ", (flaw.words for flaw in set_.flaws))
+        text = phrase("{name} is newer and is not taken: {flaws}", name=set_.name, flaws=why)
         # Skipping a set that looks emptied is no loss, whatever its other flaws.
         (notes if set_.has(Kind.EMPTIED) else warnings).append(text)
     if warnings or notes:
-        notes.append(f"Taking {chosen.name}")
+        notes.append(phrase("Taking {name}", name=chosen.name))
     return warnings, notes
 
 
@@ -240,14 +255,14 @@ def _kin(set_: Found, picked: Lineage, want: Want) -> bool:
 
 def _others(usable: Groups, picked: Lineage, want: Want) -> list[str]:
     """Return notes about a set of another host, and about other installations."""
-    notes = []
+    notes: list[str] = []
     if picked.host != want.host.id:
         newest = usable[picked][0].manifest
         assert newest is not None
-        notes.append(f"It is of {describe(newest)}")
+        notes.append(phrase("It is of {host}", host=describe(newest)))
     for lineage, sets in usable.items():
         if lineage.installation != picked.installation and sets[0].manifest is not None:
-            notes.append(f"There is also {describe(sets[0].manifest)}")
+            notes.append(phrase("There is also {host}", host=describe(sets[0].manifest)))
     return notes
 
 

@@ -16,6 +16,7 @@ from ..store.check_records import CheckRecord
 from ..store.inventory import Store
 from ..store.sets import BackupSet, SetEntry, cut_short
 from ..store.soundness import Flaw, Kind
+from ..translation import phrase
 from .choice import Found
 
 
@@ -38,7 +39,10 @@ def _of_entry(entry: SetEntry, known: Collection[str], now: datetime, ring: Ring
     found = soundness.flaws(entry.set.manifest, check_records.of_set(entry.set), known, now)
     for base in entry.set.chain[:-1]:
         found += [
-            Flaw(flaw.kind, f"set {base.name}, which it builds on: {flaw.words}")
+            Flaw(
+                flaw.kind,
+                phrase("set {name}, which it builds on: {flaw}", name=base.name, flaw=flaw.words),
+            )
             for flaw in soundness.flaws(base.manifest, check_records.of_set(base), known, now)
             if flaw.kind is Kind.FAILED
         ]
@@ -81,7 +85,11 @@ def _of_copy(
 def unproven(set_: BackupSet) -> list[str]:
     """Return a warning where nothing proves who made a set from elsewhere."""
     found = soundness.of_origin(inventory.origin_of(set_), elsewhere=set_.said is not None)
-    return [f"{set_.name}: {flaw.words}" for flaw in found if flaw.kind is Kind.UNPROVEN]
+    return [
+        phrase("{name}: {flaw}", name=set_.name, flaw=flaw.words)
+        for flaw in found
+        if flaw.kind is Kind.UNPROVEN
+    ]
 
 
 def instead_of(set_: BackupSet, store: Store) -> str:
@@ -100,4 +108,4 @@ def instead_of(set_: BackupSet, store: Store) -> str:
 
 
 def _incomplete(problem: str) -> Flaw:
-    return Flaw(Kind.INCOMPLETE, f"it is not complete: {problem}")
+    return Flaw(Kind.INCOMPLETE, phrase("it is not complete: {problem}", problem=problem))

@@ -19,7 +19,7 @@ from ..store import soundness
 from ..store.manifest import Contents, Manifest
 from ..store.sets import BackupSet
 from ..system import humanize
-from ..translation import _, plural
+from ..translation import _, local, plural
 from . import (
     config_merge,
     configuration,
@@ -146,7 +146,7 @@ Question = tuple["list[str]", "list[str]", str]  # lines, lines of a loud warnin
 
 def question_of_losses(lost: Sequence[Loss]) -> Question:
     """Return the question about live data that would be replaced with nothing."""
-    words = [f"- {loss.words}" for loss in lost]
+    words = [f"- {local(loss.words)}" for loss in lost]
     return [], [_("THIS REPLACES LIVE DATA WITH NOTHING:"), *words], _("Lose these data?")
 
 

@@ -12,6 +12,7 @@ from ..postgresql import connection
 from ..store.manifest import Manifest
 from ..store.sets import BackupSet
 from ..system import files, humanize
+from ..translation import Text, amount, phrase
 from . import folder_swap, unpack
 from .plan import RestoreOptions
 
@@ -79,16 +80,29 @@ def _database(site: Site) -> list[Loss]:
         return []  # there is no such database, or another check says why it does not answer
     if not (teams or users or post):
         return []
-    people = f"{humanize.number(teams, 'team')} and {humanize.number(users, 'user')}"
-    words = f"the database of the set is empty; the live one has {people}"
-    return [Loss("database", words + (f", last post {humanize.moment(post)}" if post else ""))]
+    people = {
+        "teams": amount("{count} team", "{count} teams", teams),
+        "users": amount("{count} user", "{count} users", users),
+    }
+    if post is None:
+        words = phrase(
+            "the database of the set is empty; the live one has {teams} and {users}", **people
+        )
+    else:
+        words = phrase(
+            "the database of the set is empty; the live one has {teams} and {users}, "
+            "last post {last}",
+            **people,
+            last=humanize.moment(post),
+        )
+    return [Loss("database", words)]
 
 
 def _directories(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[Loss]:
     manifest, replaced = set_.manifest, unpack.works(set_, site, plan, "look").keys()
     own = folder_swap.exchanged(site.folders)
     return [
-        Loss("files", f"the set has {_none(manifest, role)}; {str(path)!r} holds files")
+        Loss("files", _nothing(manifest, role, path))
         for role, path in site.folders.real.items()
         if not has(manifest, role) and _outer(path, own.items()) in replaced and files.filled(path)
     ]
@@ -102,9 +116,14 @@ def has(manifest: Manifest, role: str) -> bool:
     return role in known.folders and role in known.filled
 
 
-def _none(manifest: Manifest, role: str) -> str:
-    there = role in manifest.files.folders
-    return f"an empty directory {role}" if there else f"no directory {role}"
+def _nothing(manifest: Manifest, role: str, path: Path) -> Text:
+    if role in manifest.files.folders:
+        return phrase(
+            "the set has an empty directory {role}; {path!r} holds files", role=role, path=str(path)
+        )
+    return phrase(
+        "the set has no directory {role}; {path!r} holds files", role=role, path=str(path)
+    )
 
 
 def _outer(path: Path, own: Collection[tuple[str, Path]]) -> str:

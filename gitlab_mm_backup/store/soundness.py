@@ -16,6 +16,7 @@ from ..config.origin import Kind as OriginKind
 from ..config.origin import Origin
 from ..system import files, humanize, redaction, validation
 from ..system.files import STATE
+from ..translation import Text, joined, phrase
 from . import check_records
 from .check_records import CheckRecord, CheckVerdict
 from .manifest import Manifest
@@ -34,9 +35,10 @@ def marks(manifest: Manifest, accepted: Collection[str]) -> Sequence[str]:
     return () if manifest.name in accepted else manifest.shrunken
 
 
-def emptied(manifest: Manifest) -> str:
-    """Return, as text, what collapsed in a set and compared with which set."""
-    return f"{', '.join(manifest.shrunken)}; compared with {manifest.fuller}"
+def emptied(manifest: Manifest) -> Text:
+    """Return what collapsed in a set and compared with which set."""
+    shrunken = ", ".join(manifest.shrunken)
+    return phrase("{shrunken}; compared with {name}", shrunken=shrunken, name=manifest.fuller)
 
 
 class Kind(enum.Enum):
@@ -64,10 +66,10 @@ def flaws(
     """Return the flaws of a complete set; [] where it is sound."""
     found = []
     if clock.ahead(manifest.made, now):
-        words = f"its date is in the future, {humanize.moment(manifest.made)}"
+        words = phrase("its date is in the future, {made}", made=humanize.moment(manifest.made))
         found.append(Flaw(Kind.FUTURE, words))
     if marks(manifest, accepted):
-        words = f"it looks emptied ({emptied(manifest)})"
+        words = phrase("it looks emptied ({what})", what=emptied(manifest))
         found.append(Flaw(Kind.EMPTIED, words))
     record = check_records.decisive(records)
     if record is not None and record.verdict is CheckVerdict.FAILED:
@@ -91,17 +93,20 @@ def counts(manifest: Manifest, found: Iterable[Flaw], *, own: bool) -> bool:
 def of_origin(origin: Origin, *, elsewhere: bool) -> list[Flaw]:
     """Return the flaw in a set's origin; a set from ``elsewhere`` needs a proven one."""
     if origin.kind is OriginKind.FORGED:
-        return [Flaw(Kind.FORGED, f"it is {origin.words}")]
+        return [Flaw(Kind.FORGED, phrase("it is {origin}", origin=origin.words))]
     if elsewhere and not origin.proven:
-        return [Flaw(Kind.UNPROVEN, f"its origin is not proven: it is {origin.words}")]
+        words = phrase("its origin is not proven: it is {origin}", origin=origin.words)
+        return [Flaw(Kind.UNPROVEN, words)]
     return []
 
 
-def _failure(record: CheckRecord) -> str:
-    kind = "rehearsal" if record.rehearsal else "verification"
+def _failure(record: CheckRecord) -> Text:
     bad = [check for check in record.checks if check.result is Result.FAILED]
     text = "; ".join(f"{check.name}: {redaction.without_rows(check.detail)}" for check in bad)
-    return f"it did not pass its {kind} on {humanize.moment(record.made)} ({text})"
+    made = humanize.moment(record.made)
+    if record.rehearsal:
+        return phrase("it did not pass its rehearsal on {made} ({checks})", made=made, checks=text)
+    return phrase("it did not pass its verification on {made} ({checks})", made=made, checks=text)
 
 
 def accepted_names(path: Path | None = None) -> frozenset[str]:
@@ -119,14 +124,18 @@ def accept(name: str, path: Path | None = None) -> None:
 
 def caveat_lines(told: Sequence[str]) -> list[str]:
     """Return the first warnings of a set's manifest as lines, escaped because they are data."""
-    shown = [f"Warning: {humanize.plain(words)}" for words in told[:_SHOWN]]
+    shown: list[str] = [
+        phrase("Warning: {words}", words=humanize.plain(words)) for words in told[:_SHOWN]
+    ]
     more = len(told) - len(shown)
-    return shown + ([f"and {more} more: gitlab-mm list --json"] if more else [])
+    if more:
+        shown.append(phrase("and {count} more: gitlab-mm list --json", count=more))
+    return shown
 
 
 def caveat_sentence(told: Sequence[str]) -> str:
     """Return them as one line; "" where there are none."""
-    return "; ".join(caveat_lines(told))
+    return joined("; ", caveat_lines(told))
 
 
 def unaccepted(told: Iterable[str], accepted: Sequence[str]) -> list[str]:

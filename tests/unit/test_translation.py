@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import gettext
+import json
 import re
 import string
 import subprocess
@@ -16,6 +17,7 @@ from gitlab_mm_backup import translation
 from tests.unit.helpers.builders import PACKAGE, ROOT
 
 CATALOGS = sorted((ROOT / "debian/translations").glob("*.po"))
+CALLS = ("_", "plural", "phrase", "amount")
 # Texts that are passed to _() by their name: failures, which are English until the terminal shows them.
 NAMED = ("CANCELLED", "NO_TERMINAL", "RUN_WITH_YES")
 Catalog = dict["str | tuple[str, int]", str]  # msgid, or (msgid, number of a plural) -> text
@@ -42,7 +44,7 @@ def texts() -> Iterator[str]:
     """Every text in the code that is translated."""
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("_", "plural"):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in CALLS:
                 found: ast.expr = node.args[0]
             elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in NAMED:
                 found = node.value
@@ -110,3 +112,19 @@ def test_counts_have_their_noun_in_both_languages(
     compile_to(tmp_path, ROOT / "debian/translations/ja.po")
     translation.choose({"LANG": "ja_JP.UTF-8"}, str(tmp_path))
     assert translation.plural("{count} row", "{count} rows", 12345) == "12 345 行"
+
+
+def test_a_text_is_english_and_has_its_translation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translation, "_catalog", gettext.NullTranslations())
+    compile_to(tmp_path, ROOT / "debian/translations/ja.po")
+    translation.choose({"LANG": "ja_JP.UTF-8"}, str(tmp_path))
+    why = translation.joined("; ", [translation.phrase("not signed"), "data {name}"])
+    text = translation.phrase("{name} is newer and is not taken: {flaws}", name="{x}", flaws=why)
+    assert text == "{x} is newer and is not taken: not signed; data {name}"
+    assert json.loads(json.dumps([text])) == [str(text)]
+    assert re.fullmatch("{x} .*署名なし; data {name}", translation.local(text))
+    assert translation.local("as it is") == "as it is"
+    counted = translation.amount("{count} post", "{count} posts", 12345)
+    assert (counted, translation.local(counted)) == ("12 345 posts", "投稿 12 345 件")

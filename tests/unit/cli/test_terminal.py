@@ -18,6 +18,7 @@ import click
 import pytest
 
 from gitlab_mm_backup.cli import terminal
+from gitlab_mm_backup.translation import Text
 from tests.unit.helpers.builders import ROOT
 
 # The terminal is the controlling one, so that Ctrl-C comes as a signal.
@@ -277,3 +278,17 @@ def test_every_text_can_be_written(encoding: str, told: bytes) -> None:
 )
 def test_which_locale_is_c(environment: dict[str, str], c: bool) -> None:
     assert terminal._in_c_locale(environment) is c
+
+
+def test_a_question_is_asked_in_the_language_of_the_operator(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = Text("Taking x")
+    text.local = "x を使用します"
+    monkeypatch.setattr(terminal, "interactive", lambda: True)
+    monkeypatch.setattr(terminal, "_agreed", lambda question: True)
+    terminal.ask([text], [text], "?")
+    assert capsys.readouterr().err == "x を使用します\n" * 2
+    monkeypatch.setattr(click, "prompt", lambda *_, **options: 1)
+    assert terminal.pick(text, [text]) == 0
+    assert capsys.readouterr().err == "x を使用します\n  1. x を使用します\n"
