@@ -48,6 +48,17 @@ SEQUENCES = """
 """
 
 
+# One that works, one that is empty on purpose, one that takes its time, and one that fails by now.
+VIEWS = """
+    CREATE TABLE shares (of int, pieces int); INSERT INTO shares VALUES (6, 2), (1, 1);
+    CREATE MATERIALIZED VIEW parts AS SELECT of / pieces AS each FROM shares;
+    CREATE MATERIALIZED VIEW unused AS SELECT 1 / 0 AS each WITH NO DATA;
+    CREATE MATERIALIZED VIEW slow AS
+        SELECT CASE WHEN pieces = 0 THEN pg_sleep(60) END, of FROM shares;
+    CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM shares;
+"""
+
+
 CHANGED = """
     CREATE FUNCTION is_small(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 < 9';
     CREATE TABLE small (i int CHECK (is_small(i)) CHECK (is_small(i - 1)));
@@ -133,3 +144,29 @@ def test_rows_that_break_a_constraint_are_told_and_named_again_by_a_rehearsal(
         assert product("rehearse").code == 0, (
             "the function's table is empty there, and so is the other"
         )
+
+
+def test_a_view_that_cannot_be_filled_any_more_is_told(base: Path, deb: Path) -> None:
+    with Lab(base=base) as lab:
+        gitlab = install(lab, Spec())
+        product = install_product(lab, deb)
+        gitlab.seed()
+        as_superuser(gitlab, f"{OWN} {VIEWS}")
+        assert product("backup").code == 0
+        as_superuser(gitlab, "INSERT INTO shares VALUES (1, 0)")
+
+        answer = product("backup")
+
+        assert answer.code == 4, answer
+        assert answer.document["told"] == [
+            "Materialized view parts cannot be filled any more, and a restore fails at it: "
+            "division by zero. Mend its query or drop it"
+        ]
+        restored = product.restore()
+        assert restored.code == 1, restored
+        assert "division by zero" in restored.error["detail"]
+        assert gitlab.sql("SELECT count(*) FROM shares") == [["3"]]
+        as_superuser(gitlab, "DROP MATERIALIZED VIEW parts, slow")
+        assert product("backup").code == 0
+        assert product.restore("--no-safety-backup").code == 0
+        assert gitlab.sql("SELECT count FROM counted") == [["3"]]
