@@ -1,0 +1,143 @@
+"""Rows of a set's database, read from its dump as pg_restore prints them; no server is needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Optional
+
+from ..errors import Failure
+from ..store.sets import BackupSet
+from ..system import process
+from ..system.process import DECOMPRESS, Command
+from ..version import numbers
+
+# pg_restore of Omnibus, and of Debian's packages.
+_OMNIBUS = Path("/opt/gitlab/embedded/bin/pg_restore")
+_DEBIAN = Path("/usr/lib/postgresql")
+#: Values of the columns that were asked for; None for NULL, or where the table lacks the column.
+Row = Sequence[Optional[str]]
+# PostgreSQL's names of encodings -> Python's, where they differ in more than - and _.
+_CODECS = {
+    "SQL_ASCII": "utf-8",
+    "UNICODE": "utf-8",
+    "EUC_JIS_2004": "euc_jis_2004",
+    "SHIFT_JIS_2004": "shift_jis_2004",
+    "SJIS": "cp932",
+    "UHC": "cp949",
+    "KOI8R": "koi8_r",
+    "KOI8U": "koi8_u",
+    **{f"LATIN{number}": f"latin{number}" for number in range(1, 11)},
+    **{f"WIN{number}": f"cp{number}" for number in (866, 874, *range(1250, 1259))},
+}
+_COPY = re.compile(
+    rb'COPY (?:"(?:[^"]|"")+"|[^".]+)\.("(?:[^"]|"")+"|[^" ]+) \((.*)\) FROM stdin;\n'
+)
+_COLUMN = re.compile(rb'"((?:[^"]|"")+)"|([^", ]+)')
+# COPY's text format (PostgreSQL's documentation of COPY, "Text Format").
+_ESCAPE = re.compile(rb"\\(.)", re.S)
+_ESCAPED = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to read, and who takes its rows."""
+
+    name: str
+    columns: Sequence[str]
+    take: Callable[[Row], object]
+
+
+def read(set_: BackupSet, tables: Sequence[Table]) -> None:
+    """Read ``tables`` of a set in one pass through its dump, in the order of the dump.
+
+    A table that the set does not have has no rows. Raises Failure where the dump cannot be read.
+    """
+    schema = set_.manifest.properties
+    options = [
+        "--data-only",
+        f"--schema={schema.tables.get('systems', 'public') if schema else 'public'}",
+        *(f"--table={table.name}" for table in tables),
+        "--file=-",
+    ]
+    restore = Command([str(_program(set_)), *options], account="nobody")
+    with (
+        open(set_.file("database"), "rb") as packed,
+        process.output(DECOMPRESS, restore, stdin=packed) as (stream, _),
+    ):
+        parse(stream, tables, codec(set_.manifest.database.encoding))
+
+
+def codec(encoding: str) -> str:
+    """Return Python's name of an encoding of PostgreSQL; UTF-8 for one that Python does not have."""
+    name = _CODECS.get(encoding, encoding.replace("_", "-"))
+    try:
+        "".encode(name)
+    except LookupError:
+        return "utf-8"
+    return name
+
+
+def parse(stream: IO[bytes], tables: Sequence[Table], encoding: str) -> None:
+    """Give the rows in pg_restore's script to those who take them."""
+    wanted = {table.name.encode(): table for table in tables}
+    lines = iter(stream)
+    for line in lines:
+        found = _COPY.fullmatch(line)
+        table = wanted.get(_unquoted(found[1])) if found else None
+        if found is None or table is None:
+            continue
+        names = [
+            (quoted.replace(b'""', b'"') or plain).decode(errors="replace")
+            for quoted, plain in _COLUMN.findall(found[2])
+        ]
+        _give(lines, names, table, encoding)
+
+
+def _give(lines: Iterable[bytes], names: Sequence[str], table: Table, encoding: str) -> None:
+    """Give the rows up to the end of a COPY to ``table``."""
+    places = [names.index(name) if name in names else None for name in table.columns]
+    for line in lines:
+        if line == b"\\.\n":
+            return
+        fields = line[:-1].split(b"\t")
+        if len(fields) != len(names):
+            raise Failure(
+                "The dump of the set has a row that does not fit its table",
+                f"table {table.name}: {len(fields)} values for {len(names)} columns",
+                "The set is damaged or not one of ours; choose another one.",
+            )
+        table.take(
+            tuple(None if place is None else _value(fields[place], encoding) for place in places)
+        )
+
+
+def _value(field: bytes, encoding: str) -> str | None:
+    if field == b"\\N":
+        return None
+    if b"\\" in field:
+        field = _ESCAPE.sub(lambda found: _ESCAPED.get(found[1], found[1]), field)
+    return field.decode(encoding, "replace")
+
+
+def _unquoted(name: bytes) -> bytes:
+    return name[1:-1].replace(b'""', b'"') if name.startswith(b'"') else name
+
+
+def _program(set_: BackupSet) -> Path:
+    """Return a pg_restore that reads a set's dump: Omnibus's, else the oldest suitable of Debian's."""
+    server = set_.manifest.database.server
+    debian = {numbers(path.parent.parent.name): path for path in _DEBIAN.glob("*/bin/pg_restore")}
+    fitting = [
+        path for version, path in sorted(debian.items()) if version[:1] >= numbers(server)[:1]
+    ]
+    for program in (_OMNIBUS, *fitting):
+        if program.exists():
+            return program
+    raise Failure(
+        "No pg_restore was found that reads this set",
+        f"PostgreSQL {server} or newer is needed",
+        "Install Debian's postgresql-client package of that version, or newer.",
+    )
