@@ -86,6 +86,10 @@ KINDS: dict[str, Statements] = {
     "stale view": Statements(
         TABLE + "CREATE MATERIALIZED VIEW {tag}_stale AS SELECT * FROM {tag}; DELETE FROM {tag} WHERE i < {rows};"
     ),
+    "failing view": Statements(
+        """CREATE TABLE {tag}_d AS SELECT g i FROM generate_series(1, {rows}) g;
+        CREATE MATERIALIZED VIEW {tag} AS SELECT 100 / i AS share FROM {tag}_d; UPDATE {tag}_d SET i = i - 1;"""
+    ),
     "large objects": Statements(
         """SELECT lo_from_bytea({number}, decode('{bytes}', 'hex')); SELECT lo_create({number} + 1);
         COMMENT ON LARGE OBJECT {number} IS '{tag}'; GRANT SELECT ON LARGE OBJECT {number} TO PUBLIC;"""

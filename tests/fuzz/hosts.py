@@ -16,7 +16,11 @@ from tests.fuzz import databases, planting
 SIZES = range(6, 17)  # hosts that the other kinds are dealt to: each then has 5 to 14 oddities
 DRAWS = 60
 # Of these hosts no set is made, or none can be loaded.
-ENDING = (("config_link",), ("broken reference", "check by lookup", "function changed"))
+ENDING = (
+    ("config_link",),
+    ("broken reference", "check by lookup", "function changed"),
+    ("failing view",),
+)
 NAMES = (
     *(
         "a\nb",
@@ -132,6 +136,7 @@ _DATABASE: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "unlogged": {"rows": st.integers(0, 50)},
     "materialized views": {"how": _one("DATA", "NO DATA")},
     "stale view": {"rows": st.integers(2, 9)},
+    "failing view": {"rows": st.integers(1, 9)},
     "large objects": {"number": st.integers(100_000, 900_000), "bytes": _one("", "00ff", "ab" * 5000)},
     "large objects of others": {"number": st.integers(1_000_000, 2_000_000)},
     "index functions": {"": _one(
