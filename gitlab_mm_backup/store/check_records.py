@@ -81,27 +81,27 @@ class CheckRecord:
 
 def latest_rehearsal(records: Iterable[CheckRecord]) -> CheckRecord | None:
     """Return the newest record of a rehearsal."""
-    return max(
-        (record for record in records if record.rehearsal),
-        key=lambda record: record.made,
-        default=None,
-    )
+    return _newest(record for record in records if record.rehearsal)
 
 
 def latest_verification(records: Iterable[CheckRecord]) -> CheckRecord | None:
     """Return the newest record; every check begins with reading the whole set."""
-    return max(records, key=lambda record: record.made, default=None)
+    return _newest(records)
 
 
 def decisive(records: Iterable[CheckRecord]) -> CheckRecord | None:
     """Return the newest conclusive record: a rehearsal that passed, or a failure."""
-    settled = [
+    return _newest(
         record
         for record in records
         if record.verdict is CheckVerdict.FAILED
         or (record.rehearsal and record.verdict is CheckVerdict.PASSED)
-    ]
-    return max(settled, key=lambda record: record.made, default=None)
+    )
+
+
+def _newest(records: Iterable[CheckRecord]) -> CheckRecord | None:
+    """Return the newest record; of several of one second, the one that was written last."""
+    return max(reversed([*records]), key=lambda record: record.made, default=None)
 
 
 def proven(records: Iterable[CheckRecord]) -> bool:

@@ -90,6 +90,14 @@ def test_a_set_is_proven_by_a_pass_until_something_fails_and_refuted_until_a_pas
         assert (check_records.proven(order), check_records.refuted(order)) == (proven, refuted)
 
 
+def test_of_two_checks_in_one_second_the_later_one_counts() -> None:
+    bad = record(0, failed("checksums", "x"), depth=Depth.VERIFY)
+    good = record(0, passed("checksums"), depth=Depth.USUAL)
+    assert check_records.proven([bad, good]) and check_records.refuted([good, bad])
+    assert check_records.latest_verification([bad, good]) is good
+    assert check_records.latest_rehearsal([good, record(0, passed("boot"))]) is not good
+
+
 def test_what_is_written_is_read() -> None:
     wanted = [
         record(2, failed("rows", "Grüße \x07")),
