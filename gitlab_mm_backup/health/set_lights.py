@@ -45,7 +45,8 @@ def last_set(facts: StatusInput) -> StatusLine:
     words = f"{ago(age)}, {humanize.size(manifest.bytes)}, {humanize.number(manifest.rows, 'row')}"
     words += f", {humanize.number(manifest.files.files, 'file')}: {newest.name}"
     if trouble:
-        words = f"{trouble[0]}; the newest sound set is from {words}"
+        # The detail follows the words, so what it is about comes last.
+        words = f"the newest sound set is from {words}; {trouble[0]}"
         return StatusLine("last set", State.BAD, words, figures, trouble[2], trouble[1])
     if age > rating.SET_AGE:
         fix = "gitlab-mm doctor" if facts.absent else "gitlab-mm backup"

@@ -102,7 +102,12 @@ def test_a_set_whose_warnings_are_accepted_is_good_and_tells_them_last() -> None
         ([made_set(ago(hours=1), purpose="safety")], [], "bad", "there is none"),
         ([TONIGHT, made_set(ago(hours=20))], [TONIGHT.name], "bad", f"{TONIGHT.name}, is damaged"),
         ([TONIGHT, made_set(ago(hours=20))], [TONIGHT.name], "bad", "sound set is from 20.0 h ago"),
-        ([TONIGHT, made_set(ago(hours=20))], [TONIGHT.name], "bad", "has a wrong checksum"),
+        (
+            [TONIGHT, made_set(ago(hours=20))],
+            [TONIGHT.name],
+            "bad",
+            f"{TONIGHT.name}, is damaged: it did not",
+        ),
         ([TONIGHT, made_set(ago(hours=20))], [made_set(ago(hours=20)).name], "good", "2.0 h ago"),
         ([TONIGHT], [TONIGHT.name], "bad", "there is no sound set"),
         ([SetEntry("odd", None, "no manifest"), TONIGHT], [], "warning", "; 1 set not complete"),
@@ -183,7 +188,7 @@ def test_a_set_that_is_cut_short_is_damaged() -> None:
     entries = [TONIGHT, made_set(ago(hours=20))]
     line = set_lights.last_set(facts(found=found(entries, flaws=flaws)))
     assert (line.state, TONIGHT.name in line.words) == (State.BAD, True)
-    assert "/x has 1 bytes" in line.detail
+    assert line.told.endswith("is damaged: it is not complete: /x has 1 bytes")
 
 
 def test_what_is_not_good_ends_in_a_command() -> None:
