@@ -28,6 +28,7 @@ help:
 	echo "make races     paths and a database that change all the time, for long (root); CHANGES=1000"
 	echo "make fuzz      odd hosts, backed up and restored on another, compared (root); SEED=19 HOSTS=200 ODD=FILE"
 	echo "make bench     ours against what can be typed by hand (root); SCALE=0.25 ROUNDS=3 ONLY=restore,nights"
+	echo "make bench AGAINST=COMMIT   ours against an earlier commit of ours, job by job (root)"
 	echo "make deb       the package, into build/deb (root)"
 	echo "make deb-deps  packages of what bullseye lacks, into build/deb-deps (root)"
 	echo "make repo      a signed apt repository with the package, into build/repo; KEY=FINGERPRINT URL=https://apt.example.org"
@@ -100,8 +101,9 @@ fuzz: need-root setup deb
 # Not a test: half an hour that wants the machine for itself.
 SCALE := 0.25
 ROUNDS := 3
+AGAINST :=
 bench: need-root build/.host
-	@$(PYTHON) -B -m tests.bench --scale "$(SCALE)" --rounds "$(ROUNDS)" --only "$(ONLY)"
+	@$(PYTHON) -B -m tests.bench --scale "$(SCALE)" --rounds "$(ROUNDS)" --only "$(ONLY)" --against "$(AGAINST)"
 
 deb: need-root build/.host
 	@$(PYTHON) -B -m tests.lab.base

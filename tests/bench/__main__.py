@@ -3,6 +3,7 @@
 sudo make bench                     # every contest, about half an hour on two cores
 sudo make bench SCALE=1             # with all of the data, an hour and a half
 sudo make bench ONLY=restore,nights
+sudo make bench AGAINST=v0.1.0      # today's package against that of an earlier commit, job by job
 
 What is measured is kept in build/bench/results.json; once every contest has run at this scale,
 the tables go into docs/performance.md.
@@ -17,7 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.bench import bars, contests, page, results
+from tests.bench import against, bars, contests, page, results
 from tests.bench.host import Host, host, remove_remains
 from tests.lab.errors import LabError
 
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", type=float, default=0.25)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help=f"of {', '.join(names)}, with commas between")
+    parser.add_argument("--against", default="", help="an earlier commit, in place of all contests")
     chosen = parser.parse_args(arguments)
     wanted = [name for name in names if name in (chosen.only or ",".join(names)).split(",")]
     unknown = {*filter(None, chosen.only.split(","))} - {*names}
@@ -85,6 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     began = time.monotonic()
     remove_remains()
+    if chosen.against:
+        with host(chosen.scale) as server:
+            print(*against.measure(server, chosen.against, chosen.rounds, say), sep="\n")
+        return 0
     kept = results.load(chosen.scale, chosen.rounds)
     failed = run(kept, wanted)
     print(page.section(kept))
