@@ -89,7 +89,7 @@ def run(
 def _judge(lost: Facts, found: Facts, told: Sequence[str], outcome: Outcome) -> None:
     untold, idle = oracle.judge(oracle.differences(lost, found), told)
     outcome.problems += [f"not told: {difference}" for difference in untold]
-    outcome.notes += [f"told, and yet the same: {sentence}" for sentence in idle]
+    outcome.problems += [f"told, and yet the same: {sentence}" for sentence in idle]
 
 
 def furnish(lab: Lab, deb: Path, host: Host) -> tuple[Omnibus, Product]:

@@ -17,6 +17,7 @@ from tests.unit.helpers.builders import ROOT
 PAGE = ROOT / "docs/what-a-backup-contains.md"
 # Rows of the page that say what is told, by how they begin: the oddities that try it, or the test.
 TRIED = {
+    "tables, rows, sequences, views": ("failing view",),
     "indexes that are not valid": ("invalid index",),
     "foreign keys and `CHECK`": ("broken reference", "check by lookup", "function changed"),
     "sequences that are behind": ("identity behind",),
@@ -159,6 +160,19 @@ def test_a_warning_tells_of_what_it_names(
     assert oracle.judge([difference], [sentence]) == (
         ([], []) if is_told else ([difference], [sentence])
     )
+
+
+@pytest.mark.parametrize(
+    ("sentence", "is_right"),
+    [
+        ("Sequence public.x is behind its column, so a new row gets a number that is taken", True),
+        ("'/data/x' is a link to '../../..', which is not in the set: replace it", True),
+        ("'/data/x' is a link to '/srv/x', which is not in the set: replace it", False),
+        ("Setting work_mem of the database is not put back", False),
+    ],
+)
+def test_a_warning_without_a_difference_is_a_false_alarm(sentence: str, is_right: bool) -> None:
+    assert oracle.judge([], [sentence]) == ([], [] if is_right else [sentence])
 
 
 def test_a_failing_host_becomes_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
