@@ -44,6 +44,7 @@ from ..health import (
     doctor,
     html,
     lights,
+    lines,
     metrics,
     notify,
     publish,
@@ -106,7 +107,7 @@ from ..postgresql import (
     swap,
     unkept,
 )
-from ..rehearsal import boot, integrity, limits
+from ..rehearsal import boot, directory, dump_rows, integrity, limits
 from ..rehearsal import checks as rehearsal_checks
 from ..rehearsal import job as rehearsal_job
 from ..restore import (
