@@ -218,7 +218,7 @@ def make_set(
 
 def _told(site: Site, described: Manifest, written: Written, before: Before) -> list[str]:
     """Return, as text, what the set lacks or cannot hold: for the run and its manifest."""
-    words = written.oddities + uncovered(site) + _sign_in_warnings(described.credentials)
+    words = written.oddities + site.uncovered + _sign_in_warnings(described.credentials)
     words += [f"Not found, so not in the set: {missing}" for missing in described.salvaged or ()]
     words += absence.told(
         site,
@@ -362,18 +362,6 @@ def _free_name(store: Store, mattermost: str, host: Host) -> tuple[datetime, str
     while (store.folder / (name := manifest.name_for(started, mattermost, host.id))).exists():
         started += timedelta(seconds=1)
     return started, name
-
-
-def uncovered(site: Site) -> list[str]:
-    """Return, as text, data of the site that its sets do not cover."""
-    driver = site.settings.text("FileSettings", "DriverName")
-    if driver in ("", "local"):
-        return []
-    bucket = site.settings.text("FileSettings", "AmazonS3Bucket")
-    return [
-        f"Uploads are in object storage ({driver}, bucket {bucket or 'unnamed'}) and are in no "
-        "set; use the bucket's own versioning or replication"
-    ]
 
 
 def _sign_in_warnings(credentials: Credentials) -> list[str]:

@@ -18,11 +18,8 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from .. import version
-from ..checks import Check, Result
 from ..errors import ExitCode, Failure, Interrupted
 from ..result import CommandResult
-from ..store.check_records import CheckVerdict
-from ..store.retention import FOR_EVER
 from ..system import environment, humanize, log, signals
 from . import streams
 from .output import SCHEMA, Context
@@ -30,6 +27,7 @@ from .output import SCHEMA, Context
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ..checks import Check
     from ..config.settings import Settings
     from ..store.inventory import Store
 
@@ -212,35 +210,12 @@ def _tell(program: str, failure: Failure) -> int:
 
 SET_HELP = "SET is a set's name, latest, or a path to a set."
 
-VERDICTS = {
-    CheckVerdict.PASSED: "passed",
-    CheckVerdict.INCOMPLETE: "passed; some checks were skipped",
-    CheckVerdict.FAILED: "FAILED",
-}
-_BRIEF = 4  # lines
-
 
 def check_fields(checks: Sequence[Check]) -> list[dict[str, str]]:
     return [
         {"name": check.name, "result": check.result.value, "detail": check.detail}
         for check in checks
     ]
-
-
-def brief_lines(checks: Sequence[Check]) -> list[str]:
-    """Return the lines that installing the package prints: _BRIEF at most."""
-    gitlab, mattermost, *others = checks
-    found = [gitlab.detail] + (
-        [mattermost.detail] if mattermost.result is not Result.NOT_RUN else []
-    )
-    amiss = [
-        f"  {check.name}: {check.detail}"
-        for check in others
-        if check.result in (Result.FAILED, Result.WARNING) or check.detail == FOR_EVER
-    ]
-    if len(amiss) >= _BRIEF:
-        amiss = [*amiss[: _BRIEF - 2], "  and more: gitlab-mm doctor"]
-    return [f"gitlab-mm-backup: {'; '.join(found)}", *amiss]
 
 
 def check_line(check: Check) -> str:

@@ -12,30 +12,26 @@ import click
 
 from .. import clock
 from ..checks import Check, Result
-from ..config import identity
-from ..config.notification_channels import Message
 from ..errors import ExitCode, Failure
-from ..health.lights import Figure, State, StatusLine
-from ..health.notify import name as notification_name
-from ..health.notify import send
-from ..health.status import worst
-from ..health.summary import Summary
+from ..health.lines import Figure, State, StatusLine, ago, worst
 from ..result import CommandResult
 from ..system import humanize
 from ..system import log as system_log
 from . import terminal
-from .common import brief_lines, check_fields, check_line, verb
+from .common import check_fields, check_line, verb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..config.settings import Notification
     from ..health.report import Report
+    from ..health.summary import Summary
     from ..health.upgrade_gate import GateResult
     from .output import Context
 
 log = logging.getLogger(__name__)
 
+_BRIEF = 4  # lines of doctor --brief
 _CODES = {State.BAD: ExitCode.FAILED, State.WARNING: ExitCode.WARNINGS}
 _COLOURS = {State.GOOD: "green", State.WARNING: "yellow", State.BAD: "red", State.OFF: "blue"}
 # The words and exit codes of Nagios (Monitoring Plugins Development Guidelines, "Plugin return codes").
@@ -128,10 +124,14 @@ def test_result(wanted: Sequence[Notification]) -> CommandResult:
             "gitlab-mm config explain notifications shows an example.",
             ExitCode.USAGE,
         )
+    from ..config import identity
+    from ..config.notification_channels import Message
+    from ..health import notify
+
     host = identity.full_hostname()
     words = "This is a test of gitlab-mm-backup's notifications; no action is needed."
-    problems = send(wanted, Message(f"Test from {host}", words, "success"))
-    names = [notification_name(number, entry) for number, entry in enumerate(wanted, 1)]
+    problems = notify.send(wanted, Message(f"Test from {host}", words, "success"))
+    names = [notify.name(number, entry) for number, entry in enumerate(wanted, 1)]
     notices = [{"notice": name, "problem": problems.get(name)} for name in names]
     lines = [f"{name}: {problems.get(name, 'sent')}" for name in names]
     failure = None
@@ -177,6 +177,24 @@ def report_result(made: Report, path: Path) -> CommandResult:
     return CommandResult({"path": str(path), **made.fields()}, lines, answer=True)
 
 
+def _brief(checks: Sequence[Check]) -> list[str]:
+    """Return the lines that installing the package prints: _BRIEF at most."""
+    from ..store.retention import FOR_EVER
+
+    gitlab, mattermost, *others = checks
+    found = [gitlab.detail] + (
+        [mattermost.detail] if mattermost.result is not Result.NOT_RUN else []
+    )
+    amiss = [
+        f"  {check.name}: {check.detail}"
+        for check in others
+        if check.result in (Result.FAILED, Result.WARNING) or check.detail == FOR_EVER
+    ]
+    if len(amiss) >= _BRIEF:
+        amiss = [*amiss[: _BRIEF - 2], "  and more: gitlab-mm doctor"]
+    return [f"gitlab-mm-backup: {'; '.join(found)}", *amiss]
+
+
 def doctor_result(checks: Sequence[Check], brief: bool = False) -> CommandResult:
     """Return every check, or with ``brief`` the versions and the problems."""
     results = {check.result for check in checks}
@@ -187,7 +205,7 @@ def doctor_result(checks: Sequence[Check], brief: bool = False) -> CommandResult
         code = ExitCode.WARNINGS
     return CommandResult(
         {"checks": check_fields(checks)},
-        brief_lines(checks) if brief else [check_line(check) for check in checks],
+        _brief(checks) if brief else [check_line(check) for check in checks],
         code=code,
         answer=True,
     )
@@ -293,10 +311,10 @@ def _status(context: Context, *, nagios: bool) -> CommandResult:
 
     if os.geteuid() != 0:
         seen, now = summary.read(clock.now()), clock.now()
-        return status_result(seen, nagios=nagios, since=lights.ago(now - seen.at))
+        return status_result(seen, nagios=nagios, since=ago(now - seen.at))
     ours = context.settings()
     facts = lights.collect(context.store(), ours)
     lines = host_status.status(facts)
     publish.publish(facts, lines)
-    seen = Summary(facts.found.host, facts.now, lines)
+    seen = summary.Summary(facts.found.host, facts.now, lines)
     return status_result(seen, nagios=nagios)

@@ -18,10 +18,8 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import translation
-from ..config.settings import Settings, Value
 from ..errors import ExitCode, Failure, Interrupted
 from ..result import CommandResult
-from ..store.inventory import Store
 from ..system import humanize, progress, sandbox, signals
 from ..system import log as system_log
 from ..system.log import SystemLog
@@ -32,6 +30,9 @@ from .terminal import Lines, Screen
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+
+    from ..config.settings import Settings, Value
+    from ..store.inventory import Store
 
 # The version of the JSON objects: it rises when a field is removed or changes its meaning.
 SCHEMA = 1

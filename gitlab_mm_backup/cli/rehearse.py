@@ -14,13 +14,19 @@ from ..store.check_records import CheckRecord, CheckVerdict, result_fields
 from ..store.sets import SetEntry
 from ..system import humanize
 from . import common, offsite
-from .common import VERDICTS, check_fields, check_line, settings_and_store, verb
+from .common import check_fields, check_line, settings_and_store, verb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from .output import Context
+
+_VERDICTS = {
+    CheckVerdict.PASSED: "passed",
+    CheckVerdict.INCOMPLETE: "passed; some checks were skipped",
+    CheckVerdict.FAILED: "FAILED",
+}
 
 
 def rehearse_result(
@@ -73,7 +79,7 @@ def _unproven(made: Sequence[CheckRecord]) -> Failure | None:
 def _rehearsal_lines(record: CheckRecord) -> list[str]:
     name = f"Rehearsal of {record.set}"
     lines = [
-        f"{name} {VERDICTS[record.verdict]} in {humanize.duration(record.seconds)}",
+        f"{name} {_VERDICTS[record.verdict]} in {humanize.duration(record.seconds)}",
         *(f"  {check_line(check)}" for check in record.checks),
     ]
     if record.recovery_seconds is not None:

@@ -21,7 +21,7 @@ from ..store import inventory
 from ..store.retention import FOR_EVER
 from ..system.process import PATH
 from . import lights, set_lights, status
-from .lights import State, StatusLine
+from .lines import State, StatusLine
 
 _PROGRAMS = ("zstd", "tar", "setpriv")
 _CLIENTS = ("pg_dump", "pg_restore")

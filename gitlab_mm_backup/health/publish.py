@@ -15,7 +15,8 @@ from ..store import check_records
 from ..store.inventory import Store
 from ..system import files, redaction
 from . import lights, metrics, set_lights, status, summary
-from .lights import State, StatusInput, StatusLine
+from .lights import StatusInput
+from .lines import State, StatusLine
 from .summary import Summary
 
 log = logging.getLogger(__name__)

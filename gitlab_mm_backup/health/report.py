@@ -9,7 +9,6 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from .. import clock, version
-from ..backup.job import uncovered
 from ..checks import Result
 from ..clock import utc
 from ..config import identity
@@ -219,7 +218,7 @@ def collect(store: Store) -> Found:
         entries=entries,
         records={entry.name: check_records.of_set(entry.set) for entry in entries if entry.set},
         history=check_records.history(),
-        uncovered=uncovered(site) if site else [_UPLOADS_UNKNOWN],
+        uncovered=site.uncovered if site else [_UPLOADS_UNKNOWN],
         versions={
             "gitlab-mm-backup": version.tool(),
             "GitLab": site.gitlab.version if site else "",

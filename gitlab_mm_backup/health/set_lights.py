@@ -16,7 +16,8 @@ from ..store.sets import BackupSet
 from ..store.soundness import Kind
 from ..system import humanize, redaction
 from . import rating
-from .lights import Figure, State, StatusInput, StatusLine, ago
+from .lights import StatusInput
+from .lines import Figure, State, StatusLine, ago
 
 NIGHTS = 60  # of the forecast
 _SOON = 14  # nights: time to buy a disk

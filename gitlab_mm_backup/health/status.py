@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from ..checks import Result, guarded
 from ..errors import Failure
@@ -11,7 +11,8 @@ from ..mattermost.site import Kind, Site
 from ..store import inventory
 from ..system import humanize
 from . import running
-from .lights import State, StatusInput, StatusLine
+from .lights import StatusInput
+from .lines import State, StatusLine
 from .set_lights import last_rehearsal, last_run, last_set, off_site, space
 
 
@@ -134,9 +135,3 @@ def status(facts: StatusInput, seen: Mapping[str, StatusLine] | None = None) -> 
         return line_of(facts)
 
     return [line for line in map(made, LINES) if line is not None]
-
-
-def worst(lines: Sequence[StatusLine]) -> State:
-    """Return the worst state of all lines."""
-    states = {line.state for line in lines}
-    return next((state for state in (State.BAD, State.WARNING) if state in states), State.GOOD)

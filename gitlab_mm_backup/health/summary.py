@@ -14,7 +14,7 @@ from .. import clock
 from ..errors import ExitCode, Failure
 from ..system import files, validation
 from . import rating
-from .lights import Figure, State, StatusLine, ago
+from .lines import Figure, State, StatusLine, ago
 
 log = logging.getLogger(__name__)
 

@@ -75,3 +75,15 @@ class Site:
 
     def below_root(self, path: str) -> Path:
         return self.root / path.lstrip("/")
+
+    @property
+    def uncovered(self) -> list[str]:
+        """Data that its sets do not cover, as text."""
+        driver = self.settings.text("FileSettings", "DriverName")
+        if driver in ("", "local"):
+            return []
+        bucket = self.settings.text("FileSettings", "AmazonS3Bucket")
+        return [
+            f"Uploads are in object storage ({driver}, bucket {bucket or 'unnamed'}) and are in no "
+            "set; use the bucket's own versioning or replication"
+        ]

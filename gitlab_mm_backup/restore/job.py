@@ -379,7 +379,7 @@ def report(run: RestoreRun, safety_set: str, search: search_index.IndexResult | 
     after, manifest = detect.again(run.site), run.set.manifest
     if run.plan.with_etc:
         run.warnings.append("/etc/gitlab was restored: run gitlab-ctl reconfigure to apply it")
-    run.warnings.extend(job.uncovered(after))
+    run.warnings.extend(after.uncovered)
     run.warnings.extend(search.problems if search else [])
     whole = "files" in run.plan.parts
     return Restored(

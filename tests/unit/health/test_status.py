@@ -17,7 +17,8 @@ from gitlab_mm_backup.cli import health, terminal
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.health import set_lights, status
-from gitlab_mm_backup.health.lights import Figure, State, StatusInput, StatusLine
+from gitlab_mm_backup.health.lights import StatusInput
+from gitlab_mm_backup.health.lines import Figure, State, StatusLine, worst
 from gitlab_mm_backup.health.metrics import JobRun
 from gitlab_mm_backup.health.scheduler import Scheduler
 from gitlab_mm_backup.health.summary import Summary
@@ -153,7 +154,7 @@ def test_a_host_without_mattermost_is_bad() -> None:
     there = facts(TONIGHT, absent=True)
     lines = {line.name: line for line in status.status(there)}
     assert lines["sign-in"].state is lines["next run"].state is State.OFF
-    assert lines["service"].state is status.worst(list(lines.values())) is State.BAD
+    assert lines["service"].state is worst(list(lines.values())) is State.BAD
     assert "GitLab is not installed" in lines["service"].words
     assert "gitlab-mm backup" not in status.mattermost(facts(absent=True)).text
     assert set_lights.last_set(facts(absent=True)).fix == "gitlab-mm doctor"

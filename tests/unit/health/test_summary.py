@@ -9,7 +9,7 @@ import pytest
 
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.health import summary
-from gitlab_mm_backup.health.lights import Figure, State, StatusLine
+from gitlab_mm_backup.health.lines import Figure, State, StatusLine
 from gitlab_mm_backup.health.summary import Summary
 from tests.unit.helpers.reports import NOW
 
