@@ -17,6 +17,7 @@ from ..config.origin import SIGNATURE, Documents
 from ..errors import ExitCode, Failure, reason
 from ..system import files, humanize, progress
 from ..system.process import Command
+from ..translation import phrase
 from . import places
 from .manifest import MANIFEST, SUMS, Manifest, Part, is_set_name, parse, sums, to_bytes
 
@@ -65,7 +66,12 @@ def cut_short(folder: Path, parts: Iterable[Part]) -> str:
         except OSError as error:
             return f"{path}: {error.strerror}"
         if size != part.bytes:
-            return f"{path} has {size} bytes, should have {part.bytes}"
+            return phrase(
+                "{path} has {size} bytes, should have {whole}",
+                path=str(path),
+                size=size,
+                whole=part.bytes,
+            )
     return ""
 
 
