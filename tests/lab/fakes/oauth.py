@@ -8,15 +8,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
-from psycopg.rows import dict_row
+if TYPE_CHECKING:
+    from .pool import Connection
 
 APPLICATION_NAME = "GitLab Mattermost"
 PBKDF2_ROUNDS = 20000
 
-Connection = psycopg.Connection[dict[str, Any]]
 Credentials = tuple[str, str]
 
 
@@ -46,6 +45,9 @@ def matches(secret: str, value: str) -> bool:
 
 def connect(socket_directory: str, port: int, database: str) -> Connection:
     """Connect as GitLab's role; only the OS users git and gitlab-psql may (the latter as itself)."""
+    import psycopg  # here: it takes a while, and reconfigure and gitlab-ctl do without
+    from psycopg.rows import dict_row
+
     return psycopg.connect(
         host=socket_directory,
         port=port,
