@@ -6,6 +6,7 @@ Sources: gitlabhq's doorkeeper initializer and lib/gitlab/doorkeeper_secret_stor
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ def redirect_uris(site_url: str) -> str:
     return f"{site_url}/signup/gitlab/complete\r\n{site_url}/login/gitlab/complete"
 
 
+@functools.cache  # PBKDF2 takes 20 ms, and each sign-in asks for the same secret
 def stored(secret: str, form: str) -> str:
     """How GitLab stores a secret; form is plain, pbkdf2 or sha512."""
     if form == "plain":
