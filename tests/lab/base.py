@@ -18,12 +18,19 @@ from pathlib import Path
 
 from tests.lab.disks import CHECKOUT
 from tests.lab.errors import CommandFailed, LabError
+from tests.lab.fakes import postgresql
 from tests.lab.sandbox import Lab
 
 BUILD = CHECKOUT / "build"
 PACKAGE_LIST = Path(__file__).with_name("packages.txt")
-#: What the layer depends on: the machine below it, the list, and the recipe in this file.
-BASE_INPUTS = (PACKAGE_LIST, Path(__file__), Path("/etc/os-release"), Path("/var/lib/dpkg/status"))
+#: What the layer depends on: the machine below it, the list, and the recipe in this file and in that of the cluster.
+BASE_INPUTS = (
+    PACKAGE_LIST,
+    Path(__file__),
+    Path(postgresql.__file__),
+    Path("/etc/os-release"),
+    Path("/var/lib/dpkg/status"),
+)
 NOT_IN_BASE = ("lab", "etc/hosts", "etc/hostname", "var/cache/apt", "var/lib/apt/lists", "var/log")
 PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
 APT_INSTALL = (
@@ -81,7 +88,18 @@ def _install_base(archive: Path) -> None:
         apt_install(lab, "-o", "Dpkg::Options::=--force-confold", *listed_packages())
         # man-db's switch: each installation of our package would index every manual page anew.
         lab.path("/var/lib/man-db/auto-update").unlink(missing_ok=True)
+        _make_cluster(lab)
         lab.pack_disk(archive, NOT_IN_BASE)
+
+
+def _make_cluster(lab: Lab) -> None:
+    """Run initdb once for all labs; root keeps what it makes, which each lab copies for its own account."""
+    cluster = str(postgresql.FRESH_CLUSTER)
+    lab.run("install", "--directory", "--owner=postgres", cluster)
+    initdb = 'exec /usr/lib/postgresql/*/bin/initdb "$@"'
+    options = (*postgresql.INITDB, "--pgdata", cluster)
+    lab.run("sh", "-c", initdb, "initdb", *options, user="postgres", env={"LC_ALL": "C.UTF-8"})
+    lab.run("chown", "--recursive", "root:root", cluster)
 
 
 def apt_install(lab: Lab, *words: str) -> str:

@@ -62,8 +62,7 @@ def run(*argv: str, **named: Any) -> None:
 def install_program(spec: Spec, folder: Path) -> None:
     """The tree of the package: programs, the web app's folder, defaults."""
     for name in ("fakes", "fixtures"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(HERE / name, CODE / name, ignore=ignored)
+        shutil.copytree(HERE / name, CODE / name)
     for path in [CODE, *CODE.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
     compileall.compile_dir(str(CODE / "fakes"), quiet=2)

@@ -5,7 +5,7 @@ Every figure is from omnibus-gitlab read at its tags. Versions between the liste
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Version = tuple[int, ...]
 
@@ -43,8 +43,7 @@ def version_tuple(text: str) -> Version:
     return tuple(int(part) if part.isdigit() else 0 for part in text.split("."))
 
 
-@dataclass(frozen=True)
-class Generation:
+class Generation(NamedTuple):
     """Answers the questions "how does this GitLab do it?"; the version is complete, like "18.11.9"."""
 
     version: str

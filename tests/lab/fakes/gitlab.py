@@ -16,10 +16,9 @@ from urllib.parse import quote, urlencode
 
 from . import oauth
 from .pool import Pool
-from .web import Request, Response, Routes, json_response, page, redirect, serve
+from .web import GITLAB, Request, Response, Routes, json_response, page, redirect, serve
 
 CODE_SECONDS = 600
-ADDRESS = ("127.0.0.1", 8080)
 INVALID_CLIENT = (
     "Client authentication failed due to unknown client, no client authentication included,"
     " or unsupported authentication method."
@@ -150,11 +149,11 @@ def failure(status: int, error: str, description: str) -> Response:
 
 
 def main() -> int:
-    """Serve on ADDRESS: `gitlab SOCKET_DIRECTORY PORT DATABASE`."""
+    """Serve on GITLAB: `gitlab SOCKET_DIRECTORY PORT DATABASE`."""
     directory, port, database = sys.argv[1:4]
     place = f"postgresql:///{quote(database)}?host={quote(directory)}&port={port}&user=gitlab"
     application = GitLab(Pool(place))
     serve(
-        ADDRESS, application.routes, lambda line: print(line, file=sys.stderr, flush=True)
+        GITLAB, application.routes, lambda line: print(line, file=sys.stderr, flush=True)
     ).serve_forever()
     return 0

@@ -9,8 +9,7 @@ import sys
 import threading
 from urllib.parse import urlsplit
 
-from . import gitlab
-from .web import Application, Request, Response, page, serve
+from .web import GITLAB, Application, Request, Response, page, serve
 
 USER = "gitlab-www"
 DROPPED = ("connection", "transfer-encoding", "content-length", "content-type", "date", "server")
@@ -46,7 +45,7 @@ def front(hosts: dict[str, Address]) -> Application:
 
     def route(request: Request) -> Response:
         name = request.headers.get("host", "").partition(":")[0]
-        return forward(request, hosts.get(name, gitlab.ADDRESS))
+        return forward(request, hosts.get(name, GITLAB))
 
     return route
 
@@ -63,7 +62,7 @@ def main() -> int:
     """Serve: `nginx GITLAB_URL MATTERMOST_URL|- MATTERMOST_ADDRESS`."""
     urls = [urlsplit(argument) for argument in sys.argv[1:3] if argument != "-"]
     host, _, port = sys.argv[3].rpartition(":")
-    backends: list[Address] = [gitlab.ADDRESS, (host, int(port))]
+    backends: list[Address] = [GITLAB, (host, int(port))]
     hosts = {str(url.hostname): backend for url, backend in zip(urls, backends)}
     ports = {url.port or 80 for url in urls}
     servers = [

@@ -6,17 +6,17 @@ Sources: gitlabhq's doorkeeper initializer and lib/gitlab/doorkeeper_secret_stor
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
-from psycopg.rows import dict_row
+if TYPE_CHECKING:
+    from .pool import Connection
 
 APPLICATION_NAME = "GitLab Mattermost"
 PBKDF2_ROUNDS = 20000
 
-Connection = psycopg.Connection[dict[str, Any]]
 Credentials = tuple[str, str]
 
 
@@ -25,6 +25,7 @@ def redirect_uris(site_url: str) -> str:
     return f"{site_url}/signup/gitlab/complete\r\n{site_url}/login/gitlab/complete"
 
 
+@functools.cache  # PBKDF2 takes 20 ms, and each sign-in asks for the same secret
 def stored(secret: str, form: str) -> str:
     """How GitLab stores a secret; form is plain, pbkdf2 or sha512."""
     if form == "plain":
@@ -46,6 +47,9 @@ def matches(secret: str, value: str) -> bool:
 
 def connect(socket_directory: str, port: int, database: str) -> Connection:
     """Connect as GitLab's role; only the OS users git and gitlab-psql may (the latter as itself)."""
+    import psycopg  # here: it takes a while, and reconfigure and gitlab-ctl do without
+    from psycopg.rows import dict_row
+
     return psycopg.connect(
         host=socket_directory,
         port=port,

@@ -8,8 +8,8 @@ import os
 import pwd
 import socket
 import subprocess
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from .generation import Generation
 
@@ -26,8 +26,7 @@ SECRETS = ETC / "gitlab-secrets.json"
 GITLAB_RB = ETC / "gitlab.rb"
 
 
-@dataclass(frozen=True)
-class Package:
+class Package(NamedTuple):
     """What is settled before /etc/gitlab/gitlab.rb is read: the version, and the lab's substitute for chance."""
 
     version: str
@@ -41,7 +40,7 @@ class Package:
 
     def save(self) -> None:
         """Write the file that `load_package` reads."""
-        write(PACKAGE, json.dumps(asdict(self)), mode=0o600)
+        write(PACKAGE, json.dumps(self._asdict()), mode=0o600)
 
 
 def node_name() -> str:

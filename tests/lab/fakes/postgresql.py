@@ -5,6 +5,7 @@ Its major version is Debian's, whatever the GitLab version says; only /opt/gitla
 
 from __future__ import annotations
 
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 from . import paths
 
 USER = "gitlab-psql"
+#: The work of initdb, which takes half a second: the base layer has a cluster that nobody has started yet.
+FRESH_CLUSTER = Path("/usr/lib/lab-cluster")
+INITDB = ("-N", "-E", "UTF8", "-U", USER)
 HBA = "local all all peer map=gitlab\n"
 CLIENTS = (
     "psql",
@@ -87,11 +91,19 @@ def identity_map(with_mattermost: bool) -> str:
 
 
 def make_cluster(settings: dict[str, Any]) -> None:
-    """Run initdb as Omnibus does: UTF8, locale of the environment, superuser named like the OS user."""
+    """Run initdb as Omnibus does: UTF8, locale of the environment, superuser named like the OS user.
+
+    Where the host has a fresh cluster of that kind, it is copied.
+    """
     paths.folder(Path(settings["dir"]), 0o755, USER, USER)
     data = data_directory(settings)
-    if not (data / "PG_VERSION").exists():
-        paths.run_as(USER, str(paths.BIN / "initdb"), "-N", "-E", "UTF8", "-D", str(data))
+    if (data / "PG_VERSION").exists():
+        return
+    if FRESH_CLUSTER.is_dir():
+        subprocess.run(["cp", "--archive", str(FRESH_CLUSTER), str(data)], check=True)
+        subprocess.run(["chown", "--recursive", f"{USER}:{USER}", str(data)], check=True)
+    else:
+        paths.run_as(USER, str(paths.BIN / "initdb"), *INITDB, "-D", str(data))
 
 
 def configure(settings: dict[str, Any], with_mattermost: bool) -> bool:

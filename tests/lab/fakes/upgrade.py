@@ -13,7 +13,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ PROGRAMS = (paths.BIN / "mattermost", paths.BIN / "mmctl", paths.MATTERMOST_SERV
 
 def install_files(version: str) -> None:
     """Put the new package's files in the place of the old one's."""
-    package = replace(paths.load_package(), version=version)
+    package = paths.load_package()._replace(version=version)
     for path in PROGRAMS:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     manifest = {"manifest_format": 2, "software": {}, "build_version": version}

@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Callable
 from urllib.parse import parse_qsl, urlsplit
 
+#: Where GitLab's web service listens, and nginx looks for it.
+GITLAB = ("127.0.0.1", 8080)
 FILE_NAME = re.compile(r'filename="((?:[^"\\]|\\.)*)"')
 FIELD_NAME = re.compile(r'[; ]name="((?:[^"\\]|\\.)*)"')
 

@@ -92,15 +92,17 @@ BOTH = ["-v", "--json"]  # steps on stderr, the answer on stdout: all there is t
 # What is driven again under each fault.
 UNDER_FAULTS = ["backup", "restore --dry-run", "rehearse --quick", "doctor", "status", "sso check"]
 
-# Reads what others can see of every process, again and again; says what it finds, once.
+# Reads what others can see of every process, again and again; says what it finds, once. An environment is only
+# another one where a program has begun, which has another command line, or where the account has changed.
 WATCH = """
 import os, sys, time
 needles = [one.encode() for one in sys.stdin.readline().rstrip("\\n").split("\\t")]
-told = set()
+told, seen = set(), {}
 print("ready", flush=True)
 def content(pid, name):
     try:
-        return open(f"/proc/{pid}/{name}", "rb").read()
+        with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
+            return file.read()
     except OSError:
         return b""
 def parents(pid):
@@ -110,17 +112,22 @@ def parents(pid):
             b"PPid", b"").decode().strip()
 while True:
     time.sleep(0.002)
+    before, seen = seen, {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
-        found = {"cmdline"} if any(one in content(pid, "cmdline") for one in needles) else set()
+        line = content(pid, "cmdline")
+        try:
+            owner = os.stat(f"/proc/{pid}").st_uid
+        except OSError:
+            owner = 0
+        seen[pid] = (line, owner)
+        if before.get(pid) == seen[pid]:
+            continue
+        found = {"cmdline"} if any(one in line for one in needles) else set()
         if any(one in content(pid, "environ") for one in needles):
-            try:
-                owner = os.stat(f"/proc/{pid}").st_uid
-            except OSError:
-                continue
             ours = any(b"gitlab-mm" in content(one, "cmdline") for one in parents(pid))
             found |= {"environ"} if ours and owner not in OWNERS else set()
         for one in sorted(found):
-            words = one + ": " + content(pid, "cmdline")[:120].replace(b"\\0", b" ").decode(errors="replace")
+            words = one + ": " + line[:120].replace(b"\\0", b" ").decode(errors="replace")
             if words not in told:
                 told.add(words)
                 print(words, flush=True)
