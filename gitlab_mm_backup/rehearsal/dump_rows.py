@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Optional
 
 from ..errors import Failure
 from ..store.sets import BackupSet
-from ..system import process
+from ..system import files, process, progress
 from ..system.process import DECOMPRESS, Command
 from ..version import numbers
 
@@ -43,11 +44,16 @@ _ESCAPED = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v
 
 @dataclass(frozen=True)
 class Table:
-    """A table to read, and who takes its rows."""
+    """A table to read, and who takes its rows.
+
+    ``keeps`` sees each line as pg_restore prints it: a quick look at a million rows that drops
+    those that cannot be wanted, before they are split and decoded.
+    """
 
     name: str
     columns: Sequence[str]
     take: Callable[[Row], object]
+    keeps: Callable[[bytes], object] | None = None  # None: all lines
 
 
 def read(set_: BackupSet, tables: Sequence[Table]) -> None:
@@ -63,11 +69,23 @@ def read(set_: BackupSet, tables: Sequence[Table]) -> None:
         "--file=-",
     ]
     restore = Command([str(_program(set_)), *options], account="nobody")
+    with _printed(set_, restore) as stream:
+        parse(stream, tables, codec(set_.manifest.database.encoding))
+
+
+@contextlib.contextmanager
+def _printed(set_: BackupSet, restore: Command) -> Iterator[IO[bytes]]:
+    """Yield what ``restore`` prints of the dump, which is on this host or in a repository."""
+    if set_.source is not None:
+        with process.output(set_.source.dump(), restore) as (stream, _):
+            yield stream
+        return
     with (
-        open(set_.file("database"), "rb") as packed,
+        files.open_regular(set_.file("database"), links=True) as packed,
+        progress.of_file("database", packed),
         process.output(DECOMPRESS, restore, stdin=packed) as (stream, _),
     ):
-        parse(stream, tables, codec(set_.manifest.database.encoding))
+        yield stream
 
 
 def codec(encoding: str) -> str:
@@ -99,27 +117,34 @@ def parse(stream: IO[bytes], tables: Sequence[Table], encoding: str) -> None:
 def _give(lines: Iterable[bytes], names: Sequence[str], table: Table, encoding: str) -> None:
     """Give the rows up to the end of a COPY to ``table``."""
     places = [names.index(name) if name in names else None for name in table.columns]
+    needed = max((place + 1 for place in places if place is not None), default=0)
+    tabs, keeps, take = len(names) - 1, table.keeps, table.take
     for line in lines:
         if line == b"\\.\n":
             return
-        fields = line[:-1].split(b"\t")
-        if len(fields) != len(names):
+        if keeps is not None and not keeps(line):
+            continue
+        found = line.count(b"\t")
+        if found != tabs:
             raise Failure(
                 "The dump of the set has a row that does not fit its table",
-                f"table {table.name}: {len(fields)} values for {len(names)} columns",
+                f"table {table.name}: {found + 1} values for {len(names)} columns",
                 "The set is damaged or not one of ours; choose another one.",
             )
-        table.take(
-            tuple(None if place is None else _value(fields[place], encoding) for place in places)
+        fields = line[:-1].split(b"\t", needed)
+        take(
+            tuple([None if place is None else _value(fields[place], encoding) for place in places])
         )
 
 
 def _value(field: bytes, encoding: str) -> str | None:
+    """Return the text of a field; bytes that the encoding does not have come as surrogates."""
+    if b"\\" not in field:
+        return field.decode(encoding, "surrogateescape")
     if field == b"\\N":
         return None
-    if b"\\" in field:
-        field = _ESCAPE.sub(lambda found: _ESCAPED.get(found[1], found[1]), field)
-    return field.decode(encoding, "replace")
+    plain = _ESCAPE.sub(lambda found: _ESCAPED.get(found[1], found[1]), field)
+    return plain.decode(encoding, "surrogateescape")
 
 
 def _unquoted(name: bytes) -> bytes:
