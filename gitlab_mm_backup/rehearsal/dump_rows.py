@@ -18,6 +18,7 @@ from ..version import numbers
 # pg_restore of Omnibus, and of Debian's packages.
 _OMNIBUS = Path("/opt/gitlab/embedded/bin/pg_restore")
 _DEBIAN = Path("/usr/lib/postgresql")
+_BUFFER = 1 << 20  # bytes: of a pipe Python reads 4 KiB at once, which takes longer
 #: Values of the columns that were asked for; None for NULL, or where the table lacks the column.
 Row = Sequence[Optional[str]]
 # PostgreSQL's names of encodings -> Python's, where they differ in more than - and _.
@@ -69,8 +70,11 @@ def read(set_: BackupSet, tables: Sequence[Table]) -> None:
         "--file=-",
     ]
     restore = Command([str(_program(set_)), *options], account="nobody")
-    with _printed(set_, restore) as stream:
-        parse(stream, tables, codec(set_.manifest.database.encoding))
+    with (
+        _printed(set_, restore) as stream,
+        open(stream.fileno(), "rb", buffering=_BUFFER, closefd=False) as lines,
+    ):
+        parse(lines, tables, codec(set_.manifest.database.encoding))
 
 
 @contextlib.contextmanager
@@ -116,9 +120,11 @@ def parse(stream: IO[bytes], tables: Sequence[Table], encoding: str) -> None:
 
 def _give(lines: Iterable[bytes], names: Sequence[str], table: Table, encoding: str) -> None:
     """Give the rows up to the end of a COPY to ``table``."""
-    places = [names.index(name) if name in names else None for name in table.columns]
-    needed = max((place + 1 for place in places if place is not None), default=0)
-    tabs, keeps, take = len(names) - 1, table.keeps, table.take
+    there = [name for name in table.columns if name in names]
+    places = [names.index(name) for name in there]
+    order = [there.index(name) if name in there else None for name in table.columns]
+    needed, tabs = max(places, default=-1) + 1, len(names) - 1
+    keeps, take = table.keeps, table.take
     for line in lines:
         if line == b"\\.\n":
             return
@@ -132,15 +138,21 @@ def _give(lines: Iterable[bytes], names: Sequence[str], table: Table, encoding: 
                 "The set is damaged or not one of ours; choose another one.",
             )
         fields = line[:-1].split(b"\t", needed)
-        take(
-            tuple([None if place is None else _value(fields[place], encoding) for place in places])
-        )
+        values = _values([fields[place] for place in places], encoding)
+        if len(there) < len(order):
+            values = [None if place is None else values[place] for place in order]
+        take(values)
+
+
+def _values(fields: list[bytes], encoding: str) -> Row:
+    """Return the texts of fields; bytes that the encoding does not have come as surrogates."""
+    joined = b"\t".join(fields)
+    if fields and b"\\" not in joined:  # the most, and at a third of the time
+        return joined.decode(encoding, "surrogateescape").split("\t")
+    return [_value(field, encoding) for field in fields]
 
 
 def _value(field: bytes, encoding: str) -> str | None:
-    """Return the text of a field; bytes that the encoding does not have come as surrogates."""
-    if b"\\" not in field:
-        return field.decode(encoding, "surrogateescape")
     if field == b"\\N":
         return None
     plain = _ESCAPE.sub(lambda found: _ESCAPED.get(found[1], found[1]), field)

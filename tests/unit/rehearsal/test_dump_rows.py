@@ -24,7 +24,7 @@ def read(script: bytes, *tables: tuple[str, tuple[str, ...]], encoding: str = "u
     taken: list[Row] = []
     dump_rows.parse(
         io.BytesIO(script),
-        [Table(name, columns, taken.append) for name, columns in tables],
+        [Table(name, columns, lambda row: taken.append(tuple(row))) for name, columns in tables],
         encoding,
     )
     return taken
@@ -73,7 +73,7 @@ def test_a_line_that_is_not_kept_is_not_even_counted() -> None:
     taken: list[Row] = []
     table = Table("posts", ("id",), taken.append, lambda line: b"p2" in line)
     dump_rows.parse(io.BytesIO(SCRIPT.replace("p1\t", "p1").encode()), [table], "utf-8")
-    assert taken == [("p2",)]
+    assert taken == [["p2"]]
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
