@@ -9,6 +9,7 @@ from .errors import ExitCode, Failure
 
 _FORMS = "2026-11-20, 20261120, yesterday, 06:00 or 2026-11-20T06:00"
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+_DAY = re.compile(r"today|yesterday|\d{4}-?\d\d-?\d\d")
 _COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)(?:[T ]?(\d\d):?(\d\d)(?::?(\d\d))?)?")
 
 
@@ -39,6 +40,12 @@ def end_of(text: str, now: datetime) -> datetime:
         raise Failure(
             f"{text!r} is not a date", f"give it as {_FORMS}", exit_code=ExitCode.USAGE
         ) from None
+
+
+def start_of(text: str, now: datetime) -> datetime:
+    """Return the start of the day in ``text``, or its exact time; as ``end_of`` in all else."""
+    end = end_of(text, now)
+    return _midnight(end.date() - timedelta(days=1)) if _DAY.fullmatch(text) else end
 
 
 def _midnight(day: date) -> datetime:

@@ -19,6 +19,13 @@ COMMANDS = {
     "backup": ("backup", "backup", "Back up Mattermost while it runs, then prune old sets."),
     "list": ("listing", "list_sets", "List the sets, newest first."),
     "info": ("sets", "info", "Show what one set holds, and what is known of it."),
+    "ls": ("contents", "ls", "List the teams, channels, users and uploads of a set."),
+    "find": (
+        "contents",
+        "find",
+        "Find uploads by name and messages by text, in one set or in all.",
+    ),
+    "extract": ("contents", "extract", "Write uploads of a set to a directory, by original names."),
     "restore": (
         "restore",
         "restore",

@@ -147,29 +147,60 @@ def _newest() -> Want:
 
 @contextmanager
 def looked_at(
-    settings: Settings, store: Store, place: str | None, wanted: str, identity: Path | None
+    settings: Settings,
+    store: Store,
+    place: str | None,
+    wanted: str,
+    identity: Path | None,
+    *,
+    files: bool = True,
 ) -> Iterator[BackupSet]:
-    """Yield a set of the store, or a copy in scratch that is removed afterwards."""
-    from ..offsite import download
+    """Yield a set of the store, or a copy in scratch that is removed afterwards.
+
+    Without ``files`` the files part of a full copy is not fetched.
+    """
+    from ..offsite import copies, download
     from ..restore import choice, offered, source
 
     key = _key(place, identity)
     if place is None:
         yield source.find(settings, store, "", wanted, None, _newest()).set
         return
-    repository = source.store_elsewhere(settings, place, key)
+    scratch, repository = settings.scratch_dir, source.store_elsewhere(settings, place, key)
     if repository is not None:
         if wanted == source.LATEST:
             found = offered.of_store(repository)
             wanted = choice.choose(found, _newest(), repository.where).name
-        with repository.fetched(repository.find(wanted), settings.scratch_dir) as set_:
+        chosen = repository.find(wanted)
+        with repository.fetched(chosen, scratch, streamed=not files) as set_:
             yield set_
         return
     remote = download.place(settings, place)
     if wanted == source.LATEST:
         wanted = choice.choose(offered.of_remote(remote), _newest(), remote.name).name
-    with download.fetched(remote, wanted, settings.scratch_dir, key) as set_:
+    entry = copies.find(remote, wanted)
+    if files or download.manifest_of(entry).increment is not None:
+        with download.fetched(remote, wanted, scratch, key) as set_:
+            yield set_
+        return
+    download.refuse_locked(remote, entry, key)
+    with download.streamed(remote, entry, scratch, key) as set_:
         yield set_
+
+
+def names(settings: Settings, store: Store, place: str | None) -> list[str]:
+    """Return the names of the complete sets in the store, or at ``place``, newest first."""
+    from ..offsite import download
+    from ..restore import offered, source
+
+    if place is None:
+        return [set_.name for set_ in store.sets()]
+    repository = source.store_elsewhere(settings, place)
+    if repository is not None:
+        found = offered.of_store(repository)
+    else:
+        found = offered.of_remote(download.place(settings, place))
+    return sorted((offer.name for offer in found if offer.manifest is not None), reverse=True)
 
 
 @click.command()

@@ -107,7 +107,19 @@ from ..postgresql import (
     swap,
     unkept,
 )
-from ..rehearsal import boot, directory, dump_rows, integrity, limits
+from ..rehearsal import (
+    boot,
+    described,
+    directory,
+    dump_rows,
+    extraction,
+    integrity,
+    kept_settings,
+    limits,
+    output_folder,
+    search,
+    survey,
+)
 from ..rehearsal import checks as rehearsal_checks
 from ..rehearsal import job as rehearsal_job
 from ..restore import (

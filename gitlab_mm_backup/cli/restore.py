@@ -299,7 +299,7 @@ def _recover(context: Context, journal: Journal, to: str, *, roll_back: bool) ->
     """Roll back an interrupted restore and, unless ``roll_back``, run it again."""
     from ..mattermost import detect
     from ..restore import rollback, search_index
-    from . import consent
+    from . import hosts
 
     if not roll_back and journal.read() is None and journal.later():
         return search_result(search_index.build(detect.find(to), journal))
@@ -313,7 +313,7 @@ def _recover(context: Context, journal: Journal, to: str, *, roll_back: bool) ->
         return recovery_result(taken)
     ours, store = settings_and_store(context)
     wanted = offsite.wanted_again(ours, store, plan, record.request["set"])
-    consent.refuse_another(wanted.set, plan)
+    hosts.refuse_another(wanted.set, plan)
     site = detect.find(plan.to, config_required=False)
     context.begin(ours)
     return _put_back(context, wanted, site, plan)
@@ -324,7 +324,7 @@ def _restore(context: Context, site: Site, options: Options) -> CommandResult:
     from ..rehearsal import job
     from ..restore import preview
     from ..store import check_records
-    from . import consent
+    from . import hosts
 
     ours, store = settings_and_store(context)
     plan, want = options.plan(site.kind.value), _want(site, options)
@@ -332,11 +332,11 @@ def _restore(context: Context, site: Site, options: Options) -> CommandResult:
     while True:
         wanted = _wanted(ours, store, plan, options, want)
         if options.dry_run:
-            consent.refuse_unproven(wanted.set, options.trust_unsigned)
+            hosts.refuse_unproven(wanted.set, options.trust_unsigned)
             with wanted.planned() as near:
                 found = preview.preview(near, wanted, site, plan)
                 return preview_result(found, wanted.chosen)
-        plan = consent.given(
+        plan = hosts.agreed(
             wanted, site, plan, want.live, yes=options.yes, trusted=options.trust_unsigned
         )
         if not damaged:

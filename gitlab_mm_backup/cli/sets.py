@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
@@ -171,22 +172,59 @@ def _owner(host: Host) -> Owner:
 def info(context: Context, wanted: str, place: str | None, identity: Path | None) -> CommandResult:
     """Show what one set holds, and what is known of it."""
     ours, store = settings_and_store(context)
-    with offsite.looked_at(ours, store, place, wanted, identity) as set_:
-        return info_result(set_, listing.of_set(set_))
+    with offsite.looked_at(ours, store, place, wanted, identity, files=False) as set_:
+        return info_result(set_, listing.of_set(set_), inside(set_))
 
 
-def info_result(set_: BackupSet, item: Listed) -> CommandResult:
-    """Return everything that the manifest and this host know of a set."""
+@dataclass
+class Inside:
+    """What was read in the parts of a set; None where that was not possible, with a warning."""
+
+    people: Mapping[str, object] | None = None
+    plugins: Mapping[str, bool] | None = None
+    differing: Sequence[str] | None = None  # names of settings; None without a live Mattermost too
+    warnings: list[str] = field(default_factory=list)
+
+
+def inside(set_: BackupSet) -> Inside:
+    """Read the dump and the settings of a set."""
+    from ..mattermost import detect
+    from ..rehearsal import kept_settings, survey
+
+    found = Inside()
+    try:
+        found.people = survey.survey(set_).people()
+    except Failure as failure:
+        found.warnings.append(f"The dump was not read: {failure}")
+    try:
+        settings = kept_settings.read(set_)
+        found.plugins = settings.plugins
+        site = detect.find_any()
+        found.differing = settings.effective.differences(site.settings) if site else None
+    except Failure as failure:
+        found.warnings.append(f"The settings were not read: {failure}")
+    return found
+
+
+def info_result(set_: BackupSet, item: Listed, found: Inside) -> CommandResult:
+    """Return everything that the set and this host know of a set."""
     fields = listing.fields_of(item, listing.damaged_names([item]), own_identity.known())
     parts = {
         name: {"file": part.file, "bytes": part.bytes, "sha256": part.sha256}
         for name, part in set_.manifest.parts.items()
     }
-    facts = [*_held(set_.manifest), *_known(set_, item)]
+    facts = [*_held(set_.manifest), *_inside(found, set_.manifest), *_known(set_, item)]
     lines = [f"{name + ':':20} {humanize.plain(text)}" for name, text in facts]
     manifest = set_.manifest
-    own = {"configuration": list(manifest.configuration), "left_out": dict(manifest.left_out)}
-    return CommandResult({"set": set_.name, **fields, "parts": parts, **own}, lines, answer=True)
+    own = {
+        "configuration": list(manifest.configuration),
+        "left_out": dict(manifest.left_out),
+        "people": found.people,
+        "plugins": found.plugins,
+        "settings_differ": found.differing,
+    }
+    shown = {"set": set_.name, **fields, "parts": parts, **own}
+    return CommandResult(shown, lines, found.warnings, answer=True, lenient=True)
 
 
 def _held(manifest: Manifest) -> list[tuple[str, str]]:
@@ -205,7 +243,7 @@ def _held(manifest: Manifest) -> list[tuple[str, str]]:
         *(("Configuration", path) for path in manifest.configuration),
         *(("Not in it", f"{path}: {why}") for path, why in manifest.left_out.items()),
     ]
-    if people is not None:
+    if people is not None:  # in the words of the manifest, without reading the dump
         facts += [
             ("Teams", humanize.grouped(people.teams)),
             ("Users", humanize.grouped(people.users)),
@@ -218,6 +256,32 @@ def _held(manifest: Manifest) -> list[tuple[str, str]]:
 
 def _counted(files: int, size: int) -> str:
     return f"{humanize.grouped(files)}, {humanize.size(size)}"
+
+
+def _inside(found: Inside, manifest: Manifest) -> list[tuple[str, str]]:
+    """Return what the parts of a set hold, as names and texts."""
+    facts = []
+    if found.people is not None:
+        people = found.people
+        open_, private = people["open_channels"], people["private_channels"]
+        facts = [
+            (
+                "Channels",
+                f"{open_} open, {private} private; {people['conversations']} conversations",
+            ),
+            ("Bots", str(people["bots"])),
+            ("First post", str(people["first_post"] or "none")),
+        ]
+        if manifest.contents is None:  # of a set from before manifests had them
+            counts = {"Teams": "teams", "Users": "users", "Posts": "posts", "Uploads": "uploads"}
+            facts += [(title, str(people[name])) for title, name in counts.items()]
+            facts.append(("Last post", str(people["last_post"] or "none")))
+    if found.plugins is not None:
+        names = [name if on else f"{name} (disabled)" for name, on in found.plugins.items()]
+        facts.append(("Plugins", ", ".join(names) or "none"))
+    if found.differing is not None:
+        facts.append(("Settings that differ", ", ".join(found.differing) or "none"))
+    return facts
 
 
 def _known(set_: BackupSet, item: Listed) -> list[tuple[str, str]]:

@@ -45,7 +45,10 @@ class User:
     id: str
     name: str
     deleted: bool
-    bot: bool
+
+
+class Unknown(Failure):
+    """A set has no team, channel or user of that name."""
 
 
 _Named = TypeVar("_Named", Team, Channel, User)
@@ -53,7 +56,7 @@ _Named = TypeVar("_Named", Team, Channel, User)
 
 @dataclass
 class Directory:
-    """Everybody and every place, by id."""
+    """Everybody and every place, by id; a bot is a user too."""
 
     teams: dict[str, Team] = field(default_factory=dict)
     channels: dict[str, Channel] = field(default_factory=dict)
@@ -83,7 +86,7 @@ class Directory:
 
     def _user(self, row: Row) -> None:
         id_, name, deleted = (value or "" for value in row)
-        self.users[id_] = User(id_, name, deleted not in ("", "0"), bot=False)
+        self.users[id_] = User(id_, name, deleted not in ("", "0"))
 
     def name_of_user(self, id_: str) -> str:
         """Return a user's name; the id where the row is gone."""
@@ -161,7 +164,7 @@ def _only(what: str, wanted: str, found: Sequence[_Named], names: Mapping[str, s
             return few[0]
     shown = humanize.plain(wanted)
     if not found:
-        raise Failure(
+        raise Unknown(
             f"The set has no {what} {shown}",
             hint="gitlab-mm ls SET lists the teams, channels and users of a set.",
             exit_code=ExitCode.USAGE,

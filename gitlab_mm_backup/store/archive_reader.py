@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import itertools
 import os
@@ -176,8 +175,34 @@ class Most(NamedTuple):
         return self.bytes + _A_MEMBER * (_MEMBERS * self.files + _FOLDERS)
 
 
-# Called for each member of an archive, with a function that reads it.
-Each = Callable[[tarfile.TarInfo, Callable[[], bytes]], None]
+class MemberContent:
+    """The content of a regular file in an archive that is being read: taken at most once."""
+
+    def __init__(
+        self, tar: tarfile.TarFile, member: tarfile.TarInfo, forward: ForwardReader
+    ) -> None:
+        self._tar, self._member, self._forward = tar, member, forward
+
+    def __call__(self) -> bytes:
+        """Return all of it; raises ValueError where it is larger than a file of settings."""
+        file = self._tar.extractfile(self._member)
+        return file.read() if file is not None else b""
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield it piece by piece, whatever its size; raises ValueError where it ends too early."""
+        left = self._member.size
+        self._forward.seek(self._member.offset_data)
+        while left:
+            piece = self._forward.read(min(left, _CHUNK))
+            if not piece:
+                raise ValueError(f"it ends in the middle of {self._member.name!r}")
+            self._forward.release()  # the header of this member has passed the checks
+            left -= len(piece)
+            yield piece
+
+
+# Called for each member of an archive, with what reads it.
+Each = Callable[[tarfile.TarInfo, MemberContent], None]
 
 
 def inspect(
@@ -224,18 +249,13 @@ def inspect_stream(
                     raise _foreign(name, member, f"with it there are over {most.bytes} bytes")
                 if most is not None and contents.files > most.files:
                     raise _foreign(name, member, f"with it there are over {most.files} files")
-                each(member, functools.partial(_content, tar, member))
+                each(member, MemberContent(tar, member, forward))
                 forward.release()
                 vars(tar)["members"] = []  # or it keeps every one
         forward.finish()
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise TruncatedArchive(f"{name} is not a complete archive", str(error)) from error
     return contents
-
-
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = tar.extractfile(member)
-    return file.read() if file is not None else b""
 
 
 def _refuse_foreign(

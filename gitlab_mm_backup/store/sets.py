@@ -37,6 +37,10 @@ class Source(Protocol):
         """Read the whole set; return its problems as text."""
         ...
 
+    def dump(self) -> Command:
+        """Return the command that prints the dump of the database, in pg_dump's custom format."""
+        ...
+
     def files(self) -> Command:
         """Return the command that prints the files part as a tar."""
         ...

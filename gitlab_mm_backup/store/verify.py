@@ -13,11 +13,11 @@ from ..system import parallel, process
 from ..system.parallel import Put
 from ..system.process import DECOMPRESS
 from . import archive_reader, archive_writer, file_list
-from .archive_reader import Each, Most
+from .archive_reader import Each, MemberContent, Most
 from .check_records import damaged
 from .file_list import LISTING
 from .manifest import Manifest
-from .sets import BackupSet, Source, damage
+from .sets import BackupSet, damage
 
 ETC = "/etc/gitlab"
 _ETC_MOST = Most(4 << 30, 100_000)  # no manifest counts it; it has some hundred kB
@@ -59,13 +59,25 @@ def _damage(set_: BackupSet, wanted: BackupSet) -> list[str]:
 
 def _structure(set_: BackupSet, each: Each) -> Check:
     """Check the archives."""
-    if set_.source is not None:
-        return _structure_elsewhere(set_, set_.source, each)
     if "etc-gitlab" in set_.manifest.parts:  # a standalone Mattermost has none
-        archive_reader.inspect(set_.file("etc-gitlab"), [ETC], set_.manifest, _ETC_MOST)
+        with set_.open("etc-gitlab") as packed:
+            _inspect_etc(packed, set_.manifest)
     configuration(set_)
     if set_.stream is not None:  # its files are checked while they are read
         return checks.passed("structure")
+    return read_files(set_, each)
+
+
+def read_files(set_: BackupSet, each: Each) -> Check:
+    """Read the files part of a set, and of those that it builds on, once; checksums are not read.
+
+    ``each`` is called for every file, directory and link that a restore of the set brings back.
+    Raises Failure for an archive that is incomplete, or has what no set of ours has.
+    """
+    if set_.source is not None:  # nothing of it is stored here
+        with process.output(set_.source.files()) as (stream, _):
+            contents = archive_reader.inspect_stream(stream, "files", *_files(set_), each)
+        return _compared(set_, contents)
     if LISTING not in set_.manifest.parts and set_.base is None:
         return _compared(set_, archive_reader.inspect(set_.file("files"), *_files(set_), each))
     wanted, counted = set_.manifest.files, file_list.count(set_.file(LISTING))
@@ -84,17 +96,6 @@ def _structure(set_: BackupSet, each: Each) -> Check:
     if counted.levels:
         return checks.failed("structure", "its listing refers to more sets than it builds on")
     return checks.passed("structure")
-
-
-def _structure_elsewhere(set_: BackupSet, source: Source, each: Each) -> Check:
-    """Do the same for a set that is not on this host, without storing it here."""
-    with process.output(source.files()) as (stream, _):
-        contents = archive_reader.inspect_stream(stream, "files", *_files(set_), each)
-    if "etc-gitlab" in set_.manifest.parts:
-        with source.open("etc-gitlab") as packed:
-            _inspect_etc(packed, set_.manifest)
-    configuration(set_)
-    return _compared(set_, contents)
 
 
 def configuration(set_: BackupSet) -> dict[str, bytes]:
@@ -152,7 +153,7 @@ def _follow(set_: BackupSet, wanted: BackupSet, level: int, live: int, each: Eac
     ):
         follower = file_list.ListingChecker(own, final, level)
 
-        def follow(member: TarInfo, read: Callable[[], bytes]) -> None:
+        def follow(member: TarInfo, read: MemberContent) -> None:
             if follower.passes(member):
                 each(member, read)
 

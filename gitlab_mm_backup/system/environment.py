@@ -28,6 +28,7 @@ _RCLONE = re.compile(r"RCLONE_CONFIG|RCLONE_CONFIG_PASS|RCLONE_PASSWORD_COMMAND"
 # there is no file with them yet.
 _RESTIC = re.compile(r"(?:RESTIC|AWS|B2|AZURE|GOOGLE|OS|ST|RCLONE)_[A-Z0-9_]+")
 _ROOTS = ("/root/.config/rclone/rclone.conf", "/root/.rclone.conf")
+_ID = re.compile(r"[0-9]{1,9}")
 
 _callers: dict[str, str] = {}
 
@@ -80,6 +81,12 @@ def rclone_config() -> str:
 def restic() -> dict[str, Secret]:
     """Return the caller's variables for a repository that is given with --from."""
     return {**_those(_RESTIC), **network()}
+
+
+def sudo() -> tuple[int, int]:
+    """Return the user and group id of the account that called sudo(8); (0, 0) where none did."""
+    user, group = (_callers.get(name, "") for name in ("SUDO_UID", "SUDO_GID"))
+    return (int(user), int(group)) if _ID.fullmatch(user) and _ID.fullmatch(group) else (0, 0)
 
 
 def _those(wanted: re.Pattern[str]) -> dict[str, Secret]:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from gitlab_mm_backup.clock import end_of
+from gitlab_mm_backup.clock import end_of, start_of
 from gitlab_mm_backup.errors import Failure
 
 
@@ -44,6 +44,22 @@ def in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_what_is_meant(text: str, end: str) -> None:
     now = datetime.fromisoformat("2026-11-28T12:00:00+01:00").astimezone()
     assert end_of(text, now) == datetime.fromisoformat(end)
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("2026-11-20", "2026-11-20T00:00:00+01:00"),
+        ("20261120", "2026-11-20T00:00:00+01:00"),
+        ("today", "2026-11-28T00:00:00+01:00"),
+        ("2026-10-25", "2026-10-25T00:00:00+02:00"),
+        ("06:00", "2026-11-28T06:00:00+01:00"),
+        ("2026-11-20T00:00", "2026-11-20T00:00:00+01:00"),
+    ],
+)
+def test_a_day_begins_at_midnight(text: str, start: str) -> None:
+    now = datetime.fromisoformat("2026-11-28T12:00:00+01:00").astimezone()
+    assert start_of(text, now) == datetime.fromisoformat(start)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from gitlab_mm_backup.backup.live import Live
-from gitlab_mm_backup.cli import consent, terminal
+from gitlab_mm_backup.cli import hosts, terminal
 from gitlab_mm_backup.config import keys
 from gitlab_mm_backup.config.origin import Kind, Origin
 from gitlab_mm_backup.errors import Failure
@@ -61,7 +61,7 @@ def test_no_to_any_question_changes_nothing(
 ) -> None:
     asked = answer(monkeypatch, *answers)
     with pytest.raises(Failure, match="Cancelled; nothing changed"):
-        consent.given(ELSEWHERE, SITE, RestoreOptions(), Live(), yes=False, trusted="")
+        hosts.agreed(ELSEWHERE, SITE, RestoreOptions(), Live(), yes=False, trusted="")
     assert (len(asked), trusted) == (len(answers), [])
 
 
@@ -69,12 +69,12 @@ def test_the_key_is_trusted_after_the_last_answer(
     trusted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer(monkeypatch, True, True, True)
-    plan = consent.given(ELSEWHERE, SITE, RestoreOptions(), Live(), yes=False, trusted="")
+    plan = hosts.agreed(ELSEWHERE, SITE, RestoreOptions(), Live(), yes=False, trusted="")
     assert (trusted, plan.replace_with_empty) == ([KEY], True)
 
 
 def test_nobody_who_can_be_asked(trusted: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "interactive", lambda: False)
     with pytest.raises(Failure, match="Nothing proves who made 1"):
-        consent.given(ELSEWHERE, SITE, RestoreOptions(), Live(), yes=False, trusted="")
+        hosts.agreed(ELSEWHERE, SITE, RestoreOptions(), Live(), yes=False, trusted="")
     assert trusted == []

@@ -24,7 +24,7 @@ def read(script: bytes, *tables: tuple[str, tuple[str, ...]], encoding: str = "u
     taken: list[Row] = []
     dump_rows.parse(
         io.BytesIO(script),
-        [Table(name, columns, taken.append) for name, columns in tables],
+        [Table(name, columns, lambda row: taken.append(tuple(row))) for name, columns in tables],
         encoding,
     )
     return taken
@@ -58,7 +58,7 @@ def test_a_row_that_does_not_fit_is_refused() -> None:
         ("LATIN9", "€", b"\xa4"),
         ("WIN1252", "€", b"\x80"),
         ("EUC_JP", "日", "日".encode("euc_jp")),
-        ("SQL_ASCII", "é\ufffd", b"\xc3\xa9\xff"),
+        ("SQL_ASCII", "é\udcff", b"\xc3\xa9\xff"),
         ("MULE_INTERNAL", "a", b"a"),
     ],
 )
@@ -67,6 +67,13 @@ def test_text_is_read_in_the_encoding_of_the_database(
 ) -> None:
     script = SCRIPT.encode().replace(b"blue", stored)
     assert read(script, ("teams", ("name",)), encoding=dump_rows.codec(encoding)) == [(text,)]
+
+
+def test_a_line_that_is_not_kept_is_not_even_counted() -> None:
+    taken: list[Row] = []
+    table = Table("posts", ("id",), taken.append, lambda line: b"p2" in line)
+    dump_rows.parse(io.BytesIO(SCRIPT.replace("p1\t", "p1").encode()), [table], "utf-8")
+    assert taken == [["p2"]]
 
 
 @given(st.text())

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.store import archive_reader
-from gitlab_mm_backup.store.archive_reader import Most
+from gitlab_mm_backup.store.archive_reader import MemberContent, Most
 from gitlab_mm_backup.store.archive_writer import Contents, Survey
 from gitlab_mm_backup.system import process
 from gitlab_mm_backup.system.process import Command
@@ -226,6 +226,29 @@ def test_each_member_is_told_and_can_be_read_there_and_then() -> None:
     first = good()[1]
     content = random.Random(first.name).randbytes(first.size)
     assert read == {ROOT: b"", f"{ROOT}/good": content, f"{ROOT}/link": b""}
+
+
+def test_a_member_can_be_read_in_pieces_and_the_next_one_after_it() -> None:
+    sizes = {"empty": 0, "block": 512, "odd": 3_000_001, "last": 7}
+    data = tar_of(*(member(f"{ROOT}/{name}", size=size) for name, size in sizes.items()))
+    read: dict[str, bytes] = {}
+
+    def note(member: tarfile.TarInfo, content: MemberContent) -> None:
+        pieces = list(content.pieces())
+        assert all(len(piece) <= 1 << 20 for piece in pieces)
+        read[member.name.rpartition("/")[2]] = b"".join(pieces)
+
+    through = bytearray()
+    stream = io.BufferedReader(io.BytesIO(data))
+    archive_reader.inspect_stream(stream, "x", [f"/{ROOT}"], KNOWN, each=note, on=through.extend)
+    assert read == {
+        name: random.Random(f"{ROOT}/{name}").randbytes(size) for name, size in sizes.items()
+    }
+    assert bytes(through) == data
+    for end in (2_000_000, 700):
+        with pytest.raises(archive_reader.TruncatedArchive):
+            short = io.BufferedReader(io.BytesIO(data[:end]))
+            archive_reader.inspect_stream(short, "x", [f"/{ROOT}"], KNOWN, each=note)
 
 
 @pytest.mark.parametrize("name", ["", ".", "var", "var/opt"])

@@ -91,6 +91,14 @@ def test_proxies_are_told_by_scheme() -> None:
     assert environment.proxies() == {"https": "http://p:1", "no": ".example.org"}
 
 
+def test_who_called_sudo() -> None:
+    cleanse(SUDO_UID="1000", SUDO_GID="100")
+    assert environment.sudo() == (1000, 100)
+    for user in ("", "-1", "eve", "99999999999", "1\n"):
+        cleanse(SUDO_UID=user, SUDO_GID="100")
+        assert environment.sudo() == (0, 0)
+
+
 def test_every_variable_that_counts_is_documented() -> None:
     text = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
     table = text.partition("## Environment variables")[2]
@@ -99,5 +107,12 @@ def test_every_variable_that_counts_is_documented() -> None:
     assert [name for name in OURS[:-1] if name not in documented] == []
     for pattern in patterns:
         assert [name for name in documented if pattern.fullmatch(name)], pattern
-    listed = ("http_proxy", "no_proxy", "SSL_CERT_FILE", "RCLONE_CONFIG_PASS")
+    listed = (
+        "SUDO_UID",
+        "SUDO_GID",
+        "http_proxy",
+        "no_proxy",
+        "SSL_CERT_FILE",
+        "RCLONE_CONFIG_PASS",
+    )
     assert set(listed) <= set(documented)

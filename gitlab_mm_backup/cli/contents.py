@@ -1,0 +1,317 @@
+"""gitlab-mm ls, find and extract: what people had in Mattermost, out of a set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .. import clock
+from ..errors import Failure
+from ..result import CommandResult
+from ..system import environment, humanize
+from . import offsite
+from .common import SET_HELP, filled, settings_and_store, verb
+
+if TYPE_CHECKING:
+    from ..rehearsal.described import Described, Listing
+    from ..rehearsal.extraction import Extraction
+    from ..rehearsal.search import Query
+    from ..store.sets import BackupSet
+    from .output import Context
+
+_LATEST = "latest"
+_WIDEST = 40  # columns of a cell; what is wider moves the rest of its line
+_MOST_NAMED = 20  # missing uploads with a warning of their own
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of ls, find and extract, by the names that click gives them."""
+
+    wanted: str
+    place: str | None
+    identity: Path | None
+    channel: str | None = None
+    user: str | None = None
+    file: str | None = None
+    text: str | None = None
+    since: str | None = None
+    until: str | None = None
+    deleted: bool = False
+    every: bool = False
+    to: Path | None = None
+
+    def query(self, *, deleted: bool) -> Query:
+        """Return what to look for; raises Failure for a date that is none."""
+        from ..rehearsal.search import Query
+
+        now = clock.now().astimezone()
+        return Query(
+            file=self.file or "",
+            words=tuple((self.text or "").split()),
+            channel=self.channel or "",
+            user=self.user or "",
+            since=clock.start_of(self.since, now) if self.since else None,
+            until=clock.end_of(self.until, now) if self.until else None,
+            deleted=deleted,
+        )
+
+    def refuse_odd_search(self) -> None:
+        """Raise UsageError for a search that would find everything, or in a set and in all."""
+        times = (self.since, self.until)
+        if not any((self.file, self.text, self.channel, self.user, *times)):
+            raise click.UsageError("Give --file, --text, --channel, --user, --since or --until.")
+        if self.every and self.wanted != _LATEST:
+            raise click.UsageError("SET and --all exclude each other.")
+
+
+def whose_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that select a channel or a user."""
+    channel = click.option(
+        "--channel",
+        metavar="TEAM/CHANNEL",
+        help="Of this channel; a conversation is @alice,@bob.",
+    )
+    user = click.option("--user", metavar="NAME", help="Of this user.")
+    return channel(user(function))
+
+
+def time_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that select by the time of a row."""
+    since = click.option("--since", metavar="DATE", help="From this day or time on.")
+    until = click.option("--until", metavar="DATE", help="Up to this day or time, included.")
+    return since(until(function))
+
+
+def file_option(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the option that selects by the name of a file."""
+    text = "Uploads with this original name; * and ? stand for any letters, as in '*.pdf'."
+    return click.option("--file", metavar="GLOB", help=text)(function)
+
+
+@click.command(epilog=SET_HELP)
+@click.argument("wanted", metavar="[SET]", default=_LATEST)
+@whose_options
+@click.option("--deleted", is_flag=True, help="Include what is deleted.")
+@offsite.from_elsewhere
+@verb
+@filled(Options)
+def ls(context: Context, options: Options) -> CommandResult:
+    """List the teams, channels, users and uploads of a set.
+
+    The uploads are those of a channel or of a user.
+    """
+    from ..rehearsal import described, search, survey
+
+    ours, store = settings_and_store(context)
+    query = options.query(deleted=options.deleted)
+    there = offsite.looked_at(
+        ours, store, options.place, options.wanted, options.identity, files=False
+    )
+    with there as set_:
+        if not (options.channel or options.user):
+            counted = survey.survey(set_)
+            return listing_result(set_.name, described.listing(counted, deleted=options.deleted))
+        found = search.look(set_, query)
+    rows = [described.upload(row, found.directory) for row in found.uploads]
+    return uploads_result(set_.name, rows, sum(row.size for row in found.uploads))
+
+
+@click.command(epilog=SET_HELP)
+@click.argument("wanted", metavar="[SET]", default=_LATEST)
+@click.option("--all", "every", is_flag=True, help="In all sets, the newest first.")
+@file_option
+@click.option("--text", metavar="WORDS", help="Messages that have all of these words.")
+@whose_options
+@time_options
+@offsite.from_elsewhere
+@verb
+@filled(Options)
+def find(context: Context, options: Options) -> CommandResult:
+    """Find uploads by name and messages by text, in one set or in all.
+
+    Deleted ones are found too. Without --file and --text, both are found.
+    """
+    from ..rehearsal.directory import Unknown
+
+    options.refuse_odd_search()
+    ours, store = settings_and_store(context)
+    query, finds = options.query(deleted=True), Finds()
+    wanted = offsite.names(ours, store, options.place) if options.every else [options.wanted]
+    for name in wanted:
+        there = offsite.looked_at(ours, store, options.place, name, options.identity, files=False)
+        try:
+            with there as set_:
+                finds.add(set_, query, options)
+        except Unknown as failure:
+            finds.unknown.append(failure)
+            finds.searched.append(name)
+        except Failure as failure:
+            if not options.every:
+                raise
+            finds.warnings.append(f"Set {name} was not searched: {failure}")
+    if len(finds.unknown) == len(wanted) and finds.unknown:
+        raise finds.unknown[0]  # in no set is such a channel or user
+    return finds.result()
+
+
+@click.command(epilog=SET_HELP)
+@click.argument("wanted", metavar="[SET]", default=_LATEST)
+@whose_options
+@file_option
+@time_options
+@click.option("--deleted", is_flag=True, help="Include deleted uploads.")
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    required=True,
+    help="Directory for the files; it is created if it is missing.",
+)
+@offsite.from_elsewhere
+@verb
+@filled(Options)
+def extract(context: Context, options: Options) -> CommandResult:
+    """Write uploads of a set to a directory, by original names.
+
+    No file is overwritten: a number is added to a name that is taken. With sudo, the files belong
+    to the account that called it.
+    """
+    from ..rehearsal import described, extraction, output_folder, search
+
+    assert options.to is not None
+    ours, store = settings_and_store(context)
+    query = options.query(deleted=True)
+    there = offsite.looked_at(ours, store, options.place, options.wanted, options.identity)
+    with there as set_:
+        found = search.look(set_, query)
+        uploads = [upload for upload in found.uploads if options.deleted or not upload.deleted]
+        left_out = len(found.uploads) - len(uploads)
+        asker = output_folder.Asker(*environment.sudo())
+        with output_folder.opened(options.to, asker) as folder:
+            made = extraction.extract(set_, uploads, folder)
+    rows = {row.id: described.upload(row, found.directory) for row in uploads}
+    return extracted_result(set_.name, made, rows, left_out)
+
+
+@dataclass
+class Held:
+    """An upload or message, and the sets that hold it, newest first."""
+
+    described: Described
+    sets: list[str]
+
+    @property
+    def fields(self) -> dict[str, object]:
+        return {**self.described.fields, "sets": self.sets}
+
+
+@dataclass
+class Finds:
+    """What was found in one set after the other, newest first, by ids."""
+
+    searched: list[str] = field(default_factory=list)
+    uploads: dict[str, Held] = field(default_factory=dict)
+    messages: dict[str, Held] = field(default_factory=dict)
+    unknown: list[Failure] = field(default_factory=list)  # sets without the channel or user
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, set_: BackupSet, query: Query, options: Options) -> None:
+        """Search one more set; what a newer one holds is described as it was there."""
+        from ..rehearsal import described, search
+
+        both = not (options.file or options.text)
+        wanted = {"uploads": bool(options.file) or both, "messages": bool(options.text) or both}
+        found = search.look(set_, query, **wanted)
+        for upload in found.uploads:
+            _note(self.uploads, described.upload(upload, found.directory), set_.name)
+        for message in found.messages:
+            _note(self.messages, described.message(message, found.directory), set_.name)
+        self.searched.append(set_.name)
+
+    def result(self) -> CommandResult:
+        """Return what was found, and in which sets."""
+        lines, held = [], [*self.uploads.values(), *self.messages.values()]
+        for line, thing in zip(aligned([thing.described for thing in held]), held):
+            lines += [line, f"  in {', '.join(thing.sets)}"] if len(self.searched) > 1 else [line]
+        fields = {
+            "sets": self.searched,
+            "uploads": [thing.fields for thing in self.uploads.values()],
+            "messages": [thing.fields for thing in self.messages.values()],
+        }
+        return CommandResult(fields, lines or ["Nothing was found"], self.warnings, answer=True)
+
+
+def _note(known: dict[str, Held], thing: Described, name: str) -> None:
+    known.setdefault(thing.id, Held(thing, [])).sets.append(name)
+
+
+def aligned(rows: Sequence[Described]) -> list[str]:
+    """Return a line for each row, its cells below those of the row before."""
+    widths = [
+        min(max(map(humanize.width, column)), _WIDEST)
+        for column in zip(*(row.cells for row in rows))
+    ]
+    return [
+        "  ".join(humanize.padded(cell, width) for cell, width in zip(row.cells, widths)).rstrip()
+        for row in rows
+    ]
+
+
+def listing_result(name: str, found: Listing) -> CommandResult:
+    """Return the teams, channels and users of a set."""
+    groups = {"Teams": found.teams, "Channels": found.channels, "Users": found.users}
+    lines = []
+    for title, rows in groups.items():
+        lines += [f"{title}:", *(f"  {line}" for line in aligned(rows) or ["none"])]
+    fields = {
+        "set": name,
+        **{title.lower(): [row.fields for row in rows] for title, rows in groups.items()},
+        "uploads": None,
+    }
+    return CommandResult(fields, lines, answer=True)
+
+
+def uploads_result(name: str, rows: Sequence[Described], size: int) -> CommandResult:
+    """Return the uploads of a channel or user, ``size`` bytes together."""
+    total = f"{humanize.number(len(rows), 'upload')}, {humanize.size(size)}"
+    fields = {
+        "set": name,
+        **dict.fromkeys(("teams", "channels", "users")),
+        "uploads": [row.fields for row in rows],
+    }
+    return CommandResult(fields, [*aligned(rows), total], answer=True)
+
+
+def extracted_result(
+    name: str, made: Extraction, rows: Mapping[str, Described], left_out: int
+) -> CommandResult:
+    """Return which files were written, and which uploads the set lacks."""
+    count = humanize.number(len(made.written), "file")
+    lines = [
+        f"Wrote {count} to {humanize.plain(str(made.folder.path))}, {humanize.size(made.bytes)}"
+    ]
+    if left_out:
+        deleted = humanize.number(left_out, "deleted upload")
+        lines.append(f"{deleted} left out; to include them: --deleted")
+    warnings = [*made.problems]
+    for upload in made.missing[:_MOST_NAMED]:
+        warnings.append(f"Not in the set: {'  '.join(rows[upload.id].cells)}")
+    if len(made.missing) > _MOST_NAMED:
+        warnings.append(f"Not in the set: {len(made.missing) - _MOST_NAMED} more; --json lists all")
+    fields = {
+        "set": name,
+        "to": str(made.folder.path),
+        "files": [
+            {**rows[written.upload.id].fields, "file": written.file, "bytes": written.bytes}
+            for written in made.written
+        ],
+        "missing": [rows[upload.id].fields for upload in made.missing],
+        "bytes": made.bytes,
+        "left_out": left_out,
+    }
+    return CommandResult(fields, lines, warnings, answer=True)

@@ -1,0 +1,157 @@
+"""What a set holds, for the answers of commands: JSON fields, and cells of a line.
+
+All of it comes from the set: the cells are escaped and shortened for a terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .. import clock
+from ..system import humanize
+from . import search
+from .directory import Channel, Directory, User
+from .search import Message, Upload
+from .survey import Survey
+
+_LONGEST = 200  # letters of a text that are shown
+_KINDS = {"O": "open", "P": "private", "D": "direct", "G": "group"}
+
+
+class Described(NamedTuple):
+    """One thing of a set."""
+
+    id: str
+    fields: Mapping[str, Any]
+    cells: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The teams, channels and users of a set; conversations come after the channels of teams."""
+
+    teams: Sequence[Described]
+    channels: Sequence[Described]
+    users: Sequence[Described]
+
+
+def upload(row: Upload, directory: Directory) -> Described:
+    """Describe an upload; names of users and channels are those that they had in the set."""
+    fields = {
+        "id": row.id,
+        "name": row.name,
+        **_origin(row, directory),
+        "bytes": row.size,
+        "deleted": row.deleted,
+    }
+    text = short(row.name) + (" (deleted)" if row.deleted else "")
+    return Described(row.id, fields, (*_cells(row, directory), humanize.size(row.size), text))
+
+
+def message(row: Message, directory: Directory) -> Described:
+    """Describe a message; one that was edited later is not one that was deleted."""
+    deleted = row.deleted and not row.replaced
+    fields = {
+        "id": row.id,
+        "text": row.text,
+        **_origin(row, directory),
+        "deleted": deleted,
+        "replaced": row.replaced,
+    }
+    mark = " (edited later)" if row.replaced else " (deleted)" if deleted else ""
+    return Described(row.id, fields, (*_cells(row, directory), "", short(row.text) + mark))
+
+
+def listing(found: Survey, *, deleted: bool) -> Listing:
+    """Describe the places and people of a set; those that are ``deleted`` only where asked for."""
+    directory = found.directory
+    gone = {team.id for team in directory.teams.values() if team.deleted}
+    teams = sorted(directory.teams.values(), key=lambda team: team.name)
+    channels = [_channel(channel, found) for channel in directory.channels.values()]
+    channels.sort(
+        key=lambda channel: (channel.fields["kind"] in ("direct", "group"), channel.cells)
+    )
+    users = sorted(directory.users.values(), key=lambda user: user.name)
+    return Listing(
+        [
+            Described(
+                team.id, {**vars(team)}, (_marked(team.name, team.deleted), short(team.title))
+            )
+            for team in teams
+            if deleted or not team.deleted
+        ],
+        [
+            channel
+            for channel in channels
+            if deleted
+            or not (channel.fields["deleted"] or directory.channels[channel.id].team in gone)
+        ],
+        [_user(user, found) for user in users if deleted or not user.deleted],
+    )
+
+
+def _channel(channel: Channel, found: Survey) -> Described:
+    name = found.directory.name_of_channel(channel.id)
+    posts, uploads = found.posts_in[channel.id], found.uploads_in[channel.id]
+    fields = {
+        "id": channel.id,
+        "name": name,
+        "title": channel.title,
+        "kind": _KINDS.get(channel.kind, "other"),
+        "deleted": channel.deleted,
+        "posts": posts,
+        "uploads": uploads,
+    }
+    cells = (_marked(name, channel.deleted), str(fields["kind"]), *_counts(posts, uploads))
+    return Described(channel.id, fields, cells)
+
+
+def _user(user: User, found: Survey) -> Described:
+    bot = user.id in found.directory.bots
+    posts, uploads = found.posts_by[user.id], found.uploads_by[user.id]
+    fields = {
+        "id": user.id,
+        "name": user.name,
+        "bot": bot,
+        "deleted": user.deleted,
+        "posts": posts,
+        "uploads": uploads,
+    }
+    cells = (_marked(f"@{user.name}", user.deleted), "bot" if bot else "", *_counts(posts, uploads))
+    return Described(user.id, fields, cells)
+
+
+def _counts(posts: int, uploads: int) -> tuple[str, str]:
+    return humanize.number(posts, "post"), humanize.number(uploads, "upload")
+
+
+def _marked(name: str, deleted: bool) -> str:
+    return short(name) + (" (deleted)" if deleted else "")
+
+
+def _origin(row: Upload | Message, directory: Directory) -> dict[str, Any]:
+    moment = search.moment(row.made)
+    return {
+        "channel": directory.name_of_channel(row.channel),
+        "channel_id": row.channel,
+        "user": directory.name_of_user(row.user),
+        "user_id": row.user,
+        "at": clock.utc(moment) if moment else None,
+    }
+
+
+def _cells(row: Upload | Message, directory: Directory) -> tuple[str, str, str]:
+    moment = search.moment(row.made)
+    return (
+        f"{moment.astimezone():%Y-%m-%d %H:%M}" if moment else "-",
+        short(directory.name_of_channel(row.channel)),
+        f"@{short(directory.name_of_user(row.user))}",
+    )
+
+
+def short(text: str) -> str:
+    """Return ``text`` as one line for a terminal, escaped and not too long."""
+    shown = humanize.plain(text[: _LONGEST + 1])
+    return f"{shown[:_LONGEST]}..." if len(shown) > _LONGEST else shown

@@ -1,0 +1,124 @@
+"""Uploads of a set, written to a directory under their original names."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from tarfile import TarInfo
+
+from ..checks import Result
+from ..errors import Failure, reason
+from ..store import verify
+from ..store.archive_reader import MemberContent
+from ..store.sets import BackupSet
+from ..system import humanize
+from .output_folder import OutputFolder
+from .search import Upload
+
+Wanted = dict[str, list[Upload]]  # by the absolute paths that their files had
+_PASSES = 2  # a hard link comes after the file that it is another name of
+
+
+class _CannotWrite(Failure):
+    """The directory takes no more, unlike a set that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """An upload that was written."""
+
+    upload: Upload
+    file: str  # its name in the directory
+    bytes: int
+
+
+@dataclass
+class Extraction:
+    """What was written, and what was not."""
+
+    folder: OutputFolder
+    written: list[Extracted] = field(default_factory=list)
+    missing: list[Upload] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def bytes(self) -> int:
+        return sum(extracted.bytes for extracted in self.written)
+
+
+def extract(set_: BackupSet, uploads: Sequence[Upload], folder: OutputFolder) -> Extraction:
+    """Write ``uploads`` to ``folder``, reading the files part of the set once.
+
+    An upload that the set lacks is ``missing``, and the rest is written. So it is where the files
+    part is damaged, up to the damage. Raises Failure where the directory cannot be written.
+    """
+    made = Extraction(folder)
+    _refuse_without_room(uploads, folder)
+    wanted = _by_path(set_, uploads)
+    try:
+        for _ in range(_PASSES):
+            wanted = _read(set_, wanted, made) if wanted else wanted
+    except _CannotWrite:
+        raise
+    except Failure as failure:
+        made.problems.append(f"The files of {set_.name} could not be read to their end: {failure}")
+    done = {extracted.upload.id for extracted in made.written}
+    made.missing = [upload for upload in uploads if upload.id not in done]
+    return made
+
+
+def _refuse_without_room(uploads: Sequence[Upload], folder: OutputFolder) -> None:
+    needed, free = sum(max(upload.size, 0) for upload in uploads), folder.available()
+    if needed > free:
+        raise Failure(
+            "Not enough disk space for the uploads",
+            f"{humanize.size(needed)} are needed; {folder.path} has {humanize.size(free)} free",
+            "Free some space, or give a directory on another disk: --to DIR.",
+        )
+
+
+def _by_path(set_: BackupSet, uploads: Sequence[Upload]) -> Wanted:
+    folders, wanted = set_.manifest.files.folders, Wanted()
+    data = folders.get("data", f"{folders['home']}/data")
+    for upload in uploads:
+        wanted.setdefault(f"{data}/{upload.path}", []).append(upload)
+    return wanted
+
+
+def _read(set_: BackupSet, wanted: Wanted, made: Extraction) -> Wanted:
+    """Write the ``wanted`` ones that are regular files in the set.
+
+    Returns those that are further names of another file (hard links), by its path.
+    """
+    linked = Wanted()
+
+    def take(member: TarInfo, content: MemberContent) -> None:
+        uploads = wanted.pop(f"/{member.name}", None)
+        if uploads and member.isreg():
+            _write(uploads, content, made)
+        elif uploads and member.islnk():
+            linked.setdefault(f"/{member.linkname}", []).extend(uploads)
+
+    check = verify.read_files(set_, take)
+    if check.result is Result.FAILED:
+        made.problems.append(f"The files of {set_.name}: {check.detail}")
+    return linked
+
+
+def _write(uploads: Sequence[Upload], content: MemberContent, made: Extraction) -> None:
+    """Write one file for each of ``uploads``, which share a file in the set."""
+    with contextlib.ExitStack() as opened:
+        try:
+            files = [
+                opened.enter_context(made.folder.create(upload.name, upload.made))
+                for upload in uploads
+            ]
+            size = 0
+            for piece in content.pieces():
+                size += len(piece)
+                for file, _ in files:
+                    file.write(piece)
+        except OSError as error:
+            raise _CannotWrite(f"{made.folder.path} cannot be written", reason(error)) from error
+    made.written += [Extracted(upload, name, size) for upload, (_, name) in zip(uploads, files)]

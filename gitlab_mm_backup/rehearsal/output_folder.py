@@ -1,0 +1,231 @@
+"""The directory that extracted files go to: opened so that no other account leads root astray."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import pwd
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import ExitCode, Failure, reason
+from ..system import files
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_LONGEST = 200  # bytes of a name, of the 255 that a file system has: a number may follow
+_LONGEST_END = 20  # bytes of an extension that is kept where a name is cut
+_NAMELESS = "file"
+_PRIVATE = 0o700
+_MOST_LINKS = 40  # as path_resolution(7) has it
+_ANY = 0xFFFFFFFF  # to setfsuid(2): no change, only the answer
+
+
+@dataclass(frozen=True)
+class Asker:
+    """The account for which files are written; root where nobody called sudo."""
+
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass
+class OutputFolder:
+    """An open directory, and the names that were given to files in it."""
+
+    path: Path
+    descriptor: int
+    asker: Asker
+    lent: bool  # it is in a place of the asker's, who alone has rights there
+    _numbers: dict[str, int] = field(default_factory=dict)  # name -> the last that was added to it
+
+    def available(self) -> int:
+        """Return the bytes that are free on its disk."""
+        disk = os.fstatvfs(self.descriptor)
+        return disk.f_bavail * disk.f_frsize
+
+    @contextlib.contextmanager
+    def create(self, name: str, milliseconds: int) -> Iterator[tuple[BinaryIO, str]]:
+        """Yield a new file and its name, which is a safe form of ``name``; nothing is overwritten.
+
+        The file is the asker's, with mode 0600 and the time ``milliseconds`` after 1970. It is
+        removed where the block fails. Raises OSError.
+        """
+        descriptor, given = self._new(safe_name(name))
+        try:
+            with open(descriptor, "wb") as file:
+                if not self.lent:
+                    os.fchown(descriptor, self.asker.uid, self.asker.gid)
+                yield file, given
+                file.flush()
+                with contextlib.suppress(OSError, OverflowError):  # a date that no disk can have
+                    os.utime(descriptor, ns=(milliseconds * 1_000_000,) * 2)
+        except BaseException:
+            with self._rights(), contextlib.suppress(OSError):
+                os.unlink(given, dir_fd=self.descriptor)
+            raise
+
+    def _new(self, name: str) -> tuple[int, str]:
+        """Return a descriptor of a new file, and its name; a number is added to one that is taken."""
+        while True:
+            number = self._numbers.get(name, 0) + 1
+            self._numbers[name] = number
+            given = name if number == 1 else _numbered(name, number)
+            try:
+                with self._rights():
+                    return os.open(given, _NEW, 0o600, dir_fd=self.descriptor), given
+            except FileExistsError:
+                continue
+
+    def _rights(self) -> contextlib.AbstractContextManager[None]:
+        return as_account(self.asker) if self.lent else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def opened(path: Path, asker: Asker) -> Iterator[OutputFolder]:
+    """Yield the directory ``path``, created with mode 0700 where it is missing.
+
+    In a place that only root can change, root opens it. In any other place that is done with the
+    rights of the asker, so that no link there leads further than its own rights do. Raises Failure
+    for a place of any other account.
+    """
+    path = Path(os.path.abspath(path))
+    with contextlib.ExitStack() as stack:
+        try:
+            real = Path(os.path.realpath(path))
+            lent = not _led_by_root(path)
+            if lent and asker == Asker():
+                raise _refused(path, "another account than root can change the path to it")
+            place = _lent(path, asker) if lent else _roots(real, asker)
+            descriptor = stack.enter_context(place)
+            _judge(path, os.fstat(descriptor), asker, lent=lent)
+        except OSError as error:
+            raise Failure(
+                f"{path} cannot be written", reason(error), "Give another directory: --to DIR."
+            ) from error
+        yield OutputFolder(path, descriptor, asker, lent)
+
+
+def _led_by_root(path: Path, links: int = 0) -> bool:
+    """Tell whether root alone can change where ``path`` leads, by links on the way too."""
+    for place in (*reversed(path.parents), path):
+        try:
+            status = os.lstat(place)
+        except FileNotFoundError:
+            if place == path:  # it will be created
+                return True
+            raise
+        if stat.S_ISLNK(status.st_mode):
+            if status.st_uid != 0 or links > _MOST_LINKS:
+                return False
+            leads_to = place.parent / os.readlink(place) / path.relative_to(place)
+            return _led_by_root(Path(os.path.abspath(leads_to)), links + 1)
+        sticky = status.st_uid == 0 and status.st_mode & stat.S_ISVTX  # as /tmp: root's stays
+        if place != path and not sticky and (status.st_uid or status.st_mode & files.OTHERS_WRITE):
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def _roots(real: Path, asker: Asker) -> Iterator[int]:
+    """Open a directory in a place of root's."""
+    try:
+        os.mkdir(real, _PRIVATE)
+        made = True
+    except FileExistsError:
+        made = False
+    with files.open_directory(real) as descriptor:
+        if made:
+            os.fchown(descriptor, asker.uid, asker.gid)
+        yield descriptor
+
+
+@contextlib.contextmanager
+def _lent(path: Path, asker: Asker) -> Iterator[int]:
+    """Open a directory with the rights of the asker."""
+    with as_account(asker):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, _PRIVATE)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _judge(path: Path, status: os.stat_result, asker: Asker, *, lent: bool) -> None:
+    """Raise Failure for a directory of another account, or in which others can write."""
+    owners = (asker.uid,) if lent else (0, asker.uid)
+    if status.st_uid not in owners:
+        raise _refused(path, f"it belongs to the account with the id {status.st_uid}")
+    if status.st_mode & files.OTHERS_WRITE:
+        raise _refused(path, f"its mode {stat.S_IMODE(status.st_mode):04o} lets others write there")
+
+
+def _refused(path: Path, why: str) -> Failure:
+    return Failure(
+        f"Files are not extracted to {path}",
+        why,
+        "Give a new directory, such as --to /root/found; or call sudo from the account that the "
+        "directory belongs to.",
+        ExitCode.USAGE,
+    )
+
+
+@contextlib.contextmanager
+def as_account(asker: Asker) -> Iterator[None]:
+    """Use the file system with the rights of an account for the block, in this thread.
+
+    Other than seteuid(2), setfsuid(2) does not let the account send signals to this process.
+    Raises Failure where the kernel does not do it.
+    """
+    libc, groups = ctypes.CDLL(None), os.getgroups()
+    os.setgroups(_groups(asker))  # root's own may open what the account may not
+    try:
+        libc.setfsgid(asker.gid)
+        libc.setfsuid(asker.uid)
+        if (libc.setfsuid(_ANY), libc.setfsgid(_ANY)) != (asker.uid, asker.gid):
+            raise Failure(f"The rights of account {asker.uid} cannot be taken", "setfsuid")
+        yield
+    finally:
+        libc.setfsuid(0)
+        libc.setfsgid(0)
+        os.setgroups(groups)
+
+
+def _groups(asker: Asker) -> list[int]:
+    try:
+        return os.getgrouplist(pwd.getpwuid(asker.uid).pw_name, asker.gid)
+    except KeyError:
+        return [asker.gid]
+
+
+def safe_name(name: str) -> str:
+    """Return ``name`` as a file name for any directory: no path, nothing unprintable, no option.
+
+    It begins with neither a dot nor a dash, and has at most 200 bytes.
+    """
+    last = re.split(r"[/\\]", name)[-1]
+    plain = "".join(letter if letter.isprintable() else "_" for letter in last).strip()
+    if plain.startswith((".", "-")):
+        plain = f"_{plain}"
+    return _cut(plain) or _NAMELESS
+
+
+def _cut(name: str) -> str:
+    """Return a name that is short enough, with its extension."""
+    if len(name.encode()) <= _LONGEST:
+        return name
+    stem, end = os.path.splitext(name)
+    if len(end.encode()) > _LONGEST_END:
+        stem, end = name, ""
+    return stem.encode()[: _LONGEST - len(end.encode())].decode(errors="ignore") + end
+
+
+def _numbered(name: str, number: int) -> str:
+    stem, end = os.path.splitext(name)
+    return f"{stem} ({number}){end}"

@@ -1,0 +1,501 @@
+"""Looking into a set, and taking uploads out of it; SQL on the live database and sha256sum say what is right.
+
+The set is incremental on another one; a copy of it is encrypted on a remote, and a repository of restic has a third
+set. Odd rows are made by SQL, because Mattermost's API makes none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.lab.installed_package import Product, install_product
+from tests.lab.omnibus import Omnibus, Seed, Spec, install
+from tests.lab.sandbox import Lab
+
+CONFIG = "/etc/gitlab-mm-backup/config.yml"
+RESTIC_YML = "/srv/restic.yml"
+WORD = "/srv/restic-password"
+KEY = "/root/age-key"
+RCLONE = "[nas]\ntype = alias\nremote = /srv\n"
+TO = "/root/found"
+EVE = 4321
+PG_RESTORE = "/opt/gitlab/embedded/bin/pg_restore"
+DATA = "/var/opt/gitlab/mattermost/data"
+LONG = "é" * 125 + ".txt"
+HOSTILE = "../../etc/\x1b[31mred\x07\u202e.pdf"
+NEW_YEAR = 1577836800000  # 2020-01-01 00:00 UTC, in milliseconds since 1970
+
+
+@dataclass(frozen=True)
+class House:
+    """A server, its sets, and what its database and disk say."""
+
+    lab: Lab
+    gitlab: Omnibus
+    product: Product
+    seed: Seed
+    full: str  # name of the first set
+    newest: str  # of the one that builds on it
+    kept: str  # of the one in the repository
+
+    def rows(self, columns: str, rest: str) -> list[list[str]]:
+        """Rows of the live database, their columns as text; no text here has the separator."""
+        texts = ", ".join(f"coalesce({column}::text, '')" for column in columns.split(", "))
+        lines = self.gitlab.sql(f"SELECT concat_ws('~~', {texts}) {rest}")
+        return [line.split("~~") for line in lines]
+
+    def uploads(self, condition: str = "true") -> dict[str, str]:
+        """Ids of uploads in the database -> SHA-256 of their files, where these are there."""
+        found = {}
+        for id_, path in self.rows("id, path", f"FROM fileinfo WHERE {condition}"):
+            done = self.lab.run("sha256sum", f"{DATA}/{path}", check=False)
+            found[id_] = done.stdout.lstrip("\\").partition(" ")[0]
+        return found
+
+    def extract(self, *words: str, code: int = 0, to: str = TO) -> list[dict[str, str]]:
+        """Extract into a new directory; gives what was said of each file, with its SHA-256."""
+        self.lab.run("rm", "-rf", to)
+        answer = self.product("extract", *words, "--to", to)
+        assert answer.code == code, answer
+        return [
+            {**file, "sha256": self.sha256(f"{to}/{file['file']}")}
+            for file in answer.document["files"]
+        ]
+
+    def sha256(self, path: str) -> str:
+        return self.lab.run("sha256sum", path).stdout.lstrip("\\").partition(" ")[0]
+
+
+def backup(product: Product, *words: str) -> str:
+    """Make a set, with the warning that an upload is missing on the disk; gives its name."""
+    answer = product("backup", *words)
+    assert answer.code == 4 and "gone.txt" in answer.document["warnings"][0], answer
+    return str(answer.document["set"])
+
+
+def odd_rows(gitlab: Omnibus, seed: Seed) -> None:
+    """Rows as years, plugins and people with bad intentions leave them."""
+    ids = {file["name"]: id_ for id_, file in seed.files.items()}
+    alice, bob = (
+        gitlab.sql(f"SELECT id FROM users WHERE username = '{name}'")[0]
+        for name in ("alice", "bob")
+    )
+    post = gitlab.sql("SELECT id FROM posts WHERE message LIKE 'Good morning%' LIMIT 1")[0]
+    direct = "d" * 26
+    gitlab.sql(
+        f"UPDATE fileinfo SET name = E'{HOSTILE.encode('unicode_escape').decode()}'"
+        f" WHERE id = '{ids['diagram (1).png']}';"
+        f"UPDATE fileinfo SET name = '{LONG}', createat = {NEW_YEAR}"
+        f" WHERE id = '{ids['-rf --no-preserve-root']}';"
+        f"UPDATE fileinfo SET deleteat = 1 WHERE id = '{ids['fish & chips <menu>.md']}';"
+        "INSERT INTO fileinfo (id, creatorid, postid, createat, deleteat, path, name, size)"
+        f" VALUES ('{'m' * 26}', '{alice}', '{post}', {NEW_YEAR}, 0, 'nowhere/gone.txt', 'gone.txt', 5);"
+        "INSERT INTO channels (id, createat, deleteat, teamid, type, name, displayname) VALUES"
+        f" ('{direct}', 1, 0, '', 'D', '{min(alice, bob)}__{max(alice, bob)}', ''),"
+        f" ('{'x' * 26}', 1, 5, '{seed.team}', 'P', 'buried', E'\\x1b]0;title');"
+        "INSERT INTO posts (id, createat, updateat, deleteat, userid, channelid, rootid, originalid,"
+        f" message, type) VALUES ('{'p' * 26}', {NEW_YEAR}, 1, 0, '{alice}', '{direct}', 'nothing',"
+        " '', E'a secret \\x1b[2J plan', ''),"
+        f" ('{'o' * 26}', {NEW_YEAR}, 1, 7, '{alice}', '{direct}', '', '{'p' * 26}',"
+        " 'a secret draft', ''),"
+        f" ('{'j' * 26}', {NEW_YEAR}, 1, 0, '{alice}', '{direct}', '', '', 'a secret join',"
+        " 'system_join_channel');"
+        f"UPDATE fileinfo SET postid = '{'p' * 26}' WHERE id = '{ids['report 2026.txt']}';"
+        "INSERT INTO users (id, username, email, createat, deleteat)"
+        f" VALUES ('{'b' * 26}', 'robot', 'robot@example.test', 1, 0);"
+        f"INSERT INTO bots (userid, createat, updateat, deleteat) VALUES ('{'b' * 26}', 1, 1, 0)"
+    )
+
+
+@pytest.fixture(scope="module")
+def house(base: Path, deb: Path) -> Iterator[House]:
+    with Lab(base=base) as lab:
+        gitlab = install(lab, Spec())
+        product = install_product(lab, deb)
+        seed = gitlab.seed()
+        odd_rows(gitlab, seed)
+        lab.run("useradd", "--create-home", "--uid", str(EVE), "eve")
+        lab.run("mkdir", "-p", "/root/.config/rclone", "/srv/copies")
+        lab.write("/root/.config/rclone/rclone.conf", RCLONE, mode=0o600)
+        lab.run("age-keygen", "-o", KEY)
+        public = lab.run("age-keygen", "-y", KEY).stdout.strip()
+        lab.write(
+            CONFIG,
+            "files: incremental\nrehearse: off\nfollow_gitlab: false\nkeep: {last: 9}\n"
+            f"offsite:\n  - remote: nas:copies\n    recipients: [{public}]\n",
+            mode=0o600,
+        )
+        session = gitlab.sign_in("bob")
+        session._channels["releases"] = seed.channels["releases"]
+        large = session.upload("large.bin", random.Random(7).randbytes(3 << 20), "releases")
+        session.post("more than one piece", "releases", [large])
+        full = backup(product)
+        second = json.loads(
+            session.call("POST", "/teams", json={"name": "ops", "display_name": "Ops"})
+        )["id"]
+        made = session.call(
+            "POST",
+            "/channels",
+            json={"team_id": second, "name": "releases", "display_name": "Ours"},
+        )
+        channel = json.loads(made)["id"]
+        session._channels["ours"] = channel
+        for text in ("first", "second"):
+            file = session.upload("report 2026.txt", text.encode() * 10, "ours")
+            session.post(f"the {text} report of the ops team", "ours", [file])
+        newest = backup(product)
+        lab.write(WORD, "of the repository\n", mode=0o600)
+        lab.run("restic", "init", "-r", "/srv/restic", "-p", WORD)
+        settings = f"store: restic\nrestic: {{repository: /srv/restic, password_file: {WORD}}}\n"
+        lab.write(RESTIC_YML, settings, mode=0o600)
+        kept = backup(product, "--config", RESTIC_YML)
+        yield House(lab, gitlab, product, seed, full, newest, kept)
+
+
+def test_info_has_what_the_database_has(house: House) -> None:
+    answer = house.product("info", house.newest)
+    assert answer.code == 0 and answer.document["base"] == house.full, answer
+    counted = house.rows(
+        "(SELECT count(*) FROM teams WHERE deleteat = 0), "
+        "(SELECT count(*) FROM channels WHERE type = 'O' AND deleteat = 0), "
+        "(SELECT count(*) FROM channels WHERE type = 'P' AND deleteat = 0), "
+        "(SELECT count(*) FROM channels WHERE type = 'D' AND deleteat = 0), "
+        "(SELECT count(*) FROM posts WHERE deleteat = 0), "
+        "(SELECT count(*) FROM fileinfo WHERE deleteat = 0), "
+        "(SELECT sum(size) FROM fileinfo WHERE deleteat = 0), "
+        "(SELECT count(*) FROM users WHERE deleteat = 0)",
+        "",
+    )[0]
+    people = answer.document["people"]
+    names = ("teams", "open_channels", "private_channels", "conversations", "posts", "uploads")
+    assert [people[name] for name in (*names, "upload_bytes")] == [int(x) for x in counted[:7]]
+    assert (people["users"] + 1, people["bots"]) == (int(counted[7]), 1)
+    assert people["first_post"] == "2020-01-01T00:00:00Z"
+    section = house.gitlab.config()["PluginSettings"]
+    states = {name: state["Enable"] for name, state in section["PluginStates"].items()}
+    assert answer.document["plugins"] == {**dict.fromkeys(section["Plugins"], False), **states}
+    assert answer.document["settings_differ"] == []
+
+
+def test_info_names_the_settings_that_differ_and_no_values(house: House) -> None:
+    path = house.lab.path(f"{house.gitlab.home}/config.json")
+    kept = path.read_bytes()
+    config = house.gitlab.config()
+    config["EmailSettings"]["SMTPPassword"] = "hush-hush"
+    path.write_text(json.dumps(config))
+    try:
+        done = house.product.run("info", house.newest)
+        assert "Settings that differ: EmailSettings.SMTPPassword\n" in done.stdout
+        assert "hush" not in done.stdout + done.stderr
+    finally:
+        path.write_bytes(kept)
+
+
+def test_ls_has_the_places_and_people_of_the_database(house: House) -> None:
+    answer = house.product("ls", house.newest)
+    assert answer.code == 0, answer
+    posts = dict(
+        house.rows("channelid, count(*)", "FROM posts WHERE deleteat = 0 GROUP BY channelid")
+    )
+    uploads = dict(
+        house.rows(
+            "p.channelid, count(*)",
+            "FROM fileinfo f JOIN posts p ON p.id = f.postid WHERE f.deleteat = 0 GROUP BY p.channelid",
+        )
+    )
+    live = {row[0] for row in house.rows("id", "FROM channels WHERE deleteat = 0")}
+    said = {channel["id"]: channel for channel in answer.document["channels"]}
+    assert set(said) == live
+    for id_, channel in said.items():
+        assert channel["posts"] == int(posts.get(id_, 0)), channel
+        assert channel["uploads"] == int(uploads.get(id_, 0)), channel
+    assert said["d" * 26]["name"] in ("@alice,@bob", "@bob,@alice")
+    by_name = {user["name"]: user for user in answer.document["users"]}
+    written = dict(house.rows("userid, count(*)", "FROM posts WHERE deleteat = 0 GROUP BY userid"))
+    assert {user["id"]: user["posts"] for user in by_name.values() if user["posts"]} == {
+        id_: int(count) for id_, count in written.items()
+    }
+    assert by_name["robot"]["bot"] and not by_name["alice"]["bot"]
+    everything = house.product("ls", house.newest, "--deleted").document["channels"]
+    assert {channel["id"] for channel in everything} - live == {"x" * 26}
+
+
+def test_ls_of_a_channel_and_of_a_user(house: House) -> None:
+    channel = house.seed.channels["releases"]
+    of_channel = f"postid IN (SELECT id FROM posts WHERE channelid = '{channel}')"
+    of_user = "creatorid = (SELECT id FROM users WHERE username = 'bob')"
+    for words, condition in (
+        (("--channel", "engineering/releases"), of_channel),
+        (("--channel", "@bob,@alice"), f"postid = '{'p' * 26}'"),
+        (("--user", "@bob"), of_user),
+        (("--channel", channel, "--user", "bob"), f"{of_channel} AND {of_user}"),
+    ):
+        for more, deleted in (((), " AND deleteat = 0"), (("--deleted",), "")):
+            answer = house.product("ls", house.newest, *words, *more)
+            rows = house.rows("id, name", f"FROM fileinfo WHERE {condition}{deleted}")
+            said = [[upload["id"], upload["name"]] for upload in answer.document["uploads"]]
+            assert rows and sorted(id_ for id_, _ in said) == sorted(row[0] for row in rows)
+
+
+def test_a_name_that_two_teams_have_is_refused_with_both(house: House) -> None:
+    for verb in ("ls", "extract"):
+        words = ("--to", TO) if verb == "extract" else ()
+        answer = house.product(verb, house.newest, "--channel", "releases", *words)
+        assert answer.code == 2 and "engineering/releases" in answer.error["detail"], answer
+        assert "ops/releases" in answer.error["detail"]
+    answer = house.product("ls", house.newest, "--user", "nobody\x1b[31m")
+    assert answer.code == 2 and "\x1b" not in answer.error["message"], answer
+
+
+def test_find_has_uploads_by_name_and_messages_by_text(house: House) -> None:
+    answer = house.product("find", house.newest, "--file", "*REPORT*.txt")
+    rows = house.rows("id", "FROM fileinfo WHERE name ILIKE '%report%.txt'")
+    assert sorted(upload["id"] for upload in answer.document["uploads"]) == sorted(
+        row[0] for row in rows
+    )
+    assert len(rows) == 3 and answer.document["messages"] == []
+    answer = house.product("find", house.newest, "--text", "SECRET a")
+    said = {post["id"]: (post["deleted"], post["replaced"]) for post in answer.document["messages"]}
+    assert said == {"p" * 26: (False, False), "o" * 26: (False, True)}
+    assert answer.document["uploads"] == []
+    answer = house.product("find", house.newest, "--file", "fish*", "--text", "fish")
+    assert [upload["deleted"] for upload in answer.document["uploads"]] == [True]
+    assert [post["text"] for post in answer.document["messages"]] == ["fish & chips <menu>.md"]
+
+
+def test_find_by_time(house: House) -> None:
+    old = house.product("find", house.newest, "--until", "2020-01-01").document
+    assert {upload["name"] for upload in old["uploads"]} == {LONG, "gone.txt"}
+    assert {post["id"] for post in old["messages"]} == {"p" * 26, "o" * 26}
+    later = house.product("find", house.newest, "--since", "2020-01-02", "--file", "*").document
+    assert len(later["uploads"]) == len(house.uploads()) - 2
+    assert house.product("find", house.newest).code == 2
+    assert house.product("find", house.newest, "--since", "someday").code == 2
+
+
+def test_find_in_all_sets_names_those_that_hold_it(house: House) -> None:
+    answer = house.product("find", "--all", "--file", "report*", "--text", "report ops")
+    assert answer.code == 0 and answer.document["sets"] == [house.newest, house.full], answer
+    of_ops = house.rows("id", "FROM fileinfo WHERE name = 'report 2026.txt' AND size > 40")
+    for upload in answer.document["uploads"]:
+        both = [upload["id"]] not in of_ops
+        assert upload["sets"] == ([house.newest, house.full] if both else [house.newest])
+    assert len(answer.document["uploads"]) == 3
+    assert [post["sets"] for post in answer.document["messages"]] == [[house.newest]] * 2
+    answer = house.product("find", "--all", "--channel", "ops/releases", "--file", "*")
+    assert answer.code == 0 and len(answer.document["uploads"]) == 2, answer
+    assert house.product("find", "--all", "--channel", "ops/none", "--file", "*").code == 2
+    away = house.product("find", "--all", "--from", "nas:copies", "--identity", KEY, "--file", "r*")
+    assert away.code == 0 and len(away.document["uploads"]) == 3, away
+
+
+def test_all_uploads_of_a_set_that_builds_on_another_come_back(house: House) -> None:
+    files = house.extract(house.newest, code=4)
+    live = house.uploads("deleteat = 0")
+    assert live.pop("m" * 26) == ""
+    assert {file["id"]: file["sha256"] for file in files} == live
+    listed = house.lab.run("find", TO, "-mindepth", "1", "-printf", "%f\\t%m\\t%U\\t%y\\n").stdout
+    on_disk = {line.split("\t")[0]: line.split("\t")[1:] for line in listed.splitlines()}
+    assert set(on_disk) == {file["file"] for file in files}
+    assert set(map(tuple, on_disk.values())) == {("600", "0", "f")}
+    assert house.lab.run("stat", "-c", "%a %U", TO).stdout == "700 root\n"
+    names = {file["name"]: file["file"] for file in files if file["name"].startswith("report")}
+    assert {name for name in on_disk if name.startswith("report")} == {
+        "report 2026.txt", "report 2026 (2).txt", "report 2026 (3).txt"
+    }  # fmt: skip
+    assert names
+    plain = [file for file in files if re.fullmatch(r"[\w ()&;<>'\"]+\.\w+", file["name"])]
+    assert len(plain) >= 5
+    for file in plain:
+        if file["name"] == LONG:
+            continue
+        assert re.sub(r" \(\d\)(?=\.)", "", file["file"]) == re.sub(
+            r" \(\d\)(?=\.)", "", file["name"]
+        )
+
+
+def test_dates_are_those_of_the_uploads(house: House) -> None:
+    files = house.extract(house.newest, code=4)
+    made = dict(house.rows("id, createat", "FROM fileinfo"))
+    for file in files:
+        stamp = house.lab.run("stat", "-c", "%Y", f"{TO}/{file['file']}").stdout
+        assert int(stamp) == int(made[file["id"]]) // 1000, file
+
+
+def test_hostile_names_lead_nowhere(house: House) -> None:
+    files = {file["name"]: file for file in house.extract(house.newest, code=4)}
+    assert files[HOSTILE]["file"] == "_[31mred__.pdf"
+    long = files[LONG]["file"]
+    assert long.endswith("é.txt") and len(long.encode()) <= 200
+    assert house.lab.run("find", "/root", "/etc", "-name", "*red*.pdf").stdout == (
+        f"{TO}/_[31mred__.pdf\n"
+    )
+    for words in (
+        ("ls", "--deleted"),
+        ("ls", "--user", "alice", "--deleted"),
+        ("find", "--file", "*"),
+        ("find", "--text", "secret"),
+        ("extract", "--to", "/root/other"),
+    ):
+        done = house.product.run(*words)
+        said = done.stdout + done.stderr
+        assert done.returncode in (0, 4)
+        assert not re.search(r"[^\n\x20-\x7e\xa0-\u2027\u2030-\uffff\U00010000-\U0010ffff]", said)
+        assert "\u202e" not in said
+    assert "\\x1b" in house.product.run("find", "--text", "secret").stdout
+
+
+def test_a_file_that_the_set_lacks_is_told_and_the_rest_comes(house: House) -> None:
+    answer = house.product("extract", house.newest, "--until", "2020-01-01", "--to", "/root/old")
+    assert answer.code == 4
+    assert [file["name"] for file in answer.document["files"]] == [LONG]
+    assert [upload["name"] for upload in answer.document["missing"]] == ["gone.txt"]
+    assert any(text.startswith("Not in the set: ") for text in answer.document["warnings"])
+
+
+def test_nothing_is_overwritten_and_deleted_uploads_come_when_asked_for(house: House) -> None:
+    words = ("extract", house.newest, "--file", "fish*", "--to", "/root/fish")
+    answer = house.product(*words)
+    assert (answer.code, answer.document["left_out"], answer.document["files"]) == (0, 1, []), (
+        answer
+    )
+    house.lab.write("/root/fish/fish & chips <menu>.md", "mine")
+    answer = house.product(*words, "--deleted")
+    assert [file["file"] for file in answer.document["files"]] == ["fish & chips <menu> (2).md"]
+    assert house.lab.read("/root/fish/fish & chips <menu>.md") == "mine"
+    assert house.lab.read("/root/fish/fish & chips <menu> (2).md") == "# menu\n"
+
+
+def test_copies_and_repositories_give_the_same(house: House) -> None:
+    live = house.uploads("deleteat = 0")
+    del live["m" * 26]
+    for words in (
+        (house.newest, "--from", "nas:copies", "--identity", KEY),
+        (house.kept, "--config", RESTIC_YML),
+        (house.kept, "--from", "restic:/srv/restic", "--config", RESTIC_YML),
+    ):
+        files = house.extract(*words, code=4)
+        assert {file["id"]: file["sha256"] for file in files} == live, words
+        for verb, rest in (("ls", ()), ("find", ("--file", "*")), ("info", ())):
+            answer = house.product(verb, *words, *rest)
+            assert (answer.code, answer.document["warnings"]) == (0, []), answer
+    assert house.product.leftovers() == []
+    answer = house.product("ls", house.full, "--from", "nas:copies")
+    assert answer.code != 0, "the key was not needed"
+
+
+def test_files_belong_to_who_called_sudo(house: House) -> None:
+    lab = house.lab
+    sudo = {"SUDO_UID": str(EVE), "SUDO_GID": str(EVE)}
+    for to in ("/home/eve/found", "/srv/found"):
+        words = ("gitlab-mm", "extract", house.newest, "--file", "report*", "--to", to)
+        assert lab.run(*words, env=sudo, check=False).returncode == 0
+        owned = lab.run("find", to, "-printf", "%u:%g %m %y\\n").stdout.splitlines()
+        assert owned == ["eve:eve 700 d", *["eve:eve 600 f"] * 3]
+
+
+@pytest.mark.parametrize(
+    ("to", "prepare"),
+    [
+        ("/home/eve/link/found", "ln -sfn /root/private /home/eve/link"),
+        ("/home/eve/straight", "ln -sfn /root/private /home/eve/straight"),
+        ("/tmp/hers", "install -d -o eve -g eve -m 755 /tmp/hers; chmod 777 /tmp/hers"),
+        ("/tmp/sticky", "install -d -o nobody -m 700 /tmp/sticky"),
+        ("/home/eve/../eve/link/x", "true"),
+    ],
+)
+@pytest.mark.parametrize("sudo", [True, False])
+def test_no_other_account_leads_root_astray(
+    house: House, to: str, prepare: str, sudo: bool
+) -> None:
+    lab = house.lab
+    lab.run("mkdir", "-p", "-m", "700", "/root/private")
+    lab.run("sh", "-c", prepare)
+    env = {"SUDO_UID": str(EVE), "SUDO_GID": str(EVE)} if sudo else {}
+    words = ("gitlab-mm", "extract", house.newest, "--file", "report*", "--to", to)
+    done = lab.run(*words, env=env, check=False)
+    assert done.returncode in (1, 2), done
+    assert os.listdir(lab.path("/root/private")) == []
+    assert "Traceback" not in done.stderr
+
+
+def test_root_writes_into_no_directory_of_others(house: House) -> None:
+    answer = house.product("extract", house.newest, "--file", "report*", "--to", "/home/eve/roots")
+    assert answer.code == 2 and "can change the path" in answer.error["detail"], answer
+    assert not house.lab.path("/home/eve/roots").exists()
+
+
+def test_no_server_and_no_mattermost_are_needed(house: House) -> None:
+    house.gitlab.gitlab_ctl("stop", "mattermost")
+    house.gitlab.gitlab_ctl("stop", "postgresql")
+    try:
+        assert house.product("ls", house.newest).code == 0
+        assert house.product("find", house.newest, "--file", "report*").code == 0
+        assert len(house.extract(house.newest, "--file", "report*")) == 3
+        assert house.product("info", house.newest).document["people"]["teams"] == 2
+    finally:
+        house.gitlab.gitlab_ctl("start", "postgresql")
+        house.gitlab.gitlab_ctl("start", "mattermost")
+        house.gitlab.wait_until_ready()
+
+
+def test_without_pg_restore_the_package_to_install_is_named(house: House) -> None:
+    house.lab.run("sh", "-c", f"mv {PG_RESTORE} {PG_RESTORE}.away; mv /usr/lib/postgresql /srv/")
+    try:
+        answer = house.product("ls", house.newest)
+        assert answer.code == 1 and "postgresql-client" in answer.error["hint"], answer
+        answer = house.product("info", house.newest)
+        assert (answer.code, answer.document["people"]) == (0, None), answer
+        assert "No pg_restore" in answer.document["warnings"][0]
+    finally:
+        house.lab.run(
+            "sh", "-c", f"mv {PG_RESTORE}.away {PG_RESTORE}; mv /srv/postgresql /usr/lib/"
+        )
+
+
+def test_a_channel_in_the_row_of_an_upload_is_used(house: House) -> None:
+    """fileinfo has it since Mattermost 7; rows from before, which have none, take their post's."""
+    channel = house.seed.channels["coffee"]
+    (file,) = house.rows("id", "FROM fileinfo WHERE name = 'überblick 日本語 🦊.pdf'")
+    house.gitlab.sql(
+        "ALTER TABLE fileinfo ADD channelid varchar(26);"
+        f"UPDATE fileinfo SET channelid = '{channel}' WHERE id = '{file[0]}'"
+    )
+    try:
+        name = backup(house.product)
+        there = house.product("ls", name, "--channel", "engineering/coffee").document["uploads"]
+        assert [upload["id"] for upload in there] == file
+        others = house.product("ls", name, "--channel", "engineering/releases").document["uploads"]
+        assert others and file[0] not in [upload["id"] for upload in others]
+        channels = house.product("ls", name).document["channels"]
+        counts = {channel["name"]: channel["uploads"] for channel in channels}
+        assert counts["engineering/coffee"] == 1 + 1 - ("gone.txt" not in str(there))
+        house.lab.run("rm", "-rf", f"/var/opt/gitlab/backups/mattermost/{name}")
+    finally:
+        house.gitlab.sql("ALTER TABLE fileinfo DROP channelid")
+
+
+def test_a_damaged_files_part_gives_what_comes_before_the_damage(house: House) -> None:
+    path = f"/var/opt/gitlab/backups/mattermost/{house.newest}/files.tar.zst"
+    size = house.lab.path(path).stat().st_size
+    house.lab.run("cp", path, "/srv/files.kept")
+    house.lab.run("truncate", f"--size={size - 100}", path)
+    try:
+        answer = house.product("extract", house.newest, "--to", "/root/damaged")
+        assert answer.code == 4 and answer.document["files"], answer
+        assert any("could not be read to their end" in text for text in answer.document["warnings"])
+        live = house.uploads()
+        for file in answer.document["files"]:
+            assert house.sha256(f"/root/damaged/{file['file']}") == live[file["id"]]
+        written = {file["file"] for file in answer.document["files"]}
+        assert set(os.listdir(house.lab.path("/root/damaged"))) == written, "a part of a file"
+    finally:
+        house.lab.run("cp", "/srv/files.kept", path)
