@@ -41,6 +41,7 @@ setup(
         "cryptography>=3.3",
         "Jinja2",
         "jsonpatch",
+        "markdown-it-py",
         "psycopg>=3.1",
         "PyYAML",
         "rich",

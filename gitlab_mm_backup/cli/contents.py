@@ -17,6 +17,9 @@ from . import offsite
 from .common import SET_HELP, filled, settings_and_store, verb
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ..rehearsal.conversation import Conversation, Page
     from ..rehearsal.described import Described, Listing
     from ..rehearsal.extraction import Extraction
     from ..rehearsal.search import Query
@@ -43,6 +46,7 @@ class Options:
     until: str | None = None
     deleted: bool = False
     every: bool = False
+    page: bool = False
     to: Path | None = None
 
     def query(self, *, deleted: bool) -> Query:
@@ -166,6 +170,11 @@ def find(context: Context, options: Options) -> CommandResult:
 @time_options
 @click.option("--deleted", is_flag=True, help="Include deleted uploads.")
 @click.option(
+    "--page",
+    is_flag=True,
+    help="Also write each channel or conversation as an HTML page to read and print.",
+)
+@click.option(
     "--to",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -178,24 +187,74 @@ def find(context: Context, options: Options) -> CommandResult:
 def extract(context: Context, options: Options) -> CommandResult:
     """Write uploads of a set to a directory, by original names.
 
-    No file is overwritten: a number is added to a name that is taken. With sudo, the files belong
-    to the account that called it.
+    With --page the messages are written too, each channel or conversation as an HTML page that
+    loads nothing. No file is overwritten: a number is added to a name that is taken. With sudo, the
+    files belong to the account that called it.
     """
-    from ..rehearsal import described, extraction, output_folder, search
+    from ..rehearsal import conversation, described, extraction, output_folder, search
 
     assert options.to is not None
     ours, store = settings_and_store(context)
     query = options.query(deleted=True)
     there = offsite.looked_at(ours, store, options.place, options.wanted, options.identity)
     with there as set_:
-        found = search.look(set_, query)
+        found = search.look(set_, query, messages=options.page)
         uploads = [upload for upload in found.uploads if options.deleted or not upload.deleted]
         left_out = len(found.uploads) - len(uploads)
+        said = conversation.of(set_, found, deleted=options.deleted) if options.page else []
         asker = output_folder.Asker(*environment.sudo())
         with output_folder.opened(options.to, asker) as folder:
-            made = extraction.extract(set_, uploads, folder)
+            made = extraction.extract(set_, uploads, folder, conversation.avatars(said))
+            pages = [write_page(channel, set_, made) for channel in said]
     rows = {row.id: described.upload(row, found.directory) for row in uploads}
-    return extracted_result(set_.name, made, rows, left_out)
+    return extracted_result(set_.name, made, rows, left_out, pages)
+
+
+def write_page(made: Conversation, set_: BackupSet, done: Extraction) -> Page:
+    """Write a conversation as a page beside its uploads."""
+    from ..rehearsal import conversation
+
+    faces = conversation.avatars([made]).items()
+    content = page(
+        made,
+        name=set_.name,
+        host=set_.manifest.host,
+        at=set_.manifest.made,
+        files={written.upload.id: written.file for written in done.written},
+        pictures={person: done.small[path] for path, person in faces if path in done.small},
+    )
+    name = f"{made.channel.replace('/', '-')}.html"
+    file = done.folder.write(name, content)
+    return conversation.Page(made.channel, made.title, made.posts, file)
+
+
+def page(
+    made: Conversation,
+    *,
+    name: str,
+    host: str,
+    at: datetime,
+    files: Mapping[str, str],
+    pictures: Mapping[str, bytes],
+) -> bytes:
+    """Return a conversation of set ``name`` as HTML that loads nothing.
+
+    ``files`` has the names of written uploads, ``pictures`` the avatars, both by ids.
+    """
+    from ..health import html
+    from ..rehearsal import conversation, markdown
+
+    shown = {person: conversation.as_data(picture) for person, picture in pictures.items()}
+    return html.render(
+        "rehearsal/conversation.jinja",
+        {"markdown": markdown.to_html},
+        made=made,
+        set=name,
+        host=host,
+        at=at,
+        files=files,
+        pictures=shown,
+    )
 
 
 @dataclass
@@ -288,12 +347,20 @@ def uploads_result(name: str, rows: Sequence[Described], size: int) -> CommandRe
 
 
 def extracted_result(
-    name: str, made: Extraction, rows: Mapping[str, Described], left_out: int
+    name: str,
+    made: Extraction,
+    rows: Mapping[str, Described],
+    left_out: int,
+    pages: Sequence[Page] = (),
 ) -> CommandResult:
-    """Return which files were written, and which uploads the set lacks."""
+    """Return which files and pages were written, and which uploads the set lacks."""
     count = humanize.number(len(made.written), "file")
     lines = [
         f"Wrote {count} to {humanize.plain(str(made.folder.path))}, {humanize.size(made.bytes)}"
+    ]
+    lines += [
+        f"{page.file}: {humanize.number(page.messages, 'message')} of {humanize.plain(page.channel)}"
+        for page in pages
     ]
     if left_out:
         deleted = humanize.number(left_out, "deleted upload")
@@ -313,5 +380,6 @@ def extracted_result(
         "missing": [rows[upload.id].fields for upload in made.missing],
         "bytes": made.bytes,
         "left_out": left_out,
+        "pages": [vars(page) for page in pages],
     }
     return CommandResult(fields, lines, warnings, answer=True)

@@ -109,6 +109,7 @@ from ..postgresql import (
 )
 from ..rehearsal import (
     boot,
+    conversation,
     described,
     directory,
     dump_rows,
@@ -116,6 +117,7 @@ from ..rehearsal import (
     integrity,
     kept_settings,
     limits,
+    markdown,
     output_folder,
     search,
     survey,

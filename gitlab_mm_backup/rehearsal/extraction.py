@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from tarfile import TarInfo
 
@@ -17,6 +17,7 @@ from .output_folder import OutputFolder
 from .search import Upload
 
 Wanted = dict[str, list[Upload]]  # by the absolute paths that their files had
+_SMALL = 200 << 10  # bytes of a file that is kept in memory
 _PASSES = 2  # a hard link comes after the file that it is another name of
 
 
@@ -41,24 +42,30 @@ class Extraction:
     written: list[Extracted] = field(default_factory=list)
     missing: list[Upload] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    small: dict[str, bytes] = field(default_factory=dict)  # kept in memory, by their paths
 
     @property
     def bytes(self) -> int:
         return sum(extracted.bytes for extracted in self.written)
 
 
-def extract(set_: BackupSet, uploads: Sequence[Upload], folder: OutputFolder) -> Extraction:
+def extract(
+    set_: BackupSet, uploads: Sequence[Upload], folder: OutputFolder, small: Iterable[str] = ()
+) -> Extraction:
     """Write ``uploads`` to ``folder``, reading the files part of the set once.
 
+    ``small`` are paths below the data directory of files to keep in memory, where they are small.
     An upload that the set lacks is ``missing``, and the rest is written. So it is where the files
     part is damaged, up to the damage. Raises Failure where the directory cannot be written.
     """
     made = Extraction(folder)
     _refuse_without_room(uploads, folder)
-    wanted = _by_path(set_, uploads)
+    wanted, data = _by_path(set_, uploads), _data(set_)
+    kept = {f"{data}/{path}": path for path in small}
     try:
         for _ in range(_PASSES):
-            wanted = _read(set_, wanted, made) if wanted else wanted
+            wanted = _read(set_, wanted, kept, made) if wanted or kept else wanted
+            kept = {}
     except _CannotWrite:
         raise
     except Failure as failure:
@@ -78,24 +85,31 @@ def _refuse_without_room(uploads: Sequence[Upload], folder: OutputFolder) -> Non
         )
 
 
+def _data(set_: BackupSet) -> str:
+    folders = set_.manifest.files.folders
+    return folders.get("data", f"{folders['home']}/data")
+
+
 def _by_path(set_: BackupSet, uploads: Sequence[Upload]) -> Wanted:
-    folders, wanted = set_.manifest.files.folders, Wanted()
-    data = folders.get("data", f"{folders['home']}/data")
+    data, wanted = _data(set_), Wanted()
     for upload in uploads:
         wanted.setdefault(f"{data}/{upload.path}", []).append(upload)
     return wanted
 
 
-def _read(set_: BackupSet, wanted: Wanted, made: Extraction) -> Wanted:
-    """Write the ``wanted`` ones that are regular files in the set.
+def _read(set_: BackupSet, wanted: Wanted, kept: Mapping[str, str], made: Extraction) -> Wanted:
+    """Write the ``wanted`` ones that are regular files in the set, and keep the small ones.
 
     Returns those that are further names of another file (hard links), by its path.
     """
     linked = Wanted()
 
     def take(member: TarInfo, content: MemberContent) -> None:
-        uploads = wanted.pop(f"/{member.name}", None)
-        if uploads and member.isreg():
+        path = f"/{member.name}"
+        uploads = wanted.pop(path, None)
+        if path in kept and member.isreg() and member.size <= _SMALL:
+            made.small[kept[path]] = content()
+        elif uploads and member.isreg():
             _write(uploads, content, made)
         elif uploads and member.islnk():
             linked.setdefault(f"/{member.linkname}", []).extend(uploads)

@@ -8,6 +8,7 @@ import os
 import pwd
 import re
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +69,15 @@ class OutputFolder:
             with self._rights(), contextlib.suppress(OSError):
                 os.unlink(given, dir_fd=self.descriptor)
             raise
+
+    def write(self, name: str, content: bytes) -> str:
+        """Write a new file; return its name, a safe form of ``name``. Raises Failure."""
+        try:
+            with self.create(name, int(time.time() * 1000)) as (file, given):
+                file.write(content)
+                return given
+        except OSError as error:
+            raise Failure(f"{self.path} cannot be written", reason(error)) from error
 
     def _new(self, name: str) -> tuple[int, str]:
         """Return a descriptor of a new file, and its name; a number is added to one that is taken."""

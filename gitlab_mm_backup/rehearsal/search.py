@@ -60,6 +60,7 @@ class Message(NamedTuple):
     made: int  # milliseconds since 1970
     deleted: bool
     replaced: bool  # an earlier version of a message that was edited
+    root: str = ""  # id of the message that it replies to
 
 
 @dataclass
@@ -143,8 +144,8 @@ class _Search:
         return Table("fileinfo", (*names, "name", "path"), self._upload, self._keeps([fixed]))
 
     def messages(self) -> Table:
-        names = ("id", "userid", "channelid", "createat", "deleteat", "originalid", "type")
-        return Table("posts", (*names, "message"), self._message, self._keeps(self._words))
+        names = ("id", "userid", "channelid", "createat", "deleteat", "originalid", "rootid")
+        return Table("posts", (*names, "type", "message"), self._message, self._keeps(self._words))
 
     def _keeps(self, texts: Iterable[str]) -> Callable[[bytes], object] | None:
         """Return a test for a line that has all of ``texts``, and the user's id."""
@@ -172,10 +173,10 @@ class _Search:
             self._found.uploads.append(upload)
 
     def _message(self, row: Row) -> None:
-        id_, user, channel, made, deleteat, original, kind, text = row
+        id_, user, channel, made, deleteat, original, root, kind, text = row
         message = Message(
             *(id_ or "", text or "", channel or "", user or ""),
-            *(number(made), deleted(deleteat), bool(original)),
+            *(number(made), deleted(deleteat), bool(original), root or ""),
         )
         if not self._passes(message, message.channel) or (kind or "").startswith(_SYSTEM):
             return

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -32,6 +33,7 @@ PG_RESTORE = "/opt/gitlab/embedded/bin/pg_restore"
 DATA = "/var/opt/gitlab/mattermost/data"
 LONG = "é" * 125 + ".txt"
 HOSTILE = "../../etc/\x1b[31mred\x07\u202e.pdf"
+PICTURE = b"\x89PNG\r\n\x1a\nalice"
 NEW_YEAR = 1577836800000  # 2020-01-01 00:00 UTC, in milliseconds since 1970
 
 
@@ -91,6 +93,11 @@ def odd_rows(gitlab: Omnibus, seed: Seed) -> None:
     )
     post = gitlab.sql("SELECT id FROM posts WHERE message LIKE 'Good morning%' LIMIT 1")[0]
     direct = "d" * 26
+    picture = f"users/{alice}/profile.png"
+    gitlab.lab.run(
+        "install", "-D", "-o", "mattermost", "-m", "0600", "/dev/null", f"{DATA}/{picture}"
+    )
+    gitlab.lab.path(f"{DATA}/{picture}").write_bytes(PICTURE)
     gitlab.sql(
         f"UPDATE fileinfo SET name = E'{HOSTILE.encode('unicode_escape').decode()}'"
         f" WHERE id = '{ids['diagram (1).png']}';"
@@ -110,6 +117,12 @@ def odd_rows(gitlab: Omnibus, seed: Seed) -> None:
         f" ('{'j' * 26}', {NEW_YEAR}, 1, 0, '{alice}', '{direct}', '', '', 'a secret join',"
         " 'system_join_channel');"
         f"UPDATE fileinfo SET postid = '{'p' * 26}' WHERE id = '{ids['report 2026.txt']}';"
+        # A thread, a reaction to its beginning, and one that was taken back.
+        "INSERT INTO posts (id, createat, updateat, deleteat, userid, channelid, rootid, originalid,"
+        f" message, type) SELECT '{'t' * 26}', createat + 1, 1, 0, '{bob}', channelid, id, '',"
+        f" '**Welcome** <b>back</b>', '' FROM posts WHERE id = '{post}';"
+        "INSERT INTO reactions (userid, postid, emojiname, createat) VALUES"
+        f" ('{bob}', '{post}', 'tada', 1);"
         "INSERT INTO users (id, username, email, createat, deleteat)"
         f" VALUES ('{'b' * 26}', 'robot', 'robot@example.test', 1, 0);"
         f"INSERT INTO bots (userid, createat, updateat, deleteat) VALUES ('{'b' * 26}', 1, 1, 0)"
@@ -480,6 +493,30 @@ def test_a_channel_in_the_row_of_an_upload_is_used(house: House) -> None:
         house.lab.run("rm", "-rf", f"/var/opt/gitlab/backups/mattermost/{name}")
     finally:
         house.gitlab.sql("ALTER TABLE fileinfo DROP channelid")
+
+
+def test_the_messages_of_each_channel_become_a_page(house: House) -> None:
+    house.lab.run("rm", "-rf", TO)
+    answer = house.product("extract", house.newest, "--page", "--to", TO)
+    assert answer.code == 4, answer
+    pages = {page["channel"]: page for page in answer.document["pages"]}
+    live = "FROM posts WHERE deleteat = 0 AND originalid = '' AND type NOT LIKE 'system_%'"
+    counted = house.rows("channelid, count(*)", f"{live} GROUP BY channelid")
+    assert sorted(page["messages"] for page in pages.values()) == sorted(int(n) for _, n in counted)
+    assert pages["ops/releases"]["file"] != pages["engineering/releases"]["file"]
+    text = house.lab.read(f"{TO}/{pages['engineering/releases']['file']}")
+    root = text.partition("Good morning")[2].partition("</article>")[0]
+    assert (
+        "<strong>Welcome</strong> &lt;b&gt;back&lt;/b&gt;" in root.partition('class="replies"')[2]
+    )
+    assert '<li title="bob">:tada: <span>1</span>' in root
+    assert "data:image/png;base64,iVBORw0KGgphbGljZQ==" in text
+    for file in answer.document["files"]:
+        if file["channel"] == "engineering/releases":
+            assert f'<a href="{quote(file["file"])}">' in text, file
+    talk = house.lab.read(f"{TO}/{pages['@alice,@bob']['file']}")
+    assert "a secret \\x1b[2J plan" in talk
+    assert "draft" not in talk and "join" not in talk.partition("<body>")[2]
 
 
 def test_a_damaged_files_part_gives_what_comes_before_the_damage(house: House) -> None:

@@ -22,6 +22,41 @@ FLAGS = (
 )
 PATIENCE = 60.0  # seconds
 
+# What a page may not cause.
+TROUBLE = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+# Each text's contrast with what is painted behind it, by WCAG 2.2's definition.
+CONTRASTS = """
+(() => {
+  const parse = (color) => color.match(/[\\d.]+/g).map(Number);
+  const luminance = (color) => {
+    const [r, g, b] = color.slice(0, 3).map((one) => {
+      const part = one / 255;
+      return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    for (let one = element; one; one = one.parentElement) {
+      const color = parse(getComputedStyle(one).backgroundColor);
+      if (color.length < 4 || color[3] === 1) return color;
+    }
+    throw new Error("nothing is painted behind");
+  };
+  const found = {};
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((one) => one.nodeType === 3 && one.data.trim());
+    if (!own || element.matches("title, desc")) continue;
+    const style = getComputedStyle(element);
+    const color = parse(element instanceof SVGElement ? style.fill : style.color);
+    if (color.length === 4 && color[3] !== 1) throw new Error("a color that lets through");
+    const [dark, light] = [luminance(color), luminance(behind(element))].sort((a, b) => a - b);
+    const name = `${element.tagName}.${element.getAttribute("class") || ""}`;
+    found[name] = Math.min(found[name] ?? 99, (light + 0.05) / (dark + 0.05));
+  }
+  return found;
+})()
+"""
+
 
 class Browser:
     """One Chromium with one tab; ``events`` are those of the page that was opened last."""

@@ -27,7 +27,7 @@ MAINTAINER_SCRIPTS = sorted(
 )
 # Where Debian's package name is not "python3-" and the name on PyPI in lower case.
 NOT_ON_PYPI = ("python3-seccomp",)  # comes with libseccomp
-DEBIAN_NAMES = {"pyyaml": "python3-yaml"}
+DEBIAN_NAMES = {"pyyaml": "python3-yaml", "markdown-it-py": "python3-markdown-it"}
 
 
 def run(

@@ -1,0 +1,158 @@
+"""What was said, in the order of its threads: messages with their replies, reactions and uploads."""
+
+from __future__ import annotations
+
+import base64
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+
+from ..store.sets import BackupSet
+from . import dump_rows, search
+from .directory import Directory
+from .dump_rows import Row, Table
+from .search import Found, Message, Upload
+
+#: Paths of avatars below the data directory (Mattermost's app/user.go, 4.6 to 11).
+AVATAR = "users/{}/profile.png"
+_PICTURES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
+
+
+@dataclass(frozen=True)
+class Post:
+    """A message with all that belongs to it."""
+
+    message: Message
+    author: str  # name
+    at: datetime | None  # in local time; None for a moment that no clock has
+    uploads: Sequence[Upload]
+    reactions: Mapping[str, Sequence[str]]  # name of an emoji -> names of users
+    replies: Sequence[Post] = ()
+    orphan: bool = False  # a reply whose thread begins elsewhere
+
+
+@dataclass(frozen=True)
+class Day:
+    """The posts of one day, in local time."""
+
+    date: str  # YYYY-MM-DD, or "unknown"
+    posts: Sequence[Post]
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Everything that was found in one channel, or between people."""
+
+    channel: str  # as people know it
+    title: str
+    days: Sequence[Day]
+    posts: int
+    people: Sequence[tuple[str, str]] = field(default=())  # id and name of each author
+
+
+@dataclass(frozen=True)
+class Page:
+    """A conversation that was written."""
+
+    channel: str
+    title: str
+    messages: int
+    file: str  # its name in the directory
+
+
+def of(set_: BackupSet, found: Found, *, deleted: bool = False) -> list[Conversation]:
+    """Return the conversations that ``found`` messages and uploads are of, by the channels' names.
+
+    ``deleted`` messages are left out unless they are asked for, and versions of a message that was
+    edited later always.
+    """
+    messages = [
+        message
+        for message in found.messages
+        if not message.replaced and (deleted or not message.deleted)
+    ]
+    reactions = _reactions(set_, {message.id for message in messages}, found.directory)
+    uploads = defaultdict(list)
+    for upload in found.uploads:
+        uploads[upload.post].append(upload)
+    posts: dict[str, list[Post]] = defaultdict(list)
+    for message in messages:
+        posts[message.channel].append(
+            _post(message, found.directory, uploads[message.id], reactions.get(message.id, {}))
+        )
+    made = [_conversation(id_, some, found.directory) for id_, some in posts.items()]
+    return sorted(made, key=lambda conversation: conversation.channel)
+
+
+def _post(
+    message: Message,
+    directory: Directory,
+    uploads: Sequence[Upload],
+    reactions: Mapping[str, Sequence[str]],
+) -> Post:
+    moment = search.moment(message.made)
+    at = moment.astimezone() if moment else None
+    return Post(message, directory.name_of_user(message.user), at, uploads, reactions)
+
+
+def _conversation(id_: str, posts: Sequence[Post], directory: Directory) -> Conversation:
+    channel = directory.channels.get(id_)
+    threads = _threads(posts)
+    days = [Day(date, list(some)) for date, some in groupby(threads, key=_date)]
+    people = {post.message.user: post.author for post in posts}
+    title = channel.title if channel else ""
+    name = directory.name_of_channel(id_)
+    return Conversation(name, title, days, len(posts), sorted(people.items()))
+
+
+def _threads(posts: Sequence[Post]) -> list[Post]:
+    """Return the posts that begin threads, with their replies; the order stays."""
+    known = {post.message.id for post in posts}
+    replies: dict[str, list[Post]] = defaultdict(list)
+    for post in posts:
+        if post.message.root in known:
+            replies[post.message.root].append(post)
+    return [
+        _replace(post, replies[post.message.id]) for post in posts if post.message.root not in known
+    ]
+
+
+def _replace(post: Post, replies: Sequence[Post]) -> Post:
+    orphan = bool(post.message.root)
+    return Post(post.message, post.author, post.at, post.uploads, post.reactions, replies, orphan)
+
+
+def _date(post: Post) -> str:
+    return f"{post.at:%Y-%m-%d}" if post.at else "unknown"
+
+
+def _reactions(
+    set_: BackupSet, posts: Collection[str], directory: Directory
+) -> dict[str, dict[str, list[str]]]:
+    """Return the reactions to ``posts``, by their ids: emoji -> names, in the order of the dump."""
+    made: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+
+    def take(row: Row) -> None:
+        user, post, emoji, deleted = (value or "" for value in row)
+        if post in posts and not search.deleted(deleted):
+            made[post][emoji].append(directory.name_of_user(user))
+
+    columns = ("userid", "postid", "emojiname", "deleteat")
+    dump_rows.read(set_, [Table("reactions", columns, take)])
+    return made
+
+
+def avatars(conversations: Sequence[Conversation]) -> dict[str, str]:
+    """Return the paths, below the data directory, of the authors' avatars, and whose they are."""
+    people = {person for made in conversations for person, _ in made.people}
+    return {AVATAR.format(person): person for person in sorted(people)}
+
+
+def as_data(picture: bytes) -> str:
+    """Return a picture as a data: URL; "" for one of another kind."""
+    for begin, kind in _PICTURES.items():
+        if picture.startswith(begin):
+            return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+    return ""

@@ -1,0 +1,52 @@
+"""Messages in Mattermost's Markdown as HTML that is safe to open: no tag of theirs, no request."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markupsafe import Markup
+
+_ABOVE = 2  # levels of headings in a page
+_LONGEST = 65536  # letters; Mattermost has no longer messages
+
+
+def to_html(text: str) -> Markup:
+    """Return ``text`` as HTML.
+
+    HTML in it is shown as it was typed. A picture from elsewhere is a link to it, and only links to
+    web and mail addresses are ones. Its headings are below those of a page with two levels.
+    """
+    from markupsafe import Markup
+
+    renderer = _renderer()
+    tokens = renderer.parse(_visible(text[:_LONGEST]))
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(int(token.tag[1]) + _ABOVE, 6)}"
+    # The renderer escapes what is no Markdown.
+    return Markup(renderer.renderer.render(tokens, renderer.options, {}))
+
+
+@lru_cache(None)
+def _renderer() -> MarkdownIt:
+    from markdown_it import MarkdownIt
+
+    made = MarkdownIt("commonmark", {"html": False, "breaks": True, "typographer": False})
+    made.enable(["table", "strikethrough"]).disable(["image", "html_block", "html_inline"])
+    made.validateLink = _is_plain_link  # type: ignore[method-assign]
+    return made
+
+
+def _is_plain_link(url: str) -> bool:
+    return url.strip().lower().startswith(("http://", "https://", "mailto:"))
+
+
+def _visible(text: str) -> str:
+    """Escape what reverses a line or is no letter; lines and tabs stay."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else ascii(letter)[1:-1]
+        for letter in text.replace("\r\n", "\n")
+    )
