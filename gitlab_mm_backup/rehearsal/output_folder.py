@@ -22,7 +22,6 @@ _LONGEST = 200  # bytes of a name, of the 255 that a file system has: a number m
 _LONGEST_END = 20  # bytes of an extension that is kept where a name is cut
 _NAMELESS = "file"
 _PRIVATE = 0o700
-_MOST_LINKS = 40  # as path_resolution(7) has it
 _ANY = 0xFFFFFFFF  # to setfsuid(2): no change, only the answer
 
 
@@ -107,7 +106,7 @@ def opened(path: Path, asker: Asker) -> Iterator[OutputFolder]:
     with contextlib.ExitStack() as stack:
         try:
             real = Path(os.path.realpath(path))
-            lent = not _led_by_root(path)
+            lent = not files.led_by_root(path)
             if lent and asker == Asker():
                 raise _refused(path, "another account than root can change the path to it")
             place = _lent(path, asker) if lent else _roots(real, asker)
@@ -118,26 +117,6 @@ def opened(path: Path, asker: Asker) -> Iterator[OutputFolder]:
                 f"{path} cannot be written", reason(error), "Give another directory: --to DIR."
             ) from error
         yield OutputFolder(path, descriptor, asker, lent)
-
-
-def _led_by_root(path: Path, links: int = 0) -> bool:
-    """Tell whether root alone can change where ``path`` leads, by links on the way too."""
-    for place in (*reversed(path.parents), path):
-        try:
-            status = os.lstat(place)
-        except FileNotFoundError:
-            if place == path:  # it will be created
-                return True
-            raise
-        if stat.S_ISLNK(status.st_mode):
-            if status.st_uid != 0 or links > _MOST_LINKS:
-                return False
-            leads_to = place.parent / os.readlink(place) / path.relative_to(place)
-            return _led_by_root(Path(os.path.abspath(leads_to)), links + 1)
-        sticky = status.st_uid == 0 and status.st_mode & stat.S_ISVTX  # as /tmp: root's stays
-        if place != path and not sticky and (status.st_uid or status.st_mode & files.OTHERS_WRITE):
-            return False
-    return True
 
 
 @contextlib.contextmanager

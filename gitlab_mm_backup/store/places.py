@@ -209,7 +209,9 @@ def only_roots(folder: Path) -> bool:
     """Tell whether root alone can change a directory's content and the path to it."""
     real = Path(os.path.realpath(folder))
     found = [os.stat(path) for path in (real, *real.parents)]
-    return all(status.st_uid == 0 and not status.st_mode & 0o022 for status in found)
+    return files.led_by_root(folder) and all(
+        status.st_uid == 0 and not status.st_mode & 0o022 for status in found
+    )
 
 
 def _without_link(folder: Path, target: Path) -> str:

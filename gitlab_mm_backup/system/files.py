@@ -29,6 +29,7 @@ STATE = Path("/var/lib/gitlab-mm-backup")
 # Names of our work directories: for root only; no other directory is ever removed.
 WORK = ".gitlab-mm-"
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_MOST_LINKS = 40  # as path_resolution(7) has it
 LARGEST_READ = 32 << 20  # bytes of a file of settings; Mattermost's own have some 50 kB
 _PIECE = 1 << 18
 _LARGEST = 16 << 20  # bytes; more is no file of ours
@@ -162,6 +163,26 @@ def grounds(work: Path) -> list[Ground]:
             mode = stat.S_IMODE(status.st_mode)
             found.append(Ground(str(folder), status.st_uid, status.st_gid, mode))
     return found
+
+
+def led_by_root(path: Path, links: int = 0) -> bool:
+    """Tell whether root alone can change where ``path`` leads, by links on the way too."""
+    for place in (*reversed(path.parents), path):
+        try:
+            status = os.lstat(place)
+        except FileNotFoundError:
+            if place == path:  # it will be created
+                return True
+            raise
+        if stat.S_ISLNK(status.st_mode):
+            if status.st_uid != 0 or links > _MOST_LINKS:
+                return False
+            leads_to = place.parent / os.readlink(place) / path.relative_to(place)
+            return led_by_root(Path(os.path.abspath(leads_to)), links + 1)
+        sticky = status.st_uid == 0 and status.st_mode & stat.S_ISVTX  # as /tmp: root's stays
+        if place != path and not sticky and (status.st_uid or status.st_mode & OTHERS_WRITE):
+            return False
+    return True
 
 
 def filled(folder: Path) -> bool:

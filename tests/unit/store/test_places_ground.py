@@ -37,9 +37,16 @@ def test_a_link_that_others_can_change_is_refused_with_what_to_set_instead(tmp_p
     assert f"mount --bind {tmp_path}/other {store.folder}" in caught.value.hint
 
 
-def testonly_roots_folders_are_roots_alone(tmp_path: Path) -> None:
+def test_roots_folders_are_roots_alone(tmp_path: Path) -> None:
     assert places.only_roots(Path("/usr"))
     assert not places.only_roots(tmp_path), "whoever may write to /tmp can exchange what is below"
+
+
+def test_a_link_of_another_account_leads_to_no_folder_of_roots(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/usr")
+    assert places.only_roots(tmp_path / "link/share")
+    os.lchown(tmp_path / "link", 65534, 65534)
+    assert not places.only_roots(tmp_path / "link/share"), "it can lead elsewhere a moment later"
 
 
 def test_a_folder_of_roots_alone_that_comes_out_open_is_refused(tmp_path: Path) -> None:

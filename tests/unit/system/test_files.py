@@ -172,3 +172,17 @@ def test_a_file_that_is_alike_has_the_attributes_of_the_one_before(tmp_path: Pat
     os.setxattr(path, "user.note", b"x")
     files.replace_file(path, b"")
     assert attributes(path) == {}
+
+
+def test_only_roots_own_links_are_followed_on_the_way(tmp_path: Path) -> None:
+    hers = tmp_path / "hers"
+    hers.mkdir()
+    (hers / "link").symlink_to("/")
+    assert files.led_by_root(Path("/usr/share/new"))
+    (tmp_path / "fine").symlink_to("/usr/share")
+    led = files.led_by_root
+    assert led(tmp_path / "fine" / "new") and led(hers / "link" / "usr" / "new")
+    os.chown(hers, 65534, 65534)
+    assert not led(hers / "new") and not led(hers / "link" / "usr" / "new")
+    os.lchown(tmp_path / "fine", 65534, 65534)
+    assert not led(tmp_path / "fine" / "new")
