@@ -186,3 +186,38 @@ def test_only_roots_own_links_are_followed_on_the_way(tmp_path: Path) -> None:
     assert not led(hers / "new") and not led(hers / "link" / "usr" / "new")
     os.lchown(tmp_path / "fine", 65534, 65534)
     assert not led(tmp_path / "fine" / "new")
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "led"),
+    [
+        (0o755, 0, True),
+        (0o1777, 0, True),  # as /tmp: what is root's there stays root's
+        (0o1777, 65534, False),
+        (0o777, 0, False),
+        (0o775, 0, False),
+        (0o757, 0, False),
+        (0o700, 65534, False),
+    ],
+)
+def test_whoever_can_change_a_directory_on_the_way_leads(
+    tmp_path: Path, mode: int, owner: int, led: bool
+) -> None:
+    place = tmp_path / "place"
+    (place / "inner").mkdir(parents=True, mode=0o700)
+    place.chmod(mode)
+    os.chown(place, owner, owner)
+    assert files.led_by_root(place / "inner") is led
+    assert files.led_by_root(place / "new") is led
+    assert files.led_by_root(place), "what it leads to is another question"
+
+
+def test_a_way_without_an_end_is_nobodys(tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to("one")
+    assert not files.led_by_root(tmp_path / "one" / "x")
+    with pytest.raises(FileNotFoundError):
+        files.led_by_root(tmp_path / "missing" / "x")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner/up").symlink_to("../inner")
+    assert files.led_by_root(tmp_path / "inner/up/up/new")
