@@ -195,7 +195,7 @@ def test_a_damaged_newest_set_is_named(act: str, server: Server) -> None:
             assert server.product("verify", newest).code == 1
         found = line(server, "last set")
         assert (found["state"], found["fix"]) == ("bad", "gitlab-mm backup")
-        assert found["words"].endswith(f"; the newest set, {newest}, is damaged")
+        assert f"; the newest set, {newest}, is damaged: it " in found["words"]
         assert "NOT SOUND" in server.lab.run("gitlab-mm", "list").stdout or act == "changed"
         checks = {check["name"]: check for check in server.product("doctor").document["checks"]}
         assert checks["last set"]["result"] == "failed"
