@@ -99,8 +99,8 @@ class Directory:
         if channel is None:
             return id_
         if channel.kind == DIRECT:
-            people = dict.fromkeys(channel.name.split(_BETWEEN))
-            return ",".join(f"@{self.name_of_user(person)}" for person in people)
+            people = {self.name_of_user(person) for person in channel.name.split(_BETWEEN)}
+            return ",".join(f"@{name}" for name in sorted(people))
         if channel.kind == GROUP:  # its title has the names, in order
             return ",".join(f"@{name.strip()}" for name in channel.title.split(","))
         team = self.teams.get(channel.team)

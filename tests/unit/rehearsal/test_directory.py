@@ -14,7 +14,7 @@ CHANNELS = [
     ("c3", "t1", "P", "plans", "Plans", "0"),
     ("c4", "t1", "O", "old", "Old", "1700000000000"),
     ("c5", "t1", "O", "old", "Old", "0"),
-    ("d1", "", "D", "u1__u2", "", "0"),
+    ("d1", "", "D", "u2__u1", "", "0"),
     ("d2", "", "D", "u1__u1", "", "0"),
     ("d3", "", "D", "u1__gone", "", "0"),
     ("g1", "", "G", "f00", "ada, bob, eve", "0"),
@@ -55,7 +55,7 @@ def test_a_name_that_two_teams_have_is_refused_with_both(directory: Directory) -
     assert "blue/town-square (id c1); red/town-square (id c2)" in failure.value.detail
 
 
-@pytest.mark.parametrize("wanted", ["blue/none", "@ada,@eve", "", "u1__u2"])
+@pytest.mark.parametrize("wanted", ["blue/none", "@ada,@eve", "", "u2__u1"])
 def test_no_such_channel(directory: Directory, wanted: str) -> None:
     with pytest.raises(Failure, match="has no channel"):
         directory.channel(wanted)
