@@ -41,11 +41,11 @@ setup(
         "cryptography>=3.3",
         "Jinja2",
         "jsonpatch",
-        "markdown-it-py",
         "psycopg>=3.1",
         "PyYAML",
         "rich",
     ],
+    extras_require={"pages": ["markdown-it-py"]},
     entry_points={
         "console_scripts": [
             "gitlab-mm = gitlab_mm_backup.cli.main:main",

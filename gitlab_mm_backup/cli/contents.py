@@ -191,9 +191,11 @@ def extract(context: Context, options: Options) -> CommandResult:
     loads nothing. No file is overwritten: a number is added to a name that is taken. With sudo, the
     files belong to the account that called it.
     """
-    from ..rehearsal import conversation, described, extraction, output_folder, search
+    from ..rehearsal import conversation, described, extraction, markdown, output_folder, search
 
     assert options.to is not None
+    if options.page:
+        markdown.renderer()  # without its library nothing is to be written
     ours, store = settings_and_store(context)
     query = options.query(deleted=True)
     there = offsite.looked_at(ours, store, options.place, options.wanted, options.identity)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from ..errors import Failure
+
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markupsafe import Markup
@@ -21,19 +23,26 @@ def to_html(text: str) -> Markup:
     """
     from markupsafe import Markup
 
-    renderer = _renderer()
-    tokens = renderer.parse(_visible(text[:_LONGEST]))
+    made = renderer()
+    tokens = made.parse(_visible(text[:_LONGEST]))
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(int(token.tag[1]) + _ABOVE, 6)}"
     # The renderer escapes what is no Markdown.
-    return Markup(renderer.renderer.render(tokens, renderer.options, {}))
+    return Markup(made.renderer.render(tokens, made.options, {}))
 
 
 @lru_cache(None)
-def _renderer() -> MarkdownIt:
-    from markdown_it import MarkdownIt
-
+def renderer() -> MarkdownIt:
+    """Return what renders all messages; raises Failure where its library is not installed."""
+    try:
+        from markdown_it import MarkdownIt
+    except ImportError:
+        raise Failure(
+            "Pages need a library that is not installed",
+            "python3-markdown-it renders the messages",
+            "apt install python3-markdown-it (Debian 12 and later), or leave out --page.",
+        ) from None
     made = MarkdownIt("commonmark", {"html": False, "breaks": True, "typographer": False})
     made.enable(["table", "strikethrough"]).disable(["image", "html_block", "html_inline"])
     made.validateLink = _is_plain_link  # type: ignore[method-assign]

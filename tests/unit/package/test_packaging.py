@@ -534,11 +534,22 @@ def test_each_command_leads_to_a_function_of_the_program(monkeypatch: pytest.Mon
 
 
 def test_debian_and_python_ask_for_the_same_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    required = run_setup(monkeypatch)["install_requires"]
-    assert isinstance(required, list)
-    names = [re.split(r"[^\w-]", requirement)[0].lower() for requirement in required]
+    """What is recommended is an extra: a command does without, and says what to install."""
+    setup = run_setup(monkeypatch)
+    required, extras = setup["install_requires"], setup["extras_require"]
+    assert isinstance(required, list) and isinstance(extras, dict)
     control = (DEBIAN / "control").read_text(encoding="utf-8")
-    depends = control.split("\nDepends:")[1].split("\nDescription:")[0]
-    libraries = re.findall(r"^ (python3-[\w-]+)", depends, flags=re.MULTILINE)
-    named = [DEBIAN_NAMES.get(name, f"python3-{name}") for name in names]
-    assert libraries == sorted([*named, *NOT_ON_PYPI])
+    depends, recommends = control.split("\nDepends:")[1].split("\nRecommends:")
+    assert _libraries(depends) == sorted([*_packages(required), *NOT_ON_PYPI])
+    assert _libraries(recommends.split("\nSuggests:")[0]) == sorted(
+        _packages([requirement for some in extras.values() for requirement in some])
+    )
+
+
+def _libraries(words: str) -> list[str]:
+    return re.findall(r"^ (python3-[\w-]+)", words, flags=re.MULTILINE)
+
+
+def _packages(requirements: list[str]) -> list[str]:
+    names = [re.split(r"[^\w-]", requirement)[0].lower() for requirement in requirements]
+    return [DEBIAN_NAMES.get(name, f"python3-{name}") for name in names]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.rehearsal import markdown
 
 TAG = re.compile(r"<\s*/?\s*([a-zA-Z][^\s>/]*)([^>]*)>")
@@ -76,3 +78,13 @@ def test_no_message_makes_a_tag_or_a_request_of_its_own(text: str) -> None:
 
 def test_a_message_without_end_is_cut() -> None:
     assert len(markdown.to_html("x" * 1_000_000)) < 70_000
+
+
+def test_without_the_library_the_message_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "markdown_it", None)
+    markdown.renderer.cache_clear()
+    with pytest.raises(Failure, match="not installed") as failure:
+        markdown.renderer()
+    assert "apt install python3-markdown-it" in failure.value.hint
