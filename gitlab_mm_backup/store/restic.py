@@ -154,6 +154,10 @@ class Repository:
         ids = [snapshot.id for snapshot in snapshots]
         self._run("forget", *ids, timeout=_FEW * max(1, len(ids)), hopeless=_refused)
 
+    def unlock(self) -> None:
+        """Remove the locks of programs that were killed; that of one that runs stays."""
+        process.run(self._command("unlock"), timeout=_FEW)
+
     def prune(self) -> None:
         """Remove data that no snapshot refers to."""
         self._run("prune", "--quiet", hopeless=_refused)
@@ -188,7 +192,7 @@ class Repository:
         except Failure as failure:
             if "already locked" not in failure.detail:
                 raise _explained(failure) from None
-        process.run(self._command("unlock"))  # takes away no lock of a program that runs
+        self.unlock()
         try:
             return task()
         except Failure as failure:

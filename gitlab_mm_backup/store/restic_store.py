@@ -351,12 +351,13 @@ class ResticStore(SetStore):
         replace_file(copy, data)
 
     def _drop_half(self, name: str) -> None:
-        """Forget the snapshots of a failed set; the next prune retries."""
+        """Forget the snapshots of a failed set, and remove its locks; the next prune retries."""
         self._known = None
         try:
             halves = list(self._snapshots().get(_Key(self.host.id, name), {}).values())
             if halves:
                 self.repository.forget(halves)
+            self.repository.unlock()  # of a program that was killed, because another one failed
         except Failure as failure:
             log.info("Files of set %s are not removed yet: %s", name, failure)
 
