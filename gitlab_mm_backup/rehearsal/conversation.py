@@ -65,8 +65,8 @@ class Page:
 def of(set_: BackupSet, found: Found, *, deleted: bool = False) -> list[Conversation]:
     """Return the conversations that ``found`` messages and uploads are of, by the channels' names.
 
-    ``deleted`` messages are left out unless they are asked for, and versions of a message that was
-    edited later always.
+    ``deleted`` messages and uploads are left out unless they are asked for, and versions of a
+    message that was edited later always.
     """
     messages = [
         message
@@ -76,7 +76,8 @@ def of(set_: BackupSet, found: Found, *, deleted: bool = False) -> list[Conversa
     reactions = _reactions(set_, {message.id for message in messages}, found.directory)
     uploads = defaultdict(list)
     for upload in found.uploads:
-        uploads[upload.post].append(upload)
+        if deleted or not upload.deleted:
+            uploads[upload.post].append(upload)
     posts: dict[str, list[Post]] = defaultdict(list)
     for message in messages:
         posts[message.channel].append(

@@ -511,6 +511,8 @@ def test_the_messages_of_each_channel_become_a_page(house: House) -> None:
     )
     assert '<li title="bob">:tada: <span>1</span>' in root
     assert "data:image/png;base64,iVBORw0KGgphbGljZQ==" in text
+    names = re.findall(r"<li>(?!<a)([^<]*) <span class=.note.>not in the set", text)
+    assert names == ["gone.txt"], "a deleted upload was left out, and is not missing"
     for file in answer.document["files"]:
         if file["channel"] == "engineering/releases":
             assert f'<a href="{quote(file["file"])}">' in text, file

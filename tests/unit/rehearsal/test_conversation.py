@@ -79,6 +79,7 @@ def test_reactions_and_uploads_are_those_of_the_message(found: Found) -> None:
     found.uploads = [
         Upload("f1", "a.txt", "x/a.txt", "c1", "u1", "p1", NOON, 3, False),
         Upload("f2", "b.txt", "x/b.txt", "c1", "u1", "", NOON, 3, False),
+        Upload("f3", "c.txt", "x/c.txt", "c1", "u1", "p1", NOON, 3, True),
     ]
     (made,) = conversation.of(None, found)  # type: ignore[arg-type]
     (post,) = made.days[0].posts
