@@ -7,6 +7,7 @@ may violate a constraint: then no dump of them can be loaded.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +121,8 @@ _VIEWS = """
     ORDER BY 1"""
 # With OFFSET every column is computed, as when the view is filled.
 _FILLED = "SELECT count(q) FROM (SELECT * FROM ({}) d OFFSET 0) q"
-_BRIEFLY = "SET LOCAL statement_timeout = '2s'"  # what takes longer is left to the rehearsal
+_SECONDS = 2  # for a view; what takes longer is left to the rehearsal
+_BRIEFLY = "SET LOCAL statement_timeout = '2s'"
 
 
 def told(session: Session) -> list[str]:
@@ -177,13 +179,17 @@ def _unfillable(session: Session) -> list[str]:
 
     words = []
     for name, definition in session.execute(_VIEWS).fetchall():
+        began = time.monotonic()
         try:
             with session.transaction():  # a savepoint: the snapshot goes on
                 session.execute(_BRIEFLY)
                 session.execute(sql.SQL(_FILLED).format(sql.SQL(definition)))
         except psycopg.errors.QueryCanceled:
-            continue
+            if time.monotonic() - began < _SECONDS:
+                raise  # the backup was cancelled
         except psycopg.Error as error:
+            if session.closed:  # the server went away, which says nothing of the view
+                raise
             why = redaction.without_rows(error.diag.message_primary or "its query fails")
             words.append(
                 f"Materialized view {name} cannot be filled any more, and a restore fails at it: {why}. "
