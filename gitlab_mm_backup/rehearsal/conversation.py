@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 
@@ -49,7 +49,7 @@ class Conversation:
     title: str
     days: Sequence[Day]
     posts: int
-    people: Sequence[tuple[str, str]] = field(default=())  # id and name of each author
+    people: Sequence[tuple[str, str]]  # id and name of each author
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,10 @@ def _threads(posts: Sequence[Post]) -> list[Post]:
         if post.message.root in known:
             replies[post.message.root].append(post)
     return [
-        _replace(post, replies[post.message.id]) for post in posts if post.message.root not in known
+        replace(post, replies=replies[post.message.id], orphan=bool(post.message.root))
+        for post in posts
+        if post.message.root not in known
     ]
-
-
-def _replace(post: Post, replies: Sequence[Post]) -> Post:
-    orphan = bool(post.message.root)
-    return Post(post.message, post.author, post.at, post.uploads, post.reactions, replies, orphan)
 
 
 def _date(post: Post) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..errors import Failure
+from ..system import humanize
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -54,8 +56,5 @@ def _is_plain_link(url: str) -> bool:
 
 
 def _visible(text: str) -> str:
-    """Escape what reverses a line or is no letter; lines and tabs stay."""
-    return "".join(
-        letter if letter.isprintable() or letter in "\n\t" else ascii(letter)[1:-1]
-        for letter in text.replace("\r\n", "\n")
-    )
+    """Escape what reverses a line or is no letter; lines stay, and tabs become blanks."""
+    return "\n".join(humanize.plain(line.expandtabs(4)) for line in re.split("\r?\n", text))

@@ -73,7 +73,7 @@ RIGHT_ANYWAY = re.compile(
             # Each host has what these lead to.
             r"is a link to '(?:/|(?:\.\./)+\.\.|/usr/.*|/dev/null)', which is not in the set",
             r"did not pass its rehearsal",
-            r"cannot be filled any more|break its constraint|is not IMMUTABLE",
+            r"is not IMMUTABLE",  # a load may have the rows in the right order by chance
         )
     )
 )
