@@ -109,7 +109,7 @@ def ls(context: Context, options: Options) -> CommandResult:
 
     The uploads are those of a channel or of a user.
     """
-    from ..rehearsal import described, search, survey
+    from ..rehearsal import counts, described, search
 
     ours, store = settings_and_store(context)
     query = options.query(deleted=options.deleted)
@@ -118,7 +118,7 @@ def ls(context: Context, options: Options) -> CommandResult:
     )
     with there as set_:
         if not (options.channel or options.user):
-            counted = survey.survey(set_)
+            counted = counts.count(set_)
             return listing_result(set_.name, described.listing(counted, deleted=options.deleted))
         found = search.look(set_, query)
     rows = [described.upload(row, found.directory) for row in found.uploads]

@@ -110,6 +110,7 @@ from ..postgresql import (
 from ..rehearsal import (
     boot,
     conversation,
+    counts,
     described,
     directory,
     dump_rows,
@@ -120,7 +121,6 @@ from ..rehearsal import (
     markdown,
     output_folder,
     search,
-    survey,
 )
 from ..rehearsal import checks as rehearsal_checks
 from ..rehearsal import job as rehearsal_job

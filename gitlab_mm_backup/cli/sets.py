@@ -189,11 +189,11 @@ class Inside:
 def inside(set_: BackupSet) -> Inside:
     """Read the dump and the settings of a set."""
     from ..mattermost import detect
-    from ..rehearsal import kept_settings, survey
+    from ..rehearsal import counts, kept_settings
 
     found = Inside()
     try:
-        found.people = survey.survey(set_).people()
+        found.people = counts.count(set_).people()
     except Failure as failure:
         found.warnings.append(f"The dump was not read: {failure}")
     try:

@@ -13,7 +13,7 @@ from ..store.sets import BackupSet
 from . import dump_rows, search
 from .directory import Directory
 from .dump_rows import Row, Table
-from .search import Found, Message, Upload
+from .search import Message, SearchResult, Upload
 
 #: Paths of avatars below the data directory (Mattermost's app/user.go, 4.6 to 11).
 AVATAR = "users/{}/profile.png"
@@ -62,7 +62,7 @@ class Page:
     file: str  # its name in the directory
 
 
-def of(set_: BackupSet, found: Found, *, deleted: bool = False) -> list[Conversation]:
+def of(set_: BackupSet, found: SearchResult, *, deleted: bool = False) -> list[Conversation]:
     """Return the conversations that ``found`` messages and uploads are of, by the channels' names.
 
     ``deleted`` messages and uploads are left out unless they are asked for, and versions of a

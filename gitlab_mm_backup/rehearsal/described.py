@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from .. import clock
 from ..system import humanize
 from . import search
+from .counts import Counts
 from .directory import Channel, Directory, User
 from .search import Message, Upload
-from .survey import Survey
 
 _LONGEST = 200  # letters of a text that are shown
 _KINDS = {"O": "open", "P": "private", "D": "direct", "G": "group"}
@@ -64,7 +64,7 @@ def message(row: Message, directory: Directory) -> Described:
     return Described(row.id, fields, (*_cells(row, directory), "", short(row.text) + mark))
 
 
-def listing(found: Survey, *, deleted: bool) -> Listing:
+def listing(found: Counts, *, deleted: bool) -> Listing:
     """Describe the places and people of a set; those that are ``deleted`` only where asked for."""
     directory = found.directory
     gone = {team.id for team in directory.teams.values() if team.deleted}
@@ -92,7 +92,7 @@ def listing(found: Survey, *, deleted: bool) -> Listing:
     )
 
 
-def _channel(channel: Channel, found: Survey) -> Described:
+def _channel(channel: Channel, found: Counts) -> Described:
     name = found.directory.name_of_channel(channel.id)
     posts, uploads = found.posts_in[channel.id], found.uploads_in[channel.id]
     fields = {
@@ -108,7 +108,7 @@ def _channel(channel: Channel, found: Survey) -> Described:
     return Described(channel.id, fields, cells)
 
 
-def _user(user: User, found: Survey) -> Described:
+def _user(user: User, found: Counts) -> Described:
     bot = user.id in found.directory.bots
     posts, uploads = found.posts_by[user.id], found.uploads_by[user.id]
     fields = {

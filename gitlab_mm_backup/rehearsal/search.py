@@ -64,7 +64,7 @@ class Message(NamedTuple):
 
 
 @dataclass
-class Found:
+class SearchResult:
     """What was found in one set, oldest first, and the names of the ids in it."""
 
     directory: Directory = field(default_factory=Directory)
@@ -72,13 +72,15 @@ class Found:
     messages: list[Message] = field(default_factory=list)
 
 
-def look(set_: BackupSet, query: Query, *, uploads: bool = True, messages: bool = False) -> Found:
+def look(
+    set_: BackupSet, query: Query, *, uploads: bool = True, messages: bool = False
+) -> SearchResult:
     """Return the ``uploads`` and ``messages`` of a set that ``query`` describes.
 
     Raises Failure where the dump cannot be read, and for a channel or user that the set has not, or
     has several of.
     """
-    found = Found()
+    found = SearchResult()
     names = found.directory.tables()
     channel = user = ""
     if query.channel or query.user:  # their ids are needed before the rows come
@@ -130,7 +132,7 @@ def literal(text: str) -> bytes:
 class _Search:
     """Takes the rows that a query describes."""
 
-    def __init__(self, query: Query, channel: str, user: str, found: Found) -> None:
+    def __init__(self, query: Query, channel: str, user: str, found: SearchResult) -> None:
         self._query, self._channel, self._user, self._found = query, channel, user, found
         self._name = re.compile(fnmatch.translate(query.file or "*"), re.I)
         self._words = [word.lower() for word in query.words]

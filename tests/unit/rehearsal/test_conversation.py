@@ -8,7 +8,7 @@ import pytest
 
 from gitlab_mm_backup.rehearsal import conversation, dump_rows
 from gitlab_mm_backup.rehearsal.directory import Channel, Team, User
-from gitlab_mm_backup.rehearsal.search import Found, Message, Upload
+from gitlab_mm_backup.rehearsal.search import Message, SearchResult, Upload
 
 HOUR = 3_600_000
 NOON = 1_700_000_000_000
@@ -30,8 +30,8 @@ def message(
 
 
 @pytest.fixture
-def found(monkeypatch: pytest.MonkeyPatch) -> Found:
-    made = Found()
+def found(monkeypatch: pytest.MonkeyPatch) -> SearchResult:
+    made = SearchResult()
     made.directory.teams["t1"] = Team("t1", "blue", "Blue", False)
     made.directory.channels["c1"] = Channel("c1", "t1", "O", "town", "Town", False)
     made.directory.channels["c2"] = Channel("c2", "t1", "O", "alpha", "Alpha", False)
@@ -52,7 +52,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Found:
     return made
 
 
-def test_replies_stand_below_their_root_whatever_came_between(found: Found) -> None:
+def test_replies_stand_below_their_root_whatever_came_between(found: SearchResult) -> None:
     found.messages = [
         message("p1"),
         message("p2", 0.1),
@@ -67,14 +67,14 @@ def test_replies_stand_below_their_root_whatever_came_between(found: Found) -> N
     assert [post.orphan for post in day.posts] == [False, False, True]
 
 
-def test_each_channel_and_each_day_stands_by_itself(found: Found) -> None:
+def test_each_channel_and_each_day_stands_by_itself(found: SearchResult) -> None:
     found.messages = [message("p1"), message("p2", 30), message("p3", 31, channel="c2")]
     first, second = conversation.of(None, found)  # type: ignore[arg-type]
     assert (first.channel, second.channel, second.title) == ("blue/alpha", "blue/town", "Town")
     assert [len(day.posts) for day in second.days] == [1, 1]
 
 
-def test_reactions_and_uploads_are_those_of_the_message(found: Found) -> None:
+def test_reactions_and_uploads_are_those_of_the_message(found: SearchResult) -> None:
     found.messages = [message("p1"), message("p2", 1, replaced=True, deleted=True)]
     found.uploads = [
         Upload("f1", "a.txt", "x/a.txt", "c1", "u1", "p1", NOON, 3, False),
@@ -88,7 +88,7 @@ def test_reactions_and_uploads_are_those_of_the_message(found: Found) -> None:
     assert conversation.avatars([made]) == {"users/u1/profile.png": "u1"}
 
 
-def test_a_date_that_no_clock_has(found: Found) -> None:
+def test_a_date_that_no_clock_has(found: SearchResult) -> None:
     found.messages = [message("p1", 1e12)]
     (made,) = conversation.of(None, found)  # type: ignore[arg-type]
     assert made.days[0].date == "unknown"

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitlab_mm_backup.rehearsal import dump_rows, search
-from gitlab_mm_backup.rehearsal.search import Found, Query
-from gitlab_mm_backup.rehearsal.survey import Survey
+from gitlab_mm_backup.rehearsal.counts import Counts
+from gitlab_mm_backup.rehearsal.search import Query, SearchResult
 from gitlab_mm_backup.store.sets import BackupSet
 
 SET = cast(BackupSet, SimpleNamespace())
@@ -66,12 +66,12 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return made
 
 
-def look(**wanted: Any) -> Found:
+def look(**wanted: Any) -> SearchResult:
     kinds = {name: wanted.pop(name) for name in ("uploads", "messages") if name in wanted}
     return search.look(SET, Query(**wanted), **kinds)
 
 
-def ids(found: Found) -> list[str]:
+def ids(found: SearchResult) -> list[str]:
     return [upload.id for upload in found.uploads] + [post.id for post in found.messages]
 
 
@@ -143,19 +143,19 @@ LETTERS = st.text(st.sampled_from("aB1*?[]\\!\n\té日 .-"), max_size=12)
 def test_the_quick_look_drops_nothing_that_the_glob_matches(glob: str, name: str) -> None:
     if not re.match(fnmatch.translate(glob or "*"), name, re.I):
         return
-    keeps = search._Search(Query(file=glob), "", "", Found()).uploads().keeps
+    keeps = search._Search(Query(file=glob), "", "", SearchResult()).uploads().keeps
     assert keeps is None or keeps(b"id\t" + copied(name) + b"\n")
 
 
 @given(LETTERS, LETTERS, LETTERS)
 def test_the_quick_look_drops_no_message_with_the_words(before: str, words: str, end: str) -> None:
     query = Query(words=tuple(words.split()))
-    keeps = search._Search(query, "", "", Found()).messages().keeps
+    keeps = search._Search(query, "", "", SearchResult()).messages().keeps
     assert keeps is None or keeps(b"id\t" + copied(f"{before}{words.upper()}{end}") + b"\n")
 
 
 def test_counts(passes: list[list[str]]) -> None:
-    counted = Survey()
+    counted = Counts()
     dump_rows.read(SET, counted.tables())
     counted.look_up(SET)
     assert dict(counted.posts_in) == {"c1": 2, "c2": 1}

@@ -17,7 +17,7 @@ _LAST_MOMENT = 253402300799_999  # milliseconds since 1970: 9999-12-31; a bot ma
 
 
 @dataclass
-class Survey:
+class Counts:
     """Counts of what is not deleted; the counters go by id."""
 
     directory: Directory = field(default_factory=Directory)
@@ -95,9 +95,9 @@ class Survey:
                 self.uploads_in[channels.get(post, "")] += count
 
 
-def survey(set_: BackupSet) -> Survey:
+def count(set_: BackupSet) -> Counts:
     """Count what a set holds; raises Failure where its dump cannot be read."""
-    made = Survey()
+    made = Counts()
     dump_rows.read(set_, made.tables())
     made.look_up(set_)
     return made
