@@ -27,7 +27,7 @@ _ANY = 0xFFFFFFFF  # to setfsuid(2): no change, only the answer
 
 @dataclass(frozen=True)
 class Asker:
-    """The account for which files are written; root where nobody called sudo."""
+    """The account for which files are written; root without sudo."""
 
     uid: int = 0
     gid: int = 0

@@ -19,7 +19,7 @@ from .dump_rows import Row, Table
 _VERBATIM = re.compile(r"[ -\[\]-~]+")
 _LONGEST = 20  # digits of a number in a row
 _SYSTEM = (
-    "system_"  # begins the type of a message that nobody wrote: somebody joined, a title changed
+    "system_"  # begins the type of a message of Mattermost's own: a user joined, a title changed
 )
 
 

@@ -114,7 +114,7 @@ def build(commit: str) -> Path:
 
 
 def unpack(host: Host, deb: Path) -> None:
-    """Unpack a package below a place of its own, with a program that takes its modules from there."""
+    """Unpack a package below PLACE; its program takes the modules from there."""
     inside = f"/root/{deb.name}"
     host.lab.path(inside).write_bytes(deb.read_bytes())
     host.lab.run("dpkg", "--extract", inside, PLACE)

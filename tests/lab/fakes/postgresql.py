@@ -13,7 +13,7 @@ from typing import Any
 from . import paths
 
 USER = "gitlab-psql"
-#: The work of initdb, which takes half a second: the base layer has a cluster that nobody has started yet.
+#: The work of initdb, which takes half a second: the base layer has a cluster that was never started.
 FRESH_CLUSTER = Path("/usr/lib/lab-cluster")
 INITDB = ("-N", "-E", "UTF8", "-U", USER)
 HBA = "local all all peer map=gitlab\n"

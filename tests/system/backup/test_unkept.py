@@ -1,4 +1,4 @@
-"""What neither a dump nor a manifest holds of a database is told by the backup, each thing by its name."""
+"""A backup warns, by name, of each part of a database that neither dump nor manifest holds."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_rows_that_break_a_constraint_are_told_and_named_again_by_a_rehearsal(
         )
 
 
-def test_a_view_that_cannot_be_filled_any_more_is_told(base: Path, deb: Path) -> None:
+def test_a_view_that_cannot_be_filled_any_more_is_a_warning(base: Path, deb: Path) -> None:
     with Lab(base=base) as lab:
         gitlab = install(lab, Spec())
         product = install_product(lab, deb)

@@ -99,7 +99,7 @@ UNDER_FAULTS = ["backup", "restore --dry-run", "rehearse --quick", "doctor", "st
 # another one where a program has begun, which has another command line, or where the account has changed.
 WATCH = """
 import os, sys, time
-needles = [one.encode() for one in sys.stdin.readline().rstrip("\\n").split("\\t")]
+needles = [word.encode() for word in sys.stdin.readline().rstrip("\\n").split("\\t")]
 told, seen = set(), {}
 print("ready", flush=True)
 def content(pid, name):
@@ -125,12 +125,12 @@ while True:
         seen[pid] = (line, owner)
         if before.get(pid) == seen[pid]:
             continue
-        found = {"cmdline"} if any(one in line for one in needles) else set()
-        if any(one in content(pid, "environ") for one in needles):
-            ours = any(b"gitlab-mm" in content(one, "cmdline") for one in parents(pid))
+        found = {"cmdline"} if any(needle in line for needle in needles) else set()
+        if any(needle in content(pid, "environ") for needle in needles):
+            ours = any(b"gitlab-mm" in content(parent, "cmdline") for parent in parents(pid))
             found |= {"environ"} if ours and owner not in OWNERS else set()
-        for one in sorted(found):
-            words = one + ": " + line[:120].replace(b"\\0", b" ").decode(errors="replace")
+        for name in sorted(found):
+            words = name + ": " + line[:120].replace(b"\\0", b" ").decode(errors="replace")
             if words not in told:
                 told.add(words)
                 print(words, flush=True)

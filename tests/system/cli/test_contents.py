@@ -265,7 +265,7 @@ def test_a_name_that_two_teams_have_is_refused_with_both(house: House) -> None:
         answer = house.product(verb, house.newest, "--channel", "releases", *words)
         assert answer.code == 2 and "engineering/releases" in answer.error["detail"], answer
         assert "ops/releases" in answer.error["detail"]
-    answer = house.product("ls", house.newest, "--user", "nobody\x1b[31m")
+    answer = house.product("ls", house.newest, "--user", "stranger\x1b[31m")
     assert answer.code == 2 and "\x1b" not in answer.error["message"], answer
 
 

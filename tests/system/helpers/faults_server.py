@@ -20,7 +20,7 @@ LOADER = (
     'import os, sys; "GITLAB_MM_FAULT" in os.environ and (sys.path.append("/lab/src"), '
     '__import__("tests.system.helpers.faults_inside", fromlist="x").arm())\n'
 )
-# The stand-in, unless it is told to fail.
+# The stand-in, unless the file names the verb that must fail.
 GITLAB_CTL = """\
 #!/bin/sh
 if [ "$(cat /run/fault-gitlab-ctl 2>/dev/null) 2" = "$1 $#" ]; then echo "fail: $2: on purpose"; exit 1; fi

@@ -79,4 +79,4 @@ def test_users_and_teams(directory: Directory) -> None:
     assert directory.user("u3").deleted
     assert directory.team("RED").id == "t2"
     with pytest.raises(Failure, match="has no user"):
-        directory.user("nobody")
+        directory.user("stranger")
