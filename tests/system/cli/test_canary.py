@@ -122,11 +122,14 @@ while True:
             owner = os.stat(f"/proc/{pid}").st_uid
         except OSError:
             owner = 0
-        seen[pid] = (line, owner)
-        if before.get(pid) == seen[pid]:
+        if before.get(pid) == (line, owner):
+            seen[pid] = (line, owner)
             continue
+        environment = content(pid, "environ")
+        if environment:  # or the program is still being put in place
+            seen[pid] = (line, owner)
         found = {"cmdline"} if any(needle in line for needle in needles) else set()
-        if any(needle in content(pid, "environ") for needle in needles):
+        if any(needle in environment for needle in needles):
             ours = any(b"gitlab-mm" in content(parent, "cmdline") for parent in parents(pid))
             found |= {"environ"} if ours and owner not in OWNERS else set()
         for name in sorted(found):
