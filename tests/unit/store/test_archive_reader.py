@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gitlab_mm_backup.errors import Failure
@@ -313,28 +313,48 @@ def _header(
     return bytes(block)
 
 
+GOOD_MODE, GOOD_SIZE = b"0000644\0", b"00000000017\0"
 HEADERS = st.builds(
     _header,
     st.binary(max_size=100),
     st.binary(max_size=155),
     st.sampled_from([bytes([kind]) for kind in b"\x0001234567xgLKSDN"]),
-    st.sampled_from([b"0000644\0", b" 644 \0  ", b"junk", b"\x80\0\0\0\0\0\1\0", b"-000644\0"]),
-    st.sampled_from([b"00000000017\0", b"\x80\0\0\0\0\0\0\0\0\0\1\0", b"0000x17\0", b"_00017"]),
+    st.one_of(
+        st.just(GOOD_MODE),
+        st.sampled_from([b" 644 \0  ", b"junk", b"\x80\0\0\0\0\0\1\0", b"-000644\0"]),
+    ),
+    st.one_of(
+        st.just(GOOD_SIZE),
+        st.sampled_from([b"\x80\0\0\0\0\0\0\0\0\0\1\0", b"0000x17\0", b"_00017", b"-0017\0"]),
+    ),
     st.sampled_from([b"ustar\x0000", b"ustar  \0", b""]),
-    st.sampled_from([0, 1, -1]),
+    st.one_of(st.just(0), st.sampled_from([1, -1])),
 )
 
 
+def read_by(kind: type[tarfile.TarInfo], block: bytes) -> object:
+    try:
+        header = kind.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.TarError as error:
+        return type(error)
+    return [getattr(header, field) for field in FIELDS]
+
+
+@settings(max_examples=500)
 @given(HEADERS)
 def test_a_header_is_read_as_tarfile_reads_it(block: bytes) -> None:
-    def read(by: type[tarfile.TarInfo]) -> object:
-        try:
-            found = by.frombuf(block, "utf-8", "surrogateescape")
-        except tarfile.TarError as error:
-            return type(error)
-        return [getattr(found, field) for field in FIELDS]
+    assert read_by(archive_reader._Header, block) == read_by(tarfile.TarInfo, block)
 
-    assert read(archive_reader._Header) == read(tarfile.TarInfo)
+
+@pytest.mark.parametrize("wrong", [0, 1])
+@pytest.mark.parametrize("prefix", [b"", b"pre/fix"])
+@pytest.mark.parametrize("name", [b"name", b"name/", b"n" * 100, b"caf\xe9"])
+@pytest.mark.parametrize("kind", [bytes([kind]) for kind in b"\x000125xgLKS"])
+def test_each_kind_of_header_is_read_as_tarfile_reads_it(
+    kind: bytes, name: bytes, prefix: bytes, wrong: int
+) -> None:
+    block = _header(name, prefix, kind, GOOD_MODE, GOOD_SIZE, b"ustar\x0000", wrong)
+    assert read_by(archive_reader._Header, block) == read_by(tarfile.TarInfo, block)
 
 
 @pytest.mark.parametrize("block", [b"", bytes(512), bytes(100)])
