@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from .. import version
+from .. import streams, version
 from ..errors import ExitCode, Failure, Interrupted
 from ..result import CommandResult
 from ..system import environment, humanize, log, signals
-from . import streams
 from .output import SCHEMA, Context
 
 if TYPE_CHECKING:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .. import translation
+from .. import streams, translation
 from ..errors import ExitCode, Failure, Interrupted
 from ..result import CommandResult
 from ..system import humanize, progress, sandbox, signals
 from ..system import log as system_log
 from ..system.log import SystemLog
 from ..translation import _
-from . import streams, terminal
+from . import terminal
 from .terminal import Lines, Screen
 
 if TYPE_CHECKING:

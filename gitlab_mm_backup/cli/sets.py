@@ -188,8 +188,8 @@ class Inside:
 
 def inside(set_: BackupSet) -> Inside:
     """Read the dump and the settings of a set."""
-    from ..mattermost import detect
-    from ..rehearsal import counts, kept_settings
+    from ..mattermost import detect, kept_settings
+    from ..rehearsal import counts
 
     found = Inside()
     try:

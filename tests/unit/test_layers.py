@@ -267,7 +267,7 @@ def test_only_the_console_prints_asks_and_exits() -> None:
         breaches(
             SOURCES,
             prints,
-            "cli.streams",
+            "streams",
             "cli.terminal",
             "cli.output",
             "cli.common",

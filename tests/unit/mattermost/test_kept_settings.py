@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.rehearsal import kept_settings
+from gitlab_mm_backup.mattermost import kept_settings
 from gitlab_mm_backup.store.sets import BackupSet
 
 

@@ -13,7 +13,7 @@ from tests.unit.helpers.builders import ROOT
 # As a command begins; it says on descriptor 9 what became of its output.
 PROGRAM = """
 import os, sys
-from gitlab_mm_backup.cli import streams
+from gitlab_mm_backup import streams
 
 streams.settle()
 print("out" * int(sys.argv[1]))

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import Failure
-from ..mattermost import effective_config
-from ..mattermost.effective_config import EffectiveConfig
 from ..store.sets import BackupSet
 from ..system import validation
+from . import effective_config
+from .effective_config import EffectiveConfig
 
 
 @dataclass(frozen=True)
