@@ -25,7 +25,7 @@ COMMANDS = {
         "find",
         "Find uploads by name and messages by text, in one set or in all.",
     ),
-    "extract": ("contents", "extract", "Write uploads of a set to a directory, by original names."),
+    "extract": ("extract", "extract", "Write uploads of a set to a directory, by original names."),
     "restore": (
         "restore",
         "restore",

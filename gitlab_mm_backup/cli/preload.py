@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import cryptography.hazmat.primitives.asymmetric.ed25519
 
-from .. import checks, clock, errors, result, translation, version
+from .. import checks, clock, errors, result, streams, translation, version
 from ..backup import (
     absence,
     attributes,

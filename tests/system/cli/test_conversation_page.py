@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup.cli import contents
+from gitlab_mm_backup.cli import extract
 from gitlab_mm_backup.rehearsal.conversation import Conversation, Day, Post
 from gitlab_mm_backup.rehearsal.search import Message, Upload
 from tests.system.helpers.browser import CONTRASTS, TROUBLE, Browser, chromium
@@ -62,7 +62,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     path = tmp_path_factory.mktemp("page") / "page.html"
     path.write_bytes(
-        contents.page(
+        extract.page(
             made,
             name="1796074291_2026_11_30_10.11.20-b30fe9",
             host="gitlab.example.org",
