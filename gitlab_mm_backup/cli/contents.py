@@ -42,6 +42,7 @@ class Options:
     deleted: bool = False
     every: bool = False
     page: bool = False
+    bulk_import: bool = False
     to: Path | None = None
 
     def query(self, *, deleted: bool) -> Query:

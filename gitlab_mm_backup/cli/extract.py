@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,11 @@ from .contents import LATEST, Options, file_option, time_options, whose_options
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from ..rehearsal.bulk_import import ImportFile
     from ..rehearsal.conversation import Conversation, Page
     from ..rehearsal.described import Described
-    from ..rehearsal.extraction import Extraction
+    from ..rehearsal.extraction import Extraction, Place
+    from ..rehearsal.search import SearchResult, Upload
     from ..store.sets import BackupSet
     from .output import Context
 
@@ -38,6 +41,11 @@ _MOST_NAMED = 20  # missing uploads with a warning of their own
     help="Also write each channel or conversation as an HTML page to read and print.",
 )
 @click.option(
+    "--bulk-import",
+    is_flag=True,
+    help="Also write the messages as import.jsonl, which Mattermost's bulk import loads.",
+)
+@click.option(
     "--to",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -50,29 +58,44 @@ _MOST_NAMED = 20  # missing uploads with a warning of their own
 def extract(context: Context, options: Options) -> CommandResult:
     """Write uploads of a set to a directory, by original names.
 
-    With --page the messages are written too, each channel or conversation as an HTML page that
-    loads nothing. No file is overwritten: a number is added to a name that is taken. With sudo, the
-    files belong to the account that called it.
+    With --page or --bulk-import the messages are written too: each channel or conversation as an
+    HTML page that loads nothing, or all as one file that Mattermost's importer loads. No file is
+    overwritten: a number is added to a name that is taken. With sudo, the files belong to the
+    account that called it.
     """
-    from ..rehearsal import conversation, described, extraction, markdown, output_folder, search
+    from ..rehearsal import markdown
 
-    assert options.to is not None
     if options.page:
         markdown.renderer()  # without its library nothing is to be written
     ours, store = settings_and_store(context)
-    query = options.query(deleted=True)
     there = offsite.looked_at(ours, store, options.place, options.wanted, options.identity)
     with there as set_:
-        found = search.look(set_, query, messages=options.page)
-        uploads = [upload for upload in found.uploads if options.deleted or not upload.deleted]
-        left_out = len(found.uploads) - len(uploads)
-        said = conversation.of(set_, found, deleted=options.deleted) if options.page else []
-        asker = output_folder.Asker(*environment.sudo())
-        with output_folder.opened(options.to, asker) as folder:
-            made = extraction.extract(set_, uploads, folder, conversation.avatars(said))
-            pages = [write_page(channel, set_, made) for channel in said]
-    rows = {row.id: described.upload(row, found.directory) for row in uploads}
-    return extracted_result(set_.name, made, rows, left_out, pages)
+        return extracted_result(_extracted(set_, options))
+
+
+def _extracted(set_: BackupSet, options: Options) -> Extracted:
+    """Look for what is wanted, and write it."""
+    from ..rehearsal import bulk_import, conversation, extraction, output_folder, search
+
+    assert options.to is not None
+    messages = options.page or options.bulk_import
+    found = search.look(set_, options.query(deleted=True), messages=messages)
+    uploads = [upload for upload in found.uploads if options.deleted or not upload.deleted]
+    said = conversation.of(set_, found, deleted=options.deleted) if messages else []
+    place: Place = extraction.together
+    small, material = list(conversation.avatars(said)), None
+    if options.bulk_import:
+        material = bulk_import.collect(set_, said, found.directory)
+        small, place = material.small_files, bulk_import.place
+    asker = output_folder.Asker(*environment.sudo())
+    with output_folder.opened(options.to, asker) as folder:
+        made = extraction.extract(set_, uploads, folder, small, place)
+        done = Extracted(set_.name, found, uploads, made)
+        if options.page:
+            done.pages = [write_page(channel, set_, made) for channel in said]
+        if material is not None:
+            done.import_file, done.warnings = bulk_import.write(material, made)
+    return done
 
 
 def write_page(made: Conversation, set_: BackupSet, done: Extraction) -> Page:
@@ -89,7 +112,7 @@ def write_page(made: Conversation, set_: BackupSet, done: Extraction) -> Page:
         pictures={person: done.small[path] for path, person in faces if path in done.small},
     )
     name = f"{made.channel.replace('/', '-')}.html"
-    file = done.folder.write(name, content)
+    file = done.folder.write(name, [content])
     return conversation.Page(made.channel, made.title, made.posts, file)
 
 
@@ -122,40 +145,62 @@ def page(
     )
 
 
-def extracted_result(
-    name: str,
-    made: Extraction,
-    rows: Mapping[str, Described],
-    left_out: int,
-    pages: Sequence[Page] = (),
-) -> CommandResult:
-    """Return which files and pages were written, and which uploads the set lacks."""
-    count = humanize.number(len(made.written), "file")
-    lines = [
-        f"Wrote {count} to {humanize.plain(str(made.folder.path))}, {humanize.size(made.bytes)}"
-    ]
-    lines += [
-        f"{page.file}: {humanize.number(page.messages, 'message')} of {humanize.plain(page.channel)}"
-        for page in pages
-    ]
-    if left_out:
-        deleted = humanize.number(left_out, "deleted upload")
-        lines.append(f"{deleted} left out; to include them: --deleted")
-    warnings = [*made.problems]
+@dataclass
+class Extracted:
+    """What was found in a set, and what of it was written."""
+
+    set: str
+    found: SearchResult
+    uploads: Sequence[Upload]  # those that were wanted
+    made: Extraction
+    pages: list[Page] = field(default_factory=list)
+    import_file: ImportFile | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def row(self, upload: Upload) -> Described:
+        """Describe an upload for the output."""
+        from ..rehearsal import described
+
+        return described.upload(upload, self.found.directory)
+
+
+def extracted_result(done: Extracted) -> CommandResult:
+    """Return which files were written, and which uploads the set lacks."""
+    made, left_out = done.made, len(done.found.uploads) - len(done.uploads)
+    warnings = [*made.problems, *done.warnings]
     for upload in made.missing[:_MOST_NAMED]:
-        warnings.append(f"Not in the set: {'  '.join(rows[upload.id].cells)}")
+        warnings.append(f"Not in the set: {'  '.join(done.row(upload).cells)}")
     if len(made.missing) > _MOST_NAMED:
         warnings.append(f"Not in the set: {len(made.missing) - _MOST_NAMED} more; --json lists all")
     fields = {
-        "set": name,
+        "set": done.set,
         "to": str(made.folder.path),
         "files": [
-            {**rows[written.upload.id].fields, "file": written.file, "bytes": written.bytes}
+            {**done.row(written.upload).fields, "file": written.file, "bytes": written.bytes}
             for written in made.written
         ],
-        "missing": [rows[upload.id].fields for upload in made.missing],
+        "missing": [done.row(upload).fields for upload in made.missing],
         "bytes": made.bytes,
         "left_out": left_out,
-        "pages": [vars(page) for page in pages],
+        "pages": [vars(page) for page in done.pages],
+        "import_file": vars(done.import_file) if done.import_file else None,
     }
-    return CommandResult(fields, lines, warnings, answer=True)
+    return CommandResult(fields, _extracted_lines(done, left_out), warnings, answer=True)
+
+
+def _extracted_lines(done: Extracted, left_out: int) -> list[str]:
+    made = done.made
+    count, place = humanize.number(len(made.written), "file"), humanize.plain(str(made.folder.path))
+    lines = [f"Wrote {count} to {place}, {humanize.size(made.bytes)}"]
+    lines += [
+        f"{page.file}: {humanize.number(page.messages, 'message')} of {humanize.plain(page.channel)}"
+        for page in done.pages
+    ]
+    if done.import_file is not None:
+        file = done.import_file
+        messages = humanize.number(file.messages, "message")
+        lines.append(f"{file.file}: {messages} and {humanize.number(file.users, 'user')}")
+    if left_out:
+        deleted = humanize.number(left_out, "deleted upload")
+        lines.append(f"{deleted} left out; to include them: --deleted")
+    return lines

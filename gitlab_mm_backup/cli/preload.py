@@ -110,6 +110,7 @@ from ..postgresql import (
 )
 from ..rehearsal import (
     boot,
+    bulk_import,
     conversation,
     counts,
     described,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
+from typing import NamedTuple
 
 from ..store.sets import BackupSet
 from . import dump_rows, search
@@ -20,6 +21,15 @@ AVATAR = "users/{}/profile.png"
 _PICTURES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
 
 
+class Reaction(NamedTuple):
+    """An emoji that somebody put to a message."""
+
+    user: str  # id
+    name: str  # of the user
+    emoji: str  # its name, without colons
+    made: int  # milliseconds since 1970
+
+
 @dataclass(frozen=True)
 class Post:
     """A message with all that belongs to it."""
@@ -28,9 +38,17 @@ class Post:
     author: str  # name
     at: datetime | None  # in local time; None for a moment that no clock has
     uploads: Sequence[Upload]
-    reactions: Mapping[str, Sequence[str]]  # name of an emoji -> names of users
+    reactions: Sequence[Reaction]  # in the order of the dump
     replies: Sequence[Post] = ()
     orphan: bool = False  # a reply whose thread begins elsewhere
+
+    @property
+    def names_by_emoji(self) -> Mapping[str, Sequence[str]]:
+        """The names of those who reacted, by the emoji's name."""
+        names: dict[str, list[str]] = {}
+        for reaction in self.reactions:
+            names.setdefault(reaction.emoji, []).append(reaction.name)
+        return names
 
 
 @dataclass(frozen=True)
@@ -45,11 +63,17 @@ class Day:
 class Conversation:
     """Everything that was found in one channel, or between people."""
 
+    id: str  # of the channel
     channel: str  # as people know it
     title: str
     days: Sequence[Day]
     posts: int
     people: Sequence[tuple[str, str]]  # id and name of each author
+
+    @property
+    def threads(self) -> Iterator[Post]:
+        """The posts that begin threads, oldest first."""
+        return (post for day in self.days for post in day.posts)
 
 
 @dataclass(frozen=True)
@@ -81,7 +105,7 @@ def of(set_: BackupSet, found: SearchResult, *, deleted: bool = False) -> list[C
     posts: dict[str, list[Post]] = defaultdict(list)
     for message in messages:
         posts[message.channel].append(
-            _post(message, found.directory, uploads[message.id], reactions.get(message.id, {}))
+            _post(message, found.directory, uploads[message.id], reactions.get(message.id, ()))
         )
     made = [_conversation(id_, some, found.directory) for id_, some in posts.items()]
     return sorted(made, key=lambda conversation: conversation.channel)
@@ -91,7 +115,7 @@ def _post(
     message: Message,
     directory: Directory,
     uploads: Sequence[Upload],
-    reactions: Mapping[str, Sequence[str]],
+    reactions: Sequence[Reaction],
 ) -> Post:
     moment = search.moment(message.made)
     at = moment.astimezone() if moment else None
@@ -105,7 +129,7 @@ def _conversation(id_: str, posts: Sequence[Post], directory: Directory) -> Conv
     people = {post.message.user: post.author for post in posts}
     title = channel.title if channel else ""
     name = directory.name_of_channel(id_)
-    return Conversation(name, title, days, len(posts), sorted(people.items()))
+    return Conversation(id_, name, title, days, len(posts), sorted(people.items()))
 
 
 def _threads(posts: Sequence[Post]) -> list[Post]:
@@ -128,16 +152,17 @@ def _date(post: Post) -> str:
 
 def _reactions(
     set_: BackupSet, posts: Collection[str], directory: Directory
-) -> dict[str, dict[str, list[str]]]:
-    """Return the reactions to ``posts``, by their ids: emoji -> names, in the order of the dump."""
-    made: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+) -> dict[str, list[Reaction]]:
+    """Return the reactions to ``posts``, by their ids, in the order of the dump."""
+    made: dict[str, list[Reaction]] = defaultdict(list)
 
     def take(row: Row) -> None:
-        user, post, emoji, deleted = (value or "" for value in row)
+        user, post, emoji, at, deleted = (value or "" for value in row)
         if post in posts and not search.deleted(deleted):
-            made[post][emoji].append(directory.name_of_user(user))
+            name = directory.name_of_user(user)
+            made[post].append(Reaction(user, name, emoji, search.number(at)))
 
-    columns = ("userid", "postid", "emojiname", "deleteat")
+    columns = ("userid", "postid", "emojiname", "createat", "deleteat")
     dump_rows.read(set_, [Table("reactions", columns, take)])
     return made
 

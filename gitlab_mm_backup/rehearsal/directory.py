@@ -37,6 +37,11 @@ class Channel:
     title: str
     deleted: bool
 
+    @property
+    def people(self) -> tuple[str, ...]:
+        """The ids of the two users of a direct channel, which are one for notes to oneself."""
+        return tuple(self.name.split(_BETWEEN)) if self.kind == DIRECT else ()
+
 
 @dataclass(frozen=True)
 class User:
@@ -99,7 +104,7 @@ class Directory:
         if channel is None:
             return id_
         if channel.kind == DIRECT:
-            people = {self.name_of_user(person) for person in channel.name.split(_BETWEEN)}
+            people = {self.name_of_user(person) for person in channel.people}
             return ",".join(f"@{name}" for name in sorted(people))
         if channel.kind == GROUP:  # its title has the names, in order
             return ",".join(f"@{name.strip()}" for name in channel.title.split(","))

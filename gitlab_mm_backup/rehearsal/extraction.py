@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from tarfile import TarInfo
 
@@ -17,6 +17,7 @@ from .output_folder import OutputFolder
 from .search import Upload
 
 Wanted = dict[str, list[Upload]]  # by the absolute paths that their files had
+Place = Callable[[Upload], Sequence[str]]  # the directories of an upload, below the one given
 _SMALL = 200 << 10  # bytes of a file that is kept in memory
 _PASSES = 2  # a hard link comes after the file that it is another name of
 
@@ -39,6 +40,7 @@ class Extraction:
     """What was written, and what was not."""
 
     folder: OutputFolder
+    place: Place
     written: list[Extracted] = field(default_factory=list)
     missing: list[Upload] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -49,16 +51,25 @@ class Extraction:
         return sum(extracted.bytes for extracted in self.written)
 
 
+def together(_: Upload) -> Sequence[str]:
+    """Return no directories: all uploads are written side by side."""
+    return ()
+
+
 def extract(
-    set_: BackupSet, uploads: Sequence[Upload], folder: OutputFolder, small: Iterable[str] = ()
+    set_: BackupSet,
+    uploads: Sequence[Upload],
+    folder: OutputFolder,
+    small: Iterable[str] = (),
+    place: Place = together,
 ) -> Extraction:
-    """Write ``uploads`` to ``folder``, reading the files part of the set once.
+    """Write each of ``uploads`` to its ``place`` in ``folder``, reading the files part once.
 
     ``small`` are paths below the data directory of files to keep in memory, where they are small.
     An upload that the set lacks is ``missing``, and the rest is written. So it is where the files
     part is damaged, up to the damage. Raises Failure where the directory cannot be written.
     """
-    made = Extraction(folder)
+    made = Extraction(folder, place)
     _refuse_without_room(uploads, folder)
     wanted, data = _by_path(set_, uploads), _data(set_)
     kept = {f"{data}/{path}": path for path in small}
@@ -125,7 +136,9 @@ def _write(uploads: Sequence[Upload], content: MemberContent, made: Extraction) 
     with contextlib.ExitStack() as opened:
         try:
             files = [
-                opened.enter_context(made.folder.create(upload.name, upload.made))
+                opened.enter_context(
+                    made.folder.create(upload.name, upload.made, made.place(upload))
+                )
                 for upload in uploads
             ]
             size = 0

@@ -9,7 +9,7 @@ import pwd
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +18,7 @@ from ..errors import ExitCode, Failure, reason
 from ..system import files
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST = 200  # bytes of a name, of the 255 that a file system has: a number may follow
 _LONGEST_END = 20  # bytes of an extension that is kept where a name is cut
 _NAMELESS = "file"
@@ -41,7 +42,7 @@ class OutputFolder:
     descriptor: int
     asker: Asker
     lent: bool  # it is in a place of the asker's, who alone has rights there
-    _numbers: dict[str, int] = field(default_factory=dict)  # name -> the last that was added to it
+    _numbers: dict[str, int] = field(default_factory=dict)  # path -> the last number added to it
 
     def available(self) -> int:
         """Return the bytes that are free on its disk."""
@@ -49,13 +50,44 @@ class OutputFolder:
         return disk.f_bavail * disk.f_frsize
 
     @contextlib.contextmanager
-    def create(self, name: str, milliseconds: int) -> Iterator[tuple[BinaryIO, str]]:
-        """Yield a new file and its name, which is a safe form of ``name``; nothing is overwritten.
+    def create(
+        self, name: str, milliseconds: int, below: Sequence[str] = ()
+    ) -> Iterator[tuple[BinaryIO, str]]:
+        """Yield a new file and its path here, of a safe form of ``name``; nothing is overwritten.
 
-        The file is the asker's, with mode 0600 and the time ``milliseconds`` after 1970. It is
-        removed where the block fails. Raises OSError.
+        ``below`` are the directories for it, which are created. The file is the asker's, with mode
+        0600 and the time ``milliseconds`` after 1970. It is removed where the block fails. Raises
+        OSError.
         """
-        descriptor, given = self._new(safe_name(name))
+        with (
+            self._inside([safe_name(directory) for directory in below]) as (place, path),
+            self._created(safe_name(name), milliseconds, place, path) as (file, given),
+        ):
+            yield file, f"{path}{given}"
+
+    @contextlib.contextmanager
+    def _inside(self, names: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """Yield the directory ``names`` below this one, open, and its path with a slash, or "".
+
+        Each is opened in the one before it, and no link is followed: the asker can change them.
+        """
+        with contextlib.ExitStack() as opened:
+            place = self.descriptor
+            for name in names:
+                with self._rights():
+                    made = _make_directory(name, place)
+                    place = os.open(name, _DIRECTORY, dir_fd=place)
+                opened.callback(os.close, place)
+                if made and not self.lent:
+                    os.fchown(place, self.asker.uid, self.asker.gid)
+                _judge(self.path / name, os.fstat(place), self.asker, lent=self.lent)
+            yield place, "".join(f"{name}/" for name in names)
+
+    @contextlib.contextmanager
+    def _created(
+        self, name: str, milliseconds: int, place: int, path: str
+    ) -> Iterator[tuple[BinaryIO, str]]:
+        descriptor, given = self._new(name, place, path)
         try:
             with open(descriptor, "wb") as file:
                 if not self.lent:
@@ -66,27 +98,27 @@ class OutputFolder:
                     os.utime(descriptor, ns=(milliseconds * 1_000_000,) * 2)
         except BaseException:
             with self._rights(), contextlib.suppress(OSError):
-                os.unlink(given, dir_fd=self.descriptor)
+                os.unlink(given, dir_fd=place)
             raise
 
-    def write(self, name: str, content: bytes) -> str:
-        """Write a new file; return its name, a safe form of ``name``. Raises Failure."""
+    def write(self, name: str, content: Iterable[bytes], below: Sequence[str] = ()) -> str:
+        """Write a new file of pieces; return its path here, as ``create`` gives it. Raises Failure."""
         try:
-            with self.create(name, int(time.time() * 1000)) as (file, given):
-                file.write(content)
+            with self.create(name, int(time.time() * 1000), below) as (file, given):
+                file.writelines(content)
                 return given
         except OSError as error:
             raise Failure(f"{self.path} cannot be written", reason(error)) from error
 
-    def _new(self, name: str) -> tuple[int, str]:
+    def _new(self, name: str, place: int, path: str) -> tuple[int, str]:
         """Return a descriptor of a new file, and its name; a number is added to one that is taken."""
         while True:
-            number = self._numbers.get(name, 0) + 1
-            self._numbers[name] = number
+            number = self._numbers.get(f"{path}{name}", 0) + 1
+            self._numbers[f"{path}{name}"] = number
             given = name if number == 1 else _numbered(name, number)
             try:
                 with self._rights():
-                    return os.open(given, _NEW, 0o600, dir_fd=self.descriptor), given
+                    return os.open(given, _NEW, 0o600, dir_fd=place), given
             except FileExistsError:
                 continue
 
@@ -117,6 +149,15 @@ def opened(path: Path, asker: Asker) -> Iterator[OutputFolder]:
                 f"{path} cannot be written", reason(error), "Give another directory: --to DIR."
             ) from error
         yield OutputFolder(path, descriptor, asker, lent)
+
+
+def _make_directory(name: str, place: int) -> bool:
+    """Create a directory in an open one, unless it is there; tell whether it was created."""
+    try:
+        os.mkdir(name, _PRIVATE, dir_fd=place)
+    except FileExistsError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

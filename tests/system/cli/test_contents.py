@@ -6,6 +6,7 @@ set. Odd rows are made by SQL, because Mattermost's API makes none.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -13,12 +14,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from tests.lab.disks import CHECKOUT
-from tests.lab.installed_package import Product, install_product
+from tests.lab.installed_package import Answer, Product, install_product
 from tests.lab.omnibus import Omnibus, Seed, Spec, install
 from tests.lab.sandbox import Lab
 
@@ -519,6 +522,125 @@ def test_the_messages_of_each_channel_become_a_page(house: House) -> None:
     talk = house.lab.read(f"{TO}/{pages['@alice,@bob']['file']}")
     assert "a secret \\x1b[2J plan" in talk
     assert "draft" not in talk and "join" not in talk.partition("<body>")[2]
+
+
+IMPORT = "/root/import"
+# The order that Mattermost's importer asks for.
+KINDS = ["version", "emoji", "team", "channel", "user", "post", "direct_channel", "direct_post"]
+
+
+def imported(house: House, *words: str) -> tuple[Answer, dict[str, list[Any]]]:
+    """Extract for the bulk import; gives the objects of the file, each valid, by kinds."""
+    house.lab.run("rm", "-rf", IMPORT)
+    answer = house.product("extract", house.newest, *words, "--bulk-import", "--to", IMPORT)
+    schema = json.loads(Path(__file__).with_name("bulk_import.json").read_text())
+    validator = Draft202012Validator(schema)
+    text = house.lab.read(f"{IMPORT}/{answer.document['import_file']['file']}")
+    lines = text.removesuffix("\n").split("\n")
+    objects = [json.loads(line) for line in lines]
+    for line in objects:
+        validator.validate(line)
+    kinds = [line["type"] for line in objects]
+    assert kinds == sorted(kinds, key=KINDS.index) and kinds.count("version") == 1
+    made: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+    for line in objects:
+        made[line["type"]].append(line[line["type"]])
+    return answer, made
+
+
+def test_the_bulk_import_has_every_message_thread_reaction_and_upload(house: House) -> None:
+    answer, made = imported(house)
+    assert answer.code == 4, answer
+    posts = [*made["post"], *made["direct_post"]]
+    posts += [reply for post in posts for reply in post.get("replies", ())]
+    live = "FROM posts WHERE deleteat = 0 AND originalid = '' AND type NOT LIKE 'system_%'"
+    names = dict(house.rows("id, username", "FROM users"))
+    rows = house.rows("userid, createat, md5(message)", live)
+    md5 = {post["message"]: hashlib.md5(post["message"].encode()).hexdigest() for post in posts}
+    assert sorted((names[user], int(at), text) for user, at, text in rows) == sorted(
+        (post["user"], post["create_at"], md5[post["message"]]) for post in posts
+    )
+    assert answer.document["import_file"]["messages"] == len(rows)
+    (root,) = (post for post in posts if "replies" in post)
+    assert root["message"].startswith("Good morning")
+    assert [reply["message"] for reply in root["replies"]] == ["**Welcome** <b>back</b>"]
+    (tada,) = (reaction for reaction in root["reactions"] if reaction["user"] == "bob")
+    assert (tada["emoji_name"], tada["create_at"]) == ("tada", root["create_at"]), (
+        "the importer refuses one that is older than its message"
+    )
+    paths = [file["path"] for post in posts for file in post.get("attachments", ())]
+    live_files = house.uploads("deleteat = 0 AND postid <> '' AND id <> '" + "m" * 26 + "'")
+    sums = {file["id"]: f"{IMPORT}/{file['file']}" for file in answer.document["files"]}
+    assert {f"{IMPORT}/data/{path}" for path in paths} == {sums[id_] for id_ in live_files}
+    for id_, sha in live_files.items():
+        assert house.sha256(sums[id_]) == sha
+    assert len(set(paths)) == len(paths) > len({path.rpartition("/")[2] for path in paths}), (
+        "files of the same name lie apart"
+    )
+
+
+def test_the_bulk_import_has_the_people_and_their_places(house: House) -> None:
+    _, made = imported(house)
+    users = {user["username"]: user for user in made["user"]}
+    rows = house.rows("username, email, authdata", "FROM users WHERE authservice = 'gitlab'")
+    for name, email, data in rows:
+        if name in users:
+            assert (users[name]["email"], users[name]["auth_data"]) == (email, data)
+    assert "alice" in users and "password" not in json.dumps(made)
+    assert users["alice"]["profile_image"] == "avatars/alice.png"
+    assert house.lab.path(f"{IMPORT}/data/avatars/alice.png").read_bytes() == PICTURE
+    members = {
+        (name, team["name"], channel["name"])
+        for name, user in users.items()
+        for team in user.get("teams", ())
+        for channel in team["channels"]
+    }
+    said = {(channel["team"], channel["name"]) for channel in made["channel"]}
+    there = house.rows(
+        "u.username, t.name, c.name",
+        "FROM channelmembers m JOIN channels c ON c.id = m.channelid JOIN users u ON u.id = m.userid"
+        " JOIN teams t ON t.id = c.teamid JOIN teammembers tm ON (tm.teamid, tm.userid) = (t.id, u.id)"
+        " WHERE tm.deleteat = 0",
+    )
+    assert members == {(user, team, name) for user, team, name in there if (team, name) in said}
+    assert made["direct_channel"] == [{"members": ["alice", "bob"]}] or made["direct_channel"] == [
+        {"members": ["bob", "alice"]}
+    ]
+
+
+def test_the_bulk_import_of_a_channel_has_nothing_of_others(house: House) -> None:
+    answer, made = imported(house, "--channel", "ops/releases")
+    assert answer.code == 0, answer
+    assert [team["name"] for team in made["team"]] == ["ops"]
+    assert {(post["team"], post["channel"]) for post in made["post"]} == {("ops", "releases")}
+    assert not made["direct_channel"] and not made["direct_post"]
+
+
+def test_messages_of_lost_accounts_are_told_and_not_in_the_bulk_import(house: House) -> None:
+    house.gitlab.sql(
+        "INSERT INTO posts (id, createat, updateat, deleteat, userid, channelid, rootid, originalid,"
+        f" message, type) VALUES ('{'l' * 26}', {NEW_YEAR}, 1, 0, 'nobody',"
+        f" '{house.seed.channels['coffee']}', '', '', 'of a lost account', '')"
+    )
+    try:
+        name = backup(house.product)
+        answer = house.product(
+            "extract",
+            name,
+            "--channel",
+            "engineering/coffee",
+            "--bulk-import",
+            "--to",
+            "/root/lost",
+        )
+        assert answer.code == 4, answer
+        assert answer.document["warnings"] == [
+            "Not in import.jsonl: 1 message of users whose accounts are gone"
+        ]
+        assert "of a lost account" not in house.lab.read("/root/lost/import.jsonl")
+        house.lab.run("rm", "-rf", f"/var/opt/gitlab/backups/mattermost/{name}")
+    finally:
+        house.gitlab.sql(f"DELETE FROM posts WHERE id = '{'l' * 26}'")
 
 
 def test_a_damaged_files_part_gives_what_comes_before_the_damage(house: House) -> None:

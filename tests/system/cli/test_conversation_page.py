@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup.cli import extract
-from gitlab_mm_backup.rehearsal.conversation import Conversation, Day, Post
+from gitlab_mm_backup.rehearsal.conversation import Conversation, Day, Post, Reaction
 from gitlab_mm_backup.rehearsal.search import Message, Upload
 from tests.system.helpers.browser import CONTRASTS, TROUBLE, Browser, chromium
 
@@ -39,7 +39,10 @@ def post(number: int, text: str, *replies: Post) -> Post:
     message = Message(f"p{number}", text, "c1", "u1", NOON, deleted=number == 3, replaced=False)
     upload = Upload("f1", 'a very "odd" <name>.txt' * 5, "x", "c1", "u1", "p1", NOON, 12345, False)
     at = datetime.fromtimestamp(NOON / 1000 + number, timezone.utc)
-    reactions = {"<b>tada": ["ada", "<i>"], "x" * 64: ["bob"]}
+    reactions = [
+        Reaction("u1", name, emoji, NOON)
+        for name, emoji in (("ada", "<b>tada"), ("<i>", "<b>tada"), ("bob", "x" * 64))
+    ]
     return Post(message, "<ada>" * 12, at, [upload, replace_id(upload)], reactions, replies)
 
 
@@ -57,7 +60,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     )
     made = Conversation(
-        "blue/" + "z" * 64, "Title </title><script>1</script>", [Day("2026-09-21", posts)], 25,
+        "c1", "blue/" + "z" * 64, "Title </title><script>1</script>", [Day("2026-09-21", posts)], 25,
         [("u1", "ada")],
     )  # fmt: skip
     path = tmp_path_factory.mktemp("page") / "page.html"

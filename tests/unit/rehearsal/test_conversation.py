@@ -37,10 +37,10 @@ def found(monkeypatch: pytest.MonkeyPatch) -> SearchResult:
     made.directory.channels["c2"] = Channel("c2", "t1", "O", "alpha", "Alpha", False)
     made.directory.users["u1"] = User("u1", "ada", False)
     rows = [
-        ("u1", "p1", "tada", "0"),
-        ("gone", "p1", "tada", None),
-        ("u1", "p1", "no", "5"),
-        ("u1", "p9", "x", "0"),
+        ("u1", "p1", "tada", "7", "0"),
+        ("gone", "p1", "tada", None, None),
+        ("u1", "p1", "no", "7", "5"),
+        ("u1", "p9", "x", "7", "0"),
     ]
 
     def read(set_: object, tables: list[dump_rows.Table]) -> None:
@@ -83,7 +83,8 @@ def test_reactions_and_uploads_are_those_of_the_message(found: SearchResult) -> 
     ]
     (made,) = conversation.of(None, found)  # type: ignore[arg-type]
     (post,) = made.days[0].posts
-    assert post.reactions == {"tada": ["ada", "gone"]}
+    assert post.names_by_emoji == {"tada": ["ada", "gone"]}
+    assert [reaction.made for reaction in post.reactions] == [7, 0]
     assert [upload.id for upload in post.uploads] == ["f1"]
     assert conversation.avatars([made]) == {"users/u1/profile.png": "u1"}
 
