@@ -1,8 +1,9 @@
-"""gitlab-mm ls and find: what people had in Mattermost, shown from a set."""
+"""gitlab-mm ls, find and diff: what people had in Mattermost, shown from a set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +19,13 @@ from .common import SET_HELP, filled, settings_and_store, verb
 
 if TYPE_CHECKING:
     from ..rehearsal.described import Described, Listing
+    from ..rehearsal.difference import Change, Difference
     from ..rehearsal.search import Query
     from ..store.sets import BackupSet
     from .output import Context
 
 LATEST = "latest"
+_MOST_SHOWN = 20  # changes of a kind, in the text
 _WIDEST = 40  # columns of a cell; what is wider moves the rest of its line
 
 
@@ -159,6 +162,56 @@ def find(context: Context, options: Options) -> CommandResult:
     return finds.result()
 
 
+@click.command(epilog=SET_HELP)
+@click.argument("wanted", metavar="SET")
+@click.argument("other", metavar="[SET|live]", default="live")
+@offsite.from_elsewhere
+@verb
+def diff(
+    context: Context, wanted: str, other: str, place: str | None, identity: Path | None
+) -> CommandResult:
+    """Compare a set with another one, or with the live Mattermost.
+
+    Shows teams, channels, users, messages and uploads that were added, changed or removed, rows of
+    all tables, and the names of settings that differ. What is marked as deleted counts as removed.
+    """
+    from ..rehearsal.difference import LIVE
+
+    if wanted == LIVE:
+        raise click.UsageError("The first is a set; the second can be the live Mattermost.")
+    ours, store = settings_and_store(context)
+    with ExitStack() as opened:
+        looks = (
+            offsite.looked_at(ours, store, place, name, identity, files=False)
+            for name in (wanted, other)
+            if name != LIVE
+        )
+        return _difference([opened.enter_context(look) for look in looks], ours.scratch_dir)
+
+
+def _difference(sets: Sequence[BackupSet], scratch: Path) -> CommandResult:
+    """Compare two sets, or one with the live Mattermost."""
+    from ..mattermost import detect, kept_settings
+    from ..rehearsal import difference
+
+    first = sets[0]
+    site = detect.find() if len(sets) == 1 else None
+    before = difference.of_set(first)
+    after = difference.of_live(site, first) if site else difference.of_set(sets[1])
+    warnings = [
+        f"{table.schema}.{table.name} is not compared: {table.why}" for table in after.unread
+    ]
+    found = difference.compare(before, after, difference.keys(first), scratch)
+    settings: list[str] | None = None
+    try:
+        now = site.settings if site else kept_settings.read(sets[1]).effective
+        settings = kept_settings.read(first).effective.differences(now)
+    except Failure as failure:
+        warnings.append(f"The settings were not compared: {failure}")
+    things = difference.described_changes(found, before, after)
+    return diff_result(before.name, after.name, found, things, settings, warnings)
+
+
 @dataclass
 class Held:
     """An upload or message, and the sets that hold it, newest first."""
@@ -221,6 +274,58 @@ def aligned(rows: Sequence[Described]) -> list[str]:
         "  ".join(humanize.padded(cell, width) for cell, width in zip(row.cells, widths)).rstrip()
         for row in rows
     ]
+
+
+_SIGNS = {"added": "+", "changed": "~", "removed": "-"}
+
+
+def diff_result(
+    before: str,
+    after: str,
+    found: Difference,
+    things: Mapping[str, Sequence[Change]],
+    settings: Sequence[str] | None,
+    warnings: list[str],
+) -> CommandResult:
+    """Return what differs between the states ``before`` and ``after``."""
+    from ..rehearsal.difference import THINGS
+
+    lines, fields = [], {}
+    for table, title in THINGS.items():
+        counts = {way: len(keys) for way, keys in vars(found.things[table]).items()}
+        named = [{"change": change.way, **change.thing.fields} for change in things[table]]
+        fields[title] = {**counts, "named": named}
+        if any(counts.values()):
+            lines += [f"{title}: {_amounts(counts)}", *_change_lines(things[table])]
+    for name, rows in found.tables.items():
+        if name not in THINGS or rows.columns:
+            lines.append(f"rows of {humanize.plain(name)}: {_amounts(vars(rows), rows.columns)}")
+    if settings:
+        lines.append(f"settings that differ: {humanize.plain(', '.join(settings))}")
+    tables = {name: vars(rows) for name, rows in found.tables.items()}
+    shown = {"set": before, "against": after, **fields, "tables": tables}
+    head = f"From {before} to {after}:" if lines else f"{before} and {after}: nothing differs"
+    text = [head, *(f"  {line}" for line in lines)]
+    return CommandResult({**shown, "settings_differ": settings}, text, warnings, answer=True)
+
+
+def _amounts(counts: Mapping[str, object], columns: Sequence[str] = ()) -> str:
+    words = [f"{counts[way]} {way}" for way in _SIGNS if counts[way]]
+    if columns:
+        names = humanize.plain(", ".join(columns))
+        words.append(f"only one has {names}, so changes are not counted")
+    return ", ".join(words)
+
+
+def _change_lines(changes: Sequence[Change]) -> list[str]:
+    """Return a line for each change, up to as many as can be read."""
+    shown = changes[:_MOST_SHOWN]
+    lines = [
+        f"  {_SIGNS[change.way]} {line}"
+        for change, line in zip(shown, aligned([change.thing for change in shown]))
+    ]
+    left = len(changes) - len(shown)
+    return [*lines, f"  and {left} more; --json lists them"] if left else lines
 
 
 def listing_result(name: str, found: Listing) -> CommandResult:

@@ -26,6 +26,7 @@ COMMANDS = {
         "Find uploads by name and messages by text, in one set or in all.",
     ),
     "extract": ("extract", "extract", "Write uploads of a set to a directory, by original names."),
+    "diff": ("contents", "diff", "Compare a set with another one, or with the live Mattermost."),
     "restore": (
         "restore",
         "restore",

@@ -114,6 +114,7 @@ from ..rehearsal import (
     conversation,
     counts,
     described,
+    difference,
     directory,
     dump_rows,
     extraction,

@@ -50,6 +50,24 @@ def dump(
     return _command(endpoint, programs / "pg_dump", endpoint.name, *options)
 
 
+def print_rows(
+    endpoint: Endpoint,
+    programs: Path,
+    schema: str,
+    encoding: str,
+    leave_out: Iterable[tuple[str, str]],
+) -> Command:
+    """Return the pg_dump that prints the rows of a schema as pg_restore does: COPY in text form."""
+    options = (
+        "--data-only",
+        f"--lock-wait-timeout={LOCK_SECONDS}s",
+        f"--schema={_pattern(schema)}",
+        f"--encoding={encoding}",
+        *(f"--exclude-table={_pattern(*table)}" for table in leave_out),
+    )
+    return _command(endpoint, programs / "pg_dump", endpoint.name, *options)
+
+
 def _pattern(*names: str) -> str:
     """Return pg_dump's pattern for exactly this object (psql(1), Patterns)."""
     quoted = (name.replace('"', '""') for name in names)

@@ -45,7 +45,6 @@ class PostDetail:
 
     edited: int  # milliseconds since 1970; 0 for never
     pinned: bool
-    kind: str  # "" for what people write
     props: Mapping[str, Any]
 
 
@@ -101,9 +100,7 @@ class ImportMaterial:
             Table("users", user, self._user),
             Table("teammembers", ("userid", "teamid", *roles, "deleteat"), self._team_member),
             Table("channelmembers", ("userid", "channelid", *roles), self._member),
-            Table(
-                "posts", ("id", "editat", "ispinned", "type", "props"), self._post, self._keeps()
-            ),
+            Table("posts", ("id", "editat", "ispinned", "props"), self._post, self._keeps()),
             Table("emoji", ("id", "name", "deleteat"), self._emoji),
         ]
 
@@ -153,8 +150,8 @@ class ImportMaterial:
             self.members[channel][user] = _roles("channel", *rest)
 
     def _post(self, row: Row) -> None:
-        id_, edited, pinned, kind, props = (value or "" for value in row)
-        self.posts[id_] = PostDetail(search.number(edited), pinned == "t", kind, _object(props))
+        id_, edited, pinned, props = (value or "" for value in row)
+        self.posts[id_] = PostDetail(search.number(edited), pinned == "t", _object(props))
 
     def _emoji(self, row: Row) -> None:
         id_, name, deleteat = (value or "" for value in row)
@@ -309,7 +306,7 @@ class _Lines:
 
     def _post(self, post: Post, first: int) -> Fields:
         """Return the fields that posts and replies have; none may be older than ``first``."""
-        detail = self._material.posts.get(post.message.id, PostDetail(0, False, "", {}))
+        detail = self._material.posts.get(post.message.id, PostDetail(0, False, {}))
         made = max(post.message.made, first)
         reactions = [
             {
@@ -325,7 +322,7 @@ class _Lines:
             "user": self.people[post.message.user],
             "message": post.message.text,
             "create_at": made,
-            **_given(edit_at=detail.edited, is_pinned=detail.pinned, type=detail.kind),
+            **_given(edit_at=detail.edited, is_pinned=detail.pinned, type=post.message.kind),
             **_given(props=detail.props, reactions=reactions),
             **_given(attachments=[{"path": path} for path in files]),
         }

@@ -13,7 +13,7 @@ from .. import clock
 from ..system import humanize
 from . import search
 from .counts import Counts
-from .directory import Channel, Directory, User
+from .directory import Channel, Directory, Team, User
 from .search import Message, Upload
 
 _LONGEST = 200  # letters of a text that are shown
@@ -90,6 +90,18 @@ def listing(found: Counts, *, deleted: bool) -> Listing:
         ],
         [_user(user, found) for user in users if deleted or not user.deleted],
     )
+
+
+def place(row: Team | Channel | User, directory: Directory) -> Described:
+    """Describe a team, a channel or a user by its name."""
+    name, title = row.name, ""
+    if isinstance(row, Channel):
+        name, title = directory.name_of_channel(row.id), row.title
+    elif isinstance(row, Team):
+        title = row.title
+    fields = {"id": row.id, "name": name, "title": title, "deleted": row.deleted}
+    shown = f"@{name}" if isinstance(row, User) else name
+    return Described(row.id, fields, (_marked(shown, row.deleted), short(title)))
 
 
 def _channel(channel: Channel, found: Counts) -> Described:

@@ -62,19 +62,25 @@ def read(set_: BackupSet, tables: Sequence[Table]) -> None:
 
     A table that the set does not have has no rows. Raises Failure where the dump cannot be read.
     """
-    schema = set_.manifest.properties
-    options = [
-        "--data-only",
-        f"--schema={schema.tables.get('systems', 'public') if schema else 'public'}",
-        *(f"--table={table.name}" for table in tables),
-        "--file=-",
-    ]
-    restore = Command([str(_program(set_)), *options], account="nobody")
+    with printed(set_, "--data-only", *(f"--table={table.name}" for table in tables)) as lines:
+        parse(lines, tables, codec(set_.manifest.database.encoding))
+
+
+def schema(set_: BackupSet) -> str:
+    """Return the schema in which Mattermost's tables are."""
+    properties = set_.manifest.properties
+    return properties.tables.get("systems", "public") if properties else "public"
+
+
+@contextlib.contextmanager
+def printed(set_: BackupSet, *options: str) -> Iterator[IO[bytes]]:
+    """Yield what pg_restore prints, with ``options``, of Mattermost's schema in a set's dump."""
+    words = [str(_program(set_)), *options, f"--schema={schema(set_)}", "--file=-"]
     with (
-        _printed(set_, restore) as stream,
+        _printed(set_, Command(words, account="nobody")) as stream,
         open(stream.fileno(), "rb", buffering=_BUFFER, closefd=False) as lines,
     ):
-        parse(lines, tables, codec(set_.manifest.database.encoding))
+        yield lines
 
 
 @contextlib.contextmanager
@@ -104,18 +110,40 @@ def codec(encoding: str) -> str:
 
 def parse(stream: IO[bytes], tables: Sequence[Table], encoding: str) -> None:
     """Give the rows in pg_restore's script to those who take them."""
-    wanted = {table.name.encode(): table for table in tables}
-    lines = iter(stream)
-    for line in lines:
+    wanted = {table.name: table for table in tables}
+    for name, columns, lines in tables_in(stream):
+        if name in wanted:
+            _give(lines, columns, wanted[name], encoding)
+
+
+def tables_in(stream: IO[bytes]) -> Iterator[tuple[str, list[str], Iterator[bytes]]]:
+    """Yield the tables in pg_restore's script: name, names of the columns, and the lines of rows.
+
+    The lines end with the table's, and what of them is not read is passed over.
+    """
+    for line in stream:
         found = _COPY.fullmatch(line)
-        table = wanted.get(_unquoted(found[1])) if found else None
-        if found is None or table is None:
+        if found is None:
             continue
-        names = [
-            (quoted.replace(b'""', b'"') or plain).decode(errors="replace")
-            for quoted, plain in _COLUMN.findall(found[2])
-        ]
-        _give(lines, names, table, encoding)
+        lines = _rows(stream)
+        yield _unquoted(found[1]).decode(errors="replace"), names(found[2]), lines
+        for _ in lines:
+            pass
+
+
+def _rows(stream: IO[bytes]) -> Iterator[bytes]:
+    for line in stream:
+        if line == b"\\.\n":
+            return
+        yield line
+
+
+def names(quoted: bytes) -> list[str]:
+    """Return the names in a list of columns."""
+    return [
+        (name.replace(b'""', b'"') or plain).decode(errors="replace")
+        for name, plain in _COLUMN.findall(quoted)
+    ]
 
 
 def _give(lines: Iterable[bytes], names: Sequence[str], table: Table, encoding: str) -> None:
@@ -126,8 +154,6 @@ def _give(lines: Iterable[bytes], names: Sequence[str], table: Table, encoding: 
     needed, tabs = max(places, default=-1) + 1, len(names) - 1
     keeps, take = table.keeps, table.take
     for line in lines:
-        if line == b"\\.\n":
-            return
         if keeps is not None and not keeps(line):
             continue
         found = line.count(b"\t")

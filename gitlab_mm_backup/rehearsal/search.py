@@ -61,6 +61,15 @@ class Message(NamedTuple):
     deleted: bool
     replaced: bool  # an earlier version of a message that was edited
     root: str = ""  # id of the message that it replies to
+    kind: str = ""  # "" for what people write
+
+
+#: Columns of which an Upload and a Message are made.
+UPLOAD = ("id", "creatorid", "postid", "channelid", "createat", "deleteat", "size", "name", "path")
+MESSAGE = (
+    *("id", "userid", "channelid", "createat", "deleteat", "originalid", "rootid"),
+    *("type", "message"),
+)
 
 
 @dataclass
@@ -129,6 +138,25 @@ def literal(text: str) -> bytes:
     return max(_VERBATIM.findall(text), key=len, default="").lower().encode()
 
 
+def upload_of(row: Row) -> Upload:
+    """Return the upload of a row with the columns UPLOAD."""
+    id_, user, post, channel, made, deleteat, size, name, path = row
+    return Upload(
+        *(id_ or "", name or "", path or "", channel or "", user or "", post or ""),
+        *(number(made), number(size), deleted(deleteat)),
+    )
+
+
+def message_of(row: Row) -> Message:
+    """Return the message of a row with the columns MESSAGE."""
+    id_, user, channel, made, deleteat, original, root, kind, text = row
+    return Message(
+        *(id_ or "", text or "", channel or "", user or ""),
+        *(number(made), deleted(deleteat), bool(original)),
+        *(root or "", kind or ""),
+    )
+
+
 class _Search:
     """Takes the rows that a query describes."""
 
@@ -140,14 +168,12 @@ class _Search:
         self._until = _milliseconds(query.until)
 
     def uploads(self) -> Table:
-        names = ("id", "creatorid", "postid", "channelid", "createat", "deleteat", "size")
         # The pattern ends at the first bracket: what stands in one is a choice of letters.
         fixed = max(re.split(r"[*?]", self._query.file.partition("[")[0]), key=len)
-        return Table("fileinfo", (*names, "name", "path"), self._upload, self._keeps([fixed]))
+        return Table("fileinfo", UPLOAD, self._upload, self._keeps([fixed]))
 
     def messages(self) -> Table:
-        names = ("id", "userid", "channelid", "createat", "deleteat", "originalid", "rootid")
-        return Table("posts", (*names, "type", "message"), self._message, self._keeps(self._words))
+        return Table("posts", MESSAGE, self._message, self._keeps(self._words))
 
     def _keeps(self, texts: Iterable[str]) -> Callable[[bytes], object] | None:
         """Return a test for a line that has all of ``texts``, and the user's id."""
@@ -165,22 +191,14 @@ class _Search:
         return keeps
 
     def _upload(self, row: Row) -> None:
-        id_, user, post, channel, made, deleteat, size, name, path = row
-        upload = Upload(
-            *(id_ or "", name or "", path or "", channel or "", user or "", post or ""),
-            *(number(made), number(size), deleted(deleteat)),
-        )
+        upload = upload_of(row)
         # The channel of a row without one is its post's, which is looked up later.
         if self._passes(upload, upload.channel or self._channel) and self._name.match(upload.name):
             self._found.uploads.append(upload)
 
     def _message(self, row: Row) -> None:
-        id_, user, channel, made, deleteat, original, root, kind, text = row
-        message = Message(
-            *(id_ or "", text or "", channel or "", user or ""),
-            *(number(made), deleted(deleteat), bool(original), root or ""),
-        )
-        if not self._passes(message, message.channel) or (kind or "").startswith(_SYSTEM):
+        message = message_of(row)
+        if not self._passes(message, message.channel) or message.kind.startswith(_SYSTEM):
             return
         lower = message.text.lower()
         if all(word in lower for word in self._words):

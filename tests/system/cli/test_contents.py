@@ -643,6 +643,99 @@ def test_messages_of_lost_accounts_are_told_and_not_in_the_bulk_import(house: Ho
         house.gitlab.sql(f"DELETE FROM posts WHERE id = '{'l' * 26}'")
 
 
+def test_diff_of_two_sets_has_what_was_made_between_them(house: House) -> None:
+    answer = house.product("diff", house.full, house.newest)
+    assert answer.code == 0, answer
+    made = answer.document
+    assert [team["name"] for team in made["teams"]["named"]] == ["ops"]
+    assert {channel["name"] for channel in made["channels"]["named"] if channel["change"] == "added"} == {
+        "ops/releases", "ops/town-square", "ops/off-topic"
+    }  # fmt: skip
+    new = house.rows("id", "FROM posts WHERE message LIKE 'the % report of the ops team'")
+    posts = {post["id"] for post in made["posts"]["named"] if post["change"] == "added"}
+    assert {id_ for (id_,) in new} <= posts
+    assert [upload["name"] for upload in made["uploads"]["named"]] == ["report 2026.txt"] * 2
+    assert (made["users"]["added"], made["settings_differ"]) == (0, [])
+    back = house.product("diff", house.newest, house.full).document
+    assert back["posts"]["removed"] == made["posts"]["added"] > 0
+    assert {name: (rows["added"], rows["removed"]) for name, rows in made["tables"].items()} == {
+        name: (rows["removed"], rows["added"]) for name, rows in back["tables"].items()
+    }
+    same = house.product.run("diff", house.full, house.full)
+    assert (same.returncode, same.stdout) == (
+        0,
+        f"{house.full} and {house.full}: nothing differs\n",
+    )
+
+
+def test_diff_to_the_live_mattermost_counts_what_sql_changed(house: House) -> None:
+    name = backup(house.product)
+    post, other, third = (id_ for (id_,) in house.rows(
+        "id", "FROM posts WHERE deleteat = 0 AND type = '' ORDER BY createat, id LIMIT 3"
+    ))  # fmt: skip
+    before = house.product("diff", name).document
+    assert (before["tables"], before["posts"]["added"]) == ({}, 0), before
+    house.gitlab.sql(
+        "CREATE TABLE kept_posts AS SELECT * FROM posts; ALTER TABLE kept_posts ADD PRIMARY KEY (id)"
+    )
+    try:
+        house.gitlab.sql(
+            f"UPDATE posts SET message = 'edited \x1b[2J' WHERE id = '{post}';"
+            f"UPDATE posts SET deleteat = 9 WHERE id = '{other}';"
+            f"DELETE FROM posts WHERE id = '{third}';"
+            "UPDATE users SET position = 'chief' WHERE username = 'alice'"
+        )
+        hidden = house.product("diff", name)
+        assert (hidden.code, len(hidden.document["warnings"])) == (4, 1), hidden
+        assert "kept_posts" in hidden.document["warnings"][0]
+        assert "kept_posts" not in hidden.document["tables"]
+        owner = house.rows("tableowner", "FROM pg_tables WHERE tablename = 'posts'")[0][0]
+        house.gitlab.sql(f"GRANT SELECT ON kept_posts TO {owner}")
+        answer = house.product("diff", name)
+        assert answer.code == 0, answer
+        made = answer.document
+        assert {thing["id"]: thing["change"] for thing in made["posts"]["named"]} == {
+            post: "changed", other: "removed", third: "removed"
+        }  # fmt: skip
+        assert [(user["name"], user["change"]) for user in made["users"]["named"]] == [
+            ("alice", "changed")
+        ]
+        counts = {key: made["tables"]["posts"][key] for key in ("added", "changed", "removed")}
+        assert counts == {"added": 0, "changed": 2, "removed": 1}
+        assert made["tables"]["kept_posts"]["added"] == int(
+            house.rows("count(*)", "FROM kept_posts")[0][0]
+        )
+        done = house.product.run("diff", name)
+        assert "\x1b" not in done.stdout and "  posts: 1 changed, 2 removed\n" in done.stdout
+        house.gitlab.sql("ALTER TABLE posts ADD later int")
+        answer = house.product("diff", name)
+        assert answer.document["tables"]["posts"] == {
+            "added": 0, "changed": 0, "removed": 1, "columns": ["later"]
+        }  # fmt: skip
+        done = house.product.run("diff", name)
+        assert (
+            "rows of posts: 1 removed, only one has later, so changes are not counted"
+            in done.stdout
+        )
+    finally:
+        house.gitlab.sql(
+            "ALTER TABLE posts DROP COLUMN IF EXISTS later; DELETE FROM posts;"
+            "INSERT INTO posts SELECT * FROM kept_posts; DROP TABLE kept_posts;"
+            "UPDATE users SET position = '' WHERE username = 'alice'"
+        )
+        house.lab.run("rm", "-rf", f"/var/opt/gitlab/backups/mattermost/{name}")
+
+
+def test_diff_without_a_live_mattermost_says_so(house: House) -> None:
+    assert house.product("diff", "live").code == 2
+    house.lab.run("mv", "/opt/gitlab/embedded/bin/mattermost", "/srv/mattermost.away")
+    try:
+        answer = house.product("diff", house.full, house.newest)
+        assert answer.code == 0, answer
+    finally:
+        house.lab.run("mv", "/srv/mattermost.away", "/opt/gitlab/embedded/bin/mattermost")
+
+
 def test_a_damaged_files_part_gives_what_comes_before_the_damage(house: House) -> None:
     path = f"/var/opt/gitlab/backups/mattermost/{house.newest}/files.tar.zst"
     size = house.lab.path(path).stat().st_size
