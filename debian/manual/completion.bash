@@ -9,8 +9,20 @@ _${function}_places() {
     $places
 }
 
+# Names in the set of the line; a copy elsewhere takes too long.
+_${function}_names() {
+    local word of=latest
+    for word in "$${COMP_WORDS[@]}"; do
+        case $$word in
+            --from) return ;;
+            [0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]_*) of=$$word ;;
+        esac
+    done
+    gitlab-mm names "$$1" "$$of" 2>/dev/null
+}
+
 _$function() {
-    local at=$program word i words='' options='' sets='' places='' paths=''
+    local at=$program word i words='' options='' sets='' places='' paths='' names=''
     local cur=$${COMP_WORDS[COMP_CWORD]} prev=$${COMP_WORDS[COMP_CWORD - 1]}
     # bash splits --option=value into three words.
     if [[ $$cur == '=' ]]; then
@@ -31,6 +43,7 @@ $values        *)
     esac
     [[ $$cur == -* && $$options ]] && words=$$options sets='' places='' paths=''
     [[ $$sets && $$cur != */* ]] && words+=" $$(_${function}_sets)"
+    [[ $$names ]] && words=$$(_${function}_names "$$names")
     [[ $$places && $$cur != */* ]] && words=$$(_${function}_places)
     [[ $$paths == begun && $$cur != [./~]* && $$cur != */* ]] && paths=''
     mapfile -t COMPREPLY < <(compgen -W "$$words" -- "$$cur")

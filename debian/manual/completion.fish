@@ -19,6 +19,16 @@ function __${function}_places
     $places
 end
 
+# Names in the set of the line; a copy elsewhere takes too long.
+function __${function}_names
+    set -l of latest
+    for word in (commandline -opc)
+        string match -q -- '--from*' $$word; and return
+        string match -qr '^\d{10}_' -- $$word; and set of $$word
+    end
+    gitlab-mm names $$argv[1] $$of 2>/dev/null
+end
+
 # Files, where a path is begun.
 function __${function}_begun
     set -l word (commandline -ct)

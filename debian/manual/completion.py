@@ -1,7 +1,7 @@
-"""Completion for bash, zsh and fish: verbs, options, sets from `gitlab-mm list`, and remotes.
+"""Completion for bash, zsh and fish: verbs, options, sets from `gitlab-mm list`, names, and remotes.
 
-The scripts contain verbs and options, so a TAB starts Python only for names of sets and remotes, and
-they work with any version of click. The commands print nothing on stdout unless root calls them.
+The scripts contain verbs and options, so a TAB starts Python only for sets, remotes, and names in a
+set, and they work with any version of click. The commands print nothing on stdout unless root calls them.
 Files are offered for a set or a remote only where a path is begun: in / there are many.
 """
 
@@ -83,6 +83,7 @@ def _cases(
 
 # In bash and zsh: what an option's value may be; "begun" paths are offered where one is begun.
 _VALUES = {
+    **{kind: f"names={kind}" for kind in ("teams", "channels", "users")},
     "sets": "sets=yes paths=begun",
     "places": "places=yes paths=begun",
     "paths": "paths=yes",
@@ -153,6 +154,9 @@ def _fish_option(option: tree.Option, function: str) -> str:
         "sets": f" -x -a '(__{function}_sets) (__{function}_begun)'",
         "places": f" -x -a '(__{function}_places) (__{function}_begun)'",
         "paths": " -r -F",
+        **{
+            kind: f" -x -a '(__{function}_names {kind})'" for kind in ("teams", "channels", "users")
+        },
         "text": " -x",
     }[option.values]
     return f"{' '.join(flags)}{value} -d {_quoted(option.help)}"

@@ -1,8 +1,21 @@
 #compdef $program
 # Completion of $program for zsh; written by debian/manual from the command line itself.
 
+# Names in the set of the line; a copy elsewhere takes too long.
+_${function}_names() {
+    local word of=latest
+    for word in $$words; do
+        case $$word in
+            --from*) return ;;
+            [0-9](#c10)_*) of=$$word ;;
+        esac
+    done
+    gitlab-mm names $$1 $$of 2>/dev/null
+}
+
 _$function() {
-    local at=$program word previous=$${words[CURRENT - 1]} sets= places= paths=
+    setopt local_options extended_glob
+    local at=$program word previous=$${words[CURRENT - 1]} sets= places= paths= names=
     local -a offers known options
     for word in $${words[2,CURRENT - 1]}; do
         case "$$at $$word" in
@@ -26,6 +39,10 @@ $values        *)
     (( $$#known )) && compadd -a known
     if [[ -n $$sets && $$PREFIX != */* ]]; then
         offers=($${(f)"$$($sets)"})
+        (( $$#offers )) && compadd -a offers
+    fi
+    if [[ -n $$names ]]; then
+        offers=($${(f)"$$(_${function}_names $$names)"})
         (( $$#offers )) && compadd -a offers
     fi
     if [[ -n $$places && $$PREFIX != */* ]]; then

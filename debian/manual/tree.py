@@ -14,10 +14,16 @@ from gitlab_mm_backup.cli.common import HELP_OPTIONS
 #: Where one program is a verb of another: the words that do the same.
 SAME = {"gitlab-mm-backup": "gitlab-mm backup", "gitlab-mm-restore": "gitlab-mm restore"}
 
+#: Options that take a name of a set, and the kinds of the names.
+_NAMES = {"--team": "teams", "--channel": "channels", "--user": "users"}
+
 
 @dataclass(frozen=True)
 class Option:
-    """An option; `values` says what follows it: nothing, sets, places, paths, choices or text."""
+    """An option; `values` says what follows it: nothing, choices, text, paths, sets, places or names.
+
+    The names are teams, channels or users of a set.
+    """
 
     names: tuple[str, ...]
     metavar: str
@@ -122,6 +128,8 @@ def _values(option: click.Option) -> tuple[str, tuple[str, ...]]:
         return "sets", ()
     if option.metavar == "REMOTE":
         return "places", ()
+    if option.metavar in ("NAME", "TEAM/CHANNEL") and option.opts[0] in _NAMES:
+        return _NAMES[option.opts[0]], ()
     if isinstance(option.type, (click.Path, click.File)):
         return "paths", ()
     return "text", ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,12 +21,16 @@ from .common import SET_HELP, filled, settings_and_store, verb
 if TYPE_CHECKING:
     from ..rehearsal.described import Described, Listing
     from ..rehearsal.difference import Change, Difference
+    from ..rehearsal.directory import Directory
     from ..rehearsal.search import Query
     from ..store.sets import BackupSet
     from .output import Context
 
 LATEST = "latest"
 _MOST_SHOWN = 20  # changes of a kind, in the text
+_PATIENCE = 2  # seconds that somebody who pressed TAB waits
+# A shell expands what it completes with: other names are not offered.
+_WORD = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)?")
 _WIDEST = 40  # columns of a cell; what is wider moves the rest of its line
 
 
@@ -210,6 +215,33 @@ def _difference(sets: Sequence[BackupSet], scratch: Path) -> CommandResult:
         warnings.append(f"The settings were not compared: {failure}")
     things = difference.described_changes(found, before, after)
     return diff_result(before.name, after.name, found, things, settings, warnings)
+
+
+@click.command(hidden=True)  # the completion of a shell calls it, no administrator
+@click.argument("kind", metavar="KIND", type=click.Choice(("teams", "channels", "users")))
+@click.argument("wanted", metavar="[SET]", default=LATEST)
+@verb
+def names(context: Context, kind: str, wanted: str) -> CommandResult:
+    """Print the names in a set that an option takes, one a line, for a shell.
+
+    Nothing where reading them takes longer than two seconds.
+    """
+    from ..rehearsal import directory
+
+    ours, store = settings_and_store(context)
+    with offsite.looked_at(ours, store, None, wanted, None, files=False) as set_:
+        found = directory.within(set_, _PATIENCE)
+    printed = sorted(filter(_WORD.fullmatch, names_of(found, kind))) if found else []
+    return CommandResult({"set": set_.name, "names": printed}, printed, answer=True)
+
+
+def names_of(found: Directory, kind: str) -> list[str]:
+    """Return the names of a kind that are not deleted; without conversations."""
+    if kind == "channels":
+        channels = (channel for channel in found.channels.values() if channel.team)
+        return [found.name_of_channel(channel.id) for channel in channels if not channel.deleted]
+    rows = found.teams if kind == "teams" else found.users
+    return [row.name for row in rows.values() if not row.deleted]
 
 
 @dataclass

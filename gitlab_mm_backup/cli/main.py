@@ -78,6 +78,7 @@ COMMANDS = {
     "host": ("hosts", "host", "Show which host this is, and the hosts whose sets are here."),
     "place": ("hosts", "place", "Places of sets and copies; each is recognised by a mark file."),
     "gate": ("health", "gate", ""),
+    "names": ("contents", "names", ""),
 }
 ALIASES = {"kit": "recovery-kit"}  # old names of commands; not in --help
 _EXIT_CODES = "Exit codes: " + "; ".join(f"{int(code)} {code.meaning}" for code in ExitCode) + "."

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ..errors import ExitCode, Failure
 from ..store.sets import BackupSet
-from ..system import humanize
+from ..system import humanize, process
 from . import dump_rows
 from .dump_rows import Row, Table
 
@@ -159,6 +160,18 @@ def read(set_: BackupSet) -> Directory:
     directory = Directory()
     dump_rows.read(set_, directory.tables())
     return directory
+
+
+def within(set_: BackupSet, seconds: float) -> Directory | None:
+    """Read the directory of a set; None where that takes longer."""
+    timer = threading.Timer(seconds, process.stop_all)
+    timer.start()
+    try:
+        return read(set_)
+    except process.Stopped:
+        return None
+    finally:
+        timer.cancel()
 
 
 def _only(what: str, wanted: str, found: Sequence[_Named], names: Mapping[str, str]) -> _Named:

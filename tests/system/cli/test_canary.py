@@ -58,6 +58,7 @@ DRIVES: dict[str, list[list[str]]] = {
     "info": [[], ["/nowhere"]],
     "ls": [[], ["--user", "alice"], ["--channel", "nowhere"]],
     "find": [["--file", "*"], ["--all", "--text", "release"], ["/nowhere", "--file", "*"]],
+    "names": [["channels"], ["users", "latest"], ["teams", "/nowhere"]],
     "diff": [["latest"], ["latest", "latest"], ["/nowhere"]],
     "extract": [["--to", "/root/found"], ["--to", "/proc/no"]],
     "verify": [[], ["/nowhere"]],

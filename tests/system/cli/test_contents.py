@@ -24,6 +24,7 @@ from tests.lab.disks import CHECKOUT
 from tests.lab.installed_package import Answer, Product, install_product
 from tests.lab.omnibus import Omnibus, Seed, Spec, install
 from tests.lab.sandbox import Lab
+from tests.system.cli.test_completion import BASH, ZSH, Terminal, ask_fish
 
 CONFIG = "/etc/gitlab-mm-backup/config.yml"
 RESTIC_YML = "/srv/restic.yml"
@@ -111,7 +112,8 @@ def odd_rows(gitlab: Omnibus, seed: Seed) -> None:
         f" VALUES ('{'m' * 26}', '{alice}', '{post}', {NEW_YEAR}, 0, 'nowhere/gone.txt', 'gone.txt', 5);"
         "INSERT INTO channels (id, createat, deleteat, teamid, type, name, displayname) VALUES"
         f" ('{direct}', 1, 0, '', 'D', '{min(alice, bob)}__{max(alice, bob)}', ''),"
-        f" ('{'x' * 26}', 1, 5, '{seed.team}', 'P', 'buried', E'\\x1b]0;title');"
+        f" ('{'x' * 26}', 1, 5, '{seed.team}', 'P', 'buried', E'\\x1b]0;title'),"
+        f" ('{'y' * 26}', 1, 0, '{seed.team}', 'P', '$(touch /root/owned)', 'a trap');"
         "INSERT INTO posts (id, createat, updateat, deleteat, userid, channelid, rootid, originalid,"
         f" message, type) VALUES ('{'p' * 26}', {NEW_YEAR}, 1, 0, '{alice}', '{direct}', 'nothing',"
         " '', E'a secret \\x1b[2J plan', ''),"
@@ -641,6 +643,30 @@ def test_messages_of_lost_accounts_are_told_and_not_in_the_bulk_import(house: Ho
         house.lab.run("rm", "-rf", f"/var/opt/gitlab/backups/mattermost/{name}")
     finally:
         house.gitlab.sql(f"DELETE FROM posts WHERE id = '{'l' * 26}'")
+
+
+@pytest.mark.parametrize("shell", [BASH, ZSH], ids=["bash", "zsh"])
+def test_names_of_the_set_are_completed(shell: tuple[str, ...], house: House) -> None:
+    house.lab.run("mkdir", "-p", "/root/a")
+    terminal = Terminal(house.lab, shell)
+    words = terminal.complete("gitlab-mm ls --channel ", "ops/releases")
+    assert {"engineering/coffee", "engineering/releases", "ops/town-square"} <= set(words)
+    assert "engineering/buried" not in words
+    older = terminal.complete(f"gitlab-mm ls {house.full} --channel ", "engineering/")
+    assert not any(word.startswith("ops/") for word in older)
+    assert {"alice", "bob"} <= set(terminal.complete("gitlab-mm find --user ", "alice"))
+    terminal.close()
+    assert not house.lab.path("/root/owned").exists(), "a name was run"
+
+
+def test_names_for_a_shell(house: House) -> None:
+    house.lab.run("mkdir", "-p", "/root/a")
+    assert {"alice", "bob"} <= set(ask_fish(house.lab, "gitlab-mm find --user "))
+    assert ask_fish(house.lab, f"gitlab-mm ls {house.full} --channel ops/") == []
+    assert ask_fish(house.lab, "gitlab-mm ls --from nas:copies --channel ") == []
+    assert house.product("names", "teams", house.full).document["names"] == ["engineering"]
+    done = house.lab.run("gitlab-mm", "names", "users", user="nobody", check=False)
+    assert (done.stdout, done.returncode) == ("", 2)
 
 
 def test_diff_of_two_sets_has_what_was_made_between_them(house: House) -> None:
