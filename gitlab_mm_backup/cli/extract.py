@@ -65,6 +65,8 @@ def extract(context: Context, options: Options) -> CommandResult:
     """
     from ..rehearsal import markdown
 
+    if options.file and (options.page or options.bulk_import):
+        raise click.UsageError("--file selects uploads; leave it out with --page or --bulk-import.")
     if options.page:
         markdown.renderer()  # without its library nothing is to be written
     ours, store = settings_and_store(context)

@@ -214,7 +214,8 @@ def info_result(set_: BackupSet, item: Listed, found: Inside) -> CommandResult:
         for name, part in set_.manifest.parts.items()
     }
     facts = [*_held(set_.manifest), *_inside(found, set_.manifest), *_known(set_, item)]
-    lines = [f"{name + ':':20} {humanize.plain(text)}" for name, text in facts]
+    widest = max(len(name) for name, _ in facts) + 1
+    lines = [f"{name + ':':{widest}} {humanize.plain(text)}" for name, text in facts]
     manifest = set_.manifest
     own = {
         "configuration": list(manifest.configuration),

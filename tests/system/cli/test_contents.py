@@ -762,6 +762,12 @@ def test_diff_without_a_live_mattermost_says_so(house: House) -> None:
         house.lab.run("mv", "/srv/mattermost.away", "/opt/gitlab/embedded/bin/mattermost")
 
 
+@pytest.mark.parametrize("form", ["--page", "--bulk-import"])
+def test_messages_are_not_selected_by_a_name_of_a_file(form: str, house: House) -> None:
+    answer = house.product("extract", "--file", "*", form, "--to", "/root/odd")
+    assert answer.code == 2 and not house.lab.path("/root/odd").exists(), answer
+
+
 def test_a_damaged_files_part_gives_what_comes_before_the_damage(house: House) -> None:
     path = f"/var/opt/gitlab/backups/mattermost/{house.newest}/files.tar.zst"
     size = house.lab.path(path).stat().st_size

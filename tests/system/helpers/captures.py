@@ -168,6 +168,22 @@ def _broken(at: Host, columns: int) -> list[str]:
         return at.shown(columns, "gitlab-mm", "sso", "check")
 
 
+def _diff(at: Host, columns: int) -> list[str]:
+    """What has changed since a set, when a message was deleted."""
+    change = "UPDATE posts SET deleteat = {} WHERE message LIKE 'Deployed release%'"
+    at.gitlab.sql(change.format(1796074400000))
+    try:
+        return at.shown(columns, "gitlab-mm", "diff", "latest")
+    finally:
+        at.gitlab.sql(change.format(0))
+
+
+def _extract(at: Host, columns: int) -> list[str]:
+    return at.shown(columns, *EXTRACT.split())
+
+
+EXTRACT = "gitlab-mm extract --channel engineering/releases --page --to /root/found"
+
 #: In the order of the pages: the command that an example begins with, and how it is made.
 CAPTURES: dict[str, tuple[str, Capture]] = {
     "backup": ("gitlab-mm backup", lambda at, columns: at.shown(columns, "gitlab-mm", "backup")),
@@ -186,6 +202,14 @@ CAPTURES: dict[str, tuple[str, Capture]] = {
         lambda at, columns: at.shown(columns, "gitlab-mm", "sso", "check"),
     ),
     "broken": ("gitlab-mm sso check", _broken),
+    "info": ("gitlab-mm info", lambda at, columns: at.shown(columns, "gitlab-mm", "info")),
+    "ls": ("gitlab-mm ls", lambda at, columns: at.shown(columns, "gitlab-mm", "ls")),
+    "find": (
+        "gitlab-mm find --text release",
+        lambda at, columns: at.shown(columns, "gitlab-mm", "find", "--text", "release"),
+    ),
+    "diff": ("gitlab-mm diff latest", _diff),
+    "extract": (EXTRACT, _extract),
 }
 
 
