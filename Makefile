@@ -17,7 +17,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # Three at a time, for they often wait; a file, or a class of it, shares one lab, so it stays with one of them.
 PYTEST := $(VENV)/bin/python -m pytest -c tests/pytest.ini -n 3 --dist loadscope --no-loadscope-reorder
 
-.PHONY: help setup check unit lab-test test long mutants races fuzz bench deb deb-deps repo demo clean need-root
+.PHONY: help setup check unit lab-test test long mutants races fuzz real-test bench deb deb-deps repo demo clean need-mattermost need-root
 
 help:
 	@echo "make check     formatting, lint, types"
@@ -27,6 +27,7 @@ help:
 	echo "make mutants   small faults in the modules that decide, and whether unit tests find them; ONLY=mattermost.trust,system.files"
 	echo "make races     paths and a database that change all the time, for long (root); CHANGES=1000"
 	echo "make fuzz      odd hosts, backed up and restored on another, compared (root); SEED=19 HOSTS=200 ODD=FILE"
+	echo "make real-test the story of a backup on real Mattermost servers (root); MATTERMOST=DIR"
 	echo "make bench     ours against what can be typed by hand (root); SCALE=0.25 ROUNDS=3 ONLY=restore,nights"
 	echo "make bench AGAINST=COMMIT   ours against an earlier commit of ours, job by job (root)"
 	echo "make deb       the package, into build/deb (root)"
@@ -98,6 +99,11 @@ ODD :=
 fuzz: need-root setup deb
 	@$(VENV)/bin/python -B -m tests.fuzz --seed "$(SEED)" --hosts "$(HOSTS)" --first "$(FIRST)" --odd "$(ODD)"
 
+# Some minutes for each server. A directory is as in Mattermost's own tarball; several with blanks between them.
+MATTERMOST :=
+real-test: need-mattermost need-root setup deb
+	@MATTERMOST="$(MATTERMOST)" $(PYTEST) tests/real
+
 # Not a test: half an hour that wants the machine for itself.
 SCALE := 0.25
 ROUNDS := 3
@@ -120,6 +126,12 @@ repo: build/.host
 
 demo: need-root build/.host
 	@$(PYTHON) -B -m tests.demo
+
+need-mattermost:
+	@[ -n "$(MATTERMOST)" ] || { \
+		echo "real-test: give a server: make real-test MATTERMOST=DIR, with bin/mattermost, i18n, templates and fonts" >&2; \
+		exit 2; \
+	}
 
 need-root:
 	@[ "$$(id -u)" -eq 0 ] || { echo "make: labs need root: they are built from namespaces and mounts; use sudo" >&2; exit 1; }

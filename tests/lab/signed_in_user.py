@@ -97,7 +97,8 @@ class Session:
         try:
             team = dict(self.get(f"/teams/name/{DEFAULT_TEAM}"))
         except ApiError:
-            document = {"name": DEFAULT_TEAM, "display_name": "Everyone"}
+            document = {"name": DEFAULT_TEAM, "display_name": "Everyone", "type": "O"}
             return dict(json.loads(self.call("POST", "/teams", json=document)))
-        self.call("POST", f"/teams/{team['id']}/members", json={"user_id": self.user_id})
+        member = {"team_id": team["id"], "user_id": self.user_id}
+        self.call("POST", f"/teams/{team['id']}/members", json=member)
         return team

@@ -102,20 +102,19 @@ def picture(width: int = 64, height: int = 48) -> bytes:
 def fill(request: dict[str, Any]) -> dict[str, Any]:
     """Everything that goes through the API."""
     people = [Caller(request, name) for name in request["users"]]
-    boss, team = (
-        people[0],
-        people[0].post("/teams", {"name": "engineering", "display_name": "Engineering & Co"}),
-    )
+    boss, titled = people[0], {"display_name": "Engineering & Co", "type": "O"}
+    team = boss.post("/teams", {"name": "engineering", **titled})
     boss.post(
-        "/users", {"username": "local", "email": "local@example.test", "password": "Passw0rd!"}
+        "/users",
+        {"username": "local", "email": "local@example.test", "password": "Passw0rd!Passw0rd!"},
     )
     for person in people[1:]:
-        boss.post(f"/teams/{team['id']}/members", {"user_id": person.user})
+        member = {"team_id": team["id"], "user_id": person.user}
+        boss.post(f"/teams/{team['id']}/members", member)
     channels = {}
     for name, title in (("releases", "Releases"), ("coffee", "Kaffeeküche ☕")):
-        channel = boss.post(
-            "/channels", {"team_id": team["id"], "name": name, "display_name": title}
-        )
+        titled = {"display_name": title, "type": "O"}
+        channel = boss.post("/channels", {"team_id": team["id"], "name": name, **titled})
         channels[name] = channel["id"]
         for person in people[1:]:
             boss.post(f"/channels/{channel['id']}/members", {"user_id": person.user})

@@ -158,12 +158,12 @@ def house(base: Path, deb: Path) -> Iterator[House]:
         session.post("more than one piece", "releases", [large])
         full = backup(product)
         second = json.loads(
-            session.call("POST", "/teams", json={"name": "ops", "display_name": "Ops"})
+            session.call("POST", "/teams", json={"name": "ops", "display_name": "Ops", "type": "O"})
         )["id"]
         made = session.call(
             "POST",
             "/channels",
-            json={"team_id": second, "name": "releases", "display_name": "Ours"},
+            json={"team_id": second, "name": "releases", "display_name": "Ours", "type": "O"},
         )
         channel = json.loads(made)["id"]
         session._channels["ours"] = channel

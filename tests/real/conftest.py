@@ -1,0 +1,28 @@
+"""The real servers of a run, each in labs of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.real_mattermost import RealMattermost
+from tests.lab.sandbox import Lab
+from tests.real.house import House, furnish
+from tests.system.conftest import base, deb  # noqa: F401  # the fixtures of all labs
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each scenario with each server in MATTERMOST, directories with blanks between them."""
+    if "real" in metafunc.fixturenames:
+        servers = [RealMattermost(Path(name)) for name in os.environ["MATTERMOST"].split()]
+        metafunc.parametrize("real", servers, ids=lambda server: server.version, scope="module")
+
+
+@pytest.fixture(scope="module")
+def house(base: Path, deb: Path, real: RealMattermost) -> Iterator[House]:  # noqa: F811
+    """A GitLab with this server, filled through its API, and our package."""
+    with Lab(base=base) as lab:
+        yield furnish(lab, real, deb)
