@@ -196,7 +196,7 @@ def diff(
 
 def _difference(sets: Sequence[BackupSet], scratch: Path) -> CommandResult:
     """Compare two sets, or one with the live Mattermost."""
-    from ..mattermost import detect, kept_settings
+    from ..mattermost import detect, effective_config
     from ..rehearsal import difference
 
     first = sets[0]
@@ -209,8 +209,8 @@ def _difference(sets: Sequence[BackupSet], scratch: Path) -> CommandResult:
     found = difference.compare(before, after, difference.keys(first), scratch)
     settings: list[str] | None = None
     try:
-        now = site.settings if site else kept_settings.read(sets[1]).effective
-        settings = kept_settings.read(first).effective.differences(now)
+        now = site.settings if site else effective_config.of_set(sets[1]).effective
+        settings = effective_config.of_set(first).effective.differences(now)
     except Failure as failure:
         warnings.append(f"The settings were not compared: {failure}")
     things = difference.described_changes(found, before, after)

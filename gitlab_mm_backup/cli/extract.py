@@ -63,12 +63,12 @@ def extract(context: Context, options: Options) -> CommandResult:
     overwritten: a number is added to a name that is taken. With sudo, the files belong to the
     account that called it.
     """
-    from ..rehearsal import markdown
+    from ..rehearsal import conversation
 
     if options.file and (options.page or options.bulk_import):
         raise click.UsageError("--file selects uploads; leave it out with --page or --bulk-import.")
     if options.page:
-        markdown.renderer()  # without its library nothing is to be written
+        conversation.renderer()  # without its library nothing is to be written
     ours, store = settings_and_store(context)
     there = offsite.looked_at(ours, store, options.place, options.wanted, options.identity)
     with there as set_:
@@ -132,12 +132,12 @@ def page(
     ``files`` has the names of written uploads, ``pictures`` the avatars, both by ids.
     """
     from ..health import html
-    from ..rehearsal import conversation, markdown
+    from ..rehearsal import conversation
 
     shown = {person: conversation.as_data(picture) for person, picture in pictures.items()}
     return html.render(
         "rehearsal/conversation.jinja",
-        {"markdown": markdown.to_html},
+        {"markdown": conversation.to_html},
         made=made,
         set=name,
         host=host,

@@ -67,7 +67,6 @@ from ..mattermost import (
     journal,
     json_file,
     json_text,
-    kept_settings,
     listener,
     omnibus,
     omnibus_files,
@@ -120,7 +119,6 @@ from ..rehearsal import (
     extraction,
     integrity,
     limits,
-    markdown,
     output_folder,
     search,
 )

@@ -188,7 +188,7 @@ class Inside:
 
 def inside(set_: BackupSet) -> Inside:
     """Read the dump and the settings of a set."""
-    from ..mattermost import detect, kept_settings
+    from ..mattermost import detect, effective_config
     from ..rehearsal import counts
 
     found = Inside()
@@ -197,7 +197,7 @@ def inside(set_: BackupSet) -> Inside:
     except Failure as failure:
         found.warnings.append(f"The dump was not read: {failure}")
     try:
-        settings = kept_settings.read(set_)
+        settings = effective_config.of_set(set_)
         found.plugins = settings.plugins
         site = detect.find_any()
         found.differing = settings.effective.differences(site.settings) if site else None

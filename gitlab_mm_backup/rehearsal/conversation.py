@@ -1,20 +1,34 @@
-"""What was said, in the order of its threads: messages with their replies, reactions and uploads."""
+"""What was said, in the order of its threads, and its Mattermost Markdown as HTML that is safe to open.
+
+No tag of a message gets into a page, and no request leaves it.
+"""
 
 from __future__ import annotations
 
 import base64
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from itertools import groupby
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from ..errors import Failure
 from ..store.sets import BackupSet
+from ..system import humanize
 from . import dump_rows, search
 from .directory import Directory
 from .dump_rows import Row, Table
 from .search import Message, SearchResult, Upload
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markupsafe import Markup
+
+_ABOVE = 2  # levels of headings in a page
+_LONGEST = 65536  # letters; Mattermost has no longer messages
 
 #: Paths of avatars below the data directory (Mattermost's app/user.go, 4.6 to 11).
 AVATAR = "users/{}/profile.png"
@@ -179,3 +193,46 @@ def as_data(picture: bytes) -> str:
         if picture.startswith(begin):
             return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
     return ""
+
+
+def to_html(text: str) -> Markup:
+    """Return ``text`` as HTML.
+
+    HTML in it is shown as it was typed. A picture from elsewhere is a link to it, and only links to
+    web and mail addresses are ones. Its headings are below those of a page with two levels.
+    """
+    from markupsafe import Markup
+
+    made = renderer()
+    tokens = made.parse(_visible(text[:_LONGEST]))
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(int(token.tag[1]) + _ABOVE, 6)}"
+    # The renderer escapes what is no Markdown.
+    return Markup(made.renderer.render(tokens, made.options, {}))
+
+
+@lru_cache(None)
+def renderer() -> MarkdownIt:
+    """Return what renders all messages; raises Failure where its library is not installed."""
+    try:
+        from markdown_it import MarkdownIt
+    except ImportError:
+        raise Failure(
+            "Pages need a library that is not installed",
+            "python3-markdown-it renders the messages",
+            "apt install python3-markdown-it (Debian 12 and later), or leave out --page.",
+        ) from None
+    made = MarkdownIt("commonmark", {"html": False, "breaks": True, "typographer": False})
+    made.enable(["table", "strikethrough"]).disable(["image", "html_block", "html_inline"])
+    made.validateLink = _is_plain_link  # type: ignore[method-assign]
+    return made
+
+
+def _is_plain_link(url: str) -> bool:
+    return url.strip().lower().startswith(("http://", "https://", "mailto:"))
+
+
+def _visible(text: str) -> str:
+    """Escape what reverses a line or is no letter; lines stay, and tabs become blanks."""
+    return "\n".join(humanize.plain(line.expandtabs(4)) for line in re.split("\r?\n", text))

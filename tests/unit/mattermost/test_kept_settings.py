@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.mattermost import kept_settings
+from gitlab_mm_backup.mattermost import effective_config
 from gitlab_mm_backup.store.sets import BackupSet
 
 
@@ -21,7 +21,7 @@ def set_with(data: bytes) -> BackupSet:
 
 def plugins(section: Any) -> dict[str, bool]:
     document = {"config": {"PluginSettings": section}, "environment": {}}
-    return dict(kept_settings.read(set_with(json.dumps(document).encode())).plugins)
+    return dict(effective_config.of_set(set_with(json.dumps(document).encode())).plugins)
 
 
 def test_plugins_have_settings_or_a_state() -> None:
@@ -38,7 +38,7 @@ def test_plugins_have_settings_or_a_state() -> None:
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"config": []}', b"\xff", b'{"config": {}'])
 def test_what_are_no_settings(data: bytes) -> None:
     with pytest.raises(Failure, match="invalid"):
-        kept_settings.read(set_with(data))
+        effective_config.of_set(set_with(data))
 
 
 def test_the_environment_counts_in_what_differs() -> None:
@@ -46,5 +46,5 @@ def test_the_environment_counts_in_what_differs() -> None:
         "config": {"EmailSettings": {"SMTPServer": "a"}},
         "environment": {"MM_EMAILSETTINGS_SMTPSERVER": "b"},
     }
-    kept = kept_settings.read(set_with(json.dumps(document).encode())).effective
+    kept = effective_config.of_set(set_with(json.dumps(document).encode())).effective
     assert kept.text("EmailSettings", "SMTPServer") == "b"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.rehearsal import markdown
+from gitlab_mm_backup.rehearsal import conversation
 
 TAG = re.compile(r"<\s*/?\s*([a-zA-Z][^\s>/]*)([^>]*)>")
 HARMLESS = {
@@ -36,7 +36,7 @@ HARMLESS = {
     ],
 )
 def test_messages_are_shown_as_they_were_meant(text: str, html: str) -> None:
-    assert markdown.to_html(text) == html
+    assert conversation.to_html(text) == html
 
 
 @given(
@@ -71,20 +71,20 @@ def test_messages_are_shown_as_they_were_meant(text: str, html: str) -> None:
     ).map("".join)
 )
 def test_no_message_makes_a_tag_or_a_request_of_its_own(text: str) -> None:
-    for name, attributes in TAG.findall(markdown.to_html(text)):
+    for name, attributes in TAG.findall(conversation.to_html(text)):
         assert name.lower() in HARMLESS, (text, name)
         assert not re.search(r"\bon\w+\s*=|\bsrc\b|javascript:|data:", attributes, re.I), text
 
 
 def test_a_message_without_end_is_cut() -> None:
-    assert len(markdown.to_html("x" * 1_000_000)) < 70_000
+    assert len(conversation.to_html("x" * 1_000_000)) < 70_000
 
 
 def test_without_the_library_the_message_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "markdown_it", None)
-    markdown.renderer.cache_clear()
+    conversation.renderer.cache_clear()
     with pytest.raises(Failure, match="not installed") as failure:
-        markdown.renderer()
+        conversation.renderer()
     assert "apt install python3-markdown-it" in failure.value.hint
