@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from ..system.sandbox import INSIDE, Sandbox
 _CERTIFICATES = "/opt/gitlab/embedded/ssl/certs"
 _HOME = INSIDE / "home"
 _HERE = Listener("127.0.0.1", 8065)
-_NOWHERE = "127.0.0.1"  # loopback; nothing listens there
+_NOW_HERE = "127.0.0.1"  # loopback; nothing listens there
 _PATIENCE = 180  # seconds until the first answer; a large site is slow
 # Memory limit of Go's garbage collector (from Go 1.19; ignored by older versions).
 _MEMORY = "512MiB"
@@ -72,6 +73,11 @@ class Booted:
     config: Mapping[str, Any]  # the client configuration, readable without login
 
 
+def inside(below: str) -> Listener:
+    """Return where Mattermost listens within its network, ``below`` a path."""
+    return replace(_HERE, below=below)
+
+
 def refusal(site: Site, wanted: str) -> str:
     """Return why this host cannot start a set of version ``wanted``, "" if it can."""
     if not os.access(site.below_root(str(site.program)), os.X_OK):
@@ -79,6 +85,36 @@ def refusal(site: Site, wanted: str) -> str:
     if site.version != wanted:
         return f"the set is of Mattermost {wanted}, this host has {site.version}"
     return ""
+
+
+@contextlib.contextmanager
+def started(
+    site: Site,
+    environment: Mapping[str, Secret],
+    home: Path,
+    data: Path,
+    socket: Path,
+    database: Endpoint,
+    below: str = "",
+    more: Mapping[str, str | Secret] | None = None,
+) -> Iterator[tuple[Booted, Callable[[], Finished | None]]]:
+    """Run ``site``'s program for the block, with the directory ``home`` and ``database``.
+
+    Yields its answers, and a function that returns its result, None while it runs.
+
+    ``environment`` are the set's variables, ``more`` override them and ours. ``socket`` is the
+    directory of the database's socket, ``below`` the path in SiteURL. Use it only without network
+    (namespaces.without_network). Raises Failure with the last log lines if the program ends or does
+    not answer.
+    """
+    began = time.monotonic()
+    command = _command(site, environment, home, data, socket, database, more or {})
+    with process.background(command) as ended:
+        there = inside(below)
+        status = _first_answer(there, ended)
+        seconds = time.monotonic() - began
+        config = _get(there, "/config/client?format=old")
+        yield Booted(seconds, status, config), ended
 
 
 def boot(
@@ -90,20 +126,9 @@ def boot(
     database: Endpoint,
     below: str = "",
 ) -> Booted:
-    """Start ``site``'s program with the directory ``home`` and ``database``; return its answers.
-
-    ``environment`` are the set's variables, ``socket`` is the directory of the database's socket,
-    ``below`` the path in SiteURL.  Call it only without network (namespaces.without_network).
-    Raises Failure with the last log lines if the program ends or does not answer.
-    """
-    began = time.monotonic()
-    command = _command(site, environment, home, data, socket, database)
-    with process.background(command) as ended:
-        there = replace(_HERE, below=below)
-        status = _first_answer(there, ended)
-        seconds = time.monotonic() - began
-        config = _get(there, "/config/client?format=old")
-    return Booted(seconds, status, config)
+    """Start ``site``'s program as ``started`` does, and end it again; return its answers."""
+    with started(site, environment, home, data, socket, database, below) as (booted, _):
+        return booted
 
 
 def _command(
@@ -113,11 +138,16 @@ def _command(
     data: Path,
     socket: Path,
     database: Endpoint,
+    more: Mapping[str, str | Secret],
 ) -> Command:
     return Command(
         [str(site.program), "--config", f"{_HOME}/config.json"],
         account=ACCOUNT,
-        environment={**_kept(environment), **overrides(_inside(home, data), database)},
+        environment={
+            **_kept(environment),
+            **overrides(_inside(home, data), database),
+            **more,
+        },
         sandbox=Sandbox({_HOME: home, SOCKET: socket}, working_folder=site.working_folder),
     )
 
@@ -161,8 +191,8 @@ def overrides(data: Path, database: Endpoint) -> dict[str, str | Secret]:
         MM_LOGSETTINGS_ENABLECONSOLE="true",
         MM_LOGSETTINGS_ENABLEFILE="false",
         MM_NOTIFICATIONLOGSETTINGS_ENABLEFILE="false",
-        MM_EMAILSETTINGS_SMTPSERVER=_NOWHERE,
-        MM_EMAILSETTINGS_PUSHNOTIFICATIONSERVER=f"http://{_NOWHERE}:9",
+        MM_EMAILSETTINGS_SMTPSERVER=_NOW_HERE,
+        MM_EMAILSETTINGS_PUSHNOTIFICATIONSERVER=f"http://{_NOW_HERE}:9",
     )
     return values
 
@@ -186,14 +216,17 @@ def _first_answer(there: Listener, ended: Callable[[], Finished | None]) -> Mapp
         except OSError as error:
             finished = ended()
             if finished is not None:
-                raise Failure(
-                    f"Mattermost ended with exit code {finished.code}", _last_lines(finished.err)
-                ) from None
+                raise ended_early(finished) from None
             if time.monotonic() > deadline:
                 raise Failure(
                     f"Mattermost did not answer in {_PATIENCE:.0f} seconds", reason(error)
                 ) from None
         time.sleep(0.1)
+
+
+def ended_early(finished: Finished) -> Failure:
+    """Return the failure of a Mattermost that ended by itself."""
+    return Failure(f"Mattermost ended with exit code {finished.code}", _last_lines(finished.err))
 
 
 def _last_lines(words: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from .. import checks
 from ..checks import Check
@@ -91,10 +91,33 @@ def origin(set_: BackupSet) -> list[Check]:
     return [checks.passed("origin", found.words)] if found.proven else []
 
 
+def uploads(kept_: SetSettings | None, intact: bool, archived: IO[bytes]) -> Uploads:
+    """Return the uploads of a set; each is in ``archived`` as bytes, a space, its path and a NUL.
+
+    ``intact`` tells whether the archive of the files is.
+    """
+    if kept_ is not None and kept_.uploads_elsewhere:
+        return Uploads(None, "they are in object storage, not in the set")
+    if not intact:
+        return Uploads(None, "the archive of the files is not intact")
+    return Uploads(_archived(archived))
+
+
+def _archived(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Yield (path, bytes) of each upload, reading the file in pieces."""
+    file.seek(0)
+    rest = b""
+    while piece := file.read(1 << 20):
+        *entries, rest = (rest + piece).split(b"\0")
+        for entry in entries:
+            size, _, name = entry.partition(b" ")
+            yield name, int(size)
+
+
 def database_checks(
     sessions: Sequence[psycopg.Connection[Any]],
     manifest: Manifest,
-    uploads: Uploads,
+    uploads_: Uploads,
     extensions: Sequence[str],
     without: Sequence[str],
 ) -> list[Check]:
@@ -107,7 +130,7 @@ def database_checks(
     rows = checks.guarded(
         "rows", lambda: _rows(connection.count_rows(sessions[0]), wanted, sessions[0], manifest)
     )
-    found = integrity.run_checks(sessions, uploads, without)
+    found = integrity.run_checks(sessions, uploads_, without)
     present = {row[0] for row in sessions[0].execute("SELECT extname FROM pg_extension")}
     return [rows, *found, _extensions(present, extensions)]
 

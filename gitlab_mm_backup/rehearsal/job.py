@@ -35,7 +35,6 @@ from ..system import namespaces, parallel
 from . import boot, limits
 from . import checks as rehearsal_checks
 from .checks import SetSettings
-from .integrity import Uploads
 from .limits import Deadlines, Missed, Warden
 
 log = logging.getLogger(__name__)
@@ -51,9 +50,9 @@ _ORDER = (
 )
 # The steps, as named in messages, and the check that fails if a step takes too long.
 _READING, _LOADING, _UNPACKING = "Reading the set", "Loading its database", "Unpacking its files"
-_LOOKING, _STARTING = "Looking at its database", "Starting Mattermost"
+_LOOKING, STARTING = "Looking at its database", "Starting Mattermost"
 _STEPS = {_READING: "structure", _LOADING: "database", _UNPACKING: "files"}
-_STEPS |= {_LOOKING: "rows", _STARTING: "boot"}
+_STEPS |= {_LOOKING: "rows", STARTING: "boot"}
 
 
 @dataclass
@@ -68,6 +67,7 @@ class RehearsalRun:
     deadlines: Deadlines
     warden: Warden
     uploads: IO[bytes]  # of the archive: bytes, a space, the path below the data folder, a NUL
+    programs: Path  # folder of the server's programs
     kept: SetSettings | None = None  # None if the settings part cannot be read
     config: bytes | None = None  # config.json in the archive
     without: list[str] = field(default_factory=list)  # indexes that are not built
@@ -93,7 +93,7 @@ class RehearsalRun:
 
 
 @dataclass(frozen=True)
-class _Unpacked:
+class Unpacked:
     """The unpacked files of a set."""
 
     home: Path
@@ -107,16 +107,10 @@ def rehearse(set_: BackupSet, site: Site, depth: Depth, ours: Ours) -> CheckReco
     start, for example without disk space.  A bad set, or one that takes too long, is no Failure: the
     record has the failed checks.
     """
-    began, parent = datetime.now(timezone.utc), ours.scratch_dir
-    needed = _bytes_needed(set_, depth)
-    scratch.refuse_without_room(parent, needed)
-    programs = scratch.server_programs(site.client_programs, set_.manifest.database.server)
-    clock = Deadlines(limits.limits(ours.rehearse_timeout, needed))
-    with scratch.place(parent) as place, tempfile.TemporaryFile(dir=place.folder) as uploads:
-        warden = Warden(clock, place.folder, set_.manifest.database)
-        run = RehearsalRun(set_, site, depth, place, ours.sessions, clock, warden, uploads)
+    began = datetime.now(timezone.utc)
+    with begun(set_, site, depth, ours) as run:
         run.note(*_judge_settings(run))
-        namespaces.without_network(functools.partial(_prove_in_time, run, programs))
+        namespaces.without_network(functools.partial(_prove_in_time, run))
     record = _record(
         set_, depth, began, sorted(run.checks, key=lambda check: _ORDER.index(check.name))
     )
@@ -127,6 +121,23 @@ def rehearse(set_: BackupSet, site: Site, depth: Depth, ours: Ours) -> CheckReco
         postgresql=run.postgresql,
         left_out=run.without,
     )
+
+
+@contextlib.contextmanager
+def begun(
+    set_: BackupSet, site: Site, depth: Depth, ours: Ours, what: str = "a rehearsal"
+) -> Iterator[RehearsalRun]:
+    """Yield a run with its scratch directories, which are removed after the block.
+
+    Raises Failure without disk space, memory or programs for ``what``.
+    """
+    needed = _bytes_needed(set_, depth)
+    scratch.refuse_without_room(ours.scratch_dir, needed, what)
+    programs = scratch.server_programs(site.client_programs, set_.manifest.database.server)
+    clock = Deadlines(limits.limits(ours.rehearse_timeout, needed))
+    with scratch.place(ours.scratch_dir) as place, tempfile.TemporaryFile(dir=place.folder) as file:
+        warden = Warden(clock, place.folder, set_.manifest.database)
+        yield RehearsalRun(set_, site, depth, place, ours.sessions, clock, warden, file, programs)
 
 
 def verify_only(set_: BackupSet) -> CheckRecord:
@@ -179,10 +190,10 @@ def _judge_settings(run: RehearsalRun) -> list[Check]:
     return [rehearsal_checks.credentials(run.site, run.kept)]
 
 
-def _prove_in_time(run: RehearsalRun, programs: Path) -> None:
+def _prove_in_time(run: RehearsalRun) -> None:
     """Run everything that needs no network; exceeding a limit is a failed check."""
     try:
-        run.warden.guard(functools.partial(_prove, run, programs), run.end)
+        run.warden.guard(functools.partial(_prove, run), run.end)
     except (Missed, Outgrown) as failure:
         run.recovered = False
         found = {check.name for check in run.checks}
@@ -194,26 +205,37 @@ def _prove_in_time(run: RehearsalRun, programs: Path) -> None:
         run.checks += [checks.not_run(name, why) for name in left if name != failed]
 
 
-def _prove(run: RehearsalRun, programs: Path) -> None:
+def _prove(run: RehearsalRun) -> None:
+    with restored(run) as (endpoint, unpacked):
+        log.info("Looking at what was loaded")
+        _look_at_database(run, endpoint)
+        _look_at_config(run)
+        _prove_files(run, endpoint, unpacked)
+
+
+@contextlib.contextmanager
+def restored(run: RehearsalRun) -> Iterator[tuple[Endpoint, Unpacked | Failure | None]]:
+    """Yield a scratch server with the database of the set, and its files.
+
+    The files are a Failure where they cannot be unpacked, None where that is not tried. The checks
+    are noted in ``run``.
+    """
     owner, name = run.site.database.owner.role, run.site.database.name
     examine = functools.partial(_examine, run)
     log.info("Reading the whole set, and starting a scratch PostgreSQL")
     session = run.kept.session if run.kept else {}
     was = run.set.manifest.database
-    started = scratch.cluster(run.place, programs, name, owner, session, was)
+    started = scratch.cluster(run.place, run.programs, name, owner, session, was)
     with parallel.in_background(examine) as examined, started as endpoint:
         run.warden.server = endpoint
         log.info("Loading its database")
         began = time.monotonic()
         unpack = functools.partial(_read_and_unpack, run, endpoint, examined)
-        load = functools.partial(_load, run, endpoint, programs)
+        load = functools.partial(_load, run, endpoint)
         (found, unpacked), loaded = parallel.run_all(unpack, load)
         run.seconds = time.monotonic() - began
         run.note(*found, loaded)
-        log.info("Looking at what was loaded")
-        _look_at_database(run, endpoint)
-        _look_at_config(run)
-        _prove_files(run, endpoint, unpacked)
+        yield endpoint, unpacked
 
 
 def _examine(run: RehearsalRun) -> list[Check]:
@@ -234,23 +256,23 @@ def _note_member(run: RehearsalRun, member: TarInfo, read: Callable[[], bytes]) 
         run.uploads.write(b"%d %s\0" % (member.size, name))
 
 
-def _load(run: RehearsalRun, endpoint: Endpoint, programs: Path) -> Check:
+def _load(run: RehearsalRun, endpoint: Endpoint) -> Check:
     """Load the dump as a restore does; search indexes only with --full."""
     archive = run.set.file("database")
     try:
         with run.deadlines.step(_LOADING):
-            _fill(run, endpoint, programs)
+            _fill(run, endpoint)
     except Failure as failure:
         text = run.warden.explained(failure)
         return checks.failed("database", ". ".join(filter(None, (text, failure.hint))))
     return checks.passed("database", f"{archive.name} loaded into PostgreSQL {run.postgresql}")
 
 
-def _fill(run: RehearsalRun, endpoint: Endpoint, programs: Path) -> None:
+def _fill(run: RehearsalRun, endpoint: Endpoint) -> None:
     name, full = endpoint.name, run.depth is Depth.FULL
-    provision = load.plan(run.set, endpoint, programs)
+    provision = load.plan(run.set, endpoint, run.programs)
     load.create(run.set, endpoint, name, provision)
-    filled = load.fill(run.set, endpoint, programs, name, run.sessions, provision, search=full)
+    filled = load.fill(run.set, endpoint, run.programs, name, run.sessions, provision, search=full)
     run.without = [index.full_name for index in filled.left_out]
     run.extensions = filled.extensions
     with connection.within(endpoint, name) as session:
@@ -264,7 +286,7 @@ def _look_at_database(run: RehearsalRun, endpoint: Endpoint) -> None:
     if not run.passed("database"):
         run.leave_out("the database could not be loaded", *rehearsal_checks.DATABASE)
         return
-    uploads = _uploads(run)
+    uploads = rehearsal_checks.uploads(run.kept, run.passed("structure"), run.uploads)
     try:
         with run.deadlines.step(_LOOKING), contextlib.ExitStack() as opened:
             sessions = [
@@ -280,25 +302,6 @@ def _look_at_database(run: RehearsalRun, endpoint: Endpoint) -> None:
     run.note(*found)
 
 
-def _uploads(run: RehearsalRun) -> Uploads:
-    if run.kept is not None and run.kept.uploads_elsewhere:
-        return Uploads(None, "they are in object storage, not in the set")
-    if not run.passed("structure"):
-        return Uploads(None, "the archive of the files is not intact")
-    return Uploads(_archived(run.uploads))
-
-
-def _archived(uploads: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Yield (path, bytes) of each upload, reading the file in pieces."""
-    uploads.seek(0)
-    rest = b""
-    while piece := uploads.read(1 << 20):
-        *entries, rest = (rest + piece).split(b"\0")
-        for entry in entries:
-            size, _, name = entry.partition(b" ")
-            yield name, int(size)
-
-
 def _look_at_config(run: RehearsalRun) -> None:
     if run.kept is None:
         return  # already reported
@@ -312,7 +315,7 @@ def _look_at_config(run: RehearsalRun) -> None:
 
 def _read_and_unpack(
     run: RehearsalRun, endpoint: Endpoint, examined: Callable[[], list[Check]]
-) -> tuple[list[Check], _Unpacked | Failure | None]:
+) -> tuple[list[Check], Unpacked | Failure | None]:
     """Wait until the set is read; then unpack its files, if they are intact and needed."""
     found = examined()
     if run.depth is Depth.QUICK or not all(check.result is Result.PASSED for check in found):
@@ -326,7 +329,7 @@ def _read_and_unpack(
 
 
 def _prove_files(
-    run: RehearsalRun, endpoint: Endpoint, unpacked: _Unpacked | Failure | None
+    run: RehearsalRun, endpoint: Endpoint, unpacked: Unpacked | Failure | None
 ) -> None:
     """Add the check of the files, and start Mattermost."""
     if run.depth is Depth.QUICK:
@@ -344,7 +347,7 @@ def _prove_files(
     _boot(run, endpoint, unpacked)
 
 
-def _unpack(run: RehearsalRun, endpoint: Endpoint) -> _Unpacked:
+def _unpack(run: RehearsalRun, endpoint: Endpoint) -> Unpacked:
     """Unpack into scratch with the code of a restore."""
     home = run.place.folder / "home"
     real = {"home": home, **{role: home / role for role in ("data", "plugins", "client-plugins")}}
@@ -366,10 +369,10 @@ def _unpack(run: RehearsalRun, endpoint: Endpoint) -> _Unpacked:
         folder_swap.make_work_folder(work.folder, work.live)
     unpack.unpack(run.set, there, _PARTS, works)
     staged = works["home"].staged
-    return _Unpacked(staged, staged / "data")
+    return Unpacked(staged, staged / "data")
 
 
-def _boot(run: RehearsalRun, endpoint: Endpoint, there: _Unpacked) -> None:
+def _boot(run: RehearsalRun, endpoint: Endpoint, there: Unpacked) -> None:
     """Start this host's Mattermost from scratch, if it has the version of the set."""
     why = boot.refusal(run.site, run.set.manifest.mattermost)
     if not run.passed("database"):
@@ -379,7 +382,7 @@ def _boot(run: RehearsalRun, endpoint: Endpoint, there: _Unpacked) -> None:
         return
     log.info("Starting Mattermost, without network")
     try:
-        with run.deadlines.step(_STARTING):
+        with run.deadlines.step(STARTING):
             start = functools.partial(
                 boot.boot, run.site, run.kept.environment, below=run.kept.below
             )
