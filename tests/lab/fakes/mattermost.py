@@ -116,8 +116,14 @@ def address(text: str) -> tuple[str, int]:
 
 
 def front_page(request: Request) -> Response:
-    """What browsers see first."""
-    return page(200, "Mattermost")
+    """What browsers see first, wherever they go: root.html, which browsers may keep."""
+    # As http.ServeFile answers, by which root.html came until version 7.
+    if request.headers.get("if-modified-since"):
+        return Response(304)
+    answer = page(200, "Mattermost")
+    answer.headers.append(("Cache-Control", "no-cache, max-age=31556926, public"))
+    answer.headers.append(("Content-Security-Policy", "frame-ancestors 'self'; script-src 'self'"))
+    return answer
 
 
 def application(config: mattermost_config.Config, version: str, pool: Pool, log: Log) -> Routes:
@@ -130,6 +136,7 @@ def application(config: mattermost_config.Config, version: str, pool: Pool, log:
         ("GET", "/oauth/gitlab/login", login.start),
         ("GET", "/(signup|login)/gitlab/complete", login.complete),
         *api.routes(),
+        ("GET", "/(?!api/).+", front_page),
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, Callable
 
 import psycopg
 
 from . import mattermost_data as data
-from . import mattermost_files
+from . import mattermost_files, mattermost_roles, mattermost_websocket
 from .generation import version_tuple
 from .mattermost_json import failure, one, shown
 from .pool import Connection, Pool
@@ -40,6 +41,7 @@ class Api:
             ("GET", "/system/ping", self.ping),
             ("GET", "/config/client", self.client_config),
             ("POST", "/users/login", self.log_in),
+            ("GET", "/websocket", self.websocket),
         ]
         guarded: list[tuple[str, str, Action]] = [
             ("GET", "/users/me", self.me),
@@ -69,10 +71,10 @@ class Api:
         def handler(request: Request, **parameters: str) -> Response:
             try:
                 with self._pool.transaction() as connection:
-                    user = data.session_user(
-                        connection, request.bearer or request.cookies.get("MMAUTHTOKEN", "")
-                    )
-                    if user is None:
+                    cookie = request.cookies.get("MMAUTHTOKEN", "")
+                    user = data.session_user(connection, request.bearer or cookie)
+                    forged = not request.bearer and not self._same_page(request, connection)
+                    if user is None or forged:
                         return failure(
                             401,
                             "api.context.session_expired",
@@ -85,6 +87,32 @@ class Api:
                 return failure(500, "store.sql", str(error))
 
         return handler
+
+    def _same_page(self, request: Request, connection: Connection) -> bool:
+        """Whether what comes with a browser's cookie is from Mattermost's own page (Handler.checkCSRFToken)."""
+        session = data.first(connection, "sessions", token=request.cookies.get("MMAUTHTOKEN", ""))
+        if request.method == "GET" or session is None:
+            return True
+        props = (
+            session["props"] if isinstance(session["props"], dict) else json.loads(session["props"])
+        )
+        return (
+            request.headers.get("x-csrf-token", "") == props.get("csrf", "")
+            or request.headers.get("x-requested-with") == "XMLHttpRequest"
+        )
+
+    def websocket(self, request: Request) -> Response:
+        """The connection by which the server tells browsers what is new."""
+        allowed = self._config["ServiceSettings"]["AllowCorsFrom"]
+        return mattermost_websocket.connect(request, allowed, self._version)
+
+    def _forbidden(
+        self, connection: Connection, user: Row, permission: str, **place: str
+    ) -> Response | None:
+        if mattermost_roles.grants(connection, self._version, user, permission, **place):
+            return None
+        text = "You do not have the appropriate permissions."
+        return failure(403, "api.context.permissions", text)
 
     def ping(self, request: Request) -> Response:
         """Health; with get_server_status also of the database and of the folder for uploads."""
@@ -198,6 +226,8 @@ class Api:
     def create_team(self, request: Request, connection: Connection, user: Row) -> Response:
         """Make a team."""
         asked = request.json()
+        if refused := self._forbidden(connection, user, "create_team"):
+            return refused
         return json_response(
             shown(data.create_team(connection, user, asked["name"], asked["display_name"])), 201
         )
@@ -230,6 +260,10 @@ class Api:
     def create_channel(self, request: Request, connection: Connection, user: Row) -> Response:
         """Make a public channel and join it."""
         asked = request.json()
+        if refused := self._forbidden(
+            connection, user, "create_public_channel", team=asked["team_id"]
+        ):
+            return refused
         channel = data.create_channel(
             connection, user, asked["team_id"], asked["name"], asked["display_name"]
         )
@@ -256,6 +290,8 @@ class Api:
             return failure(
                 403, "api.context.permissions", "You do not have the appropriate permissions."
             )
+        if refused := self._forbidden(connection, user, "create_post", channel=asked["channel_id"]):
+            return refused
         files = asked.get("file_ids") or []
         return json_response(
             shown(
@@ -285,6 +321,8 @@ class Api:
         """Keep uploaded files of a channel."""
         parts = request.parts()
         channel = next(content.decode() for name, _, content in parts if name == "channel_id")
+        if refused := self._forbidden(connection, user, "upload_file", channel=channel):
+            return refused
         files = [(file_name, content) for _, file_name, content in parts if file_name]
         rows = [
             mattermost_files.store_file(connection, self._root, user["id"], channel, name, content)

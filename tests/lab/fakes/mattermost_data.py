@@ -135,11 +135,12 @@ def create_session(connection: Connection, user: Row) -> Row:
 
 
 def session_user(connection: Connection, token: str) -> Row | None:
-    """The user of a session that has not expired."""
+    """The user of a session that has not expired, with the roles of the session; 0 is no end (IsExpired)."""
     session = first(connection, "sessions", token=token) if token else None
-    if session is None or session["expiresat"] < now():
+    if session is None or 0 < session["expiresat"] < now():
         return None
-    return first(connection, "users", id=session["userid"])
+    user = first(connection, "users", id=session["userid"])
+    return user and {**user, "roles": session["roles"]}
 
 
 def create_team(connection: Connection, creator: Row, name: str, display_name: str) -> Row:

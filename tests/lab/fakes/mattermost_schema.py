@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from . import mattermost_roles
 from .generation import version_tuple
 from .pool import Connection
 
@@ -88,6 +89,10 @@ CREATE UNIQUE INDEX idx_poststats_userid ON poststats (userid, day);
 """
 
 
+# Tables that earlier versions lack (store/sqlstore/upgrade.go).
+LATER = {"roles": mattermost_roles.SINCE, "schemes": mattermost_roles.SINCE, "bots": (5, 10)}
+
+
 class TooNew(Exception):
     """The database is of a later version, and the server ends."""
 
@@ -101,9 +106,11 @@ def statements(version: str) -> str:
         parts += [
             f"CREATE TYPE {name} AS ENUM ({values});" for name, values in ENUMERATIONS.values()
         ]
-    for table, columns in tables.items():
-        listed = ", ".join(column(table, text, numbers) for text in columns)
-        parts.append(f"CREATE TABLE {table} ({listed}, PRIMARY KEY ({KEYS.get(table, 'id')}));")
+    parts += [
+        table_statement(table, columns, numbers)
+        for table, columns in tables.items()
+        if numbers >= LATER.get(table, ())
+    ]
     parts.append(INDEXES)
     if numbers >= (6, 0):
         parts.append(
@@ -113,6 +120,13 @@ def statements(version: str) -> str:
     if numbers >= (9, 5):
         parts.append(VIEWS)
     return "\n".join(parts)
+
+
+def table_statement(table: str, columns: list[str], numbers: tuple[int, ...]) -> str:
+    """SQL that makes a table where it is missing."""
+    listed = ", ".join(column(table, text, numbers) for text in columns)
+    key = KEYS.get(table, "id")
+    return f"CREATE TABLE IF NOT EXISTS {table} ({listed}, PRIMARY KEY ({key}));"
 
 
 def column(table: str, text: str, numbers: tuple[int, ...]) -> str:
@@ -152,6 +166,14 @@ def refuse_later(connection: Connection, version: str) -> None:
         raise TooNew(f"Database schema version {row['value']} is not supported by {version}")
 
 
+def add_tables(connection: Connection, version: str) -> None:
+    """Make the tables that an earlier version did not have."""
+    tables: dict[str, list[str]] = json.loads((FIXTURES / "schema-5.37.json").read_text())
+    for table, since in LATER.items():
+        if version_tuple(version) >= since:
+            connection.execute(table_statement(table, tables[table], version_tuple(version)))
+
+
 def prepare(connection: Connection, version: str, identifier: str) -> None:
     """Make the schema in an empty database; in a filled one, note the version that runs now; raises TooNew."""
     found = connection.execute("SELECT to_regclass('systems') AS name").fetchone()
@@ -159,6 +181,8 @@ def prepare(connection: Connection, version: str, identifier: str) -> None:
         connection.execute(statements(version))
         connection.execute("INSERT INTO systems VALUES ('DiagnosticId', %s)", [identifier])
     refuse_later(connection, version)
+    add_tables(connection, version)
+    mattermost_roles.migrate(connection, version)
     connection.execute(
         "INSERT INTO systems VALUES ('Version', %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         [version],

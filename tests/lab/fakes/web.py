@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.cookies import SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
 from typing import Any, Callable
 from urllib.parse import parse_qsl, urlsplit
 
@@ -80,6 +81,9 @@ class Response:
     body: bytes = b""
     content_type: str = "text/html; charset=utf-8"
     headers: list[tuple[str, str]] = field(default_factory=list)
+    goes_on: Callable[[BufferedIOBase, BufferedIOBase], None] | None = (
+        None  # of a switched protocol
+    )
 
     def cookie(self, name: str, value: str, http_only: bool = True) -> Response:
         """Add a cookie for the whole site; an empty value deletes it."""
@@ -142,14 +146,20 @@ def serve(
             except Exception as error:  # one broken request must not end the server
                 log(f"error: {self.command} {self.path}: {error!r}")
                 response = page(500, HTTPStatus.INTERNAL_SERVER_ERROR.phrase, type(error).__name__)
+            if response.goes_on is not None:
+                self.protocol_version = "HTTP/1.1"
             self.send_response(response.status)
-            self.send_header("Content-Type", response.content_type)
-            self.send_header("Content-Length", str(len(response.body)))
+            if response.goes_on is None:
+                self.send_header("Content-Type", response.content_type)
+                self.send_header("Content-Length", str(len(response.body)))
             for name, value in response.headers:
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(response.body)
+            if response.goes_on is not None:
+                response.goes_on(self.rfile, self.wfile)
+                self.close_connection = True
 
         do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = exchange  # noqa: N815
 
