@@ -38,6 +38,11 @@ COMMANDS = {
         "rehearse",
         "Test a set: restore it into a temporary PostgreSQL and directory; start Mattermost there.",
     ),
+    "open": (
+        "rehearse",
+        "open_set",
+        "Start Mattermost from a set, to look around in it; nothing is kept.",
+    ),
     "status": (
         "health",
         "status",

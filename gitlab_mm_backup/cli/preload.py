@@ -62,6 +62,7 @@ from ..health import (
 from ..mattermost import (
     detect,
     effective_config,
+    gate,
     gitlab_rb,
     guest,
     journal,
@@ -119,6 +120,7 @@ from ..rehearsal import (
     extraction,
     integrity,
     limits,
+    opened,
     output_folder,
     search,
 )

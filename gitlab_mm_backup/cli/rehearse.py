@@ -1,8 +1,8 @@
-"""gitlab-mm rehearse."""
+"""gitlab-mm rehearse, and open: Mattermost started from a set."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -13,13 +13,15 @@ from ..result import CommandResult
 from ..store.check_records import CheckRecord, CheckVerdict, result_fields
 from ..store.sets import SetEntry
 from ..system import humanize
-from . import common, offsite
+from . import common, offsite, terminal
 from .common import check_fields, check_line, settings_and_store, verb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from ..rehearsal.opened import Closed, Opened
+    from ..store.sets import BackupSet
     from .output import Context
 
 _VERDICTS = {
@@ -27,6 +29,7 @@ _VERDICTS = {
     CheckVerdict.INCOMPLETE: "passed; some checks were skipped",
     CheckVerdict.FAILED: "FAILED",
 }
+_CLOSED_BY = {"SIGINT": "Ctrl-C", "SIGHUP": "closed terminal"}
 
 
 def rehearse_result(
@@ -153,3 +156,117 @@ def _refuse_contradictions(depths: bool, sets: bool, place: str | None, several:
         raise click.UsageError("SET and --all exclude each other.")
     if place is not None and several:
         raise click.UsageError("--from excludes --all and --if-due.")
+
+
+def _time(_: click.Context, __: click.Parameter, text: str) -> timedelta:
+    """Return the time of --for."""
+    from ..config import options
+
+    try:
+        time = options.duration().read(int(text) if text.isdecimal() else text)
+    except ValueError:
+        time = None
+    if not isinstance(time, timedelta):
+        raise click.BadParameter(f"{text!r}: give seconds, or a number with a unit such as 30m, 2h")
+    return time
+
+
+@click.command("open", epilog=common.SET_HELP)
+@click.argument("wanted", metavar="[SET]", default="latest")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8066,
+    show_default=True,
+    help="Port on 127.0.0.1.",
+)
+@click.option(
+    "--as",
+    "user",
+    metavar="USER",
+    default="",
+    help="Sign in as this user; otherwise as the oldest system administrator.",
+)
+@click.option(
+    "--for",
+    "time",
+    metavar="TIME",
+    default="1h",
+    show_default=True,
+    callback=_time,
+    help="Close it after this time, such as 30m.",
+)
+@click.option("--search", is_flag=True, help="Build the search indexes first.")
+@offsite.from_elsewhere
+@verb
+def open_set(
+    context: Context,
+    wanted: str,
+    port: int,
+    user: str,
+    time: timedelta,
+    search: bool,
+    place: str | None,
+    identity: Path | None,
+) -> CommandResult:
+    """Start Mattermost from a set, to look around in it; nothing is kept.
+
+    It has no network and answers only in the browser that opens the printed address first.
+    Ctrl-C, the end of the time or a closed terminal closes it.
+    """
+    from ..backup import salvage
+    from ..rehearsal import opened
+    from ..restore import offered
+    from ..system import lock, process
+
+    context.load_everything()
+    wish = opened.Wish(user, port, time, search)
+    with lock.only_open():
+        ours, store = settings_and_store(context)
+        with offsite.looked_at(ours, store, place, wanted, identity) as chosen:
+            site = salvage.site_here(store)
+            warnings = offered.unproven(chosen)
+            process.lower_priority(ours.nice)
+            with store.fetched(chosen, ours.scratch_dir) as near:
+
+                def ready(now: Opened) -> None:
+                    _tell_opened(near, now, port, err=context.as_json)
+
+                closed = opened.open_set(near, site, wish, ours, ready)
+    return open_result(chosen, closed, port, warnings)
+
+
+def _tell_opened(set_: BackupSet, opened: Opened, port: int, *, err: bool) -> None:
+    """Print the address, which is a secret until it is used: it goes into no log."""
+    end, now = opened.until.astimezone(), datetime.now().astimezone()
+    until = end.strftime("%H:%M" if end.date() == now.date() else "%Y-%m-%d %H:%M")
+    made = set_.manifest.made.astimezone().strftime("%Y-%m-%d %H:%M")
+    lines = [
+        f"Open until {until}: {opened.address.reveal()}",
+        f"State of {made}, as {opened.user}. The address works once, in one browser.",
+        f"From another machine: ssh -L {port}:127.0.0.1:{port} HOST, then the same address.",
+        *opened.remarks,
+        "Ctrl-C closes it. Nothing is kept.",
+    ]
+    with terminal.undrawn():
+        for line in lines:
+            terminal.say(line, err=err)
+
+
+def open_result(
+    set_: BackupSet, closed: Closed, port: int, warnings: Sequence[str]
+) -> CommandResult:
+    """Return the result of a set that was open."""
+    opened = closed.opened
+    why = _CLOSED_BY.get(closed.reason, closed.reason)
+    return CommandResult(
+        {
+            "set": set_.name,
+            "user": opened.user,
+            "port": port,
+            "opening_seconds": round(opened.seconds, 3),
+            "closed_by": closed.reason,
+        },
+        [f"Closed {set_.name}: {why}"],
+        [*warnings, *opened.remarks],
+    )

@@ -340,12 +340,19 @@ def ask_password(name: str) -> Secret:
 
 
 @contextlib.contextmanager
-def _asking(done: str = "") -> Iterator[None]:
-    """Draw nothing while the operator is asked; raise Failure after Ctrl-C or the end of input."""
-    with contextlib.ExitStack() as undrawn:
+def undrawn() -> Iterator[None]:
+    """Draw no progress during the block, which prints or asks."""
+    with contextlib.ExitStack() as held:
         for screen in logging.getLogger("gitlab_mm_backup").handlers:
             if isinstance(screen, Screen):
-                undrawn.enter_context(screen.held())
+                held.enter_context(screen.held())
+        yield
+
+
+@contextlib.contextmanager
+def _asking(done: str = "") -> Iterator[None]:
+    """Draw nothing while the operator is asked; raise Failure after Ctrl-C or the end of input."""
+    with undrawn():
         try:
             yield
         except (click.Abort, Interrupted):

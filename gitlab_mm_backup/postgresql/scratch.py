@@ -195,8 +195,8 @@ def refuse_without_room(parent: Path, wanted: int, what: str = "a rehearsal") ->
         raise Failure(
             f"There is not enough memory for {what}",
             f"{humanize.size(_MEMORY)} needed, {humanize.size(memory)} available",
-            "Rehearse at another hour, or switch it off: rehearse in "
-            "/etc/gitlab-mm-backup/config.yml.",
+            "Try again at another hour. rehearse in /etc/gitlab-mm-backup/config.yml switches nightly "
+            "rehearsals off.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Locks: one run at a time, one rehearsal at a time, and sets and directories that are in use."""
+"""Locks: one run, rehearsal and opened set at a time, and sets and directories that are in use."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 LOCK_FILE = Path("/run/gitlab-mm-backup.lock")
 REHEARSAL_FILE = Path("/run/gitlab-mm-rehearsal.lock")
+_OPEN_FILE = Path("/run/gitlab-mm-open.lock")
 _SCRATCH_FILE = Path("/run/gitlab-mm-scratch.lock")
 # Errors of flock(2) on file systems without locks, such as some network mounts.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
@@ -41,6 +42,16 @@ def only_run(lock_file: Path = LOCK_FILE, *, wait: bool = False) -> Iterator[Non
 def only_rehearsal(lock_file: Path = REHEARSAL_FILE) -> Iterator[None]:
     """Hold the lock of rehearsals, which keeps no other command out; raises as ``only_run``."""
     with _exclusive(lock_file, "Another rehearsal is running"):
+        yield
+
+
+@contextlib.contextmanager
+def only_open(lock_file: Path = _OPEN_FILE) -> Iterator[None]:
+    """Hold the lock of an opened set; raises as ``only_run``.
+
+    One at a time, because browsers send the cookies of a host to all its ports (RFC 6265, 8.5).
+    """
+    with _exclusive(lock_file, "Another set is open"):
         yield
 
 

@@ -133,7 +133,7 @@ def _network_alone(task: Callable[[], Any]) -> Any:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNET) != 0:
         raise Failure(
-            "The rehearsal cannot be isolated from the network",
+            "The restored Mattermost cannot be isolated from the network",
             os.strerror(ctypes.get_errno()),
             "In a container, allow it network namespaces (CAP_SYS_ADMIN), or set rehearse: off in "
             "config.yml.",

@@ -63,6 +63,7 @@ DRIVES: dict[str, list[list[str]]] = {
     "extract": [["--to", "/root/found"], ["--to", "/proc/no"]],
     "verify": [[], ["/nowhere"]],
     "rehearse": [["--quick"], [], ["--if-due"]],
+    "open": [["--for", "1s"], ["--as", "nobody"], ["/nowhere"]],
     "doctor": [[], ["--layout"]],
     "status": [[], ["--nagios"]],
     "report": [["/root/report.html"], ["/proc/no"]],

@@ -25,6 +25,7 @@ from tests.lab.installed_package import Answer, Product, install_product
 from tests.lab.omnibus import Omnibus, Seed, Spec, install
 from tests.lab.sandbox import Lab
 from tests.system.cli.test_completion import BASH, ZSH, Terminal, ask_fish
+from tests.system.helpers.opened import opened
 
 CONFIG = "/etc/gitlab-mm-backup/config.yml"
 RESTIC_YML = "/srv/restic.yml"
@@ -407,6 +408,22 @@ def test_copies_and_repositories_give_the_same(house: House) -> None:
     assert house.product.leftovers() == []
     answer = house.product("ls", house.full, "--from", "nas:copies")
     assert answer.code != 0, "the key was not needed"
+
+
+def test_a_set_opens_from_wherever_it_is(house: House) -> None:
+    (file,) = (id_ for id_, file in house.seed.files.items() if file["name"] == "report 2026.txt")
+    for words in (
+        (house.newest,),
+        (house.newest, "--from", "nas:copies", "--identity", KEY),
+        (house.kept, "--config", RESTIC_YML),
+        (house.kept, "--from", "restic:/srv/restic", "--config", RESTIC_YML),
+    ):
+        with opened(house.lab, *words) as opening:
+            opening.sign_in()
+            content = opening.api(f"/files/{file}").body
+            assert hashlib.sha256(content).hexdigest() == house.seed.files[file]["sha256"], words
+            assert opening.close()[0] == 0
+    assert house.product.leftovers() == []
 
 
 def test_files_belong_to_who_called_sudo(house: House) -> None:
@@ -795,5 +812,7 @@ def test_the_page_is_as_written(house: House) -> None:
     for line in lines:
         if "--from" in line and "--identity" not in line:  # of a copy that is not encrypted
             line += f" --identity {KEY}"
+        if line.startswith("gitlab-mm open"):  # it is closed when nobody reads on
+            line = f"{line.partition('#')[0]} | grep -m1 -o 'Ctrl-C closes it'"
         done = house.lab.run("sh", "-c", line, check=False)
         assert done.returncode in (0, 4) and len(done.stdout.splitlines()) > 0, (line, done)

@@ -99,13 +99,15 @@ class Browser:
         message, _, self._received = self._received.partition(b"\0")
         return dict(json.loads(message))
 
-    def open(self, page: Path, width: int = 1280, scheme: str = "light", media: str = "") -> None:
-        """Show a file in a window of that width, as who prefers ``scheme`` sees it."""
+    def open(
+        self, page: Path | str, width: int = 1280, scheme: str = "light", media: str = ""
+    ) -> None:
+        """Show a file or an address in a window of that width, as who prefers ``scheme`` sees it."""
         self("Page.navigate", url="about:blank")
         self.resize(width)
         self.prefer(scheme, media)
         self.events.clear()
-        self("Page.navigate", url=page.as_uri())
+        self("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         while not self.told("Page.loadEventFired"):
             self.events.append(self._receive())
 
@@ -149,8 +151,8 @@ class Browser:
 
 
 @contextlib.contextmanager
-def chromium() -> Iterator[Browser]:
-    """Start Chromium with a temporary profile; both end with the block."""
+def chromium(*prefix: str) -> Iterator[Browser]:
+    """Start Chromium with a temporary profile; both end with the block. ``prefix`` runs it elsewhere."""
     there, writing = os.pipe()
     reading, back = os.pipe()
     # The protocol's descriptors are 3 and 4: ours must not be in the way of that.
@@ -166,7 +168,13 @@ def chromium() -> Iterator[Browser]:
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
         open(Path(profile) / "log", "wb") as log,
     ):
-        arguments = ["/usr/bin/chromium", *FLAGS, f"--user-data-dir={profile}", "about:blank"]
+        arguments = [
+            *prefix,
+            "/usr/bin/chromium",
+            *FLAGS,
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ]
         home = {
             "HOME": profile,
             "TMPDIR": profile,

@@ -210,6 +210,10 @@ CAPTURES: dict[str, tuple[str, Capture]] = {
     ),
     "diff": ("gitlab-mm diff latest", _diff),
     "extract": (EXTRACT, _extract),
+    "open": (
+        "gitlab-mm open --as alice --for 1s",
+        lambda at, columns: at.shown(columns, "gitlab-mm", "open", "--as", "alice", "--for", "1s"),
+    ),
 }
 
 
@@ -240,6 +244,7 @@ def masked(lines: list[str]) -> str:
     joined = " ".join(" ".join(lines).split())
     joined = re.sub(r"(?<=/mattermost/)[\w. -]+(?=/)", "#", joined)  # a path that is broken
     joined = re.sub(r"(?:[0-9a-f]{4}-){7}[0-9a-f]{4}", "key", joined)
+    joined = re.sub(r"(?<=:8066/)[\w-]{32}", "key", joined)
     joined = re.sub(r"\d{10}_[\w.]+-[0-9a-f]{6}", "#", joined)
     joined = re.sub(r"[0-9a-f]{8}, installation \w{8}", "host", joined)
     joined = re.sub(r"\d+(?:[ .,:_-]+\d+)*", "#", joined)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,3 +115,25 @@ def results(answer: Answer) -> dict[str, str]:
 def detail(answer: Answer, name: str) -> str:
     """What a check says."""
     return str({check["name"]: check["detail"] for check in answer.document["checks"]}[name])
+
+
+def packets(place: House) -> str:
+    """The counters of the host's network interfaces."""
+    return place.lab.run("cat", "/proc/net/dev").stdout
+
+
+def live(place: House) -> dict[str, Any]:
+    """Everything live, and the packets that this host has sent."""
+    lab = place.lab
+    return {
+        "state": place.gitlab.state(),
+        "services": re.findall(r"\(pid \d+\)", lab.run("gitlab-ctl", "status").stdout),
+        "databases": place.gitlab.sql("SELECT oid, datname FROM pg_database ORDER BY 1", "postgres"),
+        "roles": place.gitlab.sql("SELECT rolname FROM pg_roles ORDER BY 1", "postgres"),
+        "files": lab.run("find", "/opt/gitlab", "/etc", "/run", "-newer", f"{place.set}/manifest.json",
+                         "-not", "-type", "d", "-not", "-name", "*.pyc",
+                         "-not", "-name", "gitlab-mm-*.lock").stdout.splitlines(),
+        "folders": lab.run("find", "/opt/gitlab", "/etc", "/run", "/srv", "/home", "-type", "d",
+                           "-not", "-name", "__pycache__").stdout.splitlines(),
+        "packets": packets(place),
+    }  # fmt: skip

@@ -6,14 +6,22 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.lab.sandbox import PYTHON
 from tests.system.helpers.faults import Fault
 from tests.system.helpers.faults_forge import forge
-from tests.system.helpers.rehearsals import CHECKS, STATE, House, detail, house, results
+from tests.system.helpers.rehearsals import (
+    CHECKS,
+    STATE,
+    House,
+    detail,
+    house,
+    live,
+    packets,
+    results,
+)
 
 HOME = "/var/opt/gitlab/mattermost"
 PROGRAM = "/opt/gitlab/embedded/bin/mattermost"
@@ -249,28 +257,6 @@ def test_the_clients_of_the_restore_are_not_in_a_rehearsals_way(place: House) ->
     codes = {second.code, json.loads(stdout)["exit_code"]}
     assert codes <= {0, 3}
     assert 0 in codes
-
-
-def packets(place: House) -> str:
-    """The counters of the host's network interfaces."""
-    return place.lab.run("cat", "/proc/net/dev").stdout
-
-
-def live(place: House) -> dict[str, Any]:
-    """Everything live, and the packets that this host has sent."""
-    lab = place.lab
-    return {
-        "state": place.gitlab.state(),
-        "services": re.findall(r"\(pid \d+\)", lab.run("gitlab-ctl", "status").stdout),
-        "databases": place.gitlab.sql("SELECT oid, datname FROM pg_database ORDER BY 1", "postgres"),
-        "roles": place.gitlab.sql("SELECT rolname FROM pg_roles ORDER BY 1", "postgres"),
-        "files": lab.run("find", "/opt/gitlab", "/etc", "/run", "-newer", f"{place.set}/manifest.json",
-                         "-not", "-type", "d", "-not", "-name", "*.pyc",
-                         "-not", "-name", "gitlab-mm-*.lock").stdout.splitlines(),
-        "folders": lab.run("find", "/opt/gitlab", "/etc", "/run", "/srv", "/home", "-type", "d",
-                           "-not", "-name", "__pycache__").stdout.splitlines(),
-        "packets": packets(place),
-    }  # fmt: skip
 
 
 def test_nothing_live_is_touched_and_nothing_leaves(place: House) -> None:

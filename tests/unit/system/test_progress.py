@@ -135,6 +135,7 @@ BESIDE = {
     "postgresql.load.when_filled",
     "postgresql.scratch.watch_growth",
     "rehearsal.limits._keep_time",
+    "rehearsal.opened._wait",
     "system.cleanup.main",
     "system.disk_space.watch",
     "system.parallel._give_up",
