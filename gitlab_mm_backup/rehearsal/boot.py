@@ -26,7 +26,7 @@ from ..system.sandbox import INSIDE, Sandbox
 _CERTIFICATES = "/opt/gitlab/embedded/ssl/certs"
 _HOME = INSIDE / "home"
 _HERE = Listener("127.0.0.1", 8065)
-_NOW_HERE = "127.0.0.1"  # loopback; nothing listens there
+_NOWHERE = "127.0.0.1"  # loopback; nothing listens there
 _PATIENCE = 180  # seconds until the first answer; a large site is slow
 # Memory limit of Go's garbage collector (from Go 1.19; ignored by older versions).
 _MEMORY = "512MiB"
@@ -191,8 +191,8 @@ def overrides(data: Path, database: Endpoint) -> dict[str, str | Secret]:
         MM_LOGSETTINGS_ENABLECONSOLE="true",
         MM_LOGSETTINGS_ENABLEFILE="false",
         MM_NOTIFICATIONLOGSETTINGS_ENABLEFILE="false",
-        MM_EMAILSETTINGS_SMTPSERVER=_NOW_HERE,
-        MM_EMAILSETTINGS_PUSHNOTIFICATIONSERVER=f"http://{_NOW_HERE}:9",
+        MM_EMAILSETTINGS_SMTPSERVER=_NOWHERE,
+        MM_EMAILSETTINGS_PUSHNOTIFICATIONSERVER=f"http://{_NOWHERE}:9",
     )
     return values
 

@@ -7,6 +7,7 @@ import threading
 
 from tests.lab.omnibus import Session
 from tests.real.house import RESTLESS, House
+from tests.system.helpers.opened import opened
 
 
 def test_a_backup_beside_people_who_write_has_all_that_was_said_before(house: House) -> None:
@@ -63,14 +64,14 @@ def test_a_reinstalled_host_gets_everything_back_with_sign_in(house: House) -> N
     answer = house.product.restore(name)
     assert answer.code == 0, answer
     house.gitlab.wait_until_ready(120)
-    house.alice = house.gitlab.sign_in("alice")
-    assert_reads(house.alice, house)
-    assert house.gitlab.state().files == before.files
     # A start may add something, such as a bot's message; it changes and removes nothing.
     tables = house.product("diff", name).document["tables"]
     for table in RESTLESS:
         tables.pop(table, None)
     assert not [name for name, rows in tables.items() if rows["changed"] or rows["removed"]], tables
+    assert house.gitlab.state().files == before.files
+    house.alice = house.gitlab.sign_in("alice")
+    assert_reads(house.alice, house)
 
 
 def assert_reads(session: Session, house: House) -> None:
@@ -83,3 +84,16 @@ def assert_reads(session: Session, house: House) -> None:
     assert [reaction["emoji_name"] for reaction in reactions] == ["tada"]
     for id_, file in house.seed.files.items():
         assert hashlib.sha256(session.download(id_)).hexdigest() == file["sha256"], file
+
+
+def test_a_set_is_opened_with_a_session_that_this_server_takes(house: House) -> None:
+    with opened(house.lab, "--as", "alice") as opening:
+        assert opening.sign_in().status == 303
+        assert opening.api("/users/me").document["username"] == "alice"
+        assert opening.api(f"/posts/{house.post}").document["message"].startswith("**Thread**")
+        id_, file = next(iter(house.seed.files.items()))
+        assert hashlib.sha256(opening.api(f"/files/{id_}").body).hexdigest() == file["sha256"]
+        message = {"channel_id": house.seed.channels["coffee"], "message": "no"}
+        written = opening.api("/posts", "POST", message)
+        assert written.status == 403, "who is no administrator reads only"
+    assert house.alice.read_post(house.post).startswith("**Thread**"), "the live one goes on"
