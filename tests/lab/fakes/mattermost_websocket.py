@@ -17,10 +17,10 @@ TEXT, CLOSE = 0x81, 0x88
 
 
 def connect(request: Request, allowed: str, version: str) -> Response:
-    """Switch the connection; a page of another origin may not, unless AllowCorsFrom names it (App.OriginChecker)."""
+    """Switch the connection; only pages of the same host may, or those that AllowCorsFrom names (App.OriginChecker)."""
     headers = request.headers
     origin, host = headers.get("origin", ""), headers.get("host", "")
-    same = not origin or urlsplit(origin).netloc == host or origin in allowed.split()
+    same = origin in allowed.split() if allowed else not origin or urlsplit(origin).netloc == host
     upgrade = (
         headers.get("upgrade", "").lower() == "websocket"
         and "upgrade" in headers.get("connection", "").lower()
