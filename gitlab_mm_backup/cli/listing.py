@@ -227,19 +227,19 @@ def listed(store: Store) -> CommandResult:
 def look(store: Store) -> list[Listed]:
     """Return the sets of a store with what is known of each."""
     from ..offsite import ledger
-    from ..restore import offered
+    from ..restore import choice
 
-    known, copies = {offer.name: offer for offer in offered.of_store(store)}, ledger.by_set()
+    known, copies = {offer.name: offer for offer in choice.of_store(store)}, ledger.by_set()
     return [_listed(entry, known.get(entry.name), copies) for entry in store.entries()]
 
 
 def of_set(set_: BackupSet) -> Listed:
     """Return one set, of the store or from elsewhere, with what is known of it."""
     from ..offsite import ledger
-    from ..restore import offered
+    from ..restore import choice
     from ..store.sets import SetEntry
 
-    return _listed(SetEntry(set_.name, set_, ""), offered.of_set(set_), ledger.by_set())
+    return _listed(SetEntry(set_.name, set_, ""), choice.of_set(set_), ledger.by_set())
 
 
 def _listed(entry: SetEntry, found: Found | None, copies: Mapping[str, Sequence[str]]) -> Listed:
@@ -255,14 +255,14 @@ def _listed(entry: SetEntry, found: Found | None, copies: Mapping[str, Sequence[
 def list_copies(settings: Settings, place: str) -> CommandResult:
     """Return the list of the sets or copies at a remote."""
     from ..offsite import copies, download
-    from ..restore import offered, source
+    from ..restore import choice, source
 
     repository = source.store_elsewhere(settings, place)
     if repository is not None:
         return listed(repository)
     remote = download.place(settings, place)
     entries = copies.entries(remote)
-    known = {offer.name: offer for offer in offered.of_copies(entries)}
+    known = {offer.name: offer for offer in choice.of_copies(entries)}
     return copies_result(remote, entries, known, identity.known())
 
 

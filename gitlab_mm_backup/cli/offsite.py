@@ -160,7 +160,7 @@ def looked_at(
     Without ``files`` the files part of a full copy is not fetched.
     """
     from ..offsite import copies, download
-    from ..restore import choice, offered, source
+    from ..restore import choice, source
 
     key = _key(place, identity)
     if place is None:
@@ -169,7 +169,7 @@ def looked_at(
     scratch, repository = settings.scratch_dir, source.store_elsewhere(settings, place, key)
     if repository is not None:
         if wanted == source.LATEST:
-            found = offered.of_store(repository)
+            found = choice.of_store(repository)
             wanted = choice.choose(found, _newest(), repository.where).name
         chosen = repository.find(wanted)
         with repository.fetched(chosen, scratch, streamed=not files) as set_:
@@ -177,7 +177,7 @@ def looked_at(
         return
     remote = download.place(settings, place)
     if wanted == source.LATEST:
-        wanted = choice.choose(offered.of_remote(remote), _newest(), remote.name).name
+        wanted = choice.choose(choice.of_remote(remote), _newest(), remote.name).name
     entry = copies.find(remote, wanted)
     if files or download.manifest_of(entry).increment is not None:
         with download.fetched(remote, wanted, scratch, key) as set_:
@@ -191,15 +191,16 @@ def looked_at(
 def names(settings: Settings, store: Store, place: str | None) -> list[str]:
     """Return the names of the complete sets in the store, or at ``place``, newest first."""
     from ..offsite import download
-    from ..restore import offered, source
+    from ..restore import choice, source
 
     if place is None:
         return [set_.name for set_ in store.sets()]
     repository = source.store_elsewhere(settings, place)
-    if repository is not None:
-        found = offered.of_store(repository)
-    else:
-        found = offered.of_remote(download.place(settings, place))
+    found = (
+        choice.of_store(repository)
+        if repository is not None
+        else choice.of_remote(download.place(settings, place))
+    )
     return sorted((offer.name for offer in found if offer.manifest is not None), reverse=True)
 
 

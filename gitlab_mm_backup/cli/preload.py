@@ -130,7 +130,6 @@ from ..restore import (
     choice,
     config_merge,
     folder_swap,
-    offered,
     plan,
     preflight,
     preview,

@@ -115,7 +115,7 @@ def rehearse(
     """Test a set: restore it into a temporary PostgreSQL and directory; start Mattermost there."""
     from ..backup import salvage
     from ..rehearsal import job
-    from ..restore import offered
+    from ..restore import choice
     from ..store import check_records
     from ..store.check_records import Depth
     from ..system import lock, process
@@ -132,7 +132,7 @@ def rehearse(
         with offsite.looked_at(ours, store, place, wanted, identity) as chosen:
             site = salvage.site_here(store)
             entries = store.entries() if every else [SetEntry(wanted, chosen, "")]
-            warnings = _incomplete(entries) if every else offered.unproven(chosen)
+            warnings = _incomplete(entries) if every else choice.unproven(chosen)
             process.lower_priority(ours.nice)
             context.begin(ours)
             made = []
@@ -216,7 +216,7 @@ def open_set(
     """
     from ..backup import salvage
     from ..rehearsal import opened
-    from ..restore import offered
+    from ..restore import choice
     from ..system import lock, process
 
     context.load_everything()
@@ -225,7 +225,7 @@ def open_set(
         ours, store = settings_and_store(context)
         with offsite.looked_at(ours, store, place, wanted, identity) as chosen:
             site = salvage.site_here(store)
-            warnings = offered.unproven(chosen)
+            warnings = choice.unproven(chosen)
             process.lower_priority(ours.nice)
             with store.fetched(chosen, ours.scratch_dir) as near:
 

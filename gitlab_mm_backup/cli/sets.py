@@ -79,7 +79,7 @@ def verify(
 ) -> CommandResult:
     """Read a set completely and compare it with its manifest."""
     from ..rehearsal import job
-    from ..restore import offered
+    from ..restore import choice
     from ..store import check_records, inventory
 
     ours, store = settings_and_store(context)
@@ -88,7 +88,7 @@ def verify(
         warnings = check_records.keep_record(set_, record) if place is None else []
         told = verify_result(set_, record, inventory.origin_of(set_), warnings)
         if told.error is not None:
-            told.error.hint = offered.instead_of(set_, store)
+            told.error.hint = choice.instead_of(set_, store)
         return told
 
 

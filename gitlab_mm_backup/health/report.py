@@ -16,7 +16,7 @@ from ..config.settings import Rules, Settings
 from ..errors import Failure
 from ..mattermost import detect
 from ..offsite import ledger
-from ..restore import offered
+from ..restore import choice
 from ..store import check_records, inventory, retention, soundness
 from ..store.check_records import CheckRecord
 from ..store.inventory import Store
@@ -227,7 +227,7 @@ def collect(store: Store) -> Found:
         host=identity.full_hostname(),
         folder=store.where,
         now=datetime.now(timezone.utc),
-        flaws={offer.name: offer.flaws for offer in offered.of_store(store)},
+        flaws={offer.name: offer.flaws for offer in choice.of_store(store)},
         foreign={entry.name for entry in entries if entry.set and entry.name not in own},
     )
 

@@ -23,7 +23,7 @@ from ..store.sets import BackupSet
 from ..store.verify import verify
 from ..system import disk_space, sandbox
 from ..version import numbers
-from . import config_merge, folder_swap, offered, replacing, to_standalone, unpack, version_rules
+from . import choice, config_merge, folder_swap, replacing, to_standalone, unpack, version_rules
 from .plan import RestoreOptions
 from .version_rules import VersionFacts
 
@@ -176,7 +176,7 @@ def check(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
     try:
         verify(set_)
     except Damaged as failure:
-        failure.hint = offered.instead_of(set_, inventory.open_store(settings.load()))
+        failure.hint = choice.instead_of(set_, inventory.open_store(settings.load()))
         raise
     sandbox.account_entry(site.account.user)
     server = refuse_unsuitable_server(set_, site)

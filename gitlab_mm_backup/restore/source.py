@@ -31,7 +31,7 @@ from ..store.restic_store import ResticStore
 from ..store.sets import BackupSet, damage
 from ..system import disk_space, environment
 from ..system.redaction import Secret
-from . import choice, offered, preflight, unpack
+from . import choice, preflight, unpack
 from .choice import Chosen, Found, Want
 from .plan import RestoreOptions
 
@@ -159,7 +159,7 @@ def find(
 def _of_repository(
     repository: ResticStore, here: LocalStore, scratch: Path, name: str, want: Want
 ) -> RestoreSource:
-    chosen = _choose(name, want, repository.where, lambda: offered.of_store(repository))
+    chosen = _choose(name, want, repository.where, lambda: choice.of_store(repository))
     set_ = repository.named(chosen.name)
     known = download.held(here, set_.manifest, repacked=True)
     if known is not None:
@@ -178,11 +178,11 @@ def _of_repository(
 
 def _of_store(settings: Settings, store: Store, name: str, want: Want) -> RestoreSource:
     if name == LATEST:
-        chosen = choice.choose(offered.of_store(store), want, store.where)
+        chosen = choice.choose(choice.of_store(store), want, store.where)
         set_ = store.named(chosen.name)
     else:
         set_ = store.find(name)
-        flaws = offered.of_set(set_).flaws
+        flaws = choice.of_set(set_).flaws
         chosen = Chosen(set_.name, [f"{set_.name}: {flaw.words}" for flaw in flaws])
     if not isinstance(store, ResticStore) or set_.source is None:
         return _here(set_, chosen)
@@ -198,7 +198,7 @@ def _choose(name: str, want: Want, where: str, look: Callable[[], list[Found]]) 
 
 def _copies(remote: Remote) -> list[Found]:
     """Return the copies at a remote; raises Failure where there are none."""
-    found = offered.of_remote(remote)
+    found = choice.of_remote(remote)
     if not found:
         raise copies.no_copy(remote)
     return found
