@@ -9,12 +9,11 @@ from pathlib import Path
 
 from ..config import config_file, secret_files, settings
 from ..config.settings import NO_CONFIG, Settings
-from ..mattermost import targets
 from ..store.archive_writer import Survey
 from ..store.manifest import Part
 from ..store.verify import CONFIGURATION
 from ..system import humanize
-from . import parts
+from . import parts, targets
 
 _SECRET = "it has secrets"
 _NOT_ROOTS = "accounts other than root can change it, or it is larger than 1 MiB"

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..config.settings import Settings
 from ..errors import Failure
-from ..mattermost import json_file, targets
+from ..mattermost import json_file
 from ..mattermost.site import Kind, Site
 from ..store import archive_writer
 from ..store.file_list import Shifted
@@ -20,7 +20,7 @@ from ..store.manifest import Part
 from ..store.restic_store import ResticStore
 from ..store.sets import BackupSet
 from ..system.process import compress
-from . import incremental
+from . import incremental, targets
 from .incremental import Packed
 
 log = logging.getLogger(__name__)

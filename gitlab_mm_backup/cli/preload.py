@@ -24,6 +24,7 @@ from ..backup import (
     room,
     salvage,
     schedule,
+    targets,
 )
 from ..backup import job as backup_job
 from ..config import (
@@ -74,7 +75,6 @@ from ..mattermost import (
     service,
     site,
     standalone,
-    targets,
     trust,
 )
 from ..offsite import (

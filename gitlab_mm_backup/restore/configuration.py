@@ -12,11 +12,11 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..backup import configuration
+from ..backup import configuration, targets
 from ..config import config_file, secret_files, settings
 from ..config.config_file import BadSettings
 from ..errors import Failure, reason
-from ..mattermost import targets, trust
+from ..mattermost import trust
 from ..store import verify
 from ..store.sets import BackupSet
 from ..system import files, humanize

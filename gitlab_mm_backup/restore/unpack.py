@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..backup import attributes
+from ..backup import attributes, targets
 from ..backup.attributes import Keeping
 from ..config import identity
 from ..errors import Failure
-from ..mattermost import json_file, targets
+from ..mattermost import json_file
 from ..mattermost.site import Site
 from ..store import archive_reader, file_list, manifest, verify
 from ..store.file_list import LISTING

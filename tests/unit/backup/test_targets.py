@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from gitlab_mm_backup.backup import parts
+from gitlab_mm_backup.backup import parts, targets
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.mattermost import json_file, targets
+from gitlab_mm_backup.mattermost import json_file
 from gitlab_mm_backup.store import archive_writer, soundness
 from gitlab_mm_backup.system import process
 from tests.unit.helpers.builders import make_manifest

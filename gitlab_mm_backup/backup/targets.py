@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import Failure
+from ..mattermost import trust
 from ..store.archive_writer import Survey, member_name
 from ..system import process
 from ..system.process import Command
-from . import trust
 
 _DIRECTORIES = ("ssl", "trusted-certs")  # of which GitLab reads whatever lies there
 _LARGEST = 1 << 20  # bytes of a file of settings, or of a key
