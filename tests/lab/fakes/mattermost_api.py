@@ -296,7 +296,12 @@ class Api:
         return json_response(
             shown(
                 data.create_post(
-                    connection, user["id"], asked["channel_id"], asked["message"], files
+                    connection,
+                    user["id"],
+                    asked["channel_id"],
+                    asked["message"],
+                    files,
+                    asked.get("root_id") or "",
                 )
             ),
             201,

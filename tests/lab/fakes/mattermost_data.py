@@ -237,9 +237,9 @@ def join_channel(connection: Connection, channel: str, user: str) -> Row:
 
 
 def create_post(
-    connection: Connection, user: str, channel: str, message: str, files: list[str]
+    connection: Connection, user: str, channel: str, message: str, files: list[str], root: str = ""
 ) -> Row:
-    """A message, with uploads of the same user."""
+    """A message, or a reply to ``root``, with uploads of the same user; counted as Mattermost does."""
     post = insert(
         connection,
         "posts",
@@ -250,7 +250,7 @@ def create_post(
             "ispinned": False,
             "userid": user,
             "channelid": channel,
-            "rootid": "",
+            "rootid": root,
             "originalid": "",
             "message": message,
             "type": "",
@@ -262,8 +262,41 @@ def create_post(
         },
     )
     connection.execute(
-        "UPDATE channels SET lastpostat = %s, totalmsgcount = totalmsgcount + 1 WHERE id = %s",
-        [post["createat"], channel],
+        "UPDATE channels SET lastpostat = %s, totalmsgcount = totalmsgcount + 1,"
+        " totalmsgcountroot = totalmsgcountroot + %s WHERE id = %s",
+        [post["createat"], 0 if root else 1, channel],
     )
+    if root:
+        count_reply(connection, post, root)
+    elif has_column(connection, "channels", "lastrootpostat"):
+        connection.execute(
+            "UPDATE channels SET lastrootpostat = %s WHERE id = %s", [post["createat"], channel]
+        )
     connection.execute("UPDATE fileinfo SET postid = %s WHERE id = ANY(%s)", [post["id"], files])
     return post
+
+
+def has_column(connection: Connection, table: str, column: str) -> bool:
+    """Whether this version's table has the column."""
+    query = "SELECT 1 FROM information_schema.columns WHERE table_name = %s AND column_name = %s"
+    return connection.execute(query, [table, column]).fetchone() is not None
+
+
+def count_reply(connection: Connection, post: Row, root: str) -> None:
+    """Count a reply in its thread, which is made where it is the first (post_store.go, updateThreadsFromPosts)."""
+    thread = first(connection, "threads", postid=root)
+    kept = thread["participants"] if thread else None
+    people = json.loads(kept or "[]") if isinstance(kept, str) else list(kept or [])
+    people = [*(person for person in people if person != post["userid"]), post["userid"]]
+    connection.execute(
+        "INSERT INTO threads (postid, channelid, replycount, lastreplyat, participants)"
+        " VALUES (%s, %s, 1, %s, %s) ON CONFLICT (postid) DO UPDATE SET participants = excluded.participants,"
+        " replycount = threads.replycount + 1, lastreplyat = excluded.lastreplyat",
+        [root, post["channelid"], post["createat"], json.dumps(people)],
+    )
+    connection.execute(
+        "INSERT INTO threadmemberships (postid, userid, following, lastviewed, lastupdated, unreadmentions)"
+        " VALUES (%s, %s, true, %s, %s, 0) ON CONFLICT DO NOTHING",
+        [root, post["userid"], post["createat"], post["createat"]],
+    )
+    connection.execute("UPDATE posts SET updateat = %s WHERE id = %s", [post["createat"], root])

@@ -1,7 +1,8 @@
 """Mattermost's schema: the tables, columns and types of a real 5.37, changed where later versions differ visibly.
 
 Since 6.0 texts that hold JSON are jsonb and db_migrations counts; since 7.x some columns are enumerations; since 9.5
-there are materialized views. Mattermost's own migrations (their names are fixtures) say so; no later table is modelled.
+there are materialized views. Mattermost's own migrations (their names are fixtures) say so. Of later tables those are
+modelled whose rows belong to a channel, post or user.
 """
 
 from __future__ import annotations
@@ -78,6 +79,59 @@ ENUMERATIONS = {
     ("teams", "type"): ("team_type", "'I', 'O'"),
     ("uploadsessions", "type"): ("upload_session_type", "'attachment', 'import'"),
 }
+# Version -> what its migrations add to a new database; the numbers of these are in the fixtures' names.
+ADDED = {
+    "6.5": "ALTER TABLE channels ADD COLUMN lastrootpostat bigint DEFAULT 0;",  # 76
+    # 83, 84, 85, 89
+    "7.0": """
+ALTER TABLE threads ADD COLUMN threaddeleteat bigint;
+CREATE TABLE recentsearches (userid char(26), searchpointer int, query jsonb, createat bigint NOT NULL,
+  PRIMARY KEY (userid, searchpointer));
+ALTER TABLE fileinfo ADD COLUMN archived boolean NOT NULL DEFAULT false;
+ALTER TABLE reactions ADD COLUMN channelid varchar(26) NOT NULL DEFAULT '';
+""",
+    # 91, 92, 96, 97, 98, 99, 100
+    "7.9": """
+CREATE TABLE postreminders (postid varchar(26) NOT NULL, userid varchar(26) NOT NULL, targettime bigint,
+  PRIMARY KEY (postid, userid));
+ALTER TABLE teammembers ADD COLUMN createat bigint DEFAULT 0;
+ALTER TABLE threads ADD COLUMN threadteamid varchar(26);
+CREATE TABLE postspriority (postid varchar(26) PRIMARY KEY, channelid varchar(26) NOT NULL,
+  priority varchar(32) NOT NULL, requestedack boolean, persistentnotifications boolean);
+ALTER TABLE channelmembers ADD COLUMN urgentmentioncount bigint;
+CREATE TABLE postacknowledgements (postid varchar(26) NOT NULL, userid varchar(26) NOT NULL, acknowledgedat bigint,
+  PRIMARY KEY (postid, userid));
+CREATE TABLE drafts (createat bigint, updateat bigint, deleteat bigint, userid varchar(26), channelid varchar(26),
+  rootid varchar(26) DEFAULT '', message varchar(65535), props varchar(8000), fileids varchar(300), priority text,
+  PRIMARY KEY (userid, channelid, rootid));
+""",
+    # 109, 115; not 106, the channel in the row of an upload
+    "9.5": """
+CREATE TABLE persistentnotifications (postid varchar(26) PRIMARY KEY, createat bigint, lastsentat bigint,
+  deleteat bigint, sentcount smallint);
+ALTER TABLE users ADD COLUMN lastlogin bigint NOT NULL DEFAULT 0;
+""",
+    # 120
+    "10.0": """
+CREATE TYPE channel_bookmark_type AS ENUM ('link', 'file');
+CREATE TABLE channelbookmarks (id varchar(26) PRIMARY KEY, ownerid varchar(26) NOT NULL,
+  channelid varchar(26) NOT NULL, fileinfoid varchar(26) DEFAULT NULL, createat bigint DEFAULT 0,
+  updateat bigint DEFAULT 0, deleteat bigint DEFAULT 0, displayname text DEFAULT '', sortorder integer DEFAULT 0,
+  linkurl text DEFAULT NULL, imageurl text DEFAULT NULL, emoji varchar(64) DEFAULT NULL,
+  type channel_bookmark_type DEFAULT 'link', originalid varchar(26) DEFAULT NULL,
+  parentid varchar(26) DEFAULT NULL);
+""",
+    # 128, 129
+    "10.6": """
+CREATE TABLE scheduledposts (id varchar(26) PRIMARY KEY, createat bigint, updateat bigint, userid varchar(26) NOT NULL,
+  channelid varchar(26) NOT NULL, rootid varchar(26), message varchar(65535), props varchar(8000),
+  fileids varchar(300), priority text, scheduledat bigint NOT NULL, processedat bigint, errorcode varchar(200));
+CREATE TABLE propertyvalues (id varchar(26) PRIMARY KEY, targetid varchar(255) NOT NULL,
+  targettype varchar(255) NOT NULL, groupid varchar(26) NOT NULL, fieldid varchar(26) NOT NULL, value jsonb NOT NULL,
+  createat bigint NOT NULL, updateat bigint NOT NULL, deleteat bigint NOT NULL);
+""",
+    "10.11": "ALTER TABLE channels ADD COLUMN bannerinfo jsonb, ADD COLUMN defaultcategoryname varchar(64) DEFAULT '';",
+}
 VIEWS = """
 CREATE MATERIALIZED VIEW poststats AS SELECT userid, to_timestamp(createat / 1000)::date AS day,
   count(*) AS numposts, max(createat) AS lastpostdate FROM posts GROUP BY userid, day;
@@ -117,6 +171,7 @@ def statements(version: str) -> str:
             "CREATE TABLE db_migrations (version bigint PRIMARY KEY, name varchar NOT NULL);"
         )
         parts.append("CREATE TABLE db_lock (id varchar(64) PRIMARY KEY, expireat bigint);")
+    parts += [text for since, text in ADDED.items() if numbers >= version_tuple(since)]
     if numbers >= (9, 5):
         parts.append(VIEWS)
     return "\n".join(parts)
