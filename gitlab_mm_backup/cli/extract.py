@@ -1,7 +1,8 @@
-"""gitlab-mm extract: uploads and messages of a set, written to a directory."""
+"""gitlab-mm extract and recover: one thing of a set, written to a directory, or put back."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,19 +10,22 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..errors import Failure
 from ..result import CommandResult
 from ..system import environment, humanize
-from . import offsite
+from . import common, offsite
 from .common import SET_HELP, filled, settings_and_store, verb
 from .contents import LATEST, Options, file_option, time_options, whose_options
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from ..mattermost.site import Site
     from ..rehearsal.bulk_import import ImportFile
     from ..rehearsal.conversation import Conversation, Page
     from ..rehearsal.described import Described
     from ..rehearsal.extraction import Extraction, Place
+    from ..rehearsal.recover import Asked, Recovery, Undone
     from ..rehearsal.search import SearchResult, Upload
     from ..store.sets import BackupSet
     from .output import Context
@@ -206,3 +210,186 @@ def _extracted_lines(done: Extracted, left_out: int) -> list[str]:
         deleted = humanize.number(left_out, "deleted upload")
         lines.append(f"{deleted} left out; to include them: --deleted")
     return lines
+
+
+_KINDS = ("post", "channel", "file", "team", "user")
+_STALE = "Mattermost may show the former state until it is restarted"
+
+
+@dataclass(frozen=True)
+class RecoverOptions:
+    """The options of recover, by the names that click gives them."""
+
+    wanted: str
+    place: str | None
+    identity: Path | None
+    post: str | None
+    channel: str | None
+    file: str | None
+    team: str | None
+    user: str | None
+    new_place: str | None
+    dry_run: bool
+    restart: bool
+    undo: Path | None
+    trust_unsigned: str
+
+    def asked(self) -> Asked:
+        """Return what to bring back; raises UsageError unless it is one thing."""
+        from ..rehearsal.recover import Asked
+
+        given = [(kind, name) for kind in _KINDS if (name := getattr(self, kind)) is not None]
+        if len(given) != 1:
+            raise click.UsageError("Give one of --post, --channel, --file, --team and --user.")
+        if self.new_place is not None and self.channel is None:
+            raise click.UsageError("--as needs --channel.")
+        return Asked(*given[0], self.new_place or "")
+
+
+@click.command(epilog=SET_HELP)
+@click.argument("wanted", metavar="[SET]", default=LATEST)
+@click.option("--post", metavar="ID", help="A message, with its thread.")
+@click.option("--channel", metavar="TEAM/CHANNEL", help="A channel, with all that is in it.")
+@click.option("--file", metavar="ID", help="An upload.")
+@click.option("--team", metavar="NAME", help="A team, with its channels.")
+@click.option("--user", metavar="NAME", help="An account, with what Mattermost deleted with it.")
+@click.option(
+    "--as",
+    "new_place",
+    metavar="TEAM/NEW-CHANNEL",
+    help="Bring the channel back under another name, or in another team.",
+)
+@click.option("-n", "--dry-run", is_flag=True, help="List every row; change nothing.")
+@click.option("--restart", is_flag=True, help="Restart Mattermost, so that it forgets its caches.")
+@click.option(
+    "--undo",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Take a recovery back, with the undo file that it named.",
+)
+@click.option(
+    "--trust-unsigned",
+    metavar="SET",
+    default="",
+    help="Use this set although its origin is not proven.",
+)
+@common.wait_option
+@offsite.from_elsewhere
+@verb
+@filled(RecoverOptions)
+def recover(context: Context, options: RecoverOptions) -> CommandResult:
+    """Put one thing of a set back into the live Mattermost.
+
+    What is only marked as deleted is undeleted; where it is gone, its missing rows and files come
+    back. Nothing live is overwritten. --undo takes exactly that back.
+    """
+    from ..mattermost import detect
+    from ..mattermost.journal import Journal
+    from ..rehearsal import recover as recovery
+    from ..restore import rollback
+    from . import hosts
+
+    asked = options.asked() if options.undo is None else None
+    context.load_everything()
+    with context.only_run():
+        rollback.refuse_unfinished(Journal())
+        site = detect.find()
+        if asked is None:
+            assert options.undo is not None
+            undone = recovery.undo(site, options.undo)
+            fresh, stale = _refreshed(site, options, changed=bool(undone.rows))
+            return undone_result(undone, fresh, stale)
+        ours, store = settings_and_store(context)
+        there = offsite.looked_at(ours, store, options.place, options.wanted, options.identity)
+        with there as set_:
+            hosts.refuse_unproven(set_, options.trust_unsigned)
+            done = recovery.recover(set_, site, asked, ours.scratch_dir, dry_run=options.dry_run)
+        fresh, stale = _refreshed(site, options, changed=done.changed and done.rows.rows > 0)
+        return recovered_result(set_.name, done, options, fresh, stale)
+
+
+def _refreshed(
+    site: Site, options: RecoverOptions, *, changed: bool
+) -> tuple[bool | None, list[str]]:
+    """Restart Mattermost with the operator's consent; return whether, and what to do otherwise."""
+    from ..mattermost import service
+    from ..rehearsal import recover as recovery
+    from . import terminal
+
+    if not changed or not service.of(site).runs():
+        return None, []
+    agreed = options.restart
+    if not agreed and terminal.interactive():
+        with contextlib.suppress(Failure):
+            terminal.ask([f"{_STALE}."], [], "Restart Mattermost now?", done="the rows are back")
+            agreed = True
+    if not agreed:
+        return False, [f"{_STALE}: run {service.of(site).restart_by_hand}, or give --restart"]
+    problems = recovery.restart(site)
+    return not problems, problems
+
+
+def recovered_result(
+    name: str,
+    done: Recovery,
+    options: RecoverOptions,
+    restarted: bool | None,
+    stale: Sequence[str],
+) -> CommandResult:
+    """Return what was put back, or with --dry-run each row that would be."""
+    from ..rehearsal import described
+
+    tables, shown = described.recovered_tables(done), humanize.plain(done.name)
+    files = done.absent if options.dry_run else sorted(done.folder.written if done.folder else [])
+    fields = {
+        "set": name,
+        "kind": done.kind,
+        "id": done.id,
+        "name": done.name,
+        "dry_run": options.dry_run,
+        "tables": tables,
+        "files": files,
+        "missing": done.missing,
+        "undo": str(done.undo) if done.undo else None,
+        "restarted": restarted,
+        "rows": done.rows.rows,
+        "undone": None,
+    }
+    counts = f"{humanize.number(done.rows.rows, 'row')}, {humanize.number(len(files), 'file')}"
+    if options.dry_run:
+        lines = [
+            f"Would bring back {done.kind} {shown}: {counts}",
+            *described.recovered_lines(done, files),
+        ]
+    elif done.changed:
+        lines = [f"Brought back {done.kind} {shown}: {counts}"]
+        lines += [f"  undo: gitlab-mm recover --undo {done.undo}"]
+    else:
+        lines = [f"Nothing to bring back: {done.kind} {shown} is all there"]
+    return CommandResult(
+        fields, [*lines, *described.recovery_notes(done)], [*done.warnings, *stale], answer=True
+    )
+
+
+def undone_result(done: Undone, restarted: bool | None, stale: Sequence[str]) -> CommandResult:
+    """Return what an undo has taken back."""
+    kind, name = done.about.get("kind", ""), done.about.get("name", "")
+    counts = f"{humanize.number(done.rows, 'row')}, {humanize.number(done.files, 'file')}"
+    fields = {
+        "set": done.about.get("set", ""),
+        "kind": kind,
+        "id": done.about.get("id", ""),
+        "name": name,
+        "dry_run": False,
+        "tables": [],
+        "files": [],
+        "missing": [],
+        "undo": None,
+        "restarted": restarted,
+        "rows": 0,
+        "undone": {"rows": done.rows, "files": done.files},
+    }
+    line = f"Took back {humanize.plain(kind)} {humanize.plain(name)}: {counts}"
+    if not (done.rows or done.files):
+        line = "Nothing to take back"
+    return CommandResult(fields, [line], [*done.warnings, *stale], answer=True)

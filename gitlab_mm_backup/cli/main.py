@@ -27,6 +27,7 @@ COMMANDS = {
     ),
     "extract": ("extract", "extract", "Write uploads of a set to a directory, by original names."),
     "diff": ("contents", "diff", "Compare a set with another one, or with the live Mattermost."),
+    "recover": ("extract", "recover", "Put one thing of a set back into the live Mattermost."),
     "restore": (
         "restore",
         "restore",

@@ -72,8 +72,10 @@ from ..mattermost import (
     listener,
     omnibus,
     omnibus_files,
+    owned_rows,
     service,
     site,
+    staged_rows,
     standalone,
     trust,
 )
@@ -122,6 +124,7 @@ from ..rehearsal import (
     limits,
     opened,
     output_folder,
+    recover,
     search,
 )
 from ..rehearsal import checks as rehearsal_checks
@@ -130,6 +133,7 @@ from ..restore import (
     choice,
     config_merge,
     folder_swap,
+    live_rows,
     plan,
     preflight,
     preview,

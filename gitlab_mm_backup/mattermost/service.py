@@ -47,6 +47,7 @@ class SystemdService:
 
     log: str
     start_by_hand: str = "systemctl start mattermost"
+    restart_by_hand: str = "systemctl restart mattermost"
     unit: str = "mattermost"
 
     def runs(self) -> bool:
@@ -158,6 +159,10 @@ class Service(Protocol):
     def start_by_hand(self) -> str:
         """The command for an administrator to start it."""
 
+    @property
+    def restart_by_hand(self) -> str:
+        """The command for an administrator to restart it."""
+
     def runs(self) -> bool:
         """Tell whether it runs."""
 
@@ -192,6 +197,7 @@ class RunitService:
     name: str = "mattermost"
     log: str = "/var/log/gitlab/mattermost/mattermost.log"
     start_by_hand: str = "gitlab-ctl start mattermost"
+    restart_by_hand: str = "gitlab-ctl restart mattermost"
 
     def runs(self) -> bool:
         """Tell whether it runs.

@@ -56,6 +56,7 @@ ENDLESS = (
 # Temporary tables last: by default they are searched first.
 _OWN_OBJECTS = "-c search_path=pg_catalog,pg_temp "
 APPLICATION = "gitlab-mm-backup"  # what our sessions call themselves in pg_stat_activity
+_ROW_LOCK_SECONDS = 20  # that Mattermost may lock a row
 LOCK_SECONDS = 600  # that a dump waits for an exclusive lock to be released
 TABLES = f"""
     SELECT n.nspname, c.relname
@@ -110,6 +111,27 @@ def within(endpoint: Endpoint, name: str = "") -> Iterator[psycopg.Connection[An
     with _session(endpoint, endpoint.owner, name or endpoint.name, endpoint.settings()) as session:
         session.execute(ENDLESS)
         yield session
+
+
+@contextlib.contextmanager
+def transaction(endpoint: Endpoint, *, keep: bool) -> Iterator[psycopg.Connection[Any]]:
+    """Yield a session of Mattermost's own role in a transaction, which ``keep`` commits.
+
+    Raises Failure where the database refuses, and where a row is locked for too long.
+    """
+    import psycopg
+
+    with within(endpoint) as session, session.transaction(force_rollback=not keep):
+        session.execute(f"SET LOCAL lock_timeout = '{_ROW_LOCK_SECONDS}s'")
+        session.execute("SET LOCAL client_min_messages = error")
+        try:
+            yield session
+        except psycopg.errors.LockNotAvailable:
+            raise Failure(
+                "Mattermost holds a lock on the rows to bring back",
+                f"it was not released in {_ROW_LOCK_SECONDS} seconds; nothing was changed",
+                "Run the command again.",
+            ) from None
 
 
 @contextlib.contextmanager

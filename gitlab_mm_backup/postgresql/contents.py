@@ -1,8 +1,8 @@
-"""What people would miss in Mattermost's database, and the id of its installation."""
+"""What people would miss in Mattermost's database, the id of its installation, and derived counts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,43 @@ _SAMPLE = """
     (SELECT id, path FROM {0} WHERE deleteat = 0 ORDER BY createat DESC LIMIT 100)
     UNION (SELECT id, path FROM {0} WHERE deleteat = 0 ORDER BY random() LIMIT 100)"""
 _LAST_MOMENT = 253402300799  # seconds since 1970: 9999-12-31; a bot may write any number
+# Types of posts that Mattermost does not count (model.Post.IsJoinLeaveMessage).
+_UNCOUNTED = [
+    f"system_{name}"
+    for name in (
+        *("join_leave", "add_remove", "join_channel", "leave_channel", "join_team", "leave_team"),
+        *("add_to_channel", "remove_from_channel", "add_to_team", "remove_from_team"),
+    )
+]
+# As Mattermost counts the replies of a thread when one is deleted (post_store.go,
+# updateThreadAfterReplyDeletion): participants are in the order of their last replies.
+_THREADS = """
+    SELECT t.postid, t.replycount::text, t.lastreplyat::text, t.participants::text,
+        coalesce(sum(r.replies), 0)::text, coalesce(max(r.last), 0)::text,
+        array_agg(r.userid ORDER BY r.last) FILTER (WHERE r.userid IS NOT NULL)
+    FROM threads t LEFT JOIN (
+        SELECT rootid, userid, count(*) AS replies, max(createat) AS last FROM posts
+        WHERE rootid = ANY(%(roots)s) AND deleteat = 0 GROUP BY rootid, userid
+    ) r ON r.rootid = t.postid
+    WHERE t.postid = ANY(%(roots)s)
+    GROUP BY t.postid, t.replycount, t.lastreplyat, t.participants::text"""
+# Mattermost counts a post once and does not take it off again; so there are never fewer.
+_CHANNELS = """
+    SELECT c.id, {old}, {new} FROM channels c JOIN (
+        SELECT channelid, count(*) FILTER (WHERE counted) AS posts, max(createat) AS last,
+            count(*) FILTER (WHERE counted AND rootid = '') AS roots,
+            max(createat) FILTER (WHERE rootid = '') AS last_root
+        FROM (SELECT *, coalesce(type, '') <> ALL(%(uncounted)s) AS counted FROM posts
+            WHERE channelid = ANY(%(channels)s) AND deleteat = 0 AND originalid = '') p
+        GROUP BY channelid
+    ) p ON p.channelid = c.id"""
+_TALLIES = {
+    "totalmsgcount": "p.posts",
+    "totalmsgcountroot": "p.roots",
+    "lastpostat": "p.last",
+    "lastrootpostat": "p.last_root",
+}
+Key = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -43,6 +80,15 @@ class Upload:
 
     id: str
     path: str  # below the data directory
+
+
+@dataclass(frozen=True)
+class Change:
+    """Columns of a row, and the old and the new text of each."""
+
+    table: str
+    key: Key  # texts of the columns that identify the row
+    columns: Mapping[str, tuple[str | None, str | None]]
 
 
 def installation(session: psycopg.Connection[Any]) -> str:
@@ -174,3 +220,101 @@ def _moment(milliseconds: int) -> str | None:
     if not 0 < seconds <= _LAST_MOMENT:
         return None
     return utc(datetime.fromtimestamp(seconds, timezone.utc))
+
+
+def named(*names: str) -> sql.Composable:
+    """Return identifiers, quoted and separated by commas."""
+    from psycopg import sql
+
+    return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
+def ask(session: psycopg.Connection[Any], text: str, *values: object, **parts: Any) -> list[Any]:
+    """Execute a statement with ``{parts}``, which are of SQL; returns its rows, if it has any."""
+    from psycopg import sql
+
+    found = session.execute(sql.SQL(text).format(**parts), values or None)
+    return found.fetchall() if found.description else []
+
+
+def columns(session: psycopg.Connection[Any], table: str) -> dict[str, str]:
+    """Return the columns of a table -> their types; none where there is no such table."""
+    query = (
+        "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute WHERE attnum > 0"
+        " AND attrelid = to_regclass(quote_ident(%s)) AND NOT attisdropped ORDER BY attnum"
+    )
+    return {str(row[0]): str(row[1]) for row in ask(session, query, table)}
+
+
+def change(session: psycopg.Connection[Any], key: Sequence[str], wanted: Change) -> bool:
+    """Change a row that has the old values still; tell whether it has."""
+    from psycopg import sql
+
+    types = columns(session, wanted.table)
+    news = [sql.SQL("{} = %s").format(sql.Identifier(name)) for name in wanted.columns]
+    olds = [
+        sql.SQL("{}::text IS NOT DISTINCT FROM %s::text").format(sql.Identifier(name))
+        for name in wanted.columns
+    ]
+    own = [
+        sql.SQL("{} = %s::{}").format(sql.Identifier(name), sql.SQL(types[name])) for name in key
+    ]
+    done = session.execute(
+        sql.SQL("UPDATE {} SET {} WHERE {}").format(
+            sql.Identifier(wanted.table),
+            sql.SQL(", ").join(news),
+            sql.SQL(" AND ").join([*own, *olds]),
+        ),
+        [
+            *(new for _, new in wanted.columns.values()),
+            *wanted.key,
+            *(old for old, _ in wanted.columns.values()),
+        ],
+    )
+    return done.rowcount == 1
+
+
+def thread_counts(session: psycopg.Connection[Any], roots: Iterable[str]) -> list[Change]:
+    """Return how the rows of threads are to change so that they count the replies there are."""
+    found = []
+    if columns(session, "threads"):
+        rows = session.execute(_THREADS, {"roots": list(roots)}).fetchall()
+        for root, replies, last, listed, true_replies, true_last, people in rows:
+            known = _participants(listed)
+            new = f"""[{",".join(f'"{person}"' for person in people or [])}]"""
+            wanted = {
+                "replycount": (replies, true_replies),
+                "lastreplyat": (last, true_last),
+                "participants": (listed, new if known != sorted(people or []) else listed),
+            }
+            found.append(Change("threads", (root,), _differing(wanted)))
+    return [change for change in found if change.columns]
+
+
+def _participants(text: str | None) -> list[str]:
+    try:
+        return sorted(map(str, validation.from_json(text or "[]") or []))
+    except (ValueError, TypeError):
+        return []
+
+
+def _differing(
+    wanted: Mapping[str, tuple[str | None, str | None]],
+) -> dict[str, tuple[str | None, str | None]]:
+    return {name: both for name, both in wanted.items() if both[0] != both[1]}
+
+
+def channel_counts(session: psycopg.Connection[Any], channels: Iterable[str]) -> list[Change]:
+    """Return how the counts of channels are to grow so that they have the posts there are."""
+    from psycopg import sql
+
+    there = [name for name in _TALLIES if name in columns(session, "channels")]
+    old = [f"c.{name}::text" for name in there]
+    new = [f"greatest(c.{name}, {_TALLIES[name]}, 0)::text" for name in there]
+    query = sql.SQL(_CHANNELS).format(old=sql.SQL(", ".join(old)), new=sql.SQL(", ".join(new)))
+    values = {"channels": list(channels), "uncounted": _UNCOUNTED}
+    found = []
+    for id_, *texts in session.execute(query, values).fetchall():
+        wanted = dict(zip(there, zip(texts[: len(there)], texts[len(there) :])))
+        found.append(Change("channels", (id_,), _differing(wanted)))
+    return [change for change in found if change.columns]

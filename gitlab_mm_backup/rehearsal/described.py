@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import clock
 from ..system import humanize
@@ -15,6 +15,9 @@ from . import search
 from .counts import Counts
 from .directory import Channel, Directory, Team, User
 from .search import Message, Upload
+
+if TYPE_CHECKING:
+    from .recover import Recovery
 
 _LONGEST = 200  # letters of a text that are shown
 _KINDS = {"O": "open", "P": "private", "D": "direct", "G": "group"}
@@ -167,3 +170,54 @@ def short(text: str) -> str:
     """Return ``text`` as one line for a terminal, escaped and not too long."""
     shown = humanize.plain(text[: _LONGEST + 1])
     return f"{shown[:_LONGEST]}..." if len(shown) > _LONGEST else shown
+
+
+def recovered_tables(done: Recovery) -> list[dict[str, object]]:
+    """Return the rows that were inserted and changed, by table."""
+    rows = done.rows
+    changed: dict[str, list[dict[str, object]]] = {}
+    for change in rows.changes:
+        entry: dict[str, object] = {"key": list(change.key), "columns": sorted(change.columns)}
+        changed.setdefault(change.table, []).append(entry)
+    return [
+        {
+            "table": name,
+            "inserted": [list(key) for key in rows.inserted.get(name, [])],
+            "changed": changed.get(name, []),
+        }
+        for name in sorted({*rows.inserted, *changed})
+    ]
+
+
+def recovered_lines(done: Recovery, files: Sequence[str]) -> list[str]:
+    """Return a line for each row and file."""
+    lines = []
+    for name in sorted({*done.rows.inserted, *(change.table for change in done.rows.changes)}):
+        lines.append(f"{name}:")
+        keys = done.rows.inserted.get(name, [])
+        lines += [f"  insert  {humanize.plain('  '.join(key))}" for key in keys]
+        for change in done.rows.changes:
+            if change.table == name:
+                what = ", ".join(sorted(change.columns))
+                lines.append(f"  change  {humanize.plain('  '.join(change.key))}: {what}")
+    return [
+        *lines,
+        *(["files:"] if files else []),
+        *(f"  {humanize.plain(path)}" for path in files),
+    ]
+
+
+def recovery_notes(done: Recovery) -> list[str]:
+    """Return what stays as it is."""
+    notes = [
+        f"  {name}: {humanize.number(rows, 'row')} deleted on their own since, and left so"
+        for name, rows in done.rows.staying.items()
+    ]
+    notes += [
+        f"  {name}: {humanize.plain('  '.join(key))} was changed since the set, and keeps that"
+        for name, key in done.rows.differing
+    ]
+    return notes + [
+        f"  {name}: {humanize.number(rows, 'row')} not brought back: {why}"
+        for name, rows, why in done.missed
+    ]

@@ -1,15 +1,21 @@
-"""Rows of a set's database, read from its dump as pg_restore prints them; no server is needed."""
+"""Rows of a set's database, read from its dump as pg_restore prints them; no server is needed.
+
+Those of one thing, such as a channel, are gathered as they are printed, to be put back.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Optional
 
 from ..errors import Failure
+from ..mattermost import owned_rows
+from ..mattermost.owned_rows import NESTED, OwnedTable
+from ..mattermost.staged_rows import DumpedRows
 from ..store.sets import BackupSet
 from ..system import files, process, progress
 from ..system.process import DECOMPRESS, Command
@@ -48,13 +54,15 @@ class Table:
     """A table to read, and who takes its rows.
 
     ``keeps`` sees each line as pg_restore prints it: a quick look at a million rows that drops
-    those that cannot be wanted, before they are split and decoded.
+    those that cannot be wanted, before they are split and decoded. ``begin`` gets the names of all
+    columns of the table, in the order of such a line.
     """
 
     name: str
     columns: Sequence[str]
     take: Callable[[Row], object]
     keeps: Callable[[bytes], object] | None = None  # None: all lines
+    begin: Callable[[Sequence[str]], object] | None = None
 
 
 def read(set_: BackupSet, tables: Sequence[Table]) -> None:
@@ -153,21 +161,28 @@ def _give(lines: Iterable[bytes], names: Sequence[str], table: Table, encoding: 
     order = [there.index(name) if name in there else None for name in table.columns]
     needed, tabs = max(places, default=-1) + 1, len(names) - 1
     keeps, take = table.keeps, table.take
+    if table.begin is not None:
+        table.begin(names)
     for line in lines:
         if keeps is not None and not keeps(line):
             continue
         found = line.count(b"\t")
         if found != tabs:
-            raise Failure(
-                "The dump of the set has a row that does not fit its table",
-                f"table {table.name}: {found + 1} values for {len(names)} columns",
-                "The set is damaged or not one of ours; choose another one.",
-            )
+            raise odd(table.name, found + 1, len(names))
         fields = line[:-1].split(b"\t", needed)
         values = _values([fields[place] for place in places], encoding)
         if len(there) < len(order):
             values = [None if place is None else values[place] for place in order]
         take(values)
+
+
+def odd(table: str, values: int, columns: int) -> Failure:
+    """Return the failure for a row with another number of values than its table has columns."""
+    return Failure(
+        "The dump of the set has a row that does not fit its table",
+        f"table {table}: {values} values for {columns} columns",
+        "The set is damaged or not one of ours; choose another one.",
+    )
 
 
 def _values(fields: list[bytes], encoding: str) -> Row:
@@ -204,3 +219,109 @@ def _program(set_: BackupSet) -> Path:
         f"PostgreSQL {server} or newer is needed",
         "Install Debian's postgresql-client package of that version, or newer.",
     )
+
+
+@dataclass
+class Gathered:
+    """The rows of a set that belong to a thing."""
+
+    ids: dict[str, set[bytes]]
+    rows: list[DumpedRows] = field(default_factory=list)
+    unknown: dict[str, int] = field(default_factory=dict)  # table in no list -> rows with its ids
+    missed: dict[str, int] = field(default_factory=dict)  # table that stays out -> rows
+
+
+class _Picker:
+    """Picks the rows of a table that belong to things, from lines as pg_restore prints them."""
+
+    def __init__(
+        self, table: OwnedTable, ids: dict[str, set[bytes]], file: IO[bytes] | None
+    ) -> None:
+        self._owned, self._ids, self.file = table, ids, file
+        self.columns: Sequence[str] = ()
+        self._places: list[tuple[int, set[bytes]]] = []
+        self.rows = 0
+
+    @property
+    def table(self) -> Table:
+        return Table(self._owned.name, (), lambda _: None, self._line, self._begin)
+
+    def _begin(self, names: Sequence[str]) -> None:
+        self.columns = names
+        owners = {column: kinds for column, kinds in self._owned.belongs.items() if column in names}
+        if self._owned.kind in self._ids and "id" in names:
+            owners = {**owners, "id": (*owners.get("id", ()), self._owned.kind)}
+        self._places = [
+            (names.index(column), self._ids[kind]) for column in owners for kind in owners[column]
+        ]
+
+    def _line(self, line: bytes) -> bool:
+        fields = line[:-1].split(b"\t")
+        if len(fields) != len(self.columns):
+            raise odd(self._owned.name, len(fields), len(self.columns))
+        if any(fields[place] in ids for place, ids in self._places):
+            self.rows += 1
+            if self.file is not None:
+                self.file.write(line)
+            if self._owned.kind in NESTED:
+                self._ids[self._owned.kind].add(fields[self.columns.index("id")])
+        return False
+
+
+def gather(
+    set_: BackupSet,
+    kind: str,
+    id_: str,
+    tables: Sequence[OwnedTable],
+    files: Callable[[], IO[bytes]],
+) -> Gathered:
+    """Read the rows of ``tables`` that belong to a thing, and to what belongs to it.
+
+    ``files`` makes a file for the rows of a table. The dump is read at least twice: a thing may be
+    named in a table that comes before its own. Raises Failure where it cannot be read.
+    """
+    ids: dict[str, set[bytes]] = {name: set() for name in owned_rows.KINDS}
+    ids[kind].add(id_.encode())
+    nested = [table for table in tables if table.kind in (owned_rows.CHANNEL, owned_rows.POST)]
+    before = 0
+    while kind != owned_rows.FILE and nested and before != (before := _many(ids)):
+        read(set_, [_Picker(table, ids, None).table for table in nested])
+    found, pickers = Gathered(ids), [(table, _Picker(table, ids, files())) for table in tables]
+    others = _others(set_, tables, found)
+    read(set_, [*(picker.table for _, picker in pickers), *others])
+    found.rows = [
+        DumpedRows(table, picker.columns, picker.file, picker.rows)
+        for table, picker in pickers
+        if picker.rows and picker.file is not None
+    ]
+    return found
+
+
+def _many(ids: Mapping[str, set[bytes]]) -> int:
+    return sum(map(len, ids.values()))
+
+
+def _others(set_: BackupSet, tables: Sequence[OwnedTable], found: Gathered) -> list[Table]:
+    """Return the tables of the set whose rows stay out and have to be counted."""
+    names = {
+        name.partition(".")[2]
+        for name, rows in set_.manifest.database.rows.items()
+        if rows and name.startswith(f"{schema(set_)}.")
+    }
+    reviewed = {table.name for table in owned_rows.tables(set_.manifest.mattermost)}
+    unknown = sorted(names - reviewed - set(owned_rows.LEFT_OUT))
+    every = set().union(*found.ids.values())
+
+    def counting(name: str, counts: dict[str, int]) -> Table:
+        def count(line: bytes) -> bool:
+            if not every.isdisjoint(line[:-1].split(b"\t")):
+                counts[name] = counts.get(name, 0) + 1
+            return False
+
+        return Table(name, (), lambda _: None, count)
+
+    missed = [name for name in owned_rows.MISSED if name in names]
+    return [
+        *(counting(name, found.unknown) for name in unknown),
+        *(counting(name, found.missed) for name in missed),
+    ]

@@ -1,11 +1,17 @@
-"""Uploads of a set, written to a directory under their original names."""
+"""Uploads of a set, written to a directory under their original names, or back to where they were."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path, PurePosixPath
 from tarfile import TarInfo
+from typing import BinaryIO
 
 from ..checks import Result
 from ..errors import Failure, reason
@@ -13,12 +19,13 @@ from ..store import verify
 from ..store.archive_reader import MemberContent
 from ..store.sets import BackupSet
 from ..system import humanize
-from .output_folder import OutputFolder
+from .output_folder import Asker, OutputFolder, as_account
 from .search import Upload
 
 Wanted = dict[str, list[Upload]]  # by the absolute paths that their files had
 Place = Callable[[Upload], Sequence[str]]  # the directories of an upload, below the one given
 _SMALL = 200 << 10  # bytes of a file that is kept in memory
+_FOLDER_MODE = 0o750
 _PASSES = 2  # a hard link comes after the file that it is another name of
 
 
@@ -149,3 +156,191 @@ def _write(uploads: Sequence[Upload], content: MemberContent, made: Extraction) 
         except OSError as error:
             raise _CannotWrite(f"{made.folder.path} cannot be written", reason(error)) from error
     made.written += [Extracted(upload, name, size) for upload, (_, name) in zip(uploads, files)]
+
+
+@dataclass
+class LiveFolder:
+    """The live data directory, in which files are put back with the rights of Mattermost's account.
+
+    So no link that the account makes there leads further than its own rights do. ``note`` is told of
+    each file and directory, before it is created and once a file is complete.
+    """
+
+    path: Path
+    owner: Asker
+    note: Callable[[Mapping[str, str]], None]
+    written: dict[str, str] = field(default_factory=dict)  # path below -> SHA-256
+    differing: list[str] = field(default_factory=list)  # there already, with another content
+    missing: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    bytes: int = 0
+
+    def has(self, path: str) -> bool:
+        """Tell whether there is anything at ``path``; raises Failure for one that leads elsewhere."""
+        with as_account(self.owner):
+            return os.path.lexists(self._place(path))
+
+    def _place(self, path: str) -> Path:
+        parts = PurePosixPath(path).parts
+        if not parts or path.startswith("/") or ".." in parts or "\0" in path:
+            raise Failure("An upload of the set has a path outside its directory", repr(path))
+        return self.path.joinpath(*parts)
+
+    def take(self, path: str, member: TarInfo, content: MemberContent) -> None:
+        """Write a file of the set, unless there is one; raises Failure where that fails."""
+        place = self._place(path)
+        try:
+            with self._created(place, path, member) as file:
+                digest = hashlib.sha256()
+                for piece in content.pieces():
+                    file.write(piece)
+                    digest.update(piece)
+                file.flush()
+                os.fsync(file.fileno())
+        except FileExistsError:
+            self._compare(place, path, content)
+            return
+        except OSError as error:
+            raise _CannotWrite("An upload cannot be put back", reason(error)) from error
+        self.written[path] = digest.hexdigest()
+        self.bytes += member.size
+        self.note({"file": path, "sha256": self.written[path]})
+
+    @contextlib.contextmanager
+    def _created(self, place: Path, path: str, member: TarInfo) -> Iterator[BinaryIO]:
+        """Yield a new file with mode and time of ``member``, which is removed if the block fails."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with as_account(self.owner):
+            self._make(place.parent)
+            descriptor = os.open(place, flags, 0o600)
+        try:
+            with open(descriptor, "wb") as file:
+                self.note({"file": path})
+                yield file
+                os.fchmod(descriptor, stat.S_IMODE(member.mode) & 0o777)
+                with contextlib.suppress(OSError, OverflowError):  # a date that no disk can have
+                    os.utime(descriptor, ns=(_nanoseconds(member),) * 2)
+        except BaseException:
+            with as_account(self.owner), contextlib.suppress(OSError):
+                os.unlink(place)
+            raise
+
+    def _make(self, folder: Path) -> None:
+        """Create a directory and those above it, as Mattermost does (os.MkdirAll, 0750)."""
+        for place in (
+            *reversed(folder.relative_to(self.path).parents),
+            folder.relative_to(self.path),
+        ):
+            if str(place) != "." and not os.path.lexists(self.path / place):
+                self.note({"directory": str(place)})
+                os.mkdir(self.path / place, _FOLDER_MODE)
+                os.chmod(self.path / place, _FOLDER_MODE)
+
+    def _compare(self, place: Path, path: str, content: MemberContent) -> None:
+        try:
+            with as_account(self.owner):
+                descriptor = os.open(
+                    place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                )
+            with open(descriptor, "rb") as file:
+                same = all(file.read(len(piece)) == piece for piece in content.pieces())
+                if same and not file.read(1):
+                    return
+        except OSError:
+            pass
+        self.differing.append(path)
+
+
+def _nanoseconds(member: TarInfo) -> int:
+    """Return a member's time since 1970; tarfile's own is a float, which has fewer digits."""
+    exact = member.pax_headers.get("mtime", "")
+    try:
+        return int(Decimal(exact or member.mtime) * 1_000_000_000)
+    except ArithmeticError:
+        return int(member.mtime) * 1_000_000_000
+
+
+def absent(paths: Iterable[str], folder: LiveFolder) -> list[str]:
+    """Return those of ``paths`` where there is no file; one that leads elsewhere is a problem."""
+    found = []
+    for path in paths:
+        try:
+            found += [] if folder.has(path) else [path]
+        except Failure as failure:
+            folder.problems.append(str(failure))
+    return found
+
+
+def put_back(set_: BackupSet, paths: Sequence[str], folder: LiveFolder) -> None:
+    """Write the files at ``paths`` below the data directory back to where they were.
+
+    Nothing is overwritten. A file that the set lacks is ``missing``, and the rest is written.
+    """
+    folder.problems.clear()
+    lacking = absent(paths, folder)
+    if not lacking:
+        return
+    data = _data(set_)
+    wanted = {f"{data}/{path}": [path] for path in paths if ".." not in PurePosixPath(path).parts}
+    try:
+        for _ in range(_PASSES):
+            wanted = _read_into(set_, wanted, folder) if wanted else {}
+    except _CannotWrite:
+        raise
+    except Failure as failure:
+        folder.problems.append(
+            f"The files of {set_.name} could not be read to their end: {failure}"
+        )
+    folder.missing = [path for path in lacking if path not in folder.written]
+
+
+def _read_into(
+    set_: BackupSet, wanted: dict[str, list[str]], folder: LiveFolder
+) -> dict[str, list[str]]:
+    """Write the ``wanted`` ones that are regular files; returns those that are hard links of others."""
+    linked: dict[str, list[str]] = {}
+
+    def take(member: TarInfo, content: MemberContent) -> None:
+        paths = wanted.pop(f"/{member.name}", [])
+        if paths and member.isreg():
+            folder.take(paths[0], member, content)
+        elif paths and member.islnk():
+            linked.setdefault(f"/{member.linkname}", []).extend(paths)
+
+    check = verify.read_files(set_, take)
+    if check.result is Result.FAILED:
+        folder.problems.append(f"The files of {set_.name}: {check.detail}")
+    return linked
+
+
+def take_away(
+    folder: LiveFolder, files: Mapping[str, str], directories: Sequence[str]
+) -> list[str]:
+    """Remove files that were put back, and directories made for them; return what stays, as text."""
+    told = []
+    with as_account(folder.owner):
+        for path, digest in files.items():
+            place = folder.path / path
+            try:
+                if digest and _digest(place) != digest:
+                    told.append(f"{path} was changed since, and stays")
+                    continue
+                os.unlink(place)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                told.append(f"{path} cannot be removed: {reason(error)}")
+        for path in reversed(directories):
+            with contextlib.suppress(OSError):  # there is more in it by now
+                os.rmdir(folder.path / path)
+    return told
+
+
+def _digest(place: Path) -> str:
+    digest = hashlib.sha256()
+    with open(
+        os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
+    ) as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,15 +1,25 @@
-"""Undo: a stack of undo steps, each recorded before its action."""
+"""Undo: a stack of undo steps, each recorded before its action; and the undo file of a recovery."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
+from typing import Any, TextIO
 
-from ..errors import ExitCode, Failure
+from ..errors import ExitCode, Failure, reason
 from ..mattermost.journal import Step
-from ..system import log, signals
+from ..mattermost.owned_rows import TABLES
+from ..postgresql.contents import Change, Key
+from ..system import files, log, signals, validation
+from ..system.files import STATE
 
 Action = Callable[..., None]
+_FORMAT = 1
+_ROWS = 1000  # of a table, in a line of an undo file
 
 
 class Undo:
@@ -83,3 +93,116 @@ def run(steps: Iterable[Step], actions: Mapping[str, Action]) -> list[str]:
         except Exception as error:  # a bug in one must not keep the others from being done
             problems.append(f"{step.action}: {log.bug_words(error)}")
     return problems
+
+
+@dataclass
+class RecoveryRecord:
+    """What a recovery has done, as its undo file has it."""
+
+    about: dict[str, str] = field(default_factory=dict)  # set, kind, id, name, installation
+    inserted: list[tuple[str, list[Key]]] = field(default_factory=list)  # table, keys of rows
+    digests: dict[str, list[Key]] = field(default_factory=dict)  # table -> (id, MD5 of the row)
+    changes: list[Change] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)  # path -> SHA-256; "" for an incomplete one
+    directories: list[str] = field(default_factory=list)  # that were made for files
+
+
+class RecoveryLog:
+    """An open undo file: JSON Lines, for root only. Files are noted as they are written."""
+
+    def __init__(self, path: Path, about: Mapping[str, str]) -> None:
+        """Create the file; raises Failure."""
+        self.path = path
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._file: TextIO = os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8")
+        except OSError as error:
+            raise Failure("The undo file cannot be written", reason(error)) from error
+        self.note({"format": _FORMAT, **about})
+
+    def __enter__(self) -> RecoveryLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def note(self, *lines: Mapping[str, object]) -> None:
+        """Append lines; a crash of this program does not lose them. Raises Failure."""
+        try:
+            for line in lines:
+                self._file.write(json.dumps(line, ensure_ascii=True) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise Failure("The undo file cannot be written", reason(error)) from error
+
+    def settle(
+        self,
+        inserted: Mapping[str, Sequence[Key]],
+        digests: Mapping[str, Sequence[Key]],
+        changes: Iterable[Change],
+    ) -> None:
+        """Note all rows, before they are committed, and sync the file to disk; raises Failure."""
+        for word, tables in (("inserted", inserted), ("digests", digests)):
+            for name, keys in tables.items():
+                for start in range(0, len(keys), _ROWS):
+                    self.note({word: name, "rows": keys[start : start + _ROWS]})
+        for change in changes:
+            self.note({"changed": change.table, "key": change.key, "columns": dict(change.columns)})
+        try:
+            os.fsync(self._file.fileno())
+            files.sync_folder(self.path.parent)
+        except OSError as error:
+            raise Failure("The undo file cannot be written", reason(error)) from error
+
+    def remove(self) -> None:
+        """Remove the file: nothing was changed."""
+        self.path.unlink(missing_ok=True)
+
+
+def log_path(name: str) -> Path:
+    """Return the path of a new undo file."""
+    return STATE / f"recovery-{name}.jsonl"
+
+
+def read_recovery(path: Path) -> RecoveryRecord:
+    """Read an undo file; raises Failure where it is none of ours."""
+    record, number = RecoveryRecord(), 0
+    try:
+        with files.open_regular(path) as file, open(file.fileno(), "rb", closefd=False) as lines:
+            for number, line in enumerate(lines, 1):
+                _take(record, validation.from_json(line), first=number == 1)
+        if not number:
+            raise ValueError("it is empty")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Failure(
+            f"{path} cannot be read",
+            reason(error),
+            "Give the undo file that the recovery named.",
+            ExitCode.USAGE,
+        ) from None
+    return record
+
+
+def _take(record: RecoveryRecord, line: Mapping[str, Any], *, first: bool) -> None:
+    if first:
+        if line["format"] != _FORMAT:
+            raise ValueError(f"format {line['format']} is not known")
+        record.about = {name: str(value) for name, value in line.items() if name != "format"}
+        return
+    known = {table.name for table in TABLES}
+    rows = [tuple(map(str, row)) for row in line.get("rows", ())]
+    name = str(line.get("inserted") or line.get("digests") or line.get("changed") or "")
+    if name and name not in known:
+        raise ValueError(f"{name} is no table of a recovery")
+    if "inserted" in line:
+        record.inserted.append((name, rows))
+    elif "digests" in line:
+        record.digests.setdefault(name, []).extend(rows)
+    elif "changed" in line:
+        columns = {str(column): (old, new) for column, (old, new) in line["columns"].items()}
+        record.changes.append(Change(name, tuple(map(str, line["key"])), columns))
+    elif "directory" in line:
+        record.directories.append(str(line["directory"]))
+    elif "file" in line:
+        record.files[str(line["file"])] = str(line.get("sha256", ""))

@@ -61,6 +61,11 @@ DRIVES: dict[str, list[list[str]]] = {
     "names": [["channels"], ["users", "latest"], ["teams", "/nowhere"]],
     "diff": [["latest"], ["latest", "latest"], ["/nowhere"]],
     "extract": [["--to", "/root/found"], ["--to", "/proc/no"]],
+    "recover": [
+        ["--user", "alice", "--dry-run"],
+        ["--channel", "nowhere"],
+        ["--undo", "/nowhere"],
+    ],
     "verify": [[], ["/nowhere"]],
     "rehearse": [["--quick"], [], ["--if-due"]],
     "open": [["--for", "1s"], ["--as", "nobody"], ["/nowhere"]],

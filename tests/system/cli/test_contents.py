@@ -25,6 +25,7 @@ from tests.lab.installed_package import Answer, Product, install_product
 from tests.lab.omnibus import Omnibus, Seed, Spec, install
 from tests.lab.sandbox import Lab
 from tests.system.cli.test_completion import BASH, ZSH, Terminal, ask_fish
+from tests.system.helpers import deletions
 from tests.system.helpers.opened import opened
 
 CONFIG = "/etc/gitlab-mm-backup/config.yml"
@@ -33,6 +34,7 @@ WORD = "/srv/restic-password"
 KEY = "/root/age-key"
 RCLONE = "[nas]\ntype = alias\nremote = /srv\n"
 TO = "/root/found"
+STATE = "/var/lib/gitlab-mm-backup"
 EVE = 4321
 PG_RESTORE = "/opt/gitlab/embedded/bin/pg_restore"
 DATA = "/var/opt/gitlab/mattermost/data"
@@ -809,10 +811,25 @@ def test_the_page_is_as_written(house: House) -> None:
     lines = [line.replace("nas:backups", "nas:copies") for line in lines]
     lines = [line.replace("/root/backup-key", KEY) for line in lines]
     assert len(lines) > 10
+    channel = house.seed.channels["releases"]
+    file, post = house.rows(
+        "f.id, f.postid",
+        f"FROM fileinfo f JOIN posts p ON p.id = f.postid WHERE p.channelid = '{channel}'"
+        " AND f.deleteat = 0 AND f.name <> 'gone.txt' LIMIT 1",
+    )[0]
+    before = house.uploads(f"id = '{file}'")
+    deletions.remove_files(house.gitlab, f"id = '{file}'")
+    deletions.delete_channel(house.gitlab, channel)
     for line in lines:
+        line = re.sub(r"(?<=--post )\w+", post, re.sub(r"(?<=--file )\w{26}", file, line))
+        if "--undo" in line:
+            undo = house.lab.run("sh", "-c", f"ls {STATE}/recovery-*.jsonl").stdout.splitlines()[0]
+            line = re.sub(r"(?<=--undo )\S+", undo, line)
         if "--from" in line and "--identity" not in line:  # of a copy that is not encrypted
             line += f" --identity {KEY}"
         if line.startswith("gitlab-mm open"):  # it is closed when nobody reads on
             line = f"{line.partition('#')[0]} | grep -m1 -o 'Ctrl-C closes it'"
         done = house.lab.run("sh", "-c", line, check=False)
         assert done.returncode in (0, 4) and len(done.stdout.splitlines()) > 0, (line, done)
+        if "--as engineering" in line:
+            assert house.uploads(f"id = '{file}'") == before, done

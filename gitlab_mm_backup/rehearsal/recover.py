@@ -1,0 +1,374 @@
+"""One thing of a set put back into the live Mattermost, and taken out of it again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .. import clock
+from ..backup import live
+from ..errors import ExitCode, Failure
+from ..mattermost import owned_rows, service, staged_rows
+from ..mattermost.owned_rows import CHANNEL, FILE, HOMES, POST, TEAM, USER, OwnedTable
+from ..mattermost.site import Site
+from ..mattermost.staged_rows import Wanted
+from ..postgresql import connection
+from ..postgresql.contents import ask, named
+from ..restore import live_rows, undo_log
+from ..restore.live_rows import Recovered
+from ..restore.undo_log import RecoveryLog
+from ..store.sets import BackupSet
+from ..system import humanize, sandbox
+from ..version import numbers
+from . import directory, dump_rows, extraction
+from .directory import Directory
+from .dump_rows import Table
+from .extraction import LiveFolder
+from .output_folder import Asker
+
+_ID = re.compile(r"[a-z0-9]{26}")  # of everything in Mattermost (model.NewId)
+# As Mattermost has names of channels (model.IsValidChannelIdentifier).
+_NAME = re.compile(r"[a-z0-9]+([a-z\-_0-9]+|(__)?)[a-z0-9]*")
+_LONGEST_NAME = 64
+_EXTRACT = "gitlab-mm extract takes files and messages out of this set."
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to bring back, as it was typed."""
+
+    kind: str
+    name: str
+    place: str = ""  # TEAM/NEW-CHANNEL, "" for its own
+
+
+@dataclass
+class Recovery:
+    """What was done, or would be."""
+
+    kind: str
+    id: str
+    name: str
+    rows: Recovered
+    folder: LiveFolder | None  # None where uploads are not on this host's disk
+    absent: list[str]  # paths of files that were missing on the disk
+    undo: Path | None = None
+    missed: list[tuple[str, int, str]] = field(default_factory=list)  # table, rows, why
+    missing: list[str] = field(default_factory=list)  # paths of uploads that the set lacks
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        return self.undo is not None
+
+
+def recover(
+    set_: BackupSet, site: Site, asked: Asked, scratch: Path, *, dry_run: bool = False
+) -> Recovery:
+    """Put one thing of a set back into the live Mattermost.
+
+    With ``dry_run`` all is done in a transaction that is rolled back, and no file is written.
+    Raises Failure, with nothing changed, where the thing cannot come back.
+    """
+    refuse_unfit(set_, site)
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    names = directory.read(set_)
+    id_ = _find(names, asked)
+    tables = _tables(set_, site, asked.kind, id_)
+    with contextlib.ExitStack() as opened:
+        gathered = dump_rows.gather(
+            set_,
+            asked.kind,
+            id_,
+            tables,
+            lambda: opened.enter_context(tempfile.TemporaryFile(dir=scratch)),
+        )
+        _refuse_missing(gathered, asked)
+        place = _place(site, asked, id_)
+        encoding = set_.manifest.database.encoding
+        wanted = Wanted(asked.kind, id_, gathered.rows, encoding, place)
+        job = _Job(set_, site, wanted, names)
+        plan = job.rows(None)
+        done = Recovery(asked.kind, id_, _shown(names, asked.kind, id_), plan, None, [])
+        done.missed = [
+            (name, rows, owned_rows.LEFT_OUT[name]) for name, rows in gathered.missed.items()
+        ]
+        done.warnings += _unknown(gathered)
+        job.look_at_files(done)
+        if not dry_run and (plan.rows or done.absent):
+            job.carry_out(done)
+    done.warnings += done.rows.warnings
+    return done
+
+
+def refuse_unfit(set_: BackupSet, site: Site) -> None:
+    """Raise Failure for a set whose rows have no place in the live Mattermost."""
+    theirs, ours = set_.manifest.mattermost, site.version
+    if numbers(theirs)[:1] != numbers(ours)[:1]:
+        raise Failure(
+            "The set is of another major version of Mattermost",
+            f"the set has {theirs}, this host {ours}; their tables differ",
+            _EXTRACT,
+        )
+    if not (owned_rows.reviewed(theirs) and owned_rows.reviewed(ours)):
+        raise Failure(
+            "This version of Mattermost is not known well enough",
+            f"the set has {theirs}, this host {ours}; the tables of {' to '.join(owned_rows.REVIEWED)} "
+            "were reviewed",
+            _EXTRACT,
+        )
+    now = live.look(site)
+    if now.trouble:
+        raise Failure("The live database cannot be read", now.trouble)
+    kept = set_.manifest.installation
+    if kept and now.installation and kept != now.installation:
+        raise Failure(
+            "The set is of another Mattermost",
+            f"its installation is {kept}, the live one {now.installation}",
+            _EXTRACT,
+        )
+
+
+def _find(names: Directory, asked: Asked) -> str:
+    """Return the id of a thing; raises Failure where the set has none or several."""
+    if asked.kind == TEAM:
+        return names.team(asked.name).id
+    if asked.kind == CHANNEL:
+        return names.channel(asked.name).id
+    if asked.kind == USER:
+        return names.user(asked.name).id
+    if not _ID.fullmatch(asked.name):
+        raise Failure(
+            f"{humanize.plain(asked.name)} is not the id of a {_WORDS[asked.kind]}",
+            "an id has 26 letters and digits",
+            "gitlab-mm find --json shows the ids of messages and uploads.",
+            ExitCode.USAGE,
+        )
+    return asked.name
+
+
+_WORDS = {POST: "message", FILE: "file", CHANNEL: "channel", TEAM: "team", USER: "user"}
+
+
+def _shown(names: Directory, kind: str, id_: str) -> str:
+    if kind == TEAM:
+        return names.teams[id_].name
+    if kind == CHANNEL:
+        return names.name_of_channel(id_)
+    return f"@{names.name_of_user(id_)}" if kind == USER else id_
+
+
+def _tables(set_: BackupSet, site: Site, kind: str, id_: str) -> list[OwnedTable]:
+    """Return the tables whose rows may come back.
+
+    Of a user whose row is there, that is the account: what else was deleted since was no part of
+    its deactivation.
+    """
+    tables = owned_rows.tables(set_.manifest.mattermost)
+    if kind == USER and _is_live(site, kind, id_):
+        return [table for table in tables if table.name in ("users", "bots")]
+    return tables
+
+
+def _is_live(site: Site, kind: str, id_: str) -> bool:
+    with connection.within(site.database) as session:
+        return bool(
+            ask(session, "SELECT 1 FROM {home} WHERE id = %s", id_, home=named(HOMES[kind]))
+        )
+
+
+def _place(site: Site, asked: Asked, id_: str) -> dict[str, str]:
+    """Return the new name and team of a channel; raises Failure where it cannot be there."""
+    if not asked.place:
+        return {}
+    team, _, name = asked.place.partition("/")
+    if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME or _ID.fullmatch(name):
+        raise Failure(
+            f"{humanize.plain(asked.place)} is not TEAM/NEW-CHANNEL",
+            "the name of a channel has small letters, digits, - and _, as in its address",
+            exit_code=ExitCode.USAGE,
+        )
+    with connection.within(site.database) as session:
+        there = ask(session, "SELECT name FROM channels WHERE id = %s", id_)
+        rows = ask(session, "SELECT id FROM teams WHERE name = %s AND deleteat = 0", team)
+    if there:
+        raise Failure(
+            "The channel is still there, and keeps its name",
+            f"its name is {humanize.plain(there[0][0])} now",
+            "Leave out --as; a channel is renamed in Mattermost.",
+            ExitCode.USAGE,
+        )
+    if not rows:
+        raise Failure(
+            f"There is no team {humanize.plain(team)} in Mattermost",
+            hint=f"A team of the set comes back by: gitlab-mm recover SET --team {humanize.plain(team)}",
+            exit_code=ExitCode.USAGE,
+        )
+    return {"name": name, "teamid": rows[0][0]}
+
+
+def _unknown(gathered: dump_rows.Gathered) -> list[str]:
+    return [
+        f"{humanize.plain(name)}: {humanize.number(rows, 'row')} with ids of it left out: the "
+        "table is in no reviewed list of Mattermost's"
+        for name, rows in gathered.unknown.items()
+    ]
+
+
+def _refuse_missing(gathered: dump_rows.Gathered, asked: Asked) -> None:
+    if not any(rows.table.kind == asked.kind for rows in gathered.rows):
+        raise Failure(
+            f"The set has no {_WORDS[asked.kind]} {humanize.plain(asked.name)}",
+            hint="gitlab-mm find --all --json shows which set has it.",
+            exit_code=ExitCode.USAGE,
+        )
+
+
+@dataclass
+class _Job:
+    """A recovery: its rows in a transaction, and the files before it."""
+
+    kept: BackupSet
+    site: Site
+    wanted: Wanted
+    names: Directory
+
+    def rows(self, log: RecoveryLog | None) -> Recovered:
+        """Put the rows back; without ``log`` they are rolled back."""
+        done = Recovered()
+        with connection.transaction(self.site.database, keep=log is not None) as session:
+            tables, problems = staged_rows.stage(session, self.wanted)
+            left = staged_rows.leave_out(session, tables, self.wanted, self._had)
+            done.warnings, done.partial = [*problems, *left], bool(left)
+            live_rows.put_back(session, tables, self.wanted, done)
+            if log is not None:
+                log.settle(done.inserted, done.digests, done.changes)
+        return done
+
+    def _had(self, asked: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
+        """Return which of the ids the set has."""
+        known: dict[str, Collection[str]] = {
+            TEAM: self.names.teams,
+            CHANNEL: self.names.channels,
+            USER: self.names.users,
+        }
+        found = {kind: set(ids) & set(known[kind]) for kind, ids in asked.items() if kind in known}
+        rest = {kind: set(ids) for kind, ids in asked.items() if kind not in known and ids}
+
+        def table(kind: str, ids: set[str]) -> Table:
+            there = found.setdefault(kind, set())
+            return Table(HOMES[kind], ("id",), lambda row: there.update(ids & {row[0] or ""}))
+
+        if rest:
+            dump_rows.read(self.kept, [table(kind, ids) for kind, ids in rest.items()])
+        return found
+
+    def look_at_files(self, done: Recovery) -> None:
+        """Note which files are missing on the disk; raises Failure where they have no room."""
+        if self.site.uncovered:
+            if done.rows.uploads:
+                done.warnings += self.site.uncovered
+            return
+        folders, account = self.site.folders, sandbox.account_entry(self.site.account.user)
+        path = folders.real.get("data", folders.home / "data")
+        done.folder = LiveFolder(path, Asker(account.pw_uid, account.pw_gid), lambda _: None)
+        done.absent = extraction.absent(self._paths(done.rows), done.folder)
+        absent = set(done.absent)
+        needed = sum(int(size or 0) for size, _, name, *_ in done.rows.uploads if name in absent)
+        disk = os.statvfs(path)
+        if needed > disk.f_bavail * disk.f_frsize:
+            raise Failure(
+                "Not enough disk space for the uploads",
+                f"{humanize.size(needed)} are needed in {path}; nothing was changed",
+            )
+
+    def _paths(self, rows: Recovered) -> list[str]:
+        """Return the paths of all files of the thing: uploads, their previews, and pictures."""
+        found = [path for _, _, *paths in rows.uploads for path in paths if path]
+        for kind, picture in owned_rows.PICTURES.items():
+            found += [picture.format(id=key[0]) for key in rows.inserted.get(HOMES[kind], ())]
+        return list(dict.fromkeys(found))
+
+    def carry_out(self, done: Recovery) -> None:
+        """Put the files back, then the rows; after a failure both are as before."""
+        stamp = f"{clock.now():%Y%m%dT%H%M%S%fZ}"
+        about = {"set": self.kept.name, "kind": done.kind, "id": done.id, "name": done.name}
+        about["installation"] = self.kept.manifest.installation
+        with RecoveryLog(undo_log.log_path(stamp), about) as log:
+            try:
+                if done.folder is not None:
+                    done.folder.note = log.note
+                    extraction.put_back(self.kept, self._paths(done.rows), done.folder)
+                done.rows = self.rows(log)
+            except BaseException:
+                record = undo_log.read_recovery(log.path)
+                if done.folder is not None:
+                    extraction.take_away(done.folder, record.files, record.directories)
+                log.remove()
+                raise
+        if done.rows.rows or (done.folder and done.folder.written):
+            done.undo = log.path
+        else:
+            log.remove()
+        done.warnings += self._said_of_files(done)
+
+    def _said_of_files(self, done: Recovery) -> list[str]:
+        if done.folder is None:
+            return []
+        uploads = {path for _, _, *paths in done.rows.uploads for path in paths}
+        done.missing = [path for path in done.folder.missing if path in uploads]
+        return [
+            *done.folder.problems,
+            *(f"Not in the set: {humanize.plain(path)}" for path in done.missing),
+            *(
+                f"{humanize.plain(path)} has another content than in the set, and stays"
+                for path in done.folder.differing
+            ),
+        ]
+
+
+@dataclass
+class Undone:
+    """What an undo has taken back."""
+
+    about: Mapping[str, str]
+    rows: int
+    files: int
+    warnings: list[str]
+
+
+def undo(site: Site, path: Path) -> Undone:
+    """Take back what a recovery did; raises Failure, with nothing changed, where that is in use."""
+    record = undo_log.read_recovery(path)
+    now, then = live.look(site).installation, record.about.get("installation", "")
+    if now and then and now != then:
+        raise Failure("The undo file is of another Mattermost", f"its installation is {then}")
+    with connection.transaction(site.database, keep=True) as session:
+        rows, told = live_rows.take_back(session, record)
+    account = sandbox.account_entry(site.account.user)
+    folders = site.folders
+    folder = LiveFolder(
+        folders.real.get("data", folders.home / "data"),
+        Asker(account.pw_uid, account.pw_gid),
+        lambda _: None,
+    )
+    there = {name: digest for name, digest in record.files.items() if folder.has(name)}
+    told += extraction.take_away(folder, there, record.directories)
+    return Undone(record.about, rows, len(there), told)
+
+
+def restart(site: Site) -> list[str]:
+    """Restart Mattermost, which caches rows; return problems as text."""
+    mattermost = service.of(site)
+    try:
+        if mattermost.runs():
+            mattermost.restart()
+            service.wait_until_it_answers(site)
+    except Failure as failure:
+        return [f"Restart Mattermost; it still has the former state in its cache: {failure}"]
+    return []

@@ -1,0 +1,81 @@
+"""The undo file of a recovery: what was written is read again, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from gitlab_mm_backup.errors import ExitCode, Failure
+from gitlab_mm_backup.postgresql.contents import Change
+from gitlab_mm_backup.restore.undo_log import RecoveryLog, log_path, read_recovery
+
+ABOUT = {"set": "a", "kind": "channel", "id": "c", "name": "t/c", "installation": "i"}
+
+
+def test_what_was_noted_is_read_again(tmp_path: Path) -> None:
+    rows = [(f"{number}", "ü\n") for number in range(1500)]
+    changes = [Change("posts", ("p",), {"deleteat": ("5", "0"), "props": (None, "{}")})]
+    with RecoveryLog(tmp_path / "state/undo.jsonl", ABOUT) as log:
+        assert stat.S_IMODE(log.path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(log.path.parent.stat().st_mode) == 0o700
+        log.note({"directory": "2026"}, {"file": "2026/a"}, {"file": "2026/b"})
+        log.note({"file": "2026/a", "sha256": "0f"})
+        assert read_recovery(log.path).files == {"2026/a": "0f", "2026/b": ""}, "before a crash"
+        log.settle({"posts": rows, "teams": [("t",)]}, {"posts": [("p", "md5")]}, changes)
+    assert len(log.path.read_text().splitlines()) == 1 + 4 + 2 + 1 + 1 + 1
+    found = read_recovery(log.path)
+    assert found.about == ABOUT
+    assert [name for name, _ in found.inserted] == ["posts", "posts", "teams"]
+    assert [row for name, keys in found.inserted if name == "posts" for row in keys] == rows
+    assert found.digests == {"posts": [("p", "md5")]}
+    assert found.changes == changes
+    assert found.directories == ["2026"]
+    log.remove()
+    log.remove()
+    assert not log.path.exists()
+
+
+def test_an_undo_file_is_never_overwritten_and_names_what_fails(tmp_path: Path) -> None:
+    with RecoveryLog(tmp_path / "undo", ABOUT):
+        pass
+    (tmp_path / "file").write_text("")
+    for path in ("undo", "file/undo"):
+        with pytest.raises(Failure, match="cannot be written") as refused:
+            RecoveryLog(tmp_path / path, ABOUT)
+        assert "Errno" not in refused.value.detail
+    assert log_path("x").name == "recovery-x.jsonl"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        ["hello"],
+        [{"format": 2}],
+        [{"set": "a"}],
+        [[]],
+        [{"format": 1}, {"inserted": "pg_authid", "rows": [["1"]]}],
+        [{"format": 1}, {"digests": "nothing", "rows": [["1"]]}],
+        [{"format": 1}, {"changed": "users; DROP", "key": ["1"], "columns": {}}],
+        [{"format": 1}, {"changed": "users", "columns": {}}],
+        [{"format": 1}, {"changed": "users", "key": ["1"], "columns": {"name": ["only one"]}}],
+        [{"format": 1}, {"inserted": "users", "rows": 5}],
+    ],
+)
+def test_another_file_is_refused(tmp_path: Path, lines: list[object]) -> None:
+    path = tmp_path / "undo"
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    with pytest.raises(Failure, match="cannot be read") as refused:
+        read_recovery(path)
+    assert refused.value.exit_code is ExitCode.USAGE
+    assert "Errno" not in refused.value.detail
+
+
+def test_a_link_is_refused(tmp_path: Path) -> None:
+    with RecoveryLog(tmp_path / "undo", ABOUT) as log:
+        (tmp_path / "link").symlink_to(log.path)
+    with pytest.raises(Failure):
+        read_recovery(tmp_path / "link")
