@@ -97,3 +97,37 @@ def test_a_set_is_opened_with_a_session_that_this_server_takes(house: House) -> 
         written = opening.api("/posts", "POST", message)
         assert written.status == 403, "who is no administrator reads only"
     assert house.alice.read_post(house.post).startswith("**Thread**"), "the live one goes on"
+
+
+def test_a_thread_that_was_deleted_comes_back_to_this_server(house: House) -> None:
+    name = house.product("backup").document["set"]
+    house.alice.call("DELETE", f"/posts/{house.post}")
+    assert house.alice.get("/users/me")["username"] == "alice"
+    recovered(house, name, "--post", house.post)
+    again = house.product("recover", name, "--post", house.post, "--restart")
+    assert (again.code, again.document["tables"]) == (0, []), again
+
+
+def test_a_channel_that_was_deleted_for_good_comes_back_to_this_server(house: House) -> None:
+    name = house.product("backup").document["set"]
+    channel = house.seed.channels["releases"]
+    # A real server may take longer than gitlab-ctl waits.
+    house.lab.run("sv", "-w", "60", "stop", "/opt/gitlab/service/mattermost")
+    of_it = f"(SELECT id FROM posts WHERE channelid = '{channel}')"
+    for table in ("reactions", "fileinfo"):
+        house.gitlab.sql(f"DELETE FROM {table} WHERE postid IN {of_it}")
+    for table in ("threads", "posts", "channelmembers", "incomingwebhooks"):
+        house.gitlab.sql(f"DELETE FROM {table} WHERE channelid = '{channel}'")
+    house.gitlab.sql(f"DELETE FROM channels WHERE id = '{channel}'")
+    house.gitlab.gitlab_ctl("start", "mattermost")
+    house.gitlab.wait_until_ready(120)
+    recovered(house, name, "--channel", "engineering/releases")
+
+
+def recovered(house: House, *words: str) -> None:
+    """Recover something, and read it through the server."""
+    answer = house.product("recover", *words, "--restart")
+    assert answer.code == 0, answer
+    house.gitlab.wait_until_ready(120)
+    house.alice = house.gitlab.sign_in("alice")
+    assert_reads(house.alice, house)
