@@ -15,6 +15,7 @@ from .. import clock
 from ..config.settings import Settings
 from ..store import archive_writer, check_records, file_list
 from ..store.file_list import LISTING
+from ..store.frames import INDEX
 from ..store.local import PartWriter
 from ..store.manifest import Increment, Part
 from ..store.sets import LONGEST_CHAIN, BackupSet, part_problem
@@ -29,17 +30,15 @@ _SLACK = timedelta(hours=12)
 
 @dataclass(frozen=True)
 class Packed:
-    """The parts that were written, and the totals of a restore of the set."""
+    """The parts that were written, and the totals of a restore of the set.
+
+    Without a listing among them the set is neither a base nor incremental.
+    """
 
     parts: Mapping[str, Part]
     whole: archive_writer.Contents
     base: BackupSet | None = None
     increment: Increment | None = None
-
-
-def without(part: Part, whole: archive_writer.Contents) -> Packed:
-    """Return what was packed, without a listing: the set is neither a base nor incremental."""
-    return Packed({"files": part}, whole)
 
 
 def choose_base(
@@ -93,9 +92,8 @@ def pack(
 ) -> Packed:
     """Write the files part and the listing into ``staging``, incremental to ``base`` if it pays."""
     with contextlib.ExitStack() as stack:
-        now, marked, names, final = (
-            stack.enter_context(tempfile.TemporaryFile(dir=staging)) for _ in range(4)
-        )
+        files = (stack.enter_context(tempfile.TemporaryFile(dir=staging)) for _ in range(5))
+        now, marked, names, final, index = files
         roots = archive_writer.outermost(found.folders)
         file_list.take(roots, staging, now)
         planned, base = _plan(now, list(found.folders), base, marked)
@@ -112,10 +110,15 @@ def pack(
                 packer,
                 writer.write,
                 witness.add_line,
+                index.write,
             )
         witness.finish()
         form = "tar of what changed, zstd" if base else "tar, zstd"
-        parts = {"files": writer.finish(form), LISTING: _keep_listing(settings, staging, final)}
+        parts = {
+            "files": writer.finish(form),
+            LISTING: keep(settings, staging / "files.list.zst", final),
+            INDEX: keep(settings, staging / "files.index.zst", index),
+        }
     increment = None
     if base is not None:
         packed = witness.packed
@@ -138,9 +141,10 @@ def _plan(
     return file_list.plan(now, (), 0, folders, marked), None
 
 
-def _keep_listing(settings: Settings, staging: Path, final: IO[bytes]) -> Part:
-    writer = PartWriter(staging / "files.list.zst")
-    final.seek(0)
+def keep(settings: Settings, path: Path, records: IO[bytes]) -> Part:
+    """Write a part of records: the listing, or the index."""
+    writer = PartWriter(path)
+    records.seek(0)
     packer = compress(settings.files_level, settings.packers)
-    pipeline(packer, stdin=final, sink=writer.write)
+    pipeline(packer, stdin=records, sink=writer.write)
     return writer.finish("records ended by NUL, zstd")

@@ -15,6 +15,7 @@ from typing import Any
 from .. import clock
 from ..config import hooks, identity, keys
 from ..config.identity import Host
+from ..config.retention import FOR_EVER
 from ..config.schema import INCREMENTAL
 from ..config.settings import Rules, Settings
 from ..errors import Failure, Interrupted
@@ -28,7 +29,6 @@ from ..store.local import PartWriter
 from ..store.manifest import Credentials, Manifest, Part
 from ..store.prune import Owner
 from ..store.restic_store import ResticStore
-from ..store.retention import FOR_EVER
 from ..store.sets import BackupSet, Sign
 from ..system import disk_space, humanize, progress, signals
 from ..system.parallel import run_all

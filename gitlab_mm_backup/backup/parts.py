@@ -15,6 +15,7 @@ from ..mattermost import json_file
 from ..mattermost.site import Kind, Site
 from ..store import archive_writer
 from ..store.file_list import Shifted
+from ..store.frames import INDEX, Take
 from ..store.local import PartWriter
 from ..store.manifest import Part
 from ..store.restic_store import ResticStore
@@ -33,15 +34,19 @@ def pack(
     excluded: Sequence[Path] = (),
     expected: int | None = None,
     instead: Mapping[Path, Path] | None = None,
+    index: Take = lambda record: None,
 ) -> tuple[Part, archive_writer.Contents]:
-    """Write the folders of a survey as a part; ``instead`` are files that replace excluded links."""
+    """Write the folders of a survey as a part; ``instead`` are files that replace excluded links.
+
+    ``index`` gets the records of its index.
+    """
     writer = PartWriter(path)
     compressor = compress(settings.files_level, settings.packers)
     with tempfile.TemporaryDirectory(dir=path.parent) as copies:
         names = list(targets.copy(instead or {}, Path(copies)))
         taken = (Path(copies), names) if names else None
         contents = archive_writer.pack(
-            found.folders, excluded, found, compressor, writer.write, expected, taken
+            found.folders, excluded, found, compressor, writer.write, expected, taken, index
         )
     return writer.finish("tar, zstd"), contents
 
@@ -54,7 +59,10 @@ def whole(
 ) -> Packed:
     """Write all files as one archive; ``expected`` is the estimated size."""
     path = staging / "files.tar.zst"
-    return incremental.without(*pack(settings, path, found, expected=expected))
+    with tempfile.TemporaryFile(dir=staging) as index:
+        part, contents = pack(settings, path, found, expected=expected, index=index.write)
+        indexed = incremental.keep(settings, staging / "files.index.zst", index)
+    return Packed({"files": part, INDEX: indexed}, contents)
 
 
 def changes(

@@ -20,7 +20,7 @@ from ..system import disk_space
 from ..system.parallel import run_all
 
 _PACKED = 3  # a dump through zstd has a third of its tables' bytes, or less
-_PARTS = ("files", "listing")
+_PARTS = ("files", "listing", "index")
 _Result = TypeVar("_Result")
 
 

@@ -74,7 +74,9 @@ def extract(context: Context, options: Options) -> CommandResult:
     if options.page:
         conversation.renderer()  # without its library nothing is to be written
     ours, store = settings_and_store(context)
-    there = offsite.looked_at(ours, store, options.place, options.wanted, options.identity)
+    there = offsite.looked_at(
+        ours, store, options.place, options.wanted, options.identity, files=False
+    )
     with there as set_:
         return extracted_result(_extracted(set_, options))
 

@@ -179,7 +179,7 @@ def report_result(made: Report, path: Path) -> CommandResult:
 
 def _brief(checks: Sequence[Check]) -> list[str]:
     """Return the lines that installing the package prints: _BRIEF at most."""
-    from ..store.retention import FOR_EVER
+    from ..config.retention import FOR_EVER
 
     gitlab, mattermost, *others = checks
     found = [gitlab.detail] + (

@@ -157,7 +157,7 @@ def looked_at(
 ) -> Iterator[BackupSet]:
     """Yield a set of the store, or a copy in scratch that is removed afterwards.
 
-    Without ``files`` the files part of a full copy is not fetched.
+    Without ``files`` those of a copy are not fetched: what is wanted of them is read in place.
     """
     from ..offsite import copies, download
     from ..restore import choice, source
@@ -179,7 +179,7 @@ def looked_at(
     if wanted == source.LATEST:
         wanted = choice.choose(choice.of_remote(remote), _newest(), remote.name).name
     entry = copies.find(remote, wanted)
-    if files or download.manifest_of(entry).increment is not None:
+    if files:
         with download.fetched(remote, wanted, scratch, key) as set_:
             yield set_
         return

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from ..config.identity import Host
     from ..config.origin import Origin
+    from ..config.retention import Decision
     from ..store.inventory import Store
     from ..store.manifest import Manifest
     from ..store.prune import Owner, Pruned, PrunePlan
-    from ..store.retention import Decision
     from ..store.sets import BackupSet
     from .listing import Listed
     from .output import Context

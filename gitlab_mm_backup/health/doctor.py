@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..checks import Check, Result, guarded
 from ..config import secret_files, settings
+from ..config.retention import FOR_EVER
 from ..config.settings import Rules
 from ..errors import Failure
 from ..mattermost import detect, omnibus, omnibus_files
@@ -18,7 +19,6 @@ from ..mattermost.omnibus import Presence
 from ..mattermost.site import Kind, Site
 from ..postgresql import connection
 from ..store import inventory
-from ..store.retention import FOR_EVER
 from ..system.process import PATH
 from . import lights, set_lights, status
 from .lines import State, StatusLine

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ..config import identity, keys
+from ..config import identity, keys, places
 from ..config.identity import Host
+from ..config.retention import SetFacts
 from ..config.settings import Settings
 from ..errors import Failure
 from ..mattermost import detect
 from ..mattermost.journal import Journal
 from ..mattermost.site import Site
 from ..offsite import ledger
-from ..store import inventory, places, prune, soundness
+from ..store import inventory, prune, soundness
 from ..store.inventory import SeenHost, Store
-from ..store.retention import SetFacts
 from ..store.sets import BackupSet
 from ..system import disk_space
 from . import metrics, report, scheduler

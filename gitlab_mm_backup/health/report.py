@@ -11,13 +11,13 @@ from typing import Any
 from .. import clock, version
 from ..checks import Result
 from ..clock import utc
-from ..config import identity
+from ..config import identity, retention
 from ..config.settings import Rules, Settings
 from ..errors import Failure
 from ..mattermost import detect
 from ..offsite import ledger
 from ..restore import choice
-from ..store import check_records, inventory, retention, soundness
+from ..store import check_records, inventory, soundness
 from ..store.check_records import CheckRecord
 from ..store.inventory import Store
 from ..store.sets import BackupSet

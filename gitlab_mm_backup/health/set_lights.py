@@ -7,11 +7,11 @@ from datetime import timedelta
 
 from .. import clock
 from ..checks import Result
-from ..config import settings
+from ..config import retention, settings
+from ..config.retention import SetFacts
 from ..errors import ExitCode
-from ..store import check_records, retention, soundness
+from ..store import check_records, soundness
 from ..store.check_records import CheckVerdict
-from ..store.retention import SetFacts
 from ..store.sets import BackupSet
 from ..store.soundness import Kind
 from ..system import humanize, redaction

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Union
 
+from ..config import places
 from ..config.origin import SIGNATURE, Documents
 from ..config.settings import Remote
 from ..errors import ExitCode, Failure, reason
-from ..store import places
 from ..store.manifest import FILES_OF_PARTS, MANIFEST, SUMS, Manifest, is_set_name, parse, set_name
 from ..system import validation
 from . import bound, ledger, rclone

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TypeVar
@@ -16,6 +16,8 @@ from ..config.origin import SIGNATURE
 from ..config.settings import GITLAB, Remote, Settings, remote_named
 from ..errors import ExitCode, Failure
 from ..store.archive_reader import TruncatedArchive
+from ..store.file_list import LISTING
+from ..store.frames import INDEX
 from ..store.local import LocalStore, PartWriter
 from ..store.manifest import Manifest, Part
 from ..store.sets import BackupSet
@@ -84,7 +86,7 @@ def fetch(
         refuse_without_room(store, sum(manifest_of(link).bytes for link in missing))
     for link in missing:
         log.info("Fetching %s from %s", link.name, remote.name)
-        _fetch(remote, link, store, identity)
+        _fetch(remote, link, store, identity, manifest_of(link).parts)
     return store.find(links[-1].name)
 
 
@@ -102,22 +104,33 @@ def fetched(
 def streamed(
     remote: Remote, entry: RemoteEntry, scratch: Path, identity: Secret | None
 ) -> Iterator[BackupSet]:
-    """Do the same with a full set, except its files, which are read when they are unpacked.
-
-    The caller has checked that the ``identity`` is given where it is needed.
-    """
+    """Do the same, except the files of the set and its bases, which are read when they are needed."""
     with _passing(scratch) as store:
-        manifest, copy = manifest_of(entry), entry.copy
-        assert copy is not None
-        rest = sum(part.bytes for name, part in manifest.parts.items() if name != FILES)
-        refuse_without_room(store, rest)
-        log.info(
-            "Fetching %s from %s, its files only when they are unpacked", entry.name, remote.name
+        links = _chain(remote, entry)
+        for link in links:
+            refuse_locked(remote, link, identity)
+        wanted = {link.name: _beside_files(link, whole=link is entry) for link in links}
+        refuse_without_room(
+            store, sum(part.bytes for parts in wanted.values() for part in parts.values())
         )
-        near = _fetch(remote, entry, store, identity, but=FILES)
-        locked = identity if copy.recipients else None
-        stream = _Part(remote, entry.name, copy.parts[FILES], manifest.parts[FILES], locked)
-        yield replace(near, kept_as=entry.name, stream=stream, said=entry.said)
+        near = None
+        for link in links:
+            log.info(
+                "Fetching %s from %s, its files only when they are needed", link.name, remote.name
+            )
+            here = _fetch(remote, link, store, identity, wanted[link.name])
+            stream = _part_of(remote, link, FILES, identity)
+            near = replace(here, base=near, kept_as=link.name, stream=stream, said=link.said)
+        assert near is not None
+        yield near
+
+
+def _beside_files(link: RemoteEntry, *, whole: bool) -> Mapping[str, Part]:
+    """Return the parts to fetch of a copy whose files are not: all, or those that find files."""
+    parts = manifest_of(link).parts.items()
+    return {
+        name: part for name, part in parts if name != FILES and (whole or name in (LISTING, INDEX))
+    }
 
 
 @contextlib.contextmanager
@@ -185,19 +198,26 @@ def refuse_without_room(store: LocalStore, needed: int) -> None:
 
 
 def _fetch(
-    remote: Remote, entry: RemoteEntry, store: LocalStore, identity: Secret | None, but: str = ""
+    remote: Remote,
+    entry: RemoteEntry,
+    store: LocalStore,
+    identity: Secret | None,
+    parts: Mapping[str, Part],
 ) -> BackupSet:
-    manifest, copy = manifest_of(entry), entry.copy
-    assert copy is not None
-    locked = identity if copy.recipients else None
     with store.create(entry.name) as staging:
-        for name, part in manifest.parts.items():
-            if name != but:
-                there = _Part(remote, entry.name, copy.parts[name], part, locked)
-                persist(remote, functools.partial(there.keep, staging / part.file))
+        for name, part in parts.items():
+            there = _part_of(remote, entry, name, identity)
+            persist(remote, functools.partial(there.keep, staging / part.file))
         if entry.said is not None and entry.said.signature is not None:
             replace_file(staging / SIGNATURE, entry.said.signature)
-        return store.complete(staging, manifest)
+        return store.complete(staging, manifest_of(entry))
+
+
+def _part_of(remote: Remote, entry: RemoteEntry, name: str, identity: Secret | None) -> _Part:
+    copy = entry.copy
+    assert copy is not None
+    locked = identity if copy.recipients else None
+    return _Part(remote, entry.name, copy.parts[name], manifest_of(entry).parts[name], locked)
 
 
 @dataclass(frozen=True)
@@ -245,6 +265,15 @@ class _Part:
             self._compare(digest.hexdigest())
 
         return pipe_between(give, unpack)[1]
+
+    def piece(self, start: int, length: int) -> Command | None:
+        """Return the rclone that prints a piece; an encrypted file is opened from its beginning on."""
+        if self.identity is not None:
+            return None
+        return rclone.read_piece(self.remote, start, length, self.set, self.there.file)
+
+    def folder(self, path: str) -> None:
+        """Return None: a remote knows nothing of what is in a part."""
 
     def _read(self, sink: Sink) -> None:
         commands: list[Command] = [rclone.read(self.remote, self.set, self.there.file)]

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import clock
-from ..config import identity
+from ..config import identity, places
 from ..config.identity import Host
 from ..config.settings import Remote
 from ..errors import ExitCode, Failure
-from ..store import inventory, places
+from ..store import inventory
 from ..store import manifest as store_manifest
 from ..store.inventory import Store
 from ..store.manifest import Manifest, is_set_name

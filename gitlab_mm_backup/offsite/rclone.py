@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from ..config.settings import NO_CONFIG, Remote
@@ -206,6 +207,16 @@ def write(remote: Remote, feed: Callable[[Put], object], size: int, *names: str)
 def read(remote: Remote, *names: str) -> Command:
     """Return the rclone that prints a file there."""
     return command(remote, "cat", "--", remote.place(*names))
+
+
+def read_piece(remote: Remote, start: int, length: int, *names: str) -> Command:
+    """Return the rclone that prints ``length`` bytes of a file there, and fetches no others.
+
+    A reader may close the pipe when it has what it wants.
+    """
+    piece = (f"--offset={start}", f"--count={length}")
+    asked = command(remote, "cat", *piece, "--", remote.place(*names))
+    return replace(asked, may_exit=(0, -signal.SIGPIPE))
 
 
 def content(remote: Remote, *names: str) -> bytes:

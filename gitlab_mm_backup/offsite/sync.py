@@ -9,13 +9,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ..config import keys
+from ..config.retention import SetFacts
 from ..config.settings import GITLAB, Remote, Rules, Settings
 from ..errors import Failure, Interrupted
 from ..store import check_records, inventory, prune, soundness
 from ..store.inventory import Lineage
 from ..store.local import LocalStore
 from ..store.prune import Member, Owner
-from ..store.retention import SetFacts
 from ..store.sets import BackupSet
 from ..system import disk_space, signals
 from . import copies, gitlab_upload, ledger, rclone

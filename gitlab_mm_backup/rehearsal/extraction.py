@@ -70,7 +70,7 @@ def extract(
     small: Iterable[str] = (),
     place: Place = together,
 ) -> Extraction:
-    """Write each of ``uploads`` to its ``place`` in ``folder``, reading the files part once.
+    """Write each of ``uploads`` to its ``place`` in ``folder``, reading no more than is needed.
 
     ``small`` are paths below the data directory of files to keep in memory, where they are small.
     An upload that the set lacks is ``missing``, and the rest is written. So it is where the files
@@ -132,7 +132,15 @@ def _read(set_: BackupSet, wanted: Wanted, kept: Mapping[str, str], made: Extrac
         elif uploads and member.islnk():
             linked.setdefault(f"/{member.linkname}", []).extend(uploads)
 
-    check = verify.read_files(set_, take)
+    try:
+        check = verify.read_members(set_, {*wanted, *kept}, take)
+    except _CannotWrite:
+        raise
+    except Failure as failure:
+        made.problems.append(
+            f"The index of the files of {set_.name} cannot be used, so all of them are read: {failure}"
+        )
+        check = verify.read_files(set_, take)
     if check.result is Result.FAILED:
         made.problems.append(f"The files of {set_.name}: {check.detail}")
     return linked

@@ -243,12 +243,12 @@ def _examine(run: RehearsalRun) -> list[Check]:
         return verify.run_checks(run.set, functools.partial(_note_member, run))
 
 
-def _note_member(run: RehearsalRun, member: TarInfo, read: Callable[[], bytes]) -> None:
+def _note_member(run: RehearsalRun, member: TarInfo, config: bytes | None) -> None:
     """Store data of the archive for the checks: names and sizes of uploads, and config.json."""
     roles = run.set.manifest.files.folders
     path, data = f"/{member.name}", roles.get("data", "")
-    if path == f"{roles['home']}/config.json" and member.isreg():
-        run.config = read()
+    if config is not None:
+        run.config = config
     elif path == f"{roles['home']}/config.json" and member.issym() and run.kept is not None:
         run.config = run.kept.config  # the target of the link
     if data and member.isreg() and path.startswith(f"{data}/"):

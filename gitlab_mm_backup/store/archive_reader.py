@@ -202,7 +202,7 @@ class MemberContent:
 
 
 # Called for each member of an archive, with what reads it.
-Each = Callable[[tarfile.TarInfo, MemberContent], None]
+Each = Callable[[tarfile.TarInfo, MemberContent], object]
 
 
 def inspect(

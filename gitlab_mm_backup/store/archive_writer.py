@@ -8,16 +8,17 @@ import os
 import posixpath
 import pwd
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO
 
-from ..errors import Failure
 from ..system import process, progress
 from ..system.files import grounds
-from ..system.private_files import Lines, OpenFile
+from ..system.private_files import OpenFile, PipeEnd
 from ..system.process import Command, Sink
+from . import frames
+from .frames import WHEN, Take, told
 
 # Owner and group may hold spaces; the size is the number before date and time.
 _VANISHED = re.compile(
@@ -26,22 +27,12 @@ _VANISHED = re.compile(
     rb"No data available)|File removed before we read it|"
     rb"file changed as we read it|socket ignored)|Exiting with failure status due to previous errors)"
 )
-# A year may have any sign and length (btrfs); a time outside all years is a number.
-_WHEN = rb"(?:-?\d{4,}-\d\d-\d\d \d\d:\d\d(?::\d\d)?|-?\d{15,}) +"
-# Of tar's long listing in its quoting style "c": kind, mode, bytes, name, and what a link leads to.
-_TOLD = re.compile(
-    rb"([-dlhpbc])(\S{9})\S? .*? *(\d+|\d+,\d+) "
-    + _WHEN
-    + rb'"((?:[^"\\]|\\.)*)"(?: (?:->|link to) "((?:[^"\\]|\\.)*)")?\n'
-)
 # Bytes of a path: Linux takes 4095 (path_resolution(7)), and a restore unpacks in a longer place.
 LONGEST = 3900
 # find(1) expressions for files that are not part of a set.
 TOO_LONG = ("-regextype", "posix-extended", "-regex", f".{{{LONGEST}}}.+", "-prune")
 BYTES = {"LC_ALL": "C"}  # so that a letter is a byte
-_ESCAPE = re.compile(rb"\\([0-7]{3}|.)")
-_ESCAPED = dict(zip((b"a", b"b", b"f", b"n", b"r", b"t", b"v"), map(bytes, zip(b"\a\b\f\n\r\t\v"))))
-_LISTED_FILE = re.compile(rb"-\S{9}\S? .*? *(\d+) " + _WHEN)
+_LISTED_FILE = re.compile(rb"-\S{9}\S? .*? *(\d+) " + WHEN)
 # The pax format, because members have more than GNU's format can hold.  Without values that
 # change with each run or are never restored.
 _FORM = (
@@ -52,37 +43,6 @@ LISTS = ("--acls",)
 # overlayfs uses some of the user attributes.
 EXTENDED = ("--xattrs", "--xattrs-include=user.*", "--xattrs-exclude=user.overlay.*")
 _OWNERLESS = "n"  # in place of a file's kind
-
-
-class NameLine(NamedTuple):
-    """One line of tar's long listing about a member."""
-
-    kind: bytes  # - for a file, h for a further name of one, d, l, p, b, c
-    mode: bytes  # as ls(1) has it
-    size: int
-    name: bytes  # from the root on; a directory's ends with a slash
-    target: bytes  # of a link
-
-    @property
-    def path(self) -> bytes:
-        return b"/" + self.name.rstrip(b"/")
-
-
-def told(line: bytes) -> NameLine:
-    """Parse a line of tar's long listing; raises Failure for anything else."""
-    found = _TOLD.fullmatch(line)
-    if found is None:
-        raise Failure("tar tells what cannot be understood", ascii(line[:200]))
-    size = 0 if b"," in found[3] else int(found[3])  # a device has its numbers there
-    return NameLine(found[1], found[2], size, _plain(found[4]), _plain(found[5] or b""))
-
-
-def _plain(quoted: bytes) -> bytes:
-    return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1]) or _byte(match[1]), quoted)
-
-
-def _byte(escaped: bytes) -> bytes:
-    return bytes([int(escaped, 8)]) if len(escaped) == 3 else escaped
 
 
 @dataclass
@@ -243,11 +203,13 @@ def pack(
     sink: Sink,
     expected: int | None = None,
     instead: tuple[Path, Sequence[str]] | None = None,
+    index: Take = lambda record: None,
 ) -> Contents:
     """Write ``folders`` as a compressed tar to ``sink``; member names begin at the root.
 
     ``expected`` is the estimated size. Unusual files that tar meets are added to ``found``.
     ``instead`` is a directory with copies that replace ``excluded`` links, and their names.
+    ``index`` gets the records of its index (see frames.py).
 
     Returns the totals. Files that change or vanish while tar reads are normal beside a running
     service (tar exits with 1); a file that cannot be read raises Failure.
@@ -258,8 +220,24 @@ def pack(
         contents.add_line(line)
         found.learn(line, roots)
 
-    never = [*map(str, excluded), *found.left_out]
-    what = [
+    what = _what(roots, [*map(str, excluded), *found.left_out], instead)
+    with progress.measured("files", expected, lambda: contents.done):
+        changeable = _changeable(roots)
+        frames.pack(
+            lambda listing: replace(_archive(found, listing, what), through_no_link=changeable),
+            compressor,
+            sink,
+            each,
+            index,
+        )
+    return contents
+
+
+def _what(
+    roots: Sequence[Path], never: Iterable[str], instead: tuple[Path, Sequence[str]] | None
+) -> list[str]:
+    """Return tar's arguments for ``roots`` without the paths ``never``."""
+    return [
         "--no-wildcards",
         "--anchored",
         *(f"--exclude={member_name(Path(path))}" for path in never),
@@ -268,10 +246,6 @@ def pack(
         "--",
         *(member_name(folder) for folder in roots),
     ]
-    with progress.measured("files", expected, lambda: contents.done):
-        archive = replace(_archive(found, each, what), through_no_link=_changeable(roots))
-        process.pipeline(archive, compressor, sink=sink)
-    return contents
 
 
 def _in_place(directory: Path, names: Sequence[str]) -> list[str]:
@@ -289,12 +263,14 @@ def pack_named(
     found: Survey,
     compressor: Command,
     sink: Sink,
-    each: Callable[[bytes], None],
+    each: Take,
+    index: Take,
 ) -> None:
     """Write exactly the files listed in ``names`` as a compressed tar to ``sink``.
 
     The names end with NUL bytes, begin at the root and lie in ``roots``. ``each`` gets tar's long
-    listing line by line, in the same order. Files that have vanished are left out.
+    listing line by line, in the same order, and ``index`` the records of the index. Files that have
+    vanished are left out.
     """
 
     def each_and_learn(line: bytes) -> None:
@@ -303,16 +279,19 @@ def pack_named(
 
     what = ("--no-recursion", "--null", "--verbatim-files-from", "--files-from", OpenFile(names))
     # Unlike names that tar finds itself, each is a path whose links tar follows.
-    archive = replace(
-        _archive(found, each_and_learn, what), excused=_VANISHED, through_no_link=roots
+    frames.pack(
+        lambda listing: replace(
+            _archive(found, listing, what), excused=_VANISHED, through_no_link=roots
+        ),
+        compressor,
+        sink,
+        each_and_learn,
+        index,
     )
-    process.pipeline(archive, compressor, sink=sink)
 
 
-def _archive(
-    found: Survey, each: Callable[[bytes], None], what: Sequence[str | OpenFile]
-) -> Command:
-    """Return the tar command that packs ``what`` and calls ``each`` with its listing."""
+def _archive(found: Survey, listing: PipeEnd, what: Sequence[str | OpenFile]) -> Command:
+    """Return the tar command that packs ``what``; ``listing`` gets its listing."""
     return Command(
         [
             "tar",
@@ -326,8 +305,9 @@ def _archive(
             "--directory=/",
             "-vv",  # the listing that is counted; "c" keeps each member on one line, and names apart
             "--quoting-style=c",
+            "--block-number",
             "--index-file",
-            Lines(each),
+            listing,
             *what,
         ],
         environment={"TZ": "UTC0"},  # or it looks for the host's zone for each line of the listing

@@ -25,7 +25,9 @@ from typing import IO, NamedTuple
 from ..errors import Failure
 from ..system import process
 from ..system.process import DECOMPRESS, Command
-from .archive_writer import BYTES, TOO_LONG, Contents, told
+from . import frame_index
+from .archive_writer import BYTES, TOO_LONG, Contents
+from .frames import told
 
 LISTING = "listing"  # name of the part
 _CHUNK = 1 << 20
@@ -246,6 +248,17 @@ def count(path: Path) -> Counted:
             if not links.isdisjoint(_above(entry.path)):
                 raise Failure("A listing has something below a link", ascii(entry.path))
     return counted
+
+
+def levels(path: Path, wanted: Collection[bytes]) -> dict[bytes, int]:
+    """Return in which set of the chain each of the paths ``wanted`` is; not those in none."""
+    found = {}
+    with open(path, "rb") as packed:
+        for record in frame_index.matching(packed, (name + b"//" for name in wanted)):
+            entry = _RECORD.fullmatch(record)
+            if entry is not None and entry[1] in wanted:
+                found[entry[1]] = int(entry[2])
+    return found
 
 
 def _above(path: bytes) -> Iterator[bytes]:

@@ -10,14 +10,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..config import places
 from ..config.identity import Host
 from ..config.origin import SIGNATURE
+from ..config.places import cannot_write
 from ..errors import Failure
 from ..system import disk_space, lock
 from ..system.files import replace_file, sync_folder
-from . import places
 from .manifest import MANIFEST, SUMS, Manifest, Part, is_of, is_set_name, sums, to_bytes
-from .places import cannot_write
 from .sets import BackupSet, SetEntry, SetStore, Sign, open_set
 
 _DIRTY = 32 << 20  # bytes in the page cache before writing to disk is started

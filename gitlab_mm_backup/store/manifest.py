@@ -34,6 +34,7 @@ FILES_OF_PARTS = {
     "etc-gitlab": ("etc-gitlab.tar.zst",),
     "settings": ("settings.json",),
     "listing": ("files.list.zst",),
+    "index": ("files.index.zst",),
     "configuration": ("configuration.tar.zst",),
 }
 _HOST_DIGITS = 6  # of a host's id in the names of its sets

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from .. import clock
-from ..config import identity, keys
+from ..config import identity, keys, retention
 from ..config.identity import Host
 from ..config.keys import Ring
 from ..config.origin import Kind
+from ..config.retention import Decision, SetFacts
 from ..config.settings import Rules
 from ..errors import ExitCode, Failure
 from ..system import files, validation
 from ..system.files import STATE
-from . import check_records, inventory, retention, soundness
+from . import check_records, inventory, soundness
 from . import manifest as store_manifest
 from .inventory import Lineage, Store
 from .manifest import Manifest
-from .retention import Decision, SetFacts
 from .sets import BackupSet
 from .soundness import marks
 

@@ -78,6 +78,12 @@ class ResticSet:
     def files(self) -> Command:
         return self.repository.dump(self.snapshots[FILES], "/")
 
+    def folder(self, path: str) -> Command:
+        return self.repository.dump(self.snapshots[FILES], path)
+
+    def piece(self, start: int, length: int) -> None:
+        """Return None: its files are in no frames, but restic finds each of them."""
+
     def read_by(self, take: Callable[[IO[bytes]], T]) -> T:
         """Have ``take`` read the tar of the files; restic checks the hash of each piece."""
         with _shown(FILES, self.manifest.parts[FILES]):

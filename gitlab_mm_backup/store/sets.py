@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
+from ..config import places
 from ..config.identity import Host
 from ..config.origin import SIGNATURE, Documents
 from ..errors import ExitCode, Failure, reason
 from ..system import files, humanize, progress
 from ..system.process import Command
 from ..translation import phrase
-from . import places
 from .manifest import MANIFEST, SUMS, Manifest, Part, is_set_name, parse, sums, to_bytes
 
 T = TypeVar("T")
@@ -45,6 +45,10 @@ class Source(Protocol):
         """Return the command that prints the files part as a tar."""
         ...
 
+    def folder(self, path: str) -> Command:
+        """Return the command that prints a directory of the files part as a tar."""
+        ...
+
     def open(self, part: str) -> AbstractContextManager[IO[bytes]]:
         """Yield the content of a small part; raises Failure."""
         ...
@@ -58,6 +62,14 @@ class Stream(Protocol):
 
         Raises Failure where it is not what was written.
         """
+        ...
+
+    def piece(self, start: int, length: int) -> Command | None:
+        """Return the command that prints these bytes of the packed part, None where none can."""
+        ...
+
+    def folder(self, path: str) -> Command | None:
+        """Return the command that prints a directory as a tar, None where none can."""
         ...
 
 

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import functools
+import os
+import signal
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 from tarfile import TarInfo
-from typing import IO
+from typing import IO, Optional, TypeVar
 
 from .. import checks
 from ..checks import Check, Result
 from ..errors import Failure
 from ..system import parallel, process
 from ..system.parallel import Put
-from ..system.process import DECOMPRESS
-from . import archive_reader, archive_writer, file_list
+from ..system.process import DECOMPRESS, Command
+from . import archive_reader, file_list, frame_index
 from .archive_reader import Each, MemberContent, Most
+from .archive_writer import Contents
 from .check_records import damaged
 from .file_list import LISTING
+from .frame_index import Place, Run
+from .frames import BLOCK, INDEX
 from .manifest import Manifest
-from .sets import BackupSet, damage
+from .sets import BackupSet, damage, part_problem
 
 ETC = "/etc/gitlab"
 _ETC_MOST = Most(4 << 30, 100_000)  # no manifest counts it; it has some hundred kB
 CONFIGURATION = "configuration"
 _CONFIGURATION_MOST = Most(64 << 20, 1000)
+_WORTH = 32 << 20  # bytes that are read in the time that restic needs to find a directory
+T = TypeVar("T")
+Note = Callable[[TarInfo, Optional[bytes]], object]
 
 
 def verify(set_: BackupSet) -> None:
@@ -32,11 +43,12 @@ def verify(set_: BackupSet) -> None:
         raise failure
 
 
-def run_checks(set_: BackupSet, each: Each = lambda member, read: None) -> list[Check]:
+def run_checks(set_: BackupSet, each: Note = lambda member, config: None) -> list[Check]:
     """Read the whole set and its bases; return the result of each check.
 
     Checksums and archives are checked at the same time. ``each`` is called for every file,
-    directory and link of a restore; this counts only if both checks pass.
+    directory and link of a restore, with the content of config.json, or None; this counts only if
+    both checks pass.
     """
     problems, structure = parallel.run_all(
         lambda: [problem for link in set_.chain for problem in _damage(link, set_)],
@@ -57,7 +69,7 @@ def _damage(set_: BackupSet, wanted: BackupSet) -> list[str]:
     return [f"set {set_.name}, which it builds on: {told}" for told in damage(set_, lent=True)]
 
 
-def _structure(set_: BackupSet, each: Each) -> Check:
+def _structure(set_: BackupSet, each: Note) -> Check:
     """Check the archives."""
     if "etc-gitlab" in set_.manifest.parts:  # a standalone Mattermost has none
         with set_.open("etc-gitlab") as packed:
@@ -65,7 +77,7 @@ def _structure(set_: BackupSet, each: Each) -> Check:
     configuration(set_)
     if set_.stream is not None:  # its files are checked while they are read
         return checks.passed("structure")
-    return read_files(set_, each)
+    return _read(set_, each, _on_all_processors)
 
 
 def read_files(set_: BackupSet, each: Each) -> Check:
@@ -74,12 +86,185 @@ def read_files(set_: BackupSet, each: Each) -> Check:
     ``each`` is called for every file, directory and link that a restore of the set brings back.
     Raises Failure for an archive that is incomplete, or has what no set of ours has.
     """
+    return _read(set_, each, _from_end_to_end)
+
+
+def _from_end_to_end(set_: BackupSet, each: Each) -> Contents:
+    """Read the files part of one set, and return its totals."""
     if set_.source is not None:  # nothing of it is stored here
         with process.output(set_.source.files()) as (stream, _):
-            contents = archive_reader.inspect_stream(stream, "files", *_files(set_), each)
-        return _compared(set_, contents)
-    if LISTING not in set_.manifest.parts and set_.base is None:
-        return _compared(set_, archive_reader.inspect(set_.file("files"), *_files(set_), each))
+            return archive_reader.inspect_stream(stream, "files", *_files(set_), each)
+    if set_.stream is not None:
+        return set_.stream.read_by(
+            lambda tar: archive_reader.inspect_stream(tar, "files", *_files(set_), each)
+        )
+    return archive_reader.inspect(set_.file("files"), *_files(set_), each)
+
+
+def _on_all_processors(set_: BackupSet, each: Note) -> Contents:
+    """Do the same frame by frame, and compare members with the index; an older set has none."""
+    settings = f"{set_.manifest.files.folders['home']}/config.json".lstrip("/")
+
+    def content(member: TarInfo, read: Callable[[], bytes]) -> bytes | None:
+        return read() if member.name == settings and member.isreg() else None
+
+    if set_.source is not None or INDEX not in set_.manifest.parts:
+        return _from_end_to_end(set_, lambda member, read: each(member, content(member, read)))
+    size, totals = set_.manifest.parts["files"].bytes, Contents()
+    runs = frame_index.everything(set_.file(INDEX), size)
+    tasks = (functools.partial(_inspect_run, set_, run, content, size) for run in runs)
+    for contents, members in parallel.in_order(tasks, len(os.sched_getaffinity(0))):
+        totals.files, totals.size = totals.files + contents.files, totals.size + contents.size
+        for member, config in members:
+            each(member, config)
+    return totals
+
+
+_Member = tuple[TarInfo, Optional[bytes]]
+
+
+def _inspect_run(
+    set_: BackupSet,
+    run: Run,
+    content: Callable[[TarInfo, MemberContent], bytes | None],
+    size: int,
+) -> tuple[Contents, list[_Member]]:
+    """Read some frames; return their totals and members, which must be those of the index."""
+    found: list[_Member] = []
+    start, last = run.frames[0].start, run.start + run.length == size
+
+    def take(member: TarInfo, read: MemberContent) -> None:
+        place = run.members[len(found)] if len(found) < len(run.members) else None
+        end = (
+            start + member.offset_data + (-(-member.size // BLOCK) * BLOCK if member.isreg() else 0)
+        )
+        here = Place(
+            os.fsencode(f"/{member.name}"), start + member.offset, end - start - member.offset
+        )
+        if (
+            place is None
+            or place[:2] != here[:2]
+            or (end > place.end if last and place is run.members[-1] else end != place.end)
+        ):
+            raise Failure("An archive differs from its index", ascii(member.name))
+        found.append((member, content(member, read)))
+
+    with _unpacked(set_, run) as stream:
+        contents = archive_reader.inspect_stream(stream, "files", *_files(set_), take)
+    if len(found) != len(run.members):
+        raise Failure("An archive lacks a file of its index", ascii(run.members[len(found)].path))
+    return contents, found
+
+
+@contextlib.contextmanager
+def _unpacked(set_: BackupSet, run: Run) -> Iterator[IO[bytes]]:
+    """Yield the tar in some frames of a files part."""
+    if set_.stream is not None:
+        there = set_.stream.piece(run.start, run.length)
+        assert there is not None  # or its index is not asked
+        with process.output(there, DECOMPRESS) as (stream, _):
+            yield stream
+        return
+    head = Command(
+        ["head", f"--bytes={run.length}"], account="nobody", may_exit=(0, -signal.SIGPIPE)
+    )
+    with open(set_.file("files"), "rb") as packed:
+        os.lseek(packed.fileno(), run.start, os.SEEK_SET)
+        with process.output(head, DECOMPRESS, stdin=packed) as (stream, _):
+            yield stream
+
+
+def read_members(set_: BackupSet, paths: Collection[str], each: Each) -> Check:
+    """Read only the files ``paths`` of a set, by the index of its files part, or by restic.
+
+    ``each`` is called for those that the set has. An older set is read from end to end. So is one
+    that restic has, for many files. Raises Failure as ``read_files`` does, and where an index and
+    its archive do not agree.
+    """
+    wanted = {os.fsencode(path) for path in paths}
+    folders = {os.path.dirname(path) for path in paths}
+    finder = set_.source or set_.stream
+    if finder is not None and finder.folder("/") is not None:
+        if len(folders) * _WORTH > set_.manifest.files.bytes:
+            return read_files(set_, each)
+        for folder in folders:
+            _read_folder(set_, finder.folder(folder), each)
+        return checks.passed("structure")
+    if not all(map(_seekable, set_.chain)):
+        return read_files(set_, each)
+    levels = dict.fromkeys(wanted, 0)
+    if set_.base is not None:
+        levels = file_list.levels(_intact(set_, LISTING), wanted)
+    for level, link in enumerate(set_.chain):
+        here = {path for path in wanted if levels.get(path) == level}
+        if here:
+            _read_indexed(link, here, each)
+    return checks.passed("structure")
+
+
+def _seekable(set_: BackupSet) -> bool:
+    indexed = INDEX in set_.manifest.parts
+    return indexed and (set_.stream is None or set_.stream.piece(0, 1) is not None)
+
+
+def _intact(set_: BackupSet, part: str) -> Path:
+    """Return the file of a small part; raises Failure where it is damaged."""
+    path = set_.file(part)
+    problem = part_problem(path, set_.manifest.parts[part])
+    if problem:
+        raise Failure(f"{path.name} of set {set_.name} {problem}")
+    return path
+
+
+def _read_indexed(set_: BackupSet, wanted: Collection[bytes], each: Each) -> None:
+    """Read some members of one files part, each from where its index has it."""
+    with open(_intact(set_, INDEX), "rb") as index:
+        runs = frame_index.find(index, set_.manifest.parts["files"].bytes, wanted)
+    for run in runs:
+        with _unpacked(set_, run) as stream:
+            at = run.frames[0].start
+            for place in run.members:
+                frame_index.skip(stream, place.start - at)
+                _read_place(set_, place, stream, each)
+                at = place.end
+
+
+def _read_place(set_: BackupSet, place: Place, stream: IO[bytes], each: Each) -> None:
+    """Read one member from ``stream``, which is where the member begins."""
+    count = 0
+
+    def take(member: TarInfo, read: MemberContent) -> None:
+        nonlocal count
+        count += 1
+        if count > 1 or os.fsencode(f"/{member.name}") != place.path:
+            raise Failure("An archive differs from its index", ascii(place.path))
+        each(member, read)
+
+    piece = frame_index.piece(stream, place.length)
+    archive_reader.inspect_stream(piece, "files", *_files(set_), take)
+    if not count:
+        raise Failure("An archive lacks a file of its index", ascii(place.path))
+
+
+def _read_folder(set_: BackupSet, printed: Command | None, each: Each) -> None:
+    """Read one directory that restic prints; nothing where the set does not have it."""
+    assert printed is not None
+    try:
+        with process.output(printed) as (stream, _):
+            archive_reader.inspect_stream(stream, "files", *_files(set_), each)
+    except Failure as failure:
+        if "not found in snapshot" not in failure.detail:
+            raise
+
+
+def _read(
+    set_: BackupSet,
+    each: Callable[[TarInfo, T], object],
+    inspect: Callable[[BackupSet, Callable[[TarInfo, T], object]], Contents],
+) -> Check:
+    """Read a set by ``inspect``, and compare it with its manifest and its listing."""
+    if (LISTING not in set_.manifest.parts and set_.base is None) or set_.source is not None:
+        return _compared(set_, inspect(set_, each))
     wanted, counted = set_.manifest.files, file_list.count(set_.file(LISTING))
     if (counted.whole.files, counted.whole.size) != (wanted.files, wanted.bytes):
         return checks.failed(
@@ -90,7 +275,7 @@ def read_files(set_: BackupSet, each: Each) -> Check:
     for level, link in enumerate(set_.chain):
         if link.manifest.files.folders != wanted.folders:
             return checks.failed("structure", f"set {link.name} has other directories")
-        check = _follow(link, set_, level, counted.levels.pop(level, 0), each)
+        check = _follow(link, set_, level, counted.levels.pop(level, 0), each, inspect)
         if check.result is not Result.PASSED:
             return check
     if counted.levels:
@@ -141,7 +326,14 @@ def _inspect_etc(packed: IO[bytes], known: Manifest) -> None:
         archive_reader.inspect_stream(stream, "etc-gitlab", [ETC], known, _ETC_MOST)
 
 
-def _follow(set_: BackupSet, wanted: BackupSet, level: int, live: int, each: Each) -> Check:
+def _follow(
+    set_: BackupSet,
+    wanted: BackupSet,
+    level: int,
+    live: int,
+    each: Callable[[TarInfo, T], object],
+    inspect: Callable[[BackupSet, Callable[[TarInfo, T], object]], Contents],
+) -> Check:
     """Compare an archive of the chain of ``wanted`` with the listings, member by member.
 
     ``each`` is called for the members that ``wanted`` still has from there; there must be ``live``
@@ -153,11 +345,11 @@ def _follow(set_: BackupSet, wanted: BackupSet, level: int, live: int, each: Eac
     ):
         follower = file_list.ListingChecker(own, final, level)
 
-        def follow(member: TarInfo, read: MemberContent) -> None:
+        def follow(member: TarInfo, content: T) -> None:
             if follower.passes(member):
-                each(member, read)
+                each(member, content)
 
-        contents = archive_reader.inspect(set_.file("files"), *_files(set_), follow)
+        contents = inspect(set_, follow)
         follower.finish()
     if follower.live != live:
         return checks.failed(
@@ -176,7 +368,7 @@ def _files(set_: BackupSet) -> tuple[list[str], archive_reader.Known, Most]:
     )
 
 
-def _compared(set_: BackupSet, contents: archive_writer.Contents) -> Check:
+def _compared(set_: BackupSet, contents: Contents) -> Check:
     wanted = set_.manifest.packed
     if (contents.files, contents.size) != (wanted.files, wanted.bytes):
         return checks.failed(

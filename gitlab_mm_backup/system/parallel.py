@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import fcntl
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+import struct
+import termios
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, TypeVar, Union
 
 from ..errors import Failure
@@ -40,6 +44,26 @@ def run_all(
             _give_up(futures, cancel)
             raise
     return [future.result() for future in futures]
+
+
+def in_order(tasks: Iterable[Callable[[], _Result]], at_a_time: int) -> Iterator[_Result]:
+    """Run ``tasks`` in parallel threads, ``at_a_time``; yield their results in order.
+
+    A task begins only when few results wait. After a failure no further task begins; those that run
+    are waited for.
+    """
+    waiting: deque[concurrent.futures.Future[_Result]] = deque()
+    with concurrent.futures.ThreadPoolExecutor(max_workers=at_a_time) as pool:
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(task))
+                if len(waiting) > at_a_time:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 @contextlib.contextmanager
@@ -86,6 +110,23 @@ def pipe_between(
         unread = Failure("A program ended before it had read all its input")
         raise (causes or [unread])[0] from None
     return given, taken
+
+
+def waiting(pipe: int) -> int:
+    """Return the bytes that can be read at once."""
+    return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0])
+
+
+def move(source: int, target: int, count: int) -> int:
+    """Move at most ``count`` bytes between two pipes; copied only where Python cannot do better."""
+    splice: Callable[[int, int, int], int] | None = getattr(os, "splice", None)  # from 3.10 on
+    if splice is not None:
+        return splice(source, target, count)
+    piece = memoryview(os.read(source, min(count, process.PIECE)))
+    left = piece
+    while left:
+        left = left[os.write(target, left) :]
+    return len(piece)
 
 
 def _put(pipe: IO[bytes], piece: bytes | memoryview) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
@@ -26,26 +24,24 @@ class OpenFile:
 
 
 @dataclass(frozen=True)
-class Lines:
-    """A file that the program writes and we read line by line; ``each`` is called in a thread."""
+class PipeEnd:
+    """The end of a pipe that the program may write to by a path; we read the other one."""
 
-    each: Callable[[bytes], None]
+    end: IO[bytes]
 
 
 class PrivateFiles:
-    """The InMemory, OpenFile and Lines files of one child; they vanish with the block."""
+    """The InMemory, OpenFile and PipeEnd files of one child; they vanish with the block."""
 
     def __init__(self, uid: int) -> None:
         self._uid = uid
         self._files: list[IO[bytes]] = []
-        self._readers: list[threading.Thread] = []
-        self._errors: list[Exception] = []
 
     @property
     def descriptors(self) -> list[int]:
         return [file.fileno() for file in self._files]
 
-    def resolve(self, value: str | Secret | InMemory | OpenFile | Lines) -> str:
+    def resolve(self, value: str | Secret | InMemory | OpenFile | PipeEnd) -> str:
         if isinstance(value, str):
             return value
         if isinstance(value, Secret):
@@ -56,7 +52,7 @@ class PrivateFiles:
             file = os.fdopen(os.dup(value.file.fileno()), "rb")
             os.fchmod(file.fileno(), 0o400)
         else:
-            file = self._pipe(value)
+            file = os.fdopen(os.dup(value.end.fileno()), "wb", 0)
         os.fchown(file.fileno(), self._uid, -1)
         self._files.append(file)
         return f"/dev/fd/{file.fileno()}"
@@ -82,28 +78,8 @@ class PrivateFiles:
         os.fchmod(file.fileno(), 0o400)  # libpq refuses a password file that others could read
         return file
 
-    def _pipe(self, value: Lines) -> IO[bytes]:
-        reading, writing = os.pipe()
-        source = os.fdopen(reading, "rb")
-        reader = threading.Thread(target=self._read, args=(source, value.each), daemon=True)
-        reader.start()
-        self._readers.append(reader)
-        return os.fdopen(writing, "wb")
-
-    def _read(self, source: IO[bytes], each: Callable[[bytes], None]) -> None:
-        with source:
-            for line in source:
-                try:
-                    each(line)
-                except Exception as error:  # raised where the block ends; the pipe must be emptied
-                    self._errors.append(error)
-
     def __enter__(self) -> PrivateFiles:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.hand_over()
-        for reader in self._readers:
-            reader.join()
-        if self._errors:
-            raise self._errors[0]

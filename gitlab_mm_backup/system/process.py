@@ -22,14 +22,14 @@ from typing import IO
 
 from ..errors import Failure, reason
 from . import environment, progress, sandbox
-from .private_files import InMemory, Lines, OpenFile, PrivateFiles
+from .private_files import InMemory, OpenFile, PipeEnd, PrivateFiles
 from .redaction import Secret
 from .sandbox import Sandbox
 
 LAST_WORDS = 2000  # bytes
 PATH = environment.PATH
 _PIPE = 1 << 20  # bytes that one of ours holds, where the system lets it
-_PIECE = 256 << 10  # bytes to read at once: small enough for the processor's cache
+PIECE = 256 << 10  # bytes to read at once: small enough for the processor's cache
 _F_SETPIPE_SZ = 1031  # fcntl(2); the module fcntl knows it from Python 3.10 on
 _GLANCE = 0.5  # seconds between looks at a program's errors
 # Takes the output of programs, piece by piece.
@@ -71,7 +71,7 @@ def judge_ending(program: str, may_exit: Collection[int], code: int, words: str)
 class Command:
     """A program to run: arguments, account, and additional environment variables.
 
-    InMemory, OpenFile or Lines in either become the path of a file that only the account can use.
+    InMemory, OpenFile or PipeEnd in either become the path of a file that only the account can use.
 
     ``account`` None keeps root. Every child loses the means to gain privileges (setpriv(1)
     --no-new-privs) and dies with the thread that started it. In a ``sandbox`` it sees and changes
@@ -83,9 +83,9 @@ class Command:
     the caller's for its errors, who may read them while it runs.
     """
 
-    argv: Sequence[str | InMemory | OpenFile | Lines]
+    argv: Sequence[str | InMemory | OpenFile | PipeEnd]
     account: str | None = None
-    environment: Mapping[str, str | Secret | InMemory | OpenFile | Lines] = field(
+    environment: Mapping[str, str | Secret | InMemory | OpenFile | PipeEnd] = field(
         default_factory=dict
     )
     may_exit: tuple[int, ...] = (0,)
@@ -164,12 +164,18 @@ def pipeline(
     A piece is valid only during the call of ``sink``, because the buffer is reused. Returns the
     result of each. Raises Failure when any of them failed.
     """
-    piece = memoryview(bytearray(_PIECE))
     with output(*commands, stdin=stdin) as (stream, ended):
-        while count := stream.readinto1(piece):  # type: ignore[attr-defined]
-            if sink is not None:
-                sink(piece[:count])
+        forward(stream, sink or (lambda piece: None))
     return ended
+
+
+def forward(stream: IO[bytes], sink: Sink) -> int:
+    """Give all of ``stream`` to ``sink`` in pieces, as ``pipeline`` does; return its bytes."""
+    piece, total = memoryview(bytearray(PIECE)), 0
+    while count := stream.readinto1(piece):  # type: ignore[attr-defined]
+        sink(piece[:count])
+        total += count
+    return total
 
 
 def printed(*commands: Command, stdin: IO[bytes] | None = None) -> bytes:

@@ -115,7 +115,7 @@ OPERATIONS = Group(
             "mount with umask=0077, or an off-site copy to that disk, which works",
             (
                 f"{_DISKS}::test_a_folder_where_root_is_nobody",
-                "unit/store/test_places_ground.py::test_a_folder_of_roots_alone_that_comes_out_open_is_refused",
+                "unit/config/test_places_ground.py::test_a_folder_of_roots_alone_that_comes_out_open_is_refused",
             ),
             refused=True,
         ),
@@ -318,8 +318,8 @@ OPERATIONS = Group(
             "week 53, the end of a year, other time zones; three sets that begin in one second",
             "weeks, months and days are those of the host's clock; each set has a name of its own",
             (
-                "unit/store/test_retention.py::test_the_end_of_a_year_with_53_weeks",
-                "unit/store/test_retention.py::test_days_are_those_of_the_hosts_clock",
+                "unit/config/test_retention.py::test_the_end_of_a_year_with_53_weeks",
+                "unit/config/test_retention.py::test_days_are_those_of_the_hosts_clock",
                 f"{_CALLER}::test_sets_that_begin_in_one_second",
             ),
         ),

@@ -27,7 +27,7 @@ from tests.mutants.changes import Mutant
 
 MODULES = (
     "config.identity",
-    "store.retention",
+    "config.retention",
     "store.manifest",
     "system.validation",
     "store.archive_reader",

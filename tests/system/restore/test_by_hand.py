@@ -38,7 +38,7 @@ def test_the_commands_restore_a_set(base: Path, deb: Path) -> None:
         lab.run("dpkg", "--purge", "gitlab-mm-backup")
         gitlab.sign_in("alice").post("written after the set was made")
 
-        restoring, increment, looking = commands()
+        restoring, increment, looking, frame = commands()
         assert re.search(r"cd (/path/to/\S+)", restoring)
         chained = re.sub(r"# 2\. .*?(?=# 3\.)", lambda _: increment, restoring, flags=re.DOTALL)
         for script, path, state in ((chained, night, night_before), (restoring, full, before)):
@@ -50,3 +50,4 @@ def test_the_commands_restore_a_set(base: Path, deb: Path) -> None:
             gitlab.sql("DROP DATABASE mattermost_before", "postgres")
             lab.run("rm", "-r", "/var/opt/gitlab/mattermost.before")
         assert "external_url" in lab.run("sh", "-eu", "-c", looking, cwd=full).stdout
+        assert "SiteURL" in lab.run("sh", "-eu", "-c", frame, cwd=full).stdout

@@ -23,6 +23,6 @@ def test_a_night_comes_through_where_folders_change_too_much_for_a_listing(
     monkeypatch.setattr(file_list.ListingWriter, "add_line", seen_as_a_link("data"))
     found = archive_writer.survey([home])
     packed = parts.changes(SETTINGS, None, staging, found)
-    assert set(packed.parts) == {"files"} and packed.base is None
+    assert set(packed.parts) == {"files", "index"} and packed.base is None
     assert (packed.whole.files, packed.whole.size) == (1, 7)
     assert b"content" in unpacked(staging / packed.parts["files"].file)

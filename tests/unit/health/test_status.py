@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from gitlab_mm_backup.checks import failed, not_run
 from gitlab_mm_backup.cli import health, terminal
+from gitlab_mm_backup.config.retention import SetFacts
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.health import set_lights, status
@@ -25,7 +26,6 @@ from gitlab_mm_backup.health.summary import Summary
 from gitlab_mm_backup.mattermost.journal import Journal, Previous, Step
 from gitlab_mm_backup.store.check_records import CheckRecord
 from gitlab_mm_backup.store.manifest import Part
-from gitlab_mm_backup.store.retention import SetFacts
 from gitlab_mm_backup.store.sets import SetEntry
 from gitlab_mm_backup.store.soundness import Flaw, Kind
 from tests.unit.helpers.builders import HOST

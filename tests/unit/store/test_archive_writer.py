@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.store import archive_reader, archive_writer
+from gitlab_mm_backup.store import archive_reader, archive_writer, frames
 from gitlab_mm_backup.store.archive_reader import Most
 from gitlab_mm_backup.store.archive_writer import Contents, Survey
 from gitlab_mm_backup.system import files, nolinks, process
@@ -411,14 +411,14 @@ def test_of_a_link_that_is_exchanged_all_the_time_the_one_that_was_packed_counts
     ],
 )
 def test_what_tar_tells(line: bytes, told: tuple[bytes, int, bytes, bytes]) -> None:
-    packed = archive_writer.told(line)
+    packed = frames.told(line)
     assert (packed.kind, packed.size, packed.path, packed.target) == told
 
 
 @pytest.mark.parametrize("line", [b"", b"tar: x\n", b'-rw-r--r-- a/b 7 2026-11-29 13:08 "x\n'])
 def test_what_tar_tells_and_nobody_understands_is_a_failure(line: bytes) -> None:
     with pytest.raises(Failure, match="cannot be understood"):
-        archive_writer.told(line)
+        frames.told(line)
 
 
 def test_what_a_later_search_finds_is_added() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gitlab_mm_backup import clock
 from gitlab_mm_backup.backup.baseline import shrinkage
 from gitlab_mm_backup.clock import utc
+from gitlab_mm_backup.config.retention import SetFacts
 from gitlab_mm_backup.config.settings import Rules
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.store import prune, soundness
@@ -20,7 +21,6 @@ from gitlab_mm_backup.store.inventory import Lineage
 from gitlab_mm_backup.store.local import LocalStore
 from gitlab_mm_backup.store.manifest import Contents, Manifest, name_for
 from gitlab_mm_backup.store.prune import Member, Owner
-from gitlab_mm_backup.store.retention import SetFacts
 from gitlab_mm_backup.store.sets import BackupSet
 from tests.unit.helpers.builders import HOST, INSTALLATION, OWNER, make_manifest, make_set
 

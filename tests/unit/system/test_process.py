@@ -22,7 +22,7 @@ import pytest
 
 from gitlab_mm_backup.errors import Failure, Interrupted
 from gitlab_mm_backup.system import parallel, process, sandbox
-from gitlab_mm_backup.system.private_files import InMemory, Lines, OpenFile
+from gitlab_mm_backup.system.private_files import InMemory, OpenFile, PipeEnd
 from gitlab_mm_backup.system.process import Command
 from gitlab_mm_backup.system.redaction import Secret
 from tests.unit.helpers.builders import ROOT
@@ -549,30 +549,13 @@ def test_a_secret_can_be_read_twice_and_hold_any_bytes() -> None:
     assert shown == 2 * word.encode(errors="surrogateescape")
 
 
-def test_lines_come_one_by_one_and_all() -> None:
-    lines: list[bytes] = []
-    script = 'exec >"$1"; seq 1 5000; printf "odd \\377\\n\\nlast without end"'
-    process.run(Command(["sh", "-c", script, "sh", Lines(lines.append)], account="nobody"))
-    wanted = [b"%d\n" % number for number in range(1, 5001)]
-    assert lines == [*wanted, b"odd \xff\n", b"\n", b"last without end"]
-
-
-def test_lines_of_a_program_that_fails_come_too() -> None:
-    lines: list[bytes] = []
-    with pytest.raises(Failure, match="exit code 1"):
-        process.run(Command(["sh", "-c", 'echo x >"$1"; exit 1', "sh", Lines(lines.append)]))
-    assert lines == [b"x\n"]
-
-
-def test_a_line_that_cannot_be_taken_is_not_lost_in_silence(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def refuse(line: bytes) -> None:
-        raise ValueError("what is this?")
-
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    with pytest.raises((Failure, ValueError)):
-        process.run(Command(["sh", "-c", 'echo x >"$1"', "sh", Lines(refuse)]))
+def test_a_program_writes_to_the_end_of_a_pipe_of_ours() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as ours, os.fdopen(writing, "wb", 0) as theirs:
+        script = 'exec >"$1"; seq 1 500'
+        process.run(Command(["sh", "-c", script, "sh", PipeEnd(theirs)], account="nobody"))
+        theirs.close()  # the last of its writers: the program has ended
+        assert ours.read().split() == [b"%d" % number for number in range(1, 501)]
 
 
 # connections

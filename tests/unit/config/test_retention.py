@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitlab_mm_backup.config.settings import Rules
-from gitlab_mm_backup.store.retention import (
+from gitlab_mm_backup.config.retention import (
     Decision,
     SetFacts,
     decide,
@@ -20,6 +19,7 @@ from gitlab_mm_backup.store.retention import (
     unusual,
     with_bases,
 )
+from gitlab_mm_backup.config.settings import Rules
 
 NOW = datetime(2026, 11, 22, 4, 0, tzinfo=timezone.utc)
 DAY = timedelta(days=1)

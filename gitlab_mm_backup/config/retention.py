@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from .. import clock
-from ..config.settings import Rules
+from .settings import Rules
 
 
 @dataclass(frozen=True)

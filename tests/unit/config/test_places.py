@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from gitlab_mm_backup.config import places
 from gitlab_mm_backup.config.settings import Remote
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.offsite import ledger as offsite_ledger
-from gitlab_mm_backup.store import places
 from gitlab_mm_backup.store.local import LocalStore
 from tests.unit.helpers.builders import NAME, make_set
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gitlab_mm_backup.config import places
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.store import places
 from gitlab_mm_backup.store.local import LocalStore
 
 

@@ -1,0 +1,285 @@
+"""Frames: the files part in pieces that can be read alone, and the index of what is where.
+
+The part stays one tar in one zstd stream: zstd(1) reads concatenated frames as one. A frame has at
+most 64 MiB of the tar and ends where a member ends; a larger member has frames of its own. The index
+is made of records ended by NUL bytes, packed by zstd, in the order of the archive:
+
+    <path>//<start> <length>       a member: the bytes of the tar that it takes, with its headers
+    //=<start> <length> <packed start> <packed length>    a frame; these come after all members
+
+No path holds two slashes in a row, so nothing needs to be escaped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import IO, NamedTuple
+
+from ..errors import Failure
+from ..system import parallel, process
+from ..system.private_files import PipeEnd
+from ..system.process import Command, Sink
+
+INDEX = "index"  # name of the part
+LARGEST = 64 << 20  # bytes of the tar in a frame
+BLOCK = 512  # bytes; a member begins at a multiple of it
+_HEADERS = 64 << 10  # bytes: more than a member's headers have, but for odd attributes
+_LINES = 64 << 10  # bytes of the listing to read at once
+_NONE = -1  # in place of the end of a pipe: there will be no more
+Take = Callable[[bytes], object]
+# A year may have any sign and length (btrfs); a time outside all years is a number.
+WHEN = rb"(?:-?\d{4,}-\d\d-\d\d \d\d:\d\d(?::\d\d)?|-?\d{15,}) +"
+# Of tar's long listing in its quoting style "c": kind, mode, bytes, name, and what a link leads to.
+_TOLD = re.compile(
+    rb"([-dlhpbc])(\S{9})\S? .*? *(\d+|\d+,\d+) "
+    + WHEN
+    + rb'"((?:[^"\\]|\\.)*)"(?: (?:->|link to) "((?:[^"\\]|\\.)*)")?\n'
+)
+_ESCAPE = re.compile(rb"\\([0-7]{3}|.)")
+_ESCAPED = dict(zip((b"a", b"b", b"f", b"n", b"r", b"t", b"v"), map(bytes, zip(b"\a\b\f\n\r\t\v"))))
+
+
+class NameLine(NamedTuple):
+    """One line of tar's long listing about a member."""
+
+    kind: bytes  # - for a file, h for a further name of one, d, l, p, b, c
+    mode: bytes  # as ls(1) has it
+    size: int
+    name: bytes  # from the root on; a directory's ends with a slash
+    target: bytes  # of a link
+
+    @property
+    def path(self) -> bytes:
+        return b"/" + self.name.rstrip(b"/")
+
+
+def told(line: bytes) -> NameLine:
+    """Parse a line of tar's long listing; raises Failure for anything else."""
+    found = _TOLD.fullmatch(line)
+    if found is None:
+        raise Failure("tar tells what cannot be understood", ascii(line[:200]))
+    kind, mode, size, name, target = found.groups(b"")
+    # A device has its numbers in place of a size.
+    return NameLine(kind, mode, 0 if b"," in size else int(size), _plain(name), _plain(target))
+
+
+def _plain(quoted: bytes) -> bytes:
+    if b"\\" not in quoted:
+        return quoted
+    return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1]) or _byte(match[1]), quoted)
+
+
+def _byte(escaped: bytes) -> bytes:
+    return bytes([int(escaped, 8)]) if len(escaped) == 3 else escaped
+
+
+class Cutter:
+    """Decides by tar's listing where frames begin, before the bytes come."""
+
+    def __init__(self) -> None:
+        self.cuts: deque[int] = deque()  # to come
+        self._begun = 0
+        self._inside = False  # the last cut is inside a member, which thus has frames of its own
+
+    def add(self, start: int, size: int) -> None:
+        """Take the next member: where it begins, and the bytes of its content."""
+        if start > self._begun and (
+            self._inside or start + _HEADERS + size - self._begun > LARGEST
+        ):
+            self._cut(start)
+            self._inside = False
+        while start + BLOCK + size - self._begun > LARGEST:
+            self._cut(self._begun + LARGEST)
+            self._inside = True
+
+    def force(self, at: int) -> None:
+        """Cut here, inside a member whose headers were larger than expected."""
+        if at > self._begun:
+            self._begun, self._inside = at, True
+
+    def _cut(self, at: int) -> None:
+        self.cuts.append(at)
+        self._begun = at
+
+
+class _Listing:
+    """tar's listing as it comes: gives lines away, members to the index, and cuts."""
+
+    def __init__(self, file: int, each: Take, index: Take) -> None:
+        self.cutter = Cutter()
+        self.failure: Exception | None = None  # of ``each``
+        self.file = file
+        self._each, self._index = each, index
+        self._rest, self._path, self._start = b"", b"", 0
+        os.set_blocking(file, False)
+
+    def read(self) -> bool:
+        """Read what there is now; False at the end."""
+        with contextlib.suppress(BlockingIOError):
+            while piece := os.read(self.file, _LINES):
+                *lines, self._rest = (self._rest + piece).split(b"\n")
+                for line in lines:
+                    self._add(line + b"\n")
+            return False
+        return True
+
+    def _add(self, line: bytes) -> None:
+        if self.failure is not None:  # tar goes on, and is heard to its end
+            return
+        try:
+            block, _, rest = line.partition(b": ")
+            member, start = told(rest), int(block.rpartition(b" ")[2]) * BLOCK
+            self.cutter.add(start, member.size if member.kind == b"-" else 0)
+            self.end_member(start)
+            self._path, self._start = member.path, start
+            self._each(rest)
+        except Exception as error:
+            self.failure = error
+
+    def end_member(self, end: int) -> None:
+        """Write the record of the member that ends here."""
+        if self._path:
+            self._index(b"%s//%d %d\0" % (self._path, self._start, end - self._start))
+
+
+class _Feeder:
+    """Moves tar's output to one compressor after the other."""
+
+    def __init__(self, tar: int, listing: _Listing) -> None:
+        self.ends: SimpleQueue[int] = SimpleQueue()  # of the pipes to the compressors
+        self.starts: list[int] = []  # of the frames, in the tar
+        self.fed = 0  # bytes
+        self.done = False
+        self._tar, self._listing, self._end = tar, listing, _NONE
+
+    def run(self) -> None:
+        """Feed all of the tar.
+
+        tar lists a member before it writes anything of it. So what is listed after bytes were seen
+        to have come has all members that begin in them.
+        """
+        looks = select.poll()
+        for file in (self._tar, self._listing.file):
+            looks.register(file, select.POLLIN)
+        try:
+            self._begin()
+            while True:
+                ready = {file for file, _ in looks.poll()}
+                count = parallel.waiting(self._tar) if self._tar in ready else 0
+                if not self._listing.read() and self._listing.file in ready:
+                    looks.unregister(self._listing.file)
+                if count:
+                    self._feed(count)
+                elif self._tar in ready:
+                    break
+            self._listing.end_member(self.fed)
+        except BrokenPipeError:
+            return  # the compressor's own failure tells why
+        finally:
+            self.done = True
+            self._close()
+
+    def _feed(self, count: int) -> None:
+        cuts = self._listing.cutter.cuts
+        while count:
+            while cuts and cuts[0] < self.fed:  # of a line that came too late
+                cuts.popleft()
+            limit = self.starts[-1] + LARGEST
+            if cuts and cuts[0] == self.fed:
+                cuts.popleft()
+                self._begin()
+            elif self.fed == limit:
+                self._listing.cutter.force(limit)
+                self._begin()
+            else:
+                stop = min(cuts[0], limit) if cuts else limit
+                moved = parallel.move(self._tar, self._end, min(count, stop - self.fed))
+                count, self.fed = count - moved, self.fed + moved
+
+    def _begin(self) -> None:
+        self.starts.append(self.fed)  # before the end of the one before, which is asked then
+        self._close()
+        self._end = self.ends.get()
+        if self._end == _NONE:
+            raise BrokenPipeError
+
+    def close_all(self) -> None:
+        """Close the ends that were not used, where a compressor has failed."""
+        while not self.ends.empty():
+            self._close()
+            self._end = self.ends.get()
+        self._close()
+
+    def _close(self) -> None:
+        if self._end != _NONE:
+            os.close(self._end)
+            self._end = _NONE
+
+
+def pack(
+    archive: Callable[[PipeEnd], Command],
+    compressor: Command,
+    sink: Sink,
+    each: Take,
+    index: Take,
+) -> None:
+    """Write a tar in frames to ``sink``, and the records of its index to ``index``.
+
+    ``archive`` returns the tar that lists to the given end of a pipe, with block numbers and in the
+    quoting style "c". ``each`` gets its long listing line by line. Raises Failure where a program
+    fails, and what ``each`` raises, after the end of tar.
+    """
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", 0), os.fdopen(writing, "wb", 0) as end:
+        with process.output(archive(PipeEnd(end))) as (tar, _):
+            end.close()  # tar alone holds it, so that it ends with tar
+            listing = _Listing(reading, each, index)
+            feeder = _Feeder(tar.fileno(), listing)
+            try:
+                _, packed = parallel.run_all(
+                    feeder.run, lambda: _compress(compressor, feeder, sink)
+                )
+            finally:
+                feeder.close_all()
+        if listing.failure is not None:
+            raise listing.failure
+    place = 0
+    for start, end_, size in zip(feeder.starts, [*feeder.starts[1:], feeder.fed], packed):
+        index(b"//=%d %d %d %d\0" % (start, end_ - start, place, size))
+        place += size
+
+
+def _compress(compressor: Command, feeder: _Feeder, sink: Sink) -> list[int]:
+    """Compress each frame by a program of its own; return their packed sizes.
+
+    The next program is started before it is needed: it begins while the one before still writes.
+    """
+    sizes: list[int] = []
+    with contextlib.ExitStack() as all_:
+        all_.callback(feeder.ends.put, _NONE)
+
+        def start() -> tuple[contextlib.ExitStack, IO[bytes]]:
+            reading, writing = os.pipe()
+            process.widen(reading)
+            own = all_.enter_context(contextlib.ExitStack())
+            with os.fdopen(reading, "rb") as source:
+                stream, _ = own.enter_context(process.output(compressor, stdin=source))
+            feeder.ends.put(writing)
+            return own, stream
+
+        ahead = start()
+        while not (feeder.done and len(sizes) == len(feeder.starts)):
+            (own, stream), ahead = ahead, start()
+            sizes.append(process.forward(stream, sink))
+            own.close()
+        os.close(feeder.ends.get())  # nothing is left for the one ahead: an empty frame
+        own, stream = ahead
+        stream.read()
+        own.close()
+    return sizes
