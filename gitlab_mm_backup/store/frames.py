@@ -31,6 +31,7 @@ LARGEST = 64 << 20  # bytes of the tar in a frame
 BLOCK = 512  # bytes; a member begins at a multiple of it
 _HEADERS = 64 << 10  # bytes: more than a member's headers have, but for odd attributes
 _LINES = 64 << 10  # bytes of the listing to read at once
+_PATIENCE = 50  # milliseconds between looks at the listing while nothing is packed
 _NONE = -1  # in place of the end of a pipe: there will be no more
 Take = Callable[[bytes], object]
 # A year may have any sign and length (btrfs); a time outside all years is a number.
@@ -39,7 +40,7 @@ WHEN = rb"(?:-?\d{4,}-\d\d-\d\d \d\d:\d\d(?::\d\d)?|-?\d{15,}) +"
 _TOLD = re.compile(
     rb"([-dlhpbc])(\S{9})\S? .*? *(\d+|\d+,\d+) "
     + WHEN
-    + rb'"((?:[^"\\]|\\.)*)"(?: (?:->|link to) "((?:[^"\\]|\\.)*)")?\n'
+    + rb'"([^"\\]*(?:\\.[^"\\]*)*)"(?: (?:->|link to) "([^"\\]*(?:\\.[^"\\]*)*)")?\n'
 )
 _ESCAPE = re.compile(rb"\\([0-7]{3}|.)")
 _ESCAPED = dict(zip((b"a", b"b", b"f", b"n", b"r", b"t", b"v"), map(bytes, zip(b"\a\b\f\n\r\t\v"))))
@@ -119,15 +120,13 @@ class _Listing:
         self._rest, self._path, self._start = b"", b"", 0
         os.set_blocking(file, False)
 
-    def read(self) -> bool:
-        """Read what there is now; False at the end."""
+    def read(self) -> None:
+        """Read what there is now."""
         with contextlib.suppress(BlockingIOError):
             while piece := os.read(self.file, _LINES):
                 *lines, self._rest = (self._rest + piece).split(b"\n")
                 for line in lines:
                     self._add(line + b"\n")
-            return False
-        return True
 
     def _add(self, line: bytes) -> None:
         if self.failure is not None:  # tar goes on, and is heard to its end
@@ -165,19 +164,17 @@ class _Feeder:
         to have come has all members that begin in them.
         """
         looks = select.poll()
-        for file in (self._tar, self._listing.file):
-            looks.register(file, select.POLLIN)
+        looks.register(self._tar, select.POLLIN)
         try:
             self._begin()
-            while True:
-                ready = {file for file, _ in looks.poll()}
-                count = parallel.waiting(self._tar) if self._tar in ready else 0
-                if not self._listing.read() and self._listing.file in ready:
-                    looks.unregister(self._listing.file)
-                if count:
+            count = 1
+            while count:
+                # tar may wait for lines to be read, before it has written anything.
+                ready = looks.poll(_PATIENCE)
+                count = parallel.waiting(self._tar) if ready else 1
+                self._listing.read()
+                if ready:
                     self._feed(count)
-                elif self._tar in ready:
-                    break
             self._listing.end_member(self.fed)
         except BrokenPipeError:
             return  # the compressor's own failure tells why
@@ -239,6 +236,7 @@ def pack(
     with os.fdopen(reading, "rb", 0), os.fdopen(writing, "wb", 0) as end:
         with process.output(archive(PipeEnd(end))) as (tar, _):
             end.close()  # tar alone holds it, so that it ends with tar
+            process.widen(reading)
             listing = _Listing(reading, each, index)
             feeder = _Feeder(tar.fileno(), listing)
             try:

@@ -150,7 +150,10 @@ def _inspect_run(
         found.append((member, content(member, read)))
 
     with _unpacked(set_, run) as stream:
-        contents = archive_reader.inspect_stream(stream, "files", *_files(set_), take)
+        tar = frame_index.piece(stream, sum(frame.length for frame in run.frames))
+        contents = archive_reader.inspect_stream(tar, "files", *_files(set_), take)
+        if stream.read(1):
+            raise Failure("An archive has more than its index says", f"frame at {run.start}")
     if len(found) != len(run.members):
         raise Failure("An archive lacks a file of its index", ascii(run.members[len(found)].path))
     return contents, found

@@ -16,7 +16,13 @@ from tests.system.helpers.rehearsals import CHECKS, STATE, House, detail, house,
 HOME = "/var/opt/gitlab/mattermost"
 SERVICE = "/opt/gitlab/embedded/service/mattermost"
 PROGRAM = "/opt/gitlab/embedded/bin/mattermost"
-PARTS = ("database.dump.zst", "files.tar.zst", "etc-gitlab.tar.zst", "settings.json")
+PARTS = (
+    "database.dump.zst",
+    "files.tar.zst",
+    "files.index.zst",
+    "etc-gitlab.tar.zst",
+    "settings.json",
+)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tarfile import TarInfo
@@ -74,7 +76,8 @@ def test_all_files_come_back_each_once(house: House, fetched: list[int]) -> None
     found = read(full, *plain)
     for path in plain:
         content = found[str(path)]
-        other = Path(os.fsdecode(content)) if content.startswith(b"/") else path
+        linked = content.startswith(os.fsencode(house.home))
+        other = Path(os.fsdecode(content)) if linked else path
         assert other.read_bytes() == path.read_bytes() and os.path.samefile(other, path)
         assert other == path or found[str(other)] == path.read_bytes()
     assert len(found) == len(plain)
@@ -200,6 +203,25 @@ def test_a_verification_finds_that_an_index_has_other_members(
 ) -> None:
     with pytest.raises(Failure, match="damaged"):
         verify.verify(with_index(house.night(None), lie))
+
+
+def test_a_frame_that_unpacks_to_more_than_the_index_says_is_found(house: House) -> None:
+    """Nothing but zeros is added, which tar itself would not mind; a bomb is made of them."""
+    full = house.night(None)
+    zeros = subprocess.run(["zstd", "-cq"], input=bytes(10 << 20), capture_output=True, check=True)
+    data = full.file("files").read_bytes() + zeros.stdout
+    full.file("files").write_bytes(data)
+    part = dataclasses.replace(
+        full.manifest.parts["files"], bytes=len(data), sha256=hashlib.sha256(data).hexdigest()
+    )
+    parts = {**full.manifest.parts, "files": part}
+    full = dataclasses.replace(full, manifest=dataclasses.replace(full.manifest, parts=parts))
+
+    def longer(places: list[Place], cuts: list[Frame]) -> None:
+        cuts[-1] = cuts[-1]._replace(packed_length=len(data) - cuts[-1].packed)
+
+    with pytest.raises(Failure, match="more than its index says"):
+        verify.verify(with_index(full, longer))
 
 
 def test_a_damaged_index_is_not_used(house: House) -> None:
