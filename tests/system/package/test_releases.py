@@ -21,7 +21,7 @@ from tests.lab.releases import build_root, mirror
 from tests.lab.sandbox import Lab
 
 BACKUPS = "/srv/backups"
-MOST_BYTES = 490_000  # of the package; docs/packaging.md says what of
+MOST_BYTES = 545_000  # of the package; docs/packaging.md says what of
 # What the stand-ins for GitLab and Mattermost run on.
 SERVER = (
     "cron",
