@@ -28,6 +28,7 @@ CONTESTS = {
     "backup": contests.backup,
     "restore": contests.restore,
     "rehearsal": contests.rehearsal,
+    "things": contests.things,
     "nights": contests.nights,
     "repository": contests.repository,
 }

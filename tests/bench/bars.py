@@ -58,7 +58,7 @@ def _backup(group: Group) -> Iterator[Row]:
     yield _line(f"backup, wall, {title}", 1.0, ratio(ours, hand))
     yield _line(f"backup, CPU, {title}", 1.0, ratio(ours, hand, "cpu"))
     title = "verification of a finished set, wall, against its backup"
-    yield _line(title, 0.4, ratio(group["verify"], ours))
+    yield _line(title, 0.2, ratio(group["verify"], ours))
 
 
 def _restore(group: Group) -> Iterator[Row]:
@@ -94,6 +94,16 @@ def _repository(group: Group) -> Iterator[Row]:
     title = "a night with 1 % new files and posts in a restic repository, against the first,"
     yield _line(f"{title} wall", 0.25, ratio(group["second"], group["first"]))
     yield _line(f"{title} bytes", 0.05, ratio(group["second"], group["first"], "bytes"))
+
+
+def _things(group: Group) -> Iterator[Row]:
+    title = "one upload out of a set, wall, against `zstd -dc` and `tar -x` of all"
+    yield _line(title, 0.05, ratio(group["one upload"], group["by hand: all"]))
+    found = ratio(group["frames"], group["by hand: one frame"], "bytes")
+    yield _line("files part in frames with its index, bytes, against one frame", 1.01, found)
+    seconds = median(group["find"])
+    title = "`find --file` in a set with 1,000,000 uploads, none of which fits"
+    yield Row(title, "≤ 2 s", f"{seconds:.2f} s", seconds <= 2)
 
 
 def _startup(group: Group) -> Iterator[Row]:
@@ -147,6 +157,7 @@ LINES: Mapping[str, Callable[[Group], Iterator[Row]]] = {
     "backup": _backup,
     "restore": _restore,
     "rehearsal": _rehearsal,
+    "things": _things,
     "nights": _nights,
     "repository": _repository,
     "growth": _growth,

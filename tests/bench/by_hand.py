@@ -76,6 +76,11 @@ zstd -q -dc $1/database.dump.zst | (cd /tmp && $pg/pg_restore $at --no-owner --n
 """
 CLEAN_ONE_JOB = "(cd /tmp && $pg/dropdb $at --if-exists mattermost_try)"
 
+#: Everything that a set's files part has, to find one upload in it. $1 is the set.
+UNPACKED = "mkdir $out/all; zstd -q -dc $1/files.tar.zst | tar -x -b 512 -C $out/all"
+#: The same part in one frame, counted. $1 is the set.
+ONE_FRAME = "zstd -q -dc $1/files.tar.zst | zstd -q -T0 -1 | wc -c"
+
 #: Mattermost's own start, from the command to the answered ping.
 START = "gitlab-ctl start mattermost >/dev/null; answered"
 

@@ -43,6 +43,15 @@ RESTIC_PASSWORD, RESTIC_CONFIG = "/root/restic-password", "/root/restic.yml"
 RESTIC_SETTINGS = (
     f"store: restic\nrestic: {{repository: {RESTIC}, password_file: {RESTIC_PASSWORD}}}\n"
 )
+FOUND = "/root/found"
+# Uploads whose names no other has.
+ALONE = "SELECT name FROM fileinfo WHERE deleteat = 0 GROUP BY name HAVING count(*) = 1"
+MILLION = """
+    INSERT INTO fileinfo (id, creatorid, postid, createat, updateat, deleteat, path, name, extension,
+        size, mimetype)
+    SELECT 'million' || lpad(n::text, 19, '0'), '', '', 1700000000000 + n, 0, 0, 'no/' || n,
+        'minutes of the meeting ' || n || '.txt', 'txt', 1000, 'text/plain'
+    FROM generate_series(1, 1000000) n"""
 NIGHTS_APART = 100  # from those of the contest of nights, which adds the same night's data once
 
 
@@ -331,6 +340,54 @@ class Depot:
         before = self.host.bytes_of(RESTIC)
         reading, _ = self.host.ours("backup", "--config", RESTIC_CONFIG, sample=sample)
         return taken(reading, self.host.bytes_of(RESTIC) - before)
+
+
+def things(host: Host, rounds: int, say: Say) -> dict[str, Measured]:
+    """One upload out of a set, against unpacking all of it; a search in a million uploads."""
+    path = make_set(host)
+    name = host.gitlab.sql(f"{ALONE} ORDER BY md5(name) LIMIT 1")[0]
+    group = compete(
+        [
+            Contender("one upload", _extractor(host, path, name), _fresh(host, path)),
+            Contender("by hand: all", _typed(host, by_hand.UNPACKED, path), _fresh(host, path)),
+            Contender("frames", _framed(host, path), most=1, warm=False),
+            Contender("by hand: one frame", _one_frame(host, path), most=1, warm=False),
+        ],
+        rounds,
+        say,
+    )
+    host.gitlab.sql(MILLION)
+    try:
+        path = make_set(host)
+        words = ("find", path, "--file", "of no upload *")
+        group |= compete([Contender("find", _job(host, *words), _fresh(host, path))], rounds, say)
+    finally:
+        host.gitlab.sql("DELETE FROM fileinfo WHERE id LIKE 'million%'")
+    return group
+
+
+def _extractor(host: Host, path: str, name: str) -> Run:
+    def run(sample: bool) -> tuple[Sample, int]:
+        host.lab.run("rm", "-rf", FOUND)
+        reading, told = host.ours("extract", path, "--file", name, "--to", FOUND, sample=sample)
+        assert len(told["files"]) == 1, told
+        return taken(reading)
+
+    return run
+
+
+def _framed(host: Host, path: str) -> Run:
+    """The bytes of the files part in frames, with its index; nothing is run."""
+    parts = [f"{path}/files.tar.zst", f"{path}/files.index.zst"]
+    return lambda sample: (Sample(0.0, bytes=host.bytes_of(*parts)), 0)
+
+
+def _one_frame(host: Host, path: str) -> Run:
+    def run(sample: bool) -> tuple[Sample, int]:
+        reading = host.script(by_hand.ONE_FRAME, path)
+        return Sample(reading.wall, bytes=int(reading.stdout)), 0
+
+    return run
 
 
 def growth(hosts: Sequence[Host], rounds: int, say: Say) -> dict[str, Measured]:

@@ -24,6 +24,7 @@ TITLES = {
     "backup": "Backup and verification",
     "restore": "Restore",
     "rehearsal": "Rehearsal",
+    "things": "One thing out of a set",
     "nights": "Nights with 1 % more",
     "repository": "A restic repository",
     "growth": "Growth",

@@ -22,7 +22,7 @@ def took(*walls: float, **more: float) -> Measured:
 
 BACKUP = {
     "ours": took(2.0, 2.2, 1.8, bytes=1040, cpu=3.0, peak=120_000_000),
-    "verify": took(0.5, 0.5, 0.9),
+    "verify": took(0.3, 0.3, 0.9),
     "by hand": took(2.5, 2.0, 2.0, cpu=3.5, peak=400_000_000),
     "seed": took(150.0, share=1.0),
 }
@@ -183,3 +183,19 @@ def test_an_unknown_contest_is_refused(capsys: pytest.CaptureFixture[str]) -> No
         main(["--only", "backup,speed"])
     assert stopped.value.code == 2
     assert "no contest speed" in capsys.readouterr().err
+
+
+def test_bars_of_one_thing_out_of_a_set() -> None:
+    group = {
+        "one upload": took(0.2, 0.2, 0.4),
+        "by hand: all": took(5.0, 5.0, 5.0),
+        "frames": took(0.0, bytes=1005),
+        "by hand: one frame": took(1.0, bytes=1000),
+        "find": took(2.5, 1.9, 1.8),
+    }
+    found = bars.rows({"things": group})
+    assert [(row.measured, row.met) for row in found] == [
+        ("0.04 (0.04 to 0.08, n=3)", True),
+        ("1 (n=1)", True),
+        ("1.90 s", True),
+    ]
