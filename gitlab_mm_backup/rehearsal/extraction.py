@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
@@ -16,7 +16,7 @@ from typing import BinaryIO
 from ..checks import Result
 from ..errors import Failure, reason
 from ..store import verify
-from ..store.archive_reader import MemberContent
+from ..store.archive_reader import Each, MemberContent
 from ..store.sets import BackupSet
 from ..system import humanize
 from .output_folder import Asker, OutputFolder, as_account
@@ -132,18 +132,23 @@ def _read(set_: BackupSet, wanted: Wanted, kept: Mapping[str, str], made: Extrac
         elif uploads and member.islnk():
             linked.setdefault(f"/{member.linkname}", []).extend(uploads)
 
+    _read_members(set_, {*wanted, *kept}, take, made.problems)
+    return linked
+
+
+def _read_members(set_: BackupSet, paths: Collection[str], take: Each, problems: list[str]) -> None:
+    """Read the files ``paths`` of a set; by its index, or all where that cannot be used."""
     try:
-        check = verify.read_members(set_, {*wanted, *kept}, take)
+        check = verify.read_members(set_, paths, take)
     except _CannotWrite:
         raise
     except Failure as failure:
-        made.problems.append(
+        problems.append(
             f"The index of the files of {set_.name} cannot be used, so all of them are read: {failure}"
         )
         check = verify.read_files(set_, take)
     if check.result is Result.FAILED:
-        made.problems.append(f"The files of {set_.name}: {check.detail}")
-    return linked
+        problems.append(f"The files of {set_.name}: {check.detail}")
 
 
 def _write(uploads: Sequence[Upload], content: MemberContent, made: Extraction) -> None:
@@ -315,9 +320,7 @@ def _read_into(
         elif paths and member.islnk():
             linked.setdefault(f"/{member.linkname}", []).extend(paths)
 
-    check = verify.read_files(set_, take)
-    if check.result is Result.FAILED:
-        folder.problems.append(f"The files of {set_.name}: {check.detail}")
+    _read_members(set_, {*wanted}, take, folder.problems)
     return linked
 
 

@@ -99,14 +99,16 @@ class Deadlines:
 _GLANCE = 0.5  # seconds between two checks of the time
 _LOOK = 3.0  # seconds between two checks of the server
 # Run by a superuser's session, because statement_timeout is not reliable: pg_restore sets it to 0 in its
-# sessions, and a function in a dump may change it or catch the error.
+# sessions, and a function in a dump may change it or catch the error. The last one is told: what waits for a
+# lock is not the cause.
 _END_STATEMENTS = """
     SELECT pg_catalog.pg_terminate_backend(pid), query FROM pg_catalog.pg_stat_activity
     WHERE backend_type OPERATOR(pg_catalog.=) 'client backend'
         AND state OPERATOR(pg_catalog.<>) 'idle'
         AND pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
         AND query_start OPERATOR(pg_catalog.<) (pg_catalog.clock_timestamp()
-            OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => %s))"""
+            OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => %s))
+    ORDER BY coalesce(wait_event_type OPERATOR(pg_catalog.=) 'Lock', false) DESC"""
 _SHOWN = 100  # characters of a statement
 
 
