@@ -167,7 +167,7 @@ def _account() -> pwd.struct_passwd:
 
 def _unusable(parent: Path, error: OSError) -> Failure:
     return Failure(
-        f"No rehearsal is possible in {parent}",
+        f"The scratch directory {parent} cannot be used",
         str(error.strerror),
         "scratch_dir in /etc/gitlab-mm-backup/config.yml names another place.",
     )

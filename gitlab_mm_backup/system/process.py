@@ -273,7 +273,7 @@ def temporary_folders(*folders: Path) -> Iterator[None]:
         _close(sweeper.stdin)
         if sweeper.wait() != 0:
             names = ", ".join(map(str, folders))
-            raise Failure("The temporary files of a rehearsal could not be removed", names)
+            raise Failure("Temporary files could not be removed", names)
 
 
 @functools.lru_cache(None)
