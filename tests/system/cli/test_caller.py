@@ -147,7 +147,7 @@ def test_files_that_may_not_grow(product: Product) -> None:
 def test_a_lock_file_that_was_left(product: Product) -> None:
     """Who holds it is what counts, not which number stands in it."""
     lab, other = product.lab, product.lab.popen("sleep", "300")
-    number = lab.run("pgrep", "-x", "sleep").stdout.split()[0]
+    number = lab.run("sh", "-c", "until pgrep -x sleep; do :; done").stdout.split()[0]
     for content, mode in ((f"{number}\n", 0o600), ("", 0o000)):
         lab.write(LOCK, content, mode=mode)
         product.backup()
