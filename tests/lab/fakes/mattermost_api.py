@@ -212,6 +212,10 @@ class Api:
     def create_user(self, request: Request, connection: Connection, user: Row) -> Response:
         """Make a local account."""
         asked = request.json()
+        least = self._config["PasswordSettings"]["MinimumLength"]
+        if len(asked["password"]) < least:
+            refused = "model.user.is_valid.pwd_min_length.app_error"
+            return failure(400, refused, f"Your password must contain at least {least} characters.")
         row = data.create_user(
             connection, asked["username"], asked["email"], "", password=asked["password"]
         )
@@ -228,6 +232,8 @@ class Api:
         asked = request.json()
         if refused := self._forbidden(connection, user, "create_team"):
             return refused
+        if asked.get("type") not in ("O", "I"):
+            return failure(400, "model.team.is_valid.type.app_error", "Invalid type.")
         return json_response(
             shown(data.create_team(connection, user, asked["name"], asked["display_name"])), 201
         )
@@ -264,6 +270,8 @@ class Api:
             connection, user, "create_public_channel", team=asked["team_id"]
         ):
             return refused
+        if asked.get("type") not in ("O", "P"):
+            return failure(400, "model.channel.is_valid.type.app_error", "Invalid type.")
         channel = data.create_channel(
             connection, user, asked["team_id"], asked["name"], asked["display_name"]
         )

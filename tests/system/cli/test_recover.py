@@ -324,7 +324,12 @@ def test_a_taken_name_is_refused_and_another_one_given(house: House) -> None:
     channel = house.seed.channels["releases"]
     deletions.delete_channel(house.gitlab, channel)
     session = house.gitlab.sign_in("alice")
-    made = {"team_id": house.seed.team, "name": "releases", "display_name": "New"}
+    made = {
+        "team_id": house.seed.team,
+        "name": "releases",
+        "display_name": "New",
+        "type": "O",
+    }
     session.call("POST", "/channels", json=made)
     there = deletions.look(house.gitlab)
     answer = house.recover("--channel", channel, code=1)
