@@ -315,7 +315,6 @@ def _refreshed(
 ) -> tuple[bool | None, list[str]]:
     """Restart Mattermost with the operator's consent; return whether, and what to do otherwise."""
     from ..mattermost import service
-    from ..rehearsal import recover as recovery
     from . import terminal
 
     if not changed or not service.of(site).runs():
@@ -327,7 +326,7 @@ def _refreshed(
             agreed = True
     if not agreed:
         return False, [f"{_STALE}: run {service.of(site).restart_by_hand}, or give --restart"]
-    problems = recovery.restart(site)
+    problems = service.restarted(site)
     return not problems, problems
 
 

@@ -365,3 +365,15 @@ def wait_until_it_answers(site: Site, seconds: float = _ANSWER_SECONDS) -> None:
         f"{there.url}{_PING} after {seconds:.0f} seconds: {why}",
         f"See {of(site).log}.",
     )
+
+
+def restarted(site: Site) -> list[str]:
+    """Restart a running Mattermost, which caches rows of its database; return problems as text."""
+    service = of(site)
+    try:
+        if service.runs():
+            service.restart()
+            wait_until_it_answers(site)
+    except Failure as failure:
+        return [f"Restart Mattermost; it still has the former state in its cache: {failure}"]
+    return []

@@ -117,20 +117,6 @@ def started(
         yield Booted(seconds, status, config), ended
 
 
-def boot(
-    site: Site,
-    environment: Mapping[str, Secret],
-    home: Path,
-    data: Path,
-    socket: Path,
-    database: Endpoint,
-    below: str = "",
-) -> Booted:
-    """Start ``site``'s program as ``started`` does, and end it again; return its answers."""
-    with started(site, environment, home, data, socket, database, below) as (booted, _):
-        return booted
-
-
 def _command(
     site: Site,
     environment: Mapping[str, Secret],

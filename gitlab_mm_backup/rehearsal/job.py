@@ -384,9 +384,10 @@ def _boot(run: RehearsalRun, endpoint: Endpoint, there: Unpacked) -> None:
     try:
         with run.deadlines.step(STARTING):
             start = functools.partial(
-                boot.boot, run.site, run.kept.environment, below=run.kept.below
+                boot.started, run.site, run.kept.environment, below=run.kept.below
             )
-            booted = start(there.home, there.data, run.place.socket, endpoint)
+            with start(there.home, there.data, run.place.socket, endpoint) as (booted, _):
+                pass  # it has answered
     except (Failure, OSError) as failure:
         run.note(checks.failed("boot", reason(failure)))
         run.leave_out("Mattermost did not start", "answers")

@@ -13,7 +13,7 @@ from pathlib import Path
 from .. import clock
 from ..backup import live
 from ..errors import ExitCode, Failure
-from ..mattermost import owned_rows, service, staged_rows
+from ..mattermost import owned_rows, staged_rows
 from ..mattermost.owned_rows import CHANNEL, FILE, HOMES, POST, TEAM, USER, OwnedTable
 from ..mattermost.site import Site
 from ..mattermost.staged_rows import Wanted
@@ -360,15 +360,3 @@ def undo(site: Site, path: Path) -> Undone:
     there = {name: digest for name, digest in record.files.items() if folder.has(name)}
     told += extraction.take_away(folder, there, record.directories)
     return Undone(record.about, rows, len(there), told)
-
-
-def restart(site: Site) -> list[str]:
-    """Restart Mattermost, which caches rows; return problems as text."""
-    mattermost = service.of(site)
-    try:
-        if mattermost.runs():
-            mattermost.restart()
-            service.wait_until_it_answers(site)
-    except Failure as failure:
-        return [f"Restart Mattermost; it still has the former state in its cache: {failure}"]
-    return []

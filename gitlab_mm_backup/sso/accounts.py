@@ -101,7 +101,7 @@ def convert(site: Site, administrator: str, password: Secret) -> Changed:
         except BaseException:
             mapping.unlink(missing_ok=True)  # nothing is changed, so there is nothing to undo
             raise
-    warnings = _doubts(site, people) + _restarted(site)
+    warnings = _doubts(site, people) + service.restarted(site)
     return Changed(people, mapping, administrator, warnings=warnings)
 
 
@@ -123,7 +123,7 @@ def undo(site: Site, mapping: Path) -> Changed:
                 _give_back(session, person, untouched=found[person.id][2] == after)
                 back.append(person)
     if back:
-        warnings += _restarted(site)
+        warnings += service.restarted(site)
     return Changed(back, mapping, warnings=warnings)
 
 
@@ -276,15 +276,3 @@ def _give_back(session: psycopg.Connection[Any], person: Person, *, untouched: b
     moment = person.updateat if untouched else int(time.time() * 1000)
     statement = _RETURN.format("" if untouched else ", password = ''")
     session.execute(statement, (person.authdata, moment, person.id))
-
-
-def _restarted(site: Site) -> list[str]:
-    """Restart Mattermost, which caches accounts; return problems as text."""
-    mattermost = service.of(site)
-    try:
-        if mattermost.runs():
-            mattermost.restart()
-            service.wait_until_it_answers(site)
-    except Failure as failure:
-        return [f"Restart Mattermost; it still has the former accounts in its cache: {failure}"]
-    return []
