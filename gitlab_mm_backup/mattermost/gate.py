@@ -32,7 +32,7 @@ _MOST_HEAD, _MOST_PAGE = 64 << 10, 8 << 20  # bytes
 _PIECE = 64 << 10
 _PATIENCE, _PAGE = 10.0, 60.0  # seconds for the head of a request, and of a page
 _AT_ONCE = 128  # connections
-# Each request has a connection of its own (HTTP/1.0), so that no end of a body is searched for.
+# One request for each connection (HTTP/1.0): the end of the connection ends the body.
 _HOP = ("connection", "keep-alive", "proxy-connection", "expect", "host", "origin")
 _ENCODED = ("accept-encoding", "if-none-match", "if-modified-since")  # not for pages with a banner
 _REPLACED = ("content-length", "cache-control", "etag", "last-modified")
@@ -214,7 +214,7 @@ class Gate:
         return method == "GET" and "text/html" in head.get("accept") and not target.startswith(api)
 
     def _towards(self, head: _Head, *, page: bool) -> _Head:
-        """Return the request as Mattermost gets it: sent to SiteURL, on a connection of its own."""
+        """Return the request as Mattermost gets it: sent to SiteURL, alone on its connection."""
         method, target, _ = head.first.split(" ")
         upgrade = head.get("upgrade").lower() == "websocket"
         fields = head.without(*_HOP, *(_ENCODED if page else ()))

@@ -272,7 +272,7 @@ LEFT_OUT = {
     ),
     **dict.fromkeys(("persistentnotifications", "postreminders", "scheduledposts"), _AGAIN),
 }
-#: Tables that are left out, and whose rows of a thing people may miss: their number is told.
+#: Tables that are left out, and whose rows people may miss: the output has their number.
 MISSED = ("useraccesstokens", "postreminders", "scheduledposts", "sharedchannels")
 #: Files of a thing below the data directory that have no row: pictures of users and teams.
 PICTURES = {USER: "users/{id}/profile.png", TEAM: "teams/{id}/teamIcon.png"}

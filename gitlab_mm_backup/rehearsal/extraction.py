@@ -175,8 +175,8 @@ def _write(uploads: Sequence[Upload], content: MemberContent, made: Extraction) 
 class LiveFolder:
     """The live data directory, in which files are put back with the rights of Mattermost's account.
 
-    So no link that the account makes there leads further than its own rights do. ``note`` is told of
-    each file and directory, before it is created and once a file is complete.
+    So no link that the account makes there leads further than its own rights do. ``note`` gets
+    each file and directory before it is created, and each file once it is complete.
     """
 
     path: Path

@@ -99,8 +99,8 @@ class Deadlines:
 _GLANCE = 0.5  # seconds between two checks of the time
 _LOOK = 3.0  # seconds between two checks of the server
 # Run by a superuser's session, because statement_timeout is not reliable: pg_restore sets it to 0 in its
-# sessions, and a function in a dump may change it or catch the error. The last one is told: what waits for a
-# lock is not the cause.
+# sessions, and a function in a dump may change it or catch the error. The last row is the cause: what
+# waits for a lock comes first.
 _END_STATEMENTS = """
     SELECT pg_catalog.pg_terminate_backend(pid), query FROM pg_catalog.pg_stat_activity
     WHERE backend_type OPERATOR(pg_catalog.=) 'client backend'

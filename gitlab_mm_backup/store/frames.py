@@ -1,7 +1,7 @@
 """Frames: the files part in pieces that can be read alone, and the index of what is where.
 
 The part stays one tar in one zstd stream: zstd(1) reads concatenated frames as one. A frame has at
-most 64 MiB of the tar and ends where a member ends; a larger member has frames of its own. The index
+most 64 MiB of the tar and ends where a member ends; a larger member is cut into several. The index
 is made of records ended by NUL bytes, packed by zstd, in the order of the archive:
 
     <path>//<start> <length>       a member: the bytes of the tar that it takes, with its headers
@@ -86,7 +86,7 @@ class Cutter:
     def __init__(self) -> None:
         self.cuts: deque[int] = deque()  # to come
         self._begun = 0
-        self._inside = False  # the last cut is inside a member, which thus has frames of its own
+        self._inside = False  # the last cut is inside a member, which thus shares no frame
 
     def add(self, start: int, size: int) -> None:
         """Take the next member: where it begins, and the bytes of its content."""
@@ -254,7 +254,7 @@ def pack(
 
 
 def _compress(compressor: Command, feeder: _Feeder, sink: Sink) -> list[int]:
-    """Compress each frame by a program of its own; return their packed sizes.
+    """Compress each frame by its own program; return their packed sizes.
 
     The next program is started before it is needed: it begins while the one before still writes.
     """
