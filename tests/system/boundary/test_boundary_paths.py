@@ -15,7 +15,6 @@ from tests.lab.installed_package import Product, install_product
 from tests.lab.omnibus import Omnibus, Spec, install
 from tests.lab.sandbox import Lab, wait_until
 from tests.system.helpers.attacks import Attacks, target
-from tests.system.helpers.held import held_backup
 
 HOME = "/var/opt/gitlab/mattermost"
 CONFIG = "/etc/gitlab-mm-backup/config.yml"
@@ -166,53 +165,36 @@ def test_an_administrator_s_link_is_followed_where_config_yml_allows_it(house: H
     house.product.backup()
 
 
-# Made as soon as root's tar packs, and left.
-MEANWHILE = """
-import os, time
-os.makedirs("/var/opt/gitlab/mattermost/data/odd")
-os.chdir("/var/opt/gitlab/mattermost/data/odd")
-def packing():
-    for one in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            words = open(f"/proc/{one}/cmdline").read().split(chr(0))
-        except OSError:
-            continue
-        if "--create" in words and words[0] == "tar" and "var/opt/gitlab/mattermost" in words:
-            return True
-print("ready", flush=True)
-while not packing():
-    pass
-for number in range(50):
-    os.mkfifo(f"pipe{number}")
-    os.symlink("/etc/passwd", f"link{number}")
-    open(f"set{number}", "w").close()
-    os.chmod(f"set{number}", 0o6755)
-print("done", flush=True)
+# Made once root has looked at all there is and starts tar, before tar reads its first directory.
+MEANWHILE = f"""#!/bin/sh
+case "$*" in
+*--create*var/opt/gitlab/mattermost*)
+    setpriv --reuid=mattermost --regid=mattermost --clear-groups sh -ec '
+        mkdir {HOME}/data/odd; cd {HOME}/data/odd
+        for number in $(seq 50); do
+            mkfifo pipe$number; ln -s /etc/passwd link$number; : >set$number; chmod 6755 set$number
+        done'
+esac
+exec /usr/bin/tar "$@"
 """
 
 
 def test_what_is_made_while_tar_packs(house: House, attacks: Attacks) -> None:
     """A restore accepts the set; what it must not hold is reported, and not restored."""
-    house.lab.write("/tmp/meanwhile.py", MEANWHILE)
-    house.shell(f"head -c 4M /dev/urandom >{HOME}/data/a-pad", user="mattermost")
-    making = house.lab.popen(
-        "python3", "/tmp/meanwhile.py", user="mattermost", stdout=PIPE, text=True
-    )
+    tar = "/usr/local/sbin/tar"  # first in the PATH of our programs
+    house.lab.write(tar, MEANWHILE, mode=0o755)
     try:
-        assert making.stdout is not None and making.stdout.readline() == "ready\n"
         with attacks.row("mattermost makes pipes, links out and set-user-id files while tar packs"):
-            with held_backup(house.lab) as backup:
-                assert making.communicate(timeout=60)[0] == "done\n"
-                document = backup.ended()
-            assert document["exit_code"] == 4, document
-            assert "pipe" in str(document["told"])
-            name = str(document["set"])
+            made = house.product("backup")
+            house.shell(f"rm {tar}")
+            assert made.code == 4, made
+            assert "pipe" in str(made.document["told"])
+            name = str(made.document["set"])
             assert house.product("verify", name).code == 0
             assert house.product.restore("--no-safety-backup", name).code == 0
             assert house.shell(f"find {HOME}/data -type p -o -type f -perm /6000") == ""
     finally:
-        making.kill()
-        house.shell(f"rm -rf {HOME}/data/odd {HOME}/data/a-pad")
+        house.shell(f"rm -rf {tar} {HOME}/data/odd")
     house.product.backup()
 
 

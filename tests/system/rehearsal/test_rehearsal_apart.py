@@ -149,7 +149,7 @@ POINTS = (
     Fault("restore.unpack:unpack"),
     Fault("restore.unpack:unpack", "after"),
     Fault("rehearsal.boot:_first_answer"),
-    Fault("rehearsal.boot:boot", "after"),
+    Fault("rehearsal.boot:_first_answer", "after"),
     Fault("rehearsal.checks:answers", "after"),
 )
 CAUGHT = (
@@ -157,7 +157,7 @@ CAUGHT = (
     "postgresql.clients:load",
     "postgresql.load:fill",
     "restore.unpack:unpack",
-    "rehearsal.boot:boot",
+    "rehearsal.boot:_first_answer",
 )
 
 # A sandbox like that of the scratch server, and who kills its parent while it is being set up.
