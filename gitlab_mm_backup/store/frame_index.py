@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
 
 _CHUNK = 1 << 16  # bytes to read at once
+_MOST = 8  # frames in a run, whose members are in memory
 _MEMBER = re.compile(rb"(/[^\0]*)//(\d{1,18}) (\d{1,18})")
 _FRAME_MARK = b"//="
 _FRAME = re.compile(rb"//=(\d{1,18}) (\d{1,18}) (\d{1,18}) (\d{1,18})")
@@ -143,10 +144,11 @@ def find(packed: IO[bytes], size: int, paths: Collection[bytes]) -> list[Run]:
     return _runs(frames, sorted(members.values(), key=lambda place: place.start))
 
 
-def everything(index: Path, size: int) -> Iterator[Run]:
-    """Yield all frames of a files part of ``size`` bytes with all members, as few at once as can be.
+def everything(index: Path, size: int, runs: int) -> Iterator[Run]:
+    """Yield all frames of a files part of ``size`` bytes with all members, in about ``runs`` runs.
 
-    Raises Failure for an index that is not valid.
+    More where a run would have more than _MOST frames; a member is in one run. Raises Failure for an
+    index that is not valid.
     """
     with open(index, "rb") as packed:
         frames = [
@@ -156,6 +158,7 @@ def everything(index: Path, size: int) -> Iterator[Run]:
         ]
     check(frames, size)
     starts = {frame.start: number for number, frame in enumerate(frames)}
+    each = min(_MOST, max(1, len(frames) // runs))
     begun, at, members = 0, 0, list[Place]()
     with open(index, "rb") as packed, process.output(DECOMPRESS, stdin=packed) as (stream, _):
         for place in map(parsed, records(stream)):
@@ -164,7 +167,7 @@ def everything(index: Path, size: int) -> Iterator[Run]:
             if place.start != at:
                 raise _invalid(f"{ascii(place.path)[:200]} is not where the one before ends")
             number = starts.get(at, begun)
-            if number > begun:
+            if number >= begun + each:
                 yield Run(frames[begun:number], members)
                 begun, members = number, []
             members.append(place)

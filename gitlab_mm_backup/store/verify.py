@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import signal
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from tarfile import TarInfo
@@ -32,6 +31,7 @@ _ETC_MOST = Most(4 << 30, 100_000)  # no manifest counts it; it has some hundred
 CONFIGURATION = "configuration"
 _CONFIGURATION_MOST = Most(64 << 20, 1000)
 _WORTH = 32 << 20  # bytes that are read in the time that restic needs to find a directory
+_RUNS = 4  # for each processor, so that all of them end at about the same time
 T = TypeVar("T")
 Note = Callable[[TarInfo, Optional[bytes]], object]
 
@@ -111,9 +111,10 @@ def _on_all_processors(set_: BackupSet, each: Note) -> Contents:
     if set_.source is not None or INDEX not in set_.manifest.parts:
         return _from_end_to_end(set_, lambda member, read: each(member, content(member, read)))
     size, totals = set_.manifest.parts["files"].bytes, Contents()
-    runs = frame_index.everything(set_.file(INDEX), size)
+    processors = len(os.sched_getaffinity(0))
+    runs = frame_index.everything(set_.file(INDEX), size, _RUNS * processors)
     tasks = (functools.partial(_inspect_run, set_, run, content, size) for run in runs)
-    for contents, members in parallel.in_order(tasks, len(os.sched_getaffinity(0))):
+    for contents, members in parallel.in_order(tasks, processors):
         totals.files, totals.size = totals.files + contents.files, totals.size + contents.size
         for member, config in members:
             each(member, config)
@@ -168,13 +169,13 @@ def _unpacked(set_: BackupSet, run: Run) -> Iterator[IO[bytes]]:
         with process.output(there, DECOMPRESS) as (stream, _):
             yield stream
         return
-    head = Command(
-        ["head", f"--bytes={run.length}"], account="nobody", may_exit=(0, -signal.SIGPIPE)
-    )
-    with open(set_.file("files"), "rb") as packed:
-        os.lseek(packed.fileno(), run.start, os.SEEK_SET)
-        with process.output(head, DECOMPRESS, stdin=packed) as (stream, _):
-            yield stream
+    with (
+        open(set_.file("files"), "rb") as packed,
+        parallel.part_of(packed, run.start, run.length) as piece,
+        process.output(DECOMPRESS, stdin=piece) as (stream, _),
+    ):
+        piece.close()  # zstd alone holds it, so that the pipe breaks with zstd
+        yield stream
 
 
 def read_members(set_: BackupSet, paths: Collection[str], each: Each) -> Check:

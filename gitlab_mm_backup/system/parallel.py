@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, TypeVar, Union
 
-from ..errors import Failure
+from ..errors import Failure, reason
 from . import process
 from .process import Stopped
 
@@ -112,13 +112,42 @@ def pipe_between(
     return given, taken
 
 
+@contextlib.contextmanager
+def part_of(file: IO[bytes], start: int, length: int) -> Iterator[IO[bytes]]:
+    """Yield a pipe with ``length`` bytes of ``file`` from ``start`` on, fewer where it ends before.
+
+    Close it once a program reads it, who may stop early. Raises Failure for a file that cannot be
+    read.
+    """
+    reading, writing = os.pipe()
+    process.widen(reading)
+
+    def feed() -> None:
+        left = length
+        with os.fdopen(writing, "wb", 0), contextlib.suppress(BrokenPipeError):
+            while left and (moved := move(file.fileno(), writing, left)):
+                left -= moved
+
+    os.lseek(file.fileno(), start, os.SEEK_SET)
+    with in_background(feed) as fed:
+        with os.fdopen(reading, "rb", 0) as source:
+            yield source
+        try:
+            fed()
+        except OSError as error:
+            raise Failure(f"{file.name} cannot be read", reason(error)) from None
+
+
 def waiting(pipe: int) -> int:
     """Return the bytes that can be read at once."""
     return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0])
 
 
 def move(source: int, target: int, count: int) -> int:
-    """Move at most ``count`` bytes between two pipes; copied only where Python cannot do better."""
+    """Move at most ``count`` bytes to a pipe, from another or a file; return how many, 0 at an end.
+
+    They are copied only where Python cannot do better.
+    """
     splice: Callable[[int, int, int], int] | None = getattr(os, "splice", None)  # from 3.10 on
     if splice is not None:
         return splice(source, target, count)

@@ -223,6 +223,21 @@ def test_members_are_found_in_few_frames(tmp_path: Path) -> None:
     assert runs_of(packed, {b"/missing"}) == []
 
 
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("runs", (1, 4, 1000))
+def test_all_frames_come_in_few_runs_each_member_in_one(tmp_path: Path, runs: int) -> None:
+    for number in range(200):
+        (tmp_path / f"{number}").write_bytes(random.Random(number).randbytes(90_000))
+    packed = pack(tmp_path)
+    with index_of(packed) as index:
+        (tmp_path / "index").write_bytes(index.read())
+    all_ = list(frame_index.everything(tmp_path / "index", len(packed.data), runs))
+    assert [frame for run in all_ for frame in run.frames] == packed.frames
+    assert [place for run in all_ for place in run.members] == packed.places
+    most = {1: 8, 4: len(packed.frames) // 4, 1000: 1}[runs]
+    assert max(len(run.frames) for run in all_) == most < len(packed.frames)
+
+
 @pytest.mark.parametrize(
     "frames_told, places, extra",
     [

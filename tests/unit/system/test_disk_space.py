@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,13 @@ MIB = 1 << 20
 def _default_again() -> Iterator[None]:
     yield
     disk_space.leave(None)
+
+
+@pytest.fixture
+def quiet() -> Iterator[Path]:
+    """A directory in memory: on the disk of the tests others remove large files meanwhile."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
 
 
 def leave_but(folder: Path, usable: int) -> None:
@@ -50,17 +58,17 @@ def test_what_fits_only_with_the_reserve_is_refused(tmp_path: Path) -> None:
     disk_space.refuse_without(folder, 900 * MIB, "a set")
 
 
-def test_a_file_ends_before_the_reserve_is_touched(tmp_path: Path) -> None:
-    leave_but(tmp_path, 100 * MIB)
-    writer = PartWriter(tmp_path / "part")
+def test_a_file_ends_before_the_reserve_is_touched(quiet: Path) -> None:
+    leave_but(quiet, 100 * MIB)
+    writer = PartWriter(quiet / "part")
     writer.write(bytes(MIB))
-    disk_space.leave(Size(bytes=disk_space.free(tmp_path) - MIB))
+    disk_space.leave(Size(bytes=disk_space.free(quiet) - MIB))
     with pytest.raises(disk_space.NearlyFull) as caught:
         for _ in range(20):
             writer.write(bytes(MIB))
     assert writer.bytes <= 5 * MIB, "it looked too late"
-    assert str(tmp_path) in caught.value.detail
-    another = PartWriter(tmp_path / "another")
+    assert str(quiet) in caught.value.detail
+    another = PartWriter(quiet / "another")
     with pytest.raises(disk_space.NearlyFull):
         another.write(b"x")
     disk_space.leave(Size())

@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 import pytest
 
@@ -373,6 +374,56 @@ def test_who_does_not_read_all_has_failed() -> None:
 
     with pytest.raises(Failure, match="read all its input"):
         parallel.pipe_between(give, lambda source: process.run(shell("head -c 5"), stdin=source))
+
+
+def test_a_part_of_a_file_comes_without_what_is_around_it(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"before" + bytes(3_000_000) + b"the end")
+    descriptors = len(os.listdir("/proc/self/fd"))
+    for start, length, whole in ((6, 3_000_000, bytes(3_000_000)), (3_000_006, 99, b"the end")):
+        with (
+            open(file, "rb") as opened,
+            parallel.part_of(opened, start, length) as part,
+            process.output(shell("cat"), stdin=part) as (stream, _),
+        ):
+            part.close()
+            assert stream.read() == whole
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_who_reads_a_part_may_stop_early_fail_or_never_start(tmp_path: Path, mark: str) -> None:
+    (tmp_path / "file").write_bytes(bytes(3_000_000))
+    descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    def give_to(program: Command, read: Callable[[IO[bytes]], object]) -> None:
+        with (
+            open(tmp_path / "file", "rb") as opened,
+            parallel.part_of(opened, 0, 3_000_000) as part,
+            process.output(program, stdin=part) as (stream, _),
+        ):
+            part.close()
+            read(stream)
+
+    def fail(stream: IO[bytes]) -> None:
+        raise Failure("the reader")
+
+    give_to(shell("head -c 5"), lambda stream: stream.read())
+    for program, reason in (
+        (shell("exit 3"), "exit code 3"),
+        (Command(["no-such-program"], account="nobody"), "cannot be started"),
+        (forever(mark), "the reader"),
+    ):
+        with pytest.raises(Failure, match=reason):
+            give_to(program, fail if reason == "the reader" else lambda stream: stream.read())
+    wait_until(lambda: not running(mark))
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == (descriptors, threads)
+
+
+def test_a_part_of_what_cannot_be_read_is_a_failure() -> None:
+    with open("/proc/self/mem", "rb") as opened:  # nothing is there at 4096
+        cannot = pytest.raises(Failure, match="/proc/self/mem cannot be read")
+        with cannot, parallel.part_of(opened, 4096, 10) as part:
+            process.run(shell("cat"), stdin=part)
 
 
 def test_a_failure_ends_the_programs_of_the_others(mark: str) -> None:
