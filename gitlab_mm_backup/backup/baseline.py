@@ -85,7 +85,10 @@ def copied_disk(host: Host) -> list[str]:
 
 def _undecided(host: Host, store: Store) -> list[str]:
     """Return the warnings while it is undecided whose the other sets are."""
-    return [_kept(seen_host) for seen_host in inventory.kin(host, inventory.seen(store))]
+    return [
+        _kept(seen_host)
+        for seen_host in inventory.kin(host, inventory.seen(store.sets(), store.others()))
+    ]
 
 
 def _kept(host: SeenHost) -> str:

@@ -157,6 +157,11 @@ def _alone(run: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
+def _seen(context: Context) -> list[SeenHost]:
+    store = context.store()
+    return inventory.seen(store.sets(), store.others())
+
+
 @click.group(cls=common.Group, invoke_without_command=True)
 @_alone
 @verb
@@ -169,7 +174,7 @@ def host(context: Context) -> CommandResult:
 
     here = identity.own()
     ring = keys.known(here.id)
-    return host_result(here, inventory.seen(context.store()), ring)
+    return host_result(here, _seen(context), ring)
 
 
 @host.command("take-over")
@@ -183,7 +188,7 @@ def take_over(context: Context, wanted: str) -> CommandResult:
     """
     with context.only_run():
         here = identity.own()
-        return take_over_result(*inventory.take_over(here, inventory.seen(context.store()), wanted))
+        return take_over_result(*inventory.take_over(here, _seen(context), wanted))
 
 
 @host.command("new")
@@ -195,7 +200,7 @@ def new(context: Context) -> CommandResult:
     """
     with context.only_run():
         here = identity.own()
-        return new_result(*inventory.new_identity(here, inventory.seen(context.store())))
+        return new_result(*inventory.new_identity(here, _seen(context)))
 
 
 @host.command("trust")

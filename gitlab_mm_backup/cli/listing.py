@@ -229,8 +229,8 @@ def look(store: Store) -> list[Listed]:
     from ..offsite import ledger
     from ..restore import choice
 
-    known, copies = {offer.name: offer for offer in choice.of_store(store)}, ledger.by_set()
-    return [_listed(entry, known.get(entry.name), copies) for entry in store.entries()]
+    entries, copies = store.entries(), ledger.by_set()
+    return [_listed(*both, copies) for both in zip(entries, choice.of_entries(entries))]
 
 
 def of_set(set_: BackupSet) -> Listed:
@@ -242,14 +242,8 @@ def of_set(set_: BackupSet) -> Listed:
     return _listed(SetEntry(set_.name, set_, ""), choice.of_set(set_), ledger.by_set())
 
 
-def _listed(entry: SetEntry, found: Found | None, copies: Mapping[str, Sequence[str]]) -> Listed:
-    return Listed(
-        entry,
-        check_records.of_set(entry.set) if entry.set else (),
-        found.flaws if found else (),
-        found.origin if found else None,
-        copies.get(entry.name, ()),
-    )
+def _listed(entry: SetEntry, found: Found, copies: Mapping[str, Sequence[str]]) -> Listed:
+    return Listed(entry, found.records, found.flaws, found.origin, copies.get(entry.name, ()))
 
 
 def list_copies(settings: Settings, place: str) -> CommandResult:

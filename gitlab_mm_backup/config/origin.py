@@ -11,6 +11,7 @@ import base64
 import binascii
 import dataclasses
 import enum
+import functools
 import hashlib
 import json
 import re
@@ -153,6 +154,8 @@ def judge(said: Documents, trusted: Collection[str]) -> Origin:
     return Origin(Kind.AUTHENTIC if key in trusted else Kind.UNKNOWN, key)
 
 
+# A status asks about each set several times.
+@functools.lru_cache(maxsize=10_000)
 def _valid(public: str, signature: str, document: bytes) -> bool:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

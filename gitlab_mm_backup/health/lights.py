@@ -65,7 +65,8 @@ def collect(store: Store, settings: Settings) -> StatusInput:
     except Failure as failure:
         no_site = no_site or str(failure)
     here, known, ring = identity.known(), soundness.accepted_names(), keys.ring()
-    own = inventory.own_sets(here, [entry.set for entry in found.entries if entry.set])
+    sets = [entry.set for entry in found.entries if entry.set]
+    own = [set_ for set_ in sets if set_.name not in found.foreign]
     return StatusInput(
         found=found,
         settings=settings,
@@ -82,7 +83,7 @@ def collect(store: Store, settings: Settings) -> StatusInput:
         night=scheduler.look(found.now.astimezone()),
         offsite=ledger.newest_elsewhere(store, settings.remotes),
         host=here,
-        seen=inventory.seen(store),
+        seen=inventory.seen(sets, store.others()),
         runs=metrics.read_runs(),
         no_site=no_site,
         absent=absent,

@@ -204,6 +204,7 @@ def collect(store: Store) -> Found:
     Raises Failure if the directory of the sets cannot be read.
     """
     entries = store.entries()
+    offers = {offer.name: offer for offer in choice.of_entries(entries)}
     here = identity.known()
     own = {
         set_.name
@@ -216,7 +217,7 @@ def collect(store: Store) -> Found:
         site = None
     return Found(
         entries=entries,
-        records={entry.name: check_records.of_set(entry.set) for entry in entries if entry.set},
+        records={entry.name: offers[entry.name].records for entry in entries if entry.set},
         history=check_records.history(),
         uncovered=site.uncovered if site else [_UPLOADS_UNKNOWN],
         versions={
@@ -227,7 +228,7 @@ def collect(store: Store) -> Found:
         host=identity.full_hostname(),
         folder=store.where,
         now=datetime.now(timezone.utc),
-        flaws={offer.name: offer.flaws for offer in choice.of_store(store)},
+        flaws={name: offer.flaws for name, offer in offers.items()},
         foreign={entry.name for entry in entries if entry.set and entry.name not in own},
     )
 

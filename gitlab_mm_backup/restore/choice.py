@@ -42,6 +42,7 @@ class Found:
     manifest: Manifest | None  # None where it is not complete
     flaws: Sequence[Flaw] = ()
     origin: Origin | None = None  # None where it is not complete
+    records: Sequence[CheckRecord] = ()  # of its own checks, oldest first; none of a copy
 
     def has(self, *kinds: Kind) -> bool:
         return any(flaw.kind in kinds for flaw in self.flaws)
@@ -295,21 +296,25 @@ def _none(found: Sequence[Found], want: Want, where: str) -> Failure:
 
 def of_store(store: Store) -> list[Found]:
     """Return all sets of a store, complete or not; raises Failure where it cannot be read."""
+    return of_entries(store.every())
+
+
+def of_entries(entries: Iterable[SetEntry]) -> list[Found]:
+    """Return sets that were looked for already, in their order."""
     known, now, ring = soundness.accepted_names(), clock.now(), keys.ring()
-    return [_of_entry(entry, known, now, ring) for entry in store.every()]
+    return [_of_entry(entry, known, now, ring) for entry in entries]
 
 
 def of_set(set_: BackupSet) -> Found:
     """Return a set that was named, with its flaws."""
-    return _of_entry(
-        SetEntry(set_.name, set_, ""), soundness.accepted_names(), clock.now(), keys.ring()
-    )
+    return of_entries([SetEntry(set_.name, set_, "")])[0]
 
 
 def _of_entry(entry: SetEntry, known: Collection[str], now: datetime, ring: Ring) -> Found:
     if entry.set is None:
         return Found(entry.name, None, [_incomplete(entry.problem)])
-    found = soundness.flaws(entry.set.manifest, check_records.of_set(entry.set), known, now)
+    records = check_records.of_set(entry.set)
+    found = soundness.flaws(entry.set.manifest, records, known, now)
     for base in entry.set.chain[:-1]:
         found += [
             Flaw(
@@ -324,7 +329,7 @@ def _of_entry(entry: SetEntry, known: Collection[str], now: datetime, ring: Ring
     if entry.set.source is None:
         short = cut_short(entry.set.path, entry.set.manifest.parts.values())
         found += [_incomplete(short)] if short else []
-    return Found(entry.name, entry.set.manifest, found, origin)
+    return Found(entry.name, entry.set.manifest, found, origin, records)
 
 
 def of_remote(remote: Remote) -> list[Found]:

@@ -17,7 +17,7 @@ from . import manifest as store_manifest
 from .local import LocalStore
 from .manifest import Manifest
 from .restic_store import ResticStore
-from .sets import BackupSet
+from .sets import BackupSet, Others
 
 Store = Union[LocalStore, ResticStore]
 T = TypeVar("T", bound=BackupSet)
@@ -87,10 +87,10 @@ class SeenHost:
     newest: str
 
 
-def seen(store: Store) -> list[SeenHost]:
-    """Return the owners of the sets in the store, those with the newest set first."""
+def seen(sets: Iterable[BackupSet], others: Iterable[Others]) -> list[SeenHost]:
+    """Return the owners of ``sets``, and ``others`` of the store; the newest set's first."""
     found: dict[Lineage, list[tuple[str, str]]] = {}
-    for set_ in store.sets():
+    for set_ in sets:
         found.setdefault(lineage_of(set_.manifest), []).append((set_.name, set_.manifest.host))
     known = [
         SeenHost(key.host, max(sets)[1], key.installation, len(sets), max(sets)[0])
@@ -100,7 +100,7 @@ def seen(store: Store) -> list[SeenHost]:
         SeenHost(
             manifest.host, manifest.name, manifest.installation, manifest.sets, manifest.newest
         )
-        for manifest in store.others()
+        for manifest in others
     ]
     return sorted(known, key=lambda host: host.newest, reverse=True)
 

@@ -142,11 +142,17 @@ class LocalStore(SetStore):
             return []
         except OSError as error:
             raise Failure(f"{self.folder} cannot be read", str(error.strerror)) from error
-        return [self._entry(name) for name in names if is_set_name(name)]
+        opened: dict[Path, tuple[str, BackupSet]] = {}
+        return [self._entry(name, opened) for name in names if is_set_name(name)]
 
     def named(self, name: str) -> BackupSet:
         self._trusted()
-        set_ = open_set(self.folder / name)
+        return self._open(name)
+
+    def _open(
+        self, name: str, opened: dict[Path, tuple[str, BackupSet]] | None = None
+    ) -> BackupSet:
+        set_ = open_set(self.folder / name, opened=opened)
         if set_.name != name:
             raise Failure(f"Folder {name} holds another set", f"its manifest says {set_.name}")
         return set_
@@ -223,9 +229,9 @@ class LocalStore(SetStore):
             places.insist(str(self.folder), places.names_in(self.folder))
         places.refuse_untrusted(self.folder)
 
-    def _entry(self, name: str) -> SetEntry:
+    def _entry(self, name: str, opened: dict[Path, tuple[str, BackupSet]]) -> SetEntry:
         try:
-            return SetEntry(name, self.named(name), "")
+            return SetEntry(name, self._open(name, opened), "")
         except Failure as failure:
             return SetEntry(name, None, str(failure))
 

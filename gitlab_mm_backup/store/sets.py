@@ -225,12 +225,22 @@ class SetStore(abc.ABC):
         """Return the set of that name; raises Failure when it is missing or incomplete."""
 
 
-def open_set(path: Path, longest: int = LONGEST_CHAIN, identity: str = "") -> BackupSet:
+def open_set(
+    path: Path,
+    longest: int = LONGEST_CHAIN,
+    identity: str = "",
+    opened: dict[Path, tuple[str, BackupSet]] | None = None,
+) -> BackupSet:
     """Return the set at ``path``; raises Failure when it or one of its bases is incomplete.
 
     With an ``identity`` it must be exactly that set, checked before anything of it is used.
+    ``opened`` are sets that were opened just now with their identities, to which this one is added:
+    one that others build on is read once.
     """
     path = Path(os.path.abspath(path))
+    known = opened.get(path) if opened is not None else None
+    if known is not None and identity in ("", known[0]) and len(known[1].chain) <= longest:
+        return known[1]
     if not path.is_dir():
         raise Failure(
             f"There is no set {path.name}",
@@ -243,10 +253,14 @@ def open_set(path: Path, longest: int = LONGEST_CHAIN, identity: str = "") -> Ba
         raise _no_set(path) from None
     except OSError as error:
         raise Failure(f"Set {path.name} cannot be read", str(error.strerror)) from error
-    if identity and hashlib.sha256(data).hexdigest() != identity:
+    found = hashlib.sha256(data).hexdigest()
+    if identity and found != identity:
         raise Failure(f"{path} is not the set of then", f"its {MANIFEST} is another, or damaged")
     manifest = parse(data, str(path / MANIFEST))
-    return BackupSet(path, manifest, _open_base(path, manifest, longest - 1))
+    set_ = BackupSet(path, manifest, _open_base(path, manifest, longest - 1, opened))
+    if opened is not None:
+        opened[path] = found, set_
+    return set_
 
 
 def _no_set(path: Path) -> Failure:
@@ -279,7 +293,12 @@ def _names_in(folder: Path) -> list[str]:
         return []
 
 
-def _open_base(path: Path, manifest: Manifest, longest: int) -> BackupSet | None:
+def _open_base(
+    path: Path,
+    manifest: Manifest,
+    longest: int,
+    opened: dict[Path, tuple[str, BackupSet]] | None,
+) -> BackupSet | None:
     """Return the base of the set at ``path``: exactly the recorded one, with all of its files."""
     if manifest.increment is None:
         return None
@@ -289,7 +308,7 @@ def _open_base(path: Path, manifest: Manifest, longest: int) -> BackupSet | None
     if not longest:
         raise Failure(wrong, f"and that on more than {LONGEST_CHAIN} others, which is not valid")
     try:
-        base = open_set(place, longest, manifest.increment.manifest)
+        base = open_set(place, longest, manifest.increment.manifest, opened)
     except Failure as failure:
         raise Failure(
             wrong,

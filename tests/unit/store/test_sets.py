@@ -17,7 +17,7 @@ from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.store import prune
 from gitlab_mm_backup.store.check_records import CheckRecord, Depth
 from gitlab_mm_backup.store.local import LocalStore
-from gitlab_mm_backup.store.manifest import MANIFEST
+from gitlab_mm_backup.store.manifest import MANIFEST, Manifest, parse
 from gitlab_mm_backup.store.sets import LONGEST_CHAIN, BackupSet, damage, open_set
 from tests.unit.helpers.builders import HOST, OWNER, make_set, make_set_on
 
@@ -43,6 +43,25 @@ def test_a_set_knows_all_that_it_builds_on(tmp_path: Path, chain: tuple[BackupSe
     assert LocalStore(tmp_path).find(THIRD) == chain[2]
     assert LocalStore(tmp_path).find(THIRD).chain == chain
     assert chain[0].chain == (chain[0],)
+
+
+def test_a_list_reads_each_set_once_whatever_builds_on_it(
+    tmp_path: Path, chain: tuple[BackupSet, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = list[str]()
+
+    def counted(data: bytes, where: str) -> Manifest:
+        read.append(Path(where).parent.name)
+        return parse(data, where)
+
+    monkeypatch.setattr("gitlab_mm_backup.store.sets.parse", counted)
+    entries = LocalStore(tmp_path).entries()
+    assert sorted(read) == [FIRST, SECOND, THIRD, APART]
+    assert [entry.set.chain for entry in entries[1:] if entry.set] == [
+        chain,
+        chain[:2],
+        chain[:1],
+    ]
 
 
 def replace_by_another(base: Path) -> None:
