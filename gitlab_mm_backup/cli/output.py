@@ -268,10 +268,11 @@ def print_json(
         **outcome.fields,
     }
     line = json.dumps(document, ensure_ascii=not terminal.in_unicode(sys.stdout))
-    # Control characters and undecodable bytes are written as JSON escapes.
-    click.echo(
-        "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in line)
-    )
+    if not line.isprintable():  # control characters and undecodable bytes become JSON escapes
+        line = "".join(
+            letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in line
+        )
+    click.echo(line)
 
 
 def _print_text(context: Context, outcome: CommandResult, error: Failure | None) -> None:
