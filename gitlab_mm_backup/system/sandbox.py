@@ -70,7 +70,10 @@ _REFUSED = (
 )
 _NAMESPACES = 0x7E020000  # every CLONE_NEW* of clone(2)
 _FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, and AF_NETLINK to ask for addresses
-_PR_SET_DUMPABLE = 4
+_PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 2, 4
+# Numbers of system calls (syscalls(2)) by machine and bytes of an address: amd64 and arm64.
+_SETRESUID = {("x86_64", 8): 117, ("aarch64", 8): 147}
+_SETRESGID = {("x86_64", 8): 119, ("aarch64", 8): 149}
 
 
 @dataclass(frozen=True)
@@ -218,24 +221,69 @@ def leave_no_core() -> None:
 
 @contextlib.contextmanager
 def acting_as(account: str | None) -> Iterator[None]:
-    """Take the effective user id of ``account`` for the block, for peer authentication.
+    """Take the effective ids of ``account`` in this thread for the block, for peer authentication.
 
-    It holds for all threads of the process, so it may only surround the opening of a connection
-    while no other thread works on files. Raises Failure for an unknown account.
+    Other threads keep theirs. Raises Failure for an unknown account.
     """
     if account is None:
         yield
         return
     entry = account_entry(account)
-    os.setegid(entry.pw_gid)
-    try:
-        os.seteuid(entry.pw_uid)
+    with _ending_with_its_parent():
+        _take_group(entry.pw_gid)
         try:
-            yield
+            _take_user(entry.pw_uid)
+            try:
+                yield
+            finally:
+                _take_user(0)
         finally:
-            os.seteuid(0)
+            _take_group(0)
+
+
+def _take_user(uid: int) -> None:
+    """Change the effective user of this thread alone, where the number of the call is known.
+
+    The C library changes it in all threads (nptl(7)).
+    """
+    number = _SETRESUID.get(_machine())
+    if number is None:
+        os.seteuid(uid)
+    else:
+        _change(number, uid)
+
+
+def _take_group(gid: int) -> None:
+    number = _SETRESGID.get(_machine())
+    if number is None:
+        os.setegid(gid)
+    else:
+        _change(number, gid)
+
+
+def _machine() -> tuple[str, int]:
+    return os.uname().machine, ctypes.sizeof(ctypes.c_void_p)
+
+
+def _change(number: int, id_: int) -> None:
+    libc, same = ctypes.CDLL(None, use_errno=True), ctypes.c_long(-1)
+    if libc.syscall(ctypes.c_long(number), same, ctypes.c_long(id_), same) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+@contextlib.contextmanager
+def _ending_with_its_parent() -> Iterator[None]:
+    """Keep the signal at the end of the parent, which a change of ids takes away (prctl(2))."""
+    libc, wanted, parent = ctypes.CDLL(None), ctypes.c_int(), os.getppid()
+    libc.prctl(_PR_GET_PDEATHSIG, ctypes.byref(wanted), 0, 0, 0)
+    try:
+        yield
     finally:
-        os.setegid(0)
+        if wanted.value:
+            libc.prctl(_PR_SET_PDEATHSIG, wanted.value, 0, 0, 0)
+            if os.getppid() != parent:  # it ended meanwhile
+                os.kill(os.getpid(), wanted.value)
 
 
 def account_entry(account: str) -> pwd.struct_passwd:

@@ -623,6 +623,50 @@ def test_acting_as_an_account_ends_with_the_block() -> None:
         assert os.geteuid() == 0
 
 
+def test_other_threads_act_as_before() -> None:
+    asked, told = threading.Event(), threading.Event()
+    others = list[int]()
+
+    def look() -> None:
+        asked.wait(30)
+        others.append(os.geteuid())
+        told.set()
+
+    threading.Thread(target=look, daemon=True).start()
+    with sandbox.acting_as("nobody"):
+        asked.set()
+        assert told.wait(30)
+    assert others == [0]
+
+
+# Acts as another account in the main thread and in another, and then waits for its parent to end.
+ACTING = """
+import sys, threading, time
+from gitlab_mm_backup.system import sandbox
+def act():
+    with sandbox.acting_as("nobody"):
+        pass
+for _ in range(3):
+    act()
+    other = threading.Thread(target=act)
+    other.start()
+    other.join()
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_who_has_acted_as_an_account_still_ends_with_its_parent(mark: str) -> None:
+    """As a rehearsal with the backup that has started it."""
+    argv = ["sh", "-c", 'setpriv --pdeathsig=KILL "$@" & wait', "sh", sys.executable, "-c", ACTING]
+    surroundings = {**os.environ, "MARK": mark}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=ROOT, env=surroundings) as parent:
+        assert parent.stdout is not None and parent.stdout.readline() == b"ready\n"
+        assert len(running(mark)) == 2
+        parent.kill()
+        wait_until(lambda: not running(mark))
+
+
 def test_nobody_acts_as_an_unknown_account() -> None:
     unknown = pytest.raises(Failure, match="no account no-such-account")
     with unknown, sandbox.acting_as("no-such-account"):
