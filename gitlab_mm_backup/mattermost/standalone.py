@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import re
@@ -37,8 +38,9 @@ _PROPERTIES = (
 _START = re.compile(r"path=(\S+) ; argv\[\]=(.*?) ; ignore_errors=")
 _FILE = re.compile(r"(/.*?) \(ignore_errors=\w+\)")
 _IN_DATABASE = ("postgres://", "postgresql://", "mysql://")
-#: Arguments by which the program prints its version.
-VERSION = ("version",)
+#: Arguments by which the program prints its version. Without the first, 5.x connects to its
+#: database before; 11 does not know it.
+VERSION = (("version", "--skip-server-start"), ("version",))
 _CLIENTS = Path("/usr/lib/postgresql")
 # Mattermost's default directories (its own config.json, 5.0 to 11).
 _USUAL = {
@@ -256,11 +258,11 @@ def _endpoint(
 
 def _version(unit: _Unit) -> str:
     """Ask the program for its version, as the service's account."""
-    command = Command([str(unit.program), *VERSION], account=unit.account.user)
-    try:
-        return version_in(process.run(command, timeout=60).out)
-    except Failure:
-        return "unknown"
+    for words in VERSION:
+        command = Command([str(unit.program), *words], account=unit.account.user)
+        with contextlib.suppress(Failure):
+            return version_in(process.run(command, timeout=60).out)
+    return "unknown"
 
 
 def version_in(said: str) -> str:

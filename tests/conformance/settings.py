@@ -155,6 +155,10 @@ def client_config_by_version(subject: Subject) -> None:
 
 def version_is_told(subject: Subject) -> None:
     """By the program, as the product asks for it: as the service's account, without its environment."""
-    program = (subject.program, *standalone.VERSION)
-    said = subject.lab.run(*program, user="mattermost", cwd="/", check=False)
-    assert standalone.version_in(said.stdout) == subject.version, said
+    answers = [
+        subject.lab.run(subject.program, *words, user="mattermost", check=False)
+        for words in standalone.VERSION
+    ]
+    told = [standalone.version_in(done.stdout) for done in answers if done.returncode == 0]
+    assert told and set(told) == {subject.version}, answers
+    assert (answers[0].returncode == 0) is (subject.numbers < (11,))

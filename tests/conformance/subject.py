@@ -170,9 +170,10 @@ class Subject:
     _count: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
-        """Make the database."""
+        """Make the database, and an empty directory."""
         self.lab = self.gitlab.lab
         self.numbers = version_tuple(self.version)
+        self.lab.run("rm", "-rf", f"/srv/{self.name}")
         self.gitlab.sql(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)", "postgres")
         self.gitlab.sql(f"CREATE DATABASE {self.name} OWNER gitlab_mattermost", "postgres")
 

@@ -10,6 +10,8 @@ from tests.lab.errors import wait_until
 from tests.lab.fakes import mattermost_schema
 
 ID = re.compile("[a-z0-9]{26}")
+# Columns of the product's lists that came later than their tables.
+LATER = {("threads", "threaddeleteat"): (7,), ("fileinfo", "channelid"): (9,)}
 SEARCH = "idx_posts_message_txt"
 
 
@@ -44,8 +46,8 @@ def database_has_its_migrations(subject: Subject) -> None:
 def database_tells_which_installation_it_is(subject: Subject) -> None:
     """The installation's id is in systems, and stays."""
     assert subject.usual.config
-    (found,) = subject.sql("SELECT value FROM systems WHERE name = 'DiagnosticId'")
-    assert ID.fullmatch(found)
+    found = subject.sql("SELECT value FROM systems WHERE name = 'DiagnosticId'")
+    assert [bool(ID.fullmatch(text)) for text in found] == [True]
 
 
 def database_of_a_later_version(subject: Subject) -> None:
@@ -88,7 +90,7 @@ def indexes_may_be_missing(subject: Subject) -> None:
 
 
 def tables_of_the_lists(subject: Subject) -> None:
-    """Each table and column by which rows are recovered is there, and no other table."""
+    """Each table and column by which rows are recovered is there."""
     assert subject.usual.config
     rows = subject.sql(
         "SELECT table_name || ' ' || column_name FROM information_schema.columns"
@@ -99,4 +101,9 @@ def tables_of_the_lists(subject: Subject) -> None:
         there.setdefault(table, set()).add(column)
     for owned in owned_rows.tables(subject.version):
         named = {*owned.key, *owned.belongs, *owned.refers, *filter(None, [owned.mark])}
-        assert named <= there[owned.name], owned.name
+        later = {
+            column
+            for (table, column), since in LATER.items()
+            if table == owned.name and subject.numbers < since
+        }
+        assert named - there.get(owned.name, set()) == later, owned.name

@@ -169,10 +169,16 @@ def main() -> int:
     parser.add_argument("command", nargs="?", default="server", choices=["server", "version"])
     usual = Path(sys.argv[0]).resolve().parent.parent / "config/config.json"
     parser.add_argument("-c", "--config", default=os.environ.get("MM_CONFIG") or str(usual))
+    version = VERSION.read_text().strip()
+    if version_tuple(version) < (11,):
+        parser.add_argument("--skip-server-start", action="store_true")
     arguments = parser.parse_args()
     os.umask(0o022)
-    version = VERSION.read_text().strip()
     if arguments.command == "version":
+        if version_tuple(version) < (6,) and not arguments.skip_server_start:
+            # It would start as a server does, with the files of its working folder.
+            print('panic: unable to find i18n directory at "i18n"', file=sys.stderr)
+            return 2
         print(f"Version: {version}\nBuild Number: lab\nBuild Enterprise Ready: false")
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

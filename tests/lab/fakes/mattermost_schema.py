@@ -264,6 +264,8 @@ def prepare(connection: Connection, version: str, identifier: str) -> None:
         connection.execute("INSERT INTO systems VALUES ('DiagnosticId', %s)", [identifier])
     refuse_later(connection, version)
     add_tables(connection, version)
+    if version_tuple(version) < (6, 0):  # each start made what was missing
+        connection.execute(INDEXES.replace("INDEX ", "INDEX IF NOT EXISTS "))
     mattermost_roles.migrate(connection, version)
     connection.execute(
         "INSERT INTO systems VALUES ('Version', %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",

@@ -8,9 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.checks import CHECKS
+from tests.conformance.mutations import variant
 from tests.conformance.subject import Subject
+from tests.lab.fakes.generation import BUNDLED_MATTERMOST
 from tests.lab.omnibus import Omnibus, Spec, install
 from tests.lab.sandbox import Lab
+
+# The first and the last that GitLab bundled in their forms, and the one that people move to.
+VERSIONS = (
+    "5.37.0",
+    list(BUNDLED_MATTERMOST.values())[-1],
+    pytest.param("11.1.0", marks=pytest.mark.long),
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +31,10 @@ def gitlab(base: Path) -> Iterator[Omnibus]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def subject(gitlab: Omnibus) -> Iterator[Subject]:
-    made = Subject(gitlab, gitlab.spec.generation.mattermost)
+@pytest.fixture(scope="module", params=VERSIONS)
+def subject(gitlab: Omnibus, request: pytest.FixtureRequest) -> Iterator[Subject]:
+    program = variant(gitlab, request.param, request.param)
+    made = Subject(gitlab, request.param, program)
     yield made
     made.close()
 
