@@ -39,7 +39,7 @@ _START = re.compile(r"path=(\S+) ; argv\[\]=(.*?) ; ignore_errors=")
 _FILE = re.compile(r"(/.*?) \(ignore_errors=\w+\)")
 _IN_DATABASE = ("postgres://", "postgresql://", "mysql://")
 #: Arguments by which the program prints its version. Without the first, 5.x connects to its
-#: database before; 11 does not know it.
+#: database before; 10.11 and later do not know it.
 VERSION = (("version", "--skip-server-start"), ("version",))
 _CLIENTS = Path("/usr/lib/postgresql")
 # Mattermost's default directories (its own config.json, 5.0 to 11).

@@ -38,7 +38,7 @@ class RealMattermost:
     def version(self) -> str:
         """What the program says of itself, such as "9.11.0"."""
         program = [str(self.directory / "bin/mattermost"), "version"]
-        # Until 10 it asks the database too, unless it is told not to; 11 does not know the option.
+        # 5.x asks the database too, unless it is told not to; 10.11 and later do not know the option.
         said = self._said(*program, "--skip-server-start")
         if "unknown flag" in said:
             said = self._said(*program)

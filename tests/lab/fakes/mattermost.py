@@ -170,7 +170,7 @@ def main() -> int:
     usual = Path(sys.argv[0]).resolve().parent.parent / "config/config.json"
     parser.add_argument("-c", "--config", default=os.environ.get("MM_CONFIG") or str(usual))
     version = VERSION.read_text().strip()
-    if version_tuple(version) < (11,):
+    if version_tuple(version) < (10, 11):
         parser.add_argument("--skip-server-start", action="store_true")
     arguments = parser.parse_args()
     os.umask(0o022)

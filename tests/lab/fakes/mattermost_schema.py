@@ -107,13 +107,13 @@ CREATE TABLE drafts (createat bigint, updateat bigint, deleteat bigint, userid v
   rootid varchar(26) DEFAULT '', message varchar(65535), props varchar(8000), fileids varchar(300), priority text,
   PRIMARY KEY (userid, channelid, rootid));
 """,
-    # 106, 109, 115
-    "9.5": """
+    # 106, 109
+    "9.1": """
 ALTER TABLE fileinfo ADD COLUMN channelid varchar(26);
 CREATE TABLE persistentnotifications (postid varchar(26) PRIMARY KEY, createat bigint, lastsentat bigint,
   deleteat bigint, sentcount smallint);
-ALTER TABLE users ADD COLUMN lastlogin bigint NOT NULL DEFAULT 0;
 """,
+    "9.5": "ALTER TABLE users ADD COLUMN lastlogin bigint NOT NULL DEFAULT 0;",  # 115
     # 120
     "9.11": """
 CREATE TYPE channel_bookmark_type AS ENUM ('link', 'file');
