@@ -17,7 +17,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 # Three at a time, for they often wait; a file, or a class of it, shares one lab, so it stays with one of them.
 PYTEST := $(VENV)/bin/python -m pytest -c tests/pytest.ini -n 3 --dist loadscope --no-loadscope-reorder
 
-.PHONY: help setup check unit lab-test test long mutants races fuzz real-test bench deb deb-deps repo demo clean need-mattermost need-root
+.PHONY: help setup check unit lab-test test long mutants races fuzz real-test schema bench deb deb-deps repo demo clean need-mattermost need-root
 
 help:
 	@echo "make check     formatting, lint, types"
@@ -27,7 +27,8 @@ help:
 	echo "make mutants   small faults in the modules that decide, and whether unit tests find them; ONLY=mattermost.trust,system.files"
 	echo "make races     paths and a database that change all the time, for long (root); CHANGES=1000"
 	echo "make fuzz      odd hosts, backed up and restored on another, compared (root); SEED=19 HOSTS=200 ODD=FILE"
-	echo "make real-test the story of a backup on real Mattermost servers (root); MATTERMOST=DIR"
+	echo "make real-test the story of a backup, and the conformance checks, on real Mattermost servers (root); MATTERMOST=DIR"
+	echo "make schema    the tables of real Mattermost servers, into tests/lab/fixtures (root); MATTERMOST=DIR"
 	echo "make bench     ours against what can be typed by hand (root); SCALE=0.25 ROUNDS=3 ONLY=restore,nights"
 	echo "make bench AGAINST=COMMIT   ours against an earlier commit of ours, job by job (root)"
 	echo "make deb       the package, into build/deb (root)"
@@ -104,6 +105,10 @@ MATTERMOST :=
 real-test: need-mattermost need-root setup deb
 	@MATTERMOST="$(MATTERMOST)" $(PYTEST) tests/real
 
+# For a new version: unit tests hold the lists of mattermost/owned_rows.py against these.
+schema: need-mattermost need-root setup
+	@$(VENV)/bin/python -B -m tests.lab.real_schema $(MATTERMOST)
+
 # Not a test: half an hour that wants the machine for itself.
 SCALE := 0.25
 ROUNDS := 3
@@ -129,7 +134,7 @@ demo: need-root build/.host
 
 need-mattermost:
 	@[ -n "$(MATTERMOST)" ] || { \
-		echo "real-test: give a server: make real-test MATTERMOST=DIR, with bin/mattermost, i18n, templates and fonts" >&2; \
+		echo "make: give a server: make real-test MATTERMOST=DIR (or make schema), with bin/mattermost, i18n, templates and fonts" >&2; \
 		exit 2; \
 	}
 

@@ -8,7 +8,7 @@ import pytest
 
 pytest_plugins = ("tests.system.helpers.faults_table",)
 # Modules beside the tests assert too: pytest tells what differs there as well.
-pytest.register_assert_rewrite("tests.system", "tests.lab", "tests.answers")
+pytest.register_assert_rewrite("tests.system", "tests.conformance", "tests.lab", "tests.answers")
 
 
 @pytest.hookimpl(trylast=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,9 @@ _SPELLED = {
 }
 # Go's strconv.ParseBool.
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
+_FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
+_BOOLEANS = {**dict.fromkeys(_TRUE, True), **dict.fromkeys(_FALSE, False)}
+_WHOLE = re.compile(r"[+-]?[0-9]+")
 
 
 def folded(path: tuple[str, ...]) -> tuple[str, ...]:
@@ -117,7 +121,8 @@ def overlay(config: Mapping[str, Any], environment: Mapping[str, Secret]) -> Eff
     """Return ``config`` with every ``MM_<SECTION>_<KEY>`` of ``environment`` applied.
 
     A value gets the type of the one that it replaces: booleans by Go's ParseBool, whole numbers,
-    lists split at spaces. A key that config.json lacks becomes text.
+    lists split at each space. Text of another type is passed over, as Mattermost does. A key that
+    config.json lacks becomes text.
     """
     tree = {
         section: dict(inside) if isinstance(inside, Mapping) else inside
@@ -157,14 +162,11 @@ def _names(tree: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 def _as_type_of(old: Any, text: str) -> Any:
     if isinstance(old, bool):
-        return text in _TRUE
+        return _BOOLEANS.get(text, old)
     if isinstance(old, int):
-        try:
-            return int(text)
-        except ValueError:
-            return text
+        return int(text) if _WHOLE.fullmatch(text) else old
     if isinstance(old, list):
-        return text.split()
+        return text.split(" ")
     return text
 
 

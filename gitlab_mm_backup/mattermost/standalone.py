@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import re
@@ -37,6 +38,9 @@ _PROPERTIES = (
 _START = re.compile(r"path=(\S+) ; argv\[\]=(.*?) ; ignore_errors=")
 _FILE = re.compile(r"(/.*?) \(ignore_errors=\w+\)")
 _IN_DATABASE = ("postgres://", "postgresql://", "mysql://")
+#: Arguments by which the program prints its version. Without the first, 5.x connects to its
+#: database before; 10.11 and later do not know it.
+VERSION = (("version", "--skip-server-start"), ("version",))
 _CLIENTS = Path("/usr/lib/postgresql")
 # Mattermost's default directories (its own config.json, 5.0 to 11).
 _USUAL = {
@@ -254,11 +258,15 @@ def _endpoint(
 
 def _version(unit: _Unit) -> str:
     """Ask the program for its version, as the service's account."""
-    command = Command([str(unit.program), "version"], account=unit.account.user)
-    try:
-        said = process.run(command, timeout=60).out
-    except Failure:
-        return "unknown"
+    for words in VERSION:
+        command = Command([str(unit.program), *words], account=unit.account.user)
+        with contextlib.suppress(Failure):
+            return version_in(process.run(command, timeout=60).out)
+    return "unknown"
+
+
+def version_in(said: str) -> str:
+    """Return the version in what the program prints about itself."""
     found = re.search(r"^Version:\s*(\d[\w.+-]*)", said, re.MULTILINE)
     return found[1] if found else "unknown"
 

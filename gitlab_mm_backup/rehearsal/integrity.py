@@ -38,7 +38,7 @@ class Reference:
 
 # From Mattermost's own integrity check (store/sqlstore/integrity.go, 5.37), those that every version
 # since 4.2 has.
-_REFERENCES = (
+REFERENCES = (
     Reference("posts", "channelid", "channels"),
     Reference("posts", "userid", "users"),
     Reference("posts", "rootid", "posts"),
@@ -92,7 +92,7 @@ def _references(sessions: Sequence[Session]) -> Check:
     known = _columns(sessions[0])
     present = [
         reference
-        for reference in _REFERENCES
+        for reference in REFERENCES
         if {(reference.table, reference.column), (reference.target, "id")} <= known
     ]
     waiting, problems = collections.deque(present), dict[Reference, str]()

@@ -37,14 +37,21 @@ class RealMattermost:
     @functools.cached_property
     def version(self) -> str:
         """What the program says of itself, such as "9.11.0"."""
-        program = [str(self.directory / "bin/mattermost"), "version", "--skip-server-start"]
+        program = [str(self.directory / "bin/mattermost"), "version"]
+        # 5.x asks the database too, unless it is told not to; 10.11 and later do not know the option.
+        said = self._said(*program, "--skip-server-start")
+        if "unknown flag" in said:
+            said = self._said(*program)
+        found = re.search(r"^Version: +(\d+\.\d+\.\d+)", said, re.MULTILINE)
+        if found is None:
+            raise ValueError(f"{program[0]} does not tell its version: {said}")
+        return found[1]
+
+    def _said(self, *program: str) -> str:
         done = subprocess.run(
             program, cwd=self.directory, capture_output=True, text=True, check=False
         )
-        found = re.search(r"^Version: +(\d+\.\d+\.\d+)", done.stdout, re.MULTILINE)
-        if found is None:
-            raise ValueError(f"{program[0]} does not tell its version: {done.stdout}{done.stderr}")
-        return found[1]
+        return done.stdout + done.stderr
 
     @property
     def gitlab(self) -> str:

@@ -10,12 +10,14 @@ import argparse
 import dataclasses
 import json
 import os
+import signal
 import socket
 import ssl
 import sys
 import threading
 import time
 from datetime import datetime, timezone
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import urlsplit
@@ -72,8 +74,9 @@ def open_database(config: mattermost_config.Config, version: str, log: Log) -> P
         except (psycopg.Error, OSError) as error:
             log(
                 "error",
-                f"Failed to ping DB, retrying in {RETRY_SECONDS} seconds",
-                err=str(error).strip(),
+                "Failed to ping DB",
+                error=str(error).strip(),
+                **{"retrying in seconds": "10"},
             )
             time.sleep(RETRY_SECONDS)
 
@@ -101,6 +104,12 @@ def try_mail(config: mattermost_config.Config, log: Log) -> None:
         log("error", "Mail server connection test failed", error=str(error))
 
 
+def ended(reason: str) -> int:
+    """Say why it ends, as the command does after whatever its log says; gives the exit code."""
+    print(f"Error: {reason}", file=sys.stderr)
+    return 1
+
+
 def tell_systemd() -> None:
     """Say that the server is up, where systemd waits for it (sd_notify(3))."""
     place = os.environ.get("NOTIFY_SOCKET")
@@ -109,10 +118,11 @@ def tell_systemd() -> None:
             notify.sendto(b"READY=1", place.replace("@", "\0", 1))
 
 
-def address(text: str) -> tuple[str, int]:
-    """Host and port of a ListenAddress; no host means every one."""
-    host, _, port = text.rpartition(":")
-    return host, int(port)
+def listening(listen: str, answering: Application, log: Log) -> ThreadingHTTPServer:
+    """Listen at a ListenAddress as Go does: no host means every one, by IPv4 and IPv6."""
+    host, _, port = listen.rpartition(":")
+    host = "::" if host in ("", "0.0.0.0") else host.strip("[]")
+    return serve((host, int(port)), answering, lambda line: log("error", line))
 
 
 def front_page(request: Request) -> Response:
@@ -147,7 +157,7 @@ def below(config: mattermost_config.Config, whole: Application) -> Application:
     def answer(request: Request) -> Response:
         inner = request.target[len(path) :]
         if not request.target.startswith(path) or inner[:1] not in ("", "/", "?"):
-            return redirect(path + request.target)
+            return redirect((path + request.target).rstrip("/"))
         return whole(dataclasses.replace(request, target=inner or "/"))
 
     return answer if path else whole
@@ -159,18 +169,24 @@ def main() -> int:
     parser.add_argument("command", nargs="?", default="server", choices=["server", "version"])
     usual = Path(sys.argv[0]).resolve().parent.parent / "config/config.json"
     parser.add_argument("-c", "--config", default=os.environ.get("MM_CONFIG") or str(usual))
+    version = VERSION.read_text().strip()
+    if version_tuple(version) < (10, 11):
+        parser.add_argument("--skip-server-start", action="store_true")
     arguments = parser.parse_args()
     os.umask(0o022)
-    version = VERSION.read_text().strip()
     if arguments.command == "version":
+        if version_tuple(version) < (6,) and not arguments.skip_server_start:
+            # It would start as a server does, with the files of its working folder.
+            print('panic: unable to find i18n directory at "i18n"', file=sys.stderr)
+            return 2
         print(f"Version: {version}\nBuild Number: lab\nBuild Enterprise Ready: false")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     misbehave()
     try:
-        config = mattermost_config.start(Path(arguments.config))
+        config = mattermost_config.start(Path(arguments.config), version=version_tuple(version))
     except mattermost_config.Refused as refusal:
-        print(json.dumps({"level": "error", "msg": str(refusal)}), file=sys.stderr)
-        return 1
+        return ended(f"failed to load configuration: {refusal}")
     log = Log(config["LogSettings"])
     log("info", f"Current version is {version}")
     if config["SqlSettings"]["DriverName"] != "postgres":
@@ -180,11 +196,16 @@ def main() -> int:
         pool = open_database(config, version, log)
     except mattermost_schema.TooNew as refusal:
         log("critical", "Failed to apply database migrations.", error=str(refusal))
-        return 1
+        return ended(f"failed to apply database migrations: {refusal}")
     try_mail(config, log)
     listen = config["ServiceSettings"]["ListenAddress"]
     answering = below(config, application(config, version, pool, log))
-    server = serve(address(listen), answering, lambda line: log("error", line))
+    try:
+        server = listening(listen, answering, log)
+    except OSError as error:
+        reason = f"Error starting server, err:listen tcp {listen}: bind: {error.strerror}".lower()
+        log("critical", reason)
+        return ended(reason)
     if config["ServiceSettings"]["ConnectionSecurity"] == "TLS":
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(

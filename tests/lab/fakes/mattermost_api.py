@@ -21,6 +21,23 @@ Config = dict[str, Any]
 Row = data.Row
 Action = Callable[..., Response]
 PAGE = 60
+# What is told without a login, as far as the lab asks for it.
+TOLD = (
+    ("TeamSettings", "SiteName", "SiteName"),
+    ("TeamSettings", "EnableOpenServer", "EnableOpenServer"),
+    ("TeamSettings", "EnableUserCreation", "EnableUserCreation"),
+    ("EmailSettings", "EnableSignInWithEmail", "EnableSignInWithEmail"),
+    ("ServiceSettings", "WebsocketPort", "WebsocketPort"),
+    ("ServiceSettings", "WebsocketSecurePort", "WebsocketSecurePort"),
+    ("GitLabSettings", "Enable", "EnableSignUpWithGitLab"),
+)
+
+
+def ping_fields(version: tuple[int, ...]) -> list[str]:
+    """What ping says besides the states."""
+    systems = ["Android", "Ios", *(["Desktop"] if version < (6,) else [])]
+    fields = [f"{system}{which}Version" for system in systems for which in ("Latest", "Min")]
+    return fields + (["ActiveSearchBackend"] if version >= (9,) else [])
 
 
 class Api:
@@ -61,6 +78,8 @@ class Api:
             ("GET", f"/files/{file}(?P<kind>|/thumbnail|/preview)", self.download),
             ("GET", f"/files/{file}/info", self.file_info),
             ("GET", f"/files/{file}/link", self.file_link),
+            ("POST", "/users/(?P<who>[a-z0-9]{26})/image", self.set_picture),
+            ("POST", "/emoji", self.create_emoji),
         ]
         routes = free + [(method, path, self.signed_in(action)) for method, path, action in guarded]
         return [(method, f"/api/v4{path}", handler) for method, path, handler in routes]
@@ -116,12 +135,9 @@ class Api:
 
     def ping(self, request: Request) -> Response:
         """Health; with get_server_status also of the database and of the folder for uploads."""
-        answer = {
-            "AndroidLatestVersion": "",
-            "AndroidMinVersion": "",
-            "IosLatestVersion": "",
-            "IosMinVersion": "",
-        }
+        answer = dict.fromkeys(ping_fields(version_tuple(self._version)), "")
+        if "ActiveSearchBackend" in answer:
+            answer["ActiveSearchBackend"] = "database"
         # The states came with 5.14 (mattermost pull request 11267); before, the question is passed over.
         if request.query.get("get_server_status") != "true" or version_tuple(self._version) < (
             5,
@@ -139,18 +155,23 @@ class Api:
 
     def client_config(self, request: Request) -> Response:
         """What every browser may know; it has to ask for the old form, the only one there is."""
-        if request.query.get("format") != "old":
+        version = version_tuple(self._version)
+        if request.query.get("format") != "old" and version < (11,):
             return failure(
-                501, "api.config.client.old_format.app_error", "New format not supported."
+                400 if "format" in request.query else 501,
+                "api.config.client.old_format",
+                "New format not supported.",
             )
-        gitlab = str(self._config["GitLabSettings"]["Enable"]).lower()
-        told = {
-            "Version": self._version,
-            "SiteName": self._config["TeamSettings"]["SiteName"],
-            "EnableSignUpWithGitLab": gitlab,
-        }
+        with self._pool.transaction() as connection:
+            row = data.first(connection, "systems", name="DiagnosticId")
+        told = {"Version": self._version, "DiagnosticId": row["value"] if row else ""}
+        for section, key, name in TOLD:
+            value = self._config[section][key]
+            told[name] = str(value).lower() if isinstance(value, bool) else str(value)
+        if version >= (11,):  # only with a licence for it
+            del told["EnableSignUpWithGitLab"]
         # What is told without a login had no address from 4.10 on; 7 has it again (config/client.go).
-        if not (4, 10) <= version_tuple(self._version) < (7,):
+        if not (4, 10) <= version < (7,):
             told["SiteURL"] = self._config["ServiceSettings"]["SiteURL"].rstrip("/")
         return json_response(told)
 
@@ -338,7 +359,15 @@ class Api:
             return refused
         files = [(file_name, content) for _, file_name, content in parts if file_name]
         rows = [
-            mattermost_files.store_file(connection, self._root, user["id"], channel, name, content)
+            mattermost_files.store_file(
+                connection,
+                self._root,
+                user["id"],
+                channel,
+                name,
+                content,
+                version_tuple(self._version),
+            )
             for name, content in files
         ]
         return json_response({"file_infos": [shown(row) for row in rows], "client_ids": []}, 201)
@@ -363,6 +392,21 @@ class Api:
     def file_info(self, request: Request, connection: Connection, user: Row, file: str) -> Response:
         """An upload's row."""
         return one(data.first(connection, "fileinfo", id=file))
+
+    def set_picture(
+        self, request: Request, connection: Connection, user: Row, who: str
+    ) -> Response:
+        """Keep the picture of an account."""
+        _, _, content = request.parts()[0]
+        mattermost_files.write_file(self._root / f"users/{who}/profile.png", content)
+        return json_response({"status": "OK"})
+
+    def create_emoji(self, request: Request, connection: Connection, user: Row) -> Response:
+        """Make an emoji."""
+        parts = {name: content for name, _, content in request.parts()}
+        name, picture = json.loads(parts["emoji"])["name"], parts["image"]
+        row = mattermost_files.store_emoji(connection, self._root, user["id"], name, picture)
+        return json_response(shown(row), 201)
 
     def _database_answers(self) -> bool:
         try:

@@ -273,6 +273,10 @@ def create_post(
             "UPDATE channels SET lastrootpostat = %s WHERE id = %s", [post["createat"], channel]
         )
     connection.execute("UPDATE fileinfo SET postid = %s WHERE id = ANY(%s)", [post["id"], files])
+    if has_column(connection, "fileinfo", "channelid"):
+        connection.execute(
+            "UPDATE fileinfo SET channelid = %s WHERE id = ANY(%s)", [channel, files]
+        )
     return post
 
 

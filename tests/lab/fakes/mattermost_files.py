@@ -26,7 +26,13 @@ def image_size(content: bytes) -> tuple[int, int]:
 
 
 def store_file(
-    connection: Connection, root: Path, user: str, channel: str, name: str, content: bytes
+    connection: Connection,
+    root: Path,
+    user: str,
+    channel: str,
+    name: str,
+    content: bytes,
+    version: tuple[int, ...],
 ) -> Row:
     """Keep an upload under its own name; a picture gets a thumbnail and a preview beside it."""
     identifier, name = new_id(), name.replace("\\", "/").rpartition("/")[2]
@@ -36,8 +42,10 @@ def store_file(
     width, height = image_size(content)
     files = {"path": f"{place}/{name}", "thumbnailpath": "", "previewpath": ""}
     if width:
+        kind = "jpg" if version < (6,) else "png"  # of the picture's own type since 6.0
         files.update(
-            thumbnailpath=f"{place}/{stem}_thumb.jpg", previewpath=f"{place}/{stem}_preview.jpg"
+            thumbnailpath=f"{place}/{stem}_thumb.{kind}",
+            previewpath=f"{place}/{stem}_preview.{kind}",
         )
     for key, path in files.items():
         if path:
@@ -62,9 +70,18 @@ def store_file(
     return insert(connection, "fileinfo", {**row, **described})
 
 
+def store_emoji(connection: Connection, root: Path, user: str, name: str, content: bytes) -> Row:
+    """Keep an emoji that people made."""
+    row = {"id": new_id(), **times(), "creatorid": user, "name": name}
+    write_file(root / "emoji" / row["id"] / "image", content)
+    return insert(connection, "emoji", row)
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write an upload: folders 0750, files 0600, as Mattermost's local driver does."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+    for folder in reversed(path.parents):
+        if not folder.is_dir():
+            folder.mkdir(0o750)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(content)
 

@@ -8,7 +8,7 @@ import secrets
 import urllib.error
 import urllib.request
 from typing import Any, Callable
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from . import mattermost_data as data
 from .pool import Connection, Pool
@@ -60,11 +60,15 @@ class Login:
         if self._gitlab["Scope"]:
             parameters["scope"] = self._gitlab["Scope"]
         return redirect(f"{self._gitlab['AuthEndpoint']}?{urlencode(parameters)}").cookie(
-            "MMOAUTH", cookie
+            "MMOAUTH", cookie, age=TOKEN_SECONDS * 60
         )
 
     def complete(self, request: Request) -> Response:
         """`/signup/gitlab/complete`: exchange the code, find or make the account, open a session."""
+        if request.query.get("error") == "access_denied":
+            return error_page("oauth_access_denied")
+        if not request.query.get("code"):
+            return error_page("oauth_missing_code")
         try:
             with self._pool.transaction() as connection:
                 self._check_state(connection, request)
@@ -75,16 +79,17 @@ class Login:
         except SignInRefused as refusal:
             self._log("error", str(refusal), path=request.path, details=refusal.detail)
             return page(refusal.status, "Mattermost", str(refusal))
-        answer = redirect("/").cookie("MMOAUTH", "").cookie("MMAUTHTOKEN", session["token"])
+        answer = (
+            redirect(host_of(request), 307)
+            .cookie("MMOAUTH", "")
+            .cookie("MMAUTHTOKEN", session["token"])
+        )
         answer.cookie("MMUSERID", user["id"], http_only=False)
         return answer.cookie("MMCSRF", json.loads(session["props"])["csrf"], http_only=False)
 
     def _redirect_uri(self, request: Request) -> str:
-        site = (
-            self._config["ServiceSettings"]["SiteURL"]
-            or f"http://{request.headers.get('host', '')}"
-        )
-        return f"{site.rstrip('/')}/signup/gitlab/complete"
+        site = self._config["ServiceSettings"]["SiteURL"] or host_of(request)
+        return f"{site}/signup/gitlab/complete"
 
     def _check_state(self, connection: Connection, request: Request) -> None:
         """The state must be one we gave out, to this browser; it is used up."""
@@ -103,14 +108,15 @@ class Login:
 
     def _token(self, request: Request) -> str:
         """Ask GitLab for a token with our credentials."""
-        if "code" not in request.query:
-            raise SignInRefused(400, "Missing authorization code", request.query.get("error", ""))
+        # Here it goes by the host that the browser asked, whatever SiteURL is.
+        below = urlsplit(self._config["ServiceSettings"]["SiteURL"]).path
+        address = f"{host_of(request)}{below}/signup/gitlab/complete"
         form = {
             "client_id": self._gitlab["Id"],
             "client_secret": self._gitlab["Secret"],
             "code": request.query["code"],
             "grant_type": "authorization_code",
-            "redirect_uri": self._redirect_uri(request),
+            "redirect_uri": address,
         }
         status, body = fetch(self._gitlab["TokenEndpoint"], form=form)
         token = parsed(body).get("access_token")
@@ -129,6 +135,17 @@ class Login:
         if status != 200 or "id" not in profile:
             raise SignInRefused(500, "Token request to gitlab failed", f"status_code={status}")
         return profile
+
+
+def host_of(request: Request) -> str:
+    """The address of the site as this browser sees it."""
+    scheme = "https" if request.headers.get("x-forwarded-proto") == "https" else "http"
+    return f"{scheme}://{request.headers.get('host', '')}"
+
+
+def error_page(kind: str) -> Response:
+    """Send the browser to the page of an error."""
+    return redirect(f"/error?{urlencode({'service': 'Gitlab', 'type': kind})}", 307)
 
 
 def account(connection: Connection, profile: dict[str, Any]) -> data.Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.cookies import SimpleCookie
@@ -85,11 +86,13 @@ class Response:
         None  # of a switched protocol
     )
 
-    def cookie(self, name: str, value: str, http_only: bool = True) -> Response:
-        """Add a cookie for the whole site; an empty value deletes it."""
-        age = "" if value else "; Max-Age=0"
+    def cookie(
+        self, name: str, value: str, http_only: bool = True, age: int | None = None
+    ) -> Response:
+        """Add a cookie for the whole site, for ``age`` seconds; an empty value deletes it."""
+        ends = f"; Max-Age={age or 0}" if age or not value else ""
         self.headers.append(
-            ("Set-Cookie", f"{name}={value}; Path=/{age}{'; HttpOnly' if http_only else ''}")
+            ("Set-Cookie", f"{name}={value}; Path=/{ends}{'; HttpOnly' if http_only else ''}")
         )
         return self
 
@@ -109,9 +112,9 @@ def page(status: int, title: str, text: str = "") -> Response:
     return Response(status, body.encode())
 
 
-def redirect(address: str) -> Response:
+def redirect(address: str, status: int = 302) -> Response:
     """Send the browser elsewhere."""
-    return Response(302, headers=[("Location", address)])
+    return Response(status, headers=[("Location", address)])
 
 
 class Routes:
@@ -166,6 +169,22 @@ def serve(
         def log_message(self, format: str, *args: Any) -> None:
             """Requests are not logged: their addresses hold codes and states."""
 
-    server = ThreadingHTTPServer(address, Exchange)
-    server.daemon_threads = True
-    return server
+    return Server(address, Exchange)
+
+
+class Server(ThreadingHTTPServer):
+    """A thread for each connection; all addresses of IPv6 include those of IPv4, as for Go."""
+
+    daemon_threads = True
+
+    def __init__(
+        self, address: tuple[str, int], handler: Callable[..., BaseHTTPRequestHandler]
+    ) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """Bind, for IPv4 too."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()

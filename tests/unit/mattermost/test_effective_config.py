@@ -40,6 +40,11 @@ def over(**environment: str) -> EffectiveConfig:
         ("MM_SERVICESETTINGS_ENABLETESTING", "T", "ServiceSettings", "EnableTesting", True),
         ("MM_SERVICESETTINGS_ENABLECOMMANDS", "false", "ServiceSettings", "EnableCommands", False),
         ("MM_SERVICESETTINGS_ENABLECOMMANDS", "F", "ServiceSettings", "EnableCommands", False),
+        ("MM_SERVICESETTINGS_ENABLECOMMANDS", "perhaps", "ServiceSettings", "EnableCommands", True),
+        ("MM_SERVICESETTINGS_ENABLECOMMANDS", "", "ServiceSettings", "EnableCommands", True),
+        ("MM_SERVICESETTINGS_READTIMEOUT", "many", "ServiceSettings", "ReadTimeout", 300),
+        ("MM_SERVICESETTINGS_READTIMEOUT", " 5", "ServiceSettings", "ReadTimeout", 300),
+        ("MM_SERVICESETTINGS_READTIMEOUT", "+5", "ServiceSettings", "ReadTimeout", 5),
         ("MM_SERVICESETTINGS_READTIMEOUT", "30", "ServiceSettings", "ReadTimeout", 30),
         (
             "MM_SERVICESETTINGS_TLSOVERWRITECIPHERS",
