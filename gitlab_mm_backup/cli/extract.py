@@ -288,7 +288,7 @@ def recover(context: Context, options: RecoverOptions) -> CommandResult:
     from ..mattermost import detect
     from ..mattermost.journal import Journal
     from ..rehearsal import recover as recovery
-    from ..restore import rollback
+    from ..restore import rollback, undo_log
     from . import hosts
 
     asked = options.asked() if options.undo is None else None
@@ -297,17 +297,30 @@ def recover(context: Context, options: RecoverOptions) -> CommandResult:
         rollback.refuse_unfinished(Journal())
         site = detect.find()
         if asked is None:
-            assert options.undo is not None
-            undone = recovery.undo(site, options.undo)
-            fresh, stale = _refreshed(site, options, changed=bool(undone.rows))
-            return undone_result(undone, fresh, stale)
+            return _undone(site, options)
+        said, earlier = ([], []) if options.dry_run else recovery.resolve_interrupted(site)
         ours, store = settings_and_store(context)
         there = offsite.looked_at(ours, store, options.place, options.wanted, options.identity)
         with there as set_:
             hosts.refuse_unproven(set_, options.trust_unsigned)
             done = recovery.recover(set_, site, asked, ours.scratch_dir, dry_run=options.dry_run)
-        fresh, stale = _refreshed(site, options, changed=done.changed and done.rows.rows > 0)
-        return recovered_result(set_.name, done, options, fresh, stale)
+        changed = bool(earlier) or (done.changed and done.rows.rows > 0)
+        fresh, stale = _refreshed(site, options, changed=changed)
+        for path in [*earlier, *([done.undo] if done.undo else [])]:
+            undo_log.note_state(path, "finished")
+        return recovered_result(set_.name, done, options, fresh, [*said, *stale])
+
+
+def _undone(site: Site, options: RecoverOptions) -> CommandResult:
+    """Take a recovery back, and tell Mattermost."""
+    from ..rehearsal import recover as recovery
+    from ..restore import undo_log
+
+    assert options.undo is not None
+    undone = recovery.undo(site, options.undo)
+    fresh, stale = _refreshed(site, options, changed=bool(undone.rows) or undone.resumed)
+    undo_log.note_state(options.undo, "finished")
+    return undone_result(undone, fresh, stale)
 
 
 def _refreshed(
@@ -340,21 +353,13 @@ def recovered_result(
     """Return what was put back, or with --dry-run each row that would be."""
     from ..rehearsal import described
 
-    tables, shown = described.recovered_tables(done), humanize.plain(done.name)
+    shown = humanize.plain(done.name)
     files = done.absent if options.dry_run else sorted(done.folder.written if done.folder else [])
     fields = {
+        **described.recovered_fields(done, files),
         "set": name,
-        "kind": done.kind,
-        "id": done.id,
-        "name": done.name,
         "dry_run": options.dry_run,
-        "tables": tables,
-        "files": files,
-        "missing": done.missing,
-        "undo": str(done.undo) if done.undo else None,
         "restarted": restarted,
-        "rows": done.rows.rows,
-        "undone": None,
     }
     counts = f"{humanize.number(done.rows.rows, 'row')}, {humanize.number(len(files), 'file')}"
     if options.dry_run:
@@ -374,22 +379,11 @@ def recovered_result(
 
 def undone_result(done: Undone, restarted: bool | None, stale: Sequence[str]) -> CommandResult:
     """Return what an undo has taken back."""
+    from ..rehearsal import described
+
     kind, name = done.about.get("kind", ""), done.about.get("name", "")
     counts = f"{humanize.number(done.rows, 'row')}, {humanize.number(done.files, 'file')}"
-    fields = {
-        "set": done.about.get("set", ""),
-        "kind": kind,
-        "id": done.about.get("id", ""),
-        "name": name,
-        "dry_run": False,
-        "tables": [],
-        "files": [],
-        "missing": [],
-        "undo": None,
-        "restarted": restarted,
-        "rows": 0,
-        "undone": {"rows": done.rows, "files": done.files},
-    }
+    fields = {**described.undone_fields(done), "restarted": restarted}
     line = f"Took back {humanize.plain(kind)} {humanize.plain(name)}: {counts}"
     if not (done.rows or done.files):
         line = "Nothing to take back"

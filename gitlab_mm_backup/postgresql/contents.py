@@ -246,6 +246,22 @@ def columns(session: psycopg.Connection[Any], table: str) -> dict[str, str]:
     return {str(row[0]): str(row[1]) for row in ask(session, query, table)}
 
 
+def committed(session: psycopg.Connection[Any], transaction: str) -> bool | None:
+    """Tell whether a transaction of before was committed; None while it is not decided.
+
+    One that this server does not know any more counts as committed.
+    """
+    import psycopg
+
+    if not transaction:
+        return False
+    try:
+        state = ask(session, "SELECT txid_status(%s::bigint)", transaction)[0][0]
+    except psycopg.DataError:  # of another cluster
+        return True
+    return None if state == "in progress" else state != "aborted"
+
+
 def change(session: psycopg.Connection[Any], key: Sequence[str], wanted: Change) -> bool:
     """Change a row that has the old values still; tell whether it has."""
     from psycopg import sql
