@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..mattermost.site import Site
     from ..rehearsal.bulk_import import ImportFile
-    from ..rehearsal.conversation import Conversation, Page
+    from ..rehearsal.conversation import Conversation, Messages, Page
     from ..rehearsal.described import Described
     from ..rehearsal.extraction import Extraction, Place
     from ..rehearsal.recover import Asked, Recovery, Undone
@@ -77,19 +78,25 @@ def extract(context: Context, options: Options) -> CommandResult:
     there = offsite.looked_at(
         ours, store, options.place, options.wanted, options.identity, files=False
     )
-    with there as set_:
-        return extracted_result(_extracted(set_, options))
+    with ExitStack() as opened:
+        set_ = opened.enter_context(there)
+        if not (options.page or options.bulk_import):
+            return extracted_result(_extracted(set_, options, None))
+        kept = conversation.kept(ours.scratch_dir, deleted=options.deleted)
+        return extracted_result(_extracted(set_, options, opened.enter_context(kept)))
 
 
-def _extracted(set_: BackupSet, options: Options) -> Extracted:
+def _extracted(set_: BackupSet, options: Options, messages: Messages | None) -> Extracted:
     """Look for what is wanted, and write it."""
     from ..rehearsal import bulk_import, conversation, extraction, output_folder, search
 
     assert options.to is not None
-    messages = options.page or options.bulk_import
-    found = search.look(set_, options.query(deleted=True), messages=messages)
+    query, take = options.query(deleted=True), messages.add if messages else None
+    found = search.look(set_, query, messages=messages is not None, take=take)
     uploads = [upload for upload in found.uploads if options.deleted or not upload.deleted]
-    said = conversation.of(set_, found, deleted=options.deleted) if messages else []
+    if messages is not None:
+        messages.complete(set_, found)
+    said = messages.conversations() if messages else []
     place: Place = extraction.together
     small, material = list(conversation.avatars(said)), None
     if options.bulk_import:
@@ -111,7 +118,7 @@ def write_page(made: Conversation, set_: BackupSet, done: Extraction) -> Page:
     from ..rehearsal import conversation
 
     faces = conversation.avatars([made]).items()
-    content = page(
+    pieces = page(
         made,
         name=set_.name,
         host=set_.manifest.host,
@@ -120,7 +127,7 @@ def write_page(made: Conversation, set_: BackupSet, done: Extraction) -> Page:
         pictures={person: done.small[path] for path, person in faces if path in done.small},
     )
     name = f"{made.channel.replace('/', '-')}.html"
-    file = done.folder.write(name, [content])
+    file = done.folder.write(name, pieces)
     return conversation.Page(made.channel, made.title, made.posts, file)
 
 
@@ -132,8 +139,8 @@ def page(
     at: datetime,
     files: Mapping[str, str],
     pictures: Mapping[str, bytes],
-) -> bytes:
-    """Return a conversation of set ``name`` as HTML that loads nothing.
+) -> Iterator[bytes]:
+    """Yield a conversation of set ``name`` as HTML that loads nothing, in pieces.
 
     ``files`` has the names of written uploads, ``pictures`` the avatars, both by ids.
     """
@@ -141,7 +148,7 @@ def page(
     from ..rehearsal import conversation
 
     shown = {person: conversation.as_data(picture) for person, picture in pictures.items()}
-    return html.render(
+    return html.pieces(
         "rehearsal/conversation.jinja",
         {"markdown": conversation.to_html},
         made=made,

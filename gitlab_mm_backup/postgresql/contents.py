@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -269,7 +270,10 @@ def change(session: psycopg.Connection[Any], key: Sequence[str], wanted: Change)
     types = columns(session, wanted.table)
     news = [sql.SQL("{} = %s").format(sql.Identifier(name)) for name in wanted.columns]
     olds = [
-        sql.SQL("{}::text IS NOT DISTINCT FROM %s::text").format(sql.Identifier(name))
+        # Through its type, for a type may print a value in another form, as jsonb does.
+        sql.SQL("{}::text IS NOT DISTINCT FROM (%s::{})::text").format(
+            sql.Identifier(name), sql.SQL(types[name])
+        )
         for name in wanted.columns
     ]
     own = [
@@ -297,7 +301,7 @@ def thread_counts(session: psycopg.Connection[Any], roots: Iterable[str]) -> lis
         rows = session.execute(_THREADS, {"roots": list(roots)}).fetchall()
         for root, replies, last, listed, true_replies, true_last, people in rows:
             known = _participants(listed)
-            new = f"""[{",".join(f'"{person}"' for person in people or [])}]"""
+            new = json.dumps(people or [], ensure_ascii=False)
             wanted = {
                 "replycount": (replies, true_replies),
                 "lastreplyat": (last, true_last),

@@ -162,19 +162,20 @@ def _place(site: Site, asked: Asked, id_: str) -> dict[str, str]:
             exit_code=ExitCode.USAGE,
         )
     with connection.within(site.database) as session:
-        there = ask(session, "SELECT name FROM channels WHERE id = %s", id_)
-        rows = ask(session, "SELECT id FROM teams WHERE name = %s AND deleteat = 0", team)
-    if there:
+        there = ask(session, "SELECT name, teamid FROM channels WHERE id = %s", id_)
+        rows = ask(session, "SELECT id, deleteat > 0 FROM teams WHERE name = %s", team)
+    if there and [(name, row[0]) for row in rows] != there:
         raise Failure(
             "The channel is still there, and keeps its name",
             f"its name is {humanize.plain(there[0][0])} now",
             "Leave out --as; a channel is renamed in Mattermost.",
             ExitCode.USAGE,
         )
-    if not rows:
+    if not rows or rows[0][1]:
+        shown, where = humanize.plain(team), "in Mattermost"
         raise Failure(
-            f"There is no team {humanize.plain(team)} in Mattermost",
-            hint=f"A team of the set comes back by: gitlab-mm recover SET --team {humanize.plain(team)}",
+            f"The team {shown} is deleted {where}" if rows else f"There is no team {shown} {where}",
+            hint=f"A team of the set comes back by: gitlab-mm recover SET --team {shown}",
             exit_code=ExitCode.USAGE,
         )
     return {"name": name, "teamid": rows[0][0]}

@@ -322,7 +322,7 @@ def take_back(session: Session, record: RecoveryRecord) -> tuple[int, list[str]]
     """
     _refuse_used(session, record)
     keys = {table.name: table.key for table in TABLES}
-    count, told = 0, list[str]()
+    count, told, recount = 0, list[str](), list[str]()
     for name, rows in reversed(record.inserted):
         count += _remove(session, name, keys[name], rows)
     for change in reversed(record.changes):
@@ -330,11 +330,12 @@ def take_back(session: Session, record: RecoveryRecord) -> tuple[int, list[str]]
         if contents.change(session, keys[change.table], Change(change.table, change.key, back)):
             count += 1
         elif change.table == "threads":
-            for right in contents.thread_counts(session, change.key):
-                count += contents.change(session, keys["threads"], right)
+            recount += change.key
         else:
             key = humanize.plain(", ".join(change.key))
             told.append(f"{change.table} {key} was changed since, and stays as it is")
+    for right in contents.thread_counts(session, recount):  # of the posts that are left now
+        count += contents.change(session, keys["threads"], right)
     return count, told
 
 

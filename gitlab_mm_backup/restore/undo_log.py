@@ -196,9 +196,8 @@ def note_state(path: Path, state: str) -> None:
     with contextlib.suppress(OSError):
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            size = os.fstat(file).st_size
-            if os.pread(file, 1, size - 1) != b"\n":  # a part of a line
-                os.ftruncate(file, os.pread(file, size, 0).rfind(b"\n") + 1)
+            whole = os.pread(file, os.fstat(file).st_size, 0).rfind(b"\n") + 1
+            os.ftruncate(file, whole)  # without a part of a line
             _append(file, {"state": state})
         finally:
             os.close(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.lab.omnibus import Omnibus, Spec, install
 from tests.lab.sandbox import Lab
 from tests.system.helpers import deletions
 from tests.system.helpers.deletions import DATA
+from tests.system.helpers.opened import opened
 from tests.system.helpers.recovery import CONFIG, STATE, House, as_before, built_house
 
 
@@ -27,9 +29,11 @@ def house(built: House) -> House:
     return as_before(built)
 
 
-def test_a_channel_deleted_for_good_is_back_row_for_row(house: House) -> None:
-    channel = house.seed.channels["releases"]
-    deletions.delete_channel(house.gitlab, channel)
+@pytest.mark.parametrize("delete", [deletions.delete_channel, deletions.delete_channel_with_files])
+def test_a_channel_deleted_for_good_is_back_row_for_row(
+    house: House, delete: Callable[[Omnibus, str], None]
+) -> None:
+    delete(house.gitlab, house.seed.channels["releases"])
     assert set(house.differences()) >= {
         "posts",
         "threads",
@@ -37,8 +41,7 @@ def test_a_channel_deleted_for_good_is_back_row_for_row(house: House) -> None:
         "channels",
         "channelmembers",
     }
-    answer = house.recover("--channel", "engineering/releases")
-    assert answer.document["undo"], answer
+    house.there_and_back("--channel", "engineering/releases")
     assert house.differences() == {}
 
 
@@ -46,7 +49,7 @@ def test_an_archived_channel_is_undeleted_with_its_hooks(house: House) -> None:
     deletions.archive_channel(house.gitlab, house.seed.channels["releases"])
     changed = house.differences()
     assert set(changed) == {"channels", "publicchannels", "incomingwebhooks", "outgoingwebhooks"}
-    answer = house.recover("--channel", "engineering/releases")
+    answer = house.there_and_back("--channel", "engineering/releases")
     assert all(table["inserted"] == [] for table in answer.document["tables"])
     assert house.differences() == {}
 
@@ -54,7 +57,7 @@ def test_an_archived_channel_is_undeleted_with_its_hooks(house: House) -> None:
 def test_a_message_deleted_for_good_is_back_with_its_thread_and_uploads(house: House) -> None:
     deletions.delete_post(house.gitlab, house.root)
     assert {"posts", "threads", "fileinfo", "preferences"} <= set(house.differences())
-    answer = house.recover("--post", house.root)
+    answer = house.there_and_back("--post", house.root)
     assert [path.rpartition("/")[2] for path in answer.document["files"]] == ["plan.txt"]
     assert house.differences() == {}
 
@@ -62,7 +65,7 @@ def test_a_message_deleted_for_good_is_back_with_its_thread_and_uploads(house: H
 def test_a_deleted_message_is_undeleted_with_its_thread(house: House) -> None:
     deletions.delete_post_softly(house.gitlab, house.root, house.people["alice"])
     assert {"posts", "threads", "fileinfo", "preferences"} <= set(house.differences())
-    house.recover("--post", house.root)
+    house.there_and_back("--post", house.root)
     assert house.differences() == {}
 
 
@@ -77,8 +80,19 @@ def test_a_reply_is_back_and_its_thread_counts_it(house: House) -> None:
         f" rootid = '{house.root}' AND deleteat = 0), participants = participants - '{house.people['alice']}'"
         f" WHERE postid = '{house.root}'"
     )
-    house.recover("--post", reply)
+    house.there_and_back("--post", reply)
     assert house.one(f"SELECT updateat FROM posts WHERE id = '{house.root}'") == root
+    assert house.differences() == {}
+
+
+def test_a_reply_deleted_for_good_is_back_with_its_reactions_and_uploads(house: House) -> None:
+    reply = house.one(
+        f"SELECT id FROM posts WHERE rootid = '{house.root}' ORDER BY createat LIMIT 1"
+    )
+    deletions.delete_reply(house.gitlab, reply)
+    assert {"posts", "threads", "reactions", "fileinfo"} <= set(house.differences())
+    answer = house.there_and_back("--post", reply)
+    assert [path.rpartition("/")[2] for path in answer.document["files"]] == ["answer.txt"]
     assert house.differences() == {}
 
 
@@ -91,7 +105,7 @@ def test_an_upload_is_back(house: House, for_good: bool) -> None:
         house.gitlab.sql(f"DELETE FROM fileinfo WHERE {where}")
     else:
         house.gitlab.sql(f"UPDATE fileinfo SET deleteat = {deletions.NOW} WHERE {where}")
-    answer = house.recover("--file", id_)
+    answer = house.there_and_back("--file", id_)
     assert len(answer.document["files"]) == 1
     assert house.differences() == {}
 
@@ -107,7 +121,8 @@ def test_an_account_is_back_and_signs_in_as_before(
     delete(house.gitlab, bob)
     gone = house.differences()
     assert "users" in gone
-    house.recover("--user", "bob", "--restart", code=0)
+    house.there_and_back("--user", "bob")
+    house.gitlab.restart_mattermost()
     left = house.differences()
     # Mattermost leaves the moment of the deletion in the messages that lost a reaction.
     moment = [row for row in left.pop("posts", []) if row.startswith("+")]
@@ -124,7 +139,7 @@ def test_a_team_is_back_with_its_channels(
 ) -> None:
     delete(house.gitlab, house.seed.team)
     assert "teams" in house.differences()
-    house.recover("--team", "engineering")
+    house.there_and_back("--team", "engineering")
     assert house.differences() == {}
 
 
@@ -163,15 +178,6 @@ def test_an_undo_is_exact_and_a_second_recovery_changes_nothing(house: House) ->
     assert deletions.differences(gone, deletions.look(house.gitlab)) == {}
     assert house.product("recover", "--undo", undo).document["undone"] == {"rows": 0, "files": 0}
     house.recover("--channel", "engineering/releases")
-
-
-def test_the_undo_of_an_undeletion_is_exact(house: House) -> None:
-    deletions.delete_post_softly(house.gitlab, house.root, house.people["alice"])
-    gone = deletions.look(house.gitlab)
-    undo = house.recover("--post", house.root).document["undo"]
-    assert house.product("recover", "--undo", undo).code == 4
-    assert deletions.differences(gone, deletions.look(house.gitlab)) == {}
-    house.recover("--post", house.root)
 
 
 def test_an_undo_is_refused_where_people_have_written_since(house: House) -> None:
@@ -238,6 +244,59 @@ def test_a_taken_name_is_refused_and_another_one_given(house: House) -> None:
     assert house.one(f"SELECT name FROM publicchannels WHERE id = '{channel}'") == "releases-2026"
     answer = house.recover("--channel", channel, "--as", "engineering/again", code=2)
     assert "still there" in answer.error["message"], answer
+
+
+def test_a_channel_comes_back_into_another_team(house: House) -> None:
+    """Of its members alice alone is in that team; the others' memberships stay out, as Mattermost has it."""
+    channel, alice = house.seed.channels["releases"], house.people["alice"]
+    session = house.gitlab.sign_in("alice")
+    team = json.loads(
+        session.call("POST", "/teams", json={"name": "ops", "display_name": "Ops", "type": "O"})
+    )["id"]
+    made = {"team_id": team, "name": "releases", "display_name": "Theirs", "type": "O"}
+    session.call("POST", "/channels", json=made)
+    members = house.gitlab.sql(f"SELECT userid FROM channelmembers WHERE channelid = '{channel}'")
+    assert alice in members and len(members) > 1
+    deletions.delete_channel(house.gitlab, channel)
+    gone = deletions.look(house.gitlab)
+    for place, code, words in (
+        ("ops/releases", 1, "The name of the channel is taken"),
+        ("nowhere/releases", 2, "There is no team nowhere in Mattermost"),
+        ("ops", 2, "ops is not TEAM/NEW-CHANNEL"),
+        ("ops/" + "x" * 65, 2, "is not TEAM/NEW-CHANNEL"),
+        ("ops/UPPER", 2, "is not TEAM/NEW-CHANNEL"),
+        ("o\x1b[31mps/new", 2, "There is no team o\\x1b[31mps in Mattermost"),
+    ):
+        answer = house.recover("--channel", channel, "--as", place, code=code)
+        assert words in answer.error["message"], answer
+        assert answer.error["hint"] or code == 2
+    house.gitlab.sql(f"UPDATE teams SET deleteat = 1 WHERE id = '{team}'")
+    answer = house.recover("--channel", channel, "--as", "ops/theirs", code=2)
+    assert answer.error["message"] == "The team ops is deleted in Mattermost", answer
+    house.gitlab.sql(f"UPDATE teams SET deleteat = 0 WHERE id = '{team}'")
+    assert deletions.differences(gone, deletions.look(house.gitlab)) == {}
+
+    answer = house.there_and_back("--channel", channel, "--as", "ops/theirs")
+    left = f"channelmembers: {len(members) - 1} rows left out: not in its team now"
+    assert left in answer.document["warnings"], answer
+    changed = house.differences()
+    for table in ("channels", "publicchannels"):
+        assert (
+            house.one(f"SELECT name, teamid FROM {table} WHERE id = '{channel}'")
+            == f"theirs|{team}"
+        )
+    assert house.gitlab.sql(f"SELECT userid FROM channelmembers WHERE channelid = '{channel}'") == [
+        alice
+    ]
+    followed = f"SELECT DISTINCT userid FROM threadmemberships WHERE postid = '{house.root}'"
+    assert house.gitlab.sql(followed) == [alice], "a stranger sees a thread of the channel"
+    teams = "SELECT teamid FROM {} WHERE channelid = '" + channel + "'"
+    for table in ("incomingwebhooks", "outgoingwebhooks"):
+        assert house.one(teams.format(table)) == team
+    assert house.one(f"SELECT threadteamid FROM threads WHERE postid = '{house.root}'") == team
+    assert house.gitlab.sql(f"SELECT 1 FROM sidebarchannels WHERE channelid = '{channel}'") == []
+    for table in ("posts", "reactions", "fileinfo", "drafts", "preferences"):
+        assert table not in changed, changed[table]
 
 
 def test_messages_of_people_who_are_gone_stay_out_until_these_are_back(house: House) -> None:
@@ -326,11 +385,80 @@ def test_another_major_version_is_refused_and_points_to_extract(house: House) ->
     manifest["mattermost"] = "9.11.2"
     house.lab.write(f"{folder}/manifest.json", json.dumps(manifest))
     house.lab.run("rm", "-f", f"{folder}/signature.json")
-    answer = house.product(
-        "recover", folder, "--channel", "engineering/releases", "--trust-unsigned", house.set
+    words = ("recover", folder, "--channel", "engineering/releases")
+    answer = house.product(*words)
+    assert answer.code == 2 and answer.error["message"].startswith("Nothing proves who made"), (
+        answer
     )
+    answer = house.product(*words, "--trust-unsigned", house.set)
     assert answer.code == 1 and "another major version" in answer.error["message"], answer
     assert "gitlab-mm extract" in answer.error["hint"]
+    answer = house.product("open", folder)
+    assert answer.code == 1 and "gitlab-mm ls, find and extract" in answer.error["hint"], answer
+    for verb, more in (
+        ("ls", ()), ("find", ("--file", "*")), ("info", ()), ("diff", ()),
+        ("extract", ("--page", "--bulk-import", "--to", "/root/of9")),
+    ):  # fmt: skip
+        answer = house.product(verb, folder, *more)
+        assert answer.code == 0, answer
+    house.lab.run("rm", "-rf", folder, "/root/of9")
+
+
+def test_a_set_without_uploads_is_read_opened_and_recovered_from(house: House) -> None:
+    house.gitlab.sql("DELETE FROM fileinfo")
+    house.lab.run("find", DATA, "-mindepth", "1", "-delete")
+    before = deletions.look(house.gitlab)
+    answer = house.product("backup")
+    assert answer.code in (0, 4), answer
+    name = str(answer.document["set"])
+    for verb, more in (
+        ("ls", ()), ("find", ("--file", "*")), ("diff", ()),
+        ("extract", ("--page", "--bulk-import", "--to", "/root/poor")),
+    ):  # fmt: skip
+        answer = house.product(verb, name, *more)
+        assert answer.code == 0, answer
+        assert not answer.document.get("files") and not answer.document.get("missing"), answer
+    with opened(house.lab, name) as opening:
+        opening.sign_in()
+        assert opening.api(f"/posts/{house.root}").status == 200
+        opening.close()
+    deletions.delete_channel(house.gitlab, house.seed.channels["releases"])
+    answer = house.product("recover", name, "--channel", "engineering/releases", "--restart")
+    assert (answer.code, answer.document["files"]) == (0, []), answer
+    assert deletions.differences(before, deletions.look(house.gitlab)) == {}
+    house.lab.run("rm", "-rf", f"/var/opt/gitlab/backups/mattermost/{name}", "/root/poor")
+
+
+def test_a_hostile_set_reaches_neither_the_terminal_nor_other_places(house: House) -> None:
+    channel, bob = house.seed.channels["releases"], house.people["bob"]
+    evil = r"E'\x1b[31m\u202e<script>'"
+    house.gitlab.sql(
+        f"UPDATE posts SET message = {evil} WHERE id = '{house.root}';"
+        "INSERT INTO reactions (userid, postid, emojiname, createat, updateat, deleteat, channelid)"
+        f" VALUES ('{bob}', '{house.root}', {evil}, 1, 1, 0, '{channel}');"
+        f"UPDATE fileinfo SET path = '../../../../../root/owned', name = {evil}, thumbnailpath = {evil},"
+        f" previewpath = '/root/owned' WHERE postid = '{house.root}';"
+        f"UPDATE channels SET displayname = {evil} WHERE id = '{channel}';"
+        f"INSERT INTO drafts (createat, updateat, deleteat, userid, channelid, rootid, message, props, fileids)"
+        f" VALUES (1, 1, 0, '{bob}', '{channel}', {evil}, 'x', '{{}}', '[]')"
+    )
+    before = deletions.look(house.gitlab)
+    name = str(house.product("backup").document["set"])
+    deletions.delete_channel(house.gitlab, channel)
+    house.gitlab.sql(
+        f"DELETE FROM drafts WHERE channelid = '{channel}'; DELETE FROM fileinfo WHERE postid = '{house.root}'"
+    )
+    words = ("recover", name, "--channel", "engineering/releases")
+    for more in (("--dry-run",), (), ()):
+        done = house.product.run(*words, *more)
+        said = done.stdout + done.stderr
+        assert done.returncode == 4 and "Traceback" not in said, done
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", said), said
+    assert not house.lab.path("/root/owned").exists()
+    assert deletions.differences(before, deletions.look(house.gitlab)) == {}
+    done = house.product.run("diff", name)
+    assert "\x1b" not in done.stdout + done.stderr
+    house.lab.run("rm", "-rf", f"/var/opt/gitlab/backups/mattermost/{name}")
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,19 @@ class House:
         assert answer.code == code, answer
         return answer
 
+    def there_and_back(self, *words: str) -> Answer:
+        """Recover; a second recovery changes nothing, and an undo is exact. Gives the first answer."""
+        gone = deletions.look(self.gitlab)
+        first = self.recover(*words)
+        again = self.recover(*words, code=0)
+        assert (again.document["rows"], again.document["undo"]) == (0, None), again
+        assert again.document["files"] == []
+        back = self.product("recover", "--undo", str(first.document["undo"]))
+        assert back.code == 4, back
+        assert deletions.differences(gone, deletions.look(self.gitlab)) == {}
+        self.recover(*words)
+        return first
+
     def differences(self) -> dict[str, list[str]]:
         return deletions.differences(self.before, deletions.look(self.gitlab))
 
@@ -73,6 +86,7 @@ def furnish(gitlab: Omnibus, seed: Seed, people: dict[str, str], large: bytes) -
         "INSERT INTO reactions (userid, postid, emojiname, createat, updateat, deleteat, channelid) VALUES"
         f" ('{robert}', '{root}', 'tada', 1, 1, 0, '{releases}'),"
         f" ('{alice}', '{replies[0]}', 'heart', 2, 2, 0, '{releases}');"
+        f"UPDATE threads SET threadteamid = '{seed.team}' WHERE postid = '{root}';"
         f"UPDATE posts SET hasreactions = true, ispinned = true WHERE id IN ('{root}', '{replies[0]}');"
         f'UPDATE posts SET props = \'{{"from_bot": "true", "n": 1.50}}\' WHERE id = \'{root}\';'
         "INSERT INTO posts (id, createat, updateat, deleteat, userid, channelid, rootid, originalid, message, type)"
