@@ -343,12 +343,7 @@ def resolve_interrupted(site: Site) -> tuple[list[str], list[Path]]:
             said.append(f"An interrupted recovery of {shown} was taken back")
             continue
         with connection.within(site.database) as session:
-            if contents.committed(session, record.transaction) is None:
-                raise Failure(
-                    f"An interrupted recovery of {shown} has not ended in the database",
-                    "PostgreSQL still runs its transaction; nothing was changed",
-                    "Run the command again.",
-                )
+            live_rows.refuse_undecided(session, record)
         kept.append(path)
         said.append(
             f"The recovery of {shown} was interrupted after its rows were written; to take it back: "

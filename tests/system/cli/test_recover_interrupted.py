@@ -145,10 +145,10 @@ def sessions(house: House) -> int:
     )
 
 
-def started(house: House) -> Popen[str]:
+def started(house: House, *more: str) -> Popen[str]:
     """A recovery of the message that begins a thread, up to where it is held."""
     words = ("gitlab-mm", "recover", house.set, "--post", house.root, "--restart", "--json")
-    process: Popen[str] = house.lab.popen(*words)
+    process: Popen[str] = house.lab.popen(*words, *more)
     wait_until(lambda: waits(house) or process.poll() is not None, 60, "the recovery to be held")
     assert process.poll() is None, process.communicate()
     return process
@@ -237,6 +237,58 @@ def test_a_killed_recovery_is_taken_back_by_its_undo_file(
     assert left(house) == []
     answer = house.product("recover", house.set, "--post", house.root, "--restart")
     assert (answer.code, house.differences()) == (0, {}), answer
+
+
+def test_nothing_is_left_of_a_copy_that_was_fetched(house: House, gone: Everything) -> None:
+    house.lab.run("mkdir", "-p", "/root/.config/rclone", "/srv/copies")
+    rclone = "[nas]\ntype = alias\nremote = /srv\n"
+    house.lab.write("/root/.config/rclone/rclone.conf", rclone, mode=0o600)
+    house.lab.write("/root/copies.yml", "offsite:\n  - remote: nas:copies\n", mode=0o600)
+    assert house.product("offsite", "--config", "/root/copies.yml").code == 0
+    place = ("--from", "nas:copies")
+    with POINTS["between files and rows"](house):
+        process = started(house, *place)
+        house.lab.send_signal(process, signal.SIGKILL)
+        process.communicate(timeout=30)
+    wait_until(lambda: left(house) == [], 30, "the copy to be removed")
+    answer = house.product("recover", house.set, "--post", house.root, "--restart", *place)
+    assert (answer.code, house.differences()) == (4, {}), answer
+    assert left(house) == []
+
+
+def test_a_file_that_mattermost_writes_meanwhile_stays(house: House, gone: Everything) -> None:
+    path = house.lab.path(DATA) / house.one_of_set("large.bin")
+    with in_a_file(house):
+        process = started(house)
+        path.write_text("mine")
+        house.lab.run("rm", HOLD)
+        out, _ = process.communicate(timeout=60)
+    answer = json.loads(out)
+    assert answer["exit_code"] == 4, answer
+    assert any(
+        "has another content than in the set, and stays" in text for text in answer["warnings"]
+    )
+    assert path.read_text() == "mine"
+    back = house.product("recover", "--undo", answer["undo"], "--restart")
+    assert back.code == 0 and path.read_text() == "mine", back
+
+
+# The kernel refuses hard links, as for a disk that has none.
+NO_LINKS = """
+import errno, os, seccomp, sys
+rules = seccomp.SyscallFilter(seccomp.ALLOW)
+for call in ("link", "linkat"):
+    rules.add_rule(seccomp.ERRNO(errno.EPERM), call)
+rules.load()
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_disk_without_hard_links(house: House, gone: Everything) -> None:
+    words = ("gitlab-mm", "recover", house.set, "--post", house.root, "--restart")
+    done = house.lab.run("python3", "-c", NO_LINKS, *words, check=False)
+    assert (done.returncode, house.differences()) == (0, {}), done
+    assert left(house) == []
 
 
 def test_a_transaction_that_the_server_still_runs_is_waited_for(

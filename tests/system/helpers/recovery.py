@@ -55,6 +55,11 @@ class House:
     def differences(self) -> dict[str, list[str]]:
         return deletions.differences(self.before, deletions.look(self.gitlab))
 
+    def one_of_set(self, name: str) -> str:
+        """The path, below the data directory, of an upload at the time of the set."""
+        (path,) = (path for path in self.before.files if path.endswith(f"/{name}"))
+        return path
+
     def one(self, query: str) -> str:
         return self.gitlab.sql(query)[0]
 
