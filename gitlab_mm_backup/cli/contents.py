@@ -271,8 +271,8 @@ class Finds:
         from ..rehearsal import described, search
 
         both = not (options.file or options.text)
-        wanted = {"uploads": bool(options.file) or both, "messages": bool(options.text) or both}
-        found = search.look(set_, query, **wanted)
+        uploads, messages = bool(options.file) or both, bool(options.text) or both
+        found = search.look(set_, query, uploads=uploads, messages=messages)
         for upload in found.uploads:
             _note(self.uploads, described.upload(upload, found.directory), set_.name)
         for message in found.messages:

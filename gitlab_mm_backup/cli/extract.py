@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..mattermost.site import Site
     from ..rehearsal.bulk_import import ImportFile
-    from ..rehearsal.conversation import Conversation, Page
+    from ..rehearsal.conversation import Conversation, Messages, Page
     from ..rehearsal.described import Described
     from ..rehearsal.extraction import Extraction, Place
     from ..rehearsal.recover import Asked, Recovery, Undone
@@ -77,19 +78,25 @@ def extract(context: Context, options: Options) -> CommandResult:
     there = offsite.looked_at(
         ours, store, options.place, options.wanted, options.identity, files=False
     )
-    with there as set_:
-        return extracted_result(_extracted(set_, options))
+    with ExitStack() as opened:
+        set_ = opened.enter_context(there)
+        if not (options.page or options.bulk_import):
+            return extracted_result(_extracted(set_, options, None))
+        kept = conversation.kept(ours.scratch_dir, deleted=options.deleted)
+        return extracted_result(_extracted(set_, options, opened.enter_context(kept)))
 
 
-def _extracted(set_: BackupSet, options: Options) -> Extracted:
+def _extracted(set_: BackupSet, options: Options, messages: Messages | None) -> Extracted:
     """Look for what is wanted, and write it."""
     from ..rehearsal import bulk_import, conversation, extraction, output_folder, search
 
     assert options.to is not None
-    messages = options.page or options.bulk_import
-    found = search.look(set_, options.query(deleted=True), messages=messages)
+    query, take = options.query(deleted=True), messages.add if messages else None
+    found = search.look(set_, query, messages=messages is not None, take=take)
     uploads = [upload for upload in found.uploads if options.deleted or not upload.deleted]
-    said = conversation.of(set_, found, deleted=options.deleted) if messages else []
+    if messages is not None:
+        messages.complete(set_, found)
+    said = messages.conversations() if messages else []
     place: Place = extraction.together
     small, material = list(conversation.avatars(said)), None
     if options.bulk_import:
@@ -111,7 +118,7 @@ def write_page(made: Conversation, set_: BackupSet, done: Extraction) -> Page:
     from ..rehearsal import conversation
 
     faces = conversation.avatars([made]).items()
-    content = page(
+    pieces = page(
         made,
         name=set_.name,
         host=set_.manifest.host,
@@ -120,7 +127,7 @@ def write_page(made: Conversation, set_: BackupSet, done: Extraction) -> Page:
         pictures={person: done.small[path] for path, person in faces if path in done.small},
     )
     name = f"{made.channel.replace('/', '-')}.html"
-    file = done.folder.write(name, [content])
+    file = done.folder.write(name, pieces)
     return conversation.Page(made.channel, made.title, made.posts, file)
 
 
@@ -132,8 +139,8 @@ def page(
     at: datetime,
     files: Mapping[str, str],
     pictures: Mapping[str, bytes],
-) -> bytes:
-    """Return a conversation of set ``name`` as HTML that loads nothing.
+) -> Iterator[bytes]:
+    """Yield a conversation of set ``name`` as HTML that loads nothing, in pieces.
 
     ``files`` has the names of written uploads, ``pictures`` the avatars, both by ids.
     """
@@ -141,7 +148,7 @@ def page(
     from ..rehearsal import conversation
 
     shown = {person: conversation.as_data(picture) for person, picture in pictures.items()}
-    return html.render(
+    return html.pieces(
         "rehearsal/conversation.jinja",
         {"markdown": conversation.to_html},
         made=made,
@@ -288,7 +295,7 @@ def recover(context: Context, options: RecoverOptions) -> CommandResult:
     from ..mattermost import detect
     from ..mattermost.journal import Journal
     from ..rehearsal import recover as recovery
-    from ..restore import rollback
+    from ..restore import rollback, undo_log
     from . import hosts
 
     asked = options.asked() if options.undo is None else None
@@ -297,17 +304,30 @@ def recover(context: Context, options: RecoverOptions) -> CommandResult:
         rollback.refuse_unfinished(Journal())
         site = detect.find()
         if asked is None:
-            assert options.undo is not None
-            undone = recovery.undo(site, options.undo)
-            fresh, stale = _refreshed(site, options, changed=bool(undone.rows))
-            return undone_result(undone, fresh, stale)
+            return _undone(site, options)
+        said, earlier = ([], []) if options.dry_run else recovery.resolve_interrupted(site)
         ours, store = settings_and_store(context)
         there = offsite.looked_at(ours, store, options.place, options.wanted, options.identity)
         with there as set_:
             hosts.refuse_unproven(set_, options.trust_unsigned)
             done = recovery.recover(set_, site, asked, ours.scratch_dir, dry_run=options.dry_run)
-        fresh, stale = _refreshed(site, options, changed=done.changed and done.rows.rows > 0)
-        return recovered_result(set_.name, done, options, fresh, stale)
+        changed = bool(earlier) or (done.changed and done.rows.rows > 0)
+        fresh, stale = _refreshed(site, options, changed=changed)
+        for path in [*earlier, *([done.undo] if done.undo else [])]:
+            undo_log.note_state(path, "finished")
+        return recovered_result(set_.name, done, options, fresh, [*said, *stale])
+
+
+def _undone(site: Site, options: RecoverOptions) -> CommandResult:
+    """Take a recovery back, and tell Mattermost."""
+    from ..rehearsal import recover as recovery
+    from ..restore import undo_log
+
+    assert options.undo is not None
+    undone = recovery.undo(site, options.undo)
+    fresh, stale = _refreshed(site, options, changed=bool(undone.rows) or undone.resumed)
+    undo_log.note_state(options.undo, "finished")
+    return undone_result(undone, fresh, stale)
 
 
 def _refreshed(
@@ -340,21 +360,13 @@ def recovered_result(
     """Return what was put back, or with --dry-run each row that would be."""
     from ..rehearsal import described
 
-    tables, shown = described.recovered_tables(done), humanize.plain(done.name)
+    shown = humanize.plain(done.name)
     files = done.absent if options.dry_run else sorted(done.folder.written if done.folder else [])
     fields = {
+        **described.recovered_fields(done, files),
         "set": name,
-        "kind": done.kind,
-        "id": done.id,
-        "name": done.name,
         "dry_run": options.dry_run,
-        "tables": tables,
-        "files": files,
-        "missing": done.missing,
-        "undo": str(done.undo) if done.undo else None,
         "restarted": restarted,
-        "rows": done.rows.rows,
-        "undone": None,
     }
     counts = f"{humanize.number(done.rows.rows, 'row')}, {humanize.number(len(files), 'file')}"
     if options.dry_run:
@@ -374,22 +386,11 @@ def recovered_result(
 
 def undone_result(done: Undone, restarted: bool | None, stale: Sequence[str]) -> CommandResult:
     """Return what an undo has taken back."""
+    from ..rehearsal import described
+
     kind, name = done.about.get("kind", ""), done.about.get("name", "")
     counts = f"{humanize.number(done.rows, 'row')}, {humanize.number(done.files, 'file')}"
-    fields = {
-        "set": done.about.get("set", ""),
-        "kind": kind,
-        "id": done.about.get("id", ""),
-        "name": name,
-        "dry_run": False,
-        "tables": [],
-        "files": [],
-        "missing": [],
-        "undo": None,
-        "restarted": restarted,
-        "rows": 0,
-        "undone": {"rows": done.rows, "files": done.files},
-    }
+    fields = {**described.undone_fields(done), "restarted": restarted}
     line = f"Took back {humanize.plain(kind)} {humanize.plain(name)}: {counts}"
     if not (done.rows or done.files):
         line = "Nothing to take back"

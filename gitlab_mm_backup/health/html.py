@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,13 @@ _PACKAGE = __name__.partition(".")[0]
 
 def render(template: str, filters: Mapping[str, Callable[..., Any]], **values: Any) -> bytes:
     """Return a page; all values are escaped."""
+    return b"".join(pieces(template, filters, **values))
+
+
+def pieces(
+    template: str, filters: Mapping[str, Callable[..., Any]], **values: Any
+) -> Iterator[bytes]:
+    """Yield a page in pieces, for one that does not fit into memory; all values are escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -37,8 +44,8 @@ def render(template: str, filters: Mapping[str, Callable[..., Any]], **values: A
     environment.filters.update(
         size=humanize.size, moment=humanize.moment, number=humanize.number, **filters
     )
-    page = environment.get_template(template).render(**values)
-    return page.encode(errors="backslashreplace")
+    for piece in environment.get_template(template).generate(**values):
+        yield piece.encode(errors="backslashreplace")
 
 
 def write(path: Path, page: bytes, usage: str) -> Path:

@@ -177,24 +177,33 @@ def aliased(alias: str, columns: Iterable[str]) -> sql.Composable:
 
 
 def _leave_strangers_out(session: Session, tables: Collection[str], channel: str) -> list[str]:
-    """Remove members of a channel who are not in its team now; return how many, as text.
+    """Remove what only members have from people who are not in the channel's team now.
 
-    Mattermost has none: who leaves a team leaves its channels. In another team than before, the
-    channel is in nobody's category either.
+    Returns how many rows, as text. Mattermost has none such: who leaves a team leaves its channels,
+    and follows no thread there any more. In another team than before, the channel is in nobody's
+    category either.
     """
-    if not {"channels", "channelmembers"} <= set(tables):
+    if "channels" not in tables:
         return []
-    strangers = ask(
-        session,
-        "WITH gone AS (DELETE FROM gitlab_mm_channelmembers m USING gitlab_mm_channels c"
-        " WHERE c.id = %s AND c.teamid <> '' AND NOT EXISTS (SELECT 1 FROM teammembers t WHERE"
-        " t.teamid = c.teamid AND t.userid = m.userid AND t.deleteat = 0)"
-        " AND NOT EXISTS (SELECT 1 FROM channels l WHERE l.id = c.id)"
-        " AND EXISTS (SELECT 1 FROM users u WHERE u.id = m.userid)"
-        " AND EXISTS (SELECT 1 FROM teams e WHERE e.id = c.teamid)"
-        " RETURNING 1) SELECT count(*) FROM gone",
-        channel,
-    )[0][0]
+    said = []
+    for name in ("channelmembers", "threadmemberships"):
+        if name not in tables:
+            continue
+        strangers = ask(
+            session,
+            "WITH gone AS (DELETE FROM {own} m USING gitlab_mm_channels c"
+            " WHERE c.id = %s AND c.teamid <> '' AND NOT EXISTS (SELECT 1 FROM teammembers t WHERE"
+            " t.teamid = c.teamid AND t.userid = m.userid AND t.deleteat = 0)"
+            " AND NOT EXISTS (SELECT 1 FROM channels l WHERE l.id = c.id)"
+            " AND EXISTS (SELECT 1 FROM users u WHERE u.id = m.userid)"
+            " AND EXISTS (SELECT 1 FROM teams e WHERE e.id = c.teamid)"
+            " RETURNING 1) SELECT count(*) FROM gone",
+            channel,
+            own=staging(name),
+        )[0][0]
+        if strangers:
+            rows = humanize.number(strangers, "row")
+            said.append(f"{name}: {rows} left out: not in its team now")
     if "sidebarchannels" in tables:
         ask(
             session,
@@ -203,8 +212,7 @@ def _leave_strangers_out(session: Session, tables: Collection[str], channel: str
             " AND g.teamid <> c.teamid)",
             channel,
         )
-    text = f"channelmembers: {humanize.number(strangers, 'row')} left out: not in its team now"
-    return [text] if strangers else []
+    return said
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -246,6 +247,22 @@ def columns(session: psycopg.Connection[Any], table: str) -> dict[str, str]:
     return {str(row[0]): str(row[1]) for row in ask(session, query, table)}
 
 
+def committed(session: psycopg.Connection[Any], transaction: str) -> bool | None:
+    """Tell whether a transaction of before was committed; None while it is not decided.
+
+    One that this server does not know any more counts as committed.
+    """
+    import psycopg
+
+    if not transaction:
+        return False
+    try:
+        state = ask(session, "SELECT txid_status(%s::bigint)", transaction)[0][0]
+    except psycopg.DataError:  # of another cluster
+        return True
+    return None if state == "in progress" else state != "aborted"
+
+
 def change(session: psycopg.Connection[Any], key: Sequence[str], wanted: Change) -> bool:
     """Change a row that has the old values still; tell whether it has."""
     from psycopg import sql
@@ -253,7 +270,10 @@ def change(session: psycopg.Connection[Any], key: Sequence[str], wanted: Change)
     types = columns(session, wanted.table)
     news = [sql.SQL("{} = %s").format(sql.Identifier(name)) for name in wanted.columns]
     olds = [
-        sql.SQL("{}::text IS NOT DISTINCT FROM %s::text").format(sql.Identifier(name))
+        # Through its type, for a type may print a value in another form, as jsonb does.
+        sql.SQL("{}::text IS NOT DISTINCT FROM (%s::{})::text").format(
+            sql.Identifier(name), sql.SQL(types[name])
+        )
         for name in wanted.columns
     ]
     own = [
@@ -281,7 +301,7 @@ def thread_counts(session: psycopg.Connection[Any], roots: Iterable[str]) -> lis
         rows = session.execute(_THREADS, {"roots": list(roots)}).fetchall()
         for root, replies, last, listed, true_replies, true_last, people in rows:
             known = _participants(listed)
-            new = f"""[{",".join(f'"{person}"' for person in people or [])}]"""
+            new = json.dumps(people or [], ensure_ascii=False)
             wanted = {
                 "replycount": (replies, true_replies),
                 "lastreplyat": (last, true_last),

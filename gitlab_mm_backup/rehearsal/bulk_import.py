@@ -40,15 +40,6 @@ Fields = dict[str, Any]  # of one JSON object
 
 
 @dataclass(frozen=True)
-class PostDetail:
-    """What of a message only an import needs."""
-
-    edited: int  # milliseconds since 1970; 0 for never
-    pinned: bool
-    props: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class ImportFile:
     """A bulk-import file that was written."""
 
@@ -68,9 +59,11 @@ class ImportMaterial:
     users: dict[str, Fields] = field(default_factory=dict)
     team_members: dict[tuple[str, str], str] = field(default_factory=dict)  # (user, team) -> roles
     members: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
-    posts: dict[str, PostDetail] = field(default_factory=dict)
     emoji: dict[str, str] = field(default_factory=dict)  # name -> id
     left_out: Counter[str] = field(default_factory=Counter)  # why -> how many
+
+    def __post_init__(self) -> None:
+        self._channels = {made.id for made in self.conversations}
 
     @property
     def small_files(self) -> list[str]:
@@ -100,17 +93,8 @@ class ImportMaterial:
             Table("users", user, self._user),
             Table("teammembers", ("userid", "teamid", *roles, "deleteat"), self._team_member),
             Table("channelmembers", ("userid", "channelid", *roles), self._member),
-            Table("posts", ("id", "editat", "ispinned", "props"), self._post, self._keeps()),
             Table("emoji", ("id", "name", "deleteat"), self._emoji),
         ]
-
-    def _keeps(self) -> Any:
-        wanted = {post.message.id.encode(errors="replace") for post in _every(self.conversations)}
-
-        def keeps(line: bytes) -> bool:
-            return line[: line.find(b"\t")] in wanted  # the id is the first column
-
-        return keeps
 
     def _team(self, row: Row) -> None:
         id_, name, title, kind, description, is_open = (value or "" for value in row)
@@ -146,12 +130,8 @@ class ImportMaterial:
 
     def _member(self, row: Row) -> None:
         user, channel, *rest = (value or "" for value in row)
-        if any(channel == made.id for made in self.conversations):
+        if channel in self._channels:
             self.members[channel][user] = _roles("channel", *rest)
-
-    def _post(self, row: Row) -> None:
-        id_, edited, pinned, props = (value or "" for value in row)
-        self.posts[id_] = PostDetail(search.number(edited), pinned == "t", _object(props))
 
     def _emoji(self, row: Row) -> None:
         id_, name, deleteat = (value or "" for value in row)
@@ -306,7 +286,6 @@ class _Lines:
 
     def _post(self, post: Post, first: int) -> Fields:
         """Return the fields that posts and replies have; none may be older than ``first``."""
-        detail = self._material.posts.get(post.message.id, PostDetail(0, False, {}))
         made = max(post.message.made, first)
         reactions = [
             {
@@ -322,8 +301,9 @@ class _Lines:
             "user": self.people[post.message.user],
             "message": post.message.text,
             "create_at": made,
-            **_given(edit_at=detail.edited, is_pinned=detail.pinned, type=post.message.kind),
-            **_given(props=detail.props, reactions=reactions),
+            **_given(edit_at=post.detail.edited, is_pinned=post.detail.pinned),
+            **_given(type=post.message.kind, props=_object(post.detail.props)),
+            **_given(reactions=reactions),
             **_given(attachments=[{"path": path} for path in files]),
         }
 

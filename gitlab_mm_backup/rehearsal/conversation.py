@@ -6,16 +6,22 @@ No tag of a message gets into a page, and no request leaves it.
 from __future__ import annotations
 
 import base64
+import contextlib
+import os
 import re
+import sqlite3
+import tempfile
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import Failure
+from ..errors import Failure, reason
+from ..postgresql import scratch
 from ..store.sets import BackupSet
 from ..system import humanize
 from . import dump_rows, search
@@ -28,6 +34,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _ABOVE = 2  # levels of headings in a page
+_PREFIX = ".gitlab-mm-messages-"
 _LONGEST = 65536  # letters; Mattermost has no longer messages
 
 #: Paths of avatars below the data directory (Mattermost's app/user.go, 4.6 to 11).
@@ -44,6 +51,14 @@ class Reaction(NamedTuple):
     made: int  # milliseconds since 1970
 
 
+class Detail(NamedTuple):
+    """What of a message only an import needs."""
+
+    edited: int = 0  # milliseconds since 1970; 0 for never
+    pinned: bool = False
+    props: str = ""  # JSON
+
+
 @dataclass(frozen=True)
 class Post:
     """A message with all that belongs to it."""
@@ -53,8 +68,9 @@ class Post:
     at: datetime | None  # in local time; None for a moment that no clock has
     uploads: Sequence[Upload]
     reactions: Sequence[Reaction]  # in the order of the dump
-    replies: Sequence[Post] = ()
+    replies: Iterable[Post] = ()  # true where there are any
     orphan: bool = False  # a reply whose thread begins elsewhere
+    detail: Detail = field(default_factory=Detail)
 
     @property
     def names_by_emoji(self) -> Mapping[str, Sequence[str]]:
@@ -70,7 +86,7 @@ class Day:
     """The posts of one day, in local time."""
 
     date: str  # YYYY-MM-DD, or "unknown"
-    posts: Sequence[Post]
+    posts: Iterable[Post]  # to be read before the next day
 
 
 @dataclass(frozen=True)
@@ -80,7 +96,7 @@ class Conversation:
     id: str  # of the channel
     channel: str  # as people know it
     title: str
-    days: Sequence[Day]
+    days: Iterable[Day]  # as often as it is read
     posts: int
     people: Sequence[tuple[str, str]]  # id and name of each author
 
@@ -100,85 +116,167 @@ class Page:
     file: str  # its name in the directory
 
 
-def of(set_: BackupSet, found: SearchResult, *, deleted: bool = False) -> list[Conversation]:
-    """Return the conversations that ``found`` messages and uploads are of, by the channels' names.
+@dataclass(frozen=True)
+class _Rows(Iterable[Post]):
+    """Posts that are read from the file each time; true where there are any."""
 
-    ``deleted`` messages and uploads are left out unless they are asked for, and versions of a
-    message that was edited later always.
-    """
-    messages = [
-        message
-        for message in found.messages
-        if not message.replaced and (deleted or not message.deleted)
-    ]
-    reactions = _reactions(set_, {message.id for message in messages}, found.directory)
-    uploads = defaultdict(list)
-    for upload in found.uploads:
-        if deleted or not upload.deleted:
-            uploads[upload.post].append(upload)
-    posts: dict[str, list[Post]] = defaultdict(list)
-    for message in messages:
-        posts[message.channel].append(
-            _post(message, found.directory, uploads[message.id], reactions.get(message.id, ()))
+    read: Callable[[], Iterator[Post]]
+
+    def __iter__(self) -> Iterator[Post]:
+        return self.read()
+
+    def __bool__(self) -> bool:
+        return next(self.read(), None) is not None
+
+
+@dataclass(frozen=True)
+class _Days(Iterable[Day]):
+    posts: Iterable[Post]
+
+    def __iter__(self) -> Iterator[Day]:
+        return (Day(date, some) for date, some in groupby(self.posts, key=_date))
+
+
+_TABLES = """
+    PRAGMA journal_mode = OFF;
+    PRAGMA synchronous = OFF;
+    PRAGMA locking_mode = EXCLUSIVE;
+    PRAGMA cache_size = -2048;
+    CREATE TABLE posts (id, text, channel, user, made, deleted, root, kind, edited, pinned, props);
+    CREATE INDEX ids ON posts (id);
+    CREATE INDEX places ON posts (channel, made, id);
+    CREATE INDEX roots ON posts (root, made, id);
+    CREATE TABLE reactions (post, user, emoji, made);
+    CREATE INDEX reacted ON reactions (post);
+    BEGIN
+"""
+# Only a message that begins a thread has replies: of any other, they would be in no place.
+_IS_REPLY = (
+    "p.root <> x'' AND EXISTS (SELECT 1 FROM posts r WHERE r.id = p.root AND r.root = x''"
+    " AND r.channel = p.channel)"
+)
+_POSTS = "SELECT p.* FROM posts p WHERE"
+_LARGEST = (1 << 63) - 1  # of SQLite's integers
+
+
+class Messages:
+    """Messages with their reactions, in a file without a name, so that memory does not grow with them."""
+
+    def __init__(self, folder: Path, *, deleted: bool) -> None:
+        """Open it in ``folder``; ``deleted`` messages are kept only where they are asked for."""
+        descriptor, name = tempfile.mkstemp(prefix=_PREFIX, dir=folder)
+        os.close(descriptor)
+        self._session = sqlite3.connect(name, isolation_level=None)
+        try:
+            self._session.executescript(_TABLES)
+        finally:
+            os.unlink(name)
+        self._deleted = deleted
+        self.directory = Directory()
+        self._uploads: dict[str, list[Upload]] = defaultdict(list)
+
+    def add(self, message: Message, detail: Row) -> None:
+        """Keep a message; not a version of one that was edited later."""
+        if message.replaced or (message.deleted and not self._deleted):
+            return
+        edited, pinned, props = detail
+        values = (
+            *map(_bytes, (message.id, message.text, message.channel, message.user)),
+            *(_number(message.made), message.deleted, _bytes(message.root), _bytes(message.kind)),
+            *(_number(search.number(edited)), pinned == "t", _bytes(props or "")),
         )
-    made = [_conversation(id_, some, found.directory) for id_, some in posts.items()]
-    return sorted(made, key=lambda conversation: conversation.channel)
+        self._session.execute(f"INSERT INTO posts VALUES ({', '.join('?' * len(values))})", values)
+
+    def complete(self, set_: BackupSet, found: SearchResult) -> None:
+        """Add what belongs to the messages: uploads, reactions, and the names of people."""
+        self.directory = found.directory
+        for upload in found.uploads:
+            if self._deleted or not upload.deleted:
+                self._uploads[upload.post].append(upload)
+        columns = ("postid", "userid", "emojiname", "createat", "deleteat")
+        dump_rows.read(set_, [Table("reactions", columns, self._react)])
+
+    def _react(self, row: Row) -> None:
+        post, user, emoji, at, deleted = (value or "" for value in row)
+        if search.deleted(deleted) or not self._ask("SELECT 1 FROM posts WHERE id = ?", post):
+            return
+        values = (*map(_bytes, (post, user, emoji)), _number(search.number(at)))
+        self._session.execute("INSERT INTO reactions VALUES (?, ?, ?, ?)", values)
+
+    def _ask(self, query: str, *texts: str) -> list[Any]:
+        return self._session.execute(query, [*map(_bytes, texts)]).fetchall()
+
+    def conversations(self) -> list[Conversation]:
+        """Return the conversations that messages were found in, by the channels' names."""
+        counted = self._ask("SELECT channel, count(*) FROM posts GROUP BY channel")
+        made = [self._conversation(_text(channel), posts) for channel, posts in counted]
+        return sorted(made, key=lambda conversation: conversation.channel)
+
+    def _conversation(self, id_: str, posts: int) -> Conversation:
+        channel = self.directory.channels.get(id_)
+        users = self._ask("SELECT DISTINCT user FROM posts WHERE channel = ?", id_)
+        people = {_text(user): self.directory.name_of_user(_text(user)) for (user,) in users}
+        title = channel.title if channel else ""
+        name = self.directory.name_of_channel(id_)
+        query = f"{_POSTS} p.channel = ? AND NOT ({_IS_REPLY}) ORDER BY p.made, p.id"
+        days = _Days(_Rows(lambda: self._posts(query, id_)))
+        return Conversation(id_, name, title, days, posts, sorted(people.items()))
+
+    def _posts(self, query: str, *texts: str) -> Iterator[Post]:
+        for row in self._session.execute(query, [*map(_bytes, texts)]):
+            yield self._post(row)
+
+    def _post(self, row: Sequence[Any]) -> Post:
+        id_, text, channel, user = map(_text, row[:4])
+        made, deleted, root, kind = row[4], bool(row[5]), _text(row[6]), _text(row[7])
+        message = Message(id_, text, channel, user, made, deleted, False, root, kind)
+        moment = search.moment(made)
+        reactions = self._ask(
+            "SELECT user, emoji, made FROM reactions WHERE post = ? ORDER BY rowid", id_
+        )
+        of_root = f"{_POSTS} p.root = ? AND p.channel = ? ORDER BY p.made, p.id"
+        return Post(
+            message,
+            self.directory.name_of_user(user),
+            moment.astimezone() if moment else None,
+            self._uploads.get(id_, ()),
+            [self._reaction(_text(user), _text(emoji), at) for user, emoji, at in reactions],
+            () if root or not id_ else _Rows(lambda: self._posts(of_root, id_, channel)),
+            orphan=bool(root),
+            detail=Detail(row[8], bool(row[9]), _text(row[10])),
+        )
+
+    def _reaction(self, user: str, emoji: str, made: int) -> Reaction:
+        return Reaction(user, self.directory.name_of_user(user), emoji, made)
 
 
-def _post(
-    message: Message,
-    directory: Directory,
-    uploads: Sequence[Upload],
-    reactions: Sequence[Reaction],
-) -> Post:
-    moment = search.moment(message.made)
-    at = moment.astimezone() if moment else None
-    return Post(message, directory.name_of_user(message.user), at, uploads, reactions)
+@contextlib.contextmanager
+def kept(folder: Path, *, deleted: bool) -> Iterator[Messages]:
+    """Yield a place for messages in ``folder``; raises Failure where its disk is full."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        messages = Messages(folder, deleted=deleted)
+        with contextlib.closing(messages._session):
+            yield messages
+    except (OSError, sqlite3.OperationalError) as error:
+        raise Failure(f"{folder} cannot be written", reason(error), scratch.WAYS) from error
 
 
-def _conversation(id_: str, posts: Sequence[Post], directory: Directory) -> Conversation:
-    channel = directory.channels.get(id_)
-    threads = _threads(posts)
-    days = [Day(date, list(some)) for date, some in groupby(threads, key=_date)]
-    people = {post.message.user: post.author for post in posts}
-    title = channel.title if channel else ""
-    name = directory.name_of_channel(id_)
-    return Conversation(id_, name, title, days, len(posts), sorted(people.items()))
+def _bytes(text: str) -> bytes:
+    """Return a text as SQLite can keep it: a set may have letters that UTF-8 has not."""
+    return text.encode(errors="surrogatepass")
 
 
-def _threads(posts: Sequence[Post]) -> list[Post]:
-    """Return the posts that begin threads, with their replies; the order stays."""
-    known = {post.message.id for post in posts}
-    replies: dict[str, list[Post]] = defaultdict(list)
-    for post in posts:
-        if post.message.root in known:
-            replies[post.message.root].append(post)
-    return [
-        replace(post, replies=replies[post.message.id], orphan=bool(post.message.root))
-        for post in posts
-        if post.message.root not in known
-    ]
+def _text(value: bytes) -> str:
+    return value.decode(errors="surrogatepass")
+
+
+def _number(value: int) -> int:
+    return max(-_LARGEST, min(value, _LARGEST))
 
 
 def _date(post: Post) -> str:
     return f"{post.at:%Y-%m-%d}" if post.at else "unknown"
-
-
-def _reactions(
-    set_: BackupSet, posts: Collection[str], directory: Directory
-) -> dict[str, list[Reaction]]:
-    """Return the reactions to ``posts``, by their ids, in the order of the dump."""
-    made: dict[str, list[Reaction]] = defaultdict(list)
-
-    def take(row: Row) -> None:
-        user, post, emoji, at, deleted = (value or "" for value in row)
-        if post in posts and not search.deleted(deleted):
-            name = directory.name_of_user(user)
-            made[post].append(Reaction(user, name, emoji, search.number(at)))
-
-    columns = ("userid", "postid", "emojiname", "createat", "deleteat")
-    dump_rows.read(set_, [Table("reactions", columns, take)])
-    return made
 
 
 def avatars(conversations: Sequence[Conversation]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from .directory import Channel, Directory, Team, User
 from .search import Message, Upload
 
 if TYPE_CHECKING:
-    from .recover import Recovery
+    from .recover import Recovery, Undone
 
 _LONGEST = 200  # letters of a text that are shown
 _KINDS = {"O": "open", "P": "private", "D": "direct", "G": "group"}
@@ -187,6 +187,33 @@ def recovered_tables(done: Recovery) -> list[dict[str, object]]:
         }
         for name in sorted({*rows.inserted, *changed})
     ]
+
+
+def recovered_fields(done: Recovery, files: Sequence[str]) -> dict[str, object]:
+    """Return the JSON fields of what a recovery has brought back, or would."""
+    return {
+        "kind": done.kind,
+        "id": done.id,
+        "name": done.name,
+        "tables": recovered_tables(done),
+        "files": files,
+        "missing": done.missing,
+        "undo": str(done.undo) if done.undo else None,
+        "rows": done.rows.rows,
+        "undone": None,
+    }
+
+
+def undone_fields(done: Undone) -> dict[str, object]:
+    """Return the JSON fields of what an undo has taken back."""
+    return {
+        **{name: done.about.get(name, "") for name in ("set", "kind", "id", "name")},
+        "dry_run": False,
+        **{name: [] for name in ("tables", "files", "missing")},
+        "undo": None,
+        "rows": 0,
+        "undone": {"rows": done.rows, "files": done.files},
+    }
 
 
 def recovered_lines(done: Recovery, files: Sequence[str]) -> list[str]:

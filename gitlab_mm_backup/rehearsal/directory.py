@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ..errors import ExitCode, Failure
+from ..mattermost.owned_rows import CHANNEL, TEAM, USER
 from ..store.sets import BackupSet
 from ..system import humanize, process
 from . import dump_rows
@@ -111,6 +112,20 @@ class Directory:
             return ",".join(f"@{name.strip()}" for name in channel.title.split(","))
         team = self.teams.get(channel.team)
         return f"{team.name if team else channel.team}/{channel.name}"
+
+    def name_of(self, kind: str, id_: str) -> str:
+        """Return the name of a thing as its kind is named; the id of one that has no name."""
+        if kind == TEAM:
+            return self.teams[id_].name
+        if kind == CHANNEL:
+            return self.name_of_channel(id_)
+        return f"@{self.name_of_user(id_)}" if kind == USER else id_
+
+    def id_of(self, kind: str, wanted: str) -> str:
+        """Return the id of a team, channel or user; raises Failure for none or several."""
+        if kind == TEAM:
+            return self.team(wanted).id
+        return (self.channel(wanted) if kind == CHANNEL else self.user(wanted)).id
 
     def channel(self, wanted: str) -> Channel:
         """Return the channel team/channel, @a,@b, or of an id; raises Failure for none or several."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import secrets
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ from ..errors import Failure, reason
 from ..store import verify
 from ..store.archive_reader import Each, MemberContent
 from ..store.sets import BackupSet
-from ..system import humanize
+from ..system import files, humanize
 from .output_folder import Asker, OutputFolder, as_account
 from .search import Upload
 
@@ -26,6 +28,9 @@ Wanted = dict[str, list[Upload]]  # by the absolute paths that their files had
 Place = Callable[[Upload], Sequence[str]]  # the directories of an upload, below the one given
 _SMALL = 200 << 10  # bytes of a file that is kept in memory
 _FOLDER_MODE = 0o750
+_TEMPORARY = ".gitlab-mm-recover-"  # begins the name of a file until it is complete
+# Of link(2), on a disk that has no hard links.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _PASSES = 2  # a hard link comes after the file that it is another name of
 
 
@@ -175,8 +180,9 @@ def _write(uploads: Sequence[Upload], content: MemberContent, made: Extraction) 
 class LiveFolder:
     """The live data directory, in which files are put back with the rights of Mattermost's account.
 
-    So no link that the account makes there leads further than its own rights do. ``note`` gets
-    each file and directory before it is created, and each file once it is complete.
+    So no link that the account makes there leads further than its own rights do. A file is written
+    under a temporary name, and gets its own when it is complete. ``note`` gets each file and
+    directory before it is created.
     """
 
     path: Path
@@ -202,41 +208,63 @@ class LiveFolder:
     def take(self, path: str, member: TarInfo, content: MemberContent) -> None:
         """Write a file of the set, unless there is one; raises Failure where that fails."""
         place = self._place(path)
+        if self.has(path):
+            self._compare(place, path, content)
+            return
         try:
-            with self._created(place, path, member) as file:
+            with self._created(place, member) as (temporary, file):
                 digest = hashlib.sha256()
                 for piece in content.pieces():
                     file.write(piece)
                     digest.update(piece)
-                file.flush()
-                os.fsync(file.fileno())
-        except FileExistsError:
-            self._compare(place, path, content)
-            return
+                self._complete(file, member)
+                self._noted(file=path, sha256=digest.hexdigest())
+                if self._named(temporary, place):
+                    self.written[path] = digest.hexdigest()
+                    self.bytes += member.size
+                else:  # Mattermost was faster; an undo leaves that one alone
+                    self._noted(stays=path)
+                    self.differing.append(path)
         except OSError as error:
             raise _CannotWrite("An upload cannot be put back", reason(error)) from error
-        self.written[path] = digest.hexdigest()
-        self.bytes += member.size
-        self.note({"file": path, "sha256": self.written[path]})
 
     @contextlib.contextmanager
-    def _created(self, place: Path, path: str, member: TarInfo) -> Iterator[BinaryIO]:
-        """Yield a new file with mode and time of ``member``, which is removed if the block fails."""
+    def _created(self, place: Path, member: TarInfo) -> Iterator[tuple[Path, BinaryIO]]:
+        """Yield a new file beside ``place``, and its temporary name, which is removed at the end."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        temporary = place.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
         with as_account(self.owner):
             self._make(place.parent)
-            descriptor = os.open(place, flags, 0o600)
+            self._noted(file=str(temporary.relative_to(self.path)))
+            descriptor = os.open(temporary, flags, 0o600)
         try:
             with open(descriptor, "wb") as file:
-                self.note({"file": path})
-                yield file
-                os.fchmod(descriptor, stat.S_IMODE(member.mode) & 0o777)
-                with contextlib.suppress(OSError, OverflowError):  # a date that no disk can have
-                    os.utime(descriptor, ns=(_nanoseconds(member),) * 2)
-        except BaseException:
+                yield temporary, file
+        finally:
             with as_account(self.owner), contextlib.suppress(OSError):
-                os.unlink(place)
-            raise
+                os.unlink(temporary)
+
+    def _complete(self, file: BinaryIO, member: TarInfo) -> None:
+        """Give a file the mode and time of ``member``, and sync it to disk."""
+        file.flush()
+        os.fchmod(file.fileno(), stat.S_IMODE(member.mode) & 0o777)
+        with contextlib.suppress(OSError, OverflowError):  # a date that no disk can have
+            os.utime(file.fileno(), ns=(_nanoseconds(member),) * 2)
+        os.fsync(file.fileno())
+
+    def _named(self, temporary: Path, place: Path) -> bool:
+        """Give a file its own name; tell whether that was free."""
+        with as_account(self.owner):
+            try:
+                os.link(temporary, place)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS or os.path.lexists(place):
+                    raise
+                os.rename(temporary, place)
+            files.sync_folder(place.parent)
+        return True
 
     def _make(self, folder: Path) -> None:
         """Create a directory and those above it, as Mattermost does (os.MkdirAll, 0750)."""
@@ -245,9 +273,16 @@ class LiveFolder:
             folder.relative_to(self.path),
         ):
             if str(place) != "." and not os.path.lexists(self.path / place):
-                self.note({"directory": str(place)})
+                self._noted(directory=str(place))
                 os.mkdir(self.path / place, _FOLDER_MODE)
                 os.chmod(self.path / place, _FOLDER_MODE)
+                files.sync_folder((self.path / place).parent)
+
+    def _noted(self, **line: str) -> None:
+        try:
+            self.note(line)
+        except Failure as failure:
+            raise _CannotWrite(failure.message, failure.detail, failure.hint) from failure
 
     def _compare(self, place: Path, path: str, content: MemberContent) -> None:
         try:

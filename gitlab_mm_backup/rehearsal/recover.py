@@ -6,25 +6,25 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import clock
 from ..backup import live
-from ..errors import ExitCode, Failure
+from ..errors import ExitCode, Failure, reason
 from ..mattermost import owned_rows, staged_rows
 from ..mattermost.owned_rows import CHANNEL, FILE, HOMES, POST, TEAM, USER, OwnedTable
 from ..mattermost.site import Site
 from ..mattermost.staged_rows import Wanted
-from ..postgresql import connection
+from ..postgresql import connection, contents
 from ..postgresql.contents import ask, named
-from ..restore import live_rows, undo_log
+from ..postgresql.scratch import WAYS
+from ..restore import live_rows, undo_log, version_rules
 from ..restore.live_rows import Recovered
-from ..restore.undo_log import RecoveryLog
+from ..restore.undo_log import RecoveryLog, RecoveryRecord
 from ..store.sets import BackupSet
 from ..system import humanize, sandbox
-from ..version import numbers
 from . import directory, dump_rows, extraction
 from .directory import Directory
 from .dump_rows import Table
@@ -35,7 +35,6 @@ _ID = re.compile(r"[a-z0-9]{26}")  # of everything in Mattermost (model.NewId)
 # As Mattermost has names of channels (model.IsValidChannelIdentifier).
 _NAME = re.compile(r"[a-z0-9]+([a-z\-_0-9]+|(__)?)[a-z0-9]*")
 _LONGEST_NAME = 64
-_EXTRACT = "gitlab-mm extract takes files and messages out of this set."
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,12 @@ def recover(
     With ``dry_run`` all is done in a transaction that is rolled back, and no file is written.
     Raises Failure, with nothing changed, where the thing cannot come back.
     """
-    refuse_unfit(set_, site)
+    version_rules.refuse_recovery(set_, site)
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     names = directory.read(set_)
     id_ = _find(names, asked)
     tables = _tables(set_, site, asked.kind, id_)
-    with contextlib.ExitStack() as opened:
+    with _on_disk(scratch), contextlib.ExitStack() as opened:
         gathered = dump_rows.gather(
             set_,
             asked.kind,
@@ -94,7 +93,7 @@ def recover(
         wanted = Wanted(asked.kind, id_, gathered.rows, encoding, place)
         job = _Job(set_, site, wanted, names)
         plan = job.rows(None)
-        done = Recovery(asked.kind, id_, _shown(names, asked.kind, id_), plan, None, [])
+        done = Recovery(asked.kind, id_, names.name_of(asked.kind, id_), plan, None, [])
         done.missed = [
             (name, rows, owned_rows.LEFT_OUT[name]) for name, rows in gathered.missed.items()
         ]
@@ -106,42 +105,19 @@ def recover(
     return done
 
 
-def refuse_unfit(set_: BackupSet, site: Site) -> None:
-    """Raise Failure for a set whose rows have no place in the live Mattermost."""
-    theirs, ours = set_.manifest.mattermost, site.version
-    if numbers(theirs)[:1] != numbers(ours)[:1]:
-        raise Failure(
-            "The set is of another major version of Mattermost",
-            f"the set has {theirs}, this host {ours}; their tables differ",
-            _EXTRACT,
-        )
-    if not (owned_rows.reviewed(theirs) and owned_rows.reviewed(ours)):
-        raise Failure(
-            "This version of Mattermost is not known well enough",
-            f"the set has {theirs}, this host {ours}; the tables of {' to '.join(owned_rows.REVIEWED)} "
-            "were reviewed",
-            _EXTRACT,
-        )
-    now = live.look(site)
-    if now.trouble:
-        raise Failure("The live database cannot be read", now.trouble)
-    kept = set_.manifest.installation
-    if kept and now.installation and kept != now.installation:
-        raise Failure(
-            "The set is of another Mattermost",
-            f"its installation is {kept}, the live one {now.installation}",
-            _EXTRACT,
-        )
+@contextlib.contextmanager
+def _on_disk(folder: Path) -> Iterator[None]:
+    """Raise Failure where the rows of the set have no room in the scratch directory."""
+    try:
+        yield
+    except OSError as error:
+        raise Failure(f"{folder} cannot be written", reason(error), WAYS) from error
 
 
 def _find(names: Directory, asked: Asked) -> str:
     """Return the id of a thing; raises Failure where the set has none or several."""
-    if asked.kind == TEAM:
-        return names.team(asked.name).id
-    if asked.kind == CHANNEL:
-        return names.channel(asked.name).id
-    if asked.kind == USER:
-        return names.user(asked.name).id
+    if asked.kind in (TEAM, CHANNEL, USER):
+        return names.id_of(asked.kind, asked.name)
     if not _ID.fullmatch(asked.name):
         raise Failure(
             f"{humanize.plain(asked.name)} is not the id of a {_WORDS[asked.kind]}",
@@ -153,14 +129,6 @@ def _find(names: Directory, asked: Asked) -> str:
 
 
 _WORDS = {POST: "message", FILE: "file", CHANNEL: "channel", TEAM: "team", USER: "user"}
-
-
-def _shown(names: Directory, kind: str, id_: str) -> str:
-    if kind == TEAM:
-        return names.teams[id_].name
-    if kind == CHANNEL:
-        return names.name_of_channel(id_)
-    return f"@{names.name_of_user(id_)}" if kind == USER else id_
 
 
 def _tables(set_: BackupSet, site: Site, kind: str, id_: str) -> list[OwnedTable]:
@@ -194,19 +162,20 @@ def _place(site: Site, asked: Asked, id_: str) -> dict[str, str]:
             exit_code=ExitCode.USAGE,
         )
     with connection.within(site.database) as session:
-        there = ask(session, "SELECT name FROM channels WHERE id = %s", id_)
-        rows = ask(session, "SELECT id FROM teams WHERE name = %s AND deleteat = 0", team)
-    if there:
+        there = ask(session, "SELECT name, teamid FROM channels WHERE id = %s", id_)
+        rows = ask(session, "SELECT id, deleteat > 0 FROM teams WHERE name = %s", team)
+    if there and [(name, row[0]) for row in rows] != there:
         raise Failure(
             "The channel is still there, and keeps its name",
             f"its name is {humanize.plain(there[0][0])} now",
             "Leave out --as; a channel is renamed in Mattermost.",
             ExitCode.USAGE,
         )
-    if not rows:
+    if not rows or rows[0][1]:
+        shown, where = humanize.plain(team), "in Mattermost"
         raise Failure(
-            f"There is no team {humanize.plain(team)} in Mattermost",
-            hint=f"A team of the set comes back by: gitlab-mm recover SET --team {humanize.plain(team)}",
+            f"The team {shown} is deleted {where}" if rows else f"There is no team {shown} {where}",
+            hint=f"A team of the set comes back by: gitlab-mm recover SET --team {shown}",
             exit_code=ExitCode.USAGE,
         )
     return {"name": name, "teamid": rows[0][0]}
@@ -247,7 +216,8 @@ class _Job:
             done.warnings, done.partial = [*problems, *left], bool(left)
             live_rows.put_back(session, tables, self.wanted, done)
             if log is not None:
-                log.settle(done.inserted, done.digests, done.changes)
+                transaction = str(ask(session, "SELECT txid_current()")[0][0])
+                log.settle(done.inserted, done.digests, done.changes, transaction)
         return done
 
     def _had(self, asked: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
@@ -274,9 +244,8 @@ class _Job:
             if done.rows.uploads:
                 done.warnings += self.site.uncovered
             return
-        folders, account = self.site.folders, sandbox.account_entry(self.site.account.user)
-        path = folders.real.get("data", folders.home / "data")
-        done.folder = LiveFolder(path, Asker(account.pw_uid, account.pw_gid), lambda _: None)
+        done.folder = _folder(self.site)
+        path = done.folder.path
         done.absent = extraction.absent(self._paths(done.rows), done.folder)
         absent = set(done.absent)
         needed = sum(int(size or 0) for size, _, name, *_ in done.rows.uploads if name in absent)
@@ -305,11 +274,10 @@ class _Job:
                     done.folder.note = log.note
                     extraction.put_back(self.kept, self._paths(done.rows), done.folder)
                 done.rows = self.rows(log)
-            except BaseException:
+            except BaseException as cause:
                 record = undo_log.read_recovery(log.path)
-                if done.folder is not None:
-                    extraction.take_away(done.folder, record.files, record.directories)
-                log.remove()
+                if not _backed_out(self.site, log.path, record):
+                    raise _undecided(log.path) from cause
                 raise
         if done.rows.rows or (done.folder and done.folder.written):
             done.undo = log.path
@@ -332,6 +300,70 @@ class _Job:
         ]
 
 
+def _backed_out(site: Site, path: Path, record: RecoveryRecord) -> bool:
+    """Remove the files and the log of a recovery that failed, unless its rows were committed.
+
+    Returns whether it is as before then. A server that is gone cannot tell.
+    """
+    try:
+        with connection.within(site.database) as session:
+            if contents.committed(session, record.transaction) is not False:
+                return False
+    except Failure:
+        if record.transaction:
+            return False
+    if not site.uncovered:
+        extraction.take_away(_folder(site), record.files, record.directories)
+    path.unlink(missing_ok=True)
+    return True
+
+
+def _undecided(path: Path) -> Failure:
+    return Failure(
+        "The recovery was interrupted while its rows were written",
+        f"whether they are there is not known; the undo file is {path}",
+        "Run the command again; or, to take it back: gitlab-mm recover --undo FILE.",
+        ExitCode.ATTENTION,
+    )
+
+
+def resolve_interrupted(site: Site) -> tuple[list[str], list[Path]]:
+    """Bring recoveries that were killed to an end; return how each ended, as text.
+
+    One whose rows were not committed is as if it had never begun. The others stay: their undo files
+    are returned, to be noted as finished once Mattermost was told. Raises Failure while a transaction
+    is not decided.
+    """
+    said, kept = [], []
+    for path, record in undo_log.interrupted():
+        shown = humanize.plain(f"{record.about.get('kind', '')} {record.about.get('name', '')}")
+        if _of_another(site, record):
+            continue
+        if _backed_out(site, path, record):
+            said.append(f"An interrupted recovery of {shown} was taken back")
+            continue
+        with connection.within(site.database) as session:
+            live_rows.refuse_undecided(session, record)
+        kept.append(path)
+        said.append(
+            f"The recovery of {shown} was interrupted after its rows were written; to take it back: "
+            f"gitlab-mm recover --undo {path}"
+        )
+    return said, kept
+
+
+def _of_another(site: Site, record: RecoveryRecord) -> bool:
+    now, then = live.look(site).installation, record.about.get("installation", "")
+    return bool(now and then and now != then)
+
+
+def _folder(site: Site) -> LiveFolder:
+    """Return the live data directory."""
+    folders, account = site.folders, sandbox.account_entry(site.account.user)
+    path = folders.real.get("data", folders.home / "data")
+    return LiveFolder(path, Asker(account.pw_uid, account.pw_gid), lambda _: None)
+
+
 @dataclass
 class Undone:
     """What an undo has taken back."""
@@ -340,23 +372,23 @@ class Undone:
     rows: int
     files: int
     warnings: list[str]
+    resumed: bool  # an earlier undo was killed: Mattermost may not know of the rows it removed
 
 
 def undo(site: Site, path: Path) -> Undone:
     """Take back what a recovery did; raises Failure, with nothing changed, where that is in use."""
     record = undo_log.read_recovery(path)
-    now, then = live.look(site).installation, record.about.get("installation", "")
-    if now and then and now != then:
-        raise Failure("The undo file is of another Mattermost", f"its installation is {then}")
+    if _of_another(site, record):
+        raise Failure(
+            "The undo file is of another Mattermost",
+            f"its installation is {humanize.plain(record.about['installation'])}",
+        )
     with connection.transaction(site.database, keep=True) as session:
         rows, told = live_rows.take_back(session, record)
-    account = sandbox.account_entry(site.account.user)
-    folders = site.folders
-    folder = LiveFolder(
-        folders.real.get("data", folders.home / "data"),
-        Asker(account.pw_uid, account.pw_gid),
-        lambda _: None,
-    )
-    there = {name: digest for name, digest in record.files.items() if folder.has(name)}
-    told += extraction.take_away(folder, there, record.directories)
-    return Undone(record.about, rows, len(there), told)
+        undo_log.note_state(path, "undoing")
+    there: dict[str, str] = {}
+    if record.files or record.directories:
+        folder = _folder(site)
+        there = {name: digest for name, digest in record.files.items() if folder.has(name)}
+        told += extraction.take_away(folder, there, record.directories)
+    return Undone(record.about, rows, len(there), told, record.undoing)

@@ -72,6 +72,12 @@ MESSAGE = (
 )
 
 
+#: Columns of a message that only an import needs; they come after MESSAGE.
+DETAIL = ("editat", "ispinned", "props")
+#: Takes a message, and its values of DETAIL.
+TakeMessage = Callable[[Message, Row], object]
+
+
 @dataclass
 class SearchResult:
     """What was found in one set, oldest first, and the names of the ids in it."""
@@ -82,12 +88,17 @@ class SearchResult:
 
 
 def look(
-    set_: BackupSet, query: Query, *, uploads: bool = True, messages: bool = False
+    set_: BackupSet,
+    query: Query,
+    *,
+    uploads: bool = True,
+    messages: bool = False,
+    take: TakeMessage | None = None,
 ) -> SearchResult:
     """Return the ``uploads`` and ``messages`` of a set that ``query`` describes.
 
-    Raises Failure where the dump cannot be read, and for a channel or user that the set has not, or
-    has several of.
+    With ``take`` the messages go there instead, in the order of the dump. Raises Failure where the
+    dump cannot be read, and for a channel or user that the set has not, or has several of.
     """
     found = SearchResult()
     names = found.directory.tables()
@@ -97,7 +108,7 @@ def look(
         names = []
         channel = found.directory.channel(query.channel).id if query.channel else ""
         user = found.directory.user(query.user).id if query.user else ""
-    search = _Search(query, channel, user, found)
+    search = _Search(query, channel, user, found, take)
     rows = [*([search.uploads()] if uploads else []), *([search.messages()] if messages else [])]
     dump_rows.read(set_, [*names, *rows])
     found.uploads = _with_channels(set_, found.uploads)
@@ -160,12 +171,21 @@ def message_of(row: Row) -> Message:
 class _Search:
     """Takes the rows that a query describes."""
 
-    def __init__(self, query: Query, channel: str, user: str, found: SearchResult) -> None:
+    def __init__(
+        self,
+        query: Query,
+        channel: str,
+        user: str,
+        found: SearchResult,
+        take: TakeMessage | None = None,
+    ) -> None:
         self._query, self._channel, self._user, self._found = query, channel, user, found
         self._name = re.compile(fnmatch.translate(query.file or "*"), re.I)
         self._words = [word.lower() for word in query.words]
         self._since = _milliseconds(query.since)
         self._until = _milliseconds(query.until)
+        self._columns = MESSAGE + DETAIL if take else MESSAGE
+        self._take: TakeMessage = take or (lambda message, _: found.messages.append(message))
 
     def uploads(self) -> Table:
         # The pattern ends at the first bracket: what stands in one is a choice of letters.
@@ -173,7 +193,7 @@ class _Search:
         return Table("fileinfo", UPLOAD, self._upload, self._keeps([fixed]))
 
     def messages(self) -> Table:
-        return Table("posts", MESSAGE, self._message, self._keeps(self._words))
+        return Table("posts", self._columns, self._message, self._keeps(self._words))
 
     def _keeps(self, texts: Iterable[str]) -> Callable[[bytes], object] | None:
         """Return a test for a line that has all of ``texts``, and the user's id."""
@@ -197,12 +217,12 @@ class _Search:
             self._found.uploads.append(upload)
 
     def _message(self, row: Row) -> None:
-        message = message_of(row)
+        message = message_of(row[: len(MESSAGE)])
         if not self._passes(message, message.channel) or message.kind.startswith(_SYSTEM):
             return
         lower = message.text.lower()
         if all(word in lower for word in self._words):
-            self._found.messages.append(message)
+            self._take(message, row[len(MESSAGE) :])
 
     def _passes(self, thing: Upload | Message, channel: str) -> bool:
         return (

@@ -320,9 +320,10 @@ def take_back(session: Session, record: RecoveryRecord) -> tuple[int, list[str]]
 
     Raises Failure, with nothing changed, where somebody has written in what was brought back.
     """
+    refuse_undecided(session, record)
     _refuse_used(session, record)
     keys = {table.name: table.key for table in TABLES}
-    count, told = 0, list[str]()
+    count, told, recount = 0, list[str](), list[str]()
     for name, rows in reversed(record.inserted):
         count += _remove(session, name, keys[name], rows)
     for change in reversed(record.changes):
@@ -330,12 +331,23 @@ def take_back(session: Session, record: RecoveryRecord) -> tuple[int, list[str]]
         if contents.change(session, keys[change.table], Change(change.table, change.key, back)):
             count += 1
         elif change.table == "threads":
-            for right in contents.thread_counts(session, change.key):
-                count += contents.change(session, keys["threads"], right)
+            recount += change.key
         else:
             key = humanize.plain(", ".join(change.key))
             told.append(f"{change.table} {key} was changed since, and stays as it is")
+    for right in contents.thread_counts(session, recount):  # of the posts that are left now
+        count += contents.change(session, keys["threads"], right)
     return count, told
+
+
+def refuse_undecided(session: Session, record: RecoveryRecord) -> None:
+    """Raise Failure while PostgreSQL has not ended the transaction of a recovery that was killed."""
+    if contents.committed(session, record.transaction) is None:
+        raise Failure(
+            f"The recovery of {humanize.plain(record.about.get('name', ''))} has not ended in the database",
+            "it was interrupted, and PostgreSQL still runs its transaction; nothing was changed",
+            "Run the command again.",
+        )
 
 
 def _remove(session: Session, name: str, key: Sequence[str], rows: Sequence[Key]) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 from ..errors import ExitCode, Failure, reason
 from ..mattermost.journal import Step
@@ -18,7 +19,7 @@ from ..system import files, log, signals, validation
 from ..system.files import STATE
 
 Action = Callable[..., None]
-_FORMAT = 1
+_FORMATS = (1, 2)  # 1 has no states: such a file is complete
 _ROWS = 1000  # of a table, in a line of an undo file
 
 
@@ -105,42 +106,53 @@ class RecoveryRecord:
     changes: list[Change] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)  # path -> SHA-256; "" for an incomplete one
     directories: list[str] = field(default_factory=list)  # that were made for files
+    transaction: str = ""  # PostgreSQL's number of the one that wrote the rows
+    finished: bool = False  # by the recovery; Mattermost was told
+    undoing: bool = False  # an undo began, and did not end
 
 
 class RecoveryLog:
     """An open undo file: JSON Lines, for root only. Files are noted as they are written."""
 
     def __init__(self, path: Path, about: Mapping[str, str]) -> None:
-        """Create the file; raises Failure."""
+        """Create the file; raises Failure, with no file left."""
         self.path = path
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._file: TextIO = os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8")
+            self._file = os.open(path, flags, 0o600)
         except OSError as error:
-            raise Failure("The undo file cannot be written", reason(error)) from error
-        self.note({"format": _FORMAT, **about})
+            raise _unwritable(error) from error
+        try:
+            self.note({"format": _FORMATS[-1], **about})
+        except Failure:
+            os.close(self._file)
+            self.remove()
+            raise
 
     def __enter__(self) -> RecoveryLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        os.close(self._file)
 
     def note(self, *lines: Mapping[str, object]) -> None:
-        """Append lines; a crash of this program does not lose them. Raises Failure."""
+        """Append lines; a crash of this program does not lose them. Raises Failure.
+
+        A full disk may leave a part of a line, whose action is not begun then.
+        """
         try:
             for line in lines:
-                self._file.write(json.dumps(line, ensure_ascii=True) + "\n")
-            self._file.flush()
+                _append(self._file, line)
         except OSError as error:
-            raise Failure("The undo file cannot be written", reason(error)) from error
+            raise _unwritable(error) from error
 
     def settle(
         self,
         inserted: Mapping[str, Sequence[Key]],
         digests: Mapping[str, Sequence[Key]],
         changes: Iterable[Change],
+        transaction: str,
     ) -> None:
         """Note all rows, before they are committed, and sync the file to disk; raises Failure."""
         for word, tables in (("inserted", inserted), ("digests", digests)):
@@ -149,15 +161,56 @@ class RecoveryLog:
                     self.note({word: name, "rows": keys[start : start + _ROWS]})
         for change in changes:
             self.note({"changed": change.table, "key": change.key, "columns": dict(change.columns)})
+        self.note({"transaction": transaction})
         try:
-            os.fsync(self._file.fileno())
+            os.fsync(self._file)
             files.sync_folder(self.path.parent)
         except OSError as error:
-            raise Failure("The undo file cannot be written", reason(error)) from error
+            raise _unwritable(error) from error
 
     def remove(self) -> None:
         """Remove the file: nothing was changed."""
         self.path.unlink(missing_ok=True)
+
+
+def _append(file: int, line: Mapping[str, object]) -> None:
+    """Write a line without a buffer: what is left in one would be written again at the end."""
+    left = json.dumps(line, ensure_ascii=True).encode() + b"\n"
+    while left:
+        left = left[os.write(file, left) :]
+
+
+def _unwritable(error: OSError) -> Failure:
+    return Failure(
+        "The undo file cannot be written",
+        reason(error),
+        f"Free some disk space in {STATE}, then run the command again; nothing was changed.",
+    )
+
+
+def note_state(path: Path, state: str) -> None:
+    """Note in an undo file that the recovery or an undo of it is ``finished`` or ``undoing``.
+
+    On a full disk it is not noted: then the next recovery says once more what it found.
+    """
+    with contextlib.suppress(OSError):
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            whole = os.pread(file, os.fstat(file).st_size, 0).rfind(b"\n") + 1
+            os.ftruncate(file, whole)  # without a part of a line
+            _append(file, {"state": state})
+        finally:
+            os.close(file)
+
+
+def interrupted() -> list[tuple[Path, RecoveryRecord]]:
+    """Return the undo files of recoveries that did not come to their end, oldest first."""
+    found = []
+    for path in sorted(STATE.glob("recovery-*.jsonl")):
+        with contextlib.suppress(Failure):  # no file of ours
+            record = read_recovery(path)
+            found += [] if record.finished else [(path, record)]
+    return found
 
 
 def log_path(name: str) -> Path:
@@ -171,6 +224,8 @@ def read_recovery(path: Path) -> RecoveryRecord:
     try:
         with files.open_regular(path) as file, open(file.fileno(), "rb", closefd=False) as lines:
             for number, line in enumerate(lines, 1):
+                if number > 1 and not line.endswith(b"\n"):
+                    break  # the disk was full, or the recovery was killed: this was not begun
                 _take(record, validation.from_json(line), first=number == 1)
         if not number:
             raise ValueError("it is empty")
@@ -186,8 +241,9 @@ def read_recovery(path: Path) -> RecoveryRecord:
 
 def _take(record: RecoveryRecord, line: Mapping[str, Any], *, first: bool) -> None:
     if first:
-        if line["format"] != _FORMAT:
+        if line["format"] not in _FORMATS:
             raise ValueError(f"format {line['format']} is not known")
+        record.finished = line["format"] == 1
         record.about = {name: str(value) for name, value in line.items() if name != "format"}
         return
     known = {table.name for table in TABLES}
@@ -202,7 +258,19 @@ def _take(record: RecoveryRecord, line: Mapping[str, Any], *, first: bool) -> No
     elif "changed" in line:
         columns = {str(column): (old, new) for column, (old, new) in line["columns"].items()}
         record.changes.append(Change(name, tuple(map(str, line["key"])), columns))
-    elif "directory" in line:
+    else:
+        _take_step(record, line)
+
+
+def _take_step(record: RecoveryRecord, line: Mapping[str, Any]) -> None:
+    if "directory" in line:
         record.directories.append(str(line["directory"]))
     elif "file" in line:
         record.files[str(line["file"])] = str(line.get("sha256", ""))
+    elif "stays" in line:
+        record.files.pop(str(line["stays"]), None)
+    elif "transaction" in line:
+        record.transaction = str(line["transaction"])
+    elif "state" in line:
+        record.undoing = line["state"] == "undoing"
+        record.finished = record.finished or not record.undoing

@@ -111,7 +111,7 @@ _A_MEMBER, _MEMBERS, _FOLDERS = 8 << 10, 10, 100_000
 # Kinds of a header whose fields lie where POSIX has them: a file, a folder, links, and what
 # precedes a header that has a longer name or more attributes (pax, GNU).
 _PLAIN_KINDS = frozenset(b"0125xgLK")
-_NUMBERS = slice(100, 108), slice(124, 136), slice(148, 156)  # mode, size, sum
+_NUMBERS = slice(100, 108), slice(124, 136), slice(136, 148), slice(148, 156)
 
 
 class _Header(tarfile.TarInfo):
@@ -126,14 +126,15 @@ class _Header(tarfile.TarInfo):
         if len(buf) != tarfile.BLOCKSIZE or buf[156] not in _PLAIN_KINDS:
             return super().frombuf(buf, encoding, errors)
         try:
-            mode, size, noted = (int(buf[field].rstrip(b"\0 "), 8) for field in _NUMBERS)
+            mode, size, mtime, noted = (int(buf[field].rstrip(b"\0 "), 8) for field in _NUMBERS)
         except ValueError:  # not octal: 8 GiB and more in GNU's form
             return super().frombuf(buf, encoding, errors)
         # Each byte of the sum itself counts as a space.
         if noted != sum(buf) - sum(buf[148:156]) + 8 * 0x20:
             return super().frombuf(buf, encoding, errors)
         header = cls(_text(buf[:100], encoding, errors))
-        header.mode, header.size, header.type = mode, size, bytes(buf[156:157])
+        header.mode, header.size, header.mtime = mode, size, mtime
+        header.type = bytes(buf[156:157])
         header.linkname = _text(buf[157:257], encoding, errors)
         if buf[345] and buf[156] not in b"LK":
             header.name = f"{_text(buf[345:500], encoding, errors)}/{header.name}"

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from tests.cases import Case, Finding, Group
 from tests.cases.findings import TOPICS
+from tests.cases.inside import INSIDE
 from tests.cases.operations import OPERATIONS
 from tests.cases.reports import REPORTS
 from tests.cases.security import SECURITY
 
-GROUPS = (REPORTS, OPERATIONS, SECURITY)
+GROUPS = (REPORTS, OPERATIONS, SECURITY, INSIDE)
 _DOCS = Path(__file__).parents[2] / "docs"
 PATH, FINDINGS = _DOCS / "reported-cases.md", _DOCS / "what-operators-see.md"
 _HEAD = """\

@@ -91,6 +91,12 @@ def backup(product: Product, *words: str) -> str:
     return str(answer.document["set"])
 
 
+def whole_seconds(lab: Lab) -> None:
+    """Give new uploads a date in whole seconds: restic prints no others, and no pax header has these."""
+    find = ("find", DATA, "-type", "f", "-newermt", "@1790000000")
+    lab.run(*find, "-exec", "touch", "-d", "@1790000000", "{}", "+")
+
+
 def odd_rows(gitlab: Omnibus, seed: Seed) -> None:
     """Rows as years, plugins and people with bad intentions leave them."""
     ids = {file["name"]: id_ for id_, file in seed.files.items()}
@@ -159,6 +165,7 @@ def house(base: Path, deb: Path) -> Iterator[House]:
         session._channels["releases"] = seed.channels["releases"]
         large = session.upload("large.bin", random.Random(7).randbytes(3 << 20), "releases")
         session.post("more than one piece", "releases", [large])
+        whole_seconds(lab)
         full = backup(product)
         second = json.loads(
             session.call("POST", "/teams", json={"name": "ops", "display_name": "Ops", "type": "O"})
@@ -173,6 +180,7 @@ def house(base: Path, deb: Path) -> Iterator[House]:
         for text in ("first", "second"):
             file = session.upload("report 2026.txt", text.encode() * 10, "ours")
             session.post(f"the {text} report of the ops team", "ours", [file])
+        whole_seconds(lab)
         newest = backup(product)
         lab.write(WORD, "of the repository\n", mode=0o600)
         lab.run("restic", "init", "-r", "/srv/restic", "-p", WORD)
@@ -267,13 +275,24 @@ def test_ls_of_a_channel_and_of_a_user(house: House) -> None:
             assert rows and sorted(id_ for id_, _ in said) == sorted(row[0] for row in rows)
 
 
-def test_a_name_that_two_teams_have_is_refused_with_both(house: House) -> None:
-    for verb in ("ls", "extract"):
-        words = ("--to", TO) if verb == "extract" else ()
-        answer = house.product(verb, house.newest, "--channel", "releases", *words)
-        assert answer.code == 2 and "engineering/releases" in answer.error["detail"], answer
-        assert "ops/releases" in answer.error["detail"]
-    answer = house.product("ls", house.newest, "--user", "stranger\x1b[31m")
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        ("ls", ()),
+        ("find", ("--file", "*")),
+        ("extract", ("--to", TO)),
+        ("extract", ("--page", "--bulk-import", "--to", TO)),
+        ("recover", ()),
+    ],
+)
+def test_a_name_that_two_teams_have_is_refused_with_both(
+    house: House, verb: str, words: tuple[str, ...]
+) -> None:
+    answer = house.product(verb, house.newest, "--channel", "releases", *words)
+    assert answer.code == 2 and "engineering/releases" in answer.error["detail"], answer
+    assert "ops/releases" in answer.error["detail"]
+    option = "--channel" if verb == "recover" else "--user"
+    answer = house.product(verb, house.newest, option, "stranger\x1b[31m", *words)
     assert answer.code == 2 and "\x1b" not in answer.error["message"], answer
 
 
@@ -428,6 +447,121 @@ def test_a_set_opens_from_wherever_it_is(house: House) -> None:
     assert house.product.leftovers() == []
 
 
+ELSEWHERE = ("--from", "nas:copies", "--identity", KEY)
+REPOSITORY = ("--from", "restic:/srv/restic", "--config", RESTIC_YML)
+
+
+@pytest.mark.parametrize("channel", ["ops/releases", "@alice,@bob"])
+def test_a_channel_comes_back_from_wherever_the_set_is(house: House, channel: str) -> None:
+    """Also one between people, whose reply to a message that is gone comes back as it was."""
+    id_ = next(
+        row["id"]
+        for row in house.product("ls", house.newest).document["channels"]
+        if row["name"] == channel
+    )
+    before = deletions.look(house.gitlab)
+    for words in ((house.newest, *ELSEWHERE), (house.kept, *REPOSITORY), (house.newest,)):
+        deletions.delete_channel_with_files(house.gitlab, id_)
+        gone = deletions.look(house.gitlab)
+        answer = house.product("recover", *words, "--channel", channel)
+        assert answer.code == 4 and answer.document["files"], answer
+        assert deletions.differences(before, deletions.look(house.gitlab)) == {}, words
+        back = house.product("recover", "--undo", str(answer.document["undo"]))
+        assert back.code == 4, back
+        assert deletions.differences(gone, deletions.look(house.gitlab)) == {}, words
+        house.product("recover", *words, "--channel", channel)
+    assert deletions.differences(before, deletions.look(house.gitlab)) == {}
+    assert house.product.leftovers() == []
+
+
+def test_a_copy_that_cannot_be_read_or_trusted_changes_nothing(house: House) -> None:
+    before = deletions.look(house.gitlab)
+    words = ("--channel", "ops/releases")
+    answer = house.product("recover", house.newest, "--from", "nas:copies", *words)
+    assert answer.code in (1, 2) and "--identity" in answer.error["hint"], answer
+    settings = "follow_gitlab: false\nkeep: {last: 9}\noffsite:\n  - remote: nas:plain\n"
+    house.lab.write("/root/plain.yml", settings, mode=0o600)
+    house.lab.run("mkdir", "-p", "/srv/plain")
+    answer = house.product("offsite", "--config", "/root/plain.yml")
+    assert answer.code == 0, answer
+    house.lab.run("rm", f"/srv/plain/{house.full}/signature.json")
+    copy = (house.full, "--from", "nas:plain")
+    answer = house.product("recover", *copy, "--channel", "engineering/coffee")
+    assert answer.code == 2 and "--trust-unsigned" in answer.error["hint"], answer
+    assert deletions.differences(before, deletions.look(house.gitlab)) == {}
+    assert house.product.leftovers() == []
+
+
+def test_the_sets_of_a_repository_are_searched_and_compared(house: House) -> None:
+    away = house.product("find", "--all", *REPOSITORY, "--file", "report*")
+    assert (away.code, away.document["sets"]) == (0, [house.kept]), away
+    assert len(away.document["uploads"]) == 3
+    names = ("posts", "channels", "uploads", "users", "teams", "tables", "settings_differ")
+    here = house.product("diff", house.full, house.newest).document
+    there = house.product("diff", house.full, house.newest, *ELSEWHERE)
+    assert there.code == 0, there
+    assert {name: there.document[name] for name in names} == {name: here[name] for name in names}
+    live = house.product("diff", house.newest).document
+    away = house.product("diff", house.newest, *ELSEWHERE)
+    assert away.code == 0, away
+    assert {name: away.document[name] for name in names} == {name: live[name] for name in names}
+    away = house.product("diff", house.kept, *REPOSITORY)
+    kept = house.product("diff", house.kept, "--config", RESTIC_YML)
+    assert (away.code, kept.code) == (0, 0), (away, kept)
+    assert {name: away.document[name] for name in names} == {
+        name: kept.document[name] for name in names
+    }
+    assert house.product.leftovers() == []
+
+
+def test_names_that_changed_since_are_those_of_the_set(house: House) -> None:
+    """Somebody was renamed and deactivated, and a channel was deleted and created anew."""
+    (bob,) = house.rows("id", "FROM users WHERE username = 'bob'")[0]
+    (channel,) = house.rows(
+        "c.id",
+        "FROM channels c JOIN teams t ON t.id = c.teamid WHERE t.name = 'ops' AND c.name = 'releases'",
+    )[0]
+    before = deletions.look(house.gitlab)
+    house.gitlab.sql(
+        f"UPDATE users SET username = 'robert', deleteat = 9, updateat = 9 WHERE id = '{bob}'"
+    )
+    deletions.delete_channel(house.gitlab, channel)
+    house.gitlab.sql(
+        "INSERT INTO channels (id, createat, updateat, deleteat, teamid, type, name, displayname)"
+        f" SELECT '{'r' * 26}', 1, 1, 0, id, 'O', 'releases', 'Anew' FROM teams WHERE name = 'ops'"
+    )
+    try:
+        made = house.product("diff", house.newest).document
+        assert [(user["name"], user["change"]) for user in made["users"]["named"]] == [
+            ("bob", "removed")
+        ]
+        assert {(row["id"], row["name"], row["change"]) for row in made["channels"]["named"]} == {
+            ("r" * 26, "ops/releases", "added"), (channel, "ops/releases", "removed"),
+        }  # fmt: skip
+        for words in (("ls", house.newest), ("find", house.newest, "--file", "*")):
+            answer = house.product(*words, "--user", "bob")
+            assert answer.code == 0 and answer.document["uploads"], answer
+            assert house.product(*words, "--user", "robert").code == 2
+            uploads = house.product(*words, "--channel", "ops/releases").document["uploads"]
+            assert len(uploads) == 2
+        assert len(house.extract(house.newest, "--channel", "ops/releases")) == 2
+        answer = house.product("recover", house.newest, "--channel", "ops/releases")
+        assert answer.code == 1 and "taken" in answer.error["message"], answer
+        answer = house.product("recover", house.newest, "--user", "robert")
+        assert answer.code == 2, answer
+        done = house.product.run("recover", house.newest, "--user", "bob")
+        assert done.returncode == 4 and "was changed since the set, and keeps that" in done.stdout
+        assert house.rows("username, deleteat", f"FROM users WHERE id = '{bob}'") == [
+            ["robert", "0"]
+        ]
+        house.gitlab.sql(f"DELETE FROM channels WHERE id = '{'r' * 26}'")
+        assert house.product("recover", house.newest, "--channel", "ops/releases").code == 4
+    finally:
+        house.gitlab.sql(f"DELETE FROM channels WHERE id = '{'r' * 26}';"
+                         f"UPDATE users SET username = 'bob', deleteat = 0 WHERE id = '{bob}'")  # fmt: skip
+    assert set(deletions.differences(before, deletions.look(house.gitlab))) <= {"users"}
+
+
 def test_files_belong_to_who_called_sudo(house: House) -> None:
     lab = house.lab
     sudo = {"SUDO_UID": str(EVE), "SUDO_GID": str(EVE)}
@@ -481,6 +615,56 @@ def test_no_server_and_no_mattermost_are_needed(house: House) -> None:
         house.gitlab.gitlab_ctl("start", "postgresql")
         house.gitlab.gitlab_ctl("start", "mattermost")
         house.gitlab.wait_until_ready()
+
+
+def test_on_a_host_without_mattermost_what_needs_one_says_so(house: House) -> None:
+    house.gitlab.gitlab_ctl("stop", "mattermost")
+    house.gitlab.gitlab_ctl("stop", "postgresql")
+    house.lab.run("mv", "/opt/gitlab", "/srv/gitlab")
+    house.lab.run("mv", "/etc/gitlab", "/srv/etc-gitlab")
+    house.lab.run("mv", "/var/opt/gitlab/mattermost", "/srv/var-mattermost")
+    path = f"/var/opt/gitlab/backups/mattermost/{house.newest}"
+    try:
+        for words in (("ls",), ("find", "--file", "*"), ("info",), ("diff", path)):
+            answer = house.product(words[0], path, *words[1:])
+            assert answer.code in (0, 4) and answer.error["message"] == "", answer
+        assert len(house.extract(path, "--file", "report*")) == 3
+        for words in (("open",), ("diff",), ("recover", "--channel", "ops/releases")):
+            answer = house.product(words[0], path, *words[1:])
+            assert answer.code in (1, 2) and answer.error["hint"], answer
+    finally:
+        house.lab.run("mv", "/srv/var-mattermost", "/var/opt/gitlab/mattermost")
+        house.lab.run("mv", "/srv/etc-gitlab", "/etc/gitlab")
+        house.lab.run("mv", "/srv/gitlab", "/opt/gitlab")
+        house.gitlab.gitlab_ctl("start", "postgresql")
+        house.gitlab.gitlab_ctl("start", "mattermost")
+        house.gitlab.wait_until_ready()
+
+
+def test_a_disk_that_is_too_small_is_told(house: House) -> None:
+    house.lab.run("mkdir", "-p", "/srv/tiny")
+    house.lab.run("mount", "-t", "tmpfs", "-o", "size=16k,mode=700", "tmpfs", "/srv/tiny")
+    config = f"{house.lab.read(CONFIG)}scratch_dir: /srv/tiny\n"
+    house.lab.write("/root/tiny.yml", config, mode=0o600)
+    try:
+        answer = house.product("extract", house.newest, "--to", "/srv/tiny/found")
+        assert answer.error["message"] == "Not enough disk space for the uploads", answer
+        assert "--to DIR" in answer.error["hint"]
+        for words, message in (
+            (("diff", house.newest), "Not enough disk space for a comparison"),
+            (("open", house.newest), "Not enough disk space for opening a set"),
+            (("extract", house.newest, "--page", "--to", TO), "/srv/tiny cannot be written"),
+            (
+                ("recover", house.newest, *ELSEWHERE, "--channel", "ops/releases"),
+                "Not enough disk space",
+            ),
+            (("extract", house.newest, *ELSEWHERE, "--to", TO), "Not enough disk space"),
+        ):
+            answer = house.product(*words, "--config", "/root/tiny.yml")
+            assert answer.code == 1 and answer.error["message"].startswith(message), answer
+        assert house.lab.run("find", "/srv/tiny", "-type", "f").stdout == ""
+    finally:
+        house.lab.run("umount", "/srv/tiny")
 
 
 def test_without_pg_restore_the_package_to_install_is_named(house: House) -> None:
@@ -662,6 +846,56 @@ def test_messages_of_lost_accounts_are_told_and_not_in_the_bulk_import(house: Ho
         house.lab.run("rm", "-rf", f"/var/opt/gitlab/backups/mattermost/{name}")
     finally:
         house.gitlab.sql(f"DELETE FROM posts WHERE id = '{'l' * 26}'")
+
+
+PEAK = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10)
+sys.exit(done.returncode)
+"""
+
+
+def peak(house: House, channel: str, posts: int) -> int:
+    """The peak memory, in bytes, of extracting a channel with many posts, as page and for the bulk import."""
+    size = "('x' || lpad(n::text, 25, '0'))"
+    user = "(SELECT id FROM users WHERE username = 'alice')"
+    where = f"channelid = '{channel}'"
+    house.gitlab.sql(
+        "INSERT INTO posts (id, createat, updateat, deleteat, userid, channelid, rootid, originalid,"
+        f" message, type, props) SELECT {size}, {NEW_YEAR} + n::bigint * 60000, 1, 0, {user}, '{channel}',"
+        # One thread has some of them: a line of the import file is a thread.
+        " CASE WHEN n % 10 = 7 AND n < 5000 THEN 'x' || lpad('1', 25, '0') ELSE '' END, '',"
+        f" 'message ' || n || ' **of many** ' || repeat('words ', 20), '', '{{}}'"
+        f" FROM generate_series(1, {posts}) n;"
+        "INSERT INTO reactions (userid, postid, emojiname, createat) SELECT"
+        f" {user}, {size}, 'tada', 1 FROM generate_series(1, {posts}, 4) n"
+    )
+    try:
+        name = backup(house.product)
+        words = ("--channel", channel, "--page", "--bulk-import", "--to", "/root/many")
+        command = ("gitlab-mm", "extract", name, *words)
+        done = house.lab.run("python3", "-c", PEAK, *command, timeout=900)
+        page = house.lab.run("sh", "-c", "grep -c '<article' /root/many/*.html").stdout
+        assert int(page) == posts
+        script = "import json; print(sum(1 + len(json.loads(l).get('post', {}).get('replies', ()))"
+        script += " for l in open('/root/many/import.jsonl') if '\"post\"' in l[:20]))"
+        assert int(house.lab.run("python3", "-c", script).stdout) == posts
+        house.lab.run("rm", "-rf", f"/var/opt/gitlab/backups/mattermost/{name}", "/root/many")
+        return int(done.stdout)
+    finally:
+        house.gitlab.sql(f"DELETE FROM reactions WHERE postid IN (SELECT id FROM posts WHERE {where});"
+                         f"DELETE FROM posts WHERE {where}")  # fmt: skip
+
+
+def test_memory_does_not_grow_with_the_messages(house: House) -> None:
+    few, many = (peak(house, "y" * 26, posts) for posts in (2_000, 20_000))
+    assert many - few < 12 << 20, (few, many)
+
+
+@pytest.mark.long
+def test_two_hundred_thousand_messages_need_little_memory(house: House) -> None:
+    assert peak(house, "y" * 26, 200_000) < 150 << 20
 
 
 @pytest.mark.parametrize("shell", [BASH, ZSH], ids=["bash", "zsh"])

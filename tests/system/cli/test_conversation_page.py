@@ -65,13 +65,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     path = tmp_path_factory.mktemp("page") / "page.html"
     path.write_bytes(
-        extract.page(
-            made,
-            name="1796074291_2026_11_30_10.11.20-b30fe9",
-            host="gitlab.example.org",
-            at=datetime.fromtimestamp(NOON / 1000, timezone.utc),
-            files={"f2": "kept ?#%.txt"},
-            pictures={"u1": DOT},
+        b"".join(
+            extract.page(
+                made,
+                name="1796074291_2026_11_30_10.11.20-b30fe9",
+                host="gitlab.example.org",
+                at=datetime.fromtimestamp(NOON / 1000, timezone.utc),
+                files={"f2": "kept ?#%.txt"},
+                pictures={"u1": DOT},
+            )
         )
     )
     return path

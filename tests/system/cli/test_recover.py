@@ -3,141 +3,37 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.lab.installed_package import Answer, Product, install_product
-from tests.lab.omnibus import Omnibus, Seed, Spec, install
+from tests.lab.installed_package import install_product
+from tests.lab.omnibus import Omnibus, Spec, install
 from tests.lab.sandbox import Lab
 from tests.system.helpers import deletions
-from tests.system.helpers.deletions import DATA, Everything
-
-CONFIG = "/etc/gitlab-mm-backup/config.yml"
-STATE = "/var/lib/gitlab-mm-backup"
-MINE = ("install", "-o", "mattermost", "-g", "mattermost")
-ODD = "it's {odd}\t\\N \\. \u2028 <b>“quoted”</b>"
-
-
-@dataclass
-class House:
-    """A server with a set of it, and everything in it at the time of the set."""
-
-    lab: Lab
-    gitlab: Omnibus
-    product: Product
-    seed: Seed
-    set: str
-    before: Everything
-    root: str  # the first message of a thread
-    people: dict[str, str]
-
-    def recover(self, *words: str, code: int = 4) -> Answer:
-        """Recover from the set; nobody agrees to a restart, which is a warning."""
-        answer = self.product("recover", self.set, *words)
-        assert answer.code == code, answer
-        return answer
-
-    def differences(self) -> dict[str, list[str]]:
-        return deletions.differences(self.before, deletions.look(self.gitlab))
-
-    def one(self, query: str) -> str:
-        return self.gitlab.sql(query)[0]
-
-
-def furnish(gitlab: Omnibus, seed: Seed, people: dict[str, str]) -> str:
-    """Rows of every table that belongs to a channel, post or user; gives the first message of a thread."""
-    session = gitlab.sign_in("alice")
-    session._channels["releases"] = releases = seed.channels["releases"]
-    file = session.upload("plan.txt", b"the plan\n", "releases")
-    root = session.post(ODD, "releases", [file])
-    bob = gitlab.sign_in("bob")
-    bob._channels["releases"] = releases
-    answer = bob.upload("answer.txt", b"an answer\n", "releases")
-    replies = []
-    for person, files in ((bob, [answer]), (session, [])):
-        message = {
-            "channel_id": releases,
-            "message": "a reply",
-            "root_id": root,
-            "file_ids": files,
-        }
-        replies.append(json.loads(person.call("POST", "/posts", json=message))["id"])
-    alice, robert = people["alice"], people["bob"]
-    other = gitlab.sql(
-        f"SELECT id FROM posts WHERE userid = '{alice}' AND channelid = '{seed.channels['coffee']}' LIMIT 1"
-    )[0]
-    gitlab.sql(
-        "INSERT INTO reactions (userid, postid, emojiname, createat, updateat, deleteat, channelid) VALUES"
-        f" ('{robert}', '{root}', 'tada', 1, 1, 0, '{releases}'),"
-        f" ('{alice}', '{replies[0]}', 'heart', 2, 2, 0, '{releases}');"
-        f"UPDATE posts SET hasreactions = true, ispinned = true WHERE id IN ('{root}', '{replies[0]}');"
-        f'UPDATE posts SET props = \'{{"from_bot": "true", "n": 1.50}}\' WHERE id = \'{root}\';'
-        "INSERT INTO posts (id, createat, updateat, deleteat, userid, channelid, rootid, originalid, message, type)"
-        f" VALUES ('{'e' * 26}', 3, 3, 3, '{alice}', '{releases}', '', '{root}', 'before the edit', '');"
-        f"INSERT INTO preferences VALUES ('{robert}', 'flagged_post', '{root}', 'true'),"
-        f" ('{robert}', 'favorite_channel', '{releases}', 'true'), ('{robert}', 'theme', '', '{{}}');"
-        "INSERT INTO sidebarcategories (id, userid, teamid, sortorder, type, displayname) VALUES"
-        f" ('{'c' * 26}', '{robert}', '{seed.team}', 10, 'custom', 'Mine');"
-        f"INSERT INTO sidebarchannels VALUES ('{releases}', '{robert}', '{'c' * 26}', 5);"
-        f"INSERT INTO postspriority VALUES ('{root}', '{releases}', 'urgent', true, false);"
-        f"INSERT INTO postacknowledgements VALUES ('{root}', '{robert}', 9);"
-        "INSERT INTO drafts (createat, updateat, deleteat, userid, channelid, rootid, message, props, fileids)"
-        f" VALUES (1, 1, 0, '{robert}', '{releases}', '{root}', 'not sent', '{{}}', '[]');"
-        "INSERT INTO incomingwebhooks (id, createat, updateat, deleteat, userid, channelid, teamid, displayname)"
-        f" VALUES ('{'i' * 26}', 1, 1, 0, '{alice}', '{releases}', '{seed.team}', 'in');"
-        "INSERT INTO outgoingwebhooks (id, token, createat, updateat, deleteat, creatorid, channelid, teamid)"
-        f" VALUES ('{'o' * 26}', 'w', 1, 1, 0, '{robert}', '{releases}', '{seed.team}');"
-        "INSERT INTO commands (id, token, createat, updateat, deleteat, creatorid, teamid, trigger)"
-        f" VALUES ('{'k' * 26}', 'w', 1, 1, 0, '{robert}', '{seed.team}', 'go');"
-        "INSERT INTO channelbookmarks (id, ownerid, channelid, displayname)"
-        f" VALUES ('{'b' * 26}', '{alice}', '{releases}', 'a link');"
-        f"INSERT INTO audits (id, createat, userid, action) VALUES ('{'a' * 26}', 1, '{robert}', 'login');"
-        f"INSERT INTO status (userid, status) VALUES ('{robert}', 'online') ON CONFLICT DO NOTHING;"
-        f"INSERT INTO usertermsofservice VALUES ('{robert}', '{'t' * 26}', 1);"
-        f"INSERT INTO reactions (userid, postid, emojiname, createat, updateat, deleteat, channelid) VALUES"
-        f" ('{robert}', '{other}', 'smile', 4, 4, 0, '{seed.channels['coffee']}');"
-        f"UPDATE posts SET hasreactions = true WHERE id = '{other}'"
-    )
-    for folder in (f"{DATA}/users", f"{DATA}/users/{robert}"):  # as Mattermost makes them
-        gitlab.lab.run(*MINE, "-m", "0750", "-d", folder)
-    picture = f"{DATA}/users/{robert}/profile.png"
-    gitlab.lab.run(*MINE, "-m", "0600", "/dev/null", picture)
-    gitlab.lab.path(picture).write_bytes(b"\x89PNG bob")
-    return root
+from tests.system.helpers.deletions import DATA
+from tests.system.helpers.opened import opened
+from tests.system.helpers.recovery import CONFIG, STATE, House, as_before, built_house
 
 
 @pytest.fixture(scope="module")
 def built(base: Path, deb: Path) -> Iterator[House]:
-    with Lab(base=base) as lab:
-        gitlab = install(lab, Spec())
-        product = install_product(lab, deb)
-        lab.write(CONFIG, "rehearse: off\nfollow_gitlab: false\nkeep: {last: 9}\n", mode=0o600)
-        seed = gitlab.seed()
-        people = dict(
-            line.split("|") for line in gitlab.sql("SELECT username, id FROM users ORDER BY 1")
-        )
-        root = furnish(gitlab, seed, people)
-        answer = product("backup")
-        assert answer.code == 0, answer
-        name = str(answer.document["set"])
-        deletions.keep(gitlab)
-        yield House(lab, gitlab, product, seed, name, deletions.look(gitlab), root, people)
+    with built_house(base, deb) as house:
+        yield house
 
 
 @pytest.fixture
 def house(built: House) -> House:
-    """The house as it was at the time of the set."""
-    deletions.reset(built.gitlab)
-    assert built.differences() == {}
-    return built
+    return as_before(built)
 
 
-def test_a_channel_deleted_for_good_is_back_row_for_row(house: House) -> None:
-    channel = house.seed.channels["releases"]
-    deletions.delete_channel(house.gitlab, channel)
+@pytest.mark.parametrize("delete", [deletions.delete_channel, deletions.delete_channel_with_files])
+def test_a_channel_deleted_for_good_is_back_row_for_row(
+    house: House, delete: Callable[[Omnibus, str], None]
+) -> None:
+    delete(house.gitlab, house.seed.channels["releases"])
     assert set(house.differences()) >= {
         "posts",
         "threads",
@@ -145,8 +41,7 @@ def test_a_channel_deleted_for_good_is_back_row_for_row(house: House) -> None:
         "channels",
         "channelmembers",
     }
-    answer = house.recover("--channel", "engineering/releases")
-    assert answer.document["undo"], answer
+    house.there_and_back("--channel", "engineering/releases")
     assert house.differences() == {}
 
 
@@ -154,7 +49,7 @@ def test_an_archived_channel_is_undeleted_with_its_hooks(house: House) -> None:
     deletions.archive_channel(house.gitlab, house.seed.channels["releases"])
     changed = house.differences()
     assert set(changed) == {"channels", "publicchannels", "incomingwebhooks", "outgoingwebhooks"}
-    answer = house.recover("--channel", "engineering/releases")
+    answer = house.there_and_back("--channel", "engineering/releases")
     assert all(table["inserted"] == [] for table in answer.document["tables"])
     assert house.differences() == {}
 
@@ -162,7 +57,7 @@ def test_an_archived_channel_is_undeleted_with_its_hooks(house: House) -> None:
 def test_a_message_deleted_for_good_is_back_with_its_thread_and_uploads(house: House) -> None:
     deletions.delete_post(house.gitlab, house.root)
     assert {"posts", "threads", "fileinfo", "preferences"} <= set(house.differences())
-    answer = house.recover("--post", house.root)
+    answer = house.there_and_back("--post", house.root)
     assert [path.rpartition("/")[2] for path in answer.document["files"]] == ["plan.txt"]
     assert house.differences() == {}
 
@@ -170,7 +65,7 @@ def test_a_message_deleted_for_good_is_back_with_its_thread_and_uploads(house: H
 def test_a_deleted_message_is_undeleted_with_its_thread(house: House) -> None:
     deletions.delete_post_softly(house.gitlab, house.root, house.people["alice"])
     assert {"posts", "threads", "fileinfo", "preferences"} <= set(house.differences())
-    house.recover("--post", house.root)
+    house.there_and_back("--post", house.root)
     assert house.differences() == {}
 
 
@@ -185,8 +80,19 @@ def test_a_reply_is_back_and_its_thread_counts_it(house: House) -> None:
         f" rootid = '{house.root}' AND deleteat = 0), participants = participants - '{house.people['alice']}'"
         f" WHERE postid = '{house.root}'"
     )
-    house.recover("--post", reply)
+    house.there_and_back("--post", reply)
     assert house.one(f"SELECT updateat FROM posts WHERE id = '{house.root}'") == root
+    assert house.differences() == {}
+
+
+def test_a_reply_deleted_for_good_is_back_with_its_reactions_and_uploads(house: House) -> None:
+    reply = house.one(
+        f"SELECT id FROM posts WHERE rootid = '{house.root}' ORDER BY createat LIMIT 1"
+    )
+    deletions.delete_reply(house.gitlab, reply)
+    assert {"posts", "threads", "reactions", "fileinfo"} <= set(house.differences())
+    answer = house.there_and_back("--post", reply)
+    assert [path.rpartition("/")[2] for path in answer.document["files"]] == ["answer.txt"]
     assert house.differences() == {}
 
 
@@ -199,7 +105,7 @@ def test_an_upload_is_back(house: House, for_good: bool) -> None:
         house.gitlab.sql(f"DELETE FROM fileinfo WHERE {where}")
     else:
         house.gitlab.sql(f"UPDATE fileinfo SET deleteat = {deletions.NOW} WHERE {where}")
-    answer = house.recover("--file", id_)
+    answer = house.there_and_back("--file", id_)
     assert len(answer.document["files"]) == 1
     assert house.differences() == {}
 
@@ -215,7 +121,8 @@ def test_an_account_is_back_and_signs_in_as_before(
     delete(house.gitlab, bob)
     gone = house.differences()
     assert "users" in gone
-    house.recover("--user", "bob", "--restart", code=0)
+    house.there_and_back("--user", "bob")
+    house.gitlab.restart_mattermost()
     left = house.differences()
     # Mattermost leaves the moment of the deletion in the messages that lost a reaction.
     moment = [row for row in left.pop("posts", []) if row.startswith("+")]
@@ -232,7 +139,7 @@ def test_a_team_is_back_with_its_channels(
 ) -> None:
     delete(house.gitlab, house.seed.team)
     assert "teams" in house.differences()
-    house.recover("--team", "engineering")
+    house.there_and_back("--team", "engineering")
     assert house.differences() == {}
 
 
@@ -271,15 +178,6 @@ def test_an_undo_is_exact_and_a_second_recovery_changes_nothing(house: House) ->
     assert deletions.differences(gone, deletions.look(house.gitlab)) == {}
     assert house.product("recover", "--undo", undo).document["undone"] == {"rows": 0, "files": 0}
     house.recover("--channel", "engineering/releases")
-
-
-def test_the_undo_of_an_undeletion_is_exact(house: House) -> None:
-    deletions.delete_post_softly(house.gitlab, house.root, house.people["alice"])
-    gone = deletions.look(house.gitlab)
-    undo = house.recover("--post", house.root).document["undo"]
-    assert house.product("recover", "--undo", undo).code == 4
-    assert deletions.differences(gone, deletions.look(house.gitlab)) == {}
-    house.recover("--post", house.root)
 
 
 def test_an_undo_is_refused_where_people_have_written_since(house: House) -> None:
@@ -348,6 +246,60 @@ def test_a_taken_name_is_refused_and_another_one_given(house: House) -> None:
     assert "still there" in answer.error["message"], answer
 
 
+def test_a_channel_comes_back_into_another_team(house: House) -> None:
+    """Of its members alice alone is in that team; the others' memberships stay out, as Mattermost has it."""
+    channel, alice = house.seed.channels["releases"], house.people["alice"]
+    session = house.gitlab.sign_in("alice")
+    team = json.loads(
+        session.call("POST", "/teams", json={"name": "ops", "display_name": "Ops", "type": "O"})
+    )["id"]
+    made = {"team_id": team, "name": "releases", "display_name": "Theirs", "type": "O"}
+    session.call("POST", "/channels", json=made)
+    members = house.gitlab.sql(f"SELECT userid FROM channelmembers WHERE channelid = '{channel}'")
+    assert alice in members and len(members) > 1
+    deletions.delete_channel(house.gitlab, channel)
+    house.gitlab.sql(f"DELETE FROM sidebarchannels WHERE channelid = '{channel}'")
+    gone = deletions.look(house.gitlab)
+    for place, code, words in (
+        ("ops/releases", 1, "The name of the channel is taken"),
+        ("nowhere/releases", 2, "There is no team nowhere in Mattermost"),
+        ("ops", 2, "ops is not TEAM/NEW-CHANNEL"),
+        ("ops/" + "x" * 65, 2, "is not TEAM/NEW-CHANNEL"),
+        ("ops/UPPER", 2, "is not TEAM/NEW-CHANNEL"),
+        ("o\x1b[31mps/new", 2, "There is no team o\\x1b[31mps in Mattermost"),
+    ):
+        answer = house.recover("--channel", channel, "--as", place, code=code)
+        assert words in answer.error["message"], answer
+        assert answer.error["hint"] or code == 2
+    house.gitlab.sql(f"UPDATE teams SET deleteat = 1 WHERE id = '{team}'")
+    answer = house.recover("--channel", channel, "--as", "ops/theirs", code=2)
+    assert answer.error["message"] == "The team ops is deleted in Mattermost", answer
+    house.gitlab.sql(f"UPDATE teams SET deleteat = 0 WHERE id = '{team}'")
+    assert deletions.differences(gone, deletions.look(house.gitlab)) == {}
+
+    answer = house.there_and_back("--channel", channel, "--as", "ops/theirs")
+    left = f"channelmembers: {len(members) - 1} rows left out: not in its team now"
+    assert left in answer.document["warnings"], answer
+    changed = house.differences()
+    for table in ("channels", "publicchannels"):
+        assert (
+            house.one(f"SELECT name, teamid FROM {table} WHERE id = '{channel}'")
+            == f"theirs|{team}"
+        )
+    assert house.gitlab.sql(f"SELECT userid FROM channelmembers WHERE channelid = '{channel}'") == [
+        alice
+    ]
+    followed = f"SELECT DISTINCT userid FROM threadmemberships WHERE postid = '{house.root}'"
+    assert house.gitlab.sql(followed) == [alice], "a stranger sees a thread of the channel"
+    teams = "SELECT teamid FROM {} WHERE channelid = '" + channel + "'"
+    for table in ("incomingwebhooks", "outgoingwebhooks"):
+        assert house.one(teams.format(table)) == team
+    assert house.one(f"SELECT threadteamid FROM threads WHERE postid = '{house.root}'") == team
+    assert house.gitlab.sql(f"SELECT 1 FROM sidebarchannels WHERE channelid = '{channel}'") == []
+    for table in ("posts", "reactions", "fileinfo", "drafts", "preferences"):
+        assert table not in changed, changed[table]
+
+
 def test_messages_of_people_who_are_gone_stay_out_until_these_are_back(house: House) -> None:
     channel, bob = house.seed.channels["releases"], house.people["bob"]
     deletions.delete_channel(house.gitlab, channel)
@@ -380,6 +332,18 @@ def test_a_user_whose_name_is_taken_is_refused(house: House) -> None:
     answer = house.recover("--user", "bob", code=1)
     assert answer.error["message"] == "The name of the user is taken", answer
     house.gitlab.sql(f"UPDATE users SET id = '{bob}' WHERE id = 'another'")
+
+
+def test_a_team_whose_name_is_taken_is_refused(house: House) -> None:
+    deletions.delete_team(house.gitlab, house.seed.team)
+    session = house.gitlab.sign_in("alice")
+    made = {"name": "engineering", "display_name": "Anew", "type": "O"}
+    session.call("POST", "/teams", json=made)
+    there = deletions.look(house.gitlab)
+    answer = house.recover("--team", "engineering", code=1)
+    assert answer.error["message"] == "The name of the team is taken", answer
+    assert "Rename the other team" in answer.error["hint"]
+    assert deletions.differences(there, deletions.look(house.gitlab)) == {}
 
 
 def test_a_file_that_the_set_lacks_is_told_and_the_rest_comes(house: House) -> None:
@@ -434,11 +398,76 @@ def test_another_major_version_is_refused_and_points_to_extract(house: House) ->
     manifest["mattermost"] = "9.11.2"
     house.lab.write(f"{folder}/manifest.json", json.dumps(manifest))
     house.lab.run("rm", "-f", f"{folder}/signature.json")
-    answer = house.product(
-        "recover", folder, "--channel", "engineering/releases", "--trust-unsigned", house.set
-    )
+    words = ("recover", folder, "--channel", "engineering/releases")
+    answer = house.product(*words, "--trust-unsigned", house.set)
     assert answer.code == 1 and "another major version" in answer.error["message"], answer
     assert "gitlab-mm extract" in answer.error["hint"]
+    answer = house.product("open", folder)
+    assert answer.code == 1 and "gitlab-mm ls, find and extract" in answer.error["hint"], answer
+    for verb, more in (
+        ("ls", ()), ("find", ("--file", "*")), ("info", ()), ("diff", ()),
+        ("extract", ("--page", "--bulk-import", "--to", "/root/of9")),
+    ):  # fmt: skip
+        answer = house.product(verb, folder, *more)
+        assert answer.code == 0, answer
+    house.lab.run("rm", "-rf", folder, "/root/of9")
+
+
+def test_a_set_without_uploads_is_read_opened_and_recovered_from(house: House) -> None:
+    house.gitlab.sql("DELETE FROM fileinfo")
+    house.lab.run("find", DATA, "-mindepth", "1", "-delete")
+    before = deletions.look(house.gitlab)
+    answer = house.product("backup")
+    assert answer.code in (0, 4), answer
+    name = str(answer.document["set"])
+    for verb, more in (
+        ("ls", ()), ("find", ("--file", "*")), ("diff", ()),
+        ("extract", ("--page", "--bulk-import", "--to", "/root/poor")),
+    ):  # fmt: skip
+        answer = house.product(verb, name, *more)
+        assert answer.code == 0, answer
+        assert not answer.document.get("files") and not answer.document.get("missing"), answer
+    with opened(house.lab, name) as opening:
+        opening.sign_in()
+        assert opening.api(f"/posts/{house.root}").status == 200
+        opening.close()
+    deletions.delete_channel(house.gitlab, house.seed.channels["releases"])
+    answer = house.product("recover", name, "--channel", "engineering/releases", "--restart")
+    assert (answer.code, answer.document["files"]) == (0, []), answer
+    assert deletions.differences(before, deletions.look(house.gitlab)) == {}
+    house.lab.run("rm", "-rf", f"/var/opt/gitlab/backups/mattermost/{name}", "/root/poor")
+
+
+def test_a_hostile_set_reaches_neither_the_terminal_nor_other_places(house: House) -> None:
+    channel, bob = house.seed.channels["releases"], house.people["bob"]
+    evil = r"E'\x1b[31m\u202e<script>'"
+    house.gitlab.sql(
+        f"UPDATE posts SET message = {evil} WHERE id = '{house.root}';"
+        "INSERT INTO reactions (userid, postid, emojiname, createat, updateat, deleteat, channelid)"
+        f" VALUES ('{bob}', '{house.root}', {evil}, 1, 1, 0, '{channel}');"
+        f"UPDATE fileinfo SET path = '../../../../../root/owned', name = {evil}, thumbnailpath = {evil},"
+        f" previewpath = '/root/owned' WHERE postid = '{house.root}';"
+        f"UPDATE channels SET displayname = {evil} WHERE id = '{channel}';"
+        f"INSERT INTO drafts (createat, updateat, deleteat, userid, channelid, rootid, message, props, fileids)"
+        f" VALUES (1, 1, 0, '{bob}', '{channel}', {evil}, 'x', '{{}}', '[]')"
+    )
+    before = deletions.look(house.gitlab)
+    name = str(house.product("backup").document["set"])
+    deletions.delete_channel(house.gitlab, channel)
+    house.gitlab.sql(
+        f"DELETE FROM drafts WHERE channelid = '{channel}'; DELETE FROM fileinfo WHERE postid = '{house.root}'"
+    )
+    words = ("recover", name, "--channel", "engineering/releases")
+    for more in (("--dry-run",), (), ()):
+        done = house.product.run(*words, *more)
+        said = done.stdout + done.stderr
+        assert done.returncode in (0, 4) and "Traceback" not in said, done
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", said), said
+    assert not house.lab.path("/root/owned").exists()
+    assert deletions.differences(before, deletions.look(house.gitlab)) == {}
+    done = house.product.run("diff", name)
+    assert "\x1b" not in done.stdout + done.stderr
+    house.lab.run("rm", "-rf", f"/var/opt/gitlab/backups/mattermost/{name}")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.lab.omnibus import Omnibus
@@ -33,7 +34,7 @@ def look(gitlab: Omnibus) -> Everything:
     tables = gitlab.sql(
         "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
     )
-    rows = {table: _rows(gitlab, table) for table in sorted(set(tables) - set(_IGNORED))}
+    rows = _rows(gitlab, sorted(set(tables) - set(_IGNORED)))
     listed = gitlab.lab.run("find", DATA, "-printf", "%y %P\\t%u:%g %m %T@\\n").stdout
     files = {}
     for line in listed.splitlines():
@@ -70,13 +71,18 @@ def reset(gitlab: Omnibus) -> None:
     gitlab.lab.run("cp", "-a", f"{KEPT}/data/.", DATA)
 
 
-def _rows(gitlab: Omnibus, table: str) -> list[str]:
-    """All rows of a table; in base64, for a text may have what ends a line elsewhere."""
-    listed = (
-        f"SELECT coalesce(json_agg(t::text ORDER BY t::text), '[]')::text AS rows FROM {table} t"
+def _rows(gitlab: Omnibus, tables: Sequence[str]) -> dict[str, list[str]]:
+    """All rows of tables; in base64, for a text may have what ends a line elsewhere."""
+    listed = " UNION ALL ".join(
+        f"SELECT '{table}' AS name, (SELECT coalesce(json_agg(t::text ORDER BY t::text), '[]')::text"
+        f" FROM {table} t) AS rows"
+        for table in tables
     )
-    answer = gitlab.sql(f"SELECT encode(convert_to(rows, 'UTF8'), 'base64') FROM ({listed}) l")
-    return list(json.loads(base64.b64decode("".join(answer))))
+    answer = gitlab.sql(
+        f"SELECT name, translate(encode(convert_to(rows, 'UTF8'), 'base64'), E'\\n', '') FROM ({listed}) l"
+    )
+    found = (line.partition("|") for line in answer)
+    return {name: list(json.loads(base64.b64decode(rows))) for name, _, rows in found}
 
 
 def differences(before: Everything, after: Everything) -> dict[str, list[str]]:
@@ -127,6 +133,14 @@ def delete_channel(gitlab: Omnibus, channel: str) -> None:
     )
 
 
+def delete_channel_with_files(gitlab: Omnibus, channel: str) -> None:
+    """PermanentDeleteChannel of a server that removes the uploads too, with their files."""
+    where = f"postid IN (SELECT id FROM posts WHERE channelid = '{channel}')"
+    remove_files(gitlab, where)
+    gitlab.sql(f"DELETE FROM fileinfo WHERE {where}")
+    delete_channel(gitlab, channel)
+
+
 def remove_files(gitlab: Omnibus, condition: str) -> None:
     """RemoveFilesFromFileStore: the files; their directories stay."""
     for row in gitlab.sql(
@@ -162,6 +176,16 @@ def delete_post(gitlab: Omnibus, post: str) -> None:
         f"DELETE FROM posts WHERE id = '{post}' OR rootid = '{post}';"
         f"DELETE FROM preferences WHERE category = 'flagged_post' AND name = '{post}';"
         f"DELETE FROM drafts WHERE rootid = '{post}'"
+    )
+
+
+def delete_reply(gitlab: Omnibus, reply: str) -> None:
+    """PermanentDeletePost, of a reply."""
+    root, user = gitlab.sql(f"SELECT rootid, userid FROM posts WHERE id = '{reply}'")[0].split("|")
+    remove_files(gitlab, f"postid = '{reply}'")
+    gitlab.sql(
+        f"DELETE FROM fileinfo WHERE postid = '{reply}'; DELETE FROM reactions WHERE postid = '{reply}';"
+        f"DELETE FROM posts WHERE id = '{reply}';" + _without_reply(root, user)
     )
 
 

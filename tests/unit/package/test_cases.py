@@ -10,6 +10,7 @@ import pytest
 
 from tests.cases import Group, page
 from tests.cases.findings import TOPICS
+from tests.cases.inside import INSIDE
 from tests.cases.operations import OPERATIONS
 from tests.cases.reports import REPORTS
 from tests.cases.security import SECURITY
@@ -19,6 +20,7 @@ from tests.unit.helpers.builders import ROOT
 NUMBERS = {
     REPORTS.title: [*range(2, 11), *range(12, 36), 39, 40, 41],
     OPERATIONS.title: [*range(2, 25), 26, 27, 28, 29, 31, *range(35, 38), *range(39, 50)],
+    INSIDE.title: [*range(1, 13)],
     SECURITY.title: [1, 3, 4, 5, 6, *range(8, 14), *range(15, 21)],
 }
 FINDINGS = [finding for topic in TOPICS for finding in topic.findings]

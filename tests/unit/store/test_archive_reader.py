@@ -290,11 +290,18 @@ def test_more_can_be_left_out_than_a_command_line_holds(tmp_path: Path) -> None:
     assert leaving_out(tmp_path, ["a", many[0], many[-1]], *many) == {"a"}
 
 
-FIELDS = ("name", "mode", "size", "type", "linkname")
+FIELDS = ("mtime", "name", "mode", "size", "type", "linkname")
 
 
 def _header(
-    name: bytes, prefix: bytes, kind: bytes, mode: bytes, size: bytes, magic: bytes, wrong: int
+    name: bytes,
+    prefix: bytes,
+    kind: bytes,
+    mode: bytes,
+    size: bytes,
+    mtime: bytes,
+    magic: bytes,
+    wrong: int,
 ) -> bytes:
     """Return a block of 512 bytes with these fields, whose sum is `wrong` by so much."""
     block = bytearray(512)
@@ -302,6 +309,7 @@ def _header(
         (0, name),
         (100, mode),
         (124, size),
+        (136, mtime),
         (156, kind),
         (257, magic),
         (345, prefix),
@@ -313,7 +321,7 @@ def _header(
     return bytes(block)
 
 
-GOOD_MODE, GOOD_SIZE = b"0000644\0", b"00000000017\0"
+GOOD_MODE, GOOD_SIZE, GOOD_TIME = b"0000644\0", b"00000000017\0", b"15030347471\0"
 HEADERS = st.builds(
     _header,
     st.binary(max_size=100),
@@ -326,6 +334,10 @@ HEADERS = st.builds(
     st.one_of(
         st.just(GOOD_SIZE),
         st.sampled_from([b"\x80\0\0\0\0\0\0\0\0\0\1\0", b"0000x17\0", b"_00017", b"-0017\0"]),
+    ),
+    st.one_of(
+        st.just(GOOD_TIME),
+        st.sampled_from([b"", b" 17 \0", b"junk", b"\x80\0\0\0\0\0\0\0\0\0\1\0", b"\xff" * 12]),
     ),
     st.sampled_from([b"ustar\x0000", b"ustar  \0", b""]),
     st.one_of(st.just(0), st.sampled_from([1, -1])),
@@ -353,7 +365,7 @@ def test_a_header_is_read_as_tarfile_reads_it(block: bytes) -> None:
 def test_each_kind_of_header_is_read_as_tarfile_reads_it(
     kind: bytes, name: bytes, prefix: bytes, wrong: int
 ) -> None:
-    block = _header(name, prefix, kind, GOOD_MODE, GOOD_SIZE, b"ustar\x0000", wrong)
+    block = _header(name, prefix, kind, GOOD_MODE, GOOD_SIZE, GOOD_TIME, b"ustar\x0000", wrong)
     assert read_by(archive_reader._Header, block) == read_by(tarfile.TarInfo, block)
 
 
