@@ -13,9 +13,10 @@ import functools
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.lab import standalone
 from tests.lab.fakes import paths
 from tests.lab.fakes.generation import BUNDLED_MATTERMOST, version_tuple
 from tests.lab.omnibus import Omnibus, Spec, install
@@ -72,9 +73,7 @@ class RealMattermost:
         shutil.copy2(self.directory / "bin/mattermost", program)
         program.chmod(0o755)
         service = lab.path(SERVICE)
-        for name in PARTS:
-            if (self.directory / name).is_dir():
-                shutil.copytree(self.directory / name, service / name, dirs_exist_ok=True)
+        self._put_parts(service)
         for bundle in (service / "prepackaged_plugins").glob("*"):
             bundle.unlink()  # of no content
         for path in service.rglob("*"):
@@ -84,3 +83,19 @@ class RealMattermost:
         manifest = lab.path(str(paths.OPT / "version-manifest.json"))
         text = re.sub(r'("locked_version": )"[\d.]+"', rf'\1"{self.version}"', manifest.read_text())
         manifest.write_text(text)
+
+    def standalone(self, lab: Lab, spec: standalone.Spec) -> standalone.Standalone:
+        """Install this server as its own package does, with an empty database; it is not started."""
+        made = standalone.install(lab, replace(spec, version=self.version))
+        folder = lab.path(spec.folder)
+        (folder / "bin/mattermost").unlink()
+        shutil.copy2(self.directory / "bin/mattermost", folder / "bin/mattermost")
+        (folder / "bin/mattermost").chmod(0o755)
+        self._put_parts(folder)
+        lab.run("chown", "-R", f"{spec.account}:{spec.account}", spec.folder)
+        return made
+
+    def _put_parts(self, folder: Path) -> None:
+        for name in PARTS:
+            if (self.directory / name).is_dir():
+                shutil.copytree(self.directory / name, folder / name, dirs_exist_ok=True)
