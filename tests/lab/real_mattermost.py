@@ -38,14 +38,16 @@ class RealMattermost:
     @functools.cached_property
     def version(self) -> str:
         """What the program says of itself, such as "9.11.0"."""
-        program = [str(self.directory / "bin/mattermost"), "version", "--skip-server-start"]
-        done = subprocess.run(
-            program, cwd=self.directory, capture_output=True, text=True, check=False
-        )
-        found = re.search(r"^Version: +(\d+\.\d+\.\d+)", done.stdout, re.MULTILINE)
-        if found is None:
-            raise ValueError(f"{program[0]} does not tell its version: {done.stdout}{done.stderr}")
-        return found[1]
+        program = [str(self.directory / "bin/mattermost"), "version"]
+        # 5 opens a database without the option, 11 does not know it.
+        for options in (["--skip-server-start"], []):
+            done = subprocess.run(
+                program + options, cwd=self.directory, capture_output=True, text=True, check=False
+            )
+            found = re.search(r"^Version: +(\d+\.\d+\.\d+)", done.stdout, re.MULTILINE)
+            if found:
+                return found[1]
+        raise ValueError(f"{program[0]} does not tell its version: {done.stdout}{done.stderr}")
 
     @property
     def gitlab(self) -> str:

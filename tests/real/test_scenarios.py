@@ -8,6 +8,9 @@ import threading
 from tests.real.house import RESTLESS, House, assert_reads
 from tests.system.helpers.opened import opened
 
+# The versions whose tables `recover` knows end here.
+REVIEWED_BELOW = (10, 12)
+
 
 def test_a_backup_beside_people_who_write_has_all_that_was_said_before(house: House) -> None:
     said: list[str] = []
@@ -89,8 +92,19 @@ def test_a_set_is_opened_with_a_session_that_this_server_takes(house: House) -> 
     assert house.alice.read_post(house.post).startswith("**Thread**"), "the live one goes on"
 
 
+def refused(house: House, *words: str) -> bool:
+    """Whether this server's tables were not reviewed for `recover`, which then changes nothing."""
+    if house.version < REVIEWED_BELOW:
+        return False
+    answer = house.product("recover", *words)
+    assert answer.code == 1 and "not known well enough" in answer.error["message"], answer
+    return True
+
+
 def test_a_thread_that_was_deleted_comes_back_to_this_server(house: House) -> None:
     name = house.product("backup").document["set"]
+    if refused(house, name, "--post", house.post):
+        return
     house.alice.call("DELETE", f"/posts/{house.post}")
     assert house.alice.get("/users/me")["username"] == "alice"
     recovered(house, name, "--post", house.post)
@@ -100,6 +114,8 @@ def test_a_thread_that_was_deleted_comes_back_to_this_server(house: House) -> No
 
 def test_a_channel_that_was_deleted_for_good_comes_back_to_this_server(house: House) -> None:
     name = house.product("backup").document["set"]
+    if refused(house, name, "--channel", "engineering/releases"):
+        return
     channel = house.seed.channels["releases"]
     # A real server may take longer than gitlab-ctl waits.
     house.lab.run("sv", "-w", "60", "stop", "/opt/gitlab/service/mattermost")
