@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from tests.lab.fakes.generation import Generation
 from tests.lab.sandbox import PYTHON, Lab, LabError
-from tests.lab.signed_in_user import Session, SignInFailed
+from tests.lab.signed_in_user import Session, SignInFailed, logged_in
 
 __all__ = ["USERS", "Omnibus", "Seed", "Session", "SignInFailed", "Spec", "State", "install"]
 
@@ -248,6 +248,10 @@ class Omnibus:
         if "token" not in answer:
             raise SignInFailed(answer["status"], answer["url"], answer["error"])
         return Session(self.spec.site_url, self.ask, username, answer["token"], answer["user_id"])
+
+    def log_in(self, name: str, password: str) -> Session:
+        """Sign in with a password; raises SignInFailed."""
+        return logged_in(self.ask, self.spec.site_url, name, password)
 
     def seed(self) -> Seed:
         """Fill Mattermost with people, rooms, messages, uploads, a plugin and a certificate."""

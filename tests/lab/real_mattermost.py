@@ -13,9 +13,10 @@ import functools
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.lab import standalone
 from tests.lab.fakes import paths
 from tests.lab.fakes.generation import BUNDLED_MATTERMOST, version_tuple
 from tests.lab.omnibus import Omnibus, Spec, install
@@ -38,20 +39,15 @@ class RealMattermost:
     def version(self) -> str:
         """What the program says of itself, such as "9.11.0"."""
         program = [str(self.directory / "bin/mattermost"), "version"]
-        # 5.x asks the database too, unless it is told not to; 10.11 and later do not know the option.
-        said = self._said(*program, "--skip-server-start")
-        if "unknown flag" in said:
-            said = self._said(*program)
-        found = re.search(r"^Version: +(\d+\.\d+\.\d+)", said, re.MULTILINE)
-        if found is None:
-            raise ValueError(f"{program[0]} does not tell its version: {said}")
-        return found[1]
-
-    def _said(self, *program: str) -> str:
-        done = subprocess.run(
-            program, cwd=self.directory, capture_output=True, text=True, check=False
-        )
-        return done.stdout + done.stderr
+        # 5 opens a database without the option, 11 does not know it.
+        for options in (["--skip-server-start"], []):
+            done = subprocess.run(
+                program + options, cwd=self.directory, capture_output=True, text=True, check=False
+            )
+            found = re.search(r"^Version: +(\d+\.\d+\.\d+)", done.stdout, re.MULTILINE)
+            if found:
+                return found[1]
+        raise ValueError(f"{program[0]} does not tell its version: {done.stdout}{done.stderr}")
 
     @property
     def gitlab(self) -> str:
@@ -79,9 +75,7 @@ class RealMattermost:
         shutil.copy2(self.directory / "bin/mattermost", program)
         program.chmod(0o755)
         service = lab.path(SERVICE)
-        for name in PARTS:
-            if (self.directory / name).is_dir():
-                shutil.copytree(self.directory / name, service / name, dirs_exist_ok=True)
+        self._put_parts(service)
         for bundle in (service / "prepackaged_plugins").glob("*"):
             bundle.unlink()  # of no content
         for path in service.rglob("*"):
@@ -91,3 +85,19 @@ class RealMattermost:
         manifest = lab.path(str(paths.OPT / "version-manifest.json"))
         text = re.sub(r'("locked_version": )"[\d.]+"', rf'\1"{self.version}"', manifest.read_text())
         manifest.write_text(text)
+
+    def standalone(self, lab: Lab, spec: standalone.Spec) -> standalone.Standalone:
+        """Install this server as its own package does, with an empty database; it is not started."""
+        made = standalone.install(lab, replace(spec, version=self.version))
+        folder = lab.path(spec.folder)
+        (folder / "bin/mattermost").unlink()
+        shutil.copy2(self.directory / "bin/mattermost", folder / "bin/mattermost")
+        (folder / "bin/mattermost").chmod(0o755)
+        self._put_parts(folder)
+        lab.run("chown", "-R", f"{spec.account}:{spec.account}", spec.folder)
+        return made
+
+    def _put_parts(self, folder: Path) -> None:
+        for name in PARTS:
+            if (self.directory / name).is_dir():
+                shutil.copytree(self.directory / name, folder / name, dirs_exist_ok=True)

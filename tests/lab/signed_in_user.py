@@ -102,3 +102,11 @@ class Session:
         member = {"team_id": team["id"], "user_id": self.user_id}
         self.call("POST", f"/teams/{team['id']}/members", json=member)
         return team
+
+
+def logged_in(ask: Callable[..., dict[str, Any]], site: str, name: str, password: str) -> Session:
+    """Sign in with a name and a password; raises SignInFailed."""
+    answer = ask(action="log_in", site=site, name=name, password=password)
+    if "token" not in answer:
+        raise SignInFailed(answer["status"], site, answer["error"])
+    return Session(site, ask, name, answer["token"], answer["user_id"])

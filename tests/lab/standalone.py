@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 from tests.lab.errors import LabError
 from tests.lab.sandbox import PYTHON, Lab
-from tests.lab.signed_in_user import Session, SignInFailed
+from tests.lab.signed_in_user import Session, SignInFailed, logged_in
 
 DIGEST = (
     "SELECT '{table}|' || count(*) || '|' || md5(coalesce(string_agg(t::text, E'\\n'"
@@ -82,10 +82,10 @@ class Standalone:
         hosts = self.lab.path("/etc/hosts")
         hosts.write_text(f"{hosts.read_text().rstrip()}\n127.0.0.1 {names}\n")
 
-    def start(self) -> None:
+    def start(self, seconds: float = 30) -> None:
         """Start it, and wait until it answers."""
         self.lab.run("systemctl", "start", "mattermost")
-        self.wait_until_ready()
+        self.wait_until_ready(seconds)
 
     def stop(self) -> None:
         """Stop it."""
@@ -96,11 +96,11 @@ class Standalone:
         show = ("systemctl", "show", "--property=ActiveState", "--value", "mattermost")
         return self.lab.run(*show).stdout.strip()
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self, seconds: float = 30) -> None:
         """Wait for its ping."""
         port = self.spec.listen.rpartition(":")[2]
         url = f"http://127.0.0.1:{port}/api/v4/system/ping"
-        late = self.ask(action="wait", urls=[url], seconds=30)["late"]
+        late = self.ask(action="wait", urls=[url], seconds=seconds)["late"]
         if late:
             raise LabError(f"not ready: {late}")
 
@@ -124,6 +124,10 @@ class Standalone:
         if "token" not in answer:
             raise SignInFailed(answer["status"], answer["url"], answer["error"])
         return Session(site, self.ask, username, answer["token"], answer["user_id"])
+
+    def log_in(self, site: str, name: str, password: str) -> Session:
+        """Sign in with a password; raises SignInFailed."""
+        return logged_in(self.ask, site, name, password)
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Send a request to the browser inside (see fakes/client.py)."""

@@ -15,10 +15,15 @@ from tests.system.conftest import base, deb  # noqa: F401  # the fixtures of all
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each scenario with each server in MATTERMOST, directories with blanks between them."""
+    """Run each scenario with each server in MATTERMOST, directories with blanks between them.
+
+    ``real`` is the house's, ``other`` each of them for what one does with another's data.
+    """
+    servers = [RealMattermost(Path(name)) for name in os.environ["MATTERMOST"].split()]
     if "real" in metafunc.fixturenames:
-        servers = [RealMattermost(Path(name)) for name in os.environ["MATTERMOST"].split()]
         metafunc.parametrize("real", servers, ids=lambda server: server.version, scope="module")
+    if "other" in metafunc.fixturenames:
+        metafunc.parametrize("other", servers, ids=lambda server: f"onto {server.version}")
 
 
 @pytest.fixture(scope="module")

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import json
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tests.lab.fakes.generation import version_tuple
 from tests.lab.installed_package import Product, install_product
 from tests.lab.omnibus import Omnibus, Seed, Session
 from tests.lab.real_mattermost import RealMattermost
 from tests.lab.sandbox import Lab
+from tests.real.extras import SWITCHED_ON, Extras, created
 
 BACKUPS = "/srv/backups"
-# A picture that decoders of all versions take.
-DOT = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
-)
 # What a running server writes without anybody doing something.
 RESTLESS = ("status", "sessions", "systems", "jobs", "audits", "licenses", "tokens", "preferences")
 
@@ -36,7 +31,7 @@ class House:
     alice: Session
     post: str  # id of a message with a thread, a reaction and a pin
     reply: str
-    hook: str  # id of an incoming webhook
+    extras: Extras
     deb: Path
 
     @property
@@ -61,20 +56,24 @@ def furnish(lab: Lab, real: RealMattermost, deb: Path) -> House:
     product = install_product(lab, deb)
     seed = gitlab.seed()
     root, alice = gitlab.sign_in("root"), gitlab.sign_in("alice")
+    root.call("PUT", "/config/patch", json=SWITCHED_ON)
     channel = seed.channels["releases"]
     alice._channels.update(seed.channels)
     post = alice.post("**Thread** of a real server :tada:", "releases")
     reply = created(root, "/posts", channel_id=channel, root_id=post, message="a reply")["id"]
     created(alice, "/reactions", user_id=alice.user_id, post_id=post, emoji_name="tada")
     alice.call("POST", f"/posts/{post}/pin", json={})
-    saved = {"user_id": alice.user_id, "category": "flagged_post", "name": post, "value": "true"}
-    alice.call("PUT", f"/users/{alice.user_id}/preferences", json=[saved])
-    hook = created(root, "/hooks/incoming", channel_id=channel, display_name="of a pipeline")["id"]
-    command = {"trigger": "lunch", "url": "http://127.0.0.1:9/", "method": "P"}
-    created(root, "/commands", team_id=seed.team, **command)
-    return House(lab, real, gitlab, product, seed, root, alice, post, reply, hook, deb)
+    extras = Extras.made(root, alice, seed.team, channel, post)
+    return House(lab, real, gitlab, product, seed, root, alice, post, reply, extras, deb)
 
 
-def created(session: Session, path: str, **document: Any) -> dict[str, Any]:
-    """POST a document; gives the thing that was made."""
-    return dict(json.loads(session.call("POST", path, json=document)))
+def assert_reads(session: Session, house: House) -> None:
+    """All texts, threads and files are there, by the server's own API."""
+    for id_, text in house.seed.posts.items():
+        assert session.read_post(id_) == text
+    thread = session.get(f"/posts/{house.post}/thread")
+    assert set(thread["posts"]) == {house.post, house.reply}
+    reactions = session.get(f"/posts/{house.post}/reactions")
+    assert {reaction["emoji_name"] for reaction in reactions} == {"tada", "dot"}
+    for id_, file in house.seed.files.items():
+        assert hashlib.sha256(session.download(id_)).hexdigest() == file["sha256"], file

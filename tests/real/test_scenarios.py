@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import threading
 
-from tests.lab.omnibus import Session
-from tests.real.house import RESTLESS, House
+from tests.real.house import RESTLESS, House, assert_reads
 from tests.system.helpers.opened import opened
+
+# The versions whose tables `recover` knows end here.
+REVIEWED_BELOW = (10, 12)
 
 
 def test_a_backup_beside_people_who_write_has_all_that_was_said_before(house: House) -> None:
@@ -59,7 +61,7 @@ def test_looking_into_the_set_finds_what_the_api_made(house: House) -> None:
 
 def test_a_reinstalled_host_gets_everything_back_with_sign_in(house: House) -> None:
     name = house.product("backup").document["set"]
-    before = house.gitlab.state()
+    before, extras = house.gitlab.state(), house.extras.seen(house.root, house.alice)
     house.reinstall()
     answer = house.product.restore(name)
     assert answer.code == 0, answer
@@ -70,20 +72,11 @@ def test_a_reinstalled_host_gets_everything_back_with_sign_in(house: House) -> N
         tables.pop(table, None)
     assert not [name for name, rows in tables.items() if rows["changed"] or rows["removed"]], tables
     assert house.gitlab.state().files == before.files
-    house.alice = house.gitlab.sign_in("alice")
+    house.root, house.alice = house.gitlab.sign_in("root"), house.gitlab.sign_in("alice")
     assert_reads(house.alice, house)
-
-
-def assert_reads(session: Session, house: House) -> None:
-    """All texts, threads and files are there, by the server's own API."""
-    for id_, text in house.seed.posts.items():
-        assert session.read_post(id_) == text
-    thread = session.get(f"/posts/{house.post}/thread")
-    assert set(thread["posts"]) == {house.post, house.reply}
-    reactions = session.get(f"/posts/{house.post}/reactions")
-    assert [reaction["emoji_name"] for reaction in reactions] == ["tada"]
-    for id_, file in house.seed.files.items():
-        assert hashlib.sha256(session.download(id_)).hexdigest() == file["sha256"], file
+    assert house.extras.seen(house.root, house.alice) == extras
+    assert house.extras.bot_says("built", house.root)
+    assert house.extras.publicly(house.lab) == "for everybody\n"
 
 
 def test_a_set_is_opened_with_a_session_that_this_server_takes(house: House) -> None:
@@ -99,8 +92,19 @@ def test_a_set_is_opened_with_a_session_that_this_server_takes(house: House) -> 
     assert house.alice.read_post(house.post).startswith("**Thread**"), "the live one goes on"
 
 
+def refused(house: House, *words: str) -> bool:
+    """Whether this server's tables were not reviewed for `recover`, which then changes nothing."""
+    if house.version < REVIEWED_BELOW:
+        return False
+    answer = house.product("recover", *words)
+    assert answer.code == 1 and "not known well enough" in answer.error["message"], answer
+    return True
+
+
 def test_a_thread_that_was_deleted_comes_back_to_this_server(house: House) -> None:
     name = house.product("backup").document["set"]
+    if refused(house, name, "--post", house.post):
+        return
     house.alice.call("DELETE", f"/posts/{house.post}")
     assert house.alice.get("/users/me")["username"] == "alice"
     recovered(house, name, "--post", house.post)
@@ -110,6 +114,8 @@ def test_a_thread_that_was_deleted_comes_back_to_this_server(house: House) -> No
 
 def test_a_channel_that_was_deleted_for_good_comes_back_to_this_server(house: House) -> None:
     name = house.product("backup").document["set"]
+    if refused(house, name, "--channel", "engineering/releases"):
+        return
     channel = house.seed.channels["releases"]
     # A real server may take longer than gitlab-ctl waits.
     house.lab.run("sv", "-w", "60", "stop", "/opt/gitlab/service/mattermost")

@@ -1,7 +1,8 @@
 """The lab's browser and API client: answers one JSON request from stdin with one JSON object on stdout.
 
 Requests: {"action": "sign_in", "site", "gitlab", "username"} -> {"token", "user_id"} or {"status", "url", "error"};
-{"action": "call", "site", "token", "method", "path", "json" or "file"} -> {"status", "body"}, bytes in Base64;
+{"action": "log_in", "site", "name", "password"} -> the same;
+{"action": "call", "site", "token", "method", "path", "json", "file" or "raw"} -> {"status", "body"}, bytes in Base64;
 {"action": "wait", "urls", "seconds"} -> {"late": addresses that did not answer with 200 in time, with the reason}.
 """
 
@@ -51,18 +52,33 @@ def sign_in(request: Answer) -> Answer:
     return {"status": status, "url": url.partition("?")[0], "error": page_text(body)}
 
 
+def log_in(request: Answer) -> Answer:
+    """Sign in with a password, as Mattermost's page does."""
+    document = {"login_id": request["name"], "password": request["password"]}
+    url = f"{request['site']}/api/v4/users/login"
+    try:
+        with urllib.request.build_opener(DIRECT).open(
+            url, json.dumps(document).encode(), timeout=20
+        ) as page:
+            return {"token": page.headers["Token"], "user_id": json.load(page)["id"]}
+    except urllib.error.HTTPError as error:
+        return {"status": error.code, "url": url, "error": error.read().decode(errors="replace")}
+
+
 def page_text(body: bytes) -> str:
     """Title and text of a page."""
     found = re.findall(r"<(?:h1|p)>(.*?)</(?:h1|p)>", body.decode(errors="replace"), re.DOTALL)
     return ": ".join(html.unescape(text).strip() for text in found if text.strip())
 
 
-def multipart(name: str, content: bytes, channel: str) -> tuple[bytes, str]:
-    """Body and content type of an upload to a channel."""
+def multipart(
+    name: str, content: bytes, channel: str, text: str = "channel_id", field: str = "files"
+) -> tuple[bytes, str]:
+    """Body and content type of a form with a text, such as the channel of an upload, and a file."""
     boundary = secrets.token_hex(16)
     quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="channel_id"\r\n\r\n{channel}\r\n--{boundary}\r\n'
-    head += f'Content-Disposition: form-data; name="files"; filename="{quoted}"\r\n\r\n'
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{text}"\r\n\r\n{channel}\r\n--{boundary}\r\n'
+    head += f'Content-Disposition: form-data; name="{field}"; filename="{quoted}"\r\n\r\n'
     return (
         head.encode() + content + f"\r\n--{boundary}--\r\n".encode(),
         f"multipart/form-data; boundary={boundary}",
@@ -91,7 +107,13 @@ def call(request: Answer) -> Answer:
         body, kind = json.dumps(request["json"]).encode(), "application/json"
     if "file" in request:
         file = request["file"]
-        body, kind = multipart(file["name"], base64.b64decode(file["content"]), file["channel"])
+        content = base64.b64decode(file["content"])
+        if "emoji" in file:
+            body, kind = multipart(file["name"], content, file["emoji"], "emoji", "image")
+        else:
+            body, kind = multipart(file["name"], content, file["channel"])
+    if "raw" in request:
+        body, kind = base64.b64decode(request["raw"]), "application/octet-stream"
     status, answer = send(
         request["site"], request["token"], request["method"], request["path"], body, kind
     )
@@ -121,7 +143,7 @@ def wait(request: Answer) -> Answer:
 def main() -> int:
     """Answer stdin."""
     request = json.load(sys.stdin)
-    actions = {"sign_in": sign_in, "call": call, "wait": wait}
+    actions = {"sign_in": sign_in, "log_in": log_in, "call": call, "wait": wait}
     json.dump(actions[request["action"]](request), sys.stdout)
     return 0
 

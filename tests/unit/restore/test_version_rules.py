@@ -110,6 +110,8 @@ CASES: dict[str, list[tuple[dict[str, Any], RuleAction | None]]] = {
         ({"licensed": None}, WARN),
         ({"licensed": False, "gitlab_sign_in": False}, PASS),
         ({"licensed": False, "target": "10.11.20"}, PASS),
+        # As it was before the restore: not news.
+        ({"licensed": False, "set": "11.1.0"}, PASS),
     ],
 }
 
