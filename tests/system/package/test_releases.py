@@ -19,6 +19,7 @@ from tests.lab.installed_package import DEB, Product, install_product
 from tests.lab.omnibus import Omnibus, SignInFailed, Spec, install
 from tests.lab.releases import build_root, mirror
 from tests.lab.sandbox import Lab
+from tests.system.backup.test_database_properties import ICU, recreate
 
 BACKUPS = "/srv/backups"
 MOST_BYTES = 545_000  # of the package; docs/packaging.md says what of
@@ -115,6 +116,32 @@ class TestBookworm(Release):
 class TestTrixie(Release):
     suite, python = "trixie", "3.13"
 
+    def test_a_set_of_an_older_postgresql_comes_back_and_not_the_other_way(
+        self, lab: Lab, base: Path, deb: Path
+    ) -> None:
+        """Debian's 15 and 17, the database in a locale of ICU and with an extension."""
+        new, product = Omnibus(lab, Spec(backup_path=BACKUPS)), Product(lab)
+        with Lab(base=base) as older:
+            old, olders = install(older, Spec(backup_path=BACKUPS)), install_product(older, deb)
+            recreate(old, ICU)
+            old.sql("CREATE EXTENSION pg_trgm")
+            seed = old.seed()
+            assert [major(old), major(new)] == [15, 17]
+            there = move_set(older, olders.backup(), lab)
+            new.gitlab_database_restore(old.gitlab_database_dump())
+            state = old.state()
+            answer = product.restore("--no-safety-backup", there)
+            assert (answer.code, answer.document["sign_in"]) == (0, "accepted"), answer
+            session = new.sign_in("alice")
+            assert {post: session.read_post(post) for post in seed.posts} == seed.posts
+            assert state.differences(new.state(), ignore=DERIVED) == []
+            assert new.sql(PROVIDER) == ["i"] and "pg_trgm" in new.sql(EXTENSIONS)
+            assert product("rehearse").code == 0
+            newer, before = move_set(lab, product.backup(), older), old.state()
+            refused = olders.restore(newer)
+            assert refused.code == 1 and "a newer PostgreSQL" in refused.error["message"], refused
+            assert before.differences(old.state()) == []
+
     def test_its_restic_keeps_sets(self, lab: Lab) -> None:
         """Bookworm's is in test_restic; this one has other messages and exit codes."""
         assert re.match(r"restic 0\.1[5-9]", lab.run("restic", "version").stdout)
@@ -140,6 +167,23 @@ class TestTrixie(Release):
         lab.path(pack).chmod(0o600)
         lab.path(pack).write_bytes(lab.path(pack).read_bytes()[:-1000] + bytes(1000))
         assert product("verify").code == 1
+
+
+PROVIDER = "SELECT datlocprovider FROM pg_database WHERE datname = current_database()"
+EXTENSIONS = "SELECT extname FROM pg_extension"
+
+
+def major(gitlab: Omnibus) -> int:
+    return int(gitlab.sql("SHOW server_version_num")[0]) // 10_000
+
+
+def move_set(lab: Lab, path: str, other: Lab) -> str:
+    """Copy a set to a place of root's on another host; gives its path there."""
+    folder, _, name = path.rpartition("/")
+    packed = lab.run_bytes("tar", "--create", f"--directory={folder}", name).stdout
+    other.run("install", "-d", "-m", "700", "/srv/moved")
+    other.run_bytes("tar", "--extract", "--directory=/srv/moved", input=packed)
+    return f"/srv/moved/{name}"
 
 
 def build_twice(lab: Lab) -> str:
