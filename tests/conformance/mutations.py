@@ -146,6 +146,12 @@ _OF_TABLES = (
         "    refuse_later(connection, version)\n",
         '    connection.execute("CREATE INDEX IF NOT EXISTS idx_posts_message_txt ON posts (id)")\n',
     ),
+    Mutation(
+        "tables_are_those_of_real_servers",
+        _SCHEMA,
+        "ADD COLUMN threaddeleteat bigint",
+        "ADD COLUMN threaddeleteat integer",
+    ),
     Mutation("tables_of_the_lists", _SCHEMA, "CREATE TABLE drafts (", "CREATE TABLE draft ("),
 )
 _OF_FILES = (
