@@ -67,6 +67,12 @@ _OF_SETTINGS = (
     Mutation(
         "config_is_completed", _CONFIG, "given.get(key.casefold(), usual)", "given.get(key, usual)"
     ),
+    Mutation(
+        "config_has_what_a_rehearsal_overrides",
+        _CONFIG,
+        "        for name, section in known.items()\n",
+        '        for name, section in known.items()\n        if name != "JobSettings"\n',
+    ),
     Mutation("config_is_corrected", _CONFIG, '.rstrip("/") + "/"', ""),
     Mutation("config_salts_are_made", _CONFIG, "range(32)", "range(31)"),
     Mutation("config_has_gos_form", "go_json", "indent=4", "indent=2"),
@@ -145,6 +151,12 @@ _OF_TABLES = (
         _SCHEMA,
         "    refuse_later(connection, version)\n",
         '    connection.execute("CREATE INDEX IF NOT EXISTS idx_posts_message_txt ON posts (id)")\n',
+    ),
+    Mutation(
+        "tables_are_those_of_real_servers",
+        _SCHEMA,
+        "ADD COLUMN threaddeleteat bigint",
+        "ADD COLUMN threaddeleteat integer",
     ),
     Mutation("tables_of_the_lists", _SCHEMA, "CREATE TABLE drafts (", "CREATE TABLE draft ("),
 )

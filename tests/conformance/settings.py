@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 import re
 import signal
+from pathlib import Path
 
 from gitlab_mm_backup.mattermost import standalone
+from gitlab_mm_backup.postgresql.endpoint import Endpoint, Login
+from gitlab_mm_backup.rehearsal import boot, opened
 from tests.conformance.subject import CONFIG, Subject
 from tests.lab.fakes import go_json
 
 CLIENT = "/api/v4/config/client"
+NOWHERE = Endpoint("/nowhere", 5432, "nothing", Login("nobody"), Login("nobody"))
+# Settings that later versions have no more.
+GONE = {
+    "MM_BLEVESETTINGS_ENABLEINDEXING": (10, 11),
+    "MM_NOTIFICATIONLOGSETTINGS_ENABLEFILE": (11,),
+}
 UNREADABLE = ("{", "[]", '{"TeamSettings": {"MaxUsersPerTeam": "many"}}')
 
 
@@ -64,6 +73,19 @@ def config_is_completed(subject: Subject) -> None:
     assert found["GitLabSettings"]["Secret"] == ""
     assert found["LogSettings"]["EnableConsole"] is True
     assert list(found["GitLabSettings"])[:4] == ["Enable", "Secret", "Id", "Scope"]
+
+
+def config_has_what_a_rehearsal_overrides(subject: Subject) -> None:
+    """Each variable that directs a rehearsal or an opened set is one of this version, or known to be gone."""
+    variables = {**boot.overrides(Path("/data"), NOWHERE), **opened.overrides("http://x", "")}
+    there = {
+        f"MM_{section}_{key}".upper()
+        for section, inside in subject.usual.config.items()
+        if isinstance(inside, dict)
+        for key in inside
+    }
+    unknown = {name for name in variables if name.startswith("MM_")} - there - {"MM_INSTALL_TYPE"}
+    assert unknown <= {name for name, gone in GONE.items() if subject.numbers >= gone}
 
 
 def config_is_corrected(subject: Subject) -> None:

@@ -6,8 +6,10 @@ import re
 
 from gitlab_mm_backup.mattermost import owned_rows
 from tests.conformance.subject import Subject
+from tests.lab import real_schema
 from tests.lab.errors import wait_until
 from tests.lab.fakes import mattermost_schema
+from tests.lab.fakes.generation import version_tuple
 
 ID = re.compile("[a-z0-9]{26}")
 # Columns of the product's lists that came later than their tables.
@@ -107,3 +109,35 @@ def tables_of_the_lists(subject: Subject) -> None:
             if table == owned.name and subject.numbers < since
         }
         assert named - there.get(owned.name, set()) == later, owned.name
+
+
+def tables_are_those_of_real_servers(subject: Subject) -> None:
+    """Each column has the kind that it has in the schema of the same version, or of one of its neighbours."""
+    assert subject.usual.config
+    rows = subject.sql(
+        "SELECT c.relname, a.attname, format_type(a.atttypid, NULL) FROM pg_attribute a"
+        " JOIN pg_class c ON c.oid = a.attrelid WHERE c.relkind = 'r' AND a.attnum > 0"
+        " AND NOT a.attisdropped AND c.relnamespace = 'public'::regnamespace"
+    )
+    known = _neighbours(subject.numbers[:2])
+    unlike = [
+        f"{table}.{column} {kind}"
+        for table, column, kind in (row.split("|") for row in rows)
+        if real_schema.short(kind) not in {_kind(schema, table, column) for schema in known}
+    ]
+    assert unlike == []
+
+
+def _neighbours(numbers: tuple[int, ...]) -> list[real_schema.Columns]:
+    """The schema of this minor version, or those before and after it; before 6.0 that of 5.37."""
+    there = {version_tuple(version): version for version in real_schema.versions()}
+    if numbers in there:
+        return [real_schema.columns(there[numbers])]
+    before = [version for version in there if version <= numbers][-1:]
+    after = [version for version in there if version > numbers][:1]
+    return [real_schema.columns(there[version]) for version in (*before, *after)]
+
+
+def _kind(schema: real_schema.Columns, table: str, column: str) -> str:
+    """The type of a column without its length."""
+    return re.sub(r"\(\d+\)", "", schema.get(table, {}).get(column, ""))

@@ -7,6 +7,7 @@ writes tests/lab/fixtures/schema-9.11.sql and so on: unit tests hold the product
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.lab.fakes.generation import version_tuple
 from tests.lab.real_mattermost import RealMattermost
 from tests.lab.sandbox import Lab
 
+FIRST = "5.37"  # columns only, as JSON: the stand-in makes its tables from these
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 OPTIONS = ("--schema-only", "--no-owner", "--no-privileges", "--no-comments")
 # Of no use to a reader, and different in each minor version of PostgreSQL.
@@ -33,6 +35,14 @@ Columns = dict[str, dict[str, str]]  # of each table, by their names, and their 
 
 def columns(version: str) -> Columns:
     """The columns of a real server whose schema is among the fixtures, such as "10.9"."""
+    if version == FIRST:
+        old = json.loads((FIXTURES / f"schema-{version}.json").read_text())
+        return {
+            table: {
+                name: short(type_) for name, _, type_ in (text.partition(" ") for text in texts)
+            }
+            for table, texts in old.items()
+        }
     text = (FIXTURES / f"schema-{version}.sql").read_text()
     found = {table: COLUMN.finditer(body) for table, body in TABLE.findall(text)}
     return {
@@ -54,7 +64,7 @@ def short(type_: str) -> str:
 
 def versions() -> list[str]:
     """Versions with a fixture, oldest first."""
-    names = [path.stem.partition("-")[2] for path in FIXTURES.glob("schema-*.sql")]
+    names = [path.stem.partition("-")[2] for path in FIXTURES.glob("schema-*")]
     return sorted(names, key=version_tuple)
 
 

@@ -114,8 +114,9 @@ CREATE TABLE persistentnotifications (postid varchar(26) PRIMARY KEY, createat b
   deleteat bigint, sentcount smallint);
 """,
     "9.5": "ALTER TABLE users ADD COLUMN lastlogin bigint NOT NULL DEFAULT 0;",  # 115
-    # 120
+    # 120, 122
     "9.11": """
+ALTER TABLE preferences ALTER COLUMN value TYPE text;
 CREATE TYPE channel_bookmark_type AS ENUM ('link', 'file');
 CREATE TABLE channelbookmarks (id varchar(26) PRIMARY KEY, ownerid varchar(26) NOT NULL,
   channelid varchar(26) NOT NULL, fileinfoid varchar(26) DEFAULT NULL, createat bigint DEFAULT 0,
@@ -162,6 +163,7 @@ CREATE UNIQUE INDEX idx_poststats_userid ON poststats (userid, day);
 
 
 # Tables that earlier versions lack (store/sqlstore/upgrade.go).
+GONE = ("schema_migrations",)  # a new database since 6.0 has db_migrations in its place
 LATER = {"roles": mattermost_roles.SINCE, "schemes": mattermost_roles.SINCE, "bots": (5, 10)}
 
 
@@ -181,7 +183,7 @@ def statements(version: str) -> str:
     parts += [
         table_statement(table, columns, numbers)
         for table, columns in tables.items()
-        if numbers >= LATER.get(table, ())
+        if numbers >= LATER.get(table, ()) and (numbers < (6, 0) or table not in GONE)
     ]
     parts.append(INDEXES)
     if numbers >= (6, 0):
