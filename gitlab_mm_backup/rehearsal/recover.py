@@ -20,7 +20,7 @@ from ..mattermost.staged_rows import Wanted
 from ..postgresql import connection, contents
 from ..postgresql.contents import ask, named
 from ..postgresql.scratch import WAYS
-from ..restore import live_rows, undo_log, version_rules
+from ..restore import live_rows, preflight, undo_log
 from ..restore.live_rows import Recovered
 from ..restore.undo_log import RecoveryLog, RecoveryRecord
 from ..store.sets import BackupSet
@@ -74,7 +74,7 @@ def recover(
     With ``dry_run`` all is done in a transaction that is rolled back, and no file is written.
     Raises Failure, with nothing changed, where the thing cannot come back.
     """
-    version_rules.refuse_recovery(set_, site)
+    preflight.refuse_recovery(set_, site)
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     names = directory.read(set_)
     id_ = _find(names, asked)

@@ -1,4 +1,4 @@
-"""Checks before a restore: versions, server, connection limits, mounts, disk space."""
+"""Checks before a restore, and before a recovery: versions, server, connection limits, mounts, disk space."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..backup import live
 from ..config import settings
 from ..errors import Failure
-from ..mattermost import json_file
+from ..mattermost import json_file, owned_rows
 from ..mattermost.effective_config import EffectiveConfig
 from ..mattermost.omnibus import WITHOUT_MATTERMOST
 from ..mattermost.site import Kind, Site
@@ -31,6 +32,7 @@ from .version_rules import VersionFacts
 _FIRST_OF_11 = (11,)
 _LAST_TO_BUNDLE = "18.11"
 _LICENCES = "licenses"
+_EXTRACT = "gitlab-mm extract takes files and messages out of this set."
 log = logging.getLogger(__name__)
 
 _UPGRADE = {Kind.OMNIBUS: ": gitlab-ctl pg-upgrade"}
@@ -263,3 +265,31 @@ def _refuse_without_room(set_: BackupSet, site: Site, plan: RestoreOptions) -> N
 def room(wanted: Mapping[Path, int]) -> list[str]:
     """Return, as text, the needed and the free space of each disk."""
     return [disk_space.words(folder, count) for folder, count in wanted.items()]
+
+
+def refuse_recovery(set_: BackupSet, site: Site) -> None:
+    """Raise Failure for a set whose rows have no place in the live Mattermost."""
+    theirs, ours = set_.manifest.mattermost, site.version
+    if numbers(theirs)[:1] != numbers(ours)[:1]:
+        raise Failure(
+            "The set is of another major version of Mattermost",
+            f"the set has {theirs}, this host {ours}; their tables differ",
+            _EXTRACT,
+        )
+    if not (owned_rows.reviewed(theirs) and owned_rows.reviewed(ours)):
+        raise Failure(
+            "This version of Mattermost is not known well enough",
+            f"the set has {theirs}, this host {ours}; the tables of {' to '.join(owned_rows.REVIEWED)} "
+            "were reviewed",
+            _EXTRACT,
+        )
+    now = live.look(site)
+    if now.trouble:
+        raise Failure("The live database cannot be read", now.trouble)
+    kept = set_.manifest.installation
+    if kept and now.installation and kept != now.installation:
+        raise Failure(
+            "The set is of another Mattermost",
+            f"its installation is {kept}, the live one {now.installation}",
+            _EXTRACT,
+        )

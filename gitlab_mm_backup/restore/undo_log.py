@@ -20,6 +20,7 @@ from ..system.files import STATE
 
 Action = Callable[..., None]
 _FORMATS = (1, 2)  # 1 has no states: such a file is complete
+_FINISHED = '{"state": "finished"}'
 _ROWS = 1000  # of a table, in a line of an undo file
 
 
@@ -207,6 +208,9 @@ def interrupted() -> list[tuple[Path, RecoveryRecord]]:
     """Return the undo files of recoveries that did not come to their end, oldest first."""
     found = []
     for path in sorted(STATE.glob("recovery-*.jsonl")):
+        *_, last = ("", *files.last_lines(path))
+        if last == _FINISHED:  # most are, and may be large
+            continue
         with contextlib.suppress(Failure):  # no file of ours
             record = read_recovery(path)
             found += [] if record.finished else [(path, record)]

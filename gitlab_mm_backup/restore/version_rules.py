@@ -11,16 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..backup import live
 from ..errors import Failure
-from ..mattermost import owned_rows
 from ..mattermost.effective_config import EffectiveConfig
-from ..mattermost.site import Site
-from ..store.sets import BackupSet
 from ..system import validation
 from ..version import numbers
 
-_EXTRACT = "gitlab-mm extract takes files and messages out of this set."
 FILE = Path(__file__).with_name("version_rules.yml")
 _COMPARISONS = {
     "<": operator.lt,
@@ -203,31 +198,3 @@ _CONDITIONS: dict[str, Callable[[VersionFacts, Any], bool | None]] = {
     "gitlab_sign_in": lambda facts, wanted: _same(facts.gitlab_sign_in, wanted),
     "licensed": lambda facts, wanted: _same(facts.licensed, wanted),
 }
-
-
-def refuse_recovery(set_: BackupSet, site: Site) -> None:
-    """Raise Failure for a set whose rows have no place in the live Mattermost."""
-    theirs, ours = set_.manifest.mattermost, site.version
-    if numbers(theirs)[:1] != numbers(ours)[:1]:
-        raise Failure(
-            "The set is of another major version of Mattermost",
-            f"the set has {theirs}, this host {ours}; their tables differ",
-            _EXTRACT,
-        )
-    if not (owned_rows.reviewed(theirs) and owned_rows.reviewed(ours)):
-        raise Failure(
-            "This version of Mattermost is not known well enough",
-            f"the set has {theirs}, this host {ours}; the tables of {' to '.join(owned_rows.REVIEWED)} "
-            "were reviewed",
-            _EXTRACT,
-        )
-    now = live.look(site)
-    if now.trouble:
-        raise Failure("The live database cannot be read", now.trouble)
-    kept = set_.manifest.installation
-    if kept and now.installation and kept != now.installation:
-        raise Failure(
-            "The set is of another Mattermost",
-            f"its installation is {kept}, the live one {now.installation}",
-            _EXTRACT,
-        )

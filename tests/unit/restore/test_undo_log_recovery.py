@@ -160,10 +160,13 @@ def test_recoveries_that_did_not_end_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(undo_log, "STATE", tmp_path)
-    for name in ("2", "1", "3"):
+    for name in ("2", "1", "3", "4"):
         with RecoveryLog(log_path(name), ABOUT):
             pass
     note_state(log_path("3"), "finished")
+    note_state(log_path("4"), "finished")
+    note_state(log_path("4"), "undoing")
+    log_path("5").write_text('{"format": 1}\n')
     (tmp_path / "recovery-0.jsonl").write_text("odd")
     (tmp_path / "other.jsonl").write_text('{"format": 2}\n')
     assert [path for path, _ in interrupted()] == [log_path("1"), log_path("2")]
