@@ -130,7 +130,8 @@ def odd_rows(gitlab: Omnibus, seed: Seed) -> None:
         " 'a secret draft', ''),"
         f" ('{'j' * 26}', {NEW_YEAR}, 1, 0, '{alice}', '{direct}', '', '', 'a secret join',"
         " 'system_join_channel');"
-        f"UPDATE fileinfo SET postid = '{'p' * 26}' WHERE id = '{ids['report 2026.txt']}';"
+        f"UPDATE fileinfo SET postid = '{'p' * 26}', channelid = '{direct}'"
+        f" WHERE id = '{ids['report 2026.txt']}';"
         # A thread, a reaction to its beginning, and one that was taken back.
         "INSERT INTO posts (id, createat, updateat, deleteat, userid, channelid, rootid, originalid,"
         f" message, type) SELECT '{'t' * 26}', createat + 1, 1, 0, '{bob}', channelid, id, '',"
@@ -686,21 +687,25 @@ def test_a_channel_in_the_row_of_an_upload_is_used(house: House) -> None:
     channel = house.seed.channels["coffee"]
     (file,) = house.rows("id", "FROM fileinfo WHERE name = 'überblick 日本語 🦊.pdf'")
     house.gitlab.sql(
-        "ALTER TABLE fileinfo ADD channelid varchar(26);"
-        f"UPDATE fileinfo SET channelid = '{channel}' WHERE id = '{file[0]}'"
+        f"UPDATE fileinfo SET channelid = '{channel}' WHERE id = '{file[0]}';"
+        "UPDATE fileinfo SET channelid = NULL WHERE name = 'empty.txt'"
     )
     try:
         name = backup(house.product)
         there = house.product("ls", name, "--channel", "engineering/coffee").document["uploads"]
         assert [upload["id"] for upload in there] == file
         others = house.product("ls", name, "--channel", "engineering/releases").document["uploads"]
-        assert others and file[0] not in [upload["id"] for upload in others]
+        assert file[0] not in [upload["id"] for upload in others]
+        assert "empty.txt" in [upload["name"] for upload in others]
         channels = house.product("ls", name).document["channels"]
         counts = {channel["name"]: channel["uploads"] for channel in channels}
         assert counts["engineering/coffee"] == 1
         house.lab.run("rm", "-rf", f"/var/opt/gitlab/backups/mattermost/{name}")
     finally:
-        house.gitlab.sql("ALTER TABLE fileinfo DROP channelid")
+        house.gitlab.sql(
+            "UPDATE fileinfo f SET channelid = p.channelid FROM posts p WHERE p.id = f.postid"
+            f" AND (f.id = '{file[0]}' OR f.name = 'empty.txt')"
+        )
 
 
 def test_the_messages_of_each_channel_become_a_page(house: House) -> None:
