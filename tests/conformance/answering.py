@@ -6,6 +6,7 @@ import contextlib
 import functools
 import re
 
+from gitlab_mm_backup.rehearsal import opened
 from tests.conformance.subject import BESIDE, LISTEN, PING, Server, Subject
 from tests.lab.errors import wait_until
 
@@ -21,6 +22,7 @@ FORMS = {
     "[::1]:{}": ("[::1]",),
 }
 REFUSED = ("", "8066", "127.0.0.1", ":http", ":70000", "unix:/run/mattermost.sock", "a b:8066")
+BROWSER = ("--user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0")
 PAGES = "/srv/conformance-tls"
 
 
@@ -154,6 +156,45 @@ def listener_with_tls(subject: Subject) -> None:
         assert server.url == f"https://{BESIDE}"
         assert server.get(PING, "--insecure").status == 200
         assert server.get(PING, url=plain).status != 200
+
+
+def front_page(subject: Subject) -> None:
+    """What browsers see first: they may keep it; until 6 they could ask whether it has changed."""
+    old = subject.numbers < (7,)  # when it was served as any file
+    kind = "text/html; charset=utf-8" if old else "text/html"
+    answer = subject.usual.get("/", *BROWSER)
+    assert (answer.status, answer.header("content-type")) == (200, kind)
+    assert answer.header("cache-control") == "no-cache, max-age=31556926, public"
+    policy = answer.header("content-security-policy")
+    assert policy.startswith("frame-ancestors 'self'") and "; script-src 'self'" in policy
+    again = ("--header", "If-Modified-Since: Fri, 31 Dec 2100 00:00:00 GMT")
+    assert subject.usual.get("/", *BROWSER, *again).status == (304 if old else 200)
+
+
+def websocket_by_origin(subject: Subject) -> None:
+    """Pages of SiteURL may connect, before of the host that is asked; or those in AllowCorsFrom."""
+    server, site = subject.usual, subject.gitlab.spec.site_url
+    assert _connected(server, site, site) == 101
+    assert _connected(server, server.url) == (101 if subject.numbers < (9,) else 403)
+    assert _connected(server, "http://elsewhere.example.test") == 403
+    with subject.running(environment=opened.overrides("http://allowed.example.test", "")) as other:
+        assert _connected(other, "http://allowed.example.test") == 101
+        assert _connected(other, other.url) == 403
+
+
+def _connected(server: Server, origin: str, url: str = "") -> int:
+    """The status of the answer to a browser that opens a websocket."""
+    names = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Origin": origin,
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    headers = [word for pair in names.items() for word in ("--header", ": ".join(pair))]
+    if url:  # as nginx asks
+        headers += ["--header", f"Host: {url.rpartition('/')[2]}"]
+    return server.get("/api/v4/websocket", *headers, "--max-time", "0.5").status
 
 
 def log_is_json(subject: Subject) -> None:

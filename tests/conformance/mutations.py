@@ -109,7 +109,7 @@ _OF_ANSWERS = (
         "except OSError:\n            return False",
         "except OSError:\n            return True",
     ),
-    Mutation("listener_forms", _SERVER, 'host = "::" if host in', 'host = "127.0.0.1" if host in'),
+    Mutation("listener_forms", _SERVER, 'every = "::" if', 'every = "127.0.0.1" if'),
     Mutation("listeners_that_are_refused", _CONFIG, "invalid config", "odd config"),
     Mutation(
         "listener_that_is_occupied",
@@ -128,6 +128,13 @@ _OF_ANSWERS = (
         _SERVER,
         '["ConnectionSecurity"] == "TLS"',
         '["ConnectionSecurity"] == "tls"',
+    ),
+    Mutation("front_page", _SERVER, 'answer.content_type = "text/html"', "pass"),
+    Mutation(
+        "websocket_by_origin",
+        "mattermost_websocket",
+        "return origin in allowed.split()",
+        "return True",
     ),
     Mutation("log_is_json", _SERVER, "print(line, file=stream", "print(message, file=stream"),
 )

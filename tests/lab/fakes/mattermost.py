@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -121,16 +122,19 @@ def tell_systemd() -> None:
 def listening(listen: str, answering: Application, log: Log) -> ThreadingHTTPServer:
     """Listen at a ListenAddress as Go does: no host means every one, by IPv4 and IPv6."""
     host, _, port = listen.rpartition(":")
-    host = "::" if host in ("", "0.0.0.0") else host.strip("[]")
+    every = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
+    host = every if host in ("", "0.0.0.0") else host.strip("[]")
     return serve((host, int(port)), answering, lambda line: log("error", line))
 
 
-def front_page(request: Request) -> Response:
+def front_page(request: Request, version: tuple[int, ...]) -> Response:
     """What browsers see first, wherever they go: root.html, which browsers may keep."""
     # As http.ServeFile answers, by which root.html came until version 7.
-    if request.headers.get("if-modified-since"):
+    if version < (7,) and request.headers.get("if-modified-since"):
         return Response(304)
     answer = page(200, "Mattermost")
+    if version >= (7,):
+        answer.content_type = "text/html"
     answer.headers.append(("Cache-Control", "no-cache, max-age=31556926, public"))
     answer.headers.append(("Content-Security-Policy", "frame-ancestors 'self'; script-src 'self'"))
     return answer
@@ -140,13 +144,14 @@ def application(config: mattermost_config.Config, version: str, pool: Pool, log:
     """All addresses."""
     login = Login(config, pool, log)
     api = Api(config, version, pool, Path(config["FileSettings"]["Directory"]))
+    front = functools.partial(front_page, version=version_tuple(version))
     return Routes(
-        ("GET", "/", front_page),
+        ("GET", "/", front),
         ("GET", "/files/(?P<file>[a-z0-9]{26})/public", api.public_file),
         ("GET", "/oauth/gitlab/login", login.start),
         ("GET", "/(signup|login)/gitlab/complete", login.complete),
         *api.routes(),
-        ("GET", "/(?!api/).+", front_page),
+        ("GET", "/(?!api/).+", front),
     )
 
 

@@ -122,8 +122,8 @@ class Api:
 
     def websocket(self, request: Request) -> Response:
         """The connection by which the server tells browsers what is new."""
-        allowed = self._config["ServiceSettings"]["AllowCorsFrom"]
-        return mattermost_websocket.connect(request, allowed, self._version)
+        settings = self._config["ServiceSettings"]
+        return mattermost_websocket.connect(request, settings, self._version)
 
     def _forbidden(
         self, connection: Connection, user: Row, permission: str, **place: str

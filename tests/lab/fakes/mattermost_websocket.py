@@ -9,6 +9,7 @@ from io import BufferedIOBase
 from typing import Any
 from urllib.parse import urlsplit
 
+from .generation import version_tuple
 from .mattermost_json import failure
 from .web import Request, Response
 
@@ -16,17 +17,17 @@ GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 TEXT, CLOSE = 0x81, 0x88
 
 
-def connect(request: Request, allowed: str, version: str) -> Response:
-    """Switch the connection; only pages of the same host may, or those that AllowCorsFrom names (App.OriginChecker)."""
+def connect(request: Request, settings: dict[str, Any], version: str) -> Response:
+    """Switch the connection; only some pages may (App.OriginChecker)."""
     headers = request.headers
-    origin, host = headers.get("origin", ""), headers.get("host", "")
-    same = origin in allowed.split() if allowed else not origin or urlsplit(origin).netloc == host
+    same = may_connect(headers.get("origin", ""), headers.get("host", ""), settings, version)
     upgrade = (
         headers.get("upgrade", "").lower() == "websocket"
         and "upgrade" in headers.get("connection", "").lower()
     )
     if not same or not upgrade:
-        return failure(400, "api.web_socket.connect.upgrade", "URL Blocked because of CORS.")
+        text = "URL Blocked because of CORS."
+        return failure(400 if same else 403, "api.web_socket.connect.upgrade", text)
     digest = hashlib.sha1(f"{headers['sec-websocket-key']}{GUID}".encode()).digest()
     accept = base64.b64encode(digest).decode()
     switched = [
@@ -36,6 +37,17 @@ def connect(request: Request, allowed: str, version: str) -> Response:
     ]
     hello = {"event": "hello", "data": {"server_version": version}, "seq": 0}
     return Response(101, headers=switched, goes_on=lambda source, sink: talk(source, sink, hello))
+
+
+def may_connect(origin: str, host: str, settings: dict[str, Any], version: str) -> bool:
+    """Pages that AllowCorsFrom names, or those of SiteURL; before 9, and without one, of the host that is asked."""
+    allowed, site = settings["AllowCorsFrom"], urlsplit(settings["SiteURL"])
+    if allowed:
+        return origin in allowed.split()
+    page = urlsplit(origin)
+    if site.netloc and version_tuple(version) >= (9,):
+        return not origin or (page.netloc, page.scheme) == (site.netloc, site.scheme)
+    return not origin or page.netloc == host
 
 
 def talk(source: BufferedIOBase, sink: BufferedIOBase, hello: dict[str, Any]) -> None:
