@@ -70,7 +70,7 @@ class Extras:
     def seen(self, root: Session, alice: Session) -> dict[str, Any]:
         """Everything, as the API shows it to those who made it."""
         answer = {
-            "bots": root.get("/bots"),
+            "bot": root.get(f"/bots/{self.bot}"),
             "incoming": root.get(f"/hooks/incoming?team_id={self.team}"),
             "outgoing": root.get(f"/hooks/outgoing?team_id={self.team}"),
             "commands": root.get(f"/commands?team_id={self.team}&custom_only=true"),

@@ -16,6 +16,7 @@ from tests.lab.sandbox import wait_until
 from tests.real.house import House
 
 FOLDER = "/srv/import"
+PINNED_FROM = (6,)  # the importer of 5.37 leaves pins out
 PASSWORD = "Passw0rd!Passw0rd!"
 SERVICE = "/opt/gitlab/service/mattermost"
 
@@ -39,17 +40,17 @@ def posts(session: Session, house: House) -> list[tuple[Any, ...]]:
     channel = house.seed.channels["releases"]
     found = session.get(f"/channels/{channel}/posts?per_page=200")["posts"].values()
     people = [post for post in found if not post["type"]]
-    return sorted(described(session, post) for post in people)
+    return sorted(described(session, post, house) for post in people)
 
 
-def described(session: Session, post: dict[str, Any]) -> tuple[Any, ...]:
+def described(session: Session, post: dict[str, Any], house: House) -> tuple[Any, ...]:
     files = [
         hashlib.sha256(session.download(file)).hexdigest() for file in post.get("file_ids") or ()
     ]
     meta = post.get("metadata") or {}
     emoji = sorted(reaction["emoji_name"] for reaction in meta.get("reactions") or ())
     author = session.get(f"/users/{post['user_id']}")["username"]
-    pinned = bool(post["is_pinned"])
+    pinned = post["is_pinned"] and house.version >= PINNED_FROM
     return post["create_at"], post["message"], author, bool(post["root_id"]), pinned, files, emoji
 
 
