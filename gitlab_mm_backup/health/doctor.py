@@ -18,6 +18,7 @@ from ..mattermost.journal import Journal
 from ..mattermost.omnibus import Presence
 from ..mattermost.site import Kind, Site
 from ..postgresql import connection
+from ..restore import undo_log
 from ..store import inventory
 from ..system.process import PATH
 from . import lights, set_lights, status
@@ -198,6 +199,10 @@ def _journal() -> Check:
     if Journal().read() is not None:
         fix = "gitlab-mm restore --rollback, or gitlab-mm restore --continue"
         return _amiss("restore journal", "a restore was interrupted", fix)
+    if left := undo_log.interrupted():
+        fix = f"gitlab-mm recover --undo {left[0][0]}, or the same recover again"
+        text = "gitlab-mm recover was interrupted"
+        return _amiss("restore journal", text, fix, Result.WARNING)
     return Check("restore journal", Result.PASSED, "interrupted restore: none")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from ..config import identity, keys, places
 from ..config.identity import Host
@@ -15,6 +16,7 @@ from ..mattermost import detect
 from ..mattermost.journal import Journal
 from ..mattermost.site import Site
 from ..offsite import ledger
+from ..restore import undo_log
 from ..store import inventory, prune, soundness
 from ..store.inventory import SeenHost, Store
 from ..store.sets import BackupSet
@@ -42,6 +44,7 @@ class StatusInput:
     reserve: int = 0  # bytes that must stay free
     away: Mapping[str, str] = field(default_factory=dict)  # remote -> path of its unmounted disk
     runs: Mapping[str, JobRun] = field(default_factory=dict)  # the newest run of each job
+    recoveries: Sequence[Path] = ()  # undo files of recoveries that were interrupted
     no_site: str = ""  # why there is no ``site``
     absent: bool = False  # whether no Mattermost is set up, so that no nightly run is made
 
@@ -85,6 +88,7 @@ def collect(store: Store, settings: Settings) -> StatusInput:
         host=here,
         seen=inventory.seen(sets, store.others()),
         runs=metrics.read_runs(),
+        recoveries=[path for path, _ in undo_log.interrupted()],
         no_site=no_site,
         absent=absent,
     )

@@ -87,7 +87,7 @@ def next_run(facts: StatusInput) -> StatusLine:
 
 
 def open_restore(facts: StatusInput) -> StatusLine:
-    """Return the line about an interrupted restore and about previous states."""
+    """Return the line about an interrupted restore or recovery, and about previous states."""
     try:
         record, previous = facts.journal.read(), facts.journal.previous()
     except Failure as failure:
@@ -95,6 +95,10 @@ def open_restore(facts: StatusInput) -> StatusLine:
     if record is not None:
         fix = "gitlab-mm restore --rollback, or gitlab-mm restore --continue"
         return StatusLine("restore", State.BAD, "interrupted", fix=fix)
+    if facts.recoveries:
+        text = "gitlab-mm recover was interrupted"
+        fix = f"gitlab-mm recover --undo {facts.recoveries[0]}, or the same recover again"
+        return StatusLine("restore", State.WARNING, text, fix=fix)
     words = "interrupted restore: none"
     if previous:
         words += (

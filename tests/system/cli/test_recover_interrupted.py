@@ -176,6 +176,11 @@ def left(house: House) -> list[str]:
     return found + [name for name in names if name.startswith(("tmp", ".incomplete"))]
 
 
+def said_by_doctor(house: House) -> str:
+    checks = house.product("doctor").document["checks"]
+    return next(str(check["detail"]) for check in checks if check["name"] == "restore journal")
+
+
 POINTS = {
     "in the plan": in_rows(AT_WRITING, 1),
     "in a file": in_a_file,
@@ -230,8 +235,10 @@ def test_a_killed_recovery_is_taken_back_by_its_undo_file(
 ) -> None:
     killed(house, POINTS[point])
     (undo,) = logs(house)
+    assert f"recover --undo {undo}" in said_by_doctor(house)
     back = house.product("recover", "--undo", undo, "--restart")
     assert back.code == 0, back
+    assert said_by_doctor(house) == "interrupted restore: none"
     assert bool(back.document["restarted"]) == (point in COMMITTED)
     assert deletions.differences(gone, deletions.look(house.gitlab)) == {}
     assert left(house) == []

@@ -277,8 +277,10 @@ def test_an_open_restore(tmp_path: Path) -> None:
     journal.keep([Previous("2026-11-20T00:00:00Z", [])])
     line = status.open_restore(facts(journal=journal))
     assert (line.state, "1 previous state kept" in line.words) == (State.GOOD, True)
+    line = status.open_restore(facts(journal=journal, recoveries=[Path("/undo")]))
+    assert (line.state, "recover --undo /undo" in line.fix) == (State.WARNING, True)
     journal.write({"set": "x"}, [Step("stop Mattermost", {})], [])
-    line = status.open_restore(facts(journal=journal))
+    line = status.open_restore(facts(journal=journal, recoveries=[Path("/undo")]))
     assert (line.state, "--rollback" in line.fix) == (State.BAD, True)
     journal.path.write_text("{", encoding="utf-8")
     assert status.open_restore(facts(journal=journal)).state is State.BAD
