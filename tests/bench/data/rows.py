@@ -218,7 +218,7 @@ REACTION_COLUMNS = "userid, postid, emojiname, createat, updateat, deleteat, cha
 THREAD_COLUMNS = "postid, replycount, lastreplyat, participants, channelid, threaddeleteat"
 FILE_COLUMNS = (
     "id, creatorid, postid, createat, updateat, deleteat, path, thumbnailpath, previewpath, name,"
-    " extension, size, mimetype, width, height, haspreviewimage, minipreview, content"
+    " extension, size, mimetype, width, height, haspreviewimage, minipreview, content, channelid"
 )
 
 
@@ -331,4 +331,5 @@ def _files(plan: Plan, rng: random.Random, text: Text) -> Iterator[Row]:
             *(upload.name, upload.extension, upload.size),
             MIME.get(upload.extension, "text/plain"),
             *(1600 if picture else 0, 1200 if picture else 0, picture, preview, content),
+            upload.channel,
         )
