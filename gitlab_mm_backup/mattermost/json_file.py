@@ -14,6 +14,7 @@ import os
 import pwd
 import re
 import stat
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed leaves it out
@@ -24,7 +25,7 @@ from ..errors import Failure
 from ..system import files, process
 from ..system.files import replace_file
 from ..system.process import Command
-from .json_text import Keys, Names, parse, parse_config
+from .json_text import Keys, Names, NotJson, parse, parse_config
 
 Operations = list[dict[str, Any]]
 Render = Callable[[Any], str]
@@ -32,6 +33,8 @@ Render = Callable[[Any], str]
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _SCALAR = re.compile(r"[-+.0-9A-Za-z]+")
 _COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
+_WRITING = 1.0  # seconds: more than Mattermost needs to write a configuration
+_GLANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,25 @@ def read_config(path: Path) -> JsonFile:
 
     The file belongs to Mattermost's account, so a link there is followed only with the rights of
     that account. In ``document`` keys have Mattermost's spelling, however they are written (see
-    ``parse_config``); a patch finds them in the text.
+    ``parse_config``); a patch finds them in the text. Mattermost writes the file in its place, at
+    each start and for each change in its console: one that is not complete yet is read again.
     """
-    text = _text(path, "surrogateescape", links=False)
-    return JsonFile(path, text, parse_config(text, str(path)), go=True)
+    deadline = time.monotonic() + _WRITING
+    while True:
+        text = _text(path, "surrogateescape", links=False)
+        try:
+            return JsonFile(path, text, parse_config(text, str(path)), go=True)
+        except NotJson:
+            if time.monotonic() > deadline or not _just_written(path):
+                raise
+            time.sleep(_GLANCE)
+
+
+def _just_written(path: Path) -> bool:
+    try:
+        return abs(time.time() - os.stat(path).st_mtime) < _WRITING
+    except OSError:
+        return False
 
 
 def _text(path: Path, errors: str, links: bool) -> str:

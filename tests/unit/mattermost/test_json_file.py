@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -451,6 +452,21 @@ def test_what_go_cannot_read_either_is_told_apart(tmp_path: Path) -> None:
         with pytest.raises(Failure) as caught:
             json_file.read_config(path)
         assert isinstance(caught.value, json_text.NotJson) == hopeless
+
+
+def test_a_config_json_that_is_being_written_is_read_when_it_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, whole = tmp_path / "config.json", '{"SqlSettings": {"DriverName": "postgres"}}'
+    for begun in ("", whole[:9]):
+        path.write_text(begun)
+        monkeypatch.setattr(time, "sleep", lambda _: path.write_text(whole))
+        assert json_file.read_config(path).text == whole
+    path.write_text(whole[:9])
+    long_ago = time.time() - 60
+    os.utime(path, (long_ago, long_ago))
+    with pytest.raises(Failure, match="is not JSON"):
+        json_file.read_config(path)
 
 
 # config.json as Go reads it; each was tried with encoding/json of Go 1.26
