@@ -58,9 +58,13 @@ class Pool:
         self._lock = threading.Lock()
 
     def open(self) -> Connection:
-        """A new connection; raises psycopg.OperationalError."""
+        """A new connection, in UTF-8 as Go's driver has them; raises psycopg.OperationalError."""
         return psycopg.connect(
-            self._conninfo, autocommit=True, row_factory=dict_row, connect_timeout=5
+            self._conninfo,
+            autocommit=True,
+            row_factory=dict_row,
+            connect_timeout=5,
+            client_encoding="UTF8",
         )
 
     @contextmanager
