@@ -143,8 +143,13 @@ BESIDE = {
     "system.process.output",
     "system.process.temporary_folders",
 }
-# Locks that are held to write one small file, or not waited for.
-SHORT = {"config.identity.alone", "system.lock.noting", "system.lock.unused"}
+# Locks that are held to write one small file, or not waited for; and a second for such a file.
+SHORT = {
+    "config.identity.alone",
+    "mattermost.json_file.read_config",
+    "system.lock.noting",
+    "system.lock.unused",
+}
 
 
 def waits() -> Iterator[tuple[str, bool]]:
