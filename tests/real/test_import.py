@@ -74,8 +74,10 @@ def loaded(house: House, admin: Session) -> list[str]:
         by_hand(house, "import", "bulk", *words)
     else:
         by_job(house, admin)
-    tables = ("posts", "users", "reactions", "emoji")
-    counts = [f"SELECT '{name} ' || count(*) FROM {name}" for name in tables]
+    # The server itself makes bots, some time after its start.
+    people = "users WHERE id NOT IN (SELECT userid FROM bots)"
+    tables = ("posts", people, "reactions", "emoji")
+    counts = [f"SELECT '{name.split()[0]} ' || count(*) FROM {name}" for name in tables]
     files = "SELECT name FROM fileinfo WHERE postid <> ''"
     return sorted(house.gitlab.sql(" UNION ALL ".join([*counts, files])))
 
