@@ -18,7 +18,7 @@ from ..errors import Failure
 from ..system import disk_space, lock
 from ..system.files import replace_file, sync_folder
 from .manifest import MANIFEST, SUMS, Manifest, Part, is_of, is_set_name, sums, to_bytes
-from .sets import BackupSet, SetEntry, SetStore, Sign, open_set
+from .sets import BackupSet, Opened, SetEntry, SetStore, Sign, open_set
 
 _DIRTY = 32 << 20  # bytes in the page cache before writing to disk is started
 # An unfinished set; the next run removes those of killed runs.
@@ -142,16 +142,14 @@ class LocalStore(SetStore):
             return []
         except OSError as error:
             raise Failure(f"{self.folder} cannot be read", str(error.strerror)) from error
-        opened: dict[Path, tuple[str, BackupSet]] = {}
+        opened: Opened = {}
         return [self._entry(name, opened) for name in names if is_set_name(name)]
 
     def named(self, name: str) -> BackupSet:
         self._trusted()
         return self._open(name)
 
-    def _open(
-        self, name: str, opened: dict[Path, tuple[str, BackupSet]] | None = None
-    ) -> BackupSet:
+    def _open(self, name: str, opened: Opened | None = None) -> BackupSet:
         set_ = open_set(self.folder / name, opened=opened)
         if set_.name != name:
             raise Failure(f"Folder {name} holds another set", f"its manifest says {set_.name}")
@@ -229,7 +227,7 @@ class LocalStore(SetStore):
             places.insist(str(self.folder), places.names_in(self.folder))
         places.refuse_untrusted(self.folder)
 
-    def _entry(self, name: str, opened: dict[Path, tuple[str, BackupSet]]) -> SetEntry:
+    def _entry(self, name: str, opened: Opened) -> SetEntry:
         try:
             return SetEntry(name, self._open(name, opened), "")
         except Failure as failure:

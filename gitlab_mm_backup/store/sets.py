@@ -225,17 +225,21 @@ class SetStore(abc.ABC):
         """Return the set of that name; raises Failure when it is missing or incomplete."""
 
 
+# Sets that were opened, with their identities, by their paths.
+Opened = dict[Path, tuple[str, BackupSet]]
+
+
 def open_set(
     path: Path,
     longest: int = LONGEST_CHAIN,
     identity: str = "",
-    opened: dict[Path, tuple[str, BackupSet]] | None = None,
+    opened: Opened | None = None,
 ) -> BackupSet:
     """Return the set at ``path``; raises Failure when it or one of its bases is incomplete.
 
     With an ``identity`` it must be exactly that set, checked before anything of it is used.
-    ``opened`` are sets that were opened just now with their identities, to which this one is added:
-    one that others build on is read once.
+    ``opened`` are the sets of one listing, to which this one is added: each is read once, however
+    many build on it.
     """
     path = Path(os.path.abspath(path))
     known = opened.get(path) if opened is not None else None
@@ -294,10 +298,7 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _open_base(
-    path: Path,
-    manifest: Manifest,
-    longest: int,
-    opened: dict[Path, tuple[str, BackupSet]] | None,
+    path: Path, manifest: Manifest, longest: int, opened: Opened | None
 ) -> BackupSet | None:
     """Return the base of the set at ``path``: exactly the recorded one, with all of its files."""
     if manifest.increment is None:

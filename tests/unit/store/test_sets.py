@@ -64,6 +64,16 @@ def test_a_list_reads_each_set_once_whatever_builds_on_it(
     ]
 
 
+def test_a_base_that_a_list_reads_first_must_still_be_the_one_of_then(tmp_path: Path) -> None:
+    """Its name is the later one where the clock went back between the nights."""
+    make_set_on(make_set(tmp_path, SECOND, PARTS), FIRST, PARTS)
+    assert [entry.problem for entry in LocalStore(tmp_path).entries()] == ["", ""]
+    replace_by_another(tmp_path / SECOND)
+    newest, entry = LocalStore(tmp_path).entries()
+    assert (newest.problem, entry.set) == ("", None)
+    assert f"{SECOND} is not the set of then" in entry.problem
+
+
 def replace_by_another(base: Path) -> None:
     """A proper set of the same name, with the same files but for one row: it was never the base."""
     shutil.rmtree(base)
