@@ -71,9 +71,8 @@ _REFUSED = (
 _NAMESPACES = 0x7E020000  # every CLONE_NEW* of clone(2)
 _FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, and AF_NETLINK to ask for addresses
 _PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 2, 4
-# Numbers of system calls (syscalls(2)) by machine and bytes of an address: amd64 and arm64.
-_SETRESUID = {("x86_64", 8): 117, ("aarch64", 8): 147}
-_SETRESGID = {("x86_64", 8): 119, ("aarch64", 8): 149}
+# Numbers of setresuid(2) and setresgid(2) by machine and bytes of an address: amd64 and arm64.
+_SET_IDS = {("x86_64", 8): (117, 119), ("aarch64", 8): (147, 149)}
 
 
 @dataclass(frozen=True)
@@ -228,44 +227,33 @@ def acting_as(account: str | None) -> Iterator[None]:
     if account is None:
         yield
         return
-    entry = account_entry(account)
+    entry, (set_user, set_group) = account_entry(account), _id_setters()
     with _ending_with_its_parent():
-        _take_group(entry.pw_gid)
+        set_group(entry.pw_gid)
         try:
-            _take_user(entry.pw_uid)
+            set_user(entry.pw_uid)
             try:
                 yield
             finally:
-                _take_user(0)
+                set_user(0)
         finally:
-            _take_group(0)
+            set_group(0)
 
 
-def _take_user(uid: int) -> None:
-    """Change the effective user of this thread alone, where the number of the call is known.
+def _id_setters() -> tuple[Callable[[int], None], Callable[[int], None]]:
+    """Return what sets the effective user and group of this thread alone.
 
-    The C library changes it in all threads (nptl(7)).
+    The C library sets those of all threads (nptl(7)), so the system calls are made directly; on a
+    machine whose numbers are not known, all threads change.
     """
-    number = _SETRESUID.get(_machine())
-    if number is None:
-        os.seteuid(uid)
-    else:
-        _change(number, uid)
+    machine = os.uname().machine, ctypes.sizeof(ctypes.c_void_p)
+    if machine not in _SET_IDS:
+        return os.seteuid, os.setegid
+    user, group = _SET_IDS[machine]
+    return functools.partial(_set_id, user), functools.partial(_set_id, group)
 
 
-def _take_group(gid: int) -> None:
-    number = _SETRESGID.get(_machine())
-    if number is None:
-        os.setegid(gid)
-    else:
-        _change(number, gid)
-
-
-def _machine() -> tuple[str, int]:
-    return os.uname().machine, ctypes.sizeof(ctypes.c_void_p)
-
-
-def _change(number: int, id_: int) -> None:
+def _set_id(number: int, id_: int) -> None:
     libc, same = ctypes.CDLL(None, use_errno=True), ctypes.c_long(-1)
     if libc.syscall(ctypes.c_long(number), same, ctypes.c_long(id_), same) != 0:
         code = ctypes.get_errno()
