@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..checks import Check, Result, guarded
-from ..config import secret_files, settings
+from ..config import identity, secret_files, settings
 from ..config.retention import FOR_EVER
 from ..config.settings import Rules
 from ..errors import Failure
@@ -199,7 +199,7 @@ def _journal() -> Check:
     if Journal().read() is not None:
         fix = "gitlab-mm restore --rollback, or gitlab-mm restore --continue"
         return _amiss("restore journal", "a restore was interrupted", fix)
-    if left := undo_log.interrupted():
+    if left := undo_log.interrupted(identity.known().installation):
         fix = f"gitlab-mm recover --undo {left[0][0]}, or the same recover again"
         text = "gitlab-mm recover was interrupted"
         return _amiss("restore journal", text, fix, Result.WARNING)

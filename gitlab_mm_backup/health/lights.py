@@ -88,7 +88,7 @@ def collect(store: Store, settings: Settings) -> StatusInput:
         host=here,
         seen=inventory.seen(sets, store.others()),
         runs=metrics.read_runs(),
-        recoveries=[path for path, _ in undo_log.interrupted()],
+        recoveries=[path for path, _ in undo_log.interrupted(here.installation)],
         no_site=no_site,
         absent=absent,
     )

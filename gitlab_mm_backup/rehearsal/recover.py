@@ -335,10 +335,8 @@ def resolve_interrupted(site: Site) -> tuple[list[str], list[Path]]:
     is not decided.
     """
     said, kept = [], []
-    for path, record in undo_log.interrupted():
+    for path, record in undo_log.interrupted(live.look(site).installation):
         shown = humanize.plain(f"{record.about.get('kind', '')} {record.about.get('name', '')}")
-        if _of_another(site, record):
-            continue
         if _backed_out(site, path, record):
             said.append(f"An interrupted recovery of {shown} was taken back")
             continue
@@ -350,11 +348,6 @@ def resolve_interrupted(site: Site) -> tuple[list[str], list[Path]]:
             f"gitlab-mm recover --undo {path}"
         )
     return said, kept
-
-
-def _of_another(site: Site, record: RecoveryRecord) -> bool:
-    now, then = live.look(site).installation, record.about.get("installation", "")
-    return bool(now and then and now != then)
 
 
 def _folder(site: Site) -> LiveFolder:
@@ -378,7 +371,7 @@ class Undone:
 def undo(site: Site, path: Path) -> Undone:
     """Take back what a recovery did; raises Failure, with nothing changed, where that is in use."""
     record = undo_log.read_recovery(path)
-    if _of_another(site, record):
+    if not record.may_be_of(live.look(site).installation):
         raise Failure(
             "The undo file is of another Mattermost",
             f"its installation is {humanize.plain(record.about['installation'])}",

@@ -111,6 +111,11 @@ class RecoveryRecord:
     finished: bool = False  # by the recovery; Mattermost was told
     undoing: bool = False  # an undo began, and did not end
 
+    def may_be_of(self, installation: str) -> bool:
+        """Tell whether it was made in a Mattermost, by its id; "" stands for one that is not known."""
+        then = self.about.get("installation", "")
+        return "" in (then, installation) or then == installation
+
 
 class RecoveryLog:
     """An open undo file: JSON Lines, for root only. Files are noted as they are written."""
@@ -204,8 +209,11 @@ def note_state(path: Path, state: str) -> None:
             os.close(file)
 
 
-def interrupted() -> list[tuple[Path, RecoveryRecord]]:
-    """Return the undo files of recoveries that did not come to their end, oldest first."""
+def interrupted(installation: str) -> list[tuple[Path, RecoveryRecord]]:
+    """Return the undo files of recoveries that did not come to their end, oldest first.
+
+    Those of another Mattermost than ``installation`` are left out; "" stands for one that is not known.
+    """
     found = []
     for path in sorted(STATE.glob("recovery-*.jsonl")):
         *_, last = ("", *files.last_lines(path))
@@ -213,7 +221,8 @@ def interrupted() -> list[tuple[Path, RecoveryRecord]]:
             continue
         with contextlib.suppress(Failure):  # no file of ours
             record = read_recovery(path)
-            found += [] if record.finished else [(path, record)]
+            if not record.finished and record.may_be_of(installation):
+                found.append((path, record))
     return found
 
 

@@ -169,5 +169,9 @@ def test_recoveries_that_did_not_end_are_found(
     log_path("5").write_text('{"format": 1}\n')
     (tmp_path / "recovery-0.jsonl").write_text("odd")
     (tmp_path / "other.jsonl").write_text('{"format": 2}\n')
-    assert [path for path, _ in interrupted()] == [log_path("1"), log_path("2")]
+    with RecoveryLog(log_path("6"), {**ABOUT, "installation": "another"}):
+        pass
+    found = [path for path, _ in interrupted("i")]
+    assert found == [log_path("1"), log_path("2")], "and not that of another Mattermost"
+    assert [path for path, _ in interrupted("")] == [*found, log_path("6")], "it is not known"
     note_state(tmp_path / "not there", "finished")
