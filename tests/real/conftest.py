@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.fakes.generation import version_tuple
 from tests.lab.real_mattermost import RealMattermost
 from tests.lab.sandbox import Lab
 from tests.real.house import House, furnish
@@ -24,6 +25,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("real", servers, ids=lambda server: server.version, scope="module")
     if "other" in metafunc.fixturenames:
         metafunc.parametrize("other", servers, ids=lambda server: f"onto {server.version}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the pairs of servers that a test is not about (its mark ``pairs``)."""
+    fitting = [item for item in items if _fits(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in fitting])
+    items[:] = fitting
+
+
+def _fits(item: pytest.Item) -> bool:
+    mark = item.get_closest_marker("pairs")
+    if mark is None:
+        return True
+    servers = item.callspec.params  # type: ignore[attr-defined]
+    return bool(
+        mark.kwargs["of"](*(version_tuple(servers[name].version) for name in ("real", "other")))
+    )
 
 
 @pytest.fixture(scope="module")

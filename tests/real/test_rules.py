@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.lab.errors import LabError
-from tests.lab.fakes.generation import version_tuple
+from tests.lab.fakes.generation import Version
 from tests.lab.real_mattermost import RealMattermost
 from tests.real.chat import chat_of, stop
 from tests.real.extras import found
@@ -68,16 +68,15 @@ def refusal(house: House, other: RealMattermost) -> str:
     return ""
 
 
-def into_eleven(house: House, other: RealMattermost) -> None:
-    if house.version >= ELEVEN or version_tuple(other.version) < ELEVEN:
-        pytest.skip("these are of the step to 11")
+def into_eleven(own: Version, other: Version) -> bool:
+    return own < ELEVEN <= other
 
 
+@pytest.mark.pairs(of=into_eleven)
 @pytest.mark.parametrize("code", SETTINGS)
 def test_a_setting_that_is_refused_keeps_the_newer_server_from_starting(
     house: House, base: Path, deb: Path, other: RealMattermost, code: str
 ) -> None:
-    into_eleven(house, other)
     with changed(house, SETTINGS[code]):
         with chat_of(house, other, base, deb) as chat:
             answer = chat.restore()
@@ -86,10 +85,10 @@ def test_a_setting_that_is_refused_keeps_the_newer_server_from_starting(
         assert WORDS[code] in refusal(house, other)
 
 
+@pytest.mark.pairs(of=into_eleven)
 def test_a_search_that_11_has_not_is_told_and_finds_nothing(
     house: House, base: Path, deb: Path, other: RealMattermost
 ) -> None:
-    into_eleven(house, other)
     with (
         changed(house, {"SqlSettings": {"DisableDatabaseSearch": True}}),
         chat_of(house, other, base, deb) as chat,
@@ -100,10 +99,9 @@ def test_a_search_that_11_has_not_is_told_and_finds_nothing(
         assert found(chat.sign_in(), house.seed.team, "staging") == []
 
 
+# Only a 10.11 can have them.
+@pytest.mark.pairs(of=lambda own, other: into_eleven(own, other) and own >= (10, 11))
 def test_the_steps_of_10_11_17_keep_11_from_starting(house: House, other: RealMattermost) -> None:
-    into_eleven(house, other)
-    if house.version < (10, 11):
-        pytest.skip("only a 10.11 can have them")
     name = house.product("backup").document["set"]
     assert refusal(house, other) == "", "without them it starts"
     put_back(house, name)
