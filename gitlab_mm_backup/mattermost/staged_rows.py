@@ -180,8 +180,8 @@ def _leave_strangers_out(session: Session, tables: Collection[str], channel: str
     """Remove what only members have from people who are not in the channel's team now.
 
     Returns how many rows, as text. Mattermost has none such: who leaves a team leaves its channels,
-    and follows no thread there any more. In another team than before, the channel is in nobody's
-    category either.
+    and follows no thread there any more. In another team than before, no member has the
+    channel in a category either.
     """
     if "channels" not in tables:
         return []

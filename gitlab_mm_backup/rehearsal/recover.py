@@ -331,7 +331,7 @@ def resolve_interrupted(site: Site) -> tuple[list[str], list[Path]]:
     """Bring recoveries that were killed to an end; return how each ended, as text.
 
     One whose rows were not committed is as if it had never begun. The others stay: their undo files
-    are returned, to be noted as finished once Mattermost was told. Raises Failure while a transaction
+    are returned, to be noted as finished once Mattermost has read its rows anew. Raises Failure while a transaction
     is not decided.
     """
     said, kept = [], []

@@ -42,7 +42,7 @@ class Found:
     manifest: Manifest | None  # None where it is not complete
     flaws: Sequence[Flaw] = ()
     origin: Origin | None = None  # None where it is not complete
-    records: Sequence[CheckRecord] = ()  # of its own checks, oldest first; none of a copy
+    records: Sequence[CheckRecord] = ()  # of its checks, oldest first; a copy has none
 
     def has(self, *kinds: Kind) -> bool:
         return any(flaw.kind in kinds for flaw in self.flaws)

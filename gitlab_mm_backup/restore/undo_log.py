@@ -108,7 +108,7 @@ class RecoveryRecord:
     files: dict[str, str] = field(default_factory=dict)  # path -> SHA-256; "" for an incomplete one
     directories: list[str] = field(default_factory=list)  # that were made for files
     transaction: str = ""  # PostgreSQL's number of the one that wrote the rows
-    finished: bool = False  # by the recovery; Mattermost was told
+    finished: bool = False  # by the recovery; Mattermost has read its rows anew
     undoing: bool = False  # an undo began, and did not end
 
     def may_be_of(self, installation: str) -> bool:

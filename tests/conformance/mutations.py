@@ -1,4 +1,4 @@
-"""The stand-in in a copy of its own: of another version, or with one edge broken.
+"""Copies of the stand-in: of another version, or with one edge broken.
 
 Each mutation is a small change of text, and the check that must notice it.
 """

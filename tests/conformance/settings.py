@@ -25,32 +25,32 @@ UNREADABLE = ("{", "[]", '{"TeamSettings": {"MaxUsersPerTeam": "many"}}')
 
 def environment_wins(subject: Subject) -> None:
     """A variable wins over the value in config.json."""
-    told = subject.usual.get(f"{CLIENT}?format=old").document
-    assert told["SiteName"] == "of the environment"
-    assert told["EnableOpenServer"] == "true"
-    assert "SiteURL" not in told or told["SiteURL"] == subject.gitlab.spec.site_url
+    client = subject.usual.get(f"{CLIENT}?format=old").document
+    assert client["SiteName"] == "of the environment"
+    assert client["EnableOpenServer"] == "true"
+    assert "SiteURL" not in client or client["SiteURL"] == subject.gitlab.spec.site_url
 
 
 def environment_types(subject: Subject) -> None:
     """Names in any case, booleans as Go parses them; what is no such value is passed over."""
-    told = subject.usual.get(f"{CLIENT}?format=old").document
+    client = subject.usual.get(f"{CLIENT}?format=old").document
     names = ("EnableOpenServer", "EnableUserCreation", "WebsocketPort", "WebsocketSecurePort")
-    assert [told[name] for name in names] == ["true", "true", "8888", "443"]
+    assert [client[name] for name in names] == ["true", "true", "8888", "443"]
 
 
 def environment_as_the_product_reads_it(subject: Subject) -> None:
     """What the product calls effective settings is what the server says of itself."""
-    told = subject.usual.get(f"{CLIENT}?format=old").document
+    client = subject.usual.get(f"{CLIENT}?format=old").document
     settings = subject.usual.settings
-    assert settings.text("TeamSettings", "SiteName") == told["SiteName"]
+    assert settings.text("TeamSettings", "SiteName") == client["SiteName"]
     for section, key in (
         ("TeamSettings", "EnableOpenServer"),
         ("TeamSettings", "EnableUserCreation"),
         ("EmailSettings", "EnableSignInWithEmail"),
     ):
-        assert settings.flag(section, key) is (told[key] == "true"), key
+        assert settings.flag(section, key) is (client[key] == "true"), key
     for key in ("WebsocketPort", "WebsocketSecurePort"):
-        assert str(settings.tree["ServiceSettings"][key]) == told[key]
+        assert str(settings.tree["ServiceSettings"][key]) == client[key]
 
 
 def environment_is_not_written(subject: Subject) -> None:
@@ -160,16 +160,16 @@ def config_that_cannot_be_written_ends_it(subject: Subject) -> None:
 
 def client_config_by_version(subject: Subject) -> None:
     """What every browser may know."""
-    told = subject.usual.get(f"{CLIENT}?format=old").document
-    assert told["Version"] == subject.version
+    client = subject.usual.get(f"{CLIENT}?format=old").document
+    assert client["Version"] == subject.version
     assert (
-        told["DiagnosticId"]
+        client["DiagnosticId"]
         == subject.sql("SELECT value FROM systems WHERE name = 'DiagnosticId'")[0]
     )
-    assert ("SiteURL" in told) is (subject.numbers >= (7,))
+    assert ("SiteURL" in client) is (subject.numbers >= (7,))
     # From 11 on the button on the page is only for those who have a licence.
     button = None if subject.numbers >= (11,) else "true"
-    assert told.get("EnableSignUpWithGitLab") == button
+    assert client.get("EnableSignUpWithGitLab") == button
     old = (200, 200) if subject.numbers >= (11,) else (501, 400)
     asked = ("", "?format=new")
     assert tuple(subject.usual.get(f"{CLIENT}{query}").status for query in asked) == old
@@ -181,6 +181,6 @@ def version_is_told(subject: Subject) -> None:
         subject.lab.run(subject.program, *words, user="mattermost", check=False)
         for words in standalone.VERSION
     ]
-    told = [standalone.version_in(done.stdout) for done in answers if done.returncode == 0]
-    assert told and set(told) == {subject.version}, answers
+    versions = [standalone.version_in(done.stdout) for done in answers if done.returncode == 0]
+    assert versions and set(versions) == {subject.version}, answers
     assert (answers[0].returncode == 0) is (subject.numbers < (10, 11))

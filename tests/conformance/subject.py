@@ -1,4 +1,4 @@
-"""A Mattermost program under test: it runs in a lab beside Omnibus's own, which is stopped, on data of its own.
+"""A Mattermost program under test: it runs in a lab with its own data; the Mattermost of Omnibus is stopped.
 
 subject = Subject(gitlab, "10.9.0")
 with subject.running() as server:

@@ -47,8 +47,8 @@ class Chat:
 
     def client_config(self) -> dict[str, Any]:
         """What the server tells browsers before anybody signs in."""
-        nobody = Session(SITE, self.new.ask, "", "", "")
-        return dict(nobody.get("/config/client?format=old"))
+        guest = Session(SITE, self.new.ask, "", "", "")
+        return dict(guest.get("/config/client?format=old"))
 
 
 @contextlib.contextmanager

@@ -60,9 +60,9 @@ def emptied(house: House) -> Session:
     house.gitlab.sql(EMPTY)
     house.gitlab.gitlab_ctl("start", "mattermost")
     house.gitlab.wait_until_ready(120)
-    nobody = Session(house.gitlab.spec.site_url, house.gitlab.ask, "", "", "")
+    guest = Session(house.gitlab.spec.site_url, house.gitlab.ask, "", "", "")
     account = {"username": "first", "email": "first@example.test", "password": PASSWORD}
-    nobody.call("POST", "/users", json=account)
+    guest.call("POST", "/users", json=account)
     return house.gitlab.log_in("first", PASSWORD)
 
 

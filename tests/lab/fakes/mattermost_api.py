@@ -21,8 +21,8 @@ Config = dict[str, Any]
 Row = data.Row
 Action = Callable[..., Response]
 PAGE = 60
-# What is told without a login, as far as the lab asks for it.
-TOLD = (
+# Settings that browsers get before a login, those that the lab asks for.
+OPEN_SETTINGS = (
     ("TeamSettings", "SiteName", "SiteName"),
     ("TeamSettings", "EnableOpenServer", "EnableOpenServer"),
     ("TeamSettings", "EnableUserCreation", "EnableUserCreation"),
@@ -34,7 +34,7 @@ TOLD = (
 
 
 def ping_fields(version: tuple[int, ...]) -> list[str]:
-    """What ping says besides the states."""
+    """The fields of a ping that are no states."""
     systems = ["Android", "Ios", *(["Desktop"] if version < (6,) else [])]
     fields = [f"{system}{which}Version" for system in systems for which in ("Latest", "Min")]
     return fields + (["ActiveSearchBackend"] if version >= (9,) else [])
@@ -164,16 +164,16 @@ class Api:
             )
         with self._pool.transaction() as connection:
             row = data.first(connection, "systems", name="DiagnosticId")
-        told = {"Version": self._version, "DiagnosticId": row["value"] if row else ""}
-        for section, key, name in TOLD:
+        answer = {"Version": self._version, "DiagnosticId": row["value"] if row else ""}
+        for section, key, name in OPEN_SETTINGS:
             value = self._config[section][key]
-            told[name] = str(value).lower() if isinstance(value, bool) else str(value)
+            answer[name] = str(value).lower() if isinstance(value, bool) else str(value)
         if version >= (11,):  # only with a licence for it
-            del told["EnableSignUpWithGitLab"]
-        # What is told without a login had no address from 4.10 on; 7 has it again (config/client.go).
+            del answer["EnableSignUpWithGitLab"]
+        # From 4.10 to 6 it has no address before a login (config/client.go).
         if not (4, 10) <= version < (7,):
-            told["SiteURL"] = self._config["ServiceSettings"]["SiteURL"].rstrip("/")
-        return json_response(told)
+            answer["SiteURL"] = self._config["ServiceSettings"]["SiteURL"].rstrip("/")
+        return json_response(answer)
 
     def log_in(self, request: Request) -> Response:
         """Sign in with a password; the session's token is in a header. An account of another service has no token."""
