@@ -14,10 +14,9 @@ from tests.lab.real_mattermost import RealMattermost
 from tests.lab.sandbox import Lab
 from tests.lab.signed_in_user import Session
 from tests.lab.standalone import Spec, Standalone
-from tests.real.house import House
+from tests.real.house import START, House
 
 GITLAB, SITE = "http://gitlab.example.test", "http://mattermost.example.test"
-START = 120  # seconds that a real server may take on an empty database
 
 
 @dataclass
@@ -55,7 +54,7 @@ class Chat:
 def chat_of(house: House, real: RealMattermost, base: Path, deb: Path) -> Iterator[Chat]:
     """Stop the house's Mattermost, as it is last in a set, and start an empty standalone one."""
     name = house.product("backup").document["set"]
-    stop(house)
+    house.stop()
     with Lab(base=base, hostname="chat", systemd=True, network_of=house.lab) as lab:
         new = real.standalone(lab, Spec())
         new.name_hosts(GITLAB, SITE)
@@ -64,10 +63,4 @@ def chat_of(house: House, real: RealMattermost, base: Path, deb: Path) -> Iterat
         chat = Chat(lab, real, new, product, "")
         chat.set = chat.bring(house, name)
         yield chat
-    house.gitlab.gitlab_ctl("start", "mattermost")
-    house.gitlab.wait_until_ready(START)
-
-
-def stop(house: House) -> None:
-    """Stop the house's Mattermost; a real server may take longer than gitlab-ctl waits."""
-    house.lab.run("sv", "-w", "60", "stop", "/opt/gitlab/service/mattermost")
+    house.start()

@@ -14,6 +14,8 @@ from tests.lab.sandbox import Lab
 from tests.real.extras import SWITCHED_ON, Extras, created
 
 BACKUPS = "/srv/backups"
+SERVICE = "/opt/gitlab/service/mattermost"
+START = 120  # seconds that a real server may take on an empty database
 # What a running server writes without anybody doing something.
 RESTLESS = ("status", "sessions", "systems", "jobs", "audits", "licenses", "tokens", "preferences")
 
@@ -37,6 +39,15 @@ class House:
     @property
     def version(self) -> tuple[int, ...]:
         return version_tuple(self.real.version)
+
+    def stop(self) -> None:
+        """Stop Mattermost; a real server may take longer than gitlab-ctl waits."""
+        self.lab.run("sv", "-w", "60", "stop", SERVICE)
+
+    def start(self) -> None:
+        """Start Mattermost, and wait until it answers."""
+        self.lab.run("sv", "-w", "60", "start", SERVICE)
+        self.gitlab.wait_until_ready(START)
 
     def reinstall(self) -> None:
         """Lose the host, and install it anew; the sets and GitLab's own database are kept."""

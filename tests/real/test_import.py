@@ -18,7 +18,6 @@ from tests.real.house import House
 FOLDER = "/srv/import"
 PINNED_FROM = (6,)  # the importer of 5.37 leaves pins out
 PASSWORD = "Passw0rd!Passw0rd!"
-SERVICE = "/opt/gitlab/service/mattermost"
 
 
 def test_an_empty_server_loads_what_was_extracted(house: House) -> None:
@@ -56,10 +55,9 @@ def described(session: Session, post: dict[str, Any], house: House) -> tuple[Any
 
 def emptied(house: House) -> Session:
     """Give the server an empty database; its first account, which has a password, administers it."""
-    house.lab.run("sv", "-w", "60", "stop", SERVICE)
+    house.stop()
     house.gitlab.sql(EMPTY)
-    house.gitlab.gitlab_ctl("start", "mattermost")
-    house.gitlab.wait_until_ready(120)
+    house.start()
     guest = Session(house.gitlab.spec.site_url, house.gitlab.ask, "", "", "")
     account = {"username": "first", "email": "first@example.test", "password": PASSWORD}
     guest.call("POST", "/users", json=account)

@@ -12,7 +12,7 @@ import pytest
 from tests.lab.errors import LabError
 from tests.lab.fakes.generation import Version
 from tests.lab.real_mattermost import RealMattermost
-from tests.real.chat import chat_of, stop
+from tests.real.chat import chat_of
 from tests.real.extras import found
 from tests.real.house import House
 
@@ -43,10 +43,9 @@ def changed(house: House, values: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        stop(house)
+        house.stop()
         path.write_bytes(before)
-        house.gitlab.gitlab_ctl("start", "mattermost")
-        house.gitlab.wait_until_ready(120)
+        house.start()
 
 
 def refusal(house: House, other: RealMattermost) -> str:
@@ -54,7 +53,7 @@ def refusal(house: House, other: RealMattermost) -> str:
 
     This one is in its place at the end, stopped.
     """
-    stop(house)
+    house.stop()
     other.put_into(house.lab)
     house.lab.write(LOG, "")
     house.gitlab.gitlab_ctl("start", "mattermost", check=False)
@@ -63,7 +62,7 @@ def refusal(house: House, other: RealMattermost) -> str:
     except LabError:
         return house.lab.read(LOG)[-20000:]
     finally:
-        stop(house)
+        house.stop()
         house.real.put_into(house.lab)
     return ""
 

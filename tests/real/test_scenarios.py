@@ -126,16 +126,14 @@ def test_a_channel_that_was_deleted_for_good_comes_back_to_this_server(house: Ho
     if refused(house, name, "--channel", "engineering/releases"):
         return
     channel = house.seed.channels["releases"]
-    # A real server may take longer than gitlab-ctl waits.
-    house.lab.run("sv", "-w", "60", "stop", "/opt/gitlab/service/mattermost")
+    house.stop()
     of_it = f"(SELECT id FROM posts WHERE channelid = '{channel}')"
     for table in ("reactions", "fileinfo"):
         house.gitlab.sql(f"DELETE FROM {table} WHERE postid IN {of_it}")
     for table in ("threads", "posts", "channelmembers", "incomingwebhooks"):
         house.gitlab.sql(f"DELETE FROM {table} WHERE channelid = '{channel}'")
     house.gitlab.sql(f"DELETE FROM channels WHERE id = '{channel}'")
-    house.gitlab.gitlab_ctl("start", "mattermost")
-    house.gitlab.wait_until_ready(120)
+    house.start()
     recovered(house, name, "--channel", "engineering/releases")
 
 

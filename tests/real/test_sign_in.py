@@ -8,10 +8,9 @@ from contextlib import contextmanager
 import pytest
 
 from tests.lab.fakes.oauth import stored
-from tests.real.house import House
+from tests.real.house import START, House
 from tests.system.helpers.sign_in_cases import Host, new_pair
 
-START = 120
 SIGNUP = "http://mattermost.example.test/signup/gitlab/complete"
 BROKEN = {
     "another secret in GitLab": (f"secret = '{stored('another', 'pbkdf2')}'", "wrong-secret"),
@@ -29,13 +28,8 @@ def host_of(house: House) -> Iterator[Host]:
     host = Host(house.gitlab)
     with host.kept():
         yield host
-    restart(house)
-
-
-def restart(house: House) -> None:
-    house.lab.run("sv", "-w", "60", "stop", "/opt/gitlab/service/mattermost")
-    house.gitlab.gitlab_ctl("start", "mattermost")
-    house.gitlab.wait_until_ready(START)
+    house.stop()
+    house.start()
 
 
 @pytest.mark.parametrize("name", BROKEN)
