@@ -25,15 +25,13 @@ from ..postgresql.dump import Counted, DatabaseSnapshot, DumpBlockedOthers
 from ..store import archive_writer, inventory, manifest, prune, soundness
 from ..store.archive_writer import Survey, survey
 from ..store.inventory import Store
-from ..store.local import PartWriter
-from ..store.manifest import Credentials, Manifest, Part
+from ..store.manifest import Credentials, Manifest
 from ..store.prune import Owner
 from ..store.restic_store import ResticStore
 from ..store.sets import BackupSet, Sign
 from ..system import disk_space, humanize, progress, signals
 from ..system.parallel import run_all
-from ..system.process import compress
-from . import absence, baseline, configuration, description, incremental, parts, room
+from . import absence, baseline, configuration, database, description, incremental, parts, room
 from .attributes import look
 from .configuration import NONE, Configuration
 from .description import Written
@@ -289,8 +287,8 @@ def _write_parts(
         return pack_files(staging, found), found
 
     with dump.snapshot(site.database) as snapshot:
-        (dumped, counted), (packed, found), (of_etc, there), kept, attributes = run_all(
-            lambda: _dump(site, settings, store, staging, snapshot),
+        (rows, counted), (packed, found), (of_etc, there), kept, attributes = run_all(
+            lambda: database.write(site, settings, store, staging, snapshot),
             pack_all,
             lambda: parts.pack_gitlab_settings(site, settings, staging),
             lambda: parts.pack_settings(site, staging / "settings.json"),
@@ -298,7 +296,7 @@ def _write_parts(
             cancel=snapshot.cancel,
         )
     return Written(
-        {"database": dumped, **packed.parts, "settings": kept, **of_etc},
+        {**rows, **packed.parts, "settings": kept, **of_etc},
         dataclasses.replace(snapshot.database, rows=counted.rows),
         roles,
         snapshot.installation,
@@ -321,24 +319,6 @@ def _beyond_a_restore(snapshot: DatabaseSnapshot, counted: Counted) -> list[str]
         *provisions.beyond(snapshot.properties),
         *restorable.beyond_owner(counted.lines, snapshot.server, snapshot.properties),
     ]
-
-
-def _dump(
-    site: Site,
-    settings: Settings,
-    store: Store,
-    staging: Path,
-    snapshot: DatabaseSnapshot,
-) -> tuple[Part, Counted]:
-    """Write the dump; return its part, and the counts in its snapshot."""
-    if isinstance(store, ResticStore):  # uncompressed: compressed, restic could not deduplicate it
-        return store.keep_dump(
-            staging, functools.partial(dump.dump, site.database, site.client_programs, snapshot)
-        )
-    writer = PartWriter(staging / "database.dump.zst")
-    compressor = compress(settings.database_level, settings.packers)
-    counted = dump.dump(site.database, site.client_programs, snapshot, compressor, writer.write)
-    return writer.finish("pg_dump custom, zstd"), counted
 
 
 def _roles(site: Site) -> dict[str, str]:

@@ -16,6 +16,7 @@ from ..backup import (
     attributes,
     baseline,
     configuration,
+    database,
     description,
     from_disk,
     incremental,

@@ -1,4 +1,4 @@
-"""Dump a site's database: the dump and the row counts share one snapshot."""
+"""Dump a site's database: the dump, the names and the row counts share one snapshot."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,21 @@ from .endpoint import Endpoint
 
 if TYPE_CHECKING:
     import psycopg
+    from psycopg import sql
 
-
+#: Tables and columns of the names of a set, as far as the database has them.
+NAMED = {
+    "teams": ("id", "name", "displayname", "deleteat"),
+    "channels": ("id", "teamid", "type", "name", "displayname", "deleteat"),
+    "users": ("id", "username", "deleteat"),
+    "bots": ("userid",),
+    "fileinfo": (
+        *("id", "creatorid", "postid", "channelid", "createat", "deleteat", "size", "name"),
+        "path",
+    ),
+}
+# Since Mattermost 7 the row of an upload has its channel; one from before has its post's.
+_LACKING = "coalesce({own}, '') = '' AND coalesce(t.postid, '') <> ''"
 _LOOK_SECONDS = 1.0  # between two looks at who waits for us; the second one counts
 _WAITING = """
     SELECT waits.pid FROM pg_catalog.pg_stat_activity waits
@@ -83,6 +96,20 @@ class DatabaseSnapshot:
             contents.sample(session),
             unkept.at_odds(session),
         )
+
+    def write_names(self, counted: Counted, sink: Sink) -> None:
+        """Write the tables of NAMED in the snapshot as pg_restore prints them: COPY, and rows."""
+        from psycopg import sql
+
+        schema = self.properties.tables.get("systems", "public")
+        for name in NAMED:
+            if f"{schema}.{name}" not in counted.rows:
+                continue
+            table, session = sql.Identifier(schema, name), self._session
+            values, source = _values(session, schema, name), sql.SQL("ONLY {} t").format(table)
+            if name == "fileinfo" and f"{schema}.posts" in counted.rows:
+                source += _posts_of_uploads(session, schema, values)
+            _copy(session, table, values, source, self.database.encoding, sink)
 
     def cancel(self) -> None:
         """Cancel a count in another thread, which may be waiting for a lock."""
@@ -176,37 +203,75 @@ def _begin_with_all_tables(session: psycopg.Connection[Any]) -> None:
         time.sleep(0.5)
 
 
+def _values(session: psycopg.Connection[Any], schema: str, table: str) -> dict[str, sql.Composable]:
+    """Return the columns of NAMED that a table has, and their values in a row ``t``."""
+    from psycopg import sql
+
+    there = contents.columns(session, table, schema)
+    return {name: sql.Identifier("t", name) for name in NAMED[table] if name in there}
+
+
+def _posts_of_uploads(
+    session: psycopg.Connection[Any], schema: str, values: dict[str, sql.Composable]
+) -> sql.Composable:
+    """Give uploads whose rows have no channel their post's; return the join that this needs."""
+    from psycopg import sql
+
+    posts = contents.columns(session, "posts", schema)
+    if "postid" not in values or not {"id", "channelid"} <= posts.keys():
+        return sql.SQL("")
+    own = values.get("channelid", sql.NULL)
+    lacking = sql.SQL(_LACKING).format(own=own)
+    uploads = sql.Identifier(schema, "fileinfo")
+    any_lacks = "SELECT 1 FROM ONLY {uploads} t WHERE {lacking} LIMIT 1"
+    if not contents.ask(session, any_lacks, uploads=uploads, lacking=lacking):
+        return sql.SQL("")
+    values["channelid"] = sql.SQL("coalesce(nullif({}, ''), p.channelid)").format(own)
+    join = " LEFT JOIN ONLY {} p ON p.id = t.postid AND {}"
+    return sql.SQL(join).format(sql.Identifier(schema, "posts"), lacking)
+
+
+def _copy(
+    session: psycopg.Connection[Any],
+    table: sql.Identifier,
+    values: Mapping[str, sql.Composable],
+    source: sql.Composable,
+    encoding: str,
+    sink: Sink,
+) -> None:
+    """Write COPY and the rows of ``source``, in the ``encoding`` of the database."""
+    from psycopg import sql
+
+    head = sql.SQL("COPY {} ({}) FROM stdin;\n").format(table, contents.named(*values))
+    rows = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (ENCODING {})").format(
+        sql.SQL(", ").join(values.values()), source, sql.Literal(encoding)
+    )
+    sink(memoryview(head.as_bytes(session)))
+    with session.cursor().copy(rows) as pieces:
+        for piece in pieces:
+            sink(memoryview(piece))
+    sink(memoryview(b"\\.\n"))
+
+
 def dump(
-    endpoint: Endpoint, programs: Path, snapshot: DatabaseSnapshot, compressor: Command, sink: Sink
+    endpoint: Endpoint,
+    programs: Path,
+    snapshot: DatabaseSnapshot,
+    names: Sink,
+    compressor: Command,
+    sink: Sink,
 ) -> Counted:
     """Write the compressed dump of ``snapshot`` to ``sink``; return what was counted in it.
 
-    ``programs`` is the folder of pg_dump and pg_restore. Dump and count run at the same time; then
-    the snapshot and its locks are released, however long the rest of a backup takes. Raises
-    DumpBlockedOthers where another session waited for an exclusive lock.
+    ``names`` gets the rows of NAMED. ``programs`` is the folder of pg_dump and pg_restore. Dump and
+    count run at the same time; then the snapshot and its locks are released, however long the rest
+    of a backup takes. Raises DumpBlockedOthers where another session waited for an exclusive lock.
     """
     over = threading.Event()
 
     def read() -> Counted:
         try:
-            left_out = [(table.schema, table.name) for table in snapshot.unread]
-            command = clients.dump(
-                endpoint,
-                programs,
-                snapshot.id,
-                snapshot.database.encoding,
-                left_out,
-                large_objects=snapshot.large_objects,
-            )
-            with progress.measured("database", snapshot.table_bytes, _written):
-                counted: Counted
-                _, counted, lines = parallel.run_all(
-                    lambda: process.pipeline(command, compressor, sink=sink),
-                    snapshot.count,
-                    lambda: _listed(endpoint, programs, snapshot, left_out),
-                    cancel=snapshot.cancel,
-                )
-            return dataclasses.replace(counted, lines=lines)
+            return _read(endpoint, programs, snapshot, names, compressor, sink)
         finally:
             over.set()
 
@@ -216,6 +281,40 @@ def dump(
     )
     snapshot.release()
     return counted
+
+
+def _read(
+    endpoint: Endpoint,
+    programs: Path,
+    snapshot: DatabaseSnapshot,
+    names: Sink,
+    compressor: Command,
+    sink: Sink,
+) -> Counted:
+    left_out = [(table.schema, table.name) for table in snapshot.unread]
+    command = clients.dump(
+        endpoint,
+        programs,
+        snapshot.id,
+        snapshot.database.encoding,
+        left_out,
+        large_objects=snapshot.large_objects,
+    )
+
+    def count() -> Counted:
+        counted = snapshot.count()
+        snapshot.write_names(counted, names)
+        return counted
+
+    with progress.measured("database", snapshot.table_bytes, _written):
+        counted: Counted
+        _, counted, lines = parallel.run_all(
+            lambda: process.pipeline(command, compressor, sink=sink),
+            count,
+            lambda: _listed(endpoint, programs, snapshot, left_out),
+            cancel=snapshot.cancel,
+        )
+    return dataclasses.replace(counted, lines=lines)
 
 
 def _listed(
