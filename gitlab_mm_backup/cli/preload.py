@@ -154,6 +154,7 @@ from ..restore import job as restore_job
 from ..sso import accounts, advice, check, credentials, oauth, repair, stored_secret
 from ..store import (
     archive_reader,
+    archive_rules,
     archive_writer,
     check_records,
     file_list,

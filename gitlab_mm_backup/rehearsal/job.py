@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from tarfile import TarInfo
 from typing import IO
 
 from .. import checks, version
@@ -30,6 +29,7 @@ from ..restore import folder_swap, unpack
 from ..restore.plan import RestoreOptions
 from ..store import check_records, verify
 from ..store.check_records import CheckRecord, Depth
+from ..store.frames import NameLine
 from ..store.sets import BackupSet
 from ..system import namespaces, parallel
 from . import boot, limits
@@ -243,17 +243,16 @@ def _examine(run: RehearsalRun) -> list[Check]:
         return verify.run_checks(run.set, functools.partial(_note_member, run))
 
 
-def _note_member(run: RehearsalRun, member: TarInfo, config: bytes | None) -> None:
+def _note_member(run: RehearsalRun, member: NameLine, config: bytes | None) -> None:
     """Store data of the archive for the checks: names and sizes of uploads, and config.json."""
-    roles = run.set.manifest.files.folders
-    path, data = f"/{member.name}", roles.get("data", "")
+    roles, path = run.set.manifest.files.folders, member.path
+    data = os.fsencode(roles.get("data", "")) + b"/"
     if config is not None:
         run.config = config
-    elif path == f"{roles['home']}/config.json" and member.issym() and run.kept is not None:
+    elif member.kind == b"l" and path == os.fsencode(f"{roles['home']}/config.json") and run.kept:
         run.config = run.kept.config  # the target of the link
-    if data and member.isreg() and path.startswith(f"{data}/"):
-        name = os.fsencode(path[len(data) + 1 :])
-        run.uploads.write(b"%d %s\0" % (member.size, name))
+    if member.kind == b"-" and data != b"/" and path.startswith(data):
+        run.uploads.write(b"%d %s\0" % (member.size, path[len(data) :]))
 
 
 def _load(run: RehearsalRun, endpoint: Endpoint) -> Check:
