@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..container import choice, engine, view
 from ..errors import Failure
 from . import omnibus, standalone
 from .omnibus import Presence
 from .site import Kind, Site
 
 _ROOT = Path("/")
+
+
+def reach(wanted: str = "") -> None:
+    """See the files of the container that Mattermost runs in, where this host has none itself.
+
+    ``wanted`` names a container, and then it is used in any case.
+    """
+    ours = omnibus.presence() is not Presence.NO_GITLAB or standalone.present()
+    if wanted or (not ours and (engine.present() or view.marked())):
+        choice.reach(wanted)
 
 
 def kind(root: Path = _ROOT) -> Kind:

@@ -24,7 +24,7 @@ from ..errors import Failure, reason
 from . import environment, progress, sandbox
 from .private_files import InMemory, OpenFile, PipeEnd, PrivateFiles
 from .redaction import Secret
-from .sandbox import Sandbox
+from .sandbox import Guest, Sandbox
 
 LAST_WORDS = 2000  # bytes
 PATH = environment.PATH
@@ -80,7 +80,8 @@ class Command:
     not fill the page cache (nocache(1), where installed). With ``capabilities`` root has only
     these, as in capabilities(7) without "cap_". ``through_no_link`` names directories whose owners
     may replace entries: none of its paths leads through a link there. ``errors`` is an open file of
-    the caller's for its errors, who may read them while it runs.
+    the caller's for its errors, who may read them while it runs. A program of a container runs
+    inside it (sandbox.Guest), where ``shared`` directories of this host are seen.
     """
 
     argv: Sequence[str | InMemory | OpenFile | PipeEnd]
@@ -95,10 +96,19 @@ class Command:
     capabilities: Sequence[str] | None = None
     through_no_link: Sequence[Path] = ()
     errors: IO[bytes] | None = None
+    shared: Sequence[Path] = ()
 
     @property
     def program(self) -> str:
         return Path(str(self.argv[0])).name
+
+    @property
+    def guest(self) -> Guest | None:
+        return sandbox.guest_of(str(self.argv[0]))
+
+    def code(self, code: int) -> int:
+        """Return the exit code, negative for a signal, which bwrap(1) reports as a shell does."""
+        return 128 - code if code > 128 and self.guest else code
 
 
 # A reader may close the pipe early; its own exit code shows whether that was right.
@@ -150,8 +160,9 @@ def run(
             if deadline is not None and time.monotonic() >= deadline:
                 raise Failure(f"{command.program} did not end in {timeout:.0f} seconds", words)
         words = last_words(errors, most_words)
-    _judge(command, child, child.returncode, words)
-    return Finished(child.returncode, out.decode(errors="replace"), words)
+    code = command.code(child.returncode)
+    _judge(command, child, code, words)
+    return Finished(code, out.decode(errors="replace"), words)
 
 
 def pipeline(
@@ -209,8 +220,8 @@ def output(
         yield source, ended
         _close(source)  # a block that has read enough must not leave the programs waiting
         for command, child, errors in children:
-            child.wait()
-            code = 0 if excused(command.excused, child.returncode, errors) else child.returncode
+            code = command.code(child.wait())
+            code = 0 if excused(command.excused, code, errors) else code
             ended.append(Finished(code, "", last_words(errors)))
     results = zip(children, ended)
     for (command, child, _), finished in sorted(
@@ -236,7 +247,7 @@ def background(command: Command) -> Iterator[Callable[[], Finished | None]]:
 
         def ended() -> Finished | None:
             code = child.poll()
-            return None if code is None else Finished(code, "", last_words(words))
+            return None if code is None else Finished(command.code(code), "", last_words(words))
 
         yield ended
 
@@ -247,7 +258,7 @@ def run_alone(command: Command, *, most_words: int) -> Finished:
     Returns the last ``most_words`` of its output as its errors. Raises as ``run`` does.
     """
     with progress.waiting(command.program), _started(command, None, None) as (child, words):
-        code = child.wait()
+        code = command.code(child.wait())
         judge_ending(command.program, command.may_exit, code, last_words(words))
         return Finished(code, "", last_words(words, most_words))
 
@@ -368,7 +379,9 @@ def _privileges(command: Command, place: PrivateFiles) -> list[str]:
     """Return the words before the program's own arguments."""
     entry = sandbox.account_entry(command.account) if command.account is not None else None
     spare = ["nocache"] if command.spares_cache and shutil.which("nocache", path=PATH) else []
-    given = sandbox.rights_prefix(entry, command.capabilities, command.sandbox, place.inherited)
+    given = sandbox.rights_prefix(
+        entry, command.capabilities, command.sandbox, place.inherited, command.guest, command.shared
+    )
     if not command.through_no_link:
         return [*given, *spare]
     folders = map(str, command.through_no_link)

@@ -23,6 +23,7 @@ LINE = (
     ("postgresql",),
     ("store",),
     ("config",),
+    ("container",),
     ("system",),
     ("",),
 )
