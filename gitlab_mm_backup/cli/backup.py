@@ -103,7 +103,6 @@ def backup(
     salvaged.
     """
     from ..backup import from_disk, job, salvage, schedule
-    from ..container import choice
     from ..mattermost import detect, guest
     from ..mattermost.journal import Journal
     from ..restore import rollback, search_index
@@ -116,7 +115,7 @@ def backup(
     with context.only_run():
         if due is not None:
             schedule.record()
-        absent = detect.absent() if if_present and choice.missing() is None else ""
+        absent = detect.never_set_up() if if_present else ""
         if absent:
             return CommandResult({"set": None}, [absent])
         rollback.refuse_unfinished(Journal())

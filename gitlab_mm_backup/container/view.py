@@ -11,15 +11,17 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import Failure, reason
-from ..system import namespaces, sandbox
-from ..system.files import STATE, write_state
+from ..system import namespaces, sandbox, validation
+from ..system.files import STATE, read_state, write_state
 from ..system.sandbox import Guest
 from . import mounts
 from .engine import Container
 
 TREES = ("/opt/gitlab", "/var/opt/gitlab", "/etc/gitlab", "/var/log/gitlab")
+VOLUMES = ("/etc/gitlab", "/var/opt/gitlab")  # without which GitLab does not survive its container
 #: Names the container that this host's sets are of; where it exists, sets lie in SETS by default.
 MARK = STATE / "container.json"
 SETS = Path("/var/backups/gitlab")
@@ -87,12 +89,36 @@ def enter(container: Container) -> None:
     accounts = {Path(path): _BASE / Path(path).name for path in (_PASSWD, _GROUP)}
     sandbox.receive(Guest(_BASE / "root", (Path("/opt/gitlab"),), accounts))
     _entered.append(View(container, tuple(map(Path, taken.trees))))
-    mark(container)
 
 
-def mark(container: Container) -> None:
-    """Note the container for runs in which it is gone."""
-    write_state(MARK, {"engine": container.engine, "name": container.name})
+@dataclass(frozen=True)
+class Last:
+    """The container that GitLab was in when it was last reached."""
+
+    engine: str
+    name: str
+    gitlab: str  # its version
+
+
+def last() -> Last | None:
+    """Return the container that was last reached; None where none ever was."""
+    try:
+        return read_state(MARK, _last)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _last(document: Any) -> Last:
+    return Last(*(validation.line(document[name]) for name in ("engine", "name", "gitlab")))
+
+
+def mark(gitlab: str) -> None:
+    """Note the container that is reached, or was, with its version of GitLab."""
+    view, known = entered(), last()
+    if view is not None:
+        known = Last(view.container.engine, view.container.name, gitlab)
+    if known is not None:
+        write_state(MARK, {**vars(known), "gitlab": gitlab})
 
 
 def marked() -> bool:

@@ -54,7 +54,6 @@ class Listener:
     def url(self) -> str:
         return f"{'https' if self.tls else 'http'}://{self.place}{self.below}"
 
-    @progress.waiting("Mattermost")
     def ask(
         self,
         path: str,
@@ -64,9 +63,12 @@ class Listener:
     ) -> Answer:
         """Send GET, or POST with a ``body``; raises OSError without a response."""
         if self.at_site:
-            return namespaces.at_site(lambda: self._ask(path, body, headers, timeout))
-        return self._ask(path, body, headers, timeout)
+            found: Answer = namespaces.at_site(lambda: self._ask(path, body, headers, timeout))
+        else:
+            found = self._ask(path, body, headers, timeout)
+        return found
 
+    @progress.waiting("Mattermost")
     def _ask(
         self, path: str, body: bytes | None, headers: Mapping[str, str] | None, timeout: float
     ) -> Answer:

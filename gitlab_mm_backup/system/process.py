@@ -270,7 +270,7 @@ def temporary_folders(*folders: Path) -> Iterator[None]:
     Raises Failure when one of them still exists.
     """
     sweeper = subprocess.Popen(
-        [sys.executable, "-I", "-c", cleanup_program(), *map(str, folders)],
+        [sys.executable, "-I", "-c", program_of_ours("cleanup.py"), *map(str, folders)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -288,15 +288,9 @@ def temporary_folders(*folders: Path) -> Iterator[None]:
 
 
 @functools.lru_cache(None)
-def cleanup_program() -> str:
-    """Return the source of cleanup.py, read once: an upgrade may remove the file."""
-    return Path(__file__).with_name("cleanup.py").read_text(encoding="utf-8")
-
-
-@functools.lru_cache(None)
-def nolinks_program() -> str:
-    """Return the source of nolinks.py, likewise."""
-    return Path(__file__).with_name("nolinks.py").read_text(encoding="utf-8")
+def program_of_ours(name: str) -> str:
+    """Return the source of a separate program, read once: an upgrade may remove the file."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def lower_priority(niceness: int) -> None:
@@ -386,7 +380,17 @@ def _privileges(command: Command, place: PrivateFiles) -> list[str]:
         return [*given, *spare]
     folders = map(str, command.through_no_link)
     # First, because a mount needs a privilege that the next prefix may drop.
-    return [sys.executable, "-I", "-S", "-c", nolinks_program(), *folders, "--", *given, *spare]
+    return [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        program_of_ours("nolinks.py"),
+        *folders,
+        "--",
+        *given,
+        *spare,
+    ]
 
 
 def _uid(account: str | None) -> int:

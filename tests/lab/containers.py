@@ -41,15 +41,14 @@ class Inside(Lab):
 
     def __init__(self, host: Lab, pid: int, *, user: bool = False) -> None:
         self._outer, self._inner, self._user = host, pid, user
+        self._started = []
 
     @property
     def pid(self) -> int:
         """Process id, on the machine, of the container's first process."""
         return self._inner
 
-    def command(
-        self, argv: Sequence[str], user: str | None = None, cwd: str = "/"
-    ) -> list[str]:
+    def command(self, argv: Sequence[str], user: str | None = None, cwd: str = "/") -> list[str]:
         """Enter the user namespace too, where the container has one."""
         words = super().command(argv, user, cwd)
         return [words[0], "--user", *words[1:]] if self._user else words

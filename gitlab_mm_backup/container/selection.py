@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import ExitCode, Failure
-from ..system import validation
-from ..system.files import read_state
 from . import engine, view
 from .engine import Container
 
@@ -37,14 +35,15 @@ def choose(wanted: str, containers: Sequence[Container], silent: Sequence[str]) 
 
     ``silent``: why engines did not answer. Raises Failure where it is not running or not known.
     """
-    name = wanted or _last()
+    last = view.last()
+    name = wanted or (last.name if last else "")
     gitlabs = [container for container in containers if container.is_gitlab]
     if name:
         named = [container for container in containers if _is(container, name)]
         if len(named) == 1:
             return _running(named[0])
         if wanted or not gitlabs:
-            raise _unknown(name, named or gitlabs, silent)
+            raise _unknown(name, named or gitlabs, silent, answered=bool(containers))
     running = [container for container in gitlabs if container.runs]
     if len(running or gitlabs) > 1:
         raise Failure(
@@ -75,8 +74,10 @@ def _running(container: Container) -> Container:
     )
 
 
-def _unknown(name: str, others: Sequence[Container], silent: Sequence[str]) -> Failure:
-    if silent:
+def _unknown(
+    name: str, others: Sequence[Container], silent: Sequence[str], *, answered: bool
+) -> Failure:
+    if silent and not answered:
         return Failure(
             "The container engine does not answer",
             "; ".join(silent),
@@ -88,11 +89,3 @@ def _unknown(name: str, others: Sequence[Container], silent: Sequence[str]) -> F
         there,
         f"{_NAMING} Containers of a rootless engine are those of their account: run GitLab's by root.",
     )
-
-
-def _last() -> str:
-    """Return the name of the container that was used before, "" for none."""
-    try:
-        return read_state(view.MARK, lambda document: validation.line(document["name"]))
-    except (OSError, ValueError, TypeError, KeyError):
-        return ""
