@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from ..system import process, validation
 from ..system.process import PATH, Command
 
 CLIENTS = ("docker", "podman", "nerdctl")
+log = logging.getLogger(__name__)
 _SECONDS = 30  # for an answer
 _MOST = 16 << 20  # bytes of an answer
 # Labels of docker compose and podman-compose.
@@ -73,18 +75,24 @@ class Container:
 
 
 def containers() -> tuple[list[Container], list[str]]:
-    """Return all containers of the engines on this host, and why an engine did not answer."""
+    """Return all containers of the engines on this host, and why none of them answered.
+
+    The client of an engine that is not used may be installed; then another one answers.
+    """
     found: dict[str, Container] = {}
-    silent = []
+    silent, answered = [], False
     for client in CLIENTS:
         if shutil.which(client, path=PATH) is None:
             continue
         try:
-            for container in _containers(client):
+            listed = _containers(client)
+            answered = True
+            for container in listed:
                 found.setdefault(container.id, container)  # docker may be another name of podman
         except Failure as failure:
             silent.append(f"{client}: {failure.detail or failure.message}")
-    return list(found.values()), silent
+            log.info("%s", silent[-1])
+    return list(found.values()), [] if answered else silent
 
 
 def present() -> bool:

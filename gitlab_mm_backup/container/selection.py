@@ -43,7 +43,7 @@ def choose(wanted: str, containers: Sequence[Container], silent: Sequence[str]) 
         if len(named) == 1:
             return _running(named[0])
         if wanted or not gitlabs:
-            raise _unknown(name, named or gitlabs, silent, answered=bool(containers))
+            raise _unknown(name, named or gitlabs, silent)
     running = [container for container in gitlabs if container.runs]
     if len(running or gitlabs) > 1:
         raise Failure(
@@ -74,10 +74,8 @@ def _running(container: Container) -> Container:
     )
 
 
-def _unknown(
-    name: str, others: Sequence[Container], silent: Sequence[str], *, answered: bool
-) -> Failure:
-    if silent and not answered:
+def _unknown(name: str, others: Sequence[Container], silent: Sequence[str]) -> Failure:
+    if silent:
         return Failure(
             "The container engine does not answer",
             "; ".join(silent),

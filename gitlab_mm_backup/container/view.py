@@ -27,6 +27,9 @@ MARK = STATE / "container.json"
 SETS = Path("/var/backups/gitlab")
 _BASE = Path("/run/gitlab-mm-container")
 _PASSWD, _GROUP = "/etc/passwd", "/etc/group"
+# Accounts that this host's own programs need. Of two that are called root the container's counts by
+# name: in a user namespace it has another number.
+_OURS = ("nobody", "nogroup", "gitlab-mm")
 _HOSTS, _RESOLVER = "/etc/hosts", "/etc/resolv.conf"
 # Directories of the host that no volume of a container replaces.
 _HOSTS_OWN = re.compile(
@@ -151,15 +154,10 @@ def _know_accounts(taken: mounts.Taken, shift: list[list[tuple[int, int, int]]])
         lines = [_shifted(line.split(":"), ids, maps) for line in taken.texts[path].splitlines()]
         theirs = {line.partition(":")[0]: line for line in lines if line}
         ours = Path(path).read_text(errors="surrogateescape").splitlines()
-        kept = [line for line in ours if _is_ours(line) or line.partition(":")[0] not in theirs]
-        theirs = {name: line for name, line in theirs.items() if not _is_ours(line)}
+        theirs = {name: line for name, line in theirs.items() if name not in _OURS}
+        kept = [line for line in ours if line.partition(":")[0] not in set(theirs) - {"root"}]
         text = "\n".join([*theirs.values(), *kept, ""])
         mounts.bind(_file(Path(path).name, text, 0o644), Path(path))
-
-
-def _is_ours(line: str) -> bool:
-    """Tell whether a line of passwd(5) is of an account that this host's own programs need."""
-    return line.partition(":")[0] in ("root", "nobody", "nogroup", "gitlab-mm")
 
 
 def _shifted(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
 import re
@@ -22,15 +21,13 @@ from typing import IO
 
 from ..errors import Failure, reason
 from . import environment, progress, sandbox
-from .private_files import InMemory, OpenFile, PipeEnd, PrivateFiles
+from .private_files import InMemory, OpenFile, PipeEnd, PrivateFiles, widen
 from .redaction import Secret
 from .sandbox import Guest, Sandbox
 
 LAST_WORDS = 2000  # bytes
 PATH = environment.PATH
-_PIPE = 1 << 20  # bytes that one of ours holds, where the system lets it
 PIECE = 256 << 10  # bytes to read at once: small enough for the processor's cache
-_F_SETPIPE_SZ = 1031  # fcntl(2); the module fcntl knows it from Python 3.10 on
 _GLANCE = 0.5  # seconds between looks at a program's errors
 # Takes the output of programs, piece by piece.
 Sink = Callable[[memoryview], object]
@@ -360,13 +357,6 @@ def _started(
             _kill(child)
             _close(child.stdout)
             child.wait()
-
-
-def widen(pipe: IO[bytes] | int | None) -> None:
-    """Enlarge the buffer of a pipe, so that both ends wait less often (pipe(7))."""
-    if pipe is not None:
-        with contextlib.suppress(OSError):  # the system has a lower limit
-            fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE)
 
 
 def _privileges(command: Command, place: PrivateFiles) -> list[str]:

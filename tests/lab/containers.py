@@ -20,7 +20,7 @@ from tests.lab.sandbox import PYTHON, Bind, Lab
 
 VOLUMES = {"config": "/etc/gitlab", "data": "/var/opt/gitlab", "logs": "/var/log/gitlab"}
 GROUPS = Path("/sys/fs/cgroup")
-STORE = "/run/podman"
+STORE, ROOTS = "/run/podman", "/run/roots"
 ENGINE = '[engine]\nruntime="runc"\ncgroup_manager="cgroupfs"\nevents_logger="file"\n'
 STORAGE = f'[storage]\ndriver="vfs"\nrunroot="{STORE}/run"\ngraphroot="{STORE}/graph"\n'
 # Written by reconfigure, so that an image has none of it.
@@ -32,6 +32,22 @@ for bin in /opt/gitlab/embedded/postgresql/*/bin; do
     rm "$bin"
     cp -a "$from" "$from/../lib" "${bin%/bin}"
 done
+"""
+# What a container writes to in its root file system; all else can be read by everybody.
+SHIFT = """
+import os, sys
+first, root = int(sys.argv[1]), sys.argv[2]
+def shift(path):
+    found = os.lstat(path)
+    os.chown(path, found.st_uid + first, found.st_gid + first, follow_symlinks=False)
+    if not os.path.islink(path):
+        os.chmod(path, found.st_mode & 0o7777)
+for name in ("", "etc", "dev", "proc", "sys", "run", "tmp", "var", "lab", "mnt", "etc/shadow", "var/tmp"):
+    shift(os.path.join(root, name))
+walks = [os.walk(os.path.join(root, name)) for name in ("opt/gitlab", "usr/lib/lab-cluster")]
+for place, folders, files in (found for walk in walks for found in walk):
+    for name in ("", *files, *(name for name in folders if os.path.islink(os.path.join(place, name)))):
+        shift(os.path.join(place, name))
 """
 LIMITS = ("--ulimit", "nofile=8192:8192", "--ulimit", "nproc=2000:2000")
 
@@ -77,13 +93,13 @@ def image(base: Path, spec: Spec, prepare: str = "") -> Iterator[Image]:
         yield Image(lab, spec)
 
 
-def host(base: Path, *images: Image) -> Lab:
-    """A host with podman, which shows the images; boot it as a lab."""
+def host(base: Path, made: Image) -> Lab:
+    """A host with podman, which shows the image; boot it as a lab."""
     room = disk_room()
     groups = [path for path in sorted(GROUPS.iterdir()) if os.path.ismount(path)]
     shown = [Bind(path, str(path), True) for path in (Path("/sys"), GROUPS, *groups)]
     shown += [Bind(Path("/"), "/lab/machine"), Bind(room.unpack_layer(base), "/lab/layer")]
-    shown += [Bind(it.lab.disk / "upper", f"/lab/image-{count}") for count, it in enumerate(images)]
+    shown += [Bind(made.lab.disk / "upper", "/lab/image")]
     return Lab(base=base, binds=shown, hostname="docker-host")
 
 
@@ -92,8 +108,9 @@ class Podman:
     """The engine on a host."""
 
     lab: Lab
-    images: Sequence[Image]
+    image: Image
     _count: int = field(default=0)
+    _first: int = field(default=0)
 
     def prepare(self) -> None:
         """Configure it; storage is in memory."""
@@ -106,26 +123,32 @@ class Podman:
         """Run podman."""
         return self.lab.run("podman", *words, check=check).stdout
 
-    def root(self, number: int) -> str:
-        """A new root file system of an image, as an engine makes one for each container."""
+    def root(self, spec: Spec) -> str:
+        """A new root file system of the image, as an engine makes one for each container."""
         self._count += 1
-        place = f"{STORE}/roots/{self._count}"
-        lower = f"/lab/image-{number}:/lab/layer:/lab/machine"
+        place = f"{ROOTS}/{self._count}"
+        lower = "/lab/image:/lab/layer:/lab/machine"
         self.lab.run("mkdir", "-p", *(f"{place}/{name}" for name in ("upper", "work", "root")))
         options = f"index=off,lowerdir={lower},upperdir={place}/upper,workdir={place}/work"
         self.lab.run("mount", "-t", "overlay", "-o", options, "overlay", f"{place}/root")
+        self.lab.write(f"{place}/root/assets/spec.json", spec.to_json())
+        if self._first:
+            self.lab.run(PYTHON, "-c", SHIFT, str(self._first), f"{place}/root")
         return f"{place}/root"
 
     def gitlab(
         self,
         name: str = "gitlab",
         *more: str,
-        number: int = 0,
+        spec: Spec | None = None,
         volumes: str = "/srv/gitlab",
         ready: bool = True,
     ) -> Omnibus:
-        """Run a container of an image, on volumes that are kept or empty; wait until it is ready."""
-        spec = self.images[number].spec
+        """Run a container on volumes that are kept or empty; wait until it is ready.
+
+        ``spec`` is of another version or with other credentials than the image's.
+        """
+        spec = spec or self.image.spec
         binds = []
         for folder, target in VOLUMES.items():
             self.lab.run("mkdir", "-p", f"{volumes}/{folder}")
@@ -134,12 +157,30 @@ class Podman:
         self(
             *("run", "--detach", "--name", name, "--network", "none", "--hostname", name, *LIMITS),
             *("--volume", "/lab/src:/lab/src:ro", "--workdir", "/lab/src", *binds, *names, *more),
-            *("--rootfs", self.root(number), PYTHON, "-m", "tests.lab.fakes.container"),
+            *("--rootfs", self.root(spec), PYTHON, "-m", "tests.lab.fakes.container"),
             "/assets/spec.json",
         )
         omnibus = Omnibus(self.inside(name), spec)
-        if ready:
-            omnibus.wait_until_ready(60)
+        try:
+            if ready:
+                omnibus.wait_until_ready(60)
+        except LabError as error:
+            done = self.lab.run("podman", "logs", name, check=False)
+            raise LabError(f"{error}\n{done.stdout}{done.stderr}") from None
+        return omnibus
+
+    def shifted(self, first: int) -> Omnibus:
+        """A container in a user namespace, whose root has the number ``first`` on the host."""
+        maps = [f"--{kind}=0:{first}:65536" for kind in ("uidmap", "gidmap")]
+        self.lab.run("mkdir", "-p", *(f"/srv/gitlab/{folder}" for folder in VOLUMES))
+        self.lab.run("chown", "--recursive", f"{first}:{first}", "/srv/gitlab")
+        # The kernel allows proc in a user namespace only where all of one is seen already.
+        self.lab.run("sh", "-ec", "mkdir -p /run/proc; mount -t proc proc /run/proc")
+        self._first = first
+        self.gitlab("gitlab", *maps, ready=False)
+        omnibus = Omnibus(self.inside("gitlab", user=True), self.image.spec)
+        self._first = 0
+        omnibus.wait_until_ready(60)
         return omnibus
 
     def inside(self, name: str, *, user: bool = False) -> Inside:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from tests.lab import layout
 
-from . import paths, postgresql, reconfigure
+from . import paths, postgresql, reconfigure, upgrade
 
 RUNSVDIR = paths.BIN / "runsvdir-start"
 
@@ -27,9 +28,26 @@ def prepare(spec: dict[str, Any]) -> bool:
     return True
 
 
+def become(spec: dict[str, Any]) -> None:
+    """Make the image that of another spec, by its chance and its version."""
+    package = paths.load_package()
+    if package.seed != spec["seed"]:
+        package._replace(seed=spec["seed"]).save()
+    if package.version != spec["version"]:
+        upgrade.install_files(spec["version"])
+        subprocess.run(["userdel", "mattermost"], check=True, capture_output=True)
+
+
 def main(spec: dict[str, Any]) -> int:
     """Do what /assets/wrapper of the image does."""
+    become(spec)
     fresh = prepare(spec)
+    # The engine may have killed the server, and its number may be another process's here.
+    log = paths.LOG / "postgresql"
+    if log.exists():
+        paths.own(log, "gitlab-psql", "gitlab-psql", 0o700)  # the log service has made it root's
+    for name in ("data/postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432"):
+        (paths.VAR / "postgresql" / name).unlink(missing_ok=True)
     package = paths.load_package()
     run = reconfigure.Run(package, print)
     server = run.server

@@ -94,7 +94,7 @@ def test_a_container_that_does_not_run(state: str, hint: str) -> None:
 
 
 def test_a_name_that_is_not_there() -> None:
-    failure = refused("gitlab2", [container(), OTHER], ["docker: down"])
+    failure = refused("gitlab2", [container(), OTHER], [])
     assert failure.message == "There is no container gitlab2 with GitLab on this host"
     assert failure.detail == "there are: gitlab (podman, running)"
     assert "rootless" in failure.hint
