@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # The version of the JSON objects: it rises when a field is removed or changes its meaning.
 SCHEMA = 1
 PUBLIC = ("status",)  # commands that other accounts than root may run
-NO_SITE = ("config", "notify", "place", "names")  # commands that look at no Mattermost
+NO_SITE = ("notify", "place", "names")  # commands that look at no Mattermost
 JOBS = ("backup", "restore", "rehearse", "prune", "sso repair")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import Mapping, Sequence
@@ -62,6 +63,8 @@ def _taken(pid: int, trees: Sequence[str], texts: Sequence[str]) -> Taken:
     root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     space = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
+        if os.path.samestat(os.fstat(space), os.stat("/proc/self/ns/mnt")):
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))  # its number is reused
         _called("unshare", _CLONE_NEWNS)  # a thread that shares its root directory cannot enter
         _called("setns", space, _CLONE_NEWNS)
         os.fchdir(root)

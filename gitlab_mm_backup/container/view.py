@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ VOLUMES = ("/etc/gitlab", "/var/opt/gitlab")  # without which GitLab does not su
 #: Names the container that this host's sets are of; where it exists, sets lie in SETS by default.
 MARK = STATE / "container.json"
 SETS = Path("/var/backups/gitlab")
-_BASE = Path("/run/gitlab-mm-container")
+# An empty directory of the package: other processes see nothing in it.
+_BASE = Path("/usr/lib/gitlab-mm-backup/container")
 _PASSWD, _GROUP = "/etc/passwd", "/etc/group"
 # Accounts that this host's own programs need. Of two that are called root the container's counts by
 # name: in a user namespace it has another number.
@@ -75,7 +76,6 @@ def enter(container: Container) -> None:
     shift = [_shift(container.pid, kind) for kind in ("uid_map", "gid_map")]
     try:
         mounts.leave_host()
-        _BASE.mkdir(mode=0o700, exist_ok=True)
         mounts.mount_memory(_BASE)
         for name in ("root", "stash"):
             (_BASE / name).mkdir()
@@ -120,8 +120,8 @@ def mark(gitlab: str) -> None:
     view, known = entered(), last()
     if view is not None:
         known = Last(view.container.engine, view.container.name, gitlab)
-    if known is not None:
-        write_state(MARK, {**vars(known), "gitlab": gitlab})
+    if known is not None and (known := replace(known, gitlab=gitlab)) != last():
+        write_state(MARK, vars(known))
 
 
 def marked() -> bool:

@@ -5,7 +5,9 @@ The host has no PostgreSQL, and lacks a library that the container's has: its pr
 
 from __future__ import annotations
 
+import configparser
 import json
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +15,15 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.lab.containers import Podman, host, image
+from tests.lab.containers import VOLUMES, Podman, host, image
+from tests.lab.disks import CHECKOUT
 from tests.lab.installed_package import Product, install_product
 from tests.lab.omnibus import Omnibus, Spec
 from tests.lab.sandbox import Lab, wait_until
 
 SETS = "/var/backups/gitlab/mattermost"
+PAGE = CHECKOUT / "docs/containers.md"
+UNIT = CHECKOUT / "debian/examples/gitlab-container.service"
 CONFIG = "/etc/gitlab-mm-backup/config.yml"
 REBUILT = ("file_stats", "posts_by_team_day", "poststats")  # views, which a restore fills anew
 # What of the container's root file system differs from its image.
@@ -138,6 +143,24 @@ def test_nothing_runs_on_after_kill_9(site: Host, gitlab: Omnibus) -> None:
     assert site.product.leftovers() == []
 
 
+def test_a_restore_that_was_killed_is_rolled_back(site: Host, gitlab: Omnibus) -> None:
+    before, program = gitlab.state(), "/opt/gitlab/embedded/bin/pg_restore"
+    gitlab.lab.run("mv", program, f"{program}.kept")
+    text = f'#!/bin/sh\ncase "$*" in *--dbname*) exec sleep 62 ;; esac\nexec {program}.kept "$@"\n'
+    gitlab.lab.write(program, text, mode=0o755)
+    running = site.lab.popen("gitlab-mm", "restore", "--yes", "--no-safety-backup")
+    loads = ("pgrep", "-f", "^sleep 62")
+    wait_until(lambda: site.lab.run(*loads, check=False).stdout, 30, "pg_restore")
+    site.lab.run("pkill", "-KILL", "-f", "bin/gitlab-mm restore")
+    running.wait(10)
+    wait_until(lambda: not site.lab.run(*loads, check=False).stdout, 10, "the end of pg_restore")
+    gitlab.lab.run("mv", f"{program}.kept", program)
+    assert site.product("restore", "--rollback").code == 0
+    gitlab.wait_until_ready()
+    assert differences(gitlab, before) == []
+    assert site.product.leftovers() == []
+
+
 def test_nothing_is_mounted_on_the_host_afterwards(site: Host, gitlab: Omnibus) -> None:
     mounts = site.lab.run("cat", "/proc/self/mountinfo").stdout
     assert "gitlab-mm" not in mounts and "/opt/gitlab" not in mounts
@@ -179,6 +202,44 @@ def test_the_stored_credentials_work_again(site: Host) -> None:
     done = site.product.restore("--only", "sso")
     assert done.code in (0, 4), done
     assert site.product("sso", "check").code == 0
+
+
+# docs/containers.md, its commands in their order; docker is podman under that name.
+
+
+def commands(title: str) -> list[list[str]]:
+    """The commands of ours in a section of the page."""
+    section = PAGE.read_text().split(f"## {title}\n")[1].split("\n## ")[0]
+    blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", section, re.S | re.M))
+    return [line.split()[1:] for line in blocks.splitlines() if line.startswith("sudo gitlab-mm")]
+
+
+def test_the_page_as_written(site: Host) -> None:
+    site.fresh()
+    site.lab.write("/usr/local/bin/docker", '#!/bin/sh\nexec podman "$@"\n', mode=0o755)
+    done = [*commands("Layout"), *commands("Backup and restore")]
+    lost = commands("The container or its volumes are lost")
+    assert (len(done), len(lost)) == (7, 3)
+    for words in done:
+        assert site.lab.run(*words, check=False).returncode in (0, 4), words
+    assert "run by docker" in site.doctor("container")[1]
+    site.clear()
+    site.podman.gitlab(spec=Spec(seed="fourth"))
+    for words in [*lost, *commands("Before an image of GitLab 19")]:
+        assert site.lab.run(*words, check=False).returncode in (0, 4), words
+
+
+def test_the_unit_as_written(site: Host) -> None:
+    """systemd would run this line first; it is of the example, with the image that it names."""
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    first = re.search(r"^ExecStartPre=/bin/sh -c '(.*)'$", UNIT.read_text(), re.M)
+    unit.read_string(re.sub(r"^ExecStartPre=.*\n", "", UNIT.read_text(), flags=re.M))
+    image = unit["Service"]["Environment"].partition("=")[2]
+    assert first and site.lab.run("sh", "-c", first[1], env={"IMAGE": image}).returncode == 0
+    for folder, target in VOLUMES.items():
+        assert f"--volume /srv/gitlab/{folder}:{target} " in UNIT.read_text()
+        assert f"--volume $GITLAB_HOME/{folder}:{target} " in PAGE.read_text()
+    site.lab.run("rm", "/usr/local/bin/docker")
 
 
 # The image of GitLab 19, which destroys id, secret and key in one step.
