@@ -95,6 +95,17 @@ def containers() -> tuple[list[Container], list[str]]:
     return list(found.values()), [] if answered else silent
 
 
+def known(client: str, name: str) -> Container | None:
+    """Return the container of an engine by its name; None where there is none."""
+    if client not in CLIENTS or shutil.which(client, path=PATH) is None:
+        return None
+    try:
+        (found,) = _described(client, name)
+    except (Failure, ValueError):
+        return None
+    return found
+
+
 def present() -> bool:
     """Tell whether this host has the client of an engine."""
     return any(shutil.which(client, path=PATH) for client in CLIENTS)
@@ -102,8 +113,10 @@ def present() -> bool:
 
 def _containers(client: str) -> list[Container]:
     ids = _said(client, "ps", "--all", "--no-trunc", "--quiet").decode(errors="replace").split()
-    if not ids:
-        return []
+    return _described(client, *ids) if ids else []
+
+
+def _described(client: str, *ids: str) -> list[Container]:
     try:
         described = validation.from_json(_said(client, "container", "inspect", *ids))
         return [_container(client, entry) for entry in described]

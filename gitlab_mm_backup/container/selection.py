@@ -18,7 +18,7 @@ def reach(wanted: str) -> None:
     Where that is not possible ``missing`` has the reason: much can be done without the container.
     """
     try:
-        found = choose(wanted or "", *engine.containers())
+        found = _used_before(wanted) or choose(wanted, *engine.containers())
         if found is not None:
             view.enter(found)
     except Failure as failure:
@@ -28,6 +28,15 @@ def reach(wanted: str) -> None:
 def missing() -> Failure | None:
     """Return why the container that this host's GitLab is in is not reached; None if there is none."""
     return _missing[0] if _missing else None
+
+
+def _used_before(wanted: str) -> Container | None:
+    """Return the container that was used before, where it runs: that is one question to an engine."""
+    last = view.last()
+    if last is None or (wanted and wanted != last.name):
+        return None
+    found = engine.known(last.engine, last.name)
+    return found if found is not None and found.runs and found.name == last.name else None
 
 
 def choose(wanted: str, containers: Sequence[Container], silent: Sequence[str]) -> Container | None:
