@@ -115,7 +115,7 @@ def backup(
     with context.only_run():
         if due is not None:
             schedule.record()
-        absent = detect.absent() if if_present else ""
+        absent = detect.never_set_up() if if_present else ""
         if absent:
             return CommandResult({"set": None}, [absent])
         rollback.refuse_unfinished(Journal())

@@ -40,7 +40,12 @@ def verb(function: Callable[..., CommandResult]) -> Callable[..., None]:
     @common_options
     @functools.wraps(function)
     def run(
-        as_json: bool, config: Path | None, verbose: bool, quiet: bool, **options: object
+        as_json: bool,
+        config: Path | None,
+        verbose: bool,
+        quiet: bool,
+        container: str | None,
+        **options: object,
     ) -> None:
         from . import output
 
@@ -52,8 +57,14 @@ def verb(function: Callable[..., CommandResult]) -> Callable[..., None]:
             verbose or first.verbose,
             config or first.config,
             bool(options.pop("wait", False)),
+            container or first.container,
         )
-        sys.exit(output.finish(context, lambda: function(context, **options)))
+
+        def work() -> CommandResult:
+            context.reach()
+            return function(context, **options)
+
+        sys.exit(output.finish(context, work))
 
     return run
 
@@ -66,6 +77,7 @@ class Typed:
     config: Path | None = None
     verbose: bool = False
     quiet: bool = False
+    container: str | None = None
 
 
 def common_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -80,6 +92,11 @@ def common_options(function: Callable[..., None]) -> Callable[..., None]:
             "--config",
             type=click.Path(path_type=Path, readable=False),
             help="Settings file, instead of /etc/gitlab-mm-backup/config.yml.",
+        ),
+        click.option(
+            "--container",
+            metavar="NAME",
+            help="The container that GitLab runs in, if there are several on this host.",
         ),
         click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
     ):

@@ -237,17 +237,25 @@ def doctor(context: Context, layout: bool, to: str | None, install_alerts: bool)
     return doctor_result(checks, brief=layout)
 
 
-@click.command(hidden=True)  # apt's hook calls it, no administrator
-@click.argument("lines", metavar="LINE...", nargs=-1, required=True)
+@click.command(hidden=True)  # apt's hook calls it, or a unit of a container; no administrator
+@click.argument("lines", metavar="[LINE...]", nargs=-1)
+@click.option(
+    "--image", metavar="REF", help="The image of which GitLab's container will be started."
+)
 @verb
-def gate(context: Context, lines: tuple[str, ...]) -> CommandResult:
-    """Decide whether apt may upgrade GitLab; our apt hook calls it before each upgrade.
+def gate(context: Context, lines: tuple[str, ...], image: str | None) -> CommandResult:
+    """Decide whether apt may upgrade GitLab, or a container may be started of a newer image.
 
-    Each LINE is a line of DPkg::Pre-Install-Pkgs (version 3, apt.conf(5)). Only gitlab-ce and
-    gitlab-ee are considered. Exit code 10 stops apt.
+    Our apt hook calls it before each upgrade. Each LINE is a line of DPkg::Pre-Install-Pkgs (version
+    3, apt.conf(5)). Only gitlab-ce and gitlab-ee are considered. Exit code 10 stops apt, or means
+    that the image must not be started: it has no Mattermost, and no sound set has the data.
     """
     from ..health import upgrade_gate
 
+    if bool(lines) == bool(image):
+        raise click.UsageError("Give lines of apt, or --image REF.")
+    if image:
+        return gate_result(upgrade_gate.guard_image(image, context.settings))
     change = upgrade_gate.planned(lines)
     return gate_result(
         upgrade_gate.guard(change, context.settings) if change else upgrade_gate.GateResult()

@@ -141,10 +141,15 @@ class _Commands(common.Group):
 @common.common_options
 @click.pass_context
 def group(
-    context: click.Context, as_json: bool, config: Path | None, verbose: bool, quiet: bool
+    context: click.Context,
+    as_json: bool,
+    config: Path | None,
+    verbose: bool,
+    quiet: bool,
+    container: str | None,
 ) -> None:
     """Backup, restore and migration for the Mattermost bundled with Omnibus GitLab."""
-    context.obj = common.Typed(as_json, config, verbose, quiet)
+    context.obj = common.Typed(as_json, config, verbose, quiet, container)
 
 
 def main() -> None:

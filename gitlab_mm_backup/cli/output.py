@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 # The version of the JSON objects: it rises when a field is removed or changes its meaning.
 SCHEMA = 1
 PUBLIC = ("status",)  # commands that other accounts than root may run
+NO_SITE = ("notify", "place", "names")  # commands that look at no Mattermost
 JOBS = ("backup", "restore", "rehearse", "prune", "sso repair")
 
 
@@ -50,6 +51,7 @@ class Context:
     verbose: bool
     config: Path | None  # None: the default file, which may be absent
     wait: bool = False  # for another run to end
+    container: str | None = None  # that GitLab runs in, as --container names it
 
     def __post_init__(self) -> None:
         """Make this file the one that settings.load() reads in this process."""
@@ -62,6 +64,14 @@ class Context:
     def job(self) -> bool:
         """Whether metrics and notifications report the command."""
         return self.command in JOBS
+
+    def reach(self) -> None:
+        """See the files of the container that GitLab runs in, where it does, for the whole run."""
+        from ..config import settings
+        from ..mattermost import detect
+
+        if self.command.split()[0] not in NO_SITE and os.geteuid() == 0:
+            detect.reach(self.container or settings.container())
 
     def only_run(self) -> AbstractContextManager[None]:
         """Hold the lock of runs for a block, after waiting for it where --wait was given."""

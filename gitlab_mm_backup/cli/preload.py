@@ -44,6 +44,7 @@ from ..config import (
     secret_files,
     settings,
 )
+from ..container import engine, image, mounts, selection, view
 from ..health import (
     doctor,
     html,
@@ -199,6 +200,6 @@ def everything() -> None:
     from psycopg import conninfo, sql
 
     version_rules.load()
-    process.cleanup_program()
-    process.nolinks_program()
+    process.program_of_ours("cleanup.py")
+    process.program_of_ours("nolinks.py")
     clients.own_search_path()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ def production(path: Path) -> dict[str, Any]:
     Raises Failure where it cannot be read.
     """
     try:
-        return _production(path.read_text())
+        # By the path of the file itself, because in a container's directories no link is followed.
+        return _production(Path(os.path.realpath(path)).read_text())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -39,7 +39,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "backup_path",
         'Directory for backup sets; they are stored in "mattermost" below this path. '
-        "Default: GitLab's backup path (gitlab_rails['backup_path'] in gitlab.rb).",
+        "Default: GitLab's backup path (gitlab_rails['backup_path'] in gitlab.rb); where GitLab runs in "
+        "a container, /var/backups/gitlab of this host.",
         path(),
         "/var/opt/gitlab/backups",
         gitlab="path",
@@ -293,6 +294,13 @@ OPTIONS: tuple[Option, ...] = (
                 example="5432",
             ),
         ),
+    ),
+    Option(
+        "container",
+        "Name of the container that GitLab runs in, if there are several on this host, or GitLab is "
+        "also installed here as a package. Default: the only GitLab container.",
+        words(r"[A-Za-z0-9][A-Za-z0-9_.-]*", "the name of a container"),
+        example="gitlab",
     ),
     Option(
         "allow_links",

@@ -10,6 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from ..container import view
+from ..errors import Failure
 from ..system import environment, files
 from ..system.disk_space import Size
 from ..system.redaction import Secret
@@ -179,6 +181,7 @@ _SAME_NAMES = (  # options that Settings has by the name they have in config.yml
     "store",
     "follow_gitlab",
     "secrets_in_sets",
+    "container",
 )
 
 
@@ -233,6 +236,7 @@ class Settings:
     follow_gitlab: bool = True  # also copy to the remote of GitLab's backups
     secrets_in_sets: bool = False  # also sets that are not encrypted get our files with secrets
     upload: Upload | None = None  # GitLab's upload of backups
+    container: str | None = None  # that GitLab is in; None: the only one
     database_host: str | None = None  # PostgreSQL behind a pooler; None: as in the DataSource
     database_port: int | None = None
     allow_links: tuple[
@@ -317,6 +321,15 @@ def load(
     )
 
 
+def container() -> str:
+    """Return the container that config.yml names, "" for none; whatever else is wrong with it."""
+    try:
+        given = config_file.read(file(), OPTIONS, required=False)
+    except Failure:
+        return ""
+    return str(given["container"].value) if "container" in given else ""
+
+
 def old_names(values: Sequence[Value]) -> tuple[str, ...]:
     """Return the old names of options that config.yml uses, each with its line and new name."""
     return tuple(old for value in values for old in value.old_names)
@@ -359,6 +372,8 @@ def _value(
         return Value(
             name, option, found.value, found.file.name, found.line, found.old_names, found.file
         )
+    if name == "backup_path" and view.marked():  # GitLab's path is one of the container
+        return Value(name, option, view.SETS, "default", None)
     if name in gitlab:
         return Value(name, option, gitlab[name], "gitlab.yml", None)
     return Value(name, option, config_file.default(option), "default", None)

@@ -12,6 +12,7 @@ from ..checks import Check, Result, guarded
 from ..config import identity, secret_files, settings
 from ..config.retention import FOR_EVER
 from ..config.settings import Rules
+from ..container import selection, view
 from ..errors import Failure
 from ..mattermost import detect, omnibus, omnibus_files
 from ..mattermost.journal import Journal
@@ -39,7 +40,7 @@ def run_checks(
     With ``layout``, check only files on disk and no services, because these stop and start while
     GitLab is being upgraded.
     """
-    checks = [_gitlab(root), _mattermost(root), _programs(root)]
+    checks = [_gitlab(root), _mattermost(root), *_container(root), _programs(root)]
     if detect.absent(root):
         return checks
     checks += _config(load)
@@ -109,7 +110,27 @@ def _gitlab(root: Path) -> Check:
         return Check("GitLab", Result.PASSED, f"Omnibus GitLab {version}")
     if detect.kind(root) is Kind.STANDALONE:
         return Check("GitLab", Result.NOT_RUN, "not on this host")
+    unreached = selection.missing()
+    if unreached is not None:
+        return _amiss("GitLab", str(unreached), unreached.hint.removeprefix("Start it: "))
     return Check("GitLab", Result.FAILED, Presence.NO_GITLAB.value)
+
+
+def _container(root: Path) -> list[Check]:
+    """Return what the container is that GitLab runs in; nothing where it runs in none."""
+    seen = view.entered() if root == Path("/") else None
+    if seen is None:
+        return []
+    found = seen.container
+    text = f"{found.name}, run by {found.engine}, of image {found.image}; {'; '.join(map(str, found.mounts))}"
+    kept = {mount.target for mount in found.mounts if mount.kind != "tmpfs"}
+    lost = [
+        path for path in view.VOLUMES if path not in kept and str(Path(path).parent) not in kept
+    ]
+    if lost:
+        lost_text = f"{text}. {', '.join(lost)} of it is in no volume, and lost with the container"
+        return [Check("container", Result.WARNING, lost_text)]
+    return [Check("container", Result.PASSED, text)]
 
 
 def _mattermost(root: Path) -> Check:

@@ -13,8 +13,9 @@ from pathlib import Path
 from ..backup import job
 from ..config import identity
 from ..config.settings import Settings
+from ..container import image, selection, view
 from ..errors import ExitCode, Failure, Interrupted, reason
-from ..mattermost import omnibus
+from ..mattermost import omnibus, omnibus_files
 from ..mattermost.journal import Journal
 from ..mattermost.omnibus import Presence
 from ..postgresql import connection
@@ -37,6 +38,8 @@ _RECENT = timedelta(days=1)
 # apt may call the hook several times in one run; only the first call makes a set.
 _FRESH = timedelta(minutes=15)
 _WAY_AROUND = f"To upgrade without it: touch {OVERRIDE}, or upgrade_gate: warn in config.yml."
+_WAY_AROUND_IMAGE = "To start it without a set: upgrade_gate: warn in config.yml."
+_NOT_STARTED = "the container is not started"
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Change:
 
     old: str
     new: str
+    stopped: str = "apt is stopped"  # what a refusal means
 
     @property
     def removes(self) -> bool:
@@ -106,10 +110,39 @@ def guard(change: Change, load: Callable[[], Settings], root: Path = Path("/")) 
         return _guard(change, load, root)
     except Interrupted as interrupted:
         raise Failure(
-            f"Interrupted by {interrupted.signal_name}: apt is stopped",
+            f"Interrupted by {interrupted.signal_name}: {change.stopped}",
             "the changes so far are rolled back; nothing is upgraded",
             exit_code=ExitCode.REFUSED,
         ) from None
+
+
+def guard_image(reference: str, load: Callable[[], Settings]) -> GateResult:
+    """Like ``guard``, before a container of an image is started on the volumes of this host's GitLab.
+
+    The container may run, be stopped or be gone. Raises Failure with ExitCode.REFUSED if it must not
+    be started.
+    """
+    version = image.gitlab_version(reference)
+    if not version:
+        raise Failure(
+            f"Which GitLab is in {reference} is not known: {_NOT_STARTED}",
+            "the image is not on this host, and its tag is no version",
+            "Pull it first, or name it by its version.",
+            ExitCode.REFUSED,
+        )
+    last = view.last()
+    old = omnibus_files.gitlab_version(Path("/")) or (last.gitlab if last else "")
+    change = Change(old or "0", version, _NOT_STARTED)
+    if not change.loses_mattermost or (not old and selection.missing() is None):
+        return GateResult([f"GitLab {version} takes no Mattermost away from this host"])
+    if view.entered() is not None:
+        return guard(change, load)
+    settings = load()
+    if settings.upgrade_gate == "off":
+        return GateResult()
+    passed = _cross(change, settings, "")  # no set can be made now, and a recent one is enough
+    view.mark(version)  # later starts of it take nothing more away
+    return passed
 
 
 def _guard(change: Change, load: Callable[[], Settings], root: Path) -> GateResult:
@@ -200,13 +233,14 @@ def _cross(change: Change, settings: Settings | None, trouble: str) -> GateResul
     if not data:
         return GateResult(["Mattermost has no team and no user: this upgrade loses no data"])
     message = f"GitLab {change.new} removes the bundled Mattermost, and no fresh set has its data"
+    about = _WAY_AROUND if view.entered() or not view.marked() else _WAY_AROUND_IMAGE
     detail = "; ".join([data, *(problems or ["no verified set is newer than a day"])])
     if settings is not None and settings.upgrade_gate == "warn":
         return GateResult(warnings=[f"{message}: {detail}"])
     raise Failure(
-        f"{message}: apt is stopped",
+        f"{message}: {change.stopped}",
         detail,
-        f"Back up first: gitlab-mm backup. {_WAY_AROUND}",
+        f"Back up first: gitlab-mm backup. {about}",
         ExitCode.REFUSED,
     )
 

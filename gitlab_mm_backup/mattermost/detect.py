@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..container import engine, selection, view
 from ..errors import Failure
-from . import omnibus, standalone
+from . import omnibus, omnibus_files, standalone
 from .omnibus import Presence
 from .site import Kind, Site
 
 _ROOT = Path("/")
+
+
+def reach(wanted: str = "") -> None:
+    """See the files of the container that Mattermost runs in, where this host has none itself.
+
+    ``wanted`` names a container, and then it is used in any case.
+    """
+    ours = omnibus.presence() is not Presence.NO_GITLAB or standalone.present()
+    if wanted or (not ours and (engine.present() or view.marked())):
+        selection.reach(wanted)
+        if view.entered() is not None:
+            view.mark(omnibus_files.gitlab_version(_ROOT))
 
 
 def kind(root: Path = _ROOT) -> Kind:
@@ -46,4 +59,10 @@ def absent(root: Path = _ROOT) -> str:
     """Return why there is no usable Mattermost; "" where there is one."""
     found = omnibus.presence(root)
     ours = found is Presence.ENABLED or kind(root) is Kind.STANDALONE
-    return "" if ours else found.value
+    unreached = selection.missing() if found is Presence.NO_GITLAB else None
+    return "" if ours else str(unreached or found.value)
+
+
+def never_set_up() -> str:
+    """Return why this host has nothing to back up; "" where a container is not reached."""
+    return "" if selection.missing() is not None else absent()

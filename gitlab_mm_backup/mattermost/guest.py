@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..container import view
 from ..errors import Failure
 from ..postgresql import connection
 from ..postgresql.endpoint import Endpoint, Login
@@ -32,26 +33,31 @@ def admitted(site: Site) -> Iterator[Site]:
     """Yield ``site``; where its database's owner cannot log in, with a member of that role.
 
     The member exists for the time of the block. It is not a superuser and has no password; only
-    our own account on this host can log in as it. Raises Failure where a role of that name exists
-    that this program did not create.
+    our own account on this host can log in as it, or in a container the account nobody. Raises
+    Failure where a role of that name exists that this program did not create.
     """
     if not _shut_out(site):
         yield site
         return
-    endpoint = site.database
+    endpoint, account = site.database, _account()
     with connection.administering(endpoint) as session:
-        _make(session, endpoint)
+        _make(session, endpoint, account)
     try:
         # SET ROLE to the owner: new objects then belong to Mattermost's role.
         as_owner = {**endpoint.session, "role": endpoint.owner.role}
-        guest = replace(endpoint, owner=Login(ACCOUNT, ACCOUNT), session=as_owner)
+        guest = replace(endpoint, owner=Login(account, account), session=as_owner)
         yield replace(site, database=guest)
     finally:
         try:
             with connection.administering(endpoint) as session:
-                _drop(session)
+                _drop(session, account)
         except Failure as failure:
-            log.warning("The role %s stays until the next backup: %s", ACCOUNT, failure)
+            log.warning("The role %s stays until the next backup: %s", account, failure)
+
+
+def _account() -> str:
+    """Return the account that the server knows by name and that has no login."""
+    return ACCOUNT if view.entered() is None else "nobody"
 
 
 def _shut_out(site: Site) -> bool:
@@ -65,23 +71,23 @@ def _shut_out(site: Site) -> bool:
         return True
 
 
-def _make(session: psycopg.Connection[Any], endpoint: Endpoint) -> None:
+def _make(session: psycopg.Connection[Any], endpoint: Endpoint, account: str) -> None:
     from psycopg import sql
 
     comment = session.execute(
         "SELECT pg_catalog.shobj_description(oid, 'pg_authid') FROM pg_catalog.pg_roles"
         " WHERE rolname OPERATOR(pg_catalog.=) %s",
-        (ACCOUNT,),
+        (account,),
     ).fetchone()
     if comment is not None and comment[0] != _MARK:
         raise Failure(
-            f"PostgreSQL has a role {ACCOUNT} that this program did not create",
+            f"PostgreSQL has a role {account} that this program did not create",
             "gitlab-mm needs this name to read the database that Mattermost left",
-            f"Rename it: gitlab-psql -c 'ALTER ROLE \"{ACCOUNT}\" RENAME TO another'",
+            f"Rename it: gitlab-psql -c 'ALTER ROLE \"{account}\" RENAME TO another'",
         )
     if comment is not None:  # of a run that was killed
-        _drop(session)
-    role, owner = sql.Identifier(ACCOUNT), sql.Identifier(endpoint.owner.role)
+        _drop(session, account)
+    role, owner = sql.Identifier(account), sql.Identifier(endpoint.owner.role)
     with session.transaction():
         session.execute(sql.SQL("CREATE ROLE {} LOGIN IN ROLE {}").format(role, owner))
         session.execute(
@@ -89,7 +95,7 @@ def _make(session: psycopg.Connection[Any], endpoint: Endpoint) -> None:
         )
 
 
-def _drop(session: psycopg.Connection[Any]) -> None:
+def _drop(session: psycopg.Connection[Any], account: str) -> None:
     from psycopg import sql
 
-    session.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(ACCOUNT)))
+    session.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(account)))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from ..system import progress
+from ..system import namespaces, progress
 from .effective_config import EffectiveConfig
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Listener:
     tls: bool = False
     below: str = ""  # path that all others come after, without a slash at its end
     name: str = ""  # of the server, as people call it
+    at_site: bool = False  # in the network of the live Mattermost, which may be a container's
 
     @property
     def place(self) -> str:
@@ -53,7 +54,6 @@ class Listener:
     def url(self) -> str:
         return f"{'https' if self.tls else 'http'}://{self.place}{self.below}"
 
-    @progress.waiting("Mattermost")
     def ask(
         self,
         path: str,
@@ -62,6 +62,16 @@ class Listener:
         timeout: float = 5,
     ) -> Answer:
         """Send GET, or POST with a ``body``; raises OSError without a response."""
+        if self.at_site:
+            found: Answer = namespaces.at_site(lambda: self._ask(path, body, headers, timeout))
+        else:
+            found = self._ask(path, body, headers, timeout)
+        return found
+
+    @progress.waiting("Mattermost")
+    def _ask(
+        self, path: str, body: bytes | None, headers: Mapping[str, str] | None, timeout: float
+    ) -> Answer:
         import http.client
 
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
@@ -105,7 +115,7 @@ def of(settings: EffectiveConfig) -> Listener:
     number = int(port) if port.isdecimal() else _PORTS.get(port, 443 if tls else _USUAL)
     name = urlsplit(settings.text("ServiceSettings", "SiteURL")).hostname or ""
     host = "127.0.0.1" if host in _EVERY else host
-    return Listener(host, number, tls, below(settings), name)
+    return Listener(host, number, tls, below(settings), name, at_site=True)
 
 
 def below(settings: EffectiveConfig) -> str:

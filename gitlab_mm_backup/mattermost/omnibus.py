@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..container import selection
 from ..errors import Failure
 from ..postgresql import data_source
 from ..postgresql.endpoint import Endpoint, Login
@@ -111,6 +112,8 @@ def find(root: Path = Path("/"), *, config_required: bool = True) -> Site:
     restore may repair that file.
     """
     found = presence(root)
+    if found is Presence.NO_GITLAB and (reason := selection.missing()) is not None:
+        raise reason
     if found is not Presence.ENABLED:
         raise Failure("No usable Mattermost was found", found.value, _WAYS_OUT[found])
     return describe(root, config_required=config_required)

@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ..config import settings
+from ..container import view
 from ..errors import Failure
 from .journal import Journal
 
@@ -51,6 +52,12 @@ def real(
                 f"{path} cannot be Mattermost's directory ({role})",
                 f"it is {there}, a system directory" if there != path else "",
                 "Set another directory in Mattermost's settings, or restore the directory.",
+            )
+        if view.outside(there):
+            raise Failure(
+                f"{path} cannot be Mattermost's directory ({role})",
+                f"it is {there}, which is in no volume of the container",
+                "Give the container a volume for it, or a bind, then try again.",
             )
         if owner is not None:
             owners = {owner} if role in by_account and not _shut(there) else {owner, 0}

@@ -173,6 +173,7 @@ def _command(endpoint: Endpoint, program: Path, name: str, *options: str | InMem
         ],
         account=login.account or "nobody",
         environment=_environment(endpoint),
+        shared=[Path(endpoint.host)] if endpoint.by_socket else [],
     )
 
 

@@ -14,7 +14,7 @@ from ..errors import Failure, reason
 from ..mattermost.site import Site
 from ..postgresql.connection import within
 from ..postgresql.endpoint import Endpoint
-from ..system import progress, validation
+from ..system import namespaces, progress, validation
 from ..system.redaction import Secret
 from ..version import numbers
 from .stored_secret import Form, form_of, store
@@ -184,7 +184,8 @@ def probe(site: Site, pair: Pair) -> Probe:
     }
     request = urllib.request.Request(endpoint, urlencode(form).encode())
     try:
-        with _opener(site, endpoint).open(request, timeout=_TIME_OUT) as answer:
+        opener = _opener(site, endpoint)
+        with namespaces.at_site(lambda: opener.open(request, timeout=_TIME_OUT)) as answer:
             return Probe(ProbeResult.UNKNOWN, f"GitLab answers {answer.status} to a test request")
     except urllib.error.HTTPError as error:
         return _judge(error.code, error.read(65536))

@@ -22,7 +22,7 @@ from queue import SimpleQueue
 from typing import IO, NamedTuple
 
 from ..errors import Failure
-from ..system import parallel, process
+from ..system import parallel, private_files, process
 from ..system.private_files import PipeEnd
 from ..system.process import Command, Sink
 
@@ -237,7 +237,7 @@ def pack(
     with os.fdopen(reading, "rb", 0), os.fdopen(writing, "wb", 0) as end:
         with process.output(archive(PipeEnd(end))) as (tar, _):
             end.close()  # tar alone holds it, so that it ends with tar
-            process.widen(reading)
+            private_files.widen(reading)
             listing = _Listing(reading, each, index)
             feeder = _Feeder(tar.fileno(), listing)
             try:
@@ -265,7 +265,7 @@ def _compress(compressor: Command, feeder: _Feeder, sink: Sink) -> list[int]:
 
         def start() -> tuple[contextlib.ExitStack, IO[bytes]]:
             reading, writing = os.pipe()
-            process.widen(reading)
+            private_files.widen(reading)
             own = all_.enter_context(contextlib.ExitStack())
             with os.fdopen(reading, "rb") as source:
                 stream, _ = own.enter_context(process.output(compressor, stdin=source))

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import Failure
 from . import parallel
@@ -24,6 +24,7 @@ _HOST = (
     *("etc/alternatives", "etc/hosts", "etc/ld.so.cache", "etc/localtime", "etc/ssl"),
 )
 _CLONE_NEWNET = 0x40000000  # unshare(2)
+_Result = TypeVar("_Result")
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914  # netdevice(7)
 _IFF_UP = 1
 _INTERFACE = struct.Struct("16sh14x")  # struct ifreq: name, flags
@@ -118,6 +119,50 @@ def _refused(what: str, number: int) -> Failure:
         f"{what}: {os.strerror(number)}",
         "In a container, allow it mounts (CAP_SYS_ADMIN).",
     )
+
+
+@dataclass(frozen=True)
+class SiteNetwork:
+    """The network that Mattermost runs in where that is a container's.
+
+    ``names`` are files for this host's paths by which names of servers are resolved there.
+    """
+
+    namespace: int  # a descriptor of it
+    names: Mapping[Path, Path]
+
+
+_site: list[SiteNetwork] = []
+
+
+def use_site(network: SiteNetwork) -> None:
+    """Make ``at_site`` use a container's network from now on."""
+    _site.append(network)
+
+
+def at_site(task: Callable[[], _Result]) -> _Result:
+    """Run ``task`` in the network that Mattermost runs in; return its result.
+
+    That is this host's, or for a container the task runs in a thread that has the container's. A
+    connection that it opens stays there.
+    """
+    if not _site:
+        return task()
+    done: _Result = parallel.run_all(lambda: _there(_site[0], task))[0]
+    return done
+
+
+def _there(network: SiteNetwork, task: Callable[[], _Result]) -> _Result:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNS) != 0:
+        raise _refused("unshare", ctypes.get_errno())
+    _mount(None, Path("/"), None, _MS_REC | _MS_PRIVATE)
+    for path, source in network.names.items():
+        if path.exists():
+            _mount(str(source), path, None, _MS_BIND)
+    if libc.setns(network.namespace, _CLONE_NEWNET) != 0:
+        raise _refused("the container's network", ctypes.get_errno())
+    return task()
 
 
 def without_network(task: Callable[[], Any], cancel: Callable[[], object] = lambda: None) -> Any:

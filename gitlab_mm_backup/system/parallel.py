@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, TypeVar, Union
 
 from ..errors import Failure, reason
-from . import process
+from . import private_files, process
 from .process import Stopped
 
 _Result = TypeVar("_Result")
@@ -90,7 +90,7 @@ def pipe_between(
     closes, which may make the other fail.
     """
     ends = os.pipe()
-    process.widen(ends[0])
+    private_files.widen(ends[0])
     reading, writing = os.fdopen(ends[0], "rb"), os.fdopen(ends[1], "wb", 0)
     failures: list[BaseException] = []
 
@@ -120,7 +120,7 @@ def part_of(file: IO[bytes], length: int, start: int | None = None) -> Iterator[
     Raises Failure for a file that cannot be read.
     """
     reading, writing = os.pipe()
-    process.widen(reading)
+    private_files.widen(reading)
 
     def feed() -> None:
         left = length

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 from dataclasses import dataclass
 from typing import IO
 
 from .redaction import Secret
+
+_PIPE = 1 << 20  # bytes that one of ours holds, where the system lets it
+_F_SETPIPE_SZ = 1031  # fcntl(2); the module fcntl knows it from Python 3.10 on
 
 
 @dataclass(frozen=True)
@@ -83,3 +88,10 @@ class PrivateFiles:
 
     def __exit__(self, *_: object) -> None:
         self.hand_over()
+
+
+def widen(pipe: IO[bytes] | int | None) -> None:
+    """Enlarge the buffer of a pipe, so that both ends wait less often (pipe(7))."""
+    if pipe is not None:
+        with contextlib.suppress(OSError):  # the system has a lower limit
+            fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE)

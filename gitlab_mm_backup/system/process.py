@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
 import re
@@ -22,15 +21,13 @@ from typing import IO
 
 from ..errors import Failure, reason
 from . import environment, progress, sandbox
-from .private_files import InMemory, OpenFile, PipeEnd, PrivateFiles
+from .private_files import InMemory, OpenFile, PipeEnd, PrivateFiles, widen
 from .redaction import Secret
-from .sandbox import Sandbox
+from .sandbox import Guest, Sandbox
 
 LAST_WORDS = 2000  # bytes
 PATH = environment.PATH
-_PIPE = 1 << 20  # bytes that one of ours holds, where the system lets it
 PIECE = 256 << 10  # bytes to read at once: small enough for the processor's cache
-_F_SETPIPE_SZ = 1031  # fcntl(2); the module fcntl knows it from Python 3.10 on
 _GLANCE = 0.5  # seconds between looks at a program's errors
 # Takes the output of programs, piece by piece.
 Sink = Callable[[memoryview], object]
@@ -80,7 +77,8 @@ class Command:
     not fill the page cache (nocache(1), where installed). With ``capabilities`` root has only
     these, as in capabilities(7) without "cap_". ``through_no_link`` names directories whose owners
     may replace entries: none of its paths leads through a link there. ``errors`` is an open file of
-    the caller's for its errors, who may read them while it runs.
+    the caller's for its errors, who may read them while it runs. A program of a container runs
+    inside it (sandbox.Guest), where ``shared`` directories of this host are seen.
     """
 
     argv: Sequence[str | InMemory | OpenFile | PipeEnd]
@@ -95,10 +93,19 @@ class Command:
     capabilities: Sequence[str] | None = None
     through_no_link: Sequence[Path] = ()
     errors: IO[bytes] | None = None
+    shared: Sequence[Path] = ()
 
     @property
     def program(self) -> str:
         return Path(str(self.argv[0])).name
+
+    @property
+    def guest(self) -> Guest | None:
+        return sandbox.guest_of(str(self.argv[0]))
+
+    def code(self, code: int) -> int:
+        """Return the exit code, negative for a signal, which bwrap(1) reports as a shell does."""
+        return 128 - code if code > 128 and self.guest else code
 
 
 # A reader may close the pipe early; its own exit code shows whether that was right.
@@ -150,8 +157,9 @@ def run(
             if deadline is not None and time.monotonic() >= deadline:
                 raise Failure(f"{command.program} did not end in {timeout:.0f} seconds", words)
         words = last_words(errors, most_words)
-    _judge(command, child, child.returncode, words)
-    return Finished(child.returncode, out.decode(errors="replace"), words)
+    code = command.code(child.returncode)
+    _judge(command, child, code, words)
+    return Finished(code, out.decode(errors="replace"), words)
 
 
 def pipeline(
@@ -209,8 +217,8 @@ def output(
         yield source, ended
         _close(source)  # a block that has read enough must not leave the programs waiting
         for command, child, errors in children:
-            child.wait()
-            code = 0 if excused(command.excused, child.returncode, errors) else child.returncode
+            code = command.code(child.wait())
+            code = 0 if excused(command.excused, code, errors) else code
             ended.append(Finished(code, "", last_words(errors)))
     results = zip(children, ended)
     for (command, child, _), finished in sorted(
@@ -236,7 +244,7 @@ def background(command: Command) -> Iterator[Callable[[], Finished | None]]:
 
         def ended() -> Finished | None:
             code = child.poll()
-            return None if code is None else Finished(code, "", last_words(words))
+            return None if code is None else Finished(command.code(code), "", last_words(words))
 
         yield ended
 
@@ -247,7 +255,7 @@ def run_alone(command: Command, *, most_words: int) -> Finished:
     Returns the last ``most_words`` of its output as its errors. Raises as ``run`` does.
     """
     with progress.waiting(command.program), _started(command, None, None) as (child, words):
-        code = child.wait()
+        code = command.code(child.wait())
         judge_ending(command.program, command.may_exit, code, last_words(words))
         return Finished(code, "", last_words(words, most_words))
 
@@ -259,7 +267,7 @@ def temporary_folders(*folders: Path) -> Iterator[None]:
     Raises Failure when one of them still exists.
     """
     sweeper = subprocess.Popen(
-        [sys.executable, "-I", "-c", cleanup_program(), *map(str, folders)],
+        [sys.executable, "-I", "-c", program_of_ours("cleanup.py"), *map(str, folders)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -277,15 +285,9 @@ def temporary_folders(*folders: Path) -> Iterator[None]:
 
 
 @functools.lru_cache(None)
-def cleanup_program() -> str:
-    """Return the source of cleanup.py, read once: an upgrade may remove the file."""
-    return Path(__file__).with_name("cleanup.py").read_text(encoding="utf-8")
-
-
-@functools.lru_cache(None)
-def nolinks_program() -> str:
-    """Return the source of nolinks.py, likewise."""
-    return Path(__file__).with_name("nolinks.py").read_text(encoding="utf-8")
+def program_of_ours(name: str) -> str:
+    """Return the source of a separate program, read once: an upgrade may remove the file."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def lower_priority(niceness: int) -> None:
@@ -357,23 +359,28 @@ def _started(
             child.wait()
 
 
-def widen(pipe: IO[bytes] | int | None) -> None:
-    """Enlarge the buffer of a pipe, so that both ends wait less often (pipe(7))."""
-    if pipe is not None:
-        with contextlib.suppress(OSError):  # the system has a lower limit
-            fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE)
-
-
 def _privileges(command: Command, place: PrivateFiles) -> list[str]:
     """Return the words before the program's own arguments."""
     entry = sandbox.account_entry(command.account) if command.account is not None else None
     spare = ["nocache"] if command.spares_cache and shutil.which("nocache", path=PATH) else []
-    given = sandbox.rights_prefix(entry, command.capabilities, command.sandbox, place.inherited)
+    given = sandbox.rights_prefix(
+        entry, command.capabilities, command.sandbox, place.inherited, command.guest, command.shared
+    )
     if not command.through_no_link:
         return [*given, *spare]
     folders = map(str, command.through_no_link)
     # First, because a mount needs a privilege that the next prefix may drop.
-    return [sys.executable, "-I", "-S", "-c", nolinks_program(), *folders, "--", *given, *spare]
+    return [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        program_of_ours("nolinks.py"),
+        *folders,
+        "--",
+        *given,
+        *spare,
+    ]
 
 
 def _uid(account: str | None) -> int:

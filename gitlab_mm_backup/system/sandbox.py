@@ -39,6 +39,10 @@ _HIDDEN = (
 )
 # Capabilities for setpriv(1) to become the account; the program itself has none.
 _CAPABILITIES = ("CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID")
+# What else an engine gives root in a container, as far as files and services need it.
+_ROOTS = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL")
+# The host's setpriv(1) and its libraries, inside a container.
+_SETPRIV, _LIBRARIES = INSIDE / "host/setpriv", f"{INSIDE}/host/lib"
 # Processes and threads of the account, on the whole host.
 _PROCESSES = 1024
 _OPEN_FILES = 8192
@@ -88,28 +92,111 @@ class Sandbox:
     readable: Sequence[Path] = field(default=())  # of the host, although below a hidden folder
     working_folder: Path = Path("/")
 
-    def argv(self, refusing: int) -> list[str]:
+    def argv(self, refusing: int, guest: Guest | None = None) -> list[str]:
         """Return the bwrap(1) prefix; the program follows it.
 
-        ``refusing`` is the descriptor of the system call filter.
+        ``refusing`` is the descriptor of the system call filter. Inside is the host, or ``guest``.
         """
-        hidden = [path for path in _HIDDEN if os.path.isdir(path) and not os.path.islink(path)]
+        root = str(guest.root) if guest else "/"
+        hidden = [path for path in _HIDDEN if _is_folder(f"{root}{path}")]
         return [
-            "bwrap",
-            "--die-with-parent",
-            "--new-session",
-            *("--seccomp", str(refusing)),
-            *("--unshare-pid", "--unshare-ipc", "--unshare-uts"),
-            *("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"),
+            *_bwrap(refusing),
+            *("--ro-bind", root, "/", "--dev", "/dev", "--proc", "/proc"),
             # A tmpfs, because a plain directory would get the mode of our umask.
             *(word for path in (*hidden, str(INSIDE)) for word in ("--tmpfs", path)),
             *("--dir", "/var/tmp"),
+            *(guest.needs if guest else ()),
             *(word for path in self.readable for word in ("--ro-bind", str(path), str(path))),
             *(word for to, at in self.folders.items() for word in ("--bind", str(at), str(to))),
             *("--chdir", str(self.working_folder)),
             *(word for capability in _CAPABILITIES for word in ("--cap-add", capability)),
             "--",
         ]
+
+
+@dataclass(frozen=True)
+class Guest:
+    """The file system of a container, in which its programs run, with the C library that they need.
+
+    ``programs`` are directories of this process that are the container's. Programs have processes
+    of their own and none of the container's, no way to more rights, and die with the process that
+    started them. Its images are data of others: root's programs have no more rights than an engine
+    gives them.
+    """
+
+    root: Path
+    programs: tuple[Path, ...]
+    accounts: Mapping[Path, Path] = field(default_factory=dict)  # path inside -> file for it
+
+    @property
+    def needs(self) -> list[str]:
+        """Return the words of bwrap(1) for the host's setpriv(1), which an image may lack."""
+        files = {**self.accounts, _SETPRIV: Path("/usr/bin/setpriv"), **_libraries()}
+        return [word for to, at in files.items() for word in ("--ro-bind", str(at), str(to))]
+
+    @property
+    def setpriv(self) -> list[str]:
+        """Return the host's setpriv(1) as it is called inside."""
+        loader, folders = _loader(), ":".join(map(str, _libraries()))
+        return [f"{_LIBRARIES}0/{loader.name}", "--library-path", folders, str(_SETPRIV)]
+
+    def argv(self, refusing: int, shared: Sequence[Path], *, as_root: bool) -> list[str]:
+        """Return the bwrap(1) prefix; the program follows it.
+
+        ``shared`` directories of this host are seen inside. Only root's programs can write.
+        """
+        capabilities = (*_CAPABILITIES, *_ROOTS) if as_root else _CAPABILITIES
+        return [
+            *_bwrap(refusing),
+            *("--bind" if as_root else "--ro-bind", str(self.root), "/"),
+            *("--dev", "/dev", "--proc", "/proc", "--tmpfs", "/run"),
+            *self.needs,
+            *(word for path in shared for word in ("--bind-try", str(path), str(path))),
+            *(word for capability in capabilities for word in ("--cap-add", capability)),
+            "--",
+        ]
+
+
+_guests: list[Guest] = []
+
+
+def receive(guest: Guest) -> None:
+    """Run the programs of ``guest`` inside it from now on."""
+    _guests.append(guest)
+
+
+def guest_of(program: str) -> Guest | None:
+    """Return the container that a program belongs to; None for one of this host."""
+    folders = Path(program).parents
+    return next(
+        (guest for guest in _guests if any(place in folders for place in guest.programs)), None
+    )
+
+
+def _bwrap(refusing: int) -> list[str]:
+    return [
+        *("bwrap", "--die-with-parent", "--new-session", "--seccomp", str(refusing)),
+        *("--unshare-pid", "--unshare-ipc", "--unshare-uts"),
+    ]
+
+
+def _is_folder(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
+
+
+@functools.lru_cache(None)
+def _loader() -> Path:
+    """Return this host's dynamic loader (ld.so(8))."""
+    found = [*Path("/lib64").glob("ld-linux-*.so.*"), *Path("/lib").glob("ld-linux-*.so.*")]
+    return Path(os.path.realpath(found[0] if found else "/lib/ld.so"))
+
+
+@functools.lru_cache(None)
+def _libraries() -> dict[Path, Path]:
+    """Return the directories of this host's C library and others, by their path inside."""
+    first = _loader().parent
+    folders = dict.fromkeys([first, Path("/usr/lib") / first.name])
+    return {Path(f"{_LIBRARIES}{count}"): folder for count, folder in enumerate(folders)}
 
 
 def limits_prefix() -> list[str]:
@@ -175,16 +262,23 @@ def rights_prefix(
     capabilities: Sequence[str] | None,
     sandbox: Sandbox | None,
     descriptor: Callable[[bytes], int],
+    guest: Guest | None = None,
+    shared: Sequence[Path] = (),
 ) -> list[str]:
     """Return the prefix that drops all privileges that a program does not need.
 
     It becomes ``account``, or as root keeps only ``capabilities``; None changes neither.
-    ``descriptor`` makes the program inherit a file with the given bytes.
+    ``descriptor`` makes the program inherit a file with the given bytes. A program of ``guest``
+    runs inside it, where ``shared`` directories of this host are seen.
     """
     words = ["setpriv", "--no-new-privs", "--pdeathsig=KILL"]
+    inner = guest.setpriv if guest else ["setpriv"]
     if sandbox is not None:
-        inside = sandbox.argv(descriptor(syscall_filter()))
-        words += ["--", *limits_prefix(), *inside, "setpriv"]
+        inside = sandbox.argv(descriptor(syscall_filter()), guest)
+        words += ["--", *limits_prefix(), *inside, *inner]
+    elif guest is not None:
+        inside = guest.argv(descriptor(syscall_filter()), shared, as_root=account is None)
+        words += ["--", *inside, *inner]
     if account is not None:
         words += [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
         words += ["--inh-caps=-all"]

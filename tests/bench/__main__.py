@@ -26,6 +26,7 @@ from tests.lab.errors import LabError
 CONTESTS = {
     "start-up": contests.startup,
     "backup": contests.backup,
+    "container": contests.container,
     "restore": contests.restore,
     "rehearsal": contests.rehearsal,
     "things": contests.things,

@@ -61,6 +61,11 @@ def _backup(group: Group) -> Iterator[Row]:
     yield _line(title, 0.2, ratio(group["verify"], ours))
 
 
+def _container(group: Group) -> Iterator[Row]:
+    title = "backup of a GitLab in a container, wall, against a package host"
+    yield _line(title, 1.1, ratio(group["container"], group["package host"]))
+
+
 def _restore(group: Group) -> Iterator[Row]:
     ours, recipe = group["ours"], group["recipe"]
     title = "restore, wall, against"
@@ -155,6 +160,7 @@ NOT_OURS = ("by hand", "seed", "recipe", "start", "pg_restore", "argparse")
 LINES: Mapping[str, Callable[[Group], Iterator[Row]]] = {
     "start-up": _startup,
     "backup": _backup,
+    "container": _container,
     "restore": _restore,
     "rehearsal": _rehearsal,
     "things": _things,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.bench import by_hand
 from tests.bench.figures import Measured, Sample
-from tests.bench.host import SETS, Host
+from tests.bench.host import SETS, Host, container_host
 from tests.bench.meter import Reading
 
 Say = Callable[[str], None]
@@ -133,6 +133,17 @@ def backup(host: Host, rounds: int, say: Say) -> dict[str, Measured]:
         Contender("seed", lambda sample: (_seed(host), 0), clean, most=1, warm=False),
     ]
     return compete(contenders, rounds, say)
+
+
+def container(host: Host, rounds: int, say: Say) -> dict[str, Measured]:
+    """A set of a GitLab in a container, against one of a package host with the same data."""
+    with container_host(host.scale) as inner:
+        package = replace(host, postmaster="")
+        contenders = [
+            Contender(name, _backup(server), _emptied(server))
+            for name, server in (("container", inner), ("package host", package))
+        ]
+        return compete(contenders, rounds, say)
 
 
 def _emptied(host: Host) -> Callable[[], object]:

@@ -14,6 +14,8 @@ from typing import Any
 from tests.bench import by_hand
 from tests.bench.meter import Reading
 from tests.lab.base import BUILD, build_base, build_deb
+from tests.lab.containers import Podman, image
+from tests.lab.containers import host as podman_host
 from tests.lab.errors import LabError
 from tests.lab.installed_package import install_product
 from tests.lab.omnibus import Omnibus, Spec, install
@@ -48,6 +50,9 @@ class Host:
     lab: Lab
     gitlab: Omnibus
     scale: float
+    sets: str = SETS
+    data: str = "/var/opt/gitlab"  # where the lab has GitLab's files
+    postmaster: str = POSTMASTER  # "": the server's own time is not measured
 
     def measure(
         self, *argv: str, sample: bool = False, ping: bool = False, cwd: str = "/"
@@ -57,7 +62,7 @@ class Host:
             "argv": argv,
             "cwd": cwd,
             "sample": sample,
-            "postmaster": POSTMASTER,
+            "postmaster": self.postmaster,
             "ping": PING if ping else "",
         }
         meter = (PYTHON, "-m", "tests.bench.meter")
@@ -89,8 +94,8 @@ class Host:
     def settle(self, *inputs: str) -> None:
         """Have nothing left to write, and what will be read in memory: the same start for everybody."""
         self.gitlab.sql("CHECKPOINT", "postgres")
-        base = f"{os.path.dirname(POSTMASTER)}/base"
-        everything = [self.gitlab.home, "/etc/gitlab", base, *inputs]
+        own = [f"{self.data}/mattermost", f"{self.data}/postgresql/data/base"]
+        everything = [*own, "/etc/gitlab", *inputs]
         self.lab.run("sync", timeout=600)
         read = ("find", *everything, "-type", "f", "-exec", "cat", "{}", "+")
         self.lab.run("sh", "-c", '"$@" >/dev/null', "sh", *read, check=False, timeout=600)
@@ -100,10 +105,10 @@ class Host:
         told = self.lab.run("du", "--bytes", "--summarize", "--total", *paths).stdout
         return int(told.splitlines()[-1].split()[0])
 
-    def clear_sets(self, folder: str = SETS) -> None:
+    def clear_sets(self, folder: str = "") -> None:
         """Remove all sets; the mark by which the place is known again stays."""
         every = ("-mindepth", "1", "-not", "-name", ".place-of-gitlab-mm-*", "-delete")
-        self.lab.run("find", folder, *every, check=False, timeout=600)
+        self.lab.run("find", folder or self.sets, *every, check=False, timeout=600)
 
     def grow(self, night: int) -> None:
         """Add a night's posts and files to what is there."""
@@ -130,6 +135,32 @@ def host(scale: float) -> Iterator[Host]:
             gitlab.gitlab_ctl("start", "mattermost")
             gitlab.wait_until_ready()
             yield Host(lab, gitlab, scale)
+    finally:
+        shutil.rmtree(disk, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def container_host(scale: float) -> Iterator[Host]:
+    """The same server in a podman container, with our package on its host."""
+    disk = DISKS / f"{os.getpid()}-container-{scale:g}"
+    shutil.rmtree(disk, ignore_errors=True)
+    places = ("/srv", "/var/backups", "/var/lib/gitlab-mm-backup")
+    shown = [Bind(disk / place.strip("/").replace("/", "-"), place, True) for place in places]
+    for bind in shown:
+        bind.outside.mkdir(parents=True)
+    try:
+        with image(build_base(), Spec()) as made, podman_host(build_base(), made, shown) as lab:
+            podman = Podman(lab, made)
+            podman.prepare()
+            gitlab = podman.gitlab()
+            install_product(lab, build_deb())
+            _set_server(lab, gitlab)
+            gitlab.gitlab_ctl("stop", "mattermost")
+            fill(gitlab.lab, gitlab, scale)
+            gitlab.gitlab_ctl("start", "mattermost")
+            gitlab.wait_until_ready()
+            sets = "/var/backups/gitlab/mattermost"
+            yield Host(lab, gitlab, scale, sets, "/srv/gitlab/data", "")
     finally:
         shutil.rmtree(disk, ignore_errors=True)
 

@@ -22,6 +22,7 @@ EXTRAS = {
 TITLES = {
     "start-up": "Start-up",
     "backup": "Backup and verification",
+    "container": "A backup in a container",
     "restore": "Restore",
     "rehearsal": "Rehearsal",
     "things": "One thing out of a set",

@@ -16,7 +16,7 @@ from gitlab_mm_backup.restore.preview import Preview
 from gitlab_mm_backup.store.sets import BackupSet
 from tests.unit.helpers.builders import NAME, make_manifest
 
-COMMON = {"as_json", "config", "verbose", "quiet", "wait"}  # not of this verb alone
+COMMON = {"as_json", "config", "verbose", "quiet", "wait", "container"}  # not of this verb alone
 ALL = [
     *("latest", "--at", "yesterday", "--installation", "1", "--host", "2", "--only", "files"),
     *("--to", "standalone", "--replace", "--with-etc", "--no-safety-backup", "--keep-previous"),

@@ -1,0 +1,1 @@
+"""GitLab and Mattermost in containers: find them by their engine, and reach files and programs."""
