@@ -25,6 +25,7 @@ from ..backup import (
     salvage,
     schedule,
     targets,
+    unchanged,
 )
 from ..backup import job as backup_job
 from ..config import (
@@ -43,6 +44,7 @@ from ..config import (
     secret_files,
     settings,
 )
+from ..config import schedule as config_schedule
 from ..health import (
     doctor,
     html,

@@ -13,11 +13,12 @@ from typing import Any
 from ..system import environment, files
 from ..system.disk_space import Size
 from ..system.redaction import Secret
-from . import config_file
+from . import config_file, schedule
 from .config_file import Problem
 from .gitlab_yml import GITLAB_YML, production, unreadable
 from .options import Option, leaves
-from .schema import FULL, KEEP_RULES, OPTIONS
+from .schedule import Schedule
+from .schema import FULL, INCREMENTAL, KEEP_RULES, OPTIONS
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,7 @@ _NO_RULES = Rules()
 _SAME_NAMES = (  # options that Settings has by the name they have in config.yml
     "files",
     "full_every",
+    "schedule",
     "jobs",
     "nice",
     "min_free",
@@ -225,6 +227,7 @@ class Settings:
     upgrade_gate: str = "block"  # the check before apt upgrades GitLab: block, warn or off
     files: str = FULL  # or INCREMENTAL
     full_every: timedelta | None = timedelta(days=7)  # None: only if necessary
+    schedule: Schedule | None = None  # None: nightly
     keep: Rules = _NO_RULES  # sets that are kept beyond keep_time
     notifications: Sequence[Notification] = ()  # where to send the results of runs
     store: str = "local"  # or restic
@@ -235,12 +238,8 @@ class Settings:
     upload: Upload | None = None  # GitLab's upload of backups
     database_host: str | None = None  # PostgreSQL behind a pooler; None: as in the DataSource
     database_port: int | None = None
-    allow_links: tuple[
-        Path, ...
-    ] = ()  # allowed targets of links that belong to Mattermost's account
-    accept_warnings: Sequence[
-        str
-    ] = ()  # texts in warnings about sets that do not change the exit code
+    allow_links: tuple[Path, ...] = ()  # targets of links that belong to Mattermost's account
+    accept_warnings: Sequence[str] = ()  # texts in warnings that do not change the exit code
     old_names: tuple[str, ...] = ()  # of options, as config.yml uses them; each with its new name
 
     @property
@@ -331,6 +330,16 @@ def _check_offsite(given: config_file.Given) -> None:
         raise config_file.bad([problem]) from None
 
 
+def _check_schedule(given: Mapping[str, config_file.Given]) -> None:
+    """Raise BadSettings for frequent runs of which each would pack all files."""
+    plan, cheap = given["schedule"], {"store": "restic", "files": INCREMENTAL}
+    if plan.value.often and not any(
+        name in given and given[name].value == word for name, word in cheap.items()
+    ):
+        problem = Problem(schedule.EXPENSIVE, "schedule", plan.line, plan.file)
+        raise config_file.bad([problem])
+
+
 def look(
     config: Path | None = None, gitlab_yml: Path = GITLAB_YML, *, required: bool = False
 ) -> list[Value]:
@@ -338,6 +347,8 @@ def look(
     given = config_file.read(config or file(), OPTIONS, required=required)
     if "offsite" in given:
         _check_offsite(given["offsite"])
+    if "schedule" in given:
+        _check_schedule(given)
     gitlab = _gitlab_backup(gitlab_yml)
     return [_value(name, option, given, gitlab) for name, option in leaves(OPTIONS)]
 
