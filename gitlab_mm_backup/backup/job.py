@@ -31,11 +31,22 @@ from ..store.restic_store import ResticStore
 from ..store.sets import BackupSet, Sign
 from ..system import disk_space, humanize, progress, signals
 from ..system.parallel import run_all
-from . import absence, baseline, configuration, database, description, incremental, parts, room
+from . import (
+    absence,
+    baseline,
+    configuration,
+    database,
+    description,
+    incremental,
+    parts,
+    room,
+    unchanged,
+)
 from .attributes import look
 from .configuration import NONE, Configuration
 from .description import Written
 from .incremental import Packed
+from .unchanged import Sources
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +65,7 @@ class Before:
     fuller: Manifest | None = None  # the sound set that it must not fall short of
     note: str = ""  # of the administrator, for the set
     configuration: Configuration = NONE  # this program's own, for the set
+    sources: Sources | None = None  # where a later run may ask what was changed since
 
     @property
     def described(self) -> Mapping[str, Any]:
@@ -107,6 +119,8 @@ def backup(
     with hooks.on_failure(variables):
         hooks.run_phase("pre-backup", variables)
         before = dataclasses.replace(look_before(store, settings), note=note)
+        if settings.schedule and make is None and site.missing is None:
+            before = dataclasses.replace(before, sources=unchanged.look(site, settings, store))
         made = (make or make_set)(site, settings, store, before)
     host, notes = baseline.settle(identity.own(), store, made.manifest)
     store.serve(host)
@@ -189,29 +203,37 @@ def make_set(
     roles = _roles(site)  # once: the owner of the directories may replace them later
     room.refuse_without(site, store, before.own, _folders(roles), whole=whole)
     pack_files = _packer(roles, settings, store, before, alone, started)
+    watched = before.sources is not None
     with store.create(name) as staging:
         contents = _undisturbed(
             lambda: room.watched(
-                store, lambda: _write_parts(site, roles, settings, store, staging, pack_files)
+                store,
+                lambda: _write_parts(site, roles, settings, store, staging, pack_files, watched),
             ),
             staging,
         )
         ours = configuration.pack(before.configuration, settings, staging)
         contents = dataclasses.replace(contents, parts={**contents.parts, **ours})
         described = description.describe(site, name, started, time.monotonic() - clock, contents)
-        described = dataclasses.replace(
-            described,
-            purpose=purpose,
-            told=_told(site, described, contents, before),
-            **before.described,
-        )
-        if purpose == BACKUP and before.fuller is not None:
-            lost = baseline.shrinkage(described, before.fuller, settings.shrunken_below)
-            fuller = before.fuller.name if lost else ""
-            described = dataclasses.replace(described, shrunken=lost, fuller=fuller)
+        told = _told(site, described, contents, before)
+        described = _with_history(described, settings, before, purpose, told)
         if purpose == BACKUP:
             signals.ignore()  # there is a set now, which must not be told as a failure
-        return store.complete(staging, described, contents.packed.base, before.sign)
+        made = store.complete(staging, described, contents.packed.base, before.sign)
+    if before.sources is not None:
+        unchanged.keep(made, before.sources, contents.state)
+    return made
+
+
+def _with_history(
+    described: Manifest, settings: Settings, before: Before, purpose: str, told: Sequence[str]
+) -> Manifest:
+    """Return the manifest of a set with what was known before, and what it lacks."""
+    described = dataclasses.replace(described, purpose=purpose, told=told, **before.described)
+    if purpose != BACKUP or before.fuller is None:
+        return described
+    lost = baseline.shrinkage(described, before.fuller, settings.shrunken_below)
+    return dataclasses.replace(described, shrunken=lost, fuller=before.fuller.name if lost else "")
 
 
 def _told(site: Site, described: Manifest, written: Written, before: Before) -> list[str]:
@@ -278,6 +300,7 @@ def _write_parts(
     store: Store,
     staging: Path,
     pack_files: _PackFiles,
+    watched: bool,
 ) -> Written:
     """Write all parts; the snapshot comes first, so that every upload in it is in the archive."""
     folders, etc, excluded = _folders(roles), *parts.gitlab_settings(site)
@@ -286,7 +309,7 @@ def _write_parts(
         found = survey(folders, owners=site.missing is None)
         return pack_files(staging, found), found
 
-    with dump.snapshot(site.database) as snapshot:
+    with dump.snapshot(site.database, watched=watched) as snapshot:
         (rows, counted), (packed, found), (of_etc, there), kept, attributes = run_all(
             lambda: database.write(site, settings, store, staging, snapshot),
             pack_all,
@@ -308,6 +331,7 @@ def _write_parts(
         attributes,
         snapshot.properties,
         _beyond_a_restore(snapshot, counted),
+        counted.state,
     )
 
 

@@ -26,6 +26,7 @@ from ..backup import (
     salvage,
     schedule,
     targets,
+    unchanged,
 )
 from ..backup import job as backup_job
 from ..config import (
@@ -44,6 +45,7 @@ from ..config import (
     secret_files,
     settings,
 )
+from ..config import schedule as config_schedule
 from ..container import engine, image, mounts, selection, view
 from ..health import (
     doctor,
@@ -108,6 +110,7 @@ from ..postgresql import (
     endpoint,
     index_builds,
     load,
+    names,
     provisions,
     restorable,
     scratch,

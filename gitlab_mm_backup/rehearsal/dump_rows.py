@@ -16,7 +16,7 @@ from ..errors import Failure
 from ..mattermost import owned_rows
 from ..mattermost.owned_rows import NESTED, OwnedTable
 from ..mattermost.staged_rows import DumpedRows
-from ..postgresql.dump import NAMED
+from ..postgresql.names import NAMED
 from ..store.manifest import NAMES
 from ..store.sets import BackupSet
 from ..system import files, process, progress

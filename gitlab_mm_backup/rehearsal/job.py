@@ -8,9 +8,9 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO
 
@@ -27,7 +27,7 @@ from ..postgresql.endpoint import Endpoint
 from ..postgresql.scratch import Outgrown
 from ..restore import folder_swap, unpack
 from ..restore.plan import RestoreOptions
-from ..store import check_records, verify
+from ..store import verify
 from ..store.check_records import CheckRecord, Depth
 from ..store.frames import NameLine
 from ..store.sets import BackupSet
@@ -40,8 +40,6 @@ from .limits import Deadlines, Missed, Warden
 log = logging.getLogger(__name__)
 
 _PARTS = RestoreOptions(parts=("database", "files", "config"))
-# Less than seven days, because tonight's backup may finish earlier than that of a week ago.
-_WEEK = timedelta(days=6, hours=12)
 # The order of the checks in the output.
 _ORDER = (
     *("checksums", "structure", "database"),
@@ -164,14 +162,6 @@ def _record(set_: BackupSet, depth: Depth, began: datetime, found: Sequence[Chec
         postgresql="",
         checks=[*rehearsal_checks.origin(set_), *found],
     )
-
-
-def is_due(how_often: str, done: Iterable[CheckRecord], now: datetime) -> bool:
-    """Return whether cron's set is to be rehearsed, by the setting and the records ``done``."""
-    if how_often != "weekly":
-        return how_often == "nightly"
-    newest = check_records.latest_rehearsal(done)
-    return newest is None or now - newest.made > _WEEK
 
 
 def _bytes_needed(set_: BackupSet, depth: Depth) -> int:

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, Protocol
 
 from ..errors import Failure
 from ..system import process
@@ -73,7 +73,15 @@ def _add(entry: FileEntry, *amounts: Contents) -> None:
             amount.size += entry.size
 
 
-def take(roots: Iterable[Path], place: Path, into: IO[bytes]) -> None:
+class Into(Protocol):
+    """What takes a listing in pieces, of which each is valid only during the call."""
+
+    def write(self, piece: memoryview, /) -> object: ...
+
+    def flush(self) -> None: ...
+
+
+def take(roots: Iterable[Path], place: Path, into: Into) -> None:
     """List everything below ``roots``; ``place`` is a directory for sort's temporary files.
 
     Files that vanish are left out. Anything that cannot be read raises Failure, because the next

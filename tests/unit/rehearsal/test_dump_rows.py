@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.postgresql.dump import NAMED
+from gitlab_mm_backup.postgresql.names import NAMED
 from gitlab_mm_backup.rehearsal import dump_rows, search
 from gitlab_mm_backup.rehearsal.directory import Directory
 from gitlab_mm_backup.rehearsal.dump_rows import Row, Table
