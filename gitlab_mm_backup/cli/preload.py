@@ -143,7 +143,6 @@ from ..restore import (
     rollback,
     search_index,
     source,
-    to_standalone,
     undo_log,
     unpack,
     version_rules,

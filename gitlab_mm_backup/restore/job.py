@@ -34,9 +34,9 @@ from . import (
     configuration,
     folder_swap,
     preflight,
+    replacing,
     rollback,
     search_index,
-    to_standalone,
     unpack,
 )
 from .plan import RestoreOptions
@@ -392,7 +392,7 @@ def report(run: RestoreRun, safety_set: str, search: search_index.IndexResult | 
         safety_set=safety_set,
         times=run.times,
         search=search,
-        gitlab_side=to_standalone.todo(run.set, after),
+        gitlab_side=replacing.todo(run.set, after),
         notes=configuration.put_back(run.set, run.plan),
         warnings=run.warnings,
     )

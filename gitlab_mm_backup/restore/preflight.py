@@ -24,7 +24,7 @@ from ..store.sets import BackupSet
 from ..store.verify import verify
 from ..system import disk_space, sandbox
 from ..version import numbers
-from . import choice, config_merge, folder_swap, replacing, to_standalone, unpack, version_rules
+from . import choice, config_merge, folder_swap, replacing, unpack, version_rules
 from .plan import RestoreOptions
 from .version_rules import VersionFacts
 
@@ -184,7 +184,7 @@ def check(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
     server = refuse_unsuitable_server(set_, site)
     if "database" in plan.parts:
         refuse_limits(site, settings.load().sessions)
-    to_standalone.check_vacant(set_, site, plan)
+    replacing.check_vacant(set_, site, plan)
     driver = site.settings.text("SqlSettings", "DriverName")
     bundled = site.kind is Kind.OMNIBUS
     warnings = check_versions(
