@@ -19,6 +19,7 @@ from ..config.retention import FOR_EVER
 from ..config.schema import INCREMENTAL
 from ..config.settings import Rules, Settings
 from ..errors import Failure, Interrupted
+from ..mattermost.journal import Journal, PendingUploads
 from ..mattermost.site import Site
 from ..postgresql import connection, dump, provisions, restorable
 from ..postgresql.dump import Counted, DatabaseSnapshot, DumpBlockedOthers
@@ -56,6 +57,7 @@ class Before:
     fuller: Manifest | None = None  # the sound set that it must not fall short of
     note: str = ""  # of the administrator, for the set
     configuration: Configuration = NONE  # this program's own, for the set
+    pending: PendingUploads | None = None  # uploads of a restore that are not unpacked yet
 
     @property
     def described(self) -> Mapping[str, Any]:
@@ -171,7 +173,9 @@ def look_before(store: Store, settings: Settings) -> Before:
     store.serve(host)
     own = inventory.own_sets(host, store.sets())
     fuller, found = baseline.fuller(host, store, own), configuration.find(settings)
-    return Before(host, keys.own(host.id).sign, own, fuller, configuration=found)
+    # Before anything is packed: what is unpacked meanwhile may be missing in the set all the same.
+    pending = Journal().pending()
+    return Before(host, keys.own(host.id).sign, own, fuller, "", found, pending)
 
 
 def make_set(
@@ -207,18 +211,34 @@ def make_set(
             told=_told(site, described, contents, before),
             **before.described,
         )
-        if purpose == BACKUP and before.fuller is not None:
-            lost = baseline.shrinkage(described, before.fuller, settings.shrunken_below)
-            fuller = before.fuller.name if lost else ""
-            described = dataclasses.replace(described, shrunken=lost, fuller=fuller)
         if purpose == BACKUP:
+            described = baseline.held_against(
+                described, before.fuller, before.pending, settings.shrunken_below
+            )
             signals.ignore()  # there is a set now, which must not be told as a failure
         return store.complete(staging, described, contents.packed.base, before.sign)
+
+
+def make_safety_set(site: Site, settings: Settings, store: Store) -> str:
+    """Back up the state before a restore, so that a mistaken one can be undone; return the name."""
+    log.info("Making a safety set of the current state")
+    try:
+        before = look_before(store, settings)
+        return make_set(site, settings, store, before, SAFETY).name
+    except Failure as failure:
+        raise Failure(
+            "The safety set of the current state could not be made",
+            str(failure),
+            f"{failure.hint} To restore without one: --no-safety-backup.".strip(),
+            failure.exit_code,
+        ) from failure
 
 
 def _told(site: Site, described: Manifest, written: Written, before: Before) -> list[str]:
     """Return, as text, what the set lacks or cannot hold: for the run and its manifest."""
     words = written.oddities + site.uncovered + _sign_in_warnings(described.credentials)
+    if before.pending is not None:
+        words.append(before.pending.words)
     words += [f"Not found, so not in the set: {missing}" for missing in described.salvaged or ()]
     words += absence.told(
         site,

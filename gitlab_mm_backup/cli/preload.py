@@ -145,6 +145,7 @@ from ..restore import (
     source,
     undo_log,
     unpack,
+    uploads_later,
     version_rules,
 )
 from ..restore import configuration as restore_configuration

@@ -24,7 +24,15 @@ from ..store.sets import BackupSet
 from ..store.verify import verify
 from ..system import disk_space, sandbox
 from ..version import numbers
-from . import choice, config_merge, folder_swap, replacing, unpack, version_rules
+from . import (
+    choice,
+    config_merge,
+    folder_swap,
+    replacing,
+    unpack,
+    uploads_later,
+    version_rules,
+)
 from .plan import RestoreOptions
 from .version_rules import VersionFacts
 
@@ -168,15 +176,18 @@ def _refuse_few(endpoint: Endpoint, wanted: int) -> None:
         )
 
 
-def check(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
-    """Return warnings for the operator; raises Failure for the first obstacle.
+def check(
+    set_: BackupSet, site: Site, plan: RestoreOptions
+) -> tuple[list[str], uploads_later.Later | None]:
+    """Return warnings for the operator, and which uploads come after Mattermost's start.
 
-    Changes nothing.
+    Changes nothing. Raises Failure for the first obstacle.
     """
+    look = uploads_later.Look.at(set_)
     for loss in replacing.refuse(set_, site, plan):
         log.warning("Live data are replaced with nothing: %s", loss.words)
     try:
-        verify(set_)
+        verify(set_, look.each)
     except Damaged as failure:
         failure.hint = choice.instead_of(set_, inventory.open_store(settings.load()))
         raise
@@ -200,7 +211,7 @@ def check(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
     _refuse_deep_mounts(site)
     if not plan.in_place:
         _refuse_without_room(set_, site, plan)
-    return warnings
+    return warnings, uploads_later.choose(look, site, plan, warnings)
 
 
 def _refuse_deep_mounts(site: Site) -> None:

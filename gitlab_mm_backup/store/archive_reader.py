@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import itertools
 import os
 import tarfile
 import tempfile
@@ -16,93 +14,11 @@ from ..errors import Failure
 from ..system import parallel, process, progress, validation
 from ..system.parallel import Put
 from ..system.private_files import OpenFile
-from ..system.process import DECOMPRESS, Command, Sink
+from ..system.process import DECOMPRESS, Command, Finished, Sink
 from .archive_writer import Contents, leads_out, member_name
+from .frame_index import ForwardReader
 
 _CHUNK = 1 << 20
-# The most bytes to read at once: of a header, or of a file of settings.
-_LARGEST = 64 << 20
-
-
-class ForwardReader(io.RawIOBase):
-    """Forward-only file over a pipe, for tarfile: seek() skips ahead; checked bytes go on.
-
-    tarfile's own stream mode copies each skipped byte three times; this copies it once. Bytes are
-    forwarded to ``on`` in order; bytes that were read wait for ``release``.
-    """
-
-    def __init__(
-        self,
-        stream: IO[bytes],
-        on: Callable[[memoryview], object] = lambda piece: None,
-        most: int | None = None,
-    ) -> None:
-        super().__init__()
-        self._stream = stream
-        self._on = on
-        self._most = most  # bytes that it may have
-        self._held = bytearray()
-        self._at = 0
-        self._waste = memoryview(bytearray(_CHUNK))
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """Return the next ``size`` bytes, fewer only at the end; raises ValueError for too many."""
-        if size > _LARGEST:
-            raise ValueError(f"a header or a file of settings has {size} bytes")
-        piece = self._stream.read(size)
-        self._go_on(len(piece))
-        self._held += piece
-        return piece
-
-    def release(self) -> None:
-        """Forward the bytes read so far: their member passed the checks."""
-        if self._held:
-            self._on(memoryview(self._held))
-            self._held = bytearray()
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Forward the bytes up to ``offset``, or up to the end.
-
-        They are the content of a file whose header passed the checks. Raises
-        io.UnsupportedOperation for a position further back.
-        """
-        if whence != io.SEEK_SET or offset < self._at:
-            raise io.UnsupportedOperation("a pipe has no way back")
-        while self._at < offset:
-            passed = self._stream.readinto(self._waste[: offset - self._at])  # type: ignore[attr-defined]
-            if not passed:
-                break
-            self._go_on(passed)
-            self._pass_on(self._waste[:passed])
-        return self._at
-
-    def finish(self) -> None:
-        """Forward the rest; raises ValueError where it is more than the zero blocks of an end."""
-        rest = iter(lambda: self._stream.read(_CHUNK), b"")
-        for piece in itertools.chain([bytes(self._held)], rest):
-            self._go_on(len(piece))
-            if piece.count(0) != len(piece):
-                raise ValueError("there is data after its end, or an invalid header")
-            self._on(memoryview(piece))
-
-    def _go_on(self, count: int) -> None:
-        self._at += count
-        if self._most is not None and self._at > self._most:
-            raise ValueError(f"it goes on after {self._most} bytes, all that its set can have")
-
-    def _pass_on(self, piece: memoryview) -> None:
-        if self._held:  # what comes before it still waits
-            self._held += piece
-        else:
-            self._on(piece)
-
-
 # A tar's bytes for a member beside its content, members for a file (an upload has folders of its
 # own), and those that a tree has without any.
 _A_MEMBER, _MEMBERS, _FOLDERS = 8 << 10, 10, 100_000
@@ -174,6 +90,13 @@ class Most(NamedTuple):
     def stream(self) -> int:
         """Return the largest size of its archive, with headers, links and long names."""
         return self.bytes + _A_MEMBER * (_MEMBERS * self.files + _FOLDERS)
+
+
+class Portion(NamedTuple):
+    """What to read of a files part."""
+
+    pieces: Sequence[tuple[int, int]] | None = None  # start and bytes in the file; None: all
+    members: Sequence[str] = ()  # absolute paths; none: all of the folder that is unpacked
 
 
 class MemberContent:
@@ -318,21 +241,39 @@ def unpack(
     into: Path,
     excluded: Iterable[str] = (),
     attributes: Iterable[str] = (),
+    portion: Portion | None = None,
 ) -> str:
     """Unpack one absolute ``folder`` of a compressed tar to ``into``/<its last name>.
 
     Owners are set by name where this host has the name. Modes are kept, and with tar's options
     ``attributes`` the other attributes too. ``excluded`` are absolute paths below ``folder``.
-    Returns the end of tar's warnings.
+    With a ``portion`` nothing else is read. Returns the end of tar's warnings.
     """
+    members = portion.members if portion is not None else ()
     with (
-        _extracting(folder, into, excluded, attributes) as extract,
+        _extracting(folder, into, excluded, attributes, members) as extract,
         open(archive, "rb") as packed,
         progress.of_file("files", packed),
     ):
-        *_, finished = process.pipeline(DECOMPRESS, extract, stdin=packed)
+        if portion is None or portion.pieces is None:
+            *_, finished = process.pipeline(DECOMPRESS, extract, stdin=packed)
+        else:
+            *_, finished = _unpack_pieces(packed, portion.pieces, extract)
     _take_privileges(into)
     return finished.err
+
+
+def _unpack_pieces(
+    packed: IO[bytes], pieces: Sequence[tuple[int, int]], extract: Command
+) -> list[Finished]:
+    """Unpack some frames of a part, which zstd reads as one stream."""
+    with (
+        parallel.parts_of(packed, pieces) as source,
+        process.output(DECOMPRESS, extract, stdin=source) as (stream, ended),
+    ):
+        source.close()  # zstd alone holds it, so that the pipe breaks with zstd
+        stream.read()
+    return ended
 
 
 def unpack_as_it_comes(
@@ -351,10 +292,15 @@ def unpack_as_it_comes(
 
 @contextlib.contextmanager
 def _extracting(
-    folder: str, into: Path, excluded: Iterable[str], attributes: Iterable[str]
+    folder: str,
+    into: Path,
+    excluded: Iterable[str],
+    attributes: Iterable[str],
+    members: Iterable[str] = (),
 ) -> Iterator[Command]:
-    """Yield the tar that unpacks its input."""
+    """Yield the tar that unpacks its input, of ``folder`` only ``members`` where there are any."""
     member = member_name(Path(folder))
+    wanted = [member_name(Path(path)) for path in members] or [member]
     never = [member_name(Path(path)) for path in excluded]
     with tempfile.TemporaryFile() as many:
         # A line of an --exclude-from file cannot hold all names; an argument can, but not too many.
@@ -377,7 +323,7 @@ def _extracting(
                 "--exclude-from",
                 OpenFile(many),
                 "--",
-                member,
+                *wanted,
             ]
         )
 

@@ -1,12 +1,17 @@
-"""The index of a files part: which members are where, and which frames have them (see frames.py)."""
+"""The index of a files part: which members are where, and which frames have them (see frames.py).
+
+And the streams by which they are read.
+"""
 
 from __future__ import annotations
 
 import bisect
 import io
+import itertools
 import re
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
@@ -20,7 +25,11 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
 
 _CHUNK = 1 << 16  # bytes to read at once
+_PASSED = 1 << 20  # the same, of a stream that is passed on
+# The most bytes to read at once: of a header, or of a file of settings.
+_HELD = 64 << 20
 _MOST = 8  # frames in a run, whose members are in memory
+_EACH = 1 << 62  # runs: more than a part has frames
 _MEMBER = re.compile(rb"(/[^\0]*)//(\d{1,18}) (\d{1,18})")
 _FRAME_MARK = b"//="
 _FRAME = re.compile(rb"//=(\d{1,18}) (\d{1,18}) (\d{1,18}) (\d{1,18})")
@@ -62,6 +71,85 @@ class Run(NamedTuple):
     def length(self) -> int:
         """Its bytes in the file."""
         return self.frames[-1].packed + self.frames[-1].packed_length - self.start
+
+
+class ForwardReader(io.RawIOBase):
+    """Forward-only file over a pipe, for tarfile: seek() skips ahead; checked bytes go on.
+
+    tarfile's own stream mode copies each skipped byte three times; this copies it once. Bytes are
+    forwarded to ``on`` in order; bytes that were read wait for ``release``.
+    """
+
+    def __init__(
+        self,
+        stream: IO[bytes],
+        on: Callable[[memoryview], object] = lambda piece: None,
+        most: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._stream = stream
+        self._on = on
+        self._most = most  # bytes that it may have
+        self._held = bytearray()
+        self._at = 0
+        self._waste = memoryview(bytearray(_PASSED))
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next ``size`` bytes, fewer only at the end; raises ValueError for too many."""
+        if size > _HELD:
+            raise ValueError(f"a header or a file of settings has {size} bytes")
+        piece = self._stream.read(size)
+        self._go_on(len(piece))
+        self._held += piece
+        return piece
+
+    def release(self) -> None:
+        """Forward the bytes read so far: their member passed the checks."""
+        if self._held:
+            self._on(memoryview(self._held))
+            self._held = bytearray()
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Forward the bytes up to ``offset``, or up to the end.
+
+        They are the content of a file whose header passed the checks. Raises
+        io.UnsupportedOperation for a position further back.
+        """
+        if whence != io.SEEK_SET or offset < self._at:
+            raise io.UnsupportedOperation("a pipe has no way back")
+        while self._at < offset:
+            passed = self._stream.readinto(self._waste[: offset - self._at])  # type: ignore[attr-defined]
+            if not passed:
+                break
+            self._go_on(passed)
+            self._pass_on(self._waste[:passed])
+        return self._at
+
+    def finish(self) -> None:
+        """Forward the rest; raises ValueError where it is more than the zero blocks of an end."""
+        rest = iter(lambda: self._stream.read(_PASSED), b"")
+        for piece in itertools.chain([bytes(self._held)], rest):
+            self._go_on(len(piece))
+            if piece.count(0) != len(piece):
+                raise ValueError("there is data after its end, or an invalid header")
+            self._on(memoryview(piece))
+
+    def _go_on(self, count: int) -> None:
+        self._at += count
+        if self._most is not None and self._at > self._most:
+            raise ValueError(f"it goes on after {self._most} bytes, all that its set can have")
+
+    def _pass_on(self, piece: memoryview) -> None:
+        if self._held:  # what comes before it still waits
+            self._held += piece
+        else:
+            self._on(piece)
 
 
 class _Piece(io.RawIOBase):
@@ -175,6 +263,28 @@ def everything(index: Path, size: int, runs: int) -> Iterator[Run]:
     if at != frames[-1].start + frames[-1].length:
         raise _invalid("it has not all members")
     yield Run(frames[begun:], members)
+
+
+class Slice(NamedTuple):
+    """Frames that can be read alone, and the bytes of the tar in them by group of members."""
+
+    start: int  # in the file
+    length: int
+    groups: Mapping[bytes, int]
+
+
+def slices(index: Path, size: int, group: Callable[[bytes], bytes]) -> list[Slice]:
+    """Return the smallest slices of a files part of ``size`` bytes, in its order.
+
+    ``group`` returns the group of a member by its path. Raises Failure as ``everything`` does.
+    """
+    found = []
+    for run in everything(index, size, _EACH):
+        groups = Counter[bytes]()
+        for place in run.members:
+            groups[group(place.path)] += place.length
+        found.append(Slice(run.start, run.length, groups))
+    return found
 
 
 def parsed(record: bytes) -> Frame | Place:

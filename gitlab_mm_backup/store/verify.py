@@ -36,9 +36,12 @@ T = TypeVar("T")
 Note = Callable[[TarInfo, Optional[bytes]], object]
 
 
-def verify(set_: BackupSet) -> None:
-    """Read the whole set; raises Failure with everything that is wrong."""
-    failure = damaged(set_.name, run_checks(set_))
+def verify(set_: BackupSet, each: Note = lambda member, config: None) -> None:
+    """Read the whole set; raises Failure with everything that is wrong.
+
+    ``each`` is called as by ``run_checks``.
+    """
+    failure = damaged(set_.name, run_checks(set_, each))
     if failure is not None:
         raise failure
 

@@ -112,9 +112,16 @@ def pipe_between(
     return given, taken
 
 
+def part_of(
+    file: IO[bytes], start: int, length: int
+) -> contextlib.AbstractContextManager[IO[bytes]]:
+    """Yield a pipe with ``length`` bytes of ``file`` from ``start`` on, as ``parts_of`` does."""
+    return parts_of(file, [(start, length)])
+
+
 @contextlib.contextmanager
-def part_of(file: IO[bytes], start: int, length: int) -> Iterator[IO[bytes]]:
-    """Yield a pipe with ``length`` bytes of ``file`` from ``start`` on, fewer where it ends before.
+def parts_of(file: IO[bytes], parts: Sequence[tuple[int, int]]) -> Iterator[IO[bytes]]:
+    """Yield a pipe with some parts of ``file``: start and bytes, fewer where it ends before.
 
     Close it once a program reads it, who may stop early. Raises Failure for a file that cannot be
     read.
@@ -123,12 +130,12 @@ def part_of(file: IO[bytes], start: int, length: int) -> Iterator[IO[bytes]]:
     process.widen(reading)
 
     def feed() -> None:
-        left = length
         with os.fdopen(writing, "wb", 0), contextlib.suppress(BrokenPipeError):
-            while left and (moved := move(file.fileno(), writing, left)):
-                left -= moved
+            for start, left in parts:
+                os.lseek(file.fileno(), start, os.SEEK_SET)
+                while left and (moved := move(file.fileno(), writing, left)):
+                    left -= moved
 
-    os.lseek(file.fileno(), start, os.SEEK_SET)
     with in_background(feed) as fed:
         with os.fdopen(reading, "rb", 0) as source:
             yield source

@@ -1,0 +1,413 @@
+"""Uploads of earlier days, unpacked after a restore while people talk: every fault that can come between."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.installed_package import Answer
+from tests.system.helpers.faults import HOME, QUICK, Fault, Server
+from tests.system.helpers.faults_server import record
+from tests.system.helpers.faults_server import server as boot
+
+DATA = f"{HOME}/data"
+NOTED = "/var/lib/gitlab-mm-backup/uploads.json"
+WORK = "/var/opt/gitlab/.gitlab-mm-*"
+DAYS = ("20240101", "20240102", "20240315", "20250228", "20260101", "20260815")
+LATER = (*QUICK, "--uploads-later")
+UNPACK = "restore.uploads_later:_unpack_batch"
+MERGE = "restore.folder_swap:merge"
+# A frame of some uploads, and a batch of one frame, so that a small server has many of both.
+SMALL = Fault(frame=192 << 10, batch=1)
+# All uploads of the seed become those of an earlier day; each day gets some more.
+AGE = f"""
+cd {DATA}; today=$(ls -d [0-9]*); mv $today {DAYS[2]}
+for day in {" ".join(DAYS)}; do
+    for number in 1 2 3 4; do
+        place=$day/teams/noteam/channels/c$number/users/u$number/f$number; mkdir -p $place
+        head -c 70000 /dev/urandom > $place/"report $number.bin"
+    done
+done
+mkdir -p $(date +%Y%m%d) users/u1 emoji/e1 brand; for place in $(date +%Y%m%d) users/u1 emoji/e1 brand; do
+    head -c 5000 /dev/urandom > $place/image.png; done
+chown -R mattermost:mattermost ."""
+RENAMED = "UPDATE fileinfo SET {0} = regexp_replace({0}, '^[0-9]{{8}}', '" + DAYS[2] + "')"
+# From B to the other state: earlier uploads come and go, also in a day that both have.
+CHANGE = f"""
+cd {DATA}; rm -r {DAYS[3]} {DAYS[0]}/teams/noteam/channels/c1
+mkdir -p 20250301/teams {DAYS[1]}/teams/more; head -c 300000 /dev/urandom > 20250301/teams/big
+head -c 100 /dev/urandom > {DAYS[1]}/teams/more/small; chown -R mattermost:mattermost ."""
+
+
+class Uploads:
+    """The fault harness's server with uploads of earlier days in both states."""
+
+    def __init__(self, made: Server) -> None:
+        self.server = made
+        self.lab = made.lab
+
+    def run(self, *arguments: str, fault: Fault = SMALL) -> Answer:
+        """As Server.run, with small frames."""
+        fault = dataclasses.replace(fault, frame=SMALL.frame, batch=SMALL.batch)
+        return self.server.run(*arguments, fault=fault)
+
+    def restore(self, *arguments: str, fault: Fault = SMALL) -> Answer:
+        """Restore the other state, its earlier uploads later."""
+        return self.run(*self.words(*arguments), fault=fault)
+
+    def words(self, *arguments: str) -> Sequence[str]:
+        """The command that restores the other state."""
+        return "restore", "--yes", *LATER, *arguments, self.server.sets[self.server.other]
+
+    @contextlib.contextmanager
+    def held(self, nth: int = 1, point: str = UNPACK) -> Iterator[subprocess.Popen[str]]:
+        """Restore the other state, and hold at a batch; what is live is the other one then."""
+        fault = dataclasses.replace(SMALL, point=point, nth=nth, act="hold")
+        with self.server.held(*self.words(), fault=fault) as process:
+            self.swap()
+            yield process
+
+    def swap(self) -> None:
+        self.server.live = self.server.other
+
+    def killed(self, fault: Fault) -> None:
+        """Have a restore of the other state killed while it unpacks uploads."""
+        assert self.restore(fault=fault).code == -9
+        assert self.pending and not self.server.journal
+        self.swap()
+
+    @property
+    def pending(self) -> list[dict[str, Any]]:
+        """What is recorded as not unpacked yet."""
+        file = self.lab.path(NOTED)
+        return list(json.loads(file.read_text())) if file.exists() else []
+
+    def there(self, day: str) -> bool:
+        return self.lab.path(f"{DATA}/{day}").exists()
+
+    def left(self) -> list[str]:
+        """Work directories that lie about."""
+        return self.lab.run("sh", "-c", f"ls -d {WORK} | grep -v foreign || :").stdout.split()
+
+    def expect(self, ignore: Sequence[str] = ()) -> None:
+        """The state that should be live is there to its last byte, and nothing else."""
+        assert not self.pending
+        assert not self.left()
+        assert self.check()["result"] == "passed"
+        self.server.expect(self.server.live, ignore)
+
+    def check(self) -> dict[str, str]:
+        """What doctor says of uploads."""
+        checks = self.server.run("doctor").document["checks"]
+        return next(check for check in checks if check["name"] == "uploads")
+
+    def pins(self) -> list[str]:
+        found = self.lab.run("find", "/var/opt/gitlab/backups", "-name", "pinned.json")
+        return found.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def uploads(base: Path, deb: Path) -> Iterator[Uploads]:
+    with boot(base, deb, age) as made:
+        yield Uploads(made)
+
+
+def age(made: Server) -> None:
+    """Make both states anew, with uploads of earlier days."""
+    for column in ("path", "thumbnailpath", "previewpath"):
+        made.gitlab.sql(RENAMED.format(column))
+    made.lab.run("sh", "-ec", AGE)
+    record(made, "B", SMALL)
+    made.lab.run("sh", "-ec", CHANGE)
+    record(made, "A", SMALL)
+    made.live = "A"
+
+
+@pytest.fixture(autouse=True)
+def whole(uploads: Uploads) -> Iterator[None]:
+    """A row that failed does not spoil the next one."""
+    yield
+    if uploads.pending or uploads.server.journal:
+        uploads.lab.path("/run/fault-go").touch()
+        uploads.run("restore", "--continue")
+        left = f"{NOTED} /var/opt/gitlab/backups/mattermost/*/pinned.json"
+        uploads.lab.run("sh", "-c", f"rm -rf {left} /var/opt/gitlab/.gitlab-mm-????????-*")
+        uploads.server.heal()
+
+
+def test_mattermost_is_back_before_its_earlier_uploads(uploads: Uploads) -> None:
+    """Held before the first: messages, recent uploads, avatars, emoji and brand are there."""
+    server = uploads.server
+    with uploads.held() as process:
+        seen, wanted = server.observe(), server.states[server.live]
+        assert seen["api"]["posts"] == wanted["api"]["posts"]
+        files = {path for path in wanted["files"] if not path.startswith(f"{DATA}/20")}
+        today = {
+            path
+            for path in wanted["files"]
+            if path.startswith(f"{DATA}/2026") and DAYS[4] not in path and DAYS[5] not in path
+        }
+        assert today
+        assert {path: seen["files"].get(path) for path in files | today} == {
+            path: wanted["files"][path] for path in files | today
+        }
+        assert not any(map(uploads.there, DAYS))
+        answer = server.go(process)
+    assert answer.code == 0, answer
+    assert answer.document["uploads"]["bytes"] > 1_000_000
+    assert answer.document["uploads"]["left"] == 0
+    uploads.expect()
+    assert not uploads.pins()
+
+
+def test_newest_first(uploads: Uploads) -> None:
+    """In the middle, each day that is there is newer than each that is not."""
+    with uploads.held(nth=4) as process:
+        there = [day for day in DAYS if uploads.there(day)]
+        lacking = [day for day in DAYS if not uploads.there(day)]
+        assert there and lacking and max(lacking) <= min(there), (there, lacking)
+        assert uploads.server.go(process).code == 0
+    uploads.expect()
+
+
+def test_what_is_told_while_it_works(uploads: Uploads) -> None:
+    """A set that is made meanwhile is not complete, and no reason to remove another."""
+    server = uploads.server
+    with uploads.held(nth=3) as process:
+        entry = uploads.pending[0]
+        assert 0 < entry["left"] < entry["bytes"]
+        check = uploads.check()
+        assert check["result"] == "warning" and "at work: restore, since" in check["detail"]
+        line = next(
+            line for line in server.run("status").document["lines"] if line["name"] == "restore"
+        )
+        assert "not unpacked yet" in line["words"], line
+        collector = "/var/opt/gitlab/node-exporter/textfile_collector/gitlab_mm_backup.prom"
+        assert f"gitlab_mm_restore_uploads_left_bytes {entry['left']}\n" in uploads.lab.read(
+            collector
+        )
+        made = server.run("backup")
+        assert made.code == 4, made
+        assert "not unpacked yet" in made.document["told"][0]
+        assert "not unpacked yet" in made.document["shrunken"][-1]
+        assert made.document["removed"] == []
+        pruned = server.run("prune", "--dry-run", "--json")
+        assert made.document["set"] in pruned.stderr + json.dumps(pruned.document)
+        refused = server.run("delete", "--yes", server.sets[server.live].rpartition("/")[2])
+        assert refused.code != 0, refused
+        assert server.go(process).code == 0
+    uploads.lab.run("rm", "-r", made.document["path"])
+    uploads.expect()
+
+
+POINTS = [
+    Fault(UNPACK),
+    Fault(UNPACK, nth=3),
+    Fault("restore.unpack:unpack_uploads", "after", nth=2),
+    Fault(MERGE, nth=2),
+    Fault(MERGE, "after", nth=2),
+    Fault("restore.folder_swap:_move_new", "after", nth=3),
+    Fault("mattermost.journal:Journal.keep_uploads", "after", nth=3),
+    Fault("restore.uploads_later:forget"),
+]
+
+
+@pytest.mark.parametrize("fault", POINTS, ids=lambda fault: f"{fault.point}-{fault.when}")
+def test_kill_9_of_us(uploads: Uploads, fault: Fault) -> None:
+    """Whatever moment it is, --continue brings the rest, and nothing twice."""
+    uploads.killed(fault)
+    answer = uploads.run("restore", "--continue")
+    assert (answer.code, answer.document["uploads"]["left"]) == (0, 0), answer
+    uploads.expect()
+
+
+def test_the_next_backup_goes_on(uploads: Uploads) -> None:
+    """It makes its set first, which says what it lacks; the next one is complete."""
+    uploads.killed(Fault(UNPACK, nth=2))
+    answer = uploads.run("backup")
+    assert answer.code == 4 and "not unpacked yet" in answer.document["told"][0], answer
+    uploads.lab.run("rm", "-r", answer.document["path"])
+    uploads.expect()
+
+
+def test_kill_9_of_tar(uploads: Uploads) -> None:
+    """It is told, and done by the next run."""
+    fault = Fault("child:tar", nth=4, target="tar")
+    answer = uploads.restore(fault=fault)
+    uploads.swap()
+    assert answer.code == 4 and "tar was ended by signal 9" in answer.document["warnings"][-1]
+    assert answer.document["uploads"]["left"] > 0
+    assert uploads.run("restore", "--continue").code == 0
+    uploads.expect()
+
+
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGHUP"])
+def test_a_signal(uploads: Uploads, signal: str) -> None:
+    """The restore is complete; only the rest is interrupted."""
+    answer = uploads.restore(fault=Fault(UNPACK, nth=2, act=signal))
+    uploads.swap()
+    assert answer.code == 4 and f"interrupted by {signal}" in answer.document["warnings"][-1]
+    assert uploads.check()["detail"].endswith("Run: gitlab-mm restore --continue")
+    assert uploads.run("restore", "--continue").code == 0
+    uploads.expect()
+
+
+def test_a_reboot(uploads: Uploads) -> None:
+    """Mattermost runs again by itself; the unit's command does the rest."""
+    with uploads.held(nth=3):
+        uploads.server.power_cut()
+    assert uploads.pending
+    unit = uploads.lab.read("/usr/lib/systemd/system/gitlab-mm-backup-uploads.service")
+    assert f"ConditionPathExists={NOTED}\n" in unit
+    # The unit begins when the host is up; this lab has no systemd.
+    command = unit.partition("ExecStart=/usr/bin/")[2].splitlines()[0].split()
+    assert uploads.lab.run(*command, check=False).returncode == 0
+    uploads.expect()
+
+
+def test_a_full_disk(uploads: Uploads) -> None:
+    """It stops before the reserve is used up, and goes on when there is space."""
+    lab, server = uploads.lab, uploads.server
+    with uploads.held(nth=2) as process:
+        lab.run("sh", "-c", "head -c 2G /dev/zero > /var/fault-fill 2>/dev/null || :")
+        answer = server.go(process)
+    assert answer.code == 4 and "disk" in answer.document["warnings"][-1].lower(), answer
+    assert server.service() == "run"
+    lab.run("rm", "/var/fault-fill")
+    assert uploads.run("restore", "--continue").code == 0
+    uploads.expect()
+
+
+def test_what_mattermost_has_written_stays(uploads: Uploads) -> None:
+    """A file of the same path, and one more in the same directory."""
+    lab, place = uploads.lab, f"{DATA}/{DAYS[1]}/teams/noteam/channels/c2/users/u2/f2"
+    with uploads.held() as process:
+        lab.run("install", "-d", "-o", "mattermost", "-g", "mattermost", place)
+        lab.run("sh", "-c", "echo mine > $0/'report 2.bin'; echo new > $0/new", place)
+        assert uploads.server.go(process).code == 0
+    assert lab.read(f"{place}/report 2.bin") == "mine\n"
+    assert lab.read(f"{place}/new") == "new\n"
+    assert not uploads.pending
+    lab.run("rm", "-r", f"{DATA}/{DAYS[1]}")  # for the next row
+    assert uploads.server.restore().code == 0
+    uploads.swap()
+    assert uploads.server.restore().code == 0
+
+
+def test_a_link_in_the_place_of_a_day_is_not_followed(uploads: Uploads) -> None:
+    """Mattermost's account may create one at any time; root writes nothing through it."""
+    lab = uploads.lab
+    with uploads.held() as process:
+        lab.run(
+            "setpriv",
+            "--reuid=mattermost",
+            "--clear-groups",
+            "ln",
+            "-s",
+            "/etc",
+            f"{DATA}/{DAYS[5]}",
+        )
+        before = lab.run("ls", "-lR", "/etc").stdout
+        answer = uploads.server.go(process)
+    assert answer.code == 4, answer
+    assert f"something else is in their place: '{DAYS[5]}'" in answer.document["warnings"][-1]
+    assert lab.run("ls", "-lR", "/etc").stdout == before
+    assert uploads.server.restore().code == 0
+    uploads.server.expect(uploads.server.other)
+
+
+def test_a_second_restore(uploads: Uploads) -> None:
+    """It is refused while uploads are unpacked; after a kill it takes the place of the first."""
+    server = uploads.server
+    with uploads.held(nth=2) as process:
+        answer = uploads.run(*uploads.words())
+        assert answer.code == 3 and "uploads of a restore" in answer.error["message"], answer
+        for words in (("restore", "--rollback"), ("restore", "--continue")):
+            assert uploads.run(*words).code == 3
+        assert server.go(process).code == 0
+    uploads.expect()
+    uploads.killed(Fault(UNPACK, nth=2))
+    assert uploads.restore().code == 0
+    uploads.swap()
+    uploads.expect()
+    assert not uploads.pins()
+
+
+@pytest.mark.parametrize("later", ["--uploads-later", "--uploads-now"])
+def test_a_second_restore_that_is_taken_back(uploads: Uploads, later: str) -> None:
+    """What the first one has left is still to be done, into its own directory."""
+    uploads.killed(Fault(UNPACK, nth=2))
+    left = uploads.pending
+    answer = uploads.restore(later, fault=Fault("restore.uploads_later:note", "after", act="fail"))
+    assert answer.code == 1, answer
+    assert uploads.pending == left
+    assert uploads.restore(later, fault=Fault("restore.uploads_later:note", "after")).code == -9
+    assert uploads.run("restore", "--rollback").code == 0
+    assert uploads.pending == left
+    assert uploads.run("restore", "--continue").code == 0
+    uploads.expect()
+
+
+def test_rollback_in_the_middle(uploads: Uploads) -> None:
+    """The restore is complete: nothing is changed, and what helps is said."""
+    uploads.killed(Fault(UNPACK, nth=2))
+    left = uploads.pending
+    answer = uploads.run("restore", "--rollback")
+    assert answer.code == 2 and "cannot be rolled back" in answer.error["message"], answer
+    assert uploads.pending == left
+    assert uploads.run("restore", "--continue").code == 0
+    uploads.expect()
+
+
+def test_a_set_that_is_gone(uploads: Uploads) -> None:
+    """The rules keep it; if somebody removes it by hand, that is said until another is restored."""
+    uploads.killed(Fault(UNPACK, nth=2))
+    live = uploads.server.sets[uploads.server.live]
+    assert uploads.pins() == [f"{live}/pinned.json"]
+    uploads.lab.run("mv", live, "/var/away")
+    answer = uploads.run("restore", "--continue")
+    assert answer.code == 4 and "There is no set" in answer.document["warnings"][0], answer
+    assert uploads.check()["result"] == "warning"
+    uploads.lab.run("mv", "/var/away", live)
+    assert uploads.run("restore", "--continue").code == 0
+    uploads.expect()
+    assert not uploads.pins()
+
+
+def test_a_set_that_was_damaged_meanwhile(uploads: Uploads) -> None:
+    """It is verified again before anything more of it is unpacked."""
+    uploads.killed(Fault(UNPACK, nth=2))
+    part = f"{uploads.server.sets[uploads.server.live]}/files.tar.zst"
+    uploads.lab.run("cp", "-a", part, "/var/kept")
+    uploads.lab.run("sh", "-c", f"printf x | dd of={part} bs=1 seek=150000 conv=notrunc")
+    there = [day for day in DAYS if uploads.there(day)]
+    answer = uploads.run("restore", "--continue")
+    assert answer.code == 4 and "checksum" in answer.document["warnings"][0], answer
+    assert [day for day in DAYS if uploads.there(day)] == there
+    uploads.lab.run("mv", "/var/kept", part)
+    assert uploads.run("restore", "--continue").code == 0
+    uploads.expect()
+
+
+def test_a_failed_start_exchanges_everything_back(uploads: Uploads) -> None:
+    """As without it: nothing is left to unpack, and no set is kept for it."""
+    uploads.lab.write("/opt/fault-mattermost", f"exit {uploads.server.other}\n")
+    answer = uploads.restore(fault=dataclasses.replace(SMALL, patience=20))
+    uploads.lab.run("rm", "/opt/fault-mattermost")
+    assert answer.code == 1, answer
+    uploads.expect()
+    assert not uploads.pins()
+
+
+def test_a_dry_run_tells_of_it(uploads: Uploads) -> None:
+    steps = uploads.run("restore", "--dry-run", *LATER, "latest").document["steps"]
+    assert any("of earlier uploads while Mattermost runs" in step for step in steps)
+    steps = uploads.run("restore", "--dry-run", *QUICK, "latest").document["steps"]
+    assert not any("uploads" in step for step in steps), "a small site does not wait"
