@@ -133,7 +133,6 @@ from ..rehearsal import checks as rehearsal_checks
 from ..rehearsal import job as rehearsal_job
 from ..restore import (
     choice,
-    config_merge,
     folder_swap,
     live_rows,
     plan,

@@ -26,7 +26,7 @@ from ..system import disk_space, sandbox
 from ..version import numbers
 from . import (
     choice,
-    config_merge,
+    configuration,
     folder_swap,
     replacing,
     unpack,
@@ -207,7 +207,7 @@ def check(
             warnings += replacing.lost_for_good(site)
     if "config" in plan.parts:
         warnings += unpack.link_of_config(set_)
-    warnings += config_merge.left_behind(set_, site)
+    warnings += configuration.left_behind(set_, site)
     _refuse_deep_mounts(site)
     if not plan.in_place:
         _refuse_without_room(set_, site, plan)

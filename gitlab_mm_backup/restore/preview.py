@@ -21,7 +21,6 @@ from ..store.sets import BackupSet
 from ..system import humanize
 from ..translation import _, local, plural
 from . import (
-    config_merge,
     configuration,
     preflight,
     rollback,
@@ -139,14 +138,14 @@ def _settings_changed(set_: BackupSet, site: Site) -> list[str]:
     config = document.get("config")
     if not isinstance(config, dict):
         return []
-    config = json_file.applied(config, config_merge.operations(set_, site, config), "config.json")
+    config = json_file.applied(config, configuration.operations(set_, site, config), "config.json")
     return overlay(config, site.environment).differences(site.settings)
 
 
 def _patch(set_: BackupSet, site: Site) -> list[str]:
     config = json_file.read(set_.file("settings")).document.get("config")
     return (
-        config_merge.shown(config_merge.operations(set_, site, config))
+        configuration.shown(configuration.operations(set_, site, config))
         if isinstance(config, dict)
         else []
     )

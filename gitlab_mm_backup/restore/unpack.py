@@ -30,7 +30,7 @@ from ..system import process, sandbox
 from ..system.disk_space import is_mount
 from ..system.files import WORK, replace_file
 from ..system.process import Command
-from . import config_merge
+from . import configuration
 from .folder_swap import FolderMapping, exchanged, moves, work_folder, works_by_entries
 from .plan import RestoreOptions
 
@@ -295,7 +295,7 @@ def _keep_host_settings(set_: BackupSet, site: Site, config: Path) -> list[str]:
     if not config.is_file():
         raise Failure("The set holds no config.json", hint="Choose another set.")
     file = json_file.read_config(config)
-    operations = config_merge.operations(set_, site, file.document)
+    operations = configuration.operations(set_, site, file.document)
     if operations:
         json_file.write(config, json_file.apply(file, operations))
     return lines
