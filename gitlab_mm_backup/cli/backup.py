@@ -167,7 +167,12 @@ def search_fields(search: IndexResult | None) -> dict[str, object] | None:
 def uploads_fields(uploads: UploadsResult | None) -> dict[str, object] | None:
     if uploads is None:
         return None
-    return {"bytes": uploads.bytes, "left": uploads.left, "seconds": uploads.seconds}
+    return {
+        "bytes": uploads.bytes,
+        "there": uploads.there,
+        "left": uploads.left,
+        "seconds": uploads.seconds,
+    }
 
 
 def later_lines(search: IndexResult | None, uploads: UploadsResult | None) -> list[str]:
@@ -178,7 +183,8 @@ def later_lines(search: IndexResult | None, uploads: UploadsResult | None) -> li
         found.append(f"  Search: {count} built afterwards, in {humanize.duration(search.seconds)}")
     if uploads:
         size, time = humanize.size(uploads.bytes), humanize.duration(uploads.seconds)
-        found.append(f"  Earlier uploads: {size} unpacked afterwards, in {time}")
+        there = f", {humanize.size(uploads.there)} were there already" if uploads.there else ""
+        found.append(f"  Earlier uploads: {size} unpacked afterwards, in {time}{there}")
     return found
 
 
@@ -247,7 +253,7 @@ def resume_uploads(context: Context) -> UploadsResult | None:
             return uploads_later.resume(near, detect.find(plan.to), journal, teller(context))
     except Failure as failure:
         why = uploads_later.unfinished(entry, str(failure))
-        return uploads_later.UploadsResult(0, entry.left, 0.0, [why])
+        return uploads_later.UploadsResult(0, 0, entry.left, 0.0, [why])
 
 
 def resume_before_hooks(context: Context) -> list[str]:

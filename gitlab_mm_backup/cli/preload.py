@@ -145,6 +145,7 @@ from ..restore import (
     undo_log,
     unpack,
     uploads_later,
+    uploads_there,
     version_rules,
 )
 from ..restore import configuration as restore_configuration

@@ -68,6 +68,7 @@ class PendingUploads:
     bytes: int
     left: int = 0  # bytes
     done: str = ""  # the earliest day that is unpacked, as are all later ones
+    there: Sequence[str] = ()  # days that were there already
     pinned: bool = False  # by this restore, so that the set stays
 
     @property

@@ -251,7 +251,7 @@ def merge(source: int, target: int, below: str = "") -> list[str]:
     """
     blocked = []
     for name in os.listdir(source):
-        while not _move_new(name, source, target):
+        while not move_new(name, source, target):
             try:
                 kinds = [_kind(name, folder) for folder in (source, target)]
                 if kinds[0] != kinds[1]:
@@ -278,7 +278,7 @@ def _opened(name: str, folder: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _move_new(name: str, source: int, target: int) -> bool:
+def move_new(name: str, source: int, target: int) -> bool:
     """Move an entry to another directory; False where that has one of this name (rename(2))."""
     libc = ctypes.CDLL(None, use_errno=True)
     if not libc.renameat2(source, os.fsencode(name), target, os.fsencode(name), _NOREPLACE):

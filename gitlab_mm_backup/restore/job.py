@@ -358,6 +358,10 @@ def settle(run: RestoreRun, journal: Journal) -> None:
         search_index.settle(run.search_left_out, journal)
     if run.plan.with_folders:
         uploads_later.settle(run.token)
+    if run.later is not None and not (run.plan.keep_previous or run.plan.in_place):
+        previous = unpack.previous_data(run.site, run.works)
+        told = uploads_later.take_over(run.set, run.site, run.later, previous)
+        run.warnings.extend(told)
 
 
 def leftovers(run: RestoreRun) -> list[Step]:

@@ -55,6 +55,14 @@ def previous(work: StagedFolder) -> Path:
     return old if works_by_entries(work.live, work.folder) else old / work.live.name
 
 
+def previous_data(site: Site, works: Mapping[str, StagedFolder]) -> Path:
+    """Return the place of the previous data directory after the exchange."""
+    data = site.folders.real["data"]
+    by_live = {work.live: work for work in works.values()}
+    around = next(path for path in (data, *data.parents) if path in by_live)
+    return previous(by_live[around]) / data.relative_to(around)
+
+
 def works(set_: BackupSet, site: Site, plan: RestoreOptions, token: str) -> dict[str, StagedFolder]:
     """Return the work for each folder that the plan restores, by role.
 

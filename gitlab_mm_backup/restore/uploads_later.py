@@ -11,12 +11,9 @@ import logging
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tarfile import TarInfo
 
 from ..errors import Failure, Interrupted, reason
 from ..mattermost.journal import Journal, PendingUploads
@@ -27,23 +24,21 @@ from ..store.frame_index import Slice
 from ..store.frames import INDEX
 from ..store.manifest import MANIFEST
 from ..store.sets import BackupSet, open_set
-from ..system import disk_space, files, lock, process, progress, signals
+from ..system import disk_space, files, lock, process, progress, sandbox, signals
 from ..system.process import Command
-from . import folder_swap, unpack
+from . import folder_swap, unpack, uploads_there
 from .plan import RestoreOptions
 from .unpack import Without
+from .uploads_there import FIRST, Look
 
 log = logging.getLogger(__name__)
 
 # From so many bytes of earlier uploads on, Mattermost starts before they are unpacked
 # (docs/performance.md).
 _LARGE = 1 << 30
-_RECENT = timedelta(days=7)  # before the set was made: their uploads are there at the start
 _BATCH = 256 << 20  # bytes of the tar, at least, that are unpacked, synced and moved at once
 _OFTEN = 60  # seconds between two reports of the progress
-_DAY = 8  # digits
 _SHOWN = 3  # paths, in a message
-_FIRST = b""  # in place of a day: what is there before the start
 _ALL = -1  # in place of the start of a slice: the whole part, which has no index
 
 
@@ -60,7 +55,8 @@ class Batch:
 class Later:
     """The uploads of a set that are unpacked later, in order, and what a restore leaves out."""
 
-    before: str  # the first day that is not among them, as 20261115
+    look: Look
+    days: Mapping[str, int]  # bytes of each
     batches: Sequence[Batch]
     without: Mapping[str, Without]  # by the name of the set of the chain
 
@@ -74,39 +70,10 @@ class UploadsResult:
     """The result of unpacking earlier uploads."""
 
     bytes: int  # unpacked now
+    there: int  # bytes that were there already
     left: int  # bytes
     seconds: float
     problems: list[str]  # in words; what is not unpacked stays recorded for the next run
-
-
-@dataclass
-class Look:
-    """What the verification of a set shows about its uploads."""
-
-    set: BackupSet
-    before: str
-    days: Counter[bytes] = field(default_factory=Counter)  # day -> bytes
-    linked: bool = False  # some are hard links, which may be of one that comes later
-
-    @classmethod
-    def at(cls, set_: BackupSet) -> Look:
-        return cls(set_, f"{set_.manifest.made - _RECENT:%Y%m%d}")
-
-    def each(self, member: TarInfo, _: bytes | None) -> None:
-        """Take one member of the files part."""
-        if day := self.day(os.fsencode(f"/{member.name}")):
-            self.days[day] += member.size
-        if member.islnk():
-            self.linked |= bool(day or self.day(os.fsencode(f"/{member.linkname}")))
-
-    def day(self, path: bytes) -> bytes:
-        """Return the day of an earlier upload, or of its directory; b"" for all else."""
-        data = os.fsencode(self.set.manifest.files.folders.get("data", ""))
-        if not data or not path.startswith(data + b"/"):
-            return _FIRST
-        name = path[len(data) + 1 :].partition(b"/")[0]
-        earlier = len(name) == _DAY and name.isdigit() and name < os.fsencode(self.before)
-        return name if earlier else _FIRST
 
 
 def may_wait(plan: RestoreOptions, size: int) -> bool:
@@ -140,15 +107,16 @@ def _split(look: Look) -> Later | None:
         slices = _slices(link, look)
         if slices is None:
             return None
-        first = [slice_ for slice_ in slices if _FIRST in slice_.groups]
+        first = [slice_ for slice_ in slices if FIRST in slice_.groups]
         for slice_ in slices:
             for day in slice_.groups:
                 days.setdefault(day, []).append((link.name, slice_))
-        here = [day for day in days if day != _FIRST]
+        here = [day for day in days if day != FIRST]
         without[link.name] = Without(_paths(data, here), _portion(first))
-    days.pop(_FIRST, None)
+    days.pop(FIRST, None)
     batches = list(_batches(data, days))
-    return Later(look.before, batches, without) if batches else None
+    sizes = {day.decode(): _size(days[day], day) for day in days}
+    return Later(look, sizes, batches, without) if batches else None
 
 
 def _slices(link: BackupSet, look: Look) -> list[Slice] | None:
@@ -156,7 +124,7 @@ def _slices(link: BackupSet, look: Look) -> list[Slice] | None:
     if INDEX in link.manifest.parts:
         size = link.manifest.parts["files"].bytes
         return frame_index.slices(link.file(INDEX), size, look.day)
-    return [Slice(_ALL, _ALL, {_FIRST: 0, **look.days})] if look.set.base is None else None
+    return [Slice(_ALL, _ALL, {FIRST: 0, **look.days})] if look.set.base is None else None
 
 
 def _batches(data: str, days: Mapping[bytes, Sequence[tuple[str, Slice]]]) -> Iterator[Batch]:
@@ -164,12 +132,16 @@ def _batches(data: str, days: Mapping[bytes, Sequence[tuple[str, Slice]]]) -> It
     together, size = list[bytes](), 0
     for day in sorted(days, reverse=True):
         together.append(day)
-        size += sum(slice_.groups[day] for _, slice_ in days[day])
+        size += _size(days[day], day)
         if size >= _BATCH:
             yield _batch(data, days, together, size)
             together, size = [], 0
     if together:
         yield _batch(data, days, together, size)
+
+
+def _size(slices: Sequence[tuple[str, Slice]], day: bytes) -> int:
+    return sum(slice_.groups[day] for _, slice_ in slices)
 
 
 def _batch(
@@ -221,7 +193,7 @@ def note(
         set_.name,
         set_.identity,
         asdict(plan),
-        later.before,
+        later.look.before,
         str(folder_swap.work_folder(_exchanged(site), f"{token}-uploads")),
         later.bytes,
         later.bytes,
@@ -248,6 +220,28 @@ def settle(token: str) -> None:
             forget(entry.token)
     if journal.pending() is None:
         forget(token)
+
+
+def take_over(set_: BackupSet, site: Site, later: Later, previous: Path) -> list[str]:
+    """Have what the data directory ``previous`` has already, before it is removed.
+
+    Returns, as text, why nothing is taken from there.
+    """
+    journal = Journal()
+    entry, account = journal.pending(), sandbox.account_entry(site.account.user).pw_uid
+    live = site.folders.real["data"]
+    if entry is None or set_.manifest.files.account.user != site.account.user:
+        return []
+    log.info("Looking for uploads that are there already")
+    try:
+        with signals.heeded():
+            taken = uploads_there.take(set_, later.look.digests, previous, live, account)
+    except (Failure, Interrupted, OSError) as failure:
+        return [str(failure)] if isinstance(failure, Failure) else []  # they are unpacked
+    days = [day.decode() for day in taken]
+    left = entry.left - sum(later.days[day] for day in days)
+    journal.keep_uploads([replace(entry, there=days, left=left)])
+    return []
 
 
 def forget(token: str) -> None:
@@ -280,12 +274,12 @@ def resume(
     entry = journal.pending()
     if entry is None:
         return None
-    look = Look(set_, entry.done or entry.before)
+    look = Look(set_, entry.done or entry.before, there=entry.there)
     if set_.identity != entry.identity:
         raise Failure(f"Set {set_.name} is not the one that was restored")
     verify.verify(set_, look.each)
     later = _split(look)
-    return unpack_at_last(set_, site, later or Later(look.before, (), {}), tell)
+    return unpack_at_last(set_, site, later or Later(look, {}, (), {}), tell)
 
 
 def unpack_at_last(
@@ -297,6 +291,10 @@ def unpack_at_last(
     assert entry is not None
     log.info("Unpacking the uploads of earlier days while Mattermost runs")
     before, why = entry.left, ""
+    there = sum(later.days.get(day, 0) for day in entry.there)
+    if there:
+        later.look.there = entry.there
+        later = _split(later.look) or replace(later, batches=())
     try:
         with signals.heeded():
             problems = _unpack(set_, site, later, entry, tell)
@@ -308,7 +306,7 @@ def unpack_at_last(
     if why and entry is not None:
         problems.append(unfinished(entry, why))
     left = entry.left if entry is not None else 0
-    return UploadsResult(before - left, left, round(time.monotonic() - began, 3), problems)
+    return UploadsResult(before - left, there, left, round(time.monotonic() - began, 3), problems)
 
 
 def unfinished(entry: PendingUploads, why: str) -> str:
