@@ -485,10 +485,11 @@ def test_an_incremental_set(uploads: Uploads) -> None:
         "sh",
         "-ec",
         f"cd {DATA}; echo more > {DAYS[0]}/teams/more; rm -r {DAYS[1]}/teams/noteam; "
-        f"mkdir 20250505; echo new > 20250505/new; chown -R mattermost:mattermost .",
+        f"mkdir 20250505; echo new > 20250505/new; chown -R mattermost:mattermost 20250505 {DAYS[0]}/teams/more",
     )
     record(server, server.live, SMALL)
-    assert json.loads(uploads.lab.read(f"{server.sets[server.live]}/manifest.json"))["increment"]
+    made = json.loads(uploads.lab.read(f"{server.sets[server.live]}/manifest.json"))
+    assert made["increment"]["files"] < made["files"]["files"]
     incremental = server.live
     server.live = server.other
     uploads.lab.run("sh", "-ec", f"cd {DATA}; rm -r {DAYS[0]} {DAYS[2]} 20250505")
