@@ -173,8 +173,7 @@ def look_before(store: Store, settings: Settings) -> Before:
     store.serve(host)
     own = inventory.own_sets(host, store.sets())
     fuller, found = baseline.fuller(host, store, own), configuration.find(settings)
-    # Before anything is packed: what is unpacked meanwhile may be missing in the set all the same.
-    pending = Journal().pending()
+    pending = Journal().pending()  # before packing: the set may lack what is unpacked meanwhile
     return Before(host, keys.own(host.id).sign, own, fuller, "", found, pending)
 
 
@@ -194,11 +193,13 @@ def make_set(
         disk_space.refuse_unmounted(store.folder)
     roles = _roles(site)  # once: the owner of the directories may replace them later
     room.refuse_without(site, store, before.own, _folders(roles), whole=whole)
-    pack_files = _packer(roles, settings, store, before, alone, started)
+    pack = _packer(roles, settings, store, before, alone, started)
+    if before.pending is not None:
+        pack = functools.partial(_pack_without, Path(before.pending.work), pack)
     with store.create(name) as staging:
         contents = _undisturbed(
             lambda: room.watched(
-                store, lambda: _write_parts(site, roles, settings, store, staging, pack_files)
+                store, lambda: _write_parts(site, roles, settings, store, staging, pack)
             ),
             staging,
         )
@@ -272,6 +273,12 @@ def _packer(
         return functools.partial(parts.whole, settings, _expected(roles, before))
     base = incremental.choose_base(before.own, settings.full_every, roles, started)
     return functools.partial(parts.changes, settings, base)
+
+
+def _pack_without(work: Path, pack: _PackFiles, staging: Path, found: Survey) -> Packed:
+    """Pack without the directory in which uploads are unpacked: it may be among Mattermost's."""
+    found.ours.append(str(work))
+    return pack(staging, found)
 
 
 def _expected(roles: Mapping[str, str], before: Before) -> int | None:

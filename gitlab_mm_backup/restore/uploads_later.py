@@ -77,7 +77,7 @@ class UploadsResult:
 
 
 def may_wait(plan: RestoreOptions, size: int) -> bool:
-    """Tell whether uploads of a set with ``size`` bytes of files may come later, by the plan."""
+    """Tell whether uploads of a set with ``size`` bytes of files may come later."""
     large = plan.uploads == "auto" and size > _LARGE
     return plan.with_folders and (plan.uploads == "later" or large)
 
@@ -87,15 +87,16 @@ def choose(look: Look, site: Site, plan: RestoreOptions, warnings: list[str]) ->
 
     Adds to ``warnings`` why uploads that were to come later do not.
     """
-    size = look.set.manifest.files.bytes
-    later = _split(look) if may_wait(plan, size) and "data" in site.folders.real else None
-    if later is None or (plan.uploads == "auto" and later.bytes <= _LARGE):
+    wish = plan.uploads
+    if not may_wait(plan, look.set.manifest.files.bytes) or "data" not in site.folders.real:
         return None
-    if look.set.stream is None and not look.linked:
-        return later
-    why = "some of them are hard links" if look.linked else "the set is not fetched before"
-    warnings.append(f"All uploads are unpacked before Mattermost starts: {why}")
-    return None
+    if look.set.stream is not None or look.linked:
+        why = "some of them are hard links" if look.linked else "the set is not fetched before"
+        words = f"All uploads are unpacked before Mattermost starts: {why}"
+        warnings += [words] if wish == "later" else []
+        return None
+    later = _split(look)
+    return later if later and (wish == "later" or later.bytes > _LARGE) else None
 
 
 def _split(look: Look) -> Later | None:
@@ -153,9 +154,7 @@ def _batch(
     portions = {}
     for link in dict.fromkeys(link for day in together for link, _ in days[day]):
         here = [day for day in together if any(link == name for name, _ in days[day])]
-        slices = {
-            slice_.start: slice_ for day in here for name, slice_ in days[day] if name == link
-        }
+        slices = {part.start: part for day in here for name, part in days[day] if name == link}
         portion = _portion([slices[start] for start in sorted(slices)])
         portions[link] = portion._replace(members=_paths(data, here))
     return Batch(together[-1].decode(), portions, size)
@@ -194,7 +193,7 @@ def note(
         set_.identity,
         asdict(plan),
         later.look.before,
-        str(folder_swap.work_folder(_exchanged(site), f"{token}-uploads")),
+        str(_work(site, token)),
         later.bytes,
         later.bytes,
         pinned=pinned,
@@ -257,11 +256,11 @@ def forget(token: str) -> None:
     journal.keep_uploads([entry for entry in journal.uploads() if entry.token != token])
 
 
-def _exchanged(site: Site) -> Path:
-    """Return the directory that a restore exchanges to replace the data directory."""
-    data = site.folders.real["data"]
-    around = folder_swap.exchanged(site.folders).values()
-    return next(path for path in (data, *data.parents) if path in around)
+def _work(site: Site, token: str) -> Path:
+    """Return the work directory for uploads, on the disk of the data directory."""
+    data, around = site.folders.real["data"], folder_swap.exchanged(site.folders).values()
+    live = next(path for path in (data, *data.parents) if path in around)
+    return folder_swap.work_folder(live, f"{token}-uploads")
 
 
 def resume(
@@ -329,7 +328,7 @@ def _unpack(
     manifests = [link.path / MANIFEST for link in set_.chain]
     with (
         lock.in_use(manifests),
-        _place(Path(entry.work), _exchanged(site)) as place,
+        _place(entry, site) as place,
         progress.of("uploads", entry.left) as advance,
     ):
         layers = unpack.upload_layers(set_)
@@ -346,12 +345,17 @@ def _unpack(
 
 
 @contextlib.contextmanager
-def _place(work: Path, live: Path) -> Iterator[int]:
-    """Yield an open new private directory on the disk of ``live``; it is removed at the end.
+def _place(entry: PendingUploads, site: Site) -> Iterator[int]:
+    """Yield an open new private directory on the disk of the data; it is removed at the end.
 
     Its parent may belong to Mattermost's account, who runs: it is used by its descriptor.
     """
-    folder_swap.refuse_unmounted(live, work.parent == live)
+    work = _work(site, entry.token)
+    if str(work) != entry.work:
+        detail = f"its work directory was {entry.work}, and would be {work} now"
+        raise Failure(
+            "The disk of the data directory is not mounted as it was", detail, "Mount it."
+        )
     folder_swap.remove_work_folder(str(work))
     with files.open_directory(work.parent) as parent:
         os.mkdir(work.name, 0o700, dir_fd=parent)

@@ -48,6 +48,10 @@ mkdir -p 20250301/teams {DAYS[1]}/teams/more; head -c 300000 /dev/urandom > 2025
 head -c 100 /dev/urandom > {DAYS[1]}/teams/more/small; chown -R mattermost:mattermost ."""
 
 
+MOUNT = f"""
+mv {DATA} /srv/disk; mkdir {DATA}; chown mattermost:mattermost {DATA}; mount --bind /srv/disk {DATA}"""
+
+
 class Uploads:
     """The fault harness's server with uploads of earlier days in both states."""
 
@@ -130,6 +134,20 @@ def age(made: Server) -> None:
     made.lab.run("sh", "-ec", CHANGE)
     record(made, "A", SMALL)
     made.live = "A"
+
+
+@pytest.fixture(scope="module")
+def mounted(base: Path, deb: Path) -> Iterator[Uploads]:
+    """The same, with the data directory on a disk of its own: work directories lie in it."""
+    with boot(base, deb, age_on_disk) as made:
+        yield Uploads(made)
+
+
+def age_on_disk(made: Server) -> None:
+    made.gitlab.gitlab_ctl("stop", "mattermost")
+    made.lab.run("sh", "-ec", MOUNT)
+    made.gitlab.gitlab_ctl("start", "mattermost")
+    age(made)
 
 
 @pytest.fixture(autouse=True)
@@ -502,3 +520,33 @@ def test_an_incremental_set(uploads: Uploads) -> None:
     answer = server.run("restore", "--yes", *QUICK, server.sets["A"])
     assert answer.code == 0, answer
     server.live = "A"
+
+
+@pytest.mark.parametrize("files", ["full", "incremental"])
+def test_a_data_directory_on_its_own_disk(mounted: Uploads, files: str) -> None:
+    """Work directories lie in it then: a set that is made meanwhile has nothing of them."""
+    lab, server = mounted.lab, mounted.server
+    config = "/etc/gitlab-mm-backup/config.yml"
+    before = lab.read(config)
+    lab.write(config, f"files: {files}\n", mode=0o640)
+    with mounted.held(nth=2, point=MERGE) as process:
+        assert lab.run("sh", "-c", f"ls -d {DATA}/.gitlab-mm-*-uploads").stdout
+        made = server.run("backup")
+        assert made.code == 4, made
+        names = lab.run(
+            "sh", "-c", f"zstd -dc {made.document['path']}/files.tar.zst | tar -t"
+        ).stdout
+        assert DAYS[5] in names and "gitlab-mm-" not in names
+        assert server.run("verify", made.document["set"]).code == 0
+        assert server.go(process).code == 0
+    lab.run("rm", "-r", made.document["path"])
+    lab.write(config, before, mode=0o640)
+    mounted.expect()
+    mounted.killed(Fault(UNPACK, nth=2))
+    lab.run("umount", DATA)
+    answer = mounted.run("restore", "--continue")
+    assert answer.code == 4 and "not mounted as it was" in answer.document["warnings"][0], answer
+    lab.run("mount", "--bind", "/srv/disk", DATA)
+    server.gitlab.restart_mattermost()
+    assert mounted.run("restore", "--continue").code == 0
+    mounted.expect()
