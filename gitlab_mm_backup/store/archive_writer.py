@@ -76,13 +76,14 @@ class Survey:
     privileged: list[str]  # files with set-user-id or set-group-id; unpacked without
     shared: bool = False  # one file has names in several of the folders
     far: list[str] = field(default_factory=list)  # paths too long to be unpacked, and all below
+    ours: list[str] = field(default_factory=list)  # work directories of this program
     ownerless: str = ""  # a path whose owner or group is a number without a name
     folders: Sequence[Path] = ()  # the directories
 
     @property
     def left_out(self) -> list[str]:
         """Paths that are not packed."""
-        return [*self.special, *self.far]
+        return [*self.special, *self.far, *self.ours]
 
     @property
     def pipes(self) -> list[str]:
