@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -182,7 +183,7 @@ class Manifest:
     def links_out(self) -> Mapping[str, str]:
         return self.links
 
-    @property
+    @functools.cached_property
     def made(self) -> datetime:
         return clock.parse_moment(self.started)
 
