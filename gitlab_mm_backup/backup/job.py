@@ -321,8 +321,7 @@ def _write_parts(
     folders, etc, excluded = _folders(roles), *parts.gitlab_settings(site)
 
     def pack_all() -> tuple[Packed, Survey]:
-        found = survey(folders, owners=site.missing is None)
-        found.ours += before.work
+        found = survey(folders, owners=site.missing is None, ours=before.work)
         return pack_files(staging, found), found
 
     with dump.snapshot(site.database, watched=before.sources is not None) as snapshot:
