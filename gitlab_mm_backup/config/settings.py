@@ -344,19 +344,6 @@ def _check_offsite(given: config_file.Given) -> None:
         raise config_file.bad([problem]) from None
 
 
-def _refuse_container(given: Mapping[str, config_file.Given]) -> None:
-    """Raise BadSettings for directories of ours in a container, whose volumes are no place for sets."""
-    bad = [
-        Problem(
-            "is a directory of the container; give one of this host", name, entry.line, entry.file
-        )
-        for name in ("backup_path", "scratch_dir")
-        if (entry := given.get(name)) is not None and view.inside(entry.value)
-    ]
-    if bad:
-        raise config_file.bad(bad)
-
-
 def look(
     config: Path | None = None, gitlab_yml: Path = GITLAB_YML, *, required: bool = False
 ) -> list[Value]:
@@ -364,7 +351,7 @@ def look(
     given = config_file.read(config or file(), OPTIONS, required=required)
     if "offsite" in given:
         _check_offsite(given["offsite"])
-    _refuse_container(given)
+    config_file.refuse_container(given)
     gitlab = _gitlab_backup(gitlab_yml)
     return [_value(name, option, given, gitlab) for name, option in leaves(OPTIONS)]
 
