@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..container import view
 from ..errors import ExitCode, Failure, reason
 from ..system import validation
 from .options import Option, by_key
@@ -265,3 +266,16 @@ def _plain(node: Any) -> Any:
         raise ValueError("cannot be understood; give a plain value, a text in quotes") from error
     finally:
         loader.dispose()
+
+
+def refuse_container(given: Mapping[str, Given]) -> None:
+    """Raise BadSettings for directories of ours in a container, whose volumes are no place for sets."""
+    problems = [
+        Problem(
+            "is a directory of the container; give one of this host", name, entry.line, entry.file
+        )
+        for name in ("backup_path", "scratch_dir")
+        if (entry := given.get(name)) is not None and view.inside(entry.value)
+    ]
+    if problems:
+        raise bad(problems)

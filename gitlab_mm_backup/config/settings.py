@@ -338,6 +338,7 @@ def look(
         _check_offsite(given["offsite"])
     if "schedule" in given:
         _check_schedule(given)
+    config_file.refuse_container(given)
     gitlab = _gitlab_backup(gitlab_yml)
     return [_value(name, option, given, gitlab) for name, option in leaves(OPTIONS)]
 

@@ -18,7 +18,7 @@ from ..system import namespaces, sandbox, validation
 from ..system.files import STATE, read_state, write_state
 from ..system.sandbox import Guest
 from . import mounts
-from .engine import Container
+from .engine import Container, Mount
 
 TREES = ("/opt/gitlab", "/var/opt/gitlab", "/etc/gitlab", "/var/log/gitlab")
 VOLUMES = ("/etc/gitlab", "/var/opt/gitlab")  # without which GitLab does not survive its container
@@ -57,8 +57,13 @@ def entered() -> View | None:
 
 def outside(path: Path) -> bool:
     """Tell whether ``path`` is the host's although Mattermost's files are a container's."""
+    return entered() is not None and not inside(path)
+
+
+def inside(path: Path) -> bool:
+    """Tell whether ``path`` is in a directory of the container."""
     view = entered()
-    return view is not None and not any(path == tree or tree in path.parents for tree in view.trees)
+    return view is not None and any(path == tree or tree in path.parents for tree in view.trees)
 
 
 def enter(container: Container) -> None:
@@ -66,15 +71,12 @@ def enter(container: Container) -> None:
 
     Other threads must not have begun.
     """
-    extra = [mount.target for mount in container.mounts if _may_show(mount.target)]
-    taken = mounts.take(
-        container.pid,
-        [*TREES, *extra],
-        [_PASSWD, _GROUP, _HOSTS, _RESOLVER],
-    )
-    network = os.open(f"/proc/{container.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    shift = [_shift(container.pid, kind) for kind in ("uid_map", "gid_map")]
+    extra = [mount.target for mount in container.mounts if _may_show(mount)]
+    texts = (_PASSWD, _GROUP, _HOSTS, _RESOLVER)
+    taken = mounts.take(container.pid, [*TREES, *extra], texts)
     try:
+        network = os.open(f"/proc/{container.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        shift = [_shift(container.pid, kind) for kind in ("uid_map", "gid_map")]
         mounts.leave_host()
         mounts.mount_memory(_BASE)
         for name in ("root", "stash"):
@@ -129,11 +131,19 @@ def marked() -> bool:
     return MARK.exists()
 
 
-def _may_show(target: str) -> bool:
-    """Tell whether a volume may be shown at its own place, beside GitLab's four directories."""
-    path = os.path.normpath(target)
-    inside = any(path == tree or path.startswith(f"{tree}/") for tree in TREES)
-    return path == target and not inside and not _HOSTS_OWN.fullmatch(path)
+def _may_show(mount: Mount) -> bool:
+    """Tell whether a volume may be shown at its own place, beside GitLab's four directories.
+
+    It hides nothing of the host: sets may lie there.
+    """
+    path = os.path.normpath(mount.target)
+    shown = any(path == tree or path.startswith(f"{tree}/") for tree in TREES)
+    if path != mount.target or shown or _HOSTS_OWN.fullmatch(path):
+        return False
+    try:
+        return os.path.samefile(path, mount.source)
+    except OSError:
+        return not os.path.lexists(path)
 
 
 def _place(taken: mounts.Taken) -> None:
@@ -179,10 +189,7 @@ def _shifted(
 
 def _shift(pid: int, kind: str) -> list[tuple[int, int, int]]:
     """Return the ranges of a user namespace: number inside, number here, size (user_namespaces(7))."""
-    try:
-        lines = Path(f"/proc/{pid}/{kind}").read_text().splitlines()
-    except OSError as error:
-        raise Failure("The container has ended", reason(error), "Run the command again.") from None
+    lines = Path(f"/proc/{pid}/{kind}").read_text().splitlines()
     return [(int(first), int(here), int(size)) for first, here, size in map(str.split, lines)]
 
 

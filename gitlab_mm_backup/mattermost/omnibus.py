@@ -54,7 +54,7 @@ class Presence(enum.Enum):
 
 
 _WAYS_OUT = {
-    Presence.NO_GITLAB: "Run this on the GitLab server.",
+    Presence.NO_GITLAB: "Run this on the GitLab server, or where root runs its container.",
     Presence.REMOVED: "GitLab 19 removed it; gitlab-mm backup saves what it left here.",
     Presence.NEVER: "There is nothing to back up. To set it up: mattermost_external_url in "
     "/etc/gitlab/gitlab.rb, then gitlab-ctl reconfigure.",

@@ -56,8 +56,8 @@ def real(
         if view.outside(there):
             raise Failure(
                 f"{path} cannot be Mattermost's directory ({role})",
-                f"it is {there}, which is in no volume of the container",
-                "Give the container a volume for it, or a bind, then try again.",
+                f"it is {there}, which is in no volume of the container that is seen here",
+                "Give the container a volume for it, at a path that this host does not have.",
             )
         if owner is not None:
             owners = {owner} if role in by_account and not _shut(there) else {owner, 0}

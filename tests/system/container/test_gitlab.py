@@ -391,7 +391,19 @@ def test_a_directory_outside_of_all_volumes(two: Host) -> None:
     refused = two.product("backup", "--container", "gitlab")
     gitlab.write(setting, kept)
     assert refused.code == 1
-    assert "is in no volume of the container" in refused.error["detail"]
+    assert "in no volume of the container" in refused.error["detail"]
+
+
+def test_no_link_of_the_container_leads_to_files_of_the_host(two: Host) -> None:
+    """Not even one of its root: that one may do nothing here."""
+    secrets = {"mattermost": {"gitlab_id": "of-the-host", "gitlab_secret": "of-the-host"}}
+    two.lab.write("/root/secrets.json", json.dumps(secrets), mode=0o600)
+    gitlab, place = two.podman.inside("gitlab"), "/etc/gitlab/gitlab-secrets.json"
+    gitlab.run("sh", "-ec", f"mv {place} {place}.kept; ln -s /root/secrets.json {place}")
+    checked = two.product("sso", "check", "--container", "gitlab")
+    gitlab.run("sh", "-ec", f"rm {place}; mv {place}.kept {place}")
+    assert "of-the-h" not in json.dumps(checked.document)
+    assert [found["source"] for found in checked.document["candidates"]] == ["environment"]
 
 
 def test_a_container_with_a_read_only_root(site: Host) -> None:
