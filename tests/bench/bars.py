@@ -115,6 +115,21 @@ def _often(group: Group) -> Iterator[Row]:
         yield Row(f"{told} longest transaction", bar, words, lock <= 10 and not strong)
 
 
+def _many(group: Group) -> Iterator[Row]:
+    for what, most in (
+        ("list of 5000 sets", 1),
+        ("status of 5000 sets", 1),
+        ("list of 1000 copies", 5),
+    ):
+        seconds = median(group[what])
+        yield Row(f"{what}, wall", f"< {most} s", f"{seconds:.2f} s", seconds < most)
+    for verb in ("list", "status"):
+        found = ratio(group[f"{verb} of one set"], group["python and click"])
+        yield _line(
+            f"start of `gitlab-mm {verb}`, wall, against `python3 -c 'import click'`", 3, found
+        )
+
+
 def _things(group: Group) -> Iterator[Row]:
     title = "one upload out of a set, wall, against `zstd -dc` and `tar -x` of all"
     yield _line(title, 0.05, ratio(group["one upload"], group["by hand: all"]))
@@ -170,7 +185,7 @@ def _memory(results: Results) -> Row | None:
     return Row(title, "≤ 250 MB", told, peaks[worst] <= 250 * MEGABYTE)
 
 
-NOT_OURS = ("by hand", "seed", "recipe", "start", "pg_restore", "argparse")
+NOT_OURS = ("python", "by hand", "seed", "recipe", "start", "pg_restore", "argparse")
 LINES: Mapping[str, Callable[[Group], Iterator[Row]]] = {
     "start-up": _startup,
     "backup": _backup,
@@ -181,5 +196,6 @@ LINES: Mapping[str, Callable[[Group], Iterator[Row]]] = {
     "nights": _nights,
     "repository": _repository,
     "often": _often,
+    "many": _many,
     "growth": _growth,
 }
