@@ -193,9 +193,7 @@ def make_set(
         disk_space.refuse_unmounted(store.folder)
     roles = _roles(site)  # once: the owner of the directories may replace them later
     room.refuse_without(site, store, before.own, _folders(roles), whole=whole)
-    pack = _packer(roles, settings, store, before, alone, started)
-    if before.pending is not None:
-        pack = functools.partial(_pack_without, Path(before.pending.work), pack)
+    pack = _without_work(before, _packer(roles, settings, store, before, alone, started))
     with store.create(name) as staging:
         contents = _undisturbed(
             lambda: room.watched(
@@ -275,10 +273,10 @@ def _packer(
     return functools.partial(parts.changes, settings, base)
 
 
-def _pack_without(work: Path, pack: _PackFiles, staging: Path, found: Survey) -> Packed:
-    """Pack without the directory in which uploads are unpacked: it may be among Mattermost's."""
-    found.ours.append(str(work))
-    return pack(staging, found)
+def _without_work(before: Before, pack: _PackFiles) -> _PackFiles:
+    """Leave out the directory in which uploads are unpacked: it may be among Mattermost's own."""
+    ours = [before.pending.work] if before.pending is not None else []
+    return lambda staging, found: pack(staging, dataclasses.replace(found, ours=ours))
 
 
 def _expected(roles: Mapping[str, str], before: Before) -> int | None:

@@ -133,6 +133,7 @@ from ..rehearsal import checks as rehearsal_checks
 from ..rehearsal import job as rehearsal_job
 from ..restore import (
     choice,
+    earlier_uploads,
     folder_swap,
     live_rows,
     plan,
@@ -145,7 +146,6 @@ from ..restore import (
     undo_log,
     unpack,
     uploads_later,
-    uploads_there,
     version_rules,
 )
 from ..restore import configuration as restore_configuration
