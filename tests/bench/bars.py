@@ -74,6 +74,8 @@ def _restore(group: Group) -> Iterator[Row]:
     yield _line(f"{title} the serial recipe by hand", 0.8, ratio(ours, recipe))
     title = "stop to answered ping with `--search-later`, against the serial recipe by hand"
     yield _line(title, 0.4, ratio(group["search later"], recipe, "downtime"))
+    title = title.replace("later`", "later --uploads-later`")
+    yield _line(title, 0.15, ratio(group["uploads later"], recipe, "downtime"))
     apart, start = median(ours, "apart"), median(group["start"])
     told = f"{apart:.2f} s, of which Mattermost's own start is {start:.2f} s"
     title = "downtime of a restore without the loads, beyond Mattermost's own start"
