@@ -107,6 +107,7 @@ def pipe_between(
             given, taken = run_all(giving, taking)
     except Exception:
         causes = [failure for failure in failures if not isinstance(failure, BrokenPipeError)]
+        causes.sort(key=lambda failure: isinstance(failure, Stopped))  # ended because of another
         unread = Failure("A program ended before it had read all its input")
         raise (causes or [unread])[0] from None
     return given, taken

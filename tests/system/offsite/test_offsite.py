@@ -364,7 +364,7 @@ def test_an_encrypted_copy_shows_only_what_a_list_needs(host: Host, encrypted: s
     names = {path.name for path in host.lab.path(folder).iterdir()}
     parts = {name for name in names if name.endswith(".age")}
     about = {"manifest.json", "SHA256SUMS", "copy.json", "signature.json"}
-    assert names - parts == about and len(parts) == 6
+    assert names - parts == about and len(parts) == 7
     secret = host.gitlab.environment()["MM_GITLABSETTINGS_SECRET"]
     assert host.lab.run("grep", "-rl", secret, folder, check=False).stdout == ""
     answer = host.product("list", "--from", "nas")

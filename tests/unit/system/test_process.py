@@ -368,6 +368,22 @@ def test_who_reads_is_blamed_and_the_programs_of_the_giver_end(round_: int, mark
     wait_until(lambda: not running(mark))
 
 
+@pytest.mark.parametrize("round_", range(5))
+def test_what_fails_within_the_giver_is_blamed_and_not_the_program_that_it_ends(
+    round_: int, mark: str
+) -> None:
+    def fail() -> None:
+        wait_until(lambda: len(running(mark)) == 6)
+        raise Failure("the cause")
+
+    def give(put: parallel.Put) -> None:
+        parallel.run_all(fail, lambda: process.run(forever(mark)))
+
+    with pytest.raises(Failure, match="the cause"):
+        parallel.pipe_between(give, lambda source: process.run(forever(mark), stdin=source))
+    wait_until(lambda: not running(mark))
+
+
 def test_who_does_not_read_all_has_failed() -> None:
     def give(put: parallel.Put) -> None:
         put(bytes(3_000_000))
