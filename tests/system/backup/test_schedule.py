@@ -214,6 +214,8 @@ def test_a_run_that_finds_another_steps_aside_in_silence(often: Often) -> None:
 def test_hourly_retention_keeps_the_newest_of_each_hour(often: Often) -> None:
     often.lab.write(CONFIG, QUARTERLY.replace("{last: 50}", "{hourly: 3}"), mode=0o640)
     try:
+        # So much at once needs an administrator.
+        assert often.now("gitlab-mm", "prune", "--yes").returncode == 0
         for _ in range(12):
             often.server.gitlab.sql("UPDATE posts SET message = message || '.' WHERE true")
             assert often.ask()["exit_code"] == 0
@@ -233,7 +235,7 @@ def test_cron_asks_by_itself_and_mails_nothing(often: Often) -> None:
     sets = often.server.sets()
     lab.run("touch", "--date", "2 days ago", STAMP)  # the job has the real clock
     with often.cron("10:14:57"):
-        wait_until(lambda: len(often.server.sets()) > len(sets), 90, "a set by cron")
+        wait_until(lambda: {*often.server.sets()} - {*sets}, 90, "a set by cron")
     lab.run("rm", "/usr/sbin/sendmail")
     assert not lab.path(mail).exists(), lab.read(mail)
 
