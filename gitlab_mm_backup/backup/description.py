@@ -15,6 +15,7 @@ from ..errors import Failure
 from ..mattermost.site import Site
 from ..postgresql.catalog import Unread
 from ..postgresql.contents import Upload
+from ..postgresql.dump import DatabaseState
 from ..sso import check
 from ..store import archive_writer, manifest
 from ..store.manifest import Credentials, Database, Manifest, Part
@@ -44,6 +45,7 @@ class Written:
     attributes: Attributes
     properties: Properties  # of the database
     told: Sequence[str]  # what of the database no restore brings back as it was
+    state: DatabaseState | None = None  # of the database, where it was asked for
 
     @property
     def links(self) -> dict[str, str]:

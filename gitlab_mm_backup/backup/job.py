@@ -25,19 +25,28 @@ from ..postgresql.dump import Counted, DatabaseSnapshot, DumpBlockedOthers
 from ..store import archive_writer, inventory, manifest, prune, soundness
 from ..store.archive_writer import Survey, survey
 from ..store.inventory import Store
-from ..store.local import PartWriter
-from ..store.manifest import Credentials, Manifest, Part
+from ..store.manifest import Credentials, Manifest
 from ..store.prune import Owner
 from ..store.restic_store import ResticStore
 from ..store.sets import BackupSet, Sign
 from ..system import disk_space, humanize, progress, signals
 from ..system.parallel import run_all
-from ..system.process import compress
-from . import absence, baseline, configuration, description, incremental, parts, room
+from . import (
+    absence,
+    baseline,
+    configuration,
+    database,
+    description,
+    incremental,
+    parts,
+    room,
+    unchanged,
+)
 from .attributes import look
 from .configuration import NONE, Configuration
 from .description import Written
 from .incremental import Packed
+from .unchanged import Sources
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +65,7 @@ class Before:
     fuller: Manifest | None = None  # the sound set that it must not fall short of
     note: str = ""  # of the administrator, for the set
     configuration: Configuration = NONE  # this program's own, for the set
+    sources: Sources | None = None  # where a later run may ask what was changed since
 
     @property
     def described(self) -> Mapping[str, Any]:
@@ -109,6 +119,8 @@ def backup(
     with hooks.on_failure(variables):
         hooks.run_phase("pre-backup", variables)
         before = dataclasses.replace(look_before(store, settings), note=note)
+        if settings.schedule and make is None and site.missing is None:
+            before = dataclasses.replace(before, sources=unchanged.look(site, settings, store))
         made = (make or make_set)(site, settings, store, before)
     host, notes = baseline.settle(identity.own(), store, made.manifest)
     store.serve(host)
@@ -191,29 +203,37 @@ def make_set(
     roles = _roles(site)  # once: the owner of the directories may replace them later
     room.refuse_without(site, store, before.own, _folders(roles), whole=whole)
     pack_files = _packer(roles, settings, store, before, alone, started)
+    watched = before.sources is not None
     with store.create(name) as staging:
         contents = _undisturbed(
             lambda: room.watched(
-                store, lambda: _write_parts(site, roles, settings, store, staging, pack_files)
+                store,
+                lambda: _write_parts(site, roles, settings, store, staging, pack_files, watched),
             ),
             staging,
         )
         ours = configuration.pack(before.configuration, settings, staging)
         contents = dataclasses.replace(contents, parts={**contents.parts, **ours})
         described = description.describe(site, name, started, time.monotonic() - clock, contents)
-        described = dataclasses.replace(
-            described,
-            purpose=purpose,
-            told=_told(site, described, contents, before),
-            **before.described,
-        )
-        if purpose == BACKUP and before.fuller is not None:
-            lost = baseline.shrinkage(described, before.fuller, settings.shrunken_below)
-            fuller = before.fuller.name if lost else ""
-            described = dataclasses.replace(described, shrunken=lost, fuller=fuller)
+        told = _told(site, described, contents, before)
+        described = _with_history(described, settings, before, purpose, told)
         if purpose == BACKUP:
             signals.ignore()  # there is a set now, which must not be told as a failure
-        return store.complete(staging, described, contents.packed.base, before.sign)
+        made = store.complete(staging, described, contents.packed.base, before.sign)
+    if before.sources is not None:
+        unchanged.keep(made, before.sources, contents.state)
+    return made
+
+
+def _with_history(
+    described: Manifest, settings: Settings, before: Before, purpose: str, told: Sequence[str]
+) -> Manifest:
+    """Return the manifest of a set with what was known before, and what it lacks."""
+    described = dataclasses.replace(described, purpose=purpose, told=told, **before.described)
+    if purpose != BACKUP or before.fuller is None:
+        return described
+    lost = baseline.shrinkage(described, before.fuller, settings.shrunken_below)
+    return dataclasses.replace(described, shrunken=lost, fuller=before.fuller.name if lost else "")
 
 
 def _told(site: Site, described: Manifest, written: Written, before: Before) -> list[str]:
@@ -280,6 +300,7 @@ def _write_parts(
     store: Store,
     staging: Path,
     pack_files: _PackFiles,
+    watched: bool,
 ) -> Written:
     """Write all parts; the snapshot comes first, so that every upload in it is in the archive."""
     folders, etc, excluded = _folders(roles), *parts.gitlab_settings(site)
@@ -288,9 +309,9 @@ def _write_parts(
         found = survey(folders, owners=site.missing is None)
         return pack_files(staging, found), found
 
-    with dump.snapshot(site.database) as snapshot:
-        (dumped, counted), (packed, found), (of_etc, there), kept, attributes = run_all(
-            lambda: _dump(site, settings, store, staging, snapshot),
+    with dump.snapshot(site.database, watched=watched) as snapshot:
+        (rows, counted), (packed, found), (of_etc, there), kept, attributes = run_all(
+            lambda: database.write(site, settings, store, staging, snapshot),
             pack_all,
             lambda: parts.pack_gitlab_settings(site, settings, staging),
             lambda: parts.pack_settings(site, staging / "settings.json"),
@@ -298,7 +319,7 @@ def _write_parts(
             cancel=snapshot.cancel,
         )
     return Written(
-        {"database": dumped, **packed.parts, "settings": kept, **of_etc},
+        {**rows, **packed.parts, "settings": kept, **of_etc},
         dataclasses.replace(snapshot.database, rows=counted.rows),
         roles,
         snapshot.installation,
@@ -310,6 +331,7 @@ def _write_parts(
         attributes,
         snapshot.properties,
         _beyond_a_restore(snapshot, counted),
+        counted.state,
     )
 
 
@@ -321,24 +343,6 @@ def _beyond_a_restore(snapshot: DatabaseSnapshot, counted: Counted) -> list[str]
         *provisions.beyond(snapshot.properties),
         *restorable.beyond_owner(counted.lines, snapshot.server, snapshot.properties),
     ]
-
-
-def _dump(
-    site: Site,
-    settings: Settings,
-    store: Store,
-    staging: Path,
-    snapshot: DatabaseSnapshot,
-) -> tuple[Part, Counted]:
-    """Write the dump; return its part, and the counts in its snapshot."""
-    if isinstance(store, ResticStore):  # uncompressed: compressed, restic could not deduplicate it
-        return store.keep_dump(
-            staging, functools.partial(dump.dump, site.database, site.client_programs, snapshot)
-        )
-    writer = PartWriter(staging / "database.dump.zst")
-    compressor = compress(settings.database_level, settings.packers)
-    counted = dump.dump(site.database, site.client_programs, snapshot, compressor, writer.write)
-    return writer.finish("pg_dump custom, zstd"), counted
 
 
 def _roles(site: Site) -> dict[str, str]:

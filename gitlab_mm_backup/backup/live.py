@@ -23,10 +23,11 @@ class Live:
     installation: str = ""
     contents: Contents | None = None
     trouble: str = ""  # why there are no contents, "" where there are
+    in_use: bool = False  # known without its contents
 
     @property
     def used(self) -> bool:
-        return self.contents is not None and not self.contents.empty
+        return self.in_use or (self.contents is not None and not self.contents.empty)
 
 
 @progress.waiting("database")
@@ -43,6 +44,18 @@ def look(site: Site | None) -> Live:
     if absent or counted is None:
         return Live(installation, trouble=absent or _UNEXPECTED)
     return Live(installation, counted)
+
+
+@progress.waiting("database")
+def glance(site: Site | None) -> Live:
+    """Do the same without counting, which takes long in a large database."""
+    if site is None:
+        return Live()
+    try:
+        with connection.within(site.database) as session:
+            return Live(contents.installation(session), in_use=contents.in_use(session))
+    except Failure as failure:
+        return Live(trouble=str(failure))
 
 
 def installation(site: Site | None, host: Host) -> str:

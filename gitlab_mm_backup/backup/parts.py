@@ -122,19 +122,21 @@ def pack_gitlab_settings(
 
 def pack_settings(site: Site, path: Path) -> Part:
     """Write settings.json with its secrets: the set is for root only, as GitLab's own files are."""
+    writer = PartWriter(path)
+    writer.write(settings_of(site))
+    return writer.finish("json")
+
+
+def settings_of(site: Site) -> bytes:
+    """Return the content of settings.json."""
     document: dict[str, Any] = {
         "environment_folder": str(site.environment_folder or ""),
         "environment": {name: value.reveal() for name, value in site.environment.items()},
         "config": _config(site),
         "effective": site.settings.tree,
     }
-    writer = PartWriter(path)
-    writer.write(
-        (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(
-            errors="backslashreplace"
-        )
-    )
-    return writer.finish("json")
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    return f"{text}\n".encode(errors="backslashreplace")
 
 
 def _config(site: Site) -> Mapping[str, Any]:

@@ -1,12 +1,15 @@
-"""The nightly run under cron: once a night, later if the host was off at that time."""
+"""Scheduled runs: once a night or by ``schedule``, later if the host was off at that time."""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Union
 
+from ..config.schedule import TICK, Schedule
 from ..errors import ExitCode, Failure
 from ..system.files import STATE
 
@@ -26,6 +29,46 @@ def is_due(at: str, now: datetime, stamp: Path = STAMP) -> bool:
         record(stamp)
         return False
     return last is None or not covers(last, at, now)
+
+
+@dataclass(frozen=True)
+class Nightly:
+    """One run a night at a time of day, as cron names it; None: never, for nothing is scheduled."""
+
+    at: str | None
+    words = "Tonight's set already exists"
+
+    def due(self, now: datetime, stamp: Path = STAMP) -> bool:
+        return self.at is not None and is_due(self.at, now, stamp)
+
+    def covers(self, made: datetime, now: datetime) -> bool:
+        return self.at is not None and covers(made, self.at, now)
+
+
+@dataclass(frozen=True)
+class Often:
+    """Runs by ``schedule`` of config.yml."""
+
+    schedule: Schedule
+    words = "The set of this time already exists"
+
+    def due(self, now: datetime, stamp: Path = STAMP) -> bool:
+        """Tell whether a run is due now; asked every quarter of an hour.
+
+        A run that was missed is made once, at the next question. On a new host the first one is at
+        the next slot, not at once.
+        """
+        last = last_run(stamp)
+        if last is None and now - self.schedule.began(now) >= TICK:
+            record(stamp)
+            return False
+        return last is None or not self.schedule.covers(last, now)
+
+    def covers(self, made: datetime, now: datetime) -> bool:
+        return self.schedule.covers(made.astimezone(), now)
+
+
+Plan = Union[Nightly, Often]
 
 
 def covers(made: datetime, at: str, now: datetime) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ..errors import ExitCode, Failure
 from ..result import CommandResult
 from ..system import humanize
 from . import common, offsite
@@ -16,8 +17,12 @@ from .common import settings_and_store, verb
 
 if TYPE_CHECKING:
     from ..backup.job import BackupResult
+    from ..backup.schedule import Plan
+    from ..config.settings import Settings
+    from ..mattermost.site import Site
     from ..store.inventory import Store
     from ..store.manifest import Manifest
+    from ..store.sets import BackupSet
     from .output import Context
 
 _LONGEST_NOTE = 200
@@ -54,11 +59,11 @@ def backup_result(made: BackupResult) -> CommandResult:
     )
 
 
-def with_next(made: CommandResult, now: datetime) -> CommandResult:
+def with_next(made: CommandResult, now: datetime, ours: Settings) -> CommandResult:
     """Add the last line of a backup: when the next one starts, or the command that helps."""
     from ..health import scheduler
 
-    night = scheduler.look(now)
+    night = scheduler.look(now, ours.schedule)
     text = ". ".join(filter(None, (f"Next run: {night.words}", night.fix and f"Run: {night.fix}")))
     return replace(made, lines=[*made.lines, text])
 
@@ -74,6 +79,36 @@ def _one_line(context: click.Context, option: click.Parameter, text: str) -> str
     if len(text) > _LONGEST_NOTE or not text.isprintable():
         raise click.BadParameter(f"give one line of at most {_LONGEST_NOTE} characters")
     return text
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of a backup."""
+
+    if_present: bool
+    due: str | None
+    root: Path | None
+    note: str
+    scheduled: bool
+
+    def plan(self, context: Context) -> Plan | None:
+        """Return by what it is decided whether a run is due; None for a run by hand.
+
+        ``schedule`` of config.yml decides also where cron names a time.
+        """
+        from ..backup.schedule import Nightly, Often
+        from ..config.schedule import UNKNOWN
+
+        if self.due is None and not self.scheduled:
+            return None
+        try:
+            often = context.settings().schedule
+        except Failure:
+            # The run itself fails: at its time, and not at every question.
+            often = UNKNOWN if self.scheduled else None
+        if often is not None:
+            return Often(often)
+        return Nightly(self.due)
 
 
 @click.command()
@@ -92,48 +127,122 @@ def _one_line(context: click.Context, option: click.Parameter, text: str) -> str
 @click.option(
     "--note", metavar="TEXT", default="", callback=_one_line, help="A line about this set."
 )
+@click.option(
+    "--scheduled",
+    is_flag=True,
+    help="For cron and the timer of schedule in config.yml: do nothing if no run is due, another run is "
+    "at work or nothing has changed.",
+)
 @common.wait_option
 @verb
-def backup(
-    context: Context, if_present: bool, due: str | None, root: Path | None, note: str
-) -> CommandResult:
+@common.filled(Asked)
+def backup(context: Context, asked: Asked) -> CommandResult:
     """Back up Mattermost while it runs, then prune old sets.
 
     If GitLab 19 has removed Mattermost, the remaining data is backed up, and the set is marked as
     salvaged.
     """
-    from ..backup import from_disk, job, salvage, schedule
-    from ..mattermost import detect, guest
-    from ..mattermost.journal import Journal
-    from ..restore import rollback, search_index
-    from ..system import process
-
     now = datetime.now().astimezone()
-    if due is not None and not schedule.is_due(due, now):
+    plan = asked.plan(context)
+    if plan is not None and not plan.due(now):
         return CommandResult({"set": None}, [])
     context.load_everything()
-    with context.only_run():
-        if due is not None:
-            schedule.record()
-        absent = detect.never_set_up() if if_present else ""
-        if absent:
-            return CommandResult({"set": None}, [absent])
-        rollback.refuse_unfinished(Journal())
-        ours, store = settings_and_store(context)
-        if due is not None and any(schedule.covers(moment, due, now) for moment in _moments(store)):
-            return CommandResult({"set": None}, ["Tonight's set already exists"])
-        process.lower_priority(ours.nice)
-        context.begin(ours)
-        if root is not None:
-            made = from_disk.make(root, ours, store, note)
-            outcome, more = backup_result(made), []
-        else:
-            with guest.admitted(salvage.site_here(store)) as site:
-                more = search_index.build_pending(site)
-                made = job.backup(site, ours, store, nightly=if_present, note=note)
-            outcome = with_next(offsite.with_copies(backup_result(made), ours, made.owner), now)
-        more += rollback.prune_previous(ours.keep_time)
-    return replace(outcome, warnings=[*more, *outcome.warnings, *job.follow(made)])
+    try:
+        with context.only_run():
+            outcome, made = _run(context, asked, plan, now)
+    except Failure as failure:
+        if failure.exit_code is not ExitCode.LOCKED or not asked.scheduled:
+            raise
+        return _stepped_aside(failure)
+    if made is None:
+        return outcome
+    from ..backup import job
+
+    return replace(outcome, warnings=[*outcome.warnings, *job.follow(made)])
+
+
+def _run(
+    context: Context, asked: Asked, plan: Plan | None, now: datetime
+) -> tuple[CommandResult, BackupResult | None]:
+    """Make a set where one is wanted, with the lock held; return None where none was made."""
+    from ..backup import schedule
+    from ..mattermost import detect
+    from ..mattermost.journal import Journal
+    from ..restore import rollback
+    from ..system import process
+
+    if plan is not None:
+        schedule.record()
+    absent = detect.never_set_up() if asked.if_present else ""
+    if absent:
+        return CommandResult({"set": None}, [absent]), None
+    rollback.refuse_unfinished(Journal())
+    ours, store = settings_and_store(context)
+    if plan is not None and any(plan.covers(moment, now) for moment in _moments(store)):
+        return CommandResult({"set": None}, [plan.words]), None
+    process.lower_priority(ours.nice)
+    context.begin(ours)
+    outcome, made = _made(asked, ours, store, now)
+    more = rollback.prune_previous(ours.keep_time)
+    return replace(outcome, warnings=[*more, *outcome.warnings]), made
+
+
+def _made(
+    asked: Asked, ours: Settings, store: Store, now: datetime
+) -> tuple[CommandResult, BackupResult | None]:
+    """Make a set; return None where nothing has changed since the newest one."""
+    from ..backup import from_disk, job, salvage
+    from ..mattermost import guest
+    from ..restore import search_index
+
+    if asked.root is not None:
+        made = from_disk.make(asked.root, ours, store, asked.note)
+        return _after(made, ours, now), made
+    with guest.admitted(salvage.site_here(store)) as site:
+        more = search_index.build_pending(site)
+        newest = _unchanged(site, ours, store) if asked.scheduled else None
+        if newest is not None:
+            return unchanged_result(newest, ours, more), None
+        made = job.backup(site, ours, store, nightly=asked.if_present, note=asked.note)
+    outcome = _after(made, ours, now)
+    return replace(outcome, warnings=[*more, *outcome.warnings]), made
+
+
+def _after(made: BackupResult, ours: Settings, now: datetime) -> CommandResult:
+    """Copy a set to other machines; return the result, with the next run."""
+    return with_next(offsite.with_copies(backup_result(made), ours, made.owner), now, ours)
+
+
+def _unchanged(site: Site, ours: Settings, store: Store) -> BackupSet | None:
+    """Return the newest set where nothing has changed since."""
+    from ..backup import unchanged
+    from ..config import identity
+    from ..store import inventory
+
+    if site.missing is not None:
+        return None
+    return unchanged.since(site, ours, store, inventory.own_sets(identity.own(), store.sets()))
+
+
+def unchanged_result(newest: BackupSet, ours: Settings, warnings: list[str]) -> CommandResult:
+    """Return the result of a run that made no set; copies that are missing elsewhere are made."""
+    from ..config import identity
+    from ..offsite import ledger
+    from ..store.prune import Owner
+
+    text = f"Unchanged since {newest.name}: no set was made"
+    outcome = CommandResult({"set": newest.name, "unchanged": True}, [text], warnings)
+    copied = ledger.by_set().get(newest.name, ())
+    if all(remote in copied for remote in ours.remotes):
+        return outcome
+    owner = Owner(identity.known(), newest.manifest.installation)
+    return offsite.with_copies(outcome, ours, owner)
+
+
+def _stepped_aside(failure: Failure) -> CommandResult:
+    """Return the result of a scheduled run that found another one: exit code 3, and no mail of cron."""
+    text = f"{failure.message}: {failure.detail}. This run steps aside; the next one makes the set"
+    return CommandResult({"set": None}, [text], code=ExitCode.LOCKED)
 
 
 def _moments(store: Store) -> list[datetime]:

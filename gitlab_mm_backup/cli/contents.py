@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,20 +13,22 @@ import click
 
 from .. import clock
 from ..errors import Failure
+from ..restore.plan import LATEST
 from ..result import CommandResult
 from ..system import humanize
 from . import offsite
 from .common import SET_HELP, filled, settings_and_store, verb
 
 if TYPE_CHECKING:
+    from ..config.settings import Settings
     from ..rehearsal.described import Described, Listing
     from ..rehearsal.difference import Change, Difference
     from ..rehearsal.directory import Directory
     from ..rehearsal.search import Query
+    from ..store.inventory import Store
     from ..store.sets import BackupSet
     from .output import Context
 
-LATEST = "latest"
 _MOST_SHOWN = 20  # changes of a kind, in the text
 _PATIENCE = 2  # seconds that somebody who pressed TAB waits
 # A shell expands what it completes with: other names are not offered.
@@ -66,6 +68,21 @@ class Options:
             since=clock.start_of(self.since, now) if self.since else None,
             until=clock.end_of(self.until, now) if self.until else None,
             deleted=deleted,
+        )
+
+    @property
+    def finds(self) -> tuple[bool, bool]:
+        """Whether uploads are looked for, and messages."""
+        return bool(self.file) or not self.text, bool(self.text) or not self.file
+
+    def look(
+        self, settings: Settings, store: Store, name: str = "", *, messages: bool
+    ) -> AbstractContextManager[BackupSet]:
+        """Make set ``name``, or the wanted one, available; its dump only for ``messages``."""
+        return offsite.looked_at(
+            *(settings, store, self.place, name or self.wanted, self.identity),
+            files=False,
+            messages=messages,
         )
 
     def refuse_odd_search(self) -> None:
@@ -117,11 +134,9 @@ def ls(context: Context, options: Options) -> CommandResult:
 
     ours, store = settings_and_store(context)
     query = options.query(deleted=options.deleted)
-    there = offsite.looked_at(
-        ours, store, options.place, options.wanted, options.identity, files=False
-    )
-    with there as set_:
-        if not (options.channel or options.user):
+    whose = options.channel or options.user
+    with options.look(ours, store, messages=not whose) as set_:
+        if not whose:
             counted = counts.count(set_)
             return listing_result(set_.name, described.listing(counted, deleted=options.deleted))
         found = search.look(set_, query)
@@ -151,9 +166,8 @@ def find(context: Context, options: Options) -> CommandResult:
     query, finds = options.query(deleted=True), Finds()
     wanted = offsite.names(ours, store, options.place) if options.every else [options.wanted]
     for name in wanted:
-        there = offsite.looked_at(ours, store, options.place, name, options.identity, files=False)
         try:
-            with there as set_:
+            with options.look(ours, store, name, messages=options.finds[1]) as set_:
                 finds.add(set_, query, options)
         except Unknown as failure:
             finds.unknown.append(failure)
@@ -229,7 +243,7 @@ def names(context: Context, kind: str, wanted: str) -> CommandResult:
     from ..rehearsal import directory
 
     ours, store = settings_and_store(context)
-    with offsite.looked_at(ours, store, None, wanted, None, files=False) as set_:
+    with offsite.looked_at(ours, store, None, wanted, None, files=False, messages=False) as set_:
         found = directory.within(set_, _PATIENCE)
     printed = sorted(filter(_WORD.fullmatch, names_of(found, kind))) if found else []
     return CommandResult({"set": set_.name, "names": printed}, printed, answer=True)
@@ -270,8 +284,7 @@ class Finds:
         """Search one more set; what a newer one holds is described as it was there."""
         from ..rehearsal import described, search
 
-        both = not (options.file or options.text)
-        uploads, messages = bool(options.file) or both, bool(options.text) or both
+        uploads, messages = options.finds
         found = search.look(set_, query, uploads=uploads, messages=messages)
         for upload in found.uploads:
             _note(self.uploads, described.upload(upload, found.directory), set_.name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import Failure
+from ..restore.plan import LATEST
 from ..result import CommandResult
 from ..system import environment, humanize
 from . import common, offsite
 from .common import SET_HELP, filled, settings_and_store, verb
-from .contents import LATEST, Options, file_option, time_options, whose_options
+from .contents import Options, file_option, time_options, whose_options
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -68,40 +68,42 @@ def extract(context: Context, options: Options) -> CommandResult:
     overwritten: a number is added to a name that is taken. With sudo, the files belong to the
     account that called it.
     """
-    from ..rehearsal import conversation
-
-    if options.file and (options.page or options.bulk_import):
+    with_messages = options.page or options.bulk_import
+    if options.file and with_messages:
         raise click.UsageError("--file selects uploads; leave it out with --page or --bulk-import.")
     if options.page:
+        from ..rehearsal import conversation
+
         conversation.renderer()  # without its library nothing is to be written
     ours, store = settings_and_store(context)
-    there = offsite.looked_at(
-        ours, store, options.place, options.wanted, options.identity, files=False
-    )
-    with ExitStack() as opened:
-        set_ = opened.enter_context(there)
-        if not (options.page or options.bulk_import):
+    with options.look(ours, store, messages=with_messages) as set_:
+        if not with_messages:
             return extracted_result(_extracted(set_, options, None))
-        kept = conversation.kept(ours.scratch_dir, deleted=options.deleted)
-        return extracted_result(_extracted(set_, options, opened.enter_context(kept)))
+        from ..rehearsal import conversation
+
+        with conversation.kept(ours.scratch_dir, deleted=options.deleted) as messages:
+            return extracted_result(_extracted(set_, options, messages))
 
 
 def _extracted(set_: BackupSet, options: Options, messages: Messages | None) -> Extracted:
     """Look for what is wanted, and write it."""
-    from ..rehearsal import bulk_import, conversation, extraction, output_folder, search
+    from ..rehearsal import extraction, output_folder, search
 
     assert options.to is not None
     query, take = options.query(deleted=True), messages.add if messages else None
     found = search.look(set_, query, messages=messages is not None, take=take)
     uploads = [upload for upload in found.uploads if options.deleted or not upload.deleted]
-    if messages is not None:
-        messages.complete(set_, found)
-    said = messages.conversations() if messages else []
     place: Place = extraction.together
-    small, material = list(conversation.avatars(said)), None
-    if options.bulk_import:
-        material = bulk_import.collect(set_, said, found.directory)
-        small, place = material.small_files, bulk_import.place
+    small, said, material = list[str](), list["Conversation"](), None
+    if messages is not None:
+        from ..rehearsal import bulk_import, conversation
+
+        messages.complete(set_, found)
+        said = messages.conversations()
+        small = list(conversation.avatars(said))
+        if options.bulk_import:
+            material = bulk_import.collect(set_, said, found.directory)
+            small, place = material.small_files, bulk_import.place
     asker = output_folder.Asker(*environment.sudo())
     with output_folder.opened(options.to, asker) as folder:
         made = extraction.extract(set_, uploads, folder, small, place)

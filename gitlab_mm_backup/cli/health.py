@@ -277,7 +277,9 @@ def report(context: Context, file: Path) -> CommandResult:
     from ..health import report as host_report
 
     store, ours = context.store(), context.settings()
-    made = host_report.report(host_report.collect(store), host_report.protection(store, ours))
+    made = host_report.report(
+        host_report.collect(store, ours.schedule), host_report.protection(store, ours)
+    )
     return report_result(made, html.write_report(file, made))
 
 

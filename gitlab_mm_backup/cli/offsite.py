@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import Failure
+from ..restore.plan import LATEST
 from ..result import CommandResult
 from ..system import humanize
 from . import common
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ..restore.plan import RestoreOptions
     from ..restore.source import RestoreSource
     from ..store.inventory import Store
+    from ..store.manifest import Manifest
     from ..store.prune import Owner
     from ..store.sets import BackupSet
     from ..system.redaction import Secret
@@ -141,7 +143,7 @@ def _newest() -> Want:
     from ..restore.choice import Want
 
     return Want(
-        identity.known(), identity.full_hostname(), live.look(detect.find_any()), sound=False
+        identity.known(), identity.full_hostname(), live.glance(detect.find_any()), sound=False
     )
 
 
@@ -154,29 +156,52 @@ def looked_at(
     identity: Path | None,
     *,
     files: bool = True,
+    messages: bool = True,
 ) -> Iterator[BackupSet]:
     """Yield a set of the store, or a copy in scratch that is removed afterwards.
 
     Without ``files`` those of a copy are not fetched: what is wanted of them is read in place.
+    Without ``messages`` its dump is not, where its names do.
     """
+    if place is None:
+        _key(place, identity)
+        yield _of_store(store, wanted)
+        return
+    with _copied(settings, place, wanted, identity, files, messages) as set_:
+        yield set_
+
+
+@contextmanager
+def _copied(
+    settings: Settings,
+    place: str,
+    wanted: str,
+    identity: Path | None,
+    files: bool,
+    messages: bool,
+) -> Iterator[BackupSet]:
     from ..offsite import copies, download
     from ..restore import choice, source
+    from ..store.manifest import NAMES
+    from ..store.restic_set import DATABASE, FILES
+
+    def but(manifest: Manifest | None) -> list[str]:
+        """Return the parts that are not fetched."""
+        named = manifest is not None and NAMES in manifest.parts
+        return [] if files else [FILES, *([DATABASE] if named and not messages else [])]
 
     key = _key(place, identity)
-    if place is None:
-        yield source.find(settings, store, "", wanted, None, _newest()).set
-        return
     scratch, repository = settings.scratch_dir, source.store_elsewhere(settings, place, key)
     if repository is not None:
-        if wanted == source.LATEST:
+        if wanted == LATEST:
             found = choice.of_store(repository)
             wanted = choice.choose(found, _newest(), repository.where).name
         chosen = repository.find(wanted)
-        with repository.fetched(chosen, scratch, streamed=not files) as set_:
+        with repository.fetched(chosen, scratch, but(chosen.manifest)) as set_:
             yield set_
         return
     remote = download.place(settings, place)
-    if wanted == source.LATEST:
+    if wanted == LATEST:
         wanted = choice.choose(choice.of_remote(remote), _newest(), remote.name).name
     entry = copies.find(remote, wanted)
     if files:
@@ -184,8 +209,16 @@ def looked_at(
             yield set_
         return
     download.refuse_locked(remote, entry, key)
-    with download.streamed(remote, entry, scratch, key) as set_:
+    with download.streamed(remote, entry, scratch, key, but(entry.manifest)) as set_:
         yield set_
+
+
+def _of_store(store: Store, wanted: str) -> BackupSet:
+    if wanted != LATEST:
+        return store.find(wanted)
+    from ..restore import choice
+
+    return store.named(choice.choose(choice.of_store(store), _newest(), store.where).name)
 
 
 def names(settings: Settings, store: Store, place: str | None) -> list[str]:

@@ -16,6 +16,7 @@ from ..backup import (
     attributes,
     baseline,
     configuration,
+    database,
     description,
     from_disk,
     incremental,
@@ -25,6 +26,7 @@ from ..backup import (
     salvage,
     schedule,
     targets,
+    unchanged,
 )
 from ..backup import job as backup_job
 from ..config import (
@@ -43,6 +45,7 @@ from ..config import (
     secret_files,
     settings,
 )
+from ..config import schedule as config_schedule
 from ..container import engine, image, mounts, selection, view
 from ..health import (
     doctor,
@@ -107,6 +110,7 @@ from ..postgresql import (
     endpoint,
     index_builds,
     load,
+    names,
     provisions,
     restorable,
     scratch,
@@ -154,6 +158,7 @@ from ..restore import job as restore_job
 from ..sso import accounts, advice, check, credentials, oauth, repair, stored_secret
 from ..store import (
     archive_reader,
+    archive_rules,
     archive_writer,
     check_records,
     file_list,

@@ -114,7 +114,7 @@ def rehearse(
 ) -> CommandResult:
     """Test a set: restore it into a temporary PostgreSQL and directory; start Mattermost there."""
     from ..backup import salvage
-    from ..rehearsal import job
+    from ..rehearsal import job, limits
     from ..restore import choice
     from ..store import check_records
     from ..store.check_records import Depth
@@ -124,8 +124,8 @@ def rehearse(
     context.load_everything()
     with lock.only_rehearsal():
         ours, store = settings_and_store(context)
-        now = datetime.now().astimezone()
-        if if_due and not job.is_due(ours.rehearse, check_records.history(), now):
+        now, done = datetime.now().astimezone(), check_records.history()
+        if if_due and not limits.is_due(ours.rehearse, done, now, ours.schedule):
             text = f"No rehearsal is due (rehearse: {ours.rehearse})"
             return CommandResult({"set": None}, [text])
         depth = Depth.QUICK if quick else Depth.FULL if full else Depth.USUAL

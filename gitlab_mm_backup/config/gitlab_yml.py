@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +45,27 @@ def unreadable(path: Path, error: Exception) -> Failure:
         "Run gitlab-ctl reconfigure, which writes the file again.",
         ExitCode.USAGE,
     )
+
+
+@dataclass(frozen=True)
+class Upload:
+    """``backup.upload`` of gitlab.yml: the connection of fog, the bucket, and its options."""
+
+    connection: Mapping[str, Any] = field(repr=False)
+    directory: str
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+def upload(section: Any, encryption_key: str = "") -> Upload | None:
+    """Return ``backup.upload`` of gitlab.yml, None if GitLab uploads nothing.
+
+    ``encryption_key`` is GITLAB_BACKUP_ENCRYPTION_KEY of GitLab's environment.
+    """
+    if not isinstance(section, dict) or not isinstance(section.get("connection"), dict):
+        return None
+    if not section["connection"]:
+        return None
+    options = {**section}
+    if encryption_key and not options.get("encryption_key"):
+        options["encryption_key"] = encryption_key
+    return Upload(section["connection"], str(section.get("remote_directory") or ""), options)

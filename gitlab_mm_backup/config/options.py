@@ -11,6 +11,7 @@ from typing import Any
 
 from ..system.disk_space import Size
 from ..system.redaction import Secret
+from . import schedule
 
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 _POWERS = {"M": 20, "G": 30}  # of two
@@ -155,6 +156,11 @@ def _show_duration(value: timedelta | None) -> Any:
         if value is not None and not value % timedelta(**{name: 1}):
             return f"{value // timedelta(**{name: 1})}{unit}"
     return 0
+
+
+def times() -> Kind:
+    """Return the kind of a schedule: a Schedule."""
+    return Kind(schedule.read, schedule.schema(), schedule.show)
 
 
 def rate() -> Kind:

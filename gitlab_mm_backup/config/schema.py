@@ -14,6 +14,7 @@ from .options import (
     rate,
     secret,
     size,
+    times,
     words,
 )
 
@@ -159,6 +160,15 @@ OPTIONS: tuple[Option, ...] = (
         "0: only if necessary.",
         duration(),
         "7d",
+    ),
+    Option(
+        "schedule",
+        "When scheduled backups are made, if once a night is not enough: hourly, every 15 min, every 30 "
+        "min, or times of day in quarters of an hour. hourly and every need files: incremental or "
+        "store: restic, where a run costs what changed. A run is skipped if nothing changed. Default: "
+        "nightly, at the time in /etc/cron.d/gitlab-mm-backup or of gitlab-mm-backup.timer.",
+        times(),
+        example="every 15 min",
     ),
     Option(
         "offsite",

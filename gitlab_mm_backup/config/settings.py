@@ -15,11 +15,12 @@ from ..errors import Failure
 from ..system import environment, files
 from ..system.disk_space import Size
 from ..system.redaction import Secret
-from . import config_file
+from . import config_file, schedule
 from .config_file import Problem
-from .gitlab_yml import GITLAB_YML, production, unreadable
+from .gitlab_yml import GITLAB_YML, Upload, production, unreadable, upload
 from .options import Option, leaves
-from .schema import FULL, KEEP_RULES, OPTIONS
+from .schedule import Schedule
+from .schema import FULL, INCREMENTAL, KEEP_RULES, OPTIONS
 
 
 @dataclass(frozen=True)
@@ -136,30 +137,6 @@ def _rules_of_remote(values: Mapping[str, Any]) -> Rules | None:
     return Rules(keep_time=values["keep_time"], **given)
 
 
-@dataclass(frozen=True)
-class Upload:
-    """``backup.upload`` of gitlab.yml: the connection of fog, the bucket, and its options."""
-
-    connection: Mapping[str, Any] = field(repr=False)
-    directory: str
-    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-
-def upload(section: Any, encryption_key: str = "") -> Upload | None:
-    """Return ``backup.upload`` of gitlab.yml, None if GitLab uploads nothing.
-
-    ``encryption_key`` is GITLAB_BACKUP_ENCRYPTION_KEY of GitLab's environment.
-    """
-    if not isinstance(section, dict) or not isinstance(section.get("connection"), dict):
-        return None
-    if not section["connection"]:
-        return None
-    options = {**section}
-    if encryption_key and not options.get("encryption_key"):
-        options["encryption_key"] = encryption_key
-    return Upload(section["connection"], str(section.get("remote_directory") or ""), options)
-
-
 CONFIG_FILE = Path("/etc/gitlab-mm-backup/config.yml")
 _named: Path | None = None  # by --config
 # The encryption key of uploads, unless gitlab.yml has it.
@@ -168,6 +145,7 @@ _NO_RULES = Rules()
 _SAME_NAMES = (  # options that Settings has by the name they have in config.yml
     "files",
     "full_every",
+    "schedule",
     "jobs",
     "nice",
     "min_free",
@@ -228,6 +206,7 @@ class Settings:
     upgrade_gate: str = "block"  # the check before apt upgrades GitLab: block, warn or off
     files: str = FULL  # or INCREMENTAL
     full_every: timedelta | None = timedelta(days=7)  # None: only if necessary
+    schedule: Schedule | None = None  # None: nightly
     keep: Rules = _NO_RULES  # sets that are kept beyond keep_time
     notifications: Sequence[Notification] = ()  # where to send the results of runs
     store: str = "local"  # or restic
@@ -239,12 +218,8 @@ class Settings:
     container: str | None = None  # that GitLab is in; None: the only one
     database_host: str | None = None  # PostgreSQL behind a pooler; None: as in the DataSource
     database_port: int | None = None
-    allow_links: tuple[
-        Path, ...
-    ] = ()  # allowed targets of links that belong to Mattermost's account
-    accept_warnings: Sequence[
-        str
-    ] = ()  # texts in warnings about sets that do not change the exit code
+    allow_links: tuple[Path, ...] = ()  # targets of links that belong to Mattermost's account
+    accept_warnings: Sequence[str] = ()  # texts in warnings that do not change the exit code
     old_names: tuple[str, ...] = ()  # of options, as config.yml uses them; each with its new name
 
     @property
@@ -344,6 +319,16 @@ def _check_offsite(given: config_file.Given) -> None:
         raise config_file.bad([problem]) from None
 
 
+def _check_schedule(given: Mapping[str, config_file.Given]) -> None:
+    """Raise BadSettings for frequent runs of which each would pack all files."""
+    plan, cheap = given["schedule"], {"store": "restic", "files": INCREMENTAL}
+    if plan.value.often and not any(
+        name in given and given[name].value == word for name, word in cheap.items()
+    ):
+        problem = Problem(schedule.EXPENSIVE, "schedule", plan.line, plan.file)
+        raise config_file.bad([problem])
+
+
 def look(
     config: Path | None = None, gitlab_yml: Path = GITLAB_YML, *, required: bool = False
 ) -> list[Value]:
@@ -352,6 +337,8 @@ def look(
     if "offsite" in given:
         _check_offsite(given["offsite"])
     config_file.refuse_container(given)
+    if "schedule" in given:
+        _check_schedule(given)
     gitlab = _gitlab_backup(gitlab_yml)
     return [_value(name, option, given, gitlab) for name, option in leaves(OPTIONS)]
 

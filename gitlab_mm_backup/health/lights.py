@@ -60,7 +60,7 @@ class StatusInput:
 
 def collect(store: Store, settings: Settings) -> StatusInput:
     """Collect the data; change nothing.  Raises Failure if the directory of sets cannot be read."""
-    found = report.collect(store)
+    found = report.collect(store, settings.schedule)
     site, no_site = None, detect.absent()
     absent = bool(no_site)
     try:
@@ -83,8 +83,8 @@ def collect(store: Store, settings: Settings) -> StatusInput:
             for remote in settings.offsite
             if remote.path.startswith("/") and places.away(remote.path)
         },
-        night=scheduler.look(found.now.astimezone()),
-        offsite=ledger.newest_elsewhere(store, settings.remotes),
+        night=scheduler.look(found.now.astimezone(), settings.schedule),
+        offsite=_offsite(store, settings, found),
         host=here,
         seen=inventory.seen(sets, store.others()),
         runs=metrics.read_runs(),
@@ -92,3 +92,17 @@ def collect(store: Store, settings: Settings) -> StatusInput:
         no_site=no_site,
         absent=absent,
     )
+
+
+def _offsite(store: Store, settings: Settings, found: Found) -> dict[str, float | None]:
+    """Return the start of the newest set at each place; a copy of a set is as current as that."""
+    current = {
+        entry.set.manifest.made.timestamp(): found.current(entry.set).timestamp()
+        for entry in found.entries
+        if entry.set and entry.name in found.confirmed
+    }
+    there = ledger.newest_elsewhere(store, settings.remotes)
+    return {
+        place: moment if moment is None else current.get(moment, moment)
+        for place, moment in there.items()
+    }

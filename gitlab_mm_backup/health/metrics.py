@@ -164,7 +164,8 @@ _HELP = {
     "sets_foreign": "Sets of other hosts in the same place.",
     "set_emptied": "1 if the newest set looks emptied and was not accepted.",
     "set_oldest_timestamp_seconds": "Start of the oldest set.",
-    "set_newest_timestamp_seconds": "Start of the newest sound set.",
+    "set_newest_timestamp_seconds": "Start of the newest sound set, or of a later run that found nothing changed.",
+    "set_age_limit_seconds": "Age above which the newest set is too old, by the schedule.",
     "set_bytes": "Bytes of the newest sound set.",
     "set_part_bytes": "Bytes of a part of the newest sound set.",
     "set_rows": "Rows in the newest sound set.",
@@ -291,12 +292,13 @@ def _of_sets(facts: MetricsInput) -> Iterator[Sample]:
     emptied = found is not None and bool(sets) and found.has(sets[0].name, Kind.EMPTIED)
     yield "set_emptied", {}, int(emptied)
     if found and found.sound:
+        yield "set_newest_timestamp_seconds", {}, found.current(found.sound).timestamp()
+        yield "set_age_limit_seconds", {}, found.oldest.total_seconds()
         yield from _of_newest(found.sound)
 
 
 def _of_newest(newest: BackupSet) -> Iterator[Sample]:
     manifest = newest.manifest
-    yield "set_newest_timestamp_seconds", {}, manifest.made.timestamp()
     yield "set_bytes", {}, manifest.bytes
     for name, part in manifest.parts.items():
         yield "set_part_bytes", {"part": name}, part.bytes

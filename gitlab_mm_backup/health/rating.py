@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from ..checks import Result
+from ..config import schedule
 from ..store import check_records, soundness
 from ..store.check_records import CheckRecord, CheckVerdict
 from ..store.sets import BackupSet, SetEntry
 from ..store.soundness import Flaw, Kind
 from ..system import humanize
 
-# cron backs up every night; two hours more, if a backup takes longer than the one before.
-SET_AGE = timedelta(hours=26)
+SET_AGE = schedule.NIGHT  # of a nightly backup
 REHEARSAL_AGE = timedelta(days=8)  # rehearsals may be weekly; a day more, for the same reason
 
 
@@ -44,6 +44,15 @@ class Found:
     now: datetime
     flaws: Mapping[str, Sequence[Flaw]] = field(default_factory=dict)  # by a set's name
     foreign: Collection[str] = ()  # names of the sets of other hosts
+    confirmed: Mapping[str, datetime] = field(default_factory=dict)  # set -> nothing changed until
+    oldest: timedelta = SET_AGE  # of the newest set, by the schedule
+
+    def current(self, set_: BackupSet) -> datetime:
+        """Return the moment whose state a set has: when it was made, or a later unchanged one."""
+        return self.confirmed.get(set_.name, set_.manifest.made)
+
+    def age(self, set_: BackupSet) -> timedelta:
+        return self.now - self.current(set_)
 
     def has(self, name: str, *kinds: Kind) -> bool:
         """Return whether a set has a flaw of one of these kinds."""
@@ -123,11 +132,11 @@ def evaluate(found: Found, newest: BackupSet | None) -> RatingReason:
 def _judge_age(found: Found, newest: BackupSet, record: CheckRecord) -> RatingReason:
     """A proof counts only if it is new, and so is the set."""
     passed = f"The newest set passed its rehearsal on {humanize.moment(record.made)}"
-    age, age_of_set = found.now - record.made, found.now - newest.manifest.made
+    age, age_of_set = found.now - record.made, found.age(newest)
     if age > REHEARSAL_AGE:
         reason = f"Out of date. {passed}, {_age(age)} ago"
         return RatingReason(Rating.NOT_PROVEN, reason, record)
-    if age_of_set > SET_AGE:
+    if age_of_set > found.oldest:
         reason = f"Out of date. {passed}, but it is {_age(age_of_set)} old"
         return RatingReason(Rating.NOT_PROVEN, reason, record)
     return RatingReason(Rating.PROVEN, passed + _recovery(record), record)
@@ -192,9 +201,9 @@ def concerns(found: Found, newest: BackupSet | None) -> list[str]:
     ]
     if found.foreign:
         words.append(f"{humanize.number(len(found.foreign), 'set')} of other hosts are here too")
-    if newest is not None and found.now - newest.manifest.made > SET_AGE:
-        age = _age(found.now - newest.manifest.made)
-        words.append(f"The newest set is {age} old: {humanize.moment(newest.manifest.made)}")
+    if newest is not None and found.age(newest) > found.oldest:
+        age, moment = _age(found.age(newest)), humanize.moment(found.current(newest))
+        words.append(f"The newest set is {age} old: {moment}")
     words += [] if newest is None else soundness.caveat_lines(newest.manifest.told)
     bad = [entry for entry in found.entries if entry.set is not newest and _failed(found, entry)]
     if bad:

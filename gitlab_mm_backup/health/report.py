@@ -9,9 +9,11 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from .. import clock, version
+from ..backup import unchanged
 from ..checks import Result
 from ..clock import utc
-from ..config import identity, retention
+from ..config import identity, retention, schedule
+from ..config.schedule import Schedule
 from ..config.settings import Rules, Settings
 from ..errors import Failure
 from ..mattermost import detect
@@ -198,8 +200,10 @@ def _without_rows(record: CheckRecord) -> CheckRecord:
     return replace(record, checks=checks)
 
 
-def collect(store: Store) -> Found:
+def collect(store: Store, plan: Schedule | None = None) -> Found:
     """Read the sets, their check records, and the versions of this host's programs.
+
+    ``plan`` is the schedule of config.yml.
 
     Raises Failure if the directory of the sets cannot be read.
     """
@@ -215,6 +219,8 @@ def collect(store: Store) -> Found:
     except Failure as failure:  # the sets may be on a host without GitLab
         log.info("%s", failure)
         site = None
+    now = datetime.now(timezone.utc)
+    seen = unchanged.confirmed([entry.set for entry in entries if entry.set], now)
     return Found(
         entries=entries,
         records={entry.name: offers[entry.name].records for entry in entries if entry.set},
@@ -227,9 +233,11 @@ def collect(store: Store) -> Found:
         },
         host=identity.full_hostname(),
         folder=store.where,
-        now=datetime.now(timezone.utc),
+        now=now,
         flaws={name: offer.flaws for name, offer in offers.items()},
         foreign={entry.name for entry in entries if entry.set and entry.name not in own},
+        confirmed=seen,
+        oldest=schedule.oldest(plan),
     )
 
 

@@ -39,17 +39,19 @@ def last_set(facts: StatusInput) -> StatusLine:
             words, fix = f"there is no sound set in {facts.found.folder}; {trouble[0]}", trouble[2]
         return StatusLine("last set", State.BAD, words, figures, fix, trouble[1] if trouble else "")
     manifest = newest.manifest
-    age = facts.now - manifest.made
-    limit = str(int(rating.SET_AGE.total_seconds()))
+    age, oldest = facts.found.age(newest), facts.found.oldest
+    limit = str(int(oldest.total_seconds()))
     figures["set_age"] = Figure(int(age.total_seconds()), "s", limit, limit)
     figures["set_bytes"] = Figure(manifest.bytes, "B")
     words = f"{ago(age)}, {humanize.size(manifest.bytes)}, {humanize.number(manifest.rows, 'row')}"
     words += f", {humanize.number(manifest.files.files, 'file')}: {newest.name}"
+    if newest.name in facts.found.confirmed:
+        words += ", unchanged since"
     if trouble:
         # The detail follows the words, so what it is about comes last.
         words = f"the newest sound set is from {words}; {trouble[0]}"
         return StatusLine("last set", State.BAD, words, figures, trouble[2], trouble[1])
-    if age > rating.SET_AGE:
+    if age > oldest:
         fix = "gitlab-mm doctor" if facts.absent else "gitlab-mm backup"
         return StatusLine("last set", State.BAD, f"too old: {words}", figures, fix)
     return _with_doubts(facts, newest, words, figures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 from ..checks import Result, guarded
 from ..errors import Failure
@@ -12,7 +13,7 @@ from ..store import inventory
 from ..system import humanize
 from . import running
 from .lights import StatusInput
-from .lines import State, StatusLine
+from .lines import Figure, State, StatusLine
 from .set_lights import last_rehearsal, last_run, last_set, off_site, space
 
 
@@ -83,7 +84,16 @@ def next_run(facts: StatusInput) -> StatusLine:
         return StatusLine("next run", State.WARNING, night.words, fix=night.fix)
     if facts.absent:
         return StatusLine("next run", State.OFF, "no nightly set is made without Mattermost")
-    return StatusLine("next run", State.GOOD, night.words)
+    if night.plan is None:
+        return StatusLine("next run", State.GOOD, night.words)
+    loss = night.plan.longest_wait
+    if facts.good is not None:  # a set has the state of its start, and counts from its end on
+        loss += timedelta(seconds=facts.good.manifest.seconds)
+    words = (
+        f"{night.words}; changes of at most {humanize.duration(loss.total_seconds())} are in no set"
+    )
+    figures = {"loss": Figure(int(loss.total_seconds()), "s")}
+    return StatusLine("next run", State.GOOD, words, figures)
 
 
 def open_restore(facts: StatusInput) -> StatusLine:

@@ -77,10 +77,17 @@ def read(now: datetime, path: Path = SUMMARY) -> Summary:
     at = clock.parse_moment(fields["at"])
     passed = max(timedelta(0), now - at)
     lines = [_aged(line, passed) for line in fields["lines"]]
-    if passed > rating.SET_AGE or clock.ahead(at, now):
+    if passed > _oldest(lines) or clock.ahead(at, now):
         words = f"the state was looked at {ago(passed)}"
         lines.append(StatusLine("summary", State.WARNING, words, fix="sudo gitlab-mm status"))
     return Summary(fields["host"], at, lines)
+
+
+def _oldest(lines: Sequence[StatusLine]) -> timedelta:
+    """Return the age above which the newest set is too old, by the schedule of then."""
+    limits = [line.figures["set_age"].bad for line in lines if "set_age" in line.figures]
+    known = [int(limit) for limit in limits if limit.isdigit()]
+    return timedelta(seconds=min(known)) if known else rating.SET_AGE
 
 
 def _aged(line: StatusLine, passed: timedelta) -> StatusLine:

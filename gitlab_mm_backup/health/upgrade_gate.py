@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from ..backup import job
+from ..backup import job, unchanged
 from ..config import identity
 from ..config.settings import Settings
 from ..container import image, selection, view
@@ -266,8 +266,9 @@ def recent(sets: Sequence[BackupSet], now: datetime, within: timedelta) -> list[
 
 
 def is_recent(set_: BackupSet, now: datetime, within: timedelta) -> bool:
-    """Return whether a set was finished within this time, and is not in the future."""
+    """Return whether a set was finished, or unchanged, within this time and not in the future."""
     finished = set_.manifest.made + timedelta(seconds=set_.manifest.seconds)
+    finished = max(finished, unchanged.confirmed([set_], now).get(set_.name, finished))
     return timedelta(minutes=-1) < now - finished <= within
 
 

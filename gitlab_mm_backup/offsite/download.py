@@ -7,7 +7,7 @@ import functools
 import hashlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TypeVar
@@ -102,14 +102,21 @@ def fetched(
 
 @contextlib.contextmanager
 def streamed(
-    remote: Remote, entry: RemoteEntry, scratch: Path, identity: Secret | None
+    remote: Remote,
+    entry: RemoteEntry,
+    scratch: Path,
+    identity: Secret | None,
+    without: Collection[str] = (),
 ) -> Iterator[BackupSet]:
-    """Do the same, except the files of the set and its bases, which are read when they are needed."""
+    """Do the same, except the files of the set and its bases, which are read when they are needed.
+
+    The parts ``without`` are not fetched either.
+    """
     with _passing(scratch) as store:
         links = _chain(remote, entry)
         for link in links:
             refuse_locked(remote, link, identity)
-        wanted = {link.name: _beside_files(link, whole=link is entry) for link in links}
+        wanted = {link.name: _beside_files(link, without, whole=link is entry) for link in links}
         refuse_without_room(
             store, sum(part.bytes for parts in wanted.values() for part in parts.values())
         )
@@ -125,12 +132,13 @@ def streamed(
         yield near
 
 
-def _beside_files(link: RemoteEntry, *, whole: bool) -> Mapping[str, Part]:
+def _beside_files(
+    link: RemoteEntry, without: Collection[str], *, whole: bool
+) -> Mapping[str, Part]:
     """Return the parts to fetch of a copy whose files are not: all, or those that find files."""
     parts = manifest_of(link).parts.items()
-    return {
-        name: part for name, part in parts if name != FILES and (whole or name in (LISTING, INDEX))
-    }
+    wanted = {name: part for name, part in parts if name != FILES and name not in without}
+    return {name: part for name, part in wanted.items() if whole or name in (LISTING, INDEX)}
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..config.settings import GITLAB, Remote, Upload
+from ..config.gitlab_yml import Upload
+from ..config.settings import GITLAB, Remote
 from ..errors import ExitCode, Failure
 from ..system.redaction import Secret
 

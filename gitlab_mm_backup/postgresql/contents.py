@@ -138,6 +138,13 @@ def count(session: psycopg.Connection[Any]) -> Contents | None:
     )
 
 
+def in_use(session: psycopg.Connection[Any]) -> bool:
+    """Tell whether there is anything that ``count`` would count."""
+    tables = filter(None, (_table(session, name) for name in _COUNTS))
+    first = "SELECT 1 FROM {} WHERE deleteat = 0 LIMIT 1"
+    return any(_one(session, first, table) for table in tables) or bool(_users(session))
+
+
 def sample(session: psycopg.Connection[Any]) -> list[Upload]:
     """Return up to 200 uploads to look for on disk; none where the tables are unexpected."""
     from psycopg import sql
@@ -238,13 +245,17 @@ def ask(session: psycopg.Connection[Any], text: str, *values: object, **parts: A
     return found.fetchall() if found.description else []
 
 
-def columns(session: psycopg.Connection[Any], table: str) -> dict[str, str]:
-    """Return the columns of a table -> their types; none where there is no such table."""
+def columns(session: psycopg.Connection[Any], table: str, schema: str = "") -> dict[str, str]:
+    """Return the columns of a table -> their types; none where there is no such table.
+
+    Without a ``schema`` it is in the first that the session finds it in.
+    """
     query = (
         "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute WHERE attnum > 0"
-        " AND attrelid = to_regclass(quote_ident(%s)) AND NOT attisdropped ORDER BY attnum"
+        " AND attrelid = to_regclass(concat_ws('.', quote_ident(nullif(%s, '')), quote_ident(%s)))"
+        " AND NOT attisdropped ORDER BY attnum"
     )
-    return {str(row[0]): str(row[1]) for row in ask(session, query, table)}
+    return {str(row[0]): str(row[1]) for row in ask(session, query, schema, table)}
 
 
 def committed(session: psycopg.Connection[Any], transaction: str) -> bool | None:

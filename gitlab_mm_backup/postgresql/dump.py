@@ -1,12 +1,13 @@
-"""Dump a site's database: the dump and the row counts share one snapshot."""
+"""Dump a site's database: the dump, names and counts share one snapshot; tell what changed since."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,8 @@ from ..store.manifest import Contents, Database
 from ..store.properties import Properties
 from ..system import parallel, process, progress
 from ..system.process import Command, Sink
-from . import catalog, clients, contents, unkept
-from .catalog import Server, Unread
+from . import catalog, clients, contents, names, unkept
+from .catalog import READABLE, Server, Unread
 from .connection import (
     APPLICATION,
     LOCK_SECONDS,
@@ -33,7 +34,6 @@ from .endpoint import Endpoint
 if TYPE_CHECKING:
     import psycopg
 
-
 _LOOK_SECONDS = 1.0  # between two looks at who waits for us; the second one counts
 _WAITING = """
     SELECT waits.pid FROM pg_catalog.pg_stat_activity waits
@@ -41,6 +41,9 @@ _WAITING = """
         SELECT 1 FROM pg_catalog.pg_stat_activity ours
         WHERE ours.pid OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids(waits.pid))
             AND ours.application_name OPERATOR(pg_catalog.=) %s)"""
+
+
+_OWN = "pg_catalog."  # the schema of PostgreSQL's own tables
 
 
 class DumpBlockedOthers(Failure):
@@ -56,6 +59,30 @@ class Counted:
     uploads: Sequence[Upload]  # some of them, to look for on the disk
     at_odds: Sequence[str]  # in words, what of the rows a restore or rehearsal will fail at
     lines: Sequence[str] = ()  # of the dump's own list
+    state: DatabaseState | None = None  # where it was asked for
+
+
+@dataclass(frozen=True)
+class DatabaseState:
+    """What a snapshot sees, to tell later whether anything was changed since.
+
+    Each change writes a row with a newer transaction, or leaves a table with fewer rows: the same
+    number of rows, of which the same are of transactions that may be newer than the snapshot, are
+    the same rows (PostgreSQL manual, 13.1 and 24.1.5). The counters of pg_stat_database are late and
+    forget; the position in the WAL is that of all databases.
+    """
+
+    server: str  # start of the server: after a restart it may have another past
+    database: int  # oid
+    since: int  # every transaction before this one had ended
+    tables: Mapping[str, Sequence[Any]]  # also PostgreSQL's own -> rows, and a sum over new ones
+    sequences: Mapping[str, str]
+    properties: str
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """The rows of every table but PostgreSQL's own."""
+        return {name: rows for name, (rows, _) in self.tables.items() if not name.startswith(_OWN)}
 
 
 @dataclass(frozen=True)
@@ -71,18 +98,27 @@ class DatabaseSnapshot:
     server: Server
     large_objects: bool  # whether its owner may read them all
     told: Sequence[str]  # what of it no restore brings back as it was
+    sequences: Mapping[str, str] | None  # before the dump reads them; None: no state is wanted
     _session: psycopg.Connection[Any]
     _watch: psycopg.Connection[Any]
 
     def count(self) -> Counted:
         """Count the rows of every table in the snapshot, and what people would miss."""
-        session = self._session
+        session, state = self._session, None
+        if self.sequences is not None and not self.unread and self.large_objects:
+            state = _state(session, self.sequences, self.properties)
         return Counted(
-            count_rows(session),
+            state.rows if state else count_rows(session),
             contents.count(session),
             contents.sample(session),
             unkept.at_odds(session),
+            state=state,
         )
+
+    def write_names(self, counted: Counted, sink: Sink) -> None:
+        """Write the names of the set."""
+        schema = self.properties.tables.get("systems", "public")
+        names.write(self._session, schema, counted.rows, self.database.encoding, sink)
 
     def cancel(self) -> None:
         """Cancel a count in another thread, which may be waiting for a lock."""
@@ -111,8 +147,11 @@ class DatabaseSnapshot:
 
 
 @contextlib.contextmanager
-def snapshot(endpoint: Endpoint) -> Iterator[DatabaseSnapshot]:
-    """Hold a snapshot that pg_dump can use: both then see the same state."""
+def snapshot(endpoint: Endpoint, *, watched: bool = False) -> Iterator[DatabaseSnapshot]:
+    """Hold a snapshot that pg_dump can use: both then see the same state.
+
+    ``watched`` is whether its state is wanted, for ``same``.
+    """
     alone = endpoint.admin == endpoint.owner  # who may not come into postgres
     with within(endpoint) as session, (within if alone else administering)(endpoint) as watch:
         unread = catalog.unread(session)
@@ -143,6 +182,7 @@ def snapshot(endpoint: Endpoint) -> Iterator[DatabaseSnapshot]:
             here,
             not large,
             lines,
+            _sequences(session) if watched else None,
             session,
             watch,
         )
@@ -177,45 +217,66 @@ def _begin_with_all_tables(session: psycopg.Connection[Any]) -> None:
 
 
 def dump(
-    endpoint: Endpoint, programs: Path, snapshot: DatabaseSnapshot, compressor: Command, sink: Sink
+    endpoint: Endpoint,
+    programs: Path,
+    snapshot: DatabaseSnapshot,
+    names_sink: Sink,
+    compressor: Command,
+    sink: Sink,
 ) -> Counted:
     """Write the compressed dump of ``snapshot`` to ``sink``; return what was counted in it.
 
-    ``programs`` is the folder of pg_dump and pg_restore. Dump and count run at the same time; then
-    the snapshot and its locks are released, however long the rest of a backup takes. Raises
-    DumpBlockedOthers where another session waited for an exclusive lock.
+    ``names_sink`` gets the names. ``programs`` is the folder of pg_dump and pg_restore. Dump and
+    count run at the same time; then the snapshot and its locks are released, however long the rest
+    of a backup takes. Raises DumpBlockedOthers where another session waited for an exclusive lock.
     """
     over = threading.Event()
 
     def read() -> Counted:
         try:
-            left_out = [(table.schema, table.name) for table in snapshot.unread]
-            command = clients.dump(
-                endpoint,
-                programs,
-                snapshot.id,
-                snapshot.database.encoding,
-                left_out,
-                large_objects=snapshot.large_objects,
-            )
-            with progress.measured("database", snapshot.table_bytes, _written):
-                counted: Counted
-                _, counted, lines = parallel.run_all(
-                    lambda: process.pipeline(command, compressor, sink=sink),
-                    snapshot.count,
-                    lambda: _listed(endpoint, programs, snapshot, left_out),
-                    cancel=snapshot.cancel,
-                )
-            return dataclasses.replace(counted, lines=lines)
+            return _read(endpoint, programs, snapshot, names_sink, compressor, sink)
         finally:
             over.set()
 
-    counted: Counted
-    counted, _ = parallel.run_all(
+    counted: Counted = parallel.run_all(
         read, lambda: snapshot.refuse_to_block(over), cancel=snapshot.cancel
-    )
+    )[0]
     snapshot.release()
     return counted
+
+
+def _read(
+    endpoint: Endpoint,
+    programs: Path,
+    snapshot: DatabaseSnapshot,
+    names_sink: Sink,
+    compressor: Command,
+    sink: Sink,
+) -> Counted:
+    left_out = [(table.schema, table.name) for table in snapshot.unread]
+    command = clients.dump(
+        endpoint,
+        programs,
+        snapshot.id,
+        snapshot.database.encoding,
+        left_out,
+        large_objects=snapshot.large_objects,
+    )
+
+    def count() -> Counted:
+        counted = snapshot.count()
+        snapshot.write_names(counted, names_sink)
+        return counted
+
+    with progress.measured("database", snapshot.table_bytes, _written):
+        counted: Counted
+        _, counted, lines = parallel.run_all(
+            lambda: process.pipeline(command, compressor, sink=sink),
+            count,
+            lambda: _listed(endpoint, programs, snapshot, left_out),
+            cancel=snapshot.cancel,
+        )
+    return dataclasses.replace(counted, lines=lines)
 
 
 def _listed(
@@ -229,6 +290,109 @@ def _listed(
     command = clients.dump(endpoint, programs, snapshot.id, encoding, left_out, rows=False)
     lister = Command([str(programs / "pg_restore"), "--list"], account="nobody")
     return process.printed(command, lister).decode(errors="replace").splitlines()
+
+
+# What a database may change by itself: statistics of the planner. Catalogs of the whole server are
+# those of other databases too; Properties has what concerns this one.
+_CATALOGS = """
+    SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'pg_catalog' AND c.relkind = 'r' AND NOT c.relisshared
+        AND c.relname NOT IN ('pg_statistic', 'pg_statistic_ext_data')
+        AND has_table_privilege(c.oid, 'SELECT')"""
+# Small ones first: where something was changed, one of them shows it before a large one is read.
+_BY_SIZE = f"""
+    SELECT n.nspname, c.relname FROM (({TABLES}) UNION ALL ({_CATALOGS})) every
+    JOIN pg_namespace n ON n.nspname = every.nspname
+    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = every.relname
+    ORDER BY c.relpages, 1, 2"""
+_SEQUENCES = f"""
+    SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'S' AND n.nspname NOT LIKE 'pg\\_%' AND {READABLE}
+    ORDER BY 1, 2"""
+_HERE = """
+    SELECT pg_postmaster_start_time()::text, d.oid::bigint,
+        txid_snapshot_xmin(txid_current_snapshot()), txid_snapshot_xmax(txid_current_snapshot())
+    FROM pg_database d WHERE d.datname = current_database()"""
+# Writes into large objects are in a table that the owner may not read.
+_HIDDEN = """
+    SELECT EXISTS (SELECT FROM pg_largeobject_metadata)
+        AND NOT has_table_privilege('pg_catalog.pg_largeobject', 'SELECT')"""
+# Rows, and a sum over those of transactions since then: of their transaction and place.
+_ROWS = """
+    SELECT count(*), coalesce(sum(('x' || substr(md5(t.xmin::text || t.ctid::text), 1, 15))::bit(60)::bigint)
+        FILTER (WHERE age(t.xmin) <= {}), 0)::text
+    FROM {} t"""
+# Numbers of transactions wrap around at 2^32, and half of them are in the past.
+_WRAP, _FARTHEST = 1 << 32, 2_000_000_000
+_FIRST_TRANSACTION = 3  # the others are special (transam.h)
+
+
+def _sequences(session: psycopg.Connection[Any]) -> dict[str, str]:
+    from psycopg import sql
+
+    found = {}
+    for schema, name in session.execute(_SEQUENCES).fetchall():
+        query = sql.SQL("SELECT (last_value, is_called)::text FROM {}")
+        row = session.execute(query.format(sql.Identifier(schema, name))).fetchone()
+        found[f"{schema}.{name}"] = str(row and row[0])
+    return found
+
+
+def _here(session: psycopg.Connection[Any]) -> tuple[str, int, int, int]:
+    row = session.execute(_HERE).fetchone()
+    assert row is not None
+    return str(row[0]), int(row[1]), int(row[2]), int(row[3])
+
+
+def _state(
+    session: psycopg.Connection[Any], sequences: Mapping[str, str], properties: Properties
+) -> DatabaseState | None:
+    """Return the state that the session's snapshot sees; None where no later one can be compared."""
+    server, database, since, _ = _here(session)
+    row = session.execute(_HIDDEN).fetchone()
+    if since % _WRAP < _FIRST_TRANSACTION or not row or row[0]:
+        return None
+    tables = dict(_rows(session, since))
+    return DatabaseState(server, database, since, tables, sequences, _words(properties))
+
+
+def _words(properties: Properties) -> str:
+    return json.dumps(dataclasses.asdict(properties), sort_keys=True)
+
+
+def _rows(session: psycopg.Connection[Any], since: int) -> Iterator[tuple[str, list[Any]]]:
+    """Yield each table with its number of rows, and the sum over those that may be newer."""
+    from psycopg import sql
+
+    row = session.execute("SELECT age(%s::text::xid)", (str(since % _WRAP),)).fetchone()
+    assert row is not None
+    for schema, name in session.execute(_BY_SIZE).fetchall():
+        query = sql.SQL(_ROWS).format(sql.Literal(row[0]), sql.Identifier(schema, name))
+        found = session.execute(query).fetchone()
+        yield f"{schema}.{name}", list(found or ())
+
+
+def same(endpoint: Endpoint, before: DatabaseState) -> bool:
+    """Tell whether nothing in the database was changed since ``before``.
+
+    Raises Failure where it cannot be read, also where a table is locked.
+    """
+    alone = endpoint.admin == endpoint.owner
+    with within(endpoint) as session, (within if alone else administering)(endpoint) as watch:
+        if _words(catalog.properties(session, watch, endpoint.name)) != before.properties:
+            return False
+        session.execute("SET lock_timeout = '500ms'")
+        session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        server, database, _, newest = _here(session)
+        if (server, database) != (before.server, before.database):
+            return False
+        if not 0 <= newest - before.since < _FARTHEST:
+            return False
+        left = dict(before.tables)
+        for name, rows in _rows(session, before.since):
+            if left.pop(name, None) != rows:
+                return False
+        return not left and _sequences(session) == before.sequences
 
 
 def _written() -> int:

@@ -1,4 +1,4 @@
-"""Rows of a set's database, read from its dump as pg_restore prints them; no server is needed.
+"""Rows of a set's database, read from its names or its dump; no server is needed.
 
 Those of one thing, such as a channel, are gathered as they are printed, to be put back.
 """
@@ -16,6 +16,8 @@ from ..errors import Failure
 from ..mattermost import owned_rows
 from ..mattermost.owned_rows import NESTED, OwnedTable
 from ..mattermost.staged_rows import DumpedRows
+from ..postgresql.names import NAMED
+from ..store.manifest import NAMES
 from ..store.sets import BackupSet
 from ..system import files, process, progress
 from ..system.process import DECOMPRESS, Command
@@ -66,12 +68,45 @@ class Table:
 
 
 def read(set_: BackupSet, tables: Sequence[Table]) -> None:
-    """Read ``tables`` of a set in one pass through its dump, in the order of the dump.
+    """Read ``tables`` of a set: from its names where they have what is wanted, else from its dump.
 
-    A table that the set does not have has no rows. Raises Failure where the dump cannot be read.
+    Those of either come in one pass, in the order of the dump. A table that the set does not have
+    has no rows. Raises Failure where a part cannot be read.
     """
-    with printed(set_, "--data-only", *(f"--table={table.name}" for table in tables)) as lines:
-        parse(lines, tables, codec(set_.manifest.database.encoding))
+    encoding = codec(set_.manifest.database.encoding)
+    named = [table for table in tables if has_names(set_) and _is_named(table)]
+    if named:
+        with _names_of(set_) as lines:
+            parse(lines, named, encoding)
+    rest = [table for table in tables if table not in named]
+    if rest:
+        with printed(set_, "--data-only", *(f"--table={table.name}" for table in rest)) as lines:
+            parse(lines, rest, encoding)
+
+
+def has_names(set_: BackupSet) -> bool:
+    """Tell whether teams, channels, users and uploads are found without the dump."""
+    return NAMES in set_.manifest.parts
+
+
+def _is_named(table: Table) -> bool:
+    there = NAMED.get(table.name, ())
+    return table.begin is None and set(table.columns) <= set(there)
+
+
+@contextlib.contextmanager
+def _names_of(set_: BackupSet) -> Iterator[IO[bytes]]:
+    """Yield the names of a set, which look as what pg_restore prints."""
+    packed = set_.manifest.parts[NAMES].file.endswith(".zst")
+    with contextlib.ExitStack() as opened:
+        stream = opened.enter_context(set_.open(NAMES))
+        if packed:
+            stream, _ = opened.enter_context(process.output(DECOMPRESS, stdin=stream))
+        yield opened.enter_context(_buffered(stream))
+
+
+def _buffered(stream: IO[bytes]) -> IO[bytes]:
+    return open(stream.fileno(), "rb", buffering=_BUFFER, closefd=False)
 
 
 def schema(set_: BackupSet) -> str:
@@ -86,7 +121,7 @@ def printed(set_: BackupSet, *options: str) -> Iterator[IO[bytes]]:
     words = [str(_program(set_)), *options, f"--schema={schema(set_)}", "--file=-"]
     with (
         _printed(set_, Command(words, account="nobody")) as stream,
-        open(stream.fileno(), "rb", buffering=_BUFFER, closefd=False) as lines,
+        _buffered(stream) as lines,
     ):
         yield lines
 

@@ -8,11 +8,10 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
-from tarfile import TarInfo
 from typing import IO
 
 from .. import checks, version
@@ -28,8 +27,9 @@ from ..postgresql.endpoint import Endpoint
 from ..postgresql.scratch import Outgrown
 from ..restore import folder_swap, unpack
 from ..restore.plan import RestoreOptions
-from ..store import check_records, verify
+from ..store import verify
 from ..store.check_records import CheckRecord, Depth
+from ..store.frames import NameLine
 from ..store.sets import BackupSet
 from ..system import namespaces, parallel
 from . import boot, limits
@@ -40,8 +40,6 @@ from .limits import Deadlines, Missed, Warden
 log = logging.getLogger(__name__)
 
 _PARTS = RestoreOptions(parts=("database", "files", "config"))
-# Less than seven days, because tonight's backup may finish earlier than that of a week ago.
-_WEEK = timedelta(days=6, hours=12)
 # The order of the checks in the output.
 _ORDER = (
     *("checksums", "structure", "database"),
@@ -166,14 +164,6 @@ def _record(set_: BackupSet, depth: Depth, began: datetime, found: Sequence[Chec
     )
 
 
-def is_due(how_often: str, done: Iterable[CheckRecord], now: datetime) -> bool:
-    """Return whether cron's set is to be rehearsed, by the setting and the records ``done``."""
-    if how_often != "weekly":
-        return how_often == "nightly"
-    newest = check_records.latest_rehearsal(done)
-    return newest is None or now - newest.made > _WEEK
-
-
 def _bytes_needed(set_: BackupSet, depth: Depth) -> int:
     files = 0 if depth is Depth.QUICK else set_.manifest.files.bytes
     return set_.manifest.database.bytes_to_load + files
@@ -243,17 +233,16 @@ def _examine(run: RehearsalRun) -> list[Check]:
         return verify.run_checks(run.set, functools.partial(_note_member, run))
 
 
-def _note_member(run: RehearsalRun, member: TarInfo, config: bytes | None) -> None:
+def _note_member(run: RehearsalRun, member: NameLine, config: bytes | None) -> None:
     """Store data of the archive for the checks: names and sizes of uploads, and config.json."""
-    roles = run.set.manifest.files.folders
-    path, data = f"/{member.name}", roles.get("data", "")
+    roles, path = run.set.manifest.files.folders, member.path
+    data = os.fsencode(roles.get("data", "")) + b"/"
     if config is not None:
         run.config = config
-    elif path == f"{roles['home']}/config.json" and member.issym() and run.kept is not None:
+    elif member.kind == b"l" and path == os.fsencode(f"{roles['home']}/config.json") and run.kept:
         run.config = run.kept.config  # the target of the link
-    if data and member.isreg() and path.startswith(f"{data}/"):
-        name = os.fsencode(path[len(data) + 1 :])
-        run.uploads.write(b"%d %s\0" % (member.size, name))
+    if member.kind == b"-" and data != b"/" and path.startswith(data):
+        run.uploads.write(b"%d %s\0" % (member.size, path[len(data) :]))
 
 
 def _load(run: RehearsalRun, endpoint: Endpoint) -> Check:

@@ -1,4 +1,4 @@
-"""Time limits of a rehearsal, of each step, and of each SQL statement."""
+"""When a rehearsal is due, and its time limits: of the whole, of each step and SQL statement."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
+from ..config.schedule import Schedule
 from ..errors import Failure
 from ..postgresql import connection, scratch
 from ..postgresql.endpoint import Endpoint
 from ..postgresql.scratch import Outgrown
+from ..store import check_records
+from ..store.check_records import CheckRecord
 from ..store.manifest import Database
 from ..system import disk_space, humanize, parallel
 
@@ -23,6 +26,27 @@ KEY = "rehearse_timeout"  # of config.yml
 # rehearsal before systemd's timer starts the next one; the timer skips a unit that still runs.
 _LEAST, _A_SECOND, _MOST = 3600.0, (10 << 30) / 3600, 20 * 3600.0
 _STEP, _STATEMENT = 3 / 4, 1 / 2  # shares of the whole
+
+
+# Less than seven days, because tonight's backup may finish earlier than that of a week ago.
+_WEEK = timedelta(days=6, hours=12)
+
+
+def is_due(
+    how_often: str, done: Iterable[CheckRecord], now: datetime, plan: Schedule | None = None
+) -> bool:
+    """Return whether cron's set is to be rehearsed, by the setting and the records ``done``.
+
+    With a ``plan`` sets may be made more often than once a night: it is the first of each day.
+    """
+    if how_often == "off":
+        return False
+    newest = check_records.latest_rehearsal(done)
+    if newest is None or (how_often == "nightly" and plan is None):
+        return True
+    if how_often == "nightly":
+        return newest.made.astimezone(now.tzinfo).date() != now.date()
+    return now - newest.made > _WEEK
 
 
 class Missed(Failure):

@@ -254,8 +254,13 @@ def _with_channels(set_: BackupSet, uploads: list[Upload]) -> list[Upload]:
 
 
 def channels_of(set_: BackupSet, posts: Collection[str]) -> dict[str, str]:
-    """Return the channels of ``posts``, deleted ones too; all are ids."""
+    """Return the channels of ``posts`` with uploads whose rows have none; all are ids.
+
+    In the names of a set such a row has its post's channel already, unless the post is gone.
+    """
     channels: dict[str, str] = {}
+    if dump_rows.has_names(set_):
+        return channels
     first = {post.encode(errors="replace") for post in posts}  # the id is the first column
 
     def keeps(line: bytes) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+LATEST = "latest"  # stands for the newest set
 PARTS = ("database", "files", "config", "sso")
 
 

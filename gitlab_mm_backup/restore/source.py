@@ -26,19 +26,18 @@ from ..postgresql import connection
 from ..store import inventory
 from ..store.inventory import Store
 from ..store.local import LocalStore
-from ..store.restic_set import ResticSet, fetch
+from ..store.restic_set import FILES, ResticSet, fetch
 from ..store.restic_store import ResticStore
 from ..store.sets import BackupSet, damage
 from ..system import disk_space, environment
 from ..system.redaction import Secret
 from . import choice, preflight, unpack
 from .choice import Chosen, Found, Want
-from .plan import RestoreOptions
+from .plan import LATEST, RestoreOptions
 
 log = logging.getLogger(__name__)
 
 _WORD = "restic"
-LATEST = "latest"
 NOBODYS = Chosen("")
 Way = Callable[[], AbstractContextManager[BackupSet]]
 
@@ -164,7 +163,7 @@ def _of_repository(
     known = download.held(here, set_.manifest, repacked=True)
     if known is not None:
         return _held(known, chosen, functools.partial(repository.fetched, set_, scratch))
-    streamed = functools.partial(repository.fetched, set_, scratch, streamed=True)
+    streamed = functools.partial(repository.fetched, set_, scratch, [FILES])
     return RestoreSource(
         set_,
         lambda: nullcontext(bring(repository, set_, here)),
@@ -188,7 +187,7 @@ def _of_store(settings: Settings, store: Store, name: str, want: Want) -> Restor
         return _here(set_, chosen)
     scratch = settings.scratch_dir
     fetched = functools.partial(store.fetched, set_, scratch)
-    streamed = functools.partial(fetched, streamed=True)
+    streamed = functools.partial(fetched, but=[FILES])
     return RestoreSource(set_, fetched, streamed, scratch, chosen, store.where)
 
 

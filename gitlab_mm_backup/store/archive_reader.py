@@ -8,16 +8,17 @@ import itertools
 import os
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple, Protocol
+from typing import IO
 
 from ..errors import Failure
 from ..system import parallel, process, progress, validation
 from ..system.parallel import Put
 from ..system.private_files import OpenFile
 from ..system.process import DECOMPRESS, Command, Sink
-from .archive_writer import Contents, leads_out, member_name
+from .archive_rules import Known, Most, line_of, refuse_foreign, refuse_more
+from .archive_writer import Contents, member_name
 
 _CHUNK = 1 << 20
 # The most bytes to read at once: of a header, or of a file of settings.
@@ -103,11 +104,6 @@ class ForwardReader(io.RawIOBase):
             self._on(piece)
 
 
-# A tar's bytes for a member beside its content, members for a file (an upload has folders of its
-# own), and those that a tree has without any.
-_A_MEMBER, _MEMBERS, _FOLDERS = 8 << 10, 10, 100_000
-
-
 # Kinds of a header whose fields lie where POSIX has them: a file, a folder, links, and what
 # precedes a header that has a longer name or more attributes (pax, GNU).
 _PLAIN_KINDS = frozenset(b"0125xgLK")
@@ -149,31 +145,6 @@ def _text(field: bytes | bytearray, encoding: str, errors: str) -> str:
 
 class TruncatedArchive(Failure):
     """An archive ends too early, or has data that are not tar."""
-
-
-class Known(Protocol):
-    """The unusual files that a backup found and listed: a Survey, or a manifest."""
-
-    @property
-    def links_out(self) -> Mapping[str, str]: ...
-
-    @property
-    def privileged(self) -> Sequence[str]: ...
-
-    @property
-    def pipes(self) -> Sequence[str]: ...
-
-
-class Most(NamedTuple):
-    """The most that a part may hold."""
-
-    bytes: int  # of its files
-    files: int
-
-    @property
-    def stream(self) -> int:
-        """Return the largest size of its archive, with headers, links and long names."""
-        return self.bytes + _A_MEMBER * (_MEMBERS * self.files + _FOLDERS)
 
 
 class MemberContent:
@@ -242,14 +213,13 @@ def inspect_stream(
     try:
         with tarfile.open(fileobj=forward, mode="r:", tarinfo=_Header) as tar:
             for member in tar:
-                _refuse_foreign(member, roots, known, name)
+                line = line_of(member)
+                refuse_foreign(line, roots, known, name)
                 if member.isreg():
                     contents.files += 1
                     contents.size += validation.count(member.size)
-                if most is not None and contents.size > most.bytes:
-                    raise _foreign(name, member, f"with it there are over {most.bytes} bytes")
-                if most is not None and contents.files > most.files:
-                    raise _foreign(name, member, f"with it there are over {most.files} files")
+                if most is not None:
+                    refuse_more(f"/{member.name}", contents, most, name)
                 each(member, MemberContent(tar, member, forward))
                 forward.release()
                 vars(tar)["members"] = []  # or it keeps every one
@@ -257,59 +227,6 @@ def inspect_stream(
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise TruncatedArchive(f"{name} is not a complete archive", str(error)) from error
     return contents
-
-
-def _refuse_foreign(
-    member: tarfile.TarInfo,
-    roots: list[str],
-    known: Known,
-    archive: str,
-) -> None:
-    reason = ""
-    path = f"/{member.name}"
-    if member.isdir() and any(_below(root, member.name) for root in roots):
-        return  # restic's tars have the folders above as well; nothing unpacks them
-    if not _within(member.name, roots):
-        reason = "its name leads out of the folders of the set"
-    elif member.isfifo() and path in known.pipes:
-        return  # made while tar packed; nothing restores it
-    elif not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
-        reason = "it is not a file, folder or link"
-    elif member.islnk() and not _within(member.linkname, roots):
-        reason = "it is a hard link that leads out of the set"
-    elif member.isreg() and member.mode & 0o6000 and path not in known.privileged:
-        reason = "it has the set-user-id or set-group-id bit, and the manifest does not list it"
-    elif member.issym() and _unknown_way_out(path, member.linkname, roots, known.links_out):
-        reason = "it is a link that leads out of the set, and the manifest does not list it"
-    if reason:
-        raise _foreign(archive, member, reason)
-
-
-def _unknown_way_out(path: str, target: str, roots: list[str], links: Mapping[str, str]) -> bool:
-    absolute = [Path("/", root) for root in roots]
-    return links.get(path) != target and leads_out(path, target, absolute)
-
-
-def _foreign(archive: str, member: tarfile.TarInfo, reason: str) -> Failure:
-    return Failure(
-        f"{archive} holds what no backup of ours holds",
-        f"{member.name!r}: {reason}",
-        "Nothing was changed. Do not use this set; find out where it comes from.",
-    )
-
-
-def _within(name: str, roots: list[str]) -> bool:
-    """Tell whether a member lies in one of ``roots``; False for a name with . or .. in it.
-
-    Compares text: there may be a million members, and a Path for each is slow.
-    """
-    if name.startswith("/") or ".." in name.split("/"):
-        return False
-    return any(name == root or _below(name, root) for root in roots)
-
-
-def _below(name: str, folder: str) -> bool:
-    return folder in ("", ".") or name.startswith(f"{folder}/")
 
 
 def unpack(

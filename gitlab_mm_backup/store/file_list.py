@@ -19,15 +19,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from tarfile import TarInfo
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, Protocol
 
 from ..errors import Failure
 from ..system import process
 from ..system.process import DECOMPRESS, Command
 from . import frame_index
 from .archive_writer import BYTES, TOO_LONG, Contents
-from .frames import told
+from .frames import NameLine, told
 
 LISTING = "listing"  # name of the part
 _CHUNK = 1 << 20
@@ -74,7 +73,15 @@ def _add(entry: FileEntry, *amounts: Contents) -> None:
             amount.size += entry.size
 
 
-def take(roots: Iterable[Path], place: Path, into: IO[bytes]) -> None:
+class Into(Protocol):
+    """What takes a listing in pieces, of which each is valid only during the call."""
+
+    def write(self, piece: memoryview, /) -> object: ...
+
+    def flush(self) -> None: ...
+
+
+def take(roots: Iterable[Path], place: Path, into: Into) -> None:
     """List everything below ``roots``; ``place`` is a directory for sort's temporary files.
 
     Files that vanish are left out. Anything that cannot be read raises Failure, because the next
@@ -280,9 +287,9 @@ class ListingChecker:
         self._linked: set[bytes] = set()  # live files with further names
         self.live = 0  # members that the wanted set still has from here
 
-    def passes(self, member: TarInfo) -> bool:
+    def passes(self, member: NameLine) -> bool:
         """Tell whether ``member`` is in the final state; raises Failure if it is out of order."""
-        if member.isfifo():
+        if member.kind == b"p":
             return False  # made while tar packed
         entry, last = next(self._pairs, (None, None))
         if entry is None or not _describes(entry, member):
@@ -291,7 +298,7 @@ class ListingChecker:
             return False
         if entry.kind == b"f" and not entry.alone:
             self._linked.add(entry.path)
-        if entry.kind == b"h" and os.fsencode(f"/{member.linkname}") not in self._linked:
+        if entry.kind == b"h" and b"/" + member.target not in self._linked:
             raise Failure("An archive has a hard link to a missing file", ascii(member.name))
         self.live += 1
         return True
@@ -302,9 +309,9 @@ class ListingChecker:
             raise Failure("An archive lacks a file of its listing", ascii(entry.path))
 
 
-def _describes(entry: FileEntry, member: TarInfo) -> bool:
-    kind = b"h" if member.islnk() else b"d" if member.isdir() else b"l" if member.issym() else b"f"
-    if (entry.path, entry.kind) != (os.fsencode(f"/{member.name}"), kind):
+def _describes(entry: FileEntry, member: NameLine) -> bool:
+    kind = b"f" if member.kind == b"-" else member.kind
+    if (entry.path, entry.kind) != (member.path, kind):
         return False
     return kind != b"f" or entry.size == member.size
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import bisect
 import io
+import os
 import re
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
@@ -14,12 +16,15 @@ from ..errors import Failure
 from ..system import process
 from ..system.private_files import OpenFile
 from ..system.process import DECOMPRESS, Command
-from .frames import BLOCK, LARGEST
+from .archive_rules import Known, Most, refuse_foreign, refuse_more
+from .archive_writer import Contents, member_name
+from .frames import BLOCK, LARGEST, WHEN, NameLine, plain, told
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
 
 _CHUNK = 1 << 16  # bytes to read at once
+_LISTED = 1 << 18  # bytes of tar's listing
 _MOST = 8  # frames in a run, whose members are in memory
 _MEMBER = re.compile(rb"(/[^\0]*)//(\d{1,18}) (\d{1,18})")
 _FRAME_MARK = b"//="
@@ -62,6 +67,14 @@ class Run(NamedTuple):
     def length(self) -> int:
         """Its bytes in the file."""
         return self.frames[-1].packed + self.frames[-1].packed_length - self.start
+
+
+class Stretch(NamedTuple):
+    """A run with the records of all members in it, as the index has them."""
+
+    run: Run  # without members
+    records: Sequence[bytes]
+    last: bool  # its last member takes the rest of the archive
 
 
 class _Piece(io.RawIOBase):
@@ -144,37 +157,127 @@ def find(packed: IO[bytes], size: int, paths: Collection[bytes]) -> list[Run]:
     return _runs(frames, sorted(members.values(), key=lambda place: place.start))
 
 
-def everything(index: Path, size: int, runs: int) -> Iterator[Run]:
-    """Yield all frames of a files part of ``size`` bytes with all members, in about ``runs`` runs.
+def everything(index: Path, size: int, stretches: int) -> Iterator[Stretch]:
+    """Yield all frames of a files part of ``size`` bytes with all members, in about ``stretches``.
 
-    More where a run would have more than _MOST frames; a member is in one run. Raises Failure for an
-    index that is not valid.
+    More where one would have more than _MOST frames; a member is in one stretch. Raises Failure for
+    frames that are not valid.
     """
     with open(index, "rb") as packed:
-        frames = [
-            frame
-            for frame in map(parsed, matching(packed, [_FRAME_MARK]))
-            if isinstance(frame, Frame)
-        ]
+        found = map(parsed, matching(packed, [_FRAME_MARK]))
+        frames = [frame for frame in found if isinstance(frame, Frame)]
     check(frames, size)
-    starts = {frame.start: number for number, frame in enumerate(frames)}
-    each = min(_MOST, max(1, len(frames) // runs))
-    begun, at, members = 0, 0, list[Place]()
+    starts = {b"%d" % frame.start: number for number, frame in enumerate(frames)}
+    each = min(_MOST, max(1, len(frames) // stretches))
+    begun, members = 0, list[bytes]()
     with open(index, "rb") as packed, process.output(DECOMPRESS, stdin=packed) as (stream, _):
-        for place in map(parsed, records(stream)):
-            if isinstance(place, Frame):
+        for record in records(stream):
+            if record.startswith(_FRAME_MARK):
                 continue
-            if place.start != at:
-                raise _invalid(f"{ascii(place.path)[:200]} is not where the one before ends")
-            number = starts.get(at, begun)
+            start = record[record.rfind(b"/") + 1 :].partition(b" ")[0]
+            number = starts.get(start, begun)
             if number >= begun + each:
-                yield Run(frames[begun:number], members)
+                yield Stretch(Run(frames[begun:number], ()), members, last=False)
                 begun, members = number, []
-            members.append(place)
-            at = place.end
-    if at != frames[-1].start + frames[-1].length:
-        raise _invalid("it has not all members")
-    yield Run(frames[begun:], members)
+            members.append(record)
+    yield Stretch(Run(frames[begun:], ()), members, last=True)
+
+
+# Of tar's listing with the numbers of blocks: a file without privileges, or a directory.
+_USUAL = (
+    rb"block (\d+): ([-d])(?:[r-][w-][x-]){2}[r-][w-][xtT-][.+]? \S+ +(\d+) "
+    + WHEN
+    + rb'"(%b(?:/[^"\\]*(?:\\.[^"\\]*)*)?)"\n'
+)
+_LISTING_END = re.compile(rb"block \d+: \*\* (?:Block of NULs|End of File) \*\*\n\Z")
+
+
+class Inspection:
+    """Reads tar's listing of a stretch: checks each member, and that the index has it."""
+
+    def __init__(
+        self,
+        stretch: Stretch,
+        roots: Sequence[str],
+        known: Known,
+        most: Most,
+        each: Callable[[NameLine], object] | None,
+    ) -> None:
+        self.contents = Contents()
+        self._records, self._last = stretch.records, stretch.last
+        self._known, self._most, self._each = known, most, each
+        self._roots = [member_name(Path(root)) for root in roots]
+        any_root = b"|".join(re.escape(os.fsencode(root)) for root in self._roots)
+        self._usual = re.compile(_USUAL % (b"(?:%b)" % any_root))
+        self._base = self._at = stretch.run.frames[0].start
+        self._end = stretch.run.frames[-1].start + stretch.run.frames[-1].length
+        self._found = 0  # members
+
+    def read(self, listing: IO[bytes]) -> None:
+        """Read all of it; raises Failure for what no set of ours has."""
+        rest = b""
+        while piece := listing.read(_LISTED):
+            lines, end, rest = (rest + piece).rpartition(b"\n")
+            self._add(lines + end)
+        if rest:
+            raise Failure("tar tells what cannot be understood", ascii(rest[:200]))
+        if self._found < len(self._records):
+            raise _differs("lacks a file of its index", self._records[self._found])
+        if self._at != self._end and not self._last:
+            raise _differs("ends elsewhere than its index says", self._records[-1])
+
+    def _add(self, lines: bytes) -> None:
+        """Take complete lines, the usual ones at once: there may be a million."""
+        ended = _LISTING_END.search(lines)
+        if ended is not None:
+            lines = lines[: ended.start()]
+        usual = self._usual.findall(lines) if b"/.." not in lines else []
+        if len(usual) != lines.count(b"\n"):
+            for line in lines.splitlines(keepends=True):
+                self._add_line(line)
+            return
+        found = [
+            self._note(int(block), kind, int(size), plain(name) if b"\\" in name else name)
+            for block, kind, size, name in usual
+        ]
+        self._compare(found)
+
+    def _add_line(self, line: bytes) -> None:
+        block, _, rest = line.partition(b": ")
+        member = told(rest)
+        refuse_foreign(member, self._roots, self._known, "files")
+        number = int(block.rpartition(b" ")[2])
+        self._compare([self._note(number, member.kind, member.size, member.name, member)])
+
+    def _note(
+        self, block: int, kind: bytes, size: int, name: bytes, member: NameLine | None = None
+    ) -> bytes:
+        """Count a member, which ends where the next one begins; return the record of the index."""
+        start, self._at = self._at, self._base + (block + 1) * BLOCK
+        if kind == b"-":
+            self.contents.files += 1
+            self.contents.size += size
+            self._at += -(-size // BLOCK) * BLOCK
+        if self._each is not None:
+            self._each(member or NameLine(kind, b"", size, name, b""))
+        return b"/%b//%d %d" % (name.rstrip(b"/"), start, self._at - start)
+
+    def _compare(self, found: list[bytes]) -> None:
+        """Raise Failure unless the index has the members ``found`` next."""
+        wanted = self._records[self._found : self._found + len(found)]
+        self._found += len(found)
+        if self._last and self._found == len(self._records) and self._at <= self._end:
+            head, _, _ = found[-1].rpartition(b" ")  # in the index it takes the end of the archive
+            found[-1] = b"%b %d" % (head, self._end - int(head.rpartition(b"/")[2]))
+        for ours, theirs in zip_longest(found, wanted) if found != wanted else ():
+            if ours != theirs:
+                raise _differs("differs from its index", ours or theirs)
+        path = found[-1].rpartition(b"//")[0] if found else b""
+        refuse_more(os.fsdecode(path), self.contents, self._most, "files")
+
+
+def _differs(how: str, record: bytes) -> Failure:
+    return Failure(f"An archive {how}", ascii(record[:200]))
 
 
 def parsed(record: bytes) -> Frame | Place:

@@ -67,10 +67,11 @@ def told(line: bytes) -> NameLine:
         raise Failure("tar tells what cannot be understood", ascii(line[:200]))
     kind, mode, size, name, target = found.groups(b"")
     # A device has its numbers in place of a size.
-    return NameLine(kind, mode, 0 if b"," in size else int(size), _plain(name), _plain(target))
+    return NameLine(kind, mode, 0 if b"," in size else int(size), plain(name), plain(target))
 
 
-def _plain(quoted: bytes) -> bytes:
+def plain(quoted: bytes) -> bytes:
+    """Return a name without the quoting of tar's style "c"."""
     if b"\\" not in quoted:
         return quoted
     return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1]) or _byte(match[1]), quoted)

@@ -27,6 +27,8 @@ SUMS = "SHA256SUMS"
 # <seconds since 1970>_<year>_<month>_<day>_<Mattermost version>-<host>, as GitLab names its own
 # backups; the host by the first digits of its id, so that no two hosts give one name (since format 3).
 _NAME = re.compile(r"\d{10}_\d{4}_\d{2}_\d{2}_[0-9A-Za-z.+~-]+")
+#: The part by which teams, channels, users and uploads are found without the dump.
+NAMES = "names"
 # The files that a part can be in: as a set has it, and as a repository does.
 FILES_OF_PARTS = {
     "database": ("database.dump.zst", "database.dump"),
@@ -36,6 +38,7 @@ FILES_OF_PARTS = {
     "listing": ("files.list.zst",),
     "index": ("files.index.zst",),
     "configuration": ("configuration.tar.zst",),
+    NAMES: ("names.copy.zst", "names.copy"),
 }
 _HOST_DIGITS = 6  # of a host's id in the names of its sets
 _OF_HOST = re.compile(rf"-([0-9a-f]{{{_HOST_DIGITS}}})$")

@@ -15,7 +15,7 @@ from typing import IO, TypeVar
 from ..errors import Failure
 from ..system import disk_space, progress
 from ..system.parallel import pipe_between
-from ..system.process import Command, compress, pipeline, printed, written_by
+from ..system.process import Command, compress, forward, pipeline, printed, written_by
 from .local import PartWriter
 from .manifest import MANIFEST, Manifest, Part, to_bytes
 from .restic import Repository, RepositoryLocked, ResticSnapshot
@@ -57,8 +57,11 @@ class ResticSet:
 
     def _content(self, file: str) -> bytes:
         """Return the content of a file in the snapshot of small parts."""
+        return printed(self._small(file))
+
+    def _small(self, file: str) -> Command:
         place = self.snapshots[MANIFEST_TAG]
-        return printed(self.repository.dump(place, f"{place.paths[0]}/{file}"))
+        return self.repository.dump(place, f"{place.paths[0]}/{file}")
 
     def _read_dump(self) -> None:
         """Read the dump; restic checks the hash of each piece."""
@@ -93,7 +96,7 @@ class ResticSet:
     @contextlib.contextmanager
     def open(self, part: str) -> Iterator[IO[bytes]]:
         with tempfile.TemporaryFile() as file:  # for a program to read
-            file.write(self._content(self.manifest.parts[part].file))
+            pipeline(self._small(self.manifest.parts[part].file), sink=file.write)
             file.seek(0)
             yield file
 
@@ -142,7 +145,7 @@ def fetch(
             writer = PartWriter(staging / part.file)
             try:
                 with source.open(name) as content:
-                    writer.write(content.read())
+                    forward(content, writer.write)
             except Failure as failure:
                 problems.append(f"{name}: {failure}")
             writer.finish(part.form)

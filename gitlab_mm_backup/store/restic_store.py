@@ -8,7 +8,7 @@ import contextlib
 import logging
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -241,17 +241,16 @@ class ResticStore(SetStore):
 
     @contextlib.contextmanager
     def fetched(
-        self, set_: BackupSet, parent: Path, *, streamed: bool = False
+        self, set_: BackupSet, parent: Path, but: Collection[str] = ()
     ) -> Iterator[BackupSet]:
-        """Yield the set in a private directory in ``parent``, removed at the end.
+        """Yield the set, ``but`` some parts, in a private directory in ``parent``, removed at the end.
 
-        Each byte is read from the repository once; with ``streamed``, files only when they are
-        unpacked. Data that restic cannot read is a problem of the set, which ``verify`` reports.
+        Files that are left out are read when they are unpacked, so each byte is read once. Data
+        that restic cannot read is a problem of the set, which ``verify`` reports.
         """
         if not isinstance(set_.source, ResticSet):
             yield set_
             return
-        but = [FILES] if streamed else []
         refuse_without_room(set_.manifest, parent, but)
         folder = parent / f"{_FETCHED}{secrets.token_hex(4)}"
         with process.temporary_folders(folder):
@@ -263,7 +262,7 @@ class ResticStore(SetStore):
             with near.create(set_.name) as staging:
                 parts, problems = fetch(set_.source, staging, but)
                 made = near.complete(staging, replace(set_.manifest, parts=parts))
-            stream = set_.source if streamed else None
+            stream = set_.source if FILES in but else None
             said = set_.documents
             yield replace(made, kept_as=set_.name, problems=problems, stream=stream, said=said)
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from tarfile import TarInfo
-from typing import IO, Optional, TypeVar
+from typing import IO, NamedTuple, Optional, TypeVar
 
 from .. import checks
 from ..checks import Check, Result
@@ -17,12 +17,13 @@ from ..system import parallel, process
 from ..system.parallel import Put
 from ..system.process import DECOMPRESS, Command
 from . import archive_reader, file_list, frame_index
-from .archive_reader import Each, MemberContent, Most
-from .archive_writer import Contents
+from .archive_reader import Each, MemberContent
+from .archive_rules import Known, Most, line_of
+from .archive_writer import BYTES, Contents
 from .check_records import damaged
 from .file_list import LISTING
-from .frame_index import Place, Run
-from .frames import BLOCK, INDEX
+from .frame_index import Inspection, Place, Run, Stretch
+from .frames import INDEX, NameLine
 from .manifest import Manifest
 from .sets import BackupSet, damage, part_problem
 
@@ -31,9 +32,22 @@ _ETC_MOST = Most(4 << 30, 100_000)  # no manifest counts it; it has some hundred
 CONFIGURATION = "configuration"
 _CONFIGURATION_MOST = Most(64 << 20, 1000)
 _WORTH = 32 << 20  # bytes that are read in the time that restic needs to find a directory
-_RUNS = 4  # for each processor, so that all of them end at about the same time
+_STRETCHES = 4  # for each processor, so that all of them end at about the same time
+LIST = Command(
+    ["tar", "--list", "--verbose", "--block-number", "--quoting-style=c", "--numeric-owner"],
+    account="nobody",
+    environment={**BYTES, "TZ": "UTC0"},
+)
 T = TypeVar("T")
-Note = Callable[[TarInfo, Optional[bytes]], object]
+# Takes each member of a set, with the content of config.json.
+Note = Callable[[NameLine, Optional[bytes]], object]
+
+
+class Member(NamedTuple):
+    """A member of an archive that is read from end to end."""
+
+    info: TarInfo
+    read: MemberContent
 
 
 def verify(set_: BackupSet) -> None:
@@ -43,7 +57,7 @@ def verify(set_: BackupSet) -> None:
         raise failure
 
 
-def run_checks(set_: BackupSet, each: Note = lambda member, config: None) -> list[Check]:
+def run_checks(set_: BackupSet, each: Note | None = None) -> list[Check]:
     """Read the whole set and its bases; return the result of each check.
 
     Checksums and archives are checked at the same time. ``each`` is called for every file,
@@ -69,7 +83,7 @@ def _damage(set_: BackupSet, wanted: BackupSet) -> list[str]:
     return [f"set {set_.name}, which it builds on: {told}" for told in damage(set_, lent=True)]
 
 
-def _structure(set_: BackupSet, each: Note) -> Check:
+def _structure(set_: BackupSet, each: Note | None) -> Check:
     """Check the archives."""
     if "etc-gitlab" in set_.manifest.parts:  # a standalone Mattermost has none
         with set_.open("etc-gitlab") as packed:
@@ -86,11 +100,18 @@ def read_files(set_: BackupSet, each: Each) -> Check:
     ``each`` is called for every file, directory and link that a restore of the set brings back.
     Raises Failure for an archive that is incomplete, or has what no set of ours has.
     """
-    return _read(set_, each, _from_end_to_end)
+    return _read(set_, lambda line, member: each(*member), _from_end_to_end)
 
 
-def _from_end_to_end(set_: BackupSet, each: Each) -> Contents:
+def _from_end_to_end(
+    set_: BackupSet, take: Callable[[NameLine, Member], object] | None
+) -> Contents:
     """Read the files part of one set, and return its totals."""
+
+    def each(info: TarInfo, read: MemberContent) -> None:
+        if take is not None:
+            take(line_of(info), Member(info, read))
+
     if set_.source is not None:  # nothing of it is stored here
         with process.output(set_.source.files()) as (stream, _):
             return archive_reader.inspect_stream(stream, "files", *_files(set_), each)
@@ -101,63 +122,57 @@ def _from_end_to_end(set_: BackupSet, each: Each) -> Contents:
     return archive_reader.inspect(set_.file("files"), *_files(set_), each)
 
 
-def _on_all_processors(set_: BackupSet, each: Note) -> Contents:
-    """Do the same frame by frame, and compare members with the index; an older set has none."""
-    settings = f"{set_.manifest.files.folders['home']}/config.json".lstrip("/")
+def _on_all_processors(set_: BackupSet, each: Note | None) -> Contents:
+    """Do the same stretch by stretch, and compare members with the index; an older set has none."""
+    settings = f"{set_.manifest.files.folders['home']}/config.json"
 
-    def content(member: TarInfo, read: Callable[[], bytes]) -> bytes | None:
-        return read() if member.name == settings and member.isreg() else None
+    def content(line: NameLine, read: Callable[[], bytes]) -> bytes | None:
+        wanted = line.kind == b"-" and os.fsdecode(line.path) == settings
+        return read() if wanted else None
 
     if set_.source is not None or INDEX not in set_.manifest.parts:
-        return _from_end_to_end(set_, lambda member, read: each(member, content(member, read)))
+
+        def take(line: NameLine, member: Member) -> None:
+            if each is not None:
+                each(line, content(line, member.read))
+
+        return _from_end_to_end(set_, take)
     size, totals = set_.manifest.parts["files"].bytes, Contents()
     processors = len(os.sched_getaffinity(0))
-    runs = frame_index.everything(set_.file(INDEX), size, _RUNS * processors)
-    tasks = (functools.partial(_inspect_run, set_, run, content, size) for run in runs)
-    for contents, members in parallel.in_order(tasks, processors):
+    stretches = frame_index.everything(set_.file(INDEX), size, _STRETCHES * processors)
+    tasks = (functools.partial(_inspect, set_, stretch, each is not None) for stretch in stretches)
+    for contents, lines in parallel.in_order(tasks, processors):
         totals.files, totals.size = totals.files + contents.files, totals.size + contents.size
-        for member, config in members:
-            each(member, config)
+        if each is not None:
+            for line in lines:
+                each(line, content(line, functools.partial(_settings, set_, settings)))
     return totals
 
 
-_Member = tuple[TarInfo, Optional[bytes]]
+def _settings(set_: BackupSet, path: str) -> bytes:
+    """Return the content of a file of settings, which the index has."""
+    found: list[bytes] = []
+    _read_indexed(set_, {os.fsencode(path)}, lambda member, read: found.append(read()))
+    return found[0]
 
 
-def _inspect_run(
-    set_: BackupSet,
-    run: Run,
-    content: Callable[[TarInfo, MemberContent], bytes | None],
-    size: int,
-) -> tuple[Contents, list[_Member]]:
-    """Read some frames; return their totals and members, which must be those of the index."""
-    found: list[_Member] = []
-    start, last = run.frames[0].start, run.start + run.length == size
-
-    def take(member: TarInfo, read: MemberContent) -> None:
-        place = run.members[len(found)] if len(found) < len(run.members) else None
-        end = (
-            start + member.offset_data + (-(-member.size // BLOCK) * BLOCK if member.isreg() else 0)
-        )
-        here = Place(
-            os.fsencode(f"/{member.name}"), start + member.offset, end - start - member.offset
-        )
-        if (
-            place is None
-            or place[:2] != here[:2]
-            or (end > place.end if last and place is run.members[-1] else end != place.end)
+def _inspect(set_: BackupSet, stretch: Stretch, wanted: bool) -> tuple[Contents, list[NameLine]]:
+    """List some frames; return their totals, and their members where they are ``wanted``."""
+    lines: list[NameLine] = []
+    inspection = Inspection(stretch, *_files(set_), lines.append if wanted else None)
+    length = sum(frame.length for frame in stretch.run.frames)
+    with _unpacked(set_, stretch.run) as stream:
+        with (
+            parallel.part_of(stream, length) as tar,
+            process.output(LIST, stdin=tar) as (listing, _),
         ):
-            raise Failure("An archive differs from its index", ascii(member.name))
-        found.append((member, content(member, read)))
-
-    with _unpacked(set_, run) as stream:
-        tar = frame_index.piece(stream, sum(frame.length for frame in run.frames))
-        contents = archive_reader.inspect_stream(tar, "files", *_files(set_), take)
+            tar.close()  # tar alone holds it
+            inspection.read(listing)
         if stream.read(1):
-            raise Failure("An archive has more than its index says", f"frame at {run.start}")
-    if len(found) != len(run.members):
-        raise Failure("An archive lacks a file of its index", ascii(run.members[len(found)].path))
-    return contents, found
+            raise Failure(
+                "An archive has more than its index says", f"frame at {stretch.run.start}"
+            )
+    return inspection.contents, lines
 
 
 @contextlib.contextmanager
@@ -171,7 +186,7 @@ def _unpacked(set_: BackupSet, run: Run) -> Iterator[IO[bytes]]:
         return
     with (
         open(set_.file("files"), "rb") as packed,
-        parallel.part_of(packed, run.start, run.length) as piece,
+        parallel.part_of(packed, run.length, run.start) as piece,
         process.output(DECOMPRESS, stdin=piece) as (stream, _),
     ):
         piece.close()  # zstd alone holds it, so that the pipe breaks with zstd
@@ -263,8 +278,8 @@ def _read_folder(set_: BackupSet, printed: Command | None, each: Each) -> None:
 
 def _read(
     set_: BackupSet,
-    each: Callable[[TarInfo, T], object],
-    inspect: Callable[[BackupSet, Callable[[TarInfo, T], object]], Contents],
+    each: Callable[[NameLine, T], object] | None,
+    inspect: Callable[[BackupSet, Callable[[NameLine, T], object] | None], Contents],
 ) -> Check:
     """Read a set by ``inspect``, and compare it with its manifest and its listing."""
     if (LISTING not in set_.manifest.parts and set_.base is None) or set_.source is not None:
@@ -335,8 +350,8 @@ def _follow(
     wanted: BackupSet,
     level: int,
     live: int,
-    each: Callable[[TarInfo, T], object],
-    inspect: Callable[[BackupSet, Callable[[TarInfo, T], object]], Contents],
+    each: Callable[[NameLine, T], object] | None,
+    inspect: Callable[[BackupSet, Callable[[NameLine, T], object] | None], Contents],
 ) -> Check:
     """Compare an archive of the chain of ``wanted`` with the listings, member by member.
 
@@ -349,9 +364,9 @@ def _follow(
     ):
         follower = file_list.ListingChecker(own, final, level)
 
-        def follow(member: TarInfo, content: T) -> None:
-            if follower.passes(member):
-                each(member, content)
+        def follow(line: NameLine, content: T) -> None:
+            if follower.passes(line) and each is not None:
+                each(line, content)
 
         contents = inspect(set_, follow)
         follower.finish()
@@ -362,7 +377,7 @@ def _follow(
     return _compared(set_, contents)
 
 
-def _files(set_: BackupSet) -> tuple[list[str], archive_reader.Known, Most]:
+def _files(set_: BackupSet) -> tuple[list[str], Known, Most]:
     """Return the most that the files part may hold."""
     packed = set_.manifest.packed
     return (

@@ -113,11 +113,11 @@ def pipe_between(
 
 
 @contextlib.contextmanager
-def part_of(file: IO[bytes], start: int, length: int) -> Iterator[IO[bytes]]:
-    """Yield a pipe with ``length`` bytes of ``file`` from ``start`` on, fewer where it ends before.
+def part_of(file: IO[bytes], length: int, start: int | None = None) -> Iterator[IO[bytes]]:
+    """Yield a pipe with the next ``length`` bytes of ``file``, or those from ``start`` on.
 
-    Close it once a program reads it, who may stop early. Raises Failure for a file that cannot be
-    read.
+    There are fewer where it ends before. Close it once a program reads it, who may stop early.
+    Raises Failure for a file that cannot be read.
     """
     reading, writing = os.pipe()
     private_files.widen(reading)
@@ -127,8 +127,11 @@ def part_of(file: IO[bytes], start: int, length: int) -> Iterator[IO[bytes]]:
         with os.fdopen(writing, "wb", 0), contextlib.suppress(BrokenPipeError):
             while left and (moved := move(file.fileno(), writing, left)):
                 left -= moved
+        while start is None and left and (rest := os.read(file.fileno(), min(left, process.PIECE))):
+            left -= len(rest)  # the program has stopped; what comes after the part is next
 
-    os.lseek(file.fileno(), start, os.SEEK_SET)
+    if start is not None:
+        os.lseek(file.fileno(), start, os.SEEK_SET)
     with in_background(feed) as fed:
         with os.fdopen(reading, "rb", 0) as source:
             yield source

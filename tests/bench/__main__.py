@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.bench import against, bars, contests, page, results
+from tests.bench import against, bars, contests, often, page, results
 from tests.bench.host import Host, host, remove_remains
 from tests.lab.errors import LabError
 
@@ -32,6 +32,7 @@ CONTESTS = {
     "things": contests.things,
     "nights": contests.nights,
     "repository": contests.repository,
+    "often": often.often,
 }
 GROWTH = "growth"
 SIZES = (0.25, 0.5, 1.0)
@@ -50,7 +51,7 @@ def run(kept: results.Kept, wanted: Sequence[str]) -> list[str]:
     load, failed = os.getloadavg()[0], []
     say(f"making data at scale {kept.scale:g}")
     with host(kept.scale) as server:
-        for name in sorted(wanted, key=("nights", "repository").__contains__):
+        for name in sorted(wanted, key=("nights", "repository", "often").__contains__):
             say(name)
             try:
                 if name == GROWTH:

@@ -101,6 +101,20 @@ def _repository(group: Group) -> Iterator[Row]:
     yield _line(f"{title} bytes", 0.05, ratio(group["second"], group["first"], "bytes"))
 
 
+def _often(group: Group) -> Iterator[Row]:
+    for name, title in (("chain", "incremental sets"), ("restic", "restic")):
+        changed, same = group[f"{name}, changed"], group[f"{name}, unchanged"]
+        told = f"run every quarter of an hour, {title},"
+        seconds = median(changed, "cpu")
+        yield Row(f"{told} CPU of one processor's", "≤ 5 %", f"{seconds / 900:.2%}", seconds <= 45)
+        yield _line(f"{told} nothing changed, CPU", 0.4, ratio(same, changed, "cpu"))
+        (watched,) = group[f"{name}, locks"].samples
+        lock, strong = watched.extra["lock"], watched.extra["strong"]
+        words = f"{lock:.2f} s, {'locks for reading alone' if not strong else 'OTHER LOCKS'}"
+        bar = "locks for reading, ≤ 10 s"
+        yield Row(f"{told} longest transaction", bar, words, lock <= 10 and not strong)
+
+
 def _things(group: Group) -> Iterator[Row]:
     title = "one upload out of a set, wall, against `zstd -dc` and `tar -x` of all"
     yield _line(title, 0.05, ratio(group["one upload"], group["by hand: all"]))
@@ -166,5 +180,6 @@ LINES: Mapping[str, Callable[[Group], Iterator[Row]]] = {
     "things": _things,
     "nights": _nights,
     "repository": _repository,
+    "often": _often,
     "growth": _growth,
 }

@@ -18,6 +18,7 @@ EXTRAS = {
     "apart": "down without loads, s",
     "files": "files part, s",
     "files_bytes": "files part, MB",
+    "lock": "longest transaction, s",
 }
 TITLES = {
     "start-up": "Start-up",
@@ -28,6 +29,7 @@ TITLES = {
     "things": "One thing out of a set",
     "nights": "Nights with 1 % more",
     "repository": "A restic repository",
+    "often": "A run every quarter of an hour",
     "growth": "Growth",
 }
 

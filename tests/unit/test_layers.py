@@ -34,7 +34,7 @@ STARTERS = {"subprocess", "pty", "multiprocessing"}
 OS_STARTERS = {"system", "popen", "fork", "forkpty", "posix_spawn", "posix_spawnp", "startfile"}
 LONGEST_FUNCTION = 40
 LONGEST_MODULE = 400
-MOST_NAMES = 17  # of modules in a folder
+MOST_NAMES = 18  # of modules in a folder
 
 Sources = Mapping[str, str]  # module below the package, "" and "store" for __init__ -> text
 

@@ -53,7 +53,7 @@ DRIVES: dict[str, list[list[str]]] = {
     "config show": [[]],
     "config check": [[]],
     "config explain": [["backup_path"], ["no_such_option"]],
-    "backup": [[], ["--if-present"], ["--due", "no time"]],
+    "backup": [[], ["--if-present"], ["--due", "no time"], ["--scheduled"]],
     "list": [[]],
     "info": [[], ["/nowhere"]],
     "ls": [[], ["--user", "alice"], ["--channel", "nowhere"]],

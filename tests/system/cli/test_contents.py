@@ -276,6 +276,36 @@ def test_ls_of_a_channel_and_of_a_user(house: House) -> None:
             assert rows and sorted(id_ for id_, _ in said) == sorted(row[0] for row in rows)
 
 
+def test_the_dump_gives_the_same_where_a_set_has_no_names(house: House) -> None:
+    sets, old = "/var/opt/gitlab/backups/mattermost", f"/root/old/{house.newest}"
+    house.lab.run("mkdir", "/root/old")
+    house.lab.run(
+        "cp", "-a", *(f"{sets}/{name}" for name in (house.full, house.newest)), "/root/old"
+    )
+    manifest = json.loads(house.lab.read(f"{old}/manifest.json"))
+    house.lab.run("rm", f"{old}/{manifest['parts'].pop('names')['file']}")
+    house.lab.write(f"{old}/manifest.json", json.dumps(manifest), mode=0o600)
+    without = house.gitlab.sql("SELECT count(*) FROM fileinfo WHERE channelid IS NULL")
+    assert without != ["0"], "an upload whose channel is its post's"
+    for words in (
+        ("ls",),
+        ("ls", "--deleted"),
+        ("ls", "--deleted", "--channel", "engineering/releases"),
+        ("ls", "--deleted", "--user", "alice"),
+        ("find", "--file", "*"),
+        ("find", "--since", "2019-01-01"),
+        ("names", "channels"),
+    ):
+        verb, *rest = words
+        by_names, by_dump = (
+            house.product(*((verb, *rest, place) if verb == "names" else (verb, place, *rest)))
+            for place in (house.newest, old)
+        )
+        assert by_names.code == by_dump.code == 0, (by_names, by_dump)
+        of_a_run = {name: by_names.document[name] for name in ("run", "seconds")}
+        assert by_names.document == {**by_dump.document, **of_a_run}, words
+
+
 @pytest.mark.parametrize(
     ("verb", "words"),
     [

@@ -100,6 +100,7 @@ def test_uploads_of_a_chain_come_from_their_frames(house: House) -> None:
 
 def test_of_a_remote_only_frames_are_fetched(house: House) -> None:
     assert house.extract(house.night, "--from", "nas:copies") == (house.live(), [])
+    assert house.asked("names.copy") and not house.asked("database.dump"), "by their names alone"
     asked = house.asked("files.tar.zst")
     assert len(asked) == 2 and all("--offset=" in line and "--count=" in line for line in asked)
     counts = [int(found) for line in asked for found in re.findall(r"--count=(\d+)", line)]
@@ -116,6 +117,7 @@ def test_restic_prints_only_the_directories_of_the_uploads(house: House) -> None
         dumped = [line.split()[-1] for line in house.asked("dump --no-lock") if DATA in line]
         assert len(dumped) == 2 and all(re.search(r"/[a-z0-9]{26}$", path) for path in dumped)
         assert not any(line.endswith(" /") for line in house.asked("dump --no-lock"))
+        assert not house.asked("/database.dump"), "they are found by their names"
 
 
 def test_a_set_whose_index_is_damaged_is_read_from_end_to_end(house: House) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from gitlab_mm_backup.backup import schedule
+from gitlab_mm_backup.backup.schedule import Nightly, Often
+from gitlab_mm_backup.config.schedule import Schedule
 from gitlab_mm_backup.errors import ExitCode, Failure
 
 AT = "04:17"
@@ -170,3 +172,28 @@ def test_a_run_is_noted_with_its_time(tmp_path: Path) -> None:
     last = schedule.last_run(stamp)
     assert last is not None
     assert abs(last - datetime.now().astimezone()) < timedelta(minutes=1)
+
+
+QUARTERLY = Often(Schedule(timedelta(minutes=15)))
+
+
+def test_a_missed_run_of_a_schedule_is_made_once_at_the_next_question(host: Host) -> None:
+    host.last("2026-01-10T04:15:01")
+    assert not QUARTERLY.due(moment("2026-01-10T04:29:59"), host.stamp)
+    assert QUARTERLY.due(moment("2026-01-10T04:30:00"), host.stamp)
+    assert QUARTERLY.due(moment("2026-01-12T11:05:00"), host.stamp)  # it slept
+    host.last("2026-01-12T11:05:00")
+    assert not QUARTERLY.due(moment("2026-01-12T11:14:00"), host.stamp)
+
+
+@pytest.mark.parametrize(("asked", "due"), [("02:44:59", True), ("02:45:00", False)])
+def test_a_new_host_waits_for_the_next_slot(asked: str, due: bool, host: Host) -> None:
+    plan = Often(Schedule(times=("02:30", "14:30")))
+    assert plan.due(moment(f"2026-01-10T{asked}"), host.stamp) is due
+    assert host.stamp.exists() is not due
+
+
+def test_without_a_schedule_the_question_is_answered_with_no(host: Host) -> None:
+    assert not Nightly(None).due(moment("2026-01-10T04:17:00"), host.stamp)
+    assert not host.stamp.exists()
+    assert Nightly(AT).due(moment("2026-01-10T04:17:00"), host.stamp)

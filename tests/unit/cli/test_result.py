@@ -10,6 +10,7 @@ import pytest
 
 from gitlab_mm_backup.backup.job import BackupResult
 from gitlab_mm_backup.cli.backup import backup_result, with_next
+from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
 from gitlab_mm_backup.health import scheduler
 from gitlab_mm_backup.health.scheduler import Scheduler
@@ -74,8 +75,9 @@ def test_a_backup_ends_with_sizes_and_what_was_pruned(tmp_path: Path) -> None:
 def test_the_last_line_of_a_backup_is_about_the_next(
     night: Scheduler, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler, "look", lambda now: night)
-    made = with_next(CommandResult({}, ["Made it"], ["odd"]), datetime.now(timezone.utc))
+    monkeypatch.setattr(scheduler, "look", lambda now, plan: night)
+    ours = Settings(Path("/srv/sets"), None)
+    made = with_next(CommandResult({}, ["Made it"], ["odd"]), datetime.now(timezone.utc), ours)
     assert (made.lines, made.warnings) == (["Made it", told], ["odd"])
 
 

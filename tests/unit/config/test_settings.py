@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from gitlab_mm_backup.cli.output import Context
 from gitlab_mm_backup.config import settings
 from gitlab_mm_backup.config.config_file import BadSettings
+from gitlab_mm_backup.config.gitlab_yml import Upload
 from gitlab_mm_backup.config.option_text import sample
 from gitlab_mm_backup.config.options import leaves
 from gitlab_mm_backup.config.schema import OPTIONS
-from gitlab_mm_backup.config.settings import Remote, Rules, Settings, Upload
+from gitlab_mm_backup.config.settings import Remote, Rules, Settings
 from gitlab_mm_backup.errors import ExitCode, Failure
 from tests.unit.helpers.builders import ROOT
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gitlab_mm_backup.config import settings
+from gitlab_mm_backup.config import gitlab_yml
 from gitlab_mm_backup.config.settings import Remote
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.offsite import gitlab_upload
@@ -28,7 +28,7 @@ def place(
 ) -> Remote:
     """The remote for gitlab.yml's backup.upload of these values."""
     section = {"connection": dict(connection), "remote_directory": directory, **options}
-    wanted = settings.upload(section, key)
+    wanted = gitlab_yml.upload(section, key)
     assert wanted is not None
     return gitlab_upload.remote(wanted, version)
 
@@ -257,7 +257,7 @@ def test_aliyun_s_directory_is_a_folder_of_its_one_bucket() -> None:
 
 @pytest.mark.parametrize("section", [None, "", {}, {"connection": None}, {"connection": {}}, []])
 def test_who_uploads_nothing_has_no_place(section: Any) -> None:
-    assert settings.upload(section) is None
+    assert gitlab_yml.upload(section) is None
 
 
 @pytest.mark.parametrize("provider", ["Rackspace", "", "made-up"])

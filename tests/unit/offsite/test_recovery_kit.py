@@ -14,7 +14,7 @@ import pytest
 
 from gitlab_mm_backup import version
 from gitlab_mm_backup.cli import offsite as cli_offsite
-from gitlab_mm_backup.config import settings as config_settings
+from gitlab_mm_backup.config import gitlab_yml
 from gitlab_mm_backup.config.settings import Remote, Restic, Settings
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.mattermost import trust
@@ -52,7 +52,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[bool, Kit]:
         "aws_access_key_id": "AKIA",
         "aws_secret_access_key": SECRETS[0],
     }
-    upload = config_settings.upload({"connection": connection, "remote_directory": "bucket"})
+    upload = gitlab_yml.upload({"connection": connection, "remote_directory": "bucket"})
     monkeypatch.setattr(rclone, "version", lambda: (1, 60, 1))
     notes = tmp_path / "offsite.json"
     ledger.keep(

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from gitlab_mm_backup.health import scheduler
+
 ROOT = Path(__file__).resolve().parents[3]
 DEBIAN = ROOT / "debian"
 PACKAGE = "gitlab-mm-backup"
@@ -124,6 +126,63 @@ def test_cron_calls_the_program_quietly_and_passes_its_exit_code_on(
 def test_cron_leaves_the_night_to_the_timer_where_that_is_active(tmp_path: Path) -> None:
     result = call_nightly(tmp_path, systemd=True, active=True)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+OFTEN = ROOT / "debian/cron.d/gitlab-mm-backup-schedule"
+
+
+def call_scheduled(
+    folder: Path, settings: str, systemd: bool, service: str, by: str
+) -> subprocess.CompletedProcess[str]:
+    """Run what cron or the timer of a schedule runs, with a program that tells its arguments."""
+    text = (ROOT / "hooks" / "scheduled").read_text(encoding="utf-8")
+    for real in ("/usr/bin/gitlab-mm-backup ", "/run/systemd", "/etc/gitlab-mm-backup"):
+        assert real in text
+        text = text.replace(real, f"{folder}{real}")
+    answers = [
+        '"is-active --quiet gitlab-mm-backup-schedule.timer") exit 0 ;;',
+        f'"is-enabled gitlab-mm-backup-schedule.service") echo {service}; exit 1 ;;',
+    ]
+    bodies = {
+        "usr/bin/gitlab-mm-backup": 'echo "$@"\nexit 3',
+        "bin/systemctl": "\n".join(['case "$*" in', *answers, "*) exit 9 ;;", "esac"]),
+        "etc/gitlab-mm-backup/config.d/10-more.yml": settings,
+    }
+    for name, body in bodies.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+        (folder / name).chmod(0o755)
+    if systemd:
+        (folder / "run/systemd/system").mkdir(parents=True)
+    return run(["sh", "-s", *filter(None, [by])], path=f"{folder}/bin:/usr/bin:/bin", text=text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "systemd", "service", "by", "asked"),
+    [
+        ("schedule: hourly", False, "static", "cron", True),
+        ("schedule: hourly", True, "static", "cron", False),  # the timer does it
+        ("schedule: hourly", True, "static", "", True),  # it is the timer
+        ("schedule: hourly", True, "masked", "cron", True),
+        ("files: full", False, "static", "cron", False),
+    ],
+)
+def test_a_schedule_is_asked_about_by_one_of_cron_and_the_timer(
+    settings: str, systemd: bool, service: str, by: str, asked: bool, tmp_path: Path
+) -> None:
+    result = call_scheduled(tmp_path, settings, systemd, service, by)
+    words = "--if-present --scheduled --quiet\n" if asked else ""
+    assert (result.returncode, result.stdout, result.stderr) == (3 if asked else 0, words, "")
+
+
+def test_cron_asks_about_a_schedule_every_quarter_of_an_hour() -> None:
+    text = OFTEN.read_text(encoding="utf-8")
+    job = text.splitlines()[-1].split(maxsplit=6)
+    assert text.endswith("\n")
+    assert job[:6] == ["*/15", "*", "*", "*", "*", "root"]
+    assert scheduler.OFTEN.line.search(text), "what status looks for"
+    timer = (DEBIAN / "gitlab-mm-backup.gitlab-mm-backup-schedule.timer").read_text()
+    assert "OnCalendar=*:0/15\n" in timer
 
 
 def test_the_first_installation_draws_a_minute_and_later_ones_keep_it(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.rehearsal import dump_rows
+from gitlab_mm_backup.postgresql.names import NAMED
+from gitlab_mm_backup.rehearsal import dump_rows, search
+from gitlab_mm_backup.rehearsal.directory import Directory
 from gitlab_mm_backup.rehearsal.dump_rows import Row, Table
 
 SCRIPT = (
@@ -28,6 +30,15 @@ def read(script: bytes, *tables: tuple[str, tuple[str, ...]], encoding: str = "u
         encoding,
     )
     return taken
+
+
+def test_names_have_what_finds_places_people_and_uploads() -> None:
+    wanted = {table.name: table.columns for table in Directory().tables()} | {
+        "fileinfo": search.UPLOAD
+    }
+    assert {name: set(columns) for name, columns in NAMED.items()} == {
+        name: set(columns) for name, columns in wanted.items()
+    }
 
 
 def test_only_the_wanted_columns_come_in_the_wanted_order() -> None:

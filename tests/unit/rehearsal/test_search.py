@@ -18,7 +18,7 @@ from gitlab_mm_backup.rehearsal.counts import Counts
 from gitlab_mm_backup.rehearsal.search import Query, SearchResult
 from gitlab_mm_backup.store.sets import BackupSet
 
-SET = cast(BackupSet, SimpleNamespace())
+SET = cast(BackupSet, SimpleNamespace(manifest=SimpleNamespace(parts={})))  # without names
 TABLES: dict[str, tuple[str, list[str]]] = {
     "bots": ("userid", ["b1"]),
     "channels": (

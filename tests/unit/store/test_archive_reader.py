@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.store import archive_reader
-from gitlab_mm_backup.store.archive_reader import MemberContent, Most
+from gitlab_mm_backup.store import archive_reader, archive_rules
+from gitlab_mm_backup.store.archive_reader import MemberContent
+from gitlab_mm_backup.store.archive_rules import Most
 from gitlab_mm_backup.store.archive_writer import Contents, Survey
 from gitlab_mm_backup.system import process
 from gitlab_mm_backup.system.process import Command
@@ -132,7 +133,7 @@ def test_an_archive_may_have_folders_links_and_long_names_beside_its_files() -> 
 
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_what_never_ends_is_cut_off(bomb: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive_reader, "_FOLDERS", 100)
+    monkeypatch.setattr(archive_rules, "_FOLDERS", 100)
     zeros = Zeros(BOMBS[bomb])
     most = Most(1_000_000, 3)
     with pytest.raises(Failure):

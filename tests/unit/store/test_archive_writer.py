@@ -16,7 +16,7 @@ import pytest
 
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.store import archive_reader, archive_writer, frames
-from gitlab_mm_backup.store.archive_reader import Most
+from gitlab_mm_backup.store.archive_rules import Most
 from gitlab_mm_backup.store.archive_writer import Contents, Survey
 from gitlab_mm_backup.system import files, nolinks, process
 from gitlab_mm_backup.system.process import Command

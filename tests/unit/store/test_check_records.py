@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from gitlab_mm_backup.checks import Check, Result, failed, guarded, not_run, passed
+from gitlab_mm_backup.config.schedule import Schedule
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.rehearsal.job import is_due
+from gitlab_mm_backup.rehearsal.limits import is_due
 from gitlab_mm_backup.store import check_records
 from gitlab_mm_backup.store.check_records import EVIDENCE, CheckRecord, CheckVerdict, Depth
 from gitlab_mm_backup.store.sets import BackupSet
@@ -223,6 +224,25 @@ def test_a_place_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
 )
 def test_when_a_rehearsal_is_due(how_often: str, done: list[CheckRecord], wanted: bool) -> None:
     assert is_due(how_often, done, NOW) is wanted
+
+
+@pytest.mark.parametrize(
+    ("how_often", "done", "wanted"),
+    [
+        ("off", [record(100)], False),
+        ("nightly", [], True),
+        ("nightly", [record(0)], False),  # of the same day
+        ("nightly", [record(1.5)], True),
+        ("nightly", [record(1.5), record(0, *WHOLE, depth=Depth.VERIFY)], True),
+        ("weekly", [record(6.4)], False),
+        ("weekly", [record(6.6)], True),
+    ],
+)
+def test_of_many_sets_of_a_day_the_first_is_rehearsed(
+    how_often: str, done: list[CheckRecord], wanted: bool
+) -> None:
+    plan = Schedule(timedelta(minutes=15))
+    assert is_due(how_often, done, NOW, plan) is wanted
 
 
 def test_a_check_that_cannot_look_has_failed() -> None:

@@ -232,10 +232,12 @@ def test_all_frames_come_in_few_runs_each_member_in_one(tmp_path: Path, runs: in
     with index_of(packed) as index:
         (tmp_path / "index").write_bytes(index.read())
     all_ = list(frame_index.everything(tmp_path / "index", len(packed.data), runs))
-    assert [frame for run in all_ for frame in run.frames] == packed.frames
-    assert [place for run in all_ for place in run.members] == packed.places
+    assert [frame for stretch in all_ for frame in stretch.run.frames] == packed.frames
+    records = [record for stretch in all_ for record in stretch.records]
+    assert list(map(frame_index.parsed, records)) == packed.places
     most = {1: 8, 4: len(packed.frames) // 4, 1000: 1}[runs]
-    assert max(len(run.frames) for run in all_) == most < len(packed.frames)
+    assert max(len(stretch.run.frames) for stretch in all_) == most < len(packed.frames)
+    assert [stretch.last for stretch in all_] == [False] * (len(all_) - 1) + [True]
 
 
 @pytest.mark.parametrize(

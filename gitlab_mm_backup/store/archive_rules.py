@@ -1,0 +1,116 @@
+"""What may be in an archive of ours: which members, and how much of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tarfile import TarInfo
+from typing import NamedTuple, Protocol
+
+from ..errors import Failure
+from .archive_writer import Contents, leads_out
+from .frames import NameLine
+
+_PRIVILEGED = re.compile(rb"[sS]")  # in a mode as ls(1) has it
+# A tar's bytes for a member beside its content, members for a file (an upload has folders of its
+# own), and those that a tree has without any.
+_A_MEMBER, _MEMBERS, _FOLDERS = 8 << 10, 10, 100_000
+
+
+class Known(Protocol):
+    """The unusual files that a backup found and listed: a Survey, or a manifest."""
+
+    @property
+    def links_out(self) -> Mapping[str, str]: ...
+
+    @property
+    def privileged(self) -> Sequence[str]: ...
+
+    @property
+    def pipes(self) -> Sequence[str]: ...
+
+
+class Most(NamedTuple):
+    """The most that a part may hold."""
+
+    bytes: int  # of its files
+    files: int
+
+    @property
+    def stream(self) -> int:
+        """Return the largest size of its archive, with headers, links and long names."""
+        return self.bytes + _A_MEMBER * (_MEMBERS * self.files + _FOLDERS)
+
+
+def line_of(member: TarInfo) -> NameLine:
+    """Return a member as tar's own listing has it."""
+    kinds = (member.isreg(), member.isdir(), member.issym(), member.islnk(), member.isfifo())
+    kind = next((kind for kind, is_ in zip((b"-", b"d", b"l", b"h", b"p"), kinds) if is_), b"c")
+    return NameLine(
+        kind,
+        stat.filemode(member.mode)[1:].encode(),
+        member.size,
+        os.fsencode(member.name),
+        os.fsencode(member.linkname),
+    )
+
+
+def refuse_more(last: str, contents: Contents, most: Most, archive: str) -> None:
+    """Raise Failure where an archive holds more than it may up to the path ``last``."""
+    if contents.size > most.bytes:
+        raise _foreign(archive, last, f"with it there are over {most.bytes} bytes")
+    if contents.files > most.files:
+        raise _foreign(archive, last, f"with it there are over {most.files} files")
+
+
+def refuse_foreign(line: NameLine, roots: list[str], known: Known, archive: str) -> None:
+    """Raise Failure for a member that no set contains; ``roots`` are names of members."""
+    reason = ""
+    path, target = os.fsdecode(line.path), os.fsdecode(line.target)
+    name = path[1:]
+    if line.kind == b"d" and any(_below(root, name) for root in roots):
+        return  # restic's tars have the folders above as well; nothing unpacks them
+    if not _within(name, roots):
+        reason = "its name leads out of the folders of the set"
+    elif line.kind == b"p" and path in known.pipes:
+        return  # made while tar packed; nothing restores it
+    elif line.kind not in b"-dlh":
+        reason = "it is not a file, folder or link"
+    elif line.kind == b"h" and not _within(target, roots):
+        reason = "it is a hard link that leads out of the set"
+    elif line.kind == b"-" and _PRIVILEGED.search(line.mode) and path not in known.privileged:
+        reason = "it has the set-user-id or set-group-id bit, and the manifest does not list it"
+    elif line.kind == b"l" and _unknown_way_out(path, target, roots, known.links_out):
+        reason = "it is a link that leads out of the set, and the manifest does not list it"
+    if reason:
+        raise _foreign(archive, path, reason)
+
+
+def _unknown_way_out(path: str, target: str, roots: list[str], links: Mapping[str, str]) -> bool:
+    absolute = [Path("/", root) for root in roots]
+    return links.get(path) != target and leads_out(path, target, absolute)
+
+
+def _foreign(archive: str, path: str, reason: str) -> Failure:
+    return Failure(
+        f"{archive} holds what no backup of ours holds",
+        f"{path[1:]!r}: {reason}",
+        "Nothing was changed. Do not use this set; find out where it comes from.",
+    )
+
+
+def _within(name: str, roots: list[str]) -> bool:
+    """Tell whether a member lies in one of ``roots``; False for a name with . or .. in it.
+
+    Compares text: there may be a million members, and a Path for each is slow.
+    """
+    if name.startswith("/") or ".." in name.split("/"):
+        return False
+    return any(name == root or _below(name, root) for root in roots)
+
+
+def _below(name: str, folder: str) -> bool:
+    return folder in ("", ".") or name.startswith(f"{folder}/")
