@@ -116,7 +116,6 @@ class DatabaseSnapshot:
         )
 
     def write_names(self, counted: Counted, sink: Sink) -> None:
-        """Write the names of the set."""
         schema = self.properties.tables.get("systems", "public")
         names.write(self._session, schema, counted.rows, self.database.encoding, sink)
 

@@ -383,12 +383,23 @@ def test_a_part_of_a_file_comes_without_what_is_around_it(tmp_path: Path) -> Non
     for start, length, whole in ((6, 3_000_000, bytes(3_000_000)), (3_000_006, 99, b"the end")):
         with (
             open(file, "rb") as opened,
-            parallel.part_of(opened, start, length) as part,
+            parallel.part_of(opened, length, start) as part,
             process.output(shell("cat"), stdin=part) as (stream, _),
         ):
             part.close()
             assert stream.read() == whole
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_what_comes_after_a_part_of_a_pipe_is_next_where_a_program_stops_early() -> None:
+    with process.output(shell("head -c 3000000 /dev/zero; echo after")) as (stream, _):
+        with (
+            parallel.part_of(stream, 3_000_000) as part,
+            process.output(shell("head -c 5"), stdin=part) as (first, _),
+        ):
+            part.close()
+            assert first.read() == bytes(5)
+        assert stream.read() == b"after\n"
 
 
 def test_who_reads_a_part_may_stop_early_fail_or_never_start(tmp_path: Path, mark: str) -> None:
@@ -398,7 +409,7 @@ def test_who_reads_a_part_may_stop_early_fail_or_never_start(tmp_path: Path, mar
     def give_to(program: Command, read: Callable[[IO[bytes]], object]) -> None:
         with (
             open(tmp_path / "file", "rb") as opened,
-            parallel.part_of(opened, 0, 3_000_000) as part,
+            parallel.part_of(opened, 3_000_000, 0) as part,
             process.output(program, stdin=part) as (stream, _),
         ):
             part.close()
@@ -422,7 +433,7 @@ def test_who_reads_a_part_may_stop_early_fail_or_never_start(tmp_path: Path, mar
 def test_a_part_of_what_cannot_be_read_is_a_failure() -> None:
     with open("/proc/self/mem", "rb") as opened:  # nothing is there at 4096
         cannot = pytest.raises(Failure, match="/proc/self/mem cannot be read")
-        with cannot, parallel.part_of(opened, 4096, 10) as part:
+        with cannot, parallel.part_of(opened, 10, 4096) as part:
             process.run(shell("cat"), stdin=part)
 
 
