@@ -237,9 +237,10 @@ def dump(
         finally:
             over.set()
 
-    counted: Counted = parallel.run_all(
+    counted: Counted
+    counted, _ = parallel.run_all(
         read, lambda: snapshot.refuse_to_block(over), cancel=snapshot.cancel
-    )[0]
+    )
     snapshot.release()
     return counted
 
